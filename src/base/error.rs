@@ -1,0 +1,98 @@
+//! The error type of the library, and the exit code each kind of failure has at the command line.
+
+use std::path::{Path, PathBuf};
+
+/// What a hook, a model or a data set may return: any error, so that every `?` works.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
+/// The library's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can go wrong, by who has to act.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration or the command line is wrong. Holds the rendered or structured diagnostics.
+    #[error("{0}")]
+    Config(BoxError),
+    /// A call broke the contract of an API: shapes that do not fit, a target outside the classes, …
+    #[error("{0}")]
+    Invalid(String),
+    /// The file system refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The path that was read or written.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// A checkpoint is missing, damaged or does not fit the model.
+    #[error("checkpoint {}: {reason}", path.display())]
+    Checkpoint {
+        /// The checkpoint's directory or file.
+        path: PathBuf,
+        /// Why it was refused.
+        reason: String,
+    },
+    /// A hook or the model failed in the middle of a run.
+    #[error("{who} in {point}, epoch {epoch}, iteration {iter}: {source}")]
+    Run {
+        /// ``hook `name` `` or `the model`.
+        who: String,
+        /// The lifecycle point.
+        point: &'static str,
+        /// Completed epochs.
+        epoch: u64,
+        /// Completed iterations.
+        iter: u64,
+        /// What it returned, or the text of its panic.
+        source: BoxError,
+    },
+    /// Any other error, passed on.
+    #[error(transparent)]
+    Other(BoxError),
+}
+
+impl Error {
+    /// An [`Error::Invalid`] with this text.
+    pub fn invalid(text: impl Into<String>) -> Self {
+        Self::Invalid(text.into())
+    }
+
+    /// An [`Error::Config`] with this text; for mistakes that have no place in a file.
+    pub fn config(text: impl Into<String>) -> Self {
+        Self::Config(text.into().into())
+    }
+
+    /// An [`Error::Checkpoint`].
+    pub fn checkpoint(path: impl AsRef<Path>, reason: impl Into<String>) -> Self {
+        Self::Checkpoint { path: path.as_ref().to_owned(), reason: reason.into() }
+    }
+
+    /// The exit code of a process that ends with this error: 2 for a wrong config, 1 otherwise.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) => 2,
+            _ => 1,
+        }
+    }
+}
+
+impl From<BoxError> for Error {
+    fn from(source: BoxError) -> Self {
+        match source.downcast::<Error>() {
+            Ok(own) => *own,
+            Err(other) => Self::Other(other),
+        }
+    }
+}
+
+/// Names the path in an I/O error.
+pub trait IoContext<T> {
+    /// Turns the `io::Error` into [`Error::Io`] with this path.
+    fn at(self, path: impl AsRef<Path>) -> Result<T>;
+}
+
+impl<T> IoContext<T> for std::io::Result<T> {
+    fn at(self, path: impl AsRef<Path>) -> Result<T> {
+        self.map_err(|source| Error::Io { path: path.as_ref().to_owned(), source })
+    }
+}

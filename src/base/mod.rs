@@ -1,0 +1,13 @@
+//! Level 0: what every other room stands on. No tensors' arithmetic, no YAML, no hooks.
+
+pub mod durable;
+pub mod error;
+pub mod record;
+pub mod rng;
+pub mod suggest;
+pub mod tensor;
+
+pub use error::{BoxError, Error, Result};
+pub use record::Record;
+pub use rng::{Rng, keyed};
+pub use tensor::{Elem, Tensor};

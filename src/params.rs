@@ -1,0 +1,155 @@
+//! The narrow waist: everything that works on weights (optimizers, init, checkpoints, averaging) knows only this trait.
+
+use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD};
+
+use crate::base::Elem;
+
+/// What a tensor of a model is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// A trained tensor other than a bias.
+    Weight,
+    /// A trained offset: a parameter whose field is called `bias`.
+    Bias,
+    /// State that is not trained: running mean, running variance.
+    Buffer,
+    /// A whole number kept in a scalar tensor (`num_batches_tracked`); stored as `i64` in checkpoints.
+    Counter,
+}
+
+impl Role {
+    /// Whether the optimizer moves it.
+    pub fn is_trained(self) -> bool {
+        matches!(self, Self::Weight | Self::Bias)
+    }
+}
+
+/// A tensor of a model, to read.
+pub struct ParamRef<'a> {
+    /// Dotted path as in the reference libraries: `backbone.conv1.weight`.
+    pub name: &'a str,
+    /// Type name of the layer that owns it: `Conv2d`.
+    pub layer: &'a str,
+    /// What it is.
+    pub role: Role,
+    /// Its value.
+    pub value: ArrayViewD<'a, Elem>,
+    /// Its gradient, if one was accumulated.
+    pub grad: Option<ArrayViewD<'a, Elem>>,
+}
+
+/// A tensor of a model, to change.
+pub struct ParamMut<'a> {
+    /// Dotted path as in the reference libraries: `backbone.conv1.weight`.
+    pub name: &'a str,
+    /// Type name of the layer that owns it: `Conv2d`.
+    pub layer: &'a str,
+    /// What it is.
+    pub role: Role,
+    /// Its value.
+    pub value: ArrayViewMutD<'a, Elem>,
+    /// Its gradient; `None` for buffers, frozen parameters and parameters that no loss reached yet.
+    pub grad: Option<ArrayViewMutD<'a, Elem>>,
+}
+
+/// A bag of named tensors. The order is stable and the same for all methods.
+pub trait Params {
+    /// Calls `f` for every tensor, buffers included.
+    fn visit(&self, f: &mut dyn FnMut(ParamRef<'_>));
+    /// Calls `f` for every tensor, buffers included, with write access.
+    fn visit_mut(&mut self, f: &mut dyn FnMut(ParamMut<'_>));
+}
+
+/// One tensor of a [`StateDict`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct StateTensor {
+    /// What it is.
+    pub role: Role,
+    /// Its value.
+    pub value: ArrayD<Elem>,
+}
+
+/// Named tensors in the order of the model: what a checkpoint holds.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct StateDict(pub Vec<(String, StateTensor)>);
+
+/// What a load did, by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LoadReport {
+    /// Tensors that were copied.
+    pub loaded: Vec<String>,
+    /// Tensors of the model that the file has not.
+    pub missing: Vec<String>,
+    /// Tensors of the file that the model has not.
+    pub unexpected: Vec<String>,
+    /// Name and both shapes: `head.fc.weight: file [10, 84], model [5, 84]`.
+    pub mismatched: Vec<String>,
+}
+
+impl LoadReport {
+    /// Whether every tensor found its place.
+    pub fn is_exact(&self) -> bool {
+        self.missing.is_empty() && self.unexpected.is_empty() && self.mismatched.is_empty()
+    }
+}
+
+impl std::fmt::Display for LoadReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} loaded", self.loaded.len())?;
+        for (what, names) in
+            [("missing", &self.missing), ("unexpected", &self.unexpected), ("of another shape", &self.mismatched)]
+        {
+            if !names.is_empty() {
+                write!(f, ", {} {what} ({})", names.len(), names.join(", "))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl StateDict {
+    /// A copy of all tensors of `params`.
+    pub fn of(params: &dyn Params) -> Self {
+        let mut all = Vec::new();
+        params.visit(&mut |p| {
+            all.push((p.name.to_owned(), StateTensor { role: p.role, value: p.value.to_owned() }));
+        });
+        Self(all)
+    }
+
+    /// The tensor of this name.
+    pub fn get(&self, name: &str) -> Option<&StateTensor> {
+        self.0.iter().find(|(n, _)| n == name).map(|(_, t)| t)
+    }
+
+    /// Copies every tensor that fits by name and shape into `params`, and says what it did. Counters that the file
+    /// lacks are not counted as missing.
+    pub fn load_into(&self, params: &mut dyn Params) -> LoadReport {
+        let mut report = LoadReport::default();
+        let mut seen = std::collections::HashSet::new();
+        let index: std::collections::HashMap<&str, &StateTensor> =
+            self.0.iter().map(|(n, t)| (n.as_str(), t)).collect();
+        params.visit_mut(&mut |mut p| {
+            let Some(found) = index.get(p.name) else {
+                if p.role != Role::Counter {
+                    report.missing.push(p.name.to_owned());
+                }
+                return;
+            };
+            seen.insert(p.name.to_owned());
+            if found.value.shape() == p.value.shape() {
+                p.value.assign(&found.value);
+                report.loaded.push(p.name.to_owned());
+            } else {
+                report.mismatched.push(format!(
+                    "{}: file {:?}, model {:?}",
+                    p.name,
+                    found.value.shape(),
+                    p.value.shape()
+                ));
+            }
+        });
+        report.unexpected = self.0.iter().filter(|(n, _)| !seen.contains(n)).map(|(n, _)| n.clone()).collect();
+        report
+    }
+}
