@@ -1,1 +1,5 @@
-pub mod x {}
+//! shanty: a hook-driven training runner.
+extern crate self as shanty;
+
+pub mod base;
+pub mod params;
