@@ -1,0 +1,3 @@
+//! Level 3: networks.
+
+pub mod kernels;
