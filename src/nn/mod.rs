@@ -28,6 +28,7 @@
 
 mod autograd;
 pub mod init;
+pub mod kernels;
 mod module;
 mod ops;
 mod param;
