@@ -29,6 +29,8 @@
 mod autograd;
 pub mod init;
 pub mod kernels;
+mod layers;
+mod loss;
 mod module;
 mod ops;
 mod param;
@@ -39,7 +41,12 @@ mod tree;
 mod var;
 
 pub use autograd::Autograd;
+pub use layers::*;
+pub use loss::{CrossEntropyLoss, Loss};
 pub use module::{Forward, Module};
+pub use ops::{
+    Average, BnOutput, BnStats, ConvOptions, CrossEntropyOptions, Losses, PoolOptions, Reduction, Target,
+};
 pub use param::{Buffer, Counter, Param};
 pub use parts::{Field, Part, PartMut, Parts};
 pub use pool::Pool;

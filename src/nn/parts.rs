@@ -143,11 +143,12 @@ impl<F: Field + 'static> Parts for Vec<F> {
 /// # let _ = norm.eps;
 /// ```
 ///
+/// `..field` takes the parts of a field for one's own, so that they appear without its name: `parts!(Sequential { ..layers });`.
 /// After the struct's name may stand its families. A type with initial weights of its own names the field that holds them
 /// (a `Vec<Box<dyn Initializer>>`): `parts!(Net { conv, fc }, init_cfg = init);`.
 #[macro_export]
 macro_rules! parts {
-    ($ty:ident $(: $($family:literal),+)? { $($field:ident),* $(,)? } $(, init_cfg = $init:ident)?) => {
+    ($ty:ident $(: $($family:literal),+)? { $($field:ident),* $(,)? $(..$spread:ident)? } $(, init_cfg = $init:ident)?) => {
         impl $crate::nn::Parts for $ty {
             fn type_name(&self) -> &'static str {
                 stringify!($ty)
@@ -160,9 +161,11 @@ macro_rules! parts {
             })?
             fn each<'a>(&'a self, _f: &mut dyn FnMut(&str, $crate::nn::Part<'a>)) {
                 $($crate::nn::Field::part(&self.$field, stringify!($field), _f);)*
+                $($crate::nn::Parts::each(&self.$spread, _f);)?
             }
             fn each_mut<'a>(&'a mut self, _f: &mut dyn FnMut(&str, $crate::nn::PartMut<'a>)) {
                 $($crate::nn::Field::part_mut(&mut self.$field, stringify!($field), _f);)*
+                $($crate::nn::Parts::each_mut(&mut self.$spread, _f);)?
             }
         }
     };

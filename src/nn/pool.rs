@@ -12,45 +12,66 @@ use crate::base::{Elem, Tensor};
 /// batch, the gradient of a user's own op) is kept only in place of a buffer that left for good.
 #[derive(Debug, Default)]
 pub struct Pool {
-    shelves: HashMap<usize, Shelf>,
+    values: Shelves<Elem>,
+    /// Positions, as of the maxima of a pooling.
+    pub(super) indices: Shelves<u32>,
+    /// Masks, as of dropout.
+    pub(super) masks: Shelves<u8>,
+}
+
+/// The buffers of one element type.
+#[derive(Debug, Default)]
+pub(super) struct Shelves<T> {
+    by_len: HashMap<usize, Shelf<T>>,
     misses: u64,
 }
 
 #[derive(Debug, Default)]
-struct Shelf {
-    free: Vec<Vec<Elem>>,
+struct Shelf<T> {
+    free: Vec<Vec<T>>,
     lent: usize,
 }
 
-impl Pool {
-    /// A buffer of this length with stale contents.
-    pub fn take(&mut self, len: usize) -> Vec<Elem> {
+impl<T: Copy + Default> Shelves<T> {
+    pub fn take(&mut self, len: usize) -> Vec<T> {
         if len == 0 {
             return Vec::new();
         }
-        let shelf = self.shelves.entry(len).or_default();
+        let shelf = self.by_len.entry(len).or_default();
         shelf.lent += 1;
         shelf.free.pop().unwrap_or_else(|| {
             self.misses += 1;
-            vec![0.0; len]
+            vec![T::default(); len]
         })
     }
 
-    /// A buffer of zeros.
-    pub fn zeros(&mut self, len: usize) -> Vec<Elem> {
-        let mut buffer = self.take(len);
-        buffer.fill(0.0);
-        buffer
-    }
-
-    /// Takes a buffer back.
-    pub fn give(&mut self, buffer: Vec<Elem>) {
-        if let Some(shelf) = self.shelves.get_mut(&buffer.len())
+    pub fn give(&mut self, buffer: Vec<T>) {
+        if let Some(shelf) = self.by_len.get_mut(&buffer.len())
             && shelf.lent > 0
         {
             shelf.lent -= 1;
             shelf.free.push(buffer);
         }
+    }
+
+    fn begin(&mut self) {
+        self.by_len.values_mut().for_each(|shelf| shelf.lent = 0);
+    }
+
+    fn bytes(&self) -> usize {
+        self.by_len.iter().map(|(len, shelf)| len * shelf.free.len() * size_of::<T>()).sum()
+    }
+}
+
+impl Pool {
+    /// A buffer of this length with stale contents.
+    pub fn take(&mut self, len: usize) -> Vec<Elem> {
+        self.values.take(len)
+    }
+
+    /// Takes a buffer back.
+    pub fn give(&mut self, buffer: Vec<Elem>) {
+        self.values.give(buffer);
     }
 
     /// Takes the memory of a tensor back, unless someone else still holds it.
@@ -62,17 +83,19 @@ impl Pool {
 
     /// How often a buffer had to be made: constant once every shape was seen.
     pub fn misses(&self) -> u64 {
-        self.misses
+        self.values.misses + self.indices.misses + self.masks.misses
     }
 
-    /// Bytes that lie on the shelves.
+    /// Bytes that wait to be taken.
     pub fn bytes(&self) -> usize {
-        self.shelves.iter().map(|(len, shelf)| len * shelf.free.len() * size_of::<Elem>()).sum()
+        self.values.bytes() + self.indices.bytes() + self.masks.bytes()
     }
 
     /// A new tape begins: what the last one did not bring back has left for good.
     pub(super) fn begin(&mut self) {
-        self.shelves.values_mut().for_each(|shelf| shelf.lent = 0);
+        self.values.begin();
+        self.indices.begin();
+        self.masks.begin();
     }
 }
 

@@ -147,6 +147,11 @@ impl Tape {
         self.arena.borrow_mut().pool.give(buffer);
     }
 
+    /// The pool, for buffers of other types.
+    pub(super) fn with_pool<R>(&self, f: impl FnOnce(&mut Pool) -> R) -> R {
+        f(&mut self.arena.borrow_mut().pool)
+    }
+
     pub(super) fn value(&self, id: u32) -> Tensor {
         self.arena.borrow().nodes[id as usize].value.clone()
     }
