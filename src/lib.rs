@@ -2,4 +2,5 @@
 extern crate self as shanty;
 
 pub mod base;
+pub mod checkpoint;
 pub mod params;

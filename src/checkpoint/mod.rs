@@ -1,0 +1,3 @@
+//! Checkpoints: what a run leaves on disk.
+
+pub mod tensors;
