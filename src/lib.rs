@@ -3,4 +3,5 @@ extern crate self as shanty;
 
 pub mod base;
 pub mod checkpoint;
+pub mod nn;
 pub mod params;

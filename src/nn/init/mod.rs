@@ -1,0 +1,6 @@
+//! Initial weights.
+
+pub mod draw;
+mod fan;
+
+pub use fan::Fans;
