@@ -4,6 +4,8 @@
 use ndarray::ArrayViewMutD;
 use rand::RngExt;
 use rand_distr::{Open01, StandardNormal};
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 use crate::base::{Elem, Error, Result, Rng};
 
@@ -15,6 +17,37 @@ pub fn normal(values: &mut ArrayViewMutD<'_, Elem>, mean: f64, std: f64, rng: &m
 /// Fills with draws from U(`low`, `high`).
 pub fn uniform(values: &mut ArrayViewMutD<'_, Elem>, low: f64, high: f64, rng: &mut Rng) {
     values.mapv_inplace(|_| (low + (high - low) * rng.random::<f64>()) as Elem);
+}
+
+/// The family of a draw with mean 0 whose standard deviation is given.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Distribution {
+    /// N(0, std²).
+    #[default]
+    Normal,
+    /// U(−√3·std, √3·std).
+    Uniform,
+}
+
+impl Distribution {
+    /// Fills with draws of this standard deviation.
+    pub fn fill(self, values: &mut ArrayViewMutD<'_, Elem>, std: f64, rng: &mut Rng) {
+        let reach = 3f64.sqrt() * std;
+        match self {
+            Self::Normal => normal(values, 0.0, std, rng),
+            Self::Uniform => uniform(values, -reach, reach, rng),
+        }
+    }
+}
+
+impl std::fmt::Display for Distribution {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Normal => "normal",
+            Self::Uniform => "uniform",
+        })
+    }
 }
 
 /// N(mean, std²) under the condition that the value lies between two bounds, which are absolute numbers and not
