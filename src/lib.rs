@@ -2,5 +2,6 @@
 extern crate self as shanty;
 
 pub mod base;
+pub mod checkpoint;
 pub mod nn;
 pub mod params;
