@@ -1,0 +1,3 @@
+//! The ops of [`super::Var`]: each is one node whose value and way back are kernels on slices.
+
+mod arith;
