@@ -1,5 +1,7 @@
 //! Who initialises what, and in which order (behaviour: MMEngine's `BaseModule.init_weights`).
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
