@@ -3,5 +3,6 @@ extern crate self as shanty;
 
 pub mod base;
 pub mod checkpoint;
+pub mod data;
 pub mod nn;
 pub mod params;
