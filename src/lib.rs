@@ -3,5 +3,7 @@ extern crate self as shanty;
 
 pub mod base;
 pub mod checkpoint;
+pub mod data;
+pub mod model;
 pub mod nn;
 pub mod params;

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 
-use super::init::Initializer;
+use super::init::Init;
 use super::{Buffer, Counter, Param};
 
 /// One named thing that a module is made of.
@@ -40,8 +40,13 @@ pub trait Parts: Any {
     }
 
     /// How its weights begin, if its type or its YAML says so.
-    fn init_cfg(&self) -> Option<&[Box<dyn Initializer>]> {
-        None
+    fn init_cfg(&self) -> &[Init] {
+        &[]
+    }
+
+    /// Into how many groups the channels of its `weight` are split: the fans are counted within one.
+    fn groups(&self) -> usize {
+        1
     }
 
     /// Calls `f` with every direct part and its name, in the order of declaration.
@@ -102,8 +107,11 @@ impl<P: Parts + ?Sized> Parts for Box<P> {
     fn families(&self) -> &'static [&'static str] {
         (**self).families()
     }
-    fn init_cfg(&self) -> Option<&[Box<dyn Initializer>]> {
+    fn init_cfg(&self) -> &[Init] {
         (**self).init_cfg()
+    }
+    fn groups(&self) -> usize {
+        (**self).groups()
     }
     fn each<'a>(&'a self, f: &mut dyn FnMut(&str, Part<'a>)) {
         (**self).each(f);
@@ -145,10 +153,12 @@ impl<F: Field + 'static> Parts for Vec<F> {
 ///
 /// `..field` takes the parts of a field for one's own, so that they appear without its name: `parts!(Sequential { ..layers });`.
 /// After the struct's name may stand its families. A type with initial weights of its own names the field that holds them
-/// (a `Vec<Box<dyn Initializer>>`): `parts!(Net { conv, fc }, init_cfg = init);`.
+/// (a `Vec<Init>`), a grouped convolution the field with the number of its groups:
+/// `parts!(Net { conv, fc }, init_cfg = init);`, `parts!(Conv: "_ConvNd" { weight, bias }, groups = groups);`.
 #[macro_export]
 macro_rules! parts {
-    ($ty:ident $(: $($family:literal),+)? { $($field:ident),* $(,)? $(..$spread:ident)? } $(, init_cfg = $init:ident)?) => {
+    ($ty:ident $(: $($family:literal),+)? { $($field:ident),* $(,)? $(..$spread:ident)? }
+     $(, init_cfg = $init:ident)? $(, groups = $($groups:ident).+)?) => {
         impl $crate::nn::Parts for $ty {
             fn type_name(&self) -> &'static str {
                 stringify!($ty)
@@ -156,8 +166,11 @@ macro_rules! parts {
             $(fn families(&self) -> &'static [&'static str] {
                 &[$($family),+]
             })?
-            $(fn init_cfg(&self) -> Option<&[Box<dyn $crate::nn::init::Initializer>]> {
-                Some(&self.$init)
+            $(fn init_cfg(&self) -> &[$crate::nn::init::Init] {
+                &self.$init
+            })?
+            $(fn groups(&self) -> usize {
+                self.$($groups).+
             })?
             fn each<'a>(&'a self, _f: &mut dyn FnMut(&str, $crate::nn::Part<'a>)) {
                 $($crate::nn::Field::part(&self.$field, stringify!($field), _f);)*

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::base::{Error, Result, Rng};
+use crate::base::{Error, Result};
 use crate::nn::{ConvOptions, Forward, Module, Param, Var};
 use crate::parts;
 
@@ -59,7 +59,7 @@ impl Conv2dParams {
 /// Convolution (cross-correlation, as in PyTorch) of images [N, C, H, W] to [N, K, H', W'],
 /// H' = (H + 2 padding − dilation (kernel − 1) − 1) / stride + 1, rounded down.
 ///
-/// Initial weights are uniform within ±1/√(C / groups · kH · kW), as in PyTorch.
+/// Weights and bias begin uniform within ±1/√(C / groups · kH · kW), as in PyTorch.
 #[derive(Debug, Clone)]
 pub struct Conv2d {
     /// [K, C / groups, kH, kW].
@@ -69,14 +69,14 @@ pub struct Conv2d {
     options: ConvOptions,
 }
 
-parts!(Conv2d: "_ConvNd" { weight, bias });
+parts!(Conv2d: "_ConvNd" { weight, bias }, groups = options.groups);
 
 impl Conv2d {
-    /// A layer of this make, with initial weights from `rng`.
+    /// A layer of this make.
     ///
     /// # Errors
     /// When the groups do not divide both numbers of channels, or a size is 0.
-    pub fn new(p: &Conv2dParams, rng: &mut Rng) -> Result<Self> {
+    pub fn new(p: &Conv2dParams) -> Result<Self> {
         let (c, k, groups) = (p.in_channels, p.out_channels, p.groups);
         if groups == 0 || c % groups != 0 || k % groups != 0 {
             return Err(Error::config(format!(
@@ -93,8 +93,8 @@ impl Conv2d {
         let Pair([kh, kw]) = p.kernel_size;
         let fan_in = c / groups * kh * kw;
         Ok(Self {
-            weight: initial(&[k, c / groups, kh, kw], fan_in, rng),
-            bias: p.bias.then(|| initial(&[k], fan_in, rng)),
+            weight: initial(&[k, c / groups, kh, kw], fan_in),
+            bias: p.bias.then(|| initial(&[k], fan_in)),
             options: ConvOptions { stride: p.stride.0, padding: p.padding.0, dilation: p.dilation.0, groups },
         })
     }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::base::{Result, Rng};
+use crate::base::Result;
 use crate::nn::{Forward, Module, Param, Var};
 use crate::parts;
 
@@ -23,7 +23,7 @@ pub struct LinearParams {
 
 /// `x wᵀ + b` over the last axis: [.., in] to [.., out].
 ///
-/// Initial weights are uniform within ±1/√in, as in PyTorch.
+/// Weights and bias begin uniform within ±1/√in, as in PyTorch.
 #[derive(Debug, Clone)]
 pub struct Linear {
     /// [out, in].
@@ -36,14 +36,14 @@ parts!(Linear { weight, bias });
 
 impl Linear {
     /// A layer with bias.
-    pub fn new(in_features: usize, out_features: usize, rng: &mut Rng) -> Self {
-        Self::from_params(&LinearParams { in_features, out_features, bias: true }, rng)
+    pub fn new(in_features: usize, out_features: usize) -> Self {
+        Self::from_params(&LinearParams { in_features, out_features, bias: true })
     }
 
     /// A layer as the config says.
-    pub fn from_params(p: &LinearParams, rng: &mut Rng) -> Self {
-        let weight = initial(&[p.out_features, p.in_features], p.in_features, rng);
-        let bias = p.bias.then(|| initial(&[p.out_features], p.in_features, rng));
+    pub fn from_params(p: &LinearParams) -> Self {
+        let weight = initial(&[p.out_features, p.in_features], p.in_features);
+        let bias = p.bias.then(|| initial(&[p.out_features], p.in_features));
         Self { weight, bias }
     }
 }

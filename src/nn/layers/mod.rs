@@ -22,13 +22,17 @@ pub use shape::{Flatten, Identity};
 
 use rand::RngExt as _;
 
-use crate::base::{Elem, Rng, Tensor};
+use crate::base::{Elem, Tensor, keyed};
 
 use super::Param;
 
 /// PyTorch's initial weights of linear layers and convolutions: uniform within ±1/√fan_in.
-fn initial(shape: &[usize], fan_in: usize, rng: &mut Rng) -> Param {
+///
+/// From a stream that depends on the shape alone, so that a new layer can be trained at once;
+/// [`init_weights`](super::init::init_weights) draws them anew, each tensor from the stream of its own name.
+fn initial(shape: &[usize], fan_in: usize) -> Param {
     let bound = 1.0 / (fan_in.max(1) as Elem).sqrt();
+    let mut rng = keyed(0, "new layer", shape.iter().product::<usize>() as u64, fan_in as u64);
     Param::new(Tensor::from_shape_simple_fn(shape, || (rng.random::<Elem>() * 2.0 - 1.0) * bound))
 }
 
