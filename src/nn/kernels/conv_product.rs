@@ -2,7 +2,7 @@
 
 use super::conv_frame::{Frame, Taps, grid};
 use super::scratch::Scratch;
-use super::tile::{LANES, MAX_VECS, Tile, max_rows};
+use super::tile::{LANES, MAX_VECS, Out, Tile, max_rows};
 use super::transpose::transpose;
 use super::{Act, ConvGeom, Elem, act_inplace};
 use rayon::prelude::*;
@@ -257,7 +257,7 @@ impl Plan {
                     w: &weights[l * steps.len()..],
                     w_step: width,
                     lanes: width,
-                    out: &mut sums[i * tile_rows * width..],
+                    out: Out::from(&mut sums[i * tile_rows * width..]),
                     out_step: width,
                     add: false,
                 }

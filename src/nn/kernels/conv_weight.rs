@@ -3,7 +3,7 @@
 use super::conv_frame::{Frame, grid};
 use super::conv_product::{SERIAL_FLOPS, clear_padding, even_rows};
 use super::scratch::Scratch;
-use super::tile::{LANES, MAX_VECS, Steps, Tile, max_rows};
+use super::tile::{LANES, MAX_VECS, Out, Steps, Tile, max_rows};
 use super::transpose::transpose;
 use super::{ConvGeom, Elem};
 use rayon::prelude::*;
@@ -171,7 +171,7 @@ impl Plan {
                         w: &turned,
                         w_step: width,
                         lanes: width,
-                        out: &mut part[j * rows * width..],
+                        out: Out::from(&mut part[j * rows * width..]),
                         out_step: width,
                         add: n > images.start,
                     }

@@ -8,8 +8,11 @@
 //!   channels: implicit GEMM, with no im2col matrix anywhere;
 //! - weight gradient: a step is an output pixel, `base` the (channel, tap)s, lanes the output channels.
 
+#![allow(unsafe_code)]
+
 use super::Elem;
 use super::isa::{Isa, isa};
+use std::marker::PhantomData;
 
 /// Lanes of one vector; panels of `w` are padded to a multiple of it.
 pub(super) const LANES: usize = 16;
@@ -35,6 +38,47 @@ impl Steps<'_> {
     }
 }
 
+/// Where results go: a slice that other threads may be writing to elsewhere.
+#[derive(Clone, Copy)]
+pub(super) struct Out<'a> {
+    pub ptr: *mut Elem,
+    pub len: usize,
+    owner: PhantomData<&'a mut [Elem]>,
+}
+
+// SAFETY: it stands for a `&mut [Elem]`, which may go to another thread; `part` demands that no two overlap in what they touch.
+unsafe impl Send for Out<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Out<'_> {}
+
+impl<'a> From<&'a mut [Elem]> for Out<'a> {
+    fn from(s: &'a mut [Elem]) -> Self {
+        Self { ptr: s.as_mut_ptr(), len: s.len(), owner: PhantomData }
+    }
+}
+
+impl<'a> Out<'a> {
+    /// What lies from `at` on.
+    ///
+    /// # Safety
+    /// While the result is in use, nothing else may touch the elements that are read or written through it.
+    pub unsafe fn part(self, at: usize) -> Out<'a> {
+        assert!(at <= self.len, "a part begins behind the end");
+        // SAFETY: `at` is within the slice that `self` stands for.
+        Out { ptr: unsafe { self.ptr.add(at) }, len: self.len - at, owner: PhantomData }
+    }
+
+    /// `len` elements from `at` on.
+    ///
+    /// # Safety
+    /// While the slice lives, nothing else may touch its elements.
+    pub unsafe fn slice(self, at: usize, len: usize) -> &'a mut [Elem] {
+        assert!(at <= self.len && len <= self.len - at, "a slice ends behind the end");
+        // SAFETY: within the slice that `self` stands for; the caller keeps others away.
+        unsafe { std::slice::from_raw_parts_mut(self.ptr.add(at), len) }
+    }
+}
+
 /// One tile. `w[step * w_step..][..lanes]` are the vectors, `out[j * out_step..][..lanes]` the results.
 pub(super) struct Tile<'a> {
     pub steps: Steps<'a>,
@@ -45,7 +89,7 @@ pub(super) struct Tile<'a> {
     pub w: &'a [Elem],
     pub w_step: usize,
     pub lanes: usize,
-    pub out: &'a mut [Elem],
+    pub out: Out<'a>,
     pub out_step: usize,
     /// Add to `out` instead of overwriting it.
     pub add: bool,
@@ -70,7 +114,7 @@ impl Tile<'_> {
         let vecs = self.lanes.div_ceil(LANES);
         assert!(vecs >= 1 && vecs <= MAX_VECS && rows >= 1 && rows <= max_rows(vecs), "no such tile");
         assert!(
-            (rows - 1) * self.out_step + self.lanes <= self.out.len(),
+            (rows - 1) * self.out_step + self.lanes <= self.out.len,
             "a tile's results leave their slice"
         );
         if steps > 0 {
@@ -103,7 +147,8 @@ impl Tile<'_> {
                     }
                 }
                 for (j, sum) in sums.iter().enumerate().take(base.len()) {
-                    let out = &mut self.out[(group * 4 + j) * self.out_step + l0..][..lanes];
+                    // SAFETY: `check` has compared the largest index with the length; the tile owns its results.
+                    let out = unsafe { self.out.slice((group * 4 + j) * self.out_step + l0, lanes) };
                     out.iter_mut().zip(sum).for_each(|(o, s)| *o = if self.add { *o + s } else { *s });
                 }
             }

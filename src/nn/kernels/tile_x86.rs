@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::tile::{LANES, Tile};
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 /// The tile in 512-bit vectors: 24 of the 32 registers hold sums.
@@ -44,9 +45,21 @@ unsafe fn tile512<const VECS: usize, const ROWS: usize>(t: Tile<'_>) {
                     row[v] = _mm512_maskz_loadu_ps(mask(v), w.add(v * LANES));
                 }
                 for j in 0..ROWS {
-                    let b = _mm512_set1_ps(*x[j].add(at));
-                    for v in 0..VECS {
-                        sums[j][v] = _mm512_fmadd_ps(row[v], b, sums[j][v]);
+                    if VECS == 2 {
+                        // Left to itself the compiler loads all ROWS elements first and then runs out of registers.
+                        let (low, high) = sums[j].split_at_mut(1);
+                        asm!(
+                            "vbroadcastss {b}, dword ptr [{x} + 4 * {at}]",
+                            "vfmadd231ps {s0}, {w0}, {b}",
+                            "vfmadd231ps {s1}, {w1}, {b}",
+                            b = out(zmm_reg) _, x = in(reg) x[j], at = in(reg) at,
+                            s0 = inout(zmm_reg) low[0], w0 = in(zmm_reg) row[0],
+                            s1 = inout(zmm_reg) high[0], w1 = in(zmm_reg) row[VECS - 1],
+                            options(nostack, preserves_flags, readonly),
+                        );
+                    } else {
+                        let b = _mm512_set1_ps(*x[j].add(at));
+                        sums[j][0] = _mm512_fmadd_ps(row[0], b, sums[j][0]);
                     }
                 }
                 w = w.wrapping_add(t.w_step);
@@ -54,7 +67,7 @@ unsafe fn tile512<const VECS: usize, const ROWS: usize>(t: Tile<'_>) {
         }
         for j in 0..ROWS {
             for v in 0..VECS {
-                let out = t.out.as_mut_ptr().add(j * t.out_step + v * LANES);
+                let out = t.out.ptr.add(j * t.out_step + v * LANES);
                 let mut sum = sums[j][v];
                 if t.add {
                     sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask(v), out));
@@ -116,7 +129,7 @@ unsafe fn tile256<const ROWS: usize>(t: &mut Tile<'_>, j: usize, v: usize) {
         }
         for (r, sum) in sums.iter().enumerate() {
             for h in 0..2 {
-                let out = t.out.as_mut_ptr().wrapping_add((j + r) * t.out_step + v * LANES + h * 8);
+                let out = t.out.ptr.wrapping_add((j + r) * t.out_step + v * LANES + h * 8);
                 let old = if t.add { _mm256_maskload_ps(out, mask[h]) } else { _mm256_setzero_ps() };
                 _mm256_maskstore_ps(out, mask[h], _mm256_add_ps(sum[h], old));
             }

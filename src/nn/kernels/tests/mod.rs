@@ -1,6 +1,7 @@
 //! The kernels against their definitions, written as plain loops.
 
 mod conv;
+mod gemm;
 
 use super::Elem;
 
