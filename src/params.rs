@@ -96,9 +96,11 @@ impl LoadReport {
 impl std::fmt::Display for LoadReport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} loaded", self.loaded.len())?;
-        for (what, names) in
-            [("missing", &self.missing), ("unexpected", &self.unexpected), ("of another shape", &self.mismatched)]
-        {
+        for (what, names) in [
+            ("missing", &self.missing),
+            ("unexpected", &self.unexpected),
+            ("of another shape", &self.mismatched),
+        ] {
             if !names.is_empty() {
                 write!(f, ", {} {what} ({})", names.len(), names.join(", "))?;
             }
@@ -149,7 +151,8 @@ impl StateDict {
                 ));
             }
         });
-        report.unexpected = self.0.iter().filter(|(n, _)| !seen.contains(n)).map(|(n, _)| n.clone()).collect();
+        report.unexpected =
+            self.0.iter().filter(|(n, _)| !seen.contains(n)).map(|(n, _)| n.clone()).collect();
         report
     }
 }

@@ -1,0 +1,17 @@
+//! Level 4: checkpoints as directories that are whole or not there.
+//!
+//! `work_dir/epoch_3/` holds `model.safetensors` (plain weight names: Python reads it), `optimizer.safetensors`,
+//! `hooks.safetensors` if a hook keeps tensors, `state.json` (counters, hooks, board, config) and, written last,
+//! `manifest.json` with the length and the xxh3-128 of each. `work_dir/last_checkpoint` names the newest.
+
+mod commit;
+mod content;
+mod load;
+mod storage;
+pub mod tensors;
+
+pub use commit::{Commit, POINTER, recover};
+pub use content::{Checkpoint, Meta};
+pub use load::{Found, load, newest};
+pub use storage::{Disk, Storage};
+pub use tensors::{MODEL_FILE, parse_tensors, read_tensors, write_tensors};

@@ -1,0 +1,142 @@
+//! The board that all hooks share: scalars with their recent history (MMEngine's MessageHub).
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+/// Values kept of each scalar; older ones only count in the totals.
+const KEPT: usize = 1000;
+
+/// Which loop a scalar belongs to: the first part of its name in logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum Mode {
+    Train,
+    Val,
+    Test,
+}
+
+impl Mode {
+    /// `train`, `val`, `test`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Val => "val",
+            Self::Test => "test",
+        }
+    }
+}
+
+/// The recent values of one scalar.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct History {
+    recent: VecDeque<f64>,
+    sum: f64,
+    count: u64,
+}
+
+impl History {
+    /// Adds a value.
+    pub fn push(&mut self, value: f64) {
+        if self.recent.len() == KEPT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(value);
+        self.sum += value;
+        self.count += 1;
+    }
+
+    /// The last value.
+    pub fn current(&self) -> Option<f64> {
+        self.recent.back().copied()
+    }
+
+    /// Mean of the last `window` values, or of all that there are.
+    pub fn mean(&self, window: usize) -> Option<f64> {
+        let n = window.min(self.recent.len());
+        (n > 0).then(|| self.recent.iter().rev().take(n).sum::<f64>() / n as f64)
+    }
+
+    /// Mean over the whole run.
+    pub fn global_mean(&self) -> Option<f64> {
+        (self.count > 0).then(|| self.sum / self.count as f64)
+    }
+
+    /// Largest of the last `window` values.
+    pub fn max(&self, window: usize) -> Option<f64> {
+        self.recent.iter().rev().take(window).copied().reduce(f64::max)
+    }
+
+    /// Smallest of the last `window` values.
+    pub fn min(&self, window: usize) -> Option<f64> {
+        self.recent.iter().rev().take(window).copied().reduce(f64::min)
+    }
+
+    /// Number of values ever added.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Scalar {
+    mode: Mode,
+    name: String,
+    history: History,
+}
+
+/// Scalars with history, and single facts.
+///
+/// ```
+/// use shanty::hook::{Board, Mode};
+/// let mut board = Board::default();
+/// board.record(Mode::Train, "loss", -3.0);
+/// board.record(Mode::Train, "loss", -2.0);
+/// assert_eq!(board.scalar(Mode::Train, "loss").unwrap().max(10), Some(-2.0));
+/// assert_eq!(board.scalar(Mode::Val, "loss"), None);
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Board {
+    scalars: Vec<Scalar>,
+    facts: BTreeMap<String, f64>,
+}
+
+impl Board {
+    /// Adds a value to a scalar. Allocates only the first time it sees the name.
+    pub fn record(&mut self, mode: Mode, name: &str, value: f64) {
+        match self.scalars.iter_mut().find(|s| s.mode == mode && s.name == name) {
+            Some(scalar) => scalar.history.push(value),
+            None => {
+                let mut history = History { recent: VecDeque::with_capacity(KEPT), ..History::default() };
+                history.push(value);
+                self.scalars.push(Scalar { mode, name: name.to_owned(), history });
+            }
+        }
+    }
+
+    /// The history of a scalar.
+    pub fn scalar(&self, mode: Mode, name: &str) -> Option<&History> {
+        self.scalars.iter().find(|s| s.mode == mode && s.name == name).map(|s| &s.history)
+    }
+
+    /// All scalars of a mode in the order of their first value.
+    pub fn scalars(&self, mode: Mode) -> impl Iterator<Item = (&str, &History)> {
+        self.scalars.iter().filter(move |s| s.mode == mode).map(|s| (s.name.as_str(), &s.history))
+    }
+
+    /// Sets a fact: a number without history, such as `eta` (seconds).
+    pub fn set(&mut self, name: &str, value: f64) {
+        match self.facts.get_mut(name) {
+            Some(slot) => *slot = value,
+            None => {
+                self.facts.insert(name.to_owned(), value);
+            }
+        }
+    }
+
+    /// A fact.
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.facts.get(name).copied()
+    }
+}

@@ -1,0 +1,89 @@
+//! Counters of completed units. They tick before the `after_*` points, so no hook adds one.
+
+use serde::{Deserialize, Serialize};
+
+/// What the run is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Before, between and after the loops.
+    #[default]
+    Idle,
+    /// In the training loop.
+    Train,
+    /// In a validation.
+    Val,
+    /// In a test.
+    Test,
+}
+
+/// Where the run stands. In `after_train_iter` of the first iteration `iter` is 1.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Clock {
+    /// Completed epochs; stays 0 in the iteration loop.
+    pub epoch: u64,
+    /// Completed iterations over the whole run.
+    pub iter: u64,
+    /// Completed batches of the current epoch (of the whole run in the iteration loop).
+    pub batch: u64,
+    /// Batches in an epoch of the training data.
+    pub epoch_len: u64,
+    /// Epochs of the whole run (1 in the iteration loop).
+    pub max_epochs: u64,
+    /// Iterations of the whole run.
+    pub max_iters: u64,
+    /// Whether the training loop counts epochs.
+    pub by_epoch: bool,
+    /// What the run is doing.
+    pub phase: Phase,
+    /// Completed batches of the current validation or test.
+    pub eval_batch: u64,
+    /// Batches in the current validation or test.
+    pub eval_len: u64,
+    /// The iteration at which the last validation ended; `None` before the first.
+    pub validated: Option<u64>,
+    /// Seconds since the run began, read once per call of a hook point.
+    pub now: f64,
+}
+
+impl Clock {
+    /// In `after_train_epoch`: true every `n` epochs, counted from `begin` (which triggers itself).
+    ///
+    /// ```
+    /// use shanty::hook::Clock;
+    /// let at = |epoch| Clock { epoch, ..Clock::default() }.every_n_epochs(2, 5);
+    /// assert_eq!((1..=9).filter(|e| at(*e)).collect::<Vec<_>>(), [5, 7, 9]);
+    /// ```
+    pub fn every_n_epochs(&self, n: u64, begin: u64) -> bool {
+        every(self.epoch, n, begin)
+    }
+
+    /// In `after_train_iter`: true every `n` iterations, counted from `begin`.
+    pub fn every_n_iters(&self, n: u64, begin: u64) -> bool {
+        every(self.iter, n, begin)
+    }
+
+    /// In `after_train_iter`: true every `n` batches of the epoch.
+    pub fn every_n_batches(&self, n: u64) -> bool {
+        every(self.batch, n, 0)
+    }
+
+    /// The last epoch is complete.
+    pub fn is_last_epoch(&self) -> bool {
+        self.epoch >= self.max_epochs
+    }
+
+    /// The last iteration is complete.
+    pub fn is_last_iter(&self) -> bool {
+        self.iter >= self.max_iters
+    }
+
+    /// The last batch of the epoch is complete.
+    pub fn end_of_epoch(&self) -> bool {
+        self.epoch_len > 0 && self.batch > 0 && self.batch.is_multiple_of(self.epoch_len)
+    }
+}
+
+fn every(done: u64, n: u64, begin: u64) -> bool {
+    n > 0 && done > 0 && done >= begin && (done - begin).is_multiple_of(n)
+}

@@ -1,0 +1,97 @@
+//! What a hook sees of the run: borrowed fields, so that two can be used at once, and verbs that ask.
+
+use std::path::PathBuf;
+
+use super::{Asked, Board, Clock, Control, HookResult, Point, RunLog, SaveRequest};
+use crate::base::{Rng, keyed};
+use crate::model::Model;
+use crate::optim::OptimWrapper;
+use crate::vis::LocalVisBackend;
+
+/// The folders of a run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Dirs {
+    /// `work_dir`: checkpoints, the config dump and `last_checkpoint`.
+    pub work: PathBuf,
+    /// `work_dir/<timestamp>`: the text log and `vis_data`.
+    pub log: PathBuf,
+}
+
+/// What does not change during a run.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RunInfo {
+    /// `<name>_<timestamp>`.
+    pub experiment_name: String,
+    /// `%Y%m%d_%H%M%S`, local time.
+    pub timestamp: String,
+    /// The resolved config; empty for a run without one.
+    pub config: String,
+    /// The seed in force, whether the config named it or not.
+    pub seed: u64,
+    /// Class names of the training data, where known.
+    pub classes: Vec<String>,
+}
+
+/// The run as a hook sees it.
+pub struct Ctx<'r> {
+    /// The point being called.
+    pub point: Point,
+    /// Completed epochs and iterations, totals, phase.
+    pub clock: &'r Clock,
+    /// The model, with its weights through [`crate::params::Params`].
+    pub model: &'r mut dyn Model,
+    /// Optimizer, parameter groups and schedules; `None` in a run that only evaluates.
+    pub optim: Option<&'r mut OptimWrapper>,
+    /// Scalars with history, shared by all hooks.
+    pub board: &'r mut Board,
+    /// Name, seed, config.
+    pub info: &'r RunInfo,
+    /// Folders.
+    pub dirs: &'r Dirs,
+    /// The text log.
+    pub log: &'r RunLog,
+    /// `vis_data/scalars.json`.
+    pub vis: &'r mut LocalVisBackend,
+    pub(crate) control: &'r mut Control,
+}
+
+impl Ctx<'_> {
+    /// Leaves this point for the rest of the run; what default methods do.
+    ///
+    /// # Errors
+    /// Never.
+    pub fn unsubscribe(&mut self) -> HookResult {
+        self.control.unsubscribed = true;
+        Ok(())
+    }
+
+    /// Asks the loop to end after this iteration (at an iteration's point) or this epoch. The first request counts.
+    pub fn stop(&mut self, reason: impl Into<String>) {
+        let asked = Asked { by: self.control.current, what: reason.into() };
+        self.control.stop.get_or_insert(asked);
+    }
+
+    /// In `after_backward`: drops the gradients instead of stepping the optimizer. The iteration still counts.
+    pub fn skip_update(&mut self, reason: impl Into<String>) {
+        let asked = Asked { by: self.control.current, what: reason.into() };
+        self.control.skip_update.get_or_insert(asked);
+    }
+
+    /// Asks for a checkpoint after the last hook of this point; a second request of the same name is dropped.
+    pub fn save(&mut self, request: SaveRequest) {
+        let saves = &mut self.control.saves;
+        if !saves.iter().any(|r| r.name == request.name && r.out_dir == request.out_dir) {
+            saves.push(request);
+        }
+    }
+
+    /// Asks for a validation after the last hook of this point.
+    pub fn validate(&mut self) {
+        self.control.validate = true;
+    }
+
+    /// A generator for this purpose at the current iteration: equal in a resumed run, no state to keep.
+    pub fn rng(&self, purpose: &str) -> Rng {
+        keyed(self.info.seed, purpose, self.clock.iter, self.clock.epoch)
+    }
+}

@@ -1,0 +1,214 @@
+//! Level 5: the contract between the runner that calls and the hooks that pull.
+//!
+//! [`Hook`] has one method per lifecycle [`Point`]; a hook sees the run through [`Ctx`], a set of borrowed fields, and
+//! asks for what needs the whole runner (stop, save, validate) by a request that the session settles after the last
+//! hook of that point. The order of all points is in `docs/events.md`, which is a test.
+
+mod board;
+pub mod builtin;
+mod clock;
+mod control;
+mod ctx;
+mod dispatch;
+mod event;
+mod options;
+mod priority;
+mod runlog;
+
+pub use board::{Board, History, Mode};
+pub use clock::{Clock, Phase};
+pub use control::{SaveRequest, StopReason};
+pub(crate) use control::{Asked, Control};
+pub use ctx::{Ctx, Dirs, RunInfo};
+pub use dispatch::Hooks;
+pub use event::{CheckpointSaved, Event, Metrics, Point, Step};
+pub use options::HookOptions;
+pub use priority::Priority;
+pub use runlog::RunLog;
+
+use std::any::Any;
+
+use crate::base::{BoxError, Error, Record};
+use crate::checkpoint::Checkpoint;
+use crate::data::Batch;
+
+/// What a hook returns: any error, so that every `?` works. The dispatcher adds hook, point, epoch and iteration.
+pub type HookResult<T = ()> = Result<T, BoxError>;
+
+crate::registry!(dyn Hook, "hook", HookOptions);
+
+/// One member of the crew. Implement the points you need, leave the rest.
+///
+/// A hook is called at most once at a point that it does not override: each default body calls
+/// [`Ctx::unsubscribe`], so idle hooks cost nothing.
+///
+/// **An override must not call another default method as if it were `super`** (`self.after_iter(cx, step)` where
+/// `after_iter` is not overridden): that would unsubscribe the hook from the point it is in.
+///
+/// State that must survive a resume goes through [`save_state`](Hook::save_state) and
+/// [`load_state`](Hook::load_state). Reset it in `before_run`, never in `before_train`: the state of a resumed run is
+/// loaded between the two.
+///
+/// ```
+/// use shanty::prelude::*;
+/// /// Stops the run after a number of iterations.
+/// struct StopAt(u64);
+/// impl Hook for StopAt {
+///     fn after_train_iter(&mut self, cx: &mut Ctx<'_>, _: &mut Step<'_>) -> HookResult {
+///         if cx.clock.iter == self.0 { cx.stop("far enough"); }
+///         Ok(())
+///     }
+/// }
+/// assert_eq!(StopAt(3).priority(), Priority::NORMAL);
+/// ```
+#[allow(unused_variables)]
+pub trait Hook: Any + Send {
+    /// The place in line: 0 runs first, 100 last, ties in order of registration. `priority:` in YAML wins.
+    fn priority(&self) -> Priority {
+        Priority::NORMAL
+    }
+
+    /// State to be kept in checkpoints; `None` keeps nothing.
+    ///
+    /// # Errors
+    /// Any; the save fails then, and the run ends with it.
+    fn save_state(&self) -> HookResult<Option<Record>> {
+        Ok(None)
+    }
+
+    /// Takes back what [`save_state`](Hook::save_state) gave, before `after_load_checkpoint`.
+    ///
+    /// # Errors
+    /// Any; the resume fails then.
+    fn load_state(&mut self, state: Record) -> HookResult {
+        Err("this hook keeps no state".into())
+    }
+
+    /// Before anything: weights are not initialised or loaded yet.
+    fn before_run(&mut self, cx: &mut Ctx<'_>) -> HookResult {
+        cx.unsubscribe()
+    }
+    /// After everything, once, in a run that did not fail.
+    fn after_run(&mut self, cx: &mut Ctx<'_>) -> HookResult {
+        cx.unsubscribe()
+    }
+    /// A checkpoint was read and verified; its weights have not reached the model yet and may be changed.
+    fn after_load_checkpoint(&mut self, cx: &mut Ctx<'_>, checkpoint: &mut Checkpoint) -> HookResult {
+        cx.unsubscribe()
+    }
+    /// A checkpoint is about to be written and may be changed.
+    fn before_save_checkpoint(&mut self, cx: &mut Ctx<'_>, checkpoint: &mut Checkpoint) -> HookResult {
+        cx.unsubscribe()
+    }
+    /// A checkpoint is committed. Requests made here are dropped.
+    fn after_save_checkpoint(&mut self, cx: &mut Ctx<'_>, saved: &CheckpointSaved) -> HookResult {
+        cx.unsubscribe()
+    }
+    /// Before the first epoch; weights and counters are in place.
+    fn before_train(&mut self, cx: &mut Ctx<'_>) -> HookResult {
+        cx.unsubscribe()
+    }
+    /// After the last epoch.
+    fn after_train(&mut self, cx: &mut Ctx<'_>) -> HookResult {
+        cx.unsubscribe()
+    }
+    /// Before the first batch of an epoch (again when a run is resumed inside one).
+    fn before_train_epoch(&mut self, cx: &mut Ctx<'_>) -> HookResult {
+        self.before_epoch(cx)
+    }
+    /// `clock.epoch` has ticked, unless the epoch was cut short by a stop.
+    fn after_train_epoch(&mut self, cx: &mut Ctx<'_>) -> HookResult {
+        self.after_epoch(cx)
+    }
+    /// The batch is loaded and may be changed.
+    fn before_train_iter(&mut self, cx: &mut Ctx<'_>, batch: &mut Batch) -> HookResult {
+        self.before_iter(cx, batch)
+    }
+    /// Gradients are complete, the optimizer has not stepped: clip, add noise, or [`Ctx::skip_update`].
+    fn after_backward(&mut self, cx: &mut Ctx<'_>, step: &mut Step<'_>) -> HookResult {
+        cx.unsubscribe()
+    }
+    /// The iteration is done and `clock.iter` has ticked.
+    fn after_train_iter(&mut self, cx: &mut Ctx<'_>, step: &mut Step<'_>) -> HookResult {
+        self.after_iter(cx, step)
+    }
+    /// Before a validation.
+    fn before_val(&mut self, cx: &mut Ctx<'_>) -> HookResult {
+        cx.unsubscribe()
+    }
+    /// After a validation.
+    fn after_val(&mut self, cx: &mut Ctx<'_>) -> HookResult {
+        cx.unsubscribe()
+    }
+    /// Before the first batch of a validation.
+    fn before_val_epoch(&mut self, cx: &mut Ctx<'_>) -> HookResult {
+        self.before_epoch(cx)
+    }
+    /// The metrics of the validation are known.
+    fn after_val_epoch(&mut self, cx: &mut Ctx<'_>, metrics: &Metrics) -> HookResult {
+        self.after_epoch(cx)
+    }
+    /// Before a validation batch.
+    fn before_val_iter(&mut self, cx: &mut Ctx<'_>, batch: &mut Batch) -> HookResult {
+        self.before_iter(cx, batch)
+    }
+    /// After a validation batch.
+    fn after_val_iter(&mut self, cx: &mut Ctx<'_>, step: &mut Step<'_>) -> HookResult {
+        self.after_iter(cx, step)
+    }
+    /// Before a test.
+    fn before_test(&mut self, cx: &mut Ctx<'_>) -> HookResult {
+        cx.unsubscribe()
+    }
+    /// After a test.
+    fn after_test(&mut self, cx: &mut Ctx<'_>) -> HookResult {
+        cx.unsubscribe()
+    }
+    /// Before the first batch of a test.
+    fn before_test_epoch(&mut self, cx: &mut Ctx<'_>) -> HookResult {
+        self.before_epoch(cx)
+    }
+    /// The metrics of the test are known.
+    fn after_test_epoch(&mut self, cx: &mut Ctx<'_>, metrics: &Metrics) -> HookResult {
+        self.after_epoch(cx)
+    }
+    /// Before a test batch.
+    fn before_test_iter(&mut self, cx: &mut Ctx<'_>, batch: &mut Batch) -> HookResult {
+        self.before_iter(cx, batch)
+    }
+    /// After a test batch.
+    fn after_test_iter(&mut self, cx: &mut Ctx<'_>, step: &mut Step<'_>) -> HookResult {
+        self.after_iter(cx, step)
+    }
+
+    /// Before an epoch of any mode whose own method is not overridden.
+    fn before_epoch(&mut self, cx: &mut Ctx<'_>) -> HookResult {
+        cx.unsubscribe()
+    }
+    /// After an epoch of any mode whose own method is not overridden.
+    fn after_epoch(&mut self, cx: &mut Ctx<'_>) -> HookResult {
+        cx.unsubscribe()
+    }
+    /// Before an iteration of any mode whose own method is not overridden.
+    fn before_iter(&mut self, cx: &mut Ctx<'_>, batch: &mut Batch) -> HookResult {
+        cx.unsubscribe()
+    }
+    /// After an iteration of any mode whose own method is not overridden.
+    fn after_iter(&mut self, cx: &mut Ctx<'_>, step: &mut Step<'_>) -> HookResult {
+        cx.unsubscribe()
+    }
+
+    /// The run failed: put back what you hold. Every hook is called, also after one of them failed here.
+    fn on_error(&mut self, cx: &mut Ctx<'_>, error: &Error) -> HookResult {
+        cx.unsubscribe()
+    }
+    /// A point of a user's own loop.
+    fn on_custom(&mut self, cx: &mut Ctx<'_>, name: &str, data: &mut dyn Any) -> HookResult {
+        cx.unsubscribe()
+    }
+
+    /// Every point through one door, for closures and recorders. Overriding it replaces all of the methods above.
+    fn on_event(&mut self, cx: &mut Ctx<'_>, event: &mut Event<'_>) -> HookResult {
+        event.call(self, cx)
+    }
+}

@@ -1,0 +1,65 @@
+//! The text log of one run: its own file, and the `log` crate for whoever listens there.
+
+use std::fmt::{Arguments, Display};
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Mutex;
+
+use log::Level;
+
+use crate::base::error::{IoContext, Result};
+
+/// Writes lines of the reference's layout: `2026/11/25 03:00:00 - shanty - INFO - message`.
+#[derive(Debug)]
+pub struct RunLog {
+    file: Option<Mutex<File>>,
+    level: Level,
+}
+
+impl Default for RunLog {
+    fn default() -> Self {
+        Self { file: None, level: Level::Info }
+    }
+}
+
+impl RunLog {
+    /// A log that appends to this file.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub fn to_file(path: &Path, level: Level) -> Result<Self> {
+        let file = File::options().create(true).append(true).open(path).at(path)?;
+        Ok(Self { file: Some(Mutex::new(file)), level })
+    }
+
+    /// A line of news.
+    pub fn info(&self, text: impl Display) {
+        self.line(Level::Info, format_args!("{text}"));
+    }
+
+    /// Something the user should know but the run survives.
+    pub fn warn(&self, text: impl Display) {
+        self.line(Level::Warn, format_args!("{text}"));
+    }
+
+    /// Something that failed.
+    pub fn error(&self, text: impl Display) {
+        self.line(Level::Error, format_args!("{text}"));
+    }
+
+    fn line(&self, level: Level, text: Arguments<'_>) {
+        log::log!(target: "shanty", level, "{text}");
+        if level > self.level {
+            return;
+        }
+        if let Some(file) = &self.file {
+            let name = if level == Level::Warn { "WARNING" } else { level.as_str() };
+            let now = jiff::Zoned::now().strftime("%Y/%m/%d %H:%M:%S").to_string();
+            if let Ok(mut file) = file.lock() {
+                // A full disk must not end the training because of its log; checkpoints report it.
+                let _ = writeln!(file, "{now} - shanty - {name} - {text}");
+            }
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! Level 4: optimizers, their schedules, and the wrapper that accumulates, clips and steps.
+
+mod clip;
+mod config;
+mod group;
+mod optimizer;
+pub mod schedule;
+mod sgd;
+mod wrapper;
+
+pub use clip::{ClipGrad, ClipKind};
+pub use config::OptimWrapperConfig;
+pub use group::Group;
+pub use optimizer::{Optimizer, Slots};
+pub use schedule::{Curve, Schedule, ScheduleOptions};
+pub use sgd::Sgd;
+pub use wrapper::{OptimWrapper, Update};

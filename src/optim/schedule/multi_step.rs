@@ -1,0 +1,36 @@
+//! Step decay at milestones.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::Curve;
+
+/// Times `gamma` at each milestone. Milestones count from `begin`; one that stands twice counts twice.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+pub struct MultiStep {
+    /// Steps at which the value falls.
+    pub milestones: Vec<u64>,
+    /// Factor at each milestone.
+    #[serde(default = "tenth")]
+    pub gamma: f64,
+}
+
+fn tenth() -> f64 {
+    0.1
+}
+
+impl Curve for MultiStep {
+    fn at(&self, value: f64, _base: f64, t: u64, _n: u64) -> f64 {
+        let passed = self.milestones.iter().filter(|m| **m <= t).count();
+        value * self.gamma.powi(passed as i32)
+    }
+
+    fn to_iters(&mut self, epoch_len: u64) {
+        self.milestones.iter_mut().for_each(|m| *m *= epoch_len);
+    }
+}
+
+crate::register! {
+    /// Step decay: the learning rate times gamma at each milestone.
+    dyn Curve, "MultiStepLR" => MultiStep
+}

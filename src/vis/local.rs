@@ -1,0 +1,77 @@
+//! `vis_data/scalars.json`: one JSON object a line.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use crate::base::error::{IoContext, Result};
+
+/// Names and values of one line, in order.
+pub type Scalars<'a> = &'a [(&'a str, f64)];
+
+/// Appends lines to the scalar files of a run. A number that is not finite is written as the string `"NaN"`,
+/// `"Infinity"` or `"-Infinity"`, so that each line is strict JSON.
+#[derive(Debug, Default)]
+pub struct LocalVisBackend {
+    files: Vec<File>,
+}
+
+impl LocalVisBackend {
+    /// A backend that writes the same lines to all of these files.
+    ///
+    /// # Errors
+    /// When a file cannot be opened.
+    pub fn to_files(paths: &[&Path]) -> Result<Self> {
+        let open = |path: &&Path| File::options().create(true).append(true).open(path).at(path);
+        Ok(Self { files: paths.iter().map(open).collect::<Result<_>>()? })
+    }
+
+    /// Appends one line: the scalars, then `step`.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn add_scalars(&mut self, scalars: Scalars<'_>, step: u64) -> Result<()> {
+        if self.files.is_empty() {
+            return Ok(());
+        }
+        let mut line: Map<String, Value> = scalars.iter().map(|(k, v)| ((*k).to_owned(), to_json(*v))).collect();
+        line.entry("step").or_insert_with(|| step.into());
+        let text = format!("{}\n", Value::Object(line));
+        for file in &mut self.files {
+            file.write_all(text.as_bytes()).at("scalars.json")?;
+        }
+        Ok(())
+    }
+}
+
+/// A whole number is written without a fraction.
+fn to_json(v: f64) -> Value {
+    if v.is_nan() {
+        "NaN".into()
+    } else if v.is_infinite() {
+        if v > 0.0 { "Infinity".into() } else { "-Infinity".into() }
+    } else if v.fract() == 0.0 && v.abs() < 1e15 && !(v == 0.0 && v.is_sign_negative()) {
+        Value::from(v as i64)
+    } else {
+        Value::from(v)
+    }
+}
+
+/// Reads the lines of a scalar file back; a torn last line is left out.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn read_scalars(path: &Path) -> Result<Vec<Vec<(String, f64)>>> {
+    let text = String::from_utf8_lossy(&std::fs::read(path).at(path)?).into_owned();
+    let number = |v: &Value| match v {
+        Value::String(s) => s.replace("Infinity", "inf").parse().ok(),
+        other => other.as_f64(),
+    };
+    let line = |line: &str| {
+        let map: Map<String, Value> = serde_json::from_str(line).ok()?;
+        Some(map.iter().filter_map(|(k, v)| Some((k.clone(), number(v)?))).collect())
+    };
+    Ok(text.lines().filter_map(line).collect())
+}

@@ -1,0 +1,5 @@
+//! Level 4: where numbers go to be looked at.
+
+mod local;
+
+pub use local::{LocalVisBackend, Scalars, read_scalars};
