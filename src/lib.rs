@@ -5,5 +5,13 @@ pub mod base;
 pub mod checkpoint;
 pub mod data;
 pub mod model;
+pub mod config;
 pub mod nn;
 pub mod params;
+pub mod registry;
+
+/// For the macros of this crate.
+#[doc(hidden)]
+pub mod __private {
+    pub use inventory;
+}
