@@ -3,9 +3,9 @@ extern crate self as shanty;
 
 pub mod base;
 pub mod checkpoint;
+pub mod config;
 pub mod data;
 pub mod model;
-pub mod config;
 pub mod nn;
 pub mod params;
 pub mod registry;
