@@ -45,7 +45,7 @@ impl Module for LeNet5 {
         if features.shape()[1] != 120 {
             let shape = x.shape();
             return Err(Error::invalid(format!(
-                "LeNet5 wants images of 32 × 32, not a batch of shape {shape:?}: resize or pad"
+                "LeNet5 wants images of 32 × 32, not a batch of shape {shape:?}: resize or pad them"
             )));
         }
         classifier.forward(features, cx)
