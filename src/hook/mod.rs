@@ -21,6 +21,7 @@ pub use control::{SaveRequest, StopReason};
 pub(crate) use control::{Asked, Control};
 pub use ctx::{Ctx, Dirs, RunInfo};
 pub use dispatch::Hooks;
+pub(crate) use dispatch::caught;
 pub use event::{CheckpointSaved, Event, Metrics, Point, Step};
 pub use options::HookOptions;
 pub use priority::Priority;

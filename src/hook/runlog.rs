@@ -48,8 +48,18 @@ impl RunLog {
         self.line(Level::Error, format_args!("{text}"));
     }
 
+    /// What only the file should tell: the whole config, who initialised what.
+    pub fn detail(&self, text: impl Display) {
+        log::debug!(target: "shanty", "{text}");
+        self.write(Level::Info, format_args!("{text}"));
+    }
+
     fn line(&self, level: Level, text: Arguments<'_>) {
         log::log!(target: "shanty", level, "{text}");
+        self.write(level, text);
+    }
+
+    fn write(&self, level: Level, text: Arguments<'_>) {
         if level > self.level {
             return;
         }
