@@ -4,5 +4,6 @@ extern crate self as shanty;
 pub mod base;
 pub mod checkpoint;
 pub mod data;
+pub mod metric;
 pub mod nn;
 pub mod params;
