@@ -18,3 +18,9 @@ pub mod prelude;
 pub mod registry;
 pub mod run;
 pub mod vis;
+
+/// What the macros need, so that a plugin crate need not depend on it.
+#[doc(hidden)]
+pub mod __private {
+    pub use inventory;
+}

@@ -14,10 +14,11 @@ pub(super) fn bars() -> &'static MultiProgress {
 
 /// Sends log lines to stderr in the reference's layout; `RUST_LOG` chooses more or less of them.
 pub(super) fn init() {
-    let style = if io::stderr().is_terminal() { env_logger::WriteStyle::Auto } else { env_logger::WriteStyle::Never };
+    let style =
+        if io::stderr().is_terminal() { env_logger::WriteStyle::Auto } else { env_logger::WriteStyle::Never };
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
         .format(|out, record| {
-            let now = jiff::Zoned::now().strftime("%m/%d %H:%M:%S");
+            let now = jiff::ZonedDateTime::now().strftime("%m/%d %H:%M:%S");
             let style = out.default_level_style(record.level());
             writeln!(out, "{now} - shanty - {style}{}{style:#} - {}", record.level(), record.args())
         })

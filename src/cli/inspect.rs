@@ -19,15 +19,20 @@ pub(super) fn config(args: &ConfigArgs) -> Result<()> {
 
 pub(super) fn list(kind: Option<&str>) -> Result<()> {
     registry::check()?;
-    let kinds = registry::kinds();
+    let kinds: Vec<_> = registry::kinds().map(|kind| kind.name).collect();
     if let Some(wanted) = kind.filter(|k| !kinds.contains(k)) {
-        let hint = nearest(wanted, kinds.iter().copied()).map(|k| format!("; did you mean `{k}`?")).unwrap_or_default();
-        return Err(Error::config(format!("there is no kind `{wanted}`{hint} Known are {}", kinds.join(", "))));
+        let hint = nearest(wanted, kinds.iter().copied())
+            .map(|k| format!("; did you mean `{k}`?"))
+            .unwrap_or_default();
+        return Err(Error::config(format!(
+            "there is no kind `{wanted}`{hint} Known are {}",
+            kinds.join(", ")
+        )));
     }
     for name in kinds.iter().filter(|k| kind.is_none_or(|wanted| wanted == **k)) {
         console::say(&format!("{name}:"));
         for entry in registry::entries(name) {
-            let doc = entry.doc.first().map_or("", |line| line.trim());
+            let doc = entry.doc().next().unwrap_or_default();
             console::say(&format!("  {:<24} {doc}", entry.name));
         }
     }

@@ -14,7 +14,8 @@ impl ProgressHook {
     pub fn on_terminal() -> Option<Self> {
         stderr().is_terminal().then(|| {
             let bar = super::console::bars().add(ProgressBar::no_length());
-            let style = ProgressStyle::with_template("{bar:30} {pos}/{len} iterations, {per_sec}, {eta} left {msg}");
+            let style =
+                ProgressStyle::with_template("{bar:30} {pos}/{len} iterations, {per_sec}, {eta} left {msg}");
             Self(bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())))
         })
     }

@@ -53,14 +53,19 @@ impl Train {
     fn resolve(&self) -> Result<Node> {
         let mut set = Vec::new();
         let quoted = |text: &str| {
-            serde_json::to_string(text).map_err(|e| Error::config(format!("this path cannot be written: {e}")))
+            serde_json::to_string(text)
+                .map_err(|e| Error::config(format!("this path cannot be written: {e}")))
         };
         if let Some(dir) = &self.work_dir {
             set.push(format!("work_dir={}", quoted(&dir.to_string_lossy())?));
         }
         if let Some(path) = &self.resume {
             set.push("resume=true".into());
-            set.push(if path.is_empty() { "load_from=null".into() } else { format!("load_from={}", quoted(path)?) });
+            set.push(if path.is_empty() {
+                "load_from=null".into()
+            } else {
+                format!("load_from={}", quoted(path)?)
+            });
         }
         if self.no_validate {
             set.extend(["val_dataloader=null", "val_cfg=null", "val_evaluator=null"].map(String::from));
@@ -82,7 +87,8 @@ fn last_line(runner: &Runner, outcome: &Outcome, seconds: f64) -> String {
         Outcome::Finished => "finished".to_owned(),
         Outcome::Stopped(stop) => format!("stopped by {} ({})", stop.by, stop.reason),
     };
-    let mut line = format!("{how} after {} epochs, {} iterations, {seconds:.1} s", state.clock.epoch, state.clock.iter);
+    let mut line =
+        format!("{how} after {} epochs, {} iterations, {seconds:.1} s", state.clock.epoch, state.clock.iter);
     let metrics = |board: &Board| -> Vec<(String, f64)> {
         let own = |n: &str| n != "time" && n != "data_time";
         let all = board.scalars(Mode::Val).filter(|(n, _)| own(n));

@@ -17,8 +17,8 @@ mod runlog;
 
 pub use board::{Board, History, Mode};
 pub use clock::{Clock, Phase};
-pub use control::{SaveRequest, StopReason};
 pub(crate) use control::{Asked, Control};
+pub use control::{SaveRequest, StopReason};
 pub use ctx::{Ctx, Dirs, RunInfo};
 pub use dispatch::Hooks;
 pub(crate) use dispatch::caught;

@@ -65,7 +65,7 @@ impl RunLog {
         }
         if let Some(file) = &self.file {
             let name = if level == Level::Warn { "WARNING" } else { level.as_str() };
-            let now = jiff::Zoned::now().strftime("%Y/%m/%d %H:%M:%S").to_string();
+            let now = jiff::ZonedDateTime::now().strftime("%Y/%m/%d %H:%M:%S").to_string();
             if let Ok(mut file) = file.lock() {
                 // A full disk must not end the training because of its log; checkpoints report it.
                 let _ = writeln!(file, "{now} - shanty - {name} - {text}");

@@ -12,6 +12,8 @@ use crate::base::{Elem, Result};
 use crate::data::Batch;
 use crate::params::Params;
 
+crate::registry!(dyn Model, "model");
+
 /// A step's address and scale.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepCx {

@@ -1,10 +1,11 @@
 //! From a config to a runner: the same builder that a program uses.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::{Evaluation, RunConfig, Runner, RunnerBuilder};
 use crate::base::Result;
-use crate::config::{Diag, Diags, Node};
+use crate::config::{Diag, Diags, Kind, Node};
 use crate::data::{DataLoaderConfig, Shard};
 use crate::hook::HookOptions;
 use crate::metric::EvaluatorConfig;
@@ -23,26 +24,33 @@ checkpoint: {type: CheckpointHook, interval: 1}
 
 /// The config with the top-level `data_preprocessor` put into the model, as the reference does.
 pub(super) fn with_preprocessor(node: &Node) -> Node {
-    let mut node = node.clone();
-    let Some(preprocessor) = node.take("data_preprocessor").filter(|n| !n.is_null()) else { return node };
-    if let Some(model) = node.get_mut("model").filter(|m| m.get("data_preprocessor").is_none()) {
-        model.set("data_preprocessor", preprocessor);
+    let Some((key, preprocessor)) = node.entry("data_preprocessor").map(|(k, n)| (k.clone(), n.clone()))
+    else {
+        return node.clone();
+    };
+    let mut top: Vec<_> = node.entries().iter().filter(|(k, _)| k.text != key.text).cloned().collect();
+    if let Some((_, model)) = top.iter_mut().find(|(k, _)| k.text == "model")
+        && model.get(&key.text).is_none()
+        && !preprocessor.is_null()
+    {
+        let mut entries = model.entries().to_vec();
+        entries.push((key, preprocessor));
+        model.kind = Arc::new(Kind::Map(entries));
     }
-    node
+    Node { kind: Arc::new(Kind::Map(top)), ..node.clone() }
 }
 
 /// Builds everything that a config describes.
 pub(super) fn from_config(node: &Node, name: Option<&str>) -> Result<Runner> {
     let config = RunConfig::read(node)?;
     let stem = name.map(|n| Path::new(n).file_stem().unwrap_or_default().to_string_lossy().into_owned());
-    let work_dir = config.work_dir.clone().unwrap_or_else(|| {
-        format!("work_dirs/{}", stem.as_deref().unwrap_or("run"))
-    });
+    let work_dir =
+        config.work_dir.clone().unwrap_or_else(|| format!("work_dirs/{}", stem.as_deref().unwrap_or("run")));
     let mut builder = RunnerBuilder::default();
     let saved = || super::resume::saved_seed(Path::new(&work_dir), config.load_from.as_deref());
     builder.set_seed(config.randomness.seed.or_else(|| config.resume.then(saved).flatten()));
     let seed = builder.seed();
-    let mut cx = BuildCx { seed, ..BuildCx::default() };
+    let mut cx = BuildCx::new(seed);
     cx.provide(config.log_processor.clone());
 
     if let Some(train) = &config.train_dataloader {
@@ -67,8 +75,9 @@ pub(super) fn from_config(node: &Node, name: Option<&str>) -> Result<Runner> {
         let (totals, epoch_len, by_epoch) = builder.totals();
         for spec in config.param_scheduler.iter().flat_map(|s| &s.0) {
             let curve = spec.build(&mut cx)?;
-            let schedule = Schedule::from_options(curve, &spec.extra, by_epoch, (totals.0, totals.1, epoch_len))
-                .map_err(|text| Diags::from(Diag::error(text).on(spec.node())))?;
+            let schedule =
+                Schedule::from_options(curve, &spec.extra, by_epoch, (totals.0, totals.1, epoch_len))
+                    .map_err(|text| Diags::from(Diag::error(text).on(spec.node())))?;
             optim = optim.schedule(schedule);
         }
         builder = builder.optim(optim);
@@ -111,7 +120,10 @@ fn hooks(config: &RunConfig) -> Result<Vec<Spec<dyn crate::hook::Hook>>> {
             None if given.is_some() => slots.push((name.clone(), given.clone())),
             None => {
                 let known: Vec<_> = slots.iter().map(|(n, _)| n.as_str()).collect();
-                let text = format!("there is no default hook slot `{name}` to remove: known are {}", known.join(", "));
+                let text = format!(
+                    "there is no default hook slot `{name}` to remove: known are {}",
+                    known.join(", ")
+                );
                 return Err(crate::base::Error::config(text));
             }
         }
@@ -125,7 +137,9 @@ fn default_slots() -> Result<Vec<(String, Option<Spec<dyn crate::hook::Hook>>)>>
 }
 
 /// The default hooks, built, for a runner without a config.
-pub(super) fn default_hooks(cx: &mut BuildCx) -> Result<Vec<(Box<dyn crate::hook::Hook>, String, HookOptions)>> {
+pub(super) fn default_hooks(
+    cx: &mut BuildCx,
+) -> Result<Vec<(Box<dyn crate::hook::Hook>, String, HookOptions)>> {
     let specs = default_slots()?.into_iter().filter_map(|(_, spec)| spec);
     specs.map(|spec| Ok((spec.build(cx)?, spec.name().to_owned(), spec.extra.clone()))).collect()
 }

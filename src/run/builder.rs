@@ -203,7 +203,8 @@ impl RunnerBuilder {
     /// Totals of epochs and iterations, batches in an epoch, and whether the loop counts epochs.
     pub(super) fn totals(&self) -> ((u64, u64), u64, bool) {
         let epoch_len = self.train_data.as_ref().map_or(0, DataLoader::len);
-        let (epochs, iters, by_epoch) = self.train_loop.as_ref().map_or((0, 0, true), |l| l.totals(epoch_len));
+        let (epochs, iters, by_epoch) =
+            self.train_loop.as_ref().map_or((0, 0, true), |l| l.totals(epoch_len));
         ((epochs, iters), epoch_len, by_epoch)
     }
 
@@ -216,7 +217,9 @@ impl RunnerBuilder {
         let model = self.model.take().ok_or_else(|| Error::config("a run needs a model"))?;
         let parts = [self.train_data.is_some(), self.train_loop.is_some(), self.optim.is_some()];
         if parts.contains(&true) && parts.contains(&false) {
-            return Err(Error::config("training needs data, a loop and an optimizer: some of the three are missing"));
+            return Err(Error::config(
+                "training needs data, a loop and an optimizer: some of the three are missing",
+            ));
         }
         let seed = self.seed.unwrap_or_else(fresh_seed);
         let dataset = self.train_data.as_ref().map(|d| d.dataset().clone());
@@ -271,7 +274,7 @@ impl RunnerBuilder {
     fn line(&mut self) -> Result<Hooks> {
         let mut all = Vec::new();
         if !self.no_default_hooks {
-            let mut cx = BuildCx { seed: self.seed(), ..BuildCx::default() };
+            let mut cx = BuildCx::new(self.seed());
             all = super::assemble::default_hooks(&mut cx)?;
         }
         all.append(&mut self.hooks);
@@ -287,7 +290,7 @@ impl RunnerBuilder {
         let work = self.work_dir.clone().unwrap_or_else(|| "work_dirs/run".into());
         fs::create_dir_all(&work).at(&work)?;
         let work = fs::canonicalize(&work).at(&work)?;
-        let now = jiff::Zoned::now().strftime("%Y%m%d_%H%M%S").to_string();
+        let now = jiff::ZonedDateTime::now().strftime("%Y%m%d_%H%M%S").to_string();
         // Two runs may begin within one second.
         let timestamp = (1..)
             .map(|n| if n == 1 { now.clone() } else { format!("{now}_{n}") })

@@ -298,7 +298,9 @@ impl RunConfig {
             wrong.push(Diag::error(text).on(at));
         }
         for (key, cfg) in [("val_cfg", &self.val_cfg), ("test_cfg", &self.test_cfg)] {
-            if let (Some(EvalCfg { fp16: true, .. }), Some(at)) = (cfg, node.get(key).and_then(|n| n.get("fp16"))) {
+            if let (Some(EvalCfg { fp16: true, .. }), Some(at)) =
+                (cfg, node.get(key).and_then(|n| n.get("fp16")))
+            {
                 wrong.push(Diag::error("half-precision evaluation is not there yet: remove `fp16`").on(at));
             }
         }
@@ -328,7 +330,9 @@ impl TrainCfg {
         }
         let total = total.ok_or_else(|| format!("a loop with `by_epoch: {by_epoch}` needs `{needs}`"))?;
         let dynamic = self.dynamic_intervals.clone().unwrap_or_default();
-        if dynamic.iter().any(|(_, every)| *every == 0) || !dynamic.is_sorted_by_key(|(milestone, _)| *milestone) {
+        if dynamic.iter().any(|(_, every)| *every == 0)
+            || !dynamic.is_sorted_by_key(|(milestone, _)| *milestone)
+        {
             return Err("`dynamic_intervals` must rise, with intervals of at least 1".into());
         }
         let val = super::Intervals {

@@ -4,7 +4,7 @@ use super::Session;
 use crate::base::Result;
 use crate::data::DataLoader;
 use crate::hook::{Event, Metrics, Mode, Phase, Step};
-use crate::metric::Evaluator;
+use crate::metric::{Evaluator, Predictions};
 
 /// Data and the metrics that are counted over it (the reference's ValLoop and TestLoop).
 pub struct Evaluation {
@@ -34,12 +34,16 @@ impl Evaluation {
             let mut batch = batch?;
             s.fire(if val { Event::BeforeValIter(&mut batch) } else { Event::BeforeTestIter(&mut batch) })?;
             let mut outputs = s.eval_step(&batch)?;
-            self.evaluator.process(&batch, outputs.scores.as_ref().map(|s| s.view()))?;
+            self.evaluator.process(&Predictions {
+                batch: &batch,
+                scores: outputs.scores.as_ref().map(|scores| scores.view()),
+                losses: outputs.sample_losses.as_deref(),
+            })?;
             s.state.clock.eval_batch += 1;
             let step = Step { batch: &mut batch, outputs: &mut outputs };
             s.fire(if val { Event::AfterValIter(step) } else { Event::AfterTestIter(step) })?;
         }
-        let metrics = Metrics(self.evaluator.compute()?);
+        let metrics = Metrics(self.evaluator.evaluate()?);
         s.fire(if val { Event::AfterValEpoch(&metrics) } else { Event::AfterTestEpoch(&metrics) })?;
         s.fire(if val { Event::AfterVal } else { Event::AfterTest })?;
         Ok(metrics)

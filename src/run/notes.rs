@@ -12,10 +12,17 @@ pub(super) fn of(config: &RunConfig) -> Vec<String> {
     };
     note(config.default_scope.is_some(), "default_scope", "all registered types are in reach");
     note(config.env_cfg.is_some(), "env_cfg", "it tunes Python processes and GPUs");
-    note(config.custom_imports.is_some(), "custom_imports", "it names Python modules; link plugin crates instead");
+    note(
+        config.custom_imports.is_some(),
+        "custom_imports",
+        "it names Python modules; link plugin crates instead",
+    );
     note(config.randomness.diff_rank_seed, "randomness.diff_rank_seed", "the run has one process");
-    let loaders =
-        [("train", &config.train_dataloader), ("val", &config.val_dataloader), ("test", &config.test_dataloader)];
+    let loaders = [
+        ("train", &config.train_dataloader),
+        ("val", &config.val_dataloader),
+        ("test", &config.test_dataloader),
+    ];
     for (mode, loader) in loaders {
         for (key, why) in loader.iter().flat_map(|l| l.ignored()) {
             note(true, &format!("{mode}_dataloader.{key}"), why);

@@ -25,7 +25,11 @@ pub(super) fn load_weights(s: &mut Session, path: &Path) -> Result<()> {
         return Err(Error::checkpoint(path, format!("its weights do not fit the model: {report}")));
     }
     let text = format!("weights from {}: {report}", path.display());
-    if report.is_exact() { s.state.log.info(text) } else { s.state.log.warn(text) }
+    if report.is_exact() {
+        s.state.log.info(text)
+    } else {
+        s.state.log.warn(text)
+    }
     Ok(())
 }
 
@@ -39,7 +43,10 @@ pub(super) fn resume(s: &mut Session, plan: &Plan) -> Result<bool> {
             let found = checkpoint::newest(&work)?;
             found.refused.iter().for_each(|why| s.state.log.warn(format_args!("refused {why}")));
             let Some(found) = found.checkpoint else {
-                s.state.log.warn(format_args!("nothing to resume in {}: starting from the beginning", work.display()));
+                s.state.log.warn(format_args!(
+                    "nothing to resume in {}: starting from the beginning",
+                    work.display()
+                ));
                 return Ok(false);
             };
             found
@@ -97,7 +104,12 @@ fn restore(s: &mut Session, path: &Path, mut checkpoint: Checkpoint, allow_hook_
     Ok(())
 }
 
-fn restore_hooks(s: &mut Session, path: &Path, checkpoint: &mut Checkpoint, allow_changes: bool) -> Result<()> {
+fn restore_hooks(
+    s: &mut Session,
+    path: &Path,
+    checkpoint: &mut Checkpoint,
+    allow_changes: bool,
+) -> Result<()> {
     let mut changes = Vec::new();
     for slot in s.hooks.slots() {
         match checkpoint.hooks.get(&slot.key) {
@@ -112,7 +124,8 @@ fn restore_hooks(s: &mut Session, path: &Path, checkpoint: &mut Checkpoint, allo
     }
     let present: Vec<&str> = s.hooks.order().map(|(key, _)| key).collect();
     let gone = checkpoint.hooks.keys().filter(|key| !present.contains(&key.as_str()));
-    changes.extend(gone.map(|key| format!("the checkpoint has state of hook `{key}`, which this run has not")));
+    changes
+        .extend(gone.map(|key| format!("the checkpoint has state of hook `{key}`, which this run has not")));
     if !changes.is_empty() && !allow_changes {
         let reason = format!("{}; set `allow_hook_changes: true` to go on without", changes.join("; "));
         return Err(Error::checkpoint(path, reason));
@@ -123,7 +136,8 @@ fn restore_hooks(s: &mut Session, path: &Path, checkpoint: &mut Checkpoint, allo
 
 /// Iterations and batches in the units of this run: samples seen are kept. `None` if that is not exact.
 fn rescale(meta: &checkpoint::Meta, epoch_len: u64, batch_size: u64, by_epoch: bool) -> Option<(u64, u64)> {
-    if (meta.epoch_len, meta.batch_size) == (epoch_len, batch_size) || epoch_len == 0 || meta.batch_size == 0 {
+    if (meta.epoch_len, meta.batch_size) == (epoch_len, batch_size) || epoch_len == 0 || meta.batch_size == 0
+    {
         return Some((meta.iter, if by_epoch { meta.batch } else { meta.iter }));
     }
     let exact = |batches: u64| {
@@ -171,6 +185,7 @@ fn differences(path: &str, old: Option<&Node>, new: Option<&Node>, found: &mut V
         }
         return;
     }
-    let show = |node: Option<&Node>| node.map_or("absent".to_owned(), |n| n.to_yaml().trim().replace('\n', " "));
+    let show =
+        |node: Option<&Node>| node.map_or("absent".to_owned(), |n| n.to_yaml().trim().replace('\n', " "));
     found.push(format!("{path}: {} -> {}", show(old), show(new)));
 }

@@ -131,7 +131,9 @@ impl Runner {
             state.log.detail(line);
         }
         match &self.plan.load_from {
-            Some(path) if !self.plan.resume => super::resume::load_weights(&mut self.session, Path::new(path)),
+            Some(path) if !self.plan.resume => {
+                super::resume::load_weights(&mut self.session, Path::new(path))
+            }
             _ => Ok(()),
         }
     }

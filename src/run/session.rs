@@ -7,8 +7,8 @@ use crate::base::{Error, Result};
 use crate::checkpoint::{Checkpoint, Commit, Meta, Storage};
 use crate::data::Batch;
 use crate::hook::{
-    Board, CheckpointSaved, Clock, Control, Ctx, Dirs, Event, Hooks, Metrics, Mode, Phase, Point, RunInfo, RunLog,
-    SaveRequest, Step, StopReason,
+    Board, CheckpointSaved, Clock, Control, Ctx, Dirs, Event, Hooks, Metrics, Mode, Phase, Point, RunInfo,
+    RunLog, SaveRequest, Step, StopReason,
 };
 use crate::model::{Model, Outputs, StepCx};
 use crate::optim::{OptimWrapper, Update};
@@ -246,9 +246,11 @@ impl Session {
             ..Checkpoint::default()
         };
         for slot in self.hooks.slots() {
-            if let Some(record) = slot.hook.save_state().map_err(|e| {
-                Error::Other(format!("hook `{}` cannot save its state: {e}", slot.key).into())
-            })? {
+            if let Some(record) = slot
+                .hook
+                .save_state()
+                .map_err(|e| Error::Other(format!("hook `{}` cannot save its state: {e}", slot.key).into()))?
+            {
                 checkpoint.hooks.insert(slot.key.clone(), record);
             }
         }
@@ -280,7 +282,10 @@ impl Session {
             then_remove: &request.then_remove,
         };
         let path = commit.run(&checkpoint)?;
-        self.fire(Event::AfterSaveCheckpoint(&CheckpointSaved { path: path.clone(), is_last: request.is_last }))?;
+        self.fire(Event::AfterSaveCheckpoint(&CheckpointSaved {
+            path: path.clone(),
+            is_last: request.is_last,
+        }))?;
         Ok(path)
     }
 }
@@ -302,7 +307,8 @@ impl Session {
             log.info(format_args!("{epochs} epochs, {iters} iterations, {len} batches an epoch"));
         }
         notes.iter().for_each(|note| log.warn(note));
-        let line: Vec<_> = self.hooks.order().map(|(key, priority)| format!("({priority:<12}) {key}")).collect();
+        let line: Vec<_> =
+            self.hooks.order().map(|(key, priority)| format!("({priority:<12}) {key}")).collect();
         log.info(format_args!("hooks in the order in which they are called:\n{}", line.join("\n")));
         if !info.config.is_empty() {
             log.detail(format_args!("config:\n{}", info.config));

@@ -95,7 +95,11 @@ impl CheckpointHook {
         if self.max_keep_ckpts == 0 {
             return bad("`max_keep_ckpts: 0` would keep nothing: give at least 1, or -1 for all");
         }
-        if self.filename_tmpl.as_ref().is_some_and(|t| t.matches("{}").count() != 1 || t.contains(['/', '\\'])) {
+        if self
+            .filename_tmpl
+            .as_ref()
+            .is_some_and(|t| t.matches("{}").count() != 1 || t.contains(['/', '\\']))
+        {
             return bad("`filename_tmpl` needs exactly one `{}` for the number, and no folder");
         }
         let metrics = self.save_best.as_ref().map_or(&[][..], |b| &b.0);
@@ -137,8 +141,11 @@ impl CheckpointHook {
         if by_epoch && cx.clock.batch > 0 && cx.clock.by_epoch {
             return format!("iter_{}", cx.clock.iter);
         }
-        let (default, step) =
-            if by_epoch && cx.clock.by_epoch { ("epoch_{}", cx.clock.epoch) } else { ("iter_{}", cx.clock.iter) };
+        let (default, step) = if by_epoch && cx.clock.by_epoch {
+            ("epoch_{}", cx.clock.epoch)
+        } else {
+            ("iter_{}", cx.clock.iter)
+        };
         self.filename_tmpl.as_deref().unwrap_or(default).replace("{}", &step.to_string())
     }
 
@@ -233,12 +240,18 @@ impl Hook for CheckpointHook {
         for (index, metric) in wanted.0.iter().enumerate() {
             let known = self.state.best.keys().next().map(String::as_str);
             let metric = match metric.as_str() {
-                "auto" => known.or(metrics.0.first().map(|(name, _)| name.as_str())).unwrap_or_default().to_owned(),
+                "auto" => {
+                    known.or(metrics.0.first().map(|(name, _)| name.as_str())).unwrap_or_default().to_owned()
+                }
                 named => named.to_owned(),
             };
             let Some(score) = metrics.get(&metric) else {
                 let given: Vec<_> = metrics.0.iter().map(|(name, _)| name.as_str()).collect();
-                return Err(format!("save_best: no metric `{metric}`; the validation gave {}", given.join(", ")).into());
+                return Err(format!(
+                    "save_best: no metric `{metric}`; the validation gave {}",
+                    given.join(", ")
+                )
+                .into());
             };
             let rule = self.rule.as_ref().and_then(|r| r.0.get(index).or(r.0.first()).copied());
             let rule = rule.map_or_else(|| self.infer(&metric), Ok)?;

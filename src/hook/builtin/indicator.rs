@@ -46,7 +46,9 @@ impl Rule {
         } else if less.iter().any(|k| name.contains(k)) {
             Ok(Self::Less)
         } else {
-            Err(format!("whether more or less of `{metric}` is better cannot be told from its name: set `rule`"))
+            Err(format!(
+                "whether more or less of `{metric}` is better cannot be told from its name: set `rule`"
+            ))
         }
     }
 

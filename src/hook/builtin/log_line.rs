@@ -86,7 +86,11 @@ impl<'de> Deserialize<'de> for Window {
                 f.write_str("a number of values, `epoch` or `global`")
             }
             fn visit_u64<E: serde::de::Error>(self, n: u64) -> Result<Window, E> {
-                if n == 0 { Err(E::custom("a window needs at least 1 value")) } else { Ok(Window::Last(n as usize)) }
+                if n == 0 {
+                    Err(E::custom("a window needs at least 1 value"))
+                } else {
+                    Ok(Window::Last(n as usize))
+                }
             }
             fn visit_i64<E: serde::de::Error>(self, n: i64) -> Result<Window, E> {
                 self.visit_u64(u64::try_from(n).unwrap_or(0))
@@ -141,12 +145,16 @@ pub(super) type Tags = Vec<(String, f64)>;
 
 impl LogLine {
     pub fn new(config: LogProcessor) -> Result<Self> {
-        let mean = Regex::new(&config.mean_pattern)
-            .map_err(|e| Error::config(format!("log_processor: `mean_pattern` is no regular expression: {e}")))?;
+        let mean = Regex::new(&config.mean_pattern).map_err(|e| {
+            Error::config(format!("log_processor: `mean_pattern` is no regular expression: {e}"))
+        })?;
         let name = |c: &CustomStatistic| c.log_name.clone().unwrap_or_else(|| c.data_src.clone());
         let names: Vec<_> = config.custom_cfg.iter().map(name).collect();
         if let Some(twice) = (1..names.len()).find(|i| names[..*i].contains(&names[*i])) {
-            return Err(Error::config(format!("log_processor: two entries write `{}`: give a log_name", names[twice])));
+            return Err(Error::config(format!(
+                "log_processor: two entries write `{}`: give a log_name",
+                names[twice]
+            )));
         }
         Ok(Self { config, mean })
     }
@@ -159,7 +167,8 @@ impl LogLine {
     pub fn tags(&self, board: &Board, clock: &Clock, mode: Mode) -> Tags {
         let shown = |(name, history): (&str, &History)| {
             // A metric is what it is; only what a loop measures many times over is smoothed.
-            let smooth = self.mean.is_match(name) && (mode == Mode::Train || matches!(name, "time" | "data_time"));
+            let smooth =
+                self.mean.is_match(name) && (mode == Mode::Train || matches!(name, "time" | "data_time"));
             let window = if mode == Mode::Train {
                 self.config.window_size.min(clock.batch.max(1) as usize)
             } else {
@@ -211,8 +220,11 @@ impl LogLine {
             let width = clock.max_iters.to_string().len();
             format!("Iter(train) [{:>width$}/{}]  ", clock.iter, clock.max_iters)
         };
-        let rates: Vec<_> =
-            tags.iter().filter(|(n, _)| n.ends_with("lr")).map(|(n, v)| format!("{n}: {}", self.scientific(*v))).collect();
+        let rates: Vec<_> = tags
+            .iter()
+            .filter(|(n, _)| n.ends_with("lr"))
+            .map(|(n, v)| format!("{n}: {}", self.scientific(*v)))
+            .collect();
         if !rates.is_empty() {
             line += &format!("{}  ", rates.join(" "));
         }
@@ -317,7 +329,8 @@ mod tests {
     // The examples of MMEngine's documentation of its layout.
     #[test]
     fn train_line_has_the_layout_of_the_reference() {
-        let mut clock = Clock { batch: 10, epoch_len: 938, max_epochs: 5, by_epoch: true, ..Clock::default() };
+        let mut clock =
+            Clock { batch: 10, epoch_len: 938, max_epochs: 5, by_epoch: true, ..Clock::default() };
         let tags = line().tags(&board(), &clock, Mode::Train);
         let text = line().train(&tags, &board(), &clock);
         assert_eq!(
