@@ -17,6 +17,7 @@ pub mod params;
 pub mod prelude;
 pub mod registry;
 pub mod run;
+pub mod testing;
 pub mod vis;
 
 /// What the macros need, so that a plugin crate need not depend on it.

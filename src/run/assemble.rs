@@ -19,7 +19,7 @@ timer: {type: IterTimerHook}
 sampler_seed: {type: DistSamplerSeedHook}
 logger: {type: LoggerHook}
 param_scheduler: {type: ParamSchedulerHook}
-checkpoint: {type: CheckpointHook, interval: 1}
+checkpoint: {type: CheckpointHook}
 ";
 
 /// The config with the top-level `data_preprocessor` put into the model, as the reference does.

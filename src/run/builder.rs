@@ -109,7 +109,9 @@ impl RunnerBuilder {
         self.boxed_hook(Box::new(Closure { point, call }), "ClosureHook", HookOptions::default())
     }
 
-    pub(super) fn boxed_hook(mut self, hook: Box<dyn Hook>, name: &str, options: HookOptions) -> Self {
+    /// A hook from the registry, under this name.
+    #[must_use]
+    pub fn boxed_hook(mut self, hook: Box<dyn Hook>, name: &str, options: HookOptions) -> Self {
         self.hooks.push((hook, name.to_owned(), options));
         self
     }

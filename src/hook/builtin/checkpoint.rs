@@ -13,9 +13,9 @@ use crate::prelude::*;
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct CheckpointHook {
-    /// Epochs or iterations between two checkpoints; -1 for none but the last.
+    /// Epochs or iterations between two checkpoints; -1 for none but the last. If absent: one for each pass over the data.
     #[schemars(range(min = -1))]
-    interval: i64,
+    interval: Option<i64>,
     /// Count epochs or iterations; as the training loop counts if absent.
     by_epoch: Option<bool>,
     /// First epoch or iteration that is saved.
@@ -50,7 +50,7 @@ pub struct CheckpointHook {
 impl Default for CheckpointHook {
     fn default() -> Self {
         Self {
-            interval: -1,
+            interval: None,
             by_epoch: None,
             save_begin: 0,
             save_optimizer: true,
@@ -89,7 +89,7 @@ struct Best {
 impl CheckpointHook {
     fn check(self) -> Result<Self> {
         let bad = |text: &str| Err(Error::config(text));
-        if self.interval == 0 {
+        if self.interval == Some(0) {
             return bad("`interval: 0` saves nothing: give at least 1, or -1 for the last checkpoint only");
         }
         if self.max_keep_ckpts == 0 {
@@ -170,7 +170,8 @@ impl CheckpointHook {
     }
 
     fn due(&self, cx: &Ctx<'_>, by_epoch: bool) -> bool {
-        let n = u64::try_from(self.interval).unwrap_or(0);
+        let pass = if by_epoch { 1 } else { cx.clock.epoch_len };
+        let n = self.interval.map_or(pass, |n| u64::try_from(n).unwrap_or(0));
         let (every, last) = if by_epoch {
             (cx.clock.every_n_epochs(n, self.save_begin), cx.clock.is_last_epoch())
         } else {
