@@ -20,6 +20,11 @@ pub mod run;
 pub mod testing;
 pub mod vis;
 
+/// The README's Rust blocks are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;
+
 /// What the macros need, so that a plugin crate need not depend on it.
 #[doc(hidden)]
 pub mod __private {
