@@ -56,7 +56,7 @@ impl Init {
     /// Biases from which a sigmoid makes the probability `p`: −ln((1 − p) / p).
     #[must_use]
     pub fn bias_prob(self, p: f64) -> Self {
-        self.bias(-((1.0 - p) / p).ln())
+        self.bias(0.0 - ((1.0 - p) / p).ln())
     }
 
     /// Applies the same rule to everything below the sub-module `name`.

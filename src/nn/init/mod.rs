@@ -1,5 +1,6 @@
 //! Initial weights: who sets which tensor, and from what distribution.
 
+mod config;
 pub mod draw;
 mod entry;
 mod fan;
@@ -14,6 +15,7 @@ use std::any::Any;
 
 use ndarray::ArrayViewMutD;
 
+pub use config::{InitCfg, InitOptions, OverrideSpec};
 pub use entry::Init;
 pub use fan::Fans;
 pub use kaiming::{Caffe2Xavier, FanMode, Kaiming, Nonlinearity};

@@ -1,19 +1,24 @@
 //! From the batch of a loader to the input of a network.
 
+mod cls;
+mod img;
+mod pixels;
+
 use std::any::Any;
-use std::borrow::Cow;
 
-use ndarray::{ArrayD, IxDyn};
-use schemars::JsonSchema;
-use serde::Deserialize;
+use ndarray::ArrayD;
 
-use crate::base::{Elem, Error, Result, Tensor};
+pub use cls::ClsDataPreprocessor;
+pub use img::ImgDataPreprocessor;
+pub use pixels::PixelOps;
+
+use crate::base::{Elem, Result};
 use crate::data::Batch;
 use crate::nn::{Forward, Tape, Target, Var};
 
 /// The first step of a model.
 pub trait Preprocessor: Any + Send {
-    /// The input and, if they are not simply the batch's labels, the targets.
+    /// The input of the network and, where they are not simply the batch's labels, the targets of the loss.
     ///
     /// # Errors
     /// If the batch does not fit.
@@ -30,8 +35,11 @@ pub struct Prepared<'t> {
 }
 
 impl Prepared<'_> {
-    /// What the loss compares with.
-    pub fn target<'a>(&self, batch: &'a Batch, scores: &'a Option<ndarray::ArrayViewD<'a, Elem>>) -> Target<'a> {
-        scores.as_ref().map_or(Target::Classes(&batch.labels), Target::Dense)
+    /// Calls `f` with what the loss compares with.
+    pub fn with_target<R>(&self, batch: &Batch, f: impl FnOnce(Target<'_>) -> R) -> R {
+        match self.scores.as_ref().map(|s| s.view()) {
+            None => f(Target::Classes(&batch.labels)),
+            Some(scores) => f(Target::Dense(&scores)),
+        }
     }
 }
