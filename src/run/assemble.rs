@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::{Evaluation, RunConfig, Runner, RunnerBuilder};
 use crate::base::Result;
-use crate::config::{Diag, Diags, Kind, Node};
+use crate::config::{Diag, Diags, Kind, Node, OneOrMany};
 use crate::data::{DataLoaderConfig, Shard};
 use crate::hook::HookOptions;
-use crate::metric::EvaluatorConfig;
+use crate::metric::{Evaluator, Metric};
 use crate::optim::Schedule;
 use crate::registry::{BuildCx, Spec};
 
@@ -103,12 +103,12 @@ pub(super) fn from_config(node: &Node, name: Option<&str>) -> Result<Runner> {
 
 fn evaluation(
     data: &Option<DataLoaderConfig>,
-    evaluator: &Option<EvaluatorConfig>,
+    evaluator: &Option<OneOrMany<Spec<dyn Metric>>>,
     seed: u64,
     cx: &mut BuildCx,
 ) -> Result<Option<Evaluation>> {
     let (Some(data), Some(evaluator)) = (data, evaluator) else { return Ok(None) };
-    Ok(Some(Evaluation::new(data.build(seed, Shard::default(), cx)?, evaluator.build(cx)?)))
+    Ok(Some(Evaluation::new(data.build(seed, Shard::default(), cx)?, Evaluator::build(&evaluator.0, cx)?)))
 }
 
 /// Default slots with the config's replacements, then the custom hooks.

@@ -8,7 +8,7 @@ use crate::base::Result;
 use crate::config::{Diag, Diags, Node, OneOrMany};
 use crate::data::DataLoaderConfig;
 use crate::hook::{Hook, builtin::LogProcessor};
-use crate::metric::EvaluatorConfig;
+use crate::metric::Metric;
 use crate::model::Model;
 use crate::optim::{Curve, OptimWrapperConfig};
 use crate::registry::Spec;
@@ -47,7 +47,7 @@ pub struct RunConfig {
     pub val_cfg: Option<EvalCfg>,
     /// Metrics of the validation.
     #[serde(default)]
-    pub val_evaluator: Option<EvaluatorConfig>,
+    pub val_evaluator: Option<OneOrMany<Spec<dyn Metric>>>,
     /// Test data; with `test_cfg` and `test_evaluator`, or none of the three.
     #[serde(default)]
     pub test_dataloader: Option<DataLoaderConfig>,
@@ -56,7 +56,7 @@ pub struct RunConfig {
     pub test_cfg: Option<EvalCfg>,
     /// Metrics of the test.
     #[serde(default)]
-    pub test_evaluator: Option<EvaluatorConfig>,
+    pub test_evaluator: Option<OneOrMany<Spec<dyn Metric>>>,
     /// Slots of the default hooks: replace one, remove it with null, or add a slot.
     #[serde(default)]
     pub default_hooks: HookSlots,
