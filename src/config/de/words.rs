@@ -1,0 +1,149 @@
+//! The sentences of the reader.
+
+use serde::de::{Expected, Unexpected};
+
+use crate::base::suggest::nearest;
+use crate::config::{Diag, Key, Kind, Node};
+
+/// `` `lr` expects a number, not the string "fast" ``.
+pub(super) fn wanted(node: &Node, key: Option<&Key>, what: &str) -> Diag {
+    let found = describe(node);
+    let message = match key {
+        Some(key) => format!("`{}` expects {what}, not {found}", key.text),
+        None => format!("expected {what}, not {found}"),
+    };
+    let diag = Diag::error(message).label(format!("expected {what}"));
+    // An empty value has no text to point at.
+    let diag = match key {
+        Some(key) if node.is_null() && node.def.text().is_empty() => diag.on_key(key),
+        _ => diag.on(node),
+    };
+    match rewritten(node, what) {
+        Some(text) => diag.fix(text),
+        None => diag,
+    }
+}
+
+/// The value as it was probably meant: without quotes, with quotes, as a boolean, as an integer.
+fn rewritten(node: &Node, what: &str) -> Option<String> {
+    match (&*node.kind, what) {
+        (Kind::Str(text), "a number") => text.trim().parse::<f64>().ok().map(|_| text.trim().to_owned()),
+        (Kind::Str(text), "an integer") => text.trim().parse::<i64>().ok().map(|v| v.to_string()),
+        (Kind::Str(text), "true or false") => match text.to_lowercase().as_str() {
+            "yes" | "on" | "y" | "true" | "1" => Some("true".to_owned()),
+            "no" | "off" | "n" | "false" | "0" => Some("false".to_owned()),
+            _ => None,
+        },
+        (Kind::Int(1), "true or false") => Some("true".to_owned()),
+        (Kind::Int(0), "true or false") => Some("false".to_owned()),
+        (Kind::Float(v), "an integer") if v.fract() == 0.0 && v.abs() < 9e15 => Some(format!("{v:.0}")),
+        (Kind::Int(_) | Kind::Uint(_) | Kind::Float(_) | Kind::Bool(_), "a string") => {
+            Some(format!("\"{}\"", node.def.text()))
+        }
+        (Kind::Bool(_) | Kind::Int(_) | Kind::Float(_) | Kind::Str(_), "a list") => {
+            Some(format!("[{}]", node.def.text()))
+        }
+        _ => None,
+    }
+}
+
+/// `the string "fast"`, `the number 0.1`, `a mapping`.
+fn describe(node: &Node) -> String {
+    match &*node.kind {
+        Kind::Str(text) => {
+            let text: String = text.chars().take(40).collect();
+            format!("the string {text:?}")
+        }
+        Kind::Bool(v) => format!("{v}"),
+        Kind::Int(v) => format!("the integer {v}"),
+        Kind::Uint(v) => format!("the integer {v}"),
+        Kind::Float(v) => format!("the number {v:?}"),
+        other => other.name().to_owned(),
+    }
+}
+
+pub(super) fn found(unexpected: &Unexpected<'_>) -> String {
+    match unexpected {
+        Unexpected::Signed(v) => v.to_string(),
+        Unexpected::Unsigned(v) => v.to_string(),
+        Unexpected::Float(v) => v.to_string(),
+        other => other.to_string(),
+    }
+}
+
+/// Rust's integer types in words.
+pub(super) fn range(expected: &dyn Expected) -> String {
+    let name = expected.to_string();
+    match name.as_str() {
+        "u8" => "an integer from 0 to 255".to_owned(),
+        "u16" => "an integer from 0 to 65535".to_owned(),
+        "u32" => format!("an integer from 0 to {}", u32::MAX),
+        "u64" | "usize" | "u128" => "an integer that is not negative".to_owned(),
+        "i8" => "an integer from -128 to 127".to_owned(),
+        "i16" => "an integer from -32768 to 32767".to_owned(),
+        "i32" => format!("an integer from {} to {}", i32::MIN, i32::MAX),
+        "i64" | "isize" | "i128" => format!("an integer up to {}", i64::MAX),
+        _ => name,
+    }
+}
+
+/// A key that must be there: the place is the type that wants it, else the key that holds the mapping.
+pub(super) fn missing(node: &Node, key: Option<&Key>, field: &str) -> Diag {
+    match (node.get("type"), key) {
+        (Some(name), _) => {
+            let of = name.as_str().unwrap_or("this type");
+            Diag::error(format!("`{of}` needs the key `{field}`")).on(name).label(format!("`{field}` is missing"))
+        }
+        (None, Some(key)) => Diag::error(format!("`{}` needs the key `{field}`", key.text))
+            .on_key(key)
+            .label(format!("`{field}` is missing")),
+        (None, None) => Diag::error(format!("the key `{field}` is missing")).on(node),
+    }
+}
+
+pub(super) fn unknown_key(node: &Node, key: &Key, known: &[&str]) -> Diag {
+    let of = node.get("type").and_then(Node::as_str).map(|name| format!(" of `{name}`")).unwrap_or_default();
+    let diag = Diag::error(format!("unknown key `{}`{of}", key.text)).on_key(key);
+    let diag = match node.get("type") {
+        Some(name) if !name.def.same_source(&key.def) && !of.is_empty() => diag
+            .place(name.def.clone(), "the type is set here")
+            .note("mappings of a base are merged; `_delete_: true` beside `type` starts afresh"),
+        _ => diag,
+    };
+    match nearest(&key.text, known.iter().copied()) {
+        Some(name) => diag.fix(name),
+        None if known.is_empty() => diag.label("it takes no keys"),
+        None => diag.note(format!("known keys: {}", list(known))),
+    }
+}
+
+/// A word that is none of an enum's; `inner` is its key if it stands as `word: …`.
+pub(super) fn unknown_word(
+    node: &Node,
+    key: Option<&Key>,
+    inner: Option<&Key>,
+    word: &str,
+    words: &[&str],
+) -> Diag {
+    let of = key.map(|key| format!(" for `{}`", key.text)).unwrap_or_default();
+    let diag = Diag::error(format!("unknown value `{word}`{of}")).label(format!("expected {}", one_of(words)));
+    let diag = match inner {
+        Some(inner) => diag.on_key(inner),
+        None => diag.on(node),
+    };
+    match nearest(word, words.iter().copied()) {
+        Some(name) => diag.fix(name),
+        None => diag,
+    }
+}
+
+pub(super) fn one_of(words: &[&str]) -> String {
+    match words {
+        [word] => format!("`{word}`"),
+        words => format!("one of {}", list(words)),
+    }
+}
+
+fn list(words: &[&str]) -> String {
+    words.iter().map(|w| format!("`{w}`")).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,253 @@
+//! Complaints: what is wrong, where, and what was probably meant.
+
+use std::fmt;
+
+use annotate_snippets::{AnnotationKind, Group, Level as Mark, Patch, Renderer, Snippet};
+use serde_json::{Value, json};
+
+use super::source::{Loc, Origin};
+use crate::base::Error;
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// The run cannot mean this.
+    Error,
+    /// The run may not mean this.
+    Warning,
+}
+
+/// One complaint.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Diag {
+    /// Error or warning.
+    pub level: Level,
+    /// One sentence, lower case.
+    pub message: String,
+    /// Where.
+    pub at: Option<Loc>,
+    /// A few words under the caret.
+    pub label: String,
+    /// Other places that belong to it.
+    pub places: Vec<(Loc, String)>,
+    /// More sentences.
+    pub notes: Vec<String>,
+    /// What was probably meant.
+    pub suggestion: Option<String>,
+    /// The text that the suggestion replaces.
+    pub fix: Option<Loc>,
+}
+
+impl Diag {
+    /// An error.
+    pub fn error(message: impl Into<String>) -> Self {
+        Self {
+            level: Level::Error,
+            message: message.into(),
+            at: None,
+            label: String::new(),
+            places: Vec::new(),
+            notes: Vec::new(),
+            suggestion: None,
+            fix: None,
+        }
+    }
+
+    /// A warning.
+    pub fn warning(message: impl Into<String>) -> Self {
+        Self { level: Level::Warning, ..Self::error(message) }
+    }
+
+    /// Points at a place.
+    #[must_use]
+    pub fn at(mut self, at: Loc) -> Self {
+        self.at = Some(at);
+        self
+    }
+
+    /// Points at a value: at its text, and at where it is used if that is elsewhere.
+    #[must_use]
+    pub fn on(self, node: &super::Node) -> Self {
+        self.on_both(&node.at, &node.def)
+    }
+
+    /// Points at a key in the same way.
+    #[must_use]
+    pub fn on_key(self, key: &super::Key) -> Self {
+        self.on_both(&key.at, &key.def)
+    }
+
+    fn on_both(self, at: &Loc, def: &Loc) -> Self {
+        if def.source().origin == Origin::Environment {
+            let note = format!("the value comes from the {}", def.source().name);
+            return self.at(at.clone()).note(note);
+        }
+        let diag = self.at(def.clone());
+        if at == def { diag } else { diag.place(at.clone(), "used here") }
+    }
+
+    /// The words under the caret.
+    #[must_use]
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = label.into();
+        self
+    }
+
+    /// Adds another place.
+    #[must_use]
+    pub fn place(mut self, at: Loc, label: impl Into<String>) -> Self {
+        self.places.push((at, label.into()));
+        self
+    }
+
+    /// Adds a sentence.
+    #[must_use]
+    pub fn note(mut self, note: impl Into<String>) -> Self {
+        self.notes.push(note.into());
+        self
+    }
+
+    /// Says what was probably meant.
+    #[must_use]
+    pub fn suggest(mut self, text: impl Into<String>) -> Self {
+        self.suggestion = Some(text.into());
+        self
+    }
+
+    /// Says what to write in place of what is pointed at.
+    #[must_use]
+    pub fn fix(mut self, text: impl Into<String>) -> Self {
+        self.fix = self.at.clone();
+        self.suggest(text)
+    }
+
+    /// For editors and scripts: `file`, `line`, `column`, `level`, `message`, `suggestion`.
+    pub fn to_json(&self) -> Value {
+        let (line, column) = self.at.as_ref().map_or((0, 0), Loc::line_column);
+        let level = match self.level {
+            Level::Error => "error",
+            Level::Warning => "warning",
+        };
+        json!({
+            "file": self.at.as_ref().map(|at| &at.source().name),
+            "line": line,
+            "column": column,
+            "level": level,
+            "message": self.message,
+            "suggestion": self.suggestion,
+        })
+    }
+
+    /// For people: the source line with a caret, notes, and the corrected line.
+    pub fn render(&self, color: bool) -> String {
+        let mark = match self.level {
+            Level::Error => Mark::ERROR,
+            Level::Warning => Mark::WARNING,
+        };
+        let mut main = Group::with_title(mark.primary_title(self.message.as_str()));
+        if let Some(at) = &self.at {
+            main = main.element(excerpt(at, AnnotationKind::Primary, &self.label));
+        }
+        for (at, label) in &self.places {
+            main = main.element(excerpt(at, AnnotationKind::Context, label));
+        }
+        main = main.elements(self.notes.iter().map(|note| Mark::NOTE.message(note.as_str())));
+        if let Some(hint) = self.at.as_ref().and_then(|at| at.source().hint.as_deref()) {
+            main = main.element(Mark::HELP.message(hint));
+        }
+        let mut report = vec![main];
+        match (&self.suggestion, &self.fix) {
+            (Some(text), Some(at)) => report.push(correction(at, text)),
+            (Some(text), None) => {
+                report.push(Group::with_title(Mark::HELP.secondary_title(format!("did you mean `{text}`?"))));
+            }
+            _ => {}
+        }
+        let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+        renderer.render(&report)
+    }
+}
+
+/// The lines around a place: text, number of its first line, the place within it.
+fn window(at: &Loc) -> (&str, usize, std::ops::Range<usize>) {
+    let text = at.source().text.as_str();
+    let range = at.range();
+    let start = text[..range.start].rfind('\n').map_or(0, |i| i + 1);
+    let line_end = text[range.start..].find('\n').map_or(text.len(), |i| range.start + i);
+    let end = range.end.min(line_end);
+    (&text[start..line_end], at.line_column().0, range.start - start..end - start)
+}
+
+fn excerpt<'a>(
+    at: &'a Loc,
+    kind: AnnotationKind,
+    label: &'a str,
+) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
+    let (line, number, range) = window(at);
+    let annotation = kind.span(range);
+    let annotation = if label.is_empty() { annotation } else { annotation.label(label) };
+    Snippet::source(line).path(at.source().name.as_str()).line_start(number).annotation(annotation)
+}
+
+fn correction<'a>(at: &'a Loc, text: &'a str) -> Group<'a> {
+    let (line, number, range) = window(at);
+    Group::with_title(Mark::HELP.secondary_title("did you mean this?"))
+        .element(Snippet::source(line).line_start(number).patch(Patch::new(range, text)))
+}
+
+/// All complaints of one reading.
+#[derive(Clone, PartialEq, Default)]
+pub struct Diags(pub Vec<Diag>);
+
+impl Diags {
+    /// For people.
+    pub fn render(&self, color: bool) -> String {
+        self.0.iter().map(|d| d.render(color)).collect::<Vec<_>>().join("\n\n")
+    }
+
+    /// For editors and scripts: an array.
+    pub fn to_json(&self) -> Value {
+        self.0.iter().map(Diag::to_json).collect()
+    }
+
+    /// Adds complaints that are not there yet. An alias repeats its mistakes wherever it is used: once is enough.
+    pub fn extend(&mut self, more: impl IntoIterator<Item = Diag>) {
+        for diag in more {
+            if !self.0.iter().any(|known| known.at == diag.at && known.message == diag.message) {
+                self.0.push(diag);
+            }
+        }
+    }
+
+    /// Whether one of them is an error.
+    pub fn has_errors(&self) -> bool {
+        self.0.iter().any(|d| d.level == Level::Error)
+    }
+}
+
+impl fmt::Display for Diags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(false))
+    }
+}
+
+/// As displayed, so that an `unwrap` is readable.
+impl fmt::Debug for Diags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\n{self}")
+    }
+}
+
+impl std::error::Error for Diags {}
+
+impl From<Diag> for Diags {
+    fn from(diag: Diag) -> Self {
+        Self(vec![diag])
+    }
+}
+
+impl From<Diags> for Error {
+    fn from(diags: Diags) -> Self {
+        Self::Config(Box::new(diags))
+    }
+}

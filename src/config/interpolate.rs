@@ -1,0 +1,289 @@
+//! `{{…}}`: names of the file, environment variables and values of the base files.
+//!
+//! The reference replaces text before it parses. We parse first, so that places stay true: each `{{…}}` is masked by a token
+//! of the same length, which is plain text to YAML, and the tree is filled in afterwards.
+//!
+//! | written | becomes |
+//! |---|---|
+//! | `{{fileDirname}}`, `{{fileBasename}}`, `{{fileBasenameNoExtension}}`, `{{fileExtname}}` | text about the file it stands in |
+//! | `{{$NAME}}`, `{{$NAME:default}}`, `{{'$NAME:default'}}` | the variable or the default, read as YAML unless quoted |
+//! | `{{_base_.a.b.0}}` | the value of the merged base files: any value if it stands alone, text inside of other text |
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::source::{Loc, Origin, Source};
+use super::{Diag, Diags, Key, Kind, Node, path, yaml};
+use crate::base::suggest::nearest;
+
+const NAMES: [&str; 4] = ["fileDirname", "fileBasename", "fileBasenameNoExtension", "fileExtname"];
+/// Characters without meaning, of two bytes: one that the text does not use marks a token.
+const MARKS: [char; 4] = ['\u{378}', '\u{379}', '\u{380}', '\u{381}'];
+
+/// A text whose references are masked.
+pub(super) struct Masked {
+    mark: char,
+    tokens: Vec<Token>,
+}
+
+struct Token {
+    at: Loc,
+    what: Reference,
+}
+
+enum Reference {
+    File(&'static str),
+    Variable { name: String, default: Option<String> },
+    Base(String),
+}
+
+/// Parses a text with references in it.
+///
+/// # Errors
+/// As `yaml::parse`, and for a reference that is misspelt.
+pub(super) fn parse(source: &Arc<Source>) -> Result<(Node, Masked), Diags> {
+    let text = &source.text;
+    let (masked, text) = match MARKS.into_iter().find(|mark| !text.contains(*mark)) {
+        Some(mark) if text.contains("{{") => Masked::new(source, mark)?,
+        _ => (Masked { mark: MARKS[0], tokens: Vec::new() }, text.clone()),
+    };
+    let node = yaml::parse_masked(source, &text).map_err(|mut diags| {
+        for diag in &mut diags.0 {
+            let line = diag.at.as_ref().map_or("", |at| source.text.lines().nth(at.line_column().0 - 1).unwrap_or(""));
+            if line.contains("{{") {
+                diag.notes.push("`{{` opens a mapping in YAML: quote the text if it is meant as text".to_owned());
+            }
+        }
+        diags
+    })?;
+    Ok((node, masked))
+}
+
+impl Masked {
+    fn new(source: &Arc<Source>, mark: char) -> Result<(Self, String), Diags> {
+        let mut text = source.text.clone();
+        let mut masked = Self { mark, tokens: Vec::new() };
+        let mut from = 0;
+        while let Some(open) = text[from..].find("{{").map(|i| from + i) {
+            from = open + 2;
+            let line = text[from..].split('\n').next().unwrap_or_default();
+            let Some(end) = line.find("}}").map(|i| from + i + 2) else { continue };
+            let at = Loc::new(source, open..end);
+            let Some(what) = Reference::parse(text[open + 2..end - 2].trim(), &at)? else { continue };
+            let digits = masked.tokens.len().to_string();
+            let room = end - open - 2 * mark.len_utf8();
+            if digits.len() > room {
+                return Err(Diag::error("more references than one file may have").at(at).into());
+            }
+            text.replace_range(open..end, &format!("{mark}{digits:0>room$}{mark}"));
+            masked.tokens.push(Token { at, what });
+            from = end;
+        }
+        Ok((masked, text))
+    }
+
+    /// Puts the values in. `base` is what the base files gave, if there are any.
+    ///
+    /// # Errors
+    /// One complaint for each reference that has no value.
+    pub(super) fn fill(&self, node: &Node, base: Option<&Node>) -> Result<Node, Diags> {
+        if self.tokens.is_empty() {
+            return Ok(node.clone());
+        }
+        let mut fill = Fill { masked: self, base, diags: Diags::default() };
+        let node = fill.node(node);
+        if fill.diags.0.is_empty() { Ok(node) } else { Err(fill.diags) }
+    }
+
+    /// `text` as pieces of text and tokens.
+    fn pieces<'t>(&'t self, text: &'t str) -> impl Iterator<Item = Result<&'t str, &'t Token>> {
+        text.split(self.mark).enumerate().filter(|(_, piece)| !piece.is_empty()).map(|(i, piece)| {
+            match piece.parse::<usize>().ok().filter(|_| i % 2 == 1).and_then(|id| self.tokens.get(id)) {
+                Some(token) => Err(token),
+                None => Ok(piece),
+            }
+        })
+    }
+}
+
+impl Reference {
+    /// What stands between the braces; `None` if it is none of our references.
+    fn parse(inner: &str, at: &Loc) -> Result<Option<Self>, Diags> {
+        let unquoted = inner.strip_prefix(['\'', '"']).and_then(|i| i.strip_suffix(['\'', '"'])).unwrap_or(inner);
+        if let Some(variable) = unquoted.strip_prefix('$') {
+            let (name, default) = match variable.split_once(':') {
+                Some((name, default)) => (name, Some(default.to_owned())),
+                None => (variable, None),
+            };
+            let is_name = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_');
+            return Ok(is_name.then(|| Self::Variable { name: name.to_owned(), default }));
+        }
+        if let Some(keys) = inner.strip_prefix("_base_.") {
+            return Ok(Some(Self::Base(keys.to_owned())));
+        }
+        if let Some(name) = NAMES.into_iter().find(|name| *name == inner) {
+            return Ok(Some(Self::File(name)));
+        }
+        let head = inner.split('.').next().unwrap_or_default();
+        match nearest(head, NAMES.into_iter().chain(["_base_"])) {
+            Some(name) => {
+                let fixed = format!("{{{{{}}}}}", inner.replacen(head, name, 1));
+                Err(Diag::error(format!("unknown reference `{{{{{inner}}}}}`")).at(at.clone()).fix(fixed).into())
+            }
+            None => Ok(None),
+        }
+    }
+}
+
+struct Fill<'a> {
+    masked: &'a Masked,
+    base: Option<&'a Node>,
+    diags: Diags,
+}
+
+impl Fill<'_> {
+    fn node(&mut self, node: &Node) -> Node {
+        let kind = match &*node.kind {
+            Kind::Str(text) if text.contains(self.masked.mark) => return self.text(node, text),
+            Kind::Seq(items) => Kind::Seq(items.iter().map(|item| self.node(item)).collect()),
+            Kind::Map(entries) => {
+                Kind::Map(entries.iter().map(|(key, value)| (self.key(key), self.node(value))).collect())
+            }
+            _ => return node.clone(),
+        };
+        node.with_kind(kind)
+    }
+
+    fn key(&mut self, key: &Key) -> Key {
+        if !key.text.contains(self.masked.mark) {
+            return key.clone();
+        }
+        let pieces: Vec<_> = self.masked.pieces(&key.text).collect();
+        let text = pieces.into_iter().map(|piece| match piece {
+            Ok(text) => text.to_owned(),
+            Err(token) => self.value(token).map(|node| scalar(&node)).unwrap_or_default(),
+        });
+        Key { text: text.collect(), ..key.clone() }
+    }
+
+    fn text(&mut self, node: &Node, text: &str) -> Node {
+        let plain = !node.def.text().starts_with(['"', '\'', '|', '>']);
+        let pieces: Vec<_> = self.masked.pieces(text).collect();
+        if let [Err(token)] = pieces[..] {
+            let Some(value) = self.value(token) else { return node.clone() };
+            let value = match token.what {
+                Reference::Base(_) => value,
+                _ if plain => retyped(&value),
+                _ => value,
+            };
+            return Node { at: node.at.clone(), ..value };
+        }
+        let mut textual = plain;
+        let mut filled = String::new();
+        for piece in pieces {
+            match piece {
+                Ok(text) => filled.push_str(text),
+                Err(token) => {
+                    textual &= !matches!(token.what, Reference::Base(_));
+                    let Some(value) = self.value(token) else { continue };
+                    if !value.entries().is_empty() || !value.items().is_empty() {
+                        let message = format!("{} cannot stand inside of text", value.kind.name());
+                        self.diags.extend([Diag::error(message).at(token.at.clone()).place(value.def, "its value")]);
+                        continue;
+                    }
+                    filled.push_str(&scalar(&value));
+                }
+            }
+        }
+        let filled = node.with_kind(Kind::Str(filled));
+        if textual { retyped(&filled) } else { filled }
+    }
+
+    fn value(&mut self, token: &Token) -> Option<Node> {
+        let value = match &token.what {
+            Reference::File(name) => file_name(name, token),
+            Reference::Variable { name, default } => variable(name, default.as_deref(), token),
+            Reference::Base(keys) => match self.base {
+                Some(base) => path::find(base, keys).cloned().map_err(|miss| {
+                    miss.diag(token.at.clone(), "the base files have").fix_with(|p| format!("{{{{_base_.{p}}}}}"))
+                }),
+                None => Err(Diag::error("this file has no `_base_` to refer to").at(token.at.clone())),
+            },
+        };
+        value.map_err(|diag| self.diags.extend([diag])).ok()
+    }
+}
+
+fn file_name(name: &str, token: &Token) -> Result<Node, Diag> {
+    let source = token.at.source();
+    if source.origin != Origin::File {
+        return Err(Diag::error(format!("`{{{{{name}}}}}` needs a file, and this text is none")).at(token.at.clone()));
+    }
+    let file = std::path::absolute(Path::new(&source.name)).unwrap_or_else(|_| source.name.clone().into());
+    let part = |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
+    let text = match name {
+        "fileDirname" => part(file.parent().map(Path::as_os_str)).replace('\\', "/"),
+        "fileBasename" => part(file.file_name()),
+        "fileBasenameNoExtension" => part(file.file_stem()),
+        _ => file.extension().map(|e| format!(".{}", e.to_string_lossy())).unwrap_or_default(),
+    };
+    Ok(Node::new(Kind::Str(text), token.at.clone()))
+}
+
+fn variable(name: &str, default: Option<&str>, token: &Token) -> Result<Node, Diag> {
+    let value = match std::env::var(name) {
+        Ok(value) => {
+            let source = Source::new(format!("environment variable {name}"), value.clone(), Origin::Environment);
+            Node { def: Loc::whole(&source), ..Node::new(Kind::Str(value), token.at.clone()) }
+        }
+        Err(std::env::VarError::NotUnicode(_)) => {
+            let message = format!("the environment variable {name} is not UTF-8");
+            return Err(Diag::error(message).at(token.at.clone()));
+        }
+        Err(std::env::VarError::NotPresent) => {
+            Node::new(Kind::Str(default.unwrap_or_default().to_owned()), token.at.clone())
+        }
+    };
+    if value.as_str() == Some("") {
+        let note = format!("set it, or give a default: `{{{{${name}:default}}}}`");
+        return Err(Diag::error(format!("the environment variable {name} is empty or not set"))
+            .at(token.at.clone())
+            .note(note));
+    }
+    Ok(value)
+}
+
+/// Text that was put in without quotes is what YAML makes of it: `8` a number, `[1, 2]` a list.
+fn retyped(node: &Node) -> Node {
+    let text = node.as_str().unwrap_or_default();
+    match yaml::parse(&Source::new("", text, Origin::Text)) {
+        Ok(value) if !matches!(*value.kind, Kind::Str(_) | Kind::Map(_)) => relocated(&value, node),
+        _ => node.clone(),
+    }
+}
+
+/// The value with all of its places set to those of `node`.
+fn relocated(value: &Node, node: &Node) -> Node {
+    let kind = match &*value.kind {
+        Kind::Seq(items) => Kind::Seq(items.iter().map(|item| relocated(item, node)).collect()),
+        Kind::Map(entries) => Kind::Map(
+            entries
+                .iter()
+                .map(|(key, value)| {
+                    let key = Key { text: key.text.clone(), at: node.at.clone(), def: node.def.clone() };
+                    (key, relocated(value, node))
+                })
+                .collect(),
+        ),
+        other => other.clone(),
+    };
+    node.with_kind(kind)
+}
+
+/// A scalar as it is written inside of text.
+fn scalar(node: &Node) -> String {
+    match &*node.kind {
+        Kind::Str(text) => text.clone(),
+        _ => node.to_yaml().trim_end().to_owned(),
+    }
+}

@@ -1,0 +1,24 @@
+//! Level 1: a config as a tree of values that know where they stand.
+//!
+//! YAML or JSON text becomes a [`Node`]; `_base_` files, overrides and references are resolved on the tree; a Rust type is read
+//! from it by a deserializer that points every complaint at a file, line and column.
+
+mod de;
+mod diag;
+mod interpolate;
+mod load;
+mod merge;
+mod node;
+mod overrides;
+mod path;
+pub mod source;
+mod types;
+mod yaml;
+
+pub(crate) use de::handover::{FromNode, receive};
+pub(crate) use de::{fields_of, read_checked};
+pub use diag::{Diag, Diags, Level};
+pub use load::{Loaded, load, load_all, parse};
+pub use node::{Key, Kind, Node};
+pub use source::{Loc, Source};
+pub use types::{Dict, OneOrMany};

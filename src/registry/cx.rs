@@ -1,0 +1,34 @@
+//! What builders may ask for.
+
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+
+/// Facts of the run that is being assembled: its seed, and whatever was provided, by type.
+#[derive(Default)]
+pub struct BuildCx {
+    /// The seed of the run.
+    pub seed: u64,
+    slots: HashMap<TypeId, Box<dyn Any>>,
+}
+
+impl BuildCx {
+    /// A context with nothing provided.
+    pub fn new(seed: u64) -> Self {
+        Self { seed, slots: HashMap::new() }
+    }
+
+    /// Provides a value; it replaces one of the same type.
+    pub fn provide<T: Any>(&mut self, value: T) {
+        self.slots.insert(TypeId::of::<T>(), Box::new(value));
+    }
+
+    /// The value of a type, if one was provided.
+    pub fn get<T: Any>(&self) -> Option<&T> {
+        self.slots.get(&TypeId::of::<T>())?.downcast_ref()
+    }
+
+    /// The same, to be changed.
+    pub fn get_mut<T: Any>(&mut self) -> Option<&mut T> {
+        self.slots.get_mut(&TypeId::of::<T>())?.downcast_mut()
+    }
+}

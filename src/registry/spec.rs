@@ -1,0 +1,192 @@
+//! A checked, not yet built thing of a config.
+
+use std::any::{Any, TypeId};
+use std::borrow::Cow;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{Deserialize, Deserializer};
+use serde::ser::{Serialize, Serializer};
+
+use super::table::{self, entries, list};
+use super::{BuildCx, Entry, Registrable};
+use crate::base::suggest::nearest;
+use crate::base::{Error, Result};
+use crate::config::{Diag, Diags, FromNode, Key, Kind, Node, fields_of, parse, read_checked, receive};
+
+/// Keys of the reference that mean nothing to us in a spec.
+const IGNORED: &str = "_scope_";
+
+/// `{type: Name, …}`: a thing of kind `T` whose name and parameters are checked, and that is not built yet.
+///
+/// It can be read from a [`Node`] only. A spec that was refused never reaches anybody: the reading as a whole fails.
+pub struct Spec<T: ?Sized + Registrable> {
+    /// The keys that every spec of this kind may carry.
+    pub extra: T::Extra,
+    node: Node,
+    entry: Option<&'static Entry>,
+}
+
+impl<T: ?Sized + Registrable> Spec<T> {
+    /// The spec that a node describes.
+    ///
+    /// # Errors
+    /// All that is wrong with it and with the specs inside of it.
+    pub fn from_node(node: &Node) -> Result<Self, Diags> {
+        Self::checked(node, None)
+    }
+
+    /// The spec of a YAML text, for defaults in code: `Spec::parse("{type: IterTimerHook}")`.
+    ///
+    /// # Errors
+    /// As [`Spec::from_node`].
+    pub fn parse(text: &str) -> Result<Self, Diags> {
+        Self::from_node(&parse("default", text)?)
+    }
+
+    /// The registered name.
+    pub fn name(&self) -> &str {
+        self.entry.map_or("?", |entry| entry.name)
+    }
+
+    /// The registry's entry.
+    pub fn entry(&self) -> Option<&'static Entry> {
+        self.entry
+    }
+
+    /// The mapping, with `type` and the extra keys.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Makes the thing.
+    ///
+    /// # Errors
+    /// What the builder says, as [`Error::Config`] with the place of the spec.
+    pub fn build(&self, cx: &mut BuildCx) -> Result<Box<T>> {
+        let Some(entry) = self.entry else { return Err(Error::config("this spec was refused")) };
+        let made = entry.maker.build(&self.node, &reserved::<T>(), cx).map_err(|e| self.placed(e))?;
+        let made: Result<Box<Box<T>>, Box<dyn Any>> = made.downcast();
+        made.map(|made| *made).map_err(|_| Error::config(format!("`{}` does not build a {}", entry.name, T::KIND)))
+    }
+
+    /// The builder's error with the place of the spec, unless it has one.
+    fn placed(&self, error: Error) -> Error {
+        match error {
+            Error::Config(source) if source.is::<Diags>() => Error::Config(source),
+            other => {
+                let at = self.node.get("type").unwrap_or(&self.node);
+                Diags::from(Diag::error(format!("cannot build `{}`: {other}", self.name())).on(at)).into()
+            }
+        }
+    }
+
+    fn checked(node: &Node, key: Option<&Key>) -> Result<Self, Diags> {
+        let name = name_of::<T>(node, key)?;
+        let text = name.as_str().unwrap_or_default();
+        let entry = table::lookup::<T>(name, text)?;
+        let reserved = reserved::<T>();
+        let extra = node.with_kind(Kind::Map(
+            node.entries().iter().filter(|(k, _)| reserved[2..].contains(&k.text.as_str())).cloned().collect(),
+        ));
+        let extra = read_checked::<T::Extra>(&extra, key, &[]);
+        match (extra, entry.maker.check(node, key, &reserved)) {
+            (Ok(extra), Ok(())) => Ok(Self { extra, node: node.clone(), entry: Some(entry) }),
+            (Err(diags), Ok(())) | (Ok(_), Err(diags)) => Err(diags),
+            (Err(mut diags), Err(more)) => {
+                diags.extend(more.0);
+                Err(diags)
+            }
+        }
+    }
+}
+
+/// The keys of a spec that are not parameters of its type: `type`, `_scope_` and the extra ones.
+fn reserved<T: ?Sized + Registrable>() -> Vec<&'static str> {
+    ["type", IGNORED].iter().chain(fields_of::<T::Extra>()).copied().collect()
+}
+
+/// The value of `type`.
+fn name_of<'n, T: ?Sized + Registrable>(node: &'n Node, key: Option<&Key>) -> Result<&'n Node, Diag> {
+    let known = || entries(T::KIND).map(|entry| entry.name).collect::<Vec<_>>();
+    if !matches!(*node.kind, Kind::Map(_)) {
+        let what = format!("a {} is written `{{type: …}}`, and this is {}", T::KIND, node.kind.name());
+        let diag = Diag::error(what).note(list::<T>(&known()));
+        return Err(match (node.as_str(), key) {
+            (Some(name), _) => diag.on(node).fix(format!("{{type: {name}}}")),
+            (None, Some(key)) if node.is_null() => diag.on_key(key),
+            _ => diag.on(node),
+        });
+    }
+    if let Some(name) = node.get("type") {
+        return match name.as_str() {
+            Some(_) => Ok(name),
+            None => Err(Diag::error(format!("`type` is the name of a {}, not {}", T::KIND, name.kind.name()))
+                .on(name)
+                .note(list::<T>(&known()))),
+        };
+    }
+    let diag = Diag::error(format!("this {} has no `type`", T::KIND)).note(list::<T>(&known()));
+    let like = node.entries().iter().find(|(key, _)| nearest(&key.text, ["type"]).is_some());
+    Err(match (like, key) {
+        (Some((wrong, _)), _) => diag.on_key(wrong).fix("type"),
+        (None, Some(key)) => diag.on_key(key),
+        (None, None) => diag.on(node),
+    })
+}
+
+impl<T: ?Sized + Registrable> FromNode for Spec<T> {
+    fn from_node(node: &Node, key: Option<&Key>) -> (Self, Vec<Diag>) {
+        match Self::checked(node, key) {
+            Ok(spec) => (spec, Vec::new()),
+            Err(diags) => (Self { extra: T::Extra::default(), node: node.clone(), entry: None }, diags.0),
+        }
+    }
+}
+
+impl<'de, T: ?Sized + Registrable> Deserialize<'de> for Spec<T> {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        receive(d)
+    }
+}
+
+impl<T: ?Sized + Registrable> Serialize for Spec<T> {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        self.node.serialize(s)
+    }
+}
+
+/// Only says which kind: the branches come from the registry.
+impl<T: ?Sized + Registrable> JsonSchema for Spec<T> {
+    fn schema_name() -> Cow<'static, str> {
+        T::KIND.into()
+    }
+    fn schema_id() -> Cow<'static, str> {
+        format!("{:?}", TypeId::of::<T>()).into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "object", "x-kind": T::KIND })
+    }
+}
+
+impl<T: ?Sized + Registrable> Clone for Spec<T> {
+    fn clone(&self) -> Self {
+        Self { extra: self.extra.clone(), node: self.node.clone(), entry: self.entry }
+    }
+}
+
+/// Equal as written.
+impl<T: ?Sized + Registrable> PartialEq for Spec<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.node == other.node
+    }
+}
+
+impl<T: ?Sized + Registrable> fmt::Debug for Spec<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} `{}` ({})", T::KIND, self.name(), self.node.at)
+    }
+}
