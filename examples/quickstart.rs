@@ -20,7 +20,10 @@ fn main() -> anyhow::Result<()> {
         .train_data(data(DigitsSplit::Train, true)?)
         .train_loop(EpochBasedTrainLoop { max_epochs: 5, val: Intervals::every(5) })
         .optim(OptimWrapper::new(Sgd::new(0.1).momentum(0.9)))
-        .evaluate(Evaluation::new(data(DigitsSplit::Val, false)?, Evaluator::new(vec![Box::new(Accuracy::default())])?))
+        .evaluate(Evaluation::new(
+            data(DigitsSplit::Val, false)?,
+            Evaluator::new(vec![Box::new(Accuracy::default())])?,
+        ))
         .work_dir(std::env::temp_dir().join("shanty_quickstart"))
         .with_seed(0)
         .build()?;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use shanty::checkpoint::{load, newest, recover, Disk};
+use shanty::checkpoint::{Disk, load, newest, recover};
 use shanty::hook::HookOptions;
 use shanty::metric::Evaluator;
 use shanty::prelude::*;
@@ -15,7 +15,11 @@ use shanty::testing::{FaultyDisk, Scripted, toy_data, toy_runner};
 fn with_hook(dir: &Path, epochs: u64, yaml: &str) -> RunnerBuilder {
     let spec = Spec::<dyn Hook>::parse(&format!("{{type: CheckpointHook, {yaml}}}")).unwrap();
     let hook = spec.build(&mut BuildCx::new(0)).unwrap();
-    toy_runner(dir, epochs, 3).unwrap().without_default_hooks().boxed_hook(hook, "CheckpointHook", HookOptions::default())
+    toy_runner(dir, epochs, 3).unwrap().without_default_hooks().boxed_hook(
+        hook,
+        "CheckpointHook",
+        HookOptions::default(),
+    )
 }
 
 fn names(dir: &Path) -> Vec<String> {
@@ -50,7 +54,8 @@ fn a_stopped_run_is_saved_where_it_stands() {
         }
         Ok(())
     };
-    let mut runner = with_hook(dir.path(), 9, "interval: 2").on(Point::AfterTrainEpoch, stop).build().unwrap();
+    let mut runner =
+        with_hook(dir.path(), 9, "interval: 2").on(Point::AfterTrainEpoch, stop).build().unwrap();
     assert!(matches!(runner.train().unwrap(), Outcome::Stopped(_)));
     assert_eq!(names(dir.path()), ["epoch_2", "epoch_3"]);
 }
@@ -77,7 +82,11 @@ fn nonsense_is_refused() {
         ("interval: -2", "interval"),
     ] {
         let spec = Spec::<dyn Hook>::parse(&format!("{{type: CheckpointHook, {yaml}}}"));
-        let error = spec.map_err(Error::from).and_then(|s| s.build(&mut BuildCx::new(0))).err().map(|e| e.to_string());
+        let error = spec
+            .map_err(Error::from)
+            .and_then(|s| s.build(&mut BuildCx::new(0)))
+            .err()
+            .map(|e| e.to_string());
         assert!(error.as_ref().is_some_and(|e| e.contains(says)), "{yaml}: {error:?}");
     }
 }
@@ -132,7 +141,10 @@ fn a_best_that_someone_deleted_is_no_error() {
         }
         Ok(())
     };
-    let mut runner = scripted(dir.path(), 2, "save_best: acc", &[0.5, 0.6]).on(Point::BeforeTrainEpoch, delete).build().unwrap();
+    let mut runner = scripted(dir.path(), 2, "save_best: acc", &[0.5, 0.6])
+        .on(Point::BeforeTrainEpoch, delete)
+        .build()
+        .unwrap();
     runner.train().unwrap();
     assert!(names(dir.path()).contains(&"best_acc_epoch_2".to_owned()));
 }
@@ -144,7 +156,8 @@ fn another_runs_files_are_not_touched() {
     with_hook(a.path(), 3, "max_keep_ckpts: 1").build().unwrap().train().unwrap();
     let before = fs::read(a.path().join("epoch_3/state.json")).unwrap();
     let from = a.path().join("epoch_3").to_string_lossy().into_owned();
-    let mut runner = with_hook(b.path(), 5, "max_keep_ckpts: 1").load_from(Some(from)).resume(true).build().unwrap();
+    let mut runner =
+        with_hook(b.path(), 5, "max_keep_ckpts: 1").load_from(Some(from)).resume(true).build().unwrap();
     runner.train().unwrap();
     assert_eq!(names(a.path()), ["epoch_3"]);
     assert_eq!(fs::read(a.path().join("epoch_3/state.json")).unwrap(), before);
@@ -174,7 +187,9 @@ fn a_damaged_file_is_named_and_the_next_checkpoint_taken() {
     let mut bytes = fs::read(&file).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&file, bytes).unwrap();
-    assert!(load(&dir.path().join("epoch_2")).unwrap_err().to_string().contains("`model.safetensors` is damaged"));
+    assert!(
+        load(&dir.path().join("epoch_2")).unwrap_err().to_string().contains("`model.safetensors` is damaged")
+    );
     let found = newest(dir.path()).unwrap();
     assert_eq!(found.checkpoint.unwrap().0, dir.path().join("epoch_1"));
     assert!(found.refused[0].contains("epoch_2"));
@@ -183,7 +198,8 @@ fn a_damaged_file_is_named_and_the_next_checkpoint_taken() {
 /// CKP-08 and its kin: the disk stops at every operation of a run in turn.
 #[test]
 fn an_intact_checkpoint_is_left_wherever_the_disk_stops() {
-    for yaml in ["max_keep_ckpts: 1, save_best: accuracy/top1", "max_keep_ckpts: 2, save_best: accuracy/top1"] {
+    for yaml in ["max_keep_ckpts: 1, save_best: accuracy/top1", "max_keep_ckpts: 2, save_best: accuracy/top1"]
+    {
         let dir = tempfile::tempdir().unwrap();
         let counting = FaultyDisk::counting();
         with_hook(dir.path(), 3, yaml).storage(counting.clone()).build().unwrap().train().unwrap();
@@ -198,7 +214,8 @@ fn an_intact_checkpoint_is_left_wherever_the_disk_stops() {
             let found = newest(dir.path()).unwrap();
             assert!(found.checkpoint.is_some() || !committed, "operation {at}: {:?}", found.refused);
             for name in names(dir.path()) {
-                load(&dir.path().join(&name)).unwrap_or_else(|e| panic!("operation {at}: {name} does not load: {e}"));
+                load(&dir.path().join(&name))
+                    .unwrap_or_else(|e| panic!("operation {at}: {name} does not load: {e}"));
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Resizing against values that PyTorch printed (tests/fixtures/gen_resize.py, gen_lenet.py).
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 use ndarray::Array3;
 use serde::Deserialize;
 use shanty::base::keyed;

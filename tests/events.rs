@@ -41,7 +41,8 @@ fn iteration_mode() {
     let dir = tempfile::tempdir().unwrap();
     let (recorder, trace) = Recorder::new();
     let train_loop = IterBasedTrainLoop { max_iters: 4, val: Intervals::every(2) };
-    let mut runner = toy_runner(dir.path(), 1, 3).unwrap().train_loop(train_loop).hook(recorder).build().unwrap();
+    let mut runner =
+        toy_runner(dir.path(), 1, 3).unwrap().train_loop(train_loop).hook(recorder).build().unwrap();
     assert_eq!(runner.train().unwrap(), Outcome::Finished);
     check("Four iterations, validated every two", &trace.lines());
 }
@@ -72,14 +73,20 @@ fn a_failing_hook_ends_the_run_and_all_hooks_hear_of_it() {
     let (recorder, trace) = Recorder::new();
     let mut runner = toy_runner(dir.path(), 2, 3)
         .unwrap()
-        .on(Point::AfterTrainIter, |cx, _| {
-            if cx.clock.iter == 2 { Err("out of cheese".into()) } else { Ok(()) }
-        })
+        .on(
+            Point::AfterTrainIter,
+            |cx, _| {
+                if cx.clock.iter == 2 { Err("out of cheese".into()) } else { Ok(()) }
+            },
+        )
         .hook(recorder)
         .build()
         .unwrap();
     let error = runner.train().unwrap_err();
-    assert_eq!(error.to_string(), "hook `ClosureHook` in after_train_iter, epoch 0, iteration 2: out of cheese");
+    assert_eq!(
+        error.to_string(),
+        "hook `ClosureHook` in after_train_iter, epoch 0, iteration 2: out of cheese"
+    );
     check("A hook that fails in iteration 2", &trace.lines());
 }
 
@@ -94,7 +101,10 @@ fn a_panic_is_an_error_with_the_same_words() {
         .build()
         .unwrap();
     let error = runner.train().unwrap_err();
-    assert_eq!(error.to_string(), "hook `ClosureHook` in after_backward, epoch 0, iteration 0: panicked: out of cheese");
+    assert_eq!(
+        error.to_string(),
+        "hook `ClosureHook` in after_backward, epoch 0, iteration 0: panicked: out of cheese"
+    );
     assert!(trace.lines().last().unwrap().starts_with("on_error"));
 }
 
@@ -161,7 +171,8 @@ fn a_hook_leaves_the_points_that_it_does_not_override() {
     }
     let dir = tempfile::tempdir().unwrap();
     let calls = std::sync::Arc::default();
-    let mut runner = toy_runner(dir.path(), 3, 5).unwrap().hook(Idle(std::sync::Arc::clone(&calls))).build().unwrap();
+    let mut runner =
+        toy_runner(dir.path(), 3, 5).unwrap().hook(Idle(std::sync::Arc::clone(&calls))).build().unwrap();
     runner.train().unwrap();
     let points = Point::ALL.len() as u64;
     assert!(calls.load(std::sync::atomic::Ordering::SeqCst) <= points, "at most once a point");

@@ -48,7 +48,8 @@ fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
 
 /// The room of a path below `src` or of a module path, longest name first.
 fn room(path: &str) -> Option<(&'static str, u32)> {
-    let is_in = |name: &str| path.strip_prefix(name).is_some_and(|r| r.is_empty() || r.starts_with(['/', '.']));
+    let is_in =
+        |name: &str| path.strip_prefix(name).is_some_and(|r| r.is_empty() || r.starts_with(['/', '.']));
     LEVELS.iter().filter(|(name, _)| is_in(name)).max_by_key(|(name, _)| name.len()).copied()
 }
 
@@ -68,11 +69,15 @@ fn rooms_import_only_downwards() {
                 if code[..at].ends_with('$') {
                     continue;
                 }
-                let used: String = code[at + 7..].chars().take_while(|c| c.is_alphanumeric() || "_:".contains(*c)).collect();
+                let used: String =
+                    code[at + 7..].chars().take_while(|c| c.is_alphanumeric() || "_:".contains(*c)).collect();
                 let Some((target, above)) = room(&used.replace("::", "/")) else { continue };
                 let allowed = target == home || above < level || MAY_ALSO.contains(&(home, target));
                 if !allowed {
-                    wrong.push(format!("{own}:{}: {home} (level {level}) imports {target} (level {above})", number + 1));
+                    wrong.push(format!(
+                        "{own}:{}: {home} (level {level}) imports {target} (level {above})",
+                        number + 1
+                    ));
                 }
             }
         }
@@ -100,7 +105,8 @@ fn nothing_below_the_command_line_prints() {
         let text = fs::read_to_string(file).unwrap();
         let code = text.lines().map(|l| l.split("//").next().unwrap_or_default());
         for (number, line) in code.enumerate() {
-            let prints = ["println!(", "print!(", "eprintln!(", "eprint!(", "dbg!("].iter().any(|p| line.contains(p));
+            let prints =
+                ["println!(", "print!(", "eprintln!(", "eprint!(", "dbg!("].iter().any(|p| line.contains(p));
             assert!(!prints, "{}:{} prints", file.display(), number + 1);
         }
     }
@@ -115,7 +121,8 @@ fn config_structs_stay_readable_by_our_deserializer() {
     sources(&root.join("hooks"), &mut files);
     for file in files {
         let text = fs::read_to_string(&file).unwrap();
-        for (number, line) in text.lines().enumerate().filter(|(_, l)| l.trim_start().starts_with("#[serde(")) {
+        for (number, line) in text.lines().enumerate().filter(|(_, l)| l.trim_start().starts_with("#[serde("))
+        {
             for banned in ["flatten", "untagged", "tag ="] {
                 assert!(!line.contains(banned), "{}:{}: #[serde({banned})]", file.display(), number + 1);
             }

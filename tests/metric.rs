@@ -1,5 +1,7 @@
 //! Metrics against values worked out by hand.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 use approx::assert_relative_eq;
 use ndarray::{Array2, ArrayD};
 use proptest::prelude::*;

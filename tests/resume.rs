@@ -88,15 +88,16 @@ fn a_resumed_run_sees_the_samples_that_were_left() {
     let seen = |dir: &Path, cut: Option<u64>, resume: bool| {
         let ids = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
         let noted = std::sync::Arc::clone(&ids);
-        let builder = toy_runner(dir, 3, 4).unwrap().resume(resume).on(Point::BeforeTrainIter, move |cx, event| {
-            if let Event::BeforeTrainIter(batch) = event {
-                noted.lock().unwrap().push(batch.ids.clone());
-            }
-            if Some(cx.clock.iter + 1) == cut {
-                cx.stop("cut");
-            }
-            Ok(())
-        });
+        let builder =
+            toy_runner(dir, 3, 4).unwrap().resume(resume).on(Point::BeforeTrainIter, move |cx, event| {
+                if let Event::BeforeTrainIter(batch) = event {
+                    noted.lock().unwrap().push(batch.ids.clone());
+                }
+                if Some(cx.clock.iter + 1) == cut {
+                    cx.stop("cut");
+                }
+                Ok(())
+            });
         builder.build().unwrap().train().unwrap();
         let ids = ids.lock().unwrap().clone();
         ids
@@ -137,7 +138,10 @@ fn nothing_to_resume_is_a_fresh_start() {
     let (fresh, asked) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     toy_runner(fresh.path(), 1, 4).unwrap().build().unwrap().train().unwrap();
     toy_runner(asked.path(), 1, 4).unwrap().resume(true).build().unwrap().train().unwrap();
-    assert_eq!(load(&fresh.path().join("epoch_1")).unwrap().model, load(&asked.path().join("epoch_1")).unwrap().model);
+    assert_eq!(
+        load(&fresh.path().join("epoch_1")).unwrap().model,
+        load(&asked.path().join("epoch_1")).unwrap().model
+    );
 }
 
 struct Counting(u64);

@@ -1,8 +1,14 @@
 //! How often the right class is among the best k.
 
+use std::num::NonZeroUsize;
+
 use ndarray::{Array2, ArrayView1};
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 use crate::base::{Elem, Error, Result};
+use crate::config::OneOrMany;
+use crate::registry::BuildCx;
 
 use super::{Metric, Predictions};
 
@@ -14,6 +20,28 @@ pub struct Accuracy {
     /// Hits for each k and each threshold.
     hits: Array2<u64>,
     samples: u64,
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default)]
+struct AccuracyParams {
+    /// A sample is a hit for k when its class is among the k best.
+    topk: OneOrMany<NonZeroUsize>,
+    /// A hit needs a score above this; null asks for none.
+    thrs: OneOrMany<Option<f64>>,
+}
+
+impl Default for AccuracyParams {
+    fn default() -> Self {
+        Self { topk: OneOrMany(vec![NonZeroUsize::MIN]), thrs: OneOrMany(vec![Some(0.0)]) }
+    }
+}
+
+crate::register! {
+    /// Top-k accuracy in percent: `accuracy/top1`, …
+    dyn Metric, "Accuracy" => |p: AccuracyParams, _: &mut BuildCx| -> Result<Box<dyn Metric>> {
+        Ok(Box::new(Accuracy::new(p.topk.iter().map(|k| k.get()).collect(), p.thrs.0)?))
+    }
 }
 
 impl Accuracy {

@@ -1,8 +1,11 @@
 //! Which class is taken for which.
 
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView1};
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 use crate::base::{Elem, Error, Result};
+use crate::registry::BuildCx;
 
 use super::{Metric, Predictions};
 
@@ -11,6 +14,20 @@ use super::{Metric, Predictions};
 pub struct ConfusionMatrix {
     normalize: bool,
     counts: Array2<u64>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+struct ConfusionMatrixParams {
+    /// Whether each row is divided by its sum.
+    normalize: bool,
+}
+
+crate::register! {
+    /// Which class is taken for which: the table `confusion_matrix/result`, a row for each true class.
+    dyn Metric, "ConfusionMatrix" => |p: ConfusionMatrixParams, _: &mut BuildCx| -> Result<Box<dyn Metric>> {
+        Ok(Box::new(ConfusionMatrix::new(p.normalize)))
+    }
 }
 
 impl ConfusionMatrix {
@@ -26,7 +43,7 @@ impl ConfusionMatrix {
 }
 
 /// The class with the best score, the lower one among equals; NaN never wins.
-pub(super) fn best(scores: ndarray::ArrayView1<'_, Elem>) -> usize {
+pub(super) fn best(scores: ArrayView1<'_, Elem>) -> usize {
     let mut best = (0, Elem::NEG_INFINITY);
     for (class, &score) in scores.iter().enumerate() {
         if score > best.1 {

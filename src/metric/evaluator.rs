@@ -3,6 +3,7 @@
 use ndarray::Array2;
 
 use crate::base::{Error, Result};
+use crate::registry::{BuildCx, Spec};
 
 use super::{Metric, Predictions};
 
@@ -44,6 +45,15 @@ impl Evaluator {
         let evaluator = Self { metrics: metrics.into_iter().map(prefix).collect() };
         unique(evaluator.names().iter())?;
         Ok(evaluator)
+    }
+
+    /// The metrics of a config, which writes one or a list of them.
+    ///
+    /// # Errors
+    /// Those of the builders and of [`Evaluator::new`].
+    pub fn build(specs: &[Spec<dyn Metric>], cx: &mut BuildCx) -> Result<Self> {
+        let metrics = specs.iter().map(|spec| Ok((spec.extra.prefix.clone(), spec.build(cx)?)));
+        Self::with_prefixes(metrics.collect::<Result<_>>()?)
     }
 
     /// Counts one batch in every metric.

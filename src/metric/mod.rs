@@ -6,18 +6,22 @@
 mod accuracy;
 mod confusion;
 mod evaluator;
+mod options;
 mod predictions;
 mod single_label;
 
 pub use accuracy::Accuracy;
 pub use confusion::ConfusionMatrix;
 pub use evaluator::Evaluator;
+pub use options::MetricOptions;
 pub use predictions::Predictions;
 pub use single_label::{Average, Item, SingleLabelMetric};
 
 use ndarray::Array2;
 
 use crate::base::Result;
+
+crate::registry!(dyn Metric, "metric", MetricOptions);
 
 /// Something that is counted over the samples of a validation or test run.
 pub trait Metric: Send {

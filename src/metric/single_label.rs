@@ -6,6 +6,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::base::{Elem, Error, Result};
+use crate::config::OneOrMany;
+use crate::registry::BuildCx;
 
 use super::accuracy::threshold_suffix;
 use super::confusion::best;
@@ -58,6 +60,37 @@ pub struct SingleLabelMetric {
     num_classes: Option<usize>,
     /// Counts of each class, for each threshold.
     tallies: Vec<Vec<Tally>>,
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default)]
+struct SingleLabelParams {
+    /// A prediction needs a score above this; null asks for none.
+    thrs: OneOrMany<Option<f64>>,
+    /// Which figures: precision, recall, f1-score, support.
+    items: OneOrMany<Item>,
+    /// macro: the mean over the classes; micro: all samples together; null: a figure for each class.
+    average: Option<Average>,
+    /// Number of classes, where the names of the figures are wanted before there are data.
+    num_classes: Option<usize>,
+}
+
+impl Default for SingleLabelParams {
+    fn default() -> Self {
+        Self {
+            thrs: OneOrMany(vec![Some(0.0)]),
+            items: OneOrMany(vec![Item::Precision, Item::Recall, Item::F1Score]),
+            average: Some(Average::Macro),
+            num_classes: None,
+        }
+    }
+}
+
+crate::register! {
+    /// Precision, recall and F1 in percent: `single-label/precision`, …
+    dyn Metric, "SingleLabelMetric" => |p: SingleLabelParams, _: &mut BuildCx| -> Result<Box<dyn Metric>> {
+        Ok(Box::new(SingleLabelMetric::new(p.thrs.0, p.items.0, p.average, p.num_classes)?))
+    }
 }
 
 /// What is counted for a class.

@@ -53,7 +53,9 @@ impl Hook for Recorder {
             Event::AfterSaveCheckpoint(saved) => {
                 line += &format!("  {}", saved.path.file_name().unwrap_or_default().to_string_lossy());
             }
-            Event::BeforeValIter(_) | Event::BeforeTestIter(_) => line += &format!("  eval {}", cx.clock.eval_batch),
+            Event::BeforeValIter(_) | Event::BeforeTestIter(_) => {
+                line += &format!("  eval {}", cx.clock.eval_batch)
+            }
             Event::OnCustom(name, _) => line += &format!("  {name}"),
             _ => {}
         }

@@ -74,7 +74,8 @@ impl Model for ToyModel {
     /// Two classes by the sign of the weight's sum: enough for a metric to have something to count.
     fn eval_step(&mut self, batch: &Batch) -> Result<Outputs> {
         let p = 1.0 / (1.0 + (-self.weight.sum()).exp());
-        let scores = ndarray::Array2::from_shape_fn((batch.len(), 2), |(_, k)| if k == 0 { 1.0 - p } else { p });
+        let scores =
+            ndarray::Array2::from_shape_fn((batch.len(), 2), |(_, k)| if k == 0 { 1.0 - p } else { p });
         Ok(Outputs { scores: Some(scores.into_dyn()), ..Outputs::default() })
     }
 
