@@ -1,0 +1,215 @@
+//! The trait of a data set, and sets made of other sets.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::base::{Error, Result, Rng};
+use crate::registry::{BuildCx, Spec};
+
+use super::Sample;
+
+crate::registry!(dyn Dataset, "dataset");
+
+/// Examples that can be fetched by position, from several threads at once.
+///
+/// ```
+/// use ndarray::Array3;
+/// use shanty::base::{Result, Rng};
+/// use shanty::data::{Dataset, Sample};
+///
+/// /// Is the number even?
+/// struct Parity(usize);
+///
+/// impl Dataset for Parity {
+///     fn len(&self) -> usize {
+///         self.0
+///     }
+///     fn get(&self, index: usize, _rng: &mut Rng) -> Result<Sample> {
+///         Ok(Sample::new(Array3::from_elem((1, 1, 1), index as f32), (index % 2) as i64))
+///     }
+/// }
+/// ```
+pub trait Dataset: Send + Sync {
+    /// Number of samples.
+    fn len(&self) -> usize;
+
+    /// Whether there is no sample.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The sample at `index`, packed (channels, height, width). `rng` is the sample's own: equal for equal (seed, pass,
+    /// index), whoever asks and in whatever order.
+    ///
+    /// # Errors
+    /// When the sample cannot be read or a transform refuses it; the loader adds the index.
+    fn get(&self, index: usize, rng: &mut Rng) -> Result<Sample>;
+
+    /// Names of the classes, in the order of the labels, where they are known.
+    fn classes(&self) -> Option<&[String]> {
+        None
+    }
+}
+
+/// Some samples of another set, in the order given.
+pub struct Subset {
+    dataset: Box<dyn Dataset>,
+    indices: Vec<usize>,
+}
+
+impl Subset {
+    /// The samples of `dataset` at `indices`; one may come twice.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when an index is not below the length of `dataset`.
+    pub fn new(dataset: Box<dyn Dataset>, indices: Vec<usize>) -> Result<Self> {
+        match indices.iter().find(|&&i| i >= dataset.len()) {
+            Some(i) => Err(Error::invalid(format!(
+                "index {i} is outside the {} samples of the data set",
+                dataset.len()
+            ))),
+            None => Ok(Self { dataset, indices }),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+struct SubsetParams {
+    /// The whole set.
+    dataset: Spec<dyn Dataset>,
+    /// Positions of the samples to keep, in this order.
+    #[serde(default)]
+    indices: Option<Vec<usize>>,
+    /// How many samples to keep from the beginning.
+    #[serde(default)]
+    first: Option<usize>,
+}
+
+crate::register! {
+    /// Some samples of another set: those at `indices`, or the `first` ones.
+    dyn Dataset, "Subset" => |p: SubsetParams, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
+        let indices = match (p.indices, p.first) {
+            (Some(indices), None) => indices,
+            (None, Some(first)) => (0..first).collect(),
+            _ => return Err(Error::config("give either `indices` or `first`")),
+        };
+        Ok(Box::new(Subset::new(p.dataset.build(cx)?, indices)?))
+    }
+}
+
+impl Dataset for Subset {
+    fn len(&self) -> usize {
+        self.indices.len()
+    }
+
+    fn get(&self, index: usize, rng: &mut Rng) -> Result<Sample> {
+        self.dataset.get(self.indices[index], rng)
+    }
+
+    fn classes(&self) -> Option<&[String]> {
+        self.dataset.classes()
+    }
+}
+
+/// A set that is read several times in one pass, each time with new augmentation.
+pub struct RepeatDataset {
+    dataset: Box<dyn Dataset>,
+    times: usize,
+}
+
+impl RepeatDataset {
+    /// `dataset`, `times` times over.
+    pub fn new(dataset: Box<dyn Dataset>, times: usize) -> Self {
+        Self { dataset, times }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+struct RepeatParams {
+    /// The set to repeat.
+    dataset: Spec<dyn Dataset>,
+    /// How often it is read in a pass.
+    #[schemars(range(min = 1))]
+    times: usize,
+}
+
+crate::register! {
+    /// A set that is read `times` times in one pass.
+    dyn Dataset, "RepeatDataset" => |p: RepeatParams, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
+        Ok(Box::new(RepeatDataset::new(p.dataset.build(cx)?, p.times)))
+    }
+}
+
+impl Dataset for RepeatDataset {
+    fn len(&self) -> usize {
+        self.dataset.len() * self.times
+    }
+
+    fn get(&self, index: usize, rng: &mut Rng) -> Result<Sample> {
+        self.dataset.get(index % self.dataset.len(), rng)
+    }
+
+    fn classes(&self) -> Option<&[String]> {
+        self.dataset.classes()
+    }
+}
+
+/// Several sets, one behind the other.
+pub struct ConcatDataset {
+    datasets: Vec<Box<dyn Dataset>>,
+    /// Where each set ends in the numbering of the whole.
+    ends: Vec<usize>,
+}
+
+impl ConcatDataset {
+    /// `datasets`, one behind the other.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when there is none, or when two of them have different classes.
+    pub fn new(datasets: Vec<Box<dyn Dataset>>) -> Result<Self> {
+        let Some(first) = datasets.first() else { return Err(Error::invalid("no data set to concatenate")) };
+        if let Some(other) = datasets.iter().position(|d| d.classes() != first.classes()) {
+            return Err(Error::invalid(format!(
+                "data sets 0 and {other} have different classes: {:?} and {:?}",
+                first.classes().unwrap_or_default(),
+                datasets[other].classes().unwrap_or_default()
+            )));
+        }
+        let mut end = 0;
+        let ends = datasets.iter().map(|d| {
+            end += d.len();
+            end
+        });
+        Ok(Self { ends: ends.collect(), datasets })
+    }
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+struct ConcatParams {
+    /// The sets, in order.
+    datasets: Vec<Spec<dyn Dataset>>,
+}
+
+crate::register! {
+    /// Several sets, one behind the other.
+    dyn Dataset, "ConcatDataset" => |p: ConcatParams, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
+        let datasets = p.datasets.iter().map(|spec| spec.build(cx)).collect::<Result<_>>()?;
+        Ok(Box::new(ConcatDataset::new(datasets)?))
+    }
+}
+
+impl Dataset for ConcatDataset {
+    fn len(&self) -> usize {
+        self.ends.last().copied().unwrap_or(0)
+    }
+
+    fn get(&self, index: usize, rng: &mut Rng) -> Result<Sample> {
+        let set = self.ends.partition_point(|&end| end <= index);
+        let start = if set == 0 { 0 } else { self.ends[set - 1] };
+        self.datasets[set].get(index - start, rng)
+    }
+
+    fn classes(&self) -> Option<&[String]> {
+        self.datasets[0].classes()
+    }
+}

@@ -1,0 +1,27 @@
+//! Level 2: samples, the order they come in, and the batches they become.
+//!
+//! A [`Dataset`] gives samples by position, a [`Sampler`] says in which order, a [`DataLoader`] reads them, with or
+//! without worker threads, and stacks them. All of it is a pure function of (seed, batch number): a run can resume at any
+//! batch without reading those before it, and results do not depend on the number of workers.
+
+mod collate;
+mod config;
+mod dataset;
+mod loader;
+mod sample;
+mod sampler;
+mod sets;
+mod transform;
+mod workers;
+
+pub use collate::{Collate, DefaultCollate};
+pub use config::DataLoaderConfig;
+pub use dataset::{ConcatDataset, Dataset, RepeatDataset, Subset};
+pub use loader::{Batches, DataLoader, LoaderOptions, SampleError};
+pub use sample::{Batch, Sample};
+pub use sampler::{Deal, DefaultSampler, InfiniteSampler, Sampler, Shard};
+pub use sets::{Digits, DigitsSplit, Mnist, MnistSplit, Pixels, SplitBy, Synthetic};
+pub use transform::{
+    Border, Compose, Direction, Interpolation, Normalize, PackInputs, Pad, Pipeline, RandomCrop, RandomFlip,
+    Resize, Transform,
+};

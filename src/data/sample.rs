@@ -1,0 +1,65 @@
+//! What transforms see, and what a model gets.
+
+use ndarray::{Array3, ArrayD};
+
+use crate::base::Elem;
+
+/// One example of a data set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// Position in the data set that the loader reads; the loader sets it, a data set may leave 0.
+    pub id: u64,
+    /// The image: height, width, channels while transforms work on it; channels, height, width once it is packed
+    /// (see [`crate::data::Pipeline`]). A vector of F numbers is an image of F channels and one pixel.
+    pub img: Array3<f32>,
+    /// Class, counted from 0.
+    pub label: i64,
+    /// Anything else that a model wants, by name; the collated batch holds it with a first axis for the samples.
+    pub fields: Vec<(String, ArrayD<Elem>)>,
+}
+
+impl Sample {
+    /// A sample without further fields.
+    pub fn new(img: Array3<f32>, label: i64) -> Self {
+        Self { id: 0, img, label, fields: Vec::new() }
+    }
+}
+
+/// Samples of one step, stacked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Batch {
+    /// Positions in the data set, one a sample.
+    pub ids: Vec<u64>,
+    /// N, C, H, W; or N, F from a collate function of one's own.
+    pub inputs: ArrayD<Elem>,
+    /// Classes, one a sample.
+    pub labels: Vec<i64>,
+    /// Anything else that a model wants, by name; first axis N.
+    pub fields: Vec<(String, ArrayD<Elem>)>,
+    /// How many samples count. Those behind are repeats that give every rank an equal share: training uses them,
+    /// metrics must not.
+    pub valid: usize,
+}
+
+impl Batch {
+    /// A batch of samples that all count, numbered from 0.
+    pub fn new(inputs: ArrayD<Elem>, labels: Vec<i64>) -> Self {
+        let n = labels.len();
+        Self { ids: (0..n as u64).collect(), inputs, labels, fields: Vec::new(), valid: n }
+    }
+
+    /// Number of samples, repeats included.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether it holds no sample; a loader never gives such a batch.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// The field of this name.
+    pub fn field(&self, name: &str) -> Option<&ArrayD<Elem>> {
+        self.fields.iter().find(|(n, _)| n == name).map(|(_, values)| values)
+    }
+}

@@ -1,0 +1,75 @@
+//! Images of one size in memory, a byte for each value.
+
+use ndarray::Array3;
+
+use crate::base::{Error, Result, Rng};
+use crate::data::{Dataset, Pipeline, Sample};
+
+/// Images of one size with their labels. A value stays a byte until its sample is asked for: a quarter of the memory.
+pub struct Pixels {
+    bytes: Vec<u8>,
+    labels: Vec<u8>,
+    /// Height, width, channels.
+    shape: (usize, usize, usize),
+    classes: Vec<String>,
+    pipeline: Pipeline,
+}
+
+impl Pixels {
+    /// From values in the order image, row, column, channel.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the number of bytes is not that of the labels' images, or a label has no class.
+    pub fn new(
+        bytes: Vec<u8>,
+        labels: Vec<u8>,
+        shape: (usize, usize, usize),
+        classes: Vec<String>,
+    ) -> Result<Self> {
+        let (h, w, c) = shape;
+        if bytes.len() != labels.len() * h * w * c {
+            return Err(Error::invalid(format!(
+                "{} bytes do not make {} images of {h} × {w} × {c}",
+                bytes.len(),
+                labels.len()
+            )));
+        }
+        match labels.iter().position(|&label| usize::from(label) >= classes.len()) {
+            Some(i) => Err(Error::invalid(format!(
+                "image {i} has label {}, beyond the {} classes",
+                labels[i],
+                classes.len()
+            ))),
+            None => Ok(Self { bytes, labels, shape, classes, pipeline: Pipeline::default() }),
+        }
+    }
+
+    /// The same images, changed by these transforms when they are read.
+    #[must_use]
+    pub fn with_pipeline(self, pipeline: Pipeline) -> Self {
+        Self { pipeline, ..self }
+    }
+}
+
+impl Dataset for Pixels {
+    fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    fn get(&self, index: usize, rng: &mut Rng) -> Result<Sample> {
+        let (h, w, c) = self.shape;
+        let size = h * w * c;
+        let values = self.bytes[index * size..][..size].iter().map(|&b| f32::from(b)).collect();
+        let img = Array3::from_shape_vec(self.shape, values).map_err(|e| Error::invalid(e.to_string()))?;
+        self.pipeline.apply(Sample::new(img, i64::from(self.labels[index])), rng)
+    }
+
+    fn classes(&self) -> Option<&[String]> {
+        Some(&self.classes)
+    }
+}
+
+/// The classes of handwritten digits.
+pub(super) fn digit_names() -> Vec<String> {
+    (0..10).map(|d| d.to_string()).collect()
+}

@@ -1,0 +1,128 @@
+//! Made-up data for tests and benchmarks.
+
+use ndarray::Array3;
+use rand::RngExt;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::base::{Result, Rng, keyed};
+use crate::data::{Dataset, Pipeline, Sample, Transform};
+use crate::registry::{BuildCx, Spec};
+
+/// Noise around one random image a class: nothing to read, and a network can learn it. Sample `i` is of class
+/// `i % classes`; all values are a pure function of the seed, on every machine.
+pub struct Synthetic {
+    n: usize,
+    seed: u64,
+    noise: f32,
+    /// One image a class, height, width, channels, values in -1..1.
+    prototypes: Vec<Array3<f32>>,
+    classes: Vec<String>,
+    pipeline: Pipeline,
+}
+
+impl Synthetic {
+    /// `n` samples of `shape` (channels, height, width) in `classes` classes, with noise as strong as the signal.
+    pub fn new(n: usize, shape: [usize; 3], classes: usize, seed: u64) -> Self {
+        let [c, h, w] = shape;
+        let prototype = |class| noise((h, w, c), &mut keyed(seed, "synthetic class", class as u64, 0));
+        Self {
+            n,
+            seed,
+            noise: 1.0,
+            prototypes: (0..classes.max(1)).map(prototype).collect(),
+            classes: (0..classes.max(1)).map(|class| class.to_string()).collect(),
+            pipeline: Pipeline::default(),
+        }
+    }
+
+    /// Noise in `-noise..noise` instead of `-1..1`.
+    #[must_use]
+    pub fn with_noise(self, noise: f32) -> Self {
+        Self { noise, ..self }
+    }
+
+    /// The same samples, changed by these transforms when they are read.
+    #[must_use]
+    pub fn with_pipeline(self, pipeline: Pipeline) -> Self {
+        Self { pipeline, ..self }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default)]
+struct SyntheticParams {
+    /// Number of samples.
+    n: usize,
+    /// Channels, height, width.
+    shape: [usize; 3],
+    /// Number of classes; sample `i` is of class `i % classes`.
+    #[schemars(range(min = 1))]
+    classes: usize,
+    /// Noise is uniform in `-noise..noise`, the signal in -1..1.
+    #[schemars(range(min = 0.0))]
+    noise: f32,
+    /// Seed of all values; the run's seed has no part in it.
+    seed: u64,
+    /// What is done to each image.
+    pipeline: Vec<Spec<dyn Transform>>,
+}
+
+impl Default for SyntheticParams {
+    fn default() -> Self {
+        Self { n: 1000, shape: [1, 8, 8], classes: 10, noise: 1.0, seed: 0, pipeline: Vec::new() }
+    }
+}
+
+crate::register! {
+    /// Made-up images that a network can learn: one random image a class, and noise.
+    dyn Dataset, "Synthetic" => |p: SyntheticParams, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
+        let set = Synthetic::new(p.n, p.shape, p.classes, p.seed).with_noise(p.noise);
+        Ok(Box::new(set.with_pipeline(Pipeline::build(&p.pipeline, cx)?)))
+    }
+}
+
+impl Dataset for Synthetic {
+    fn len(&self) -> usize {
+        self.n
+    }
+
+    fn get(&self, index: usize, rng: &mut Rng) -> Result<Sample> {
+        let class = index % self.prototypes.len();
+        let prototype = &self.prototypes[class];
+        // The sample's own noise: `rng` would change it from pass to pass.
+        let mut img = noise(prototype.dim(), &mut keyed(self.seed, "synthetic sample", index as u64, 0));
+        img.zip_mut_with(prototype, |v, p| *v = self.noise * *v + p);
+        self.pipeline.apply(Sample::new(img, class as i64), rng)
+    }
+
+    fn classes(&self) -> Option<&[String]> {
+        Some(&self.classes)
+    }
+}
+
+fn noise(shape: (usize, usize, usize), rng: &mut Rng) -> Array3<f32> {
+    Array3::from_shape_simple_fn(shape, || rng.random::<f32>() * 2.0 - 1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_are_their_class_plus_bounded_noise() {
+        let get = |set: &Synthetic, i| set.get(i, &mut keyed(9, "", i as u64, 0)).unwrap();
+        let set = Synthetic::new(6, [2, 3, 4], 3, 5).with_noise(0.25);
+        let clean = Synthetic::new(6, [2, 3, 4], 3, 5).with_noise(0.0);
+        for i in 0..6 {
+            let (noisy, pure) = (get(&set, i), get(&clean, i));
+            assert_eq!((noisy.label, noisy.img.shape()), ((i % 3) as i64, &[2, 3, 4][..]));
+            let gap = (&noisy.img - &pure.img).iter().fold(0f32, |m, d| m.max(d.abs()));
+            assert!(gap > 0.0 && gap <= 0.25, "{gap}");
+        }
+        assert_eq!(get(&clean, 1).img, get(&clean, 4).img);
+        assert_ne!(get(&clean, 1).img, get(&clean, 2).img);
+        assert_ne!(get(&set, 1).img, get(&set, 4).img);
+        assert_eq!(get(&set, 1), get(&Synthetic::new(6, [2, 3, 4], 3, 5).with_noise(0.25), 1));
+    }
+}

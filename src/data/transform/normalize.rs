@@ -1,0 +1,105 @@
+//! Zero mean and unit variance.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::base::{Error, Result, Rng};
+use crate::config::OneOrMany;
+use crate::data::{Sample, Transform};
+use crate::registry::BuildCx;
+
+/// `(x - mean) / std`, with one pair for each channel or one for all.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Normalize {
+    mean: Vec<f32>,
+    std: Vec<f32>,
+}
+
+impl Normalize {
+    /// From means and standard deviations, of one channel or of all.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when their numbers differ, when there is none, or when a standard deviation is not above 0.
+    pub fn new(mean: Vec<f32>, std: Vec<f32>) -> Result<Self> {
+        if mean.len() != std.len() || mean.is_empty() {
+            return Err(Error::invalid(format!(
+                "Normalize needs as many means as standard deviations, got {} and {}",
+                mean.len(),
+                std.len()
+            )));
+        }
+        match std.iter().find(|&&s| s.is_nan() || s <= 0.0) {
+            Some(bad) => Err(Error::invalid(format!("Normalize: a std must be above 0, got {bad}"))),
+            None => Ok(Self { mean, std }),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+struct NormalizeParams {
+    /// Mean of each channel, or of all.
+    mean: OneOrMany<f32>,
+    /// Standard deviation of each channel, or of all.
+    std: OneOrMany<f32>,
+}
+
+crate::register! {
+    /// `(x - mean) / std` for each channel.
+    dyn Transform, "Normalize" => |p: NormalizeParams, _: &mut BuildCx| -> Result<Box<dyn Transform>> {
+        Ok(Box::new(Normalize::new(p.mean.0, p.std.0)?))
+    }
+}
+
+impl Transform for Normalize {
+    fn apply(&self, sample: &mut Sample, _rng: &mut Rng) -> Result<()> {
+        let channels = sample.img.dim().2;
+        if let ([mean], [std]) = (&self.mean[..], &self.std[..]) {
+            sample.img.mapv_inplace(|v| (v - mean) / std);
+        } else if self.mean.len() == channels {
+            for mut pixel in sample.img.rows_mut() {
+                for ((v, mean), std) in pixel.iter_mut().zip(&self.mean).zip(&self.std) {
+                    *v = (*v - mean) / std;
+                }
+            }
+        } else {
+            return Err(Error::invalid(format!(
+                "Normalize has {} means for an image of {channels} channels",
+                self.mean.len()
+            )));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::keyed;
+    use ndarray::Array3;
+
+    fn apply(normalize: &Normalize, channels: usize) -> Result<Vec<f32>> {
+        let mut sample =
+            Sample::new(Array3::from_shape_fn((1, 2, channels), |(_, x, c)| (10 * x + c) as f32), 0);
+        normalize.apply(&mut sample, &mut keyed(0, "", 0, 0))?;
+        Ok(sample.img.iter().copied().collect())
+    }
+
+    #[test]
+    fn by_channel_or_for_all() {
+        let by_channel = Normalize::new(vec![0.0, 1.0], vec![1.0, 2.0]).unwrap();
+        assert_eq!(apply(&by_channel, 2).unwrap(), [0.0, 0.0, 10.0, 5.0]);
+        let for_all = Normalize::new(vec![1.0], vec![2.0]).unwrap();
+        assert_eq!(apply(&for_all, 2).unwrap(), [-0.5, 0.0, 4.5, 5.0]);
+        assert!(
+            apply(&by_channel, 3).unwrap_err().to_string().contains("2 means for an image of 3 channels")
+        );
+    }
+
+    #[test]
+    fn refuses_what_cannot_be_divided_by() {
+        assert!(Normalize::new(vec![0.0], vec![0.0]).is_err());
+        assert!(Normalize::new(vec![0.0], vec![f32::NAN]).is_err());
+        assert!(Normalize::new(vec![0.0, 1.0], vec![1.0]).is_err());
+        assert!(Normalize::new(vec![], vec![]).is_err());
+    }
+}

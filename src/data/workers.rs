@@ -1,0 +1,116 @@
+//! Threads that make batches ahead. Any of them may finish first; the caller gets the batches in order.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use crate::base::{Error, Result};
+
+use super::Batch;
+use super::loader::{Picks, Plan};
+
+/// The workers of one iterator. They hold no state of their own: what a batch contains does not depend on who makes it.
+pub(super) struct Crew {
+    /// Batches by their number in this iterator. `None` once the crew is dismissed.
+    jobs: Option<Sender<(u64, Picks)>>,
+    done: Receiver<(u64, Result<Batch>)>,
+    /// The batches that were asked for and not yet taken, in order; `None` while in the making.
+    ahead: VecDeque<Option<Result<Batch>>>,
+    /// Most batches in `ahead`: it bounds both channels and the memory.
+    room: usize,
+    /// Number of the first in `ahead`.
+    taken: u64,
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Crew {
+    /// Starts `workers` threads; `None` without workers, or when the system gives no thread.
+    pub(super) fn hire(plan: &Arc<Plan>, workers: usize, prefetch: usize) -> Option<Self> {
+        let (jobs, queue) = unbounded::<(u64, Picks)>();
+        let (results, done) = unbounded();
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut threads = Vec::with_capacity(workers);
+        for number in 0..workers {
+            let (plan, queue, results, stop) = (plan.clone(), queue.clone(), results.clone(), stop.clone());
+            let work = move || {
+                let stopped = || stop.load(Ordering::Relaxed);
+                while let Ok((number, picks)) = queue.recv() {
+                    if stopped() || results.send((number, plan.load(&picks, &stopped))).is_err() {
+                        return;
+                    }
+                }
+            };
+            match std::thread::Builder::new().name(format!("loader-{number}")).spawn(work) {
+                Ok(thread) => threads.push(thread),
+                Err(error) => {
+                    log::warn!(
+                        "{} of {workers} loader workers, the system gives no more: {error}",
+                        threads.len()
+                    );
+                    break;
+                }
+            }
+        }
+        if threads.is_empty() {
+            return None;
+        }
+        let room = threads.len() * prefetch;
+        Some(Self {
+            jobs: Some(jobs),
+            done,
+            ahead: VecDeque::with_capacity(room),
+            room,
+            taken: 0,
+            stop,
+            threads,
+        })
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.ahead.len() < self.room
+    }
+
+    /// Orders the next batch; one that could not even be planned waits in line for its turn as an error.
+    pub(super) fn ask(&mut self, picks: Result<Picks>) {
+        let number = self.taken + self.ahead.len() as u64;
+        self.ahead.push_back(match (picks, &self.jobs) {
+            (Ok(picks), Some(jobs)) => jobs.send((number, picks)).err().map(|_| Err(gone())),
+            (Ok(_), None) => Some(Err(gone())),
+            (Err(error), _) => Some(Err(error)),
+        });
+    }
+
+    /// The next batch in order, when it is ready.
+    pub(super) fn take(&mut self) -> Result<Batch> {
+        loop {
+            match self.ahead.front_mut() {
+                None => return Err(Error::invalid("no batch was asked for")),
+                Some(Some(_)) => break,
+                Some(None) => {}
+            }
+            let Ok((number, batch)) = self.done.recv() else { return Err(gone()) };
+            self.ahead[(number - self.taken) as usize] = Some(batch);
+        }
+        self.taken += 1;
+        self.ahead.pop_front().flatten().unwrap_or_else(|| Err(gone()))
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.jobs = None;
+        for thread in self.threads.drain(..) {
+            // A worker catches the panics of foreign code; there is nothing to learn from its end.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn gone() -> Error {
+    Error::invalid("the loader's workers are gone")
+}
