@@ -88,7 +88,8 @@ impl Commit<'_> {
             resumable: checkpoint.optimizer.is_some(),
             files: files.iter().map(|(n, bytes)| ((*n).to_owned(), FileSeal::of(bytes))).collect(),
         };
-        let manifest = serde_json::to_vec_pretty(&manifest).map_err(|e| crate::base::Error::Other(e.into()))?;
+        let manifest =
+            serde_json::to_vec_pretty(&manifest).map_err(|e| crate::base::Error::Other(e.into()))?;
         for (name, bytes) in files.into_iter().chain([(MANIFEST_FILE, manifest)]) {
             let path = tmp.join(name);
             self.storage.write(&path, &bytes).at(&path)?;

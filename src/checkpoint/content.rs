@@ -105,7 +105,8 @@ impl Checkpoint {
         let state: StateFile = serde_json::from_slice(file(STATE_FILE)?)
             .map_err(|e| Error::checkpoint(dir, format!("`{STATE_FILE}` cannot be read: {e}")))?;
         if state.format > FORMAT {
-            let reason = format!("layout {} is newer than this program ({FORMAT}); update shanty", state.format);
+            let reason =
+                format!("layout {} is newer than this program ({FORMAT}); update shanty", state.format);
             return Err(Error::checkpoint(dir, reason));
         }
         let tensors = |name: &str| parse_tensors(&dir.join(name), file(name)?);

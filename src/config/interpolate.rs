@@ -49,9 +49,13 @@ pub(super) fn parse(source: &Arc<Source>) -> Result<(Node, Masked), Diags> {
     };
     let node = yaml::parse_masked(source, &text).map_err(|mut diags| {
         for diag in &mut diags.0 {
-            let line = diag.at.as_ref().map_or("", |at| source.text.lines().nth(at.line_column().0 - 1).unwrap_or(""));
+            let line = diag
+                .at
+                .as_ref()
+                .map_or("", |at| source.text.lines().nth(at.line_column().0 - 1).unwrap_or(""));
             if line.contains("{{") {
-                diag.notes.push("`{{` opens a mapping in YAML: quote the text if it is meant as text".to_owned());
+                diag.notes
+                    .push("`{{` opens a mapping in YAML: quote the text if it is meant as text".to_owned());
             }
         }
         diags
@@ -97,11 +101,14 @@ impl Masked {
 
     /// `text` as pieces of text and tokens.
     fn pieces<'t>(&'t self, text: &'t str) -> impl Iterator<Item = Result<&'t str, &'t Token>> {
-        text.split(self.mark).enumerate().filter(|(_, piece)| !piece.is_empty()).map(|(i, piece)| {
-            match piece.parse::<usize>().ok().filter(|_| i % 2 == 1).and_then(|id| self.tokens.get(id)) {
-                Some(token) => Err(token),
-                None => Ok(piece),
-            }
+        text.split(self.mark).enumerate().filter(|(_, piece)| !piece.is_empty()).map(|(i, piece)| match piece
+            .parse::<usize>()
+            .ok()
+            .filter(|_| i % 2 == 1)
+            .and_then(|id| self.tokens.get(id))
+        {
+            Some(token) => Err(token),
+            None => Ok(piece),
         })
     }
 }
@@ -109,7 +116,8 @@ impl Masked {
 impl Reference {
     /// What stands between the braces; `None` if it is none of our references.
     fn parse(inner: &str, at: &Loc) -> Result<Option<Self>, Diags> {
-        let unquoted = inner.strip_prefix(['\'', '"']).and_then(|i| i.strip_suffix(['\'', '"'])).unwrap_or(inner);
+        let unquoted =
+            inner.strip_prefix(['\'', '"']).and_then(|i| i.strip_suffix(['\'', '"'])).unwrap_or(inner);
         if let Some(variable) = unquoted.strip_prefix('$') {
             let (name, default) = match variable.split_once(':') {
                 Some((name, default)) => (name, Some(default.to_owned())),
@@ -128,7 +136,10 @@ impl Reference {
         match nearest(head, NAMES.into_iter().chain(["_base_"])) {
             Some(name) => {
                 let fixed = format!("{{{{{}}}}}", inner.replacen(head, name, 1));
-                Err(Diag::error(format!("unknown reference `{{{{{inner}}}}}`")).at(at.clone()).fix(fixed).into())
+                Err(Diag::error(format!("unknown reference `{{{{{inner}}}}}`"))
+                    .at(at.clone())
+                    .fix(fixed)
+                    .into())
             }
             None => Ok(None),
         }
@@ -188,7 +199,9 @@ impl Fill<'_> {
                     let Some(value) = self.value(token) else { continue };
                     if !value.entries().is_empty() || !value.items().is_empty() {
                         let message = format!("{} cannot stand inside of text", value.kind.name());
-                        self.diags.extend([Diag::error(message).at(token.at.clone()).place(value.def, "its value")]);
+                        self.diags.extend([Diag::error(message)
+                            .at(token.at.clone())
+                            .place(value.def, "its value")]);
                         continue;
                     }
                     filled.push_str(&scalar(&value));
@@ -205,7 +218,8 @@ impl Fill<'_> {
             Reference::Variable { name, default } => variable(name, default.as_deref(), token),
             Reference::Base(keys) => match self.base {
                 Some(base) => path::find(base, keys).cloned().map_err(|miss| {
-                    miss.diag(token.at.clone(), "the base files have").fix_with(|p| format!("{{{{_base_.{p}}}}}"))
+                    miss.diag(token.at.clone(), "the base files have")
+                        .fix_with(|p| format!("{{{{_base_.{p}}}}}"))
                 }),
                 None => Err(Diag::error("this file has no `_base_` to refer to").at(token.at.clone())),
             },
@@ -217,7 +231,9 @@ impl Fill<'_> {
 fn file_name(name: &str, token: &Token) -> Result<Node, Diag> {
     let source = token.at.source();
     if source.origin != Origin::File {
-        return Err(Diag::error(format!("`{{{{{name}}}}}` needs a file, and this text is none")).at(token.at.clone()));
+        return Err(
+            Diag::error(format!("`{{{{{name}}}}}` needs a file, and this text is none")).at(token.at.clone())
+        );
     }
     let file = std::path::absolute(Path::new(&source.name)).unwrap_or_else(|_| source.name.clone().into());
     let part = |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
@@ -233,7 +249,8 @@ fn file_name(name: &str, token: &Token) -> Result<Node, Diag> {
 fn variable(name: &str, default: Option<&str>, token: &Token) -> Result<Node, Diag> {
     let value = match std::env::var(name) {
         Ok(value) => {
-            let source = Source::new(format!("environment variable {name}"), value.clone(), Origin::Environment);
+            let source =
+                Source::new(format!("environment variable {name}"), value.clone(), Origin::Environment);
             Node { def: Loc::whole(&source), ..Node::new(Kind::Str(value), token.at.clone()) }
         }
         Err(std::env::VarError::NotUnicode(_)) => {

@@ -176,11 +176,13 @@ impl Loader {
         if let Some((key, about)) = node.entry(DEPRECATION) {
             let said = |what: &str| about.get(what).and_then(Node::as_str).map(str::to_owned);
             let mut warning = Diag::warning("this config is deprecated").on_key(key);
-            warning = said("expected").map_or(warning.clone(), |new| warning.note(format!("use {new} instead")));
+            warning =
+                said("expected").map_or(warning.clone(), |new| warning.note(format!("use {new} instead")));
             warning = said("reference").map_or(warning.clone(), |r| warning.note(format!("see {r}")));
             self.warnings.extend([warning]);
         }
-        let kept = node.entries().iter().filter(|(key, _)| key.text != DEPRECATION && !key.text.starts_with("__"));
+        let kept =
+            node.entries().iter().filter(|(key, _)| key.text != DEPRECATION && !key.text.starts_with("__"));
         let kept: Vec<(Key, Node)> = kept.cloned().collect();
         Ok(node.with_kind(Kind::Map(kept)))
     }
@@ -224,7 +226,12 @@ fn read(path: &Path, asked: Option<&Loc>) -> Result<String, Diags> {
         .and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes))
         .map_err(|e| unreadable(path, &e, asked))?;
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(Diag::error(format!("{}: larger than {} MiB: this is no config", path.display(), MAX_BYTES >> 20)).into());
+        return Err(Diag::error(format!(
+            "{}: larger than {} MiB: this is no config",
+            path.display(),
+            MAX_BYTES >> 20
+        ))
+        .into());
     }
     String::from_utf8(bytes).map_err(|e| {
         let good = String::from_utf8_lossy(&e.as_bytes()[..e.utf8_error().valid_up_to()]).into_owned();
@@ -271,5 +278,6 @@ fn within_bounds(node: &Node) -> Result<(), Diags> {
     if count(node, &mut { 2 * yaml::MAX_NODES }, 0) {
         return Ok(());
     }
-    Err(Diag::error("the references of this config expand to more values, or nest deeper, than a config may").into())
+    Err(Diag::error("the references of this config expand to more values, or nest deeper, than a config may")
+        .into())
 }

@@ -81,5 +81,6 @@ pub(super) fn stripped(node: Node) -> Node {
 }
 
 fn mentions(node: &Node) -> bool {
-    node.entries().iter().any(|(key, value)| key.text == DELETE || mentions(value)) || node.items().iter().any(mentions)
+    node.entries().iter().any(|(key, value)| key.text == DELETE || mentions(value))
+        || node.items().iter().any(mentions)
 }

@@ -41,7 +41,9 @@ struct Override {
 impl Override {
     fn parse(argument: &str) -> Result<Self, Diags> {
         let source = Source::new("command line", argument, Origin::Override);
-        let bad = |message: String, range: Range<usize>| Diags::from(Diag::error(message).at(Loc::new(&source, range)));
+        let bad = |message: String, range: Range<usize>| {
+            Diags::from(Diag::error(message).at(Loc::new(&source, range)))
+        };
         if let Some(path) = argument.strip_prefix('~') {
             let parts = parts(path, 1).map_err(|m| bad(m, 0..argument.len()))?;
             return Ok(Self { source, parts, action: Action::Remove });
@@ -65,7 +67,12 @@ impl Override {
             Some(hint) if !matches!(self.action, Action::Remove) => {
                 // The same argument again, with a remark for whoever finds that no type knows this key.
                 let text = self.source.text.clone();
-                let source = Source { name: self.source.name.clone(), text, origin: Origin::Override, hint: Some(hint) };
+                let source = Source {
+                    name: self.source.name.clone(),
+                    text,
+                    origin: Origin::Override,
+                    hint: Some(hint),
+                };
                 Self { source: Arc::new(source), ..self }
             }
             _ => self,
@@ -129,8 +136,10 @@ impl Override {
             }
             Action::Append(value) => value.clone(),
             Action::Remove => {
-                let near = path::find(parent, &path::quoted(&self.parts[depth].0)).err().and_then(|miss| miss.near);
-                let diag = Diag::error(format!("there is no `{}` to remove", self.parts[depth].0)).at(self.at(depth));
+                let near =
+                    path::find(parent, &path::quoted(&self.parts[depth].0)).err().and_then(|miss| miss.near);
+                let diag = Diag::error(format!("there is no `{}` to remove", self.parts[depth].0))
+                    .at(self.at(depth));
                 return Err(match near {
                     Some(near) => diag.fix(near),
                     None => diag,
@@ -194,7 +203,8 @@ fn value(source: &Arc<Source>, range: Range<usize>) -> Result<Node, Diags> {
         return Ok(Node::new(kind, at()));
     }
     if let Some(inner) = trimmed.strip_prefix('(').and_then(|t| t.strip_suffix(')')) {
-        return items(source, start + 1..start + 1 + inner.len()).map(|items| Node::new(Kind::Seq(items), at()));
+        return items(source, start + 1..start + 1 + inner.len())
+            .map(|items| Node::new(Kind::Seq(items), at()));
     }
     if !trimmed.starts_with(['[', '{', '"', '\'']) && splits(trimmed).len() > 1 {
         return items(source, whole.clone()).map(|items| Node::new(Kind::Seq(items), at()));
@@ -202,7 +212,8 @@ fn value(source: &Arc<Source>, range: Range<usize>) -> Result<Node, Diags> {
     if let Some(inner) = trimmed.strip_prefix('[').and_then(|t| t.strip_suffix(']'))
         && inner.contains('(')
     {
-        return items(source, start + 1..start + 1 + inner.len()).map(|items| Node::new(Kind::Seq(items), at()));
+        return items(source, start + 1..start + 1 + inner.len())
+            .map(|items| Node::new(Kind::Seq(items), at()));
     }
     // Blanks instead of the part before it: the places are those of the argument.
     let padded = format!("{}{trimmed}", " ".repeat(start));

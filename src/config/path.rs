@@ -46,7 +46,8 @@ pub(super) struct Miss {
 
 /// The value at a path.
 pub(super) fn find<'n>(root: &'n Node, path: &str) -> Result<&'n Node, Miss> {
-    let parts = parts(path).map_err(|why| Miss { found: Vec::new(), part: path.to_owned(), why, near: None })?;
+    let parts =
+        parts(path).map_err(|why| Miss { found: Vec::new(), part: path.to_owned(), why, near: None })?;
     let mut node = root;
     for (i, (part, _)) in parts.iter().enumerate() {
         node = step(node, part).map_err(|why| {
@@ -89,7 +90,8 @@ pub(super) fn quoted(key: &str) -> String {
 impl Miss {
     /// The complaint, at the place where the path is written.
     pub(super) fn diag(&self, at: Loc, who: &str) -> MissDiag<'_> {
-        let under = if self.found.is_empty() { String::new() } else { format!(" under `{}`", self.found.join(".")) };
+        let under =
+            if self.found.is_empty() { String::new() } else { format!(" under `{}`", self.found.join(".")) };
         let message = format!("{who} no `{}`{under}: {}", self.part, self.why);
         MissDiag { miss: self, diag: Diag::error(message).at(at) }
     }

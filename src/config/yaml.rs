@@ -26,12 +26,6 @@ pub(super) fn parse(source: &Arc<Source>) -> Result<Node, Diags> {
 }
 
 /// The same with another text in place of the source's, in which all places are the same: see `interpolate`.
-/// The same with another text in place of the source's, in which all places are the same: see `interpolate`.
-/// The same with another text in place of the source's, in which all places are the same: see `overrides`.
-pub(super) fn parse_value(source: &Arc<Source>, text: &str) -> Result<Node, Diags> {
-    parse_masked(source, text)
-}
-
 pub(super) fn parse_masked(source: &Arc<Source>, text: &str) -> Result<Node, Diags> {
     if text.contains('\0') {
         let at = text.find('\0').unwrap_or_default();
@@ -178,8 +172,7 @@ impl Tree<'_> {
         let mut seen: HashMap<String, Loc> = HashMap::with_capacity(raw.len());
         let mut entries = Vec::with_capacity(raw.len());
         for (key, value) in raw {
-            let key =
-                Key { at: self.loc(&key.referenced), def: self.loc(&key.defined), text: key.value };
+            let key = Key { at: self.loc(&key.referenced), def: self.loc(&key.defined), text: key.value };
             match seen.get(&key.text) {
                 Some(first) => self.duplicate(&key, first.clone()),
                 None => drop(seen.insert(key.text.clone(), key.def.clone())),
@@ -252,9 +245,7 @@ fn complaint(source: &Arc<Source>, text: &str, error: &Error) -> Diags {
         None => point(source, text, &l),
     });
     let diag = match error {
-        Error::MultipleDocuments { .. } => {
-            Diag::error("a second document (`---`): a config is one document")
-        }
+        Error::MultipleDocuments { .. } => Diag::error("a second document (`---`): a config is one document"),
         Error::UnknownAnchor { .. } => Diag::error("this alias has no anchor before it")
             .note("`*name` repeats what `&name` marked further up in the same file"),
         Error::RecursiveReferencesRequireWeakTypes { .. } => {

@@ -1,3 +1,57 @@
-//! Networks.
+//! Networks: tape autograd, the tree of modules, and the layers of the reference libraries.
+//!
+//! A layer is a struct of [`Param`]s, [`Buffer`]s and other layers; [`parts!`](crate::parts) names its fields, and from that follow
+//! state dict, children, gradients and init. Its `forward` works on [`Var`]s, which record on a [`Tape`] how to go back:
+//!
+//! ```
+//! use shanty::base::{Result, Tensor, keyed};
+//! use shanty::nn::{Autograd, Forward, Module, Param, Var};
+//!
+//! struct Scale { weight: Param }
+//! shanty::parts!(Scale { weight });
+//! impl Module for Scale {
+//!     fn forward<'t>(&mut self, x: Var<'t>, _: &mut Forward<'_>) -> Result<Var<'t>> {
+//!         x.mul(x.tape().param(&self.weight))
+//!     }
+//! }
+//!
+//! let mut net = Scale { weight: Param::new(Tensor::from_elem(vec![3], 2.0)) };
+//! let mut rng = keyed(0, "example", 0, 0);
+//! let loss = Autograd::default().train(&mut net, &mut rng, |net, tape, cx| {
+//!     let y = net.forward(tape.input(Tensor::from_elem(vec![3], 5.0)), cx)?.sum();
+//!     Ok((y, y.item()))
+//! })?;
+//! assert_eq!(loss, 30.0);
+//! assert_eq!(net.weight.grad, Some(ndarray::ArrayD::from_elem(vec![3], 5.0)));
+//! # Ok::<(), shanty::base::Error>(())
+//! ```
 
+mod autograd;
 pub mod init;
+pub mod kernels;
+mod layers;
+mod loss;
+mod module;
+mod ops;
+mod param;
+mod parts;
+mod pool;
+mod tape;
+mod tree;
+mod var;
+
+pub use autograd::Autograd;
+pub use layers::*;
+pub use loss::{CrossEntropyLoss, Loss};
+pub use module::{Forward, Module};
+pub use ops::{
+    Average, BnOutput, BnStats, ConvOptions, CrossEntropyOptions, Losses, PoolOptions, Reduction, Target,
+};
+pub use param::{Buffer, Counter, Param};
+pub use parts::{Field, Part, PartMut, Parts};
+pub use pool::Pool;
+pub use tape::{Grads, Tape};
+pub use tree::{
+    ModuleVisitor, children, find, find_mut, named_modules, set_trainable, visit, visit_mut, walk, walk_from,
+};
+pub use var::Var;

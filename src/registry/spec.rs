@@ -67,7 +67,8 @@ impl<T: ?Sized + Registrable> Spec<T> {
         let Some(entry) = self.entry else { return Err(Error::config("this spec was refused")) };
         let made = entry.maker.build(&self.node, &reserved::<T>(), cx).map_err(|e| self.placed(e))?;
         let made: Result<Box<Box<T>>, Box<dyn Any>> = made.downcast();
-        made.map(|made| *made).map_err(|_| Error::config(format!("`{}` does not build a {}", entry.name, T::KIND)))
+        made.map(|made| *made)
+            .map_err(|_| Error::config(format!("`{}` does not build a {}", entry.name, T::KIND)))
     }
 
     /// The builder's error with the place of the spec, unless it has one.
@@ -87,7 +88,11 @@ impl<T: ?Sized + Registrable> Spec<T> {
         let entry = table::lookup::<T>(name, text)?;
         let reserved = reserved::<T>();
         let extra = node.with_kind(Kind::Map(
-            node.entries().iter().filter(|(k, _)| reserved[2..].contains(&k.text.as_str())).cloned().collect(),
+            node.entries()
+                .iter()
+                .filter(|(k, _)| reserved[2..].contains(&k.text.as_str()))
+                .cloned()
+                .collect(),
         ));
         let extra = read_checked::<T::Extra>(&extra, key, &[]);
         match (extra, entry.maker.check(node, key, &reserved)) {
@@ -121,9 +126,11 @@ fn name_of<'n, T: ?Sized + Registrable>(node: &'n Node, key: Option<&Key>) -> Re
     if let Some(name) = node.get("type") {
         return match name.as_str() {
             Some(_) => Ok(name),
-            None => Err(Diag::error(format!("`type` is the name of a {}, not {}", T::KIND, name.kind.name()))
-                .on(name)
-                .note(list::<T>(&known()))),
+            None => {
+                Err(Diag::error(format!("`type` is the name of a {}, not {}", T::KIND, name.kind.name()))
+                    .on(name)
+                    .note(list::<T>(&known())))
+            }
         };
     }
     let diag = Diag::error(format!("this {} has no `type`", T::KIND)).note(list::<T>(&known()));

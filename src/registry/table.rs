@@ -68,7 +68,8 @@ pub fn entries(kind: &str) -> impl Iterator<Item = &'static Entry> {
 pub fn find(name: &str) -> impl Iterator<Item = (&'static str, &'static Entry)> {
     let (scope, name) = split(name);
     let (scope, name) = (scope.map(str::to_owned), name.to_owned());
-    let entries = table().entries.iter().filter(move |((_, n), entry)| *n == name && fits(scope.as_deref(), entry));
+    let entries =
+        table().entries.iter().filter(move |((_, n), entry)| *n == name && fits(scope.as_deref(), entry));
     entries.map(|((kind, _), entry)| (*kind, *entry))
 }
 
@@ -107,10 +108,12 @@ pub(super) fn lookup<T: ?Sized + Registrable>(name: &Node, text: &str) -> Result
     let (scope, bare) = split(text);
     match table().entries.get(&(T::KIND, bare)) {
         Some(entry) if fits(scope, entry) => Ok(entry),
-        Some(entry) => Err(Diag::error(format!("the crate `{}` has no {} `{bare}`", scope.unwrap_or(""), T::KIND))
-            .on(name)
-            .label(format!("this {} is registered by {}", T::KIND, entry.origin.krate()))
-            .fix(bare)),
+        Some(entry) => {
+            Err(Diag::error(format!("the crate `{}` has no {} `{bare}`", scope.unwrap_or(""), T::KIND))
+                .on(name)
+                .label(format!("this {} is registered by {}", T::KIND, entry.origin.krate()))
+                .fix(bare))
+        }
         None => Err(unknown::<T>(name, bare)),
     }
 }

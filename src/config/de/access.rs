@@ -1,6 +1,8 @@
 //! Lists, mappings and enum variants for serde; here refused values are recorded and left out.
 
-use serde::de::{DeserializeSeed, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, VariantAccess, Visitor};
+use serde::de::{
+    DeserializeSeed, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, VariantAccess, Visitor,
+};
 
 use super::{Cx, De, Fault, word};
 use crate::config::{Key, Node};

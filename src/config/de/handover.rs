@@ -50,9 +50,9 @@ impl<'de, T: FromNode> Visitor<'de> for Receiver<T> {
     }
 
     fn visit_unit<E: de::Error>(self) -> Result<T, E> {
-        let (node, key) = LENT
-            .take()
-            .ok_or_else(|| E::custom("this type can only be read from a shanty config (`config::Node::read`)"))?;
+        let (node, key) = LENT.take().ok_or_else(|| {
+            E::custom("this type can only be read from a shanty config (`config::Node::read`)")
+        })?;
         let (value, complaints) = T::from_node(&node, key.as_ref());
         COMPLAINTS.with_borrow_mut(|all| all.extend(complaints));
         Ok(value)

@@ -136,6 +136,8 @@ impl<'s> Walk<'s> {
 
     fn complain(&mut self, node: &Node, key: Option<&Key>, rule: &str, label: &str) {
         let name = key.map_or_else(|| "the value".to_owned(), |key| format!("`{}`", key.text));
-        self.diags.push(Diag::error(format!("{name} must be {rule}, {label}")).on(node).label(format!("must be {rule}")));
+        self.diags.push(
+            Diag::error(format!("{name} must be {rule}, {label}")).on(node).label(format!("must be {rule}")),
+        );
     }
 }

@@ -140,7 +140,8 @@ impl de::Error for Fault {
         Diag::error(format!("expected {expected}, found {found}")).into()
     }
     fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Diag::error(format!("{} does not fit: expected {}", words::found(&found), words::range(expected))).into()
+        Diag::error(format!("{} does not fit: expected {}", words::found(&found), words::range(expected)))
+            .into()
     }
     fn invalid_length(len: usize, expected: &dyn Expected) -> Self {
         Diag::error(format!("expected {expected}, found {len} items")).into()
@@ -342,9 +343,11 @@ impl<'de> Deserializer<'de> for De<'_> {
     ) -> Result<V::Value, Fault> {
         let (name, key, content) = match &*self.node.kind {
             Kind::Str(name) => (name, None, None),
-            Kind::Map(entries) if entries.len() == 1 => {
-                (&entries[0].0.text, Some(&entries[0].0), Some(self.child(&entries[0].1, Some(&entries[0].0))))
-            }
+            Kind::Map(entries) if entries.len() == 1 => (
+                &entries[0].0.text,
+                Some(&entries[0].0),
+                Some(self.child(&entries[0].1, Some(&entries[0].0))),
+            ),
             _ => return Err(self.wanted(&words::one_of(variants))),
         };
         if !variants.contains(&name.as_str()) {

@@ -92,7 +92,9 @@ pub(super) fn missing(node: &Node, key: Option<&Key>, field: &str) -> Diag {
     match (node.get("type"), key) {
         (Some(name), _) => {
             let of = name.as_str().unwrap_or("this type");
-            Diag::error(format!("`{of}` needs the key `{field}`")).on(name).label(format!("`{field}` is missing"))
+            Diag::error(format!("`{of}` needs the key `{field}`"))
+                .on(name)
+                .label(format!("`{field}` is missing"))
         }
         (None, Some(key)) => Diag::error(format!("`{}` needs the key `{field}`", key.text))
             .on_key(key)
@@ -126,7 +128,8 @@ pub(super) fn unknown_word(
     words: &[&str],
 ) -> Diag {
     let of = key.map(|key| format!(" for `{}`", key.text)).unwrap_or_default();
-    let diag = Diag::error(format!("unknown value `{word}`{of}")).label(format!("expected {}", one_of(words)));
+    let diag =
+        Diag::error(format!("unknown value `{word}`{of}")).label(format!("expected {}", one_of(words)));
     let diag = match inner {
         Some(inner) => diag.on_key(inner),
         None => diag.on(node),

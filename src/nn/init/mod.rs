@@ -1,18 +1,27 @@
 //! Initial weights: who sets which tensor, and from what distribution.
 
+mod config;
 pub mod draw;
+mod entry;
 mod fan;
 mod kaiming;
 mod plain;
+mod pretrained;
+mod report;
+mod walk;
 mod xavier;
 
 use std::any::Any;
 
 use ndarray::ArrayViewMutD;
 
+pub use config::{InitCfg, InitOptions, OverrideSpec};
+pub use entry::Init;
 pub use fan::Fans;
 pub use kaiming::{Caffe2Xavier, FanMode, Kaiming, Nonlinearity};
 pub use plain::{Constant, Normal, TruncNormal, Uniform};
+pub use pretrained::Pretrained;
+pub use walk::init_weights;
 pub use xavier::Xavier;
 
 use crate::base::{Elem, Error, Result, Rng};

@@ -61,7 +61,7 @@ pub struct TruncNormal {
     /// The mean of the curve before it is cut.
     pub mean: f64,
     /// The standard deviation of the curve before it is cut.
-    #[schemars(range(min = 0))]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub std: f64,
     /// The lower bound.
     pub a: f64,

@@ -1,0 +1,53 @@
+//! LeNet-5 (LeCun et al. 1998, <http://yann.lecun.com/exdb/publis/pdf/lecun-01a.pdf>) as in MMPretrain.
+
+use crate::base::{Error, Result};
+use crate::nn::{AvgPool2d, Conv2d, Conv2dParams, Forward, Linear, Module, Sequential, Tanh, Var};
+use crate::parts;
+
+/// Images of 32 × 32 to 120 features, or with its classifier to scores. 61,706 parameters for 10 classes.
+///
+/// Weight names are MMPretrain's: `features.{0,3,6}` are the convolutions, `classifier.{0,2}` the linear layers.
+pub struct LeNet5 {
+    features: Sequential,
+    classifier: Option<Sequential>,
+}
+
+parts!(LeNet5 { features, classifier });
+
+impl LeNet5 {
+    /// For images of `in_channels`; with a classifier for `Some` number of classes.
+    ///
+    /// # Errors
+    /// If `in_channels` is 0.
+    pub fn new(num_classes: Option<usize>, in_channels: usize) -> Result<Self> {
+        let conv = |from, to| Conv2d::new(&Conv2dParams::new(from, to, 5));
+        let features = Sequential::default()
+            .with(conv(in_channels, 6)?)
+            .with(Tanh {})
+            .with(AvgPool2d::new(2))
+            .with(conv(6, 16)?)
+            .with(Tanh {})
+            .with(AvgPool2d::new(2))
+            .with(conv(16, 120)?)
+            .with(Tanh {});
+        let classifier = num_classes.map(|classes| {
+            Sequential::default().with(Linear::new(120, 84)).with(Tanh {}).with(Linear::new(84, classes))
+        });
+        Ok(Self { features, classifier })
+    }
+}
+
+impl Module for LeNet5 {
+    fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        let features = self.features.forward(x, cx)?;
+        let Some(classifier) = &mut self.classifier else { return Ok(features) };
+        let features = features.flatten(1, -1)?;
+        if features.shape()[1] != 120 {
+            let shape = x.shape();
+            return Err(Error::invalid(format!(
+                "LeNet5 wants images of 32 × 32, not a batch of shape {shape:?}: resize or pad them"
+            )));
+        }
+        classifier.forward(features, cx)
+    }
+}

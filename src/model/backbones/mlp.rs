@@ -1,0 +1,44 @@
+//! The multi-layer perceptron.
+
+use crate::base::{Error, Result};
+use crate::nn::{Forward, Linear, Module, Var};
+use crate::parts;
+
+/// Linear layers with an activation between each two: N × … to N × the last size. The input is flattened first.
+///
+/// The layers are called `layers.0`, `layers.1`, …
+pub struct Mlp {
+    layers: Vec<Linear>,
+    activation: Box<dyn Module>,
+}
+
+parts!(Mlp { layers, activation });
+
+impl Mlp {
+    /// Layers between these sizes, the first that of the input: `[784, 256, 10]` has two.
+    ///
+    /// # Errors
+    /// If there are less than two sizes.
+    pub fn new(sizes: &[usize], activation: Box<dyn Module>) -> Result<Self> {
+        if sizes.len() < 2 {
+            return Err(Error::config(format!(
+                "`sizes` needs that of the input and one a layer, not {sizes:?}"
+            )));
+        }
+        let layers = sizes.windows(2).map(|pair| Linear::new(pair[0], pair[1])).collect();
+        Ok(Self { layers, activation })
+    }
+}
+
+impl Module for Mlp {
+    fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        let mut x = if x.shape().len() > 2 { x.flatten(1, -1)? } else { x };
+        for (i, layer) in self.layers.iter_mut().enumerate() {
+            if i > 0 {
+                x = self.activation.forward(x, cx)?;
+            }
+            x = layer.forward(x, cx)?;
+        }
+        Ok(x)
+    }
+}

@@ -1,0 +1,114 @@
+//! The classifier of images.
+
+use super::heads::Head;
+use super::preprocessors::{ClsDataPreprocessor, Prepared, Preprocessor};
+use super::{Model, Outputs, StepCx};
+use crate::base::{Result, keyed};
+use crate::data::Batch;
+use crate::nn::init::{Init, init_weights};
+use crate::nn::{Autograd, Forward, Module, Tape, Var};
+use crate::parts;
+
+/// Backbone, neck and head, behind a preprocessor.
+///
+/// ```
+/// use shanty::data::Batch;
+/// use shanty::model::{ClsHead, ImageClassifier, LeNet5, Model, StepCx};
+///
+/// let mut model = ImageClassifier::new(LeNet5::new(Some(10), 1)?, ClsHead::default());
+/// model.init_weights(0)?;
+/// let batch = Batch::new(ndarray::ArrayD::zeros(vec![2, 1, 32, 32]), vec![3, 7]);
+/// let outputs = model.train_step(&batch, &StepCx { seed: 0, iter: 0, loss_scale: 1.0 })?;
+/// assert!((outputs.loss().unwrap() - 10f64.ln()).abs() < 0.2);
+/// # Ok::<(), shanty::base::Error>(())
+/// ```
+pub struct ImageClassifier {
+    backbone: Box<dyn Module>,
+    neck: Option<Box<dyn Module>>,
+    head: Box<dyn Head>,
+    preprocessor: Box<dyn Preprocessor>,
+    init: Vec<Init>,
+    autograd: Autograd,
+}
+
+parts!(ImageClassifier { backbone, neck, head }, init_cfg = init);
+
+impl ImageClassifier {
+    /// A classifier that takes pixels as they are.
+    pub fn new(backbone: impl Module, head: impl Head) -> Self {
+        Self::from_boxes(Box::new(backbone), None, Box::new(head))
+    }
+
+    /// The same of parts that were built from a config.
+    pub fn from_boxes(backbone: Box<dyn Module>, neck: Option<Box<dyn Module>>, head: Box<dyn Head>) -> Self {
+        let preprocessor = Box::new(ClsDataPreprocessor::default());
+        Self { backbone, neck, head, preprocessor, init: Vec::new(), autograd: Autograd::default() }
+    }
+
+    /// The same with a module between backbone and head.
+    #[must_use]
+    pub fn neck(self, neck: impl Module) -> Self {
+        Self { neck: Some(Box::new(neck)), ..self }
+    }
+
+    /// The same with another preprocessor.
+    #[must_use]
+    pub fn preprocessor(self, preprocessor: Box<dyn Preprocessor>) -> Self {
+        Self { preprocessor, ..self }
+    }
+
+    /// The same with an `init_cfg` for the whole.
+    #[must_use]
+    pub fn init(self, init: Vec<Init>) -> Self {
+        Self { init, ..self }
+    }
+
+    /// From the batch to the scores of the head.
+    fn scores<'t>(
+        &mut self,
+        batch: &Batch,
+        tape: &'t Tape,
+        cx: &mut Forward<'_>,
+    ) -> Result<(Prepared<'t>, Var<'t>)> {
+        let prepared = self.preprocessor.prepare(batch, cx, tape)?;
+        let mut x = self.backbone.forward(prepared.inputs, cx)?;
+        if let Some(neck) = &mut self.neck {
+            x = neck.forward(x, cx)?;
+        }
+        let scores = self.head.forward(x, cx)?;
+        Ok((prepared, scores))
+    }
+}
+
+impl Model for ImageClassifier {
+    fn train_step(&mut self, batch: &Batch, step: &StepCx) -> Result<Outputs> {
+        let mut rng = keyed(step.seed, "forward", step.iter, 0);
+        let mut autograd = std::mem::take(&mut self.autograd);
+        let outputs = autograd.train(self, &mut rng, |model, tape, cx| {
+            let (prepared, scores) = model.scores(batch, tape, cx)?;
+            let (total, outputs) =
+                prepared.with_target(batch, |target| model.head.loss(scores, target))?.total()?;
+            Ok((if step.loss_scale == 1.0 { total } else { total.scale(step.loss_scale) }, outputs))
+        });
+        self.autograd = autograd;
+        outputs
+    }
+
+    fn eval_step(&mut self, batch: &Batch) -> Result<Outputs> {
+        // Nothing draws in evaluation mode.
+        let mut rng = keyed(0, "forward", 0, 0);
+        let mut autograd = std::mem::take(&mut self.autograd);
+        let outputs = autograd.eval(self, &mut rng, |model, tape, cx| {
+            let (prepared, scores) = model.scores(batch, tape, cx)?;
+            // Without an answer to every sample (-1 is customary) there is no loss, but there are scores.
+            let labelled = prepared.scores.is_some() || batch.labels.iter().all(|label| *label >= 0);
+            prepared.with_target(batch, |target| model.head.predict(scores, labelled.then_some(target)))
+        });
+        self.autograd = autograd;
+        outputs
+    }
+
+    fn init_weights(&mut self, seed: u64) -> Result<Vec<String>> {
+        init_weights(self, seed)
+    }
+}

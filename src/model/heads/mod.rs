@@ -1,0 +1,35 @@
+//! Heads: from features to scores, from scores to losses and predictions.
+
+mod cls;
+mod linear;
+
+pub use cls::ClsHead;
+pub use linear::LinearClsHead;
+
+use super::{LossDict, Outputs};
+use crate::base::Result;
+use crate::nn::{Module, Target, Var};
+
+/// The last part of a classifier. As a [`Module`] it makes scores of features.
+pub trait Head: Module {
+    /// The terms of the loss and what else is logged in training.
+    ///
+    /// # Errors
+    /// If scores and targets do not fit.
+    fn loss<'t>(&self, scores: Var<'t>, target: Target<'_>) -> Result<LossDict<'t>>;
+
+    /// Probabilities of the classes, and the loss of each sample if there is a target.
+    ///
+    /// # Errors
+    /// If scores and targets do not fit.
+    fn predict(&self, scores: Var<'_>, target: Option<Target<'_>>) -> Result<Outputs>;
+}
+
+impl<H: Head + ?Sized> Head for Box<H> {
+    fn loss<'t>(&self, scores: Var<'t>, target: Target<'_>) -> Result<LossDict<'t>> {
+        (**self).loss(scores, target)
+    }
+    fn predict(&self, scores: Var<'_>, target: Option<Target<'_>>) -> Result<Outputs> {
+        (**self).predict(scores, target)
+    }
+}

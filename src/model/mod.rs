@@ -1,0 +1,59 @@
+//! Level 4: what the loops train. A [`Model`] turns a batch into losses and gradients, or into scores.
+
+pub mod backbones;
+mod classifier;
+pub mod heads;
+mod losses;
+mod outputs;
+pub mod preprocessors;
+
+use std::any::Any;
+
+pub use backbones::{LeNet5, Mlp};
+pub use classifier::ImageClassifier;
+pub use heads::{ClsHead, Head, LinearClsHead};
+pub use losses::LossDict;
+pub use outputs::Outputs;
+pub use preprocessors::{ClsDataPreprocessor, ImgDataPreprocessor, PixelOps, Prepared, Preprocessor};
+
+use crate::base::{Elem, Result};
+use crate::data::Batch;
+use crate::params::Params;
+
+crate::registry!(dyn Model, "model");
+
+/// A step's address and scale.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepCx {
+    /// The seed of the run.
+    pub seed: u64,
+    /// Completed iterations: with the seed the key of dropout and of all other noise in a forward pass.
+    pub iter: u64,
+    /// What the gradients are multiplied by: 1 / (number of micro-batches), a mixed-precision scale, or both. Logged
+    /// losses are not.
+    pub loss_scale: Elem,
+}
+
+/// Anything that can be trained. Optimizers, checkpoints and averages know it by its [`Params`] alone, so that a model
+/// need not be made of this crate's networks.
+pub trait Model: Params + Any + Send {
+    /// Forward, loss and backward: *adds* to the gradients, times [`StepCx::loss_scale`].
+    ///
+    /// The first of [`Outputs::vars`] is `loss`, the number that was optimised.
+    ///
+    /// # Errors
+    /// If the batch does not fit the model.
+    fn train_step(&mut self, batch: &Batch, cx: &StepCx) -> Result<Outputs>;
+
+    /// Forward only, with layers in evaluation mode: scores, and losses where the batch has labels.
+    ///
+    /// # Errors
+    /// If the batch does not fit the model.
+    fn eval_step(&mut self, batch: &Batch) -> Result<Outputs>;
+
+    /// Sets all weights as a function of the seed, and tells who set what: `name - shape: rule`, a line a parameter.
+    ///
+    /// # Errors
+    /// If a rule does not fit, or a checkpoint cannot be read.
+    fn init_weights(&mut self, seed: u64) -> Result<Vec<String>>;
+}

@@ -1,0 +1,45 @@
+//! From the batch of a loader to the input of a network.
+
+mod cls;
+mod img;
+mod pixels;
+
+use std::any::Any;
+
+use ndarray::ArrayD;
+
+pub use cls::ClsDataPreprocessor;
+pub use img::ImgDataPreprocessor;
+pub use pixels::PixelOps;
+
+use crate::base::{Elem, Result};
+use crate::data::Batch;
+use crate::nn::{Forward, Tape, Target, Var};
+
+/// The first step of a model.
+pub trait Preprocessor: Any + Send {
+    /// The input of the network and, where they are not simply the batch's labels, the targets of the loss.
+    ///
+    /// # Errors
+    /// If the batch does not fit.
+    fn prepare<'t>(&self, batch: &Batch, cx: &mut Forward<'_>, tape: &'t Tape) -> Result<Prepared<'t>>;
+}
+
+/// What the network and the loss see of a batch.
+#[derive(Debug)]
+pub struct Prepared<'t> {
+    /// N × C × H × W, or N × F.
+    pub inputs: Var<'t>,
+    /// Probabilities of the classes, N × K; `None`: the batch's labels are the targets.
+    pub scores: Option<ArrayD<Elem>>,
+}
+
+impl Prepared<'_> {
+    /// Calls `f` with what the loss compares with.
+    pub fn with_target<R>(&self, batch: &Batch, f: impl FnOnce(Target<'_>) -> R) -> R {
+        match self.scores.as_ref().map(|s| s.view()) {
+            None => f(Target::Classes(&batch.labels)),
+            Some(scores) => f(Target::Dense(&scores)),
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Which instruction set the process uses, decided once.
+
+use std::sync::OnceLock;
+
+/// The classes of CPU that have their own code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Isa {
+    /// Plain Rust for the baseline of the target.
+    Portable,
+    /// AVX2 with FMA: 256-bit vectors.
+    Avx2,
+    /// AVX-512 F, BW, DQ and VL: 512-bit vectors.
+    Avx512,
+}
+
+/// The best class that the CPU has and `SHANTY_SIMD` (`off`, `avx2`; unset: the best) allows.
+pub(crate) fn isa() -> Isa {
+    static ISA: OnceLock<Isa> = OnceLock::new();
+    *ISA.get_or_init(|| {
+        let allowed = match std::env::var("SHANTY_SIMD").as_deref() {
+            Ok("off") => Isa::Portable,
+            Ok("avx2") => Isa::Avx2,
+            _ => Isa::Avx512,
+        };
+        best().min(allowed)
+    })
+}
+
+#[cfg(target_arch = "x86_64")]
+fn best() -> Isa {
+    let avx512 = is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl");
+    let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+    match (avx2, avx512) {
+        (true, true) => Isa::Avx512,
+        (true, false) => Isa::Avx2,
+        _ => Isa::Portable,
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn best() -> Isa {
+    Isa::Portable
+}
+
+/// Compiles one plain function three times, for the baseline, AVX2 and AVX-512, and picks one at each call.
+///
+/// The body must not call anything that is not inlined: a call leaves the widened code. FMA is not used by such
+/// code (Rust never contracts `a * b + c`), so its results are the same bits in all three.
+#[allow(unused_macros)]
+macro_rules! multiversion {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+        $(#[$meta])*
+        #[allow(unsafe_code)]
+        $vis fn $name($($arg: $ty),*) $(-> $ret)? {
+            #[inline(always)]
+            fn body($($arg: $ty),*) $(-> $ret)? $body
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+                fn avx512($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
+                #[target_feature(enable = "avx2,fma")]
+                fn avx2($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
+                match $crate::nn::kernels::isa::isa() {
+                    // SAFETY: `isa` returns this class only if the CPU has the features.
+                    $crate::nn::kernels::isa::Isa::Avx512 => return unsafe { avx512($($arg),*) },
+                    // SAFETY: `isa` returns this class only if the CPU has the features.
+                    $crate::nn::kernels::isa::Isa::Avx2 => return unsafe { avx2($($arg),*) },
+                    $crate::nn::kernels::isa::Isa::Portable => {}
+                }
+            }
+            body($($arg),*)
+        }
+    };
+}
+#[allow(unused_imports)]
+pub(crate) use multiversion;

@@ -1,0 +1,183 @@
+//! Pooling over windows and over whole planes.
+
+use super::Elem;
+use super::conv::out_size;
+use crate::base::{Error, Result};
+
+/// The shape of a pooling: `x` is [n, c, h, w], `y` is [n, c, out].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PoolGeom {
+    /// Planes: images times channels.
+    pub planes: usize,
+    /// Input height.
+    pub h: usize,
+    /// Input width.
+    pub w: usize,
+    /// Window height and width.
+    pub kernel: [usize; 2],
+    /// Stride.
+    pub stride: [usize; 2],
+    /// Padding on each side: minus infinity for the maximum, zeros for the mean.
+    pub padding: [usize; 2],
+    /// Distance of two taps.
+    pub dilation: [usize; 2],
+    /// Output height and width.
+    pub out: [usize; 2],
+}
+
+impl PoolGeom {
+    /// The geometry for an input of shape [n, c, h, w]; PyTorch's rules (with `ceil_mode` the last window must start
+    /// inside the input or its left padding).
+    ///
+    /// # Errors
+    /// If a kernel size, stride or dilation is 0, the padding is more than half the kernel, or the window does not fit.
+    pub fn new(
+        input: [usize; 4],
+        kernel: [usize; 2],
+        stride: [usize; 2],
+        padding: [usize; 2],
+        dilation: [usize; 2],
+        ceil_mode: bool,
+    ) -> Result<Self> {
+        let [n, c, h, w] = input;
+        for (name, v) in [("kernel size", kernel), ("stride", stride), ("dilation", dilation)] {
+            if v.contains(&0) {
+                return Err(Error::invalid(format!(
+                    "the {name} of a pooling is {v:?}; it must be at least 1"
+                )));
+            }
+        }
+        if padding[0] * 2 > kernel[0] || padding[1] * 2 > kernel[1] {
+            return Err(Error::invalid(format!(
+                "the padding {padding:?} of a pooling is more than half of its kernel {kernel:?}"
+            )));
+        }
+        let axis = |i: usize, size: usize| {
+            let fits = out_size(size, kernel[i], stride[i], padding[i], dilation[i]);
+            let exact = fits.is_none()
+                || (size + 2 * padding[i] - (dilation[i] * (kernel[i] - 1) + 1)) % stride[i] == 0;
+            match fits {
+                Some(o) if ceil_mode && !exact && o * stride[i] < size + padding[i] => Ok(o + 1),
+                Some(o) => Ok(o),
+                None => Err(Error::invalid(format!(
+                    "a pooling window of {kernel:?} with dilation {dilation:?} and padding {padding:?} does not fit an \
+                     input of {h} x {w}; use a smaller kernel"
+                ))),
+            }
+        };
+        let out = [axis(0, h)?, axis(1, w)?];
+        Ok(Self { planes: n * c, h, w, kernel, stride, padding, dilation, out })
+    }
+
+    /// Elements of the input.
+    pub fn x_len(&self) -> usize {
+        self.planes * self.h * self.w
+    }
+
+    /// Elements of the output.
+    pub fn y_len(&self) -> usize {
+        self.planes * self.out[0] * self.out[1]
+    }
+
+    /// The input positions of the window of (oy, ox), row by row.
+    fn window(&self, oy: usize, ox: usize) -> impl Iterator<Item = usize> + use<> {
+        let g = *self;
+        (0..g.kernel[0]).flat_map(move |r| {
+            (0..g.kernel[1]).filter_map(move |s| {
+                let y = (oy * g.stride[0] + r * g.dilation[0]).wrapping_sub(g.padding[0]);
+                let x = (ox * g.stride[1] + s * g.dilation[1]).wrapping_sub(g.padding[1]);
+                (y < g.h && x < g.w).then(|| y * g.w + x)
+            })
+        })
+    }
+
+    /// What the mean of the window (oy, ox) divides by: with `count_include_pad` the window clipped to the padded
+    /// input, else the number of inputs it holds.
+    fn divisor(&self, oy: usize, ox: usize, count_include_pad: bool) -> Elem {
+        let axis = |i: usize, o: usize, size: usize| {
+            let start = o * self.stride[i];
+            let end = (start + self.kernel[i]).min(size + 2 * self.padding[i]);
+            if count_include_pad {
+                end - start
+            } else {
+                end.min(size + self.padding[i]).saturating_sub(start.max(self.padding[i]))
+            }
+        };
+        (axis(0, oy, self.h) * axis(1, ox, self.w)) as Elem
+    }
+}
+
+/// `y`: the largest element of each window; `argmax`: its position in its plane (`y * w + x`), the first of equals.
+/// NaN counts as largest.
+pub fn max_pool2d(g: &PoolGeom, x: &[Elem], y: &mut [Elem], argmax: &mut [u32]) {
+    assert!(
+        x.len() == g.x_len() && y.len() == g.y_len() && argmax.len() == y.len(),
+        "slices do not fit {g:?}"
+    );
+    let (plane, [oh, ow]) = (g.h * g.w, g.out);
+    for i in 0..y.len() {
+        let x = &x[i / (oh * ow) * plane..][..plane];
+        let (mut best, mut at) = (Elem::NEG_INFINITY, usize::MAX);
+        for p in g.window(i / ow % oh, i % ow) {
+            if x[p] > best || x[p].is_nan() || at == usize::MAX {
+                (best, at) = (x[p], p);
+            }
+        }
+        (y[i], argmax[i]) = (best, at as u32);
+    }
+}
+
+/// `dx`: each gradient goes to the position that won; overwritten.
+pub fn max_pool2d_backward(g: &PoolGeom, dy: &[Elem], argmax: &[u32], dx: &mut [Elem]) {
+    assert!(
+        dx.len() == g.x_len() && dy.len() == g.y_len() && argmax.len() == dy.len(),
+        "slices do not fit {g:?}"
+    );
+    dx.fill(0.0);
+    let (plane, out) = (g.h * g.w, g.out[0] * g.out[1]);
+    for (i, (&d, &at)) in dy.iter().zip(argmax).enumerate() {
+        dx[i / out * plane + at as usize] += d;
+    }
+}
+
+/// `y`: the mean of each window. The dilation must be 1.
+pub fn avg_pool2d(g: &PoolGeom, count_include_pad: bool, x: &[Elem], y: &mut [Elem]) {
+    assert!(x.len() == g.x_len() && y.len() == g.y_len() && g.dilation == [1, 1], "slices do not fit {g:?}");
+    let (plane, [oh, ow]) = (g.h * g.w, g.out);
+    for (i, y) in y.iter_mut().enumerate() {
+        let x = &x[i / (oh * ow) * plane..][..plane];
+        let sum: Elem = g.window(i / ow % oh, i % ow).map(|p| x[p]).sum();
+        *y = sum / g.divisor(i / ow % oh, i % ow, count_include_pad);
+    }
+}
+
+/// `dx`: the gradient of the mean, spread over its window; overwritten.
+pub fn avg_pool2d_backward(g: &PoolGeom, count_include_pad: bool, dy: &[Elem], dx: &mut [Elem]) {
+    assert!(
+        dx.len() == g.x_len() && dy.len() == g.y_len() && g.dilation == [1, 1],
+        "slices do not fit {g:?}"
+    );
+    dx.fill(0.0);
+    let (plane, [oh, ow]) = (g.h * g.w, g.out);
+    for (i, &d) in dy.iter().enumerate() {
+        let dx = &mut dx[i / (oh * ow) * plane..][..plane];
+        let share = d / g.divisor(i / ow % oh, i % ow, count_include_pad);
+        g.window(i / ow % oh, i % ow).for_each(|p| dx[p] += share);
+    }
+}
+
+/// `y[p]`: the mean of plane p of `x` ([planes, inner]).
+pub fn global_avg_pool(inner: usize, x: &[Elem], y: &mut [Elem]) {
+    assert_eq!(x.len(), y.len() * inner);
+    super::row_sums(x, 0.0, y);
+    super::scale(1.0 / inner as Elem, y);
+}
+
+/// `dx[p, ..] = dy[p] / inner`; overwritten.
+pub fn global_avg_pool_backward(inner: usize, dy: &[Elem], dx: &mut [Elem]) {
+    assert_eq!(dx.len(), dy.len() * inner);
+    for (dx, &d) in dx.chunks_exact_mut(inner.max(1)).zip(dy) {
+        dx.fill(d / inner as Elem);
+    }
+}

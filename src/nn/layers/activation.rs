@@ -1,0 +1,97 @@
+//! Activation layers.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::base::{Elem, Result};
+use crate::nn::{Forward, Module, Var};
+use crate::parts;
+
+macro_rules! activation {
+    ($(#[$doc:meta])* $name:ident, $op:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+        #[serde(default)]
+        pub struct $name {}
+
+        parts!($name {});
+
+        impl Module for $name {
+            fn forward<'t>(&mut self, x: Var<'t>, _: &mut Forward<'_>) -> Result<Var<'t>> {
+                Ok(x.$op())
+            }
+        }
+    };
+}
+
+activation!(
+    /// Hyperbolic tangent.
+    Tanh,
+    tanh
+);
+activation!(
+    /// `1 / (1 + exp(-x))`.
+    Sigmoid,
+    sigmoid
+);
+activation!(
+    /// The exact Gaussian error linear unit, `x · Φ(x)` (Hendrycks and Gimpel 2016).
+    GELU,
+    gelu
+);
+
+/// `max(x, 0)`.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct ReLU {
+    /// Accepted for the reference's configs; memory is reused either way.
+    pub inplace: bool,
+}
+
+parts!(ReLU {});
+
+impl Module for ReLU {
+    fn forward<'t>(&mut self, x: Var<'t>, _: &mut Forward<'_>) -> Result<Var<'t>> {
+        Ok(x.relu())
+    }
+}
+
+/// `x · sigmoid(x)`, also called swish (Ramachandran et al. 2017).
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct SiLU {
+    /// Accepted for the reference's configs; memory is reused either way.
+    pub inplace: bool,
+}
+
+parts!(SiLU {});
+
+impl Module for SiLU {
+    fn forward<'t>(&mut self, x: Var<'t>, _: &mut Forward<'_>) -> Result<Var<'t>> {
+        Ok(x.silu())
+    }
+}
+
+/// `x` where positive, else `negative_slope · x`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct LeakyReLU {
+    /// The slope where `x` is negative.
+    pub negative_slope: f64,
+    /// Accepted for the reference's configs; memory is reused either way.
+    pub inplace: bool,
+}
+
+parts!(LeakyReLU {});
+
+impl Default for LeakyReLU {
+    fn default() -> Self {
+        Self { negative_slope: 0.01, inplace: false }
+    }
+}
+
+impl Module for LeakyReLU {
+    fn forward<'t>(&mut self, x: Var<'t>, _: &mut Forward<'_>) -> Result<Var<'t>> {
+        Ok(x.leaky_relu(self.negative_slope as Elem))
+    }
+}

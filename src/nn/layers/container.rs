@@ -1,0 +1,54 @@
+//! Modules made of modules.
+
+use crate::base::Result;
+use crate::nn::{Forward, Module, Var};
+use crate::parts;
+
+/// One layer after the other; the children are called `0`, `1`, …
+#[derive(Default)]
+pub struct Sequential {
+    /// The layers in their order.
+    pub layers: Vec<Box<dyn Module>>,
+}
+
+parts!(Sequential { ..layers });
+
+impl Sequential {
+    /// These layers.
+    pub fn new(layers: Vec<Box<dyn Module>>) -> Self {
+        Self { layers }
+    }
+
+    /// The same with one more layer at the end.
+    #[must_use]
+    pub fn with(mut self, layer: impl Module) -> Self {
+        self.layers.push(Box::new(layer));
+        self
+    }
+}
+
+impl Module for Sequential {
+    fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        self.layers.iter_mut().try_fold(x, |x, layer| layer.forward(x, cx))
+    }
+}
+
+/// `body(x) + shortcut(x)` (He et al. 2015).
+pub struct Residual {
+    /// What is learnt on top.
+    pub body: Box<dyn Module>,
+    /// How the input gets to the sum; `x` itself if absent.
+    pub shortcut: Option<Box<dyn Module>>,
+}
+
+parts!(Residual { body, shortcut });
+
+impl Module for Residual {
+    fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        let y = self.body.forward(x, cx)?;
+        match &mut self.shortcut {
+            Some(shortcut) => y.add(shortcut.forward(x, cx)?),
+            None => y.add(x),
+        }
+    }
+}

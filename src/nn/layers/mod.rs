@@ -1,0 +1,49 @@
+//! The layers, with the names, parameters and weight names of PyTorch.
+
+mod activation;
+mod container;
+mod conv;
+mod dropout;
+mod linear;
+mod norm;
+mod pair;
+mod pool;
+mod shape;
+
+pub use activation::{GELU, LeakyReLU, ReLU, SiLU, Sigmoid, Tanh};
+pub use container::{Residual, Sequential};
+pub use conv::{Conv2d, Conv2dParams};
+pub use dropout::Dropout;
+pub use linear::{Linear, LinearParams};
+pub use norm::{BatchNorm1d, BatchNorm2d, BatchNormParams};
+pub use pair::Pair;
+pub use pool::{AdaptiveAvgPool2d, AvgPool2d, GlobalAveragePooling, MaxPool2d};
+pub use shape::{Flatten, Identity};
+
+use rand::RngExt as _;
+
+use crate::base::{Elem, Tensor, keyed};
+
+use super::Param;
+
+/// PyTorch's initial weights of linear layers and convolutions: uniform within ±1/√fan_in.
+///
+/// From a stream that depends on the shape alone, so that a new layer can be trained at once;
+/// [`init_weights`](super::init::init_weights) draws them anew, each tensor from the stream of its own name.
+fn initial(shape: &[usize], fan_in: usize) -> Param {
+    let bound = 1.0 / (fan_in.max(1) as Elem).sqrt();
+    let mut rng = keyed(0, "new layer", shape.iter().product::<usize>() as u64, fan_in as u64);
+    Param::new(Tensor::from_shape_simple_fn(shape, || (rng.random::<Elem>() * 2.0 - 1.0) * bound))
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn zero() -> Pair {
+    Pair([0, 0])
+}
+
+fn one() -> Pair {
+    Pair([1, 1])
+}

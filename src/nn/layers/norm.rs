@@ -1,0 +1,151 @@
+//! Batch normalisation.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::base::{Elem, Error, Result};
+use crate::nn::{BnOutput, BnStats, Buffer, Counter, Forward, Module, Param, Var};
+use crate::parts;
+
+/// What a batch norm is made of.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+pub struct BatchNormParams {
+    /// Channels: the second axis of the input.
+    pub num_features: usize,
+    /// Added to the variance before its root.
+    #[serde(default = "eps")]
+    pub eps: f64,
+    /// Weight of the newest batch in the running statistics; `null` for the mean over all batches so far.
+    #[serde(default = "momentum")]
+    pub momentum: Option<f64>,
+    /// Whether channels are scaled and shifted by trained numbers.
+    #[serde(default = "super::yes")]
+    pub affine: bool,
+    /// Whether running statistics are kept for evaluation; else each batch is normalised by its own.
+    #[serde(default = "super::yes")]
+    pub track_running_stats: bool,
+}
+
+fn eps() -> f64 {
+    1e-5
+}
+
+fn momentum() -> Option<f64> {
+    Some(0.1)
+}
+
+impl BatchNormParams {
+    /// PyTorch's defaults: eps 1e-5, momentum 0.1, affine, with running statistics.
+    pub fn new(num_features: usize) -> Self {
+        Self { num_features, eps: eps(), momentum: momentum(), affine: true, track_running_stats: true }
+    }
+}
+
+/// What the batch norms have in common.
+#[derive(Debug, Clone)]
+struct Core {
+    weight: Option<Param>,
+    bias: Option<Param>,
+    running_mean: Option<Buffer>,
+    running_var: Option<Buffer>,
+    num_batches_tracked: Option<Counter>,
+    eps: Elem,
+    momentum: Option<f64>,
+}
+
+parts!(Core { weight, bias, running_mean, running_var, num_batches_tracked });
+
+impl Core {
+    fn new(p: &BatchNormParams) -> Self {
+        let shape = [p.num_features];
+        Self {
+            weight: p.affine.then(|| Param::full(&shape, 1.0)),
+            bias: p.affine.then(|| Param::full(&shape, 0.0)),
+            running_mean: p.track_running_stats.then(|| Buffer::full(&shape, 0.0)),
+            running_var: p.track_running_stats.then(|| Buffer::full(&shape, 1.0)),
+            num_batches_tracked: p.track_running_stats.then(Counter::default),
+            eps: p.eps as Elem,
+            momentum: p.momentum,
+        }
+    }
+
+    fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        let stats = match (&self.running_mean, &self.running_var) {
+            (Some(mean), Some(var)) if !cx.training => BnStats::Fixed(mean.value.clone(), var.value.clone()),
+            _ => BnStats::Batch,
+        };
+        let (weight, bias) = (self.weight.as_ref(), self.bias.as_ref());
+        let tape = x.tape();
+        let out =
+            x.batch_norm(weight.map(|p| tape.param(p)), bias.map(|p| tape.param(p)), self.eps, stats)?;
+        if cx.training {
+            self.track(&out);
+        }
+        Ok(out.y)
+    }
+
+    /// Moves the running statistics towards the batch's, the variance without bias.
+    fn track(&mut self, batch: &BnOutput<'_>) {
+        let Some(counter) = &mut self.num_batches_tracked else { return };
+        if batch.count == 0 {
+            return;
+        }
+        counter.tick();
+        let factor = self.momentum.unwrap_or(1.0 / counter.get() as f64) as Elem;
+        let unbiased = batch.count as Elem / (batch.count - 1) as Elem;
+        for (running, new, scale) in
+            [(&mut self.running_mean, &batch.mean, 1.0), (&mut self.running_var, &batch.var, unbiased)]
+        {
+            if let Some(running) = running {
+                running.value.zip_mut_with(new, |r, n| *r = (1.0 - factor) * *r + factor * n * scale);
+            }
+        }
+    }
+}
+
+macro_rules! batch_norm {
+    ($(#[$doc:meta])* $name:ident, $axes:pat, $wants:literal) => {
+        $(#[$doc])*
+        ///
+        /// In training by the statistics of the batch, in evaluation by the running ones (Ioffe and Szegedy 2015).
+        #[derive(Debug, Clone)]
+        pub struct $name {
+            core: Core,
+        }
+
+        parts!($name: "_BatchNorm", "_NormBase" { ..core });
+
+        impl $name {
+            /// Weights 1, biases 0, running mean 0, running variance 1.
+            pub fn new(p: &BatchNormParams) -> Self {
+                Self { core: Core::new(p) }
+            }
+        }
+
+        impl Module for $name {
+            fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+                let shape = x.shape();
+                if !matches!(shape.len(), $axes) {
+                    return Err(Error::invalid(format!(
+                        concat!(stringify!($name), " wants an input of shape ", $wants, ", got {:?}"),
+                        shape
+                    )));
+                }
+                self.core.forward(x, cx)
+            }
+        }
+    };
+}
+
+batch_norm!(
+    /// Normalises each feature of [N, C] or [N, C, L].
+    BatchNorm1d,
+    2 | 3,
+    "[N, C] or [N, C, L]"
+);
+batch_norm!(
+    /// Normalises each channel of images [N, C, H, W].
+    BatchNorm2d,
+    4,
+    "[N, C, H, W]"
+);

@@ -1,0 +1,153 @@
+//! Pooling layers.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::base::{Error, Result};
+use crate::nn::{Forward, Module, PoolOptions, Var};
+use crate::parts;
+
+use super::{Pair, one, zero};
+
+fn two() -> usize {
+    2
+}
+
+/// The largest element of each window of images [N, C, H, W].
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+pub struct MaxPool2d {
+    /// Size of the window, one number or [vertical, horizontal].
+    pub kernel_size: Pair,
+    /// Step of the window; the size of the window if absent.
+    #[serde(default)]
+    pub stride: Option<Pair>,
+    /// Padding by minus infinity on each side, at most half the window.
+    #[serde(default = "super::zero")]
+    pub padding: Pair,
+    /// Distance of two taps of the window.
+    #[serde(default = "super::one")]
+    pub dilation: Pair,
+    /// Whether a last window that only partly fits counts.
+    #[serde(default)]
+    pub ceil_mode: bool,
+}
+
+parts!(MaxPool2d {});
+
+impl MaxPool2d {
+    /// Windows side by side, without padding.
+    pub fn new(kernel_size: impl Into<Pair>) -> Self {
+        Self {
+            kernel_size: kernel_size.into(),
+            stride: None,
+            padding: zero(),
+            dilation: one(),
+            ceil_mode: false,
+        }
+    }
+}
+
+impl Module for MaxPool2d {
+    fn forward<'t>(&mut self, x: Var<'t>, _: &mut Forward<'_>) -> Result<Var<'t>> {
+        x.max_pool2d(PoolOptions {
+            stride: self.stride.unwrap_or(self.kernel_size).0,
+            padding: self.padding.0,
+            dilation: self.dilation.0,
+            ceil_mode: self.ceil_mode,
+            ..PoolOptions::new(self.kernel_size.0)
+        })
+    }
+}
+
+/// The mean of each window of images [N, C, H, W].
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+pub struct AvgPool2d {
+    /// Size of the window, one number or [vertical, horizontal].
+    pub kernel_size: Pair,
+    /// Step of the window; the size of the window if absent.
+    #[serde(default)]
+    pub stride: Option<Pair>,
+    /// Padding by zeros on each side, at most half the window.
+    #[serde(default = "super::zero")]
+    pub padding: Pair,
+    /// Whether a last window that only partly fits counts.
+    #[serde(default)]
+    pub ceil_mode: bool,
+    /// Whether the mean divides by padded positions too.
+    #[serde(default = "super::yes")]
+    pub count_include_pad: bool,
+}
+
+parts!(AvgPool2d {});
+
+impl AvgPool2d {
+    /// Windows side by side, without padding.
+    pub fn new(kernel_size: impl Into<Pair>) -> Self {
+        Self {
+            kernel_size: kernel_size.into(),
+            stride: None,
+            padding: zero(),
+            ceil_mode: false,
+            count_include_pad: true,
+        }
+    }
+}
+
+impl Module for AvgPool2d {
+    fn forward<'t>(&mut self, x: Var<'t>, _: &mut Forward<'_>) -> Result<Var<'t>> {
+        x.avg_pool2d(PoolOptions {
+            stride: self.stride.unwrap_or(self.kernel_size).0,
+            padding: self.padding.0,
+            ceil_mode: self.ceil_mode,
+            count_include_pad: self.count_include_pad,
+            ..PoolOptions::new(self.kernel_size.0)
+        })
+    }
+}
+
+/// The mean of each of `output_size` parts of images [N, C, H, W], whatever their size.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+pub struct AdaptiveAvgPool2d {
+    /// Height and width of the output.
+    #[serde(default = "super::one")]
+    pub output_size: Pair,
+}
+
+parts!(AdaptiveAvgPool2d {});
+
+impl Module for AdaptiveAvgPool2d {
+    fn forward<'t>(&mut self, x: Var<'t>, _: &mut Forward<'_>) -> Result<Var<'t>> {
+        x.adaptive_avg_pool2d(self.output_size.0)
+    }
+}
+
+/// The mean of each channel: [N, C, ..] to [N, C], the neck between a convolutional backbone and a linear head.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+pub struct GlobalAveragePooling {
+    /// Axes behind the channels: 1 for sequences, 2 for images.
+    #[serde(default = "two")]
+    #[schemars(range(min = 1, max = 3))]
+    pub dim: usize,
+}
+
+parts!(GlobalAveragePooling {});
+
+impl Default for GlobalAveragePooling {
+    fn default() -> Self {
+        Self { dim: two() }
+    }
+}
+
+impl Module for GlobalAveragePooling {
+    fn forward<'t>(&mut self, x: Var<'t>, _: &mut Forward<'_>) -> Result<Var<'t>> {
+        let shape = x.shape();
+        if shape.len() != self.dim + 2 {
+            return Err(Error::invalid(format!(
+                "GlobalAveragePooling with `dim: {}` wants an input of {} axes, got shape {shape:?}",
+                self.dim,
+                self.dim + 2
+            )));
+        }
+        x.global_avg_pool()
+    }
+}

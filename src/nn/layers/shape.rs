@@ -1,0 +1,45 @@
+//! Layers that compute nothing.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::base::Result;
+use crate::nn::{Forward, Module, Var};
+use crate::parts;
+
+/// Joins the axes `start_dim..=end_dim` into one: [N, C, H, W] to [N, C·H·W] by default.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Flatten {
+    /// First axis that is joined; negative numbers count from the end.
+    pub start_dim: isize,
+    /// Last axis that is joined.
+    pub end_dim: isize,
+}
+
+parts!(Flatten {});
+
+impl Default for Flatten {
+    fn default() -> Self {
+        Self { start_dim: 1, end_dim: -1 }
+    }
+}
+
+impl Module for Flatten {
+    fn forward<'t>(&mut self, x: Var<'t>, _: &mut Forward<'_>) -> Result<Var<'t>> {
+        x.flatten(self.start_dim, self.end_dim)
+    }
+}
+
+/// The input itself.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Identity {}
+
+parts!(Identity {});
+
+impl Module for Identity {
+    fn forward<'t>(&mut self, x: Var<'t>, _: &mut Forward<'_>) -> Result<Var<'t>> {
+        Ok(x)
+    }
+}

@@ -1,0 +1,30 @@
+//! Dropout with a mask that is drawn once and kept for the way back.
+
+use rand::Rng as _;
+
+use crate::base::{Elem, Rng};
+use crate::nn::Var;
+use crate::nn::kernels::{dropout, dropout_inplace};
+use crate::nn::pool::{slice, tensor};
+
+impl<'t> Var<'t> {
+    /// Zero with probability `p`, else `x / (1 - p)` (Srivastava et al. 2014). With `p = 0` the value itself.
+    pub fn dropout(self, p: f64, rng: &mut Rng) -> Self {
+        if p <= 0.0 {
+            return self;
+        }
+        let x = self.value();
+        let mut keep = self.tape.with_pool(|pool| pool.masks.take(x.len()));
+        // A draw of 32 bits is below the bound with probability p, to 2⁻³²; everything is for p = 1.
+        let bound = (p * 2f64.powi(32)) as u64;
+        keep.iter_mut().for_each(|k| *k = u8::from(u64::from(rng.next_u32()) >= bound));
+        let scale = if p < 1.0 { (1.0 / (1.0 - p)) as Elem } else { 0.0 };
+        let mut y = self.tape.take(x.len());
+        dropout(&keep, scale, slice(&x), &mut y);
+        self.tape.node(tensor(x.shape(), y), &[self], move |mut dy, grads| {
+            dropout_inplace(&keep, scale, &mut dy);
+            grads.pool.masks.give(keep);
+            grads.add(0, dy);
+        })
+    }
+}

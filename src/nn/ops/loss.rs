@@ -1,0 +1,170 @@
+//! Softmax and cross entropy in one node.
+
+use ndarray::ArrayViewD;
+
+use crate::base::{Elem, Error, Result, Tensor};
+use crate::nn::Var;
+use crate::nn::kernels::{
+    CrossEntropy, LossSums, RowGrad, cross_entropy, cross_entropy_backward, soft_cross_entropy,
+    soft_cross_entropy_backward,
+};
+use crate::nn::pool::{slice, tensor};
+
+use super::expect_shape;
+
+/// What a loss compares with.
+#[derive(Debug, Clone, Copy)]
+pub enum Target<'a> {
+    /// One class a sample.
+    Classes(&'a [i64]),
+    /// Anything else: one probability a sample and class, values to regress to.
+    Dense(&'a ArrayViewD<'a, Elem>),
+}
+
+/// How the losses of the samples become one number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Reduction {
+    /// Their mean, weighted by the class weights of the targets.
+    #[default]
+    Mean,
+    /// Their sum.
+    Sum,
+    /// They stay as they are, one a sample.
+    None,
+}
+
+/// What a mean is taken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Average {
+    /// The sum of the target weights of the samples that are not ignored, as PyTorch.
+    #[default]
+    Weights,
+    /// The number of samples in the batch, ignored ones too, as MMPretrain's heads.
+    Batch,
+}
+
+/// The definition of a cross entropy.
+#[derive(Debug, Clone, Default)]
+pub struct CrossEntropyOptions {
+    /// One weight a class.
+    pub class_weight: Option<Tensor>,
+    /// Samples with this target have loss 0 and weight 0.
+    pub ignore_index: Option<i64>,
+    /// The share of each target that is spread evenly over all classes.
+    pub label_smoothing: Elem,
+    /// How the losses become one number.
+    pub reduction: Reduction,
+    /// What a mean is taken over.
+    pub average: Average,
+}
+
+/// What a loss gives.
+pub struct Losses<'t> {
+    /// The reduced loss, shape `[]`, or `[N]` without reduction.
+    pub loss: Var<'t>,
+    /// The loss of each sample before reduction.
+    pub per_sample: Vec<Elem>,
+}
+
+impl<'t> Var<'t> {
+    /// The cross entropy of scores (logits) [N, K] and targets: N classes or probabilities [N, K].
+    ///
+    /// When every sample is ignored or weighs 0, a mean is 0 with zero gradients.
+    ///
+    /// # Errors
+    /// A target that is neither a class nor `ignore_index` (named with its position), and sizes that do not fit.
+    pub fn cross_entropy(self, target: Target<'_>, options: &CrossEntropyOptions) -> Result<Losses<'t>> {
+        let x = self.value();
+        let &[n, k] = x.shape() else {
+            return Err(Error::invalid(format!(
+                "cross entropy wants scores of shape [N, K], got {:?}",
+                x.shape()
+            )));
+        };
+        if let Some(weight) = &options.class_weight {
+            expect_shape("class_weight", weight.shape(), &[k])?;
+        }
+        let kept = Kept::new(target, n, k, options)?;
+        let (mut losses, mut probs) = (self.tape.take(n), self.tape.take(n * k));
+        let sums = kept.forward(slice(&x), &mut losses, &mut probs)?;
+        let per_sample = losses.clone();
+        let (value, factor) = match options.reduction {
+            Reduction::None => (tensor(&[n], losses), None),
+            Reduction::Sum | Reduction::Mean => {
+                let over = match (options.reduction, options.average) {
+                    (Reduction::Sum, _) => 1.0,
+                    (_, Average::Weights) => sums.weight,
+                    (_, Average::Batch) => n as f64,
+                };
+                // Nothing to average over: the loss is 0, not NaN, and asks for nothing.
+                let factor = if over > 0.0 { 1.0 / over } else { 0.0 };
+                self.tape.give(losses);
+                let mut value = self.tape.take(1);
+                value[0] = (sums.loss * factor) as Elem;
+                (tensor(&[], value), Some(factor as Elem))
+            }
+        };
+        let loss = self.tape.node(value, &[self], move |dy, grads| {
+            let rows = factor.map_or(RowGrad::Each(&dy), |factor| RowGrad::Same(dy[0] * factor));
+            kept.backward(rows, &mut probs);
+            grads.pool.give(dy);
+            grads.add(0, probs);
+        });
+        Ok(Losses { loss, per_sample })
+    }
+}
+
+/// The targets and the definition, kept for the way back.
+struct Kept {
+    k: usize,
+    weight: Option<Tensor>,
+    smoothing: Elem,
+    ignore: Option<i64>,
+    target: KeptTarget,
+}
+
+enum KeptTarget {
+    Classes(Vec<i64>),
+    Soft(Vec<Elem>),
+}
+
+impl Kept {
+    fn new(target: Target<'_>, n: usize, k: usize, options: &CrossEntropyOptions) -> Result<Self> {
+        let smoothing = options.label_smoothing;
+        let target = match target {
+            Target::Classes(classes) if classes.len() == n => KeptTarget::Classes(classes.to_vec()),
+            Target::Classes(classes) => {
+                return Err(Error::invalid(format!(
+                    "cross entropy got {n} rows of scores and {} targets",
+                    classes.len()
+                )));
+            }
+            Target::Dense(q) => {
+                expect_shape("the target of cross entropy", q.shape(), &[n, k])?;
+                KeptTarget::Soft(q.iter().map(|q| q * (1.0 - smoothing) + smoothing / k as Elem).collect())
+            }
+        };
+        Ok(Self { k, weight: options.class_weight.clone(), smoothing, ignore: options.ignore_index, target })
+    }
+
+    fn definition(&self) -> CrossEntropy<'_> {
+        let weight = self.weight.as_ref().map(slice);
+        CrossEntropy { k: self.k, weight, smoothing: self.smoothing, ignore: self.ignore }
+    }
+
+    fn forward(&self, scores: &[Elem], losses: &mut [Elem], probs: &mut [Elem]) -> Result<LossSums> {
+        match &self.target {
+            KeptTarget::Classes(classes) => cross_entropy(&self.definition(), scores, classes, losses, probs),
+            KeptTarget::Soft(q) => Ok(soft_cross_entropy(&self.definition(), scores, q, losses, probs)),
+        }
+    }
+
+    fn backward(&self, rows: RowGrad<'_>, probs: &mut [Elem]) {
+        match &self.target {
+            KeptTarget::Classes(classes) => cross_entropy_backward(&self.definition(), classes, rows, probs),
+            KeptTarget::Soft(q) => soft_cross_entropy_backward(&self.definition(), q, rows, probs),
+        }
+    }
+}

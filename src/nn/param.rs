@@ -1,0 +1,79 @@
+//! What a layer keeps: trained tensors, state that is not trained, and counts.
+
+use ndarray::{ArrayD, IxDyn};
+
+use crate::base::{Elem, Tensor};
+
+use super::pool::row_major;
+
+/// A trained tensor and its gradient.
+#[derive(Debug)]
+pub struct Param {
+    /// The value. The memory must not be shared with another parameter: the tape tells parameters apart by it.
+    pub value: Tensor,
+    /// The sum of the gradients since they were last zeroed; `None` until a loss reaches the parameter.
+    pub grad: Option<ArrayD<Elem>>,
+    /// Whether gradients are wanted; a frozen parameter has none.
+    pub trainable: bool,
+}
+
+impl Param {
+    /// A trainable parameter. Shared memory is copied.
+    pub fn new(value: impl Into<Tensor>) -> Self {
+        let value = row_major(value.into()).into_owned().into_shared();
+        Self { value, grad: None, trainable: true }
+    }
+
+    /// A trainable parameter of this shape, all elements equal.
+    pub fn full(shape: &[usize], value: Elem) -> Self {
+        Self::new(Tensor::from_elem(IxDyn(shape), value))
+    }
+}
+
+/// A clone is another parameter: it has memory of its own, and no gradient.
+impl Clone for Param {
+    fn clone(&self) -> Self {
+        Self { trainable: self.trainable, ..Self::new(self.value.clone()) }
+    }
+}
+
+/// A tensor that is saved with the weights but not trained, as a running mean.
+#[derive(Debug, Clone)]
+pub struct Buffer {
+    /// The value.
+    pub value: Tensor,
+}
+
+impl Buffer {
+    /// A buffer of this shape, all elements equal.
+    pub fn full(shape: &[usize], value: Elem) -> Self {
+        Self { value: Tensor::from_elem(IxDyn(shape), value) }
+    }
+}
+
+/// A whole number that is saved with the weights (`num_batches_tracked`), kept in a tensor of shape `[]`.
+///
+/// Exact up to 2²⁴ (16.7 million) in `f32`, where it stays.
+#[derive(Debug, Clone)]
+pub struct Counter {
+    /// The value.
+    pub value: Tensor,
+}
+
+impl Counter {
+    /// One more.
+    pub fn tick(&mut self) {
+        self.value += 1.0;
+    }
+
+    /// The count.
+    pub fn get(&self) -> u64 {
+        self.value.first().map_or(0, |&n| n as u64)
+    }
+}
+
+impl Default for Counter {
+    fn default() -> Self {
+        Self { value: Tensor::zeros(IxDyn(&[])) }
+    }
+}

@@ -1,0 +1,117 @@
+//! Memory that lives across iterations: fresh pages cost ten times what a kept buffer costs.
+
+use std::collections::HashMap;
+
+use ndarray::IxDyn;
+
+use crate::base::{Elem, Tensor};
+
+/// Buffers by exact length, handed out with whatever they held last: who takes one writes all of it.
+///
+/// A shelf never grows beyond the number of buffers that one tape took from it: memory that came from elsewhere (a
+/// batch, the gradient of a user's own op) is kept only in place of a buffer that left for good.
+#[derive(Debug, Default)]
+pub struct Pool {
+    values: Shelves<Elem>,
+    /// Positions, as of the maxima of a pooling.
+    pub(super) indices: Shelves<u32>,
+    /// Masks, as of dropout.
+    pub(super) masks: Shelves<u8>,
+}
+
+/// The buffers of one element type.
+#[derive(Debug, Default)]
+pub(super) struct Shelves<T> {
+    by_len: HashMap<usize, Shelf<T>>,
+    misses: u64,
+}
+
+#[derive(Debug, Default)]
+struct Shelf<T> {
+    free: Vec<Vec<T>>,
+    lent: usize,
+}
+
+impl<T: Copy + Default> Shelves<T> {
+    pub fn take(&mut self, len: usize) -> Vec<T> {
+        if len == 0 {
+            return Vec::new();
+        }
+        let shelf = self.by_len.entry(len).or_default();
+        shelf.lent += 1;
+        shelf.free.pop().unwrap_or_else(|| {
+            self.misses += 1;
+            vec![T::default(); len]
+        })
+    }
+
+    pub fn give(&mut self, buffer: Vec<T>) {
+        if let Some(shelf) = self.by_len.get_mut(&buffer.len())
+            && shelf.lent > 0
+        {
+            shelf.lent -= 1;
+            shelf.free.push(buffer);
+        }
+    }
+
+    fn begin(&mut self) {
+        self.by_len.values_mut().for_each(|shelf| shelf.lent = 0);
+    }
+
+    fn bytes(&self) -> usize {
+        self.by_len.iter().map(|(len, shelf)| len * shelf.free.len() * size_of::<T>()).sum()
+    }
+}
+
+impl Pool {
+    /// A buffer of this length with stale contents.
+    pub fn take(&mut self, len: usize) -> Vec<Elem> {
+        self.values.take(len)
+    }
+
+    /// Takes a buffer back.
+    pub fn give(&mut self, buffer: Vec<Elem>) {
+        self.values.give(buffer);
+    }
+
+    /// Takes the memory of a tensor back, unless someone else still holds it.
+    pub fn recycle(&mut self, tensor: Tensor) {
+        if let Ok(own) = tensor.try_into_owned_nocopy() {
+            self.give(own.into_raw_vec_and_offset().0);
+        }
+    }
+
+    /// How often a buffer had to be made: constant once every shape was seen.
+    pub fn misses(&self) -> u64 {
+        self.values.misses + self.indices.misses + self.masks.misses
+    }
+
+    /// Bytes that wait to be taken.
+    pub fn bytes(&self) -> usize {
+        self.values.bytes() + self.indices.bytes() + self.masks.bytes()
+    }
+
+    /// A new tape begins: what the last one did not bring back has left for good.
+    pub(super) fn begin(&mut self) {
+        self.values.begin();
+        self.indices.begin();
+        self.masks.begin();
+    }
+}
+
+/// The elements of a tensor of the tape in row-major order.
+#[allow(clippy::expect_used)] // The tape takes in only row-major tensors: see `row_major`.
+pub(super) fn slice(tensor: &Tensor) -> &[Elem] {
+    tensor.as_slice().expect("tensors of a tape are row-major")
+}
+
+/// A tensor over a buffer of as many elements as the shape has.
+#[allow(clippy::expect_used)] // Ops take the buffer by the length of the shape.
+pub(super) fn tensor(shape: &[usize], buffer: Vec<Elem>) -> Tensor {
+    Tensor::from_shape_vec(IxDyn(shape), buffer).expect("an op's buffer has the length of its shape")
+}
+
+/// The tensor itself, or a row-major copy of a permuted, reversed or sliced one.
+pub(super) fn row_major(tensor: Tensor) -> Tensor {
+    if tensor.is_standard_layout() { tensor } else { tensor.as_standard_layout().into_owned().into_shared() }
+}

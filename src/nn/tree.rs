@@ -1,0 +1,205 @@
+//! Walks over the whole tree of modules.
+
+use crate::base::{Error, Result};
+use crate::params::{ParamMut, ParamRef, Params, Role};
+
+use super::{Param, Part, PartMut, Parts};
+
+/// A walk's two calls at each module: before its children and after them.
+pub trait ModuleVisitor {
+    /// Before the children of `module`. `path` is dotted and empty at the root.
+    fn enter(&mut self, _path: &str, _module: &mut dyn Parts) -> Result<()> {
+        Ok(())
+    }
+    /// After the children of `module`.
+    fn leave(&mut self, _path: &str, _module: &mut dyn Parts) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Takes `visitor` through `root` and all modules below it, in the order of declaration.
+///
+/// # Errors
+/// The first error of the visitor, which ends the walk.
+pub fn walk(root: &mut dyn Parts, visitor: &mut dyn ModuleVisitor) -> Result<()> {
+    walk_from("", root, visitor)
+}
+
+/// [`walk`], with `prefix` as the path of `root`.
+///
+/// # Errors
+/// The first error of the visitor, which ends the walk.
+pub fn walk_from(prefix: &str, root: &mut dyn Parts, visitor: &mut dyn ModuleVisitor) -> Result<()> {
+    descend(&mut Path(prefix.to_owned()), root, visitor)
+}
+
+fn descend(path: &mut Path, module: &mut dyn Parts, visitor: &mut dyn ModuleVisitor) -> Result<()> {
+    visitor.enter(&path.0, module)?;
+    let mut done = Ok(());
+    module.each_mut(&mut |name, part| {
+        if let PartMut::Module(child) = part
+            && done.is_ok()
+        {
+            done = path.within(name, |path| descend(path, child, visitor));
+        }
+    });
+    done?;
+    visitor.leave(&path.0, module)
+}
+
+/// A dotted path that grows and shrinks in place.
+struct Path(String);
+
+impl Path {
+    fn within<R>(&mut self, name: &str, f: impl FnOnce(&mut Self) -> R) -> R {
+        let len = self.0.len();
+        if len > 0 {
+            self.0.push('.');
+        }
+        self.0.push_str(name);
+        let result = f(self);
+        self.0.truncate(len);
+        result
+    }
+}
+
+/// The direct sub-modules with their names.
+pub fn children(module: &dyn Parts) -> Vec<(String, &dyn Parts)> {
+    let mut all = Vec::new();
+    module.each(&mut |name, part| {
+        if let Part::Module(child) = part {
+            all.push((name.to_owned(), child));
+        }
+    });
+    all
+}
+
+/// The module itself (path `""`) and all modules below it, parents first, as PyTorch's `named_modules`.
+pub fn named_modules(root: &dyn Parts) -> Vec<(String, &dyn Parts)> {
+    fn collect<'a>(path: &mut Path, module: &'a dyn Parts, all: &mut Vec<(String, &'a dyn Parts)>) {
+        all.push((path.0.clone(), module));
+        module.each(&mut |name, part| {
+            if let Part::Module(child) = part {
+                path.within(name, |path| collect(path, child, all));
+            }
+        });
+    }
+    let mut all = Vec::new();
+    collect(&mut Path(String::new()), root, &mut all);
+    all
+}
+
+/// The module at a dotted path; the empty path is `root` itself.
+pub fn find<'a>(root: &'a dyn Parts, path: &str) -> Option<&'a dyn Parts> {
+    path.split('.').filter(|step| !step.is_empty()).try_fold(root, |module, step| {
+        let mut found = None;
+        module.each(&mut |name, part| {
+            if let Part::Module(child) = part
+                && name == step
+            {
+                found = Some(child);
+            }
+        });
+        found
+    })
+}
+
+/// The module at a dotted path, with write access; the empty path is `root` itself.
+pub fn find_mut<'a>(root: &'a mut dyn Parts, path: &str) -> Option<&'a mut dyn Parts> {
+    path.split('.').filter(|step| !step.is_empty()).try_fold(root, |module, step| {
+        let mut found = None;
+        module.each_mut(&mut |name, part| {
+            if let PartMut::Module(child) = part
+                && name == step
+            {
+                found = Some(child);
+            }
+        });
+        found
+    })
+}
+
+/// Freezes or frees every parameter below `path`. A frozen parameter loses its gradient, so that no optimizer moves it.
+///
+/// # Errors
+/// When no module has this path.
+pub fn set_trainable(root: &mut dyn Parts, path: &str, trainable: bool) -> Result<()> {
+    fn set(module: &mut dyn Parts, trainable: bool) {
+        module.each_mut(&mut |_, part| match part {
+            PartMut::Param(p) => {
+                p.trainable = trainable;
+                if !trainable {
+                    p.grad = None;
+                }
+            }
+            PartMut::Module(child) => set(child, trainable),
+            _ => {}
+        });
+    }
+    let module =
+        find_mut(root, path).ok_or_else(|| Error::invalid(format!("the model has no module `{path}`")))?;
+    set(module, trainable);
+    Ok(())
+}
+
+/// Calls `f` with every parameter of the tree.
+pub(super) fn each_param(module: &mut dyn Parts, f: &mut dyn FnMut(&mut Param)) {
+    module.each_mut(&mut |_, part| match part {
+        PartMut::Param(p) => f(p),
+        PartMut::Module(child) => each_param(child, f),
+        _ => {}
+    });
+}
+
+fn role(name: &str) -> Role {
+    if name == "bias" { Role::Bias } else { Role::Weight }
+}
+
+/// [`Params::visit`] for any tree of modules, `dyn` ones too.
+pub fn visit(root: &dyn Parts, f: &mut dyn FnMut(ParamRef<'_>)) {
+    fn go(path: &mut Path, module: &dyn Parts, f: &mut dyn FnMut(ParamRef<'_>)) {
+        let layer = module.type_name();
+        module.each(&mut |field, part| {
+            path.within(field, |path| {
+                let (role, value, grad) = match part {
+                    Part::Module(child) => return go(path, child, f),
+                    Part::Param(p) => (role(field), p.value.view(), p.grad.as_ref().map(|g| g.view())),
+                    Part::Buffer(b) => (Role::Buffer, b.value.view(), None),
+                    Part::Counter(c) => (Role::Counter, c.value.view(), None),
+                };
+                f(ParamRef { name: &path.0, layer, role, value, grad });
+            });
+        });
+    }
+    go(&mut Path(String::with_capacity(64)), root, f);
+}
+
+/// [`Params::visit_mut`] for any tree of modules, `dyn` ones too.
+pub fn visit_mut(root: &mut dyn Parts, f: &mut dyn FnMut(ParamMut<'_>)) {
+    fn go(path: &mut Path, module: &mut dyn Parts, f: &mut dyn FnMut(ParamMut<'_>)) {
+        let layer = module.type_name();
+        module.each_mut(&mut |field, part| {
+            path.within(field, |path| {
+                let (role, value, grad) = match part {
+                    PartMut::Module(child) => return go(path, child, f),
+                    PartMut::Param(p) => {
+                        (role(field), p.value.view_mut(), p.grad.as_mut().map(|g| g.view_mut()))
+                    }
+                    PartMut::Buffer(b) => (Role::Buffer, b.value.view_mut(), None),
+                    PartMut::Counter(c) => (Role::Counter, c.value.view_mut(), None),
+                };
+                f(ParamMut { name: &path.0, layer, role, value, grad });
+            });
+        });
+    }
+    go(&mut Path(String::with_capacity(64)), root, f);
+}
+
+impl<M: Parts> Params for M {
+    fn visit(&self, f: &mut dyn FnMut(ParamRef<'_>)) {
+        visit(self, f);
+    }
+    fn visit_mut(&mut self, f: &mut dyn FnMut(ParamMut<'_>)) {
+        visit_mut(self, f);
+    }
+}
