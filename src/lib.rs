@@ -1,16 +1,31 @@
-//! shanty: a hook-driven training runner.
+//! shanty: a hook-driven training runner. One calls, the crew pulls on the beat.
+
 extern crate self as shanty;
 
 pub mod base;
 pub mod checkpoint;
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod config;
 pub mod data;
+pub mod hook;
+pub mod metric;
 pub mod model;
 pub mod nn;
+pub mod optim;
 pub mod params;
+pub mod prelude;
 pub mod registry;
+pub mod run;
+pub mod testing;
+pub mod vis;
 
-/// For the macros of this crate.
+/// The README's Rust blocks are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;
+
+/// What the macros need, so that a plugin crate need not depend on it.
 #[doc(hidden)]
 pub mod __private {
     pub use inventory;

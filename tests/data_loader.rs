@@ -1,5 +1,7 @@
 //! What the loader promises: batches are a pure function of their number, whoever makes them.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};

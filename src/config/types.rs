@@ -37,8 +37,14 @@ impl JsonSchema for Node {
 }
 
 /// `x` or `[x, y]`: one value or a list of them. Not for values that are lists themselves.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct OneOrMany<T>(pub Vec<T>);
+
+impl<T> Default for OneOrMany<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
 
 impl<T> std::ops::Deref for OneOrMany<T> {
     type Target = [T];

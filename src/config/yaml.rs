@@ -26,12 +26,6 @@ pub(super) fn parse(source: &Arc<Source>) -> Result<Node, Diags> {
 }
 
 /// The same with another text in place of the source's, in which all places are the same: see `interpolate`.
-/// The same with another text in place of the source's, in which all places are the same: see `interpolate`.
-/// The same with another text in place of the source's, in which all places are the same: see `overrides`.
-pub(super) fn parse_value(source: &Arc<Source>, text: &str) -> Result<Node, Diags> {
-    parse_masked(source, text)
-}
-
 pub(super) fn parse_masked(source: &Arc<Source>, text: &str) -> Result<Node, Diags> {
     if text.contains('\0') {
         let at = text.find('\0').unwrap_or_default();

@@ -8,6 +8,8 @@ use crate::base::{Elem, Error, Result};
 
 use super::{Batch, Sample};
 
+crate::registry!(dyn Collate, "collate");
+
 /// Makes a batch of the samples of one step.
 pub trait Collate: Send + Sync {
     /// Stacks `samples`, of which there is at least one. The loader sets [`Batch::valid`] afterwards.
@@ -15,6 +17,16 @@ pub trait Collate: Send + Sync {
     /// # Errors
     /// When the samples do not fit together.
     fn collate(&self, samples: Vec<Sample>) -> Result<Batch>;
+}
+
+crate::register! {
+    /// Stacks images, labels and fields; all samples need one shape.
+    dyn Collate, "default_collate" => DefaultCollate
+}
+
+crate::register! {
+    /// The reference's list of samples. Here it stacks like `default_collate`: pad images of different sizes before.
+    dyn Collate, "pseudo_collate" => DefaultCollate
 }
 
 /// Stacks images, labels and fields; all samples need one shape.

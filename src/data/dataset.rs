@@ -1,8 +1,14 @@
 //! The trait of a data set, and sets made of other sets.
 
+use schemars::JsonSchema;
+use serde::Deserialize;
+
 use crate::base::{Error, Result, Rng};
+use crate::registry::{BuildCx, Spec};
 
 use super::Sample;
+
+crate::registry!(dyn Dataset, "dataset");
 
 /// Examples that can be fetched by position, from several threads at once.
 ///
@@ -67,6 +73,30 @@ impl Subset {
     }
 }
 
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+struct SubsetParams {
+    /// The whole set.
+    dataset: Spec<dyn Dataset>,
+    /// Positions of the samples to keep, in this order.
+    #[serde(default)]
+    indices: Option<Vec<usize>>,
+    /// How many samples to keep from the beginning.
+    #[serde(default)]
+    first: Option<usize>,
+}
+
+crate::register! {
+    /// Some samples of another set: those at `indices`, or the `first` ones.
+    dyn Dataset, "Subset" => |p: SubsetParams, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
+        let indices = match (p.indices, p.first) {
+            (Some(indices), None) => indices,
+            (None, Some(first)) => (0..first).collect(),
+            _ => return Err(Error::config("give either `indices` or `first`")),
+        };
+        Ok(Box::new(Subset::new(p.dataset.build(cx)?, indices)?))
+    }
+}
+
 impl Dataset for Subset {
     fn len(&self) -> usize {
         self.indices.len()
@@ -91,6 +121,22 @@ impl RepeatDataset {
     /// `dataset`, `times` times over.
     pub fn new(dataset: Box<dyn Dataset>, times: usize) -> Self {
         Self { dataset, times }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+struct RepeatParams {
+    /// The set to repeat.
+    dataset: Spec<dyn Dataset>,
+    /// How often it is read in a pass.
+    #[schemars(range(min = 1))]
+    times: usize,
+}
+
+crate::register! {
+    /// A set that is read `times` times in one pass.
+    dyn Dataset, "RepeatDataset" => |p: RepeatParams, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
+        Ok(Box::new(RepeatDataset::new(p.dataset.build(cx)?, p.times)))
     }
 }
 
@@ -135,6 +181,20 @@ impl ConcatDataset {
             end
         });
         Ok(Self { ends: ends.collect(), datasets })
+    }
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+struct ConcatParams {
+    /// The sets, in order.
+    datasets: Vec<Spec<dyn Dataset>>,
+}
+
+crate::register! {
+    /// Several sets, one behind the other.
+    dyn Dataset, "ConcatDataset" => |p: ConcatParams, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
+        let datasets = p.datasets.iter().map(|spec| spec.build(cx)).collect::<Result<_>>()?;
+        Ok(Box::new(ConcatDataset::new(datasets)?))
     }
 }
 

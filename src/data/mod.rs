@@ -5,6 +5,7 @@
 //! batch without reading those before it, and results do not depend on the number of workers.
 
 mod collate;
+mod config;
 mod dataset;
 mod loader;
 mod sample;
@@ -14,6 +15,7 @@ mod transform;
 mod workers;
 
 pub use collate::{Collate, DefaultCollate};
+pub use config::DataLoaderConfig;
 pub use dataset::{ConcatDataset, Dataset, RepeatDataset, Subset};
 pub use loader::{Batches, DataLoader, LoaderOptions, SampleError};
 pub use sample::{Batch, Sample};

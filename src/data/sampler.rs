@@ -53,6 +53,8 @@ impl Deal {
     }
 }
 
+crate::registry!(dyn Sampler, "sampler");
+
 /// Chooses the samples of each pass over a data set and their order.
 pub trait Sampler: Send + Sync {
     /// The positions in a data set of `len` samples that all ranks together visit in pass `pass`, in order. Must depend on
@@ -89,6 +91,16 @@ pub trait Sampler: Send + Sync {
             deal => (0..deal.share(n, shard)).map(|i| drawn[(i * shard.world + rank) % n]).collect(),
         }
     }
+}
+
+crate::register! {
+    /// Each sample once in a pass, shuffled anew for every pass.
+    dyn Sampler, "DefaultSampler" => DefaultSampler
+}
+
+crate::register! {
+    /// An endless stream of passes for training by iterations: every batch is full.
+    dyn Sampler, "InfiniteSampler" => InfiniteSampler
 }
 
 /// Each sample once in a pass, shuffled anew for every pass.

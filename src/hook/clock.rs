@@ -87,3 +87,26 @@ impl Clock {
 fn every(done: u64, n: u64, begin: u64) -> bool {
     n > 0 && done > 0 && done >= begin && (done - begin).is_multiple_of(n)
 }
+
+impl Clock {
+    /// The global numbers of the batches that are left in the current epoch: first and one past the last.
+    pub(crate) fn batches_of_epoch(&self) -> (u64, u64) {
+        let first = self.epoch * self.epoch_len;
+        (first + self.batch, first + self.epoch_len)
+    }
+
+    /// Counts the epoch if all its batches were trained.
+    pub(crate) fn tick_epoch_if_complete(&mut self) {
+        if self.batch == self.epoch_len {
+            self.epoch += 1;
+            self.batch = 0;
+        }
+    }
+}
+
+impl Clock {
+    /// The number of the epoch under way, from 1: what logs show.
+    pub fn current_epoch(&self) -> u64 {
+        (self.epoch + 1).min(self.max_epochs.max(1))
+    }
+}

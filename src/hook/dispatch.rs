@@ -48,7 +48,8 @@ impl Hooks {
     pub fn insert(&mut self, hook: Box<dyn Hook>, name: &str, options: &HookOptions) {
         let priority = options.priority.unwrap_or_else(|| hook.priority());
         let wanted = options.key.as_deref().unwrap_or(name);
-        let same = |s: &&Slot| s.key == wanted || s.key.strip_prefix(wanted).is_some_and(|r| r.starts_with('#'));
+        let same =
+            |s: &&Slot| s.key == wanted || s.key.strip_prefix(wanted).is_some_and(|r| r.starts_with('#'));
         let key = match self.slots.iter().filter(same).count() {
             0 => wanted.to_owned(),
             n => format!("{wanted}#{}", n + 1),

@@ -17,10 +17,11 @@ mod runlog;
 
 pub use board::{Board, History, Mode};
 pub use clock::{Clock, Phase};
-pub use control::{SaveRequest, StopReason};
 pub(crate) use control::{Asked, Control};
+pub use control::{SaveRequest, StopReason};
 pub use ctx::{Ctx, Dirs, RunInfo};
 pub use dispatch::Hooks;
+pub(crate) use dispatch::caught;
 pub use event::{CheckpointSaved, Event, Metrics, Point, Step};
 pub use options::HookOptions;
 pub use priority::Priority;

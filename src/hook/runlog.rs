@@ -48,14 +48,24 @@ impl RunLog {
         self.line(Level::Error, format_args!("{text}"));
     }
 
+    /// What only the file should tell: the whole config, who initialised what.
+    pub fn detail(&self, text: impl Display) {
+        log::debug!(target: "shanty", "{text}");
+        self.write(Level::Info, format_args!("{text}"));
+    }
+
     fn line(&self, level: Level, text: Arguments<'_>) {
         log::log!(target: "shanty", level, "{text}");
+        self.write(level, text);
+    }
+
+    fn write(&self, level: Level, text: Arguments<'_>) {
         if level > self.level {
             return;
         }
         if let Some(file) = &self.file {
             let name = if level == Level::Warn { "WARNING" } else { level.as_str() };
-            let now = jiff::Zoned::now().strftime("%Y/%m/%d %H:%M:%S").to_string();
+            let now = jiff::ZonedDateTime::now().strftime("%Y/%m/%d %H:%M:%S").to_string();
             if let Ok(mut file) = file.lock() {
                 // A full disk must not end the training because of its log; checkpoints report it.
                 let _ = writeln!(file, "{now} - shanty - {name} - {text}");

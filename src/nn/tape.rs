@@ -213,7 +213,9 @@ fn address(param: &Param) -> usize {
 /// Adds what the tape found for this parameter to its gradient; the first time the buffer itself becomes it.
 fn collect(param: &mut Param, leaves: &[(usize, u32)], slots: &mut [Option<Vec<Elem>>], pool: &mut Pool) {
     if param.value.is_empty() {
-        return; // Empty tensors all have the same address.
+        // Empty tensors have no address of their own, and nothing to add.
+        param.grad = param.trainable.then(|| ArrayD::zeros(param.value.raw_dim()));
+        return;
     }
     let here = address(param);
     let start = leaves.partition_point(|&(address, _)| address < here);

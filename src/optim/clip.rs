@@ -38,7 +38,13 @@ pub struct ClipGrad {
 
 impl Default for ClipGrad {
     fn default() -> Self {
-        Self { r#type: ClipKind::Norm, max_norm: None, norm_type: 2.0, error_if_nonfinite: false, clip_value: None }
+        Self {
+            r#type: ClipKind::Norm,
+            max_norm: None,
+            norm_type: 2.0,
+            error_if_nonfinite: false,
+            clip_value: None,
+        }
     }
 }
 

@@ -203,7 +203,9 @@ impl OptimWrapper {
             .cloned()
             .collect();
         if !foreign.is_empty() {
-            return Err(format!("optimizer state of parameters the model has not: {}", foreign.join(", ")).into());
+            return Err(
+                format!("optimizer state of parameters the model has not: {}", foreign.join(", ")).into()
+            );
         }
         let sums = record.tensors.iter().filter_map(|(k, t)| Some((k.strip_prefix("grad.")?, t)));
         let sums: std::collections::BTreeMap<_, _> = sums.collect();
@@ -216,4 +218,3 @@ impl OptimWrapper {
         self.optimizer.load_state(Record { data, tensors: record.tensors })
     }
 }
-

@@ -36,7 +36,8 @@ impl LocalVisBackend {
         if self.files.is_empty() {
             return Ok(());
         }
-        let mut line: Map<String, Value> = scalars.iter().map(|(k, v)| ((*k).to_owned(), to_json(*v))).collect();
+        let mut line: Map<String, Value> =
+            scalars.iter().map(|(k, v)| ((*k).to_owned(), to_json(*v))).collect();
         line.entry("step").or_insert_with(|| step.into());
         let text = format!("{}\n", Value::Object(line));
         for file in &mut self.files {

@@ -7,6 +7,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::base::{Error, Result};
+use crate::data::{Dataset, Pipeline, Transform};
+use crate::registry::{BuildCx, Spec};
 
 use super::pixels::{Pixels, digit_names};
 
@@ -68,6 +70,24 @@ impl Digits {
     }
 }
 
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+struct DigitsParams {
+    /// train or val.
+    split: DigitsSplit,
+    /// index: every sixth image validates; tail: the last 297 do, which other writers wrote.
+    split_by: SplitBy,
+    /// What is done to each image.
+    pipeline: Vec<Spec<dyn Transform>>,
+}
+
+crate::register! {
+    /// The 1,797 UCI handwritten digits, 8 × 8 pixels with values 0..=16. Part of the program: needs no file.
+    dyn Dataset, "Digits" => |p: DigitsParams, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
+        Ok(Box::new(Digits::load(p.split, p.split_by)?.with_pipeline(Pipeline::build(&p.pipeline, cx)?)))
+    }
+}
+
 /// 65 numbers a row: the pixels and the label.
 fn rows() -> Result<Vec<u8>> {
     let damaged =
@@ -82,7 +102,6 @@ fn rows() -> Result<Vec<u8>> {
 mod tests {
     use super::*;
     use crate::base::keyed;
-    use crate::data::Dataset;
 
     fn all() -> Vec<Pixels> {
         [SplitBy::Index, SplitBy::Tail]

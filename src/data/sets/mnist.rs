@@ -6,6 +6,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::base::{Error, Result};
+use crate::data::{Dataset, Pipeline, Transform};
+use crate::registry::{BuildCx, Spec};
 
 use super::idx;
 use super::pixels::{Pixels, digit_names};
@@ -55,6 +57,50 @@ impl Mnist {
     }
 }
 
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+struct MnistParams {
+    /// Folder of the data; `data/mnist` if neither this nor `data_prefix` is given.
+    data_root: Option<PathBuf>,
+    /// Folder of the four files, within `data_root` unless it is absolute.
+    data_prefix: Option<PathBuf>,
+    /// train or test.
+    split: Option<MnistSplit>,
+    /// Whether to read the test images: the reference's way to say `split: test`.
+    test_mode: Option<bool>,
+    /// What is done to each image.
+    pipeline: Vec<Spec<dyn Transform>>,
+}
+
+impl MnistParams {
+    fn folder(&self) -> PathBuf {
+        match (&self.data_root, &self.data_prefix) {
+            (None, None) => PathBuf::from("data/mnist"),
+            (root, prefix) => {
+                root.clone().unwrap_or_default().join(prefix.as_deref().unwrap_or(Path::new("")))
+            }
+        }
+    }
+
+    fn part(&self) -> Result<MnistSplit> {
+        let by_mode = self.test_mode.map(|test| if test { MnistSplit::Test } else { MnistSplit::Train });
+        match (self.split, by_mode) {
+            (Some(a), Some(b)) if a != b => {
+                Err(Error::config("`split` and `test_mode` name different parts: leave one out"))
+            }
+            (a, b) => Ok(a.or(b).unwrap_or(MnistSplit::Train)),
+        }
+    }
+}
+
+crate::register! {
+    /// The 70,000 MNIST digits, 28 × 28 pixels with values 0..=255, from their four IDX files, plain or gzipped.
+    dyn Dataset, "MNIST" => |p: MnistParams, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
+        let pipeline = Pipeline::build(&p.pipeline, cx)?;
+        Ok(Box::new(Mnist::load(&p.folder(), p.part()?)?.with_pipeline(pipeline)))
+    }
+}
+
 fn find(folder: &Path, name: &str) -> Option<PathBuf> {
     [folder.join(name), folder.join(format!("{name}.gz"))].into_iter().find(|path| path.is_file())
 }
@@ -76,7 +122,6 @@ fn missing(folder: &Path) -> Error {
 mod tests {
     use super::*;
     use crate::base::keyed;
-    use crate::data::Dataset;
     use flate2::{Compression, write::GzEncoder};
     use std::io::Write;
 
@@ -116,6 +161,30 @@ mod tests {
             text.contains("t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte, each plain or with .gz"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn folder_and_part_follow_the_references_keys() {
+        let params = |root: Option<&str>, prefix: Option<&str>, split, test_mode| MnistParams {
+            data_root: root.map(PathBuf::from),
+            data_prefix: prefix.map(PathBuf::from),
+            split,
+            test_mode,
+            pipeline: Vec::new(),
+        };
+        let folder = |root, prefix| params(root, prefix, None, None).folder();
+        assert_eq!(folder(None, None), Path::new("data/mnist"));
+        assert_eq!(folder(None, Some("a/b")), Path::new("a/b"));
+        assert_eq!(folder(Some("a"), Some("b")), Path::new("a/b"));
+        assert_eq!(folder(Some("a"), Some("/b")), Path::new("/b"));
+        assert_eq!(folder(Some("a"), None), Path::new("a"));
+
+        let part = |split, mode| params(None, None, split, mode).part().ok();
+        assert_eq!(part(None, None), Some(MnistSplit::Train));
+        assert_eq!(part(None, Some(true)), Some(MnistSplit::Test));
+        assert_eq!(part(Some(MnistSplit::Test), None), Some(MnistSplit::Test));
+        assert_eq!(part(Some(MnistSplit::Train), Some(true)), None);
+        assert_eq!(part(Some(MnistSplit::Test), Some(true)), Some(MnistSplit::Test));
     }
 
     #[test]

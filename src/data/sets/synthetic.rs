@@ -2,9 +2,12 @@
 
 use ndarray::Array3;
 use rand::RngExt;
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 use crate::base::{Result, Rng, keyed};
-use crate::data::{Dataset, Pipeline, Sample};
+use crate::data::{Dataset, Pipeline, Sample, Transform};
+use crate::registry::{BuildCx, Spec};
 
 /// Noise around one random image a class: nothing to read, and a network can learn it. Sample `i` is of class
 /// `i % classes`; all values are a pure function of the seed, on every machine.
@@ -43,6 +46,39 @@ impl Synthetic {
     #[must_use]
     pub fn with_pipeline(self, pipeline: Pipeline) -> Self {
         Self { pipeline, ..self }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default)]
+struct SyntheticParams {
+    /// Number of samples.
+    n: usize,
+    /// Channels, height, width.
+    shape: [usize; 3],
+    /// Number of classes; sample `i` is of class `i % classes`.
+    #[schemars(range(min = 1))]
+    classes: usize,
+    /// Noise is uniform in `-noise..noise`, the signal in -1..1.
+    #[schemars(range(min = 0.0))]
+    noise: f32,
+    /// Seed of all values; the run's seed has no part in it.
+    seed: u64,
+    /// What is done to each image.
+    pipeline: Vec<Spec<dyn Transform>>,
+}
+
+impl Default for SyntheticParams {
+    fn default() -> Self {
+        Self { n: 1000, shape: [1, 8, 8], classes: 10, noise: 1.0, seed: 0, pipeline: Vec::new() }
+    }
+}
+
+crate::register! {
+    /// Made-up images that a network can learn: one random image a class, and noise.
+    dyn Dataset, "Synthetic" => |p: SyntheticParams, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
+        let set = Synthetic::new(p.n, p.shape, p.classes, p.seed).with_noise(p.noise);
+        Ok(Box::new(set.with_pipeline(Pipeline::build(&p.pipeline, cx)?)))
     }
 }
 

@@ -1,12 +1,18 @@
 //! A window at a random place.
 
+use std::num::NonZeroUsize;
+
 use ndarray::s;
 use rand::RngExt;
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 use crate::base::{Error, Result, Rng};
+use crate::config::OneOrMany;
 use crate::data::{Sample, Transform};
+use crate::registry::BuildCx;
 
-use super::Border;
+use super::{Border, pair};
 
 /// Puts a border around the image and cuts a window out of it, every place being equally likely.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +25,27 @@ pub struct RandomCrop {
     pub border: Border,
     /// Value of the border's pixels.
     pub pad_val: f32,
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+struct RandomCropParams {
+    /// Height and width of the window in pixels: `[24, 32]`, or `32` for both.
+    crop_size: OneOrMany<NonZeroUsize>,
+    /// Border in pixels: one number, `[left and right, top and bottom]` or `[left, top, right, bottom]`.
+    #[serde(default)]
+    padding: Option<OneOrMany<usize>>,
+    /// Value of the border's pixels.
+    #[serde(default)]
+    pad_val: f32,
+}
+
+crate::register! {
+    /// A window at a random place of the image and the border around it.
+    dyn Transform, "RandomCrop" => |p: RandomCropParams, _: &mut BuildCx| -> Result<Box<dyn Transform>> {
+        let (height, width) = pair("crop_size", &p.crop_size)?;
+        let border = p.padding.map_or(Ok(Border::default()), |padding| Border::from_widths(&padding))?;
+        Ok(Box::new(RandomCrop { height, width, border, pad_val: p.pad_val }))
+    }
 }
 
 impl Transform for RandomCrop {

@@ -6,7 +6,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::base::{Result, Rng};
+use crate::config::OneOrMany;
 use crate::data::{Sample, Transform};
+use crate::registry::BuildCx;
 
 /// Which way to mirror.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -27,6 +29,27 @@ pub struct RandomFlip {
     pub prob: f64,
     /// The ways; with none the image stays as it is.
     pub directions: Vec<Direction>,
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+struct RandomFlipParams {
+    /// Probability that the image is mirrored.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    prob: f64,
+    /// horizontal, vertical or diagonal (both); of a list each time one, all equally likely.
+    #[serde(default = "horizontal")]
+    direction: OneOrMany<Direction>,
+}
+
+fn horizontal() -> OneOrMany<Direction> {
+    OneOrMany(vec![Direction::Horizontal])
+}
+
+crate::register! {
+    /// A mirror image with probability `prob`.
+    dyn Transform, "RandomFlip" => |p: RandomFlipParams, _: &mut BuildCx| -> Result<Box<dyn Transform>> {
+        Ok(Box::new(RandomFlip { prob: p.prob, directions: p.direction.0 }))
+    }
 }
 
 impl Transform for RandomFlip {

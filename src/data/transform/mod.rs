@@ -14,9 +14,13 @@ pub use pad::{Border, Pad};
 pub use pipeline::{Compose, PackInputs, Pipeline};
 pub use resize::{Interpolation, Resize};
 
-use crate::base::{Result, Rng};
+use std::num::NonZeroUsize;
+
+use crate::base::{Error, Result, Rng};
 
 use super::Sample;
+
+crate::registry!(dyn Transform, "transform");
 
 /// One step of a pipeline. Images are height, width, channels until [`PackInputs`], which comes last.
 pub trait Transform: Send + Sync {
@@ -29,5 +33,17 @@ pub trait Transform: Send + Sync {
     /// Whether it turns height, width, channels into channels, height, width.
     fn packs(&self) -> bool {
         false
+    }
+}
+
+/// Two lengths of which one number may stand for both.
+fn pair(key: &str, lengths: &[NonZeroUsize]) -> Result<(usize, usize)> {
+    match *lengths {
+        [both] => Ok((both.get(), both.get())),
+        [first, second] => Ok((first.get(), second.get())),
+        _ => Err(Error::config(format!(
+            "`{key}` is one number or a list of two, got {} numbers",
+            lengths.len()
+        ))),
     }
 }

@@ -1,7 +1,12 @@
 //! Zero mean and unit variance.
 
+use schemars::JsonSchema;
+use serde::Deserialize;
+
 use crate::base::{Error, Result, Rng};
+use crate::config::OneOrMany;
 use crate::data::{Sample, Transform};
+use crate::registry::BuildCx;
 
 /// `(x - mean) / std`, with one pair for each channel or one for all.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +32,21 @@ impl Normalize {
             Some(bad) => Err(Error::invalid(format!("Normalize: a std must be above 0, got {bad}"))),
             None => Ok(Self { mean, std }),
         }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+struct NormalizeParams {
+    /// Mean of each channel, or of all.
+    mean: OneOrMany<f32>,
+    /// Standard deviation of each channel, or of all.
+    std: OneOrMany<f32>,
+}
+
+crate::register! {
+    /// `(x - mean) / std` for each channel.
+    dyn Transform, "Normalize" => |p: NormalizeParams, _: &mut BuildCx| -> Result<Box<dyn Transform>> {
+        Ok(Box::new(Normalize::new(p.mean.0, p.std.0)?))
     }
 }
 

@@ -1,9 +1,17 @@
 //! A border around an image.
 
-use ndarray::{Array3, s};
+use std::num::NonZeroUsize;
 
-use crate::base::{Result, Rng};
+use ndarray::{Array3, s};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::base::{Error, Result, Rng};
+use crate::config::OneOrMany;
 use crate::data::{Sample, Transform};
+use crate::registry::BuildCx;
+
+use super::pair;
 
 /// Widths of a border in pixels.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -19,6 +27,20 @@ pub struct Border {
 }
 
 impl Border {
+    /// From one width for all sides, from two (left and right, top and bottom), or from four (left, top, right, bottom).
+    ///
+    /// # Errors
+    /// [`Error::Config`] for another number of widths.
+    pub fn from_widths(widths: &[usize]) -> Result<Self> {
+        let (left, top, right, bottom) = match *widths {
+            [all] => (all, all, all, all),
+            [x, y] => (x, y, x, y),
+            [left, top, right, bottom] => (left, top, right, bottom),
+            _ => return Err(Error::config(format!("`padding` is 1, 2 or 4 numbers, got {}", widths.len()))),
+        };
+        Ok(Self { left, top, right, bottom })
+    }
+
     /// The image with this border, filled with `value`.
     pub fn around(self, img: &Array3<f32>, value: f32) -> Array3<f32> {
         let (h, w, c) = img.dim();
@@ -48,6 +70,34 @@ pub enum Pad {
         /// Value of the new pixels.
         pad_val: f32,
     },
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+struct PadParams {
+    /// Width and height to pad to, on the right and at the bottom: `[32, 24]`, or `32` for both.
+    #[serde(default)]
+    size: Option<OneOrMany<NonZeroUsize>>,
+    /// Border in pixels: one number, `[left and right, top and bottom]` or `[left, top, right, bottom]`.
+    #[serde(default)]
+    padding: Option<OneOrMany<usize>>,
+    /// Value of the new pixels.
+    #[serde(default)]
+    pad_val: f32,
+}
+
+crate::register! {
+    /// Enlarges an image to a `size`, or by a border of `padding` pixels.
+    dyn Transform, "Pad" => |p: PadParams, _: &mut BuildCx| -> Result<Box<dyn Transform>> {
+        let pad_val = p.pad_val;
+        Ok(Box::new(match (p.size, p.padding) {
+            (Some(size), None) => {
+                let (width, height) = pair("size", &size)?;
+                Pad::Size { width, height, pad_val }
+            }
+            (None, Some(padding)) => Pad::Border { border: Border::from_widths(&padding)?, pad_val },
+            _ => return Err(Error::config("give either `size` or `padding`")),
+        }))
+    }
 }
 
 impl Transform for Pad {

@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use crate::base::{Error, Result, Rng};
 use crate::data::{Sample, Transform};
+use crate::registry::{BuildCx, Spec};
 
 /// The transforms of a data set. A sample leaves it packed: where no [`PackInputs`] stands at the end, it is added.
 #[derive(Default)]
@@ -17,6 +18,14 @@ impl Pipeline {
     /// [`Error::Invalid`] when a transform would come after [`PackInputs`].
     pub fn new(transforms: Vec<Box<dyn Transform>>) -> Result<Self> {
         Compose::new(transforms).map(Self)
+    }
+
+    /// The transforms of a config.
+    ///
+    /// # Errors
+    /// Those of the transforms' builders and of [`Pipeline::new`].
+    pub fn build(specs: &[Spec<dyn Transform>], cx: &mut BuildCx) -> Result<Self> {
+        Self::new(specs.iter().map(|spec| spec.build(cx)).collect::<Result<_>>()?)
     }
 
     /// Changes and packs `sample`.
@@ -59,6 +68,24 @@ impl Transform for Compose {
     fn packs(&self) -> bool {
         self.0.last().is_some_and(|t| t.packs())
     }
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+struct ComposeParams {
+    /// The transforms, in order.
+    transforms: Vec<Spec<dyn Transform>>,
+}
+
+crate::register! {
+    /// Several transforms as one.
+    dyn Transform, "Compose" => |p: ComposeParams, cx: &mut BuildCx| -> Result<Box<dyn Transform>> {
+        Ok(Box::new(Pipeline::build(&p.transforms, cx)?.0))
+    }
+}
+
+crate::register! {
+    /// Ends a pipeline: from height, width, channels to channels, height, width. A pipeline without it gets it.
+    dyn Transform, "PackInputs" => PackInputs
 }
 
 /// Turns height, width, channels into channels, height, width. It moves no pixel: collating copies them in the new order.

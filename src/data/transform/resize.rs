@@ -1,11 +1,17 @@
 //! Another size for an image.
 
+use std::num::NonZeroUsize;
+
 use ndarray::{Array3, ArrayView3};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::base::{Error, Result, Rng};
+use crate::config::OneOrMany;
 use crate::data::{Sample, Transform};
+use crate::registry::BuildCx;
+
+use super::pair;
 
 /// How values between pixels are found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -30,6 +36,26 @@ pub struct Resize {
     pub keep_ratio: bool,
     /// How values between pixels are found.
     pub interpolation: Interpolation,
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+struct ResizeParams {
+    /// Width and height in pixels: `[32, 24]`, or `32` for both.
+    scale: OneOrMany<NonZeroUsize>,
+    /// Whether to keep the ratio of the sides; the image then becomes as large as fits into `scale`.
+    #[serde(default)]
+    keep_ratio: bool,
+    /// How values between pixels are found: bilinear or nearest.
+    #[serde(default)]
+    interpolation: Interpolation,
+}
+
+crate::register! {
+    /// Another size for the image, as OpenCV and PyTorch (`align_corners=False`) compute it, without rounding.
+    dyn Transform, "Resize" => |p: ResizeParams, _: &mut BuildCx| -> Result<Box<dyn Transform>> {
+        let (width, height) = pair("scale", &p.scale)?;
+        Ok(Box::new(Resize { width, height, keep_ratio: p.keep_ratio, interpolation: p.interpolation }))
+    }
 }
 
 impl Resize {
@@ -64,7 +90,7 @@ impl Transform for Resize {
     }
 }
 
-/// The two pixels that a new one lies between, and the weight of the second.
+/// The two values that a new one lies between, and the weight of the second.
 #[derive(Clone, Copy)]
 struct Tap {
     low: usize,
@@ -72,36 +98,34 @@ struct Tap {
     weight: f32,
 }
 
-fn taps(from: usize, to: usize) -> Vec<Tap> {
+/// Taps along an axis whose pixels have `channels` values each.
+fn taps(from: usize, to: usize, channels: usize) -> Vec<Tap> {
     let scale = from as f32 / to as f32;
-    let tap = |i: usize| {
+    let mut all = Vec::with_capacity(to * channels);
+    for i in 0..to {
         let at = ((i as f32 + 0.5) * scale - 0.5).max(0.0);
         let low = (at as usize).min(from - 1);
-        Tap { low, high: (low + 1).min(from - 1), weight: at - low as f32 }
-    };
-    (0..to).map(tap).collect()
+        let (weight, high) = (at - low as f32, (low + 1).min(from - 1));
+        all.extend((0..channels).map(|c| Tap { low: low * channels + c, high: high * channels + c, weight }));
+    }
+    all
 }
 
-/// First along rows, then along columns: two blends a pixel instead of three, and the second runs over whole rows.
+/// First along rows, then along columns: two blends a value instead of three, and the second runs over whole rows.
 fn bilinear(img: ArrayView3<'_, f32>, height: usize, width: usize) -> Array3<f32> {
-    let (h, _, channels) = img.dim();
+    let (h, w, channels) = img.dim();
     let img = img.as_standard_layout();
-    let pixels = img.as_slice().unwrap_or_default();
-    let (columns, rows) = (taps(img.dim().1, width), taps(h, height));
-    let (row_in, row_out) = (img.dim().1 * channels, width * channels);
+    let values = img.as_slice().unwrap_or_default();
+    let (columns, rows) = (taps(w, width, channels), taps(h, height, 1));
+    let row_len = width * channels;
 
-    let mut wide = Vec::with_capacity(h * row_out);
-    for row in pixels.chunks_exact(row_in.max(1)) {
-        for tap in &columns {
-            for c in 0..channels {
-                let (a, b) = (row[tap.low * channels + c], row[tap.high * channels + c]);
-                wide.push(a + tap.weight * (b - a));
-            }
-        }
+    let mut wide = Vec::with_capacity(h * row_len);
+    for row in values.chunks_exact((w * channels).max(1)) {
+        wide.extend(columns.iter().map(|tap| row[tap.low] + tap.weight * (row[tap.high] - row[tap.low])));
     }
-    let mut out = Vec::with_capacity(height * row_out);
+    let mut out = Vec::with_capacity(height * row_len);
     for tap in &rows {
-        let (a, b) = (&wide[tap.low * row_out..][..row_out], &wide[tap.high * row_out..][..row_out]);
+        let (a, b) = (&wide[tap.low * row_len..][..row_len], &wide[tap.high * row_len..][..row_len]);
         out.extend(a.iter().zip(b).map(|(a, b)| a + tap.weight * (b - a)));
     }
     Array3::from_shape_vec((height, width, channels), out).unwrap_or_default()

@@ -109,6 +109,9 @@ pub fn act_forward(act: Act, x: &[Elem], y: &mut [Elem]) {
 
 /// `x = act(x)`.
 pub fn act_inplace(act: Act, x: &mut [Elem]) {
+    if act == Act::Identity {
+        return;
+    }
     x.iter_mut().for_each(|x| *x = act.of(*x));
 }
 

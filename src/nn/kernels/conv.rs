@@ -1,6 +1,6 @@
 //! Two-dimensional convolution: the geometry, and the three products of training.
 
-use super::{Act, Elem, channel_sums};
+use super::{Act, Elem, channel_sums, conv_product, conv_weight};
 use crate::base::{Error, Result};
 
 /// The shape of a convolution: `x` is [n, c, h, w], `w` is [k, c / groups, kernel], `y` is [n, k, out].
@@ -108,12 +108,7 @@ impl ConvGeom {
 pub fn conv2d(g: &ConvGeom, x: &[Elem], w: &[Elem], bias: Option<&[Elem]>, act: Act, y: &mut [Elem]) {
     assert!(x.len() == g.x_len() && w.len() == g.w_len() && y.len() == g.y_len(), "slices do not fit {g:?}");
     assert!(bias.is_none_or(|b| b.len() == g.k), "bias does not fit {g:?}");
-    y.fill(0.0);
-    each_product(g, |ix, iw, iy| y[iy] += x[ix] * w[iw]);
-    let plane = g.out[0] * g.out[1];
-    for (i, y) in y.iter_mut().enumerate() {
-        *y = act.of(*y + bias.map_or(0.0, |b| b[i / plane % g.k]));
-    }
+    conv_product::forward(g, x, w, bias, act, y);
 }
 
 /// `dx`: the gradient of the input; overwritten.
@@ -122,8 +117,7 @@ pub fn conv2d_backward_data(g: &ConvGeom, dy: &[Elem], w: &[Elem], dx: &mut [Ele
         dx.len() == g.x_len() && w.len() == g.w_len() && dy.len() == g.y_len(),
         "slices do not fit {g:?}"
     );
-    dx.fill(0.0);
-    each_product(g, |ix, iw, iy| dx[ix] += dy[iy] * w[iw]);
+    conv_product::backward_data(g, dy, w, dx);
 }
 
 /// `dw = beta * dw + gradient`, and the same for the bias where there is one.
@@ -139,37 +133,8 @@ pub fn conv2d_backward_weight(
         x.len() == g.x_len() && dw.len() == g.w_len() && dy.len() == g.y_len(),
         "slices do not fit {g:?}"
     );
-    if beta == 0.0 {
-        dw.fill(0.0);
-    } else {
-        super::scale(beta, dw);
-    }
-    each_product(g, |ix, iw, iy| dw[iw] += dy[iy] * x[ix]);
+    conv_weight::backward_weight(g, x, dy, beta, dw);
     if let Some(db) = db {
         channel_sums(g.n, g.k, g.out[0] * g.out[1], dy, beta, db);
     }
-}
-
-/// Calls `f` with the indices into x, w and y of every product of the definition.
-pub(super) fn each_product(g: &ConvGeom, mut f: impl FnMut(usize, usize, usize)) {
-    let (cg, kg) = (g.c / g.groups, g.k / g.groups);
-    let [oh, ow] = g.out;
-    let [kh, kw] = g.kernel;
-    for (n, k, oy, ox) in grid4(g.n, g.k, oh, ow) {
-        let iy = ((n * g.k + k) * oh + oy) * ow + ox;
-        for (_, c, r, s) in grid4(1, cg, kh, kw) {
-            let yy = (oy * g.stride[0] + r * g.dilation[0]).wrapping_sub(g.padding[0]);
-            let xx = (ox * g.stride[1] + s * g.dilation[1]).wrapping_sub(g.padding[1]);
-            if yy < g.h && xx < g.w {
-                let ix = ((n * g.c + k / kg * cg + c) * g.h + yy) * g.w + xx;
-                f(ix, ((k * cg + c) * kh + r) * kw + s, iy);
-            }
-        }
-    }
-}
-
-fn grid4(a: usize, b: usize, c: usize, d: usize) -> impl Iterator<Item = (usize, usize, usize, usize)> {
-    (0..a).flat_map(move |i| {
-        (0..b).flat_map(move |j| (0..c).flat_map(move |k| (0..d).map(move |l| (i, j, k, l))))
-    })
 }

@@ -1,5 +1,6 @@
 //! Matrix product with strides, bias and activation.
 
+use super::gemm_plan::product;
 use super::{Act, Elem};
 
 /// A matrix in a slice: element (i, j) is `data[i * rs + j * cs]`.
@@ -90,33 +91,12 @@ pub fn gemm(alpha: Elem, a: Mat<'_>, b: Mat<'_>, beta: Elem, c: MatMut<'_>, ep: 
     assert!(a.rows == m && b.rows == k && b.cols == n, "shapes of a matrix product do not fit");
     a.check();
     b.check();
-    Mat { data: c.data, rows: m, cols: n, rs: c.rs, cs: 1 }.check();
+    Mat { data: &*c.data, rows: m, cols: n, rs: c.rs, cs: 1 }.check();
     assert!(c.rs >= n || m <= 1, "rows of a product overlap");
     match ep.bias {
         Bias::Cols(v) => assert_eq!(v.len(), n, "bias of a product: one number a column"),
         Bias::Rows(v) => assert_eq!(v.len(), m, "bias of a product: one number a row"),
         Bias::None => {}
     }
-    for i in 0..m {
-        let row = &mut c.data[i * c.rs..][..n];
-        if beta == 0.0 {
-            row.fill(0.0);
-        } else {
-            row.iter_mut().for_each(|v| *v *= beta);
-        }
-        for p in 0..k {
-            let f = alpha * a.data[i * a.rs + p * a.cs];
-            for (j, v) in row.iter_mut().enumerate() {
-                *v += f * b.data[p * b.rs + j * b.cs];
-            }
-        }
-        for (j, v) in row.iter_mut().enumerate() {
-            *v += match ep.bias {
-                Bias::None => 0.0,
-                Bias::Cols(b) => b[j],
-                Bias::Rows(b) => b[i],
-            };
-            *v = ep.act.of(*v);
-        }
-    }
+    product(alpha, a, b, beta, c, ep);
 }

@@ -17,14 +17,23 @@
 mod act;
 mod attention;
 mod conv;
+mod conv_frame;
+mod conv_product;
+mod conv_weight;
 mod gemm;
+mod gemm_plan;
 mod isa;
 mod layer_norm;
 mod loss;
 mod norm;
 mod pool;
 mod reduce;
+mod scratch;
 mod sgd;
+mod tile;
+#[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
+mod tile_x86;
+mod transpose;
 
 pub use act::{Act, act_backward, act_forward, act_inplace, dropout, dropout_inplace};
 pub use attention::{
@@ -48,3 +57,6 @@ pub use reduce::{add, add_assign, axpy, channel_sums, col_sums, dot, row_sums, s
 pub use sgd::{SgdStep, sgd_momentum};
 
 use crate::base::Elem;
+
+#[cfg(test)]
+mod tests;

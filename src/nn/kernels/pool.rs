@@ -87,7 +87,7 @@ impl PoolGeom {
             (0..g.kernel[1]).filter_map(move |s| {
                 let y = (oy * g.stride[0] + r * g.dilation[0]).wrapping_sub(g.padding[0]);
                 let x = (ox * g.stride[1] + s * g.dilation[1]).wrapping_sub(g.padding[1]);
-                (y < g.h && x < g.w).then_some(y * g.w + x)
+                (y < g.h && x < g.w).then(|| y * g.w + x)
             })
         })
     }

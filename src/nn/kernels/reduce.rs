@@ -73,7 +73,7 @@ pub fn channel_sums(n: usize, c: usize, inner: usize, x: &[Elem], beta: Elem, ou
 }
 
 /// `beta * out`, without reading `out` for `beta = 0`.
-fn start(beta: Elem, out: &mut [Elem]) {
+pub(super) fn start(beta: Elem, out: &mut [Elem]) {
     if beta == 0.0 {
         out.fill(0.0);
     } else {

@@ -1,0 +1,149 @@
+//! Times of single kernels: `cargo run --release --example bench_kernels -- [FILTER] [THREADS] [BATCH]`.
+//!
+//! One line a kernel and pass: median and minimum milliseconds and, where flops are counted, GFLOP/s of the median.
+
+use shanty::base::Elem;
+use shanty::nn::kernels::*;
+use std::time::{Duration, Instant};
+
+/// Name, input channels, output channels, input size, kernel, stride, padding.
+const LAYERS: [(&str, usize, usize, usize, usize, usize, usize); 13] = [
+    ("r20 stem", 3, 16, 32, 3, 1, 1),
+    ("r20 s1", 16, 16, 32, 3, 1, 1),
+    ("r20 s2", 32, 32, 16, 3, 1, 1),
+    ("r20 s3", 64, 64, 8, 3, 1, 1),
+    ("r20 s1-2 /2", 16, 32, 32, 3, 2, 1),
+    ("r18 s1", 64, 64, 32, 3, 1, 1),
+    ("r18 s2", 128, 128, 16, 3, 1, 1),
+    ("r18 s3", 256, 256, 8, 3, 1, 1),
+    ("r18 s4", 512, 512, 4, 3, 1, 1),
+    ("r18 1x1/2", 64, 128, 32, 1, 2, 0),
+    ("lenet c1", 1, 6, 32, 5, 1, 0),
+    ("lenet c2", 6, 16, 14, 5, 1, 0),
+    ("lenet c3", 16, 120, 5, 5, 1, 0),
+];
+
+/// Name, m, k, n, and whether a and b are transposed in memory.
+const PRODUCTS: [(&str, usize, usize, usize, bool, bool); 13] = [
+    ("mlp l1 fwd", 64, 784, 512, false, true),
+    ("mlp l1 dw", 512, 64, 784, true, false),
+    ("mlp l2 fwd", 64, 512, 256, false, true),
+    ("mlp l2 dx", 64, 256, 512, false, false),
+    ("mlp l2 dw", 256, 64, 512, true, false),
+    ("mlp l3 fwd", 64, 256, 10, false, true),
+    ("mlp l3 dx", 64, 10, 256, false, false),
+    ("vit qkv fwd", 4160, 192, 576, false, true),
+    ("vit mlp fwd", 4160, 192, 768, false, true),
+    ("vit mlp dx", 4160, 768, 192, false, false),
+    ("vit mlp dw", 768, 4160, 192, true, false),
+    ("square 512", 512, 512, 512, false, false),
+    ("square 1024", 1024, 1024, 1024, false, false),
+];
+
+#[allow(unsafe_code)]
+fn cpu_seconds() -> f64 {
+    #[repr(C)]
+    struct Timespec {
+        seconds: i64,
+        nanoseconds: i64,
+    }
+    unsafe extern "C" {
+        fn clock_gettime(clock: i32, time: *mut Timespec) -> i32;
+    }
+    const THREAD_CPUTIME: i32 = 3;
+    let mut t = Timespec { seconds: 0, nanoseconds: 0 };
+    // SAFETY: 64-bit Linux's `struct timespec`, which lives through the call.
+    unsafe { clock_gettime(THREAD_CPUTIME, &mut t) };
+    t.seconds as f64 + t.nanoseconds as f64 * 1e-9
+}
+
+struct Bench {
+    filter: String,
+    time: Duration,
+    /// Count this thread's time on the processor: on one thread that leaves out what a busy machine takes away.
+    cpu_time: bool,
+    origin: Instant,
+}
+
+impl Bench {
+    fn clock(&self) -> f64 {
+        if self.cpu_time { cpu_seconds() } else { self.origin.elapsed().as_secs_f64() }
+    }
+
+    /// Times `f` until its share of time is used up and prints a line.
+    fn run(&self, name: &str, flops: f64, mut f: impl FnMut()) {
+        if !name.contains(&self.filter) {
+            return;
+        }
+        f();
+        f();
+        let (end, mut times) = (Instant::now() + self.time, Vec::new());
+        while Instant::now() < end || times.len() < 7 {
+            let start = self.clock();
+            f();
+            times.push(self.clock() - start);
+        }
+        times.sort_by(f64::total_cmp);
+        let (median, min) = (times[times.len() / 2], times[0]);
+        println!(
+            "{name:24}\t{:8.3} ms (min {:8.3})\t{:6.1} GFLOP/s",
+            median * 1e3,
+            min * 1e3,
+            flops / median / 1e9
+        );
+    }
+}
+
+fn noise(len: usize) -> Vec<Elem> {
+    let mut s = 1u32;
+    (0..len)
+        .map(|_| {
+            s = s.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (s >> 8) as Elem / (1 << 23) as Elem - 1.0
+        })
+        .collect()
+}
+
+#[allow(clippy::expect_used)]
+fn main() {
+    let arg = |i: usize| std::env::args().nth(i);
+    let number = |i, default| arg(i).and_then(|a| a.parse().ok()).unwrap_or(default);
+    let (threads, batch) = (number(2, 1), number(3, 64));
+    let bench = Bench {
+        filter: arg(1).unwrap_or_default(),
+        time: Duration::from_millis(400),
+        cpu_time: threads == 1,
+        origin: Instant::now(),
+    };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a thread pool");
+    pool.install(|| {
+        convolutions(&bench, batch);
+        products(&bench);
+    });
+}
+
+fn convolutions(bench: &Bench, n: usize) {
+    for (name, c, k, size, kernel, stride, pad) in LAYERS {
+        let g = ConvGeom::new([n, c, size, size], k, [kernel; 2], [stride; 2], [pad; 2], [1, 1], 1)
+            .expect("a layer");
+        let (x, w, dy) = (noise(g.x_len()), noise(g.w_len()), noise(g.y_len()));
+        let (mut y, mut dx, mut dw) = (dy.clone(), x.clone(), w.clone());
+        let flops = g.flops() as f64;
+        bench.run(&format!("{name} fwd"), flops, || conv2d(&g, &x, &w, None, Act::Identity, &mut y));
+        bench.run(&format!("{name} bwd-data"), flops, || conv2d_backward_data(&g, &dy, &w, &mut dx));
+        bench.run(&format!("{name} bwd-weight"), flops, || {
+            conv2d_backward_weight(&g, &x, &dy, 0.0, &mut dw, None)
+        });
+    }
+}
+
+fn products(bench: &Bench) {
+    for (name, m, k, n, ta, tb) in PRODUCTS {
+        let (a, b, mut c) = (noise(m * k), noise(k * n), vec![0.0; m * n]);
+        let a = if ta { Mat::new(&a, k, m).t() } else { Mat::new(&a, m, k) };
+        let b = if tb { Mat::new(&b, n, k).t() } else { Mat::new(&b, k, n) };
+        bench.run(name, 2.0 * (m * k * n) as f64, || {
+            gemm(1.0, a, b, 0.0, MatMut::new(&mut c, m, n), Epilogue::default())
+        });
+    }
+}

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# shanty against PyTorch, alternately in one run: images/s of training, and the ratio with its min-max over the pairs.
+#
+#   scripts/bench_vs_torch.sh [MODEL...]            default: mlp lenet5 resnet20 resnet18 vit
+#
+# Environment: PYTHON (python3), BATCH (64), THREADS (2), ROUNDS (5), MODES ("eager channels_last compile"),
+# TUNED=1: both sides keep their freed memory (glibc's variables below). Each round runs shanty once and then every mode of PyTorch once;
+# the mode with the best median counts.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+PYTHON=${PYTHON:-python3} BATCH=${BATCH:-64} THREADS=${THREADS:-2} ROUNDS=${ROUNDS:-5} MODES=${MODES:-eager channels_last compile}
+bench=target/release/examples/bench
+[ -x "$bench" ] || { echo "no $bench: run cargo build --release --example bench first" >&2; exit 2; }
+[ $# -gt 0 ] || set -- mlp lenet5 resnet20 resnet18 vit
+if [ "${TUNED:-0}" = 1 ]; then
+  export MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=17179869184 MALLOC_TOP_PAD_=268435456
+fi
+
+images_per_second() { sed -n 's|.*images/s \([0-9.]*\).*|\1|p' | head -n 1; }
+
+# Enough iterations for a median, few enough for a round in seconds.
+iterations() { case $1 in mlp) echo 400 ;; lenet5) echo 150 ;; resnet18) echo 7 ;; *) echo 20 ;; esac; }
+
+echo "batch $BATCH, threads $THREADS, $ROUNDS rounds, $([ "${TUNED:-0}" = 1 ] && echo 'memory kept' || echo 'default allocator'), torch $($PYTHON -c 'import torch; print(torch.__version__)')"
+samples=$(mktemp) && trap 'rm -f "$samples"' EXIT
+for model; do
+  n=$(iterations "$model")
+  : >"$samples"
+  for round in $(seq "$ROUNDS"); do
+    for who in shanty $MODES; do
+      if [ "$who" = shanty ]; then
+        rate=$("$bench" "$model" --batch "$BATCH" --threads "$THREADS" --iters "$n" | images_per_second)
+      else
+        rate=$($PYTHON scripts/peers/train.py "$model" --mode "$who" --batch "$BATCH" --threads "$THREADS" --iters "$n" | images_per_second)
+      fi
+      [ -n "$rate" ] || { echo "$model: $who printed no images/s" >&2; exit 1; }
+      echo "$round $who $rate" >>"$samples"
+    done
+  done
+  $PYTHON scripts/peers/ratio.py "$model" <"$samples"
+done

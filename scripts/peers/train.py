@@ -1,0 +1,58 @@
+"""Training throughput of PyTorch: forward, cross-entropy, backward and SGD with momentum on one synthetic batch.
+
+    python train.py MODEL [--mode eager|channels_last|compile|compile_channels_last] [--batch 64] [--threads 2] [--iters 20]
+
+Prints `images/s X`, X from the median iteration after a warm-up; then the spread, and the peak memory of the process.
+"""
+
+import argparse
+import statistics
+import time
+
+import torch
+import torch.nn.functional as F
+
+from models import MODELS
+
+
+def memory(field):
+    """A field of the process's status in MiB: VmRSS (now) or VmHWM (peak)."""
+    with open("/proc/self/status") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith(field + ":")) / 1024
+
+
+args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+args.add_argument("model", choices=MODELS)
+args.add_argument("--mode", choices=["eager", "channels_last", "compile", "compile_channels_last"], default="eager")
+args.add_argument("--batch", type=int, default=64)
+args.add_argument("--threads", type=int, default=2)
+args.add_argument("--iters", type=int, default=20)
+args = args.parse_args()
+
+imported = memory("VmRSS")
+torch.set_num_threads(args.threads)
+torch.manual_seed(0)
+make, shape = MODELS[args.model]
+net, x, y = make().train(), torch.randn(args.batch, *shape), torch.arange(args.batch) % 10
+if args.mode.endswith("channels_last"):
+    net, x = net.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
+run = torch.compile(net) if args.mode.startswith("compile") else net
+opt = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
+
+
+def step():
+    opt.zero_grad()
+    F.cross_entropy(run(x), y).backward()
+    opt.step()
+
+
+for _ in range(3):
+    step()
+seconds = []
+for _ in range(args.iters):
+    start = time.perf_counter()
+    step()
+    seconds.append(time.perf_counter() - start)
+median = statistics.median(seconds)
+print(f"images/s {args.batch / median:.1f} (min {args.batch / max(seconds):.1f} max {args.batch / min(seconds):.1f}), ms/iteration {median * 1e3:.3f}, "
+      f"memory at the peak {memory('VmHWM'):.0f} MiB, after the import {imported:.0f} MiB")

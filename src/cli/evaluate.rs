@@ -1,0 +1,39 @@
+//! `shanty val` and `shanty test`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{ConfigArgs, console};
+use crate::base::{Error, Result};
+use crate::run::Runner;
+
+/// Arguments of `val` and `test`.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Evaluate {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// The checkpoint: a directory of ours, or a .safetensors file.
+    checkpoint: PathBuf,
+    /// Write the metrics to this JSON file too.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+impl Evaluate {
+    pub fn run(self, test: bool) -> Result<()> {
+        let mut config = self.config.clone();
+        let path = serde_json::to_string(&self.checkpoint.to_string_lossy())
+            .map_err(|e| Error::config(format!("this path cannot be written: {e}")))?;
+        config.set.extend([format!("load_from={path}"), "resume=false".into()]);
+        let mut runner = Runner::from_config(&config.resolve()?, Some(&config.name()))?;
+        let metrics = if test { runner.test()? } else { runner.val()? };
+        let text: Vec<_> = metrics.0.iter().map(|(name, value)| format!("{name}: {value:.4}")).collect();
+        console::say(&text.join("\n"));
+        if let Some(file) = &self.out {
+            let map: serde_json::Map<_, _> = metrics.0.into_iter().map(|(n, v)| (n, v.into())).collect();
+            crate::base::durable::write(file, serde_json::Value::Object(map).to_string().as_bytes())?;
+        }
+        Ok(())
+    }
+}

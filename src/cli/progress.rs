@@ -1,0 +1,52 @@
+//! A bar for the iterations of a training; only on a terminal.
+
+use std::io::{IsTerminal, stderr};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::prelude::*;
+
+/// Moves the bar. The last hook in line.
+pub(super) struct ProgressHook(ProgressBar);
+
+impl ProgressHook {
+    /// `None` where nobody watches.
+    pub fn on_terminal() -> Option<Self> {
+        stderr().is_terminal().then(|| {
+            let bar = super::console::bars().add(ProgressBar::no_length());
+            let style =
+                ProgressStyle::with_template("{bar:30} {pos}/{len} iterations, {per_sec}, {eta} left {msg}");
+            Self(bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())))
+        })
+    }
+}
+
+impl Hook for ProgressHook {
+    fn priority(&self) -> Priority {
+        Priority::LOWEST
+    }
+
+    fn before_train(&mut self, cx: &mut Ctx<'_>) -> HookResult {
+        self.0.set_length(cx.clock.max_iters);
+        self.0.set_position(cx.clock.iter);
+        self.0.reset_eta();
+        Ok(())
+    }
+
+    fn after_train_iter(&mut self, cx: &mut Ctx<'_>, _step: &mut Step<'_>) -> HookResult {
+        self.0.set_position(cx.clock.iter);
+        Ok(())
+    }
+
+    fn after_val_epoch(&mut self, _cx: &mut Ctx<'_>, metrics: &Metrics) -> HookResult {
+        if let Some((name, value)) = metrics.0.first() {
+            self.0.set_message(format!("{name} {value:.2}"));
+        }
+        Ok(())
+    }
+
+    fn after_train(&mut self, _cx: &mut Ctx<'_>) -> HookResult {
+        self.0.finish_and_clear();
+        Ok(())
+    }
+}

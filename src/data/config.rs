@@ -1,0 +1,90 @@
+//! `train_dataloader`, `val_dataloader` and `test_dataloader` of a config.
+
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::base::Result;
+use crate::config::{Diag, Diags};
+use crate::registry::{BuildCx, Spec};
+
+use super::{Collate, DataLoader, Dataset, DefaultSampler, LoaderOptions, Sampler, Shard};
+
+/// A loader as a config writes it, with the reference's keys.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+pub struct DataLoaderConfig {
+    /// Samples in a batch of one process.
+    #[schemars(range(min = 1))]
+    pub batch_size: usize,
+    /// What to read.
+    pub dataset: Spec<dyn Dataset>,
+    /// In which order; `{type: DefaultSampler, shuffle: true}` if not given.
+    #[serde(default)]
+    pub sampler: Option<Spec<dyn Sampler>>,
+    /// How a batch is made of samples; `{type: default_collate}` if not given.
+    #[serde(default)]
+    pub collate_fn: Option<Spec<dyn Collate>>,
+    /// Threads that make batches ahead of the training; with 0 it makes them itself. Results do not depend on it.
+    #[serde(default)]
+    pub num_workers: usize,
+    /// Batches that each worker may be ahead; 2 if not given.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub prefetch_factor: Option<usize>,
+    /// Whether to leave out the last batch of a pass when it is not full.
+    #[serde(default)]
+    pub drop_last: bool,
+    /// Cuts the data set to that many batches a pass.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub num_batch_per_epoch: Option<usize>,
+    /// Accepted for the reference's configs; means nothing here.
+    #[serde(default)]
+    pub persistent_workers: Option<bool>,
+    /// Accepted for the reference's configs; means nothing here.
+    #[serde(default)]
+    pub pin_memory: Option<bool>,
+}
+
+impl DataLoaderConfig {
+    /// The loader of this process.
+    ///
+    /// # Errors
+    /// Those of the builders; a config error with the place of the data set when it gives no batch.
+    pub fn build(&self, seed: u64, shard: Shard, cx: &mut BuildCx) -> Result<DataLoader> {
+        let sampler: Arc<dyn Sampler> = match &self.sampler {
+            Some(spec) => spec.build(cx)?.into(),
+            None => Arc::new(DefaultSampler::default()),
+        };
+        let defaults = LoaderOptions::default();
+        let options = LoaderOptions {
+            batch_size: self.batch_size,
+            drop_last: self.drop_last,
+            num_workers: self.num_workers,
+            prefetch: self.prefetch_factor.unwrap_or(defaults.prefetch),
+            seed,
+            shard,
+            max_batches: self.num_batch_per_epoch,
+        };
+        let loader = DataLoader::new(self.dataset.build(cx)?.into(), sampler, options)
+            .map_err(|e| Diags::from(Diag::error(e.to_string()).on(self.dataset.node())))?;
+        match &self.collate_fn {
+            Some(spec) => Ok(loader.with_collate(spec.build(cx)?.into())),
+            None => Ok(loader),
+        }
+    }
+
+    /// The keys that were given and mean nothing here, each with the reason: to be noted once.
+    pub fn ignored(&self) -> Vec<(&'static str, &'static str)> {
+        let keys = [
+            (
+                "persistent_workers",
+                self.persistent_workers,
+                "workers are threads: they start in no time and hold no state",
+            ),
+            ("pin_memory", self.pin_memory, "batches stay in the memory where the model computes"),
+        ];
+        keys.into_iter().filter(|(_, given, _)| given.is_some()).map(|(key, _, why)| (key, why)).collect()
+    }
+}

@@ -1,0 +1,279 @@
+//! Saves at intervals, at the end, and whenever a metric is better than ever.
+
+use std::collections::BTreeMap;
+
+use super::Rule;
+use crate::config::OneOrMany;
+use crate::prelude::*;
+
+/// Periodic and best checkpoints, after MMEngine's CheckpointHook.
+///
+/// A directory is deleted only after its successor is safe on disk. Names, not paths, are remembered, and only below
+/// this run's own folder, so that a resumed run never touches another's files.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct CheckpointHook {
+    /// Epochs or iterations between two checkpoints; -1 for none but the last. If absent: one for each pass over the data.
+    #[schemars(range(min = -1))]
+    interval: Option<i64>,
+    /// Count epochs or iterations; as the training loop counts if absent.
+    by_epoch: Option<bool>,
+    /// First epoch or iteration that is saved.
+    save_begin: u64,
+    /// Keep the optimizer's state; without it a run cannot be resumed.
+    save_optimizer: bool,
+    /// Accepted for the reference's configs: schedules are functions of progress.
+    save_param_scheduler: bool,
+    /// Folder below which the checkpoints go, under the name of the work_dir; the work_dir itself if absent.
+    out_dir: Option<String>,
+    /// Periodic checkpoints kept; -1 for all.
+    #[schemars(range(min = -1))]
+    max_keep_ckpts: i64,
+    /// Save at the end of the run, and when it is stopped.
+    save_last: bool,
+    /// Metrics whose best checkpoint is kept; `auto` takes the first that a validation gives.
+    save_best: Option<OneOrMany<String>>,
+    /// `greater` or `less`, one for all metrics or one each; told from the name if absent.
+    rule: Option<OneOrMany<Rule>>,
+    /// Names (or parts) of metrics of which more is better, instead of the usual ones.
+    greater_keys: Option<OneOrMany<String>>,
+    /// Names (or parts) of metrics of which less is better, instead of the usual ones.
+    less_keys: Option<OneOrMany<String>>,
+    /// Name of a periodic checkpoint with one `{}`; `epoch_{}` or `iter_{}` if absent.
+    filename_tmpl: Option<String>,
+    #[serde(skip)]
+    state: State,
+    #[serde(skip)]
+    training: bool,
+}
+
+impl Default for CheckpointHook {
+    fn default() -> Self {
+        Self {
+            interval: None,
+            by_epoch: None,
+            save_begin: 0,
+            save_optimizer: true,
+            save_param_scheduler: true,
+            out_dir: None,
+            max_keep_ckpts: -1,
+            save_last: true,
+            save_best: None,
+            rule: None,
+            greater_keys: None,
+            less_keys: None,
+            filename_tmpl: None,
+            state: State::default(),
+            training: false,
+        }
+    }
+}
+
+/// What a checkpoint keeps of this hook.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct State {
+    /// Names of periodic checkpoints, oldest first.
+    kept: Vec<String>,
+    /// The iteration of the newest of them.
+    saved_iter: Option<u64>,
+    /// The best of each metric.
+    best: BTreeMap<String, Best>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Best {
+    score: f64,
+    name: String,
+}
+
+impl CheckpointHook {
+    fn check(self) -> Result<Self> {
+        let bad = |text: &str| Err(Error::config(text));
+        if self.interval == Some(0) {
+            return bad("`interval: 0` saves nothing: give at least 1, or -1 for the last checkpoint only");
+        }
+        if self.max_keep_ckpts == 0 {
+            return bad("`max_keep_ckpts: 0` would keep nothing: give at least 1, or -1 for all");
+        }
+        if self
+            .filename_tmpl
+            .as_ref()
+            .is_some_and(|t| t.matches("{}").count() != 1 || t.contains(['/', '\\']))
+        {
+            return bad("`filename_tmpl` needs exactly one `{}` for the number, and no folder");
+        }
+        let metrics = self.save_best.as_ref().map_or(&[][..], |b| &b.0);
+        if metrics.len() > 1 && metrics.iter().any(|m| m == "auto") {
+            return bad("`save_best: auto` stands alone");
+        }
+        if (1..metrics.len()).any(|i| metrics[..i].contains(&metrics[i])) {
+            return bad("`save_best` names a metric twice");
+        }
+        let rules = self.rule.as_ref().map_or(1, |r| r.0.len());
+        if rules != 1 && rules != metrics.len() {
+            return bad("`rule` needs one entry, or one for each metric of `save_best`");
+        }
+        if self.rule.is_none() {
+            for metric in metrics.iter().filter(|m| *m != "auto") {
+                self.infer(metric).map_err(Error::config)?;
+            }
+        }
+        Ok(self)
+    }
+
+    fn infer(&self, metric: &str) -> Result<Rule, String> {
+        let keys = |k: &Option<OneOrMany<String>>| k.as_ref().map(|k| k.0.clone());
+        Rule::infer(metric, keys(&self.greater_keys).as_deref(), keys(&self.less_keys).as_deref())
+    }
+
+    /// The best score of a metric so far, with the checkpoint that has it.
+    pub fn best(&self, metric: &str) -> Option<(f64, &str)> {
+        self.state.best.get(metric).map(|b| (b.score, b.name.as_str()))
+    }
+
+    fn by_epoch(&self, cx: &Ctx<'_>) -> bool {
+        self.by_epoch.unwrap_or(cx.clock.by_epoch)
+    }
+
+    fn name(&self, cx: &Ctx<'_>) -> String {
+        let by_epoch = self.by_epoch(cx);
+        // An epoch that was cut short has no number of its own.
+        if by_epoch && cx.clock.batch > 0 && cx.clock.by_epoch {
+            return format!("iter_{}", cx.clock.iter);
+        }
+        let (default, step) = if by_epoch && cx.clock.by_epoch {
+            ("epoch_{}", cx.clock.epoch)
+        } else {
+            ("iter_{}", cx.clock.iter)
+        };
+        self.filename_tmpl.as_deref().unwrap_or(default).replace("{}", &step.to_string())
+    }
+
+    fn request(&self, cx: &Ctx<'_>, name: String) -> SaveRequest {
+        let work = cx.dirs.work.file_name().unwrap_or_default();
+        let out_dir = self.out_dir.as_ref().map(|dir| std::path::Path::new(dir).join(work));
+        SaveRequest { out_dir, optimizer: self.save_optimizer, ..SaveRequest::new(name) }
+    }
+
+    fn save(&mut self, cx: &mut Ctx<'_>) {
+        let name = self.name(cx);
+        self.state.kept.retain(|kept| *kept != name);
+        self.state.kept.push(name.clone());
+        self.state.saved_iter = Some(cx.clock.iter);
+        let mut request = self.request(cx, name);
+        if let Ok(keep) = usize::try_from(self.max_keep_ckpts) {
+            let surplus = self.state.kept.len().saturating_sub(keep);
+            request.then_remove = self.state.kept.drain(..surplus).collect();
+        }
+        cx.log.info(format_args!("saving checkpoint {}", request.name));
+        cx.save(request);
+    }
+
+    fn due(&self, cx: &Ctx<'_>, by_epoch: bool) -> bool {
+        let pass = if by_epoch { 1 } else { cx.clock.epoch_len };
+        let n = self.interval.map_or(pass, |n| u64::try_from(n).unwrap_or(0));
+        let (every, last) = if by_epoch {
+            (cx.clock.every_n_epochs(n, self.save_begin), cx.clock.is_last_epoch())
+        } else {
+            (cx.clock.every_n_iters(n, self.save_begin), cx.clock.is_last_iter())
+        };
+        every || (last && self.save_last)
+    }
+
+    fn save_if_best(&mut self, cx: &mut Ctx<'_>, metric: &str, score: f64, rule: Rule) {
+        let old = self.state.best.get(metric);
+        if !rule.beats(score, old.map(|b| b.score)) {
+            return;
+        }
+        let name = format!("best_{}_{}", metric.replace('/', "_"), self.name(cx));
+        let mut request = SaveRequest { optimizer: false, is_last: false, ..self.request(cx, name.clone()) };
+        request.then_remove = old.map(|b| b.name.clone()).filter(|n| *n != name).into_iter().collect();
+        cx.log.info(format_args!("{metric} is at its best with {score:.4}: saving {name}"));
+        self.state.best.insert(metric.to_owned(), Best { score, name });
+        cx.save(request);
+    }
+}
+
+impl Hook for CheckpointHook {
+    fn priority(&self) -> Priority {
+        Priority::VERY_LOW
+    }
+
+    fn save_state(&self) -> HookResult<Option<Record>> {
+        Record::of(&self.state).map(Some)
+    }
+
+    fn load_state(&mut self, state: Record) -> HookResult {
+        self.state = state.read()?;
+        Ok(())
+    }
+
+    fn before_run(&mut self, _cx: &mut Ctx<'_>) -> HookResult {
+        self.state = State::default();
+        Ok(())
+    }
+
+    fn before_train(&mut self, cx: &mut Ctx<'_>) -> HookResult {
+        self.training = true;
+        if self.by_epoch.is_some_and(|by_epoch| by_epoch && !cx.clock.by_epoch) {
+            cx.log.warn("CheckpointHook counts epochs in a loop of iterations: it saves at the end only");
+        }
+        Ok(())
+    }
+
+    fn after_train_epoch(&mut self, cx: &mut Ctx<'_>) -> HookResult {
+        let complete = cx.clock.batch == 0;
+        if self.by_epoch(cx) && cx.clock.by_epoch && complete && self.due(cx, true) {
+            self.save(cx);
+        }
+        Ok(())
+    }
+
+    fn after_train_iter(&mut self, cx: &mut Ctx<'_>, _step: &mut Step<'_>) -> HookResult {
+        if !self.by_epoch(cx) && self.due(cx, false) {
+            self.save(cx);
+        }
+        Ok(())
+    }
+
+    fn after_val_epoch(&mut self, cx: &mut Ctx<'_>, metrics: &Metrics) -> HookResult {
+        let Some(wanted) = self.save_best.clone().filter(|_| self.training) else { return Ok(()) };
+        for (index, metric) in wanted.0.iter().enumerate() {
+            let known = self.state.best.keys().next().map(String::as_str);
+            let metric = match metric.as_str() {
+                "auto" => {
+                    known.or(metrics.0.first().map(|(name, _)| name.as_str())).unwrap_or_default().to_owned()
+                }
+                named => named.to_owned(),
+            };
+            let Some(score) = metrics.get(&metric) else {
+                let given: Vec<_> = metrics.0.iter().map(|(name, _)| name.as_str()).collect();
+                return Err(format!(
+                    "save_best: no metric `{metric}`; the validation gave {}",
+                    given.join(", ")
+                )
+                .into());
+            };
+            let rule = self.rule.as_ref().and_then(|r| r.0.get(index).or(r.0.first()).copied());
+            let rule = rule.map_or_else(|| self.infer(&metric), Ok)?;
+            self.save_if_best(cx, &metric, score, rule);
+        }
+        Ok(())
+    }
+
+    /// A run that was stopped is saved where it stands.
+    fn after_train(&mut self, cx: &mut Ctx<'_>) -> HookResult {
+        self.training = false;
+        if self.save_last && self.state.saved_iter != Some(cx.clock.iter) && cx.clock.iter > 0 {
+            self.save(cx);
+        }
+        Ok(())
+    }
+}
+
+register! {
+    /// Saves checkpoints at intervals, at the end, and of the best metric; deletes old ones when new ones are safe.
+    dyn Hook, "CheckpointHook" => |hook: CheckpointHook, _cx: &mut BuildCx| -> Result<Box<dyn Hook>> {
+        Ok(Box::new(hook.check()?))
+    }
+}

@@ -1,0 +1,380 @@
+//! The reference's log lines: which scalars, smoothed how, laid out how (MMEngine's LogProcessor).
+
+use regex_lite::Regex;
+
+use crate::hook::{Board, Clock, History, Mode};
+use crate::prelude::*;
+
+/// `log_processor:` of a config.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct LogProcessor {
+    /// `LogProcessor`.
+    pub r#type: Option<LogProcessorType>,
+    /// Values in a smoothed mean.
+    #[schemars(range(min = 1))]
+    pub window_size: usize,
+    /// Count epochs or iterations in the lines; as the training loop counts if absent.
+    pub by_epoch: Option<bool>,
+    /// Statistics beside the usual ones.
+    pub custom_cfg: Vec<CustomStatistic>,
+    /// Decimals of numbers.
+    #[schemars(range(min = 0, max = 17))]
+    pub num_digits: usize,
+    /// Scalars whose name matches are smoothed; others are shown as they are.
+    pub mean_pattern: String,
+    /// Write `train/loss` instead of `loss` to the scalar file.
+    pub log_with_hierarchy: bool,
+}
+
+/// The one there is.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[allow(missing_docs)]
+pub enum LogProcessorType {
+    LogProcessor,
+}
+
+/// An entry of `custom_cfg`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+pub struct CustomStatistic {
+    /// The scalar, without its mode.
+    pub data_src: String,
+    /// What of it.
+    pub method_name: Statistic,
+    /// The name in the line; replaces `data_src` if absent.
+    #[serde(default)]
+    pub log_name: Option<String>,
+    /// How many values: a number, `epoch` or `global`.
+    #[serde(default)]
+    pub window_size: Window,
+}
+
+/// What `custom_cfg` can compute.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum Statistic {
+    Mean,
+    Max,
+    Min,
+    Current,
+}
+
+/// How many values a statistic looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Window {
+    /// The last so many.
+    Last(usize),
+    /// Those of the current epoch.
+    Epoch,
+    /// All of the run (of those that are kept).
+    Global,
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self::Last(10)
+    }
+}
+
+impl<'de> Deserialize<'de> for Window {
+    fn deserialize<D: serde::Deserializer<'de>>(de: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Window;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a number of values, `epoch` or `global`")
+            }
+            fn visit_u64<E: serde::de::Error>(self, n: u64) -> Result<Window, E> {
+                if n == 0 {
+                    Err(E::custom("a window needs at least 1 value"))
+                } else {
+                    Ok(Window::Last(n as usize))
+                }
+            }
+            fn visit_i64<E: serde::de::Error>(self, n: i64) -> Result<Window, E> {
+                self.visit_u64(u64::try_from(n).unwrap_or(0))
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Window, E> {
+                match text {
+                    "epoch" => Ok(Window::Epoch),
+                    "global" => Ok(Window::Global),
+                    other => Err(E::unknown_variant(other, &["epoch", "global"])),
+                }
+            }
+        }
+        de.deserialize_any(Visitor)
+    }
+}
+
+impl JsonSchema for Window {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Window".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "anyOf": [{ "type": "integer", "minimum": 1 }, { "enum": ["epoch", "global"] }]
+        })
+    }
+}
+
+impl Default for LogProcessor {
+    fn default() -> Self {
+        Self {
+            r#type: None,
+            window_size: 10,
+            by_epoch: None,
+            custom_cfg: Vec::new(),
+            num_digits: 4,
+            mean_pattern: ".*(loss|time|data_time|grad_norm).*".into(),
+            log_with_hierarchy: false,
+        }
+    }
+}
+
+/// The processor with its pattern compiled.
+#[derive(Debug, Clone)]
+pub(super) struct LogLine {
+    config: LogProcessor,
+    mean: Regex,
+}
+
+/// Names and values of a line, in order.
+pub(super) type Tags = Vec<(String, f64)>;
+
+impl LogLine {
+    pub fn new(config: LogProcessor) -> Result<Self> {
+        let mean = Regex::new(&config.mean_pattern).map_err(|e| {
+            Error::config(format!("log_processor: `mean_pattern` is no regular expression: {e}"))
+        })?;
+        let name = |c: &CustomStatistic| c.log_name.clone().unwrap_or_else(|| c.data_src.clone());
+        let names: Vec<_> = config.custom_cfg.iter().map(name).collect();
+        if let Some(twice) = (1..names.len()).find(|i| names[..*i].contains(&names[*i])) {
+            return Err(Error::config(format!(
+                "log_processor: two entries write `{}`: give a log_name",
+                names[twice]
+            )));
+        }
+        Ok(Self { config, mean })
+    }
+
+    pub fn by_epoch(&self, clock: &Clock) -> bool {
+        self.config.by_epoch.unwrap_or(clock.by_epoch)
+    }
+
+    /// The scalars of a mode as the line shows them.
+    pub fn tags(&self, board: &Board, clock: &Clock, mode: Mode) -> Tags {
+        let shown = |(name, history): (&str, &History)| {
+            // A metric is what it is; only what a loop measures many times over is smoothed.
+            let smooth =
+                self.mean.is_match(name) && (mode == Mode::Train || matches!(name, "time" | "data_time"));
+            let window = if mode == Mode::Train {
+                self.config.window_size.min(clock.batch.max(1) as usize)
+            } else {
+                clock.eval_batch.max(1) as usize
+            };
+            let value = if smooth { history.mean(window) } else { history.current() };
+            value.map(|v| (name.to_owned(), v))
+        };
+        let mut tags: Tags = board.scalars(mode).filter_map(shown).collect();
+        for custom in &self.config.custom_cfg {
+            let Some(history) = board.scalar(mode, &custom.data_src) else { continue };
+            let window = match custom.window_size {
+                Window::Last(n) => n,
+                Window::Epoch => clock.batch as usize,
+                Window::Global => usize::MAX,
+            };
+            let value = match (custom.method_name, custom.window_size) {
+                (Statistic::Mean, Window::Global) => history.global_mean(),
+                (Statistic::Mean, _) => history.mean(window),
+                (Statistic::Max, _) => history.max(window),
+                (Statistic::Min, _) => history.min(window),
+                (Statistic::Current, _) => history.current(),
+            };
+            let name = custom.log_name.as_ref().unwrap_or(&custom.data_src);
+            let Some(value) = value else { continue };
+            match tags.iter_mut().find(|(n, _)| n == name) {
+                Some(tag) => tag.1 = value,
+                None => tags.push((name.clone(), value)),
+            }
+        }
+        tags
+    }
+
+    /// Names as the scalar file has them.
+    pub fn named(&self, tags: Tags, mode: Mode) -> Tags {
+        if !self.config.log_with_hierarchy {
+            return tags;
+        }
+        tags.into_iter().map(|(name, v)| (format!("{}/{name}", mode.name()), v)).collect()
+    }
+
+    /// `Epoch(train) [1][ 10/938]  lr: 1.0000e-02  eta: 0:10:00  time: 0.0123  data_time: 0.0011  loss: 2.3026`
+    pub fn train(&self, tags: &Tags, board: &Board, clock: &Clock) -> String {
+        let mut line = if self.by_epoch(clock) {
+            let width = clock.epoch_len.to_string().len();
+            let epoch = self.epoch(clock, clock.current_epoch());
+            format!("Epoch(train){epoch}[{:>width$}/{}]  ", clock.batch, clock.epoch_len)
+        } else {
+            let width = clock.max_iters.to_string().len();
+            format!("Iter(train) [{:>width$}/{}]  ", clock.iter, clock.max_iters)
+        };
+        let rates: Vec<_> = tags
+            .iter()
+            .filter(|(n, _)| n.ends_with("lr"))
+            .map(|(n, v)| format!("{n}: {}", self.scientific(*v)))
+            .collect();
+        if !rates.is_empty() {
+            line += &format!("{}  ", rates.join(" "));
+        }
+        let rest: Vec<_> = tags.iter().filter(|(n, _)| !n.ends_with("lr")).cloned().collect();
+        line + &self.times_and_rest(&rest, board, true)
+    }
+
+    /// `Epoch(val) [1][ 10/157]    eta: 0:00:01  time: 0.0123  data_time: 0.0012`
+    pub fn eval_iter(&self, tags: &Tags, board: &Board, clock: &Clock, mode: Mode) -> String {
+        let times: Tags = tags.iter().filter(|(n, _)| n == "time" || n == "data_time").cloned().collect();
+        format!("{}    {}", self.eval_head(clock, mode), self.times_and_rest(&times, board, true))
+    }
+
+    /// `Epoch(val) [1][157/157]    accuracy/top1: 97.1000  data_time: 0.0012  time: 0.0123`
+    pub fn eval_epoch(&self, tags: &Tags, clock: &Clock, mode: Mode) -> String {
+        let is_time = |n: &str| n == "time" || n == "data_time";
+        let metrics = tags.iter().filter(|(n, _)| !is_time(n));
+        let times = ["data_time", "time"].iter().filter_map(|t| tags.iter().find(|(n, _)| n == t));
+        let shown: Vec<_> = metrics.chain(times).map(|(n, v)| format!("{n}: {}", self.decimal(*v))).collect();
+        format!("{}    {}", self.eval_head(clock, mode), shown.join("  "))
+    }
+
+    fn eval_head(&self, clock: &Clock, mode: Mode) -> String {
+        let width = clock.eval_len.to_string().len();
+        let at = format!("[{:>width$}/{}]", clock.eval_batch, clock.eval_len);
+        let name = mode.name();
+        if !self.by_epoch(clock) {
+            format!("Iter({name}) {at}")
+        } else if mode == Mode::Test || clock.max_epochs == 0 {
+            format!("Epoch({name}) {at}")
+        } else {
+            format!("Epoch({name}){}{at}", self.epoch(clock, clock.epoch))
+        }
+    }
+
+    /// `[3]`, right-justified so that lines of all epochs stand below each other.
+    fn epoch(&self, clock: &Clock, epoch: u64) -> String {
+        let width = clock.max_epochs.to_string().len() + 3;
+        format!("{:>width$}", format!("[{epoch}]"))
+    }
+
+    fn times_and_rest(&self, tags: &Tags, board: &Board, with_eta: bool) -> String {
+        let find = |wanted: &str| tags.iter().find(|(n, _)| n == wanted).map(|(_, v)| *v);
+        let mut fields = Vec::new();
+        if let (Some(time), Some(data_time)) = (find("time"), find("data_time")) {
+            if let Some(eta) = board.get("eta").filter(|_| with_eta) {
+                fields.push(format!("eta: {}", duration(eta)));
+            }
+            fields.push(format!("time: {}", self.decimal(time)));
+            fields.push(format!("data_time: {}", self.decimal(data_time)));
+        }
+        let rest = tags.iter().filter(|(n, _)| n != "time" && n != "data_time");
+        fields.extend(rest.map(|(n, v)| format!("{n}: {}", self.decimal(*v))));
+        fields.join("  ")
+    }
+
+    fn decimal(&self, value: f64) -> String {
+        format!("{value:.*}", self.config.num_digits)
+    }
+
+    /// Python's `1.0000e-02`.
+    fn scientific(&self, value: f64) -> String {
+        let text = format!("{value:.*e}", self.config.num_digits);
+        match text.split_once('e') {
+            Some((mantissa, exponent)) => {
+                let (sign, digits) = exponent.strip_prefix('-').map_or(('+', exponent), |d| ('-', d));
+                format!("{mantissa}e{sign}{digits:0>2}")
+            }
+            None => text,
+        }
+    }
+}
+
+/// Python's timedelta of whole seconds: `0:10:00`, `1 day, 2:03:04`.
+pub(super) fn duration(seconds: f64) -> String {
+    let s = seconds.max(0.0) as u64;
+    let (days, clock) = (s / 86_400, format!("{}:{:02}:{:02}", s % 86_400 / 3600, s % 3600 / 60, s % 60));
+    match days {
+        0 => clock,
+        1 => format!("1 day, {clock}"),
+        n => format!("{n} days, {clock}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line() -> LogLine {
+        LogLine::new(LogProcessor::default()).unwrap()
+    }
+
+    fn board() -> Board {
+        let mut board = Board::default();
+        for (name, value) in [("lr", 0.01), ("data_time", 0.0011), ("loss", 2.3026), ("time", 0.0123)] {
+            board.record(Mode::Train, name, value);
+        }
+        board.set("eta", 600.4);
+        board
+    }
+
+    // The examples of MMEngine's documentation of its layout.
+    #[test]
+    fn train_line_has_the_layout_of_the_reference() {
+        let mut clock =
+            Clock { batch: 10, epoch_len: 938, max_epochs: 5, by_epoch: true, ..Clock::default() };
+        let tags = line().tags(&board(), &clock, Mode::Train);
+        let text = line().train(&tags, &board(), &clock);
+        assert_eq!(
+            text,
+            "Epoch(train) [1][ 10/938]  lr: 1.0000e-02  eta: 0:10:00  time: 0.0123  data_time: 0.0011  loss: 2.3026"
+        );
+        clock.max_epochs = 10;
+        assert!(line().train(&tags, &board(), &clock).starts_with("Epoch(train)  [1][ 10/938]  lr"));
+    }
+
+    #[test]
+    fn val_lines_have_four_blanks_and_count_finished_epochs() {
+        let clock = Clock {
+            epoch: 1,
+            epoch_len: 938,
+            max_epochs: 5,
+            by_epoch: true,
+            eval_batch: 157,
+            eval_len: 157,
+            ..Clock::default()
+        };
+        let mut board = Board::default();
+        for (name, value) in [("data_time", 0.0012), ("time", 0.0123), ("accuracy/top1", 97.1)] {
+            board.record(Mode::Val, name, value);
+        }
+        let tags = line().tags(&board, &clock, Mode::Val);
+        assert_eq!(
+            line().eval_epoch(&tags, &clock, Mode::Val),
+            "Epoch(val) [1][157/157]    accuracy/top1: 97.1000  data_time: 0.0012  time: 0.0123"
+        );
+    }
+
+    #[test]
+    fn a_metric_called_loss_is_not_smoothed() {
+        let mut board = Board::default();
+        board.record(Mode::Val, "loss", 4.0);
+        board.record(Mode::Val, "loss", 2.0);
+        let tags = line().tags(&board, &Clock::default(), Mode::Val);
+        assert_eq!(tags, [("loss".to_owned(), 2.0)]);
+    }
+
+    #[test]
+    fn durations_read_as_in_python() {
+        assert_eq!(duration(600.9), "0:10:00");
+        assert_eq!(duration(93_784.0), "1 day, 2:03:04");
+    }
+}

@@ -1,0 +1,107 @@
+//! Log lines and scalars at intervals.
+
+use super::LogProcessor;
+use super::log_line::{LogLine, Tags};
+use crate::base::durable;
+use crate::prelude::*;
+
+/// Writes a line every `interval` iterations and after each validation or test; the same numbers go to
+/// `vis_data/scalars.json`.
+pub struct LoggerHook {
+    config: LoggerConfig,
+    line: LogLine,
+}
+
+/// Parameters of [`LoggerHook`].
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct LoggerConfig {
+    /// Iterations between two lines.
+    #[schemars(range(min = 1))]
+    pub interval: u64,
+    /// Leave out the rest of an epoch after its last full interval, unless the epoch is shorter than one.
+    pub ignore_last: bool,
+    /// Iterations between two reminders of the experiment's name.
+    #[schemars(range(min = 1))]
+    pub interval_exp_name: u64,
+    /// The step of a validation's scalars: its epoch, or its iteration; as the training loop counts if absent.
+    pub log_metric_by_epoch: Option<bool>,
+}
+
+impl Default for LoggerConfig {
+    fn default() -> Self {
+        Self { interval: 10, ignore_last: true, interval_exp_name: 1000, log_metric_by_epoch: None }
+    }
+}
+
+impl LoggerHook {
+    fn add_scalars(&self, cx: &mut Ctx<'_>, tags: Tags, mode: Mode, step: u64) -> HookResult {
+        let tags = self.line.named(tags, mode);
+        let tags: Vec<_> = tags.iter().map(|(n, v)| (n.as_str(), *v)).collect();
+        Ok(cx.vis.add_scalars(&tags, step)?)
+    }
+
+    fn eval_iter(&self, cx: &Ctx<'_>, mode: Mode) {
+        if cx.clock.eval_batch.is_multiple_of(self.config.interval) {
+            let tags = self.line.tags(cx.board, cx.clock, mode);
+            cx.log.info(self.line.eval_iter(&tags, cx.board, cx.clock, mode));
+        }
+    }
+}
+
+impl Hook for LoggerHook {
+    fn priority(&self) -> Priority {
+        Priority::BELOW_NORMAL
+    }
+
+    fn after_train_iter(&mut self, cx: &mut Ctx<'_>, _step: &mut Step<'_>) -> HookResult {
+        let LoggerConfig { interval, ignore_last, interval_exp_name, .. } = self.config;
+        if cx.clock.every_n_iters(interval_exp_name, 0) || cx.clock.end_of_epoch() {
+            cx.log.info(format_args!("Exp name: {}", cx.info.experiment_name));
+        }
+        let rest = cx.clock.end_of_epoch() && (!ignore_last || cx.clock.epoch_len <= interval);
+        if !(cx.clock.every_n_batches(interval) || rest) {
+            return Ok(());
+        }
+        let mut tags = self.line.tags(cx.board, cx.clock, Mode::Train);
+        cx.log.info(self.line.train(&tags, cx.board, cx.clock));
+        if self.line.by_epoch(cx.clock) {
+            tags.push(("epoch".into(), cx.clock.current_epoch() as f64));
+        }
+        tags.push(("iter".into(), cx.clock.iter as f64));
+        self.add_scalars(cx, tags, Mode::Train, cx.clock.iter)
+    }
+
+    fn after_val_iter(&mut self, cx: &mut Ctx<'_>, _step: &mut Step<'_>) -> HookResult {
+        self.eval_iter(cx, Mode::Val);
+        Ok(())
+    }
+
+    fn after_test_iter(&mut self, cx: &mut Ctx<'_>, _step: &mut Step<'_>) -> HookResult {
+        self.eval_iter(cx, Mode::Test);
+        Ok(())
+    }
+
+    fn after_val_epoch(&mut self, cx: &mut Ctx<'_>, _metrics: &Metrics) -> HookResult {
+        let tags = self.line.tags(cx.board, cx.clock, Mode::Val);
+        cx.log.info(self.line.eval_epoch(&tags, cx.clock, Mode::Val));
+        let by_epoch = self.config.log_metric_by_epoch.unwrap_or(cx.clock.by_epoch);
+        self.add_scalars(cx, tags, Mode::Val, if by_epoch { cx.clock.epoch } else { cx.clock.iter })
+    }
+
+    fn after_test_epoch(&mut self, cx: &mut Ctx<'_>, metrics: &Metrics) -> HookResult {
+        let tags = self.line.tags(cx.board, cx.clock, Mode::Test);
+        cx.log.info(self.line.eval_epoch(&tags, cx.clock, Mode::Test));
+        let result: serde_json::Map<_, _> = metrics.0.iter().map(|(n, v)| (n.clone(), (*v).into())).collect();
+        let path = cx.dirs.log.join(format!("{}.json", cx.info.timestamp));
+        Ok(durable::write(&path, serde_json::to_string_pretty(&result)?.as_bytes())?)
+    }
+}
+
+register! {
+    /// Logs smoothed losses, times and learning rates at intervals, and metrics after each validation.
+    dyn Hook, "LoggerHook" => |config: LoggerConfig, cx: &mut BuildCx| -> Result<Box<dyn Hook>> {
+        let line = LogLine::new(cx.get::<LogProcessor>().cloned().unwrap_or_default())?;
+        Ok(Box::new(LoggerHook { config, line }))
+    }
+}

@@ -1,0 +1,37 @@
+//! Moves the learning rate along its schedules.
+
+use crate::prelude::*;
+
+/// Runs after the logger and before the checkpoint. Schedules are functions of progress, so there is nothing to keep.
+#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct ParamSchedulerHook {}
+
+impl ParamSchedulerHook {
+    fn follow(cx: &mut Ctx<'_>) -> HookResult {
+        let (epoch, iter) = (cx.clock.epoch, cx.clock.iter);
+        if let Some(optim) = &mut cx.optim {
+            optim.set_progress(epoch, iter);
+        }
+        Ok(())
+    }
+}
+
+impl Hook for ParamSchedulerHook {
+    fn priority(&self) -> Priority {
+        Priority::LOW
+    }
+
+    fn after_train_iter(&mut self, cx: &mut Ctx<'_>, _step: &mut Step<'_>) -> HookResult {
+        Self::follow(cx)
+    }
+
+    fn after_train_epoch(&mut self, cx: &mut Ctx<'_>) -> HookResult {
+        Self::follow(cx)
+    }
+}
+
+register! {
+    /// Sets the learning rate to what its schedules give for the progress of the run.
+    dyn Hook, "ParamSchedulerHook" => ParamSchedulerHook
+}

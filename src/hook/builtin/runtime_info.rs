@@ -1,0 +1,43 @@
+//! Puts what the run knows on the board: learning rates, losses, metrics.
+
+use crate::prelude::*;
+
+/// Runs first, so that every other hook finds the numbers of its iteration.
+#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct RuntimeInfoHook {}
+
+impl Hook for RuntimeInfoHook {
+    fn priority(&self) -> Priority {
+        Priority::VERY_HIGH
+    }
+
+    fn before_train_iter(&mut self, cx: &mut Ctx<'_>, _batch: &mut Batch) -> HookResult {
+        if let Some(group) = cx.optim.as_ref().and_then(|o| o.groups().first()) {
+            cx.board.record(Mode::Train, "lr", group.lr);
+        }
+        Ok(())
+    }
+
+    fn after_train_iter(&mut self, cx: &mut Ctx<'_>, step: &mut Step<'_>) -> HookResult {
+        for (name, value) in &step.outputs.vars {
+            cx.board.record(Mode::Train, name, *value);
+        }
+        Ok(())
+    }
+
+    fn after_val_epoch(&mut self, cx: &mut Ctx<'_>, metrics: &Metrics) -> HookResult {
+        metrics.0.iter().for_each(|(name, value)| cx.board.record(Mode::Val, name, *value));
+        Ok(())
+    }
+
+    fn after_test_epoch(&mut self, cx: &mut Ctx<'_>, metrics: &Metrics) -> HookResult {
+        metrics.0.iter().for_each(|(name, value)| cx.board.record(Mode::Test, name, *value));
+        Ok(())
+    }
+}
+
+register! {
+    /// Records learning rates, losses and metrics on the board.
+    dyn Hook, "RuntimeInfoHook" => RuntimeInfoHook
+}

@@ -1,0 +1,129 @@
+//! Several metrics over the same samples.
+
+use ndarray::Array2;
+
+use crate::base::{Error, Result};
+use crate::registry::{BuildCx, Spec};
+
+use super::{Metric, Predictions};
+
+/// Runs metrics and gives their values full names: prefix, slash, name.
+///
+/// ```
+/// use ndarray::arr2;
+/// use shanty::data::Batch;
+/// use shanty::metric::{Accuracy, Evaluator, Predictions};
+///
+/// let mut evaluator = Evaluator::new(vec![Box::new(Accuracy::new(vec![1], vec![Some(0.0)])?)])?;
+/// let batch = Batch::new(arr2(&[[0.0], [0.0]]).into_dyn(), vec![1, 1]);
+/// let scores = arr2(&[[0.2, 0.8], [0.7, 0.3]]).into_dyn();
+/// evaluator.process(&Predictions::of(&batch, scores.view()))?;
+/// assert_eq!(evaluator.evaluate()?, [("accuracy/top1".to_owned(), 50.0)]);
+/// # Ok::<(), shanty::base::Error>(())
+/// ```
+pub struct Evaluator {
+    metrics: Vec<(Option<String>, Box<dyn Metric>)>,
+}
+
+impl Evaluator {
+    /// These metrics with their own prefixes.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when two of them give values of one name.
+    pub fn new(metrics: Vec<Box<dyn Metric>>) -> Result<Self> {
+        Self::with_prefixes(metrics.into_iter().map(|metric| (None, metric)).collect())
+    }
+
+    /// These metrics, some with another prefix than their own.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when two of them give values of one name.
+    pub fn with_prefixes(metrics: Vec<(Option<String>, Box<dyn Metric>)>) -> Result<Self> {
+        let prefix = |(given, metric): (Option<String>, Box<dyn Metric>)| {
+            (given.or_else(|| metric.prefix().map(str::to_owned)), metric)
+        };
+        let evaluator = Self { metrics: metrics.into_iter().map(prefix).collect() };
+        unique(evaluator.names().iter())?;
+        Ok(evaluator)
+    }
+
+    /// The metrics of a config, which writes one or a list of them.
+    ///
+    /// # Errors
+    /// Those of the builders and of [`Evaluator::new`].
+    pub fn build(specs: &[Spec<dyn Metric>], cx: &mut BuildCx) -> Result<Self> {
+        let metrics = specs.iter().map(|spec| Ok((spec.extra.prefix.clone(), spec.build(cx)?)));
+        Self::with_prefixes(metrics.collect::<Result<_>>()?)
+    }
+
+    /// Counts one batch in every metric.
+    ///
+    /// # Errors
+    /// That of the first metric that refuses it.
+    pub fn process(&mut self, predictions: &Predictions<'_>) -> Result<()> {
+        self.metrics.iter_mut().try_for_each(|(_, metric)| metric.process(predictions))
+    }
+
+    /// The values of all samples since the last reset.
+    ///
+    /// # Errors
+    /// When there was no sample, or two metrics give values of one name.
+    pub fn compute(&self) -> Result<Vec<(String, f64)>> {
+        let mut values = Vec::new();
+        for (prefix, metric) in &self.metrics {
+            values.extend(metric.compute()?.into_iter().map(|(name, value)| (join(prefix, name), value)));
+        }
+        unique(values.iter().map(|(name, _)| name))?;
+        Ok(values)
+    }
+
+    /// The tables of all samples since the last reset.
+    pub fn tables(&self) -> Vec<(String, Array2<f64>)> {
+        let of = |(prefix, metric): &(Option<String>, Box<dyn Metric>)| {
+            metric.tables().into_iter().map(|(name, table)| (join(prefix, name), table)).collect::<Vec<_>>()
+        };
+        self.metrics.iter().flat_map(of).collect()
+    }
+
+    /// Forgets all samples.
+    pub fn reset(&mut self) {
+        self.metrics.iter_mut().for_each(|(_, metric)| metric.reset());
+    }
+
+    /// The values of all samples, which it then forgets.
+    ///
+    /// # Errors
+    /// Those of [`Evaluator::compute`].
+    pub fn evaluate(&mut self) -> Result<Vec<(String, f64)>> {
+        let values = self.compute();
+        self.reset();
+        values
+    }
+
+    /// The names of the values, as far as they are known before there are data.
+    pub fn names(&self) -> Vec<String> {
+        self.metrics
+            .iter()
+            .flat_map(|(prefix, m)| m.names().into_iter().map(move |name| join(prefix, name)))
+            .collect()
+    }
+}
+
+fn join(prefix: &Option<String>, name: String) -> String {
+    match prefix {
+        Some(prefix) => format!("{prefix}/{name}"),
+        None => name,
+    }
+}
+
+fn unique<'a>(names: impl Iterator<Item = &'a String>) -> Result<()> {
+    let mut names: Vec<&String> = names.collect();
+    names.sort_unstable();
+    match names.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(Error::config(format!(
+            "two metrics give a value named {}: give one of them another `prefix`",
+            pair[0]
+        ))),
+        None => Ok(()),
+    }
+}

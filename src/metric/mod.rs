@@ -1,0 +1,56 @@
+//! Level 4: what a model is worth, counted over samples.
+//!
+//! A [`Metric`] keeps counts and never a mean of batch means, so that its value depends neither on the batch size nor on how the
+//! samples are dealt out. An [`Evaluator`] runs several of them and gives their values names.
+
+mod accuracy;
+mod confusion;
+mod evaluator;
+mod options;
+mod predictions;
+mod single_label;
+
+pub use accuracy::Accuracy;
+pub use confusion::ConfusionMatrix;
+pub use evaluator::Evaluator;
+pub use options::MetricOptions;
+pub use predictions::Predictions;
+pub use single_label::{Average, Item, SingleLabelMetric};
+
+use ndarray::Array2;
+
+use crate::base::Result;
+
+crate::registry!(dyn Metric, "metric", MetricOptions);
+
+/// Something that is counted over the samples of a validation or test run.
+pub trait Metric: Send {
+    /// Counts one batch.
+    ///
+    /// # Errors
+    /// When the model's output is not what the metric needs, or a label is no class.
+    fn process(&mut self, predictions: &Predictions<'_>) -> Result<()>;
+
+    /// The values of all samples since the last reset, by name, without prefix. Computing twice gives the same twice.
+    ///
+    /// # Errors
+    /// When there was no sample.
+    fn compute(&self) -> Result<Vec<(String, f64)>>;
+
+    /// Forgets all samples.
+    fn reset(&mut self);
+
+    /// The names that [`Metric::compute`] will give, as far as they are known before there are data: configs are checked
+    /// against them.
+    fn names(&self) -> Vec<String>;
+
+    /// What stands before the names, with a slash between; a config may say another.
+    fn prefix(&self) -> Option<&str> {
+        None
+    }
+
+    /// What is no number: a table with its name, rows for the true classes.
+    fn tables(&self) -> Vec<(String, Array2<f64>)> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,236 @@
+//! How a matrix product is cut into tiles: which operand becomes the vectors, packing, and tasks.
+#![allow(unsafe_code)]
+
+use super::conv_product::{SERIAL_FLOPS, clear_padding, even_rows};
+use super::scratch::Scratch;
+use super::tile::{LANES, MAX_VECS, Out, Steps, Tile, max_rows};
+use super::transpose::transpose;
+use super::{Act, Bias, Elem, Epilogue, Mat, MatMut, act_inplace, scale};
+use rayon::prelude::*;
+
+/// Lanes of a panel.
+const PANEL: usize = LANES * MAX_VECS;
+/// Steps that stay in cache together with a panel of them.
+const BLOCK: usize = 1024;
+/// Rows of one task.
+const ROWS: usize = 96;
+/// Tasks that a product is cut into at least, where its shape allows.
+const TASKS: usize = 8;
+
+/// The product as the tiles see it: `out(r, l) += x(r, k) * w(k, l)`. `w` gives the vectors: the right operand, or, turned, the left.
+struct Plan<'a> {
+    x: Mat<'a>,
+    w: Mat<'a>,
+    turned: bool,
+    alpha: Elem,
+    beta: Elem,
+    out: Out<'a>,
+    rs: usize,
+    ep: Epilogue<'a>,
+    /// Rows of one task and panels of one task.
+    rows: usize,
+    panels: usize,
+}
+
+/// Elements that packing `w` moves, weighted: a transposed operand costs three times as much.
+fn packing(w: Mat<'_>) -> usize {
+    w.rows * w.cols * if w.cs == 1 { 1 } else { 3 }
+}
+
+/// `c = act(alpha * a * b + beta * c + bias)`, shapes checked by the caller.
+pub(super) fn product(alpha: Elem, a: Mat<'_>, b: Mat<'_>, beta: Elem, c: MatMut<'_>, ep: Epilogue<'_>) {
+    let (m, n, k) = (c.rows, c.cols, a.cols);
+    if m == 0 || n == 0 {
+        return;
+    }
+    // Multiplications on whole vectors, and what packing and turning cost beside them.
+    let vectors = |lanes: usize, rows: usize| lanes.div_ceil(LANES) * LANES * rows * k;
+    let straight = vectors(n, m) + 2 * packing(b);
+    let turned = vectors(m, n) + 2 * packing(a.t()) + 8 * m * n;
+    let turned = turned < straight;
+    let (x, w) = if turned { (b.t(), a.t()) } else { (a, b) };
+    let rs = c.rs;
+    let rows = if x.rows <= ROWS * 4 / 3 { x.rows } else { ROWS };
+    let count = w.cols.div_ceil(PANEL);
+    let groups = TASKS.div_ceil(x.rows.div_ceil(rows)).min(count);
+    let plan = Plan {
+        x,
+        w,
+        turned,
+        alpha,
+        beta,
+        out: Out::from(c.data),
+        rs,
+        ep,
+        rows,
+        panels: count.div_ceil(groups),
+    };
+    plan.run(2 * m * n * k < SERIAL_FLOPS);
+}
+
+impl Plan<'_> {
+    fn run(&self, serial: bool) {
+        let (row_chunks, groups) =
+            (self.x.rows.div_ceil(self.rows), self.w.cols.div_ceil(PANEL).div_ceil(self.panels));
+        let k = self.w.rows;
+        // Several tasks that share panels get them packed beforehand; a lone one packs its own while they are hot.
+        let shared = row_chunks > 1;
+        let mut packed = Scratch::take(if shared { self.w.cols.div_ceil(PANEL) * PANEL * k } else { 0 });
+        if shared {
+            let fill = |(p, dst): (usize, &mut [Elem])| self.pack(p, 0, k, dst);
+            if serial || k * self.w.cols < SERIAL_FLOPS / 8 {
+                packed.chunks_mut((PANEL * k).max(1)).enumerate().for_each(fill);
+            } else {
+                packed.par_chunks_mut((PANEL * k).max(1)).enumerate().for_each(fill);
+            }
+        }
+        let one = |i: usize| self.task(i % row_chunks, i / row_chunks, &packed);
+        if serial {
+            (0..row_chunks * groups).for_each(one);
+        } else {
+            (0..row_chunks * groups).into_par_iter().with_max_len(1).for_each(one);
+        }
+    }
+
+    fn lanes(&self, panel: usize) -> usize {
+        PANEL.min(self.w.cols - panel * PANEL)
+    }
+
+    /// Writes steps k0..k0 + steps of a panel to `dst`, `alpha` included, step after step.
+    fn pack(&self, panel: usize, k0: usize, steps: usize, dst: &mut [Elem]) {
+        let (w, lanes) = (&self.w, self.lanes(panel));
+        let width = lanes.div_ceil(LANES) * LANES;
+        let dst = &mut dst[..steps * width];
+        let at = k0 * w.rs + panel * PANEL * w.cs;
+        if steps == 0 {
+            return;
+        }
+        if w.cs == 1 {
+            for (s, dst) in dst.chunks_exact_mut(width).enumerate() {
+                dst[..lanes].copy_from_slice(&w.data[at + s * w.rs..][..lanes]);
+            }
+        } else if w.rs == 1 {
+            transpose(lanes, steps, &w.data[at..], w.cs, 0.0, dst, width);
+        } else {
+            for (s, dst) in dst.chunks_exact_mut(width).enumerate() {
+                dst[..lanes].iter_mut().enumerate().for_each(|(l, d)| *d = w.data[at + s * w.rs + l * w.cs]);
+            }
+        }
+        clear_padding(dst, lanes);
+        if self.alpha != 1.0 {
+            scale(self.alpha, dst);
+        }
+    }
+
+    /// Row chunk `r` of panel group `g`.
+    fn task(&self, r: usize, g: usize, packed: &[Elem]) {
+        let (r0, k) = (r * self.rows, self.w.rows);
+        let rows = self.rows.min(self.x.rows - r0);
+        let all = self.w.cols.div_ceil(PANEL);
+        let panels = g * self.panels..((g + 1) * self.panels).min(all);
+        let block = BLOCK.min(k);
+        let offsets: Vec<u32> = (0..block).map(|s| (s * self.x.cs) as u32).collect();
+        let base: Vec<u32> = (0..rows).map(|j| (j * self.x.rs) as u32).collect();
+        let direct = self.w.cs == 1 && self.alpha == 1.0 && packed.is_empty() && rows <= max_rows(MAX_VECS);
+        let mut own = Scratch::take(if packed.is_empty() && !direct { block * PANEL } else { 0 });
+        let mut sums = Scratch::take(if self.turned { rows * PANEL } else { 0 });
+        for p in panels {
+            let lanes = self.lanes(p);
+            let width = lanes.div_ceil(LANES) * LANES;
+            let (l0, c0) = (p * PANEL, r0 * self.rs + p * PANEL);
+            // SAFETY: this task alone writes its rows of its panels' columns (or, turned, their columns' rows).
+            let place = if self.turned { Out::from(&mut sums[..]) } else { unsafe { self.out.part(c0) } };
+            let step = if self.turned { width } else { self.rs };
+            let add = !self.turned && self.beta != 0.0;
+            if add && self.beta != 1.0 {
+                for j in 0..rows {
+                    // SAFETY: as above.
+                    scale(self.beta, unsafe { place.slice(j * step, lanes) });
+                }
+            }
+            let mut k0 = 0;
+            loop {
+                let steps = block.min(k - k0);
+                let (w, w_step) = if direct {
+                    (self.w.data.get(k0 * self.w.rs + l0..).unwrap_or_default(), self.w.rs)
+                } else if packed.is_empty() {
+                    self.pack(p, k0, steps, &mut own);
+                    (&own[..], width)
+                } else {
+                    (&packed[p * PANEL * k + k0 * width..], width)
+                };
+                let tile_rows = even_rows(rows, max_rows(width / LANES));
+                for (i, base) in base.chunks(tile_rows).enumerate() {
+                    Tile {
+                        steps: Steps { inner: &offsets[..steps], outer: 1, stride: 0 },
+                        max_inner: steps.saturating_sub(1) * self.x.cs,
+                        x: self.x.data.get(r0 * self.x.rs + k0 * self.x.cs..).unwrap_or_default(),
+                        base,
+                        w,
+                        w_step,
+                        lanes,
+                        // SAFETY: as above; the tiles of a task follow one another.
+                        out: unsafe { place.part(i * tile_rows * step) },
+                        out_step: step,
+                        add: add || k0 > 0,
+                    }
+                    .run();
+                }
+                k0 += steps;
+                if k0 >= k {
+                    break;
+                }
+            }
+            if self.turned {
+                let c0 = l0 * self.rs + r0;
+                // SAFETY: as above. (Rows of `c` in between belong to other tasks' columns and are not touched.)
+                unsafe { self.turn(rows, lanes, &sums, width, c0) };
+            } else {
+                for j in 0..rows {
+                    // SAFETY: as above.
+                    let row = unsafe { place.slice(j * step, lanes) };
+                    self.finish(row, r0 + j, l0);
+                }
+            }
+        }
+    }
+
+    /// Turns sums of [row][lane] into rows of `c` that start at `c0`, 16 x 16 elements at a time.
+    ///
+    /// # Safety
+    /// No other thread may touch these `lanes` rows of `rows` elements.
+    unsafe fn turn(&self, rows: usize, lanes: usize, sums: &[Elem], width: usize, c0: usize) {
+        let mut block = [0.0; LANES * LANES];
+        for r in (0..rows).step_by(LANES) {
+            let cols = LANES.min(rows - r);
+            for l in (0..lanes).step_by(LANES) {
+                let height = LANES.min(lanes - l);
+                transpose(cols, height, &sums[r * width + l..], width, 0.0, &mut block, LANES);
+                for i in 0..height {
+                    // SAFETY: the caller's promise.
+                    let row = unsafe { self.out.slice(c0 + (l + i) * self.rs + r, cols) };
+                    for (c, s) in row.iter_mut().zip(&block[i * LANES..]) {
+                        *c = if self.beta == 0.0 { *s } else { self.beta * *c + s };
+                    }
+                }
+            }
+        }
+        for l in 0..lanes {
+            // SAFETY: the caller's promise.
+            let row = unsafe { self.out.slice(c0 + l * self.rs, rows) };
+            self.finish(row, c0 / self.rs + l, c0 % self.rs);
+        }
+    }
+
+    /// Bias and activation of a piece of row `i` of `c` that starts at column `j`.
+    fn finish(&self, row: &mut [Elem], i: usize, j: usize) {
+        match self.ep.bias {
+            Bias::None => {}
+            Bias::Cols(b) => row.iter_mut().zip(&b[j..]).for_each(|(c, b)| *c += b),
+            Bias::Rows(b) => row.iter_mut().for_each(|c| *c += b[i]),
+        }
+        if self.ep.act != Act::Identity {
+            act_inplace(self.ep.act, row);
+        }
+    }
+}

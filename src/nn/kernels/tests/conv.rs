@@ -1,0 +1,140 @@
+//! Convolutions against the definition.
+
+use super::{close, noise, on_1_and_2_threads, pick};
+use crate::base::{Elem, keyed};
+use crate::nn::kernels::{Act, ConvGeom, conv2d, conv2d_backward_data, conv2d_backward_weight};
+
+/// Calls `f` with the indices into x, w and y of every product of the definition.
+fn each_product(g: &ConvGeom, mut f: impl FnMut(usize, usize, usize)) {
+    let (cg, kg) = (g.c / g.groups, g.k / g.groups);
+    let [oh, ow] = g.out;
+    let [kh, kw] = g.kernel;
+    for (n, k, oy, ox) in grid4(g.n, g.k, oh, ow) {
+        let iy = ((n * g.k + k) * oh + oy) * ow + ox;
+        for (_, c, r, s) in grid4(1, cg, kh, kw) {
+            let yy = (oy * g.stride[0] + r * g.dilation[0]).wrapping_sub(g.padding[0]);
+            let xx = (ox * g.stride[1] + s * g.dilation[1]).wrapping_sub(g.padding[1]);
+            if yy < g.h && xx < g.w {
+                let ix = ((n * g.c + k / kg * cg + c) * g.h + yy) * g.w + xx;
+                f(ix, ((k * cg + c) * kh + r) * kw + s, iy);
+            }
+        }
+    }
+}
+
+fn grid4(a: usize, b: usize, c: usize, d: usize) -> impl Iterator<Item = (usize, usize, usize, usize)> {
+    (0..a).flat_map(move |i| {
+        (0..b).flat_map(move |j| (0..c).flat_map(move |k| (0..d).map(move |l| (i, j, k, l))))
+    })
+}
+
+/// All three passes against the definition, on stale outputs, on one and two threads.
+fn check(g: &ConvGeom, seed: u64) {
+    let (x, w, dy) = (noise(seed, g.x_len()), noise(seed + 1, g.w_len()), noise(seed + 2, g.y_len()));
+    let (bias, old) = (noise(seed + 3, g.k), noise(seed + 4, g.w_len()));
+    let (mut y, mut dx, mut dw) = (vec![0.0f64; y_len(g)], vec![0.0f64; g.x_len()], vec![0.0f64; g.w_len()]);
+    each_product(g, |ix, iw, iy| {
+        y[iy] += x[ix] as f64 * w[iw] as f64;
+        dx[ix] += dy[iy] as f64 * w[iw] as f64;
+        dw[iw] += dy[iy] as f64 * x[ix] as f64;
+    });
+    let plane = g.out[0] * g.out[1];
+    y.iter_mut().enumerate().for_each(|(i, y)| *y = (*y + bias[i / plane % g.k] as f64).max(0.0));
+    dw.iter_mut().zip(&old).for_each(|(d, o)| *d += 0.5 * *o as f64);
+    let mut db: Vec<f64> = vec![0.0; g.k];
+    dy.iter().enumerate().for_each(|(i, d)| db[i / plane % g.k] += *d as f64);
+
+    let got = on_1_and_2_threads(|| {
+        let mut got = vec![Elem::NAN; g.y_len()];
+        conv2d(g, &x, &w, Some(&bias), Act::Relu, &mut got);
+        got
+    });
+    close(&got, &y, 2e-6, &format!("forward of {g:?}"));
+    let got = on_1_and_2_threads(|| {
+        let mut got = vec![Elem::NAN; g.x_len()];
+        conv2d_backward_data(g, &dy, &w, &mut got);
+        got
+    });
+    close(&got, &dx, 2e-6, &format!("gradient of the input of {g:?}"));
+    let got = on_1_and_2_threads(|| {
+        let (mut got, mut got_b) = (old.clone(), vec![Elem::NAN; g.k]);
+        conv2d_backward_weight(g, &x, &dy, 0.5, &mut got, None);
+        conv2d_backward_weight(g, &x, &dy, 0.0, &mut vec![Elem::NAN; g.w_len()], Some(&mut got_b));
+        got.extend(got_b);
+        got
+    });
+    dw.extend(db);
+    close(&got, &dw, 2e-6, &format!("gradient of the weight of {g:?}"));
+}
+
+fn y_len(g: &ConvGeom) -> usize {
+    g.y_len()
+}
+
+#[test]
+fn two_hundred_random_shapes_equal_the_definition() {
+    let mut rng = keyed(7, "conv shapes", 0, 0);
+    let mut done = 0;
+    while done < 200 {
+        let mut p = |range| pick(&mut rng, range);
+        let groups = if p(0..=2) == 0 { p(1..=3) } else { 1 };
+        let input = [p(0..=5), groups * p(1..=20), p(1..=13), p(1..=13)];
+        let k = groups * p(1..=40);
+        let (kernel, stride) = ([p(1..=5), p(1..=5)], [p(1..=3), p(1..=3)]);
+        let (padding, dilation) = ([p(0..=4), p(0..=4)], [p(1..=3), p(1..=3)]);
+        if let Ok(g) = ConvGeom::new(input, k, kernel, stride, padding, dilation, groups) {
+            check(&g, done);
+            done += 1;
+        }
+    }
+}
+
+#[test]
+fn the_shapes_of_common_networks() {
+    for (input, k, kernel, stride, padding, groups) in [
+        ([3, 3, 32, 32], 16, 3, 1, 1, 1),
+        ([3, 16, 32, 32], 32, 3, 2, 1, 1),
+        ([3, 64, 8, 8], 64, 3, 1, 1, 1),
+        ([5, 70, 4, 4], 50, 3, 1, 1, 1),
+        ([3, 33, 9, 9], 70, 1, 2, 0, 1),
+        ([9, 1, 32, 32], 6, 5, 1, 0, 1),
+        ([4, 16, 5, 5], 120, 5, 1, 0, 1),
+        ([2, 24, 14, 14], 24, 3, 1, 1, 24),
+        ([2, 3, 32, 32], 48, 4, 4, 0, 1),
+    ] {
+        check(
+            &ConvGeom::new(input, k, [kernel; 2], [stride; 2], [padding; 2], [1, 1], groups).unwrap(),
+            1000,
+        );
+    }
+}
+
+#[test]
+fn dilation_spreads_taps_and_uncovered_input_has_no_gradient() {
+    // 1-D: x = 0..6, kernel of ones, stride 2, dilation 2.
+    let g = ConvGeom::new([1, 1, 1, 7], 1, [1, 3], [1, 2], [0, 0], [1, 2], 1).unwrap();
+    let x: Vec<Elem> = (0..7).map(|v| v as Elem).collect();
+    let mut y = vec![Elem::NAN; 2];
+    conv2d(&g, &x, &[1.0; 3], None, Act::Identity, &mut y);
+    assert_eq!(y, [6.0, 12.0]);
+    // 5 x 5 ones, 2 x 2 kernel, stride 2: the last row and column take no part.
+    let g = ConvGeom::new([1, 1, 5, 5], 1, [2, 2], [2, 2], [0, 0], [1, 1], 1).unwrap();
+    let (mut dw, mut dx) = (vec![Elem::NAN; 4], vec![Elem::NAN; 25]);
+    conv2d_backward_weight(&g, &[1.0; 25], &[1.0; 4], 0.0, &mut dw, None);
+    conv2d_backward_data(&g, &[1.0; 4], &[1.0; 4], &mut dx);
+    assert_eq!(dw, [4.0; 4]);
+    for (i, d) in dx.iter().enumerate() {
+        assert_eq!(*d, if i / 5 == 4 || i % 5 == 4 { 0.0 } else { 1.0 });
+    }
+}
+
+#[test]
+fn shapes_that_cannot_be_are_refused_by_name() {
+    let refuse = |input, k, kernel, stride, groups| {
+        ConvGeom::new(input, k, kernel, stride, [0, 0], [1, 1], groups).unwrap_err().to_string()
+    };
+    assert!(refuse([1, 1, 4, 4], 1, [5, 1], [1, 1], 1).contains("does not fit an input of 4 x 4"));
+    assert!(refuse([1, 1, 4, 4], 1, [1, 0], [1, 1], 1).contains("kernel size"));
+    assert!(refuse([1, 1, 4, 4], 1, [1, 1], [0, 1], 1).contains("stride"));
+    assert!(refuse([1, 3, 4, 4], 4, [1, 1], [1, 1], 2).contains("2 groups"));
+}

@@ -1,0 +1,132 @@
+//! Matrix products against the definition.
+
+use super::{close, noise, on_1_and_2_threads, pick};
+use crate::base::{Elem, keyed};
+use crate::nn::kernels::{Act, Bias, Epilogue, Mat, MatMut, gemm};
+
+/// One product in every layout, with stale output, padding between rows, bias and activation.
+fn check(
+    m: usize,
+    k: usize,
+    n: usize,
+    (ta, tb): (bool, bool),
+    (alpha, beta): (Elem, Elem),
+    extra: usize,
+    seed: u64,
+) {
+    let (rs_a, rs_b, rs) = (if ta { m } else { k } + extra, if tb { n } else { n } + extra, n + extra);
+    let rs_b = if tb { k + extra } else { rs_b };
+    let a = noise(seed, (if ta { k } else { m }) * rs_a);
+    let b = noise(seed + 1, (if tb { n } else { k }) * rs_b);
+    let old = if beta == 0.0 { vec![Elem::NAN; m * rs] } else { noise(seed + 2, m * rs) };
+    let bias = noise(seed + 3, m.max(n));
+    let a = if ta {
+        Mat { data: &a, rows: k, cols: m, rs: rs_a, cs: 1 }.t()
+    } else {
+        Mat { data: &a, rows: m, cols: k, rs: rs_a, cs: 1 }
+    };
+    let b = if tb {
+        Mat { data: &b, rows: n, cols: k, rs: rs_b, cs: 1 }.t()
+    } else {
+        Mat { data: &b, rows: k, cols: n, rs: rs_b, cs: 1 }
+    };
+    let ep = match seed % 3 {
+        0 => Epilogue::default(),
+        1 => Epilogue { bias: Bias::Cols(&bias[..n]), act: Act::Relu },
+        _ => Epilogue { bias: Bias::Rows(&bias[..m]), act: Act::Identity },
+    };
+    let got = on_1_and_2_threads(|| {
+        let mut c = old.clone();
+        gemm(alpha, a, b, beta, MatMut { data: &mut c, rows: m, cols: n, rs }, ep);
+        c
+    });
+    let what =
+        format!("{m} x {k} x {n}, transposed {ta} {tb}, alpha {alpha}, beta {beta}, {extra} between rows");
+    let (mut of_product, mut want) = (Vec::new(), Vec::new());
+    for i in 0..m {
+        for j in 0..rs {
+            if j >= n {
+                assert_eq!(
+                    got[i * rs + j].to_bits(),
+                    old[i * rs + j].to_bits(),
+                    "{what}: wrote between rows"
+                );
+                continue;
+            }
+            let sum: f64 =
+                (0..k).map(|p| a.data[i * a.rs + p * a.cs] as f64 * b.data[p * b.rs + j * b.cs] as f64).sum();
+            let mut v =
+                alpha as f64 * sum + if beta == 0.0 { 0.0 } else { beta as f64 * old[i * rs + j] as f64 };
+            match ep.bias {
+                Bias::None => {}
+                Bias::Cols(b) => v += b[j] as f64,
+                Bias::Rows(b) => v += b[i] as f64,
+            }
+            want.push(if ep.act == Act::Relu { v.max(0.0) } else { v });
+            of_product.push(got[i * rs + j]);
+        }
+    }
+    close(&of_product, &want, 3e-6, &what);
+}
+
+#[test]
+fn random_products_equal_the_definition() {
+    let mut rng = keyed(3, "products", 0, 0);
+    for seed in 0..200 {
+        let mut p = |range| pick(&mut rng, range);
+        let (m, k, n) = match p(0..=3) {
+            0 => (p(1..=9), p(1..=9), p(1..=9)),
+            1 => (p(100..=300), p(1..=40), p(1..=80)),
+            2 => (p(1..=70), p(1..=100), p(100..=300)),
+            _ => (p(1..=40), p(900..=1100), p(1..=40)),
+        };
+        let numbers = [(1.0, 0.0), (1.0, 1.0), (0.5, 0.0), (1.0, -0.5), (-2.0, 0.25)][p(0..=4)];
+        let layout = (p(0..=1) == 1, p(0..=1) == 1);
+        let extra = [0, 0, 3][p(0..=2)];
+        check(m, k, n, layout, numbers, extra, seed);
+    }
+}
+
+#[test]
+fn strides_in_both_directions() {
+    // Every second column of every third row.
+    let (a, b) = (noise(1, 400), noise(2, 400));
+    let x = Mat { data: &a, rows: 5, cols: 6, rs: 36, cs: 2 };
+    let y = Mat { data: &b, rows: 6, cols: 7, rs: 40, cs: 3 };
+    let mut c = vec![Elem::NAN; 35];
+    gemm(1.0, x, y, 0.0, MatMut::new(&mut c, 5, 7), Epilogue::default());
+    let want = |i: usize, j: usize| (0..6).map(|p| a[i * 36 + p * 2] as f64 * b[p * 40 + j * 3] as f64).sum();
+    let want: Vec<f64> = (0..35).map(|i| want(i / 7, i % 7)).collect();
+    close(&c, &want, 1e-6, "strided product");
+}
+
+#[test]
+fn products_without_elements() {
+    // [2, 0] x [0, 3]: zeros, or the bias; the shape is kept.
+    let (none, bias) = (Mat::new(&[], 2, 0), [1.0, 2.0, 3.0]);
+    let mut c = [Elem::NAN; 6];
+    gemm(1.0, none, Mat::new(&[], 0, 3), 0.0, MatMut::new(&mut c, 2, 3), Epilogue::default());
+    assert_eq!(c, [0.0; 6]);
+    let ep = Epilogue { bias: Bias::Cols(&bias), act: Act::Identity };
+    gemm(1.0, none, Mat::new(&[], 0, 3), 0.0, MatMut::new(&mut c, 2, 3), ep);
+    assert_eq!(c, [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]);
+    gemm(1.0, none, Mat::new(&[], 0, 3), 2.0, MatMut::new(&mut c, 2, 3), Epilogue::default());
+    assert_eq!(c, [2.0, 4.0, 6.0, 2.0, 4.0, 6.0]);
+    // No rows or no columns: nothing to do.
+    gemm(
+        1.0,
+        Mat::new(&[], 0, 4),
+        Mat::new(&[0.0; 12], 4, 3),
+        0.0,
+        MatMut::new(&mut [], 0, 3),
+        Epilogue::default(),
+    );
+    gemm(
+        1.0,
+        Mat::new(&[0.0; 8], 2, 4),
+        Mat::new(&[], 4, 0),
+        0.0,
+        MatMut::new(&mut [], 2, 0),
+        Epilogue::default(),
+    );
+}

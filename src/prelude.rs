@@ -1,0 +1,15 @@
+//! Exactly what a plugin writer needs: `use shanty::prelude::*;`.
+
+pub use crate::base::{BoxError, Elem, Error, Record, Result, Rng};
+pub use crate::checkpoint::Checkpoint;
+pub use crate::data::Batch;
+pub use crate::hook::{
+    Board, CheckpointSaved, Clock, Ctx, Event, Hook, HookResult, Metrics, Mode, Phase, Point, Priority,
+    SaveRequest, Step,
+};
+pub use crate::model::{Model, Outputs, StepCx};
+pub use crate::params::{ParamMut, ParamRef, Params, Role};
+pub use crate::register;
+pub use crate::registry::BuildCx;
+pub use schemars::JsonSchema;
+pub use serde::{Deserialize, Serialize};

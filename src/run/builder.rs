@@ -1,0 +1,336 @@
+//! `Runner::builder()`: a run without YAML, and the one assembly that configs go through too.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use log::Level;
+
+use super::config::LogLevel;
+use super::{Evaluation, Runner, Session, State, TrainLoop};
+use crate::base::error::IoContext;
+use crate::base::rng::fresh_seed;
+use crate::base::{BoxError, Error, Result};
+use crate::checkpoint::{Disk, Storage};
+use crate::data::DataLoader;
+use crate::hook::{
+    Board, Clock, Control, Ctx, Dirs, Event, Hook, HookOptions, HookResult, Hooks, Point, RunInfo, RunLog,
+};
+use crate::model::Model;
+use crate::optim::OptimWrapper;
+use crate::registry::BuildCx;
+use crate::vis::LocalVisBackend;
+
+/// Puts a run together. Only the model is required; training needs data, a loop and an optimizer as well.
+#[derive(Default)]
+pub struct RunnerBuilder {
+    model: Option<Box<dyn Model>>,
+    train_loop: Option<Box<dyn TrainLoop>>,
+    train_data: Option<DataLoader>,
+    optim: Option<OptimWrapper>,
+    val: Option<Evaluation>,
+    test: Option<Evaluation>,
+    hooks: Vec<(Box<dyn Hook>, String, HookOptions)>,
+    no_default_hooks: bool,
+    work_dir: Option<PathBuf>,
+    experiment_name: Option<String>,
+    seed: Option<u64>,
+    config: Option<(Option<String>, String)>,
+    notes: Vec<String>,
+    log_level: LogLevel,
+    load_from: Option<String>,
+    resume: bool,
+    allow_hook_changes: bool,
+    storage: Option<Box<dyn Storage>>,
+    timer: Option<Box<dyn FnMut() -> f64 + Send>>,
+}
+
+impl RunnerBuilder {
+    /// The model.
+    #[must_use]
+    pub fn model(self, model: impl Model) -> Self {
+        self.boxed_model(Box::new(model))
+    }
+    pub(super) fn boxed_model(mut self, model: Box<dyn Model>) -> Self {
+        self.model = Some(model);
+        self
+    }
+
+    /// The training data.
+    #[must_use]
+    pub fn train_data(mut self, data: DataLoader) -> Self {
+        self.train_data = Some(data);
+        self
+    }
+
+    /// The training loop.
+    #[must_use]
+    pub fn train_loop(self, train_loop: impl TrainLoop + 'static) -> Self {
+        self.boxed_loop(Box::new(train_loop))
+    }
+    pub(super) fn boxed_loop(mut self, train_loop: Box<dyn TrainLoop>) -> Self {
+        self.train_loop = Some(train_loop);
+        self
+    }
+
+    /// The optimizer.
+    #[must_use]
+    pub fn optim(mut self, optim: OptimWrapper) -> Self {
+        self.optim = Some(optim);
+        self
+    }
+
+    /// Validation.
+    #[must_use]
+    pub fn evaluate(mut self, val: Evaluation) -> Self {
+        self.val = Some(val);
+        self
+    }
+
+    /// Test.
+    #[must_use]
+    pub fn test(mut self, test: Evaluation) -> Self {
+        self.test = Some(test);
+        self
+    }
+
+    /// A further hook, in line by its own priority.
+    #[must_use]
+    pub fn hook<H: Hook>(self, hook: H) -> Self {
+        self.boxed_hook(Box::new(hook), type_name::<H>(), HookOptions::default())
+    }
+
+    /// A closure at one point.
+    #[must_use]
+    pub fn on<F>(self, point: Point, call: F) -> Self
+    where
+        F: FnMut(&mut Ctx<'_>, &mut Event<'_>) -> HookResult + Send + 'static,
+    {
+        self.boxed_hook(Box::new(Closure { point, call }), "ClosureHook", HookOptions::default())
+    }
+
+    /// A hook from the registry, under this name.
+    #[must_use]
+    pub fn boxed_hook(mut self, hook: Box<dyn Hook>, name: &str, options: HookOptions) -> Self {
+        self.hooks.push((hook, name.to_owned(), options));
+        self
+    }
+
+    /// Runs with the hooks given here only.
+    #[must_use]
+    pub fn without_default_hooks(mut self) -> Self {
+        self.no_default_hooks = true;
+        self
+    }
+
+    /// Folder of checkpoints and logs; `work_dirs/run` if not called.
+    #[must_use]
+    pub fn work_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.work_dir = Some(dir.into());
+        self
+    }
+
+    /// First part of the experiment's name.
+    #[must_use]
+    pub fn experiment_name(mut self, name: impl Into<String>) -> Self {
+        self.experiment_name = Some(name.into());
+        self
+    }
+
+    /// The seed; one is drawn if not called.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    pub(super) fn set_seed(&mut self, seed: Option<u64>) {
+        self.seed = Some(seed.unwrap_or_else(fresh_seed));
+    }
+
+    pub(super) fn seed(&self) -> u64 {
+        self.seed.unwrap_or_default()
+    }
+
+    /// Start from this checkpoint: its weights, or all of it with [`resume`](Self::resume).
+    #[must_use]
+    pub fn load_from(mut self, path: Option<String>) -> Self {
+        self.load_from = path;
+        self
+    }
+
+    /// Go on with `load_from`, or with the newest checkpoint of the work_dir.
+    #[must_use]
+    pub fn resume(mut self, resume: bool) -> Self {
+        self.resume = resume;
+        self
+    }
+
+    /// Resume although hooks with state came or went.
+    #[must_use]
+    pub fn allow_hook_changes(mut self, allow: bool) -> Self {
+        self.allow_hook_changes = allow;
+        self
+    }
+
+    /// Where checkpoints are written; the disk if not called.
+    #[must_use]
+    pub fn storage(mut self, storage: impl Storage + 'static) -> Self {
+        self.storage = Some(Box::new(storage));
+        self
+    }
+
+    /// The clock that timers read, in seconds; for tests.
+    #[must_use]
+    pub fn timer(mut self, timer: impl FnMut() -> f64 + Send + 'static) -> Self {
+        self.timer = Some(Box::new(timer));
+        self
+    }
+
+    pub(super) fn log_level(mut self, level: LogLevel) -> Self {
+        self.log_level = level;
+        self
+    }
+
+    pub(super) fn notes(mut self, notes: Vec<String>) -> Self {
+        self.notes = notes;
+        self
+    }
+
+    pub(super) fn config_text(mut self, name: Option<&str>, text: String) -> Self {
+        self.config = Some((name.map(str::to_owned), text));
+        self
+    }
+
+    /// Totals of epochs and iterations, batches in an epoch, and whether the loop counts epochs.
+    pub(super) fn totals(&self) -> ((u64, u64), u64, bool) {
+        let epoch_len = self.train_data.as_ref().map_or(0, DataLoader::len);
+        let (epochs, iters, by_epoch) =
+            self.train_loop.as_ref().map_or((0, 0, true), |l| l.totals(epoch_len));
+        ((epochs, iters), epoch_len, by_epoch)
+    }
+
+    /// Makes the folders, opens the logs, and puts everything in its place.
+    ///
+    /// # Errors
+    /// No model; some but not all of training data, loop and optimizer; a folder that cannot be made.
+    pub fn build(mut self) -> Result<Runner> {
+        let ((max_epochs, max_iters), epoch_len, by_epoch) = self.totals();
+        let model = self.model.take().ok_or_else(|| Error::config("a run needs a model"))?;
+        let parts = [self.train_data.is_some(), self.train_loop.is_some(), self.optim.is_some()];
+        if parts.contains(&true) && parts.contains(&false) {
+            return Err(Error::config(
+                "training needs data, a loop and an optimizer: some of the three are missing",
+            ));
+        }
+        let seed = self.seed.unwrap_or_else(fresh_seed);
+        let dataset = self.train_data.as_ref().map(|d| d.dataset().clone());
+        let classes = dataset.as_ref().and_then(|d| d.classes().map(<[_]>::to_vec)).unwrap_or_default();
+        let (dirs, info) = self.folders(seed, classes)?;
+        let log = RunLog::to_file(&dirs.log.join(format!("{}.log", info.timestamp)), self.level())?;
+        let stamped = format!("{}.json", info.timestamp);
+        let vis_data = dirs.log.join("vis_data");
+        let vis = LocalVisBackend::to_files(&[&vis_data.join("scalars.json"), &vis_data.join(stamped)])?;
+        let began = Instant::now();
+        let timer = self.timer.take().unwrap_or_else(|| Box::new(move || began.elapsed().as_secs_f64()));
+        let hooks = self.line()?;
+        let mut state = State {
+            clock: Clock { epoch_len, max_epochs, max_iters, by_epoch, ..Clock::default() },
+            model,
+            optim: self.optim.take(),
+            board: Board::default(),
+            info,
+            dirs,
+            log,
+            vis,
+            storage: self.storage.take().unwrap_or_else(|| Box::new(Disk)),
+            timer,
+            batch_size: self.train_data.as_ref().map_or(0, |d| d.batch_size() as u64),
+            control: Control::default(),
+        };
+        if let Some(optim) = &mut state.optim {
+            optim.set_progress(0, 0);
+        }
+        let session = Session { state, hooks, val: self.val.take(), test: self.test.take() };
+        session.announce(&self.notes);
+        Ok(Runner::new(
+            session,
+            self.train_loop.take().zip(self.train_data.take()),
+            super::resume::Plan {
+                load_from: self.load_from.take(),
+                resume: self.resume,
+                allow_hook_changes: self.allow_hook_changes,
+            },
+        ))
+    }
+
+    fn level(&self) -> Level {
+        match self.log_level {
+            LogLevel::Debug => Level::Debug,
+            LogLevel::Info => Level::Info,
+            LogLevel::Warning => Level::Warn,
+            LogLevel::Error => Level::Error,
+        }
+    }
+
+    fn line(&mut self) -> Result<Hooks> {
+        let mut all = Vec::new();
+        if !self.no_default_hooks {
+            let mut cx = BuildCx::new(self.seed());
+            all = super::assemble::default_hooks(&mut cx)?;
+        }
+        all.append(&mut self.hooks);
+        let mut hooks = Hooks::default();
+        for (hook, name, options) in all {
+            hooks.insert(hook, &name, &options);
+        }
+        Ok(hooks)
+    }
+
+    /// `work_dir/<timestamp>/vis_data` and the config dump.
+    fn folders(&self, seed: u64, classes: Vec<String>) -> Result<(Dirs, RunInfo)> {
+        let work = self.work_dir.clone().unwrap_or_else(|| "work_dirs/run".into());
+        fs::create_dir_all(&work).at(&work)?;
+        let work = fs::canonicalize(&work).at(&work)?;
+        let now = jiff::ZonedDateTime::now().strftime("%Y%m%d_%H%M%S").to_string();
+        // Two runs may begin within one second.
+        let timestamp = (1..)
+            .map(|n| if n == 1 { now.clone() } else { format!("{now}_{n}") })
+            .find(|stamp| !work.join(stamp).exists())
+            .unwrap_or(now);
+        let log = work.join(&timestamp);
+        fs::create_dir_all(log.join("vis_data")).at(&log)?;
+        let experiment_name = match &self.experiment_name {
+            Some(name) => format!("{name}_{timestamp}"),
+            None => timestamp.clone(),
+        };
+        let config = self.config.as_ref().map(|(_, text)| text.clone()).unwrap_or_default();
+        if let Some((name, text)) = &self.config {
+            let file = name.as_deref().and_then(|n| Path::new(n).file_stem()).unwrap_or("config".as_ref());
+            crate::base::durable::write(&work.join(file).with_extension("yaml"), text.as_bytes())?;
+            crate::base::durable::write(&log.join("vis_data/config.yaml"), text.as_bytes())?;
+        }
+        Ok((Dirs { work, log }, RunInfo { experiment_name, timestamp, config, seed, classes }))
+    }
+}
+
+/// `EmaHook` of `my_crate::hooks::EmaHook<T>`.
+pub(super) fn type_name<T>() -> &'static str {
+    let path = std::any::type_name::<T>();
+    path.split('<').next().and_then(|p| p.rsplit("::").next()).unwrap_or(path)
+}
+
+/// A closure in line.
+struct Closure<F> {
+    point: Point,
+    call: F,
+}
+
+impl<F> Hook for Closure<F>
+where
+    F: FnMut(&mut Ctx<'_>, &mut Event<'_>) -> Result<(), BoxError> + Send + 'static,
+{
+    fn on_event(&mut self, cx: &mut Ctx<'_>, event: &mut Event<'_>) -> HookResult {
+        if event.point() == self.point { (self.call)(cx, event) } else { cx.unsubscribe() }
+    }
+}

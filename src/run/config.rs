@@ -1,0 +1,349 @@
+//! The top level of a config: the reference's keys, typed.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+
+use crate::base::Result;
+use crate::config::{Diag, Diags, Node, OneOrMany};
+use crate::data::DataLoaderConfig;
+use crate::hook::{Hook, builtin::LogProcessor};
+use crate::metric::Metric;
+use crate::model::Model;
+use crate::optim::{Curve, OptimWrapperConfig};
+use crate::registry::Spec;
+
+/// A whole run. Keys are MMEngine's; what only means something in Python is accepted with a note.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+pub struct RunConfig {
+    /// The model.
+    pub model: Spec<dyn Model>,
+    /// Folder of checkpoints and logs; `work_dirs/<name of the config>` from the command line if absent.
+    #[serde(default)]
+    pub work_dir: Option<String>,
+    /// First part of the experiment's name.
+    #[serde(default)]
+    pub experiment_name: Option<String>,
+    /// Training data; with `train_cfg` and `optim_wrapper`, or none of the three.
+    #[serde(default)]
+    pub train_dataloader: Option<DataLoaderConfig>,
+    /// Length of the training and when to validate.
+    #[serde(default)]
+    pub train_cfg: Option<TrainCfg>,
+    /// Optimizer, accumulation and clipping.
+    #[serde(default)]
+    pub optim_wrapper: Option<OptimWrapperConfig>,
+    /// Schedules, folded in the order of the list.
+    #[serde(default)]
+    pub param_scheduler: Option<OneOrMany<Spec<dyn Curve>>>,
+    /// Linear scaling of the learning rate with the batch size.
+    #[serde(default)]
+    pub auto_scale_lr: Option<AutoScaleLr>,
+    /// Validation data; with `val_cfg` and `val_evaluator`, or none of the three.
+    #[serde(default)]
+    pub val_dataloader: Option<DataLoaderConfig>,
+    /// Validation loop.
+    #[serde(default)]
+    pub val_cfg: Option<EvalCfg>,
+    /// Metrics of the validation.
+    #[serde(default)]
+    pub val_evaluator: Option<OneOrMany<Spec<dyn Metric>>>,
+    /// Test data; with `test_cfg` and `test_evaluator`, or none of the three.
+    #[serde(default)]
+    pub test_dataloader: Option<DataLoaderConfig>,
+    /// Test loop.
+    #[serde(default)]
+    pub test_cfg: Option<EvalCfg>,
+    /// Metrics of the test.
+    #[serde(default)]
+    pub test_evaluator: Option<OneOrMany<Spec<dyn Metric>>>,
+    /// Slots of the default hooks: replace one, remove it with null, or add a slot.
+    #[serde(default)]
+    pub default_hooks: HookSlots,
+    /// Further hooks, in order.
+    #[serde(default)]
+    pub custom_hooks: Option<Vec<Spec<dyn Hook>>>,
+    /// Checkpoint to start from: weights only, unless `resume` is on.
+    #[serde(default)]
+    pub load_from: Option<String>,
+    /// Go on with `load_from`, or with the newest checkpoint of the work_dir.
+    #[serde(default)]
+    pub resume: bool,
+    /// Accept hooks whose state a resumed checkpoint lacks, and state of hooks that are gone.
+    #[serde(default)]
+    pub allow_hook_changes: bool,
+    /// Seed and reproducibility.
+    #[serde(default)]
+    pub randomness: Randomness,
+    /// Smoothing and layout of log lines.
+    #[serde(default)]
+    pub log_processor: LogProcessor,
+    /// Least important lines of the log file.
+    #[serde(default)]
+    pub log_level: LogLevel,
+    /// Where scalars go.
+    #[serde(default)]
+    pub visualizer: Option<Visualizer>,
+    /// Where scalars go, as MMEngine's configs also write it.
+    #[serde(default)]
+    pub vis_backends: Option<Vec<VisBackendRef>>,
+    /// Accepted without effect: registries have no scopes to choose from.
+    #[serde(default)]
+    pub default_scope: Option<String>,
+    /// Accepted without effect: tuning of Python processes.
+    #[serde(default)]
+    pub env_cfg: Option<Node>,
+    /// Accepted if `none`.
+    #[serde(default)]
+    pub launcher: Launcher,
+    /// Accepted without effect: Python modules.
+    #[serde(default)]
+    pub custom_imports: Option<Node>,
+}
+
+/// `train_cfg`: `by_epoch` or `type` says which loop.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct TrainCfg {
+    /// The loop by name.
+    pub r#type: Option<LoopType>,
+    /// Epochs or iterations; not together with `type`.
+    pub by_epoch: Option<bool>,
+    /// Epochs of the run, in the epoch loop.
+    #[schemars(range(min = 1))]
+    pub max_epochs: Option<u64>,
+    /// Iterations of the run, in the iteration loop.
+    #[schemars(range(min = 1))]
+    pub max_iters: Option<u64>,
+    /// First epoch or iteration after which a validation may be; 1 if absent.
+    #[schemars(range(min = 0))]
+    pub val_begin: Option<u64>,
+    /// Epochs (1 if absent) or iterations (1000) between validations.
+    #[schemars(range(min = 1))]
+    pub val_interval: Option<u64>,
+    /// `[milestone, interval]` pairs: another interval from the milestone on.
+    pub dynamic_intervals: Option<Vec<(u64, u64)>>,
+}
+
+/// The training loops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[allow(clippy::enum_variant_names, missing_docs)]
+pub enum LoopType {
+    EpochBasedTrainLoop,
+    IterBasedTrainLoop,
+}
+
+/// `val_cfg` and `test_cfg`.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct EvalCfg {
+    /// `ValLoop` or `TestLoop`.
+    pub r#type: Option<EvalLoopType>,
+    /// Half precision: must be false, there is none yet.
+    pub fp16: bool,
+}
+
+/// The evaluation loops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[allow(missing_docs)]
+pub enum EvalLoopType {
+    ValLoop,
+    TestLoop,
+}
+
+/// `randomness`.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Randomness {
+    /// The seed; one is drawn and logged if absent.
+    pub seed: Option<u64>,
+    /// Accepted without effect: every run is deterministic.
+    pub deterministic: bool,
+    /// Accepted without effect in a run of one process.
+    pub diff_rank_seed: bool,
+}
+
+/// `auto_scale_lr`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+pub struct AutoScaleLr {
+    /// Batch size for which the learning rate was chosen.
+    #[schemars(range(min = 1))]
+    pub base_batch_size: u64,
+    /// Off unless true.
+    #[serde(default)]
+    pub enable: bool,
+}
+
+/// `log_level`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+#[allow(missing_docs)]
+pub enum LogLevel {
+    Debug,
+    #[default]
+    Info,
+    Warning,
+    Error,
+}
+
+/// `launcher`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Launcher {
+    /// One process.
+    #[default]
+    None,
+}
+
+/// `visualizer`.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Visualizer {
+    /// Any of the reference's names.
+    pub r#type: Option<String>,
+    /// The backends.
+    pub vis_backends: Option<Vec<VisBackendRef>>,
+    /// Accepted without effect.
+    pub name: Option<String>,
+}
+
+/// A backend of the visualizer.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+pub struct VisBackendRef {
+    /// `LocalVisBackend` is the one there is.
+    pub r#type: VisBackendType,
+}
+
+/// The backends.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[allow(missing_docs, clippy::enum_variant_names)]
+pub enum VisBackendType {
+    LocalVisBackend,
+}
+
+/// `default_hooks`: slots in the order of the config; null removes one.
+#[derive(Debug, Clone, Default)]
+pub struct HookSlots(pub Vec<(String, Option<Spec<dyn Hook>>)>);
+
+impl<'de> Deserialize<'de> for HookSlots {
+    fn deserialize<D: Deserializer<'de>>(de: D) -> Result<Self, D::Error> {
+        struct Slots;
+        impl<'de> Visitor<'de> for Slots {
+            type Value = HookSlots;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a mapping of slot names to hooks")
+            }
+            fn visit_unit<E>(self) -> Result<HookSlots, E> {
+                Ok(HookSlots::default())
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<HookSlots, A::Error> {
+                let mut slots = Vec::new();
+                while let Some(slot) = map.next_entry()? {
+                    slots.push(slot);
+                }
+                Ok(HookSlots(slots))
+            }
+        }
+        de.deserialize_map(Slots)
+    }
+}
+
+impl JsonSchema for HookSlots {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "HookSlots".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let hook = generator.subschema_for::<Option<Spec<dyn Hook>>>();
+        schemars::json_schema!({ "type": "object", "additionalProperties": hook })
+    }
+}
+
+impl RunConfig {
+    /// Reads a resolved config and checks everything that can be checked without building: names, keys, ranges, and
+    /// that the parts fit together.
+    ///
+    /// # Errors
+    /// All mistakes at once, each with its place.
+    pub fn read(node: &Node) -> Result<Self, Diags> {
+        let node = super::assemble::with_preprocessor(node);
+        let config: Self = node.read_checked()?;
+        let wrong = config.inconsistencies(&node);
+        if wrong.is_empty() { Ok(config) } else { Err(Diags(wrong)) }
+    }
+
+    /// The three triples, and what `train_cfg` must say.
+    fn inconsistencies(&self, node: &Node) -> Vec<Diag> {
+        let mut wrong = Vec::new();
+        let triples = [
+            ("train_dataloader", "train_cfg", "optim_wrapper"),
+            ("val_dataloader", "val_cfg", "val_evaluator"),
+            ("test_dataloader", "test_cfg", "test_evaluator"),
+        ];
+        for (a, b, c) in triples {
+            let given = |key: &&str| node.get(key).is_some_and(|n| !n.is_null());
+            let (have, lack): (Vec<_>, Vec<_>) = [a, b, c].into_iter().partition(given);
+            if let (Some(first), false) = (have.first(), lack.is_empty()) {
+                let missing = lack.join("` and `");
+                let mut diag = Diag::error(format!("`{first}` needs `{missing}` beside it"));
+                if let Some((key, _)) = node.entry(first) {
+                    diag = diag.on_key(key);
+                }
+                wrong.push(diag.note(format!("give all three of `{a}`, `{b}`, `{c}`, or none")));
+            }
+        }
+        if let (Some(train), Some((_, at))) = (&self.train_cfg, node.entry("train_cfg"))
+            && let Err(text) = train.to_loop()
+        {
+            wrong.push(Diag::error(text).on(at));
+        }
+        for (key, cfg) in [("val_cfg", &self.val_cfg), ("test_cfg", &self.test_cfg)] {
+            if let (Some(EvalCfg { fp16: true, .. }), Some(at)) =
+                (cfg, node.get(key).and_then(|n| n.get("fp16")))
+            {
+                wrong.push(Diag::error("half-precision evaluation is not there yet: remove `fp16`").on(at));
+            }
+        }
+        wrong
+    }
+}
+
+impl TrainCfg {
+    /// The loop that this describes.
+    ///
+    /// # Errors
+    /// A text for the person who wrote it.
+    pub fn to_loop(&self) -> Result<Box<dyn super::TrainLoop>, String> {
+        let by_epoch = match (self.r#type, self.by_epoch) {
+            (Some(_), Some(_)) => return Err("give `by_epoch` or `type`, not both".into()),
+            (Some(named), None) => named == LoopType::EpochBasedTrainLoop,
+            (None, Some(by_epoch)) => by_epoch,
+            (None, None) => return Err("give `by_epoch: true` or `by_epoch: false`".into()),
+        };
+        let (needs, total, other) = if by_epoch {
+            ("max_epochs", self.max_epochs, self.max_iters.map(|_| "max_iters"))
+        } else {
+            ("max_iters", self.max_iters, self.max_epochs.map(|_| "max_epochs"))
+        };
+        if let Some(other) = other {
+            return Err(format!("`{other}` does not belong to a loop with `by_epoch: {by_epoch}`"));
+        }
+        let total = total.ok_or_else(|| format!("a loop with `by_epoch: {by_epoch}` needs `{needs}`"))?;
+        let dynamic = self.dynamic_intervals.clone().unwrap_or_default();
+        if dynamic.iter().any(|(_, every)| *every == 0)
+            || !dynamic.is_sorted_by_key(|(milestone, _)| *milestone)
+        {
+            return Err("`dynamic_intervals` must rise, with intervals of at least 1".into());
+        }
+        let val = super::Intervals {
+            begin: self.val_begin.unwrap_or(1),
+            every: self.val_interval.unwrap_or(if by_epoch { 1 } else { 1000 }),
+            dynamic,
+        };
+        Ok(if by_epoch {
+            Box::new(super::EpochBasedTrainLoop { max_epochs: total, val })
+        } else {
+            Box::new(super::IterBasedTrainLoop { max_iters: total, val })
+        })
+    }
+}

@@ -1,0 +1,32 @@
+//! One note for each key that is accepted without effect, so that nobody believes it did something.
+
+use super::RunConfig;
+
+/// The notes of a config, in the order of its keys.
+pub(super) fn of(config: &RunConfig) -> Vec<String> {
+    let mut notes = Vec::new();
+    let mut note = |given: bool, key: &str, why: &str| {
+        if given {
+            notes.push(format!("`{key}` is accepted without effect: {why}"));
+        }
+    };
+    note(config.default_scope.is_some(), "default_scope", "all registered types are in reach");
+    note(config.env_cfg.is_some(), "env_cfg", "it tunes Python processes and GPUs");
+    note(
+        config.custom_imports.is_some(),
+        "custom_imports",
+        "it names Python modules; link plugin crates instead",
+    );
+    note(config.randomness.diff_rank_seed, "randomness.diff_rank_seed", "the run has one process");
+    let loaders = [
+        ("train", &config.train_dataloader),
+        ("val", &config.val_dataloader),
+        ("test", &config.test_dataloader),
+    ];
+    for (mode, loader) in loaders {
+        for (key, why) in loader.iter().flat_map(|l| l.ignored()) {
+            note(true, &format!("{mode}_dataloader.{key}"), why);
+        }
+    }
+    notes
+}

@@ -1,0 +1,191 @@
+//! Loading weights, and taking a whole run up again.
+
+use std::path::{Path, PathBuf};
+
+use super::Session;
+use crate::base::{Error, Result};
+use crate::checkpoint::{self, Checkpoint};
+use crate::config::{Kind, Node};
+use crate::hook::Event;
+
+/// Where a run starts from.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Plan {
+    pub load_from: Option<String>,
+    pub resume: bool,
+    pub allow_hook_changes: bool,
+}
+
+/// Weights only: counters stay 0, names that do not match are listed. Nothing that matches is an error.
+pub(super) fn load_weights(s: &mut Session, path: &Path) -> Result<()> {
+    let mut checkpoint = checkpoint::load(path)?;
+    s.fire(Event::AfterLoadCheckpoint(&mut checkpoint))?;
+    let report = checkpoint.model.load_into(&mut *s.state.model);
+    if report.loaded.is_empty() || !report.mismatched.is_empty() {
+        return Err(Error::checkpoint(path, format!("its weights do not fit the model: {report}")));
+    }
+    let text = format!("weights from {}: {report}", path.display());
+    if report.is_exact() {
+        s.state.log.info(text)
+    } else {
+        s.state.log.warn(text)
+    }
+    Ok(())
+}
+
+/// Takes up the run of `load_from`, or of the newest checkpoint in the work_dir. False if there is none.
+pub(super) fn resume(s: &mut Session, plan: &Plan) -> Result<bool> {
+    let work = s.state.dirs.work.clone();
+    checkpoint::recover(&*s.state.storage, &work)?;
+    let (path, checkpoint) = match &plan.load_from {
+        Some(path) => (PathBuf::from(path), checkpoint::load(Path::new(path))?),
+        None => {
+            let found = checkpoint::newest(&work)?;
+            found.refused.iter().for_each(|why| s.state.log.warn(format_args!("refused {why}")));
+            let Some(found) = found.checkpoint else {
+                s.state.log.warn(format_args!(
+                    "nothing to resume in {}: starting from the beginning",
+                    work.display()
+                ));
+                return Ok(false);
+            };
+            found
+        }
+    };
+    restore(s, &path, checkpoint, plan.allow_hook_changes)?;
+    Ok(true)
+}
+
+/// The seed of the checkpoint that a run is going to resume: a config that names no seed keeps to it.
+pub(super) fn saved_seed(work_dir: &Path, load_from: Option<&str>) -> Option<u64> {
+    let checkpoint = match load_from {
+        Some(path) => checkpoint::load(Path::new(path)).ok(),
+        None => checkpoint::newest(work_dir).ok().and_then(|found| found.checkpoint).map(|(_, c)| c),
+    };
+    checkpoint.map(|c| c.meta.seed)
+}
+
+fn restore(s: &mut Session, path: &Path, mut checkpoint: Checkpoint, allow_hook_changes: bool) -> Result<()> {
+    restore_hooks(s, path, &mut checkpoint, allow_hook_changes)?;
+    s.fire(Event::AfterLoadCheckpoint(&mut checkpoint))?;
+    let state = &mut s.state;
+    let report = checkpoint.model.load_into(&mut *state.model);
+    if !report.is_exact() {
+        return Err(Error::checkpoint(path, format!("its weights do not fit the model: {report}")));
+    }
+    if let Some(optim) = &mut state.optim {
+        let saved = checkpoint.optimizer.ok_or_else(|| {
+            Error::checkpoint(path, "it holds weights only: start from it with `load_from`, without `resume`")
+        })?;
+        optim.load_state(saved, &mut *state.model).map_err(|e| Error::checkpoint(path, e.to_string()))?;
+    }
+    state.board = serde_json::from_value(checkpoint.board)
+        .map_err(|e| Error::checkpoint(path, format!("its board cannot be read: {e}")))?;
+    let meta = &checkpoint.meta;
+    let clock = &mut state.clock;
+    (clock.epoch, clock.validated) = (meta.epoch, meta.validated);
+    (clock.iter, clock.batch) = rescale(meta, clock.epoch_len, state.batch_size, clock.by_epoch)
+        .ok_or_else(|| Error::checkpoint(path, mismatch(meta, clock.epoch_len, state.batch_size)))?;
+    if clock.iter != meta.iter {
+        clock.validated = clock.validated.filter(|at| *at == meta.iter).map(|_| clock.iter);
+    }
+    if let Some(optim) = &mut state.optim {
+        optim.set_progress(clock.epoch, clock.iter);
+    }
+    let (epoch, iter) = (clock.epoch, clock.iter);
+    state.log.info(format_args!("resumed {}: epoch {epoch}, iteration {iter}", path.display()));
+    for difference in drift(&meta.config, &state.info.config) {
+        state.log.warn(format_args!("the config differs from the checkpoint's: {difference}"));
+    }
+    if meta.seed != state.info.seed {
+        let (old, new) = (meta.seed, state.info.seed);
+        state.log.warn(format_args!("the seed was {old} and is {new} now: the order of the data changes"));
+    }
+    Ok(())
+}
+
+fn restore_hooks(
+    s: &mut Session,
+    path: &Path,
+    checkpoint: &mut Checkpoint,
+    allow_changes: bool,
+) -> Result<()> {
+    let mut changes = Vec::new();
+    for slot in s.hooks.slots() {
+        match checkpoint.hooks.get(&slot.key) {
+            Some(record) => slot.hook.load_state(record.clone()).map_err(|e| {
+                Error::checkpoint(path, format!("hook `{}` cannot take its state back: {e}", slot.key))
+            })?,
+            None if matches!(slot.hook.save_state(), Ok(Some(_))) => {
+                changes.push(format!("hook `{}` keeps state, but the checkpoint has none for it", slot.key));
+            }
+            None => {}
+        }
+    }
+    let present: Vec<&str> = s.hooks.order().map(|(key, _)| key).collect();
+    let gone = checkpoint.hooks.keys().filter(|key| !present.contains(&key.as_str()));
+    changes
+        .extend(gone.map(|key| format!("the checkpoint has state of hook `{key}`, which this run has not")));
+    if !changes.is_empty() && !allow_changes {
+        let reason = format!("{}; set `allow_hook_changes: true` to go on without", changes.join("; "));
+        return Err(Error::checkpoint(path, reason));
+    }
+    changes.iter().for_each(|text| s.state.log.warn(text));
+    Ok(())
+}
+
+/// Iterations and batches in the units of this run: samples seen are kept. `None` if that is not exact.
+fn rescale(meta: &checkpoint::Meta, epoch_len: u64, batch_size: u64, by_epoch: bool) -> Option<(u64, u64)> {
+    if (meta.epoch_len, meta.batch_size) == (epoch_len, batch_size) || epoch_len == 0 || meta.batch_size == 0
+    {
+        return Some((meta.iter, if by_epoch { meta.batch } else { meta.iter }));
+    }
+    let exact = |batches: u64| {
+        let samples = batches * meta.batch_size;
+        (batch_size > 0 && samples.is_multiple_of(batch_size)).then(|| samples / batch_size)
+    };
+    if by_epoch {
+        let batch = exact(meta.batch)?;
+        return (batch <= epoch_len).then_some((meta.epoch * epoch_len + batch, batch));
+    }
+    exact(meta.iter).map(|iter| (iter, iter))
+}
+
+fn mismatch(meta: &checkpoint::Meta, epoch_len: u64, batch_size: u64) -> String {
+    format!(
+        "it stands at iteration {} of {} batches an epoch of {} samples; that is no whole number of this run's \
+         batches ({epoch_len} an epoch of {batch_size}): resume with the old batch size",
+        meta.iter, meta.epoch_len, meta.batch_size
+    )
+}
+
+/// Leaves of the two configs that differ: `optim_wrapper.optimizer.lr: 0.1 -> 0.05`.
+fn drift(old: &str, new: &str) -> Vec<String> {
+    let (Ok(old), Ok(new)) = (crate::config::parse("old", old), crate::config::parse("new", new)) else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    differences("", Some(&old), Some(&new), &mut found);
+    // They say how this run came about, not what it is.
+    found.retain(|line| !["resume:", "load_from:", "work_dir:"].iter().any(|key| line.starts_with(key)));
+    found
+}
+
+fn differences(path: &str, old: Option<&Node>, new: Option<&Node>, found: &mut Vec<String>) {
+    if old == new {
+        return;
+    }
+    let under = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+    if let (Some(Kind::Map(a)), Some(Kind::Map(b))) = (old.map(|n| &*n.kind), new.map(|n| &*n.kind)) {
+        for (key, value) in a {
+            differences(&under(&key.text), Some(value), new.and_then(|n| n.get(&key.text)), found);
+        }
+        for (key, value) in b.iter().filter(|(key, _)| old.and_then(|n| n.get(&key.text)).is_none()) {
+            differences(&under(&key.text), None, Some(value), found);
+        }
+        return;
+    }
+    let show =
+        |node: Option<&Node>| node.map_or("absent".to_owned(), |n| n.to_yaml().trim().replace('\n', " "));
+    found.push(format!("{path}: {} -> {}", show(old), show(new)));
+}

@@ -1,0 +1,161 @@
+//! The runner: train, validate or test what was put together.
+
+use std::path::Path;
+
+use super::resume::Plan;
+use super::{RunnerBuilder, Session, TrainLoop};
+use crate::base::{Error, Result};
+use crate::config::Node;
+use crate::data::DataLoader;
+use crate::hook::{Control, Event, Hook, Metrics, Phase, StopReason};
+use crate::model::Model;
+
+/// How a training ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The schedule is complete.
+    Finished,
+    /// A hook asked to stop.
+    Stopped(StopReason),
+}
+
+/// A run: built from a config or by [`Runner::builder`], then trained, validated, tested.
+pub struct Runner {
+    session: Session,
+    train: Option<(Box<dyn TrainLoop>, DataLoader)>,
+    plan: Plan,
+    prepared: bool,
+}
+
+impl Runner {
+    /// Puts a run together in Rust.
+    pub fn builder() -> RunnerBuilder {
+        RunnerBuilder::default()
+    }
+
+    /// Builds what a resolved config describes. `name` is the config's file name: it names the experiment, the dump
+    /// and the default work_dir.
+    ///
+    /// # Errors
+    /// All mistakes of the config at once; a folder that cannot be made.
+    pub fn from_config(node: &Node, name: Option<&str>) -> Result<Self> {
+        super::assemble::from_config(node, name)
+    }
+
+    /// Reads, resolves and builds a config file.
+    ///
+    /// # Errors
+    /// As [`from_config`](Self::from_config), and what the file itself has wrong.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let node = crate::config::load(path, &[])?;
+        Self::from_config(&node, Some(&path.to_string_lossy()))
+    }
+
+    pub(super) fn new(session: Session, train: Option<(Box<dyn TrainLoop>, DataLoader)>, plan: Plan) -> Self {
+        Self { session, train, plan, prepared: false }
+    }
+
+    /// Trains from the start, or from the checkpoint to resume, to the end of the schedule or a stop.
+    ///
+    /// # Errors
+    /// The first failure; every hook's `on_error` was called then.
+    pub fn train(&mut self) -> Result<Outcome> {
+        let (train_loop, data) = self.train.take().ok_or_else(|| {
+            Error::config("this run has nothing to train: give training data, a loop and an optimizer")
+        })?;
+        let result = self.guarded(|runner| {
+            runner.session.fire(Event::BeforeRun)?;
+            runner.prepare()?;
+            train_loop.run(&mut runner.session, &data)?;
+            runner.session.enter(Phase::Idle);
+            runner.session.fire(Event::AfterRun)
+        });
+        self.train = Some((train_loop, data));
+        result?;
+        Ok(match self.session.stop_reason() {
+            Some(reason) => Outcome::Stopped(reason),
+            None => Outcome::Finished,
+        })
+    }
+
+    /// Validates the weights as they are (after `load_from`, if given).
+    ///
+    /// # Errors
+    /// The first failure; no validation data.
+    pub fn val(&mut self) -> Result<Metrics> {
+        self.evaluate(Session::validate)
+    }
+
+    /// Tests the weights as they are (after `load_from`, if given).
+    ///
+    /// # Errors
+    /// The first failure; no test data.
+    pub fn test(&mut self) -> Result<Metrics> {
+        self.evaluate(Session::test)
+    }
+
+    fn evaluate(&mut self, what: fn(&mut Session) -> Result<Metrics>) -> Result<Metrics> {
+        let mut metrics = Metrics::default();
+        self.guarded(|runner| {
+            runner.session.fire(Event::BeforeRun)?;
+            runner.prepare()?;
+            metrics = what(&mut runner.session)?;
+            runner.session.fire(Event::AfterRun)
+        })?;
+        Ok(metrics)
+    }
+
+    /// A run within one process begins with clean requests and all hooks in line, and tells all hooks when it fails.
+    fn guarded(&mut self, run: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        self.session.hooks.reset();
+        self.session.state.control = Control::default();
+        let result = run(self);
+        if let Err(error) = &result {
+            self.session.state.control = Control { hold: 1, ..Control::default() };
+            self.session.fire(Event::OnError(error))?;
+        }
+        result
+    }
+
+    /// Weights, once a runner: resumed, or initialised and then loaded over.
+    fn prepare(&mut self) -> Result<()> {
+        if std::mem::replace(&mut self.prepared, true) {
+            return Ok(());
+        }
+        if self.plan.resume && super::resume::resume(&mut self.session, &self.plan)? {
+            return Ok(());
+        }
+        let state = &mut self.session.state;
+        for line in state.model.init_weights(state.info.seed)? {
+            state.log.detail(line);
+        }
+        match &self.plan.load_from {
+            Some(path) if !self.plan.resume => {
+                super::resume::load_weights(&mut self.session, Path::new(path))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts a further hook in line.
+    pub fn add_hook<H: Hook>(&mut self, hook: H) {
+        let name = super::builder::type_name::<H>();
+        self.session.hooks.insert(Box::new(hook), name, &crate::hook::HookOptions::default());
+    }
+
+    /// The model.
+    pub fn model(&mut self) -> &mut dyn Model {
+        &mut *self.session.state.model
+    }
+
+    /// The first hook of this type.
+    pub fn hook<T: Hook>(&self) -> Option<&T> {
+        self.session.hooks.get()
+    }
+
+    /// The session: counters, board, folders.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+}

@@ -1,0 +1,317 @@
+//! What happens in one iteration, and how requests of hooks are settled.
+
+use std::path::PathBuf;
+
+use super::Evaluation;
+use crate::base::{Error, Result};
+use crate::checkpoint::{Checkpoint, Commit, Meta, Storage};
+use crate::data::Batch;
+use crate::hook::{
+    Board, CheckpointSaved, Clock, Control, Ctx, Dirs, Event, Hooks, Metrics, Mode, Phase, Point, RunInfo,
+    RunLog, SaveRequest, Step, StopReason,
+};
+use crate::model::{Model, Outputs, StepCx};
+use crate::optim::{OptimWrapper, Update};
+use crate::params::StateDict;
+use crate::vis::LocalVisBackend;
+
+/// Everything that hooks may see. The public fields are what a custom loop works with.
+pub struct State {
+    /// Counters.
+    pub clock: Clock,
+    /// The model.
+    pub model: Box<dyn Model>,
+    /// The optimizer with its schedules, in a run that trains.
+    pub optim: Option<OptimWrapper>,
+    /// Scalars.
+    pub board: Board,
+    /// Facts.
+    pub info: RunInfo,
+    /// Folders.
+    pub dirs: Dirs,
+    /// The text log.
+    pub log: RunLog,
+    /// The scalar log.
+    pub vis: LocalVisBackend,
+    pub(crate) storage: Box<dyn Storage>,
+    /// Seconds since some instant; a test gives its own.
+    pub(crate) timer: Box<dyn FnMut() -> f64 + Send>,
+    pub(crate) batch_size: u64,
+    pub(crate) control: Control,
+}
+
+impl State {
+    fn ctx(&mut self, point: Point) -> Ctx<'_> {
+        self.clock.now = (self.timer)();
+        Ctx {
+            point,
+            clock: &self.clock,
+            model: &mut *self.model,
+            optim: self.optim.as_mut(),
+            board: &mut self.board,
+            info: &self.info,
+            dirs: &self.dirs,
+            log: &self.log,
+            vis: &mut self.vis,
+            control: &mut self.control,
+        }
+    }
+
+    fn failed(&self, who: &str, point: &'static str, source: crate::base::BoxError) -> Error {
+        Error::Run { who: who.into(), point, epoch: self.clock.epoch, iter: self.clock.iter, source }
+    }
+}
+
+/// A run under way: state, hooks, and the evaluations it can do. Loops drive it.
+pub struct Session {
+    /// What hooks see.
+    pub state: State,
+    /// The line of hooks.
+    pub hooks: Hooks,
+    pub(crate) val: Option<Evaluation>,
+    pub(crate) test: Option<Evaluation>,
+}
+
+impl Session {
+    /// Calls the hooks of a point, then does what they asked for.
+    ///
+    /// # Errors
+    /// The first failure of a hook, or of what was asked.
+    pub fn fire(&mut self, mut event: Event<'_>) -> Result<()> {
+        let mut cx = self.state.ctx(event.point());
+        self.hooks.dispatch(&mut event, &mut cx)?;
+        self.settle()
+    }
+
+    /// Notes what the run is doing.
+    pub fn enter(&mut self, phase: Phase) {
+        self.state.clock.phase = phase;
+    }
+
+    /// Whether a hook asked to stop.
+    pub fn stopping(&self) -> bool {
+        self.state.control.stop.is_some()
+    }
+
+    /// Who asked to stop, and why.
+    pub fn stop_reason(&self) -> Option<StopReason> {
+        let asked = self.state.control.stop.as_ref()?;
+        Some(StopReason { by: self.hooks.key(asked.by).to_owned(), reason: asked.what.clone() })
+    }
+
+    /// One training iteration: the model's step, the update when it is due, and their four points.
+    ///
+    /// # Errors
+    /// The first failure of a hook, the model or the optimizer.
+    pub fn train_iter(&mut self, mut batch: Batch) -> Result<()> {
+        self.fire(Event::BeforeTrainIter(&mut batch))?;
+        let mut outputs = self.train_step(&batch)?;
+        if self.window_is_full(batch.len()) {
+            self.fire(Event::AfterBackward(Step { batch: &mut batch, outputs: &mut outputs }))?;
+            self.update(&mut outputs)?;
+        }
+        self.state.clock.iter += 1;
+        self.state.clock.batch += 1;
+        self.fire(Event::AfterTrainIter(Step { batch: &mut batch, outputs: &mut outputs }))
+    }
+
+    /// Forward, loss and backward: gradients are added up.
+    fn train_step(&mut self, batch: &Batch) -> Result<Outputs> {
+        let State { model, optim, clock, info, .. } = &mut self.state;
+        let loss_scale = optim.as_ref().map_or(1.0, |o| o.loss_scale(batch.len()));
+        let cx = StepCx { seed: info.seed, iter: clock.iter, loss_scale };
+        crate::hook::caught(|| Ok(model.train_step(batch, &cx)?))
+            .map_err(|e| self.state.failed("the model", "train_step", e))
+    }
+
+    /// Counts the batch; true when its gradients complete an update.
+    fn window_is_full(&mut self, samples: usize) -> bool {
+        let State { model, optim, clock, .. } = &mut self.state;
+        let Some(optim) = optim else { return false };
+        let ends_epoch = clock.by_epoch && clock.batch + 1 == clock.epoch_len;
+        let due = optim.backward_done(samples, ends_epoch || clock.iter + 1 == clock.max_iters);
+        if due {
+            optim.finish_window(&mut **model);
+        }
+        due
+    }
+
+    fn update(&mut self, outputs: &mut Outputs) -> Result<()> {
+        let State { model, optim, log, control, .. } = &mut self.state;
+        let Some(optim) = optim else { return Ok(()) };
+        if control.skip_update.take().is_some() {
+            optim.clear(&mut **model);
+            return Ok(());
+        }
+        let norm = match optim.update(&mut **model)? {
+            Update::Stepped(norm) => norm,
+            Update::Skipped(norm) => {
+                log.warn(format_args!("the norm of the gradients is {norm}: this update is skipped"));
+                Some(norm)
+            }
+        };
+        if let Some(norm) = norm {
+            outputs.vars.push(("grad_norm".into(), norm));
+        }
+        Ok(())
+    }
+
+    /// Saves and validations that hooks asked for. Inside a save or a validation they wait for the outermost settle.
+    fn settle(&mut self) -> Result<()> {
+        if self.state.control.hold > 0 {
+            return Ok(());
+        }
+        for request in std::mem::take(&mut self.state.control.saves) {
+            self.save(&request)?;
+        }
+        if std::mem::take(&mut self.state.control.validate) && self.can_validate() {
+            self.validate()?;
+        }
+        Ok(())
+    }
+
+    /// Whether the run has validation data.
+    pub fn can_validate(&self) -> bool {
+        self.val.is_some()
+    }
+
+    /// One pass over the validation data.
+    ///
+    /// # Errors
+    /// The first failure of a hook, the model, the data or a metric; no validation data.
+    pub fn validate(&mut self) -> Result<Metrics> {
+        let mut val = self.val.take().ok_or_else(|| Error::invalid("this run has no validation data"))?;
+        let metrics = self.evaluate(&mut val, Mode::Val);
+        self.val = Some(val);
+        self.state.clock.validated = Some(self.state.clock.iter);
+        self.settle()?;
+        metrics
+    }
+
+    /// One pass over the test data.
+    ///
+    /// # Errors
+    /// As [`validate`](Self::validate).
+    pub fn test(&mut self) -> Result<Metrics> {
+        let mut test = self.test.take().ok_or_else(|| Error::invalid("this run has no test data"))?;
+        let metrics = self.evaluate(&mut test, Mode::Test);
+        self.test = Some(test);
+        self.settle()?;
+        metrics
+    }
+
+    fn evaluate(&mut self, what: &mut Evaluation, mode: Mode) -> Result<Metrics> {
+        self.state.control.hold += 1;
+        let before = self.state.clock.phase;
+        let metrics = what.run(self, mode);
+        self.enter(before);
+        self.state.control.hold -= 1;
+        metrics
+    }
+
+    pub(crate) fn eval_step(&mut self, batch: &Batch) -> Result<Outputs> {
+        let model = &mut self.state.model;
+        crate::hook::caught(|| Ok(model.eval_step(batch)?))
+            .map_err(|e| self.state.failed("the model", "eval_step", e))
+    }
+
+    /// The run as a checkpoint.
+    ///
+    /// # Errors
+    /// When a hook or the optimizer cannot give its state.
+    pub fn checkpoint(&mut self, with_optimizer: bool) -> Result<Checkpoint> {
+        let State { clock, model, optim, board, info, batch_size, .. } = &mut self.state;
+        let optimizer = match optim {
+            Some(optim) if with_optimizer => Some(optim.save_state(&**model)?),
+            _ => None,
+        };
+        let meta = Meta {
+            epoch: clock.epoch,
+            iter: clock.iter,
+            batch: if clock.by_epoch { clock.batch } else { 0 },
+            epoch_len: clock.epoch_len,
+            batch_size: *batch_size,
+            validated: clock.validated,
+            seed: info.seed,
+            experiment_name: info.experiment_name.clone(),
+            classes: info.classes.clone(),
+            config: info.config.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+        };
+        let mut checkpoint = Checkpoint {
+            model: StateDict::of(&**model),
+            optimizer,
+            board: serde_json::to_value(&*board).map_err(|e| Error::Other(e.into()))?,
+            meta,
+            ..Checkpoint::default()
+        };
+        for slot in self.hooks.slots() {
+            if let Some(record) = slot
+                .hook
+                .save_state()
+                .map_err(|e| Error::Other(format!("hook `{}` cannot save its state: {e}", slot.key).into()))?
+            {
+                checkpoint.hooks.insert(slot.key.clone(), record);
+            }
+        }
+        Ok(checkpoint)
+    }
+
+    /// Writes a checkpoint now.
+    ///
+    /// # Errors
+    /// With the path and the cause; older checkpoints are as they were.
+    pub fn save(&mut self, request: &SaveRequest) -> Result<PathBuf> {
+        self.state.control.hold += 1;
+        let path = self.commit(request);
+        self.state.control.hold -= 1;
+        // What the save's own events ask for would never end.
+        self.state.control.saves.clear();
+        path
+    }
+
+    fn commit(&mut self, request: &SaveRequest) -> Result<PathBuf> {
+        let mut checkpoint = self.checkpoint(request.optimizer)?;
+        self.fire(Event::BeforeSaveCheckpoint(&mut checkpoint))?;
+        let work_dir = &self.state.dirs.work;
+        let commit = Commit {
+            storage: &*self.state.storage,
+            out_dir: request.out_dir.as_deref().unwrap_or(work_dir),
+            name: &request.name,
+            pointer_in: request.is_last.then_some(work_dir),
+            then_remove: &request.then_remove,
+        };
+        let path = commit.run(&checkpoint)?;
+        self.fire(Event::AfterSaveCheckpoint(&CheckpointSaved {
+            path: path.clone(),
+            is_last: request.is_last,
+        }))?;
+        Ok(path)
+    }
+}
+
+impl Session {
+    /// The first lines of a run's log: versions, seed, notes, who is in line where.
+    pub(super) fn announce(&self, notes: &[String]) {
+        let State { log, info, clock, .. } = &self.state;
+        log.info(format_args!("shanty {}, experiment {}", env!("CARGO_PKG_VERSION"), info.experiment_name));
+        log.info(format_args!(
+            "{} {}, {} threads, seed {}",
+            std::env::consts::OS,
+            std::env::consts::ARCH,
+            rayon::current_num_threads(),
+            info.seed
+        ));
+        if clock.max_iters > 0 {
+            let (epochs, iters, len) = (clock.max_epochs, clock.max_iters, clock.epoch_len);
+            log.info(format_args!("{epochs} epochs, {iters} iterations, {len} batches an epoch"));
+        }
+        notes.iter().for_each(|note| log.warn(note));
+        let line: Vec<_> =
+            self.hooks.order().map(|(key, priority)| format!("({priority:<12}) {key}")).collect();
+        log.info(format_args!("hooks in the order in which they are called:\n{}", line.join("\n")));
+        if !info.config.is_empty() {
+            log.detail(format_args!("config:\n{}", info.config));
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! Level 9: what tests need, of this crate and of plugin crates: a toy model, a recorder, a disk that fails.
+
+mod faults;
+mod recorder;
+mod scripted;
+mod toy;
+
+pub use faults::{FaultyDisk, Op};
+pub use recorder::{Recorder, Trace};
+pub use scripted::Scripted;
+pub use toy::{ToyModel, toy_data, toy_runner};

@@ -1,0 +1,118 @@
+//! The smallest model that trains: one vector, drawn to the mean of its batches.
+
+use std::sync::Arc;
+
+use ndarray::Array1;
+
+use crate::base::{Elem, Result};
+use crate::data::{Batch, DataLoader, DefaultSampler, LoaderOptions, Synthetic};
+use crate::metric::{Accuracy, Evaluator};
+use crate::model::{Model, Outputs, StepCx};
+use crate::optim::{OptimWrapper, Sgd};
+use crate::params::{ParamMut, ParamRef, Params, Role};
+use crate::run::{EpochBasedTrainLoop, Evaluation, Intervals, Runner, RunnerBuilder};
+
+/// Loss ½·Σ(w - mean of the batch)², gradient w - mean. Everything about it can be worked out by hand.
+#[derive(Debug, Clone)]
+pub struct ToyModel {
+    /// The weight, `toy.weight`.
+    pub weight: Array1<Elem>,
+    grad: Array1<Elem>,
+    /// What `train_step` does when called for the n-th time (from 1).
+    pub on_step: fn(u64) -> Result<()>,
+    steps: u64,
+}
+
+impl ToyModel {
+    /// A model of `n` weights, all 0.
+    pub fn new(n: usize) -> Self {
+        Self { weight: Array1::zeros(n), grad: Array1::zeros(n), on_step: |_| Ok(()), steps: 0 }
+    }
+}
+
+impl Params for ToyModel {
+    fn visit(&self, f: &mut dyn FnMut(ParamRef<'_>)) {
+        f(ParamRef {
+            name: "toy.weight",
+            layer: "ToyModel",
+            role: Role::Weight,
+            value: self.weight.view().into_dyn(),
+            grad: Some(self.grad.view().into_dyn()),
+        });
+    }
+
+    fn visit_mut(&mut self, f: &mut dyn FnMut(ParamMut<'_>)) {
+        f(ParamMut {
+            name: "toy.weight",
+            layer: "ToyModel",
+            role: Role::Weight,
+            value: self.weight.view_mut().into_dyn(),
+            grad: Some(self.grad.view_mut().into_dyn()),
+        });
+    }
+}
+
+fn mean_of(batch: &Batch, n: usize) -> Array1<Elem> {
+    let rows = batch.inputs.len() / n.max(1);
+    let mut mean = Array1::zeros(n);
+    for (index, value) in batch.inputs.iter().enumerate() {
+        mean[index % n] += *value / rows as Elem;
+    }
+    mean
+}
+
+impl Model for ToyModel {
+    fn train_step(&mut self, batch: &Batch, cx: &StepCx) -> Result<Outputs> {
+        self.steps += 1;
+        (self.on_step)(self.steps)?;
+        let error = &self.weight - &mean_of(batch, self.weight.len());
+        self.grad.scaled_add(cx.loss_scale, &error);
+        let loss = error.dot(&error) / 2.0;
+        Ok(Outputs { vars: [("loss".into(), f64::from(loss))].into_iter().collect(), ..Outputs::default() })
+    }
+
+    /// Two classes by the sign of the weight's sum: enough for a metric to have something to count.
+    fn eval_step(&mut self, batch: &Batch) -> Result<Outputs> {
+        let p = 1.0 / (1.0 + (-self.weight.sum()).exp());
+        let scores =
+            ndarray::Array2::from_shape_fn((batch.len(), 2), |(_, k)| if k == 0 { 1.0 - p } else { p });
+        Ok(Outputs { scores: Some(scores.into_dyn()), ..Outputs::default() })
+    }
+
+    fn init_weights(&mut self, seed: u64) -> Result<Vec<String>> {
+        use rand_distr::{Distribution, StandardNormal};
+        let mut rng = crate::base::keyed(seed, "init", 0, 0);
+        self.weight.mapv_inplace(|_| {
+            let z: f64 = StandardNormal.sample(&mut rng);
+            z as Elem
+        });
+        Ok(vec![format!("toy.weight - {:?}: standard normal", self.weight.shape())])
+    }
+}
+
+/// `batches` batches of 4 samples with 3 numbers and two classes.
+///
+/// # Errors
+/// No batches.
+pub fn toy_data(batches: usize, shuffle: bool) -> Result<DataLoader> {
+    let data = Synthetic::new(batches * 4, [3, 1, 1], 2, 0);
+    let options = LoaderOptions { batch_size: 4, ..LoaderOptions::default() };
+    let sampler = DefaultSampler { shuffle, ..DefaultSampler::default() };
+    DataLoader::new(Arc::new(data), Arc::new(sampler), options)
+}
+
+/// A run of the toy model over `batches` batches an epoch, validated after each epoch, with the default hooks.
+///
+/// # Errors
+/// As [`toy_data`].
+pub fn toy_runner(work_dir: &std::path::Path, epochs: u64, batches: usize) -> Result<RunnerBuilder> {
+    let evaluator = Evaluator::new(vec![Box::new(Accuracy::new(vec![1], vec![None])?)])?;
+    Ok(Runner::builder()
+        .model(ToyModel::new(3))
+        .train_data(toy_data(batches, true)?)
+        .train_loop(EpochBasedTrainLoop { max_epochs: epochs, val: Intervals::default() })
+        .optim(OptimWrapper::new(Sgd::new(0.1).momentum(0.9)))
+        .evaluate(Evaluation::new(toy_data(1, false)?, evaluator))
+        .work_dir(work_dir)
+        .with_seed(0))
+}

@@ -1,0 +1,342 @@
+//! Every way back against central differences of the way forth.
+//!
+//! Exact to about 1e-6 with `RUSTFLAGS='--cfg shanty_f64'`; in the usual f32 build a coarser check of the same things.
+
+use ndarray::{ArrayD, IxDyn};
+use rand::RngExt as _;
+use shanty::base::{Elem, Result, Tensor, keyed, rng::permutation};
+use shanty::nn::{
+    AdaptiveAvgPool2d, Average, AvgPool2d, BatchNorm1d, BatchNorm2d, BatchNormParams, BnStats, Conv2d,
+    Conv2dParams, ConvOptions, CrossEntropyOptions, Dropout, Flatten, Forward, GlobalAveragePooling, Linear,
+    LinearParams, MaxPool2d, Module, Pair, Param, Pool, PoolOptions, Reduction, Residual, Sequential, Tape,
+    Target, Var,
+};
+use shanty::params::Params;
+use shanty::parts;
+
+const F64: bool = size_of::<Elem>() == 8;
+/// Half the distance of the two points of a difference.
+const STEP: Elem = if F64 { 1e-5 } else { 1e-2 };
+/// Allowed error, relative to the largest gradient of the tensor or 1.
+const TOLERANCE: f64 = if F64 { 1e-6 } else { 5e-3 };
+
+/// A network and the input that it is checked at, so that the input has a gradient too.
+struct Probe {
+    x: Param,
+    net: Box<dyn Module>,
+}
+parts!(Probe { x, net });
+
+/// An op as a module.
+struct Op(for<'t> fn(Var<'t>) -> Result<Var<'t>>);
+parts!(Op {});
+impl Module for Op {
+    fn forward<'t>(&mut self, x: Var<'t>, _: &mut Forward<'_>) -> Result<Var<'t>> {
+        self.0(x)
+    }
+}
+
+impl Probe {
+    /// `sum(net(x) · c)` for fixed numbers c, on a tape whose end is handed to `f`.
+    fn run<R>(&mut self, training: bool, f: impl FnOnce(&mut Self, Elem, u32, Tape) -> R) -> R {
+        let tape = Tape::new(Pool::default());
+        let mut rng = keyed(7, "gradcheck", 0, 0);
+        let x = tape.param(&self.x);
+        let y = self.net.forward(x, &mut Forward { training, rng: &mut rng }).unwrap();
+        let mut draw = keyed(8, "gradcheck", 0, 0);
+        let c = Tensor::from_shape_simple_fn(IxDyn(&y.shape()), || draw.random_range(-1.0..1.0));
+        let loss = y.mul(tape.input(c)).unwrap().sum();
+        let (value, id) = (loss.item(), loss.id());
+        f(self, value, id, tape)
+    }
+
+    fn value(&mut self, training: bool) -> f64 {
+        self.run(training, |_, value, _, _| f64::from(value))
+    }
+
+    fn gradients(&mut self, training: bool) -> Vec<(String, ArrayD<Elem>)> {
+        self.run(training, |probe, _, id, tape| drop(tape.backward(id, probe).unwrap()));
+        let mut all = Vec::new();
+        self.visit(&mut |p| {
+            if p.role.is_trained() {
+                let grad = p.grad.unwrap_or_else(|| panic!("no gradient for {}", p.name));
+                all.push((p.name.to_owned(), grad.to_owned()));
+            }
+        });
+        all
+    }
+
+    /// Adds `by` to element `i` of the tensor called `name`.
+    fn nudge(&mut self, name: &str, i: usize, by: Elem) {
+        self.visit_mut(&mut |mut p| {
+            if p.name == name {
+                p.value.as_slice_mut().unwrap()[i] += by;
+            }
+        });
+    }
+}
+
+fn check(what: &str, x: Tensor, training: bool, net: impl Module) {
+    let mut probe = Probe { x: Param::new(x), net: Box::new(net) };
+    for (name, grad) in probe.gradients(training) {
+        let scale = grad.iter().fold(1.0, |m: f64, g| m.max(f64::from(g.abs())));
+        for (i, &found) in grad.iter().enumerate() {
+            probe.nudge(&name, i, STEP);
+            let above = probe.value(training);
+            probe.nudge(&name, i, -2.0 * STEP);
+            let below = probe.value(training);
+            probe.nudge(&name, i, STEP);
+            let wanted = (above - below) / f64::from(2.0 * STEP);
+            let error = (f64::from(found) - wanted).abs() / scale;
+            assert!(error < TOLERANCE, "{what}: {name}[{i}] is {found}, differences give {wanted}");
+        }
+    }
+}
+
+/// Numbers in -1..1.
+fn random(shape: &[usize]) -> Tensor {
+    let mut rng = keyed(1, "gradcheck input", shape.iter().product::<usize>() as u64, 0);
+    Tensor::from_shape_simple_fn(IxDyn(shape), || rng.random_range(-1.0..1.0))
+}
+
+/// Numbers that are all further apart from each other and from 0 than the step, for ops with kinks.
+fn spaced(shape: &[usize]) -> Tensor {
+    let len = shape.iter().product();
+    let order = permutation(len, &mut keyed(2, "gradcheck input", 0, 0));
+    let values = order.iter().map(|&i| (i as Elem - len as Elem / 2.0 + 0.5) * 0.05).collect();
+    Tensor::from_shape_vec(IxDyn(shape), values).unwrap()
+}
+
+fn pairs(
+    p: Conv2dParams,
+    stride: [usize; 2],
+    padding: [usize; 2],
+    dilation: [usize; 2],
+    groups: usize,
+) -> Conv2d {
+    let (stride, padding, dilation) = (Pair(stride), Pair(padding), Pair(dilation));
+    Conv2d::new(&Conv2dParams { stride, padding, dilation, groups, ..p }).unwrap()
+}
+
+#[test]
+fn linear() {
+    check("linear", random(&[3, 4]), true, Linear::new(4, 5));
+    check("linear of tokens", random(&[2, 3, 4]), true, Linear::new(4, 2));
+    let plain = LinearParams { in_features: 4, out_features: 3, bias: false };
+    check("linear without bias", random(&[3, 4]), true, Linear::from_params(&plain));
+}
+
+#[test]
+fn conv() {
+    let p = |c, k, kernel: [usize; 2]| Conv2dParams::new(c, k, kernel);
+    check("plain", random(&[2, 3, 5, 6]), true, pairs(p(3, 4, [3, 3]), [1, 1], [0, 0], [1, 1], 1));
+    check("stride", random(&[2, 2, 6, 6]), true, pairs(p(2, 3, [3, 3]), [2, 2], [1, 1], [1, 1], 1));
+    check("rest", random(&[1, 2, 5, 5]), true, pairs(p(2, 2, [2, 2]), [2, 2], [0, 0], [1, 1], 1));
+    check("dilated", random(&[1, 2, 8, 7]), true, pairs(p(2, 2, [3, 3]), [2, 1], [2, 1], [2, 3], 1));
+    check("grouped", random(&[2, 4, 4, 4]), true, pairs(p(4, 6, [3, 3]), [1, 1], [1, 1], [1, 1], 2));
+    check("depthwise", random(&[1, 3, 5, 5]), true, pairs(p(3, 3, [3, 3]), [1, 1], [1, 1], [1, 1], 3));
+    check("asymmetric", random(&[1, 2, 6, 9]), true, pairs(p(2, 3, [2, 5]), [2, 1], [0, 3], [1, 2], 1));
+    check("pointwise", random(&[2, 5, 3, 3]), true, pairs(p(5, 3, [1, 1]), [1, 1], [0, 0], [1, 1], 1));
+    let no_bias = Conv2dParams { bias: false, ..p(2, 2, [3, 3]) };
+    check("no bias", random(&[1, 2, 4, 4]), true, Conv2d::new(&no_bias).unwrap());
+}
+
+#[test]
+fn pooling() {
+    check("max", spaced(&[2, 2, 4, 6]), true, MaxPool2d::new(2));
+    let overlapping = MaxPool2d { stride: Some(Pair([2, 1])), padding: Pair([1, 0]), ..MaxPool2d::new(3) };
+    check("max, overlapping", spaced(&[1, 2, 5, 6]), true, overlapping);
+    let dilated = MaxPool2d { dilation: Pair([2, 1]), ceil_mode: true, ..MaxPool2d::new([2, 3]) };
+    check("max, dilated", spaced(&[1, 2, 7, 5]), true, dilated);
+    check("mean", random(&[2, 2, 4, 6]), true, AvgPool2d::new(2));
+    for count_include_pad in [true, false] {
+        let padded = AvgPool2d {
+            stride: Some(Pair([2, 2])),
+            padding: Pair([1, 1]),
+            ceil_mode: true,
+            count_include_pad,
+            ..AvgPool2d::new(3)
+        };
+        check("mean, padded", random(&[1, 2, 6, 7]), true, padded);
+    }
+    check("global", random(&[2, 3, 4, 5]), true, GlobalAveragePooling::default());
+    for output_size in [Pair([1, 1]), Pair([2, 2]), Pair([2, 3])] {
+        check("adaptive", random(&[2, 2, 4, 8]), true, AdaptiveAvgPool2d { output_size });
+    }
+}
+
+#[test]
+fn activations() {
+    let ops: [(&str, for<'t> fn(Var<'t>) -> Var<'t>); 7] = [
+        ("relu", |x| x.relu()),
+        ("leaky relu", |x| x.leaky_relu(0.1)),
+        ("tanh", |x| x.tanh()),
+        ("sigmoid", |x| x.sigmoid()),
+        ("gelu", |x| x.gelu()),
+        ("silu", |x| x.silu()),
+        ("scale", |x| x.scale(-1.5)),
+    ];
+    struct Plain(for<'t> fn(Var<'t>) -> Var<'t>);
+    parts!(Plain {});
+    impl Module for Plain {
+        fn forward<'t>(&mut self, x: Var<'t>, _: &mut Forward<'_>) -> Result<Var<'t>> {
+            Ok(self.0(x))
+        }
+    }
+    for (name, op) in ops {
+        check(name, spaced(&[5, 8]), true, Plain(op));
+    }
+}
+
+#[test]
+fn arithmetic() {
+    check("sum of a value with itself", random(&[3, 4]), true, Op(|x| x.add(x)));
+    check("square", random(&[3, 4]), true, Op(|x| x.mul(x)));
+    check("mean", random(&[3, 4]), true, Op(|x| x.mul(x)?.mean().add(x.sum())));
+    check(
+        "reshape",
+        random(&[2, 6]),
+        true,
+        Op(|x| x.reshape(&[3, 4])?.mul(x.flatten(0, -1)?.reshape(&[3, 4])?)),
+    );
+    check("softmax", random(&[3, 4]), true, Op(|x| Ok(x.softmax())));
+    check("log softmax", random(&[3, 4]), true, Op(|x| Ok(x.log_softmax())));
+    check(
+        "an op of a user",
+        random(&[3]),
+        true,
+        Op(|x| {
+            let v = x.value();
+            Ok(x.tape().op(&v * &v * &v, [x, x], move |dy| [Some(&dy * &v * &v * 2.0), Some(&dy * &v * &v)]))
+        }),
+    );
+}
+
+#[test]
+fn norm_and_dropout() {
+    let p = BatchNormParams::new;
+    check("images", random(&[3, 2, 3, 2]), true, BatchNorm2d::new(&p(2)));
+    check("features", random(&[5, 3]), true, BatchNorm1d::new(&p(3)));
+    check("sequences", random(&[3, 2, 4]), true, BatchNorm1d::new(&p(2)));
+    check("running statistics", random(&[3, 2, 3, 2]), false, BatchNorm2d::new(&p(2)));
+    check("fixed statistics", random(&[3, 2, 2]), true, {
+        Op(|x| {
+            let fixed = |v| Tensor::from_elem(vec![2], v);
+            Ok(x.batch_norm(None, None, 1e-3, BnStats::Fixed(fixed(0.3), fixed(1.7)))?.y)
+        })
+    });
+    let plain = BatchNormParams { affine: false, track_running_stats: false, ..p(2) };
+    check("not affine", random(&[4, 2]), true, BatchNorm1d::new(&plain));
+    check("dropout", random(&[6, 5]), true, Dropout { p: 0.4, ..Dropout::default() });
+}
+
+/// Targets in the middle of everything that a cross entropy can do.
+#[test]
+fn cross_entropy() {
+    const TARGETS: Target<'static> = Target::Classes(&[2, 0, -1, 1]);
+    fn options() -> CrossEntropyOptions {
+        CrossEntropyOptions { ignore_index: Some(-1), ..CrossEntropyOptions::default() }
+    }
+    fn weighted() -> CrossEntropyOptions {
+        let class_weight = Some(Tensor::from_shape_vec(vec![3], vec![1.0, 2.0, 4.0]).unwrap());
+        CrossEntropyOptions { class_weight, label_smoothing: 0.3, ..options() }
+    }
+    let x = || random(&[4, 3]);
+    check("mean", x(), true, Op(|x| Ok(x.cross_entropy(TARGETS, &options())?.loss)));
+    check("weighted and smooth", x(), true, Op(|x| Ok(x.cross_entropy(TARGETS, &weighted())?.loss)));
+    check("sum", x(), true, {
+        Op(|x| {
+            Ok(x.cross_entropy(TARGETS, &CrossEntropyOptions { reduction: Reduction::Sum, ..weighted() })?
+                .loss)
+        })
+    });
+    check("none", x(), true, {
+        Op(|x| {
+            Ok(x.cross_entropy(TARGETS, &CrossEntropyOptions { reduction: Reduction::None, ..weighted() })?
+                .loss)
+        })
+    });
+    check("over the batch", x(), true, {
+        Op(|x| {
+            Ok(x.cross_entropy(TARGETS, &CrossEntropyOptions { average: Average::Batch, ..weighted() })?.loss)
+        })
+    });
+    check("soft targets", x(), true, {
+        Op(|x| {
+            let q = Tensor::from_shape_fn(vec![4, 3], |i| (i[0] + 2 * i[1]) as Elem * 0.1);
+            Ok(x.cross_entropy(Target::Dense(&q.view()), &weighted())?.loss)
+        })
+    });
+}
+
+#[test]
+fn networks() {
+    let conv =
+        |c, k| Conv2d::new(&Conv2dParams { padding: Pair([1, 1]), ..Conv2dParams::new(c, k, 3) }).unwrap();
+    let block = Residual {
+        body: Box::new(
+            Sequential::default().with(conv(3, 3)).with(BatchNorm2d::new(&BatchNormParams::new(3))),
+        ),
+        shortcut: None,
+    };
+    let projected = Residual { body: Box::new(conv(3, 4)), shortcut: Some(Box::new(conv(3, 4))) };
+    let net = Sequential::default()
+        .with(conv(2, 3))
+        .with(block)
+        .with(Op(|x| Ok(x.tanh())))
+        .with(projected)
+        .with(AvgPool2d::new(2))
+        .with(Flatten::default())
+        .with(Linear::new(16, 3));
+    check("a residual network", random(&[3, 2, 4, 4]), true, net);
+}
+
+/// A layer that is used twice, and a weight that two ops share, get the sum of both gradients.
+#[test]
+fn shared_weights_sum() {
+    struct Twice {
+        layer: Linear,
+        kernel: Param,
+    }
+    parts!(Twice { layer, kernel });
+    impl Module for Twice {
+        fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+            let once = self.layer.forward(x, cx)?.tanh();
+            let twice = self.layer.forward(once, cx)?.reshape(&[1, 2, 4, 2])?;
+            let (a, b) = (x.tape().param(&self.kernel), x.tape().param(&self.kernel));
+            twice.conv2d(a, None, ConvOptions::default())?.conv2d(b, None, ConvOptions::default())
+        }
+    }
+    check(
+        "twice",
+        random(&[4, 4]),
+        true,
+        Twice { layer: Linear::new(4, 4), kernel: Param::new(random(&[2, 2, 2, 1])) },
+    );
+}
+
+/// Windows that leave parts of the input alone give them zero gradient.
+#[test]
+fn unseen_inputs_have_no_gradient() {
+    let mut probe = Probe {
+        x: Param::new(random(&[1, 1, 5, 5])),
+        net: Box::new(Op(|x| x.avg_pool2d(PoolOptions::new([2, 2])))),
+    };
+    let (_, grad) = probe.gradients(true).swap_remove(0);
+    for i in 0..5 {
+        assert_eq!((grad[[0, 0, 4, i]], grad[[0, 0, i, 4]]), (0.0, 0.0));
+    }
+    assert!(grad.iter().filter(|g| **g != 0.0).count() == 16);
+}
+
+/// A value that was cut off counts as a number.
+#[test]
+fn detached_values_have_no_gradient() {
+    let x = random(&[3]);
+    let mut probe = Probe { x: Param::new(x.clone()), net: Box::new(Op(|x| Ok(x.detach().mul(x)?.sum()))) };
+    let c = probe.value(true) / f64::from(x.iter().map(|v| v * v).sum::<Elem>());
+    let (_, grad) = probe.gradients(true).swap_remove(0);
+    for (g, x) in grad.iter().zip(&x) {
+        assert!((f64::from(*g) - c * f64::from(*x)).abs() < 1e-6);
+    }
+}

@@ -1,0 +1,179 @@
+//! A stopped and resumed run is the same run, bit for bit.
+
+use std::path::Path;
+
+use shanty::checkpoint::load;
+use shanty::optim::{OptimWrapper, Sgd};
+use shanty::prelude::*;
+use shanty::run::{EpochBasedTrainLoop, Intervals, IterBasedTrainLoop, Outcome, RunnerBuilder};
+use shanty::testing::toy_runner;
+
+fn accumulating(builder: RunnerBuilder) -> RunnerBuilder {
+    builder.optim(OptimWrapper::new(Sgd::new(0.1).momentum(0.9)).accumulate(2))
+}
+
+/// The whole run, and the same run cut after `cut` iterations and resumed: both final checkpoints.
+fn both(make: impl Fn(&Path) -> RunnerBuilder, cut: u64, last: &str) -> (Checkpoint, Checkpoint) {
+    let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    assert_eq!(make(whole.path()).build().unwrap().train().unwrap(), Outcome::Finished);
+    let stop_at_cut = move |cx: &mut Ctx<'_>, _: &mut Event<'_>| {
+        if cx.clock.iter == cut {
+            cx.stop("cut");
+        }
+        Ok(())
+    };
+    let mut first = make(parts.path()).on(Point::AfterTrainIter, stop_at_cut).build().unwrap();
+    assert!(matches!(first.train().unwrap(), Outcome::Stopped(_)));
+    let mut second = make(parts.path()).resume(true).build().unwrap();
+    assert_eq!(second.train().unwrap(), Outcome::Finished);
+    (load(&whole.path().join(last)).unwrap(), load(&parts.path().join(last)).unwrap())
+}
+
+fn same_end(whole: &Checkpoint, parts: &Checkpoint) {
+    assert_eq!(whole.model, parts.model);
+    assert_eq!(whole.optimizer, parts.optimizer);
+    assert_eq!(whole.hooks, parts.hooks);
+    let counters = |c: &Checkpoint| (c.meta.epoch, c.meta.iter, c.meta.batch, c.meta.validated);
+    assert_eq!(counters(whole), counters(parts));
+}
+
+#[test]
+fn epoch_loop_cut_anywhere() {
+    for cut in 1..12 {
+        let (whole, parts) = both(|dir| toy_runner(dir, 3, 4).unwrap(), cut, "epoch_3");
+        same_end(&whole, &parts);
+    }
+}
+
+#[test]
+fn iteration_loop_cut_anywhere() {
+    for cut in 1..9 {
+        let make = |dir: &Path| {
+            let every_two = IterBasedTrainLoop { max_iters: 9, val: Intervals::every(2) };
+            toy_runner(dir, 1, 4).unwrap().train_loop(every_two)
+        };
+        let (whole, parts) = both(make, cut, "iter_9");
+        same_end(&whole, &parts);
+    }
+}
+
+#[test]
+fn an_open_accumulation_window_is_part_of_the_state() {
+    for cut in 1..10 {
+        let (whole, parts) = both(|dir| accumulating(toy_runner(dir, 2, 5).unwrap()), cut, "epoch_2");
+        same_end(&whole, &parts);
+    }
+}
+
+/// RES-04: the names and counts after a resume at an epoch's end.
+#[test]
+fn resuming_goes_on_with_the_next_epoch() {
+    let dir = tempfile::tempdir().unwrap();
+    toy_runner(dir.path(), 3, 4).unwrap().build().unwrap().train().unwrap();
+    let mut runner = toy_runner(dir.path(), 5, 4).unwrap().resume(true).build().unwrap();
+    runner.train().unwrap();
+    assert_eq!(runner.session().state.clock.iter, 20);
+    for epoch in 1..=5 {
+        assert!(dir.path().join(format!("epoch_{epoch}")).exists());
+    }
+    // From the end: nothing is left to do.
+    let mut done = toy_runner(dir.path(), 5, 4).unwrap().resume(true).build().unwrap();
+    assert_eq!(done.train().unwrap(), Outcome::Finished);
+    assert_eq!(done.session().state.clock.iter, 20);
+}
+
+/// RES-01, RES-02: which samples a resumed run sees.
+#[test]
+fn a_resumed_run_sees_the_samples_that_were_left() {
+    let seen = |dir: &Path, cut: Option<u64>, resume: bool| {
+        let ids = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let noted = std::sync::Arc::clone(&ids);
+        let builder =
+            toy_runner(dir, 3, 4).unwrap().resume(resume).on(Point::BeforeTrainIter, move |cx, event| {
+                if let Event::BeforeTrainIter(batch) = event {
+                    noted.lock().unwrap().push(batch.ids.clone());
+                }
+                if Some(cx.clock.iter + 1) == cut {
+                    cx.stop("cut");
+                }
+                Ok(())
+            });
+        builder.build().unwrap().train().unwrap();
+        let ids = ids.lock().unwrap().clone();
+        ids
+    };
+    let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let all = seen(whole.path(), None, false);
+    let mut pieces = seen(parts.path(), Some(6), false);
+    assert_eq!(pieces.len(), 6);
+    pieces.extend(seen(parts.path(), None, true));
+    assert_eq!(pieces, all);
+    for epoch in all.chunks(4) {
+        let mut ids: Vec<u64> = epoch.iter().flatten().copied().collect();
+        ids.sort_unstable();
+        assert_eq!(ids, (0..16).collect::<Vec<_>>(), "each sample once an epoch");
+    }
+    assert_ne!(all[..4], all[4..8], "another order in each epoch");
+}
+
+/// RES-11: validation draws nothing from training.
+#[test]
+fn validation_does_not_change_training() {
+    let end = |val: bool| {
+        let dir = tempfile::tempdir().unwrap();
+        let every = if val { Intervals::default() } else { Intervals { begin: 99, ..Intervals::default() } };
+        let mut runner = toy_runner(dir.path(), 3, 4)
+            .unwrap()
+            .train_loop(EpochBasedTrainLoop { max_epochs: 3, val: every })
+            .build()
+            .unwrap();
+        runner.train().unwrap();
+        load(&dir.path().join("epoch_3")).unwrap().model
+    };
+    assert_eq!(end(true), end(false));
+}
+
+#[test]
+fn nothing_to_resume_is_a_fresh_start() {
+    let (fresh, asked) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    toy_runner(fresh.path(), 1, 4).unwrap().build().unwrap().train().unwrap();
+    toy_runner(asked.path(), 1, 4).unwrap().resume(true).build().unwrap().train().unwrap();
+    assert_eq!(
+        load(&fresh.path().join("epoch_1")).unwrap().model,
+        load(&asked.path().join("epoch_1")).unwrap().model
+    );
+}
+
+struct Counting(u64);
+impl Hook for Counting {
+    fn after_train_iter(&mut self, _cx: &mut Ctx<'_>, _step: &mut Step<'_>) -> HookResult {
+        self.0 += 1;
+        Ok(())
+    }
+    fn save_state(&self) -> HookResult<Option<Record>> {
+        Record::of(&self.0).map(Some)
+    }
+    fn load_state(&mut self, state: Record) -> HookResult {
+        self.0 = state.read()?;
+        Ok(())
+    }
+}
+
+#[test]
+fn state_of_hooks_cannot_vanish() {
+    let dir = tempfile::tempdir().unwrap();
+    toy_runner(dir.path(), 1, 4).unwrap().hook(Counting(0)).build().unwrap().train().unwrap();
+    // The hook is gone.
+    let mut without = toy_runner(dir.path(), 2, 4).unwrap().resume(true).build().unwrap();
+    let error = without.train().unwrap_err().to_string();
+    assert!(error.contains("the checkpoint has state of hook `Counting`"), "{error}");
+    assert!(error.contains("allow_hook_changes"), "{error}");
+    // It is back, with its count.
+    let mut with = toy_runner(dir.path(), 2, 4).unwrap().resume(true).hook(Counting(0)).build().unwrap();
+    with.train().unwrap();
+    assert_eq!(with.hook::<Counting>().unwrap().0, 8);
+    // Another one came.
+    let two = toy_runner(dir.path(), 2, 4).unwrap().resume(true).hook(Counting(0)).hook(Counting(0));
+    let error = two.build().unwrap().train().unwrap_err().to_string();
+    assert!(error.contains("hook `Counting#2` keeps state, but the checkpoint has none for it"), "{error}");
+}
