@@ -140,7 +140,8 @@ impl DataLoader {
     /// iterator is dropped. An error takes the place of its batch, the next batch comes after it.
     pub fn batches(&self, start: u64, end: Option<u64>) -> Batches {
         let end = if self.is_empty() { start } else { end.unwrap_or(u64::MAX).max(start) };
-        let crew = Crew::hire(&self.plan, self.num_workers.min((end - start) as usize), self.prefetch);
+        let workers = (self.num_workers as u64).min(end - start) as usize;
+        let crew = Crew::hire(&self.plan, workers, self.prefetch);
         let mut batches =
             Batches { orders: Orders::new(self.plan.clone()), next: start, asked: start, end, crew };
         batches.ask_ahead();

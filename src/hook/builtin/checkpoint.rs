@@ -74,8 +74,10 @@ impl Default for CheckpointHook {
 struct State {
     /// Names of periodic checkpoints, oldest first.
     kept: Vec<String>,
-    /// The iteration of the newest of them.
+    /// The iteration of the newest checkpoint.
     saved_iter: Option<u64>,
+    /// Where a run was stopped off schedule; given up once the next periodic checkpoint is safe.
+    stopped: Option<String>,
     /// The best of each metric.
     best: BTreeMap<String, Best>,
 }
@@ -160,11 +162,13 @@ impl CheckpointHook {
         self.state.kept.retain(|kept| *kept != name);
         self.state.kept.push(name.clone());
         self.state.saved_iter = Some(cx.clock.iter);
+        let superseded = self.state.stopped.take().filter(|stopped| *stopped != name);
         let mut request = self.request(cx, name);
         if let Ok(keep) = usize::try_from(self.max_keep_ckpts) {
             let surplus = self.state.kept.len().saturating_sub(keep);
             request.then_remove = self.state.kept.drain(..surplus).collect();
         }
+        request.then_remove.extend(superseded);
         cx.log.info(format_args!("saving checkpoint {}", request.name));
         cx.save(request);
     }
@@ -265,7 +269,11 @@ impl Hook for CheckpointHook {
     fn after_train(&mut self, cx: &mut Ctx<'_>) -> HookResult {
         self.training = false;
         if self.save_last && self.state.saved_iter != Some(cx.clock.iter) && cx.clock.iter > 0 {
-            self.save(cx);
+            let name = self.name(cx);
+            self.state.saved_iter = Some(cx.clock.iter);
+            self.state.stopped = Some(name.clone());
+            cx.log.info(format_args!("saving checkpoint {name}"));
+            cx.save(self.request(cx, name));
         }
         Ok(())
     }
