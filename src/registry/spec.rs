@@ -67,8 +67,9 @@ impl<T: ?Sized + Registrable> Spec<T> {
         let Some(entry) = self.entry else { return Err(Error::config("this spec was refused")) };
         let made = entry.maker.build(&self.node, &reserved::<T>(), cx).map_err(|e| self.placed(e))?;
         let made: Result<Box<Box<T>>, Box<dyn Any>> = made.downcast();
-        made.map(|made| *made)
-            .map_err(|_| Error::config(format!("`{}` does not build a {}", entry.name, T::KIND)))
+        let made =
+            made.map_err(|_| Error::config(format!("`{}` does not build a {}", entry.name, T::KIND)))?;
+        T::finish(*made, &self.extra, cx).map_err(|e| self.placed(e))
     }
 
     /// The builder's error with the place of the spec, unless it has one.
@@ -83,6 +84,7 @@ impl<T: ?Sized + Registrable> Spec<T> {
     }
 
     fn checked(node: &Node, key: Option<&Key>) -> Result<Self, Diags> {
+        let node = &spelt_out::<T>(node);
         let name = name_of::<T>(node, key)?;
         let text = name.as_str().unwrap_or_default();
         let entry = table::lookup::<T>(name, text)?;
@@ -104,6 +106,14 @@ impl<T: ?Sized + Registrable> Spec<T> {
             }
         }
     }
+}
+
+/// The mapping that a list stands for, of kinds that have such lists; any other node as it is.
+fn spelt_out<T: ?Sized + Registrable>(node: &Node) -> Node {
+    let (Some((name, list)), Kind::Seq(_)) = (T::LIST, &*node.kind) else { return node.clone() };
+    let key = |text: &str| Key { text: text.to_owned(), at: node.at.clone(), def: node.def.clone() };
+    let name = node.with_kind(Kind::Str(name.to_owned()));
+    node.with_kind(Kind::Map(vec![(key("type"), name), (key(list), node.clone())]))
 }
 
 /// The keys of a spec that are not parameters of its type: `type`, `_scope_` and the extra ones.
