@@ -29,7 +29,10 @@
 //! ```
 
 mod cx;
+mod describe;
+mod explain;
 mod macros;
+mod schema;
 mod spec;
 mod table;
 
@@ -44,8 +47,11 @@ use crate::base::Result;
 use crate::config::{Diags, Key, Node};
 
 pub use cx::BuildCx;
+pub use describe::{Parameter, describe, example};
+pub use explain::explain;
 #[doc(hidden)]
 pub use macros::Make;
+pub use schema::schema;
 pub use spec::Spec;
 pub use table::{check, crates, entries, find, kinds};
 

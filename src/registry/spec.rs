@@ -9,7 +9,7 @@ use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Serialize, Serializer};
 
 use super::table::{self, entries, list};
-use super::{BuildCx, Entry, Registrable};
+use super::{BuildCx, Entry, Registrable, schema};
 use crate::base::suggest::nearest;
 use crate::base::{Error, Result};
 use crate::config::{Diag, Diags, FromNode, Key, Kind, Node, fields_of, parse, read_checked, receive};
@@ -127,7 +127,8 @@ fn name_of<'n, T: ?Sized + Registrable>(node: &'n Node, key: Option<&Key>) -> Re
     if !matches!(*node.kind, Kind::Map(_)) {
         let what = format!("a {} is written `{{type: …}}`, and this is {}", T::KIND, node.kind.name());
         let diag = Diag::error(what).note(list::<T>(&known()));
-        return Err(match (node.as_str(), key) {
+        let named = node.as_str().and_then(|name| nearest(name, known()));
+        return Err(match (named, key) {
             (Some(name), _) => diag.on(node).fix(format!("{{type: {name}}}")),
             (None, Some(key)) if node.is_null() => diag.on_key(key),
             _ => diag.on(node),
@@ -185,7 +186,7 @@ impl<T: ?Sized + Registrable> JsonSchema for Spec<T> {
         true
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "object", "x-kind": T::KIND })
+        json_schema!({ "type": "object", (schema::KIND): T::KIND })
     }
 }
 
