@@ -65,7 +65,7 @@ impl Shape {
 }
 
 /// Whether this is the kind of convolution that the algorithm is for.
-fn plain(g: &ConvGeom) -> bool {
+pub(super) fn plain(g: &ConvGeom) -> bool {
     g.kernel == [3, 3]
         && g.stride == [1, 1]
         && g.dilation == [1, 1]
@@ -223,7 +223,7 @@ fn transform_inputs(s: &Shape, rows: Rows, x: &[Elem], frame: &mut Frame, v: &mu
         for c in (0..s.c).step_by(LANES) {
             let from = &frame.data[c * size.0 * size.1 + row * OUT * size.1 * LANES..];
             let to = Spread { point: rows.count * s.cols() * s.c, tile: s.c };
-            inputs(from, size.1, s.cols(), to, &mut v[r * s.cols() * s.c + c..]);
+            inputs(from, size.1, s.cols(), to, Out::from(&mut v[r * s.cols() * s.c + c..]));
         }
     }
 }

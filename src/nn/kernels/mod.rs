@@ -21,6 +21,7 @@ mod conv_frame;
 mod conv_product;
 mod conv_weight;
 mod conv_winograd;
+mod conv_winograd_weight;
 mod gemm;
 mod gemm_plan;
 mod isa;

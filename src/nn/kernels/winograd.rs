@@ -2,11 +2,12 @@
 //!
 //! A 4 x 4 tile of a 3 x 3 convolution is `At ((G g Gt) . (Bt d B)) A`: 36 products instead of 144, `d` being the 6 x 6 inputs of
 //! the tile. The gradient of `g` is the transposed algorithm, `Gt ((A dy At) . (Bt d B)) G`. The matrices are those of Lavin and Gray,
-//! arXiv:1509.09308, with the points 0, 1, -1, 2, -2.
+//! arXiv:1509.09308, for other points.
+#![allow(unsafe_code)]
 
 use super::Elem;
 use super::isa::multiversion;
-use super::tile::LANES;
+use super::tile::{LANES, Out};
 
 /// Side of a tile of outputs.
 pub(super) const OUT: usize = 4;
@@ -18,43 +19,54 @@ pub(super) const POINTS: usize = IN * IN;
 type V = [Elem; LANES];
 const ZERO: V = [0.0; LANES];
 
+/// The points besides 0 and infinity are P, -P, Q and -Q. With 1 and 2 the numbers would be rounder and the errors three times as large.
+const P: Elem = 0.625;
+const Q: Elem = 1.5;
+const P2: Elem = P * P;
+const Q2: Elem = Q * Q;
+/// One over the product of a point's distances from the others.
+const N0: Elem = 1.0 / (P2 * Q2);
+const NP: Elem = 1.0 / (2.0 * P2 * (P2 - Q2));
+const NQ: Elem = 1.0 / (2.0 * Q2 * (Q2 - P2));
+
 /// `Bt d`.
 #[inline(always)]
 fn bt(d: [Elem; 6]) -> [Elem; 6] {
-    let (a, b) = (d[4] - 4.0 * d[2], d[3] - 4.0 * d[1]);
-    let (c, e) = (d[4] - d[2], 2.0 * (d[3] - d[1]));
-    [4.0 * d[0] - 5.0 * d[2] + d[4], a + b, a - b, c + e, c - e, 4.0 * d[1] - 5.0 * d[3] + d[5]]
+    let (a, b) = (d[4] - Q2 * d[2], P * (d[3] - Q2 * d[1]));
+    let (c, e) = (d[4] - P2 * d[2], Q * (d[3] - P2 * d[1]));
+    let ends = |x: Elem, y: Elem, z: Elem| P2 * Q2 * x - (P2 + Q2) * y + z;
+    [ends(d[0], d[2], d[4]), a + b, a - b, c + e, c - e, ends(d[1], d[3], d[5])]
 }
 
 /// `At m`.
 #[inline(always)]
 fn at(m: [Elem; 6]) -> [Elem; 4] {
     let (a, b, c, d) = (m[1] + m[2], m[1] - m[2], m[3] + m[4], m[3] - m[4]);
-    [m[0] + a + c, b + 2.0 * d, a + 4.0 * c, b + 8.0 * d + m[5]]
+    [m[0] + a + c, P * b + Q * d, P2 * a + Q2 * c, P * P2 * b + Q * Q2 * d + m[5]]
 }
 
 /// `A y`.
 #[inline(always)]
 fn a(y: [Elem; 4]) -> [Elem; 6] {
-    let (e, o) = (y[0] + y[2], y[1] + y[3]);
-    let (e2, o2) = (y[0] + 4.0 * y[2], 2.0 * y[1] + 8.0 * y[3]);
-    [y[0], e + o, e - o, e2 + o2, e2 - o2, y[3]]
+    let (a, b) = (y[0] + P2 * y[2], P * y[1] + P * P2 * y[3]);
+    let (c, d) = (y[0] + Q2 * y[2], Q * y[1] + Q * Q2 * y[3]);
+    [y[0], a + b, a - b, c + d, c - d, y[3]]
 }
 
 /// `G g`.
 #[inline(always)]
 fn g(w: [Elem; 3]) -> [Elem; 6] {
-    let (e, e2, o) = ((w[0] + w[2]) * (-1.0 / 6.0), w[0] * (1.0 / 24.0) + w[2] * (1.0 / 6.0), w[1]);
-    let (o, o2) = (o * (1.0 / 6.0), o * (1.0 / 12.0));
-    [0.25 * w[0], e - o, e + o, e2 + o2, e2 - o2, w[2]]
+    let (a, b) = (NP * (w[0] + P2 * w[2]), NP * P * w[1]);
+    let (c, d) = (NQ * (w[0] + Q2 * w[2]), NQ * Q * w[1]);
+    [N0 * w[0], a + b, a - b, c + d, c - d, w[2]]
 }
 
 /// `Gt u`.
 #[inline(always)]
 fn gt(u: [Elem; 6]) -> [Elem; 3] {
-    let (s, d, s2, d2) = (u[1] + u[2], u[2] - u[1], u[3] + u[4], u[3] - u[4]);
-    let (s, d) = (s * (-1.0 / 6.0), d * (1.0 / 6.0));
-    [0.25 * u[0] + s + s2 * (1.0 / 24.0), d + d2 * (1.0 / 12.0), s + s2 * (1.0 / 6.0) + u[5]]
+    let (a, b) = (NP * (u[1] + u[2]), NP * P * (u[1] - u[2]));
+    let (c, d) = (NQ * (u[3] + u[4]), NQ * Q * (u[3] - u[4]));
+    [N0 * u[0] + a + c, b + d, P2 * a + Q2 * c + u[5]]
 }
 
 /// `f` on each lane of N vectors.
@@ -109,12 +121,13 @@ pub(super) struct Spread {
 
 multiversion! {
     /// `Bt d B` of a row of `tiles` tiles; `frame` starts at their first row of [.., width, 16] inputs.
-    pub(super) fn inputs(frame: &[Elem], width: usize, tiles: usize, to: Spread, out: &mut [Elem]) {
+    pub(super) fn inputs(frame: &[Elem], width: usize, tiles: usize, to: Spread, out: Out<'_>) {
         for t in 0..tiles {
             both(
                 |i, j| vector(frame, (i * width + t * OUT + j) * LANES),
                 bt,
-                |i, j, v| out[(i * IN + j) * to.point + t * to.tile..][..LANES].copy_from_slice(v),
+                // SAFETY: no two tasks have a tile and a block of channels in common.
+                |i, j, v| unsafe { out.slice((i * IN + j) * to.point + t * to.tile, LANES) }.copy_from_slice(v),
             );
         }
     }
@@ -122,12 +135,13 @@ multiversion! {
 
 multiversion! {
     /// `A dy At` of a row of `tiles` tiles; `frame` starts at their first row of [.., width, 16] gradients.
-    pub(super) fn gradients(frame: &[Elem], width: usize, tiles: usize, to: Spread, out: &mut [Elem]) {
+    pub(super) fn gradients(frame: &[Elem], width: usize, tiles: usize, to: Spread, out: Out<'_>) {
         for t in 0..tiles {
             both(
                 |i, j| vector(frame, (i * width + t * OUT + j) * LANES),
                 a,
-                |i, j, v| out[(i * IN + j) * to.point + t * to.tile..][..LANES].copy_from_slice(v),
+                // SAFETY: no two tasks have a tile and a block of channels in common.
+                |i, j, v| unsafe { out.slice((i * IN + j) * to.point + t * to.tile, LANES) }.copy_from_slice(v),
             );
         }
     }
