@@ -108,12 +108,20 @@ impl<T: ?Sized + Registrable> Spec<T> {
     }
 }
 
-/// The mapping that a list stands for, of kinds that have such lists; any other node as it is.
+/// The mapping that a list stands for, of kinds that have such lists; a mapping with the type that it leaves out, of kinds
+/// that have a default; any other node as it is.
 fn spelt_out<T: ?Sized + Registrable>(node: &Node) -> Node {
-    let (Some((name, list)), Kind::Seq(_)) = (T::LIST, &*node.kind) else { return node.clone() };
     let key = |text: &str| Key { text: text.to_owned(), at: node.at.clone(), def: node.def.clone() };
-    let name = node.with_kind(Kind::Str(name.to_owned()));
-    node.with_kind(Kind::Map(vec![(key("type"), name), (key(list), node.clone())]))
+    let name = |name: &str| (key("type"), node.with_kind(Kind::Str(name.to_owned())));
+    match (&*node.kind, T::LIST, T::DEFAULT) {
+        (Kind::Seq(_), Some((list_type, list)), _) => {
+            node.with_kind(Kind::Map(vec![name(list_type), (key(list), node.clone())]))
+        }
+        (Kind::Map(entries), _, Some(default)) if node.get("type").is_none() => {
+            node.with_kind(Kind::Map([name(default)].into_iter().chain(entries.iter().cloned()).collect()))
+        }
+        _ => node.clone(),
+    }
 }
 
 /// The keys of a spec that are not parameters of its type: `type`, `_scope_` and the extra ones.
