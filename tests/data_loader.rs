@@ -56,7 +56,7 @@ fn options(batch_size: usize) -> LoaderOptions {
 }
 
 fn loader(len: usize, sampler: impl Sampler + 'static, options: LoaderOptions) -> DataLoader {
-    DataLoader::new(Arc::new(Probe::of(len)), Arc::new(sampler), options).unwrap()
+    DataLoader::new(Probe::of(len), sampler, options).unwrap()
 }
 
 fn unwrapped(batches: Batches) -> Vec<Batch> {
@@ -106,7 +106,7 @@ fn dld_02_no_empty_batch_at_the_end() {
 #[test]
 fn smp_04_no_batch_at_all_is_an_error_with_the_numbers() {
     let refused = |len, options| {
-        let loader = DataLoader::new(Arc::new(Probe::of(len)), Arc::new(DefaultSampler::default()), options);
+        let loader = DataLoader::new(Probe::of(len), DefaultSampler::default(), options);
         loader.err().unwrap().to_string()
     };
     let text = refused(5, LoaderOptions { drop_last: true, ..options(8) });
@@ -128,7 +128,7 @@ fn smp_01_a_rank_without_samples_has_no_batches() {
 #[test]
 fn res_01_skipping_reads_nothing() {
     let probe = Arc::new(Probe::of(8));
-    let loader = DataLoader::new(probe.clone(), Arc::new(InfiniteSampler::default()), options(1)).unwrap();
+    let loader = DataLoader::new(probe.clone(), InfiniteSampler::default(), options(1)).unwrap();
     let whole = ids(loader.batches(0, Some(6)));
     let before = probe.reads.load(Ordering::SeqCst);
     assert_eq!(ids(loader.batches(3, Some(6))), whole[3..]);
@@ -189,8 +189,7 @@ fn a_failing_sample_is_named_and_the_rest_goes_on() {
     for num_workers in [0, 2] {
         let probe = Probe { fail_at: Some(5), panic_at: Some(9), ..Probe::of(16) };
         let options = LoaderOptions { num_workers, ..options(4) };
-        let loader =
-            DataLoader::new(Arc::new(probe), Arc::new(DefaultSampler::sequential()), options).unwrap();
+        let loader = DataLoader::new(probe, DefaultSampler::sequential(), options).unwrap();
         let got: Vec<_> =
             loader.batches(0, Some(4)).map(|b| b.map(|b| b.ids).map_err(|e| e.to_string())).collect();
         let expected = [
@@ -207,7 +206,7 @@ fn a_failing_sample_is_named_and_the_rest_goes_on() {
 fn workers_end_with_their_iterator_and_stay_in_bounds() {
     let probe = Arc::new(Probe { slow: Some(Duration::from_millis(2)), ..Probe::of(1000) });
     let options = LoaderOptions { num_workers: 3, prefetch: 2, ..options(10) };
-    let loader = DataLoader::new(probe.clone(), Arc::new(DefaultSampler::default()), options).unwrap();
+    let loader = DataLoader::new(probe.clone(), DefaultSampler::default(), options).unwrap();
     let mut batches = loader.batches(0, None);
     batches.next().unwrap().unwrap();
     let start = Instant::now();

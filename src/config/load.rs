@@ -170,6 +170,11 @@ impl Loader {
 
     /// The keys of a file that mean something to the loader itself.
     fn checked(&mut self, node: Node) -> Result<Node, Diags> {
+        let mut misspelt = Diags::default();
+        misspelt_keys(&node, &[BASE, OVERRIDE, DEPRECATION, merge::DELETE], &mut misspelt);
+        if !misspelt.0.is_empty() {
+            return Err(misspelt);
+        }
         if let Some((key, _)) = node.entries().iter().find(|(key, _)| RESERVED.contains(&key.text.as_str())) {
             return Err(Diag::error(format!("the key `{}` is reserved", key.text)).on_key(key).into());
         }
@@ -186,6 +191,18 @@ impl Loader {
         let kept: Vec<(Key, Node)> = kept.cloned().collect();
         Ok(node.with_kind(Kind::Map(kept)))
     }
+}
+
+/// Keys like `_bases_` or `_delete`: nobody else would know what was meant.
+fn misspelt_keys(node: &Node, known: &[&str], diags: &mut Diags) {
+    for (key, value) in node.entries() {
+        let near = nearest(&key.text, known.iter().copied()).filter(|name| *name != key.text);
+        if let Some(name) = near.filter(|_| key.text.starts_with('_') && !key.text.starts_with("__")) {
+            diags.extend([Diag::error(format!("unknown key `{}`", key.text)).on_key(key).fix(name)]);
+        }
+        misspelt_keys(value, &[merge::DELETE], diags);
+    }
+    node.items().iter().for_each(|item| misspelt_keys(item, &[merge::DELETE], diags));
 }
 
 /// Two base files of one file: what both set is a mistake, unless the one has it from the other's ancestor.

@@ -67,7 +67,7 @@ impl DataLoaderConfig {
             shard,
             max_batches: self.num_batch_per_epoch,
         };
-        let loader = DataLoader::new(self.dataset.build(cx)?.into(), sampler, options)
+        let loader = DataLoader::shared(self.dataset.build(cx)?.into(), sampler, options)
             .map_err(|e| Diags::from(Diag::error(e.to_string()).on(self.dataset.node())))?;
         match &self.collate_fn {
             Some(spec) => Ok(loader.with_collate(spec.build(cx)?.into())),

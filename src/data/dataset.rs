@@ -1,5 +1,7 @@
 //! The trait of a data set, and sets made of other sets.
 
+use std::sync::Arc;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -58,6 +60,25 @@ pub trait Dataset: Send + Sync {
         None
     }
 }
+
+macro_rules! pointers_are_datasets {
+    ($($pointer:ident),+) => {$(
+        impl<D: Dataset + ?Sized> Dataset for $pointer<D> {
+            fn len(&self) -> usize {
+                (**self).len()
+            }
+
+            fn get(&self, index: usize, rng: &mut Rng) -> Result<Sample> {
+                (**self).get(index, rng)
+            }
+
+            fn classes(&self) -> Option<&[String]> {
+                (**self).classes()
+            }
+        }
+    )+};
+}
+pointers_are_datasets!(Box, Arc);
 
 /// Some samples of another set, in the order given.
 pub struct Subset {

@@ -47,12 +47,11 @@ impl Default for LoaderOptions {
 /// `g / len()`; with an endless one it holds the stream's samples from `g * batch_size` on.
 ///
 /// ```
-/// use std::sync::Arc;
 /// use shanty::data::{DataLoader, DefaultSampler, LoaderOptions, Synthetic};
 ///
-/// let data = Arc::new(Synthetic::new(10, [1, 4, 4], 2, 0));
+/// let data = Synthetic::new(10, [1, 4, 4], 2, 0);
 /// let options = LoaderOptions { batch_size: 4, ..Default::default() };
-/// let loader = DataLoader::new(data, Arc::new(DefaultSampler::sequential()), options)?;
+/// let loader = DataLoader::new(data, DefaultSampler::sequential(), options)?;
 /// let ids: Vec<_> = loader.batches(1, Some(4)).map(|batch| batch.unwrap().ids).collect();
 /// assert_eq!(ids, [vec![4, 5, 6, 7], vec![8, 9], vec![0, 1, 2, 3]]);
 /// # Ok::<(), shanty::base::Error>(())
@@ -69,7 +68,23 @@ impl DataLoader {
     ///
     /// # Errors
     /// [`Error::Invalid`] when a pass would hold no batch at all, for any rank.
-    pub fn new(dataset: Arc<dyn Dataset>, sampler: Arc<dyn Sampler>, options: LoaderOptions) -> Result<Self> {
+    pub fn new(
+        dataset: impl Dataset + 'static,
+        sampler: impl Sampler + 'static,
+        options: LoaderOptions,
+    ) -> Result<Self> {
+        Self::shared(Arc::new(dataset), Arc::new(sampler), options)
+    }
+
+    /// The same for a data set and a sampler that others use too.
+    ///
+    /// # Errors
+    /// As [`DataLoader::new`].
+    pub fn shared(
+        dataset: Arc<dyn Dataset>,
+        sampler: Arc<dyn Sampler>,
+        options: LoaderOptions,
+    ) -> Result<Self> {
         let LoaderOptions { batch_size, drop_last, num_workers, prefetch, seed, shard, max_batches } =
             options;
         if batch_size == 0 || prefetch == 0 || shard.rank >= shard.world {

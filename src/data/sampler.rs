@@ -1,5 +1,7 @@
 //! The order in which samples are visited: a pure function of (length, seed, pass, rank).
 
+use std::sync::Arc;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -76,7 +78,8 @@ pub trait Sampler: Send + Sync {
         self.deal() == Deal::Endless
     }
 
-    /// What one rank visits in pass `pass`, in order.
+    /// What one rank visits in pass `pass`, in order: it follows from [`Sampler::draw`] and [`Sampler::deal`], which the loader
+    /// asks, so there is no point in overriding it.
     fn order(&self, len: usize, seed: u64, pass: u64, shard: Shard) -> Vec<usize> {
         let drawn = self.draw(len, seed, pass);
         let (n, rank) = (drawn.len(), shard.rank);
@@ -92,6 +95,25 @@ pub trait Sampler: Send + Sync {
         }
     }
 }
+
+macro_rules! pointers_are_samplers {
+    ($($pointer:ident),+) => {$(
+        impl<S: Sampler + ?Sized> Sampler for $pointer<S> {
+            fn draw(&self, len: usize, seed: u64, pass: u64) -> Vec<usize> {
+                (**self).draw(len, seed, pass)
+            }
+
+            fn pass_len(&self, len: usize) -> usize {
+                (**self).pass_len(len)
+            }
+
+            fn deal(&self) -> Deal {
+                (**self).deal()
+            }
+        }
+    )+};
+}
+pointers_are_samplers!(Box, Arc);
 
 crate::register! {
     /// Each sample once in a pass, shuffled anew for every pass.

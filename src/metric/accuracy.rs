@@ -44,6 +44,13 @@ crate::register! {
     }
 }
 
+/// Top-1, with a score above 0.
+impl Default for Accuracy {
+    fn default() -> Self {
+        Self { topk: vec![1], thrs: vec![Some(0.0)], hits: Array2::zeros((1, 1)), samples: 0 }
+    }
+}
+
 impl Accuracy {
     /// A sample is a hit for k when its class has one of the k best scores and that score is above the threshold; without
     /// threshold its place is enough. Among equal scores the lower class wins.

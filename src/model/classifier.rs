@@ -1,13 +1,50 @@
 //! The classifier of images.
 
+use schemars::JsonSchema;
+use serde::Deserialize;
+
 use super::heads::Head;
 use super::preprocessors::{ClsDataPreprocessor, Prepared, Preprocessor};
 use super::{Model, Outputs, StepCx};
 use crate::base::{Result, keyed};
 use crate::data::Batch;
-use crate::nn::init::{Init, init_weights};
+use crate::nn::init::{Init, InitCfg, Pretrained, init_weights};
 use crate::nn::{Autograd, Forward, Module, Tape, Var};
-use crate::parts;
+use crate::registry::{BuildCx, Spec};
+use crate::{parts, register};
+
+/// What an [`ImageClassifier`] is made of.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+pub struct ImageClassifierParams {
+    /// From images to features.
+    pub backbone: Spec<dyn Module>,
+    /// Between backbone and head.
+    #[serde(default)]
+    pub neck: Option<Spec<dyn Module>>,
+    /// From features to scores and losses.
+    pub head: Spec<dyn Head>,
+    /// From batches to images; ClsDataPreprocessor without normalisation if absent.
+    #[serde(default)]
+    pub data_preprocessor: Option<Spec<dyn Preprocessor>>,
+    /// How the weights of the whole begin.
+    #[serde(default)]
+    pub init_cfg: InitCfg,
+    /// Short for `init_cfg: {type: Pretrained, checkpoint: …}`; it wins over `init_cfg`.
+    #[serde(default)]
+    pub pretrained: Option<String>,
+    /// Accepted empty, for the reference's configs.
+    #[serde(default)]
+    pub train_cfg: Option<ClassifierTrainCfg>,
+}
+
+/// `train_cfg` of a classifier: nothing so far.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+pub struct ClassifierTrainCfg {}
+
+register! { /// A classifier of images: backbone, neck and head.
+            dyn Model, "ImageClassifier" => |p: ImageClassifierParams, cx: &mut BuildCx| -> Result<Box<dyn Model>> {
+    Ok(Box::new(ImageClassifier::from_params(p, cx)?))
+} }
 
 /// Backbone, neck and head, behind a preprocessor.
 ///
@@ -36,13 +73,32 @@ parts!(ImageClassifier { backbone, neck, head }, init_cfg = init);
 impl ImageClassifier {
     /// A classifier that takes pixels as they are.
     pub fn new(backbone: impl Module, head: impl Head) -> Self {
-        Self::from_boxes(Box::new(backbone), None, Box::new(head))
+        Self {
+            backbone: Box::new(backbone),
+            neck: None,
+            head: Box::new(head),
+            preprocessor: Box::new(ClsDataPreprocessor::default()),
+            init: Vec::new(),
+            autograd: Autograd::default(),
+        }
     }
 
-    /// The same of parts that were built from a config.
-    pub fn from_boxes(backbone: Box<dyn Module>, neck: Option<Box<dyn Module>>, head: Box<dyn Head>) -> Self {
-        let preprocessor = Box::new(ClsDataPreprocessor::default());
-        Self { backbone, neck, head, preprocessor, init: Vec::new(), autograd: Autograd::default() }
+    /// A classifier as the config says.
+    ///
+    /// # Errors
+    /// What the builders of its parts say.
+    pub fn from_params(p: ImageClassifierParams, cx: &mut BuildCx) -> Result<Self> {
+        let preprocessor = match p.data_preprocessor {
+            Some(spec) => spec.build(cx)?,
+            None => Box::new(ClsDataPreprocessor::default()),
+        };
+        let init = match p.pretrained {
+            Some(checkpoint) => vec![Init::new(Pretrained::new(checkpoint))],
+            None => Init::list(&p.init_cfg, cx)?,
+        };
+        let neck = p.neck.map(|spec| spec.build(cx)).transpose()?;
+        let (backbone, head) = (p.backbone.build(cx)?, p.head.build(cx)?);
+        Ok(Self { backbone, neck, head, preprocessor, init, autograd: Autograd::default() })
     }
 
     /// The same with a module between backbone and head.

@@ -1,21 +1,24 @@
 //! Level 4: what the loops train. A [`Model`] turns a batch into losses and gradients, or into scores.
 
-pub mod backbones;
+mod backbones;
 mod classifier;
-pub mod heads;
+mod heads;
 mod losses;
 mod outputs;
-pub mod preprocessors;
+mod preprocessors;
 pub mod tta;
 
 use std::any::Any;
 
-pub use backbones::{LeNet5, Mlp};
-pub use classifier::ImageClassifier;
-pub use heads::{ClsHead, Head, LinearClsHead};
+pub use backbones::{LeNet5, LeNet5Params, MLP, MLPParams};
+pub use classifier::{ClassifierTrainCfg, ImageClassifier, ImageClassifierParams};
+pub use heads::{ClsHead, ClsHeadParams, Head, LinearClsHead, LinearClsHeadParams};
 pub use losses::LossDict;
 pub use outputs::Outputs;
-pub use preprocessors::{ClsDataPreprocessor, ImgDataPreprocessor, PixelOps, Prepared, Preprocessor};
+pub use preprocessors::{
+    BaseDataPreprocessor, ClsDataPreprocessor, ClsDataPreprocessorParams, ImgDataPreprocessor,
+    ImgDataPreprocessorParams, PixelOps, Prepared, Preprocessor,
+};
 
 use crate::base::{Elem, Result};
 use crate::data::Batch;

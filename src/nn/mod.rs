@@ -43,7 +43,7 @@ mod var;
 pub use autograd::Autograd;
 pub use layers::*;
 pub use loss::{CrossEntropyLoss, Loss};
-pub use module::{Forward, Module};
+pub use module::{Forward, Module, ModuleOptions};
 pub use ops::{
     Average, BnOutput, BnStats, ConvOptions, CrossEntropyOptions, Losses, PoolOptions, Reduction, Target,
 };

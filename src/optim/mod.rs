@@ -1,5 +1,6 @@
 //! Level 4: optimizers, their schedules, and the wrapper that accumulates, clips and steps.
 
+mod adam;
 mod clip;
 mod config;
 mod group;
@@ -8,7 +9,8 @@ pub mod schedule;
 mod sgd;
 mod wrapper;
 
-pub use clip::{ClipGrad, ClipKind};
+pub use adam::{Adam, AdamConfig, AdamWConfig};
+pub use clip::{ClipGrad, ClipKind, Clipped};
 pub use config::OptimWrapperConfig;
 pub use group::Group;
 pub use optimizer::{Optimizer, Slots};

@@ -10,16 +10,18 @@ use crate::base::Result;
 use crate::config::{Diags, Key, Node, read_checked};
 
 /// Declares a kind: `registry!(dyn Hook, "hook")`, or with the struct of the keys that every spec of the kind may carry:
-/// `registry!(dyn Hook, "hook", HookOptions)`.
+/// `registry!(dyn Hook, "hook", HookOptions)`. What else [`Registrable`](crate::registry::Registrable) leaves open may
+/// follow in braces.
 #[macro_export]
 macro_rules! registry {
     ($kind:ty, $name:literal $(,)?) => {
         $crate::registry!($kind, $name, $crate::registry::NoExtra);
     };
-    ($kind:ty, $name:literal, $extra:ty $(,)?) => {
+    ($kind:ty, $name:literal, $extra:ty $(, { $($item:item)* })? $(,)?) => {
         impl $crate::registry::Registrable for $kind {
             const KIND: &'static str = $name;
             type Extra = $extra;
+            $($($item)*)?
         }
         $crate::__private::inventory::submit! {
             $crate::registry::KindEntry {

@@ -29,7 +29,10 @@
 //! ```
 
 mod cx;
+mod describe;
+mod explain;
 mod macros;
+mod schema;
 mod spec;
 mod table;
 
@@ -44,8 +47,11 @@ use crate::base::Result;
 use crate::config::{Diags, Key, Node};
 
 pub use cx::BuildCx;
+pub use describe::{Parameter, describe, example};
+pub use explain::explain;
 #[doc(hidden)]
 pub use macros::Make;
+pub use schema::schema;
 pub use spec::Spec;
 pub use table::{check, crates, entries, find, kinds};
 
@@ -55,6 +61,16 @@ pub trait Registrable: Any {
     const KIND: &'static str;
     /// Keys that every spec of this kind may carry besides `type` and the parameters of its type.
     type Extra: DeserializeOwned + JsonSchema + Default + Clone + Debug;
+    /// The type that a list without a name stands for, and the key that the list is the value of.
+    const LIST: Option<(&'static str, &'static str)> = None;
+
+    /// The last touch to what a builder made, from the extra keys of its spec.
+    ///
+    /// # Errors
+    /// When the extra keys ask for what cannot be.
+    fn finish(made: Box<Self>, _extra: &Self::Extra, _cx: &mut BuildCx) -> Result<Box<Self>> {
+        Ok(made)
+    }
 }
 
 /// The extra keys of a kind that has none.

@@ -9,7 +9,7 @@ use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Serialize, Serializer};
 
 use super::table::{self, entries, list};
-use super::{BuildCx, Entry, Registrable};
+use super::{BuildCx, Entry, Registrable, schema};
 use crate::base::suggest::nearest;
 use crate::base::{Error, Result};
 use crate::config::{Diag, Diags, FromNode, Key, Kind, Node, fields_of, parse, read_checked, receive};
@@ -67,8 +67,9 @@ impl<T: ?Sized + Registrable> Spec<T> {
         let Some(entry) = self.entry else { return Err(Error::config("this spec was refused")) };
         let made = entry.maker.build(&self.node, &reserved::<T>(), cx).map_err(|e| self.placed(e))?;
         let made: Result<Box<Box<T>>, Box<dyn Any>> = made.downcast();
-        made.map(|made| *made)
-            .map_err(|_| Error::config(format!("`{}` does not build a {}", entry.name, T::KIND)))
+        let made =
+            made.map_err(|_| Error::config(format!("`{}` does not build a {}", entry.name, T::KIND)))?;
+        T::finish(*made, &self.extra, cx).map_err(|e| self.placed(e))
     }
 
     /// The builder's error with the place of the spec, unless it has one.
@@ -83,6 +84,7 @@ impl<T: ?Sized + Registrable> Spec<T> {
     }
 
     fn checked(node: &Node, key: Option<&Key>) -> Result<Self, Diags> {
+        let node = &spelt_out::<T>(node);
         let name = name_of::<T>(node, key)?;
         let text = name.as_str().unwrap_or_default();
         let entry = table::lookup::<T>(name, text)?;
@@ -106,6 +108,14 @@ impl<T: ?Sized + Registrable> Spec<T> {
     }
 }
 
+/// The mapping that a list stands for, of kinds that have such lists; any other node as it is.
+fn spelt_out<T: ?Sized + Registrable>(node: &Node) -> Node {
+    let (Some((name, list)), Kind::Seq(_)) = (T::LIST, &*node.kind) else { return node.clone() };
+    let key = |text: &str| Key { text: text.to_owned(), at: node.at.clone(), def: node.def.clone() };
+    let name = node.with_kind(Kind::Str(name.to_owned()));
+    node.with_kind(Kind::Map(vec![(key("type"), name), (key(list), node.clone())]))
+}
+
 /// The keys of a spec that are not parameters of its type: `type`, `_scope_` and the extra ones.
 fn reserved<T: ?Sized + Registrable>() -> Vec<&'static str> {
     ["type", IGNORED].iter().chain(fields_of::<T::Extra>()).copied().collect()
@@ -117,7 +127,8 @@ fn name_of<'n, T: ?Sized + Registrable>(node: &'n Node, key: Option<&Key>) -> Re
     if !matches!(*node.kind, Kind::Map(_)) {
         let what = format!("a {} is written `{{type: …}}`, and this is {}", T::KIND, node.kind.name());
         let diag = Diag::error(what).note(list::<T>(&known()));
-        return Err(match (node.as_str(), key) {
+        let named = node.as_str().and_then(|name| nearest(name, known()));
+        return Err(match (named, key) {
             (Some(name), _) => diag.on(node).fix(format!("{{type: {name}}}")),
             (None, Some(key)) if node.is_null() => diag.on_key(key),
             _ => diag.on(node),
@@ -175,7 +186,7 @@ impl<T: ?Sized + Registrable> JsonSchema for Spec<T> {
         true
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "object", "x-kind": T::KIND })
+        json_schema!({ "type": "object", (schema::KIND): T::KIND })
     }
 }
 

@@ -129,8 +129,13 @@ fn unknown<T: ?Sized + Registrable>(node: &Node, name: &str) -> Diag {
         "a crate that nothing names is not linked; linked are: {linked}. For a type of another crate, write \
          `use that_crate as _;` in the binary"
     ));
-    match nearest(name, known.iter().copied()) {
+    let last = name.rsplit('.').next().unwrap_or(name);
+    match nearest(name, known.iter().copied()).or_else(|| known.iter().copied().find(|known| *known == last))
+    {
         Some(near) => diag.fix(near),
+        None if name.contains(char::is_whitespace) => {
+            diag.note("the value goes on in the next line: is there a colon missing?")
+        }
         None => diag,
     }
 }

@@ -1,8 +1,30 @@
 //! LeNet-5 (LeCun et al. 1998, <http://yann.lecun.com/exdb/publis/pdf/lecun-01a.pdf>) as in MMPretrain.
 
+use schemars::JsonSchema;
+use serde::Deserialize;
+
 use crate::base::{Error, Result};
 use crate::nn::{AvgPool2d, Conv2d, Conv2dParams, Forward, Linear, Module, Sequential, Tanh, Var};
-use crate::parts;
+use crate::registry::BuildCx;
+use crate::{parts, register};
+
+/// What a [`LeNet5`] is made of.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct LeNet5Params {
+    /// The number of classes of its own classifier; -1 for none.
+    #[schemars(range(min = -1))]
+    pub num_classes: i64,
+    /// Channels of the images.
+    #[schemars(range(min = 1))]
+    pub in_channels: usize,
+}
+
+impl Default for LeNet5Params {
+    fn default() -> Self {
+        Self { num_classes: -1, in_channels: 1 }
+    }
+}
 
 /// Images of 32 × 32 to 120 features, or with its classifier to scores. 61,706 parameters for 10 classes.
 ///
@@ -13,6 +35,12 @@ pub struct LeNet5 {
 }
 
 parts!(LeNet5 { features, classifier });
+
+register! { /// LeNet-5 for images of 32 × 32: features, and with `num_classes` scores.
+            dyn Module, "LeNet5" => |p: LeNet5Params, _: &mut BuildCx| -> Result<Box<dyn Module>> {
+    let classes = usize::try_from(p.num_classes).ok().filter(|n| *n > 0);
+    Ok(Box::new(LeNet5::new(classes, p.in_channels)?))
+} }
 
 impl LeNet5 {
     /// For images of `in_channels`; with a classifier for `Some` number of classes.

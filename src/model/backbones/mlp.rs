@@ -1,20 +1,44 @@
 //! The multi-layer perceptron.
 
+use schemars::JsonSchema;
+use serde::Deserialize;
+
 use crate::base::{Error, Result};
-use crate::nn::{Forward, Linear, Module, Var};
-use crate::parts;
+use crate::nn::{Forward, Linear, Module, ReLU, Var};
+use crate::registry::{BuildCx, Spec};
+use crate::{parts, register};
+
+/// What an [`MLP`] is made of.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+pub struct MLPParams {
+    /// The size of the input, then that of each layer's output: `[784, 256, 10]` has two layers.
+    #[schemars(length(min = 2))]
+    pub sizes: Vec<usize>,
+    /// What stands between the layers; ReLU if absent.
+    #[serde(default)]
+    pub activation: Option<Spec<dyn Module>>,
+}
 
 /// Linear layers with an activation between each two: N × … to N × the last size. The input is flattened first.
 ///
 /// The layers are called `layers.0`, `layers.1`, …
-pub struct Mlp {
+pub struct MLP {
     layers: Vec<Linear>,
     activation: Box<dyn Module>,
 }
 
-parts!(Mlp { layers, activation });
+parts!(MLP { layers, activation });
 
-impl Mlp {
+register! { /// Linear layers with an activation between each two.
+            dyn Module, "MLP" => |p: MLPParams, cx: &mut BuildCx| -> Result<Box<dyn Module>> {
+    let activation = match &p.activation {
+        Some(spec) => spec.build(cx)?,
+        None => Box::new(ReLU::default()),
+    };
+    Ok(Box::new(MLP::new(&p.sizes, activation)?))
+} }
+
+impl MLP {
     /// Layers between these sizes, the first that of the input: `[784, 256, 10]` has two.
     ///
     /// # Errors
@@ -30,7 +54,7 @@ impl Mlp {
     }
 }
 
-impl Module for Mlp {
+impl Module for MLP {
     fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
         let mut x = if x.shape().len() > 2 { x.flatten(1, -1)? } else { x };
         for (i, layer) in self.layers.iter_mut().enumerate() {

@@ -3,5 +3,5 @@
 mod lenet;
 mod mlp;
 
-pub use lenet::LeNet5;
-pub use mlp::Mlp;
+pub use lenet::{LeNet5, LeNet5Params};
+pub use mlp::{MLP, MLPParams};

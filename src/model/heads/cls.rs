@@ -1,21 +1,52 @@
 //! The head that only has a loss.
 
 use ndarray::{ArrayView1, Ix2};
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 use super::Head;
 use crate::base::{Elem, Error, Result, Tensor};
+use crate::config::OneOrMany;
 use crate::model::{LossDict, Outputs};
+use crate::nn::init::{Init, InitCfg};
 use crate::nn::{CrossEntropyLoss, Forward, Loss, Module, Target, Var};
-use crate::parts;
+use crate::registry::{BuildCx, Spec};
+use crate::{parts, register};
+
+/// What a [`ClsHead`] is made of.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct ClsHeadParams {
+    /// The loss; cross entropy if absent.
+    pub loss: Option<Spec<dyn Loss>>,
+    /// Which accuracies are logged with `cal_acc`.
+    pub topk: OneOrMany<usize>,
+    /// Whether `accuracy_top-k` is logged in training.
+    pub cal_acc: bool,
+    /// Accepted for the reference's configs; the head has no weights.
+    pub init_cfg: InitCfg,
+}
+
+impl Default for ClsHeadParams {
+    fn default() -> Self {
+        Self { loss: None, topk: OneOrMany(vec![1]), cal_acc: false, init_cfg: None }
+    }
+}
 
 /// A head for features that are scores already: of LeNet-5, or of a network written as `Sequential`.
 pub struct ClsHead {
     loss: Box<dyn Loss>,
     topk: Vec<usize>,
     cal_acc: bool,
+    init: Vec<Init>,
 }
 
-parts!(ClsHead {});
+parts!(ClsHead {}, init_cfg = init);
+
+register! { /// A loss for features that are scores already.
+            dyn Head, "ClsHead" => |p: ClsHeadParams, cx: &mut BuildCx| -> Result<Box<dyn Head>> {
+    Ok(Box::new(ClsHead::from_params(&p, cx)?))
+} }
 
 /// Cross entropy, no accuracy in training.
 impl Default for ClsHead {
@@ -27,7 +58,22 @@ impl Default for ClsHead {
 impl ClsHead {
     /// A head with this loss.
     pub fn new(loss: impl Loss) -> Self {
-        Self { loss: Box::new(loss), topk: vec![1], cal_acc: false }
+        Self { loss: Box::new(loss), topk: vec![1], cal_acc: false, init: Vec::new() }
+    }
+
+    /// A head as the config says.
+    ///
+    /// # Errors
+    /// If one of `topk` is 0, or what the builder of the loss says.
+    pub fn from_params(p: &ClsHeadParams, cx: &mut BuildCx) -> Result<Self> {
+        if p.topk.contains(&0) {
+            return Err(Error::config("`topk` counts from 1"));
+        }
+        let loss = match &p.loss {
+            Some(spec) => spec.build(cx)?,
+            None => Box::new(CrossEntropyLoss::default()),
+        };
+        Ok(Self { loss, topk: p.topk.to_vec(), cal_acc: p.cal_acc, init: Init::list(&p.init_cfg, cx)? })
     }
 
     /// The same, which logs `accuracy_top-k` in training for each of these.
@@ -54,7 +100,11 @@ impl Head for ClsHead {
                 ));
             };
             let values = scores.value();
+            let k_of = values.shape().last().copied().unwrap_or(0);
             for k in &self.topk {
+                if *k > k_of {
+                    return Err(Error::config(format!("`topk` asks for the best {k} of {k_of} classes")));
+                }
                 let percent = Tensor::from_elem(vec![], accuracy(&values, classes, *k));
                 dict.push(format!("accuracy_top-{k}"), scores.tape().input(percent));
             }

@@ -1,11 +1,59 @@
 //! The head with one linear layer.
 
-use super::{ClsHead, Head};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer};
+
+use super::{ClsHead, ClsHeadParams, Head};
 use crate::base::Result;
+use crate::config::OneOrMany;
 use crate::model::{LossDict, Outputs};
-use crate::nn::init::{Init, Normal};
-use crate::nn::{Forward, Linear, Module, Target, Var};
-use crate::parts;
+use crate::nn::init::{Init, InitCfg, Normal};
+use crate::nn::{Forward, Linear, Loss, Module, Target, Var};
+use crate::registry::{BuildCx, Spec};
+use crate::{parts, register};
+
+/// What a [`LinearClsHead`] is made of.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+pub struct LinearClsHeadParams {
+    /// Number of classes.
+    #[schemars(range(min = 1))]
+    pub num_classes: usize,
+    /// Number of features of a sample.
+    #[schemars(range(min = 1))]
+    pub in_channels: usize,
+    /// The loss; cross entropy if absent.
+    #[serde(default)]
+    pub loss: Option<Spec<dyn Loss>>,
+    /// Which accuracies are logged with `cal_acc`.
+    #[serde(default = "top1")]
+    pub topk: OneOrMany<usize>,
+    /// Whether `accuracy_top-k` is logged in training.
+    #[serde(default)]
+    pub cal_acc: bool,
+    /// How `fc` begins: `{type: Normal, std: 0.01, layer: Linear}` if absent, as any linear layer if `null`.
+    #[serde(default, deserialize_with = "given")]
+    #[schemars(with = "InitCfg")]
+    pub init_cfg: Option<InitCfg>,
+}
+
+fn top1() -> OneOrMany<usize> {
+    OneOrMany(vec![1])
+}
+
+/// Tells `null` from a key that is not there.
+fn given<'de, D: Deserializer<'de>>(d: D) -> Result<Option<InitCfg>, D::Error> {
+    InitCfg::deserialize(d).map(Some)
+}
+
+register! { /// A linear layer, `fc`, and a loss.
+            dyn Head, "LinearClsHead" => |p: LinearClsHeadParams, cx: &mut BuildCx| -> Result<Box<dyn Head>> {
+    let cls = ClsHeadParams { loss: p.loss, topk: p.topk, cal_acc: p.cal_acc, init_cfg: None };
+    let head = LinearClsHead::new(p.num_classes, p.in_channels, ClsHead::from_params(&cls, cx)?);
+    Ok(Box::new(match p.init_cfg {
+        Some(cfg) => head.init(Init::list(&cfg, cx)?),
+        None => head,
+    }))
+} }
 
 /// Scores by a linear layer, `fc`, whose weights begin as N(0, 0.01²) and whose biases as 0.
 pub struct LinearClsHead {

@@ -3,8 +3,8 @@
 mod cls;
 mod linear;
 
-pub use cls::ClsHead;
-pub use linear::LinearClsHead;
+pub use cls::{ClsHead, ClsHeadParams};
+pub use linear::{LinearClsHead, LinearClsHeadParams};
 
 use super::{LossDict, Outputs};
 use crate::base::Result;
@@ -24,6 +24,8 @@ pub trait Head: Module {
     /// If scores and targets do not fit.
     fn predict(&self, scores: Var<'_>, target: Option<Target<'_>>) -> Result<Outputs>;
 }
+
+crate::registry!(dyn Head, "head");
 
 impl<H: Head + ?Sized> Head for Box<H> {
     fn loss<'t>(&self, scores: Var<'t>, target: Target<'_>) -> Result<LossDict<'t>> {

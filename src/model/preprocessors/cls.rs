@@ -1,11 +1,52 @@
 //! MMPretrain's preprocessor of classifiers.
 
 use ndarray::ArrayD;
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 use super::{PixelOps, Prepared, Preprocessor};
 use crate::base::{Elem, Error, Result};
+use crate::config::OneOrMany;
 use crate::data::Batch;
 use crate::nn::{Forward, Tape};
+use crate::register;
+use crate::registry::BuildCx;
+
+/// What a [`ClsDataPreprocessor`] is made of.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct ClsDataPreprocessorParams {
+    /// Subtracted from the pixels: one number, or one for each of three channels. With `std`.
+    pub mean: Option<OneOrMany<f64>>,
+    /// What the pixels are divided by afterwards.
+    pub std: Option<OneOrMany<f64>>,
+    /// Height and width are padded to a multiple of this, below and to the right.
+    #[schemars(range(min = 1))]
+    pub pad_size_divisor: usize,
+    /// The value of padded pixels, after normalisation.
+    pub pad_value: f64,
+    /// Whether three channels are turned round first.
+    pub to_rgb: bool,
+    /// Whether labels become rows of 0 and 1, as mixing samples needs them.
+    pub to_onehot: bool,
+    /// The number of classes, for `to_onehot`.
+    #[schemars(range(min = 1))]
+    pub num_classes: Option<usize>,
+}
+
+impl Default for ClsDataPreprocessorParams {
+    fn default() -> Self {
+        Self {
+            mean: None,
+            std: None,
+            pad_size_divisor: 1,
+            pad_value: 0.0,
+            to_rgb: false,
+            to_onehot: false,
+            num_classes: None,
+        }
+    }
+}
 
 /// Normalised pixels, and labels as classes or as probabilities.
 ///
@@ -17,6 +58,20 @@ pub struct ClsDataPreprocessor {
     /// Targets as rows of 0 and 1 over this number of classes; `None`: the labels themselves.
     pub onehot: Option<usize>,
 }
+
+register! { /// Normalises pixels; labels become one-hot on demand.
+            dyn Preprocessor, "ClsDataPreprocessor" => |p: ClsDataPreprocessorParams, _: &mut BuildCx| -> Result<Box<dyn Preprocessor>> {
+    if p.to_onehot && p.num_classes.is_none() {
+        return Err(Error::config("`to_onehot` needs `num_classes`"));
+    }
+    let pixels = PixelOps {
+        turn: p.to_rgb,
+        norm: PixelOps::norm(p.mean.as_deref(), p.std.as_deref())?,
+        divisor: p.pad_size_divisor,
+        pad_value: p.pad_value as Elem,
+    };
+    Ok(Box::new(ClsDataPreprocessor { pixels, onehot: p.num_classes.filter(|_| p.to_onehot) }))
+} }
 
 impl Preprocessor for ClsDataPreprocessor {
     fn prepare<'t>(&self, batch: &Batch, _: &mut Forward<'_>, tape: &'t Tape) -> Result<Prepared<'t>> {

@@ -8,8 +8,8 @@ use std::any::Any;
 
 use ndarray::ArrayD;
 
-pub use cls::ClsDataPreprocessor;
-pub use img::ImgDataPreprocessor;
+pub use cls::{ClsDataPreprocessor, ClsDataPreprocessorParams};
+pub use img::{BaseDataPreprocessor, ImgDataPreprocessor, ImgDataPreprocessorParams};
 pub use pixels::PixelOps;
 
 use crate::base::{Elem, Result};
@@ -24,6 +24,8 @@ pub trait Preprocessor: Any + Send {
     /// If the batch does not fit.
     fn prepare<'t>(&self, batch: &Batch, cx: &mut Forward<'_>, tape: &'t Tape) -> Result<Prepared<'t>>;
 }
+
+crate::registry!(dyn Preprocessor, "data_preprocessor");
 
 /// What the network and the loss see of a batch.
 #[derive(Debug)]

@@ -26,6 +26,13 @@ pub struct Pretrained {
     pub map_location: Option<String>,
 }
 
+impl Pretrained {
+    /// All tensors of a file.
+    pub fn new(checkpoint: impl Into<String>) -> Self {
+        Self { checkpoint: checkpoint.into(), prefix: None, map_location: None }
+    }
+}
+
 impl Initializer for Pretrained {
     fn describe(&self) -> String {
         format!("PretrainedInit: load from {}", self.checkpoint)

@@ -1,6 +1,7 @@
 //! Activations and dropout.
 
-use super::Elem;
+use super::isa::multiversion;
+use super::{Elem, math, par};
 
 /// An activation function.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -28,23 +29,17 @@ impl Act {
         matches!(self, Self::LeakyRelu(_) | Self::Gelu | Self::Silu)
     }
 
-    /// The function at one point.
+    /// The function at one point; for `f32` within 2 ulp (the Gaussian one within 2e-7 of the larger of |x| and 1).
     #[inline(always)]
     pub fn of(self, x: Elem) -> Elem {
         match self {
             Self::Identity => x,
             Self::Relu => relu(x),
-            Self::LeakyRelu(s) => {
-                if x > 0.0 {
-                    x
-                } else {
-                    s * x
-                }
-            }
-            Self::Tanh => x.tanh(),
-            Self::Sigmoid => 1.0 / (1.0 + (-x).exp()),
-            Self::Gelu => x * normal_cdf(x),
-            Self::Silu => x / (1.0 + (-x).exp()),
+            Self::LeakyRelu(s) => leaky(s, x),
+            Self::Tanh => math::tanh(x),
+            Self::Sigmoid => math::sigmoid(x),
+            Self::Gelu => x * math::normal_cdf(x),
+            Self::Silu => x * math::sigmoid(x),
         }
     }
 
@@ -53,7 +48,13 @@ impl Act {
     pub fn slope(self, saved: Elem) -> Elem {
         match self {
             Self::Identity => 1.0,
-            Self::Relu => (saved > 0.0) as u8 as Elem,
+            Self::Relu => {
+                if saved > 0.0 {
+                    1.0
+                } else {
+                    0.0
+                }
+            }
             Self::LeakyRelu(s) => {
                 if saved > 0.0 {
                     1.0
@@ -63,9 +64,9 @@ impl Act {
             }
             Self::Tanh => 1.0 - saved * saved,
             Self::Sigmoid => saved * (1.0 - saved),
-            Self::Gelu => normal_cdf(saved) + saved * (-0.5 * saved * saved).exp() * 0.398_942_280_401_432_7,
+            Self::Gelu => math::normal_cdf(saved) + saved * math::normal_density(saved),
             Self::Silu => {
-                let s = 1.0 / (1.0 + (-saved).exp());
+                let s = math::sigmoid(saved);
                 s * (1.0 + saved * (1.0 - s))
             }
         }
@@ -77,58 +78,97 @@ fn relu(x: Elem) -> Elem {
     if x < 0.0 { 0.0 } else { x }
 }
 
-/// `(1 + erf(x / sqrt 2)) / 2`, by the series around 0 and the continued fraction further out, in f64.
-fn normal_cdf(x: Elem) -> Elem {
-    let z = x as f64 / std::f64::consts::SQRT_2;
-    let a = z.abs();
-    let cdf = if a < 3.0 {
-        let (mut term, mut sum, mut n) = (a, a, 0.0);
-        while term.abs() > 1e-18 * sum.abs() {
-            n += 1.0;
-            term *= -a * a / n;
-            sum += term / (2.0 * n + 1.0);
+#[inline(always)]
+fn leaky(slope: Elem, x: Elem) -> Elem {
+    if x > 0.0 { x } else { slope * x }
+}
+
+/// One loop for each activation, so that the choice is made outside of it.
+macro_rules! each_act {
+    ($act:expr, |$f:ident| $loop:expr) => {
+        match $act {
+            Act::Identity => {
+                let $f = Act::Identity;
+                $loop
+            }
+            Act::Relu => {
+                let $f = Act::Relu;
+                $loop
+            }
+            Act::LeakyRelu(s) => {
+                let $f = Act::LeakyRelu(s);
+                $loop
+            }
+            Act::Tanh => {
+                let $f = Act::Tanh;
+                $loop
+            }
+            Act::Sigmoid => {
+                let $f = Act::Sigmoid;
+                $loop
+            }
+            Act::Gelu => {
+                let $f = Act::Gelu;
+                $loop
+            }
+            Act::Silu => {
+                let $f = Act::Silu;
+                $loop
+            }
         }
-        let erf = sum * std::f64::consts::FRAC_2_SQRT_PI;
-        0.5 + 0.5 * erf.copysign(z)
-    } else {
-        let mut f = 0.0;
-        for n in (1..=60).rev() {
-            f = n as f64 / 2.0 / (a + f);
-        }
-        let erfc = (-a * a).exp() / (a + f) * 0.5 * std::f64::consts::FRAC_2_SQRT_PI;
-        if z < 0.0 { 0.5 * erfc } else { 1.0 - 0.5 * erfc }
     };
-    cdf as Elem
+}
+
+multiversion! {
+    fn forward_chunk(act: Act, x: &[Elem], y: &mut [Elem]) {
+        each_act!(act, |f| for (y, &x) in y.iter_mut().zip(x) { *y = f.of(x) })
+    }
+}
+
+multiversion! {
+    fn inplace_chunk(act: Act, x: &mut [Elem]) {
+        each_act!(act, |f| for x in x { *x = f.of(*x) })
+    }
+}
+
+multiversion! {
+    fn backward_chunk(act: Act, saved: &[Elem], dy: &mut [Elem]) {
+        each_act!(act, |f| for (d, &s) in dy.iter_mut().zip(saved) { *d *= f.slope(s) })
+    }
+}
+
+multiversion! {
+    fn dropout_chunk(scale: Elem, keep: &[u8], x: &mut [Elem]) {
+        for (x, &k) in x.iter_mut().zip(keep) {
+            *x = if k != 0 { *x * scale } else { 0.0 };
+        }
+    }
 }
 
 /// `y = act(x)`, element by element.
 pub fn act_forward(act: Act, x: &[Elem], y: &mut [Elem]) {
-    assert_eq!(x.len(), y.len());
-    y.iter_mut().zip(x).for_each(|(y, &x)| *y = act.of(x));
+    par::zip(x, y, |x, y| forward_chunk(act, x, y));
 }
 
 /// `x = act(x)`.
 pub fn act_inplace(act: Act, x: &mut [Elem]) {
-    if act == Act::Identity {
-        return;
+    if act != Act::Identity {
+        par::each(x, |x| inplace_chunk(act, x));
     }
-    x.iter_mut().for_each(|x| *x = act.of(*x));
 }
 
 /// `dy *= act'`, from the input or the output of the forward pass ([`Act::saves_input`]).
 pub fn act_backward(act: Act, saved: &[Elem], dy: &mut [Elem]) {
-    assert_eq!(saved.len(), dy.len());
-    dy.iter_mut().zip(saved).for_each(|(d, &s)| *d *= act.slope(s));
+    par::zip(saved, dy, |saved, dy| backward_chunk(act, saved, dy));
 }
 
 /// `y = x * scale` where `keep` is not 0, else 0; `scale` is `1 / (1 - p)`. The backward pass is [`dropout_inplace`].
 pub fn dropout(keep: &[u8], scale: Elem, x: &[Elem], y: &mut [Elem]) {
-    assert!(x.len() == y.len() && x.len() == keep.len());
-    y.iter_mut().zip(x).zip(keep).for_each(|((y, &x), &k)| *y = if k != 0 { x * scale } else { 0.0 });
+    y.copy_from_slice(x);
+    dropout_inplace(keep, scale, y);
 }
 
 /// [`dropout`] in place, of values or of a gradient.
 pub fn dropout_inplace(keep: &[u8], scale: Elem, x: &mut [Elem]) {
-    assert_eq!(x.len(), keep.len());
-    x.iter_mut().zip(keep).for_each(|(x, &k)| *x = if k != 0 { *x * scale } else { 0.0 });
+    par::zip(keep, x, |keep, x| dropout_chunk(scale, keep, x));
 }

@@ -1,6 +1,11 @@
 //! Softmax attention of several heads, without the score matrices in memory: one head's scores at a time.
 
-use super::Elem;
+use super::gemm_plan::product_here;
+use super::isa::multiversion;
+use super::scratch::Scratch;
+use super::softmax::softmax_inplace;
+use super::{Elem, Mat, MatMut, dot, dropout_inplace, math};
+use rayon::prelude::*;
 
 /// The shape of an attention: `q` and `out` are [batch, q_len, heads, dim], `k` and `v` [batch, k_len, heads, dim].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,29 +32,72 @@ pub struct AttnOpts<'a> {
     pub dropout: Option<(&'a [u8], Elem)>,
 }
 
-/// Where the rows of one operand start: token t of head h of sequence b is at `b * batch + t * token + h * dim`.
+/// One operand of one sequence: token t of head h is at `first + t * token + h * dim`.
 #[derive(Clone, Copy)]
-struct Rows {
-    batch: usize,
-    token: usize,
-    head: usize,
+struct Heads<'a> {
+    data: &'a [Elem],
     first: usize,
+    token: usize,
 }
 
-impl Rows {
-    fn dense(g: &AttnGeom, len: usize) -> Self {
-        let token = g.heads * g.dim;
-        Self { batch: len * token, token, head: g.dim, first: 0 }
+impl<'a> Heads<'a> {
+    fn mat(&self, g: &AttnGeom, h: usize, len: usize) -> Mat<'a> {
+        let data = self.data.get(self.first + h * g.dim..).unwrap_or_default();
+        Mat { data, rows: len, cols: g.dim, rs: self.token, cs: 1 }
+    }
+}
+
+impl AttnGeom {
+    fn width(&self) -> usize {
+        self.heads * self.dim
     }
 
-    /// Part 0, 1 or 2 (q, k or v) of a [batch, len, 3, heads, dim] tensor.
-    fn part(g: &AttnGeom, part: usize) -> Self {
-        let width = g.heads * g.dim;
-        Self { batch: g.q_len * 3 * width, token: 3 * width, head: g.dim, first: part * width }
+    fn check(&self, q: &[Elem], k: &[Elem], v: &[Elem], out: &[Elem], lse: &[Elem], opts: &AttnOpts<'_>) {
+        let (nq, nk) = (self.batch * self.q_len * self.width(), self.batch * self.k_len * self.width());
+        assert!(
+            q.len() == nq && k.len() == nk && v.len() == nk && out.len() == nq,
+            "slices do not fit {self:?}"
+        );
+        self.check_rest(lse, opts);
     }
 
-    fn at(&self, b: usize, h: usize, t: usize) -> usize {
-        b * self.batch + t * self.token + h * self.head + self.first
+    fn check_packed(&self, qkv: &[Elem], out: &[Elem], lse: &[Elem], opts: &AttnOpts<'_>) {
+        let n = self.batch * self.q_len * self.width();
+        assert!(
+            self.q_len == self.k_len && qkv.len() == 3 * n && out.len() == n,
+            "slices do not fit {self:?}"
+        );
+        self.check_rest(lse, opts);
+    }
+
+    fn check_rest(&self, lse: &[Elem], opts: &AttnOpts<'_>) {
+        let rows = self.batch * self.heads * self.q_len;
+        assert!(lse.len() == rows, "one log-sum for each row of {self:?}");
+        assert!(
+            opts.bias.is_none_or(|b| b.len() == self.q_len * self.k_len),
+            "the bias does not fit {self:?}"
+        );
+        assert!(
+            opts.dropout.is_none_or(|d| d.0.len() == rows * self.k_len),
+            "the mask does not fit {self:?}"
+        );
+    }
+
+    /// Query, key and value of sequence `b` in the packed tensor.
+    fn packed<'a>(&self, qkv: &'a [Elem], b: usize) -> [Heads<'a>; 3] {
+        let token = 3 * self.width();
+        let data = &qkv[b * self.q_len * token..][..self.q_len * token];
+        [0, 1, 2].map(|part| Heads { data, first: part * self.width(), token })
+    }
+
+    /// Query, key and value of sequence `b` in three tensors.
+    fn separate<'a>(&self, q: &'a [Elem], k: &'a [Elem], v: &'a [Elem], b: usize) -> [Heads<'a>; 3] {
+        let token = self.width();
+        [(q, self.q_len), (k, self.k_len), (v, self.k_len)].map(|(data, len)| Heads {
+            data: &data[b * len * token..][..len * token],
+            first: 0,
+            token,
+        })
     }
 }
 
@@ -64,8 +112,8 @@ pub fn attention(
     out: &mut [Elem],
     lse: &mut [Elem],
 ) {
-    let (rq, rk) = (Rows::dense(g, g.q_len), Rows::dense(g, g.k_len));
-    forward(g, opts, (q, rq), (k, rk), (v, rk), out, lse);
+    g.check(q, k, v, out, lse, &opts);
+    forward(g, opts, |b| g.separate(q, k, v, b), out, lse);
 }
 
 /// The backward pass of [`attention`]: overwrites `dq`, `dk` and `dv`.
@@ -82,22 +130,35 @@ pub fn attention_backward(
     dk: &mut [Elem],
     dv: &mut [Elem],
 ) {
-    let (rq, rk) = (Rows::dense(g, g.q_len), Rows::dense(g, g.k_len));
-    dq.fill(0.0);
-    dk.fill(0.0);
-    dv.fill(0.0);
-    backward(g, opts, (q, rq), (k, rk), (v, rk), out, lse, dout, |part, at, d| match part {
-        0 => dq[at] += d,
-        1 => dk[at] += d,
-        _ => dv[at] += d,
+    g.check(q, k, v, out, lse, &opts);
+    g.check(dq, dk, dv, dout, lse, &opts);
+    let w = g.width();
+    let (sq, sk) = ((g.q_len * w).max(1), (g.k_len * w).max(1));
+    if g.q_len * w == 0 {
+        dk.fill(0.0);
+        return dv.fill(0.0);
+    }
+    let each = dq.par_chunks_mut(sq).zip(dk.par_chunks_mut(sk)).zip(dv.par_chunks_mut(sk));
+    each.enumerate().for_each(|(b, ((dq, dk), dv))| {
+        let back = Back { g, opts, b, heads: g.separate(q, k, v, b), out, lse, dout };
+        for h in 0..g.heads {
+            back.head(h, |part, product| {
+                let (data, rows) = match part {
+                    0 => (&mut *dq, g.q_len),
+                    1 => (&mut *dk, g.k_len),
+                    _ => (&mut *dv, g.k_len),
+                };
+                product(MatMut { data: &mut data[h * g.dim..], rows, cols: g.dim, rs: w });
+            });
+        }
     });
 }
 
 /// Self-attention of the packed projection `qkv` [batch, len, 3, heads, dim] (a linear layer's rows); `out` and `lse` as
 /// in [`attention`]. `q_len` and `k_len` must be equal.
 pub fn attention_packed(g: &AttnGeom, opts: AttnOpts<'_>, qkv: &[Elem], out: &mut [Elem], lse: &mut [Elem]) {
-    assert!(g.q_len == g.k_len && qkv.len() == g.batch * g.q_len * 3 * g.heads * g.dim);
-    forward(g, opts, (qkv, Rows::part(g, 0)), (qkv, Rows::part(g, 1)), (qkv, Rows::part(g, 2)), out, lse);
+    g.check_packed(qkv, out, lse, &opts);
+    forward(g, opts, |b| g.packed(qkv, b), out, lse);
 }
 
 /// The backward pass of [`attention_packed`]: overwrites `dqkv`.
@@ -110,81 +171,124 @@ pub fn attention_packed_backward(
     dout: &[Elem],
     dqkv: &mut [Elem],
 ) {
-    assert!(g.q_len == g.k_len && qkv.len() == dqkv.len());
-    dqkv.fill(0.0);
-    let part = |i| (qkv, Rows::part(g, i));
-    backward(g, opts, part(0), part(1), part(2), out, lse, dout, |_, at, d| dqkv[at] += d);
+    g.check_packed(qkv, out, lse, &opts);
+    assert!(dqkv.len() == qkv.len() && dout.len() == out.len(), "slices do not fit {g:?}");
+    let w = g.width();
+    dqkv.par_chunks_mut((g.q_len * 3 * w).max(1)).enumerate().for_each(|(b, d)| {
+        let back = Back { g, opts, b, heads: g.packed(qkv, b), out, lse, dout };
+        for h in 0..g.heads {
+            back.head(h, |part, product| {
+                let data = &mut d[part * w + h * g.dim..];
+                product(MatMut { data, rows: g.q_len, cols: g.dim, rs: 3 * w });
+            });
+        }
+    });
 }
 
-fn score(g: &AttnGeom, o: AttnOpts<'_>, q: &[Elem], k: &[Elem], i: usize, j: usize) -> Elem {
-    let dot: Elem = q[..g.dim].iter().zip(k).map(|(a, b)| a * b).sum();
-    dot / (g.dim as Elem).sqrt() + o.bias.map_or(0.0, |b| b[i * g.k_len + j])
+/// `p = q k^T / sqrt(dim) + bias` of one head.
+fn scores(g: &AttnGeom, opts: &AttnOpts<'_>, q: Mat<'_>, k: Mat<'_>, p: &mut [Elem]) {
+    let scale = 1.0 / (g.dim as Elem).sqrt();
+    let beta = opts.bias.map_or(0.0, |bias| {
+        p.copy_from_slice(bias);
+        1.0
+    });
+    product_here(scale, q, k.t(), beta, MatMut::new(p, g.q_len, g.k_len));
 }
 
-fn kept(g: &AttnGeom, o: AttnOpts<'_>, row: usize, j: usize) -> Elem {
-    o.dropout.map_or(1.0, |(keep, scale)| if keep[row * g.k_len + j] != 0 { scale } else { 0.0 })
+/// The probabilities that dropout leaves.
+fn drop(g: &AttnGeom, opts: &AttnOpts<'_>, head: usize, p: &mut [Elem]) {
+    if let Some((keep, scale)) = opts.dropout {
+        dropout_inplace(&keep[head * p.len()..][..g.q_len * g.k_len], scale, p);
+    }
 }
 
-fn forward(
+fn forward<'a>(
     g: &AttnGeom,
-    o: AttnOpts<'_>,
-    (q, rq): (&[Elem], Rows),
-    (k, rk): (&[Elem], Rows),
-    (v, rv): (&[Elem], Rows),
+    opts: AttnOpts<'_>,
+    heads: impl Fn(usize) -> [Heads<'a>; 3] + Sync,
     out: &mut [Elem],
     lse: &mut [Elem],
 ) {
-    assert!(out.len() == g.batch * g.q_len * g.heads * g.dim && lse.len() == g.batch * g.heads * g.q_len);
-    let ro = Rows::dense(g, g.q_len);
-    for row in 0..lse.len() {
-        let (b, h, i) = (row / g.q_len / g.heads, row / g.q_len % g.heads, row % g.q_len);
-        let s = |j| score(g, o, &q[rq.at(b, h, i)..], &k[rk.at(b, h, j)..], i, j);
-        let max = (0..g.k_len).map(s).fold(Elem::NEG_INFINITY, Elem::max);
-        let y = &mut out[ro.at(b, h, i)..][..g.dim];
-        y.fill(0.0);
-        lse[row] = max;
-        if max == Elem::NEG_INFINITY {
-            continue;
+    let w = g.width();
+    if g.q_len * w == 0 {
+        return lse.fill(0.0);
+    }
+    let each = out.par_chunks_mut(g.q_len * w).zip(lse.par_chunks_mut(g.heads * g.q_len));
+    each.enumerate().for_each(|(b, (out, lse))| {
+        let mut p = Scratch::take(g.q_len * g.k_len);
+        let [q, k, v] = heads(b);
+        for (h, lse) in lse.chunks_exact_mut(g.q_len).enumerate() {
+            scores(g, &opts, q.mat(g, h, g.q_len), k.mat(g, h, g.k_len), &mut p);
+            for (i, lse) in lse.iter_mut().enumerate() {
+                *lse = softmax_inplace(&mut p[i * g.k_len..][..g.k_len]);
+            }
+            drop(g, &opts, b * g.heads + h, &mut p);
+            let out = MatMut { data: &mut out[h * g.dim..], rows: g.q_len, cols: g.dim, rs: w };
+            product_here(1.0, Mat::new(&p, g.q_len, g.k_len), v.mat(g, h, g.k_len), 0.0, out);
         }
-        lse[row] += (0..g.k_len).map(|j| (s(j) - max).exp()).sum::<Elem>().ln();
-        for j in 0..g.k_len {
-            let p = (s(j) - lse[row]).exp() * kept(g, o, row, j);
-            y.iter_mut().zip(&v[rv.at(b, h, j)..]).for_each(|(y, v)| *y += p * v);
+    });
+}
+
+/// The backward pass of one sequence.
+struct Back<'a> {
+    g: &'a AttnGeom,
+    opts: AttnOpts<'a>,
+    b: usize,
+    heads: [Heads<'a>; 3],
+    out: &'a [Elem],
+    lse: &'a [Elem],
+    dout: &'a [Elem],
+}
+
+impl Back<'_> {
+    /// Hands the gradients of head `h` to `place`: for part 0, 1 and 2 (q, k, v) it lends the matrix that the product fills.
+    fn head(&self, h: usize, mut place: impl FnMut(usize, &mut dyn FnMut(MatMut<'_>))) {
+        let (g, w) = (self.g, self.g.width());
+        let (nq, nk) = (g.q_len, g.k_len);
+        let row = (self.b * g.heads + h) * nq;
+        let [q, k, v] = self.heads;
+        let (q, k, v) = (q.mat(g, h, nq), k.mat(g, h, nk), v.mat(g, h, nk));
+        let slice = |data| Heads { data, first: self.b * nq * w, token: w };
+        let dy = slice(self.dout).mat(g, h, nq);
+        let y = slice(self.out).mat(g, h, nq);
+        // The probabilities again, from the scores and the saved sums.
+        let (mut p, mut ds) = (Scratch::take(nq * nk), Scratch::take(nq * nk));
+        scores(g, &self.opts, q, k, &mut p);
+        for i in 0..nq {
+            exp_minus(self.lse[row + i], &mut p[i * nk..][..nk]);
+        }
+        // ds = dout v^T through dropout and softmax; the row's mean gradient is dout . out.
+        product_here(1.0, dy, v.t(), 0.0, MatMut::new(&mut ds, nq, nk));
+        drop(g, &self.opts, self.b * g.heads + h, &mut ds);
+        let scale = 1.0 / (g.dim as Elem).sqrt();
+        for i in 0..nq {
+            let at = i * w;
+            let delta = dot(&dy.data[at..at + g.dim], &y.data[at..at + g.dim]) as Elem;
+            softmax_slope(delta, scale, &p[i * nk..][..nk], &mut ds[i * nk..][..nk]);
+        }
+        drop(g, &self.opts, self.b * g.heads + h, &mut p);
+        let (p, ds) = (Mat::new(&p, nq, nk), Mat::new(&ds, nq, nk));
+        place(0, &mut |to| product_here(1.0, ds, k, 0.0, to));
+        place(1, &mut |to| product_here(1.0, ds.t(), q, 0.0, to));
+        place(2, &mut |to| product_here(1.0, p.t(), dy, 0.0, to));
+    }
+}
+
+multiversion! {
+    /// `p = exp(p - lse)`; zeros for a row without a place to look at.
+    fn exp_minus(lse: Elem, p: &mut [Elem]) {
+        let lse = if lse == Elem::NEG_INFINITY { Elem::INFINITY } else { lse };
+        for p in p {
+            *p = math::exp(*p - lse);
         }
     }
 }
 
-fn backward(
-    g: &AttnGeom,
-    o: AttnOpts<'_>,
-    (q, rq): (&[Elem], Rows),
-    (k, rk): (&[Elem], Rows),
-    (v, rv): (&[Elem], Rows),
-    out: &[Elem],
-    lse: &[Elem],
-    dout: &[Elem],
-    mut add: impl FnMut(usize, usize, Elem),
-) {
-    let ro = Rows::dense(g, g.q_len);
-    let scale = 1.0 / (g.dim as Elem).sqrt();
-    for row in 0..lse.len() {
-        if lse[row] == Elem::NEG_INFINITY {
-            continue;
-        }
-        let (b, h, i) = (row / g.q_len / g.heads, row / g.q_len % g.heads, row % g.q_len);
-        let (dy, y) = (&dout[ro.at(b, h, i)..][..g.dim], &out[ro.at(b, h, i)..][..g.dim]);
-        let delta: Elem = dy.iter().zip(y).map(|(a, b)| a * b).sum();
-        for j in 0..g.k_len {
-            let (aq, ak, av) = (rq.at(b, h, i), rk.at(b, h, j), rv.at(b, h, j));
-            let p = (score(g, o, &q[aq..], &k[ak..], i, j) - lse[row]).exp();
-            let keep = kept(g, o, row, j);
-            let dp: Elem = dy.iter().zip(&v[av..]).map(|(a, b)| a * b).sum::<Elem>() * keep;
-            let ds = p * (dp - delta) * scale;
-            for d in 0..g.dim {
-                add(2, av + d, p * keep * dy[d]);
-                add(0, aq + d, ds * k[ak + d]);
-                add(1, ak + d, ds * q[aq + d]);
-            }
+multiversion! {
+    /// `ds = p * (ds - delta) * scale`.
+    fn softmax_slope(delta: Elem, scale: Elem, p: &[Elem], ds: &mut [Elem]) {
+        for (d, p) in ds.iter_mut().zip(p) {
+            *d = *p * (*d - delta) * scale;
         }
     }
 }

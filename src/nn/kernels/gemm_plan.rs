@@ -39,36 +39,50 @@ fn packing(w: Mat<'_>) -> usize {
 
 /// `c = act(alpha * a * b + beta * c + bias)`, shapes checked by the caller.
 pub(super) fn product(alpha: Elem, a: Mat<'_>, b: Mat<'_>, beta: Elem, c: MatMut<'_>, ep: Epilogue<'_>) {
-    let (m, n, k) = (c.rows, c.cols, a.cols);
-    if m == 0 || n == 0 {
-        return;
+    let serial = 2 * c.rows * c.cols * a.cols < SERIAL_FLOPS;
+    if let Some(plan) = Plan::new(alpha, a, b, beta, c, ep) {
+        plan.run(serial);
     }
-    // Multiplications on whole vectors, and what packing and turning cost beside them.
-    let vectors = |lanes: usize, rows: usize| lanes.div_ceil(LANES) * LANES * rows * k;
-    let straight = vectors(n, m) + 2 * packing(b);
-    let turned = vectors(m, n) + 2 * packing(a.t()) + 8 * m * n;
-    let turned = turned < straight;
-    let (x, w) = if turned { (b.t(), a.t()) } else { (a, b) };
-    let rs = c.rs;
-    let rows = if x.rows <= ROWS * 4 / 3 { x.rows } else { ROWS };
-    let count = w.cols.div_ceil(PANEL);
-    let groups = TASKS.div_ceil(x.rows.div_ceil(rows)).min(count);
-    let plan = Plan {
-        x,
-        w,
-        turned,
-        alpha,
-        beta,
-        out: Out::from(c.data),
-        rs,
-        ep,
-        rows,
-        panels: count.div_ceil(groups),
-    };
-    plan.run(2 * m * n * k < SERIAL_FLOPS);
 }
 
-impl Plan<'_> {
+/// `c = alpha * a * b + beta * c` on this thread: a small product inside a task.
+pub(super) fn product_here(alpha: Elem, a: Mat<'_>, b: Mat<'_>, beta: Elem, c: MatMut<'_>) {
+    debug_assert!(a.rows == c.rows && b.rows == a.cols && b.cols == c.cols);
+    if let Some(plan) = Plan::new(alpha, a, b, beta, c, Epilogue::default()) {
+        plan.run(true);
+    }
+}
+
+impl<'a> Plan<'a> {
+    /// `None` for a result without elements.
+    fn new(alpha: Elem, a: Mat<'a>, b: Mat<'a>, beta: Elem, c: MatMut<'a>, ep: Epilogue<'a>) -> Option<Self> {
+        let (m, n, k) = (c.rows, c.cols, a.cols);
+        if m == 0 || n == 0 {
+            return None;
+        }
+        // Multiplications on whole vectors, and what packing and turning cost beside them.
+        let vectors = |lanes: usize, rows: usize| lanes.div_ceil(LANES) * LANES * rows * k;
+        let straight = vectors(n, m) + 2 * packing(b);
+        let turned = vectors(m, n) + 2 * packing(a.t()) + 8 * m * n < straight;
+        let (x, w) = if turned { (b.t(), a.t()) } else { (a, b) };
+        let rows = if x.rows <= ROWS * 4 / 3 { x.rows } else { ROWS };
+        let count = w.cols.div_ceil(PANEL);
+        let groups = TASKS.div_ceil(x.rows.div_ceil(rows)).min(count);
+        let rs = c.rs;
+        Some(Self {
+            x,
+            w,
+            turned,
+            alpha,
+            beta,
+            out: Out::from(c.data),
+            rs,
+            ep,
+            rows,
+            panels: count.div_ceil(groups),
+        })
+    }
+
     fn run(&self, serial: bool) {
         let (row_chunks, groups) =
             (self.x.rows.div_ceil(self.rows), self.w.cols.div_ceil(PANEL).div_ceil(self.panels));

@@ -49,7 +49,6 @@ fn best() -> Isa {
 ///
 /// The body must not call anything that is not inlined: a call leaves the widened code. FMA is not used by such
 /// code (Rust never contracts `a * b + c`), so its results are the same bits in all three.
-#[allow(unused_macros)]
 macro_rules! multiversion {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
@@ -75,5 +74,4 @@ macro_rules! multiversion {
         }
     };
 }
-#[allow(unused_imports)]
 pub(crate) use multiversion;

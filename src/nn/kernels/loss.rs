@@ -1,58 +1,8 @@
-//! Softmax and cross entropy over the rows of a matrix.
+//! Cross entropy over the rows of a matrix.
 
 use super::Elem;
+use super::softmax::softmax_row;
 use crate::base::{Error, Result};
-
-/// `y[i, ..] = softmax(x[i, ..])` for rows of `k`. A row of minus infinities becomes zeros.
-pub fn softmax(k: usize, x: &[Elem], y: &mut [Elem]) {
-    assert!(x.len() == y.len() && (k > 0 && x.len().is_multiple_of(k) || x.is_empty()));
-    for (x, y) in x.chunks_exact(k.max(1)).zip(y.chunks_exact_mut(k.max(1))) {
-        softmax_row(x, y);
-    }
-}
-
-/// `dy = y * (dy - sum(y * dy))`, row by row, `y` being the softmax.
-pub fn softmax_backward(k: usize, y: &[Elem], dy: &mut [Elem]) {
-    assert!(y.len() == dy.len());
-    for (y, dy) in y.chunks_exact(k.max(1)).zip(dy.chunks_exact_mut(k.max(1))) {
-        let s: Elem = y.iter().zip(&*dy).map(|(y, d)| y * d).sum();
-        dy.iter_mut().zip(y).for_each(|(d, y)| *d = y * (*d - s));
-    }
-}
-
-/// `y[i, ..] = x[i, ..] - log sum exp(x[i, ..])`. A row of minus infinities stays so.
-pub fn log_softmax(k: usize, x: &[Elem], y: &mut [Elem]) {
-    assert!(x.len() == y.len() && (k > 0 && x.len().is_multiple_of(k) || x.is_empty()));
-    for (x, y) in x.chunks_exact(k.max(1)).zip(y.chunks_exact_mut(k.max(1))) {
-        let lse = softmax_row(x, y);
-        y.iter_mut().zip(x).for_each(|(y, x)| *y = if lse == Elem::NEG_INFINITY { lse } else { x - lse });
-    }
-}
-
-/// `dy = dy - exp(y) * sum(dy)`, row by row, `y` being the log-softmax.
-pub fn log_softmax_backward(k: usize, y: &[Elem], dy: &mut [Elem]) {
-    assert!(y.len() == dy.len());
-    for (y, dy) in y.chunks_exact(k.max(1)).zip(dy.chunks_exact_mut(k.max(1))) {
-        let s: Elem = dy.iter().sum();
-        dy.iter_mut().zip(y).for_each(|(d, y)| *d -= y.exp() * s);
-    }
-}
-
-/// Writes the softmax of `x` to `y`, returns the log of the sum of exponentials.
-fn softmax_row(x: &[Elem], y: &mut [Elem]) -> Elem {
-    let max = x.iter().copied().fold(Elem::NEG_INFINITY, Elem::max);
-    if max == Elem::NEG_INFINITY && !x.iter().any(|v| v.is_nan()) {
-        y.fill(0.0);
-        return max;
-    }
-    let mut sum = 0.0;
-    for (y, x) in y.iter_mut().zip(x) {
-        *y = (x - max).exp();
-        sum += *y;
-    }
-    y.iter_mut().for_each(|y| *y /= sum);
-    max + sum.ln()
-}
 
 /// What a cross entropy is made of, PyTorch's `CrossEntropyLoss`.
 #[derive(Debug, Clone, Copy, Default)]

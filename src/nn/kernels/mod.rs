@@ -25,11 +25,16 @@ mod gemm_plan;
 mod isa;
 mod layer_norm;
 mod loss;
+mod math;
 mod norm;
+mod norm_rows;
+mod par;
 mod pool;
+mod pool_rows;
 mod reduce;
 mod scratch;
 mod sgd;
+mod softmax;
 mod tile;
 #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
 mod tile_x86;
@@ -43,8 +48,8 @@ pub use conv::{ConvGeom, conv2d, conv2d_backward_data, conv2d_backward_weight};
 pub use gemm::{Bias, Epilogue, Mat, MatMut, gemm};
 pub use layer_norm::{layer_norm, layer_norm_backward};
 pub use loss::{
-    CrossEntropy, LossSums, RowGrad, cross_entropy, cross_entropy_backward, log_softmax,
-    log_softmax_backward, soft_cross_entropy, soft_cross_entropy_backward, softmax, softmax_backward,
+    CrossEntropy, LossSums, RowGrad, cross_entropy, cross_entropy_backward, soft_cross_entropy,
+    soft_cross_entropy_backward,
 };
 pub use norm::{
     BnShape, bn_apply, bn_backward, bn_backward_apply, bn_eval_backward, bn_stats, bn_sum_grads, bn_train,
@@ -55,6 +60,7 @@ pub use pool::{
 };
 pub use reduce::{add, add_assign, axpy, channel_sums, col_sums, dot, row_sums, scale, sum_squares};
 pub use sgd::{SgdStep, sgd_momentum};
+pub use softmax::{log_softmax, log_softmax_backward, softmax, softmax_backward};
 
 use crate::base::Elem;
 

@@ -1,6 +1,11 @@
 //! Batch normalisation, with the ReLU and the residual addition that follow it.
+//!
+//! One task a channel: its planes are read from memory once and come from the cache in the later walks.
+#![allow(unsafe_code)]
 
-use super::Elem;
+use super::norm_rows::{apply, backward, center_squares, sum_grads, sums};
+use super::tile::Out;
+use super::{Elem, par};
 
 /// The shape of a batch-normalised tensor: [n, c, inner], inner = height times width (1 for features).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +19,7 @@ pub struct BnShape {
 }
 
 impl BnShape {
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.n * self.c * self.inner
     }
 
@@ -23,13 +28,10 @@ impl BnShape {
         self.n * self.inner
     }
 
-    /// The slices of channel `c`.
-    fn planes(&self, c: usize) -> impl Iterator<Item = std::ops::Range<usize>> + use<> {
+    /// Where the planes of channel `c` start.
+    pub(super) fn planes(&self, c: usize) -> impl Iterator<Item = usize> + use<> {
         let s = *self;
-        (0..s.n).map(move |n| {
-            let at = (n * s.c + c) * s.inner;
-            at..at + s.inner
-        })
+        (0..s.n).map(move |n| (n * s.c + c) * s.inner)
     }
 }
 
@@ -37,14 +39,40 @@ impl BnShape {
 /// channel has mean and variance 0.
 pub fn bn_stats(s: BnShape, x: &[Elem], mean: &mut [Elem], var: &mut [Elem]) {
     assert!(x.len() == s.len() && mean.len() == s.c && var.len() == s.c, "slices do not fit {s:?}");
-    let count = s.count().max(1) as Elem;
-    for c in 0..s.c {
-        mean[c] = s.planes(c).map(|r| x[r].iter().sum::<Elem>()).sum::<Elem>() / count;
-        var[c] = s
-            .planes(c)
-            .map(|r| x[r].iter().map(|v| (v - mean[c]) * (v - mean[c])).sum::<Elem>())
-            .sum::<Elem>()
-            / count;
+    let (mean, var) = (Out::from(mean), Out::from(var));
+    par::count(s.c, s.len(), |c| {
+        let (m, v) = stats(s, c, x);
+        // SAFETY: each task writes its own channel.
+        unsafe { (mean.slice(c, 1)[0], var.slice(c, 1)[0]) = (m, v) }
+    });
+}
+
+fn stats(s: BnShape, c: usize, x: &[Elem]) -> (Elem, Elem) {
+    let count = s.count().max(1) as f64;
+    let mean = (sums(s, c, x) / count) as Elem;
+    (mean, (center_squares(s, c, x, mean) / count) as Elem)
+}
+
+/// What happens to one channel: `(x - mean) * scale + shift`.
+#[derive(Clone, Copy)]
+pub(super) struct Affine {
+    pub mean: Elem,
+    pub scale: Elem,
+    pub shift: Elem,
+}
+
+/// The numbers of a call that are the same for all channels.
+#[derive(Clone, Copy)]
+struct Affines<'a> {
+    eps: Elem,
+    gamma: Option<&'a [Elem]>,
+    beta: Option<&'a [Elem]>,
+}
+
+impl Affines<'_> {
+    fn of(&self, c: usize, mean: Elem, var: Elem) -> Affine {
+        let scale = self.gamma.map_or(1.0, |g| g[c]) / (var + self.eps).sqrt();
+        Affine { mean, scale, shift: self.beta.map_or(0.0, |b| b[c]) }
     }
 }
 
@@ -66,15 +94,9 @@ pub fn bn_apply(
         x.len() == s.len() && y.len() == s.len() && mean.len() == s.c && var.len() == s.c,
         "slices do not fit {s:?}"
     );
-    assert!(residual.is_none_or(|r| r.len() == s.len()));
-    for c in 0..s.c {
-        let a = gamma.map_or(1.0, |g| g[c]) / (var[c] + eps).sqrt();
-        let b = beta.map_or(0.0, |b| b[c]);
-        for i in s.planes(c).flatten() {
-            let v = (x[i] - mean[c]) * a + b + residual.map_or(0.0, |r| r[i]);
-            y[i] = if relu && v < 0.0 { 0.0 } else { v };
-        }
-    }
+    assert!(residual.is_none_or(|r| r.len() == s.len()), "the residual does not fit {s:?}");
+    let (of, y) = (Affines { eps, gamma, beta }, Out::from(y));
+    par::count(s.c, s.len(), |c| apply(s, c, of.of(c, mean[c], var[c]), x, residual, relu, y));
 }
 
 /// [`bn_stats`] and [`bn_apply`] in one walk over the channels, each staying in cache: the training forward pass.
@@ -91,8 +113,19 @@ pub fn bn_train(
     mean: &mut [Elem],
     var: &mut [Elem],
 ) {
-    bn_stats(s, x, mean, var);
-    bn_apply(s, x, mean, var, eps, gamma, beta, residual, relu, y);
+    assert!(
+        x.len() == s.len() && y.len() == s.len() && mean.len() == s.c && var.len() == s.c,
+        "slices do not fit {s:?}"
+    );
+    assert!(residual.is_none_or(|r| r.len() == s.len()), "the residual does not fit {s:?}");
+    let (of, y) = (Affines { eps, gamma, beta }, Out::from(y));
+    let (mean, var) = (Out::from(mean), Out::from(var));
+    par::count(s.c, s.len(), |c| {
+        let (m, v) = stats(s, c, x);
+        // SAFETY: each task writes its own channel.
+        unsafe { (mean.slice(c, 1)[0], var.slice(c, 1)[0]) = (m, v) }
+        apply(s, c, of.of(c, m, v), x, residual, relu, y);
+    });
 }
 
 /// The two sums of the backward pass: `dgamma = sum of dy * xhat`, `dbeta = sum of dy`, overwritten.
@@ -110,25 +143,35 @@ pub fn bn_sum_grads(
     dgamma: &mut [Elem],
     dbeta: &mut [Elem],
 ) {
+    check_backward(s, x, y, dy, dgamma, dbeta);
+    let (dy, dgamma, dbeta) = (Out::from(dy), Out::from(dgamma), Out::from(dbeta));
+    par::count(s.c, s.len(), |c| {
+        let (sum, sum_xhat) = channel_grads(s, c, x, y, mean[c], var[c] + eps, dy);
+        // SAFETY: each task writes its own channel.
+        unsafe { (dgamma.slice(c, 1)[0], dbeta.slice(c, 1)[0]) = (sum_xhat, sum) }
+    });
+}
+
+fn check_backward(s: BnShape, x: &[Elem], y: Option<&[Elem]>, dy: &[Elem], dgamma: &[Elem], dbeta: &[Elem]) {
     assert!(
-        x.len() == s.len() && dy.len() == s.len() && dgamma.len() == s.c && dbeta.len() == s.c,
+        x.len() == s.len() && dy.len() == s.len() && y.is_none_or(|y| y.len() == s.len()),
         "slices do not fit {s:?}"
     );
-    assert!(y.is_none_or(|y| y.len() == s.len()));
-    for c in 0..s.c {
-        let (mut sum, mut sum_xhat) = (0.0, 0.0);
-        for r in s.planes(c) {
-            for i in r {
-                if y.is_some_and(|y| y[i] <= 0.0) {
-                    dy[i] = 0.0;
-                }
-                sum += dy[i];
-                sum_xhat += dy[i] * (x[i] - mean[c]);
-            }
-        }
-        dbeta[c] = sum;
-        dgamma[c] = sum_xhat / (var[c] + eps).sqrt();
-    }
+    assert!(dgamma.len() == s.c && dbeta.len() == s.c, "gradients do not fit {s:?}");
+}
+
+/// (sum of dy, sum of dy * xhat) of a channel, `dy` masked by `y`.
+fn channel_grads(
+    s: BnShape,
+    c: usize,
+    x: &[Elem],
+    y: Option<&[Elem]>,
+    mean: Elem,
+    var: Elem,
+    dy: Out<'_>,
+) -> (Elem, Elem) {
+    let (sum, sum_x) = sum_grads(s, c, x, y, mean, dy);
+    (sum as Elem, (sum_x / (var as f64).sqrt()) as Elem)
 }
 
 /// `dy` becomes the gradient of `x` given the sums of [`bn_sum_grads`] over `count` elements a channel: all ranks' sums
@@ -145,19 +188,27 @@ pub fn bn_backward_apply(
     dbeta: &[Elem],
     dy: &mut [Elem],
 ) {
-    assert!(
-        x.len() == s.len() && dy.len() == s.len() && dgamma.len() == s.c && dbeta.len() == s.c,
-        "slices do not fit {s:?}"
-    );
-    for c in 0..s.c {
-        let rstd = 1.0 / (var[c] + eps).sqrt();
-        let (a, count) = (gamma.map_or(1.0, |g| g[c]) * rstd, count as Elem);
-        for r in s.planes(c) {
-            for i in r {
-                let xhat = (x[i] - mean[c]) * rstd;
-                dy[i] = a * (dy[i] - dbeta[c] / count - xhat * dgamma[c] / count);
-            }
-        }
+    check_backward(s, x, None, dy, dgamma, dbeta);
+    let dy = Out::from(dy);
+    par::count(s.c, s.len(), |c| {
+        let d = Slope::new(gamma.map_or(1.0, |g| g[c]), mean[c], var[c] + eps, count, dgamma[c], dbeta[c]);
+        backward(s, c, d, x, dy, None);
+    });
+}
+
+/// The gradient of one channel: `scale * (dy - offset - (x - mean) * slope)`.
+#[derive(Clone, Copy)]
+pub(super) struct Slope {
+    pub scale: Elem,
+    pub mean: Elem,
+    pub offset: Elem,
+    pub slope: Elem,
+}
+
+impl Slope {
+    fn new(gamma: Elem, mean: Elem, var: Elem, count: usize, dgamma: Elem, dbeta: Elem) -> Self {
+        let (rstd, count) = (1.0 / var.sqrt(), count.max(1) as Elem);
+        Self { scale: gamma * rstd, mean, offset: dbeta / count, slope: rstd * dgamma / count }
     }
 }
 
@@ -176,11 +227,7 @@ pub fn bn_backward(
     dbeta: &mut [Elem],
     dresidual: Option<&mut [Elem]>,
 ) {
-    bn_sum_grads(s, x, y, mean, var, eps, dy, dgamma, dbeta);
-    if let Some(dr) = dresidual {
-        dr.copy_from_slice(dy);
-    }
-    bn_backward_apply(s, x, gamma, mean, var, eps, s.count(), dgamma, dbeta, dy);
+    both(s, x, y, gamma, mean, var, eps, dy, dgamma, dbeta, dresidual, true);
 }
 
 /// The backward pass of [`bn_apply`] with constant (running) statistics; arguments as in [`bn_backward`].
@@ -197,12 +244,34 @@ pub fn bn_eval_backward(
     dbeta: &mut [Elem],
     dresidual: Option<&mut [Elem]>,
 ) {
-    bn_sum_grads(s, x, y, mean, var, eps, dy, dgamma, dbeta);
-    if let Some(dr) = dresidual {
-        dr.copy_from_slice(dy);
-    }
-    for c in 0..s.c {
-        let a = gamma.map_or(1.0, |g| g[c]) / (var[c] + eps).sqrt();
-        s.planes(c).for_each(|r| super::scale(a, &mut dy[r]));
-    }
+    both(s, x, y, gamma, mean, var, eps, dy, dgamma, dbeta, dresidual, false);
+}
+
+/// Sums and gradient, channel by channel; the statistics depend on `x` or not.
+fn both(
+    s: BnShape,
+    x: &[Elem],
+    y: Option<&[Elem]>,
+    gamma: Option<&[Elem]>,
+    mean: &[Elem],
+    var: &[Elem],
+    eps: Elem,
+    dy: &mut [Elem],
+    dgamma: &mut [Elem],
+    dbeta: &mut [Elem],
+    dresidual: Option<&mut [Elem]>,
+    batch_stats: bool,
+) {
+    check_backward(s, x, y, dy, dgamma, dbeta);
+    assert!(dresidual.as_ref().is_none_or(|r| r.len() == s.len()), "the residual does not fit {s:?}");
+    let (dy, dgamma, dbeta, dresidual) =
+        (Out::from(dy), Out::from(dgamma), Out::from(dbeta), dresidual.map(Out::from));
+    par::count(s.c, s.len(), |c| {
+        let (sum, sum_xhat) = channel_grads(s, c, x, y, mean[c], var[c] + eps, dy);
+        // SAFETY: each task writes its own channel.
+        unsafe { (dgamma.slice(c, 1)[0], dbeta.slice(c, 1)[0]) = (sum_xhat, sum) }
+        let (g, b) = if batch_stats { (sum_xhat, sum) } else { (0.0, 0.0) };
+        let d = Slope::new(gamma.map_or(1.0, |g| g[c]), mean[c], var[c] + eps, s.count(), g, b);
+        backward(s, c, d, x, dy, dresidual);
+    });
 }

@@ -1,7 +1,10 @@
 //! Pooling over windows and over whole planes.
+#![allow(unsafe_code)]
 
-use super::Elem;
 use super::conv::out_size;
+use super::pool_rows::{max_plane, mean_plane, spread_plane};
+use super::tile::Out;
+use super::{Elem, par};
 use crate::base::{Error, Result};
 
 /// The shape of a pooling: `x` is [n, c, h, w], `y` is [n, c, out].
@@ -80,21 +83,9 @@ impl PoolGeom {
         self.planes * self.out[0] * self.out[1]
     }
 
-    /// The input positions of the window of (oy, ox), row by row.
-    fn window(&self, oy: usize, ox: usize) -> impl Iterator<Item = usize> + use<> {
-        let g = *self;
-        (0..g.kernel[0]).flat_map(move |r| {
-            (0..g.kernel[1]).filter_map(move |s| {
-                let y = (oy * g.stride[0] + r * g.dilation[0]).wrapping_sub(g.padding[0]);
-                let x = (ox * g.stride[1] + s * g.dilation[1]).wrapping_sub(g.padding[1]);
-                (y < g.h && x < g.w).then(|| y * g.w + x)
-            })
-        })
-    }
-
     /// What the mean of the window (oy, ox) divides by: with `count_include_pad` the window clipped to the padded
     /// input, else the number of inputs it holds.
-    fn divisor(&self, oy: usize, ox: usize, count_include_pad: bool) -> Elem {
+    pub(super) fn divisor(&self, oy: usize, ox: usize, count_include_pad: bool) -> Elem {
         let axis = |i: usize, o: usize, size: usize| {
             let start = o * self.stride[i];
             let end = (start + self.kernel[i]).min(size + 2 * self.padding[i]);
@@ -115,17 +106,13 @@ pub fn max_pool2d(g: &PoolGeom, x: &[Elem], y: &mut [Elem], argmax: &mut [u32]) 
         x.len() == g.x_len() && y.len() == g.y_len() && argmax.len() == y.len(),
         "slices do not fit {g:?}"
     );
-    let (plane, [oh, ow]) = (g.h * g.w, g.out);
-    for i in 0..y.len() {
-        let x = &x[i / (oh * ow) * plane..][..plane];
-        let (mut best, mut at) = (Elem::NEG_INFINITY, usize::MAX);
-        for p in g.window(i / ow % oh, i % ow) {
-            if x[p] > best || x[p].is_nan() || at == usize::MAX {
-                (best, at) = (x[p], p);
-            }
-        }
-        (y[i], argmax[i]) = (best, at as u32);
-    }
+    let (plane, out) = (g.h * g.w, (g.out[0] * g.out[1]).max(1));
+    let at = Out::from(y);
+    par::each_index(out, argmax, |p, argmax| {
+        // SAFETY: one task for each plane.
+        let y = unsafe { at.slice(p * out, out) };
+        max_plane(g, &x[p * plane..][..plane], y, argmax);
+    });
 }
 
 /// `dx`: each gradient goes to the position that won; overwritten.
@@ -134,22 +121,22 @@ pub fn max_pool2d_backward(g: &PoolGeom, dy: &[Elem], argmax: &[u32], dx: &mut [
         dx.len() == g.x_len() && dy.len() == g.y_len() && argmax.len() == dy.len(),
         "slices do not fit {g:?}"
     );
-    dx.fill(0.0);
     let (plane, out) = (g.h * g.w, g.out[0] * g.out[1]);
-    for (i, (&d, &at)) in dy.iter().zip(argmax).enumerate() {
-        dx[i / out * plane + at as usize] += d;
-    }
+    par::each_index(plane.max(1), dx, |p, dx| {
+        dx.fill(0.0);
+        for (d, at) in dy[p * out..][..out].iter().zip(&argmax[p * out..][..out]) {
+            dx[*at as usize] += d;
+        }
+    });
 }
 
 /// `y`: the mean of each window. The dilation must be 1.
 pub fn avg_pool2d(g: &PoolGeom, count_include_pad: bool, x: &[Elem], y: &mut [Elem]) {
     assert!(x.len() == g.x_len() && y.len() == g.y_len() && g.dilation == [1, 1], "slices do not fit {g:?}");
-    let (plane, [oh, ow]) = (g.h * g.w, g.out);
-    for (i, y) in y.iter_mut().enumerate() {
-        let x = &x[i / (oh * ow) * plane..][..plane];
-        let sum: Elem = g.window(i / ow % oh, i % ow).map(|p| x[p]).sum();
-        *y = sum / g.divisor(i / ow % oh, i % ow, count_include_pad);
-    }
+    let plane = g.h * g.w;
+    par::each_index((g.out[0] * g.out[1]).max(1), y, |p, y| {
+        mean_plane(g, count_include_pad, &x[p * plane..][..plane], y);
+    });
 }
 
 /// `dx`: the gradient of the mean, spread over its window; overwritten.
@@ -158,13 +145,10 @@ pub fn avg_pool2d_backward(g: &PoolGeom, count_include_pad: bool, dy: &[Elem], d
         dx.len() == g.x_len() && dy.len() == g.y_len() && g.dilation == [1, 1],
         "slices do not fit {g:?}"
     );
-    dx.fill(0.0);
-    let (plane, [oh, ow]) = (g.h * g.w, g.out);
-    for (i, &d) in dy.iter().enumerate() {
-        let dx = &mut dx[i / (oh * ow) * plane..][..plane];
-        let share = d / g.divisor(i / ow % oh, i % ow, count_include_pad);
-        g.window(i / ow % oh, i % ow).for_each(|p| dx[p] += share);
-    }
+    let out = g.out[0] * g.out[1];
+    par::each_index((g.h * g.w).max(1), dx, |p, dx| {
+        spread_plane(g, count_include_pad, &dy[p * out..][..out], dx);
+    });
 }
 
 /// `y[p]`: the mean of plane p of `x` ([planes, inner]).
@@ -177,7 +161,5 @@ pub fn global_avg_pool(inner: usize, x: &[Elem], y: &mut [Elem]) {
 /// `dx[p, ..] = dy[p] / inner`; overwritten.
 pub fn global_avg_pool_backward(inner: usize, dy: &[Elem], dx: &mut [Elem]) {
     assert_eq!(dx.len(), dy.len() * inner);
-    for (dx, &d) in dx.chunks_exact_mut(inner.max(1)).zip(dy) {
-        dx.fill(d / inner as Elem);
-    }
+    par::each_index(inner.max(1), dx, |p, dx| dx.fill(dy[p] / inner as Elem));
 }

@@ -1,56 +1,120 @@
 //! Sums in a fixed order, and the vector operations of optimizers.
 
-use super::Elem;
+use super::isa::multiversion;
+use super::{Elem, par};
+use rayon::prelude::*;
 
-/// The sum of all elements' squares, in f64: 16 partial sums, element i going to sum i mod 16.
-pub fn sum_squares(x: &[Elem]) -> f64 {
-    let mut lanes = [0.0f64; 16];
-    for chunk in x.chunks(16) {
-        lanes.iter_mut().zip(chunk).for_each(|(s, &v)| *s += v as f64 * v as f64);
+/// Elements that one partial sum covers.
+const PART: usize = 1 << 15;
+
+multiversion! {
+    /// The sum, in f32 over 64 lanes within a block of 4096 and in f64 over the blocks.
+    pub(super) fn sum_part(x: &[Elem]) -> f64 {
+        let mut total = 0.0;
+        for block in x.chunks(4096) {
+            let mut lanes = [0.0; 64];
+            let mut chunks = block.chunks_exact(64);
+            for chunk in &mut chunks {
+                for l in 0..64 {
+                    lanes[l] += chunk[l];
+                }
+            }
+            let rest: Elem = chunks.remainder().iter().sum();
+            total += lanes.iter().map(|&l| l as f64).sum::<f64>() + rest as f64;
+        }
+        total
     }
-    lanes.iter().sum()
 }
 
-/// The inner product, in f64, summed like [`sum_squares`].
+multiversion! {
+    fn dot_part(x: &[Elem], y: &[Elem]) -> f64 {
+        let mut lanes = [0.0f64; 32];
+        let (mut a, mut b) = (x.chunks_exact(32), y.chunks_exact(32));
+        for (a, b) in (&mut a).zip(&mut b) {
+            for l in 0..32 {
+                lanes[l] += a[l] as f64 * b[l] as f64;
+            }
+        }
+        for (a, b) in a.remainder().iter().zip(b.remainder()) {
+            lanes[0] += *a as f64 * *b as f64;
+        }
+        lanes.iter().sum()
+    }
+}
+
+/// The sum of all elements' squares, in f64, in parts of fixed size.
+pub fn sum_squares(x: &[Elem]) -> f64 {
+    dot(x, x)
+}
+
+/// The inner product, in f64, in parts of fixed size.
 pub fn dot(x: &[Elem], y: &[Elem]) -> f64 {
     assert_eq!(x.len(), y.len());
-    let mut lanes = [0.0f64; 16];
-    for (a, b) in x.chunks(16).zip(y.chunks(16)) {
-        lanes.iter_mut().zip(a.iter().zip(b)).for_each(|(s, (&a, &b))| *s += a as f64 * b as f64);
+    if x.len() <= PART {
+        return dot_part(x, y);
     }
-    lanes.iter().sum()
+    let parts: Vec<f64> = x.par_chunks(PART).zip(y.par_chunks(PART)).map(|(x, y)| dot_part(x, y)).collect();
+    parts.iter().sum()
+}
+
+multiversion! {
+    fn scale_part(a: Elem, x: &mut [Elem]) {
+        for v in x {
+            *v *= a;
+        }
+    }
+}
+
+multiversion! {
+    fn axpy_part(a: Elem, x: &[Elem], y: &mut [Elem]) {
+        for (y, x) in y.iter_mut().zip(x) {
+            *y += a * *x;
+        }
+    }
+}
+
+multiversion! {
+    fn add_part(a: &[Elem], b: &[Elem], out: &mut [Elem]) {
+        for (o, (a, b)) in out.iter_mut().zip(a.iter().zip(b)) {
+            *o = *a + *b;
+        }
+    }
 }
 
 /// `x *= a`.
 pub fn scale(a: Elem, x: &mut [Elem]) {
-    x.iter_mut().for_each(|v| *v *= a);
+    par::each(x, |x| scale_part(a, x));
 }
 
 /// `y += a * x`.
 pub fn axpy(a: Elem, x: &[Elem], y: &mut [Elem]) {
-    assert_eq!(x.len(), y.len());
-    y.iter_mut().zip(x).for_each(|(y, &x)| *y += a * x);
+    par::zip(x, y, |x, y| axpy_part(a, x, y));
 }
 
 /// `out = a + b`.
 pub fn add(a: &[Elem], b: &[Elem], out: &mut [Elem]) {
     assert!(a.len() == out.len() && b.len() == out.len());
-    out.iter_mut().zip(a.iter().zip(b)).for_each(|(o, (a, b))| *o = a + b);
+    const BLOCK: usize = 1 << 14;
+    par::rows(1, BLOCK, out, |i, out| add_part(&a[i..], &b[i..], out));
 }
 
 /// `y += x`.
 pub fn add_assign(x: &[Elem], y: &mut [Elem]) {
-    assert_eq!(x.len(), y.len());
-    y.iter_mut().zip(x).for_each(|(y, &x)| *y += x);
+    axpy(1.0, x, y);
 }
 
 /// `out[j] = beta * out[j] + sum over i of x[i, j]` for an `out.len()`-column matrix: the bias gradient of a linear layer.
 pub fn col_sums(x: &[Elem], beta: Elem, out: &mut [Elem]) {
     assert!(if out.is_empty() { x.is_empty() } else { x.len().is_multiple_of(out.len()) });
     start(beta, out);
-    for row in x.chunks_exact(out.len().max(1)) {
-        out.iter_mut().zip(row).for_each(|(o, v)| *o += v);
+    let cols = out.len();
+    if x.len() <= 1 << 17 {
+        return x.chunks_exact(cols.max(1)).for_each(|row| axpy_part(1.0, row, out));
     }
+    // Columns in pieces of a cache line or more; each piece walks down all rows.
+    out.par_chunks_mut(64).enumerate().for_each(|(i, out)| {
+        x.chunks_exact(cols).for_each(|row| axpy_part(1.0, &row[i * 64..], out));
+    });
 }
 
 /// `out[i] = beta * out[i] + sum over j of x[i, j]` for an `out.len()`-row matrix.
@@ -58,8 +122,11 @@ pub fn row_sums(x: &[Elem], beta: Elem, out: &mut [Elem]) {
     assert!(if out.is_empty() { x.is_empty() } else { x.len().is_multiple_of(out.len()) });
     let cols = x.len() / out.len().max(1);
     start(beta, out);
-    for (i, o) in out.iter_mut().enumerate() {
-        *o += x[i * cols..][..cols].iter().sum::<Elem>();
+    let one = |(i, o): (usize, &mut Elem)| *o += sum_part(&x[i * cols..][..cols]) as Elem;
+    if x.len() <= 1 << 17 {
+        out.iter_mut().enumerate().for_each(one);
+    } else {
+        out.par_iter_mut().with_min_len(16).enumerate().for_each(one);
     }
 }
 
@@ -67,8 +134,13 @@ pub fn row_sums(x: &[Elem], beta: Elem, out: &mut [Elem]) {
 pub fn channel_sums(n: usize, c: usize, inner: usize, x: &[Elem], beta: Elem, out: &mut [Elem]) {
     assert!(x.len() == n * c * inner && out.len() == c);
     start(beta, out);
-    for (plane, i) in (0..n * c).map(|i| (&x[i * inner..][..inner], i % c)) {
-        out[i] += plane.iter().sum::<Elem>();
+    let one = |(i, o): (usize, &mut Elem)| {
+        *o += (0..n).map(|n| sum_part(&x[(n * c + i) * inner..][..inner])).sum::<f64>() as Elem;
+    };
+    if x.len() <= 1 << 17 {
+        out.iter_mut().enumerate().for_each(one);
+    } else {
+        out.par_iter_mut().enumerate().for_each(one);
     }
 }
 

@@ -1,6 +1,11 @@
 //! The SGD update in one pass over value, gradient and momentum buffer.
 
 use super::Elem;
+use super::isa::multiversion;
+use rayon::prelude::*;
+
+/// Elements of one task.
+const PART: usize = 1 << 15;
 
 /// The numbers of one update, PyTorch's `SGD`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -41,19 +46,47 @@ impl Default for SgdStep {
 /// `value -= lr * (nesterov ? g + momentum * buf : buf)`; without a buffer `value -= lr * g`.
 pub fn sgd_momentum(step: &SgdStep, value: &mut [Elem], grad: &mut [Elem], buf: Option<&mut [Elem]>) {
     assert_eq!(value.len(), grad.len());
-    let s = *step;
-    let Some(buf) = buf else {
+    match buf {
+        None => {
+            if value.len() <= PART {
+                return plain(step, value, grad);
+            }
+            value.par_chunks_mut(PART).zip(grad.par_chunks_mut(PART)).for_each(|(v, g)| plain(step, v, g));
+        }
+        Some(buf) => {
+            assert_eq!(value.len(), buf.len());
+            if value.len() <= PART {
+                return heavy(step, value, grad, buf);
+            }
+            let parts =
+                value.par_chunks_mut(PART).zip(grad.par_chunks_mut(PART)).zip(buf.par_chunks_mut(PART));
+            parts.for_each(|((v, g), b)| heavy(step, v, g, b));
+        }
+    }
+}
+
+multiversion! {
+    fn plain(step: &SgdStep, value: &mut [Elem], grad: &mut [Elem]) {
+        let s = *step;
         for (v, g) in value.iter_mut().zip(grad) {
             *v -= s.lr * (s.grad_scale * *g + s.weight_decay * *v);
             *g = 0.0;
         }
-        return;
-    };
-    assert_eq!(value.len(), buf.len());
-    for ((v, g), b) in value.iter_mut().zip(grad).zip(buf) {
-        let d = s.grad_scale * *g + s.weight_decay * *v;
-        *b = if s.first { d } else { s.momentum * *b + (1.0 - s.dampening) * d };
-        *v -= s.lr * if s.nesterov { d + s.momentum * *b } else { *b };
-        *g = 0.0;
+    }
+}
+
+multiversion! {
+    fn heavy(step: &SgdStep, value: &mut [Elem], grad: &mut [Elem], buf: &mut [Elem]) {
+        let s = *step;
+        // As factors, so that one loop serves the first step, Nesterov and the plain case.
+        let own = if s.first { 1.0 } else { 1.0 - s.dampening };
+        let (direct, through) = if s.nesterov { (s.lr, s.lr * s.momentum) } else { (0.0, s.lr) };
+        for ((v, g), b) in value.iter_mut().zip(grad).zip(buf) {
+            let d = s.grad_scale * *g + s.weight_decay * *v;
+            let old = if s.first { 0.0 } else { s.momentum * *b };
+            *b = old + own * d;
+            *v -= direct * d + through * *b;
+            *g = 0.0;
+        }
     }
 }

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use crate::base::{Elem, Result};
 use crate::nn::{Forward, Module, Var};
-use crate::parts;
+use crate::{parts, register};
 
 macro_rules! activation {
     ($(#[$doc:meta])* $name:ident, $op:ident) => {
@@ -95,3 +95,16 @@ impl Module for LeakyReLU {
         Ok(x.leaky_relu(self.negative_slope as Elem))
     }
 }
+
+register! { /// `max(x, 0)`.
+dyn Module, "ReLU" => ReLU }
+register! { /// `x` where positive, else `negative_slope · x`.
+dyn Module, "LeakyReLU" => LeakyReLU }
+register! { /// Hyperbolic tangent.
+dyn Module, "Tanh" => Tanh }
+register! { /// `1 / (1 + exp(-x))`.
+dyn Module, "Sigmoid" => Sigmoid }
+register! { /// The exact Gaussian error linear unit.
+dyn Module, "GELU" => GELU }
+register! { /// `x · sigmoid(x)`, also called swish.
+dyn Module, "SiLU" => SiLU }

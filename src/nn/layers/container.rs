@@ -1,8 +1,12 @@
 //! Modules made of modules.
 
+use schemars::JsonSchema;
+use serde::Deserialize;
+
 use crate::base::Result;
 use crate::nn::{Forward, Module, Var};
-use crate::parts;
+use crate::registry::{BuildCx, Spec};
+use crate::{parts, register};
 
 /// One layer after the other; the children are called `0`, `1`, …
 #[derive(Default)]
@@ -52,3 +56,31 @@ impl Module for Residual {
         }
     }
 }
+
+/// What a [`Sequential`] is made of.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+pub struct SequentialParams {
+    /// The layers in their order.
+    pub layers: Vec<Spec<dyn Module>>,
+}
+
+register! { /// One layer after the other. A list of layers, where a module is expected, is the same.
+dyn Module, "Sequential" => |p: SequentialParams, cx: &mut BuildCx| -> Result<Box<dyn Module>> {
+    let layers = p.layers.iter().map(|layer| layer.build(cx)).collect::<Result<_>>()?;
+    Ok(Box::new(Sequential::new(layers)))
+} }
+
+/// What a [`Residual`] is made of.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+pub struct ResidualParams {
+    /// What is learnt on top.
+    pub body: Spec<dyn Module>,
+    /// How the input gets to the sum; the input itself if absent.
+    pub shortcut: Option<Spec<dyn Module>>,
+}
+
+register! { /// `body(x) + shortcut(x)`.
+dyn Module, "Residual" => |p: ResidualParams, cx: &mut BuildCx| -> Result<Box<dyn Module>> {
+    let shortcut = p.shortcut.map(|shortcut| shortcut.build(cx)).transpose()?;
+    Ok(Box::new(Residual { body: p.body.build(cx)?, shortcut }))
+} }

@@ -5,7 +5,8 @@ use serde::Deserialize;
 
 use crate::base::{Error, Result};
 use crate::nn::{ConvOptions, Forward, Module, Param, Var};
-use crate::parts;
+use crate::registry::BuildCx;
+use crate::{parts, register};
 
 use super::{Pair, initial, one, zero};
 
@@ -111,3 +112,6 @@ impl Module for Conv2d {
         x.conv2d(tape.param(&self.weight), self.bias.as_ref().map(|b| tape.param(b)), self.options)
     }
 }
+
+register! { /// Convolution of images.
+dyn Module, "Conv2d" => |p: Conv2dParams, _: &mut BuildCx| -> Result<Box<dyn Module>> { Ok(Box::new(Conv2d::new(&p)?)) } }

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use crate::base::Result;
 use crate::nn::{Forward, Module, Var};
-use crate::parts;
+use crate::{parts, register};
 
 /// In training, zero with probability `p`, else `x / (1 - p)`; in evaluation `x` (Srivastava et al. 2014).
 ///
@@ -33,3 +33,6 @@ impl Module for Dropout {
         Ok(if cx.training { x.dropout(self.p, cx.rng) } else { x })
     }
 }
+
+register! { /// In training, zero with probability `p`.
+dyn Module, "Dropout" => Dropout }

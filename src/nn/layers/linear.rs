@@ -5,7 +5,8 @@ use serde::Deserialize;
 
 use crate::base::Result;
 use crate::nn::{Forward, Module, Param, Var};
-use crate::parts;
+use crate::registry::BuildCx;
+use crate::{parts, register};
 
 use super::initial;
 
@@ -54,3 +55,6 @@ impl Module for Linear {
         x.linear(tape.param(&self.weight), self.bias.as_ref().map(|b| tape.param(b)))
     }
 }
+
+register! { /// Fully connected: `x wᵀ + b` over the last axis.
+dyn Module, "Linear" => |p: LinearParams, _: &mut BuildCx| -> Result<Box<dyn Module>> { Ok(Box::new(Linear::from_params(&p))) } }

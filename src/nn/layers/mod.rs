@@ -11,7 +11,7 @@ mod pool;
 mod shape;
 
 pub use activation::{GELU, LeakyReLU, ReLU, SiLU, Sigmoid, Tanh};
-pub use container::{Residual, Sequential};
+pub use container::{Residual, ResidualParams, Sequential, SequentialParams};
 pub use conv::{Conv2d, Conv2dParams};
 pub use dropout::Dropout;
 pub use linear::{Linear, LinearParams};

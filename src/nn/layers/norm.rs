@@ -5,7 +5,8 @@ use serde::Deserialize;
 
 use crate::base::{Elem, Error, Result};
 use crate::nn::{BnOutput, BnStats, Buffer, Counter, Forward, Module, Param, Var};
-use crate::parts;
+use crate::registry::BuildCx;
+use crate::{parts, register};
 
 /// What a batch norm is made of.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -149,3 +150,8 @@ batch_norm!(
     4,
     "[N, C, H, W]"
 );
+
+register! { /// Normalises each feature of [N, C] or [N, C, L].
+dyn Module, "BatchNorm1d" => |p: BatchNormParams, _: &mut BuildCx| -> Result<Box<dyn Module>> { Ok(Box::new(BatchNorm1d::new(&p))) } }
+register! { /// Normalises each channel of images [N, C, H, W].
+dyn Module, "BatchNorm2d" => |p: BatchNormParams, _: &mut BuildCx| -> Result<Box<dyn Module>> { Ok(Box::new(BatchNorm2d::new(&p))) } }

@@ -3,9 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// What both spellings are read from.
-#[derive(Deserialize, JsonSchema)]
-pub struct OneOrMany<T>(pub Vec<T>);
+use crate::config::OneOrMany;
 
 /// A size along both axes of an image: `3` or `[3, 5]` (vertical, horizontal).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use crate::base::{Error, Result};
 use crate::nn::{Forward, Module, PoolOptions, Var};
-use crate::parts;
+use crate::{parts, register};
 
 use super::{Pair, one, zero};
 
@@ -151,3 +151,12 @@ impl Module for GlobalAveragePooling {
         x.global_avg_pool()
     }
 }
+
+register! { /// The largest element of each window.
+dyn Module, "MaxPool2d" => MaxPool2d }
+register! { /// The mean of each window.
+dyn Module, "AvgPool2d" => AvgPool2d }
+register! { /// The mean of each of a given number of parts of an image.
+dyn Module, "AdaptiveAvgPool2d" => AdaptiveAvgPool2d }
+register! { /// The mean of each channel: the neck between a convolutional backbone and a linear head.
+dyn Module, "GlobalAveragePooling" => GlobalAveragePooling }

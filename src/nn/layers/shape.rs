@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use crate::base::Result;
 use crate::nn::{Forward, Module, Var};
-use crate::parts;
+use crate::{parts, register};
 
 /// Joins the axes `start_dim..=end_dim` into one: [N, C, H, W] to [N, C·H·W] by default.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -43,3 +43,8 @@ impl Module for Identity {
         Ok(x)
     }
 }
+
+register! { /// Joins axes into one: [N, C, H, W] to [N, C·H·W] by default.
+dyn Module, "Flatten" => Flatten }
+register! { /// The input itself.
+dyn Module, "Identity" => Identity }

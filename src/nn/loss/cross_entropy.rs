@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use crate::base::{Elem, Result};
 use crate::nn::{Average, CrossEntropyOptions, Losses, Reduction, Target, Var};
+use crate::register;
 
 use super::Loss;
 
@@ -67,3 +68,6 @@ impl Loss for CrossEntropyLoss {
         Ok(losses)
     }
 }
+
+register! { /// Softmax cross entropy with class weights, an ignored label and label smoothing.
+dyn Loss, "CrossEntropyLoss" => CrossEntropyLoss }

@@ -18,3 +18,5 @@ pub trait Loss: Any + Send {
     /// When scores and targets do not fit each other, or a target is outside the classes.
     fn forward<'t>(&self, scores: Var<'t>, target: Target<'_>) -> Result<Losses<'t>>;
 }
+
+crate::registry!(dyn Loss, "loss");

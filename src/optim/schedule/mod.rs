@@ -11,6 +11,7 @@
 mod cosine;
 mod linear;
 mod multi_step;
+mod step;
 
 use std::any::Any;
 
@@ -20,6 +21,7 @@ use serde::Deserialize;
 pub use cosine::CosineAnnealing;
 pub use linear::Linear;
 pub use multi_step::MultiStep;
+pub use step::{Constant, Exponential, Poly, Step};
 
 crate::registry!(dyn Curve, "param_scheduler", ScheduleOptions);
 

@@ -1,7 +1,11 @@
 //! The kernels against their definitions, written as plain loops.
 
 mod conv;
+mod elementwise;
 mod gemm;
+mod loss;
+mod norm;
+mod pool;
 
 use super::Elem;
 

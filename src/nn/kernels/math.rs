@@ -1,0 +1,121 @@
+//! Exponential, hyperbolic tangent and error function without branches, so that loops over them become vectors.
+//!
+//! For `f32`: at most 2 ulp from the true value (tested over all of the range); for `f64` the library's functions.
+
+use super::Elem;
+
+#[cfg(not(shanty_f64))]
+mod single {
+    /// `e^x`: Cephes' polynomial on [-ln 2 / 2, ln 2 / 2], and a power of two in two steps so that both ends of the range come out
+    /// (infinity, denormals, zero).
+    #[inline(always)]
+    pub fn exp(x: f32) -> f32 {
+        let x = if x > 89.0 { 89.0 } else { x };
+        let x = if x < -105.0 { -105.0 } else { x };
+        // Adding 1.5 * 2^23 rounds to a whole number, which is then in the low bits.
+        const ROUND: f32 = 12_582_912.0;
+        let shifted = x * std::f32::consts::LOG2_E + ROUND;
+        let n = shifted - ROUND;
+        let r = x - n * 0.693_359_375 + n * 2.121_944_4e-4;
+        let mut p = 1.987_569_1e-4;
+        for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1] {
+            p = p * r + c;
+        }
+        let p = p * r * r + r + 1.0;
+        let n = shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
+        let half = n >> 1;
+        let power = |n: i32| f32::from_bits(((n + 127) << 23) as u32);
+        p * power(half) * power(n - half)
+    }
+
+    /// Cephes' polynomial near 0, `1 - 2 / (e^2x + 1)` further out.
+    #[inline(always)]
+    pub fn tanh(x: f32) -> f32 {
+        let a = x.abs();
+        let far = 1.0 - 2.0 / (exp(a + a) + 1.0);
+        let z = x * x;
+        let mut p = -5.704_988_7e-3;
+        for c in [2.063_908_9e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328_2e-1] {
+            p = p * z + c;
+        }
+        let near = p * z * x + x;
+        if a < 0.625 { near } else { far.copysign(x) }
+    }
+
+    /// A polynomial near 0, `1 - e^p(|x|)` further out.
+    #[inline(always)]
+    pub fn erf(x: f32) -> f32 {
+        let (t, s) = (x.abs(), x * x);
+        let mut p = (-1.728_534_7e-5 * t + 3.831_971_3e-4) * s + (-3.883_964_4e-3 * t + 2.425_462_2e-2);
+        for c in [-1.067_778_8e-1, -6.348_467e-1, -1.287_175_1e-1] {
+            p = p * t + c;
+        }
+        // Beyond 4 the result is 1; without the bound the square would overflow far out.
+        let far = 1.0 - exp(if t > 4.0 { -20.0 } else { p * t - t });
+        let mut q = -5.967_617e-4;
+        for c in [4.991_194_2e-3, -2.676_813_5e-2, 1.128_199_3e-1, -3.761_253_4e-1, 1.283_791_7e-1] {
+            q = q * s + c;
+        }
+        let near = q * x + x;
+        // The comparison is false for NaN, which the near branch keeps.
+        if t > 0.927_734_4 { far.copysign(x) } else { near }
+    }
+}
+
+#[cfg(not(shanty_f64))]
+pub(super) use single::{erf, exp, tanh};
+
+/// The library's exponential.
+#[cfg(shanty_f64)]
+#[inline(always)]
+pub(super) fn exp(x: f64) -> f64 {
+    x.exp()
+}
+
+/// The library's hyperbolic tangent.
+#[cfg(shanty_f64)]
+#[inline(always)]
+pub(super) fn tanh(x: f64) -> f64 {
+    x.tanh()
+}
+
+/// The error function by its series around 0 and the continued fraction further out.
+#[cfg(shanty_f64)]
+pub(super) fn erf(x: f64) -> f64 {
+    let a = x.abs();
+    if a.is_nan() {
+        return x;
+    }
+    if a < 3.0 {
+        let (mut term, mut sum, mut n) = (a, a, 0.0);
+        while term.abs() > 1e-18 * sum.abs() {
+            n += 1.0;
+            term *= -a * a / n;
+            sum += term / (2.0 * n + 1.0);
+        }
+        return (sum * std::f64::consts::FRAC_2_SQRT_PI).copysign(x);
+    }
+    let mut f = 0.0;
+    for n in (1..=60).rev() {
+        f = n as f64 / 2.0 / (a + f);
+    }
+    (1.0 - (-a * a).exp() / (a + f) * 0.5 * std::f64::consts::FRAC_2_SQRT_PI).copysign(x)
+}
+
+/// `1 / (1 + e^-x)`.
+#[inline(always)]
+pub(super) fn sigmoid(x: Elem) -> Elem {
+    1.0 / (1.0 + exp(-x))
+}
+
+/// The normal distribution function, `(1 + erf(x / sqrt 2)) / 2`.
+#[inline(always)]
+pub(super) fn normal_cdf(x: Elem) -> Elem {
+    0.5 + 0.5 * erf(x * std::f64::consts::FRAC_1_SQRT_2 as Elem)
+}
+
+/// The normal density.
+#[inline(always)]
+pub(super) fn normal_density(x: Elem) -> Elem {
+    exp(-0.5 * x * x) * 0.398_942_280_401_432_7
+}

@@ -1,0 +1,141 @@
+//! The loops of pooling over one plane: tap by tap along whole output rows, so that they become vectors.
+
+use super::Elem;
+use super::isa::multiversion;
+use super::pool::PoolGeom;
+
+/// One tap of an output row: outputs lo..hi take inputs `start`, `start + stride`, …
+struct Tap {
+    lo: usize,
+    hi: usize,
+    start: usize,
+}
+
+/// The taps that lie inside the input, in the order of the window, for the output row `oy`.
+#[inline(always)]
+fn taps(g: &PoolGeom, oy: usize) -> impl Iterator<Item = Tap> + use<> {
+    let g = *g;
+    (0..g.kernel[0]).flat_map(move |r| {
+        let y = (oy * g.stride[0] + r * g.dilation[0]).wrapping_sub(g.padding[0]);
+        (0..if y < g.h { g.kernel[1] } else { 0 }).filter_map(move |s| {
+            let (at, pad, stride) = (s * g.dilation[1], g.padding[1], g.stride[1]);
+            let lo = pad.saturating_sub(at).div_ceil(stride);
+            let hi = (g.w + pad).saturating_sub(at).div_ceil(stride).min(g.out[1]);
+            (lo < hi).then(|| Tap { lo, hi, start: y * g.w + lo * stride + at - pad })
+        })
+    })
+}
+
+/// Calls `f` with each output of the tap, its place in `out` and the input's value.
+#[inline(always)]
+fn each<T>(stride: usize, t: &Tap, x: &[Elem], out: &mut [T], mut f: impl FnMut(&mut T, usize, Elem)) {
+    let (x, out) = (&x[t.start..], &mut out[t.lo..t.hi]);
+    match stride {
+        1 => {
+            for (i, (o, x)) in out.iter_mut().zip(x).enumerate() {
+                f(o, t.start + i, *x);
+            }
+        }
+        2 => {
+            // Pairs are vectors; the last output may have no pair any more.
+            let whole = out.len() - 1;
+            for (i, (o, x)) in out[..whole].iter_mut().zip(x.chunks_exact(2)).enumerate() {
+                f(o, t.start + 2 * i, x[0]);
+            }
+            f(&mut out[whole], t.start + 2 * whole, x[2 * whole]);
+        }
+        _ => {
+            for (i, (o, x)) in out.iter_mut().zip(x.iter().step_by(stride)).enumerate() {
+                f(o, t.start + stride * i, *x);
+            }
+        }
+    }
+}
+
+multiversion! {
+    pub(super) fn max_plane(g: &PoolGeom, x: &[Elem], y: &mut [Elem], argmax: &mut [u32]) {
+        let rows = y.chunks_exact_mut(g.out[1]).zip(argmax.chunks_exact_mut(g.out[1]));
+        for (oy, (y, argmax)) in rows.enumerate() {
+            for v in &mut *y {
+                *v = Elem::NEG_INFINITY;
+            }
+            for v in &mut *argmax {
+                *v = u32::MAX;
+            }
+            for t in taps(g, oy) {
+                let best = &mut y[t.lo..t.hi];
+                let mut i = 0;
+                each(g.stride[1], &t, x, argmax, |at, place, v| {
+                    let wins = v > best[i] || v.is_nan();
+                    best[i] = if wins { v } else { best[i] };
+                    *at = if wins { place as u32 } else { *at };
+                    i += 1;
+                });
+            }
+            // A window of minus infinities: its first place.
+            for ox in 0..argmax.len() {
+                if argmax[ox] == u32::MAX {
+                    let first = taps(g, oy).find(|t| (t.lo..t.hi).contains(&ox));
+                    argmax[ox] = first.map_or(0, |t| (t.start + (ox - t.lo) * g.stride[1]) as u32);
+                }
+            }
+        }
+    }
+}
+
+multiversion! {
+    pub(super) fn mean_plane(g: &PoolGeom, count_include_pad: bool, x: &[Elem], y: &mut [Elem]) {
+        for (oy, y) in y.chunks_exact_mut(g.out[1]).enumerate() {
+            for v in &mut *y {
+                *v = 0.0;
+            }
+            for t in taps(g, oy) {
+                each(g.stride[1], &t, x, y, |y, _, v| *y += v);
+            }
+            divide(g, count_include_pad, oy, y);
+        }
+    }
+}
+
+/// Divides a row of sums by the sizes of their windows.
+#[inline(always)]
+fn divide(g: &PoolGeom, count_include_pad: bool, oy: usize, y: &mut [Elem]) {
+    let last = g.out[1] - 1;
+    // Without padding or a window cut off at the end all divisors of a row are equal.
+    if g.padding[1] == 0 && last * g.stride[1] + g.kernel[1] <= g.w {
+        let d = g.divisor(oy, 0, count_include_pad);
+        for v in y {
+            *v /= d;
+        }
+    } else {
+        for (ox, v) in y.iter_mut().enumerate() {
+            *v /= g.divisor(oy, ox, count_include_pad);
+        }
+    }
+}
+
+multiversion! {
+    pub(super) fn spread_plane(g: &PoolGeom, count_include_pad: bool, dy: &[Elem], dx: &mut [Elem]) {
+        if g.kernel == [2, 2] && g.stride == [2, 2] && [2 * g.out[0], 2 * g.out[1]] == [g.h, g.w] && g.padding == [0, 0] {
+            for (dx, dy) in dx.chunks_exact_mut(2 * g.w).zip(dy.chunks_exact(g.out[1])) {
+                for row in dx.chunks_exact_mut(g.w) {
+                    for (dx, dy) in row.chunks_exact_mut(2).zip(dy) {
+                        dx[0] = *dy * 0.25;
+                        dx[1] = *dy * 0.25;
+                    }
+                }
+            }
+            return;
+        }
+        for v in &mut *dx {
+            *v = 0.0;
+        }
+        for (oy, dy) in dy.chunks_exact(g.out[1]).enumerate() {
+            for t in taps(g, oy) {
+                for (i, ox) in (t.lo..t.hi).enumerate() {
+                    dx[t.start + i * g.stride[1]] += dy[ox] / g.divisor(oy, ox, count_include_pad);
+                }
+            }
+        }
+    }
+}

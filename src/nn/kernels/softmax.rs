@@ -1,0 +1,101 @@
+//! Softmax and its logarithm over the rows of a matrix.
+
+use super::isa::multiversion;
+use super::math::exp;
+use super::{Elem, par};
+
+/// Rows of one task.
+const BLOCK: usize = 64;
+/// Lanes of a sum or maximum over a row.
+const LANES: usize = 16;
+
+/// `y[i, ..] = softmax(x[i, ..])` for rows of `k`. A row of minus infinities becomes zeros.
+pub fn softmax(k: usize, x: &[Elem], y: &mut [Elem]) {
+    check(k, x, y);
+    par::rows(k, BLOCK, y, |i, y| {
+        for (x, y) in x[i * k..].chunks_exact(k).zip(y.chunks_exact_mut(k)) {
+            softmax_row(x, y);
+        }
+    });
+}
+
+fn check(k: usize, x: &[Elem], y: &[Elem]) {
+    assert!(
+        x.len() == y.len() && if k == 0 { x.is_empty() } else { x.len().is_multiple_of(k) },
+        "rows of {k}"
+    );
+}
+
+/// `dy = y * (dy - sum(y * dy))`, row by row, `y` being the softmax.
+pub fn softmax_backward(k: usize, y: &[Elem], dy: &mut [Elem]) {
+    check(k, y, dy);
+    par::rows(k, BLOCK, dy, |i, dy| {
+        for (y, dy) in y[i * k..].chunks_exact(k).zip(dy.chunks_exact_mut(k)) {
+            let s: Elem = y.iter().zip(&*dy).map(|(y, d)| y * d).sum();
+            dy.iter_mut().zip(y).for_each(|(d, y)| *d = y * (*d - s));
+        }
+    });
+}
+
+/// `y[i, ..] = x[i, ..] - log sum exp(x[i, ..])`. A row of minus infinities stays so.
+pub fn log_softmax(k: usize, x: &[Elem], y: &mut [Elem]) {
+    check(k, x, y);
+    par::rows(k, BLOCK, y, |i, y| {
+        for (x, y) in x[i * k..].chunks_exact(k).zip(y.chunks_exact_mut(k)) {
+            let lse = softmax_row(x, y);
+            y.iter_mut().zip(x).for_each(|(y, x)| *y = if lse == Elem::NEG_INFINITY { lse } else { x - lse });
+        }
+    });
+}
+
+/// `dy = dy - exp(y) * sum(dy)`, row by row, `y` being the log-softmax.
+pub fn log_softmax_backward(k: usize, y: &[Elem], dy: &mut [Elem]) {
+    check(k, y, dy);
+    par::rows(k, BLOCK, dy, |i, dy| {
+        for (y, dy) in y[i * k..].chunks_exact(k).zip(dy.chunks_exact_mut(k)) {
+            let s: Elem = dy.iter().sum();
+            dy.iter_mut().zip(y).for_each(|(d, y)| *d -= exp(*y) * s);
+        }
+    });
+}
+
+/// Writes the softmax of `x` to `y`, returns the log of the sum of exponentials.
+pub(super) fn softmax_row(x: &[Elem], y: &mut [Elem]) -> Elem {
+    y.copy_from_slice(x);
+    softmax_inplace(y)
+}
+
+multiversion! {
+    /// [`softmax_row`] of a row in place.
+    pub(super) fn softmax_inplace(y: &mut [Elem]) -> Elem {
+        let mut top = [Elem::NEG_INFINITY; LANES];
+        for chunk in y.chunks(LANES) {
+            for (t, v) in top.iter_mut().zip(chunk) {
+                *t = if *v > *t { *v } else { *t };
+            }
+        }
+        let mut max = Elem::NEG_INFINITY;
+        for t in top {
+            max = if t > max { t } else { max };
+        }
+        if max == Elem::NEG_INFINITY && !y.iter().any(|v| v.is_nan()) {
+            for v in y {
+                *v = 0.0;
+            }
+            return max;
+        }
+        let mut sums = [0.0; LANES];
+        for chunk in y.chunks_mut(LANES) {
+            for (s, v) in sums.iter_mut().zip(chunk) {
+                *v = exp(*v - max);
+                *s += *v;
+            }
+        }
+        let sum: Elem = sums.iter().sum();
+        let inverse = 1.0 / sum;
+        for v in y {
+            *v *= inverse;
+        }
+        max + sum.ln()
+    }
+}

@@ -1,0 +1,214 @@
+//! Every layer and loss, built from its config, against the values and gradients that PyTorch printed
+//! (`fixtures/ops.json`, the script is beside it).
+
+use std::collections::BTreeMap;
+
+use ndarray::{ArrayViewD, IxDyn};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use shanty::base::{Elem, Result, Tensor, keyed};
+use shanty::config::Node;
+use shanty::nn::{Autograd, Forward, Loss, Module, Param, Target, Var};
+use shanty::params::Params;
+use shanty::parts;
+use shanty::registry::{BuildCx, Registrable, Spec};
+
+/// Allowed error, relative to the largest number of the tensor.
+const TOLERANCE: f64 = if size_of::<Elem>() == 8 { 1e-11 } else { 1e-5 };
+
+/// Operations of the file that belong to parts of the library not written yet.
+const LATER: [&str; 9] = [
+    "layer_norm",
+    "group_norm",
+    "multi_margin_loss",
+    "hinge_loss",
+    "mse_loss",
+    "l1_loss",
+    "smooth_l1_loss",
+    "binary_cross_entropy_with_logits",
+    "multihead_attention",
+];
+
+#[derive(Deserialize)]
+struct Array {
+    shape: Vec<usize>,
+    data: Vec<f64>,
+}
+
+impl Array {
+    fn tensor(&self) -> Tensor {
+        let data = self.data.iter().map(|&v| v as Elem).collect();
+        Tensor::from_shape_vec(IxDyn(&self.shape), data).unwrap()
+    }
+
+    fn assert_near(&self, found: ArrayViewD<'_, Elem>, what: &str) {
+        assert_eq!(self.shape, found.shape(), "{what}");
+        let scale = self.data.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
+        for (i, (&wanted, &found)) in self.data.iter().zip(found).enumerate() {
+            let error = (wanted - f64::from(found)).abs();
+            let allowed = TOLERANCE * scale + f64::from(Elem::MIN_POSITIVE);
+            assert!(error <= allowed, "{what}: element {i} is {found}, PyTorch has {wanted}");
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Case {
+    op: String,
+    name: String,
+    attrs: serde_json::Map<String, Value>,
+    inputs: BTreeMap<String, Array>,
+    output: Array,
+    dy: Array,
+    grads: BTreeMap<String, Array>,
+    #[serde(default)]
+    extra: BTreeMap<String, Array>,
+}
+
+fn cases() -> Vec<Case> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/ops.json");
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// The input, so that it has a gradient, and the layer.
+struct Probe {
+    x: Param,
+    net: Box<dyn Module>,
+}
+parts!(Probe { x, net });
+
+/// A loss with its targets, or an op, as a layer.
+struct Function(Box<dyn for<'t> Fn(Var<'t>) -> Result<Var<'t>> + Send>);
+parts!(Function {});
+impl Module for Function {
+    fn forward<'t>(&mut self, x: Var<'t>, _: &mut Forward<'_>) -> Result<Var<'t>> {
+        self.0(x)
+    }
+}
+
+fn build<T: ?Sized + Registrable>(
+    name: &str,
+    ty: &str,
+    mut params: serde_json::Map<String, Value>,
+) -> Box<T> {
+    params.insert("type".into(), ty.into());
+    let spec =
+        Spec::<T>::from_node(&Node::of(name, &params).unwrap()).unwrap_or_else(|e| panic!("{name}: {e}"));
+    spec.build(&mut BuildCx::new(0)).unwrap()
+}
+
+impl Case {
+    /// The layer that this case is about; `None` if there is none yet.
+    fn layer(&self) -> Option<Box<dyn Module>> {
+        let mut attrs = self.attrs.clone();
+        attrs.remove("training");
+        let (x, weight) = (&self.inputs["x"], self.inputs.get("weight"));
+        let mut set = |key: &str, value: Value| drop(attrs.insert(key.to_owned(), value));
+        let ty = match self.op.as_str() {
+            op if LATER.contains(&op) => return None,
+            "linear" => {
+                set("in_features", json!(weight?.shape[1]));
+                set("out_features", json!(weight?.shape[0]));
+                set("bias", json!(self.inputs.contains_key("bias")));
+                "Linear"
+            }
+            "conv2d" => {
+                set("in_channels", json!(x.shape[1]));
+                set("out_channels", json!(weight?.shape[0]));
+                set("bias", json!(self.inputs.contains_key("bias")));
+                "Conv2d"
+            }
+            "batch_norm" => {
+                set("num_features", json!(x.shape[1]));
+                set("affine", json!(weight.is_some()));
+                if x.shape.len() == 4 { "BatchNorm2d" } else { "BatchNorm1d" }
+            }
+            "max_pool2d" => "MaxPool2d",
+            "avg_pool2d" => "AvgPool2d",
+            "adaptive_avg_pool2d" => "AdaptiveAvgPool2d",
+            "relu" => "ReLU",
+            "leaky_relu" => "LeakyReLU",
+            "tanh" => "Tanh",
+            "sigmoid" => "Sigmoid",
+            "silu" => "SiLU",
+            "gelu" if attrs["approximate"] == "none" => {
+                attrs.remove("approximate");
+                "GELU"
+            }
+            "gelu" => return None,
+            "softmax" | "log_softmax" => return self.softmax(),
+            "cross_entropy" | "cross_entropy_soft" => return Some(self.loss(attrs)),
+            op => panic!("unknown op {op}"),
+        };
+        Some(build::<dyn Module>(&self.name, ty, attrs))
+    }
+
+    /// Softmax over the last axis is the only one that we have.
+    fn softmax(&self) -> Option<Box<dyn Module>> {
+        let last = self.attrs["dim"] == self.inputs["x"].shape.len() - 1;
+        last.then(|| -> Box<dyn Module> {
+            let log = self.op == "log_softmax";
+            Box::new(Function(Box::new(move |x| Ok(if log { x.log_softmax() } else { x.softmax() }))))
+        })
+    }
+
+    fn loss(&self, mut attrs: serde_json::Map<String, Value>) -> Box<dyn Module> {
+        if let Some(weight) = self.inputs.get("weight") {
+            attrs.insert("class_weight".into(), json!(weight.data));
+        }
+        let loss = build::<dyn Loss>(&self.name, "CrossEntropyLoss", attrs);
+        let target = self.inputs["target"].tensor();
+        let soft = self.op == "cross_entropy_soft";
+        Box::new(Function(Box::new(move |x| {
+            let classes: Vec<i64> = target.iter().map(|&t| t as i64).collect();
+            let view = target.view();
+            let target = if soft { Target::Dense(&view) } else { Target::Classes(&classes) };
+            Ok(loss.forward(x, target)?.loss)
+        })))
+    }
+
+    fn check(&self) -> bool {
+        let Some(net) = self.layer() else { return false };
+        let mut probe = Probe { x: Param::new(self.inputs["x"].tensor()), net };
+        probe.net.visit_mut(&mut |mut p| {
+            if let Some(value) = self.inputs.get(p.name) {
+                p.value.assign(&value.tensor());
+            }
+        });
+        let training = self.attrs.get("training") != Some(&json!(false));
+        let mut rng = keyed(0, "fixtures", 0, 0);
+        let y = Autograd::default()
+            .train(&mut probe, &mut rng, |probe, tape, cx| {
+                cx.training = training;
+                let y = probe.net.forward(tape.param(&probe.x), cx)?;
+                let loss = y.mul(tape.input(self.dy.tensor()))?.sum();
+                Ok((loss, y.value()))
+            })
+            .unwrap();
+        let what = |part: &str| format!("{} `{}`: {part}", self.op, self.name);
+        self.output.assert_near(y.view(), &what("output"));
+        let mut gradients = 0;
+        probe.visit(&mut |p| {
+            let name = p.name.trim_start_matches("net.");
+            if let Some(wanted) = self.grads.get(name) {
+                wanted.assert_near(p.grad.unwrap(), &what(&format!("gradient of {name}")));
+                gradients += 1;
+            }
+            if let Some(wanted) = self.extra.get(name) {
+                wanted.assert_near(p.value, &what(name));
+            }
+        });
+        assert_eq!(gradients, self.grads.len(), "{}", what("number of gradients"));
+        true
+    }
+}
+
+#[test]
+fn every_case_equals_pytorch() {
+    let cases = cases();
+    let checked = cases.iter().filter(|case| case.check()).count();
+    let later = cases.iter().filter(|case| LATER.contains(&case.op.as_str())).count();
+    // Besides them one GELU by tanh, and softmax and its logarithm over other axes than the last, twice each.
+    assert_eq!(checked + later + 5, cases.len());
+    assert!(checked >= 80, "{checked}");
+}
