@@ -167,6 +167,10 @@ impl Model for ImageClassifier {
     fn init_weights(&mut self, seed: u64) -> Result<Vec<String>> {
         init_weights(self, seed)
     }
+
+    fn number_mut(&mut self, module: &str, name: &str) -> Option<&mut f64> {
+        crate::nn::find_mut(self, module)?.number_mut(name)
+    }
 }
 
 #[cfg(test)]

@@ -112,7 +112,7 @@ fn restore_hooks(
 ) -> Result<()> {
     let mut changes = Vec::new();
     for slot in s.hooks.slots() {
-        match checkpoint.hooks.get(&slot.key) {
+        match checkpoint.hooks.get(&*slot.key) {
             Some(record) => slot.hook.load_state(record.clone()).map_err(|e| {
                 Error::checkpoint(path, format!("hook `{}` cannot take its state back: {e}", slot.key))
             })?,

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use super::Evaluation;
 use crate::base::{Error, Result};
 use crate::checkpoint::{Checkpoint, Commit, Meta, Storage};
-use crate::data::Batch;
+use crate::data::{Batch, DataLoader};
 use crate::hook::{
-    Board, CheckpointSaved, Clock, Control, Ctx, Dirs, Event, Hooks, Metrics, Mode, Phase, Point, RunInfo,
-    RunLog, SaveRequest, Step, StopReason,
+    Board, CheckpointSaved, Clock, Control, Ctx, Dirs, Event, Hooks, Metrics, Mode, Phase, Point, Profile,
+    RunInfo, RunLog, SaveRequest, Step, StopReason,
 };
 use crate::model::{Model, Outputs, StepCx};
 use crate::optim::{OptimWrapper, Update};
@@ -33,6 +33,10 @@ pub struct State {
     pub log: RunLog,
     /// The scalar log.
     pub vis: LocalVisBackend,
+    /// The training data, in a run that trains.
+    pub data: Option<DataLoader>,
+    /// Times of hooks and of the run.
+    pub profile: Profile,
     pub(crate) storage: Box<dyn Storage>,
     /// Seconds since some instant; a test gives its own.
     pub(crate) timer: Box<dyn FnMut() -> f64 + Send>,
@@ -46,13 +50,15 @@ impl State {
         Ctx {
             point,
             clock: &self.clock,
-            model: &mut *self.model,
+            model: &mut self.model,
             optim: self.optim.as_mut(),
             board: &mut self.board,
             info: &self.info,
             dirs: &self.dirs,
             log: &self.log,
             vis: &mut self.vis,
+            data: self.data.as_ref(),
+            profile: &mut self.profile,
             control: &mut self.control,
         }
     }
@@ -105,10 +111,14 @@ impl Session {
     /// The first failure of a hook, the model or the optimizer.
     pub fn train_iter(&mut self, mut batch: Batch) -> Result<()> {
         self.fire(Event::BeforeTrainIter(&mut batch))?;
+        let began = self.state.profile.begin();
         let mut outputs = self.train_step(&batch)?;
+        self.state.profile.end("train_step", began);
         if self.window_is_full(batch.len()) {
             self.fire(Event::AfterBackward(Step { batch: &mut batch, outputs: &mut outputs }))?;
+            let began = self.state.profile.begin();
             self.update(&mut outputs)?;
+            self.state.profile.end("optimizer", began);
         }
         self.state.clock.iter += 1;
         self.state.clock.batch += 1;
@@ -203,7 +213,9 @@ impl Session {
     fn evaluate(&mut self, what: &mut Evaluation, mode: Mode) -> Result<Metrics> {
         self.state.control.hold += 1;
         let before = self.state.clock.phase;
+        let began = self.state.profile.begin();
         let metrics = what.run(self, mode);
+        self.state.profile.end(mode.name(), began);
         self.enter(before);
         self.state.control.hold -= 1;
         metrics
@@ -251,7 +263,7 @@ impl Session {
                 .save_state()
                 .map_err(|e| Error::Other(format!("hook `{}` cannot save its state: {e}", slot.key).into()))?
             {
-                checkpoint.hooks.insert(slot.key.clone(), record);
+                checkpoint.hooks.insert(slot.key.to_string(), record);
             }
         }
         Ok(checkpoint)
@@ -263,7 +275,9 @@ impl Session {
     /// With the path and the cause; older checkpoints are as they were.
     pub fn save(&mut self, request: &SaveRequest) -> Result<PathBuf> {
         self.state.control.hold += 1;
+        let began = self.state.profile.begin();
         let path = self.commit(request);
+        self.state.profile.end("save", began);
         self.state.control.hold -= 1;
         // What the save's own events ask for would never end.
         self.state.control.saves.clear();

@@ -20,7 +20,7 @@ impl Default for CheckInvalidLossHook {
 impl Hook for CheckInvalidLossHook {
     fn after_train_iter(&mut self, cx: &mut Ctx<'_>, step: &mut Step<'_>) -> HookResult {
         if !cx.clock.every_n_iters(self.interval, 0) {
-            return Ok(());
+            return cx.pass();
         }
         let invalid = step.outputs.vars.iter().find(|(name, v)| name.contains("loss") && !v.is_finite());
         if let Some((name, value)) = invalid {
