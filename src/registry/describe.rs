@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde_json::{Map, Value};
 
 use super::schema::{self, KIND, resolved};
+use super::table::a;
 use super::{Entry, entries, kinds};
 
 /// One key of a type: what it takes and what it means.
@@ -57,7 +58,7 @@ pub(super) fn parameter(name: &str, schema: &Value, root: &Value, required: bool
 
 /// Everything about one type: doc, parameters with types, ranges and defaults, an example.
 pub fn describe(kind: &str, entry: &Entry) -> String {
-    let mut text = format!("{}: a {kind} of {}\n\n", entry.name, entry.origin);
+    let mut text = format!("{}: {} of {}\n\n", entry.name, a(kind), entry.origin);
     for line in entry.doc() {
         let _ = writeln!(text, "{}", format!("  {line}").trim_end());
     }
@@ -171,7 +172,7 @@ fn takes(schema: &Value, root: &Value) -> String {
     let schema = resolved(schema, root);
     let Some(rules) = schema.as_object() else { return "anything".to_owned() };
     if let Some(kind) = rules.get(KIND).and_then(Value::as_str) {
-        return format!("a {kind} `{{type: …}}`");
+        return format!("{} `{{type: …}}`", a(kind));
     }
     if let Some(choices) = ["anyOf", "oneOf"].iter().find_map(|word| rules.get(*word)?.as_array()) {
         return either(choices, root);

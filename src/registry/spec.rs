@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Serialize, Serializer};
 
-use super::table::{self, entries, list};
+use super::table::{self, a, entries, list};
 use super::{BuildCx, Entry, Registrable, schema};
 use crate::base::suggest::nearest;
 use crate::base::{Error, Result};
@@ -68,7 +68,7 @@ impl<T: ?Sized + Registrable> Spec<T> {
         let made = entry.maker.build(&self.node, &reserved::<T>(), cx).map_err(|e| self.placed(e))?;
         let made: Result<Box<Box<T>>, Box<dyn Any>> = made.downcast();
         let made =
-            made.map_err(|_| Error::config(format!("`{}` does not build a {}", entry.name, T::KIND)))?;
+            made.map_err(|_| Error::config(format!("`{}` does not build {}", entry.name, a(T::KIND))))?;
         T::finish(*made, &self.extra, cx).map_err(|e| self.placed(e))
     }
 
@@ -133,7 +133,7 @@ fn reserved<T: ?Sized + Registrable>() -> Vec<&'static str> {
 fn name_of<'n, T: ?Sized + Registrable>(node: &'n Node, key: Option<&Key>) -> Result<&'n Node, Diag> {
     let known = || entries(T::KIND).map(|entry| entry.name).collect::<Vec<_>>();
     if !matches!(*node.kind, Kind::Map(_)) {
-        let what = format!("a {} is written `{{type: …}}`, and this is {}", T::KIND, node.kind.name());
+        let what = format!("{} is written `{{type: …}}`, and this is {}", a(T::KIND), node.kind.name());
         let diag = Diag::error(what).note(list::<T>(&known()));
         let named = node.as_str().and_then(|name| nearest(name, known()));
         return Err(match (named, key) {
@@ -146,7 +146,7 @@ fn name_of<'n, T: ?Sized + Registrable>(node: &'n Node, key: Option<&Key>) -> Re
         return match name.as_str() {
             Some(_) => Ok(name),
             None => {
-                Err(Diag::error(format!("`type` is the name of a {}, not {}", T::KIND, name.kind.name()))
+                Err(Diag::error(format!("`type` is the name of {}, not {}", a(T::KIND), name.kind.name()))
                     .on(name)
                     .note(list::<T>(&known())))
             }
