@@ -1,5 +1,7 @@
 //! The pages about configs name what there is.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests
+
 use shanty::registry;
 use shanty::run::RunConfig;
 

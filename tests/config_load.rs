@@ -1,5 +1,7 @@
 //! Files, bases, references and overrides.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,7 @@
 //! Kinds and entries of another crate, as a plugin declares them.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 use shanty::base::Result;

@@ -235,20 +235,20 @@ impl Fill<'_> {
             Reference::Base(keys) => match self.base {
                 Some(base) => path::find(base, keys).cloned().map_err(|miss| {
                     miss.diag(token.at.clone(), "the base files have", |p| format!("{{{{_base_.{p}}}}}"))
+                        .into()
                 }),
-                None => Err(Diag::error("this file has no `_base_` to refer to").at(token.at.clone())),
+                None => Err(Diag::error("this file has no `_base_` to refer to").at(token.at.clone()).into()),
             },
         };
-        value.map_err(|diag| self.diags.extend([diag])).ok()
+        value.map_err(|diags| self.diags.extend(diags.0)).ok()
     }
 }
 
-fn file_name(name: &str, token: &Token) -> Result<Node, Diag> {
+fn file_name(name: &str, token: &Token) -> Result<Node, Diags> {
     let source = token.at.source();
     if source.origin != Origin::File {
-        return Err(
-            Diag::error(format!("`{{{{{name}}}}}` needs a file, and this text is none")).at(token.at.clone())
-        );
+        let message = format!("`{{{{{name}}}}}` needs a file, and this text is none");
+        return Err(Diag::error(message).at(token.at.clone()).into());
     }
     let file = std::path::absolute(Path::new(&source.name)).unwrap_or_else(|_| source.name.clone().into());
     let part = |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
@@ -261,7 +261,7 @@ fn file_name(name: &str, token: &Token) -> Result<Node, Diag> {
     Ok(Node::new(Kind::Str(text), token.at.clone()))
 }
 
-fn variable(name: &str, default: Option<&str>, token: &Token) -> Result<Node, Diag> {
+fn variable(name: &str, default: Option<&str>, token: &Token) -> Result<Node, Diags> {
     let value = match std::env::var(name) {
         Ok(value) => {
             let source =
@@ -270,7 +270,7 @@ fn variable(name: &str, default: Option<&str>, token: &Token) -> Result<Node, Di
         }
         Err(std::env::VarError::NotUnicode(_)) => {
             let message = format!("the environment variable {name} is not UTF-8");
-            return Err(Diag::error(message).at(token.at.clone()));
+            return Err(Diag::error(message).at(token.at.clone()).into());
         }
         Err(std::env::VarError::NotPresent) => {
             Node::new(Kind::Str(default.unwrap_or_default().to_owned()), token.at.clone())
@@ -280,7 +280,8 @@ fn variable(name: &str, default: Option<&str>, token: &Token) -> Result<Node, Di
         let note = format!("set it, or give a default: `{{{{${name}:default}}}}`");
         return Err(Diag::error(format!("the environment variable {name} is empty or not set"))
             .at(token.at.clone())
-            .note(note));
+            .note(note)
+            .into());
     }
     Ok(value)
 }

@@ -207,9 +207,12 @@ fn takes(schema: &Value, root: &Value) -> String {
     let schema = resolved(schema, root);
     let Some(rules) = schema.as_object() else { return "anything".to_owned() };
     if let Some(kind) = rules.get(KIND).and_then(Value::as_str) {
-        let types = rules.get("type").and_then(Value::as_array);
-        let or_null = if types.is_some_and(|types| types.len() > 1) { " or null" } else { "" };
-        return format!("{} `{{type: …}}`{or_null}", a(kind));
+        let takes = |word: &str| {
+            rules.get("type").and_then(Value::as_array).is_some_and(|t| t.contains(&word.into()))
+        };
+        let or_list = if takes("array") { " or a list of them" } else { "" };
+        let or_null = if takes("null") { " or null" } else { "" };
+        return format!("{} `{{type: …}}`{or_list}{or_null}", a(kind));
     }
     if let Some(choices) = ["anyOf", "oneOf"].iter().find_map(|word| rules.get(*word)?.as_array()) {
         return either(choices, root);

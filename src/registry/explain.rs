@@ -101,6 +101,9 @@ fn item(schema: &Value, whole: &Value) -> Option<Value> {
     if let Some(items) = schema.get("items") {
         return Some(items.clone());
     }
+    if schema.get(KIND).is_some() {
+        return Some(schema.clone());
+    }
     let choices = ["anyOf", "oneOf"].iter().find_map(|word| schema.get(*word)?.as_array())?;
     choices.iter().find_map(|choice| item(choice, whole))
 }

@@ -160,12 +160,14 @@ fn close(value: &mut Value, names: bool) {
         Value::Object(object) => {
             if let Some(kind) = object.shift_remove(KIND).as_ref().and_then(Value::as_str) {
                 let target = json!({ "$ref": format!("#/$defs/{kind}") });
-                // An optional spec: schemars has put null beside `object`.
-                match object.shift_remove("type") {
-                    Some(Value::Array(_)) => {
-                        object.insert("anyOf".to_owned(), json!([target, { "type": "null" }]))
-                    }
-                    _ => object.insert("$ref".to_owned(), target["$ref"].clone()),
+                let types = object.shift_remove("type").unwrap_or_default();
+                let takes = |word: &str| types.as_array().is_some_and(|types| types.contains(&json!(word)));
+                let mut forms = vec![target.clone()];
+                forms.extend(takes("array").then(|| json!({ "type": "array", "items": target })));
+                forms.extend(takes("null").then(|| json!({ "type": "null" })));
+                match forms.as_slice() {
+                    [_] => object.insert("$ref".to_owned(), target["$ref"].clone()),
+                    _ => object.insert("anyOf".to_owned(), Value::Array(forms)),
                 };
                 return;
             }
