@@ -6,7 +6,9 @@ use std::path::Path;
 use anyhow::Context;
 use serde_json::json;
 use shanty::base::keyed;
-use shanty::data::{DataLoader, DefaultSampler, Digits, DigitsSplit, LoaderOptions, Pipeline, Resize, SplitBy};
+use shanty::data::{
+    DataLoader, DefaultSampler, Digits, DigitsSplit, LoaderOptions, Pipeline, Resize, SplitBy,
+};
 use shanty::model::LeNet5;
 use shanty::nn::{Autograd, Module};
 
@@ -26,7 +28,8 @@ fn main() -> anyhow::Result<()> {
     anyhow::ensure!(report.is_exact(), "{report}");
 
     let resize = Resize { width: 32, height: 32, keep_ratio: false, interpolation: Default::default() };
-    let digits = Digits::load(DigitsSplit::Val, SplitBy::Index)?.with_pipeline(Pipeline::new(vec![Box::new(resize)])?);
+    let digits =
+        Digits::load(DigitsSplit::Val, SplitBy::Index)?.with_pipeline(Pipeline::new(vec![Box::new(resize)])?);
     let options = LoaderOptions { batch_size: 16, ..LoaderOptions::default() };
     let batch = DataLoader::new(digits, DefaultSampler::sequential(), options)?.batches(0, Some(1)).next();
     let inputs = batch.context("there are digits")??.inputs.mapv(|x| (x - 4.88) / 6.0);
