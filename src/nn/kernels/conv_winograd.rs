@@ -264,7 +264,11 @@ unsafe fn turn(pixels: usize, width: usize, sums: &[Elem], y: Out<'_>, at: usize
             transpose(cols, LANES, &sums[p * width + l..], width, 0.0, &mut block, LANES);
             for (i, row) in block.chunks_exact(LANES).enumerate() {
                 // SAFETY: the caller's promise.
-                unsafe { y.slice(at + (l + i) * plane + p, cols) }.copy_from_slice(&row[..cols]);
+                let out = unsafe { y.slice(at + (l + i) * plane + p, cols) };
+                match out.first_chunk_mut::<LANES>() {
+                    Some(out) => out.copy_from_slice(row),
+                    None => out.copy_from_slice(&row[..cols]),
+                }
             }
         }
     }
