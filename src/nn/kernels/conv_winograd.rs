@@ -3,7 +3,7 @@
 
 use super::conv_product::{clear_padding, even_rows};
 use super::scratch::Scratch;
-use super::tile::{LANES, MAX_VECS, Out, Steps, Tile, max_rows};
+use super::tile::{LANES, MAX_VECS, Order, Out, Steps, Tile, max_rows};
 use super::transpose::transpose;
 use super::winograd::{IN, OUT, POINTS, Spread, inputs, kernels, outputs};
 use super::{ConvGeom, Elem, par};
@@ -224,7 +224,7 @@ impl Chunk<'_> {
                     x: &v[point * tiles * s.c..],
                     base,
                     w: &u[(l0 * POINTS + point * width) * s.c..],
-                    w_step: width,
+                    order: Order::Panel(width),
                     lanes: width,
                     out: Out::from(&mut m[(point * tiles + i * tile_rows) * width..]),
                     out_step: width,
