@@ -1,5 +1,7 @@
 //! The narrow waist: everything that works on weights (optimizers, init, checkpoints, averaging) knows only this trait.
 
+use std::collections::BTreeMap;
+
 use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD};
 
 use crate::base::Elem;
@@ -58,6 +60,19 @@ pub trait Params {
     fn visit(&self, f: &mut dyn FnMut(ParamRef<'_>));
     /// Calls `f` for every tensor, buffers included, with write access.
     fn visit_mut(&mut self, f: &mut dyn FnMut(ParamMut<'_>));
+
+    /// Takes sums of gradients back, by name; all others become zero. A model whose gradients come into being with the
+    /// first backward pass makes them here, so that a run can be resumed inside an accumulation window.
+    fn put_grads(&mut self, sums: &BTreeMap<String, ArrayD<Elem>>) {
+        self.visit_mut(&mut |p| {
+            if let Some(mut grad) = p.grad {
+                match sums.get(p.name) {
+                    Some(sum) => grad.assign(sum),
+                    None => grad.fill(0.0),
+                }
+            }
+        });
+    }
 }
 
 /// One tensor of a [`StateDict`].

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::commit::{FileSeal, MANIFEST_FILE, Manifest, POINTER};
+use super::commit::{FileSeal, MANIFEST_FILE, Manifest, POINTER, sibling};
 use super::{Checkpoint, MODEL_FILE};
 use crate::base::error::IoContext;
 use crate::base::{Error, Result, durable};
@@ -54,17 +54,30 @@ pub struct Found {
     pub refused: Vec<String>,
 }
 
-/// Looks for the checkpoint to resume from: what `last_checkpoint` names, else the valid one with most iterations.
+/// The checkpoint that the `last_checkpoint` of a work_dir names, whether it is there or not.
+pub fn pointed(work_dir: &Path) -> Option<PathBuf> {
+    let text = fs::read_to_string(work_dir.join(POINTER)).ok()?;
+    Some(work_dir.join(text.trim()))
+}
+
+/// Looks for the checkpoint to resume from: what `last_checkpoint` names, else the valid one with most iterations, in
+/// the work_dir or beside the one that was named. One that had stepped aside for a successor that never came counts.
 ///
 /// # Errors
 /// When the folder cannot be read.
 pub fn newest(work_dir: &Path) -> Result<Found> {
     let mut found = Found::default();
     let mut candidates = Vec::new();
-    if let Ok(text) = fs::read_to_string(work_dir.join(POINTER)) {
-        candidates.push(work_dir.join(text.trim()));
+    let named = pointed(work_dir);
+    if let Some(named) = &named {
+        candidates.push(named.clone());
+        let aside = sibling(named, "old");
+        candidates.extend(aside.exists().then_some(aside));
     }
     candidates.extend(by_iterations(work_dir)?);
+    if let Some(beside) = named.as_deref().and_then(Path::parent).filter(|dir| *dir != work_dir) {
+        candidates.extend(by_iterations(beside)?);
+    }
     for path in candidates {
         match load(&path) {
             Ok(checkpoint) => {

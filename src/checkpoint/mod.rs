@@ -7,11 +7,13 @@
 mod commit;
 mod content;
 mod load;
+mod lock;
 mod storage;
 pub mod tensors;
 
 pub use commit::{Commit, POINTER, recover};
 pub use content::{Checkpoint, Meta};
-pub use load::{Found, load, newest};
+pub use load::{Found, load, newest, pointed};
+pub use lock::DirLock;
 pub use storage::{Disk, Storage};
 pub use tensors::{MODEL_FILE, parse_tensors, read_tensors, write_tensors};

@@ -1,11 +1,13 @@
 //! Level 7: the command line, one file a command.
 //!
-//! Exit codes: 0 the command did what it was asked; 1 it failed; 2 the config or the command line is wrong.
+//! Exit codes: 0 the command did what it was asked; 1 it failed; 2 the config or the command line is wrong; 143, 130 and 75
+//! a training saved and left, on SIGTERM, on SIGINT and at a limit: resume it.
 
 mod console;
 mod evaluate;
 mod inspect;
 mod progress;
+mod signals;
 mod train;
 
 use std::io::IsTerminal;
@@ -69,15 +71,19 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     console::init();
     let done = match cli.command {
-        Command::Train(train) => train.run(),
+        Command::Train(train) => return exit(train.run()),
         Command::Val(val) => val.run(false),
         Command::Test(test) => test.run(true),
         Command::Check(args) => inspect::check(&args),
         Command::Config(args) => inspect::config(&args),
         Command::List { kind } => inspect::list(kind.as_deref()),
     };
+    exit(done.map(|()| 0))
+}
+
+fn exit(done: Result<u8>) -> ExitCode {
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             console::complain(&rendered(&error));
             ExitCode::from(error.exit_code())

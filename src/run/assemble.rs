@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Evaluation, RunConfig, Runner, RunnerBuilder};
+use super::{Evaluation, Limits, RunConfig, Runner, RunnerBuilder};
 use crate::base::Result;
 use crate::config::{Diag, Diags, Kind, Node, OneOrMany};
 use crate::data::{DataLoaderConfig, Shard};
@@ -41,7 +41,7 @@ pub(super) fn with_preprocessor(node: &Node) -> Node {
 }
 
 /// Builds everything that a config describes.
-pub(super) fn from_config(node: &Node, name: Option<&str>) -> Result<Runner> {
+pub(super) fn from_config(node: &Node, name: Option<&str>, limits: Limits) -> Result<Runner> {
     let config = RunConfig::read(node)?;
     let stem = name.map(|n| Path::new(n).file_stem().unwrap_or_default().to_string_lossy().into_owned());
     let work_dir =
@@ -94,6 +94,9 @@ pub(super) fn from_config(node: &Node, name: Option<&str>) -> Result<Runner> {
         .log_level(config.log_level)
         .load_from(config.load_from.clone())
         .resume(config.resume)
+        .load_options(config.load_options.clone())
+        .async_save(config.async_save)
+        .limits(limits)
         .allow_hook_changes(config.allow_hook_changes);
     if let Some(experiment) = experiment {
         builder = builder.experiment_name(experiment);

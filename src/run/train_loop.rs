@@ -124,8 +124,11 @@ impl Intervals {
     fn validate_if_due(&self, s: &mut Session, done: u64, total: u64) -> Result<()> {
         let clock = &s.state.clock;
         let between_units = !clock.by_epoch || clock.batch == 0;
-        if between_units && self.due(done, total) && clock.validated != Some(clock.iter) && s.can_validate() {
+        let owed = self.due(done, total) && clock.validated != Some(clock.iter);
+        // A run that leaves owes the validation to the one that resumes it.
+        if between_units && owed && s.can_validate() && s.left().is_none() {
             s.validate()?;
+            s.heed()?;
         }
         Ok(())
     }
