@@ -41,6 +41,8 @@ pub struct Meta {
     pub log_dir: String,
     /// Bytes of `scalars.json` at the time of the save.
     pub scalars: u64,
+    /// Samples that are left out of training.
+    pub excluded: Vec<u64>,
     /// Class names of the training data.
     pub classes: Vec<String>,
     /// The resolved config, as YAML.

@@ -6,6 +6,7 @@
 
 mod commit;
 mod content;
+pub mod digest;
 mod load;
 mod lock;
 mod storage;

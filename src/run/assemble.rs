@@ -85,6 +85,9 @@ pub(super) fn from_config(node: &Node, name: Option<&str>, limits: Limits) -> Re
     for spec in hooks(&config)? {
         builder = builder.boxed_hook(spec.build(&mut cx)?, spec.name(), spec.extra.clone());
     }
+    if let Some(interval) = config.digest_interval {
+        builder = builder.hook(crate::hook::builtin::DigestHook::every(interval));
+    }
     let experiment = config.experiment_name.clone().or(stem);
     builder = builder
         .without_default_hooks()
@@ -96,6 +99,7 @@ pub(super) fn from_config(node: &Node, name: Option<&str>, limits: Limits) -> Re
         .resume(config.resume)
         .load_options(config.load_options.clone())
         .async_save(config.async_save)
+        .exclude_samples(config.exclude_samples.clone())
         .limits(limits)
         .allow_hook_changes(config.allow_hook_changes);
     if let Some(experiment) = experiment {

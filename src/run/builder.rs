@@ -8,6 +8,7 @@ use std::time::Instant;
 use log::Level;
 
 use super::config::{LoadOptions, LogLevel};
+use super::memory::Memory;
 use super::saving::Saving;
 use super::{Evaluation, Limits, Runner, Session, State, TrainLoop};
 use crate::base::error::IoContext;
@@ -47,6 +48,7 @@ pub struct RunnerBuilder {
     save_in_step: bool,
     limits: Limits,
     load_options: LoadOptions,
+    exclude_samples: Vec<u64>,
     timer: Option<Box<dyn FnMut() -> f64 + Send>>,
 }
 
@@ -206,6 +208,13 @@ impl RunnerBuilder {
         self
     }
 
+    /// Samples of the training data to leave out, by position; all other samples come as they would.
+    #[must_use]
+    pub fn exclude_samples(mut self, ids: Vec<u64>) -> Self {
+        self.exclude_samples = ids;
+        self
+    }
+
     /// The clock that timers read, in seconds; for tests.
     #[must_use]
     pub fn timer(mut self, timer: impl FnMut() -> f64 + Send + 'static) -> Self {
@@ -281,8 +290,9 @@ impl RunnerBuilder {
         if let Some(optim) = &mut state.optim {
             optim.set_progress(0, 0);
         }
+        let memory = Memory::without(std::mem::take(&mut self.exclude_samples));
         let saving = Saving::new(self.save_in_step, self.limits.clone());
-        let session = Session { state, hooks, val: self.val.take(), test: self.test.take(), saving };
+        let session = Session { state, hooks, val: self.val.take(), test: self.test.take(), saving, memory };
         session.announce(&self.notes);
         Ok(Runner::new(
             session,

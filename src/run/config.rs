@@ -72,6 +72,13 @@ pub struct RunConfig {
     /// How weights of `load_from` are matched with the model's.
     #[serde(default)]
     pub load_options: LoadOptions,
+    /// Iterations between two lines with a digest of everything that the run did; none if absent. See `DigestHook`.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub digest_interval: Option<u64>,
+    /// Samples of the training data to leave out, by position.
+    #[serde(default)]
+    pub exclude_samples: Vec<u64>,
     /// Write checkpoints on a thread of their own while training goes on.
     #[serde(default = "yes")]
     pub async_save: bool,

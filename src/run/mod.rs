@@ -5,6 +5,7 @@ mod builder;
 mod config;
 mod eval;
 mod leave;
+mod memory;
 mod notes;
 mod resume;
 mod runner;
@@ -12,6 +13,7 @@ mod saver;
 mod saving;
 pub mod session;
 pub mod train_loop;
+pub mod verify;
 
 pub use builder::RunnerBuilder;
 pub use config::{HookSlots, LoadOptions, RunConfig, TrainCfg};

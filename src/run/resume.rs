@@ -95,6 +95,39 @@ pub(super) fn saved_seed(work_dir: &Path, load_from: Option<&str>) -> Option<u64
 fn restore(s: &mut Session, path: &Path, mut checkpoint: Checkpoint, allow_hook_changes: bool) -> Result<()> {
     restore_hooks(s, path, &mut checkpoint, allow_hook_changes)?;
     s.fire(Event::AfterLoadCheckpoint(&mut checkpoint))?;
+    let meta = checkpoint.meta.clone();
+    put_in(s, path, checkpoint)?;
+    let state = &mut s.state;
+    if meta.interim && path.parent() == Some(&state.dirs.work) {
+        s.saving.interim = Some(path.to_owned());
+    }
+    take_up_scalars(state, path, &meta)?;
+    let clock = &state.clock;
+    let (epoch, iter) = (clock.epoch, clock.iter);
+    state.log.info(format_args!("resumed {}: epoch {epoch}, iteration {iter}", path.display()));
+    for difference in drift(&meta.config, &state.info.config) {
+        state.log.warn(format_args!("the config differs from the checkpoint's: {difference}"));
+    }
+    if meta.seed != state.info.seed {
+        let (old, new) = (meta.seed, state.info.seed);
+        state.log.warn(format_args!("the seed was {old} and is {new} now: the order of the data changes"));
+    }
+    Ok(())
+}
+
+/// The lines that the run had written when it was saved come first in the new `scalars.json`, and none after them: a
+/// step stands there once.
+fn take_up_scalars(state: &mut super::State, path: &Path, meta: &checkpoint::Meta) -> Result<()> {
+    let near = path.parent().into_iter().chain([state.dirs.work.as_path()]);
+    let old = near.map(|dir| dir.join(&meta.log_dir).join("vis_data/scalars.json")).find(|f| f.exists());
+    match old {
+        Some(old) if !meta.log_dir.is_empty() => state.vis.continue_from(&old, meta.scalars),
+        _ => Ok(()),
+    }
+}
+
+/// Puts weights, optimizer, board and counters of a checkpoint into the run.
+fn put_in(s: &mut Session, path: &Path, checkpoint: Checkpoint) -> Result<()> {
     let state = &mut s.state;
     let report = checkpoint.model.load_into(&mut *state.model);
     if !report.is_exact() {
@@ -119,32 +152,24 @@ fn restore(s: &mut Session, path: &Path, mut checkpoint: Checkpoint, allow_hook_
     if let Some(optim) = &mut state.optim {
         optim.set_progress(clock.epoch, clock.iter);
     }
-    if meta.interim && path.parent() == Some(&state.dirs.work) {
-        s.saving.interim = Some(path.to_owned());
-    }
-    take_up_scalars(state, path, meta)?;
-    let clock = &state.clock;
-    let (epoch, iter) = (clock.epoch, clock.iter);
-    state.log.info(format_args!("resumed {}: epoch {epoch}, iteration {iter}", path.display()));
-    for difference in drift(&meta.config, &state.info.config) {
-        state.log.warn(format_args!("the config differs from the checkpoint's: {difference}"));
-    }
-    if meta.seed != state.info.seed {
-        let (old, new) = (meta.seed, state.info.seed);
-        state.log.warn(format_args!("the seed was {old} and is {new} now: the order of the data changes"));
+    for id in &meta.excluded {
+        if let Err(at) = s.memory.excluded.binary_search(id) {
+            s.memory.excluded.insert(at, *id);
+        }
     }
     Ok(())
 }
 
-/// The lines that the run had written when it was saved come first in the new `scalars.json`, and none after them: a
-/// step stands there once.
-fn take_up_scalars(state: &mut super::State, path: &Path, meta: &checkpoint::Meta) -> Result<()> {
-    let near = path.parent().into_iter().chain([state.dirs.work.as_path()]);
-    let old = near.map(|dir| dir.join(&meta.log_dir).join("vis_data/scalars.json")).find(|f| f.exists());
-    match old {
-        Some(old) if !meta.log_dir.is_empty() => state.vis.continue_from(&old, meta.scalars),
-        _ => Ok(()),
-    }
+/// Returns to a snapshot that this run took of itself. No event is fired: to the hooks it is as if the time since had not
+/// been.
+pub(super) fn put_back(s: &mut Session, mut snapshot: Checkpoint) -> Result<()> {
+    let path = Path::new("in memory");
+    restore_hooks(s, path, &mut snapshot, true)?;
+    let scalars = snapshot.meta.scalars;
+    put_in(s, path, snapshot)?;
+    s.saving.saved_iter = None;
+    s.state.control.skip_update = None;
+    s.state.vis.rewind(scalars)
 }
 
 fn restore_hooks(

@@ -24,7 +24,7 @@ pub(crate) struct Saving {
     /// Folders that this run holds.
     claimed: Vec<(PathBuf, DirLock)>,
     /// The iteration of the newest checkpoint that a run can be resumed from.
-    saved_iter: Option<u64>,
+    pub(super) saved_iter: Option<u64>,
     /// A checkpoint that someone outside asked for; the next one replaces it.
     pub(super) interim: Option<PathBuf>,
     left: Option<Leave>,
@@ -59,6 +59,7 @@ impl Session {
             interim: false,
             log_dir: dirs.log.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             scalars: vis.written(),
+            excluded: self.memory.excluded.clone(),
             classes: info.classes.clone(),
             config: info.config.clone(),
             version: env!("CARGO_PKG_VERSION").into(),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Evaluation;
+use super::memory::Memory;
 use super::saving::Saving;
 use crate::base::{Error, Result};
 use crate::checkpoint::Storage;
@@ -71,6 +72,7 @@ pub struct Session {
     pub(crate) val: Option<Evaluation>,
     pub(crate) test: Option<Evaluation>,
     pub(crate) saving: Saving,
+    pub(crate) memory: Memory,
 }
 
 impl Session {
@@ -104,7 +106,14 @@ impl Session {
     ///
     /// # Errors
     /// The first failure of a hook, the model or the optimizer.
-    pub fn train_iter(&mut self, mut batch: Batch) -> Result<()> {
+    pub fn train_iter(&mut self, batch: Batch) -> Result<()> {
+        let mut batch = self.without_excluded(batch);
+        if batch.is_empty() {
+            // All of it is left out: the iteration counts, and nothing happens in it.
+            self.state.clock.iter += 1;
+            self.state.clock.batch += 1;
+            return self.heed();
+        }
         self.fire(Event::BeforeTrainIter(&mut batch))?;
         let mut outputs = self.train_step(&batch)?;
         if self.window_is_full(batch.len()) {
@@ -114,6 +123,7 @@ impl Session {
         self.state.clock.iter += 1;
         self.state.clock.batch += 1;
         self.fire(Event::AfterTrainIter(Step { batch: &mut batch, outputs: &mut outputs }))?;
+        self.rewind_if_asked()?;
         self.heed()
     }
 
@@ -163,9 +173,15 @@ impl Session {
         if self.state.control.hold > 0 {
             return Ok(());
         }
-        for request in std::mem::take(&mut self.state.control.saves) {
+        let saves = std::mem::take(&mut self.state.control.saves);
+        if self.state.control.rollback.is_some() {
+            // What this iteration led to is about to be undone.
+            return Ok(());
+        }
+        for request in saves {
             self.save(&request)?;
         }
+        self.snapshot_if_asked()?;
         if std::mem::take(&mut self.state.control.validate) && self.can_validate() {
             self.validate()?;
         }

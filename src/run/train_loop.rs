@@ -39,11 +39,17 @@ impl TrainLoop for EpochBasedTrainLoop {
         while s.state.clock.epoch < self.max_epochs && !s.stopping() {
             s.fire(Event::BeforeTrainEpoch)?;
             let (first, end) = s.state.clock.batches_of_epoch();
+            let mut rewound = false;
             for batch in data.batches(first, Some(end)) {
                 s.train_iter(batch?)?;
-                if s.stopping() {
+                rewound = s.rewound();
+                if rewound || s.stopping() {
                     break;
                 }
+            }
+            if rewound {
+                self.val.validate_if_due(s, s.state.clock.epoch, self.max_epochs)?;
+                continue;
             }
             s.state.clock.tick_epoch_if_complete();
             s.fire(Event::AfterTrainEpoch)?;
@@ -76,6 +82,9 @@ impl TrainLoop for IterBasedTrainLoop {
         while s.state.clock.iter < self.max_iters && !s.stopping() {
             let Some(batch) = batches.next() else { break };
             s.train_iter(batch?)?;
+            if s.rewound() {
+                batches = data.batches(s.state.clock.iter, Some(self.max_iters));
+            }
             self.val.validate_if_due(s, s.state.clock.iter, self.max_iters)?;
         }
         s.fire(Event::AfterTrainEpoch)?;
