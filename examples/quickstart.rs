@@ -1,29 +1,28 @@
 //! A run without YAML: a small network on the embedded digits.
-use shanty::data::{DataLoader, DefaultSampler, Digits, DigitsSplit, LoaderOptions};
+use shanty::data::{DataLoader, DefaultSampler, Digits, DigitsSplit, LoaderOptions, SplitBy};
 use shanty::metric::{Accuracy, Evaluator};
-use shanty::model::ImageClassifier;
+use shanty::model::{ClsHead, ImageClassifier, MLP};
+use shanty::nn::ReLU;
 use shanty::optim::{OptimWrapper, Sgd};
 use shanty::run::{EpochBasedTrainLoop, Evaluation, Intervals, Runner};
 
 fn main() -> anyhow::Result<()> {
-    let data = |split, shuffle| {
+    let digits = |split, shuffle| {
         let options = LoaderOptions { batch_size: 32, ..LoaderOptions::default() };
-        DataLoader::new(Digits::new(split)?, DefaultSampler { shuffle, ..DefaultSampler::default() }, options)
+        DataLoader::new(
+            Digits::load(split, SplitBy::Index)?,
+            DefaultSampler { shuffle, ..DefaultSampler::default() },
+            options,
+        )
     };
-    let model = ImageClassifier::from_yaml(
-        "backbone: {type: MLP, sizes: [64, 64, 10]}
-         head: {type: ClsHead}
-         data_preprocessor: {type: ClsDataPreprocessor, mean: [4.88], std: [6.0]}",
-    )?;
+    let network = MLP::new(&[64, 64, 10], Box::new(ReLU::default()))?;
+    let evaluator = Evaluator::new(vec![Box::new(Accuracy::default())])?;
     let mut runner = Runner::builder()
-        .model(model)
-        .train_data(data(DigitsSplit::Train, true)?)
+        .model(ImageClassifier::new(network, ClsHead::default()))
+        .train_data(digits(DigitsSplit::Train, true)?)
         .train_loop(EpochBasedTrainLoop { max_epochs: 5, val: Intervals::every(5) })
-        .optim(OptimWrapper::new(Sgd::new(0.1).momentum(0.9)))
-        .evaluate(Evaluation::new(
-            data(DigitsSplit::Val, false)?,
-            Evaluator::new(vec![Box::new(Accuracy::default())])?,
-        ))
+        .optim(OptimWrapper::new(Sgd::new(0.01).momentum(0.9)))
+        .evaluate(Evaluation::new(digits(DigitsSplit::Val, false)?, evaluator))
         .work_dir(std::env::temp_dir().join("shanty_quickstart"))
         .with_seed(0)
         .build()?;

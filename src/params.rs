@@ -139,6 +139,19 @@ impl StateDict {
         self.0.iter().find(|(n, _)| n == name).map(|(_, t)| t)
     }
 
+    /// Puts the tensors in the order of `params` and gives each the role that it has there; others come last. A file has
+    /// an order of its own, and says only what is a counter.
+    pub fn align(&mut self, params: &dyn Params) {
+        let mut places = std::collections::HashMap::new();
+        params.visit(&mut |p| {
+            places.insert(p.name.to_owned(), (places.len(), p.role));
+        });
+        for (name, tensor) in &mut self.0 {
+            tensor.role = places.get(name).map_or(tensor.role, |(_, role)| *role);
+        }
+        self.0.sort_by_key(|(name, _)| places.get(name).map_or(usize::MAX, |(place, _)| *place));
+    }
+
     /// Copies every tensor that fits by name and shape into `params`, and says what it did. Counters that the file
     /// lacks are not counted as missing.
     pub fn load_into(&self, params: &mut dyn Params) -> LoadReport {

@@ -38,7 +38,7 @@ fn a_misspelt_key_in_a_base_file_is_shown_where_it_stands() {
     let out = shanty(&["check", &child.to_string_lossy()]);
     assert_eq!(out.status.code(), Some(2));
     let said = text(&out.stderr);
-    assert!(said.contains("base.yaml:2:40"), "{said}");
+    assert!(said.contains("base.yaml:2:38"), "{said}");
     assert!(said.contains("intreval") && said.contains("interval"), "{said}");
 }
 
@@ -57,7 +57,16 @@ fn train_then_resume_then_validate() {
     let config = "configs/digits_mlp_sequential.yaml";
     let short = |iters: &str, more: &[&str]| {
         let iters = format!("train_cfg.max_iters={iters}");
-        let mut args = vec!["train", config, "--work-dir", &work, "--set", &iters, "--set", "default_hooks.checkpoint.interval=10"];
+        let mut args = vec![
+            "train",
+            config,
+            "--work-dir",
+            &work,
+            "--set",
+            &iters,
+            "--set",
+            "default_hooks.checkpoint.interval=10",
+        ];
         args.extend(more);
         shanty(&args)
     };
@@ -84,7 +93,17 @@ fn train_then_resume_then_validate() {
 fn the_list_knows_what_the_readme_names() {
     let out = shanty(&["list"]);
     let said = text(&out.stdout);
-    for name in ["LeNet5", "Conv2d", "CheckpointHook", "Kaiming", "SGD", "CosineAnnealingLR", "MNIST", "Accuracy", "CrossEntropyLoss"] {
+    for name in [
+        "LeNet5",
+        "Conv2d",
+        "CheckpointHook",
+        "Kaiming",
+        "SGD",
+        "CosineAnnealingLR",
+        "MNIST",
+        "Accuracy",
+        "CrossEntropyLoss",
+    ] {
         assert!(said.contains(name), "`{name}` is not listed:\n{said}");
     }
     let hooks = text(&shanty(&["list", "hook"]).stdout);

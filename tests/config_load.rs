@@ -210,7 +210,7 @@ fn bad_references_are_pointed_at() {
     assert_eq!(
         dir.refused("c.yaml"),
         [
-            "c.yaml:2:4: the base files have no `widht` under `model`: there is no key `widht`",
+            "c.yaml:2:4: the base files have no `widht` under `model`: there are `width`",
             "c.yaml:3:5: the environment variable SHANTY_NOT_SET is empty or not set",
             "c.yaml:4:7: a mapping cannot stand inside of text",
         ]

@@ -1,4 +1,5 @@
 //! NaN in a run: named, skipped, or undone; and repeated from a bundle.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
 use std::path::Path;
 
@@ -32,10 +33,12 @@ optim_wrapper: {{optimizer: {{type: SGD, lr: 0.1, momentum: 0.9}}}}
 train_cfg: {{by_epoch: true, max_epochs: {epochs}}}
 randomness: {{seed: 5}}
 default_hooks: {{logger: {{type: LoggerHook, interval: 1}}}}
-custom_hooks: [{{type: CheckInvalidLossHook, {hook}}}]
+custom_hooks: [{}{{type: CheckInvalidLossHook, {hook}}}]
 work_dir: {}
 {more}
 ",
+        // An average of the weights notices an iteration that was skipped.
+        if hook.contains("skip") { "" } else { "{type: EMAHook, momentum: 0.1}, " },
         dir.display()
     )
 }

@@ -1,4 +1,5 @@
 //! Saving beside the training, leaving on request, and one run at a time in a work_dir.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
 use std::fs;
 use std::io;

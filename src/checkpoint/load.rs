@@ -23,8 +23,7 @@ pub fn load(path: &Path) -> Result<Checkpoint> {
     }
     let mut files = BTreeMap::new();
     for (name, seal) in manifest(path)?.files {
-        let bytes = durable::read(&path.join(&name))
-            .map_err(|e| Error::checkpoint(path, format!("`{name}` cannot be read: {e}")))?;
+        let bytes = sealed(path, &name, &seal)?;
         let found = FileSeal::of(&bytes);
         if found != seal {
             let reason = format!(
@@ -36,6 +35,26 @@ pub fn load(path: &Path) -> Result<Checkpoint> {
         files.insert(name, bytes);
     }
     Checkpoint::from_files(path, &files)
+}
+
+/// The bytes of a file that the manifest names: a plain file of this directory with the length that it says. A manifest of
+/// someone else must not lead elsewhere, or to a file without end.
+fn sealed(dir: &Path, name: &str, seal: &FileSeal) -> Result<Vec<u8>> {
+    let cannot = |e: &dyn std::fmt::Display| Error::checkpoint(dir, format!("`{name}` cannot be read: {e}"));
+    let plain = Path::new(name).file_name().is_some_and(|file| file == name);
+    if !plain {
+        return Err(cannot(&"it is no name of a file in the directory"));
+    }
+    let about = fs::symlink_metadata(dir.join(name)).map_err(|e| cannot(&e))?;
+    if !about.is_file() {
+        return Err(cannot(&"it is no plain file"));
+    }
+    if about.len() != seal.bytes {
+        let (has, says) = (about.len(), seal.bytes);
+        let reason = format!("`{name}` is damaged: {has} bytes, the manifest says {says}");
+        return Err(Error::checkpoint(dir, reason));
+    }
+    durable::read(&dir.join(name)).map_err(|e| cannot(&e))
 }
 
 fn manifest(path: &Path) -> Result<Manifest> {

@@ -11,6 +11,8 @@ mod load;
 mod lock;
 mod storage;
 pub mod tensors;
+#[cfg(feature = "torch")]
+mod torch;
 
 pub use commit::{Commit, POINTER, recover};
 pub use content::{Checkpoint, Meta};

@@ -3,12 +3,15 @@
 //! Exit codes: 0 the command did what it was asked; 1 it failed; 2 the config or the command line is wrong; 143, 130 and 75
 //! a training saved and left, on SIGTERM, on SIGINT and at a limit: resume it.
 
+mod ckpt;
 mod console;
 mod evaluate;
 mod inspect;
 mod progress;
+mod replay;
 mod signals;
 mod train;
+mod verify_resume;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -35,6 +38,12 @@ enum Command {
     Val(evaluate::Evaluate),
     /// Count the test metrics of a checkpoint.
     Test(evaluate::Evaluate),
+    /// Look into checkpoints, compare, average and convert them.
+    Ckpt(ckpt::Ckpt),
+    /// Repeat a step in which numbers became invalid.
+    Replay(replay::ReplayArgs),
+    /// Cut a run at random steps, resume it, and compare every step with the run that was not cut.
+    VerifyResume(verify_resume::VerifyResume),
     /// Check a config without running it.
     Check(ConfigArgs),
     /// Print the resolved config.
@@ -72,6 +81,9 @@ pub fn main() -> ExitCode {
     console::init();
     let done = match cli.command {
         Command::Train(train) => return exit(train.run()),
+        Command::Ckpt(ckpt) => return exit(ckpt.run()),
+        Command::Replay(replay) => return exit(replay.run()),
+        Command::VerifyResume(verify) => return exit(verify.run()),
         Command::Val(val) => val.run(false),
         Command::Test(test) => test.run(true),
         Command::Check(args) => inspect::check(&args),

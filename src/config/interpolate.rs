@@ -218,8 +218,7 @@ impl Fill<'_> {
             Reference::Variable { name, default } => variable(name, default.as_deref(), token),
             Reference::Base(keys) => match self.base {
                 Some(base) => path::find(base, keys).cloned().map_err(|miss| {
-                    miss.diag(token.at.clone(), "the base files have")
-                        .fix_with(|p| format!("{{{{_base_.{p}}}}}"))
+                    miss.diag(token.at.clone(), "the base files have", |p| format!("{{{{_base_.{p}}}}}"))
                 }),
                 None => Err(Diag::error("this file has no `_base_` to refer to").at(token.at.clone())),
             },

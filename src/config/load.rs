@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use super::source::{Loc, Origin, Source};
@@ -157,9 +157,8 @@ impl Loader {
                 let message = format!("`_base_` is a path or a list of paths, not {}", name.kind.name());
                 return Err(Diag::error(message).on(name).into());
             };
-            let path = durable::parent(Path::new(&source.name)).join(text);
-            let path = path.strip_prefix(".").unwrap_or(&path);
-            let base = self.file(path, Some(name.place()))?;
+            let path = tidy(&durable::parent(Path::new(&source.name)).join(text));
+            let base = self.file(&path, Some(name.place()))?;
             merged = Some(match merged {
                 None => base,
                 Some(left) => beside(&left, base, overriding)?,
@@ -170,6 +169,11 @@ impl Loader {
 
     /// The keys of a file that mean something to the loader itself.
     fn checked(&mut self, node: Node) -> Result<Node, Diags> {
+        let mut misspelt = Diags::default();
+        misspelt_keys(&node, &[BASE, OVERRIDE, DEPRECATION, merge::DELETE], &mut misspelt);
+        if !misspelt.0.is_empty() {
+            return Err(misspelt);
+        }
         if let Some((key, _)) = node.entries().iter().find(|(key, _)| RESERVED.contains(&key.text.as_str())) {
             return Err(Diag::error(format!("the key `{}` is reserved", key.text)).on_key(key).into());
         }
@@ -186,6 +190,18 @@ impl Loader {
         let kept: Vec<(Key, Node)> = kept.cloned().collect();
         Ok(node.with_kind(Kind::Map(kept)))
     }
+}
+
+/// Keys like `_bases_` or `_delete`: nobody else would know what was meant.
+fn misspelt_keys(node: &Node, known: &[&str], diags: &mut Diags) {
+    for (key, value) in node.entries() {
+        let near = nearest(&key.text, known.iter().copied()).filter(|name| *name != key.text);
+        if let Some(name) = near.filter(|_| key.text.starts_with('_') && !key.text.starts_with("__")) {
+            diags.extend([Diag::error(format!("unknown key `{}`", key.text)).on_key(key).fix(name)]);
+        }
+        misspelt_keys(value, &[merge::DELETE], diags);
+    }
+    node.items().iter().for_each(|item| misspelt_keys(item, &[merge::DELETE], diags));
 }
 
 /// Two base files of one file: what both set is a mistake, unless the one has it from the other's ancestor.
@@ -213,6 +229,22 @@ fn beside(left: &Node, right: Node, overriding: bool) -> Result<Node, Diags> {
         }
     }
     if diags.0.is_empty() { Ok(right.with_kind(Kind::Map(merged))) } else { Err(diags) }
+}
+
+/// The path without `.` and `a/..`, if it still leads to the same file (a link may lead elsewhere).
+fn tidy(path: &Path) -> PathBuf {
+    let mut short = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir if matches!(short.components().next_back(), Some(Component::Normal(_))) => {
+                short.pop();
+            }
+            part => short.push(part),
+        }
+    }
+    let same = matches!((path.canonicalize(), short.canonicalize()), (Ok(a), Ok(b)) if a == b);
+    if same || !path.exists() { short } else { path.to_owned() }
 }
 
 fn without(node: &Node, keys: &[&str]) -> Node {

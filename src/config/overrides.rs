@@ -48,7 +48,7 @@ impl Override {
             let parts = parts(path, 1).map_err(|m| bad(m, 0..argument.len()))?;
             return Ok(Self { source, parts, action: Action::Remove });
         }
-        let Some(equals) = argument.find('=') else {
+        let Some(equals) = unquoted_equals(argument) else {
             let message = "an override is `key.path=value`, `key.path+=value` or `~key.path`".to_owned();
             return Err(bad(message, 0..argument.len()));
         };
@@ -190,6 +190,17 @@ impl Override {
 fn parts(text: &str, offset: usize) -> Result<Vec<(String, Range<usize>)>, String> {
     let parts = path::parts(text)?;
     Ok(parts.into_iter().map(|(part, range)| (part, range.start + offset..range.end + offset)).collect())
+}
+
+/// The first `=` that is in no quoted key.
+fn unquoted_equals(text: &str) -> Option<usize> {
+    let (mut quoted, mut escaped) = (false, false);
+    text.char_indices().find_map(|(i, c)| {
+        let plain = !escaped;
+        escaped = quoted && plain && c == '\\';
+        quoted ^= plain && c == '"';
+        (c == '=' && !quoted).then_some(i)
+    })
 }
 
 /// The value of an override: YAML, tuples and bare lists.

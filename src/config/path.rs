@@ -1,35 +1,54 @@
 //! Paths into a tree: `a.b.0.c`; a key with a point in it stands in double quotes.
 
+use std::ops::Range;
+
 use super::source::Loc;
 use super::{Diag, Kind, Node};
 use crate::base::suggest::nearest;
 
 /// Splits a path at its points. Each part comes with its byte range in the path.
-pub(super) fn parts(path: &str) -> Result<Vec<(String, std::ops::Range<usize>)>, String> {
+pub(super) fn parts(path: &str) -> Result<Vec<(String, Range<usize>)>, String> {
     let mut parts = Vec::new();
     let mut start = 0;
     loop {
         let rest = &path[start..];
         let (text, len) = match rest.strip_prefix('"') {
-            Some(quoted) => match quoted.find('"') {
-                Some(end) => (&quoted[..end], end + 2),
-                None => return Err("the quote is not closed".to_owned()),
-            },
+            Some(quoted) => unquoted(quoted).ok_or("the quote is not closed")?,
+            None if rest.is_empty() || rest.starts_with('.') => {
+                return Err("a part of the path is empty".to_owned());
+            }
             None => {
                 let len = rest.find('.').unwrap_or(rest.len());
-                (&rest[..len], len)
+                (rest[..len].to_owned(), len)
             }
         };
-        if text.is_empty() {
-            return Err("a part of the path is empty".to_owned());
-        }
-        parts.push((text.to_owned(), start..start + len));
+        parts.push((text, start..start + len));
         match path[start + len..].chars().next() {
             None => return Ok(parts),
             Some('.') => start += len + 1,
             Some(_) => return Err("a point must follow the closing quote".to_owned()),
         }
     }
+}
+
+/// The text up to the closing quote, and how long it was with both quotes.
+fn unquoted(text: &str) -> Option<(String, usize)> {
+    let mut out = String::new();
+    let mut chars = text.char_indices();
+    while let Some((i, c)) = chars.next() {
+        match c {
+            '"' => return Some((out, i + 2)),
+            '\\' => out.push(chars.next()?.1),
+            _ => out.push(c),
+        }
+    }
+    None
+}
+
+/// A key as it is written in a path.
+pub(super) fn quoted(key: &str) -> String {
+    let plain = !key.is_empty() && !key.contains(['.', '"', '\\', '=', '+', '~']) && key.trim() == key;
+    if plain { key.to_owned() } else { format!("\"{}\"", key.replace('\\', "\\\\").replace('"', "\\\"")) }
 }
 
 /// A path that leads nowhere.
@@ -67,7 +86,14 @@ pub(super) fn find<'n>(root: &'n Node, path: &str) -> Result<&'n Node, Miss> {
 /// One step down: a key of a mapping or an index of a list.
 pub(super) fn step<'n>(node: &'n Node, part: &str) -> Result<&'n Node, String> {
     match &*node.kind {
-        Kind::Map(_) => node.get(part).ok_or_else(|| format!("there is no key `{part}`")),
+        Kind::Map(_) => node.get(part).ok_or_else(|| match node.entries() {
+            [] => "the mapping is empty".to_owned(),
+            entries if entries.len() <= 12 => {
+                let keys: Vec<_> = entries.iter().map(|(key, _)| format!("`{}`", key.text)).collect();
+                format!("there are {}", keys.join(", "))
+            }
+            entries => format!("it is none of its {} keys", entries.len()),
+        }),
         Kind::Seq(items) => index(part, items.len()).map(|i| &items[i]),
         _ => Err(format!("`{part}` would be inside of {}", node.summary())),
     }
@@ -82,32 +108,32 @@ pub(super) fn index(part: &str, len: usize) -> Result<usize, String> {
     }
 }
 
-/// A key as it is written in a path.
-pub(super) fn quoted(key: &str) -> String {
-    if key.contains('.') { format!("\"{key}\"") } else { key.to_owned() }
-}
-
 impl Miss {
-    /// The complaint, at the place where the path is written.
-    pub(super) fn diag(&self, at: Loc, who: &str) -> MissDiag<'_> {
+    /// The complaint, at the place where the path is written; `write` says how a corrected path is written there.
+    pub(super) fn diag(&self, at: Loc, who: &str, write: impl FnOnce(&str) -> String) -> Diag {
         let under =
             if self.found.is_empty() { String::new() } else { format!(" under `{}`", self.found.join(".")) };
-        let message = format!("{who} no `{}`{under}: {}", self.part, self.why);
-        MissDiag { miss: self, diag: Diag::error(message).at(at) }
+        let diag = Diag::error(format!("{who} no `{}`{under}: {}", self.part, self.why)).at(at);
+        match &self.near {
+            Some(near) => diag.fix(write(near)),
+            None => diag,
+        }
     }
 }
 
-/// A complaint that still wants to know how the corrected path is written.
-pub(super) struct MissDiag<'m> {
-    miss: &'m Miss,
-    diag: Diag,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl MissDiag<'_> {
-    pub(super) fn fix_with(self, write: impl FnOnce(&str) -> String) -> Diag {
-        match &self.miss.near {
-            Some(near) => self.diag.fix(write(near)),
-            None => self.diag,
+    #[test]
+    fn quoting_is_undone_by_splitting() {
+        for key in ["a", "", ".", "a.b", "\"", "\\", "a\"b\\.c", "ü", "x=1", "~a", " a"] {
+            let path = format!("k.{}.0", quoted(key));
+            let parts: Vec<String> = parts(&path).unwrap().into_iter().map(|(part, _)| part).collect();
+            assert_eq!(parts, ["k", key, "0"], "{path}");
+        }
+        for bad in ["", "a.", ".a", "a..b", "\"a", "\"a\"b"] {
+            assert!(parts(bad).is_err(), "{bad}");
         }
     }
 }

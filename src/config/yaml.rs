@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::Serialize;
+use serde_yaml::budget::BudgetBreach;
 use serde_yaml::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
 use serde_yaml::{Error, Location, Options, Spanned};
 
@@ -233,19 +234,30 @@ fn point(source: &Arc<Source>, text: &str, raw: &Location) -> Loc {
 
 /// The crate's error in our words.
 fn complaint(source: &Arc<Source>, text: &str, error: &Error) -> Diags {
-    let mut error = error.without_snippet();
-    while let Error::AliasError { error: inner, .. } = error {
+    let (mut error, mut used) = (error.without_snippet(), None);
+    while let Error::AliasError { error: inner, locations, .. } = error {
         error = inner.without_snippet();
+        used = Some(locations.reference_location);
     }
-    let at = error.location().filter(|l| l.line() > 0).map(|l| match l.span().byte_offset() {
-        Some(start) => {
-            let start = start as usize;
-            Loc::new(source, start..start + l.span().byte_len().unwrap_or_default() as usize)
-        }
-        None => point(source, text, &l),
-    });
-    let diag = match error {
-        Error::MultipleDocuments { .. } => Diag::error("a second document (`---`): a config is one document"),
+    let place = match error {
+        Error::MergeValueNotMapOrSeqOfMaps { .. } => used.or_else(|| error.location()),
+        _ => error.location(),
+    };
+    let at = place.filter(|l| l.line() > 0).map_or_else(
+        || Loc::new(source, 0..0),
+        |l| match l.span().byte_offset() {
+            Some(start) => {
+                let start = start as usize;
+                Loc::new(source, start..start + l.span().byte_len().unwrap_or_default() as usize)
+            }
+            None => point(source, text, &l),
+        },
+    );
+    sentence(error).at(at).into()
+}
+
+fn sentence(error: &Error) -> Diag {
+    match error {
         Error::UnknownAnchor { .. } => Diag::error("this alias has no anchor before it")
             .note("`*name` repeats what `&name` marked further up in the same file"),
         Error::RecursiveReferencesRequireWeakTypes { .. } => {
@@ -259,17 +271,34 @@ fn complaint(source: &Arc<Source>, text: &str, error: &Error) -> Diags {
         | Error::AliasReplayStackDepthExceeded { .. } => {
             Diag::error(format!("the aliases of this file expand to more than {MAX_NODES} values"))
         }
-        Error::Budget { breach, .. } => {
-            Diag::error(format!("this file is larger or nests deeper than a config may ({breach:?})"))
+        Error::MultipleDocuments { .. } | Error::Budget { breach: BudgetBreach::Documents { .. }, .. } => {
+            Diag::error("a second document (`---`): a config is one document")
         }
+        Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => {
+            Diag::error(format!("nested deeper than {MAX_DEPTH} levels"))
+        }
+        Error::Budget { .. } => Diag::error(format!("more than {MAX_NODES} values: this is no config")),
         Error::Eof { .. } => Diag::error("the file ends in the middle of a value"),
-        other => Diag::error(message(other)),
-    };
-    match at {
-        Some(at) => diag.at(at),
-        None => diag.at(Loc::new(source, 0..0)),
+        other => scanner(&message(other)),
     }
-    .into()
+}
+
+/// What the scanner stumbled over, for people who do not know YAML's grammar.
+fn scanner(text: &str) -> Diag {
+    let ours = [
+        ("tabs disallowed", "a tab in the indentation: YAML indents with blanks"),
+        ("simple key expected", "this line is no `key: value`: a colon or the blank after it is missing"),
+        (
+            "mapping values are not",
+            "a second `: ` in one value: quote the value, or mend the indentation of this line",
+        ),
+        ("while parsing a block mapping", "the indentation of this line fits no mapping above it"),
+        ("while parsing a block collection", "the indentation of this line fits no list above it"),
+        ("block sequence entries", "a list item cannot start here: put it on a line of its own"),
+        ("recursion limit", "nested too deeply"),
+    ];
+    let known = ours.into_iter().find(|(theirs, _)| text.contains(theirs));
+    Diag::error(known.map_or(text, |(_, ours)| ours))
 }
 
 /// The crate's own text without the place at its end, which we show better.

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::base::{Error, Result, Rng};
 use crate::registry::{BuildCx, Spec};
 
-use super::Sample;
+use super::{Pipeline, Sample};
 
 crate::registry!(dyn Dataset, "dataset");
 
@@ -46,6 +46,14 @@ pub trait Dataset: Send + Sync {
     /// # Errors
     /// When the sample cannot be read or a transform refuses it; the loader adds the index.
     fn get(&self, index: usize, rng: &mut Rng) -> Result<Sample>;
+
+    /// The sample at `index` through another pipeline than the set's own: what switches of recipes need.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get); a set without a pipeline of its own refuses.
+    fn get_through(&self, _index: usize, _rng: &mut Rng, _pipeline: &Pipeline) -> Result<Sample> {
+        Err(Error::invalid("this data set has no pipeline that could be switched"))
+    }
 
     /// Names of the classes, in the order of the labels, where they are known.
     fn classes(&self) -> Option<&[String]> {
@@ -127,6 +135,10 @@ impl Dataset for Subset {
         self.dataset.get(self.indices[index], rng)
     }
 
+    fn get_through(&self, index: usize, rng: &mut Rng, pipeline: &Pipeline) -> Result<Sample> {
+        self.dataset.get_through(self.indices[index], rng, pipeline)
+    }
+
     fn classes(&self) -> Option<&[String]> {
         self.dataset.classes()
     }
@@ -170,6 +182,10 @@ impl Dataset for RepeatDataset {
         self.dataset.get(index % self.dataset.len(), rng)
     }
 
+    fn get_through(&self, index: usize, rng: &mut Rng, pipeline: &Pipeline) -> Result<Sample> {
+        self.dataset.get_through(index % self.dataset.len(), rng, pipeline)
+    }
+
     fn classes(&self) -> Option<&[String]> {
         self.dataset.classes()
     }
@@ -203,6 +219,13 @@ impl ConcatDataset {
         });
         Ok(Self { ends: ends.collect(), datasets })
     }
+
+    /// Which set holds the sample, and where.
+    fn place(&self, index: usize) -> (usize, usize) {
+        let set = self.ends.partition_point(|&end| end <= index);
+        let start = if set == 0 { 0 } else { self.ends[set - 1] };
+        (set, index - start)
+    }
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -225,9 +248,13 @@ impl Dataset for ConcatDataset {
     }
 
     fn get(&self, index: usize, rng: &mut Rng) -> Result<Sample> {
-        let set = self.ends.partition_point(|&end| end <= index);
-        let start = if set == 0 { 0 } else { self.ends[set - 1] };
-        self.datasets[set].get(index - start, rng)
+        let (set, index) = self.place(index);
+        self.datasets[set].get(index, rng)
+    }
+
+    fn get_through(&self, index: usize, rng: &mut Rng, pipeline: &Pipeline) -> Result<Sample> {
+        let (set, index) = self.place(index);
+        self.datasets[set].get_through(index, rng, pipeline)
     }
 
     fn classes(&self) -> Option<&[String]> {

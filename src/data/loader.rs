@@ -1,12 +1,12 @@
 //! Batches by number: what batch `g` holds is a pure function of the loader, so that a run can resume anywhere at once.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::base::{Error, Result, keyed};
 
 use super::workers::Crew;
-use super::{Batch, Collate, Dataset, Deal, DefaultCollate, Sample, Sampler, Shard};
+use super::{Batch, Collate, Dataset, Deal, DefaultCollate, Pipeline, Sample, Sampler, Shard};
 
 /// Numbers that shape a [`DataLoader`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +56,7 @@ impl Default for LoaderOptions {
 /// assert_eq!(ids, [vec![4, 5, 6, 7], vec![8, 9], vec![0, 1, 2, 3]]);
 /// # Ok::<(), shanty::base::Error>(())
 /// ```
+#[derive(Clone)]
 pub struct DataLoader {
     plan: Arc<Plan>,
     num_workers: usize,
@@ -100,6 +101,7 @@ impl DataLoader {
             share: deal.share(pass_len, shard),
             dataset,
             sampler,
+            switches: Arc::default(),
             batch_size,
             drop_last,
             seed,
@@ -124,6 +126,15 @@ impl DataLoader {
     pub fn with_collate(self, collate: Arc<dyn Collate>) -> Self {
         let plan = Plan { collate, ..Plan::clone(&self.plan) };
         Self { plan: Arc::new(plan), ..self }
+    }
+
+    /// From this pass on samples go through `pipeline` instead of the data set's own, for this loader and its clones. What
+    /// a pass looks like stays a function of its number, so this must be said before its first batch is asked for.
+    pub fn switch(&self, pass: u64, pipeline: Arc<Pipeline>) {
+        let mut switches = self.plan.switches.write().unwrap_or_else(PoisonError::into_inner);
+        switches.retain(|(p, _)| *p != pass);
+        switches.push((pass, pipeline));
+        switches.sort_by_key(|(p, _)| *p);
     }
 
     /// Batches in a pass of this rank.
@@ -218,6 +229,8 @@ pub(super) struct Plan {
     dataset: Arc<dyn Dataset>,
     sampler: Arc<dyn Sampler>,
     collate: Arc<dyn Collate>,
+    /// Pipelines that replace the data set's own, by their first pass.
+    switches: Arc<RwLock<Vec<(u64, Arc<Pipeline>)>>>,
     batch_size: usize,
     drop_last: bool,
     seed: u64,
@@ -249,9 +262,18 @@ impl Plan {
         Ok(batch)
     }
 
+    fn pipeline(&self, pass: u64) -> Option<Arc<Pipeline>> {
+        let switches = self.switches.read().unwrap_or_else(PoisonError::into_inner);
+        switches.iter().rfind(|(first, _)| *first <= pass).map(|(_, pipeline)| Arc::clone(pipeline))
+    }
+
     fn sample(&self, pass: u64, index: usize) -> Result<Sample> {
         let mut rng = keyed(self.seed, "augment", pass, index as u64);
-        let mut sample = catch("data set", || self.dataset.get(index, &mut rng))
+        let read = || match self.pipeline(pass) {
+            Some(pipeline) => self.dataset.get_through(index, &mut rng, &pipeline),
+            None => self.dataset.get(index, &mut rng),
+        };
+        let mut sample = catch("data set", read)
             .map_err(|source| Error::Other(Box::new(SampleError { index, source })))?;
         sample.id = index as u64;
         Ok(sample)

@@ -1,5 +1,7 @@
 //! What hooks may ask of the session, until it settles.
 
+use std::sync::Arc;
+
 /// Asks for a checkpoint after the last hook of the current point.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SaveRequest {
@@ -43,8 +45,12 @@ pub(crate) struct Asked<T> {
 pub(crate) struct Control {
     /// The slot being called: who asks, and who fails.
     pub current: usize,
+    /// The keys of all hooks in line.
+    pub keys: Arc<[Arc<str>]>,
     /// The hook called did not override the point.
     pub unsubscribed: bool,
+    /// The hook called had nothing to do this time.
+    pub idle: bool,
     /// Above zero inside a save or a validation: requests wait for the outermost settle.
     pub hold: u32,
     pub stop: Option<Asked<String>>,

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::{Asked, Board, Clock, Control, HookResult, Point, RunLog, SaveRequest};
+use super::{Asked, Board, Clock, Control, HookResult, Point, Profile, RunLog, SaveRequest};
 use crate::base::{Rng, keyed};
+use crate::data::DataLoader;
 use crate::model::Model;
 use crate::optim::OptimWrapper;
 use crate::vis::LocalVisBackend;
@@ -30,6 +31,9 @@ pub struct RunInfo {
     pub seed: u64,
     /// Class names of the training data, where known.
     pub classes: Vec<String>,
+    /// Nothing is trained: `shanty plan` walks through the schedule with a model without weights and data without
+    /// values. A hook must not reach outside of the run then, nor trust metrics.
+    pub dry_run: bool,
 }
 
 /// The run as a hook sees it.
@@ -38,8 +42,8 @@ pub struct Ctx<'r> {
     pub point: Point,
     /// Completed epochs and iterations, totals, phase.
     pub clock: &'r Clock,
-    /// The model, with its weights through [`crate::params::Params`].
-    pub model: &'r mut dyn Model,
+    /// The model, with its weights through [`crate::params::Params`]; in its box, so that a hook can wrap it for a while.
+    pub model: &'r mut Box<dyn Model>,
     /// Optimizer, parameter groups and schedules; `None` in a run that only evaluates.
     pub optim: Option<&'r mut OptimWrapper>,
     /// Scalars with history, shared by all hooks.
@@ -52,6 +56,10 @@ pub struct Ctx<'r> {
     pub log: &'r RunLog,
     /// `vis_data/scalars.json`.
     pub vis: &'r mut LocalVisBackend,
+    /// The training data, in a run that trains.
+    pub data: Option<&'r DataLoader>,
+    /// Times of hooks and of the run.
+    pub profile: &'r mut Profile,
     pub(crate) control: &'r mut Control,
 }
 
@@ -63,6 +71,25 @@ impl Ctx<'_> {
     pub fn unsubscribe(&mut self) -> HookResult {
         self.control.unsubscribed = true;
         Ok(())
+    }
+
+    /// Says that there is nothing to do this time: `shanty plan` lists the calls that did something.
+    ///
+    /// # Errors
+    /// Never.
+    pub fn pass(&mut self) -> HookResult {
+        self.control.idle = true;
+        Ok(())
+    }
+
+    /// The key of the hook being called: its name in checkpoints.
+    pub fn key(&self) -> &str {
+        self.control.keys.get(self.control.current).map_or("", |key| key)
+    }
+
+    /// The keys of all hooks, in the order of the line.
+    pub fn keys(&self) -> &[std::sync::Arc<str>] {
+        &self.control.keys
     }
 
     /// Asks the loop to end after this iteration (at an iteration's point) or this epoch. The first request counts.

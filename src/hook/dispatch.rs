@@ -1,18 +1,20 @@
-//! The line of hooks: who is in it, in which order, and the walk along it.
+//! The walk along the line of hooks at a point, and what a failure means.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
 
-use super::{Ctx, Event, Hook, HookOptions, HookResult, Point, Priority};
+use super::{Ctx, Event, Hook, HookResult, OnError, Point, Priority};
 use crate::base::{BoxError, Error, Result};
 
 /// A set of points, one bit each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Points(u32);
+pub(super) struct Points(u32);
 
 impl Points {
-    const NONE: Self = Self(0);
-    const ALL: Self = Self(u32::MAX);
+    pub const NONE: Self = Self(0);
+    pub const ALL: Self = Self(u32::MAX);
 
     fn has(self, point: Point) -> bool {
         self.0 & (1 << point as u8) != 0
@@ -24,41 +26,40 @@ impl Points {
 
 pub(crate) struct Slot {
     pub hook: Box<dyn Hook>,
-    pub key: String,
+    pub key: Arc<str>,
+    /// Its type's name, or what it was registered under.
+    pub name: String,
     pub priority: Priority,
-    points: Points,
+    pub(super) place: super::line::Place,
+    pub(super) points: Points,
+    pub(super) on_error: OnError,
+    pub(super) failures: Failures,
+}
+
+/// The failures of a hook that the run survived.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Failures {
+    total: u64,
+    in_a_row: [u8; Point::ALL.len()],
+    last: String,
+    disabled_at: Option<u64>,
 }
 
 /// The hooks of a run in the order in which they are called.
 pub struct Hooks {
-    slots: Vec<Slot>,
+    pub(super) slots: Vec<Slot>,
     /// Union of all slots' points: a point that nobody wants costs one test.
-    union: Points,
+    pub(super) union: Points,
+    pub(super) keys: Arc<[Arc<str>]>,
 }
 
 impl Default for Hooks {
     fn default() -> Self {
-        Self { slots: Vec::new(), union: Points::NONE }
+        Self { slots: Vec::new(), union: Points::NONE, keys: Arc::default() }
     }
 }
 
 impl Hooks {
-    /// Puts a hook in line: after the last one of the same priority or before it. `name` is its type's name; the key
-    /// of a second hook of the same name is `name#2`.
-    pub fn insert(&mut self, hook: Box<dyn Hook>, name: &str, options: &HookOptions) {
-        let priority = options.priority.unwrap_or_else(|| hook.priority());
-        let wanted = options.key.as_deref().unwrap_or(name);
-        let same =
-            |s: &&Slot| s.key == wanted || s.key.strip_prefix(wanted).is_some_and(|r| r.starts_with('#'));
-        let key = match self.slots.iter().filter(same).count() {
-            0 => wanted.to_owned(),
-            n => format!("{wanted}#{}", n + 1),
-        };
-        let at = self.slots.iter().rposition(|s| s.priority <= priority).map_or(0, |i| i + 1);
-        self.slots.insert(at, Slot { hook, key, priority, points: Points::ALL });
-        self.union = Points::ALL;
-    }
-
     /// The first hook of this type.
     pub fn get<T: Hook>(&self) -> Option<&T> {
         self.slots.iter().find_map(|s| (&*s.hook as &dyn Any).downcast_ref())
@@ -71,7 +72,12 @@ impl Hooks {
 
     /// Keys and priorities in the order of the line.
     pub fn order(&self) -> impl Iterator<Item = (&str, Priority)> {
-        self.slots.iter().map(|s| (s.key.as_str(), s.priority))
+        self.slots.iter().map(|s| (&*s.key, s.priority))
+    }
+
+    /// The keys in the order of the line.
+    pub fn keys(&self) -> &[Arc<str>] {
+        &self.keys
     }
 
     pub(crate) fn slots(&mut self) -> &mut [Slot] {
@@ -86,11 +92,24 @@ impl Hooks {
     pub(crate) fn reset(&mut self) {
         for slot in &mut self.slots {
             slot.points = Points::ALL;
+            slot.failures = Failures::default();
         }
         self.union = Points::ALL;
     }
 
-    /// Calls the hooks of the event's point in order, up to the first that fails.
+    /// A line for each hook whose failures the run survived.
+    pub fn failures(&self) -> Vec<String> {
+        let failed = self.slots.iter().filter(|s| s.failures.total > 0);
+        failed
+            .map(|s| {
+                let Failures { total, last, disabled_at, .. } = &s.failures;
+                let disabled = disabled_at.map(|at| format!(" and was disabled at iteration {at}"));
+                format!("hook `{}` failed {total} times{}: {last}", s.key, disabled.unwrap_or_default())
+            })
+            .collect()
+    }
+
+    /// Calls the hooks of the event's point in order, up to the first whose failure ends the run.
     ///
     /// At [`Point::OnError`] a failure is logged and the next hook is called.
     ///
@@ -101,31 +120,97 @@ impl Hooks {
         if !self.union.has(point) {
             return Ok(());
         }
+        if !Arc::ptr_eq(&cx.control.keys, &self.keys) {
+            cx.control.keys = Arc::clone(&self.keys);
+        }
+        let measured = cx.profile.fire(point, cx.clock.iter, self.slots.len());
         let mut union = Points::NONE;
         for (index, slot) in self.slots.iter_mut().enumerate() {
             if slot.points.has(point) {
                 cx.control.current = index;
-                cx.control.unsubscribed = false;
-                if let Err(source) = caught(|| slot.hook.on_event(cx, event)) {
-                    let error = Error::Run {
-                        who: format!("hook `{}`", slot.key),
-                        point: point.name(),
-                        epoch: cx.clock.epoch,
-                        iter: cx.clock.iter,
-                        source,
-                    };
-                    if point != Point::OnError {
-                        return Err(error);
-                    }
-                    cx.log.error(error);
+                (cx.control.unsubscribed, cx.control.idle) = (false, false);
+                let began = measured.then(Instant::now);
+                let result = slot.call(event, cx);
+                if let Some(began) = began {
+                    cx.profile.called(index, point, began);
+                }
+                match result {
+                    Ok(()) => slot.failures.in_a_row[point as usize] = 0,
+                    Err(source) => slot.failed(source, cx)?,
                 }
                 if cx.control.unsubscribed {
                     slot.points.remove(point);
+                } else if !cx.control.idle {
+                    cx.profile.did(index, point, cx.clock.iter);
                 }
             }
             union.0 |= slot.points.0;
         }
         self.union = union;
+        Ok(())
+    }
+}
+
+impl Slot {
+    /// The hook's answer, after as many attempts as its policy allows.
+    fn call(&mut self, event: &mut Event<'_>, cx: &mut Ctx<'_>) -> HookResult {
+        let mut left = if let OnError::Retry(n) = self.on_error { n } else { 0 };
+        loop {
+            match caught(|| self.hook.on_event(cx, event)) {
+                Err(why) if left > 0 => {
+                    cx.log.warn(format_args!(
+                        "hook `{}` in {}: {why}; trying again",
+                        self.key,
+                        cx.point.name()
+                    ));
+                    self.failures.total += 1;
+                    self.failures.last = why.to_string();
+                    left -= 1;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Passes the failure on, or lives with it.
+    fn failed(&mut self, source: BoxError, cx: &mut Ctx<'_>) -> Result<()> {
+        let point = cx.point;
+        let text = source.to_string();
+        let error = Error::Run {
+            who: format!("hook `{}`", self.key),
+            point: point.name(),
+            epoch: cx.clock.epoch,
+            iter: cx.clock.iter,
+            source,
+        };
+        if point == Point::OnError {
+            cx.log.error(error);
+            return Ok(());
+        }
+        if self.on_error != OnError::Warn {
+            return Err(error);
+        }
+        cx.log.warn(&error);
+        self.failures.total += 1;
+        self.failures.last = text;
+        let in_a_row = &mut self.failures.in_a_row[point as usize];
+        *in_a_row += 1;
+        if u32::from(*in_a_row) >= OnError::WARNINGS {
+            cx.log.error(format_args!(
+                "hook `{}` failed {in_a_row} times in a row in {}: it is disabled from here on",
+                self.key,
+                point.name()
+            ));
+            self.failures.disabled_at = Some(cx.clock.iter);
+            self.points = Points::NONE;
+            // It may hold something of the run, as the weights of an average: it gets the chance to put it back.
+            cx.point = Point::OnError;
+            if let Err(why) = caught(|| self.hook.on_event(cx, &mut Event::OnError(&error))) {
+                cx.log.error(format_args!("hook `{}` in on_error: {why}", self.key));
+            }
+            cx.point = point;
+            cx.control.unsubscribed = false;
+        }
         Ok(())
     }
 }

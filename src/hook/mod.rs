@@ -11,9 +11,12 @@ mod control;
 mod ctx;
 mod dispatch;
 mod event;
+mod line;
 mod options;
 mod priority;
+mod profile;
 mod runlog;
+mod wiring;
 
 pub use board::{Board, History, Mode};
 pub use clock::{Clock, Phase};
@@ -23,9 +26,11 @@ pub use ctx::{Ctx, Dirs, RunInfo};
 pub use dispatch::Hooks;
 pub(crate) use dispatch::caught;
 pub use event::{CheckpointSaved, Event, Metrics, Point, Step};
-pub use options::HookOptions;
+pub use options::{HookOptions, OnError};
 pub use priority::Priority;
+pub use profile::{Call, Profile, Span, Spent};
 pub use runlog::RunLog;
+pub use wiring::Wiring;
 
 use std::any::Any;
 
@@ -67,6 +72,16 @@ pub trait Hook: Any + Send {
     /// The place in line: 0 runs first, 100 last, ties in order of registration. `priority:` in YAML wins.
     fn priority(&self) -> Priority {
         Priority::NORMAL
+    }
+
+    /// Whom it must precede or follow, what it reads and writes where; nothing in particular unless overridden.
+    fn wiring(&self) -> Wiring {
+        Wiring::default()
+    }
+
+    /// What a failure means for the run. `on_error:` in YAML wins.
+    fn policy(&self) -> OnError {
+        OnError::Abort
     }
 
     /// State to be kept in checkpoints; `None` keeps nothing.

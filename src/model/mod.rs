@@ -6,6 +6,7 @@ mod heads;
 mod losses;
 mod outputs;
 mod preprocessors;
+pub mod tta;
 
 use std::any::Any;
 
@@ -59,4 +60,9 @@ pub trait Model: Params + Any + Send {
     /// # Errors
     /// If a rule does not fit, or a checkpoint cannot be read.
     fn init_weights(&mut self, seed: u64) -> Result<Vec<String>>;
+
+    /// A plain number of one of its modules, by path and name, to change while training: `backbone.dropout`, `p`.
+    fn number_mut(&mut self, _module: &str, _name: &str) -> Option<&mut f64> {
+        None
+    }
 }

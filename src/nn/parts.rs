@@ -49,6 +49,11 @@ pub trait Parts: Any {
         1
     }
 
+    /// A plain number of the module by its config's name, to change while training: `p` of a dropout.
+    fn number_mut(&mut self, _name: &str) -> Option<&mut f64> {
+        None
+    }
+
     /// Calls `f` with every direct part and its name, in the order of declaration.
     fn each<'a>(&'a self, f: &mut dyn FnMut(&str, Part<'a>));
 
@@ -113,6 +118,9 @@ impl<P: Parts + ?Sized> Parts for Box<P> {
     fn groups(&self) -> usize {
         (**self).groups()
     }
+    fn number_mut(&mut self, name: &str) -> Option<&mut f64> {
+        (**self).number_mut(name)
+    }
     fn each<'a>(&'a self, f: &mut dyn FnMut(&str, Part<'a>)) {
         (**self).each(f);
     }
@@ -158,7 +166,7 @@ impl<F: Field + 'static> Parts for Vec<F> {
 #[macro_export]
 macro_rules! parts {
     ($ty:ident $(: $($family:literal),+)? { $($field:ident),* $(,)? $(..$spread:ident)? }
-     $(, init_cfg = $init:ident)? $(, groups = $($groups:ident).+)?) => {
+     $(, init_cfg = $init:ident)? $(, groups = $($groups:ident).+)? $(, number = $number:ident)?) => {
         impl $crate::nn::Parts for $ty {
             fn type_name(&self) -> &'static str {
                 stringify!($ty)
@@ -171,6 +179,9 @@ macro_rules! parts {
             })?
             $(fn groups(&self) -> usize {
                 self.$($groups).+
+            })?
+            $(fn number_mut(&mut self, name: &str) -> Option<&mut f64> {
+                (name == stringify!($number)).then_some(&mut self.$number)
             })?
             fn each<'a>(&'a self, _f: &mut dyn FnMut(&str, $crate::nn::Part<'a>)) {
                 $($crate::nn::Field::part(&self.$field, stringify!($field), _f);)*

@@ -7,7 +7,7 @@ use super::{Evaluation, Limits, RunConfig, Runner, RunnerBuilder};
 use crate::base::Result;
 use crate::config::{Diag, Diags, Kind, Node, OneOrMany};
 use crate::data::{DataLoaderConfig, Shard};
-use crate::hook::HookOptions;
+use crate::hook::{Clock, HookOptions};
 use crate::metric::{Evaluator, Metric};
 use crate::optim::Schedule;
 use crate::registry::{BuildCx, Spec};
@@ -82,6 +82,8 @@ pub(super) fn from_config(node: &Node, name: Option<&str>, limits: Limits) -> Re
         }
         builder = builder.optim(optim);
     }
+    let ((max_epochs, max_iters), epoch_len, by_epoch) = builder.totals();
+    cx.provide(Clock { max_epochs, max_iters, epoch_len, by_epoch, ..Clock::default() });
     for spec in hooks(&config)? {
         builder = builder.boxed_hook(spec.build(&mut cx)?, spec.name(), spec.extra.clone());
     }

@@ -17,7 +17,8 @@ use crate::base::{BoxError, Error, Result};
 use crate::checkpoint::{Disk, Storage};
 use crate::data::DataLoader;
 use crate::hook::{
-    Board, Clock, Control, Ctx, Dirs, Event, Hook, HookOptions, HookResult, Hooks, Point, RunInfo, RunLog,
+    Board, Clock, Control, Ctx, Dirs, Event, Hook, HookOptions, HookResult, Hooks, Point, Profile, RunInfo,
+    RunLog,
 };
 use crate::model::Model;
 use crate::optim::OptimWrapper;
@@ -282,6 +283,8 @@ impl RunnerBuilder {
             dirs,
             log,
             vis,
+            data: self.train_data.clone(),
+            profile: Profile::default(),
             storage: self.storage.take().unwrap_or_else(|| Arc::new(Disk)),
             timer,
             batch_size: self.train_data.as_ref().map_or(0, |d| d.batch_size() as u64),
@@ -327,6 +330,7 @@ impl RunnerBuilder {
         for (hook, name, options) in all {
             hooks.insert(hook, &name, &options);
         }
+        hooks.resolve(self.val.as_ref().map(Evaluation::metric_names).as_deref())?;
         Ok(hooks)
     }
 
@@ -351,7 +355,10 @@ impl RunnerBuilder {
         if let Some((_, text)) = &self.config {
             crate::base::durable::write(&log.join("vis_data/config.yaml"), text.as_bytes())?;
         }
-        Ok((Dirs { work, log }, RunInfo { experiment_name, timestamp, config, seed, classes }))
+        Ok((
+            Dirs { work, log },
+            RunInfo { experiment_name, timestamp, config, seed, classes, dry_run: false },
+        ))
     }
 }
 

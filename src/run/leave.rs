@@ -73,13 +73,13 @@ impl Limits {
         }
     }
 
-    /// Whether to leave now, `elapsed` seconds into the run.
-    pub(super) fn due(&self, elapsed: f64) -> Option<Leave> {
+    /// Whether to leave now. The timer is read only if there is a limit.
+    pub(super) fn due(&self, elapsed: impl FnOnce() -> f64) -> Option<Leave> {
         let signal = self.interrupt.signal.load(Ordering::Relaxed);
         if signal != 0 {
             return Some(Leave::Signal(signal));
         }
-        if self.max_seconds.is_some_and(|limit| elapsed >= limit) {
+        if self.max_seconds.is_some_and(|limit| elapsed() >= limit) {
             return Some(Leave::TimeUp);
         }
         self.stop_file.as_ref().filter(|path| path.exists()).cloned().map(Leave::StopFile)

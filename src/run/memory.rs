@@ -6,6 +6,7 @@ use super::{Session, resume};
 use crate::base::{Error, Result};
 use crate::checkpoint::Checkpoint;
 use crate::data::Batch;
+use crate::hook::Event;
 
 /// What a session remembers besides the disk.
 #[derive(Default)]
@@ -26,10 +27,23 @@ impl Memory {
 impl Session {
     /// Keeps the state of now, if a hook asked for it.
     pub(super) fn snapshot_if_asked(&mut self) -> Result<()> {
-        if std::mem::take(&mut self.state.control.snapshot) {
-            self.memory.snapshot = Some(self.checkpoint(true)?);
+        if !std::mem::take(&mut self.state.control.snapshot) {
+            return Ok(());
         }
+        let mut snapshot = self.checkpoint(true)?;
+        // Some hooks put their tensors in here, as they do on the way to the disk.
+        self.fire_held(Event::BeforeSaveCheckpoint(&mut snapshot))?;
+        self.memory.snapshot = Some(snapshot);
         Ok(())
+    }
+
+    /// Fires an event in the midst of something: what its hooks ask for is dropped.
+    pub(super) fn fire_held(&mut self, event: Event<'_>) -> Result<()> {
+        self.state.control.hold += 1;
+        let told = self.fire(event);
+        self.state.control.hold -= 1;
+        self.state.control.saves.clear();
+        told
     }
 
     /// Goes back to the snapshot, if a hook asked for it in this iteration.

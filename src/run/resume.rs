@@ -24,6 +24,7 @@ pub(super) struct Plan {
 /// that matches is always an error.
 pub(super) fn load_weights(s: &mut Session, path: &Path, options: &LoadOptions) -> Result<()> {
     let mut checkpoint = checkpoint::load(path)?;
+    checkpoint.model.align(&*s.state.model);
     s.fire(Event::AfterLoadCheckpoint(&mut checkpoint))?;
     revise(&mut checkpoint.model, &options.revise_keys)?;
     let report = checkpoint.model.load_into(&mut *s.state.model);
@@ -94,6 +95,7 @@ pub(super) fn saved_seed(work_dir: &Path, load_from: Option<&str>) -> Option<u64
 
 fn restore(s: &mut Session, path: &Path, mut checkpoint: Checkpoint, allow_hook_changes: bool) -> Result<()> {
     restore_hooks(s, path, &mut checkpoint, allow_hook_changes)?;
+    checkpoint.model.align(&*s.state.model);
     s.fire(Event::AfterLoadCheckpoint(&mut checkpoint))?;
     let meta = checkpoint.meta.clone();
     put_in(s, path, checkpoint)?;
@@ -160,11 +162,11 @@ fn put_in(s: &mut Session, path: &Path, checkpoint: Checkpoint) -> Result<()> {
     Ok(())
 }
 
-/// Returns to a snapshot that this run took of itself. No event is fired: to the hooks it is as if the time since had not
-/// been.
+/// Returns to a snapshot that this run took of itself. To the hooks it is a checkpoint that is loaded.
 pub(super) fn put_back(s: &mut Session, mut snapshot: Checkpoint) -> Result<()> {
     let path = Path::new("in memory");
     restore_hooks(s, path, &mut snapshot, true)?;
+    s.fire_held(Event::AfterLoadCheckpoint(&mut snapshot))?;
     let scalars = snapshot.meta.scalars;
     put_in(s, path, snapshot)?;
     s.saving.saved_iter = None;
@@ -180,7 +182,7 @@ fn restore_hooks(
 ) -> Result<()> {
     let mut changes = Vec::new();
     for slot in s.hooks.slots() {
-        match checkpoint.hooks.get(&slot.key) {
+        match checkpoint.hooks.get(&*slot.key) {
             Some(record) => slot.hook.load_state(record.clone()).map_err(|e| {
                 Error::checkpoint(path, format!("hook `{}` cannot take its state back: {e}", slot.key))
             })?,

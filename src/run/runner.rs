@@ -136,6 +136,13 @@ impl Runner {
         self.session.hooks.reset();
         self.session.state.control = Control::default();
         let result = run(self);
+        let Session { state, hooks, .. } = &self.session;
+        if state.clock.iter > 0 {
+            state
+                .log
+                .detail(format_args!("time of hooks, from samples:\n{}", state.profile.table(hooks.keys())));
+        }
+        hooks.failures().iter().for_each(|line| state.log.warn(line));
         if let Err(error) = &result {
             self.session.join_after_failure();
             self.session.state.control = Control { hold: 1, ..Control::default() };

@@ -77,7 +77,7 @@ impl Session {
                 .save_state()
                 .map_err(|e| Error::Other(format!("hook `{}` cannot save its state: {e}", slot.key).into()))?
             {
-                checkpoint.hooks.insert(slot.key.clone(), record);
+                checkpoint.hooks.insert(slot.key.to_string(), record);
             }
         }
         Ok(checkpoint)
@@ -102,7 +102,9 @@ impl Session {
         self.join()?;
         self.claim(&out_dir)?;
         self.state.control.hold += 1;
+        let began = self.state.profile.begin();
         let begun = self.commit(request, interim, out_dir);
+        self.state.profile.end("save", began);
         self.state.control.hold -= 1;
         // What the save's own events ask for would never end.
         self.state.control.saves.clear();
@@ -156,11 +158,7 @@ impl Session {
     }
 
     fn tell(&mut self, saved: &CheckpointSaved) -> Result<()> {
-        self.state.control.hold += 1;
-        let told = self.fire(Event::AfterSaveCheckpoint(saved));
-        self.state.control.hold -= 1;
-        self.state.control.saves.clear();
-        told
+        self.fire_held(Event::AfterSaveCheckpoint(saved))
     }
 
     /// Takes a folder for this run, and clears away what a dead one left there.
@@ -184,7 +182,9 @@ impl Session {
         if let Some(dir) = elsewhere.filter(|dir| *dir != work && dir.exists()) {
             self.claim(&dir)?;
         }
-        self.saving.began = (self.state.timer)();
+        if self.saving.limits.max_seconds.is_some() {
+            self.saving.began = (self.state.timer)();
+        }
         (self.saving.saved_iter, self.saving.left) = (None, None);
         Ok(())
     }
@@ -204,8 +204,8 @@ impl Session {
         if self.saving.left.is_some() {
             return Ok(());
         }
-        let elapsed = (self.state.timer)() - self.saving.began;
-        if let Some(leave) = self.saving.limits.due(elapsed) {
+        let (timer, began) = (&mut self.state.timer, self.saving.began);
+        if let Some(leave) = self.saving.limits.due(|| timer() - began) {
             self.state.log.warn(format_args!("{leave}: saving and leaving"));
             self.save_interim()?;
             self.join()?;

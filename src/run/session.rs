@@ -7,10 +7,10 @@ use super::memory::Memory;
 use super::saving::Saving;
 use crate::base::{Error, Result};
 use crate::checkpoint::Storage;
-use crate::data::Batch;
+use crate::data::{Batch, DataLoader};
 use crate::hook::{
-    Board, Clock, Control, Ctx, Dirs, Event, Hooks, Metrics, Mode, Phase, Point, RunInfo, RunLog, Step,
-    StopReason,
+    Board, Clock, Control, Ctx, Dirs, Event, Hooks, Metrics, Mode, Phase, Point, Profile, RunInfo, RunLog,
+    Step, StopReason,
 };
 use crate::model::{Model, Outputs, StepCx};
 use crate::optim::{OptimWrapper, Update};
@@ -34,6 +34,10 @@ pub struct State {
     pub log: RunLog,
     /// The scalar log.
     pub vis: LocalVisBackend,
+    /// The training data, in a run that trains.
+    pub data: Option<DataLoader>,
+    /// Times of hooks and of the run.
+    pub profile: Profile,
     pub(crate) storage: Arc<dyn Storage>,
     /// Seconds since some instant; a test gives its own.
     pub(crate) timer: Box<dyn FnMut() -> f64 + Send>,
@@ -47,13 +51,15 @@ impl State {
         Ctx {
             point,
             clock: &self.clock,
-            model: &mut *self.model,
+            model: &mut self.model,
             optim: self.optim.as_mut(),
             board: &mut self.board,
             info: &self.info,
             dirs: &self.dirs,
             log: &self.log,
             vis: &mut self.vis,
+            data: self.data.as_ref(),
+            profile: &mut self.profile,
             control: &mut self.control,
         }
     }
@@ -115,10 +121,14 @@ impl Session {
             return self.heed();
         }
         self.fire(Event::BeforeTrainIter(&mut batch))?;
+        let began = self.state.profile.begin();
         let mut outputs = self.train_step(&batch)?;
+        self.state.profile.end("train_step", began);
         if self.window_is_full(batch.len()) {
             self.fire(Event::AfterBackward(Step { batch: &mut batch, outputs: &mut outputs }))?;
+            let began = self.state.profile.begin();
             self.update(&mut outputs)?;
+            self.state.profile.end("optimizer", began);
         }
         self.state.clock.iter += 1;
         self.state.clock.batch += 1;
@@ -221,7 +231,9 @@ impl Session {
     fn evaluate(&mut self, what: &mut Evaluation, mode: Mode) -> Result<Metrics> {
         self.state.control.hold += 1;
         let before = self.state.clock.phase;
+        let began = self.state.profile.begin();
         let metrics = what.run(self, mode);
+        self.state.profile.end(mode.name(), began);
         self.enter(before);
         self.state.control.hold -= 1;
         metrics

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use ndarray::Array1;
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 use crate::base::{Elem, Result};
 use crate::data::{Batch, DataLoader, DefaultSampler, LoaderOptions, Synthetic};
@@ -87,6 +89,28 @@ impl Model for ToyModel {
             z as Elem
         });
         Ok(vec![format!("toy.weight - {:?}: standard normal", self.weight.shape())])
+    }
+}
+
+/// Parameters of the toy in a config.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default)]
+struct ToyParams {
+    /// Number of weights: the numbers of a sample.
+    #[schemars(range(min = 1))]
+    n: usize,
+}
+
+impl Default for ToyParams {
+    fn default() -> Self {
+        Self { n: 3 }
+    }
+}
+
+crate::register! {
+    /// The smallest model that trains, for tests: one vector, drawn to the mean of its batches.
+    dyn Model, "ToyModel" => |p: ToyParams, _cx: &mut crate::registry::BuildCx| -> Result<Box<dyn Model>> {
+        Ok(Box::new(ToyModel::new(p.n)))
     }
 }
 

@@ -4,6 +4,7 @@
 //! reading starts again, until nothing new is refused. A complaint that only follows from such an omission is dropped.
 
 mod access;
+mod atlas;
 mod fields;
 pub(crate) mod handover;
 mod limits;
@@ -17,7 +18,6 @@ use serde::de::value::StrDeserializer;
 use serde::de::{self, DeserializeOwned, Deserializer, Expected, IntoDeserializer, Unexpected, Visitor};
 
 use super::{Diag, Diags, Key, Kind, Node};
-use crate::base::suggest::nearest;
 use access::{Entries, Items, Variant};
 pub(crate) use fields::fields_of;
 use limits::limits;
@@ -31,20 +31,18 @@ pub(crate) fn read<T: DeserializeOwned>(
     key: Option<&Key>,
     reserved: &[&str],
 ) -> Result<T, Diags> {
+    let reading = atlas::Reading::start();
     let cx = Cx::default();
     loop {
-        let fault = match T::deserialize(De { node, key, reserved, cx: &cx }) {
+        match T::deserialize(De { node, key, reserved, cx: &cx }) {
             Ok(value) if cx.diags.borrow().0.is_empty() => return Ok(value),
-            Ok(_) => return Err(cx.diags.take()),
-            Err(fault) => fault,
-        };
-        match fault {
-            Fault::Retry if cx.diags.borrow().0.len() < ENOUGH => {}
-            fault => {
-                cx.push(fault.into_diag(node, key));
-                return Err(cx.diags.take());
-            }
+            Err(Fault::Retry) if cx.diags.borrow().0.len() < ENOUGH => continue,
+            Ok(_) => {}
+            Err(fault) => cx.push(fault.into_diag(node, key)),
         }
+        let mut diags = cx.diags.take();
+        reading.finish(&mut diags);
+        return Err(diags);
     }
 }
 
@@ -202,16 +200,22 @@ impl<'a> De<'a> {
     }
 
     /// A mapping; with `fields`, all other keys are reported and not passed on.
-    fn map<'de, V: Visitor<'de>>(self, fields: Option<&[&str]>, visitor: V) -> Result<V::Value, Fault> {
+    fn map<'de, V: Visitor<'de>>(
+        self,
+        fields: Option<&'static [&'static str]>,
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
         let Kind::Map(entries) = &*self.node.kind else { return Err(self.wanted("a mapping")) };
+        fields.iter().for_each(|fields| atlas::section(self.node, self.key, fields));
         let mut misspelt = Vec::new();
         let mut known = Vec::with_capacity(entries.len());
         for (key, value) in entries.iter().filter(|(key, _)| !self.reserved.contains(&key.text.as_str())) {
             match fields {
                 Some(fields) if !fields.contains(&key.text.as_str()) => {
-                    let names = || fields.iter().chain(self.reserved).copied();
-                    misspelt.extend(nearest(&key.text, names()));
-                    self.cx.push(Some(words::unknown_key(self.node, key, &names().collect::<Vec<_>>())));
+                    let names: Vec<&str> = fields.iter().chain(self.reserved).copied().collect();
+                    misspelt.extend(words::guess(&key.text, &names));
+                    atlas::stray(self.node, key);
+                    self.cx.push(Some(words::unknown_key(self.node, self.key, (key, value), &names)));
                 }
                 _ => known.push((key, value)),
             }

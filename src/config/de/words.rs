@@ -3,6 +3,7 @@
 use serde::de::{Expected, Unexpected};
 
 use crate::base::suggest::nearest;
+use crate::config::source::Origin;
 use crate::config::{Diag, Key, Kind, Node};
 
 /// `` `lr` expects a number, not the string "fast" ``.
@@ -27,8 +28,11 @@ pub(super) fn wanted(node: &Node, key: Option<&Key>, what: &str) -> Diag {
 /// The value as it was probably meant: without quotes, with quotes, as a boolean, as an integer.
 fn rewritten(node: &Node, what: &str) -> Option<String> {
     match (&*node.kind, what) {
-        (Kind::Str(text), "a number") => text.trim().parse::<f64>().ok().map(|_| text.trim().to_owned()),
-        (Kind::Str(text), "an integer") => text.trim().parse::<i64>().ok().map(|v| v.to_string()),
+        (Kind::Str(text), "a number") => number(text),
+        (Kind::Str(text), "an integer") => {
+            let value = number(text)?.parse::<f64>().ok()?;
+            (value.fract() == 0.0 && value.abs() < 9e15).then(|| format!("{value:.0}"))
+        }
         (Kind::Str(text), "true or false") => match text.to_lowercase().as_str() {
             "yes" | "on" | "y" | "true" | "1" => Some("true".to_owned()),
             "no" | "off" | "n" | "false" | "0" => Some("false".to_owned()),
@@ -45,6 +49,27 @@ fn rewritten(node: &Node, what: &str) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// Text that looks like a number, as YAML writes it: `0,01`, `1_000`, `007`, `inf`.
+fn number(text: &str) -> Option<String> {
+    let text = text.trim().replace('_', "");
+    let text = if text.matches(',').count() == 1 { text.replace(',', ".") } else { text };
+    let value = text.parse::<f64>().ok()?;
+    if value.is_finite() {
+        let digits = text.trim_start_matches('0');
+        return Some(if digits.starts_with(|c: char| c.is_ascii_digit()) { digits.to_owned() } else { text });
+    }
+    Some(
+        if value.is_nan() {
+            ".nan"
+        } else if value > 0.0 {
+            ".inf"
+        } else {
+            "-.inf"
+        }
+        .to_owned(),
+    )
 }
 
 /// `the string "fast"`, `the number 0.1`, `a mapping`.
@@ -103,20 +128,51 @@ pub(super) fn missing(node: &Node, key: Option<&Key>, field: &str) -> Diag {
     }
 }
 
-pub(super) fn unknown_key(node: &Node, key: &Key, known: &[&str]) -> Diag {
-    let of = node.get("type").and_then(Node::as_str).map(|name| format!(" of `{name}`")).unwrap_or_default();
+/// A key that nobody asked for, in the mapping `node` that stands under `holder`.
+pub(super) fn unknown_key(
+    node: &Node,
+    holder: Option<&Key>,
+    (key, value): (&Key, &Node),
+    known: &[&str],
+) -> Diag {
+    let of = match (node.get("type").and_then(Node::as_str), holder) {
+        (Some(name), _) => format!(" of `{name}`"),
+        (None, Some(holder)) => format!(" in `{}`", holder.text),
+        (None, None) => String::new(),
+    };
     let diag = Diag::error(format!("unknown key `{}`{of}", key.text)).on_key(key);
+    if let Some((name, rest)) =
+        key.text.split_once(':').filter(|(name, _)| value.is_null() && known.contains(name))
+    {
+        return diag.fix(format!("{name}: {rest}")).note("a blank must follow the colon");
+    }
+    if let Some(name) = guess(&key.text, known) {
+        return diag.fix(name);
+    }
     let diag = match node.get("type") {
-        Some(name) if !name.def.same_source(&key.def) && !of.is_empty() => diag
+        Some(name) if inherits(name, key) => diag
             .place(name.def.clone(), "the type is set here")
             .note("mappings of a base are merged; `_delete_: true` beside `type` starts afresh"),
         _ => diag,
     };
-    match nearest(&key.text, known.iter().copied()) {
-        Some(name) => diag.fix(name),
-        None if known.is_empty() => diag.label("it takes no keys"),
-        None => diag.note(format!("known keys: {}", list(known))),
+    if known.is_empty() {
+        return diag.label("it takes no keys");
     }
+    diag.note(format!("known keys: {}", list(known)))
+}
+
+/// The name that was meant: a slip of the finger, or the only one that is short for the other.
+pub(super) fn guess<'a>(word: &str, names: &[&'a str]) -> Option<&'a str> {
+    nearest(word, names.iter().copied()).or_else(|| {
+        let short = |a: &str, b: &str| a.len() > 2 && b.starts_with(a);
+        let mut alike = names.iter().copied().filter(|name| short(word, name) || short(name, word));
+        alike.next().filter(|_| alike.next().is_none())
+    })
+}
+
+/// Whether a key is left from a base file, under a type that was set elsewhere.
+fn inherits(name: &Node, key: &Key) -> bool {
+    key.def.source().origin == Origin::File && !name.def.same_source(&key.def)
 }
 
 /// A word that is none of an enum's; `inner` is its key if it stands as `word: …`.
@@ -128,13 +184,12 @@ pub(super) fn unknown_word(
     words: &[&str],
 ) -> Diag {
     let of = key.map(|key| format!(" for `{}`", key.text)).unwrap_or_default();
-    let diag =
-        Diag::error(format!("unknown value `{word}`{of}")).label(format!("expected {}", one_of(words)));
+    let diag = Diag::error(format!("unknown value `{word}`{of}: expected {}", one_of(words)));
     let diag = match inner {
         Some(inner) => diag.on_key(inner),
         None => diag.on(node),
     };
-    match nearest(word, words.iter().copied()) {
+    match guess(word, words) {
         Some(name) => diag.fix(name),
         None => diag,
     }

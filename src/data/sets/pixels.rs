@@ -57,11 +57,15 @@ impl Dataset for Pixels {
     }
 
     fn get(&self, index: usize, rng: &mut Rng) -> Result<Sample> {
+        self.get_through(index, rng, &self.pipeline)
+    }
+
+    fn get_through(&self, index: usize, rng: &mut Rng, pipeline: &Pipeline) -> Result<Sample> {
         let (h, w, c) = self.shape;
         let size = h * w * c;
         let values = self.bytes[index * size..][..size].iter().map(|&b| f32::from(b)).collect();
         let img = Array3::from_shape_vec(self.shape, values).map_err(|e| Error::invalid(e.to_string()))?;
-        self.pipeline.apply(Sample::new(img, i64::from(self.labels[index])), rng)
+        pipeline.apply(Sample::new(img, i64::from(self.labels[index])), rng)
     }
 
     fn classes(&self) -> Option<&[String]> {

@@ -88,12 +88,16 @@ impl Dataset for Synthetic {
     }
 
     fn get(&self, index: usize, rng: &mut Rng) -> Result<Sample> {
+        self.get_through(index, rng, &self.pipeline)
+    }
+
+    fn get_through(&self, index: usize, rng: &mut Rng, pipeline: &Pipeline) -> Result<Sample> {
         let class = index % self.prototypes.len();
         let prototype = &self.prototypes[class];
         // The sample's own noise: `rng` would change it from pass to pass.
         let mut img = noise(prototype.dim(), &mut keyed(self.seed, "synthetic sample", index as u64, 0));
         img.zip_mut_with(prototype, |v, p| *v = self.noise * *v + p);
-        self.pipeline.apply(Sample::new(img, class as i64), rng)
+        pipeline.apply(Sample::new(img, class as i64), rng)
     }
 
     fn classes(&self) -> Option<&[String]> {

@@ -102,9 +102,9 @@ impl CheckInvalidLossHook {
     fn find(&self, cx: &mut Ctx<'_>, step: &Step<'_>) -> Option<Finding> {
         let bad_loss = finite::bad_loss(step.outputs);
         let bad = bad_loss.is_some()
-            || (self.check != Check::Loss && finite::bad_gradient(cx.model).is_some())
-            || (self.check == Check::All && finite::bad_values(cx.model, step.batch));
-        bad.then(|| finite::explain(cx.model, step, bad_loss))
+            || (self.check != Check::Loss && finite::bad_gradient(&**cx.model).is_some())
+            || (self.check == Check::All && finite::bad_values(&**cx.model, step.batch));
+        bad.then(|| finite::explain(&**cx.model, step, bad_loss))
     }
 
     /// Acts on a bad step; `iter` counts from 1.
@@ -146,7 +146,7 @@ impl CheckInvalidLossHook {
     /// The update of a window with a bad batch in it is dropped, and its traces in the buffers with it.
     fn drop_window(&mut self, cx: &mut Ctx<'_>) {
         if std::mem::take(&mut self.run.poisoned) {
-            self.run.buffers.put_back(cx.model);
+            self.run.buffers.put_back(&mut **cx.model);
             cx.skip_update("a bad step");
         }
     }
@@ -170,7 +170,7 @@ impl Hook for CheckInvalidLossHook {
             return cx.unsubscribe();
         }
         if !std::mem::replace(&mut self.run.window_open, true) {
-            self.run.buffers.keep(cx.model);
+            self.run.buffers.keep(&**cx.model);
         }
         Ok(())
     }
@@ -192,10 +192,14 @@ impl Hook for CheckInvalidLossHook {
     fn after_train_iter(&mut self, cx: &mut Ctx<'_>, step: &mut Step<'_>) -> HookResult {
         let iter = cx.clock.iter;
         // Inside an accumulation window there was no other occasion.
-        if self.run.judged != Some(iter) && iter.is_multiple_of(self.every()) {
-            if let Some(found) = self.find(cx, step) {
-                return self.act(cx, step, &found, iter);
-            }
+        if self.run.judged != Some(iter)
+            && iter.is_multiple_of(self.every())
+            && let Some(found) = self.find(cx, step)
+        {
+            return self.act(cx, step, &found, iter);
+        }
+        if !iter.is_multiple_of(self.every()) {
+            cx.pass()?;
         }
         let acted_now = self.run.acted > 0 && self.run.last == iter;
         if self.action != Action::Rollback || acted_now {
@@ -206,10 +210,10 @@ impl Hook for CheckInvalidLossHook {
         }
         if iter.is_multiple_of(self.rollback_steps) {
             // A state is worth keeping only if its weights are numbers.
-            match finite::bad_weight(cx.model) {
+            match finite::bad_weight(&**cx.model) {
                 None => cx.snapshot(),
                 Some(_) => {
-                    let found = finite::explain(cx.model, step, None);
+                    let found = finite::explain(&**cx.model, step, None);
                     return self.act(cx, step, &found, iter);
                 }
             }

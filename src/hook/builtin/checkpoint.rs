@@ -203,6 +203,11 @@ impl Hook for CheckpointHook {
         Priority::VERY_LOW
     }
 
+    fn wiring(&self) -> Wiring {
+        let metrics = self.save_best.iter().flat_map(|b| &b.0).filter(|m| *m != "auto");
+        metrics.fold(Wiring::default(), |w, m| w.reads(Point::AfterValEpoch, format!("val/{m}")))
+    }
+
     fn save_state(&self) -> HookResult<Option<Record>> {
         Record::of(&self.state).map(Some)
     }
@@ -229,19 +234,22 @@ impl Hook for CheckpointHook {
         let complete = cx.clock.batch == 0;
         if self.by_epoch(cx) && cx.clock.by_epoch && complete && self.due(cx, true) {
             self.save(cx);
+            return Ok(());
         }
-        Ok(())
+        cx.pass()
     }
 
     fn after_train_iter(&mut self, cx: &mut Ctx<'_>, _step: &mut Step<'_>) -> HookResult {
         if !self.by_epoch(cx) && self.due(cx, false) {
             self.save(cx);
+            return Ok(());
         }
-        Ok(())
+        cx.pass()
     }
 
     fn after_val_epoch(&mut self, cx: &mut Ctx<'_>, metrics: &Metrics) -> HookResult {
-        let Some(wanted) = self.save_best.clone().filter(|_| self.training) else { return Ok(()) };
+        let judges = self.training && !cx.info.dry_run;
+        let Some(wanted) = self.save_best.clone().filter(|_| judges) else { return cx.pass() };
         for (index, metric) in wanted.0.iter().enumerate() {
             let known = self.state.best.keys().next().map(String::as_str);
             let metric = match metric.as_str() {

@@ -64,12 +64,12 @@ impl Hook for DigestHook {
     fn after_train_iter(&mut self, cx: &mut Ctx<'_>, step: &mut Step<'_>) -> HookResult {
         self.seen.extend(&step.batch.ids);
         if !cx.clock.every_n_iters(self.interval, 0) {
-            return Ok(());
+            return cx.pass();
         }
         let (mut params, mut optim, mut chain) = (Digest::default(), Digest::default(), Digest::default());
-        params.params(cx.model);
+        params.params(&**cx.model);
         if let Some(wrapper) = &cx.optim {
-            optim.record(&wrapper.save_state(cx.model)?);
+            optim.record(&wrapper.save_state(&**cx.model)?);
         }
         let (params, optim) = (params.hex(), optim.hex());
         [&self.chain.0, &params, &optim].iter().for_each(|part| chain.text(part));

@@ -27,6 +27,13 @@ impl IterTimerHook {
 }
 
 impl Hook for IterTimerHook {
+    fn wiring(&self) -> Wiring {
+        Wiring::default()
+            .writes(Point::BeforeTrainIter, "train/data_time")
+            .writes(Point::AfterTrainIter, "train/time")
+            .writes(Point::AfterTrainIter, "eta")
+    }
+
     fn before_train(&mut self, _cx: &mut Ctx<'_>) -> HookResult {
         self.trained = (0.0, 0);
         Ok(())

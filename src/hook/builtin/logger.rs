@@ -10,6 +10,8 @@ use crate::prelude::*;
 pub struct LoggerHook {
     config: LoggerConfig,
     line: LogLine,
+    /// Failures of the scalar files in a row: a full disk must not end a training because of its curves.
+    lost: u32,
 }
 
 /// Parameters of [`LoggerHook`].
@@ -35,10 +37,21 @@ impl Default for LoggerConfig {
 }
 
 impl LoggerHook {
-    fn add_scalars(&self, cx: &mut Ctx<'_>, tags: Tags, mode: Mode, step: u64) -> HookResult {
+    fn add_scalars(&mut self, cx: &mut Ctx<'_>, tags: Tags, mode: Mode, step: u64) -> HookResult {
+        if self.lost >= OnError::WARNINGS {
+            return Ok(());
+        }
         let tags = self.line.named(tags, mode);
         let tags: Vec<_> = tags.iter().map(|(n, v)| (n.as_str(), *v)).collect();
-        Ok(cx.vis.add_scalars(&tags, step)?)
+        match cx.vis.add_scalars(&tags, step) {
+            Ok(()) => self.lost = 0,
+            Err(why) => {
+                self.lost += 1;
+                let end = if self.lost == OnError::WARNINGS { "; no more are tried in this run" } else { "" };
+                cx.log.warn(format_args!("the scalars of step {step} were not written: {why}{end}"));
+            }
+        }
+        Ok(())
     }
 
     fn eval_iter(&self, cx: &Ctx<'_>, mode: Mode) {
@@ -54,6 +67,13 @@ impl Hook for LoggerHook {
         Priority::BELOW_NORMAL
     }
 
+    fn wiring(&self) -> Wiring {
+        Wiring::default()
+            .reads(Point::AfterTrainIter, "train/loss")
+            .reads(Point::AfterTrainIter, "train/time")
+            .reads(Point::AfterValEpoch, "val")
+    }
+
     fn after_train_iter(&mut self, cx: &mut Ctx<'_>, _step: &mut Step<'_>) -> HookResult {
         let LoggerConfig { interval, ignore_last, interval_exp_name, .. } = self.config;
         if cx.clock.every_n_iters(interval_exp_name, 0) || cx.clock.end_of_epoch() {
@@ -61,7 +81,7 @@ impl Hook for LoggerHook {
         }
         let rest = cx.clock.end_of_epoch() && (!ignore_last || cx.clock.epoch_len <= interval);
         if !(cx.clock.every_n_batches(interval) || rest) {
-            return Ok(());
+            return cx.pass();
         }
         let mut tags = self.line.tags(cx.board, cx.clock, Mode::Train);
         cx.log.info(self.line.train(&tags, cx.board, cx.clock));
@@ -102,6 +122,6 @@ register! {
     /// Logs smoothed losses, times and learning rates at intervals, and metrics after each validation.
     dyn Hook, "LoggerHook" => |config: LoggerConfig, cx: &mut BuildCx| -> Result<Box<dyn Hook>> {
         let line = LogLine::new(cx.get::<LogProcessor>().cloned().unwrap_or_default())?;
-        Ok(Box::new(LoggerHook { config, line }))
+        Ok(Box::new(LoggerHook { config, line, lost: 0 }))
     }
 }

@@ -1,26 +1,48 @@
-//! Level 6: the built-in hooks, one a file. They use nothing that a plugin could not.
+//! Level 8: the built-in hooks, one a file. They use nothing that a plugin could not.
 
+mod average;
 mod check_invalid_loss;
 mod checkpoint;
 mod digest;
+mod early_stopping;
+mod ema;
 mod finite;
 mod indicator;
 mod iter_timer;
 mod log_line;
 mod logger;
+mod mean_teacher;
+mod num_class_check;
+mod one_process;
 mod param_scheduler;
+mod precise_bn;
+mod prepare_tta;
+mod profiler;
 mod replay;
 mod runtime_info;
 mod sampler_seed;
+mod switch_recipe;
+mod warmup_param;
 
+pub use average::{AveragedModel, Averaging};
 pub use check_invalid_loss::CheckInvalidLossHook;
 pub use checkpoint::CheckpointHook;
 pub use digest::DigestHook;
+pub use early_stopping::EarlyStoppingHook;
+pub use ema::EMAHook;
 pub use indicator::Rule;
 pub use iter_timer::IterTimerHook;
 pub use log_line::LogProcessor;
 pub use logger::LoggerHook;
+pub use mean_teacher::MeanTeacherHook;
+pub use num_class_check::NumClassCheckHook;
+pub use one_process::{EmptyCacheHook, SyncBuffersHook};
 pub use param_scheduler::ParamSchedulerHook;
+pub use precise_bn::PreciseBNHook;
+pub use prepare_tta::{PrepareTTAHook, TtaConfig, TtaType};
+pub use profiler::ProfilerHook;
 pub use replay::Replay;
 pub use runtime_info::RuntimeInfoHook;
 pub use sampler_seed::DistSamplerSeedHook;
+pub use switch_recipe::SwitchRecipeHook;
+pub use warmup_param::WarmupParamHook;

@@ -51,7 +51,7 @@ pub(super) fn write(cx: &Ctx<'_>, step: &Step<'_>, found: &Finding, iter: u64, d
     let tensor = |value: &ndarray::ArrayD<Elem>| StateTensor { role: Role::Buffer, value: value.clone() };
     let mut tensors = vec![("inputs".to_owned(), tensor(&batch.inputs))];
     tensors.extend(batch.fields.iter().map(|(name, value)| (format!("field.{name}"), tensor(value))));
-    durable::write(&dir.join(MODEL_FILE), &write_tensors(&StateDict::of(cx.model))?)?;
+    durable::write(&dir.join(MODEL_FILE), &write_tensors(&StateDict::of(&**cx.model))?)?;
     durable::write(&dir.join(BATCH_FILE), &write_tensors(&StateDict(tensors))?)?;
     let about = StepFile {
         config: cx.info.config.clone(),

@@ -12,6 +12,13 @@ impl Hook for RuntimeInfoHook {
         Priority::VERY_HIGH
     }
 
+    fn wiring(&self) -> Wiring {
+        Wiring::default()
+            .writes(Point::BeforeTrainIter, "train/lr")
+            .writes(Point::AfterTrainIter, "train/*")
+            .writes(Point::AfterValEpoch, "val")
+    }
+
     fn before_train_iter(&mut self, cx: &mut Ctx<'_>, _batch: &mut Batch) -> HookResult {
         if let Some(group) = cx.optim.as_ref().and_then(|o| o.groups().first()) {
             cx.board.record(Mode::Train, "lr", group.lr);

@@ -20,7 +20,7 @@ pub struct Dropout {
     pub inplace: bool,
 }
 
-parts!(Dropout {});
+parts!(Dropout {}, number = p);
 
 impl Default for Dropout {
     fn default() -> Self {

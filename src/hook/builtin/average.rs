@@ -1,0 +1,172 @@
+//! Averages of a model's weights over time, for any model that is known by its [`Params`].
+
+use crate::base::Error;
+use crate::prelude::*;
+use ndarray::ArrayD;
+
+/// How a new model enters the average.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum Averaging {
+    /// `avg = (1 - momentum) * avg + momentum * new`.
+    ExponentialMovingAverage,
+    /// The mean of all models that were taken (Izmailov et al. 2018).
+    StochasticWeightAverage,
+    /// As the first, with `max(momentum, gamma / (gamma + steps))` for the momentum.
+    MomentumAnnealingEMA,
+}
+
+/// An average of a model's weights: the reference's averaged models.
+///
+/// The first update copies; of the later ones every `interval`-th enters the average. Without `update_buffers` the
+/// buffers (running means and variances) are those of the model itself.
+#[derive(Debug, Clone)]
+pub struct AveragedModel {
+    /// How a new model enters.
+    pub averaging: Averaging,
+    /// The weight of the newest model.
+    pub momentum: f64,
+    /// How fast the momentum of [`Averaging::MomentumAnnealingEMA`] falls.
+    pub gamma: f64,
+    /// Updates of which one is taken.
+    pub interval: u64,
+    /// Whether buffers are averaged too; counters are copied.
+    pub update_buffers: bool,
+    steps: u64,
+    /// In the order of the model; empty before the first update.
+    tensors: Vec<(String, ArrayD<Elem>)>,
+}
+
+impl AveragedModel {
+    /// An average of nothing yet.
+    pub fn new(averaging: Averaging, momentum: f64) -> Self {
+        Self {
+            averaging,
+            momentum,
+            gamma: 100.0,
+            interval: 1,
+            update_buffers: false,
+            steps: 0,
+            tensors: Vec::new(),
+        }
+    }
+
+    /// Updates so far.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Whether there is an average: some update was made.
+    pub fn is_started(&self) -> bool {
+        !self.tensors.is_empty()
+    }
+
+    /// An averaged tensor by name.
+    pub fn get(&self, name: &str) -> Option<&ArrayD<Elem>> {
+        self.tensors.iter().find(|(n, _)| n == name).map(|(_, t)| t)
+    }
+
+    /// Forgets everything.
+    pub fn reset(&mut self) {
+        self.steps = 0;
+        self.tensors.clear();
+    }
+
+    /// Whether tensors of this role are part of the average.
+    pub fn takes(&self, role: Role) -> bool {
+        role.is_trained() || self.update_buffers
+    }
+
+    /// The weight of the new model in the update under way.
+    fn weight(&self) -> f64 {
+        match self.averaging {
+            Averaging::ExponentialMovingAverage => self.momentum,
+            Averaging::StochasticWeightAverage => 1.0 / ((self.steps / self.interval) as f64 + 1.0),
+            Averaging::MomentumAnnealingEMA => {
+                self.momentum.max(self.gamma / (self.gamma + self.steps as f64))
+            }
+        }
+    }
+
+    /// Takes the model as it is now.
+    pub fn update(&mut self, source: &dyn Params) {
+        if self.steps == 0 {
+            self.copy(source);
+        } else if self.steps.is_multiple_of(self.interval) {
+            self.mix(source);
+        }
+        self.steps += 1;
+    }
+
+    fn copy(&mut self, source: &dyn Params) {
+        let (mut tensors, own) = (Vec::new(), &*self);
+        source.visit(&mut |p| {
+            if own.takes(p.role) {
+                tensors.push((p.name.to_owned(), p.value.to_owned()));
+            }
+        });
+        self.tensors = tensors;
+    }
+
+    fn mix(&mut self, source: &dyn Params) {
+        let (weight, buffers) = (self.weight() as Elem, self.update_buffers);
+        let mut own = self.tensors.iter_mut();
+        source.visit(&mut |p| {
+            if p.role.is_trained() || buffers {
+                let Some((_, average)) = own.next() else { return };
+                if p.role == Role::Counter {
+                    average.assign(&p.value);
+                } else {
+                    average.zip_mut_with(&p.value, |a, s| *a += weight * (s - *a));
+                }
+            }
+        });
+    }
+
+    /// Exchanges the average with the model's own weights; a second call puts both back. Nothing before the first update.
+    pub fn swap(&mut self, model: &mut dyn Params) {
+        let buffers = self.update_buffers;
+        let mut own = self.tensors.iter_mut();
+        model.visit_mut(&mut |mut p| {
+            if p.role.is_trained() || buffers {
+                let Some((_, average)) = own.next() else { return };
+                ndarray::Zip::from(average).and(&mut p.value).for_each(std::mem::swap);
+            }
+        });
+    }
+
+    /// For a checkpoint that is about to be written: puts the average in the place of the weights, and the weights into
+    /// `record`. Before the first update both are the weights.
+    pub fn exchange_into(&self, checkpoint: &mut Checkpoint, record: &mut Record) {
+        for (name, tensor) in &mut checkpoint.model.0 {
+            if self.takes(tensor.role) {
+                record.tensors.insert(name.clone(), tensor.value.clone());
+                if let Some(average) = self.get(name) {
+                    tensor.value.assign(average);
+                }
+            }
+        }
+    }
+
+    /// The way back: takes the average out of the checkpoint and puts the weights from `record` in its place.
+    ///
+    /// # Errors
+    /// When the record lacks a tensor or one has another shape.
+    pub fn exchange_back(&mut self, checkpoint: &mut Checkpoint, record: &Record, steps: u64) -> Result<()> {
+        self.reset();
+        self.steps = steps;
+        for (name, tensor) in &mut checkpoint.model.0 {
+            if !self.takes(tensor.role) {
+                continue;
+            }
+            let raw = record.tensors.get(name).filter(|raw| raw.shape() == tensor.value.shape());
+            let raw = raw.ok_or_else(|| {
+                Error::invalid(format!("the checkpoint's average has no tensor `{name}` of the right shape"))
+            })?;
+            let average = std::mem::replace(&mut tensor.value, raw.clone());
+            if steps > 0 {
+                self.tensors.push((name.clone(), average));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,165 @@
+//! Ends a run whose metric has stopped getting better.
+
+use super::Rule;
+use crate::prelude::*;
+
+/// Stops when `monitor` was not better for `patience` validations in a row, after MMEngine's EarlyStoppingHook.
+///
+/// Better is: beyond the best by `min_delta` or more, and not equal to it. NaN is never better.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+pub struct EarlyStoppingHook {
+    /// The metric to watch: `accuracy/top1`.
+    monitor: String,
+    /// Whether more or less of it is better; told from its name if absent.
+    #[serde(default)]
+    rule: Option<Rule>,
+    /// What a better value must add. The reference's 0.1 is made for percentages.
+    #[serde(default = "min_delta")]
+    #[schemars(range(min = 0.0))]
+    min_delta: f64,
+    /// A validation without the metric is an error, not a warning.
+    #[serde(default)]
+    strict: bool,
+    /// Stop at once when the metric is NaN or infinite.
+    #[serde(default = "yes")]
+    check_finite: bool,
+    /// Validations without a better value before the run is stopped.
+    #[serde(default = "patience")]
+    #[schemars(range(min = 1))]
+    patience: u64,
+    /// Stop as soon as the metric is better than this.
+    #[serde(default)]
+    stopping_threshold: Option<f64>,
+    /// Do not stop before so many epochs are complete; whether to stop then is decided by what has been seen since.
+    #[serde(default)]
+    min_epochs: u64,
+    #[serde(skip)]
+    state: State,
+}
+
+fn min_delta() -> f64 {
+    0.1
+}
+fn patience() -> u64 {
+    5
+}
+fn yes() -> bool {
+    true
+}
+
+/// What a checkpoint keeps of this hook.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct State {
+    best: Option<f64>,
+    wait: u64,
+}
+
+impl EarlyStoppingHook {
+    /// Watches a metric with the defaults: min_delta 0.1, patience 5.
+    pub fn new(monitor: &str) -> Self {
+        Self {
+            monitor: monitor.into(),
+            rule: None,
+            min_delta: min_delta(),
+            strict: false,
+            check_finite: true,
+            patience: patience(),
+            stopping_threshold: None,
+            min_epochs: 0,
+            state: State::default(),
+        }
+    }
+
+    /// The best value so far.
+    pub fn best(&self) -> Option<f64> {
+        self.state.best
+    }
+
+    fn rule(&self) -> Result<Rule, String> {
+        self.rule.map_or_else(|| Rule::infer(&self.monitor, None, None), Ok)
+    }
+
+    /// Why to stop after this value, if at all.
+    fn judge(&mut self, score: f64, rule: Rule) -> Option<String> {
+        let (name, State { best, wait }) = (&self.monitor, &mut self.state);
+        if self.check_finite && !score.is_finite() {
+            return Some(format!("{name} became {score}"));
+        }
+        if let Some(threshold) = self.stopping_threshold.filter(|t| rule.beats(score, Some(*t))) {
+            *best = Some(score);
+            return Some(format!("{name} {score:.4} is better than the threshold {threshold}"));
+        }
+        let goal = best.map(|best| match rule {
+            Rule::Greater => best + self.min_delta,
+            Rule::Less => best - self.min_delta,
+        });
+        let enough = goal.is_none_or(|goal| score == goal || rule.beats(score, Some(goal)));
+        if rule.beats(score, *best) && enough {
+            (*best, *wait) = (Some(score), 0);
+            return None;
+        }
+        *wait += 1;
+        (*wait >= self.patience).then(|| {
+            let best = best.map_or("none".into(), |best| format!("{best:.4}"));
+            format!(
+                "{name} was not better for {wait} validations (best {best}, min_delta {})",
+                self.min_delta
+            )
+        })
+    }
+}
+
+impl Hook for EarlyStoppingHook {
+    fn priority(&self) -> Priority {
+        Priority::LOWEST
+    }
+
+    fn wiring(&self) -> Wiring {
+        Wiring::default().reads(Point::AfterValEpoch, format!("val/{}", self.monitor))
+    }
+
+    fn save_state(&self) -> HookResult<Option<Record>> {
+        Record::of(&self.state).map(Some)
+    }
+
+    fn load_state(&mut self, state: Record) -> HookResult {
+        self.state = state.read()?;
+        Ok(())
+    }
+
+    fn before_run(&mut self, _cx: &mut Ctx<'_>) -> HookResult {
+        self.state = State::default();
+        Ok(())
+    }
+
+    fn after_val_epoch(&mut self, cx: &mut Ctx<'_>, metrics: &Metrics) -> HookResult {
+        if cx.info.dry_run {
+            return Ok(());
+        }
+        let Some(score) = metrics.get(&self.monitor) else {
+            let given: Vec<_> = metrics.0.iter().map(|(name, _)| name.as_str()).collect();
+            let text =
+                format!("no metric `{}` to watch; the validation gave {}", self.monitor, given.join(", "));
+            if self.strict {
+                return Err(text.into());
+            }
+            cx.log.warn(text);
+            return Ok(());
+        };
+        let rule = self.rule()?;
+        if let Some(reason) = self.judge(score, rule)
+            && cx.clock.epoch >= self.min_epochs
+        {
+            cx.stop(reason);
+        }
+        Ok(())
+    }
+}
+
+register! {
+    /// Stops the run when a metric has not become better for some validations.
+    dyn Hook, "EarlyStoppingHook" => |hook: EarlyStoppingHook, _cx: &mut BuildCx| -> Result<Box<dyn Hook>> {
+        hook.rule().map_err(Error::config)?;
+        Ok(Box::new(hook))
+    }
+}

@@ -1,0 +1,198 @@
+//! Averaged weights beside the trained ones.
+
+use super::average::{AveragedModel, Averaging};
+use crate::prelude::*;
+
+/// Keeps an average of the weights, validates and tests with it, and lets checkpoints hold it as *the* weights.
+///
+/// In a checkpoint `model.safetensors` is the average; the weights that training goes on with are this hook's state. So
+/// `load_from` starts with the average, `resume` with the weights of the run. Before the average begins both are equal.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct EMAHook {
+    /// Which average.
+    ema_type: Averaging,
+    /// The weight of the newest model, in (0, 1).
+    #[schemars(range(min = 0.0, max = 1.0))]
+    momentum: f64,
+    /// For MomentumAnnealingEMA: how fast its momentum falls.
+    #[schemars(range(min = 0.0))]
+    gamma: f64,
+    /// Iterations of which one enters the average.
+    #[schemars(range(min = 1))]
+    interval: u64,
+    /// Average buffers too, instead of taking those of the model.
+    update_buffers: bool,
+    /// The first iteration that enters the average; not together with `begin_epoch`.
+    begin_iter: u64,
+    /// The first epoch, from 1, that enters the average.
+    begin_epoch: u64,
+    /// Accepted for the reference's configs: an average that does not fit is refused anyway.
+    strict_load: bool,
+    #[serde(skip)]
+    average: Option<AveragedModel>,
+    #[serde(skip)]
+    swapped: bool,
+    /// The state of a checkpoint whose weights have not been exchanged yet.
+    #[serde(skip)]
+    loaded: Option<Record>,
+}
+
+impl Default for EMAHook {
+    fn default() -> Self {
+        Self {
+            ema_type: Averaging::ExponentialMovingAverage,
+            momentum: 0.0002,
+            gamma: 100.0,
+            interval: 1,
+            update_buffers: false,
+            begin_iter: 0,
+            begin_epoch: 0,
+            strict_load: false,
+            average: None,
+            swapped: false,
+            loaded: None,
+        }
+    }
+}
+
+impl EMAHook {
+    /// An exponential average with this weight of the newest model, begun in iteration `begin_iter`.
+    pub fn new(momentum: f64, begin_iter: u64) -> Self {
+        Self { momentum, begin_iter, ..Self::default() }
+    }
+
+    /// The average so far.
+    pub fn average(&self) -> Option<&AveragedModel> {
+        self.average.as_ref()
+    }
+
+    fn check(&self, clock: Option<&Clock>) -> Result<()> {
+        let bad = |text: String| Err(Error::config(text));
+        if !(self.momentum > 0.0 && self.momentum < 1.0) {
+            return bad(format!("`momentum` must lie between 0 and 1, not {}", self.momentum));
+        }
+        if self.begin_iter > 0 && self.begin_epoch > 0 {
+            return bad("give `begin_iter` or `begin_epoch`, not both".into());
+        }
+        let Some(clock) = clock.filter(|c| c.max_iters > 0) else { return Ok(()) };
+        if self.begin_iter >= clock.max_iters {
+            return bad(format!(
+                "`begin_iter: {}`, but the run has {} iterations",
+                self.begin_iter, clock.max_iters
+            ));
+        }
+        if self.begin_epoch > clock.max_epochs {
+            return bad(format!(
+                "`begin_epoch: {}`, but the run has {} epochs",
+                self.begin_epoch, clock.max_epochs
+            ));
+        }
+        Ok(())
+    }
+
+    fn own(&mut self) -> &mut AveragedModel {
+        let Self { ema_type, momentum, gamma, interval, update_buffers, .. } = *self;
+        self.average.get_or_insert_with(|| {
+            let mut average = AveragedModel::new(ema_type, momentum);
+            (average.gamma, average.interval, average.update_buffers) = (gamma, interval, update_buffers);
+            average
+        })
+    }
+
+    fn begun(&self, clock: &Clock) -> bool {
+        if self.begin_epoch > 0 { clock.epoch + 1 >= self.begin_epoch } else { clock.iter >= self.begin_iter }
+    }
+
+    fn swap(&mut self, cx: &mut Ctx<'_>, averaged: bool) -> HookResult {
+        if self.swapped != averaged {
+            self.own().swap(&mut **cx.model);
+            self.swapped = averaged;
+        }
+        Ok(())
+    }
+}
+
+impl Hook for EMAHook {
+    fn wiring(&self) -> Wiring {
+        // Whoever looks at the weights at the end of an iteration or an epoch looks at the trained ones.
+        Wiring::default().before("CheckpointHook")
+    }
+
+    fn save_state(&self) -> HookResult<Option<Record>> {
+        // The tensors come in `before_save_checkpoint`, where the weights are at hand.
+        Record::of(&self.average.as_ref().map_or(0, AveragedModel::steps)).map(Some)
+    }
+
+    fn load_state(&mut self, state: Record) -> HookResult {
+        self.loaded = Some(state);
+        Ok(())
+    }
+
+    fn before_run(&mut self, cx: &mut Ctx<'_>) -> HookResult {
+        // A test after a training in the same process tests the average.
+        if cx.clock.iter == 0 {
+            (self.average, self.loaded) = (None, None);
+        }
+        if self.momentum > 0.5 {
+            cx.log.warn(format_args!("EMAHook: momentum {} is the weight of the *new* model", self.momentum));
+        }
+        Ok(())
+    }
+
+    fn before_train(&mut self, cx: &mut Ctx<'_>) -> HookResult {
+        Ok(self.check(Some(cx.clock))?)
+    }
+
+    fn after_train_iter(&mut self, cx: &mut Ctx<'_>, _step: &mut Step<'_>) -> HookResult {
+        if !self.begun(cx.clock) {
+            return cx.pass();
+        }
+        self.own().update(&**cx.model);
+        Ok(())
+    }
+
+    fn before_val_epoch(&mut self, cx: &mut Ctx<'_>) -> HookResult {
+        self.swap(cx, true)
+    }
+
+    fn after_val_epoch(&mut self, cx: &mut Ctx<'_>, _metrics: &Metrics) -> HookResult {
+        self.swap(cx, false)
+    }
+
+    fn before_test_epoch(&mut self, cx: &mut Ctx<'_>) -> HookResult {
+        self.swap(cx, true)
+    }
+
+    fn after_test_epoch(&mut self, cx: &mut Ctx<'_>, _metrics: &Metrics) -> HookResult {
+        self.swap(cx, false)
+    }
+
+    fn before_save_checkpoint(&mut self, cx: &mut Ctx<'_>, checkpoint: &mut Checkpoint) -> HookResult {
+        if let Some(mut record) = checkpoint.hooks.remove(cx.key()) {
+            self.own().exchange_into(checkpoint, &mut record);
+            checkpoint.hooks.insert(cx.key().to_owned(), record);
+        }
+        Ok(())
+    }
+
+    fn after_load_checkpoint(&mut self, _cx: &mut Ctx<'_>, checkpoint: &mut Checkpoint) -> HookResult {
+        if let Some(record) = self.loaded.take() {
+            self.own().exchange_back(checkpoint, &record, record.read()?)?;
+        }
+        Ok(())
+    }
+
+    /// The failed run keeps its own weights.
+    fn on_error(&mut self, cx: &mut Ctx<'_>, _error: &Error) -> HookResult {
+        self.swap(cx, false)
+    }
+}
+
+register! {
+    /// Keeps an average of the weights (exponential, plain or annealed), and validates and saves with it.
+    dyn Hook, "EMAHook" => |hook: EMAHook, cx: &mut BuildCx| -> Result<Box<dyn Hook>> {
+        hook.check(cx.get::<Clock>())?;
+        Ok(Box::new(hook))
+    }
+}

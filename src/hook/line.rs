@@ -1,0 +1,220 @@
+//! How hooks come into line: by priority, then by what they declare of each other.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::dispatch::{Failures, Points, Slot};
+use super::wiring::meets;
+use super::{Hook, HookOptions, Hooks, Point, Wiring};
+use crate::base::suggest::nearest;
+use crate::base::{Error, Result};
+
+/// What a hook and its config say of its place.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Place {
+    wiring: Wiring,
+    /// The config gave the priority: it is meant as it stands.
+    fixed: bool,
+}
+
+impl Hooks {
+    /// Puts a hook in line: after the last one of the same priority or before it. `name` is its type's name; the key
+    /// of a second hook of the same name is `name#2`.
+    pub fn insert(&mut self, hook: Box<dyn Hook>, name: &str, options: &HookOptions) {
+        let priority = options.priority.unwrap_or_else(|| hook.priority());
+        let wanted = options.key.as_deref().unwrap_or(name);
+        let same =
+            |s: &&Slot| &*s.key == wanted || s.key.strip_prefix(wanted).is_some_and(|r| r.starts_with('#'));
+        let key = match self.slots.iter().filter(same).count() {
+            0 => Arc::from(wanted),
+            n => Arc::from(format!("{wanted}#{}", n + 1)),
+        };
+        let mut wiring = hook.wiring();
+        let named = |names: &Option<crate::config::OneOrMany<String>>| {
+            names.iter().flat_map(|n| n.0.clone()).map(std::borrow::Cow::Owned).collect::<Vec<_>>()
+        };
+        wiring.before.extend(named(&options.before));
+        wiring.after.extend(named(&options.after));
+        let at = self.slots.iter().rposition(|s| s.priority <= priority).map_or(0, |i| i + 1);
+        let slot = Slot {
+            on_error: options.on_error.unwrap_or_else(|| hook.policy()),
+            hook,
+            key,
+            name: name.to_owned(),
+            priority,
+            place: Place { wiring, fixed: options.priority.is_some() },
+            points: Points::ALL,
+            failures: Failures::default(),
+        };
+        self.slots.insert(at, slot);
+        self.renamed();
+    }
+
+    fn renamed(&mut self) {
+        self.keys = self.slots.iter().map(|s| Arc::clone(&s.key)).collect();
+        self.union = Points::ALL;
+    }
+
+    /// Brings the hooks into the order that they declare, as near to their priorities as it allows, and checks that
+    /// nobody reads what nobody has written yet. `metrics` are the names that the run's validation will give; `None`
+    /// without a validation.
+    ///
+    /// # Errors
+    /// [`Error::Config`] that names both hooks: of a cycle, of a priority that contradicts a declaration, of a reader
+    /// before every writer.
+    pub fn resolve(&mut self, metrics: Option<&[String]>) -> Result<()> {
+        let edges = self.edges()?;
+        for &(first, second) in &edges {
+            let (a, b) = (&self.slots[first], &self.slots[second]);
+            if a.priority > b.priority && (a.place.fixed || b.place.fixed) {
+                return Err(Error::config(format!(
+                    "hook `{}` must come before `{}`, but its priority {} puts it behind (priority {})",
+                    a.key, b.key, a.priority, b.priority
+                )));
+            }
+        }
+        let order = self.sorted(&edges)?;
+        let mut slots: Vec<_> = std::mem::take(&mut self.slots).into_iter().map(Some).collect();
+        self.slots = order.into_iter().filter_map(|i| slots[i].take()).collect();
+        self.renamed();
+        self.check_reads(metrics)
+    }
+
+    /// Pairs of places: the first before the second.
+    fn edges(&self) -> Result<BTreeSet<(usize, usize)>> {
+        let mut edges = BTreeSet::new();
+        for (own, slot) in self.slots.iter().enumerate() {
+            for (names, comes_first) in [(&slot.place.wiring.before, true), (&slot.place.wiring.after, false)]
+            {
+                for name in names {
+                    self.check_name(slot, name)?;
+                    for other in self.named(name).filter(|other| *other != own) {
+                        edges.insert(if comes_first { (own, other) } else { (other, own) });
+                    }
+                }
+            }
+        }
+        Ok(edges)
+    }
+
+    fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = usize> + 'a {
+        let called = move |s: &Slot| &*s.key == name || s.name == name;
+        self.slots.iter().enumerate().filter(move |(_, s)| called(s)).map(|(i, _)| i)
+    }
+
+    /// A name that is neither in line nor registered is a slip of the pen.
+    fn check_name(&self, slot: &Slot, name: &str) -> Result<()> {
+        let registered = || crate::registry::entries("hook").map(|entry| entry.name);
+        if self.named(name).next().is_some() || registered().any(|known| known == name) {
+            return Ok(());
+        }
+        let known: Vec<_> = self.slots.iter().map(|s| &*s.key).chain(registered()).collect();
+        let hint = nearest(name, known).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        Err(Error::config(format!(
+            "hook `{}` wants a place beside `{name}`, which is no hook{hint}",
+            slot.key
+        )))
+    }
+
+    /// A topological order that takes the hook of the lowest place whenever it may choose.
+    fn sorted(&self, edges: &BTreeSet<(usize, usize)>) -> Result<Vec<usize>> {
+        let mut left: BTreeSet<usize> = (0..self.slots.len()).collect();
+        let mut order = Vec::with_capacity(left.len());
+        while !left.is_empty() {
+            let waits = |i: usize| edges.iter().find(|(first, second)| *second == i && left.contains(first));
+            match left.iter().copied().find(|i| waits(*i).is_none()) {
+                Some(next) => {
+                    left.remove(&next);
+                    order.push(next);
+                }
+                None => return Err(self.cycle(&left, edges)),
+            }
+        }
+        Ok(order)
+    }
+
+    /// Follows what each hook waits for until one comes again.
+    fn cycle(&self, left: &BTreeSet<usize>, edges: &BTreeSet<(usize, usize)>) -> Error {
+        let mut path: Vec<usize> = left.first().copied().into_iter().collect();
+        while let Some(&last) = path.last() {
+            let before = edges.iter().find(|(first, second)| *second == last && left.contains(first));
+            let Some(&(before, _)) = before else { break };
+            if let Some(start) = path.iter().position(|i| *i == before) {
+                path.drain(..start);
+                path.push(before);
+                break;
+            }
+            path.push(before);
+        }
+        path.reverse();
+        let names: Vec<_> = path.iter().map(|i| format!("`{}`", self.slots[*i].key)).collect();
+        Error::config(format!("hooks wait for each other: {}", names.join(" before ")))
+    }
+
+    fn check_reads(&self, metrics: Option<&[String]>) -> Result<()> {
+        for (place, slot) in self.slots.iter().enumerate() {
+            for (point, key) in &slot.place.wiring.reads {
+                self.check_read(place, *point, key, metrics)?;
+            }
+            for (point, key) in &slot.place.wiring.writes {
+                check_write(&slot.key, *point, key)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_read(&self, reader: usize, point: Point, key: &str, metrics: Option<&[String]>) -> Result<()> {
+        let own = &self.slots[reader].key;
+        let writer = |fits: &dyn Fn(&str) -> bool| {
+            let writes = |s: &Slot| s.place.wiring.writes.iter().any(|(p, k)| *p == point && fits(k));
+            self.slots.iter().enumerate().find(|(i, s)| *i != reader && writes(s))
+        };
+        // Who writes exactly this key is its writer; a `train/*` is only one where there is nobody else.
+        let Some((first, writer)) = writer(&|k| k == key).or_else(|| writer(&|k| meets(k, key))) else {
+            return check_metric(own, point, key, metrics);
+        };
+        if first > reader {
+            return Err(Error::config(format!(
+                "hook `{own}` reads `{key}` in {} before `{}` writes it there: give `{own}` a priority above {} or \
+                 `after: {}`",
+                point.name(),
+                writer.key,
+                writer.priority.value(),
+                writer.key
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// A metric that no validation gives. Without a validation there is nothing to check.
+fn check_metric(hook: &str, point: Point, key: &str, metrics: Option<&[String]>) -> Result<()> {
+    let (Some(metrics), Some(wanted)) = (metrics, key.strip_prefix("val/")) else { return Ok(()) };
+    if point != Point::AfterValEpoch || wanted.ends_with('*') || metrics.iter().any(|m| m == wanted) {
+        return Ok(());
+    }
+    let hint = nearest(wanted, metrics.iter().map(String::as_str));
+    let hint = hint.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+    Err(Error::config(format!(
+        "hook `{hook}` reads the metric `{wanted}`, which the validation does not give: it gives {}{hint}",
+        metrics.join(", ")
+    )))
+}
+
+/// What the run itself takes up at the end of one point: written elsewhere it comes too late, or is overwritten.
+fn check_write(hook: &str, point: Point, key: &str) -> Result<()> {
+    let (taker, at) = match key {
+        "gradients" => ("the optimizer", Point::AfterBackward),
+        "batch" => ("the model", Point::BeforeTrainIter),
+        "checkpoint" => ("the disk", Point::BeforeSaveCheckpoint),
+        _ => return Ok(()),
+    };
+    if point == at {
+        return Ok(());
+    }
+    Err(Error::config(format!(
+        "hook `{hook}` writes `{key}` in {}, but {taker} takes them at the end of {}: write them there",
+        point.name(),
+        at.name()
+    )))
+}

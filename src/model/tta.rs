@@ -1,0 +1,119 @@
+//! Test-time augmentation: the mean of what a model says of several views of a sample.
+
+use ndarray::{ArrayD, Axis};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{Model, Outputs, StepCx};
+use crate::base::{Elem, Error, Result};
+use crate::data::Batch;
+use crate::params::{ParamMut, ParamRef, Params};
+
+/// A view of a batch of images (N, C, H, W).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum View {
+    /// As it is.
+    Identity,
+    /// Mirrored left to right.
+    HorizontalFlip,
+    /// Mirrored top to bottom.
+    VerticalFlip,
+}
+
+impl View {
+    fn of(self, batch: &Batch) -> Batch {
+        let axis = match self {
+            Self::Identity => return batch.clone(),
+            Self::HorizontalFlip => batch.inputs.ndim().checked_sub(1),
+            Self::VerticalFlip => batch.inputs.ndim().checked_sub(2),
+        };
+        let mut view = batch.clone();
+        // A vector of features has no left and right.
+        if let Some(axis) = axis.filter(|_| batch.inputs.ndim() == 4) {
+            let mut inputs = batch.inputs.view();
+            inputs.invert_axis(Axis(axis));
+            view.inputs = inputs.as_standard_layout().into_owned();
+        }
+        view
+    }
+}
+
+/// Evaluates several views and averages the scores (mmpretrain's AverageClsScoreTTA). Predictions follow the mean.
+pub struct AverageClsScoreTTA {
+    inner: Box<dyn Model>,
+    views: Vec<View>,
+}
+
+impl AverageClsScoreTTA {
+    /// The mean over these views; of none, the model as it is.
+    pub fn new(inner: Box<dyn Model>, views: Vec<View>) -> Self {
+        Self { inner, views: if views.is_empty() { vec![View::Identity] } else { views } }
+    }
+
+    /// The model inside; what is left is of no use.
+    pub fn take(&mut self) -> Box<dyn Model> {
+        std::mem::replace(&mut self.inner, Box::new(NoModel))
+    }
+}
+
+impl Params for AverageClsScoreTTA {
+    fn visit(&self, f: &mut dyn FnMut(ParamRef<'_>)) {
+        self.inner.visit(f);
+    }
+    fn visit_mut(&mut self, f: &mut dyn FnMut(ParamMut<'_>)) {
+        self.inner.visit_mut(f);
+    }
+}
+
+impl Model for AverageClsScoreTTA {
+    fn train_step(&mut self, batch: &Batch, cx: &StepCx) -> Result<Outputs> {
+        self.inner.train_step(batch, cx)
+    }
+
+    fn eval_step(&mut self, batch: &Batch) -> Result<Outputs> {
+        let n = self.views.len() as Elem;
+        let mut mean: Option<(ArrayD<Elem>, Option<Vec<Elem>>)> = None;
+        for view in &self.views {
+            let outputs = self.inner.eval_step(&view.of(batch))?;
+            let scores = outputs
+                .scores
+                .ok_or_else(|| Error::invalid("test-time augmentation needs a model that gives scores"))?;
+            mean = Some(match mean.take() {
+                None => (scores / n, outputs.sample_losses.map(|l| l.iter().map(|v| v / n).collect())),
+                Some((sum, losses)) => {
+                    let both = losses.zip(outputs.sample_losses);
+                    let losses = both.map(|(a, b)| a.iter().zip(&b).map(|(a, b)| a + b / n).collect());
+                    (sum + scores / n, losses)
+                }
+            });
+        }
+        let (scores, sample_losses) = mean.unzip();
+        Ok(Outputs { scores, sample_losses: sample_losses.flatten(), ..Outputs::default() })
+    }
+
+    fn init_weights(&mut self, seed: u64) -> Result<Vec<String>> {
+        self.inner.init_weights(seed)
+    }
+}
+
+/// What stands in a place while its model is elsewhere.
+#[derive(Debug, Clone, Copy)]
+pub struct NoModel;
+
+impl Params for NoModel {
+    fn visit(&self, _: &mut dyn FnMut(ParamRef<'_>)) {}
+    fn visit_mut(&mut self, _: &mut dyn FnMut(ParamMut<'_>)) {}
+}
+
+impl Model for NoModel {
+    fn train_step(&mut self, _: &Batch, _: &StepCx) -> Result<Outputs> {
+        Err(Error::invalid("the model is elsewhere"))
+    }
+    fn eval_step(&mut self, _: &Batch) -> Result<Outputs> {
+        Err(Error::invalid("the model is elsewhere"))
+    }
+    fn init_weights(&mut self, _: u64) -> Result<Vec<String>> {
+        Err(Error::invalid("the model is elsewhere"))
+    }
+}

@@ -1,0 +1,281 @@
+//! A registered type, described for people from the facts that the schema has.
+
+use std::fmt::Write;
+
+use serde_json::{Map, Value};
+
+use super::schema::{self, KIND, resolved};
+use super::table::a;
+use super::{Entry, entries, kinds};
+
+/// One key of a type: what it takes and what it means.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parameter {
+    /// The key.
+    pub name: String,
+    /// What it takes: `an integer, at least 1`.
+    pub takes: String,
+    /// As YAML, if it may be left out and the default is known.
+    pub default: Option<String>,
+    /// Whether it must be there.
+    pub required: bool,
+    /// The doc comment of the field.
+    pub doc: String,
+}
+
+impl Parameter {
+    /// `a number, at least 0; 0.1 if absent`.
+    pub fn summary(&self) -> String {
+        match (&self.default, self.required) {
+            (_, true) => format!("{}; required", self.takes),
+            (Some(default), _) => format!("{}; {default} if absent", self.takes),
+            (None, _) => format!("{}; optional", self.takes),
+        }
+    }
+}
+
+/// The parameters of an object schema with `$defs`, in the order of the fields.
+pub(super) fn parameters(object: &Value) -> Vec<Parameter> {
+    let required = object["required"].as_array().map_or(&[][..], Vec::as_slice);
+    let properties = object["properties"].as_object();
+    properties
+        .into_iter()
+        .flatten()
+        .map(|(name, schema)| parameter(name, schema, object, required.contains(&name.as_str().into())))
+        .collect()
+}
+
+pub(super) fn parameter(name: &str, schema: &Value, root: &Value, required: bool) -> Parameter {
+    let doc = schema.get("description").or_else(|| resolved(schema, root).get("description"));
+    Parameter {
+        name: name.to_owned(),
+        takes: takes(schema, root),
+        default: schema.get("default").map(yaml),
+        required,
+        doc: doc.and_then(Value::as_str).unwrap_or_default().to_owned(),
+    }
+}
+
+/// Everything about one type: doc, parameters with types, ranges and defaults, an example.
+pub fn describe(kind: &str, entry: &Entry) -> String {
+    let mut text = format!("{}: {} of {}\n\n", entry.name, a(kind), entry.origin);
+    for line in entry.doc() {
+        let _ = writeln!(text, "{}", format!("  {line}").trim_end());
+    }
+    section(&mut text, "parameters", &parameters(&schema::parameters(entry)));
+    if let Some(kind) = kinds().find(|k| k.name == kind) {
+        section(&mut text, &format!("keys of every {}", kind.name), &parameters(&schema::extras(kind)));
+    }
+    let _ = write!(text, "\nexample\n  {}\n", example(entry));
+    text
+}
+
+fn section(text: &mut String, title: &str, parameters: &[Parameter]) {
+    if parameters.is_empty() {
+        return;
+    }
+    let _ = writeln!(text, "\n{title}");
+    for parameter in parameters {
+        let _ = writeln!(text, "  {}: {}", parameter.name, parameter.summary());
+        for line in parameter.doc.lines() {
+            let _ = writeln!(text, "{}", format!("      {line}").trim_end());
+        }
+    }
+}
+
+/// A spec of this type that passes the check, as YAML on one line: its required keys, and its first defaults.
+pub fn example(entry: &Entry) -> String {
+    format!("{{{}}}", example_entries(entry, 4).join(", "))
+}
+
+fn example_entries(entry: &Entry, depth: usize) -> Vec<String> {
+    let object = schema::parameters(entry);
+    let required = object["required"].as_array().cloned().unwrap_or_default();
+    let properties = object["properties"].as_object().cloned().unwrap_or_default();
+    let mut pairs = vec![format!("type: {}", entry.name)];
+    let mut optional = 0;
+    for (name, schema) in &properties {
+        let example = schema.get("examples").and_then(|e| e.get(0));
+        let default = schema.get("default").filter(|d| !d.is_null());
+        let value = match (example, default) {
+            _ if required.contains(&name.as_str().into()) => sample(schema, &object, depth),
+            (Some(example), _) => yaml(example),
+            (None, Some(default)) if optional < 3 && !default.is_object() => {
+                optional += 1;
+                yaml(default)
+            }
+            _ => continue,
+        };
+        pairs.push(format!("{name}: {value}"));
+    }
+    pairs
+}
+
+/// A value that a schema accepts.
+fn sample(schema: &Value, root: &Value, depth: usize) -> String {
+    let schema = resolved(schema, root);
+    if let Some(value) = schema.get("examples").and_then(|e| e.get(0)).or_else(|| schema.get("const")) {
+        return yaml(value);
+    }
+    if let Some(value) = schema.get("enum").and_then(|e| e.get(0)) {
+        return yaml(value);
+    }
+    if let Some(kind) = schema.get(KIND).and_then(Value::as_str) {
+        // The type with the fewest keys: no loops.
+        let simplest =
+            entries(kind).map(|entry| if depth == 0 { vec![] } else { example_entries(entry, depth - 1) });
+        return simplest
+            .min_by_key(Vec::len)
+            .map_or("{}".to_owned(), |pairs| format!("{{{}}}", pairs.join(", ")));
+    }
+    if let Some(first) = ["anyOf", "oneOf"].iter().find_map(|word| schema.get(*word)?.get(0)) {
+        return sample(first, root, depth);
+    }
+    let name = schema.get("type").map(|t| t.as_array().and_then(|a| a.first()).unwrap_or(t));
+    let bound = |word: &str| schema.get(word).and_then(Value::as_f64);
+    match name.and_then(Value::as_str) {
+        Some("integer") => {
+            format!("{}", bound("minimum").unwrap_or(1.0).max(1.0).min(bound("maximum").unwrap_or(f64::MAX)))
+        }
+        Some("number") => {
+            let most = bound("maximum").or(bound("exclusiveMaximum").map(|m| m / 2.0)).unwrap_or(1.0);
+            format!("{:?}", bound("minimum").unwrap_or(0.1).max(0.1).min(most))
+        }
+        Some("boolean") => "true".to_owned(),
+        Some("array") => {
+            let len = schema.get("minItems").and_then(Value::as_u64).unwrap_or(1).max(1) as usize;
+            let fixed = schema.get("prefixItems").and_then(Value::as_array);
+            let items: Vec<_> = match fixed {
+                Some(items) => items.iter().map(|item| sample(item, root, depth)).collect(),
+                None => vec![sample(&schema["items"], root, depth); len],
+            };
+            format!("[{}]", items.join(", "))
+        }
+        Some("object") => {
+            let object = schema.as_object().cloned().unwrap_or_default();
+            format!("{{{}}}", nested(&object, root, depth).join(", "))
+        }
+        Some("null") => "null".to_owned(),
+        _ => "text".to_owned(),
+    }
+}
+
+fn nested(object: &Map<String, Value>, root: &Value, depth: usize) -> Vec<String> {
+    let required = object.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
+    let properties = object.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
+    let pairs = properties.iter().filter(|(name, _)| required.contains(&name.as_str().into()));
+    pairs.map(|(name, schema)| format!("{name}: {}", sample(schema, root, depth))).collect()
+}
+
+/// What a schema takes, in words.
+fn takes(schema: &Value, root: &Value) -> String {
+    let schema = resolved(schema, root);
+    let Some(rules) = schema.as_object() else { return "anything".to_owned() };
+    if let Some(kind) = rules.get(KIND).and_then(Value::as_str) {
+        return format!("{} `{{type: …}}`", a(kind));
+    }
+    if let Some(choices) = ["anyOf", "oneOf"].iter().find_map(|word| rules.get(*word)?.as_array()) {
+        return either(choices, root);
+    }
+    if let Some(words) = rules.get("enum").and_then(Value::as_array) {
+        return one_of(words);
+    }
+    if let Some(word) = rules.get("const") {
+        return format!("`{}`", yaml(word));
+    }
+    let types: Vec<&str> = match rules.get("type") {
+        Some(Value::String(one)) => vec![one],
+        Some(Value::Array(several)) => several.iter().filter_map(Value::as_str).collect(),
+        _ => return "anything".to_owned(),
+    };
+    let words: Vec<String> = types.iter().map(|name| typed(name, rules, root)).collect();
+    let range = range(rules);
+    let words = words.join(" or ");
+    if range.is_empty() { words } else { format!("{words}, {range}") }
+}
+
+fn typed(name: &str, rules: &Map<String, Value>, root: &Value) -> String {
+    match name {
+        "integer" => "an integer".to_owned(),
+        "number" => "a number".to_owned(),
+        "boolean" => "true or false".to_owned(),
+        "string" => "text".to_owned(),
+        "array" => match (rules.get("prefixItems").and_then(Value::as_array), rules.get("items")) {
+            (Some(items), _) => {
+                let items: Vec<_> = items.iter().map(|item| takes(item, root)).collect();
+                format!("[{}]", items.join("; "))
+            }
+            (None, Some(item)) => format!("a list of: {}", takes(item, root)),
+            (None, None) => "a list".to_owned(),
+        },
+        "object" => {
+            match (rules.get("properties").and_then(Value::as_object), rules.get("additionalProperties")) {
+                (Some(keys), _) => {
+                    let keys: Vec<_> = keys.keys().map(|key| format!("`{key}`")).collect();
+                    format!("a mapping with the keys {}", keys.join(", "))
+                }
+                (None, Some(value)) if value.is_object() => {
+                    format!("a mapping of names to: {}", takes(value, root))
+                }
+                _ => "a mapping".to_owned(),
+            }
+        }
+        other => other.to_owned(),
+    }
+}
+
+/// Several schemas: words of one enum are listed, anything else is joined.
+fn either(choices: &[Value], root: &Value) -> String {
+    let words: Vec<Value> = choices.iter().filter_map(|choice| choice.get("const").cloned()).collect();
+    if words.len() == choices.len() {
+        return one_of(&words);
+    }
+    let mut parts: Vec<String> = Vec::new();
+    for part in choices.iter().map(|choice| takes(choice, root)) {
+        if !parts.contains(&part) {
+            parts.push(part);
+        }
+    }
+    parts.join(" or ")
+}
+
+fn one_of(words: &[Value]) -> String {
+    let has_null = words.iter().any(Value::is_null);
+    let words: Vec<_> =
+        words.iter().filter(|w| !w.is_null()).map(|word| format!("`{}`", yaml(word))).collect();
+    let words = if words.len() == 1 { words.concat() } else { format!("one of {}", words.join(", ")) };
+    if has_null { format!("{words} or null") } else { words }
+}
+
+/// Bounds in words. Those that a Rust integer has anyway are left out.
+fn range(rules: &Map<String, Value>) -> String {
+    let bound = |word: &str| rules.get(word).filter(|v| v.is_number()).map(yaml);
+    let natural = rules.get("format").and_then(Value::as_str).is_some_and(|f| f.starts_with("int"));
+    let parts = [
+        bound("minimum").filter(|_| !natural).map(|b| format!("at least {b}")),
+        bound("exclusiveMinimum").map(|b| format!("more than {b}")),
+        bound("maximum").filter(|_| !natural).map(|b| format!("at most {b}")),
+        bound("exclusiveMaximum").map(|b| format!("less than {b}")),
+        bound("minLength")
+            .map(|b| if b == "1" { "not empty".to_owned() } else { format!("at least {b} characters") }),
+        bound("maxLength").map(|b| format!("at most {b} characters")),
+        bound("minItems")
+            .filter(|_| !rules.contains_key("prefixItems"))
+            .map(|b| if b == "1" { "not empty".to_owned() } else { format!("at least {b} items") }),
+        bound("maxItems")
+            .filter(|_| !rules.contains_key("prefixItems"))
+            .map(|b| format!("at most {b} items")),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// A JSON value as YAML on one line. Whole floats keep their point.
+fn yaml(value: &Value) -> String {
+    match value {
+        Value::String(text) if text.chars().all(|c| c.is_alphanumeric() || c == '_') && !text.is_empty() => {
+            text.clone()
+        }
+        Value::Array(items) => format!("[{}]", items.iter().map(yaml).collect::<Vec<_>>().join(", ")),
+        other => other.to_string(),
+    }
+}
