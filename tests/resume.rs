@@ -228,3 +228,21 @@ fn weights_from_elsewhere_are_matched_strictly_unless_told_otherwise() {
     let error = weights_of(other, broken).unwrap_err();
     assert_eq!(error.exit_code(), 2, "{error}");
 }
+
+#[test]
+fn the_chain_of_digests_goes_on_over_a_resume() {
+    use shanty::hook::builtin::DigestHook;
+    let chain = |dir: &Path, epochs: u64, resume: bool, seed: u64| {
+        let hook = DigestHook::every(3);
+        let run = toy_runner(dir, epochs, 4).unwrap().with_seed(seed).hook(hook).resume(resume);
+        let mut runner = run.build().unwrap();
+        runner.train().unwrap();
+        runner.hook::<DigestHook>().unwrap().chain().to_owned()
+    };
+    let dirs = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let whole = chain(dirs[0].path(), 3, false, 0);
+    // Cut at iteration 8: the samples of 7 and 8 wait for the line of 9.
+    assert_ne!(chain(dirs[1].path(), 2, false, 0), whole);
+    assert_eq!(chain(dirs[1].path(), 3, true, 0), whole);
+    assert_ne!(chain(dirs[2].path(), 3, false, 1), whole, "another order of samples");
+}

@@ -128,7 +128,8 @@ impl<'a> Raw<'a> {
         let shape = tensor.value.shape();
         if tensor.role != Role::Counter {
             let dtype = if size_of::<Elem>() == 4 { Dtype::F32 } else { Dtype::F64 };
-            let bytes = tensor.value.iter().flat_map(|v| v.to_le_bytes()).collect();
+            let mut bytes = Vec::with_capacity(tensor.value.len() * size_of::<Elem>());
+            tensor.value.iter().for_each(|v| bytes.extend_from_slice(&v.to_le_bytes()));
             return Ok(Self { dtype, shape, bytes });
         }
         match tensor.value.first() {
