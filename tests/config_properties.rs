@@ -157,10 +157,10 @@ proptest! {
                     // What both files wrote at this path is in the chain, base first.
                     let steps = provenance(&node, &path).unwrap();
                     let files: Vec<_> = steps.iter().map(|s| s.def.source().name.ends_with("child.json")).collect();
-                    prop_assert!(files.is_sorted(), "{path}: {steps:?}");
+                    prop_assert!(files.is_sorted(), "{}: {:?}", path, steps);
                     let written = |v: &serde_json::Value| Node::of("v", v).unwrap().at_path(&path).is_some();
-                    prop_assert_eq!(files.contains(&false), written(&base), "{path}: {steps:?}");
-                    prop_assert_eq!(files.contains(&true), written(&child), "{path}: {steps:?}");
+                    prop_assert_eq!(files.contains(&false), written(&base), "{}: {:?}", path, steps);
+                    prop_assert_eq!(files.contains(&true), written(&child), "{}: {:?}", path, steps);
                 }
             }
             (Err(diags), None) => prop_assert!(diags.to_string().contains("is a mapping here")),

@@ -13,13 +13,12 @@ mod signals;
 mod train;
 mod verify_resume;
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::base::{Error, Result};
+use crate::base::{BoxError, Error, Result};
 use crate::config::{Diags, Node};
 
 /// A hook-driven training runner.
@@ -28,6 +27,9 @@ use crate::config::{Diags, Node};
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// How mistakes of a config are printed.
+    #[arg(long, value_enum, default_value_t, global = true)]
+    format: Format,
 }
 
 #[derive(Debug, Subcommand)]
@@ -48,6 +50,20 @@ enum Command {
     Check(ConfigArgs),
     /// Print the resolved config.
     Config(ConfigArgs),
+    /// Tell where a value of a config comes from and what it means: `explain CONFIG optim_wrapper.optimizer.lr`.
+    Explain {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Dotted path of the value.
+        key: String,
+    },
+    /// Print the JSON Schema of a config, for editors.
+    Schema,
+    /// Print parameters, defaults, ranges and an example of a type.
+    Describe {
+        /// `LinearLR`, `CheckpointHook`, …
+        name: String,
+    },
     /// List the registered types, of one kind or of all.
     List {
         /// hook, module, dataset, …
@@ -63,11 +79,28 @@ struct ConfigArgs {
     /// Changes a value: `--set optim_wrapper.optimizer.lr=0.1`, `--set a.0.b=[1, 2]`, `--set list+=3`, `--set ~key`.
     #[arg(long = "set", alias = "cfg-options", value_name = "KEY=VALUE", num_args = 1..)]
     set: Vec<String>,
+    /// A config laid over the one before; more than once if need be.
+    #[arg(long, value_name = "FILE")]
+    overlay: Vec<PathBuf>,
+}
+
+/// How mistakes of a config are printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// An array of `{file, line, column, level, message, suggestion}`, for editors and scripts.
+    Json,
 }
 
 impl ConfigArgs {
     fn resolve(&self) -> Result<Node> {
-        Ok(crate::config::load(&self.config, &self.set)?)
+        let files: Vec<_> =
+            std::iter::once(&self.config).chain(&self.overlay).map(PathBuf::as_path).collect();
+        let loaded = crate::config::load_all(&files, &self.set)?;
+        loaded.warnings.0.iter().for_each(|warning| log::warn!("{}", warning.render(false)));
+        Ok(loaded.node)
     }
 
     fn name(&self) -> String {
@@ -86,8 +119,11 @@ pub fn main() -> ExitCode {
         Command::VerifyResume(verify) => return exit(verify.run()),
         Command::Val(val) => val.run(false),
         Command::Test(test) => test.run(true),
-        Command::Check(args) => inspect::check(&args),
+        Command::Check(args) => inspect::check(&args, cli.format),
         Command::Config(args) => inspect::config(&args),
+        Command::Explain { config, key } => inspect::explain(&config, &key),
+        Command::Schema => inspect::schema(),
+        Command::Describe { name } => inspect::describe(&name),
         Command::List { kind } => inspect::list(kind.as_deref()),
     };
     exit(done.map(|()| 0))
@@ -97,7 +133,10 @@ fn exit(done: Result<u8>) -> ExitCode {
     match done {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            console::complain(&rendered(&error));
+            match (cli.format, &error) {
+                (Format::Json, Error::Config(source)) => console::say(&as_json(source)),
+                _ => console::complain(&rendered(&error)),
+            }
             ExitCode::from(error.exit_code())
         }
     }
@@ -107,9 +146,17 @@ fn exit(done: Result<u8>) -> ExitCode {
 fn rendered(error: &Error) -> String {
     match error {
         Error::Config(source) => match source.downcast_ref::<Diags>() {
-            Some(diags) => diags.render(std::io::stderr().is_terminal()),
+            Some(diags) => diags.render(console::in_colour()),
             None => format!("error: {error}"),
         },
         _ => format!("error: {error}"),
+    }
+}
+
+/// The mistakes of a config as a JSON array; one without a place has no file.
+fn as_json(source: &BoxError) -> String {
+    match source.downcast_ref::<Diags>() {
+        Some(diags) => diags.to_json().to_string(),
+        None => Diags::from(crate::config::Diag::error(source.to_string())).to_json().to_string(),
     }
 }

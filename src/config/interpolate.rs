@@ -42,11 +42,11 @@ enum Reference {
 /// # Errors
 /// As `yaml::parse`, and for a reference that is misspelt.
 pub(super) fn parse(source: &Arc<Source>) -> Result<(Node, Masked), Diags> {
-    let text = &source.text;
-    let (masked, text) = match MARKS.into_iter().find(|mark| !text.contains(*mark)) {
-        Some(mark) if text.contains("{{") => Masked::new(source, mark)?,
-        _ => (Masked { mark: MARKS[0], tokens: Vec::new() }, text.clone()),
+    let (masked, text) = match MARKS.into_iter().find(|mark| !source.text.contains(*mark)) {
+        Some(mark) if source.text.contains("{{") => Masked::new(source, mark)?,
+        _ => (Masked { mark: MARKS[0], tokens: Vec::new() }, source.text.clone()),
     };
+    let text = without_tuples(text);
     let node = yaml::parse_masked(source, &text).map_err(|mut diags| {
         for diag in &mut diags.0 {
             let line = diag
@@ -61,6 +61,22 @@ pub(super) fn parse(source: &Arc<Source>) -> Result<(Node, Masked), Diags> {
         diags
     })?;
     Ok((node, masked))
+}
+
+/// PyYAML marks what was a tuple; here a list is a list. Blanks take the place of the mark.
+fn without_tuples(text: String) -> String {
+    const TUPLE: &str = "!!python/tuple";
+    if !text.contains(TUPLE) {
+        return text;
+    }
+    let blanks = " ".repeat(TUPLE.len());
+    let mut out = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        let marks_a_list = line.trim_end().strip_suffix(TUPLE).is_some_and(|l| l.ends_with([' ', '\t']))
+            || line.contains(&format!("{TUPLE} ["));
+        if marks_a_list { out.push_str(&line.replace(TUPLE, &blanks)) } else { out.push_str(line) }
+    }
+    out
 }
 
 impl Masked {

@@ -13,7 +13,7 @@ use super::{Diag, Diags, Key, Kind, Node, merge, path, yaml};
 ///
 /// # Errors
 /// One [`Diag`] for each argument that is no override or leads nowhere; it points into the argument.
-pub(super) fn apply(root: &Node, arguments: &[String]) -> Result<Node, Diags> {
+pub fn apply(root: &Node, arguments: &[String]) -> Result<Node, Diags> {
     let mut diags = Diags::default();
     let mut node = root.clone();
     for argument in arguments {

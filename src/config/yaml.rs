@@ -56,6 +56,8 @@ fn options() -> Options {
             max_nodes: MAX_NODES,
             max_events: 3 * MAX_NODES,
             max_documents: 1,
+            // One anchor used a hundred times is no bomb: what aliases expand to is counted.
+            enforce_alias_anchor_ratio: false,
         },
         alias_limits: serde_yaml::alias_limits! {
             max_total_replayed_events: 2 * MAX_NODES,
@@ -234,16 +236,11 @@ fn point(source: &Arc<Source>, text: &str, raw: &Location) -> Loc {
 
 /// The crate's error in our words.
 fn complaint(source: &Arc<Source>, text: &str, error: &Error) -> Diags {
-    let (mut error, mut used) = (error.without_snippet(), None);
-    while let Error::AliasError { error: inner, locations, .. } = error {
+    let mut error = error.without_snippet();
+    while let Error::AliasError { error: inner, .. } = error {
         error = inner.without_snippet();
-        used = Some(locations.reference_location);
     }
-    let place = match error {
-        Error::MergeValueNotMapOrSeqOfMaps { .. } => used.or_else(|| error.location()),
-        _ => error.location(),
-    };
-    let at = place.filter(|l| l.line() > 0).map_or_else(
+    let at = error.location().filter(|l| l.line() > 0).map_or_else(
         || Loc::new(source, 0..0),
         |l| match l.span().byte_offset() {
             Some(start) => {
@@ -253,7 +250,26 @@ fn complaint(source: &Arc<Source>, text: &str, error: &Error) -> Diags {
             None => point(source, text, &l),
         },
     );
-    sentence(error).at(at).into()
+    match error {
+        Error::MergeValueNotMapOrSeqOfMaps { .. } => {
+            sentence(error).at(merge_key(&at).unwrap_or(at.clone())).place(at, "this is none")
+        }
+        _ => sentence(error).at(at),
+    }
+    .into()
+}
+
+/// The `<<` that merges the anchored value at `value`: the crate names only the value.
+fn merge_key(value: &Loc) -> Option<Loc> {
+    let text = value.source().text.as_str();
+    let name = text[..value.range().start].trim_end().rsplit(['&', ' ', '\n']).next()?;
+    let alias = format!("*{name}");
+    let line = text
+        .lines()
+        .find(|line| line.contains("<<") && line.split(['\t', ' ', ',', ']', '}']).any(|w| w == alias))?;
+    // A line of `lines` is a part of the text: its offset is the distance of the two.
+    let start = line.as_ptr() as usize - text.as_ptr() as usize + line.find("<<")?;
+    Some(Loc::new(value.source(), start..start + 2))
 }
 
 fn sentence(error: &Error) -> Diag {

@@ -61,8 +61,8 @@ fn meaning(root: &Node, path: &str, schema: Value) -> Option<(String, Parameter)
 
 /// A spec's schema is that of its type, with the extra keys of its kind.
 fn typed(node: &Node, at: Value, whole: Value) -> (Value, Value) {
-    let Some(kind) = kind_of(&at, &whole) else { return (at, whole) };
-    let name = node.get("type").and_then(Node::as_str).unwrap_or_default();
+    let name = node.get("type").and_then(Node::as_str);
+    let (Some(kind), Some(name)) = (kind_of(&at, &whole), name) else { return (at, whole) };
     let Some((_, entry)) = find(name).find(|(k, _)| *k == kind) else { return (json!({}), json!({})) };
     let mut schema = schema::parameters(entry);
     if let Some(kind) = kinds().find(|k| k.name == kind)

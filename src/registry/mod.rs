@@ -47,7 +47,7 @@ use crate::base::Result;
 use crate::config::{Diags, Key, Node};
 
 pub use cx::BuildCx;
-pub use describe::{Parameter, describe, example};
+pub use describe::{Parameter, describe, example, parameters};
 pub use explain::explain;
 #[doc(hidden)]
 pub use macros::Make;

@@ -158,8 +158,15 @@ fn close(value: &mut Value, names: bool) {
         Value::Array(items) => items.iter_mut().for_each(|item| close(item, false)),
         Value::Object(object) if names => object.values_mut().for_each(|schema| close(schema, false)),
         Value::Object(object) => {
-            if let Some(kind) = object.get(KIND).and_then(Value::as_str) {
-                *value = json!({ "$ref": format!("#/$defs/{kind}") });
+            if let Some(kind) = object.shift_remove(KIND).as_ref().and_then(Value::as_str) {
+                let target = json!({ "$ref": format!("#/$defs/{kind}") });
+                // An optional spec: schemars has put null beside `object`.
+                match object.shift_remove("type") {
+                    Some(Value::Array(_)) => {
+                        object.insert("anyOf".to_owned(), json!([target, { "type": "null" }]))
+                    }
+                    _ => object.insert("$ref".to_owned(), target["$ref"].clone()),
+                };
                 return;
             }
             if object.contains_key("properties")

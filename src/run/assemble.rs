@@ -43,6 +43,7 @@ pub(super) fn with_preprocessor(node: &Node) -> Node {
 /// Builds everything that a config describes.
 pub(super) fn from_config(node: &Node, name: Option<&str>, limits: Limits) -> Result<Runner> {
     let config = RunConfig::read(node)?;
+    let odd = config.warnings(node).0.into_iter().map(|diag| diag.render(false));
     let stem = name.map(|n| Path::new(n).file_stem().unwrap_or_default().to_string_lossy().into_owned());
     let work_dir =
         config.work_dir.clone().unwrap_or_else(|| format!("work_dirs/{}", stem.as_deref().unwrap_or("run")));
@@ -95,7 +96,7 @@ pub(super) fn from_config(node: &Node, name: Option<&str>, limits: Limits) -> Re
         .without_default_hooks()
         .work_dir(work_dir)
         .config_text(name, node.to_yaml())
-        .notes(super::notes::of(&config))
+        .notes(super::notes::of(&config).into_iter().chain(odd).collect())
         .log_level(config.log_level)
         .load_from(config.load_from.clone())
         .resume(config.resume)

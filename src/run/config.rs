@@ -303,8 +303,14 @@ impl RunConfig {
     pub fn read(node: &Node) -> Result<Self, Diags> {
         let node = super::assemble::with_preprocessor(node);
         let config: Self = node.read_checked()?;
-        let wrong = config.inconsistencies(&node);
-        if wrong.is_empty() { Ok(config) } else { Err(Diags(wrong)) }
+        let mut wrong = Diags(config.inconsistencies(&node));
+        wrong.extend(super::checks::of(&config, &node));
+        if wrong.has_errors() { Err(wrong) } else { Ok(config) }
+    }
+
+    /// What is odd about a config that can be read: each oddity with its place.
+    pub fn warnings(&self, node: &Node) -> Diags {
+        Diags(super::checks::of(self, node))
     }
 
     /// The three triples, and what `train_cfg` must say.

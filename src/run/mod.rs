@@ -2,6 +2,7 @@
 
 mod assemble;
 mod builder;
+mod checks;
 mod config;
 mod eval;
 mod leave;

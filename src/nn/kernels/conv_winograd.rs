@@ -1,10 +1,11 @@
 //! 3 x 3 convolutions of stride 1 by Winograd's algorithm: transform, one product a point, transform back.
+#![allow(unsafe_code)]
 
 use super::conv_product::{clear_padding, even_rows};
 use super::scratch::Scratch;
 use super::tile::{LANES, MAX_VECS, Out, Steps, Tile, max_rows};
 use super::transpose::transpose;
-use super::winograd::{OUT, POINTS, Spread, inputs, kernels, outputs};
+use super::winograd::{IN, OUT, POINTS, Spread, inputs, kernels, outputs};
 use super::{ConvGeom, Elem, par};
 use rayon::prelude::*;
 
@@ -12,6 +13,8 @@ use rayon::prelude::*;
 const PANEL: usize = LANES * MAX_VECS;
 /// Tiles that go through the products together.
 const TILES: usize = 64;
+/// Rows of tiles whose inputs are turned to channels last together.
+pub(super) const TURNED: usize = 4;
 
 /// One convolution as the algorithm sees it: `c` channels of h x w in, `k` channels of oh x ow out, the window starting `top` rows and
 /// `left` columns before the input.
@@ -74,35 +77,38 @@ pub(super) fn plain(g: &ConvGeom) -> bool {
         && g.padding[1] <= 2
 }
 
-/// Rows of tiles of several images, counted through: what one chunk works on.
-#[derive(Clone, Copy)]
-pub(super) struct Rows {
-    pub first: usize,
-    pub count: usize,
-}
-
-/// Copies one image's channels to [channel / 16, rows, cols, 16], `top` and `left` zeros before, zeros after.
+/// Copies rows `first`.. of the padded map to [rows, cols, 16]: 16 channels from `src` on, `top` and `left` zeros before the map and
+/// zeros after it.
 pub(super) fn channels_last(
-    (c, h, w): (usize, usize, usize),
+    (h, w): (usize, usize),
     (top, left): (usize, usize),
+    first: usize,
     (rows, cols): (usize, usize),
     src: &[Elem],
     dst: &mut [Elem],
 ) {
-    let size = rows * cols * LANES;
-    for (block, dst) in dst[..c / LANES * size].chunks_exact_mut(size).enumerate() {
-        for (y, row) in dst.chunks_exact_mut(cols * LANES).enumerate() {
-            let inside = y.checked_sub(top).filter(|y| *y < h);
-            let Some(y) = inside else {
-                row.fill(0.0);
-                continue;
-            };
-            let width = w.min(cols.saturating_sub(left));
-            row[..left * LANES].fill(0.0);
-            row[(left + width) * LANES..].fill(0.0);
-            let src = &src[(block * LANES * h + y) * w..];
-            transpose(LANES, width, src, h * w, 0.0, &mut row[left * LANES..], LANES);
+    let width = w.min(cols.saturating_sub(left));
+    for (y, row) in dst[..rows * cols * LANES].chunks_exact_mut(cols * LANES).enumerate() {
+        match (first + y).checked_sub(top).filter(|y| *y < h) {
+            None => row.fill(0.0),
+            Some(y) => {
+                row[..left * LANES].fill(0.0);
+                row[(left + width) * LANES..].fill(0.0);
+                transpose(LANES, width, &src[y * w..], h * w, 0.0, &mut row[left * LANES..], LANES);
+            }
         }
+    }
+}
+
+/// Transforms 16 channels, from `x` on, of `count` rows of tiles.
+pub(super) fn input_rows(s: &Shape, row: usize, count: usize, x: &[Elem], to: Spread, v: Out<'_>) {
+    let size = (count * OUT + IN - OUT, s.cols() * OUT + IN - OUT);
+    let mut frame = Scratch::take(size.0 * size.1 * LANES);
+    channels_last((s.h, s.w), (s.top, s.left), row * OUT, size, x, &mut frame);
+    for r in 0..count {
+        // SAFETY: it is this task's row of tiles.
+        let v = unsafe { v.part(r * s.cols() * to.tile) };
+        inputs(&frame[r * OUT * size.1 * LANES..], size.1, s.cols(), to, v);
     }
 }
 
@@ -116,29 +122,23 @@ pub(super) fn run(
     finish: impl Fn(usize, &mut [Elem]) + Sync,
 ) {
     let u = transform_kernels(s, w);
-    let images = TILES.div_ceil(s.rows() * s.cols()).min(s.n.max(1));
-    let step: Vec<u32> = (0..s.c as u32).collect();
-    y.par_chunks_mut(images * s.k * s.oh * s.ow).enumerate().for_each(|(block, y)| {
-        let count = y.len() / (s.k * s.oh * s.ow);
-        let all = count * s.rows();
+    let (per_image, image) = (s.rows() * s.cols(), s.k * s.oh * s.ow);
+    let images = TILES.div_ceil(per_image).min(s.n.max(1));
+    // Each thread has blocks of images of its own; where there are few, the threads share each.
+    let wide = s.n.div_ceil(images) < 4;
+    let one = |(block, y): (usize, &mut [Elem])| {
+        let x = &x[block * images * s.c * s.h * s.w..];
+        let all = y.len() / image * s.rows();
         let rows = TILES.div_ceil(s.cols());
-        // The frame of an image stays while its rows of tiles are worked on.
-        let mut frame = Frame { data: Scratch::take(s.c * frame_len(s)), image: usize::MAX };
         for first in (0..all).step_by(rows) {
-            let rows = Rows { first, count: rows.min(all - first) };
-            chunk(s, rows, &step, &u, &x[block * images * s.c * s.h * s.w..], &mut frame, y, &finish);
+            Chunk { s, first, rows: rows.min(all - first), wide }.run(&u, x, Out::from(&mut *y), &finish);
         }
-    });
-}
-
-struct Frame {
-    data: Scratch,
-    image: usize,
-}
-
-/// Elements of one channel of a frame.
-fn frame_len(s: &Shape) -> usize {
-    (s.rows() * OUT + 2) * (s.cols() * OUT + 2)
+    };
+    if wide {
+        y.chunks_mut(images * image).enumerate().for_each(one);
+    } else {
+        y.par_chunks_mut(images * image).enumerate().for_each(one);
+    }
 }
 
 /// Kernels in the transformed domain: panel after panel of [point, c, lanes].
@@ -155,46 +155,86 @@ fn transform_kernels(s: &Shape, w: &[Elem]) -> Scratch {
     u
 }
 
-/// Some rows of tiles of the images in `x` and `y`.
-fn chunk(
-    s: &Shape,
-    rows: Rows,
-    step: &[u32],
-    u: &[Elem],
-    x: &[Elem],
-    frame: &mut Frame,
-    y: &mut [Elem],
-    finish: &(impl Fn(usize, &mut [Elem]) + Sync),
-) {
-    let (cols, plane) = (s.cols(), s.oh * s.ow);
-    let tiles = rows.count * cols;
-    let mut v = Scratch::take(POINTS * tiles * s.c);
-    transform_inputs(s, rows, x, frame, &mut v);
-    let mut m = Scratch::take(POINTS * tiles * PANEL);
-    let mut sums = Scratch::take(OUT * s.ow * PANEL);
-    let base: Vec<u32> = (0..tiles).map(|t| (t * s.c) as u32).collect();
-    for l0 in (0..s.k).step_by(PANEL) {
-        let width = PANEL.min(s.k - l0);
+/// Some rows of tiles, counted through the images of a block.
+struct Chunk<'a> {
+    s: &'a Shape,
+    first: usize,
+    rows: usize,
+    /// Whether its parts are tasks.
+    wide: bool,
+}
+
+impl Chunk<'_> {
+    fn run(&self, u: &[Elem], x: &[Elem], y: Out<'_>, finish: &(impl Fn(usize, &mut [Elem]) + Sync)) {
+        let (s, tiles) = (self.s, self.rows * self.s.cols());
+        let mut v = Scratch::take(POINTS * tiles * s.c);
+        let to = Out::from(&mut v[..]);
+        let blocks = s.c / LANES;
+        let size = if self.wide { usize::MAX } else { 0 };
+        let units = self.units();
+        par::count(units.len() * blocks, size, |i| {
+            let ((r, count), block) = (units[i / blocks], i % blocks);
+            let (image, row) = self.place(r);
+            let spread = Spread { point: tiles * s.c, tile: LANES };
+            let x = &x[(image * s.c + block * LANES) * s.h * s.w..];
+            // SAFETY: each task has tiles and channels of its own.
+            input_rows(s, row, count, x, spread, unsafe { to.part((block * tiles + r * s.cols()) * LANES) });
+        });
+        par::count(s.k.div_ceil(PANEL), size, |p| self.panel(p, u, &v, y, finish));
+    }
+
+    /// The rows in runs of at most `TURNED` of one image: first and count.
+    fn units(&self) -> Vec<(usize, usize)> {
+        let (mut units, mut r) = (Vec::new(), 0);
+        while r < self.rows {
+            let count = TURNED.min(self.rows - r).min(self.s.rows() - self.place(r).1);
+            units.push((r, count));
+            r += count;
+        }
+        units
+    }
+
+    /// Image and row of tiles of row `r` of the chunk.
+    fn place(&self, r: usize) -> (usize, usize) {
+        ((self.first + r) / self.s.rows(), (self.first + r) % self.s.rows())
+    }
+
+    /// All points of one panel of output channels, and back to pixels.
+    fn panel(
+        &self,
+        p: usize,
+        u: &[Elem],
+        v: &[Elem],
+        y: Out<'_>,
+        finish: &(impl Fn(usize, &mut [Elem]) + Sync),
+    ) {
+        let (s, l0) = (self.s, p * PANEL);
+        let (cols, plane, width) = (s.cols(), s.oh * s.ow, PANEL.min(s.k - l0));
+        let tiles = self.rows * cols;
+        let mut m = Scratch::take(POINTS * tiles * PANEL);
+        let mut sums = Scratch::take(OUT * s.ow * PANEL);
+        let base: Vec<u32> = (0..tiles).map(|t| (t * LANES) as u32).collect();
+        let step: [u32; LANES] = std::array::from_fn(|l| l as u32);
         let tile_rows = even_rows(tiles, max_rows(width / LANES));
-        for p in 0..POINTS {
+        for point in 0..POINTS {
             for (i, base) in base.chunks(tile_rows).enumerate() {
                 Tile {
-                    steps: Steps { inner: step, outer: 1, stride: 0 },
-                    max_inner: s.c - 1,
-                    x: &v[p * tiles * s.c..],
+                    steps: Steps { inner: &step, outer: s.c / LANES, stride: tiles * LANES },
+                    max_inner: LANES - 1,
+                    x: &v[point * tiles * s.c..],
                     base,
-                    w: &u[(l0 * POINTS + p * width) * s.c..],
+                    w: &u[(l0 * POINTS + point * width) * s.c..],
                     w_step: width,
                     lanes: width,
-                    out: Out::from(&mut m[(p * tiles + i * tile_rows) * width..]),
+                    out: Out::from(&mut m[(point * tiles + i * tile_rows) * width..]),
                     out_step: width,
                     add: false,
                 }
                 .run();
             }
         }
-        for r in 0..rows.count {
-            let (image, row) = ((rows.first + r) / s.rows(), (rows.first + r) % s.rows());
+        for r in 0..self.rows {
+            let (image, row) = self.place(r);
             let height = OUT.min(s.oh - row * OUT);
             for l in (0..width).step_by(LANES) {
                 let from = Spread { point: tiles * width, tile: width };
@@ -202,28 +242,34 @@ fn chunk(
             }
             let pixels = height * s.ow;
             let at = (image * s.k + l0) * plane + row * OUT * s.ow;
-            transpose(pixels, width, &sums, width, 0.0, &mut y[at..], plane);
+            // SAFETY: each task has channels of its own.
+            unsafe { turn(pixels, width, &sums, y, at, plane) };
             for l in 0..width {
-                finish(l0 + l, &mut y[at + l * plane..][..pixels]);
+                // SAFETY: as above.
+                finish(l0 + l, unsafe { y.slice(at + l * plane, pixels) });
             }
         }
     }
 }
 
-/// `v`: [point, tile, c].
-fn transform_inputs(s: &Shape, rows: Rows, x: &[Elem], frame: &mut Frame, v: &mut [Elem]) {
-    let size = (s.rows() * OUT + 2, s.cols() * OUT + 2);
-    for r in 0..rows.count {
-        let (image, row) = ((rows.first + r) / s.rows(), (rows.first + r) % s.rows());
-        if frame.image != image {
-            let x = &x[image * s.c * s.h * s.w..][..s.c * s.h * s.w];
-            channels_last((s.c, s.h, s.w), (s.top, s.left), size, x, &mut frame.data);
-            frame.image = image;
-        }
-        for c in (0..s.c).step_by(LANES) {
-            let from = &frame.data[c * size.0 * size.1 + row * OUT * size.1 * LANES..];
-            let to = Spread { point: rows.count * s.cols() * s.c, tile: s.c };
-            inputs(from, size.1, s.cols(), to, Out::from(&mut v[r * s.cols() * s.c + c..]));
+/// Turns [pixel, lane] into pieces of planes that start at `at` and lie `plane` apart.
+///
+/// # Safety
+/// No other thread may touch these pieces.
+unsafe fn turn(pixels: usize, width: usize, sums: &[Elem], y: Out<'_>, at: usize, plane: usize) {
+    let mut block = [0.0; LANES * LANES];
+    for p in (0..pixels).step_by(LANES) {
+        let cols = LANES.min(pixels - p);
+        for l in (0..width).step_by(LANES) {
+            transpose(cols, LANES, &sums[p * width + l..], width, 0.0, &mut block, LANES);
+            for (i, row) in block.chunks_exact(LANES).enumerate() {
+                // SAFETY: the caller's promise.
+                let out = unsafe { y.slice(at + (l + i) * plane + p, cols) };
+                match out.first_chunk_mut::<LANES>() {
+                    Some(out) => out.copy_from_slice(row),
+                    None => out.copy_from_slice(&row[..cols]),
+                }
+            }
         }
     }
 }

@@ -2,11 +2,11 @@
 #![allow(unsafe_code)]
 
 use super::conv_product::even_rows;
-use super::conv_winograd::{Shape, channels_last};
+use super::conv_winograd::{Shape, TURNED, channels_last, input_rows};
 use super::scratch::Scratch;
 use super::tile::{LANES, MAX_VECS, Out, Steps, Tile, max_rows};
 use super::transpose::transpose;
-use super::winograd::{IN, OUT, POINTS, Spread, gradients, inputs, kernel_gradients};
+use super::winograd::{OUT, POINTS, Spread, gradients, kernel_gradients};
 use super::{Elem, par};
 use rayon::prelude::*;
 
@@ -62,14 +62,10 @@ impl Round {
             if block < blocks_c {
                 let src = &x[(image * s.c + block * LANES) * s.h * s.w..];
                 let to = Spread { point: s.c * tiles, tile: LANES };
-                let size = (s.rows() * OUT + IN - OUT, s.cols() * OUT + IN - OUT);
-                let mut frame = Scratch::take(size.0 * size.1 * LANES);
-                channels_last((LANES, s.h, s.w), (s.top, s.left), size, src, &mut frame);
-                for r in 0..s.rows() {
-                    let from = &frame[r * OUT * size.1 * LANES..];
+                for r in (0..s.rows()).step_by(TURNED) {
                     let at = (block * tiles + first + r * s.cols()) * LANES;
                     // SAFETY: each task has tiles and channels of its own.
-                    inputs(from, size.1, s.cols(), to, unsafe { v.part(at) });
+                    input_rows(s, r, TURNED.min(s.rows() - r), src, to, unsafe { v.part(at) });
                 }
             } else {
                 let k = (block - blocks_c) * LANES;
@@ -77,14 +73,13 @@ impl Round {
                 let width = PANEL.min(s.k - panel * PANEL);
                 let src = &dy[(image * s.k + k) * s.oh * s.ow..];
                 let to = Spread { point: width * tiles, tile: width };
-                let size = (s.rows() * OUT, s.cols() * OUT);
+                let size = (OUT, s.cols() * OUT);
                 let mut frame = Scratch::take(size.0 * size.1 * LANES);
-                channels_last((LANES, s.oh, s.ow), (0, 0), size, src, &mut frame);
                 for r in 0..s.rows() {
-                    let from = &frame[r * OUT * size.1 * LANES..];
+                    channels_last((s.oh, s.ow), (0, 0), r * OUT, size, src, &mut frame);
                     let at = panel * PANEL * POINTS * tiles + (first + r * s.cols()) * width + lane;
                     // SAFETY: each task has tiles and channels of its own.
-                    gradients(from, size.1, s.cols(), to, unsafe { z.part(at) });
+                    gradients(&frame, size.1, s.cols(), to, unsafe { z.part(at) });
                 }
             }
         });
