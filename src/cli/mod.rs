@@ -112,25 +112,7 @@ impl ConfigArgs {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     console::init();
-    let done = match cli.command {
-        Command::Train(train) => return exit(train.run()),
-        Command::Ckpt(ckpt) => return exit(ckpt.run()),
-        Command::Replay(replay) => return exit(replay.run()),
-        Command::VerifyResume(verify) => return exit(verify.run()),
-        Command::Val(val) => val.run(false),
-        Command::Test(test) => test.run(true),
-        Command::Check(args) => inspect::check(&args, cli.format),
-        Command::Config(args) => inspect::config(&args),
-        Command::Explain { config, key } => inspect::explain(&config, &key),
-        Command::Schema => inspect::schema(),
-        Command::Describe { name } => inspect::describe(&name),
-        Command::List { kind } => inspect::list(kind.as_deref()),
-    };
-    exit(done.map(|()| 0))
-}
-
-fn exit(done: Result<u8>) -> ExitCode {
-    match done {
+    match run(cli.command, cli.format) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             match (cli.format, &error) {
@@ -140,6 +122,25 @@ fn exit(done: Result<u8>) -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// Does what was asked; the exit code of a command that did not fail.
+fn run(command: Command, format: Format) -> Result<u8> {
+    match command {
+        Command::Train(train) => return train.run(),
+        Command::Ckpt(ckpt) => return ckpt.run(),
+        Command::Replay(replay) => return replay.run(),
+        Command::VerifyResume(verify) => return verify.run(),
+        Command::Val(val) => val.run(false)?,
+        Command::Test(test) => test.run(true)?,
+        Command::Check(args) => inspect::check(&args, format)?,
+        Command::Config(args) => inspect::config(&args)?,
+        Command::Explain { config, key } => inspect::explain(&config, &key)?,
+        Command::Schema => inspect::schema()?,
+        Command::Describe { name } => inspect::describe(&name)?,
+        Command::List { kind } => inspect::list(kind.as_deref())?,
+    }
+    Ok(0)
 }
 
 /// An error as a person wants to read it: diagnostics with their source lines, in colour on a terminal.
