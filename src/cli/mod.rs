@@ -1,12 +1,17 @@
 //! Level 7: the command line, one file a command.
 //!
-//! Exit codes: 0 the command did what it was asked; 1 it failed; 2 the config or the command line is wrong.
+//! Exit codes: 0 the command did what it was asked; 1 it failed; 2 the config or the command line is wrong; 143, 130 and 75
+//! a training saved and left, on SIGTERM, on SIGINT and at a limit: resume it.
 
+mod ckpt;
 mod console;
 mod evaluate;
 mod inspect;
 mod progress;
+mod replay;
+mod signals;
 mod train;
+mod verify_resume;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -35,6 +40,12 @@ enum Command {
     Val(evaluate::Evaluate),
     /// Count the test metrics of a checkpoint.
     Test(evaluate::Evaluate),
+    /// Look into checkpoints, compare, average and convert them.
+    Ckpt(ckpt::Ckpt),
+    /// Repeat a step in which numbers became invalid.
+    Replay(replay::ReplayArgs),
+    /// Cut a run at random steps, resume it, and compare every step with the run that was not cut.
+    VerifyResume(verify_resume::VerifyResume),
     /// Check a config without running it.
     Check(ConfigArgs),
     /// Print the resolved config.
@@ -101,19 +112,8 @@ impl ConfigArgs {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     console::init();
-    let done = match cli.command {
-        Command::Train(train) => train.run(),
-        Command::Val(val) => val.run(false),
-        Command::Test(test) => test.run(true),
-        Command::Check(args) => inspect::check(&args, cli.format),
-        Command::Config(args) => inspect::config(&args),
-        Command::Explain { config, key } => inspect::explain(&config, &key),
-        Command::Schema => inspect::schema(),
-        Command::Describe { name } => inspect::describe(&name),
-        Command::List { kind } => inspect::list(kind.as_deref()),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
+    match run(cli.command, cli.format) {
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             match (cli.format, &error) {
                 (Format::Json, Error::Config(source)) => console::say(&as_json(source)),
@@ -122,6 +122,25 @@ pub fn main() -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// Does what was asked; the exit code of a command that did not fail.
+fn run(command: Command, format: Format) -> Result<u8> {
+    match command {
+        Command::Train(train) => return train.run(),
+        Command::Ckpt(ckpt) => return ckpt.run(),
+        Command::Replay(replay) => return replay.run(),
+        Command::VerifyResume(verify) => return verify.run(),
+        Command::Val(val) => val.run(false)?,
+        Command::Test(test) => test.run(true)?,
+        Command::Check(args) => inspect::check(&args, format)?,
+        Command::Config(args) => inspect::config(&args)?,
+        Command::Explain { config, key } => inspect::explain(&config, &key)?,
+        Command::Schema => inspect::schema()?,
+        Command::Describe { name } => inspect::describe(&name)?,
+        Command::List { kind } => inspect::list(kind.as_deref())?,
+    }
+    Ok(0)
 }
 
 /// An error as a person wants to read it: diagnostics with their source lines, in colour on a terminal.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Evaluation, RunConfig, Runner, RunnerBuilder};
+use super::{Evaluation, Limits, RunConfig, Runner, RunnerBuilder};
 use crate::base::Result;
 use crate::config::{Diag, Diags, Kind, Node, OneOrMany};
 use crate::data::{DataLoaderConfig, Shard};
@@ -41,7 +41,7 @@ pub(super) fn with_preprocessor(node: &Node) -> Node {
 }
 
 /// Builds everything that a config describes.
-pub(super) fn from_config(node: &Node, name: Option<&str>) -> Result<Runner> {
+pub(super) fn from_config(node: &Node, name: Option<&str>, limits: Limits) -> Result<Runner> {
     let config = RunConfig::read(node)?;
     let odd = config.warnings(node).0.into_iter().map(|diag| diag.render(false));
     let stem = name.map(|n| Path::new(n).file_stem().unwrap_or_default().to_string_lossy().into_owned());
@@ -88,6 +88,9 @@ pub(super) fn from_config(node: &Node, name: Option<&str>) -> Result<Runner> {
     for spec in hooks(&config)? {
         builder = builder.boxed_hook(spec.build(&mut cx)?, spec.name(), spec.extra.clone());
     }
+    if let Some(interval) = config.digest_interval {
+        builder = builder.hook(crate::hook::builtin::DigestHook::every(interval));
+    }
     let experiment = config.experiment_name.clone().or(stem);
     builder = builder
         .without_default_hooks()
@@ -97,6 +100,10 @@ pub(super) fn from_config(node: &Node, name: Option<&str>) -> Result<Runner> {
         .log_level(config.log_level)
         .load_from(config.load_from.clone())
         .resume(config.resume)
+        .load_options(config.load_options.clone())
+        .async_save(config.async_save)
+        .exclude_samples(config.exclude_samples.clone())
+        .limits(limits)
         .allow_hook_changes(config.allow_hook_changes);
     if let Some(experiment) = experiment {
         builder = builder.experiment_name(experiment);
