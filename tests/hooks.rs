@@ -29,6 +29,7 @@ fn stops_at(hook: EarlyStoppingHook, values: &[f64]) -> Option<(u64, String)> {
     match runner.train().unwrap() {
         Outcome::Finished => None,
         Outcome::Stopped(stop) => Some((runner.session().state.clock.epoch, stop.reason)),
+        Outcome::Left(leave) => panic!("nobody asked to leave: {leave:?}"),
     }
 }
 

@@ -13,6 +13,7 @@
 //! - Each kernel is plain Rust over [`Elem`]; for `f32` on x86-64 it is compiled again for AVX2 and AVX-512 (or
 //!   replaced there by a hand-written one) and chosen once per process. `SHANTY_SIMD=off` selects the portable twin,
 //!   `SHANTY_SIMD=avx2` the middle one. Bits may differ between these classes of CPU.
+#![allow(clippy::needless_range_loop)] // loops over indices are what the vectoriser sees through
 
 mod act;
 mod attention;
