@@ -14,7 +14,7 @@ for round in 1 2 3 4 5; do
         dir="$(mktemp -d)"
         began="$(date +%s.%N)"
         ./target/release/shanty train configs/digits_lenet.yaml --work-dir "$dir" --no-validate \
-            --set train_cfg.max_epochs=5 param_scheduler=null custom_hooks="$hook" >/dev/null 2>&1
+            --set train_cfg.max_epochs=5 param_scheduler=null default_hooks.checkpoint.save_best=null custom_hooks="$hook" >/dev/null 2>&1
         echo "$round: $(date +%s.%N) - $began" | awk -v h="$hook" '{print "round", $1, $2 - $4, "s with custom_hooks:", h}'
         rm -rf "$dir"
     done
