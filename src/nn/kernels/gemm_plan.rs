@@ -14,6 +14,10 @@ const PANEL: usize = LANES * MAX_VECS;
 const BLOCK: usize = 1024;
 /// Rows of one task.
 const ROWS: usize = 96;
+/// Distance of two steps from which on they are far apart.
+const FAR: usize = 256;
+/// Rows whose distance is a multiple of this compete for a few lines of a first-level cache.
+const CLASH: usize = 512;
 /// Tasks that a product is cut into at least, where its shape allows.
 const TASKS: usize = 8;
 
@@ -140,45 +144,66 @@ impl<'a> Plan<'a> {
     fn task(&self, r: usize, g: usize, packed: &[Elem]) {
         let (r0, k) = (r * self.rows, self.w.rows);
         let rows = self.rows.min(self.x.rows - r0);
-        let all = self.w.cols.div_ceil(PANEL);
-        let panels = g * self.panels..((g + 1) * self.panels).min(all);
+        let panels = g * self.panels..((g + 1) * self.panels).min(self.w.cols.div_ceil(PANEL));
         let block = BLOCK.min(k);
-        let offsets: Vec<u32> = (0..block).map(|s| (s * self.x.cs) as u32).collect();
-        let base: Vec<u32> = (0..rows).map(|j| (j * self.x.rs) as u32).collect();
         let direct = self.w.cs == 1 && self.alpha == 1.0 && packed.is_empty() && rows <= max_rows(MAX_VECS);
         let mut own = Scratch::take(if packed.is_empty() && !direct { block * PANEL } else { 0 });
-        let mut sums = Scratch::take(if self.turned { rows * PANEL } else { 0 });
-        for p in panels {
-            let lanes = self.lanes(p);
-            let width = lanes.div_ceil(LANES) * LANES;
-            let (l0, c0) = (p * PANEL, r0 * self.rs + p * PANEL);
-            // SAFETY: this task alone writes its rows of its panels' columns (or, turned, their columns' rows).
-            let place = if self.turned { Out::from(&mut sums[..]) } else { unsafe { self.out.part(c0) } };
-            let step = if self.turned { width } else { self.rs };
-            let add = !self.turned && self.beta != 0.0;
-            if add && self.beta != 1.0 {
-                for j in 0..rows {
-                    // SAFETY: as above.
-                    scale(self.beta, unsafe { place.slice(j * step, lanes) });
+        let mut sums = Scratch::take(if self.turned { rows * PANEL * panels.len() } else { 0 });
+        let sums = Out::from(&mut sums[..]);
+        // Steps that lie far apart, and rows that fall on the same lines of the cache, are brought together before they are walked often.
+        let by_step = self.x.rs == 1 && self.x.cs > FAR;
+        let by_row = self.x.cs == 1 && self.x.rs.is_multiple_of(CLASH);
+        let gather = (by_step || by_row) && panels.len() > 1;
+        let pitch = block + LANES;
+        let mut near = Scratch::take(if gather { pitch * rows } else { 0 });
+        let (x_row, x_step) = match (gather, by_step) {
+            (false, _) => (self.x.rs, self.x.cs),
+            (true, true) => (1, rows),
+            (true, false) => (pitch, 1),
+        };
+        let offsets: Vec<u32> = (0..block).map(|s| (s * x_step) as u32).collect();
+        let base: Vec<u32> = (0..rows).map(|j| (j * x_row) as u32).collect();
+        for k0 in (0..k.max(1)).step_by(block.max(1)) {
+            let steps = block.min(k - k0);
+            let from = self.x.data.get(r0 * self.x.rs + k0 * self.x.cs..).unwrap_or_default();
+            if gather && by_step {
+                for (s, near) in near.chunks_exact_mut(rows).take(steps).enumerate() {
+                    near.copy_from_slice(&from[s * self.x.cs..][..rows]);
+                }
+            } else if gather {
+                for (j, near) in near.chunks_exact_mut(pitch).enumerate() {
+                    near[..steps].copy_from_slice(&from[j * self.x.rs..][..steps]);
                 }
             }
-            let mut k0 = 0;
-            loop {
-                let steps = block.min(k - k0);
+            for p in panels.clone() {
+                let lanes = self.lanes(p);
+                let width = lanes.div_ceil(LANES) * LANES;
                 let (w, w_step) = if direct {
-                    (self.w.data.get(k0 * self.w.rs + l0..).unwrap_or_default(), self.w.rs)
+                    (self.w.data.get(k0 * self.w.rs + p * PANEL..).unwrap_or_default(), self.w.rs)
                 } else if packed.is_empty() {
                     self.pack(p, k0, steps, &mut own);
                     (&own[..], width)
                 } else {
                     (&packed[p * PANEL * k + k0 * width..], width)
                 };
+                // SAFETY: this task alone writes its rows of its panels' columns (or, turned, its sums).
+                let (place, step) = unsafe {
+                    match self.turned {
+                        true => (sums.part((p - panels.start) * rows * PANEL), width),
+                        false => (self.out.part(r0 * self.rs + p * PANEL), self.rs),
+                    }
+                };
+                let add = k0 > 0 || !self.turned && self.beta != 0.0;
+                if add && k0 == 0 && self.beta != 1.0 {
+                    // SAFETY: as above.
+                    (0..rows).for_each(|j| scale(self.beta, unsafe { place.slice(j * step, lanes) }));
+                }
                 let tile_rows = even_rows(rows, max_rows(width / LANES));
                 for (i, base) in base.chunks(tile_rows).enumerate() {
                     Tile {
                         steps: Steps { inner: &offsets[..steps], outer: 1, stride: 0 },
-                        max_inner: steps.saturating_sub(1) * self.x.cs,
-                        x: self.x.data.get(r0 * self.x.rs + k0 * self.x.cs..).unwrap_or_default(),
+                        max_inner: steps.saturating_sub(1) * x_step,
+                        x: if gather { &near } else { from },
                         base,
                         w,
                         order: Order::Panel(w_step),
@@ -186,24 +211,24 @@ impl<'a> Plan<'a> {
                         // SAFETY: as above; the tiles of a task follow one another.
                         out: unsafe { place.part(i * tile_rows * step) },
                         out_step: step,
-                        add: add || k0 > 0,
+                        add,
                     }
                     .run();
                 }
-                k0 += steps;
-                if k0 >= k {
-                    break;
-                }
             }
-            if self.turned {
-                let c0 = l0 * self.rs + r0;
-                // SAFETY: as above. (Rows of `c` in between belong to other tasks' columns and are not touched.)
-                unsafe { self.turn(rows, lanes, &sums, width, c0) };
-            } else {
-                for j in 0..rows {
-                    // SAFETY: as above.
-                    let row = unsafe { place.slice(j * step, lanes) };
-                    self.finish(row, r0 + j, l0);
+        }
+        for p in panels.clone() {
+            let lanes = self.lanes(p);
+            // SAFETY: as above, for these rows of these columns (or, turned, these columns of these rows).
+            unsafe {
+                if self.turned {
+                    let width = lanes.div_ceil(LANES) * LANES;
+                    let sums = sums.slice((p - panels.start) * rows * PANEL, rows * width);
+                    self.turn(rows, lanes, sums, width, p * PANEL * self.rs + r0);
+                } else if !matches!(self.ep, Epilogue { bias: Bias::None, act: Act::Identity }) {
+                    for j in r0..r0 + rows {
+                        self.finish(self.out.slice(j * self.rs + p * PANEL, lanes), j, p * PANEL);
+                    }
                 }
             }
         }

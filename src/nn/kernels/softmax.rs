@@ -69,10 +69,14 @@ multiversion! {
     /// [`softmax_row`] of a row in place.
     pub(super) fn softmax_inplace(y: &mut [Elem]) -> Elem {
         let mut top = [Elem::NEG_INFINITY; LANES];
-        for chunk in y.chunks(LANES) {
-            for (t, v) in top.iter_mut().zip(chunk) {
-                *t = if *v > *t { *v } else { *t };
+        let (blocks, rest) = y.as_chunks::<LANES>();
+        for block in blocks {
+            for l in 0..LANES {
+                top[l] = if block[l] > top[l] { block[l] } else { top[l] };
             }
+        }
+        for (t, v) in top.iter_mut().zip(rest) {
+            *t = if *v > *t { *v } else { *t };
         }
         let mut max = Elem::NEG_INFINITY;
         for t in top {
@@ -85,11 +89,16 @@ multiversion! {
             return max;
         }
         let mut sums = [0.0; LANES];
-        for chunk in y.chunks_mut(LANES) {
-            for (s, v) in sums.iter_mut().zip(chunk) {
-                *v = exp(*v - max);
-                *s += *v;
+        let (blocks, rest) = y.as_chunks_mut::<LANES>();
+        for block in blocks {
+            for l in 0..LANES {
+                block[l] = exp(block[l] - max);
+                sums[l] += block[l];
             }
+        }
+        for (s, v) in sums.iter_mut().zip(rest) {
+            *v = exp(*v - max);
+            *s += *v;
         }
         let sum: Elem = sums.iter().sum();
         let inverse = 1.0 / sum;

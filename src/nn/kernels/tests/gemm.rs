@@ -14,8 +14,7 @@ fn check(
     extra: usize,
     seed: u64,
 ) {
-    let (rs_a, rs_b, rs) = (if ta { m } else { k } + extra, if tb { n } else { n } + extra, n + extra);
-    let rs_b = if tb { k + extra } else { rs_b };
+    let (rs_a, rs_b, rs) = (if ta { m } else { k } + extra, if tb { k } else { n } + extra, n + extra);
     let a = noise(seed, (if ta { k } else { m }) * rs_a);
     let b = noise(seed + 1, (if tb { n } else { k }) * rs_b);
     let old = if beta == 0.0 { vec![Elem::NAN; m * rs] } else { noise(seed + 2, m * rs) };
@@ -85,6 +84,16 @@ fn random_products_equal_the_definition() {
         let extra = [0, 0, 3][p(0..=2)];
         check(m, k, n, layout, numbers, extra, seed);
     }
+}
+
+#[test]
+fn operands_that_are_gathered_first() {
+    // Rows 512 apart, columns far apart, several blocks of the inner size.
+    check(64, 512, 200, (false, true), (1.0, 0.0), 0, 0);
+    check(110, 1024, 300, (false, false), (1.0, 1.0), 0, 1);
+    check(130, 2100, 70, (false, true), (0.5, -0.5), 0, 2);
+    check(300, 2100, 100, (true, false), (1.0, 0.0), 0, 4);
+    check(70, 1500, 600, (true, true), (1.0, 0.5), 0, 5);
 }
 
 #[test]
