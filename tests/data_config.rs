@@ -209,7 +209,10 @@ fn null_asks_for_no_threshold_and_absence_for_zero() {
 fn mnist_as_its_authors_made_it() {
     let folder = std::env::var_os("SHANTY_MNIST").map_or_else(|| PathBuf::from("data/mnist"), PathBuf::from);
     if !folder.exists() {
-        println!("skipped: no MNIST in {}; set SHANTY_MNIST to the folder of its four files", folder.display());
+        println!(
+            "skipped: no MNIST in {}; set SHANTY_MNIST to the folder of its four files",
+            folder.display()
+        );
         return;
     }
     let of = |mode| {

@@ -5,6 +5,8 @@
 mod console;
 mod evaluate;
 mod inspect;
+mod plan;
+mod plot;
 mod progress;
 mod train;
 
@@ -33,6 +35,8 @@ enum Command {
     Val(evaluate::Evaluate),
     /// Count the test metrics of a checkpoint.
     Test(evaluate::Evaluate),
+    /// Show what a config will do: learning rates, hooks, checkpoints, validations. Nothing is trained or written.
+    Plan(plan::Plan),
     /// Check a config without running it.
     Check(ConfigArgs),
     /// Print the resolved config.
@@ -72,6 +76,7 @@ pub fn main() -> ExitCode {
         Command::Train(train) => train.run(),
         Command::Val(val) => val.run(false),
         Command::Test(test) => test.run(true),
+        Command::Plan(plan) => plan.run(),
         Command::Check(args) => inspect::check(&args),
         Command::Config(args) => inspect::config(&args),
         Command::List { kind } => inspect::list(kind.as_deref()),

@@ -27,6 +27,8 @@ pub struct Wiring {
     pub reads: Vec<(Point, Name)>,
     /// What it writes, and where.
     pub writes: Vec<(Point, Name)>,
+    /// The only points at which it does something, if it says so; the contract kit holds it to that.
+    pub points: Option<Vec<Point>>,
 }
 
 impl Wiring {
@@ -41,6 +43,13 @@ impl Wiring {
     #[must_use]
     pub fn after(mut self, hook: impl Into<Name>) -> Self {
         self.after.push(hook.into());
+        self
+    }
+
+    /// This hook does something at these points only.
+    #[must_use]
+    pub fn at(mut self, points: &[Point]) -> Self {
+        self.points = Some(points.to_vec());
         self
     }
 

@@ -37,6 +37,8 @@ pub struct State {
     pub data: Option<DataLoader>,
     /// Times of hooks and of the run.
     pub profile: Profile,
+    /// What a dry run would have written, with the iteration.
+    pub(crate) planned: Vec<(SaveRequest, u64)>,
     pub(crate) storage: Box<dyn Storage>,
     /// Seconds since some instant; a test gives its own.
     pub(crate) timer: Box<dyn FnMut() -> f64 + Send>,
@@ -295,7 +297,12 @@ impl Session {
             pointer_in: request.is_last.then_some(work_dir),
             then_remove: &request.then_remove,
         };
-        let path = commit.run(&checkpoint)?;
+        let path = if self.state.info.dry_run {
+            self.state.planned.push((request.clone(), self.state.clock.iter));
+            commit.out_dir.join(&request.name)
+        } else {
+            commit.run(&checkpoint)?
+        };
         self.fire(Event::AfterSaveCheckpoint(&CheckpointSaved {
             path: path.clone(),
             is_last: request.is_last,
