@@ -119,6 +119,8 @@ fn main() {
     pool.install(|| {
         convolutions(&bench, batch);
         products(&bench);
+        normalisation(&bench, batch);
+        elementwise(&bench, batch);
     });
 }
 
@@ -146,4 +148,74 @@ fn products(bench: &Bench) {
             gemm(1.0, a, b, 0.0, MatMut::new(&mut c, m, n), Epilogue::default())
         });
     }
+}
+
+/// Batch norm at the stages of ResNet-20 and -18, and the transformer's rows.
+fn normalisation(bench: &Bench, n: usize) {
+    for (c, size) in [(16, 32), (32, 16), (64, 8), (64, 32), (512, 4)] {
+        let s = BnShape { n, c, inner: size * size };
+        let len = n * c * size * size;
+        let (x, res, g, b) = (noise(len), noise(len), noise(c), noise(c));
+        let (mut y, mut d, mut dr, mut m, mut v) = (x.clone(), x.clone(), x.clone(), g.clone(), g.clone());
+        let (mut dg, mut db) = (g.clone(), g.clone());
+        let name = |what: &str| format!("bn {c}x{size}x{size} {what}");
+        bench.run(&name("relu fwd"), 0.0, || {
+            bn_train(s, &x, 1e-5, Some(&g), Some(&b), None, true, &mut y, &mut m, &mut v);
+        });
+        bench.run(&name("relu bwd"), 0.0, || {
+            bn_backward(s, &x, Some(&y), Some(&g), &m, &v, 1e-5, &mut d, &mut dg, &mut db, None);
+        });
+        bench.run(&name("add relu fwd"), 0.0, || {
+            bn_train(s, &x, 1e-5, Some(&g), Some(&b), Some(&res), true, &mut y, &mut m, &mut v);
+        });
+        bench.run(&name("add relu bwd"), 0.0, || {
+            bn_backward(s, &x, Some(&y), Some(&g), &m, &v, 1e-5, &mut d, &mut dg, &mut db, Some(&mut dr));
+        });
+    }
+    let (rows, d) = (n * 65, 192);
+    let (x, g) = (noise(rows * d), noise(d));
+    let (mut y, mut m, mut r, mut dx) = (x.clone(), noise(rows), noise(rows), x.clone());
+    let (mut dg, mut db) = (g.clone(), g.clone());
+    bench.run("layer norm fwd", 0.0, || layer_norm(d, &x, Some(&g), Some(&g), 1e-5, &mut y, &mut m, &mut r));
+    bench.run("layer norm bwd", 0.0, || {
+        layer_norm_backward(d, &x, Some(&g), &m, &r, &mut dx, &mut dg, &mut db)
+    });
+    let a = AttnGeom { batch: n, heads: 3, q_len: 65, k_len: 65, dim: 64 };
+    let (qkv, mut out, mut lse) = (noise(rows * 3 * d), x.clone(), noise(rows * 3));
+    let (dout, mut dqkv) = (x.clone(), qkv.clone());
+    let flops = 4.0 * (n * 3 * 65 * 65 * 64) as f64;
+    bench.run("attention fwd", flops, || attention_packed(&a, AttnOpts::default(), &qkv, &mut out, &mut lse));
+    bench.run("attention bwd", 2.5 * flops, || {
+        attention_packed_backward(&a, AttnOpts::default(), &qkv, &out, &lse, &dout, &mut dqkv);
+    });
+}
+
+fn elementwise(bench: &Bench, n: usize) {
+    for (name, act, len) in [
+        ("tanh lenet", Act::Tanh, n * 6 * 28 * 28),
+        ("gelu vit", Act::Gelu, n * 65 * 768),
+        ("relu r20", Act::Relu, n * 16 * 32 * 32),
+    ] {
+        let x = noise(len);
+        let (mut y, mut d) = (x.clone(), x.clone());
+        bench.run(&format!("{name} fwd"), 0.0, || act_forward(act, &x, &mut y));
+        bench.run(&format!("{name} bwd"), 0.0, || act_backward(act, &x, &mut d));
+    }
+    let g = PoolGeom::new([n, 6, 28, 28], [2; 2], [2; 2], [0; 2], [1; 2], false).expect("a pooling");
+    let (x, mut y, mut dx, mut at) =
+        (noise(g.x_len()), noise(g.y_len()), noise(g.x_len()), vec![0; g.y_len()]);
+    let dy = y.clone();
+    bench.run("avg pool lenet fwd", 0.0, || avg_pool2d(&g, true, &x, &mut y));
+    bench.run("avg pool lenet bwd", 0.0, || avg_pool2d_backward(&g, true, &dy, &mut dx));
+    bench.run("max pool lenet fwd", 0.0, || max_pool2d(&g, &x, &mut y, &mut at));
+    bench.run("max pool lenet bwd", 0.0, || max_pool2d_backward(&g, &dy, &at, &mut dx));
+    let (x, t) = (noise(n * 10), vec![3; n]);
+    let (ce, mut losses, mut p) = (CrossEntropy { k: 10, ..CrossEntropy::default() }, noise(n), x.clone());
+    bench.run("cross entropy fwd + bwd", 0.0, || {
+        let sums = cross_entropy(&ce, &x, &t, &mut losses, &mut p).expect("targets are classes");
+        cross_entropy_backward(&ce, &t, RowGrad::Same(1.0 / sums.weight as Elem), &mut p);
+    });
+    let (mut v, mut g, mut b) = (noise(535_818), noise(535_818), noise(535_818));
+    let step = SgdStep { lr: 1e-3, momentum: 0.9, ..SgdStep::default() };
+    bench.run("sgd mlp", 0.0, || sgd_momentum(&step, &mut v, &mut g, Some(&mut b)));
 }

@@ -38,7 +38,7 @@ fn a_misspelt_key_in_a_base_file_is_shown_where_it_stands() {
     let out = shanty(&["check", &child.to_string_lossy()]);
     assert_eq!(out.status.code(), Some(2));
     let said = text(&out.stderr);
-    assert!(said.contains("base.yaml:2:40"), "{said}");
+    assert!(said.contains("base.yaml:2:38"), "{said}");
     assert!(said.contains("intreval") && said.contains("interval"), "{said}");
 }
 

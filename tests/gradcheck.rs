@@ -2,6 +2,8 @@
 //!
 //! Exact to about 1e-6 with `RUSTFLAGS='--cfg shanty_f64'`; in the usual f32 build a coarser check of the same things.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests
+
 use ndarray::{ArrayD, IxDyn};
 use rand::RngExt as _;
 use shanty::base::{Elem, Result, Tensor, keyed, rng::permutation};

@@ -224,9 +224,10 @@ fn a_file_that_fits_nothing_is_an_error_with_the_way_out() {
 fn a_tensor_of_another_shape_is_left_out_and_named() {
     let dir = tempfile::tempdir().unwrap();
     let path = file(&dir, &[("heads.0.weight", &[5, 84], 4.0), ("heads.0.bias", &[10], 4.0)]);
-    let mut net = net(vec![constant(1.0).layer("Linear"), pretrained(&path, None)], vec![]);
+    let mut net = net(vec![constant(1.0).layer("Linear"), pretrained(&path, None).layer("Linear")], vec![]);
     init_weights(&mut net, 0).unwrap();
     assert!(all(&net, "heads.0.weight", 1.0) && all(&net, "heads.0.bias", 4.0));
+    assert!(logged("so `layer` and `bias` do nothing here").contains("PretrainedInit: load from"));
     let told = logged(&path.display().to_string());
     assert!(told.contains("1 of another shape (heads.0.weight: file [5, 84], model [10, 84])"), "{told}");
 }

@@ -1,6 +1,6 @@
 //! Models as people write them.
 
-#![allow(clippy::unwrap_used)] // helpers of tests
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests
 
 use ndarray::{ArrayD, Dimension};
 use shanty::base::{Elem, Result};
@@ -178,7 +178,7 @@ fn the_linear_head_begins_small_unless_told_otherwise() {
 #[test]
 fn smoothing_and_mixed_targets_go_through_the_preprocessor() {
     let model = |extra: &str| {
-        let preprocessor = format!("{{type: ClsDataPreprocessor, num_classes: 3{extra}}}");
+        let preprocessor = format!("{{num_classes: 3{extra}}}");
         let mut model = build(&format!(
             "{{type: ImageClassifier, backbone: {{type: MLP, sizes: [4, 3]}}, head: {{type: ClsHead}}, data_preprocessor: {preprocessor}}}"
         ));
@@ -199,7 +199,8 @@ fn mistakes_are_refused_where_they_stand() {
         ("head: {type: LinearClsHead, num_classes: 0, in_channels: 3}", "num_classes"),
         ("head: {type: ClsHead, topk: 0}", "`topk` counts from 1"),
         ("head: {type: ClsHead, loss: {type: CrossEntropy}}", "unknown loss `CrossEntropy`"),
-        ("data_preprocessor: {type: ClsDataPreprocessor, mean: [1]}", "`mean` and `std` go together"),
+        ("data_preprocessor: {mean: [1], st: [2]}", "st"),
+        ("data_preprocessor: {mean: [1]}", "`mean` and `std` go together"),
         ("data_preprocessor: {type: ClsDataPreprocessor, to_onehot: true}", "needs `num_classes`"),
         (
             "data_preprocessor: {type: ImgDataPreprocessor, bgr_to_rgb: true, rgb_to_bgr: true}",

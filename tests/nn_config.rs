@@ -1,5 +1,7 @@
 //! Networks that are written in YAML alone.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests
+
 use ndarray::IxDyn;
 use shanty::base::{Result, Tensor, keyed};
 use shanty::config::parse;

@@ -1,6 +1,8 @@
 //! Every layer and loss, built from its config, against the values and gradients that PyTorch printed
 //! (`fixtures/ops.json`, the script is beside it).
 
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests
+
 use std::collections::BTreeMap;
 
 use ndarray::{ArrayViewD, IxDyn};

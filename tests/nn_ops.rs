@@ -1,5 +1,7 @@
 //! Values of ops and layers that follow from their definitions.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests
+
 use ndarray::{Array4, ArrayD, Axis, IxDyn};
 use rand::RngExt as _;
 use shanty::base::{Elem, Result, Rng, Tensor, keyed};

@@ -1,5 +1,7 @@
 //! The tape, the pool and the tree of modules.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests
+
 use ndarray::{ArrayD, IxDyn};
 use shanty::base::{Elem, Result, Tensor, keyed};
 use shanty::nn::{
@@ -276,4 +278,43 @@ fn fields_of_any_kind() {
     assert_eq!(names[6..], ["extra.bias", "seen"]);
     assert_eq!((own.type_name(), own.families()), ("Own", &["_Head"][..]));
     assert!(own.offset.is_none());
+}
+
+/// The bits of trained weights do not depend on the number of threads.
+#[test]
+fn threads_do_not_matter() {
+    let train = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let conv = |c, k| Conv2d::new(&Conv2dParams::new(c, k, 3)).unwrap();
+            let mut net = Sequential::default()
+                .with(conv(3, 16))
+                .with(BatchNorm2d::new(&BatchNormParams::new(16)))
+                .with(ReLU::default())
+                .with(MaxPool2d::new(2))
+                .with(conv(16, 24))
+                .with(Flatten::default())
+                .with(Dropout::default())
+                .with(Linear::new(24 * 13 * 13, 10));
+            let x = Tensor::from_shape_fn(IxDyn(&[32, 3, 32, 32]), |i| {
+                (i[0] * 7 + i[1] + i[2] * i[3]) as Elem % 1.7
+            });
+            let labels: Vec<i64> = (0..32).map(|i| i % 10).collect();
+            let mut autograd = Autograd::default();
+            for iter in 0..3 {
+                autograd
+                    .train(&mut net, &mut keyed(0, "step", iter, 0), |net, tape, cx| {
+                        let scores = net.forward(tape.input(x.clone()), cx)?;
+                        let losses = CrossEntropyLoss::default().forward(scores, Target::Classes(&labels))?;
+                        Ok((losses.loss, ()))
+                    })
+                    .unwrap();
+                update(&mut net, 0.05);
+            }
+            StateDict::of(&net)
+        })
+    };
+    let one = train(1);
+    assert!(one.0.iter().all(|(_, t)| t.value.iter().all(|v| v.is_finite())));
+    assert_eq!(train(3), one);
 }

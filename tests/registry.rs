@@ -140,9 +140,9 @@ extra: [{type: other.Bolt}, {type: 5}]
             "c.yaml:3:12: unknown part `Bold`",
             "c.yaml:4:18: unknown key `lenght` of `Bolt`",
             "c.yaml:4:36: `slack` must be at most 1, not 2",
-            "c.yaml:5:51: `priority` must be at most 100, not 101",
-            "c.yaml:5:24: unknown value `left` for `turn`",
+            "c.yaml:5:24: unknown value `left` for `turn`: expected one of `left_handed`, `right_handed`",
             "c.yaml:5:38: `length` must be at least 1, not 0",
+            "c.yaml:5:51: `priority` must be at most 100, not 101",
             "c.yaml:6:5: this part has no `type`",
             "c.yaml:7:8: `count` expects an integer, not the string \"many\"",
             "c.yaml:9:27: `length` expects an integer, not the string \"5\"",
@@ -175,7 +175,7 @@ fn builder_errors_get_the_place_of_the_spec() {
 #[test]
 fn unknown_types_name_the_known_ones_and_the_linked_crates() {
     let text = read("type: Bult").unwrap_err().to_string();
-    assert!(text.contains("known parts: Bolt, Frame"), "{text}");
+    assert!(text.contains("known types of part: Bolt, Frame"), "{text}");
     assert!(text.contains("linked are: registry"), "{text}");
     assert!(text.contains("use that_crate as _;"), "{text}");
     assert!(text.contains("did you mean this?"), "{text}");

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use annotate_snippets::{AnnotationKind, Group, Level as Mark, Patch, Renderer, Snippet};
+use annotate_snippets::{Annotation, AnnotationKind, Group, Level as Mark, Patch, Renderer, Snippet};
 use serde_json::{Value, json};
 
 use super::source::{Loc, Origin};
@@ -144,13 +144,8 @@ impl Diag {
             Level::Error => Mark::ERROR,
             Level::Warning => Mark::WARNING,
         };
-        let mut main = Group::with_title(mark.primary_title(self.message.as_str()));
-        if let Some(at) = &self.at {
-            main = main.element(excerpt(at, AnnotationKind::Primary, &self.label));
-        }
-        for (at, label) in &self.places {
-            main = main.element(excerpt(at, AnnotationKind::Context, label));
-        }
+        let title = mark.primary_title(self.message.as_str());
+        let mut main = Group::with_title(title).elements(self.excerpts());
         main = main.elements(self.notes.iter().map(|note| Mark::NOTE.message(note.as_str())));
         if let Some(hint) = self.at.as_ref().and_then(|at| at.source().hint.as_deref()) {
             main = main.element(Mark::HELP.message(hint));
@@ -168,31 +163,61 @@ impl Diag {
     }
 }
 
-/// The lines around a place: text, number of its first line, the place within it.
-fn window(at: &Loc) -> (&str, usize, std::ops::Range<usize>) {
-    let text = at.source().text.as_str();
-    let range = at.range();
-    let start = text[..range.start].rfind('\n').map_or(0, |i| i + 1);
-    let line_end = text[range.start..].find('\n').map_or(text.len(), |i| range.start + i);
-    let end = range.end.min(line_end);
-    (&text[start..line_end], at.line_column().0, range.start - start..end - start)
+/// Lines further apart than this are shown apart.
+const TOGETHER: usize = 60;
+
+impl Diag {
+    /// The source lines, those of one file in one piece if they are not far from each other.
+    fn excerpts(&self) -> Vec<Snippet<'_, Annotation<'_>>> {
+        let first = self.at.iter().map(|at| (at, AnnotationKind::Primary, self.label.as_str()));
+        let rest = self.places.iter().map(|(at, label)| (at, AnnotationKind::Context, label.as_str()));
+        let mut pieces: Vec<Vec<(&Loc, AnnotationKind, &str)>> = Vec::new();
+        for mark in first.chain(rest) {
+            let near = |other: &Loc| {
+                other.same_source(mark.0)
+                    && other.line_column().0.abs_diff(mark.0.line_column().0) <= TOGETHER
+            };
+            match pieces.iter_mut().find(|piece| near(piece[0].0)) {
+                Some(piece) => piece.push(mark),
+                None => pieces.push(vec![mark]),
+            }
+        }
+        pieces.iter().map(|piece| excerpt(piece)).collect()
+    }
 }
 
-fn excerpt<'a>(
-    at: &'a Loc,
-    kind: AnnotationKind,
-    label: &'a str,
-) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
-    let (line, number, range) = window(at);
-    let annotation = kind.span(range);
-    let annotation = if label.is_empty() { annotation } else { annotation.label(label) };
-    Snippet::source(line).path(at.source().name.as_str()).line_start(number).annotation(annotation)
+/// The whole lines from the first to the last of some places in one source.
+fn lines<'a>(places: &[&'a Loc]) -> (&'a str, usize, usize) {
+    let text = places[0].source().text.as_str();
+    let first = places.iter().map(|at| at.range().start).min().unwrap_or_default();
+    let last = places.iter().map(|at| at.range().start).max().unwrap_or_default();
+    let start = text[..first].rfind('\n').map_or(0, |i| i + 1);
+    let end = text[last..].find('\n').map_or(text.len(), |i| last + i);
+    (&text[start..end], start, places[0].source().line_column(start).0)
+}
+
+/// The part of a place that lies in its first line, counted from `start`.
+fn within(at: &Loc, start: usize) -> std::ops::Range<usize> {
+    let range = at.range();
+    let text = at.source().text.as_str();
+    let line_end = text[range.start..].find(['\n', '\r']).map_or(text.len(), |i| range.start + i);
+    range.start - start..range.end.min(line_end) - start
+}
+
+fn excerpt<'a>(places: &[(&'a Loc, AnnotationKind, &'a str)]) -> Snippet<'a, Annotation<'a>> {
+    let (text, start, number) = lines(&places.iter().map(|(at, ..)| *at).collect::<Vec<_>>());
+    let marks = places.iter().map(|(at, kind, label)| {
+        let annotation = kind.span(within(at, start));
+        if label.is_empty() { annotation } else { annotation.label(*label) }
+    });
+    let name = places[0].0.source().name.as_str();
+    Snippet::source(text).path(name).line_start(number).annotations(marks)
 }
 
 fn correction<'a>(at: &'a Loc, text: &'a str) -> Group<'a> {
-    let (line, number, range) = window(at);
+    let (line, start, number) = lines(&[at]);
     Group::with_title(Mark::HELP.secondary_title("did you mean this?"))
-        .element(Snippet::source(line).line_start(number).patch(Patch::new(range, text)))
+        .element(Snippet::source(line).line_start(number).patch(Patch::new(within(at, start), text)))
 }
 
 /// All complaints of one reading.

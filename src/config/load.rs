@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use super::source::{Loc, Origin, Source};
@@ -157,9 +157,8 @@ impl Loader {
                 let message = format!("`_base_` is a path or a list of paths, not {}", name.kind.name());
                 return Err(Diag::error(message).on(name).into());
             };
-            let path = durable::parent(Path::new(&source.name)).join(text);
-            let path = path.strip_prefix(".").unwrap_or(&path);
-            let base = self.file(path, Some(name.place()))?;
+            let path = tidy(&durable::parent(Path::new(&source.name)).join(text));
+            let base = self.file(&path, Some(name.place()))?;
             merged = Some(match merged {
                 None => base,
                 Some(left) => beside(&left, base, overriding)?,
@@ -230,6 +229,22 @@ fn beside(left: &Node, right: Node, overriding: bool) -> Result<Node, Diags> {
         }
     }
     if diags.0.is_empty() { Ok(right.with_kind(Kind::Map(merged))) } else { Err(diags) }
+}
+
+/// The path without `.` and `a/..`, if it still leads to the same file (a link may lead elsewhere).
+fn tidy(path: &Path) -> PathBuf {
+    let mut short = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir if matches!(short.components().next_back(), Some(Component::Normal(_))) => {
+                short.pop();
+            }
+            part => short.push(part),
+        }
+    }
+    let same = matches!((path.canonicalize(), short.canonicalize()), (Ok(a), Ok(b)) if a == b);
+    if same || !path.exists() { short } else { path.to_owned() }
 }
 
 fn without(node: &Node, keys: &[&str]) -> Node {

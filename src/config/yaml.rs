@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::Serialize;
+use serde_yaml::budget::BudgetBreach;
 use serde_yaml::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
 use serde_yaml::{Error, Location, Options, Spanned};
 
@@ -55,6 +56,8 @@ fn options() -> Options {
             max_nodes: MAX_NODES,
             max_events: 3 * MAX_NODES,
             max_documents: 1,
+            // One anchor used a hundred times is no bomb: what aliases expand to is counted.
+            enforce_alias_anchor_ratio: false,
         },
         alias_limits: serde_yaml::alias_limits! {
             max_total_replayed_events: 2 * MAX_NODES,
@@ -237,15 +240,40 @@ fn complaint(source: &Arc<Source>, text: &str, error: &Error) -> Diags {
     while let Error::AliasError { error: inner, .. } = error {
         error = inner.without_snippet();
     }
-    let at = error.location().filter(|l| l.line() > 0).map(|l| match l.span().byte_offset() {
-        Some(start) => {
-            let start = start as usize;
-            Loc::new(source, start..start + l.span().byte_len().unwrap_or_default() as usize)
+    let at = error.location().filter(|l| l.line() > 0).map_or_else(
+        || Loc::new(source, 0..0),
+        |l| match l.span().byte_offset() {
+            Some(start) => {
+                let start = start as usize;
+                Loc::new(source, start..start + l.span().byte_len().unwrap_or_default() as usize)
+            }
+            None => point(source, text, &l),
+        },
+    );
+    match error {
+        Error::MergeValueNotMapOrSeqOfMaps { .. } => {
+            sentence(error).at(merge_key(&at).unwrap_or(at.clone())).place(at, "this is none")
         }
-        None => point(source, text, &l),
-    });
-    let diag = match error {
-        Error::MultipleDocuments { .. } => Diag::error("a second document (`---`): a config is one document"),
+        _ => sentence(error).at(at),
+    }
+    .into()
+}
+
+/// The `<<` that merges the anchored value at `value`: the crate names only the value.
+fn merge_key(value: &Loc) -> Option<Loc> {
+    let text = value.source().text.as_str();
+    let name = text[..value.range().start].trim_end().rsplit(['&', ' ', '\n']).next()?;
+    let alias = format!("*{name}");
+    let line = text
+        .lines()
+        .find(|line| line.contains("<<") && line.split(['\t', ' ', ',', ']', '}']).any(|w| w == alias))?;
+    // A line of `lines` is a part of the text: its offset is the distance of the two.
+    let start = line.as_ptr() as usize - text.as_ptr() as usize + line.find("<<")?;
+    Some(Loc::new(value.source(), start..start + 2))
+}
+
+fn sentence(error: &Error) -> Diag {
+    match error {
         Error::UnknownAnchor { .. } => Diag::error("this alias has no anchor before it")
             .note("`*name` repeats what `&name` marked further up in the same file"),
         Error::RecursiveReferencesRequireWeakTypes { .. } => {
@@ -259,17 +287,34 @@ fn complaint(source: &Arc<Source>, text: &str, error: &Error) -> Diags {
         | Error::AliasReplayStackDepthExceeded { .. } => {
             Diag::error(format!("the aliases of this file expand to more than {MAX_NODES} values"))
         }
-        Error::Budget { breach, .. } => {
-            Diag::error(format!("this file is larger or nests deeper than a config may ({breach:?})"))
+        Error::MultipleDocuments { .. } | Error::Budget { breach: BudgetBreach::Documents { .. }, .. } => {
+            Diag::error("a second document (`---`): a config is one document")
         }
+        Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => {
+            Diag::error(format!("nested deeper than {MAX_DEPTH} levels"))
+        }
+        Error::Budget { .. } => Diag::error(format!("more than {MAX_NODES} values: this is no config")),
         Error::Eof { .. } => Diag::error("the file ends in the middle of a value"),
-        other => Diag::error(message(other)),
-    };
-    match at {
-        Some(at) => diag.at(at),
-        None => diag.at(Loc::new(source, 0..0)),
+        other => scanner(&message(other)),
     }
-    .into()
+}
+
+/// What the scanner stumbled over, for people who do not know YAML's grammar.
+fn scanner(text: &str) -> Diag {
+    let ours = [
+        ("tabs disallowed", "a tab in the indentation: YAML indents with blanks"),
+        ("simple key expected", "this line is no `key: value`: a colon or the blank after it is missing"),
+        (
+            "mapping values are not",
+            "a second `: ` in one value: quote the value, or mend the indentation of this line",
+        ),
+        ("while parsing a block mapping", "the indentation of this line fits no mapping above it"),
+        ("while parsing a block collection", "the indentation of this line fits no list above it"),
+        ("block sequence entries", "a list item cannot start here: put it on a line of its own"),
+        ("recursion limit", "nested too deeply"),
+    ];
+    let known = ours.into_iter().find(|(theirs, _)| text.contains(theirs));
+    Diag::error(known.map_or(text, |(_, ours)| ours))
 }
 
 /// The crate's own text without the place at its end, which we show better.

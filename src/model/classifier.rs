@@ -172,3 +172,54 @@ impl Model for ImageClassifier {
         crate::nn::find_mut(self, module)?.number_mut(name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ndarray::ArrayD;
+
+    use super::*;
+    use crate::model::{ClsHead, MLP};
+    use crate::nn::{Dropout, Sequential, Tanh};
+
+    fn model() -> ImageClassifier {
+        let mlp = MLP::new(&[12, 16, 4], Box::new(Tanh {})).unwrap();
+        let backbone = Sequential::default().with(mlp).with(Dropout { p: 0.5, inplace: false });
+        let mut model = ImageClassifier::new(backbone, ClsHead::default());
+        model.init_weights(0).unwrap();
+        model
+    }
+
+    fn batch() -> Batch {
+        Batch::new(ArrayD::from_elem(vec![8, 3, 2, 2], 1.0), vec![0; 8])
+    }
+
+    #[test]
+    fn buffers_are_kept_from_step_to_step() {
+        let (mut model, batch) = (model(), batch());
+        let misses = |model: &mut ImageClassifier, iter| {
+            model.train_step(&batch, &StepCx { seed: 0, iter, loss_scale: 0.5 }).unwrap();
+            model.autograd.pool().misses()
+        };
+        let warm = (0..3).map(|iter| misses(&mut model, iter)).last();
+        assert_eq!(warm, (3..20).map(|iter| misses(&mut model, iter)).last(), "every buffer is used again");
+    }
+
+    #[test]
+    fn noise_is_a_function_of_seed_and_iteration() {
+        let loss = |seed, iter| {
+            model().train_step(&batch(), &StepCx { seed, iter, loss_scale: 1.0 }).unwrap().loss().unwrap()
+        };
+        assert_eq!(loss(0, 7), loss(0, 7));
+        assert_ne!(loss(0, 7), loss(0, 8));
+        assert_ne!(loss(0, 7), loss(1, 7));
+    }
+
+    #[test]
+    fn a_failed_step_leaves_the_gradients_alone() {
+        let (mut model, mut batch) = (model(), batch());
+        batch.labels[3] = 4;
+        let error = model.train_step(&batch, &StepCx { seed: 0, iter: 0, loss_scale: 1.0 }).unwrap_err();
+        assert!(error.to_string().contains('4'), "{error}");
+        crate::params::Params::visit(&model, &mut |p| assert!(p.grad.is_none(), "{}", p.name));
+    }
+}

@@ -9,7 +9,7 @@ use crate::base::{Elem, Error, Result, Tensor};
 
 use super::pool::{row_major, tensor};
 use super::tree::each_param;
-use super::{Param, Parts, Pool, Var};
+use super::{Param, Parts, Pool, Var, kernels};
 
 type Backward = Box<dyn FnOnce(Vec<Elem>, &mut Grads<'_>)>;
 
@@ -229,7 +229,7 @@ fn collect(param: &mut Param, leaves: &[(usize, u32)], slots: &mut [Option<Vec<E
 }
 
 fn add_into(sum: &mut [Elem], more: Vec<Elem>, pool: &mut Pool) {
-    sum.iter_mut().zip(&more).for_each(|(a, b)| *a += b);
+    kernels::add_assign(&more, sum);
     pool.give(more);
 }
 

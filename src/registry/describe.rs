@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde_json::{Map, Value};
 
 use super::schema::{self, KIND, resolved};
+use super::table::a;
 use super::{Entry, entries, kinds};
 
 /// One key of a type: what it takes and what it means.
@@ -33,8 +34,13 @@ impl Parameter {
     }
 }
 
+/// The parameters of a type, in the order of its fields.
+pub fn parameters(entry: &Entry) -> Vec<Parameter> {
+    of_object(&schema::parameters(entry))
+}
+
 /// The parameters of an object schema with `$defs`, in the order of the fields.
-pub(super) fn parameters(object: &Value) -> Vec<Parameter> {
+fn of_object(object: &Value) -> Vec<Parameter> {
     let required = object["required"].as_array().map_or(&[][..], Vec::as_slice);
     let properties = object["properties"].as_object();
     properties
@@ -46,10 +52,14 @@ pub(super) fn parameters(object: &Value) -> Vec<Parameter> {
 
 pub(super) fn parameter(name: &str, schema: &Value, root: &Value, required: bool) -> Parameter {
     let doc = schema.get("description").or_else(|| resolved(schema, root).get("description"));
+    let default = schema.get("default").filter(|default| !default.is_null());
+    let takes = takes(schema, root);
+    // A key that may be left out may be null: that goes without saying.
+    let takes = if required { takes } else { takes.trim_end_matches(" or null").replace(" or null, ", ", ") };
     Parameter {
         name: name.to_owned(),
-        takes: takes(schema, root),
-        default: schema.get("default").map(yaml),
+        takes,
+        default: default.map(yaml),
         required,
         doc: doc.and_then(Value::as_str).unwrap_or_default().to_owned(),
     }
@@ -57,13 +67,13 @@ pub(super) fn parameter(name: &str, schema: &Value, root: &Value, required: bool
 
 /// Everything about one type: doc, parameters with types, ranges and defaults, an example.
 pub fn describe(kind: &str, entry: &Entry) -> String {
-    let mut text = format!("{}: a {kind} of {}\n\n", entry.name, entry.origin);
+    let mut text = format!("{}: {} of {}\n\n", entry.name, a(kind), entry.origin);
     for line in entry.doc() {
         let _ = writeln!(text, "{}", format!("  {line}").trim_end());
     }
-    section(&mut text, "parameters", &parameters(&schema::parameters(entry)));
+    section(&mut text, "parameters", &parameters(entry));
     if let Some(kind) = kinds().find(|k| k.name == kind) {
-        section(&mut text, &format!("keys of every {}", kind.name), &parameters(&schema::extras(kind)));
+        section(&mut text, &format!("keys of every {}", kind.name), &of_object(&schema::extras(kind)));
     }
     let _ = write!(text, "\nexample\n  {}\n", example(entry));
     text
@@ -84,22 +94,22 @@ fn section(text: &mut String, title: &str, parameters: &[Parameter]) {
 
 /// A spec of this type that passes the check, as YAML on one line: its required keys, and its first defaults.
 pub fn example(entry: &Entry) -> String {
-    format!("{{{}}}", example_entries(entry, 4).join(", "))
+    spec(entry, 4).unwrap_or_else(|| format!("{{type: {}}}", entry.name))
 }
 
-fn example_entries(entry: &Entry, depth: usize) -> Vec<String> {
+/// As [`example`], with at most `depth` specs inside of each other.
+fn spec(entry: &Entry, depth: usize) -> Option<String> {
     let object = schema::parameters(entry);
-    let required = object["required"].as_array().cloned().unwrap_or_default();
-    let properties = object["properties"].as_object().cloned().unwrap_or_default();
+    let required = object["required"].as_array().map_or(&[][..], Vec::as_slice);
     let mut pairs = vec![format!("type: {}", entry.name)];
     let mut optional = 0;
-    for (name, schema) in &properties {
+    for (name, schema) in object["properties"].as_object().into_iter().flatten() {
         let example = schema.get("examples").and_then(|e| e.get(0));
-        let default = schema.get("default").filter(|d| !d.is_null());
+        let default = schema.get("default").filter(|d| !d.is_null() && !d.is_object());
         let value = match (example, default) {
-            _ if required.contains(&name.as_str().into()) => sample(schema, &object, depth),
+            _ if required.contains(&name.as_str().into()) => sample(schema, &object, depth)?,
             (Some(example), _) => yaml(example),
-            (None, Some(default)) if optional < 3 && !default.is_object() => {
+            (None, Some(default)) if optional < 3 => {
                 optional += 1;
                 yaml(default)
             }
@@ -107,63 +117,62 @@ fn example_entries(entry: &Entry, depth: usize) -> Vec<String> {
         };
         pairs.push(format!("{name}: {value}"));
     }
-    pairs
+    Some(format!("{{{}}}", pairs.join(", ")))
 }
 
 /// A value that a schema accepts.
-fn sample(schema: &Value, root: &Value, depth: usize) -> String {
+fn sample(schema: &Value, root: &Value, depth: usize) -> Option<String> {
     let schema = resolved(schema, root);
-    if let Some(value) = schema.get("examples").and_then(|e| e.get(0)).or_else(|| schema.get("const")) {
-        return yaml(value);
-    }
-    if let Some(value) = schema.get("enum").and_then(|e| e.get(0)) {
-        return yaml(value);
+    let given = schema.get("examples").or_else(|| schema.get("enum")).and_then(|list| list.get(0));
+    if let Some(value) = given.or_else(|| schema.get("const")) {
+        return Some(yaml(value));
     }
     if let Some(kind) = schema.get(KIND).and_then(Value::as_str) {
-        // The type with the fewest keys: no loops.
-        let simplest =
-            entries(kind).map(|entry| if depth == 0 { vec![] } else { example_entries(entry, depth - 1) });
-        return simplest
-            .min_by_key(Vec::len)
-            .map_or("{}".to_owned(), |pairs| format!("{{{}}}", pairs.join(", ")));
+        let specs = entries(kind).filter_map(|entry| spec(entry, depth.checked_sub(1)?));
+        return specs.min_by_key(String::len);
     }
-    if let Some(first) = ["anyOf", "oneOf"].iter().find_map(|word| schema.get(*word)?.get(0)) {
-        return sample(first, root, depth);
+    if let Some(choices) = ["anyOf", "oneOf"].iter().find_map(|word| schema.get(*word)?.as_array()) {
+        return choices.iter().find_map(|choice| sample(choice, root, depth));
     }
     let name = schema.get("type").map(|t| t.as_array().and_then(|a| a.first()).unwrap_or(t));
-    let bound = |word: &str| schema.get(word).and_then(Value::as_f64);
-    match name.and_then(Value::as_str) {
-        Some("integer") => {
-            format!("{}", bound("minimum").unwrap_or(1.0).max(1.0).min(bound("maximum").unwrap_or(f64::MAX)))
-        }
-        Some("number") => {
-            let most = bound("maximum").or(bound("exclusiveMaximum").map(|m| m / 2.0)).unwrap_or(1.0);
-            format!("{:?}", bound("minimum").unwrap_or(0.1).max(0.1).min(most))
-        }
+    Some(match name.and_then(Value::as_str) {
+        Some("integer") => format!("{:.0}", between(schema, 1.0)),
+        Some("number") => format!("{:?}", between(schema, 0.1)),
         Some("boolean") => "true".to_owned(),
-        Some("array") => {
-            let len = schema.get("minItems").and_then(Value::as_u64).unwrap_or(1).max(1) as usize;
-            let fixed = schema.get("prefixItems").and_then(Value::as_array);
-            let items: Vec<_> = match fixed {
-                Some(items) => items.iter().map(|item| sample(item, root, depth)).collect(),
-                None => vec![sample(&schema["items"], root, depth); len],
-            };
-            format!("[{}]", items.join(", "))
-        }
-        Some("object") => {
-            let object = schema.as_object().cloned().unwrap_or_default();
-            format!("{{{}}}", nested(&object, root, depth).join(", "))
-        }
         Some("null") => "null".to_owned(),
+        Some("array") => list(schema, root, depth)?,
+        Some("object") => mapping(schema, root, depth)?,
         _ => "text".to_owned(),
-    }
+    })
 }
 
-fn nested(object: &Map<String, Value>, root: &Value, depth: usize) -> Vec<String> {
-    let required = object.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
-    let properties = object.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
-    let pairs = properties.iter().filter(|(name, _)| required.contains(&name.as_str().into()));
-    pairs.map(|(name, schema)| format!("{name}: {}", sample(schema, root, depth))).collect()
+/// The number nearest to `wish` within the bounds of a schema.
+fn between(schema: &Value, wish: f64) -> f64 {
+    let bound = |word: &str| schema.get(word).and_then(Value::as_f64);
+    let least = bound("minimum").or(bound("exclusiveMinimum").map(|b| b + wish)).unwrap_or(wish);
+    let most = bound("maximum").or(bound("exclusiveMaximum").map(|b| b - wish)).unwrap_or(f64::MAX);
+    wish.max(least).min(most)
+}
+
+fn list(schema: &Value, root: &Value, depth: usize) -> Option<String> {
+    let items: Option<Vec<String>> = match schema.get("prefixItems").and_then(Value::as_array) {
+        Some(items) => items.iter().map(|item| sample(item, root, depth)).collect(),
+        None => {
+            let len = schema.get("minItems").and_then(Value::as_u64).unwrap_or(1).max(1);
+            (0..len).map(|_| sample(&schema["items"], root, depth)).collect()
+        }
+    };
+    Some(format!("[{}]", items?.join(", ")))
+}
+
+fn mapping(schema: &Value, root: &Value, depth: usize) -> Option<String> {
+    let required = schema["required"].as_array().map_or(&[][..], Vec::as_slice);
+    let pairs: Option<Vec<String>> = required
+        .iter()
+        .filter_map(Value::as_str)
+        .map(|name| Some(format!("{name}: {}", sample(&schema["properties"][name], root, depth)?)))
+        .collect();
+    Some(format!("{{{}}}", pairs?.join(", ")))
 }
 
 /// What a schema takes, in words.
@@ -171,7 +180,7 @@ fn takes(schema: &Value, root: &Value) -> String {
     let schema = resolved(schema, root);
     let Some(rules) = schema.as_object() else { return "anything".to_owned() };
     if let Some(kind) = rules.get(KIND).and_then(Value::as_str) {
-        return format!("a {kind} `{{type: …}}`");
+        return format!("{} `{{type: …}}`", a(kind));
     }
     if let Some(choices) = ["anyOf", "oneOf"].iter().find_map(|word| rules.get(*word)?.as_array()) {
         return either(choices, root);
@@ -248,7 +257,7 @@ fn one_of(words: &[Value]) -> String {
 
 /// Bounds in words. Those that a Rust integer has anyway are left out.
 fn range(rules: &Map<String, Value>) -> String {
-    let bound = |word: &str| rules.get(word).filter(|v| v.is_number()).map(yaml);
+    let bound = |word: &str| rules.get(word).filter(|v| v.is_number()).map(plain);
     let natural = rules.get("format").and_then(Value::as_str).is_some_and(|f| f.starts_with("int"));
     let parts = [
         bound("minimum").filter(|_| !natural).map(|b| format!("at least {b}")),
@@ -268,7 +277,15 @@ fn range(rules: &Map<String, Value>) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-/// A JSON value as YAML on one line. Whole floats keep their point.
+/// A bound without a needless point.
+fn plain(bound: &Value) -> String {
+    match bound.as_f64() {
+        Some(v) if v.fract() == 0.0 && v.abs() < 1e15 => format!("{v:.0}"),
+        _ => bound.to_string(),
+    }
+}
+
+/// A JSON value as YAML on one line.
 fn yaml(value: &Value) -> String {
     match value {
         Value::String(text) if text.chars().all(|c| c.is_alphanumeric() || c == '_') && !text.is_empty() => {

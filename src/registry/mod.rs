@@ -47,7 +47,7 @@ use crate::base::Result;
 use crate::config::{Diags, Key, Node};
 
 pub use cx::BuildCx;
-pub use describe::{Parameter, describe, example};
+pub use describe::{Parameter, describe, example, parameters};
 pub use explain::explain;
 #[doc(hidden)]
 pub use macros::Make;
@@ -61,6 +61,8 @@ pub trait Registrable: Any {
     const KIND: &'static str;
     /// Keys that every spec of this kind may carry besides `type` and the parameters of its type.
     type Extra: DeserializeOwned + JsonSchema + Default + Clone + Debug;
+    /// The type of a mapping that names none; `None`: it has to name one.
+    const DEFAULT: Option<&'static str> = None;
     /// The type that a list without a name stands for, and the key that the list is the value of.
     const LIST: Option<(&'static str, &'static str)> = None;
 

@@ -4,6 +4,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
+use super::table::a;
 use super::{Entry, KindEntry, entries, kinds};
 
 /// The word that [`super::Spec`] leaves in a schema: the kind whose branches belong there.
@@ -118,7 +119,7 @@ fn selector(kind: &str) -> Value {
         .collect();
     let one = json!({ "anyOf": [{ "enum": names }, { "type": "string", "pattern": "^\\w+\\." }] });
     let mut selector = json!({
-        "description": format!("A {kind}."),
+        "description": a(kind),
         "type": "object",
         "required": ["type"],
         "properties": { "type": one },

@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Serialize, Serializer};
 
-use super::table::{self, entries, list};
+use super::table::{self, a, entries, list};
 use super::{BuildCx, Entry, Registrable, schema};
 use crate::base::suggest::nearest;
 use crate::base::{Error, Result};
@@ -68,7 +68,7 @@ impl<T: ?Sized + Registrable> Spec<T> {
         let made = entry.maker.build(&self.node, &reserved::<T>(), cx).map_err(|e| self.placed(e))?;
         let made: Result<Box<Box<T>>, Box<dyn Any>> = made.downcast();
         let made =
-            made.map_err(|_| Error::config(format!("`{}` does not build a {}", entry.name, T::KIND)))?;
+            made.map_err(|_| Error::config(format!("`{}` does not build {}", entry.name, a(T::KIND))))?;
         T::finish(*made, &self.extra, cx).map_err(|e| self.placed(e))
     }
 
@@ -108,12 +108,20 @@ impl<T: ?Sized + Registrable> Spec<T> {
     }
 }
 
-/// The mapping that a list stands for, of kinds that have such lists; any other node as it is.
+/// The mapping that a list stands for, of kinds that have such lists; a mapping with the type that it leaves out, of kinds
+/// that have a default; any other node as it is.
 fn spelt_out<T: ?Sized + Registrable>(node: &Node) -> Node {
-    let (Some((name, list)), Kind::Seq(_)) = (T::LIST, &*node.kind) else { return node.clone() };
     let key = |text: &str| Key { text: text.to_owned(), at: node.at.clone(), def: node.def.clone() };
-    let name = node.with_kind(Kind::Str(name.to_owned()));
-    node.with_kind(Kind::Map(vec![(key("type"), name), (key(list), node.clone())]))
+    let name = |name: &str| (key("type"), node.with_kind(Kind::Str(name.to_owned())));
+    match (&*node.kind, T::LIST, T::DEFAULT) {
+        (Kind::Seq(_), Some((list_type, list)), _) => {
+            node.with_kind(Kind::Map(vec![name(list_type), (key(list), node.clone())]))
+        }
+        (Kind::Map(entries), _, Some(default)) if node.get("type").is_none() => {
+            node.with_kind(Kind::Map([name(default)].into_iter().chain(entries.iter().cloned()).collect()))
+        }
+        _ => node.clone(),
+    }
 }
 
 /// The keys of a spec that are not parameters of its type: `type`, `_scope_` and the extra ones.
@@ -125,7 +133,7 @@ fn reserved<T: ?Sized + Registrable>() -> Vec<&'static str> {
 fn name_of<'n, T: ?Sized + Registrable>(node: &'n Node, key: Option<&Key>) -> Result<&'n Node, Diag> {
     let known = || entries(T::KIND).map(|entry| entry.name).collect::<Vec<_>>();
     if !matches!(*node.kind, Kind::Map(_)) {
-        let what = format!("a {} is written `{{type: …}}`, and this is {}", T::KIND, node.kind.name());
+        let what = format!("{} is written `{{type: …}}`, and this is {}", a(T::KIND), node.kind.name());
         let diag = Diag::error(what).note(list::<T>(&known()));
         let named = node.as_str().and_then(|name| nearest(name, known()));
         return Err(match (named, key) {
@@ -138,7 +146,7 @@ fn name_of<'n, T: ?Sized + Registrable>(node: &'n Node, key: Option<&Key>) -> Re
         return match name.as_str() {
             Some(_) => Ok(name),
             None => {
-                Err(Diag::error(format!("`type` is the name of a {}, not {}", T::KIND, name.kind.name()))
+                Err(Diag::error(format!("`type` is the name of {}, not {}", a(T::KIND), name.kind.name()))
                     .on(name)
                     .note(list::<T>(&known())))
             }

@@ -122,7 +122,7 @@ fn unknown<T: ?Sized + Registrable>(node: &Node, name: &str) -> Diag {
     let diag = Diag::error(format!("unknown {} `{name}`", T::KIND)).on(node);
     let known: Vec<&str> = entries(T::KIND).map(|entry| entry.name).collect();
     if let Some((kind, _)) = find(name).next() {
-        return diag.label(format!("this is a {kind}")).note(list::<T>(&known));
+        return diag.label(format!("this is {}", a(kind))).note(list::<T>(&known));
     }
     let linked = crates().into_iter().collect::<Vec<_>>().join(", ");
     let diag = diag.note(list::<T>(&known)).note(format!(
@@ -140,10 +140,16 @@ fn unknown<T: ?Sized + Registrable>(node: &Node, name: &str) -> Diag {
     }
 }
 
-/// `known hooks: A, B`.
+/// `known types of hook: A, B`.
 pub(super) fn list<T: ?Sized + Registrable>(known: &[&str]) -> String {
     match known {
         [] => format!("no {} is registered", T::KIND),
-        known => format!("known {}s: {}", T::KIND, known.join(", ")),
+        known => format!("known types of {}: {}", T::KIND, known.join(", ")),
     }
+}
+
+/// `a hook`, `an optimizer`.
+pub(super) fn a(kind: &str) -> String {
+    let article = if kind.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+    format!("{article} {kind}")
 }

@@ -18,7 +18,6 @@ use serde::de::value::StrDeserializer;
 use serde::de::{self, DeserializeOwned, Deserializer, Expected, IntoDeserializer, Unexpected, Visitor};
 
 use super::{Diag, Diags, Key, Kind, Node};
-use crate::base::suggest::nearest;
 use access::{Entries, Items, Variant};
 pub(crate) use fields::fields_of;
 use limits::limits;
@@ -214,7 +213,7 @@ impl<'a> De<'a> {
             match fields {
                 Some(fields) if !fields.contains(&key.text.as_str()) => {
                     let names: Vec<&str> = fields.iter().chain(self.reserved).copied().collect();
-                    misspelt.extend(nearest(&key.text, names.iter().copied()));
+                    misspelt.extend(words::guess(&key.text, &names));
                     atlas::stray(self.node, key);
                     self.cx.push(Some(words::unknown_key(self.node, self.key, (key, value), &names)));
                 }

@@ -141,22 +141,33 @@ pub(super) fn unknown_key(
         (None, None) => String::new(),
     };
     let diag = Diag::error(format!("unknown key `{}`{of}", key.text)).on_key(key);
+    if let Some((name, rest)) =
+        key.text.split_once(':').filter(|(name, _)| value.is_null() && known.contains(name))
+    {
+        return diag.fix(format!("{name}: {rest}")).note("a blank must follow the colon");
+    }
+    if let Some(name) = guess(&key.text, known) {
+        return diag.fix(name);
+    }
     let diag = match node.get("type") {
         Some(name) if inherits(name, key) => diag
             .place(name.def.clone(), "the type is set here")
             .note("mappings of a base are merged; `_delete_: true` beside `type` starts afresh"),
         _ => diag,
     };
-    if let Some((name, rest)) =
-        key.text.split_once(':').filter(|(name, _)| value.is_null() && known.contains(name))
-    {
-        return diag.fix(format!("{name}: {rest}")).note("a blank must follow the colon");
+    if known.is_empty() {
+        return diag.label("it takes no keys");
     }
-    match nearest(&key.text, known.iter().copied()) {
-        Some(name) => diag.fix(name),
-        None if known.is_empty() => diag.label("it takes no keys"),
-        None => diag.note(format!("known keys: {}", list(known))),
-    }
+    diag.note(format!("known keys: {}", list(known)))
+}
+
+/// The name that was meant: a slip of the finger, or the only one that is short for the other.
+pub(super) fn guess<'a>(word: &str, names: &[&'a str]) -> Option<&'a str> {
+    nearest(word, names.iter().copied()).or_else(|| {
+        let short = |a: &str, b: &str| a.len() > 2 && b.starts_with(a);
+        let mut alike = names.iter().copied().filter(|name| short(word, name) || short(name, word));
+        alike.next().filter(|_| alike.next().is_none())
+    })
 }
 
 /// Whether a key is left from a base file, under a type that was set elsewhere.
@@ -173,13 +184,12 @@ pub(super) fn unknown_word(
     words: &[&str],
 ) -> Diag {
     let of = key.map(|key| format!(" for `{}`", key.text)).unwrap_or_default();
-    let diag =
-        Diag::error(format!("unknown value `{word}`{of}")).label(format!("expected {}", one_of(words)));
+    let diag = Diag::error(format!("unknown value `{word}`{of}: expected {}", one_of(words)));
     let diag = match inner {
         Some(inner) => diag.on_key(inner),
         None => diag.on(node),
     };
-    match nearest(word, words.iter().copied()) {
+    match guess(word, words) {
         Some(name) => diag.fix(name),
         None => diag,
     }

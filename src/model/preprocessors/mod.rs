@@ -25,7 +25,10 @@ pub trait Preprocessor: Any + Send {
     fn prepare<'t>(&self, batch: &Batch, cx: &mut Forward<'_>, tape: &'t Tape) -> Result<Prepared<'t>>;
 }
 
-crate::registry!(dyn Preprocessor, "data_preprocessor");
+crate::registry!(dyn Preprocessor, "data_preprocessor", crate::registry::NoExtra, {
+    // A config that only says `mean` and `std` means the classifiers' own, as in MMPretrain.
+    const DEFAULT: Option<&'static str> = Some("ClsDataPreprocessor");
+});
 
 /// What the network and the loss see of a batch.
 #[derive(Debug)]

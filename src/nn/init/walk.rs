@@ -88,6 +88,9 @@ impl Walk {
     /// Copies the tensors that fit by name and shape.
     fn load(&mut self, init: &Init, tensors: &StateDict, path: &str, module: &mut dyn Parts) -> Result<()> {
         let rule = init.rule.describe();
+        if !init.layers.is_empty() || init.bias != 0.0 {
+            log::warn!("{rule}: tensors are loaded by name, so `layer` and `bias` do nothing here");
+        }
         let done = tensors.load_into(&mut Tree(module));
         if done.loaded.is_empty() {
             return Err(Error::config(nothing_fits(&rule, tensors, &done, module)));

@@ -66,7 +66,7 @@ impl ConvGeom {
                 )));
             }
         }
-        if groups == 0 || c % groups != 0 || k % groups != 0 {
+        if groups == 0 || !c.is_multiple_of(groups) || !k.is_multiple_of(groups) {
             return Err(Error::invalid(format!(
                 "a convolution from {c} to {k} channels cannot have {groups} groups; both must be multiples of it"
             )));

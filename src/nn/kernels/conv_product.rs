@@ -4,7 +4,7 @@ use super::conv_frame::{Frame, Taps, grid};
 use super::scratch::Scratch;
 use super::tile::{LANES, MAX_VECS, Out, Tile, max_rows};
 use super::transpose::transpose;
-use super::{Act, ConvGeom, Elem, act_inplace};
+use super::{Act, ConvGeom, Elem, act_inplace, conv_winograd};
 use rayon::prelude::*;
 
 /// Pixels that a block of images should have at least, so that a panel of weights is read often per load.
@@ -60,6 +60,15 @@ fn padded(lanes: usize) -> usize {
 }
 
 pub(super) fn forward(g: &ConvGeom, x: &[Elem], w: &[Elem], bias: Option<&[Elem]>, act: Act, y: &mut [Elem]) {
+    let finish = |c: usize, out: &mut [Elem]| {
+        if let Some(bias) = bias {
+            out.iter_mut().for_each(|v| *v += bias[c]);
+        }
+        act_inplace(act, out);
+    };
+    if let Some(s) = conv_winograd::Shape::forward(g) {
+        return conv_winograd::run(&s, &conv_winograd::pack(g.k, g.c, w, false), x, y, finish);
+    }
     let (cg, kg) = (g.c / g.groups, g.k / g.groups);
     let [oh, ow] = g.out;
     let taps = g.kernel[0] * g.kernel[1];
@@ -94,12 +103,7 @@ pub(super) fn forward(g: &ConvGeom, x: &[Elem], w: &[Elem], bias: Option<&[Elem]
             clear_padding(dst, lanes);
         }
     }
-    plan.run(x, &weights, g.flops() < SERIAL_FLOPS, y, |c, out| {
-        if let Some(bias) = bias {
-            out.iter_mut().for_each(|v| *v += bias[c]);
-        }
-        act_inplace(act, out);
-    });
+    plan.run(x, &weights, g.flops() < SERIAL_FLOPS, y, finish);
 }
 
 /// The rest of the last vector of each step of a panel.
@@ -110,6 +114,9 @@ pub(super) fn clear_padding(panel: &mut [Elem], lanes: usize) {
 }
 
 pub(super) fn backward_data(g: &ConvGeom, dy: &[Elem], w: &[Elem], dx: &mut [Elem]) {
+    if let Some(s) = conv_winograd::Shape::backward(g) {
+        return conv_winograd::run(&s, &conv_winograd::pack(g.k, g.c, w, true), dy, dx, |_, _| {});
+    }
     let (cg, kg) = (g.c / g.groups, g.k / g.groups);
     let rs = g.kernel[0] * g.kernel[1];
     // Input row y = a + stride * i takes from output row i + shift, for each tap whose shift is whole: a pass for each a.
@@ -122,12 +129,12 @@ pub(super) fn backward_data(g: &ConvGeom, dy: &[Elem], w: &[Elem], dx: &mut [Ele
     let block = block_size(g.n, g.h.div_ceil(g.stride[0]) * g.w.div_ceil(g.stride[1]));
     let image = if frame.is_image() { g.k * g.out[0] * g.out[1] } else { frame.len() };
     let (mut passes, mut tap_lists, mut packed) = (Vec::new(), Vec::new(), 0);
-    for a in 0..g.stride[0].min(g.h) {
-        for b in 0..g.stride[1].min(g.w) {
-            let list: Vec<(usize, usize)> = ys[a]
+    for (a, ys) in ys.iter().enumerate().take(g.h) {
+        for (b, xs) in xs.iter().enumerate().take(g.w) {
+            let list: Vec<(usize, usize)> = ys
                 .iter()
                 .flat_map(|&(r, dy)| {
-                    xs[b].iter().map(move |&(s, dx)| {
+                    xs.iter().map(move |&(s, dx)| {
                         let at = (dy + frame.top) as usize * frame.fw + (dx + frame.left) as usize;
                         (r * g.kernel[1] + s, at)
                     })

@@ -2,10 +2,11 @@
 
 use super::conv_frame::{Frame, grid};
 use super::conv_product::{SERIAL_FLOPS, clear_padding, even_rows};
+use super::conv_winograd::Shape;
 use super::scratch::Scratch;
 use super::tile::{LANES, MAX_VECS, Out, Steps, Tile, max_rows};
 use super::transpose::transpose;
-use super::{ConvGeom, Elem};
+use super::{ConvGeom, Elem, conv_winograd_weight};
 use rayon::prelude::*;
 
 /// Pixels that one tile should sum before its results go to memory.
@@ -44,6 +45,9 @@ pub(super) fn backward_weight(g: &ConvGeom, x: &[Elem], dy: &[Elem], beta: Elem,
     }
     if g.n == 0 {
         return super::reduce::start(beta, dw);
+    }
+    if let Some(s) = Shape::forward(g) {
+        return conv_winograd_weight::backward_weight(&s, x, dy, beta, dw);
     }
     let cut = Cut::new(g);
     let plan = Plan::new(g, crs);

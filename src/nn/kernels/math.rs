@@ -5,6 +5,7 @@
 use super::Elem;
 
 #[cfg(not(shanty_f64))]
+#[allow(clippy::excessive_precision)]
 mod single {
     /// `e^x`: Cephes' polynomial on [-ln 2 / 2, ln 2 / 2], and a power of two in two steps so that both ends of the range come out
     /// (infinity, denormals, zero).
@@ -117,5 +118,5 @@ pub(super) fn normal_cdf(x: Elem) -> Elem {
 /// The normal density.
 #[inline(always)]
 pub(super) fn normal_density(x: Elem) -> Elem {
-    exp(-0.5 * x * x) * 0.398_942_280_401_432_7
+    exp(-0.5 * x * x) * (0.5 * std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2) as Elem
 }

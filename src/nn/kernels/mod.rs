@@ -20,6 +20,8 @@ mod conv;
 mod conv_frame;
 mod conv_product;
 mod conv_weight;
+mod conv_winograd;
+mod conv_winograd_weight;
 mod gemm;
 mod gemm_plan;
 mod isa;
@@ -39,6 +41,7 @@ mod tile;
 #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
 mod tile_x86;
 mod transpose;
+mod winograd;
 
 pub use act::{Act, act_backward, act_forward, act_inplace, dropout, dropout_inplace};
 pub use attention::{

@@ -59,7 +59,7 @@ impl PoolGeom {
         let axis = |i: usize, size: usize| {
             let fits = out_size(size, kernel[i], stride[i], padding[i], dilation[i]);
             let exact = fits.is_none()
-                || (size + 2 * padding[i] - (dilation[i] * (kernel[i] - 1) + 1)) % stride[i] == 0;
+                || (size + 2 * padding[i] - (dilation[i] * (kernel[i] - 1) + 1)).is_multiple_of(stride[i]);
             match fits {
                 Some(o) if ceil_mode && !exact && o * stride[i] < size + padding[i] => Ok(o + 1),
                 Some(o) => Ok(o),

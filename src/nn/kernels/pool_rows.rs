@@ -73,10 +73,10 @@ multiversion! {
                 });
             }
             // A window of minus infinities: its first place.
-            for ox in 0..argmax.len() {
-                if argmax[ox] == u32::MAX {
+            for (ox, at) in argmax.iter_mut().enumerate() {
+                if *at == u32::MAX {
                     let first = taps(g, oy).find(|t| (t.lo..t.hi).contains(&ox));
-                    argmax[ox] = first.map_or(0, |t| (t.start + (ox - t.lo) * g.stride[1]) as u32);
+                    *at = first.map_or(0, |t| (t.start + (ox - t.lo) * g.stride[1]) as u32);
                 }
             }
         }

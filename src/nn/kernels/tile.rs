@@ -11,7 +11,6 @@
 #![allow(unsafe_code)]
 
 use super::Elem;
-use super::isa::{Isa, isa};
 use std::marker::PhantomData;
 
 /// Lanes of one vector; panels of `w` are padded to a multiple of it.
@@ -99,20 +98,20 @@ impl Tile<'_> {
     /// Computes the tile with the best code there is.
     pub fn run(self) {
         self.check();
-        match isa() {
-            #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
-            Isa::Avx512 => super::tile_x86::avx512(self),
-            #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
-            Isa::Avx2 => super::tile_x86::avx2(self),
-            _ => self.portable(),
+        #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
+        match super::isa::isa() {
+            super::isa::Isa::Avx512 => return super::tile_x86::avx512(self),
+            super::isa::Isa::Avx2 => return super::tile_x86::avx2(self),
+            super::isa::Isa::Portable => {}
         }
+        self.portable();
     }
 
     /// What the vector code relies on: no element outside the slices is named.
     fn check(&self) {
         let (rows, steps) = (self.base.len(), self.steps.len());
         let vecs = self.lanes.div_ceil(LANES);
-        assert!(vecs >= 1 && vecs <= MAX_VECS && rows >= 1 && rows <= max_rows(vecs), "no such tile");
+        assert!((1..=MAX_VECS).contains(&vecs) && (1..=max_rows(vecs)).contains(&rows), "no such tile");
         assert!(
             (rows - 1) * self.out_step + self.lanes <= self.out.len,
             "a tile's results leave their slice"

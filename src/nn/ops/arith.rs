@@ -2,6 +2,7 @@
 
 use crate::base::{Elem, Error, Result};
 use crate::nn::Var;
+use crate::nn::kernels;
 use crate::nn::pool::{slice, tensor};
 
 impl<'t> Var<'t> {
@@ -20,7 +21,7 @@ impl<'t> Var<'t> {
             )));
         }
         let mut y = self.tape.take(a.len());
-        y.iter_mut().zip(slice(&a)).zip(slice(&b)).for_each(|((y, a), b)| *y = a + b);
+        kernels::add(slice(&a), slice(&b), &mut y);
         Ok(self.tape.node(tensor(a.shape(), y), &[self, other], move |dy, grads| {
             if grads.wants(0) && grads.wants(1) {
                 let mut copy = grads.pool.take(dy.len());
@@ -67,7 +68,7 @@ impl<'t> Var<'t> {
         let mut y = self.tape.take(x.len());
         y.iter_mut().zip(slice(&x)).for_each(|(y, x)| *y = x * factor);
         self.tape.node(tensor(x.shape(), y), &[self], move |mut dy, grads| {
-            dy.iter_mut().for_each(|d| *d *= factor);
+            kernels::scale(factor, &mut dy);
             grads.add(0, dy);
         })
     }
