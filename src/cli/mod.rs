@@ -5,6 +5,7 @@
 mod console;
 mod evaluate;
 mod inspect;
+mod new;
 mod plan;
 mod plot;
 mod progress;
@@ -37,6 +38,8 @@ enum Command {
     Test(evaluate::Evaluate),
     /// Show what a config will do: learning rates, hooks, checkpoints, validations. Nothing is trained or written.
     Plan(plan::Plan),
+    /// Write a crate for a hook of your own.
+    New(new::New),
     /// Check a config without running it.
     Check(ConfigArgs),
     /// Print the resolved config.
@@ -77,6 +80,7 @@ pub fn main() -> ExitCode {
         Command::Val(val) => val.run(false),
         Command::Test(test) => test.run(true),
         Command::Plan(plan) => plan.run(),
+        Command::New(new) => new.run(),
         Command::Check(args) => inspect::check(&args),
         Command::Config(args) => inspect::config(&args),
         Command::List { kind } => inspect::list(kind.as_deref()),

@@ -91,8 +91,7 @@ impl Hooks {
     fn edges(&self) -> Result<Vec<Edge>> {
         let mut edges = Vec::new();
         for (own, slot) in self.slots.iter().enumerate() {
-            for (names, comes_first) in
-                [(&slot.place.wiring.before, true), (&slot.place.wiring.after, false)]
+            for (names, comes_first) in [(&slot.place.wiring.before, true), (&slot.place.wiring.after, false)]
             {
                 for name in names {
                     self.check_name(slot, name)?;
@@ -146,9 +145,8 @@ impl Hooks {
         let mut left: BTreeSet<(usize, usize)> = wanted.iter().copied().zip(0..).collect();
         let mut order = Vec::with_capacity(left.len());
         while !left.is_empty() {
-            let waits = |i: usize| {
-                edges.iter().any(|e| e.second == i && left.contains(&(wanted[e.first], e.first)))
-            };
+            let waits =
+                |i: usize| edges.iter().any(|e| e.second == i && left.contains(&(wanted[e.first], e.first)));
             match left.iter().copied().find(|(_, i)| !waits(*i)) {
                 Some(next) => {
                     left.remove(&next);
@@ -164,7 +162,9 @@ impl Hooks {
     fn cycle(&self, left: &BTreeSet<usize>, edges: &[Edge]) -> Error {
         let mut path: Vec<usize> = left.first().copied().into_iter().collect();
         while let Some(&last) = path.last() {
-            let Some(edge) = edges.iter().find(|e| e.second == last && left.contains(&e.first)) else { break };
+            let Some(edge) = edges.iter().find(|e| e.second == last && left.contains(&e.first)) else {
+                break;
+            };
             let start = path.iter().position(|i| *i == edge.first);
             path.push(edge.first);
             if let Some(start) = start {
@@ -184,9 +184,26 @@ impl Hooks {
             }
             for (point, key) in &slot.place.wiring.writes {
                 check_write(&slot.key, *point, key)?;
+                if key == "weights" {
+                    self.check_alone(place, *point)?;
+                }
             }
         }
         Ok(())
+    }
+
+    /// Two hooks that lend the model other weights would put back each other's.
+    fn check_alone(&self, place: usize, point: Point) -> Result<()> {
+        let own = &self.slots[place].key;
+        let also = |s: &&Slot| s.place.wiring.writes.iter().any(|(p, k)| *p == point && k == "weights");
+        match self.slots[..place].iter().find(also) {
+            Some(other) => Err(Error::config(format!(
+                "hooks `{}` and `{own}` both put other weights into the model in {}: keep one of them",
+                other.key,
+                point.name()
+            ))),
+            None => Ok(()),
+        }
     }
 
     fn check_read(&self, reader: usize, point: Point, key: &str, metrics: Option<&[String]>) -> Result<()> {
