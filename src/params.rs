@@ -1,5 +1,7 @@
 //! The narrow waist: everything that works on weights (optimizers, init, checkpoints, averaging) knows only this trait.
 
+use std::collections::BTreeMap;
+
 use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD};
 
 use crate::base::Elem;
@@ -58,6 +60,19 @@ pub trait Params {
     fn visit(&self, f: &mut dyn FnMut(ParamRef<'_>));
     /// Calls `f` for every tensor, buffers included, with write access.
     fn visit_mut(&mut self, f: &mut dyn FnMut(ParamMut<'_>));
+
+    /// Takes sums of gradients back, by name; all others become zero. A model whose gradients come into being with the
+    /// first backward pass makes them here, so that a run can be resumed inside an accumulation window.
+    fn put_grads(&mut self, sums: &BTreeMap<String, ArrayD<Elem>>) {
+        self.visit_mut(&mut |p| {
+            if let Some(mut grad) = p.grad {
+                match sums.get(p.name) {
+                    Some(sum) => grad.assign(sum),
+                    None => grad.fill(0.0),
+                }
+            }
+        });
+    }
 }
 
 /// One tensor of a [`StateDict`].
@@ -122,6 +137,19 @@ impl StateDict {
     /// The tensor of this name.
     pub fn get(&self, name: &str) -> Option<&StateTensor> {
         self.0.iter().find(|(n, _)| n == name).map(|(_, t)| t)
+    }
+
+    /// Puts the tensors in the order of `params` and gives each the role that it has there; others come last. A file has
+    /// an order of its own, and says only what is a counter.
+    pub fn align(&mut self, params: &dyn Params) {
+        let mut places = std::collections::HashMap::new();
+        params.visit(&mut |p| {
+            places.insert(p.name.to_owned(), (places.len(), p.role));
+        });
+        for (name, tensor) in &mut self.0 {
+            tensor.role = places.get(name).map_or(tensor.role, |(_, role)| *role);
+        }
+        self.0.sort_by_key(|(name, _)| places.get(name).map_or(usize::MAX, |(place, _)| *place));
     }
 
     /// Copies every tensor that fits by name and shape into `params`, and says what it did. Counters that the file

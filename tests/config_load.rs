@@ -1,5 +1,7 @@
 //! Files, bases, references and overrides.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -297,4 +299,32 @@ fn several_files_are_laid_over_each_other() {
     let (a, b) = (dir.path("a.yaml"), dir.path("b.json"));
     let paths: [&Path; 2] = [&a, &b];
     assert_eq!(json(&config::load_all(&paths, &[]).unwrap().node), tree(r#"{"m": {"x": 3, "y": 2}}"#));
+}
+
+#[test]
+fn what_mmengine_dumps_is_read() {
+    let text = "\
+val_evaluator: &id001
+  topk: !!python/tuple
+  - 1
+  - 5
+  type: Accuracy
+  _scope_: mmpretrain
+test_evaluator: *id001
+betas: !!python/tuple [0.9, 0.999]
+lr: 1.0e-05
+word: 'no'
+said: a !!python/tuple in text
+";
+    let node = config::parse("dump.yaml", text).unwrap();
+    assert_eq!(
+        json(&node),
+        tree(
+            r#"{"val_evaluator": {"topk": [1, 5], "type": "Accuracy", "_scope_": "mmpretrain"},
+                "test_evaluator": {"topk": [1, 5], "type": "Accuracy", "_scope_": "mmpretrain"},
+                "betas": [0.9, 0.999], "lr": 0.00001, "word": "no", "said": "a !!python/tuple in text"}"#
+        )
+    );
+    let five = node.at_path("val_evaluator.topk.1").unwrap();
+    assert_eq!(five.at.line_column(), (4, 5));
 }

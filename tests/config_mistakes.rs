@@ -4,6 +4,8 @@
 //! make. Where such a comment would disturb, a first line `# at: LINE suggestion` says it; `# at: cli suggestion` is for
 //! overrides, which stand in `# args: …`.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -88,7 +90,11 @@ fn every_mistake_is_found_in_its_line_and_has_its_suggestion() {
             wrong.push(format!("{}: accepted", file.display()));
             continue;
         };
-        let found: BTreeSet<_> = diags.0.iter().map(|d| (place(d), d.suggestion.clone())).collect();
+        let found: BTreeSet<_> = diags
+            .0
+            .iter()
+            .map(|d| (place(d), d.to_json()["suggestion"].as_str().map(str::to_owned)))
+            .collect();
         if found != truth.places {
             wrong.push(format!(
                 "{}:\n  wanted {:?}\n  found  {found:?}\n{diags}",

@@ -1,5 +1,7 @@
 //! What holds for every tree: a dump reads back equal, every leaf knows where it came from, merging keeps histories.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests
+
 use proptest::prelude::*;
 use shanty::config::{self, Node, provenance};
 

@@ -25,6 +25,8 @@ contracts! {
     param_scheduler: ParamSchedulerHook, "";
     checkpoint: CheckpointHook, "{interval: 1, key: second, filename_tmpl: 'second_{}', save_best: accuracy/top1}";
     check_invalid_loss: CheckInvalidLossHook, "interval: 1";
+    skip_invalid_loss: CheckInvalidLossHook, "action: skip";
+    digest: DigestHook, "interval: 3";
     ema: EMAHook, "{momentum: 0.1, interval: 2, begin_iter: 2}";
     ema_annealing: EMAHook, "{ema_type: MomentumAnnealingEMA, update_buffers: true}";
     swa: EMAHook, "{ema_type: StochasticWeightAverage, begin_epoch: 2}";

@@ -17,8 +17,9 @@ use shanty::registry::{Spec, entries};
 use shanty::run::{EpochBasedTrainLoop, Evaluation, Intervals, Outcome, Runner, RunnerBuilder};
 
 /// Every built-in hook but the six default ones, which are there anyway.
-const HOOKS: [&str; 13] = [
+const HOOKS: [&str; 14] = [
     "{type: CheckInvalidLossHook, interval: 1}",
+    "{type: DigestHook, interval: 3}",
     "{type: EMAHook, momentum: 0.1, interval: 2, begin_iter: 3}",
     "{type: EarlyStoppingHook, monitor: accuracy/top1, patience: 99}",
     "{type: PreciseBNHook, num_samples: 8}",
@@ -123,7 +124,9 @@ fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
             "manifest.json" => continue,
             "state.json" => {
                 let mut state: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
-                state["meta"]["experiment_name"] = serde_json::Value::Null;
+                for key in ["experiment_name", "log_dir", "scalars"] {
+                    state["meta"][key] = serde_json::Value::Null;
+                }
                 // Names of the checkpoints that this run wrote.
                 state["hooks"]["CheckpointHook"] = serde_json::Value::Null;
                 bytes = state.to_string().into_bytes();

@@ -22,11 +22,14 @@ impl Hook for Watch {
         self.0.lock().unwrap().1.push(cx.clock.iter);
         Ok(())
     }
+    /// It may be told some iterations later, when the disk is done: the name says of which one it is.
     fn after_save_checkpoint(&mut self, cx: &mut Ctx<'_>, saved: &CheckpointSaved) -> HookResult {
         let name = saved.path.file_name().unwrap().to_string_lossy().into_owned();
+        let number = |unit: &str| name.strip_prefix(unit)?.parse::<u64>().ok();
+        let iter = number("iter_").or_else(|| Some(number("epoch_")? * cx.clock.epoch_len)).unwrap();
         let mut seen = self.0.lock().unwrap();
         seen.2.retain(|(n, _)| *n != name);
-        seen.2.push((name, cx.clock.iter));
+        seen.2.push((name, iter));
         Ok(())
     }
 }

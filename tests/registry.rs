@@ -1,5 +1,7 @@
 //! Kinds and entries of another crate, as a plugin declares them.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 use shanty::base::Result;
@@ -89,6 +91,12 @@ impl Part for Frame {
 
 shanty::register! {
     /// Several parts.
+    ///
+    /// ```yaml
+    /// type: Frame
+    /// parts: [{type: Bolt, length: 3}]
+    /// count: 2
+    /// ```
     dyn Part, "Frame" => |p: FrameParams, cx: &mut BuildCx| -> Result<Box<dyn Part>> {
         if p.count == 13 {
             return Err(shanty::base::Error::invalid("not thirteen"));
@@ -190,6 +198,21 @@ fn the_table_is_sorted_and_documented() {
     assert_eq!(bolt.origin.file, "tests/registry.rs");
     assert!(registry::kinds().any(|k| k.name == "part"));
     registry::check().unwrap();
+}
+
+#[test]
+fn the_example_of_the_doc_comment_is_the_example() {
+    let frame = registry::find("Frame").next().unwrap().1;
+    assert_eq!(registry::example(frame), "type: Frame\nparts: [{type: Bolt, length: 3}]\ncount: 2");
+    let text = registry::describe("part", frame);
+    assert!(text.contains("\n  Several parts.\n\nparameters\n") && !text.contains("```"), "{text}");
+    assert!(text.contains("\nexample\n  type: Frame\n  parts: "), "{text}");
+    assert!(
+        text.contains("  named: a mapping of names to: a part `{type: …}` or null; {} if absent\n"),
+        "{text}"
+    );
+    let bolt = registry::find("Bolt").next().unwrap().1;
+    assert_eq!(registry::example(bolt), "{type: Bolt, length: 10, slack: 0.0}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What the registry says about its types, to people and to editors, is complete and true.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests
+
 use std::collections::BTreeSet;
 
 use serde_json::Value;

@@ -1,5 +1,7 @@
 //! Two entries of one name: the program is wrong, and every lookup says so.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 use shanty::registry::{self, Spec};

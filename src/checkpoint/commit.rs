@@ -53,8 +53,8 @@ pub struct Commit<'a> {
     pub name: &'a str,
     /// The folder of [`POINTER`]; `None` leaves the pointer where it is.
     pub pointer_in: Option<&'a Path>,
-    /// Names in `out_dir` to delete afterwards.
-    pub then_remove: &'a [String],
+    /// Checkpoint directories to delete afterwards.
+    pub then_remove: &'a [PathBuf],
 }
 
 impl Commit<'_> {
@@ -69,14 +69,14 @@ impl Commit<'_> {
         if let Some(work_dir) = self.pointer_in {
             self.point(work_dir, &home).at(work_dir.join(POINTER))?;
         }
-        for name in self.then_remove {
-            discard(self.storage, self.out_dir, name).at(self.out_dir.join(name))?;
+        for path in self.then_remove {
+            discard(self.storage, path).at(path)?;
         }
         Ok(home)
     }
 
     fn aside(&self, what: &str) -> PathBuf {
-        self.out_dir.join(format!(".{what}-{}", self.name))
+        sibling(&self.out_dir.join(self.name), what)
     }
 
     fn write_aside(&self, checkpoint: &Checkpoint, tmp: &Path) -> Result<()> {
@@ -120,13 +120,19 @@ impl Commit<'_> {
     }
 }
 
-fn discard(storage: &dyn Storage, dir: &Path, name: &str) -> io::Result<()> {
-    let (home, gone) = (dir.join(name), dir.join(format!(".del-{name}")));
+fn discard(storage: &dyn Storage, home: &Path) -> io::Result<()> {
+    let gone = sibling(home, "del");
     if home.exists() {
         storage.remove(&gone)?;
-        storage.rename(&home, &gone)?;
+        storage.rename(home, &gone)?;
     }
     storage.remove(&gone)
+}
+
+/// `.old-epoch_3` beside `epoch_3`.
+pub(super) fn sibling(home: &Path, what: &str) -> PathBuf {
+    let name = home.file_name().unwrap_or_default().to_string_lossy();
+    home.with_file_name(format!(".{what}-{name}"))
 }
 
 /// Clears away what a run that died in the middle of a commit left in `dir`. A checkpoint that had stepped aside

@@ -35,6 +35,14 @@ pub struct Meta {
     pub seed: u64,
     /// `<name>_<timestamp>` of the run that wrote it.
     pub experiment_name: String,
+    /// Saved because someone asked from outside (a signal, a time limit): the next checkpoint replaces it.
+    pub interim: bool,
+    /// Folder of the logs, below the work_dir.
+    pub log_dir: String,
+    /// Bytes of `scalars.json` at the time of the save.
+    pub scalars: u64,
+    /// Samples that are left out of training.
+    pub excluded: Vec<u64>,
     /// Class names of the training data.
     pub classes: Vec<String>,
     /// The resolved config, as YAML.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::commit::{FileSeal, MANIFEST_FILE, Manifest, POINTER};
+use super::commit::{FileSeal, MANIFEST_FILE, Manifest, POINTER, sibling};
 use super::{Checkpoint, MODEL_FILE};
 use crate::base::error::IoContext;
 use crate::base::{Error, Result, durable};
@@ -23,8 +23,7 @@ pub fn load(path: &Path) -> Result<Checkpoint> {
     }
     let mut files = BTreeMap::new();
     for (name, seal) in manifest(path)?.files {
-        let bytes = durable::read(&path.join(&name))
-            .map_err(|e| Error::checkpoint(path, format!("`{name}` cannot be read: {e}")))?;
+        let bytes = sealed(path, &name, &seal)?;
         let found = FileSeal::of(&bytes);
         if found != seal {
             let reason = format!(
@@ -36,6 +35,26 @@ pub fn load(path: &Path) -> Result<Checkpoint> {
         files.insert(name, bytes);
     }
     Checkpoint::from_files(path, &files)
+}
+
+/// The bytes of a file that the manifest names: a plain file of this directory with the length that it says. A manifest of
+/// someone else must not lead elsewhere, or to a file without end.
+fn sealed(dir: &Path, name: &str, seal: &FileSeal) -> Result<Vec<u8>> {
+    let cannot = |e: &dyn std::fmt::Display| Error::checkpoint(dir, format!("`{name}` cannot be read: {e}"));
+    let plain = Path::new(name).file_name().is_some_and(|file| file == name);
+    if !plain {
+        return Err(cannot(&"it is no name of a file in the directory"));
+    }
+    let about = fs::symlink_metadata(dir.join(name)).map_err(|e| cannot(&e))?;
+    if !about.is_file() {
+        return Err(cannot(&"it is no plain file"));
+    }
+    if about.len() != seal.bytes {
+        let (has, says) = (about.len(), seal.bytes);
+        let reason = format!("`{name}` is damaged: {has} bytes, the manifest says {says}");
+        return Err(Error::checkpoint(dir, reason));
+    }
+    durable::read(&dir.join(name)).map_err(|e| cannot(&e))
 }
 
 fn manifest(path: &Path) -> Result<Manifest> {
@@ -54,17 +73,30 @@ pub struct Found {
     pub refused: Vec<String>,
 }
 
-/// Looks for the checkpoint to resume from: what `last_checkpoint` names, else the valid one with most iterations.
+/// The checkpoint that the `last_checkpoint` of a work_dir names, whether it is there or not.
+pub fn pointed(work_dir: &Path) -> Option<PathBuf> {
+    let text = fs::read_to_string(work_dir.join(POINTER)).ok()?;
+    Some(work_dir.join(text.trim()))
+}
+
+/// Looks for the checkpoint to resume from: what `last_checkpoint` names, else the valid one with most iterations, in
+/// the work_dir or beside the one that was named. One that had stepped aside for a successor that never came counts.
 ///
 /// # Errors
 /// When the folder cannot be read.
 pub fn newest(work_dir: &Path) -> Result<Found> {
     let mut found = Found::default();
     let mut candidates = Vec::new();
-    if let Ok(text) = fs::read_to_string(work_dir.join(POINTER)) {
-        candidates.push(work_dir.join(text.trim()));
+    let named = pointed(work_dir);
+    if let Some(named) = &named {
+        candidates.push(named.clone());
+        let aside = sibling(named, "old");
+        candidates.extend(aside.exists().then_some(aside));
     }
     candidates.extend(by_iterations(work_dir)?);
+    if let Some(beside) = named.as_deref().and_then(Path::parent).filter(|dir| *dir != work_dir) {
+        candidates.extend(by_iterations(beside)?);
+    }
     for path in candidates {
         match load(&path) {
             Ok(checkpoint) => {

@@ -6,12 +6,17 @@
 
 mod commit;
 mod content;
+pub mod digest;
 mod load;
+mod lock;
 mod storage;
 pub mod tensors;
+#[cfg(feature = "torch")]
+mod torch;
 
 pub use commit::{Commit, POINTER, recover};
 pub use content::{Checkpoint, Meta};
-pub use load::{Found, load, newest};
+pub use load::{Found, load, newest, pointed};
+pub use lock::DirLock;
 pub use storage::{Disk, Storage};
 pub use tensors::{MODEL_FILE, parse_tensors, read_tensors, write_tensors};

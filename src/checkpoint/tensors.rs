@@ -16,13 +16,30 @@ use crate::params::{Role, StateDict, StateTensor};
 /// The file of the weights inside a checkpoint directory.
 pub const MODEL_FILE: &str = "model.safetensors";
 
-/// Reads a `.safetensors` file, or the [`MODEL_FILE`] of a checkpoint directory.
+/// Reads a `.safetensors` file, the [`MODEL_FILE`] of a checkpoint directory, or (with the feature `torch`) a `.pth` or
+/// `.pt` file of PyTorch.
 ///
 /// # Errors
 /// [`Error::Io`] if there is no such file; [`Error::Checkpoint`] as in [`parse_tensors`].
 pub fn read_tensors(path: &Path) -> Result<StateDict> {
+    let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+    if ["pth", "pt", "bin"].contains(&ending) && !path.is_dir() {
+        return read_torch(path);
+    }
     let file: PathBuf = if path.is_dir() { path.join(MODEL_FILE) } else { path.to_owned() };
     parse_tensors(&file, &durable::read(&file)?)
+}
+
+#[cfg(feature = "torch")]
+fn read_torch(path: &Path) -> Result<StateDict> {
+    super::torch::read(path)
+}
+
+#[cfg(not(feature = "torch"))]
+fn read_torch(path: &Path) -> Result<StateDict> {
+    let reason = "this program was built without the feature `torch`, which reads PyTorch's files: build it with \
+                  `--features torch`, or write the weights as .safetensors";
+    Err(Error::checkpoint(path, reason))
 }
 
 /// The tensors in the bytes of a safetensors file, by name.
@@ -63,7 +80,7 @@ pub fn write_tensors(state: &StateDict) -> Result<Vec<u8>> {
     safetensors::serialize(tensors, Some(metadata)).map_err(|e| Error::Other(e.into()))
 }
 
-fn widen(view: &TensorView<'_>) -> Result<StateTensor, String> {
+pub(super) fn widen(view: &TensorView<'_>) -> Result<StateTensor, String> {
     let bytes = view.data();
     let (role, values): (Role, Vec<Elem>) = match view.dtype() {
         Dtype::F32 => (Role::Weight, words(bytes, |b| f32::from_le_bytes(b) as Elem)),
@@ -111,7 +128,8 @@ impl<'a> Raw<'a> {
         let shape = tensor.value.shape();
         if tensor.role != Role::Counter {
             let dtype = if size_of::<Elem>() == 4 { Dtype::F32 } else { Dtype::F64 };
-            let bytes = tensor.value.iter().flat_map(|v| v.to_le_bytes()).collect();
+            let mut bytes = Vec::with_capacity(tensor.value.len() * size_of::<Elem>());
+            tensor.value.iter().for_each(|v| bytes.extend_from_slice(&v.to_le_bytes()));
             return Ok(Self { dtype, shape, bytes });
         }
         match tensor.value.first() {

@@ -52,3 +52,8 @@ pub(super) fn say(text: &str) {
 pub(super) fn complain(text: &str) {
     bars().suspend(|| eprintln!("{text}"));
 }
+
+/// Whether messages may be coloured: somebody looks at them.
+pub(super) fn in_colour() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}

@@ -1,14 +1,51 @@
 //! `shanty check`, `config` and `list`: nothing is built or trained.
 
-use super::{ConfigArgs, console};
+use super::{ConfigArgs, Format, console};
 use crate::base::suggest::nearest;
 use crate::base::{Error, Result};
 use crate::registry;
 use crate::run::RunConfig;
 
-pub(super) fn check(args: &ConfigArgs) -> Result<()> {
-    RunConfig::read(&args.resolve()?)?;
+pub(super) fn check(args: &ConfigArgs, format: Format) -> Result<()> {
+    let node = args.resolve()?;
+    let warnings = RunConfig::read(&node)?.warnings(&node);
+    if format == Format::Json {
+        console::say(&warnings.to_json().to_string());
+        return Ok(());
+    }
+    if !warnings.0.is_empty() {
+        console::complain(&warnings.render(console::in_colour()));
+    }
     console::say(&format!("{} is fine", args.name()));
+    Ok(())
+}
+
+/// Where a value comes from and what its key means.
+pub(super) fn explain(args: &ConfigArgs, key: &str) -> Result<()> {
+    console::say(registry::explain::<RunConfig>(&args.resolve()?, key)?.trim_end());
+    Ok(())
+}
+
+/// The JSON Schema of a whole config.
+pub(super) fn schema() -> Result<()> {
+    let schema = registry::schema::<RunConfig>();
+    console::say(&serde_json::to_string_pretty(&schema).map_err(|e| Error::Other(e.into()))?);
+    Ok(())
+}
+
+/// Everything about a registered type, in each kind that has one of this name.
+pub(super) fn describe(name: &str) -> Result<()> {
+    let mut found = registry::find(name).peekable();
+    if found.peek().is_none() {
+        let all: Vec<_> =
+            registry::kinds().flat_map(|kind| registry::entries(kind.name)).map(|e| e.name).collect();
+        let hint =
+            nearest(name, all.iter().copied()).map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
+        return Err(Error::config(format!("there is no type `{name}`{hint} `shanty list` shows all")));
+    }
+    for (kind, entry) in found {
+        console::say(registry::describe(kind, entry).trim_end());
+    }
     Ok(())
 }
 

@@ -1,7 +1,9 @@
 //! Level 7: the command line, one file a command.
 //!
-//! Exit codes: 0 the command did what it was asked; 1 it failed; 2 the config or the command line is wrong.
+//! Exit codes: 0 the command did what it was asked; 1 it failed; 2 the config or the command line is wrong; 143, 130 and 75
+//! a training saved and left, on SIGTERM, on SIGINT and at a limit: resume it.
 
+mod ckpt;
 mod console;
 mod evaluate;
 mod inspect;
@@ -9,15 +11,17 @@ mod new;
 mod plan;
 mod plot;
 mod progress;
+mod replay;
+mod signals;
 mod train;
+mod verify_resume;
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::base::{Error, Result};
+use crate::base::{BoxError, Error, Result};
 use crate::config::{Diags, Node};
 
 /// A hook-driven training runner.
@@ -26,6 +30,9 @@ use crate::config::{Diags, Node};
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// How mistakes of a config are printed.
+    #[arg(long, value_enum, default_value_t, global = true)]
+    format: Format,
 }
 
 #[derive(Debug, Subcommand)]
@@ -40,10 +47,30 @@ enum Command {
     Plan(plan::Plan),
     /// Write a crate for a hook of your own.
     New(new::New),
+    /// Look into checkpoints, compare, average and convert them.
+    Ckpt(ckpt::Ckpt),
+    /// Repeat a step in which numbers became invalid.
+    Replay(replay::ReplayArgs),
+    /// Cut a run at random steps, resume it, and compare every step with the run that was not cut.
+    VerifyResume(verify_resume::VerifyResume),
     /// Check a config without running it.
     Check(ConfigArgs),
     /// Print the resolved config.
     Config(ConfigArgs),
+    /// Tell where a value of a config comes from and what it means: `explain CONFIG optim_wrapper.optimizer.lr`.
+    Explain {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Dotted path of the value.
+        key: String,
+    },
+    /// Print the JSON Schema of a config, for editors.
+    Schema,
+    /// Print parameters, defaults, ranges and an example of a type.
+    Describe {
+        /// `LinearLR`, `CheckpointHook`, …
+        name: String,
+    },
     /// List the registered types, of one kind or of all.
     List {
         /// hook, module, dataset, …
@@ -59,11 +86,28 @@ struct ConfigArgs {
     /// Changes a value: `--set optim_wrapper.optimizer.lr=0.1`, `--set a.0.b=[1, 2]`, `--set list+=3`, `--set ~key`.
     #[arg(long = "set", alias = "cfg-options", value_name = "KEY=VALUE", num_args = 1..)]
     set: Vec<String>,
+    /// A config laid over the one before; more than once if need be.
+    #[arg(long, value_name = "FILE")]
+    overlay: Vec<PathBuf>,
+}
+
+/// How mistakes of a config are printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// An array of `{file, line, column, level, message, suggestion}`, for editors and scripts.
+    Json,
 }
 
 impl ConfigArgs {
     fn resolve(&self) -> Result<Node> {
-        Ok(crate::config::load(&self.config, &self.set)?)
+        let files: Vec<_> =
+            std::iter::once(&self.config).chain(&self.overlay).map(PathBuf::as_path).collect();
+        let loaded = crate::config::load_all(&files, &self.set)?;
+        loaded.warnings.0.iter().for_each(|warning| log::warn!("{}", warning.render(false)));
+        Ok(loaded.node)
     }
 
     fn name(&self) -> String {
@@ -75,32 +119,54 @@ impl ConfigArgs {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     console::init();
-    let done = match cli.command {
-        Command::Train(train) => train.run(),
-        Command::Val(val) => val.run(false),
-        Command::Test(test) => test.run(true),
-        Command::Plan(plan) => plan.run(),
-        Command::New(new) => new.run(),
-        Command::Check(args) => inspect::check(&args),
-        Command::Config(args) => inspect::config(&args),
-        Command::List { kind } => inspect::list(kind.as_deref()),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
+    match run(cli.command, cli.format) {
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
-            console::complain(&rendered(&error));
+            match (cli.format, &error) {
+                (Format::Json, Error::Config(source)) => console::say(&as_json(source)),
+                _ => console::complain(&rendered(&error)),
+            }
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// Does what was asked; the exit code of a command that did not fail.
+fn run(command: Command, format: Format) -> Result<u8> {
+    match command {
+        Command::Train(train) => return train.run(),
+        Command::Ckpt(ckpt) => return ckpt.run(),
+        Command::Replay(replay) => return replay.run(),
+        Command::VerifyResume(verify) => return verify.run(),
+        Command::Val(val) => val.run(false)?,
+        Command::Test(test) => test.run(true)?,
+        Command::Plan(plan) => plan.run()?,
+        Command::New(new) => new.run()?,
+        Command::Check(args) => inspect::check(&args, format)?,
+        Command::Config(args) => inspect::config(&args)?,
+        Command::Explain { config, key } => inspect::explain(&config, &key)?,
+        Command::Schema => inspect::schema()?,
+        Command::Describe { name } => inspect::describe(&name)?,
+        Command::List { kind } => inspect::list(kind.as_deref())?,
+    }
+    Ok(0)
 }
 
 /// An error as a person wants to read it: diagnostics with their source lines, in colour on a terminal.
 fn rendered(error: &Error) -> String {
     match error {
         Error::Config(source) => match source.downcast_ref::<Diags>() {
-            Some(diags) => diags.render(std::io::stderr().is_terminal()),
+            Some(diags) => diags.render(console::in_colour()),
             None => format!("error: {error}"),
         },
         _ => format!("error: {error}"),
+    }
+}
+
+/// The mistakes of a config as a JSON array; one without a place has no file.
+fn as_json(source: &BoxError) -> String {
+    match source.downcast_ref::<Diags>() {
+        Some(diags) => diags.to_json().to_string(),
+        None => Diags::from(crate::config::Diag::error(source.to_string())).to_json().to_string(),
     }
 }

@@ -6,12 +6,12 @@ use std::time::Instant;
 use clap::Args;
 
 use super::progress::ProgressHook;
-use super::{ConfigArgs, console};
+use super::{ConfigArgs, console, signals};
 use crate::base::{Error, Result};
 use crate::config::Node;
 use crate::hook::builtin::{CheckpointHook, ProfilerHook};
 use crate::hook::{Board, Mode};
-use crate::run::{Outcome, Runner};
+use crate::run::{Limits, Outcome, Runner};
 
 /// Arguments of `train`.
 #[derive(Debug, Clone, Args)]
@@ -33,16 +33,28 @@ pub(super) struct Train {
     /// Measure every hook and step: a table at the end, and a trace for chrome://tracing in the log folder.
     #[arg(long)]
     profile: bool,
+    /// Save and leave after this time: `90` (seconds), `45m`, `1h30m`, `11:55:00`. Exit code 75.
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    max_time: Option<f64>,
+    /// Save and leave when this file appears. Exit code 75.
+    #[arg(long, value_name = "FILE")]
+    stop_file: Option<PathBuf>,
     /// Changes a value, as `--set`.
     #[arg(value_name = "KEY=VALUE")]
     overrides: Vec<String>,
 }
 
 impl Train {
-    pub fn run(self) -> Result<()> {
+    /// Trains, and says how the process should exit.
+    pub fn run(self) -> Result<u8> {
         let name = self.config.name();
         let node = self.resolve()?;
-        let mut runner = Runner::from_config(&node, Some(&name))?;
+        let limits = Limits {
+            interrupt: signals::install()?,
+            max_seconds: self.max_time,
+            stop_file: self.stop_file.clone(),
+        };
+        let mut runner = Runner::from_config_within(&node, Some(&name), limits)?;
         if let Some(progress) = ProgressHook::on_terminal() {
             runner.add_hook(progress);
         }
@@ -56,7 +68,7 @@ impl Train {
             console::say(&session.state.profile.table(session.hooks.keys()));
         }
         console::say(&last_line(&runner, &outcome, began.elapsed().as_secs_f64()));
-        Ok(())
+        Ok(if let Outcome::Left(leave) = &outcome { leave.exit_code() } else { 0 })
     }
 
     /// Switches become overrides, before those of the person, which win.
@@ -95,6 +107,7 @@ fn last_line(runner: &Runner, outcome: &Outcome, seconds: f64) -> String {
     let state = &runner.session().state;
     let how = match outcome {
         Outcome::Finished => "finished".to_owned(),
+        Outcome::Left(leave) => format!("left ({leave}; `--resume` goes on)"),
         Outcome::Stopped(stop) => format!("stopped by {} ({})", stop.by, stop.reason),
     };
     let mut line =
@@ -111,4 +124,45 @@ fn last_line(runner: &Runner, outcome: &Outcome, seconds: f64) -> String {
         }
     }
     format!("{line}; in {}", state.dirs.work.display())
+}
+
+/// `90`, `45m`, `1h30m`, `2d`, `11:55:00` in seconds.
+fn seconds(text: &str) -> Result<f64, String> {
+    let wrong = || format!("`{text}` is no time: write 90, 45m, 1h30m or 11:55:00");
+    if text.contains(':') {
+        let part = |p: &str| p.parse::<u64>().map_err(|_| wrong());
+        return text.split(':').try_fold(0.0, |sum, p| Ok(sum * 60.0 + part(p)? as f64));
+    }
+    let (mut total, mut number) = (0.0, String::new());
+    for c in text.chars() {
+        let unit = match c {
+            '0'..='9' | '.' => {
+                number.push(c);
+                continue;
+            }
+            's' => 1.0,
+            'm' => 60.0,
+            'h' => 3600.0,
+            'd' => 86400.0,
+            _ => return Err(wrong()),
+        };
+        total += std::mem::take(&mut number).parse::<f64>().map_err(|_| wrong())? * unit;
+    }
+    if number.is_empty() { Ok(total) } else { Ok(total + number.parse::<f64>().map_err(|_| wrong())?) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::seconds;
+
+    #[test]
+    fn times_in_the_forms_that_people_write() {
+        for (text, value) in
+            [("90", 90.0), ("45m", 2700.0), ("1h30m", 5400.0), ("11:55:00", 42900.0), ("1.5s", 1.5)]
+        {
+            assert_eq!(seconds(text), Ok(value), "{text}");
+        }
+        assert!(seconds("soon").is_err());
+        assert!(seconds("1:x").is_err());
+    }
 }

@@ -134,8 +134,12 @@ impl Diag {
             "column": column,
             "level": level,
             "message": self.message,
-            "suggestion": self.suggestion,
+            "suggestion": self.suggestion.as_ref().or(self.near()),
         })
+    }
+
+    fn near(&self) -> Option<&String> {
+        self.at.as_ref()?.source().near.as_ref()
     }
 
     /// For people: the source line with a caret, notes, and the corrected line.
@@ -147,8 +151,9 @@ impl Diag {
         let title = mark.primary_title(self.message.as_str());
         let mut main = Group::with_title(title).elements(self.excerpts());
         main = main.elements(self.notes.iter().map(|note| Mark::NOTE.message(note.as_str())));
-        if let Some(hint) = self.at.as_ref().and_then(|at| at.source().hint.as_deref()) {
-            main = main.element(Mark::HELP.message(hint));
+        if let Some(near) = self.near() {
+            let text = format!("the files have no such path; the nearest is `{near}`");
+            main = main.element(Mark::HELP.message(text));
         }
         let mut report = vec![main];
         match (&self.suggestion, &self.fix) {

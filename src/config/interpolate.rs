@@ -42,11 +42,11 @@ enum Reference {
 /// # Errors
 /// As `yaml::parse`, and for a reference that is misspelt.
 pub(super) fn parse(source: &Arc<Source>) -> Result<(Node, Masked), Diags> {
-    let text = &source.text;
-    let (masked, text) = match MARKS.into_iter().find(|mark| !text.contains(*mark)) {
-        Some(mark) if text.contains("{{") => Masked::new(source, mark)?,
-        _ => (Masked { mark: MARKS[0], tokens: Vec::new() }, text.clone()),
+    let (masked, text) = match MARKS.into_iter().find(|mark| !source.text.contains(*mark)) {
+        Some(mark) if source.text.contains("{{") => Masked::new(source, mark)?,
+        _ => (Masked { mark: MARKS[0], tokens: Vec::new() }, source.text.clone()),
     };
+    let text = without_tuples(text);
     let node = yaml::parse_masked(source, &text).map_err(|mut diags| {
         for diag in &mut diags.0 {
             let line = diag
@@ -61,6 +61,22 @@ pub(super) fn parse(source: &Arc<Source>) -> Result<(Node, Masked), Diags> {
         diags
     })?;
     Ok((node, masked))
+}
+
+/// PyYAML marks what was a tuple; here a list is a list. Blanks take the place of the mark.
+fn without_tuples(text: String) -> String {
+    const TUPLE: &str = "!!python/tuple";
+    if !text.contains(TUPLE) {
+        return text;
+    }
+    let blanks = " ".repeat(TUPLE.len());
+    let mut out = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        let marks_a_list = line.trim_end().strip_suffix(TUPLE).is_some_and(|l| l.ends_with([' ', '\t']))
+            || line.contains(&format!("{TUPLE} ["));
+        if marks_a_list { out.push_str(&line.replace(TUPLE, &blanks)) } else { out.push_str(line) }
+    }
+    out
 }
 
 impl Masked {
@@ -219,20 +235,20 @@ impl Fill<'_> {
             Reference::Base(keys) => match self.base {
                 Some(base) => path::find(base, keys).cloned().map_err(|miss| {
                     miss.diag(token.at.clone(), "the base files have", |p| format!("{{{{_base_.{p}}}}}"))
+                        .into()
                 }),
-                None => Err(Diag::error("this file has no `_base_` to refer to").at(token.at.clone())),
+                None => Err(Diag::error("this file has no `_base_` to refer to").at(token.at.clone()).into()),
             },
         };
-        value.map_err(|diag| self.diags.extend([diag])).ok()
+        value.map_err(|diags| self.diags.extend(diags.0)).ok()
     }
 }
 
-fn file_name(name: &str, token: &Token) -> Result<Node, Diag> {
+fn file_name(name: &str, token: &Token) -> Result<Node, Diags> {
     let source = token.at.source();
     if source.origin != Origin::File {
-        return Err(
-            Diag::error(format!("`{{{{{name}}}}}` needs a file, and this text is none")).at(token.at.clone())
-        );
+        let message = format!("`{{{{{name}}}}}` needs a file, and this text is none");
+        return Err(Diag::error(message).at(token.at.clone()).into());
     }
     let file = std::path::absolute(Path::new(&source.name)).unwrap_or_else(|_| source.name.clone().into());
     let part = |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
@@ -245,7 +261,7 @@ fn file_name(name: &str, token: &Token) -> Result<Node, Diag> {
     Ok(Node::new(Kind::Str(text), token.at.clone()))
 }
 
-fn variable(name: &str, default: Option<&str>, token: &Token) -> Result<Node, Diag> {
+fn variable(name: &str, default: Option<&str>, token: &Token) -> Result<Node, Diags> {
     let value = match std::env::var(name) {
         Ok(value) => {
             let source =
@@ -254,7 +270,7 @@ fn variable(name: &str, default: Option<&str>, token: &Token) -> Result<Node, Di
         }
         Err(std::env::VarError::NotUnicode(_)) => {
             let message = format!("the environment variable {name} is not UTF-8");
-            return Err(Diag::error(message).at(token.at.clone()));
+            return Err(Diag::error(message).at(token.at.clone()).into());
         }
         Err(std::env::VarError::NotPresent) => {
             Node::new(Kind::Str(default.unwrap_or_default().to_owned()), token.at.clone())
@@ -264,7 +280,8 @@ fn variable(name: &str, default: Option<&str>, token: &Token) -> Result<Node, Di
         let note = format!("set it, or give a default: `{{{{${name}:default}}}}`");
         return Err(Diag::error(format!("the environment variable {name} is empty or not set"))
             .at(token.at.clone())
-            .note(note));
+            .note(note)
+            .into());
     }
     Ok(value)
 }

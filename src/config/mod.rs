@@ -21,7 +21,13 @@ pub(crate) use de::{fields_of, read, read_checked};
 pub use diag::{Diag, Diags, Level};
 pub use load::{Loaded, load, load_all, parse};
 pub use node::{Key, Kind, Node};
+pub use overrides::apply as overridden;
 pub(crate) use provenance::split;
 pub use provenance::{Step, provenance};
 pub use source::{Loc, Source};
 pub use types::{Dict, OneOrMany};
+
+/// The Rust of docs/config.md is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/config.md")]
+pub struct Page;

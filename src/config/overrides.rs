@@ -13,7 +13,7 @@ use super::{Diag, Diags, Key, Kind, Node, merge, path, yaml};
 ///
 /// # Errors
 /// One [`Diag`] for each argument that is no override or leads nowhere; it points into the argument.
-pub(super) fn apply(root: &Node, arguments: &[String]) -> Result<Node, Diags> {
+pub fn apply(root: &Node, arguments: &[String]) -> Result<Node, Diags> {
     let mut diags = Diags::default();
     let mut node = root.clone();
     for argument in arguments {
@@ -62,29 +62,20 @@ impl Override {
     }
 
     fn apply(self, root: &Node) -> Result<Node, Diags> {
-        let hint = self.hint(root);
-        let this = match hint {
-            Some(hint) if !matches!(self.action, Action::Remove) => {
-                // The same argument again, with a remark for whoever finds that no type knows this key.
-                let text = self.source.text.clone();
-                let source = Source {
-                    name: self.source.name.clone(),
-                    text,
-                    origin: Origin::Override,
-                    hint: Some(hint),
-                };
-                Self { source: Arc::new(source), ..self }
-            }
-            _ => self,
-        };
-        this.descend(root, 0)
+        let near = self.near(root);
+        if near.is_none() || matches!(self.action, Action::Remove) {
+            return self.descend(root, 0);
+        }
+        // The same text again, with a word for whoever finds that no type knows this key.
+        let Source { name, text, origin, .. } = &*self.source;
+        let source = Source { name: name.clone(), text: text.clone(), origin: *origin, near };
+        Self { source: Arc::new(source), ..self }.descend(root, 0)
     }
 
     /// If the path is new: the nearest one that is there.
-    fn hint(&self, root: &Node) -> Option<String> {
+    fn near(&self, root: &Node) -> Option<String> {
         let whole: Vec<String> = self.parts.iter().map(|(part, _)| path::quoted(part)).collect();
-        let near = path::find(root, &whole.join(".")).err()?.near?;
-        Some(format!("the files have no such path; the nearest is `{near}`"))
+        path::find(root, &whole.join(".")).err()?.near
     }
 
     fn descend(&self, node: &Node, depth: usize) -> Result<Node, Diags> {

@@ -26,14 +26,14 @@ pub struct Source {
     pub text: String,
     /// File, override, …
     pub origin: Origin,
-    /// A remark for every complaint about this text: for an override of a path that no file has, the nearest path.
-    pub hint: Option<String>,
+    /// For an override of a path that no file has: the nearest one that there is.
+    pub near: Option<String>,
 }
 
 impl Source {
     /// A text under a name.
     pub fn new(name: impl Into<String>, text: impl Into<String>, origin: Origin) -> Arc<Self> {
-        Arc::new(Self { name: name.into(), text: text.into(), origin, hint: None })
+        Arc::new(Self { name: name.into(), text: text.into(), origin, near: None })
     }
 
     /// Line and column (from 1, in characters) of a byte offset.

@@ -57,4 +57,8 @@ pub(crate) struct Control {
     pub skip_update: Option<Asked<String>>,
     pub saves: Vec<SaveRequest>,
     pub validate: bool,
+    /// Keep the state in memory.
+    pub snapshot: bool,
+    /// Go back to the kept state and leave these samples out.
+    pub rollback: Option<Asked<Vec<u64>>>,
 }

@@ -117,6 +117,18 @@ impl Ctx<'_> {
         self.control.validate = true;
     }
 
+    /// Asks for a copy of the whole run's state in memory after the last hook of this point; it replaces the one before.
+    pub fn snapshot(&mut self) {
+        self.control.snapshot = true;
+    }
+
+    /// Asks to return to the last [`snapshot`](Self::snapshot) at the end of this iteration, and to go on without these
+    /// samples. Checkpoints asked for in this iteration are dropped.
+    pub fn rollback(&mut self, without: Vec<u64>) {
+        let asked = Asked { by: self.control.current, what: without };
+        self.control.rollback.get_or_insert(asked);
+    }
+
     /// A generator for this purpose at the current iteration: equal in a resumed run, no state to keep.
     pub fn rng(&self, purpose: &str) -> Rng {
         keyed(self.info.seed, purpose, self.clock.iter, self.clock.epoch)

@@ -1,6 +1,10 @@
 //! Walks over the whole tree of modules.
 
-use crate::base::{Error, Result};
+use std::collections::BTreeMap;
+
+use ndarray::ArrayD;
+
+use crate::base::{Elem, Error, Result};
 use crate::params::{ParamMut, ParamRef, Params, Role};
 
 use super::{Param, Part, PartMut, Parts};
@@ -202,4 +206,25 @@ impl<M: Parts> Params for M {
     fn visit_mut(&mut self, f: &mut dyn FnMut(ParamMut<'_>)) {
         visit_mut(self, f);
     }
+    fn put_grads(&mut self, sums: &BTreeMap<String, ArrayD<Elem>>) {
+        put_grads(self, sums);
+    }
+}
+
+/// [`Params::put_grads`] for any tree of modules.
+fn put_grads(root: &mut dyn Parts, sums: &BTreeMap<String, ArrayD<Elem>>) {
+    fn go(path: &mut Path, module: &mut dyn Parts, sums: &BTreeMap<String, ArrayD<Elem>>) {
+        module.each_mut(&mut |field, part| {
+            path.within(field, |path| match part {
+                PartMut::Module(child) => go(path, child, sums),
+                PartMut::Param(p) => match (sums.get(&path.0), &mut p.grad) {
+                    (Some(sum), grad) => *grad = Some(sum.clone()),
+                    (None, Some(grad)) => grad.fill(0.0),
+                    (None, None) => {}
+                },
+                _ => {}
+            });
+        });
+    }
+    go(&mut Path(String::with_capacity(64)), root, sums);
 }

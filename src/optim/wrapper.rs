@@ -207,13 +207,10 @@ impl OptimWrapper {
                 format!("optimizer state of parameters the model has not: {}", foreign.join(", ")).into()
             );
         }
-        let sums = record.tensors.iter().filter_map(|(k, t)| Some((k.strip_prefix("grad.")?, t)));
-        let sums: std::collections::BTreeMap<_, _> = sums.collect();
-        params.visit_mut(&mut |p| {
-            if let (Some(sum), Some(mut grad)) = (sums.get(p.name), p.grad) {
-                grad.assign(sum);
-            }
-        });
+        let own = |(k, t): (&String, &ndarray::ArrayD<Elem>)| {
+            Some((k.strip_prefix("grad.")?.to_owned(), t.clone()))
+        };
+        params.put_grads(&record.tensors.iter().filter_map(own).collect());
         record.tensors.retain(|k, _| !k.starts_with("grad."));
         self.optimizer.load_state(Record { data, tensors: record.tensors })
     }

@@ -53,9 +53,8 @@ fn of_object(object: &Value) -> Vec<Parameter> {
 pub(super) fn parameter(name: &str, schema: &Value, root: &Value, required: bool) -> Parameter {
     let doc = schema.get("description").or_else(|| resolved(schema, root).get("description"));
     let default = schema.get("default").filter(|default| !default.is_null());
-    let takes = takes(schema, root);
     // A key that may be left out may be null: that goes without saying.
-    let takes = if required { takes } else { takes.trim_end_matches(" or null").replace(" or null, ", ", ") };
+    let takes = if required { takes(schema, root) } else { takes(&without_null(schema), root) };
     Parameter {
         name: name.to_owned(),
         takes,
@@ -65,18 +64,45 @@ pub(super) fn parameter(name: &str, schema: &Value, root: &Value, required: bool
     }
 }
 
+fn without_null(schema: &Value) -> Value {
+    let mut schema = schema.clone();
+    let is_null = |part: &Value| part == "null" || part["type"] == "null";
+    for word in ["type", "anyOf", "oneOf"] {
+        if let Some(Value::Array(parts)) = schema.get_mut(word) {
+            parts.retain(|part| !is_null(part));
+        }
+    }
+    schema
+}
+
 /// Everything about one type: doc, parameters with types, ranges and defaults, an example.
 pub fn describe(kind: &str, entry: &Entry) -> String {
     let mut text = format!("{}: {} of {}\n\n", entry.name, a(kind), entry.origin);
-    for line in entry.doc() {
+    let (doc, _) = doc_and_example(entry);
+    for line in doc {
         let _ = writeln!(text, "{}", format!("  {line}").trim_end());
     }
     section(&mut text, "parameters", &parameters(entry));
     if let Some(kind) = kinds().find(|k| k.name == kind) {
         section(&mut text, &format!("keys of every {}", kind.name), &of_object(&schema::extras(kind)));
     }
-    let _ = write!(text, "\nexample\n  {}\n", example(entry));
+    let _ = writeln!(text, "\nexample");
+    for line in example(entry).lines() {
+        let _ = writeln!(text, "  {line}");
+    }
     text
+}
+
+/// A doc comment may end in a `yaml` block: that is the example then.
+fn doc_and_example(entry: &Entry) -> (Vec<&'static str>, Option<String>) {
+    let mut doc: Vec<_> = entry.doc().collect();
+    let Some(fence) = doc.iter().position(|line| line.trim() == "```yaml") else { return (doc, None) };
+    let block: Vec<_> =
+        doc.split_off(fence).into_iter().skip(1).take_while(|line| line.trim() != "```").collect();
+    while doc.last().is_some_and(|line| line.trim().is_empty()) {
+        doc.pop();
+    }
+    (doc, Some(block.join("\n")))
 }
 
 fn section(text: &mut String, title: &str, parameters: &[Parameter]) {
@@ -92,9 +118,10 @@ fn section(text: &mut String, title: &str, parameters: &[Parameter]) {
     }
 }
 
-/// A spec of this type that passes the check, as YAML on one line: its required keys, and its first defaults.
+/// A spec of this type that passes the check, as YAML: the `yaml` block of its doc comment, else one line of its required
+/// keys and its first defaults.
 pub fn example(entry: &Entry) -> String {
-    spec(entry, 4).unwrap_or_else(|| format!("{{type: {}}}", entry.name))
+    doc_and_example(entry).1.or_else(|| spec(entry, 4)).unwrap_or_else(|| format!("{{type: {}}}", entry.name))
 }
 
 /// As [`example`], with at most `depth` specs inside of each other.
@@ -180,7 +207,12 @@ fn takes(schema: &Value, root: &Value) -> String {
     let schema = resolved(schema, root);
     let Some(rules) = schema.as_object() else { return "anything".to_owned() };
     if let Some(kind) = rules.get(KIND).and_then(Value::as_str) {
-        return format!("{} `{{type: …}}`", a(kind));
+        let takes = |word: &str| {
+            rules.get("type").and_then(Value::as_array).is_some_and(|t| t.contains(&word.into()))
+        };
+        let or_list = if takes("array") { " or a list of them" } else { "" };
+        let or_null = if takes("null") { " or null" } else { "" };
+        return format!("{} `{{type: …}}`{or_list}{or_null}", a(kind));
     }
     if let Some(choices) = ["anyOf", "oneOf"].iter().find_map(|word| rules.get(*word)?.as_array()) {
         return either(choices, root);

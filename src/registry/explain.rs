@@ -61,8 +61,8 @@ fn meaning(root: &Node, path: &str, schema: Value) -> Option<(String, Parameter)
 
 /// A spec's schema is that of its type, with the extra keys of its kind.
 fn typed(node: &Node, at: Value, whole: Value) -> (Value, Value) {
-    let Some(kind) = kind_of(&at, &whole) else { return (at, whole) };
-    let name = node.get("type").and_then(Node::as_str).unwrap_or_default();
+    let name = node.get("type").and_then(Node::as_str);
+    let (Some(kind), Some(name)) = (kind_of(&at, &whole), name) else { return (at, whole) };
     let Some((_, entry)) = find(name).find(|(k, _)| *k == kind) else { return (json!({}), json!({})) };
     let mut schema = schema::parameters(entry);
     if let Some(kind) = kinds().find(|k| k.name == kind)
@@ -100,6 +100,9 @@ fn item(schema: &Value, whole: &Value) -> Option<Value> {
     let schema = resolved(schema, whole);
     if let Some(items) = schema.get("items") {
         return Some(items.clone());
+    }
+    if schema.get(KIND).is_some() {
+        return Some(schema.clone());
     }
     let choices = ["anyOf", "oneOf"].iter().find_map(|word| schema.get(*word)?.as_array())?;
     choices.iter().find_map(|choice| item(choice, whole))

@@ -158,8 +158,17 @@ fn close(value: &mut Value, names: bool) {
         Value::Array(items) => items.iter_mut().for_each(|item| close(item, false)),
         Value::Object(object) if names => object.values_mut().for_each(|schema| close(schema, false)),
         Value::Object(object) => {
-            if let Some(kind) = object.get(KIND).and_then(Value::as_str) {
-                *value = json!({ "$ref": format!("#/$defs/{kind}") });
+            if let Some(kind) = object.shift_remove(KIND).as_ref().and_then(Value::as_str) {
+                let target = json!({ "$ref": format!("#/$defs/{kind}") });
+                let types = object.shift_remove("type").unwrap_or_default();
+                let takes = |word: &str| types.as_array().is_some_and(|types| types.contains(&json!(word)));
+                let mut forms = vec![target.clone()];
+                forms.extend(takes("array").then(|| json!({ "type": "array", "items": target })));
+                forms.extend(takes("null").then(|| json!({ "type": "null" })));
+                match forms.as_slice() {
+                    [_] => object.insert("$ref".to_owned(), target["$ref"].clone()),
+                    _ => object.insert("anyOf".to_owned(), Value::Array(forms)),
+                };
                 return;
             }
             if object.contains_key("properties")

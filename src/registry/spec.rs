@@ -130,35 +130,34 @@ fn reserved<T: ?Sized + Registrable>() -> Vec<&'static str> {
 }
 
 /// The value of `type`.
-fn name_of<'n, T: ?Sized + Registrable>(node: &'n Node, key: Option<&Key>) -> Result<&'n Node, Diag> {
-    let known = || entries(T::KIND).map(|entry| entry.name).collect::<Vec<_>>();
-    if !matches!(*node.kind, Kind::Map(_)) {
-        let what = format!("{} is written `{{type: …}}`, and this is {}", a(T::KIND), node.kind.name());
-        let diag = Diag::error(what).note(list::<T>(&known()));
-        let named = node.as_str().and_then(|name| nearest(name, known()));
-        return Err(match (named, key) {
-            (Some(name), _) => diag.on(node).fix(format!("{{type: {name}}}")),
-            (None, Some(key)) if node.is_null() => diag.on_key(key),
-            _ => diag.on(node),
-        });
-    }
-    if let Some(name) = node.get("type") {
-        return match name.as_str() {
-            Some(_) => Ok(name),
-            None => {
-                Err(Diag::error(format!("`type` is the name of {}, not {}", a(T::KIND), name.kind.name()))
-                    .on(name)
-                    .note(list::<T>(&known())))
+fn name_of<'n, T: ?Sized + Registrable>(node: &'n Node, key: Option<&Key>) -> Result<&'n Node, Diags> {
+    let known: Vec<_> = entries(T::KIND).map(|entry| entry.name).collect();
+    let diag = match (&*node.kind, node.get("type")) {
+        (Kind::Map(_), Some(name)) if name.as_str().is_some() => return Ok(name),
+        (Kind::Map(_), Some(name)) => {
+            Diag::error(format!("`type` is the name of {}, not {}", a(T::KIND), name.kind.name())).on(name)
+        }
+        (Kind::Map(entries), None) => {
+            let diag = Diag::error(format!("this {} has no `type`", T::KIND));
+            let like = entries.iter().find(|(key, _)| nearest(&key.text, ["type"]).is_some());
+            match (like, key) {
+                (Some((wrong, _)), _) => diag.on_key(wrong).fix("type"),
+                (None, Some(key)) => diag.on_key(key),
+                (None, None) => diag.on(node),
             }
-        };
-    }
-    let diag = Diag::error(format!("this {} has no `type`", T::KIND)).note(list::<T>(&known()));
-    let like = node.entries().iter().find(|(key, _)| nearest(&key.text, ["type"]).is_some());
-    Err(match (like, key) {
-        (Some((wrong, _)), _) => diag.on_key(wrong).fix("type"),
-        (None, Some(key)) => diag.on_key(key),
-        (None, None) => diag.on(node),
-    })
+        }
+        (other, _) => {
+            let diag =
+                Diag::error(format!("{} is written `{{type: …}}`, and this is {}", a(T::KIND), other.name()));
+            let named = node.as_str().and_then(|name| nearest(name, known.iter().copied()));
+            match (named, key) {
+                (Some(name), _) => diag.on(node).fix(format!("{{type: {name}}}")),
+                (None, Some(key)) if node.is_null() => diag.on_key(key),
+                _ => diag.on(node),
+            }
+        }
+    };
+    Err(diag.note(list::<T>(&known)).into())
 }
 
 impl<T: ?Sized + Registrable> FromNode for Spec<T> {
@@ -194,7 +193,8 @@ impl<T: ?Sized + Registrable> JsonSchema for Spec<T> {
         true
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "object", (schema::KIND): T::KIND })
+        let forms: &[&str] = if T::LIST.is_some() { &["object", "array"] } else { &["object"] };
+        json_schema!({ "type": forms, (schema::KIND): T::KIND })
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use super::{Entry, KindEntry, Registrable};
 use crate::base::suggest::nearest;
 use crate::base::{Error, Result};
-use crate::config::{Diag, Node};
+use crate::config::{Diag, Diags, Node};
 
 /// Scopes of the reference that mean no crate of ours.
 const SCOPES: [&str; 9] =
@@ -101,21 +101,22 @@ fn fits(scope: Option<&str>, entry: &Entry) -> bool {
 }
 
 /// The entry that `name` (the value of `type`) stands for.
-pub(super) fn lookup<T: ?Sized + Registrable>(name: &Node, text: &str) -> Result<&'static Entry, Diag> {
+pub(super) fn lookup<T: ?Sized + Registrable>(name: &Node, text: &str) -> Result<&'static Entry, Diags> {
     if let Err(clash) = check() {
-        return Err(Diag::error(clash.to_string()));
+        return Err(Diag::error(clash.to_string()).into());
     }
     let (scope, bare) = split(text);
-    match table().entries.get(&(T::KIND, bare)) {
-        Some(entry) if fits(scope, entry) => Ok(entry),
+    let diag = match table().entries.get(&(T::KIND, bare)) {
+        Some(entry) if fits(scope, entry) => return Ok(entry),
         Some(entry) => {
-            Err(Diag::error(format!("the crate `{}` has no {} `{bare}`", scope.unwrap_or(""), T::KIND))
+            Diag::error(format!("the crate `{}` has no {} `{bare}`", scope.unwrap_or(""), T::KIND))
                 .on(name)
                 .label(format!("this {} is registered by {}", T::KIND, entry.origin.krate()))
-                .fix(bare))
+                .fix(bare)
         }
-        None => Err(unknown::<T>(name, bare)),
-    }
+        None => unknown::<T>(name, bare),
+    };
+    Err(diag.into())
 }
 
 fn unknown<T: ?Sized + Registrable>(node: &Node, name: &str) -> Diag {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Evaluation, RunConfig, Runner, RunnerBuilder};
+use super::{Evaluation, Limits, RunConfig, Runner, RunnerBuilder};
 use crate::base::Result;
 use crate::config::{Diag, Diags, Kind, Node, OneOrMany};
 use crate::data::{DataLoaderConfig, Shard};
@@ -41,13 +41,14 @@ pub(super) fn with_preprocessor(node: &Node) -> Node {
 }
 
 /// Builds everything that a config describes.
-pub(super) fn from_config(node: &Node, name: Option<&str>) -> Result<Runner> {
-    builder(node, name, false)?.build()
+pub(super) fn from_config(node: &Node, name: Option<&str>, limits: Limits) -> Result<Runner> {
+    builder(node, name, false)?.limits(limits).build()
 }
 
 /// The parts of the run that a config describes; for a dry run, shells of them.
 pub(super) fn builder(node: &Node, name: Option<&str>, dry_run: bool) -> Result<RunnerBuilder> {
     let config = RunConfig::read(node)?;
+    let odd = config.warnings(node).0.into_iter().map(|diag| diag.render(false));
     let stem = name.map(|n| Path::new(n).file_stem().unwrap_or_default().to_string_lossy().into_owned());
     let work_dir =
         config.work_dir.clone().unwrap_or_else(|| format!("work_dirs/{}", stem.as_deref().unwrap_or("run")));
@@ -93,15 +94,21 @@ pub(super) fn builder(node: &Node, name: Option<&str>, dry_run: bool) -> Result<
     for spec in hooks(&config)? {
         builder = builder.boxed_hook(spec.build(&mut cx)?, spec.name(), spec.extra.clone());
     }
+    if let Some(interval) = config.digest_interval {
+        builder = builder.hook(crate::hook::builtin::DigestHook::every(interval));
+    }
     let experiment = config.experiment_name.clone().or(stem);
     builder = builder
         .without_default_hooks()
         .work_dir(work_dir)
         .config_text(name, node.to_yaml())
-        .notes(super::notes::of(&config))
+        .notes(super::notes::of(&config).into_iter().chain(odd).collect())
         .log_level(config.log_level)
         .load_from(config.load_from.clone())
         .resume(config.resume)
+        .load_options(config.load_options.clone())
+        .async_save(config.async_save)
+        .exclude_samples(config.exclude_samples.clone())
         .allow_hook_changes(config.allow_hook_changes);
     if let Some(experiment) = experiment {
         builder = builder.experiment_name(experiment);

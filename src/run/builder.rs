@@ -2,12 +2,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use log::Level;
 
-use super::config::LogLevel;
-use super::{Evaluation, Runner, Session, State, TrainLoop};
+use super::config::{LoadOptions, LogLevel};
+use super::memory::Memory;
+use super::saving::Saving;
+use super::{Evaluation, Limits, Runner, Session, State, TrainLoop};
 use crate::base::error::IoContext;
 use crate::base::rng::fresh_seed;
 use crate::base::{BoxError, Error, Result};
@@ -42,7 +45,11 @@ pub struct RunnerBuilder {
     load_from: Option<String>,
     resume: bool,
     allow_hook_changes: bool,
-    storage: Option<Box<dyn Storage>>,
+    pub(super) storage: Option<Arc<dyn Storage>>,
+    save_in_step: bool,
+    limits: Limits,
+    load_options: LoadOptions,
+    exclude_samples: Vec<u64>,
     timer: Option<Box<dyn FnMut() -> f64 + Send>>,
     record_calls: bool,
     pub(super) dry_run: bool,
@@ -179,7 +186,35 @@ impl RunnerBuilder {
     /// Where checkpoints are written; the disk if not called.
     #[must_use]
     pub fn storage(mut self, storage: impl Storage + 'static) -> Self {
-        self.storage = Some(Box::new(storage));
+        self.storage = Some(Arc::new(storage));
+        self
+    }
+
+    /// Whether a thread of its own writes checkpoints while training goes on; it does if not called.
+    #[must_use]
+    pub fn async_save(mut self, on: bool) -> Self {
+        self.save_in_step = !on;
+        self
+    }
+
+    /// What ends the run from outside: flags of signal handlers, a time limit, a stop file.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// How weights of `load_from` are matched.
+    #[must_use]
+    pub fn load_options(mut self, options: LoadOptions) -> Self {
+        self.load_options = options;
+        self
+    }
+
+    /// Samples of the training data to leave out, by position; all other samples come as they would.
+    #[must_use]
+    pub fn exclude_samples(mut self, ids: Vec<u64>) -> Self {
+        self.exclude_samples = ids;
         self
     }
 
@@ -242,6 +277,10 @@ impl RunnerBuilder {
         } else {
             RunLog::to_file(&dirs.log.join(format!("{}.log", info.timestamp)), self.level())?
         };
+        let dump = self.config.as_ref().map(|(name, _)| {
+            let file = name.as_deref().and_then(|n| Path::new(n).file_stem()).unwrap_or("config".as_ref());
+            dirs.work.join(file).with_extension("yaml")
+        });
         let stamped = format!("{}.json", info.timestamp);
         let vis_data = dirs.log.join("vis_data");
         let vis = LocalVisBackend::to_files(&[&vis_data.join("scalars.json"), &vis_data.join(stamped)])?;
@@ -260,7 +299,7 @@ impl RunnerBuilder {
             data: self.train_data.clone(),
             profile: Profile::default(),
             planned: Vec::new(),
-            storage: self.storage.take().unwrap_or_else(|| Box::new(Disk)),
+            storage: self.storage.take().unwrap_or_else(|| Arc::new(Disk)),
             timer,
             batch_size: self.train_data.as_ref().map_or(0, |d| d.batch_size() as u64),
             control: Control::default(),
@@ -268,7 +307,10 @@ impl RunnerBuilder {
         if let Some(optim) = &mut state.optim {
             optim.set_progress(0, 0);
         }
-        let mut session = Session { state, hooks, val: self.val.take(), test: self.test.take() };
+        let memory = Memory::without(std::mem::take(&mut self.exclude_samples));
+        let saving = Saving::new(self.save_in_step, self.limits.clone());
+        let mut session =
+            Session { state, hooks, val: self.val.take(), test: self.test.take(), saving, memory };
         if self.record_calls || self.dry_run {
             session.state.profile.record_calls();
         }
@@ -282,6 +324,8 @@ impl RunnerBuilder {
                 load_from: self.load_from.take(),
                 resume: self.resume,
                 allow_hook_changes: self.allow_hook_changes,
+                options: self.load_options.clone(),
+                dump,
             },
         ))
     }
@@ -310,7 +354,7 @@ impl RunnerBuilder {
         Ok(hooks)
     }
 
-    /// `work_dir/<timestamp>/vis_data` and the config dump.
+    /// `work_dir/<timestamp>/vis_data` with the config in it.
     fn folders(&self, seed: u64, classes: Vec<String>) -> Result<(Dirs, RunInfo)> {
         let work = self.work_dir.clone().unwrap_or_else(|| "work_dirs/run".into());
         fs::create_dir_all(&work).at(&work)?;
@@ -328,9 +372,7 @@ impl RunnerBuilder {
             None => timestamp.clone(),
         };
         let config = self.config.as_ref().map(|(_, text)| text.clone()).unwrap_or_default();
-        if let Some((name, text)) = &self.config {
-            let file = name.as_deref().and_then(|n| Path::new(n).file_stem()).unwrap_or("config".as_ref());
-            crate::base::durable::write(&work.join(file).with_extension("yaml"), text.as_bytes())?;
+        if let Some((_, text)) = &self.config {
             crate::base::durable::write(&log.join("vis_data/config.yaml"), text.as_bytes())?;
         }
         Ok((

@@ -70,6 +70,19 @@ pub struct RunConfig {
     /// Go on with `load_from`, or with the newest checkpoint of the work_dir.
     #[serde(default)]
     pub resume: bool,
+    /// How weights of `load_from` are matched with the model's.
+    #[serde(default)]
+    pub load_options: LoadOptions,
+    /// Iterations between two lines with a digest of everything that the run did; none if absent. See `DigestHook`.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub digest_interval: Option<u64>,
+    /// Samples of the training data to leave out, by position.
+    #[serde(default)]
+    pub exclude_samples: Vec<u64>,
+    /// Write checkpoints on a thread of their own while training goes on.
+    #[serde(default = "yes")]
+    pub async_save: bool,
     /// Accept hooks whose state a resumed checkpoint lacks, and state of hooks that are gone.
     #[serde(default)]
     pub allow_hook_changes: bool,
@@ -130,6 +143,28 @@ pub struct Randomness {
     pub deterministic: bool,
     /// Accepted without effect in a run of one process.
     pub diff_rank_seed: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// `load_options`: how the weights of a `load_from` without `resume` meet the model.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct LoadOptions {
+    /// Every tensor of the file must find its place and every one of the model its value. If false, what does not fit by
+    /// name and shape is listed and left out; nothing that fits is an error all the same.
+    pub strict: bool,
+    /// `[pattern, replacement]` pairs, applied in turn to each name in the file; `$1` stands for the first group.
+    pub revise_keys: Vec<(String, String)>,
+}
+
+impl Default for LoadOptions {
+    /// Strict; `module.` in front, a wrapper of the writer, is left off.
+    fn default() -> Self {
+        Self { strict: true, revise_keys: vec![(r"^module\.".into(), String::new())] }
+    }
 }
 
 /// `auto_scale_lr`.
@@ -237,8 +272,14 @@ impl RunConfig {
     pub fn read(node: &Node) -> Result<Self, Diags> {
         let node = super::assemble::with_preprocessor(node);
         let config: Self = node.read_checked()?;
-        let wrong = config.inconsistencies(&node);
-        if wrong.is_empty() { Ok(config) } else { Err(Diags(wrong)) }
+        let mut wrong = Diags(config.inconsistencies(&node));
+        wrong.extend(super::checks::of(&config, &node));
+        if wrong.has_errors() { Err(wrong) } else { Ok(config) }
+    }
+
+    /// What is odd about a config that can be read: each oddity with its place.
+    pub fn warnings(&self, node: &Node) -> Diags {
+        Diags(super::checks::of(self, node))
     }
 
     /// The three triples, and what `train_cfg` must say.

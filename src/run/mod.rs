@@ -2,19 +2,26 @@
 
 mod assemble;
 mod builder;
+mod checks;
 mod config;
 mod eval;
+mod leave;
 mod loop_cfg;
+mod memory;
 mod notes;
 mod plan;
 mod resume;
 mod runner;
+mod saver;
+mod saving;
 pub mod session;
 pub mod train_loop;
+pub mod verify;
 
 pub use builder::RunnerBuilder;
-pub use config::{HookSlots, RunConfig};
+pub use config::{HookSlots, LoadOptions, RunConfig};
 pub use eval::Evaluation;
+pub use leave::{Interrupt, Leave, Limits};
 pub use loop_cfg::{LoopCfg, LoopType, TrainCfg};
 pub use plan::{HookCalls, PlannedCheckpoint, RunPlan, plan};
 pub use runner::{Outcome, Runner};

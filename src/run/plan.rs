@@ -2,12 +2,14 @@
 //! has names but no weights, data that has a length but no values, and a disk that only keeps a list.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ndarray::{Array3, ArrayD, IxDyn};
 
 use super::{Evaluation, RunnerBuilder};
 use crate::base::{Elem, Result, Rng};
+use crate::checkpoint::Storage;
 use crate::config::Node;
 use crate::data::{Batch, DataLoader, Dataset, DefaultSampler, LoaderOptions, Sample};
 use crate::hook::{Ctx, Event, Hook, HookOptions, HookResult, Point, Priority, SaveRequest};
@@ -200,6 +202,7 @@ impl RunnerBuilder {
             self.model = Some(Box::new(Hollow::of(&*model)));
         }
         self.test = None;
+        self.storage = Some(Arc::new(Nowhere));
         self.dry_run = true;
         Ok(self)
     }
@@ -220,6 +223,27 @@ impl Evaluation {
 fn hollow_data(data: &DataLoader) -> Result<DataLoader> {
     let shell = Shell { len: data.len() as usize, classes: data.dataset().classes().map(<[_]>::to_vec) };
     DataLoader::new(Arc::new(shell), Arc::new(DefaultSampler::sequential()), LoaderOptions::default())
+}
+
+/// A disk that takes everything and keeps nothing.
+struct Nowhere;
+
+impl Storage for Nowhere {
+    fn create_dir(&self, _: &Path) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn write(&self, _: &Path, _: &[u8]) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn sync(&self, _: &Path) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn rename(&self, _: &Path, _: &Path) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn remove(&self, _: &Path) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 struct Shell {

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Session;
+use super::{LoadOptions, Session};
 use crate::base::{Error, Result};
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::{Kind, Node};
 use crate::hook::Event;
+use crate::params::StateDict;
 
 /// Where a run starts from.
 #[derive(Debug, Clone, Default)]
@@ -14,15 +15,26 @@ pub(super) struct Plan {
     pub load_from: Option<String>,
     pub resume: bool,
     pub allow_hook_changes: bool,
+    pub options: LoadOptions,
+    /// The file of the config's dump.
+    pub dump: Option<PathBuf>,
 }
 
-/// Weights only: counters stay 0, names that do not match are listed. Nothing that matches is an error.
-pub(super) fn load_weights(s: &mut Session, path: &Path) -> Result<()> {
+/// Weights only: counters stay 0. What does not match is an error, or listed if the options are not strict. Nothing
+/// that matches is always an error.
+pub(super) fn load_weights(s: &mut Session, path: &Path, options: &LoadOptions) -> Result<()> {
     let mut checkpoint = checkpoint::load(path)?;
+    checkpoint.model.align(&*s.state.model);
     s.fire(Event::AfterLoadCheckpoint(&mut checkpoint))?;
+    revise(&mut checkpoint.model, &options.revise_keys)?;
     let report = checkpoint.model.load_into(&mut *s.state.model);
-    if report.loaded.is_empty() || !report.mismatched.is_empty() {
-        return Err(Error::checkpoint(path, format!("its weights do not fit the model: {report}")));
+    if report.loaded.is_empty() || (options.strict && !report.is_exact()) {
+        let hint = if report.loaded.is_empty() {
+            "rename its tensors with `load_options.revise_keys`"
+        } else {
+            "set `load_options: {strict: false}` to take what fits"
+        };
+        return Err(Error::checkpoint(path, format!("its weights do not fit the model: {report}; {hint}")));
     }
     let text = format!("weights from {}: {report}", path.display());
     if report.is_exact() {
@@ -33,16 +45,32 @@ pub(super) fn load_weights(s: &mut Session, path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Renames tensors by regular expressions, one after the other.
+fn revise(state: &mut StateDict, rules: &[(String, String)]) -> Result<()> {
+    for (pattern, replacement) in rules {
+        let pattern = regex_lite::Regex::new(pattern)
+            .map_err(|e| Error::config(format!("`revise_keys` has a bad pattern `{pattern}`: {e}")))?;
+        for (name, _) in &mut state.0 {
+            *name = pattern.replace_all(name, replacement.as_str()).into_owned();
+        }
+    }
+    Ok(())
+}
+
 /// Takes up the run of `load_from`, or of the newest checkpoint in the work_dir. False if there is none.
 pub(super) fn resume(s: &mut Session, plan: &Plan) -> Result<bool> {
     let work = s.state.dirs.work.clone();
-    checkpoint::recover(&*s.state.storage, &work)?;
     let (path, checkpoint) = match &plan.load_from {
         Some(path) => (PathBuf::from(path), checkpoint::load(Path::new(path))?),
         None => {
             let found = checkpoint::newest(&work)?;
             found.refused.iter().for_each(|why| s.state.log.warn(format_args!("refused {why}")));
             let Some(found) = found.checkpoint else {
+                if !found.refused.is_empty() {
+                    // A fresh start would write over what may still be rescued.
+                    let reason = format!("no checkpoint can be resumed: {}", found.refused.join("; "));
+                    return Err(Error::checkpoint(&work, reason));
+                }
                 s.state.log.warn(format_args!(
                     "nothing to resume in {}: starting from the beginning",
                     work.display()
@@ -67,7 +95,41 @@ pub(super) fn saved_seed(work_dir: &Path, load_from: Option<&str>) -> Option<u64
 
 fn restore(s: &mut Session, path: &Path, mut checkpoint: Checkpoint, allow_hook_changes: bool) -> Result<()> {
     restore_hooks(s, path, &mut checkpoint, allow_hook_changes)?;
+    checkpoint.model.align(&*s.state.model);
     s.fire(Event::AfterLoadCheckpoint(&mut checkpoint))?;
+    let meta = checkpoint.meta.clone();
+    put_in(s, path, checkpoint)?;
+    let state = &mut s.state;
+    if meta.interim && path.parent() == Some(&state.dirs.work) {
+        s.saving.interim = Some(path.to_owned());
+    }
+    take_up_scalars(state, path, &meta)?;
+    let clock = &state.clock;
+    let (epoch, iter) = (clock.epoch, clock.iter);
+    state.log.info(format_args!("resumed {}: epoch {epoch}, iteration {iter}", path.display()));
+    for difference in drift(&meta.config, &state.info.config) {
+        state.log.warn(format_args!("the config differs from the checkpoint's: {difference}"));
+    }
+    if meta.seed != state.info.seed {
+        let (old, new) = (meta.seed, state.info.seed);
+        state.log.warn(format_args!("the seed was {old} and is {new} now: the order of the data changes"));
+    }
+    Ok(())
+}
+
+/// The lines that the run had written when it was saved come first in the new `scalars.json`, and none after them: a
+/// step stands there once.
+fn take_up_scalars(state: &mut super::State, path: &Path, meta: &checkpoint::Meta) -> Result<()> {
+    let near = path.parent().into_iter().chain([state.dirs.work.as_path()]);
+    let old = near.map(|dir| dir.join(&meta.log_dir).join("vis_data/scalars.json")).find(|f| f.exists());
+    match old {
+        Some(old) if !meta.log_dir.is_empty() => state.vis.continue_from(&old, meta.scalars),
+        _ => Ok(()),
+    }
+}
+
+/// Puts weights, optimizer, board and counters of a checkpoint into the run.
+fn put_in(s: &mut Session, path: &Path, checkpoint: Checkpoint) -> Result<()> {
     let state = &mut s.state;
     let report = checkpoint.model.load_into(&mut *state.model);
     if !report.is_exact() {
@@ -92,16 +154,24 @@ fn restore(s: &mut Session, path: &Path, mut checkpoint: Checkpoint, allow_hook_
     if let Some(optim) = &mut state.optim {
         optim.set_progress(clock.epoch, clock.iter);
     }
-    let (epoch, iter) = (clock.epoch, clock.iter);
-    state.log.info(format_args!("resumed {}: epoch {epoch}, iteration {iter}", path.display()));
-    for difference in drift(&meta.config, &state.info.config) {
-        state.log.warn(format_args!("the config differs from the checkpoint's: {difference}"));
-    }
-    if meta.seed != state.info.seed {
-        let (old, new) = (meta.seed, state.info.seed);
-        state.log.warn(format_args!("the seed was {old} and is {new} now: the order of the data changes"));
+    for id in &meta.excluded {
+        if let Err(at) = s.memory.excluded.binary_search(id) {
+            s.memory.excluded.insert(at, *id);
+        }
     }
     Ok(())
+}
+
+/// Returns to a snapshot that this run took of itself. To the hooks it is a checkpoint that is loaded.
+pub(super) fn put_back(s: &mut Session, mut snapshot: Checkpoint) -> Result<()> {
+    let path = Path::new("in memory");
+    restore_hooks(s, path, &mut snapshot, true)?;
+    s.fire_held(Event::AfterLoadCheckpoint(&mut snapshot))?;
+    let scalars = snapshot.meta.scalars;
+    put_in(s, path, snapshot)?;
+    s.saving.saved_iter = None;
+    s.state.control.skip_update = None;
+    s.state.vis.rewind(scalars)
 }
 
 fn restore_hooks(

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::resume::Plan;
-use super::{RunnerBuilder, Session, TrainLoop};
+use super::{Leave, Limits, RunnerBuilder, Session, TrainLoop};
 use crate::base::{Error, Result};
 use crate::config::Node;
 use crate::data::DataLoader;
@@ -17,6 +17,8 @@ pub enum Outcome {
     Finished,
     /// A hook asked to stop.
     Stopped(StopReason),
+    /// Someone outside asked to leave. A checkpoint is committed; the run can be resumed.
+    Left(Leave),
 }
 
 /// A run: built from a config or by [`Runner::builder`], then trained, validated, tested.
@@ -39,7 +41,15 @@ impl Runner {
     /// # Errors
     /// All mistakes of the config at once; a folder that cannot be made.
     pub fn from_config(node: &Node, name: Option<&str>) -> Result<Self> {
-        super::assemble::from_config(node, name)
+        Self::from_config_within(node, name, Limits::default())
+    }
+
+    /// As [`from_config`](Self::from_config), for a run that may be ended from outside.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn from_config_within(node: &Node, name: Option<&str>, limits: Limits) -> Result<Self> {
+        super::assemble::from_config(node, name, limits)
     }
 
     /// Reads, resolves and builds a config file.
@@ -59,24 +69,39 @@ impl Runner {
     /// Trains from the start, or from the checkpoint to resume, to the end of the schedule or a stop.
     ///
     /// # Errors
-    /// The first failure; every hook's `on_error` was called then.
+    /// The first failure; every hook's `on_error` was called then. A work_dir that another run holds is refused before
+    /// any hook is called.
     pub fn train(&mut self) -> Result<Outcome> {
         let (train_loop, data) = self.train.take().ok_or_else(|| {
             Error::config("this run has nothing to train: give training data, a loop and an optimizer")
         })?;
-        let result = self.guarded(|runner| {
-            runner.session.fire(Event::BeforeRun)?;
-            runner.prepare()?;
-            train_loop.run(&mut runner.session, &data)?;
-            runner.session.enter(Phase::Idle);
-            runner.session.fire(Event::AfterRun)
+        let result = self.session.begin().and_then(|()| {
+            self.guarded(|runner| {
+                runner.dump_config()?;
+                runner.session.fire(Event::BeforeRun)?;
+                runner.prepare()?;
+                train_loop.run(&mut runner.session, &data)?;
+                runner.session.join()?;
+                runner.session.enter(Phase::Idle);
+                runner.session.fire(Event::AfterRun)
+            })
         });
+        self.session.end();
         self.train = Some((train_loop, data));
         result?;
-        Ok(match self.session.stop_reason() {
-            Some(reason) => Outcome::Stopped(reason),
-            None => Outcome::Finished,
+        Ok(match (self.session.left(), self.session.stop_reason()) {
+            (Some(leave), _) => Outcome::Left(leave.clone()),
+            (None, Some(reason)) => Outcome::Stopped(reason),
+            (None, None) => Outcome::Finished,
         })
+    }
+
+    /// `work_dir/<config>.yaml`: only the run that holds the work_dir writes it.
+    fn dump_config(&self) -> Result<()> {
+        match &self.plan.dump {
+            Some(path) => crate::base::durable::write(path, self.session.state.info.config.as_bytes()),
+            None => Ok(()),
+        }
     }
 
     /// Validates the weights as they are (after `load_from`, if given).
@@ -119,6 +144,7 @@ impl Runner {
         }
         hooks.failures().iter().for_each(|line| state.log.warn(line));
         if let Err(error) = &result {
+            self.session.join_after_failure();
             self.session.state.control = Control { hold: 1, ..Control::default() };
             self.session.fire(Event::OnError(error))?;
         }
@@ -139,7 +165,7 @@ impl Runner {
         }
         match &self.plan.load_from {
             Some(path) if !self.plan.resume => {
-                super::resume::load_weights(&mut self.session, Path::new(path))
+                super::resume::load_weights(&mut self.session, Path::new(path), &self.plan.options)
             }
             _ => Ok(()),
         }

@@ -1,18 +1,19 @@
 //! What happens in one iteration, and how requests of hooks are settled.
 
-use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::Evaluation;
+use super::memory::Memory;
+use super::saving::Saving;
 use crate::base::{Error, Result};
-use crate::checkpoint::{Checkpoint, Commit, Meta, Storage};
+use crate::checkpoint::Storage;
 use crate::data::{Batch, DataLoader};
 use crate::hook::{
-    Board, CheckpointSaved, Clock, Control, Ctx, Dirs, Event, Hooks, Metrics, Mode, Phase, Point, Profile,
-    RunInfo, RunLog, SaveRequest, Step, StopReason,
+    Board, Clock, Control, Ctx, Dirs, Event, Hooks, Metrics, Mode, Phase, Point, Profile, RunInfo, RunLog,
+    SaveRequest, Step, StopReason,
 };
 use crate::model::{Model, Outputs, StepCx};
 use crate::optim::{OptimWrapper, Update};
-use crate::params::StateDict;
 use crate::vis::LocalVisBackend;
 
 /// Everything that hooks may see. The public fields are what a custom loop works with.
@@ -39,7 +40,7 @@ pub struct State {
     pub profile: Profile,
     /// What a dry run would have written, with the iteration.
     pub(crate) planned: Vec<(SaveRequest, u64)>,
-    pub(crate) storage: Box<dyn Storage>,
+    pub(crate) storage: Arc<dyn Storage>,
     /// Seconds since some instant; a test gives its own.
     pub(crate) timer: Box<dyn FnMut() -> f64 + Send>,
     pub(crate) batch_size: u64,
@@ -78,6 +79,8 @@ pub struct Session {
     pub hooks: Hooks,
     pub(crate) val: Option<Evaluation>,
     pub(crate) test: Option<Evaluation>,
+    pub(crate) saving: Saving,
+    pub(crate) memory: Memory,
 }
 
 impl Session {
@@ -111,7 +114,14 @@ impl Session {
     ///
     /// # Errors
     /// The first failure of a hook, the model or the optimizer.
-    pub fn train_iter(&mut self, mut batch: Batch) -> Result<()> {
+    pub fn train_iter(&mut self, batch: Batch) -> Result<()> {
+        let mut batch = self.without_excluded(batch);
+        if batch.is_empty() {
+            // All of it is left out: the iteration counts, and nothing happens in it.
+            self.state.clock.iter += 1;
+            self.state.clock.batch += 1;
+            return self.heed();
+        }
         self.fire(Event::BeforeTrainIter(&mut batch))?;
         let began = self.state.profile.begin();
         let mut outputs = self.train_step(&batch)?;
@@ -124,7 +134,9 @@ impl Session {
         }
         self.state.clock.iter += 1;
         self.state.clock.batch += 1;
-        self.fire(Event::AfterTrainIter(Step { batch: &mut batch, outputs: &mut outputs }))
+        self.fire(Event::AfterTrainIter(Step { batch: &mut batch, outputs: &mut outputs }))?;
+        self.rewind_if_asked()?;
+        self.heed()
     }
 
     /// Forward, loss and backward: gradients are added up.
@@ -173,9 +185,15 @@ impl Session {
         if self.state.control.hold > 0 {
             return Ok(());
         }
-        for request in std::mem::take(&mut self.state.control.saves) {
+        let saves = std::mem::take(&mut self.state.control.saves);
+        if self.state.control.rollback.is_some() {
+            // What this iteration led to is about to be undone.
+            return Ok(());
+        }
+        for request in saves {
             self.save(&request)?;
         }
+        self.snapshot_if_asked()?;
         if std::mem::take(&mut self.state.control.validate) && self.can_validate() {
             self.validate()?;
         }
@@ -227,87 +245,6 @@ impl Session {
         let model = &mut self.state.model;
         crate::hook::caught(|| Ok(model.eval_step(batch)?))
             .map_err(|e| self.state.failed("the model", "eval_step", e))
-    }
-
-    /// The run as a checkpoint.
-    ///
-    /// # Errors
-    /// When a hook or the optimizer cannot give its state.
-    pub fn checkpoint(&mut self, with_optimizer: bool) -> Result<Checkpoint> {
-        let State { clock, model, optim, board, info, batch_size, .. } = &mut self.state;
-        let optimizer = match optim {
-            Some(optim) if with_optimizer => Some(optim.save_state(&**model)?),
-            _ => None,
-        };
-        let meta = Meta {
-            epoch: clock.epoch,
-            iter: clock.iter,
-            batch: if clock.by_epoch { clock.batch } else { 0 },
-            epoch_len: clock.epoch_len,
-            batch_size: *batch_size,
-            validated: clock.validated,
-            seed: info.seed,
-            experiment_name: info.experiment_name.clone(),
-            classes: info.classes.clone(),
-            config: info.config.clone(),
-            version: env!("CARGO_PKG_VERSION").into(),
-        };
-        let mut checkpoint = Checkpoint {
-            model: StateDict::of(&**model),
-            optimizer,
-            board: serde_json::to_value(&*board).map_err(|e| Error::Other(e.into()))?,
-            meta,
-            ..Checkpoint::default()
-        };
-        for slot in self.hooks.slots() {
-            if let Some(record) = slot
-                .hook
-                .save_state()
-                .map_err(|e| Error::Other(format!("hook `{}` cannot save its state: {e}", slot.key).into()))?
-            {
-                checkpoint.hooks.insert(slot.key.to_string(), record);
-            }
-        }
-        Ok(checkpoint)
-    }
-
-    /// Writes a checkpoint now.
-    ///
-    /// # Errors
-    /// With the path and the cause; older checkpoints are as they were.
-    pub fn save(&mut self, request: &SaveRequest) -> Result<PathBuf> {
-        self.state.control.hold += 1;
-        let began = self.state.profile.begin();
-        let path = self.commit(request);
-        self.state.profile.end("save", began);
-        self.state.control.hold -= 1;
-        // What the save's own events ask for would never end.
-        self.state.control.saves.clear();
-        path
-    }
-
-    fn commit(&mut self, request: &SaveRequest) -> Result<PathBuf> {
-        let mut checkpoint = self.checkpoint(request.optimizer)?;
-        self.fire(Event::BeforeSaveCheckpoint(&mut checkpoint))?;
-        let work_dir = &self.state.dirs.work;
-        let commit = Commit {
-            storage: &*self.state.storage,
-            out_dir: request.out_dir.as_deref().unwrap_or(work_dir),
-            name: &request.name,
-            pointer_in: request.is_last.then_some(work_dir),
-            then_remove: &request.then_remove,
-        };
-        let path = if self.state.info.dry_run {
-            self.state.planned.push((request.clone(), self.state.clock.iter));
-            commit.out_dir.join(&request.name)
-        } else {
-            commit.run(&checkpoint)?
-        };
-        self.fire(Event::AfterSaveCheckpoint(&CheckpointSaved {
-            path: path.clone(),
-            is_last: request.is_last,
-        }))?;
-        Ok(path)
     }
 }
 

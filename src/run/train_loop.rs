@@ -39,11 +39,17 @@ impl TrainLoop for EpochBasedTrainLoop {
         while s.state.clock.epoch < self.max_epochs && !s.stopping() {
             s.fire(Event::BeforeTrainEpoch)?;
             let (first, end) = s.state.clock.batches_of_epoch();
+            let mut rewound = false;
             for batch in data.batches(first, Some(end)) {
                 s.train_iter(batch?)?;
-                if s.stopping() {
+                rewound = s.rewound();
+                if rewound || s.stopping() {
                     break;
                 }
+            }
+            if rewound {
+                self.val.validate_if_due(s, s.state.clock.epoch, self.max_epochs)?;
+                continue;
             }
             s.state.clock.tick_epoch_if_complete();
             s.fire(Event::AfterTrainEpoch)?;
@@ -76,6 +82,9 @@ impl TrainLoop for IterBasedTrainLoop {
         while s.state.clock.iter < self.max_iters && !s.stopping() {
             let Some(batch) = batches.next() else { break };
             s.train_iter(batch?)?;
+            if s.rewound() {
+                batches = data.batches(s.state.clock.iter, Some(self.max_iters));
+            }
             self.val.validate_if_due(s, s.state.clock.iter, self.max_iters)?;
         }
         s.fire(Event::AfterTrainEpoch)?;
@@ -124,8 +133,11 @@ impl Intervals {
     fn validate_if_due(&self, s: &mut Session, done: u64, total: u64) -> Result<()> {
         let clock = &s.state.clock;
         let between_units = !clock.by_epoch || clock.batch == 0;
-        if between_units && self.due(done, total) && clock.validated != Some(clock.iter) && s.can_validate() {
+        let owed = self.due(done, total) && clock.validated != Some(clock.iter);
+        // A run that leaves owes the validation to the one that resumes it.
+        if between_units && owed && s.can_validate() && s.left().is_none() {
             s.validate()?;
+            s.heed()?;
         }
         Ok(())
     }

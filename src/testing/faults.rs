@@ -2,8 +2,7 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::checkpoint::{Disk, Storage};
 
@@ -22,7 +21,7 @@ pub enum Op {
 /// stopped there. A write that fails has written `partial` bytes.
 #[derive(Debug, Clone)]
 pub struct FaultyDisk {
-    done: Arc<AtomicU64>,
+    done: Arc<Mutex<Vec<Op>>>,
     at: u64,
     partial: usize,
 }
@@ -40,11 +39,20 @@ impl FaultyDisk {
 
     /// Operations so far, the failed ones included.
     pub fn operations(&self) -> u64 {
-        self.done.load(Ordering::SeqCst)
+        self.list().len() as u64
+    }
+
+    /// What they were, in order.
+    pub fn list(&self) -> Vec<Op> {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn next(&self, op: Op, path: &Path) -> io::Result<()> {
-        let number = self.done.fetch_add(1, Ordering::SeqCst) + 1;
+        let number = {
+            let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+            done.push(op);
+            done.len() as u64
+        };
         if number < self.at {
             return Ok(());
         }

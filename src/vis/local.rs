@@ -15,7 +15,10 @@ pub type Scalars<'a> = &'a [(&'a str, f64)];
 /// `"Infinity"` or `"-Infinity"`, so that each line is strict JSON.
 #[derive(Debug, Default)]
 pub struct LocalVisBackend {
+    /// `scalars.json` first.
     files: Vec<File>,
+    /// Bytes of `scalars.json`.
+    written: u64,
 }
 
 impl LocalVisBackend {
@@ -25,7 +28,41 @@ impl LocalVisBackend {
     /// When a file cannot be opened.
     pub fn to_files(paths: &[&Path]) -> Result<Self> {
         let open = |path: &&Path| File::options().create(true).append(true).open(path).at(path);
-        Ok(Self { files: paths.iter().map(open).collect::<Result<_>>()? })
+        let files: Vec<File> = paths.iter().map(open).collect::<Result<_>>()?;
+        let written = files.first().map_or(Ok(0), |f| f.metadata().map(|m| m.len())).at("scalars.json")?;
+        Ok(Self { files, written })
+    }
+
+    /// Bytes of `scalars.json` so far: a checkpoint keeps the number.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Begins `scalars.json` with the first `bytes` bytes of an older run's, whole lines only.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn continue_from(&mut self, old: &Path, bytes: u64) -> Result<()> {
+        let mut text = std::fs::read(old).at(old)?;
+        text.truncate(usize::try_from(bytes).unwrap_or(usize::MAX));
+        let whole = text.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+        if let Some(file) = self.files.first_mut() {
+            file.write_all(&text[..whole]).at("scalars.json")?;
+            self.written += whole as u64;
+        }
+        Ok(())
+    }
+
+    /// Forgets the lines after the first `bytes` bytes: they will be written again.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn rewind(&mut self, bytes: u64) -> Result<()> {
+        if let Some(file) = self.files.first_mut() {
+            file.set_len(bytes).at("scalars.json")?;
+            self.written = bytes;
+        }
+        Ok(())
     }
 
     /// Appends one line: the scalars, then `step`.
@@ -43,6 +80,7 @@ impl LocalVisBackend {
         for file in &mut self.files {
             file.write_all(text.as_bytes()).at("scalars.json")?;
         }
+        self.written += text.len() as u64;
         Ok(())
     }
 }

@@ -19,10 +19,9 @@ struct Walk<'s> {
 impl<'s> Walk<'s> {
     fn value(&mut self, node: &Node, key: Option<&Key>, schema: &'s Value) {
         let Some(rules) = schema.as_object() else { return };
-        if let Some(target) = rules.get("$ref").and_then(Value::as_str) {
-            if let Some(target) = self.root.pointer(target.trim_start_matches('#')) {
-                self.value(node, key, target);
-            }
+        let target = rules.get("$ref").and_then(Value::as_str).map(|target| target.trim_start_matches('#'));
+        if let Some(target) = target.and_then(|target| self.root.pointer(target)) {
+            self.value(node, key, target);
         }
         for choice in ["anyOf", "oneOf"].iter().filter_map(|word| rules.get(*word)?.as_array()) {
             self.choice(node, key, choice);
@@ -80,13 +79,16 @@ impl<'s> Walk<'s> {
     }
 
     fn number(&mut self, node: &Node, key: Option<&Key>, value: f64, rules: &Map<String, Value>) {
-        let bound = |word: &str| rules.get(word).and_then(Value::as_f64);
-        // The formats of Rust's integers come with bounds of their own, which the reader has checked.
+        // NaN is within no bounds.
+        let broken = |word: &str, holds: fn(&f64, &f64) -> bool, words: &str| {
+            let bound = rules.get(word).and_then(Value::as_f64).filter(|bound| !holds(&value, bound))?;
+            Some(format!("{words} {bound}"))
+        };
         let rule = [
-            bound("minimum").filter(|b| !(value >= *b)).map(|b| format!("at least {b}")),
-            bound("maximum").filter(|b| !(value <= *b)).map(|b| format!("at most {b}")),
-            bound("exclusiveMinimum").filter(|b| !(value > *b)).map(|b| format!("greater than {b}")),
-            bound("exclusiveMaximum").filter(|b| !(value < *b)).map(|b| format!("less than {b}")),
+            broken("minimum", f64::ge, "at least"),
+            broken("maximum", f64::le, "at most"),
+            broken("exclusiveMinimum", f64::gt, "greater than"),
+            broken("exclusiveMaximum", f64::lt, "less than"),
         ];
         if let Some(rule) = rule.into_iter().flatten().next() {
             self.complain(node, key, &rule, &format!("not {}", node.summary()));

@@ -4,7 +4,7 @@ use serde::de::{Expected, Unexpected};
 
 use crate::base::suggest::nearest;
 use crate::config::source::Origin;
-use crate::config::{Diag, Key, Kind, Node};
+use crate::config::{Diag, Key, Kind, Loc, Node};
 
 /// `` `lr` expects a number, not the string "fast" ``.
 pub(super) fn wanted(node: &Node, key: Option<&Key>, what: &str) -> Diag {
@@ -155,10 +155,22 @@ pub(super) fn unknown_key(
             .note("mappings of a base are merged; `_delete_: true` beside `type` starts afresh"),
         _ => diag,
     };
+    if let Some(above) = empty_above(node, key) {
+        let note = format!("`{}` above it is empty: indent what belongs to it", above.text);
+        return diag.note(note).suggest(format!("{}.{}", above.text, key.text));
+    }
     if known.is_empty() {
         return diag.label("it takes no keys");
     }
     diag.note(format!("known keys: {}", list(known)))
+}
+
+/// The key written just before this one, if nothing follows it.
+fn empty_above<'n>(node: &'n Node, key: &Key) -> Option<&'n Key> {
+    let earlier = |at: &Loc| at.same_source(&key.def) && at.range().start < key.def.range().start;
+    let before = node.entries().iter().filter(|(k, _)| earlier(&k.def));
+    let (above, value) = before.max_by_key(|(k, _)| k.def.range().start)?;
+    (value.is_null() && value.def.text().is_empty()).then_some(above)
 }
 
 /// The name that was meant: a slip of the finger, or the only one that is short for the other.

@@ -1,37 +1,230 @@
-//! Ends a run whose loss is no number any more.
+//! Finds numbers that are none, says where they come from, and ends the run, skips the batch, or goes back.
 
+use super::finite::{self, Finding};
+use super::replay;
 use crate::prelude::*;
 
-/// Looks at the losses every `interval` iterations and fails if one is NaN or infinite (after mmdet's hook).
+/// Looks for NaN and infinity, names what it finds (samples, tensor, step), and acts (after mmdet's hook, which stops).
+///
+/// `skip` drops the update and takes buffers back, as if the batch (with accumulation: the window of batches) had not
+/// been. `rollback` returns to the last good state in memory, up to `rollback_steps` steps back, and goes on without the
+/// offending samples; those with bad inputs if there are any, else all of the batch. Each time a replay bundle is written
+/// to the log folder.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct CheckInvalidLossHook {
-    /// Iterations between two checks.
+    /// Iterations between two checks; 50 if absent, and 1 for `skip` and `rollback`, which need each step checked.
     #[schemars(range(min = 1))]
-    pub interval: u64,
+    interval: Option<u64>,
+    /// What to do.
+    action: Action,
+    /// What to look at.
+    check: Check,
+    /// Steps between two states kept in memory for `rollback`.
+    #[schemars(range(min = 1))]
+    rollback_steps: u64,
+    /// How often to act before the run ends with an error; `rollback_steps` good steps in a row begin the count anew.
+    patience: u64,
+    /// Write the bad step to a folder that `shanty replay` can repeat.
+    bundle: bool,
+    #[serde(skip)]
+    run: Progress,
+}
+
+/// What follows a bad step.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Action {
+    /// The run ends with an error.
+    #[default]
+    Stop,
+    /// The update is dropped.
+    Skip,
+    /// The run goes back and leaves the samples out.
+    Rollback,
+}
+
+/// What is looked at in each checked step.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Check {
+    /// The losses.
+    #[default]
+    Loss,
+    /// Losses and gradients.
+    Grads,
+    /// Losses, gradients, inputs and weights.
+    All,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Progress {
+    /// Times that it acted since the last good stretch.
+    acted: u64,
+    /// The iteration at which it acted last.
+    last: u64,
+    /// The iteration that was judged in `after_backward`.
+    judged: Option<u64>,
+    /// A batch of the open window was bad: its update must not be.
+    poisoned: bool,
+    /// Buffers as they were before the open window.
+    buffers: finite::Buffers,
+    window_open: bool,
 }
 
 impl Default for CheckInvalidLossHook {
     fn default() -> Self {
-        Self { interval: 50 }
+        Self {
+            interval: None,
+            action: Action::Stop,
+            check: Check::Loss,
+            rollback_steps: 50,
+            patience: 5,
+            bundle: true,
+            run: Progress::default(),
+        }
+    }
+}
+
+impl CheckInvalidLossHook {
+    fn check(self) -> Result<Self> {
+        if self.action != Action::Stop && self.interval.is_some_and(|n| n > 1) {
+            return Err(Error::config("`skip` and `rollback` need each step checked: leave `interval` out"));
+        }
+        Ok(self)
+    }
+
+    fn every(&self) -> u64 {
+        self.interval.unwrap_or(if self.action == Action::Stop { 50 } else { 1 })
+    }
+
+    /// What is wrong with this step, if anything that is to be looked at is.
+    fn find(&self, cx: &mut Ctx<'_>, step: &Step<'_>) -> Option<Finding> {
+        let bad_loss = finite::bad_loss(step.outputs);
+        let bad = bad_loss.is_some()
+            || (self.check != Check::Loss && finite::bad_gradient(&**cx.model).is_some())
+            || (self.check == Check::All && finite::bad_values(&**cx.model, step.batch));
+        bad.then(|| finite::explain(&**cx.model, step, bad_loss))
+    }
+
+    /// Acts on a bad step; `iter` counts from 1.
+    fn act(&mut self, cx: &mut Ctx<'_>, step: &Step<'_>, found: &Finding, iter: u64) -> HookResult {
+        let mut text = format!(
+            "{} in epoch {}, iteration {iter}; the first bad tensor is {}; samples of the batch: {:?}",
+            found.what,
+            cx.clock.current_epoch(),
+            found.first,
+            step.batch.ids
+        );
+        if self.bundle {
+            let dir = cx.dirs.log.join(format!("replay_iter_{iter}"));
+            replay::write(cx, step, found, iter, &dir)?;
+            text += &format!("; repeat it with `shanty replay {}`", dir.display());
+        }
+        if self.action == Action::Stop {
+            return Err(text.into());
+        }
+        self.run.acted += 1;
+        self.run.last = iter;
+        if self.run.acted > self.patience {
+            return Err(format!("{text}; patience ended after {} times", self.patience).into());
+        }
+        match self.action {
+            Action::Rollback => {
+                cx.skip_update("a bad step");
+                cx.rollback(found.samples.clone());
+                cx.log.warn(format_args!("{text}; going back"));
+            }
+            _ => {
+                self.run.poisoned = true;
+                cx.log.warn(format_args!("{text}; skipped"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The update of a window with a bad batch in it is dropped, and its traces in the buffers with it.
+    fn drop_window(&mut self, cx: &mut Ctx<'_>) {
+        if std::mem::take(&mut self.run.poisoned) {
+            self.run.buffers.put_back(&mut **cx.model);
+            cx.skip_update("a bad step");
+        }
     }
 }
 
 impl Hook for CheckInvalidLossHook {
-    fn after_train_iter(&mut self, cx: &mut Ctx<'_>, step: &mut Step<'_>) -> HookResult {
-        if !cx.clock.every_n_iters(self.interval, 0) {
-            return cx.pass();
+    fn before_run(&mut self, _cx: &mut Ctx<'_>) -> HookResult {
+        self.run = Progress::default();
+        Ok(())
+    }
+
+    fn before_train(&mut self, cx: &mut Ctx<'_>) -> HookResult {
+        if self.action == Action::Rollback {
+            cx.snapshot();
         }
-        let invalid = step.outputs.vars.iter().find(|(name, v)| name.contains("loss") && !v.is_finite());
-        if let Some((name, value)) = invalid {
-            let (epoch, iter) = (cx.clock.current_epoch(), cx.clock.iter);
-            return Err(format!("`{name}` became {value} in epoch {epoch}, iteration {iter}").into());
+        Ok(())
+    }
+
+    fn before_train_iter(&mut self, cx: &mut Ctx<'_>, _batch: &mut Batch) -> HookResult {
+        if self.action != Action::Skip {
+            return cx.unsubscribe();
+        }
+        if !std::mem::replace(&mut self.run.window_open, true) {
+            self.run.buffers.keep(&**cx.model);
+        }
+        Ok(())
+    }
+
+    /// Before the optimizer steps, so that bad gradients do no harm.
+    fn after_backward(&mut self, cx: &mut Ctx<'_>, step: &mut Step<'_>) -> HookResult {
+        self.run.window_open = false;
+        let iter = cx.clock.iter + 1;
+        if iter.is_multiple_of(self.every()) {
+            self.run.judged = Some(iter);
+            if let Some(found) = self.find(cx, step) {
+                self.act(cx, step, &found, iter)?;
+            }
+        }
+        self.drop_window(cx);
+        Ok(())
+    }
+
+    fn after_train_iter(&mut self, cx: &mut Ctx<'_>, step: &mut Step<'_>) -> HookResult {
+        let iter = cx.clock.iter;
+        // Inside an accumulation window there was no other occasion.
+        if self.run.judged != Some(iter)
+            && iter.is_multiple_of(self.every())
+            && let Some(found) = self.find(cx, step)
+        {
+            return self.act(cx, step, &found, iter);
+        }
+        if !iter.is_multiple_of(self.every()) {
+            cx.pass()?;
+        }
+        let acted_now = self.run.acted > 0 && self.run.last == iter;
+        if self.action != Action::Rollback || acted_now {
+            return Ok(());
+        }
+        if iter >= self.run.last + self.rollback_steps {
+            self.run.acted = 0;
+        }
+        if iter.is_multiple_of(self.rollback_steps) {
+            // A state is worth keeping only if its weights are numbers.
+            match finite::bad_weight(&**cx.model) {
+                None => cx.snapshot(),
+                Some(_) => {
+                    let found = finite::explain(&**cx.model, step, None);
+                    return self.act(cx, step, &found, iter);
+                }
+            }
         }
         Ok(())
     }
 }
 
 register! {
-    /// Ends the run with an error when a loss is NaN or infinite.
-    dyn Hook, "CheckInvalidLossHook" => CheckInvalidLossHook
+    /// Finds NaN and infinity in losses, gradients or weights; ends the run, skips the batch, or goes back without it.
+    dyn Hook, "CheckInvalidLossHook" => |hook: CheckInvalidLossHook, _cx: &mut BuildCx| -> Result<Box<dyn Hook>> {
+        Ok(Box::new(hook.check()?))
+    }
 }

@@ -2,9 +2,9 @@
 
 use super::conv_frame::{Frame, Taps, grid};
 use super::scratch::Scratch;
-use super::tile::{LANES, MAX_VECS, Out, Tile, max_rows};
+use super::tile::{LANES, MAX_VECS, Order, Out, Tile, max_rows};
 use super::transpose::transpose;
-use super::{Act, ConvGeom, Elem, act_inplace, conv_winograd};
+use super::{Act, Bias, ConvGeom, Elem, Epilogue, Mat, MatMut, act_inplace, conv_winograd, gemm};
 use rayon::prelude::*;
 
 /// Pixels that a block of images should have at least, so that a panel of weights is read often per load.
@@ -43,6 +43,8 @@ struct Plan {
     plane: usize,
     /// Packed weights of one group.
     packed: usize,
+    /// Whether the lanes are pixels and the weights [channel, step].
+    thin: bool,
 }
 
 fn block_size(n: usize, pixels: usize) -> usize {
@@ -59,6 +61,13 @@ fn padded(lanes: usize) -> usize {
     lanes.div_ceil(LANES) * LANES
 }
 
+/// Whether vectors of pixels waste less than vectors of `lanes` channels, whose results must be turned as well.
+fn thin(lanes: usize, out: [usize; 2], steps: usize) -> bool {
+    let pixels = lanes * out[0] * padded(out[1]) * steps;
+    let channels = padded(lanes) * out[0] * out[1] * (steps + LANES);
+    pixels < channels
+}
+
 pub(super) fn forward(g: &ConvGeom, x: &[Elem], w: &[Elem], bias: Option<&[Elem]>, act: Act, y: &mut [Elem]) {
     let finish = |c: usize, out: &mut [Elem]| {
         if let Some(bias) = bias {
@@ -68,6 +77,9 @@ pub(super) fn forward(g: &ConvGeom, x: &[Elem], w: &[Elem], bias: Option<&[Elem]
     };
     if let Some(s) = conv_winograd::Shape::forward(g) {
         return conv_winograd::run(&s, &conv_winograd::pack(g.k, g.c, w, false), x, y, finish);
+    }
+    if full(g) {
+        return full_forward(g, x, w, bias, act, y);
     }
     let (cg, kg) = (g.c / g.groups, g.k / g.groups);
     let [oh, ow] = g.out;
@@ -93,8 +105,13 @@ pub(super) fn forward(g: &ConvGeom, x: &[Elem], w: &[Elem], bias: Option<&[Elem]
         panels: 0,
     };
     let steps = cg * taps;
-    let packed = steps * padded(kg);
-    let plan = Plan { frame, passes: vec![pass], groups: g.groups, block, lanes: kg, plane: oh * ow, packed };
+    let thin = g.stride[1] == 1 && thin(kg, g.out, steps);
+    let packed = if thin { steps * kg } else { steps * padded(kg) };
+    let plan =
+        Plan { frame, passes: vec![pass], groups: g.groups, block, lanes: kg, plane: oh * ow, packed, thin };
+    if thin {
+        return plan.run(x, w, g.flops() < SERIAL_FLOPS, y, finish);
+    }
     let mut weights = Scratch::take(g.groups * packed);
     for group in 0..g.groups {
         for (l, lanes) in panels(kg) {
@@ -104,6 +121,17 @@ pub(super) fn forward(g: &ConvGeom, x: &[Elem], w: &[Elem], bias: Option<&[Elem]
         }
     }
     plan.run(x, &weights, g.flops() < SERIAL_FLOPS, y, finish);
+}
+
+/// Whether the kernel covers the whole input: then a convolution is a linear layer.
+pub(super) fn full(g: &ConvGeom) -> bool {
+    g.groups == 1 && g.out == [1, 1] && g.padding == [0, 0] && g.kernel == [g.h, g.w] && g.dilation == [1, 1]
+}
+
+fn full_forward(g: &ConvGeom, x: &[Elem], w: &[Elem], bias: Option<&[Elem]>, act: Act, y: &mut [Elem]) {
+    let inner = g.c * g.h * g.w;
+    let ep = Epilogue { bias: bias.map_or(Bias::None, Bias::Cols), act };
+    gemm(1.0, Mat::new(x, g.n, inner), Mat::new(w, g.k, inner).t(), 0.0, MatMut::new(y, g.n, g.k), ep);
 }
 
 /// The rest of the last vector of each step of a panel.
@@ -117,6 +145,10 @@ pub(super) fn backward_data(g: &ConvGeom, dy: &[Elem], w: &[Elem], dx: &mut [Ele
     if let Some(s) = conv_winograd::Shape::backward(g) {
         return conv_winograd::run(&s, &conv_winograd::pack(g.k, g.c, w, true), dy, dx, |_, _| {});
     }
+    if full(g) {
+        let to = MatMut::new(dx, g.n, g.c * g.h * g.w);
+        return gemm(1.0, Mat::new(dy, g.n, g.k), Mat::new(w, g.k, to.cols), 0.0, to, Epilogue::default());
+    }
     let (cg, kg) = (g.c / g.groups, g.k / g.groups);
     let rs = g.kernel[0] * g.kernel[1];
     // Input row y = a + stride * i takes from output row i + shift, for each tap whose shift is whole: a pass for each a.
@@ -128,6 +160,7 @@ pub(super) fn backward_data(g: &ConvGeom, dy: &[Elem], w: &[Elem], dx: &mut [Ele
     };
     let block = block_size(g.n, g.h.div_ceil(g.stride[0]) * g.w.div_ceil(g.stride[1]));
     let image = if frame.is_image() { g.k * g.out[0] * g.out[1] } else { frame.len() };
+    let thin = g.stride == [1, 1] && thin(cg, [g.h, g.w], kg * rs);
     let (mut passes, mut tap_lists, mut packed) = (Vec::new(), Vec::new(), 0);
     for (a, ys) in ys.iter().enumerate().take(g.h) {
         for (b, xs) in xs.iter().enumerate().take(g.w) {
@@ -148,14 +181,21 @@ pub(super) fn backward_data(g: &ConvGeom, dy: &[Elem], w: &[Elem], dx: &mut [Ele
                 target: Target { rows, cols, first: a * g.w + b, row: g.stride[0] * g.w, col: g.stride[1] },
                 panels: packed,
             });
-            packed += kg * list.len() * padded(cg);
+            packed += kg * list.len() * if thin { cg } else { padded(cg) };
             tap_lists.push(list);
         }
     }
-    let plan = Plan { frame, passes, groups: g.groups, block, lanes: cg, plane: g.h * g.w, packed };
+    let plan = Plan { frame, passes, groups: g.groups, block, lanes: cg, plane: g.h * g.w, packed, thin };
     let mut weights = Scratch::take(g.groups * packed);
     weights.par_chunks_mut(packed.max(1)).enumerate().for_each(|(group, weights)| {
         for (pass, list) in plan.passes.iter().zip(&tap_lists) {
+            if thin {
+                for (i, to) in weights.iter_mut().enumerate() {
+                    let (c, k, tap) = (i / list.len() / kg, i / list.len() % kg, list[i % list.len()].0);
+                    *to = w[((group * kg + k) * cg + c) * rs + tap];
+                }
+                continue;
+            }
             for (l, lanes) in panels(cg) {
                 let (steps, width) = (kg * list.len(), padded(lanes));
                 let dst = &mut weights[pass.panels + l * steps..][..steps * width];
@@ -240,7 +280,48 @@ impl Plan {
                 &frames[..]
             };
             for pass in &self.passes {
+                if self.thin {
+                    self.thin_pass(pass, images, group, view, &weights[group * self.packed..], out);
+                    continue;
+                }
                 self.pass(pass, images, group, view, &weights[group * self.packed + pass.panels..], out);
+            }
+        }
+    }
+
+    /// Row by row of output pixels, straight to their places.
+    fn thin_pass(
+        &self,
+        pass: &Pass,
+        images: usize,
+        group: usize,
+        x: &[Elem],
+        weights: &[Elem],
+        out: &mut [Elem],
+    ) {
+        let (t, steps) = (&pass.target, pass.taps.steps());
+        let base: Vec<u32> = (0..self.lanes).map(|l| (l * steps.len()) as u32).collect();
+        for row in 0..images * t.rows {
+            let (image, y) = (row / t.rows, row % t.rows);
+            for col in (0..t.cols).step_by(LANES * MAX_VECS) {
+                let pixels = (LANES * MAX_VECS).min(t.cols - col);
+                let rows = even_rows(self.lanes, max_rows(pixels.div_ceil(LANES)));
+                for (i, base) in base.chunks(rows).enumerate() {
+                    let channel = (image * self.groups + group) * self.lanes + i * rows;
+                    Tile {
+                        steps,
+                        max_inner: pass.taps.max_inner,
+                        x: weights,
+                        base,
+                        w: &x[pass.pos[row * t.cols + col] as usize..],
+                        order: Order::Map,
+                        lanes: pixels,
+                        out: Out::from(&mut out[channel * self.plane + y * t.row + col..]),
+                        out_step: self.plane,
+                        add: false,
+                    }
+                    .run();
+                }
             }
         }
     }
@@ -262,7 +343,7 @@ impl Plan {
                     x,
                     base,
                     w: &weights[l * steps.len()..],
-                    w_step: width,
+                    order: Order::Panel(width),
                     lanes: width,
                     out: Out::from(&mut sums[i * tile_rows * width..]),
                     out_step: width,

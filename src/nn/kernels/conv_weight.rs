@@ -1,12 +1,12 @@
 //! The weight gradient of a convolution: a product over pixels for each (channel, tap).
 
 use super::conv_frame::{Frame, grid};
-use super::conv_product::{SERIAL_FLOPS, clear_padding, even_rows};
+use super::conv_product::{SERIAL_FLOPS, clear_padding, even_rows, full};
 use super::conv_winograd::Shape;
 use super::scratch::Scratch;
-use super::tile::{LANES, MAX_VECS, Out, Steps, Tile, max_rows};
+use super::tile::{LANES, MAX_VECS, Order, Out, Steps, Tile, max_rows};
 use super::transpose::transpose;
-use super::{ConvGeom, Elem, conv_winograd_weight};
+use super::{ConvGeom, Elem, Epilogue, Mat, MatMut, conv_winograd_weight, gemm};
 use rayon::prelude::*;
 
 /// Pixels that one tile should sum before its results go to memory.
@@ -48,6 +48,10 @@ pub(super) fn backward_weight(g: &ConvGeom, x: &[Elem], dy: &[Elem], beta: Elem,
     }
     if let Some(s) = Shape::forward(g) {
         return conv_winograd_weight::backward_weight(&s, x, dy, beta, dw);
+    }
+    if full(g) {
+        let to = MatMut::new(dw, g.k, crs);
+        return gemm(1.0, Mat::new(dy, g.n, g.k).t(), Mat::new(x, g.n, crs), beta, to, Epilogue::default());
     }
     let cut = Cut::new(g);
     let plan = Plan::new(g, crs);
@@ -173,7 +177,7 @@ impl Plan {
                         x: view,
                         base,
                         w: &turned,
-                        w_step: width,
+                        order: Order::Panel(width),
                         lanes: width,
                         out: Out::from(&mut part[j * rows * width..]),
                         out_step: width,

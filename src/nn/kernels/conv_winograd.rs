@@ -3,7 +3,7 @@
 
 use super::conv_product::{clear_padding, even_rows};
 use super::scratch::Scratch;
-use super::tile::{LANES, MAX_VECS, Out, Steps, Tile, max_rows};
+use super::tile::{LANES, MAX_VECS, Order, Out, Steps, Tile, max_rows};
 use super::transpose::transpose;
 use super::winograd::{IN, OUT, POINTS, Spread, inputs, kernels, outputs};
 use super::{ConvGeom, Elem, par};
@@ -224,7 +224,7 @@ impl Chunk<'_> {
                     x: &v[point * tiles * s.c..],
                     base,
                     w: &u[(l0 * POINTS + point * width) * s.c..],
-                    w_step: width,
+                    order: Order::Panel(width),
                     lanes: width,
                     out: Out::from(&mut m[(point * tiles + i * tile_rows) * width..]),
                     out_step: width,
@@ -264,7 +264,11 @@ unsafe fn turn(pixels: usize, width: usize, sums: &[Elem], y: Out<'_>, at: usize
             transpose(cols, LANES, &sums[p * width + l..], width, 0.0, &mut block, LANES);
             for (i, row) in block.chunks_exact(LANES).enumerate() {
                 // SAFETY: the caller's promise.
-                unsafe { y.slice(at + (l + i) * plane + p, cols) }.copy_from_slice(&row[..cols]);
+                let out = unsafe { y.slice(at + (l + i) * plane + p, cols) };
+                match out.first_chunk_mut::<LANES>() {
+                    Some(out) => out.copy_from_slice(row),
+                    None => out.copy_from_slice(&row[..cols]),
+                }
             }
         }
     }

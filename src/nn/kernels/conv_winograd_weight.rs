@@ -4,7 +4,7 @@
 use super::conv_product::even_rows;
 use super::conv_winograd::{Shape, TURNED, channels_last, input_rows};
 use super::scratch::Scratch;
-use super::tile::{LANES, MAX_VECS, Out, Steps, Tile, max_rows};
+use super::tile::{LANES, MAX_VECS, Order, Out, Steps, Tile, max_rows};
 use super::transpose::transpose;
 use super::winograd::{OUT, POINTS, Spread, gradients, kernel_gradients};
 use super::{Elem, par};
@@ -106,7 +106,7 @@ impl Round {
                     x: &self.v[(point * s.c + c / LANES * LANES) * tiles..],
                     base: &base[..rows],
                     w,
-                    w_step: width,
+                    order: Order::Panel(width),
                     lanes: width,
                     // SAFETY: each task has a panel and a point of its own.
                     out: unsafe { u.part(at) },

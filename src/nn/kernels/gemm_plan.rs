@@ -3,7 +3,7 @@
 
 use super::conv_product::{SERIAL_FLOPS, clear_padding, even_rows};
 use super::scratch::Scratch;
-use super::tile::{LANES, MAX_VECS, Out, Steps, Tile, max_rows};
+use super::tile::{LANES, MAX_VECS, Order, Out, Steps, Tile, max_rows};
 use super::transpose::transpose;
 use super::{Act, Bias, Elem, Epilogue, Mat, MatMut, act_inplace, scale};
 use rayon::prelude::*;
@@ -181,7 +181,7 @@ impl<'a> Plan<'a> {
                         x: self.x.data.get(r0 * self.x.rs + k0 * self.x.cs..).unwrap_or_default(),
                         base,
                         w,
-                        w_step,
+                        order: Order::Panel(w_step),
                         lanes,
                         // SAFETY: as above; the tiles of a task follow one another.
                         out: unsafe { place.part(i * tile_rows * step) },

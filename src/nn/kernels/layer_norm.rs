@@ -59,6 +59,9 @@ pub fn layer_norm_backward(
     let blocks = mean.len().div_ceil(BLOCK);
     let mut partials = Scratch::take(blocks * 2 * d);
     let parts = Out::from(&mut partials[..]);
+    let mut ones = Scratch::take(if gamma.is_some() { 0 } else { d });
+    ones.fill(1.0);
+    let gamma = gamma.unwrap_or(&ones);
     par::rows(d, BLOCK, dy, |i, dy| {
         let n = dy.len() / d;
         // SAFETY: each block of rows is one task with a partial sum of its own.
@@ -72,16 +75,33 @@ pub fn layer_norm_backward(
     }
 }
 
+/// The sum of all lanes, pair by pair.
+#[inline(always)]
+fn halve(mut lanes: [Elem; LANES]) -> Elem {
+    let mut n = LANES;
+    while n > 1 {
+        n /= 2;
+        for l in 0..n {
+            lanes[l] += lanes[l + n];
+        }
+    }
+    lanes[0]
+}
+
 /// The sum of `f` over the elements, in lanes.
 #[inline(always)]
 fn sum(x: &[Elem], f: impl Fn(Elem) -> Elem) -> Elem {
     let mut lanes = [0.0; LANES];
-    for chunk in x.chunks(LANES) {
-        for (l, v) in lanes.iter_mut().zip(chunk) {
-            *l += f(*v);
+    let (blocks, rest) = x.as_chunks::<LANES>();
+    for block in blocks {
+        for l in 0..LANES {
+            lanes[l] += f(block[l]);
         }
     }
-    lanes.iter().sum()
+    for (l, v) in lanes.iter_mut().zip(rest) {
+        *l += f(*v);
+    }
+    halve(lanes)
 }
 
 multiversion! {
@@ -116,7 +136,7 @@ multiversion! {
     fn backward_rows(
         d: usize,
         x: &[Elem],
-        gamma: Option<&[Elem]>,
+        gamma: &[Elem],
         mean: &[Elem],
         rstd: &[Elem],
         dy: &mut [Elem],
@@ -125,23 +145,31 @@ multiversion! {
         let (dgamma, dbeta) = part.split_at_mut(d);
         for (i, (x, dy)) in x.chunks_exact(d).zip(dy.chunks_exact_mut(d)).enumerate() {
             let (m, r) = (mean[i], rstd[i]);
-            for (((g, b), d), x) in dgamma.iter_mut().zip(dbeta.iter_mut()).zip(dy.iter()).zip(x) {
-                *g += *d * ((*x - m) * r);
-                *b += *d;
-            }
-            if let Some(gamma) = gamma {
-                for (d, g) in dy.iter_mut().zip(gamma) {
-                    *d *= *g;
-                }
-            }
+            // One walk: the parameters' gradients, dy times gamma, and its two sums.
             let (mut a, mut b) = ([0.0; LANES], [0.0; LANES]);
-            for (d, x) in dy.chunks(LANES).zip(x.chunks(LANES)) {
-                for ((a, b), (d, x)) in a.iter_mut().zip(&mut b).zip(d.iter().zip(x)) {
-                    *a += *d;
-                    *b += *d * ((*x - m) * r);
+            let blocks = d / LANES * LANES;
+            let rows = [&x[..blocks], &gamma[..blocks]].map(|s| s.as_chunks::<LANES>().0.iter());
+            let [xs, gammas] = rows;
+            let grads = dgamma[..blocks].as_chunks_mut::<LANES>().0.iter_mut().zip(dbeta[..blocks].as_chunks_mut::<LANES>().0);
+            for (((dy, x), g), (dg, db)) in dy[..blocks].as_chunks_mut::<LANES>().0.iter_mut().zip(xs).zip(gammas).zip(grads) {
+                for l in 0..LANES {
+                    let xhat = (x[l] - m) * r;
+                    dg[l] += dy[l] * xhat;
+                    db[l] += dy[l];
+                    dy[l] *= g[l];
+                    a[l] += dy[l];
+                    b[l] += dy[l] * xhat;
                 }
             }
-            let (a, b) = (a.iter().sum::<Elem>() / d as Elem, b.iter().sum::<Elem>() / d as Elem);
+            for j in blocks..d {
+                let xhat = (x[j] - m) * r;
+                dgamma[j] += dy[j] * xhat;
+                dbeta[j] += dy[j];
+                dy[j] *= gamma[j];
+                a[j - blocks] += dy[j];
+                b[j - blocks] += dy[j] * xhat;
+            }
+            let (a, b) = (halve(a) / d as Elem, halve(b) / d as Elem);
             for (d, x) in dy.iter_mut().zip(x) {
                 *d = r * (*d - a - (*x - m) * r * b);
             }

@@ -24,6 +24,20 @@ impl Sum {
         Self { lanes: [0.0; LANES], total: 0.0, held: 0 }
     }
 
+    /// Adds `f` of each element.
+    #[inline(always)]
+    fn add(&mut self, x: &[Elem], f: impl Fn(Elem) -> Elem) {
+        let (blocks, rest) = x.as_chunks::<LANES>();
+        for block in blocks {
+            for l in 0..LANES {
+                self.lanes[l] += f(block[l]);
+            }
+        }
+        for (l, v) in self.lanes.iter_mut().zip(rest) {
+            *l += f(*v);
+        }
+    }
+
     #[inline(always)]
     fn after(&mut self, elements: usize) {
         self.held += elements;
@@ -51,11 +65,7 @@ multiversion! {
     pub(super) fn sums(s: BnShape, c: usize, x: &[Elem]) -> f64 {
         let mut sum = Sum::new();
         for at in s.planes(c) {
-            for chunk in x[at..at + s.inner].chunks(LANES) {
-                for (l, v) in sum.lanes.iter_mut().zip(chunk) {
-                    *l += *v;
-                }
-            }
+            sum.add(&x[at..at + s.inner], |v| v);
             sum.after(s.inner);
         }
         sum.get()
@@ -67,11 +77,7 @@ multiversion! {
     pub(super) fn center_squares(s: BnShape, c: usize, x: &[Elem], mean: Elem) -> f64 {
         let mut sum = Sum::new();
         for at in s.planes(c) {
-            for chunk in x[at..at + s.inner].chunks(LANES) {
-                for (l, v) in sum.lanes.iter_mut().zip(chunk) {
-                    *l += (*v - mean) * (*v - mean);
-                }
-            }
+            sum.add(&x[at..at + s.inner], |v| (v - mean) * (v - mean));
             sum.after(s.inner);
         }
         sum.get()
@@ -113,11 +119,16 @@ multiversion! {
                     *d = if *y > 0.0 { *d } else { 0.0 };
                 }
             }
-            for (d, x) in dy.chunks(LANES).zip(x.chunks(LANES)) {
-                for ((l, lx), (d, x)) in sum.lanes.iter_mut().zip(&mut sum_x.lanes).zip(d.iter().zip(x)) {
-                    *l += *d;
-                    *lx += *d * (*x - mean);
+            let ((dys, dy_rest), (xs, x_rest)) = (dy.as_chunks::<LANES>(), x.as_chunks::<LANES>());
+            for (d, x) in dys.iter().zip(xs) {
+                for l in 0..LANES {
+                    sum.lanes[l] += d[l];
+                    sum_x.lanes[l] += d[l] * (x[l] - mean);
                 }
+            }
+            for (l, (d, x)) in dy_rest.iter().zip(x_rest).enumerate() {
+                sum.lanes[l] += *d;
+                sum_x.lanes[l] += *d * (*x - mean);
             }
             sum.after(s.inner);
             sum_x.after(s.inner);

@@ -26,27 +26,58 @@ fn taps(g: &PoolGeom, oy: usize) -> impl Iterator<Item = Tap> + use<> {
     })
 }
 
-/// Calls `f` with each output of the tap, its place in `out` and the input's value.
+/// Adds the tap's values to the sums.
 #[inline(always)]
-fn each<T>(stride: usize, t: &Tap, x: &[Elem], out: &mut [T], mut f: impl FnMut(&mut T, usize, Elem)) {
-    let (x, out) = (&x[t.start..], &mut out[t.lo..t.hi]);
+fn add_tap(stride: usize, t: &Tap, x: &[Elem], sums: &mut [Elem]) {
+    let (x, sums) = (&x[t.start..], &mut sums[t.lo..t.hi]);
     match stride {
         1 => {
-            for (i, (o, x)) in out.iter_mut().zip(x).enumerate() {
-                f(o, t.start + i, *x);
+            for (s, x) in sums.iter_mut().zip(x) {
+                *s += *x;
             }
         }
         2 => {
-            // Pairs are vectors; the last output may have no pair any more.
-            let whole = out.len() - 1;
-            for (i, (o, x)) in out[..whole].iter_mut().zip(x.chunks_exact(2)).enumerate() {
-                f(o, t.start + 2 * i, x[0]);
+            // Pairs become vectors; the last output may have no pair any more.
+            let last = sums.len() - 1;
+            for (s, x) in sums[..last].iter_mut().zip(x.chunks_exact(2)) {
+                *s += x[0];
             }
-            f(&mut out[whole], t.start + 2 * whole, x[2 * whole]);
+            sums[last] += x[2 * last];
         }
         _ => {
-            for (i, (o, x)) in out.iter_mut().zip(x.iter().step_by(stride)).enumerate() {
-                f(o, t.start + stride * i, *x);
+            for (s, x) in sums.iter_mut().zip(x.iter().step_by(stride)) {
+                *s += *x;
+            }
+        }
+    }
+}
+
+/// Where the tap's value is larger than the best so far, it and its place win.
+#[inline(always)]
+fn best_tap(stride: usize, t: &Tap, x: &[Elem], best: &mut [Elem], at: &mut [u32]) {
+    let win = |best: &mut Elem, at: &mut u32, v: Elem, place: u32| {
+        let wins = v > *best || v.is_nan();
+        *best = if wins { v } else { *best };
+        *at = if wins { place } else { *at };
+    };
+    let (n, start) = (best.len(), t.start as u32);
+    let x = &x[t.start..];
+    match stride {
+        1 => {
+            for (i, ((b, at), v)) in best.iter_mut().zip(at).zip(x).enumerate() {
+                win(b, at, *v, start + i as u32);
+            }
+        }
+        2 => {
+            for (i, ((b, at), v)) in best[..n - 1].iter_mut().zip(&mut *at).zip(x.chunks_exact(2)).enumerate()
+            {
+                win(b, at, v[0], start + 2 * i as u32);
+            }
+            win(&mut best[n - 1], &mut at[n - 1], x[2 * n - 2], start + 2 * (n as u32 - 1));
+        }
+        _ => {
+            for (i, ((b, at), v)) in best.iter_mut().zip(at).zip(x.iter().step_by(stride)).enumerate() {
+                win(b, at, *v, start + (stride * i) as u32);
             }
         }
     }
@@ -63,14 +94,7 @@ multiversion! {
                 *v = u32::MAX;
             }
             for t in taps(g, oy) {
-                let best = &mut y[t.lo..t.hi];
-                let mut i = 0;
-                each(g.stride[1], &t, x, argmax, |at, place, v| {
-                    let wins = v > best[i] || v.is_nan();
-                    best[i] = if wins { v } else { best[i] };
-                    *at = if wins { place as u32 } else { *at };
-                    i += 1;
-                });
+                best_tap(g.stride[1], &t, x, &mut y[t.lo..t.hi], &mut argmax[t.lo..t.hi]);
             }
             // A window of minus infinities: its first place.
             for (ox, at) in argmax.iter_mut().enumerate() {
@@ -90,7 +114,7 @@ multiversion! {
                 *v = 0.0;
             }
             for t in taps(g, oy) {
-                each(g.stride[1], &t, x, y, |y, _, v| *y += v);
+                add_tap(g.stride[1], &t, x, y);
             }
             divide(g, count_include_pad, oy, y);
         }

@@ -6,6 +6,7 @@
 //! - matrix product: a step is the inner index, `base` the rows of `a`, lanes the columns of `b`;
 //! - convolution (and its gradient to the input): a step is a (channel, tap), `base` the output pixels in the padded image, lanes the output
 //!   channels: implicit GEMM, with no im2col matrix anywhere;
+//! - convolution to few channels: a step is a (channel, tap), lanes are pixels that lie side by side, `base` the output channels;
 //! - weight gradient: a step is an output pixel, `base` the (channel, tap)s, lanes the output channels.
 
 #![allow(unsafe_code)]
@@ -78,7 +79,16 @@ impl<'a> Out<'a> {
     }
 }
 
-/// One tile. `w[step * w_step..][..lanes]` are the vectors, `out[j * out_step..][..lanes]` the results.
+/// Which operand the steps' offsets address.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Order {
+    /// Single elements from anywhere, `x[base[j] + offset(step)]`; vectors from a panel, `w[step * this..]`.
+    Panel(usize),
+    /// Vectors from anywhere, `w[offset(step)..]`; single elements one after another, `x[base[j] + step]`.
+    Map,
+}
+
+/// One tile: `out[j * out_step..][..lanes]` are the results.
 pub(super) struct Tile<'a> {
     pub steps: Steps<'a>,
     /// The largest offset in `steps.inner`.
@@ -86,7 +96,7 @@ pub(super) struct Tile<'a> {
     pub x: &'a [Elem],
     pub base: &'a [u32],
     pub w: &'a [Elem],
-    pub w_step: usize,
+    pub order: Order,
     pub lanes: usize,
     pub out: Out<'a>,
     pub out_step: usize,
@@ -119,9 +129,13 @@ impl Tile<'_> {
         if steps > 0 {
             let base = self.base.iter().max().map_or(0, |&b| b as usize);
             debug_assert!(self.steps.inner.iter().all(|&i| i as usize <= self.max_inner));
+            let offset = self.max_inner + (self.steps.outer - 1) * self.steps.stride;
+            let (x, w) = match self.order {
+                Order::Panel(step) => (offset, (steps - 1) * step),
+                Order::Map => (steps - 1, offset),
+            };
             assert!(
-                base + self.max_inner + (self.steps.outer - 1) * self.steps.stride < self.x.len()
-                    && (steps - 1) * self.w_step + self.lanes <= self.w.len(),
+                base + x < self.x.len() && w + self.lanes <= self.w.len(),
                 "a tile's operands leave their slices"
             );
         }
@@ -133,16 +147,20 @@ impl Tile<'_> {
             for l0 in (0..self.lanes).step_by(LANES) {
                 let lanes = LANES.min(self.lanes - l0);
                 let mut sums = [[0.0; LANES]; 4];
-                let mut w = l0;
+                let mut step = 0;
                 for o in 0..self.steps.outer {
                     for &i in self.steps.inner {
-                        let at = i as usize + o * self.steps.stride;
-                        let row = &self.w[w..w + lanes];
+                        let offset = i as usize + o * self.steps.stride;
+                        let (x, w) = match self.order {
+                            Order::Panel(size) => (offset, step * size),
+                            Order::Map => (step, offset),
+                        };
+                        let row = &self.w[w + l0..][..lanes];
                         for (sum, &b) in sums.iter_mut().zip(base) {
-                            let x = self.x[b as usize + at];
+                            let x = self.x[b as usize + x];
                             sum.iter_mut().zip(row).for_each(|(s, w)| *s += w * x);
                         }
-                        w += self.w_step;
+                        step += 1;
                     }
                 }
                 for (j, sum) in sums.iter().enumerate().take(base.len()) {

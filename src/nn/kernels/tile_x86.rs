@@ -1,7 +1,7 @@
 //! The tile in AVX-512 and AVX2.
 #![allow(unsafe_code)]
 
-use super::tile::{LANES, Tile};
+use super::tile::{LANES, Order, Tile};
 use std::arch::asm;
 use std::arch::x86_64::*;
 
@@ -9,9 +9,11 @@ use std::arch::x86_64::*;
 pub(super) fn avx512(t: Tile<'_>) {
     macro_rules! pick {
         ($($vecs:literal: $($rows:literal)*;)*) => {
-            match (t.lanes.div_ceil(LANES), t.base.len()) {
+            match (t.lanes.div_ceil(LANES), t.base.len(), t.order) {
                 // SAFETY: the caller chose this class because the CPU has it, and `Tile::check` has run.
-                $($(($vecs, $rows) => unsafe { tile512::<$vecs, $rows>(t) },)*)*
+                $($(($vecs, $rows, Order::Panel(step)) => unsafe { tile512::<$vecs, $rows, false>(t, step) },)*)*
+                // SAFETY: as above.
+                $($(($vecs, $rows, Order::Map) => unsafe { tile512::<$vecs, $rows, true>(t, 0) },)*)*
                 _ => t.portable(),
             }
         };
@@ -23,14 +25,17 @@ pub(super) fn avx512(t: Tile<'_>) {
 }
 
 /// # Safety
-/// The CPU must have AVX-512 F, and `t` must have passed its check with VECS vectors and ROWS rows.
+/// The CPU must have AVX-512 F, and `t` must have passed its check with VECS vectors and ROWS rows, in the order MAP or with panels of
+/// `size`.
 #[target_feature(enable = "avx512f")]
-unsafe fn tile512<const VECS: usize, const ROWS: usize>(t: Tile<'_>) {
+#[allow(clippy::needless_range_loop)]
+unsafe fn tile512<const VECS: usize, const ROWS: usize, const MAP: bool>(t: Tile<'_>, size: usize) {
     let tail: __mmask16 = (0xffff_u32 >> (VECS * LANES - t.lanes)) as u16;
     let mask = |v: usize| if v + 1 == VECS { tail } else { 0xffff };
     let mut sums = [[_mm512_setzero_ps(); VECS]; ROWS];
     let mut x = [t.x.as_ptr(); ROWS];
-    let mut w = t.w.as_ptr();
+    let w = t.w.as_ptr();
+    let (mut panel, mut step) = (0, 0);
     // SAFETY: `Tile::check` has compared the largest index of each operand with its length; masked lanes are not accessed.
     unsafe {
         for j in 0..ROWS {
@@ -39,10 +44,11 @@ unsafe fn tile512<const VECS: usize, const ROWS: usize>(t: Tile<'_>) {
         for o in 0..t.steps.outer {
             let shift = o * t.steps.stride;
             for &i in t.steps.inner {
-                let at = i as usize + shift;
+                let offset = i as usize + shift;
+                let (at, from) = if MAP { (step, offset) } else { (offset, panel) };
                 let mut row = [_mm512_setzero_ps(); VECS];
                 for v in 0..VECS {
-                    row[v] = _mm512_maskz_loadu_ps(mask(v), w.add(v * LANES));
+                    row[v] = _mm512_maskz_loadu_ps(mask(v), w.add(from + v * LANES));
                 }
                 for j in 0..ROWS {
                     if VECS == 2 {
@@ -62,7 +68,8 @@ unsafe fn tile512<const VECS: usize, const ROWS: usize>(t: Tile<'_>) {
                         sums[j][0] = _mm512_fmadd_ps(row[0], b, sums[j][0]);
                     }
                 }
-                w = w.wrapping_add(t.w_step);
+                panel += size;
+                step += 1;
             }
         }
         for j in 0..ROWS {
@@ -109,7 +116,8 @@ unsafe fn tile256<const ROWS: usize>(t: &mut Tile<'_>, j: usize, v: usize) {
     ];
     let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
     let mut x = [t.x.as_ptr(); ROWS];
-    let mut w = t.w.as_ptr().wrapping_add(v * LANES);
+    let w = t.w.as_ptr().wrapping_add(v * LANES);
+    let mut step = 0;
     // SAFETY: `Tile::check` has compared the largest index of each operand with its length; masked lanes are not accessed.
     unsafe {
         for (r, x) in x.iter_mut().enumerate() {
@@ -117,14 +125,18 @@ unsafe fn tile256<const ROWS: usize>(t: &mut Tile<'_>, j: usize, v: usize) {
         }
         for o in 0..t.steps.outer {
             for &i in t.steps.inner {
-                let at = i as usize + o * t.steps.stride;
+                let offset = i as usize + o * t.steps.stride;
+                let (at, w) = match t.order {
+                    Order::Panel(size) => (offset, w.wrapping_add(step * size)),
+                    Order::Map => (step, w.wrapping_add(offset)),
+                };
                 let row = [_mm256_maskload_ps(w, mask[0]), _mm256_maskload_ps(w.wrapping_add(8), mask[1])];
                 for r in 0..ROWS {
                     let b = _mm256_set1_ps(*x[r].add(at));
                     sums[r][0] = _mm256_fmadd_ps(row[0], b, sums[r][0]);
                     sums[r][1] = _mm256_fmadd_ps(row[1], b, sums[r][1]);
                 }
-                w = w.wrapping_add(t.w_step);
+                step += 1;
             }
         }
         for (r, sum) in sums.iter().enumerate() {

@@ -83,13 +83,14 @@ fn lanes<const N: usize, const M: usize>(x: [&V; N], f: impl Fn([Elem; N]) -> [E
 }
 
 /// `f` on the columns, then on the rows of an N x N matrix of vectors, which `load(row, column)` gives; `store` takes M x M.
+/// `half` is room for what is between.
 #[inline(always)]
 fn both<'a, const N: usize, const M: usize>(
+    half: &mut [[V; N]; M],
     load: impl Fn(usize, usize) -> &'a V,
     f: impl Fn([Elem; N]) -> [Elem; M] + Copy,
     mut store: impl FnMut(usize, usize, &V),
 ) {
-    let mut half = [[ZERO; N]; M];
     for j in 0..N {
         let column = lanes(std::array::from_fn(|i| load(i, j)), f);
         for m in 0..M {
@@ -100,6 +101,14 @@ fn both<'a, const N: usize, const M: usize>(
         for (j, v) in lanes(row.each_ref(), f).iter().enumerate() {
             store(i, j, v);
         }
+    }
+}
+
+/// Stores a vector without a call to copy it.
+#[inline(always)]
+fn put(out: &mut [Elem], v: &V) {
+    if let Some(out) = out.first_chunk_mut() {
+        *out = *v;
     }
 }
 
@@ -122,12 +131,14 @@ pub(super) struct Spread {
 multiversion! {
     /// `Bt d B` of a row of `tiles` tiles; `frame` starts at their first row of [.., width, 16] inputs.
     pub(super) fn inputs(frame: &[Elem], width: usize, tiles: usize, to: Spread, out: Out<'_>) {
+        let mut half = [[ZERO; 6]; 6];
         for t in 0..tiles {
             both(
+                &mut half,
                 |i, j| vector(frame, (i * width + t * OUT + j) * LANES),
                 bt,
                 // SAFETY: no two tasks have a tile and a block of channels in common.
-                |i, j, v| unsafe { out.slice((i * IN + j) * to.point + t * to.tile, LANES) }.copy_from_slice(v),
+                |i, j, v| put(unsafe { out.slice((i * IN + j) * to.point + t * to.tile, LANES) }, v),
             );
         }
     }
@@ -136,12 +147,14 @@ multiversion! {
 multiversion! {
     /// `A dy At` of a row of `tiles` tiles; `frame` starts at their first row of [.., width, 16] gradients.
     pub(super) fn gradients(frame: &[Elem], width: usize, tiles: usize, to: Spread, out: Out<'_>) {
+        let mut half = [[ZERO; 4]; 6];
         for t in 0..tiles {
             both(
+                &mut half,
                 |i, j| vector(frame, (i * width + t * OUT + j) * LANES),
                 a,
                 // SAFETY: no two tasks have a tile and a block of channels in common.
-                |i, j, v| unsafe { out.slice((i * IN + j) * to.point + t * to.tile, LANES) }.copy_from_slice(v),
+                |i, j, v| put(unsafe { out.slice((i * IN + j) * to.point + t * to.tile, LANES) }, v),
             );
         }
     }
@@ -150,13 +163,15 @@ multiversion! {
 multiversion! {
     /// `At m A` of a row of `tiles` tiles, to `out` of [rows, cols, step] whose rows and columns may end within the tiles.
     pub(super) fn outputs(m: &[Elem], from: Spread, tiles: usize, rows: usize, cols: usize, step: usize, out: &mut [Elem]) {
+        let mut half = [[ZERO; 6]; 4];
         for t in 0..tiles {
             both(
+                &mut half,
                 |i, j| vector(m, (i * IN + j) * from.point + t * from.tile),
                 at,
                 |i, j, v| {
                     if i < rows && t * OUT + j < cols {
-                        out[(i * cols + t * OUT + j) * step..][..LANES].copy_from_slice(v);
+                        put(&mut out[(i * cols + t * OUT + j) * step..], v);
                     }
                 },
             );
@@ -167,11 +182,13 @@ multiversion! {
 multiversion! {
     /// `G g Gt` of `channels` kernels: taps at `w[(c * 9 + tap) * step]`, points to `out[p * point + c * step]`, 16 lanes each.
     pub(super) fn kernels(w: &[Elem], step: usize, channels: usize, point: usize, out: &mut [Elem]) {
+        let mut half = [[ZERO; 3]; 6];
         for c in 0..channels {
             both(
+                &mut half,
                 |i, j| vector(w, (c * 9 + i * 3 + j) * step),
                 g,
-                |i, j, v| out[(i * IN + j) * point + c * step..][..LANES].copy_from_slice(v),
+                |i, j, v| put(&mut out[(i * IN + j) * point + c * step..], v),
             );
         }
     }
@@ -180,11 +197,13 @@ multiversion! {
 multiversion! {
     /// `Gt u G`, the inverse walk of [`kernels`].
     pub(super) fn kernel_gradients(u: &[Elem], step: usize, channels: usize, point: usize, out: &mut [Elem]) {
+        let mut half = [[ZERO; 6]; 3];
         for c in 0..channels {
             both(
+                &mut half,
                 |i, j| vector(u, (i * IN + j) * point + c * step),
                 gt,
-                |i, j, v| out[(c * 9 + i * 3 + j) * step..][..LANES].copy_from_slice(v),
+                |i, j, v| put(&mut out[(c * 9 + i * 3 + j) * step..], v),
             );
         }
     }

@@ -1,0 +1,102 @@
+//! Digests: two runs are equal if theirs are, and if not the first tensor that differs has a name.
+
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::base::{Elem, Record};
+use crate::params::{Params, StateDict};
+
+use super::Checkpoint;
+
+/// An xxh3-128 over names, shapes and bits.
+#[derive(Clone, Default)]
+pub struct Digest(Xxh3);
+
+impl Digest {
+    /// Adds a tensor: its name, its shape, the bits of its values in logical order.
+    pub fn tensor(&mut self, name: &str, value: &ndarray::ArrayViewD<'_, Elem>) {
+        self.text(name);
+        value.shape().iter().for_each(|n| self.number(*n as u64));
+        let mut bytes = Vec::with_capacity(value.len() * size_of::<Elem>());
+        value.iter().for_each(|v| bytes.extend_from_slice(&v.to_le_bytes()));
+        self.0.update(&bytes);
+    }
+
+    /// Adds a text with its length.
+    pub fn text(&mut self, text: &str) {
+        self.number(text.len() as u64);
+        self.0.update(text.as_bytes());
+    }
+
+    /// Adds a number.
+    pub fn number(&mut self, number: u64) {
+        self.0.update(&number.to_le_bytes());
+    }
+
+    /// Adds all tensors of a model.
+    pub fn params(&mut self, params: &dyn Params) {
+        params.visit(&mut |p| self.tensor(p.name, &p.value));
+    }
+
+    /// Adds the data and tensors of a record.
+    pub fn record(&mut self, record: &Record) {
+        self.text(&record.data.to_string());
+        record.tensors.iter().for_each(|(name, value)| self.tensor(name, &value.view()));
+    }
+
+    /// The digest of what was added: 32 hex digits.
+    pub fn hex(&self) -> String {
+        format!("{:032x}", self.0.digest128())
+    }
+}
+
+/// The digest of each part of a checkpoint by name: every tensor of the model, the optimizer and the hooks, and plain
+/// data. Names of the run, times and paths do not count.
+pub fn parts(checkpoint: &Checkpoint) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    let one = |name: &str, value: &ndarray::ArrayD<Elem>| {
+        let mut digest = Digest::default();
+        digest.tensor(name, &value.view());
+        digest.hex()
+    };
+    let StateDict(model) = &checkpoint.model;
+    all.extend(model.iter().map(|(name, t)| (format!("model/{name}"), one(name, &t.value))));
+    let mut record = |prefix: String, record: &Record| {
+        let mut data = Digest::default();
+        data.text(&record.data.to_string());
+        all.push((format!("{prefix} (data)"), data.hex()));
+        all.extend(record.tensors.iter().map(|(name, t)| (format!("{prefix}/{name}"), one(name, t))));
+    };
+    checkpoint.optimizer.iter().for_each(|r| record("optimizer".into(), r));
+    checkpoint.hooks.iter().for_each(|(key, r)| record(format!("hook {key}"), r));
+    let meta = &checkpoint.meta;
+    let mut counters = Digest::default();
+    [meta.epoch, meta.iter, meta.batch, meta.seed, meta.validated.map_or(0, |at| at + 1)]
+        .iter()
+        .for_each(|n| counters.number(*n));
+    all.push(("counters".into(), counters.hex()));
+    all
+}
+
+/// One digest over all [`parts`].
+pub fn of(checkpoint: &Checkpoint) -> String {
+    let mut digest = Digest::default();
+    for (name, part) in parts(checkpoint) {
+        digest.text(&name);
+        digest.text(&part);
+    }
+    digest.hex()
+}
+
+/// The first part in which two checkpoints differ, or that only one has.
+pub fn first_difference(a: &Checkpoint, b: &Checkpoint) -> Option<String> {
+    let (a, b) = (parts(a), parts(b));
+    let differs = a
+        .iter()
+        .zip(&b)
+        .find(|(x, y)| x != y)
+        .map(|(x, y)| if x.0 == y.0 { x.0.clone() } else { format!("{} (against {})", x.0, y.0) });
+    differs.or_else(|| {
+        let rest = if a.len() > b.len() { a.get(b.len()) } else { b.get(a.len()) };
+        rest.map(|(name, _)| format!("{name} (only in one)"))
+    })
+}

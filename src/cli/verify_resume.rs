@@ -1,0 +1,68 @@
+//! `shanty verify-resume`: cut a run at random steps, resume it, compare every step.
+
+use std::path::Path;
+
+use clap::Args;
+
+use super::{ConfigArgs, console};
+use crate::base::error::IoContext;
+use crate::base::{Error, Result};
+use crate::run::{Limits, Runner, verify};
+
+/// Arguments of `verify-resume`.
+#[derive(Debug, Clone, Args)]
+pub(super) struct VerifyResume {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// How many cuts.
+    #[arg(long, default_value_t = 3)]
+    cuts: u64,
+    /// Where to cut: another seed cuts elsewhere.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
+
+impl VerifyResume {
+    /// 0 if all resumed runs were equal, 1 if one was not.
+    pub fn run(self) -> Result<u8> {
+        let scratch = tempfile::tempdir().at("the folder for temporary files")?;
+        let make = |dir: &Path, resume: bool, limits: Limits| self.runner(dir, resume, limits);
+        let total =
+            make(&scratch.path().join("size"), false, Limits::default())?.session().state.clock.max_iters;
+        let cuts = verify::random_cuts(total, self.cuts, self.seed);
+        let mut worst = 0;
+        for cut in verify::verify(&make, &cuts, scratch.path())? {
+            let at = format!("cut after {} of {total}", cut.at);
+            match cut.difference {
+                None => console::say(&format!("{at}: equal")),
+                Some(found) => {
+                    worst = 1;
+                    console::say(&format!(
+                        "{at}: differs first after iteration {} in {}",
+                        found.iter, found.part
+                    ));
+                }
+            }
+        }
+        Ok(worst)
+    }
+
+    fn runner(&self, dir: &Path, resume: bool, limits: Limits) -> Result<Runner> {
+        let mut config = self.config.clone();
+        let dir = serde_json::to_string(&dir.to_string_lossy()).map_err(|e| Error::Other(e.into()))?;
+        config.set.extend([
+            format!("work_dir={dir}"),
+            format!("resume={resume}"),
+            "load_from=null".into(),
+            // A seed that is drawn would make two runs of two.
+            format!("randomness.seed={}", self.fixed_seed()?),
+        ]);
+        Runner::from_config_within(&config.resolve()?, Some(&config.name()), limits)
+    }
+
+    fn fixed_seed(&self) -> Result<u64> {
+        let node = self.config.resolve()?;
+        let seed = node.get("randomness").and_then(|r| r.get("seed")).and_then(|s| s.read::<u64>().ok());
+        Ok(seed.unwrap_or(0))
+    }
+}

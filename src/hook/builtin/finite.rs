@@ -1,0 +1,145 @@
+//! Where NaN and infinity are: in which loss, gradient, weight or sample.
+
+use ndarray::{ArrayD, ArrayViewD, Axis};
+
+use crate::prelude::*;
+
+/// What is wrong with a step.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Finding {
+    /// `` `loss` became NaN ``.
+    pub what: String,
+    /// The first bad tensor on the way from the data to the update.
+    pub first: String,
+    /// The samples to blame: those with bad inputs, or all of the batch.
+    pub samples: Vec<u64>,
+}
+
+/// Whether any number is NaN or infinite. One pass without branches, for it is made in every step.
+fn has_bad(values: ArrayViewD<'_, Elem>) -> bool {
+    // A finite number times zero is a zero; sums of those in any order are zeros.
+    match values.as_slice_memory_order() {
+        Some(slice) => {
+            let (eights, rest) = slice.as_chunks::<8>();
+            let mut sums = [0.0; 8];
+            for eight in eights {
+                for (sum, v) in sums.iter_mut().zip(eight) {
+                    *sum += v * 0.0;
+                }
+            }
+            sums.iter().chain(rest).any(|v| !v.is_finite())
+        }
+        None => values.iter().any(|v| !v.is_finite()),
+    }
+}
+
+/// The first loss that is no number, with its value.
+pub(super) fn bad_loss(outputs: &Outputs) -> Option<(String, f64)> {
+    let bad =
+        |(name, value): &&(std::borrow::Cow<'static, str>, f64)| name.contains("loss") && !value.is_finite();
+    outputs.vars.iter().find(bad).map(|(name, value)| (name.to_string(), *value))
+}
+
+/// The first tensor for which `bad` holds.
+fn first(model: &dyn Model, bad: impl Fn(&ParamRef<'_>) -> bool) -> Option<String> {
+    let mut found = None;
+    model.visit(&mut |p| {
+        if found.is_none() && bad(&p) {
+            found = Some(p.name.to_owned());
+        }
+    });
+    found
+}
+
+pub(super) fn bad_gradient(model: &dyn Model) -> Option<String> {
+    first(model, |p| p.grad.as_ref().is_some_and(|g| has_bad(g.view())))
+}
+
+/// Buffers do not count: a batch may spoil them without harm to the weights, and `skip` takes them back.
+pub(super) fn bad_weight(model: &dyn Model) -> Option<String> {
+    first(model, |p| p.role.is_trained() && has_bad(p.value.view()))
+}
+
+/// Samples whose inputs are no numbers.
+fn bad_samples(batch: &Batch) -> Vec<u64> {
+    let rows = batch.inputs.axis_iter(Axis(0)).zip(&batch.ids);
+    rows.filter(|(row, _)| has_bad(row.view())).map(|(_, id)| *id).collect()
+}
+
+/// Whether an input or a weight is no number.
+pub(super) fn bad_values(model: &dyn Model, batch: &Batch) -> bool {
+    has_bad(batch.inputs.view()) || bad_weight(model).is_some()
+}
+
+/// Follows the step from the data on to the first tensor that is bad.
+pub(super) fn explain(model: &dyn Model, step: &Step<'_>, loss: Option<(String, f64)>) -> Finding {
+    let samples = bad_samples(step.batch);
+    let first = if !samples.is_empty() {
+        format!("the input of samples {samples:?}")
+    } else if let Some(name) = bad_weight(model) {
+        format!("the weight `{name}`")
+    } else if let Some((name, _)) = &loss {
+        format!("`{name}`: inputs and weights are finite")
+    } else if let Some(name) = bad_gradient(model) {
+        format!("the gradient of `{name}`")
+    } else {
+        "unknown".into()
+    };
+    let what = match loss {
+        Some((name, value)) => format!("`{name}` became {value}"),
+        None => "numbers became invalid".into(),
+    };
+    let samples = if samples.is_empty() { step.batch.ids.clone() } else { samples };
+    Finding { what, first, samples }
+}
+
+/// Copies of tensors that a forward pass changes: running means, counts.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Buffers(Vec<ArrayD<Elem>>);
+
+impl Buffers {
+    /// Copies, into the memory of the copy before where there is one.
+    pub fn keep(&mut self, model: &dyn Model) {
+        let mut at = 0;
+        model.visit(&mut |p| {
+            if p.role.is_trained() {
+                return;
+            }
+            match self.0.get_mut(at) {
+                Some(kept) => kept.assign(&p.value),
+                None => self.0.push(p.value.to_owned()),
+            }
+            at += 1;
+        });
+    }
+
+    pub fn put_back(&self, model: &mut dyn Model) {
+        let mut kept = self.0.iter();
+        model.visit_mut(&mut |mut p| {
+            if !p.role.is_trained()
+                && let Some(kept) = kept.next()
+            {
+                p.value.assign(kept);
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_bad_number_is_found_wherever_it_stands() {
+        for n in [1, 7, 8, 9, 31] {
+            assert!(!has_bad(ArrayD::from_elem(vec![n], Elem::MAX).view()));
+            for at in 0..n {
+                for bad in [Elem::NAN, Elem::INFINITY, Elem::NEG_INFINITY] {
+                    let mut values = ArrayD::from_elem(vec![n], -1.5);
+                    values[[at]] = bad;
+                    assert!(has_bad(values.view()), "{bad} at {at} of {n}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Leaving before the schedule ends, because someone outside says so: a signal, a time limit, a stop file.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crate::base::{Error, Result};
+
+/// Flags that the owner of the process raises and a run looks at between two steps. The command line raises them in its
+/// signal handlers; a program may raise them from any thread.
+#[derive(Debug, Clone, Default)]
+pub struct Interrupt {
+    /// Commit a checkpoint and leave: the number of the signal that asked, 0 for none.
+    pub signal: Arc<AtomicUsize>,
+    /// Commit a checkpoint and go on.
+    pub save: Arc<AtomicBool>,
+}
+
+/// What can end a run from outside.
+#[derive(Debug, Clone, Default)]
+pub struct Limits {
+    /// The flags.
+    pub interrupt: Interrupt,
+    /// Seconds that this run may take; the step under way is finished and a checkpoint committed after that.
+    pub max_seconds: Option<f64>,
+    /// The run leaves when this file is there.
+    pub stop_file: Option<PathBuf>,
+}
+
+/// Why a run left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Leave {
+    /// A signal, by number: 15 is SIGTERM, 2 is SIGINT.
+    Signal(usize),
+    /// Its time was up.
+    TimeUp,
+    /// The stop file was there.
+    StopFile(PathBuf),
+}
+
+impl Leave {
+    /// The exit code of the process: 128 and the signal's number, as shells count; 75 ("try again later") for a limit.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Signal(number) => u8::try_from(128 + number).unwrap_or(u8::MAX),
+            Self::TimeUp | Self::StopFile(_) => 75,
+        }
+    }
+}
+
+impl fmt::Display for Leave {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Signal(2) => f.write_str("SIGINT"),
+            Self::Signal(15) => f.write_str("SIGTERM"),
+            Self::Signal(number) => write!(f, "signal {number}"),
+            Self::TimeUp => f.write_str("the time is up"),
+            Self::StopFile(path) => write!(f, "{} is there", path.display()),
+        }
+    }
+}
+
+impl Limits {
+    /// A stop file of yesterday would end every run after its first step.
+    pub(super) fn check(&self) -> Result<()> {
+        match &self.stop_file {
+            Some(path) if path.exists() => Err(Error::config(format!(
+                "the stop file {} is there already: remove it to start",
+                path.display()
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether to leave now. The timer is read only if there is a limit.
+    pub(super) fn due(&self, elapsed: impl FnOnce() -> f64) -> Option<Leave> {
+        let signal = self.interrupt.signal.load(Ordering::Relaxed);
+        if signal != 0 {
+            return Some(Leave::Signal(signal));
+        }
+        if self.max_seconds.is_some_and(|limit| elapsed() >= limit) {
+            return Some(Leave::TimeUp);
+        }
+        self.stop_file.as_ref().filter(|path| path.exists()).cloned().map(Leave::StopFile)
+    }
+}

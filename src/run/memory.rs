@@ -1,0 +1,92 @@
+//! The way back in memory: a run that met a bad batch returns to its last good state and goes on without those samples.
+
+use ndarray::Axis;
+
+use super::{Session, resume};
+use crate::base::{Error, Result};
+use crate::checkpoint::Checkpoint;
+use crate::data::Batch;
+use crate::hook::Event;
+
+/// What a session remembers besides the disk.
+#[derive(Default)]
+pub(crate) struct Memory {
+    snapshot: Option<Checkpoint>,
+    /// Samples that are left out of training, ascending.
+    pub(super) excluded: Vec<u64>,
+    rewound: bool,
+}
+
+impl Memory {
+    pub(super) fn without(mut excluded: Vec<u64>) -> Self {
+        excluded.sort_unstable();
+        Self { excluded, ..Self::default() }
+    }
+}
+
+impl Session {
+    /// Keeps the state of now, if a hook asked for it.
+    pub(super) fn snapshot_if_asked(&mut self) -> Result<()> {
+        if !std::mem::take(&mut self.state.control.snapshot) {
+            return Ok(());
+        }
+        let mut snapshot = self.checkpoint(true)?;
+        // Some hooks put their tensors in here, as they do on the way to the disk.
+        self.fire_held(Event::BeforeSaveCheckpoint(&mut snapshot))?;
+        self.memory.snapshot = Some(snapshot);
+        Ok(())
+    }
+
+    /// Fires an event in the midst of something: what its hooks ask for is dropped.
+    pub(super) fn fire_held(&mut self, event: Event<'_>) -> Result<()> {
+        self.state.control.hold += 1;
+        let told = self.fire(event);
+        self.state.control.hold -= 1;
+        self.state.control.saves.clear();
+        told
+    }
+
+    /// Goes back to the snapshot, if a hook asked for it in this iteration.
+    pub(super) fn rewind_if_asked(&mut self) -> Result<()> {
+        let Some(asked) = self.state.control.rollback.take() else { return Ok(()) };
+        let snapshot = self.memory.snapshot.clone().ok_or_else(|| {
+            let by = self.hooks.key(asked.by);
+            Error::invalid(format!("hook `{by}` asked to go back, but there is no snapshot to go back to"))
+        })?;
+        self.memory.excluded.extend(asked.what);
+        self.memory.excluded.sort_unstable();
+        self.memory.excluded.dedup();
+        let from = self.state.clock.iter;
+        resume::put_back(self, snapshot)?;
+        self.memory.rewound = true;
+        let (to, without) = (self.state.clock.iter, &self.memory.excluded);
+        self.state
+            .log
+            .warn(format_args!("back from iteration {from} to {to}, on without samples {without:?}"));
+        Ok(())
+    }
+
+    /// Whether the run went back since this was asked last: a loop then fetches its batches from where the clock stands.
+    pub fn rewound(&mut self) -> bool {
+        std::mem::take(&mut self.memory.rewound)
+    }
+
+    /// The batch without the samples that are left out; all else about it, and about every other batch, is as before.
+    pub(super) fn without_excluded(&self, batch: Batch) -> Batch {
+        let out = &self.memory.excluded;
+        if out.is_empty() || !batch.ids.iter().any(|id| out.binary_search(id).is_ok()) {
+            return batch;
+        }
+        let stays = |i: &usize| out.binary_search(&batch.ids[*i]).is_err();
+        let keep: Vec<usize> = (0..batch.ids.len()).filter(stays).collect();
+        let valid = keep.iter().filter(|i| **i < batch.valid).count();
+        let rows = |values: &ndarray::ArrayD<_>| values.select(Axis(0), &keep);
+        Batch {
+            ids: keep.iter().map(|i| batch.ids[*i]).collect(),
+            inputs: rows(&batch.inputs),
+            labels: keep.iter().map(|i| batch.labels[*i]).collect(),
+            fields: batch.fields.iter().map(|(name, values)| (name.clone(), rows(values))).collect(),
+            valid,
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! A full disk: a clear error, and the last checkpoint loads.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use shanty::checkpoint::{Disk, Storage, newest};
+use shanty::prelude::*;
+use shanty::testing::toy_runner;
+
+/// The run keeps all its checkpoints until nothing fits any more; after room was made it ends as if nothing had been.
+fn fills_up(dir: &Path, storage: impl Storage + 'static, clear: &str) {
+    let error = toy_runner(dir, 200, 2).unwrap().storage(storage).build().unwrap().train().unwrap_err();
+    assert!(error.to_string().contains(clear), "{error}");
+    let found = newest(dir).unwrap();
+    let (path, checkpoint) = found.checkpoint.expect("a checkpoint that loads");
+    assert!(checkpoint.meta.epoch > 1, "{}", path.display());
+    assert_eq!(error.exit_code(), 1);
+}
+
+#[test]
+fn a_small_tmpfs_fills_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let small = dir.path().join("small");
+    fs::create_dir(&small).unwrap();
+    let mounted =
+        Command::new("mount").args(["-t", "tmpfs", "-o", "size=512k", "tmpfs"]).arg(&small).status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        eprintln!("no right to mount: the other test stands in for this one");
+        return;
+    }
+    let run = std::panic::catch_unwind(|| fills_up(&small.join("run"), Disk, "No space left on device"));
+    assert!(Command::new("umount").arg(&small).status().unwrap().success());
+    run.unwrap();
+}
+
+/// A disk on which this many bytes can be written.
+struct Quota(AtomicUsize);
+
+impl Storage for Quota {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        Disk.create_dir(path)
+    }
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let left = self.0.load(Ordering::Relaxed);
+        self.0.store(left.saturating_sub(bytes.len()), Ordering::Relaxed);
+        if bytes.len() > left {
+            Disk.write(path, &bytes[..left])?;
+            return Err(io::Error::from(io::ErrorKind::StorageFull));
+        }
+        Disk.write(path, bytes)
+    }
+    fn sync(&self, path: &Path) -> io::Result<()> {
+        Disk.sync(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Disk.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        Disk.remove(path)
+    }
+}
+
+#[test]
+fn the_error_names_the_file_and_the_run_can_be_resumed_when_there_is_room() {
+    let (dir, whole) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fills_up(dir.path(), Quota(AtomicUsize::new(100_000)), "no storage space");
+    let seen = Arc::new(AtomicUsize::new(0));
+    let noted = Arc::clone(&seen);
+    let count = move |_: &mut Ctx<'_>, _: &mut Event<'_>| {
+        noted.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    };
+    let mut resumed = toy_runner(dir.path(), 200, 2).unwrap().on(Point::BeforeTrainIter, count).resume(true);
+    resumed = resumed.async_save(true);
+    resumed.build().unwrap().train().unwrap();
+    assert!(seen.load(Ordering::Relaxed) < 400, "it went on, it did not begin again");
+    toy_runner(whole.path(), 200, 2).unwrap().build().unwrap().train().unwrap();
+    let model = |dir: &Path| fs::read(dir.join("epoch_200/model.safetensors")).unwrap();
+    assert_eq!(model(dir.path()), model(whole.path()));
+}

@@ -1,0 +1,151 @@
+//! Every registered optimizer, schedule, loop and stateful hook: cut, resumed, compared step by step.
+//!
+//! In short every optimizer meets every loop and hook, and every schedule too; `SHANTY_FULL=1` takes the whole product.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
+
+use std::path::Path;
+
+use shanty::base::BoxError;
+use shanty::optim::{Group, OptimWrapper, Optimizer, Sgd};
+use shanty::prelude::*;
+use shanty::registry;
+use shanty::run::verify::{Difference, random_cuts, verify};
+use shanty::run::{Limits, Runner};
+use shanty::testing::toy_runner;
+
+/// What a type needs besides its defaults.
+fn optimizer(name: &str) -> String {
+    format!("{{type: {name}, lr: 0.01}}")
+}
+
+fn schedule(name: &str) -> String {
+    let more = match name {
+        "MultiStepLR" => ", milestones: [1, 2]",
+        "StepLR" => ", step_size: 1",
+        "ExponentialLR" => ", gamma: 0.9",
+        _ => "",
+    };
+    format!("{{type: {name}{more}}}")
+}
+
+/// Hooks that keep state or change what is trained, and a run that keeps them busy.
+const HOOKS: &[&str] = &[
+    "{type: CheckInvalidLossHook, action: rollback, check: all}",
+    "{type: CheckInvalidLossHook, action: skip}",
+    "{type: DigestHook, interval: 2}",
+    "{type: EMAHook, momentum: 0.1}",
+    "{type: EarlyStoppingHook, monitor: accuracy/top1, patience: 50}",
+    "{type: PreciseBNHook, num_samples: 12}",
+];
+
+fn config(dir: &Path, resume: bool, optimizer: &str, schedule: &str, by_epoch: bool, hook: &str) -> String {
+    let length = if by_epoch {
+        "by_epoch: true, max_epochs: 3"
+    } else {
+        "by_epoch: false, max_iters: 12, val_interval: 3"
+    };
+    format!(
+        "
+model:
+  type: ImageClassifier
+  backbone:
+    type: Sequential
+    layers:
+      - {{type: Flatten}}
+      - {{type: Linear, in_features: 12, out_features: 8}}
+      - {{type: BatchNorm1d, num_features: 8}}
+      - {{type: ReLU}}
+      - {{type: Dropout, p: 0.2}}
+      - {{type: Linear, in_features: 8, out_features: 3}}
+  head: {{type: ClsHead, loss: {{type: CrossEntropyLoss}}}}
+train_dataloader: &data
+  batch_size: 6
+  dataset: {{type: Synthetic, n: 24, shape: [3, 2, 2], classes: 3}}
+  sampler: {{type: DefaultSampler, shuffle: true}}
+val_dataloader: {{batch_size: 6, dataset: {{type: Synthetic, n: 12, shape: [3, 2, 2], classes: 3}}, sampler: {{type: DefaultSampler, shuffle: false}}}}
+val_evaluator: {{type: Accuracy, topk: [1]}}
+val_cfg: {{}}
+optim_wrapper: {{optimizer: {optimizer}, accumulative_counts: 2, clip_grad: {{max_norm: 1.0}}}}
+param_scheduler: {schedule}
+train_cfg: {{{length}}}
+randomness: {{seed: 5}}
+custom_hooks: [{hook}]
+work_dir: {}
+resume: {resume}
+",
+        dir.display()
+    )
+}
+
+fn equal(optimizer: &str, schedule: &str, by_epoch: bool, hook: &str, seed: u64) {
+    let make = |dir: &Path, resume: bool, limits: Limits| {
+        let text = config(dir, resume, optimizer, schedule, by_epoch, hook);
+        Runner::from_config_within(&shanty::config::parse("test", &text)?, Some("test.yaml"), limits)
+    };
+    let scratch = tempfile::tempdir().unwrap();
+    let what = format!("{optimizer}, {schedule}, by_epoch {by_epoch}, {hook}");
+    let cuts = random_cuts(12, 1, seed);
+    for cut in verify(&make, &cuts, scratch.path()).unwrap_or_else(|e| panic!("{what}: {e}")) {
+        assert_eq!(cut.difference, None, "{what}, cut after {}", cut.at);
+    }
+}
+
+fn names(kind: &str) -> Vec<&'static str> {
+    let mut names: Vec<_> = registry::entries(kind).map(|entry| entry.name).collect();
+    names.sort_unstable();
+    assert!(!names.is_empty());
+    names
+}
+
+#[test]
+fn every_optimizer_schedule_loop_and_stateful_hook() {
+    let (optimizers, schedules) = (names("optimizer"), names("param_scheduler"));
+    let full = std::env::var_os("SHANTY_FULL").is_some();
+    let mut count = 0;
+    for (o, opt) in optimizers.iter().enumerate() {
+        for (s, sched) in schedules.iter().enumerate() {
+            for (h, hook) in HOOKS.iter().enumerate() {
+                for by_epoch in [true, false] {
+                    // Each optimizer with each loop and hook, each schedule with each loop.
+                    let chosen =
+                        s == (o + h) % schedules.len() || (o == s % optimizers.len() && h == s % HOOKS.len());
+                    if full || chosen {
+                        count += 1;
+                        equal(&optimizer(opt), &schedule(sched), by_epoch, hook, count);
+                    }
+                }
+            }
+        }
+    }
+    println!("{count} combinations: all equal");
+}
+
+/// SGD with momentum that forgets its momentum in a checkpoint.
+struct Forgetful(Sgd);
+
+impl Optimizer for Forgetful {
+    fn defaults(&self) -> Group {
+        self.0.defaults()
+    }
+    fn step(&mut self, params: &mut dyn Params, group: &Group) -> Result<()> {
+        self.0.step(params, group)
+    }
+    fn save_state(&self) -> Result<Record, BoxError> {
+        Ok(Record::default())
+    }
+    fn load_state(&mut self, _state: Record) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn an_optimizer_that_forgets_is_caught_and_named() {
+    let scratch = tempfile::tempdir().unwrap();
+    let make = |dir: &Path, resume: bool, limits: Limits| {
+        let optim = OptimWrapper::new(Forgetful(Sgd::new(0.1).momentum(0.9)));
+        toy_runner(dir, 2, 4)?.optim(optim).resume(resume).limits(limits).build()
+    };
+    let cuts = verify(&make, &[3], scratch.path()).unwrap();
+    let expected = Difference { iter: 4, part: "model/toy.weight".into() };
+    assert_eq!(cuts[0].difference, Some(expected), "the first step that needed the momentum");
+}
