@@ -192,3 +192,62 @@ fn an_error_in_on_error_does_not_keep_others_from_hearing() {
     assert!(matches!(runner.train().unwrap_err(), Error::Run { .. }));
     assert!(trace.lines().last().unwrap().starts_with("on_error"));
 }
+
+/// behaviour.md 14.3: one epoch of two batches, one validation batch, the default hooks. The reference's points with the
+/// hooks that it calls there, in order; of our points the two that it does not have are left out.
+const REFERENCE: [(&str, &[&str]); 16] = [
+    // CheckpointHook is ours: it forgets the run before.
+    ("before_run", &["RuntimeInfoHook", "LoggerHook", "CheckpointHook"]),
+    ("before_train", &["RuntimeInfoHook", "IterTimerHook", "CheckpointHook"]),
+    ("before_train_epoch", &["RuntimeInfoHook", "IterTimerHook", "DistSamplerSeedHook"]),
+    ("before_train_iter", &["RuntimeInfoHook", "IterTimerHook"]),
+    ("after_train_iter", &TRAIN_ITER),
+    ("before_train_iter", &["RuntimeInfoHook", "IterTimerHook"]),
+    ("after_train_iter", &TRAIN_ITER),
+    ("after_train_epoch", &["IterTimerHook", "ParamSchedulerHook", "CheckpointHook"]),
+    ("before_save_checkpoint", &[]),
+    ("before_val", &["RuntimeInfoHook"]),
+    ("before_val_epoch", &["IterTimerHook"]),
+    ("before_val_iter", &["IterTimerHook"]),
+    ("after_val_iter", &["IterTimerHook", "LoggerHook"]),
+    (
+        "after_val_epoch",
+        &["RuntimeInfoHook", "IterTimerHook", "LoggerHook", "ParamSchedulerHook", "CheckpointHook"],
+    ),
+    // IterTimerHook is ours: a validation between two iterations is nobody's data time.
+    ("after_val", &["RuntimeInfoHook", "IterTimerHook"]),
+    ("after_train", &["RuntimeInfoHook", "CheckpointHook"]),
+];
+const TRAIN_ITER: [&str; 5] =
+    ["RuntimeInfoHook", "IterTimerHook", "LoggerHook", "ParamSchedulerHook", "CheckpointHook"];
+
+#[test]
+fn one_epoch_is_the_reference_point_by_point() {
+    let dir = tempfile::tempdir().unwrap();
+    let (recorder, trace) = Recorder::new();
+    let mut runner = toy_runner(dir.path(), 1, 2).unwrap().hook(recorder).record_calls().build().unwrap();
+    runner.train().unwrap();
+    let ours: Vec<String> = trace
+        .lines()
+        .iter()
+        .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
+        .filter(|point| !["after_backward", "after_save_checkpoint"].contains(&point.as_str()))
+        .collect();
+    let reference: Vec<&str> = REFERENCE.iter().map(|(point, _)| *point).chain(["after_run"]).collect();
+    assert_eq!(ours, reference);
+    // Who acts at a point is one of those that the reference calls there, in its order.
+    let session = runner.session();
+    let keys = session.hooks.keys();
+    for point in Point::ALL {
+        let Some((_, line)) = REFERENCE.iter().find(|(name, _)| *name == point.name()) else { continue };
+        let acting = session.state.profile.calls().iter().filter(|c| c.point == *point && c.hook < 6);
+        let places: Vec<_> = acting
+            .map(|call| {
+                let key = &*keys[call.hook];
+                let place = line.iter().position(|name| *name == key);
+                (call.iter, place.unwrap_or_else(|| panic!("{key} acts in {}", point.name())))
+            })
+            .collect();
+        assert!(places.is_sorted(), "{}: {places:?}", point.name());
+    }
+}

@@ -7,6 +7,9 @@ mod ckpt;
 mod console;
 mod evaluate;
 mod inspect;
+mod new;
+mod plan;
+mod plot;
 mod progress;
 mod replay;
 mod signals;
@@ -40,6 +43,10 @@ enum Command {
     Val(evaluate::Evaluate),
     /// Count the test metrics of a checkpoint.
     Test(evaluate::Evaluate),
+    /// Show what a config will do: learning rates, hooks, checkpoints, validations. Nothing is trained or written.
+    Plan(plan::Plan),
+    /// Write a crate for a hook of your own.
+    New(new::New),
     /// Look into checkpoints, compare, average and convert them.
     Ckpt(ckpt::Ckpt),
     /// Repeat a step in which numbers became invalid.
@@ -133,6 +140,8 @@ fn run(command: Command, format: Format) -> Result<u8> {
         Command::VerifyResume(verify) => return verify.run(),
         Command::Val(val) => val.run(false)?,
         Command::Test(test) => test.run(true)?,
+        Command::Plan(plan) => plan.run()?,
+        Command::New(new) => new.run()?,
         Command::Check(args) => inspect::check(&args, format)?,
         Command::Config(args) => inspect::config(&args)?,
         Command::Explain { config, key } => inspect::explain(&config, &key)?,

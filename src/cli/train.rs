@@ -9,7 +9,7 @@ use super::progress::ProgressHook;
 use super::{ConfigArgs, console, signals};
 use crate::base::{Error, Result};
 use crate::config::Node;
-use crate::hook::builtin::CheckpointHook;
+use crate::hook::builtin::{CheckpointHook, ProfilerHook};
 use crate::hook::{Board, Mode};
 use crate::run::{Limits, Outcome, Runner};
 
@@ -30,6 +30,9 @@ pub(super) struct Train {
     /// Scale the learning rate with the batch size, as the config's `auto_scale_lr` says.
     #[arg(long)]
     auto_scale_lr: bool,
+    /// Measure every hook and step: a table at the end, and a trace for chrome://tracing in the log folder.
+    #[arg(long)]
+    profile: bool,
     /// Save and leave after this time: `90` (seconds), `45m`, `1h30m`, `11:55:00`. Exit code 75.
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     max_time: Option<f64>,
@@ -55,8 +58,15 @@ impl Train {
         if let Some(progress) = ProgressHook::on_terminal() {
             runner.add_hook(progress);
         }
+        if self.profile {
+            runner.add_hook(ProfilerHook::whole_run());
+        }
         let began = Instant::now();
         let outcome = runner.train()?;
+        if self.profile {
+            let session = runner.session();
+            console::say(&session.state.profile.table(session.hooks.keys()));
+        }
         console::say(&last_line(&runner, &outcome, began.elapsed().as_secs_f64()));
         Ok(if let Outcome::Left(leave) = &outcome { leave.exit_code() } else { 0 })
     }

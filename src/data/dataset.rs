@@ -72,6 +72,10 @@ macro_rules! pointers_are_datasets {
                 (**self).get(index, rng)
             }
 
+            fn get_through(&self, index: usize, rng: &mut Rng, pipeline: &Pipeline) -> Result<Sample> {
+                (**self).get_through(index, rng, pipeline)
+            }
+
             fn classes(&self) -> Option<&[String]> {
                 (**self).classes()
             }

@@ -80,6 +80,11 @@ impl Hooks {
         &self.keys
     }
 
+    /// Whether a hook is still subscribed to a point: it overrides it, as far as it has been called there.
+    pub fn wants(&self, key: &str, point: Point) -> bool {
+        self.slots.iter().any(|s| &*s.key == key && s.points.has(point))
+    }
+
     pub(crate) fn slots(&mut self) -> &mut [Slot] {
         &mut self.slots
     }
@@ -184,6 +189,8 @@ impl Slot {
             source,
         };
         if point == Point::OnError {
+            self.failures.total += 1;
+            self.failures.last = error.to_string();
             cx.log.error(error);
             return Ok(());
         }

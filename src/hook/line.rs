@@ -17,6 +17,14 @@ pub(super) struct Place {
     fixed: bool,
 }
 
+/// One hook before another, by their places.
+struct Edge {
+    first: usize,
+    second: usize,
+    /// The first one declared it.
+    comes_first: bool,
+}
+
 impl Hooks {
     /// Puts a hook in line: after the last one of the same priority or before it. `name` is its type's name; the key
     /// of a second hook of the same name is `name#2`.
@@ -64,7 +72,7 @@ impl Hooks {
     /// before every writer.
     pub fn resolve(&mut self, metrics: Option<&[String]>) -> Result<()> {
         let edges = self.edges()?;
-        for &(first, second) in &edges {
+        for &Edge { first, second, .. } in &edges {
             let (a, b) = (&self.slots[first], &self.slots[second]);
             if a.priority > b.priority && (a.place.fixed || b.place.fixed) {
                 return Err(Error::config(format!(
@@ -80,16 +88,16 @@ impl Hooks {
         self.check_reads(metrics)
     }
 
-    /// Pairs of places: the first before the second.
-    fn edges(&self) -> Result<BTreeSet<(usize, usize)>> {
-        let mut edges = BTreeSet::new();
+    fn edges(&self) -> Result<Vec<Edge>> {
+        let mut edges = Vec::new();
         for (own, slot) in self.slots.iter().enumerate() {
             for (names, comes_first) in [(&slot.place.wiring.before, true), (&slot.place.wiring.after, false)]
             {
                 for name in names {
                     self.check_name(slot, name)?;
                     for other in self.named(name).filter(|other| *other != own) {
-                        edges.insert(if comes_first { (own, other) } else { (other, own) });
+                        let (first, second) = if comes_first { (own, other) } else { (other, own) };
+                        edges.push(Edge { first, second, comes_first });
                     }
                 }
             }
@@ -116,35 +124,53 @@ impl Hooks {
         )))
     }
 
+    /// The place that each hook wants: its own, or beside the hook that it named. Who declares is the one who moves.
+    fn wanted(&self, edges: &[Edge]) -> Vec<usize> {
+        let mut places: Vec<usize> = (0..self.slots.len()).collect();
+        for _ in 0..places.len() {
+            for &Edge { first, second, comes_first } in edges {
+                if comes_first {
+                    places[first] = places[first].min(places[second]);
+                } else {
+                    places[second] = places[second].max(places[first]);
+                }
+            }
+        }
+        places
+    }
+
     /// A topological order that takes the hook of the lowest place whenever it may choose.
-    fn sorted(&self, edges: &BTreeSet<(usize, usize)>) -> Result<Vec<usize>> {
-        let mut left: BTreeSet<usize> = (0..self.slots.len()).collect();
+    fn sorted(&self, edges: &[Edge]) -> Result<Vec<usize>> {
+        let wanted = self.wanted(edges);
+        let mut left: BTreeSet<(usize, usize)> = wanted.iter().copied().zip(0..).collect();
         let mut order = Vec::with_capacity(left.len());
         while !left.is_empty() {
-            let waits = |i: usize| edges.iter().find(|(first, second)| *second == i && left.contains(first));
-            match left.iter().copied().find(|i| waits(*i).is_none()) {
+            let waits =
+                |i: usize| edges.iter().any(|e| e.second == i && left.contains(&(wanted[e.first], e.first)));
+            match left.iter().copied().find(|(_, i)| !waits(*i)) {
                 Some(next) => {
                     left.remove(&next);
-                    order.push(next);
+                    order.push(next.1);
                 }
-                None => return Err(self.cycle(&left, edges)),
+                None => return Err(self.cycle(&left.iter().map(|(_, i)| *i).collect(), edges)),
             }
         }
         Ok(order)
     }
 
     /// Follows what each hook waits for until one comes again.
-    fn cycle(&self, left: &BTreeSet<usize>, edges: &BTreeSet<(usize, usize)>) -> Error {
+    fn cycle(&self, left: &BTreeSet<usize>, edges: &[Edge]) -> Error {
         let mut path: Vec<usize> = left.first().copied().into_iter().collect();
         while let Some(&last) = path.last() {
-            let before = edges.iter().find(|(first, second)| *second == last && left.contains(first));
-            let Some(&(before, _)) = before else { break };
-            if let Some(start) = path.iter().position(|i| *i == before) {
+            let Some(edge) = edges.iter().find(|e| e.second == last && left.contains(&e.first)) else {
+                break;
+            };
+            let start = path.iter().position(|i| *i == edge.first);
+            path.push(edge.first);
+            if let Some(start) = start {
                 path.drain(..start);
-                path.push(before);
                 break;
             }
-            path.push(before);
         }
         path.reverse();
         let names: Vec<_> = path.iter().map(|i| format!("`{}`", self.slots[*i].key)).collect();
@@ -158,9 +184,26 @@ impl Hooks {
             }
             for (point, key) in &slot.place.wiring.writes {
                 check_write(&slot.key, *point, key)?;
+                if key == "weights" {
+                    self.check_alone(place, *point)?;
+                }
             }
         }
         Ok(())
+    }
+
+    /// Two hooks that lend the model other weights would put back each other's.
+    fn check_alone(&self, place: usize, point: Point) -> Result<()> {
+        let own = &self.slots[place].key;
+        let also = |s: &&Slot| s.place.wiring.writes.iter().any(|(p, k)| *p == point && k == "weights");
+        match self.slots[..place].iter().find(also) {
+            Some(other) => Err(Error::config(format!(
+                "hooks `{}` and `{own}` both put other weights into the model in {}: keep one of them",
+                other.key,
+                point.name()
+            ))),
+            None => Ok(()),
+        }
     }
 
     fn check_read(&self, reader: usize, point: Point, key: &str, metrics: Option<&[String]>) -> Result<()> {

@@ -85,7 +85,7 @@ impl Profile {
     }
 
     /// Writes down every call in which a hook did something.
-    pub(crate) fn record_calls(&mut self) {
+    pub fn record_calls(&mut self) {
         self.calls = Some(Vec::new());
     }
 

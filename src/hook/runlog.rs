@@ -4,7 +4,7 @@ use std::fmt::{Arguments, Display};
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use log::Level;
 
@@ -15,11 +15,13 @@ use crate::base::error::{IoContext, Result};
 pub struct RunLog {
     file: Option<Mutex<File>>,
     level: Level,
+    /// The warnings of a log that nobody is to see.
+    captured: Option<Mutex<Vec<String>>>,
 }
 
 impl Default for RunLog {
     fn default() -> Self {
-        Self { file: None, level: Level::Info }
+        Self { file: None, level: Level::Info, captured: None }
     }
 }
 
@@ -30,7 +32,18 @@ impl RunLog {
     /// When the file cannot be opened.
     pub fn to_file(path: &Path, level: Level) -> Result<Self> {
         let file = File::options().create(true).append(true).open(path).at(path)?;
-        Ok(Self { file: Some(Mutex::new(file)), level })
+        Ok(Self { file: Some(Mutex::new(file)), level, captured: None })
+    }
+
+    /// A log that writes nothing and keeps its warnings.
+    pub(crate) fn capturing() -> Self {
+        Self { captured: Some(Mutex::default()), ..Self::default() }
+    }
+
+    /// The warnings that were kept.
+    pub(crate) fn captured(&self) -> Vec<String> {
+        let lines = self.captured.as_ref().map(|c| c.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        lines.unwrap_or_default()
     }
 
     /// A line of news.
@@ -50,11 +63,20 @@ impl RunLog {
 
     /// What only the file should tell: the whole config, who initialised what.
     pub fn detail(&self, text: impl Display) {
+        if self.captured.is_some() {
+            return;
+        }
         log::debug!(target: "shanty", "{text}");
         self.write(Level::Info, format_args!("{text}"));
     }
 
     fn line(&self, level: Level, text: Arguments<'_>) {
+        if let Some(captured) = &self.captured {
+            if level <= Level::Warn {
+                captured.lock().unwrap_or_else(PoisonError::into_inner).push(text.to_string());
+            }
+            return;
+        }
         log::log!(target: "shanty", level, "{text}");
         self.write(level, text);
     }

@@ -11,6 +11,7 @@ type Name = Cow<'static, str>;
 /// Keys name what hooks hand each other: `train/<scalar>`, `val/<metric>`, `gradients`, `batch`, `checkpoint`; a key may
 /// end in `*`. A hook that reads a key at a point must not stand before all that write it there. The run itself writes
 /// the metrics of its validation, and reads `batch` after `before_train_iter` and `gradients` after `after_backward`.
+/// `weights` in `before_val_epoch` are other weights for the length of a validation: one hook alone may put them there.
 ///
 /// ```
 /// use shanty::hook::{Point, Wiring};
@@ -27,6 +28,8 @@ pub struct Wiring {
     pub reads: Vec<(Point, Name)>,
     /// What it writes, and where.
     pub writes: Vec<(Point, Name)>,
+    /// The only points at which it does something, if it says so; the contract kit holds it to that.
+    pub points: Option<Vec<Point>>,
 }
 
 impl Wiring {
@@ -41,6 +44,13 @@ impl Wiring {
     #[must_use]
     pub fn after(mut self, hook: impl Into<Name>) -> Self {
         self.after.push(hook.into());
+        self
+    }
+
+    /// This hook does something at these points only.
+    #[must_use]
+    pub fn at(mut self, points: &[Point]) -> Self {
+        self.points = Some(points.to_vec());
         self
     }
 

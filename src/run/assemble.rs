@@ -42,6 +42,11 @@ pub(super) fn with_preprocessor(node: &Node) -> Node {
 
 /// Builds everything that a config describes.
 pub(super) fn from_config(node: &Node, name: Option<&str>, limits: Limits) -> Result<Runner> {
+    builder(node, name, false)?.limits(limits).build()
+}
+
+/// The parts of the run that a config describes; for a dry run, shells of them.
+pub(super) fn builder(node: &Node, name: Option<&str>, dry_run: bool) -> Result<RunnerBuilder> {
     let config = RunConfig::read(node)?;
     let odd = config.warnings(node).0.into_iter().map(|diag| diag.render(false));
     let stem = name.map(|n| Path::new(n).file_stem().unwrap_or_default().to_string_lossy().into_owned());
@@ -56,8 +61,9 @@ pub(super) fn from_config(node: &Node, name: Option<&str>, limits: Limits) -> Re
 
     if let Some(train) = &config.train_dataloader {
         builder = builder.train_data(train.build(seed, Shard::default(), &mut cx)?);
-        let by = config.train_cfg.clone().unwrap_or_default();
-        builder = builder.boxed_loop(by.to_loop().map_err(crate::base::Error::config)?);
+        if let Some(train_cfg) = &config.train_cfg {
+            builder = builder.boxed_loop(train_cfg.build(&mut cx)?);
+        }
     }
     if let Some(evaluation) = evaluation(&config.val_dataloader, &config.val_evaluator, seed, &mut cx)? {
         builder = builder.evaluate(evaluation);
@@ -103,12 +109,11 @@ pub(super) fn from_config(node: &Node, name: Option<&str>, limits: Limits) -> Re
         .load_options(config.load_options.clone())
         .async_save(config.async_save)
         .exclude_samples(config.exclude_samples.clone())
-        .limits(limits)
         .allow_hook_changes(config.allow_hook_changes);
     if let Some(experiment) = experiment {
         builder = builder.experiment_name(experiment);
     }
-    builder.build()
+    if dry_run { builder.hollow() } else { Ok(builder) }
 }
 
 fn evaluation(

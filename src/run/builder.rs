@@ -28,12 +28,12 @@ use crate::vis::LocalVisBackend;
 /// Puts a run together. Only the model is required; training needs data, a loop and an optimizer as well.
 #[derive(Default)]
 pub struct RunnerBuilder {
-    model: Option<Box<dyn Model>>,
+    pub(super) model: Option<Box<dyn Model>>,
     train_loop: Option<Box<dyn TrainLoop>>,
-    train_data: Option<DataLoader>,
+    pub(super) train_data: Option<DataLoader>,
     optim: Option<OptimWrapper>,
-    val: Option<Evaluation>,
-    test: Option<Evaluation>,
+    pub(super) val: Option<Evaluation>,
+    pub(super) test: Option<Evaluation>,
     hooks: Vec<(Box<dyn Hook>, String, HookOptions)>,
     no_default_hooks: bool,
     work_dir: Option<PathBuf>,
@@ -45,12 +45,14 @@ pub struct RunnerBuilder {
     load_from: Option<String>,
     resume: bool,
     allow_hook_changes: bool,
-    storage: Option<Arc<dyn Storage>>,
+    pub(super) storage: Option<Arc<dyn Storage>>,
     save_in_step: bool,
     limits: Limits,
     load_options: LoadOptions,
     exclude_samples: Vec<u64>,
     timer: Option<Box<dyn FnMut() -> f64 + Send>>,
+    record_calls: bool,
+    pub(super) dry_run: bool,
 }
 
 impl RunnerBuilder {
@@ -223,6 +225,13 @@ impl RunnerBuilder {
         self
     }
 
+    /// Writes down every call in which a hook did something: [`Profile::calls`](crate::hook::Profile::calls).
+    #[must_use]
+    pub fn record_calls(mut self) -> Self {
+        self.record_calls = true;
+        self
+    }
+
     pub(super) fn log_level(mut self, level: LogLevel) -> Self {
         self.log_level = level;
         self
@@ -263,11 +272,15 @@ impl RunnerBuilder {
         let dataset = self.train_data.as_ref().map(|d| d.dataset().clone());
         let classes = dataset.as_ref().and_then(|d| d.classes().map(<[_]>::to_vec)).unwrap_or_default();
         let (dirs, info) = self.folders(seed, classes)?;
+        let log = if self.dry_run {
+            RunLog::capturing()
+        } else {
+            RunLog::to_file(&dirs.log.join(format!("{}.log", info.timestamp)), self.level())?
+        };
         let dump = self.config.as_ref().map(|(name, _)| {
             let file = name.as_deref().and_then(|n| Path::new(n).file_stem()).unwrap_or("config".as_ref());
             dirs.work.join(file).with_extension("yaml")
         });
-        let log = RunLog::to_file(&dirs.log.join(format!("{}.log", info.timestamp)), self.level())?;
         let stamped = format!("{}.json", info.timestamp);
         let vis_data = dirs.log.join("vis_data");
         let vis = LocalVisBackend::to_files(&[&vis_data.join("scalars.json"), &vis_data.join(stamped)])?;
@@ -285,6 +298,7 @@ impl RunnerBuilder {
             vis,
             data: self.train_data.clone(),
             profile: Profile::default(),
+            planned: Vec::new(),
             storage: self.storage.take().unwrap_or_else(|| Arc::new(Disk)),
             timer,
             batch_size: self.train_data.as_ref().map_or(0, |d| d.batch_size() as u64),
@@ -295,8 +309,14 @@ impl RunnerBuilder {
         }
         let memory = Memory::without(std::mem::take(&mut self.exclude_samples));
         let saving = Saving::new(self.save_in_step, self.limits.clone());
-        let session = Session { state, hooks, val: self.val.take(), test: self.test.take(), saving, memory };
-        session.announce(&self.notes);
+        let mut session =
+            Session { state, hooks, val: self.val.take(), test: self.test.take(), saving, memory };
+        if self.record_calls || self.dry_run {
+            session.state.profile.record_calls();
+        }
+        if !self.dry_run {
+            session.announce(&self.notes);
+        }
         Ok(Runner::new(
             session,
             self.train_loop.take().zip(self.train_data.take()),
@@ -357,7 +377,7 @@ impl RunnerBuilder {
         }
         Ok((
             Dirs { work, log },
-            RunInfo { experiment_name, timestamp, config, seed, classes, dry_run: false },
+            RunInfo { experiment_name, timestamp, config, seed, classes, dry_run: self.dry_run },
         ))
     }
 }

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 
+use super::LoopCfg;
 use crate::base::Result;
 use crate::config::{Diag, Diags, Node, OneOrMany};
 use crate::data::DataLoaderConfig;
@@ -29,7 +30,7 @@ pub struct RunConfig {
     pub train_dataloader: Option<DataLoaderConfig>,
     /// Length of the training and when to validate.
     #[serde(default)]
-    pub train_cfg: Option<TrainCfg>,
+    pub train_cfg: Option<LoopCfg>,
     /// Optimizer, accumulation and clipping.
     #[serde(default)]
     pub optim_wrapper: Option<OptimWrapperConfig>,
@@ -112,38 +113,6 @@ pub struct RunConfig {
     /// Accepted without effect: Python modules.
     #[serde(default)]
     pub custom_imports: Option<Node>,
-}
-
-/// `train_cfg`: `by_epoch` or `type` says which loop.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(default)]
-pub struct TrainCfg {
-    /// The loop by name.
-    pub r#type: Option<LoopType>,
-    /// Epochs or iterations; not together with `type`.
-    pub by_epoch: Option<bool>,
-    /// Epochs of the run, in the epoch loop.
-    #[schemars(range(min = 1))]
-    pub max_epochs: Option<u64>,
-    /// Iterations of the run, in the iteration loop.
-    #[schemars(range(min = 1))]
-    pub max_iters: Option<u64>,
-    /// First epoch or iteration after which a validation may be; 1 if absent.
-    #[schemars(range(min = 0))]
-    pub val_begin: Option<u64>,
-    /// Epochs (1 if absent) or iterations (1000) between validations.
-    #[schemars(range(min = 1))]
-    pub val_interval: Option<u64>,
-    /// `[milestone, interval]` pairs: another interval from the milestone on.
-    pub dynamic_intervals: Option<Vec<(u64, u64)>>,
-}
-
-/// The training loops.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[allow(clippy::enum_variant_names, missing_docs)]
-pub enum LoopType {
-    EpochBasedTrainLoop,
-    IterBasedTrainLoop,
 }
 
 /// `val_cfg` and `test_cfg`.
@@ -334,6 +303,7 @@ impl RunConfig {
             }
         }
         if let (Some(train), Some((_, at))) = (&self.train_cfg, node.entry("train_cfg"))
+            && let LoopCfg::BuiltIn(train) = train
             && let Err(text) = train.to_loop()
         {
             wrong.push(Diag::error(text).on(at));
@@ -346,45 +316,5 @@ impl RunConfig {
             }
         }
         wrong
-    }
-}
-
-impl TrainCfg {
-    /// The loop that this describes.
-    ///
-    /// # Errors
-    /// A text for the person who wrote it.
-    pub fn to_loop(&self) -> Result<Box<dyn super::TrainLoop>, String> {
-        let by_epoch = match (self.r#type, self.by_epoch) {
-            (Some(_), Some(_)) => return Err("give `by_epoch` or `type`, not both".into()),
-            (Some(named), None) => named == LoopType::EpochBasedTrainLoop,
-            (None, Some(by_epoch)) => by_epoch,
-            (None, None) => return Err("give `by_epoch: true` or `by_epoch: false`".into()),
-        };
-        let (needs, total, other) = if by_epoch {
-            ("max_epochs", self.max_epochs, self.max_iters.map(|_| "max_iters"))
-        } else {
-            ("max_iters", self.max_iters, self.max_epochs.map(|_| "max_epochs"))
-        };
-        if let Some(other) = other {
-            return Err(format!("`{other}` does not belong to a loop with `by_epoch: {by_epoch}`"));
-        }
-        let total = total.ok_or_else(|| format!("a loop with `by_epoch: {by_epoch}` needs `{needs}`"))?;
-        let dynamic = self.dynamic_intervals.clone().unwrap_or_default();
-        if dynamic.iter().any(|(_, every)| *every == 0)
-            || !dynamic.is_sorted_by_key(|(milestone, _)| *milestone)
-        {
-            return Err("`dynamic_intervals` must rise, with intervals of at least 1".into());
-        }
-        let val = super::Intervals {
-            begin: self.val_begin.unwrap_or(1),
-            every: self.val_interval.unwrap_or(if by_epoch { 1 } else { 1000 }),
-            dynamic,
-        };
-        Ok(if by_epoch {
-            Box::new(super::EpochBasedTrainLoop { max_epochs: total, val })
-        } else {
-            Box::new(super::IterBasedTrainLoop { max_iters: total, val })
-        })
     }
 }

@@ -8,14 +8,16 @@ use crate::metric::{Evaluator, Predictions};
 
 /// Data and the metrics that are counted over it (the reference's ValLoop and TestLoop).
 pub struct Evaluation {
-    data: DataLoader,
-    evaluator: Evaluator,
+    pub(super) data: DataLoader,
+    pub(super) evaluator: Evaluator,
+    /// Walk through the points only.
+    pub(super) dry_run: bool,
 }
 
 impl Evaluation {
     /// Counts `evaluator` over `data`.
     pub fn new(data: DataLoader, evaluator: Evaluator) -> Self {
-        Self { data, evaluator }
+        Self { data, evaluator, dry_run: false }
     }
 
     /// Names of the metrics it will give.
@@ -34,16 +36,18 @@ impl Evaluation {
             let mut batch = batch?;
             s.fire(if val { Event::BeforeValIter(&mut batch) } else { Event::BeforeTestIter(&mut batch) })?;
             let mut outputs = s.eval_step(&batch)?;
-            self.evaluator.process(&Predictions {
-                batch: &batch,
-                scores: outputs.scores.as_ref().map(|scores| scores.view()),
-                losses: outputs.sample_losses.as_deref(),
-            })?;
+            if !self.dry_run {
+                self.evaluator.process(&Predictions {
+                    batch: &batch,
+                    scores: outputs.scores.as_ref().map(|scores| scores.view()),
+                    losses: outputs.sample_losses.as_deref(),
+                })?;
+            }
             s.state.clock.eval_batch += 1;
             let step = Step { batch: &mut batch, outputs: &mut outputs };
             s.fire(if val { Event::AfterValIter(step) } else { Event::AfterTestIter(step) })?;
         }
-        let metrics = Metrics(self.evaluator.evaluate()?);
+        let metrics = if self.dry_run { Metrics::default() } else { Metrics(self.evaluator.evaluate()?) };
         s.fire(if val { Event::AfterValEpoch(&metrics) } else { Event::AfterTestEpoch(&metrics) })?;
         s.fire(if val { Event::AfterVal } else { Event::AfterTest })?;
         Ok(metrics)

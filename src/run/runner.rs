@@ -177,6 +177,11 @@ impl Runner {
         self.session.hooks.insert(Box::new(hook), name, &crate::hook::HookOptions::default());
     }
 
+    /// Writes down every call in which a hook does something: [`Profile::calls`](crate::hook::Profile::calls).
+    pub fn record_calls(&mut self) {
+        self.session.state.profile.record_calls();
+    }
+
     /// The model.
     pub fn model(&mut self) -> &mut dyn Model {
         &mut *self.session.state.model

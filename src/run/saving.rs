@@ -119,6 +119,9 @@ impl Session {
         let mut checkpoint = self.checkpoint(request.optimizer)?;
         checkpoint.meta.interim = interim;
         self.fire(Event::BeforeSaveCheckpoint(&mut checkpoint))?;
+        if self.state.info.dry_run {
+            self.state.planned.push((request.clone(), self.state.clock.iter));
+        }
         let mut then_remove: Vec<_> = request.then_remove.iter().map(|name| out_dir.join(name)).collect();
         if request.is_last {
             let home = out_dir.join(&request.name);
@@ -163,7 +166,7 @@ impl Session {
 
     /// Takes a folder for this run, and clears away what a dead one left there.
     pub(super) fn claim(&mut self, dir: &Path) -> Result<()> {
-        if self.saving.claimed.iter().any(|(held, _)| held == dir) {
+        if self.state.info.dry_run || self.saving.claimed.iter().any(|(held, _)| held == dir) {
             return Ok(());
         }
         std::fs::create_dir_all(dir).at(dir)?;

@@ -10,7 +10,7 @@ use crate::checkpoint::Storage;
 use crate::data::{Batch, DataLoader};
 use crate::hook::{
     Board, Clock, Control, Ctx, Dirs, Event, Hooks, Metrics, Mode, Phase, Point, Profile, RunInfo, RunLog,
-    Step, StopReason,
+    SaveRequest, Step, StopReason,
 };
 use crate::model::{Model, Outputs, StepCx};
 use crate::optim::{OptimWrapper, Update};
@@ -38,6 +38,8 @@ pub struct State {
     pub data: Option<DataLoader>,
     /// Times of hooks and of the run.
     pub profile: Profile,
+    /// What a dry run would have written, with the iteration.
+    pub(crate) planned: Vec<(SaveRequest, u64)>,
     pub(crate) storage: Arc<dyn Storage>,
     /// Seconds since some instant; a test gives its own.
     pub(crate) timer: Box<dyn FnMut() -> f64 + Send>,

@@ -1,10 +1,13 @@
 //! Level 9: what tests need, of this crate and of plugin crates: a toy model, a recorder, a disk that fails.
 
+mod contract;
 mod faults;
 mod recorder;
 mod scripted;
 mod toy;
 
+pub use crate::hook_contract;
+pub use contract::{Breach, Clause, Contract, contract_run};
 pub use faults::{FaultyDisk, Op};
 pub use recorder::{Recorder, Trace};
 pub use scripted::Scripted;

@@ -1,8 +1,10 @@
 //! Averages of a model's weights over time, for any model that is known by its [`Params`].
 
-use crate::base::Error;
-use crate::prelude::*;
+use std::collections::BTreeMap;
+
 use ndarray::ArrayD;
+
+use crate::prelude::*;
 
 /// How a new model enters the average.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -147,25 +149,37 @@ impl AveragedModel {
         }
     }
 
-    /// The way back: takes the average out of the checkpoint and puts the weights from `record` in its place.
+    /// The way back: takes the average out of the checkpoint and puts the weights from `record` in its place. The average
+    /// comes into the order of `model`.
     ///
     /// # Errors
-    /// When the record lacks a tensor or one has another shape.
-    pub fn exchange_back(&mut self, checkpoint: &mut Checkpoint, record: &Record, steps: u64) -> Result<()> {
+    /// When the record has no weights, or one of another shape.
+    pub fn exchange_back(
+        &mut self,
+        checkpoint: &mut Checkpoint,
+        record: &Record,
+        steps: u64,
+        model: &dyn Params,
+    ) -> Result<()> {
         self.reset();
         self.steps = steps;
+        // A file keeps neither the model's order nor which tensors are buffers: the record has those that were exchanged.
+        let mut averages = BTreeMap::new();
         for (name, tensor) in &mut checkpoint.model.0 {
-            if !self.takes(tensor.role) {
-                continue;
+            let Some(raw) = record.tensors.get(name) else { continue };
+            if raw.shape() != tensor.value.shape() {
+                let (a, b) = (tensor.value.shape(), raw.shape());
+                return Err(Error::invalid(format!(
+                    "the average of `{name}` has shape {a:?}, its weights {b:?}"
+                )));
             }
-            let raw = record.tensors.get(name).filter(|raw| raw.shape() == tensor.value.shape());
-            let raw = raw.ok_or_else(|| {
-                Error::invalid(format!("the checkpoint's average has no tensor `{name}` of the right shape"))
-            })?;
-            let average = std::mem::replace(&mut tensor.value, raw.clone());
-            if steps > 0 {
-                self.tensors.push((name.clone(), average));
-            }
+            averages.insert(name.clone(), std::mem::replace(&mut tensor.value, raw.clone()));
+        }
+        if averages.is_empty() {
+            return Err(Error::invalid("the checkpoint has an average, but not the weights that it is of"));
+        }
+        if steps > 0 {
+            model.visit(&mut |p| self.tensors.extend(averages.remove_entry(p.name)));
         }
         Ok(())
     }

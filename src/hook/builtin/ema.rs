@@ -116,7 +116,7 @@ impl EMAHook {
 impl Hook for EMAHook {
     fn wiring(&self) -> Wiring {
         // Whoever looks at the weights at the end of an iteration or an epoch looks at the trained ones.
-        Wiring::default().before("CheckpointHook")
+        Wiring::default().before("CheckpointHook").writes(Point::BeforeValEpoch, "weights")
     }
 
     fn save_state(&self) -> HookResult<Option<Record>> {
@@ -176,9 +176,9 @@ impl Hook for EMAHook {
         Ok(())
     }
 
-    fn after_load_checkpoint(&mut self, _cx: &mut Ctx<'_>, checkpoint: &mut Checkpoint) -> HookResult {
+    fn after_load_checkpoint(&mut self, cx: &mut Ctx<'_>, checkpoint: &mut Checkpoint) -> HookResult {
         if let Some(record) = self.loaded.take() {
-            self.own().exchange_back(checkpoint, &record, record.read()?)?;
+            self.own().exchange_back(checkpoint, &record, record.read()?, &**cx.model)?;
         }
         Ok(())
     }

@@ -1,0 +1,104 @@
+//! What hooks cost: `cargo bench --bench dispatch`. Nanoseconds an iteration of a model that does nothing.
+#![allow(clippy::print_stdout, clippy::unwrap_used)]
+
+use std::time::Instant;
+
+use ndarray::{ArrayD, IxDyn};
+use shanty::data::{DataLoader, DefaultSampler, LoaderOptions, Synthetic};
+use shanty::hook::HookOptions;
+use shanty::optim::{OptimWrapper, Sgd};
+use shanty::prelude::*;
+use shanty::registry::Spec;
+use shanty::run::{Runner, Session, TrainLoop};
+
+const ITERS: u64 = 500_000;
+const REPEATS: usize = 7;
+
+struct Nothing;
+impl Params for Nothing {
+    fn visit(&self, _: &mut dyn FnMut(ParamRef<'_>)) {}
+    fn visit_mut(&mut self, _: &mut dyn FnMut(ParamMut<'_>)) {}
+}
+impl Model for Nothing {
+    fn train_step(&mut self, _: &Batch, _: &StepCx) -> Result<Outputs> {
+        Ok(Outputs { vars: [("loss".into(), 1.0)].into_iter().collect(), ..Outputs::default() })
+    }
+    fn eval_step(&mut self, _: &Batch) -> Result<Outputs> {
+        Ok(Outputs::default())
+    }
+    fn init_weights(&mut self, _: u64) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+}
+
+/// Iterations and nothing else: the batch is empty and made without the heap.
+struct Bare;
+impl TrainLoop for Bare {
+    fn totals(&self, _: u64) -> (u64, u64, bool) {
+        (1, ITERS, false)
+    }
+    fn run(&self, s: &mut Session, _: &DataLoader) -> Result<()> {
+        s.enter(Phase::Train);
+        s.fire(Event::BeforeTrain)?;
+        let began = Instant::now();
+        for _ in 0..ITERS {
+            s.train_iter(Batch::new(ArrayD::zeros(IxDyn(&[0])), Vec::new()))?;
+        }
+        let nanoseconds = began.elapsed().as_secs_f64() * 1e9 / ITERS as f64;
+        s.state.board.set("ns", nanoseconds);
+        s.fire(Event::AfterTrain)
+    }
+}
+
+struct Idle;
+impl Hook for Idle {}
+
+const DEFAULT: [&str; 6] = [
+    "{type: RuntimeInfoHook}",
+    "{type: IterTimerHook}",
+    "{type: DistSamplerSeedHook}",
+    // A line is worth more than an iteration that does nothing: none falls into the measurement.
+    "{type: LoggerHook, interval: 100000000, interval_exp_name: 100000000}",
+    "{type: ParamSchedulerHook}",
+    "{type: CheckpointHook, interval: -1, save_last: false}",
+];
+
+/// The fastest of some runs: what else the machine does only adds.
+fn cost(hooks: &[&str], idle: usize) -> f64 {
+    let once = || {
+        let dir = tempfile::tempdir().unwrap();
+        let options = LoaderOptions { batch_size: 1, ..LoaderOptions::default() };
+        let data =
+            DataLoader::new(Synthetic::new(1 << 40, [1, 1, 1], 2, 0), DefaultSampler::sequential(), options);
+        let mut builder = Runner::builder()
+            .model(Nothing)
+            .train_data(data.unwrap())
+            .train_loop(Bare)
+            .optim(OptimWrapper::new(Sgd::new(0.1)))
+            .without_default_hooks()
+            .work_dir(dir.path());
+        let mut cx = BuildCx::new(0);
+        for text in hooks {
+            let spec = Spec::<dyn Hook>::parse(text).unwrap();
+            builder = builder.boxed_hook(spec.build(&mut cx).unwrap(), spec.name(), spec.extra.clone());
+        }
+        for _ in 0..idle {
+            builder = builder.boxed_hook(Box::new(Idle), "Idle", HookOptions::default());
+        }
+        let mut runner = builder.build().unwrap();
+        runner.train().unwrap();
+        runner.session().state.board.get("ns").unwrap()
+    };
+    (0..REPEATS).map(|_| once()).fold(f64::INFINITY, f64::min)
+}
+
+fn main() {
+    let bare = cost(&[], 0);
+    let default = cost(&DEFAULT, 0);
+    let idle = cost(&[], 50);
+    let both = cost(&DEFAULT, 50);
+    println!("the loop without hooks          {bare:8.1} ns an iteration");
+    println!("the six default hooks add       {:8.1} ns (target: below 1000)", default - bare);
+    println!("50 idle hooks add               {:8.1} ns (target: below 200)", idle - bare);
+    println!("50 idle beside the default six  {:8.1} ns (target: below 200)", both - default);
+}

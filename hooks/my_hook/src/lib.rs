@@ -1,0 +1,63 @@
+//! A hook for shanty.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use shanty::prelude::*;
+
+/// Counts iterations whose loss was higher than the one before, and tells every `interval` of them.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct MyHook {
+    /// Rises between two lines in the log.
+    #[schemars(range(min = 1))]
+    interval: u64,
+    /// What a checkpoint keeps; not a key of the config.
+    #[serde(skip)]
+    state: State,
+}
+
+/// State that must survive a resume.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct State {
+    rises: u64,
+    last: Option<f64>,
+}
+
+impl Default for MyHook {
+    fn default() -> Self {
+        Self { interval: 100, state: State::default() }
+    }
+}
+
+impl Hook for MyHook {
+    fn save_state(&self) -> HookResult<Option<Record>> {
+        Record::of(&self.state).map(Some)
+    }
+
+    fn load_state(&mut self, state: Record) -> HookResult {
+        self.state = state.read()?;
+        Ok(())
+    }
+
+    fn before_run(&mut self, _cx: &mut Ctx<'_>) -> HookResult {
+        self.state = State::default();
+        Ok(())
+    }
+
+    fn after_train_iter(&mut self, cx: &mut Ctx<'_>, step: &mut Step<'_>) -> HookResult {
+        let Some(loss) = step.outputs.loss() else { return cx.pass() };
+        if self.state.last.replace(loss).is_some_and(|last| loss > last) {
+            self.state.rises += 1;
+            cx.board.set("rises", self.state.rises as f64);
+            if self.state.rises.is_multiple_of(self.interval) {
+                cx.log.info(format_args!("the loss rose {} times", self.state.rises));
+            }
+        }
+        Ok(())
+    }
+}
+
+register! {
+    /// Counts how often the loss rises.
+    dyn Hook, "MyHook" => MyHook
+}

@@ -1,0 +1,108 @@
+//! `shanty plan`: the schedule of a config, before it costs anything.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+
+use super::{ConfigArgs, console, plot};
+use crate::base::{Result, durable};
+use crate::run::{RunPlan, plan};
+
+/// Arguments of `plan`.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Plan {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// How to print it.
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+    /// Draw the learning rates into this SVG file too.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+impl Plan {
+    pub fn run(self) -> Result<()> {
+        let plan = plan(&self.config.resolve()?, Some(&self.config.name()))?;
+        if let Some(file) = &self.svg {
+            durable::write(file, plot::svg(&plan.lr).as_bytes())?;
+        }
+        console::say(&match self.format {
+            Format::Text => text(&plan),
+            Format::Json => json_of(&plan).to_string(),
+        });
+        Ok(())
+    }
+}
+
+fn json_of(plan: &RunPlan) -> Value {
+    let lr: serde_json::Map<_, _> = plan.lr.iter().map(|(name, lr)| (name.clone(), json!(lr))).collect();
+    let hooks = plan.hooks.iter().map(|h| json!({"hook": h.hook, "point": h.point.name(), "iters": h.iters}));
+    let checkpoints =
+        plan.checkpoints.iter().map(|c| json!({"name": c.name, "iter": c.iter, "kept": c.kept}));
+    json!({
+        "total_iters": plan.total_iters,
+        "lr": lr,
+        "hooks": hooks.collect::<Vec<_>>(),
+        "checkpoints": checkpoints.collect::<Vec<_>>(),
+        "validations": plan.validations,
+        "warnings": plan.warnings,
+    })
+}
+
+fn text(plan: &RunPlan) -> String {
+    let mut text = format!("{} iterations, {} batches an epoch\n", plan.total_iters, plan.epoch_len);
+    for (name, lr) in &plan.lr {
+        text += &format!("\nlearning rate of group {name}\n{}", plot::ascii(lr));
+    }
+    text += "\nhooks, in the order in which they are called\n";
+    let mut last = "";
+    for calls in &plan.hooks {
+        let name =
+            if calls.hook == last { String::new() } else { format!("({}) {}", calls.priority, calls.hook) };
+        last = &calls.hook;
+        text += &format!("  {name:<42}{:<24}{}\n", calls.point.name(), when(&calls.iters));
+    }
+    text += &format!("\nvalidations: {}\n", when(&plan.validations));
+    let kept: Vec<_> = plan.checkpoints.iter().filter(|c| c.kept).map(|c| c.name.as_str()).collect();
+    text += &format!("checkpoints: {} written, {} kept", plan.checkpoints.len(), kept.len());
+    if !kept.is_empty() {
+        text += &format!(" ({})", shortened(&kept));
+    }
+    let megabytes = plan.weight_bytes as f64 / 1e6;
+    // One more stands beside the kept ones while it is written.
+    let disk = megabytes * (kept.len() + 1) as f64;
+    text += &format!(
+        "\ndisk: weights of {megabytes:.2} MB each, {disk:.2} MB in all; optimizer state adds 1 (momentum) to 2 (Adam) \
+         times as much\n"
+    );
+    for warning in &plan.warnings {
+        text += &format!("\nwarning: {warning}");
+    }
+    text.trim_end().to_owned()
+}
+
+/// `12 times: 10, 20, 30 … 120`
+fn when(iters: &[u64]) -> String {
+    let shown: Vec<_> = iters.iter().map(u64::to_string).collect();
+    let shown: Vec<_> = shown.iter().map(String::as_str).collect();
+    match iters.len() {
+        0 => "never".into(),
+        1 => format!("once, at iteration {}", iters[0]),
+        n => format!("{n} times: {}", shortened(&shown)),
+    }
+}
+
+fn shortened(items: &[&str]) -> String {
+    match items {
+        [a, b, c, _, .., z] if items.len() > 5 => format!("{a}, {b}, {c} … {z}"),
+        _ => items.join(", "),
+    }
+}

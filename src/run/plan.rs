@@ -1,0 +1,312 @@
+//! What a config will do, without doing it: the real loop and the real hooks walk through the whole schedule with a model that
+//! has names but no weights, data that has a length but no values, and a disk that only keeps a list.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ndarray::{Array3, ArrayD, IxDyn};
+
+use super::{Evaluation, RunnerBuilder};
+use crate::base::{Elem, Result, Rng};
+use crate::checkpoint::Storage;
+use crate::config::Node;
+use crate::data::{Batch, DataLoader, Dataset, DefaultSampler, LoaderOptions, Sample};
+use crate::hook::{Ctx, Event, Hook, HookOptions, HookResult, Point, Priority, SaveRequest};
+use crate::model::{Model, Outputs, StepCx};
+use crate::params::{ParamMut, ParamRef, Params, Role};
+
+/// The key of the hook that takes notes; it is not part of the plan.
+const SCRIBE: &str = "the plan";
+
+/// A schedule, computed.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RunPlan {
+    /// Iterations of the whole run.
+    pub total_iters: u64,
+    /// Batches in an epoch.
+    pub epoch_len: u64,
+    /// The learning rate of each group, one value an iteration, as used in it.
+    pub lr: Vec<(String, Vec<f64>)>,
+    /// The calls in which a hook does something, in the order of the line and of the lifecycle.
+    pub hooks: Vec<HookCalls>,
+    /// Every checkpoint that is written, in order.
+    pub checkpoints: Vec<PlannedCheckpoint>,
+    /// The iterations after which the run validates.
+    pub validations: Vec<u64>,
+    /// Bytes of the weights.
+    pub weight_bytes: u64,
+    /// What looks like a mistake, and what a plan cannot know.
+    pub warnings: Vec<String>,
+}
+
+/// The calls of a hook at a point.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HookCalls {
+    /// The hook's key.
+    pub hook: String,
+    /// Its priority.
+    pub priority: Priority,
+    /// The point.
+    pub point: Point,
+    /// Completed iterations at each call.
+    pub iters: Vec<u64>,
+}
+
+/// A checkpoint that will be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedCheckpoint {
+    /// Its directory.
+    pub name: String,
+    /// Completed iterations.
+    pub iter: u64,
+    /// Whether it is still there at the end of the run.
+    pub kept: bool,
+}
+
+/// The plan of a config, for a run that starts from the beginning.
+///
+/// The data sets are opened for their lengths, and the model is built for the names and sizes of its weights; nothing is
+/// read from either.
+///
+/// # Errors
+/// The mistakes of the config, as a run would report them; a hook that fails.
+pub fn plan(node: &Node, name: Option<&str>) -> Result<RunPlan> {
+    let scratch = tempfile::tempdir().map_err(|e| crate::base::Error::Other(e.into()))?;
+    let mut builder = super::assemble::builder(node, name, true)?.work_dir(scratch.path());
+    let weight_bytes = builder.weight_bytes();
+    let notes = Arc::new(Mutex::new(Notes::default()));
+    let scribe = Box::new(Scribe(Arc::clone(&notes)));
+    let options = HookOptions { priority: Some(Priority::LOWEST), ..HookOptions::default() };
+    builder = builder.resume(false).load_from(None).boxed_hook(scribe, SCRIBE, options);
+    let mut runner = builder.build()?;
+    runner.train()?;
+    let notes = std::mem::take(&mut *notes.lock().unwrap_or_else(PoisonError::into_inner));
+    let session = runner.session();
+    let (clock, profile) = (&session.state.clock, &session.state.profile);
+    let mut calls: BTreeMap<(usize, Point), Vec<u64>> = BTreeMap::new();
+    for call in profile.calls() {
+        calls.entry((call.hook, call.point)).or_default().push(call.iter);
+    }
+    let line: Vec<_> = session.hooks.order().collect();
+    let hooks = calls.into_iter().filter(|((hook, _), _)| line[*hook].0 != SCRIBE);
+    let mut planned = RunPlan {
+        total_iters: clock.max_iters,
+        epoch_len: clock.epoch_len,
+        lr: notes.lr,
+        hooks: hooks
+            .map(|((hook, point), iters)| HookCalls {
+                hook: line[hook].0.to_owned(),
+                priority: line[hook].1,
+                point,
+                iters,
+            })
+            .collect(),
+        checkpoints: checkpoints(&session.state.planned),
+        validations: notes.validations,
+        weight_bytes,
+        warnings: session.state.log.captured(),
+    };
+    let more = warnings(&planned, session.can_validate());
+    planned.warnings.extend(more);
+    Ok(planned)
+}
+
+/// A later checkpoint of the same name replaces the earlier one.
+fn checkpoints(saves: &[(SaveRequest, u64)]) -> Vec<PlannedCheckpoint> {
+    let mut all: Vec<PlannedCheckpoint> = Vec::new();
+    for (request, iter) in saves {
+        all.retain(|c| c.name != request.name);
+        all.push(PlannedCheckpoint { name: request.name.clone(), iter: *iter, kept: true });
+        all.iter_mut().filter(|c| request.then_remove.contains(&c.name)).for_each(|c| c.kept = false);
+    }
+    all
+}
+
+fn warnings(plan: &RunPlan, can_validate: bool) -> Vec<String> {
+    let mut all = Vec::new();
+    if can_validate && plan.validations.is_empty() {
+        all.push("there is validation data, but the run ends before the first validation".into());
+    }
+    if !plan.checkpoints.iter().any(|c| c.kept) {
+        all.push("no checkpoint is left at the end: the result of the run would be lost".into());
+    }
+    for (group, lr) in &plan.lr {
+        let idle = lr.iter().filter(|v| **v == 0.0).count();
+        if idle > 0 {
+            all.push(format!("the learning rate of group {group} is 0 in {idle} of {} iterations", lr.len()));
+        }
+        if lr.iter().any(|v| !v.is_finite() || *v < 0.0) {
+            all.push(format!("the learning rate of group {group} leaves the positive numbers"));
+        }
+    }
+    let waits = |hook: &str| plan.hooks.iter().any(|h| h.hook.starts_with(hook));
+    if waits("EarlyStoppingHook") {
+        all.push("EarlyStoppingHook may end the run before this schedule does".into());
+    }
+    all
+}
+
+/// What the scribe wrote down.
+#[derive(Debug, Default)]
+struct Notes {
+    lr: Vec<(String, Vec<f64>)>,
+    validations: Vec<u64>,
+}
+
+/// The last hook in line.
+struct Scribe(Arc<Mutex<Notes>>);
+
+impl Hook for Scribe {
+    fn priority(&self) -> Priority {
+        Priority::LOWEST
+    }
+
+    fn on_event(&mut self, cx: &mut Ctx<'_>, event: &mut Event<'_>) -> HookResult {
+        let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            Event::BeforeTrainIter(_) => {
+                let groups = cx.optim.as_ref().map_or(&[][..], |o| o.groups());
+                for (index, group) in groups.iter().enumerate() {
+                    if notes.lr.len() <= index {
+                        notes.lr.push((group_name(groups, index), Vec::new()));
+                    }
+                    notes.lr[index].1.push(group.lr);
+                }
+                Ok(())
+            }
+            Event::BeforeVal => {
+                notes.validations.push(cx.clock.iter);
+                Ok(())
+            }
+            _ => cx.unsubscribe(),
+        }
+    }
+}
+
+/// Groups have no names of their own yet: a single one is called after what it has.
+fn group_name(groups: &[crate::optim::Group], index: usize) -> String {
+    if groups.len() == 1 { "lr".to_owned() } else { format!("lr{index}") }
+}
+
+/// Turns the parts of a run into their shells.
+impl RunnerBuilder {
+    pub(super) fn hollow(mut self) -> Result<Self> {
+        if let Some(data) = self.train_data.take() {
+            self.train_data = Some(hollow_data(&data)?);
+        }
+        if let Some(val) = self.val.take() {
+            self.val = Some(val.hollow()?);
+        }
+        if let Some(model) = self.model.take() {
+            self.model = Some(Box::new(Hollow::of(&*model)));
+        }
+        self.test = None;
+        self.storage = Some(Arc::new(Nowhere));
+        self.dry_run = true;
+        Ok(self)
+    }
+
+    fn weight_bytes(&self) -> u64 {
+        let hollow: Option<&dyn std::any::Any> = self.model.as_ref().map(|m| &**m as _);
+        hollow.and_then(|m| m.downcast_ref::<Hollow>()).map_or(0, |m| m.bytes)
+    }
+}
+
+impl Evaluation {
+    fn hollow(self) -> Result<Self> {
+        Ok(Self { data: hollow_data(&self.data)?, evaluator: self.evaluator, dry_run: true })
+    }
+}
+
+/// As many batches, of one empty sample each.
+fn hollow_data(data: &DataLoader) -> Result<DataLoader> {
+    let shell = Shell { len: data.len() as usize, classes: data.dataset().classes().map(<[_]>::to_vec) };
+    DataLoader::new(Arc::new(shell), Arc::new(DefaultSampler::sequential()), LoaderOptions::default())
+}
+
+/// A disk that takes everything and keeps nothing.
+struct Nowhere;
+
+impl Storage for Nowhere {
+    fn create_dir(&self, _: &Path) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn write(&self, _: &Path, _: &[u8]) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn sync(&self, _: &Path) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn rename(&self, _: &Path, _: &Path) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn remove(&self, _: &Path) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Shell {
+    len: usize,
+    classes: Option<Vec<String>>,
+}
+
+impl Dataset for Shell {
+    fn len(&self) -> usize {
+        self.len
+    }
+    fn get(&self, _: usize, _: &mut Rng) -> Result<Sample> {
+        Ok(Sample::new(Array3::zeros((1, 1, 1)), 0))
+    }
+    fn classes(&self) -> Option<&[String]> {
+        self.classes.as_deref()
+    }
+}
+
+/// A model of which only the names are left: groups are formed by them, and nothing can be computed.
+struct Hollow {
+    tensors: Vec<(String, String, Role)>,
+    bytes: u64,
+    nothing: [ArrayD<Elem>; 2],
+}
+
+impl Hollow {
+    fn of(model: &dyn Model) -> Self {
+        let (mut tensors, mut bytes) = (Vec::new(), 0);
+        model.visit(&mut |p| {
+            tensors.push((p.name.to_owned(), p.layer.to_owned(), p.role));
+            bytes += (p.value.len() * size_of::<Elem>()) as u64;
+        });
+        let nothing = || ArrayD::zeros(IxDyn(&[0]));
+        Self { tensors, bytes, nothing: [nothing(), nothing()] }
+    }
+}
+
+impl Params for Hollow {
+    fn visit(&self, f: &mut dyn FnMut(ParamRef<'_>)) {
+        let [value, grad] = &self.nothing;
+        for (name, layer, role) in &self.tensors {
+            let grad = role.is_trained().then(|| grad.view());
+            f(ParamRef { name, layer, role: *role, value: value.view(), grad });
+        }
+    }
+    fn visit_mut(&mut self, f: &mut dyn FnMut(ParamMut<'_>)) {
+        let [value, grad] = &mut self.nothing;
+        for (name, layer, role) in &self.tensors {
+            let grad = role.is_trained().then(|| grad.view_mut());
+            f(ParamMut { name, layer, role: *role, value: value.view_mut(), grad });
+        }
+    }
+}
+
+impl Model for Hollow {
+    fn train_step(&mut self, _: &Batch, _: &StepCx) -> Result<Outputs> {
+        Ok(Outputs::default())
+    }
+    fn eval_step(&mut self, _: &Batch) -> Result<Outputs> {
+        Ok(Outputs::default())
+    }
+    fn init_weights(&mut self, _: u64) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+}

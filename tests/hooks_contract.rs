@@ -1,0 +1,234 @@
+//! Every built-in hook keeps the contract, and for each clause there is a hook that breaks it and is found out.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use shanty::prelude::*;
+use shanty::run::RunnerBuilder;
+use shanty::testing::{Clause, Contract, ToyModel, contract_run, hook_contract};
+
+macro_rules! contracts {
+    ($($module:ident: $hook:ident, $yaml:expr $(, $run:expr)?;)+) => {$(
+        mod $module {
+            #[allow(unused_imports)]
+            use super::*;
+            hook_contract!($hook, $yaml $(, $run)?);
+        }
+    )+};
+}
+
+contracts! {
+    runtime_info: RuntimeInfoHook, "";
+    iter_timer: IterTimerHook, "";
+    sampler_seed: DistSamplerSeedHook, "";
+    logger: LoggerHook, "interval: 2";
+    param_scheduler: ParamSchedulerHook, "";
+    checkpoint: CheckpointHook, "{interval: 1, key: second, filename_tmpl: 'second_{}', save_best: accuracy/top1}";
+    check_invalid_loss: CheckInvalidLossHook, "interval: 1";
+    skip_invalid_loss: CheckInvalidLossHook, "action: skip";
+    digest: DigestHook, "interval: 3";
+    ema: EMAHook, "{momentum: 0.1, interval: 2, begin_iter: 2}";
+    ema_annealing: EMAHook, "{ema_type: MomentumAnnealingEMA, update_buffers: true}";
+    swa: EMAHook, "{ema_type: StochasticWeightAverage, begin_epoch: 2}";
+    early_stopping: EarlyStoppingHook, "{monitor: accuracy/top1, patience: 3}";
+    precise_bn: PreciseBNHook, "";
+    num_class_check: NumClassCheckHook, "";
+    sync_buffers: SyncBuffersHook, "";
+    empty_cache: EmptyCacheHook, "";
+    profiler: ProfilerHook, "";
+    switch_recipe: SwitchRecipeHook, "schedule: [{action_epoch: 2, train_pipeline: [{type: RandomFlip, prob: 1.0}]}]";
+    pipeline_switch: PipelineSwitchHook, "{switch_epoch: 1, switch_pipeline: [{type: RandomFlip, prob: 1.0}]}";
+    warmup_param: WarmupParamHook, "{param_name: p, module_name: backbone, warmup_epochs: 1}", with_number;
+    mean_teacher: MeanTeacherHook, "momentum: 0.1", with_teacher;
+    prepare_tta: PrepareTTAHook, "tta_cfg: {type: AverageClsScoreTTA}";
+}
+
+/// A toy with a number that its loss depends on, and a teacher.
+struct Rich {
+    student: ToyModel,
+    teacher: ToyModel,
+    p: f64,
+    teaches: bool,
+}
+
+impl Params for Rich {
+    fn visit(&self, f: &mut dyn FnMut(ParamRef<'_>)) {
+        self.student.visit(&mut |p| f(ParamRef { name: "student.weight", ..p }));
+        if self.teaches {
+            self.teacher.visit(&mut |p| f(ParamRef { name: "teacher.weight", grad: None, ..p }));
+        }
+    }
+    fn visit_mut(&mut self, f: &mut dyn FnMut(ParamMut<'_>)) {
+        self.student.visit_mut(&mut |p| f(ParamMut { name: "student.weight", ..p }));
+        if self.teaches {
+            self.teacher.visit_mut(&mut |p| f(ParamMut { name: "teacher.weight", grad: None, ..p }));
+        }
+    }
+}
+
+impl Model for Rich {
+    fn train_step(&mut self, batch: &Batch, cx: &StepCx) -> Result<Outputs> {
+        self.student.train_step(batch, &StepCx { loss_scale: cx.loss_scale * self.p as Elem, ..*cx })
+    }
+    fn eval_step(&mut self, batch: &Batch) -> Result<Outputs> {
+        self.student.eval_step(batch)
+    }
+    fn init_weights(&mut self, seed: u64) -> Result<Vec<String>> {
+        self.student.init_weights(seed)
+    }
+    fn number_mut(&mut self, module: &str, name: &str) -> Option<&mut f64> {
+        (module == "backbone" && name == "p").then_some(&mut self.p)
+    }
+}
+
+fn rich(dir: &Path, teaches: bool) -> Result<RunnerBuilder> {
+    let (student, teacher) = (ToyModel::new(3), ToyModel::new(3));
+    Ok(contract_run(dir)?.model(Rich { student, teacher, p: 0.5, teaches }))
+}
+fn with_number(dir: &Path) -> Result<RunnerBuilder> {
+    rich(dir, false)
+}
+fn with_teacher(dir: &Path) -> Result<RunnerBuilder> {
+    rich(dir, true)
+}
+
+fn broken(name: &str, yaml: &str) -> Vec<Clause> {
+    Contract::new(name, yaml, contract_run).breaches().into_iter().map(|b| b.clause).collect()
+}
+
+#[test]
+fn a_hook_that_cannot_be_built_is_found_out() {
+    assert_eq!(broken("EMAHook", "momentum: 2.0"), [Clause::Builds]);
+    assert_eq!(broken("NoSuchHook", ""), [Clause::Builds]);
+}
+
+/// Takes any keys.
+struct Greedy;
+impl Hook for Greedy {}
+register! {
+    /// Breaks RefusesUnknownKeys.
+    dyn Hook, "Greedy" => |_p: shanty::config::Node, _cx: &mut BuildCx| -> Result<Box<dyn Hook>> { Ok(Box::new(Greedy)) }
+}
+
+#[test]
+fn a_hook_that_takes_any_key_is_found_out() {
+    assert_eq!(broken("Greedy", ""), [Clause::RefusesUnknownKeys]);
+}
+
+/// Says one thing and does another.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+struct Elsewhere {
+    /// Declares a read where it does nothing, instead of a point.
+    reads: bool,
+}
+impl Hook for Elsewhere {
+    fn wiring(&self) -> Wiring {
+        if self.reads {
+            return Wiring::default().reads(Point::AfterTrainEpoch, "train/loss");
+        }
+        Wiring::default().at(&[Point::AfterTrainIter])
+    }
+    fn before_train_iter(&mut self, _cx: &mut Ctx<'_>, _batch: &mut Batch) -> HookResult {
+        Ok(())
+    }
+}
+register! {
+    /// Breaks KeepsToItsPoints.
+    dyn Hook, "Elsewhere" => Elsewhere
+}
+
+#[test]
+fn a_hook_that_is_elsewhere_is_found_out() {
+    assert_eq!(broken("Elsewhere", ""), [Clause::KeepsToItsPoints]);
+    assert_eq!(broken("Elsewhere", "reads: true"), [Clause::KeepsToItsPoints]);
+}
+
+/// Counts its calls on the board, and loses the count on the way.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+struct Forgetful {
+    /// Saves its count, but does not take it back.
+    saves: bool,
+    #[serde(skip)]
+    calls: u64,
+}
+impl Hook for Forgetful {
+    fn after_train_iter(&mut self, cx: &mut Ctx<'_>, _step: &mut Step<'_>) -> HookResult {
+        self.calls += 1;
+        cx.board.set("calls", self.calls as f64);
+        Ok(())
+    }
+    fn save_state(&self) -> HookResult<Option<Record>> {
+        if self.saves { Record::of(&self.calls).map(Some) } else { Ok(None) }
+    }
+    fn load_state(&mut self, _state: Record) -> HookResult {
+        Ok(())
+    }
+}
+register! {
+    /// Breaks StateRoundTrips and ResumesExactly.
+    dyn Hook, "Forgetful" => Forgetful
+}
+
+#[test]
+fn a_hook_that_loses_its_state_is_found_out() {
+    assert_eq!(broken("Forgetful", ""), [Clause::ResumesExactly]);
+    assert_eq!(broken("Forgetful", "saves: true"), [Clause::StateRoundTrips, Clause::ResumesExactly]);
+}
+
+/// Takes the weights away for a validation, and keeps them if it fails.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+struct Thief {
+    /// Fails in on_error, too.
+    clumsy: bool,
+}
+impl Thief {
+    fn turn(cx: &mut Ctx<'_>) -> HookResult {
+        cx.model.visit_mut(&mut |mut p| p.value.mapv_inplace(|w| -w));
+        Ok(())
+    }
+}
+impl Hook for Thief {
+    fn before_val_epoch(&mut self, cx: &mut Ctx<'_>) -> HookResult {
+        if self.clumsy { Ok(()) } else { Self::turn(cx) }
+    }
+    fn after_val_epoch(&mut self, cx: &mut Ctx<'_>, _: &Metrics) -> HookResult {
+        if self.clumsy { Ok(()) } else { Self::turn(cx) }
+    }
+    fn on_error(&mut self, _: &mut Ctx<'_>, _: &Error) -> HookResult {
+        if self.clumsy { Err("dropped it".into()) } else { Ok(()) }
+    }
+}
+register! {
+    /// Breaks SurvivesFailures.
+    dyn Hook, "Thief" => Thief
+}
+
+#[test]
+fn a_hook_that_does_not_put_back_is_found_out() {
+    assert_eq!(broken("Thief", ""), [Clause::SurvivesFailures]);
+    assert_eq!(broken("Thief", "clumsy: true"), [Clause::SurvivesFailures]);
+}
+
+/// Remembers other runs.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+struct Gossip {}
+impl Hook for Gossip {
+    fn before_train(&mut self, cx: &mut Ctx<'_>) -> HookResult {
+        static RUNS: AtomicU64 = AtomicU64::new(0);
+        cx.board.set("runs", RUNS.fetch_add(1, Ordering::SeqCst) as f64);
+        Ok(())
+    }
+}
+register! {
+    /// Breaks RunsTwice.
+    dyn Hook, "Gossip" => Gossip
+}
+
+#[test]
+fn a_hook_that_remembers_other_runs_is_found_out() {
+    assert_eq!(broken("Gossip", ""), [Clause::ResumesExactly, Clause::RunsTwice]);
+}

@@ -1,0 +1,219 @@
+//! `shanty plan` is what the run does: the plan of random configs against the recorded run.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use proptest::prelude::*;
+use shanty::config::{Node, parse};
+use shanty::prelude::*;
+use shanty::run::{RunPlan, Runner, plan};
+
+/// Notes what the run uses and does, last in line.
+struct Watch(Arc<Mutex<(Vec<f64>, Vec<u64>, Vec<(String, u64)>)>>);
+impl Hook for Watch {
+    fn priority(&self) -> Priority {
+        Priority::LOWEST
+    }
+    fn before_train_iter(&mut self, cx: &mut Ctx<'_>, _: &mut Batch) -> HookResult {
+        self.0.lock().unwrap().0.push(cx.optim.as_ref().unwrap().groups()[0].lr);
+        Ok(())
+    }
+    fn before_val(&mut self, cx: &mut Ctx<'_>) -> HookResult {
+        self.0.lock().unwrap().1.push(cx.clock.iter);
+        Ok(())
+    }
+    /// It may be told some iterations later, when the disk is done: the name says of which one it is.
+    fn after_save_checkpoint(&mut self, cx: &mut Ctx<'_>, saved: &CheckpointSaved) -> HookResult {
+        let name = saved.path.file_name().unwrap().to_string_lossy().into_owned();
+        let number = |unit: &str| name.strip_prefix(unit)?.parse::<u64>().ok();
+        let iter = number("iter_").or_else(|| Some(number("epoch_")? * cx.clock.epoch_len)).unwrap();
+        let mut seen = self.0.lock().unwrap();
+        seen.2.retain(|(n, _)| *n != name);
+        seen.2.push((name, iter));
+        Ok(())
+    }
+}
+
+fn config(text: &str, dir: &std::path::Path) -> Node {
+    parse("run.yaml", &format!("{text}work_dir: {}\n", dir.display())).unwrap()
+}
+
+/// The run itself, in the words of a plan.
+fn recorded(text: &str) -> RunPlan {
+    let dir = tempfile::tempdir().unwrap();
+    let mut runner = Runner::from_config(&config(text, dir.path()), None).unwrap();
+    runner.record_calls();
+    let seen = Arc::new(Mutex::default());
+    runner.add_hook(Watch(Arc::clone(&seen)));
+    runner.train().unwrap();
+    let (lr, validations, saves) = std::mem::take(&mut *seen.lock().unwrap());
+    let session = runner.session();
+    let line: Vec<_> = session.hooks.order().map(|(k, p)| (k.to_owned(), p)).collect();
+    let mut calls: BTreeMap<(usize, Point), Vec<u64>> = BTreeMap::new();
+    for call in session.state.profile.calls() {
+        calls.entry((call.hook, call.point)).or_default().push(call.iter);
+    }
+    let hooks = calls.into_iter().filter(|((i, _), _)| line[*i].0 != "Watch");
+    RunPlan {
+        total_iters: session.state.clock.iter,
+        epoch_len: session.state.clock.epoch_len,
+        lr: vec![("lr".into(), lr)],
+        hooks: hooks
+            .map(|((i, point), iters)| shanty::run::HookCalls {
+                hook: line[i].0.clone(),
+                priority: line[i].1,
+                point,
+                iters,
+            })
+            .collect(),
+        checkpoints: saves
+            .into_iter()
+            .map(|(name, iter)| shanty::run::PlannedCheckpoint {
+                kept: dir.path().join(&name).exists(),
+                name,
+                iter,
+            })
+            .collect(),
+        validations,
+        ..RunPlan::default()
+    }
+}
+
+/// The same, as the plan has it: what the run cannot say of itself is left out.
+fn planned(text: &str) -> RunPlan {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = plan(&config(text, dir.path()), None).unwrap();
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "a plan writes nothing");
+    let lr = plan.lr.into_iter().map(|(_, lr)| ("lr".into(), lr)).collect();
+    RunPlan { warnings: Vec::new(), weight_bytes: 0, lr, ..plan }
+}
+
+fn base(batches: u64, train_cfg: &str, rest: &str) -> String {
+    format!(
+        "model: {{type: ToyModel}}\n\
+         train_dataloader: {{batch_size: 4, dataset: {{type: Synthetic, n: {}, shape: [3, 1, 1], classes: 2}}}}\n\
+         val_dataloader: {{batch_size: 4, dataset: {{type: Synthetic, n: 8, shape: [3, 1, 1], classes: 2}}}}\n\
+         val_evaluator: {{type: Accuracy, topk: [1]}}\nval_cfg: {{}}\nrandomness: {{seed: 0}}\n\
+         train_cfg: {train_cfg}\n{rest}\n",
+        batches * 4
+    )
+}
+
+prop_compose! {
+    fn configs()(
+        by_epoch in any::<bool>(),
+        batches in 1u64..6,
+        length in 1u64..8,
+        val_interval in 1u64..4,
+        val_begin in 1u64..4,
+        milestone in 1u64..6,
+        interval in prop_oneof![Just(None), (1i64..4).prop_map(Some), Just(Some(-1))],
+        keep in prop_oneof![Just(-1i64), 1i64..3],
+        save_begin in 0u64..3,
+        save_last in any::<bool>(),
+        warmup in 1u64..4,
+        accumulate in 1u64..4,
+        log_every in 1u64..5,
+        ema in any::<bool>(),
+    ) -> String {
+        let unit = if by_epoch { "max_epochs" } else { "max_iters" };
+        let train_cfg = format!(
+            "{{by_epoch: {by_epoch}, {unit}: {length}, val_begin: {val_begin}, val_interval: {val_interval}, \
+             dynamic_intervals: [[{milestone}, 1]]}}"
+        );
+        let interval = interval.map_or("null".to_owned(), |n| n.to_string());
+        let convert = if by_epoch { ", convert_to_iter_based: true" } else { "" };
+        let ema = if ema { "[{type: EMAHook, interval: 2}, {type: CheckInvalidLossHook, interval: 3}]" } else { "[]" };
+        base(batches, &train_cfg, &format!(
+            "optim_wrapper: {{accumulative_counts: {accumulate}, optimizer: {{type: SGD, lr: 0.1, momentum: 0.9}}}}\n\
+             param_scheduler: [{{type: LinearLR, start_factor: 0.1, begin: 0, end: {warmup}{convert}}}, \
+             {{type: MultiStepLR, milestones: [{milestone}], gamma: 0.5}}]\n\
+             default_hooks: {{logger: {{type: LoggerHook, interval: {log_every}}}, checkpoint: {{type: CheckpointHook, \
+             interval: {interval}, max_keep_ckpts: {keep}, save_begin: {save_begin}, save_last: {save_last}}}}}\n\
+             custom_hooks: {ema}"
+        ))
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn the_plan_is_what_the_run_does(text in configs()) {
+        prop_assert_eq!(planned(&text), recorded(&text));
+    }
+}
+
+const PLAIN: &str = "optim_wrapper: {optimizer: {type: SGD, lr: 0.1}}\n";
+
+#[test]
+fn a_plan_by_hand() {
+    let rest = format!(
+        "{PLAIN}param_scheduler: {{type: MultiStepLR, milestones: [2], gamma: 0.1}}\n\
+         default_hooks: {{checkpoint: {{type: CheckpointHook, interval: 1, max_keep_ckpts: 1}}}}"
+    );
+    let plan = planned(&base(2, "{by_epoch: true, max_epochs: 3, val_interval: 2}", &rest));
+    assert_eq!(plan.total_iters, 6);
+    let lr: Vec<_> = plan.lr[0].1.iter().map(|v| (v * 1e6).round() / 1e6).collect();
+    assert_eq!(lr, [0.1, 0.1, 0.1, 0.1, 0.01, 0.01]);
+    assert_eq!(plan.validations, [4, 6]);
+    let checkpoints: Vec<_> = plan.checkpoints.iter().map(|c| (c.name.as_str(), c.iter, c.kept)).collect();
+    assert_eq!(checkpoints, [("epoch_1", 2, false), ("epoch_2", 4, false), ("epoch_3", 6, true)]);
+    let saves = plan.hooks.iter().find(|h| h.hook == "CheckpointHook" && h.point == Point::AfterTrainEpoch);
+    assert_eq!(saves.unwrap().iters, [2, 4, 6]);
+}
+
+#[test]
+fn a_plan_warns_of_what_is_lost_and_of_what_it_cannot_know() {
+    let dir = tempfile::tempdir().unwrap();
+    let rest = "optim_wrapper: {optimizer: {type: SGD, lr: 0.0}}\n\
+                default_hooks: {checkpoint: null}\n\
+                custom_hooks: [{type: EarlyStoppingHook, monitor: accuracy/top1}]";
+    let text = base(2, "{by_epoch: true, max_epochs: 3, val_begin: 9}", rest);
+    let warnings = plan(&config(&text, dir.path()), None).unwrap().warnings.join("\n");
+    for part in ["before the first validation", "no checkpoint is left", "is 0 in 6 of 6 iterations"] {
+        assert!(warnings.contains(part), "{part}: {warnings}");
+    }
+    let rest = format!("{PLAIN}custom_hooks: [{{type: EarlyStoppingHook, monitor: accuracy/top1}}]");
+    let text = base(2, "{by_epoch: true, max_epochs: 3}", &rest);
+    let warnings = plan(&config(&text, dir.path()), None).unwrap().warnings.join("\n");
+    assert!(warnings.contains("EarlyStoppingHook may end the run"), "{warnings}");
+}
+
+#[cfg(feature = "cli")]
+#[test]
+fn the_command_prints_json_text_and_svg() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("run.yaml");
+    std::fs::write(&file, base(2, "{by_epoch: true, max_epochs: 2}", PLAIN)).unwrap();
+    let svg = dir.path().join("lr.svg");
+    let shanty = |args: &[&str]| {
+        let out = std::process::Command::new(env!("CARGO_BIN_EXE_shanty"))
+            .current_dir(dir.path())
+            .arg("plan")
+            .arg(&file)
+            .args(args)
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).unwrap()
+    };
+    let json: serde_json::Value =
+        serde_json::from_str(&shanty(&["--format", "json", "--svg", &svg.to_string_lossy()])).unwrap();
+    let keys: Vec<_> = json.as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["total_iters", "lr", "hooks", "checkpoints", "validations", "warnings"]);
+    assert_eq!(json["total_iters"], 4);
+    assert_eq!(json["validations"], serde_json::json!([2, 4]));
+    assert_eq!(json["lr"].as_object().unwrap().values().next().unwrap().as_array().unwrap().len(), 4);
+    assert_eq!(json["checkpoints"][0], serde_json::json!({"name": "epoch_1", "iter": 2, "kept": true}));
+    assert!(std::fs::read_to_string(svg).unwrap().contains("<polyline"));
+    let text = shanty(&[]);
+    for part in [
+        "4 iterations, 2 batches an epoch",
+        "learning rate",
+        "(VERY_HIGH) RuntimeInfoHook",
+        "2 written, 2 kept",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(!dir.path().join("work_dirs").exists(), "nothing was written");
+}
