@@ -20,8 +20,8 @@ dyn Thing, "Twice" => One }
 
 #[test]
 fn both_places_are_named() {
-    let expected = "the thing `Twice` is registered twice: by registry_twice (tests/registry_twice.rs:14) and by \
-                    registry_twice (tests/registry_twice.rs:16)";
+    let expected = "the thing `Twice` is registered twice: by registry_twice (tests/registry_twice.rs:16) and by \
+                    registry_twice (tests/registry_twice.rs:18)";
     assert_eq!(registry::check().unwrap_err().to_string(), expected);
     let spec = shanty::config::parse("c.yaml", "type: Twice").unwrap().read::<Spec<dyn Thing>>();
     assert!(spec.unwrap_err().to_string().contains(expected));

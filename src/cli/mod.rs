@@ -30,7 +30,7 @@ use crate::config::{Diags, Node};
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// How mistakes of a config are printed.
+    /// How mistakes of a config, and plans, are printed.
     #[arg(long, value_enum, default_value_t, global = true)]
     format: Format,
 }
@@ -140,7 +140,7 @@ fn run(command: Command, format: Format) -> Result<u8> {
         Command::VerifyResume(verify) => return verify.run(),
         Command::Val(val) => val.run(false)?,
         Command::Test(test) => test.run(true)?,
-        Command::Plan(plan) => plan.run()?,
+        Command::Plan(plan) => plan.run(format)?,
         Command::New(new) => new.run()?,
         Command::Check(args) => inspect::check(&args, format)?,
         Command::Config(args) => inspect::config(&args)?,

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::{Value, json};
 
-use super::{ConfigArgs, console, plot};
+use super::{ConfigArgs, Format, console, plot};
 use crate::base::{Result, durable};
 use crate::run::{RunPlan, plan};
 
@@ -14,27 +14,18 @@ use crate::run::{RunPlan, plan};
 pub(super) struct Plan {
     #[command(flatten)]
     config: ConfigArgs,
-    /// How to print it.
-    #[arg(long, value_enum, default_value = "text")]
-    format: Format,
     /// Draw the learning rates into this SVG file too.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Text,
-    Json,
-}
-
 impl Plan {
-    pub fn run(self) -> Result<()> {
+    pub fn run(self, format: Format) -> Result<()> {
         let plan = plan(&self.config.resolve()?, Some(&self.config.name()))?;
         if let Some(file) = &self.svg {
             durable::write(file, plot::svg(&plan.lr).as_bytes())?;
         }
-        console::say(&match self.format {
+        console::say(&match format {
             Format::Text => text(&plan),
             Format::Json => json_of(&plan).to_string(),
         });

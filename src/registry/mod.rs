@@ -4,7 +4,7 @@
 //! defined, by [`registry!`](crate::registry!) and [`register!`](crate::register!), in this crate or in any other that the
 //! binary names (`use my_plugin as _;`). There is no global state: the table is fixed when the program is linked.
 //!
-//! ```
+//! ```standalone_crate
 //! use schemars::JsonSchema;
 //! use serde::Deserialize;
 //! use shanty::registry::{BuildCx, Spec};
