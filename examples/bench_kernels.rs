@@ -1,6 +1,7 @@
 //! Times of single kernels: `cargo run --release --example bench_kernels -- [FILTER] [THREADS] [BATCH]`.
 //!
 //! One line a kernel and pass: median and minimum milliseconds and, where flops are counted, GFLOP/s of the median.
+#![allow(clippy::print_stdout, clippy::expect_used)] // a bench speaks, and knows its shapes
 
 use shanty::base::Elem;
 use shanty::nn::kernels::*;

@@ -1,4 +1,6 @@
 //! A hook of one's own, in the program that uses it.
+#![allow(clippy::print_stdout)] // an example speaks
+
 use shanty::prelude::*;
 use shanty::testing::toy_runner;
 

@@ -1,6 +1,8 @@
 //! Logits of a LeNet-5 checkpoint for the first 16 validation digits, as JSON for `scripts/parity_load.py`.
 //!
 //! `cargo run --release --example lenet_logits -- CHECKPOINT OUT.json`
+#![allow(clippy::print_stdout)] // an example speaks
+
 use std::path::Path;
 
 use anyhow::Context;

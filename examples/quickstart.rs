@@ -1,4 +1,6 @@
 //! A run without YAML: a small network on the embedded digits.
+#![allow(clippy::print_stdout)] // an example speaks
+
 use shanty::data::{DataLoader, DefaultSampler, Digits, DigitsSplit, LoaderOptions, SplitBy};
 use shanty::metric::{Accuracy, Evaluator};
 use shanty::model::{ClsHead, ImageClassifier, MLP};

@@ -1,4 +1,5 @@
 //! What is told before anything is built: parts that do not fit together.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
 use shanty::config::Level;
 use shanty::run::RunConfig;

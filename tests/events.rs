@@ -1,6 +1,7 @@
 //! `docs/events.md` is what runs do: each trace in it is recorded here and compared.
 //!
 //! `SHANTY_BLESS=1 cargo test --test events` writes the traces anew; read them before you commit them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
 use std::fs;
 use std::path::Path;

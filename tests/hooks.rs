@@ -1,4 +1,5 @@
 //! The smaller built-in hooks, each by numbers that can be worked out by hand.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -257,8 +258,7 @@ fn recipes_switch_by_epoch_and_after_a_resume() {
             .build()
             .unwrap();
         runner.train().unwrap();
-        let seen = seen.lock().unwrap().clone();
-        seen
+        seen.lock().unwrap().clone()
     };
     let dir = tempfile::tempdir().unwrap();
     let first = colours(dir.path(), 2, false);

@@ -1,4 +1,5 @@
 //! EMAHook and its averages: the reference's numbers, EMA-01, EMA-02 and EMA-04.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,5 @@
 //! What a failing hook means for the run: `on_error: abort | warn | retry(n)`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
 //! Where hooks stand is data: misorders are found when a run is built, and the error names both.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
 use shanty::config::{Node, parse};
 use shanty::hook::HookOptions;

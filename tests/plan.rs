@@ -1,4 +1,5 @@
 //! `shanty plan` is what the run does: the plan of random configs against the recorded run.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

@@ -100,8 +100,7 @@ fn a_resumed_run_sees_the_samples_that_were_left() {
                 Ok(())
             });
         builder.build().unwrap().train().unwrap();
-        let ids = ids.lock().unwrap().clone();
-        ids
+        ids.lock().unwrap().clone()
     };
     let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let all = seen(whole.path(), None, false);

@@ -1,4 +1,5 @@
 //! The hook keeps the contract, the mixture finds what was mixed, and the ranking finds flipped labels.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
 use std::path::Path;
 

@@ -1,4 +1,5 @@
 //! The contract, and the learning rates by hand.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
 use std::sync::{Arc, Mutex};
 

@@ -319,7 +319,7 @@ mod tests {
 
     fn board() -> Board {
         let mut board = Board::default();
-        for (name, value) in [("lr", 0.01), ("data_time", 0.0011), ("loss", 2.3026), ("time", 0.0123)] {
+        for (name, value) in [("lr", 0.01), ("data_time", 0.0011), ("loss", 2.3101), ("time", 0.0123)] {
             board.record(Mode::Train, name, value);
         }
         board.set("eta", 600.4);
@@ -335,7 +335,7 @@ mod tests {
         let text = line().train(&tags, &board(), &clock);
         assert_eq!(
             text,
-            "Epoch(train) [1][ 10/938]  lr: 1.0000e-02  eta: 0:10:00  time: 0.0123  data_time: 0.0011  loss: 2.3026"
+            "Epoch(train) [1][ 10/938]  lr: 1.0000e-02  eta: 0:10:00  time: 0.0123  data_time: 0.0011  loss: 2.3101"
         );
         clock.max_epochs = 10;
         assert!(line().train(&tags, &board(), &clock).starts_with("Epoch(train)  [1][ 10/938]  lr"));
