@@ -29,8 +29,8 @@ impl Sum {
     fn add(&mut self, x: &[Elem], f: impl Fn(Elem) -> Elem) {
         let (blocks, rest) = x.as_chunks::<LANES>();
         for block in blocks {
-            for l in 0..LANES {
-                self.lanes[l] += f(block[l]);
+            for (l, v) in self.lanes.iter_mut().zip(block) {
+                *l += f(*v);
             }
         }
         for (l, v) in self.lanes.iter_mut().zip(rest) {

@@ -93,8 +93,8 @@ fn both<'a, const N: usize, const M: usize>(
 ) {
     for j in 0..N {
         let column = lanes(std::array::from_fn(|i| load(i, j)), f);
-        for m in 0..M {
-            half[m][j] = column[m];
+        for (row, v) in half.iter_mut().zip(column) {
+            row[j] = v;
         }
     }
     for (i, row) in half.iter().enumerate() {

@@ -1,0 +1,122 @@
+"""PyTorch's times for the kernels of bench_kernels.rs, by the same names: bench_kernels_torch.py [FILTER] [THREADS] [BATCH].
+
+Each is timed in both memory layouts where there are two and the faster one is printed. Run it with
+MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=17179869184 MALLOC_TOP_PAD_=268435456, so that it keeps its memory."""
+import statistics, sys, time
+import torch, torch.nn.functional as F
+
+arg = lambda i, default: sys.argv[i] if len(sys.argv) > i else default
+FILTER, THREADS, N = arg(1, ""), int(arg(2, 1)), int(arg(3, 64))
+torch.set_num_threads(THREADS)
+clock = time.thread_time if THREADS == 1 else time.perf_counter
+
+
+def times(f):
+    f(), f()
+    v, end = [], time.perf_counter() + 0.4
+    while time.perf_counter() < end or len(v) < 7:
+        t = clock()
+        f()
+        v.append(clock() - t)
+    return statistics.median(v), min(v)
+
+
+def run(name, flops, *variants):
+    if FILTER in name:
+        median, low = min(times(f) for f in variants)
+        rate = f"\t{flops / median / 1e9:6.1f} GFLOP/s" if flops else ""
+        print(f"{name:24}\t{median * 1e3:8.3f} ms (min {low * 1e3:8.3f}){rate}", flush=True)
+
+
+def backward(make, *inputs):
+    y = make()
+    g = torch.randn_like(y)
+    return lambda: torch.autograd.grad(y, inputs, g, retain_graph=True)
+
+
+def quiet(f):
+    def g():
+        with torch.no_grad():
+            f()
+    return g
+
+
+FORMATS = (torch.contiguous_format, torch.channels_last)
+LAYERS = [("r20 stem", 3, 16, 32, 3, 1, 1), ("r20 s1", 16, 16, 32, 3, 1, 1), ("r20 s2", 32, 32, 16, 3, 1, 1), ("r20 s3", 64, 64, 8, 3, 1, 1),
+          ("r20 s1-2 /2", 16, 32, 32, 3, 2, 1), ("r18 s1", 64, 64, 32, 3, 1, 1), ("r18 s2", 128, 128, 16, 3, 1, 1), ("r18 s3", 256, 256, 8, 3, 1, 1),
+          ("r18 s4", 512, 512, 4, 3, 1, 1), ("r18 1x1/2", 64, 128, 32, 1, 2, 0), ("lenet c1", 1, 6, 32, 5, 1, 0), ("lenet c2", 6, 16, 14, 5, 1, 0),
+          ("lenet c3", 16, 120, 5, 5, 1, 0)]
+for name, i, o, h, k, s, p in LAYERS:
+    if not any(FILTER in f"{name} {d}" for d in ("fwd", "bwd-data", "bwd-weight")):
+        continue
+    fwd, data, weight, flops = [], [], [], 0
+    for fmt in FORMATS:
+        x, w = torch.randn(N, i, h, h).to(memory_format=fmt), torch.randn(o, i, k, k).to(memory_format=fmt)
+        y = F.conv2d(x, w, None, s, p)
+        g, flops = torch.randn_like(y), 2 * y.numel() * i * k * k
+        back = lambda mask, g=g, x=x, w=w: lambda: torch.ops.aten.convolution_backward(g, x, w, None, [s, s], [p, p], [1, 1], False, [0, 0], 1, mask)
+        fwd.append(lambda x=x, w=w: F.conv2d(x, w, None, s, p))
+        data.append(back([True, False, False]))
+        weight.append(back([False, True, False]))
+    run(f"{name} fwd", flops, *fwd)
+    run(f"{name} bwd-data", flops, *data)
+    run(f"{name} bwd-weight", flops, *weight)
+
+PRODUCTS = [("mlp l1 fwd", 64, 784, 512, 0, 1), ("mlp l1 dw", 512, 64, 784, 1, 0), ("mlp l2 fwd", 64, 512, 256, 0, 1), ("mlp l2 dx", 64, 256, 512, 0, 0),
+            ("mlp l2 dw", 256, 64, 512, 1, 0), ("mlp l3 fwd", 64, 256, 10, 0, 1), ("mlp l3 dx", 64, 10, 256, 0, 0), ("vit qkv fwd", 4160, 192, 576, 0, 1),
+            ("vit mlp fwd", 4160, 192, 768, 0, 1), ("vit mlp dx", 4160, 768, 192, 0, 0), ("vit mlp dw", 768, 4160, 192, 1, 0), ("square 512", 512, 512, 512, 0, 0),
+            ("square 1024", 1024, 1024, 1024, 0, 0)]
+for name, m, k, n, ta, tb in PRODUCTS:
+    a = torch.randn(k, m).t() if ta else torch.randn(m, k)
+    b = torch.randn(n, k).t() if tb else torch.randn(k, n)
+    c = torch.empty(m, n)
+    run(name, 2 * m * k * n, lambda: torch.mm(a, b, out=c))
+
+for c, s in [(16, 32), (32, 16), (64, 8), (64, 32), (512, 4)]:
+    if not any(FILTER in f"bn {c}x{s}x{s} {d}" for d in ("relu fwd", "relu bwd", "add relu fwd", "add relu bwd")):
+        continue
+    all_ = {"relu": ([], []), "add relu": ([], [])}
+    for fmt in FORMATS:
+        x, r = (torch.randn(N, c, s, s).to(memory_format=fmt).requires_grad_() for _ in range(2))
+        g, b = (torch.rand(c, requires_grad=True) for _ in range(2))
+        m, v = torch.zeros(c), torch.ones(c)
+        relu = lambda x=x, g=g, b=b, m=m, v=v: F.relu(F.batch_norm(x, m, v, g, b, True))
+        both = lambda x=x, g=g, b=b, m=m, v=v, r=r: F.relu(F.batch_norm(x, m, v, g, b, True) + r)
+        for what, f, ins in (("relu", relu, (x, g, b)), ("add relu", both, (x, g, b, r))):
+            all_[what][0].append(quiet(f))
+            all_[what][1].append(backward(f, *ins))
+    for what in all_:
+        run(f"bn {c}x{s}x{s} {what} fwd", 0, *all_[what][0])
+        run(f"bn {c}x{s}x{s} {what} bwd", 0, *all_[what][1])
+
+x, g, b = torch.randn(N * 65, 192, requires_grad=True), torch.rand(192, requires_grad=True), torch.rand(192, requires_grad=True)
+norm = lambda: F.layer_norm(x, (192,), g, b)
+run("layer norm fwd", 0, quiet(norm))
+run("layer norm bwd", 0, backward(norm, x, g, b))
+qkv = torch.randn(N, 65, 3, 3, 64, requires_grad=True)
+
+
+def attention():
+    q, k, v = qkv.permute(2, 0, 3, 1, 4)
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(N, 65, 192)
+
+
+flops = 4 * N * 3 * 65 * 65 * 64
+run("attention fwd", flops, quiet(attention))
+run("attention bwd", 2.5 * flops, backward(attention, qkv))
+
+for name, f, shape in [("tanh lenet", torch.tanh, (N, 6, 28, 28)), ("gelu vit", F.gelu, (N * 65, 768)), ("relu r20", F.relu, (N, 16, 32, 32))]:
+    a = torch.randn(*shape, requires_grad=True)
+    run(f"{name} fwd", 0, quiet(lambda: f(a)))
+    run(f"{name} bwd", 0, backward(lambda: f(a), a))
+p = torch.randn(N, 6, 28, 28, requires_grad=True)
+for name, f in [("avg pool lenet", lambda: F.avg_pool2d(p, 2)), ("max pool lenet", lambda: F.max_pool2d_with_indices(p, 2)[0])]:
+    run(f"{name} fwd", 0, quiet(f))
+    run(f"{name} bwd", 0, backward(f, p))
+logits, target = torch.randn(N, 10, requires_grad=True), torch.full((N,), 3)
+run("cross entropy fwd + bwd", 0, lambda: torch.autograd.grad(F.cross_entropy(logits, target), logits))
+params = [torch.nn.Parameter(torch.randn(s)) for s in [(512, 784), (512,), (256, 512), (256,), (10, 256), (10,)]]
+sgd = torch.optim.SGD(params, lr=1e-3, momentum=0.9)
+for q in params:
+    q.grad = torch.randn_like(q)
+run("sgd mlp", 0, sgd.step)
