@@ -1,8 +1,6 @@
 //! Times of single kernels: `cargo run --release --example bench_kernels -- [FILTER] [THREADS] [BATCH]`.
 //!
 //! One line a kernel and pass: median and minimum milliseconds and, where flops are counted, GFLOP/s of the median.
-#![allow(clippy::print_stdout, clippy::expect_used)] // a bench speaks, and knows its shapes
-
 #![allow(clippy::print_stdout)]
 
 use shanty::base::{BoxError, Elem};
@@ -88,7 +86,8 @@ impl Bench {
         }
         times.sort_by(f64::total_cmp);
         let (median, min) = (times[times.len() / 2], times[0]);
-        let rate = if flops > 0.0 { format!("\t{:6.1} GFLOP/s", flops / median / 1e9) } else { String::new() };
+        let rate =
+            if flops > 0.0 { format!("\t{:6.1} GFLOP/s", flops / median / 1e9) } else { String::new() };
         println!("{name:24}\t{:8.3} ms (min {:8.3}){rate}", median * 1e3, min * 1e3);
     }
 }
