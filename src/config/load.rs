@@ -50,8 +50,7 @@ pub fn load_all(paths: &[&Path], overrides: &[String]) -> Result<Loaded, Diags> 
         let file = loader.file(path, None)?;
         node = if i == 0 { file } else { merge::merge(&node, file)? };
     }
-    let node = overrides::apply(&node, overrides)?;
-    within_bounds(&node)?;
+    let node = within_bounds(overrides::apply(&node, overrides)?)?;
     Ok(Loaded { node, files: loader.files, warnings: loader.warnings })
 }
 
@@ -64,7 +63,7 @@ pub fn parse(name: &str, text: &str) -> Result<Node, Diags> {
     if let Some((key, _)) = node.entry(BASE) {
         return Err(Diag::error("only a file can have base files").on_key(key).into());
     }
-    Ok(merge::stripped(masked.fill(&node, None)?))
+    within_bounds(merge::stripped(masked.fill(&node, None)?))
 }
 
 const BASE: &str = "_base_";
@@ -91,9 +90,8 @@ impl Loader {
         self.refuse_cycle(&id, path, asked)?;
         let source = Source::new(path.display().to_string(), read(path, asked)?, Origin::File);
         self.waiting.push((id.clone(), source.name.clone()));
-        let node = self.resolve(&source)?;
+        let node = within_bounds(self.resolve(&source)?)?;
         self.waiting.pop();
-        within_bounds(&node)?;
         self.files.push(path.to_owned());
         self.done.insert(id, node.clone());
         Ok(node)
@@ -298,18 +296,21 @@ fn neighbour(path: &Path) -> Option<String> {
     nearest(path.file_name()?.to_str()?, names.iter().map(String::as_str)).map(str::to_owned)
 }
 
-/// References to a base can double a tree with every file: bounded, like the aliases of one file.
-fn within_bounds(node: &Node) -> Result<(), Diags> {
+/// References and aliases can double a tree with every use. What is larger than a file may be could not be read back from
+/// its own dump.
+fn within_bounds(node: Node) -> Result<Node, Diags> {
     fn count(node: &Node, left: &mut usize, depth: usize) -> bool {
-        if *left == 0 || depth > 2 * yaml::MAX_DEPTH {
+        if *left == 0 || depth == 0 {
             return false;
         }
         *left -= 1;
-        node.items().iter().chain(node.entries().iter().map(|(_, v)| v)).all(|n| count(n, left, depth + 1))
+        node.items().iter().chain(node.entries().iter().map(|(_, v)| v)).all(|n| count(n, left, depth - 1))
     }
-    if count(node, &mut { 2 * yaml::MAX_NODES }, 0) {
-        return Ok(());
+    // The parser counts keys too.
+    if count(&node, &mut (yaml::MAX_NODES / 2), yaml::MAX_DEPTH) {
+        return Ok(node);
     }
-    Err(Diag::error("the references of this config expand to more values, or nest deeper, than a config may")
+    Err(Diag::error("aliases and references expand this config to more values, or deeper, than a config may")
+        .at(node.at.clone())
         .into())
 }
