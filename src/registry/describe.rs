@@ -287,10 +287,10 @@ fn one_of(words: &[Value]) -> String {
     if has_null { format!("{words} or null") } else { words }
 }
 
-/// Bounds in words. Those that a Rust integer has anyway are left out.
+/// Bounds in words. Those that a small Rust integer has anyway are left out.
 fn range(rules: &Map<String, Value>) -> String {
     let bound = |word: &str| rules.get(word).filter(|v| v.is_number()).map(plain);
-    let natural = rules.get("format").and_then(Value::as_str).is_some_and(|f| f.starts_with("int"));
+    let natural = rules.get("format").and_then(Value::as_str).is_some_and(|f| matches!(f, "int8" | "int16"));
     let parts = [
         bound("minimum").filter(|_| !natural).map(|b| format!("at least {b}")),
         bound("exclusiveMinimum").map(|b| format!("more than {b}")),

@@ -10,7 +10,7 @@ use crate::config::{Diag, Diags, Node, OneOrMany};
 use crate::data::DataLoaderConfig;
 use crate::hook::{Hook, builtin::LogProcessor};
 use crate::metric::Metric;
-use crate::model::Model;
+use crate::model::{Model, Preprocessor};
 use crate::optim::{Curve, OptimWrapperConfig};
 use crate::registry::Spec;
 
@@ -19,6 +19,9 @@ use crate::registry::Spec;
 pub struct RunConfig {
     /// The model.
     pub model: Spec<dyn Model>,
+    /// The model's `data_preprocessor`, where the reference's configs write it too.
+    #[serde(default)]
+    pub data_preprocessor: Option<Spec<dyn Preprocessor>>,
     /// Folder of checkpoints and logs; `work_dirs/<name of the config>` from the command line if absent.
     #[serde(default)]
     pub work_dir: Option<String>,
