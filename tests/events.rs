@@ -69,6 +69,26 @@ fn a_stop_in_an_iteration_ends_the_epoch_uncounted() {
 }
 
 #[test]
+fn early_stopping_ends_the_run_after_the_validation() {
+    let dir = tempfile::tempdir().unwrap();
+    let (recorder, trace) = Recorder::new();
+    let text = "{type: EarlyStoppingHook, monitor: acc, patience: 1, min_delta: 0}";
+    let spec = shanty::registry::Spec::<dyn Hook>::parse(text).unwrap();
+    let scripted = shanty::testing::Scripted::new("acc", &[0.5, 0.4, 0.9]);
+    let evaluator = shanty::metric::Evaluator::new(vec![Box::new(scripted)]).unwrap();
+    let mut runner = toy_runner(dir.path(), 3, 1)
+        .unwrap()
+        .evaluate(shanty::run::Evaluation::new(toy_data(1, false).unwrap(), evaluator))
+        .boxed_hook(spec.build(&mut BuildCx::new(0)).unwrap(), spec.name(), spec.extra.clone())
+        .hook(recorder)
+        .build()
+        .unwrap();
+    let Outcome::Stopped(stop) = runner.train().unwrap() else { panic!("the metric fell") };
+    assert_eq!(stop.by, "EarlyStoppingHook");
+    check("Early stopping after epoch 2 of 3", &trace.lines());
+}
+
+#[test]
 fn a_failing_hook_ends_the_run_and_all_hooks_hear_of_it() {
     let dir = tempfile::tempdir().unwrap();
     let (recorder, trace) = Recorder::new();
@@ -194,7 +214,7 @@ fn an_error_in_on_error_does_not_keep_others_from_hearing() {
     assert!(trace.lines().last().unwrap().starts_with("on_error"));
 }
 
-/// behaviour.md 14.3: one epoch of two batches, one validation batch, the default hooks. The reference's points with the
+/// MMEngine's own trace of one epoch of two batches and one validation batch under its default hooks: its points with the
 /// hooks that it calls there, in order; of our points the two that it does not have are left out.
 const REFERENCE: [(&str, &[&str]); 16] = [
     // CheckpointHook is ours: it forgets the run before.
