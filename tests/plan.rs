@@ -177,7 +177,7 @@ fn a_plan_warns_of_what_is_lost_and_of_what_it_cannot_know() {
     let rest = format!("{PLAIN}custom_hooks: [{{type: EarlyStoppingHook, monitor: accuracy/top1}}]");
     let text = base(2, "{by_epoch: true, max_epochs: 3}", &rest);
     let warnings = plan(&config(&text, dir.path()), None).unwrap().warnings.join("\n");
-    assert!(warnings.contains("EarlyStoppingHook may end the run"), "{warnings}");
+    assert!(warnings.contains("hook `EarlyStoppingHook` goes by accuracy/top1"), "{warnings}");
 }
 
 #[cfg(feature = "cli")]

@@ -177,6 +177,14 @@ impl Hooks {
         Error::config(format!("hooks wait for each other: {}", names.join(" before ")))
     }
 
+    /// Keys of hooks that go by a metric of the validation, with the metric.
+    pub(crate) fn judges(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.slots.iter().flat_map(|slot| {
+            let reads = slot.place.wiring.reads.iter().filter(|(p, _)| *p == Point::AfterValEpoch);
+            reads.filter_map(|(_, key)| Some((&*slot.key, key.strip_prefix("val/")?)))
+        })
+    }
+
     fn check_reads(&self, metrics: Option<&[String]>) -> Result<()> {
         for (place, slot) in self.slots.iter().enumerate() {
             for (point, key) in &slot.place.wiring.reads {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ndarray::{Array3, ArrayD, IxDyn};
 
-use super::{Evaluation, RunnerBuilder};
+use super::{Evaluation, RunnerBuilder, Session};
 use crate::base::{Elem, Result, Rng};
 use crate::checkpoint::Storage;
 use crate::config::Node;
@@ -107,7 +107,7 @@ pub fn plan(node: &Node, name: Option<&str>) -> Result<RunPlan> {
         weight_bytes,
         warnings: session.state.log.captured(),
     };
-    let more = warnings(&planned, session.can_validate());
+    let more = warnings(&planned, session);
     planned.warnings.extend(more);
     Ok(planned)
 }
@@ -123,9 +123,9 @@ fn checkpoints(saves: &[(SaveRequest, u64)]) -> Vec<PlannedCheckpoint> {
     all
 }
 
-fn warnings(plan: &RunPlan, can_validate: bool) -> Vec<String> {
+fn warnings(plan: &RunPlan, session: &Session) -> Vec<String> {
     let mut all = Vec::new();
-    if can_validate && plan.validations.is_empty() {
+    if session.can_validate() && plan.validations.is_empty() {
         all.push("there is validation data, but the run ends before the first validation".into());
     }
     if !plan.checkpoints.iter().any(|c| c.kept) {
@@ -140,9 +140,11 @@ fn warnings(plan: &RunPlan, can_validate: bool) -> Vec<String> {
             all.push(format!("the learning rate of group {group} leaves the positive numbers"));
         }
     }
-    let waits = |hook: &str| plan.hooks.iter().any(|h| h.hook.starts_with(hook));
-    if waits("EarlyStoppingHook") {
-        all.push("EarlyStoppingHook may end the run before this schedule does".into());
+    for (hook, metric) in session.hooks.judges().filter(|_| session.can_validate()) {
+        all.push(format!(
+            "hook `{hook}` goes by {metric}, which is not known before the run: what it saves for it, or a stop, is not in \
+             this plan"
+        ));
     }
     all
 }
