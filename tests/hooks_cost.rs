@@ -65,11 +65,12 @@ impl TrainLoop for Bare {
     fn run(&self, s: &mut Session, _: &DataLoader) -> Result<()> {
         s.enter(Phase::Train);
         s.fire(Event::BeforeTrain)?;
-        for iter in 0..ITERS {
+        let batches: Vec<_> = (0..ITERS).map(|_| Batch::new(ArrayD::zeros(IxDyn(&[1])), vec![0])).collect();
+        for (iter, batch) in batches.into_iter().enumerate() {
             if iter == 1 {
                 ALLOCATIONS.set(0);
             }
-            s.train_iter(Batch::new(ArrayD::zeros(IxDyn(&[0])), Vec::new()))?;
+            s.train_iter(batch)?;
         }
         s.state.board.set("allocations", ALLOCATIONS.get() as f64);
         s.fire(Event::AfterTrain)
@@ -104,5 +105,11 @@ fn no_allocations_after_the_first_iteration() {
     }
     let mut runner = builder.build().unwrap();
     runner.train().unwrap();
-    assert_eq!(runner.session().state.board.get("allocations"), Some(0.0));
+    let board = &runner.session().state.board;
+    assert_eq!(
+        board.scalar(Mode::Train, "loss").map(|loss| loss.count()),
+        Some(ITERS),
+        "the hooks were called"
+    );
+    assert_eq!(board.get("allocations"), Some(0.0));
 }
