@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{ConfigArgs, console};
+use super::{Bare, ConfigArgs, console};
 use crate::base::{Error, Result};
 use crate::run::Runner;
 
@@ -18,11 +18,13 @@ pub(super) struct Evaluate {
     /// Write the metrics to this JSON file too.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    bare: Bare,
 }
 
 impl Evaluate {
     pub fn run(self, test: bool) -> Result<()> {
-        let mut config = self.config.clone();
+        let mut config = self.config.with(&self.bare);
         let path = serde_json::to_string(&self.checkpoint.to_string_lossy())
             .map_err(|e| Error::config(format!("this path cannot be written: {e}")))?;
         config.set.extend([format!("load_from={path}"), "resume=false".into()]);

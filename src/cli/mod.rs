@@ -54,15 +54,17 @@ enum Command {
     /// Cut a run at random steps, resume it, and compare every step with the run that was not cut.
     VerifyResume(verify_resume::VerifyResume),
     /// Check a config without running it.
-    Check(ConfigArgs),
+    Check(Changed),
     /// Print the resolved config.
-    Config(ConfigArgs),
+    Config(Changed),
     /// Tell where a value of a config comes from and what it means: `explain CONFIG optim_wrapper.optimizer.lr`.
     Explain {
         #[command(flatten)]
         config: ConfigArgs,
         /// Dotted path of the value.
         key: String,
+        #[command(flatten)]
+        bare: Bare,
     },
     /// Print the JSON Schema of a config, for editors.
     Schema,
@@ -91,6 +93,23 @@ struct ConfigArgs {
     overlay: Vec<PathBuf>,
 }
 
+/// A config with changes that need no `--set` before them.
+#[derive(Debug, Clone, Args)]
+struct Changed {
+    #[command(flatten)]
+    config: ConfigArgs,
+    #[command(flatten)]
+    bare: Bare,
+}
+
+/// Changes at the end of a command line.
+#[derive(Debug, Clone, Args)]
+struct Bare {
+    /// Changes a value, as `--set`.
+    #[arg(value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+}
+
 /// How mistakes of a config are printed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
@@ -102,6 +121,13 @@ enum Format {
 }
 
 impl ConfigArgs {
+    /// The same with further changes, which win.
+    fn with(&self, bare: &Bare) -> Self {
+        let mut config = self.clone();
+        config.set.extend(bare.overrides.iter().cloned());
+        config
+    }
+
     fn resolve(&self) -> Result<Node> {
         let files: Vec<_> =
             std::iter::once(&self.config).chain(&self.overlay).map(PathBuf::as_path).collect();
@@ -142,9 +168,9 @@ fn run(command: Command, format: Format) -> Result<u8> {
         Command::Test(test) => test.run(true)?,
         Command::Plan(plan) => plan.run(format)?,
         Command::New(new) => new.run()?,
-        Command::Check(args) => inspect::check(&args, format)?,
-        Command::Config(args) => inspect::config(&args)?,
-        Command::Explain { config, key } => inspect::explain(&config, &key)?,
+        Command::Check(args) => inspect::check(&args.config.with(&args.bare), format)?,
+        Command::Config(args) => inspect::config(&args.config.with(&args.bare))?,
+        Command::Explain { config, key, bare } => inspect::explain(&config.with(&bare), &key)?,
         Command::Schema => inspect::schema()?,
         Command::Describe { name } => inspect::describe(&name)?,
         Command::List { kind } => inspect::list(kind.as_deref())?,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{ConfigArgs, Format, console, plot};
+use super::{Bare, ConfigArgs, Format, console, plot};
 use crate::base::{Result, durable};
 use crate::run::{RunPlan, plan};
 
@@ -17,11 +17,13 @@ pub(super) struct Plan {
     /// Draw the learning rates into this SVG file too.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
+    #[command(flatten)]
+    bare: Bare,
 }
 
 impl Plan {
     pub fn run(self, format: Format) -> Result<()> {
-        let plan = plan(&self.config.resolve()?, Some(&self.config.name()))?;
+        let plan = plan(&self.config.with(&self.bare).resolve()?, Some(&self.config.name()))?;
         if let Some(file) = &self.svg {
             durable::write(file, plot::svg(&plan.lr).as_bytes())?;
         }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use clap::Args;
 
 use super::progress::ProgressHook;
-use super::{ConfigArgs, console, signals};
+use super::{Bare, ConfigArgs, console, signals};
 use crate::base::{Error, Result};
 use crate::config::Node;
 use crate::hook::builtin::{CheckpointHook, ProfilerHook};
@@ -39,9 +39,8 @@ pub(super) struct Train {
     /// Save and leave when this file appears. Exit code 75.
     #[arg(long, value_name = "FILE")]
     stop_file: Option<PathBuf>,
-    /// Changes a value, as `--set`.
-    #[arg(value_name = "KEY=VALUE")]
-    overrides: Vec<String>,
+    #[command(flatten)]
+    bare: Bare,
 }
 
 impl Train {
@@ -97,8 +96,7 @@ impl Train {
         }
         let mut config = self.config.clone();
         config.set.splice(0..0, set);
-        config.set.extend(self.overrides.iter().cloned());
-        config.resolve()
+        config.with(&self.bare).resolve()
     }
 }
 
