@@ -36,3 +36,27 @@ fn every_key_of_the_top_level_is_on_the_page() {
         keys.filter(|key| !key.starts_with('_') && !known.contains(&key.as_str())).collect();
     assert!(missing.is_empty(), "docs/from_mmengine.md lacks {missing:?}");
 }
+
+/// Editors read the copy beside the configs: `shanty schema > configs/schema.json` renews it.
+#[test]
+fn the_schema_beside_the_configs_is_today_s() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/configs/schema.json");
+    let kept: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let now = serde_json::to_value(registry::schema::<RunConfig>()).unwrap();
+    assert!(kept == now, "configs/schema.json is stale: run `shanty schema > configs/schema.json`");
+}
+
+/// Written by MMEngine's own `Config.dump` (tests/fixtures/gen_mmengine_config.py): read as it is, a note for each key that
+/// means nothing here.
+#[test]
+fn a_config_that_mmengine_dumped_is_read_unchanged() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/mmengine_lenet5.yaml");
+    let output =
+        std::process::Command::new(env!("CARGO_BIN_EXE_shanty")).args(["check", file]).output().unwrap();
+    let said =
+        String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}");
+    for key in ["default_scope", "env_cfg", "persistent_workers", "pin_memory"] {
+        assert!(said.contains(key), "no note about {key}: {said}");
+    }
+}

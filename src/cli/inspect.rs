@@ -8,7 +8,8 @@ use crate::run::RunConfig;
 
 pub(super) fn check(args: &ConfigArgs, format: Format) -> Result<()> {
     let node = args.resolve()?;
-    let warnings = RunConfig::read(&node)?.warnings(&node);
+    let config = RunConfig::read(&node)?;
+    let warnings = config.warnings(&node);
     if format == Format::Json {
         console::say(&warnings.to_json().to_string());
         return Ok(());
@@ -16,6 +17,7 @@ pub(super) fn check(args: &ConfigArgs, format: Format) -> Result<()> {
     if !warnings.0.is_empty() {
         console::complain(&warnings.render(console::in_colour()));
     }
+    config.notes().iter().for_each(|note| console::complain(&format!("note: {note}")));
     console::say(&format!("{} is fine", args.name()));
     Ok(())
 }

@@ -102,7 +102,7 @@ pub(super) fn builder(node: &Node, name: Option<&str>, dry_run: bool) -> Result<
         .without_default_hooks()
         .work_dir(work_dir)
         .config_text(name, node.to_yaml())
-        .notes(super::notes::of(&config).into_iter().chain(odd).collect())
+        .notes(config.notes().into_iter().chain(odd).collect())
         .log_level(config.log_level)
         .load_from(config.load_from.clone())
         .resume(config.resume)

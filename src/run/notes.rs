@@ -2,8 +2,14 @@
 
 use super::RunConfig;
 
-/// The notes of a config, in the order of its keys.
-pub(super) fn of(config: &RunConfig) -> Vec<String> {
+impl RunConfig {
+    /// What is accepted without effect, a sentence for each key, in the order of the keys.
+    pub fn notes(&self) -> Vec<String> {
+        of(self)
+    }
+}
+
+fn of(config: &RunConfig) -> Vec<String> {
     let mut notes = Vec::new();
     let mut note = |given: bool, key: &str, why: &str| {
         if given {
