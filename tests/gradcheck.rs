@@ -7,11 +7,12 @@
 use ndarray::{ArrayD, IxDyn};
 use rand::RngExt as _;
 use shanty::base::{Elem, Result, Tensor, keyed, rng::permutation};
+use shanty::model::{ResNet, ResNetParams};
 use shanty::nn::{
-    AdaptiveAvgPool2d, Average, AvgPool2d, BatchNorm1d, BatchNorm2d, BatchNormParams, BnStats, Conv2d,
-    Conv2dParams, ConvOptions, CrossEntropyOptions, Dropout, Flatten, Forward, GlobalAveragePooling, Linear,
-    LinearParams, MaxPool2d, Module, Pair, Param, Pool, PoolOptions, Reduction, Residual, Sequential, Tape,
-    Target, Var,
+    AdaptiveAvgPool2d, Average, AvgPool2d, BatchNorm1d, BatchNorm2d, BatchNormParams, BnStats, BnThen,
+    Conv2d, Conv2dParams, ConvOptions, CrossEntropyOptions, Dropout, Flatten, Forward, GlobalAveragePooling,
+    Linear, LinearParams, MaxPool2d, Module, Pair, Param, Pool, PoolOptions, Reduction, Residual, Sequential,
+    Tape, Target, Var,
 };
 use shanty::params::Params;
 use shanty::parts;
@@ -35,6 +36,17 @@ parts!(Op {});
 impl Module for Op {
     fn forward<'t>(&mut self, x: Var<'t>, _: &mut Forward<'_>) -> Result<Var<'t>> {
         self.0(x)
+    }
+}
+
+/// Batch norm whose sum and ReLU are fused into it.
+struct Then {
+    norm: BatchNorm2d,
+}
+parts!(Then { norm });
+impl Module for Then {
+    fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        self.norm.forward_then(x, BnThen { add: Some(x.scale(0.5)), relu: true }, cx)
     }
 }
 
@@ -224,9 +236,15 @@ fn norm_and_dropout() {
     check("fixed statistics", random(&[3, 2, 2]), true, {
         Op(|x| {
             let fixed = |v| Tensor::from_elem(vec![2], v);
-            Ok(x.batch_norm(None, None, 1e-3, BnStats::Fixed(fixed(0.3), fixed(1.7)))?.y)
+            Ok(x.batch_norm(None, None, 1e-3, BnStats::Fixed(fixed(0.3), fixed(1.7)), BnThen::default())?.y)
         })
     });
+    if F64 {
+        // The wider step of f32 goes over the kinks.
+        let then = || Then { norm: BatchNorm2d::new(&p(2)) };
+        check("then a sum and a ReLU", random(&[3, 2, 3, 2]), true, then());
+        check("fixed, then a sum and a ReLU", random(&[3, 2, 3, 2]), false, then());
+    }
     let plain = BatchNormParams { affine: false, track_running_stats: false, ..p(2) };
     check("not affine", random(&[4, 2]), true, BatchNorm1d::new(&plain));
     check("dropout", random(&[6, 5]), true, Dropout { p: 0.4, ..Dropout::default() });
@@ -291,6 +309,10 @@ fn networks() {
         .with(Flatten::default())
         .with(Linear::new(16, 3));
     check("a residual network", random(&[3, 2, 4, 4]), true, net);
+    if F64 {
+        let params = ResNetParams { in_channels: 2, base_channels: Some(2), ..ResNetParams::new(8) };
+        check("ResNet-8", random(&[3, 2, 8, 8]), true, ResNet::cifar(&params).unwrap());
+    }
 }
 
 /// A layer that is used twice, and a weight that two ops share, get the sum of both gradients.

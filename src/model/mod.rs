@@ -10,7 +10,7 @@ pub mod tta;
 
 use std::any::Any;
 
-pub use backbones::{LeNet5, LeNet5Params, MLP, MLPParams};
+pub use backbones::{BlockStyle, LeNet5, LeNet5Params, MLP, MLPParams, ResNet, ResNetParams};
 pub use classifier::{ClassifierTrainCfg, ImageClassifier, ImageClassifierParams};
 pub use heads::{ClsHead, ClsHeadParams, Head, LinearClsHead, LinearClsHeadParams};
 pub use losses::LossDict;

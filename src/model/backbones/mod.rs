@@ -2,6 +2,8 @@
 
 mod lenet;
 mod mlp;
+mod resnet;
 
 pub use lenet::{LeNet5, LeNet5Params};
 pub use mlp::{MLP, MLPParams};
+pub use resnet::{BlockStyle, ResNet, ResNetParams};

@@ -14,7 +14,7 @@ mod softmax;
 
 pub use conv::ConvOptions;
 pub use loss::{Average, CrossEntropyOptions, Losses, Reduction, Target};
-pub use norm::{BnOutput, BnStats};
+pub use norm::{BnOutput, BnStats, BnThen};
 pub use pool::PoolOptions;
 
 use crate::base::{Error, Result, Tensor};

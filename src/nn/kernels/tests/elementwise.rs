@@ -181,7 +181,7 @@ fn sgd_takes_torchs_steps() {
         let (mut p, mut buf) = (vec![1.0; 70_000], vec![Elem::NAN; 70_000]);
         let (mut want, mut b) = (1.0f64, 0.0f64);
         for i in 0..3 {
-            let mut g = vec![1.0; p.len()];
+            let g = vec![1.0; p.len()];
             let step = SgdStep {
                 lr: 0.1,
                 momentum: 0.9,
@@ -191,15 +191,14 @@ fn sgd_takes_torchs_steps() {
                 grad_scale: 0.5,
                 first: i == 0,
             };
-            sgd_momentum(&step, &mut p, &mut g, Some(&mut buf));
-            assert!(g.iter().all(|g| *g == 0.0));
+            sgd_momentum(&step, &mut p, &g, Some(&mut buf));
             let d = 0.5 + 0.01 * want;
             b = if i == 0 { d } else { 0.9 * b + (1.0 - dampening as f64) * d };
             want -= 0.1 * if nesterov { d + 0.9 * b } else { b };
             assert!(p.iter().all(|p| (*p as f64 - want).abs() < 1e-6), "{} is not {want}", p[0]);
         }
     }
-    let (mut p, mut g) = ([1.0], [0.5]);
-    sgd_momentum(&SgdStep { lr: 0.1, ..SgdStep::default() }, &mut p, &mut g, None);
-    assert!((p[0] - 0.95).abs() < 1e-7 && g[0] == 0.0);
+    let mut p = [1.0];
+    sgd_momentum(&SgdStep { lr: 0.1, ..SgdStep::default() }, &mut p, &[0.5], None);
+    assert!((p[0] - 0.95).abs() < 1e-7);
 }
