@@ -10,6 +10,9 @@ const PART: usize = 1 << 15;
 multiversion! {
     /// The sum, in f32 over 64 lanes within a block of 4096 and in f64 over the blocks.
     pub(super) fn sum_part(x: &[Elem]) -> f64 {
+        if x.len() < 64 {
+            return x.iter().map(|&v| v as f64).sum();
+        }
         let mut total = 0.0;
         for block in x.chunks(4096) {
             let mut lanes = [0.0; 64];
@@ -19,8 +22,15 @@ multiversion! {
                     lanes[l] += chunk[l];
                 }
             }
-            let rest: Elem = chunks.remainder().iter().sum();
-            total += lanes.iter().map(|&l| l as f64).sum::<f64>() + rest as f64;
+            for (l, v) in lanes.iter_mut().zip(chunks.remainder()) {
+                *l += *v;
+            }
+            for half in [32, 16, 8] {
+                for l in 0..half {
+                    lanes[l] += lanes[l + half];
+                }
+            }
+            total += lanes[..8].iter().map(|&l| l as f64).sum::<f64>();
         }
         total
     }
@@ -133,6 +143,9 @@ pub fn row_sums(x: &[Elem], beta: Elem, out: &mut [Elem]) {
 /// `out[c] = beta * out[c] + sum over n and i of x[n, c, i]`: the bias gradient of a convolution.
 pub fn channel_sums(n: usize, c: usize, inner: usize, x: &[Elem], beta: Elem, out: &mut [Elem]) {
     assert!(x.len() == n * c * inner && out.len() == c);
+    if inner == 1 {
+        return col_sums(x, beta, out);
+    }
     start(beta, out);
     let one = |(i, o): (usize, &mut Elem)| {
         *o += (0..n).map(|n| sum_part(&x[(n * c + i) * inner..][..inner])).sum::<f64>() as Elem;
