@@ -1,6 +1,6 @@
 //! Training throughput of a network: forward, cross entropy, backward and SGD with momentum on one synthetic batch.
 //!
-//! `cargo run --release --example bench -- MODEL [--batch 64] [--threads 2] [--iters 20]`, MODEL one of mlp, lenet5, resnet20, resnet18.
+//! `cargo run --release --example bench -- MODEL [--batch 64] [--threads 2] [--iters 20]`, MODEL one of mlp, lenet5, resnet20, resnet18, vit.
 //! `scripts/bench_vs_torch.sh` holds it against PyTorch.
 #![allow(clippy::print_stdout, unsafe_code)]
 
@@ -13,7 +13,8 @@ use rand::RngExt as _;
 use shanty::base::{BoxError, Elem, keyed};
 use shanty::data::Batch;
 use shanty::model::{
-    ClsHead, ImageClassifier, LeNet5, LinearClsHead, MLP, Model, ResNet, ResNetParams, StepCx,
+    ArchCfg, ClsHead, ImageClassifier, LeNet5, LinearClsHead, MLP, Model, OutType, ResNet, ResNetParams,
+    StepCx, VisionTransformer, VisionTransformerArch, VisionTransformerParams,
 };
 use shanty::nn::{GlobalAveragePooling, ReLU};
 use shanty::optim::{OptimWrapper, Sgd};
@@ -83,9 +84,28 @@ fn job(name: &str) -> Result<Job, BoxError> {
         }
         "resnet20" => (resnet(20, 64)?, [3, 32, 32], 40.813_184, 0.442_368),
         "resnet18" => (resnet(18, 512)?, [3, 32, 32], 555.422_720, 1.769_472),
-        other => return Err(format!("no model `{other}`: mlp, lenet5, resnet20 or resnet18").into()),
+        // The last block computes what the class token needs; in vit_mean all tokens are needed to the end.
+        "vit" => (vit(OutType::ClsToken)?, [3, 32, 32], 122.097_024, 0.589_824),
+        "vit_mean" => (vit(OutType::AvgFeatmap)?, [3, 32, 32], 122.097_024, 0.589_824),
+        other => {
+            return Err(format!("no model `{other}`: mlp, lenet5, resnet20, resnet18, vit or vit_mean").into());
+        }
     };
     Ok(Job { model, input, all: all * 1e6, first: first * 1e6 })
+}
+
+/// 65 tokens of 192 numbers, four blocks, three heads.
+fn vit(out_type: OutType) -> Result<ImageClassifier, BoxError> {
+    let arch =
+        VisionTransformerArch { embed_dims: 192, num_layers: 4, num_heads: 3, feedforward_channels: 768 };
+    let net = VisionTransformer::new(&VisionTransformerParams {
+        arch: ArchCfg(arch),
+        img_size: 32.into(),
+        patch_size: 4.into(),
+        out_type,
+        ..Default::default()
+    })?;
+    Ok(ImageClassifier::new(net, LinearClsHead::new(10, 192, ClsHead::default())))
 }
 
 struct Args {

@@ -62,9 +62,9 @@ impl AttnGeom {
     }
 
     fn check_packed(&self, qkv: &[Elem], out: &[Elem], lse: &[Elem], opts: &AttnOpts<'_>) {
-        let n = self.batch * self.q_len * self.width();
+        let (n, all) = (self.batch * self.q_len * self.width(), self.batch * self.k_len * self.width());
         assert!(
-            self.q_len == self.k_len && qkv.len() == 3 * n && out.len() == n,
+            self.q_len <= self.k_len && qkv.len() == 3 * all && out.len() == n,
             "slices do not fit {self:?}"
         );
         self.check_rest(lse, opts);
@@ -86,7 +86,7 @@ impl AttnGeom {
     /// Query, key and value of sequence `b` in the packed tensor.
     fn packed<'a>(&self, qkv: &'a [Elem], b: usize) -> [Heads<'a>; 3] {
         let token = 3 * self.width();
-        let data = &qkv[b * self.q_len * token..][..self.q_len * token];
+        let data = &qkv[b * self.k_len * token..][..self.k_len * token];
         [0, 1, 2].map(|part| Heads { data, first: part * self.width(), token })
     }
 
@@ -154,8 +154,8 @@ pub fn attention_backward(
     });
 }
 
-/// Self-attention of the packed projection `qkv` [batch, len, 3, heads, dim] (a linear layer's rows); `out` and `lse` as
-/// in [`attention`]. `q_len` and `k_len` must be equal.
+/// Self-attention of the packed projection `qkv` [batch, k_len, 3, heads, dim] (a linear layer's rows); `out` and `lse` as
+/// in [`attention`]. The first `q_len` tokens ask, all of them or fewer.
 pub fn attention_packed(g: &AttnGeom, opts: AttnOpts<'_>, qkv: &[Elem], out: &mut [Elem], lse: &mut [Elem]) {
     g.check_packed(qkv, out, lse, &opts);
     forward(g, opts, |b| g.packed(qkv, b), out, lse);
@@ -174,12 +174,18 @@ pub fn attention_packed_backward(
     g.check_packed(qkv, out, lse, &opts);
     assert!(dqkv.len() == qkv.len() && dout.len() == out.len(), "slices do not fit {g:?}");
     let w = g.width();
-    dqkv.par_chunks_mut((g.q_len * 3 * w).max(1)).enumerate().for_each(|(b, d)| {
+    if g.q_len == 0 {
+        return dqkv.fill(0.0);
+    }
+    dqkv.par_chunks_mut((g.k_len * 3 * w).max(1)).enumerate().for_each(|(b, d)| {
+        // Tokens that did not ask.
+        d[g.q_len * 3 * w..].chunks_exact_mut(3 * w).for_each(|d| d[..w].fill(0.0));
         let back = Back { g, opts, b, heads: g.packed(qkv, b), out, lse, dout };
         for h in 0..g.heads {
             back.head(h, |part, product| {
                 let data = &mut d[part * w + h * g.dim..];
-                product(MatMut { data, rows: g.q_len, cols: g.dim, rs: 3 * w });
+                let rows = if part == 0 { g.q_len } else { g.k_len };
+                product(MatMut { data, rows, cols: g.dim, rs: 3 * w });
             });
         }
     });
