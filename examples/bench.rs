@@ -88,7 +88,9 @@ fn job(name: &str) -> Result<Job, BoxError> {
         "vit" => (vit(OutType::ClsToken)?, [3, 32, 32], 122.097_024, 0.589_824),
         "vit_mean" => (vit(OutType::AvgFeatmap)?, [3, 32, 32], 122.097_024, 0.589_824),
         other => {
-            return Err(format!("no model `{other}`: mlp, lenet5, resnet20, resnet18, vit or vit_mean").into());
+            return Err(
+                format!("no model `{other}`: mlp, lenet5, resnet20, resnet18, vit or vit_mean").into()
+            );
         }
     };
     Ok(Job { model, input, all: all * 1e6, first: first * 1e6 })
