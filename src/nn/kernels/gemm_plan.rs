@@ -249,18 +249,20 @@ impl<'a> Plan<'a> {
                 }
             }
         }
-        for p in panels.clone() {
-            let lanes = self.lanes(p);
-            // SAFETY: as above, for these rows of these columns (or, turned, these columns of these rows).
-            unsafe {
-                if self.turned {
+        // SAFETY: as above, for these rows of these columns (or, turned, these columns of these rows).
+        unsafe {
+            if self.turned {
+                for p in panels {
+                    let lanes = self.lanes(p);
                     let width = lanes.div_ceil(LANES) * LANES;
-                    let sums = sums.slice((p - panels.start) * rows * PANEL, rows * width);
+                    let sums = sums.slice((p - g * self.panels) * rows * PANEL, rows * width);
                     self.turn(rows, lanes, sums, width, p * PANEL * self.rs + r0);
-                } else if !matches!((self.bias, self.last), (Bias::None, Last::Act(Act::Identity))) {
-                    for j in r0..r0 + rows {
-                        self.finish(self.out.slice(j * self.rs + p * PANEL, lanes), j, p * PANEL);
-                    }
+                }
+            } else if !matches!((self.bias, self.last), (Bias::None, Last::Act(Act::Identity))) {
+                let from = panels.start * PANEL;
+                let cols = (panels.end * PANEL).min(self.w.cols) - from;
+                for j in r0..r0 + rows {
+                    self.finish(self.out.slice(j * self.rs + from, cols), j, from);
                 }
             }
         }

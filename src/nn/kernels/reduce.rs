@@ -84,6 +84,25 @@ multiversion! {
 }
 
 multiversion! {
+    /// Adds the columns from `first` on of the rows of `x` to `out`, four rows at a time.
+    fn add_rows(cols: usize, first: usize, x: &[Elem], out: &mut [Elem]) {
+        let n = out.len();
+        let mut fours = x.chunks_exact(4 * cols);
+        for four in &mut fours {
+            let [a, b, c, d] = [0, 1, 2, 3].map(|i| &four[i * cols + first..][..n]);
+            for j in 0..n {
+                out[j] += (a[j] + b[j]) + (c[j] + d[j]);
+            }
+        }
+        for row in fours.remainder().chunks_exact(cols) {
+            for (o, v) in out.iter_mut().zip(&row[first..]) {
+                *o += *v;
+            }
+        }
+    }
+}
+
+multiversion! {
     fn add_part(a: &[Elem], b: &[Elem], out: &mut [Elem]) {
         for (o, (a, b)) in out.iter_mut().zip(a.iter().zip(b)) {
             *o = *a + *b;
@@ -119,12 +138,10 @@ pub fn col_sums(x: &[Elem], beta: Elem, out: &mut [Elem]) {
     start(beta, out);
     let cols = out.len();
     if x.len() <= 1 << 17 {
-        return x.chunks_exact(cols.max(1)).for_each(|row| axpy_part(1.0, row, out));
+        return add_rows(cols.max(1), 0, x, out);
     }
-    // Columns in pieces of a cache line or more; each piece walks down all rows.
-    out.par_chunks_mut(64).enumerate().for_each(|(i, out)| {
-        x.chunks_exact(cols).for_each(|row| axpy_part(1.0, &row[i * 64..], out));
-    });
+    // Columns in pieces of a few cache lines; each piece walks down all rows.
+    out.par_chunks_mut(64).enumerate().for_each(|(i, out)| add_rows(cols, i * 64, x, out));
 }
 
 /// `out[i] = beta * out[i] + sum over j of x[i, j]` for an `out.len()`-row matrix.
