@@ -49,6 +49,10 @@ pub(super) fn backward_weight(g: &ConvGeom, x: &[Elem], dy: &[Elem], beta: Elem,
     if let Some(s) = Shape::forward(g) {
         return conv_winograd_weight::backward_weight(&s, x, dy, beta, dw);
     }
+    #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
+    if super::conv_weight_thin::fits(g) {
+        return super::conv_weight_thin::backward_weight(g, x, dy, beta, dw);
+    }
     if full(g) {
         let to = MatMut::new(dw, g.k, crs);
         return gemm(1.0, Mat::new(dy, g.n, g.k).t(), Mat::new(x, g.n, crs), beta, to, Epilogue::default());

@@ -21,6 +21,8 @@ mod conv;
 mod conv_frame;
 mod conv_product;
 mod conv_weight;
+#[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
+mod conv_weight_thin;
 mod conv_winograd;
 mod conv_winograd_weight;
 mod gelu;

@@ -114,6 +114,21 @@ fn two_hundred_random_shapes_equal_the_definition() {
     }
 }
 
+/// Where pixels lie along the vectors: few channels, images of some width.
+#[test]
+fn few_channels_equal_the_definition() {
+    let mut rng = keyed(8, "conv shapes", 0, 0);
+    for seed in 0..40 {
+        let mut p = |range| pick(&mut rng, range);
+        let input = [p(1..=20), p(1..=3), p(14..=24), p(14..=40)];
+        let (k, kernel) = (p(1..=16), [p(1..=5), p(3..=11)]);
+        let (padding, dilation) = ([p(0..=2), p(0..=6)], [p(1..=2), p(1..=2)]);
+        if let Ok(g) = ConvGeom::new(input, k, kernel, [1, 1], padding, dilation, 1) {
+            check(&g, 3000 + seed);
+        }
+    }
+}
+
 #[test]
 fn the_shapes_of_common_networks() {
     for (input, k, kernel, stride, padding, groups) in [
