@@ -45,6 +45,7 @@ fn main() -> Result<()> {
             let batch = batch?;
             pictures += batch.len();
             sum += batch.inputs[[0, 0, 0, 0]];
+            loader.recycle(batch);
         }
         let (wall, busy) = (start.elapsed().as_secs_f64(), cpu_seconds() - busy);
         // The first pass warms up.

@@ -12,14 +12,15 @@ mod picture;
 mod sample;
 mod sampler;
 mod sets;
+mod spares;
 mod transform;
 mod workers;
 
-pub use collate::{Collate, DefaultCollate};
+pub use collate::{Collate, DefaultCollate, Stack};
 pub use config::DataLoaderConfig;
 pub use dataset::{ConcatDataset, Dataset, RepeatDataset, Subset};
 pub use loader::{Batches, DataLoader, LoaderOptions, SampleError};
-pub use picture::{Colors, Filter, Kernel, Picture, PictureFile, Window};
+pub use picture::{Bytes, Colors, Filter, Kernel, Picture, PictureFile, Window};
 pub use sample::{Batch, Sample};
 pub use sampler::{Deal, DefaultSampler, InfiniteSampler, Sampler, Shard};
 pub use sets::{Digits, DigitsSplit, ImageFolder, Mnist, MnistSplit, Pixels, SplitBy, Synthetic};

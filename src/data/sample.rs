@@ -4,7 +4,7 @@ use ndarray::{Array3, ArrayD};
 
 use crate::base::Elem;
 
-use super::{Picture, PictureFile};
+use super::{Bytes, Picture, PictureFile};
 
 /// One example of a data set.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,7 +45,7 @@ impl Sample {
     /// # Ok::<(), shanty::base::Error>(())
     /// ```
     pub fn of_bytes(bytes: Array3<u8>, label: i64) -> Self {
-        Self { picture: Picture::Bytes(bytes), ..Self::new(Array3::default((0, 0, 0)), label) }
+        Self { picture: Picture::Bytes(Bytes::new(bytes)), ..Self::new(Array3::default((0, 0, 0)), label) }
     }
 }
 

@@ -5,12 +5,11 @@ use std::fs::File;
 use std::io::Read;
 
 use fast_image_resize as fir;
-use ndarray::{Array3, Axis, s};
 
 use crate::base::error::IoContext;
 use crate::base::{Error, Result};
 
-use super::{Colors, Cut, Filter, Kernel, PictureFile, Window, jpeg, orientation, png};
+use super::{Bytes, Colors, Cut, Filter, Kernel, PictureFile, Window, jpeg, orientation, png};
 
 /// What a thread works with.
 #[derive(Default)]
@@ -75,7 +74,7 @@ impl Head {
 }
 
 /// The whole picture.
-pub(super) fn decoded(file: &PictureFile) -> Result<Array3<u8>> {
+pub(super) fn decoded(file: &PictureFile) -> Result<Bytes> {
     let whole = |height, width| Ok(Cut { window: Window { y: 0, x: 0, height, width }, height, width });
     let filter = Filter { kernel: Kernel::Bilinear, antialias: true };
     decoded_cut(file, filter, whole)
@@ -86,7 +85,7 @@ pub(super) fn decoded_cut(
     file: &PictureFile,
     filter: Filter,
     choose: impl FnOnce(usize, usize) -> Result<Cut>,
-) -> Result<Array3<u8>> {
+) -> Result<Bytes> {
     DESK.with_borrow_mut(|desk| {
         let wrong =
             |reason: String| Error::invalid(format!("{}: cannot be decoded: {reason}", file.path.display()));
@@ -113,29 +112,13 @@ pub(super) fn decoded_cut(
         }
         let Pixels { bytes, rows, width, depth } = &desk.pixels;
         let out = scaled(bytes, (*rows, *width, *depth), cut, filter, &mut desk.resizer)?;
-        colored(out, (cut.height, cut.width, *depth), file.colors)
+        Ok(Bytes::decoded(out, (cut.height, cut.width, *depth), file.colors))
     })
 }
 
-/// Views pixels as the channels that were asked for; nothing is moved.
-fn colored(bytes: Vec<u8>, shape: (usize, usize, usize), colors: Colors) -> Result<Array3<u8>> {
-    let mut img = Array3::from_shape_vec(shape, bytes).map_err(|e| Error::invalid(e.to_string()))?;
-    if colors != Colors::Gray {
-        img.slice_collapse(s![.., .., ..3]);
-    }
-    if colors == Colors::Bgr {
-        img.invert_axis(Axis(2));
-    }
-    Ok(img)
-}
-
 /// A part of an image in another size.
-pub(super) fn resized(img: &Array3<u8>, cut: Cut, filter: Filter) -> Result<Array3<u8>> {
-    let (h, w, channels) = img.dim();
-    let plain = img.as_standard_layout();
-    let bytes = plain.as_slice().unwrap_or_default();
-    let out = DESK.with_borrow_mut(|desk| scaled(bytes, (h, w, channels), cut, filter, &mut desk.resizer))?;
-    Array3::from_shape_vec((cut.height, cut.width, channels), out).map_err(|e| Error::invalid(e.to_string()))
+pub(super) fn resized(bytes: &[u8], shape: (usize, usize, usize), cut: Cut, filter: Filter) -> Result<Vec<u8>> {
+    DESK.with_borrow_mut(|desk| scaled(bytes, shape, cut, filter, &mut desk.resizer))
 }
 
 fn scaled(

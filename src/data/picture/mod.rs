@@ -1,6 +1,7 @@
 //! Pictures on their way from a file to values. Whatever can be done to bytes is done to bytes: they are a quarter of the memory,
 //! and a window that is known before a file is decoded saves the decoding of the rest.
 
+mod bytes;
 #[cfg(feature = "images")]
 mod decode;
 #[cfg(feature = "images")]
@@ -11,9 +12,10 @@ mod orientation;
 mod png;
 mod resample;
 
+use std::cell::RefCell;
 use std::path::PathBuf;
 
-use ndarray::{Array3, Axis, s};
+use ndarray::{Array3, s};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -21,6 +23,7 @@ use crate::base::{Error, Result};
 
 use super::Sample;
 
+pub use bytes::Bytes;
 pub use resample::{Filter, Kernel};
 
 /// What the image of a sample will be made of, while no transform needs its values as `f32`.
@@ -31,8 +34,8 @@ pub enum Picture {
     Done,
     /// A file that nobody has decoded yet.
     File(PictureFile),
-    /// Its bytes: height, width, channels.
-    Bytes(Array3<u8>),
+    /// Its bytes.
+    Bytes(Bytes),
 }
 
 /// A picture file, and how to read it.
@@ -102,13 +105,10 @@ impl Sample {
     pub(super) fn to_values_by(&mut self, table: impl Fn(usize) -> [f32; 256]) -> Result<()> {
         if let Some(bytes) = self.bytes()? {
             let (h, w, c) = bytes.dim();
-            let mut values = Vec::with_capacity(h * w * c);
-            for (channel, plane) in bytes.axis_iter(Axis(2)).enumerate() {
-                let table = table(channel);
-                for row in plane.rows() {
-                    values.extend(row.iter().map(|&byte| table[usize::from(byte)]));
-                }
-            }
+            let mut values = SPARE.take();
+            values.clear();
+            values.reserve_exact(h * w * c);
+            bytes.planes(table, &mut values)?;
             // A plane a channel, as batches have it: collating copies it as it lies.
             let planes =
                 Array3::from_shape_vec((c, h, w), values).map_err(|e| Error::invalid(e.to_string()))?;
@@ -118,11 +118,16 @@ impl Sample {
         Ok(())
     }
 
+    /// Ends a sample that has been copied into a batch: the next picture of this thread gets its memory.
+    pub(super) fn spend(self) {
+        SPARE.set(self.img.into_raw_vec_and_offset().0);
+    }
+
     /// The bytes of the picture, decoded by now; none where [`Sample::img`] is the image.
     ///
     /// # Errors
     /// When the file cannot be decoded; the error names it.
-    pub fn bytes(&mut self) -> Result<Option<&mut Array3<u8>>> {
+    pub fn bytes(&mut self) -> Result<Option<&mut Bytes>> {
         if let Picture::File(file) = &self.picture {
             self.picture = Picture::Bytes(decoded(file)?);
         }
@@ -134,14 +139,14 @@ impl Sample {
 
     /// Cuts a window out of the image; `choose` gets height and width.
     pub(super) fn cut(&mut self, choose: impl FnOnce(usize, usize) -> Result<Window>) -> Result<()> {
-        fn part<T: Clone>(img: &mut Array3<T>, w: Window) {
-            *img = img.slice(s![w.y..w.y + w.height, w.x..w.x + w.width, ..]).to_owned();
-        }
         let (h, w, _) = self.dim()?;
-        let window = choose(h, w)?;
+        let cut = choose(h, w)?;
         match self.bytes()? {
-            Some(bytes) => part(bytes, window),
-            None => part(&mut self.img, window),
+            Some(bytes) => *bytes = bytes.part(cut),
+            None => {
+                let part = s![cut.y..cut.y + cut.height, cut.x..cut.x + cut.width, ..];
+                self.img = self.img.slice(part).to_owned();
+            }
         }
         Ok(())
     }
@@ -166,7 +171,11 @@ impl Sample {
             Picture::File(file) => self.picture = Picture::Bytes(decoded_cut(file, filter, choose)?),
             Picture::Bytes(bytes) => {
                 let (h, w, _) = bytes.dim();
-                self.picture = Picture::Bytes(resized(bytes, choose(h, w)?, filter)?);
+                let cut = choose(h, w)?;
+                let resized = bytes.resized(cut.window, (cut.height, cut.width), |bytes, shape, window| {
+                    resized(bytes, shape, Cut { window, ..cut }, filter)
+                });
+                self.picture = Picture::Bytes(resized?);
             }
         }
         Ok(())
@@ -177,7 +186,7 @@ impl Sample {
 use decode::{decoded, decoded_cut, resized};
 
 #[cfg(not(feature = "images"))]
-fn decoded(file: &PictureFile) -> Result<Array3<u8>> {
+fn decoded(file: &PictureFile) -> Result<Bytes> {
     Err(Error::invalid(format!("{}: {WITHOUT}", file.path.display())))
 }
 
@@ -186,15 +195,21 @@ fn decoded_cut(
     file: &PictureFile,
     _: Filter,
     _: impl FnOnce(usize, usize) -> Result<Cut>,
-) -> Result<Array3<u8>> {
+) -> Result<Bytes> {
     decoded(file)
 }
 
 /// By way of values, rounded.
 #[cfg(not(feature = "images"))]
-fn resized(bytes: &Array3<u8>, cut: Cut, filter: Filter) -> Result<Array3<u8>> {
-    let values = bytes.mapv(f32::from);
-    Ok(resample::resampled(values.view(), cut, filter).mapv(|v| (v + 0.5) as u8))
+fn resized(bytes: &[u8], shape: (usize, usize, usize), cut: Cut, filter: Filter) -> Result<Vec<u8>> {
+    let values = bytes.iter().map(|&byte| f32::from(byte)).collect();
+    let values = Array3::from_shape_vec(shape, values).map_err(|e| Error::invalid(e.to_string()))?;
+    Ok(resample::resampled(values.view(), cut, filter).iter().map(|v| (v + 0.5) as u8).collect())
+}
+
+thread_local! {
+    /// Memory of the last sample that this thread has spent: pictures of one size need no new one.
+    static SPARE: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
 /// What a program without the decoders says.

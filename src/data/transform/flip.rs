@@ -1,6 +1,6 @@
 //! A mirror image, now and then.
 
-use ndarray::{Array3, Axis};
+use ndarray::Axis;
 use rand::RngExt;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -20,17 +20,6 @@ pub enum Direction {
     Vertical,
     /// Both.
     Diagonal,
-}
-
-impl Direction {
-    fn mirror<T>(self, img: &mut Array3<T>) {
-        if self != Self::Horizontal {
-            img.invert_axis(Axis(0));
-        }
-        if self != Self::Vertical {
-            img.invert_axis(Axis(1));
-        }
-    }
 }
 
 /// Mirrors an image with probability `prob`, in one of `directions` (all equally likely).
@@ -70,9 +59,16 @@ impl Transform for RandomFlip {
         }
         let direction = self.directions[rng.random_range(0..self.directions.len() as u64) as usize];
         // Only strides change; collating copies the pixels in the new order.
-        match sample.bytes()? {
-            Some(bytes) => direction.mirror(bytes),
-            None => direction.mirror(&mut sample.img),
+        let (horizontal, vertical) = (direction != Direction::Vertical, direction != Direction::Horizontal);
+        if let Some(bytes) = sample.bytes()? {
+            bytes.mirror(horizontal, vertical);
+            return Ok(());
+        }
+        if vertical {
+            sample.img.invert_axis(Axis(0));
+        }
+        if horizontal {
+            sample.img.invert_axis(Axis(1));
         }
         Ok(())
     }
@@ -86,6 +82,7 @@ impl Transform for RandomFlip {
 mod tests {
     use super::*;
     use crate::base::keyed;
+    use ndarray::Array3;
 
     fn flipped(prob: f64, direction: Direction, draw: u64) -> Vec<f32> {
         let img = Array3::from_shape_fn((2, 2, 1), |(y, x, _)| (2 * y + x) as f32);
