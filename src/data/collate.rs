@@ -152,8 +152,9 @@ impl Stack for Stacking {
             return Err(Error::invalid("a batch needs at least one sample"));
         }
         let fields = self.model.fields.into_iter().zip(self.fields);
-        let fields =
-            fields.map(|((name, shape), values)| Ok((name, stacked(n, &shape, values)?))).collect::<Result<_>>()?;
+        let fields = fields
+            .map(|((name, shape), values)| Ok((name, stacked(n, &shape, values)?)))
+            .collect::<Result<_>>()?;
         let inputs = stacked(n, &self.model.shape, self.pixels)?;
         Ok(Batch { ids: self.ids, labels: self.labels, inputs, fields, valid: n })
     }

@@ -49,7 +49,8 @@ impl Bytes {
     /// The bytes: height, width, channels.
     pub fn to_array(&self) -> Array3<u8> {
         let shape = (self.height, self.width, self.depth);
-        let mut all = Array3::from_shape_fn(shape, |(y, x, c)| self.stored[(y * self.width + x) * self.depth + c]);
+        let mut all =
+            Array3::from_shape_fn(shape, |(y, x, c)| self.stored[(y * self.width + x) * self.depth + c]);
         all.slice_collapse(ndarray::s![.., .., ..self.channels]);
         let flips = [self.flip_y, self.flip_x, self.turned];
         (0..3).filter(|&axis| flips[axis]).for_each(|axis| all.invert_axis(Axis(axis)));

@@ -117,7 +117,12 @@ pub(super) fn decoded_cut(
 }
 
 /// A part of an image in another size.
-pub(super) fn resized(bytes: &[u8], shape: (usize, usize, usize), cut: Cut, filter: Filter) -> Result<Vec<u8>> {
+pub(super) fn resized(
+    bytes: &[u8],
+    shape: (usize, usize, usize),
+    cut: Cut,
+    filter: Filter,
+) -> Result<Vec<u8>> {
     DESK.with_borrow_mut(|desk| scaled(bytes, shape, cut, filter, &mut desk.resizer))
 }
 

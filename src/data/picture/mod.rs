@@ -191,11 +191,7 @@ fn decoded(file: &PictureFile) -> Result<Bytes> {
 }
 
 #[cfg(not(feature = "images"))]
-fn decoded_cut(
-    file: &PictureFile,
-    _: Filter,
-    _: impl FnOnce(usize, usize) -> Result<Cut>,
-) -> Result<Bytes> {
+fn decoded_cut(file: &PictureFile, _: Filter, _: impl FnOnce(usize, usize) -> Result<Cut>) -> Result<Bytes> {
     decoded(file)
 }
 
