@@ -39,6 +39,21 @@ fn folder() -> tempfile::TempDir {
     dir
 }
 
+/// The loaders of docs/pictures.md; nothing is built, so no file need be there.
+#[test]
+fn the_documented_configs_are_read() {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/pictures.md")).unwrap();
+    let blocks: Vec<&str> = text.split("```yaml\n").skip(1).map(|b| b.split("```").next().unwrap()).collect();
+    assert_eq!(blocks.len(), 2);
+    for block in blocks {
+        let node = parse("pictures.md", block).unwrap();
+        for (key, loader) in node.entries() {
+            assert!(["train_dataloader", "val_dataloader"].contains(&&*key.text));
+            loader.read_checked::<DataLoaderConfig>().unwrap();
+        }
+    }
+}
+
 #[test]
 #[cfg(not(feature = "images"))]
 fn a_program_without_decoders_says_how_to_get_them() {
@@ -319,7 +334,7 @@ mod with_decoders {
         for (bytes, reason) in cases {
             std::fs::write(root.join("cat/deep/er.png"), bytes).unwrap();
             let set = ImageFolder::load(root).unwrap();
-            let error = set.get(0, &mut keyed(0, "", 0, 0)).err().expect(reason).to_string();
+            let error = set.get(0, &mut keyed(0, "", 0, 0)).expect_err(reason).to_string();
             assert!(error.contains("er.png: cannot be decoded: ") && error.contains(reason), "{error}");
         }
         std::fs::remove_file(root.join("dog/a.jpeg")).unwrap();
@@ -331,20 +346,24 @@ mod with_decoders {
     }
 
     #[test]
-    fn a_jpeg_cut_or_changed_anywhere_is_no_panic() {
+    fn a_jpeg_cut_or_changed_anywhere_is_read_or_refused() {
         let whole = std::fs::read(fixture("restart.jpg")).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.jpg");
         let crop = RandomResizedCrop::new(9, 9);
+        let try_it = |bytes: &[u8], draw| {
+            std::fs::write(&path, bytes).unwrap();
+            let mut sample = Sample::of_file(PictureFile::new(&path), 0);
+            match crop.apply(&mut sample, &mut keyed(0, "augment", draw, 0)) {
+                Ok(()) => assert_eq!(sample.bytes().unwrap().unwrap().dim(), (9, 9, 3)),
+                Err(error) => assert!(error.to_string().contains("x.jpg: cannot be decoded"), "{error}"),
+            }
+        };
         for at in 2..whole.len() {
             let mut bytes = whole.clone();
             bytes[at] ^= 1 << (at % 8);
-            std::fs::write(&path, &bytes).unwrap();
-            for mut sample in
-                [Sample::of_file(PictureFile::new(&path), 0), Sample::of_file(PictureFile::new(&path), 0)]
-            {
-                let _ = crop.apply(&mut sample, &mut keyed(0, "augment", at as u64, 0));
-            }
+            try_it(&bytes, at as u64);
+            try_it(&whole[..at], at as u64);
         }
     }
 

@@ -4,7 +4,9 @@ use ndarray::{Array3, Axis};
 
 use crate::base::{Error, Result};
 
-use super::{Colors, Window};
+#[cfg(feature = "images")]
+use super::Colors;
+use super::Window;
 
 /// A picture of bytes: height, width, channels.
 #[derive(Debug, Clone, PartialEq)]

@@ -98,11 +98,11 @@ impl Sample {
     /// When the file cannot be decoded; the error names it.
     pub fn to_values(&mut self) -> Result<()> {
         let table: [f32; 256] = std::array::from_fn(|byte| byte as f32);
-        self.to_values_by(|_| table)
+        self.fill_values(|_| table)
     }
 
     /// The same with another value for each byte, by channel.
-    pub(super) fn to_values_by(&mut self, table: impl Fn(usize) -> [f32; 256]) -> Result<()> {
+    pub(super) fn fill_values(&mut self, table: impl Fn(usize) -> [f32; 256]) -> Result<()> {
         if let Some(bytes) = self.bytes()? {
             let (h, w, c) = bytes.dim();
             let mut values = SPARE.take();

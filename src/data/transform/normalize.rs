@@ -61,7 +61,7 @@ impl Transform for Normalize {
         }
         if sample.bytes()?.is_some() {
             // 256 quotients instead of one a value.
-            return sample.to_values_by(|channel| {
+            return sample.fill_values(|channel| {
                 let i = if self.mean.len() == 1 { 0 } else { channel };
                 std::array::from_fn(|byte| (byte as f32 - self.mean[i]) / self.std[i])
             });
