@@ -88,6 +88,11 @@ fn classes_and_folders() {
     assert_eq!(twelve[0], "warning: the backbone has 12 classes, the data of `train_dataloader` only 10");
     let mnist = "train_dataloader.dataset={type: MNIST, data_prefix: no/such/folder}";
     only(&[mnist], "warning: there is no folder `no/such/folder` here");
+    let root = "train_dataloader.dataset={type: ImageFolder, data_root: no/such, data_prefix: folder}";
+    only(&[root], "warning: there is no folder `no/such/folder` here");
+    let mapping =
+        "train_dataloader.dataset={type: CustomDataset, data_root: no/such, data_prefix: {img_path: folder}}";
+    only(&[mapping], "warning: there is no folder `no/such/folder` here");
 }
 
 #[test]

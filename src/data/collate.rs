@@ -17,6 +17,29 @@ pub trait Collate: Send + Sync {
     /// # Errors
     /// When the samples do not fit together.
     fn collate(&self, samples: Vec<Sample>) -> Result<Batch>;
+
+    /// Begins a batch of `n` samples to which they are added as they are read, so that they need not all be in memory beside
+    /// it. None, the default, where all are wanted at once. `memory` may serve as [`Batch::inputs`]; what it holds is left over
+    /// from another batch.
+    fn begin(&self, n: usize, memory: Vec<Elem>) -> Option<Box<dyn Stack>> {
+        let _ = (n, memory);
+        None
+    }
+}
+
+/// A batch in the making.
+pub trait Stack {
+    /// Adds the next sample.
+    ///
+    /// # Errors
+    /// When it does not fit to those before.
+    fn add(&mut self, sample: Sample) -> Result<()>;
+
+    /// The batch; at least one sample was added.
+    ///
+    /// # Errors
+    /// As [`Collate::collate`].
+    fn finish(self: Box<Self>) -> Result<Batch>;
 }
 
 crate::register! {
@@ -35,22 +58,105 @@ pub struct DefaultCollate {}
 
 impl Collate for DefaultCollate {
     fn collate(&self, samples: Vec<Sample>) -> Result<Batch> {
-        let first = samples.first().ok_or_else(|| Error::invalid("a batch needs at least one sample"))?;
-        let (n, shape) = (samples.len(), first.img.shape().to_vec());
-        let mut pixels: Vec<Elem> = Vec::with_capacity(n * first.img.len());
-        for sample in &samples {
-            if sample.img.shape() != shape {
-                return Err(unequal("shape", first, &shape[..], sample, sample.img.shape()));
-            }
-            append(&mut pixels, sample.img.view());
+        let mut stacking = Box::new(Stacking::new(samples.len(), Vec::new()));
+        samples.into_iter().try_for_each(|sample| stacking.add(sample))?;
+        stacking.finish()
+    }
+
+    fn begin(&self, n: usize, memory: Vec<Elem>) -> Option<Box<dyn Stack>> {
+        Some(Box::new(Stacking::new(n, memory)))
+    }
+}
+
+/// What all samples must agree in with the first one.
+#[derive(Default)]
+struct Model {
+    shape: Vec<usize>,
+    /// Names and shapes of the fields.
+    fields: Vec<(String, Vec<usize>)>,
+}
+
+impl Model {
+    fn of(sample: &Sample) -> Self {
+        let fields = sample.fields.iter().map(|(name, field)| (name.clone(), field.shape().to_vec()));
+        Self { shape: sample.img.shape().to_vec(), fields: fields.collect() }
+    }
+}
+
+struct Stacking {
+    n: usize,
+    model: Model,
+    pixels: Vec<Elem>,
+    /// Values of each field.
+    fields: Vec<Vec<Elem>>,
+    ids: Vec<u64>,
+    labels: Vec<i64>,
+}
+
+impl Stacking {
+    fn new(n: usize, mut memory: Vec<Elem>) -> Self {
+        memory.clear();
+        let (ids, labels) = (Vec::with_capacity(n), Vec::with_capacity(n));
+        Self { n, model: Model::default(), pixels: memory, fields: Vec::new(), ids, labels }
+    }
+
+    fn begin(&mut self, sample: &Sample) {
+        self.model = Model::of(sample);
+        let len = self.n * sample.img.len();
+        if self.pixels.capacity() < len {
+            self.pixels = Vec::with_capacity(len);
         }
-        Ok(Batch {
-            ids: samples.iter().map(|s| s.id).collect(),
-            labels: samples.iter().map(|s| s.label).collect(),
-            inputs: stacked(n, &shape, pixels)?,
-            fields: fields(&samples)?,
-            valid: n,
-        })
+        let room = |(_, field): &(String, ArrayD<Elem>)| Vec::with_capacity(self.n * field.len());
+        self.fields = sample.fields.iter().map(room).collect();
+    }
+
+    fn check(&self, sample: &Sample) -> Result<()> {
+        let (first, model) = (self.ids.first().copied().unwrap_or(sample.id), &self.model);
+        if sample.img.shape() != model.shape {
+            return Err(unequal("shape", first, &model.shape[..], sample.id, sample.img.shape()));
+        }
+        let names: Vec<&str> = model.fields.iter().map(|(name, _)| name.as_str()).collect();
+        let own: Vec<&str> = sample.fields.iter().map(|(name, _)| name.as_str()).collect();
+        if own != names {
+            return Err(unequal("fields", first, &names, sample.id, &own));
+        }
+        for ((name, shape), (_, field)) in model.fields.iter().zip(&sample.fields) {
+            if field.shape() != shape {
+                let what = format!("shape of field `{name}`");
+                return Err(unequal(&what, first, &shape[..], sample.id, field.shape()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Stack for Stacking {
+    fn add(&mut self, sample: Sample) -> Result<()> {
+        if self.ids.is_empty() {
+            self.begin(&sample);
+        }
+        self.check(&sample)?;
+        append(&mut self.pixels, sample.img.view());
+        for (values, (_, field)) in self.fields.iter_mut().zip(&sample.fields) {
+            values.extend(field.iter());
+        }
+        self.ids.push(sample.id);
+        self.labels.push(sample.label);
+        sample.spend();
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> Result<Batch> {
+        let n = self.ids.len();
+        if n == 0 {
+            return Err(Error::invalid("a batch needs at least one sample"));
+        }
+        let fields = self.model.fields.into_iter().zip(self.fields);
+        let fields = fields
+            .map(|((name, shape), values)| Ok((name, stacked(n, &shape, values)?)))
+            .collect::<Result<_>>()?;
+        let inputs = stacked(n, &self.model.shape, self.pixels)?;
+        Ok(Batch { ids: self.ids, labels: self.labels, inputs, fields, valid: n })
     }
 }
 
@@ -67,42 +173,15 @@ fn append(out: &mut Vec<Elem>, img: ArrayView3<'_, f32>) {
     }
 }
 
-fn fields(samples: &[Sample]) -> Result<Vec<(String, ArrayD<Elem>)>> {
-    let first = &samples[0];
-    let names = |sample: &Sample| sample.fields.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
-    if let Some(other) = samples.iter().find(|s| names(s) != names(first)) {
-        return Err(unequal("fields", first, &names(first), other, &names(other)));
-    }
-    let stack = |(at, (name, model)): (usize, &(String, ArrayD<Elem>))| {
-        let mut values = Vec::with_capacity(samples.len() * model.len());
-        for sample in samples {
-            let field = &sample.fields[at].1;
-            if field.shape() != model.shape() {
-                return Err(unequal(
-                    &format!("shape of field `{name}`"),
-                    first,
-                    model.shape(),
-                    sample,
-                    field.shape(),
-                ));
-            }
-            values.extend(field.iter());
-        }
-        Ok((name.clone(), stacked(samples.len(), model.shape(), values)?))
-    };
-    first.fields.iter().enumerate().map(stack).collect()
-}
-
 fn stacked(n: usize, shape: &[usize], values: Vec<Elem>) -> Result<ArrayD<Elem>> {
     let shape: Vec<usize> = std::iter::once(n).chain(shape.iter().copied()).collect();
     ArrayD::from_shape_vec(IxDyn(&shape), values).map_err(|e| Error::invalid(e.to_string()))
 }
 
-fn unequal<T: std::fmt::Debug + ?Sized>(what: &str, a: &Sample, of_a: &T, b: &Sample, of_b: &T) -> Error {
+fn unequal<T: std::fmt::Debug + ?Sized>(what: &str, a: u64, of_a: &T, b: u64, of_b: &T) -> Error {
     Error::invalid(format!(
-        "samples {} and {} of one batch differ in {what}: {of_a:?} and {of_b:?} (Resize, Pad or RandomCrop give images one \
-         size)",
-        a.id, b.id
+        "samples {a} and {b} of one batch differ in {what}: {of_a:?} and {of_b:?} (Resize, Pad or RandomCrop give images one \
+         size)"
     ))
 }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::base::{Error, Result, keyed};
 
+use super::spares::Spares;
 use super::workers::Crew;
 use super::{Batch, Collate, Dataset, Deal, DefaultCollate, Pipeline, Sample, Sampler, Shard};
 
@@ -102,6 +103,8 @@ impl DataLoader {
             dataset,
             sampler,
             switches: Arc::default(),
+            // As many as can be ahead, and the one in use.
+            spares: Arc::new(Spares::new(num_workers * prefetch + 1)),
             batch_size,
             drop_last,
             seed,
@@ -135,6 +138,12 @@ impl DataLoader {
         switches.retain(|(p, _)| *p != pass);
         switches.push((pass, pipeline));
         switches.sort_by_key(|(p, _)| *p);
+    }
+
+    /// Gives a batch back that is not needed any more: a later one is made in its memory, which the system would else have to
+    /// clear anew. Values do not depend on it.
+    pub fn recycle(&self, batch: Batch) {
+        self.plan.spares.give(batch.inputs.into_raw_vec_and_offset().0);
     }
 
     /// Batches in a pass of this rank.
@@ -231,6 +240,8 @@ pub(super) struct Plan {
     collate: Arc<dyn Collate>,
     /// Pipelines that replace the data set's own, by their first pass.
     switches: Arc<RwLock<Vec<(u64, Arc<Pipeline>)>>>,
+    /// Memory of batches that were given back.
+    spares: Arc<Spares>,
     batch_size: usize,
     drop_last: bool,
     seed: u64,
@@ -250,14 +261,23 @@ impl Plan {
 
     /// Reads and stacks the samples; `stop` is asked before each.
     pub(super) fn load(&self, picks: &Picks, stop: &dyn Fn() -> bool) -> Result<Batch> {
-        let mut samples = Vec::with_capacity(picks.samples.len());
+        let n = picks.samples.len();
+        let mut stack = self.collate.begin(n, self.spares.take());
+        let mut samples = Vec::with_capacity(if stack.is_some() { 0 } else { n });
         for &(pass, index) in &picks.samples {
             if stop() {
                 return Err(Error::invalid("the loader was dropped"));
             }
-            samples.push(self.sample(pass, index)?);
+            let sample = self.sample(pass, index)?;
+            match &mut stack {
+                Some(stack) => catch(COLLATE, || stack.add(sample))?,
+                None => samples.push(sample),
+            }
         }
-        let mut batch = catch("collate function", || self.collate.collate(samples))?;
+        let mut batch = match stack {
+            Some(stack) => catch(COLLATE, || stack.finish())?,
+            None => catch(COLLATE, || self.collate.collate(samples))?,
+        };
         batch.valid = picks.valid;
         Ok(batch)
     }
@@ -279,6 +299,8 @@ impl Plan {
         Ok(sample)
     }
 }
+
+const COLLATE: &str = "collate function";
 
 /// Runs foreign code; a panic becomes an error, for it must neither kill a worker silently nor the run.
 fn catch<T>(who: &str, call: impl FnOnce() -> Result<T>) -> Result<T> {

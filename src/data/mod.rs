@@ -8,20 +8,23 @@ mod collate;
 mod config;
 mod dataset;
 mod loader;
+mod picture;
 mod sample;
 mod sampler;
 mod sets;
+mod spares;
 mod transform;
 mod workers;
 
-pub use collate::{Collate, DefaultCollate};
+pub use collate::{Collate, DefaultCollate, Stack};
 pub use config::DataLoaderConfig;
 pub use dataset::{ConcatDataset, Dataset, RepeatDataset, Subset};
 pub use loader::{Batches, DataLoader, LoaderOptions, SampleError};
+pub use picture::{Bytes, Colors, Filter, Kernel, Picture, PictureFile, Window};
 pub use sample::{Batch, Sample};
 pub use sampler::{Deal, DefaultSampler, InfiniteSampler, Sampler, Shard};
-pub use sets::{Digits, DigitsSplit, Mnist, MnistSplit, Pixels, SplitBy, Synthetic};
+pub use sets::{Digits, DigitsSplit, ImageFolder, Mnist, MnistSplit, Pixels, SplitBy, Synthetic};
 pub use transform::{
-    Border, Compose, Direction, Interpolation, Normalize, PackInputs, Pad, Pipeline, RandomCrop, RandomFlip,
-    Resize, Transform,
+    Border, CenterCrop, Compose, Direction, Edge, Interpolation, LoadImageFromFile, Normalize, PackInputs,
+    Pad, Pipeline, RandomCrop, RandomFlip, RandomResizedCrop, Resize, ResizeEdge, Transform,
 };

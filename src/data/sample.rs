@@ -4,6 +4,8 @@ use ndarray::{Array3, ArrayD};
 
 use crate::base::Elem;
 
+use super::{Bytes, Picture, PictureFile};
+
 /// One example of a data set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
@@ -12,6 +14,9 @@ pub struct Sample {
     /// The image: height, width, channels while transforms work on it; channels, height, width once it is packed
     /// (see [`crate::data::Pipeline`]). A vector of F numbers is an image of F channels and one pixel.
     pub img: Array3<f32>,
+    /// What `img` will be made of, while no transform needs its values: a file, or bytes. `img` is empty until then. Data sets
+    /// give samples whose image is made, see [`Sample::to_values`].
+    pub picture: Picture,
     /// Class, counted from 0.
     pub label: i64,
     /// Anything else that a model wants, by name; the collated batch holds it with a first axis for the samples.
@@ -21,7 +26,26 @@ pub struct Sample {
 impl Sample {
     /// A sample without further fields.
     pub fn new(img: Array3<f32>, label: i64) -> Self {
-        Self { id: 0, img, label, fields: Vec::new() }
+        Self { id: 0, img, picture: Picture::Done, label, fields: Vec::new() }
+    }
+
+    /// A sample whose image stands in a file. A pipeline decodes it.
+    pub fn of_file(file: PictureFile, label: i64) -> Self {
+        Self { picture: Picture::File(file), ..Self::new(Array3::default((0, 0, 0)), label) }
+    }
+
+    /// A sample of bytes: height, width, channels. A pipeline makes values of them.
+    ///
+    /// ```
+    /// use ndarray::Array3;
+    /// use shanty::data::Sample;
+    /// let mut sample = Sample::of_bytes(Array3::from_elem((1, 2, 3), 7u8), 0);
+    /// sample.to_values()?;
+    /// assert_eq!(sample.img, Array3::from_elem((1, 2, 3), 7.0));
+    /// # Ok::<(), shanty::base::Error>(())
+    /// ```
+    pub fn of_bytes(bytes: Array3<u8>, label: i64) -> Self {
+        Self { picture: Picture::Bytes(Bytes::new(bytes)), ..Self::new(Array3::default((0, 0, 0)), label) }
     }
 }
 

@@ -167,8 +167,10 @@ fn monitors(config: &RunConfig, node: &Node, found: &mut Vec<Diag>) {
 fn data(node: &Node, found: &mut Vec<Diag>) {
     for loader in ["train_dataloader", "val_dataloader", "test_dataloader"] {
         let Some(dataset) = node.get(loader).and_then(|l| l.get("dataset")) else { continue };
-        let text = |key: &str| dataset.get(key).and_then(Node::as_str).unwrap_or_default();
-        let folder = std::path::Path::new(text("data_root")).join(text("data_prefix"));
+        let root = dataset.get("data_root").and_then(Node::as_str).unwrap_or_default();
+        // A text, or a mapping as ImageFolder takes it.
+        let prefix = dataset.get("data_prefix").map(|p| p.get("img_path").unwrap_or(p));
+        let folder = std::path::Path::new(root).join(prefix.and_then(Node::as_str).unwrap_or_default());
         let place = dataset.get("data_prefix").or(dataset.get("data_root"));
         if let Some(place) = place.filter(|_| !folder.as_os_str().is_empty() && !folder.exists()) {
             let text = format!("there is no folder `{}` here", folder.display());

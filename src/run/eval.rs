@@ -46,6 +46,7 @@ impl Evaluation {
             s.state.clock.eval_batch += 1;
             let step = Step { batch: &mut batch, outputs: &mut outputs };
             s.fire(if val { Event::AfterValIter(step) } else { Event::AfterTestIter(step) })?;
+            self.data.recycle(batch);
         }
         let metrics = if self.dry_run { Metrics::default() } else { Metrics(self.evaluator.evaluate()?) };
         s.fire(if val { Event::AfterValEpoch(&metrics) } else { Event::AfterTestEpoch(&metrics) })?;

@@ -135,6 +135,9 @@ impl Session {
         self.state.clock.iter += 1;
         self.state.clock.batch += 1;
         self.fire(Event::AfterTrainIter(Step { batch: &mut batch, outputs: &mut outputs }))?;
+        if let Some(data) = &self.state.data {
+            data.recycle(batch);
+        }
         self.rewind_if_asked()?;
         self.heed()
     }

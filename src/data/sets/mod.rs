@@ -1,12 +1,14 @@
 //! Data sets that are ready to use.
 
 mod digits;
+mod folder;
 mod idx;
 mod mnist;
 mod pixels;
 mod synthetic;
 
 pub use digits::{Digits, DigitsSplit, SplitBy};
+pub use folder::ImageFolder;
 pub use mnist::{Mnist, MnistSplit};
 pub use pixels::Pixels;
 pub use synthetic::Synthetic;

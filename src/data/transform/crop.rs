@@ -2,14 +2,13 @@
 
 use std::num::NonZeroUsize;
 
-use ndarray::s;
 use rand::RngExt;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::base::{Error, Result, Rng};
 use crate::config::OneOrMany;
-use crate::data::{Sample, Transform};
+use crate::data::{Sample, Transform, Window};
 use crate::registry::BuildCx;
 
 use super::{Border, pair};
@@ -53,19 +52,23 @@ impl Transform for RandomCrop {
         if self.border != Border::default() {
             sample.img = self.border.around(&sample.img, self.pad_val);
         }
-        let (h, w, _) = sample.img.dim();
-        if self.height > h || self.width > w {
-            return Err(Error::invalid(format!(
-                "RandomCrop: crop_size {} × {} (height × width) is larger than the image, {h} × {w} with its padding; pad or \
-                 resize it before",
-                self.height, self.width
-            )));
-        }
-        // 64-bit draws, so that the place is the same on every machine.
-        let mut offset = |room: usize| rng.random_range(0..=room as u64) as usize;
-        let (y, x) = (offset(h - self.height), offset(w - self.width));
-        sample.img = sample.img.slice(s![y..y + self.height, x..x + self.width, ..]).to_owned();
-        Ok(())
+        let (height, width) = (self.height, self.width);
+        sample.cut(|h, w| {
+            if height > h || width > w {
+                return Err(Error::invalid(format!(
+                    "RandomCrop: crop_size {height} × {width} (height × width) is larger than the image, {h} × {w} with its \
+                     padding; pad or resize it before"
+                )));
+            }
+            // 64-bit draws, so that the place is the same on every machine.
+            let mut offset = |room: usize| rng.random_range(0..=room as u64) as usize;
+            Ok(Window { y: offset(h - height), x: offset(w - width), height, width })
+        })
+    }
+
+    /// A border may have any value.
+    fn takes_pictures(&self) -> bool {
+        self.border == Border::default()
     }
 }
 

@@ -59,13 +59,22 @@ impl Transform for RandomFlip {
         }
         let direction = self.directions[rng.random_range(0..self.directions.len() as u64) as usize];
         // Only strides change; collating copies the pixels in the new order.
-        if direction != Direction::Horizontal {
+        let (horizontal, vertical) = (direction != Direction::Vertical, direction != Direction::Horizontal);
+        if let Some(bytes) = sample.bytes()? {
+            bytes.mirror(horizontal, vertical);
+            return Ok(());
+        }
+        if vertical {
             sample.img.invert_axis(Axis(0));
         }
-        if direction != Direction::Vertical {
+        if horizontal {
             sample.img.invert_axis(Axis(1));
         }
         Ok(())
+    }
+
+    fn takes_pictures(&self) -> bool {
+        true
     }
 }
 

@@ -52,22 +52,34 @@ crate::register! {
 
 impl Transform for Normalize {
     fn apply(&self, sample: &mut Sample, _rng: &mut Rng) -> Result<()> {
-        let channels = sample.img.dim().2;
-        if let ([mean], [std]) = (&self.mean[..], &self.std[..]) {
-            sample.img.mapv_inplace(|v| (v - mean) / std);
-        } else if self.mean.len() == channels {
-            for mut pixel in sample.img.rows_mut() {
-                for ((v, mean), std) in pixel.iter_mut().zip(&self.mean).zip(&self.std) {
-                    *v = (*v - mean) / std;
-                }
-            }
-        } else {
+        let (_, _, channels) = sample.dim()?;
+        if self.mean.len() != 1 && self.mean.len() != channels {
             return Err(Error::invalid(format!(
                 "Normalize has {} means for an image of {channels} channels",
                 self.mean.len()
             )));
         }
+        if sample.bytes()?.is_some() {
+            // 256 quotients instead of one a value.
+            return sample.fill_values(|channel| {
+                let i = if self.mean.len() == 1 { 0 } else { channel };
+                std::array::from_fn(|byte| (byte as f32 - self.mean[i]) / self.std[i])
+            });
+        }
+        if let ([mean], [std]) = (&self.mean[..], &self.std[..]) {
+            sample.img.mapv_inplace(|v| (v - mean) / std);
+        } else {
+            for mut pixel in sample.img.rows_mut() {
+                for ((v, mean), std) in pixel.iter_mut().zip(&self.mean).zip(&self.std) {
+                    *v = (*v - mean) / std;
+                }
+            }
+        }
         Ok(())
+    }
+
+    fn takes_pictures(&self) -> bool {
+        true
     }
 }
 

@@ -35,6 +35,7 @@ impl Pipeline {
     pub fn apply(&self, mut sample: Sample, rng: &mut Rng) -> Result<Sample> {
         self.0.apply(&mut sample, rng)?;
         if !self.0.packs() {
+            sample.to_values()?;
             PackInputs {}.apply(&mut sample, rng)?;
         }
         Ok(sample)
@@ -62,7 +63,16 @@ impl Compose {
 
 impl Transform for Compose {
     fn apply(&self, sample: &mut Sample, rng: &mut Rng) -> Result<()> {
-        self.0.iter().try_for_each(|transform| transform.apply(sample, rng))
+        self.0.iter().try_for_each(|transform| {
+            if !transform.takes_pictures() {
+                sample.to_values()?;
+            }
+            transform.apply(sample, rng)
+        })
+    }
+
+    fn takes_pictures(&self) -> bool {
+        true
     }
 
     fn packs(&self) -> bool {

@@ -1,0 +1,65 @@
+//! How fast pictures come from the disk: decode, RandomResizedCrop 224, flip, normalise, batches of 50, through the loader that runs
+//! use. One line a pass: pictures a second by the clock and by the time of all CPUs. `scripts/peers/jpeg.py` does the same with
+//! torchvision.
+//!
+//! cargo run --release --features images --example bench_jpeg -- FOLDER WORKERS [PASSES]
+
+#![allow(clippy::print_stdout)]
+
+use std::path::Path;
+use std::time::Instant;
+
+use shanty::base::{Error, Result};
+use shanty::data::{
+    Colors, DataLoader, DefaultSampler, Direction, ImageFolder, LoadImageFromFile, LoaderOptions, Normalize,
+    PackInputs, Pipeline, RandomFlip, RandomResizedCrop, RepeatDataset,
+};
+
+const BATCH: usize = 50;
+/// Each pass reads the folder so often, so that the start of the workers does not count.
+const REPEAT: usize = 5;
+
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [folder, workers, passes @ ..] = &args[..] else {
+        return Err(Error::config("bench_jpeg FOLDER WORKERS [PASSES]"));
+    };
+    let number = |text: &String| text.parse().map_err(|e| Error::config(format!("{text}: {e}")));
+    let (workers, passes) = (number(workers)?, passes.first().map_or(Ok(5), number)?);
+
+    let pipeline = Pipeline::new(vec![
+        Box::new(LoadImageFromFile { colors: Colors::Rgb, turn: true }),
+        Box::new(RandomResizedCrop::new(224, 224)),
+        Box::new(RandomFlip { prob: 0.5, directions: vec![Direction::Horizontal] }),
+        Box::new(Normalize::new(vec![123.675, 116.28, 103.53], vec![58.395, 57.12, 57.375])?),
+        Box::new(PackInputs {}),
+    ])?;
+    let set = ImageFolder::load(Path::new(folder))?.with_pipeline(pipeline);
+    let options = LoaderOptions { batch_size: BATCH, num_workers: workers, ..Default::default() };
+    let loader =
+        DataLoader::new(RepeatDataset::new(Box::new(set), REPEAT), DefaultSampler::default(), options)?;
+
+    for pass in 0..=passes as u64 {
+        let (start, busy, mut pictures, mut sum) = (Instant::now(), cpu_seconds(), 0, 0.0);
+        for batch in loader.batches(pass * loader.len(), Some((pass + 1) * loader.len())) {
+            let batch = batch?;
+            pictures += batch.len();
+            sum += batch.inputs[[0, 0, 0, 0]];
+            loader.recycle(batch);
+        }
+        let (wall, busy) = (start.elapsed().as_secs_f64(), cpu_seconds() - busy);
+        // The first pass warms up.
+        if pass > 0 {
+            let n = pictures as f64;
+            println!("{:8.1} pictures/s   {:8.1} pictures/CPU-second   (check {sum:.3})", n / wall, n / busy);
+        }
+    }
+    Ok(())
+}
+
+/// CPU seconds of this process, as Linux counts them: fields 14 and 15 of /proc/self/stat, in hundredths.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+    fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
+}

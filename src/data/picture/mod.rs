@@ -1,0 +1,213 @@
+//! Pictures on their way from a file to values. Whatever can be done to bytes is done to bytes: they are a quarter of the memory,
+//! and a window that is known before a file is decoded saves the decoding of the rest.
+
+mod bytes;
+#[cfg(feature = "images")]
+mod decode;
+#[cfg(feature = "images")]
+mod jpeg;
+#[cfg(feature = "images")]
+mod orientation;
+#[cfg(feature = "images")]
+mod png;
+mod resample;
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+
+use ndarray::{Array3, s};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::base::{Error, Result};
+
+use super::Sample;
+
+pub use bytes::Bytes;
+pub use resample::{Filter, Kernel};
+
+/// What the image of a sample will be made of, while no transform needs its values as `f32`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum Picture {
+    /// Nothing: [`Sample::img`] is the image.
+    #[default]
+    Done,
+    /// A file that nobody has decoded yet.
+    File(PictureFile),
+    /// Its bytes.
+    Bytes(Bytes),
+}
+
+/// A picture file, and how to read it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PictureFile {
+    /// JPEG or PNG; its first bytes tell, not its name.
+    pub path: PathBuf,
+    /// Which channels it gives.
+    pub colors: Colors,
+    /// Whether to turn the picture as the EXIF data of its camera say.
+    pub turn: bool,
+}
+
+impl PictureFile {
+    /// As the reference reads by default: three channels in the order BGR, turned as the camera says.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), colors: Colors::Bgr, turn: true }
+    }
+}
+
+/// Channels of a decoded picture. Transparency is left out; grey becomes three equal channels where colours are asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Colors {
+    /// Blue, green, red, as OpenCV has it.
+    #[default]
+    Bgr,
+    /// Red, green, blue.
+    Rgb,
+    /// One channel: how light it is.
+    #[serde(skip)]
+    Gray,
+}
+
+/// A part of an image, in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// First row.
+    pub y: usize,
+    /// First column.
+    pub x: usize,
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+}
+
+/// What to make of an image: this part of it, resized.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Cut {
+    pub(super) window: Window,
+    pub(super) height: usize,
+    pub(super) width: usize,
+}
+
+impl Sample {
+    /// Makes [`Sample::img`] of the picture, where it is not made yet; pipelines do so before a transform that needs it.
+    ///
+    /// # Errors
+    /// When the file cannot be decoded; the error names it.
+    pub fn to_values(&mut self) -> Result<()> {
+        let table: [f32; 256] = std::array::from_fn(|byte| byte as f32);
+        self.fill_values(|_| table)
+    }
+
+    /// The same with another value for each byte, by channel.
+    pub(super) fn fill_values(&mut self, table: impl Fn(usize) -> [f32; 256]) -> Result<()> {
+        if let Some(bytes) = self.bytes()? {
+            let (h, w, c) = bytes.dim();
+            let mut values = SPARE.take();
+            values.clear();
+            values.reserve_exact(h * w * c);
+            bytes.planes(table, &mut values)?;
+            // A plane a channel, as batches have it: collating copies it as it lies.
+            let planes =
+                Array3::from_shape_vec((c, h, w), values).map_err(|e| Error::invalid(e.to_string()))?;
+            self.img = planes.permuted_axes([1, 2, 0]);
+            self.picture = Picture::Done;
+        }
+        Ok(())
+    }
+
+    /// Ends a sample that has been copied into a batch: the next picture of this thread gets its memory.
+    pub(super) fn spend(self) {
+        SPARE.set(self.img.into_raw_vec_and_offset().0);
+    }
+
+    /// The bytes of the picture, decoded by now; none where [`Sample::img`] is the image.
+    ///
+    /// # Errors
+    /// When the file cannot be decoded; the error names it.
+    pub fn bytes(&mut self) -> Result<Option<&mut Bytes>> {
+        if let Picture::File(file) = &self.picture {
+            self.picture = Picture::Bytes(decoded(file)?);
+        }
+        match &mut self.picture {
+            Picture::Bytes(bytes) => Ok(Some(bytes)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Cuts a window out of the image; `choose` gets height and width.
+    pub(super) fn cut(&mut self, choose: impl FnOnce(usize, usize) -> Result<Window>) -> Result<()> {
+        let (h, w, _) = self.dim()?;
+        let cut = choose(h, w)?;
+        match self.bytes()? {
+            Some(bytes) => *bytes = bytes.part(cut),
+            None => {
+                let part = s![cut.y..cut.y + cut.height, cut.x..cut.x + cut.width, ..];
+                self.img = self.img.slice(part).to_owned();
+            }
+        }
+        Ok(())
+    }
+
+    /// Height, width and channels of the picture, decoded by now, or of the image.
+    pub(super) fn dim(&mut self) -> Result<(usize, usize, usize)> {
+        let of_bytes = self.bytes()?.map(|bytes| bytes.dim());
+        Ok(of_bytes.unwrap_or_else(|| self.img.dim()))
+    }
+
+    /// Cuts and resizes; `choose` gets height and width, before a file is decoded.
+    pub(super) fn rescale(
+        &mut self,
+        filter: Filter,
+        choose: impl FnOnce(usize, usize) -> Result<Cut>,
+    ) -> Result<()> {
+        match &self.picture {
+            Picture::Done => {
+                let (h, w, _) = self.img.dim();
+                self.img = resample::resampled(self.img.view(), choose(h, w)?, filter);
+            }
+            Picture::File(file) => self.picture = Picture::Bytes(decoded_cut(file, filter, choose)?),
+            Picture::Bytes(bytes) => {
+                let (h, w, _) = bytes.dim();
+                let cut = choose(h, w)?;
+                let resized = bytes.resized(cut.window, (cut.height, cut.width), |bytes, shape, window| {
+                    resized(bytes, shape, Cut { window, ..cut }, filter)
+                });
+                self.picture = Picture::Bytes(resized?);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(feature = "images")]
+use decode::{decoded, decoded_cut, resized};
+
+#[cfg(not(feature = "images"))]
+fn decoded(file: &PictureFile) -> Result<Bytes> {
+    Err(Error::invalid(format!("{}: {WITHOUT}", file.path.display())))
+}
+
+#[cfg(not(feature = "images"))]
+fn decoded_cut(file: &PictureFile, _: Filter, _: impl FnOnce(usize, usize) -> Result<Cut>) -> Result<Bytes> {
+    decoded(file)
+}
+
+/// By way of values, rounded.
+#[cfg(not(feature = "images"))]
+fn resized(bytes: &[u8], shape: (usize, usize, usize), cut: Cut, filter: Filter) -> Result<Vec<u8>> {
+    let values = bytes.iter().map(|&byte| f32::from(byte)).collect();
+    let values = Array3::from_shape_vec(shape, values).map_err(|e| Error::invalid(e.to_string()))?;
+    Ok(resample::resampled(values.view(), cut, filter).iter().map(|v| (v + 0.5) as u8).collect())
+}
+
+thread_local! {
+    /// Memory of the last sample that this thread has spent: pictures of one size need no new one.
+    static SPARE: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What a program without the decoders says.
+pub(super) const WITHOUT: &str = "this program was built without the feature `images`, which reads JPEG and PNG files: build it \
+                                  with `cargo build --release --features images`";

@@ -1,0 +1,110 @@
+//! One side gets a length, the other follows.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::base::{Error, Result, Rng};
+use crate::data::picture::Cut;
+use crate::data::{Filter, Kernel, Sample, Transform, Window};
+use crate::registry::BuildCx;
+
+use super::Backend;
+
+/// Which side of an image is meant.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Edge {
+    /// The shorter one.
+    #[default]
+    Short,
+    /// The longer one.
+    Long,
+    /// The width.
+    Width,
+    /// The height.
+    Height,
+}
+
+/// Resizes so that one side has `scale` pixels; the other keeps its ratio to it, rounded down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResizeEdge {
+    /// Length of the side in pixels.
+    pub scale: usize,
+    /// Which side.
+    pub edge: Edge,
+    /// How values between pixels are found.
+    pub filter: Filter,
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+struct ResizeEdgeParams {
+    /// Length of the side in pixels.
+    #[schemars(range(min = 1))]
+    scale: usize,
+    /// short, long, width or height.
+    #[serde(default)]
+    edge: Edge,
+    /// pillow smooths an image that shrinks, cv2 does not.
+    #[serde(default)]
+    backend: Backend,
+    /// How values between pixels are found: bilinear or bicubic.
+    #[serde(default)]
+    interpolation: Kernel,
+}
+
+crate::register! {
+    /// Another size, one side being `scale` pixels long and the other in its ratio.
+    dyn Transform, "ResizeEdge" => |p: ResizeEdgeParams, _: &mut BuildCx| -> Result<Box<dyn Transform>> {
+        let filter = p.backend.filter(p.interpolation)?;
+        Ok(Box::new(ResizeEdge { scale: p.scale, edge: p.edge, filter }))
+    }
+}
+
+impl ResizeEdge {
+    /// Height and width for an image of `h` × `w`.
+    fn target(&self, h: usize, w: usize) -> (usize, usize) {
+        let by_width = match self.edge {
+            Edge::Short => w < h,
+            Edge::Long => w > h,
+            Edge::Width => true,
+            Edge::Height => false,
+        };
+        let other = |side: usize, of: usize| (self.scale * side / of).max(1);
+        if by_width { (other(h, w), self.scale) } else { (self.scale, other(w, h)) }
+    }
+}
+
+impl Transform for ResizeEdge {
+    fn apply(&self, sample: &mut Sample, _rng: &mut Rng) -> Result<()> {
+        sample.rescale(self.filter, |h, w| {
+            if h == 0 || w == 0 {
+                return Err(Error::invalid(format!("an image of {h} × {w} pixels cannot be resized")));
+            }
+            let (height, width) = self.target(h, w);
+            Ok(Cut { window: Window { y: 0, x: 0, height: h, width: w }, height, width })
+        })
+    }
+
+    fn takes_pictures(&self) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_other_side_is_rounded_down() {
+        let filter = Filter { kernel: Kernel::Bilinear, antialias: true };
+        let target = |edge, h, w| ResizeEdge { scale: 256, edge, filter }.target(h, w);
+        // reference: int(256 * 500 / 375) = 341
+        assert_eq!(target(Edge::Short, 375, 500), (256, 341));
+        assert_eq!(target(Edge::Short, 500, 375), (341, 256));
+        assert_eq!(target(Edge::Long, 375, 500), (192, 256));
+        assert_eq!(target(Edge::Width, 375, 500), (192, 256));
+        assert_eq!(target(Edge::Height, 375, 500), (256, 341));
+        assert_eq!(target(Edge::Short, 7, 7), (256, 256));
+        assert_eq!(target(Edge::Long, 1, 1000), (1, 256));
+    }
+}
