@@ -1,8 +1,11 @@
-//! The disk as checkpoints see it: five operations, so that a test can fail each of them.
+//! The disk as checkpoints see it: six operations, so that a test can fail each of them.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
+
+/// Gives all bytes of a file to a writer.
+pub type Fill<'a> = &'a mut dyn FnMut(&mut dyn Write) -> io::Result<()>;
 
 /// Where checkpoints are written. Nothing is durable before [`sync`](Storage::sync).
 pub trait Storage: Send + Sync {
@@ -16,6 +19,16 @@ pub trait Storage: Send + Sync {
     /// # Errors
     /// As above.
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
+    /// Writes a whole new file of `len` bytes, which `fill` hands over a piece at a time; it is called once. If this is not
+    /// overridden, the pieces are gathered in memory and go through [`write`](Storage::write).
+    ///
+    /// # Errors
+    /// As above.
+    fn write_pieces(&self, path: &Path, len: u64, fill: Fill<'_>) -> io::Result<()> {
+        let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or_default());
+        fill(&mut bytes)?;
+        self.write(path, &bytes)
+    }
     /// Makes a file, or the entries of a directory, durable.
     ///
     /// # Errors
@@ -44,6 +57,10 @@ impl Storage for Disk {
 
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         fs::write(path, bytes)
+    }
+
+    fn write_pieces(&self, path: &Path, _len: u64, fill: Fill<'_>) -> io::Result<()> {
+        fill(&mut File::create(path)?)
     }
 
     fn sync(&self, path: &Path) -> io::Result<()> {
