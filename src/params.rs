@@ -61,6 +61,15 @@ pub trait Params {
     /// Calls `f` for every tensor, buffers included, with write access.
     fn visit_mut(&mut self, f: &mut dyn FnMut(ParamMut<'_>));
 
+    /// Forgets all gradients: they become zero or, where a backward pass makes them, `None`.
+    fn clear_grads(&mut self) {
+        self.visit_mut(&mut |p| {
+            if let Some(mut grad) = p.grad {
+                grad.fill(0.0);
+            }
+        });
+    }
+
     /// Takes sums of gradients back, by name; all others become zero. A model whose gradients come into being with the
     /// first backward pass makes them here, so that a run can be resumed inside an accumulation window.
     fn put_grads(&mut self, sums: &BTreeMap<String, ArrayD<Elem>>) {

@@ -10,9 +10,15 @@ pub mod tta;
 
 use std::any::Any;
 
-pub use backbones::{LeNet5, LeNet5Params, MLP, MLPParams};
+pub use backbones::{
+    ArchCfg, BlockStyle, LeNet5, LeNet5Params, MLP, MLPParams, OutType, ResNet, ResNetParams,
+    TransformerEncoderLayer, VisionTransformer, VisionTransformerArch, VisionTransformerParams,
+};
 pub use classifier::{ClassifierTrainCfg, ImageClassifier, ImageClassifierParams};
-pub use heads::{ClsHead, ClsHeadParams, Head, LinearClsHead, LinearClsHeadParams};
+pub use heads::{
+    ClsHead, ClsHeadParams, Head, LinearClsHead, LinearClsHeadParams, VisionTransformerClsHead,
+    VisionTransformerClsHeadParams,
+};
 pub use losses::LossDict;
 pub use outputs::Outputs;
 pub use preprocessors::{

@@ -45,7 +45,8 @@ pub use layers::*;
 pub use loss::{CrossEntropyLoss, Loss};
 pub use module::{Forward, Module, ModuleOptions};
 pub use ops::{
-    Average, BnOutput, BnStats, ConvOptions, CrossEntropyOptions, Losses, PoolOptions, Reduction, Target,
+    AttentionOptions, Average, BnOutput, BnStats, BnThen, ConvOptions, CrossEntropyOptions, Losses,
+    PoolOptions, Reduction, Target,
 };
 pub use param::{Buffer, Counter, Param};
 pub use parts::{Field, Part, PartMut, Parts};

@@ -70,8 +70,14 @@ impl Parts for Configured {
     fn init_cfg(&self) -> &[Init] {
         &self.init
     }
+    fn own_init(&self) -> &[(&'static str, Init)] {
+        self.inner.own_init()
+    }
     fn groups(&self) -> usize {
         self.inner.groups()
+    }
+    fn number_mut(&mut self, name: &str) -> Option<&mut f64> {
+        self.inner.number_mut(name)
     }
     fn each<'a>(&'a self, f: &mut dyn FnMut(&str, Part<'a>)) {
         self.inner.each(f);

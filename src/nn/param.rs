@@ -11,8 +11,10 @@ use super::pool::row_major;
 pub struct Param {
     /// The value. The memory must not be shared with another parameter: the tape tells parameters apart by it.
     pub value: Tensor,
-    /// The sum of the gradients since they were last zeroed; `None` until a loss reaches the parameter.
+    /// The sum of the gradients since they were last cleared; `None` until a loss reaches the parameter.
     pub grad: Option<ArrayD<Elem>>,
+    /// The memory of the last gradient, for the next one.
+    spare: Option<ArrayD<Elem>>,
     /// Whether gradients are wanted; a frozen parameter has none.
     pub trainable: bool,
 }
@@ -21,12 +23,24 @@ impl Param {
     /// A trainable parameter. Shared memory is copied.
     pub fn new(value: impl Into<Tensor>) -> Self {
         let value = row_major(value.into()).into_owned().into_shared();
-        Self { value, grad: None, trainable: true }
+        Self { value, grad: None, spare: None, trainable: true }
     }
 
     /// A trainable parameter of this shape, all elements equal.
     pub fn full(shape: &[usize], value: Elem) -> Self {
         Self::new(Tensor::from_elem(IxDyn(shape), value))
+    }
+
+    /// Forgets the gradient and keeps its memory.
+    pub fn clear_grad(&mut self) {
+        if self.grad.is_some() {
+            self.spare = self.grad.take();
+        }
+    }
+
+    /// The memory of a gradient that was cleared.
+    pub(super) fn take_spare(&mut self) -> Option<Vec<Elem>> {
+        self.spare.take().map(|spare| spare.into_raw_vec_and_offset().0)
     }
 }
 

@@ -44,6 +44,11 @@ pub trait Parts: Any {
         &[]
     }
 
+    /// How tensors of its own begin that are no layer's weight or bias, by name; an `init_cfg` does not change that.
+    fn own_init(&self) -> &[(&'static str, Init)] {
+        &[]
+    }
+
     /// Into how many groups the channels of its `weight` are split: the fans are counted within one.
     fn groups(&self) -> usize {
         1
@@ -115,6 +120,9 @@ impl<P: Parts + ?Sized> Parts for Box<P> {
     fn init_cfg(&self) -> &[Init] {
         (**self).init_cfg()
     }
+    fn own_init(&self) -> &[(&'static str, Init)] {
+        (**self).own_init()
+    }
     fn groups(&self) -> usize {
         (**self).groups()
     }
@@ -159,14 +167,16 @@ impl<F: Field + 'static> Parts for Vec<F> {
 /// # let _ = norm.eps;
 /// ```
 ///
+/// `field as "0"` gives a part another name than its field's: that of an item of a `Sequential`, say.
 /// `..field` takes the parts of a field for one's own, so that they appear without its name: `parts!(Sequential { ..layers });`.
 /// After the struct's name may stand its families. A type with initial weights of its own names the field that holds them
 /// (a `Vec<Init>`), a grouped convolution the field with the number of its groups:
-/// `parts!(Net { conv, fc }, init_cfg = init);`, `parts!(Conv: "_ConvNd" { weight, bias }, groups = groups);`.
+/// `parts!(Net { conv, fc }, init_cfg = init);`, `parts!(Conv: "_ConvNd" { weight, bias }, groups = groups);`. Tensors that are
+/// no layer's weight or bias begin by the rules in the field of `own_init`, pairs of name and rule.
 #[macro_export]
 macro_rules! parts {
-    ($ty:ident $(: $($family:literal),+)? { $($field:ident),* $(,)? $(..$spread:ident)? }
-     $(, init_cfg = $init:ident)? $(, groups = $($groups:ident).+)? $(, number = $number:ident)?) => {
+    ($ty:ident $(: $($family:literal),+)? { $($field:ident $(as $name:literal)?),* $(,)? $(..$spread:ident)? }
+     $(, init_cfg = $init:ident)? $(, own_init = $own_init:ident)? $(, groups = $($groups:ident).+)? $(, number = $number:ident)?) => {
         impl $crate::nn::Parts for $ty {
             fn type_name(&self) -> &'static str {
                 stringify!($ty)
@@ -177,6 +187,9 @@ macro_rules! parts {
             $(fn init_cfg(&self) -> &[$crate::nn::init::Init] {
                 &self.$init
             })?
+            $(fn own_init(&self) -> &[(&'static str, $crate::nn::init::Init)] {
+                &self.$own_init
+            })?
             $(fn groups(&self) -> usize {
                 self.$($groups).+
             })?
@@ -184,13 +197,24 @@ macro_rules! parts {
                 (name == stringify!($number)).then_some(&mut self.$number)
             })?
             fn each<'a>(&'a self, _f: &mut dyn FnMut(&str, $crate::nn::Part<'a>)) {
-                $($crate::nn::Field::part(&self.$field, stringify!($field), _f);)*
+                $($crate::nn::Field::part(&self.$field, $crate::__part_name!($field $($name)?), _f);)*
                 $($crate::nn::Parts::each(&self.$spread, _f);)?
             }
             fn each_mut<'a>(&'a mut self, _f: &mut dyn FnMut(&str, $crate::nn::PartMut<'a>)) {
-                $($crate::nn::Field::part_mut(&mut self.$field, stringify!($field), _f);)*
+                $($crate::nn::Field::part_mut(&mut self.$field, $crate::__part_name!($field $($name)?), _f);)*
                 $($crate::nn::Parts::each_mut(&mut self.$spread, _f);)?
             }
         }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __part_name {
+    ($field:ident) => {
+        stringify!($field)
+    };
+    ($field:ident $name:literal) => {
+        $name
     };
 }

@@ -54,6 +54,10 @@ impl<T: Copy + Default> Shelves<T> {
         }
     }
 
+    fn adopt(&mut self, buffer: Vec<T>) {
+        self.by_len.entry(buffer.len()).or_default().free.push(buffer);
+    }
+
     fn begin(&mut self) {
         self.by_len.values_mut().for_each(|shelf| shelf.lent = 0);
     }
@@ -72,6 +76,11 @@ impl Pool {
     /// Takes a buffer back.
     pub fn give(&mut self, buffer: Vec<Elem>) {
         self.values.give(buffer);
+    }
+
+    /// Takes in a buffer that left with an earlier tape.
+    pub(super) fn adopt(&mut self, buffer: Vec<Elem>) {
+        self.values.adopt(buffer);
     }
 
     /// Takes the memory of a tensor back, unless someone else still holds it.

@@ -183,6 +183,11 @@ impl Tape {
                 "backward starts from a single number, the loss has shape {shape:?}: reduce it with `mean` or `sum`"
             )));
         }
+        each_param(module, &mut |param| {
+            if let Some(spare) = param.take_spare() {
+                pool.adopt(spare);
+            }
+        });
         let wanted: Vec<bool> = nodes.iter().map(|n| n.requires_grad).collect();
         let mut slots: Vec<Option<Vec<Elem>>> = vec![None; nodes.len()];
         let mut first = pool.take(1);

@@ -206,6 +206,9 @@ impl<M: Parts> Params for M {
     fn visit_mut(&mut self, f: &mut dyn FnMut(ParamMut<'_>)) {
         visit_mut(self, f);
     }
+    fn clear_grads(&mut self) {
+        each_param(self, &mut Param::clear_grad);
+    }
     fn put_grads(&mut self, sums: &BTreeMap<String, ArrayD<Elem>>) {
         put_grads(self, sums);
     }

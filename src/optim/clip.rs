@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::base::{Elem, Error, Result};
+use crate::nn::kernels;
 use crate::params::Params;
 
 /// How gradients are limited.
@@ -89,7 +90,7 @@ impl ClipGrad {
     pub fn apply(&self, params: &mut dyn Params) -> Result<Clipped> {
         if let (ClipKind::Value, Some(limit)) = (self.r#type, self.clip_value) {
             let limit = limit as Elem;
-            each_grad(params, &mut |g| *g = g.clamp(-limit, limit));
+            each_grad(params, &mut |all| all.iter_mut().for_each(|g| *g = g.clamp(-limit, limit)));
             return Ok(Clipped::Norm(None));
         }
         let norm = grad_norm(params, self.norm_type);
@@ -103,22 +104,43 @@ impl ClipGrad {
         let scale = self.max_norm.unwrap_or(f64::INFINITY) / (norm + 1e-6);
         if scale < 1.0 {
             let scale = scale as Elem;
-            each_grad(params, &mut |g| *g *= scale);
+            each_grad(params, &mut |all| kernels::scale(scale, all));
         }
         Ok(Clipped::Norm(Some(norm)))
     }
 }
 
-fn each_grad(params: &mut dyn Params, f: &mut dyn FnMut(&mut Elem)) {
+/// Calls `f` on all gradients, in pieces without gaps.
+fn each_grad(params: &mut dyn Params, f: &mut dyn FnMut(&mut [Elem])) {
     params.visit_mut(&mut |p| {
-        if let Some(mut grad) = p.grad {
-            grad.iter_mut().for_each(&mut *f);
+        let Some(mut grad) = p.grad else { return };
+        match grad.as_slice_memory_order_mut() {
+            Some(all) => f(all),
+            None => grad.iter_mut().for_each(|g| f(std::slice::from_mut(g))),
         }
     });
 }
 
 /// The norm of all gradients together, summed in f64 in the order of the model. 0 without any gradient.
 pub fn grad_norm(params: &dyn Params, order: f64) -> f64 {
+    if order == 2.0 {
+        let mut sum = 0.0;
+        params.visit(&mut |p| {
+            let Some(grad) = p.grad else { return };
+            sum += match grad.as_slice() {
+                Some(all) => kernels::sum_squares(all),
+                None => grad.iter().map(|g| (*g as f64).powi(2)).sum(),
+            };
+        });
+        if f64::is_finite(sum) {
+            return sum.sqrt();
+        }
+    }
+    scaled_norm(params, order)
+}
+
+/// The norm of any order, also where a power is beyond f64.
+fn scaled_norm(params: &dyn Params, order: f64) -> f64 {
     let fold = |scale: f64| {
         let (mut sum, mut max) = (0.0f64, 0.0f64);
         params.visit(&mut |p| {
@@ -126,7 +148,7 @@ pub fn grad_norm(params: &dyn Params, order: f64) -> f64 {
                 let a = (*g as f64).abs() * scale;
                 // `max` would drop a NaN.
                 max = if a > max || a.is_nan() { a } else { max };
-                sum += if order == 2.0 { a * a } else { a.powf(order) };
+                sum += a.powf(order);
             }
         });
         (sum, max)

@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::{Group, Optimizer, Slots};
 use crate::base::{BoxError, Elem, Error, Record, Result};
+use crate::nn::kernels::{SgdStep, sgd_momentum};
 use crate::params::Params;
 
 /// `g += wd·w; v = μ·v + (1-τ)·g (v = g at first); w -= lr·(g + μ·v if nesterov else v)`, PyTorch's `torch.optim.SGD`.
@@ -76,27 +77,39 @@ impl Optimizer for Sgd {
     }
 
     fn step(&mut self, params: &mut dyn Params, group: &Group) -> Result<()> {
-        let (lr, decay) = (group.lr as Elem, group.weight_decay as Elem);
-        let (momentum, fresh) = (group.momentum as Elem, (1.0 - self.config.dampening) as Elem);
-        let nesterov = self.config.nesterov;
-        let mut index = 0;
+        let SgdConfig { dampening, nesterov, .. } = self.config;
+        let mut step = SgdStep {
+            lr: group.lr as Elem,
+            momentum: group.momentum as Elem,
+            dampening: dampening as Elem,
+            weight_decay: group.weight_decay as Elem,
+            nesterov,
+            ..SgdStep::default()
+        };
+        let (mut index, mut odd) = (0, None);
         params.visit_mut(&mut |mut p| {
             let Some(grad) = p.grad.as_ref().filter(|_| p.role.is_trained()) else { return };
-            if momentum == 0.0 {
-                ndarray::Zip::from(&mut p.value).and(grad).for_each(|w, g| *w -= lr * (g + decay * *w));
+            let (Some(value), Some(g)) = (p.value.as_slice_mut(), grad.as_slice()) else {
+                odd = Some(p.name.to_owned());
                 return;
+            };
+            if step.momentum == 0.0 {
+                return sgd_momentum(&step, value, g, None);
             }
             let (buffer, is_new) = self.buffers.at(index, p.name, grad.shape());
             index += 1;
-            // PyTorch's first step takes the gradient itself, undampened, for the momentum.
-            let fresh = if is_new { 1.0 } else { fresh };
-            ndarray::Zip::from(&mut p.value).and(grad).and(buffer).for_each(|w, g, v| {
-                let g = g + decay * *w;
-                *v = momentum * *v + fresh * g;
-                *w -= lr * if nesterov { g + momentum * *v } else { *v };
-            });
+            step.first = is_new;
+            match buffer.as_slice_mut().filter(|b| b.len() == g.len()) {
+                Some(buffer) => sgd_momentum(&step, value, g, Some(buffer)),
+                None => odd = Some(p.name.to_owned()),
+            }
         });
-        Ok(())
+        match odd {
+            None => Ok(()),
+            Some(name) => Err(Error::invalid(format!(
+                "{name}, its gradient and its momentum must be row-major and of one shape"
+            ))),
+        }
     }
 
     fn save_state(&self) -> Result<Record, BoxError> {

@@ -163,11 +163,7 @@ impl OptimWrapper {
     /// Drops the gradients and closes the window.
     pub fn clear(&mut self, params: &mut dyn Params) {
         self.window = Window::default();
-        params.visit_mut(&mut |p| {
-            if let Some(mut grad) = p.grad {
-                grad.fill(0.0);
-            }
-        });
+        params.clear_grads();
     }
 
     /// The state of optimizer and window. The sums of an open window are part of it.

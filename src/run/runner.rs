@@ -72,22 +72,23 @@ impl Runner {
     /// The first failure; every hook's `on_error` was called then. A work_dir that another run holds is refused before
     /// any hook is called.
     pub fn train(&mut self) -> Result<Outcome> {
-        let (train_loop, data) = self.train.take().ok_or_else(|| {
+        let mut training = self.train.take().ok_or_else(|| {
             Error::config("this run has nothing to train: give training data, a loop and an optimizer")
         })?;
         let result = self.session.begin().and_then(|()| {
             self.guarded(|runner| {
+                let (train_loop, data) = &mut training;
                 runner.dump_config()?;
                 runner.session.fire(Event::BeforeRun)?;
                 runner.prepare()?;
-                train_loop.run(&mut runner.session, &data)?;
+                train_loop.run(&mut runner.session, data)?;
                 runner.session.join()?;
                 runner.session.enter(Phase::Idle);
                 runner.session.fire(Event::AfterRun)
             })
         });
         self.session.end();
-        self.train = Some((train_loop, data));
+        self.train = Some(training);
         result?;
         Ok(match (self.session.left(), self.session.stop_reason()) {
             (Some(leave), _) => Outcome::Left(leave.clone()),
@@ -132,10 +133,12 @@ impl Runner {
     }
 
     /// A run within one process begins with clean requests and all hooks in line, and tells all hooks when it fails.
-    fn guarded(&mut self, run: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+    ///
+    /// The loop runs on a thread of the pool, so that no kernel has to hand its work over to another one first.
+    fn guarded(&mut self, run: impl FnOnce(&mut Self) -> Result<()> + Send) -> Result<()> {
         self.session.hooks.reset();
         self.session.state.control = Control::default();
-        let result = run(self);
+        let result = rayon::scope(|_| run(self));
         let Session { state, hooks, .. } = &self.session;
         if state.clock.iter > 0 {
             state

@@ -2,9 +2,11 @@
 
 mod cls;
 mod linear;
+mod vision_transformer;
 
 pub use cls::{ClsHead, ClsHeadParams};
 pub use linear::{LinearClsHead, LinearClsHeadParams};
+pub use vision_transformer::{VisionTransformerClsHead, VisionTransformerClsHeadParams};
 
 use super::{LossDict, Outputs};
 use crate::base::Result;

@@ -1,6 +1,6 @@
 //! The order of initialisation.
 //!
-//! First every layer gets the values that it would have in PyTorch. Then, from the outside in, each module's own
+//! First every layer gets the values that it would have in PyTorch, and other tensors those of their module's `own_init`. Then, from the outside in, each module's own
 //! `init_cfg` is applied to all that lies below it, so that the innermost wins. What loads tensors is held back until the
 //! module's children are through, and so wins over everything below. No generator is shared: each tensor is drawn
 //! from the stream of its own name, and neither the order of the layers nor a new one beside them changes it.
@@ -25,7 +25,7 @@ use crate::params::StateDict;
 /// fits.
 pub fn init_weights(root: &mut dyn Parts, seed: u64) -> Result<Vec<String>> {
     let mut walk = Walk { seed, report: Report::of(root) };
-    walk_from("", root, &mut Defaults { seed })?;
+    walk_from("", root, &mut Defaults { seed, report: &mut walk.report })?;
     walk.level("", root)?;
     Ok(walk.report.lines())
 }
@@ -153,13 +153,29 @@ impl ModuleVisitor for Filler<'_> {
     }
 }
 
-/// PyTorch's own start of linear layers and convolutions: weight and bias from U(±1/√fan_in).
-struct Defaults {
+/// PyTorch's own start of linear layers and convolutions: weight and bias from U(±1/√fan_in). And the tensors for which a
+/// module has rules of its own.
+struct Defaults<'a> {
     seed: u64,
+    report: &'a mut Report,
 }
 
-impl ModuleVisitor for Defaults {
+impl Defaults<'_> {
+    fn own(&mut self, path: &str, module: &mut dyn Parts) -> Result<()> {
+        module.own_init().to_vec().iter().try_for_each(|(name, init)| {
+            each_of(&[*name], self.seed, path, module, &mut |tensor| {
+                let values = &mut tensor.param.value.view_mut();
+                init.rule.fill(values, tensor.fans, &mut tensor.rng).map_err(|e| at(&tensor.name, e))?;
+                self.report.set(&tensor.name, &init.rule.describe());
+                Ok(())
+            })
+        })
+    }
+}
+
+impl ModuleVisitor for Defaults<'_> {
     fn enter(&mut self, path: &str, layer: &mut dyn Parts) -> Result<()> {
+        self.own(path, layer)?;
         if layer.type_name() != "Linear" && !layer.families().contains(&"_ConvNd") {
             return Ok(());
         }
@@ -190,13 +206,24 @@ fn each_tensor(
     layer: &mut dyn Parts,
     f: &mut dyn FnMut(&mut Target<'_>) -> Result<()>,
 ) -> Result<()> {
+    each_of(&["weight", "bias"], seed, path, layer, f)
+}
+
+/// Calls `f` with the tensors of these names, in their order, those that the layer has.
+fn each_of(
+    names: &[&str],
+    seed: u64,
+    path: &str,
+    layer: &mut dyn Parts,
+    f: &mut dyn FnMut(&mut Target<'_>) -> Result<()>,
+) -> Result<()> {
     let groups = layer.groups();
     let transposed = layer.families().contains(&"_ConvTransposeNd");
-    ["weight", "bias"].into_iter().try_for_each(|wanted| {
+    names.iter().try_for_each(|wanted| {
         let mut done = Ok(());
         layer.each_mut(&mut |field, part| {
             if let PartMut::Param(param) = part
-                && field == wanted
+                && field == *wanted
             {
                 let name = join(path, field);
                 let fans = Fans::of(param.value.raw_dim().slice(), groups, transposed);

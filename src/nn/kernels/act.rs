@@ -1,7 +1,7 @@
 //! Activations and dropout.
 
 use super::isa::multiversion;
-use super::{Elem, math, par};
+use super::{Elem, gelu, math, par};
 
 /// An activation function.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -38,7 +38,7 @@ impl Act {
             Self::LeakyRelu(s) => leaky(s, x),
             Self::Tanh => math::tanh(x),
             Self::Sigmoid => math::sigmoid(x),
-            Self::Gelu => x * math::normal_cdf(x),
+            Self::Gelu => gelu::value(x),
             Self::Silu => x * math::sigmoid(x),
         }
     }
@@ -64,7 +64,7 @@ impl Act {
             }
             Self::Tanh => 1.0 - saved * saved,
             Self::Sigmoid => saved * (1.0 - saved),
-            Self::Gelu => math::normal_cdf(saved) + saved * math::normal_density(saved),
+            Self::Gelu => gelu::slope(saved),
             Self::Silu => {
                 let s = math::sigmoid(saved);
                 s * (1.0 + saved * (1.0 - s))
@@ -147,19 +147,21 @@ multiversion! {
 
 /// `y = act(x)`, element by element.
 pub fn act_forward(act: Act, x: &[Elem], y: &mut [Elem]) {
-    par::zip(x, y, |x, y| forward_chunk(act, x, y));
+    par::zip(x, y, |x, y| if act == Act::Gelu { gelu::forward(x, y) } else { forward_chunk(act, x, y) });
 }
 
 /// `x = act(x)`.
 pub fn act_inplace(act: Act, x: &mut [Elem]) {
     if act != Act::Identity {
-        par::each(x, |x| inplace_chunk(act, x));
+        par::each(x, |x| if act == Act::Gelu { gelu::inplace(x) } else { inplace_chunk(act, x) });
     }
 }
 
 /// `dy *= act'`, from the input or the output of the forward pass ([`Act::saves_input`]).
 pub fn act_backward(act: Act, saved: &[Elem], dy: &mut [Elem]) {
-    par::zip(saved, dy, |saved, dy| backward_chunk(act, saved, dy));
+    par::zip(saved, dy, |saved, dy| {
+        if act == Act::Gelu { gelu::backward(saved, dy) } else { backward_chunk(act, saved, dy) }
+    });
 }
 
 /// `y = x * scale` where `keep` is not 0, else 0; `scale` is `1 / (1 - p)`. The backward pass is [`dropout_inplace`].

@@ -2,10 +2,14 @@
 
 use super::gemm_plan::product_here;
 use super::isa::multiversion;
+use super::layer_norm::halve;
 use super::scratch::Scratch;
 use super::softmax::softmax_inplace;
-use super::{Elem, Mat, MatMut, dot, dropout_inplace, math};
+use super::{Elem, Mat, MatMut, dropout_inplace, math};
 use rayon::prelude::*;
+
+/// Elements that a row of scores is padded to a multiple of, so that loops over it have no rest.
+const LANES: usize = 16;
 
 /// The shape of an attention: `q` and `out` are [batch, q_len, heads, dim], `k` and `v` [batch, k_len, heads, dim].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +56,21 @@ impl AttnGeom {
         self.heads * self.dim
     }
 
+    /// Distance of two rows of scores.
+    fn pitch(&self) -> usize {
+        self.k_len.next_multiple_of(LANES)
+    }
+
+    /// A matrix of scores, without the padding.
+    fn scores<'a>(&self, p: &'a [Elem]) -> Mat<'a> {
+        Mat { data: p, rows: self.q_len, cols: self.k_len, rs: self.pitch(), cs: 1 }
+    }
+
+    /// A matrix of scores to write to.
+    fn scores_mut<'a>(&self, p: &'a mut [Elem]) -> MatMut<'a> {
+        MatMut { data: p, rows: self.q_len, cols: self.k_len, rs: self.pitch() }
+    }
+
     fn check(&self, q: &[Elem], k: &[Elem], v: &[Elem], out: &[Elem], lse: &[Elem], opts: &AttnOpts<'_>) {
         let (nq, nk) = (self.batch * self.q_len * self.width(), self.batch * self.k_len * self.width());
         assert!(
@@ -62,9 +81,9 @@ impl AttnGeom {
     }
 
     fn check_packed(&self, qkv: &[Elem], out: &[Elem], lse: &[Elem], opts: &AttnOpts<'_>) {
-        let n = self.batch * self.q_len * self.width();
+        let (n, all) = (self.batch * self.q_len * self.width(), self.batch * self.k_len * self.width());
         assert!(
-            self.q_len == self.k_len && qkv.len() == 3 * n && out.len() == n,
+            self.q_len <= self.k_len && qkv.len() == 3 * all && out.len() == n,
             "slices do not fit {self:?}"
         );
         self.check_rest(lse, opts);
@@ -86,7 +105,7 @@ impl AttnGeom {
     /// Query, key and value of sequence `b` in the packed tensor.
     fn packed<'a>(&self, qkv: &'a [Elem], b: usize) -> [Heads<'a>; 3] {
         let token = 3 * self.width();
-        let data = &qkv[b * self.q_len * token..][..self.q_len * token];
+        let data = &qkv[b * self.k_len * token..][..self.k_len * token];
         [0, 1, 2].map(|part| Heads { data, first: part * self.width(), token })
     }
 
@@ -154,8 +173,8 @@ pub fn attention_backward(
     });
 }
 
-/// Self-attention of the packed projection `qkv` [batch, len, 3, heads, dim] (a linear layer's rows); `out` and `lse` as
-/// in [`attention`]. `q_len` and `k_len` must be equal.
+/// Self-attention of the packed projection `qkv` [batch, k_len, 3, heads, dim] (a linear layer's rows); `out` and `lse` as
+/// in [`attention`]. The first `q_len` tokens ask, all of them or fewer.
 pub fn attention_packed(g: &AttnGeom, opts: AttnOpts<'_>, qkv: &[Elem], out: &mut [Elem], lse: &mut [Elem]) {
     g.check_packed(qkv, out, lse, &opts);
     forward(g, opts, |b| g.packed(qkv, b), out, lse);
@@ -174,31 +193,50 @@ pub fn attention_packed_backward(
     g.check_packed(qkv, out, lse, &opts);
     assert!(dqkv.len() == qkv.len() && dout.len() == out.len(), "slices do not fit {g:?}");
     let w = g.width();
-    dqkv.par_chunks_mut((g.q_len * 3 * w).max(1)).enumerate().for_each(|(b, d)| {
+    if g.q_len == 0 {
+        return dqkv.fill(0.0);
+    }
+    dqkv.par_chunks_mut((g.k_len * 3 * w).max(1)).enumerate().for_each(|(b, d)| {
+        // Tokens that did not ask.
+        d[g.q_len * 3 * w..].chunks_exact_mut(3 * w).for_each(|d| d[..w].fill(0.0));
         let back = Back { g, opts, b, heads: g.packed(qkv, b), out, lse, dout };
         for h in 0..g.heads {
             back.head(h, |part, product| {
                 let data = &mut d[part * w + h * g.dim..];
-                product(MatMut { data, rows: g.q_len, cols: g.dim, rs: 3 * w });
+                let rows = if part == 0 { g.q_len } else { g.k_len };
+                product(MatMut { data, rows, cols: g.dim, rs: 3 * w });
             });
         }
     });
 }
 
-/// `p = q k^T / sqrt(dim) + bias` of one head.
+/// `p = q k^T / sqrt(dim) + bias` of one head, and minus infinity in the padding.
 fn scores(g: &AttnGeom, opts: &AttnOpts<'_>, q: Mat<'_>, k: Mat<'_>, p: &mut [Elem]) {
     let scale = 1.0 / (g.dim as Elem).sqrt();
-    let beta = opts.bias.map_or(0.0, |bias| {
-        p.copy_from_slice(bias);
-        1.0
-    });
-    product_here(scale, q, k.t(), beta, MatMut::new(p, g.q_len, g.k_len));
+    let rows = p.chunks_exact_mut(g.pitch().max(1));
+    let beta = match opts.bias {
+        Some(bias) => {
+            rows.zip(bias.chunks_exact(g.k_len.max(1))).for_each(|(p, bias)| {
+                p[..g.k_len].copy_from_slice(bias);
+                p[g.k_len..].fill(Elem::NEG_INFINITY);
+            });
+            1.0
+        }
+        None => {
+            rows.for_each(|p| p[g.k_len..].fill(Elem::NEG_INFINITY));
+            0.0
+        }
+    };
+    product_here(scale, q, k.t(), beta, g.scores_mut(p));
 }
 
 /// The probabilities that dropout leaves.
 fn drop(g: &AttnGeom, opts: &AttnOpts<'_>, head: usize, p: &mut [Elem]) {
     if let Some((keep, scale)) = opts.dropout {
-        dropout_inplace(&keep[head * p.len()..][..g.q_len * g.k_len], scale, p);
+        let size = g.q_len * g.k_len;
+        let keep = keep[head * size..][..size].chunks_exact(g.k_len.max(1));
+        let rows = p.chunks_exact_mut(g.pitch().max(1));
+        rows.zip(keep).for_each(|(p, keep)| dropout_inplace(keep, scale, &mut p[..g.k_len]));
     }
 }
 
@@ -215,16 +253,16 @@ fn forward<'a>(
     }
     let each = out.par_chunks_mut(g.q_len * w).zip(lse.par_chunks_mut(g.heads * g.q_len));
     each.enumerate().for_each(|(b, (out, lse))| {
-        let mut p = Scratch::take(g.q_len * g.k_len);
+        let mut p = Scratch::take(g.q_len * g.pitch());
         let [q, k, v] = heads(b);
         for (h, lse) in lse.chunks_exact_mut(g.q_len).enumerate() {
             scores(g, &opts, q.mat(g, h, g.q_len), k.mat(g, h, g.k_len), &mut p);
             for (i, lse) in lse.iter_mut().enumerate() {
-                *lse = softmax_inplace(&mut p[i * g.k_len..][..g.k_len]);
+                *lse = softmax_inplace(&mut p[i * g.pitch()..][..g.pitch()]);
             }
             drop(g, &opts, b * g.heads + h, &mut p);
             let out = MatMut { data: &mut out[h * g.dim..], rows: g.q_len, cols: g.dim, rs: w };
-            product_here(1.0, Mat::new(&p, g.q_len, g.k_len), v.mat(g, h, g.k_len), 0.0, out);
+            product_here(1.0, g.scores(&p), v.mat(g, h, g.k_len), 0.0, out);
         }
     });
 }
@@ -252,22 +290,16 @@ impl Back<'_> {
         let dy = slice(self.dout).mat(g, h, nq);
         let y = slice(self.out).mat(g, h, nq);
         // The probabilities again, from the scores and the saved sums.
-        let (mut p, mut ds) = (Scratch::take(nq * nk), Scratch::take(nq * nk));
+        let size = nq * g.pitch();
+        let (mut p, mut ds) = (Scratch::take(size), Scratch::take(size));
         scores(g, &self.opts, q, k, &mut p);
-        for i in 0..nq {
-            exp_minus(self.lse[row + i], &mut p[i * nk..][..nk]);
-        }
+        exp_minus(g.pitch().max(1), &self.lse[row..row + nq], &mut p);
         // ds = dout v^T through dropout and softmax; the row's mean gradient is dout . out.
-        product_here(1.0, dy, v.t(), 0.0, MatMut::new(&mut ds, nq, nk));
+        product_here(1.0, dy, v.t(), 0.0, g.scores_mut(&mut ds));
         drop(g, &self.opts, self.b * g.heads + h, &mut ds);
-        let scale = 1.0 / (g.dim as Elem).sqrt();
-        for i in 0..nq {
-            let at = i * w;
-            let delta = dot(&dy.data[at..at + g.dim], &y.data[at..at + g.dim]) as Elem;
-            softmax_slope(delta, scale, &p[i * nk..][..nk], &mut ds[i * nk..][..nk]);
-        }
+        softmax_slope(g.pitch().max(1), g.dim, w, dy.data, y.data, &p, &mut ds);
         drop(g, &self.opts, self.b * g.heads + h, &mut p);
-        let (p, ds) = (Mat::new(&p, nq, nk), Mat::new(&ds, nq, nk));
+        let (p, ds) = (g.scores(&p), g.scores(&ds));
         place(0, &mut |to| product_here(1.0, ds, k, 0.0, to));
         place(1, &mut |to| product_here(1.0, ds.t(), q, 0.0, to));
         place(2, &mut |to| product_here(1.0, p.t(), dy, 0.0, to));
@@ -275,20 +307,34 @@ impl Back<'_> {
 }
 
 multiversion! {
-    /// `p = exp(p - lse)`; zeros for a row without a place to look at.
-    fn exp_minus(lse: Elem, p: &mut [Elem]) {
-        let lse = if lse == Elem::NEG_INFINITY { Elem::INFINITY } else { lse };
-        for p in p {
-            *p = math::exp(*p - lse);
+    /// `p = exp(p - lse)`, row by row; zeros for a row without a place to look at.
+    fn exp_minus(pitch: usize, lse: &[Elem], p: &mut [Elem]) {
+        for (p, lse) in p.chunks_exact_mut(pitch).zip(lse) {
+            let lse = if *lse == Elem::NEG_INFINITY { Elem::INFINITY } else { *lse };
+            for p in p {
+                *p = math::exp(*p - lse);
+            }
         }
     }
 }
 
 multiversion! {
-    /// `ds = p * (ds - delta) * scale`.
-    fn softmax_slope(delta: Elem, scale: Elem, p: &[Elem], ds: &mut [Elem]) {
-        for (d, p) in ds.iter_mut().zip(p) {
-            *d = *p * (*d - delta) * scale;
+    /// `ds = p * (ds - dy . y) / sqrt(dim)`, row by row; those of `dy` and `y` are `step` apart.
+    fn softmax_slope(pitch: usize, dim: usize, step: usize, dy: &[Elem], y: &[Elem], p: &[Elem], ds: &mut [Elem]) {
+        let scale = 1.0 / (dim as Elem).sqrt();
+        for (i, (ds, p)) in ds.chunks_exact_mut(pitch).zip(p.chunks_exact(pitch)).enumerate() {
+            let mut lanes = [0.0; LANES];
+            let (a, b) = (&dy[i * step..][..dim], &y[i * step..][..dim]);
+            let (a, b) = (a.chunks(LANES), b.chunks(LANES));
+            for (a, b) in a.zip(b) {
+                for ((l, a), b) in lanes.iter_mut().zip(a).zip(b) {
+                    *l += *a * *b;
+                }
+            }
+            let delta = halve(lanes);
+            for (d, p) in ds.iter_mut().zip(p) {
+                *d = *p * (*d - delta) * scale;
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Matrix product with strides, bias and activation.
 
-use super::gemm_plan::product;
+use super::gemm_plan::{Last, product};
+use super::tile::Out;
 use super::{Act, Elem};
 
 /// A matrix in a slice: element (i, j) is `data[i * rs + j * cs]`.
@@ -80,6 +81,29 @@ pub struct Epilogue<'a> {
     pub act: Act,
 }
 
+impl Bias<'_> {
+    fn check(&self, rows: usize, cols: usize) {
+        match self {
+            Self::Cols(v) => assert_eq!(v.len(), cols, "bias of a product: one number a column"),
+            Self::Rows(v) => assert_eq!(v.len(), rows, "bias of a product: one number a row"),
+            Self::None => {}
+        }
+    }
+}
+
+/// Panics if the shapes do not fit each other or their slices.
+fn check(a: &Mat<'_>, b: &Mat<'_>, c: &MatMut<'_>, bias: &Bias<'_>) {
+    assert!(
+        a.rows == c.rows && b.rows == a.cols && b.cols == c.cols,
+        "shapes of a matrix product do not fit"
+    );
+    a.check();
+    b.check();
+    Mat { data: &*c.data, rows: c.rows, cols: c.cols, rs: c.rs, cs: 1 }.check();
+    assert!(c.rs >= c.cols || c.rows <= 1, "rows of a product overlap");
+    bias.check(c.rows, c.cols);
+}
+
 /// `c = act(alpha * a * b + beta * c + bias)`.
 ///
 /// With `beta = 0` the old `c` is not read. An inner size of 0 is a product of zeros.
@@ -87,16 +111,36 @@ pub struct Epilogue<'a> {
 /// # Panics
 /// If the shapes do not fit each other or their slices.
 pub fn gemm(alpha: Elem, a: Mat<'_>, b: Mat<'_>, beta: Elem, c: MatMut<'_>, ep: Epilogue<'_>) {
-    let (m, n, k) = (c.rows, c.cols, a.cols);
-    assert!(a.rows == m && b.rows == k && b.cols == n, "shapes of a matrix product do not fit");
-    a.check();
-    b.check();
-    Mat { data: &*c.data, rows: m, cols: n, rs: c.rs, cs: 1 }.check();
-    assert!(c.rs >= n || m <= 1, "rows of a product overlap");
-    match ep.bias {
-        Bias::Cols(v) => assert_eq!(v.len(), n, "bias of a product: one number a column"),
-        Bias::Rows(v) => assert_eq!(v.len(), m, "bias of a product: one number a row"),
-        Bias::None => {}
-    }
-    product(alpha, a, b, beta, c, ep);
+    check(&a, &b, &c, &ep.bias);
+    product(alpha, a, b, beta, c, ep.bias, Last::Act(ep.act));
+}
+
+/// `c = a * b + bias + more`, where `more` lies as `c` does: a linear layer at the end of a residual branch.
+///
+/// # Panics
+/// If the shapes do not fit each other or their slices.
+pub fn gemm_add(a: Mat<'_>, b: Mat<'_>, bias: Bias<'_>, more: &[Elem], c: MatMut<'_>) {
+    check(&a, &b, &c, &bias);
+    assert_eq!(more.len(), c.data.len(), "what is added to a product lies as the product does");
+    product(1.0, a, b, 0.0, c, bias, Last::Add(more));
+}
+
+/// `c = (a * b) ⊙ factor`, element by element, where `factor` lies as `c` does: the gradient before an activation.
+///
+/// # Panics
+/// If the shapes do not fit each other or their slices.
+pub fn gemm_mul(a: Mat<'_>, b: Mat<'_>, factor: &[Elem], c: MatMut<'_>) {
+    check(&a, &b, &c, &Bias::None);
+    assert_eq!(factor.len(), c.data.len(), "what a product is multiplied with lies as the product does");
+    product(1.0, a, b, 0.0, c, Bias::None, Last::Mul(factor));
+}
+
+/// `c = gelu(a * b + bias)`, a number of `bias` a column, and `slope`, which lies as `c` does, the derivative of each element.
+///
+/// # Panics
+/// If the shapes do not fit each other or their slices.
+pub fn gemm_gelu(a: Mat<'_>, b: Mat<'_>, bias: &[Elem], c: MatMut<'_>, slope: &mut [Elem]) {
+    check(&a, &b, &c, &Bias::Cols(bias));
+    assert_eq!(slope.len(), c.data.len(), "the slope of a product lies as the product does");
+    product(1.0, a, b, 0.0, c, Bias::Cols(bias), Last::Gelu(Out::from(slope)));
 }

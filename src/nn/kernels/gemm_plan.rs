@@ -2,10 +2,11 @@
 #![allow(unsafe_code)]
 
 use super::conv_product::{SERIAL_FLOPS, clear_padding, even_rows};
+use super::isa::multiversion;
 use super::scratch::Scratch;
 use super::tile::{LANES, MAX_VECS, Order, Out, Steps, Tile, max_rows};
 use super::transpose::transpose;
-use super::{Act, Bias, Elem, Epilogue, Mat, MatMut, act_inplace, scale};
+use super::{Act, Bias, Elem, Mat, MatMut, act_inplace, gelu, scale};
 use rayon::prelude::*;
 
 /// Lanes of a panel.
@@ -30,10 +31,24 @@ struct Plan<'a> {
     beta: Elem,
     out: Out<'a>,
     rs: usize,
-    ep: Epilogue<'a>,
+    bias: Bias<'a>,
+    last: Last<'a>,
     /// Rows of one task and panels of one task.
     rows: usize,
     panels: usize,
+}
+
+/// What happens to a result after the bias; slices and parts lie as `c` does.
+#[derive(Clone, Copy)]
+pub(super) enum Last<'a> {
+    /// The activation.
+    Act(Act),
+    /// The sum with this.
+    Add(&'a [Elem]),
+    /// The product with this, element by element.
+    Mul(&'a [Elem]),
+    /// GELU, whose slope is written here.
+    Gelu(Out<'a>),
 }
 
 /// Elements that packing `w` moves, weighted: a transposed operand costs three times as much.
@@ -41,10 +56,18 @@ fn packing(w: Mat<'_>) -> usize {
     w.rows * w.cols * if w.cs == 1 { 1 } else { 3 }
 }
 
-/// `c = act(alpha * a * b + beta * c + bias)`, shapes checked by the caller.
-pub(super) fn product(alpha: Elem, a: Mat<'_>, b: Mat<'_>, beta: Elem, c: MatMut<'_>, ep: Epilogue<'_>) {
+/// `c = last(alpha * a * b + beta * c + bias)`, shapes checked by the caller.
+pub(super) fn product(
+    alpha: Elem,
+    a: Mat<'_>,
+    b: Mat<'_>,
+    beta: Elem,
+    c: MatMut<'_>,
+    bias: Bias<'_>,
+    last: Last<'_>,
+) {
     let serial = 2 * c.rows * c.cols * a.cols < SERIAL_FLOPS;
-    if let Some(plan) = Plan::new(alpha, a, b, beta, c, ep) {
+    if let Some(plan) = Plan::new(alpha, a, b, beta, c, bias, last) {
         plan.run(serial);
     }
 }
@@ -52,14 +75,22 @@ pub(super) fn product(alpha: Elem, a: Mat<'_>, b: Mat<'_>, beta: Elem, c: MatMut
 /// `c = alpha * a * b + beta * c` on this thread: a small product inside a task.
 pub(super) fn product_here(alpha: Elem, a: Mat<'_>, b: Mat<'_>, beta: Elem, c: MatMut<'_>) {
     debug_assert!(a.rows == c.rows && b.rows == a.cols && b.cols == c.cols);
-    if let Some(plan) = Plan::new(alpha, a, b, beta, c, Epilogue::default()) {
+    if let Some(plan) = Plan::new(alpha, a, b, beta, c, Bias::None, Last::Act(Act::Identity)) {
         plan.run(true);
     }
 }
 
 impl<'a> Plan<'a> {
     /// `None` for a result without elements.
-    fn new(alpha: Elem, a: Mat<'a>, b: Mat<'a>, beta: Elem, c: MatMut<'a>, ep: Epilogue<'a>) -> Option<Self> {
+    fn new(
+        alpha: Elem,
+        a: Mat<'a>,
+        b: Mat<'a>,
+        beta: Elem,
+        c: MatMut<'a>,
+        bias: Bias<'a>,
+        last: Last<'a>,
+    ) -> Option<Self> {
         let (m, n, k) = (c.rows, c.cols, a.cols);
         if m == 0 || n == 0 {
             return None;
@@ -81,7 +112,8 @@ impl<'a> Plan<'a> {
             beta,
             out: Out::from(c.data),
             rs,
-            ep,
+            bias,
+            last,
             rows,
             panels: count.div_ceil(groups),
         })
@@ -217,18 +249,20 @@ impl<'a> Plan<'a> {
                 }
             }
         }
-        for p in panels.clone() {
-            let lanes = self.lanes(p);
-            // SAFETY: as above, for these rows of these columns (or, turned, these columns of these rows).
-            unsafe {
-                if self.turned {
+        // SAFETY: as above, for these rows of these columns (or, turned, these columns of these rows).
+        unsafe {
+            if self.turned {
+                for p in panels {
+                    let lanes = self.lanes(p);
                     let width = lanes.div_ceil(LANES) * LANES;
-                    let sums = sums.slice((p - panels.start) * rows * PANEL, rows * width);
+                    let sums = sums.slice((p - g * self.panels) * rows * PANEL, rows * width);
                     self.turn(rows, lanes, sums, width, p * PANEL * self.rs + r0);
-                } else if !matches!(self.ep, Epilogue { bias: Bias::None, act: Act::Identity }) {
-                    for j in r0..r0 + rows {
-                        self.finish(self.out.slice(j * self.rs + p * PANEL, lanes), j, p * PANEL);
-                    }
+                }
+            } else if !matches!((self.bias, self.last), (Bias::None, Last::Act(Act::Identity))) {
+                let from = panels.start * PANEL;
+                let cols = (panels.end * PANEL).min(self.w.cols) - from;
+                for j in r0..r0 + rows {
+                    self.finish(self.out.slice(j * self.rs + from, cols), j, from);
                 }
             }
         }
@@ -256,20 +290,49 @@ impl<'a> Plan<'a> {
         }
         for l in 0..lanes {
             // SAFETY: the caller's promise.
-            let row = unsafe { self.out.slice(c0 + l * self.rs, rows) };
-            self.finish(row, c0 / self.rs + l, c0 % self.rs);
+            unsafe {
+                let row = self.out.slice(c0 + l * self.rs, rows);
+                self.finish(row, c0 / self.rs + l, c0 % self.rs);
+            }
         }
     }
 
-    /// Bias and activation of a piece of row `i` of `c` that starts at column `j`.
-    fn finish(&self, row: &mut [Elem], i: usize, j: usize) {
-        match self.ep.bias {
-            Bias::None => {}
-            Bias::Cols(b) => row.iter_mut().zip(&b[j..]).for_each(|(c, b)| *c += b),
-            Bias::Rows(b) => row.iter_mut().for_each(|c| *c += b[i]),
+    /// Bias and what comes last of a piece of row `i` of `c` that starts at column `j`.
+    ///
+    /// # Safety
+    /// No other thread may touch this piece.
+    unsafe fn finish(&self, row: &mut [Elem], i: usize, j: usize) {
+        let at = i * self.rs + j;
+        match (self.bias, self.last) {
+            (Bias::Cols(bias), Last::Gelu(slope)) => {
+                // SAFETY: the slope lies as `c` does, of which the caller has this piece alone.
+                return gelu::with_slope(&bias[j..], row, unsafe { slope.slice(at, row.len()) });
+            }
+            (Bias::None, _) => {}
+            (Bias::Cols(bias), _) => plus(&bias[j..], row),
+            (Bias::Rows(bias), _) => row.iter_mut().for_each(|c| *c += bias[i]),
         }
-        if self.ep.act != Act::Identity {
-            act_inplace(self.ep.act, row);
+        match self.last {
+            Last::Act(Act::Identity) | Last::Gelu(_) => {}
+            Last::Act(act) => act_inplace(act, row),
+            Last::Add(more) => plus(&more[at..], row),
+            Last::Mul(factor) => times(&factor[at..], row),
+        }
+    }
+}
+
+multiversion! {
+    fn plus(more: &[Elem], row: &mut [Elem]) {
+        for (c, m) in row.iter_mut().zip(more) {
+            *c += *m;
+        }
+    }
+}
+
+multiversion! {
+    fn times(factor: &[Elem], row: &mut [Elem]) {
+        for (c, f) in row.iter_mut().zip(factor) {
+            *c *= *f;
         }
     }
 }

@@ -48,8 +48,32 @@ fn best() -> Isa {
 /// Compiles one plain function three times, for the baseline, AVX2 and AVX-512, and picks one at each call.
 ///
 /// The body must not call anything that is not inlined: a call leaves the widened code. FMA is not used by such
-/// code (Rust never contracts `a * b + c`), so its results are the same bits in all three.
+/// code (Rust never contracts `a * b + c`), so its results are the same bits in all three. A function that is generic over
+/// `const FMA: bool` is told whether `mul_add` is one instruction; the bits of its results may differ then.
 macro_rules! multiversion {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident<const $fma:ident: bool>($($arg:ident: $ty:ty),* $(,)?) $body:block) => {
+        $(#[$meta])*
+        #[allow(unsafe_code)]
+        $vis fn $name($($arg: $ty),*) {
+            #[inline(always)]
+            fn body<const $fma: bool>($($arg: $ty),*) $body
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+                fn avx512($($arg: $ty),*) { body::<true>($($arg),*) }
+                #[target_feature(enable = "avx2,fma")]
+                fn avx2($($arg: $ty),*) { body::<true>($($arg),*) }
+                match $crate::nn::kernels::isa::isa() {
+                    // SAFETY: `isa` returns this class only if the CPU has the features.
+                    $crate::nn::kernels::isa::Isa::Avx512 => return unsafe { avx512($($arg),*) },
+                    // SAFETY: `isa` returns this class only if the CPU has the features.
+                    $crate::nn::kernels::isa::Isa::Avx2 => return unsafe { avx2($($arg),*) },
+                    $crate::nn::kernels::isa::Isa::Portable => {}
+                }
+            }
+            body::<false>($($arg),*)
+        }
+    };
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
         #[allow(unsafe_code)]

@@ -75,10 +75,10 @@ pub fn layer_norm_backward(
     }
 }
 
-/// The sum of all lanes, pair by pair.
+/// The sum of all lanes, a power of two, pair by pair.
 #[inline(always)]
-fn halve(mut lanes: [Elem; LANES]) -> Elem {
-    let mut n = LANES;
+pub(super) fn halve<const N: usize>(mut lanes: [Elem; N]) -> Elem {
+    let mut n = N;
     while n > 1 {
         n /= 2;
         for l in 0..n {

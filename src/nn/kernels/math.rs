@@ -1,4 +1,4 @@
-//! Exponential, hyperbolic tangent and error function without branches, so that loops over them become vectors.
+//! Exponential and hyperbolic tangent without branches, so that loops over them become vectors.
 //!
 //! For `f32`: at most 2 ulp from the true value (tested over all of the range); for `f64` the library's functions.
 
@@ -42,29 +42,10 @@ mod single {
         let near = p * z * x + x;
         if a < 0.625 { near } else { far.copysign(x) }
     }
-
-    /// A polynomial near 0, `1 - e^p(|x|)` further out.
-    #[inline(always)]
-    pub fn erf(x: f32) -> f32 {
-        let (t, s) = (x.abs(), x * x);
-        let mut p = (-1.728_534_7e-5 * t + 3.831_971_3e-4) * s + (-3.883_964_4e-3 * t + 2.425_462_2e-2);
-        for c in [-1.067_778_8e-1, -6.348_467e-1, -1.287_175_1e-1] {
-            p = p * t + c;
-        }
-        // Beyond 4 the result is 1; without the bound the square would overflow far out.
-        let far = 1.0 - exp(if t > 4.0 { -20.0 } else { p * t - t });
-        let mut q = -5.967_617e-4;
-        for c in [4.991_194_2e-3, -2.676_813_5e-2, 1.128_199_3e-1, -3.761_253_4e-1, 1.283_791_7e-1] {
-            q = q * s + c;
-        }
-        let near = q * x + x;
-        // The comparison is false for NaN, which the near branch keeps.
-        if t > 0.927_734_4 { far.copysign(x) } else { near }
-    }
 }
 
 #[cfg(not(shanty_f64))]
-pub(super) use single::{erf, exp, tanh};
+pub(super) use single::{exp, tanh};
 
 /// The library's exponential.
 #[cfg(shanty_f64)]
@@ -82,7 +63,7 @@ pub(super) fn tanh(x: f64) -> f64 {
 
 /// The error function by its series around 0 and the continued fraction further out.
 #[cfg(shanty_f64)]
-pub(super) fn erf(x: f64) -> f64 {
+fn erf(x: f64) -> f64 {
     let a = x.abs();
     if a.is_nan() {
         return x;
@@ -110,13 +91,8 @@ pub(super) fn sigmoid(x: Elem) -> Elem {
 }
 
 /// The normal distribution function, `(1 + erf(x / sqrt 2)) / 2`.
+#[cfg(shanty_f64)]
 #[inline(always)]
 pub(super) fn normal_cdf(x: Elem) -> Elem {
     0.5 + 0.5 * erf(x * std::f64::consts::FRAC_1_SQRT_2 as Elem)
-}
-
-/// The normal density.
-#[inline(always)]
-pub(super) fn normal_density(x: Elem) -> Elem {
-    exp(-0.5 * x * x) * (0.5 * std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2) as Elem
 }

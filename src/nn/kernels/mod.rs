@@ -23,6 +23,7 @@ mod conv_product;
 mod conv_weight;
 mod conv_winograd;
 mod conv_winograd_weight;
+mod gelu;
 mod gemm;
 mod gemm_plan;
 mod isa;
@@ -41,6 +42,7 @@ mod softmax;
 mod tile;
 #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
 mod tile_x86;
+mod tokens;
 mod transpose;
 mod winograd;
 
@@ -49,7 +51,7 @@ pub use attention::{
     AttnGeom, AttnOpts, attention, attention_backward, attention_packed, attention_packed_backward,
 };
 pub use conv::{ConvGeom, conv2d, conv2d_backward_data, conv2d_backward_weight};
-pub use gemm::{Bias, Epilogue, Mat, MatMut, gemm};
+pub use gemm::{Bias, Epilogue, Mat, MatMut, gemm, gemm_add, gemm_gelu, gemm_mul};
 pub use layer_norm::{layer_norm, layer_norm_backward};
 pub use loss::{
     CrossEntropy, LossSums, RowGrad, cross_entropy, cross_entropy_backward, soft_cross_entropy,
@@ -65,6 +67,8 @@ pub use pool::{
 pub use reduce::{add, add_assign, axpy, channel_sums, col_sums, dot, row_sums, scale, sum_squares};
 pub use sgd::{SgdStep, sgd_momentum};
 pub use softmax::{log_softmax, log_softmax_backward, softmax, softmax_backward};
+
+pub use tokens::{TokenGeom, embed_tokens, token_mean, token_mean_backward, token_planes};
 
 use crate::base::Elem;
 

@@ -3,9 +3,13 @@
 //! One task a channel: its planes are read from memory once and come from the cache in the later walks.
 #![allow(unsafe_code)]
 
-use super::norm_rows::{apply, backward, center_squares, sum_grads, sums};
+use super::norm_rows::{apply, backward, center_squares, gather, gather_own, scatter, sum_grads, sums};
+use super::scratch::Scratch;
 use super::tile::Out;
 use super::{Elem, par};
+
+/// Planes of fewer elements are gathered before they are walked.
+const SMALL: usize = 64;
 
 /// The shape of a batch-normalised tensor: [n, c, inner], inner = height times width (1 for features).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +32,16 @@ impl BnShape {
         self.n * self.inner
     }
 
+    /// Whether a channel lies in many small pieces.
+    fn scattered(&self) -> bool {
+        self.n > 1 && (1..SMALL).contains(&self.inner)
+    }
+
+    /// One of the channels, its planes side by side.
+    fn alone(&self) -> Self {
+        Self { n: 1, c: 1, inner: self.count() }
+    }
+
     /// Where the planes of channel `c` start.
     pub(super) fn planes(&self, c: usize) -> impl Iterator<Item = usize> + use<> {
         let s = *self;
@@ -48,6 +62,9 @@ pub fn bn_stats(s: BnShape, x: &[Elem], mean: &mut [Elem], var: &mut [Elem]) {
 }
 
 fn stats(s: BnShape, c: usize, x: &[Elem]) -> (Elem, Elem) {
+    if s.scattered() {
+        return stats(s.alone(), 0, &gather(s, c, x));
+    }
     let count = s.count().max(1) as f64;
     let mean = (sums(s, c, x) / count) as Elem;
     (mean, (center_squares(s, c, x, mean) / count) as Elem)
@@ -120,11 +137,21 @@ pub fn bn_train(
     assert!(residual.is_none_or(|r| r.len() == s.len()), "the residual does not fit {s:?}");
     let (of, y) = (Affines { eps, gamma, beta }, Out::from(y));
     let (mean, var) = (Out::from(mean), Out::from(var));
-    par::count(s.c, s.len(), |c| {
-        let (m, v) = stats(s, c, x);
+    // Statistics and output of a channel, wherever its planes lie.
+    let channel = |c: usize, s: BnShape, at: usize, x: &[Elem], residual: Option<&[Elem]>, y: Out<'_>| {
+        let (m, v) = stats(s, at, x);
         // SAFETY: each task writes its own channel.
         unsafe { (mean.slice(c, 1)[0], var.slice(c, 1)[0]) = (m, v) }
-        apply(s, c, of.of(c, m, v), x, residual, relu, y);
+        apply(s, at, of.of(c, m, v), x, residual, relu, y);
+    };
+    par::count(s.c, s.len(), |c| {
+        if !s.scattered() {
+            return channel(c, s, c, x, residual, y);
+        }
+        let (near, residual) = (gather(s, c, x), residual.map(|r| gather(s, c, r)));
+        let mut out = Scratch::take(s.count());
+        channel(c, s.alone(), 0, &near, residual.as_deref(), Out::from(&mut out[..]));
+        scatter(s, c, &out, y);
     });
 }
 
@@ -146,7 +173,17 @@ pub fn bn_sum_grads(
     check_backward(s, x, y, dy, dgamma, dbeta);
     let (dy, dgamma, dbeta) = (Out::from(dy), Out::from(dgamma), Out::from(dbeta));
     par::count(s.c, s.len(), |c| {
-        let (sum, sum_xhat) = channel_grads(s, c, x, y, mean[c], var[c] + eps, dy);
+        let (sum, sum_xhat) = if s.scattered() {
+            let (near_x, near_y, mut near_dy) =
+                (gather(s, c, x), y.map(|y| gather(s, c, y)), gather_own(s, c, dy));
+            let to = Out::from(&mut near_dy[..]);
+            let sums =
+                channel_grads(s.alone(), 0, &near_x, near_y.as_deref(), mean[c], var[c] + eps, to, None);
+            scatter(s, c, &near_dy, dy);
+            sums
+        } else {
+            channel_grads(s, c, x, y, mean[c], var[c] + eps, dy, None)
+        };
         // SAFETY: each task writes its own channel.
         unsafe { (dgamma.slice(c, 1)[0], dbeta.slice(c, 1)[0]) = (sum_xhat, sum) }
     });
@@ -160,7 +197,7 @@ fn check_backward(s: BnShape, x: &[Elem], y: Option<&[Elem]>, dy: &[Elem], dgamm
     assert!(dgamma.len() == s.c && dbeta.len() == s.c, "gradients do not fit {s:?}");
 }
 
-/// (sum of dy, sum of dy * xhat) of a channel, `dy` masked by `y`.
+/// (sum of dy, sum of dy * xhat) of a channel, `dy` masked by `y`, in place or to `masked`.
 fn channel_grads(
     s: BnShape,
     c: usize,
@@ -169,8 +206,9 @@ fn channel_grads(
     mean: Elem,
     var: Elem,
     dy: Out<'_>,
+    masked: Option<Out<'_>>,
 ) -> (Elem, Elem) {
-    let (sum, sum_x) = sum_grads(s, c, x, y, mean, dy);
+    let (sum, sum_x) = sum_grads(s, c, x, y, mean, dy, masked);
     (sum as Elem, (sum_x / (var as f64).sqrt()) as Elem)
 }
 
@@ -266,12 +304,33 @@ fn both(
     assert!(dresidual.as_ref().is_none_or(|r| r.len() == s.len()), "the residual does not fit {s:?}");
     let (dy, dgamma, dbeta, dresidual) =
         (Out::from(dy), Out::from(dgamma), Out::from(dbeta), dresidual.map(Out::from));
-    par::count(s.c, s.len(), |c| {
-        let (sum, sum_xhat) = channel_grads(s, c, x, y, mean[c], var[c] + eps, dy);
+    // Sums and gradient of a channel, wherever its planes lie.
+    let channel = |c: usize,
+                   s: BnShape,
+                   at: usize,
+                   x: &[Elem],
+                   y: Option<&[Elem]>,
+                   dy: Out<'_>,
+                   dr: Option<Out<'_>>| {
+        let (sum, sum_xhat) = channel_grads(s, at, x, y, mean[c], var[c] + eps, dy, dr);
         // SAFETY: each task writes its own channel.
         unsafe { (dgamma.slice(c, 1)[0], dbeta.slice(c, 1)[0]) = (sum_xhat, sum) }
         let (g, b) = if batch_stats { (sum_xhat, sum) } else { (0.0, 0.0) };
         let d = Slope::new(gamma.map_or(1.0, |g| g[c]), mean[c], var[c] + eps, s.count(), g, b);
-        backward(s, c, d, x, dy, dresidual);
+        backward(s, at, d, x, dy, dr);
+    };
+    par::count(s.c, s.len(), |c| {
+        if !s.scattered() {
+            return channel(c, s, c, x, y, dy, dresidual);
+        }
+        let (near_x, near_y) = (gather(s, c, x), y.map(|y| gather(s, c, y)));
+        let mut near_dy = gather_own(s, c, dy);
+        let mut masked = Scratch::take(if dresidual.is_some() { s.count() } else { 0 });
+        let to = dresidual.map(|_| Out::from(&mut masked[..]));
+        channel(c, s.alone(), 0, &near_x, near_y.as_deref(), Out::from(&mut near_dy[..]), to);
+        scatter(s, c, &near_dy, dy);
+        if let Some(dr) = dresidual {
+            scatter(s, c, &masked, dr);
+        }
     });
 }

@@ -4,6 +4,7 @@
 use super::Elem;
 use super::isa::multiversion;
 use super::norm::{Affine, BnShape, Slope};
+use super::scratch::Scratch;
 use super::tile::Out;
 
 /// Lanes of a sum; a plane's remainder goes to the first ones.
@@ -107,18 +108,26 @@ multiversion! {
 }
 
 multiversion! {
-    /// (sum of dy, sum of dy * (x - mean)), after setting dy to 0 where y is not positive.
-    pub(super) fn sum_grads(s: BnShape, c: usize, x: &[Elem], y: Option<&[Elem]>, mean: Elem, dy: Out<'_>) -> (f64, f64) {
+    /// (sum of dy, sum of dy * (x - mean)), after setting dy to 0 where y is not positive. With `masked` that goes there and `dy` stays.
+    pub(super) fn sum_grads(
+        s: BnShape,
+        c: usize,
+        x: &[Elem],
+        y: Option<&[Elem]>,
+        mean: Elem,
+        dy: Out<'_>,
+        masked: Option<Out<'_>>,
+    ) -> (f64, f64) {
         let (mut sum, mut sum_x) = (Sum::new(), Sum::new());
         for at in s.planes(c) {
             let x = &x[at..at + s.inner];
             // SAFETY: the callers run one task a channel.
             let dy = unsafe { dy.slice(at, s.inner) };
-            if let Some(y) = y {
-                for (d, y) in dy.iter_mut().zip(&y[at..at + s.inner]) {
-                    *d = if *y > 0.0 { *d } else { 0.0 };
-                }
-            }
+            let dy = match masked {
+                // SAFETY: as above.
+                Some(masked) => mask(y.map(|y| &y[at..]), dy, unsafe { masked.slice(at, s.inner) }),
+                None => mask_inplace(y.map(|y| &y[at..]), dy),
+            };
             let ((dys, dy_rest), (xs, x_rest)) = (dy.as_chunks::<LANES>(), x.as_chunks::<LANES>());
             for (d, x) in dys.iter().zip(xs) {
                 for l in 0..LANES {
@@ -137,20 +146,76 @@ multiversion! {
     }
 }
 
+#[inline(always)]
+fn mask_inplace<'a>(y: Option<&[Elem]>, dy: &'a mut [Elem]) -> &'a [Elem] {
+    if let Some(y) = y {
+        for (d, y) in dy.iter_mut().zip(y) {
+            *d = if *y > 0.0 { *d } else { 0.0 };
+        }
+    }
+    dy
+}
+
+#[inline(always)]
+fn mask<'a>(y: Option<&[Elem]>, dy: &[Elem], masked: &'a mut [Elem]) -> &'a [Elem] {
+    match y {
+        Some(y) => {
+            for ((m, d), y) in masked.iter_mut().zip(dy).zip(y) {
+                *m = if *y > 0.0 { *d } else { 0.0 };
+            }
+        }
+        None => masked.copy_from_slice(dy),
+    }
+    masked
+}
+
 multiversion! {
-    /// `dresidual = dy; dy = scale * (dy - offset - (x - mean) * slope)`.
-    pub(super) fn backward(s: BnShape, c: usize, b: Slope, x: &[Elem], dy: Out<'_>, dresidual: Option<Out<'_>>) {
+    /// `dy = scale * (d - offset - (x - mean) * slope)`, d being `masked` where it is given, else `dy`.
+    pub(super) fn backward(s: BnShape, c: usize, b: Slope, x: &[Elem], dy: Out<'_>, masked: Option<Out<'_>>) {
         for at in s.planes(c) {
             let x = &x[at..at + s.inner];
             // SAFETY: the callers run one task a channel.
             let dy = unsafe { dy.slice(at, s.inner) };
-            if let Some(dr) = dresidual {
-                // SAFETY: as above.
-                unsafe { dr.slice(at, s.inner) }.copy_from_slice(dy);
-            }
-            for (d, x) in dy.iter_mut().zip(x) {
-                *d = b.scale * (*d - b.offset - (*x - b.mean) * b.slope);
+            match masked {
+                None => for (d, x) in dy.iter_mut().zip(x) {
+                    *d = b.scale * (*d - b.offset - (*x - b.mean) * b.slope);
+                },
+                Some(masked) => {
+                    // SAFETY: as above.
+                    let masked = unsafe { masked.slice(at, s.inner) };
+                    for ((d, m), x) in dy.iter_mut().zip(masked).zip(x) {
+                        *d = b.scale * (*m - b.offset - (*x - b.mean) * b.slope);
+                    }
+                }
             }
         }
+    }
+}
+
+/// One channel's small planes side by side: planes that share a cache line with others, far apart, are gathered once and then walked
+/// in one piece.
+pub(super) fn gather(s: BnShape, c: usize, x: &[Elem]) -> Scratch {
+    let mut near = Scratch::take(s.count());
+    for (near, at) in near.chunks_exact_mut(s.inner).zip(s.planes(c)) {
+        near.copy_from_slice(&x[at..at + s.inner]);
+    }
+    near
+}
+
+/// [`gather`] of what will be written later, of which others must not touch this channel.
+pub(super) fn gather_own(s: BnShape, c: usize, x: Out<'_>) -> Scratch {
+    let mut near = Scratch::take(s.count());
+    for (near, at) in near.chunks_exact_mut(s.inner).zip(s.planes(c)) {
+        // SAFETY: the callers run one task a channel.
+        near.copy_from_slice(unsafe { x.slice(at, s.inner) });
+    }
+    near
+}
+
+/// Writes what [`gather`] brought together back to `x`, of which others must not touch this channel.
+pub(super) fn scatter(s: BnShape, c: usize, near: &[Elem], x: Out<'_>) {
+    for (near, at) in near.chunks_exact(s.inner).zip(s.planes(c)) {
+        // SAFETY: the callers run one task a channel.
+        unsafe { x.slice(at, s.inner) }.copy_from_slice(near);
     }
 }

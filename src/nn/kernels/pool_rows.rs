@@ -107,8 +107,38 @@ multiversion! {
     }
 }
 
+/// Whether each output is the mean of its own 2 × 2 inputs and none is left over.
+#[inline(always)]
+fn halves(g: &PoolGeom) -> bool {
+    g.kernel == [2, 2]
+        && g.stride == [2, 2]
+        && g.padding == [0, 0]
+        && [2 * g.out[0], 2 * g.out[1]] == [g.h, g.w]
+}
+
 multiversion! {
     pub(super) fn mean_plane(g: &PoolGeom, count_include_pad: bool, x: &[Elem], y: &mut [Elem]) {
+        if halves(g) {
+            // Rows are added in whole, then pairs of the plane: short rows would be mostly remainders.
+            const PIECE: usize = 512;
+            let mut sums = [0.0; PIECE];
+            let rows = (PIECE / g.w).max(1);
+            if g.w <= PIECE {
+                for (x, y) in x.chunks(2 * g.w * rows).zip(y.chunks_mut(g.out[1] * rows)) {
+                    let sums = &mut sums[..2 * y.len()];
+                    for (s, x) in sums.chunks_exact_mut(g.w).zip(x.chunks_exact(2 * g.w)) {
+                        let (a, b) = x.split_at(g.w);
+                        for (s, (a, b)) in s.iter_mut().zip(a.iter().zip(b)) {
+                            *s = *a + *b;
+                        }
+                    }
+                    for (y, s) in y.iter_mut().zip(sums.chunks_exact(2)) {
+                        *y = (s[0] + s[1]) * 0.25;
+                    }
+                }
+                return;
+            }
+        }
         for (oy, y) in y.chunks_exact_mut(g.out[1]).enumerate() {
             for v in &mut *y {
                 *v = 0.0;
@@ -140,7 +170,7 @@ fn divide(g: &PoolGeom, count_include_pad: bool, oy: usize, y: &mut [Elem]) {
 
 multiversion! {
     pub(super) fn spread_plane(g: &PoolGeom, count_include_pad: bool, dy: &[Elem], dx: &mut [Elem]) {
-        if g.kernel == [2, 2] && g.stride == [2, 2] && [2 * g.out[0], 2 * g.out[1]] == [g.h, g.w] && g.padding == [0, 0] {
+        if halves(g) {
             for (dx, dy) in dx.chunks_exact_mut(2 * g.w).zip(dy.chunks_exact(g.out[1])) {
                 for row in dx.chunks_exact_mut(g.w) {
                     for (dx, dy) in row.chunks_exact_mut(2).zip(dy) {

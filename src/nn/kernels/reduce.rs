@@ -10,6 +10,9 @@ const PART: usize = 1 << 15;
 multiversion! {
     /// The sum, in f32 over 64 lanes within a block of 4096 and in f64 over the blocks.
     pub(super) fn sum_part(x: &[Elem]) -> f64 {
+        if x.len() < 64 {
+            return x.iter().map(|&v| v as f64).sum();
+        }
         let mut total = 0.0;
         for block in x.chunks(4096) {
             let mut lanes = [0.0; 64];
@@ -19,8 +22,15 @@ multiversion! {
                     lanes[l] += chunk[l];
                 }
             }
-            let rest: Elem = chunks.remainder().iter().sum();
-            total += lanes.iter().map(|&l| l as f64).sum::<f64>() + rest as f64;
+            for (l, v) in lanes.iter_mut().zip(chunks.remainder()) {
+                *l += *v;
+            }
+            for half in [32, 16, 8] {
+                for l in 0..half {
+                    lanes[l] += lanes[l + half];
+                }
+            }
+            total += lanes[..8].iter().map(|&l| l as f64).sum::<f64>();
         }
         total
     }
@@ -74,6 +84,25 @@ multiversion! {
 }
 
 multiversion! {
+    /// Adds the columns from `first` on of the rows of `x` to `out`, four rows at a time.
+    fn add_rows(cols: usize, first: usize, x: &[Elem], out: &mut [Elem]) {
+        let n = out.len();
+        let mut fours = x.chunks_exact(4 * cols);
+        for four in &mut fours {
+            let [a, b, c, d] = [0, 1, 2, 3].map(|i| &four[i * cols + first..][..n]);
+            for j in 0..n {
+                out[j] += (a[j] + b[j]) + (c[j] + d[j]);
+            }
+        }
+        for row in fours.remainder().chunks_exact(cols) {
+            for (o, v) in out.iter_mut().zip(&row[first..]) {
+                *o += *v;
+            }
+        }
+    }
+}
+
+multiversion! {
     fn add_part(a: &[Elem], b: &[Elem], out: &mut [Elem]) {
         for (o, (a, b)) in out.iter_mut().zip(a.iter().zip(b)) {
             *o = *a + *b;
@@ -109,12 +138,10 @@ pub fn col_sums(x: &[Elem], beta: Elem, out: &mut [Elem]) {
     start(beta, out);
     let cols = out.len();
     if x.len() <= 1 << 17 {
-        return x.chunks_exact(cols.max(1)).for_each(|row| axpy_part(1.0, row, out));
+        return add_rows(cols.max(1), 0, x, out);
     }
-    // Columns in pieces of a cache line or more; each piece walks down all rows.
-    out.par_chunks_mut(64).enumerate().for_each(|(i, out)| {
-        x.chunks_exact(cols).for_each(|row| axpy_part(1.0, &row[i * 64..], out));
-    });
+    // Columns in pieces of a few cache lines; each piece walks down all rows.
+    out.par_chunks_mut(64).enumerate().for_each(|(i, out)| add_rows(cols, i * 64, x, out));
 }
 
 /// `out[i] = beta * out[i] + sum over j of x[i, j]` for an `out.len()`-row matrix.
@@ -133,6 +160,9 @@ pub fn row_sums(x: &[Elem], beta: Elem, out: &mut [Elem]) {
 /// `out[c] = beta * out[c] + sum over n and i of x[n, c, i]`: the bias gradient of a convolution.
 pub fn channel_sums(n: usize, c: usize, inner: usize, x: &[Elem], beta: Elem, out: &mut [Elem]) {
     assert!(x.len() == n * c * inner && out.len() == c);
+    if inner == 1 {
+        return col_sums(x, beta, out);
+    }
     start(beta, out);
     let one = |(i, o): (usize, &mut Elem)| {
         *o += (0..n).map(|n| sum_part(&x[(n * c + i) * inner..][..inner])).sum::<f64>() as Elem;

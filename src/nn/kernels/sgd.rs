@@ -40,43 +40,41 @@ impl Default for SgdStep {
     }
 }
 
-/// Updates `value`, and `buf` where there is one, and sets `grad` to zero.
+/// Updates `value`, and `buf` where there is one.
 ///
 /// `g = grad_scale * grad + weight_decay * value`; `buf = momentum * buf + (1 - dampening) * g` (first step: `g`);
 /// `value -= lr * (nesterov ? g + momentum * buf : buf)`; without a buffer `value -= lr * g`.
-pub fn sgd_momentum(step: &SgdStep, value: &mut [Elem], grad: &mut [Elem], buf: Option<&mut [Elem]>) {
+pub fn sgd_momentum(step: &SgdStep, value: &mut [Elem], grad: &[Elem], buf: Option<&mut [Elem]>) {
     assert_eq!(value.len(), grad.len());
     match buf {
         None => {
             if value.len() <= PART {
                 return plain(step, value, grad);
             }
-            value.par_chunks_mut(PART).zip(grad.par_chunks_mut(PART)).for_each(|(v, g)| plain(step, v, g));
+            value.par_chunks_mut(PART).zip(grad.par_chunks(PART)).for_each(|(v, g)| plain(step, v, g));
         }
         Some(buf) => {
             assert_eq!(value.len(), buf.len());
             if value.len() <= PART {
                 return heavy(step, value, grad, buf);
             }
-            let parts =
-                value.par_chunks_mut(PART).zip(grad.par_chunks_mut(PART)).zip(buf.par_chunks_mut(PART));
+            let parts = value.par_chunks_mut(PART).zip(grad.par_chunks(PART)).zip(buf.par_chunks_mut(PART));
             parts.for_each(|((v, g), b)| heavy(step, v, g, b));
         }
     }
 }
 
 multiversion! {
-    fn plain(step: &SgdStep, value: &mut [Elem], grad: &mut [Elem]) {
+    fn plain(step: &SgdStep, value: &mut [Elem], grad: &[Elem]) {
         let s = *step;
         for (v, g) in value.iter_mut().zip(grad) {
             *v -= s.lr * (s.grad_scale * *g + s.weight_decay * *v);
-            *g = 0.0;
         }
     }
 }
 
 multiversion! {
-    fn heavy(step: &SgdStep, value: &mut [Elem], grad: &mut [Elem], buf: &mut [Elem]) {
+    fn heavy(step: &SgdStep, value: &mut [Elem], grad: &[Elem], buf: &mut [Elem]) {
         let s = *step;
         // As factors, so that one loop serves the first step, Nesterov and the plain case.
         let own = if s.first { 1.0 } else { 1.0 - s.dampening };
@@ -86,7 +84,6 @@ multiversion! {
             let old = if s.first { 0.0 } else { s.momentum * *b };
             *b = old + own * d;
             *v -= direct * d + through * *b;
-            *g = 0.0;
         }
     }
 }

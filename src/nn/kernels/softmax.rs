@@ -1,6 +1,7 @@
 //! Softmax and its logarithm over the rows of a matrix.
 
 use super::isa::multiversion;
+use super::layer_norm::halve;
 use super::math::exp;
 use super::{Elem, par};
 
@@ -78,10 +79,14 @@ multiversion! {
         for (t, v) in top.iter_mut().zip(rest) {
             *t = if *v > *t { *v } else { *t };
         }
-        let mut max = Elem::NEG_INFINITY;
-        for t in top {
-            max = if t > max { t } else { max };
+        let mut n = LANES;
+        while n > 1 {
+            n /= 2;
+            for l in 0..n {
+                top[l] = if top[l + n] > top[l] { top[l + n] } else { top[l] };
+            }
         }
+        let max = top[0];
         if max == Elem::NEG_INFINITY && !y.iter().any(|v| v.is_nan()) {
             for v in y {
                 *v = 0.0;
@@ -100,7 +105,7 @@ multiversion! {
             *v = exp(*v - max);
             *s += *v;
         }
-        let sum: Elem = sums.iter().sum();
+        let sum = halve(sums);
         let inverse = 1.0 / sum;
         for v in y {
             *v *= inverse;

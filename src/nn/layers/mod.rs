@@ -1,22 +1,30 @@
 //! The layers, with the names, parameters and weight names of PyTorch.
 
 mod activation;
+mod attention;
 mod container;
 mod conv;
 mod dropout;
+mod ffn;
+mod layer_norm;
 mod linear;
 mod norm;
 mod pair;
+mod patch;
 mod pool;
 mod shape;
 
 pub use activation::{GELU, LeakyReLU, ReLU, SiLU, Sigmoid, Tanh};
+pub use attention::{MultiheadAttention, MultiheadAttentionParams};
 pub use container::{Residual, ResidualParams, Sequential, SequentialParams};
 pub use conv::{Conv2d, Conv2dParams};
 pub use dropout::Dropout;
+pub use ffn::FFN;
+pub use layer_norm::{LayerNorm, LayerNormParams};
 pub use linear::{Linear, LinearParams};
 pub use norm::{BatchNorm1d, BatchNorm2d, BatchNormParams};
 pub use pair::Pair;
+pub use patch::{LayerNormCfg, LayerNormName, PatchEmbed, PatchEmbedParams};
 pub use pool::{AdaptiveAvgPool2d, AvgPool2d, GlobalAveragePooling, MaxPool2d};
 pub use shape::{Flatten, Identity};
 

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::base::{Elem, Error, Result};
-use crate::nn::{BnOutput, BnStats, Buffer, Counter, Forward, Module, Param, Var};
+use crate::nn::{BnOutput, BnStats, BnThen, Buffer, Counter, Forward, Module, Param, Var};
 use crate::registry::BuildCx;
 use crate::{parts, register};
 
@@ -70,15 +70,15 @@ impl Core {
         }
     }
 
-    fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+    fn forward<'t>(&mut self, x: Var<'t>, then: BnThen<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
         let stats = match (&self.running_mean, &self.running_var) {
             (Some(mean), Some(var)) if !cx.training => BnStats::Fixed(mean.value.clone(), var.value.clone()),
             _ => BnStats::Batch,
         };
         let (weight, bias) = (self.weight.as_ref(), self.bias.as_ref());
         let tape = x.tape();
-        let out =
-            x.batch_norm(weight.map(|p| tape.param(p)), bias.map(|p| tape.param(p)), self.eps, stats)?;
+        let (weight, bias) = (weight.map(|p| tape.param(p)), bias.map(|p| tape.param(p)));
+        let out = x.batch_norm(weight, bias, self.eps, stats, then)?;
         if cx.training {
             self.track(&out);
         }
@@ -125,6 +125,21 @@ macro_rules! batch_norm {
 
         impl Module for $name {
             fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+                self.forward_then(x, BnThen::default(), cx)
+            }
+        }
+
+        impl $name {
+            /// The layer, with the sum and the ReLU that follow it, in one walk over memory.
+            ///
+            /// # Errors
+            /// When the input does not fit, or what is added has another shape.
+            pub fn forward_then<'t>(
+                &mut self,
+                x: Var<'t>,
+                then: BnThen<'t>,
+                cx: &mut Forward<'_>,
+            ) -> Result<Var<'t>> {
                 let shape = x.shape();
                 if !matches!(shape.len(), $axes) {
                     return Err(Error::invalid(format!(
@@ -132,7 +147,7 @@ macro_rules! batch_norm {
                         shape
                     )));
                 }
-                self.core.forward(x, cx)
+                self.core.forward(x, then, cx)
             }
         }
     };

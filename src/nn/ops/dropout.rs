@@ -3,9 +3,9 @@
 use rand::Rng as _;
 
 use crate::base::{Elem, Rng};
-use crate::nn::Var;
 use crate::nn::kernels::{dropout, dropout_inplace};
 use crate::nn::pool::{slice, tensor};
+use crate::nn::{Tape, Var};
 
 impl<'t> Var<'t> {
     /// Zero with probability `p`, else `x / (1 - p)` (Srivastava et al. 2014). With `p = 0` the value itself.
@@ -14,11 +14,7 @@ impl<'t> Var<'t> {
             return self;
         }
         let x = self.value();
-        let mut keep = self.tape.with_pool(|pool| pool.masks.take(x.len()));
-        // A draw of 32 bits is below the bound with probability p, to 2⁻³²; everything is for p = 1.
-        let bound = (p * 2f64.powi(32)) as u64;
-        keep.iter_mut().for_each(|k| *k = u8::from(u64::from(rng.next_u32()) >= bound));
-        let scale = if p < 1.0 { (1.0 / (1.0 - p)) as Elem } else { 0.0 };
+        let (keep, scale) = draw_mask(self.tape, x.len(), p, rng);
         let mut y = self.tape.take(x.len());
         dropout(&keep, scale, slice(&x), &mut y);
         self.tape.node(tensor(x.shape(), y), &[self], move |mut dy, grads| {
@@ -27,4 +23,13 @@ impl<'t> Var<'t> {
             grads.add(0, dy);
         })
     }
+}
+
+/// What to keep of `len` values, each dropped with probability `p`, and the factor of what is kept.
+pub(super) fn draw_mask(tape: &Tape, len: usize, p: f64, rng: &mut Rng) -> (Vec<u8>, Elem) {
+    let mut keep = tape.with_pool(|pool| pool.masks.take(len));
+    // A draw of 32 bits is below the bound with probability p, to 2⁻³²; everything is for p = 1.
+    let bound = (p * 2f64.powi(32)) as u64;
+    keep.iter_mut().for_each(|k| *k = u8::from(u64::from(rng.next_u32()) >= bound));
+    (keep, if p < 1.0 { (1.0 / (1.0 - p)) as Elem } else { 0.0 })
 }

@@ -3,18 +3,23 @@
 mod activation;
 mod adaptive;
 mod arith;
+mod attention;
 mod conv;
 mod dropout;
+mod feed_forward;
+mod layer_norm;
 mod linear;
 mod loss;
 mod norm;
 mod pool;
 mod shape;
 mod softmax;
+mod tokens;
 
+pub use attention::AttentionOptions;
 pub use conv::ConvOptions;
 pub use loss::{Average, CrossEntropyOptions, Losses, Reduction, Target};
-pub use norm::{BnOutput, BnStats};
+pub use norm::{BnOutput, BnStats, BnThen};
 pub use pool::PoolOptions;
 
 use crate::base::{Error, Result, Tensor};

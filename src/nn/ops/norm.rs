@@ -1,5 +1,7 @@
 //! Batch normalisation, one node with its affine map.
 
+use smallvec::SmallVec;
+
 use crate::base::{Elem, Error, Result, Tensor};
 use crate::nn::Var;
 use crate::nn::kernels::{BnShape, bn_apply, bn_backward, bn_eval_backward, bn_train};
@@ -16,6 +18,15 @@ pub enum BnStats {
     Fixed(Tensor, Tensor),
 }
 
+/// What follows a batch norm at once, in the same walk over memory.
+#[derive(Clone, Copy, Default)]
+pub struct BnThen<'t> {
+    /// Added to the normalised values; of their shape.
+    pub add: Option<Var<'t>>,
+    /// Whether a ReLU comes last.
+    pub relu: bool,
+}
+
 /// What [`Var::batch_norm`] computed.
 pub struct BnOutput<'t> {
     /// The normalised values.
@@ -29,7 +40,7 @@ pub struct BnOutput<'t> {
 }
 
 impl<'t> Var<'t> {
-    /// `(x - mean) / sqrt(var + eps) * weight + bias` per channel of `x` [N, C, ..].
+    /// `(x - mean) / sqrt(var + eps) * weight + bias` per channel of `x` [N, C, ..], and what `then` says.
     ///
     /// # Errors
     /// When the sizes do not fit, or the batch has one value a channel, which has no variance.
@@ -39,6 +50,7 @@ impl<'t> Var<'t> {
         bias: Option<Self>,
         eps: Elem,
         stats: BnStats,
+        then: BnThen<'t>,
     ) -> Result<BnOutput<'t>> {
         let x = self.value();
         let &[n, c, ref rest @ ..] = x.shape() else {
@@ -54,6 +66,11 @@ impl<'t> Var<'t> {
                 expect_shape(what, p.shape(), &[c])?;
             }
         }
+        let added = then.add.map(Var::value);
+        if let Some(added) = &added {
+            expect_shape("what is added to batch norm", added.shape(), x.shape())?;
+        }
+        let (g, b, add) = (gamma.as_ref().map(slice), beta.as_ref().map(slice), added.as_ref().map(slice));
         let batch = matches!(stats, BnStats::Batch);
         let mut y = self.tape.take(x.len());
         let (mean, var) = match stats {
@@ -66,37 +83,42 @@ impl<'t> Var<'t> {
                     )));
                 }
                 let (mut mean, mut var) = (self.tape.take(c), self.tape.take(c));
-                let (g, b) = (gamma.as_ref().map(slice), beta.as_ref().map(slice));
-                bn_train(s, slice(&x), eps, g, b, None, false, &mut y, &mut mean, &mut var);
+                bn_train(s, slice(&x), eps, g, b, add, then.relu, &mut y, &mut mean, &mut var);
                 (tensor(&[c], mean), tensor(&[c], var))
             }
             BnStats::Fixed(mean, var) => {
                 expect_shape("the running mean of batch norm", mean.shape(), &[c])?;
                 expect_shape("the running variance of batch norm", var.shape(), &[c])?;
-                let (g, b) = (gamma.as_ref().map(slice), beta.as_ref().map(slice));
-                bn_apply(s, slice(&x), slice(&mean), slice(&var), eps, g, b, None, false, &mut y);
+                bn_apply(s, slice(&x), slice(&mean), slice(&var), eps, g, b, add, then.relu, &mut y);
                 (mean, var)
             }
         };
-        let inputs: Vec<Var<'t>> = [Some(self), weight, bias].into_iter().flatten().collect();
-        let (at_weight, at_bias) = (weight.map(|_| 1), bias.map(|_| 1 + usize::from(weight.is_some())));
+        drop(added);
+        let y = tensor(x.shape(), y);
+        let masks = then.relu.then(|| y.clone());
+        let inputs: SmallVec<[Var<'t>; 4]> =
+            [Some(self), weight, bias, then.add].into_iter().flatten().collect();
+        let at = |given: bool, before: &[bool]| given.then(|| 1 + before.iter().filter(|b| **b).count());
+        let (has_weight, has_bias) = (weight.is_some(), bias.is_some());
+        let (at_weight, at_bias) = (at(has_weight, &[]), at(has_bias, &[has_weight]));
+        let at_add = at(then.add.is_some(), &[has_weight, has_bias]);
         let (kept_mean, kept_var) = (mean.clone(), var.clone());
-        let y = self.tape.node(tensor(x.shape(), y), &inputs, move |mut dy, grads| {
+        let y = self.tape.node(y, &inputs, move |mut dy, grads| {
             let (mut dw, mut db) = (grads.pool.take(c), grads.pool.take(c));
+            let mut added = at_add.filter(|i| grads.wants(*i)).map(|i| (i, grads.pool.take(dy.len())));
             let back = if batch { bn_backward } else { bn_eval_backward };
-            let (mean, var) = (slice(&kept_mean), slice(&kept_var));
             back(
                 s,
                 slice(&x),
-                None,
+                masks.as_ref().map(slice),
                 gamma.as_ref().map(slice),
-                mean,
-                var,
+                slice(&kept_mean),
+                slice(&kept_var),
                 eps,
                 &mut dy,
                 &mut dw,
                 &mut db,
-                None,
+                added.as_mut().map(|(_, d)| &mut d[..]),
             );
             grads.add(0, dy);
             for (at, grad) in [(at_weight, dw), (at_bias, db)] {
@@ -104,6 +126,9 @@ impl<'t> Var<'t> {
                     Some(i) => grads.add(i, grad),
                     None => grads.pool.give(grad),
                 }
+            }
+            if let Some((i, grad)) = added {
+                grads.add(i, grad);
             }
             grads.pool.recycle(kept_mean);
             grads.pool.recycle(kept_var);

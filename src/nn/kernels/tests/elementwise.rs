@@ -72,37 +72,46 @@ fn ulps(got: f32, want: f64) -> f64 {
 
 #[test]
 #[cfg(not(shanty_f64))]
-fn exp_tanh_and_erf_are_within_two_ulp_and_keep_the_ends() {
-    use crate::nn::kernels::math::{erf, exp, tanh};
+fn exp_and_tanh_are_within_two_ulp_and_keep_the_ends() {
+    use crate::nn::kernels::math::{exp, tanh};
     // All exponents, a few hundred mantissas each.
-    let mut worst = [0.0f64; 3];
+    let mut worst = [0.0f64; 2];
     for bits in (0..0x7f80_0000u32).step_by(20_011) {
         for x in [f32::from_bits(bits), -f32::from_bits(bits)] {
             if x.abs() < 87.0 {
                 worst[0] = worst[0].max(ulps(exp(x), (x as f64).exp()));
             }
             worst[1] = worst[1].max(ulps(tanh(x), (x as f64).tanh()));
-            // 2 * cdf(x sqrt 2) - 1; the quadrature is only exact to about 1e-13 absolute.
-            if x.abs() > 1e-4 {
-                let want = 2.0 * normal_cdf(x as f64 * std::f64::consts::SQRT_2) - 1.0;
-                worst[2] = worst[2].max(ulps(erf(x), want));
-            }
         }
     }
-    assert!(worst[0] <= 2.0 && worst[1] <= 2.0 && worst[2] <= 2.0, "{worst:?} ulp");
+    assert!(worst[0] <= 2.0 && worst[1] <= 2.0, "{worst:?} ulp");
     assert_eq!(
         (exp(f32::INFINITY), exp(f32::NEG_INFINITY), exp(89.0), exp(0.0)),
         (f32::INFINITY, 0.0, f32::INFINITY, 1.0)
     );
     assert!(exp(88.7).is_finite() && exp(-100.0) > 0.0 && exp(-110.0) == 0.0);
-    assert_eq!(
-        (tanh(f32::INFINITY), tanh(f32::NEG_INFINITY), erf(1e30), erf(f32::NEG_INFINITY)),
-        (1.0, -1.0, 1.0, -1.0)
-    );
-    assert!(exp(f32::NAN).is_nan() && tanh(f32::NAN).is_nan() && erf(f32::NAN).is_nan());
+    assert_eq!((tanh(f32::INFINITY), tanh(f32::NEG_INFINITY)), (1.0, -1.0));
+    assert!(exp(f32::NAN).is_nan() && tanh(f32::NAN).is_nan());
     for act in ALL {
         assert!(act.of(f32::NAN).is_nan(), "{act:?} swallows NaN");
     }
+}
+
+/// Far out GELU is `x` or 0, not what a polynomial makes of it; and at 0 it is exact.
+#[test]
+fn gelu_keeps_the_ends() {
+    let x = [Elem::MAX, 1e30, 14.0, 13.2, 5.5, 0.0, -5.5, -13.3, -14.0, -1e30, Elem::MIN];
+    let (mut y, mut d) = (x, [1.0; 11]);
+    act_inplace(Act::Gelu, &mut y);
+    act_backward(Act::Gelu, &x, &mut d);
+    for i in 0..5 {
+        assert!((y[i] / x[i] - 1.0).abs() < 1e-7 && (d[i] - 1.0).abs() < 1e-5, "{} {} {}", x[i], y[i], d[i]);
+    }
+    assert_eq!((y[5], d[5]), (0.0, 0.5));
+    // Python: -5.5 * 0.5 * math.erfc(5.5 / math.sqrt(2)).
+    assert!((y[6] + 1.044_425_9e-7).abs() < 1e-8, "{}", y[6]);
+    let end = if cfg!(shanty_f64) { 1e-35 } else { 0.0 };
+    assert!(y[7..].iter().chain(&d[7..]).all(|v| v.abs() <= end), "{y:?} {d:?}");
 }
 
 #[test]
@@ -181,7 +190,7 @@ fn sgd_takes_torchs_steps() {
         let (mut p, mut buf) = (vec![1.0; 70_000], vec![Elem::NAN; 70_000]);
         let (mut want, mut b) = (1.0f64, 0.0f64);
         for i in 0..3 {
-            let mut g = vec![1.0; p.len()];
+            let g = vec![1.0; p.len()];
             let step = SgdStep {
                 lr: 0.1,
                 momentum: 0.9,
@@ -191,15 +200,14 @@ fn sgd_takes_torchs_steps() {
                 grad_scale: 0.5,
                 first: i == 0,
             };
-            sgd_momentum(&step, &mut p, &mut g, Some(&mut buf));
-            assert!(g.iter().all(|g| *g == 0.0));
+            sgd_momentum(&step, &mut p, &g, Some(&mut buf));
             let d = 0.5 + 0.01 * want;
             b = if i == 0 { d } else { 0.9 * b + (1.0 - dampening as f64) * d };
             want -= 0.1 * if nesterov { d + 0.9 * b } else { b };
             assert!(p.iter().all(|p| (*p as f64 - want).abs() < 1e-6), "{} is not {want}", p[0]);
         }
     }
-    let (mut p, mut g) = ([1.0], [0.5]);
-    sgd_momentum(&SgdStep { lr: 0.1, ..SgdStep::default() }, &mut p, &mut g, None);
-    assert!((p[0] - 0.95).abs() < 1e-7 && g[0] == 0.0);
+    let mut p = [1.0];
+    sgd_momentum(&SgdStep { lr: 0.1, ..SgdStep::default() }, &mut p, &[0.5], None);
+    assert!((p[0] - 0.95).abs() < 1e-7);
 }

@@ -2,7 +2,9 @@
 
 use super::{close, noise, on_1_and_2_threads, pick};
 use crate::base::{Elem, keyed};
-use crate::nn::kernels::{Act, Bias, Epilogue, Mat, MatMut, gemm};
+use crate::nn::kernels::{
+    Act, Bias, Epilogue, Mat, MatMut, act_backward, gemm, gemm_add, gemm_gelu, gemm_mul,
+};
 
 /// One product in every layout, with stale output, padding between rows, bias and activation.
 fn check(
@@ -138,4 +140,55 @@ fn products_without_elements() {
         MatMut::new(&mut [], 2, 0),
         Epilogue::default(),
     );
+}
+
+/// The fused ends are the plain product and what follows it, for shapes whose vectors come from either operand, with rests, on
+/// stale results.
+#[test]
+fn fused_ends_are_the_steps_one_by_one() {
+    for (m, k, n) in [(1, 1, 1), (300, 20, 70), (5, 33, 100), (200, 48, 3), (130, 96, 192), (64, 7, 17)] {
+        let (a, b) = (noise(1, m * k), noise(2, n * k));
+        let (bias, more) = (noise(3, n), noise(4, m * n));
+        let (a, b) = (Mat::new(&a, m, k), Mat::new(&b, n, k).t());
+        let to = |c: &mut Vec<Elem>| {
+            c.resize(m * n, 0.0);
+            c.fill(Elem::NAN);
+        };
+        let product = |ep: Epilogue<'_>| {
+            let mut c = vec![Elem::NAN; m * n];
+            gemm(1.0, a, b, 0.0, MatMut::new(&mut c, m, n), ep);
+            c
+        };
+        let sum = product(Epilogue { bias: Bias::Cols(&bias), act: Act::Identity });
+        let got = on_1_and_2_threads(|| {
+            let mut c = Vec::new();
+            to(&mut c);
+            gemm_add(a, b, Bias::Cols(&bias), &more, MatMut::new(&mut c, m, n));
+            c
+        });
+        let want: Vec<f64> = sum.iter().zip(&more).map(|(s, r)| f64::from(s + r)).collect();
+        close(&got, &want, 0.0, "sum");
+        let got = on_1_and_2_threads(|| {
+            let mut c = Vec::new();
+            to(&mut c);
+            gemm_mul(a, b, &more, MatMut::new(&mut c, m, n));
+            c
+        });
+        let plain = product(Epilogue::default());
+        let want: Vec<f64> = plain.iter().zip(&more).map(|(s, r)| f64::from(s * r)).collect();
+        close(&got, &want, 0.0, "product");
+        let got = on_1_and_2_threads(|| {
+            let (mut c, mut slope) = (Vec::new(), Vec::new());
+            to(&mut c);
+            to(&mut slope);
+            gemm_gelu(a, b, &bias, MatMut::new(&mut c, m, n), &mut slope);
+            c.extend(slope);
+            c
+        });
+        let mut slope = vec![1.0; m * n];
+        act_backward(Act::Gelu, &sum, &mut slope);
+        let value = product(Epilogue { bias: Bias::Cols(&bias), act: Act::Gelu });
+        let want: Vec<f64> = value.into_iter().chain(slope).map(f64::from).collect();
+        close(&got, &want, 0.0, "GELU and its slope");
+    }
 }

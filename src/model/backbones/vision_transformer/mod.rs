@@ -1,0 +1,205 @@
+//! The vision transformer (Dosovitskiy et al. 2020, <https://arxiv.org/abs/2010.11929>) as in MMPretrain.
+
+mod arch;
+mod layer;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+pub use arch::{ArchCfg, VisionTransformerArch};
+pub use layer::TransformerEncoderLayer;
+
+use crate::base::{Error, Result};
+use crate::nn::init::{Init, TruncNormal};
+use crate::nn::{
+    Dropout, Forward, LayerNorm, LayerNormCfg, LayerNormName, Module, Pair, Param, PatchEmbed,
+    PatchEmbedParams, Var,
+};
+use crate::registry::BuildCx;
+use crate::{parts, register};
+
+/// What a [`VisionTransformer`] is made of.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct VisionTransformerParams {
+    /// A name (`base`, `deit-tiny`, …) or a mapping with `embed_dims`, `num_layers`, `num_heads` and `feedforward_channels`.
+    pub arch: ArchCfg,
+    /// Size of the images, one number or [height, width]; a multiple of `patch_size`.
+    pub img_size: Pair,
+    /// Size of a patch, one number or [height, width].
+    pub patch_size: Pair,
+    /// Channels of the images.
+    #[schemars(range(min = 1))]
+    pub in_channels: usize,
+    /// Probability with which dropout zeroes an element of the embedding and behind every linear layer but `qkv`.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub drop_rate: f64,
+    /// Whether query, key and value have an offset.
+    pub qkv_bias: bool,
+    /// The layer norms.
+    pub norm_cfg: LayerNormCfg,
+    /// Whether the tokens are normalised once more at the end.
+    pub final_norm: bool,
+    /// What comes out.
+    pub out_type: OutType,
+    /// Whether a class token stands in front of those of the image.
+    pub with_cls_token: bool,
+}
+
+/// What a [`VisionTransformer`] gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OutType {
+    /// The class token, [N, D].
+    ClsToken,
+    /// The normalised mean of the tokens of the image, [N, D].
+    AvgFeatmap,
+    /// The tokens of the image as a map, [N, D, height, width in patches].
+    Featmap,
+    /// All tokens, [N, T, D].
+    Raw,
+}
+
+impl Default for VisionTransformerParams {
+    fn default() -> Self {
+        Self {
+            arch: ArchCfg::default(),
+            img_size: Pair([224, 224]),
+            patch_size: Pair([16, 16]),
+            in_channels: 3,
+            drop_rate: 0.0,
+            qkv_bias: true,
+            norm_cfg: LayerNormCfg { kind: LayerNormName::LN, eps: 1e-6 },
+            final_norm: true,
+            out_type: OutType::ClsToken,
+            with_cls_token: true,
+        }
+    }
+}
+
+/// Images cut into patches, a class token in front, and blocks of attention and feed-forward networks, normalised before each.
+///
+/// Weight names are MMPretrain's: `cls_token`, `pos_embed`, `patch_embed.projection`, `layers.{i}.ln1`, `.attn.qkv`, `.attn.proj`,
+/// `.ln2`, `.ffn.layers.0.0`, `.ffn.layers.1`, and `ln1` for the final norm. The positions begin as N(0, 0.02²) cut off at ±2, the
+/// class token as 0, the feed-forward networks as [`FFN`](crate::nn::FFN) says.
+///
+/// Where only the class token is looked at (`out_type: cls_token`), the last block computes attention, feed-forward network and norm
+/// of that token alone: the same result and the same gradients, without what nobody reads.
+///
+/// ```
+/// use shanty::base::{Tensor, keyed};
+/// use shanty::model::{ArchCfg, VisionTransformer, VisionTransformerArch, VisionTransformerParams};
+/// use shanty::nn::{Forward, Module, Pair, Pool, Tape};
+///
+/// let arch = VisionTransformerArch { embed_dims: 24, num_layers: 2, num_heads: 3, feedforward_channels: 48 };
+/// let mut vit = VisionTransformer::new(&VisionTransformerParams {
+///     arch: ArchCfg(arch), img_size: Pair([16, 16]), patch_size: Pair([4, 4]), ..Default::default()
+/// })?;
+/// let tape = Tape::without_grad(Pool::default());
+/// let x = tape.input(Tensor::zeros(vec![2, 3, 16, 16]));
+/// let y = vit.forward(x, &mut Forward { training: false, rng: &mut keyed(0, "example", 0, 0) })?;
+/// assert_eq!(y.shape(), [2, 24]);
+/// # Ok::<(), shanty::base::Error>(())
+/// ```
+pub struct VisionTransformer {
+    cls_token: Option<Param>,
+    pos_embed: Param,
+    patch_embed: PatchEmbed,
+    drop_after_pos: Dropout,
+    layers: Vec<TransformerEncoderLayer>,
+    ln1: Option<LayerNorm>,
+    ln2: Option<LayerNorm>,
+    img_size: [usize; 2],
+    grid: [usize; 2],
+    out_type: OutType,
+    own_init: Vec<(&'static str, Init)>,
+}
+
+parts!(
+    VisionTransformer { cls_token, pos_embed, patch_embed, drop_after_pos, layers, ln1, ln2 },
+    own_init = own_init
+);
+
+register! { /// The vision transformer: images to the class token, [N, embed_dims], or as `out_type` says.
+            dyn Module, "VisionTransformer" => |p: VisionTransformerParams, _: &mut BuildCx| -> Result<Box<dyn Module>> {
+    Ok(Box::new(VisionTransformer::new(&p)?))
+} }
+
+impl VisionTransformer {
+    /// A network of this make.
+    ///
+    /// # Errors
+    /// When sizes do not divide each other or are 0, or the class token is asked for and there is none.
+    pub fn new(p: &VisionTransformerParams) -> Result<Self> {
+        let (dims, Pair(img_size), Pair(patch)) = (p.arch.0.embed_dims, p.img_size, p.patch_size);
+        if patch.contains(&0) || (0..2).any(|i| img_size[i] == 0 || img_size[i] % patch[i] != 0) {
+            return Err(Error::config(format!(
+                "`img_size: {img_size:?}` is no multiple of `patch_size: {patch:?}`"
+            )));
+        }
+        if p.out_type == OutType::ClsToken && !p.with_cls_token {
+            return Err(Error::config(
+                "`out_type: cls_token` needs `with_cls_token: true`; avg_featmap does without",
+            ));
+        }
+        let grid = [img_size[0] / patch[0], img_size[1] / patch[1]];
+        let tokens = grid[0] * grid[1] + usize::from(p.with_cls_token);
+        let positions = TruncNormal { std: 0.02, ..TruncNormal::default() };
+        Ok(Self {
+            cls_token: p.with_cls_token.then(|| Param::full(&[1, 1, dims], 0.0)),
+            pos_embed: Param::full(&[1, tokens, dims], 0.0),
+            patch_embed: PatchEmbed::new(&PatchEmbedParams::new(p.in_channels, dims, patch))?,
+            drop_after_pos: Dropout { p: p.drop_rate, ..Dropout::default() },
+            layers: (0..p.arch.0.num_layers)
+                .map(|_| TransformerEncoderLayer::new(p))
+                .collect::<Result<_>>()?,
+            ln1: p.final_norm.then(|| p.norm_cfg.build(dims)),
+            ln2: (p.out_type == OutType::AvgFeatmap).then(|| p.norm_cfg.build(dims)),
+            img_size,
+            grid,
+            out_type: p.out_type,
+            own_init: vec![("pos_embed", Init::new(positions))],
+        })
+    }
+
+    /// The tokens that the blocks get, with class token and positions.
+    fn embed<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        let shape = x.shape();
+        if shape.len() != 4 || shape[2..] != self.img_size {
+            let [h, w] = self.img_size;
+            return Err(Error::invalid(format!(
+                "VisionTransformer was made for images of {h} × {w}, not a batch of shape {shape:?}: set `img_size`, or resize them"
+            )));
+        }
+        let tape = x.tape();
+        let map = self.patch_embed.projection.forward(x, cx)?;
+        let tokens = map.embed_tokens(
+            self.cls_token.as_ref().map(|p| tape.param(p)),
+            Some(tape.param(&self.pos_embed)),
+        )?;
+        self.drop_after_pos.forward(tokens, cx)
+    }
+}
+
+impl Module for VisionTransformer {
+    fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        let mut x = self.embed(x, cx)?;
+        let last = self.layers.len().saturating_sub(1);
+        let first_only = self.out_type == OutType::ClsToken;
+        for (i, layer) in self.layers.iter_mut().enumerate() {
+            x = if first_only && i == last { layer.forward_first(x, cx)? } else { layer.forward(x, cx)? };
+        }
+        if let Some(norm) = &mut self.ln1 {
+            x = norm.forward(x, cx)?;
+        }
+        match (self.out_type, &mut self.ln2) {
+            (OutType::AvgFeatmap, Some(norm)) => {
+                let mean = x.token_mean(usize::from(self.cls_token.is_some()))?;
+                norm.forward(mean, cx)
+            }
+            (OutType::Featmap, _) => x.token_planes(self.grid),
+            (OutType::ClsToken, _) if self.layers.is_empty() => x.token(0),
+            _ => Ok(x),
+        }
+    }
+}

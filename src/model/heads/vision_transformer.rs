@@ -1,0 +1,135 @@
+//! The head of the vision transformer.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer};
+
+use super::{ClsHead, ClsHeadParams, Head};
+use crate::base::Result;
+use crate::config::OneOrMany;
+use crate::model::{LossDict, Outputs};
+use crate::nn::init::{Constant, Init, InitCfg, TruncNormal};
+use crate::nn::{Forward, Linear, Loss, Module, Tanh, Target, Var};
+use crate::registry::{BuildCx, Spec};
+use crate::{parts, register};
+
+/// What a [`VisionTransformerClsHead`] is made of.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+pub struct VisionTransformerClsHeadParams {
+    /// Number of classes.
+    #[schemars(range(min = 1))]
+    pub num_classes: usize,
+    /// Number of features of a sample.
+    #[schemars(range(min = 1))]
+    pub in_channels: usize,
+    /// Size of a hidden layer; none if absent.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub hidden_dim: Option<usize>,
+    /// What follows the hidden layer; Tanh if absent.
+    #[serde(default)]
+    pub act_cfg: Option<Spec<dyn Module>>,
+    /// The loss; cross entropy if absent.
+    #[serde(default)]
+    pub loss: Option<Spec<dyn Loss>>,
+    /// Which accuracies are logged with `cal_acc`.
+    #[serde(default = "top1")]
+    pub topk: OneOrMany<usize>,
+    /// Whether `accuracy_top-k` is logged in training.
+    #[serde(default)]
+    pub cal_acc: bool,
+    /// How its layers begin: `{type: Constant, val: 0, layer: Linear}` if absent, as any linear layer if `null`.
+    #[serde(default, deserialize_with = "given")]
+    #[schemars(with = "InitCfg")]
+    pub init_cfg: Option<InitCfg>,
+}
+
+fn top1() -> OneOrMany<usize> {
+    OneOrMany(vec![1])
+}
+
+/// Tells `null` from a key that is not there.
+fn given<'de, D: Deserializer<'de>>(d: D) -> Result<Option<InitCfg>, D::Error> {
+    InitCfg::deserialize(d).map(Some)
+}
+
+register! { /// A linear layer, `layers.head`, behind a hidden one if `hidden_dim` is given, and a loss.
+            dyn Head, "VisionTransformerClsHead" => |p: VisionTransformerClsHeadParams, cx: &mut BuildCx| -> Result<Box<dyn Head>> {
+    let cls = ClsHeadParams { loss: p.loss, topk: p.topk, cal_acc: p.cal_acc, init_cfg: None };
+    let mut head = VisionTransformerClsHead::new(p.num_classes, p.in_channels, ClsHead::from_params(&cls, cx)?);
+    if let Some(cfg) = p.init_cfg {
+        head = head.init(Init::list(&cfg, cx)?);
+    }
+    Ok(Box::new(match (p.hidden_dim, p.act_cfg) {
+        (None, _) => head,
+        (Some(size), None) => head.hidden(size, Tanh {}),
+        (Some(size), Some(act)) => head.hidden(size, act.build(cx)?),
+    }))
+} }
+
+/// Scores of the class token by a linear layer, `layers.head`, whose weights begin as 0; in front of it may be a hidden layer,
+/// `layers.pre_logits`, which begins as N(0, 1 / in).
+pub struct VisionTransformerClsHead {
+    layers: Layers,
+    cls: ClsHead,
+    init: Vec<Init>,
+}
+
+struct Layers {
+    pre_logits: Option<Linear>,
+    act: Option<Box<dyn Module>>,
+    head: Linear,
+}
+
+parts!(VisionTransformerClsHead { layers }, init_cfg = init);
+parts!(Layers { pre_logits, act, head });
+
+impl VisionTransformerClsHead {
+    /// A layer from `in_channels` features to `num_classes` scores, and the loss of `cls`.
+    pub fn new(num_classes: usize, in_channels: usize, cls: ClsHead) -> Self {
+        let layers = Layers { pre_logits: None, act: None, head: Linear::new(in_channels, num_classes) };
+        Self { layers, cls, init: vec![Init::new(Constant { val: 0.0 }).layer("Linear")] }
+    }
+
+    /// The same with other initial weights; call it before [`hidden`](Self::hidden).
+    #[must_use]
+    pub fn init(self, init: Vec<Init>) -> Self {
+        Self { init, ..self }
+    }
+
+    /// The same with a hidden layer of this size in front.
+    #[must_use]
+    pub fn hidden(mut self, size: usize, act: impl Module) -> Self {
+        let [classes, ins] = [0, 1].map(|axis| self.layers.head.weight.value.shape()[axis]);
+        let rule = TruncNormal { std: (1.0 / ins.max(1) as f64).sqrt(), ..TruncNormal::default() };
+        let own = Init::new(Constant { val: 0.0 }).override_with("layers.pre_logits", Init::new(rule));
+        self.init.push(own);
+        self.layers = Layers {
+            pre_logits: Some(Linear::new(ins, size)),
+            act: Some(Box::new(act)),
+            head: Linear::new(size, classes),
+        };
+        self
+    }
+}
+
+impl Module for VisionTransformerClsHead {
+    fn forward<'t>(&mut self, mut x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        if let Some(layer) = &mut self.layers.pre_logits {
+            x = layer.forward(x, cx)?;
+        }
+        if let Some(act) = &mut self.layers.act {
+            x = act.forward(x, cx)?;
+        }
+        self.layers.head.forward(x, cx)
+    }
+}
+
+impl Head for VisionTransformerClsHead {
+    fn loss<'t>(&self, scores: Var<'t>, target: Target<'_>) -> Result<LossDict<'t>> {
+        self.cls.loss(scores, target)
+    }
+
+    fn predict(&self, scores: Var<'_>, target: Option<Target<'_>>) -> Result<Outputs> {
+        self.cls.predict(scores, target)
+    }
+}

@@ -1,0 +1,130 @@
+//! Self-attention of several heads.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::base::{Error, Result};
+use crate::nn::{AttentionOptions, Dropout, Forward, Linear, LinearParams, Module, Var};
+use crate::registry::BuildCx;
+use crate::{parts, register};
+
+/// What a [`MultiheadAttention`] is made of.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+pub struct MultiheadAttentionParams {
+    /// Size of a token.
+    #[schemars(range(min = 1))]
+    pub embed_dims: usize,
+    /// Heads, of `embed_dims / num_heads` features each.
+    #[schemars(range(min = 1))]
+    pub num_heads: usize,
+    /// Size of a token of the input; `embed_dims` if absent.
+    #[serde(default)]
+    pub input_dims: Option<usize>,
+    /// Probability with which dropout zeroes an attention weight.
+    #[serde(default)]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub attn_drop: f64,
+    /// Probability with which dropout zeroes an element of the result.
+    #[serde(default)]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub proj_drop: f64,
+    /// Whether query, key and value have an offset.
+    #[serde(default = "super::yes")]
+    pub qkv_bias: bool,
+    /// Whether the result has an offset.
+    #[serde(default = "super::yes")]
+    pub proj_bias: bool,
+}
+
+impl MultiheadAttentionParams {
+    /// With both offsets, without dropout.
+    pub fn new(embed_dims: usize, num_heads: usize) -> Self {
+        Self {
+            embed_dims,
+            num_heads,
+            input_dims: None,
+            attn_drop: 0.0,
+            proj_drop: 0.0,
+            qkv_bias: true,
+            proj_bias: true,
+        }
+    }
+}
+
+/// Self-attention over tokens [N, T, D] (Vaswani et al. 2017, <https://arxiv.org/abs/1706.03762>), with MMPretrain's weight
+/// names: `qkv` makes query, key and value in one product, `proj` the result of the joined heads.
+pub struct MultiheadAttention {
+    /// [3 D, input].
+    pub qkv: Linear,
+    /// Of the attention weights.
+    pub attn_drop: Dropout,
+    /// [D, D].
+    pub proj: Linear,
+    /// Of the result.
+    pub proj_drop: Dropout,
+    heads: usize,
+}
+
+parts!(MultiheadAttention { qkv, attn_drop, proj, proj_drop });
+
+impl MultiheadAttention {
+    /// An attention of this make.
+    ///
+    /// # Errors
+    /// When the heads do not divide the features.
+    pub fn new(p: &MultiheadAttentionParams) -> Result<Self> {
+        let (dims, heads) = (p.embed_dims, p.num_heads);
+        if heads == 0 || dims % heads != 0 {
+            return Err(Error::config(format!("`num_heads: {heads}` does not divide `embed_dims: {dims}`")));
+        }
+        let linear = |in_features, out_features, bias| {
+            Linear::from_params(&LinearParams { in_features, out_features, bias })
+        };
+        Ok(Self {
+            qkv: linear(p.input_dims.unwrap_or(dims), 3 * dims, p.qkv_bias),
+            attn_drop: Dropout { p: p.attn_drop, ..Dropout::default() },
+            proj: linear(dims, dims, p.proj_bias),
+            proj_drop: Dropout { p: p.proj_drop, ..Dropout::default() },
+            heads,
+        })
+    }
+
+    /// The joined heads, before `proj`, of the first `queries` tokens.
+    fn heads<'t>(&mut self, x: Var<'t>, queries: Option<usize>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        let dropout = if cx.training { self.attn_drop.p } else { 0.0 };
+        let options = AttentionOptions { dropout, queries, ..AttentionOptions::new(self.heads) };
+        self.qkv.forward(x, cx)?.attention_packed(&options, cx.rng)
+    }
+
+    /// `residual +` the attention over `x` [N, T, D]: of all tokens for a residual of that shape, of the first Q for [N, Q, D].
+    ///
+    /// # Errors
+    /// When the sizes do not fit.
+    pub fn forward_add<'t>(
+        &mut self,
+        x: Var<'t>,
+        residual: Var<'t>,
+        cx: &mut Forward<'_>,
+    ) -> Result<Var<'t>> {
+        let x = self.heads(x, residual.shape().get(1).copied(), cx)?;
+        if cx.training && self.proj_drop.p > 0.0 {
+            let x = self.proj.forward(x, cx)?;
+            return self.proj_drop.forward(x, cx)?.add(residual);
+        }
+        let tape = x.tape();
+        x.linear_add(tape.param(&self.proj.weight), self.proj.bias.as_ref().map(|b| tape.param(b)), residual)
+    }
+}
+
+impl Module for MultiheadAttention {
+    fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        let x = self.heads(x, None, cx)?;
+        let x = self.proj.forward(x, cx)?;
+        self.proj_drop.forward(x, cx)
+    }
+}
+
+register! { /// Self-attention of several heads over tokens [N, T, D].
+dyn Module, "MultiheadAttention" => |p: MultiheadAttentionParams, _: &mut BuildCx| -> Result<Box<dyn Module>> {
+    Ok(Box::new(MultiheadAttention::new(&p)?))
+} }

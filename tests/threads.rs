@@ -1,0 +1,35 @@
+//! The bits of a training step do not depend on the number of threads.
+#![allow(clippy::unwrap_used)] // helpers of tests
+
+mod nets;
+
+use shanty::model::{Model, StepCx};
+use shanty::optim::{OptimWrapper, Sgd};
+use shanty::params::StateDict;
+
+/// Everything that three steps leave behind, network by network.
+fn after_steps(threads: usize) -> Vec<(&'static str, StateDict)> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    let train = |(name, mut model, batch): (_, shanty::model::ImageClassifier, _)| {
+        let mut optim = OptimWrapper::new(Sgd::new(0.05).momentum(0.9));
+        for iter in 0..3 {
+            model.train_step(&batch, &StepCx { seed: 0, iter, loss_scale: 1.0 }).unwrap();
+            optim.update(&mut model).unwrap();
+        }
+        (name, StateDict::of(&model))
+    };
+    pool.install(|| nets::all().into_iter().map(train).collect())
+}
+
+#[test]
+fn one_two_and_three_threads_give_equal_bits() {
+    let one = after_steps(1);
+    for threads in [2, 3] {
+        for ((name, a), (_, b)) in one.iter().zip(after_steps(threads)) {
+            for ((key, a), (_, b)) in a.0.iter().zip(&b.0) {
+                let same = a.value.iter().zip(&b.value).all(|(a, b)| a.to_bits() == b.to_bits());
+                assert!(same, "{name}: {key} with {threads} threads");
+            }
+        }
+    }
+}
