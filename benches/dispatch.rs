@@ -1,4 +1,7 @@
 //! What hooks cost: `cargo bench --bench dispatch`. Nanoseconds an iteration of a model that does nothing.
+//!
+//! First the fastest of many short rounds, then a run of a million iterations in slices: the mean of each, so that what
+//! grows with the length of a run would show.
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
 use std::time::Instant;
@@ -44,8 +47,7 @@ impl TrainLoop for Bare {
         s.fire(Event::BeforeTrain)?;
         let mut nanoseconds = f64::INFINITY;
         for _ in 0..ROUNDS {
-            let batches: Vec<_> =
-                (0..ITERS).map(|_| Batch::new(ArrayD::zeros(IxDyn(&[1])), vec![0])).collect();
+            let batches = made();
             let began = Instant::now();
             for batch in batches {
                 s.train_iter(batch)?;
@@ -55,6 +57,40 @@ impl TrainLoop for Bare {
         s.state.board.set("ns", nanoseconds);
         s.fire(Event::AfterTrain)
     }
+}
+
+/// The ends of the slices of the long run.
+const SLICES: [(u64, &str); 3] = [(10_000, "10k"), (100_000, "100k"), (1_000_000, "1M")];
+
+/// A million iterations; the mean of each slice. The batches are made beforehand here too, [`ITERS`] at a time.
+struct Long;
+impl TrainLoop for Long {
+    fn totals(&self, _: u64) -> (u64, u64, bool) {
+        (1, SLICES[2].0, false)
+    }
+    fn run(&self, s: &mut Session, _: &DataLoader) -> Result<()> {
+        s.enter(Phase::Train);
+        s.fire(Event::BeforeTrain)?;
+        let mut first = 0;
+        for (end, name) in SLICES {
+            let mut seconds = 0.0;
+            for _ in 0..(end - first) / ITERS {
+                let batches = made();
+                let began = Instant::now();
+                for batch in batches {
+                    s.train_iter(batch)?;
+                }
+                seconds += began.elapsed().as_secs_f64();
+            }
+            s.state.board.set(name, seconds * 1e9 / (end - first) as f64);
+            first = end;
+        }
+        s.fire(Event::AfterTrain)
+    }
+}
+
+fn made() -> Vec<Batch> {
+    (0..ITERS).map(|_| Batch::new(ArrayD::zeros(IxDyn(&[1])), vec![0])).collect()
 }
 
 struct Idle;
@@ -70,36 +106,61 @@ const DEFAULT: [&str; 6] = [
     "{type: CheckpointHook, interval: -1, save_last: false}",
 ];
 
+/// What is logged as often as MMEngine logs unless told otherwise.
+const LOGGING: &str = "{type: LoggerHook, interval: 10}";
+
+/// Runs the loop with these hooks, and looks at the board.
+fn trained<T>(
+    train_loop: impl TrainLoop + 'static,
+    hooks: &[&str],
+    idle: usize,
+    see: impl Fn(&Board) -> T,
+) -> T {
+    let dir = tempfile::tempdir().unwrap();
+    let iters = train_loop.totals(0).1;
+    let options = LoaderOptions { batch_size: 1, ..LoaderOptions::default() };
+    let data =
+        DataLoader::new(Synthetic::new(1 << 40, [1, 1, 1], 2, 0), DefaultSampler::sequential(), options);
+    let mut builder = Runner::builder()
+        .model(Nothing)
+        .train_data(data.unwrap())
+        .train_loop(train_loop)
+        .optim(OptimWrapper::new(Sgd::new(0.1)))
+        .without_default_hooks()
+        .work_dir(dir.path());
+    let mut cx = BuildCx::new(0);
+    for text in hooks {
+        let spec = Spec::<dyn Hook>::parse(text).unwrap();
+        builder = builder.boxed_hook(spec.build(&mut cx).unwrap(), spec.name(), spec.extra.clone());
+    }
+    for _ in 0..idle {
+        builder = builder.boxed_hook(Box::new(Idle), "Idle", HookOptions::default());
+    }
+    let mut runner = builder.build().unwrap();
+    runner.train().unwrap();
+    let board = &runner.session().state.board;
+    let recorded = board.scalar(Mode::Train, "loss").map_or(0, |loss| loss.count());
+    assert_eq!(recorded, if hooks.is_empty() { 0 } else { iters }, "the hooks were called");
+    see(board)
+}
+
 /// The fastest round of some runs: what else the machine does only adds.
 fn cost(hooks: &[&str], idle: usize) -> f64 {
-    let once = || {
-        let dir = tempfile::tempdir().unwrap();
-        let options = LoaderOptions { batch_size: 1, ..LoaderOptions::default() };
-        let data =
-            DataLoader::new(Synthetic::new(1 << 40, [1, 1, 1], 2, 0), DefaultSampler::sequential(), options);
-        let mut builder = Runner::builder()
-            .model(Nothing)
-            .train_data(data.unwrap())
-            .train_loop(Bare)
-            .optim(OptimWrapper::new(Sgd::new(0.1)))
-            .without_default_hooks()
-            .work_dir(dir.path());
-        let mut cx = BuildCx::new(0);
-        for text in hooks {
-            let spec = Spec::<dyn Hook>::parse(text).unwrap();
-            builder = builder.boxed_hook(spec.build(&mut cx).unwrap(), spec.name(), spec.extra.clone());
-        }
-        for _ in 0..idle {
-            builder = builder.boxed_hook(Box::new(Idle), "Idle", HookOptions::default());
-        }
-        let mut runner = builder.build().unwrap();
-        runner.train().unwrap();
-        let board = &runner.session().state.board;
-        let recorded = board.scalar(Mode::Train, "loss").map_or(0, |loss| loss.count());
-        assert_eq!(recorded, if hooks.is_empty() { 0 } else { ITERS * ROUNDS }, "the hooks were called");
-        board.get("ns").unwrap()
-    };
+    let once = || trained(Bare, hooks, idle, |board| board.get("ns").unwrap());
     (0..REPEATS).map(|_| once()).fold(f64::INFINITY, f64::min)
+}
+
+fn long(name: &str, hooks: &[&str]) {
+    let mut runs: Vec<_> = (0..REPEATS)
+        .map(|_| trained(Long, hooks, 0, |board| SLICES.map(|(_, name)| board.get(name).unwrap())))
+        .collect();
+    let spread = |slice: usize, runs: &mut Vec<[f64; 3]>| {
+        runs.sort_by(|a, b| a[slice].total_cmp(&b[slice]));
+        let at = |i: usize| runs[i][slice];
+        format!("{:.0} ({:.0}-{:.0})", at(REPEATS / 2), at(0), at(REPEATS - 1))
+    };
+    let [a, b, c] = [0, 1, 2].map(|slice| spread(slice, &mut runs));
+    println!("{name:<32}{a:<18}{b:<18}{c}");
 }
 
 fn main() {
@@ -111,4 +172,10 @@ fn main() {
     println!("the six default hooks add       {:8.1} ns (target: below 1000)", default - bare);
     println!("50 idle hooks add               {:8.1} ns (target: below 200)", idle - bare);
     println!("50 idle beside the default six  {:8.1} ns (target: below 200)", both - default);
+
+    println!("\na million iterations, ns each    to 10k            10k-100k          100k-1M");
+    long("without hooks", &[]);
+    long("the six default hooks", &DEFAULT);
+    let logging = DEFAULT.map(|hook| if hook.contains("LoggerHook") { LOGGING } else { hook });
+    long("and a line every 10 iterations", &logging);
 }

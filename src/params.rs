@@ -136,9 +136,25 @@ impl std::fmt::Display for LoadReport {
 impl StateDict {
     /// A copy of all tensors of `params`.
     pub fn of(params: &dyn Params) -> Self {
+        Self::default().renewed(params)
+    }
+
+    /// As [`of`](Self::of), in the memory of this older copy where the names and shapes are still the same. Fresh memory
+    /// costs more than the copying: the operating system clears every page of it first.
+    #[must_use]
+    pub fn renewed(self, params: &dyn Params) -> Self {
+        let mut old = self.0.into_iter();
         let mut all = Vec::new();
         params.visit(&mut |p| {
-            all.push((p.name.to_owned(), StateTensor { role: p.role, value: p.value.to_owned() }));
+            let same =
+                |(name, t): &(String, StateTensor)| name == p.name && t.value.shape() == p.value.shape();
+            all.push(match old.next().filter(same) {
+                Some((name, StateTensor { mut value, .. })) => {
+                    value.assign(&p.value);
+                    (name, StateTensor { role: p.role, value })
+                }
+                None => (p.name.to_owned(), StateTensor { role: p.role, value: p.value.to_owned() }),
+            });
         });
         Self(all)
     }

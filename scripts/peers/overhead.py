@@ -1,8 +1,10 @@
 """What a framework adds to an iteration: a loop over a loader in memory with a model that does nothing.
 
-    python overhead.py loop|mmengine|mmengine_bare [--iters 5000]
+    python overhead.py loop|mmengine|mmengine_bare|lightning|lightning_bare|ignite|ignite_hooks [--iters 5000]
 
-loop: the plain Python loop, the floor; mmengine: Runner with its default hooks; mmengine_bare: Runner with all default hooks removed.
+loop: the plain Python loop, the floor; mmengine: Runner with its default hooks; mmengine_bare: Runner with all default hooks removed;
+lightning: Trainer as it comes, which logs the loss; lightning_bare: without logger, checkpoints, progress bar and summary;
+ignite: an Engine alone, as it comes; ignite_hooks: with timer, running average of the loss, a learning-rate schedule and a log line every 10.
 Prints microseconds an iteration, median (min-max) of 5 runs.
 """
 
@@ -76,6 +78,60 @@ def mmengine(iters, bare=False):
         return seconds[0]
 
 
+def lightning(iters, bare=False):
+    import lightning.pytorch as pl
+
+    class Nothing(pl.LightningModule):
+        automatic_optimization = False  # neither backward nor a step of an optimizer: the loop alone
+        seconds = None
+
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+
+        def training_step(self, batch, index):
+            if not bare:
+                self.log("loss", LOSS, prog_bar=True)
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+        def on_train_epoch_start(self):
+            self.start = time.perf_counter()
+
+        def on_train_epoch_end(self):
+            self.seconds = time.perf_counter() - self.start
+
+    off = dict(logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False) if bare else {}
+    with tempfile.TemporaryDirectory() as work_dir:
+        model = Nothing()
+        trainer = pl.Trainer(max_epochs=1, accelerator="cpu", devices=1, default_root_dir=work_dir, **off)
+        trainer.fit(model, Loader(iters))
+        assert trainer.fit_loop.total_batch_idx + 1 == iters
+        return model.seconds
+
+
+def ignite(iters, hooks=False):
+    from ignite.engine import Engine, Events
+
+    engine = Engine(lambda engine, batch: {"loss": 0.0})
+    times = {}
+    if hooks:
+        from ignite.handlers import LRScheduler, Timer
+        from ignite.metrics import RunningAverage
+
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+        Timer(average=True).attach(engine, start=Events.STARTED, resume=Events.ITERATION_STARTED, pause=Events.ITERATION_COMPLETED, step=Events.ITERATION_COMPLETED)
+        RunningAverage(output_transform=lambda out: out["loss"]).attach(engine, "loss")
+        engine.add_event_handler(Events.ITERATION_STARTED, LRScheduler(torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0)))
+        engine.add_event_handler(Events.ITERATION_COMPLETED(every=10), lambda e: print(e.state.iteration, e.state.metrics["loss"]))
+    engine.add_event_handler(Events.EPOCH_STARTED, lambda e: times.update(start=time.perf_counter()))
+    engine.add_event_handler(Events.EPOCH_COMPLETED, lambda e: times.update(end=time.perf_counter()))
+    engine.run(Loader(iters), max_epochs=1)
+    assert engine.state.iteration == iters
+    return times["end"] - times["start"]
+
+
 @contextlib.contextmanager
 def silence():
     """Both streams of the process: loggers may hold on to the old ones."""
@@ -87,11 +143,20 @@ def silence():
 
 
 args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-args.add_argument("kind", choices=["loop", "mmengine", "mmengine_bare"])
+KINDS = {
+    "loop": loop,
+    "mmengine": mmengine,
+    "mmengine_bare": lambda n: mmengine(n, bare=True),
+    "lightning": lightning,
+    "lightning_bare": lambda n: lightning(n, bare=True),
+    "ignite": ignite,
+    "ignite_hooks": lambda n: ignite(n, hooks=True),
+}
+args.add_argument("kind", choices=KINDS)
 args.add_argument("--iters", type=int, default=5000)
 args = args.parse_args()
 torch.set_num_threads(1)
-run = {"loop": loop, "mmengine": mmengine, "mmengine_bare": lambda n: mmengine(n, bare=True)}[args.kind]
+run = KINDS[args.kind]
 with silence():
     run(min(500, args.iters))
     micros = sorted(run(args.iters) / args.iters * 1e6 for _ in range(5))

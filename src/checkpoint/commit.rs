@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::encode::Content;
 use super::{Checkpoint, Storage};
 use crate::base::durable;
 use crate::base::error::{IoContext, Result};
@@ -37,9 +38,8 @@ pub(super) struct FileSeal {
 }
 
 impl FileSeal {
-    pub fn of(bytes: &[u8]) -> Self {
-        let hash = xxhash_rust::xxh3::xxh3_128(bytes);
-        Self { bytes: bytes.len() as u64, xxh3_128: format!("{hash:032x}") }
+    pub fn new(bytes: u64, hash: u128) -> Self {
+        Self { bytes, xxh3_128: format!("{hash:032x}") }
     }
 }
 
@@ -80,22 +80,30 @@ impl Commit<'_> {
     }
 
     fn write_aside(&self, checkpoint: &Checkpoint, tmp: &Path) -> Result<()> {
-        let files = checkpoint.to_files()?;
+        let contents = checkpoint.contents()?;
         self.storage.remove(tmp).at(tmp)?;
         self.storage.create_dir(tmp).at(tmp)?;
-        let manifest = Manifest {
-            iter: checkpoint.meta.iter,
-            resumable: checkpoint.optimizer.is_some(),
-            files: files.iter().map(|(n, bytes)| ((*n).to_owned(), FileSeal::of(bytes))).collect(),
-        };
-        let manifest =
-            serde_json::to_vec_pretty(&manifest).map_err(|e| crate::base::Error::Other(e.into()))?;
-        for (name, bytes) in files.into_iter().chain([(MANIFEST_FILE, manifest)]) {
-            let path = tmp.join(name);
-            self.storage.write(&path, &bytes).at(&path)?;
-            self.storage.sync(&path).at(&path)?;
+        let mut files = BTreeMap::new();
+        for (name, content) in &contents {
+            files.insert((*name).to_owned(), self.write_file(&tmp.join(name), content)?);
         }
+        let (iter, resumable) = (checkpoint.meta.iter, checkpoint.optimizer.is_some());
+        let manifest = serde_json::to_vec_pretty(&Manifest { iter, resumable, files })
+            .map_err(|e| crate::base::Error::Other(e.into()))?;
+        self.write_file(&tmp.join(MANIFEST_FILE), &Content::Text(manifest))?;
         self.storage.sync(tmp).at(tmp)
+    }
+
+    /// Writes a file, durably; what the manifest says of it.
+    fn write_file(&self, path: &Path, content: &Content<'_>) -> Result<FileSeal> {
+        let mut seal = None;
+        let mut fill = |out: &mut dyn io::Write| {
+            seal = Some(content.pour(out)?);
+            Ok(())
+        };
+        self.storage.write_pieces(path, content.len(), &mut fill).at(path)?;
+        self.storage.sync(path).at(path)?;
+        seal.ok_or_else(|| io::Error::other("the storage took no bytes")).at(path)
     }
 
     fn put_in_place(&self, home: &Path) -> io::Result<()> {

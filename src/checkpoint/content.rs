@@ -1,18 +1,21 @@
 //! What is in a checkpoint, and how it becomes files and back.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use ndarray::ArrayD;
 use serde::{Deserialize, Serialize};
 
-use super::tensors::{MODEL_FILE, parse_tensors, write_tensors};
-use crate::base::{Error, Record, Result};
+use super::encode::{Content, Layout};
+use super::tensors::MODEL_FILE;
+use crate::base::{Elem, Error, Record, Result};
 use crate::params::{Role, StateDict, StateTensor};
 
 /// The version of the directory's layout.
 const FORMAT: u32 = 1;
-const OPTIMIZER_FILE: &str = "optimizer.safetensors";
-const HOOKS_FILE: &str = "hooks.safetensors";
+pub(super) const OPTIMIZER_FILE: &str = "optimizer.safetensors";
+pub(super) const HOOKS_FILE: &str = "hooks.safetensors";
 pub(super) const STATE_FILE: &str = "state.json";
 
 /// Counters and facts of the run at the time of the save.
@@ -81,14 +84,14 @@ impl Checkpoint {
     ///
     /// # Errors
     /// When something in it cannot be written down.
-    pub fn to_files(&self) -> Result<Vec<(&'static str, Vec<u8>)>> {
-        let mut files = vec![(MODEL_FILE, write_tensors(&self.model)?)];
+    pub(super) fn contents(&self) -> Result<Vec<(&'static str, Content<'_>)>> {
+        let mut files = vec![(MODEL_FILE, Content::Tensors(Layout::of_state(&self.model)?))];
         if let Some(optimizer) = &self.optimizer {
-            files.push((OPTIMIZER_FILE, write_tensors(&named("", optimizer))?));
+            files.push((OPTIMIZER_FILE, Content::Tensors(Layout::of(named("", optimizer))?)));
         }
-        let hooks: Vec<_> = self.hooks.iter().flat_map(|(key, r)| named(&format!("{key}/"), r).0).collect();
-        if !hooks.is_empty() {
-            files.push((HOOKS_FILE, write_tensors(&StateDict(hooks))?));
+        if self.hooks.values().any(|record| !record.tensors.is_empty()) {
+            let tensors = self.hooks.iter().flat_map(|(key, record)| named(key, record));
+            files.push((HOOKS_FILE, Content::Tensors(Layout::of(tensors)?)));
         }
         let state = StateFile {
             format: FORMAT,
@@ -98,7 +101,7 @@ impl Checkpoint {
             board: self.board.clone(),
         };
         let text = serde_json::to_vec_pretty(&state).map_err(|e| Error::Other(e.into()))?;
-        files.push((STATE_FILE, text));
+        files.push((STATE_FILE, Content::Text(text)));
         Ok(files)
     }
 
@@ -106,44 +109,58 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`Error::Checkpoint`] when a file is missing or damaged.
-    pub fn from_files(dir: &Path, files: &BTreeMap<String, Vec<u8>>) -> Result<Self> {
-        let file = |name: &str| {
-            files.get(name).ok_or_else(|| Error::checkpoint(dir, format!("`{name}` is missing")))
-        };
-        let state: StateFile = serde_json::from_slice(file(STATE_FILE)?)
+    pub(super) fn from_files(dir: &Path, mut files: Files) -> Result<Self> {
+        let missing = |name: &str| Error::checkpoint(dir, format!("`{name}` is missing"));
+        let state = files.state.ok_or_else(|| missing(STATE_FILE))?;
+        let state: StateFile = serde_json::from_slice(&state)
             .map_err(|e| Error::checkpoint(dir, format!("`{STATE_FILE}` cannot be read: {e}")))?;
         if state.format > FORMAT {
             let reason =
                 format!("layout {} is newer than this program ({FORMAT}); update shanty", state.format);
             return Err(Error::checkpoint(dir, reason));
         }
-        let tensors = |name: &str| parse_tensors(&dir.join(name), file(name)?);
+        let mut tensors = |name: &str| files.tensors.remove(name).ok_or_else(|| missing(name));
         let optimizer = match state.optimizer {
-            Some(data) => Some(Record { data, tensors: unnamed("", tensors(OPTIMIZER_FILE)?) }),
+            Some(data) => Some(Record { data, tensors: by_name(tensors(OPTIMIZER_FILE)?.0) }),
             None => None,
         };
-        let of_hooks =
-            if files.contains_key(HOOKS_FILE) { tensors(HOOKS_FILE)? } else { StateDict::default() };
+        let model = tensors(MODEL_FILE)?;
+        let mut of_hooks = tensors(HOOKS_FILE).map(|state| state.0).unwrap_or_default();
         let hooks = state
             .hooks
             .into_iter()
             .map(|(key, data)| {
-                let tensors = unnamed(&format!("{key}/"), of_hooks.clone());
+                let own = |(name, _): &mut (String, StateTensor)| match name.strip_prefix(&format!("{key}/"))
+                {
+                    Some(rest) => {
+                        *name = rest.to_owned();
+                        true
+                    }
+                    None => false,
+                };
+                let tensors = by_name(of_hooks.extract_if(.., own));
                 (key, Record { data, tensors })
             })
             .collect();
-        Ok(Self { model: tensors(MODEL_FILE)?, optimizer, hooks, board: state.board, meta: state.meta })
+        Ok(Self { model, optimizer, hooks, board: state.board, meta: state.meta })
     }
 }
 
-fn named(prefix: &str, record: &Record) -> StateDict {
-    let tensor = |(name, value): (&String, &ndarray::ArrayD<_>)| {
-        (format!("{prefix}{name}"), StateTensor { role: Role::Buffer, value: value.clone() })
-    };
-    StateDict(record.tensors.iter().map(tensor).collect())
+/// The files of a directory as they were read.
+#[derive(Default)]
+pub(super) struct Files {
+    pub tensors: BTreeMap<String, StateDict>,
+    pub state: Option<Vec<u8>>,
 }
 
-fn unnamed(prefix: &str, tensors: StateDict) -> BTreeMap<String, ndarray::ArrayD<crate::base::Elem>> {
-    let own = |(name, t): (String, StateTensor)| Some((name.strip_prefix(prefix)?.to_owned(), t.value));
-    tensors.0.into_iter().filter_map(own).collect()
+/// The tensors of a record; those of a hook as `<key>/<name>`.
+fn named<'a>(key: &str, record: &'a Record) -> impl Iterator<Item = (Cow<'a, str>, Role, &'a ArrayD<Elem>)> {
+    record.tensors.iter().map(move |(name, value)| {
+        let name = if key.is_empty() { name.into() } else { format!("{key}/{name}").into() };
+        (name, Role::Buffer, value)
+    })
+}
+
+fn by_name(tensors: impl IntoIterator<Item = (String, StateTensor)>) -> BTreeMap<String, ArrayD<Elem>> {
+    tensors.into_iter().map(|(name, t)| (name, t.value)).collect()
 }

@@ -1,13 +1,16 @@
 //! Reading a checkpoint: everything is verified before anything is believed.
 
-use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use super::commit::{FileSeal, MANIFEST_FILE, Manifest, POINTER, sibling};
+use super::content::{Files, HOOKS_FILE, OPTIMIZER_FILE, STATE_FILE};
+use super::decode::Source;
 use super::{Checkpoint, MODEL_FILE};
 use crate::base::error::IoContext;
 use crate::base::{Error, Result, durable};
+use crate::params::StateDict;
 
 /// Reads a checkpoint directory after checking each file against the manifest. A bare `.safetensors` file gives a
 /// checkpoint of weights alone.
@@ -21,25 +24,64 @@ pub fn load(path: &Path) -> Result<Checkpoint> {
     if path.is_file() || (!path.join(MANIFEST_FILE).exists() && path.join(MODEL_FILE).exists()) {
         return Ok(Checkpoint { model: super::read_tensors(path)?, ..Checkpoint::default() });
     }
-    let mut files = BTreeMap::new();
-    for (name, seal) in manifest(path)?.files {
-        let bytes = sealed(path, &name, &seal)?;
-        let found = FileSeal::of(&bytes);
-        if found != seal {
-            let reason = format!(
-                "`{name}` is damaged: {} bytes with hash {}, the manifest says {} with {}",
-                found.bytes, found.xxh3_128, seal.bytes, seal.xxh3_128
-            );
-            return Err(Error::checkpoint(path, reason));
+    let mut all = manifest(path)?.files;
+    // The two large files are read side by side: one thread is kept waiting by its hash and by fresh memory.
+    let optimizer = all.remove_entry(OPTIMIZER_FILE);
+    let read = |(name, seal): (String, FileSeal)| read_sealed(path, &name, &seal).map(|file| (name, file));
+    let (rest, optimizer) = thread::scope(|scope| {
+        let beside = optimizer.map(|file| thread::Builder::new().spawn_scoped(scope, move || read(file)));
+        let rest: Result<Vec<_>> = all.into_iter().map(read).collect();
+        (rest, beside.map(|worker| joined(path, worker)))
+    });
+    let mut files = Files::default();
+    for (name, file) in rest?.into_iter().chain(optimizer.transpose()?) {
+        match file {
+            Read::Tensors(tensors) => drop(files.tensors.insert(name, tensors)),
+            Read::State(bytes) => files.state = Some(bytes),
+            Read::Other => {}
         }
-        files.insert(name, bytes);
     }
-    Checkpoint::from_files(path, &files)
+    Checkpoint::from_files(path, files)
 }
 
-/// The bytes of a file that the manifest names: a plain file of this directory with the length that it says. A manifest of
-/// someone else must not lead elsewhere, or to a file without end.
-fn sealed(dir: &Path, name: &str, seal: &FileSeal) -> Result<Vec<u8>> {
+fn joined<T>(path: &Path, worker: std::io::Result<thread::ScopedJoinHandle<'_, Result<T>>>) -> Result<T> {
+    let cannot = |e: &dyn std::fmt::Display| {
+        Error::checkpoint(path, format!("`{OPTIMIZER_FILE}` cannot be read: {e}"))
+    };
+    worker.map_err(|e| cannot(&e))?.join().unwrap_or_else(|_| Err(cannot(&"its thread panicked")))
+}
+
+/// A file whose hash is right.
+enum Read {
+    Tensors(StateDict),
+    State(Vec<u8>),
+    /// Of a later version, perhaps.
+    Other,
+}
+
+/// Reads a file in one pass, and believes it when its hash is right.
+fn read_sealed(dir: &Path, name: &str, seal: &FileSeal) -> Result<Read> {
+    let cannot = |e: std::io::Error| Error::checkpoint(dir, format!("`{name}` cannot be read: {e}"));
+    let mut source = Source::hashed(sealed(dir, name, seal)?, seal.bytes);
+    let read = match name {
+        MODEL_FILE | OPTIMIZER_FILE | HOOKS_FILE => source.tensors().map(Read::Tensors),
+        STATE_FILE => Ok(Read::State(source.rest().map_err(cannot)?)),
+        _ => Ok(Read::Other),
+    };
+    let found = source.seal().map_err(cannot)?;
+    if found != *seal {
+        let reason = format!(
+            "`{name}` is damaged: {} bytes with hash {}, the manifest says {} with {}",
+            found.bytes, found.xxh3_128, seal.bytes, seal.xxh3_128
+        );
+        return Err(Error::checkpoint(dir, reason));
+    }
+    read.map_err(|why| Error::checkpoint(dir.join(name), why))
+}
+
+/// A file that the manifest names: a plain file of this directory with the length that it says. A manifest of someone else
+/// must not lead elsewhere, or to a file without end.
+fn sealed(dir: &Path, name: &str, seal: &FileSeal) -> Result<File> {
     let cannot = |e: &dyn std::fmt::Display| Error::checkpoint(dir, format!("`{name}` cannot be read: {e}"));
     let plain = Path::new(name).file_name().is_some_and(|file| file == name);
     if !plain {
@@ -54,7 +96,7 @@ fn sealed(dir: &Path, name: &str, seal: &FileSeal) -> Result<Vec<u8>> {
         let reason = format!("`{name}` is damaged: {has} bytes, the manifest says {says}");
         return Err(Error::checkpoint(dir, reason));
     }
-    durable::read(&dir.join(name)).map_err(|e| cannot(&e))
+    File::open(dir.join(name)).map_err(|e| cannot(&e))
 }
 
 fn manifest(path: &Path) -> Result<Manifest> {

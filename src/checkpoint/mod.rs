@@ -6,7 +6,9 @@
 
 mod commit;
 mod content;
+mod decode;
 pub mod digest;
+mod encode;
 mod load;
 mod lock;
 mod storage;
@@ -18,5 +20,5 @@ pub use commit::{Commit, POINTER, recover};
 pub use content::{Checkpoint, Meta};
 pub use load::{Found, load, newest, pointed};
 pub use lock::DirLock;
-pub use storage::{Disk, Storage};
+pub use storage::{Disk, Fill, Storage};
 pub use tensors::{MODEL_FILE, parse_tensors, read_tensors, write_tensors};

@@ -3,15 +3,14 @@
 //! The bytes are a function of the tensors alone: counters (`i64`) come first, then the rest, each by name, and the
 //! header has one metadata key (with two, its order would change from run to run).
 
-use std::borrow::Cow;
-use std::collections::HashMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use ndarray::{ArrayD, IxDyn};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView, View};
-
-use crate::base::{Elem, Error, Result, durable};
-use crate::params::{Role, StateDict, StateTensor};
+use super::decode::Source;
+use super::encode;
+use crate::base::error::IoContext;
+use crate::base::{Error, Result};
+use crate::params::StateDict;
 
 /// The file of the weights inside a checkpoint directory.
 pub const MODEL_FILE: &str = "model.safetensors";
@@ -27,7 +26,9 @@ pub fn read_tensors(path: &Path) -> Result<StateDict> {
         return read_torch(path);
     }
     let file: PathBuf = if path.is_dir() { path.join(MODEL_FILE) } else { path.to_owned() };
-    parse_tensors(&file, &durable::read(&file)?)
+    let source = File::open(&file).at(&file)?;
+    let len = source.metadata().at(&file)?.len();
+    Source::new(source, len).tensors().map_err(|why| Error::checkpoint(&file, why))
 }
 
 #[cfg(feature = "torch")]
@@ -44,24 +45,15 @@ fn read_torch(path: &Path) -> Result<StateDict> {
 
 /// The tensors in the bytes of a safetensors file, by name.
 ///
-/// `F32`, `F64`, `F16` and `BF16` become [`Elem`]. An `I64` scalar is a [`Role::Counter`], an `I64` tensor a
-/// [`Role::Buffer`]; all others are [`Role::Weight`], for a file does not say what a tensor is for.
+/// `F32`, `F64`, `F16` and `BF16` become [`Elem`](crate::base::Elem). An `I64` scalar is a
+/// [`Role::Counter`](crate::params::Role::Counter), an `I64` tensor a buffer; all others are weights, for a file does not say
+/// what a tensor is for.
 ///
 /// # Errors
 /// [`Error::Checkpoint`] with `path` if the bytes are damaged or cut short, or a tensor has another type.
 pub fn parse_tensors(path: &Path, bytes: &[u8]) -> Result<StateDict> {
-    let damaged =
-        |e: &dyn std::fmt::Display| Error::checkpoint(path, format!("not a whole safetensors file: {e}"));
-    let file = SafeTensors::deserialize(bytes).map_err(|e| damaged(&e))?;
-    let mut names = file.names();
-    names.sort_unstable();
-    let mut tensors = Vec::with_capacity(names.len());
-    for name in names {
-        let view = file.tensor(name).map_err(|e| damaged(&e))?;
-        let tensor = widen(&view).map_err(|why| Error::checkpoint(path, format!("tensor `{name}` {why}")))?;
-        tensors.push((name.to_owned(), tensor));
-    }
-    Ok(StateDict(tensors))
+    let tensors = Source::new(bytes, bytes.len() as u64).tensors();
+    tensors.map_err(|why| Error::checkpoint(path, why))
 }
 
 /// The bytes of a safetensors file with these tensors. NaN and infinities keep their bits.
@@ -69,101 +61,17 @@ pub fn parse_tensors(path: &Path, bytes: &[u8]) -> Result<StateDict> {
 /// # Errors
 /// [`Error::Invalid`] if a name comes twice, or a counter is not one whole number.
 pub fn write_tensors(state: &StateDict) -> Result<Vec<u8>> {
-    let mut tensors =
-        state.0.iter().map(|(name, t)| Ok((name.as_str(), Raw::of(name, t)?))).collect::<Result<Vec<_>>>()?;
-    tensors.sort_by(|a, b| a.0.cmp(b.0));
-    if let Some(twice) = tensors.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-        return Err(Error::invalid(format!("two tensors are called `{}`: rename one", twice[0].0)));
-    }
-    // The key by which Hugging Face's loaders know the names to be PyTorch's.
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    safetensors::serialize(tensors, Some(metadata)).map_err(|e| Error::Other(e.into()))
-}
-
-pub(super) fn widen(view: &TensorView<'_>) -> Result<StateTensor, String> {
-    let bytes = view.data();
-    let (role, values): (Role, Vec<Elem>) = match view.dtype() {
-        Dtype::F32 => (Role::Weight, words(bytes, |b| f32::from_le_bytes(b) as Elem)),
-        Dtype::F64 => (Role::Weight, words(bytes, |b| f64::from_le_bytes(b) as Elem)),
-        Dtype::F16 => (Role::Weight, words(bytes, |b| f16_to_f32(u16::from_le_bytes(b)) as Elem)),
-        Dtype::BF16 => {
-            (Role::Weight, words(bytes, |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16) as Elem))
-        }
-        Dtype::I64 => {
-            let role = if view.shape().is_empty() { Role::Counter } else { Role::Buffer };
-            (role, words(bytes, |b| i64::from_le_bytes(b) as Elem))
-        }
-        other => return Err(format!("has type {other:?}; F32, F64, F16, BF16 and I64 can be read")),
-    };
-    let value =
-        ArrayD::from_shape_vec(IxDyn(view.shape()), values).map_err(|e| format!("has a bad shape: {e}"))?;
-    Ok(StateTensor { role, value })
-}
-
-fn words<const N: usize>(bytes: &[u8], word: impl Fn([u8; N]) -> Elem) -> Vec<Elem> {
-    bytes.as_chunks::<N>().0.iter().map(|chunk| word(*chunk)).collect()
-}
-
-/// IEEE half precision: 1 sign, 5 exponent (bias 15), 10 mantissa bits.
-fn f16_to_f32(half: u16) -> f32 {
-    let sign = u32::from(half >> 15) << 31;
-    let (exponent, mantissa) = (u32::from(half >> 10) & 31, u32::from(half) & 0x3ff);
-    let magnitude = match exponent {
-        0 => (mantissa as f32 * 2f32.powi(-24)).to_bits(),
-        31 => 0x7f80_0000 | mantissa << 13,
-        e => (e + 127 - 15) << 23 | mantissa << 13,
-    };
-    f32::from_bits(sign | magnitude)
-}
-
-/// A tensor as the format wants it.
-struct Raw<'a> {
-    dtype: Dtype,
-    shape: &'a [usize],
-    bytes: Vec<u8>,
-}
-
-impl<'a> Raw<'a> {
-    fn of(name: &str, tensor: &'a StateTensor) -> Result<Self> {
-        let shape = tensor.value.shape();
-        if tensor.role != Role::Counter {
-            let dtype = if size_of::<Elem>() == 4 { Dtype::F32 } else { Dtype::F64 };
-            let mut bytes = Vec::with_capacity(tensor.value.len() * size_of::<Elem>());
-            tensor.value.iter().for_each(|v| bytes.extend_from_slice(&v.to_le_bytes()));
-            return Ok(Self { dtype, shape, bytes });
-        }
-        match tensor.value.first() {
-            Some(count) if shape.is_empty() && count.fract() == 0.0 => {
-                Ok(Self { dtype: Dtype::I64, shape, bytes: (*count as i64).to_le_bytes().into() })
-            }
-            _ => Err(Error::invalid(format!(
-                "counter `{name}` must be one whole number, not {:?}",
-                tensor.value
-            ))),
-        }
-    }
-}
-
-impl View for Raw<'_> {
-    fn dtype(&self) -> Dtype {
-        self.dtype
-    }
-    fn shape(&self) -> &[usize] {
-        self.shape
-    }
-    fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(&self.bytes)
-    }
-    fn data_len(&self) -> usize {
-        self.bytes.len()
-    }
+    encode::to_bytes(state)
 }
 
 #[cfg(test)]
 mod tests {
-    use ndarray::{arr0, array};
+    use ndarray::{ArrayD, IxDyn, arr0, array};
+    use safetensors::tensor::{Dtype, TensorView};
 
     use super::*;
+    use crate::base::{Elem, durable};
+    use crate::params::{Role, StateTensor};
 
     fn tensor(role: Role, value: ArrayD<Elem>) -> StateTensor {
         StateTensor { role, value }
@@ -205,29 +113,6 @@ mod tests {
         let header = std::str::from_utf8(&bytes[8..8 + bytes[0] as usize + 256 * bytes[1] as usize]).unwrap();
         assert!(header.contains(r#"{"dtype":"I64","shape":[],"data_offsets":[0,8]}"#), "{header}");
         assert!(header.contains(r#""__metadata__":{"format":"pt"}"#), "{header}");
-    }
-
-    /// Bit patterns from IEEE 754: one, the smallest subnormal, the largest number, infinity, -2.
-    #[test]
-    fn half_precision_is_widened_exactly() {
-        let cases = [
-            (0x3c00, 1.0),
-            (0x0001, 2f32.powi(-24)),
-            (0x7bff, 65504.0),
-            (0x7c00, f32::INFINITY),
-            (0xc000, -2.0),
-        ];
-        for (bits, value) in cases {
-            assert_eq!(f16_to_f32(bits), value);
-        }
-        assert!(f16_to_f32(0x7e00).is_nan());
-        assert_eq!(f16_to_f32(0x8000).to_bits(), (-0f32).to_bits());
-        let read =
-            |dtype, bytes: &[u8]| widen(&TensorView::new(dtype, vec![1], bytes).unwrap()).unwrap().value[0];
-        assert_eq!(read(Dtype::BF16, &[0x80, 0xbf]), -1.0);
-        assert_eq!(read(Dtype::F16, &[0x00, 0x3c]), 1.0);
-        assert_eq!(read(Dtype::F64, &2.5f64.to_le_bytes()), 2.5);
-        assert_eq!(read(Dtype::I64, &(-3i64).to_le_bytes()), -3.0);
     }
 
     #[test]

@@ -4,9 +4,9 @@
 use std::path::Path;
 
 use pytorch_reader::{DType, PytorchError, PytorchReader, Tensor};
-use safetensors::tensor::{Dtype, TensorView};
+use safetensors::tensor::Dtype;
 
-use super::tensors::widen;
+use super::decode::Values;
 use crate::base::error::IoContext;
 use crate::base::{Error, Result};
 use crate::params::StateDict;
@@ -43,8 +43,9 @@ pub(super) fn read(path: &Path) -> Result<StateDict> {
         let dtype = dtype(tensor.dtype()).ok_or_else(|| {
             broken(&format!("{:?}; F32, F64, F16, BF16 and I64 can be read", tensor.dtype()))
         })?;
-        let view = TensorView::new(dtype, tensor.shape().to_vec(), &bytes).map_err(|e| broken(&e))?;
-        Ok((name.clone(), widen(&view).map_err(|e| broken(&e))?))
+        let mut values = Values::of(dtype, bytes.len()).map_err(|e| broken(&e))?;
+        values.push(&bytes);
+        Ok((name.clone(), values.shaped(tensor.shape()).map_err(|e| broken(&e))?))
     };
     Ok(StateDict(tensors.iter().map(one).collect::<Result<_>>()?))
 }

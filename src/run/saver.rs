@@ -7,6 +7,7 @@ use std::thread::{self, JoinHandle};
 use crate::base::{Error, Result};
 use crate::checkpoint::{Checkpoint, Commit, Storage};
 use crate::hook::CheckpointSaved;
+use crate::params::StateDict;
 
 /// A snapshot with everything that its commit needs.
 pub(super) struct Job {
@@ -35,7 +36,9 @@ impl Job {
 /// At most one save in flight.
 #[derive(Default)]
 pub(super) struct Saver {
-    in_flight: Option<JoinHandle<Result<CheckpointSaved>>>,
+    in_flight: Option<JoinHandle<(StateDict, Result<CheckpointSaved>)>>,
+    /// The weights of the snapshot that was written last: their memory serves the next one.
+    spent: StateDict,
     /// Committed, but the hooks were not told yet.
     done: Option<CheckpointSaved>,
 }
@@ -43,9 +46,18 @@ pub(super) struct Saver {
 impl Saver {
     /// Starts a save. The one before must have been taken by [`finish`](Self::finish).
     pub fn begin(&mut self, job: Job) -> Result<()> {
-        let worker = thread::Builder::new().name("shanty-save".into()).spawn(move || job.run());
+        let write = move || {
+            let result = job.run();
+            (job.checkpoint.model, result)
+        };
+        let worker = thread::Builder::new().name("shanty-save".into()).spawn(write);
         self.in_flight = Some(worker.map_err(|e| Error::Other(e.into()))?);
         Ok(())
+    }
+
+    /// The memory of the last snapshot, once.
+    pub fn spent(&mut self) -> StateDict {
+        std::mem::take(&mut self.spent)
     }
 
     /// Looks without waiting: fails if the save in flight has failed.
@@ -64,8 +76,10 @@ impl Saver {
         Ok(self.done.take())
     }
 
-    fn join(&mut self, worker: JoinHandle<Result<CheckpointSaved>>) -> Result<()> {
-        let result = worker.join().unwrap_or_else(|_| Err(Error::Other("the saving thread panicked".into())));
+    fn join(&mut self, worker: JoinHandle<(StateDict, Result<CheckpointSaved>)>) -> Result<()> {
+        let panicked = |_| (StateDict::default(), Err(Error::Other("the saving thread panicked".into())));
+        let (spent, result) = worker.join().unwrap_or_else(panicked);
+        self.spent = spent;
         self.done = Some(result?);
         Ok(())
     }

@@ -42,6 +42,11 @@ impl Session {
     /// # Errors
     /// When a hook or the optimizer cannot give its state.
     pub fn checkpoint(&mut self, with_optimizer: bool) -> Result<Checkpoint> {
+        self.snapshot(with_optimizer, StateDict::default())
+    }
+
+    /// The run as a checkpoint, its weights in the memory of an older one.
+    fn snapshot(&mut self, with_optimizer: bool, spent: StateDict) -> Result<Checkpoint> {
         let State { clock, model, optim, board, info, batch_size, vis, dirs, .. } = &mut self.state;
         let optimizer = match optim {
             Some(optim) if with_optimizer => Some(optim.save_state(&**model)?),
@@ -65,7 +70,7 @@ impl Session {
             version: env!("CARGO_PKG_VERSION").into(),
         };
         let mut checkpoint = Checkpoint {
-            model: StateDict::of(&**model),
+            model: spent.renewed(&**model),
             optimizer,
             board: serde_json::to_value(&*board).map_err(|e| Error::Other(e.into()))?,
             meta,
@@ -116,7 +121,8 @@ impl Session {
     }
 
     fn commit(&mut self, request: &SaveRequest, interim: bool, out_dir: PathBuf) -> Result<()> {
-        let mut checkpoint = self.checkpoint(request.optimizer)?;
+        let spent = self.saving.saver.spent();
+        let mut checkpoint = self.snapshot(request.optimizer, spent)?;
         checkpoint.meta.interim = interim;
         self.fire(Event::BeforeSaveCheckpoint(&mut checkpoint))?;
         if self.state.info.dry_run {
