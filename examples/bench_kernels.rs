@@ -212,8 +212,8 @@ fn elementwise(bench: &Bench, n: usize) -> Result<(), BoxError> {
         let Ok(sums) = cross_entropy(&ce, &x, &t, &mut losses, &mut p) else { return };
         cross_entropy_backward(&ce, &t, RowGrad::Same(1.0 / sums.weight as Elem), &mut p);
     });
-    let (mut v, mut g, mut b) = (noise(535_818), noise(535_818), noise(535_818));
+    let (mut v, g, mut b) = (noise(535_818), noise(535_818), noise(535_818));
     let step = SgdStep { lr: 1e-3, momentum: 0.9, ..SgdStep::default() };
-    bench.run("sgd mlp", 0.0, || sgd_momentum(&step, &mut v, &mut g, Some(&mut b)));
+    bench.run("sgd mlp", 0.0, || sgd_momentum(&step, &mut v, &g, Some(&mut b)));
     Ok(())
 }
