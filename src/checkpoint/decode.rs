@@ -1,5 +1,5 @@
-//! From the bytes of a file to tensors in memory, in one pass: each piece is read, hashed and put where it belongs while
-//! it is in the cache.
+//! From the bytes of a file to tensors in memory, in one pass: each piece is read into its place, if it can be, and hashed
+//! while it is in the cache.
 
 use std::io::{self, Read};
 
@@ -60,11 +60,24 @@ impl<R: Read> Source<R> {
         (self.start, self.end) = (0, self.end - self.start);
         let more = usize::try_from(self.left).unwrap_or(PIECE).min(self.piece.len() - self.end);
         let fresh = &mut self.piece[self.end..][..more];
-        self.from.read_exact(fresh)?;
-        if let Some(hash) = &mut self.hash {
-            hash.update(fresh);
+        read(&mut self.from, fresh, &mut self.left, &mut self.hash)?;
+        self.end += more;
+        Ok(())
+    }
+
+    /// Fills this room. What is large goes there straight from the file.
+    fn fill(&mut self, mut room: &mut [u8]) -> io::Result<()> {
+        while !room.is_empty() {
+            let filled = if self.start == self.end && room.len() >= PIECE {
+                read(&mut self.from, &mut room[..PIECE], &mut self.left, &mut self.hash)?;
+                PIECE
+            } else {
+                let bytes = self.take(1, room.len())?;
+                room[..bytes.len()].copy_from_slice(bytes);
+                bytes.len()
+            };
+            room = &mut room[filled..];
         }
-        (self.end, self.left) = (self.end + more, self.left - more as u64);
         Ok(())
     }
 
@@ -97,6 +110,10 @@ impl<R: Read> Source<R> {
             let bytes = info.data_offsets.1 - info.data_offsets.0;
             let mut values = Values::of(info.dtype, bytes).map_err(|e| about(&e))?;
             let mut left = bytes;
+            if let Some(room) = values.room(bytes) {
+                left -= room.len();
+                self.fill(room).map_err(|e| damaged(&e))?;
+            }
             while left > 0 {
                 let piece = self.take(values.word, left).map_err(|e| damaged(&e))?;
                 values.push(piece);
@@ -131,6 +148,16 @@ impl<R: Read> Source<R> {
     }
 }
 
+/// Reads all of `room`, which must not be more than what is `left`.
+fn read(from: &mut impl Read, room: &mut [u8], left: &mut u64, hash: &mut Option<Xxh3>) -> io::Result<()> {
+    *left = left.checked_sub(room.len() as u64).ok_or(io::ErrorKind::UnexpectedEof)?;
+    from.read_exact(room)?;
+    if let Some(hash) = hash {
+        hash.update(room);
+    }
+    Ok(())
+}
+
 /// Words of a file that become numbers.
 pub(super) struct Values {
     dtype: Dtype,
@@ -152,6 +179,18 @@ impl Values {
             other => return Err(format!("has type {other:?}; F32, F64, F16, BF16 and I64 can be read")),
         };
         Ok(Self { dtype, word, values: Vec::with_capacity(bytes / word) })
+    }
+
+    /// The place of so many bytes where a file and the memory have the same words: to be filled instead of a
+    /// [`push`](Self::push).
+    pub fn room(&mut self, bytes: usize) -> Option<&mut [u8]> {
+        let own = if size_of::<Elem>() == 4 { Dtype::F32 } else { Dtype::F64 };
+        if self.dtype != own || cfg!(target_endian = "big") {
+            return None;
+        }
+        // Zeros that the system gives cost nothing before they are written over.
+        self.values = vec![0.0; bytes / self.word];
+        Some(bytemuck::cast_slice_mut(&mut self.values))
     }
 
     /// Adds whole words.

@@ -16,27 +16,37 @@ use crate::params::{Role, StateDict};
 pub(super) const PIECE: usize = 256 << 10;
 const WORD: usize = size_of::<Elem>();
 
-/// Gathers bytes into pieces, hashes them and hands them on.
-struct Sealing<'a> {
+/// Hashes bytes and hands them on.
+struct Passing<'a> {
     out: &'a mut dyn Write,
-    piece: Vec<u8>,
-    filled: usize,
     hash: Xxh3,
     bytes: u64,
+}
+
+impl Passing<'_> {
+    fn pass(&mut self, piece: &[u8]) -> io::Result<()> {
+        self.hash.update(piece);
+        self.bytes += piece.len() as u64;
+        self.out.write_all(piece)
+    }
+}
+
+/// Gathers what is small into pieces; what is large passes as it lies.
+struct Sealing<'a> {
+    passing: Passing<'a>,
+    piece: Vec<u8>,
+    filled: usize,
 }
 
 impl<'a> Sealing<'a> {
     /// For `len` bytes.
     fn new(out: &'a mut dyn Write, len: u64) -> Self {
         let room = usize::try_from(len).unwrap_or(PIECE).clamp(WORD, PIECE);
-        Self { out, piece: vec![0; room], filled: 0, hash: Xxh3::new(), bytes: 0 }
+        Self { passing: Passing { out, hash: Xxh3::new(), bytes: 0 }, piece: vec![0; room], filled: 0 }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let piece = &self.piece[..self.filled];
-        self.hash.update(piece);
-        self.bytes += piece.len() as u64;
-        self.out.write_all(piece)?;
+        self.passing.pass(&self.piece[..self.filled])?;
         self.filled = 0;
         Ok(())
     }
@@ -64,6 +74,11 @@ impl<'a> Sealing<'a> {
 
     /// Values that lie side by side.
     fn values(&mut self, mut values: &[Elem]) -> io::Result<()> {
+        // In memory as in the file: nothing is copied, and a piece is still in the cache when it is written.
+        if cfg!(target_endian = "little") && size_of_val(values) >= PIECE {
+            self.flush()?;
+            return bytemuck::cast_slice(values).chunks(PIECE).try_for_each(|piece| self.passing.pass(piece));
+        }
         while !values.is_empty() {
             let words = self.room(WORD, size_of_val(values))?.as_chunks_mut::<WORD>().0;
             let (now, later) = values.split_at(words.len());
@@ -75,7 +90,7 @@ impl<'a> Sealing<'a> {
 
     fn seal(mut self) -> io::Result<FileSeal> {
         self.flush()?;
-        Ok(FileSeal::new(self.bytes, self.hash.digest128()))
+        Ok(FileSeal::new(self.passing.bytes, self.passing.hash.digest128()))
     }
 }
 

@@ -13,6 +13,7 @@ mod plot;
 mod progress;
 mod replay;
 mod signals;
+mod started;
 mod train;
 mod verify_resume;
 

@@ -6,6 +6,7 @@ use std::time::Instant;
 use clap::Args;
 
 use super::progress::ProgressHook;
+use super::started::Started;
 use super::{Bare, ConfigArgs, console, signals};
 use crate::base::{Error, Result};
 use crate::config::Node;
@@ -56,6 +57,9 @@ impl Train {
         let mut runner = Runner::from_config_within(&node, Some(&name), limits)?;
         if let Some(progress) = ProgressHook::on_terminal() {
             runner.add_hook(progress);
+        }
+        if let Some(started) = Started::if_asked() {
+            runner.add_hook(started);
         }
         if self.profile {
             runner.add_hook(ProfilerHook::whole_run());
