@@ -304,6 +304,17 @@ mod with_decoders {
         std::fs::write(dir.path().join("list.txt"), "dog/a.jpeg 1\ndog/b.JPG\n").unwrap();
         assert!(wrong("ann_file: list.txt").contains("list.txt:2: a line is a path, a space and"));
         assert!(wrong("ann_file: no.txt").contains("no.txt"));
+        let refused = |prefix: &str| {
+            let text = yaml(&format!("data_prefix: {prefix}"));
+            parse("c.yaml", &text)
+                .unwrap()
+                .read_checked::<DataLoaderConfig>()
+                .err()
+                .expect(prefix)
+                .to_string()
+        };
+        assert!(refused("{img_path: dog, seg_path: x}").contains("unknown key `seg_path`"));
+        assert!(refused("{img_path: [dog]}").contains("c.yaml:1:"));
     }
 
     #[test]

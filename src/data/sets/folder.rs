@@ -1,13 +1,14 @@
 //! Picture files in folders, one for each class.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use schemars::JsonSchema;
-use serde::Deserialize;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{Deserialize, Deserializer};
 
 use crate::base::error::IoContext;
 use crate::base::{Error, Result, Rng};
-use crate::config::OneOrMany;
+use crate::config::{Diag, FromNode, Key, Node, OneOrMany, read, receive};
 use crate::data::picture::WITHOUT;
 use crate::data::{Dataset, PictureFile, Pipeline, Sample, Transform};
 use crate::registry::{BuildCx, Spec};
@@ -187,20 +188,48 @@ fn walk(root: &Path, within: &Path, extensions: &[String], found: &mut dyn FnMut
     Ok(())
 }
 
-/// Where the pictures are: the reference also writes a mapping.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(untagged)]
-enum Prefix {
-    /// A folder.
-    Folder(PathBuf),
-    /// A mapping.
-    Mapping {
-        /// A folder.
-        img_path: PathBuf,
-    },
+/// A folder; the reference also writes `{img_path: folder}`.
+#[derive(Debug, Clone)]
+struct Prefix(PathBuf);
+
+impl FromNode for Prefix {
+    fn from_node(node: &Node, key: Option<&Key>) -> (Self, Vec<Diag>) {
+        let img_path = node.entries().iter().find(|(key, _)| key.text == "img_path");
+        let unknown = node.entries().iter().find(|(key, _)| key.text != "img_path");
+        if let Some((key, place)) = unknown {
+            let diag =
+                Diag::error(format!("unknown key `{}`: a mapping here has `img_path` alone", key.text));
+            return (Self(PathBuf::new()), vec![diag.on(place)]);
+        }
+        match read(img_path.map_or(node, |(_, folder)| folder), key, &[]) {
+            Ok(folder) => (Self(folder), Vec::new()),
+            Err(diags) => (Self(PathBuf::new()), diags.0),
+        }
+    }
 }
 
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+impl<'de> Deserialize<'de> for Prefix {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
+        receive(d)
+    }
+}
+
+impl JsonSchema for Prefix {
+    fn schema_name() -> Cow<'static, str> {
+        "Prefix".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let folder = json_schema!({ "type": "string" });
+        json_schema!({ "anyOf": [folder, {
+            "type": "object", "properties": { "img_path": folder }, "required": ["img_path"], "additionalProperties": false
+        }] })
+    }
+}
+
+#[derive(Debug, Clone, serde::Deserialize, JsonSchema)]
 struct ImageFolderParams {
     /// Folder of the data.
     #[serde(default)]
@@ -239,7 +268,7 @@ impl ImageFolderParams {
         let pipeline = Pipeline::build(&self.pipeline, cx)?;
         let folder = match &self.data_prefix {
             None => self.data_root.clone(),
-            Some(Prefix::Folder(path) | Prefix::Mapping { img_path: path }) => self.data_root.join(path),
+            Some(Prefix(path)) => self.data_root.join(path),
         };
         if folder.as_os_str().is_empty() {
             return Err(Error::config("where are the pictures? Give their folder as `data_root`"));
