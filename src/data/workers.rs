@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
 use crate::base::{Error, Result};
 
@@ -92,7 +94,7 @@ impl Crew {
                 Some(Some(_)) => break,
                 Some(None) => {}
             }
-            let Ok((number, batch)) = self.done.recv() else { return Err(gone()) };
+            let Some((number, batch)) = receive(&self.done) else { return Err(gone()) };
             self.ahead[(number - self.taken) as usize] = Some(batch);
         }
         self.taken += 1;
@@ -104,9 +106,26 @@ impl Drop for Crew {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         self.jobs = None;
+        while receive(&self.done).is_some() {}
         for thread in self.threads.drain(..) {
             // A worker catches the panics of foreign code; there is nothing to learn from its end.
             let _ = thread.join();
+        }
+    }
+}
+
+/// The next value, or `None` when all senders are gone. A thread of rayon's pool, as the runner trains on, does the pool's work while it
+/// waits: it may be what the sender waits for.
+fn receive<T>(from: &Receiver<T>) -> Option<T> {
+    const PATIENCE: Duration = Duration::from_millis(1);
+    if rayon::current_thread_index().is_none() {
+        return from.recv().ok();
+    }
+    loop {
+        match from.recv_timeout(PATIENCE) {
+            Ok(value) => return Some(value),
+            Err(RecvTimeoutError::Disconnected) => return None,
+            Err(RecvTimeoutError::Timeout) => while rayon::yield_now() == Some(rayon::Yield::Executed) {},
         }
     }
 }

@@ -68,6 +68,9 @@ impl Runner {
 
     /// Trains from the start, or from the checkpoint to resume, to the end of the schedule or a stop.
     ///
+    /// The loop holds a thread of rayon's global pool until it ends. Runners on several threads of a program share the pool: what is
+    /// more than it has threads waits its turn.
+    ///
     /// # Errors
     /// The first failure; every hook's `on_error` was called then. A work_dir that another run holds is refused before
     /// any hook is called.

@@ -101,12 +101,16 @@ impl PreciseBNHook {
         let first = cx.clock.iter.saturating_sub(n);
         let step = StepCx { seed: cx.info.seed, iter: cx.clock.iter, loss_scale: 0.0 };
         let means = estimate(&mut **cx.model, data.batches(first, Some(first + n)), &step)?;
+        if kept.iter().all(|(grad, _)| grad.is_none()) {
+            // Between two updates there are none.
+            cx.model.clear_grads();
+        }
         let (mut kept, mut means) = (kept.into_iter(), means.into_iter());
         cx.model.visit_mut(&mut |mut p| {
             let (grad, counter) = kept.next().unwrap_or_default();
             match (p.grad, grad) {
                 (Some(mut now), Some(before)) => now.assign(&before),
-                // A parameter that had no gradient before has a gradient of zero now.
+                // In the middle of a window: a parameter that no loss had reached has a gradient of zero now.
                 (Some(mut now), None) => now.fill(0.0),
                 _ => {}
             }

@@ -8,8 +8,12 @@ pub use cls::{ClsHead, ClsHeadParams};
 pub use linear::{LinearClsHead, LinearClsHeadParams};
 pub use vision_transformer::{VisionTransformerClsHead, VisionTransformerClsHeadParams};
 
+use serde::{Deserialize, Deserializer};
+
 use super::{LossDict, Outputs};
 use crate::base::Result;
+use crate::config::OneOrMany;
+use crate::nn::init::InitCfg;
 use crate::nn::{Module, Target, Var};
 
 /// The last part of a classifier. As a [`Module`] it makes scores of features.
@@ -36,4 +40,14 @@ impl<H: Head + ?Sized> Head for Box<H> {
     fn predict(&self, scores: Var<'_>, target: Option<Target<'_>>) -> Result<Outputs> {
         (**self).predict(scores, target)
     }
+}
+
+/// `topk` of a config that does not say.
+fn top1() -> OneOrMany<usize> {
+    OneOrMany(vec![1])
+}
+
+/// Tells an `init_cfg: null` from a key that is not there.
+fn given<'de, D: Deserializer<'de>>(d: D) -> Result<Option<InitCfg>, D::Error> {
+    InitCfg::deserialize(d).map(Some)
 }

@@ -1,7 +1,7 @@
 //! The head of the vision transformer.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use super::{ClsHead, ClsHeadParams, Head};
 use crate::base::Result;
@@ -32,24 +32,15 @@ pub struct VisionTransformerClsHeadParams {
     #[serde(default)]
     pub loss: Option<Spec<dyn Loss>>,
     /// Which accuracies are logged with `cal_acc`.
-    #[serde(default = "top1")]
+    #[serde(default = "super::top1")]
     pub topk: OneOrMany<usize>,
     /// Whether `accuracy_top-k` is logged in training.
     #[serde(default)]
     pub cal_acc: bool,
     /// How its layers begin: `{type: Constant, val: 0, layer: Linear}` if absent, as any linear layer if `null`.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "super::given")]
     #[schemars(with = "InitCfg")]
     pub init_cfg: Option<InitCfg>,
-}
-
-fn top1() -> OneOrMany<usize> {
-    OneOrMany(vec![1])
-}
-
-/// Tells `null` from a key that is not there.
-fn given<'de, D: Deserializer<'de>>(d: D) -> Result<Option<InitCfg>, D::Error> {
-    InitCfg::deserialize(d).map(Some)
 }
 
 register! { /// A linear layer, `layers.head`, behind a hidden one if `hidden_dim` is given, and a loss.

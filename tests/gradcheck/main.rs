@@ -4,44 +4,19 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests
 
-use ndarray::{ArrayD, IxDyn};
-use rand::RngExt as _;
-use shanty::base::{Elem, Result, Tensor, keyed, rng::permutation};
-use shanty::config::OneOrMany;
-use shanty::model::{
-    ArchCfg, OutType, ResNet, ResNetParams, VisionTransformer, VisionTransformerArch, VisionTransformerParams,
-};
+mod probe;
+mod transformer;
+
+use probe::{F64, Op, Probe, check, random, spaced};
+use shanty::base::{Elem, Result, Tensor};
+use shanty::model::{ResNet, ResNetParams};
 use shanty::nn::{
-    AdaptiveAvgPool2d, AttentionOptions, Average, AvgPool2d, BatchNorm1d, BatchNorm2d, BatchNormParams,
-    BnStats, BnThen, Conv2d, Conv2dParams, ConvOptions, CrossEntropyOptions, Dropout, FFN, Flatten, Forward,
-    GlobalAveragePooling, LayerNorm, LayerNormCfg, LayerNormName, LayerNormParams, Linear, LinearParams,
-    MaxPool2d, Module, MultiheadAttention, MultiheadAttentionParams, Pair, Param, PatchEmbed,
-    PatchEmbedParams, Pool, PoolOptions, Reduction, Residual, Sequential, Tape, Target, Var,
+    AdaptiveAvgPool2d, Average, AvgPool2d, BatchNorm1d, BatchNorm2d, BatchNormParams, BnStats, BnThen,
+    Conv2d, Conv2dParams, ConvOptions, CrossEntropyOptions, Dropout, Flatten, Forward, GlobalAveragePooling,
+    Linear, LinearParams, MaxPool2d, Module, Pair, Param, PoolOptions, Reduction, Residual, Sequential,
+    Target, Var,
 };
-use shanty::params::Params;
 use shanty::parts;
-
-const F64: bool = size_of::<Elem>() == 8;
-/// Half the distance of the two points of a difference.
-const STEP: Elem = if F64 { 1e-5 } else { 1e-2 };
-/// Allowed error, relative to the largest gradient of the tensor or 1.
-const TOLERANCE: f64 = if F64 { 1e-6 } else { 5e-3 };
-
-/// A network and the input that it is checked at, so that the input has a gradient too.
-struct Probe {
-    x: Param,
-    net: Box<dyn Module>,
-}
-parts!(Probe { x, net });
-
-/// An op as a module.
-struct Op(for<'t> fn(Var<'t>) -> Result<Var<'t>>);
-parts!(Op {});
-impl Module for Op {
-    fn forward<'t>(&mut self, x: Var<'t>, _: &mut Forward<'_>) -> Result<Var<'t>> {
-        self.0(x)
-    }
-}
 
 /// Batch norm whose sum and ReLU are fused into it.
 struct Then {
@@ -52,77 +27,6 @@ impl Module for Then {
     fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
         self.norm.forward_then(x, BnThen { add: Some(x.scale(0.5)), relu: true }, cx)
     }
-}
-
-impl Probe {
-    /// `sum(net(x) · c)` for fixed numbers c, on a tape whose end is handed to `f`.
-    fn run<R>(&mut self, training: bool, f: impl FnOnce(&mut Self, Elem, u32, Tape) -> R) -> R {
-        let tape = Tape::new(Pool::default());
-        let mut rng = keyed(7, "gradcheck", 0, 0);
-        let x = tape.param(&self.x);
-        let y = self.net.forward(x, &mut Forward { training, rng: &mut rng }).unwrap();
-        let mut draw = keyed(8, "gradcheck", 0, 0);
-        let c = Tensor::from_shape_simple_fn(IxDyn(&y.shape()), || draw.random_range(-1.0..1.0));
-        let loss = y.mul(tape.input(c)).unwrap().sum();
-        let (value, id) = (loss.item(), loss.id());
-        f(self, value, id, tape)
-    }
-
-    fn value(&mut self, training: bool) -> f64 {
-        self.run(training, |_, value, _, _| f64::from(value))
-    }
-
-    fn gradients(&mut self, training: bool) -> Vec<(String, ArrayD<Elem>)> {
-        self.run(training, |probe, _, id, tape| drop(tape.backward(id, probe).unwrap()));
-        let mut all = Vec::new();
-        self.visit(&mut |p| {
-            if p.role.is_trained() {
-                let grad = p.grad.unwrap_or_else(|| panic!("no gradient for {}", p.name));
-                all.push((p.name.to_owned(), grad.to_owned()));
-            }
-        });
-        all
-    }
-
-    /// Adds `by` to element `i` of the tensor called `name`.
-    fn nudge(&mut self, name: &str, i: usize, by: Elem) {
-        self.visit_mut(&mut |mut p| {
-            if p.name == name {
-                p.value.as_slice_mut().unwrap()[i] += by;
-            }
-        });
-    }
-}
-
-fn check(what: &str, x: Tensor, training: bool, net: impl Module) {
-    let mut probe = Probe { x: Param::new(x), net: Box::new(net) };
-    for (name, grad) in probe.gradients(training) {
-        let scale = grad.iter().fold(1.0, |m: f64, g| m.max(f64::from(g.abs())));
-        for (i, &found) in grad.iter().enumerate() {
-            probe.nudge(&name, i, STEP);
-            let above = probe.value(training);
-            probe.nudge(&name, i, -2.0 * STEP);
-            let below = probe.value(training);
-            probe.nudge(&name, i, STEP);
-            let wanted = (above - below) / f64::from(2.0 * STEP);
-            let error = (f64::from(found) - wanted).abs() / scale;
-            assert!(error < TOLERANCE, "{what}: {name}[{i}] is {found}, differences give {wanted}");
-        }
-    }
-}
-
-/// Numbers in -1..1.
-fn random(shape: &[usize]) -> Tensor {
-    let mut rng = keyed(1, "gradcheck input", shape.iter().product::<usize>() as u64, 0);
-    Tensor::from_shape_simple_fn(IxDyn(shape), || rng.random_range(-1.0..1.0))
-}
-
-/// Numbers that are all further apart from each other and from 0 than the step, for ops with kinks.
-fn spaced(shape: &[usize]) -> Tensor {
-    let len = shape.iter().product();
-    let order = permutation(len, &mut keyed(2, "gradcheck input", 0, 0));
-    let values = order.iter().map(|&i| (i as Elem - len as Elem / 2.0 + 0.5) * 0.05).collect();
-    Tensor::from_shape_vec(IxDyn(shape), values).unwrap()
 }
 
 fn pairs(
@@ -252,114 +156,6 @@ fn norm_and_dropout() {
     let plain = BatchNormParams { affine: false, track_running_stats: false, ..p(2) };
     check("not affine", random(&[4, 2]), true, BatchNorm1d::new(&plain));
     check("dropout", random(&[6, 5]), true, Dropout { p: 0.4, ..Dropout::default() });
-}
-
-#[test]
-fn layer_norm() {
-    let p = LayerNormParams::new;
-    check("tokens", random(&[2, 3, 5]), true, LayerNorm::new(&p(5)).unwrap());
-    let images = LayerNormParams { normalized_shape: OneOrMany(vec![3, 4]), ..p(0) };
-    check("two axes", random(&[2, 3, 4]), true, LayerNorm::new(&images).unwrap());
-    let plain = LayerNormParams { elementwise_affine: false, ..p(33) };
-    check("not affine", random(&[4, 33]), true, LayerNorm::new(&plain).unwrap());
-    let unshifted = LayerNormParams { bias: false, ..p(4) };
-    check("not shifted", random(&[3, 4]), true, LayerNorm::new(&unshifted).unwrap());
-}
-
-/// One tensor as query, key and value, so that its gradient holds all three; masks, dropout, and only some tokens that ask.
-#[test]
-fn attention() {
-    let p = MultiheadAttentionParams::new;
-    check("heads", random(&[2, 5, 6]), true, MultiheadAttention::new(&p(6, 3)).unwrap());
-    let dropping = MultiheadAttentionParams { attn_drop: 0.3, proj_drop: 0.3, qkv_bias: false, ..p(4, 2) };
-    check("dropout", random(&[2, 4, 4]), true, MultiheadAttention::new(&dropping).unwrap());
-    fn causal() -> AttentionOptions {
-        let bias = Tensor::from_shape_fn(vec![4, 4], |i| if i[1] > i[0] { Elem::NEG_INFINITY } else { 0.1 });
-        AttentionOptions { bias: Some(bias), ..AttentionOptions::new(2) }
-    }
-    check("packed", random(&[2, 4, 12]), true, {
-        Op(|x| x.attention_packed(&causal(), &mut keyed(9, "gradcheck", 0, 0)))
-    });
-    check("two ask", random(&[2, 4, 12]), true, {
-        Op(|x| {
-            let options = AttentionOptions { queries: Some(2), ..AttentionOptions::new(2) };
-            x.attention_packed(&options, &mut keyed(9, "gradcheck", 0, 0))
-        })
-    });
-    check("separate", random(&[2, 4, 6]), true, {
-        Op(|x| x.tanh().attention(x, x.scale(0.5), &causal(), &mut keyed(9, "gradcheck", 0, 0)))
-    });
-    check("to fewer", random(&[2, 3, 4]), true, {
-        Op(|x| {
-            let q = x.reshape(&[2, 6, 2])?;
-            q.attention(q, x.reshape(&[2, 6, 2])?, &AttentionOptions::new(1), &mut keyed(9, "", 0, 0))
-        })
-    });
-}
-
-#[test]
-fn tokens() {
-    struct Embed {
-        cls: Option<Param>,
-        pos: Option<Param>,
-    }
-    parts!(Embed { cls, pos });
-    impl Module for Embed {
-        fn forward<'t>(&mut self, x: Var<'t>, _: &mut Forward<'_>) -> Result<Var<'t>> {
-            let tape = x.tape();
-            x.embed_tokens(self.cls.as_ref().map(|p| tape.param(p)), self.pos.as_ref().map(|p| tape.param(p)))
-        }
-    }
-    for (cls, tokens) in [(true, 7), (false, 6)] {
-        for pos in [true, false] {
-            let cls = cls.then(|| Param::new(random(&[1, 1, 4])));
-            let pos = pos.then(|| Param::new(random(&[1, tokens, 4])));
-            check("embedding", random(&[3, 4, 2, 3]), true, Embed { cls, pos });
-        }
-    }
-    check("one token", random(&[2, 3, 4]), true, Op(|x| x.token(1)));
-    check("mean", random(&[2, 3, 4]), true, Op(|x| x.token_mean(1)));
-    check("map", random(&[2, 7, 4]), true, Op(|x| x.token_planes([2, 3])));
-    let p = PatchEmbedParams {
-        norm_cfg: Some(LayerNormCfg { kind: LayerNormName::LN, eps: 1e-2 }),
-        ..PatchEmbedParams::new(2, 3, 2)
-    };
-    check("patches", random(&[2, 2, 4, 6]), true, PatchEmbed::new(&p).unwrap());
-}
-
-#[test]
-fn feed_forward() {
-    struct Frozen(FFN);
-    parts!(Frozen {});
-    impl Module for Frozen {
-        fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
-            self.0.forward(x, cx)
-        }
-    }
-    check("plain", random(&[2, 3, 4]), true, FFN::new(4, 6, 0.0));
-    check("dropout", random(&[2, 3, 4]), true, FFN::new(4, 6, 0.3));
-    let mut frozen = FFN::new(4, 6, 0.0);
-    shanty::nn::set_trainable(&mut frozen, "layers", false).unwrap();
-    check("frozen", random(&[2, 3, 4]), true, Frozen(frozen));
-}
-
-#[test]
-fn vision_transformer() {
-    let arch = VisionTransformerArch { embed_dims: 6, num_layers: 2, num_heads: 2, feedforward_channels: 8 };
-    for out_type in [OutType::ClsToken, OutType::AvgFeatmap, OutType::Raw] {
-        let mut net = VisionTransformer::new(&VisionTransformerParams {
-            arch: ArchCfg(arch),
-            img_size: Pair([4, 4]),
-            patch_size: Pair([2, 2]),
-            in_channels: 2,
-            out_type,
-            ..VisionTransformerParams::default()
-        })
-        .unwrap();
-        let mut draw = keyed(3, "gradcheck", 0, 0);
-        net.visit_mut(&mut |mut p| p.value.mapv_inplace(|v| v + draw.random_range(-0.3..0.3)));
-        check("vision transformer", random(&[2, 2, 4, 4]), true, net);
-    }
 }
 
 /// Targets in the middle of everything that a cross entropy can do.
