@@ -16,6 +16,18 @@ if [ "${TUNED:-0}" = 1 ]; then
   export MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=17179869184 MALLOC_TOP_PAD_=268435456
 fi
 
+# What a compiling PyTorch leaves behind ends some time after it: waits until the processors have been idle for 0.3 s, 15 s at most.
+settle() {
+  [ -r /proc/stat ] || return 0
+  local before after
+  for _ in $(seq 50); do
+    before=($(head -n 1 /proc/stat)) && sleep 0.3 && after=($(head -n 1 /proc/stat))
+    local idle=$((after[4] - before[4])) all=0
+    for i in 1 2 3 4 5 6 7 8; do all=$((all + after[i] - before[i])); done
+    [ $((100 * idle)) -lt $((93 * all)) ] || return 0
+  done
+}
+
 images_per_second() { sed -n 's|.*images/s \([0-9.]*\).*|\1|p' | head -n 1; }
 
 # Enough iterations for a median, few enough for a round in seconds.
@@ -28,6 +40,7 @@ for model; do
   : >"$samples"
   for round in $(seq "$ROUNDS"); do
     for who in shanty $MODES; do
+      settle
       if [ "$who" = shanty ]; then
         rate=$("$bench" "$model" --batch "$BATCH" --threads "$THREADS" --iters "$n" | images_per_second)
       else

@@ -2,6 +2,7 @@
 
 use crate::base::{Result, Rng};
 
+use super::awake::keep_awake;
 use super::{Forward, Parts, Pool, Tape, Var};
 
 /// Runs steps of a module and keeps their buffers. A model owns one; it is empty until the first step.
@@ -24,6 +25,7 @@ impl Autograd {
         rng: &mut Rng,
         step: impl for<'t> FnOnce(&mut M, &'t Tape, &mut Forward<'_>) -> Result<(Var<'t>, R)>,
     ) -> Result<R> {
+        keep_awake();
         let tape = Tape::new(std::mem::take(&mut self.pool));
         let done = step(module, &tape, &mut Forward { training: true, rng })
             .map(|(loss, result)| (loss.id(), result));

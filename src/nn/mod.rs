@@ -27,6 +27,7 @@
 //! ```
 
 mod autograd;
+mod awake;
 pub mod init;
 pub mod kernels;
 mod layers;

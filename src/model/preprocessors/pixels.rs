@@ -1,6 +1,7 @@
 //! The arithmetic of preprocessors on pixels.
 
 use ndarray::{ArrayD, IxDyn};
+use rayon::prelude::*;
 
 use crate::base::{Elem, Error, Result, Tensor};
 use crate::nn::{Tape, Var};
@@ -70,17 +71,29 @@ impl PixelOps {
         Ok(tape.input(tensor))
     }
 
+    /// Image by image, in parallel where they hold more than a few elements.
     fn fill(&self, source: &[Elem], target: &mut [Elem], grid: Grid) {
+        /// Elements of one task at least.
+        const TASK: usize = 1 << 14;
         if source.is_empty() {
             return;
         }
-        let planes = source.chunks_exact(grid.plane.len());
-        for (i, plane) in planes.enumerate() {
-            let (image, channel) = (i / grid.channels, i % grid.channels);
+        let image = grid.channels * grid.plane.len();
+        let images = target.par_chunks_exact_mut(grid.channels * grid.padded.len());
+        images
+            .zip(source.par_chunks_exact(image))
+            .with_min_len(TASK.div_ceil(image))
+            .for_each(|(target, source)| self.fill_image(source, target, grid));
+    }
+
+    fn fill_image(&self, source: &[Elem], target: &mut [Elem], grid: Grid) {
+        if *self == Self::default() {
+            return target.copy_from_slice(source);
+        }
+        for (channel, plane) in source.chunks_exact(grid.plane.len()).enumerate() {
             let channel = if self.turn && grid.channels == 3 { 2 - channel } else { channel };
             let (mean, std) = self.norm.get(channel).or(self.norm.first()).copied().unwrap_or((0.0, 1.0));
-            let target =
-                &mut target[(image * grid.channels + channel) * grid.padded.len()..][..grid.padded.len()];
+            let target = &mut target[channel * grid.padded.len()..][..grid.padded.len()];
             let rows = plane.chunks_exact(grid.plane.width).zip(target.chunks_exact_mut(grid.padded.width));
             for (from, to) in rows {
                 to.iter_mut().zip(from).for_each(|(to, from)| *to = (from - mean) / std);

@@ -4,7 +4,9 @@ use super::conv_frame::{Frame, Taps, grid};
 use super::scratch::Scratch;
 use super::tile::{LANES, MAX_VECS, Order, Out, Tile, max_rows};
 use super::transpose::transpose;
-use super::{Act, Bias, ConvGeom, Elem, Epilogue, Mat, MatMut, act_inplace, conv_winograd, gemm};
+use super::{
+    Act, Bias, ConvGeom, Elem, Epilogue, Mat, MatMut, act_inplace, conv_images, conv_winograd, gemm,
+};
 use rayon::prelude::*;
 
 /// Pixels that a block of images should have at least, so that a panel of weights is read often per load.
@@ -161,6 +163,9 @@ pub(super) fn backward_data(g: &ConvGeom, dy: &[Elem], w: &[Elem], dx: &mut [Ele
     let block = block_size(g.n, g.h.div_ceil(g.stride[0]) * g.w.div_ceil(g.stride[1]));
     let image = if frame.is_image() { g.k * g.out[0] * g.out[1] } else { frame.len() };
     let thin = g.stride == [1, 1] && thin(cg, [g.h, g.w], kg * rs);
+    if thin && conv_images::fits(g) {
+        return conv_images::backward_data(g, dy, w, dx);
+    }
     let (mut passes, mut tap_lists, mut packed) = (Vec::new(), Vec::new(), 0);
     for (a, ys) in ys.iter().enumerate().take(g.h) {
         for (b, xs) in xs.iter().enumerate().take(g.w) {

@@ -100,7 +100,9 @@ impl<'a> Plan<'a> {
         let straight = vectors(n, m) + 2 * packing(b);
         let turned = vectors(m, n) + 2 * packing(a.t()) + 8 * m * n < straight;
         let (x, w) = if turned { (b.t(), a.t()) } else { (a, b) };
-        let rows = if x.rows <= ROWS * 4 / 3 { x.rows } else { ROWS };
+        // An even number of equal chunks: two threads take a half each.
+        let chunks = if x.rows <= ROWS * 4 / 3 { 1 } else { x.rows.div_ceil(ROWS).next_multiple_of(2) };
+        let rows = x.rows.div_ceil(chunks);
         let count = w.cols.div_ceil(PANEL);
         let groups = TASKS.div_ceil(x.rows.div_ceil(rows)).min(count);
         let rs = c.rs;
@@ -134,7 +136,9 @@ impl<'a> Plan<'a> {
                 packed.par_chunks_mut((PANEL * k).max(1)).enumerate().for_each(fill);
             }
         }
-        let one = |i: usize| self.task(i % row_chunks, i / row_chunks, &packed);
+        // Row chunk after row chunk: a thread that takes half of the tasks reads, or writes, half of a weight. What two threads have read
+        // costs three times as much to update as what one has.
+        let one = |i: usize| self.task(i / groups, i % groups, &packed);
         if serial {
             (0..row_chunks * groups).for_each(one);
         } else {

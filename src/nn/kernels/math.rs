@@ -13,6 +13,14 @@ mod single {
     pub fn exp(x: f32) -> f32 {
         let x = if x > 89.0 { 89.0 } else { x };
         let x = if x < -105.0 { -105.0 } else { x };
+        let (p, n) = parts(x);
+        let half = n >> 1;
+        p * power(half) * power(n - half)
+    }
+
+    /// `p` and `n` with `e^x = p * 2^n`.
+    #[inline(always)]
+    fn parts(x: f32) -> (f32, i32) {
         // Adding 1.5 * 2^23 rounds to a whole number, which is then in the low bits.
         const ROUND: f32 = 12_582_912.0;
         let shifted = x * std::f32::consts::LOG2_E + ROUND;
@@ -22,18 +30,21 @@ mod single {
         for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1] {
             p = p * r + c;
         }
-        let p = p * r * r + r + 1.0;
-        let n = shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
-        let half = n >> 1;
-        let power = |n: i32| f32::from_bits(((n + 127) << 23) as u32);
-        p * power(half) * power(n - half)
+        (p * r * r + r + 1.0, shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32)
+    }
+
+    #[inline(always)]
+    fn power(n: i32) -> f32 {
+        f32::from_bits(((n + 127) << 23) as u32)
     }
 
     /// Cephes' polynomial near 0, `1 - 2 / (e^2x + 1)` further out.
     #[inline(always)]
     pub fn tanh(x: f32) -> f32 {
         let a = x.abs();
-        let far = 1.0 - 2.0 / (exp(a + a) + 1.0);
+        // From 10 on the result is 1, and up to there the power of two is no extreme one.
+        let (e, n) = parts(2.0 * if a > 10.0 { 10.0 } else { a });
+        let far = 1.0 - 2.0 / (e * power(n) + 1.0);
         let z = x * x;
         let mut p = -5.704_988_7e-3;
         for c in [2.063_908_9e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328_2e-1] {

@@ -19,6 +19,7 @@ mod act;
 mod attention;
 mod conv;
 mod conv_frame;
+mod conv_images;
 mod conv_product;
 mod conv_weight;
 #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]

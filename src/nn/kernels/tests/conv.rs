@@ -2,7 +2,7 @@
 
 use super::{close, noise, on_1_and_2_threads, pick};
 use crate::base::{Elem, keyed};
-use crate::nn::kernels::{Act, ConvGeom, conv2d, conv2d_backward_data, conv2d_backward_weight};
+use crate::nn::kernels::{Act, ConvGeom, conv_images, conv2d, conv2d_backward_data, conv2d_backward_weight};
 
 /// Calls `f` with the indices into x, w and y of every product of the definition.
 fn each_product(g: &ConvGeom, mut f: impl FnMut(usize, usize, usize)) {
@@ -90,6 +90,34 @@ fn winograd_is_as_exact_as_promised() {
     ] {
         check(&ConvGeom::new(input, k, [3, 3], [1, 1], padding, [1, 1], 1).unwrap(), 2000);
     }
+}
+
+#[test]
+fn small_maps_whose_gradient_hangs_over_the_edge() {
+    // Full and broken blocks of images, more channels than a tile has rows, padding, a kernel larger than the output, a tap that meets nothing.
+    for (input, k, kernel, padding) in [
+        ([64, 6, 14, 14], 16, [5, 5], [0, 0]),
+        ([47, 3, 9, 20], 5, [5, 3], [1, 0]),
+        ([16, 14, 7, 7], 3, [5, 5], [0, 0]),
+        ([33, 2, 6, 6], 2, [5, 6], [2, 0]),
+        ([32, 1, 5, 9], 4, [1, 7], [3, 0]),
+    ] {
+        let g = ConvGeom::new(input, k, kernel, [1, 1], padding, [1, 1], 1).unwrap();
+        check(&g, 3000);
+        // The check of the whole chooses by shape; this one is asked directly.
+        let (w, dy) = (noise(1, g.w_len()), noise(2, g.y_len()));
+        let mut dx = vec![0.0f64; g.x_len()];
+        each_product(&g, |ix, iw, iy| dx[ix] += dy[iy] as f64 * w[iw] as f64);
+        let got = on_1_and_2_threads(|| {
+            let mut got = vec![Elem::NAN; g.x_len()];
+            conv_images::backward_data(&g, &dy, &w, &mut got);
+            got
+        });
+        close(&got, &dx, 2e-6, &format!("gradient by images of {g:?}"));
+    }
+    assert!(conv_images::fits(
+        &ConvGeom::new([64, 6, 14, 14], 16, [5, 5], [1, 1], [0, 0], [1, 1], 1).unwrap()
+    ));
 }
 
 fn y_len(g: &ConvGeom) -> usize {
