@@ -38,6 +38,17 @@ struct Plan<'a> {
     panels: usize,
 }
 
+/// How the tiles walk through `x`: where it lies, or through a copy of a task's rows, where its steps lie far apart, or its rows fall on the same
+/// lines of the cache, and several panels walk there.
+struct Walk {
+    gather: bool,
+    /// Distance of two rows and of two steps.
+    row: usize,
+    step: usize,
+    base: Vec<u32>,
+    offsets: Vec<u32>,
+}
+
 /// What happens to a result after the bias; slices and parts lie as `c` does.
 #[derive(Clone, Copy)]
 pub(super) enum Last<'a> {
@@ -138,7 +149,8 @@ impl<'a> Plan<'a> {
         }
         // Row chunk after row chunk: a thread that takes half of the tasks reads, or writes, half of a weight. What two threads have read
         // costs three times as much to update as what one has.
-        let one = |i: usize| self.task(i / groups, i % groups, &packed);
+        let walk = self.walk();
+        let one = |i: usize| self.task(i / groups, i % groups, &packed, &walk);
         if serial {
             (0..row_chunks * groups).for_each(one);
         } else {
@@ -176,8 +188,27 @@ impl<'a> Plan<'a> {
         }
     }
 
+    fn walk(&self) -> Walk {
+        let block = BLOCK.min(self.w.rows);
+        let by_step = self.x.rs == 1 && self.x.cs > FAR;
+        let by_row = self.x.cs == 1 && self.x.rs.is_multiple_of(CLASH);
+        let gather = (by_step || by_row) && self.panels > 1;
+        let (row, step) = match (gather, by_step) {
+            (false, _) => (self.x.rs, self.x.cs),
+            (true, true) => (1, self.rows),
+            (true, false) => (block + LANES, 1),
+        };
+        Walk {
+            gather,
+            step,
+            row,
+            offsets: (0..block).map(|s| (s * step) as u32).collect(),
+            base: (0..self.rows).map(|j| (j * row) as u32).collect(),
+        }
+    }
+
     /// Row chunk `r` of panel group `g`.
-    fn task(&self, r: usize, g: usize, packed: &[Elem]) {
+    fn task(&self, r: usize, g: usize, packed: &[Elem], walk: &Walk) {
         let (r0, k) = (r * self.rows, self.w.rows);
         let rows = self.rows.min(self.x.rows - r0);
         let panels = g * self.panels..((g + 1) * self.panels).min(self.w.cols.div_ceil(PANEL));
@@ -186,28 +217,17 @@ impl<'a> Plan<'a> {
         let mut own = Scratch::take(if packed.is_empty() && !direct { block * PANEL } else { 0 });
         let mut sums = Scratch::take(if self.turned { rows * PANEL * panels.len() } else { 0 });
         let sums = Out::from(&mut sums[..]);
-        // Steps that lie far apart, and rows that fall on the same lines of the cache, are brought together before they are walked often.
-        let by_step = self.x.rs == 1 && self.x.cs > FAR;
-        let by_row = self.x.cs == 1 && self.x.rs.is_multiple_of(CLASH);
-        let gather = (by_step || by_row) && panels.len() > 1;
-        let pitch = block + LANES;
-        let mut near = Scratch::take(if gather { pitch * rows } else { 0 });
-        let (x_row, x_step) = match (gather, by_step) {
-            (false, _) => (self.x.rs, self.x.cs),
-            (true, true) => (1, rows),
-            (true, false) => (pitch, 1),
-        };
-        let offsets: Vec<u32> = (0..block).map(|s| (s * x_step) as u32).collect();
-        let base: Vec<u32> = (0..rows).map(|j| (j * x_row) as u32).collect();
+        let &Walk { gather, step: x_step, row: x_row, .. } = walk;
+        let mut near = Scratch::take(if gather { self.rows * x_row.max(block) } else { 0 });
         for k0 in (0..k.max(1)).step_by(block.max(1)) {
             let steps = block.min(k - k0);
             let from = self.x.data.get(r0 * self.x.rs + k0 * self.x.cs..).unwrap_or_default();
-            if gather && by_step {
-                for (s, near) in near.chunks_exact_mut(rows).take(steps).enumerate() {
-                    near.copy_from_slice(&from[s * self.x.cs..][..rows]);
+            if gather && x_row == 1 {
+                for (s, near) in near.chunks_exact_mut(x_step).take(steps).enumerate() {
+                    near[..rows].copy_from_slice(&from[s * self.x.cs..][..rows]);
                 }
             } else if gather {
-                for (j, near) in near.chunks_exact_mut(pitch).enumerate() {
+                for (j, near) in near.chunks_exact_mut(x_row).take(rows).enumerate() {
                     near[..steps].copy_from_slice(&from[j * self.x.rs..][..steps]);
                 }
             }
@@ -235,9 +255,9 @@ impl<'a> Plan<'a> {
                     (0..rows).for_each(|j| scale(self.beta, unsafe { place.slice(j * step, lanes) }));
                 }
                 let tile_rows = even_rows(rows, max_rows(width / LANES));
-                for (i, base) in base.chunks(tile_rows).enumerate() {
+                for (i, base) in walk.base[..rows].chunks(tile_rows).enumerate() {
                     Tile {
-                        steps: Steps { inner: &offsets[..steps], outer: 1, stride: 0 },
+                        steps: Steps { inner: &walk.offsets[..steps], outer: 1, stride: 0 },
                         max_inner: steps.saturating_sub(1) * x_step,
                         x: if gather { &near } else { from },
                         base,
