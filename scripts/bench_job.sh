@@ -18,7 +18,7 @@ export RAYON_NUM_THREADS=$THREADS RUST_LOG=info,shanty=debug
 ours() {
   $PYTHON scripts/peers/timed.py --first "iteration 1 begins" shanty "$shanty" train configs/mnist_lenet5.yaml --work-dir "$work/run" \
     --set train_cfg.max_epochs=1 train_dataloader.batch_size=64 \
-    "train_dataloader.dataset.data_prefix=$SHANTY_MNIST" "val_dataloader.dataset.data_prefix=$SHANTY_MNIST"
+    {train,val,test}_dataloader.dataset.data_prefix="$SHANTY_MNIST"
   sed -n 's|.*accuracy/top1: *\([0-9.]*\).*|shanty accuracy \1|p' "$work"/run/*/*.log | tail -n 1
   rm -rf "$work/run"
 }
