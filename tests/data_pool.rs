@@ -18,7 +18,7 @@ impl Dataset for Sums {
     }
     fn get(&self, index: usize, _: &mut Rng) -> Result<Sample> {
         let sum: usize = (0..=index).into_par_iter().sum();
-        Ok(Sample::new(Array3::from_elem((1, 1, 1), sum as f32), 0))
+        Ok(Sample::new(Array3::from_elem((1, 1, 1), sum as Elem), 0))
     }
 }
 

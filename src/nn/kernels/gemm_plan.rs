@@ -188,6 +188,7 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// The same for all tasks, so laid out once.
     fn walk(&self) -> Walk {
         let block = BLOCK.min(self.w.rows);
         let by_step = self.x.rs == 1 && self.x.cs > FAR;
