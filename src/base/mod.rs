@@ -2,6 +2,8 @@
 
 pub mod durable;
 pub mod error;
+pub mod fs;
+mod fs_push;
 pub mod record;
 pub mod rng;
 pub mod suggest;
