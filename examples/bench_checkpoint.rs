@@ -15,7 +15,8 @@ use std::process::Command;
 use std::time::Instant;
 
 use ndarray::{ArrayD, IxDyn};
-use shanty::checkpoint::{Checkpoint, Commit, Disk, load};
+use shanty::base::fs::Disk;
+use shanty::checkpoint::{Checkpoint, Commit, load};
 use shanty::params::{StateDict, StateTensor};
 use shanty::prelude::*;
 
@@ -120,7 +121,7 @@ fn main() -> Result<(), BoxError> {
         save.raw.push(seconds);
         settle();
         let commit =
-            Commit { storage: &Disk, out_dir: &dir, name: &name, pointer_in: Some(&dir), then_remove: &[] };
+            Commit { fs: &Disk, out_dir: &dir, name: &name, pointer_in: Some(&dir), then_remove: &[] };
         let (seconds, peak, home) = timed(|| commit.run(&checkpoint));
         let home = home?;
         save.ours.push(seconds);

@@ -6,17 +6,18 @@ use std::io;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use shanty::checkpoint::{Disk, Storage, newest};
+use shanty::base::fs::{Disk, FileSystem};
+use shanty::checkpoint::newest;
 use shanty::prelude::*;
-use shanty::testing::toy_runner;
+use shanty::testing::{JudgedDisk, Op, Verdict, toy_runner};
 
 /// The run keeps all its checkpoints until nothing fits any more; after room was made it ends as if nothing had been.
-fn fills_up(dir: &Path, storage: impl Storage + 'static, clear: &str) {
-    let error = toy_runner(dir, 200, 2).unwrap().storage(storage).build().unwrap().train().unwrap_err();
+fn fills_up(dir: &Path, fs: impl FileSystem + 'static, clear: &str) {
+    let error = toy_runner(dir, 200, 2).unwrap().file_system(fs).build().unwrap().train().unwrap_err();
     assert!(error.to_string().contains(clear), "{error}");
-    let found = newest(dir).unwrap();
+    let found = newest(&Disk, dir).unwrap();
     let (path, checkpoint) = found.checkpoint.expect("a checkpoint that loads");
     assert!(checkpoint.meta.epoch > 1, "{}", path.display());
     assert_eq!(error.exit_code(), 1);
@@ -39,36 +40,26 @@ fn a_small_tmpfs_fills_up() {
 }
 
 /// A disk on which this many bytes can be written.
-struct Quota(AtomicUsize);
-
-impl Storage for Quota {
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        Disk.create_dir(path)
-    }
-    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let left = self.0.load(Ordering::Relaxed);
-        self.0.store(left.saturating_sub(bytes.len()), Ordering::Relaxed);
-        if bytes.len() > left {
-            Disk.write(path, &bytes[..left])?;
-            return Err(io::Error::from(io::ErrorKind::StorageFull));
+fn quota(bytes: u64) -> JudgedDisk {
+    let left = AtomicU64::new(bytes);
+    JudgedDisk::new(move |op, _, bytes| {
+        if op != Op::Write {
+            return Verdict::Go;
         }
-        Disk.write(path, bytes)
-    }
-    fn sync(&self, path: &Path) -> io::Result<()> {
-        Disk.sync(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        Disk.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        Disk.remove(path)
-    }
+        let room = left.load(Ordering::Relaxed);
+        left.store(room.saturating_sub(bytes), Ordering::Relaxed);
+        if bytes > room {
+            Verdict::Torn(room as usize, io::Error::from(io::ErrorKind::StorageFull))
+        } else {
+            Verdict::Go
+        }
+    })
 }
 
 #[test]
 fn the_error_names_the_file_and_the_run_can_be_resumed_when_there_is_room() {
     let (dir, whole) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    fills_up(dir.path(), Quota(AtomicUsize::new(100_000)), "no storage space");
+    fills_up(dir.path(), quota(100_000), "no storage space");
     let seen = Arc::new(AtomicUsize::new(0));
     let noted = Arc::clone(&seen);
     let count = move |_: &mut Ctx<'_>, _: &mut Event<'_>| {

@@ -8,10 +8,10 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use shanty::checkpoint::{Disk, Storage, load};
+use shanty::checkpoint::load;
 use shanty::prelude::*;
 use shanty::run::{Interrupt, Intervals, IterBasedTrainLoop, Leave, Limits, Outcome, RunnerBuilder};
-use shanty::testing::{Recorder, toy_runner};
+use shanty::testing::{JudgedDisk, Op, Recorder, Verdict, toy_runner};
 use shanty::vis::read_scalars;
 
 fn names(dir: &Path) -> Vec<String> {
@@ -31,25 +31,19 @@ impl Gate {
         *self.0.0.lock().unwrap() = true;
         self.0.1.notify_all();
     }
-}
 
-impl Storage for Gate {
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        Disk.create_dir(path)
-    }
-    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let open = self.0.0.lock().unwrap();
-        let (open, _) = self.0.1.wait_timeout_while(open, Duration::from_secs(60), |open| !*open).unwrap();
-        if *open { Disk.write(path, bytes) } else { Err(io::Error::other("nobody opened the gate")) }
-    }
-    fn sync(&self, path: &Path) -> io::Result<()> {
-        Disk.sync(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        Disk.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        Disk.remove(path)
+    fn disk(&self) -> JudgedDisk {
+        let gate = self.clone();
+        JudgedDisk::new(move |op, path, _| {
+            // The folder of the logs is written while nobody waits yet.
+            if op != Op::Write || !path.ancestors().any(|dir| dir.ends_with(".shanty-tmp-epoch_1")) {
+                return Verdict::Go;
+            }
+            let open = gate.0.0.lock().unwrap();
+            let closed = |open: &mut bool| !*open;
+            let (open, _) = gate.0.1.wait_timeout_while(open, Duration::from_secs(60), closed).unwrap();
+            if *open { Verdict::Go } else { Verdict::Fail(io::Error::other("nobody opened the gate")) }
+        })
     }
 }
 
@@ -62,7 +56,7 @@ fn training_goes_on_while_a_save_is_under_way_and_events_do_not_depend_on_the_di
     // The save of epoch 1 is under way until iteration 5 of the run has been trained.
     let mut runner = toy_runner(slow.path(), 2, 3)
         .unwrap()
-        .storage(gate)
+        .file_system(gate.disk())
         .on(Point::AfterTrainIter, move |cx, _| {
             if cx.clock.iter == 5 {
                 opener.open();
@@ -257,7 +251,7 @@ fn a_checkpoint_that_had_stepped_aside_elsewhere_is_found() {
     };
     builder(1, false).build().unwrap().train().unwrap();
     let home = out.join("work/epoch_1");
-    fs::rename(&home, out.join("work/.old-epoch_1")).unwrap();
+    fs::rename(&home, out.join("work/.shanty-old-epoch_1")).unwrap();
     let mut runner = builder(2, true).build().unwrap();
     runner.train().unwrap();
     assert_eq!(runner.session().state.clock.iter, 6);

@@ -1,12 +1,36 @@
 //! Files that are either whole or not there: write beside, fsync, rename, fsync the folder.
 
 use std::fs::{self, File};
-use std::io::Write;
-use std::path::Path;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
 
 use super::error::{IoContext, Result};
+use super::fs::{FileKind, FileSystem};
 
-/// Writes `bytes` to `path` so that a crash at any instant leaves the old file or the new one.
+/// What every name begins with that a run gives to something for a while: nothing else is ever swept away.
+pub const TEMPORARY: &str = ".shanty-";
+
+/// `.shanty-tmp-epoch_3` beside `epoch_3`.
+pub fn sibling(path: &Path, what: &str) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!("{TEMPORARY}{what}-{name}"))
+}
+
+/// Writes `bytes` to a file of the run so that a crash at any instant leaves the old file or the new one.
+///
+/// # Errors
+/// [`super::Error::Io`] with the path.
+pub fn replace(fs: &dyn FileSystem, path: &Path, bytes: &[u8]) -> Result<()> {
+    let aside = sibling(path, "tmp");
+    // A link of that name would be written through.
+    fs.remove(&aside).at(&aside)?;
+    fs.write(&aside, bytes).at(&aside)?;
+    fs.sync(&aside).at(&aside)?;
+    fs.rename(&aside, path).at(path)?;
+    fs.sync(parent(path)).at(path)
+}
+
+/// Writes `bytes` to a file outside of any run so that a crash at any instant leaves the old file or the new one.
 ///
 /// # Errors
 /// [`super::Error::Io`] with the path.
@@ -22,15 +46,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     }
     file.as_file().sync_all().at(path)?;
     file.persist(path).map_err(|e| e.error).at(path)?;
-    sync_dir(parent)
-}
-
-/// Makes the entries of a folder durable: a rename is safe only after this.
-///
-/// # Errors
-/// [`super::Error::Io`] with the path.
-pub fn sync_dir(dir: &Path) -> Result<()> {
-    File::open(dir).and_then(|d| d.sync_all()).at(dir)
+    File::open(parent).and_then(|dir| dir.sync_all()).at(parent)
 }
 
 /// The folder that holds `path`: `.` for a bare file name.
@@ -41,7 +57,26 @@ pub fn parent(path: &Path) -> &Path {
     }
 }
 
-/// The bytes of a file.
+/// The bytes of a plain file; what is none, or longer than `limit` bytes, is refused.
+///
+/// # Errors
+/// [`super::Error::Io`] with the path.
+pub fn read_plain(fs: &dyn FileSystem, path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let refused = |why: String| Err(io::Error::new(io::ErrorKind::InvalidInput, why)).at(path);
+    match fs.entry(path).at(path)? {
+        None => return Err(io::Error::from(io::ErrorKind::NotFound)).at(path),
+        Some(entry) if entry.kind != FileKind::File => return refused("it is no plain file".into()),
+        Some(entry) if entry.len > limit => {
+            return refused(format!("{} bytes, and at most {limit} make sense", entry.len));
+        }
+        Some(_) => {}
+    }
+    let mut bytes = Vec::new();
+    fs.open(path).at(path)?.take(limit).read_to_end(&mut bytes).at(path)?;
+    Ok(bytes)
+}
+
+/// The bytes of a file outside of any run.
 ///
 /// # Errors
 /// [`super::Error::Io`] with the path.

@@ -8,8 +8,10 @@ pub mod record;
 pub mod rng;
 pub mod suggest;
 pub mod tensor;
+mod wall;
 
 pub use error::{BoxError, Error, Result};
 pub use record::Record;
 pub use rng::{Rng, keyed};
 pub use tensor::{Elem, Tensor};
+pub use wall::WallClock;

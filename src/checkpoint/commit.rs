@@ -1,9 +1,9 @@
 //! The commit protocol: a crash at any step leaves an intact checkpoint that loads.
 //!
-//! 1. Write every file into `.tmp-<name>`, fsync each, the manifest last, fsync the directory.
-//! 2. Rename it to `<name>` (an old one of that name steps aside as `.old-<name>` first), fsync the parent.
+//! 1. Write every file into `.shanty-tmp-<name>`, fsync each, the manifest last, fsync the directory.
+//! 2. Rename it to `<name>` (an old one of that name steps aside as `.shanty-old-<name>` first), fsync the parent.
 //! 3. Move the pointer `last_checkpoint`, written the same way.
-//! 4. Only now delete what retention gives up: rename to `.del-<name>`, so that no half is taken for a whole, remove.
+//! 4. Only now delete what retention gives up: rename to `.shanty-del-<name>`, so that no half is taken for a whole, remove.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::Checkpoint;
 use super::encode::Content;
-use super::{Checkpoint, Storage};
-use crate::base::durable;
+use crate::base::durable::{self, TEMPORARY, sibling};
 use crate::base::error::{IoContext, Result};
+use crate::base::fs::FileSystem;
 
 /// The file in the work_dir that names the newest checkpoint, relative to the work_dir where it can be.
 pub const POINTER: &str = "last_checkpoint";
@@ -46,7 +47,7 @@ impl FileSeal {
 /// Where and how a checkpoint is committed.
 pub struct Commit<'a> {
     /// The disk.
-    pub storage: &'a dyn Storage,
+    pub fs: &'a dyn FileSystem,
     /// The folder that will hold the checkpoint's directory.
     pub out_dir: &'a Path,
     /// Name of the directory: `epoch_3`.
@@ -67,10 +68,10 @@ impl Commit<'_> {
         self.write_aside(checkpoint, &self.aside("tmp"))?;
         self.put_in_place(&home).at(&home)?;
         if let Some(work_dir) = self.pointer_in {
-            self.point(work_dir, &home).at(work_dir.join(POINTER))?;
+            self.point(work_dir, &home)?;
         }
         for path in self.then_remove {
-            discard(self.storage, path).at(path)?;
+            discard(self.fs, path).at(path)?;
         }
         Ok(home)
     }
@@ -81,8 +82,8 @@ impl Commit<'_> {
 
     fn write_aside(&self, checkpoint: &Checkpoint, tmp: &Path) -> Result<()> {
         let contents = checkpoint.contents()?;
-        self.storage.remove(tmp).at(tmp)?;
-        self.storage.create_dir(tmp).at(tmp)?;
+        self.fs.remove(tmp).at(tmp)?;
+        self.fs.create_dir(tmp).at(tmp)?;
         let mut files = BTreeMap::new();
         for (name, content) in &contents {
             files.insert((*name).to_owned(), self.write_file(&tmp.join(name), content)?);
@@ -91,7 +92,7 @@ impl Commit<'_> {
         let manifest = serde_json::to_vec_pretty(&Manifest { iter, resumable, files })
             .map_err(|e| crate::base::Error::Other(e.into()))?;
         self.write_file(&tmp.join(MANIFEST_FILE), &Content::Text(manifest))?;
-        self.storage.sync(tmp).at(tmp)
+        self.fs.sync(tmp).at(tmp)
     }
 
     /// Writes a file, durably; what the manifest says of it.
@@ -101,46 +102,36 @@ impl Commit<'_> {
             seal = Some(content.pour(out)?);
             Ok(())
         };
-        self.storage.write_pieces(path, content.len(), &mut fill).at(path)?;
-        self.storage.sync(path).at(path)?;
-        seal.ok_or_else(|| io::Error::other("the storage took no bytes")).at(path)
+        self.fs.write_with(path, content.len(), &mut fill).at(path)?;
+        self.fs.sync(path).at(path)?;
+        seal.ok_or_else(|| io::Error::other("the disk took no bytes")).at(path)
     }
 
     fn put_in_place(&self, home: &Path) -> io::Result<()> {
         let old = self.aside("old");
-        let replaces = home.exists();
+        let replaces = self.fs.entry(home)?.is_some();
         if replaces {
-            self.storage.remove(&old)?;
-            self.storage.rename(home, &old)?;
+            self.fs.remove(&old)?;
+            self.fs.rename(home, &old)?;
         }
-        self.storage.rename(&self.aside("tmp"), home)?;
-        self.storage.sync(self.out_dir)?;
-        if replaces { self.storage.remove(&old) } else { Ok(()) }
+        self.fs.rename(&self.aside("tmp"), home)?;
+        self.fs.sync(self.out_dir)?;
+        if replaces { self.fs.remove(&old) } else { Ok(()) }
     }
 
-    fn point(&self, work_dir: &Path, home: &Path) -> io::Result<()> {
+    fn point(&self, work_dir: &Path, home: &Path) -> Result<()> {
         let target = home.strip_prefix(work_dir).unwrap_or(home);
-        let tmp = work_dir.join(format!(".tmp-{POINTER}"));
-        self.storage.write(&tmp, target.to_string_lossy().as_bytes())?;
-        self.storage.sync(&tmp)?;
-        self.storage.rename(&tmp, &work_dir.join(POINTER))?;
-        self.storage.sync(work_dir)
+        durable::replace(self.fs, &work_dir.join(POINTER), target.to_string_lossy().as_bytes())
     }
 }
 
-fn discard(storage: &dyn Storage, home: &Path) -> io::Result<()> {
+fn discard(fs: &dyn FileSystem, home: &Path) -> io::Result<()> {
     let gone = sibling(home, "del");
-    if home.exists() {
-        storage.remove(&gone)?;
-        storage.rename(home, &gone)?;
+    if fs.entry(home)?.is_some() {
+        fs.remove(&gone)?;
+        fs.rename(home, &gone)?;
     }
-    storage.remove(&gone)
-}
-
-/// `.old-epoch_3` beside `epoch_3`.
-pub(super) fn sibling(home: &Path, what: &str) -> PathBuf {
-    let name = home.file_name().unwrap_or_default().to_string_lossy();
-    home.with_file_name(format!(".{what}-{name}"))
+    fs.remove(&gone)
 }
 
 /// Clears away what a run that died in the middle of a commit left in `dir`. A checkpoint that had stepped aside
@@ -148,23 +139,23 @@ pub(super) fn sibling(home: &Path, what: &str) -> PathBuf {
 ///
 /// # Errors
 /// When the disk refuses.
-pub fn recover(storage: &dyn Storage, dir: &Path) -> Result<()> {
-    if !dir.exists() {
+pub fn recover(fs: &dyn FileSystem, dir: &Path) -> Result<()> {
+    if fs.entry(dir).at(dir)?.is_none() {
         return Ok(());
     }
-    for entry in std::fs::read_dir(dir).at(dir)? {
-        let path = entry.at(dir)?.path();
-        let Some(file_name) = path.file_name().and_then(|n| n.to_str()) else { continue };
-        if let Some(name) = file_name.strip_prefix(".old-") {
+    for name in fs.list(dir).at(dir)? {
+        let path = dir.join(&name);
+        let Some(what) = name.to_str().and_then(|n| n.strip_prefix(TEMPORARY)) else { continue };
+        if let Some(name) = what.strip_prefix("old-") {
             let home = dir.join(name);
-            if home.exists() {
-                storage.remove(&path).at(&path)?;
+            if fs.entry(&home).at(&home)?.is_some() {
+                fs.remove(&path).at(&path)?;
             } else {
-                storage.rename(&path, &home).at(&path)?;
+                fs.rename(&path, &home).at(&path)?;
             }
-        } else if file_name.starts_with(".tmp-") || file_name.starts_with(".del-") {
-            storage.remove(&path).at(&path)?;
+        } else if what.starts_with("tmp-") || what.starts_with("del-") {
+            fs.remove(&path).at(&path)?;
         }
     }
-    durable::sync_dir(dir)
+    fs.sync(dir).at(dir)
 }

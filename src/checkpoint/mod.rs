@@ -11,14 +11,12 @@ pub mod digest;
 mod encode;
 mod load;
 mod lock;
-mod storage;
 pub mod tensors;
 #[cfg(feature = "torch")]
 mod torch;
 
 pub use commit::{Commit, POINTER, recover};
 pub use content::{Checkpoint, Meta};
-pub use load::{Found, load, newest, pointed};
-pub use lock::DirLock;
-pub use storage::{Disk, Fill, Storage};
+pub use load::{Found, load, newest, pointed, read};
+pub use lock::lock_dir;
 pub use tensors::{MODEL_FILE, parse_tensors, read_tensors, write_tensors};

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::{Asked, Board, Clock, Control, HookResult, Point, Profile, RunLog, SaveRequest};
+use crate::base::fs::FileSystem;
 use crate::base::{Rng, keyed};
 use crate::data::DataLoader;
 use crate::model::Model;
@@ -52,6 +53,8 @@ pub struct Ctx<'r> {
     pub info: &'r RunInfo,
     /// Folders.
     pub dirs: &'r Dirs,
+    /// The disk: what a hook writes in those folders goes through it, so that a test can take the disk's place.
+    pub fs: &'r dyn FileSystem,
     /// The text log.
     pub log: &'r RunLog,
     /// `vis_data/scalars.json`.

@@ -1,19 +1,19 @@
 //! The text log of one run: its own file, and the `log` crate for whoever listens there.
 
-use std::fmt::{Arguments, Display};
-use std::fs::File;
-use std::io::Write;
+use std::fmt::{self, Arguments, Display};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use log::Level;
 
+use crate::base::WallClock;
 use crate::base::error::{IoContext, Result};
+use crate::base::fs::{Append, FileSystem};
 
-/// Writes lines of the reference's layout: `2026/11/25 03:00:00 - shanty - INFO - message`.
-#[derive(Debug)]
+/// Writes lines of MMEngine's layout: `2026/11/25 03:00:00 - shanty - INFO - message`.
 pub struct RunLog {
-    file: Option<Mutex<File>>,
+    file: Option<Mutex<Box<dyn Append>>>,
+    wall: WallClock,
     level: Level,
     /// The warnings of a log that nobody is to see.
     captured: Option<Mutex<Vec<String>>>,
@@ -21,7 +21,7 @@ pub struct RunLog {
 
 impl Default for RunLog {
     fn default() -> Self {
-        Self { file: None, level: Level::Info, captured: None }
+        Self { file: None, wall: WallClock::default(), level: Level::Info, captured: None }
     }
 }
 
@@ -30,9 +30,9 @@ impl RunLog {
     ///
     /// # Errors
     /// When the file cannot be opened.
-    pub fn to_file(path: &Path, level: Level) -> Result<Self> {
-        let file = File::options().create(true).append(true).open(path).at(path)?;
-        Ok(Self { file: Some(Mutex::new(file)), level, captured: None })
+    pub fn to_file(fs: &dyn FileSystem, path: &Path, level: Level, wall: WallClock) -> Result<Self> {
+        let file = Some(Mutex::new(fs.append(path).at(path)?));
+        Ok(Self { file, wall, level, captured: None })
     }
 
     /// A log that writes nothing and keeps its warnings.
@@ -87,11 +87,17 @@ impl RunLog {
         }
         if let Some(file) = &self.file {
             let name = if level == Level::Warn { "WARNING" } else { level.as_str() };
-            let now = jiff::ZonedDateTime::now().strftime("%Y/%m/%d %H:%M:%S").to_string();
+            let now = self.wall.format("%Y/%m/%d %H:%M:%S");
             if let Ok(mut file) = file.lock() {
                 // A full disk must not end the training because of its log; checkpoints report it.
-                let _ = writeln!(file, "{now} - shanty - {name} - {text}");
+                let _ = file.append(format!("{now} - shanty - {name} - {text}\n").as_bytes());
             }
         }
+    }
+}
+
+impl fmt::Debug for RunLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RunLog(from {})", self.level)
     }
 }

@@ -1,6 +1,5 @@
 //! `Runner::builder()`: a run without YAML, and the one assembly that configs go through too.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,11 +9,11 @@ use log::Level;
 use super::config::{LoadOptions, LogLevel};
 use super::memory::Memory;
 use super::saving::Saving;
-use super::{Evaluation, Limits, Runner, Session, State, TrainLoop};
+use super::{Background, Evaluation, Limits, Runner, Session, State, TrainLoop};
 use crate::base::error::IoContext;
+use crate::base::fs::{Disk, FileSystem};
 use crate::base::rng::fresh_seed;
-use crate::base::{BoxError, Error, Result};
-use crate::checkpoint::{Disk, Storage};
+use crate::base::{BoxError, Error, Result, WallClock, durable};
 use crate::data::DataLoader;
 use crate::hook::{
     Board, Clock, Control, Ctx, Dirs, Event, Hook, HookOptions, HookResult, Hooks, Point, Profile, RunInfo,
@@ -45,8 +44,10 @@ pub struct RunnerBuilder {
     load_from: Option<String>,
     resume: bool,
     allow_hook_changes: bool,
-    pub(super) storage: Option<Arc<dyn Storage>>,
+    pub(super) fs: Option<Arc<dyn FileSystem>>,
+    wall: WallClock,
     save_in_step: bool,
+    background: Option<Box<dyn Background>>,
     limits: Limits,
     load_options: LoadOptions,
     exclude_samples: Vec<u64>,
@@ -183,10 +184,17 @@ impl RunnerBuilder {
         self
     }
 
-    /// Where checkpoints are written; the disk if not called.
+    /// Where all files of the run are written, and read again by a resume; the disk if not called.
     #[must_use]
-    pub fn storage(mut self, storage: impl Storage + 'static) -> Self {
-        self.storage = Some(Arc::new(storage));
+    pub fn file_system(mut self, fs: impl FileSystem + 'static) -> Self {
+        self.fs = Some(Arc::new(fs));
+        self
+    }
+
+    /// The time of day that names the folder of the logs and stands in their lines; for tests.
+    #[must_use]
+    pub fn wall_clock(mut self, wall: WallClock) -> Self {
+        self.wall = wall;
         self
     }
 
@@ -194,6 +202,13 @@ impl RunnerBuilder {
     #[must_use]
     pub fn async_save(mut self, on: bool) -> Self {
         self.save_in_step = !on;
+        self
+    }
+
+    /// Who runs a save beside the training; a thread if not called.
+    #[must_use]
+    pub fn save_on(mut self, background: impl Background + 'static) -> Self {
+        self.background = Some(Box::new(background));
         self
     }
 
@@ -271,11 +286,13 @@ impl RunnerBuilder {
         let seed = self.seed.unwrap_or_else(fresh_seed);
         let dataset = self.train_data.as_ref().map(|d| d.dataset().clone());
         let classes = dataset.as_ref().and_then(|d| d.classes().map(<[_]>::to_vec)).unwrap_or_default();
-        let (dirs, info) = self.folders(seed, classes)?;
+        let fs = self.fs.take().unwrap_or_else(|| Arc::new(Disk));
+        let (dirs, info) = self.folders(&*fs, seed, classes)?;
         let log = if self.dry_run {
             RunLog::capturing()
         } else {
-            RunLog::to_file(&dirs.log.join(format!("{}.log", info.timestamp)), self.level())?
+            let file = dirs.log.join(format!("{}.log", info.timestamp));
+            RunLog::to_file(&*fs, &file, self.level(), self.wall.clone())?
         };
         let dump = self.config.as_ref().map(|(name, _)| {
             let file = name.as_deref().and_then(|n| Path::new(n).file_stem()).unwrap_or("config".as_ref());
@@ -283,7 +300,8 @@ impl RunnerBuilder {
         });
         let stamped = format!("{}.json", info.timestamp);
         let vis_data = dirs.log.join("vis_data");
-        let vis = LocalVisBackend::to_files(&[&vis_data.join("scalars.json"), &vis_data.join(stamped)])?;
+        let vis =
+            LocalVisBackend::to_files(&*fs, &[&vis_data.join("scalars.json"), &vis_data.join(stamped)])?;
         let began = Instant::now();
         let timer = self.timer.take().unwrap_or_else(|| Box::new(move || began.elapsed().as_secs_f64()));
         let hooks = self.line()?;
@@ -299,7 +317,7 @@ impl RunnerBuilder {
             data: self.train_data.clone(),
             profile: Profile::default(),
             planned: Vec::new(),
-            storage: self.storage.take().unwrap_or_else(|| Arc::new(Disk)),
+            fs,
             timer,
             batch_size: self.train_data.as_ref().map_or(0, |d| d.batch_size() as u64),
             control: Control::default(),
@@ -308,7 +326,7 @@ impl RunnerBuilder {
             optim.set_progress(0, 0);
         }
         let memory = Memory::without(std::mem::take(&mut self.exclude_samples));
-        let saving = Saving::new(self.save_in_step, self.limits.clone());
+        let saving = Saving::new(self.save_in_step, self.background.take(), self.limits.clone());
         let mut session =
             Session { state, hooks, val: self.val.take(), test: self.test.take(), saving, memory };
         if self.record_calls || self.dry_run {
@@ -355,25 +373,26 @@ impl RunnerBuilder {
     }
 
     /// `work_dir/<timestamp>/vis_data` with the config in it.
-    fn folders(&self, seed: u64, classes: Vec<String>) -> Result<(Dirs, RunInfo)> {
+    fn folders(&self, fs: &dyn FileSystem, seed: u64, classes: Vec<String>) -> Result<(Dirs, RunInfo)> {
         let work = self.work_dir.clone().unwrap_or_else(|| "work_dirs/run".into());
-        fs::create_dir_all(&work).at(&work)?;
-        let work = fs::canonicalize(&work).at(&work)?;
-        let now = jiff::ZonedDateTime::now().strftime("%Y%m%d_%H%M%S").to_string();
+        fs.create_dir(&work).at(&work)?;
+        let work = fs.canonical(&work).at(&work)?;
+        let now = self.wall.format("%Y%m%d_%H%M%S");
+        let (mut timestamp, mut n) = (now.clone(), 1);
         // Two runs may begin within one second.
-        let timestamp = (1..)
-            .map(|n| if n == 1 { now.clone() } else { format!("{now}_{n}") })
-            .find(|stamp| !work.join(stamp).exists())
-            .unwrap_or(now);
+        while fs.entry(&work.join(&timestamp)).at(&work)?.is_some() {
+            n += 1;
+            timestamp = format!("{now}_{n}");
+        }
         let log = work.join(&timestamp);
-        fs::create_dir_all(log.join("vis_data")).at(&log)?;
+        fs.create_dir(&log.join("vis_data")).at(&log)?;
         let experiment_name = match &self.experiment_name {
             Some(name) => format!("{name}_{timestamp}"),
             None => timestamp.clone(),
         };
         let config = self.config.as_ref().map(|(_, text)| text.clone()).unwrap_or_default();
         if let Some((_, text)) = &self.config {
-            crate::base::durable::write(&log.join("vis_data/config.yaml"), text.as_bytes())?;
+            durable::replace(fs, &log.join("vis_data/config.yaml"), text.as_bytes())?;
         }
         Ok((
             Dirs { work, log },

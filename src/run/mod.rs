@@ -25,5 +25,6 @@ pub use leave::{Interrupt, Leave, Limits};
 pub use loop_cfg::{LoopCfg, LoopType, TrainCfg};
 pub use plan::{HookCalls, PlannedCheckpoint, RunPlan, plan};
 pub use runner::{Outcome, Runner};
+pub use saver::{Background, Task};
 pub use session::{Session, State};
 pub use train_loop::{EpochBasedTrainLoop, Intervals, IterBasedTrainLoop, TrainLoop};

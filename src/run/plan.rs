@@ -2,14 +2,16 @@
 //! has names but no weights, data that has a length but no values, and a disk that only keeps a list.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ndarray::{Array3, ArrayD, IxDyn};
 
 use super::{Evaluation, RunnerBuilder, Session};
+use crate::base::fs::{Append, Entry, FileSystem, Fill, Lock};
 use crate::base::{Elem, Result, Rng};
-use crate::checkpoint::Storage;
 use crate::config::Node;
 use crate::data::{Batch, DataLoader, Dataset, DefaultSampler, LoaderOptions, Sample};
 use crate::hook::{Ctx, Event, Hook, HookOptions, HookResult, Point, Priority, SaveRequest};
@@ -72,8 +74,7 @@ pub struct PlannedCheckpoint {
 /// # Errors
 /// The mistakes of the config, as a run would report them; a hook that fails.
 pub fn plan(node: &Node, name: Option<&str>) -> Result<RunPlan> {
-    let scratch = tempfile::tempdir().map_err(|e| crate::base::Error::Other(e.into()))?;
-    let mut builder = super::assemble::builder(node, name, true)?.work_dir(scratch.path());
+    let mut builder = super::assemble::builder(node, name, true)?;
     let weight_bytes = builder.weight_bytes();
     let notes = Arc::new(Mutex::new(Notes::default()));
     let scribe = Box::new(Scribe(Arc::clone(&notes)));
@@ -204,7 +205,7 @@ impl RunnerBuilder {
             self.model = Some(Box::new(Hollow::of(&*model)));
         }
         self.test = None;
-        self.storage = Some(Arc::new(Nowhere));
+        self.fs = Some(Arc::new(Nowhere));
         self.dry_run = true;
         Ok(self)
     }
@@ -230,23 +231,52 @@ fn hollow_data(data: &DataLoader) -> Result<DataLoader> {
 /// A disk that takes everything and keeps nothing.
 struct Nowhere;
 
-impl Storage for Nowhere {
-    fn create_dir(&self, _: &Path) -> std::io::Result<()> {
+impl FileSystem for Nowhere {
+    fn entry(&self, _: &Path) -> io::Result<Option<Entry>> {
+        Ok(None)
+    }
+    fn list(&self, _: &Path) -> io::Result<Vec<OsString>> {
+        Ok(Vec::new())
+    }
+    fn open(&self, _: &Path) -> io::Result<Box<dyn io::Read + Send>> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+    fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
+        Ok(path.to_owned())
+    }
+    fn create_dir(&self, _: &Path) -> io::Result<()> {
         Ok(())
     }
-    fn write(&self, _: &Path, _: &[u8]) -> std::io::Result<()> {
+    fn write_with(&self, _: &Path, _: u64, fill: Fill<'_>) -> io::Result<()> {
+        fill(&mut io::sink())
+    }
+    fn append(&self, _: &Path) -> io::Result<Box<dyn Append>> {
+        Ok(Box::new(Nowhere))
+    }
+    fn sync(&self, _: &Path) -> io::Result<()> {
         Ok(())
     }
-    fn sync(&self, _: &Path) -> std::io::Result<()> {
+    fn rename(&self, _: &Path, _: &Path) -> io::Result<()> {
         Ok(())
     }
-    fn rename(&self, _: &Path, _: &Path) -> std::io::Result<()> {
+    fn remove(&self, _: &Path) -> io::Result<()> {
         Ok(())
     }
-    fn remove(&self, _: &Path) -> std::io::Result<()> {
+    fn lock(&self, _: &Path, _: &str) -> io::Result<Result<Box<dyn Lock>, String>> {
+        Ok(Ok(Box::new(Nowhere)))
+    }
+}
+
+impl Append for Nowhere {
+    fn append(&mut self, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+    fn truncate(&mut self, _: u64) -> io::Result<()> {
         Ok(())
     }
 }
+
+impl Lock for Nowhere {}
 
 struct Shell {
     len: usize,

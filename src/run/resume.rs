@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{LoadOptions, Session};
+use crate::base::fs::Disk;
 use crate::base::{Error, Result};
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::{Kind, Node};
@@ -23,7 +24,7 @@ pub(super) struct Plan {
 /// Weights only: counters stay 0. What does not match is an error, or listed if the options are not strict. Nothing
 /// that matches is always an error.
 pub(super) fn load_weights(s: &mut Session, path: &Path, options: &LoadOptions) -> Result<()> {
-    let mut checkpoint = checkpoint::load(path)?;
+    let mut checkpoint = checkpoint::read(&*s.state.fs, path)?;
     checkpoint.model.align(&*s.state.model);
     s.fire(Event::AfterLoadCheckpoint(&mut checkpoint))?;
     revise(&mut checkpoint.model, &options.revise_keys)?;
@@ -61,9 +62,9 @@ fn revise(state: &mut StateDict, rules: &[(String, String)]) -> Result<()> {
 pub(super) fn resume(s: &mut Session, plan: &Plan) -> Result<bool> {
     let work = s.state.dirs.work.clone();
     let (path, checkpoint) = match &plan.load_from {
-        Some(path) => (PathBuf::from(path), checkpoint::load(Path::new(path))?),
+        Some(path) => (PathBuf::from(path), checkpoint::read(&*s.state.fs, Path::new(path))?),
         None => {
-            let found = checkpoint::newest(&work)?;
+            let found = checkpoint::newest(&*s.state.fs, &work)?;
             found.refused.iter().for_each(|why| s.state.log.warn(format_args!("refused {why}")));
             let Some(found) = found.checkpoint else {
                 if !found.refused.is_empty() {
@@ -88,7 +89,7 @@ pub(super) fn resume(s: &mut Session, plan: &Plan) -> Result<bool> {
 pub(super) fn saved_seed(work_dir: &Path, load_from: Option<&str>) -> Option<u64> {
     let checkpoint = match load_from {
         Some(path) => checkpoint::load(Path::new(path)).ok(),
-        None => checkpoint::newest(work_dir).ok().and_then(|found| found.checkpoint).map(|(_, c)| c),
+        None => checkpoint::newest(&Disk, work_dir).ok().and_then(|found| found.checkpoint).map(|(_, c)| c),
     };
     checkpoint.map(|c| c.meta.seed)
 }
@@ -121,9 +122,11 @@ fn restore(s: &mut Session, path: &Path, mut checkpoint: Checkpoint, allow_hook_
 /// step stands there once.
 fn take_up_scalars(state: &mut super::State, path: &Path, meta: &checkpoint::Meta) -> Result<()> {
     let near = path.parent().into_iter().chain([state.dirs.work.as_path()]);
-    let old = near.map(|dir| dir.join(&meta.log_dir).join("vis_data/scalars.json")).find(|f| f.exists());
+    let old = near
+        .map(|dir| dir.join(&meta.log_dir).join("vis_data/scalars.json"))
+        .find(|f| state.fs.entry(f).is_ok_and(|e| e.is_some()));
     match old {
-        Some(old) if !meta.log_dir.is_empty() => state.vis.continue_from(&old, meta.scalars),
+        Some(old) if !meta.log_dir.is_empty() => state.vis.continue_from(&*state.fs, &old, meta.scalars),
         _ => Ok(()),
     }
 }

@@ -103,7 +103,11 @@ impl Runner {
     /// `work_dir/<config>.yaml`: only the run that holds the work_dir writes it.
     fn dump_config(&self) -> Result<()> {
         match &self.plan.dump {
-            Some(path) => crate::base::durable::write(path, self.session.state.info.config.as_bytes()),
+            Some(path) => crate::base::durable::replace(
+                &*self.session.state.fs,
+                path,
+                self.session.state.info.config.as_bytes(),
+            ),
             None => Ok(()),
         }
     }

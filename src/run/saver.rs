@@ -1,17 +1,59 @@
-//! Writing on a thread of its own: training goes on with the next step while a snapshot becomes files.
+//! Writing beside the training: the next step goes on while a snapshot becomes files.
 
+use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use crate::base::fs::FileSystem;
 use crate::base::{Error, Result};
-use crate::checkpoint::{Checkpoint, Commit, Storage};
+use crate::checkpoint::{Checkpoint, Commit};
 use crate::hook::CheckpointSaved;
 use crate::params::StateDict;
 
+/// The writing of one checkpoint.
+pub type Task = Box<dyn FnOnce() + Send>;
+
+/// Runs one task at a time beside the training. A thread does, unless a test wants to say when.
+pub trait Background: Send {
+    /// Takes a task, to be run soon or at the latest by [`wait`](Self::wait).
+    ///
+    /// # Errors
+    /// When there is nobody to run it; the task is dropped then.
+    fn start(&mut self, task: Task) -> io::Result<()>;
+
+    /// Whether the task was run.
+    fn is_done(&mut self) -> bool;
+
+    /// Returns when the task was run.
+    fn wait(&mut self);
+}
+
+/// A thread for each task.
+#[derive(Default)]
+struct Thread(Option<JoinHandle<()>>);
+
+impl Background for Thread {
+    fn start(&mut self, task: Task) -> io::Result<()> {
+        self.0 = Some(thread::Builder::new().name("shanty-save".into()).spawn(task)?);
+        Ok(())
+    }
+
+    fn is_done(&mut self) -> bool {
+        self.0.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    fn wait(&mut self) {
+        if let Some(worker) = self.0.take() {
+            // Of a panic the result is missing, and that is told.
+            let _ = worker.join();
+        }
+    }
+}
+
 /// A snapshot with everything that its commit needs.
 pub(super) struct Job {
-    pub storage: Arc<dyn Storage>,
+    pub fs: Arc<dyn FileSystem>,
     pub checkpoint: Checkpoint,
     pub out_dir: PathBuf,
     pub name: String,
@@ -23,7 +65,7 @@ impl Job {
     /// The whole commit protocol, pointer and retention included.
     pub fn run(&self) -> Result<CheckpointSaved> {
         let commit = Commit {
-            storage: &*self.storage,
+            fs: &*self.fs,
             out_dir: &self.out_dir,
             name: &self.name,
             pointer_in: self.pointer_in.as_deref(),
@@ -33,10 +75,24 @@ impl Job {
     }
 }
 
+/// Where a save in flight stands. It is shared with whoever runs it.
+enum Flight {
+    Waiting(Box<Job>),
+    Ended(StateDict, Result<CheckpointSaved>),
+    /// Taken by its task, which did not come back yet.
+    UnderWay,
+}
+
+type Shared = Arc<Mutex<Flight>>;
+
+fn swap(flight: &Shared, with: Flight) -> Flight {
+    std::mem::replace(&mut *flight.lock().unwrap_or_else(PoisonError::into_inner), with)
+}
+
 /// At most one save in flight.
-#[derive(Default)]
 pub(super) struct Saver {
-    in_flight: Option<JoinHandle<(StateDict, Result<CheckpointSaved>)>>,
+    background: Box<dyn Background>,
+    in_flight: Option<Shared>,
     /// The weights of the snapshot that was written last: their memory serves the next one.
     spent: StateDict,
     /// Committed, but the hooks were not told yet.
@@ -44,15 +100,23 @@ pub(super) struct Saver {
 }
 
 impl Saver {
-    /// Starts a save. The one before must have been taken by [`finish`](Self::finish).
-    pub fn begin(&mut self, job: Job) -> Result<()> {
-        let write = move || {
-            let result = job.run();
-            (job.checkpoint.model, result)
-        };
-        let worker = thread::Builder::new().name("shanty-save".into()).spawn(write);
-        self.in_flight = Some(worker.map_err(|e| Error::Other(e.into()))?);
-        Ok(())
+    pub fn on(background: Option<Box<dyn Background>>) -> Self {
+        let background = background.unwrap_or_else(|| Box::new(Thread::default()));
+        Self { background, in_flight: None, spent: StateDict::default(), done: None }
+    }
+
+    /// Starts a save. The one before must have been taken by [`finish`](Self::finish). If nobody can run it beside the
+    /// training it is done at once, and the reason is given back.
+    pub fn begin(&mut self, job: Job) -> Result<Option<io::Error>> {
+        let flight = Arc::new(Mutex::new(Flight::Waiting(Box::new(job))));
+        let shared = Arc::clone(&flight);
+        let refused = self.background.start(Box::new(move || carry_out(&shared))).err();
+        self.in_flight = Some(Arc::clone(&flight));
+        if refused.is_some() {
+            carry_out(&flight);
+            self.land()?;
+        }
+        Ok(refused)
     }
 
     /// The memory of the last snapshot, once.
@@ -62,26 +126,31 @@ impl Saver {
 
     /// Looks without waiting: fails if the save in flight has failed.
     pub fn check(&mut self) -> Result<()> {
-        match self.in_flight.take_if(|worker| worker.is_finished()) {
-            Some(worker) => self.join(worker),
-            None => Ok(()),
-        }
+        if self.in_flight.is_some() && self.background.is_done() { self.land() } else { Ok(()) }
     }
 
     /// Waits for the save in flight; what was committed, once.
     pub fn finish(&mut self) -> Result<Option<CheckpointSaved>> {
-        if let Some(worker) = self.in_flight.take() {
-            self.join(worker)?;
-        }
+        self.land()?;
         Ok(self.done.take())
     }
 
-    fn join(&mut self, worker: JoinHandle<(StateDict, Result<CheckpointSaved>)>) -> Result<()> {
-        let panicked = |_| (StateDict::default(), Err(Error::Other("the saving thread panicked".into())));
-        let (spent, result) = worker.join().unwrap_or_else(panicked);
+    fn land(&mut self) -> Result<()> {
+        let Some(flight) = self.in_flight.take() else { return Ok(()) };
+        self.background.wait();
+        let Flight::Ended(spent, result) = swap(&flight, Flight::UnderWay) else {
+            return Err(Error::Other("the saving thread panicked".into()));
+        };
         self.spent = spent;
         self.done = Some(result?);
         Ok(())
+    }
+}
+
+fn carry_out(flight: &Shared) {
+    if let Flight::Waiting(job) = swap(flight, Flight::UnderWay) {
+        let result = job.run();
+        swap(flight, Flight::Ended(job.checkpoint.model, result));
     }
 }
 

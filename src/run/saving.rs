@@ -4,16 +4,16 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use super::leave::{Leave, Limits};
-use super::saver::{Job, Saver};
+use super::saver::{Background, Job, Saver};
 use super::{Session, State};
 use crate::base::error::IoContext;
+use crate::base::fs::Lock;
 use crate::base::{Error, Result};
-use crate::checkpoint::{self, Checkpoint, DirLock, Meta};
+use crate::checkpoint::{self, Checkpoint, Meta};
 use crate::hook::{Asked, CheckpointSaved, Event, SaveRequest};
 use crate::params::StateDict;
 
 /// What a session knows about its checkpoints.
-#[derive(Default)]
 pub(crate) struct Saving {
     saver: Saver,
     /// Write on the training thread.
@@ -22,7 +22,7 @@ pub(crate) struct Saving {
     /// When the run began, on its own timer.
     began: f64,
     /// Folders that this run holds.
-    claimed: Vec<(PathBuf, DirLock)>,
+    claimed: Vec<(PathBuf, Box<dyn Lock>)>,
     /// The iteration of the newest checkpoint that a run can be resumed from.
     pub(super) saved_iter: Option<u64>,
     /// A checkpoint that someone outside asked for; the next one replaces it.
@@ -31,8 +31,17 @@ pub(crate) struct Saving {
 }
 
 impl Saving {
-    pub(super) fn new(in_step: bool, limits: Limits) -> Self {
-        Self { in_step, limits, ..Self::default() }
+    pub(super) fn new(in_step: bool, background: Option<Box<dyn Background>>, limits: Limits) -> Self {
+        Self {
+            saver: Saver::on(background),
+            in_step,
+            limits,
+            began: 0.0,
+            claimed: Vec::new(),
+            saved_iter: None,
+            interim: None,
+            left: None,
+        }
     }
 }
 
@@ -135,7 +144,7 @@ impl Session {
             self.saving.interim = interim.then_some(home);
         }
         let job = Job {
-            storage: self.state.storage.clone(),
+            fs: self.state.fs.clone(),
             checkpoint,
             name: request.name.clone(),
             pointer_in: request.is_last.then(|| self.state.dirs.work.clone()),
@@ -145,7 +154,13 @@ impl Session {
         if self.saving.in_step {
             return self.tell(&job.run()?);
         }
-        self.saving.saver.begin(job)
+        if let Some(reason) = self.saving.saver.begin(job)? {
+            let log = &self.state.log;
+            log.warn(format_args!(
+                "no thread is to be had for the save ({reason}): it was written in the step"
+            ));
+        }
+        Ok(())
     }
 
     /// Waits for the save in flight and tells the hooks that it is committed.
@@ -175,9 +190,10 @@ impl Session {
         if self.state.info.dry_run || self.saving.claimed.iter().any(|(held, _)| held == dir) {
             return Ok(());
         }
-        std::fs::create_dir_all(dir).at(dir)?;
-        let lock = DirLock::take(dir)?;
-        checkpoint::recover(&*self.state.storage, dir)?;
+        let fs = &*self.state.fs;
+        fs.create_dir(dir).at(dir)?;
+        let lock = checkpoint::lock_dir(fs, dir)?;
+        checkpoint::recover(fs, dir)?;
         self.saving.claimed.push((dir.to_owned(), lock));
         Ok(())
     }
@@ -187,8 +203,11 @@ impl Session {
         self.saving.limits.check()?;
         let work = self.state.dirs.work.clone();
         self.claim(&work)?;
-        let elsewhere = checkpoint::pointed(&work).and_then(|path| path.parent().map(Path::to_owned));
-        if let Some(dir) = elsewhere.filter(|dir| *dir != work && dir.exists()) {
+        let elsewhere =
+            checkpoint::pointed(&*self.state.fs, &work).and_then(|path| path.parent().map(Path::to_owned));
+        if let Some(dir) =
+            elsewhere.filter(|dir| *dir != work && self.state.fs.entry(dir).is_ok_and(|e| e.is_some()))
+        {
             self.claim(&dir)?;
         }
         if self.saving.limits.max_seconds.is_some() {

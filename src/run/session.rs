@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::Evaluation;
 use super::memory::Memory;
 use super::saving::Saving;
+use crate::base::fs::FileSystem;
 use crate::base::{Error, Result};
-use crate::checkpoint::Storage;
 use crate::data::{Batch, DataLoader};
 use crate::hook::{
     Board, Clock, Control, Ctx, Dirs, Event, Hooks, Metrics, Mode, Phase, Point, Profile, RunInfo, RunLog,
@@ -40,7 +40,7 @@ pub struct State {
     pub profile: Profile,
     /// What a dry run would have written, with the iteration.
     pub(crate) planned: Vec<(SaveRequest, u64)>,
-    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) fs: Arc<dyn FileSystem>,
     /// Seconds since some instant; a test gives its own.
     pub(crate) timer: Box<dyn FnMut() -> f64 + Send>,
     pub(crate) batch_size: u64,
@@ -58,6 +58,7 @@ impl State {
             board: &mut self.board,
             info: &self.info,
             dirs: &self.dirs,
+            fs: &*self.fs,
             log: &self.log,
             vis: &mut self.vis,
             data: self.data.as_ref(),

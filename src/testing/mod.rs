@@ -8,7 +8,7 @@ mod toy;
 
 pub use crate::hook_contract;
 pub use contract::{Breach, Clause, Contract, contract_run};
-pub use faults::{FaultyDisk, Op};
+pub use faults::{FaultyDisk, JudgedDisk, Op, Verdict};
 pub use recorder::{Recorder, Trace};
 pub use scripted::Scripted;
 pub use toy::{ToyModel, toy_data, toy_runner};

@@ -1,22 +1,23 @@
 //! `vis_data/scalars.json`: one JSON object a line.
 
-use std::fs::File;
-use std::io::Write;
+use std::fmt;
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use crate::base::durable;
 use crate::base::error::{IoContext, Result};
+use crate::base::fs::{Append, FileSystem};
 
 /// Names and values of one line, in order.
 pub type Scalars<'a> = &'a [(&'a str, f64)];
 
 /// Appends lines to the scalar files of a run. A number that is not finite is written as the string `"NaN"`,
 /// `"Infinity"` or `"-Infinity"`, so that each line is strict JSON.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct LocalVisBackend {
     /// `scalars.json` first.
-    files: Vec<File>,
+    files: Vec<Box<dyn Append>>,
     /// Bytes of `scalars.json`.
     written: u64,
 }
@@ -26,10 +27,10 @@ impl LocalVisBackend {
     ///
     /// # Errors
     /// When a file cannot be opened.
-    pub fn to_files(paths: &[&Path]) -> Result<Self> {
-        let open = |path: &&Path| File::options().create(true).append(true).open(path).at(path);
-        let files: Vec<File> = paths.iter().map(open).collect::<Result<_>>()?;
-        let written = files.first().map_or(Ok(0), |f| f.metadata().map(|m| m.len())).at("scalars.json")?;
+    pub fn to_files(fs: &dyn FileSystem, paths: &[&Path]) -> Result<Self> {
+        let files: Vec<_> = paths.iter().map(|path| fs.append(path).at(path)).collect::<Result<_>>()?;
+        let first = paths.first().map_or(Ok(None), |path| fs.entry(path).at(path))?;
+        let written = first.map_or(0, |entry| entry.len);
         Ok(Self { files, written })
     }
 
@@ -42,12 +43,12 @@ impl LocalVisBackend {
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn continue_from(&mut self, old: &Path, bytes: u64) -> Result<()> {
-        let mut text = std::fs::read(old).at(old)?;
+    pub fn continue_from(&mut self, fs: &dyn FileSystem, old: &Path, bytes: u64) -> Result<()> {
+        let mut text = durable::read_plain(fs, old, u64::MAX)?;
         text.truncate(usize::try_from(bytes).unwrap_or(usize::MAX));
         let whole = text.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
         if let Some(file) = self.files.first_mut() {
-            file.write_all(&text[..whole]).at("scalars.json")?;
+            file.append(&text[..whole]).at("scalars.json")?;
             self.written += whole as u64;
         }
         Ok(())
@@ -59,7 +60,7 @@ impl LocalVisBackend {
     /// When the disk refuses.
     pub fn rewind(&mut self, bytes: u64) -> Result<()> {
         if let Some(file) = self.files.first_mut() {
-            file.set_len(bytes).at("scalars.json")?;
+            file.truncate(bytes).at("scalars.json")?;
             self.written = bytes;
         }
         Ok(())
@@ -78,10 +79,16 @@ impl LocalVisBackend {
         line.entry("step").or_insert_with(|| step.into());
         let text = format!("{}\n", Value::Object(line));
         for file in &mut self.files {
-            file.write_all(text.as_bytes()).at("scalars.json")?;
+            file.append(text.as_bytes()).at("scalars.json")?;
         }
         self.written += text.len() as u64;
         Ok(())
+    }
+}
+
+impl fmt::Debug for LocalVisBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LocalVisBackend({} bytes)", self.written)
     }
 }
 

@@ -114,7 +114,7 @@ impl Hook for LoggerHook {
         cx.log.info(self.line.eval_epoch(&tags, cx.clock, Mode::Test));
         let result: serde_json::Map<_, _> = metrics.0.iter().map(|(n, v)| (n.clone(), (*v).into())).collect();
         let path = cx.dirs.log.join(format!("{}.json", cx.info.timestamp));
-        Ok(durable::write(&path, serde_json::to_string_pretty(&result)?.as_bytes())?)
+        Ok(durable::replace(cx.fs, &path, serde_json::to_string_pretty(&result)?.as_bytes())?)
     }
 }
 

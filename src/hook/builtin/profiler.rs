@@ -57,7 +57,7 @@ impl ProfilerHook {
             return Ok(());
         }
         let path = self.json_trace_path.clone().unwrap_or_else(|| cx.dirs.log.join("trace.json"));
-        durable::write(&path, serde_json::to_string(&chrome(cx.profile, cx.keys()))?.as_bytes())?;
+        durable::replace(cx.fs, &path, serde_json::to_string(&chrome(cx.profile, cx.keys()))?.as_bytes())?;
         cx.log.info(format_args!("trace for chrome://tracing in {}", path.display()));
         Ok(())
     }

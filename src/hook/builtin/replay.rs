@@ -46,13 +46,13 @@ pub struct Replay {
 
 /// Writes the step under way: its weights have not been updated yet.
 pub(super) fn write(cx: &Ctx<'_>, step: &Step<'_>, found: &Finding, iter: u64, dir: &Path) -> HookResult {
-    std::fs::create_dir_all(dir).at(dir)?;
+    cx.fs.create_dir(dir).at(dir)?;
     let batch = &step.batch;
     let tensor = |value: &ndarray::ArrayD<Elem>| StateTensor { role: Role::Buffer, value: value.clone() };
     let mut tensors = vec![("inputs".to_owned(), tensor(&batch.inputs))];
     tensors.extend(batch.fields.iter().map(|(name, value)| (format!("field.{name}"), tensor(value))));
-    durable::write(&dir.join(MODEL_FILE), &write_tensors(&StateDict::of(&**cx.model))?)?;
-    durable::write(&dir.join(BATCH_FILE), &write_tensors(&StateDict(tensors))?)?;
+    durable::replace(cx.fs, &dir.join(MODEL_FILE), &write_tensors(&StateDict::of(&**cx.model))?)?;
+    durable::replace(cx.fs, &dir.join(BATCH_FILE), &write_tensors(&StateDict(tensors))?)?;
     let about = StepFile {
         config: cx.info.config.clone(),
         seed: cx.info.seed,
@@ -63,7 +63,7 @@ pub(super) fn write(cx: &Ctx<'_>, step: &Step<'_>, found: &Finding, iter: u64, d
         what: found.what.clone(),
         first: found.first.clone(),
     };
-    durable::write(&dir.join(STEP_FILE), &serde_json::to_vec_pretty(&about)?)?;
+    durable::replace(cx.fs, &dir.join(STEP_FILE), &serde_json::to_vec_pretty(&about)?)?;
     Ok(())
 }
 
