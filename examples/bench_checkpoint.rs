@@ -121,9 +121,9 @@ fn main() -> Result<(), BoxError> {
         save.raw.push(seconds);
         settle();
         let commit =
-            Commit { fs: &Disk, out_dir: &dir, name: &name, pointer_in: Some(&dir), then_remove: &[] };
+            Commit { fs: &Disk, out_dir: &dir, name: &name, series: "", pointer_in: Some(&dir), prune: &[] };
         let (seconds, peak, home) = timed(|| commit.run(&checkpoint));
-        let home = home?;
+        let (home, _) = home?;
         save.ours.push(seconds);
         save.memory.push(peak - base);
         settle();

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use shanty::base::fs::Disk;
-use shanty::checkpoint::{load, newest, recover};
+use shanty::checkpoint::{Folders, load, newest, recover};
 use shanty::hook::HookOptions;
 use shanty::metric::Evaluator;
 use shanty::prelude::*;
@@ -175,10 +175,10 @@ fn the_pointer_survives_a_move_and_a_deletion() {
     let (old, new) = (dir.path().join("old"), dir.path().join("new"));
     with_hook(&old, 3, "interval: 1").build().unwrap().train().unwrap();
     fs::rename(&old, &new).unwrap();
-    let found = newest(&Disk, &new).unwrap();
+    let found = newest(&Disk, &Folders::of(&new), None).unwrap();
     assert_eq!(found.checkpoint.unwrap().0, new.join("epoch_3"));
     fs::remove_dir_all(new.join("epoch_3")).unwrap();
-    let found = newest(&Disk, &new).unwrap();
+    let found = newest(&Disk, &Folders::of(&new), None).unwrap();
     assert_eq!(found.checkpoint.unwrap().0, new.join("epoch_2"));
     assert!(found.refused[0].contains("epoch_3"), "{:?}", found.refused);
 }
@@ -194,7 +194,7 @@ fn a_damaged_file_is_named_and_the_next_checkpoint_taken() {
     assert!(
         load(&dir.path().join("epoch_2")).unwrap_err().to_string().contains("`model.safetensors` is damaged")
     );
-    let found = newest(&Disk, dir.path()).unwrap();
+    let found = newest(&Disk, &Folders::of(dir.path()), None).unwrap();
     assert_eq!(found.checkpoint.unwrap().0, dir.path().join("epoch_1"));
     assert!(found.refused[0].contains("epoch_2"));
 }
@@ -223,7 +223,7 @@ fn stop_at_every_operation(yaml: &str) {
             Ok(_) => assert_eq!(op, Op::Append, "{at}"),
         }
         let committed = dir.path().join("last_checkpoint").exists();
-        let found = newest(&Disk, dir.path()).unwrap();
+        let found = newest(&Disk, &Folders::of(dir.path()), None).unwrap();
         assert!(found.checkpoint.is_some() || !committed, "{at}: {:?}", found.refused);
         recover(&Disk, dir.path()).unwrap();
         for name in names(dir.path()) {
@@ -233,7 +233,7 @@ fn stop_at_every_operation(yaml: &str) {
         assert_eq!(model(dir.path()), model(whole.path()), "{at}");
         let hidden = |e: &fs::DirEntry| e.file_name().to_string_lossy().starts_with(['.']);
         let left = fs::read_dir(dir.path()).unwrap().map(Result::unwrap).filter(hidden).count();
-        assert_eq!(left, 1, "{at}: only the lock file is left");
+        assert_eq!(left, 2, "{at}: only the lock and the owner are left");
         count += 1;
     }
     eprintln!("{yaml}: {count} points, 0 lost");

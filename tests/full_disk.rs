@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use shanty::base::fs::{Disk, FileSystem};
-use shanty::checkpoint::newest;
+use shanty::checkpoint::{Folders, newest};
 use shanty::prelude::*;
 use shanty::testing::{JudgedDisk, Op, Verdict, toy_runner};
 
@@ -17,7 +17,7 @@ use shanty::testing::{JudgedDisk, Op, Verdict, toy_runner};
 fn fills_up(dir: &Path, fs: impl FileSystem + 'static, clear: &str) {
     let error = toy_runner(dir, 200, 2).unwrap().file_system(fs).build().unwrap().train().unwrap_err();
     assert!(error.to_string().contains(clear), "{error}");
-    let found = newest(&Disk, dir).unwrap();
+    let found = newest(&Disk, &Folders::of(dir), None).unwrap();
     let (path, checkpoint) = found.checkpoint.expect("a checkpoint that loads");
     assert!(checkpoint.meta.epoch > 1, "{}", path.display());
     assert_eq!(error.exit_code(), 1);

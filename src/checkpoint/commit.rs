@@ -9,40 +9,17 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
 use super::Checkpoint;
 use super::encode::Content;
-use crate::base::durable::{self, TEMPORARY, sibling};
+use super::manifest::{FileSeal, MANIFEST_FILE, Manifest};
+use super::owned::Folder;
+use super::retention::Prune;
+use crate::base::durable::{self, sibling};
 use crate::base::error::{IoContext, Result};
 use crate::base::fs::FileSystem;
 
-/// The file in the work_dir that names the newest checkpoint, relative to the work_dir where it can be.
+/// The file in the work_dir that names the newest checkpoint: relative to the work_dir where it is inside, else absolute.
 pub const POINTER: &str = "last_checkpoint";
-pub(super) const MANIFEST_FILE: &str = "manifest.json";
-
-/// `manifest.json`.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Manifest {
-    /// Completed iterations: which of two checkpoints is newer.
-    pub iter: u64,
-    /// Whether a run can be resumed from it.
-    pub resumable: bool,
-    pub files: BTreeMap<String, FileSeal>,
-}
-
-/// Length and hash of a file.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct FileSeal {
-    pub bytes: u64,
-    pub xxh3_128: String,
-}
-
-impl FileSeal {
-    pub fn new(bytes: u64, hash: u128) -> Self {
-        Self { bytes, xxh3_128: format!("{hash:032x}") }
-    }
-}
 
 /// Where and how a checkpoint is committed.
 pub struct Commit<'a> {
@@ -52,46 +29,51 @@ pub struct Commit<'a> {
     pub out_dir: &'a Path,
     /// Name of the directory: `epoch_3`.
     pub name: &'a str,
+    /// Checkpoints of one series replace each other.
+    pub series: &'a str,
     /// The folder of [`POINTER`]; `None` leaves the pointer where it is.
     pub pointer_in: Option<&'a Path>,
-    /// Checkpoint directories to delete afterwards.
-    pub then_remove: &'a [PathBuf],
+    /// What is given up afterwards.
+    pub prune: &'a [Prune],
 }
 
 impl Commit<'_> {
-    /// Writes the checkpoint and returns its directory.
+    /// Writes the checkpoint and returns its directory, and what retention could not delete.
     ///
     /// # Errors
     /// With the path that failed. Then neither the pointer nor an old checkpoint was touched.
-    pub fn run(&self, checkpoint: &Checkpoint) -> Result<PathBuf> {
-        let home = self.out_dir.join(self.name);
-        self.write_aside(checkpoint, &self.aside("tmp"))?;
-        self.put_in_place(&home).at(&home)?;
+    pub fn run(&self, checkpoint: &Checkpoint) -> Result<(PathBuf, Vec<crate::base::Error>)> {
+        let folder = Folder::new(self.fs, self.out_dir);
+        let home = folder.home(self.name)?;
+        let tmp = sibling(&home, "tmp");
+        folder.clear(&tmp)?;
+        self.write_aside(checkpoint, &tmp)?;
+        folder.put_in_place(self.name, &checkpoint.meta.run)?;
         if let Some(work_dir) = self.pointer_in {
-            self.point(work_dir, &home)?;
+            let target = home.strip_prefix(work_dir).unwrap_or(&home);
+            durable::replace(self.fs, &work_dir.join(POINTER), target.to_string_lossy().as_bytes())?;
         }
-        for path in self.then_remove {
-            discard(self.fs, path).at(path)?;
-        }
-        Ok(home)
-    }
-
-    fn aside(&self, what: &str) -> PathBuf {
-        sibling(&self.out_dir.join(self.name), what)
+        let (run, iter) = (&checkpoint.meta.run, checkpoint.meta.iter);
+        let kept = self.prune.iter().flat_map(|prune| prune.run(self.fs, &home, run, iter));
+        Ok((home.clone(), kept.collect()))
     }
 
     fn write_aside(&self, checkpoint: &Checkpoint, tmp: &Path) -> Result<()> {
         let contents = checkpoint.contents()?;
-        self.fs.remove(tmp).at(tmp)?;
         self.fs.create_dir(tmp).at(tmp)?;
         let mut files = BTreeMap::new();
         for (name, content) in &contents {
             files.insert((*name).to_owned(), self.write_file(&tmp.join(name), content)?);
         }
-        let (iter, resumable) = (checkpoint.meta.iter, checkpoint.optimizer.is_some());
-        let manifest = serde_json::to_vec_pretty(&Manifest { iter, resumable, files })
-            .map_err(|e| crate::base::Error::Other(e.into()))?;
-        self.write_file(&tmp.join(MANIFEST_FILE), &Content::Text(manifest))?;
+        let manifest = Manifest {
+            run: checkpoint.meta.run.clone(),
+            series: self.series.to_owned(),
+            iter: checkpoint.meta.iter,
+            resumable: checkpoint.optimizer.is_some(),
+            files,
+        };
+        let text = serde_json::to_vec_pretty(&manifest).map_err(|e| crate::base::Error::Other(e.into()))?;
+        self.write_file(&tmp.join(MANIFEST_FILE), &Content::Text(text))?;
         self.fs.sync(tmp).at(tmp)
     }
 
@@ -106,56 +88,13 @@ impl Commit<'_> {
         self.fs.sync(path).at(path)?;
         seal.ok_or_else(|| io::Error::other("the disk took no bytes")).at(path)
     }
-
-    fn put_in_place(&self, home: &Path) -> io::Result<()> {
-        let old = self.aside("old");
-        let replaces = self.fs.entry(home)?.is_some();
-        if replaces {
-            self.fs.remove(&old)?;
-            self.fs.rename(home, &old)?;
-        }
-        self.fs.rename(&self.aside("tmp"), home)?;
-        self.fs.sync(self.out_dir)?;
-        if replaces { self.fs.remove(&old) } else { Ok(()) }
-    }
-
-    fn point(&self, work_dir: &Path, home: &Path) -> Result<()> {
-        let target = home.strip_prefix(work_dir).unwrap_or(home);
-        durable::replace(self.fs, &work_dir.join(POINTER), target.to_string_lossy().as_bytes())
-    }
-}
-
-fn discard(fs: &dyn FileSystem, home: &Path) -> io::Result<()> {
-    let gone = sibling(home, "del");
-    if fs.entry(home)?.is_some() {
-        fs.remove(&gone)?;
-        fs.rename(home, &gone)?;
-    }
-    fs.remove(&gone)
 }
 
 /// Clears away what a run that died in the middle of a commit left in `dir`. A checkpoint that had stepped aside
-/// comes back if its successor did not arrive.
+/// comes back if its successor did not arrive. Gives back what could not be deleted.
 ///
 /// # Errors
-/// When the disk refuses.
-pub fn recover(fs: &dyn FileSystem, dir: &Path) -> Result<()> {
-    if fs.entry(dir).at(dir)?.is_none() {
-        return Ok(());
-    }
-    for name in fs.list(dir).at(dir)? {
-        let path = dir.join(&name);
-        let Some(what) = name.to_str().and_then(|n| n.strip_prefix(TEMPORARY)) else { continue };
-        if let Some(name) = what.strip_prefix("old-") {
-            let home = dir.join(name);
-            if fs.entry(&home).at(&home)?.is_some() {
-                fs.remove(&path).at(&path)?;
-            } else {
-                fs.rename(&path, &home).at(&path)?;
-            }
-        } else if what.starts_with("tmp-") || what.starts_with("del-") {
-            fs.remove(&path).at(&path)?;
-        }
-    }
-    fs.sync(dir).at(dir)
+/// When the folder cannot be read.
+pub fn recover(fs: &dyn FileSystem, dir: &Path) -> Result<Vec<crate::base::Error>> {
+    Folder::new(fs, dir).sweep()
 }

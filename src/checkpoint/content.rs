@@ -38,8 +38,10 @@ pub struct Meta {
     pub seed: u64,
     /// `<name>_<timestamp>` of the run that wrote it.
     pub experiment_name: String,
-    /// Saved because someone asked from outside (a signal, a time limit): the next checkpoint replaces it.
-    pub interim: bool,
+    /// The run that it belongs to, whichever process wrote it: a run that is resumed keeps it.
+    pub run: String,
+    /// Written in the midst of an iteration that failed: a run that goes on from it is not bit for bit the one that did not.
+    pub inexact: bool,
     /// Folder of the logs, below the work_dir.
     pub log_dir: String,
     /// Bytes of `scalars.json` at the time of the save.

@@ -7,8 +7,8 @@ use ndarray::{ArrayD, IxDyn};
 use safetensors::tensor::{Dtype, Metadata};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::commit::FileSeal;
 use super::encode::PIECE;
+use super::manifest::FileSeal;
 use crate::base::Elem;
 use crate::params::{Role, StateDict, StateTensor};
 

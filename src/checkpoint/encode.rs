@@ -8,7 +8,7 @@ use ndarray::ArrayD;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::commit::FileSeal;
+use super::manifest::FileSeal;
 use crate::base::{Elem, Error, Result};
 use crate::params::{Role, StateDict};
 

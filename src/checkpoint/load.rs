@@ -1,14 +1,13 @@
 //! Reading a checkpoint: everything is verified before anything is believed.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 
-use super::commit::{FileSeal, MANIFEST_FILE, Manifest, POINTER};
 use super::content::{Files, HOOKS_FILE, OPTIMIZER_FILE, STATE_FILE};
 use super::decode::Source;
+use super::manifest::{FileSeal, MANIFEST_FILE, Manifest};
 use super::{Checkpoint, MODEL_FILE};
-use crate::base::durable::{self, sibling};
 use crate::base::error::IoContext;
 use crate::base::fs::{Disk, FileKind, FileSystem};
 use crate::base::{Error, Result};
@@ -28,15 +27,18 @@ pub fn load(path: &Path) -> Result<Checkpoint> {
 /// # Errors
 /// [`Error::Checkpoint`] with the reason.
 pub fn read(fs: &dyn FileSystem, path: &Path) -> Result<Checkpoint> {
-    let there = |path: &Path| fs.entry(path).at(path).map(|entry| entry.is_some());
     let Ok(real) = fs.canonical(path) else {
         return Err(Error::checkpoint(path, "there is no such checkpoint"));
     };
-    let is_file = fs.entry(&real).at(path)?.is_some_and(|entry| entry.kind == FileKind::File);
-    if is_file || (!there(&path.join(MANIFEST_FILE))? && there(&path.join(MODEL_FILE))?) {
+    let weights = match fs.entry(&real).at(path)?.map(|entry| entry.kind) {
+        Some(FileKind::Dir) => !has(fs, &real, MANIFEST_FILE)? && !has(fs, &real, STATE_FILE)?,
+        Some(FileKind::File) => return of_file(fs, path, &real),
+        _ => return Err(Error::checkpoint(path, "it is neither a directory nor a plain file")),
+    };
+    if weights && has(fs, &real, MODEL_FILE)? {
         return Ok(Checkpoint { model: super::read_tensors(path)?, ..Checkpoint::default() });
     }
-    let mut all = manifest(fs, path)?.files;
+    let mut all = Manifest::read(fs, path)?.files;
     // The two large files are read side by side: one thread is kept waiting by its hash and by fresh memory.
     let optimizer = all.remove_entry(OPTIMIZER_FILE);
     let one = |(name, seal): &(String, FileSeal)| Ok((name.clone(), read_sealed(fs, path, name, seal)?));
@@ -63,8 +65,23 @@ pub fn read(fs: &dyn FileSystem, path: &Path) -> Result<Checkpoint> {
     Checkpoint::from_files(path, files)
 }
 
-/// Bytes of a manifest: it names a handful of files.
-const LONGEST_MANIFEST: u64 = 1 << 20;
+fn has(fs: &dyn FileSystem, dir: &Path, file: &str) -> Result<bool> {
+    Ok(fs.entry(&dir.join(file)).at(dir)?.is_some())
+}
+
+/// Weights alone. The file of a checkpoint is verified as the checkpoint would be.
+fn of_file(fs: &dyn FileSystem, path: &Path, real: &Path) -> Result<Checkpoint> {
+    let name = real.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let sealed = real.parent().filter(|_| name == MODEL_FILE).and_then(|dir| {
+        let seal = Manifest::read(fs, dir).ok()?.files.remove(name)?;
+        Some(read_sealed(fs, dir, name, &seal))
+    });
+    let model = match sealed.transpose()? {
+        Some(Read::Tensors(model)) => model,
+        _ => super::read_tensors(path)?,
+    };
+    Ok(Checkpoint { model, ..Checkpoint::default() })
+}
 
 /// A file whose hash is right.
 enum Read {
@@ -114,83 +131,4 @@ fn sealed(fs: &dyn FileSystem, dir: &Path, name: &str, seal: &FileSeal) -> Resul
         return Err(Error::checkpoint(dir, reason));
     }
     fs.open(&dir.join(name)).map_err(|e| cannot(&e))
-}
-
-fn manifest(fs: &dyn FileSystem, path: &Path) -> Result<Manifest> {
-    let file = path.join(MANIFEST_FILE);
-    if fs.entry(&file).at(&file)?.is_none() {
-        return Err(Error::checkpoint(path, format!("it has no `{MANIFEST_FILE}`: its save did not end")));
-    }
-    let bytes = durable::read_plain(fs, &file, LONGEST_MANIFEST)
-        .map_err(|e| Error::checkpoint(path, format!("`{MANIFEST_FILE}` cannot be read: {e}")))?;
-    serde_json::from_slice(&bytes)
-        .map_err(|e| Error::checkpoint(path, format!("`{MANIFEST_FILE}` cannot be read: {e}")))
-}
-
-/// The newest checkpoint of a work_dir that can be resumed from.
-#[derive(Debug, Default)]
-pub struct Found {
-    /// Where it is and what is in it; `None` if there is none.
-    pub checkpoint: Option<(PathBuf, Checkpoint)>,
-    /// Why others, that would have come first, were refused.
-    pub refused: Vec<String>,
-}
-
-/// The checkpoint that the `last_checkpoint` of a work_dir names, whether it is there or not.
-pub fn pointed(fs: &dyn FileSystem, work_dir: &Path) -> Option<PathBuf> {
-    let text = String::from_utf8(durable::read_plain(fs, &work_dir.join(POINTER), 1 << 16).ok()?).ok()?;
-    Some(work_dir.join(text.trim()))
-}
-
-/// Looks for the checkpoint to resume from: what `last_checkpoint` names, else the valid one with most iterations, in
-/// the work_dir or beside the one that was named. One that had stepped aside for a successor that never came counts.
-///
-/// # Errors
-/// When the folder cannot be read.
-pub fn newest(fs: &dyn FileSystem, work_dir: &Path) -> Result<Found> {
-    let mut found = Found::default();
-    let mut candidates = Vec::new();
-    let named = pointed(fs, work_dir);
-    if let Some(named) = &named {
-        candidates.push(named.clone());
-        let aside = sibling(named, "old");
-        candidates.extend(fs.entry(&aside).at(&aside)?.is_some().then_some(aside));
-    }
-    candidates.extend(by_iterations(fs, work_dir)?);
-    if let Some(beside) = named.as_deref().and_then(Path::parent).filter(|dir| *dir != work_dir) {
-        candidates.extend(by_iterations(fs, beside)?);
-    }
-    for path in candidates {
-        match read(fs, &path) {
-            Ok(checkpoint) => {
-                found.checkpoint = Some((path, checkpoint));
-                return Ok(found);
-            }
-            Err(why) => {
-                let why = why.to_string();
-                if !found.refused.contains(&why) {
-                    found.refused.push(why);
-                }
-            }
-        }
-    }
-    Ok(found)
-}
-
-/// Resumable checkpoints of a folder, newest first.
-fn by_iterations(fs: &dyn FileSystem, dir: &Path) -> Result<Vec<PathBuf>> {
-    if fs.entry(dir).at(dir)?.is_none() {
-        return Ok(Vec::new());
-    }
-    let mut all = Vec::new();
-    for name in fs.list(dir).at(dir)? {
-        let path = dir.join(name);
-        let hidden = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
-        if let Some(manifest) = (!hidden).then(|| manifest(fs, &path).ok()).flatten().filter(|m| m.resumable)
-        {
-            all.push((manifest.iter, path));
-        }
-    }
-    all.sort_by(|a, b| b.cmp(a));
-    Ok(all.into_iter().map(|(_, path)| path).collect())
 }

@@ -9,14 +9,23 @@ mod content;
 mod decode;
 pub mod digest;
 mod encode;
+mod find;
 mod load;
 mod lock;
+mod manifest;
+mod owned;
+mod owner;
+mod retention;
 pub mod tensors;
 #[cfg(feature = "torch")]
 mod torch;
 
 pub use commit::{Commit, POINTER, recover};
 pub use content::{Checkpoint, Meta};
-pub use load::{Found, load, newest, pointed, read};
+pub use find::{Found, newest};
+pub use load::{load, read};
 pub use lock::lock_dir;
+pub use owned::{Folders, check_name};
+pub use owner::Owner;
+pub use retention::{EMERGENCY, Prune};
 pub use tensors::{MODEL_FILE, parse_tensors, read_tensors, write_tensors};

@@ -25,6 +25,9 @@ pub(super) struct Train {
     /// Folder of checkpoints and logs; the config's, else `work_dirs/<name of the config>`.
     #[arg(long, value_name = "DIR")]
     work_dir: Option<PathBuf>,
+    /// Delete the checkpoints that an earlier run left in the work_dir, and begin.
+    #[arg(long)]
+    overwrite: bool,
     /// Train without validation.
     #[arg(long)]
     no_validate: bool,
@@ -91,6 +94,9 @@ impl Train {
             } else {
                 format!("load_from={}", quoted(path)?)
             });
+        }
+        if self.overwrite {
+            set.push("overwrite=true".into());
         }
         if self.no_validate {
             set.extend(["val_dataloader=null", "val_cfg=null", "val_evaluator=null"].map(String::from));

@@ -7,20 +7,29 @@ use std::sync::Arc;
 pub struct SaveRequest {
     /// Directory name below the checkpoint folder: `epoch_3`.
     pub name: String,
-    /// The folder; `None` is the work_dir.
+    /// The folder, one that the hook declares by [`save_dir`](super::Hook::save_dir); `None` is the work_dir.
     pub out_dir: Option<std::path::PathBuf>,
     /// Keep the optimizer's state, so that the run can be resumed from it.
     pub optimizer: bool,
     /// Let `last_checkpoint` name it.
     pub is_last: bool,
-    /// Names to delete in the same folder once the new checkpoint is safe.
-    pub then_remove: Vec<String>,
+    /// Checkpoints of one series in one folder replace each other.
+    pub series: String,
+    /// How many of the series stay once this one is safe, this one included; `None` for all.
+    pub keep: Option<usize>,
 }
 
 impl SaveRequest {
     /// A full checkpoint in the work_dir that `last_checkpoint` will name.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), out_dir: None, optimizer: true, is_last: true, then_remove: Vec::new() }
+        Self {
+            name: name.into(),
+            out_dir: None,
+            optimizer: true,
+            is_last: true,
+            series: String::new(),
+            keep: None,
+        }
     }
 }
 

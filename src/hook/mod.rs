@@ -79,6 +79,12 @@ pub trait Hook: Any + Send {
         Wiring::default()
     }
 
+    /// The folder that its checkpoints go to, if that is not the work_dir: the run locks it, and looks there when it is
+    /// resumed.
+    fn save_dir(&self, dirs: &Dirs) -> Option<std::path::PathBuf> {
+        None
+    }
+
     /// What a failure means for the run. `on_error:` in YAML wins.
     fn policy(&self) -> OnError {
         OnError::Abort

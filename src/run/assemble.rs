@@ -106,6 +106,7 @@ pub(super) fn builder(node: &Node, name: Option<&str>, dry_run: bool) -> Result<
         .log_level(config.log_level)
         .load_from(config.load_from.clone())
         .resume(config.resume)
+        .overwrite(config.overwrite)
         .load_options(config.load_options.clone())
         .async_save(config.async_save)
         .exclude_samples(config.exclude_samples.clone())

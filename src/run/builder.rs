@@ -46,6 +46,7 @@ pub struct RunnerBuilder {
     allow_hook_changes: bool,
     pub(super) fs: Option<Arc<dyn FileSystem>>,
     wall: WallClock,
+    overwrite: bool,
     save_in_step: bool,
     background: Option<Box<dyn Background>>,
     limits: Limits,
@@ -174,6 +175,13 @@ impl RunnerBuilder {
     #[must_use]
     pub fn resume(mut self, resume: bool) -> Self {
         self.resume = resume;
+        self
+    }
+
+    /// Delete the checkpoints that an earlier run left in the work_dir; without it such a work_dir is refused.
+    #[must_use]
+    pub fn overwrite(mut self, overwrite: bool) -> Self {
+        self.overwrite = overwrite;
         self
     }
 
@@ -326,7 +334,8 @@ impl RunnerBuilder {
             optim.set_progress(0, 0);
         }
         let memory = Memory::without(std::mem::take(&mut self.exclude_samples));
-        let saving = Saving::new(self.save_in_step, self.background.take(), self.limits.clone());
+        let saving =
+            Saving::new(self.save_in_step, self.background.take(), self.limits.clone(), self.overwrite);
         let mut session =
             Session { state, hooks, val: self.val.take(), test: self.test.take(), saving, memory };
         if self.record_calls || self.dry_run {

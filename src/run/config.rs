@@ -73,6 +73,9 @@ pub struct RunConfig {
     /// Go on with `load_from`, or with the newest checkpoint of the work_dir.
     #[serde(default)]
     pub resume: bool,
+    /// Delete the checkpoints that an earlier run left in the work_dir; without it such a work_dir is refused.
+    #[serde(default)]
+    pub overwrite: bool,
     /// How weights of `load_from` are matched with the model's.
     #[serde(default)]
     pub load_options: LoadOptions,

@@ -113,15 +113,17 @@ pub fn plan(node: &Node, name: Option<&str>) -> Result<RunPlan> {
     Ok(planned)
 }
 
-/// A later checkpoint of the same name replaces the earlier one.
+/// A later checkpoint of the same name replaces the earlier one, and of a series the newest few stay.
 fn checkpoints(saves: &[(SaveRequest, u64)]) -> Vec<PlannedCheckpoint> {
-    let mut all: Vec<PlannedCheckpoint> = Vec::new();
+    let mut all: Vec<(PlannedCheckpoint, &str)> = Vec::new();
     for (request, iter) in saves {
-        all.retain(|c| c.name != request.name);
-        all.push(PlannedCheckpoint { name: request.name.clone(), iter: *iter, kept: true });
-        all.iter_mut().filter(|c| request.then_remove.contains(&c.name)).for_each(|c| c.kept = false);
+        all.retain(|(c, _)| c.name != request.name);
+        let new = PlannedCheckpoint { name: request.name.clone(), iter: *iter, kept: true };
+        all.push((new, &request.series));
+        let series = all.iter_mut().rev().filter(|(c, series)| c.kept && *series == request.series);
+        series.skip(request.keep.unwrap_or(usize::MAX)).for_each(|(c, _)| c.kept = false);
     }
-    all
+    all.into_iter().map(|(planned, _)| planned).collect()
 }
 
 fn warnings(plan: &RunPlan, session: &Session) -> Vec<String> {

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::{LoadOptions, Session};
-use crate::base::fs::Disk;
+use crate::base::fs::{Disk, FileSystem};
 use crate::base::{Error, Result};
-use crate::checkpoint::{self, Checkpoint};
+use crate::checkpoint::{self, Checkpoint, Folders, Owner};
 use crate::config::{Kind, Node};
 use crate::hook::Event;
 use crate::params::StateDict;
@@ -64,12 +64,18 @@ pub(super) fn resume(s: &mut Session, plan: &Plan) -> Result<bool> {
     let (path, checkpoint) = match &plan.load_from {
         Some(path) => (PathBuf::from(path), checkpoint::read(&*s.state.fs, Path::new(path))?),
         None => {
-            let found = checkpoint::newest(&*s.state.fs, &work)?;
+            let folders = &s.saving.folders;
+            let owner = Owner::of(&*s.state.fs, folders)?;
+            let found =
+                checkpoint::newest(&*s.state.fs, folders, owner.as_ref().map(|owner| owner.run.as_str()))?;
             found.refused.iter().for_each(|why| s.state.log.warn(format_args!("refused {why}")));
             let Some(found) = found.checkpoint else {
                 if !found.refused.is_empty() {
                     // A fresh start would write over what may still be rescued.
-                    let reason = format!("no checkpoint can be resumed: {}", found.refused.join("; "));
+                    let reason = format!(
+                        "no checkpoint can be resumed: {}; to begin again give the run another work_dir, or `--overwrite`",
+                        found.refused.join("; ")
+                    );
                     return Err(Error::checkpoint(&work, reason));
                 }
                 s.state.log.warn(format_args!(
@@ -81,17 +87,23 @@ pub(super) fn resume(s: &mut Session, plan: &Plan) -> Result<bool> {
             found
         }
     };
+    s.saving.run.clone_from(&checkpoint.meta.run);
+    s.own_dirs(false)?;
     restore(s, &path, checkpoint, plan.allow_hook_changes)?;
     Ok(true)
 }
 
 /// The seed of the checkpoint that a run is going to resume: a config that names no seed keeps to it.
 pub(super) fn saved_seed(work_dir: &Path, load_from: Option<&str>) -> Option<u64> {
-    let checkpoint = match load_from {
-        Some(path) => checkpoint::load(Path::new(path)).ok(),
-        None => checkpoint::newest(&Disk, work_dir).ok().and_then(|found| found.checkpoint).map(|(_, c)| c),
-    };
-    checkpoint.map(|c| c.meta.seed)
+    if let Some(path) = load_from {
+        return checkpoint::load(Path::new(path)).ok().map(|checkpoint| checkpoint.meta.seed);
+    }
+    let folders = Folders::of(Disk.canonical(work_dir).ok()?);
+    if let Ok(Some(owner)) = Owner::of(&Disk, &folders) {
+        return Some(owner.seed);
+    }
+    let (_, checkpoint) = checkpoint::newest(&Disk, &folders, None).ok()?.checkpoint?;
+    Some(checkpoint.meta.seed)
 }
 
 fn restore(s: &mut Session, path: &Path, mut checkpoint: Checkpoint, allow_hook_changes: bool) -> Result<()> {
@@ -101,8 +113,11 @@ fn restore(s: &mut Session, path: &Path, mut checkpoint: Checkpoint, allow_hook_
     let meta = checkpoint.meta.clone();
     put_in(s, path, checkpoint)?;
     let state = &mut s.state;
-    if meta.interim && path.parent() == Some(&state.dirs.work) {
-        s.saving.interim = Some(path.to_owned());
+    if meta.inexact {
+        state.log.warn(format_args!(
+            "{} was written in the midst of an iteration that failed: the run goes on, but not bit for bit",
+            path.display()
+        ));
     }
     take_up_scalars(state, path, &meta)?;
     let clock = &state.clock;

@@ -3,12 +3,17 @@
 use std::path::Path;
 
 use super::resume::Plan;
-use super::{Leave, Limits, RunnerBuilder, Session, TrainLoop};
-use crate::base::{Error, Result};
+use super::{Leave, Limits, RunnerBuilder, Session, State, TrainLoop};
+use crate::base::error::IoContext;
+use crate::base::{Error, Result, durable};
 use crate::config::Node;
 use crate::data::DataLoader;
 use crate::hook::{Control, Event, Hook, Metrics, Phase, StopReason};
 use crate::model::Model;
+
+/// The first line of a dumped config: what lacks it was written by someone else.
+const DUMP: &str =
+    "# The resolved config of a run, written by shanty; the next start of the run replaces it.\n";
 
 /// How a training ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,12 +83,14 @@ impl Runner {
         let mut training = self.train.take().ok_or_else(|| {
             Error::config("this run has nothing to train: give training data, a loop and an optimizer")
         })?;
-        let result = self.session.begin().and_then(|()| {
+        let begins = !self.plan.resume && !self.prepared;
+        let result = self.session.begin(begins).and_then(|()| {
             self.guarded(|runner| {
                 let (train_loop, data) = &mut training;
                 runner.dump_config()?;
                 runner.session.fire(Event::BeforeRun)?;
                 runner.prepare()?;
+                runner.session.saving.began_at = runner.session.state.clock.iter;
                 train_loop.run(&mut runner.session, data)?;
                 runner.session.join()?;
                 runner.session.enter(Phase::Idle);
@@ -100,16 +107,21 @@ impl Runner {
         })
     }
 
-    /// `work_dir/<config>.yaml`: only the run that holds the work_dir writes it.
+    /// `work_dir/<config>.yaml`: only the run that holds the work_dir writes it, and over nothing but an older dump.
     fn dump_config(&self) -> Result<()> {
-        match &self.plan.dump {
-            Some(path) => crate::base::durable::replace(
-                &*self.session.state.fs,
-                path,
-                self.session.state.info.config.as_bytes(),
-            ),
-            None => Ok(()),
+        let Some(path) = &self.plan.dump else { return Ok(()) };
+        let State { fs, info, log, .. } = &self.session.state;
+        if fs.entry(path).at(path)?.is_some() {
+            let old = durable::read_plain(&**fs, path, u64::MAX).unwrap_or_default();
+            if !old.starts_with(DUMP.as_bytes()) {
+                let path = path.display();
+                log.info(format_args!(
+                    "{path} is no dump of shanty's and stays as it is: see vis_data/config.yaml"
+                ));
+                return Ok(());
+            }
         }
+        durable::replace(&**fs, path, format!("{DUMP}{}", info.config).as_bytes())
     }
 
     /// Validates the weights as they are (after `load_from`, if given).
@@ -154,9 +166,11 @@ impl Runner {
         }
         hooks.failures().iter().for_each(|line| state.log.warn(line));
         if let Err(error) = &result {
-            self.session.join_after_failure();
             self.session.state.control = Control { hold: 1, ..Control::default() };
-            self.session.fire(Event::OnError(error))?;
+            let told = self.session.fire(Event::OnError(error));
+            // Only now have all hooks put back what they held.
+            self.session.save_after_failure();
+            told?;
         }
         result
     }
@@ -166,8 +180,11 @@ impl Runner {
         if std::mem::replace(&mut self.prepared, true) {
             return Ok(());
         }
-        if self.plan.resume && super::resume::resume(&mut self.session, &self.plan)? {
-            return Ok(());
+        if self.plan.resume {
+            if super::resume::resume(&mut self.session, &self.plan)? {
+                return Ok(());
+            }
+            self.session.own_dirs(true)?;
         }
         let state = &mut self.session.state;
         for line in state.model.init_weights(state.info.seed)? {

@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 
 use crate::base::fs::FileSystem;
 use crate::base::{Error, Result};
-use crate::checkpoint::{Checkpoint, Commit};
+use crate::checkpoint::{Checkpoint, Commit, Prune};
 use crate::hook::CheckpointSaved;
 use crate::params::StateDict;
 
@@ -57,28 +57,39 @@ pub(super) struct Job {
     pub checkpoint: Checkpoint,
     pub out_dir: PathBuf,
     pub name: String,
+    pub series: String,
     pub pointer_in: Option<PathBuf>,
-    pub then_remove: Vec<PathBuf>,
+    pub prune: Vec<Prune>,
+}
+
+/// A save that ended.
+pub(super) struct Committed {
+    pub saved: CheckpointSaved,
+    /// Old checkpoints that had to stay.
+    pub not_deleted: Vec<Error>,
 }
 
 impl Job {
     /// The whole commit protocol, pointer and retention included.
-    pub fn run(&self) -> Result<CheckpointSaved> {
+    pub fn run(&self) -> Result<Committed> {
         let commit = Commit {
             fs: &*self.fs,
             out_dir: &self.out_dir,
             name: &self.name,
+            series: &self.series,
             pointer_in: self.pointer_in.as_deref(),
-            then_remove: &self.then_remove,
+            prune: &self.prune,
         };
-        Ok(CheckpointSaved { path: commit.run(&self.checkpoint)?, is_last: self.pointer_in.is_some() })
+        let (path, not_deleted) = commit.run(&self.checkpoint)?;
+        let saved = CheckpointSaved { path, is_last: self.pointer_in.is_some() };
+        Ok(Committed { saved, not_deleted })
     }
 }
 
 /// Where a save in flight stands. It is shared with whoever runs it.
 enum Flight {
     Waiting(Box<Job>),
-    Ended(StateDict, Result<CheckpointSaved>),
+    Ended(StateDict, Result<Committed>),
     /// Taken by its task, which did not come back yet.
     UnderWay,
 }
@@ -96,13 +107,14 @@ pub(super) struct Saver {
     /// The weights of the snapshot that was written last: their memory serves the next one.
     spent: StateDict,
     /// Committed, but the hooks were not told yet.
-    done: Option<CheckpointSaved>,
+    done: Option<Committed>,
+    failed: bool,
 }
 
 impl Saver {
     pub fn on(background: Option<Box<dyn Background>>) -> Self {
         let background = background.unwrap_or_else(|| Box::new(Thread::default()));
-        Self { background, in_flight: None, spent: StateDict::default(), done: None }
+        Self { background, in_flight: None, spent: StateDict::default(), done: None, failed: false }
     }
 
     /// Starts a save. The one before must have been taken by [`finish`](Self::finish). If nobody can run it beside the
@@ -130,18 +142,30 @@ impl Saver {
     }
 
     /// Waits for the save in flight; what was committed, once.
-    pub fn finish(&mut self) -> Result<Option<CheckpointSaved>> {
+    pub fn finish(&mut self) -> Result<Option<Committed>> {
         self.land()?;
         Ok(self.done.take())
+    }
+
+    /// Waits for the save in flight; the hooks are told later.
+    pub fn wait(&mut self) -> Result<()> {
+        self.land()
+    }
+
+    /// Whether the save that ended last failed.
+    pub fn has_failed(&self) -> bool {
+        self.failed
     }
 
     fn land(&mut self) -> Result<()> {
         let Some(flight) = self.in_flight.take() else { return Ok(()) };
         self.background.wait();
         let Flight::Ended(spent, result) = swap(&flight, Flight::UnderWay) else {
+            self.failed = true;
             return Err(Error::Other("the saving thread panicked".into()));
         };
         self.spent = spent;
+        self.failed = result.is_err();
         self.done = Some(result?);
         Ok(())
     }

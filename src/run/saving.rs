@@ -1,16 +1,17 @@
 //! How a run is saved, and how it leaves when it is told to.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use super::leave::{Leave, Limits};
-use super::saver::{Background, Job, Saver};
+use super::saver::{Background, Committed, Job, Saver};
 use super::{Session, State};
 use crate::base::error::IoContext;
 use crate::base::fs::Lock;
 use crate::base::{Error, Result};
-use crate::checkpoint::{self, Checkpoint, Meta};
-use crate::hook::{Asked, CheckpointSaved, Event, SaveRequest};
+use crate::checkpoint::{self, Checkpoint, EMERGENCY, Folders, Meta, Owner, Prune};
+use crate::hook::{Asked, Event, SaveRequest};
 use crate::params::StateDict;
 
 /// What a session knows about its checkpoints.
@@ -21,25 +22,51 @@ pub(crate) struct Saving {
     limits: Limits,
     /// When the run began, on its own timer.
     began: f64,
-    /// Folders that this run holds.
-    claimed: Vec<(PathBuf, Box<dyn Lock>)>,
+    /// While the run holds its folders.
+    locks: Vec<Box<dyn Lock>>,
+    /// What hooks call a folder, and its canonical path.
+    places: Vec<(PathBuf, PathBuf)>,
+    /// The folders of the run.
+    pub(super) folders: Folders,
+    /// The run that checkpoints belong to; empty before it is known.
+    pub(super) run: String,
+    /// Delete the checkpoints of other runs.
+    overwrite: bool,
     /// The iteration of the newest checkpoint that a run can be resumed from.
     pub(super) saved_iter: Option<u64>,
-    /// A checkpoint that someone outside asked for; the next one replaces it.
-    pub(super) interim: Option<PathBuf>,
+    /// The iteration at which this process took the run up.
+    pub(super) began_at: u64,
+    /// An iteration is under way.
+    pub(super) mid_step: bool,
+    /// The run has failed in the midst of one.
+    failed_mid_step: bool,
+    /// What could not be deleted, and was told.
+    told: BTreeSet<String>,
     left: Option<Leave>,
 }
 
 impl Saving {
-    pub(super) fn new(in_step: bool, background: Option<Box<dyn Background>>, limits: Limits) -> Self {
+    pub(super) fn new(
+        in_step: bool,
+        background: Option<Box<dyn Background>>,
+        limits: Limits,
+        overwrite: bool,
+    ) -> Self {
         Self {
             saver: Saver::on(background),
             in_step,
             limits,
             began: 0.0,
-            claimed: Vec::new(),
+            locks: Vec::new(),
+            places: Vec::new(),
+            folders: Folders::default(),
+            run: String::new(),
+            overwrite,
             saved_iter: None,
-            interim: None,
+            began_at: 0,
+            mid_step: false,
+            failed_mid_step: false,
+            told: BTreeSet::new(),
             left: None,
         }
     }
@@ -70,7 +97,8 @@ impl Session {
             validated: clock.validated,
             seed: info.seed,
             experiment_name: info.experiment_name.clone(),
-            interim: false,
+            run: self.saving.run.clone(),
+            inexact: self.saving.failed_mid_step,
             log_dir: dirs.log.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             scalars: vis.written(),
             excluded: self.memory.excluded.clone(),
@@ -103,56 +131,66 @@ impl Session {
     /// # Errors
     /// With the path and the cause; older checkpoints are as they were.
     pub fn save(&mut self, request: &SaveRequest) -> Result<PathBuf> {
-        self.write(request, false)
-    }
-
-    fn write(&mut self, request: &SaveRequest, interim: bool) -> Result<PathBuf> {
-        let out_dir = request.out_dir.clone().unwrap_or_else(|| self.state.dirs.work.clone());
-        let path = out_dir.join(&request.name);
+        let dir = self.folder(request.out_dir.as_deref())?;
+        let path = dir.join(&request.name);
         let at = Some(self.state.clock.iter);
         if request.is_last && self.saving.left.is_some() && self.saving.saved_iter == at {
             return Ok(path);
         }
         self.join()?;
-        self.claim(&out_dir)?;
+        self.write(request, dir)?;
+        Ok(path)
+    }
+
+    /// The locked folder that a hook means.
+    fn folder(&self, declared: Option<&Path>) -> Result<PathBuf> {
+        let Some(dir) = declared else { return Ok(self.state.dirs.work.clone()) };
+        if self.state.info.dry_run {
+            return Ok(dir.to_owned());
+        }
+        let place = self.saving.places.iter().find(|(name, _)| name == dir);
+        place.map(|(_, path)| path.clone()).ok_or_else(|| {
+            let dir = dir.display();
+            Error::invalid(format!(
+                "{dir} is no folder of this run: the hook that saves there must declare it"
+            ))
+        })
+    }
+
+    fn write(&mut self, request: &SaveRequest, dir: PathBuf) -> Result<()> {
         self.state.control.hold += 1;
         let began = self.state.profile.begin();
-        let begun = self.commit(request, interim, out_dir);
+        let begun = self.commit(request, dir);
         self.state.profile.end("save", began);
         self.state.control.hold -= 1;
         // What the save's own events ask for would never end.
         self.state.control.saves.clear();
         begun?;
         if request.is_last && request.optimizer {
-            self.saving.saved_iter = at;
+            self.saving.saved_iter = Some(self.state.clock.iter);
         }
-        Ok(path)
+        Ok(())
     }
 
-    fn commit(&mut self, request: &SaveRequest, interim: bool, out_dir: PathBuf) -> Result<()> {
+    fn commit(&mut self, request: &SaveRequest, dir: PathBuf) -> Result<()> {
+        checkpoint::check_name(&request.name).map_err(Error::invalid)?;
         let spent = self.saving.saver.spent();
         let mut checkpoint = self.snapshot(request.optimizer, spent)?;
-        checkpoint.meta.interim = interim;
         self.fire(Event::BeforeSaveCheckpoint(&mut checkpoint))?;
         if self.state.info.dry_run {
             self.state.planned.push((request.clone(), self.state.clock.iter));
-        }
-        let mut then_remove: Vec<_> = request.then_remove.iter().map(|name| out_dir.join(name)).collect();
-        if request.is_last {
-            let home = out_dir.join(&request.name);
-            then_remove.extend(self.saving.interim.take().filter(|old| *old != home));
-            self.saving.interim = interim.then_some(home);
         }
         let job = Job {
             fs: self.state.fs.clone(),
             checkpoint,
             name: request.name.clone(),
+            series: request.series.clone(),
             pointer_in: request.is_last.then(|| self.state.dirs.work.clone()),
-            then_remove,
-            out_dir,
+            prune: self.prune(request, &dir),
+            out_dir: dir,
         };
         if self.saving.in_step {
-            return self.tell(&job.run()?);
+            return self.notify_saved(job.run()?);
         }
         if let Some(reason) = self.saving.saver.begin(job)? {
             let log = &self.state.log;
@@ -163,63 +201,99 @@ impl Session {
         Ok(())
     }
 
+    /// What is given up once the checkpoint is safe: the surplus of its series, and what was saved without a plan.
+    fn prune(&self, request: &SaveRequest, dir: &Path) -> Vec<Prune> {
+        let of =
+            |dir: &Path, series: &str, keep| Prune { dir: dir.to_owned(), series: series.to_owned(), keep };
+        let mut all: Vec<_> = request.keep.map(|keep| of(dir, &request.series, keep)).into_iter().collect();
+        if request.is_last && request.optimizer {
+            let keep = usize::from(request.series == EMERGENCY);
+            all.extend(self.saving.folders.all().map(|dir| of(dir, EMERGENCY, keep)));
+        }
+        all
+    }
+
     /// Waits for the save in flight and tells the hooks that it is committed.
     ///
     /// This happens before the next save and at the end of the run, never when the disk happens to be ready: so the
     /// order of events does not depend on its speed.
     pub(super) fn join(&mut self) -> Result<()> {
         match self.saving.saver.finish()? {
-            Some(saved) => self.tell(&saved),
+            Some(saved) => self.notify_saved(saved),
             None => Ok(()),
         }
     }
 
-    /// Waits for the save in flight of a run that has failed already.
-    pub(super) fn join_after_failure(&mut self) {
-        if let Err(error) = self.saving.saver.finish() {
-            self.state.log.error(format_args!("the save under way failed too: {error}"));
+    fn notify_saved(&mut self, committed: Committed) -> Result<()> {
+        for error in committed.not_deleted {
+            let text = error.to_string();
+            if self.saving.told.insert(text.clone()) {
+                let log = &self.state.log;
+                log.warn(format_args!(
+                    "an old checkpoint cannot be deleted, the next save tries again: {text}"
+                ));
+            }
         }
+        self.fire_held(Event::AfterSaveCheckpoint(&committed.saved))
     }
 
-    fn tell(&mut self, saved: &CheckpointSaved) -> Result<()> {
-        self.fire_held(Event::AfterSaveCheckpoint(saved))
-    }
-
-    /// Takes a folder for this run, and clears away what a dead one left there.
-    pub(super) fn claim(&mut self, dir: &Path) -> Result<()> {
-        if self.state.info.dry_run || self.saving.claimed.iter().any(|(held, _)| held == dir) {
-            return Ok(());
-        }
-        let fs = &*self.state.fs;
-        fs.create_dir(dir).at(dir)?;
-        let lock = checkpoint::lock_dir(fs, dir)?;
-        checkpoint::recover(fs, dir)?;
-        self.saving.claimed.push((dir.to_owned(), lock));
-        Ok(())
-    }
-
-    /// Takes the work_dir, and the folder of its newest checkpoint if that is another.
-    pub(super) fn begin(&mut self) -> Result<()> {
+    /// Takes the folders of the run: the work_dir, and those that hooks save to. What a dead run left in them is cleared
+    /// away. A run that does not resume begins: it must find no checkpoints there.
+    pub(super) fn begin(&mut self, begins: bool) -> Result<()> {
         self.saving.limits.check()?;
-        let work = self.state.dirs.work.clone();
-        self.claim(&work)?;
-        let elsewhere =
-            checkpoint::pointed(&*self.state.fs, &work).and_then(|path| path.parent().map(Path::to_owned));
-        if let Some(dir) =
-            elsewhere.filter(|dir| *dir != work && self.state.fs.entry(dir).is_ok_and(|e| e.is_some()))
-        {
-            self.claim(&dir)?;
+        if !self.state.info.dry_run {
+            self.lock_dirs()?;
+            if begins {
+                self.own_dirs(true)?;
+            }
         }
         if self.saving.limits.max_seconds.is_some() {
             self.saving.began = (self.state.timer)();
         }
         (self.saving.saved_iter, self.saving.left) = (None, None);
+        (self.saving.mid_step, self.saving.failed_mid_step) = (false, false);
         Ok(())
+    }
+
+    fn lock_dirs(&mut self) -> Result<()> {
+        let dirs = &self.state.dirs;
+        let declared: Vec<_> =
+            self.hooks.slots().iter().filter_map(|slot| slot.hook.save_dir(dirs)).collect();
+        let fs = &*self.state.fs;
+        let (mut folders, mut places) = (Folders::of(&dirs.work), Vec::new());
+        for dir in std::iter::once(dirs.work.clone()).chain(declared) {
+            fs.create_dir(&dir).at(&dir)?;
+            let path = fs.canonical(&dir).at(&dir)?;
+            if places.iter().all(|(_, held)| *held != path) {
+                self.saving.locks.push(checkpoint::lock_dir(fs, &path)?);
+                for error in checkpoint::recover(fs, &path)? {
+                    self.state
+                        .log
+                        .warn(format_args!("what an earlier run left cannot be cleared away: {error}"));
+                }
+            }
+            folders.add(path.clone());
+            places.push((dir, path));
+        }
+        (self.saving.folders, self.saving.places) = (folders, places);
+        Ok(())
+    }
+
+    /// Notes whose the folders are now, before anything is written into them.
+    pub(super) fn own_dirs(&mut self, begins: bool) -> Result<()> {
+        let info = &self.state.info;
+        if begins && self.saving.run.is_empty() {
+            let work = self.state.dirs.work.to_string_lossy();
+            let place = xxhash_rust::xxh3::xxh3_64(work.as_bytes()) as u32;
+            self.saving.run = format!("{}-{place:08x}", info.timestamp);
+        }
+        let owner = Owner { run: self.saving.run.clone(), seed: info.seed };
+        owner.take(&*self.state.fs, &self.saving.folders, begins, self.saving.overwrite)
     }
 
     /// Lets the folders go.
     pub(super) fn end(&mut self) {
-        self.saving.claimed.clear();
+        self.saving.locks.clear();
     }
 
     /// Between two steps: a save that failed ends the run, and so does whoever asks for it from outside, after a
@@ -227,7 +301,8 @@ impl Session {
     ///
     /// # Errors
     /// The failure of a save.
-    pub(super) fn heed(&mut self) -> Result<()> {
+    pub(super) fn check_interrupts(&mut self) -> Result<()> {
+        self.saving.mid_step = false;
         self.saving.saver.check()?;
         if self.saving.left.is_some() {
             return Ok(());
@@ -235,24 +310,75 @@ impl Session {
         let (timer, began) = (&mut self.state.timer, self.saving.began);
         if let Some(leave) = self.saving.limits.due(|| timer() - began) {
             self.state.log.warn(format_args!("{leave}: saving and leaving"));
-            self.save_interim()?;
+            if self.saving.saved_iter != Some(self.state.clock.iter) {
+                self.save(&self.unplanned("iter"))?;
+            }
             self.join()?;
             let asked = Asked { by: usize::MAX, what: leave.to_string() };
             self.state.control.stop.get_or_insert(asked);
             self.saving.left = Some(leave);
         } else if self.saving.limits.interrupt.save.swap(false, Ordering::Relaxed) {
             self.state.log.info("asked to save");
-            self.save_interim()?;
+            self.save_as_asked()?;
         }
         Ok(())
     }
 
-    fn save_interim(&mut self) -> Result<()> {
-        let iter = self.state.clock.iter;
-        if self.saving.saved_iter != Some(iter) {
-            self.write(&SaveRequest::new(format!("iter_{iter}")), true)?;
+    /// A save that nobody planned must not end the run: it is waited for, and a failure is a warning.
+    fn save_as_asked(&mut self) -> Result<()> {
+        self.join()?;
+        let before = self.saving.saved_iter;
+        if before == Some(self.state.clock.iter) {
+            return Ok(());
+        }
+        let saved = self.save(&self.unplanned("iter")).and_then(|_| self.saving.saver.wait());
+        if let Err(error) = saved {
+            self.saving.saved_iter = before;
+            self.state.log.warn(format_args!("the save that was asked for failed, the run goes on: {error}"));
         }
         Ok(())
+    }
+
+    fn unplanned(&self, name: &str) -> SaveRequest {
+        let name = format!("{name}_{}", self.state.clock.iter);
+        SaveRequest { series: EMERGENCY.to_owned(), ..SaveRequest::new(name) }
+    }
+
+    /// A run that failed keeps what it has learned since the last checkpoint, in a checkpoint of its own that the next
+    /// planned one replaces. If a save has failed, or weights are not finite, there is nothing to be kept.
+    pub(super) fn save_after_failure(&mut self) {
+        let iter = self.state.clock.iter;
+        let earlier = self.saving.saver.finish();
+        let log = &self.state.log;
+        if let Err(error) = &earlier {
+            log.error(format_args!("the save under way failed too: {error}"));
+        }
+        let at_hand = self.saving.locks.is_empty() || self.saving.saved_iter == Some(iter);
+        if at_hand || self.saving.saver.has_failed() || iter <= self.saving.began_at {
+            return;
+        }
+        let mut finite = true;
+        self.state.model.visit(&mut |p| finite &= p.value.iter().all(|v| v.is_finite()));
+        if !finite {
+            log.warn("no emergency checkpoint: there are weights that are not finite");
+            return;
+        }
+        self.saving.failed_mid_step = self.saving.mid_step;
+        let request = self.unplanned("emergency_iter");
+        let work = self.state.dirs.work.clone();
+        let exact = if self.saving.mid_step {
+            ", which is not bit for bit: the iteration that failed may have left traces"
+        } else {
+            ""
+        };
+        let saved = self.write(&request, work).and_then(|()| self.join());
+        let (log, name) = (&self.state.log, &request.name);
+        match saved {
+            Ok(()) => {
+                log.warn(format_args!("emergency checkpoint {name}: `--resume` goes on from it{exact}"))
+            }
+            Err(error) => log.error(format_args!("no emergency checkpoint: {error}")),
+        }
     }
 
     /// Why the run was told to leave.

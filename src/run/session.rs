@@ -1,4 +1,4 @@
-//! What happens in one iteration, and how requests of hooks are settled.
+//! What happens in one iteration, and how requests of hooks are carried out.
 
 use std::sync::Arc;
 
@@ -92,7 +92,7 @@ impl Session {
     pub fn fire(&mut self, mut event: Event<'_>) -> Result<()> {
         let mut cx = self.state.ctx(event.point());
         self.hooks.dispatch(&mut event, &mut cx)?;
-        self.settle()
+        self.apply_requests()
     }
 
     /// Notes what the run is doing.
@@ -121,8 +121,9 @@ impl Session {
             // All of it is left out: the iteration counts, and nothing happens in it.
             self.state.clock.iter += 1;
             self.state.clock.batch += 1;
-            return self.heed();
+            return self.check_interrupts();
         }
+        self.saving.mid_step = true;
         self.fire(Event::BeforeTrainIter(&mut batch))?;
         let began = self.state.profile.begin();
         let mut outputs = self.train_step(&batch)?;
@@ -140,7 +141,7 @@ impl Session {
             data.recycle(batch);
         }
         self.rewind_if_asked()?;
-        self.heed()
+        self.check_interrupts()
     }
 
     /// Forward, loss and backward: gradients are added up.
@@ -184,8 +185,8 @@ impl Session {
         Ok(())
     }
 
-    /// Saves and validations that hooks asked for. Inside a save or a validation they wait for the outermost settle.
-    fn settle(&mut self) -> Result<()> {
+    /// Saves and validations that hooks asked for. Inside a save or a validation they wait for the outermost call.
+    fn apply_requests(&mut self) -> Result<()> {
         if self.state.control.hold > 0 {
             return Ok(());
         }
@@ -218,7 +219,7 @@ impl Session {
         let metrics = self.evaluate(&mut val, Mode::Val);
         self.val = Some(val);
         self.state.clock.validated = Some(self.state.clock.iter);
-        self.settle()?;
+        self.apply_requests()?;
         metrics
     }
 
@@ -230,7 +231,7 @@ impl Session {
         let mut test = self.test.take().ok_or_else(|| Error::invalid("this run has no test data"))?;
         let metrics = self.evaluate(&mut test, Mode::Test);
         self.test = Some(test);
-        self.settle()?;
+        self.apply_requests()?;
         metrics
     }
 

@@ -137,7 +137,7 @@ impl Intervals {
         // A run that leaves owes the validation to the one that resumes it.
         if between_units && owed && s.can_validate() && s.left().is_none() {
             s.validate()?;
-            s.heed()?;
+            s.check_interrupts()?;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use rand::RngExt;
 use super::{Interrupt, Limits, Outcome, Runner};
 use crate::base::fs::Disk;
 use crate::base::{Error, Result, keyed};
-use crate::checkpoint::{self, digest};
+use crate::checkpoint::{self, Folders, digest};
 use crate::hook::{Ctx, Hook, HookResult, Priority, Step};
 
 /// The first thing that a resumed run did otherwise.
@@ -100,7 +100,9 @@ fn compare(expected: &[Trace], resumed: &[Trace]) -> Option<Difference> {
 
 /// The last checkpoints hold what no step shows: state of hooks.
 fn ends_differ(whole: &Path, parts: &Path, total: u64) -> Result<Option<Difference>> {
-    let last = |dir: &Path| Ok::<_, Error>(checkpoint::newest(&Disk, dir)?.checkpoint.map(|(_, c)| c));
+    let last = |dir: &Path| {
+        Ok::<_, Error>(checkpoint::newest(&Disk, &Folders::of(dir), None)?.checkpoint.map(|(_, c)| c))
+    };
     let (Some(mut a), Some(mut b)) = (last(whole)?, last(parts)?) else { return Ok(None) };
     // Which checkpoints lie on the disk depends on where the run was cut.
     for c in [&mut a, &mut b] {

@@ -1,15 +1,18 @@
 //! Saves at intervals, at the end, and whenever a metric is better than ever.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use super::Rule;
+use crate::checkpoint::{EMERGENCY, check_name};
 use crate::config::OneOrMany;
+use crate::hook::Dirs;
 use crate::prelude::*;
 
 /// Periodic and best checkpoints, after MMEngine's CheckpointHook.
 ///
-/// A directory is deleted only after its successor is safe on disk. Names, not paths, are remembered, and only below
-/// this run's own folder, so that a resumed run never touches another's files.
+/// A directory is deleted only after its successor is safe on disk. What there is to delete is looked up on the disk at each
+/// save, among this run's own checkpoints.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct CheckpointHook {
@@ -22,7 +25,7 @@ pub struct CheckpointHook {
     save_begin: u64,
     /// Keep the optimizer's state; without it a run cannot be resumed.
     save_optimizer: bool,
-    /// Accepted for the reference's configs: schedules are functions of progress.
+    /// Accepted for MMEngine's configs: schedules are functions of progress.
     save_param_scheduler: bool,
     /// Folder below which the checkpoints go, under the name of the work_dir; the work_dir itself if absent.
     out_dir: Option<String>,
@@ -72,12 +75,8 @@ impl Default for CheckpointHook {
 /// What a checkpoint keeps of this hook.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct State {
-    /// Names of periodic checkpoints, oldest first.
-    kept: Vec<String>,
     /// The iteration of the newest checkpoint.
     saved_iter: Option<u64>,
-    /// Where a run was stopped off schedule; given up once the next periodic checkpoint is safe.
-    stopped: Option<String>,
     /// The best of each metric.
     best: BTreeMap<String, Best>,
 }
@@ -97,12 +96,12 @@ impl CheckpointHook {
         if self.max_keep_ckpts == 0 {
             return bad("`max_keep_ckpts: 0` would keep nothing: give at least 1, or -1 for all");
         }
-        if self
-            .filename_tmpl
-            .as_ref()
-            .is_some_and(|t| t.matches("{}").count() != 1 || t.contains(['/', '\\']))
-        {
-            return bad("`filename_tmpl` needs exactly one `{}` for the number, and no folder");
+        if let Some(template) = &self.filename_tmpl {
+            if template.matches("{}").count() != 1 {
+                return bad("`filename_tmpl` needs exactly one `{}` for the number");
+            }
+            check_name(&template.replace("{}", "1"))
+                .map_err(|why| Error::config(format!("`filename_tmpl`: {why}")))?;
         }
         let metrics = self.save_best.as_ref().map_or(&[][..], |b| &b.0);
         if metrics.len() > 1 && metrics.iter().any(|m| m == "auto") {
@@ -137,38 +136,32 @@ impl CheckpointHook {
         self.by_epoch.unwrap_or(cx.clock.by_epoch)
     }
 
+    /// The names of periodic checkpoints, with `{}` for the number.
+    fn template(&self, cx: &Ctx<'_>) -> &str {
+        let default = if self.by_epoch(cx) && cx.clock.by_epoch { "epoch_{}" } else { "iter_{}" };
+        self.filename_tmpl.as_deref().unwrap_or(default)
+    }
+
     fn name(&self, cx: &Ctx<'_>) -> String {
         let by_epoch = self.by_epoch(cx);
         // An epoch that was cut short has no number of its own.
         if by_epoch && cx.clock.batch > 0 && cx.clock.by_epoch {
             return format!("iter_{}", cx.clock.iter);
         }
-        let (default, step) = if by_epoch && cx.clock.by_epoch {
-            ("epoch_{}", cx.clock.epoch)
-        } else {
-            ("iter_{}", cx.clock.iter)
-        };
-        self.filename_tmpl.as_deref().unwrap_or(default).replace("{}", &step.to_string())
+        let step = if by_epoch && cx.clock.by_epoch { cx.clock.epoch } else { cx.clock.iter };
+        self.template(cx).replace("{}", &step.to_string())
     }
 
     fn request(&self, cx: &Ctx<'_>, name: String) -> SaveRequest {
-        let work = cx.dirs.work.file_name().unwrap_or_default();
-        let out_dir = self.out_dir.as_ref().map(|dir| std::path::Path::new(dir).join(work));
+        let out_dir = self.save_dir(cx.dirs);
         SaveRequest { out_dir, optimizer: self.save_optimizer, ..SaveRequest::new(name) }
     }
 
     fn save(&mut self, cx: &mut Ctx<'_>) {
-        let name = self.name(cx);
-        self.state.kept.retain(|kept| *kept != name);
-        self.state.kept.push(name.clone());
         self.state.saved_iter = Some(cx.clock.iter);
-        let superseded = self.state.stopped.take().filter(|stopped| *stopped != name);
-        let mut request = self.request(cx, name);
-        if let Ok(keep) = usize::try_from(self.max_keep_ckpts) {
-            let surplus = self.state.kept.len().saturating_sub(keep);
-            request.then_remove = self.state.kept.drain(..surplus).collect();
-        }
-        request.then_remove.extend(superseded);
+        let mut request = self.request(cx, self.name(cx));
+        request.series = self.template(cx).to_owned();
+        request.keep = usize::try_from(self.max_keep_ckpts).ok();
         cx.log.info(format_args!("saving checkpoint {}", request.name));
         cx.save(request);
     }
@@ -189,9 +182,11 @@ impl CheckpointHook {
         if !rule.beats(score, old.map(|b| b.score)) {
             return;
         }
-        let name = format!("best_{}_{}", metric.replace('/', "_"), self.name(cx));
+        let plain = |c: char| if c.is_alphanumeric() || "_-.".contains(c) { c } else { '_' };
+        let series = format!("best_{}", metric.chars().map(plain).collect::<String>());
+        let name = format!("{series}_{}", self.name(cx));
         let mut request = SaveRequest { optimizer: false, is_last: false, ..self.request(cx, name.clone()) };
-        request.then_remove = old.map(|b| b.name.clone()).filter(|n| *n != name).into_iter().collect();
+        (request.series, request.keep) = (series, Some(1));
         cx.log.info(format_args!("{metric} is at its best with {score:.4}: saving {name}"));
         self.state.best.insert(metric.to_owned(), Best { score, name });
         cx.save(request);
@@ -208,12 +203,19 @@ impl Hook for CheckpointHook {
         metrics.fold(Wiring::default(), |w, m| w.reads(Point::AfterValEpoch, format!("val/{m}")))
     }
 
+    fn save_dir(&self, dirs: &Dirs) -> Option<PathBuf> {
+        let out_dir = self.out_dir.as_ref()?;
+        Some(Path::new(out_dir).join(dirs.work.file_name().unwrap_or_default()))
+    }
+
     fn save_state(&self) -> HookResult<Option<Record>> {
         Record::of(&self.state).map(Some)
     }
 
     fn load_state(&mut self, state: Record) -> HookResult {
-        self.state = state.read()?;
+        let state: State = state.read()?;
+        state.best.values().try_for_each(|best| check_name(&best.name))?;
+        self.state = state;
         Ok(())
     }
 
@@ -277,11 +279,11 @@ impl Hook for CheckpointHook {
     fn after_train(&mut self, cx: &mut Ctx<'_>) -> HookResult {
         self.training = false;
         if self.save_last && self.state.saved_iter != Some(cx.clock.iter) && cx.clock.iter > 0 {
-            let name = self.name(cx);
             self.state.saved_iter = Some(cx.clock.iter);
-            self.state.stopped = Some(name.clone());
-            cx.log.info(format_args!("saving checkpoint {name}"));
-            cx.save(self.request(cx, name));
+            let mut request = self.request(cx, self.name(cx));
+            request.series = EMERGENCY.to_owned();
+            cx.log.info(format_args!("saving checkpoint {}", request.name));
+            cx.save(request);
         }
         Ok(())
     }

@@ -1,0 +1,62 @@
+//! `manifest.json`: what a checkpoint consists of, and whose it is. It is written last.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::durable;
+use crate::base::error::IoContext;
+use crate::base::fs::FileSystem;
+use crate::base::{Error, Result};
+
+pub(super) const MANIFEST_FILE: &str = "manifest.json";
+
+/// Bytes of a manifest: it names a handful of files.
+const LONGEST: u64 = 1 << 20;
+
+/// `manifest.json`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Manifest {
+    /// The run that wrote it.
+    #[serde(default)]
+    pub run: String,
+    /// Checkpoints of one series replace each other: `epoch_{}`, `best_loss`, `emergency`.
+    #[serde(default)]
+    pub series: String,
+    /// Completed iterations: which of two checkpoints is newer.
+    pub iter: u64,
+    /// Whether a run can be resumed from it.
+    pub resumable: bool,
+    pub files: BTreeMap<String, FileSeal>,
+}
+
+/// Length and hash of a file.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct FileSeal {
+    pub bytes: u64,
+    pub xxh3_128: String,
+}
+
+impl FileSeal {
+    pub fn new(bytes: u64, hash: u128) -> Self {
+        Self { bytes, xxh3_128: format!("{hash:032x}") }
+    }
+}
+
+impl Manifest {
+    /// Reads the manifest of a directory.
+    pub fn read(fs: &dyn FileSystem, home: &Path) -> Result<Self> {
+        let file = home.join(MANIFEST_FILE);
+        if fs.entry(&file).at(&file)?.is_none() {
+            let reason =
+                format!("it has no `{MANIFEST_FILE}`: its save did not end, or the file was deleted");
+            return Err(Error::checkpoint(home, reason));
+        }
+        let unreadable = |e: &dyn std::fmt::Display| {
+            Error::checkpoint(home, format!("`{MANIFEST_FILE}` cannot be read: {e}"))
+        };
+        let bytes = durable::read_plain(fs, &file, LONGEST).map_err(|e| unreadable(&e))?;
+        serde_json::from_slice(&bytes).map_err(|e| unreadable(&e))
+    }
+}

@@ -1,0 +1,294 @@
+//! Which paths are a run's own. All that deletes, replaces or sweeps away checkpoints is here, and it touches nothing else:
+//! names are single path components below a folder of the run, links are not followed, and a directory goes only if
+//! there is nothing in it but the files of a checkpoint.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use super::MODEL_FILE;
+use super::content::{HOOKS_FILE, OPTIMIZER_FILE, STATE_FILE};
+use super::manifest::{MANIFEST_FILE, Manifest};
+use crate::base::durable::{TEMPORARY, sibling};
+use crate::base::error::IoContext;
+use crate::base::fs::{FileKind, FileSystem};
+use crate::base::{Error, Result};
+
+/// Names of files: no file system takes more than 255 bytes, and a temporary name is a little longer.
+const LONGEST_NAME: usize = 200;
+
+/// Whether a checkpoint may have this name: one path component that is not hidden and can be printed.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub fn check_name(name: &str) -> Result<(), String> {
+    let wrong = |why: &str| Err(format!("`{}` is no name for a checkpoint: {why}", name.escape_debug()));
+    if name.is_empty() {
+        return wrong("it is empty");
+    }
+    if name.len() > LONGEST_NAME {
+        return wrong("it is too long");
+    }
+    if name.chars().any(|c| c == '/' || c == '\\' || c.is_control()) {
+        return wrong("it holds a slash or a control character");
+    }
+    if name.starts_with('.') {
+        return wrong("it begins with a dot");
+    }
+    Ok(())
+}
+
+/// The folders of a run, by their canonical paths: the work_dir, and those that its hooks save to.
+#[derive(Debug, Clone, Default)]
+pub struct Folders {
+    work: PathBuf,
+    others: Vec<PathBuf>,
+}
+
+impl Folders {
+    /// A run with one folder.
+    pub fn of(work: impl Into<PathBuf>) -> Self {
+        Self { work: work.into(), others: Vec::new() }
+    }
+
+    /// Adds a folder.
+    pub fn add(&mut self, dir: PathBuf) {
+        if !self.all().any(|own| own == dir) {
+            self.others.push(dir);
+        }
+    }
+
+    /// The work_dir.
+    pub fn work(&self) -> &Path {
+        &self.work
+    }
+
+    /// All of them, the work_dir first.
+    pub fn all(&self) -> impl Iterator<Item = &Path> {
+        std::iter::once(self.work.as_path()).chain(self.others.iter().map(PathBuf::as_path))
+    }
+
+    /// The checkpoint that a pointer in the work_dir names; a place elsewhere is refused.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] with the reason.
+    pub fn resolve(&self, fs: &dyn FileSystem, text: &str) -> Result<PathBuf> {
+        let refused = |why: String| Err(Error::checkpoint(&self.work, format!("`last_checkpoint` {why}")));
+        let path = self.work.join(text);
+        let Some(name) = path.file_name().and_then(OsStr::to_str).filter(|_| !text.is_empty()) else {
+            return refused("names nothing".into());
+        };
+        if let Err(why) = check_name(name) {
+            return refused(format!("is refused: {why}"));
+        }
+        if path.components().any(|part| part == Component::ParentDir) {
+            return refused(format!("names `{}`, which climbs with `..`", path.display()));
+        }
+        // A link in its place would lead to somewhere else.
+        let home = fs.canonical(&path).or_else(|_| {
+            let parent = path.parent().ok_or(io::ErrorKind::NotFound)?;
+            Ok::<_, io::Error>(fs.canonical(parent)?.join(name))
+        });
+        match home {
+            Ok(home) if self.all().any(|own| home.parent() == Some(own)) => Ok(home),
+            _ => refused(format!(
+                "names `{}`, which is in no folder of this run: to go on from there, name it with `--resume`",
+                path.display()
+            )),
+        }
+    }
+}
+
+/// One folder of a run, in which only what is its own can be changed.
+#[derive(Clone, Copy)]
+pub(super) struct Folder<'a> {
+    pub fs: &'a dyn FileSystem,
+    pub dir: &'a Path,
+}
+
+/// A directory that is a checkpoint, or looks like one.
+pub(super) struct Listed {
+    pub name: String,
+    pub path: PathBuf,
+    pub manifest: Result<Manifest>,
+}
+
+impl<'a> Folder<'a> {
+    pub fn new(fs: &'a dyn FileSystem, dir: &'a Path) -> Self {
+        Self { fs, dir }
+    }
+
+    /// The place of a checkpoint.
+    pub fn home(&self, name: &str) -> Result<PathBuf> {
+        check_name(name).map_err(Error::invalid)?;
+        Ok(self.dir.join(name))
+    }
+
+    /// What the folder holds. A directory without a readable manifest counts if it has a file that only checkpoints have.
+    pub fn checkpoints(&self) -> Result<Vec<Listed>> {
+        let mut all = Vec::new();
+        if self.kind(self.dir)?.is_none() {
+            return Ok(all);
+        }
+        for name in self.fs.list(self.dir).at(self.dir)? {
+            let Some(name) = name.to_str().filter(|name| check_name(name).is_ok()) else { continue };
+            let path = self.dir.join(name);
+            let has = |file: &str| self.fs.entry(&path.join(file)).is_ok_and(|entry| entry.is_some());
+            if self.kind(&path)? != Some(FileKind::Dir)
+                || ![MANIFEST_FILE, STATE_FILE, OPTIMIZER_FILE].iter().any(|f| has(f))
+            {
+                continue;
+            }
+            let manifest = Manifest::read(self.fs, &path);
+            if manifest.is_ok() || has(STATE_FILE) || has(MODEL_FILE) {
+                all.push(Listed { name: name.to_owned(), path, manifest });
+            }
+        }
+        Ok(all)
+    }
+
+    /// Moves the finished `.shanty-tmp-<name>` to its place. What stands there steps aside first, if it is a checkpoint of
+    /// the same run or a damaged one.
+    pub fn put_in_place(&self, name: &str, run: &str) -> Result<()> {
+        let home = self.home(name)?;
+        let (tmp, old) = (sibling(&home, "tmp"), sibling(&home, "old"));
+        let replaces = self.kind(&home)?.is_some();
+        if replaces {
+            self.only_a_checkpoint(&home)?;
+            if Manifest::read(self.fs, &home).is_ok_and(|manifest| manifest.run != run) {
+                return Err(Error::checkpoint(&home, "it is of another run: move it away"));
+            }
+            self.clear(&old)?;
+            self.fs.rename(&home, &old).at(&home)?;
+        }
+        self.fs.rename(&tmp, &home).at(&home)?;
+        self.fs.sync(self.dir).at(self.dir)?;
+        if replaces { self.clear(&old) } else { Ok(()) }
+    }
+
+    /// Deletes a checkpoint; first it is renamed, so that no half of it is taken for a whole.
+    pub fn discard(&self, name: &str) -> Result<()> {
+        let home = self.home(name)?;
+        let gone = sibling(&home, "del");
+        self.only_a_checkpoint(&home)?;
+        self.clear(&gone)?;
+        self.fs.rename(&home, &gone).at(&home)?;
+        self.clear(&gone)
+    }
+
+    /// Removes what an earlier deletion could only rename.
+    pub fn clear_deleted(&self) -> Vec<Error> {
+        let prefix = format!("{TEMPORARY}del-");
+        let names = self.fs.list(self.dir).unwrap_or_default().into_iter();
+        let left = names.filter(|name| name.to_str().is_some_and(|name| name.starts_with(&prefix)));
+        left.filter_map(|name| self.clear(&self.dir.join(name)).err()).collect()
+    }
+
+    /// Clears away what saves that did not end left here. A checkpoint that had stepped aside comes back if its successor did
+    /// not arrive. Gives back what could not be done.
+    pub fn sweep(&self) -> Result<Vec<Error>> {
+        let mut failed = Vec::new();
+        if self.kind(self.dir)?.is_none() {
+            return Ok(failed);
+        }
+        for name in self.fs.list(self.dir).at(self.dir)? {
+            let path = self.dir.join(&name);
+            let Some(what) = name.to_str().and_then(|name| name.strip_prefix(TEMPORARY)) else { continue };
+            let done = match what.split_once('-') {
+                Some(("tmp" | "del", _)) => self.clear(&path),
+                Some(("old", name)) if check_name(name).is_ok() => self.bring_back(&path, name),
+                _ => Ok(()),
+            };
+            failed.extend(done.err());
+        }
+        self.fs.sync(self.dir).at(self.dir)?;
+        Ok(failed)
+    }
+
+    fn bring_back(&self, old: &Path, name: &str) -> Result<()> {
+        let home = self.home(name)?;
+        if self.kind(&home)?.is_some() {
+            return self.clear(old);
+        }
+        self.only_a_checkpoint(old)?;
+        self.fs.rename(old, &home).at(&home)
+    }
+
+    /// Removes something with a temporary name: a file, or a directory with nothing but a checkpoint's files in it.
+    pub fn clear(&self, path: &Path) -> Result<()> {
+        match self.kind(path)? {
+            None => return Ok(()),
+            Some(FileKind::Dir) => self.only_a_checkpoint(path)?,
+            Some(_) => {}
+        }
+        self.fs.remove(path).at(path)
+    }
+
+    /// Refuses what is no directory, or holds something that shanty did not write.
+    fn only_a_checkpoint(&self, home: &Path) -> Result<()> {
+        if self.kind(home)? != Some(FileKind::Dir) {
+            return Err(Error::checkpoint(home, "it is no directory that shanty wrote: move it away"));
+        }
+        let own = [MODEL_FILE, OPTIMIZER_FILE, HOOKS_FILE, STATE_FILE, MANIFEST_FILE];
+        for name in self.fs.list(home).at(home)? {
+            let known = own.iter().any(|own| name == *own);
+            if !known || self.kind(&home.join(&name))? == Some(FileKind::Dir) {
+                let name = name.to_string_lossy().escape_debug().to_string();
+                return Err(Error::checkpoint(
+                    home,
+                    format!("it holds `{name}`, which shanty did not write: move it away"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn kind(&self, path: &Path) -> Result<Option<FileKind>> {
+        Ok(self.fs.entry(path).at(path)?.map(|entry| entry.kind))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::fs::Disk;
+
+    #[test]
+    fn names_are_single_components() {
+        for name in ["epoch_3", "best_accuracy_top1_epoch_9", "model_3.ckpt", "été 2"] {
+            check_name(name).unwrap();
+        }
+        for name in
+            ["", ".", "..", "../a", "/a", "a/b", "a\\b", ".hidden", "a\nb", "a\u{1b}[2J", &"x".repeat(300)]
+        {
+            assert!(check_name(name).is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_pointer_leads_into_the_runs_folders_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let make = |name: &str| {
+            std::fs::create_dir_all(root.join(name)).unwrap();
+            root.join(name)
+        };
+        let (work, out, else_where) = (make("work"), make("out/work"), make("elsewhere"));
+        make("work/epoch_1");
+        make("elsewhere/epoch_1");
+        std::os::unix::fs::symlink(else_where.join("epoch_1"), work.join("epoch_2")).unwrap();
+        let mut folders = Folders::of(&work);
+        folders.add(out.clone());
+        let resolved = |text: &str| folders.resolve(&Disk, text);
+        assert_eq!(resolved("epoch_1").unwrap(), work.join("epoch_1"));
+        assert_eq!(resolved("./epoch_1/").unwrap(), work.join("epoch_1"));
+        assert_eq!(resolved("epoch_9").unwrap(), work.join("epoch_9"), "it may have been deleted");
+        assert_eq!(resolved(&out.join("epoch_3").to_string_lossy()).unwrap(), out.join("epoch_3"));
+        let abs = else_where.join("epoch_1").to_string_lossy().into_owned();
+        for text in
+            ["", ".", "..", "../elsewhere/epoch_1", "epoch_2", "sub/epoch_1", "/", &abs, "epoch_1/..", "\0"]
+        {
+            assert!(resolved(text).is_err(), "{text}");
+        }
+    }
+}
