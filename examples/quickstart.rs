@@ -26,6 +26,7 @@ fn main() -> anyhow::Result<()> {
         .optim(OptimWrapper::new(Sgd::new(0.01).momentum(0.9)))
         .evaluate(Evaluation::new(digits(DigitsSplit::Val, false)?, evaluator))
         .work_dir(std::env::temp_dir().join("shanty_quickstart"))
+        .overwrite(true) // what an earlier run of this example left there
         .with_seed(0)
         .build()?;
     println!("{:?}", runner.train()?);

@@ -223,6 +223,7 @@ fn a_number_warms_up() {
     let dropout = shanty::nn::find_mut(&mut net, "backbone.2").unwrap();
     assert_eq!(dropout.number_mut("p").copied(), Some(0.5));
     assert!(dropout.number_mut("q").is_none());
+    let dir = tempfile::tempdir().unwrap();
     let mut wrong =
         image_runner(dir.path(), 1).hook(WarmupParamHook::new("p", "backbone.3", 1)).build().unwrap();
     let error = wrong.train().unwrap_err().to_string();

@@ -83,6 +83,7 @@ fn retries_are_counted_for_each_call() {
     let hook = Flaky { good_after: 2, ..Flaky::default() };
     with(dir.path(), &hook, OnError::Retry(2)).build().unwrap().train().unwrap();
     assert_eq!(hook.calls.load(Ordering::SeqCst), 17, "15 and two more");
+    let dir = tempfile::tempdir().unwrap();
     let hook = Flaky { good_after: 2, ..Flaky::default() };
     let error = with(dir.path(), &hook, OnError::Retry(1)).build().unwrap().train().unwrap_err();
     assert_eq!(

@@ -125,7 +125,7 @@ fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
             "manifest.json" => continue,
             "state.json" => {
                 let mut state: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
-                for key in ["experiment_name", "log_dir", "scalars"] {
+                for key in ["experiment_name", "run", "log_dir", "scalars"] {
                     state["meta"][key] = serde_json::Value::Null;
                 }
                 // Names of the checkpoints that this run wrote.

@@ -113,7 +113,7 @@ fn a_second_run_in_a_work_dir_is_refused() {
         "{refused}"
     );
     // Afterwards the folder is free, while the first runner still lives.
-    toy_runner(dir.path(), 1, 3).unwrap().build().unwrap().train().unwrap();
+    toy_runner(dir.path(), 1, 3).unwrap().overwrite(true).build().unwrap().train().unwrap();
 }
 
 /// A run of 20 iterations that saves every 4 and validates every 10.

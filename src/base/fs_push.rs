@@ -21,7 +21,10 @@ fn fill_pushing(file: &File, early: u64, fill: Fill<'_>) -> io::Result<()> {
     thread::scope(|scope| {
         let (tell, told) = mpsc::sync_channel(1);
         let push = || told.into_iter().try_for_each(|()| file.sync_data());
-        let beside = thread::Builder::new().spawn_scoped(scope, push)?;
+        let Ok(beside) = thread::Builder::new().spawn_scoped(scope, push) else {
+            // No thread is to be had: the disk begins at the fsync.
+            return fill(&mut &*file);
+        };
         let filled = fill(&mut Telling { file, early, since: 0, tell });
         let pushed = beside.join().unwrap_or_else(|_| Err(io::Error::other("the writing thread panicked")));
         // The system tells an error of the disk to one caller only: it must not be lost here.

@@ -232,7 +232,9 @@ impl<'a> Folder<'a> {
         let own = [MODEL_FILE, OPTIMIZER_FILE, HOOKS_FILE, STATE_FILE, MANIFEST_FILE];
         for name in self.fs.list(home).at(home)? {
             let known = own.iter().any(|own| name == *own);
-            if !known || self.kind(&home.join(&name))? == Some(FileKind::Dir) {
+            let path = home.join(&name);
+            let is_dir = self.kind(&path)? == Some(FileKind::Dir);
+            if !known || (is_dir && !self.fs.list(&path).at(&path)?.is_empty()) {
                 let name = name.to_string_lossy().escape_debug().to_string();
                 return Err(Error::checkpoint(
                     home,

@@ -73,11 +73,13 @@ pub(super) fn resume(s: &mut Session, plan: &Plan) -> Result<bool> {
                 if !found.refused.is_empty() {
                     // A fresh start would write over what may still be rescued.
                     let reason = format!(
-                        "no checkpoint can be resumed: {}; to begin again give the run another work_dir, or `--overwrite`",
+                        "no checkpoint can be resumed: {}; to begin again leave out `--resume` and give `--overwrite`, or another work_dir",
                         found.refused.join("; ")
                     );
                     return Err(Error::checkpoint(&work, reason));
                 }
+                // Its checkpoints without an optimizer are still its own.
+                s.saving.run = owner.map(|owner| owner.run).unwrap_or_default();
                 s.state.log.warn(format_args!(
                     "nothing to resume in {}: starting from the beginning",
                     work.display()

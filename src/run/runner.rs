@@ -184,7 +184,8 @@ impl Runner {
             if super::resume::resume(&mut self.session, &self.plan)? {
                 return Ok(());
             }
-            self.session.own_dirs(true)?;
+            let begins = self.session.saving.run.is_empty();
+            self.session.own_dirs(begins)?;
         }
         let state = &mut self.session.state;
         for line in state.model.init_weights(state.info.seed)? {
