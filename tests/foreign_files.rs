@@ -286,3 +286,34 @@ fn retention_deletes_checkpoints_of_its_own_run_only() {
         mine.join("epoch_1/model.safetensors").exists() && mine.join("epoch_2/model.safetensors").exists()
     );
 }
+
+/// What hooks and configs name is no exception.
+#[test]
+fn a_hook_and_a_config_name_nothing_outside() {
+    let count = places(&Sandbox::new()).len();
+    for index in 0..count {
+        let sandbox = Sandbox::new();
+        let place = places(&sandbox)[index].clone();
+        let before = sandbox.foreign();
+        for out_dir in [None, Some(PathBuf::from(&place)), Some(sandbox.at("victim"))] {
+            // With a folder that nobody declared, any name is refused.
+            let name = if out_dir.is_some() { "epoch_9".to_owned() } else { place.clone() };
+            let request =
+                SaveRequest { out_dir, series: "epoch_{}".into(), keep: Some(1), ..SaveRequest::new(name) };
+            let ask = move |cx: &mut Ctx<'_>, _: &mut Event<'_>| {
+                cx.save(request.clone());
+                Ok(())
+            };
+            let _ = sandbox.run(3).resume(true).on(Point::AfterTrainEpoch, ask).build().unwrap().train();
+        }
+        let written = sandbox.foreign();
+        let changed: Vec<_> =
+            before.iter().filter(|(path, text)| written.get(*path) != Some(*text)).collect();
+        assert!(changed.is_empty(), "a hook names `{place}`: {changed:?}");
+        let template = serde_json::to_string(&format!("{place}{{}}")).unwrap();
+        let spec = Spec::<dyn Hook>::parse(&format!("{{type: CheckpointHook, filename_tmpl: {template}}}"));
+        let refused = spec.map_err(Error::from).and_then(|spec| spec.build(&mut BuildCx::new(0))).is_err();
+        let plain = !place.starts_with('.') && !place.contains(['/', '\\', '\n', '\0']);
+        assert_eq!(refused, !plain, "`{place}` as a template");
+    }
+}

@@ -242,7 +242,7 @@ fn a_failure_after_progress_leaves_an_emergency_checkpoint() {
         let error = refused(run(dir.path(), 3, "interval: 3").on(point, fails));
         assert!(error.contains("a corrupt picture"), "{error}");
         let name = format!("emergency_iter_{saved}");
-        assert_eq!(names(dir.path()), [name.clone()], "{point:?}");
+        assert_eq!(names(dir.path()).join(" "), name, "{point:?}");
         assert!(
             log(dir.path()).contains(&format!("emergency checkpoint {name}: `--resume` goes on from it"))
         );
@@ -455,4 +455,37 @@ fn a_pointer_elsewhere_is_refused_with_a_warning() {
         *seen.lock().unwrap() += 1;
     }
     assert_eq!(*seen.lock().unwrap(), 3);
+}
+
+/// A relative `out_dir` means another folder when the run is resumed from elsewhere: that is told, and nothing is begun anew.
+#[test]
+fn a_relative_folder_and_another_working_directory() {
+    let root = tempfile::tempdir().unwrap();
+    let config = concat!(env!("CARGO_MANIFEST_DIR"), "/configs/digits_lenet.yaml");
+    let shanty = |from: &str, epochs: u64, more: &[&str]| {
+        let home = root.path().join(from);
+        fs::create_dir_all(&home).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_shanty"));
+        command
+            .current_dir(home)
+            .args(["train", config, "--work-dir"])
+            .arg(root.path().join("work"))
+            .args(more);
+        command.args(["--no-validate", "--set", "default_hooks.checkpoint.out_dir=outd"]);
+        command.args(["default_hooks.checkpoint.save_best=null", &format!("train_cfg.max_epochs={epochs}")]);
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    assert_eq!(shanty("a", 1, &[]).0, Some(0));
+    let (code, told) = shanty("b", 2, &["--resume"]);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(
+        told.contains("which is in no folder of this run") && told.contains("a/outd/work/epoch_1"),
+        "{told}"
+    );
+    assert_eq!(shanty("a", 2, &["--resume"]).0, Some(0));
+    assert_eq!(names(&root.path().join("a/outd/work")), ["epoch_1", "epoch_2"]);
+    let named = root.path().join("a/outd/work/epoch_2");
+    assert_eq!(shanty("b", 3, &["--resume", &named.to_string_lossy()]).0, Some(0));
+    assert_eq!(names(&root.path().join("b/outd/work")), ["epoch_3"]);
 }

@@ -7,7 +7,7 @@ use super::POINTER;
 use super::owned::{Folder, Folders, Listed};
 use crate::base::durable;
 use crate::base::error::IoContext;
-use crate::base::fs::FileSystem;
+use crate::base::fs::{FileKind, FileSystem};
 use crate::base::{Error, Result};
 
 const OWNER_FILE: &str = ".shanty-run.json";
@@ -42,6 +42,14 @@ impl Owner {
     /// # Errors
     /// [`Error::Config`] that names the others and the remedies.
     pub fn take(&self, fs: &dyn FileSystem, folders: &Folders, begins: bool, overwrite: bool) -> Result<()> {
+        let pointer = folders.work().join(POINTER);
+        let pointer_is = fs.entry(&pointer).at(&pointer)?.map(|entry| entry.kind);
+        if pointer_is == Some(FileKind::Dir) {
+            return Err(Error::checkpoint(
+                &pointer,
+                "it is a directory, and the name of a file of the run: move it away",
+            ));
+        }
         let mut others = Vec::new();
         for dir in folders.all() {
             let own =
@@ -66,12 +74,9 @@ impl Owner {
             let text = serde_json::to_vec(self).map_err(|e| Error::Other(e.into()))?;
             durable::replace(fs, &folders.work().join(OWNER_FILE), &text)?;
         }
-        if begins {
-            let pointer = folders.work().join(POINTER);
-            if fs.entry(&pointer).at(&pointer)?.is_some() {
-                Folder::new(fs, folders.work()).clear(&pointer)?;
-                fs.sync(folders.work()).at(folders.work())?;
-            }
+        if begins && pointer_is.is_some() {
+            fs.remove(&pointer).at(&pointer)?;
+            fs.sync(folders.work()).at(folders.work())?;
         }
         others.iter().try_for_each(|(dir, listed)| Folder::new(fs, dir).discard(&listed.name))
     }
