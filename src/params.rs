@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD};
 
-use crate::base::Elem;
+use crate::base::{Elem, stale};
 
 /// What a tensor of a model is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,6 +150,7 @@ impl StateDict {
                 |(name, t): &(String, StateTensor)| name == p.name && t.value.shape() == p.value.shape();
             all.push(match old.next().filter(same) {
                 Some((name, StateTensor { mut value, .. })) => {
+                    value.as_slice_mut().into_iter().for_each(stale::hand_out);
                     value.assign(&p.value);
                     (name, StateTensor { role: p.role, value })
                 }

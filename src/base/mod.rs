@@ -6,6 +6,7 @@ pub mod fs;
 mod fs_push;
 pub mod record;
 pub mod rng;
+pub mod stale;
 pub mod suggest;
 pub mod tensor;
 mod wall;

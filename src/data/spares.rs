@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::base::Elem;
+use crate::base::{Elem, stale};
 
 /// Blocks of memory that wait for the next batch. A fresh block of a large batch costs a fault and a cleared page every 4 KiB.
 pub(super) struct Spares {
@@ -23,8 +23,10 @@ impl Spares {
         }
     }
 
-    /// A block that was given, or an empty one.
+    /// A block that was given, with stale contents, or an empty one.
     pub(super) fn take(&self) -> Vec<Elem> {
-        self.blocks.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+        let mut block = self.blocks.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        stale::hand_out(&mut block);
+        block
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use ndarray::IxDyn;
 
-use crate::base::{Elem, Tensor};
+use crate::base::{Elem, Tensor, stale};
 
 /// Buffers by exact length, handed out with whatever they held last: who takes one writes all of it.
 ///
@@ -32,17 +32,19 @@ struct Shelf<T> {
     lent: usize,
 }
 
-impl<T: Copy + Default> Shelves<T> {
+impl<T: Default + bytemuck::Pod> Shelves<T> {
     pub fn take(&mut self, len: usize) -> Vec<T> {
         if len == 0 {
             return Vec::new();
         }
         let shelf = self.by_len.entry(len).or_default();
         shelf.lent += 1;
-        shelf.free.pop().unwrap_or_else(|| {
+        let mut buffer = shelf.free.pop().unwrap_or_else(|| {
             self.misses += 1;
             vec![T::default(); len]
-        })
+        });
+        stale::hand_out(&mut buffer);
+        buffer
     }
 
     pub fn give(&mut self, buffer: Vec<T>) {

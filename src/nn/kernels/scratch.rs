@@ -1,6 +1,7 @@
 //! Working memory that outlives the calls: each thread keeps its buffers, so a kernel allocates nothing once it is warm.
 
 use super::Elem;
+use crate::base::stale;
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 
@@ -33,7 +34,9 @@ impl Scratch {
         if lines.len() < need {
             lines.resize(need, Line([0.0; LINE]));
         }
-        Self { lines, len }
+        let mut scratch = Self { lines, len };
+        stale::hand_out(&mut scratch);
+        scratch
     }
 }
 
