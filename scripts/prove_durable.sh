@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 SHANTY_KILLS="${KILLS:-200}" SHANTY_TERMS="${TERMS:-50}" cargo test --release --test kill -- --nocapture --test-threads 1
 cargo test --release --test checkpoint wherever -- --nocapture
 SHANTY_FULL=1 cargo test --release --test verify_resume -- --nocapture
-SHANTY_FUZZ_SECONDS="${FUZZ:-600}" cargo test --release --features torch --test fuzz -- --nocapture --test-threads 1
+SHANTY_FUZZ_SECONDS="${FUZZ:-600}" cargo test --release --test fuzz -- --nocapture --test-threads 1
 cargo run --release --example save_stall
 cargo build --release
 for round in 1 2 3 4 5; do

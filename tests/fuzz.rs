@@ -1,6 +1,6 @@
 //! Random damage to everything that is read from disk: no panic, and no memory beyond the size of the file.
 //!
-//! `SHANTY_FUZZ_SECONDS=600 cargo test --release --features torch --test fuzz -- --nocapture --test-threads 1` is the long form.
+//! `SHANTY_FUZZ_SECONDS=600 cargo test --release --test fuzz -- --nocapture --test-threads 1` is the long form.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
 use std::fs;

@@ -15,7 +15,7 @@ use crate::params::StateDict;
 /// The file of the weights inside a checkpoint directory.
 pub const MODEL_FILE: &str = "model.safetensors";
 
-/// Reads a `.safetensors` file, the [`MODEL_FILE`] of a checkpoint directory, or (with the feature `torch`) a `.pth` or
+/// Reads a `.safetensors` file, the [`MODEL_FILE`] of a checkpoint directory, or (feature `torch`) a `.pth` or
 /// `.pt` file of PyTorch.
 ///
 /// # Errors
@@ -38,8 +38,8 @@ fn read_torch(path: &Path) -> Result<StateDict> {
 
 #[cfg(not(feature = "torch"))]
 fn read_torch(path: &Path) -> Result<StateDict> {
-    let reason = "this program was built without the feature `torch`, which reads PyTorch's files: build it with \
-                  `--features torch`, or write the weights as .safetensors";
+    let reason = "this program was built without the feature `torch`, which reads PyTorch's files: build it \
+                  without `--no-default-features`, or write the weights as .safetensors";
     Err(Error::checkpoint(path, reason))
 }
 

@@ -20,7 +20,7 @@ pub(super) struct Ckpt {
 enum What {
     /// What is in it: counters, tensors, state of hooks. Verifies every file on the way.
     Inspect {
-        /// A checkpoint: a directory of ours, a .safetensors or (feature `torch`) a .pth file.
+        /// A checkpoint: a directory of ours, a .safetensors or a .pth file.
         checkpoint: PathBuf,
     },
     /// One hash over weights, optimizer, hooks and counters; equal for equal runs.
