@@ -2,7 +2,7 @@
 //! use. One line a pass: pictures a second by the clock and by the time of all CPUs. `scripts/peers/jpeg.py` does the same with
 //! torchvision.
 //!
-//! cargo run --release --features images --example bench_jpeg -- FOLDER WORKERS [PASSES]
+//! cargo run --release --example bench_jpeg -- FOLDER WORKERS [PASSES]
 
 #![allow(clippy::print_stdout)]
 
@@ -11,8 +11,8 @@ use std::time::Instant;
 
 use shanty::base::{Error, Result};
 use shanty::data::{
-    Colors, DataLoader, DefaultSampler, Direction, ImageFolder, LoadImageFromFile, LoaderOptions, Normalize,
-    PackInputs, Pipeline, RandomFlip, RandomResizedCrop, RepeatDataset,
+    Colors, DataLoader, DefaultSampler, Direction, Filter, ImageFolder, LoadImageFromFile, LoaderOptions,
+    Normalize, PackInputs, Pipeline, RandomFlip, RandomResizedCrop, RepeatDataset,
 };
 
 const BATCH: usize = 50;
@@ -28,8 +28,8 @@ fn main() -> Result<()> {
     let (workers, passes) = (number(workers)?, passes.first().map_or(Ok(5), number)?);
 
     let pipeline = Pipeline::new(vec![
-        Box::new(LoadImageFromFile { colors: Colors::Rgb, turn: true }),
-        Box::new(RandomResizedCrop::new(224, 224)),
+        Box::new(LoadImageFromFile { colors: Colors::Rgb, ..LoadImageFromFile::default() }),
+        Box::new(RandomResizedCrop { filter: Filter::PILLOW, ..RandomResizedCrop::new(224, 224) }),
         Box::new(RandomFlip { prob: 0.5, directions: vec![Direction::Horizontal] }),
         Box::new(Normalize::new(vec![123.675, 116.28, 103.53], vec![58.395, 57.12, 57.375])?),
         Box::new(PackInputs {}),

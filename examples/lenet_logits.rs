@@ -29,7 +29,7 @@ fn main() -> anyhow::Result<()> {
     let report = shanty::checkpoint::read_tensors(Path::new(&checkpoint))?.load_into(&mut net);
     anyhow::ensure!(report.is_exact(), "{report}");
 
-    let resize = Resize { width: 32, height: 32, keep_ratio: false, interpolation: Default::default() };
+    let resize = Resize { width: 32, height: 32, keep_ratio: false, filter: Default::default() };
     let digits =
         Digits::load(DigitsSplit::Val, SplitBy::Index)?.with_pipeline(Pipeline::new(vec![Box::new(resize)])?);
     let options = LoaderOptions { batch_size: 16, ..LoaderOptions::default() };

@@ -70,8 +70,9 @@ mod with_decoders {
     use ndarray::Array3;
     use shanty::base::keyed;
     use shanty::data::{
-        Batch, CenterCrop, Colors, Dataset, Direction, Edge, Filter, ImageFolder, Kernel, LoadImageFromFile,
-        Normalize, PictureFile, Pipeline, RandomFlip, RandomResizedCrop, ResizeEdge, Sample, Transform,
+        Backend, Batch, CenterCrop, Colors, Dataset, Direction, Edge, Filter, ImageFolder, Interpolation,
+        LoadImageFromFile, Normalize, PictureFile, Pipeline, RandomFlip, RandomResizedCrop, ResizeEdge,
+        Sample, Transform,
     };
 
     /// A file's pixels: height, width, channels.
@@ -161,7 +162,8 @@ mod with_decoders {
         let shown = rgb("turned.jpg");
         assert_eq!(shown.dim(), (w, h, 3));
         assert!(shown.indexed_iter().all(|((y, x, c), &v)| v == stored[[h - 1 - x, y, c]]));
-        let as_stored = LoadImageFromFile { colors: Colors::Rgb, turn: false };
+        let as_stored =
+            LoadImageFromFile { colors: Colors::Rgb, turn: false, ..LoadImageFromFile::default() };
         let mut sample = apply(&as_stored, rgb_file("turned.jpg"), 0);
         assert_eq!(sample.bytes().unwrap().unwrap().to_array(), stored);
     }
@@ -191,12 +193,13 @@ mod with_decoders {
             let Some(rest) = stem.strip_prefix("scene_") else { continue };
             let (kernel, rest) = rest.split_once('_').unwrap();
             let n: Vec<usize> = rest.split('_').map(|n| n.parse().unwrap()).collect();
-            let kernel = if kernel == "bicubic" { Kernel::Bicubic } else { Kernel::Bilinear };
+            let interpolation =
+                if kernel == "bicubic" { Interpolation::Bicubic } else { Interpolation::Bilinear };
             let window = scene.slice(ndarray::s![n[0]..n[0] + n[2], n[1]..n[1] + n[3], ..]).to_owned();
             let whole = RandomResizedCrop {
                 max_attempts: 0,
                 aspect: [0.01, 100.0],
-                filter: Filter { kernel, antialias: true },
+                filter: Filter { backend: Backend::Pillow, interpolation },
                 ..RandomResizedCrop::new(n[5], n[4])
             };
             let expected = rgb(path.file_name().unwrap().to_str().unwrap());
@@ -216,20 +219,15 @@ mod with_decoders {
 
     #[test]
     fn without_smoothing_it_is_the_plain_interpolation() {
-        let plain = Filter { kernel: Kernel::Bilinear, antialias: false };
-        let resize = ResizeEdge { scale: 13, edge: Edge::Short, filter: plain };
+        let resize = ResizeEdge { scale: 13, edge: Edge::Short, filter: Filter::CV2 };
         let scene = rgb("scene.png");
         let mut bytes = apply(&resize, Sample::of_bytes(scene.clone(), 0), 0);
         let bytes = bytes.bytes().unwrap().unwrap().to_array();
         // reference: int(13 * 70 / 52) = 17
         assert_eq!(bytes.dim(), (13, 17, 3));
         // `Resize` is tested against PyTorch.
-        let reference = shanty::data::Resize {
-            height: 13,
-            width: 17,
-            keep_ratio: false,
-            interpolation: shanty::data::Interpolation::Bilinear,
-        };
+        let reference =
+            shanty::data::Resize { height: 13, width: 17, keep_ratio: false, filter: Filter::CV2 };
         let reference = apply(&reference, Sample::new(scene.mapv(f32::from), 0), 0).img;
         for (ours, theirs) in bytes.iter().zip(&reference) {
             assert!((f32::from(*ours) - theirs).abs() <= 1.0, "{ours} {theirs}");
@@ -385,7 +383,7 @@ mod with_decoders {
             let yaml = format!(
                 "{{batch_size: 4, num_workers: {workers}, sampler: {{type: InfiniteSampler}}, dataset: {{type: ImageFolder, \
                  data_root: '{}', pipeline: [{{type: LoadImageFromFile, channel_order: rgb}}, {{type: RandomResizedCrop, scale: \
-                 24}}, {{type: RandomFlip, prob: 0.5}}, {{type: Normalize, mean: 120, std: 60}}, {{type: PackInputs}}]}}}}",
+                 24}}, {{type: RandomFlip, prob: 0.5}}, {{type: Normalize, mean: 120, std: 60, to_rgb: false}}, {{type: PackInputs}}]}}}}",
                 dir.path().display()
             );
             let loader = loader(&yaml).unwrap();

@@ -6,7 +6,8 @@ use ndarray::Array3;
 use serde::Deserialize;
 use shanty::base::keyed;
 use shanty::data::{
-    Dataset, Digits, DigitsSplit, Interpolation, Normalize, Pipeline, Resize, Sample, SplitBy, Transform,
+    Backend, Dataset, Digits, DigitsSplit, Filter, Interpolation, Normalize, Pipeline, Resize, Sample,
+    SplitBy, Transform,
 };
 
 fn fixture<T: for<'de> Deserialize<'de>>(name: &str) -> T {
@@ -39,8 +40,8 @@ fn as_pytorch_interpolates() {
     for case in cases {
         let img = Array3::from_shape_vec(case.from, case.img).unwrap();
         let mut sample = Sample::new(img, 0);
-        let resize =
-            Resize { height: case.to.0, width: case.to.1, keep_ratio: false, interpolation: case.mode };
+        let filter = Filter { backend: Backend::Cv2, interpolation: case.mode };
+        let resize = Resize { height: case.to.0, width: case.to.1, keep_ratio: false, filter };
         resize.apply(&mut sample, &mut keyed(0, "", 0, 0)).unwrap();
         let ours: Vec<f32> = sample.img.iter().copied().step_by(case.every).collect();
         // values up to 255: four units in the last place
@@ -59,7 +60,7 @@ struct Lenet {
 #[test]
 fn a_digit_on_its_way_to_lenet() {
     let lenet: Lenet = fixture("lenet5_steps.json");
-    let resize = Resize { height: 32, width: 32, keep_ratio: false, interpolation: Interpolation::Bilinear };
+    let resize = Resize { height: 32, width: 32, keep_ratio: false, filter: Filter::CV2 };
     let normalize = Normalize::new(vec![lenet.mean], vec![lenet.std]).unwrap();
     let pipeline = Pipeline::new(vec![Box::new(resize), Box::new(normalize)]).unwrap();
     let digits = Digits::load(DigitsSplit::Train, SplitBy::Index).unwrap().with_pipeline(pipeline);

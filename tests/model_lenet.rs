@@ -9,8 +9,7 @@ use std::sync::Arc;
 use ndarray::ArrayD;
 use shanty::base::Elem;
 use shanty::data::{
-    Batch, DataLoader, DefaultSampler, Digits, DigitsSplit, Interpolation, LoaderOptions, Pipeline, Resize,
-    SplitBy,
+    Batch, DataLoader, DefaultSampler, Digits, DigitsSplit, Filter, LoaderOptions, Pipeline, Resize, SplitBy,
 };
 use shanty::model::{ClsDataPreprocessor, ClsHead, ImageClassifier, LeNet5, Model, PixelOps, StepCx};
 use shanty::nn::init::{Init, Pretrained};
@@ -36,7 +35,7 @@ fn from_pytorch() -> ImageClassifier {
 }
 
 fn batches(split: DigitsSplit, batch_size: usize, n: u64) -> Vec<Batch> {
-    let resize = Resize { width: 32, height: 32, keep_ratio: false, interpolation: Interpolation::Bilinear };
+    let resize = Resize { width: 32, height: 32, keep_ratio: false, filter: Filter::CV2 };
     let digits = Digits::load(split, SplitBy::Index).unwrap();
     let digits = digits.with_pipeline(Pipeline::new(vec![Box::new(resize)]).unwrap());
     let options = LoaderOptions { batch_size, ..Default::default() };

@@ -20,11 +20,11 @@ pub use collate::{Collate, DefaultCollate, Stack};
 pub use config::DataLoaderConfig;
 pub use dataset::{ConcatDataset, Dataset, RepeatDataset, Subset};
 pub use loader::{Batches, DataLoader, LoaderOptions, SampleError};
-pub use picture::{Bytes, Colors, Filter, Kernel, Picture, PictureFile, Window};
+pub use picture::{Backend, Bytes, Colors, Filter, Interpolation, Picture, PictureFile, Window};
 pub use sample::{Batch, Sample};
 pub use sampler::{Deal, DefaultSampler, InfiniteSampler, Sampler, Shard};
 pub use sets::{Digits, DigitsSplit, ImageFolder, Mnist, MnistSplit, Pixels, SplitBy, Synthetic};
 pub use transform::{
-    Border, CenterCrop, Compose, Direction, Edge, Interpolation, LoadImageFromFile, Normalize, PackInputs,
-    Pad, Pipeline, RandomCrop, RandomFlip, RandomResizedCrop, Resize, ResizeEdge, Transform,
+    Border, CenterCrop, Compose, Direction, Edge, LoadImageFromFile, Normalize, PackInputs, Pad, Pipeline,
+    RandomCrop, RandomFlip, RandomResizedCrop, Resize, ResizeEdge, Transform,
 };

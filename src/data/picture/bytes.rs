@@ -65,6 +65,11 @@ impl Bytes {
         self.flip_y ^= vertical;
     }
 
+    /// Shows the channels in the opposite order.
+    pub fn turn_channels(&mut self) {
+        self.turned ^= true;
+    }
+
     /// The window of it; it must lie within.
     pub(super) fn part(&self, window: Window) -> Self {
         let w = self.place(window);

@@ -7,9 +7,11 @@ use std::io::Read;
 use fast_image_resize as fir;
 
 use crate::base::error::IoContext;
-use crate::base::{Error, Result};
+use crate::base::{Error, Result, stale};
 
-use super::{Bytes, Colors, Cut, Filter, Kernel, PictureFile, Window, jpeg, orientation, png};
+use super::{
+    Backend, Bytes, Colors, Cut, Filter, Interpolation, PictureFile, Window, jpeg, orientation, png, resample,
+};
 
 /// What a thread works with.
 #[derive(Default)]
@@ -32,7 +34,7 @@ pub(super) struct Pixels {
 }
 
 impl Pixels {
-    /// Makes room for an image; what the bytes hold is left as it is.
+    /// Makes room for an image; what the bytes hold is stale.
     pub(super) fn reshape(&mut self, rows: usize, width: usize, depth: usize) {
         let len = rows * width * depth;
         // A larger block is not worth the copy of what the old one holds.
@@ -40,7 +42,41 @@ impl Pixels {
             self.bytes = Vec::new();
         }
         self.bytes.resize(len, 0);
+        stale::hand_out(&mut self.bytes);
         (self.rows, self.width, self.depth) = (rows, width, depth);
+    }
+
+    /// Sees to it that no byte that a decoder of JPEG leaves out is taken for one of the picture: in four bytes a
+    /// pixel the last of each row gets a fourth byte that is never written, in one byte a pixel all is black.
+    pub(super) fn unwritten(&mut self) {
+        match self.depth {
+            4 => self.row_ends().for_each(|end| *end = 0),
+            _ => self.bytes.fill(0),
+        }
+    }
+
+    /// Whether all rows were written since.
+    ///
+    /// # Errors
+    /// Says how many were not.
+    pub(super) fn written(&mut self) -> Result<(), String> {
+        let missing = if self.depth == 4 { self.row_ends().filter(|end| **end != 255).count() } else { 0 };
+        match missing {
+            0 => Ok(()),
+            _ => Err(format!("its data end before its last {missing} rows")),
+        }
+    }
+
+    fn row_ends(&mut self) -> impl Iterator<Item = &mut u8> {
+        self.bytes.chunks_exact_mut((self.width * self.depth).max(1)).filter_map(|row| row.last_mut())
+    }
+
+    /// Lets go of memory that only a rare picture needs.
+    fn tidy(&mut self) {
+        const MOST_KEPT: usize = 64 << 20;
+        if self.bytes.capacity() > MOST_KEPT {
+            *self = Self::default();
+        }
     }
 }
 
@@ -68,7 +104,7 @@ impl Head {
     fn shape(&self) -> (usize, usize, orientation::Turn) {
         match self {
             Self::Jpeg(head) => (head.height, head.width, head.turn),
-            Self::Png(head) => (head.height, head.width, orientation::Turn::default()),
+            Self::Png(head) => (head.height, head.width, head.turn),
         }
     }
 }
@@ -76,8 +112,7 @@ impl Head {
 /// The whole picture.
 pub(super) fn decoded(file: &PictureFile) -> Result<Bytes> {
     let whole = |height, width| Ok(Cut { window: Window { y: 0, x: 0, height, width }, height, width });
-    let filter = Filter { kernel: Kernel::Bilinear, antialias: true };
-    decoded_cut(file, filter, whole)
+    decoded_cut(file, Filter::default(), whole)
 }
 
 /// A part of the picture in another size. What lies below it is not decoded.
@@ -89,15 +124,20 @@ pub(super) fn decoded_cut(
     DESK.with_borrow_mut(|desk| {
         let wrong =
             |reason: String| Error::invalid(format!("{}: cannot be decoded: {reason}", file.path.display()));
-        desk.file.clear();
-        let mut opened = File::open(&file.path).at(&file.path)?;
-        opened.read_to_end(&mut desk.file).at(&file.path)?;
+        read(file, &mut desk.file)?;
         let head = Head::read(&desk.file).map_err(wrong)?;
         let (height, width, turn) = head.shape();
         let turn = if file.turn { turn } else { orientation::Turn::default() };
         let (shown_height, shown_width) = if turn.transpose { (width, height) } else { (height, width) };
         if height == 0 || width == 0 {
             return Err(wrong("it has no pixels".to_owned()));
+        }
+        if height.checked_mul(width).is_none_or(|pixels| pixels > file.max_pixels) {
+            return Err(wrong(format!(
+                "its header promises {width} × {height} pixels, more than `max_pixels` {}: if that is meant, raise it at \
+                 LoadImageFromFile",
+                file.max_pixels
+            )));
         }
         let cut = choose(shown_height, shown_width)?;
         let bottom = if turn.is_none() { cut.window.y + cut.window.height } else { height };
@@ -112,8 +152,28 @@ pub(super) fn decoded_cut(
         }
         let Pixels { bytes, rows, width, depth } = &desk.pixels;
         let out = scaled(bytes, (*rows, *width, *depth), cut, filter, &mut desk.resizer)?;
-        Ok(Bytes::decoded(out, (cut.height, cut.width, *depth), file.colors))
+        let out = Bytes::decoded(out, (cut.height, cut.width, *depth), file.colors);
+        desk.pixels.tidy();
+        Ok(out)
     })
+}
+
+/// The bytes of the file; not those of a device or a pipe, which may never end.
+fn read(file: &PictureFile, bytes: &mut Vec<u8>) -> Result<()> {
+    let wrong = |reason: String| Error::invalid(format!("{}: {reason}", file.path.display()));
+    let about = std::fs::metadata(&file.path).at(&file.path)?;
+    if !about.is_file() {
+        return Err(wrong("not a file".to_owned()));
+    }
+    // The largest pixels are four words of 16 bits; of what else a file may hold, some is allowed.
+    let most = (file.max_pixels as u64).saturating_mul(8).saturating_add(1 << 24);
+    if about.len() > most {
+        let (len, pixels) = (about.len(), file.max_pixels);
+        return Err(wrong(format!("its {len} bytes are more than `max_pixels` {pixels} pixels can take")));
+    }
+    bytes.clear();
+    File::open(&file.path).at(&file.path)?.take(most).read_to_end(bytes).at(&file.path)?;
+    Ok(())
 }
 
 /// A part of an image in another size.
@@ -136,37 +196,63 @@ fn scaled(
     let (rows, width, depth) = shape;
     let w = cut.window;
     if (w.height, w.width) == (cut.height, cut.width) {
-        let mut out = Vec::with_capacity(w.height * w.width * depth);
-        for row in bytes.chunks_exact((width * depth).max(1)).skip(w.y).take(w.height) {
-            out.extend_from_slice(&row[w.x * depth..][..w.width * depth]);
-        }
-        return Ok(out);
+        return Ok(rows_of(bytes, shape, w).collect::<Vec<_>>().concat());
     }
-    let pixel = match depth {
-        1 => fir::PixelType::U8,
-        2 => fir::PixelType::U8x2,
-        3 => fir::PixelType::U8x3,
-        4 => fir::PixelType::U8x4,
-        _ => return Err(Error::invalid(format!("a picture of {depth} channels cannot be resized"))),
+    let Some(how) = quick(filter).filter(|_| (1..=4).contains(&depth)) else {
+        return resample::by_values(bytes, shape, cut, filter);
     };
-    let wrong = |e: &dyn std::fmt::Display| Error::invalid(format!("the picture cannot be resized: {e}"));
-    let side = |n: usize| u32::try_from(n).map_err(|e| wrong(&e));
-    let source =
-        fir::images::ImageRef::new(side(width)?, side(rows)?, bytes, pixel).map_err(|e| wrong(&e))?;
-    // Pixels outside of the window have no part in those at its rim.
-    let source =
-        fir::images::CroppedImage::new(&source, side(w.x)?, side(w.y)?, side(w.width)?, side(w.height)?)
-            .map_err(|e| wrong(&e))?;
-    let mut out = fir::images::Image::new(side(cut.width)?, side(cut.height)?, pixel);
-    let kernel = match filter.kernel {
-        Kernel::Bilinear => fir::FilterType::Bilinear,
-        Kernel::Bicubic => fir::FilterType::CatmullRom,
-    };
-    let how = match filter.antialias {
-        true => fir::ResizeAlg::Convolution(kernel),
-        false => fir::ResizeAlg::Interpolation(kernel),
-    };
+    if depth < 4 {
+        // What is quick works on four bytes a pixel alone.
+        let inside = rows_of(bytes, shape, w).flat_map(|row| row.chunks_exact(depth));
+        let wide: Vec<u8> =
+            inside.flat_map(|pixel| std::array::from_fn::<u8, 4, _>(|c| pixel[c % depth])).collect();
+        let all = Cut { window: Window { y: 0, x: 0, ..w }, ..cut };
+        let wide = scaled(&wide, (w.height, w.width, 4), all, filter, resizer)?;
+        return Ok(wide.chunks_exact(4).flat_map(|pixel| &pixel[..depth]).copied().collect());
+    }
+    let pixel = fir::PixelType::U8x4;
     let options = fir::ResizeOptions::new().resize_alg(how).use_alpha(false);
-    resizer.resize(&source, &mut out, &options).map_err(|e| wrong(&e))?;
-    Ok(out.into_vec())
+    let mut pass = |bytes: &[u8], (rows, width): (usize, usize), w: Window, to: (usize, usize)| {
+        let side = |n: usize| u32::try_from(n).map_err(|e| Error::invalid(e.to_string()));
+        let wrong = |e: &dyn std::fmt::Display| Error::invalid(format!("the picture cannot be resized: {e}"));
+        let source =
+            fir::images::ImageRef::new(side(width)?, side(rows)?, bytes, pixel).map_err(|e| wrong(&e))?;
+        // Pixels outside of the window have no part in those at its rim.
+        let source =
+            fir::images::CroppedImage::new(&source, side(w.x)?, side(w.y)?, side(w.width)?, side(w.height)?)
+                .map_err(|e| wrong(&e))?;
+        let mut out = fir::images::Image::new(side(to.1)?, side(to.0)?, pixel);
+        resizer.resize(&source, &mut out, &options).map_err(|e| wrong(&e))?;
+        Ok(out.into_vec())
+    };
+    let to = (cut.height, cut.width);
+    if !filter.overshoots() || w.height == cut.height || w.width == cut.width {
+        return pass(bytes, (rows, width), w, to);
+    }
+    // What rows make of the pixels is cut off at 0 and 255 before columns are gone through, as Pillow does.
+    let wide = pass(bytes, (rows, width), w, (w.height, cut.width))?;
+    let all = Window { y: 0, x: 0, height: w.height, width: cut.width };
+    pass(&wide, (w.height, cut.width), all, to)
+}
+
+/// The rows of a window.
+fn rows_of(bytes: &[u8], (_, width, depth): (usize, usize, usize), w: Window) -> impl Iterator<Item = &[u8]> {
+    let rows = bytes.chunks_exact((width * depth).max(1)).skip(w.y).take(w.height);
+    rows.map(move |row| &row[w.x * depth..][..w.width * depth])
+}
+
+/// The ways that work on bytes alone.
+fn quick(filter: Filter) -> Option<fir::ResizeAlg> {
+    let smooth = match (filter.backend, filter.interpolation) {
+        (Backend::Cv2, Interpolation::Bilinear) => {
+            return Some(fir::ResizeAlg::Interpolation(fir::FilterType::Bilinear));
+        }
+        (Backend::Pillow, Interpolation::Box) => fir::FilterType::Box,
+        (Backend::Pillow, Interpolation::Bilinear) => fir::FilterType::Bilinear,
+        (Backend::Pillow, Interpolation::Hamming) => fir::FilterType::Hamming,
+        (Backend::Pillow, Interpolation::Bicubic) => fir::FilterType::CatmullRom,
+        (Backend::Pillow, Interpolation::Lanczos) => fir::FilterType::Lanczos3,
+        _ => return None,
+    };
+    Some(fir::ResizeAlg::Convolution(smooth))
 }

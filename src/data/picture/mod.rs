@@ -1,9 +1,13 @@
 //! Pictures on their way from a file to values. Whatever can be done to bytes is done to bytes: they are a quarter of the memory,
 //! and a window that is known before a file is decoded saves the decoding of the rest.
 
+mod bilinear;
 mod bytes;
 #[cfg(feature = "images")]
 mod decode;
+mod filter;
+#[cfg(feature = "images")]
+mod inks;
 #[cfg(feature = "images")]
 mod jpeg;
 #[cfg(feature = "images")]
@@ -11,6 +15,7 @@ mod orientation;
 #[cfg(feature = "images")]
 mod png;
 mod resample;
+mod taps;
 
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -19,12 +24,12 @@ use ndarray::{Array3, s};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::base::{Error, Result};
+use crate::base::{Error, Result, stale};
 
 use super::Sample;
 
 pub use bytes::Bytes;
-pub use resample::{Filter, Kernel};
+pub use filter::{Backend, Filter, Interpolation};
 
 /// What the image of a sample will be made of, while no transform needs its values as `f32`.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -47,12 +52,17 @@ pub struct PictureFile {
     pub colors: Colors,
     /// Whether to turn the picture as the EXIF data of its camera say.
     pub turn: bool,
+    /// Refused is what promises to have more pixels, before memory is taken for it.
+    pub max_pixels: usize,
 }
 
 impl PictureFile {
-    /// As the reference reads by default: three channels in the order BGR, turned as the camera says.
+    /// What Pillow warns of (`MAX_IMAGE_PIXELS`): a picture of 24 bits that takes more than a quarter of a gibibyte.
+    pub const MAX_PIXELS: usize = (1 << 30) / 4 / 3;
+
+    /// As MMCV reads by default: three channels in the order BGR, turned as the camera says.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), colors: Colors::Bgr, turn: true }
+        Self { path: path.into(), colors: Colors::Bgr, turn: true, max_pixels: Self::MAX_PIXELS }
     }
 }
 
@@ -106,6 +116,7 @@ impl Sample {
         if let Some(bytes) = self.bytes()? {
             let (h, w, c) = bytes.dim();
             let mut values = SPARE.take();
+            stale::hand_out(&mut values);
             values.clear();
             values.reserve_exact(h * w * c);
             bytes.planes(table, &mut values)?;
@@ -163,10 +174,15 @@ impl Sample {
         filter: Filter,
         choose: impl FnOnce(usize, usize) -> Result<Cut>,
     ) -> Result<()> {
+        let choose = |h, w| {
+            let cut = choose(h, w)?;
+            affordable(cut.height, cut.width)?;
+            Ok(cut)
+        };
         match &self.picture {
             Picture::Done => {
                 let (h, w, _) = self.img.dim();
-                self.img = resample::resampled(self.img.view(), choose(h, w)?, filter);
+                self.img = resample::resampled(self.img.view(), choose(h, w)?, filter)?;
             }
             Picture::File(file) => self.picture = Picture::Bytes(decoded_cut(file, filter, choose)?),
             Picture::Bytes(bytes) => {
@@ -179,6 +195,20 @@ impl Sample {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether an image of this size may be made; else a slip in a config would take all memory.
+///
+/// # Errors
+/// When it has more than [`PictureFile::MAX_PIXELS`].
+pub(super) fn affordable(height: usize, width: usize) -> Result<()> {
+    match height.checked_mul(width) {
+        Some(pixels) if pixels <= PictureFile::MAX_PIXELS => Ok(()),
+        _ => Err(Error::invalid(format!(
+            "an image of {width} × {height} pixels is too large: {} are the most",
+            PictureFile::MAX_PIXELS
+        ))),
     }
 }
 
@@ -195,13 +225,8 @@ fn decoded_cut(file: &PictureFile, _: Filter, _: impl FnOnce(usize, usize) -> Re
     decoded(file)
 }
 
-/// By way of values, rounded.
 #[cfg(not(feature = "images"))]
-fn resized(bytes: &[u8], shape: (usize, usize, usize), cut: Cut, filter: Filter) -> Result<Vec<u8>> {
-    let values = bytes.iter().map(|&byte| f32::from(byte)).collect();
-    let values = Array3::from_shape_vec(shape, values).map_err(|e| Error::invalid(e.to_string()))?;
-    Ok(resample::resampled(values.view(), cut, filter).iter().map(|v| (v + 0.5) as u8).collect())
-}
+use resample::by_values as resized;
 
 thread_local! {
     /// Memory of the last sample that this thread has spent: pictures of one size need no new one.
@@ -210,4 +235,4 @@ thread_local! {
 
 /// What a program without the decoders says.
 pub(super) const WITHOUT: &str = "this program was built without the feature `images`, which reads JPEG and PNG files: build it \
-                                  with `cargo build --release --features images`";
+                                  without `--no-default-features`, or with `--features images`";

@@ -32,7 +32,13 @@ impl Turn {
 
     /// From the contents of a JPEG's APP1 segment; none where it says nothing or makes no sense.
     pub(super) fn from_exif(segment: &[u8]) -> Self {
-        segment.strip_prefix(b"Exif\0\0").and_then(tag).map_or_else(Self::default, Self::of)
+        segment.strip_prefix(b"Exif\0\0").map_or_else(Self::default, Self::from_tiff)
+    }
+
+    /// From EXIF data alone, as PNG's chunk has them; programs that copy a JPEG's segment leave its name before them.
+    pub(super) fn from_tiff(tiff: &[u8]) -> Self {
+        let tiff = tiff.strip_prefix(b"Exif\0\0").unwrap_or(tiff);
+        tag(tiff).map_or_else(Self::default, Self::of)
     }
 
     /// The picture as it is to be shown.
@@ -71,7 +77,12 @@ fn tag(tiff: &[u8]) -> Option<u16> {
     };
     let directory = long(4)?;
     let entries = (0..usize::from(short(directory)?)).map(|i| directory + 2 + 12 * i);
-    entries.into_iter().find(|&at| short(at) == Some(0x0112)).and_then(|at| short(at + 8))
+    let at = entries.into_iter().find(|&at| short(at) == Some(0x0112))?;
+    // A word of two bytes; of four where a program took the other type.
+    match short(at + 2)? {
+        4 => long(at + 8).and_then(|value| u16::try_from(value).ok()),
+        _ => short(at + 8),
+    }
 }
 
 #[cfg(test)]

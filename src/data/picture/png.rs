@@ -5,48 +5,97 @@ use std::io::Cursor;
 use png::{ColorType, Decoder, Transformations};
 
 use super::decode::Pixels;
+use super::inks::lightness;
+use super::orientation::Turn;
 
+/// What the chunks tell before anything is inflated (ISO/IEC 15948).
+#[derive(Debug)]
 pub(super) struct Head {
     pub(super) height: usize,
     pub(super) width: usize,
+    pub(super) turn: Turn,
 }
+
+/// No stream of deflate grows more than this (RFC 1951: 258 bytes of two bits).
+const MOST_INFLATED: u64 = 1032;
 
 impl Head {
     pub(super) fn read(file: &[u8]) -> Result<Self, String> {
-        let reader = Decoder::new(Cursor::new(file)).read_info().map_err(|e| e.to_string())?;
-        let (width, height) = reader.info().size();
-        Ok(Self { height: height as usize, width: width as usize })
+        let mut chunks = chunks(file);
+        let Some((b"IHDR", &[w3, w2, w1, w0, h3, h2, h1, h0, depth, color, ..])) = chunks.next() else {
+            return Err("it ends in its header".to_owned());
+        };
+        let (width, height) = (u32::from_be_bytes([w3, w2, w1, w0]), u32::from_be_bytes([h3, h2, h1, h0]));
+        let samples = match color {
+            2 => 3,
+            4 => 2,
+            6 => 4,
+            _ => 1,
+        };
+        let (mut turn, mut packed) = (Turn::default(), 0);
+        for (kind, body) in chunks {
+            match kind {
+                b"IDAT" => packed += body.len() as u64,
+                b"eXIf" => turn = Turn::from_tiff(body),
+                _ => {}
+            }
+        }
+        let bits = u64::from(width) * u64::from(height);
+        let bits = bits.saturating_mul(samples * u64::from(depth));
+        if bits / 8 > MOST_INFLATED * (packed + 1) {
+            return Err(format!(
+                "it is cut off: {packed} bytes of data cannot hold the {width} × {height} pixels that its header promises"
+            ));
+        }
+        Ok(Self { height: height as usize, width: width as usize, turn })
     }
 }
 
-/// The whole picture. 16 bits become 8, palettes become colours.
+/// Name and contents of the chunks that are there whole; of the last also what is there of it.
+fn chunks(file: &[u8]) -> impl Iterator<Item = (&[u8; 4], &[u8])> {
+    let mut rest = file.get(8..).unwrap_or_default();
+    std::iter::from_fn(move || {
+        let (len, after) = rest.split_first_chunk::<4>()?;
+        let (kind, after) = after.split_first_chunk::<4>()?;
+        let len = u32::from_be_bytes(*len) as usize;
+        let body = after.get(..len).unwrap_or(after);
+        // A checksum of four bytes comes behind.
+        rest = len.checked_add(4).and_then(|end| after.get(end..)).unwrap_or_default();
+        Some((kind, body))
+    })
+}
+
+/// The whole picture. 16 bits become the upper 8, palettes and fewer bits become colours, transparency is left out.
 pub(super) fn decode(file: &[u8], gray: bool, out: &mut Pixels) -> Result<(), String> {
     let mut decoder = Decoder::new(Cursor::new(file));
     decoder.set_transformations(Transformations::normalize_to_color8());
+    // Neither says anything about pixels here, and both may be bombs.
+    decoder.set_ignore_text_chunk(true);
+    decoder.set_ignore_iccp_chunk(true);
     let mut reader = decoder.read_info().map_err(|e| e.to_string())?;
     let size = reader.output_buffer_size().ok_or_else(|| "it is too large".to_owned())?;
     let mut bytes = vec![0; size];
     let frame = reader.next_frame(&mut bytes).map_err(|e| e.to_string())?;
-    let bytes = &bytes[..frame.buffer_size()];
+    let (rows, width, stored) = (frame.height as usize, frame.width as usize, frame.color_type.samples());
+    let bytes = bytes.get(..frame.buffer_size()).unwrap_or_default();
+    if bytes.len() != rows * width * stored {
+        return Err("its headers contradict each other".to_owned());
+    }
 
-    let depth = if gray { 1 } else { 4 };
-    out.reshape(frame.height as usize, frame.width as usize, depth);
-    let stored = frame.color_type.samples();
-    let pairs = out.bytes.chunks_exact_mut(depth).zip(bytes.chunks_exact(stored));
-    match (frame.color_type, gray) {
-        (ColorType::Grayscale | ColorType::GrayscaleAlpha, true) => {
-            pairs.for_each(|(to, from)| to[0] = from[0])
-        }
-        (ColorType::Grayscale | ColorType::GrayscaleAlpha, false) => {
-            pairs.for_each(|(to, from)| to[..3].fill(from[0]));
-        }
-        (_, true) => pairs.for_each(|(to, from)| to[0] = lightness(from[0], from[1], from[2])),
-        (_, false) => pairs.for_each(|(to, from)| to[..3].copy_from_slice(&from[..3])),
+    out.reshape(rows, width, if gray { 1 } else { 4 });
+    let pixels = bytes.chunks_exact(stored);
+    let is_gray = matches!(frame.color_type, ColorType::Grayscale | ColorType::GrayscaleAlpha);
+    let rgb = |pixel: &[u8]| match *pixel {
+        [r, g, b, ..] if !is_gray => [r, g, b],
+        _ => [pixel[0]; 3],
+    };
+    match gray {
+        true if is_gray => pixels.zip(&mut out.bytes).for_each(|(from, to)| *to = from[0]),
+        true => pixels.zip(&mut out.bytes).for_each(|(from, to)| *to = lightness(rgb(from))),
+        false => pixels.zip(out.bytes.as_chunks_mut::<4>().0).for_each(|(from, to)| {
+            let [r, g, b] = rgb(from);
+            *to = [r, g, b, 255];
+        }),
     }
     Ok(())
-}
-
-/// ITU-R BT.601, as JPEG's luma and OpenCV's grey: 0.299 R + 0.587 G + 0.114 B.
-fn lightness(r: u8, g: u8, b: u8) -> u8 {
-    ((19595 * u32::from(r) + 38470 * u32::from(g) + 7471 * u32::from(b) + 0x8000) >> 16) as u8
 }

@@ -50,7 +50,7 @@ crate::register! {
 impl Transform for RandomCrop {
     fn apply(&self, sample: &mut Sample, rng: &mut Rng) -> Result<()> {
         if self.border != Border::default() {
-            sample.img = self.border.around(&sample.img, self.pad_val);
+            sample.img = self.border.around(&sample.img, self.pad_val)?;
         }
         let (height, width) = (self.height, self.width);
         sample.cut(|h, w| {

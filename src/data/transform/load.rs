@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::base::{Error, Result, Rng};
-use crate::data::{Colors, Picture, Sample, Transform};
+use crate::data::{Colors, Picture, PictureFile, Sample, Transform};
 use crate::registry::BuildCx;
 
 /// Says how the picture file of a sample is read. It is decoded when a transform behind this one needs its pixels; where the
@@ -15,6 +15,15 @@ pub struct LoadImageFromFile {
     pub colors: Colors,
     /// Whether to turn the picture as the EXIF data of its camera say.
     pub turn: bool,
+    /// Refused is what promises to have more pixels.
+    pub max_pixels: usize,
+}
+
+/// As MMCV's without arguments.
+impl Default for LoadImageFromFile {
+    fn default() -> Self {
+        Self { colors: Colors::Bgr, turn: true, max_pixels: PictureFile::MAX_PIXELS }
+    }
 }
 
 /// What a file gives.
@@ -28,31 +37,68 @@ enum ColorType {
     ColorIgnoreOrientation,
     /// One channel.
     Grayscale,
+    /// One channel; a picture stays as it is stored.
+    GrayscaleIgnoreOrientation,
 }
 
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+/// The decoder that MMCV would take; there is one here.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Decoder {
+    #[default]
+    Cv2,
+    Pillow,
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default)]
 struct LoadParams {
-    /// color, color_ignore_orientation or grayscale.
+    /// color, grayscale, color_ignore_orientation or grayscale_ignore_orientation.
     color_type: ColorType,
     /// Order of three channels: bgr or rgb.
     channel_order: Colors,
-    /// Accepted for the reference's configs; values are `f32` as soon as anything needs them.
+    /// Refuse a picture that promises to have more pixels, before memory is taken for it; what Pillow warns of, if not
+    /// given.
+    #[schemars(range(min = 1))]
+    max_pixels: usize,
+    /// Accepted for MMCV's configs; values are `f32` as soon as anything needs them.
     to_float32: bool,
+    /// cv2 or pillow; accepted for MMCV's configs, there is one decoder here.
+    imdecode_backend: Decoder,
+}
+
+impl Default for LoadParams {
+    fn default() -> Self {
+        Self {
+            color_type: ColorType::default(),
+            channel_order: Colors::default(),
+            max_pixels: PictureFile::MAX_PIXELS,
+            to_float32: false,
+            imdecode_backend: Decoder::default(),
+        }
+    }
 }
 
 crate::register! {
     /// Reads the sample's JPEG or PNG file, 3 channels in the order BGR unless told otherwise.
     dyn Transform, "LoadImageFromFile" => |p: LoadParams, _: &mut BuildCx| -> Result<Box<dyn Transform>> {
-        let colors = if p.color_type == ColorType::Grayscale { Colors::Gray } else { p.channel_order };
-        Ok(Box::new(LoadImageFromFile { colors, turn: p.color_type != ColorType::ColorIgnoreOrientation }))
+        use ColorType::{ColorIgnoreOrientation, Grayscale, GrayscaleIgnoreOrientation};
+        let gray = matches!(p.color_type, Grayscale | GrayscaleIgnoreOrientation);
+        Ok(Box::new(LoadImageFromFile {
+            colors: if gray { Colors::Gray } else { p.channel_order },
+            turn: !matches!(p.color_type, ColorIgnoreOrientation | GrayscaleIgnoreOrientation),
+            max_pixels: p.max_pixels,
+        }))
     }
 }
 
 impl Transform for LoadImageFromFile {
     fn apply(&self, sample: &mut Sample, _rng: &mut Rng) -> Result<()> {
         match &mut sample.picture {
-            Picture::File(file) => (file.colors, file.turn) = (self.colors, self.turn),
+            Picture::File(file) => {
+                let Self { colors, turn, max_pixels } = *self;
+                *file = PictureFile { colors, turn, max_pixels, path: std::mem::take(&mut file.path) };
+            }
             Picture::Bytes(_) => {
                 return Err(Error::invalid(
                     "LoadImageFromFile comes too late, the picture has been read: make it the first transform",

@@ -18,18 +18,16 @@ pub use load::LoadImageFromFile;
 pub use normalize::Normalize;
 pub use pad::{Border, Pad};
 pub use pipeline::{Compose, PackInputs, Pipeline};
-pub use resize::{Interpolation, Resize};
+pub use resize::Resize;
 pub use resize_edge::{Edge, ResizeEdge};
 pub use resized_crop::RandomResizedCrop;
 
 use std::num::NonZeroUsize;
 
-use schemars::JsonSchema;
-use serde::Deserialize;
-
 use crate::base::{Error, Result, Rng};
 
-use super::{Filter, Kernel, Sample};
+use super::Sample;
+use super::picture::affordable;
 
 crate::registry!(dyn Transform, "transform");
 
@@ -53,36 +51,18 @@ pub trait Transform: Send + Sync {
     }
 }
 
-/// Whose way of resizing is meant.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-enum Backend {
-    /// Smooths an image that shrinks, as torchvision does with `antialias=True`.
-    #[default]
-    Pillow,
-    /// Does not.
-    Cv2,
-}
-
-impl Backend {
-    fn filter(self, kernel: Kernel) -> Result<Filter> {
-        match (self, kernel) {
-            (Self::Cv2, Kernel::Bicubic) => Err(Error::config(
-                "OpenCV has another bicubic than Pillow, which is not here: give `backend: pillow` or `interpolation: bilinear`",
-            )),
-            _ => Ok(Filter { kernel, antialias: self == Self::Pillow }),
-        }
-    }
-}
-
 /// Two lengths of which one number may stand for both.
 fn pair(key: &str, lengths: &[NonZeroUsize]) -> Result<(usize, usize)> {
-    match *lengths {
-        [both] => Ok((both.get(), both.get())),
-        [first, second] => Ok((first.get(), second.get())),
-        _ => Err(Error::config(format!(
-            "`{key}` is one number or a list of two, got {} numbers",
-            lengths.len()
-        ))),
-    }
+    let (first, second) = match *lengths {
+        [both] => (both.get(), both.get()),
+        [first, second] => (first.get(), second.get()),
+        _ => {
+            return Err(Error::config(format!(
+                "`{key}` is one number or a list of two, got {} numbers",
+                lengths.len()
+            )));
+        }
+    };
+    affordable(first, second).map_err(|e| Error::config(format!("`{key}`: {e}")))?;
+    Ok((first, second))
 }

@@ -1,5 +1,6 @@
 //! Zero mean and unit variance.
 
+use ndarray::Axis;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -8,11 +9,12 @@ use crate::config::OneOrMany;
 use crate::data::{Sample, Transform};
 use crate::registry::BuildCx;
 
-/// `(x - mean) / std`, with one pair for each channel or one for all.
+/// `(x - mean) / std`, with one pair for each channel or one for all; before that, three channels may be turned round.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Normalize {
     mean: Vec<f32>,
     std: Vec<f32>,
+    turn: bool,
 }
 
 impl Normalize {
@@ -30,8 +32,14 @@ impl Normalize {
         }
         match std.iter().find(|&&s| s.is_nan() || s <= 0.0) {
             Some(bad) => Err(Error::invalid(format!("Normalize: a std must be above 0, got {bad}"))),
-            None => Ok(Self { mean, std }),
+            None => Ok(Self { mean, std, turn: false }),
         }
+    }
+
+    /// Whether three channels are turned round first, BGR to RGB. The means are in the order of the result.
+    #[must_use]
+    pub fn to_rgb(self, turn: bool) -> Self {
+        Self { turn, ..self }
     }
 }
 
@@ -41,12 +49,20 @@ struct NormalizeParams {
     mean: OneOrMany<f32>,
     /// Standard deviation of each channel, or of all.
     std: OneOrMany<f32>,
+    /// Whether to turn three channels round first, from BGR, as LoadImageFromFile gives them, to RGB: `mean` and `std`
+    /// are in the order of the result. Other numbers of channels stay as they are.
+    #[serde(default = "yes")]
+    to_rgb: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 crate::register! {
-    /// `(x - mean) / std` for each channel.
+    /// `(x - mean) / std` for each channel, after BGR became RGB (`to_rgb: false` leaves the order).
     dyn Transform, "Normalize" => |p: NormalizeParams, _: &mut BuildCx| -> Result<Box<dyn Transform>> {
-        Ok(Box::new(Normalize::new(p.mean.0, p.std.0)?))
+        Ok(Box::new(Normalize::new(p.mean.0, p.std.0)?.to_rgb(p.to_rgb)))
     }
 }
 
@@ -59,12 +75,19 @@ impl Transform for Normalize {
                 self.mean.len()
             )));
         }
-        if sample.bytes()?.is_some() {
+        let turn = self.turn && channels == 3;
+        if let Some(bytes) = sample.bytes()? {
+            if turn {
+                bytes.turn_channels();
+            }
             // 256 quotients instead of one a value.
             return sample.fill_values(|channel| {
                 let i = if self.mean.len() == 1 { 0 } else { channel };
                 std::array::from_fn(|byte| (byte as f32 - self.mean[i]) / self.std[i])
             });
+        }
+        if turn {
+            sample.img.invert_axis(Axis(2));
         }
         if let ([mean], [std]) = (&self.mean[..], &self.std[..]) {
             sample.img.mapv_inplace(|v| (v - mean) / std);
@@ -105,6 +128,18 @@ mod tests {
         assert!(
             apply(&by_channel, 3).unwrap_err().to_string().contains("2 means for an image of 3 channels")
         );
+    }
+
+    /// MMCV's `imnormalize`: cvtColor(BGR2RGB) first, so that the means are those of red, green, blue.
+    #[test]
+    fn bgr_becomes_rgb_before_the_means_are_taken_off() {
+        let colors = Normalize::new(vec![1.0, 2.0, 3.0], vec![1.0, 1.0, 2.0]).unwrap().to_rgb(true);
+        assert_eq!(apply(&colors, 3).unwrap(), [1.0, -1.0, -1.5, 11.0, 9.0, 3.5]);
+        let mut bytes = Sample::of_bytes(Array3::from_shape_fn((1, 1, 3), |(_, _, c)| c as u8), 0);
+        colors.apply(&mut bytes, &mut keyed(0, "", 0, 0)).unwrap();
+        assert_eq!(bytes.img.iter().copied().collect::<Vec<_>>(), [1.0, -1.0, -1.5]);
+        let gray = Normalize::new(vec![1.0], vec![2.0]).unwrap().to_rgb(true);
+        assert_eq!(apply(&gray, 2).unwrap(), [-0.5, 0.0, 4.5, 5.0], "two channels have no colour");
     }
 
     #[test]

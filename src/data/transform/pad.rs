@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use crate::base::{Error, Result, Rng};
 use crate::config::OneOrMany;
+use crate::data::picture::affordable;
 use crate::data::{Sample, Transform};
 use crate::registry::BuildCx;
 
@@ -42,12 +43,19 @@ impl Border {
     }
 
     /// The image with this border, filled with `value`.
-    pub fn around(self, img: &Array3<f32>, value: f32) -> Array3<f32> {
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when that is larger than an image may be.
+    pub fn around(self, img: &Array3<f32>, value: f32) -> Result<Array3<f32>> {
         let (h, w, c) = img.dim();
-        let shape = (h + self.top + self.bottom, w + self.left + self.right, c);
-        let mut out = Array3::from_elem(shape, value);
+        let (height, width) = (
+            h.saturating_add(self.top).saturating_add(self.bottom),
+            w.saturating_add(self.left).saturating_add(self.right),
+        );
+        affordable(height, width)?;
+        let mut out = Array3::from_elem((height, width, c), value);
         out.slice_mut(s![self.top..self.top + h, self.left..self.left + w, ..]).assign(img);
-        out
+        Ok(out)
     }
 }
 
@@ -111,7 +119,7 @@ impl Transform for Pad {
             }
         };
         if border != Border::default() {
-            sample.img = border.around(&sample.img, value);
+            sample.img = border.around(&sample.img, value)?;
         }
         Ok(())
     }

@@ -9,10 +9,10 @@ use serde::Deserialize;
 use crate::base::{Error, Result, Rng};
 use crate::config::OneOrMany;
 use crate::data::picture::Cut;
-use crate::data::{Filter, Kernel, Sample, Transform, Window};
+use crate::data::{Backend, Filter, Interpolation, Sample, Transform, Window};
 use crate::registry::BuildCx;
 
-use super::{Backend, pair};
+use super::pair;
 
 /// Cuts out a window of random area, ratio of sides and place, and resizes it (Szegedy et al. 2015, "Going deeper with
 /// convolutions", as MMPretrain and torchvision do it).
@@ -46,7 +46,7 @@ pub struct RandomResizedCrop {
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 struct RandomResizedCropParams {
-    /// Width and height that the window gets, in pixels: `[32, 24]`, or `32` for both.
+    /// Height and width that the window gets, in pixels: `[24, 32]`, or `32` for both.
     scale: OneOrMany<NonZeroUsize>,
     /// Smallest and largest area of the window, as part of the image's.
     #[serde(default = "area")]
@@ -57,12 +57,12 @@ struct RandomResizedCropParams {
     /// How often to draw, before the middle is taken.
     #[serde(default = "attempts")]
     max_attempts: usize,
-    /// pillow smooths an image that shrinks, cv2 does not.
+    /// Whose way of resizing is meant: cv2 (no smoothing when an image shrinks) or pillow (smoothing).
     #[serde(default)]
     backend: Backend,
-    /// How values between pixels are found: bilinear or bicubic.
+    /// nearest, bilinear, bicubic or lanczos; area of cv2; box and hamming of pillow.
     #[serde(default)]
-    interpolation: Kernel,
+    interpolation: Interpolation,
 }
 
 fn area() -> [f64; 2] {
@@ -80,7 +80,7 @@ fn attempts() -> usize {
 crate::register! {
     /// A window of random area, ratio of sides and place, resized.
     dyn Transform, "RandomResizedCrop" => |p: RandomResizedCropParams, _: &mut BuildCx| -> Result<Box<dyn Transform>> {
-        let (width, height) = pair("scale", &p.scale)?;
+        let (height, width) = pair("scale", &p.scale)?;
         for (key, [low, high]) in
             [("crop_ratio_range", p.crop_ratio_range), ("aspect_ratio_range", p.aspect_ratio_range)]
         {
@@ -94,17 +94,17 @@ crate::register! {
             area: p.crop_ratio_range,
             aspect: p.aspect_ratio_range,
             max_attempts: p.max_attempts,
-            filter: p.backend.filter(p.interpolation)?,
+            filter: Filter::new(p.backend, p.interpolation)?,
             ..RandomResizedCrop::new(width, height)
         }))
     }
 }
 
 impl RandomResizedCrop {
-    /// To this width and height, with the ranges of the paper and smoothing.
+    /// To this width and height, with the ranges of the paper, by OpenCV's way.
     pub fn new(width: usize, height: usize) -> Self {
-        let filter = Filter { kernel: Kernel::Bilinear, antialias: true };
-        Self { width, height, area: area(), aspect: aspect(), max_attempts: attempts(), filter }
+        let (area, aspect, max_attempts) = (area(), aspect(), attempts());
+        Self { width, height, area, aspect, max_attempts, filter: Filter::CV2 }
     }
 
     /// A window in an image of `h` × `w`.
@@ -203,7 +203,7 @@ mod tests {
             let Window { y, x, height, width } = crop.draw(h, w, &mut keyed(0, "", 0, 0)).unwrap();
             (y, x, height, width)
         };
-        // reference: round(100 * 4 / 3) = 133, round(100 / 0.75) = 133
+        // MMPretrain: round(100 * 4 / 3) = 133, round(100 / 0.75) = 133
         assert_eq!(window(100, 400), (0, 133, 100, 133));
         assert_eq!(window(400, 100), (133, 0, 133, 100));
         assert_eq!(window(100, 120), (0, 0, 100, 120));
