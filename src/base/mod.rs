@@ -7,8 +7,10 @@ mod fs_push;
 pub mod record;
 pub mod rng;
 pub mod stale;
+pub mod size;
 pub mod suggest;
 pub mod tensor;
+pub mod text;
 mod wall;
 
 pub use error::{BoxError, Error, Result};

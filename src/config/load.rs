@@ -264,6 +264,10 @@ fn read(path: &Path, asked: Option<&Loc>) -> Result<String, Diags> {
         .into());
     }
     String::from_utf8(bytes).map_err(|e| {
+        let utf16 = [[0xff, 0xfe], [0xfe, 0xff]].iter().any(|mark| e.as_bytes().starts_with(mark));
+        if utf16 {
+            return Diag::error(format!("{}: this is UTF-16: save it as UTF-8", path.display())).into();
+        }
         let good = String::from_utf8_lossy(&e.as_bytes()[..e.utf8_error().valid_up_to()]).into_owned();
         let source = Source::new(path.display().to_string(), good, Origin::File);
         let end = source.text.len();
