@@ -138,6 +138,13 @@ impl Diag {
         })
     }
 
+    /// Whether `other` says the same of another place.
+    fn is_repeated_in(&self, other: &Self) -> bool {
+        let said =
+            |diag: &Self| (diag.level, diag.message.clone(), diag.notes.clone(), diag.suggestion.clone());
+        self.at.is_some() && other.at.is_some() && said(self) == said(other)
+    }
+
     fn near(&self) -> Option<&String> {
         self.at.as_ref()?.source().near.as_ref()
     }
@@ -230,9 +237,16 @@ fn correction<'a>(at: &'a Loc, text: &'a str) -> Group<'a> {
 pub struct Diags(pub Vec<Diag>);
 
 impl Diags {
-    /// For people.
+    /// For people: one mistake in several places, as in the loaders of training, validation and test, is told once.
     pub fn render(&self, color: bool) -> String {
-        self.0.iter().map(|d| d.render(color)).collect::<Vec<_>>().join("\n\n")
+        let mut told: Vec<Diag> = Vec::new();
+        for diag in &self.0 {
+            match told.iter_mut().find(|first| first.is_repeated_in(diag)) {
+                Some(first) => first.places.extend(diag.at.iter().map(|at| (at.clone(), "and here".into()))),
+                None => told.push(diag.clone()),
+            }
+        }
+        told.iter().map(|d| d.render(color)).collect::<Vec<_>>().join("\n\n")
     }
 
     /// For editors and scripts: an array.
