@@ -37,7 +37,7 @@ fn main() -> Result<()> {
     let set = ImageFolder::load(Path::new(folder))?.with_pipeline(pipeline);
     let options = LoaderOptions { batch_size: BATCH, num_workers: workers, ..Default::default() };
     let loader =
-        DataLoader::new(RepeatDataset::new(Box::new(set), REPEAT), DefaultSampler::default(), options)?;
+        DataLoader::new(RepeatDataset::new(Box::new(set), REPEAT)?, DefaultSampler::default(), options)?;
 
     for pass in 0..=passes as u64 {
         let (start, busy, mut pictures, mut sum) = (Instant::now(), cpu_seconds(), 0, 0.0);

@@ -134,7 +134,7 @@ fn mistakes_are_named_with_their_place() {
         ("{batch_size: 1, dataset: {type: MNIST, data_root: /nowhere}}".into(), "t10k-labels-idx1-ubyte"),
         ("{batch_size: 1, dataset: {type: MNIST, split: train, test_mode: true}}".into(), "leave one out"),
         ("{batch_size: 1, dataset: {type: Subset, dataset: {type: Digits}}}".into(), "either `indices` or `first`"),
-        ("{batch_size: 1, dataset: {type: Subset, first: 1499, dataset: {type: Digits}}}".into(), "index 1498 is outside the 1498"),
+        ("{batch_size: 1, dataset: {type: Subset, first: 1499, dataset: {type: Digits}}}".into(), "`first` is 1499, but the data set has 1498 samples"),
         (
             "{batch_size: 1, dataset: {type: ConcatDataset, datasets: [{type: Digits}, {type: Synthetic, classes: 2}]}}".into(),
             "data sets 0 and 1 have different classes",

@@ -298,7 +298,7 @@ mod with_decoders {
             wrong("ann_file: list.txt, classes: [cat]")
                 .contains("dog/a.jpeg is of class 1, but `classes` names only 1")
         );
-        assert!(wrong("classes: [cat]").contains("2 folders, but `classes` names 1"));
+        assert!(wrong("classes: [Katze]").contains("2 folders, but `classes` names 1"));
         std::fs::write(dir.path().join("list.txt"), "dog/a.jpeg 1\ndog/b.JPG\n").unwrap();
         assert!(wrong("ann_file: list.txt").contains("list.txt:2: a line is a path, a space and"));
         assert!(wrong("ann_file: no.txt").contains("no.txt"));

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::encode::{Content, Layout};
 use super::tensors::MODEL_FILE;
 use crate::base::{Elem, Error, Record, Result};
+use crate::data::Fingerprint;
 use crate::params::{Role, StateDict, StateTensor};
 
 /// The version of the directory's layout.
@@ -50,6 +51,10 @@ pub struct Meta {
     pub excluded: Vec<u64>,
     /// Class names of the training data.
     pub classes: Vec<String>,
+    /// The data sets by loader, as they were.
+    pub data: BTreeMap<String, Fingerprint>,
+    /// Samples of the training data that could not be read, with the reason.
+    pub unreadable: Vec<(usize, String)>,
     /// The resolved config, as YAML.
     pub config: String,
     /// Version of shanty.

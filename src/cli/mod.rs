@@ -3,6 +3,7 @@
 //! Exit codes: 0 the command did what it was asked; 1 it failed; 2 the config or the command line is wrong; 143, 130 and 75
 //! a training saved and left, on SIGTERM, on SIGINT and at a limit: resume it.
 
+mod check_data;
 mod ckpt;
 mod console;
 mod evaluate;
@@ -55,7 +56,7 @@ enum Command {
     /// Cut a run at random steps, resume it, and compare every step with the run that was not cut.
     VerifyResume(verify_resume::VerifyResume),
     /// Check a config without running it.
-    Check(Changed),
+    Check(check_data::Check),
     /// Print the resolved config.
     Config(Changed),
     /// Tell where a value of a config comes from and what it means: `explain CONFIG optim_wrapper.optimizer.lr`.
@@ -165,11 +166,11 @@ fn run(command: Command, format: Format) -> Result<u8> {
         Command::Ckpt(ckpt) => return ckpt.run(),
         Command::Replay(replay) => return replay.run(),
         Command::VerifyResume(verify) => return verify.run(),
+        Command::Check(check) => return check.run(format),
         Command::Val(val) => val.run(false)?,
         Command::Test(test) => test.run(true)?,
         Command::Plan(plan) => plan.run(format)?,
         Command::New(new) => new.run()?,
-        Command::Check(args) => inspect::check(&args.config.with(&args.bare), format)?,
         Command::Config(args) => inspect::config(&args.config.with(&args.bare))?,
         Command::Explain { config, key, bare } => inspect::explain(&config.with(&bare), &key)?,
         Command::Schema => inspect::schema()?,

@@ -131,6 +131,10 @@ fn last_line(runner: &Runner, outcome: &Outcome, seconds: f64) -> String {
             line += &format!(" (best {best:.4}: {dir})");
         }
     }
+    match runner.session().unreadable().len() {
+        0 => {}
+        n => line += &format!("; unreadable samples left out: {n}"),
+    }
     format!("{line}; in {}", state.dirs.work.display())
 }
 

@@ -15,7 +15,7 @@ use super::{Collate, DataLoader, Dataset, DefaultSampler, LoaderOptions, Sampler
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub struct DataLoaderConfig {
     /// Samples in a batch of one process.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 16777216))]
     pub batch_size: usize,
     /// What to read.
     pub dataset: Spec<dyn Dataset>,
@@ -27,10 +27,11 @@ pub struct DataLoaderConfig {
     pub collate_fn: Option<Spec<dyn Collate>>,
     /// Threads that make batches ahead of the training; with 0 it makes them itself. Results do not depend on it.
     #[serde(default)]
+    #[schemars(range(max = 1024))]
     pub num_workers: usize,
     /// Batches that each worker may be ahead; 2 if not given.
     #[serde(default)]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1024))]
     pub prefetch_factor: Option<usize>,
     /// Whether to leave out the last batch of a pass when it is not full.
     #[serde(default)]
@@ -39,6 +40,10 @@ pub struct DataLoaderConfig {
     #[serde(default)]
     #[schemars(range(min = 1))]
     pub num_batch_per_epoch: Option<usize>,
+    /// How many samples that cannot be read are left out, and named, before one ends the run: each is a sample less in its
+    /// batch. `shanty check --data` finds them beforehand.
+    #[serde(default)]
+    pub max_bad_samples: usize,
     /// Accepted for the reference's configs; means nothing here.
     #[serde(default)]
     pub persistent_workers: Option<bool>,
@@ -66,6 +71,7 @@ impl DataLoaderConfig {
             seed,
             shard,
             max_batches: self.num_batch_per_epoch,
+            max_bad_samples: self.max_bad_samples,
         };
         let loader = DataLoader::shared(self.dataset.build(cx)?.into(), sampler, options)
             .map_err(|e| Diags::from(Diag::error(e.to_string()).on(self.dataset.node())))?;

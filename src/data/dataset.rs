@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::base::{Error, Result, Rng};
 use crate::registry::{BuildCx, Spec};
 
-use super::{Pipeline, Sample};
+use super::{Marks, Pipeline, Sample};
 
 crate::registry!(dyn Dataset, "dataset");
 
@@ -55,10 +55,19 @@ pub trait Dataset: Send + Sync {
         Err(Error::invalid("this data set has no pipeline that could be switched"))
     }
 
+    /// Whether [`get_through`](Self::get_through) takes another pipeline.
+    fn has_pipeline(&self) -> bool {
+        false
+    }
+
     /// Names of the classes, in the order of the labels, where they are known.
     fn classes(&self) -> Option<&[String]> {
         None
     }
+
+    /// Adds to `marks` what tells the samples from those of another set of this length: their names, what they hold, or what
+    /// they are made from. A run that is resumed compares it with what it was. By default the length and the classes count.
+    fn mark(&self, _marks: &mut Marks) {}
 }
 
 macro_rules! pointers_are_datasets {
@@ -76,8 +85,16 @@ macro_rules! pointers_are_datasets {
                 (**self).get_through(index, rng, pipeline)
             }
 
+            fn has_pipeline(&self) -> bool {
+                (**self).has_pipeline()
+            }
+
             fn classes(&self) -> Option<&[String]> {
                 (**self).classes()
+            }
+
+            fn mark(&self, marks: &mut Marks) {
+                (**self).mark(marks);
             }
         }
     )+};
@@ -121,12 +138,17 @@ struct SubsetParams {
 crate::register! {
     /// Some samples of another set: those at `indices`, or the `first` ones.
     dyn Dataset, "Subset" => |p: SubsetParams, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
+        let dataset = p.dataset.build(cx)?;
         let indices = match (p.indices, p.first) {
             (Some(indices), None) => indices,
+            (None, Some(first)) if first > dataset.len() => {
+                let text = format!("`first` is {first}, but the data set has {} samples", dataset.len());
+                return Err(Error::config(text));
+            }
             (None, Some(first)) => (0..first).collect(),
             _ => return Err(Error::config("give either `indices` or `first`")),
         };
-        Ok(Box::new(Subset::new(p.dataset.build(cx)?, indices)?))
+        Ok(Box::new(Subset::new(dataset, indices)?))
     }
 }
 
@@ -143,6 +165,15 @@ impl Dataset for Subset {
         self.dataset.get_through(self.indices[index], rng, pipeline)
     }
 
+    fn has_pipeline(&self) -> bool {
+        self.dataset.has_pipeline()
+    }
+
+    fn mark(&self, marks: &mut Marks) {
+        self.indices.iter().for_each(|index| marks.name(&(*index as u64).to_le_bytes()));
+        self.dataset.mark(marks);
+    }
+
     fn classes(&self) -> Option<&[String]> {
         self.dataset.classes()
     }
@@ -151,13 +182,18 @@ impl Dataset for Subset {
 /// A set that is read several times in one pass, each time with new augmentation.
 pub struct RepeatDataset {
     dataset: Box<dyn Dataset>,
-    times: usize,
+    len: usize,
 }
 
 impl RepeatDataset {
     /// `dataset`, `times` times over.
-    pub fn new(dataset: Box<dyn Dataset>, times: usize) -> Self {
-        Self { dataset, times }
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when those are more samples than can be counted.
+    pub fn new(dataset: Box<dyn Dataset>, times: usize) -> Result<Self> {
+        let len = dataset.len().checked_mul(times);
+        let len = len.ok_or_else(|| Error::invalid(too_many(&format!("{times} × {}", dataset.len()))))?;
+        Ok(Self { dataset, len })
     }
 }
 
@@ -166,20 +202,20 @@ struct RepeatParams {
     /// The set to repeat.
     dataset: Spec<dyn Dataset>,
     /// How often it is read in a pass.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 4294967296u64))]
     times: usize,
 }
 
 crate::register! {
     /// A set that is read `times` times in one pass.
     dyn Dataset, "RepeatDataset" => |p: RepeatParams, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
-        Ok(Box::new(RepeatDataset::new(p.dataset.build(cx)?, p.times)))
+        Ok(Box::new(RepeatDataset::new(p.dataset.build(cx)?, p.times)?))
     }
 }
 
 impl Dataset for RepeatDataset {
     fn len(&self) -> usize {
-        self.dataset.len() * self.times
+        self.len
     }
 
     fn get(&self, index: usize, rng: &mut Rng) -> Result<Sample> {
@@ -188,6 +224,14 @@ impl Dataset for RepeatDataset {
 
     fn get_through(&self, index: usize, rng: &mut Rng, pipeline: &Pipeline) -> Result<Sample> {
         self.dataset.get_through(index % self.dataset.len(), rng, pipeline)
+    }
+
+    fn has_pipeline(&self) -> bool {
+        self.dataset.has_pipeline()
+    }
+
+    fn mark(&self, marks: &mut Marks) {
+        self.dataset.mark(marks);
     }
 
     fn classes(&self) -> Option<&[String]> {
@@ -206,7 +250,7 @@ impl ConcatDataset {
     /// `datasets`, one behind the other.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when there is none, or when two of them have different classes.
+    /// [`Error::Invalid`] when there is none, when two of them have different classes, or more samples than can be counted.
     pub fn new(datasets: Vec<Box<dyn Dataset>>) -> Result<Self> {
         let Some(first) = datasets.first() else { return Err(Error::invalid("no data set to concatenate")) };
         if let Some(other) = datasets.iter().position(|d| d.classes() != first.classes()) {
@@ -216,12 +260,13 @@ impl ConcatDataset {
                 datasets[other].classes().unwrap_or_default()
             )));
         }
-        let mut end = 0;
-        let ends = datasets.iter().map(|d| {
-            end += d.len();
-            end
-        });
-        Ok(Self { ends: ends.collect(), datasets })
+        let (mut end, mut ends) = (0usize, Vec::with_capacity(datasets.len()));
+        for dataset in &datasets {
+            let next = end.checked_add(dataset.len());
+            end = next.ok_or_else(|| Error::invalid(too_many(&format!("{end} + {}", dataset.len()))))?;
+            ends.push(end);
+        }
+        Ok(Self { ends, datasets })
     }
 
     /// Which set holds the sample, and where.
@@ -261,7 +306,22 @@ impl Dataset for ConcatDataset {
         self.datasets[set].get_through(index, rng, pipeline)
     }
 
+    fn has_pipeline(&self) -> bool {
+        self.datasets.iter().all(Dataset::has_pipeline)
+    }
+
+    fn mark(&self, marks: &mut Marks) {
+        for dataset in &self.datasets {
+            marks.name(&(dataset.len() as u64).to_le_bytes());
+            dataset.mark(marks);
+        }
+    }
+
     fn classes(&self) -> Option<&[String]> {
         self.datasets[0].classes()
     }
+}
+
+fn too_many(count: &str) -> String {
+    format!("{count} samples are more than can be counted")
 }

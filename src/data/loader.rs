@@ -1,13 +1,18 @@
 //! Batches by number: what batch `g` holds is a pure function of the loader, so that a run can resume anywhere at once.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use crate::base::{Error, Result, keyed};
+use ndarray::{ArrayD, IxDyn};
 
+use crate::base::{Elem, Error, Result, keyed, size};
+
+use super::classes::relabelled;
+use super::orders::{Orders, Picks};
 use super::spares::Spares;
+use super::unreadable::{SampleError, Unreadable, of_the_machine};
 use super::workers::Crew;
-use super::{Batch, Collate, Dataset, Deal, DefaultCollate, Pipeline, Sample, Sampler, Shard};
+use super::{Batch, Collate, Dataset, Deal, DefaultCollate, Fingerprint, Pipeline, Sample, Sampler, Shard};
 
 /// Numbers that shape a [`DataLoader`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +31,8 @@ pub struct LoaderOptions {
     pub shard: Shard,
     /// Cuts the data set to that many batches a pass (over all ranks).
     pub max_batches: Option<usize>,
+    /// How many samples that cannot be read are left out, each a sample less in its batch, before one is an error.
+    pub max_bad_samples: usize,
 }
 
 impl Default for LoaderOptions {
@@ -38,9 +45,13 @@ impl Default for LoaderOptions {
             seed: 0,
             shard: Shard::SOLO,
             max_batches: None,
+            max_bad_samples: 0,
         }
     }
 }
+
+/// Batches that all workers together may be ahead: each is planned before it is made.
+pub(crate) const MOST_AHEAD: usize = 1 << 16;
 
 /// Gives the batches of a data set in the order of a sampler.
 ///
@@ -68,7 +79,7 @@ impl DataLoader {
     /// A loader that stacks samples with [`DefaultCollate`].
     ///
     /// # Errors
-    /// [`Error::Invalid`] when a pass would hold no batch at all, for any rank.
+    /// [`Error::Invalid`] when a pass would hold no batch at all, for any rank, or more samples than this machine can order.
     pub fn new(
         dataset: impl Dataset + 'static,
         sampler: impl Sampler + 'static,
@@ -86,25 +97,38 @@ impl DataLoader {
         sampler: Arc<dyn Sampler>,
         options: LoaderOptions,
     ) -> Result<Self> {
-        let LoaderOptions { batch_size, drop_last, num_workers, prefetch, seed, shard, max_batches } =
-            options;
+        let LoaderOptions { batch_size, drop_last, num_workers, prefetch, seed, shard, .. } = options;
         if batch_size == 0 || prefetch == 0 || shard.rank >= shard.world {
             return Err(Error::invalid(format!(
                 "batch_size {batch_size} and prefetch {prefetch} must be at least 1, rank {} below world size {}",
                 shard.rank, shard.world
             )));
         }
-        let limit = max_batches.map_or(usize::MAX, |n| n.saturating_mul(batch_size * shard.world));
+        let ahead = num_workers.saturating_mul(prefetch);
+        if ahead > MOST_AHEAD {
+            return Err(Error::invalid(format!(
+                "num_workers {num_workers} × prefetch {prefetch} lets {ahead} batches be ahead: at most {MOST_AHEAD} may"
+            )));
+        }
+        let of_ranks = batch_size.saturating_mul(shard.world);
+        let limit = options.max_batches.map_or(usize::MAX, |n| n.saturating_mul(of_ranks));
         let len = dataset.len().min(limit);
         let (pass_len, deal) = (sampler.pass_len(len), sampler.deal());
+        size::bytes("the order of a pass over the data", &[pass_len], size_of::<usize>())?;
+        let largest = if deal == Deal::Endless { batch_size } else { batch_size.min(pass_len) };
+        size::bytes("a batch", &[largest], size_of::<(u64, usize)>())?;
         let plan = Plan {
             collate: Arc::new(DefaultCollate {}),
             share: deal.share(pass_len, shard),
             dataset,
             sampler,
+            classes: None,
             switches: Arc::default(),
+            excluded: Arc::default(),
+            unreadable: Arc::new(Unreadable::new(options.max_bad_samples)),
+            fingerprint: Arc::default(),
             // As many as can be ahead, and the one in use.
-            spares: Arc::new(Spares::new(num_workers * prefetch + 1)),
+            spares: Arc::new(Spares::new(ahead + 1)),
             batch_size,
             drop_last,
             seed,
@@ -129,6 +153,62 @@ impl DataLoader {
     pub fn with_collate(self, collate: Arc<dyn Collate>) -> Self {
         let plan = Plan { collate, ..Plan::clone(&self.plan) };
         Self { plan: Arc::new(plan), ..self }
+    }
+
+    /// The same loader with classes numbered as in `names`: each sample gets the number of its own class's name.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with both lists when the data set has a class that is not among `names`. A data set without names
+    /// is left as it is.
+    ///
+    /// ```
+    /// use shanty::data::{DataLoader, DefaultSampler, LoaderOptions, Synthetic};
+    /// let names = ["2", "1", "0"].map(String::from);
+    /// let data = Synthetic::new(4, [1, 2, 2], 2, 0);
+    /// let options = LoaderOptions { batch_size: 4, ..Default::default() };
+    /// let loader = DataLoader::new(data, DefaultSampler::sequential(), options)?.with_classes(&names)?;
+    /// assert_eq!(loader.batches(0, Some(1)).next().unwrap()?.labels, [2, 1, 2, 1]);
+    /// # Ok::<(), shanty::base::Error>(())
+    /// ```
+    pub fn with_classes(self, names: &[String]) -> Result<Self> {
+        let Some(own) = self.plan.dataset.classes() else { return Ok(self) };
+        let numbers = relabelled(own, names).map_err(Error::Invalid)?;
+        let classes = (own != names).then(|| Arc::new((numbers, names.to_vec())));
+        let plan = Plan { classes, ..Plan::clone(&self.plan) };
+        Ok(Self { plan: Arc::new(plan), ..self })
+    }
+
+    /// Leaves these samples out from the next call of [`batches`](Self::batches) on, for this loader and its clones. They are
+    /// not read; all other samples come in the batches in which they would.
+    pub fn exclude(&self, samples: &[u64]) {
+        let mut samples = samples.to_vec();
+        samples.sort_unstable();
+        *self.plan.excluded.write().unwrap_or_else(PoisonError::into_inner) = samples;
+    }
+
+    /// The samples that could not be read and were left out, each with the reason, in the order in which they were met.
+    pub fn bad_samples(&self) -> Vec<(usize, String)> {
+        self.plan.unreadable.found()
+    }
+
+    /// Those of [`bad_samples`](Self::bad_samples) that were not asked for yet, with the number of each, from 1.
+    pub fn new_bad_samples(&self) -> Vec<(usize, (usize, String))> {
+        self.plan.unreadable.news()
+    }
+
+    /// Takes up the count of a run that had met these unreadable samples.
+    pub fn remember_bad(&self, samples: Vec<(usize, String)>) {
+        self.plan.unreadable.remember(samples);
+    }
+
+    /// How many unreadable samples are left out before one is an error.
+    pub fn max_bad_samples(&self) -> usize {
+        self.plan.unreadable.most
+    }
+
+    /// What tells the data set from another one. It is determined once, when it is asked for first.
+    pub fn fingerprint(&self) -> &Fingerprint {
+        self.plan.fingerprint.get_or_init(|| Fingerprint::of(&*self.plan.dataset))
     }
 
     /// From this pass on samples go through `pipeline` instead of the data set's own, for this loader and its clones. What
@@ -161,6 +241,11 @@ impl DataLoader {
         self.plan.batch_size
     }
 
+    /// Names of the classes by number, where they are known.
+    pub fn classes(&self) -> Option<&[String]> {
+        self.plan.classes.as_deref().map(|(_, names)| names.as_slice()).or(self.plan.dataset.classes())
+    }
+
     /// The data set that it reads.
     pub fn dataset(&self) -> &Arc<dyn Dataset> {
         &self.plan.dataset
@@ -175,8 +260,8 @@ impl DataLoader {
     /// iterator is dropped. An error takes the place of its batch, the next batch comes after it.
     pub fn batches(&self, start: u64, end: Option<u64>) -> Batches {
         let end = if self.is_empty() { start } else { end.unwrap_or(u64::MAX).max(start) };
-        let workers = (self.num_workers as u64).min(end - start) as usize;
-        let crew = Crew::hire(&self.plan, workers, self.prefetch);
+        let count = usize::try_from(end - start).unwrap_or(usize::MAX);
+        let crew = Crew::hire(&self.plan, self.num_workers.min(count), self.prefetch, count);
         let mut batches =
             Batches { orders: Orders::new(self.plan.clone()), next: start, asked: start, end, crew };
         batches.ask_ahead();
@@ -211,10 +296,15 @@ impl Iterator for Batches {
         if self.next >= self.end {
             return None;
         }
-        let batch = match &mut self.crew {
+        let made = match &mut self.crew {
             Some(crew) => crew.take(),
-            None => self.orders.picks(self.next).and_then(|picks| self.orders.plan.load(&picks, &|| false)),
+            None => {
+                let plan = self.orders.plan.clone();
+                self.orders.picks(self.next).and_then(|picks| plan.load(&picks, 1, &|| false))
+            }
         };
+        let plan = &self.orders.plan;
+        let batch = made.and_then(|made| plan.unreadable.count(made.bad).map(|()| made.batch));
         self.next += 1;
         self.ask_ahead();
         Some(batch)
@@ -226,49 +316,61 @@ impl Iterator for Batches {
     }
 }
 
-/// Which samples make a batch: (pass, position in the data set) each, and how many of them are no repeats.
-pub(super) struct Picks {
-    samples: Vec<(u64, usize)>,
-    valid: usize,
-}
-
 /// What a loader and its workers share.
 #[derive(Clone)]
 pub(super) struct Plan {
     dataset: Arc<dyn Dataset>,
-    sampler: Arc<dyn Sampler>,
+    pub(super) sampler: Arc<dyn Sampler>,
     collate: Arc<dyn Collate>,
+    /// The number of each class of the data set among these names, if they are not its own.
+    classes: Option<Arc<(Vec<i64>, Vec<String>)>>,
+    /// Samples that are left out, ascending.
+    pub(super) excluded: Arc<RwLock<Vec<u64>>>,
+    unreadable: Arc<Unreadable>,
+    fingerprint: Arc<OnceLock<Fingerprint>>,
     /// Pipelines that replace the data set's own, by their first pass.
     switches: Arc<RwLock<Vec<(u64, Arc<Pipeline>)>>>,
     /// Memory of batches that were given back.
     spares: Arc<Spares>,
-    batch_size: usize,
+    pub(super) batch_size: usize,
     drop_last: bool,
-    seed: u64,
-    shard: Shard,
+    pub(super) seed: u64,
+    pub(super) shard: Shard,
     /// Samples of the data set that are used.
-    len: usize,
+    pub(super) len: usize,
     /// Samples of a pass, of all ranks and of this one.
-    pass_len: usize,
-    share: usize,
-    deal: Deal,
+    pub(super) pass_len: usize,
+    pub(super) share: usize,
+    pub(super) deal: Deal,
 }
 
 impl Plan {
-    fn batches_of(&self, share: usize) -> usize {
+    pub(super) fn batches_of(&self, share: usize) -> usize {
         if self.drop_last { share / self.batch_size } else { share.div_ceil(self.batch_size) }
     }
 
-    /// Reads and stacks the samples; `stop` is asked before each.
-    pub(super) fn load(&self, picks: &Picks, stop: &dyn Fn() -> bool) -> Result<Batch> {
+    /// Reads and stacks the samples; `stop` is asked before each. So many batches may be `ahead` in memory at once.
+    pub(super) fn load(&self, picks: &Picks, ahead: usize, stop: &dyn Fn() -> bool) -> Result<Made> {
         let n = picks.samples.len();
-        let mut stack = self.collate.begin(n, self.spares.take());
-        let mut samples = Vec::with_capacity(if stack.is_some() { 0 } else { n });
-        for &(pass, index) in &picks.samples {
+        let (mut bad, mut valid, mut stack) = (Vec::new(), 0, None);
+        let mut samples = Vec::new();
+        for (place, &(pass, index)) in picks.samples.iter().enumerate() {
             if stop() {
                 return Err(Error::invalid("the loader was dropped"));
             }
-            let sample = self.sample(pass, index)?;
+            let sample = match self.sample(pass, index) {
+                Ok(sample) => sample,
+                Err(e) if bad.len() < self.unreadable.most && !of_the_machine(&e.source) => {
+                    bad.push(e);
+                    continue;
+                }
+                Err(e) => return Err(Error::Other(Box::new(e))),
+            };
+            if valid == 0 && samples.is_empty() && stack.is_none() {
+                fits(n, sample.img.len(), ahead)?;
+                stack = self.collate.begin(n, self.spares.take());
+            }
+            valid += usize::from(place < picks.valid);
             match &mut stack {
                 Some(stack) => catch(COLLATE, || stack.add(sample))?,
                 None => samples.push(sample),
@@ -276,10 +378,11 @@ impl Plan {
         }
         let mut batch = match stack {
             Some(stack) => catch(COLLATE, || stack.finish())?,
+            None if samples.is_empty() => Batch::new(ArrayD::zeros(IxDyn(&[0])), Vec::new()),
             None => catch(COLLATE, || self.collate.collate(samples))?,
         };
-        batch.valid = picks.valid;
-        Ok(batch)
+        batch.valid = valid;
+        Ok(Made { batch, bad })
     }
 
     fn pipeline(&self, pass: u64) -> Option<Arc<Pipeline>> {
@@ -287,89 +390,44 @@ impl Plan {
         switches.iter().rfind(|(first, _)| *first <= pass).map(|(_, pipeline)| Arc::clone(pipeline))
     }
 
-    fn sample(&self, pass: u64, index: usize) -> Result<Sample> {
+    fn sample(&self, pass: u64, index: usize) -> Result<Sample, SampleError> {
         let mut rng = keyed(self.seed, "augment", pass, index as u64);
         let read = || match self.pipeline(pass) {
             Some(pipeline) => self.dataset.get_through(index, &mut rng, &pipeline),
             None => self.dataset.get(index, &mut rng),
         };
-        let mut sample = catch("data set", read)
-            .map_err(|source| Error::Other(Box::new(SampleError { index, source })))?;
+        let mut sample = catch("data set", read).map_err(|source| SampleError { index, source })?;
         sample.id = index as u64;
+        if let Some((numbers, _)) = self.classes.as_deref()
+            && let Some(number) = usize::try_from(sample.label).ok().and_then(|label| numbers.get(label))
+        {
+            sample.label = *number;
+        }
         Ok(sample)
     }
+}
+
+/// A batch, and the samples that are missing in it because they cannot be read.
+pub(super) struct Made {
+    batch: Batch,
+    bad: Vec<SampleError>,
+}
+
+/// Makes sure that batches of `n` samples of so many values fit into the memory, `ahead` of them at once.
+fn fits(n: usize, values: usize, ahead: usize) -> Result<()> {
+    let of = |what: &str, counts: &[usize]| size::bytes(what, counts, size_of::<Elem>());
+    of(&format!("a batch of {n} samples"), &[n, values])?;
+    let what = format!("what workers may be ahead, {ahead} batches (num_workers × prefetch_factor),");
+    of(&what, &[n, values, ahead]).map(drop)
 }
 
 const COLLATE: &str = "collate function";
 
 /// Runs foreign code; a panic becomes an error, for it must neither kill a worker silently nor the run.
-fn catch<T>(who: &str, call: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(super) fn catch<T>(who: &str, call: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
         Err(Error::invalid(format!("the {who} panicked: {text}")))
     })
-}
-
-/// A sample that could not be loaded.
-#[derive(Debug, thiserror::Error)]
-#[error("sample {index}: {source}")]
-pub struct SampleError {
-    /// Its position in the data set.
-    pub index: usize,
-    /// What the data set, or a transform, said.
-    pub source: Error,
-}
-
-/// The orders of the passes, of which it keeps the one in use.
-struct Orders {
-    plan: Arc<Plan>,
-    pass: Option<u64>,
-    order: Vec<usize>,
-}
-
-impl Orders {
-    fn new(plan: Arc<Plan>) -> Self {
-        Self { plan, pass: None, order: Vec::new() }
-    }
-
-    /// The samples of batch `g`.
-    fn picks(&mut self, g: u64) -> Result<Picks> {
-        let (size, share, n) =
-            (self.plan.batch_size as u64, self.plan.share as u64, self.plan.pass_len as u64);
-        let (pass, first, last) = match self.plan.deal {
-            Deal::Endless => (0, g * size, (g + 1) * size),
-            _ => {
-                let len = self.plan.batches_of(self.plan.share) as u64;
-                let first = g % len * size;
-                (g / len, first, (first + size).min(share))
-            }
-        };
-        let mut picks = Picks { samples: Vec::with_capacity((last - first) as usize), valid: 0 };
-        for position in first..last {
-            let place = self.plan.shard.place(position);
-            let endless = self.plan.deal == Deal::Endless;
-            let pass = if endless { place / n } else { pass };
-            picks.valid += usize::from(endless || place < n);
-            let index = self.order_of(pass)?[(place % n) as usize];
-            picks.samples.push((pass, index));
-        }
-        Ok(picks)
-    }
-
-    fn order_of(&mut self, pass: u64) -> Result<&[usize]> {
-        if self.pass != Some(pass) {
-            let (n, len) = (self.plan.pass_len, self.plan.len);
-            self.pass = None;
-            self.order = self.plan.sampler.draw(len, self.plan.seed, pass);
-            if self.order.len() != n || self.order.iter().any(|&i| i >= len) {
-                return Err(Error::invalid(format!(
-                    "the sampler drew {} samples for pass {pass}; its pass_len promises {n}, each below {len}",
-                    self.order.len()
-                )));
-            }
-            self.pass = Some(pass);
-        }
-        Ok(&self.order)
-    }
 }

@@ -4,27 +4,36 @@
 //! without worker threads, and stacks them. All of it is a pure function of (seed, batch number): a run can resume at any
 //! batch without reading those before it, and results do not depend on the number of workers.
 
+pub(crate) mod classes;
 mod collate;
 mod config;
 mod dataset;
+mod fingerprint;
 mod loader;
+mod orders;
 mod picture;
 mod sample;
 mod sampler;
 mod sets;
 mod spares;
+mod survey;
 mod transform;
+mod unreadable;
 mod workers;
 
 pub use collate::{Collate, DefaultCollate, Stack};
 pub use config::DataLoaderConfig;
 pub use dataset::{ConcatDataset, Dataset, RepeatDataset, Subset};
-pub use loader::{Batches, DataLoader, LoaderOptions, SampleError};
+pub use fingerprint::{Fingerprint, Marks};
+pub(crate) use loader::MOST_AHEAD;
+pub use loader::{Batches, DataLoader, LoaderOptions};
 pub use picture::{Backend, Bytes, Colors, Filter, Interpolation, Picture, PictureFile, Window};
 pub use sample::{Batch, Sample};
 pub use sampler::{Deal, DefaultSampler, InfiniteSampler, Sampler, Shard};
 pub use sets::{Digits, DigitsSplit, ImageFolder, Mnist, MnistSplit, Pixels, SplitBy, Synthetic};
+pub use survey::unreadable;
 pub use transform::{
     Border, CenterCrop, Compose, Direction, Edge, LoadImageFromFile, Normalize, PackInputs, Pad, Pipeline,
     RandomCrop, RandomFlip, RandomResizedCrop, Resize, ResizeEdge, Transform,
 };
+pub use unreadable::SampleError;

@@ -77,7 +77,7 @@ impl Batch {
         self.labels.len()
     }
 
-    /// Whether it holds no sample; a loader never gives such a batch.
+    /// Whether it holds no sample: all that a loader would have put into it are left out, or cannot be read.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }

@@ -23,7 +23,7 @@ impl Shard {
 
     /// Where in the order of all ranks the `position`-th sample of this rank stands.
     pub fn place(self, position: u64) -> u64 {
-        position * self.world as u64 + self.rank as u64
+        position.saturating_mul(self.world as u64).saturating_add(self.rank as u64)
     }
 }
 

@@ -10,16 +10,16 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
 use crate::base::{Error, Result};
 
-use super::Batch;
-use super::loader::{Picks, Plan};
+use super::loader::{Made, Plan};
+use super::orders::Picks;
 
 /// The workers of one iterator. They hold no state of their own: what a batch contains does not depend on who makes it.
 pub(super) struct Crew {
     /// Batches by their number in this iterator. `None` once the crew is dismissed.
     jobs: Option<Sender<(u64, Picks)>>,
-    done: Receiver<(u64, Result<Batch>)>,
+    done: Receiver<(u64, Result<Made>)>,
     /// The batches that were asked for and not yet taken, in order; `None` while in the making.
-    ahead: VecDeque<Option<Result<Batch>>>,
+    ahead: VecDeque<Option<Result<Made>>>,
     /// Most batches in `ahead`: it bounds both channels and the memory.
     room: usize,
     /// Number of the first in `ahead`.
@@ -29,18 +29,19 @@ pub(super) struct Crew {
 }
 
 impl Crew {
-    /// Starts `workers` threads; `None` without workers, or when the system gives no thread.
-    pub(super) fn hire(plan: &Arc<Plan>, workers: usize, prefetch: usize) -> Option<Self> {
+    /// Starts `workers` threads for `count` batches; `None` without workers, or when the system gives no thread.
+    pub(super) fn hire(plan: &Arc<Plan>, workers: usize, prefetch: usize, count: usize) -> Option<Self> {
+        let room = (workers * prefetch).min(count);
         let (jobs, queue) = unbounded::<(u64, Picks)>();
         let (results, done) = unbounded();
         let stop = Arc::new(AtomicBool::new(false));
-        let mut threads = Vec::with_capacity(workers);
+        let mut threads = Vec::new();
         for number in 0..workers {
             let (plan, queue, results, stop) = (plan.clone(), queue.clone(), results.clone(), stop.clone());
             let work = move || {
                 let stopped = || stop.load(Ordering::Relaxed);
                 while let Ok((number, picks)) = queue.recv() {
-                    if stopped() || results.send((number, plan.load(&picks, &stopped))).is_err() {
+                    if stopped() || results.send((number, plan.load(&picks, room, &stopped))).is_err() {
                         return;
                     }
                 }
@@ -59,16 +60,8 @@ impl Crew {
         if threads.is_empty() {
             return None;
         }
-        let room = threads.len() * prefetch;
-        Some(Self {
-            jobs: Some(jobs),
-            done,
-            ahead: VecDeque::with_capacity(room),
-            room,
-            taken: 0,
-            stop,
-            threads,
-        })
+        let room = room.min(threads.len() * prefetch);
+        Some(Self { jobs: Some(jobs), done, ahead: VecDeque::new(), room, taken: 0, stop, threads })
     }
 
     pub(super) fn has_room(&self) -> bool {
@@ -86,7 +79,7 @@ impl Crew {
     }
 
     /// The next batch in order, when it is ready.
-    pub(super) fn take(&mut self) -> Result<Batch> {
+    pub(super) fn take(&mut self) -> Result<Made> {
         loop {
             match self.ahead.front_mut() {
                 None => return Err(Error::invalid("no batch was asked for")),

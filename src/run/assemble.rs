@@ -110,7 +110,8 @@ pub(super) fn builder(node: &Node, name: Option<&str>, dry_run: bool) -> Result<
         .load_options(config.load_options.clone())
         .async_save(config.async_save)
         .exclude_samples(config.exclude_samples.clone())
-        .allow_hook_changes(config.allow_hook_changes);
+        .allow_hook_changes(config.allow_hook_changes)
+        .allow_data_changes(config.allow_data_changes);
     if let Some(experiment) = experiment {
         builder = builder.experiment_name(experiment);
     }

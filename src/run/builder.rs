@@ -39,11 +39,12 @@ pub struct RunnerBuilder {
     experiment_name: Option<String>,
     seed: Option<u64>,
     config: Option<(Option<String>, String)>,
-    notes: Vec<String>,
+    pub(super) notes: Vec<String>,
     log_level: LogLevel,
     load_from: Option<String>,
     resume: bool,
     allow_hook_changes: bool,
+    allow_data_changes: bool,
     pub(super) fs: Option<Arc<dyn FileSystem>>,
     wall: WallClock,
     overwrite: bool,
@@ -51,7 +52,7 @@ pub struct RunnerBuilder {
     background: Option<Box<dyn Background>>,
     limits: Limits,
     load_options: LoadOptions,
-    exclude_samples: Vec<u64>,
+    pub(super) exclude_samples: Vec<u64>,
     timer: Option<Box<dyn FnMut() -> f64 + Send>>,
     record_calls: bool,
     pub(super) dry_run: bool,
@@ -192,6 +193,13 @@ impl RunnerBuilder {
         self
     }
 
+    /// Resume although the training data are not those of the checkpoint.
+    #[must_use]
+    pub fn allow_data_changes(mut self, allow: bool) -> Self {
+        self.allow_data_changes = allow;
+        self
+    }
+
     /// Where all files of the run are written, and read again by a resume; the disk if not called.
     #[must_use]
     pub fn file_system(mut self, fs: impl FileSystem + 'static) -> Self {
@@ -292,8 +300,8 @@ impl RunnerBuilder {
             ));
         }
         let seed = self.seed.unwrap_or_else(fresh_seed);
-        let dataset = self.train_data.as_ref().map(|d| d.dataset().clone());
-        let classes = dataset.as_ref().and_then(|d| d.classes().map(<[_]>::to_vec)).unwrap_or_default();
+        self.check_excluded()?;
+        let classes = self.agree_on_classes()?;
         let fs = self.fs.take().unwrap_or_else(|| Arc::new(Disk));
         let (dirs, info) = self.folders(&*fs, seed, classes)?;
         let log = if self.dry_run {
@@ -338,6 +346,7 @@ impl RunnerBuilder {
             Saving::new(self.save_in_step, self.background.take(), self.limits.clone(), self.overwrite);
         let mut session =
             Session { state, hooks, val: self.val.take(), test: self.test.take(), saving, memory };
+        session.leave_out();
         if self.record_calls || self.dry_run {
             session.state.profile.record_calls();
         }
@@ -351,6 +360,7 @@ impl RunnerBuilder {
                 load_from: self.load_from.take(),
                 resume: self.resume,
                 allow_hook_changes: self.allow_hook_changes,
+                allow_data_changes: self.allow_data_changes,
                 options: self.load_options.clone(),
                 dump,
             },

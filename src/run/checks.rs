@@ -2,9 +2,14 @@
 //!
 //! An error where the run cannot mean what is written, a warning where it may.
 
+use std::path::Path;
+
 use super::RunConfig;
+use crate::base::Error;
 use crate::base::suggest::nearest;
-use crate::config::{Diag, Kind, Node};
+use crate::config::{Diag, Diags, Kind, Node};
+use crate::data::classes::relabelled;
+use crate::data::{MOST_AHEAD, Shard};
 use crate::metric::Evaluator;
 use crate::registry::BuildCx;
 
@@ -65,7 +70,7 @@ pub(super) fn of(config: &RunConfig, node: &Node) -> Vec<Diag> {
     schedules(config, length, &mut found);
     hooks(node, length, &mut found);
     monitors(config, node, &mut found);
-    data(node, &mut found);
+    data(config, node, &mut found);
     found
 }
 
@@ -163,46 +168,126 @@ fn monitors(config: &RunConfig, node: &Node, found: &mut Vec<Diag>) {
     }
 }
 
-/// Folders that are not there, and heads with fewer classes than the data.
-fn data(node: &Node, found: &mut Vec<Diag>) {
-    for loader in ["train_dataloader", "val_dataloader", "test_dataloader"] {
-        let Some(dataset) = node.get(loader).and_then(|l| l.get("dataset")) else { continue };
-        let root = dataset.get("data_root").and_then(Node::as_str).unwrap_or_default();
-        // A text, or a mapping as ImageFolder takes it.
-        let prefix = dataset.get("data_prefix").map(|p| p.get("img_path").unwrap_or(p));
-        let folder = std::path::Path::new(root).join(prefix.and_then(Node::as_str).unwrap_or_default());
-        let place = dataset.get("data_prefix").or(dataset.get("data_root"));
-        if let Some(place) = place.filter(|_| !folder.as_os_str().is_empty() && !folder.exists()) {
-            let text = format!("there is no folder `{}` here", folder.display());
-            found.push(
-                Diag::warning(text)
-                    .on(place)
-                    .note("paths are taken from the folder in which the run is started"),
-            );
-        }
-        let Some(classes) = classes(dataset) else { continue };
-        let model = node.get("model");
-        for part in ["backbone", "head"] {
-            let place = model.and_then(|m| m.get(part)).and_then(|p| p.get("num_classes"));
-            let Some((head, place)) = place.and_then(|n| Some((number(n)?, n))) else { continue };
-            if head > 0.0 && head < classes as f64 {
-                let text = format!(
-                    "the {part} tells {head} classes apart, but the data of `{loader}` has {classes}"
-                );
-                found.push(Diag::error(text).on(place));
-            } else if head > classes as f64 {
-                let text = format!("the {part} has {head} classes, the data of `{loader}` only {classes}");
-                found.push(Diag::warning(text).on(place));
+/// Data that cannot be made, folders that are not there, heads with fewer classes than the data, and classes that the training
+/// data have not.
+fn data(config: &RunConfig, node: &Node, found: &mut Vec<Diag>) {
+    let loaders = [&config.train_dataloader, &config.val_dataloader, &config.test_dataloader];
+    for loader in loaders.into_iter().flatten().filter(|loader| needs_no_file(loader.dataset.node())) {
+        match loader.build(0, Shard::SOLO, &mut BuildCx::new(0)) {
+            Err(Error::Config(wrong)) => {
+                found.extend(wrong.downcast::<Diags>().into_iter().flat_map(|d| d.0))
             }
+            Err(other) => found.push(Diag::error(other.to_string()).on(loader.dataset.node())),
+            Ok(built)
+                if config.train_dataloader.as_ref().is_some_and(|train| std::ptr::eq(train, loader)) =>
+            {
+                excluded(node, built.dataset().len() as u64, found);
+            }
+            Ok(_) => {}
+        }
+    }
+    let mut trained: Option<Vec<String>> = None;
+    for loader in ["train_dataloader", "val_dataloader", "test_dataloader"] {
+        ahead(node.get(loader), found);
+        let Some(dataset) = node.get(loader).and_then(|l| l.get("dataset")).map(innermost) else { continue };
+        folders(dataset, found);
+        let Some(names) = classes(dataset) else { continue };
+        let Some(known) = &trained else {
+            heads(node, loader, names.len(), found);
+            trained = (loader == "train_dataloader").then_some(names);
+            continue;
+        };
+        if let Err(why) = relabelled(&names, known) {
+            let text = format!("the data of `{loader}` do not fit the training data: {why}");
+            found.push(Diag::error(text).on(dataset));
         }
     }
 }
 
-/// The number of classes of a data set, where its config tells.
-fn classes(dataset: &Node) -> Option<u64> {
+/// Whether a data set is made of nothing but its settings.
+fn needs_no_file(dataset: &Node) -> bool {
+    match dataset.get("type").and_then(Node::as_str) {
+        Some("Digits" | "Synthetic") => true,
+        Some("Subset" | "RepeatDataset") => dataset.get("dataset").is_some_and(needs_no_file),
+        Some("ConcatDataset") => dataset.get("datasets").is_some_and(|s| s.items().iter().all(needs_no_file)),
+        _ => false,
+    }
+}
+
+/// Positions to be left out that are not there.
+fn excluded(node: &Node, len: u64, found: &mut Vec<Diag>) {
+    for place in node.get("exclude_samples").map_or(&[][..], |n| n.items()) {
+        if let Some(id) = whole(place).filter(|id| *id >= len) {
+            let text = format!("there is no sample {id}: the training data have {len}, counted from 0");
+            found.push(Diag::error(text).on(place));
+        }
+    }
+}
+
+/// Two numbers that are fine by themselves.
+fn ahead(loader: Option<&Node>, found: &mut Vec<Diag>) {
+    let Some(place) = loader.and_then(|l| l.get("prefetch_factor")) else { return };
+    let workers = loader.and_then(|l| l.get("num_workers")).and_then(whole).unwrap_or(0);
+    let batches = whole(place).unwrap_or(0).saturating_mul(workers);
+    if batches > MOST_AHEAD as u64 {
+        let text =
+            format!("{workers} workers may be {batches} batches ahead, at most {MOST_AHEAD} can be planned");
+        found.push(Diag::error(text).on(place));
+    }
+}
+
+/// The set that wrappers (Subset, RepeatDataset, ConcatDataset) take their samples from; of several the first.
+fn innermost(mut dataset: &Node) -> &Node {
+    while let Some(inner) =
+        dataset.get("dataset").or_else(|| dataset.get("datasets").and_then(|sets| sets.items().first()))
+    {
+        dataset = inner;
+    }
+    dataset
+}
+
+fn folders(dataset: &Node, found: &mut Vec<Diag>) {
+    let root = Path::new(dataset.get("data_root").and_then(Node::as_str).unwrap_or_default());
+    // A text, or a mapping as ImageFolder takes it.
+    let prefix = dataset.get("data_prefix").map(|p| p.get("img_path").unwrap_or(p));
+    let folder = root.join(prefix.and_then(Node::as_str).unwrap_or_default());
+    let list = dataset.get("ann_file").filter(|list| list.as_str().is_some_and(|text| !text.is_empty()));
+    let file = root.join(list.and_then(Node::as_str).unwrap_or_default());
+    let place = dataset.get("data_prefix").or(dataset.get("data_root"));
+    for (what, path, place) in [("folder", folder, place), ("file", file, list)] {
+        if let Some(place) = place.filter(|_| !path.as_os_str().is_empty() && !path.exists()) {
+            let diag = Diag::warning(format!("there is no {what} `{}` here", path.display())).on(place);
+            found.push(diag.note("paths are taken from the folder in which the run is started"));
+        }
+    }
+}
+
+fn heads(node: &Node, loader: &str, classes: usize, found: &mut Vec<Diag>) {
+    for part in ["backbone", "head"] {
+        let place = node.get("model").and_then(|m| m.get(part)).and_then(|p| p.get("num_classes"));
+        let Some((head, place)) = place.and_then(|n| Some((number(n)?, n))) else { continue };
+        if head > 0.0 && head < classes as f64 {
+            let text =
+                format!("the {part} tells {head} classes apart, but the data of `{loader}` has {classes}");
+            found.push(Diag::error(text).on(place));
+        } else if head > classes as f64 {
+            let text = format!("the {part} has {head} classes, the data of `{loader}` only {classes}");
+            found.push(Diag::warning(text).on(place));
+        }
+    }
+}
+
+/// The classes of a data set, where its config tells.
+fn classes(dataset: &Node) -> Option<Vec<String>> {
+    let numbered = |n: u64| (0..n).map(|class| class.to_string()).collect();
     match dataset.get("type").and_then(Node::as_str)? {
-        "Digits" | "MNIST" => Some(10),
-        "Synthetic" => dataset.get("classes").and_then(whole),
+        "Digits" | "MNIST" => Some(numbered(10)),
+        "Synthetic" => Some(numbered(dataset.get("classes").map_or(Some(10), whole)?)),
+        "ImageFolder" | "CustomDataset" => {
+            let names = dataset.get("classes")?.items();
+            let names: Vec<String> = names.iter().filter_map(|n| n.as_str().map(str::to_owned)).collect();
+            (!names.is_empty()).then_some(names)
+        }
         _ => None,
     }
 }

@@ -92,6 +92,9 @@ pub struct RunConfig {
     /// Accept hooks whose state a resumed checkpoint lacks, and state of hooks that are gone.
     #[serde(default)]
     pub allow_hook_changes: bool,
+    /// Resume although the training data are not those of the checkpoint: other samples, another order, other classes.
+    #[serde(default)]
+    pub allow_data_changes: bool,
     /// Seed and reproducibility.
     #[serde(default)]
     pub randomness: Randomness,

@@ -33,7 +33,11 @@ impl Evaluation {
         s.fire(if val { Event::BeforeVal } else { Event::BeforeTest })?;
         s.fire(if val { Event::BeforeValEpoch } else { Event::BeforeTestEpoch })?;
         for batch in self.data.batches(0, Some(self.data.len())) {
-            let mut batch = batch?;
+            let mut batch = s.received(batch, &self.data)?;
+            if batch.is_empty() {
+                s.state.clock.eval_batch += 1;
+                continue;
+            }
             s.fire(if val { Event::BeforeValIter(&mut batch) } else { Event::BeforeTestIter(&mut batch) })?;
             let mut outputs = s.eval_step(&batch)?;
             if !self.dry_run {

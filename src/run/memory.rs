@@ -1,11 +1,8 @@
 //! The way back in memory: a run that met a bad batch returns to its last good state and goes on without those samples.
 
-use ndarray::Axis;
-
 use super::{Session, resume};
 use crate::base::{Error, Result};
 use crate::checkpoint::Checkpoint;
-use crate::data::Batch;
 use crate::hook::Event;
 
 /// What a session remembers besides the disk.
@@ -14,6 +11,8 @@ pub(crate) struct Memory {
     snapshot: Option<Checkpoint>,
     /// Samples that are left out of training, ascending.
     pub(super) excluded: Vec<u64>,
+    /// Class names of the checkpoint whose weights were loaded.
+    pub(super) classes: Vec<String>,
     rewound: bool,
 }
 
@@ -56,6 +55,7 @@ impl Session {
         self.memory.excluded.extend(asked.what);
         self.memory.excluded.sort_unstable();
         self.memory.excluded.dedup();
+        self.leave_out();
         let from = self.state.clock.iter;
         resume::put_back(self, snapshot)?;
         self.memory.rewound = true;
@@ -71,22 +71,10 @@ impl Session {
         std::mem::take(&mut self.memory.rewound)
     }
 
-    /// The batch without the samples that are left out; all else about it, and about every other batch, is as before.
-    pub(super) fn without_excluded(&self, batch: Batch) -> Batch {
-        let out = &self.memory.excluded;
-        if out.is_empty() || !batch.ids.iter().any(|id| out.binary_search(id).is_ok()) {
-            return batch;
-        }
-        let stays = |i: &usize| out.binary_search(&batch.ids[*i]).is_err();
-        let keep: Vec<usize> = (0..batch.ids.len()).filter(stays).collect();
-        let valid = keep.iter().filter(|i| **i < batch.valid).count();
-        let rows = |values: &ndarray::ArrayD<_>| values.select(Axis(0), &keep);
-        Batch {
-            ids: keep.iter().map(|i| batch.ids[*i]).collect(),
-            inputs: rows(&batch.inputs),
-            labels: keep.iter().map(|i| batch.labels[*i]).collect(),
-            fields: batch.fields.iter().map(|(name, values)| (name.clone(), rows(values))).collect(),
-            valid,
+    /// Tells the loader which samples are left out; all else about their batches, and about every other one, is as before.
+    pub(super) fn leave_out(&self) {
+        if let Some(data) = self.state.data.as_ref().filter(|_| !self.state.info.dry_run) {
+            data.exclude(&self.memory.excluded);
         }
     }
 }

@@ -3,7 +3,9 @@
 mod assemble;
 mod builder;
 mod checks;
+mod class_names;
 mod config;
+mod data_drift;
 mod eval;
 mod leave;
 mod loop_cfg;
@@ -16,6 +18,7 @@ mod saver;
 mod saving;
 pub mod session;
 pub mod train_loop;
+mod unreadable;
 pub mod verify;
 
 pub use builder::RunnerBuilder;

@@ -226,7 +226,7 @@ impl Evaluation {
 
 /// As many batches, of one empty sample each.
 fn hollow_data(data: &DataLoader) -> Result<DataLoader> {
-    let shell = Shell { len: data.len() as usize, classes: data.dataset().classes().map(<[_]>::to_vec) };
+    let shell = Shell { len: data.len() as usize, classes: data.classes().map(<[_]>::to_vec) };
     DataLoader::new(Arc::new(shell), Arc::new(DefaultSampler::sequential()), LoaderOptions::default())
 }
 

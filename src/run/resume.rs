@@ -16,6 +16,7 @@ pub(super) struct Plan {
     pub load_from: Option<String>,
     pub resume: bool,
     pub allow_hook_changes: bool,
+    pub allow_data_changes: bool,
     pub options: LoadOptions,
     /// The file of the config's dump.
     pub dump: Option<PathBuf>,
@@ -25,6 +26,7 @@ pub(super) struct Plan {
 /// that matches is always an error.
 pub(super) fn load_weights(s: &mut Session, path: &Path, options: &LoadOptions) -> Result<()> {
     let mut checkpoint = checkpoint::read(&*s.state.fs, path)?;
+    s.memory.classes.clone_from(&checkpoint.meta.classes);
     checkpoint.model.align(&*s.state.model);
     s.fire(Event::AfterLoadCheckpoint(&mut checkpoint))?;
     revise(&mut checkpoint.model, &options.revise_keys)?;
@@ -89,6 +91,7 @@ pub(super) fn resume(s: &mut Session, plan: &Plan) -> Result<bool> {
             found
         }
     };
+    s.compare_data(&path, &checkpoint.meta, plan.allow_data_changes)?;
     s.saving.run.clone_from(&checkpoint.meta.run);
     s.own_dirs(false)?;
     restore(s, &path, checkpoint, plan.allow_hook_changes)?;
@@ -179,6 +182,7 @@ fn put_in(s: &mut Session, path: &Path, checkpoint: Checkpoint) -> Result<()> {
             s.memory.excluded.insert(at, *id);
         }
     }
+    s.leave_out();
     Ok(())
 }
 
@@ -242,10 +246,21 @@ fn rescale(meta: &checkpoint::Meta, epoch_len: u64, batch_size: u64, by_epoch: b
 }
 
 fn mismatch(meta: &checkpoint::Meta, epoch_len: u64, batch_size: u64) -> String {
-    format!(
-        "it stands at iteration {} of {} batches an epoch of {} samples; that is no whole number of this run's \
-         batches ({epoch_len} an epoch of {batch_size}): resume with the old batch size",
+    let stands = format!(
+        "it stands at iteration {} of {} batches an epoch, each of {} samples",
         meta.iter, meta.epoch_len, meta.batch_size
+    );
+    if meta.batch_size == batch_size {
+        return format!(
+            "{stands}, {} of them into an epoch that has only {epoch_len} now: resume with the data as it was, or from the \
+             end of an epoch",
+            meta.batch
+        );
+    }
+    format!(
+        "{stands}; that is no whole number of this run's batches ({epoch_len} an epoch of {batch_size}): resume \
+         with batch_size {}",
+        meta.batch_size
     )
 }
 

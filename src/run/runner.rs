@@ -90,6 +90,9 @@ impl Runner {
                 runner.dump_config()?;
                 runner.session.fire(Event::BeforeRun)?;
                 runner.prepare()?;
+                runner.session.compare_classes();
+                // The data of now, not those at the first save.
+                runner.session.fingerprints();
                 runner.session.saving.began_at = runner.session.state.clock.iter;
                 train_loop.run(&mut runner.session, data)?;
                 runner.session.join()?;
@@ -145,6 +148,7 @@ impl Runner {
         self.guarded(|runner| {
             runner.session.fire(Event::BeforeRun)?;
             runner.prepare()?;
+            runner.session.take_classes()?;
             metrics = what(&mut runner.session)?;
             runner.session.fire(Event::AfterRun)
         })?;
@@ -158,6 +162,7 @@ impl Runner {
         self.session.hooks.reset();
         self.session.state.control = Control::default();
         let result = rayon::scope(|_| run(self));
+        self.session.report_unreadable();
         let Session { state, hooks, .. } = &self.session;
         if state.clock.iter > 0 {
             state

@@ -83,6 +83,7 @@ impl Session {
 
     /// The run as a checkpoint, its weights in the memory of an older one.
     fn snapshot(&mut self, with_optimizer: bool, spent: StateDict) -> Result<Checkpoint> {
+        let (data, unreadable) = (self.fingerprints(), self.unreadable());
         let State { clock, model, optim, board, info, batch_size, vis, dirs, .. } = &mut self.state;
         let optimizer = match optim {
             Some(optim) if with_optimizer => Some(optim.save_state(&**model)?),
@@ -103,6 +104,8 @@ impl Session {
             scalars: vis.written(),
             excluded: self.memory.excluded.clone(),
             classes: info.classes.clone(),
+            data,
+            unreadable,
             config: info.config.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
         };

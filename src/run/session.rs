@@ -115,10 +115,9 @@ impl Session {
     ///
     /// # Errors
     /// The first failure of a hook, the model or the optimizer.
-    pub fn train_iter(&mut self, batch: Batch) -> Result<()> {
-        let mut batch = self.without_excluded(batch);
+    pub fn train_iter(&mut self, mut batch: Batch) -> Result<()> {
         if batch.is_empty() {
-            // All of it is left out: the iteration counts, and nothing happens in it.
+            // All of it is left out, or unreadable: the iteration counts, and nothing happens in it.
             self.state.clock.iter += 1;
             self.state.clock.batch += 1;
             return self.check_interrupts();

@@ -28,7 +28,7 @@ pub struct EpochBasedTrainLoop {
 
 impl TrainLoop for EpochBasedTrainLoop {
     fn totals(&self, epoch_len: u64) -> (u64, u64, bool) {
-        (self.max_epochs, self.max_epochs * epoch_len, true)
+        (self.max_epochs, self.max_epochs.saturating_mul(epoch_len), true)
     }
 
     fn run(&self, s: &mut Session, data: &DataLoader) -> Result<()> {
@@ -41,7 +41,8 @@ impl TrainLoop for EpochBasedTrainLoop {
             let (first, end) = s.state.clock.batches_of_epoch();
             let mut rewound = false;
             for batch in data.batches(first, Some(end)) {
-                s.train_iter(batch?)?;
+                let batch = s.received(batch, data)?;
+                s.train_iter(batch)?;
                 rewound = s.rewound();
                 if rewound || s.stopping() {
                     break;
@@ -81,7 +82,8 @@ impl TrainLoop for IterBasedTrainLoop {
         let mut batches = data.batches(s.state.clock.iter, Some(self.max_iters));
         while s.state.clock.iter < self.max_iters && !s.stopping() {
             let Some(batch) = batches.next() else { break };
-            s.train_iter(batch?)?;
+            let batch = s.received(batch, data)?;
+            s.train_iter(batch)?;
             if s.rewound() {
                 batches = data.batches(s.state.clock.iter, Some(self.max_iters));
             }

@@ -61,6 +61,9 @@ impl LabelNoise {
         let mut losses = Vec::new();
         for batch in data.batches(end - data.len(), Some(end)) {
             let batch = batch?;
+            if batch.is_empty() {
+                continue;
+            }
             let outputs = cx.model.eval_step(&batch)?;
             let Some(found) = outputs.sample_losses else { return Ok(Vec::new()) };
             let pairs = batch.ids.iter().zip(found).take(batch.valid);

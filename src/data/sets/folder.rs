@@ -1,17 +1,21 @@
 //! Picture files in folders, one for each class.
 
 use std::borrow::Cow;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer};
 
-use crate::base::error::IoContext;
-use crate::base::{Error, Result, Rng};
-use crate::config::{Diag, FromNode, Key, Node, OneOrMany, read, receive};
+use crate::base::{Error, Result, Rng, text};
+use crate::config::{Diag, FromNode, Key, Kind, Node, OneOrMany, read, receive};
+use crate::data::classes::relabelled;
 use crate::data::picture::WITHOUT;
-use crate::data::{Dataset, PictureFile, Pipeline, Sample, Transform};
+use crate::data::{Dataset, Marks, PictureFile, Pipeline, Sample, Transform};
 use crate::registry::{BuildCx, Spec};
+
+use super::list;
+use super::walk::{Walk, listed};
 
 /// Picture files with their classes. Only their names are kept; a file is read when its sample is asked for, by the thread that
 /// asks.
@@ -36,53 +40,39 @@ impl ImageFolder {
     }
 
     fn by_folders(folder: &Path, extensions: &[String]) -> Result<Self> {
-        let classes = listed(folder)?.into_iter().filter(|path| path.is_dir()).map(|path| name(&path));
-        let classes: Vec<String> = classes.collect();
-        let (mut files, mut empty) = (Vec::new(), Vec::new());
-        for (label, class) in classes.iter().enumerate() {
-            let before = files.len();
-            walk(folder, Path::new(class), extensions, &mut |path| files.push((path, label as i64)))?;
-            if files.len() == before {
-                empty.push(class.as_str());
+        let (mut classes, mut pictures, mut empty, mut beside) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        for entry in listed(folder)? {
+            if !entry.is_dir() {
+                beside += usize::from(entry.ends_with(extensions));
+                continue;
             }
+            let class = class_name(&entry.path)?;
+            let Some(found) = Walk::new(folder, extensions)?.below(&class)? else { continue };
+            if found.is_empty() {
+                empty.push(class.clone());
+            }
+            pictures.extend(found.into_iter().map(|path| (path, classes.len() as i64)));
+            classes.push(class);
         }
-        if !empty.is_empty() && !files.is_empty() {
+        if !empty.is_empty() && !pictures.is_empty() {
             log::warn!("{}: no picture in {}", folder.display(), empty.join(", "));
         }
-        Self::of(folder, files, Some(classes), extensions)
+        if beside > 0 && !pictures.is_empty() {
+            log::warn!("{}: {beside} pictures beside the folders have no class: left out", folder.display());
+        }
+        Self::of(folder, pictures, Some(classes), extensions)
     }
 
     /// All picture files in `folder`, at any depth, without classes.
     fn unlabeled(folder: &Path, extensions: &[String]) -> Result<Self> {
-        let mut files = Vec::new();
-        walk(folder, Path::new(""), extensions, &mut |path| files.push((path, -1)))?;
-        Self::of(folder, files, None, extensions)
+        listed(folder)?;
+        let found = Walk::new(folder, extensions)?.all()?;
+        Self::of(folder, found.into_iter().map(|path| (path, -1)).collect(), None, extensions)
     }
 
-    /// The files that `list` names, one a line: its path within `folder` and, behind a space, its class.
+    /// The files that `list` names.
     fn by_list(folder: &Path, list: &Path, with_label: bool) -> Result<Self> {
-        let text = std::fs::read_to_string(list).at(list)?;
-        let mut files = Vec::new();
-        for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-            let line = line.trim();
-            files.push(match line.rsplit_once([' ', '\t']) {
-                _ if !with_label => (PathBuf::from(line), -1),
-                Some((path, label)) if label.parse::<u32>().is_ok() => {
-                    (PathBuf::from(path.trim_end()), label.parse().unwrap_or_default())
-                }
-                _ => {
-                    return Err(Error::invalid(format!(
-                        "{}:{}: a line is a path, a space and the number of the class, got {line:?}",
-                        list.display(),
-                        number + 1
-                    )));
-                }
-            });
-        }
-        if files.is_empty() {
-            return Err(Error::invalid(format!("{}: it names no picture", list.display())));
-        }
-        Self::of(folder, files, None, &[])
+        Self::of(folder, list::pictures(folder, list, with_label)?, None, &[])
     }
 
     fn of(
@@ -105,15 +95,24 @@ impl ImageFolder {
         Ok(Self { folder: folder.to_owned(), files, classes, pipeline: Pipeline::default() })
     }
 
-    /// The same pictures with these names of their classes.
-    fn with_classes(self, classes: Vec<String>) -> Result<Self> {
-        let n = classes.len();
-        if let Some(own) = self.classes.as_ref().filter(|own| own.len() != n) {
-            return Err(Error::invalid(format!(
-                "{}: {} folders, but `classes` names {n}",
-                self.folder.display(),
-                own.len()
-            )));
+    /// The same pictures with these names of their classes: where they are names of the folders, each folder gets the
+    /// number of its own name, else they are new names in the folders' order.
+    fn with_classes(mut self, classes: Vec<String>) -> Result<Self> {
+        let (n, folder) = (classes.len(), self.folder.display());
+        if let Some(twice) = (1..n).find(|&i| classes[..i].contains(&classes[i])) {
+            return Err(Error::invalid(format!("`classes` names {:?} twice", classes[twice])));
+        }
+        if let Some(own) = &self.classes {
+            if own.iter().any(|name| classes.contains(name)) {
+                let to =
+                    relabelled(own, &classes).map_err(|why| Error::invalid(format!("{folder}: {why}")))?;
+                self.files.iter_mut().for_each(|(_, label)| *label = to[*label as usize]);
+            } else if own.len() != n {
+                return Err(Error::invalid(format!(
+                    "{folder}: {} folders, but `classes` names {n}",
+                    own.len()
+                )));
+            }
         }
         if let Some((path, label)) = self.files.iter().find(|(_, label)| *label >= n as i64) {
             return Err(Error::invalid(format!(
@@ -146,8 +145,27 @@ impl Dataset for ImageFolder {
     }
 
     fn get_through(&self, index: usize, rng: &mut Rng, pipeline: &Pipeline) -> Result<Sample> {
-        let file = PictureFile::new(self.path(index));
-        pipeline.apply(Sample::of_file(file, self.files[index].1), rng)
+        let path = self.path(index);
+        text::regular(&path)?;
+        pipeline.apply(Sample::of_file(PictureFile::new(path), self.files[index].1), rng)
+    }
+
+    fn has_pipeline(&self) -> bool {
+        true
+    }
+
+    fn mark(&self, marks: &mut Marks) {
+        for (path, label) in &self.files {
+            marks.name(path.as_os_str().as_encoded_bytes());
+            marks.name(&label.to_le_bytes());
+        }
+        for index in spread(self.files.len(), SIZES) {
+            let size = std::fs::metadata(self.path(index)).map_or(u64::MAX, |about| about.len());
+            marks.contents(&size.to_le_bytes());
+        }
+        for index in spread(self.files.len(), READ) {
+            marks.contents(&beginning(&self.path(index)));
+        }
     }
 
     fn classes(&self) -> Option<&[String]> {
@@ -155,37 +173,32 @@ impl Dataset for ImageFolder {
     }
 }
 
-fn name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+/// Files whose size is part of the fingerprint, and whose beginning is: all of a small set, a part of a large one.
+const SIZES: usize = 10_000;
+const READ: usize = 256;
+
+/// At most `most` of `n` positions, evenly spread, the first among them.
+fn spread(n: usize, most: usize) -> impl Iterator<Item = usize> {
+    (0..n).step_by(n.div_ceil(most).max(1))
 }
 
-/// What is in a folder, in the order of the names.
-fn listed(folder: &Path) -> Result<Vec<PathBuf>> {
-    if !folder.is_dir() {
-        return Err(Error::invalid(format!(
-            "{}: no such folder. It holds one folder of pictures for each class; name it as data_root",
-            folder.display()
-        )));
+/// The first 64 KiB of a file; nothing of one that cannot be read, which is no matter of its name.
+fn beginning(path: &Path) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if text::regular(path).is_ok()
+        && let Ok(file) = std::fs::File::open(path)
+    {
+        let _ = file.take(64 << 10).read_to_end(&mut bytes);
     }
-    let entries = std::fs::read_dir(folder).at(folder)?;
-    let mut paths =
-        entries.map(|entry| entry.map(|e| e.path())).collect::<std::io::Result<Vec<_>>>().at(folder)?;
-    paths.sort();
-    Ok(paths)
+    bytes
 }
 
-/// Calls `found` with the picture files in `root/within` and its folders, as paths within `root`.
-fn walk(root: &Path, within: &Path, extensions: &[String], found: &mut dyn FnMut(PathBuf)) -> Result<()> {
-    for path in listed(&root.join(within))? {
-        let inner = within.join(path.file_name().unwrap_or_default());
-        let file = name(&path).to_lowercase();
-        if path.is_dir() {
-            walk(root, &inner, extensions, found)?;
-        } else if extensions.iter().any(|ending| file.ends_with(ending)) {
-            found(inner);
-        }
-    }
-    Ok(())
+/// The class of a folder's pictures. Names of classes are compared and kept in checkpoints, so they must be text.
+fn class_name(folder: &Path) -> Result<String> {
+    let name = folder.file_name().unwrap_or_default();
+    name.to_str().map(str::to_owned).ok_or_else(|| {
+        Error::invalid(format!("{}: the name of a class must be UTF-8: rename the folder", folder.display()))
+    })
 }
 
 /// A folder; the reference also writes `{img_path: folder}`.
@@ -229,6 +242,44 @@ impl JsonSchema for Prefix {
     }
 }
 
+/// Names of classes, or the file that lists them.
+#[derive(Debug, Clone)]
+enum Names {
+    Given(Vec<String>),
+    File(PathBuf),
+}
+
+impl FromNode for Names {
+    fn from_node(node: &Node, key: Option<&Key>) -> (Self, Vec<Diag>) {
+        match &*node.kind {
+            Kind::Str(file) => (Self::File(file.into()), Vec::new()),
+            _ => match read(node, key, &[]) {
+                Ok(names) => (Self::Given(names), Vec::new()),
+                Err(diags) => (Self::Given(Vec::new()), diags.0),
+            },
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
+        receive(d)
+    }
+}
+
+impl JsonSchema for Names {
+    fn schema_name() -> Cow<'static, str> {
+        "ClassNames".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let name = json_schema!({ "type": "string" });
+        json_schema!({ "anyOf": [name, { "type": "array", "items": name }] })
+    }
+}
+
 #[derive(Debug, Clone, serde::Deserialize, JsonSchema)]
 struct ImageFolderParams {
     /// Folder of the data.
@@ -244,9 +295,10 @@ struct ImageFolderParams {
     /// Whether pictures have classes; else all files are taken, with -1 for a class.
     #[serde(default = "yes")]
     with_label: bool,
-    /// Names of the classes, in the order of the folders or the numbers; the folders' names if not given.
+    /// Names of the classes by number, or the path of a file with one on each line; the folders' names if not given. Names of
+    /// folders give each folder its number here; other names are new ones in the folders' order.
     #[serde(default)]
-    classes: Option<OneOrMany<String>>,
+    classes: Option<Names>,
     /// Endings of the files to take, in any case; .jpg, .jpeg and .png if not given.
     #[serde(default)]
     extensions: Option<OneOrMany<String>>,
@@ -283,7 +335,8 @@ impl ImageFolderParams {
             (true, false) => ImageFolder::unlabeled(&folder, &extensions)?,
         };
         let set = match self.classes {
-            Some(classes) => set.with_classes(classes.0)?,
+            Some(Names::Given(classes)) => set.with_classes(classes)?,
+            Some(Names::File(file)) => set.with_classes(list::names(&file)?)?,
             None => set,
         };
         Ok(Box::new(set.with_pipeline(pipeline)))

@@ -3,9 +3,11 @@
 mod digits;
 mod folder;
 mod idx;
+mod list;
 mod mnist;
 mod pixels;
 mod synthetic;
+mod walk;
 
 pub use digits::{Digits, DigitsSplit, SplitBy};
 pub use folder::ImageFolder;

@@ -3,7 +3,7 @@
 use ndarray::Array3;
 
 use crate::base::{Error, Result, Rng};
-use crate::data::{Dataset, Pipeline, Sample};
+use crate::data::{Dataset, Marks, Pipeline, Sample};
 
 /// Images of one size with their labels. A value stays a byte until its sample is asked for: a quarter of the memory.
 pub struct Pixels {
@@ -27,7 +27,8 @@ impl Pixels {
         classes: Vec<String>,
     ) -> Result<Self> {
         let (h, w, c) = shape;
-        if bytes.len() != labels.len() * h * w * c {
+        let values = [h, w, c].iter().try_fold(labels.len(), |product, n| product.checked_mul(*n));
+        if values != Some(bytes.len()) {
             return Err(Error::invalid(format!(
                 "{} bytes do not make {} images of {h} × {w} × {c}",
                 bytes.len(),
@@ -68,8 +69,17 @@ impl Dataset for Pixels {
         pipeline.apply(Sample::new(img, i64::from(self.labels[index])), rng)
     }
 
+    fn has_pipeline(&self) -> bool {
+        true
+    }
+
     fn classes(&self) -> Option<&[String]> {
         Some(&self.classes)
+    }
+
+    fn mark(&self, marks: &mut Marks) {
+        marks.contents(&self.bytes);
+        marks.contents(&self.labels);
     }
 }
 

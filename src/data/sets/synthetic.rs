@@ -5,8 +5,8 @@ use rand::RngExt;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::base::{Result, Rng, keyed};
-use crate::data::{Dataset, Pipeline, Sample, Transform};
+use crate::base::{Result, Rng, keyed, size};
+use crate::data::{Dataset, Marks, Pipeline, Sample, Transform};
 use crate::registry::{BuildCx, Spec};
 
 /// Noise around one random image a class: nothing to read, and a network can learn it. Sample `i` is of class
@@ -53,14 +53,16 @@ impl Synthetic {
 #[serde(default)]
 struct SyntheticParams {
     /// Number of samples.
+    #[schemars(range(max = 4294967296u64))]
     n: usize,
     /// Channels, height, width.
+    #[schemars(inner(range(min = 1, max = 65536)))]
     shape: [usize; 3],
     /// Number of classes; sample `i` is of class `i % classes`.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1_000_000))]
     classes: usize,
     /// Noise is uniform in `-noise..noise`, the signal in -1..1.
-    #[schemars(range(min = 0.0))]
+    #[schemars(range(min = 0.0, max = 1e30))]
     noise: f32,
     /// Seed of all values; the run's seed has no part in it.
     seed: u64,
@@ -77,6 +79,8 @@ impl Default for SyntheticParams {
 crate::register! {
     /// Made-up images that a network can learn: one random image a class, and noise.
     dyn Dataset, "Synthetic" => |p: SyntheticParams, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
+        let [c, h, w] = p.shape;
+        size::bytes("one image for each class", &[p.classes, c, h, w], size_of::<f32>())?;
         let set = Synthetic::new(p.n, p.shape, p.classes, p.seed).with_noise(p.noise);
         Ok(Box::new(set.with_pipeline(Pipeline::build(&p.pipeline, cx)?)))
     }
@@ -100,8 +104,18 @@ impl Dataset for Synthetic {
         pipeline.apply(Sample::new(img, class as i64), rng)
     }
 
+    fn has_pipeline(&self) -> bool {
+        true
+    }
+
     fn classes(&self) -> Option<&[String]> {
         Some(&self.classes)
+    }
+
+    fn mark(&self, marks: &mut Marks) {
+        let shape = self.prototypes[0].shape().iter().map(|n| *n as u64);
+        let settings = [self.seed, self.noise.to_bits().into(), self.prototypes.len() as u64];
+        settings.into_iter().chain(shape).for_each(|number| marks.contents(&number.to_le_bytes()));
     }
 }
 

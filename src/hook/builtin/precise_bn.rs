@@ -62,6 +62,9 @@ fn estimate(
     let (mut sums, mut n): (Vec<ArrayD<f64>>, f64) = (Vec::new(), 0.0);
     for batch in batches {
         let batch = batch?;
+        if batch.is_empty() {
+            continue;
+        }
         let zero = after_step(model, &batch, cx, 0.0)?;
         if momenta.is_none() {
             let probe = after_step(model, &batch, cx, PROBE)?;

@@ -1,0 +1,74 @@
+//! Which samples a batch holds: a function of its number.
+
+use std::sync::{Arc, PoisonError};
+
+use crate::base::{Error, Result};
+
+use super::Deal;
+use super::loader::Plan;
+
+/// Which samples make a batch: (pass, position in the data set) each, and how many of them are no repeats.
+pub(super) struct Picks {
+    pub(super) samples: Vec<(u64, usize)>,
+    pub(super) valid: usize,
+}
+
+/// The orders of the passes, of which it keeps the one in use.
+pub(super) struct Orders {
+    pub(super) plan: Arc<Plan>,
+    /// Samples that were left out when the first batch was asked for.
+    excluded: Vec<u64>,
+    pass: Option<u64>,
+    order: Vec<usize>,
+}
+
+impl Orders {
+    pub(super) fn new(plan: Arc<Plan>) -> Self {
+        let excluded = plan.excluded.read().unwrap_or_else(PoisonError::into_inner).clone();
+        Self { plan, excluded, pass: None, order: Vec::new() }
+    }
+
+    /// The samples of batch `g`.
+    pub(super) fn picks(&mut self, g: u64) -> Result<Picks> {
+        let (size, share, n) =
+            (self.plan.batch_size as u64, self.plan.share as u64, self.plan.pass_len as u64);
+        let endless = self.plan.deal == Deal::Endless;
+        let (pass, first, last) = if endless {
+            let end = g.checked_add(1).and_then(|after| after.checked_mul(size));
+            let end =
+                end.ok_or_else(|| Error::invalid(format!("batch {g} is beyond what can be counted")))?;
+            (0, end - size, end)
+        } else {
+            let len = self.plan.batches_of(self.plan.share) as u64;
+            let first = g % len * size;
+            (g / len, first, first.saturating_add(size).min(share))
+        };
+        let mut picks = Picks { samples: Vec::new(), valid: 0 };
+        for position in first..last {
+            let place = self.plan.shard.place(position);
+            let pass = if endless { place / n } else { pass };
+            let index = self.order_of(pass)?[(place % n) as usize];
+            if self.excluded.binary_search(&(index as u64)).is_err() {
+                picks.valid += usize::from(endless || place < n);
+                picks.samples.push((pass, index));
+            }
+        }
+        Ok(picks)
+    }
+
+    fn order_of(&mut self, pass: u64) -> Result<&[usize]> {
+        if self.pass != Some(pass) {
+            let (n, len) = (self.plan.pass_len, self.plan.len);
+            self.pass = None;
+            self.order = self.plan.sampler.draw(len, self.plan.seed, pass);
+            if self.order.len() != n || self.order.iter().any(|&i| i >= len) {
+                return Err(Error::invalid(format!(
+                    "the sampler drew {} samples for pass {pass}; its pass_len promises {n}, each below {len}",
+                    self.order.len()
+                )));
+            }
+            self.pass = Some(pass);
+        }
+        Ok(&self.order)
+    }
+}

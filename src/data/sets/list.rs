@@ -1,0 +1,49 @@
+//! Lists of pictures and of class names, as text files.
+
+use std::path::{Path, PathBuf};
+
+use crate::base::{Error, Result, text};
+
+/// The pictures that `list` names, one a line: a path within `folder` and, behind a space, the number of its class.
+pub(super) fn pictures(folder: &Path, list: &Path, with_label: bool) -> Result<Vec<(PathBuf, i64)>> {
+    let text = text::read(list)?;
+    let mut files = Vec::new();
+    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let line = line.trim();
+        let (path, label) = match line.rsplit_once([' ', '\t']) {
+            _ if !with_label => (line, -1),
+            Some((path, label)) if label.parse::<u32>().is_ok() => {
+                (path.trim_end(), label.parse().unwrap_or_default())
+            }
+            _ => {
+                let what = format!("a line is a path, a space and the number of the class, got {line:?}");
+                return Err(at(list, number, &what));
+            }
+        };
+        // Elsewhere than on Windows a backslash is a letter like any other: the file may be called so.
+        if cfg!(unix) && path.contains('\\') && !folder.join(path).exists() {
+            let what = format!("{path:?} is written as on Windows: folders are parted by `/`");
+            return Err(at(list, number, &what));
+        }
+        files.push((PathBuf::from(path), label));
+    }
+    if files.is_empty() {
+        return Err(Error::invalid(format!("{}: it names no picture", list.display())));
+    }
+    Ok(files)
+}
+
+/// The names of classes in a file, one a line.
+pub(super) fn names(file: &Path) -> Result<Vec<String>> {
+    let text = text::read(file)?;
+    let names: Vec<String> =
+        text.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned).collect();
+    match names.is_empty() {
+        true => Err(Error::invalid(format!("{}: it names no class", file.display()))),
+        false => Ok(names),
+    }
+}
+
+fn at(file: &Path, number: usize, what: &str) -> Error {
+    Error::invalid(format!("{}:{}: {what}", file.display(), number + 1))
+}

@@ -1,0 +1,24 @@
+//! Reads every sample of a data set once, to know beforehand which ones a run would stumble over.
+
+use rayon::prelude::*;
+
+use crate::base::{Result, keyed};
+
+use super::loader::catch;
+use super::{Dataset, Pipeline};
+
+/// The samples of `dataset` that cannot be read, or that its pipeline refuses in the first pass of a run of this seed, each with
+/// the reason. Those `without` are not read. The threads of rayon's pool share the work.
+pub fn unreadable(dataset: &dyn Dataset, seed: u64, without: &[u64]) -> Vec<(usize, String)> {
+    let read = |index: usize| -> Result<()> {
+        let rng = || keyed(seed, "augment", 0, index as u64);
+        // A pipeline may decode a part of a picture only: without it all of the file is read.
+        if dataset.has_pipeline() {
+            dataset.get_through(index, &mut rng(), &Pipeline::default())?;
+        }
+        dataset.get(index, &mut rng()).map(drop)
+    };
+    let failure = |index: usize| catch("data set", || read(index)).err().map(|e| (index, e.to_string()));
+    let wanted = (0..dataset.len()).into_par_iter().filter(|index| !without.contains(&(*index as u64)));
+    wanted.filter_map(failure).collect()
+}
