@@ -9,8 +9,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use shanty::base::Error;
 use shanty::config::{self, Diag, Diags, Node};
-use shanty::run::RunConfig;
 
 const DIR: &str = "tests/config_mistakes";
 
@@ -52,7 +52,11 @@ impl Truth {
 }
 
 fn check(node: &Node) -> Result<(), Diags> {
-    RunConfig::read(node).map(drop)
+    match shanty::run::check(node, None) {
+        Ok(_) => Ok(()),
+        Err(Error::Config(source)) => Err(*source.downcast().unwrap()),
+        Err(other) => panic!("{other}"),
+    }
 }
 
 fn place(diag: &Diag) -> String {

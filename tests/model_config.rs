@@ -197,7 +197,7 @@ fn mistakes_are_refused_where_they_stand() {
         ("backbone: {type: LeNet}", "unknown module `LeNet`"),
         ("backbone: {type: MLP, sizes: [3]}", "sizes"),
         ("head: {type: LinearClsHead, num_classes: 0, in_channels: 3}", "num_classes"),
-        ("head: {type: ClsHead, topk: 0}", "`topk` counts from 1"),
+        ("head: {type: ClsHead, topk: 0}", "`topk` must be at least 1"),
         ("head: {type: ClsHead, loss: {type: CrossEntropy}}", "unknown loss `CrossEntropy`"),
         ("data_preprocessor: {mean: [1], st: [2]}", "st"),
         ("data_preprocessor: {mean: [1]}", "`mean` and `std` go together"),

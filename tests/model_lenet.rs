@@ -177,6 +177,6 @@ fn images_of_another_size_are_refused_with_the_cure() {
     let error = from_pytorch().train_step(&batch, &step(0)).unwrap_err().to_string();
     assert_eq!(
         error,
-        "LeNet5 wants images of 32 × 32, not a batch of shape [2, 1, 36, 36]: resize or pad them"
+        "`backbone`: LeNet5 wants images of 32 × 32, not a batch of shape [2, 1, 36, 36]: resize or pad them"
     );
 }

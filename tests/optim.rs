@@ -253,7 +253,10 @@ fn schedules_are_functions_of_progress() {
     assert!((converted.apply(1.0, 1.0, 5, 1250) - 0.5).abs() < 1e-12);
     let half = "{type: LinearLR, begin: 0.5, by_epoch: true, convert_to_iter_based: true}";
     assert_eq!(schedule(half, true, (10, 2500, 250)).unwrap().range(), (125, 2500, false));
-    assert!(schedule("{type: LinearLR, begin: 5, end: 5}", true, (10, 10, 1)).is_err());
+    assert!(schedule("{type: LinearLR, begin: 5, end: 4}", true, (10, 10, 1)).is_err());
+    // A warm-up of no steps is none.
+    let none = schedule("{type: LinearLR, start_factor: 0.1, begin: 0, end: 0}", true, (10, 10, 1)).unwrap();
+    assert_eq!((0..10).map(|epoch| none.apply(0.5, 0.5, epoch, epoch)).collect::<Vec<_>>(), [0.5; 10]);
 }
 
 /// SCH-02

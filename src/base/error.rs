@@ -24,6 +24,14 @@ pub enum Error {
         /// What the operating system said.
         source: std::io::Error,
     },
+    /// What the run needs is not on this machine: a folder of data, say.
+    #[error("{}: {what}", path.display())]
+    Missing {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// What is missing, and the remedy.
+        what: String,
+    },
     /// A checkpoint is missing, damaged or does not fit the model.
     #[error("checkpoint {}: {reason}", path.display())]
     Checkpoint {
@@ -65,6 +73,16 @@ impl Error {
     /// An [`Error::Checkpoint`].
     pub fn checkpoint(path: impl AsRef<Path>, reason: impl Into<String>) -> Self {
         Self::Checkpoint { path: path.as_ref().to_owned(), reason: reason.into() }
+    }
+
+    /// Whether it says that something is not there which another machine may have: a check only warns then.
+    pub fn is_absence(&self) -> bool {
+        match self {
+            Self::Missing { .. } => true,
+            Self::Io { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
+            Self::Checkpoint { path, .. } => !path.exists(),
+            _ => false,
+        }
     }
 
     /// The exit code of a process that ends with this error: 2 for a wrong config, 1 otherwise.

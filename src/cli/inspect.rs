@@ -1,4 +1,4 @@
-//! `shanty check`, `config` and `list`: nothing is built or trained.
+//! `shanty check`, `config` and `list`: nothing is trained or written.
 
 use super::{ConfigArgs, Format, console};
 use crate::base::suggest::nearest;
@@ -8,8 +8,7 @@ use crate::run::RunConfig;
 
 pub(super) fn check(args: &ConfigArgs, format: Format) -> Result<()> {
     let node = args.resolve()?;
-    let config = RunConfig::read(&node)?;
-    let warnings = config.warnings(&node);
+    let warnings = crate::run::check(&node, Some(&args.name()))?;
     if format == Format::Json {
         console::say(&warnings.to_json().to_string());
         return Ok(());
@@ -17,7 +16,7 @@ pub(super) fn check(args: &ConfigArgs, format: Format) -> Result<()> {
     if !warnings.0.is_empty() {
         console::complain(&warnings.render(console::in_colour()));
     }
-    config.notes().iter().for_each(|note| console::complain(&format!("note: {note}")));
+    RunConfig::read(&node)?.notes().iter().for_each(|note| console::complain(&format!("note: {note}")));
     console::say(&format!("{} is fine", args.name()));
     Ok(())
 }

@@ -31,6 +31,9 @@ pub(super) struct Train {
     /// Train without validation.
     #[arg(long)]
     no_validate: bool,
+    /// Train without validating two batches first.
+    #[arg(long)]
+    no_sanity: bool,
     /// Scale the learning rate with the batch size, as the config's `auto_scale_lr` says.
     #[arg(long)]
     auto_scale_lr: bool,
@@ -58,6 +61,9 @@ impl Train {
             stop_file: self.stop_file.clone(),
         };
         let mut runner = Runner::from_config_within(&node, Some(&name), limits)?;
+        if self.no_sanity {
+            runner.skip_sanity_check();
+        }
         if let Some(progress) = ProgressHook::on_terminal() {
             runner.add_hook(progress);
         }

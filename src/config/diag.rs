@@ -36,6 +36,8 @@ pub struct Diag {
     pub suggestion: Option<String>,
     /// The text that the suggestion replaces.
     pub fix: Option<Loc>,
+    /// Something is not on this machine that another one may have.
+    pub absent: bool,
 }
 
 impl Diag {
@@ -50,6 +52,7 @@ impl Diag {
             notes: Vec::new(),
             suggestion: None,
             fix: None,
+            absent: false,
         }
     }
 

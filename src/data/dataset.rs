@@ -286,8 +286,7 @@ struct ConcatParams {
 crate::register! {
     /// Several sets, one behind the other.
     dyn Dataset, "ConcatDataset" => |p: ConcatParams, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
-        let datasets = p.datasets.iter().map(|spec| spec.build(cx)).collect::<Result<_>>()?;
-        Ok(Box::new(ConcatDataset::new(datasets)?))
+        Ok(Box::new(ConcatDataset::new(Spec::build_all(&p.datasets, cx)?)?))
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use ndarray::{ArrayD, IxDyn};
 
-use crate::base::{Elem, Error, Result, keyed, size};
+use crate::base::{Elem, Error, Result, keyed, memory};
 
 use super::classes::relabelled;
 use super::orders::{Orders, Picks};
@@ -51,7 +51,7 @@ impl Default for LoaderOptions {
 }
 
 /// Batches that all workers together may be ahead: each is planned before it is made.
-pub(crate) const MOST_AHEAD: usize = 1 << 16;
+const MOST_AHEAD: usize = 1 << 16;
 
 /// Gives the batches of a data set in the order of a sampler.
 ///
@@ -114,9 +114,9 @@ impl DataLoader {
         let limit = options.max_batches.map_or(usize::MAX, |n| n.saturating_mul(of_ranks));
         let len = dataset.len().min(limit);
         let (pass_len, deal) = (sampler.pass_len(len), sampler.deal());
-        size::bytes("the order of a pass over the data", &[pass_len], size_of::<usize>())?;
+        memory::fits("the order of a pass over the data", &[pass_len], size_of::<usize>())?;
         let largest = if deal == Deal::Endless { batch_size } else { batch_size.min(pass_len) };
-        size::bytes("a batch", &[largest], size_of::<(u64, usize)>())?;
+        memory::fits("a batch", &[largest], size_of::<(u64, usize)>())?;
         let plan = Plan {
             collate: Arc::new(DefaultCollate {}),
             share: deal.share(pass_len, shard),
@@ -209,6 +209,15 @@ impl DataLoader {
     /// What tells the data set from another one. It is determined once, when it is asked for first.
     pub fn fingerprint(&self) -> &Fingerprint {
         self.plan.fingerprint.get_or_init(|| Fingerprint::of(&*self.plan.dataset))
+    }
+
+    /// A loader that makes batches of other samples in the same way, in their order and in the caller's thread.
+    pub(crate) fn over(&self, samples: Arc<dyn Dataset>, batch_size: usize) -> Result<Self> {
+        let max_bad_samples = self.max_bad_samples();
+        let seed = self.plan.seed;
+        let options = LoaderOptions { batch_size, seed, max_bad_samples, ..LoaderOptions::default() };
+        let loader = Self::shared(samples, Arc::new(super::DefaultSampler::sequential()), options)?;
+        Ok(loader.with_collate(Arc::clone(&self.plan.collate)))
     }
 
     /// From this pass on samples go through `pipeline` instead of the data set's own, for this loader and its clones. What
@@ -415,7 +424,7 @@ pub(super) struct Made {
 
 /// Makes sure that batches of `n` samples of so many values fit into the memory, `ahead` of them at once.
 fn fits(n: usize, values: usize, ahead: usize) -> Result<()> {
-    let of = |what: &str, counts: &[usize]| size::bytes(what, counts, size_of::<Elem>());
+    let of = |what: &str, counts: &[usize]| memory::fits(what, counts, size_of::<Elem>());
     of(&format!("a batch of {n} samples"), &[n, values])?;
     let what = format!("what workers may be ahead, {ahead} batches (num_workers × prefetch_factor),");
     of(&what, &[n, values, ahead]).map(drop)

@@ -25,7 +25,6 @@ pub use collate::{Collate, DefaultCollate, Stack};
 pub use config::DataLoaderConfig;
 pub use dataset::{ConcatDataset, Dataset, RepeatDataset, Subset};
 pub use fingerprint::{Fingerprint, Marks};
-pub(crate) use loader::MOST_AHEAD;
 pub use loader::{Batches, DataLoader, LoaderOptions};
 pub use picture::{Backend, Bytes, Colors, Filter, Interpolation, Picture, PictureFile, Window};
 pub use sample::{Batch, Sample};

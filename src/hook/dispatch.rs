@@ -85,6 +85,11 @@ impl Hooks {
         self.slots.iter().any(|s| &*s.key == key && s.points.has(point))
     }
 
+    /// The hook of a key.
+    pub(crate) fn by_key(&self, key: &str) -> Option<&dyn Hook> {
+        self.slots.iter().find(|s| &*s.key == key).map(|s| &*s.hook)
+    }
+
     pub(crate) fn slots(&mut self) -> &mut [Slot] {
         &mut self.slots
     }

@@ -17,6 +17,41 @@ pub(super) struct Place {
     fixed: bool,
 }
 
+/// Why hooks cannot stand in line: the hook that the complaint is about, and what it says.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Misplaced {
+    /// The key of the hook.
+    pub hook: String,
+    /// One sentence.
+    pub message: String,
+    /// What there is instead of what is asked for.
+    pub given: Option<String>,
+    /// The nearest name.
+    pub near: Option<String>,
+}
+
+impl Misplaced {
+    fn error(hook: &str, message: String) -> Error {
+        Self { hook: hook.to_owned(), message, ..Self::default() }.into()
+    }
+}
+
+impl std::fmt::Display for Misplaced {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)?;
+        self.given.iter().try_for_each(|given| write!(f, ": {given}"))?;
+        self.near.iter().try_for_each(|near| write!(f, "; did you mean `{near}`?"))
+    }
+}
+
+impl std::error::Error for Misplaced {}
+
+impl From<Misplaced> for Error {
+    fn from(misplaced: Misplaced) -> Self {
+        Self::Config(Box::new(misplaced))
+    }
+}
+
 /// One hook before another, by their places.
 struct Edge {
     first: usize,
@@ -27,8 +62,8 @@ struct Edge {
 
 impl Hooks {
     /// Puts a hook in line: after the last one of the same priority or before it. `name` is its type's name; the key
-    /// of a second hook of the same name is `name#2`.
-    pub fn insert(&mut self, hook: Box<dyn Hook>, name: &str, options: &HookOptions) {
+    /// of a second hook of the same name is `name#2`. Gives the key.
+    pub fn insert(&mut self, hook: Box<dyn Hook>, name: &str, options: &HookOptions) -> Arc<str> {
         let priority = options.priority.unwrap_or_else(|| hook.priority());
         let wanted = options.key.as_deref().unwrap_or(name);
         let same =
@@ -44,6 +79,7 @@ impl Hooks {
         wiring.before.extend(named(&options.before));
         wiring.after.extend(named(&options.after));
         let at = self.slots.iter().rposition(|s| s.priority <= priority).map_or(0, |i| i + 1);
+        let own = Arc::clone(&key);
         let slot = Slot {
             on_error: options.on_error.unwrap_or_else(|| hook.policy()),
             hook,
@@ -56,6 +92,7 @@ impl Hooks {
         };
         self.slots.insert(at, slot);
         self.renamed();
+        own
     }
 
     fn renamed(&mut self) {
@@ -75,10 +112,11 @@ impl Hooks {
         for &Edge { first, second, .. } in &edges {
             let (a, b) = (&self.slots[first], &self.slots[second]);
             if a.priority > b.priority && (a.place.fixed || b.place.fixed) {
-                return Err(Error::config(format!(
+                let text = format!(
                     "hook `{}` must come before `{}`, but its priority {} puts it behind (priority {})",
                     a.key, b.key, a.priority, b.priority
-                )));
+                );
+                return Err(Misplaced::error(if a.place.fixed { &a.key } else { &b.key }, text));
             }
         }
         let order = self.sorted(&edges)?;
@@ -117,11 +155,9 @@ impl Hooks {
             return Ok(());
         }
         let known: Vec<_> = self.slots.iter().map(|s| &*s.key).chain(registered()).collect();
-        let hint = nearest(name, known).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-        Err(Error::config(format!(
-            "hook `{}` wants a place beside `{name}`, which is no hook{hint}",
-            slot.key
-        )))
+        let near = nearest(name, known).map(str::to_owned);
+        let message = format!("hook `{}` wants a place beside `{name}`, which is no hook", slot.key);
+        Err(Misplaced { hook: slot.key.to_string(), message, given: None, near }.into())
     }
 
     /// The place that each hook wants: its own, or beside the hook that it named. Who declares is the one who moves.
@@ -174,7 +210,8 @@ impl Hooks {
         }
         path.reverse();
         let names: Vec<_> = path.iter().map(|i| format!("`{}`", self.slots[*i].key)).collect();
-        Error::config(format!("hooks wait for each other: {}", names.join(" before ")))
+        let text = format!("hooks wait for each other: {}", names.join(" before "));
+        Misplaced::error(path.first().map_or("", |i| &self.slots[*i].key), text)
     }
 
     /// Keys of hooks that go by a metric of the validation, with the metric.
@@ -183,6 +220,17 @@ impl Hooks {
             let reads = slot.place.wiring.reads.iter().filter(|(p, _)| *p == Point::AfterValEpoch);
             reads.filter_map(|(_, key)| Some((&*slot.key, key.strip_prefix("val/")?)))
         })
+    }
+
+    /// Whether a validation that gives these metrics gives those that hooks go by.
+    ///
+    /// # Errors
+    /// As [`resolve`](Self::resolve).
+    pub(crate) fn check_metrics(&self, metrics: &[String]) -> Result<()> {
+        let reads = self.slots.iter().flat_map(|s| s.place.wiring.reads.iter().map(move |read| (s, read)));
+        reads
+            .into_iter()
+            .try_for_each(|(slot, (point, key))| check_metric(&slot.key, *point, key, Some(metrics)))
     }
 
     fn check_reads(&self, metrics: Option<&[String]>) -> Result<()> {
@@ -205,11 +253,14 @@ impl Hooks {
         let own = &self.slots[place].key;
         let also = |s: &&Slot| s.place.wiring.writes.iter().any(|(p, k)| *p == point && k == "weights");
         match self.slots[..place].iter().find(also) {
-            Some(other) => Err(Error::config(format!(
-                "hooks `{}` and `{own}` both put other weights into the model in {}: keep one of them",
-                other.key,
-                point.name()
-            ))),
+            Some(other) => Err(Misplaced::error(
+                own,
+                format!(
+                    "hooks `{}` and `{own}` both put other weights into the model in {}: keep one of them",
+                    other.key,
+                    point.name()
+                ),
+            )),
             None => Ok(()),
         }
     }
@@ -225,31 +276,41 @@ impl Hooks {
             return check_metric(own, point, key, metrics);
         };
         if first > reader {
-            return Err(Error::config(format!(
+            let text = format!(
                 "hook `{own}` reads `{key}` in {} before `{}` writes it there: give `{own}` a priority above {} or \
                  `after: {}`",
                 point.name(),
                 writer.key,
                 writer.priority.value(),
                 writer.key
-            )));
+            );
+            return Err(Misplaced::error(own, text));
         }
         Ok(())
     }
 }
 
-/// A metric that no validation gives. Without a validation there is nothing to check.
+/// A metric that the validation does not give, or that there is no validation to give. Names that end in `*` stand for all
+/// that begin so; without any name nobody knows what it gives before there are data.
 fn check_metric(hook: &str, point: Point, key: &str, metrics: Option<&[String]>) -> Result<()> {
-    let (Some(metrics), Some(wanted)) = (metrics, key.strip_prefix("val/")) else { return Ok(()) };
-    if point != Point::AfterValEpoch || wanted.ends_with('*') || metrics.iter().any(|m| m == wanted) {
+    let Some(wanted) = key.strip_prefix("val/").filter(|_| point == Point::AfterValEpoch) else {
+        return Ok(());
+    };
+    let Some(metrics) = metrics else {
+        let what = if wanted == "*" { "a metric".to_owned() } else { format!("`{wanted}`") };
+        let text = format!("hook `{hook}` goes by {what} of the validation, but the run has no validation");
+        return Err(Misplaced::error(hook, text));
+    };
+    if metrics.is_empty() || metrics.iter().any(|given| meets(given, wanted)) {
         return Ok(());
     }
-    let hint = nearest(wanted, metrics.iter().map(String::as_str));
-    let hint = hint.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-    Err(Error::config(format!(
-        "hook `{hook}` reads the metric `{wanted}`, which the validation does not give: it gives {}{hint}",
-        metrics.join(", ")
-    )))
+    Err(Misplaced {
+        hook: hook.to_owned(),
+        message: format!("hook `{hook}` reads the metric `{wanted}`, which the validation does not give"),
+        given: Some(format!("it gives {}", metrics.join(", "))),
+        near: nearest(wanted, metrics.iter().map(String::as_str)).map(str::to_owned),
+    }
+    .into())
 }
 
 /// What the run itself takes up at the end of one point: written elsewhere it comes too late, or is overwritten.
@@ -263,9 +324,10 @@ fn check_write(hook: &str, point: Point, key: &str) -> Result<()> {
     if point == at {
         return Ok(());
     }
-    Err(Error::config(format!(
+    let text = format!(
         "hook `{hook}` writes `{key}` in {}, but {taker} takes them at the end of {}: write them there",
         point.name(),
         at.name()
-    )))
+    );
+    Err(Misplaced::error(hook, text))
 }

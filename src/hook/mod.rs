@@ -26,6 +26,7 @@ pub use ctx::{Ctx, Dirs, RunInfo};
 pub use dispatch::Hooks;
 pub(crate) use dispatch::caught;
 pub use event::{CheckpointSaved, Event, Metrics, Point, Step};
+pub(crate) use line::Misplaced;
 pub use options::{HookOptions, OnError};
 pub use priority::Priority;
 pub use profile::{Call, Profile, Span, Spent};
@@ -88,6 +89,12 @@ pub trait Hook: Any + Send {
     /// What a failure means for the run. `on_error:` in YAML wins.
     fn policy(&self) -> OnError {
         OnError::Abort
+    }
+
+    /// Whether its `interval` counts epochs, in a loop that does (`by_epoch`) or counts iterations: a check compares it with the
+    /// length of the run.
+    fn counts_epochs(&self, by_epoch: bool) -> bool {
+        false
     }
 
     /// State to be kept in checkpoints; `None` keeps nothing.

@@ -28,6 +28,7 @@ struct AccuracyParams {
     /// A sample is a hit for k when its class is among the k best.
     topk: OneOrMany<NonZeroUsize>,
     /// A hit needs a score above this; null asks for none.
+    #[schemars(extend("x-unbounded" = true))]
     thrs: OneOrMany<Option<f64>>,
 }
 

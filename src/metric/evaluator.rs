@@ -3,7 +3,8 @@
 use ndarray::Array2;
 
 use crate::base::{Error, Result};
-use crate::registry::{BuildCx, Spec};
+use crate::config::{Diag, Diags, Node};
+use crate::registry::{BuildCx, Spec, blamed};
 
 use super::{Metric, Predictions};
 
@@ -39,12 +40,16 @@ impl Evaluator {
     /// # Errors
     /// [`Error::Config`] when two of them give values of one name.
     pub fn with_prefixes(metrics: Vec<(Option<String>, Box<dyn Metric>)>) -> Result<Self> {
+        let evaluator = Self::prefixed(metrics);
+        unique(evaluator.names().iter())?;
+        Ok(evaluator)
+    }
+
+    fn prefixed(metrics: Vec<(Option<String>, Box<dyn Metric>)>) -> Self {
         let prefix = |(given, metric): (Option<String>, Box<dyn Metric>)| {
             (given.or_else(|| metric.prefix().map(str::to_owned)), metric)
         };
-        let evaluator = Self { metrics: metrics.into_iter().map(prefix).collect() };
-        unique(evaluator.names().iter())?;
-        Ok(evaluator)
+        Self { metrics: metrics.into_iter().map(prefix).collect() }
     }
 
     /// The metrics of a config, which writes one or a list of them.
@@ -52,16 +57,28 @@ impl Evaluator {
     /// # Errors
     /// Those of the builders and of [`Evaluator::new`].
     pub fn build(specs: &[Spec<dyn Metric>], cx: &mut BuildCx) -> Result<Self> {
-        let metrics = specs.iter().map(|spec| Ok((spec.extra.prefix.clone(), spec.build(cx)?)));
-        Self::with_prefixes(metrics.collect::<Result<_>>()?)
+        let prefixes = specs.iter().map(|spec| spec.extra.prefix.clone());
+        let metrics = prefixes.zip(Spec::build_all(specs, cx)?).collect();
+        let evaluator = Self::prefixed(metrics);
+        let mut seen: Vec<(String, &Node)> = Vec::new();
+        for ((prefix, metric), spec) in evaluator.metrics.iter().zip(specs) {
+            for name in metric.names().into_iter().map(|name| join(prefix, name)) {
+                if let Some((_, first)) = seen.iter().find(|(other, _)| *other == name) {
+                    return Err(Diags::from(twice(&name, first, spec.node())).into());
+                }
+                seen.push((name, spec.node()));
+            }
+        }
+        Ok(evaluator)
     }
 
     /// Counts one batch in every metric.
     ///
     /// # Errors
-    /// That of the first metric that refuses it.
+    /// That of the first metric that refuses it, as [`MetricFailed`].
     pub fn process(&mut self, predictions: &Predictions<'_>) -> Result<()> {
-        self.metrics.iter_mut().try_for_each(|(_, metric)| metric.process(predictions))
+        let mut all = self.metrics.iter_mut().enumerate();
+        all.try_for_each(|(index, (_, metric))| failed(index, metric.process(predictions)))
     }
 
     /// The values of all samples since the last reset.
@@ -70,8 +87,9 @@ impl Evaluator {
     /// When there was no sample, or two metrics give values of one name.
     pub fn compute(&self) -> Result<Vec<(String, f64)>> {
         let mut values = Vec::new();
-        for (prefix, metric) in &self.metrics {
-            values.extend(metric.compute()?.into_iter().map(|(name, value)| (join(prefix, name), value)));
+        for (index, (prefix, metric)) in self.metrics.iter().enumerate() {
+            let own = failed(index, metric.compute())?;
+            values.extend(own.into_iter().map(|(name, value)| (join(prefix, name), value)));
         }
         unique(values.iter().map(|(name, _)| name))?;
         Ok(values)
@@ -109,6 +127,31 @@ impl Evaluator {
     }
 }
 
+/// A metric that refused a batch or has no value.
+#[derive(Debug, thiserror::Error)]
+#[error("{source}")]
+pub struct MetricFailed {
+    /// Its place among the metrics of the evaluator.
+    pub index: usize,
+    /// What it says.
+    pub source: Error,
+}
+
+fn failed<T>(index: usize, result: Result<T>) -> Result<T> {
+    result.map_err(|source| Error::Other(Box::new(MetricFailed { index, source })))
+}
+
+/// Two specs, or one of them by itself, give a value of one name.
+fn twice(name: &str, first: &Node, second: &Node) -> Diag {
+    let message = clash(name);
+    let diag = Diag::error(message.as_str()).on(blamed(second, &message));
+    if first.at == second.at {
+        diag
+    } else {
+        diag.place(first.get("type").unwrap_or(first).at.clone(), "the first")
+    }
+}
+
 fn join(prefix: &Option<String>, name: String) -> String {
     match prefix {
         Some(prefix) => format!("{prefix}/{name}"),
@@ -120,10 +163,11 @@ fn unique<'a>(names: impl Iterator<Item = &'a String>) -> Result<()> {
     let mut names: Vec<&String> = names.collect();
     names.sort_unstable();
     match names.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(Error::config(format!(
-            "two metrics give a value named {}: give one of them another `prefix`",
-            pair[0]
-        ))),
+        Some(pair) => Err(Error::config(clash(pair[0]))),
         None => Ok(()),
     }
+}
+
+fn clash(name: &str) -> String {
+    format!("two metrics give a value named {name}: give one of them another `prefix`")
 }

@@ -12,7 +12,7 @@ mod single_label;
 
 pub use accuracy::Accuracy;
 pub use confusion::ConfusionMatrix;
-pub use evaluator::Evaluator;
+pub use evaluator::{Evaluator, MetricFailed};
 pub use options::MetricOptions;
 pub use predictions::Predictions;
 pub use single_label::{Average, Item, SingleLabelMetric};
@@ -41,7 +41,7 @@ pub trait Metric: Send {
     fn reset(&mut self);
 
     /// The names that [`Metric::compute`] will give, as far as they are known before there are data: configs are checked
-    /// against them.
+    /// against them. A name may end in `*`, for all that begin so; none at all says that nothing is known.
     fn names(&self) -> Vec<String>;
 
     /// What stands before the names, with a slash between; a config may say another.

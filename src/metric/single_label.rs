@@ -66,12 +66,14 @@ pub struct SingleLabelMetric {
 #[serde(default)]
 struct SingleLabelParams {
     /// A prediction needs a score above this; null asks for none.
+    #[schemars(extend("x-unbounded" = true))]
     thrs: OneOrMany<Option<f64>>,
     /// Which figures: precision, recall, f1-score, support.
     items: OneOrMany<Item>,
     /// macro: the mean over the classes; micro: all samples together; null: a figure for each class.
     average: Option<Average>,
     /// Number of classes, where the names of the figures are wanted before there are data.
+    #[schemars(range(min = 1, max = 10_000_000))]
     num_classes: Option<usize>,
 }
 
@@ -202,8 +204,13 @@ impl Metric for SingleLabelMetric {
     }
 
     fn names(&self) -> Vec<String> {
-        let blank = vec![vec![Tally::default(); self.num_classes.unwrap_or(0)]; self.thrs.len()];
-        self.all_figures(&blank).into_iter().map(|(name, _)| name).collect()
+        let blank = vec![vec![Tally::default(); self.num_classes.unwrap_or(1)]; self.thrs.len()];
+        let names = self.all_figures(&blank).into_iter().map(|(name, _)| name);
+        if self.average.is_some() || self.num_classes.is_some() {
+            return names.collect();
+        }
+        // How many classes there are, the first scores will tell.
+        names.map(|name| format!("{}*", name.trim_end_matches('0'))).collect()
     }
 
     fn prefix(&self) -> Option<&str> {

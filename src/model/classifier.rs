@@ -9,8 +9,8 @@ use super::{Model, Outputs, StepCx};
 use crate::base::{Result, keyed};
 use crate::data::Batch;
 use crate::nn::init::{Init, InitCfg, Pretrained, init_weights};
-use crate::nn::{Autograd, Forward, Module, Tape, Var};
-use crate::registry::{BuildCx, Spec};
+use crate::nn::{Autograd, Forward, InModule, Module, Tape, Var};
+use crate::registry::{BuildCx, Collected, Spec};
 use crate::{parts, register};
 
 /// What an [`ImageClassifier`] is made of.
@@ -88,17 +88,20 @@ impl ImageClassifier {
     /// # Errors
     /// What the builders of its parts say.
     pub fn from_params(p: ImageClassifierParams, cx: &mut BuildCx) -> Result<Self> {
-        let preprocessor = match p.data_preprocessor {
-            Some(spec) => spec.build(cx)?,
-            None => Box::new(ClsDataPreprocessor::default()),
-        };
+        let mut errors = Collected::default();
+        let preprocessor = p.data_preprocessor.map(|spec| errors.take(spec.build(cx)));
         let init = match p.pretrained {
-            Some(checkpoint) => vec![Init::new(Pretrained::new(checkpoint))],
-            None => Init::list(&p.init_cfg, cx)?,
+            Some(checkpoint) => Some(vec![Init::new(Pretrained::new(checkpoint))]),
+            None => errors.take(Init::list(&p.init_cfg, cx)),
         };
-        let neck = p.neck.map(|spec| spec.build(cx)).transpose()?;
-        let (backbone, head) = (p.backbone.build(cx)?, p.head.build(cx)?);
-        Ok(Self { backbone, neck, head, preprocessor, init, autograd: Autograd::default() })
+        let backbone = errors.take(p.backbone.build(cx));
+        let neck = p.neck.and_then(|spec| errors.take(spec.build(cx)));
+        let head = errors.take(p.head.build(cx));
+        let (Some(init), Some(backbone), Some(head)) = (init, backbone, head) else {
+            return Err(errors.0.into());
+        };
+        let preprocessor = preprocessor.flatten().unwrap_or_else(|| Box::new(ClsDataPreprocessor::default()));
+        errors.or(Self { backbone, neck, head, preprocessor, init, autograd: Autograd::default() })
     }
 
     /// The same with a module between backbone and head.
@@ -127,11 +130,12 @@ impl ImageClassifier {
         cx: &mut Forward<'_>,
     ) -> Result<(Prepared<'t>, Var<'t>)> {
         let prepared = self.preprocessor.prepare(batch, cx, tape)?;
-        let mut x = self.backbone.forward(prepared.inputs, cx)?;
+        let within = |name| move |error| InModule::at(name, error);
+        let mut x = self.backbone.forward(prepared.inputs, cx).map_err(within("backbone"))?;
         if let Some(neck) = &mut self.neck {
-            x = neck.forward(x, cx)?;
+            x = neck.forward(x, cx).map_err(within("neck"))?;
         }
-        let scores = self.head.forward(x, cx)?;
+        let scores = self.head.forward(x, cx).map_err(within("head"))?;
         Ok((prepared, scores))
     }
 }

@@ -44,7 +44,7 @@ mod var;
 pub use autograd::Autograd;
 pub use layers::*;
 pub use loss::{CrossEntropyLoss, Loss};
-pub use module::{Forward, Module, ModuleOptions};
+pub use module::{Forward, InModule, Module, ModuleOptions};
 pub use ops::{
     AttentionOptions, Average, BnOutput, BnStats, BnThen, ConvOptions, CrossEntropyOptions, Losses,
     PoolOptions, Reduction, Target,

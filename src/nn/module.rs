@@ -5,7 +5,7 @@ use std::any::Any;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::base::{Result, Rng};
+use crate::base::{Error, Result, Rng};
 use crate::params::Params;
 use crate::registry::BuildCx;
 
@@ -24,6 +24,33 @@ pub trait Module: Parts + Params + Any + Send {
 impl<M: Module + ?Sized> Module for Box<M> {
     fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
         (**self).forward(x, cx)
+    }
+}
+
+/// A forward pass that failed, with the path of the module: `backbone.layers.1`.
+#[derive(Debug, thiserror::Error)]
+#[error("`{path}`: {source}")]
+pub struct InModule {
+    /// Dotted, as a config nests its modules.
+    pub path: String,
+    /// What the module says.
+    pub source: Error,
+}
+
+impl InModule {
+    /// The error of a child with the child's name; a path that it has already grows at its front.
+    pub fn at(name: impl std::fmt::Display, error: Error) -> Error {
+        let source = match error {
+            Error::Other(source) => match source.downcast::<Self>() {
+                Ok(inner) => {
+                    let path = format!("{name}.{}", inner.path);
+                    return Error::Other(Box::new(Self { path, source: inner.source }));
+                }
+                Err(other) => Error::Other(other),
+            },
+            other => other,
+        };
+        Error::Other(Box::new(Self { path: name.to_string(), source }))
     }
 }
 

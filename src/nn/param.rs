@@ -2,6 +2,7 @@
 
 use ndarray::{ArrayD, IxDyn};
 
+use crate::base::memory::{Grant, ask};
 use crate::base::{Elem, Tensor};
 
 use super::pool::row_major;
@@ -28,7 +29,7 @@ impl Param {
 
     /// A trainable parameter of this shape, all elements equal.
     pub fn full(shape: &[usize], value: Elem) -> Self {
-        Self::new(Tensor::from_elem(IxDyn(shape), value))
+        Self::new(filled(shape, value))
     }
 
     /// Forgets the gradient and keeps its memory.
@@ -61,7 +62,15 @@ pub struct Buffer {
 impl Buffer {
     /// A buffer of this shape, all elements equal.
     pub fn full(shape: &[usize], value: Elem) -> Self {
-        Self { value: Tensor::from_elem(IxDyn(shape), value) }
+        Self { value: filled(shape, value) }
+    }
+}
+
+/// A tensor of equal elements; an empty one where the memory account of the build refuses it.
+fn filled(shape: &[usize], value: Elem) -> Tensor {
+    match ask(shape, size_of::<Elem>()) {
+        Grant::Refused => Tensor::zeros(vec![0; shape.len()]),
+        Grant::Full | Grant::Zeros => Tensor::from_elem(IxDyn(shape), value),
     }
 }
 

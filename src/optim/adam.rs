@@ -1,6 +1,6 @@
 //! Adam (Kingma & Ba 2015) and AdamW (Loshchilov & Hutter 2019), as PyTorch defines them.
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
 use super::{Group, Optimizer, Slots};
@@ -15,13 +15,20 @@ pub struct AdamConfig {
     #[schemars(range(min = 0.0))]
     pub lr: f64,
     /// Decay of the running means of the gradient and of its square.
+    #[schemars(schema_with = "betas")]
     pub betas: (f64, f64),
     /// Added to the denominator.
-    #[schemars(range(min = 0.0))]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub eps: f64,
     /// L2 penalty: added to the gradient by Adam, taken from the weight by AdamW.
     #[schemars(range(min = 0.0))]
     pub weight_decay: f64,
+}
+
+/// Both at least 0 and below 1: a mean of weight 1 would never move.
+fn betas(_: &mut SchemaGenerator) -> Schema {
+    let beta = json_schema!({ "type": "number", "minimum": 0.0, "exclusiveMaximum": 1.0 });
+    json_schema!({ "type": "array", "prefixItems": [beta, beta], "minItems": 2, "maxItems": 2 })
 }
 
 impl Default for AdamConfig {
@@ -107,9 +114,10 @@ pub struct AdamWConfig {
     #[schemars(range(min = 0.0))]
     pub lr: f64,
     /// Decay of the running means of the gradient and of its square.
+    #[schemars(schema_with = "betas")]
     pub betas: (f64, f64),
     /// Added to the denominator.
-    #[schemars(range(min = 0.0))]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub eps: f64,
     /// Part of the weight, times the learning rate, that is taken from it at each step.
     #[schemars(range(min = 0.0))]

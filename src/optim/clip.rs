@@ -25,10 +25,10 @@ pub struct ClipGrad {
     /// `norm` or `value`.
     pub r#type: ClipKind,
     /// Largest norm; `.inf` only measures.
-    #[schemars(extend("exclusiveMinimum" = 0))]
+    #[schemars(extend("exclusiveMinimum" = 0, "x-infinite" = true))]
     pub max_norm: Option<f64>,
     /// Order of the norm; `.inf` takes the largest absolute value.
-    #[schemars(extend("exclusiveMinimum" = 0))]
+    #[schemars(extend("exclusiveMinimum" = 0, "x-infinite" = true))]
     pub norm_type: f64,
     /// A norm that is not finite ends the run; otherwise that update is skipped and counted.
     pub error_if_nonfinite: bool,
@@ -69,6 +69,15 @@ impl ClipGrad {
     /// # Errors
     /// A limit that the type needs is missing, is not a number, or belongs to the other type.
     pub fn check(&self) -> Result<()> {
+        let (needs, limit) = self.limit()?;
+        if limit > 0.0 {
+            return Ok(());
+        }
+        Err(Error::config(format!("clip_grad: `{needs}` must be above 0, not {limit}")))
+    }
+
+    /// The limit that the type needs, and its key.
+    pub(super) fn limit(&self) -> Result<(&'static str, f64)> {
         let (needs, limit, other) = match self.r#type {
             ClipKind::Norm => ("max_norm", self.max_norm, self.clip_value.map(|_| "clip_value")),
             ClipKind::Value => ("clip_value", self.clip_value, self.max_norm.map(|_| "max_norm")),
@@ -76,11 +85,8 @@ impl ClipGrad {
         if let Some(other) = other {
             return Err(Error::config(format!("`{other}` does not belong to this clip_grad type")));
         }
-        match limit {
-            Some(limit) if limit > 0.0 => Ok(()),
-            Some(limit) => Err(Error::config(format!("clip_grad: `{needs}` must be above 0, not {limit}"))),
-            None => Err(Error::config(format!("clip_grad: `{needs}` is missing"))),
-        }
+        let limit = limit.ok_or_else(|| Error::config(format!("clip_grad: `{needs}` is missing")))?;
+        Ok((needs, limit))
     }
 
     /// Limits all gradients of `params` in place.

@@ -1,7 +1,8 @@
 //! `optim_wrapper:` of a config.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 use super::{ClipGrad, OptimWrapper, Optimizer};
 use crate::base::Result;
@@ -28,8 +29,16 @@ pub struct OptimWrapperConfig {
     #[schemars(range(min = 1))]
     pub accumulative_counts: u64,
     /// Limits gradients before each update.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "checked")]
     pub clip_grad: Option<ClipGrad>,
+}
+
+/// Clipping whose keys fit together.
+fn checked<'de, D: Deserializer<'de>>(d: D) -> Result<Option<ClipGrad>, D::Error> {
+    let clip = Option::<ClipGrad>::deserialize(d)?;
+    // Ranges are the schema's business.
+    clip.iter().try_for_each(|clip| clip.limit().map(drop)).map_err(D::Error::custom)?;
+    Ok(clip)
 }
 
 fn one() -> u64 {
@@ -44,7 +53,6 @@ impl OptimWrapperConfig {
     pub fn build(&self, cx: &mut BuildCx) -> Result<OptimWrapper> {
         let mut wrapper = OptimWrapper::boxed(self.optimizer.build(cx)?).accumulate(self.accumulative_counts);
         if let Some(clip) = &self.clip_grad {
-            clip.check()?;
             wrapper = wrapper.clip(clip.clone());
         }
         Ok(wrapper)

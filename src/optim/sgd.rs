@@ -16,10 +16,11 @@ pub struct SgdConfig {
     pub lr: f64,
     /// Momentum μ.
     #[serde(default)]
-    #[schemars(range(min = 0.0))]
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub momentum: f64,
     /// Dampening τ of the gradient in the momentum.
     #[serde(default)]
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub dampening: f64,
     /// L2 penalty.
     #[serde(default)]

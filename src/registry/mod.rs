@@ -28,6 +28,7 @@
 //! assert_eq!(shape.area(), 9.0);
 //! ```
 
+mod collect;
 mod cx;
 mod describe;
 mod explain;
@@ -46,6 +47,7 @@ use serde::de::DeserializeOwned;
 use crate::base::Result;
 use crate::config::{Diags, Key, Node};
 
+pub use collect::{Collected, blamed};
 pub use cx::BuildCx;
 pub use describe::{Parameter, describe, example, parameters};
 pub use explain::explain;

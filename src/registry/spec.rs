@@ -9,7 +9,8 @@ use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Serialize, Serializer};
 
 use super::table::{self, a, entries, list};
-use super::{BuildCx, Entry, Registrable, schema};
+use super::{BuildCx, Collected, Entry, Registrable, blamed, schema};
+use crate::base::memory::settled;
 use crate::base::suggest::nearest;
 use crate::base::{Error, Result};
 use crate::config::{Diag, Diags, FromNode, Key, Kind, Node, fields_of, parse, read_checked, receive};
@@ -65,11 +66,22 @@ impl<T: ?Sized + Registrable> Spec<T> {
     /// What the builder says, as [`Error::Config`] with the place of the spec.
     pub fn build(&self, cx: &mut BuildCx) -> Result<Box<T>> {
         let Some(entry) = self.entry else { return Err(Error::config("this spec was refused")) };
-        let made = entry.maker.build(&self.node, &reserved::<T>(), cx).map_err(|e| self.placed(e))?;
+        let made = entry.maker.build(&self.node, &reserved::<T>(), cx);
+        let made = made.and_then(|made| settled().map(|()| made)).map_err(|e| self.placed(e))?;
         let made: Result<Box<Box<T>>, Box<dyn Any>> = made.downcast();
         let made =
             made.map_err(|_| Error::config(format!("`{}` does not build {}", entry.name, a(T::KIND))))?;
         T::finish(*made, &self.extra, cx).map_err(|e| self.placed(e))
+    }
+
+    /// Makes all of them, in order.
+    ///
+    /// # Errors
+    /// The errors of all that cannot be made, together.
+    pub fn build_all<'a>(specs: impl IntoIterator<Item = &'a Self>, cx: &mut BuildCx) -> Result<Vec<Box<T>>> {
+        let mut errors = Collected::default();
+        let made: Vec<_> = specs.into_iter().filter_map(|spec| errors.take(spec.build(cx))).collect();
+        errors.or(made)
     }
 
     /// The builder's error with the place of the spec, unless it has one.
@@ -77,8 +89,10 @@ impl<T: ?Sized + Registrable> Spec<T> {
         match error {
             Error::Config(source) if source.is::<Diags>() => Error::Config(source),
             other => {
-                let at = self.node.get("type").unwrap_or(&self.node);
-                Diags::from(Diag::error(format!("cannot build `{}`: {other}", self.name())).on(at)).into()
+                let at = blamed(&self.node, &other.to_string());
+                let absent = other.is_absence();
+                let diag = Diag::error(format!("cannot build `{}`: {other}", self.name())).on(at);
+                Diags::from(Diag { absent, ..diag }).into()
             }
         }
     }

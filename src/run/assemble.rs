@@ -3,14 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Evaluation, Limits, RunConfig, Runner, RunnerBuilder};
-use crate::base::Result;
-use crate::config::{Diag, Diags, Kind, Node, OneOrMany};
-use crate::data::{DataLoaderConfig, Shard};
-use crate::hook::{Clock, HookOptions};
+use super::{Evaluation, Limits, RunConfig, Runner, RunnerBuilder, checks};
+use crate::base::{Error, Result, memory};
+use crate::config::{Diag, Diags, Kind, Level, Node, OneOrMany};
+use crate::data::{DataLoader, DataLoaderConfig, Shard};
+use crate::hook::{Clock, HookOptions, Misplaced};
 use crate::metric::{Evaluator, Metric};
 use crate::optim::Schedule;
-use crate::registry::{BuildCx, Spec};
+use crate::registry::{BuildCx, Collected, Spec, blamed};
 
 /// The slots that every run has unless its config says otherwise.
 const DEFAULT_HOOKS: &str = "\
@@ -22,7 +22,7 @@ param_scheduler: {type: ParamSchedulerHook}
 checkpoint: {type: CheckpointHook}
 ";
 
-/// The config with the top-level `data_preprocessor` put into the model, as the reference does.
+/// The config with the top-level `data_preprocessor` put into the model, as MMEngine does.
 pub(super) fn with_preprocessor(node: &Node) -> Node {
     let Some((key, preprocessor)) = node.entry("data_preprocessor").map(|(k, n)| (k.clone(), n.clone()))
     else {
@@ -40,92 +40,232 @@ pub(super) fn with_preprocessor(node: &Node) -> Node {
     Node { kind: Arc::new(Kind::Map(top)), ..node.clone() }
 }
 
-/// Builds everything that a config describes.
-pub(super) fn from_config(node: &Node, name: Option<&str>, limits: Limits) -> Result<Runner> {
-    builder(node, name, false)?.limits(limits).build()
+/// What a run is put together for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To run: what is missing is an error.
+    Run,
+    /// To be looked at: weights are only sizes, and data that is not on this machine is a warning.
+    Look,
 }
 
-/// The parts of the run that a config describes; for a dry run, shells of them.
-pub(super) fn builder(node: &Node, name: Option<&str>, dry_run: bool) -> Result<RunnerBuilder> {
-    let config = RunConfig::read(node)?;
-    let odd = config.warnings(node).0.into_iter().map(|diag| diag.render(false));
-    let stem = name.map(|n| Path::new(n).file_stem().unwrap_or_default().to_string_lossy().into_owned());
-    let work_dir =
-        config.work_dir.clone().unwrap_or_else(|| format!("work_dirs/{}", stem.as_deref().unwrap_or("run")));
-    let mut builder = RunnerBuilder::default();
-    let saved = || super::resume::saved_seed(Path::new(&work_dir), config.load_from.as_deref());
-    builder.set_seed(config.randomness.seed.or_else(|| config.resume.then(saved).flatten()));
-    let seed = builder.seed();
-    let mut cx = BuildCx::new(seed);
-    cx.provide(config.log_processor.clone());
+/// Builds everything that a config describes.
+pub(super) fn from_config(node: &Node, name: Option<&str>, limits: Limits) -> Result<Runner> {
+    assemble(node, name, Purpose::Run)?.builder.limits(limits).build()
+}
 
-    if let Some(train) = &config.train_dataloader {
-        builder = builder.train_data(train.build(seed, Shard::default(), &mut cx)?);
+/// The parts of a run, and what is odd about them.
+pub(super) struct Assembled {
+    pub builder: RunnerBuilder,
+    pub config: RunConfig,
+    /// Warnings, and what is absent.
+    pub odd: Diags,
+    /// Where the config writes each hook, by its key.
+    pub hooks: Vec<(Arc<str>, Node)>,
+    /// Bytes of the weights.
+    pub weight_bytes: u64,
+}
+
+/// Builds the parts of the run that a config describes. Whoever checks, plans, trains or tests a config comes through here.
+///
+/// # Errors
+/// All that is wrong with the config and its parts, each with its place.
+pub(super) fn assemble(node: &Node, name: Option<&str>, purpose: Purpose) -> Result<Assembled> {
+    let config = RunConfig::read(node)?;
+    let mut parts = Assembler::new(&config, node, name, purpose);
+    parts.data();
+    parts.model();
+    parts.optimizer();
+    let hooks = parts.hooks();
+    let odd = parts.odd(&hooks)?;
+    let Assembler { mut builder, weight_bytes, .. } = parts;
+    let notes = odd.0.iter().map(|diag| diag.render(false));
+    builder = builder.notes(config.notes().into_iter().chain(notes).collect());
+    Ok(Assembled { builder, config, odd, hooks, weight_bytes })
+}
+
+/// A run under construction: parts that cannot be built are left out, and told together at the end.
+struct Assembler<'a> {
+    config: &'a RunConfig,
+    node: &'a Node,
+    purpose: Purpose,
+    builder: RunnerBuilder,
+    cx: BuildCx,
+    errors: Collected,
+    /// The specs of the schedules that could be built.
+    schedules: Vec<Node>,
+    weight_bytes: u64,
+}
+
+impl<'a> Assembler<'a> {
+    fn new(config: &'a RunConfig, node: &'a Node, name: Option<&str>, purpose: Purpose) -> Self {
+        let stem = name.map(|n| Path::new(n).file_stem().unwrap_or_default().to_string_lossy().into_owned());
+        let default = || format!("work_dirs/{}", stem.as_deref().unwrap_or("run"));
+        let work_dir = config.work_dir.clone().unwrap_or_else(default);
+        let saved = || super::resume::saved_seed(Path::new(&work_dir), config.load_from.as_deref());
+        let mut builder = RunnerBuilder::default();
+        builder.set_seed(config.randomness.seed.or_else(|| config.resume.then(saved).flatten()));
+        let mut cx = BuildCx::new(builder.seed());
+        cx.provide(config.log_processor.clone());
+        builder = builder
+            .without_default_hooks()
+            .work_dir(work_dir)
+            .config_text(name, node.to_yaml())
+            .log_level(config.log_level)
+            .load_from(config.load_from.clone())
+            .resume(config.resume)
+            .load_options(config.load_options.clone())
+            .async_save(config.async_save)
+            .exclude_samples(config.exclude_samples.clone())
+            .allow_hook_changes(config.allow_hook_changes)
+            .allow_data_changes(config.allow_data_changes)
+            .overwrite(config.overwrite);
+        if let Some(experiment) = config.experiment_name.clone().or(stem) {
+            builder = builder.experiment_name(experiment);
+        }
+        let (errors, schedules) = (Collected::default(), Vec::new());
+        Self { config, node, purpose, builder, cx, errors, schedules, weight_bytes: 0 }
+    }
+
+    fn at(&self, key: &str) -> &'a Node {
+        self.node.get(key).unwrap_or(self.node)
+    }
+
+    fn change(&mut self, change: impl FnOnce(RunnerBuilder) -> RunnerBuilder) {
+        self.builder = change(std::mem::take(&mut self.builder));
+    }
+
+    /// Loaders, loops and evaluators.
+    fn data(&mut self) {
+        let config = self.config;
+        if let Some(data) = self.loader(&config.train_dataloader, "train_dataloader") {
+            self.change(|builder| builder.train_data(data));
+        }
         if let Some(train_cfg) = &config.train_cfg {
-            builder = builder.boxed_loop(train_cfg.build(&mut cx)?);
+            let built = train_cfg.build(&mut self.cx);
+            if let Some(train_loop) = self.errors.take_on(built, self.at("train_cfg")) {
+                self.change(|builder| builder.boxed_loop(train_loop));
+            }
+        }
+        if let Some(val) = self.evaluation(&config.val_dataloader, &config.val_evaluator, "val") {
+            self.change(|builder| builder.evaluate(val));
+        }
+        if let Some(test) = self.evaluation(&config.test_dataloader, &config.test_evaluator, "test") {
+            self.change(|builder| builder.test(test));
         }
     }
-    if let Some(evaluation) = evaluation(&config.val_dataloader, &config.val_evaluator, seed, &mut cx)? {
-        builder = builder.evaluate(evaluation);
+
+    fn loader(&mut self, config: &Option<DataLoaderConfig>, key: &str) -> Option<DataLoader> {
+        let built = config.as_ref()?.build(self.cx.seed, Shard::default(), &mut self.cx);
+        self.errors.take_on(built, self.at(key))
     }
-    if let Some(evaluation) = evaluation(&config.test_dataloader, &config.test_evaluator, seed, &mut cx)? {
-        builder = builder.test(evaluation);
+
+    fn evaluation(
+        &mut self,
+        data: &Option<DataLoaderConfig>,
+        evaluator: &Option<OneOrMany<Spec<dyn Metric>>>,
+        mode: &str,
+    ) -> Option<Evaluation> {
+        let data = self.loader(data, &format!("{mode}_dataloader"));
+        let evaluator = Evaluator::build(&evaluator.as_ref()?.0, &mut self.cx);
+        let evaluator = self.errors.take_on(evaluator, self.at(&format!("{mode}_evaluator")));
+        Some(Evaluation::new(data?, evaluator?))
     }
-    builder = builder.boxed_model(config.model.build(&mut cx)?);
-    if let Some(optim) = &config.optim_wrapper {
-        let mut optim = optim.build(&mut cx)?;
-        if let (Some(scale), Some(train)) = (&config.auto_scale_lr, &config.train_dataloader)
+
+    /// The model. To look at it, its weights are not drawn.
+    fn model(&mut self) {
+        let spec = &self.config.model;
+        let (built, bytes) = memory::accounted(self.purpose == Purpose::Look, || spec.build(&mut self.cx));
+        if let Some(model) = self.errors.take_on(built, spec.node()) {
+            self.change(|builder| builder.boxed_model(model));
+        }
+        self.weight_bytes = bytes;
+        let copies = usize::try_from(bytes).unwrap_or(usize::MAX);
+        // Weights, their gradients, and what an optimizer keeps of each.
+        if self.config.optim_wrapper.is_some() {
+            let fits = memory::fits("training this model (weights, gradients, momentum)", &[3, copies], 1);
+            self.errors.take_on(fits, spec.node());
+        }
+    }
+
+    fn optimizer(&mut self) {
+        let Some(config) = &self.config.optim_wrapper else { return };
+        let built = config.build(&mut self.cx);
+        let Some(mut optim) = self.errors.take_on(built, self.at("optim_wrapper")) else { return };
+        if let (Some(scale), Some(train)) = (&self.config.auto_scale_lr, &self.config.train_dataloader)
             && scale.enable
         {
             optim.scale_lr(train.batch_size as f64 / scale.base_batch_size as f64);
         }
-        let (totals, epoch_len, by_epoch) = builder.totals();
-        for spec in config.param_scheduler.iter().flat_map(|s| &s.0) {
-            let curve = spec.build(&mut cx)?;
+        let (totals, epoch_len, by_epoch) = self.builder.totals();
+        for spec in self.config.param_scheduler.iter().flat_map(|s| &s.0) {
+            let Some(curve) = self.errors.take(spec.build(&mut self.cx)) else { continue };
+            let lengths = (totals.0, totals.1, epoch_len.max(1));
             let schedule =
-                Schedule::from_options(curve, &spec.extra, by_epoch, (totals.0, totals.1, epoch_len))
-                    .map_err(|text| Diags::from(Diag::error(text).on(spec.node())))?;
-            optim = optim.schedule(schedule);
+                Schedule::from_options(curve, &spec.extra, by_epoch, lengths).map_err(Error::config);
+            if let Some(schedule) = self.errors.take_on(schedule, spec.node()) {
+                self.schedules.push(spec.node().clone());
+                optim = optim.schedule(schedule);
+            }
         }
-        builder = builder.optim(optim);
+        self.change(|builder| builder.optim(optim));
     }
-    let ((max_epochs, max_iters), epoch_len, by_epoch) = builder.totals();
-    cx.provide(Clock { max_epochs, max_iters, epoch_len, by_epoch, ..Clock::default() });
-    for spec in hooks(&config)? {
-        builder = builder.boxed_hook(spec.build(&mut cx)?, spec.name(), spec.extra.clone());
+
+    /// The hooks, in line; gives their keys with their places.
+    fn hooks(&mut self) -> Vec<(Arc<str>, Node)> {
+        let ((max_epochs, max_iters), epoch_len, by_epoch) = self.builder.totals();
+        if self.builder.train_data.is_some() {
+            self.cx.provide(Clock { max_epochs, max_iters, epoch_len, by_epoch, ..Clock::default() });
+        }
+        let specs = hooks(self.config);
+        let mut nodes = Vec::new();
+        for spec in self.errors.take_on(specs, self.at("default_hooks")).unwrap_or_default() {
+            if let Some(hook) = self.errors.take(spec.build(&mut self.cx)) {
+                self.change(|builder| builder.boxed_hook(hook, spec.name(), spec.extra.clone()));
+                nodes.push(spec.node().clone());
+            }
+        }
+        if let Some(interval) = self.config.digest_interval {
+            self.change(|builder| builder.hook(crate::hook::builtin::DigestHook::every(interval)));
+            nodes.push(self.at("digest_interval").clone());
+        }
+        let lined_up = self.builder.line_up(self.config.val_evaluator.is_some());
+        let hooks: Vec<_> = self.builder.keys().iter().cloned().zip(nodes).collect();
+        if let Err(error) = lined_up {
+            let diag = misplaced(error, &hooks);
+            self.errors.0.extend([diag]);
+        }
+        hooks
     }
-    if let Some(interval) = config.digest_interval {
-        builder = builder.hook(crate::hook::builtin::DigestHook::every(interval));
+
+    /// What is odd and no error; all that is one.
+    fn odd(&mut self, hooks: &[(Arc<str>, Node)]) -> Result<Diags> {
+        let mut found = std::mem::take(&mut self.errors.0);
+        if self.purpose == Purpose::Look {
+            for diag in found.0.iter_mut().filter(|diag| diag.absent) {
+                diag.level = Level::Warning;
+                diag.notes.push("paths are taken from the folder in which the run is started".into());
+            }
+        }
+        let Self { config, node, ref builder, ref schedules, .. } = *self;
+        found.extend(checks::of(&checks::Parts { config, node, builder, schedules, hooks }));
+        if found.has_errors() { Err(found.into()) } else { Ok(found) }
     }
-    let experiment = config.experiment_name.clone().or(stem);
-    builder = builder
-        .without_default_hooks()
-        .work_dir(work_dir)
-        .config_text(name, node.to_yaml())
-        .notes(config.notes().into_iter().chain(odd).collect())
-        .log_level(config.log_level)
-        .load_from(config.load_from.clone())
-        .resume(config.resume)
-        .overwrite(config.overwrite)
-        .load_options(config.load_options.clone())
-        .async_save(config.async_save)
-        .exclude_samples(config.exclude_samples.clone())
-        .allow_hook_changes(config.allow_hook_changes)
-        .allow_data_changes(config.allow_data_changes);
-    if let Some(experiment) = experiment {
-        builder = builder.experiment_name(experiment);
-    }
-    if dry_run { builder.hollow() } else { Ok(builder) }
 }
 
-fn evaluation(
-    data: &Option<DataLoaderConfig>,
-    evaluator: &Option<OneOrMany<Spec<dyn Metric>>>,
-    seed: u64,
-    cx: &mut BuildCx,
-) -> Result<Option<Evaluation>> {
-    let (Some(data), Some(evaluator)) = (data, evaluator) else { return Ok(None) };
-    Ok(Some(Evaluation::new(data.build(seed, Shard::default(), cx)?, Evaluator::build(&evaluator.0, cx)?)))
+/// The complaint of the line of hooks, at the hook that it is about.
+pub(super) fn misplaced(error: Error, hooks: &[(Arc<str>, Node)]) -> Diag {
+    let text = error.to_string();
+    let Error::Config(source) = error else { return Diag::error(text) };
+    let Some(Misplaced { hook, message, given, near }) = source.downcast_ref() else {
+        return Diag::error(text);
+    };
+    let mut diag = Diag::error(message.as_str());
+    if let Some((_, node)) = hooks.iter().find(|(key, _)| **key == **hook) {
+        diag = diag.on(blamed(node, message));
+    }
+    diag = given.iter().fold(diag, |diag, given| diag.note(given));
+    near.iter().fold(diag, |diag, near| diag.fix(near))
 }
 
 /// Default slots with the config's replacements, then the custom hooks.

@@ -28,13 +28,16 @@ use crate::vis::LocalVisBackend;
 #[derive(Default)]
 pub struct RunnerBuilder {
     pub(super) model: Option<Box<dyn Model>>,
-    train_loop: Option<Box<dyn TrainLoop>>,
+    pub(super) train_loop: Option<Box<dyn TrainLoop>>,
     pub(super) train_data: Option<DataLoader>,
-    optim: Option<OptimWrapper>,
+    pub(super) optim: Option<OptimWrapper>,
     pub(super) val: Option<Evaluation>,
     pub(super) test: Option<Evaluation>,
     hooks: Vec<(Box<dyn Hook>, String, HookOptions)>,
+    line: Option<Hooks>,
+    keys: Vec<Arc<str>>,
     no_default_hooks: bool,
+    no_sanity: bool,
     work_dir: Option<PathBuf>,
     experiment_name: Option<String>,
     seed: Option<u64>,
@@ -56,6 +59,8 @@ pub struct RunnerBuilder {
     timer: Option<Box<dyn FnMut() -> f64 + Send>>,
     record_calls: bool,
     pub(super) dry_run: bool,
+    /// Model and data are shells.
+    pub(super) hollow: bool,
 }
 
 impl RunnerBuilder {
@@ -263,6 +268,14 @@ impl RunnerBuilder {
         self
     }
 
+    /// Whether two batches are validated before a training begins, so that a metric that cannot work is known in seconds; they
+    /// are if not called. Hooks do not hear of it, and nothing of it remains.
+    #[must_use]
+    pub fn sanity_check(mut self, on: bool) -> Self {
+        self.no_sanity = !on;
+        self
+    }
+
     pub(super) fn log_level(mut self, level: LogLevel) -> Self {
         self.log_level = level;
         self
@@ -320,7 +333,8 @@ impl RunnerBuilder {
             LocalVisBackend::to_files(&*fs, &[&vis_data.join("scalars.json"), &vis_data.join(stamped)])?;
         let began = Instant::now();
         let timer = self.timer.take().unwrap_or_else(|| Box::new(move || began.elapsed().as_secs_f64()));
-        let hooks = self.line()?;
+        self.line_up(self.val.is_some())?;
+        let hooks = self.line.take().unwrap_or_default();
         let mut state = State {
             clock: Clock { epoch_len, max_epochs, max_iters, by_epoch, ..Clock::default() },
             model,
@@ -341,6 +355,8 @@ impl RunnerBuilder {
         if let Some(optim) = &mut state.optim {
             optim.set_progress(0, 0);
         }
+        // A rehearsal comes with its weights, unless they are to be loaded; a shell has none.
+        let prepared = self.hollow || (self.dry_run && self.load_from.is_none());
         let memory = Memory::without(std::mem::take(&mut self.exclude_samples));
         let saving =
             Saving::new(self.save_in_step, self.background.take(), self.limits.clone(), self.overwrite);
@@ -364,6 +380,8 @@ impl RunnerBuilder {
                 options: self.load_options.clone(),
                 dump,
             },
+            !self.no_sanity && !self.hollow,
+            prepared,
         ))
     }
 
@@ -376,19 +394,32 @@ impl RunnerBuilder {
         }
     }
 
-    fn line(&mut self) -> Result<Hooks> {
+    /// Brings the hooks into line, with those that are in it already. `validates`: there will be a validation, even if its data
+    /// is not here.
+    pub(super) fn line_up(&mut self, validates: bool) -> Result<()> {
         let mut all = Vec::new();
-        if !self.no_default_hooks {
-            let mut cx = BuildCx::new(self.seed());
-            all = super::assemble::default_hooks(&mut cx)?;
+        if self.line.is_none() && !self.no_default_hooks {
+            all = super::assemble::default_hooks(&mut BuildCx::new(self.seed()))?;
         }
         all.append(&mut self.hooks);
-        let mut hooks = Hooks::default();
+        let line = self.line.get_or_insert_default();
         for (hook, name, options) in all {
-            hooks.insert(hook, &name, &options);
+            self.keys.push(line.insert(hook, &name, &options));
         }
-        hooks.resolve(self.val.as_ref().map(Evaluation::metric_names).as_deref())?;
-        Ok(hooks)
+        // Without names nothing is known; a run that does not train goes by no metric.
+        let unknown = || (validates || self.train_loop.is_none()).then(Vec::new);
+        let names = self.val.as_ref().map(Evaluation::metric_names).or_else(unknown);
+        line.resolve(names.as_deref())
+    }
+
+    /// The hook of a key, once it is in line.
+    pub(super) fn in_line(&self, key: &str) -> Option<&dyn Hook> {
+        self.line.as_ref()?.by_key(key)
+    }
+
+    /// The keys of the hooks in line, in the order in which they came.
+    pub(super) fn keys(&self) -> &[Arc<str>] {
+        &self.keys
     }
 
     /// `work_dir/<timestamp>/vis_data` with the config in it.

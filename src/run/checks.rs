@@ -1,19 +1,17 @@
-//! Whether the parts of a config fit together: what can be told before anything is built.
+//! Whether the parts of a run fit together.
 //!
 //! An error where the run cannot mean what is written, a warning where it may.
 
-use std::path::Path;
+use std::sync::Arc;
 
-use super::RunConfig;
-use crate::base::Error;
-use crate::base::suggest::nearest;
-use crate::config::{Diag, Diags, Kind, Node};
+use super::{RunConfig, RunnerBuilder};
+use crate::config::{Diag, Kind, Node};
+use crate::data::DataLoader;
 use crate::data::classes::relabelled;
-use crate::data::{MOST_AHEAD, Shard};
-use crate::metric::Evaluator;
-use crate::registry::BuildCx;
+use crate::optim::Schedule;
+use crate::params::Role;
 
-/// How long the training is, as far as the config says.
+/// How long the training is.
 #[derive(Clone, Copy)]
 struct Length {
     by_epoch: bool,
@@ -21,21 +19,114 @@ struct Length {
 }
 
 impl Length {
-    fn of(node: &Node) -> Option<Self> {
-        let train = node.get("train_cfg").filter(|n| !n.is_null())?;
-        let by_epoch =
-            match (train.get("by_epoch").map(|n| &*n.kind), train.get("type").and_then(Node::as_str)) {
-                (Some(Kind::Bool(by_epoch)), _) => *by_epoch,
-                (_, Some("EpochBasedTrainLoop")) => true,
-                (_, Some("IterBasedTrainLoop")) => false,
-                _ => return None,
-            };
-        let total = train.get(if by_epoch { "max_epochs" } else { "max_iters" }).and_then(whole)?;
-        Some(Self { by_epoch, total })
+    /// `None` where only the data could tell, and is not there.
+    fn of(builder: &RunnerBuilder) -> Option<Self> {
+        let ((epochs, iters), _, by_epoch) = builder.totals();
+        let total = if by_epoch { epochs } else { iters };
+        (total > 0).then_some(Self { by_epoch, total })
     }
 
     fn unit(self) -> &'static str {
         if self.by_epoch { "epochs" } else { "iterations" }
+    }
+}
+
+/// The parts of a run with the places where a config writes them.
+pub(super) struct Parts<'a> {
+    pub config: &'a RunConfig,
+    pub node: &'a Node,
+    pub builder: &'a RunnerBuilder,
+    /// Of the schedules that could be built.
+    pub schedules: &'a [Node],
+    /// Of the hooks that could be built, by their keys.
+    pub hooks: &'a [(Arc<str>, Node)],
+}
+
+/// Everything that is odd about a run whose parts are fine by themselves.
+pub(super) fn of(parts: &Parts<'_>) -> Vec<Diag> {
+    let mut found = Vec::new();
+    if let Some(length) = Length::of(parts.builder) {
+        ranges(parts.config, length, &mut found);
+        endings(parts, length, &mut found);
+        intervals(parts, length, &mut found);
+    }
+    accumulation(parts, &mut found);
+    classes(parts, &mut found);
+    excluded(parts, &mut found);
+    found
+}
+
+/// Schedules that never begin, never end, have no steps, or count what the loop does not.
+fn ranges(config: &RunConfig, length: Length, found: &mut Vec<Diag>) {
+    for spec in config.param_scheduler.iter().flat_map(|s| &s.0) {
+        let (at, extra) = (spec.node(), &spec.extra);
+        let by_epoch = extra.by_epoch.unwrap_or(length.by_epoch);
+        let end = extra.end.zip(at.get("end"));
+        let mut warn = |text: String, place: &Node| found.push(Diag::warning(text).on(place));
+        if by_epoch && !length.by_epoch && !extra.convert_to_iter_based {
+            let text = "the schedule counts epochs, but the loop counts iterations: it would never move";
+            warn(text.to_owned(), at.get("by_epoch").unwrap_or(at));
+        }
+        if let Some((end, place)) = end.filter(|(end, _)| *end == extra.begin && *end > 0.0) {
+            warn(format!("the schedule begins and ends at {end}: it does nothing"), place);
+        }
+        if by_epoch != length.by_epoch {
+            continue;
+        }
+        let (total, unit) = (length.total, length.unit());
+        if let Some(place) = at.get("begin").filter(|_| extra.begin >= total as f64) {
+            warn(format!("the schedule begins at {}, but the run has {total} {unit}", extra.begin), place);
+        } else if let Some((end, place)) = end.filter(|(end, _)| *end > total as f64) {
+            let what = if spec.name() == "LinearLR" { "the warm-up" } else { "the schedule" };
+            warn(format!("{what} lasts until {end}, but the run has {total} {unit}"), place);
+        }
+    }
+}
+
+/// A learning rate that has come down before the run ends, and stays there.
+fn endings(parts: &Parts<'_>, length: Length, found: &mut Vec<Diag>) {
+    let ((epochs, iters), epoch_len, _) = parts.builder.totals();
+    if epoch_len == 0 {
+        return;
+    }
+    let schedules = parts.builder.optim.as_ref().map_or(&[][..], |optim| optim.schedules());
+    let left = |schedule: &Schedule| {
+        let (_, end, by_epoch) = schedule.range();
+        // In the unit of the loop.
+        let unit = if length.by_epoch && !by_epoch { epoch_len.max(1) } else { 1 };
+        let total = if by_epoch { epochs } else { iters };
+        total.saturating_sub(end) / unit
+    };
+    let last = schedules.iter().zip(parts.schedules).min_by_key(|(schedule, _)| left(schedule));
+    let Some((schedule, spec)) = last.filter(|(schedule, _)| left(schedule) > 0) else { return };
+    let value = schedules.iter().fold(1.0, |value, s| s.apply(value, 1.0, epochs, iters));
+    let range = schedule.range();
+    let (Some(place), true) = (spec.get("end"), value < 1.0 && range.1 > range.0) else { return };
+    let text = format!(
+        "the schedules end {} {} before the run does: the learning rate stays at {value:.3e} of its value until then",
+        left(schedule),
+        length.unit()
+    );
+    found.push(Diag::warning(text).on(place).note("without `end` a schedule lasts as long as the run"));
+}
+
+/// Hooks whose interval is longer than the run, or which count what the loop does not.
+fn intervals(parts: &Parts<'_>, length: Length, found: &mut Vec<Diag>) {
+    for (key, node) in parts.hooks {
+        let Some(hook) = parts.builder.in_line(key) else { continue };
+        let counts_epochs = hook.counts_epochs(length.by_epoch);
+        if counts_epochs && !length.by_epoch {
+            let text = format!("{key} counts epochs, but the loop counts iterations");
+            found.push(Diag::warning(text).on(node.get("by_epoch").unwrap_or(node)));
+        }
+        let interval = node.get("interval").and_then(|n| Some((whole(n)?, n)));
+        if let Some((interval, place)) = interval.filter(|_| counts_epochs == length.by_epoch)
+            && interval > length.total
+        {
+            let (total, unit) = (length.total, length.unit());
+            let text = format!("an interval of {interval} is longer than the run of {total} {unit}");
+            found.push(Diag::warning(text).on(place));
+        }
     }
 }
 
@@ -47,176 +138,61 @@ fn whole(node: &Node) -> Option<u64> {
     }
 }
 
-fn number(node: &Node) -> Option<f64> {
-    match &*node.kind {
-        Kind::Int(n) => Some(*n as f64),
-        Kind::Uint(n) => Some(*n as f64),
-        Kind::Float(x) => Some(*x),
-        _ => None,
-    }
-}
-
-fn flag(node: &Node, key: &str) -> Option<bool> {
-    match node.get(key).map(|n| &*n.kind) {
-        Some(Kind::Bool(b)) => Some(*b),
-        _ => None,
-    }
-}
-
-/// Everything that is odd about a config whose parts are fine by themselves.
-pub(super) fn of(config: &RunConfig, node: &Node) -> Vec<Diag> {
-    let length = Length::of(node);
-    let mut found = Vec::new();
-    schedules(config, length, &mut found);
-    hooks(node, length, &mut found);
-    monitors(config, node, &mut found);
-    data(config, node, &mut found);
-    found
-}
-
-/// Schedules that end before they begin, never begin, or count what the loop does not.
-fn schedules(config: &RunConfig, length: Option<Length>, found: &mut Vec<Diag>) {
-    for spec in config.param_scheduler.iter().flat_map(|s| &s.0) {
-        let at = spec.node();
-        let end = spec.extra.end.zip(at.get("end"));
-        if let Some((end, place)) = end
-            && end <= spec.extra.begin
-        {
-            let text = format!("the schedule ends at {end}, before it begins at {}", spec.extra.begin);
-            found.push(Diag::error(text).on(place));
-            continue;
+/// Batch norms see one batch of a window at a time, so that k batches of b are not one of k · b to them.
+fn accumulation(parts: &Parts<'_>, found: &mut Vec<Diag>) {
+    let (Some(optim), Some(model)) = (&parts.config.optim_wrapper, &parts.builder.model) else { return };
+    let mut norm = None;
+    model.visit(&mut |p| {
+        if p.role == Role::Buffer && p.name.ends_with("running_mean") {
+            norm.get_or_insert_with(|| p.layer.to_owned());
         }
-        let Some(length) = length else { continue };
-        let by_epoch = spec.extra.by_epoch.unwrap_or(length.by_epoch);
-        if by_epoch && !length.by_epoch && !spec.extra.convert_to_iter_based {
-            let text = "the schedule counts epochs, but the loop counts iterations: it would never move";
-            found.push(Diag::warning(text).on(at.get("by_epoch").unwrap_or(at)));
-        }
-        if by_epoch != length.by_epoch {
-            continue;
-        }
-        let (total, unit) = (length.total, length.unit());
-        if let Some(place) = at.get("begin").filter(|_| spec.extra.begin >= total as f64) {
-            let text = format!("the schedule begins at {}, but the run has {total} {unit}", spec.extra.begin);
-            found.push(Diag::warning(text).on(place));
-        } else if let Some((end, place)) = end.filter(|(end, _)| *end > total as f64) {
-            let what = if spec.name() == "LinearLR" { "the warm-up" } else { "the schedule" };
-            let text = format!("{what} lasts until {end}, but the run has {total} {unit}");
-            found.push(Diag::warning(text).on(place));
-        }
-    }
-}
-
-/// Hooks whose interval is longer than the run, or which count what the loop does not.
-fn hooks(node: &Node, length: Option<Length>, found: &mut Vec<Diag>) {
-    let slots = node.get("default_hooks").map_or(&[][..], |n| n.entries()).iter().map(|(_, hook)| hook);
-    let custom = node.get("custom_hooks").map_or(&[][..], |n| n.items()).iter();
-    let Some(length) = length else { return };
-    for hook in slots.chain(custom) {
-        let name = hook.get("type").and_then(Node::as_str).unwrap_or_default();
-        let by_epoch = flag(hook, "by_epoch");
-        if by_epoch == Some(true) && !length.by_epoch {
-            let text = format!("{name} counts epochs, but the loop counts iterations");
-            found.push(Diag::warning(text).on(hook.get("by_epoch").unwrap_or(hook)));
-        }
-        // What LoggerHook and CheckInvalidLossHook count is always iterations.
-        let counts_epochs = name == "CheckpointHook" && by_epoch.unwrap_or(length.by_epoch);
-        let counts_iters = name != "CheckpointHook" || !by_epoch.unwrap_or(length.by_epoch);
-        let same_unit = if length.by_epoch { counts_epochs } else { counts_iters };
-        if let Some((interval, place)) = hook.get("interval").and_then(|n| Some((whole(n)?, n)))
-            && same_unit
-            && interval > length.total
-        {
-            let text = format!(
-                "an interval of {interval} is longer than the run of {} {}",
-                length.total,
-                length.unit()
-            );
-            found.push(Diag::warning(text).on(place));
-        }
-    }
-}
-
-/// Monitors that no metric of the validation gives.
-fn monitors(config: &RunConfig, node: &Node, found: &mut Vec<Diag>) {
-    let metrics =
-        config.val_evaluator.as_ref().and_then(|e| Evaluator::build(&e.0, &mut BuildCx::new(0)).ok());
-    let names = metrics.map(|m| m.names()).unwrap_or_default();
-    let slots = node.get("default_hooks").map_or(&[][..], |n| n.entries()).iter().map(|(_, hook)| hook);
-    let custom = node.get("custom_hooks").map_or(&[][..], |n| n.items()).iter();
-    let wanted = slots.chain(custom).flat_map(|hook| {
-        [hook.get("save_best"), hook.get("monitor")].into_iter().flatten().flat_map(|n| match &*n.kind {
-            Kind::Seq(items) => items.iter().collect(),
-            _ => vec![n],
-        })
     });
-    for place in wanted {
-        let Some(metric) = place.as_str().filter(|m| *m != "auto") else { continue };
-        if config.val_evaluator.is_none() {
-            let text = format!("`{metric}` is watched, but the run has no validation");
-            found.push(
-                Diag::error(text).on(place).note("give `val_dataloader`, `val_cfg` and `val_evaluator`"),
-            );
-        } else if !names.is_empty() && !names.iter().any(|n| n == metric) {
-            let mut diag = Diag::error(format!("no metric of the validation is called `{metric}`")).on(place);
-            diag = diag.note(format!("the validation gives {}", names.join(", ")));
-            if let Some(name) = nearest(metric, names.iter().map(String::as_str)) {
-                diag = diag.fix(name);
-            }
-            found.push(diag);
-        }
+    let counts = parts.node.get("optim_wrapper").and_then(|n| n.get("accumulative_counts"));
+    if let (Some(norm), Some(place), 2..) = (norm, counts, optim.accumulative_counts) {
+        let text = format!(
+            "the model has {norm}, which normalises each of the {} batches of an update by itself: the result is not that of \
+             one large batch",
+            optim.accumulative_counts
+        );
+        found.push(Diag::warning(text).on(place));
     }
 }
 
-/// Data that cannot be made, folders that are not there, heads with fewer classes than the data, and classes that the training
-/// data have not.
-fn data(config: &RunConfig, node: &Node, found: &mut Vec<Diag>) {
-    let loaders = [&config.train_dataloader, &config.val_dataloader, &config.test_dataloader];
-    for loader in loaders.into_iter().flatten().filter(|loader| needs_no_file(loader.dataset.node())) {
-        match loader.build(0, Shard::SOLO, &mut BuildCx::new(0)) {
-            Err(Error::Config(wrong)) => {
-                found.extend(wrong.downcast::<Diags>().into_iter().flat_map(|d| d.0))
-            }
-            Err(other) => found.push(Diag::error(other.to_string()).on(loader.dataset.node())),
-            Ok(built)
-                if config.train_dataloader.as_ref().is_some_and(|train| std::ptr::eq(train, loader)) =>
-            {
-                excluded(node, built.dataset().len() as u64, found);
-            }
-            Ok(_) => {}
+/// Models with another number of classes than the data, and classes that the training data have not.
+fn classes(parts: &Parts<'_>, found: &mut Vec<Diag>) {
+    let of = |data: &DataLoader| data.dataset().classes().map(<[_]>::len);
+    let builder = parts.builder;
+    let loaders = [
+        ("train", builder.train_data.as_ref()),
+        ("val", builder.val.as_ref().map(|val| &val.data)),
+        ("test", builder.test.as_ref().map(|test| &test.data)),
+    ];
+    let names =
+        |data: Option<&'_ DataLoader>| data.and_then(|data| data.dataset().classes().map(<[_]>::to_vec));
+    let trained = names(loaders[0].1);
+    for (mode, data) in &loaders[1..] {
+        let (Some(trained), Some(own)) = (&trained, names(*data)) else { continue };
+        if let Err(why) = relabelled(&own, trained) {
+            let place =
+                parts.node.get(&format!("{mode}_dataloader")).and_then(|loader| loader.get("dataset"));
+            let text = format!("the data of `{mode}_dataloader` do not fit the training data: {why}");
+            found.push(Diag::error(text).on(place.unwrap_or(parts.node)));
         }
     }
-    let mut trained: Option<Vec<String>> = None;
-    for loader in ["train_dataloader", "val_dataloader", "test_dataloader"] {
-        ahead(node.get(loader), found);
-        let Some(dataset) = node.get(loader).and_then(|l| l.get("dataset")).map(innermost) else { continue };
-        folders(dataset, found);
-        let Some(names) = classes(dataset) else { continue };
-        let Some(known) = &trained else {
-            heads(node, loader, names.len(), found);
-            trained = (loader == "train_dataloader").then_some(names);
-            continue;
-        };
-        if let Err(why) = relabelled(&names, known) {
-            let text = format!("the data of `{loader}` do not fit the training data: {why}");
-            found.push(Diag::error(text).on(dataset));
-        }
-    }
-}
-
-/// Whether a data set is made of nothing but its settings.
-fn needs_no_file(dataset: &Node) -> bool {
-    match dataset.get("type").and_then(Node::as_str) {
-        Some("Digits" | "Synthetic") => true,
-        Some("Subset" | "RepeatDataset") => dataset.get("dataset").is_some_and(needs_no_file),
-        Some("ConcatDataset") => dataset.get("datasets").is_some_and(|s| s.items().iter().all(needs_no_file)),
-        _ => false,
+    for (mode, classes) in loaders.iter().filter_map(|(mode, data)| Some((mode, of((*data)?)? as u64))) {
+        num_classes("model", parts.config.model.node(), &mut |path, node| {
+            let Some(n) = whole(node).filter(|n| *n > 0 && *n != classes) else { return };
+            let text = format!("`{path}` is {n}, but the data of `{mode}_dataloader` has {classes} classes");
+            let diag = if n < classes { Diag::error(text) } else { Diag::warning(text) };
+            found.push(diag.on(node));
+        });
     }
 }
 
 /// Positions to be left out that are not there.
-fn excluded(node: &Node, len: u64, found: &mut Vec<Diag>) {
-    for place in node.get("exclude_samples").map_or(&[][..], |n| n.items()) {
+fn excluded(parts: &Parts<'_>, found: &mut Vec<Diag>) {
+    let Some(len) = parts.builder.train_data.as_ref().map(|data| data.dataset().len() as u64) else { return };
+    for place in parts.node.get("exclude_samples").map_or(&[][..], Node::items) {
         if let Some(id) = whole(place).filter(|id| *id >= len) {
             let text = format!("there is no sample {id}: the training data have {len}, counted from 0");
             found.push(Diag::error(text).on(place));
@@ -224,70 +200,12 @@ fn excluded(node: &Node, len: u64, found: &mut Vec<Diag>) {
     }
 }
 
-/// Two numbers that are fine by themselves.
-fn ahead(loader: Option<&Node>, found: &mut Vec<Diag>) {
-    let Some(place) = loader.and_then(|l| l.get("prefetch_factor")) else { return };
-    let workers = loader.and_then(|l| l.get("num_workers")).and_then(whole).unwrap_or(0);
-    let batches = whole(place).unwrap_or(0).saturating_mul(workers);
-    if batches > MOST_AHEAD as u64 {
-        let text =
-            format!("{workers} workers may be {batches} batches ahead, at most {MOST_AHEAD} can be planned");
-        found.push(Diag::error(text).on(place));
+fn num_classes(path: &str, node: &Node, f: &mut dyn FnMut(&str, &Node)) {
+    for (key, value) in node.entries() {
+        let path = format!("{path}.{}", key.text);
+        if key.text == "num_classes" { f(&path, value) } else { num_classes(&path, value, f) }
     }
-}
-
-/// The set that wrappers (Subset, RepeatDataset, ConcatDataset) take their samples from; of several the first.
-fn innermost(mut dataset: &Node) -> &Node {
-    while let Some(inner) =
-        dataset.get("dataset").or_else(|| dataset.get("datasets").and_then(|sets| sets.items().first()))
-    {
-        dataset = inner;
-    }
-    dataset
-}
-
-fn folders(dataset: &Node, found: &mut Vec<Diag>) {
-    let root = Path::new(dataset.get("data_root").and_then(Node::as_str).unwrap_or_default());
-    // A text, or a mapping as ImageFolder takes it.
-    let prefix = dataset.get("data_prefix").map(|p| p.get("img_path").unwrap_or(p));
-    let folder = root.join(prefix.and_then(Node::as_str).unwrap_or_default());
-    let list = dataset.get("ann_file").filter(|list| list.as_str().is_some_and(|text| !text.is_empty()));
-    let file = root.join(list.and_then(Node::as_str).unwrap_or_default());
-    let place = dataset.get("data_prefix").or(dataset.get("data_root"));
-    for (what, path, place) in [("folder", folder, place), ("file", file, list)] {
-        if let Some(place) = place.filter(|_| !path.as_os_str().is_empty() && !path.exists()) {
-            let diag = Diag::warning(format!("there is no {what} `{}` here", path.display())).on(place);
-            found.push(diag.note("paths are taken from the folder in which the run is started"));
-        }
-    }
-}
-
-fn heads(node: &Node, loader: &str, classes: usize, found: &mut Vec<Diag>) {
-    for part in ["backbone", "head"] {
-        let place = node.get("model").and_then(|m| m.get(part)).and_then(|p| p.get("num_classes"));
-        let Some((head, place)) = place.and_then(|n| Some((number(n)?, n))) else { continue };
-        if head > 0.0 && head < classes as f64 {
-            let text =
-                format!("the {part} tells {head} classes apart, but the data of `{loader}` has {classes}");
-            found.push(Diag::error(text).on(place));
-        } else if head > classes as f64 {
-            let text = format!("the {part} has {head} classes, the data of `{loader}` only {classes}");
-            found.push(Diag::warning(text).on(place));
-        }
-    }
-}
-
-/// The classes of a data set, where its config tells.
-fn classes(dataset: &Node) -> Option<Vec<String>> {
-    let numbered = |n: u64| (0..n).map(|class| class.to_string()).collect();
-    match dataset.get("type").and_then(Node::as_str)? {
-        "Digits" | "MNIST" => Some(numbered(10)),
-        "Synthetic" => Some(numbered(dataset.get("classes").map_or(Some(10), whole)?)),
-        "ImageFolder" | "CustomDataset" => {
-            let names = dataset.get("classes")?.items();
-            let names: Vec<String> = names.iter().filter_map(|n| n.as_str().map(str::to_owned)).collect();
-            (!names.is_empty()).then_some(names)
-        }
-        _ => None,
+    for (i, item) in node.items().iter().enumerate() {
+        num_classes(&format!("{path}.{i}"), item, f);
     }
 }

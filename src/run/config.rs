@@ -273,22 +273,16 @@ impl JsonSchema for HookSlots {
 }
 
 impl RunConfig {
-    /// Reads a resolved config and checks everything that can be checked without building: names, keys, ranges, and
-    /// that the parts fit together.
+    /// Reads a resolved config: names, keys, types and ranges. Whether its parts can be built and fit together,
+    /// [`check`](super::check()) tells.
     ///
     /// # Errors
     /// All mistakes at once, each with its place.
     pub fn read(node: &Node) -> Result<Self, Diags> {
         let node = super::assemble::with_preprocessor(node);
         let config: Self = node.read_checked()?;
-        let mut wrong = Diags(config.inconsistencies(&node));
-        wrong.extend(super::checks::of(&config, &node));
+        let wrong = Diags(config.inconsistencies(&node));
         if wrong.has_errors() { Err(wrong) } else { Ok(config) }
-    }
-
-    /// What is odd about a config that can be read: each oddity with its place.
-    pub fn warnings(&self, node: &Node) -> Diags {
-        Diags(super::checks::of(self, node))
     }
 
     /// The three triples, and what `train_cfg` must say.

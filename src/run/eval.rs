@@ -1,12 +1,13 @@
 //! One pass over validation or test data.
 
 use super::Session;
-use crate::base::Result;
-use crate::data::DataLoader;
+use crate::base::{Error, Result};
+use crate::data::{Batch, DataLoader};
 use crate::hook::{Event, Metrics, Mode, Phase, Step};
 use crate::metric::{Evaluator, Predictions};
+use crate::model::Outputs;
 
-/// Data and the metrics that are counted over it (the reference's ValLoop and TestLoop).
+/// Data and the metrics that are counted over it (MMEngine's ValLoop and TestLoop).
 pub struct Evaluation {
     pub(super) data: DataLoader,
     pub(super) evaluator: Evaluator,
@@ -41,11 +42,7 @@ impl Evaluation {
             s.fire(if val { Event::BeforeValIter(&mut batch) } else { Event::BeforeTestIter(&mut batch) })?;
             let mut outputs = s.eval_step(&batch)?;
             if !self.dry_run {
-                self.evaluator.process(&Predictions {
-                    batch: &batch,
-                    scores: outputs.scores.as_ref().map(|scores| scores.view()),
-                    losses: outputs.sample_losses.as_deref(),
-                })?;
+                self.count(&batch, &outputs)?;
             }
             s.state.clock.eval_batch += 1;
             let step = Step { batch: &mut batch, outputs: &mut outputs };
@@ -56,5 +53,52 @@ impl Evaluation {
         s.fire(if val { Event::AfterValEpoch(&metrics) } else { Event::AfterTestEpoch(&metrics) })?;
         s.fire(if val { Event::AfterVal } else { Event::AfterTest })?;
         Ok(metrics)
+    }
+
+    fn count(&mut self, batch: &Batch, outputs: &Outputs) -> Result<()> {
+        self.evaluator.process(&Predictions {
+            batch,
+            scores: outputs.scores.as_ref().map(|scores| scores.view()),
+            losses: outputs.sample_losses.as_deref(),
+        })
+    }
+
+    /// Two batches through the model and the metrics, which forget them again. No hook hears of it.
+    fn rehearse(&mut self, s: &mut Session) -> Result<()> {
+        for batch in self.data.batches(0, Some(self.data.len().min(REHEARSED))) {
+            let batch = batch?;
+            let outputs = s.eval_step(&batch)?;
+            self.count(&batch, &outputs)?;
+            self.data.recycle(batch);
+        }
+        let values = self.evaluator.evaluate()?;
+        let names: Vec<_> = values.into_iter().map(|(name, _)| name).collect();
+        if names.is_empty() { Ok(()) } else { s.hooks.check_metrics(&names) }
+    }
+}
+
+/// Batches that are validated before a training begins.
+const REHEARSED: u64 = 2;
+
+/// A validation that does not work, found before the training.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the validation does not work, as two batches of it show before the training (`--no-sanity` leaves them out): {0}"
+)]
+pub(super) struct Insane(pub Error);
+
+impl Session {
+    /// Whether the validation works at all: better known now than after the first epoch.
+    pub(super) fn sanity_check(&mut self) -> Result<()> {
+        let Some(mut val) = self.val.take() else { return Ok(()) };
+        let worked = val.rehearse(self);
+        if worked.is_err() {
+            val.evaluator.reset();
+        }
+        self.val = Some(val);
+        worked.map_err(|error| match error {
+            Error::Config(_) => Error::Config(Box::new(Insane(error))),
+            error => Error::Other(Box::new(Insane(error))),
+        })
     }
 }

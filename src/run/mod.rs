@@ -2,6 +2,7 @@
 
 mod assemble;
 mod builder;
+pub mod check;
 mod checks;
 mod class_names;
 mod config;
@@ -22,6 +23,7 @@ mod unreadable;
 pub mod verify;
 
 pub use builder::RunnerBuilder;
+pub use check::check;
 pub use config::{HookSlots, LoadOptions, RunConfig};
 pub use eval::Evaluation;
 pub use leave::{Interrupt, Leave, Limits};

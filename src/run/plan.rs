@@ -12,7 +12,7 @@ use ndarray::{Array3, ArrayD, IxDyn};
 use super::{Evaluation, RunnerBuilder, Session};
 use crate::base::fs::{Append, Entry, FileSystem, Fill, Lock};
 use crate::base::{Elem, Result, Rng};
-use crate::config::Node;
+use crate::config::{Diag, Diags, Level, Node};
 use crate::data::{Batch, DataLoader, Dataset, DefaultSampler, LoaderOptions, Sample};
 use crate::hook::{Ctx, Event, Hook, HookOptions, HookResult, Point, Priority, SaveRequest};
 use crate::model::{Model, Outputs, StepCx};
@@ -74,8 +74,14 @@ pub struct PlannedCheckpoint {
 /// # Errors
 /// The mistakes of the config, as a run would report them; a hook that fails.
 pub fn plan(node: &Node, name: Option<&str>) -> Result<RunPlan> {
-    let mut builder = super::assemble::builder(node, name, true)?;
-    let weight_bytes = builder.weight_bytes();
+    let assembled = super::assemble::assemble(node, name, super::assemble::Purpose::Look)?;
+    let absent: Vec<_> = assembled.odd.0.iter().filter(|diag| diag.absent).cloned().collect();
+    if !absent.is_empty() {
+        // The length of an epoch is the data's.
+        let as_error = |diag| Diag { level: Level::Error, ..diag };
+        return Err(Diags(absent.into_iter().map(as_error).collect()).into());
+    }
+    let (mut builder, weight_bytes) = (assembled.builder.hollow()?, assembled.weight_bytes);
     let notes = Arc::new(Mutex::new(Notes::default()));
     let scribe = Box::new(Scribe(Arc::clone(&notes)));
     let options = HookOptions { priority: Some(Priority::LOWEST), ..HookOptions::default() };
@@ -144,6 +150,7 @@ fn warnings(plan: &RunPlan, session: &Session) -> Vec<String> {
         }
     }
     for (hook, metric) in session.hooks.judges().filter(|_| session.can_validate()) {
+        let metric = if metric == "*" { "the first metric" } else { metric };
         all.push(format!(
             "hook `{hook}` goes by {metric}, which is not known before the run: what it saves for it, or a stop, is not in \
              this plan"
@@ -207,14 +214,15 @@ impl RunnerBuilder {
             self.model = Some(Box::new(Hollow::of(&*model)));
         }
         self.test = None;
-        self.fs = Some(Arc::new(Nowhere));
-        self.dry_run = true;
-        Ok(self)
+        self.hollow = true;
+        Ok(self.dry())
     }
 
-    fn weight_bytes(&self) -> u64 {
-        let hollow: Option<&dyn std::any::Any> = self.model.as_ref().map(|m| &**m as _);
-        hollow.and_then(|m| m.downcast_ref::<Hollow>()).map_or(0, |m| m.bytes)
+    /// The same run, which writes nothing and whose hooks know it.
+    pub(super) fn dry(mut self) -> Self {
+        self.fs = Some(Arc::new(Nowhere));
+        self.dry_run = true;
+        self
     }
 }
 
@@ -300,19 +308,17 @@ impl Dataset for Shell {
 /// A model of which only the names are left: groups are formed by them, and nothing can be computed.
 struct Hollow {
     tensors: Vec<(String, String, Role)>,
-    bytes: u64,
     nothing: [ArrayD<Elem>; 2],
+    /// What every counter is: one whole number.
+    counter: ArrayD<Elem>,
 }
 
 impl Hollow {
     fn of(model: &dyn Model) -> Self {
-        let (mut tensors, mut bytes) = (Vec::new(), 0);
-        model.visit(&mut |p| {
-            tensors.push((p.name.to_owned(), p.layer.to_owned(), p.role));
-            bytes += (p.value.len() * size_of::<Elem>()) as u64;
-        });
+        let mut tensors = Vec::new();
+        model.visit(&mut |p| tensors.push((p.name.to_owned(), p.layer.to_owned(), p.role)));
         let nothing = || ArrayD::zeros(IxDyn(&[0]));
-        Self { tensors, bytes, nothing: [nothing(), nothing()] }
+        Self { tensors, nothing: [nothing(), nothing()], counter: ArrayD::zeros(IxDyn(&[])) }
     }
 }
 
@@ -320,6 +326,7 @@ impl Params for Hollow {
     fn visit(&self, f: &mut dyn FnMut(ParamRef<'_>)) {
         let [value, grad] = &self.nothing;
         for (name, layer, role) in &self.tensors {
+            let value = if *role == Role::Counter { &self.counter } else { value };
             let grad = role.is_trained().then(|| grad.view());
             f(ParamRef { name, layer, role: *role, value: value.view(), grad });
         }
@@ -327,6 +334,7 @@ impl Params for Hollow {
     fn visit_mut(&mut self, f: &mut dyn FnMut(ParamMut<'_>)) {
         let [value, grad] = &mut self.nothing;
         for (name, layer, role) in &self.tensors {
+            let value = if *role == Role::Counter { &mut self.counter } else { &mut *value };
             let grad = role.is_trained().then(|| grad.view_mut());
             f(ParamMut { name, layer, role: *role, value: value.view_mut(), grad });
         }

@@ -32,6 +32,7 @@ pub struct Runner {
     train: Option<(Box<dyn TrainLoop>, DataLoader)>,
     plan: Plan,
     prepared: bool,
+    sanity_check: bool,
 }
 
 impl Runner {
@@ -67,8 +68,19 @@ impl Runner {
         Self::from_config(&node, Some(&path.to_string_lossy()))
     }
 
-    pub(super) fn new(session: Session, train: Option<(Box<dyn TrainLoop>, DataLoader)>, plan: Plan) -> Self {
-        Self { session, train, plan, prepared: false }
+    pub(super) fn new(
+        session: Session,
+        train: Option<(Box<dyn TrainLoop>, DataLoader)>,
+        plan: Plan,
+        sanity_check: bool,
+        prepared: bool,
+    ) -> Self {
+        Self { session, train, plan, prepared, sanity_check }
+    }
+
+    /// Trains without validating two batches first; see [`RunnerBuilder::sanity_check`].
+    pub fn skip_sanity_check(&mut self) {
+        self.sanity_check = false;
     }
 
     /// Trains from the start, or from the checkpoint to resume, to the end of the schedule or a stop.
@@ -94,6 +106,9 @@ impl Runner {
                 // The data of now, not those at the first save.
                 runner.session.fingerprints();
                 runner.session.saving.began_at = runner.session.state.clock.iter;
+                if runner.sanity_check && runner.session.state.clock.iter == 0 {
+                    runner.session.sanity_check()?;
+                }
                 train_loop.run(&mut runner.session, data)?;
                 runner.session.join()?;
                 runner.session.enter(Phase::Idle);
@@ -192,15 +207,17 @@ impl Runner {
             let begins = self.session.saving.run.is_empty();
             self.session.own_dirs(begins)?;
         }
-        let state = &mut self.session.state;
-        for line in state.model.init_weights(state.info.seed)? {
-            state.log.detail(line);
-        }
-        match &self.plan.load_from {
-            Some(path) if !self.plan.resume => {
-                super::resume::load_weights(&mut self.session, Path::new(path), &self.plan.options)
+        let load_from = self.plan.load_from.as_ref().filter(|_| !self.plan.resume);
+        // A strict load gives every weight: initial ones, and the files that they may come from, are not asked for.
+        if load_from.is_none() || !self.plan.options.strict {
+            let state = &mut self.session.state;
+            for line in state.model.init_weights(state.info.seed)? {
+                state.log.detail(line);
             }
-            _ => Ok(()),
+        }
+        match load_from {
+            Some(path) => super::resume::load_weights(&mut self.session, Path::new(path), &self.plan.options),
+            None => Ok(()),
         }
     }
 

@@ -127,7 +127,7 @@ impl Intervals {
     /// assert_eq!(due(&Intervals { dynamic: vec![(9, 1)], ..Intervals::every(4) }, 12), [4, 8, 9, 10, 11, 12]);
     /// ```
     pub fn due(&self, done: u64, total: u64) -> bool {
-        let current = self.dynamic.iter().rfind(|(milestone, _)| *milestone <= done + 1);
+        let current = self.dynamic.iter().rfind(|(milestone, _)| *milestone <= done.saturating_add(1));
         let every = current.map_or(self.every, |(_, interval)| *interval);
         done > 0 && done >= self.begin && (done == total || (every > 0 && done.is_multiple_of(every)))
     }

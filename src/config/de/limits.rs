@@ -11,6 +11,9 @@ pub(crate) fn limits(node: &Node, key: Option<&Key>, schema: &Value) -> Vec<Diag
     walk.diags
 }
 
+/// The word in a schema that lets infinity pass.
+const INFINITE: &str = "x-infinite";
+
 struct Walk<'s> {
     root: &'s Value,
     diags: Vec<Diag>,
@@ -79,7 +82,10 @@ impl<'s> Walk<'s> {
     }
 
     fn number(&mut self, node: &Node, key: Option<&Key>, value: f64, rules: &Map<String, Value>) {
-        // NaN is within no bounds.
+        // NaN is within no bounds, and infinity is meant only where a type says so.
+        if !value.is_finite() && (value.is_nan() || !rules.contains_key(INFINITE)) {
+            return self.complain(node, key, "a finite number", &format!("not {}", node.summary()));
+        }
         let broken = |word: &str, holds: fn(&f64, &f64) -> bool, words: &str| {
             let bound = rules.get(word).and_then(Value::as_f64).filter(|bound| !holds(&value, bound))?;
             Some(format!("{words} {bound}"))

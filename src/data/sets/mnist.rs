@@ -108,14 +108,14 @@ fn find(folder: &Path, name: &str) -> Option<PathBuf> {
 fn missing(folder: &Path) -> Error {
     let files = [MnistSplit::Train.files(), MnistSplit::Test.files()].concat();
     let absent: Vec<&str> = files.iter().copied().filter(|name| find(folder, name).is_none()).collect();
-    Error::invalid(format!(
-        "{}: no MNIST here. Its four files are {}, each plain or with .gz behind its name; missing: {}. Take them from the \
+    let what = format!(
+        "no MNIST here. Its four files are {}, each plain or with .gz behind its name; missing: {}. Take them from the \
          MNIST page of their authors or from any copy, put them into one folder (data/mnist, say) and name it as data_prefix. \
          The data set Digits needs no file.",
-        folder.display(),
         files.join(", "),
         absent.join(", ")
-    ))
+    );
+    Error::Missing { path: folder.to_owned(), what }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use rand::RngExt;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::base::{Result, Rng, keyed, size};
+use crate::base::{Result, Rng, keyed, memory};
 use crate::data::{Dataset, Marks, Pipeline, Sample, Transform};
 use crate::registry::{BuildCx, Spec};
 
@@ -80,7 +80,7 @@ crate::register! {
     /// Made-up images that a network can learn: one random image a class, and noise.
     dyn Dataset, "Synthetic" => |p: SyntheticParams, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
         let [c, h, w] = p.shape;
-        size::bytes("one image for each class", &[p.classes, c, h, w], size_of::<f32>())?;
+        memory::fits("one image for each class", &[p.classes, c, h, w], size_of::<f32>())?;
         let set = Synthetic::new(p.n, p.shape, p.classes, p.seed).with_noise(p.noise);
         Ok(Box::new(set.with_pipeline(Pipeline::build(&p.pipeline, cx)?)))
     }

@@ -25,7 +25,7 @@ impl Pipeline {
     /// # Errors
     /// Those of the transforms' builders and of [`Pipeline::new`].
     pub fn build(specs: &[Spec<dyn Transform>], cx: &mut BuildCx) -> Result<Self> {
-        Self::new(specs.iter().map(|spec| spec.build(cx)).collect::<Result<_>>()?)
+        Self::new(Spec::build_all(specs, cx)?)
     }
 
     /// Changes and packs `sample`.

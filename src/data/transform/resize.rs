@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
 use crate::base::{Error, Result, Rng};
@@ -31,6 +31,7 @@ pub struct Resize {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 struct ResizeParams {
     /// Width and height in pixels: `[32, 24]`, or `32` for both.
+    #[schemars(schema_with = "sides")]
     scale: OneOrMany<NonZeroUsize>,
     /// Whether to keep the ratio of the sides; the image then becomes as large as fits into `scale`.
     #[serde(default)]
@@ -41,6 +42,12 @@ struct ResizeParams {
     /// nearest, bilinear, bicubic or lanczos; area of cv2; box and hamming of pillow.
     #[serde(default)]
     interpolation: Interpolation,
+}
+
+/// One side or two, of an image that a few samples of fit into memory.
+fn sides(_: &mut SchemaGenerator) -> Schema {
+    let side = json_schema!({ "type": "integer", "minimum": 1, "maximum": 16_384 });
+    json_schema!({ "anyOf": [side, { "type": "array", "items": side }] })
 }
 
 crate::register! {

@@ -199,13 +199,17 @@ impl Hook for CheckpointHook {
     }
 
     fn wiring(&self) -> Wiring {
-        let metrics = self.save_best.iter().flat_map(|b| &b.0).filter(|m| *m != "auto");
+        let metrics = self.save_best.iter().flat_map(|b| &b.0).map(|m| if m == "auto" { "*" } else { m });
         metrics.fold(Wiring::default(), |w, m| w.reads(Point::AfterValEpoch, format!("val/{m}")))
     }
 
     fn save_dir(&self, dirs: &Dirs) -> Option<PathBuf> {
         let out_dir = self.out_dir.as_ref()?;
         Some(Path::new(out_dir).join(dirs.work.file_name().unwrap_or_default()))
+    }
+
+    fn counts_epochs(&self, by_epoch: bool) -> bool {
+        self.by_epoch.unwrap_or(by_epoch)
     }
 
     fn save_state(&self) -> HookResult<Option<Record>> {

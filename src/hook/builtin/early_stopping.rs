@@ -9,6 +9,7 @@ use crate::prelude::*;
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub struct EarlyStoppingHook {
     /// The metric to watch: `accuracy/top1`.
+    #[schemars(example = "accuracy/top1")]
     monitor: String,
     /// Whether more or less of it is better; told from its name if absent.
     #[serde(default)]
@@ -29,6 +30,7 @@ pub struct EarlyStoppingHook {
     patience: u64,
     /// Stop as soon as the metric is better than this.
     #[serde(default)]
+    #[schemars(extend("x-unbounded" = true))]
     stopping_threshold: Option<f64>,
     /// Do not stop before so many epochs are complete; whether to stop then is decided by what has been seen since.
     #[serde(default)]

@@ -13,7 +13,7 @@ pub struct EMAHook {
     /// Which average.
     ema_type: Averaging,
     /// The weight of the newest model, in (0, 1).
-    #[schemars(range(min = 0.0, max = 1.0))]
+    #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
     momentum: f64,
     /// For MomentumAnnealingEMA: how fast its momentum falls.
     #[schemars(range(min = 0.0))]

@@ -140,6 +140,10 @@ impl Hook for PreciseBNHook {
         Wiring::default().before("EMAHook").before("CheckpointHook")
     }
 
+    fn counts_epochs(&self, by_epoch: bool) -> bool {
+        by_epoch
+    }
+
     fn after_train_epoch(&mut self, cx: &mut Ctx<'_>) -> HookResult {
         let complete = cx.clock.batch == 0;
         if cx.clock.by_epoch && complete && cx.clock.every_n_epochs(self.interval, 0) {

@@ -13,6 +13,7 @@ use crate::{parts, register};
 pub struct MLPParams {
     /// The size of the input, then that of each layer's output: `[784, 256, 10]` has two layers.
     #[schemars(length(min = 2))]
+    #[schemars(inner(range(min = 1)))]
     pub sizes: Vec<usize>,
     /// What stands between the layers; ReLU if absent.
     #[serde(default)]

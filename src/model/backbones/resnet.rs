@@ -16,6 +16,7 @@ use crate::{parts, register};
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub struct ResNetParams {
     /// Layers: 18 or 34; in the form for small images also 20, 32, 44, 56 and every other 6 n + 2, in three stages of n blocks.
+    #[schemars(range(min = 8), example = 18)]
     pub depth: usize,
     /// Channels of the images.
     #[serde(default = "three")]
@@ -27,6 +28,7 @@ pub struct ResNetParams {
     pub base_channels: Option<usize>,
     /// Accepted if it is what the depth has: 4, or 3.
     #[serde(default)]
+    #[schemars(range(min = 1))]
     pub num_stages: Option<usize>,
     /// Accepted if it names the last stage, whose output is the network's.
     #[serde(default)]

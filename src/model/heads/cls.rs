@@ -20,6 +20,7 @@ pub struct ClsHeadParams {
     /// The loss; cross entropy if absent.
     pub loss: Option<Spec<dyn Loss>>,
     /// Which accuracies are logged with `cal_acc`.
+    #[schemars(with = "OneOrMany<std::num::NonZeroUsize>")]
     pub topk: OneOrMany<usize>,
     /// Whether `accuracy_top-k` is logged in training.
     pub cal_acc: bool,

@@ -33,6 +33,7 @@ pub struct VisionTransformerClsHeadParams {
     pub loss: Option<Spec<dyn Loss>>,
     /// Which accuracies are logged with `cal_acc`.
     #[serde(default = "super::top1")]
+    #[schemars(with = "OneOrMany<std::num::NonZeroUsize>")]
     pub topk: OneOrMany<usize>,
     /// Whether `accuracy_top-k` is logged in training.
     #[serde(default)]

@@ -16,13 +16,16 @@ use crate::registry::BuildCx;
 #[serde(default)]
 pub struct ImgDataPreprocessorParams {
     /// Subtracted from the pixels: one number, or one for each of three channels. With `std`.
+    #[schemars(extend("x-unbounded" = true))]
     pub mean: Option<OneOrMany<f64>>,
     /// What the pixels are divided by afterwards.
+    #[schemars(schema_with = "super::positives")]
     pub std: Option<OneOrMany<f64>>,
     /// Height and width are padded to a multiple of this, below and to the right.
     #[schemars(range(min = 1))]
     pub pad_size_divisor: usize,
     /// The value of padded pixels, after normalisation.
+    #[schemars(extend("x-unbounded" = true))]
     pub pad_value: f64,
     /// Whether the three channels are turned round first.
     pub bgr_to_rgb: bool,

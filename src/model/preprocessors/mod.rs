@@ -6,6 +6,8 @@ mod pixels;
 
 use std::any::Any;
 
+use schemars::{Schema, SchemaGenerator, json_schema};
+
 use ndarray::ArrayD;
 
 pub use cls::{ClsDataPreprocessor, ClsDataPreprocessorParams};
@@ -23,6 +25,12 @@ pub trait Preprocessor: Any + Send {
     /// # Errors
     /// If the batch does not fit.
     fn prepare<'t>(&self, batch: &Batch, cx: &mut Forward<'_>, tape: &'t Tape) -> Result<Prepared<'t>>;
+}
+
+/// The schema of one number or several, all above 0, or none.
+fn positives(_: &mut SchemaGenerator) -> Schema {
+    let one = json_schema!({ "type": "number", "exclusiveMinimum": 0.0 });
+    json_schema!({ "anyOf": [one, { "type": "array", "items": one }, { "type": "null" }] })
 }
 
 crate::registry!(dyn Preprocessor, "data_preprocessor", crate::registry::NoExtra, {

@@ -12,7 +12,7 @@ use super::{
 use crate::base::Result;
 use crate::config::{Diag, FromNode, Key, Kind, Node, OneOrMany, receive};
 use crate::register;
-use crate::registry::{BuildCx, Spec};
+use crate::registry::{BuildCx, Collected, Spec};
 
 crate::registry!(dyn Initializer, "initializer", InitOptions);
 
@@ -26,6 +26,7 @@ pub struct InitOptions {
     /// Types (`Conv2d`) or families (`_BatchNorm`) of the layers it is for, anywhere below the module.
     pub layer: Option<OneOrMany<String>>,
     /// The value of their biases.
+    #[schemars(extend("x-unbounded" = true))]
     pub bias: f64,
     /// Sets the biases so that a sigmoid of them gives this probability: −ln((1 − p) / p).
     #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
@@ -82,7 +83,10 @@ impl Init {
     /// # Errors
     /// What the builders of the rules say.
     pub fn list(cfg: &InitCfg, cx: &mut BuildCx) -> Result<Vec<Self>> {
-        cfg.iter().flat_map(|specs| specs.iter()).map(|spec| Self::from_spec(spec, cx)).collect()
+        let mut errors = Collected::default();
+        let specs = cfg.iter().flat_map(|specs| specs.iter());
+        let all = specs.filter_map(|spec| errors.take(Self::from_spec(spec, cx))).collect();
+        errors.or(all)
     }
 
     /// One entry.

@@ -13,6 +13,7 @@ use crate::base::{Elem, Result, Rng};
 #[serde(default)]
 pub struct Kaiming {
     /// Negative slope of the rectifier after the layer; counts only with `nonlinearity: leaky_relu`.
+    #[schemars(range(min = 0.0))]
     pub a: f64,
     /// Which variance is kept: `fan_in` that of the forward pass, `fan_out` that of the gradients.
     pub mode: FanMode,

@@ -12,6 +12,7 @@ use crate::base::{Elem, Result, Rng};
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub struct Constant {
     /// The value of the weights.
+    #[schemars(extend("x-unbounded" = true))]
     pub val: f64,
 }
 
@@ -31,6 +32,7 @@ impl Initializer for Constant {
 #[serde(default)]
 pub struct Normal {
     /// The mean.
+    #[schemars(extend("x-unbounded" = true))]
     pub mean: f64,
     /// The standard deviation.
     #[schemars(range(min = 0))]
@@ -59,13 +61,16 @@ impl Initializer for Normal {
 #[serde(default)]
 pub struct TruncNormal {
     /// The mean of the curve before it is cut.
+    #[schemars(extend("x-unbounded" = true))]
     pub mean: f64,
     /// The standard deviation of the curve before it is cut.
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub std: f64,
     /// The lower bound.
+    #[schemars(extend("x-unbounded" = true))]
     pub a: f64,
     /// The upper bound.
+    #[schemars(extend("x-unbounded" = true))]
     pub b: f64,
 }
 
@@ -92,8 +97,10 @@ impl Initializer for TruncNormal {
 #[serde(default)]
 pub struct Uniform {
     /// The lower bound.
+    #[schemars(extend("x-unbounded" = true))]
     pub a: f64,
     /// The upper bound.
+    #[schemars(extend("x-unbounded" = true))]
     pub b: f64,
 }
 

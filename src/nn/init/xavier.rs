@@ -14,6 +14,7 @@ use crate::base::{Elem, Result, Rng};
 #[serde(default)]
 pub struct Xavier {
     /// Factor of the standard deviation.
+    #[schemars(range(min = 0.0))]
     pub gain: f64,
     /// The family of the draws.
     pub distribution: Distribution,

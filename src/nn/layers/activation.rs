@@ -77,6 +77,7 @@ impl Module for SiLU {
 #[serde(default)]
 pub struct LeakyReLU {
     /// The slope where `x` is negative.
+    #[schemars(extend("x-unbounded" = true))]
     pub negative_slope: f64,
     /// Accepted for the reference's configs; memory is reused either way.
     pub inplace: bool,

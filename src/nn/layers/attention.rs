@@ -19,6 +19,7 @@ pub struct MultiheadAttentionParams {
     pub num_heads: usize,
     /// Size of a token of the input; `embed_dims` if absent.
     #[serde(default)]
+    #[schemars(range(min = 1))]
     pub input_dims: Option<usize>,
     /// Probability with which dropout zeroes an attention weight.
     #[serde(default)]

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::base::Result;
-use crate::nn::{Forward, Module, Var};
-use crate::registry::{BuildCx, Spec};
+use crate::nn::{Forward, InModule, Module, Var};
+use crate::registry::{BuildCx, Collected, Spec};
 use crate::{parts, register};
 
 /// One layer after the other; the children are called `0`, `1`, …
@@ -33,7 +33,10 @@ impl Sequential {
 
 impl Module for Sequential {
     fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
-        self.layers.iter_mut().try_fold(x, |x, layer| layer.forward(x, cx))
+        let mut layers = self.layers.iter_mut().enumerate();
+        layers.try_fold(x, |x, (i, layer)| {
+            layer.forward(x, cx).map_err(|error| InModule::at(format_args!("layers.{i}"), error))
+        })
     }
 }
 
@@ -49,9 +52,11 @@ parts!(Residual { body, shortcut });
 
 impl Module for Residual {
     fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
-        let y = self.body.forward(x, cx)?;
+        let y = self.body.forward(x, cx).map_err(|error| InModule::at("body", error))?;
         match &mut self.shortcut {
-            Some(shortcut) => y.add(shortcut.forward(x, cx)?),
+            Some(shortcut) => {
+                y.add(shortcut.forward(x, cx).map_err(|error| InModule::at("shortcut", error))?)
+            }
             None => y.add(x),
         }
     }
@@ -66,8 +71,7 @@ pub struct SequentialParams {
 
 register! { /// One layer after the other. A list of layers, where a module is expected, is the same.
 dyn Module, "Sequential" => |p: SequentialParams, cx: &mut BuildCx| -> Result<Box<dyn Module>> {
-    let layers = p.layers.iter().map(|layer| layer.build(cx)).collect::<Result<_>>()?;
-    Ok(Box::new(Sequential::new(layers)))
+    Ok(Box::new(Sequential::new(Spec::build_all(&p.layers, cx)?)))
 } }
 
 /// What a [`Residual`] is made of.
@@ -81,6 +85,10 @@ pub struct ResidualParams {
 
 register! { /// `body(x) + shortcut(x)`.
 dyn Module, "Residual" => |p: ResidualParams, cx: &mut BuildCx| -> Result<Box<dyn Module>> {
-    let shortcut = p.shortcut.map(|shortcut| shortcut.build(cx)).transpose()?;
-    Ok(Box::new(Residual { body: p.body.build(cx)?, shortcut }))
+    let mut errors = Collected::default();
+    let shortcut = p.shortcut.and_then(|shortcut| errors.take(shortcut.build(cx)));
+    match errors.take(p.body.build(cx)) {
+        Some(body) => errors.or(Box::new(Residual { body, shortcut })),
+        None => Err(errors.0.into()),
+    }
 } }

@@ -8,25 +8,32 @@ use crate::nn::{ConvOptions, Forward, Module, Param, Var};
 use crate::registry::BuildCx;
 use crate::{parts, register};
 
+use super::pair::{non_negative, positive};
 use super::{Pair, initial, one, zero};
 
 /// What a [`Conv2d`] is made of.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub struct Conv2dParams {
     /// Channels of the input.
+    #[schemars(range(min = 1))]
     pub in_channels: usize,
     /// Channels of the output.
+    #[schemars(range(min = 1))]
     pub out_channels: usize,
     /// Size of the kernel, one number or [vertical, horizontal].
+    #[schemars(schema_with = "positive")]
     pub kernel_size: Pair,
     /// Step of the kernel.
     #[serde(default = "super::one")]
+    #[schemars(schema_with = "positive")]
     pub stride: Pair,
     /// Zeros added on each side.
     #[serde(default = "super::zero")]
+    #[schemars(schema_with = "non_negative")]
     pub padding: Pair,
     /// Distance of two taps of the kernel.
     #[serde(default = "super::one")]
+    #[schemars(schema_with = "positive")]
     pub dilation: Pair,
     /// Groups of channels that do not see each other; both numbers of channels are multiples of it.
     #[serde(default = "one_group")]

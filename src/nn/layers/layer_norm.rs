@@ -13,10 +13,11 @@ use crate::{parts, register};
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub struct LayerNormParams {
     /// The sizes of the last axes, over which mean and variance are taken; one number for the last axis alone.
+    #[schemars(with = "OneOrMany<std::num::NonZeroUsize>")]
     pub normalized_shape: OneOrMany<usize>,
     /// Added to the variance before its root.
     #[serde(default = "eps")]
-    #[schemars(range(min = 0.0))]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub eps: f64,
     /// Whether each element is scaled, and shifted if `bias`, by trained numbers.
     #[serde(default = "super::yes")]

@@ -14,8 +14,10 @@ use super::initial;
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub struct LinearParams {
     /// Size of the last axis of the input.
+    #[schemars(range(min = 1))]
     pub in_features: usize,
     /// Size of the last axis of the output.
+    #[schemars(range(min = 1))]
     pub out_features: usize,
     /// Whether an offset is added.
     #[serde(default = "super::yes")]

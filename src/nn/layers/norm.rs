@@ -12,12 +12,15 @@ use crate::{parts, register};
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub struct BatchNormParams {
     /// Channels: the second axis of the input.
+    #[schemars(range(min = 1))]
     pub num_features: usize,
     /// Added to the variance before its root.
     #[serde(default = "eps")]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub eps: f64,
     /// Weight of the newest batch in the running statistics; `null` for the mean over all batches so far.
     #[serde(default = "momentum")]
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub momentum: Option<f64>,
     /// Whether channels are scaled and shifted by trained numbers.
     #[serde(default = "super::yes")]

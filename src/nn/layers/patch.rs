@@ -8,6 +8,7 @@ use crate::nn::{Conv2d, Conv2dParams, Forward, LayerNorm, Module, Var};
 use crate::registry::BuildCx;
 use crate::{parts, register};
 
+use super::pair::{non_negative, optional_positive, positive};
 use super::{Pair, zero};
 
 /// What a [`PatchEmbed`] is made of.
@@ -23,12 +24,15 @@ pub struct PatchEmbedParams {
     pub embed_dims: usize,
     /// Size of a patch, one number or [vertical, horizontal].
     #[serde(default = "sixteen")]
+    #[schemars(schema_with = "positive")]
     pub kernel_size: Pair,
     /// Step from patch to patch; the size of a patch if absent.
     #[serde(default)]
+    #[schemars(schema_with = "optional_positive")]
     pub stride: Option<Pair>,
     /// Zeros added on each side of the image.
     #[serde(default = "super::zero")]
+    #[schemars(schema_with = "non_negative")]
     pub padding: Pair,
     /// Whether the projection has an offset.
     #[serde(default = "super::yes")]
@@ -58,7 +62,7 @@ pub struct LayerNormCfg {
     pub kind: LayerNormName,
     /// Added to the variance before its root.
     #[serde(default = "eps")]
-    #[schemars(range(min = 0.0))]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub eps: f64,
 }
 

@@ -7,6 +7,7 @@ use crate::base::{Error, Result};
 use crate::nn::{Forward, Module, PoolOptions, Var};
 use crate::{parts, register};
 
+use super::pair::{non_negative, optional_positive, positive};
 use super::{Pair, one, zero};
 
 fn two() -> usize {
@@ -17,15 +18,19 @@ fn two() -> usize {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub struct MaxPool2d {
     /// Size of the window, one number or [vertical, horizontal].
+    #[schemars(schema_with = "positive")]
     pub kernel_size: Pair,
     /// Step of the window; the size of the window if absent.
     #[serde(default)]
+    #[schemars(schema_with = "optional_positive")]
     pub stride: Option<Pair>,
     /// Padding by minus infinity on each side, at most half the window.
     #[serde(default = "super::zero")]
+    #[schemars(schema_with = "non_negative")]
     pub padding: Pair,
     /// Distance of two taps of the window.
     #[serde(default = "super::one")]
+    #[schemars(schema_with = "positive")]
     pub dilation: Pair,
     /// Whether a last window that only partly fits counts.
     #[serde(default)]
@@ -63,12 +68,15 @@ impl Module for MaxPool2d {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub struct AvgPool2d {
     /// Size of the window, one number or [vertical, horizontal].
+    #[schemars(schema_with = "positive")]
     pub kernel_size: Pair,
     /// Step of the window; the size of the window if absent.
     #[serde(default)]
+    #[schemars(schema_with = "optional_positive")]
     pub stride: Option<Pair>,
     /// Padding by zeros on each side, at most half the window.
     #[serde(default = "super::zero")]
+    #[schemars(schema_with = "non_negative")]
     pub padding: Pair,
     /// Whether a last window that only partly fits counts.
     #[serde(default)]
@@ -110,6 +118,7 @@ impl Module for AvgPool2d {
 pub struct AdaptiveAvgPool2d {
     /// Height and width of the output.
     #[serde(default = "super::one")]
+    #[schemars(schema_with = "positive")]
     pub output_size: Pair,
 }
 

@@ -12,8 +12,10 @@ use crate::{parts, register};
 #[serde(default)]
 pub struct Flatten {
     /// First axis that is joined; negative numbers count from the end.
+    #[schemars(extend("x-unbounded" = true))]
     pub start_dim: isize,
     /// Last axis that is joined.
+    #[schemars(extend("x-unbounded" = true))]
     pub end_dim: isize,
 }
 

@@ -22,11 +22,14 @@ pub struct CrossEntropyLoss {
     /// What a mean is taken over: `weights` (PyTorch) or `batch` (MMPretrain's heads).
     pub average: Average,
     /// Factor of the whole loss.
+    #[schemars(range(min = 0.0))]
     pub loss_weight: f64,
     /// One weight a class; all 1 if absent.
     #[serde(alias = "weight")]
+    #[schemars(inner(range(min = 0.0)))]
     pub class_weight: Option<Vec<f64>>,
     /// Samples with this target are left out; `null` for none.
+    #[schemars(extend("x-unbounded" = true))]
     pub ignore_index: Option<i64>,
     /// The share of each target that is spread evenly over all classes.
     #[schemars(range(min = 0.0, max = 1.0))]

@@ -19,8 +19,10 @@ pub struct CosineAnnealing {
     #[schemars(range(min = 1))]
     pub t_max: Option<u64>,
     /// The floor as a value; 0 if both are absent.
+    #[schemars(range(min = 0.0))]
     pub eta_min: Option<f64>,
     /// The floor as a part of the base value; not together with `eta_min`.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub eta_min_ratio: Option<f64>,
 }
 
@@ -32,7 +34,7 @@ impl Curve for CosineAnnealing {
     }
 
     fn to_iters(&mut self, epoch_len: u64) {
-        self.t_max = self.t_max.map(|t| t * epoch_len);
+        self.t_max = self.t_max.map(|t| t.saturating_mul(epoch_len));
     }
 }
 

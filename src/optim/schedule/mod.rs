@@ -62,13 +62,13 @@ pub struct Schedule {
 impl Schedule {
     /// The curve over steps `begin..end` of epochs or iterations.
     pub fn new(curve: impl Curve, begin: u64, end: u64, by_epoch: bool) -> Self {
-        Self { curve: Box::new(curve), begin, end, by_epoch }
+        Self { curve: Box::new(curve), begin, end: end.max(begin), by_epoch }
     }
 
     /// A schedule of a config, in a run whose loop has these totals.
     ///
     /// # Errors
-    /// A text for a range that is empty or a conversion that makes no sense.
+    /// A text for a range that ends before it begins or a conversion that makes no sense.
     pub fn from_options(
         mut curve: Box<dyn Curve>,
         options: &ScheduleOptions,
@@ -82,9 +82,12 @@ impl Schedule {
         let unit = if options.convert_to_iter_based { epoch_len as f64 } else { 1.0 };
         let total = if by_epoch && !options.convert_to_iter_based { max_epochs } else { max_iters };
         let begin = (options.begin * unit) as u64;
-        let end = options.end.map_or(total, |end| (end * unit) as u64);
-        if end <= begin {
-            return Err(format!("the schedule ends at {end}, before it begins at {begin}"));
+        // One that would begin after the run never does.
+        let end = options.end.map_or(total.max(begin), |end| (end * unit) as u64);
+        if end < begin {
+            return Err(format!(
+                "the schedule ends at {end}, before it begins at {begin}: `end` must be more"
+            ));
         }
         if options.convert_to_iter_based {
             curve.to_iters(epoch_len);
@@ -95,10 +98,11 @@ impl Schedule {
     /// The value after `epoch` epochs and `iter` iterations.
     pub fn apply(&self, value: f64, base: f64, epoch: u64, iter: u64) -> f64 {
         let progress = if self.by_epoch { epoch } else { iter };
-        if progress < self.begin {
+        let n = self.end - self.begin;
+        // A warm-up of no steps is none.
+        if progress < self.begin || n == 0 {
             return value;
         }
-        let n = self.end - self.begin;
         self.curve.at(value, base, (progress - self.begin).min(n - 1), n)
     }
 

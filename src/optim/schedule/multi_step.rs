@@ -12,6 +12,7 @@ pub struct MultiStep {
     pub milestones: Vec<u64>,
     /// Factor at each milestone.
     #[serde(default = "tenth")]
+    #[schemars(range(min = 0.0))]
     pub gamma: f64,
 }
 
@@ -26,7 +27,7 @@ impl Curve for MultiStep {
     }
 
     fn to_iters(&mut self, epoch_len: u64) {
-        self.milestones.iter_mut().for_each(|m| *m *= epoch_len);
+        self.milestones.iter_mut().for_each(|m| *m = m.saturating_mul(epoch_len));
     }
 }
 

@@ -13,6 +13,7 @@ pub struct Step {
     pub step_size: u64,
     /// Factor at each fall.
     #[serde(default = "tenth")]
+    #[schemars(range(min = 0.0))]
     pub gamma: f64,
 }
 
@@ -22,11 +23,11 @@ fn tenth() -> f64 {
 
 impl Curve for Step {
     fn at(&self, value: f64, _base: f64, t: u64, _n: u64) -> f64 {
-        value * self.gamma.powi((t / self.step_size) as i32)
+        value * self.gamma.powi(i32::try_from(t / self.step_size).unwrap_or(i32::MAX))
     }
 
     fn to_iters(&mut self, epoch_len: u64) {
-        self.step_size *= epoch_len;
+        self.step_size = self.step_size.saturating_mul(epoch_len.max(1));
     }
 }
 
@@ -50,7 +51,7 @@ impl Curve for Exponential {
     }
 
     fn to_iters(&mut self, epoch_len: u64) {
-        self.unit = epoch_len as f64;
+        self.unit = epoch_len.max(1) as f64;
     }
 }
 
@@ -80,6 +81,7 @@ impl Curve for Constant {
 #[serde(default)]
 pub struct Poly {
     /// The floor.
+    #[schemars(range(min = 0.0))]
     pub eta_min: f64,
     /// How the curve bends.
     #[schemars(range(min = 0.0))]

@@ -25,8 +25,10 @@ pub struct VisionTransformerParams {
     /// A name (`base`, `deit-tiny`, …) or a mapping with `embed_dims`, `num_layers`, `num_heads` and `feedforward_channels`.
     pub arch: ArchCfg,
     /// Size of the images, one number or [height, width]; a multiple of `patch_size`.
+    #[schemars(schema_with = "crate::nn::positive")]
     pub img_size: Pair,
     /// Size of a patch, one number or [height, width].
+    #[schemars(schema_with = "crate::nn::positive")]
     pub patch_size: Pair,
     /// Channels of the images.
     #[schemars(range(min = 1))]

@@ -1,0 +1,266 @@
+//! What `train` refuses before its first iteration, `check` refuses too: mutants of the shipped configs, in one process.
+//!
+//! `SHANTY_MUTANTS=2000` tries that many, `SHANTY_MUTANT=17` one of them and prints it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+
+use rand::RngExt;
+use shanty::base::{Rng, keyed};
+use shanty::config::{Key, Kind, Node, load, parse};
+use shanty::prelude::*;
+use shanty::run::{Runner, check};
+
+/// Data that is there, small, and of the shape that the configs expect.
+const DATA: &str = "{type: Synthetic, n: 12, shape: [1, 28, 28], pipeline: [{type: Resize, scale: 32}]}";
+
+/// The shipped configs, and one with what they do not use.
+fn originals() -> Vec<(String, Node)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
+    let mut all = Vec::new();
+    for name in ["digits_lenet", "digits_mlp_sequential", "mnist_lenet5"] {
+        let mut set = vec!["default_hooks.logger.interval=1".to_owned()];
+        if name == "mnist_lenet5" {
+            set.extend(["train", "val", "test"].map(|mode| format!("{mode}_dataloader.dataset={DATA}")));
+        }
+        all.push((name.to_owned(), load(&root.join(format!("{name}.yaml")), &set).unwrap()));
+    }
+    all.push(("wide".to_owned(), parse("wide.yaml", include_str!("fixtures/wide.yaml")).unwrap()));
+    all
+}
+
+/// The paths of all values but the top, as steps.
+fn places(node: &Node, path: &mut Vec<usize>, all: &mut Vec<Vec<usize>>) {
+    let children: Vec<&Node> = match &*node.kind {
+        Kind::Map(entries) => entries.iter().map(|(_, value)| value).collect(),
+        Kind::Seq(items) => items.iter().collect(),
+        _ => Vec::new(),
+    };
+    for (i, child) in children.into_iter().enumerate() {
+        path.push(i);
+        all.push(path.clone());
+        places(child, path, all);
+        path.pop();
+    }
+}
+
+/// The tree with the container of the value at `path` changed by `change`, which gets the value's position.
+fn changed(node: &Node, path: &[usize], change: &mut dyn FnMut(&mut Kind, usize)) -> Node {
+    let mut kind = (*node.kind).clone();
+    match path {
+        [at] => change(&mut kind, *at),
+        [at, rest @ ..] => match &mut kind {
+            Kind::Map(entries) => entries[*at].1 = changed(&entries[*at].1, rest, change),
+            Kind::Seq(items) => items[*at] = changed(&items[*at], rest, change),
+            _ => {}
+        },
+        [] => {}
+    }
+    of_kind(node, kind)
+}
+
+/// The place of `node` with another value.
+fn of_kind(node: &Node, kind: Kind) -> Node {
+    let mut other = node.clone();
+    other.kind = Arc::new(kind);
+    other
+}
+
+/// A value that nobody meant.
+fn odd(old: &Node, rng: &mut Rng, types: &[String]) -> Kind {
+    let numbers = [
+        Kind::Int(0),
+        Kind::Int(-1),
+        Kind::Int(1),
+        Kind::Int(3),
+        Kind::Int(1000),
+        Kind::Int(70_000),
+        Kind::Uint(u64::MAX),
+        Kind::Int(i64::MAX),
+        Kind::Int(1 << 40),
+        Kind::Float(0.5),
+        Kind::Float(-0.5),
+        Kind::Float(1.0),
+        Kind::Float(2.5),
+        Kind::Float(1e300),
+        Kind::Float(1e-300),
+        Kind::Float(f64::NAN),
+        Kind::Float(f64::INFINITY),
+        Kind::Float(f64::NEG_INFINITY),
+    ];
+    let near = match &*old.kind {
+        Kind::Int(n) => {
+            [n.saturating_sub(1), n.saturating_add(1), n.saturating_mul(2), n / 2].map(Kind::Int).to_vec()
+        }
+        Kind::Float(x) => [x - 1.0, x + 1.0, x * 2.0, x / 2.0].map(Kind::Float).to_vec(),
+        _ => numbers.to_vec(),
+    };
+    let number = |rng: &mut Rng| {
+        let from = if rng.random_bool(0.5) { &near[..] } else { &numbers };
+        from[rng.random_range(0..from.len())].clone()
+    };
+    match (&*old.kind, rng.random_range(0..6)) {
+        (_, 0) => Kind::Null,
+        (Kind::Str(_), 1 | 2) => Kind::Str(types[rng.random_range(0..types.len())].clone()),
+        (Kind::Str(text), 3) => Kind::Str(format!("{text}x")),
+        (Kind::Str(_), 4) => Kind::Str(String::new()),
+        (Kind::Bool(b), 1..=4) => Kind::Bool(!b),
+        (Kind::Seq(items), 1) if !items.is_empty() => {
+            let twice = items[rng.random_range(0..items.len())].clone();
+            Kind::Seq(items.iter().cloned().chain([twice]).collect())
+        }
+        (Kind::Seq(items), 2) if items.len() > 1 => Kind::Seq(items.iter().rev().cloned().collect()),
+        (Kind::Seq(_), 3) => Kind::Seq(Vec::new()),
+        (Kind::Map(_), 3) => Kind::Map(Vec::new()),
+        (_, 5) => Kind::Seq(vec![old.clone(), of_kind(old, number(rng))]),
+        _ => number(rng),
+    }
+}
+
+/// One mutant; what was done to it in words.
+fn mutant(original: &Node, rng: &mut Rng) -> (Node, String) {
+    let mut all = Vec::new();
+    places(original, &mut Vec::new(), &mut all);
+    let kinds = ["module", "hook", "optimizer", "param_scheduler", "metric", "loss", "head", "initializer"];
+    let types: Vec<String> = kinds
+        .iter()
+        .flat_map(|kind| shanty::registry::entries(kind).map(|entry| entry.name.to_owned()))
+        .collect();
+    let path = all[rng.random_range(0..all.len())].clone();
+    let mut what = String::new();
+    let node = changed(original, &path, &mut |kind, at| match kind {
+        Kind::Map(entries) => {
+            let name = entries[at].0.text.clone();
+            match rng.random_range(0..8) {
+                0 => {
+                    what = format!("without `{name}`");
+                    entries.remove(at);
+                }
+                1 => {
+                    what = format!("`{name}` misspelt");
+                    let key = Key { text: format!("{name}x"), ..entries[at].0.clone() };
+                    entries[at].0 = key;
+                }
+                _ => {
+                    let new = odd(&entries[at].1, rng, &types);
+                    entries[at].1 = of_kind(&entries[at].1, new);
+                    what = format!("`{name}: {}`", entries[at].1.to_yaml().trim());
+                }
+            }
+        }
+        Kind::Seq(items) => match rng.random_range(0..4) {
+            0 => {
+                what = format!("without item {at}");
+                items.remove(at);
+            }
+            1 => {
+                what = format!("item {at} twice");
+                items.insert(at, items[at].clone());
+            }
+            _ => {
+                let new = odd(&items[at], rng, &types);
+                items[at] = of_kind(&items[at], new);
+                what = format!("item {at}: `{}`", items[at].to_yaml().trim());
+            }
+        },
+        _ => {}
+    });
+    (node, what)
+}
+
+/// The last hook in line: the first iteration is done.
+struct Reached;
+impl Hook for Reached {
+    fn priority(&self) -> Priority {
+        Priority::HIGHEST
+    }
+    fn after_train_iter(&mut self, cx: &mut Ctx<'_>, _: &mut Step<'_>) -> HookResult {
+        cx.stop("reached");
+        Ok(())
+    }
+}
+
+/// What keeps a training from its first iteration.
+fn refused(node: &Node) -> Option<String> {
+    let mut runner = match Runner::from_config(node, Some("mutant.yaml")) {
+        Ok(runner) => runner,
+        Err(error) => return Some(error.to_string()),
+    };
+    if node.get("train_dataloader").is_none_or(Node::is_null) {
+        return None;
+    }
+    runner.add_hook(Reached);
+    match runner.train() {
+        Err(error) if runner.session().state.clock.iter == 0 => Some(error.to_string()),
+        _ => None,
+    }
+}
+
+/// As `call` says, or the text of its panic.
+fn caught<T>(call: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        Err(format!(
+            "PANIC {}",
+            text.or(panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default()
+        ))
+    })
+}
+
+#[test]
+fn what_training_refuses_before_its_first_iteration_is_refused_by_check() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let (count, only) = (number("SHANTY_MUTANTS").unwrap_or(300), number("SHANTY_MUTANT"));
+    let originals = originals();
+    let dir = tempfile::tempdir().unwrap();
+    let (mut wrong, mut passed) = (Vec::new(), 0);
+    for seed in only.map_or(0..count, |one| one..one + 1) {
+        let mut rng = keyed(seed, "mutant", 0, 0);
+        let (name, original) = &originals[seed as usize % originals.len()];
+        let (node, what) = mutant(original, &mut rng);
+        // Whoever mutates the folder must not write into somebody's files.
+        let work_dir = dir.path().join(seed.to_string()).to_string_lossy().into_owned();
+        let node = parse("mutant.yaml", &without(&node, "work_dir").to_yaml())
+            .and_then(|node| with(&node, &work_dir));
+        let Ok(node) = node else { continue };
+        // The last line before an abort says whose fault it is.
+        eprintln!("{seed} {name}: {what}");
+        if only.is_some() {
+            println!("{}", node.to_yaml());
+        }
+        let checked = caught(|| check(&node, Some("mutant.yaml")).map(drop).map_err(|e| e.to_string()));
+        match &checked {
+            Err(text) if text.starts_with("PANIC") => {
+                wrong.push(format!("{seed} {name}, {what}: check: {text}"))
+            }
+            Err(text) if !text.contains(" --> ") => {
+                wrong.push(format!("{seed} {name}, {what}: check names no place: {text}"));
+            }
+            Err(_) => {}
+            Ok(()) => {
+                passed += 1;
+                let trained = caught(|| refused(&node).map_or(Ok(()), Err));
+                wrong.extend(trained.err().map(|text| format!("{seed} {name}, {what}: train: {text}")));
+            }
+        }
+        if only.is_some() {
+            println!("{checked:?}");
+        }
+        let _ = std::fs::remove_dir_all(&work_dir);
+    }
+    println!("{passed} of {count} mutants pass the check");
+    assert!(wrong.is_empty(), "{} of {count}:\n{}", wrong.len(), wrong.join("\n\n"));
+    assert!(only.is_some() || passed > count / 10, "only {passed} of {count} pass");
+}
+
+fn without(node: &Node, key: &str) -> Node {
+    let entries = node.entries().iter().filter(|(k, _)| k.text != key).cloned().collect();
+    of_kind(node, Kind::Map(entries))
+}
+
+fn with(node: &Node, work_dir: &str) -> Result<Node, shanty::config::Diags> {
+    let text = format!("{}\nwork_dir: {work_dir}\n", node.to_yaml());
+    parse("mutant.yaml", &text)
+}
