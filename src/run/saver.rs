@@ -152,9 +152,9 @@ impl Saver {
         self.land()
     }
 
-    /// Whether the save that ended last failed.
-    pub fn has_failed(&self) -> bool {
-        self.failed
+    /// Whether the save that ended last failed; told once.
+    pub fn take_failure(&mut self) -> bool {
+        std::mem::take(&mut self.failed)
     }
 
     fn land(&mut self) -> Result<()> {

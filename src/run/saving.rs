@@ -337,6 +337,7 @@ impl Session {
         let saved = self.save(&self.unplanned("iter")).and_then(|_| self.saving.saver.wait());
         if let Err(error) = saved {
             self.saving.saved_iter = before;
+            self.saving.saver.take_failure();
             self.state.log.warn(format_args!("the save that was asked for failed, the run goes on: {error}"));
         }
         Ok(())
@@ -357,7 +358,7 @@ impl Session {
             log.error(format_args!("the save under way failed too: {error}"));
         }
         let at_hand = self.saving.locks.is_empty() || self.saving.saved_iter == Some(iter);
-        if at_hand || self.saving.saver.has_failed() || iter <= self.saving.began_at {
+        if at_hand || self.saving.saver.take_failure() || iter <= self.saving.began_at {
             return;
         }
         let mut finite = true;

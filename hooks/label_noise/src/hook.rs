@@ -92,12 +92,12 @@ impl LabelNoise {
 
     fn write(&self, cx: &Ctx<'_>) -> HookResult {
         let path = self.out.clone().unwrap_or_else(|| cx.dirs.log.join("label_noise.csv"));
-        let mut file = csv::Writer::from_path(&path)?;
+        let mut file = csv::Writer::from_writer(Vec::new());
         file.write_record(["sample", "loss", "noise"])?;
         for suspect in &self.ranking {
             file.write_record([suspect.id.to_string(), suspect.loss.to_string(), suspect.noise.to_string()])?;
         }
-        Ok(file.flush()?)
+        Ok(cx.fs.write(&path, &file.into_inner().map_err(|e| e.to_string())?)?)
     }
 }
 
