@@ -2,6 +2,7 @@
 
 pub mod durable;
 pub mod error;
+pub mod escape;
 pub mod fs;
 mod fs_push;
 pub mod memory;

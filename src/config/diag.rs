@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::source::{Loc, Origin};
 use crate::base::Error;
+use crate::base::escape::{escaped, escaped_coloured, escaped_lines};
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,11 +142,21 @@ impl Diag {
         })
     }
 
-    /// Whether `other` says the same of another place.
-    fn is_repeated_in(&self, other: &Self) -> bool {
-        let said =
-            |diag: &Self| (diag.level, diag.message.clone(), diag.notes.clone(), diag.suggestion.clone());
-        self.at.is_some() && other.at.is_some() && said(self) == said(other)
+    /// Whether it is the same complaint about another place, or another use of the place.
+    fn says_what(&self, other: &Self) -> bool {
+        let words = |d: &Self| {
+            (
+                d.level == Level::Error,
+                d.message.clone(),
+                d.label.clone(),
+                d.suggestion.clone(),
+                d.notes.clone(),
+            )
+        };
+        let plain = |d: &Self| d.places.iter().all(|(_, label)| label == AGAIN || label == "used here");
+        let together =
+            self.at.is_some() && (self.at == other.at || (other.at.is_some() && other.places.is_empty()));
+        together && plain(self) && plain(other) && words(self) == words(other)
     }
 
     fn near(&self) -> Option<&String> {
@@ -158,23 +169,24 @@ impl Diag {
             Level::Error => Mark::ERROR,
             Level::Warning => Mark::WARNING,
         };
-        let title = mark.primary_title(self.message.as_str());
+        let title = mark.primary_title(escaped_lines(&self.message));
         let mut main = Group::with_title(title).elements(self.excerpts());
-        main = main.elements(self.notes.iter().map(|note| Mark::NOTE.message(note.as_str())));
+        main = main.elements(self.notes.iter().map(|note| Mark::NOTE.message(escaped_lines(note))));
         if let Some(near) = self.near() {
-            let text = format!("the files have no such path; the nearest is `{near}`");
+            let text = format!("the files have no such path; the nearest is `{}`", escaped(near));
             main = main.element(Mark::HELP.message(text));
         }
         let mut report = vec![main];
         match (&self.suggestion, &self.fix) {
             (Some(text), Some(at)) => report.push(correction(at, text)),
             (Some(text), None) => {
-                report.push(Group::with_title(Mark::HELP.secondary_title(format!("did you mean `{text}`?"))));
+                let text = format!("did you mean `{}`?", escaped(text));
+                report.push(Group::with_title(Mark::HELP.secondary_title(text)));
             }
             _ => {}
         }
         let renderer = if color { Renderer::styled() } else { Renderer::plain() };
-        renderer.render(&report)
+        escaped_coloured(&renderer.render(&report)).into_owned()
     }
 }
 
@@ -223,9 +235,9 @@ fn excerpt<'a>(places: &[(&'a Loc, AnnotationKind, &'a str)]) -> Snippet<'a, Ann
     let (text, start, number) = lines(&places.iter().map(|(at, ..)| *at).collect::<Vec<_>>());
     let marks = places.iter().map(|(at, kind, label)| {
         let annotation = kind.span(within(at, start));
-        if label.is_empty() { annotation } else { annotation.label(*label) }
+        if label.is_empty() { annotation } else { annotation.label(escaped(label)) }
     });
-    let name = places[0].0.source().name.as_str();
+    let name = escaped(&places[0].0.source().name);
     Snippet::source(text).path(name).line_start(number).annotations(marks)
 }
 
@@ -235,17 +247,25 @@ fn correction<'a>(at: &'a Loc, text: &'a str) -> Group<'a> {
         .element(Snippet::source(line).line_start(number).patch(Patch::new(within(at, start), text)))
 }
 
+/// The label of a further place.
+const AGAIN: &str = "and here";
+
+/// Complaints of one reading that are kept.
+const MOST: usize = 1000;
+
 /// All complaints of one reading.
 #[derive(Clone, PartialEq, Default)]
 pub struct Diags(pub Vec<Diag>);
 
 impl Diags {
-    /// For people: one mistake in several places, as in the loaders of training, validation and test, is told once.
+    /// For people. What is wrong in the same way in several places is said once.
     pub fn render(&self, color: bool) -> String {
         let mut told: Vec<Diag> = Vec::new();
         for diag in &self.0 {
-            match told.iter_mut().find(|first| first.is_repeated_in(diag)) {
-                Some(first) => first.places.extend(diag.at.iter().map(|at| (at.clone(), "and here".into()))),
+            match told.iter_mut().find(|known| known.says_what(diag)) {
+                // One line that is used in several places has one more use.
+                Some(known) if known.at == diag.at => known.places.extend(diag.places.clone()),
+                Some(known) => known.places.extend(diag.at.clone().map(|at| (at, AGAIN.to_owned()))),
                 None => told.push(diag.clone()),
             }
         }
@@ -257,9 +277,10 @@ impl Diags {
         self.0.iter().map(Diag::to_json).collect()
     }
 
-    /// Adds complaints that are not there yet. An alias repeats its mistakes wherever it is used: once is enough.
+    /// Adds complaints that are not there yet. An alias repeats its mistakes wherever it is used: once is enough. Nobody
+    /// reads more than [`MOST`] of them.
     pub fn extend(&mut self, more: impl IntoIterator<Item = Diag>) {
-        for diag in more {
+        for diag in more.into_iter().take(MOST.saturating_sub(self.0.len())) {
             if !self.0.iter().any(|known| known.at == diag.at && known.message == diag.message) {
                 self.0.push(diag);
             }

@@ -9,6 +9,7 @@ use log::Level;
 use crate::base::WallClock;
 use crate::base::error::{IoContext, Result};
 use crate::base::fs::{Append, FileSystem};
+use crate::base::escape::escaped_lines;
 
 /// Writes lines of MMEngine's layout: `2026/11/25 03:00:00 - shanty - INFO - message`.
 pub struct RunLog {
@@ -88,6 +89,8 @@ impl RunLog {
         if let Some(file) = &self.file {
             let name = if level == Level::Warn { "WARNING" } else { level.as_str() };
             let now = self.wall.format("%Y/%m/%d %H:%M:%S");
+            let text = text.to_string();
+            let text = escaped_lines(&text);
             if let Ok(mut file) = file.lock() {
                 // A full disk must not end the training because of its log; checkpoints report it.
                 let _ = file.append(format!("{now} - shanty - {name} - {text}\n").as_bytes());
