@@ -213,7 +213,7 @@ fn bad_references_are_pointed_at() {
         dir.refused("c.yaml"),
         [
             "c.yaml:2:4: the base files have no `widht` under `model`: there are `width`",
-            "c.yaml:3:5: the environment variable SHANTY_NOT_SET is empty or not set",
+            "c.yaml:3:5: the environment variable SHANTY_NOT_SET is not set",
             "c.yaml:4:7: a mapping cannot stand inside of text",
         ]
     );

@@ -183,7 +183,7 @@ fn references_cannot_grow_a_tree_without_bounds() {
     }
     let started = Instant::now();
     let diags = config::load(&dir.path().join("30.yaml"), &[]).map(|n| n.summary()).unwrap_err();
-    assert!(diags.to_string().contains("to more values"), "{diags}");
+    assert!(diags.to_string().contains("more than 1000000 keys and values"), "{diags}");
     assert!(started.elapsed() < Duration::from_secs(20));
 }
 

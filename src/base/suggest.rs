@@ -9,10 +9,14 @@
 /// ```
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = word.to_lowercase();
+    let length = word.chars().count();
+    let allowed = |c: &str| (length.max(c.chars().count()) / 3).max(1);
     candidates
         .into_iter()
+        // The distance is at least the difference in length: a word of a megabyte is compared with nothing.
+        .filter(|c| length.abs_diff(c.chars().count()) <= allowed(c))
         .map(|c| (strsim::damerau_levenshtein(&lower, &c.to_lowercase()), c))
-        .filter(|(distance, c)| *distance <= (word.chars().count().max(c.chars().count()) / 3).max(1))
+        .filter(|(distance, c)| *distance <= allowed(c))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, c)| c)
 }

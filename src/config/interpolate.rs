@@ -12,6 +12,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::bounds::MAX_BYTES;
 use super::source::{Loc, Origin, Source};
 use super::{Diag, Diags, Key, Kind, Node, path, yaml};
 use crate::base::suggest::nearest;
@@ -84,10 +85,13 @@ impl Masked {
         let mut text = source.text.clone();
         let mut masked = Self { mark, tokens: Vec::new() };
         let mut from = 0;
-        while let Some(open) = text[from..].find("{{").map(|i| from + i) {
-            from = open + 2;
-            let line = text[from..].split('\n').next().unwrap_or_default();
-            let Some(end) = line.find("}}").map(|i| from + i + 2) else { continue };
+        // From each `}}` back to the nearest `{{` of its line, so that a text of braces is gone through once.
+        while let Some(end) = text[from..].find("}}").map(|i| from + i + 2) {
+            let before = &text[from..end - 2];
+            let line = before.rfind('\n').map_or(0, |i| i + 1);
+            let open = before[line..].rfind("{{").map(|i| from + line + i);
+            from = end;
+            let Some(open) = open else { continue };
             let at = Loc::new(source, open..end);
             let Some(what) = Reference::parse(text[open + 2..end - 2].trim(), &at)? else { continue };
             let digits = masked.tokens.len().to_string();
@@ -97,7 +101,6 @@ impl Masked {
             }
             text.replace_range(open..end, &format!("{mark}{digits:0>room$}{mark}"));
             masked.tokens.push(Token { at, what });
-            from = end;
         }
         Ok((masked, text))
     }
@@ -110,7 +113,7 @@ impl Masked {
         if self.tokens.is_empty() {
             return Ok(node.clone());
         }
-        let mut fill = Fill { masked: self, base, diags: Diags::default() };
+        let mut fill = Fill { masked: self, base, room: MAX_BYTES, diags: Diags::default() };
         let node = fill.node(node);
         if fill.diags.0.is_empty() { Ok(node) } else { Err(fill.diags) }
     }
@@ -165,6 +168,8 @@ impl Reference {
 struct Fill<'a> {
     masked: &'a Masked,
     base: Option<&'a Node>,
+    /// Bytes that references may still put inside of text: each can double what the last one made.
+    room: usize,
     diags: Diags,
 }
 
@@ -188,7 +193,7 @@ impl Fill<'_> {
         let pieces: Vec<_> = self.masked.pieces(&key.text).collect();
         let text = pieces.into_iter().map(|piece| match piece {
             Ok(text) => text.to_owned(),
-            Err(token) => self.value(token).map(|node| scalar(&node)).unwrap_or_default(),
+            Err(token) => self.value(token).and_then(|node| self.inside(&node, token)).unwrap_or_default(),
         });
         Key { text: text.collect(), ..key.clone() }
     }
@@ -220,12 +225,26 @@ impl Fill<'_> {
                             .place(value.def, "its value")]);
                         continue;
                     }
-                    filled.push_str(&scalar(&value));
+                    filled.push_str(&self.inside(&value, token).unwrap_or_default());
                 }
             }
         }
         let filled = node.with_kind(Kind::Str(filled));
         if textual { retyped(&filled) } else { filled }
+    }
+
+    /// A scalar as it is written inside of text, while there is room.
+    fn inside(&mut self, value: &Node, token: &Token) -> Option<String> {
+        let length = value.as_str().map_or(0, str::len);
+        let Some(room) = self.room.checked_sub(length) else {
+            let message =
+                format!("the references of this file put in more than {} MiB of text", MAX_BYTES >> 20);
+            self.diags.extend([Diag::error(message).at(token.at.clone())]);
+            self.room = 0;
+            return None;
+        };
+        self.room = room;
+        Some(scalar(value))
     }
 
     fn value(&mut self, token: &Token) -> Option<Node> {
@@ -272,18 +291,20 @@ fn variable(name: &str, default: Option<&str>, token: &Token) -> Result<Node, Di
             let message = format!("the environment variable {name} is not UTF-8");
             return Err(Diag::error(message).at(token.at.clone()).into());
         }
-        Err(std::env::VarError::NotPresent) => {
-            Node::new(Kind::Str(default.unwrap_or_default().to_owned()), token.at.clone())
+        Err(std::env::VarError::NotPresent) if default.is_none() => {
+            let note = format!("set it, or give a default: `{{{{${name}:default}}}}`");
+            return Err(Diag::error(format!("the environment variable {name} is not set"))
+                .at(token.at.clone())
+                .note(note)
+                .into());
         }
+        Err(std::env::VarError::NotPresent) => Node::new(Kind::Str(String::new()), token.at.clone()),
     };
-    if value.as_str() == Some("") {
-        let note = format!("set it, or give a default: `{{{{${name}:default}}}}`");
-        return Err(Diag::error(format!("the environment variable {name} is empty or not set"))
-            .at(token.at.clone())
-            .note(note)
-            .into());
-    }
-    Ok(value)
+    // As `${NAME:-default}` of a shell: what is set to nothing has the default too.
+    Ok(match default.filter(|_| value.as_str() == Some("")) {
+        Some(default) => Node::new(Kind::Str(default.to_owned()), token.at.clone()),
+        None => value,
+    })
 }
 
 /// Text that was put in without quotes is what YAML makes of it: `8` a number, `[1, 2]` a list.

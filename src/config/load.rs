@@ -5,12 +5,11 @@ use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
+use super::bounds::{MAX_BYTES, within_bounds};
 use super::source::{Loc, Origin, Source};
-use super::{Diag, Diags, Key, Kind, Node, interpolate, merge, overrides, yaml};
+use super::{Diag, Diags, Key, Kind, Node, interpolate, merge, overrides, python};
 use crate::base::{durable, suggest::nearest};
 
-/// Larger files are no configs.
-const MAX_BYTES: u64 = 16 << 20;
 /// Longer chains of base files than this are refused.
 const MAX_CHAIN: usize = 32;
 /// Keys that the reference keeps for itself.
@@ -88,6 +87,7 @@ impl Loader {
             return Ok(node.clone());
         }
         self.refuse_cycle(&id, path, asked)?;
+        python::refuse_file(path, asked)?;
         let source = Source::new(path.display().to_string(), read(path, asked)?, Origin::File);
         self.waiting.push((id.clone(), source.name.clone()));
         let node = within_bounds(self.resolve(&source)?)?;
@@ -117,10 +117,11 @@ impl Loader {
     }
 
     fn resolve(&mut self, source: &Arc<Source>) -> Result<Node, Diags> {
-        let (node, masked) = interpolate::parse(source)?;
+        let (node, masked) = interpolate::parse(source).map_err(|diags| python::refused(source, diags))?;
         let node = match &*node.kind {
             Kind::Map(_) => node,
             Kind::Null => node.with_kind(Kind::Map(Vec::new())),
+            _ if python::looks_like(&source.text) => return Err(python::refused(source, Diags::default())),
             other => {
                 let message = format!("a config is a mapping, and this file is {}", other.name());
                 return Err(Diag::error(message).on(&node).into());
@@ -205,9 +206,10 @@ fn misspelt_keys(node: &Node, known: &[&str], diags: &mut Diags) {
 /// Two base files of one file: what both set is a mistake, unless the one has it from the other's ancestor.
 fn beside(left: &Node, right: Node, overriding: bool) -> Result<Node, Diags> {
     let mut merged = left.entries().to_vec();
+    let places = merge::places(&merged);
     let mut diags = Diags::default();
     for (key, value) in right.entries() {
-        let Some(slot) = merged.iter_mut().find(|(known, _)| known.text == key.text) else {
+        let Some(slot) = places.get(key.text.as_str()).map(|i| &mut merged[*i]) else {
             merged.push((key.clone(), value.clone()));
             continue;
         };
@@ -253,9 +255,9 @@ fn without(node: &Node, keys: &[&str]) -> Node {
 fn read(path: &Path, asked: Option<&Loc>) -> Result<String, Diags> {
     let mut bytes = Vec::new();
     std::fs::File::open(path)
-        .and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes))
+        .and_then(|file| file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes))
         .map_err(|e| unreadable(path, &e, asked))?;
-    if bytes.len() as u64 > MAX_BYTES {
+    if bytes.len() > MAX_BYTES {
         return Err(Diag::error(format!(
             "{}: larger than {} MiB: this is no config",
             path.display(),
@@ -298,23 +300,4 @@ fn neighbour(path: &Path) -> Option<String> {
         .collect();
     names.sort();
     nearest(path.file_name()?.to_str()?, names.iter().map(String::as_str)).map(str::to_owned)
-}
-
-/// References and aliases can double a tree with every use. What is larger than a file may be could not be read back from
-/// its own dump.
-fn within_bounds(node: Node) -> Result<Node, Diags> {
-    fn count(node: &Node, left: &mut usize, depth: usize) -> bool {
-        if *left == 0 || depth == 0 {
-            return false;
-        }
-        *left -= 1;
-        node.items().iter().chain(node.entries().iter().map(|(_, v)| v)).all(|n| count(n, left, depth - 1))
-    }
-    // The parser counts keys too.
-    if count(&node, &mut (yaml::MAX_NODES / 2), yaml::MAX_DEPTH) {
-        return Ok(node);
-    }
-    Err(Diag::error("aliases and references expand this config to more values, or deeper, than a config may")
-        .at(node.at.clone())
-        .into())
 }

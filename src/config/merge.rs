@@ -1,5 +1,6 @@
 //! One mapping laid over another. Every replaced value stays reachable as the history of its successor.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Diag, Diags, Key, Kind, Node};
@@ -39,13 +40,19 @@ fn over(base: &Node, child: Node, key: Option<&Key>, diags: &mut Diags) -> Node 
         return child;
     };
     let mut merged = merged.clone();
+    let places = places(&merged);
     for (key, value) in entries.iter().filter(|(key, _)| key.text != DELETE) {
-        match merged.iter_mut().find(|(known, _)| known.text == key.text) {
+        match places.get(key.text.as_str()).map(|i| &mut merged[*i]) {
             Some(slot) => *slot = (key.clone(), over(&slot.1, value.clone(), Some(key), diags)),
             None => merged.push((key.clone(), stripped(value.clone()))),
         }
     }
     child.with_kind(Kind::Map(merged)).replacing(base)
+}
+
+/// Where each key stands: a mapping may have a hundred thousand.
+pub(super) fn places(entries: &[(Key, Node)]) -> HashMap<String, usize> {
+    entries.iter().enumerate().map(|(i, (key, _))| (key.text.clone(), i)).collect()
 }
 
 fn deletes(node: &Node, diags: &mut Diags) -> bool {

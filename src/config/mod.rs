@@ -3,6 +3,7 @@
 //! YAML or JSON text becomes a [`Node`]; `_base_` files, overrides and references are resolved on the tree; a Rust type is read
 //! from it by a deserializer that points every complaint at a file, line and column.
 
+mod bounds;
 mod de;
 mod diag;
 mod interpolate;
@@ -12,6 +13,7 @@ mod node;
 mod overrides;
 mod path;
 mod provenance;
+mod python;
 pub mod source;
 mod types;
 mod yaml;

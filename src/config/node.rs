@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
+use super::bounds::MAX_HISTORY;
 use super::source::{Loc, Origin, Source};
 use super::{Diag, Diags, de, yaml};
 
@@ -213,7 +214,11 @@ impl Node {
 
     /// The same value in a new place, with this one as its history.
     pub(crate) fn replacing(mut self, old: &Node) -> Self {
-        self.before = Some(Arc::new(old.clone()));
+        let mut old = old.clone();
+        if std::iter::successors(Some(&old), |n| n.before.as_deref()).nth(MAX_HISTORY).is_some() {
+            old.before = None;
+        }
+        self.before = Some(Arc::new(old));
         self
     }
 

@@ -16,8 +16,17 @@ use super::{Diag, Diags, Key, Kind, Node, merge, path, yaml};
 pub fn apply(root: &Node, arguments: &[String]) -> Result<Node, Diags> {
     let mut diags = Diags::default();
     let mut node = root.clone();
+    let mut all = Vec::with_capacity(arguments.len());
     for argument in arguments {
-        match Override::parse(argument).and_then(|o| o.apply(&node)) {
+        match Override::parse(argument) {
+            Ok(parsed) => all.extend(parsed),
+            Err(more) => diags.extend(more.0),
+        }
+    }
+    // As in a file, where it does not matter in which line of the mapping `_delete_` stands.
+    all.sort_by_key(|o| !matches!(o.action, Action::Clear));
+    for parsed in all {
+        match parsed.apply(&node) {
             Ok(next) => node = next,
             Err(more) => diags.extend(more.0),
         }
@@ -27,6 +36,8 @@ pub fn apply(root: &Node, arguments: &[String]) -> Result<Node, Diags> {
 
 enum Action {
     Set(Node),
+    /// `path._delete_=true`: start afresh.
+    Clear,
     Append(Node),
     Remove,
 }
@@ -39,14 +50,15 @@ struct Override {
 }
 
 impl Override {
-    fn parse(argument: &str) -> Result<Self, Diags> {
+    /// `None` for `_delete_=false`, which says nothing.
+    fn parse(argument: &str) -> Result<Option<Self>, Diags> {
         let source = Source::new("command line", argument, Origin::Override);
         let bad = |message: String, range: Range<usize>| {
             Diags::from(Diag::error(message).at(Loc::new(&source, range)))
         };
         if let Some(path) = argument.strip_prefix('~') {
             let parts = parts(path, 1).map_err(|m| bad(m, 0..argument.len()))?;
-            return Ok(Self { source, parts, action: Action::Remove });
+            return Ok(Some(Self { source, parts, action: Action::Remove }));
         }
         let Some(equals) = unquoted_equals(argument) else {
             let message = "an override is `key.path=value`, `key.path+=value` or `~key.path`".to_owned();
@@ -56,9 +68,19 @@ impl Override {
             Some(path) => (path, true),
             None => (&argument[..equals], false),
         };
-        let parts = parts(path, 0).map_err(|m| bad(m, 0..equals))?;
-        let value = value(&source, equals + 1..argument.len())?;
-        Ok(Self { source, parts, action: if appends { Action::Append(value) } else { Action::Set(value) } })
+        let mut parts = parts(path, 0).map_err(|m| bad(m, 0..equals))?;
+        let value = value(&source, equals + 1..argument.len(), yaml::MAX_DEPTH)?;
+        if parts.last().is_some_and(|(part, _)| part == merge::DELETE) {
+            parts.pop();
+            return match *value.kind {
+                Kind::Bool(flag) if !appends => {
+                    Ok(flag.then_some(Self { source, parts, action: Action::Clear }))
+                }
+                _ => Err(bad("`_delete_` is true or false".to_owned(), 0..argument.len())),
+            };
+        }
+        let action = if appends { Action::Append(value) } else { Action::Set(value) };
+        Ok(Some(Self { source, parts, action }))
     }
 
     fn apply(self, root: &Node) -> Result<Node, Diags> {
@@ -122,6 +144,7 @@ impl Override {
     fn create(&self, parent: &Node, depth: usize) -> Result<Node, Diags> {
         let value = match &self.action {
             Action::Set(value) => value.clone(),
+            Action::Clear => Node::new(Kind::Map(Vec::new()), Loc::whole(&self.source)),
             Action::Append(value) if value.items().is_empty() => {
                 Node::new(Kind::Seq(vec![value.clone()]), value.at.clone())
             }
@@ -145,6 +168,7 @@ impl Override {
     fn act(&self, old: &Node) -> Result<Node, Diags> {
         match &self.action {
             Action::Set(value) => Ok(value.clone().replacing(old)),
+            Action::Clear => Ok(Node::new(Kind::Map(Vec::new()), Loc::whole(&self.source)).replacing(old)),
             Action::Append(value) => {
                 let mut items = match &*old.kind {
                     Kind::Seq(items) => items.clone(),
@@ -180,6 +204,9 @@ impl Override {
 
 fn parts(text: &str, offset: usize) -> Result<Vec<(String, Range<usize>)>, String> {
     let parts = path::parts(text)?;
+    if parts.len() > yaml::MAX_DEPTH {
+        return Err(format!("a path of more than {} keys", yaml::MAX_DEPTH));
+    }
     Ok(parts.into_iter().map(|(part, range)| (part, range.start + offset..range.end + offset)).collect())
 }
 
@@ -194,8 +221,12 @@ fn unquoted_equals(text: &str) -> Option<usize> {
     })
 }
 
-/// The value of an override: YAML, tuples and bare lists.
-fn value(source: &Arc<Source>, range: Range<usize>) -> Result<Node, Diags> {
+/// The value of an override: YAML, tuples and bare lists, at most so many in each other.
+fn value(source: &Arc<Source>, range: Range<usize>, levels: usize) -> Result<Node, Diags> {
+    let Some(levels) = levels.checked_sub(1) else {
+        let message = format!("nested deeper than {} levels", yaml::MAX_DEPTH);
+        return Err(Diag::error(message).at(Loc::new(source, range)).into());
+    };
     let text = &source.text[range.clone()];
     let trimmed = text.trim();
     let start = range.start + (text.len() - text.trim_start().len());
@@ -205,16 +236,16 @@ fn value(source: &Arc<Source>, range: Range<usize>) -> Result<Node, Diags> {
         return Ok(Node::new(kind, at()));
     }
     if let Some(inner) = trimmed.strip_prefix('(').and_then(|t| t.strip_suffix(')')) {
-        return items(source, start + 1..start + 1 + inner.len())
+        return items(source, start + 1..start + 1 + inner.len(), levels)
             .map(|items| Node::new(Kind::Seq(items), at()));
     }
     if !trimmed.starts_with(['[', '{', '"', '\'']) && splits(trimmed).len() > 1 {
-        return items(source, whole.clone()).map(|items| Node::new(Kind::Seq(items), at()));
+        return items(source, whole.clone(), levels).map(|items| Node::new(Kind::Seq(items), at()));
     }
     if let Some(inner) = trimmed.strip_prefix('[').and_then(|t| t.strip_suffix(']'))
         && inner.contains('(')
     {
-        return items(source, start + 1..start + 1 + inner.len())
+        return items(source, start + 1..start + 1 + inner.len(), levels)
             .map(|items| Node::new(Kind::Seq(items), at()));
     }
     // Blanks instead of the part before it: the places are those of the argument.
@@ -229,12 +260,12 @@ fn value(source: &Arc<Source>, range: Range<usize>) -> Result<Node, Diags> {
     })
 }
 
-fn items(source: &Arc<Source>, range: Range<usize>) -> Result<Vec<Node>, Diags> {
+fn items(source: &Arc<Source>, range: Range<usize>, levels: usize) -> Result<Vec<Node>, Diags> {
     let text = &source.text[range.clone()];
     splits(text)
         .into_iter()
         .filter(|part| !text[part.clone()].trim().is_empty())
-        .map(|part| value(source, range.start + part.start..range.start + part.end))
+        .map(|part| value(source, range.start + part.start..range.start + part.end, levels))
         .collect()
 }
 

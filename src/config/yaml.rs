@@ -15,8 +15,10 @@ use super::{Diag, Diags, Key, Kind, Node};
 
 /// Deeper nesting than this is refused; the tree is walked by recursion.
 pub(super) const MAX_DEPTH: usize = 64;
-/// More values than this in one file, after its aliases are expanded, are refused.
-pub(super) const MAX_NODES: usize = 200_000;
+/// A config of more keys and values than this is refused, however they came about.
+pub(super) const MAX_NODES: usize = 1_000_000;
+/// What aliases add may be no more than this: a few lines of them can stand for any number of values.
+const MAX_REPEATED: usize = 200_000;
 
 /// Parses one document. An empty one is null.
 ///
@@ -60,7 +62,7 @@ fn options() -> Options {
             enforce_alias_anchor_ratio: false,
         },
         alias_limits: serde_yaml::alias_limits! {
-            max_total_replayed_events: 2 * MAX_NODES,
+            max_total_replayed_events: 2 * MAX_REPEATED,
         },
         // Found in our tree instead, with both places.
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
@@ -285,7 +287,7 @@ fn sentence(error: &Error) -> Diag {
         Error::AliasReplayLimitExceeded { .. }
         | Error::AliasExpansionLimitExceeded { .. }
         | Error::AliasReplayStackDepthExceeded { .. } => {
-            Diag::error(format!("the aliases of this file expand to more than {MAX_NODES} values"))
+            Diag::error(format!("the aliases of this file expand to more than {MAX_REPEATED} values"))
         }
         Error::MultipleDocuments { .. } | Error::Budget { breach: BudgetBreach::Documents { .. }, .. } => {
             Diag::error("a second document (`---`): a config is one document")
@@ -293,7 +295,13 @@ fn sentence(error: &Error) -> Diag {
         Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => {
             Diag::error(format!("nested deeper than {MAX_DEPTH} levels"))
         }
-        Error::Budget { .. } => Diag::error(format!("more than {MAX_NODES} values: this is no config")),
+        Error::Budget { breach: BudgetBreach::Nodes { .. } | BudgetBreach::Events { .. }, .. } => {
+            Diag::error(format!("more than {MAX_NODES} keys and values: this is no config"))
+        }
+        Error::Budget { breach: BudgetBreach::Aliases { .. } | BudgetBreach::Anchors { .. }, .. } => {
+            Diag::error("more anchors or aliases than a config may have")
+        }
+        Error::Budget { breach, .. } => Diag::error(format!("larger than a config may be: {breach:?}")),
         Error::Eof { .. } => Diag::error("the file ends in the middle of a value"),
         other => scanner(&message(other)),
     }
