@@ -31,6 +31,7 @@
 mod collect;
 mod cx;
 mod describe;
+mod elsewhere;
 mod explain;
 mod macros;
 mod schema;
@@ -50,11 +51,13 @@ use crate::config::{Diags, Key, Node};
 pub use collect::{Collected, blamed};
 pub use cx::BuildCx;
 pub use describe::{Parameter, describe, example, parameters};
+pub(crate) use elsewhere::project;
 pub use explain::explain;
 #[doc(hidden)]
 pub use macros::Make;
 pub use schema::schema;
 pub use spec::Spec;
+pub(crate) use table::unscoped;
 pub use table::{check, crates, entries, find, kinds};
 
 /// A kind of thing that a config can name: implemented for `dyn Trait` by [`registry!`](crate::registry!).

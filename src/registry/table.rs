@@ -4,7 +4,7 @@ use std::any::TypeId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
-use super::{Entry, KindEntry, Registrable};
+use super::{Entry, KindEntry, Registrable, project};
 use crate::base::suggest::nearest;
 use crate::base::{Error, Result};
 use crate::config::{Diag, Diags, Node};
@@ -89,15 +89,29 @@ pub fn check() -> Result<()> {
     }
 }
 
+/// The scope and the name: of `torch.nn.ReLU`, the way that Python would go, and `ReLU`.
 fn split(name: &str) -> (Option<&str>, &str) {
-    match name.split_once('.') {
+    match name.rsplit_once('.') {
         Some((scope, name)) => (Some(scope), name),
         None => (None, name),
     }
 }
 
+/// The name behind a scope that means nothing here: `ValLoop` of `mmengine.runner.ValLoop`.
+pub(crate) fn unscoped(name: &str) -> &str {
+    match split(name) {
+        (Some(scope), bare) if is_neutral(scope) => bare,
+        _ => name,
+    }
+}
+
+/// Whether a scope is that of a project whose names are ours.
+fn is_neutral(scope: &str) -> bool {
+    SCOPES.contains(&scope.split('.').next().unwrap_or_default())
+}
+
 fn fits(scope: Option<&str>, entry: &Entry) -> bool {
-    scope.is_none_or(|scope| SCOPES.contains(&scope) || scope.replace('-', "_") == entry.origin.krate())
+    scope.is_none_or(|scope| is_neutral(scope) || scope.replace('-', "_") == entry.origin.krate())
 }
 
 /// The entry that `name` (the value of `type`) stands for.
@@ -114,25 +128,29 @@ pub(super) fn lookup<T: ?Sized + Registrable>(name: &Node, text: &str) -> Result
                 .label(format!("this {} is registered by {}", T::KIND, entry.origin.krate()))
                 .fix(bare)
         }
-        None => unknown::<T>(name, bare),
+        None => unknown::<T>(name, text),
     };
     Err(diag.into())
 }
 
-fn unknown<T: ?Sized + Registrable>(node: &Node, name: &str) -> Diag {
+fn unknown<T: ?Sized + Registrable>(node: &Node, text: &str) -> Diag {
+    let name = split(text).1;
     let diag = Diag::error(format!("unknown {} `{name}`", T::KIND)).on(node);
     let known: Vec<&str> = entries(T::KIND).map(|entry| entry.name).collect();
     if let Some((kind, _)) = find(name).next() {
         return diag.label(format!("this is {}", a(kind))).note(list::<T>(&known));
+    }
+    if let Some(project) = project(name) {
+        let message = format!("`{name}` is a type of {project} that shanty does not have");
+        let own = format!("a crate of your own can register {} of this name: see docs/config.md", a(T::KIND));
+        return Diag { message, ..diag }.note(list::<T>(&known)).note(own);
     }
     let linked = crates().into_iter().collect::<Vec<_>>().join(", ");
     let diag = diag.note(list::<T>(&known)).note(format!(
         "a crate that nothing names is not linked; linked are: {linked}. For a type of another crate, write \
          `use that_crate as _;` in the binary"
     ));
-    let last = name.rsplit('.').next().unwrap_or(name);
-    match nearest(name, known.iter().copied()).or_else(|| known.iter().copied().find(|known| *known == last))
-    {
+    match nearest(name, known.iter().copied()) {
         Some(near) => diag.fix(near),
         None if name.contains(char::is_whitespace) => {
             diag.note("the value goes on in the next line: is there a colon missing?")

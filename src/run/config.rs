@@ -6,7 +6,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 
 use super::LoopCfg;
 use crate::base::Result;
-use crate::config::{Diag, Diags, Node, OneOrMany};
+use crate::config::{Diag, Diags, Kind, Node, OneOrMany};
 use crate::data::DataLoaderConfig;
 use crate::hook::{Hook, builtin::LogProcessor};
 use crate::metric::Metric;
@@ -122,6 +122,9 @@ pub struct RunConfig {
     /// Accepted without effect: Python modules.
     #[serde(default)]
     pub custom_imports: Option<Node>,
+    /// Top-level variables of a dumped config, which mean nothing to a run.
+    #[serde(skip)]
+    pub leftovers: Vec<String>,
 }
 
 /// `val_cfg` and `test_cfg`.
@@ -279,8 +282,9 @@ impl RunConfig {
     /// # Errors
     /// All mistakes at once, each with its place.
     pub fn read(node: &Node) -> Result<Self, Diags> {
-        let node = super::assemble::with_preprocessor(node);
-        let config: Self = node.read_checked()?;
+        let (node, leftovers) = super::leftover::without(node)?;
+        let node = super::assemble::with_preprocessor(&node);
+        let config = Self { leftovers, ..node.read_checked()? };
         let wrong = Diags(config.inconsistencies(&node));
         if wrong.has_errors() { Err(wrong) } else { Ok(config) }
     }
@@ -296,6 +300,10 @@ impl RunConfig {
         for (a, b, c) in triples {
             let given = |key: &&str| node.get(key).is_some_and(|n| !n.is_null());
             let (have, lack): (Vec<_>, Vec<_>) = [a, b, c].into_iter().partition(given);
+            // `test_cfg: {}` alone asks for nothing.
+            if have == [b] && node.get(b).is_some_and(|cfg| *cfg.kind == Kind::Map(Vec::new())) {
+                continue;
+            }
             if let (Some(first), false) = (have.first(), lack.is_empty()) {
                 let missing = lack.join("` and `");
                 let mut diag = Diag::error(format!("`{first}` needs `{missing}` beside it"));

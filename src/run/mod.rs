@@ -9,6 +9,7 @@ mod config;
 mod data_drift;
 mod eval;
 mod leave;
+mod leftover;
 mod loop_cfg;
 mod memory;
 mod notes;

@@ -1,6 +1,7 @@
-//! One note for each key that is accepted without effect, so that nobody believes it did something.
+//! One note for each key that is accepted without effect, so that nobody believes it did something, and for what is another
+//! law here than in MMEngine.
 
-use super::RunConfig;
+use super::{LoopCfg, LoopType, RunConfig};
 
 impl RunConfig {
     /// What is accepted without effect, a sentence for each key, in the order of the keys.
@@ -34,5 +35,18 @@ fn of(config: &RunConfig) -> Vec<String> {
             note(true, &format!("{mode}_dataloader.{key}"), why);
         }
     }
+    let epochs = config.train_cfg.as_ref().is_some_and(|cfg| match cfg {
+        LoopCfg::BuiltIn(cfg) => {
+            cfg.by_epoch == Some(true) || cfg.r#type == Some(LoopType::EpochBasedTrainLoop)
+        }
+        LoopCfg::Custom(_) => false,
+    });
+    if epochs && config.optim_wrapper.as_ref().is_some_and(|optim| optim.accumulative_counts > 1) {
+        notes.push(
+            "`accumulative_counts`: a window ends with its epoch, where MMEngine's goes on into the next"
+                .to_owned(),
+        );
+    }
+    notes.extend(super::leftover::note(&config.leftovers));
     notes
 }

@@ -7,6 +7,7 @@ mod access;
 mod atlas;
 mod fields;
 pub(crate) mod handover;
+mod harmless;
 mod limits;
 mod words;
 
@@ -18,9 +19,11 @@ use serde::de::value::StrDeserializer;
 use serde::de::{self, DeserializeOwned, Deserializer, Expected, IntoDeserializer, Unexpected, Visitor};
 
 use super::{Diag, Diags, Key, Kind, Node};
+use crate::registry::unscoped;
 use access::{Entries, Items, Variant};
 pub(crate) use fields::fields_of;
 use limits::limits;
+pub(crate) use words::empty_above;
 
 /// Enough mistakes for one run.
 const ENOUGH: usize = 200;
@@ -211,6 +214,8 @@ impl<'a> De<'a> {
         let mut known = Vec::with_capacity(entries.len());
         for (key, value) in entries.iter().filter(|(key, _)| !self.reserved.contains(&key.text.as_str())) {
             match fields {
+                Some(fields)
+                    if !fields.contains(&key.text.as_str()) && harmless::passes(&key.text, value) => {}
                 Some(fields) if !fields.contains(&key.text.as_str()) => {
                     let names: Vec<&str> = fields.iter().chain(self.reserved).copied().collect();
                     misspelt.extend(words::guess(&key.text, &names));
@@ -354,7 +359,8 @@ impl<'de> Deserializer<'de> for De<'_> {
             ),
             _ => return Err(self.wanted(&words::one_of(variants))),
         };
-        if !variants.contains(&name.as_str()) {
+        let name = if content.is_none() { unscoped(name) } else { name };
+        if !variants.contains(&name) {
             return Err(words::unknown_word(self.node, self.key, key, name, variants).into());
         }
         placed(visitor.visit_enum(Variant { name, content, whole: self }), self.node, self.key)

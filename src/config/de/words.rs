@@ -5,6 +5,7 @@ use serde::de::{Expected, Unexpected};
 use crate::base::suggest::nearest;
 use crate::config::source::Origin;
 use crate::config::{Diag, Key, Kind, Loc, Node};
+use crate::registry::project;
 
 /// `` `lr` expects a number, not the string "fast" ``.
 pub(super) fn wanted(node: &Node, key: Option<&Key>, what: &str) -> Diag {
@@ -159,6 +160,9 @@ pub(super) fn unknown_key(
         let note = format!("`{}` above it is empty: indent what belongs to it", above.text);
         return diag.note(note).suggest(format!("{}.{}", above.text, key.text));
     }
+    if let Some(reason) = super::harmless::reason(&key.text) {
+        return diag.note(reason);
+    }
     if known.is_empty() {
         return diag.label("it takes no keys");
     }
@@ -166,7 +170,7 @@ pub(super) fn unknown_key(
 }
 
 /// The key written just before this one, if nothing follows it.
-fn empty_above<'n>(node: &'n Node, key: &Key) -> Option<&'n Key> {
+pub(crate) fn empty_above<'n>(node: &'n Node, key: &Key) -> Option<&'n Key> {
     let earlier = |at: &Loc| at.same_source(&key.def) && at.range().start < key.def.range().start;
     let before = node.entries().iter().filter(|(k, _)| earlier(&k.def));
     let (above, value) = before.max_by_key(|(k, _)| k.def.range().start)?;
@@ -201,9 +205,10 @@ pub(super) fn unknown_word(
         Some(inner) => diag.on_key(inner),
         None => diag.on(node),
     };
-    match guess(word, words) {
-        Some(name) => diag.fix(name),
-        None => diag,
+    match (guess(word, words), project(word)) {
+        (_, Some(project)) => diag.note(format!("`{word}` is a type of {project} that shanty does not have")),
+        (Some(name), None) => diag.fix(name),
+        (None, None) => diag,
     }
 }
 

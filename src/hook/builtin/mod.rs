@@ -36,7 +36,7 @@ pub use log_line::LogProcessor;
 pub use logger::LoggerHook;
 pub use mean_teacher::MeanTeacherHook;
 pub use num_class_check::NumClassCheckHook;
-pub use one_process::{EmptyCacheHook, SyncBuffersHook};
+pub use one_process::{EmptyCacheHook, SyncBuffersHook, VisualizationHook};
 pub use param_scheduler::ParamSchedulerHook;
 pub use precise_bn::PreciseBNHook;
 pub use prepare_tta::{PrepareTTAHook, TtaConfig, TtaType};

@@ -1,4 +1,4 @@
-//! Hooks of the reference that have nothing to do in one process on a CPU. They say so, once.
+//! Hooks of MMEngine and MMPretrain that have nothing to do here: in one process, on a CPU, without a window. They say so, once.
 
 use crate::prelude::*;
 
@@ -49,4 +49,41 @@ impl Hook for EmptyCacheHook {
 register! {
     /// Accepted for the reference's configs: there is no allocator cache to empty.
     dyn Hook, "EmptyCacheHook" => EmptyCacheHook
+}
+
+/// Draws predictions on pictures: nothing here draws.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct VisualizationHook {
+    /// Whether to draw.
+    pub enable: bool,
+    /// Samples from one picture to the next.
+    #[schemars(range(min = 1))]
+    pub interval: u64,
+    /// Whether to open a window.
+    pub show: bool,
+    /// A folder for the pictures.
+    pub out_dir: Option<String>,
+}
+
+impl Default for VisualizationHook {
+    fn default() -> Self {
+        Self { enable: false, interval: 5000, show: false, out_dir: None }
+    }
+}
+
+impl Hook for VisualizationHook {
+    fn before_run(&mut self, cx: &mut Ctx<'_>) -> HookResult {
+        if self.enable {
+            cx.log.warn("VisualizationHook: no pictures are drawn, `enable: true` has no effect");
+        } else {
+            cx.log.info("VisualizationHook: it is not enabled, and no pictures would be drawn");
+        }
+        Ok(())
+    }
+}
+
+register! {
+    /// Accepted for MMPretrain's configs: no pictures are drawn.
+    dyn Hook, "VisualizationHook" => VisualizationHook
 }

@@ -94,7 +94,7 @@ impl Init {
     /// # Errors
     /// What the builder of the rule says.
     pub fn from_spec(spec: &Spec<dyn Initializer>, cx: &mut BuildCx) -> Result<Self> {
-        let mut init = Self::from_box(spec.build(cx)?);
+        let mut init = Self { node: Some(spec.node().clone()), ..Self::from_box(spec.build(cx)?) };
         let InitOptions { layer, bias, bias_prob, r#override } = &spec.extra;
         init = match bias_prob {
             Some(p) => init.bias_prob(*p),

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::Initializer;
+use crate::base::Error;
+use crate::config::{Diag, Diags, Node};
 
 /// A rule, the layers it is for, the value of their biases, and sub-modules that it treats in another way.
 ///
@@ -20,6 +22,8 @@ pub struct Init {
     pub(super) layers: Vec<String>,
     pub(super) bias: f64,
     pub(super) overrides: Vec<Override>,
+    /// What a config says, for errors that come when weights are made.
+    pub(super) node: Option<Node>,
 }
 
 /// A sub-module of which everything is initialised, by a rule of its own or by that of the entry.
@@ -36,7 +40,19 @@ impl Init {
     }
 
     pub(super) fn from_box(rule: Box<dyn Initializer>) -> Self {
-        Self { rule: rule.into(), layers: Vec::new(), bias: 0.0, overrides: Vec::new() }
+        Self { rule: rule.into(), layers: Vec::new(), bias: 0.0, overrides: Vec::new(), node: None }
+    }
+
+    /// The error with the place of the entry in its config.
+    pub(super) fn placed(&self, error: Error) -> Error {
+        match (error, &self.node) {
+            (Error::Config(source), _) if source.is::<Diags>() => Error::Config(source),
+            (error, Some(node)) => {
+                let at = node.get("checkpoint").or(node.get("type")).unwrap_or(node);
+                Diags::from(Diag::error(error.to_string()).on(at)).into()
+            }
+            (error, None) => error,
+        }
     }
 
     /// Adds the layers of this type (`Conv2d`) or family (`_BatchNorm`).

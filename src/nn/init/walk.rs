@@ -40,7 +40,7 @@ impl Walk {
     fn level(&mut self, path: &str, module: &mut dyn Parts) -> Result<()> {
         let mut held_back = Vec::new();
         for init in module.init_cfg().to_vec() {
-            match init.rule.tensors()? {
+            match init.rule.tensors().map_err(|e| init.placed(e))? {
                 Some(tensors) => held_back.push((init, tensors)),
                 None => self.apply(&init, path, module)?,
             }
@@ -59,7 +59,8 @@ impl Walk {
 
     /// One filling entry of the `init_cfg` of `module`.
     fn apply(&mut self, init: &Init, path: &str, module: &mut dyn Parts) -> Result<()> {
-        let filled = self.fill(init, Reach::Layers(&init.layers), path, module)?;
+        let filled =
+            self.fill(init, Reach::Layers(&init.layers), path, module).map_err(|e| init.placed(e))?;
         if filled == 0 && (init.overrides.is_empty() || !init.layers.is_empty()) {
             log::warn!("{}", matches_nothing(init, module));
         }
@@ -67,10 +68,11 @@ impl Walk {
             let kind = module.type_name();
             let below = children(module).into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(", ");
             let target = find_mut(module, &over.name).ok_or_else(|| {
-                Error::config(format!("`override` names `{}`, but `{kind}` has only: {below}", over.name))
+                let text = format!("`override` names `{}`, but `{kind}` has only: {below}", over.name);
+                init.placed(Error::config(text))
             })?;
             let (by, path) = (over.by.as_ref().unwrap_or(init), join(path, &over.name));
-            match by.rule.tensors()? {
+            match by.rule.tensors().map_err(|e| by.placed(e))? {
                 Some(tensors) => self.load(by, &tensors, &path, target)?,
                 None => drop(self.fill(by, Reach::All, &path, target)?),
             }
@@ -93,7 +95,7 @@ impl Walk {
         }
         let done = tensors.load_into(&mut Tree(module));
         if done.loaded.is_empty() {
-            return Err(Error::config(nothing_fits(&rule, tensors, &done, module)));
+            return Err(init.placed(Error::config(nothing_fits(&rule, tensors, &done, module))));
         }
         let place = if path.is_empty() { module.type_name() } else { path };
         let level = if done.is_exact() { log::Level::Info } else { log::Level::Warn };

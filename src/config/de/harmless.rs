@@ -1,0 +1,83 @@
+//! Keys of MMEngine's and MMPretrain's configs at the value at which they do nothing. Where no type knows such a key, that
+//! value passes; any other one is refused with the reason.
+
+use crate::config::{Kind, Node};
+
+/// What a key may say.
+enum Values {
+    /// It says how, not what.
+    Any,
+    /// One of these, as `to_yaml` writes them.
+    These(&'static [&'static str]),
+}
+
+use Values::{Any, These};
+
+/// Key, harmless values, and why no others.
+const KEYS: &[(&str, Values, &str)] = &[
+    (
+        "paramwise_cfg",
+        These(&["null", "{}"]),
+        "all parameters have the learning rate and weight decay of the optimizer",
+    ),
+    (
+        "constructor",
+        These(&["null", "DefaultOptimWrapperConstructor"]),
+        "there is one way to make an optimizer",
+    ),
+    ("foreach", Any, ""),
+    ("fused", Any, ""),
+    ("capturable", These(&["false"]), "there are no graphs of a GPU to capture"),
+    ("differentiable", These(&["false"]), "updates are not differentiated"),
+    ("maximize", These(&["false"]), "losses are made small; give the loss a negative weight"),
+    ("use_sigmoid", These(&["false"]), "the loss is a softmax over the classes"),
+    ("use_soft", These(&["false"]), "the loss takes class numbers"),
+    ("reduction", These(&["mean"]), "losses are means over the batch"),
+    ("pos_weight", These(&["null"]), "it belongs to a sigmoid"),
+    ("batch_sampler", These(&["null"]), "batches are cut from the order of the `sampler`"),
+    ("worker_init_fn", These(&["null"]), "workers are threads without a state of their own"),
+    ("timeout", These(&["0"]), "batches are waited for"),
+    ("backend_args", These(&["null", "{}", "{backend: local}"]), "files are read from the disk"),
+    ("file_client_args", These(&["null", "{}", "{backend: disk}"]), "files are read from the disk"),
+    ("train_cfg", These(&["null", "{}"]), "`augments` of batches are not there"),
+    ("test_cfg", These(&["null", "{}"]), "a model is tested as it is validated"),
+    ("pretrained", These(&["null"]), "write `init_cfg: {type: Pretrained, checkpoint: …}`"),
+    ("with_cp", These(&["false"]), "activations are kept"),
+    ("serialize_data", Any, ""),
+    ("lazy_init", These(&["false"]), "data sets are read when they are made"),
+    ("filter_cfg", These(&["null", "{}"]), "samples are not filtered"),
+    ("collect_device", These(&["cpu"]), "the run has one process"),
+    ("use_dynamic_scale", These(&["null"]), "there is no half precision"),
+];
+
+/// Whether a key that nobody knows says nothing.
+pub(super) fn passes(key: &str, value: &Node) -> bool {
+    KEYS.iter().any(|(known, values, _)| {
+        *known == key
+            && match values {
+                Any => true,
+                These(values) => values.contains(&flat(value).as_str()),
+            }
+    })
+}
+
+/// Why such a key cannot say anything else, and what it may say.
+pub(super) fn reason(key: &str) -> Option<String> {
+    KEYS.iter().find(|(known, ..)| *known == key).and_then(|(_, values, why)| match values {
+        Any => None,
+        These(values) => Some(format!("`{key}` may only be {}: {why}", values.join(" or "))),
+    })
+}
+
+/// A small value on one line.
+fn flat(value: &Node) -> String {
+    match &*value.kind {
+        Kind::Map(entries) => {
+            let inner: Vec<_> =
+                entries.iter().map(|(key, value)| format!("{}: {}", key.text, value.summary())).collect();
+            format!("{{{}}}", inner.join(", "))
+        }
+        Kind::Str(text) => text.clone(),
+        _ => value.summary(),
+    }
+}
