@@ -1,38 +1,70 @@
-//! What the terminal sees: log lines on stderr, results on stdout, and bars that make way for both.
-#![allow(clippy::print_stdout, clippy::print_stderr)]
+//! What the terminal sees: log lines on stderr, results on stdout, and a bar that makes way for both.
+//!
+//! A terminal may go away, a disk may be full, and `head` stops reading: nothing here panics or ends a run. What a command was
+//! asked for and could not be printed is remembered, and becomes its exit code. All text passes [`escaped_lines`].
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::OnceLock;
+use std::panic::catch_unwind;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
-use indicatif::MultiProgress;
+use indicatif::ProgressBar;
 
-/// The bars of this process. The terminal is one per process too.
-pub(super) fn bars() -> &'static MultiProgress {
-    static BARS: OnceLock<MultiProgress> = OnceLock::new();
-    BARS.get_or_init(MultiProgress::new)
+use crate::base::text::escaped_lines;
+
+/// Why a result could not be printed. The terminal is one per process, and so is this.
+static LOST: Mutex<Option<io::Error>> = Mutex::new(None);
+
+/// The bar of this process.
+fn bar() -> &'static Mutex<Option<ProgressBar>> {
+    static BAR: OnceLock<Mutex<Option<ProgressBar>>> = OnceLock::new();
+    BAR.get_or_init(Mutex::default)
 }
 
-/// Sends log lines to stderr in the reference's layout; `RUST_LOG` chooses more or less of them.
+/// From now on this bar makes way for text.
+pub(super) fn show(new: &ProgressBar) {
+    *bar().lock().unwrap_or_else(PoisonError::into_inner) = Some(new.clone());
+}
+
+/// Writes without the bar on the screen.
+fn around_bar<R>(write: impl FnOnce() -> R) -> R {
+    let bar = bar().lock().unwrap_or_else(PoisonError::into_inner).clone();
+    match bar {
+        Some(bar) => bar.suspend(write),
+        None => write(),
+    }
+}
+
+/// Sends log lines to stderr in MMEngine's layout; `RUST_LOG` chooses more or less of them.
 pub(super) fn init() {
     let style =
         if io::stderr().is_terminal() { env_logger::WriteStyle::Auto } else { env_logger::WriteStyle::Never };
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
+    let default = || env_logger::Env::default().default_filter_or("info");
+    // It prints its complaint about a wrong filter, and panics if nobody can read that.
+    let builder = catch_unwind(|| env_logger::Builder::from_env(default()));
+    let mut builder = builder.unwrap_or_else(|_| {
+        let mut plain = env_logger::Builder::new();
+        plain.filter_level(log::LevelFilter::Info);
+        plain
+    });
+    builder
         .format(|out, record| {
             let now = jiff::ZonedDateTime::now().strftime("%m/%d %H:%M:%S");
             let style = out.default_level_style(record.level());
-            writeln!(out, "{now} - shanty - {style}{}{style:#} - {}", record.level(), record.args())
+            let text = record.args().to_string();
+            let text = escaped_lines(&text);
+            writeln!(out, "{now} - shanty - {style}{}{style:#} - {text}", record.level())
         })
         .write_style(style)
-        .target(env_logger::Target::Pipe(Box::new(AroundBars)))
+        .target(env_logger::Target::Pipe(Box::new(AroundBar)))
         .init();
 }
 
-/// Takes the bars off the screen while something else is written.
-struct AroundBars;
+/// Takes the bar off the screen while something else is written.
+struct AroundBar;
 
-impl Write for AroundBars {
+impl Write for AroundBar {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        bars().suspend(|| io::stderr().write(bytes))
+        around_bar(|| io::stderr().write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -40,17 +72,43 @@ impl Write for AroundBars {
     }
 }
 
-/// The result of a command.
+/// What a command was asked for.
 pub(super) fn say(text: &str) {
-    bars().suspend(|| {
-        // A reader that closed the pipe (`| head`) is no error.
-        let _ = writeln!(io::stdout(), "{text}");
-    });
+    if let Err(why) = print(text) {
+        LOST.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+    }
+}
+
+/// What is good to know beside it. It may be lost.
+pub(super) fn tell(text: &str) {
+    let _ = print(text);
+}
+
+fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout();
+    around_bar(|| writeln!(out, "{}", escaped_lines(text)).and_then(|()| io::stdout().flush()))
+}
+
+/// Whether all results were printed; complains if not. A reader that has had enough (`| head`) is no failure.
+pub(super) fn all_said() -> bool {
+    match LOST.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        Some(why) if why.kind() != io::ErrorKind::BrokenPipe => {
+            complain(&format!("error: the result cannot be printed: {why}"));
+            false
+        }
+        _ => true,
+    }
 }
 
 /// Why a command failed.
 pub(super) fn complain(text: &str) {
-    bars().suspend(|| eprintln!("{text}"));
+    complain_in_colour(&escaped_lines(text));
+}
+
+/// The same for text that brings its own colours, and whose parts are fit for a terminal.
+pub(super) fn complain_in_colour(text: &str) {
+    // Whom it would be told to is not there.
+    let _ = around_bar(|| writeln!(io::stderr(), "{text}"));
 }
 
 /// Whether messages may be coloured: somebody looks at them.

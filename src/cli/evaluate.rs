@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Bare, ConfigArgs, console};
+use super::{Bare, ConfigArgs, console, output};
 use crate::base::{Error, Result};
 use crate::run::Runner;
 
@@ -13,7 +13,7 @@ use crate::run::Runner;
 pub(super) struct Evaluate {
     #[command(flatten)]
     config: ConfigArgs,
-    /// The checkpoint: a directory of ours, or a .safetensors file.
+    /// The checkpoint: a directory of ours, a name in the work_dir, or a file of weights.
     checkpoint: PathBuf,
     /// Write the metrics to this JSON file too.
     #[arg(long, value_name = "FILE")]
@@ -34,7 +34,7 @@ impl Evaluate {
         console::say(&text.join("\n"));
         if let Some(file) = &self.out {
             let map: serde_json::Map<_, _> = metrics.0.into_iter().map(|(n, v)| (n, v.into())).collect();
-            crate::base::durable::write(file, serde_json::Value::Object(map).to_string().as_bytes())?;
+            output::write(file, serde_json::Value::Object(map).to_string().as_bytes())?;
         }
         Ok(())
     }

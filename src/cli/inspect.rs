@@ -14,10 +14,10 @@ pub(super) fn check(args: &ConfigArgs, format: Format) -> Result<()> {
         return Ok(());
     }
     if !warnings.0.is_empty() {
-        console::complain(&warnings.render(console::in_colour()));
+        console::complain_in_colour(&warnings.render(console::in_colour()));
     }
     RunConfig::read(&node)?.notes().iter().for_each(|note| console::complain(&format!("note: {note}")));
-    console::say(&format!("{} is fine", args.name()));
+    console::tell(&format!("{} is fine", args.name()));
     Ok(())
 }
 

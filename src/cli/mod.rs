@@ -9,6 +9,8 @@ mod console;
 mod evaluate;
 mod inspect;
 mod new;
+mod order;
+mod output;
 mod plan;
 mod plot;
 mod progress;
@@ -87,8 +89,9 @@ enum Command {
 struct ConfigArgs {
     /// The config file.
     config: PathBuf,
-    /// Changes a value: `--set optim_wrapper.optimizer.lr=0.1`, `--set a.0.b=[1, 2]`, `--set list+=3`, `--set ~key`.
-    #[arg(long = "set", alias = "cfg-options", value_name = "KEY=VALUE", num_args = 1..)]
+    /// Changes a value: `--set optim_wrapper.optimizer.lr=0.1`, `--set a.0.b=[1, 2]`, `--set list+=3`, `--set ~key`. Takes
+    /// several: `--set a=1 b=2`.
+    #[arg(long = "set", alias = "cfg-options", value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// A config laid over the one before; more than once if need be.
     #[arg(long, value_name = "FILE")]
@@ -131,6 +134,12 @@ impl ConfigArgs {
     }
 
     fn resolve(&self) -> Result<Node> {
+        let text = self.config.to_string_lossy();
+        if text.contains('=') && !self.config.exists() {
+            let text =
+                format!("`{text}` stands where the config belongs: the config comes first, then its changes");
+            return Err(Error::config(text));
+        }
         let files: Vec<_> =
             std::iter::once(&self.config).chain(&self.overlay).map(PathBuf::as_path).collect();
         let loaded = crate::config::load_all(&files, &self.set)?;
@@ -145,18 +154,29 @@ impl ConfigArgs {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse_from(order::sorted(std::env::args_os())) {
+        Ok(cli) => cli,
+        Err(told) => return usage(&told),
+    };
     console::init();
-    match run(cli.command, cli.format) {
-        Ok(code) => ExitCode::from(code),
+    let code = match run(cli.command, cli.format) {
+        Ok(code) => code,
         Err(error) => {
             match (cli.format, &error) {
                 (Format::Json, Error::Config(source)) => console::say(&as_json(source)),
-                _ => console::complain(&rendered(&error)),
+                _ => explain(&error),
             }
-            ExitCode::from(error.exit_code())
+            error.exit_code()
         }
-    }
+    };
+    ExitCode::from(if console::all_said() { code } else { code.max(1) })
+}
+
+/// Help and versions are results; anything else is a mistake, whether it can be told or not.
+fn usage(told: &clap::Error) -> ExitCode {
+    let printed = told.print();
+    let lost = printed.is_err_and(|why| why.kind() != std::io::ErrorKind::BrokenPipe);
+    ExitCode::from(if told.use_stderr() { 2 } else { u8::from(lost) })
 }
 
 /// Does what was asked; the exit code of a command that did not fail.
@@ -180,14 +200,14 @@ fn run(command: Command, format: Format) -> Result<u8> {
     Ok(0)
 }
 
-/// An error as a person wants to read it: diagnostics with their source lines, in colour on a terminal.
-fn rendered(error: &Error) -> String {
+/// Tells an error as a person wants to read it: diagnostics with their source lines, in colour on a terminal.
+fn explain(error: &Error) {
     match error {
-        Error::Config(source) => match source.downcast_ref::<Diags>() {
-            Some(diags) => diags.render(console::in_colour()),
-            None => format!("error: {error}"),
-        },
-        _ => format!("error: {error}"),
+        Error::Config(source) if source.is::<Diags>() => {
+            let diags = source.downcast_ref::<Diags>();
+            diags.into_iter().for_each(|d| console::complain_in_colour(&d.render(console::in_colour())));
+        }
+        _ => console::complain(&format!("error: {error}")),
     }
 }
 

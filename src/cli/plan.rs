@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Bare, ConfigArgs, Format, console, plot};
-use crate::base::{Result, durable};
+use super::{Bare, ConfigArgs, Format, console, output, plot};
+use crate::base::Result;
 use crate::run::{RunPlan, plan};
 
 /// Arguments of `plan`.
@@ -25,7 +25,7 @@ impl Plan {
     pub fn run(self, format: Format) -> Result<()> {
         let plan = plan(&self.config.with(&self.bare).resolve()?, Some(&self.config.name()))?;
         if let Some(file) = &self.svg {
-            durable::write(file, plot::svg(&plan.lr).as_bytes())?;
+            output::write(file, plot::svg(&plan.lr).as_bytes())?;
         }
         console::say(&match format {
             Format::Text => text(&plan),

@@ -4,6 +4,7 @@ use std::io::{IsTerminal, stderr};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::base::text::escaped;
 use crate::prelude::*;
 
 /// Moves the bar. The last hook in line.
@@ -13,10 +14,12 @@ impl ProgressHook {
     /// `None` where nobody watches.
     pub fn on_terminal() -> Option<Self> {
         stderr().is_terminal().then(|| {
-            let bar = super::console::bars().add(ProgressBar::no_length());
             let style =
                 ProgressStyle::with_template("{bar:30} {pos}/{len} iterations, {per_sec}, {eta} left {msg}");
-            Self(bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())))
+            let bar =
+                ProgressBar::no_length().with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            super::console::show(&bar);
+            Self(bar)
         })
     }
 }
@@ -40,7 +43,7 @@ impl Hook for ProgressHook {
 
     fn after_val_epoch(&mut self, _cx: &mut Ctx<'_>, metrics: &Metrics) -> HookResult {
         if let Some((name, value)) = metrics.0.first() {
-            self.0.set_message(format!("{name} {value:.2}"));
+            self.0.set_message(format!("{} {value:.2}", escaped(name)));
         }
         Ok(())
     }

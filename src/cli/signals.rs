@@ -6,26 +6,44 @@ use std::sync::atomic::AtomicBool;
 use crate::base::{Error, Result};
 use crate::run::Interrupt;
 
-/// SIGTERM and SIGINT ask the run to save and leave, SIGUSR1 to save and go on. After the first of the former two a second
-/// one ends the process at once, as if nobody had caught it: what is committed stays.
+/// SIGTERM, SIGINT and SIGHUP ask the run to save and leave, SIGUSR1 to save and go on. After the first SIGTERM or SIGINT a
+/// second one ends the process at once, as if nobody had caught it: what is committed stays. A terminal that is closed sends
+/// SIGHUP more than once: further ones say nothing new.
+///
+/// A signal that the parent had told to be ignored (`nohup`, `&` of a script) stays ignored.
 #[cfg(unix)]
 pub(super) fn install() -> Result<Interrupt> {
-    use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
     use signal_hook::flag;
 
     let interrupt = Interrupt::default();
     let asked = Arc::new(AtomicBool::new(false));
+    let ignored = ignored();
+    let heard = |signal: i32| ignored >> (signal - 1) & 1 == 0;
     let register = || {
-        for signal in [SIGTERM, SIGINT] {
-            // Actions run in the order of registration: this one sees whether there was a signal before.
-            flag::register_conditional_default(signal, Arc::clone(&asked))?;
-            flag::register(signal, Arc::clone(&asked))?;
+        for signal in [SIGTERM, SIGINT, SIGHUP].into_iter().filter(|signal| heard(*signal)) {
+            if signal != SIGHUP {
+                // Actions run in the order of registration: this one sees whether there was a signal before.
+                flag::register_conditional_default(signal, Arc::clone(&asked))?;
+                flag::register(signal, Arc::clone(&asked))?;
+            }
             flag::register_usize(signal, Arc::clone(&interrupt.signal), signal.unsigned_abs() as usize)?;
         }
-        flag::register(SIGUSR1, Arc::clone(&interrupt.save))
+        if heard(SIGUSR1) {
+            flag::register(SIGUSR1, Arc::clone(&interrupt.save))?;
+        }
+        Ok(())
     };
-    register().map_err(|e| Error::Other(e.into()))?;
+    register().map_err(|e: std::io::Error| Error::Other(e.into()))?;
     Ok(interrupt)
+}
+
+/// The signals that this process was told to ignore, bit 0 for signal 1. Linux tells; elsewhere none is known.
+#[cfg(unix)]
+fn ignored() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
 /// There are no such signals here.

@@ -19,8 +19,8 @@ use crate::run::{Limits, Outcome, Runner};
 pub(super) struct Train {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Go on with the newest checkpoint of the work_dir, or with this one.
-    #[arg(long, value_name = "CHECKPOINT", num_args = 0..=1, default_missing_value = "")]
+    /// Go on with the newest checkpoint of the work_dir, or with this one: a directory, or a name in the work_dir.
+    #[arg(long, value_name = "CHECKPOINT", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     resume: Option<String>,
     /// Folder of checkpoints and logs; the config's, else `work_dirs/<name of the config>`.
     #[arg(long, value_name = "DIR")]
@@ -77,9 +77,9 @@ impl Train {
         let outcome = runner.train()?;
         if self.profile {
             let session = runner.session();
-            console::say(&session.state.profile.table(session.hooks.keys()));
+            console::tell(&session.state.profile.table(session.hooks.keys()));
         }
-        console::say(&last_line(&runner, &outcome, began.elapsed().as_secs_f64()));
+        console::tell(&last_line(&runner, &outcome, began.elapsed().as_secs_f64()));
         Ok(if let Outcome::Left(leave) = &outcome { leave.exit_code() } else { 0 })
     }
 

@@ -1,0 +1,56 @@
+//! Files that the command line names: `--out`, `--svg`. A regular file is replaced as a whole, a link is followed to what it
+//! leads to, and devices and pipes are written into.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::base::error::IoContext;
+use crate::base::{Error, Result, durable};
+
+/// More links than this lead nowhere.
+const LINKS: usize = 40;
+
+/// Writes `bytes` to what a person calls `path`. True if that is a regular file; what is told beside then may go to stdout.
+pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<bool> {
+    // Opened again, a file that stdout goes to would be written from its beginning.
+    let own: Option<Box<dyn Write>> = match path.to_str() {
+        Some("/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1") => Some(Box::new(io::stdout())),
+        Some("/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2") => Some(Box::new(io::stderr())),
+        _ => None,
+    };
+    if let Some(mut out) = own {
+        out.write_all(bytes).and_then(|()| out.flush()).at(path)?;
+        return Ok(false);
+    }
+    let about = fs::metadata(path).ok();
+    if about.as_ref().is_some_and(fs::Metadata::is_dir) {
+        return Err(Error::config(format!("{} is a folder: name a file", path.display())));
+    }
+    // Below `/dev` and `/proc` stand files that are open already, too.
+    let open = ["/dev", "/proc"].iter().any(|dir| path.starts_with(dir));
+    if about.as_ref().is_some_and(|about| open || !about.is_file()) {
+        let mut file = File::options().append(true).open(path).at(path)?;
+        file.write_all(bytes).at(path)?;
+        return Ok(false);
+    }
+    let target = followed(path)?;
+    durable::write(&target, bytes)?;
+    if let Some(about) = about {
+        // Who may read it stays as it was.
+        fs::set_permissions(&target, about.permissions()).at(path)?;
+    }
+    Ok(true)
+}
+
+/// Where links lead, also one to a file that is not there yet.
+fn followed(path: &Path) -> Result<PathBuf> {
+    let mut path = path.to_owned();
+    for _ in 0..LINKS {
+        match fs::read_link(&path) {
+            Ok(target) => path = durable::parent(&path).join(target),
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(Error::config(format!("{}: links that lead in a circle", path.display())))
+}

@@ -1,0 +1,203 @@
+//! Terminals that go away, full disks behind stdout, readers that stop, and signals that a parent ignored.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
+#![cfg(all(target_os = "linux", feature = "cli"))]
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+const CONFIG: &str = "\
+model:
+  type: ImageClassifier
+  backbone: {type: Sequential, layers: [{type: Flatten}, {type: Linear, in_features: 12, out_features: 3}]}
+  head: {type: ClsHead, loss: {type: CrossEntropyLoss}}
+train_dataloader:
+  batch_size: 4
+  dataset: {type: Synthetic, n: 16, shape: [3, 2, 2], classes: 3}
+optim_wrapper: {optimizer: {type: SGD, lr: 0.1}}
+train_cfg: {by_epoch: true, max_epochs: 40}
+default_hooks: {logger: {type: LoggerHook, interval: 1}, checkpoint: {type: CheckpointHook, interval: 1, max_keep_ckpts: 1}}
+randomness: {seed: 1}
+";
+
+fn with_config() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("c.yaml"), CONFIG).unwrap();
+    fs::write(dir.path().join("bad.yaml"), CONFIG.replace("momentum", "momentun").replace("lr:", "lrr:"))
+        .unwrap();
+    dir
+}
+
+/// Runs a line of the shell in which `$SHANTY` is the program.
+fn shell(dir: &Path, line: &str) -> Command {
+    let mut command = Command::new("bash");
+    command.arg("-c").arg(line).current_dir(dir).env("SHANTY", env!("CARGO_BIN_EXE_shanty"));
+    command.stdin(Stdio::null());
+    command
+}
+
+fn code(dir: &Path, line: &str) -> i32 {
+    shell(dir, line).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().code().unwrap()
+}
+
+/// The lines of the log file that tell of iterations.
+fn logged(work_dir: &Path) -> usize {
+    let run = fs::read_dir(work_dir)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .find(|p| p.join("vis_data").exists())
+        .unwrap();
+    let log = run.join(format!("{}.log", run.file_name().unwrap().to_str().unwrap()));
+    fs::read_to_string(log).unwrap().lines().filter(|line| line.contains("Epoch(train)")).count()
+}
+
+/// A run died at its next log line when nobody could read it any more.
+#[test]
+fn a_run_outlives_its_readers() {
+    let dir = with_config();
+    for (name, streams) in [
+        ("full", ">/dev/full 2>/dev/full"),
+        ("closed", ">&- 2>&-"),
+        ("closed_in", "<&- >&- 2>&-"),
+        ("pipe", "2>&1 | head -n 3"),
+        ("no_reader", "2> >(exit 0) > >(exit 0)"),
+    ] {
+        let line = format!("set -o pipefail; \"$SHANTY\" train c.yaml --work-dir {name} {streams}");
+        assert_eq!(code(dir.path(), &line), 0, "{name}");
+        let work = dir.path().join(name);
+        assert!(work.join("epoch_40").exists(), "{name}");
+        assert_eq!(logged(&work), 160, "{name}: the log file has everything");
+    }
+}
+
+/// The exit code says how the command went, whoever reads what it prints.
+#[test]
+fn short_commands_have_their_exit_codes_without_readers() {
+    let dir = with_config();
+    for (line, wanted) in [
+        ("\"$SHANTY\" check bad.yaml 2>&1 | head -n 0; exit ${PIPESTATUS[0]}", 2),
+        ("\"$SHANTY\" check bad.yaml 2>/dev/full", 2),
+        ("\"$SHANTY\" check bad.yaml 2>&-", 2),
+        ("\"$SHANTY\" check --format json bad.yaml >/dev/full", 2),
+        ("\"$SHANTY\" check c.yaml >/dev/full 2>/dev/full", 0),
+        ("\"$SHANTY\" schema >/dev/full", 1),
+        ("\"$SHANTY\" schema >/dev/full 2>/dev/full", 1),
+        ("\"$SHANTY\" config c.yaml >/dev/full", 1),
+        ("\"$SHANTY\" list >/dev/full", 1),
+        ("\"$SHANTY\" plan c.yaml >/dev/full", 1),
+        ("\"$SHANTY\" --help >/dev/full", 1),
+        ("\"$SHANTY\" --version >/dev/full", 1),
+        ("\"$SHANTY\" train --help >/dev/full 2>/dev/full", 1),
+        ("\"$SHANTY\" frobnicate 2>/dev/full", 2),
+        ("\"$SHANTY\" frobnicate 2>&-", 2),
+        ("\"$SHANTY\" schema | head -n 1; exit ${PIPESTATUS[0]}", 0),
+        ("\"$SHANTY\" --help | head -n 0; exit ${PIPESTATUS[0]}", 0),
+        ("RUST_LOG=,=,nonsense=x \"$SHANTY\" check c.yaml 2>/dev/full", 0),
+        ("\"$SHANTY\" ckpt inspect nothing 2>/dev/full", 1),
+    ] {
+        assert_eq!(code(dir.path(), line), wanted, "{line}");
+    }
+    let out = shell(dir.path(), "\"$SHANTY\" schema >/dev/full").output().unwrap();
+    assert!(String::from_utf8_lossy(&out.stderr).contains("cannot be printed"), "{out:?}");
+}
+
+/// A training that goes on for long, once its first iteration was logged.
+fn training(dir: &Path, before: &str) -> (Child, BufReader<std::process::ChildStderr>) {
+    let line =
+        format!("{before} exec \"$SHANTY\" train c.yaml --work-dir w --set train_cfg.max_epochs=1000000");
+    let mut child = shell(dir, &line).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let mut text = String::new();
+    while !text.contains("Epoch(train)") {
+        assert!(log.read_line(&mut text).unwrap() > 0, "{text}");
+    }
+    (child, log)
+}
+
+fn send(signal: &str, child: &Child) {
+    assert!(
+        Command::new("kill")
+            .arg(format!("-{signal}"))
+            .arg(child.id().to_string())
+            .status()
+            .unwrap()
+            .success()
+    );
+}
+
+fn to_the_end(mut child: Child, mut log: BufReader<std::process::ChildStderr>) -> ExitStatus {
+    std::io::copy(&mut log, &mut std::io::sink()).unwrap();
+    child.wait().unwrap()
+}
+
+/// Without a terminal a run was gone, with nothing saved.
+#[test]
+fn a_closed_terminal_saves_and_leaves() {
+    let dir = with_config();
+    let (child, log) = training(dir.path(), "");
+    send("HUP", &child);
+    send("HUP", &child);
+    assert_eq!(to_the_end(child, log).code(), Some(129));
+    assert!(dir.path().join("w/last_checkpoint").exists());
+}
+
+/// `nohup` and scripts that start in the background ignore signals for their children.
+#[test]
+fn what_the_parent_ignores_stays_ignored() {
+    let dir = with_config();
+    let (child, mut log) = training(dir.path(), "trap '' HUP INT USR1;");
+    for signal in ["HUP", "INT", "INT", "USR1"] {
+        send(signal, &child);
+    }
+    let mut more = String::new();
+    for _ in 0..200 {
+        log.read_line(&mut more).unwrap();
+    }
+    assert!(more.lines().count() == 200 && more.contains("Epoch(train)"), "it goes on: {more}");
+    send("TERM", &child);
+    assert_eq!(to_the_end(child, log).code(), Some(143));
+}
+
+/// The reader of stderr goes away in the middle.
+#[test]
+fn a_pipe_that_breaks_in_the_middle_ends_nothing() {
+    let dir = with_config();
+    let (mut child, log) = training(dir.path(), "");
+    drop(log);
+    let pointer = || fs::read_to_string(dir.path().join("w/last_checkpoint")).unwrap_or_default();
+    let before = pointer();
+    while pointer() == before {
+        assert!(child.try_wait().unwrap().is_none(), "it ended");
+        std::thread::yield_now();
+    }
+    send("TERM", &child);
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+}
+
+/// A terminal whose other end is closed while the bar is drawn on it.
+#[test]
+fn a_terminal_that_goes_away_ends_nothing() {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let dir = with_config();
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
+    let terminal = || File::options().read(true).write(true).open(&name).unwrap();
+    let mut child =
+        shell(dir.path(), "exec \"$SHANTY\" train c.yaml --work-dir w --set train_cfg.max_epochs=400")
+            .stdout(terminal())
+            .stderr(terminal())
+            .spawn()
+            .unwrap();
+    let mut seen = BufReader::new(File::from(master));
+    let mut text = Vec::new();
+    while !String::from_utf8_lossy(&text).contains("iterations,") {
+        assert!(seen.read_until(b'\n', &mut text).unwrap() > 0);
+    }
+    drop(seen);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(dir.path().join("w/epoch_400").exists());
+    assert_eq!(logged(&dir.path().join("w")), 1600);
+}
