@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD};
 
+use crate::base::escape::escaped;
 use crate::base::{Elem, stale};
 
 /// What a tensor of a model is.
@@ -117,6 +118,46 @@ impl LoadReport {
     }
 }
 
+/// The first few names, and how many more there are: `a, b, c, d and 221 more`.
+pub(crate) fn some_of<T: AsRef<str>>(names: &[T]) -> String {
+    let shown = if names.len() > SHOWN + 1 { SHOWN } else { names.len() };
+    let told: Vec<_> = names[..shown].iter().map(|name| escaped(name.as_ref())).collect();
+    let more = names.len() - shown;
+    if more > 0 { format!("{} and {more} more", told.join(", ")) } else { told.join(", ") }
+}
+
+/// Names that a person reads before they want to know how many more there are.
+const SHOWN: usize = 4;
+
+/// What is before the names on one side, and not on the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Prefix {
+    /// The file has it, the model has not.
+    InFile(String),
+    /// The model has it, the file has not.
+    InModel(String),
+}
+
+impl LoadReport {
+    /// The prefix by which most names would meet, if no name does as it is.
+    pub fn prefix(&self) -> Option<Prefix> {
+        let mut counts: BTreeMap<(bool, &str), usize> = BTreeMap::new();
+        let before =
+            |long: &'_ str, short: &str| long.strip_suffix(short).filter(|p| p.ends_with('.')).map(str::len);
+        for (file, model) in self.unexpected.iter().flat_map(|f| self.missing.iter().map(move |m| (f, m))) {
+            if let Some(length) = before(file, model) {
+                *counts.entry((true, &file[..length])).or_default() += 1;
+            } else if let Some(length) = before(model, file) {
+                *counts.entry((false, &model[..length])).or_default() += 1;
+            }
+        }
+        let ((in_file, prefix), _) = counts.into_iter().max_by_key(|(_, count)| *count)?;
+        let prefix = prefix.to_owned();
+        Some(if in_file { Prefix::InFile(prefix) } else { Prefix::InModel(prefix) })
+    }
+}
+
+/// A digest; with `{:#}`, every name.
 impl std::fmt::Display for LoadReport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} loaded", self.loaded.len())?;
@@ -126,7 +167,9 @@ impl std::fmt::Display for LoadReport {
             ("of another shape", &self.mismatched),
         ] {
             if !names.is_empty() {
-                write!(f, ", {} {what} ({})", names.len(), names.join(", "))?;
+                let all = || names.iter().map(|name| escaped(name)).collect::<Vec<_>>().join(", ");
+                let named = if f.alternate() { all() } else { some_of(names) };
+                write!(f, ", {} {what} ({named})", names.len())?;
             }
         }
         Ok(())

@@ -164,6 +164,8 @@ pub(super) struct Values {
     /// Bytes of a word.
     pub word: usize,
     values: Vec<Elem>,
+    /// The first number that the memory cannot hold: a finite one that would be infinite, a whole one that would change.
+    beyond: Option<String>,
 }
 
 impl Values {
@@ -178,7 +180,7 @@ impl Values {
             Dtype::F64 | Dtype::I64 => 8,
             other => return Err(format!("has type {other:?}; F32, F64, F16, BF16 and I64 can be read")),
         };
-        Ok(Self { dtype, word, values: Vec::with_capacity(bytes / word) })
+        Ok(Self { dtype, word, values: Vec::with_capacity(bytes / word), beyond: None })
     }
 
     /// The place of so many bytes where a file and the memory have the same words: to be filled instead of a
@@ -202,8 +204,20 @@ impl Values {
                 words(all, bytes, |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16) as Elem)
             }
             Dtype::F32 => words(all, bytes, |b| f32::from_le_bytes(b) as Elem),
-            Dtype::F64 => words(all, bytes, |b| f64::from_le_bytes(b) as Elem),
-            _ => words(all, bytes, |b| i64::from_le_bytes(b) as Elem),
+            Dtype::F64 => words(all, bytes, |b| {
+                let (exact, value) = (f64::from_le_bytes(b), f64::from_le_bytes(b) as Elem);
+                if exact.is_finite() && !value.is_finite() {
+                    self.beyond.get_or_insert_with(|| format!("{exact:e}"));
+                }
+                value
+            }),
+            _ => words(all, bytes, |b| {
+                let (exact, value) = (i64::from_le_bytes(b), i64::from_le_bytes(b) as Elem);
+                if value as i128 != i128::from(exact) {
+                    self.beyond.get_or_insert_with(|| exact.to_string());
+                }
+                value
+            }),
         }
     }
 
@@ -214,17 +228,21 @@ impl Values {
             Dtype::I64 => Role::Buffer,
             _ => Role::Weight,
         };
+        // A count is only ever shown: the nearest number will do.
+        if let Some(number) = self.beyond.filter(|_| role != Role::Counter) {
+            return Err(format!("holds {number}, which {} bits cannot hold", 8 * size_of::<Elem>()));
+        }
         let value = ArrayD::from_shape_vec(IxDyn(shape), self.values);
         Ok(StateTensor { role, value: value.map_err(|e| format!("has a bad shape: {e}"))? })
     }
 }
 
-fn words<const N: usize>(all: &mut Vec<Elem>, bytes: &[u8], word: impl Fn([u8; N]) -> Elem) {
+fn words<const N: usize>(all: &mut Vec<Elem>, bytes: &[u8], mut word: impl FnMut([u8; N]) -> Elem) {
     all.extend(bytes.as_chunks::<N>().0.iter().map(|chunk| word(*chunk)));
 }
 
 /// IEEE half precision: 1 sign, 5 exponent (bias 15), 10 mantissa bits.
-fn f16_to_f32(half: u16) -> f32 {
+pub(super) fn f16_to_f32(half: u16) -> f32 {
     let sign = u32::from(half >> 15) << 31;
     let (exponent, mantissa) = (u32::from(half >> 10) & 31, u32::from(half) & 0x3ff);
     let magnitude = match exponent {

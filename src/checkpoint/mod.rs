@@ -10,11 +10,14 @@ mod decode;
 pub mod digest;
 mod encode;
 mod find;
+mod kind;
 mod load;
+mod locate;
 mod lock;
 mod manifest;
 mod owned;
 mod owner;
+pub mod raw;
 mod retention;
 pub mod tensors;
 #[cfg(feature = "torch")]
@@ -22,10 +25,4 @@ mod torch;
 
 pub use commit::{Commit, POINTER, recover};
 pub use content::{Checkpoint, Meta};
-pub use find::{Found, newest};
-pub use load::{load, read};
-pub use lock::lock_dir;
-pub use owned::{Folders, check_name};
-pub use owner::Owner;
-pub use retention::{EMERGENCY, Prune};
 pub use tensors::{MODEL_FILE, parse_tensors, read_tensors, write_tensors};

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::decode::Source;
 use super::encode;
+use super::kind::{self, Kind};
 use crate::base::error::IoContext;
 use crate::base::{Error, Result};
 use crate::params::StateDict;
@@ -15,17 +16,16 @@ use crate::params::StateDict;
 /// The file of the weights inside a checkpoint directory.
 pub const MODEL_FILE: &str = "model.safetensors";
 
-/// Reads a `.safetensors` file, the [`MODEL_FILE`] of a checkpoint directory, or (feature `torch`) a `.pth` or
-/// `.pt` file of PyTorch.
+/// Reads a safetensors file, the [`MODEL_FILE`] of a checkpoint directory, or (with the feature `torch`) a file that
+/// `torch.save` wrote. The first bytes tell which; the name does not matter.
 ///
 /// # Errors
 /// [`Error::Io`] if there is no such file; [`Error::Checkpoint`] as in [`parse_tensors`].
 pub fn read_tensors(path: &Path) -> Result<StateDict> {
-    let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
-    if ["pth", "pt", "bin"].contains(&ending) && !path.is_dir() {
-        return read_torch(path);
-    }
     let file: PathBuf = if path.is_dir() { path.join(MODEL_FILE) } else { path.to_owned() };
+    if kind::of(&file)? == Kind::PyTorch {
+        return read_torch(&file);
+    }
     let source = File::open(&file).at(&file)?;
     let len = source.metadata().at(&file)?.len();
     Source::new(source, len).tensors().map_err(|why| Error::checkpoint(&file, why))
@@ -36,11 +36,28 @@ fn read_torch(path: &Path) -> Result<StateDict> {
     super::torch::read(path)
 }
 
+/// The tensors of PyTorch's file with their bytes.
+#[cfg(feature = "torch")]
+pub(super) fn read_torch_raw(path: &Path) -> Result<Vec<super::raw::RawTensor>> {
+    super::torch::read_raw(path)
+}
+
 #[cfg(not(feature = "torch"))]
 fn read_torch(path: &Path) -> Result<StateDict> {
-    let reason = "this program was built without the feature `torch`, which reads PyTorch's files: build it \
-                  without `--no-default-features`, or write the weights as .safetensors";
-    Err(Error::checkpoint(path, reason))
+    Err(without_torch(path))
+}
+
+/// The tensors of PyTorch's file with their bytes.
+#[cfg(not(feature = "torch"))]
+pub(super) fn read_torch_raw(path: &Path) -> Result<Vec<super::raw::RawTensor>> {
+    Err(without_torch(path))
+}
+
+#[cfg(not(feature = "torch"))]
+fn without_torch(path: &Path) -> Error {
+    let reason = "it is a PyTorch file, and this program was built without the feature `torch`, which reads them: build \
+                  it with `--features torch`, or write the weights as .safetensors";
+    Error::checkpoint(path, reason)
 }
 
 /// The tensors in the bytes of a safetensors file, by name.

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
-use super::console;
-use crate::base::{Error, Result, durable};
-use crate::checkpoint::{Checkpoint, digest, load, write_tensors};
-use crate::params::{Role, StateDict};
+use super::{console, output};
+use crate::base::Result;
+use crate::base::escape::escaped;
+use crate::checkpoint::{Checkpoint, digest, load, locate, raw};
 
 /// Arguments of `ckpt`.
 #[derive(Debug, Clone, Args)]
@@ -38,7 +38,8 @@ enum What {
         /// Another.
         b: PathBuf,
     },
-    /// The mean of the weights of several checkpoints, as a .safetensors file.
+    /// The mean of the weights of several checkpoints that hold the same tensors, as a .safetensors file. Whole numbers are
+    /// those of the last.
     Average {
         /// The checkpoints.
         #[arg(required = true, num_args = 1..)]
@@ -47,7 +48,7 @@ enum What {
         #[arg(long, short)]
         out: PathBuf,
     },
-    /// The weights of a checkpoint as a .safetensors file.
+    /// The weights of a checkpoint as a .safetensors file, each in the type that it has.
     Convert {
         /// A checkpoint.
         checkpoint: PathBuf,
@@ -59,45 +60,62 @@ enum What {
 impl Ckpt {
     pub fn run(self) -> Result<u8> {
         match &self.what {
-            What::Inspect { checkpoint } => inspect(&load(checkpoint)?),
+            What::Inspect { checkpoint } => inspect(&named(checkpoint)?)?,
             What::Digest { checkpoint, parts } => {
-                let checkpoint = load(checkpoint)?;
+                let checkpoint = load(&named(checkpoint)?)?;
                 if *parts {
                     for (name, hash) in digest::parts(&checkpoint) {
-                        console::say(&format!("{hash}  {name}"));
+                        console::say(&format!("{hash}  {}", escaped(&name)));
                     }
                 }
                 console::say(&digest::of(&checkpoint));
             }
-            What::Diff { a, b } => return diff(&load(a)?, &load(b)?),
-            What::Average { checkpoints, out } => save(&average(checkpoints)?, out)?,
-            What::Convert { checkpoint, out } => save(&load(checkpoint)?.model, out)?,
+            What::Diff { a, b } => return diff(&load(&named(a)?)?, &load(&named(b)?)?),
+            What::Average { checkpoints, out } => {
+                let paths = checkpoints.iter().map(|path| named(path)).collect::<Result<Vec<_>>>()?;
+                let all = paths.iter().map(|path| Ok((path.as_path(), raw::read(path)?)));
+                save(&raw::mean(&all.collect::<Result<Vec<_>>>()?)?, out)?;
+            }
+            What::Convert { checkpoint, out } => save(&raw::read(&named(checkpoint)?)?, out)?,
         }
         Ok(0)
     }
 }
 
-fn inspect(checkpoint: &Checkpoint) {
+/// A checkpoint, or the newest of a work_dir.
+fn named(path: &Path) -> Result<PathBuf> {
+    locate(path, Path::new("."))
+}
+
+fn inspect(path: &Path) -> Result<()> {
+    let tensors = raw::read(path)?;
+    // A file of weights may hold types that no model computes with: its tensors are all there is to tell.
+    let checkpoint = if path.is_dir() { load(path)? } else { Checkpoint::default() };
     let meta = &checkpoint.meta;
     if !meta.version.is_empty() {
         console::say(&format!(
             "{}: epoch {}, iteration {}, seed {}, written by shanty {}",
-            meta.experiment_name, meta.epoch, meta.iter, meta.seed, meta.version
+            escaped(&meta.experiment_name),
+            meta.epoch,
+            meta.iter,
+            meta.seed,
+            escaped(&meta.version)
         ));
     }
-    let (mut numbers, mut tensors) = (0, 0);
-    for (name, tensor) in &checkpoint.model.0 {
-        (numbers, tensors) = (numbers + tensor.value.len(), tensors + 1);
-        console::say(&format!("  {name:<48} {:?}", tensor.value.shape()));
+    let mut numbers = 0usize;
+    for tensor in &tensors {
+        numbers = numbers.saturating_add(tensor.shape.iter().product());
+        console::say(&format!("  {:<48} {:<5} {:?}", escaped(&tensor.name), tensor.dtype, tensor.shape));
     }
-    console::say(&format!("{tensors} tensors, {numbers} numbers"));
+    console::say(&format!("{} tensors, {numbers} numbers", tensors.len()));
     match &checkpoint.optimizer {
         Some(record) => console::say(&format!("optimizer: {} tensors", record.tensors.len())),
         None => console::say("no optimizer: weights only"),
     }
     for (key, record) in &checkpoint.hooks {
-        console::say(&format!("hook {key}: {} tensors, {}", record.tensors.len(), record.data));
+        console::say(&format!("hook {}: {} tensors, {}", escaped(key), record.tensors.len(), record.data));
     }
+    Ok(())
 }
 
 fn diff(a: &Checkpoint, b: &Checkpoint) -> Result<u8> {
@@ -107,10 +125,10 @@ fn diff(a: &Checkpoint, b: &Checkpoint) -> Result<u8> {
     for (name, _) in &one {
         let far = name.strip_prefix("model/").and_then(|n| distance(a.model.get(n)?, b.model.get(n)?));
         let far = far.map(|far| format!(", by up to {far:e}")).unwrap_or_default();
-        console::say(&format!("{name} differs{far}"));
+        console::say(&format!("{} differs{far}", escaped(name)));
     }
     let new: Vec<_> = two.iter().filter(only).collect();
-    new.iter().for_each(|(name, _)| console::say(&format!("{name} is only in the second")));
+    new.iter().for_each(|(name, _)| console::say(&format!("{} is only in the second", escaped(name))));
     if one.is_empty() && new.is_empty() {
         console::say("equal");
         return Ok(0);
@@ -124,26 +142,13 @@ fn distance(a: &crate::params::StateTensor, b: &crate::params::StateTensor) -> O
     same.then(|| pairs.map(|(x, y)| f64::from((x - y).abs())).fold(0.0, f64::max))
 }
 
-/// Sums in double precision; counters are those of the last.
-fn average(paths: &[PathBuf]) -> Result<StateDict> {
-    let all = paths.iter().map(|path| Ok(load(path)?.model)).collect::<Result<Vec<_>>>()?;
-    let Some(last) = all.last() else { return Err(Error::config("there is nothing to average")) };
-    let mut mean = last.clone();
-    for (name, tensor) in mean.0.iter_mut().filter(|(_, t)| t.role != Role::Counter) {
-        let mut sum = tensor.value.mapv(|_| 0.0f64);
-        for (state, path) in all.iter().zip(paths) {
-            let other = state.get(name).filter(|t| t.value.shape() == sum.shape()).ok_or_else(|| {
-                Error::checkpoint(path, format!("it has no `{name}` of shape {:?}", sum.shape()))
-            })?;
-            sum.zip_mut_with(&other.value, |s, v| *s += f64::from(*v));
-        }
-        tensor.value = sum.mapv(|s| (s / all.len() as f64) as crate::base::Elem);
+/// Writes tensors, and says so: beside them if they go to stdout.
+fn save(tensors: &[raw::RawTensor], out: &Path) -> Result<()> {
+    let told = format!("{} tensors in {}", tensors.len(), out.display());
+    if output::write(out, &raw::write(tensors)?)? {
+        console::tell(&told)
+    } else {
+        console::complain(&told)
     }
-    Ok(mean)
-}
-
-fn save(state: &StateDict, out: &Path) -> Result<()> {
-    durable::write(out, &write_tensors(state)?)?;
-    console::say(&format!("{} tensors in {}", state.0.len(), out.display()));
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use indicatif::ProgressBar;
 
-use crate::base::text::escaped_lines;
+use crate::base::escape::escaped_lines;
 
 /// Why a result could not be printed. The terminal is one per process, and so is this.
 static LOST: Mutex<Option<io::Error>> = Mutex::new(None);

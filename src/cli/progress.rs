@@ -4,7 +4,7 @@ use std::io::{IsTerminal, stderr};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::base::text::escaped;
+use crate::base::escape::escaped;
 use crate::prelude::*;
 
 /// Moves the bar. The last hook in line.

@@ -3,7 +3,7 @@
 
 use super::RunConfig;
 use crate::base::suggest::nearest;
-use crate::base::text::escaped;
+use crate::base::escape::escaped;
 use crate::config::source::Origin;
 use crate::config::{Diag, Diags, Key, Kind, Node, empty_above, fields_of};
 

@@ -8,7 +8,7 @@ use crate::base::{Error, Result};
 use crate::checkpoint::{self, Checkpoint, Folders, Owner};
 use crate::config::{Kind, Node};
 use crate::hook::Event;
-use crate::params::StateDict;
+use crate::params::{LoadReport, Prefix, StateDict};
 
 /// Where a run starts from.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +25,7 @@ pub(super) struct Plan {
 /// Weights only: counters stay 0. What does not match is an error, or listed if the options are not strict. Nothing
 /// that matches is always an error.
 pub(super) fn load_weights(s: &mut Session, path: &Path, options: &LoadOptions) -> Result<()> {
+    let path = &checkpoint::locate(path, &s.state.dirs.work)?;
     let mut checkpoint = checkpoint::read(&*s.state.fs, path)?;
     s.memory.classes.clone_from(&checkpoint.meta.classes);
     checkpoint.model.align(&*s.state.model);
@@ -32,10 +33,11 @@ pub(super) fn load_weights(s: &mut Session, path: &Path, options: &LoadOptions) 
     revise(&mut checkpoint.model, &options.revise_keys)?;
     let report = checkpoint.model.load_into(&mut *s.state.model);
     if report.loaded.is_empty() || (options.strict && !report.is_exact()) {
+        s.state.log.detail(format_args!("weights from {}: {report:#}", path.display()));
         let hint = if report.loaded.is_empty() {
-            "rename its tensors with `load_options.revise_keys`"
+            renaming(&report)
         } else {
-            "set `load_options: {strict: false}` to take what fits"
+            "set `load_options: {strict: false}` to take what fits".to_owned()
         };
         return Err(Error::checkpoint(path, format!("its weights do not fit the model: {report}; {hint}")));
     }
@@ -43,9 +45,27 @@ pub(super) fn load_weights(s: &mut Session, path: &Path, options: &LoadOptions) 
     if report.is_exact() {
         s.state.log.info(text)
     } else {
-        s.state.log.warn(text)
+        s.state.log.warn(text);
+        s.state.log.detail(format_args!("weights from {}: {report:#}", path.display()));
     }
     Ok(())
+}
+
+/// How the names of a file in which nothing fits could be made to.
+fn renaming(report: &LoadReport) -> String {
+    match report.prefix() {
+        Some(Prefix::InFile(prefix)) => {
+            let pattern = prefix.replace('.', r"\.");
+            format!(
+                "its names have `{prefix}` before them: `load_options: {{revise_keys: [['^{pattern}', '']]}}`"
+            )
+        }
+        Some(Prefix::InModel(prefix)) => format!(
+            "the model's names have `{prefix}` before them: `load_options: {{revise_keys: [['^', '{prefix}']]}}`, or \
+             `init_cfg: {{type: Pretrained, checkpoint: …}}` in that part of the model"
+        ),
+        None => "rename its tensors with `load_options.revise_keys`".to_owned(),
+    }
 }
 
 /// Renames tensors by regular expressions, one after the other.
@@ -64,7 +84,11 @@ fn revise(state: &mut StateDict, rules: &[(String, String)]) -> Result<()> {
 pub(super) fn resume(s: &mut Session, plan: &Plan) -> Result<bool> {
     let work = s.state.dirs.work.clone();
     let (path, checkpoint) = match &plan.load_from {
-        Some(path) => (PathBuf::from(path), checkpoint::read(&*s.state.fs, Path::new(path))?),
+        Some(named) => {
+            let path = checkpoint::locate_run(Path::new(named), &work)?;
+            let checkpoint = checkpoint::read(&*s.state.fs, &path)?;
+            (path, checkpoint)
+        }
         None => {
             let folders = &s.saving.folders;
             let owner = Owner::of(&*s.state.fs, folders)?;
@@ -100,15 +124,6 @@ pub(super) fn resume(s: &mut Session, plan: &Plan) -> Result<bool> {
 
 /// The seed of the checkpoint that a run is going to resume: a config that names no seed keeps to it.
 pub(super) fn saved_seed(work_dir: &Path, load_from: Option<&str>) -> Option<u64> {
-    if let Some(path) = load_from {
-        return checkpoint::load(Path::new(path)).ok().map(|checkpoint| checkpoint.meta.seed);
-    }
-    let folders = Folders::of(Disk.canonical(work_dir).ok()?);
-    if let Ok(Some(owner)) = Owner::of(&Disk, &folders) {
-        return Some(owner.seed);
-    }
-    let (_, checkpoint) = checkpoint::newest(&Disk, &folders, None).ok()?.checkpoint?;
-    Some(checkpoint.meta.seed)
 }
 
 fn restore(s: &mut Session, path: &Path, mut checkpoint: Checkpoint, allow_hook_changes: bool) -> Result<()> {
