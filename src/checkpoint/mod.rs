@@ -25,4 +25,11 @@ mod torch;
 
 pub use commit::{Commit, POINTER, recover};
 pub use content::{Checkpoint, Meta};
+pub use find::{Found, newest};
+pub use load::{load, read};
+pub use locate::{locate, locate_run};
+pub use lock::lock_dir;
+pub use owned::{Folders, check_name};
+pub use owner::Owner;
+pub use retention::{EMERGENCY, Prune};
 pub use tensors::{MODEL_FILE, parse_tensors, read_tensors, write_tensors};

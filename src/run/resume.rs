@@ -124,6 +124,16 @@ pub(super) fn resume(s: &mut Session, plan: &Plan) -> Result<bool> {
 
 /// The seed of the checkpoint that a run is going to resume: a config that names no seed keeps to it.
 pub(super) fn saved_seed(work_dir: &Path, load_from: Option<&str>) -> Option<u64> {
+    if let Some(named) = load_from {
+        let path = checkpoint::locate_run(Path::new(named), work_dir).ok()?;
+        return checkpoint::load(&path).ok().map(|checkpoint| checkpoint.meta.seed);
+    }
+    let folders = Folders::of(Disk.canonical(work_dir).ok()?);
+    if let Ok(Some(owner)) = Owner::of(&Disk, &folders) {
+        return Some(owner.seed);
+    }
+    let (_, checkpoint) = checkpoint::newest(&Disk, &folders, None).ok()?.checkpoint?;
+    Some(checkpoint.meta.seed)
 }
 
 fn restore(s: &mut Session, path: &Path, mut checkpoint: Checkpoint, allow_hook_changes: bool) -> Result<()> {
