@@ -1,11 +1,11 @@
 //! The narrow waist: everything that works on weights (optimizers, init, checkpoints, averaging) knows only this trait.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD};
 
 use crate::base::escape::escaped;
-use crate::base::{Elem, stale};
+use crate::base::{Elem, Error, Result, stale};
 
 /// What a tensor of a model is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +82,37 @@ pub trait Params {
                 }
             }
         });
+    }
+}
+
+/// Refuses a trained tensor that stands under two names (it would be moved, decayed and counted twice), and a name that
+/// stands for two tensors.
+///
+/// # Errors
+/// [`Error::Invalid`] with the names.
+pub fn check_distinct(params: &mut dyn Params) -> Result<()> {
+    let (mut names, mut places) = (HashSet::new(), Vec::new());
+    let mut twice = None;
+    params.visit_mut(&mut |p| {
+        if !names.insert(p.name.to_owned()) {
+            twice.get_or_insert_with(|| p.name.to_owned());
+        }
+        if p.role.is_trained()
+            && let Some(all) = p.value.as_slice_memory_order()
+            && !all.is_empty()
+        {
+            places.push((all.as_ptr_range(), p.name.to_owned()));
+        }
+    });
+    if let Some(name) = twice {
+        return Err(Error::invalid(format!("two tensors of the model are called `{name}`: rename one")));
+    }
+    places.sort_by_key(|(place, _)| place.start);
+    match places.windows(2).find(|pair| pair[1].0.start < pair[0].0.end) {
+        Some([(_, a), (_, b)]) => Err(Error::invalid(format!(
+            "`{a}` and `{b}` are one tensor, which would be trained twice: let the model visit it under one name"
+        ))),
+        _ => Ok(()),
     }
 }
 

@@ -176,8 +176,9 @@ impl Case {
     }
 
     fn loss(&self, mut attrs: serde_json::Map<String, Value>) -> Box<dyn Module> {
+        attrs.insert("average".into(), json!("weights"));
         if let Some(weight) = self.inputs.get("weight") {
-            attrs.insert("class_weight".into(), json!(weight.data));
+            attrs.insert("weight".into(), json!(weight.data));
         }
         let loss = build::<dyn Loss>(&self.name, "CrossEntropyLoss", attrs);
         let target = self.inputs["target"].tensor();

@@ -239,22 +239,27 @@ fn ignored_targets_give_zero() {
     let (value, grad, _) = loss(x(), Target::Classes(&[0, 2]), &weighted);
     assert_eq!((value, grad), (0.0, ArrayD::<Elem>::zeros(vec![2, 3])));
     let (value, _, per_sample) = loss(x(), Target::Classes(&[-100, 1]), &plain);
-    assert!((value - (3.0 as Elem).ln()).abs() < 1e-6, "the mean over one sample, {value}");
+    assert!((value - (3.0 as Elem).ln() / 2.0).abs() < 1e-6, "MMPretrain: over the batch, {value}");
     assert_eq!(per_sample[0], 0.0);
+    let torch = CrossEntropyLoss { average: Some(Average::Weights), ..plain };
+    let (value, ..) = loss(x(), Target::Classes(&[-100, 1]), &torch);
+    assert!((value - (3.0 as Elem).ln()).abs() < 1e-6, "PyTorch: over one sample, {value}");
 }
 
-/// LOS-02: smoothing over all K classes, weighted, over the sum of the targets' weights.
+/// Smoothing over all K classes, weighted; `weight` is PyTorch's and divides by the sum of the targets' weights (4 and 1),
+/// `class_weight` is MMPretrain's and divides by the batch's size: 0.545807 · 5 / 2 without smoothing.
 #[test]
 fn smoothing_with_class_weights() {
     let x = || tensor(&[2, 3], &[1.0, 2.0, 3.0, 0.0, 0.0, 0.0]);
-    let weighted =
-        CrossEntropyLoss { class_weight: Some(vec![1.0, 2.0, 4.0]), ..CrossEntropyLoss::default() };
+    let weighted = CrossEntropyLoss { weight: Some(vec![1.0, 2.0, 4.0]), ..CrossEntropyLoss::default() };
     let smooth = CrossEntropyLoss { label_smoothing: 0.3, ..weighted.clone() };
     let targets = Target::Classes(&[2, 0]);
     assert!((loss(x(), targets, &smooth).0 - 0.672936).abs() < 1e-6);
     assert!((loss(x(), targets, &weighted).0 - 0.545807).abs() < 1e-6);
-    let batch = CrossEntropyLoss { average: Average::Batch, ..smooth.clone() };
+    let batch = CrossEntropyLoss { class_weight: smooth.weight.clone(), weight: None, ..smooth.clone() };
     assert!((loss(x(), targets, &batch).0 - 1.682339).abs() < 1e-6);
+    let batch = CrossEntropyLoss { label_smoothing: 0.0, ..batch };
+    assert!((loss(x(), targets, &batch).0 - 1.364518).abs() < 1e-6);
     let twice = CrossEntropyLoss { loss_weight: 2.0, ..smooth };
     assert!((loss(x(), targets, &twice).0 - 2.0 * 0.672936).abs() < 2e-6);
     let k = CrossEntropyLoss { label_smoothing: 0.1, ..CrossEntropyLoss::default() };
@@ -289,7 +294,7 @@ fn targets_outside_the_classes_are_named() {
     }
     let far = CrossEntropyLoss { ignore_index: Some(255), ..CrossEntropyLoss::default() };
     let (value, ..) = loss(Tensor::zeros(IxDyn(&[2, 5])), Target::Classes(&[255, 1]), &far);
-    assert!((value - (5.0 as Elem).ln()).abs() < 1e-6);
+    assert!((value - (5.0 as Elem).ln() / 2.0).abs() < 1e-6);
 }
 
 #[test]

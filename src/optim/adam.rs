@@ -60,6 +60,10 @@ impl Adam {
 }
 
 impl Optimizer for Adam {
+    fn name(&self) -> &'static str {
+        if self.decoupled { "AdamW" } else { "Adam" }
+    }
+
     fn defaults(&self) -> Group {
         let AdamConfig { lr, weight_decay, betas, .. } = self.config;
         Group { lr, base_lr: lr, weight_decay, momentum: betas.0 }
@@ -74,7 +78,9 @@ impl Optimizer for Adam {
         let rate = (group.lr / correct1) as Elem;
         let shrink = if self.decoupled { (1.0 - group.lr * group.weight_decay) as Elem } else { 1.0 };
         let decay = if self.decoupled { 0.0 } else { group.weight_decay as Elem };
-        let (b1, b2, eps) = (b1 as Elem, b2 as Elem, self.config.eps as Elem);
+        // As are 1 - β: 1 - 0.999 in f32 is 0.0010000467.
+        let (new1, new2) = ((1.0 - b1) as Elem, (1.0 - b2) as Elem);
+        let (b2, eps) = (b2 as Elem, self.config.eps as Elem);
         let scale2 = correct2 as Elem;
         let (mean, square) = (&mut self.mean, &mut self.square);
         let mut index = 0;
@@ -85,8 +91,8 @@ impl Optimizer for Adam {
             index += 1;
             ndarray::Zip::from(&mut p.value).and(grad).and(m).and(s).for_each(|w, g, m, s| {
                 let g = g + decay * *w;
-                *m += (1.0 - b1) * (g - *m);
-                *s = b2 * *s + (1.0 - b2) * g * g;
+                *m += new1 * (g - *m);
+                *s = b2 * *s + new2 * g * g;
                 *w = *w * shrink - rate * *m / (s.sqrt() / scale2 + eps);
             });
         });

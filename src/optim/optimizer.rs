@@ -12,6 +12,12 @@ crate::registry!(dyn Optimizer, "optimizer");
 
 /// Moves parameters along their gradients.
 pub trait Optimizer: Any + Send {
+    /// The name by which a checkpoint knows whose state it holds: as registered. That of the type unless overridden.
+    fn name(&self) -> &'static str {
+        let path = std::any::type_name::<Self>();
+        path.rsplit("::").next().unwrap_or(path)
+    }
+
     /// The group that all parameters start in.
     fn defaults(&self) -> Group;
 

@@ -72,6 +72,10 @@ impl Sgd {
 }
 
 impl Optimizer for Sgd {
+    fn name(&self) -> &'static str {
+        "SGD"
+    }
+
     fn defaults(&self) -> Group {
         let SgdConfig { lr, weight_decay, momentum, .. } = self.config;
         Group { lr, base_lr: lr, weight_decay, momentum }
@@ -82,7 +86,7 @@ impl Optimizer for Sgd {
         let mut step = SgdStep {
             lr: group.lr as Elem,
             momentum: group.momentum as Elem,
-            dampening: dampening as Elem,
+            entering: (1.0 - dampening) as Elem,
             weight_decay: group.weight_decay as Elem,
             nesterov,
             ..SgdStep::default()

@@ -1,11 +1,13 @@
 //! One place for the update: accumulate over micro-batches, clip, step, clear.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::clip::Clipped;
 use super::{ClipGrad, Group, Optimizer, Schedule};
 use crate::base::{BoxError, Elem, Record, Result};
-use crate::params::{Params, StateDict};
+use crate::params::{Params, check_distinct};
 
 /// The optimizer of a run with everything around it.
 ///
@@ -18,8 +20,21 @@ pub struct OptimWrapper {
     clip: Option<ClipGrad>,
     accumulate: u64,
     window: Window,
+    /// Whether the parameters were looked through.
+    checked: bool,
     /// Updates that were skipped because the norm of the gradients was not finite.
     nonfinite_updates: u64,
+}
+
+/// What a checkpoint keeps beside the tensors.
+#[derive(Debug, Serialize, Deserialize)]
+struct Saved {
+    /// The type of the optimizer: the state of one means nothing to another.
+    optimizer: String,
+    window: Window,
+    nonfinite_updates: u64,
+    /// The optimizer's own data.
+    data: serde_json::Value,
 }
 
 /// The open accumulation window.
@@ -54,6 +69,7 @@ impl OptimWrapper {
             clip: None,
             accumulate: 1,
             window: Window::default(),
+            checked: false,
             nonfinite_updates: 0,
         }
     }
@@ -77,6 +93,11 @@ impl OptimWrapper {
     pub fn schedule(mut self, schedule: Schedule) -> Self {
         self.schedules.push(schedule);
         self
+    }
+
+    /// The optimizer's name.
+    pub fn name(&self) -> &'static str {
+        self.optimizer.name()
     }
 
     /// The parameter groups.
@@ -140,8 +161,11 @@ impl OptimWrapper {
     /// Clips and steps, then clears the gradients.
     ///
     /// # Errors
-    /// A norm that is not finite under `error_if_nonfinite`; a parameter that changed its shape.
+    /// A norm that is not finite under `error_if_nonfinite`; a parameter that changed its shape, or has two names.
     pub fn update(&mut self, params: &mut dyn Params) -> Result<Update> {
+        if !std::mem::replace(&mut self.checked, true) {
+            check_distinct(params)?;
+        }
         let clipped = match &self.clip {
             Some(clip) => clip.apply(params)?,
             None => Clipped::Norm(None),
@@ -172,7 +196,12 @@ impl OptimWrapper {
     /// When the optimizer cannot write its state.
     pub fn save_state(&self, params: &dyn Params) -> Result<Record, BoxError> {
         let own = self.optimizer.save_state()?;
-        let mut record = Record::of(&(self.window, self.nonfinite_updates, own.data))?;
+        let mut record = Record::of(&Saved {
+            optimizer: self.optimizer.name().to_owned(),
+            window: self.window,
+            nonfinite_updates: self.nonfinite_updates,
+            data: own.data,
+        })?;
         record.tensors = own.tensors;
         if self.window.batches > 0 {
             params.visit(&mut |p| {
@@ -189,20 +218,17 @@ impl OptimWrapper {
     /// # Errors
     /// A record of another optimizer, or state of a parameter that the model has not.
     pub fn load_state(&mut self, mut record: Record, params: &mut dyn Params) -> Result<(), BoxError> {
-        let (window, nonfinite, data) = record.read()?;
-        (self.window, self.nonfinite_updates) = (window, nonfinite);
-        let names: Vec<String> = StateDict::of(params).0.into_iter().map(|(name, _)| name).collect();
-        let foreign: Vec<_> = record
-            .tensors
-            .keys()
-            .filter(|key| !names.iter().any(|n| key.split_once('.').is_some_and(|(_, name)| name == n)))
-            .cloned()
-            .collect();
-        if !foreign.is_empty() {
-            return Err(
-                format!("optimizer state of parameters the model has not: {}", foreign.join(", ")).into()
-            );
+        let Saved { optimizer, window, nonfinite_updates, data } = record.read()?;
+        let own = self.optimizer.name();
+        if optimizer != own {
+            return Err(format!(
+                "it holds the state of the optimizer {optimizer}, and this run has {own}: resume with {optimizer}, or \
+                 begin a new run from its weights with `load_from` and without `resume`"
+            )
+            .into());
         }
+        check_slots(&record, params)?;
+        (self.window, self.nonfinite_updates) = (window, nonfinite_updates);
         let own = |(k, t): (&String, &ndarray::ArrayD<Elem>)| {
             Some((k.strip_prefix("grad.")?.to_owned(), t.clone()))
         };
@@ -210,4 +236,27 @@ impl OptimWrapper {
         record.tensors.retain(|k, _| !k.starts_with("grad."));
         self.optimizer.load_state(Record { data, tensors: record.tensors })
     }
+}
+
+/// Every tensor of the state must belong to a parameter of the model and have its shape.
+fn check_slots(record: &Record, params: &dyn Params) -> Result<(), BoxError> {
+    let mut shapes = BTreeMap::new();
+    params.visit(&mut |p| drop(shapes.insert(p.name.to_owned(), p.value.shape().to_vec())));
+    for (key, tensor) in &record.tensors {
+        let name = key.split_once('.').map_or(key.as_str(), |(_, name)| name);
+        match shapes.get(name) {
+            None => {
+                return Err(format!("optimizer state `{key}` of a parameter that the model has not").into());
+            }
+            Some(shape) if shape != tensor.shape() => {
+                let text = format!(
+                    "optimizer state `{key}` has shape {:?}, its parameter {shape:?}",
+                    tensor.shape()
+                );
+                return Err(text.into());
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
 }

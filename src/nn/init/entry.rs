@@ -21,6 +21,7 @@ pub struct Init {
     pub(super) rule: Arc<dyn Initializer>,
     pub(super) layers: Vec<String>,
     pub(super) bias: f64,
+    pub(super) bias_std: f64,
     pub(super) overrides: Vec<Override>,
     /// What a config says, for errors that come when weights are made.
     pub(super) node: Option<Node>,
@@ -40,7 +41,7 @@ impl Init {
     }
 
     pub(super) fn from_box(rule: Box<dyn Initializer>) -> Self {
-        Self { rule: rule.into(), layers: Vec::new(), bias: 0.0, overrides: Vec::new(), node: None }
+        Self { rule: rule.into(), layers: Vec::new(), bias: 0.0, bias_std: 0.0, overrides: Vec::new(), node: None }
     }
 
     /// The error with the place of the entry in its config.
@@ -69,6 +70,13 @@ impl Init {
         self
     }
 
+    /// Draws the biases from N(value, std²), as MMPretrain's vision transformers do.
+    #[must_use]
+    pub fn bias_std(mut self, std: f64) -> Self {
+        self.bias_std = std;
+        self
+    }
+
     /// Biases from which a sigmoid makes the probability `p`: −ln((1 − p) / p).
     #[must_use]
     pub fn bias_prob(self, p: f64) -> Self {
@@ -93,7 +101,8 @@ impl Init {
 /// As the report tells it.
 impl fmt::Display for Init {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, bias={}", self.rule.describe(), self.bias)
+        write!(f, "{}, bias={}", self.rule.describe(), self.bias)?;
+        if self.bias_std > 0.0 { write!(f, ", bias_std={}", self.bias_std) } else { Ok(()) }
     }
 }
 

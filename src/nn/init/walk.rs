@@ -141,6 +141,9 @@ impl ModuleVisitor for Filler<'_> {
         each_tensor(self.seed, path, layer, &mut |tensor| {
             let values = &mut tensor.param.value.view_mut();
             match tensor.field {
+                "bias" if self.init.bias_std > 0.0 => {
+                    draw::normal(values, self.init.bias, self.init.bias_std, &mut tensor.rng);
+                }
                 "bias" => values.fill(self.init.bias as Elem),
                 _ => self
                     .init

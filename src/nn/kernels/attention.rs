@@ -258,7 +258,7 @@ fn forward<'a>(
         for (h, lse) in lse.chunks_exact_mut(g.q_len).enumerate() {
             scores(g, &opts, q.mat(g, h, g.q_len), k.mat(g, h, g.k_len), &mut p);
             for (i, lse) in lse.iter_mut().enumerate() {
-                *lse = softmax_inplace(&mut p[i * g.pitch()..][..g.pitch()]);
+                *lse = softmax_inplace(&mut p[i * g.pitch()..][..g.pitch()]).sum();
             }
             drop(g, &opts, b * g.heads + h, &mut p);
             let out = MatMut { data: &mut out[h * g.dim..], rows: g.q_len, cols: g.dim, rs: w };

@@ -12,9 +12,16 @@ pub struct CrossEntropy<'a> {
     /// One weight a class; none: all 1.
     pub weight: Option<&'a [Elem]>,
     /// The share of the target that is spread evenly over all `k` classes.
-    pub smoothing: Elem,
+    pub smoothing: f64,
     /// Rows with this target have loss 0 and weight 0.
     pub ignore: Option<i64>,
+}
+
+impl CrossEntropy<'_> {
+    /// What the target itself keeps, and what each class gets. Taken in f64: `1 - smoothing` loses digits in f32.
+    fn shares(&self) -> (Elem, Elem) {
+        ((1.0 - self.smoothing) as Elem, (self.smoothing / self.k as f64) as Elem)
+    }
 }
 
 /// The sums over a batch: the mean is `loss / weight`.
@@ -73,14 +80,15 @@ pub fn cross_entropy(
         let t = class(t, k, i)?;
         let w = |j: usize| ce.weight.map_or(1.0, |w| w[j]);
         sums.weight += w(t) as f64;
-        if lse == Elem::NEG_INFINITY {
+        if lse.is_empty() {
             continue;
         }
         // 0 * infinity must not make NaN: a class of weight 0 takes no part.
-        let term = |weight: Elem, j: usize| if weight == 0.0 { 0.0 } else { weight * (lse - x[j]) };
-        losses[i] = term((1.0 - ce.smoothing) * w(t), t);
-        if ce.smoothing != 0.0 {
-            losses[i] += (0..k).map(|j| term(ce.smoothing / k as Elem * w(j), j)).sum::<Elem>();
+        let term = |weight: Elem, j: usize| if weight == 0.0 { 0.0 } else { -weight * lse.log_of(x[j]) };
+        let (own, even) = ce.shares();
+        losses[i] = term(own * w(t), t);
+        if even != 0.0 {
+            losses[i] += (0..k).map(|j| term(even * w(j), j)).sum::<Elem>();
         }
         sums.loss += losses[i] as f64;
     }
@@ -103,7 +111,7 @@ pub fn cross_entropy_backward(ce: &CrossEntropy<'_>, targets: &[i64], grad: RowG
     assert!(probs.len() == targets.len() * k);
     let w = |j: usize| ce.weight.map_or(1.0, |w| w[j]);
     let all: Elem = (0..k).map(w).sum();
-    let even = ce.smoothing / k as Elem;
+    let (keep, even) = ce.shares();
     for (i, (p, &t)) in probs.chunks_exact_mut(k.max(1)).zip(targets).enumerate() {
         let g = grad.at(i);
         if ce.ignore == Some(t) || p.iter().all(|p| *p == 0.0) {
@@ -111,7 +119,7 @@ pub fn cross_entropy_backward(ce: &CrossEntropy<'_>, targets: &[i64], grad: RowG
             continue;
         }
         let t = t as usize;
-        let own = (1.0 - ce.smoothing) * w(t);
+        let own = keep * w(t);
         for (j, p) in p.iter_mut().enumerate() {
             *p = g * (*p * (own + even * all) - even * w(j) - if j == t { own } else { 0.0 });
         }
@@ -136,8 +144,8 @@ pub fn soft_cross_entropy(
         *loss = 0.0;
         for j in 0..k {
             let qw = q[i * k + j] * ce.weight.map_or(1.0, |w| w[j]);
-            if qw != 0.0 && lse != Elem::NEG_INFINITY {
-                *loss += qw * (lse - x[j]);
+            if qw != 0.0 && !lse.is_empty() {
+                *loss -= qw * lse.log_of(x[j]);
             }
         }
         sums.loss += *loss as f64;

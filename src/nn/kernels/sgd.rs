@@ -14,8 +14,8 @@ pub struct SgdStep {
     pub lr: Elem,
     /// Momentum; 0 needs no buffer.
     pub momentum: Elem,
-    /// Dampening of the gradient that enters the buffer.
-    pub dampening: Elem,
+    /// Factor of the gradient that enters the buffer: one minus the dampening, which f32 would round.
+    pub entering: Elem,
     /// L2 penalty, added to the gradient.
     pub weight_decay: Elem,
     /// Nesterov's variant.
@@ -31,7 +31,7 @@ impl Default for SgdStep {
         Self {
             lr: 1e-3,
             momentum: 0.0,
-            dampening: 0.0,
+            entering: 1.0,
             weight_decay: 0.0,
             nesterov: false,
             grad_scale: 1.0,
@@ -42,7 +42,7 @@ impl Default for SgdStep {
 
 /// Updates `value`, and `buf` where there is one.
 ///
-/// `g = grad_scale * grad + weight_decay * value`; `buf = momentum * buf + (1 - dampening) * g` (first step: `g`);
+/// `g = grad_scale * grad + weight_decay * value`; `buf = momentum * buf + entering * g` (first step: `g`);
 /// `value -= lr * (nesterov ? g + momentum * buf : buf)`; without a buffer `value -= lr * g`.
 pub fn sgd_momentum(step: &SgdStep, value: &mut [Elem], grad: &[Elem], buf: Option<&mut [Elem]>) {
     assert_eq!(value.len(), grad.len());
@@ -77,7 +77,7 @@ multiversion! {
     fn heavy(step: &SgdStep, value: &mut [Elem], grad: &[Elem], buf: &mut [Elem]) {
         let s = *step;
         // As factors, so that one loop serves the first step, Nesterov and the plain case.
-        let own = if s.first { 1.0 } else { 1.0 - s.dampening };
+        let own = if s.first { 1.0 } else { s.entering };
         let (direct, through) = if s.nesterov { (s.lr, s.lr * s.momentum) } else { (0.0, s.lr) };
         for ((v, g), b) in value.iter_mut().zip(grad).zip(buf) {
             let d = s.grad_scale * *g + s.weight_decay * *v;

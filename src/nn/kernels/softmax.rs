@@ -44,7 +44,7 @@ pub fn log_softmax(k: usize, x: &[Elem], y: &mut [Elem]) {
     par::rows(k, BLOCK, y, |i, y| {
         for (x, y) in x[i * k..].chunks_exact(k).zip(y.chunks_exact_mut(k)) {
             let lse = softmax_row(x, y);
-            y.iter_mut().zip(x).for_each(|(y, x)| *y = if lse == Elem::NEG_INFINITY { lse } else { x - lse });
+            y.iter_mut().zip(x).for_each(|(y, x)| *y = lse.log_of(*x));
         }
     });
 }
@@ -60,15 +60,41 @@ pub fn log_softmax_backward(k: usize, y: &[Elem], dy: &mut [Elem]) {
     });
 }
 
+/// The logarithm of a sum of exponentials, in two parts: where the values are large their sum would round the second away.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct LogSumExp {
+    /// The largest value.
+    pub max: Elem,
+    /// `ln(sum(exp(x - max)))`, between 0 and the logarithm of the number of values.
+    pub rest: Elem,
+}
+
+impl LogSumExp {
+    /// The logarithm of the softmax at `x`; minus infinity if all values are.
+    pub fn log_of(self, x: Elem) -> Elem {
+        if self.is_empty() { Elem::NEG_INFINITY } else { (x - self.max) - self.rest }
+    }
+
+    /// Whether all values are minus infinity. Where one is NaN this is false: the result must be NaN.
+    pub fn is_empty(self) -> bool {
+        self.sum() == Elem::NEG_INFINITY
+    }
+
+    /// Both parts in one number.
+    pub fn sum(self) -> Elem {
+        self.max + self.rest
+    }
+}
+
 /// Writes the softmax of `x` to `y`, returns the log of the sum of exponentials.
-pub(super) fn softmax_row(x: &[Elem], y: &mut [Elem]) -> Elem {
+pub(super) fn softmax_row(x: &[Elem], y: &mut [Elem]) -> LogSumExp {
     y.copy_from_slice(x);
     softmax_inplace(y)
 }
 
 multiversion! {
     /// [`softmax_row`] of a row in place.
-    pub(super) fn softmax_inplace(y: &mut [Elem]) -> Elem {
+    pub(super) fn softmax_inplace(y: &mut [Elem]) -> LogSumExp {
         let mut top = [Elem::NEG_INFINITY; LANES];
         let (blocks, rest) = y.as_chunks::<LANES>();
         for block in blocks {
@@ -91,7 +117,7 @@ multiversion! {
             for v in y {
                 *v = 0.0;
             }
-            return max;
+            return LogSumExp { max, rest: 0.0 };
         }
         let mut sums = [0.0; LANES];
         let (blocks, rest) = y.as_chunks_mut::<LANES>();
@@ -110,6 +136,6 @@ multiversion! {
         for v in y {
             *v *= inverse;
         }
-        max + sum.ln()
+        LogSumExp { max, rest: sum.ln() }
     }
 }

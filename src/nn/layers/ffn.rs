@@ -7,7 +7,8 @@ use crate::parts;
 
 /// Two linear layers with GELU between them, over the last axis: `x + second(gelu(first(x)))`.
 ///
-/// Weight names are MMCV's, `layers.0.0` and `layers.1`. The weights begin uniform by Xavier's rule, the biases as 0.
+/// Weight names are MMCV's, `layers.0.0` and `layers.1`. The weights begin uniform by Xavier's rule, the biases from N(0, 10⁻¹²),
+/// as in MMPretrain's vision transformer.
 pub struct FFN {
     layers: Layers,
     init: Vec<Init>,
@@ -37,7 +38,7 @@ impl FFN {
         let hidden = Hidden { fc, act: GELU {}, drop: dropout() };
         let layers = Layers { hidden, fc: Linear::new(feedforward_channels, embed_dims), drop: dropout() };
         let rule = Xavier { distribution: Distribution::Uniform, ..Xavier::default() };
-        Self { layers, init: vec![Init::new(rule).layer("Linear")] }
+        Self { layers, init: vec![Init::new(rule).layer("Linear").bias_std(1e-6)] }
     }
 
     /// `residual +` what the two layers make of `x`.

@@ -53,7 +53,7 @@ pub struct CrossEntropyOptions {
     /// Samples with this target have loss 0 and weight 0.
     pub ignore_index: Option<i64>,
     /// The share of each target that is spread evenly over all classes.
-    pub label_smoothing: Elem,
+    pub label_smoothing: f64,
     /// How the losses become one number.
     pub reduction: Reduction,
     /// What a mean is taken over.
@@ -120,7 +120,7 @@ impl<'t> Var<'t> {
 struct Kept {
     k: usize,
     weight: Option<Tensor>,
-    smoothing: Elem,
+    smoothing: f64,
     ignore: Option<i64>,
     target: KeptTarget,
 }
@@ -143,7 +143,8 @@ impl Kept {
             }
             Target::Dense(q) => {
                 expect_shape("the target of cross entropy", q.shape(), &[n, k])?;
-                KeptTarget::Soft(q.iter().map(|q| q * (1.0 - smoothing) + smoothing / k as Elem).collect())
+                let (own, even) = ((1.0 - smoothing) as Elem, (smoothing / k as f64) as Elem);
+                KeptTarget::Soft(q.iter().map(|q| q * own + even).collect())
             }
         };
         Ok(Self { k, weight: options.class_weight.clone(), smoothing, ignore: options.ignore_index, target })

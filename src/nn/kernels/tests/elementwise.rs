@@ -194,7 +194,7 @@ fn sgd_takes_torchs_steps() {
             let step = SgdStep {
                 lr: 0.1,
                 momentum: 0.9,
-                dampening,
+                entering: 1.0 - dampening,
                 weight_decay: 0.01,
                 nesterov,
                 grad_scale: 0.5,
