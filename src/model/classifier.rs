@@ -6,10 +6,10 @@ use serde::Deserialize;
 use super::heads::Head;
 use super::preprocessors::{ClsDataPreprocessor, Prepared, Preprocessor};
 use super::{Model, Outputs, StepCx};
-use crate::base::{Result, keyed};
+use crate::base::{Error, Result, keyed};
 use crate::data::Batch;
 use crate::nn::init::{Init, InitCfg, Pretrained, init_weights};
-use crate::nn::{Autograd, Forward, InModule, Module, Tape, Var};
+use crate::nn::{Autograd, Forward, InModule, Module, Tape, Var, set_trainable};
 use crate::registry::{BuildCx, Collected, Spec};
 use crate::{parts, register};
 
@@ -32,6 +32,10 @@ pub struct ImageClassifierParams {
     /// Short for `init_cfg: {type: Pretrained, checkpoint: …}`; it wins over `init_cfg`.
     #[serde(default)]
     pub pretrained: Option<String>,
+    /// Modules that are not trained, by path: `backbone.layer1`. Their weights are neither moved nor decayed, their batch norms
+    /// keep their running statistics and normalise by them.
+    #[serde(default)]
+    pub frozen: Vec<String>,
     /// Accepted empty, for the reference's configs.
     #[serde(default)]
     pub train_cfg: Option<ClassifierTrainCfg>,
@@ -101,7 +105,12 @@ impl ImageClassifier {
             return Err(errors.0.into());
         };
         let preprocessor = preprocessor.flatten().unwrap_or_else(|| Box::new(ClsDataPreprocessor::default()));
-        errors.or(Self { backbone, neck, head, preprocessor, init, autograd: Autograd::default() })
+        let mut model = Self { backbone, neck, head, preprocessor, init, autograd: Autograd::default() };
+        for path in &p.frozen {
+            let frozen = set_trainable(&mut model, path, false);
+            errors.take(frozen.map_err(|e| Error::config(format!("`frozen`: {e}"))));
+        }
+        errors.or(model)
     }
 
     /// The same with a module between backbone and head.

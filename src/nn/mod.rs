@@ -54,6 +54,7 @@ pub use parts::{Field, Part, PartMut, Parts};
 pub use pool::Pool;
 pub use tape::{Grads, Tape};
 pub use tree::{
-    ModuleVisitor, children, find, find_mut, named_modules, set_trainable, visit, visit_mut, walk, walk_from,
+    ModuleVisitor, children, find, find_mut, named_modules, set_norm_eval, set_trainable, visit, visit_mut,
+    walk, walk_from,
 };
 pub use var::Var;

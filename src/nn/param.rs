@@ -57,12 +57,14 @@ impl Clone for Param {
 pub struct Buffer {
     /// The value.
     pub value: Tensor,
+    /// Whether its layer leaves it as it is: a batch norm with fixed statistics normalises by them, in training too.
+    pub fixed: bool,
 }
 
 impl Buffer {
     /// A buffer of this shape, all elements equal.
     pub fn full(shape: &[usize], value: Elem) -> Self {
-        Self { value: filled(shape, value) }
+        Self { value: filled(shape, value), fixed: false }
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ndarray::ArrayD;
 
+use crate::base::suggest::nearest;
 use crate::base::{Elem, Error, Result};
 use crate::params::{ParamMut, ParamRef, Params, Role};
 
@@ -123,7 +124,8 @@ pub fn find_mut<'a>(root: &'a mut dyn Parts, path: &str) -> Option<&'a mut dyn P
     })
 }
 
-/// Freezes or frees every parameter below `path`. A frozen parameter loses its gradient, so that no optimizer moves it.
+/// Freezes or frees everything at `path` and below. A frozen parameter loses its gradient, so that no optimizer moves or
+/// decays it and no norm counts it; a frozen batch norm keeps its running statistics and normalises by them.
 ///
 /// # Errors
 /// When no module has this path.
@@ -136,14 +138,29 @@ pub fn set_trainable(root: &mut dyn Parts, path: &str, trainable: bool) -> Resul
                     p.grad = None;
                 }
             }
+            PartMut::Buffer(b) => b.fixed = !trainable,
             PartMut::Module(child) => set(child, trainable),
-            _ => {}
+            PartMut::Counter(_) => {}
         });
     }
-    let module =
-        find_mut(root, path).ok_or_else(|| Error::invalid(format!("the model has no module `{path}`")))?;
+    let paths: Vec<String> = named_modules(root).into_iter().map(|(path, _)| path).collect();
+    let module = find_mut(root, path).ok_or_else(|| {
+        let near = nearest(path, paths.iter().map(String::as_str).filter(|path| !path.is_empty()));
+        let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        Error::invalid(format!("the model has no module `{path}`{hint}"))
+    })?;
     set(module, trainable);
     Ok(())
+}
+
+/// Fixes the running statistics of every batch norm below `root`, or lets them move. Scales and shifts are trained on.
+pub fn set_norm_eval(root: &mut dyn Parts, fixed: bool) {
+    let is_norm = root.families().contains(&"_BatchNorm");
+    root.each_mut(&mut |_, part| match part {
+        PartMut::Buffer(b) if is_norm => b.fixed = fixed,
+        PartMut::Module(child) => set_norm_eval(child, fixed),
+        _ => {}
+    });
 }
 
 /// Calls `f` with every parameter of the tree.

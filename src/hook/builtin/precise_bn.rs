@@ -1,5 +1,7 @@
 //! True statistics for batch norms, instead of those that training left behind.
 
+use std::collections::BTreeSet;
+
 use ndarray::ArrayD;
 
 use crate::prelude::*;
@@ -35,17 +37,46 @@ fn is_statistic(name: &str) -> bool {
     name.ends_with("running_mean") || name.ends_with("running_var")
 }
 
+/// The names of the statistics that a training step moves: those of frozen layers stay as they are.
+fn moving(model: &mut dyn Model, batch: &Batch, cx: &StepCx) -> Result<BTreeSet<String>> {
+    let mut before: Vec<(String, ArrayD<Elem>)> = Vec::new();
+    model.visit(&mut |p| {
+        if p.role == Role::Buffer && is_statistic(p.name) {
+            before.push((p.name.to_owned(), p.value.to_owned()));
+        }
+    });
+    model.train_step(batch, cx)?;
+    let (mut moved, mut kept) = (BTreeSet::new(), before.into_iter());
+    model.visit_mut(&mut |mut p| {
+        if p.role == Role::Buffer
+            && is_statistic(p.name)
+            && let Some((name, value)) = kept.next()
+            && p.value != value
+        {
+            p.value.assign(&value);
+            moved.insert(name);
+        }
+    });
+    Ok(moved)
+}
+
 /// The statistics after one training step that began with `start` in all of them.
-fn after_step(model: &mut dyn Model, batch: &Batch, cx: &StepCx, start: Elem) -> Result<Tensors> {
+fn after_step(
+    model: &mut dyn Model,
+    names: &BTreeSet<String>,
+    batch: &Batch,
+    cx: &StepCx,
+    start: Elem,
+) -> Result<Tensors> {
     model.visit_mut(&mut |mut p| match p.role {
-        Role::Buffer if is_statistic(p.name) => p.value.fill(start),
+        Role::Buffer if names.contains(p.name) => p.value.fill(start),
         Role::Counter => p.value.fill(0.0),
         _ => {}
     });
     model.train_step(batch, cx)?;
     let mut found = Vec::new();
     model.visit(&mut |p| {
-        if p.role == Role::Buffer && is_statistic(p.name) {
+        if names.contains(p.name) {
             found.push(p.value.to_owned());
         }
     });
@@ -55,6 +86,7 @@ fn after_step(model: &mut dyn Model, batch: &Batch, cx: &StepCx, start: Elem) ->
 /// The mean over `batches` of each statistic of a single batch.
 fn estimate(
     model: &mut dyn Model,
+    names: &BTreeSet<String>,
     batches: impl Iterator<Item = Result<Batch>>,
     cx: &StepCx,
 ) -> Result<Vec<ArrayD<f64>>> {
@@ -65,9 +97,9 @@ fn estimate(
         if batch.is_empty() {
             continue;
         }
-        let zero = after_step(model, &batch, cx, 0.0)?;
+        let zero = after_step(model, names, &batch, cx, 0.0)?;
         if momenta.is_none() {
-            let probe = after_step(model, &batch, cx, PROBE)?;
+            let probe = after_step(model, names, &batch, cx, PROBE)?;
             // running' = (1 - m) * running + m * batch: the difference of two starts is (1 - m) * PROBE.
             let measure = |(z, p): (&ArrayD<Elem>, &ArrayD<Elem>)| {
                 let gap = z.iter().zip(p).map(|(z, p)| f64::from(*p) - f64::from(*z)).sum::<f64>();
@@ -103,7 +135,11 @@ impl PreciseBNHook {
         });
         let first = cx.clock.iter.saturating_sub(n);
         let step = StepCx { seed: cx.info.seed, iter: cx.clock.iter, loss_scale: 0.0 };
-        let means = estimate(&mut **cx.model, data.batches(first, Some(first + n)), &step)?;
+        let names = match data.batches(first, Some(first + 1)).next() {
+            Some(batch) => moving(&mut **cx.model, &batch?, &step)?,
+            None => BTreeSet::new(),
+        };
+        let means = estimate(&mut **cx.model, &names, data.batches(first, Some(first + n)), &step)?;
         if kept.iter().all(|(grad, _)| grad.is_none()) {
             // Between two updates there are none.
             cx.model.clear_grads();
@@ -119,8 +155,7 @@ impl PreciseBNHook {
             }
             if let Some(counter) = counter {
                 p.value.assign(&counter);
-            } else if p.role == Role::Buffer
-                && is_statistic(p.name)
+            } else if names.contains(p.name)
                 && let Some(mean) = means.next()
             {
                 p.value.zip_mut_with(&mean, |v, m| *v = *m as Elem);

@@ -7,7 +7,7 @@ use crate::base::{Error, Result};
 use crate::nn::init::{Constant, Init, Kaiming};
 use crate::nn::{
     BatchNorm2d, BatchNormParams, BnThen, Conv2d, Conv2dParams, Forward, MaxPool2d, Module, Pair, Sequential,
-    Var,
+    Var, set_norm_eval, set_trainable,
 };
 use crate::registry::BuildCx;
 use crate::{parts, register};
@@ -39,6 +39,13 @@ pub struct ResNetParams {
     /// Whether each block begins as its shortcut: the scale of its last batch norm is 0 at first.
     #[serde(default = "yes")]
     pub zero_init_residual: bool,
+    /// Stages that are frozen, batch norms too: 0 the stem, n also the first n stages; -1 none.
+    #[serde(default = "none_frozen")]
+    #[schemars(range(min = -1))]
+    pub frozen_stages: i64,
+    /// Whether batch norms normalise by their running statistics in training too, and leave them alone.
+    #[serde(default)]
+    pub norm_eval: bool,
 }
 
 /// Where a bottleneck has its stride; without effect on basic blocks.
@@ -53,6 +60,10 @@ pub enum BlockStyle {
 
 fn three() -> usize {
     3
+}
+
+fn none_frozen() -> i64 {
+    -1
 }
 
 fn yes() -> bool {
@@ -70,6 +81,8 @@ impl ResNetParams {
             out_indices: None,
             style: None,
             zero_init_residual: true,
+            frozen_stages: -1,
+            norm_eval: false,
         }
     }
 
@@ -94,6 +107,13 @@ impl ResNetParams {
             return Err(Error::config(format!(
                 "only the last stage is an output: `out_indices: [{}]`",
                 stages - 1
+            )));
+        }
+        if self.frozen_stages > stages as i64 {
+            let n = self.frozen_stages;
+            return Err(Error::config(format!(
+                "`frozen_stages: {n}`, but depth {} has {stages} stages",
+                self.depth
             )));
         }
         Ok((blocks, self.base_channels.unwrap_or(base)))
@@ -228,7 +248,7 @@ impl ResNet {
         let mut stage = || stages.next().unwrap_or_else(|| Ok(Vec::new()));
         let mut pool = MaxPool2d::new(3);
         (pool.stride, pool.padding) = (Some(Pair::from(2)), Pair::from(1));
-        Ok(Self {
+        let mut net = Self {
             conv1: if small { conv(p.in_channels, base, 3, 1)? } else { conv(p.in_channels, base, 7, 2)? },
             bn1: norm(base),
             layer1: stage()?,
@@ -240,7 +260,12 @@ impl ResNet {
                 Init::new(Kaiming::default()).layer("Conv2d"),
                 Init::new(Constant { val: 1.0 }).layer("_BatchNorm").layer("GroupNorm"),
             ],
-        })
+        };
+        set_norm_eval(&mut net, p.norm_eval);
+        let frozen = ["conv1", "bn1"].map(String::from).into_iter();
+        let frozen = frozen.chain((1..=p.frozen_stages).map(|stage| format!("layer{stage}")));
+        frozen.filter(|_| p.frozen_stages >= 0).try_for_each(|part| set_trainable(&mut net, &part, false))?;
+        Ok(net)
     }
 }
 

@@ -74,15 +74,16 @@ impl Core {
     }
 
     fn forward<'t>(&mut self, x: Var<'t>, then: BnThen<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        let moves = cx.training && !self.running_mean.as_ref().is_some_and(|mean| mean.fixed);
         let stats = match (&self.running_mean, &self.running_var) {
-            (Some(mean), Some(var)) if !cx.training => BnStats::Fixed(mean.value.clone(), var.value.clone()),
+            (Some(mean), Some(var)) if !moves => BnStats::Fixed(mean.value.clone(), var.value.clone()),
             _ => BnStats::Batch,
         };
         let (weight, bias) = (self.weight.as_ref(), self.bias.as_ref());
         let tape = x.tape();
         let (weight, bias) = (weight.map(|p| tape.param(p)), bias.map(|p| tape.param(p)));
         let out = x.batch_norm(weight, bias, self.eps, stats, then)?;
-        if cx.training {
+        if moves {
             self.track(&out);
         }
         Ok(out.y)
@@ -95,13 +96,16 @@ impl Core {
             return;
         }
         counter.tick();
-        let factor = self.momentum.unwrap_or(1.0 / counter.get() as f64) as Elem;
-        let unbiased = batch.count as Elem / (batch.count - 1) as Elem;
+        // In f64: `1 - momentum` loses digits in f32, at every step.
+        let factor = self.momentum.unwrap_or(1.0 / counter.get() as f64);
+        let unbiased = batch.count as f64 / (batch.count - 1) as f64;
         for (running, new, scale) in
             [(&mut self.running_mean, &batch.mean, 1.0), (&mut self.running_var, &batch.var, unbiased)]
         {
             if let Some(running) = running {
-                running.value.zip_mut_with(new, |r, n| *r = (1.0 - factor) * *r + factor * n * scale);
+                running.value.zip_mut_with(new, |r, n| {
+                    *r = ((1.0 - factor) * f64::from(*r) + factor * scale * f64::from(*n)) as Elem;
+                });
             }
         }
     }

@@ -1,0 +1,159 @@
+//! What is frozen is not moved, decayed or counted, and its batch norms are those of evaluation.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::path::Path;
+
+use shanty::nn::{Module, named_modules};
+use shanty::params::StateDict;
+use shanty::prelude::*;
+use shanty::registry::Spec;
+use shanty::run::verify::verify;
+use shanty::run::{Limits, Runner};
+
+fn config(dir: &Path, resume: bool, model: &str, hooks: &str) -> String {
+    let data = "batch_size: 4, dataset: {type: Synthetic, n: 16, shape: [3, 2, 2], classes: 3}";
+    format!(
+        "
+model:
+  type: ImageClassifier
+  backbone:
+    type: Sequential
+    layers:
+      - {{type: Flatten}}
+      - {{type: Linear, in_features: 12, out_features: 6}}
+      - {{type: BatchNorm1d, num_features: 6}}
+      - {{type: ReLU}}
+      - {{type: Linear, in_features: 6, out_features: 5}}
+      - {{type: BatchNorm1d, num_features: 5}}
+      - {{type: Linear, in_features: 5, out_features: 3}}
+  head: {{type: ClsHead}}
+  {model}
+train_dataloader: {{{data}, sampler: {{type: DefaultSampler, shuffle: true}}}}
+optim_wrapper: {{optimizer: {{type: SGD, lr: 0.1, momentum: 0.9, weight_decay: 0.1}}, clip_grad: {{max_norm: 100}}}}
+train_cfg: {{by_epoch: true, max_epochs: 3}}
+randomness: {{seed: 5}}
+custom_hooks: [{hooks}]
+work_dir: {}
+resume: {resume}
+",
+        dir.display()
+    )
+}
+
+fn runner(dir: &Path, resume: bool, model: &str, hooks: &str, limits: Limits) -> Result<Runner> {
+    let node = shanty::config::parse("test", &config(dir, resume, model, hooks))?;
+    Runner::from_config_within(&node, Some("test.yaml"), limits)
+}
+
+/// Names of the tensors that a training of three epochs moved.
+fn moved(model: &str, hooks: &str) -> Vec<String> {
+    struct Begin(StateDict);
+    impl Hook for Begin {
+        fn before_train(&mut self, cx: &mut Ctx<'_>) -> HookResult {
+            self.0 = StateDict::of(&**cx.model);
+            Ok(())
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut runner = runner(dir.path(), false, model, hooks, Limits::default()).unwrap();
+    runner.add_hook(Begin(StateDict::default()));
+    runner.train().unwrap();
+    let begin = runner.hook::<Begin>().unwrap().0.clone();
+    let end = StateDict::of(runner.model());
+    let pairs = begin.0.into_iter().zip(end.0);
+    pairs.filter(|(a, b)| a != b).map(|((name, _), _)| name).collect()
+}
+
+/// Neither weights nor running statistics below a frozen module move, by gradient or by decay; all others do.
+#[test]
+fn a_frozen_module_stays_as_it_was() {
+    let all = moved("", "");
+    assert_eq!(all.len(), 16, "{all:?}");
+    for hooks in ["", "{type: EMAHook, momentum: 0.1}", "{type: PreciseBNHook, num_samples: 8}"] {
+        let found = moved("frozen: ['backbone.1', 'backbone.2']", hooks);
+        assert!(!found.iter().any(|name| name.starts_with("backbone.1.") || name.starts_with("backbone.2.")));
+        let rest: Vec<_> =
+            all.iter().filter(|n| !n.starts_with("backbone.1.") && !n.starts_with("backbone.2.")).collect();
+        assert_eq!(found.iter().collect::<Vec<_>>(), rest, "{hooks}");
+    }
+}
+
+/// Everything frozen: there is no gradient, no norm, and no update.
+#[test]
+fn a_model_that_is_frozen_whole_is_only_looked_at() {
+    assert_eq!(moved("frozen: [backbone]", ""), Vec::<String>::new());
+}
+
+#[test]
+fn a_module_that_is_not_there_is_named_with_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let error =
+        runner(dir.path(), false, "frozen: [backbon]", "", Limits::default()).err().unwrap().to_string();
+    assert!(error.contains("the model has no module `backbon`; did you mean `backbone`?"), "{error}");
+}
+
+#[test]
+fn a_frozen_run_resumes_exactly_at_every_cut() {
+    let scratch = tempfile::tempdir().unwrap();
+    let hooks = "{type: EMAHook, momentum: 0.1}";
+    let make = |dir: &Path, resume: bool, limits: Limits| {
+        runner(dir, resume, "frozen: ['backbone.1', 'backbone.2']", hooks, limits)
+    };
+    for cut in verify(&make, &(1..12).collect::<Vec<_>>(), scratch.path()).unwrap() {
+        assert_eq!(cut.difference, None, "cut after {}", cut.at);
+    }
+}
+
+fn resnet(keys: &str) -> Result<Box<dyn Module>> {
+    let spec =
+        Spec::<dyn Module>::parse(&format!("{{type: ResNet_CIFAR, depth: 8, base_channels: 4{keys}}}"))
+            .unwrap();
+    spec.build(&mut BuildCx::new(0))
+}
+
+/// Names of the parameters that have a gradient after a step, and of the buffers that moved.
+fn trained(mut net: Box<dyn Module>) -> (Vec<String>, Vec<String>) {
+    let mut rng = shanty::base::keyed(0, "test", 0, 0);
+    let before = StateDict::of(&*net);
+    shanty::nn::Autograd::default()
+        .train(&mut net, &mut rng, |net, tape, cx| {
+            let x = ndarray::ArrayD::from_shape_fn(vec![2, 3, 8, 8], |i| {
+                (i[0] + i[1] * i[2]) as Elem - i[3] as Elem
+            });
+            let y = net.forward(tape.input(x.into_shared()), cx)?;
+            Ok((y.mean(), ()))
+        })
+        .unwrap();
+    let (mut grads, mut moved) = (Vec::new(), Vec::new());
+    let mut kept = before.0.into_iter();
+    net.visit(&mut |p| {
+        let (_, old) = kept.next().unwrap();
+        if p.grad.is_some() {
+            grads.push(p.name.to_owned());
+        }
+        if p.role == Role::Buffer && p.value != old.value {
+            moved.push(p.name.to_owned());
+        }
+    });
+    (grads, moved)
+}
+
+/// MMPretrain's `frozen_stages`: 0 is the stem, n the stem and n stages; `norm_eval` leaves scales and shifts trained.
+#[test]
+fn frozen_stages_and_norm_eval_are_those_of_mmpretrain() {
+    let stage = |name: &str| name.split('.').next().unwrap().to_owned();
+    for (frozen, first) in [(-1, "conv1"), (0, "layer1"), (1, "layer2"), (2, "layer3")] {
+        let (grads, moved) = trained(resnet(&format!(", frozen_stages: {frozen}")).unwrap());
+        assert_eq!(stage(&grads[0]), first, "{frozen}");
+        assert_eq!(stage(&moved[0]), if frozen < 0 { "bn1" } else { first }, "{frozen}");
+    }
+    let (grads, moved) = trained(resnet(", frozen_stages: 3").unwrap());
+    assert!(grads.is_empty() && moved.is_empty());
+    let (all, _) = trained(resnet("").unwrap());
+    let (grads, moved) = trained(resnet(", norm_eval: true").unwrap());
+    assert_eq!(grads, all, "scales and shifts are trained");
+    assert!(moved.is_empty(), "{moved:?}");
+    let error = resnet(", frozen_stages: 4").err().unwrap().to_string();
+    assert!(error.contains("`frozen_stages: 4`, but depth 8 has 3 stages"), "{error}");
+    assert!(named_modules(&*resnet("").unwrap()).iter().any(|(path, _)| path == "layer1.0"));
+}
