@@ -1,5 +1,7 @@
 //! Level 0: what every other room stands on. No tensors' arithmetic, no YAML, no hooks.
 
+pub mod caught;
+pub mod codec;
 pub mod durable;
 pub mod error;
 pub mod escape;
@@ -14,6 +16,7 @@ pub mod tensor;
 pub mod text;
 mod wall;
 
+pub use caught::{caught, caught_from};
 pub use error::{BoxError, Error, Result};
 pub use record::Record;
 pub use rng::{Rng, keyed};

@@ -33,7 +33,8 @@ impl Evaluate {
         let text: Vec<_> = metrics.0.iter().map(|(name, value)| format!("{name}: {value:.4}")).collect();
         console::say(&text.join("\n"));
         if let Some(file) = &self.out {
-            let map: serde_json::Map<_, _> = metrics.0.into_iter().map(|(n, v)| (n, v.into())).collect();
+            let map: serde_json::Map<_, _> =
+                metrics.0.into_iter().map(|(n, v)| (n, crate::vis::to_json(v))).collect();
             output::write(file, serde_json::Value::Object(map).to_string().as_bytes())?;
         }
         Ok(())

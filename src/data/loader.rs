@@ -1,11 +1,10 @@
 //! Batches by number: what batch `g` holds is a pure function of the loader, so that a run can resume anywhere at once.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use ndarray::{ArrayD, IxDyn};
 
-use crate::base::{Elem, Error, Result, keyed, memory};
+use crate::base::{Elem, Error, Result, caught_from, keyed, memory};
 
 use super::classes::relabelled;
 use super::orders::{Orders, Picks};
@@ -381,14 +380,14 @@ impl Plan {
             }
             valid += usize::from(place < picks.valid);
             match &mut stack {
-                Some(stack) => catch(COLLATE, || stack.add(sample))?,
+                Some(stack) => caught_from(COLLATE, || stack.add(sample))?,
                 None => samples.push(sample),
             }
         }
         let mut batch = match stack {
-            Some(stack) => catch(COLLATE, || stack.finish())?,
+            Some(stack) => caught_from(COLLATE, || stack.finish())?,
             None if samples.is_empty() => Batch::new(ArrayD::zeros(IxDyn(&[0])), Vec::new()),
-            None => catch(COLLATE, || self.collate.collate(samples))?,
+            None => caught_from(COLLATE, || self.collate.collate(samples))?,
         };
         batch.valid = valid;
         Ok(Made { batch, bad })
@@ -405,7 +404,7 @@ impl Plan {
             Some(pipeline) => self.dataset.get_through(index, &mut rng, &pipeline),
             None => self.dataset.get(index, &mut rng),
         };
-        let mut sample = catch("data set", read).map_err(|source| SampleError { index, source })?;
+        let mut sample = caught_from("the data set", read).map_err(|source| SampleError { index, source })?;
         sample.id = index as u64;
         if let Some((numbers, _)) = self.classes.as_deref()
             && let Some(number) = usize::try_from(sample.label).ok().and_then(|label| numbers.get(label))
@@ -430,13 +429,4 @@ fn fits(n: usize, values: usize, ahead: usize) -> Result<()> {
     of(&what, &[n, values, ahead]).map(drop)
 }
 
-const COLLATE: &str = "collate function";
-
-/// Runs foreign code; a panic becomes an error, for it must neither kill a worker silently nor the run.
-pub(super) fn catch<T>(who: &str, call: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
-        let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-        Err(Error::invalid(format!("the {who} panicked: {text}")))
-    })
-}
+const COLLATE: &str = "the collate function";

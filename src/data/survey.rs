@@ -2,9 +2,8 @@
 
 use rayon::prelude::*;
 
-use crate::base::{Result, keyed};
+use crate::base::{Result, caught_from, keyed};
 
-use super::loader::catch;
 use super::{Dataset, Pipeline};
 
 /// The samples of `dataset` that cannot be read, or that its pipeline refuses in the first pass of a run of this seed, each with
@@ -18,7 +17,7 @@ pub fn unreadable(dataset: &dyn Dataset, seed: u64, without: &[u64]) -> Vec<(usi
         }
         dataset.get(index, &mut rng()).map(drop)
     };
-    let failure = |index: usize| catch("data set", || read(index)).err().map(|e| (index, e.to_string()));
+    let failure = |index: usize| caught_from("the data set", || read(index)).err().map(|e| (index, e.to_string()));
     let wanted = (0..dataset.len()).into_par_iter().filter(|index| !without.contains(&(*index as u64)));
     wanted.filter_map(failure).collect()
 }

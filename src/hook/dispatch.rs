@@ -1,12 +1,11 @@
 //! The walk along the line of hooks at a point, and what a failure means.
 
 use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Ctx, Event, Hook, HookResult, OnError, Point, Priority};
-use crate::base::{BoxError, Error, Result};
+use crate::base::{BoxError, Error, Result, caught};
 
 /// A set of points, one bit each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -225,16 +224,4 @@ impl Slot {
         }
         Ok(())
     }
-}
-
-/// Runs `call`, turning a panic into an error with its message.
-pub(crate) fn caught<T>(call: impl FnOnce() -> HookResult<T>) -> Result<T, BoxError> {
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
-        let text = panic
-            .downcast_ref::<&str>()
-            .map(|s| (*s).to_owned())
-            .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "no message".into());
-        Err(format!("panicked: {text}").into())
-    })
 }

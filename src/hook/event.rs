@@ -1,11 +1,13 @@
 //! The lifecycle points, the payload that each carries, and the one `match` that dispatches them.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 
 use super::{Ctx, Hook, HookResult};
 use crate::base::Error;
 use crate::checkpoint::Checkpoint;
 use crate::data::Batch;
+use crate::metric::Direction;
 use crate::model::Outputs;
 
 /// A batch with what the model made of it.
@@ -18,9 +20,20 @@ pub struct Step<'a> {
 
 /// The result of a validation or a test: names such as `accuracy/top1` with their values, in order.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Metrics(pub Vec<(String, f64)>);
+pub struct Metrics(pub Vec<(String, f64)>, BTreeMap<String, Direction>);
 
 impl Metrics {
+    /// These values, and which way they are better, where that is known.
+    pub fn new(values: Vec<(String, f64)>, direction: impl Fn(&str) -> Option<Direction>) -> Self {
+        let known = values.iter().filter_map(|(name, _)| Some((name.clone(), direction(name)?))).collect();
+        Self(values, known)
+    }
+
+    /// Which way the value of this name is better, if its metric says so.
+    pub fn direction(&self, name: &str) -> Option<Direction> {
+        self.1.get(name).copied()
+    }
+
     /// The value of this name.
     pub fn get(&self, name: &str) -> Option<f64> {
         self.0.iter().find(|(n, _)| n == name).map(|(_, v)| *v)

@@ -24,7 +24,6 @@ pub(crate) use control::{Asked, Control};
 pub use control::{SaveRequest, StopReason};
 pub use ctx::{Ctx, Dirs, RunInfo};
 pub use dispatch::Hooks;
-pub(crate) use dispatch::caught;
 pub use event::{CheckpointSaved, Event, Metrics, Point, Step};
 pub(crate) use line::Misplaced;
 pub use options::{HookOptions, OnError};

@@ -10,7 +10,7 @@ use crate::base::{Elem, Error, Result};
 use crate::config::OneOrMany;
 use crate::registry::BuildCx;
 
-use super::{Metric, Predictions};
+use super::{Direction, Metric, Predictions};
 
 /// Top-k accuracy in percent: `accuracy/top1`, `accuracy/top5`, …
 #[derive(Debug, Clone, PartialEq)]
@@ -127,6 +127,10 @@ impl Metric for Accuracy {
 
     fn prefix(&self) -> Option<&str> {
         Some("accuracy")
+    }
+
+    fn direction(&self, _name: &str) -> Option<Direction> {
+        Some(Direction::Greater)
     }
 }
 

@@ -2,11 +2,11 @@
 
 use ndarray::Array2;
 
-use crate::base::{Error, Result};
+use crate::base::{Error, Result, caught_from};
 use crate::config::{Diag, Diags, Node};
 use crate::registry::{BuildCx, Spec, blamed};
 
-use super::{Metric, Predictions};
+use super::{Direction, Directions, Metric, Predictions};
 
 /// Runs metrics and gives their values full names: prefix, slash, name.
 ///
@@ -75,10 +75,13 @@ impl Evaluator {
     /// Counts one batch in every metric.
     ///
     /// # Errors
-    /// That of the first metric that refuses it, as [`MetricFailed`].
+    /// That of the first metric that refuses it or panics, as [`MetricFailed`].
     pub fn process(&mut self, predictions: &Predictions<'_>) -> Result<()> {
         let mut all = self.metrics.iter_mut().enumerate();
-        all.try_for_each(|(index, (_, metric))| failed(index, metric.process(predictions)))
+        all.try_for_each(|(index, (_, metric))| {
+            let name = metric.name().to_owned();
+            attempt(index, name, || metric.process(predictions))
+        })
     }
 
     /// The values of all samples since the last reset.
@@ -88,11 +91,28 @@ impl Evaluator {
     pub fn compute(&self) -> Result<Vec<(String, f64)>> {
         let mut values = Vec::new();
         for (index, (prefix, metric)) in self.metrics.iter().enumerate() {
-            let own = failed(index, metric.compute())?;
+            let own = attempt(index, metric.name().to_owned(), || metric.compute())?;
             values.extend(own.into_iter().map(|(name, value)| (join(prefix, name), value)));
         }
         unique(values.iter().map(|(name, _)| name))?;
         Ok(values)
+    }
+
+    /// Which way the values are better whose names are known before there are data.
+    pub fn directions(&self) -> Directions {
+        let known = self.names().into_iter().filter_map(|name| Some((name.clone(), self.direction(&name)?)));
+        Directions(known.collect())
+    }
+
+    /// Which way a value is better, as far as its metric says it.
+    pub fn direction(&self, name: &str) -> Option<Direction> {
+        self.metrics.iter().find_map(|(prefix, metric)| {
+            let own = match prefix {
+                Some(prefix) => name.strip_prefix(prefix.as_str())?.strip_prefix('/')?,
+                None => name,
+            };
+            metric.direction(own)
+        })
     }
 
     /// The tables of all samples since the last reset.
@@ -127,18 +147,20 @@ impl Evaluator {
     }
 }
 
-/// A metric that refused a batch or has no value.
+/// A metric that refused a batch, has no value, or panicked.
 #[derive(Debug, thiserror::Error)]
-#[error("{source}")]
+#[error("metric `{name}`: {source}")]
 pub struct MetricFailed {
     /// Its place among the metrics of the evaluator.
     pub index: usize,
+    /// Its name.
+    pub name: String,
     /// What it says.
     pub source: Error,
 }
 
-fn failed<T>(index: usize, result: Result<T>) -> Result<T> {
-    result.map_err(|source| Error::Other(Box::new(MetricFailed { index, source })))
+fn attempt<T>(index: usize, name: String, call: impl FnOnce() -> Result<T>) -> Result<T> {
+    caught_from("it", call).map_err(|source| Error::Other(Box::new(MetricFailed { index, name, source })))
 }
 
 /// Two specs, or one of them by itself, give a value of one name.

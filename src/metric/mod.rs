@@ -1,10 +1,11 @@
-//! Level 4: what a model is worth, counted over samples.
+//! Level 5: what a model is worth, counted over samples.
 //!
 //! A [`Metric`] keeps counts and never a mean of batch means, so that its value depends neither on the batch size nor on how the
 //! samples are dealt out. An [`Evaluator`] runs several of them and gives their values names.
 
 mod accuracy;
 mod confusion;
+mod direction;
 mod evaluator;
 mod options;
 mod predictions;
@@ -12,6 +13,7 @@ mod single_label;
 
 pub use accuracy::Accuracy;
 pub use confusion::ConfusionMatrix;
+pub use direction::{Direction, Directions};
 pub use evaluator::{Evaluator, MetricFailed};
 pub use options::MetricOptions;
 pub use predictions::Predictions;
@@ -25,6 +27,18 @@ crate::registry!(dyn Metric, "metric", MetricOptions);
 
 /// Something that is counted over the samples of a validation or test run.
 pub trait Metric: Send {
+    /// What errors call it: the name of its type unless overridden.
+    fn name(&self) -> &str {
+        let path = std::any::type_name::<Self>();
+        path.rsplit("::").next().unwrap_or(path)
+    }
+
+    /// Which way this value is better, by its name without prefix; `None` where that is for the config to say, or for the
+    /// words in its name.
+    fn direction(&self, _name: &str) -> Option<Direction> {
+        None
+    }
+
     /// Counts one batch.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use crate::registry::BuildCx;
 
 use super::accuracy::threshold_suffix;
 use super::confusion::best;
-use super::{Metric, Predictions};
+use super::{Direction, Metric, Predictions};
 
 /// A figure of [`SingleLabelMetric`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -215,5 +215,9 @@ impl Metric for SingleLabelMetric {
 
     fn prefix(&self) -> Option<&str> {
         Some("single-label")
+    }
+
+    fn direction(&self, name: &str) -> Option<Direction> {
+        (!name.starts_with(Item::Support.name())).then_some(Direction::Greater)
     }
 }

@@ -12,7 +12,7 @@ use super::table::{self, a, entries, list};
 use super::{BuildCx, Collected, Entry, Registrable, blamed, schema};
 use crate::base::memory::settled;
 use crate::base::suggest::nearest;
-use crate::base::{Error, Result};
+use crate::base::{Error, Result, caught_from};
 use crate::config::{Diag, Diags, FromNode, Key, Kind, Node, fields_of, parse, read_checked, receive};
 
 /// Keys of the reference that mean nothing to us in a spec.
@@ -66,7 +66,7 @@ impl<T: ?Sized + Registrable> Spec<T> {
     /// What the builder says, as [`Error::Config`] with the place of the spec.
     pub fn build(&self, cx: &mut BuildCx) -> Result<Box<T>> {
         let Some(entry) = self.entry else { return Err(Error::config("this spec was refused")) };
-        let made = entry.maker.build(&self.node, &reserved::<T>(), cx);
+        let made = caught_from("its builder", || entry.maker.build(&self.node, &reserved::<T>(), cx));
         let made = made.and_then(|made| settled().map(|()| made)).map_err(|e| self.placed(e))?;
         let made: Result<Box<Box<T>>, Box<dyn Any>> = made.downcast();
         let made =

@@ -148,6 +148,7 @@ impl<'a> Assembler<'a> {
             }
         }
         if let Some(val) = self.evaluation(&config.val_dataloader, &config.val_evaluator, "val") {
+            self.cx.provide(val.directions());
             self.change(|builder| builder.evaluate(val));
         }
         if let Some(test) = self.evaluation(&config.test_dataloader, &config.test_evaluator, "test") {

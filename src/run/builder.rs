@@ -13,7 +13,7 @@ use super::{Background, Evaluation, Limits, Runner, Session, State, TrainLoop};
 use crate::base::error::IoContext;
 use crate::base::fs::{Disk, FileSystem};
 use crate::base::rng::fresh_seed;
-use crate::base::{BoxError, Error, Result, WallClock, durable};
+use crate::base::{BoxError, Error, Result, WallClock, caught_from, durable};
 use crate::data::DataLoader;
 use crate::hook::{
     Board, Clock, Control, Ctx, Dirs, Event, Hook, HookOptions, HookResult, Hooks, Point, Profile, RunInfo,
@@ -305,7 +305,8 @@ impl RunnerBuilder {
     /// No model; some but not all of training data, loop and optimizer; a folder that cannot be made.
     pub fn build(mut self) -> Result<Runner> {
         let ((max_epochs, max_iters), epoch_len, by_epoch) = self.totals();
-        let model = self.model.take().ok_or_else(|| Error::config("a run needs a model"))?;
+        let mut model = self.model.take().ok_or_else(|| Error::config("a run needs a model"))?;
+        crate::params::check_distinct(&mut *model)?;
         let parts = [self.train_data.is_some(), self.train_loop.is_some(), self.optim.is_some()];
         if parts.contains(&true) && parts.contains(&false) {
             return Err(Error::config(
@@ -353,7 +354,7 @@ impl RunnerBuilder {
             control: Control::default(),
         };
         if let Some(optim) = &mut state.optim {
-            optim.set_progress(0, 0);
+            caught_from("a schedule", || Ok(optim.set_progress(0, 0)))?;
         }
         // A rehearsal comes with its weights, unless they are to be loaded; a shell has none.
         let prepared = self.hollow || (self.dry_run && self.load_from.is_none());

@@ -92,6 +92,10 @@ impl Stage<'_> {
         let text = error.to_string();
         let on = |node: &Node, text: &str| Diag::error(text).on(blamed(node, text));
         match error {
+            Error::Run { source, .. } if source.is::<MetricFailed>() => {
+                let metric = source.downcast_ref().and_then(|failed: &MetricFailed| self.metric(mode, failed.index));
+                on(metric.unwrap_or(place), &source.to_string())
+            }
             Error::Run { who, source, .. } => {
                 let hook = self.hooks.iter().find(|(key, _)| who == format!("hook `{key}`"));
                 let node = hook.map_or(self.config.model.node(), |(_, node)| node);

@@ -53,6 +53,12 @@ pub(super) fn of(parts: &Parts<'_>) -> Vec<Diag> {
     accumulation(parts, &mut found);
     classes(parts, &mut found);
     excluded(parts, &mut found);
+    let ((epochs, iters), epoch_len, by_epoch) = parts.builder.totals();
+    let counts = (epochs.max(iters) > 0).then_some(by_epoch);
+    found.extend(super::differences::of(parts.config, parts.node, counts));
+    if by_epoch && epoch_len > 0 {
+        found.extend(super::differences::windows(parts.config, parts.node, epoch_len));
+    }
     found
 }
 

@@ -4,7 +4,7 @@ use super::Session;
 use crate::base::{Error, Result};
 use crate::data::{Batch, DataLoader};
 use crate::hook::{Event, Metrics, Mode, Phase, Step};
-use crate::metric::{Evaluator, Predictions};
+use crate::metric::{Directions, Evaluator, Predictions};
 use crate::model::Outputs;
 
 /// Data and the metrics that are counted over it (MMEngine's ValLoop and TestLoop).
@@ -26,6 +26,17 @@ impl Evaluation {
         self.evaluator.names()
     }
 
+    /// Which way its metrics are better, as far as they say so.
+    pub fn directions(&self) -> Directions {
+        self.evaluator.directions()
+    }
+
+    fn metrics(&mut self, s: &Session) -> Result<Metrics> {
+        let values = self.evaluator.evaluate();
+        let values = values.map_err(|e| failed(s, "compute", e))?;
+        Ok(Metrics::new(values, |name| self.evaluator.direction(name)))
+    }
+
     pub(crate) fn run(&mut self, s: &mut Session, mode: Mode) -> Result<Metrics> {
         let val = mode == Mode::Val;
         s.enter(if val { Phase::Val } else { Phase::Test });
@@ -42,14 +53,14 @@ impl Evaluation {
             s.fire(if val { Event::BeforeValIter(&mut batch) } else { Event::BeforeTestIter(&mut batch) })?;
             let mut outputs = s.eval_step(&batch)?;
             if !self.dry_run {
-                self.count(&batch, &outputs)?;
+                self.count(&batch, &outputs).map_err(|e| failed(s, "process", e))?;
             }
             s.state.clock.eval_batch += 1;
             let step = Step { batch: &mut batch, outputs: &mut outputs };
             s.fire(if val { Event::AfterValIter(step) } else { Event::AfterTestIter(step) })?;
             self.data.recycle(batch);
         }
-        let metrics = if self.dry_run { Metrics::default() } else { Metrics(self.evaluator.evaluate()?) };
+        let metrics = if self.dry_run { Metrics::default() } else { self.metrics(s)? };
         s.fire(if val { Event::AfterValEpoch(&metrics) } else { Event::AfterTestEpoch(&metrics) })?;
         s.fire(if val { Event::AfterVal } else { Event::AfterTest })?;
         Ok(metrics)
@@ -100,5 +111,13 @@ impl Session {
             Error::Config(_) => Error::Config(Box::new(Insane(error))),
             error => Error::Other(Box::new(Insane(error))),
         })
+    }
+}
+
+/// The failure of a metric with the place in the run.
+fn failed(s: &Session, point: &'static str, error: Error) -> Error {
+    match error {
+        Error::Other(source) => s.state.failed("the evaluator", point, source),
+        other => other,
     }
 }

@@ -7,6 +7,7 @@ mod checks;
 mod class_names;
 mod config;
 mod data_drift;
+mod differences;
 mod eval;
 mod leave;
 mod leftover;

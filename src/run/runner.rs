@@ -5,7 +5,7 @@ use std::path::Path;
 use super::resume::Plan;
 use super::{Leave, Limits, RunnerBuilder, Session, State, TrainLoop};
 use crate::base::error::IoContext;
-use crate::base::{Error, Result, durable};
+use crate::base::{Error, Result, caught_from, durable};
 use crate::config::Node;
 use crate::data::DataLoader;
 use crate::hook::{Control, Event, Hook, Metrics, Phase, StopReason};
@@ -109,7 +109,7 @@ impl Runner {
                 if runner.sanity_check && runner.session.state.clock.iter == 0 {
                     runner.session.sanity_check()?;
                 }
-                train_loop.run(&mut runner.session, data)?;
+                caught_from("the training loop", || train_loop.run(&mut runner.session, data))?;
                 runner.session.join()?;
                 runner.session.enter(Phase::Idle);
                 runner.session.fire(Event::AfterRun)
@@ -176,7 +176,7 @@ impl Runner {
     fn guarded(&mut self, run: impl FnOnce(&mut Self) -> Result<()> + Send) -> Result<()> {
         self.session.hooks.reset();
         self.session.state.control = Control::default();
-        let result = rayon::scope(|_| run(self));
+        let result = rayon::scope(|_| caught_from("the run", || run(self)));
         self.session.report_unreadable();
         let Session { state, hooks, .. } = &self.session;
         if state.clock.iter > 0 {
@@ -211,7 +211,8 @@ impl Runner {
         // A strict load gives every weight: initial ones, and the files that they may come from, are not asked for.
         if load_from.is_none() || !self.plan.options.strict {
             let state = &mut self.session.state;
-            for line in state.model.init_weights(state.info.seed)? {
+            let drawn = caught_from("the model's init_weights", || state.model.init_weights(state.info.seed))?;
+            for line in drawn {
                 state.log.detail(line);
             }
         }

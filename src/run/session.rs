@@ -6,7 +6,7 @@ use super::Evaluation;
 use super::memory::Memory;
 use super::saving::Saving;
 use crate::base::fs::FileSystem;
-use crate::base::{Error, Result};
+use crate::base::{Error, Result, caught};
 use crate::data::{Batch, DataLoader};
 use crate::hook::{
     Board, Clock, Control, Ctx, Dirs, Event, Hooks, Metrics, Mode, Phase, Point, Profile, RunInfo, RunLog,
@@ -67,7 +67,7 @@ impl State {
         }
     }
 
-    fn failed(&self, who: &str, point: &'static str, source: crate::base::BoxError) -> Error {
+    pub(super) fn failed(&self, who: &str, point: &'static str, source: crate::base::BoxError) -> Error {
         Error::Run { who: who.into(), point, epoch: self.clock.epoch, iter: self.clock.iter, source }
     }
 }
@@ -148,7 +148,7 @@ impl Session {
         let State { model, optim, clock, info, .. } = &mut self.state;
         let loss_scale = optim.as_ref().map_or(1.0, |o| o.loss_scale(batch.len()));
         let cx = StepCx { seed: info.seed, iter: clock.iter, loss_scale };
-        crate::hook::caught(|| Ok(model.train_step(batch, &cx)?))
+        caught(|| Ok(model.train_step(batch, &cx)?))
             .map_err(|e| self.state.failed("the model", "train_step", e))
     }
 
@@ -165,13 +165,17 @@ impl Session {
     }
 
     fn update(&mut self, outputs: &mut Outputs) -> Result<()> {
-        let State { model, optim, log, control, .. } = &mut self.state;
+        let State { clock, model, optim, log, control, .. } = &mut self.state;
         let Some(optim) = optim else { return Ok(()) };
         if control.skip_update.take().is_some() {
             optim.clear(&mut **model);
             return Ok(());
         }
-        let norm = match optim.update(&mut **model)? {
+        let update = caught(|| Ok(optim.update(&mut **model)?)).map_err(|e| {
+            let who = format!("the optimizer `{}`", optim.name());
+            Error::Run { who, point: "update", epoch: clock.epoch, iter: clock.iter, source: e }
+        })?;
+        let norm = match update {
             Update::Stepped(norm) => norm,
             Update::Skipped(norm) => {
                 log.warn(format_args!("the norm of the gradients is {norm}: this update is skipped"));
@@ -194,10 +198,11 @@ impl Session {
             // What this iteration led to is about to be undone.
             return Ok(());
         }
+        // First, so that a checkpoint of now knows it.
+        self.snapshot_if_asked()?;
         for request in saves {
             self.save(&request)?;
         }
-        self.snapshot_if_asked()?;
         if std::mem::take(&mut self.state.control.validate) && self.can_validate() {
             self.validate()?;
         }
@@ -247,8 +252,7 @@ impl Session {
 
     pub(crate) fn eval_step(&mut self, batch: &Batch) -> Result<Outputs> {
         let model = &mut self.state.model;
-        crate::hook::caught(|| Ok(model.eval_step(batch)?))
-            .map_err(|e| self.state.failed("the model", "eval_step", e))
+        caught(|| Ok(model.eval_step(batch)?)).map_err(|e| self.state.failed("the model", "eval_step", e))
     }
 }
 

@@ -60,6 +60,7 @@ impl LocalVisBackend {
     /// When the disk refuses.
     pub fn rewind(&mut self, bytes: u64) -> Result<()> {
         if let Some(file) = self.files.first_mut() {
+            let bytes = bytes.min(self.written);
             file.truncate(bytes).at("scalars.json")?;
             self.written = bytes;
         }
@@ -92,8 +93,8 @@ impl fmt::Debug for LocalVisBackend {
     }
 }
 
-/// A whole number is written without a fraction.
-fn to_json(v: f64) -> Value {
+/// A number as strict JSON: whole ones without a fraction, NaN and infinities as texts.
+pub fn to_json(v: f64) -> Value {
     if v.is_nan() {
         "NaN".into()
     } else if v.is_infinite() {

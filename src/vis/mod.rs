@@ -2,4 +2,4 @@
 
 mod local;
 
-pub use local::{LocalVisBackend, Scalars, read_scalars};
+pub use local::{LocalVisBackend, Scalars, read_scalars, to_json};

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::Rule;
 use crate::checkpoint::{EMERGENCY, check_name};
 use crate::config::OneOrMany;
 use crate::hook::Dirs;
+use crate::metric::{Direction, Directions};
 use crate::prelude::*;
 
 /// Periodic and best checkpoints, after MMEngine's CheckpointHook.
@@ -36,8 +36,8 @@ pub struct CheckpointHook {
     save_last: bool,
     /// Metrics whose best checkpoint is kept; `auto` takes the first that a validation gives.
     save_best: Option<OneOrMany<String>>,
-    /// `greater` or `less`, one for all metrics or one each; told from the name if absent.
-    rule: Option<OneOrMany<Rule>>,
+    /// `greater` or `less`, one for all metrics or one each; if absent the metric says it, or its name.
+    rule: Option<OneOrMany<Direction>>,
     /// Names (or parts) of metrics of which more is better, instead of the usual ones.
     greater_keys: Option<OneOrMany<String>>,
     /// Names (or parts) of metrics of which less is better, instead of the usual ones.
@@ -88,7 +88,8 @@ struct Best {
 }
 
 impl CheckpointHook {
-    fn check(self) -> Result<Self> {
+    /// `told`: which way the metrics of the validation say to be better.
+    fn check(self, told: &Directions) -> Result<Self> {
         let bad = |text: &str| Err(Error::config(text));
         if self.interval == Some(0) {
             return bad("`interval: 0` saves nothing: give at least 1, or -1 for the last checkpoint only");
@@ -116,15 +117,22 @@ impl CheckpointHook {
         }
         if self.rule.is_none() {
             for metric in metrics.iter().filter(|m| *m != "auto") {
-                self.infer(metric).map_err(Error::config)?;
+                self.direction(metric, told.get(metric)).map_err(Error::config)?;
             }
         }
         Ok(self)
     }
 
-    fn infer(&self, metric: &str) -> Result<Rule, String> {
+    /// The config's own words come before what the metric says, and that before the usual words.
+    fn direction(&self, metric: &str, told: Option<Direction>) -> Result<Direction, String> {
         let keys = |k: &Option<OneOrMany<String>>| k.as_ref().map(|k| k.0.clone());
-        Rule::infer(metric, keys(&self.greater_keys).as_deref(), keys(&self.less_keys).as_deref())
+        let (greater, less) = (keys(&self.greater_keys), keys(&self.less_keys));
+        let own = Direction::infer(metric, greater.as_deref(), less.as_deref());
+        match (told, greater.is_some() || less.is_some()) {
+            (Some(told), false) => Ok(told),
+            (Some(told), true) => Ok(own.unwrap_or(told)),
+            (None, _) => own,
+        }
     }
 
     /// The best score of a metric so far, with the checkpoint that has it.
@@ -177,7 +185,7 @@ impl CheckpointHook {
         every || (last && self.save_last)
     }
 
-    fn save_if_best(&mut self, cx: &mut Ctx<'_>, metric: &str, score: f64, rule: Rule) {
+    fn save_if_best(&mut self, cx: &mut Ctx<'_>, metric: &str, score: f64, rule: Direction) {
         let old = self.state.best.get(metric);
         if !rule.beats(score, old.map(|b| b.score)) {
             return;
@@ -273,7 +281,7 @@ impl Hook for CheckpointHook {
                 .into());
             };
             let rule = self.rule.as_ref().and_then(|r| r.0.get(index).or(r.0.first()).copied());
-            let rule = rule.map_or_else(|| self.infer(&metric), Ok)?;
+            let rule = rule.map_or_else(|| self.direction(&metric, metrics.direction(&metric)), Ok)?;
             self.save_if_best(cx, &metric, score, rule);
         }
         Ok(())
@@ -295,7 +303,7 @@ impl Hook for CheckpointHook {
 
 register! {
     /// Saves checkpoints at intervals, at the end, and of the best metric; deletes old ones when new ones are safe.
-    dyn Hook, "CheckpointHook" => |hook: CheckpointHook, _cx: &mut BuildCx| -> Result<Box<dyn Hook>> {
-        Ok(Box::new(hook.check()?))
+    dyn Hook, "CheckpointHook" => |hook: CheckpointHook, cx: &mut BuildCx| -> Result<Box<dyn Hook>> {
+        Ok(Box::new(hook.check(&cx.get().cloned().unwrap_or_default())?))
     }
 }

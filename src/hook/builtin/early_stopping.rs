@@ -1,6 +1,6 @@
 //! Ends a run whose metric has stopped getting better.
 
-use super::Rule;
+use crate::metric::{Direction, Directions};
 use crate::prelude::*;
 
 /// Stops when `monitor` was not better for `patience` validations in a row, after MMEngine's EarlyStoppingHook.
@@ -11,9 +11,9 @@ pub struct EarlyStoppingHook {
     /// The metric to watch: `accuracy/top1`.
     #[schemars(example = "accuracy/top1")]
     monitor: String,
-    /// Whether more or less of it is better; told from its name if absent.
+    /// Whether more or less of it is better; if absent the metric says it, or its name.
     #[serde(default)]
-    rule: Option<Rule>,
+    rule: Option<Direction>,
     /// What a better value must add. The reference's 0.1 is made for percentages.
     #[serde(default = "min_delta")]
     #[schemars(range(min = 0.0))]
@@ -77,12 +77,12 @@ impl EarlyStoppingHook {
         self.state.best
     }
 
-    fn rule(&self) -> Result<Rule, String> {
-        self.rule.map_or_else(|| Rule::infer(&self.monitor, None, None), Ok)
+    fn direction(&self, told: Option<Direction>) -> Result<Direction, String> {
+        self.rule.or(told).map_or_else(|| Direction::infer(&self.monitor, None, None), Ok)
     }
 
     /// Why to stop after this value, if at all.
-    fn judge(&mut self, score: f64, rule: Rule) -> Option<String> {
+    fn judge(&mut self, score: f64, rule: Direction) -> Option<String> {
         let (name, State { best, wait }) = (&self.monitor, &mut self.state);
         if self.check_finite && !score.is_finite() {
             return Some(format!("{name} became {score}"));
@@ -92,8 +92,8 @@ impl EarlyStoppingHook {
             return Some(format!("{name} {score:.4} is better than the threshold {threshold}"));
         }
         let goal = best.map(|best| match rule {
-            Rule::Greater => best + self.min_delta,
-            Rule::Less => best - self.min_delta,
+            Direction::Greater => best + self.min_delta,
+            Direction::Less => best - self.min_delta,
         });
         let enough = goal.is_none_or(|goal| score == goal || rule.beats(score, Some(goal)));
         if rule.beats(score, *best) && enough {
@@ -148,7 +148,7 @@ impl Hook for EarlyStoppingHook {
             cx.log.warn(text);
             return Ok(());
         };
-        let rule = self.rule()?;
+        let rule = self.direction(metrics.direction(&self.monitor))?;
         if let Some(reason) = self.judge(score, rule)
             && cx.clock.epoch >= self.min_epochs
         {
@@ -160,8 +160,9 @@ impl Hook for EarlyStoppingHook {
 
 register! {
     /// Stops the run when a metric has not become better for some validations.
-    dyn Hook, "EarlyStoppingHook" => |hook: EarlyStoppingHook, _cx: &mut BuildCx| -> Result<Box<dyn Hook>> {
-        hook.rule().map_err(Error::config)?;
+    dyn Hook, "EarlyStoppingHook" => |hook: EarlyStoppingHook, cx: &mut BuildCx| -> Result<Box<dyn Hook>> {
+        let told = cx.get::<Directions>().and_then(|known| known.get(&hook.monitor));
+        hook.direction(told).map_err(Error::config)?;
         Ok(Box::new(hook))
     }
 }

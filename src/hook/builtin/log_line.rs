@@ -167,8 +167,7 @@ impl LogLine {
     pub fn tags(&self, board: &Board, clock: &Clock, mode: Mode) -> Tags {
         let shown = |(name, history): (&str, &History)| {
             // A metric is what it is; only what a loop measures many times over is smoothed.
-            let smooth =
-                self.mean.is_match(name) && (mode == Mode::Train || matches!(name, "time" | "data_time"));
+            let smooth = self.mean.is_match(name) && (mode == Mode::Train || is_time(name));
             let window = if mode == Mode::Train {
                 self.config.window_size.min(clock.batch.max(1) as usize)
             } else {
@@ -202,12 +201,15 @@ impl LogLine {
         tags
     }
 
-    /// Names as the scalar file has them.
-    pub fn named(&self, tags: Tags, mode: Mode) -> Tags {
-        if !self.config.log_with_hierarchy {
-            return tags;
-        }
-        tags.into_iter().map(|(name, v)| (format!("{}/{name}", mode.name()), v)).collect()
+    /// Names as the scalar file has them. One tag has one unit: what training measures by iterations, or may measure, has the
+    /// mode before its name where a validation measures it.
+    pub fn named(&self, tags: Tags, board: &Board, mode: Mode) -> Tags {
+        let shared = |name: &str| is_time(name) || board.scalar(Mode::Train, name).is_some();
+        let named = |(name, value): (String, f64)| {
+            let prefixed = self.config.log_with_hierarchy || (mode != Mode::Train && shared(&name));
+            (if prefixed { format!("{}/{name}", mode.name()) } else { name }, value)
+        };
+        tags.into_iter().map(named).collect()
     }
 
     /// `Epoch(train) [1][ 10/938]  lr: 1.0000e-02  eta: 0:10:00  time: 0.0123  data_time: 0.0011  loss: 2.3026`
@@ -234,13 +236,12 @@ impl LogLine {
 
     /// `Epoch(val) [1][ 10/157]    eta: 0:00:01  time: 0.0123  data_time: 0.0012`
     pub fn eval_iter(&self, tags: &Tags, board: &Board, clock: &Clock, mode: Mode) -> String {
-        let times: Tags = tags.iter().filter(|(n, _)| n == "time" || n == "data_time").cloned().collect();
+        let times: Tags = tags.iter().filter(|(n, _)| is_time(n)).cloned().collect();
         format!("{}    {}", self.eval_head(clock, mode), self.times_and_rest(&times, board, true))
     }
 
     /// `Epoch(val) [1][157/157]    accuracy/top1: 97.1000  data_time: 0.0012  time: 0.0123`
     pub fn eval_epoch(&self, tags: &Tags, clock: &Clock, mode: Mode) -> String {
-        let is_time = |n: &str| n == "time" || n == "data_time";
         let metrics = tags.iter().filter(|(n, _)| !is_time(n));
         let times = ["data_time", "time"].iter().filter_map(|t| tags.iter().find(|(n, _)| n == t));
         let shown: Vec<_> = metrics.chain(times).map(|(n, v)| format!("{n}: {}", self.decimal(*v))).collect();
@@ -276,7 +277,7 @@ impl LogLine {
             fields.push(format!("time: {}", self.decimal(time)));
             fields.push(format!("data_time: {}", self.decimal(data_time)));
         }
-        let rest = tags.iter().filter(|(n, _)| n != "time" && n != "data_time");
+        let rest = tags.iter().filter(|(n, _)| !is_time(n));
         fields.extend(rest.map(|(n, v)| format!("{n}: {}", self.decimal(*v))));
         fields.join("  ")
     }
@@ -296,6 +297,10 @@ impl LogLine {
             None => text,
         }
     }
+}
+
+fn is_time(name: &str) -> bool {
+    matches!(name, "time" | "data_time")
 }
 
 /// Python's timedelta of whole seconds: `0:10:00`, `1 day, 2:03:04`.

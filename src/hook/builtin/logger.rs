@@ -4,6 +4,7 @@ use super::LogProcessor;
 use super::log_line::{LogLine, Tags};
 use crate::base::durable;
 use crate::prelude::*;
+use crate::vis::to_json;
 
 /// Writes a line every `interval` iterations and after each validation or test; the same numbers go to
 /// `vis_data/scalars.json`.
@@ -41,7 +42,7 @@ impl LoggerHook {
         if self.lost >= OnError::WARNINGS {
             return Ok(());
         }
-        let tags = self.line.named(tags, mode);
+        let tags = self.line.named(tags, cx.board, mode);
         let tags: Vec<_> = tags.iter().map(|(n, v)| (n.as_str(), *v)).collect();
         match cx.vis.add_scalars(&tags, step) {
             Ok(()) => self.lost = 0,
@@ -112,7 +113,7 @@ impl Hook for LoggerHook {
     fn after_test_epoch(&mut self, cx: &mut Ctx<'_>, metrics: &Metrics) -> HookResult {
         let tags = self.line.tags(cx.board, cx.clock, Mode::Test);
         cx.log.info(self.line.eval_epoch(&tags, cx.clock, Mode::Test));
-        let result: serde_json::Map<_, _> = metrics.0.iter().map(|(n, v)| (n.clone(), (*v).into())).collect();
+        let result: serde_json::Map<_, _> = metrics.0.iter().map(|(n, v)| (n.clone(), to_json(*v))).collect();
         let path = cx.dirs.log.join(format!("{}.json", cx.info.timestamp));
         Ok(durable::replace(cx.fs, &path, serde_json::to_string_pretty(&result)?.as_bytes())?)
     }

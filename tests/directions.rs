@@ -1,0 +1,364 @@
+//! A metric says which way it is better, and its failures carry its name.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::path::Path;
+
+use shanty::data::{Batch, Dataset, Sample, Sampler};
+use shanty::metric::{Direction, Evaluator, Metric, Predictions, SingleLabelMetric};
+use shanty::optim::schedule::Curve;
+use shanty::optim::{Group, Optimizer};
+use shanty::prelude::*;
+use shanty::run::{RunConfig, Runner};
+
+/// A metric whose values a config writes, by validation; or which panics.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+struct Told {
+    /// Its name.
+    name: String,
+    /// One for each validation.
+    values: Vec<f64>,
+    /// Whether less is better; null says nothing.
+    less: Option<bool>,
+    /// Where it panics: `process` or `compute`.
+    panics: String,
+    #[serde(skip)]
+    at: usize,
+}
+
+impl Metric for Told {
+    fn name(&self) -> &str {
+        "Told"
+    }
+    fn direction(&self, _name: &str) -> Option<Direction> {
+        self.less.map(|less| if less { Direction::Less } else { Direction::Greater })
+    }
+    fn process(&mut self, _: &Predictions<'_>) -> Result<()> {
+        assert!(self.panics != "process", "no rope");
+        if self.panics == "error" { Err(Error::invalid("no wind")) } else { Ok(()) }
+    }
+    fn compute(&self) -> Result<Vec<(String, f64)>> {
+        assert!(self.panics != "compute", "no sail");
+        Ok(vec![(self.name.clone(), self.values.get(self.at).copied().unwrap_or_default())])
+    }
+    fn reset(&mut self) {
+        self.at += 1;
+    }
+    fn names(&self) -> Vec<String> {
+        vec![self.name.clone()]
+    }
+}
+
+register! {
+    /// Gives the values of its config.
+    dyn Metric, "Told" => |told: Told, _: &mut BuildCx| -> Result<Box<dyn Metric>> { Ok(Box::new(told)) }
+}
+
+fn config(dir: &Path, metric: &str, hooks: &str) -> String {
+    let data = "batch_size: 4, dataset: {type: Synthetic, n: 8, shape: [3, 1, 1], classes: 2}";
+    format!(
+        "
+model: {{type: ToyModel}}
+train_dataloader: {{{data}, sampler: {{type: DefaultSampler, shuffle: true}}}}
+val_dataloader: {{{data}}}
+val_evaluator: {metric}
+val_cfg: {{}}
+optim_wrapper: {{optimizer: {{type: SGD, lr: 0.1}}}}
+train_cfg: {{by_epoch: true, max_epochs: 3}}
+randomness: {{seed: 1}}
+default_hooks: {{{hooks}}}
+work_dir: {}
+",
+        dir.display()
+    )
+}
+
+fn runner(dir: &Path, metric: &str, hooks: &str) -> Result<Runner> {
+    Runner::from_config(&shanty::config::parse("test", &config(dir, metric, hooks))?, Some("test.yaml"))
+}
+
+fn best(dir: &Path) -> Vec<String> {
+    let all = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned());
+    all.filter(|name| name.starts_with("best_")).collect()
+}
+
+/// `top5_error` 40, 30, 35: the best is the second, whatever words are in its name.
+#[test]
+fn the_best_is_what_the_metric_says_is_better() {
+    let values = "name: top5_error, values: [40, 30, 35]";
+    let save_best = "checkpoint: {type: CheckpointHook, interval: 9, save_best: top5_error}";
+    let auto = "checkpoint: {type: CheckpointHook, interval: 9, save_best: auto}";
+    let rule = "checkpoint: {type: CheckpointHook, interval: 9, save_best: top5_error, rule: less}";
+    for (metric, hook, epoch) in [
+        (format!("{{type: Told, {values}, less: true}}"), save_best, 2),
+        (format!("{{type: Told, {values}, less: true}}"), auto, 2),
+        (format!("{{type: Told, {values}}}"), rule, 2),
+        (format!("{{type: Told, {values}, less: false}}"), save_best, 1),
+        // The config's own words come first.
+        (format!("{{type: Told, {values}, less: false}}"), rule, 2),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        runner(dir.path(), &metric, hook).unwrap().train().unwrap();
+        assert_eq!(best(dir.path()), [format!("best_top5_error_epoch_{epoch}")], "{metric}, {hook}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let error =
+        runner(dir.path(), &format!("{{type: Told, {values}}}"), save_best).err().unwrap().to_string();
+    assert!(error.contains("words of both kinds") && error.contains("`rule`"), "{error}");
+}
+
+/// EarlyStoppingHook too: an error that falls is getting better.
+#[test]
+fn early_stopping_goes_by_the_metric() {
+    let hook = "stop: {type: EarlyStoppingHook, monitor: top5_error, patience: 1}";
+    let run = |less: bool| {
+        let dir = tempfile::tempdir().unwrap();
+        let metric = format!("{{type: Told, name: top5_error, values: [40, 30, 20], less: {less}}}");
+        let mut runner = runner(dir.path(), &metric, hook).unwrap();
+        runner.train().unwrap();
+        runner.session().state.clock.epoch
+    };
+    assert_eq!((run(true), run(false)), (3, 2));
+}
+
+#[test]
+fn what_names_and_metrics_tell() {
+    use shanty::metric::Direction::{Greater, Less};
+    for (name, direction) in [
+        ("accuracy/top1", Greater),
+        ("single-label/f1-score", Greater),
+        ("single-label/recall", Greater),
+        ("loss", Less),
+        ("val/loss", Less),
+        ("error_rate", Less),
+    ] {
+        assert_eq!(Direction::infer(name, None, None), Ok(direction), "{name}");
+    }
+    for both in ["top5_error", "loss_acc", "precision_error", "topological_loss"] {
+        assert!(Direction::infer(both, None, None).unwrap_err().contains("both kinds"), "{both}");
+    }
+    let single =
+        SingleLabelMetric::new(vec![Some(0.0)], vec![shanty::metric::Item::F1Score], None, None).unwrap();
+    let evaluator = Evaluator::new(vec![Box::new(single)]).unwrap();
+    assert_eq!(evaluator.direction("single-label/f1-score_classwise/2"), Some(Greater));
+    assert_eq!(evaluator.direction("accuracy/top1"), None);
+}
+
+/// A panic of a metric ends the run with exit code 1 and names metric, epoch and iteration; so does its error.
+#[test]
+fn a_metric_that_fails_is_named_with_its_place() {
+    for (panics, point, text) in [
+        ("process", "process", "panicked: no rope"),
+        ("compute", "compute", "panicked: no sail"),
+        ("error", "process", "no wind"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let metric = format!("{{type: Told, name: a, panics: {panics}}}");
+        let error = runner(dir.path(), &metric, "").unwrap().train().unwrap_err();
+        assert_eq!(error.exit_code(), 1);
+        let error = error.to_string();
+        assert!(error.contains("metric `Told`") && error.contains(text), "{error}");
+        assert!(error.contains(&format!("in {point}, epoch 1, iteration 2")), "{error}");
+    }
+}
+
+/// Panics of other people's code.
+struct Broken;
+
+impl Sampler for Broken {
+    fn pass_len(&self, len: usize) -> usize {
+        len
+    }
+    fn draw(&self, _len: usize, _seed: u64, _pass: u64) -> Vec<usize> {
+        panic!("no compass")
+    }
+}
+
+impl Dataset for Broken {
+    fn len(&self) -> usize {
+        8
+    }
+    fn get(&self, _: usize, _: &mut shanty::base::Rng) -> Result<Sample> {
+        panic!("no hold")
+    }
+}
+
+impl Curve for Broken {
+    fn at(&self, _: f64, _: f64, t: u64, _: u64) -> f64 {
+        assert!(t < 2, "no chart");
+        1.0
+    }
+}
+
+impl Optimizer for Broken {
+    fn defaults(&self) -> Group {
+        Group { lr: 0.1, base_lr: 0.1, weight_decay: 0.0, momentum: 0.0 }
+    }
+    fn step(&mut self, _: &mut dyn Params, _: &Group) -> Result<()> {
+        panic!("no rudder")
+    }
+    fn save_state(&self) -> Result<Record, BoxError> {
+        Ok(Record::default())
+    }
+    fn load_state(&mut self, _: Record) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
+
+impl shanty::run::TrainLoop for Broken {
+    fn totals(&self, epoch_len: u64) -> (u64, u64, bool) {
+        (1, epoch_len, true)
+    }
+    fn run(&self, _: &mut shanty::run::Session, _: &shanty::data::DataLoader) -> Result<()> {
+        panic!("no captain")
+    }
+}
+
+impl Params for Broken {
+    fn visit(&self, _: &mut dyn FnMut(ParamRef<'_>)) {}
+    fn visit_mut(&mut self, _: &mut dyn FnMut(ParamMut<'_>)) {}
+}
+
+impl Model for Broken {
+    fn train_step(&mut self, _: &Batch, _: &StepCx) -> Result<Outputs> {
+        Ok(Outputs::default())
+    }
+    fn eval_step(&mut self, _: &Batch) -> Result<Outputs> {
+        Ok(Outputs::default())
+    }
+    fn init_weights(&mut self, _: u64) -> Result<Vec<String>> {
+        panic!("no anchor")
+    }
+}
+
+register! {
+    /// Panics when it is built.
+    dyn Metric, "Unbuildable" => |_: Told, _: &mut BuildCx| -> Result<Box<dyn Metric>> { panic!("no keel") }
+}
+
+#[test]
+fn panics_of_any_part_are_errors_that_name_it() {
+    use std::sync::Arc;
+
+    use shanty::data::{DataLoader, DefaultSampler, LoaderOptions, Synthetic};
+    use shanty::optim::{OptimWrapper, Schedule, Sgd};
+    use shanty::testing::toy_runner;
+
+    let dir = tempfile::tempdir().unwrap();
+    let mut runs = 0;
+    let mut toy = || {
+        runs += 1;
+        toy_runner(&dir.path().join(runs.to_string()), 2, 2).unwrap()
+    };
+    let options = || LoaderOptions { batch_size: 4, ..LoaderOptions::default() };
+    let set = Arc::new(Synthetic::new(8, [3, 1, 1], 2, 0));
+    let data =
+        |set: Arc<dyn Dataset>, sampler: Arc<dyn Sampler>| DataLoader::new(set, sampler, options()).unwrap();
+    let schedule = Schedule::new(Broken, 0, 4, false);
+    let cases = [
+        (toy().train_data(data(set, Arc::new(Broken))), "the sampler panicked: no compass"),
+        (
+            toy().train_data(data(Arc::new(Broken), Arc::new(DefaultSampler::default()))),
+            "the data set panicked: no hold",
+        ),
+        (toy().optim(OptimWrapper::new(Sgd::new(0.1)).schedule(schedule)), "panicked: no chart"),
+        (
+            toy().optim(OptimWrapper::new(Broken)),
+            "the optimizer `Broken` in update, epoch 0, iteration 0: panicked: no rudder",
+        ),
+        (toy().train_loop(Broken), "the training loop panicked: no captain"),
+        (toy().model(Broken), "the model's init_weights panicked: no anchor"),
+    ];
+    for (builder, says) in cases {
+        let error = builder.build().unwrap().train().unwrap_err();
+        assert_eq!(error.exit_code(), 1, "{error}");
+        assert!(error.to_string().contains(says), "{error}");
+    }
+    let error = runner(dir.path(), "{type: Unbuildable}", "").err().unwrap().to_string();
+    assert!(error.contains("cannot build `Unbuildable`") && error.contains("no keel"), "{error}");
+}
+
+/// One tag, one unit: a validation's times do not mix with those of training, nor its loss.
+#[test]
+fn scalars_of_a_validation_do_not_share_a_tag_with_training() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut runner = runner(
+        dir.path(),
+        "[{type: Told, name: loss, values: [3, 2, 1]}, {type: Told, name: other, values: [7, 8, 9]}]",
+        "logger: {type: LoggerHook, interval: 1}",
+    )
+    .unwrap();
+    runner.train().unwrap();
+    let log = runner.session().state.dirs.log.join("vis_data/scalars.json");
+    let lines = shanty::vis::read_scalars(&log).unwrap();
+    let steps = |tag: &str| -> Vec<f64> {
+        let of = |line: &Vec<(String, f64)>| {
+            let step = line.iter().find(|(name, _)| name == "step").map(|(_, step)| *step);
+            line.iter().any(|(name, _)| name == tag).then_some(step).flatten()
+        };
+        lines.iter().filter_map(of).collect()
+    };
+    let (iterations, epochs) = ([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [1.0, 2.0, 3.0]);
+    for (tag, expected) in [
+        ("time", &iterations[..]),
+        ("data_time", &iterations),
+        ("loss", &iterations),
+        ("val/time", &epochs),
+        ("val/data_time", &epochs),
+        ("val/loss", &epochs),
+        ("other", &epochs),
+    ] {
+        assert_eq!(steps(tag), expected, "{tag}");
+    }
+}
+
+/// What a config means otherwise than in MMEngine is said by `check`.
+#[test]
+fn differences_from_mmengine_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let warnings = |replace: &[(&str, &str)], hooks: &str| {
+        let mut text = config(dir.path(), "{type: Told, name: a}", hooks);
+        replace.iter().for_each(|(a, b)| text = text.replace(a, b));
+        let node = shanty::config::parse("test", &text).unwrap();
+        let found = RunConfig::read(&node).unwrap().warnings(&node);
+        found.0.iter().map(|diag| diag.render(false)).collect::<Vec<_>>().join("\n")
+    };
+    let iters = ("by_epoch: true, max_epochs: 3", "by_epoch: false, max_iters: 6");
+    let schedule = |keys: &str| {
+        format!("randomness: {{seed: 1}}\nparam_scheduler: {{type: MultiStepLR, milestones: [2]{keys}}}")
+    };
+    let plain = schedule("");
+    let text = warnings(&[iters, ("randomness: {seed: 1}", &plain)], "checkpoint: {type: CheckpointHook}");
+    assert!(text.contains("MultiStepLR without `by_epoch` counts iterations"), "{text}");
+    assert!(text.contains("CheckpointHook without `by_epoch` counts iterations"), "{text}");
+    assert!(text.contains("CheckpointHook without `interval` saves after each pass"), "{text}");
+    let told = schedule(", by_epoch: false");
+    let hook = "checkpoint: {type: CheckpointHook, interval: 2, by_epoch: false}";
+    assert_eq!(warnings(&[iters, ("randomness: {seed: 1}", &told)], hook), "");
+    assert_eq!(
+        warnings(
+            &[("randomness: {seed: 1}", &plain)],
+            hook.split(", by").next().map(|h| format!("{h}}}")).as_deref().unwrap()
+        ),
+        ""
+    );
+}
+
+/// Two iterations an epoch in windows of three: each epoch ends its window, and the run says so.
+#[test]
+fn windows_that_do_not_divide_an_epoch_are_told() {
+    let run = |k: u64| {
+        let dir = tempfile::tempdir().unwrap();
+        let text = config(dir.path(), "{type: Told, name: a}", "")
+            .replace("lr: 0.1}", &format!("lr: 0.1}}, accumulative_counts: {k}"));
+        let node = shanty::config::parse("test", &text).unwrap();
+        let runner = Runner::from_config(&node, Some("test.yaml")).unwrap();
+        let dirs = &runner.session().state.dirs;
+        let log = std::fs::read_dir(&dirs.log).unwrap().map(|e| e.unwrap().path());
+        let log = log.into_iter().find(|p| p.extension().is_some_and(|e| e == "log")).unwrap();
+        std::fs::read_to_string(log).unwrap()
+    };
+    let text = run(3);
+    assert!(text.contains("`accumulative_counts: 3` does not divide the 2 iterations of an epoch"), "{text}");
+    assert!(!run(2).contains("does not divide"));
+}
