@@ -115,8 +115,13 @@ fn rolled_back_the_run_ends_like_one_that_never_had_the_sample() {
         run.train().unwrap();
         let exclude = format!("exclude_samples: [{id}]");
         runner(&config(clean.path(), 2, &exclude, &hook), Some(id)).train().unwrap();
-        let (a, b) =
+        let (mut a, mut b) =
             (load(&bad.path().join("epoch_2")).unwrap(), load(&clean.path().join("epoch_2")).unwrap());
+        for c in [&mut a, &mut b] {
+            // Only the hook itself knows that it went back.
+            c.hooks.remove("CheckInvalidLossHook");
+            c.rollback = None;
+        }
         assert_eq!(digest::first_difference(&a, &b), None, "sample {id}, {steps} steps");
         assert_eq!(digest::of(&a), digest::of(&b));
         assert_eq!(a.meta.excluded, [id]);

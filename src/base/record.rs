@@ -5,20 +5,20 @@ use std::collections::BTreeMap;
 use ndarray::ArrayD;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{BoxError, Elem};
+use super::{BoxError, Elem, codec};
 
 /// State to be kept in a checkpoint. Plain data goes through serde, tensors are kept by name.
 ///
-/// Numbers must be finite (JSON has no NaN): say "no value yet" with `Option`.
+/// Every `f64` (NaN and infinities too) and every integer of 64 bits comes back as it was, see [`codec`].
 ///
 /// ```
 /// use shanty::base::Record;
-/// let record = Record::of(&(3u64, Some(0.25))).unwrap();
-/// assert_eq!(record.read::<(u64, Option<f64>)>().unwrap(), (3, Some(0.25)));
+/// let record = Record::of(&(u64::MAX, Some(f64::INFINITY))).unwrap();
+/// assert_eq!(record.read::<(u64, Option<f64>)>().unwrap(), (u64::MAX, Some(f64::INFINITY)));
 /// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Record {
-    /// Plain data.
+    /// Plain data, as [`codec`] writes it.
     pub data: serde_json::Value,
     /// Tensors by name.
     pub tensors: BTreeMap<String, ArrayD<Elem>>,
@@ -28,9 +28,9 @@ impl Record {
     /// A record of plain data.
     ///
     /// # Errors
-    /// When `state` cannot be written as JSON (a map with keys that are no strings, …).
+    /// As [`codec::to_json`].
     pub fn of(state: &impl Serialize) -> Result<Self, BoxError> {
-        Ok(Self { data: serde_json::to_value(state)?, tensors: BTreeMap::new() })
+        Ok(Self { data: codec::to_json(state)?, tensors: BTreeMap::new() })
     }
 
     /// Adds a tensor.
@@ -45,6 +45,6 @@ impl Record {
     /// # Errors
     /// When the data was written by another version of the type.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, BoxError> {
-        Ok(T::deserialize(&self.data)?)
+        codec::from_json(&self.data)
     }
 }

@@ -3,13 +3,14 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use ndarray::ArrayD;
 use serde::{Deserialize, Serialize};
 
 use super::encode::{Content, Layout};
 use super::tensors::MODEL_FILE;
-use crate::base::{Elem, Error, Record, Result};
+use crate::base::{Elem, Error, Record, Result, codec};
 use crate::data::Fingerprint;
 use crate::params::{Role, StateDict, StateTensor};
 
@@ -17,6 +18,11 @@ use crate::params::{Role, StateDict, StateTensor};
 const FORMAT: u32 = 1;
 pub(super) const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 pub(super) const HOOKS_FILE: &str = "hooks.safetensors";
+pub(super) const ROLLBACK_FILE: &str = "rollback.safetensors";
+/// How the names in it begin.
+const MODEL: &str = "model/";
+const OPTIMIZER: &str = "optimizer/";
+const HOOKS: &str = "hooks/";
 pub(super) const STATE_FILE: &str = "state.json";
 
 /// Counters and facts of the run at the time of the save.
@@ -72,18 +78,76 @@ pub struct Checkpoint {
     pub hooks: BTreeMap<String, Record>,
     /// The board, as plain data.
     pub board: serde_json::Value,
+    /// The earlier state that the run may go back to, if a hook keeps one in memory: without it a resumed run would go
+    /// back to another iteration than one that was not cut.
+    pub rollback: Option<Arc<Checkpoint>>,
     /// Counters and facts.
     pub meta: Meta,
 }
 
 /// `state.json`.
-#[derive(Serialize, Deserialize)]
+#[derive(PartialEq, Serialize, Deserialize)]
 struct StateFile {
     format: u32,
     meta: Meta,
     optimizer: Option<serde_json::Value>,
     hooks: BTreeMap<String, serde_json::Value>,
     board: serde_json::Value,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rollback: Option<Box<StateFile>>,
+}
+
+impl StateFile {
+    fn of(checkpoint: &Checkpoint) -> Self {
+        Self {
+            format: FORMAT,
+            meta: checkpoint.meta.clone(),
+            optimizer: checkpoint.optimizer.as_ref().map(|r| r.data.clone()),
+            hooks: checkpoint.hooks.iter().map(|(k, r)| (k.clone(), r.data.clone())).collect(),
+            board: checkpoint.board.clone(),
+            rollback: checkpoint.rollback.as_deref().map(|earlier| Box::new(Self::of(earlier))),
+        }
+    }
+
+    /// The checkpoint of this state and its tensors.
+    fn with(self, model: StateDict, optimizer: Named, mut hooks: Named) -> Checkpoint {
+        let record = |(key, data): (String, _)| {
+            let tensors = by_name(below(&mut hooks, &format!("{key}/")));
+            (key, Record { data, tensors })
+        };
+        Checkpoint {
+            model,
+            optimizer: self.optimizer.map(|data| Record { data, tensors: by_name(optimizer) }),
+            hooks: self.hooks.into_iter().map(record).collect(),
+            board: self.board,
+            rollback: None,
+            meta: self.meta,
+        }
+    }
+
+    /// Reads the text again: what cannot be read back must be found while the run can still say so.
+    ///
+    /// # Errors
+    /// Names the part that would be lost.
+    fn prove(&self, text: &[u8]) -> Result<()> {
+        self.prove_parts()?;
+        self.rollback.iter().try_for_each(|earlier| earlier.prove_parts())?;
+        match serde_json::from_slice::<Self>(text) {
+            Ok(again) if again == *self => Ok(()),
+            Ok(_) => Err(Error::invalid(format!("`{STATE_FILE}` would not read back as it was written"))),
+            Err(why) => Err(Error::invalid(format!("`{STATE_FILE}` could not be read back: {why}"))),
+        }
+    }
+
+    fn prove_parts(&self) -> Result<()> {
+        let optimizer = self.optimizer.iter().map(|data| ("the optimizer".to_owned(), data));
+        let hooks = self.hooks.iter().map(|(key, data)| (format!("hook `{key}`"), data));
+        for (whose, data) in optimizer.chain(hooks).chain([("the board".to_owned(), &self.board)]) {
+            let lost = |why| Error::invalid(format!("the state of {whose} could not be read back: {why}"));
+            codec::check(data).map_err(lost)?;
+        }
+        Ok(())
+    }
 }
 
 impl Checkpoint {
@@ -94,20 +158,21 @@ impl Checkpoint {
     pub(super) fn contents(&self) -> Result<Vec<(&'static str, Content<'_>)>> {
         let mut files = vec![(MODEL_FILE, Content::Tensors(Layout::of_state(&self.model)?))];
         if let Some(optimizer) = &self.optimizer {
-            files.push((OPTIMIZER_FILE, Content::Tensors(Layout::of(named("", optimizer))?)));
+            files.push((OPTIMIZER_FILE, Content::Tensors(Layout::of(named(String::new(), optimizer))?)));
         }
         if self.hooks.values().any(|record| !record.tensors.is_empty()) {
-            let tensors = self.hooks.iter().flat_map(|(key, record)| named(key, record));
-            files.push((HOOKS_FILE, Content::Tensors(Layout::of(tensors)?)));
+            files.push((HOOKS_FILE, Content::Tensors(Layout::of(of_hooks("", &self.hooks))?)));
         }
-        let state = StateFile {
-            format: FORMAT,
-            meta: self.meta.clone(),
-            optimizer: self.optimizer.as_ref().map(|r| r.data.clone()),
-            hooks: self.hooks.iter().map(|(k, r)| (k.clone(), r.data.clone())).collect(),
-            board: self.board.clone(),
-        };
+        if let Some(earlier) = &self.rollback {
+            let model = earlier.model.0.iter();
+            let model = model.map(|(name, t)| (format!("{MODEL}{name}").into(), t.role, &t.value));
+            let optimizer = earlier.optimizer.iter().flat_map(|record| named(OPTIMIZER.to_owned(), record));
+            let tensors = model.chain(optimizer).chain(of_hooks(HOOKS, &earlier.hooks));
+            files.push((ROLLBACK_FILE, Content::Tensors(Layout::of(tensors)?)));
+        }
+        let state = StateFile::of(self);
         let text = serde_json::to_vec_pretty(&state).map_err(|e| Error::Other(e.into()))?;
+        state.prove(&text)?;
         files.push((STATE_FILE, Content::Text(text)));
         Ok(files)
     }
@@ -119,7 +184,7 @@ impl Checkpoint {
     pub(super) fn from_files(dir: &Path, mut files: Files) -> Result<Self> {
         let missing = |name: &str| Error::checkpoint(dir, format!("`{name}` is missing"));
         let state = files.state.ok_or_else(|| missing(STATE_FILE))?;
-        let state: StateFile = serde_json::from_slice(&state)
+        let mut state: StateFile = serde_json::from_slice(&state)
             .map_err(|e| Error::checkpoint(dir, format!("`{STATE_FILE}` cannot be read: {e}")))?;
         if state.format > FORMAT {
             let reason =
@@ -127,30 +192,34 @@ impl Checkpoint {
             return Err(Error::checkpoint(dir, reason));
         }
         let mut tensors = |name: &str| files.tensors.remove(name).ok_or_else(|| missing(name));
-        let optimizer = match state.optimizer {
-            Some(data) => Some(Record { data, tensors: by_name(tensors(OPTIMIZER_FILE)?.0) }),
+        let rollback = match state.rollback.take() {
+            Some(earlier) => {
+                let StateDict(mut all) = tensors(ROLLBACK_FILE)?;
+                let [model, optimizer, hooks] = [MODEL, OPTIMIZER, HOOKS].map(|part| below(&mut all, part));
+                Some(Arc::new(earlier.with(StateDict(model), optimizer, hooks)))
+            }
             None => None,
         };
+        let optimizer =
+            if state.optimizer.is_some() { tensors(OPTIMIZER_FILE)? } else { StateDict::default() };
         let model = tensors(MODEL_FILE)?;
-        let mut of_hooks = tensors(HOOKS_FILE).map(|state| state.0).unwrap_or_default();
-        let hooks = state
-            .hooks
-            .into_iter()
-            .map(|(key, data)| {
-                let own = |(name, _): &mut (String, StateTensor)| match name.strip_prefix(&format!("{key}/"))
-                {
-                    Some(rest) => {
-                        *name = rest.to_owned();
-                        true
-                    }
-                    None => false,
-                };
-                let tensors = by_name(of_hooks.extract_if(.., own));
-                (key, Record { data, tensors })
-            })
-            .collect();
-        Ok(Self { model, optimizer, hooks, board: state.board, meta: state.meta })
+        let hooks = tensors(HOOKS_FILE).unwrap_or_default();
+        Ok(Self { rollback, ..state.with(model, optimizer.0, hooks.0) })
     }
+}
+
+type Named = Vec<(String, StateTensor)>;
+
+/// Takes the tensors whose names begin so, without that beginning.
+fn below(all: &mut Named, prefix: &str) -> Named {
+    let own = |(name, _): &mut (String, StateTensor)| match name.strip_prefix(prefix) {
+        Some(rest) => {
+            *name = rest.to_owned();
+            true
+        }
+        None => false,
+    };
+    all.extract_if(.., own).collect()
 }
 
 /// The files of a directory as they were read.
@@ -160,12 +229,20 @@ pub(super) struct Files {
     pub state: Option<Vec<u8>>,
 }
 
-/// The tensors of a record; those of a hook as `<key>/<name>`.
-fn named<'a>(key: &str, record: &'a Record) -> impl Iterator<Item = (Cow<'a, str>, Role, &'a ArrayD<Elem>)> {
-    record.tensors.iter().map(move |(name, value)| {
-        let name = if key.is_empty() { name.into() } else { format!("{key}/{name}").into() };
-        (name, Role::Buffer, value)
-    })
+/// The tensors of a record, with `prefix` before their names.
+fn named<'a>(
+    prefix: String,
+    record: &'a Record,
+) -> impl Iterator<Item = (Cow<'a, str>, Role, &'a ArrayD<Elem>)> {
+    record.tensors.iter().map(move |(name, value)| (format!("{prefix}{name}").into(), Role::Buffer, value))
+}
+
+/// The tensors of hooks as `<prefix><key>/<name>`.
+fn of_hooks<'a>(
+    prefix: &str,
+    hooks: &'a BTreeMap<String, Record>,
+) -> impl Iterator<Item = (Cow<'a, str>, Role, &'a ArrayD<Elem>)> {
+    hooks.iter().flat_map(move |(key, record)| named(format!("{prefix}{key}/"), record))
 }
 
 fn by_name(tensors: impl IntoIterator<Item = (String, StateTensor)>) -> BTreeMap<String, ArrayD<Elem>> {

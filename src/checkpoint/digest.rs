@@ -74,6 +74,8 @@ pub fn parts(checkpoint: &Checkpoint) -> Vec<(String, String)> {
         .iter()
         .for_each(|n| counters.number(*n));
     all.push(("counters".into(), counters.hex()));
+    let earlier = checkpoint.rollback.iter().flat_map(|earlier| parts(earlier));
+    all.extend(earlier.map(|(name, part)| (format!("rollback/{name}"), part)));
     all
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::thread;
 
-use super::content::{Files, HOOKS_FILE, OPTIMIZER_FILE, STATE_FILE};
+use super::content::{Files, HOOKS_FILE, OPTIMIZER_FILE, ROLLBACK_FILE, STATE_FILE};
 use super::decode::Source;
 use super::manifest::{FileSeal, MANIFEST_FILE, Manifest};
 use super::{Checkpoint, MODEL_FILE};
@@ -96,7 +96,7 @@ fn read_sealed(fs: &dyn FileSystem, dir: &Path, name: &str, seal: &FileSeal) -> 
     let cannot = |e: std::io::Error| Error::checkpoint(dir, format!("`{name}` cannot be read: {e}"));
     let mut source = Source::hashed(sealed(fs, dir, name, seal)?, seal.bytes);
     let read = match name {
-        MODEL_FILE | OPTIMIZER_FILE | HOOKS_FILE => source.tensors().map(Read::Tensors),
+        MODEL_FILE | OPTIMIZER_FILE | HOOKS_FILE | ROLLBACK_FILE => source.tensors().map(Read::Tensors),
         STATE_FILE => Ok(Read::State(source.rest().map_err(cannot)?)),
         _ => Ok(Read::Other),
     };

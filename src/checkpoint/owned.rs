@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use super::MODEL_FILE;
-use super::content::{HOOKS_FILE, OPTIMIZER_FILE, STATE_FILE};
+use super::content::{HOOKS_FILE, OPTIMIZER_FILE, ROLLBACK_FILE, STATE_FILE};
 use super::manifest::{MANIFEST_FILE, Manifest};
 use crate::base::durable::{TEMPORARY, sibling};
 use crate::base::error::IoContext;
@@ -229,7 +229,7 @@ impl<'a> Folder<'a> {
         if self.kind(home)? != Some(FileKind::Dir) {
             return Err(Error::checkpoint(home, "it is no directory that shanty wrote: move it away"));
         }
-        let own = [MODEL_FILE, OPTIMIZER_FILE, HOOKS_FILE, STATE_FILE, MANIFEST_FILE];
+        let own = [MODEL_FILE, OPTIMIZER_FILE, HOOKS_FILE, ROLLBACK_FILE, STATE_FILE, MANIFEST_FILE];
         for name in self.fs.list(home).at(home)? {
             let known = own.iter().any(|own| name == *own);
             let path = home.join(&name);

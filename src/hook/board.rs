@@ -28,12 +28,16 @@ impl Mode {
     }
 }
 
-/// The recent values of one scalar.
+/// The recent values of one scalar. A value that is not finite is among the recent ones, and counted, but not added to
+/// the sum: one NaN does not spoil the mean of the run for good.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct History {
     recent: VecDeque<f64>,
+    /// Of the finite values.
     sum: f64,
     count: u64,
+    #[serde(default)]
+    nonfinite: u64,
 }
 
 impl History {
@@ -43,8 +47,12 @@ impl History {
             self.recent.pop_front();
         }
         self.recent.push_back(value);
-        self.sum += value;
-        self.count += 1;
+        self.count = self.count.saturating_add(1);
+        if value.is_finite() {
+            self.sum += value;
+        } else {
+            self.nonfinite += 1;
+        }
     }
 
     /// The last value.
@@ -58,9 +66,10 @@ impl History {
         (n > 0).then(|| self.recent.iter().rev().take(n).sum::<f64>() / n as f64)
     }
 
-    /// Mean over the whole run.
+    /// Mean over the whole run, of the values that are finite; `None` if there is none.
     pub fn global_mean(&self) -> Option<f64> {
-        (self.count > 0).then(|| self.sum / self.count as f64)
+        let finite = self.count.saturating_sub(self.nonfinite);
+        (finite > 0).then(|| self.sum / finite as f64)
     }
 
     /// Largest of the last `window` values.
@@ -76,6 +85,11 @@ impl History {
     /// Number of values ever added.
     pub fn count(&self) -> u64 {
         self.count
+    }
+
+    /// How many of them were NaN or infinite.
+    pub fn nonfinite(&self) -> u64 {
+        self.nonfinite
     }
 }
 

@@ -68,6 +68,7 @@ pub(crate) struct Control {
     pub validate: bool,
     /// Keep the state in memory.
     pub snapshot: bool,
+    pub resume_snapshot: bool,
     /// Go back to the kept state and leave these samples out.
     pub rollback: Option<Asked<Vec<u64>>>,
 }

@@ -125,8 +125,14 @@ impl Ctx<'_> {
         self.control.snapshot = true;
     }
 
+    /// In `before_train`: asks for the snapshot of the run that is resumed, which its checkpoint carries, or for one of now.
+    pub fn resume_snapshot(&mut self) {
+        self.control.resume_snapshot = true;
+    }
+
     /// Asks to return to the last [`snapshot`](Self::snapshot) at the end of this iteration, and to go on without these
-    /// samples. Checkpoints asked for in this iteration are dropped.
+    /// samples. Checkpoints asked for in this iteration are dropped. The hook that asks keeps its state, so that it can
+    /// count; all others go back too.
     pub fn rollback(&mut self, without: Vec<u64>) {
         let asked = Asked { by: self.control.current, what: without };
         self.control.rollback.get_or_insert(asked);

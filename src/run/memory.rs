@@ -1,5 +1,7 @@
 //! The way back in memory: a run that met a bad batch returns to its last good state and goes on without those samples.
 
+use std::sync::Arc;
+
 use super::{Session, resume};
 use crate::base::{Error, Result};
 use crate::checkpoint::Checkpoint;
@@ -8,7 +10,9 @@ use crate::hook::Event;
 /// What a session remembers besides the disk.
 #[derive(Default)]
 pub(crate) struct Memory {
-    snapshot: Option<Checkpoint>,
+    snapshot: Option<Arc<Checkpoint>>,
+    /// The snapshot of the checkpoint that the run was resumed from, until a hook asks for it.
+    pub(super) resumed: Option<Arc<Checkpoint>>,
     /// Samples that are left out of training, ascending.
     pub(super) excluded: Vec<u64>,
     /// Class names of the checkpoint whose weights were loaded.
@@ -26,14 +30,30 @@ impl Memory {
 impl Session {
     /// Keeps the state of now, if a hook asked for it.
     pub(super) fn snapshot_if_asked(&mut self) -> Result<()> {
-        if !std::mem::take(&mut self.state.control.snapshot) {
+        let control = &mut self.state.control;
+        let (fresh, resumed) =
+            (std::mem::take(&mut control.snapshot), std::mem::take(&mut control.resume_snapshot));
+        if resumed && self.memory.resumed.is_some() {
+            self.memory.snapshot = self.memory.resumed.take();
+            return Ok(());
+        }
+        if !fresh && !resumed {
             return Ok(());
         }
         let mut snapshot = self.checkpoint(true)?;
         // Some hooks put their tensors in here, as they do on the way to the disk.
         self.fire_held(Event::BeforeSaveCheckpoint(&mut snapshot))?;
-        self.memory.snapshot = Some(snapshot);
+        self.memory.snapshot = Some(Arc::new(snapshot));
         Ok(())
+    }
+
+    /// The state to go back to, for a checkpoint of now. Where both are one, the resumed run takes its snapshot itself.
+    pub(super) fn earlier(&self) -> Option<Arc<Checkpoint>> {
+        let clock = &self.state.clock;
+        let now = |c: &&Arc<Checkpoint>| {
+            (c.meta.epoch, c.meta.iter, c.meta.validated) == (clock.epoch, clock.iter, clock.validated)
+        };
+        self.memory.snapshot.as_ref().filter(|snapshot| !now(snapshot)).cloned()
     }
 
     /// Fires an event in the midst of something: what its hooks ask for is dropped.
@@ -57,7 +77,7 @@ impl Session {
         self.memory.excluded.dedup();
         self.leave_out();
         let from = self.state.clock.iter;
-        resume::put_back(self, snapshot)?;
+        resume::put_back(self, Arc::unwrap_or_clone(snapshot), asked.by)?;
         self.memory.rewound = true;
         let (to, without) = (self.state.clock.iter, &self.memory.excluded);
         self.state

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{LoadOptions, Session};
 use crate::base::fs::{Disk, FileSystem};
-use crate::base::{Error, Result};
+use crate::base::{Error, Result, caught, codec};
 use crate::checkpoint::{self, Checkpoint, Folders, Owner};
 use crate::config::{Kind, Node};
 use crate::hook::Event;
@@ -137,7 +137,8 @@ pub(super) fn saved_seed(work_dir: &Path, load_from: Option<&str>) -> Option<u64
 }
 
 fn restore(s: &mut Session, path: &Path, mut checkpoint: Checkpoint, allow_hook_changes: bool) -> Result<()> {
-    restore_hooks(s, path, &mut checkpoint, allow_hook_changes)?;
+    restore_hooks(s, path, &checkpoint, allow_hook_changes, None)?;
+    s.memory.resumed = checkpoint.rollback.take();
     checkpoint.model.align(&*s.state.model);
     s.fire(Event::AfterLoadCheckpoint(&mut checkpoint))?;
     let meta = checkpoint.meta.clone();
@@ -187,9 +188,10 @@ fn put_in(s: &mut Session, path: &Path, checkpoint: Checkpoint) -> Result<()> {
         let saved = checkpoint.optimizer.ok_or_else(|| {
             Error::checkpoint(path, "it holds weights only: start from it with `load_from`, without `resume`")
         })?;
-        optim.load_state(saved, &mut *state.model).map_err(|e| Error::checkpoint(path, e.to_string()))?;
+        caught(|| optim.load_state(saved, &mut *state.model))
+            .map_err(|e| Error::checkpoint(path, e.to_string()))?;
     }
-    state.board = serde_json::from_value(checkpoint.board)
+    state.board = codec::from_json(&checkpoint.board)
         .map_err(|e| Error::checkpoint(path, format!("its board cannot be read: {e}")))?;
     let meta = &checkpoint.meta;
     let clock = &mut state.clock;
@@ -211,28 +213,34 @@ fn put_in(s: &mut Session, path: &Path, checkpoint: Checkpoint) -> Result<()> {
     Ok(())
 }
 
-/// Returns to a snapshot that this run took of itself. To the hooks it is a checkpoint that is loaded.
-pub(super) fn put_back(s: &mut Session, mut snapshot: Checkpoint) -> Result<()> {
+/// Returns to a snapshot that this run took of itself, all but the hook that asked for it. To the hooks it is a checkpoint
+/// that is loaded.
+pub(super) fn put_back(s: &mut Session, mut snapshot: Checkpoint, asked: usize) -> Result<()> {
     let path = Path::new("in memory");
-    restore_hooks(s, path, &mut snapshot, true)?;
+    restore_hooks(s, path, &snapshot, true, Some(asked))?;
+    snapshot.model.align(&*s.state.model);
     s.fire_held(Event::AfterLoadCheckpoint(&mut snapshot))?;
     let scalars = snapshot.meta.scalars;
     put_in(s, path, snapshot)?;
     s.saving.saved_iter = None;
-    s.state.control.skip_update = None;
+    (s.state.control.skip_update, s.state.control.snapshot) = (None, false);
     s.state.vis.rewind(scalars)
 }
 
 fn restore_hooks(
     s: &mut Session,
     path: &Path,
-    checkpoint: &mut Checkpoint,
+    checkpoint: &Checkpoint,
     allow_changes: bool,
+    except: Option<usize>,
 ) -> Result<()> {
     let mut changes = Vec::new();
-    for slot in s.hooks.slots() {
+    for (index, slot) in s.hooks.slots().iter_mut().enumerate() {
+        if except == Some(index) {
+            continue;
+        }
         match checkpoint.hooks.get(&*slot.key) {
-            Some(record) => slot.hook.load_state(record.clone()).map_err(|e| {
+            Some(record) => caught(|| slot.hook.load_state(record.clone())).map_err(|e| {
                 Error::checkpoint(path, format!("hook `{}` cannot take its state back: {e}", slot.key))
             })?,
             None if matches!(slot.hook.save_state(), Ok(Some(_))) => {

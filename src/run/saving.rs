@@ -9,7 +9,7 @@ use super::saver::{Background, Committed, Job, Saver};
 use super::{Session, State};
 use crate::base::error::IoContext;
 use crate::base::fs::Lock;
-use crate::base::{Error, Result};
+use crate::base::{Error, Result, caught, codec};
 use crate::checkpoint::{self, Checkpoint, EMERGENCY, Folders, Meta, Owner, Prune};
 use crate::hook::{Asked, Event, SaveRequest};
 use crate::params::StateDict;
@@ -112,14 +112,12 @@ impl Session {
         let mut checkpoint = Checkpoint {
             model: spent.renewed(&**model),
             optimizer,
-            board: serde_json::to_value(&*board).map_err(|e| Error::Other(e.into()))?,
+            board: codec::to_json(&*board)?,
             meta,
             ..Checkpoint::default()
         };
         for slot in self.hooks.slots() {
-            if let Some(record) = slot
-                .hook
-                .save_state()
+            if let Some(record) = caught(|| slot.hook.save_state())
                 .map_err(|e| Error::Other(format!("hook `{}` cannot save its state: {e}", slot.key).into()))?
             {
                 checkpoint.hooks.insert(slot.key.to_string(), record);
@@ -179,6 +177,7 @@ impl Session {
         checkpoint::check_name(&request.name).map_err(Error::invalid)?;
         let spent = self.saving.saver.spent();
         let mut checkpoint = self.snapshot(request.optimizer, spent)?;
+        checkpoint.rollback = if request.optimizer { self.earlier() } else { None };
         self.fire(Event::BeforeSaveCheckpoint(&mut checkpoint))?;
         if self.state.info.dry_run {
             self.state.planned.push((request.clone(), self.state.clock.iter));

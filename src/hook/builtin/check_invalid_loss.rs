@@ -57,19 +57,23 @@ enum Check {
     All,
 }
 
-#[derive(Debug, Clone, Default)]
+/// What happened so far. A run that is resumed must know it: its patience would begin anew, and a window that was open would
+/// count although one of its batches was bad.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Progress {
     /// Times that it acted since the last good stretch.
     acted: u64,
     /// The iteration at which it acted last.
     last: u64,
     /// The iteration that was judged in `after_backward`.
+    #[serde(skip)]
     judged: Option<u64>,
     /// A batch of the open window was bad: its update must not be.
     poisoned: bool,
-    /// Buffers as they were before the open window.
-    buffers: finite::Buffers,
     window_open: bool,
+    /// Buffers as they were before the open window.
+    #[serde(skip)]
+    buffers: finite::Buffers,
 }
 
 impl Default for CheckInvalidLossHook {
@@ -122,6 +126,11 @@ impl CheckInvalidLossHook {
             text += &format!("; repeat it with `shanty replay {}`", dir.display());
         }
         if self.action == Action::Stop {
+            // What is saved of a run that ends here is the state before the bad step.
+            self.run.buffers.put_back(&mut **cx.model);
+            if let Some(optim) = &mut cx.optim {
+                optim.clear(&mut **cx.model);
+            }
             return Err(text.into());
         }
         self.run.acted += 1;
@@ -153,6 +162,22 @@ impl CheckInvalidLossHook {
 }
 
 impl Hook for CheckInvalidLossHook {
+    fn save_state(&self) -> HookResult<Option<Record>> {
+        if self.action == Action::Stop {
+            return Ok(None);
+        }
+        let mut record = Record::of(&self.run)?;
+        if self.run.window_open {
+            record.tensors = self.run.buffers.0.clone();
+        }
+        Ok(Some(record))
+    }
+
+    fn load_state(&mut self, state: Record) -> HookResult {
+        self.run = Progress { buffers: finite::Buffers(state.tensors.clone()), ..state.read()? };
+        Ok(())
+    }
+
     fn before_run(&mut self, _cx: &mut Ctx<'_>) -> HookResult {
         self.run = Progress::default();
         Ok(())
@@ -160,14 +185,20 @@ impl Hook for CheckInvalidLossHook {
 
     fn before_train(&mut self, cx: &mut Ctx<'_>) -> HookResult {
         if self.action == Action::Rollback {
-            cx.snapshot();
+            cx.resume_snapshot();
         }
         Ok(())
     }
 
     fn before_train_iter(&mut self, cx: &mut Ctx<'_>, _batch: &mut Batch) -> HookResult {
-        if self.action != Action::Skip {
+        if self.action == Action::Rollback {
             return cx.unsubscribe();
+        }
+        if self.action == Action::Stop {
+            if (cx.clock.iter + 1).is_multiple_of(self.every()) {
+                self.run.buffers.keep(&**cx.model);
+            }
+            return cx.pass();
         }
         if !std::mem::replace(&mut self.run.window_open, true) {
             self.run.buffers.keep(&**cx.model);

@@ -1,5 +1,7 @@
 //! Where NaN and infinity are: in which loss, gradient, weight or sample.
 
+use std::collections::BTreeMap;
+
 use ndarray::{ArrayD, ArrayViewD, Axis};
 
 use crate::prelude::*;
@@ -93,32 +95,27 @@ pub(super) fn explain(model: &dyn Model, step: &Step<'_>, loss: Option<(String, 
     Finding { what, first, samples }
 }
 
-/// Copies of tensors that a forward pass changes: running means, counts.
+/// Copies of tensors that a forward pass changes, by name: running means, counts.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Buffers(Vec<ArrayD<Elem>>);
+pub(super) struct Buffers(pub BTreeMap<String, ArrayD<Elem>>);
 
 impl Buffers {
     /// Copies, into the memory of the copy before where there is one.
     pub fn keep(&mut self, model: &dyn Model) {
-        let mut at = 0;
         model.visit(&mut |p| {
             if p.role.is_trained() {
                 return;
             }
-            match self.0.get_mut(at) {
+            match self.0.get_mut(p.name) {
                 Some(kept) => kept.assign(&p.value),
-                None => self.0.push(p.value.to_owned()),
+                None => drop(self.0.insert(p.name.to_owned(), p.value.to_owned())),
             }
-            at += 1;
         });
     }
 
     pub fn put_back(&self, model: &mut dyn Model) {
-        let mut kept = self.0.iter();
         model.visit_mut(&mut |mut p| {
-            if !p.role.is_trained()
-                && let Some(kept) = kept.next()
-            {
+            if let Some(kept) = self.0.get(p.name).filter(|kept| kept.shape() == p.value.shape()) {
                 p.value.assign(kept);
             }
         });
