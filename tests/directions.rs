@@ -320,7 +320,7 @@ fn differences_from_mmengine_are_told() {
         let mut text = config(dir.path(), "{type: Told, name: a}", hooks);
         replace.iter().for_each(|(a, b)| text = text.replace(a, b));
         let node = shanty::config::parse("test", &text).unwrap();
-        let found = RunConfig::read(&node).unwrap().warnings(&node);
+        let found = shanty::run::check::check(&node, None).unwrap();
         found.0.iter().map(|diag| diag.render(false)).collect::<Vec<_>>().join("\n")
     };
     let iters = ("by_epoch: true, max_epochs: 3", "by_epoch: false, max_iters: 6");

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use super::manifest::MANIFEST_FILE;
 use super::{Folders, MODEL_FILE, newest};
 use crate::base::error::IoContext;
+use crate::base::escape::escaped;
 use crate::base::fs::{Disk, FileSystem};
 use crate::base::suggest::nearest;
-use crate::base::escape::escaped;
 use crate::base::{Error, Result};
 
 /// The checkpoint directory, or the file of weights, that `named` stands for. What is not there from here is looked for in

@@ -17,7 +17,8 @@ pub fn unreadable(dataset: &dyn Dataset, seed: u64, without: &[u64]) -> Vec<(usi
         }
         dataset.get(index, &mut rng()).map(drop)
     };
-    let failure = |index: usize| caught_from("the data set", || read(index)).err().map(|e| (index, e.to_string()));
+    let failure =
+        |index: usize| caught_from("the data set", || read(index)).err().map(|e| (index, e.to_string()));
     let wanted = (0..dataset.len()).into_par_iter().filter(|index| !without.contains(&(*index as u64)));
     wanted.filter_map(failure).collect()
 }

@@ -8,8 +8,8 @@ use log::Level;
 
 use crate::base::WallClock;
 use crate::base::error::{IoContext, Result};
-use crate::base::fs::{Append, FileSystem};
 use crate::base::escape::escaped_lines;
+use crate::base::fs::{Append, FileSystem};
 
 /// Writes lines of MMEngine's layout: `2026/11/25 03:00:00 - shanty - INFO - message`.
 pub struct RunLog {

@@ -93,7 +93,8 @@ impl Stage<'_> {
         let on = |node: &Node, text: &str| Diag::error(text).on(blamed(node, text));
         match error {
             Error::Run { source, .. } if source.is::<MetricFailed>() => {
-                let metric = source.downcast_ref().and_then(|failed: &MetricFailed| self.metric(mode, failed.index));
+                let metric =
+                    source.downcast_ref().and_then(|failed: &MetricFailed| self.metric(mode, failed.index));
                 on(metric.unwrap_or(place), &source.to_string())
             }
             Error::Run { who, source, .. } => {

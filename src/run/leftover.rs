@@ -2,8 +2,8 @@
 //! MMCV 1.x, which look alike and mean something else.
 
 use super::RunConfig;
-use crate::base::suggest::nearest;
 use crate::base::escape::escaped;
+use crate::base::suggest::nearest;
 use crate::config::source::Origin;
 use crate::config::{Diag, Diags, Key, Kind, Node, empty_above, fields_of};
 

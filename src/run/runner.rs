@@ -211,7 +211,8 @@ impl Runner {
         // A strict load gives every weight: initial ones, and the files that they may come from, are not asked for.
         if load_from.is_none() || !self.plan.options.strict {
             let state = &mut self.session.state;
-            let drawn = caught_from("the model's init_weights", || state.model.init_weights(state.info.seed))?;
+            let drawn =
+                caught_from("the model's init_weights", || state.model.init_weights(state.info.seed))?;
             for line in drawn {
                 state.log.detail(line);
             }

@@ -41,7 +41,14 @@ impl Init {
     }
 
     pub(super) fn from_box(rule: Box<dyn Initializer>) -> Self {
-        Self { rule: rule.into(), layers: Vec::new(), bias: 0.0, bias_std: 0.0, overrides: Vec::new(), node: None }
+        Self {
+            rule: rule.into(),
+            layers: Vec::new(),
+            bias: 0.0,
+            bias_std: 0.0,
+            overrides: Vec::new(),
+            node: None,
+        }
     }
 
     /// The error with the place of the entry in its config.
