@@ -8,7 +8,7 @@ use shanty::metric::{Direction, Evaluator, Metric, Predictions, SingleLabelMetri
 use shanty::optim::schedule::Curve;
 use shanty::optim::{Group, Optimizer};
 use shanty::prelude::*;
-use shanty::run::{RunConfig, Runner};
+use shanty::run::Runner;
 
 /// A metric whose values a config writes, by validation; or which panics.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]

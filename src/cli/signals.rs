@@ -6,14 +6,15 @@ use std::sync::atomic::AtomicBool;
 use crate::base::{Error, Result};
 use crate::run::Interrupt;
 
-/// SIGTERM, SIGINT and SIGHUP ask the run to save and leave, SIGUSR1 to save and go on. After the first SIGTERM or SIGINT a
-/// second one ends the process at once, as if nobody had caught it: what is committed stays. A terminal that is closed sends
-/// SIGHUP more than once: further ones say nothing new.
+/// SIGTERM, SIGINT, SIGHUP and SIGXCPU (a limit of processor time) ask the run to save and leave, SIGUSR1 to save and go
+/// on. After the first SIGTERM or SIGINT a second one ends the process at once, as if nobody had caught it: what is
+/// committed stays. A terminal that is closed sends SIGHUP more than once, and so does a limit SIGXCPU: further ones say
+/// nothing new. SIGXFSZ (a limit of a file's size) would end the process; caught, it leaves an error of the write.
 ///
 /// A signal that the parent had told to be ignored (`nohup`, `&` of a script) stays ignored.
 #[cfg(unix)]
 pub(super) fn install() -> Result<Interrupt> {
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXCPU, SIGXFSZ};
     use signal_hook::flag;
 
     let interrupt = Interrupt::default();
@@ -21,8 +22,8 @@ pub(super) fn install() -> Result<Interrupt> {
     let ignored = ignored();
     let heard = |signal: i32| ignored >> (signal - 1) & 1 == 0;
     let register = || {
-        for signal in [SIGTERM, SIGINT, SIGHUP].into_iter().filter(|signal| heard(*signal)) {
-            if signal != SIGHUP {
+        for signal in [SIGTERM, SIGINT, SIGHUP, SIGXCPU].into_iter().filter(|signal| heard(*signal)) {
+            if signal == SIGTERM || signal == SIGINT {
                 // Actions run in the order of registration: this one sees whether there was a signal before.
                 flag::register_conditional_default(signal, Arc::clone(&asked))?;
                 flag::register(signal, Arc::clone(&asked))?;
@@ -32,6 +33,7 @@ pub(super) fn install() -> Result<Interrupt> {
         if heard(SIGUSR1) {
             flag::register(SIGUSR1, Arc::clone(&interrupt.save))?;
         }
+        flag::register(SIGXFSZ, Arc::default())?;
         Ok(())
     };
     register().map_err(|e: std::io::Error| Error::Other(e.into()))?;

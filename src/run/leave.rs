@@ -31,7 +31,7 @@ pub struct Limits {
 /// Why a run left.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Leave {
-    /// A signal, by number: 15 is SIGTERM, 2 is SIGINT, 1 is SIGHUP.
+    /// A signal, by number: 15 is SIGTERM, 2 is SIGINT, 1 is SIGHUP, 24 is SIGXCPU.
     Signal(usize),
     /// Its time was up.
     TimeUp,
@@ -53,6 +53,7 @@ impl fmt::Display for Leave {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Signal(1) => f.write_str("SIGHUP"),
+            Self::Signal(24) => f.write_str("SIGXCPU"),
             Self::Signal(2) => f.write_str("SIGINT"),
             Self::Signal(15) => f.write_str("SIGTERM"),
             Self::Signal(number) => write!(f, "signal {number}"),
