@@ -130,7 +130,7 @@ fn a_terminal_that_goes_away() {
         terminal.kill().unwrap();
         terminal.wait().unwrap();
         // The lock is free when the run, wherever it is now, has ended.
-        let lock = work_dir.join(".lock");
+        let lock = work_dir.join(".shanty-lock");
         if lock.exists() {
             assert!(Command::new("flock").arg(&lock).arg("true").status().unwrap().success());
         }
