@@ -4,6 +4,7 @@ mod contract;
 mod faults;
 mod recorder;
 mod scripted;
+pub mod sim;
 mod toy;
 
 pub use crate::hook_contract;
