@@ -16,6 +16,23 @@ pub fn sibling(path: &Path, what: &str) -> PathBuf {
     path.with_file_name(format!("{TEMPORARY}{what}-{name}"))
 }
 
+/// Makes a directory and its parents, each durably: what is saved below one that is forgotten is lost with it.
+///
+/// # Errors
+/// [`super::Error::Io`] with the path.
+pub fn make_dir(fs: &dyn FileSystem, dir: &Path) -> Result<()> {
+    let Some(above) = dir.parent() else { return Ok(()) };
+    make_dir(fs, above)?;
+    let is_new = fs.entry(dir).at(dir)?.is_none();
+    fs.create_dir(dir).at(dir)?;
+    let above = parent(dir);
+    match fs.sync(above).at(above) {
+        Err(error) if is_new => Err(error),
+        // Whoever made it may have died before this; a folder of someone else need not let itself be synced.
+        _ => Ok(()),
+    }
+}
+
 /// Writes `bytes` to a file of the run so that a crash at any instant leaves the old file or the new one.
 ///
 /// # Errors

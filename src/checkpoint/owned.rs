@@ -218,7 +218,11 @@ impl<'a> Folder<'a> {
     pub fn clear(&self, path: &Path) -> Result<()> {
         match self.kind(path)? {
             None => return Ok(()),
-            Some(FileKind::Dir) => self.only_a_checkpoint(path)?,
+            Some(FileKind::Dir) => {
+                self.only_a_checkpoint(path)?;
+                // Its new name must be there before its files go, or half of it comes back under the old one.
+                self.fs.sync(self.dir).at(self.dir)?;
+            }
             Some(_) => {}
         }
         self.fs.remove(path).at(path)
