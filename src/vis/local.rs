@@ -16,10 +16,10 @@ pub type Scalars<'a> = &'a [(&'a str, f64)];
 /// `"Infinity"` or `"-Infinity"`, so that each line is strict JSON.
 #[derive(Default)]
 pub struct LocalVisBackend {
-    /// `scalars.json` first.
-    files: Vec<Box<dyn Append>>,
-    /// Bytes of `scalars.json`.
-    written: u64,
+    /// Each with its bytes in whole lines; `scalars.json` first.
+    files: Vec<(Box<dyn Append>, u64)>,
+    /// The disk took a part of a line.
+    torn: bool,
 }
 
 impl LocalVisBackend {
@@ -28,15 +28,16 @@ impl LocalVisBackend {
     /// # Errors
     /// When a file cannot be opened.
     pub fn to_files(fs: &dyn FileSystem, paths: &[&Path]) -> Result<Self> {
-        let files: Vec<_> = paths.iter().map(|path| fs.append(path).at(path)).collect::<Result<_>>()?;
-        let first = paths.first().map_or(Ok(None), |path| fs.entry(path).at(path))?;
-        let written = first.map_or(0, |entry| entry.len);
-        Ok(Self { files, written })
+        let open = |path: &&Path| {
+            let file = fs.append(path).at(path)?;
+            Ok((file, fs.entry(path).at(path)?.map_or(0, |entry| entry.len)))
+        };
+        Ok(Self { files: paths.iter().map(open).collect::<Result<_>>()?, torn: false })
     }
 
     /// Bytes of `scalars.json` so far: a checkpoint keeps the number.
     pub fn written(&self) -> u64 {
-        self.written
+        self.files.first().map_or(0, |(_, written)| *written)
     }
 
     /// Begins `scalars.json` with the first `bytes` bytes of an older run's, whole lines only.
@@ -46,10 +47,15 @@ impl LocalVisBackend {
     pub fn continue_from(&mut self, fs: &dyn FileSystem, old: &Path, bytes: u64) -> Result<()> {
         let mut text = durable::read_plain(fs, old, u64::MAX)?;
         text.truncate(usize::try_from(bytes).unwrap_or(usize::MAX));
-        let whole = text.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
-        if let Some(file) = self.files.first_mut() {
-            file.append(&text[..whole]).at("scalars.json")?;
-            self.written += whole as u64;
+        // A disk that lost a part of the file has zeros there, or half a line.
+        let is_line = |line: &&[u8]| {
+            line.ends_with(b"\n") && serde_json::from_slice::<Map<String, Value>>(line).is_ok()
+        };
+        let lines: Vec<u8> =
+            text.split_inclusive(|b| *b == b'\n').filter(is_line).flatten().copied().collect();
+        if let Some((file, written)) = self.files.first_mut() {
+            file.append(&lines).at("scalars.json")?;
+            *written += lines.len() as u64;
         }
         Ok(())
     }
@@ -59,10 +65,10 @@ impl LocalVisBackend {
     /// # Errors
     /// When the disk refuses.
     pub fn rewind(&mut self, bytes: u64) -> Result<()> {
-        if let Some(file) = self.files.first_mut() {
-            let bytes = bytes.min(self.written);
+        if let Some((file, written)) = self.files.first_mut() {
+            let bytes = bytes.min(*written);
             file.truncate(bytes).at("scalars.json")?;
-            self.written = bytes;
+            *written = bytes;
         }
         Ok(())
     }
@@ -79,17 +85,23 @@ impl LocalVisBackend {
             scalars.iter().map(|(k, v)| ((*k).to_owned(), to_json(*v))).collect();
         line.entry("step").or_insert_with(|| step.into());
         let text = format!("{}\n", Value::Object(line));
-        for file in &mut self.files {
+        // Until all files have it the line counts as torn, and what there is of it goes before the next one.
+        let torn = std::mem::replace(&mut self.torn, true);
+        for (file, written) in &mut self.files {
+            if torn {
+                file.truncate(*written).at("scalars.json")?;
+            }
             file.append(text.as_bytes()).at("scalars.json")?;
+            *written += text.len() as u64;
         }
-        self.written += text.len() as u64;
+        self.torn = false;
         Ok(())
     }
 }
 
 impl fmt::Debug for LocalVisBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "LocalVisBackend({} bytes)", self.written)
+        write!(f, "LocalVisBackend({} bytes)", self.written())
     }
 }
 
