@@ -54,6 +54,9 @@ fn yes() -> bool {
 struct State {
     best: Option<f64>,
     wait: u64,
+    /// Why the run was stopped, and with which patience.
+    #[serde(default)]
+    stopped: Option<(String, u64)>,
 }
 
 impl EarlyStoppingHook {
@@ -83,7 +86,7 @@ impl EarlyStoppingHook {
 
     /// Why to stop after this value, if at all.
     fn judge(&mut self, score: f64, rule: Direction) -> Option<String> {
-        let (name, State { best, wait }) = (&self.monitor, &mut self.state);
+        let (name, State { best, wait, .. }) = (&self.monitor, &mut self.state);
         if self.check_finite && !score.is_finite() {
             return Some(format!("{name} became {score}"));
         }
@@ -134,6 +137,15 @@ impl Hook for EarlyStoppingHook {
         Ok(())
     }
 
+    /// A run that was stopped and is resumed stays stopped; with more patience it goes on.
+    fn before_train(&mut self, cx: &mut Ctx<'_>) -> HookResult {
+        match &self.state.stopped {
+            Some((reason, patience)) if *patience == self.patience => cx.stop(reason.clone()),
+            _ => self.state.stopped = None,
+        }
+        Ok(())
+    }
+
     fn after_val_epoch(&mut self, cx: &mut Ctx<'_>, metrics: &Metrics) -> HookResult {
         if cx.info.dry_run {
             return Ok(());
@@ -152,6 +164,7 @@ impl Hook for EarlyStoppingHook {
         if let Some(reason) = self.judge(score, rule)
             && cx.clock.epoch >= self.min_epochs
         {
+            self.state.stopped = Some((reason.clone(), self.patience));
             cx.stop(reason);
         }
         Ok(())
