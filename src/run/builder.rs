@@ -332,6 +332,8 @@ impl RunnerBuilder {
         let vis_data = dirs.log.join("vis_data");
         let vis =
             LocalVisBackend::to_files(&*fs, &[&vis_data.join("scalars.json"), &vis_data.join(stamped)])?;
+        // Each save makes the lines durable that it counts; the name of their file is there before.
+        fs.sync(&vis_data).at(&vis_data)?;
         let began = Instant::now();
         let timer = self.timer.take().unwrap_or_else(|| Box::new(move || began.elapsed().as_secs_f64()));
         self.line_up(self.val.is_some())?;
@@ -426,7 +428,7 @@ impl RunnerBuilder {
     /// `work_dir/<timestamp>/vis_data` with the config in it.
     fn folders(&self, fs: &dyn FileSystem, seed: u64, classes: Vec<String>) -> Result<(Dirs, RunInfo)> {
         let work = self.work_dir.clone().unwrap_or_else(|| "work_dirs/run".into());
-        fs.create_dir(&work).at(&work)?;
+        durable::make_dir(fs, &work)?;
         let work = fs.canonical(&work).at(&work)?;
         let now = self.wall.format("%Y%m%d_%H%M%S");
         let (mut timestamp, mut n) = (now.clone(), 1);
@@ -436,7 +438,7 @@ impl RunnerBuilder {
             timestamp = format!("{now}_{n}");
         }
         let log = work.join(&timestamp);
-        fs.create_dir(&log.join("vis_data")).at(&log)?;
+        durable::make_dir(fs, &log.join("vis_data"))?;
         let experiment_name = match &self.experiment_name {
             Some(name) => format!("{name}_{timestamp}"),
             None => timestamp.clone(),

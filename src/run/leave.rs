@@ -1,10 +1,11 @@
 //! Leaving before the schedule ends, because someone outside says so: a signal, a time limit, a stop file.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use crate::base::fs::FileSystem;
 use crate::base::{Error, Result};
 
 /// Flags that the owner of the process raises and a run looks at between two steps. The command line raises them in its
@@ -65,9 +66,9 @@ impl fmt::Display for Leave {
 
 impl Limits {
     /// A stop file of yesterday would end every run after its first step.
-    pub(super) fn check(&self) -> Result<()> {
+    pub(super) fn check(&self, fs: &dyn FileSystem) -> Result<()> {
         match &self.stop_file {
-            Some(path) if path.exists() => Err(Error::config(format!(
+            Some(path) if is_there(fs, path) => Err(Error::config(format!(
                 "the stop file {} is there already: remove it to start",
                 path.display()
             ))),
@@ -76,7 +77,7 @@ impl Limits {
     }
 
     /// Whether to leave now. The timer is read only if there is a limit.
-    pub(super) fn due(&self, elapsed: impl FnOnce() -> f64) -> Option<Leave> {
+    pub(super) fn due(&self, fs: &dyn FileSystem, elapsed: impl FnOnce() -> f64) -> Option<Leave> {
         let signal = self.interrupt.signal.load(Ordering::Relaxed);
         if signal != 0 {
             return Some(Leave::Signal(signal));
@@ -84,6 +85,10 @@ impl Limits {
         if self.max_seconds.is_some_and(|limit| elapsed() >= limit) {
             return Some(Leave::TimeUp);
         }
-        self.stop_file.as_ref().filter(|path| path.exists()).cloned().map(Leave::StopFile)
+        self.stop_file.as_ref().filter(|path| is_there(fs, path)).cloned().map(Leave::StopFile)
     }
+}
+
+fn is_there(fs: &dyn FileSystem, path: &Path) -> bool {
+    fs.entry(path).is_ok_and(|entry| entry.is_some())
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{LoadOptions, Session};
 use crate::base::fs::{Disk, FileSystem};
-use crate::base::{Error, Result, caught, codec};
+use crate::base::{Error, Result, caught, codec, durable};
 use crate::checkpoint::{self, Checkpoint, Folders, Owner};
 use crate::config::{Kind, Node};
 use crate::hook::Event;
@@ -95,7 +95,8 @@ pub(super) fn resume(s: &mut Session, plan: &Plan) -> Result<bool> {
             let found =
                 checkpoint::newest(&*s.state.fs, folders, owner.as_ref().map(|owner| owner.run.as_str()))?;
             found.refused.iter().for_each(|why| s.state.log.warn(format_args!("refused {why}")));
-            let Some(found) = found.checkpoint else {
+            let passed_over = !found.refused.is_empty();
+            let Some((path, checkpoint)) = found.checkpoint else {
                 if !found.refused.is_empty() {
                     // A fresh start would write over what may still be rescued.
                     let reason = format!(
@@ -112,13 +113,22 @@ pub(super) fn resume(s: &mut Session, plan: &Plan) -> Result<bool> {
                 ));
                 return Ok(false);
             };
-            found
+            if passed_over {
+                // Others that follow the pointer are to find what the run goes on with.
+                let target = path.strip_prefix(&work).unwrap_or(&path);
+                let pointer = work.join(checkpoint::POINTER);
+                durable::replace(&*s.state.fs, &pointer, target.to_string_lossy().as_bytes())?;
+            }
+            (path, checkpoint)
         }
     };
     s.compare_data(&path, &checkpoint.meta, plan.allow_data_changes)?;
     s.saving.run.clone_from(&checkpoint.meta.run);
     s.own_dirs(false)?;
+    let saved = plan.load_from.is_none() && !checkpoint.meta.inexact;
     restore(s, &path, checkpoint, plan.allow_hook_changes)?;
+    // A run that leaves before its next step leaves the checkpoint as it is, under its own series.
+    s.saving.saved_iter = saved.then_some(s.state.clock.iter);
     Ok(true)
 }
 

@@ -184,6 +184,7 @@ impl Session {
         }
         let job = Job {
             fs: self.state.fs.clone(),
+            scalars: self.state.dirs.log.join("vis_data/scalars.json"),
             checkpoint,
             name: request.name.clone(),
             series: request.series.clone(),
@@ -192,7 +193,8 @@ impl Session {
             out_dir: dir,
         };
         if self.saving.in_step {
-            return self.notify_saved(job.run()?);
+            let committed = self.saving.saver.run_now(&job)?;
+            return self.notify_saved(committed);
         }
         if let Some(reason) = self.saving.saver.begin(job)? {
             let log = &self.state.log;
@@ -242,7 +244,7 @@ impl Session {
     /// Takes the folders of the run: the work_dir, and those that hooks save to. What a dead run left in them is cleared
     /// away. A run that does not resume begins: it must find no checkpoints there.
     pub(super) fn begin(&mut self, begins: bool) -> Result<()> {
-        self.saving.limits.check()?;
+        self.saving.limits.check(&*self.state.fs)?;
         if !self.state.info.dry_run {
             self.lock_dirs()?;
             if begins {
@@ -264,7 +266,7 @@ impl Session {
         let fs = &*self.state.fs;
         let (mut folders, mut places) = (Folders::of(&dirs.work), Vec::new());
         for dir in std::iter::once(dirs.work.clone()).chain(declared) {
-            fs.create_dir(&dir).at(&dir)?;
+            crate::base::durable::make_dir(fs, &dir)?;
             let path = fs.canonical(&dir).at(&dir)?;
             if places.iter().all(|(_, held)| *held != path) {
                 self.saving.locks.push(checkpoint::lock_dir(fs, &path)?);
@@ -309,8 +311,8 @@ impl Session {
         if self.saving.left.is_some() {
             return Ok(());
         }
-        let (timer, began) = (&mut self.state.timer, self.saving.began);
-        if let Some(leave) = self.saving.limits.due(|| timer() - began) {
+        let (fs, timer, began) = (&self.state.fs, &mut self.state.timer, self.saving.began);
+        if let Some(leave) = self.saving.limits.due(&**fs, || timer() - began) {
             self.state.log.warn(format_args!("{leave}: saving and leaving"));
             if self.saving.saved_iter != Some(self.state.clock.iter) {
                 self.save(&self.unplanned("iter"))?;
