@@ -65,7 +65,7 @@ impl Bytes {
                 0 => self.forget(),
                 1 => {}
                 2 => {
-                    let len = rng.random_range(0..=new_len);
+                    let len = rng.random_range(self.shortest.min(new_len)..=new_len);
                     self.now.truncate(len);
                     self.resized = true;
                     self.dirty.extend(len / SECTOR..self.safe.len().div_ceil(SECTOR));

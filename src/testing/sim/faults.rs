@@ -24,12 +24,22 @@ pub enum Act {
 }
 
 impl Act {
-    /// Those that only read.
-    pub const READING: [Self; 4] = [Self::Entry, Self::List, Self::Open, Self::Canonical];
+    /// Those that change something.
+    pub const CHANGING: [Self; 9] = [
+        Self::CreateDir,
+        Self::Write,
+        Self::OpenLog,
+        Self::Append,
+        Self::Truncate,
+        Self::Sync,
+        Self::Rename,
+        Self::Remove,
+        Self::Lock,
+    ];
 
     /// Whether it only reads.
     pub fn reads(self) -> bool {
-        Self::READING.contains(&self)
+        !Self::CHANGING.contains(&self)
     }
 }
 
@@ -38,7 +48,7 @@ impl Act {
 pub struct Refusal {
     /// The first operation of the life, from 1, that may be refused.
     pub from: u64,
-    /// Operations of this kind; all that write if `None`.
+    /// Operations of this kind; all that change something if `None`; readings have `unreadable`.
     pub act: Option<Act>,
     /// The number of the error: 5 is EIO, 13 EACCES, 28 ENOSPC.
     pub errno: i32,
@@ -63,6 +73,8 @@ pub struct Faults {
     pub crash: Option<(u64, Crash)>,
     /// Errors.
     pub refusals: Vec<Refusal>,
+    /// One reading of a file in this many fails.
+    pub unreadable: Option<u64>,
     /// Bytes that still fit on the disk.
     pub room: Option<u64>,
     /// One operation in this many takes seconds.

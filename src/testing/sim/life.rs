@@ -39,8 +39,11 @@ impl Life {
         run: impl FnOnce(&mut World, Verdict) -> io::Result<T>,
     ) -> io::Result<T> {
         let mut world = self.machine.world();
-        let verdict = world.judge(self.id, act)?;
+        let verdict = world.judge(self.id, act, path)?;
         let done = run(&mut world, verdict);
+        if world.is_onlooker(self.id) {
+            return done;
+        }
         let failed = match (&verdict, &done) {
             (Verdict::Go, Err(e)) => format!(": {e}"),
             (Verdict::Go, Ok(_)) => String::new(),
@@ -161,7 +164,7 @@ impl FileSystem for Life {
     }
 
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Result<Box<dyn Lock>, String>> {
-        self.act(Act::Lock, path, |world, verdict| {
+        let taken = self.act(Act::Lock, path, |world, verdict| {
             if !verdict.whole() {
                 return Ok(Err(String::new()));
             }
@@ -174,8 +177,9 @@ impl FileSystem for Life {
             world.tree.truncate(id, 0)?;
             world.tree.append(id, format!("{holder}\n").as_bytes())?;
             world.locks.insert(id, self.id);
-            Ok(Ok(Box::new(Held { life: self.clone(), file: id }) as Box<dyn Lock>))
-        })
+            Ok(Ok(id))
+        })?;
+        Ok(taken.map(|file| Box::new(Held { life: self.clone(), file }) as Box<dyn Lock>))
     }
 }
 

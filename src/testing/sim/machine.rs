@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rand::RngExt;
 
 use super::faults::{Act, Faults, Tally};
-use super::tree::{ENOSPC, Id, Node, Tree, os};
+use super::tree::{EIO, ENOSPC, Id, Node, Tree, os};
 use super::{Crash, Life};
 use crate::base::{Rng, keyed};
 use crate::run::Interrupt;
@@ -36,9 +36,14 @@ struct Process {
     faults: Faults,
     operations: u64,
     dead: bool,
+    /// Looks on from outside of the story: nothing of it is counted.
+    onlooker: bool,
+    /// Readings of each file.
+    readings: BTreeMap<PathBuf, u64>,
 }
 
 pub(super) struct World {
+    seed: u64,
     pub tree: Tree,
     rng: Rng,
     now: f64,
@@ -84,6 +89,7 @@ impl Machine {
     /// A machine with an empty disk.
     pub fn new(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(World {
+            seed,
             tree: Tree::new(),
             rng: keyed(seed, "simulated machine", 0, 0),
             now: 0.0,
@@ -115,6 +121,13 @@ impl Machine {
         let id = world.lives.len() as u64 - 1;
         world.note(format_args!("-- life {id} begins"));
         Life::new(self.clone(), id)
+    }
+
+    /// A process of someone who looks at the disk and is not part of the story.
+    pub fn onlooker(&self) -> Life {
+        let mut world = self.world();
+        world.lives.push(Process { onlooker: true, ..Process::default() });
+        Life::new(self.clone(), world.lives.len() as u64 - 1)
     }
 
     /// Ends all processes, as [`Crash`] says.
@@ -224,17 +237,27 @@ impl World {
         self.lives.get(life as usize).is_none_or(|process| process.dead)
     }
 
+    pub fn is_onlooker(&self, life: u64) -> bool {
+        self.lives.get(life as usize).is_some_and(|process| process.onlooker)
+    }
+
     pub fn operations(&self, life: u64) -> u64 {
         self.lives.get(life as usize).map_or(0, |process| process.operations)
     }
 
     /// Counts an operation and decides what becomes of it.
-    pub fn judge(&mut self, life: u64, act: Act) -> io::Result<Verdict> {
+    pub fn judge(&mut self, life: u64, act: Act, path: &Path) -> io::Result<Verdict> {
         if self.is_dead(life) {
             return Err(gone());
         }
-        self.tally.operations += 1;
         let process = &mut self.lives[life as usize];
+        if process.onlooker {
+            return Ok(Verdict::Go);
+        }
+        self.tally.operations += 1;
+        if act.reads() {
+            return Ok(self.judge_reading(life, act, path));
+        }
         process.operations += 1;
         let number = process.operations;
         let slow = process.faults.slow.is_some_and(|every| self.rng.random_range(0..every) == 0);
@@ -253,6 +276,22 @@ impl World {
         self.tally.slow += u64::from(slow);
         self.advance(if slow { 5.0 } else { 1e-4 });
         Ok(verdict)
+    }
+
+    /// Two threads may read at once, so what becomes of a reading depends on nothing but the file and how often it was
+    /// read. A process need not die while it reads: the disk is the same at its next operation.
+    fn judge_reading(&mut self, life: u64, act: Act, path: &Path) -> Verdict {
+        self.advance(1e-5);
+        let Some(process) = self.lives.get_mut(life as usize) else { return Verdict::Go };
+        let Some(every) = process.faults.unreadable.filter(|_| act == Act::Open) else { return Verdict::Go };
+        let nth = process.readings.entry(path.to_owned()).or_default();
+        *nth += 1;
+        let address = xxhash_rust::xxh3::xxh3_64(path.as_os_str().as_encoded_bytes());
+        if keyed(self.seed, "unreadable", address, *nth).random_range(0..every) > 0 {
+            return Verdict::Go;
+        }
+        self.tally.refused += 1;
+        Verdict::Refused(0.0, EIO)
     }
 
     /// What the process hears of an operation, after what was done of it.

@@ -18,6 +18,7 @@
 
 mod crash;
 mod faults;
+mod later;
 mod life;
 mod machine;
 mod sabotage;
@@ -27,6 +28,7 @@ mod tree;
 
 pub use crash::Crash;
 pub use faults::{Act, Faults, Refusal, Tally};
+pub use later::Later;
 pub use life::Life;
 pub use machine::{Alarm, Machine};
 pub use sabotage::{Broken, Sabotage};

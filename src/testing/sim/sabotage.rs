@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use crate::base::durable::{TEMPORARY, parent};
 use crate::base::fs::{Append, Entry, FileKind, FileSystem, Fill, Lock};
 
 /// What is done wrong.
@@ -70,9 +71,8 @@ impl<F: FileSystem> Broken<F> {
 
 /// `epoch_3` of what stands aside for it.
 fn bare_checkpoint(name: &std::ffi::OsStr) -> Option<OsString> {
-    let text = name.to_str()?.strip_prefix(".tmp-")?;
-    let at = ["epoch_", "iter_", "best_"].iter().find_map(|kind| text.find(kind))?;
-    Some(text[at..].into())
+    let text = name.to_str()?.strip_prefix(TEMPORARY)?.strip_prefix("tmp-")?;
+    ["epoch_", "iter_"].iter().any(|kind| text.contains(kind)).then(|| text.into())
 }
 
 fn is_checkpoint_aside(path: &Path) -> bool {
@@ -142,7 +142,7 @@ impl<F: FileSystem> FileSystem for Broken<F> {
             let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
             while let Some((from, to)) = held.pop_front() {
                 self.inner.rename(&from, &to)?;
-                self.inner.sync(crate::base::durable::parent(&to))?;
+                self.inner.sync(parent(&to))?;
             }
         }
         Ok(())
@@ -156,7 +156,7 @@ impl<F: FileSystem> FileSystem for Broken<F> {
         match self.how {
             Sabotage::NoLock => return Ok(Ok(Box::new(NoLock))),
             Sabotage::SweepAll => {
-                let dir = crate::base::durable::parent(path);
+                let dir = parent(path);
                 let names = self.inner.list(dir)?;
                 let aside = names.iter().filter(|name| name.to_string_lossy().starts_with(".tmp-"));
                 aside.map(|name| dir.join(name)).try_for_each(|path| self.inner.remove(&path))?;

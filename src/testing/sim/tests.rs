@@ -112,7 +112,7 @@ fn a_log_loses_of_its_tail_only_what_was_not_synced() {
         life.sync(Path::new(A)).unwrap();
         log.append(b" 2").unwrap();
     });
-    assert!(left.iter().all(|s| s[0].1.starts_with("old 1") || "old 1".starts_with(&s[0].1)), "{left:?}");
+    assert!(left.iter().all(|s| s[0].1.starts_with("old 1")), "{left:?}");
     for tail in ["", " 2", " ", "00"] {
         assert!(left.contains(&state(&[(A, &format!("old 1{tail}"))])), "{tail}: {left:?}");
     }

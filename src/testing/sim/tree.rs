@@ -16,6 +16,7 @@ pub(super) type Id = usize;
 
 // The numbers of Linux and macOS are the same for these, except the last two.
 const ENOENT: i32 = 2;
+pub(super) const EIO: i32 = 5;
 const EEXIST: i32 = 17;
 const ENOTDIR: i32 = 20;
 const EISDIR: i32 = 21;
@@ -43,6 +44,8 @@ pub(super) struct Bytes {
     /// Sectors of which the disk may or may not have the newest.
     pub dirty: BTreeSet<usize>,
     pub resized: bool,
+    /// The shortest that it was since then.
+    pub shortest: usize,
 }
 
 impl Bytes {
@@ -56,6 +59,7 @@ impl Bytes {
         let old = self.now.len();
         self.now.resize(len, 0);
         self.touch(len.min(old), len.max(old));
+        self.shortest = self.shortest.min(len);
     }
 
     fn touch(&mut self, begin: usize, end: usize) {
@@ -78,6 +82,7 @@ impl Bytes {
     pub fn forget(&mut self) {
         self.dirty.clear();
         self.resized = false;
+        self.shortest = self.safe.len().min(self.now.len());
     }
 }
 

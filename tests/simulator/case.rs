@@ -1,0 +1,263 @@
+//! A run by its seed: what it trains, how it saves, and what lies around it.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rand::RngExt;
+
+use shanty::base::fs::FileSystem;
+use shanty::base::{Rng, WallClock};
+use shanty::hook::HookOptions;
+use shanty::metric::{Evaluator, Metric, Predictions};
+use shanty::optim::{OptimWrapper, Sgd};
+use shanty::prelude::*;
+use shanty::registry::Spec;
+use shanty::run::{
+    EpochBasedTrainLoop, Evaluation, Intervals, IterBasedTrainLoop, Limits, Runner, RunnerBuilder,
+};
+use shanty::testing::sim::{Later, Machine};
+use shanty::testing::{ToyModel, toy_data};
+
+/// Where all of it happens.
+pub const HOME: &str = "/home/me";
+
+/// What a run is.
+#[derive(Debug, Clone)]
+pub struct Case {
+    pub seed: u64,
+    pub work: PathBuf,
+    /// The folder of the checkpoints.
+    pub out: PathBuf,
+    by_epoch: bool,
+    max: u64,
+    batches: usize,
+    validates: Option<u64>,
+    accumulate: u64,
+    /// Key and YAML of each hook.
+    hooks: Vec<(String, String)>,
+    /// The sample that is not a number.
+    poison: Option<u64>,
+    in_step: bool,
+    /// Whether its folders are there before it begins, with things of somebody else in them.
+    pub moves_in: bool,
+}
+
+impl Case {
+    /// The run of a seed.
+    pub fn draw(seed: u64, rng: &mut Rng) -> Self {
+        let work =
+            Path::new(HOME).join(["runs/exp", "runs/./exp/", "exp", "runs/epoch_1"][rng.random_range(0..4)]);
+        let by_epoch = rng.random();
+        let batches = rng.random_range(2..5);
+        let max = if by_epoch { rng.random_range(1..5) } else { rng.random_range(3..13) };
+        let validates = rng.random_range(0..4) > 0;
+        let validates =
+            validates.then(|| if by_epoch { rng.random_range(1..3) } else { rng.random_range(1..6) });
+        let poison = (rng.random_range(0..4) == 0).then(|| rng.random_range(0..batches as u64 * 4));
+        let hook = |name: &str, keys: &str| (name.to_owned(), format!("{{type: {name}{keys}}}"));
+        let log = [1, 2, 10][rng.random_range(0..3)];
+        let mut hooks = vec![
+            hook("RuntimeInfoHook", ""),
+            hook("IterTimerHook", ""),
+            hook("LoggerHook", &format!(", interval: {log}")),
+            hook("ParamSchedulerHook", ""),
+        ];
+        let (saver, out) = saver(rng, by_epoch, validates.is_some());
+        hooks.push(hook("CheckpointHook", &saver));
+        if poison.is_some() || rng.random_range(0..6) == 0 {
+            let action = ["skip", "rollback"][rng.random_range(0..2)];
+            let check = ["loss", "all"][rng.random_range(0..2)];
+            let keys = format!(", action: {action}, check: {check}, rollback_steps: 2, patience: 1000");
+            hooks.push(hook("CheckInvalidLossHook", &keys));
+        }
+        if rng.random_range(0..3) == 0 {
+            let kind = ["ExponentialMovingAverage", "StochasticWeightAverage"][rng.random_range(0..2)];
+            hooks.push(hook("EMAHook", &format!(", ema_type: {kind}, momentum: 0.25")));
+        }
+        if validates.is_some() && rng.random_range(0..3) == 0 {
+            let keys = ", monitor: score, rule: greater, min_delta: 0.3, patience: 2, check_finite: false";
+            hooks.push(hook("EarlyStoppingHook", keys));
+        }
+        hooks.push(hook("DigestHook", &format!(", interval: {}", rng.random_range(1..4))));
+        let work_name = work.file_name().unwrap_or_default().to_owned();
+        let home = Path::new(HOME);
+        let out = out.map_or_else(|| work.clone(), |out| home.join(out).join(work_name));
+        let (accumulate, in_step) = (rng.random_range(1..4), rng.random());
+        let moves_in = rng.random_range(0..3) > 0;
+        let poison = poison.filter(|_| std::env::var("SHANTY_SIM_NAN").is_ok());
+        Self {
+            seed,
+            work,
+            out,
+            by_epoch,
+            max,
+            batches,
+            validates,
+            accumulate,
+            hooks,
+            poison,
+            in_step,
+            moves_in,
+        }
+    }
+
+    /// The run on a machine, as one process of it.
+    pub fn builder(
+        &self,
+        machine: &Machine,
+        fs: impl FileSystem + 'static,
+        how: Start,
+    ) -> Result<RunnerBuilder> {
+        let data = toy_data(self.batches, true)?;
+        let optim = OptimWrapper::new(Sgd::new(0.1).momentum(0.9)).accumulate(self.accumulate);
+        let mut builder = Runner::builder()
+            .model(ToyModel::new(3))
+            .train_data(data)
+            .optim(optim)
+            .work_dir(&self.work)
+            .with_seed(self.seed % 7)
+            .without_default_hooks()
+            .file_system(fs)
+            .timer(machine.timer())
+            .wall_clock(wall(machine))
+            .async_save(!self.in_step)
+            .limits(how.limits)
+            .resume(how.resume)
+            .overwrite(how.overwrite);
+        if !how.threads {
+            builder = builder.save_on(Later::new(self.seed ^ how.life, how.no_threads));
+        }
+        let val = self.validates.map_or_else(Intervals::default, Intervals::every);
+        builder = if self.by_epoch {
+            builder.train_loop(EpochBasedTrainLoop { max_epochs: self.max, val })
+        } else {
+            builder.train_loop(IterBasedTrainLoop { max_iters: self.max, val })
+        };
+        if self.validates.is_some() {
+            let evaluator = Evaluator::new(vec![Box::new(Score::default())])?;
+            builder = builder.evaluate(Evaluation::new(toy_data(1, false)?, evaluator));
+        }
+        for (name, yaml) in &self.hooks {
+            let spec = Spec::<dyn Hook>::parse(yaml)?;
+            let hook = spec.build(&mut how_it_is_built())?;
+            builder = builder.boxed_hook(hook, name, HookOptions::default());
+        }
+        if let Some(bad) = self.poison {
+            builder = builder.on(Point::BeforeTrainIter, move |_, event| {
+                if let Event::BeforeTrainIter(batch) = event
+                    && let Some(row) = batch.ids.iter().position(|id| *id == bad)
+                {
+                    batch.inputs.index_axis_mut(ndarray::Axis(0), row).fill(f32::NAN as shanty::base::Elem);
+                }
+                Ok(())
+            });
+        }
+        Ok(builder)
+    }
+}
+
+/// How one life begins.
+#[derive(Debug, Clone, Default)]
+pub struct Start {
+    pub life: u64,
+    pub resume: bool,
+    pub overwrite: bool,
+    pub limits: Limits,
+    /// Saves are written by a real thread.
+    pub threads: bool,
+    /// No thread is to be had, sometimes.
+    pub no_threads: bool,
+}
+
+fn how_it_is_built() -> BuildCx {
+    let mut cx = BuildCx::new(0);
+    cx.provide(shanty::hook::builtin::LogProcessor::default());
+    cx
+}
+
+/// Keys of the CheckpointHook, and the folder that they name.
+fn saver(rng: &mut Rng, by_epoch: bool, validates: bool) -> (String, Option<&'static str>) {
+    let mut keys = String::new();
+    let epochs = by_epoch && rng.random();
+    keys += &format!(", by_epoch: {epochs}, interval: {}", rng.random_range(1..if epochs { 3 } else { 5 }));
+    if rng.random_range(0..4) > 0 {
+        keys += &format!(", max_keep_ckpts: {}", rng.random_range(1..4));
+    }
+    if validates && rng.random() {
+        keys += ", save_best: score, rule: greater";
+    }
+    let out = (rng.random_range(0..3) == 0)
+        .then(|| ["/home/me/disk/ckpts", "/home/me/runs"][rng.random_range(0..2)]);
+    if let Some(out) = out {
+        keys += &format!(", out_dir: {out}");
+    }
+    (keys, out)
+}
+
+/// The simulated clock as a time of day.
+fn wall(machine: &Machine) -> WallClock {
+    let machine = machine.clone();
+    WallClock::new(move || SystemTime::UNIX_EPOCH + Duration::from_secs_f64(1.7e9 + machine.now()))
+}
+
+/// Something that depends on the weights and is better now and worse then.
+#[derive(Default)]
+struct Score(f64);
+
+impl Metric for Score {
+    fn process(&mut self, predictions: &Predictions<'_>) -> Result<()> {
+        let scores = predictions.scores.as_ref().ok_or_else(|| Error::invalid("no scores"))?;
+        self.0 = scores.iter().map(|p| f64::from(*p)).fold(self.0, |sum, p| (sum * 7.3 + p * 91.7).fract());
+        Ok(())
+    }
+
+    fn compute(&self) -> Result<Vec<(String, f64)>> {
+        Ok(vec![("score".into(), self.0)])
+    }
+
+    fn reset(&mut self) {
+        self.0 = 0.0;
+    }
+
+    fn names(&self) -> Vec<String> {
+        vec!["score".into()]
+    }
+}
+
+/// Things of somebody else, where a run might stumble over them. `Some` is a file.
+pub fn belongings(case: &Case) -> Vec<(PathBuf, Option<&'static str>)> {
+    let mut all = Vec::new();
+    let inside = [case.work.clone(), case.out.clone(), case.work.join("sub")];
+    for dir in inside.into_iter().filter(|_| case.moves_in).chain([PathBuf::from(HOME)]) {
+        for (name, text) in [
+            (".tmp-x", Some("mine")),
+            (".tmp-epoch_1/model.safetensors", Some("mine")),
+            (".old-mine/keep", Some("mine")),
+            (".old-epoch_77/keep", Some("mine")),
+            (".del-epoch_1/keep", Some("mine")),
+            ("epoch_99/notes.txt", Some("mine")),
+            ("iter_98", None),
+            ("best_friends/list", Some("mine")),
+            ("exp.yaml", Some("work_dir: mine")),
+            ("config.yaml", Some("mine")),
+            ("notes", Some("mine")),
+            (".shanty", Some("mine")),
+            ("last_checkpoint.bak", Some("epoch_99")),
+        ] {
+            all.push((dir.join(name), text));
+        }
+    }
+    all
+}
+
+/// Puts them there, for good.
+pub fn lay_out(machine: &Machine, case: &Case) {
+    let fs = machine.onlooker();
+    for (path, text) in belongings(case) {
+        let dir = if text.is_some() { path.parent().unwrap_or(&path) } else { &path };
+        fs.create_dir(dir).unwrap();
+        text.iter().for_each(|text| fs.write(&path, text.as_bytes()).unwrap());
+    }
+    machine.link(&Path::new(HOME).join("link"), Path::new("/home/me/notes")).unwrap();
+    machine.settle();
+}
