@@ -263,8 +263,9 @@ fn a_file_in_which_no_name_fits_is_told_in_a_few_words() {
             .collect();
         file(&dir.path().join("w.safetensors"), &tensors);
     };
-    let train =
-        |more: &[&str]| shanty(dir.path(), &[&["train", "c.yaml", "load_from=w.safetensors"], more].concat());
+    let train = |more: &[&str]| {
+        shanty(dir.path(), &[&["train", "c.yaml", "--overwrite", "load_from=w.safetensors"], more].concat())
+    };
     for (before, says) in [
         (
             "",

@@ -74,7 +74,11 @@ work_dir: {}
 }
 
 fn runner(dir: &Path, metric: &str, hooks: &str) -> Result<Runner> {
-    Runner::from_config(&shanty::config::parse("test", &config(dir, metric, hooks))?, Some("test.yaml"))
+    let node = shanty::config::parse("test", &config(dir, metric, hooks))?;
+    let mut runner = Runner::from_config(&node, Some("test.yaml"))?;
+    // `Told` tells its values in turn: the first one is for the first epoch.
+    runner.skip_sanity_check();
+    Ok(runner)
 }
 
 fn best(dir: &Path) -> Vec<String> {

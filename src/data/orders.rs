@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use crate::base::{Error, Result};
+use crate::base::{Error, Result, caught_from};
 
 use super::Deal;
 use super::loader::Plan;
@@ -60,7 +60,8 @@ impl Orders {
         if self.pass != Some(pass) {
             let (n, len) = (self.plan.pass_len, self.plan.len);
             self.pass = None;
-            self.order = self.plan.sampler.draw(len, self.plan.seed, pass);
+            let draw = || Ok(self.plan.sampler.draw(len, self.plan.seed, pass));
+            self.order = caught_from("the sampler", draw)?;
             if self.order.len() != n || self.order.iter().any(|&i| i >= len) {
                 return Err(Error::invalid(format!(
                     "the sampler drew {} samples for pass {pass}; its pass_len promises {n}, each below {len}",
