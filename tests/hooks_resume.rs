@@ -27,6 +27,7 @@ const HOOKS: [&str; 14] = [
     "{type: NumClassCheckHook}",
     "{type: SyncBuffersHook}",
     "{type: EmptyCacheHook}",
+    "{type: VisualizationHook}",
     "{type: SwitchRecipeHook, schedule: [{action_epoch: 2, train_pipeline: [{type: RandomFlip, prob: 0.5}]}]}",
     "{type: PipelineSwitchHook, switch_epoch: 3, switch_pipeline: []}",
     "{type: WarmupParamHook, param_name: p, module_name: student.backbone.2, warmup_epochs: 2}",

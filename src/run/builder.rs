@@ -1,28 +1,18 @@
 //! `Runner::builder()`: a run without YAML, and the one assembly that configs go through too.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
-
-use log::Level;
 
 use super::config::{LoadOptions, LogLevel};
-use super::memory::Memory;
-use super::saving::Saving;
-use super::{Background, Evaluation, Limits, Runner, Session, State, TrainLoop};
+use super::{Background, Evaluation, Limits, TrainLoop};
 use crate::base::error::IoContext;
-use crate::base::fs::{Disk, FileSystem};
+use crate::base::fs::FileSystem;
 use crate::base::rng::fresh_seed;
-use crate::base::{BoxError, Error, Result, WallClock, caught_from, durable};
+use crate::base::{BoxError, Result, WallClock};
 use crate::data::DataLoader;
-use crate::hook::{
-    Board, Clock, Control, Ctx, Dirs, Event, Hook, HookOptions, HookResult, Hooks, Point, Profile, RunInfo,
-    RunLog,
-};
+use crate::hook::{Ctx, Event, Hook, HookOptions, HookResult, Hooks, Point};
 use crate::model::Model;
 use crate::optim::OptimWrapper;
-use crate::registry::BuildCx;
-use crate::vis::LocalVisBackend;
 
 /// Puts a run together. Only the model is required; training needs data, a loop and an optimizer as well.
 #[derive(Default)]
@@ -33,31 +23,31 @@ pub struct RunnerBuilder {
     pub(super) optim: Option<OptimWrapper>,
     pub(super) val: Option<Evaluation>,
     pub(super) test: Option<Evaluation>,
-    hooks: Vec<(Box<dyn Hook>, String, HookOptions)>,
-    line: Option<Hooks>,
-    keys: Vec<Arc<str>>,
-    no_default_hooks: bool,
-    no_sanity: bool,
-    work_dir: Option<PathBuf>,
-    experiment_name: Option<String>,
-    seed: Option<u64>,
-    config: Option<(Option<String>, String)>,
+    pub(super) hooks: Vec<(Box<dyn Hook>, String, HookOptions)>,
+    pub(super) line: Option<Hooks>,
+    pub(super) keys: Vec<Arc<str>>,
+    pub(super) no_default_hooks: bool,
+    pub(super) no_sanity: bool,
+    pub(super) work_dir: Option<PathBuf>,
+    pub(super) experiment_name: Option<String>,
+    pub(super) seed: Option<u64>,
+    pub(super) config: Option<(Option<String>, String)>,
     pub(super) notes: Vec<String>,
-    log_level: LogLevel,
-    load_from: Option<String>,
-    resume: bool,
-    allow_hook_changes: bool,
-    allow_data_changes: bool,
+    pub(super) log_level: LogLevel,
+    pub(super) load_from: Option<String>,
+    pub(super) resume: bool,
+    pub(super) allow_hook_changes: bool,
+    pub(super) allow_data_changes: bool,
     pub(super) fs: Option<Arc<dyn FileSystem>>,
-    wall: WallClock,
-    overwrite: bool,
-    save_in_step: bool,
-    background: Option<Box<dyn Background>>,
-    limits: Limits,
-    load_options: LoadOptions,
+    pub(super) wall: WallClock,
+    pub(super) overwrite: bool,
+    pub(super) save_in_step: bool,
+    pub(super) background: Option<Box<dyn Background>>,
+    pub(super) limits: Limits,
+    pub(super) load_options: LoadOptions,
     pub(super) exclude_samples: Vec<u64>,
-    timer: Option<Box<dyn FnMut() -> f64 + Send>>,
-    record_calls: bool,
+    pub(super) timer: Option<Box<dyn FnMut() -> f64 + Send>>,
+    pub(super) record_calls: bool,
     pub(super) dry_run: bool,
     /// Model and data are shells.
     pub(super) hollow: bool,
@@ -297,160 +287,6 @@ impl RunnerBuilder {
         let (epochs, iters, by_epoch) =
             self.train_loop.as_ref().map_or((0, 0, true), |l| l.totals(epoch_len));
         ((epochs, iters), epoch_len, by_epoch)
-    }
-
-    /// Makes the folders, opens the logs, and puts everything in its place.
-    ///
-    /// # Errors
-    /// No model; some but not all of training data, loop and optimizer; a folder that cannot be made.
-    pub fn build(mut self) -> Result<Runner> {
-        let ((max_epochs, max_iters), epoch_len, by_epoch) = self.totals();
-        let mut model = self.model.take().ok_or_else(|| Error::config("a run needs a model"))?;
-        crate::params::check_distinct(&mut *model)?;
-        let parts = [self.train_data.is_some(), self.train_loop.is_some(), self.optim.is_some()];
-        if parts.contains(&true) && parts.contains(&false) {
-            return Err(Error::config(
-                "training needs data, a loop and an optimizer: some of the three are missing",
-            ));
-        }
-        let seed = self.seed.unwrap_or_else(fresh_seed);
-        self.check_excluded()?;
-        let classes = self.agree_on_classes()?;
-        let fs = self.fs.take().unwrap_or_else(|| Arc::new(Disk));
-        let (dirs, info) = self.folders(&*fs, seed, classes)?;
-        let log = if self.dry_run {
-            RunLog::capturing()
-        } else {
-            let file = dirs.log.join(format!("{}.log", info.timestamp));
-            RunLog::to_file(&*fs, &file, self.level(), self.wall.clone())?
-        };
-        let dump = self.config.as_ref().map(|(name, _)| {
-            let file = name.as_deref().and_then(|n| Path::new(n).file_stem()).unwrap_or("config".as_ref());
-            dirs.work.join(file).with_extension("yaml")
-        });
-        let stamped = format!("{}.json", info.timestamp);
-        let vis_data = dirs.log.join("vis_data");
-        let vis =
-            LocalVisBackend::to_files(&*fs, &[&vis_data.join("scalars.json"), &vis_data.join(stamped)])?;
-        // Each save makes the lines durable that it counts; the name of their file is there before.
-        fs.sync(&vis_data).at(&vis_data)?;
-        let began = Instant::now();
-        let timer = self.timer.take().unwrap_or_else(|| Box::new(move || began.elapsed().as_secs_f64()));
-        self.line_up(self.val.is_some())?;
-        let hooks = self.line.take().unwrap_or_default();
-        let mut state = State {
-            clock: Clock { epoch_len, max_epochs, max_iters, by_epoch, ..Clock::default() },
-            model,
-            optim: self.optim.take(),
-            board: Board::default(),
-            info,
-            dirs,
-            log,
-            vis,
-            data: self.train_data.clone(),
-            profile: Profile::default(),
-            planned: Vec::new(),
-            fs,
-            timer,
-            batch_size: self.train_data.as_ref().map_or(0, |d| d.batch_size() as u64),
-            control: Control::default(),
-        };
-        if let Some(optim) = &mut state.optim {
-            caught_from("a schedule", || Ok(optim.set_progress(0, 0)))?;
-        }
-        // A rehearsal comes with its weights, unless they are to be loaded; a shell has none.
-        let prepared = self.hollow || (self.dry_run && self.load_from.is_none());
-        let memory = Memory::without(std::mem::take(&mut self.exclude_samples));
-        let saving =
-            Saving::new(self.save_in_step, self.background.take(), self.limits.clone(), self.overwrite);
-        let mut session =
-            Session { state, hooks, val: self.val.take(), test: self.test.take(), saving, memory };
-        session.leave_out();
-        if self.record_calls || self.dry_run {
-            session.state.profile.record_calls();
-        }
-        if !self.dry_run {
-            session.announce(&self.notes);
-        }
-        Ok(Runner::new(
-            session,
-            self.train_loop.take().zip(self.train_data.take()),
-            super::resume::Plan {
-                load_from: self.load_from.take(),
-                resume: self.resume,
-                allow_hook_changes: self.allow_hook_changes,
-                allow_data_changes: self.allow_data_changes,
-                options: self.load_options.clone(),
-                dump,
-            },
-            !self.no_sanity && !self.hollow,
-            prepared,
-        ))
-    }
-
-    fn level(&self) -> Level {
-        match self.log_level {
-            LogLevel::Debug => Level::Debug,
-            LogLevel::Info => Level::Info,
-            LogLevel::Warning => Level::Warn,
-            LogLevel::Error => Level::Error,
-        }
-    }
-
-    /// Brings the hooks into line, with those that are in it already. `validates`: there will be a validation, even if its data
-    /// is not here.
-    pub(super) fn line_up(&mut self, validates: bool) -> Result<()> {
-        let mut all = Vec::new();
-        if self.line.is_none() && !self.no_default_hooks {
-            all = super::assemble::default_hooks(&mut BuildCx::new(self.seed()))?;
-        }
-        all.append(&mut self.hooks);
-        let line = self.line.get_or_insert_default();
-        for (hook, name, options) in all {
-            self.keys.push(line.insert(hook, &name, &options));
-        }
-        // Without names nothing is known; a run that does not train goes by no metric.
-        let unknown = || (validates || self.train_loop.is_none()).then(Vec::new);
-        let names = self.val.as_ref().map(Evaluation::metric_names).or_else(unknown);
-        line.resolve(names.as_deref())
-    }
-
-    /// The hook of a key, once it is in line.
-    pub(super) fn in_line(&self, key: &str) -> Option<&dyn Hook> {
-        self.line.as_ref()?.by_key(key)
-    }
-
-    /// The keys of the hooks in line, in the order in which they came.
-    pub(super) fn keys(&self) -> &[Arc<str>] {
-        &self.keys
-    }
-
-    /// `work_dir/<timestamp>/vis_data` with the config in it.
-    fn folders(&self, fs: &dyn FileSystem, seed: u64, classes: Vec<String>) -> Result<(Dirs, RunInfo)> {
-        let work = self.work_dir.clone().unwrap_or_else(|| "work_dirs/run".into());
-        durable::make_dir(fs, &work)?;
-        let work = fs.canonical(&work).at(&work)?;
-        let now = self.wall.format("%Y%m%d_%H%M%S");
-        let (mut timestamp, mut n) = (now.clone(), 1);
-        // Two runs may begin within one second.
-        while fs.entry(&work.join(&timestamp)).at(&work)?.is_some() {
-            n += 1;
-            timestamp = format!("{now}_{n}");
-        }
-        let log = work.join(&timestamp);
-        durable::make_dir(fs, &log.join("vis_data"))?;
-        let experiment_name = match &self.experiment_name {
-            Some(name) => format!("{name}_{timestamp}"),
-            None => timestamp.clone(),
-        };
-        let config = self.config.as_ref().map(|(_, text)| text.clone()).unwrap_or_default();
-        if let Some((_, text)) = &self.config {
-            durable::replace(fs, &log.join("vis_data/config.yaml"), text.as_bytes())?;
-        }
-        Ok((
-            Dirs { work, log },
-            RunInfo { experiment_name, timestamp, config, seed, classes, dry_run: self.dry_run },
-        ))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Level 6: the runner. The training loops are in [`train_loop`], what an iteration does is in [`session`].
 
 mod assemble;
+mod build;
 mod builder;
 pub mod check;
 mod checks;
