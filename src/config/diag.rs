@@ -287,6 +287,11 @@ impl Diags {
         }
     }
 
+    /// Whether there are as many as anybody would read.
+    pub(crate) fn is_full(&self) -> bool {
+        self.0.len() >= MOST
+    }
+
     /// Whether one of them is an error.
     pub fn has_errors(&self) -> bool {
         self.0.iter().any(|d| d.level == Level::Error)

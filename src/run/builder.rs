@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::config::{LoadOptions, LogLevel};
 use super::{Background, Evaluation, Limits, TrainLoop};
-use crate::base::error::IoContext;
 use crate::base::fs::FileSystem;
 use crate::base::rng::fresh_seed;
 use crate::base::{BoxError, Result, WallClock};

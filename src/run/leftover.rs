@@ -53,13 +53,14 @@ pub(super) fn without(node: &Node) -> Result<(Node, Vec<String>), Diags> {
     if wrong.has_errors() {
         return Err(wrong);
     }
+    // Where there are so many, nobody wrote them, and none is a slip of the hand.
+    let by_hand = node.entries().len() < 1000;
     let is_leftover = |(key, value): &(Key, Node)| {
         let text = key.text.as_str();
         !known.contains(&text)
             && key.def.source().origin == Origin::File
             && !text.starts_with('_')
-            && nearest(text, known.iter().copied()).is_none()
-            && !slipped(node, key, value)
+            && (!by_hand || nearest(text, known.iter().copied()).is_none() && !slipped(node, key, value))
     };
     let (gone, kept): (Vec<_>, Vec<_>) = node.entries().iter().cloned().partition(is_leftover);
     let names = gone.iter().map(|(key, _)| escaped(&key.text).into_owned()).collect();

@@ -26,8 +26,8 @@ struct Section {
 struct Stray {
     key: String,
     at: Loc,
-    /// Places of the values beside it.
-    beside: Vec<Loc>,
+    /// The mapping that it stands in.
+    within: Node,
 }
 
 /// Held while a reading goes on.
@@ -70,8 +70,7 @@ pub(super) fn section(node: &Node, key: Option<&Key>, fields: &'static [&'static
 }
 
 pub(super) fn stray(node: &Node, key: &Key) {
-    let beside = node.entries().iter().map(|(_, value)| value.def.clone()).collect();
-    let stray = Stray { key: key.text.clone(), at: key.def.clone(), beside };
+    let stray = Stray { key: key.text.clone(), at: key.def.clone(), within: node.clone() };
     ATLAS.with_borrow_mut(|atlas| atlas.strays.push(stray));
 }
 
@@ -84,7 +83,8 @@ impl Atlas {
         };
         let knows = |s: &&Section| s.fields.contains(&stray.key.as_str());
         // A key that slipped out of a mapping beside it is the likeliest; then one that is known in a single place.
-        let beside = self.sections.iter().filter(knows).find(|s| stray.beside.contains(&s.at));
+        let stands_beside = |s: &&Section| stray.within.entries().iter().any(|(_, value)| value.def == s.at);
+        let beside = self.sections.iter().filter(knows).find(stands_beside);
         let mut all: Vec<&str> = self.sections.iter().filter(knows).map(|s| s.name.as_str()).collect();
         all.sort_unstable();
         all.dedup();

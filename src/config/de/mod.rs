@@ -82,6 +82,11 @@ impl Cx {
         self.diags.borrow_mut().extend(diag);
     }
 
+    /// Whether so much is wrong that more would not be read.
+    fn is_full(&self) -> bool {
+        self.diags.borrow().is_full()
+    }
+
     fn omit(&self, node: &Node) {
         self.omitted.borrow_mut().insert(node);
     }
@@ -217,6 +222,9 @@ impl<'a> De<'a> {
                 Some(fields)
                     if !fields.contains(&key.text.as_str()) && harmless::passes(&key.text, value) => {}
                 Some(fields) if !fields.contains(&key.text.as_str()) => {
+                    if self.cx.is_full() {
+                        continue;
+                    }
                     let names: Vec<&str> = fields.iter().chain(self.reserved).copied().collect();
                     misspelt.extend(words::guess(&key.text, &names));
                     atlas::stray(self.node, key);

@@ -4,7 +4,7 @@ use serde::de::{Expected, Unexpected};
 
 use crate::base::suggest::nearest;
 use crate::config::source::Origin;
-use crate::config::{Diag, Key, Kind, Loc, Node};
+use crate::config::{Diag, Key, Kind, Node};
 use crate::registry::project;
 
 /// `` `lr` expects a number, not the string "fast" ``.
@@ -171,9 +171,11 @@ pub(super) fn unknown_key(
 
 /// The key written just before this one, if nothing follows it.
 pub(crate) fn empty_above<'n>(node: &'n Node, key: &Key) -> Option<&'n Key> {
-    let earlier = |at: &Loc| at.same_source(&key.def) && at.range().start < key.def.range().start;
-    let before = node.entries().iter().filter(|(k, _)| earlier(&k.def));
-    let (above, value) = before.max_by_key(|(k, _)| k.def.range().start)?;
+    let entries = node.entries();
+    // Keys of one file stand in its order: the first one of the same file, looking back, is the one above.
+    let index = entries.iter().position(|(k, _)| k.def == key.def)?;
+    let mut before = entries[..index].iter().rev().filter(|(k, _)| k.def.same_source(&key.def));
+    let (above, value) = before.next().filter(|(k, _)| k.def.range().start < key.def.range().start)?;
     (value.is_null() && value.def.text().is_empty()).then_some(above)
 }
 
