@@ -440,9 +440,9 @@ fn a_torn_file_is_named_excluded_or_left_out() {
     ] {
         assert!(text.contains(says), "{says}: {text}");
     }
-    let out = shanty(&["train", "c.yaml", "exclude_samples=[5]"], dir.path());
+    let out = shanty(&["train", "c.yaml", "--overwrite", "exclude_samples=[5]"], dir.path());
     assert!(out.status.success(), "{}", said(&out));
-    let out = shanty(&["train", "c.yaml", "train_dataloader.max_bad_samples=1"], dir.path());
+    let out = shanty(&["train", "c.yaml", "--overwrite", "train_dataloader.max_bad_samples=1"], dir.path());
     assert!(out.status.success(), "{}", said(&out));
     let text = said(&out);
     assert!(

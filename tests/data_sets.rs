@@ -248,7 +248,7 @@ train_cfg: {by_epoch: true, max_epochs: 1}
 
 #[test]
 fn classes_of_validation_must_be_classes_of_training() {
-    let of = |val: &str| RunConfig::read(&parse("c.yaml", &RUN.replace("VAL", val)).unwrap());
+    let of = |val: &str| shanty::run::check(&parse("c.yaml", &RUN.replace("VAL", val)).unwrap(), None);
     assert!(of("3").is_ok() && of("2").is_ok());
     let text = of("5").unwrap_err().to_string();
     assert!(
@@ -348,7 +348,7 @@ fn check_knows_the_sizes_of_data_that_need_no_file() {
             .replace("VAL", "3")
             .replace(train, &format!("train_dataloader: {{batch_size: 16, dataset: {dataset}}}"));
         assert!(text.contains(dataset));
-        RunConfig::read(&parse("c.yaml", &format!("{text}{more}")).unwrap())
+        shanty::run::check(&parse("c.yaml", &format!("{text}{more}")).unwrap(), None)
             .map(drop)
             .map_err(|d| d.to_string())
     };

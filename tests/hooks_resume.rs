@@ -18,7 +18,7 @@ use shanty::registry::{Spec, entries};
 use shanty::run::{EpochBasedTrainLoop, Evaluation, Intervals, Outcome, Runner, RunnerBuilder};
 
 /// Every built-in hook but the six default ones, which are there anyway.
-const HOOKS: [&str; 14] = [
+const HOOKS: [&str; 15] = [
     "{type: CheckInvalidLossHook, interval: 1}",
     "{type: DigestHook, interval: 3}",
     "{type: EMAHook, momentum: 0.1, interval: 2, begin_iter: 3}",

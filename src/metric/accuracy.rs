@@ -92,10 +92,7 @@ impl Metric for Accuracy {
     fn process(&mut self, predictions: &Predictions<'_>) -> Result<()> {
         let (scores, labels) = predictions.classified()?;
         if let Some(k) = self.topk.iter().find(|&&k| k > scores.ncols()) {
-            return Err(Error::invalid(format!(
-                "Accuracy: topk {k} is more than the {} classes",
-                scores.ncols()
-            )));
+            return Err(Error::invalid(format!("topk {k} is more than the {} classes", scores.ncols())));
         }
         for (scores, &label) in scores.outer_iter().zip(&labels) {
             let Some(place) = place(scores, label) else { continue };
@@ -110,7 +107,7 @@ impl Metric for Accuracy {
 
     fn compute(&self) -> Result<Vec<(String, f64)>> {
         if self.samples == 0 {
-            return Err(Error::invalid("Accuracy: there was no sample"));
+            return Err(Error::invalid("there was no sample"));
         }
         let percent = |&hits: &u64| 100.0 * hits as f64 / self.samples as f64;
         Ok(self.names().into_iter().zip(self.hits.iter().map(percent)).collect())

@@ -174,9 +174,7 @@ impl Metric for SingleLabelMetric {
         let classes = scores.ncols();
         let expected = self.num_classes.or(self.tallies.first().map(Vec::len).filter(|&n| n > 0));
         if let Some(expected) = expected.filter(|&n| n != classes) {
-            return Err(Error::invalid(format!(
-                "SingleLabelMetric: scores for {classes} classes instead of {expected}"
-            )));
+            return Err(Error::invalid(format!("scores for {classes} classes instead of {expected}")));
         }
         for (&thr, tallies) in self.thrs.iter().zip(&mut self.tallies) {
             tallies.resize(classes, Tally::default());
@@ -194,7 +192,7 @@ impl Metric for SingleLabelMetric {
 
     fn compute(&self) -> Result<Vec<(String, f64)>> {
         if self.tallies[0].iter().all(|tally| tally.actual == 0) {
-            return Err(Error::invalid("SingleLabelMetric: there was no sample"));
+            return Err(Error::invalid("there was no sample"));
         }
         Ok(self.all_figures(&self.tallies))
     }

@@ -107,8 +107,9 @@ impl ImageClassifier {
         let preprocessor = preprocessor.flatten().unwrap_or_else(|| Box::new(ClsDataPreprocessor::default()));
         let mut model = Self { backbone, neck, head, preprocessor, init, autograd: Autograd::default() };
         for path in &p.frozen {
-            let frozen = set_trainable(&mut model, path, false);
-            errors.take(frozen.map_err(|e| Error::config(format!("`frozen`: {e}"))));
+            if let Err(e) = set_trainable(&mut model, path, false) {
+                return Err(Error::config(format!("`frozen`: {e}")));
+            }
         }
         errors.or(model)
     }

@@ -50,8 +50,13 @@ impl Stage<'_> {
             && let Some(model) = &mut builder.model
             && let Err(error) = model.init_weights(seed)
         {
-            let level = if error.is_absence() { Level::Warning } else { Level::Error };
-            found.0.extend([Diag { level, ..self.about("train", error, self.config.model.node()) }]);
+            let mut wrong = Collected::default();
+            wrong.take_on::<()>(Err(error), self.config.model.node());
+            // Another machine may have the file.
+            for diag in wrong.0.0.iter_mut().filter(|diag| diag.absent) {
+                diag.level = Level::Warning;
+            }
+            found.0.extend(wrong.0.0);
         }
         let options = HookOptions { priority: Some(Priority::LOWEST), ..HookOptions::default() };
         let builder = builder.rehearsal()?.resume(false).load_from(load_from);
@@ -78,9 +83,10 @@ impl Stage<'_> {
 
     /// The checkpoint that the weights come from, if it is there.
     fn load_from(&self, found: &mut Collected) -> Option<String> {
-        let path = self.config.load_from.clone().filter(|_| !self.config.resume)?;
-        if Path::new(&path).exists() {
-            return Some(path);
+        let path = self.config.load_from.clone()?;
+        let work_dir = self.config.work_dir.as_deref().unwrap_or_default();
+        if Path::new(&path).exists() || Path::new(work_dir).join(&path).exists() {
+            return Some(path).filter(|_| !self.config.resume);
         }
         let place = self.node.get("load_from").unwrap_or(self.node);
         found.0.extend([Diag::warning(format!("there is no checkpoint `{path}` here")).on(place)]);
@@ -146,9 +152,18 @@ fn below<'n>(root: &'n Node, path: &str) -> Option<&'n Node> {
 struct OneIteration;
 
 impl Hook for OneIteration {
-    fn after_train_iter(&mut self, cx: &mut Ctx<'_>, _: &mut Step<'_>) -> HookResult {
+    fn after_train_iter(&mut self, cx: &mut Ctx<'_>, step: &mut Step<'_>) -> HookResult {
         cx.stop("the rehearsal is over");
-        Ok(())
+        // A few samples need not be of the last class: a model with too few scores would pass unseen.
+        let scores = cx.model.eval_step(step.batch)?.scores;
+        let classes = cx.info.classes.len();
+        match scores.as_ref().map(|scores| scores.shape()) {
+            Some([_, k]) if *k < classes => {
+                let what = "the training data have";
+                Err(format!("the model gives {k} scores, {what} {classes} classes").into())
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -204,6 +204,14 @@ fn excluded(parts: &Parts<'_>, found: &mut Vec<Diag>) {
             found.push(Diag::error(text).on(place));
         }
     }
+    let ids = &parts.config.exclude_samples;
+    if let Some(place) = parts
+        .node
+        .get("exclude_samples")
+        .filter(|_| ids.len() as u64 >= len && (0..len).all(|id| ids.contains(&id)))
+    {
+        found.push(Diag::error("all training samples are left out: nothing would be trained").on(place));
+    }
 }
 
 fn num_classes(path: &str, node: &Node, f: &mut dyn FnMut(&str, &Node)) {

@@ -24,6 +24,9 @@ fn of(config: &RunConfig) -> Vec<String> {
         "custom_imports",
         "it names Python modules; link plugin crates instead",
     );
+    let visualizer = "scalars always go to `vis_data/scalars.json` of the log folder";
+    note(config.visualizer.is_some(), "visualizer", visualizer);
+    note(config.vis_backends.is_some(), "vis_backends", visualizer);
     note(config.randomness.diff_rank_seed, "randomness.diff_rank_seed", "the run has one process");
     let loaders = [
         ("train", &config.train_dataloader),

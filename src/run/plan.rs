@@ -11,7 +11,7 @@ use ndarray::{Array3, ArrayD, IxDyn};
 
 use super::{Evaluation, RunnerBuilder, Session};
 use crate::base::fs::{Append, Entry, FileSystem, Fill, Lock};
-use crate::base::{Elem, Result, Rng};
+use crate::base::{Elem, Error, Result, Rng};
 use crate::config::{Diag, Diags, Level, Node};
 use crate::data::{Batch, DataLoader, Dataset, DefaultSampler, LoaderOptions, Sample};
 use crate::hook::{Ctx, Event, Hook, HookOptions, HookResult, Point, Priority, SaveRequest};
@@ -20,6 +20,9 @@ use crate::params::{ParamMut, ParamRef, Params, Role};
 
 /// The key of the hook that takes notes; it is not part of the plan.
 const SCRIBE: &str = "the plan";
+
+/// Iterations that a plan goes through: some seconds of them.
+const MOST_ITERS: u64 = 3_000_000;
 
 /// A schedule, computed.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -72,7 +75,7 @@ pub struct PlannedCheckpoint {
 /// read from either.
 ///
 /// # Errors
-/// The mistakes of the config, as a run would report them; a hook that fails.
+/// The mistakes of the config, as a run would report them; a hook that fails; a run of more than three million iterations.
 pub fn plan(node: &Node, name: Option<&str>) -> Result<RunPlan> {
     let assembled = super::assemble::assemble(node, name, super::assemble::Purpose::Look)?;
     let absent: Vec<_> = assembled.odd.0.iter().filter(|diag| diag.absent).cloned().collect();
@@ -86,6 +89,12 @@ pub fn plan(node: &Node, name: Option<&str>) -> Result<RunPlan> {
     let scribe = Box::new(Scribe(Arc::clone(&notes)));
     let options = HookOptions { priority: Some(Priority::LOWEST), ..HookOptions::default() };
     builder = builder.resume(false).load_from(None).boxed_hook(scribe, SCRIBE, options);
+    let ((_, iters), ..) = builder.totals();
+    if iters > MOST_ITERS {
+        return Err(Error::config(format!(
+            "the run has {iters} iterations: a plan goes through each of them, and through {MOST_ITERS} at most"
+        )));
+    }
     let mut runner = builder.build()?;
     runner.train()?;
     let notes = std::mem::take(&mut *notes.lock().unwrap_or_else(PoisonError::into_inner));

@@ -26,7 +26,9 @@ pub(super) struct Plan {
 /// that matches is always an error.
 pub(super) fn load_weights(s: &mut Session, path: &Path, options: &LoadOptions) -> Result<()> {
     let path = &checkpoint::locate(path, &s.state.dirs.work)?;
-    let mut checkpoint = checkpoint::read(&*s.state.fs, path)?;
+    // A rehearsal writes nowhere, but reads the weights that there are.
+    let fs: &dyn FileSystem = if s.state.info.dry_run { &Disk } else { &*s.state.fs };
+    let mut checkpoint = checkpoint::read(fs, path)?;
     s.memory.classes.clone_from(&checkpoint.meta.classes);
     checkpoint.model.align(&*s.state.model);
     s.fire(Event::AfterLoadCheckpoint(&mut checkpoint))?;

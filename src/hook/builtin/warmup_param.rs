@@ -24,7 +24,7 @@ impl WarmupParamHook {
     }
 
     fn set(&self, cx: &mut Ctx<'_>, iter: u64) {
-        let warmup = (self.warmup_epochs * cx.clock.epoch_len) as f64;
+        let warmup = self.warmup_epochs.saturating_mul(cx.clock.epoch_len) as f64;
         if let (Some(original), Some(slot)) =
             (self.original, cx.model.number_mut(&self.module_name, &self.param_name))
         {

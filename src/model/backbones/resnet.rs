@@ -16,15 +16,15 @@ use crate::{parts, register};
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub struct ResNetParams {
     /// Layers: 18 or 34; in the form for small images also 20, 32, 44, 56 and every other 6 n + 2, in three stages of n blocks.
-    #[schemars(range(min = 8), example = 18)]
+    #[schemars(range(min = 8, max = 10_000), example = 18)]
     pub depth: usize,
     /// Channels of the images.
     #[serde(default = "three")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1_048_576))]
     pub in_channels: usize,
     /// Channels of the first stage, doubled from stage to stage: 64, or 16 in a network of three stages.
     #[serde(default)]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1_048_576))]
     pub base_channels: Option<usize>,
     /// Accepted if it is what the depth has: 4, or 3.
     #[serde(default)]

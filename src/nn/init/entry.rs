@@ -57,7 +57,8 @@ impl Init {
             (Error::Config(source), _) if source.is::<Diags>() => Error::Config(source),
             (error, Some(node)) => {
                 let at = node.get("checkpoint").or(node.get("type")).unwrap_or(node);
-                Diags::from(Diag::error(error.to_string()).on(at)).into()
+                let absent = error.is_absence();
+                Diags::from(Diag { absent, ..Diag::error(error.to_string()).on(at) }).into()
             }
             (error, None) => error,
         }

@@ -15,10 +15,10 @@ use super::{Pair, initial, one, zero};
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub struct Conv2dParams {
     /// Channels of the input.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 16_777_216))]
     pub in_channels: usize,
     /// Channels of the output.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 16_777_216))]
     pub out_channels: usize,
     /// Size of the kernel, one number or [vertical, horizontal].
     #[schemars(schema_with = "positive")]

@@ -16,7 +16,7 @@ pub struct VisionTransformerArch {
     #[schemars(range(min = 1))]
     pub embed_dims: usize,
     /// Blocks, each of attention and feed-forward network.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 10_000))]
     pub num_layers: usize,
     /// Heads of each attention; a divisor of `embed_dims`.
     #[schemars(range(min = 1))]
