@@ -84,7 +84,6 @@ impl Case {
         let out = out.map_or_else(|| work.clone(), |out| home.join(out).join(work_name));
         let (accumulate, in_step) = (rng.random_range(1..4), rng.random());
         let moves_in = rng.random_range(0..3) > 0;
-        let poison = poison.filter(|_| std::env::var("SHANTY_SIM_NAN").is_ok());
         Self {
             seed,
             work,
