@@ -208,7 +208,13 @@ fn stop_at_every_operation(yaml: &str) {
     let whole = tempfile::tempdir().unwrap();
     let counting = FaultyDisk::counting();
     with_hook(whole.path(), 3, yaml).file_system(counting.disk()).build().unwrap().train().unwrap();
-    let points = counting.list().into_iter().zip(1..).flat_map(|(op, at)| {
+    let all = counting.list();
+    // Before an old checkpoint's files go, its new name is synced. (Where a write follows, the pointer is moved.)
+    let deletes = |at: u64| {
+        let mut next = all.iter().skip(at as usize);
+        next.next() == Some(&Op::Remove) && next.next() != Some(&Op::Write)
+    };
+    let points = all.iter().copied().zip(1..).flat_map(|(op, at)| {
         let partial: &[usize] = if op == Op::Write { &[0, 1, 100, usize::MAX] } else { &[0] };
         partial.iter().map(move |bytes| (op, at, *bytes))
     });
@@ -218,11 +224,12 @@ fn stop_at_every_operation(yaml: &str) {
         let disk = FaultyDisk::stopping_at(at, partial);
         let run = with_hook(dir.path(), 3, yaml).file_system(disk.disk()).build();
         let ended = run.and_then(|mut run| run.train());
+        let forgiven = [Op::Append, Op::Rename, Op::Remove].contains(&op) || (op == Op::Sync && deletes(at));
         let at = format!("{op:?}, operation {at}, {partial} bytes");
         match ended {
             Err(error) => assert!(error.to_string().contains("injected"), "{at}: {error}"),
             // A line of the log is lost, or an old checkpoint stays.
-            Ok(_) => assert!([Op::Append, Op::Rename, Op::Remove].contains(&op), "{at}"),
+            Ok(_) => assert!(forgiven, "{at}"),
         }
         let committed = dir.path().join("last_checkpoint").exists();
         let found = newest(&Disk, &Folders::of(dir.path()), None).unwrap();

@@ -13,7 +13,7 @@ use super::Checkpoint;
 use super::encode::Content;
 use super::manifest::{FileSeal, MANIFEST_FILE, Manifest};
 use super::owned::Folder;
-use super::retention::Prune;
+use super::retention::{EMERGENCY, Prune};
 use crate::base::durable::{self, sibling};
 use crate::base::error::{IoContext, Result};
 use crate::base::fs::FileSystem;
@@ -47,7 +47,8 @@ impl Commit<'_> {
         let home = folder.home(self.name)?;
         let tmp = sibling(&home, "tmp");
         folder.clear(&tmp)?;
-        self.write_aside(checkpoint, &tmp)?;
+        let series = self.series_of(&home, &checkpoint.meta.run);
+        self.write_aside(checkpoint, &tmp, series)?;
         folder.put_in_place(self.name, &checkpoint.meta.run)?;
         if let Some(work_dir) = self.pointer_in {
             let target = home.strip_prefix(work_dir).unwrap_or(&home);
@@ -58,7 +59,15 @@ impl Commit<'_> {
         Ok((home.clone(), kept.collect()))
     }
 
-    fn write_aside(&self, checkpoint: &Checkpoint, tmp: &Path) -> Result<()> {
+    /// A planned checkpoint that is written anew because nobody planned it (a signal after a rollback) stays a planned one:
+    /// the next save would give it up.
+    fn series_of(&self, home: &Path, run: &str) -> String {
+        let before =
+            Manifest::read(self.fs, home).ok().filter(|old| self.series == EMERGENCY && old.run == run);
+        before.map_or_else(|| self.series.to_owned(), |old| old.series)
+    }
+
+    fn write_aside(&self, checkpoint: &Checkpoint, tmp: &Path, series: String) -> Result<()> {
         let contents = checkpoint.contents()?;
         self.fs.create_dir(tmp).at(tmp)?;
         let mut files = BTreeMap::new();
@@ -67,7 +76,7 @@ impl Commit<'_> {
         }
         let manifest = Manifest {
             run: checkpoint.meta.run.clone(),
-            series: self.series.to_owned(),
+            series,
             iter: checkpoint.meta.iter,
             resumable: checkpoint.optimizer.is_some(),
             files,

@@ -255,6 +255,8 @@ impl Session {
             self.saving.began = (self.state.timer)();
         }
         (self.saving.saved_iter, self.saving.left) = (None, None);
+        // A run that fails before it trains has learned nothing that was to be kept.
+        self.saving.began_at = u64::MAX;
         (self.saving.mid_step, self.saving.failed_mid_step) = (false, false);
         Ok(())
     }

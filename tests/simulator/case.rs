@@ -33,6 +33,8 @@ pub struct Case {
     batches: usize,
     validates: Option<u64>,
     accumulate: u64,
+    /// `max_keep_ckpts`.
+    pub keep: Option<usize>,
     /// Key and YAML of each hook.
     hooks: Vec<(String, String)>,
     /// The sample that is not a number.
@@ -62,7 +64,7 @@ impl Case {
             hook("LoggerHook", &format!(", interval: {log}")),
             hook("ParamSchedulerHook", ""),
         ];
-        let (saver, out) = saver(rng, by_epoch, validates.is_some());
+        let (saver, keep, out) = saver(rng, by_epoch, validates.is_some());
         hooks.push(hook("CheckpointHook", &saver));
         if poison.is_some() || rng.random_range(0..6) == 0 {
             let action = ["skip", "rollback"][rng.random_range(0..2)];
@@ -93,6 +95,7 @@ impl Case {
             batches,
             validates,
             accumulate,
+            keep,
             hooks,
             poison,
             in_step,
@@ -174,14 +177,13 @@ fn how_it_is_built() -> BuildCx {
     cx
 }
 
-/// Keys of the CheckpointHook, and the folder that they name.
-fn saver(rng: &mut Rng, by_epoch: bool, validates: bool) -> (String, Option<&'static str>) {
+/// Keys of the CheckpointHook, how many it keeps, and the folder that it names.
+fn saver(rng: &mut Rng, by_epoch: bool, validates: bool) -> (String, Option<usize>, Option<&'static str>) {
     let mut keys = String::new();
     let epochs = by_epoch && rng.random();
     keys += &format!(", by_epoch: {epochs}, interval: {}", rng.random_range(1..if epochs { 3 } else { 5 }));
-    if rng.random_range(0..4) > 0 {
-        keys += &format!(", max_keep_ckpts: {}", rng.random_range(1..4));
-    }
+    let keep = (rng.random_range(0..4) > 0).then(|| rng.random_range(1..4));
+    keys += &keep.map_or_else(String::new, |keep| format!(", max_keep_ckpts: {keep}"));
     if validates && rng.random() {
         keys += ", save_best: score, rule: greater";
     }
@@ -190,7 +192,7 @@ fn saver(rng: &mut Rng, by_epoch: bool, validates: bool) -> (String, Option<&'st
     if let Some(out) = out {
         keys += &format!(", out_dir: {out}");
     }
-    (keys, out)
+    (keys, keep, out)
 }
 
 /// The simulated clock as a time of day.

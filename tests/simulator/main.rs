@@ -9,59 +9,77 @@ mod promises;
 mod story;
 mod watch;
 
+use std::fmt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use shanty::testing::sim::{Sabotage, Tally};
-use story::{Telling, Told, tell};
+use story::{Spared, Telling, Told, tell};
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().and_then(|n| n.parse().ok())
 }
 
+/// What came of many seeds.
+#[derive(Default)]
+struct Sum {
+    tally: Tally,
+    spared: Spared,
+    violations: Vec<(u64, String)>,
+    told: u64,
+}
+
+impl fmt::Display for Sum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { tally, spared, violations, told } = self;
+        write!(f, "{told} seeds, {tally}; spared: {spared:?}; {} violations", violations.len())
+    }
+}
+
 /// Tells the stories of these seeds on two threads until `enough` violations were found.
-fn tell_all(seeds: u64, telling: Telling, enough: usize) -> (Tally, Vec<(u64, String)>, u64) {
+fn tell_all(seeds: u64, telling: Telling, enough: usize) -> Sum {
     let next = AtomicU64::new(0);
-    let sum = Mutex::new((Tally::default(), Vec::new(), 0));
+    let sum = Mutex::new(Sum::default());
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds || sum.lock().unwrap().1.len() >= enough {
+                    if seed >= seeds || sum.lock().unwrap().violations.len() >= enough {
                         break;
                     }
-                    let Told { tally, violation, .. } = tell(seed, telling);
+                    let told = tell(seed, telling);
                     let mut sum = sum.lock().unwrap();
-                    sum.0.add(&tally);
-                    sum.1.extend(violation.map(|text| (seed, text)));
-                    sum.2 += 1;
+                    sum.tally.add(&told.tally);
+                    sum.spared.add(&told.spared);
+                    sum.violations.extend(told.violation.map(|text| (seed, text)));
+                    sum.told += 1;
                 }
             });
         }
     });
-    let (tally, mut violations, told) = sum.into_inner().unwrap();
-    violations.sort();
-    (tally, violations, told)
+    let mut sum = sum.into_inner().unwrap();
+    sum.violations.sort();
+    sum
 }
 
 #[test]
 fn runs_keep_every_promise() {
     let seeds = number("SHANTY_SIM_SEEDS").unwrap_or(1000);
     let began = Instant::now();
-    let (tally, violations, told) = tell_all(seeds, Telling::default(), 20);
-    println!("{told} seeds, {tally}; {} violations; {:.1?}", violations.len(), began.elapsed());
-    let lines: Vec<_> = violations.iter().map(|(seed, text)| format!("seed {seed}: {text}")).collect();
+    let sum = tell_all(seeds, Telling::default(), 20);
+    println!("{sum}; {:.1?}", began.elapsed());
+    let lines: Vec<_> = sum.violations.iter().map(|(seed, text)| format!("seed {seed}: {text}")).collect();
     assert!(lines.is_empty(), "{}", lines.join("\n"));
 }
 
 /// A real thread writes the saves: what comes before what is left to the system, and must not matter.
 #[test]
 fn saves_on_a_thread_keep_every_promise() {
-    let (tally, violations, told) = tell_all(100, Telling { threads: true, ..Telling::default() }, 5);
-    println!("{told} seeds with threads, {tally}; {} violations", violations.len());
-    assert!(violations.is_empty(), "{violations:#?}");
+    let sum = tell_all(100, Telling { threads: true, ..Telling::default() }, 5);
+    println!("with threads: {sum}");
+    assert!(sum.violations.is_empty(), "{:#?}", sum.violations);
 }
 
 /// Whoever breaks the order of a commit is found.
@@ -69,11 +87,18 @@ fn saves_on_a_thread_keep_every_promise() {
 fn every_sabotage_is_found_within_a_thousand_seeds() {
     for how in Sabotage::ALL {
         let telling = Telling { sabotage: Some(how), ..Telling::default() };
-        let (tally, violations, told) = tell_all(1000, telling, 1);
-        let Some((seed, text)) = violations.first() else {
-            panic!("{how:?} was not found in {told} seeds, {tally}")
-        };
-        println!("{how:?}: found by seed {seed}, after {told}: {text}");
+        let sum = tell_all(1000, telling, 1);
+        let Some((seed, text)) = sum.violations.first() else { panic!("{how:?} was not found in {sum}") };
+        println!("{how:?}: found by seed {seed}, after {}: {text}", sum.told);
+    }
+}
+
+/// It is found by what happens to it, not by what it looks like.
+#[test]
+fn no_sabotage_shows_where_nothing_happens() {
+    for how in Sabotage::ALL {
+        let sum = tell_all(200, Telling { sabotage: Some(how), calm: true, ..Telling::default() }, 5);
+        assert!(sum.violations.is_empty() && sum.told == 200, "{how:?}: {:#?}", sum.violations);
     }
 }
 

@@ -10,7 +10,9 @@ use shanty::base::fs::FileSystem;
 use shanty::base::{Error, Rng, keyed};
 use shanty::hook::Point;
 use shanty::run::{Interrupt, Limits, Outcome, Runner};
-use shanty::testing::sim::{Act, Alarm, Broken, Crash, Faults, Life, Machine, Refusal, Sabotage, Tally};
+use shanty::testing::sim::{
+    Act, Alarm, Broken, Crash, Faults, Life, Machine, Refusal, Refused, Sabotage, Tally,
+};
 
 use super::case::{Case, HOME, Start, lay_out};
 use super::promises::{self, End};
@@ -22,6 +24,8 @@ pub struct Telling {
     pub sabotage: Option<Sabotage>,
     pub threads: bool,
     pub journal: bool,
+    /// Nothing happens, and nobody else is there.
+    pub calm: bool,
 }
 
 /// What came of a seed.
@@ -30,6 +34,7 @@ pub struct Told {
     pub violation: Option<String>,
     pub journal: Vec<String>,
     pub case: Case,
+    pub spared: Spared,
 }
 
 /// The whole story of a seed.
@@ -45,11 +50,11 @@ pub fn tell(seed: u64, telling: Telling) -> Told {
         telling,
         watch: Watch::default(),
         whole: None,
-        inexact: false,
-        scarred: false,
+        spared: Spared::default(),
     };
     let violation = story.run().err();
-    Told { tally: story.machine.tally(), violation, journal: story.machine.journal(), case: story.case }
+    let (tally, journal) = (story.machine.tally(), story.machine.journal());
+    Told { tally, violation, journal, case: story.case, spared: story.spared }
 }
 
 struct Story {
@@ -60,10 +65,8 @@ struct Story {
     watch: Watch,
     /// The run that nobody disturbed.
     whole: Option<Whole>,
-    /// It went on from a checkpoint of an iteration that had failed, which promises no bits.
-    inexact: bool,
-    /// Lines of the logs may be missing: the disk refused them, or lost them.
-    scarred: bool,
+    /// What was not compared.
+    spared: Spared,
 }
 
 #[derive(Clone)]
@@ -80,8 +83,18 @@ struct Ended {
     result: Result<Outcome, Error>,
     log: Option<PathBuf>,
     died: bool,
-    hurt: bool,
-    disturbed: bool,
+    /// What the disk refused.
+    refused: Vec<Refused>,
+    /// It met somebody else's lock.
+    locked_out: bool,
+    power_failed: bool,
+}
+
+impl Ended {
+    /// Whether the disk refused something in whose path this stands.
+    fn refused(&self, what: &str) -> bool {
+        self.refused.iter().any(|refused| refused.path.to_string_lossy().contains(what))
+    }
 }
 
 /// How a life begins.
@@ -98,10 +111,12 @@ const FAULTY_LIVES: u64 = 6;
 impl Story {
     fn run(&mut self) -> Result<(), String> {
         self.whole = Some(self.undisturbed()?);
-        lay_out(&self.machine, &self.case);
+        if !self.telling.calm {
+            lay_out(&self.machine, &self.case);
+        }
         let mut how = Begin::Fresh;
         for life in 0.. {
-            let calm = life >= FAULTY_LIVES;
+            let calm = self.telling.calm || life >= FAULTY_LIVES;
             if how == Begin::Over {
                 self.watch.seen().committed = None;
             }
@@ -113,10 +128,8 @@ impl Story {
                 Ok(outcome) if !ended.died => return self.finished(outcome, &ended),
                 Ok(_) => {}
                 Err(_) if ended.died => {}
-                Err(error) => self.excuse(error, how, ended.hurt)?,
+                Err(error) => self.excuse(error, how, &ended)?,
             }
-            let next = promises::newest(&self.machine, &self.case)?.checkpoint;
-            self.inexact |= next.is_some_and(|(_, checkpoint)| checkpoint.meta.inexact);
             if calm {
                 return Err("a life without faults did not finish".into());
             }
@@ -158,8 +171,9 @@ impl Story {
     fn live(&mut self, life: u64, how: Begin, calm: bool) -> Result<Ended, String> {
         let Some(whole) = self.whole.clone() else { return Err("no whole run".into()) };
         self.machine.clear_alarms();
-        self.watch.seen().saved.clear();
         let (resume, overwrite) = (how == Begin::Resumed, how == Begin::Over);
+        self.watch.seen().begin(resume);
+        let refused_before = self.machine.refused().len();
         let mut start = Start { life, resume, overwrite, threads: self.telling.threads, ..Start::default() };
         let faults = if calm { Faults::default() } else { self.faults(&whole) };
         let before = self.machine.tally();
@@ -194,17 +208,16 @@ impl Story {
             return Err(text);
         }
         let after = self.machine.tally();
-        let hurt =
-            (after.refused, after.full, after.locked_out) != (before.refused, before.full, before.locked_out);
-        let refused = (after.refused, after.full) != (before.refused, before.full);
-        let told =
-            |e: &Error| refused || e.exit_code() == 2 || e.to_string().contains("in use by another run");
+        let refused = self.machine.refused().split_off(refused_before);
+        let told = |e: &Error| {
+            !refused.is_empty() || e.exit_code() == 2 || e.to_string().contains("in use by another run")
+        };
         if locked && !process.is_dead() && !result.as_ref().is_err_and(told) {
             return Err(format!("another process holds the folder, and the run came to {result:?}"));
         }
-        self.scarred |= refused;
-        let disturbed = hurt || after.power_failures != before.power_failures;
-        Ok(Ended { result, log, died: process.is_dead(), hurt, disturbed })
+        log.iter().for_each(|log| self.watch.seen().end(log));
+        let power_failed = after.power_failures != before.power_failures;
+        Ok(Ended { result, log, died: process.is_dead(), refused, locked_out: locked, power_failed })
     }
 
     fn build(
@@ -215,7 +228,10 @@ impl Story {
         second: &Arc<Mutex<Option<String>>>,
     ) -> Result<Runner, Error> {
         let mut builder = match self.telling.sabotage {
-            Some(how) => self.case.builder(&self.machine, Broken::new(process.clone(), how), start)?,
+            Some(how) => {
+                let broken = Broken::new(process.clone(), how, self.case.keep);
+                self.case.builder(&self.machine, broken, start)?
+            }
             None => self.case.builder(&self.machine, process.clone(), start)?,
         };
         builder = self.watch.over(builder, &self.machine);
@@ -299,32 +315,55 @@ impl Story {
     }
 
     /// What holds after each life, however it ended.
-    fn look(&self, ended: &Ended) -> Result<(), String> {
-        promises::untouched(&self.machine, &self.case)?;
-        promises::resumable(&self.machine, &self.case, self.watch.seen().committed)?;
+    fn look(&mut self, ended: &Ended) -> Result<(), String> {
+        self.is_untouched()?;
+        let (committed, passed_over) = (self.watch.seen().committed, self.watch.seen().passed_over);
+        promises::resumable(&self.machine, &self.case, committed)?;
+        if let Some((committed, taken)) = passed_over {
+            // What cannot be read today is passed over, and the run goes on from an older one.
+            if !ended.refused.iter().any(|refused| refused.act.reads()) {
+                return Err(format!(
+                    "iteration {committed} was committed, and a resume went on from {taken}"
+                ));
+            }
+            self.spared.passed_over += 1;
+        }
         match &ended.log {
-            Some(log) if !ended.disturbed => promises::log_is_text(&self.machine, log, ended.died),
-            _ => Ok(()),
+            // The text log is written without waiting for the disk.
+            Some(_) if ended.power_failed || ended.refused(".log") => {
+                self.spared.text_log += 1;
+                Ok(())
+            }
+            Some(log) => promises::log_is_text(&self.machine, log, ended.died),
+            None => Ok(()),
         }
     }
 
+    fn is_untouched(&self) -> Result<(), String> {
+        if self.telling.calm { Ok(()) } else { promises::untouched(&self.machine, &self.case) }
+    }
+
     /// A run that failed had a reason, and says it.
-    fn excuse(&self, error: &Error, how: Begin, hurt: bool) -> Result<(), String> {
-        let text = error.to_string();
-        if how == Begin::Fresh && text.contains("holds checkpoints of an earlier run") {
+    fn excuse(&self, error: &Error, how: Begin, ended: &Ended) -> Result<(), String> {
+        let text = whole_text(error);
+        if how == Begin::Fresh && text.contains("holds checkpoints of an earlier run")
+            || ended.locked_out && text.contains("in use by another run")
+            || text.contains("the stop file /home/me/stop is there already")
+        {
             return Ok(());
-        }
-        if text.contains("the stop file /home/me/stop is there already") {
-            return Ok(());
-        }
-        if !hurt {
-            return Err(format!("it failed without a fault: {text}"));
-        }
-        if text.contains("panic") {
-            return Err(format!("a panic: {text}"));
         }
         if matches!(error, Error::Config(_)) {
-            return Err(format!("the disk was at fault, and the config is blamed: {text}"));
+            return Err(format!("the config is blamed: {text}"));
+        }
+        let says = |refused: &Refused| {
+            let cause = std::io::Error::from_raw_os_error(refused.errno).to_string();
+            text.contains(cause.split(" (os").next().unwrap_or(&cause))
+        };
+        if text.contains("panic") || !ended.refused.iter().any(says) {
+            return Err(format!(
+                "it failed, and not with what the disk refused: {text}; {:?}",
+                ended.refused
+            ));
         }
         Ok(())
     }
@@ -339,14 +378,17 @@ impl Story {
         }
         let end = promises::end(&self.machine, &self.case, log)?;
         let pruned = promises::planned(&self.machine, &self.watch.seen().saved);
-        self.machine.crash(Crash::Power);
+        if !self.telling.calm {
+            self.machine.crash(Crash::Power);
+        }
         promises::resumable(&self.machine, &self.case, self.watch.seen().committed)?;
-        promises::untouched(&self.machine, &self.case)?;
+        self.is_untouched()?;
         let kept = promises::end(&self.machine, &self.case, log).map(|end| end.parts);
         if kept.as_ref().ok() != Some(&end.parts) && !matches!(&kept, Err(e) if e.contains("scalars")) {
             return Err("the power failed after the end, and the end is another".into());
         }
-        if self.inexact {
+        if self.watch.seen().inexact {
+            self.spared.inexact += 1;
             return Ok(());
         }
         if let Some((name, _)) =
@@ -357,19 +399,39 @@ impl Story {
         if end.parts.len() != whole.end.parts.len() {
             return Err("another end: other parts".into());
         }
-        let names = &whole.end.names;
-        let may_stay = |name: &String| names.contains(name) || (self.scarred && name.starts_with("best_"));
-        if pruned
-            && !ended.hurt
-            && !(names.iter().all(|n| end.names.contains(n)) && end.names.iter().all(may_stay))
-        {
-            return Err(format!("checkpoints {:?} are left, undisturbed {names:?}", end.names));
-        }
+        self.names(&whole.end.names, &end.names, pruned, ended)?;
         self.scalars(&whole.end.scalars, &end.scalars)
     }
 
+    /// None is missing, and none is too many unless it could not be deleted.
+    fn names(
+        &mut self,
+        whole: &[String],
+        here: &[String],
+        pruned: bool,
+        ended: &Ended,
+    ) -> Result<(), String> {
+        let wrong = Err(format!("checkpoints {here:?} are left, undisturbed {whole:?}"));
+        if whole.iter().any(|name| !here.contains(name)) {
+            return wrong;
+        }
+        let ever = self.machine.refused();
+        let stays = |name: &&String| {
+            // Of the best ones the next best is the next save.
+            let best = name.starts_with("best_");
+            let refused = if best { &ever } else { &ended.refused };
+            !(best || pruned) || refused.iter().any(|refused| is_of_a_checkpoint(&refused.path, best))
+        };
+        let surplus: Vec<_> = here.iter().filter(|name| !whole.contains(name)).collect();
+        if surplus.iter().any(|name| !stays(name)) {
+            return wrong;
+        }
+        self.spared.surplus += u64::from(!surplus.is_empty());
+        Ok(())
+    }
+
     /// Each step once, in order; none is missing unless the disk refused its line.
-    fn scalars(&self, whole: &[String], here: &[String]) -> Result<(), String> {
+    fn scalars(&mut self, whole: &[String], here: &[String]) -> Result<(), String> {
         let mut rest = whole.iter();
         for line in here {
             if !rest.any(|expected| expected == line) {
@@ -378,11 +440,58 @@ impl Story {
                 ));
             }
         }
-        if !self.scarred && here.len() < whole.len() {
+        if here.len() == whole.len() {
+            return Ok(());
+        }
+        if !self.machine.refused().iter().any(|refused| refused.path.to_string_lossy().contains("vis_data")) {
             return Err(format!("scalars.json has {} lines, undisturbed {}", here.len(), whole.len()));
         }
+        self.spared.lines += 1;
         Ok(())
     }
+}
+
+/// What was not compared, by story or life, for a reason that the promises know.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Spared {
+    /// Stories whose end came from an iteration that had failed.
+    pub inexact: u64,
+    /// Stories without some lines of scalars that the disk refused.
+    pub lines: u64,
+    /// Stories with a checkpoint more, because nothing was saved after it or it could not be deleted.
+    pub surplus: u64,
+    /// Lives that went on from an older checkpoint, because the newest could not be read.
+    pub passed_over: u64,
+    /// Lives whose text log may be torn.
+    pub text_log: u64,
+}
+
+impl Spared {
+    pub fn add(&mut self, other: &Self) {
+        self.inexact += other.inexact;
+        self.lines += other.lines;
+        self.surplus += other.surplus;
+        self.passed_over += other.passed_over;
+        self.text_log += other.text_log;
+    }
+}
+
+fn is_of_a_checkpoint(path: &Path, best: bool) -> bool {
+    let text = path.to_string_lossy();
+    // A folder that cannot be listed, read or synced is its checkpoints' trouble, too.
+    let log = ["vis_data", ".log", "replay_iter"].iter().any(|part| text.contains(part));
+    !log && (!best || text.contains("best_") || !text.contains("_iter_"))
+}
+
+/// An error with its causes.
+fn whole_text(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        text += &format!(": {inner}");
+        cause = inner.source();
+    }
+    text
 }
 
 /// A second run in the same place while the first lives: it must be refused, and say why. `Some` if it was not.
@@ -390,7 +499,7 @@ fn compete(case: &Case, machine: &Machine, sabotage: Option<Sabotage>) -> Option
     let process = machine.boot(Faults::default());
     let start = Start { life: 99, resume: true, ..Start::default() };
     let builder = match sabotage {
-        Some(how) => case.builder(machine, Broken::new(process, how), start),
+        Some(how) => case.builder(machine, Broken::new(process, how, case.keep), start),
         None => case.builder(machine, process, start),
     };
     match builder.and_then(|b| b.build()).and_then(|mut runner| runner.train()) {

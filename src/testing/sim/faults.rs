@@ -1,6 +1,7 @@
 //! What goes wrong in one life of a run, and what was counted.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use super::Crash;
 
@@ -64,6 +65,16 @@ impl Refusal {
         self.times = self.times.saturating_sub(u64::from(meets && self.times != u64::MAX));
         meets
     }
+}
+
+/// An operation that failed, by a [`Refusal`] or because the disk was full.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Refused {
+    pub act: Act,
+    /// Of a rename the old path.
+    pub path: PathBuf,
+    pub errno: i32,
 }
 
 /// What goes wrong in one life.

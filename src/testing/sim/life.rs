@@ -5,9 +5,9 @@ use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
 
 use super::Machine;
-use super::faults::Act;
+use super::faults::{Act, Refused};
 use super::machine::{Verdict, World};
-use super::tree::{EINVAL, Id, Node, os, parts};
+use super::tree::{EINVAL, ENOSPC, Id, Node, os, parts};
 use crate::base::fs::{Append, Entry, FileKind, FileSystem, Fill, Lock};
 
 /// One process. When it has died, everything that it tries fails.
@@ -49,6 +49,12 @@ impl Life {
             (Verdict::Go, Ok(_)) => String::new(),
             _ => format!(": {verdict:?}"),
         };
+        let errno = match (&verdict, &done) {
+            (Verdict::Refused(_, errno), _) => Some(*errno),
+            (Verdict::Go, Err(e)) => e.raw_os_error().filter(|errno| *errno == ENOSPC),
+            _ => None,
+        };
+        world.refused.extend(errno.map(|errno| Refused { act, path: path.to_owned(), errno }));
         let number = world.operations(self.id);
         world.note(format_args!("{:>4} {number:>5} {act:?} {}{failed}", self.id, path.display()));
         world.outcome(self.id, verdict, done)

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rand::RngExt;
 
-use super::faults::{Act, Faults, Tally};
+use super::faults::{Act, Faults, Refused, Tally};
 use super::tree::{EIO, ENOSPC, Id, Node, Tree, os};
 use super::{Crash, Life};
 use crate::base::{Rng, keyed};
@@ -52,6 +52,7 @@ pub(super) struct World {
     /// Who holds which file.
     pub locks: BTreeMap<Id, u64>,
     pub tally: Tally,
+    pub refused: Vec<Refused>,
     journal: Option<Vec<String>>,
 }
 
@@ -97,6 +98,7 @@ impl Machine {
             lives: Vec::new(),
             locks: BTreeMap::new(),
             tally: Tally::default(),
+            refused: Vec::new(),
             journal: None,
         })))
     }
@@ -199,6 +201,11 @@ impl Machine {
     /// What was counted so far.
     pub fn tally(&self) -> Tally {
         self.world().tally
+    }
+
+    /// The operations that were refused so far, in order.
+    pub fn refused(&self) -> Vec<Refused> {
+        self.world().refused.clone()
     }
 
     /// What was written down so far.

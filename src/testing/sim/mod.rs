@@ -27,7 +27,7 @@ mod tests;
 mod tree;
 
 pub use crash::Crash;
-pub use faults::{Act, Faults, Refusal, Tally};
+pub use faults::{Act, Faults, Refusal, Refused, Tally};
 pub use later::Later;
 pub use life::Life;
 pub use machine::{Alarm, Machine};

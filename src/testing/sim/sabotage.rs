@@ -1,10 +1,12 @@
 //! Orders of a commit that are wrong on purpose: a simulator is worth what it finds of them.
 
 use std::collections::VecDeque;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+
+use serde_json::Value;
 
 use crate::base::durable::{TEMPORARY, parent};
 use crate::base::fs::{Append, Entry, FileKind, FileSystem, Fill, Lock};
@@ -18,7 +20,7 @@ pub enum Sabotage {
     NoDirSync,
     /// The pointer moves before the checkpoint that it names has its name.
     PointerFirst,
-    /// The checkpoint before goes when the next one is begun.
+    /// What retention gives up after a save goes when the save is begun.
     DeleteFirst,
     /// A checkpoint is written where it will stand, instead of aside.
     InPlace,
@@ -44,20 +46,20 @@ impl Sabotage {
     ];
 }
 
-/// A file system that does one thing wrong.
+/// A file system that does one thing wrong. As long as nothing else goes wrong, nobody notices.
 pub struct Broken<F> {
     inner: F,
     how: Sabotage,
+    /// How many checkpoints the run keeps.
+    keep: Option<usize>,
     /// Renames that wait for the pointer.
     held: Mutex<VecDeque<(PathBuf, PathBuf)>>,
-    /// Checkpoints so far.
-    homes: Mutex<Vec<PathBuf>>,
 }
 
 impl<F: FileSystem> Broken<F> {
-    /// Does what `inner` does, but for this.
-    pub fn new(inner: F, how: Sabotage) -> Self {
-        Self { inner, how, held: Mutex::default(), homes: Mutex::default() }
+    /// Does what `inner` does, but for this, to a run that keeps so many checkpoints.
+    pub fn new(inner: F, how: Sabotage, keep: Option<usize>) -> Self {
+        Self { inner, how, keep, held: Mutex::default() }
     }
 
     /// Where a path leads: with [`Sabotage::InPlace`], what is written aside stands in its place at once.
@@ -65,19 +67,42 @@ impl<F: FileSystem> Broken<F> {
         if self.how != Sabotage::InPlace {
             return path.to_owned();
         }
-        path.iter().map(|part| bare_checkpoint(part).unwrap_or_else(|| part.to_owned())).collect()
+        let bare = |part: &OsStr| checkpoint_aside(part).unwrap_or(part).to_owned();
+        path.iter().map(bare).collect()
+    }
+
+    /// Deletes what retention would, once the checkpoint of this manifest were saved.
+    fn delete_first(&self, aside: &Path, new: &[u8]) -> io::Result<()> {
+        let (Some(keep), Ok(new)) = (self.keep, serde_json::from_slice::<Value>(new)) else { return Ok(()) };
+        let dir = parent(aside);
+        let mut older = Vec::new();
+        for name in self.inner.list(dir)? {
+            let (path, mut text) = (dir.join(name), String::new());
+            if path == aside || self.inner.entry(&path.join(MANIFEST))?.is_none() {
+                continue;
+            }
+            self.inner.open(&path.join(MANIFEST))?.read_to_string(&mut text)?;
+            let old = serde_json::from_str::<Value>(&text)?;
+            if (&old["run"], &old["series"]) == (&new["run"], &new["series"])
+                && old["iter"].as_u64() < new["iter"].as_u64()
+            {
+                older.push((old["iter"].as_u64(), path));
+            }
+        }
+        older.sort();
+        let kept = older.len().min(keep.saturating_sub(1));
+        older.truncate(older.len() - kept);
+        older.iter().try_for_each(|(_, path)| self.inner.remove(path))
     }
 }
 
 /// `epoch_3` of what stands aside for it.
-fn bare_checkpoint(name: &std::ffi::OsStr) -> Option<OsString> {
+fn checkpoint_aside(name: &OsStr) -> Option<&OsStr> {
     let text = name.to_str()?.strip_prefix(TEMPORARY)?.strip_prefix("tmp-")?;
-    ["epoch_", "iter_"].iter().any(|kind| text.contains(kind)).then(|| text.into())
+    ["epoch_", "iter_"].iter().any(|kind| text.contains(kind)).then(|| OsStr::new(text))
 }
 
-fn is_checkpoint_aside(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| bare_checkpoint(name).is_some())
-}
+const MANIFEST: &str = "manifest.json";
 
 impl<F: FileSystem> FileSystem for Broken<F> {
     fn entry(&self, path: &Path) -> io::Result<Option<Entry>> {
@@ -97,14 +122,21 @@ impl<F: FileSystem> FileSystem for Broken<F> {
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        if self.how == Sabotage::DeleteFirst && is_checkpoint_aside(path) {
-            let before = self.homes.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            before.map_or(Ok(()), |home| self.inner.remove(&home))?;
-        }
         self.inner.create_dir(&self.place(path))
     }
 
     fn write_with(&self, path: &Path, len: u64, fill: Fill<'_>) -> io::Result<()> {
+        let is_manifest = path.file_name().is_some_and(|name| name == MANIFEST);
+        if self.how == Sabotage::DeleteFirst && is_manifest {
+            let mut bytes = Vec::new();
+            fill(&mut bytes)?;
+            let aside = parent(path);
+            let is_best = aside.to_string_lossy().contains("best_");
+            if !is_best {
+                self.delete_first(aside, &bytes)?;
+            }
+            return self.inner.write(path, &bytes);
+        }
         let done = self.inner.write_with(&self.place(path), len, fill);
         if self.how == Sabotage::ErrorsSwallowed { Ok(()) } else { done }
     }
@@ -126,16 +158,20 @@ impl<F: FileSystem> FileSystem for Broken<F> {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        if is_checkpoint_aside(from) {
-            match self.how {
-                Sabotage::InPlace => return Ok(()),
-                Sabotage::PointerFirst => {
-                    let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-                    held.push_back((from.to_owned(), to.to_owned()));
-                    return Ok(());
-                }
-                _ => self.homes.lock().unwrap_or_else(PoisonError::into_inner).push(to.to_owned()),
-            }
+        let name = |path: &Path| path.file_name().unwrap_or_default().to_owned();
+        let aside = checkpoint_aside(&name(from)).map(OsStr::to_owned);
+        // What stands in its place already need not come there, and does not step aside for itself.
+        let steps_aside = name(to).to_string_lossy().starts_with(&format!("{TEMPORARY}old-"));
+        if self.how == Sabotage::InPlace && (aside.is_some() || steps_aside) {
+            return Ok(());
+        }
+        // The best ones do not move the pointer.
+        if self.how == Sabotage::PointerFirst
+            && aside.is_some_and(|name| !name.to_string_lossy().starts_with("best_"))
+        {
+            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+            held.push_back((from.to_owned(), to.to_owned()));
+            return Ok(());
         }
         self.inner.rename(from, to)?;
         if to.file_name().is_some_and(|name| name == crate::checkpoint::POINTER) {
