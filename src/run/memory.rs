@@ -49,9 +49,11 @@ impl Session {
 
     /// The state to go back to, for a checkpoint of now. Where both are one, the resumed run takes its snapshot itself.
     pub(super) fn earlier(&self) -> Option<Arc<Checkpoint>> {
-        let clock = &self.state.clock;
+        let (clock, excluded) = (&self.state.clock, &self.memory.excluded);
+        // A run that has just gone back stands where its snapshot does, and knows more.
         let now = |c: &&Arc<Checkpoint>| {
             (c.meta.epoch, c.meta.iter, c.meta.validated) == (clock.epoch, clock.iter, clock.validated)
+                && c.meta.excluded == *excluded
         };
         self.memory.snapshot.as_ref().filter(|snapshot| !now(snapshot)).cloned()
     }

@@ -317,7 +317,8 @@ impl Story {
     /// What holds after each life, however it ended.
     fn look(&mut self, ended: &Ended) -> Result<(), String> {
         self.is_untouched()?;
-        let (committed, passed_over) = (self.watch.seen().committed, self.watch.seen().passed_over);
+        let committed = self.watch.seen().committed;
+        let passed_over = self.watch.seen().passed_over;
         promises::resumable(&self.machine, &self.case, committed)?;
         if let Some((committed, taken)) = passed_over {
             // What cannot be read today is passed over, and the run goes on from an older one.
