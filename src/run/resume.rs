@@ -85,6 +85,7 @@ fn revise(state: &mut StateDict, rules: &[(String, String)]) -> Result<()> {
 /// Takes up the run of `load_from`, or of the newest checkpoint in the work_dir. False if there is none.
 pub(super) fn resume(s: &mut Session, plan: &Plan) -> Result<bool> {
     let work = s.state.dirs.work.clone();
+    let mut passed_over = false;
     let (path, checkpoint) = match &plan.load_from {
         Some(named) => {
             let path = checkpoint::locate_run(Path::new(named), &work)?;
@@ -97,7 +98,7 @@ pub(super) fn resume(s: &mut Session, plan: &Plan) -> Result<bool> {
             let found =
                 checkpoint::newest(&*s.state.fs, folders, owner.as_ref().map(|owner| owner.run.as_str()))?;
             found.refused.iter().for_each(|why| s.state.log.warn(format_args!("refused {why}")));
-            let passed_over = !found.refused.is_empty();
+            passed_over = !found.refused.is_empty();
             let Some((path, checkpoint)) = found.checkpoint else {
                 if !found.refused.is_empty() {
                     // A fresh start would write over what may still be rescued.
@@ -115,12 +116,6 @@ pub(super) fn resume(s: &mut Session, plan: &Plan) -> Result<bool> {
                 ));
                 return Ok(false);
             };
-            if passed_over {
-                // Others that follow the pointer are to find what the run goes on with.
-                let target = path.strip_prefix(&work).unwrap_or(&path);
-                let pointer = work.join(checkpoint::POINTER);
-                durable::replace(&*s.state.fs, &pointer, target.to_string_lossy().as_bytes())?;
-            }
             (path, checkpoint)
         }
     };
@@ -129,6 +124,11 @@ pub(super) fn resume(s: &mut Session, plan: &Plan) -> Result<bool> {
     s.own_dirs(false)?;
     let saved = plan.load_from.is_none() && !checkpoint.meta.inexact;
     restore(s, &path, checkpoint, plan.allow_hook_changes)?;
+    if passed_over {
+        // Others that follow the pointer are to find what the run goes on with, but not before it does.
+        let target = path.strip_prefix(&work).unwrap_or(&path);
+        durable::replace(&*s.state.fs, &work.join(checkpoint::POINTER), target.to_string_lossy().as_bytes())?;
+    }
     // A run that leaves before its next step leaves the checkpoint as it is, under its own series.
     s.saving.saved_iter = saved.then_some(s.state.clock.iter);
     Ok(true)

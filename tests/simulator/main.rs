@@ -6,6 +6,7 @@
 
 mod case;
 mod promises;
+mod spared;
 mod story;
 mod watch;
 
@@ -15,7 +16,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use shanty::testing::sim::{Sabotage, Tally};
-use story::{Spared, Telling, Told, tell};
+use spared::Spared;
+use story::{Telling, Told, tell};
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().and_then(|n| n.parse().ok())
