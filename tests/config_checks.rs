@@ -18,7 +18,9 @@ fn complaints(overrides: &[&str]) -> Vec<String> {
     };
     assert!(diags.0.iter().all(|d| d.at.is_some()), "a complaint without a place: {diags}");
     let level = |l| if l == Level::Error { "error" } else { "warning" };
-    diags.0.iter().map(|d| format!("{}: {}", level(d.level), d.message)).collect()
+    // What means something else in MMEngine is told too: tests/directions.rs looks at that.
+    let own = diags.0.iter().filter(|d| !d.message.contains("in MMEngine"));
+    own.map(|d| format!("{}: {}", level(d.level), d.message)).collect()
 }
 
 fn only(overrides: &[&str], expected: &str) {
@@ -222,13 +224,13 @@ fn what_constructors_and_the_first_batches_refuse() {
     }
 }
 
-/// An order of more samples than memory has places.
+/// More samples than anything counts.
 #[test]
 fn a_data_set_whose_order_no_memory_holds_is_refused() {
     let found = complaints(&[
         "train_dataloader.dataset={type: Synthetic, n: 9223372036854775807, shape: [1, 32, 32]}",
     ]);
-    assert!(found[0].starts_with("error: the order of the samples takes 64.0 EiB"), "{found:?}");
+    assert!(found[0].starts_with("error: `n` must be at most 4294967296"), "{found:?}");
 }
 
 /// Sizes that no machine has, before anything is allocated.
@@ -241,13 +243,13 @@ fn networks_that_no_memory_holds_are_refused_at_their_layer() {
             "cannot build `Linear`",
         ),
         (
-            "{type: Conv2d, in_channels: 1, out_channels: 1000000000, kernel_size: 65535}",
+            "{type: Conv2d, in_channels: 1, out_channels: 16777216, kernel_size: 65535}",
             "cannot build `Conv2d`",
         ),
         ("{type: BatchNorm1d, num_features: 9223372036854775807}", "cannot build `BatchNorm1d`"),
         ("{type: LayerNorm, normalized_shape: [1000000000, 1000000000]}", "cannot build `LayerNorm`"),
         ("{type: MLP, sizes: [1000000000, 1000000000]}", "cannot build `MLP`"),
-        ("{type: ResNet, depth: 18, base_channels: 1000000000000}", "cannot build `ResNet`"),
+        ("{type: ResNet, depth: 18, base_channels: 1048576}", "cannot build `ResNet`"),
         (
             "{type: MultiheadAttention, embed_dims: 1000000000000, num_heads: 1}",
             "cannot build `MultiheadAttention`",

@@ -247,7 +247,7 @@ fn bits_do_not_depend_on_the_number_of_threads() {
 
 /// Positions N(0, 0.02²), class token 0, feed-forward networks Xavier's, head 0: all by the seed, whatever `init_cfg` says of layers.
 #[test]
-fn the_beginning_is_the_references() {
+fn the_beginning_is_mmpretrain_s() {
     let yaml = "
 type: VisionTransformer
 arch: {embed_dims: 24, num_layers: 2, num_heads: 3, feedforward_channels: 48}
@@ -277,7 +277,9 @@ init_cfg: {type: Constant, val: 7, layer: [Conv2d, Linear]}
     let fc = values("layers.1.ffn.layers.0.0.weight");
     let top = fc.iter().fold(0.0, |m: Elem, v| m.max(v.abs()));
     assert!(top <= bound && top > 0.98 * bound, "{top} {bound}");
-    assert!(values("layers.1.ffn.layers.0.0.bias").iter().all(|v| *v == 0.0));
+    // N(0, 1e-6), as MMPretrain draws it: none is zero, none is six deviations away.
+    let bias = values("layers.1.ffn.layers.0.0.bias");
+    assert!(bias.iter().all(|v| *v != 0.0 && v.abs() < 6e-6), "{bias:?}");
 
     let mut again = build();
     init_weights(&mut again, 3).unwrap();
