@@ -38,7 +38,7 @@ fn result(sanity: bool) -> (String, Vec<String>) {
     let last = shanty::checkpoint::load(&dir.path().join("epoch_2")).unwrap();
     let scalars = runner.session().state.dirs.log.join("vis_data/scalars.json");
     let lines = std::fs::read_to_string(scalars).unwrap();
-    let times = regex_lite::Regex::new(r#""(time|data_time|memory|eta)":[^,}]*"#).unwrap();
+    let times = regex_lite::Regex::new(r#""(val/)?(time|data_time|memory|eta)":[^,}]*"#).unwrap();
     let lines = lines.lines().map(|line| times.replace_all(line, "").into_owned()).collect();
     (format!("{:?}", shanty::checkpoint::digest::parts(&last)), lines)
 }

@@ -191,6 +191,12 @@ impl Checkpoint {
                 format!("layout {} is newer than this program ({FORMAT}); update shanty", state.format);
             return Err(Error::checkpoint(dir, reason));
         }
+        let Meta { batch, epoch_len, .. } = state.meta;
+        if batch > epoch_len {
+            let reason =
+                format!("it stands at batch {batch} of an epoch of {epoch_len}: `{STATE_FILE}` is damaged");
+            return Err(Error::checkpoint(dir, reason));
+        }
         let mut tensors = |name: &str| files.tensors.remove(name).ok_or_else(|| missing(name));
         let rollback = match state.rollback.take() {
             Some(earlier) => {

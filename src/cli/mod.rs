@@ -181,6 +181,10 @@ fn usage(told: &clap::Error) -> ExitCode {
 
 /// Does what was asked; the exit code of a command that did not fail.
 fn run(command: Command, format: Format) -> Result<u8> {
+    use Command::{Check, Plan, Replay, Test, Train, Val, VerifyResume};
+    if let Train(_) | Replay(_) | VerifyResume(_) | Check(_) | Val(_) | Test(_) | Plan(_) = command {
+        start_threads()?;
+    }
     match command {
         Command::Train(train) => return train.run(),
         Command::Ckpt(ckpt) => return ckpt.run(),
@@ -198,6 +202,21 @@ fn run(command: Command, format: Format) -> Result<u8> {
         Command::List { kind } => inspect::list(kind.as_deref())?,
     }
     Ok(0)
+}
+
+/// Starts the threads that kernels and readers share. Left to itself, the pool would panic where none can be had.
+fn start_threads() -> Result<()> {
+    use std::error::Error as _;
+    match rayon::ThreadPoolBuilder::new().build_global() {
+        // Without a cause it says that the program has started them itself.
+        Err(error) if error.source().is_some() => {
+            let text = format!(
+                "no threads can be started: {error} (`ulimit -u` tells the limit, RAYON_NUM_THREADS asks for fewer)"
+            );
+            Err(Error::Other(text.into()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Tells an error as a person wants to read it: diagnostics with their source lines, in colour on a terminal.
