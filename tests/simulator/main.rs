@@ -4,6 +4,7 @@
 //! `SHANTY_SIM_SEED=123 cargo test --test simulator one_seed -- --nocapture` tells one story, operation by operation.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
+mod accidents;
 mod case;
 mod promises;
 mod spared;

@@ -1,5 +1,7 @@
 //! What is not compared, and how often: exemptions that the promises know.
 
+use std::path::Path;
+
 /// What was not compared, by story or life, for a reason that the promises know.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Spared {
@@ -23,4 +25,12 @@ impl Spared {
         self.passed_over += other.passed_over;
         self.text_log += other.text_log;
     }
+}
+
+/// Whether an operation on this path has to do with checkpoints (the best ones) of a run, not with its logs.
+pub fn is_of_a_checkpoint(path: &Path, best: bool) -> bool {
+    let text = path.to_string_lossy();
+    // A folder that cannot be listed, read or synced is its checkpoints' trouble, too.
+    let log = ["vis_data", ".log", "replay_iter"].iter().any(|part| text.contains(part));
+    !log && (!best || text.contains("best_") || !text.contains("_iter_"))
 }

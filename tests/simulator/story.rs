@@ -9,14 +9,13 @@ use rand::RngExt;
 use shanty::base::fs::FileSystem;
 use shanty::base::{Error, Rng, keyed};
 use shanty::hook::Point;
-use shanty::run::{Interrupt, Limits, Outcome, Runner};
-use shanty::testing::sim::{
-    Act, Alarm, Broken, Crash, Faults, Life, Machine, Refusal, Refused, Sabotage, Tally,
-};
+use shanty::run::{Outcome, Runner};
+use shanty::testing::sim::{Broken, Crash, Faults, Life, Machine, Refused, Sabotage, Tally};
 
+use super::accidents;
 use super::case::{Case, HOME, Start, lay_out};
 use super::promises::{self, End};
-use super::spared::Spared;
+use super::spared::{Spared, is_of_a_checkpoint};
 use super::watch::Watch;
 
 /// How a story is told.
@@ -71,12 +70,12 @@ struct Story {
 }
 
 #[derive(Clone)]
-struct Whole {
+pub struct Whole {
     end: End,
     outcome: Outcome,
-    operations: u64,
-    seconds: f64,
-    bytes: u64,
+    pub operations: u64,
+    pub seconds: f64,
+    pub bytes: u64,
 }
 
 /// How a life ended.
@@ -176,12 +175,12 @@ impl Story {
         self.watch.seen().begin(resume);
         let refused_before = self.machine.refused().len();
         let mut start = Start { life, resume, overwrite, threads: self.telling.threads, ..Start::default() };
-        let faults = if calm { Faults::default() } else { self.faults(&whole) };
+        let faults = if calm { Faults::default() } else { accidents::faults(&mut self.rng, &whole) };
         let before = self.machine.tally();
         let process = self.machine.boot(faults);
         let mut other = None;
         if !calm {
-            self.alarms(&whole, &mut start);
+            accidents::alarms(&mut self.rng, &self.machine, &whole, &mut start);
             if self.rng.random_range(0..16) == 0 {
                 other = self.take_the_lock();
             }
@@ -241,72 +240,13 @@ impl Story {
             let (sabotage, first) = (self.telling.sabotage, process.clone());
             builder = builder.on(Point::AfterTrainIter, move |cx, _| {
                 if cx.clock.iter == at && !first.is_dead() {
-                    let came = compete(&case, &machine, sabotage);
+                    let came = accidents::compete(&case, &machine, sabotage);
                     *second.lock().unwrap_or_else(PoisonError::into_inner) = came;
                 }
                 Ok(())
             });
         }
         builder.build()
-    }
-
-    /// What goes wrong in a life.
-    fn faults(&mut self, whole: &Whole) -> Faults {
-        let rng = &mut self.rng;
-        let mut faults = Faults::default();
-        if rng.random_range(0..10) < 7 {
-            let how = if rng.random_range(0..4) == 0 { Crash::Kill } else { Crash::Power };
-            faults.crash = Some((rng.random_range(1..=whole.operations), how));
-        }
-        if rng.random_range(0..6) == 0 {
-            let act = Act::CHANGING[rng.random_range(0..Act::CHANGING.len())];
-            faults.refusals.push(Refusal {
-                from: rng.random_range(1..=whole.operations),
-                act: (rng.random_range(0..4) > 0).then_some(act),
-                errno: [5, 13, 28, 122][rng.random_range(0..4)],
-                times: [1, 1, 3, u64::MAX][rng.random_range(0..4)],
-            });
-        }
-        if rng.random_range(0..10) == 0 {
-            faults.room = Some(rng.random_range(0..=whole.bytes));
-        }
-        if rng.random_range(0..16) == 0 {
-            faults.unreadable = Some(rng.random_range(1..12));
-        }
-        if rng.random_range(0..4) == 0 {
-            faults.slow = Some(rng.random_range(3..60));
-        }
-        faults
-    }
-
-    /// Signals, a time limit, a stop file.
-    fn alarms(&mut self, whole: &Whole, start: &mut Start) {
-        let interrupt = Interrupt::default();
-        let mut limits = Limits { interrupt: interrupt.clone(), ..Limits::default() };
-        let seconds = whole.seconds;
-        let mut at = || self.rng.random_range(0.0..1.2) * seconds;
-        let (first, second) = (at(), at());
-        match self.rng.random_range(0..12) {
-            0 => self.machine.after(first, Alarm::Signal([2, 15][self.rng.random_range(0..2)], interrupt)),
-            1 => {
-                self.machine.after(first, Alarm::Save(interrupt.clone()));
-                self.machine.after(second, Alarm::Save(interrupt));
-            }
-            2 => limits.max_seconds = Some(first),
-            3 => {
-                self.machine.after(first, Alarm::Save(interrupt.clone()));
-                self.machine.after(second, Alarm::Signal(15, interrupt));
-            }
-            4 => {
-                let file = Path::new(HOME).join("stop");
-                drop(self.machine.onlooker().remove(&file));
-                limits.stop_file = Some(file.clone());
-                self.machine.after(first, Alarm::File(file));
-            }
-            _ => {}
-        }
-        start.limits = limits;
-        start.no_threads = self.rng.random_range(0..8) == 0;
     }
 
     /// Another process takes the work_dir before this one comes.
@@ -453,13 +393,6 @@ impl Story {
     }
 }
 
-fn is_of_a_checkpoint(path: &Path, best: bool) -> bool {
-    let text = path.to_string_lossy();
-    // A folder that cannot be listed, read or synced is its checkpoints' trouble, too.
-    let log = ["vis_data", ".log", "replay_iter"].iter().any(|part| text.contains(part));
-    !log && (!best || text.contains("best_") || !text.contains("_iter_"))
-}
-
 /// An error with its causes.
 fn whole_text(error: &Error) -> String {
     let mut text = error.to_string();
@@ -469,20 +402,4 @@ fn whole_text(error: &Error) -> String {
         cause = inner.source();
     }
     text
-}
-
-/// A second run in the same place while the first lives: it must be refused, and say why. `Some` if it was not.
-fn compete(case: &Case, machine: &Machine, sabotage: Option<Sabotage>) -> Option<String> {
-    let process = machine.boot(Faults::default());
-    let start = Start { life: 99, resume: true, ..Start::default() };
-    let builder = match sabotage {
-        Some(how) => case.builder(machine, Broken::new(process, how, case.keep), start),
-        None => case.builder(machine, process, start),
-    };
-    match builder.and_then(|b| b.build()).and_then(|mut runner| runner.train()) {
-        Err(error) if error.to_string().contains("in use by another run") => None,
-        // The machine stopped under both of them.
-        Err(error) if error.to_string().contains("simulated") => None,
-        other => Some(format!("a second run in the same place came to {other:?}")),
-    }
 }
