@@ -304,12 +304,7 @@ mod with_decoders {
         assert!(wrong("ann_file: no.txt").contains("no.txt"));
         let refused = |prefix: &str| {
             let text = yaml(&format!("data_prefix: {prefix}"));
-            parse("c.yaml", &text)
-                .unwrap()
-                .read_checked::<DataLoaderConfig>()
-                .err()
-                .expect(prefix)
-                .to_string()
+            parse("c.yaml", &text).unwrap().read_checked::<DataLoaderConfig>().expect_err(prefix).to_string()
         };
         assert!(refused("{img_path: dog, seg_path: x}").contains("unknown key `seg_path`"));
         assert!(refused("{img_path: [dog]}").contains("c.yaml:1:"));

@@ -76,7 +76,10 @@ impl RunnerBuilder {
             control: Control::default(),
         };
         if let Some(optim) = &mut state.optim {
-            caught_from("a schedule", || Ok(optim.set_progress(0, 0)))?;
+            caught_from("a schedule", || {
+                optim.set_progress(0, 0);
+                Ok(())
+            })?;
         }
         // A rehearsal comes with its weights, unless they are to be loaded; a shell has none.
         let prepared = self.hollow || (self.dry_run && self.load_from.is_none());
