@@ -8,7 +8,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use shanty::checkpoint::load;
+use shanty::base::fs::Disk;
+use shanty::checkpoint::{Commit, EMERGENCY, Prune, load};
 use shanty::prelude::*;
 use shanty::run::{Interrupt, Intervals, IterBasedTrainLoop, Leave, Limits, Outcome, RunnerBuilder};
 use shanty::testing::{JudgedDisk, Op, Recorder, Verdict, toy_runner};
@@ -307,4 +308,38 @@ fn no_step_is_logged_twice() {
     };
     assert_eq!(of("step"), (1..=20).map(f64::from).collect::<Vec<_>>());
     assert!(of("loss")[1].is_nan());
+}
+
+/// A signal after a rollback writes the checkpoint of its iteration anew: the next save must not give it up.
+#[test]
+fn a_planned_checkpoint_that_a_signal_writes_anew_stays_planned() {
+    let dir = tempfile::tempdir().unwrap();
+    toy_runner(dir.path(), 1, 2).unwrap().build().unwrap().train().unwrap();
+    let checkpoint = load(&dir.path().join("epoch_1")).unwrap();
+    let commit = |name, series, prune: &[Prune]| {
+        let (fs, out_dir, pointer_in) = (&Disk, dir.path(), Some(dir.path()));
+        Commit { fs, out_dir, name, series, pointer_in, prune }.run(&checkpoint).unwrap();
+    };
+    commit("iter_2", "iter_{}", &[]);
+    commit("iter_2", EMERGENCY, &[]);
+    commit("iter_3", EMERGENCY, &[]);
+    let unplanned = Prune { dir: dir.path().to_owned(), series: EMERGENCY.to_owned(), keep: 0 };
+    commit("iter_4", "iter_{}", &[unplanned]);
+    assert_eq!(names(dir.path()), ["epoch_1", "iter_2", "iter_4"]);
+}
+
+/// The weights are in place when the scalars turn out to be unreadable: nothing was learned, so nothing is kept.
+#[test]
+fn a_resume_that_fails_leaves_no_emergency_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    toy_runner(dir.path(), 2, 2).unwrap().build().unwrap().train().unwrap();
+    let before = names(dir.path());
+    let disk = JudgedDisk::new(|op, path, _| {
+        let refuses = op == Op::Append && path.ends_with("vis_data/scalars.json");
+        if refuses { Verdict::Fail(io::Error::other("injected")) } else { Verdict::Go }
+    });
+    let resumed = toy_runner(dir.path(), 3, 2).unwrap().resume(true).file_system(disk).build();
+    let error = resumed.unwrap().train().unwrap_err().to_string();
+    assert!(error.contains("scalars.json"), "{error}");
+    assert_eq!(names(dir.path()), before);
 }
