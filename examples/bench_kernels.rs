@@ -4,7 +4,7 @@
 #![allow(clippy::print_stdout)]
 
 use shanty::base::{BoxError, Elem};
-use shanty::nn::kernels::*;
+use shanty::kernels::*;
 use std::time::{Duration, Instant};
 
 /// Name, input channels, output channels, input size, kernel, stride, padding.

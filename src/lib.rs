@@ -9,6 +9,7 @@ pub mod cli;
 pub mod config;
 pub mod data;
 pub mod hook;
+pub mod kernels;
 pub mod metric;
 pub mod model;
 pub mod nn;

@@ -10,6 +10,7 @@ const LEVELS: &[(&str, u32)] = &[
     ("config", 1),
     ("registry", 1),
     ("params", 1),
+    ("kernels", 1),
     ("data", 2),
     ("nn", 3),
     ("model", 5),

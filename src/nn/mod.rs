@@ -29,7 +29,6 @@
 mod autograd;
 mod awake;
 pub mod init;
-pub mod kernels;
 mod layers;
 mod loss;
 mod module;

@@ -9,7 +9,8 @@ use crate::base::{Elem, Error, Result, Tensor};
 
 use super::pool::{row_major, tensor};
 use super::tree::each_param;
-use super::{Param, Parts, Pool, Var, kernels};
+use super::{Param, Parts, Pool, Var};
+use crate::kernels;
 
 type Backward = Box<dyn FnOnce(Vec<Elem>, &mut Grads<'_>)>;
 

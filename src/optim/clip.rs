@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::base::{Elem, Error, Result};
-use crate::nn::kernels;
+use crate::kernels;
 use crate::params::Params;
 
 /// How gradients are limited.

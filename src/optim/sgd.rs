@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::{Group, Optimizer, Slots};
 use crate::base::{BoxError, Elem, Error, Record, Result};
-use crate::nn::kernels::{SgdStep, sgd_momentum};
+use crate::kernels::{SgdStep, sgd_momentum};
 use crate::params::Params;
 
 /// `g += wd·w; v = μ·v + (1-τ)·g (v = g at first); w -= lr·(g + μ·v if nesterov else v)`, PyTorch's `torch.optim.SGD`.

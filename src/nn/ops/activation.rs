@@ -1,8 +1,8 @@
 //! Activations, element by element.
 
 use crate::base::Elem;
+use crate::kernels::{Act, act_backward, act_forward};
 use crate::nn::Var;
-use crate::nn::kernels::{Act, act_backward, act_forward};
 use crate::nn::pool::{slice, tensor};
 
 impl<'t> Var<'t> {

@@ -1,8 +1,8 @@
 //! Sums, products and reductions.
 
 use crate::base::{Elem, Error, Result};
+use crate::kernels;
 use crate::nn::Var;
-use crate::nn::kernels;
 use crate::nn::pool::{slice, tensor};
 
 impl<'t> Var<'t> {

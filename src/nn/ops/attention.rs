@@ -1,7 +1,7 @@
 //! Softmax attention, one node without a matrix of scores.
 
 use crate::base::{Elem, Error, Result, Rng, Tensor};
-use crate::nn::kernels::{
+use crate::kernels::{
     AttnGeom, AttnOpts, attention, attention_backward, attention_packed, attention_packed_backward,
 };
 use crate::nn::pool::{row_major, slice, tensor};

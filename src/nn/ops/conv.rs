@@ -1,8 +1,8 @@
 //! Two-dimensional convolution, one node with its bias.
 
 use crate::base::{Error, Result};
+use crate::kernels::{Act, ConvGeom, channel_sums, conv2d, conv2d_backward_data, conv2d_backward_weight};
 use crate::nn::Var;
-use crate::nn::kernels::{Act, ConvGeom, channel_sums, conv2d, conv2d_backward_data, conv2d_backward_weight};
 use crate::nn::pool::{slice, tensor};
 
 use super::{expect_shape, images};

@@ -3,7 +3,7 @@
 use rand::Rng as _;
 
 use crate::base::{Elem, Rng};
-use crate::nn::kernels::{dropout, dropout_inplace};
+use crate::kernels::{dropout, dropout_inplace};
 use crate::nn::pool::{slice, tensor};
 use crate::nn::{Tape, Var};
 

@@ -1,8 +1,8 @@
 //! The two linear maps of a transformer's block with GELU between, one node.
 
 use crate::base::Result;
+use crate::kernels::{Act, Bias, Epilogue, Mat, MatMut, gemm, gemm_add, gemm_gelu, gemm_mul};
 use crate::nn::Var;
-use crate::nn::kernels::{Act, Bias, Epilogue, Mat, MatMut, gemm, gemm_add, gemm_gelu, gemm_mul};
 use crate::nn::pool::{slice, tensor};
 
 use super::expect_shape;

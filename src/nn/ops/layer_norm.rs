@@ -1,8 +1,8 @@
 //! Layer normalisation, one node with its affine map.
 
 use crate::base::{Elem, Error, Result};
+use crate::kernels::{layer_norm, layer_norm_backward};
 use crate::nn::Var;
-use crate::nn::kernels::{layer_norm, layer_norm_backward};
 use crate::nn::pool::{slice, tensor};
 
 use super::expect_shape;

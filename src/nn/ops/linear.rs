@@ -1,7 +1,7 @@
 //! The affine map, one node with its bias.
 
 use crate::base::{Elem, Error, Result};
-use crate::nn::kernels::{Bias, Epilogue, Mat, MatMut, col_sums, gemm, gemm_add};
+use crate::kernels::{Bias, Epilogue, Mat, MatMut, col_sums, gemm, gemm_add};
 use crate::nn::pool::{slice, tensor};
 use crate::nn::{Grads, Var};
 

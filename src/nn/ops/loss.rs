@@ -3,11 +3,11 @@
 use ndarray::ArrayViewD;
 
 use crate::base::{Elem, Error, Result, Tensor};
-use crate::nn::Var;
-use crate::nn::kernels::{
+use crate::kernels::{
     CrossEntropy, LossSums, RowGrad, cross_entropy, cross_entropy_backward, soft_cross_entropy,
     soft_cross_entropy_backward,
 };
+use crate::nn::Var;
 use crate::nn::pool::{slice, tensor};
 
 use super::expect_shape;

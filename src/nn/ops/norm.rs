@@ -3,8 +3,8 @@
 use smallvec::SmallVec;
 
 use crate::base::{Elem, Error, Result, Tensor};
+use crate::kernels::{BnShape, bn_apply, bn_backward, bn_eval_backward, bn_train};
 use crate::nn::Var;
-use crate::nn::kernels::{BnShape, bn_apply, bn_backward, bn_eval_backward, bn_train};
 use crate::nn::pool::{slice, tensor};
 
 use super::expect_shape;

@@ -1,11 +1,11 @@
 //! Maxima and means over windows and whole planes.
 
 use crate::base::{Error, Result};
-use crate::nn::Var;
-use crate::nn::kernels::{
+use crate::kernels::{
     PoolGeom, avg_pool2d, avg_pool2d_backward, global_avg_pool, global_avg_pool_backward, max_pool2d,
     max_pool2d_backward,
 };
+use crate::nn::Var;
 use crate::nn::pool::{slice, tensor};
 
 use super::images;

@@ -1,8 +1,8 @@
 //! Probabilities of scores.
 
 use crate::base::Elem;
+use crate::kernels::{log_softmax, log_softmax_backward, softmax, softmax_backward};
 use crate::nn::Var;
-use crate::nn::kernels::{log_softmax, log_softmax_backward, softmax, softmax_backward};
 use crate::nn::pool::{slice, tensor};
 
 impl<'t> Var<'t> {

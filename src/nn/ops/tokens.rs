@@ -1,8 +1,8 @@
 //! From images to sequences of tokens and back.
 
 use crate::base::{Error, Result};
+use crate::kernels::{TokenGeom, col_sums, embed_tokens, token_mean, token_mean_backward, token_planes};
 use crate::nn::Var;
-use crate::nn::kernels::{TokenGeom, col_sums, embed_tokens, token_mean, token_mean_backward, token_planes};
 use crate::nn::pool::{slice, tensor};
 
 use super::{expect_shape, images};

@@ -63,12 +63,12 @@ macro_rules! multiversion {
                 fn avx512($($arg: $ty),*) { body::<true>($($arg),*) }
                 #[target_feature(enable = "avx2,fma")]
                 fn avx2($($arg: $ty),*) { body::<true>($($arg),*) }
-                match $crate::nn::kernels::isa::isa() {
+                match $crate::kernels::isa::isa() {
                     // SAFETY: `isa` returns this class only if the CPU has the features.
-                    $crate::nn::kernels::isa::Isa::Avx512 => return unsafe { avx512($($arg),*) },
+                    $crate::kernels::isa::Isa::Avx512 => return unsafe { avx512($($arg),*) },
                     // SAFETY: `isa` returns this class only if the CPU has the features.
-                    $crate::nn::kernels::isa::Isa::Avx2 => return unsafe { avx2($($arg),*) },
-                    $crate::nn::kernels::isa::Isa::Portable => {}
+                    $crate::kernels::isa::Isa::Avx2 => return unsafe { avx2($($arg),*) },
+                    $crate::kernels::isa::Isa::Portable => {}
                 }
             }
             body::<false>($($arg),*)
@@ -86,12 +86,12 @@ macro_rules! multiversion {
                 fn avx512($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
                 #[target_feature(enable = "avx2,fma")]
                 fn avx2($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
-                match $crate::nn::kernels::isa::isa() {
+                match $crate::kernels::isa::isa() {
                     // SAFETY: `isa` returns this class only if the CPU has the features.
-                    $crate::nn::kernels::isa::Isa::Avx512 => return unsafe { avx512($($arg),*) },
+                    $crate::kernels::isa::Isa::Avx512 => return unsafe { avx512($($arg),*) },
                     // SAFETY: `isa` returns this class only if the CPU has the features.
-                    $crate::nn::kernels::isa::Isa::Avx2 => return unsafe { avx2($($arg),*) },
-                    $crate::nn::kernels::isa::Isa::Portable => {}
+                    $crate::kernels::isa::Isa::Avx2 => return unsafe { avx2($($arg),*) },
+                    $crate::kernels::isa::Isa::Portable => {}
                 }
             }
             body($($arg),*)

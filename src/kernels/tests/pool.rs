@@ -2,7 +2,7 @@
 
 use super::{close, noise, on_1_and_2_threads, pick};
 use crate::base::{Elem, keyed};
-use crate::nn::kernels::*;
+use crate::kernels::*;
 
 /// The places of a window: (output, position in the input plane), window by window.
 fn windows(g: &PoolGeom) -> Vec<Vec<usize>> {

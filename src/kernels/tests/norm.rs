@@ -2,7 +2,7 @@
 
 use super::{close, noise, on_1_and_2_threads};
 use crate::base::Elem;
-use crate::nn::kernels::*;
+use crate::kernels::*;
 
 const EPS: Elem = 1e-5;
 

@@ -2,9 +2,7 @@
 
 use super::{close, noise, on_1_and_2_threads, pick};
 use crate::base::{Elem, keyed};
-use crate::nn::kernels::{
-    Act, Bias, Epilogue, Mat, MatMut, act_backward, gemm, gemm_add, gemm_gelu, gemm_mul,
-};
+use crate::kernels::{Act, Bias, Epilogue, Mat, MatMut, act_backward, gemm, gemm_add, gemm_gelu, gemm_mul};
 
 /// One product in every layout, with stale output, padding between rows, bias and activation.
 fn check(

@@ -2,7 +2,7 @@
 
 use super::{close, noise, on_1_and_2_threads, pick};
 use crate::base::{Elem, keyed};
-use crate::nn::kernels::{Act, ConvGeom, conv_images, conv2d, conv2d_backward_data, conv2d_backward_weight};
+use crate::kernels::{Act, ConvGeom, conv_images, conv2d, conv2d_backward_data, conv2d_backward_weight};
 
 /// Calls `f` with the indices into x, w and y of every product of the definition.
 fn each_product(g: &ConvGeom, mut f: impl FnMut(usize, usize, usize)) {

@@ -2,7 +2,7 @@
 
 use super::{close, noise, on_1_and_2_threads};
 use crate::base::Elem;
-use crate::nn::kernels::*;
+use crate::kernels::*;
 
 /// The true function, in f64, and its derivative by the derivative's formula.
 fn truth(act: Act, x: f64) -> (f64, f64) {
@@ -73,7 +73,7 @@ fn ulps(got: f32, want: f64) -> f64 {
 #[test]
 #[cfg(not(shanty_f64))]
 fn exp_and_tanh_are_within_two_ulp_and_keep_the_ends() {
-    use crate::nn::kernels::math::{exp, tanh};
+    use crate::kernels::math::{exp, tanh};
     // All exponents, a few hundred mantissas each.
     let mut worst = [0.0f64; 2];
     for bits in (0..0x7f80_0000u32).step_by(20_011) {
