@@ -15,6 +15,8 @@ thread_local! {
 #[derive(Debug, Default)]
 struct Account {
     asked: u64,
+    /// How many times a tensor will be there: trained ones have a gradient and what the optimizer keeps.
+    copies: u64,
     /// Tensors are made of zeros, which the system hands out without touching a page.
     hollow: bool,
     refused: Option<String>,
@@ -35,16 +37,41 @@ pub enum Grant {
 pub fn ask(shape: &[usize], size: usize) -> Grant {
     ACCOUNT.with_borrow_mut(|account| {
         let Some(account) = account else { return Grant::Full };
-        let total = bytes(shape, size).and_then(|own| own.checked_add(account.asked));
-        match total.filter(|total| *total <= machine()) {
+        let fit = |total: &u64| total.checked_mul(account.copies).is_some_and(|all| all <= machine());
+        let own = bytes(shape, size);
+        match own.and_then(|own| own.checked_add(account.asked)).filter(fit) {
             Some(total) => account.asked = total,
             None => {
-                account.refused.get_or_insert(too_much(&format!("a tensor of shape {shape:?}"), shape, size));
+                let text = match own.filter(|own| *own <= machine()) {
+                    Some(own) => account.overdrawn(shape, own),
+                    None => too_much(&format!("a tensor of shape {shape:?}"), shape, size),
+                };
+                account.refused.get_or_insert(text);
                 return Grant::Refused;
             }
         }
         if account.hollow { Grant::Zeros } else { Grant::Full }
     })
+}
+
+impl Account {
+    /// Each tensor fits, but not all of them.
+    fn overdrawn(&self, shape: &[usize], own: u64) -> String {
+        let weights = (self.asked as f64) + (own as f64);
+        let all = weights * self.copies as f64;
+        let training = match self.copies {
+            1 => String::new(),
+            copies => format!(
+                ", {} to train them (weights, gradients, momentum: {copies} times as much)",
+                human(all)
+            ),
+        };
+        format!(
+            "the weights take {} up to a tensor of shape {shape:?}{training}, and this machine has {}",
+            human(weights),
+            human(machine() as f64)
+        )
+    }
 }
 
 /// Whether all that was asked for since the last call fits.
@@ -56,15 +83,15 @@ pub fn settled() -> Result<()> {
     refused.map_or(Ok(()), |text| Err(Error::config(text)))
 }
 
-/// Builds with an account in force; gives the bytes that were asked for too.
-pub fn accounted<T>(hollow: bool, build: impl FnOnce() -> T) -> (T, u64) {
+/// Builds with an account in force, for tensors that will be there `copies` times; gives the bytes that were asked for too.
+pub fn accounted<T>(hollow: bool, copies: u64, build: impl FnOnce() -> T) -> (T, u64) {
     struct Restore(Option<Account>);
     impl Drop for Restore {
         fn drop(&mut self) {
             ACCOUNT.set(self.0.take());
         }
     }
-    let _restore = Restore(ACCOUNT.replace(Some(Account { hollow, ..Account::default() })));
+    let _restore = Restore(ACCOUNT.replace(Some(Account { hollow, copies, ..Account::default() })));
     let made = build();
     (made, ACCOUNT.with_borrow(|account| account.as_ref().map_or(0, |a| a.asked)))
 }
@@ -133,7 +160,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused_before_it_is_made() {
         assert_eq!(ask(&[usize::MAX, usize::MAX], 4), Grant::Full, "without an account nobody counts");
-        let ((), asked) = accounted(false, || {
+        let ((), asked) = accounted(false, 1, || {
             assert_eq!(ask(&[2, 3], 4), Grant::Full);
             assert!(settled().is_ok());
             assert_eq!(ask(&[usize::MAX, 2], 4), Grant::Refused, "the product is beyond u64");
@@ -152,9 +179,17 @@ mod tests {
     #[test]
     fn the_sum_counts_and_an_account_ends_with_its_build() {
         let half = (machine() / 3 * 2) as usize;
-        accounted(true, || {
+        accounted(true, 1, || {
             assert_eq!(ask(&[half], 1), Grant::Zeros);
             assert_eq!(ask(&[half], 1), Grant::Refused);
+            assert!(settled().unwrap_err().to_string().starts_with("the weights take "));
+        });
+        let third = (machine() / 3) as usize;
+        accounted(true, 3, || {
+            assert_eq!(ask(&[third - 1], 1), Grant::Zeros);
+            assert_eq!(ask(&[2], 1), Grant::Refused);
+            let text = settled().unwrap_err().to_string();
+            assert!(text.contains("to train them (weights, gradients, momentum: 3 times as much)"), "{text}");
         });
         assert_eq!(ask(&[half], 1), Grant::Full);
     }

@@ -4,7 +4,11 @@ use std::fs::{self, FileType};
 use std::path::Path;
 
 use super::error::IoContext;
+use super::memory::human;
 use super::{Error, Result};
+
+/// A list of some millions of files; whatever is longer is no list.
+const MOST_BYTES: u64 = 1 << 30;
 
 /// The text of a file, with `\n` for every line end and without a byte order mark.
 ///
@@ -12,6 +16,14 @@ use super::{Error, Result};
 /// With the path, when it is no regular file or no UTF-8; UTF-16, as some editors on Windows write, is named as such.
 pub fn read(path: &Path) -> Result<String> {
     regular(path)?;
+    let size = fs::metadata(path).at(path)?.len();
+    if size > MOST_BYTES {
+        let (path, size) = (path.display(), human(size as f64));
+        return Err(Error::invalid(format!(
+            "{path}: {size}, and a text has at most {}",
+            human(MOST_BYTES as f64)
+        )));
+    }
     let bytes = fs::read(path).at(path)?;
     let text = decode(&bytes).map_err(|why| Error::invalid(format!("{}: {why}", path.display())))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);

@@ -10,7 +10,8 @@ use safetensors::tensor::{Dtype, TensorView};
 use super::decode::f16_to_f32;
 use super::kind::{self, Kind};
 use super::{MODEL_FILE, load};
-use crate::base::{Error, Result, durable};
+use crate::base::error::IoContext;
+use crate::base::{Error, Result, durable, memory};
 
 /// A tensor as it stands in a file: little-endian, the last index fastest.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +38,10 @@ pub fn read(path: &Path) -> Result<Vec<RawTensor>> {
     let mut tensors = match kind::of(&file)? {
         Kind::PyTorch => super::tensors::read_torch_raw(&file)?,
         Kind::Safetensors => {
+            let size = std::fs::metadata(&file).at(&file)?.len();
+            // The file, and its tensors.
+            memory::fits("this file", &[2, usize::try_from(size).unwrap_or(usize::MAX)], 1)
+                .map_err(|why| Error::checkpoint(&file, why.to_string()))?;
             let bytes = durable::read(&file)?;
             let all = SafeTensors::deserialize(&bytes)
                 .map_err(|e| Error::checkpoint(&file, format!("not a whole safetensors file: {e}")))?;
@@ -77,6 +82,12 @@ impl RawTensor {
         }
     }
 
+    /// Whether it holds whole numbers or flags.
+    fn is_whole(&self) -> bool {
+        use Dtype::{BOOL, I8, I16, I32, I64, U8, U16, U32, U64};
+        matches!(self.dtype, BOOL | I8 | I16 | I32 | I64 | U8 | U16 | U32 | U64)
+    }
+
     /// Its numbers, exactly, if it has a floating-point type that is known here.
     fn floats(&self) -> Option<Vec<f64>> {
         fn all<const N: usize>(bytes: &[u8], word: impl Fn([u8; N]) -> f64) -> Option<Vec<f64>> {
@@ -98,7 +109,7 @@ impl RawTensor {
 /// floating-point types become `F32`. What is whole (counters, indices, flags) is that of the last file.
 ///
 /// # Errors
-/// Names the tensors that some files lack, or have in another shape or type.
+/// Names the tensors that some files lack, or have in another shape or type, or whose type cannot be averaged.
 pub fn mean(files: &[(&Path, Vec<RawTensor>)]) -> Result<Vec<RawTensor>> {
     let Some(((last, tensors), others)) = files.split_last() else {
         return Err(Error::config("there is nothing to average"));
@@ -106,8 +117,19 @@ pub fn mean(files: &[(&Path, Vec<RawTensor>)]) -> Result<Vec<RawTensor>> {
     for (path, other) in others {
         same(path, other, last, tensors)?;
     }
-    let one = |(i, tensor): (usize, &RawTensor)| {
-        let Some(mut sum) = tensor.floats() else { return tensor.clone() };
+    let one = |(i, tensor): (usize, &RawTensor)| -> Result<RawTensor> {
+        let mut sum = match tensor.floats() {
+            Some(floats) => floats,
+            None if tensor.is_whole() => return Ok(tensor.clone()),
+            None => {
+                let reason = format!(
+                    "its `{}` is {:?}, which cannot be averaged: F16, BF16, F32 and F64 can, and whole numbers are \
+                     those of the last file",
+                    tensor.name, tensor.dtype
+                );
+                return Err(Error::checkpoint(last, reason));
+            }
+        };
         let all: Vec<_> = others.iter().filter_map(|(_, other)| other[i].floats()).collect();
         for (at, value) in sum.iter_mut().enumerate() {
             let values = || all.iter().map(|other| other[at]).chain([*value]);
@@ -120,9 +142,9 @@ pub fn mean(files: &[(&Path, Vec<RawTensor>)]) -> Result<Vec<RawTensor>> {
             Dtype::F64 => (Dtype::F64, sum.iter().flat_map(|v| v.to_le_bytes()).collect()),
             _ => (Dtype::F32, sum.iter().flat_map(|v| (*v as f32).to_le_bytes()).collect()),
         };
-        RawTensor { dtype, bytes, ..tensor.clone() }
+        Ok(RawTensor { dtype, bytes, ..tensor.clone() })
     };
-    Ok(tensors.iter().enumerate().map(one).collect())
+    tensors.iter().enumerate().map(one).collect()
 }
 
 /// Whether two files hold the same tensors.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::console;
-use crate::base::{Error, Result};
+use crate::base::{Error, Result, memory};
 use crate::hook::builtin::Replay;
 use crate::registry::BuildCx;
 use crate::run::RunConfig;
@@ -27,7 +27,11 @@ impl ReplayArgs {
             ));
         }
         let node = crate::config::parse("the bundle's config", &replay.config)?;
-        let mut model = RunConfig::read(&node)?.model.build(&mut BuildCx::new(replay.cx.seed))?;
+        let config = RunConfig::read(&node)?;
+        // Weights and their gradients.
+        let (model, _) =
+            memory::accounted(false, 2, || config.model.build(&mut BuildCx::new(replay.cx.seed)));
+        let mut model = model?;
         let again = replay.step(&mut *model)?;
         console::say(&format!("iteration {}, samples {:?}", replay.iter, replay.batch.ids));
         console::say(&format!("in the run: {}, first {}", replay.found.0, replay.found.1));

@@ -4,7 +4,7 @@ use ndarray::{Array2, ArrayView1};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::base::{Elem, Error, Result};
+use crate::base::{Elem, Error, Result, memory};
 use crate::registry::BuildCx;
 
 use super::{Metric, Predictions};
@@ -58,6 +58,8 @@ impl Metric for ConfusionMatrix {
         let (scores, labels) = predictions.classified()?;
         let classes = scores.ncols();
         if self.counts.is_empty() {
+            // The counts, and the table of them that is handed out.
+            memory::fits("the table of the classes", &[2, classes, classes], size_of::<u64>())?;
             self.counts = Array2::zeros((classes, classes));
         } else if self.counts.nrows() != classes {
             return Err(Error::invalid(format!(

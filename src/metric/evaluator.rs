@@ -1,5 +1,7 @@
 //! Several metrics over the same samples.
 
+use std::collections::HashMap;
+
 use ndarray::Array2;
 
 use crate::base::{Error, Result, caught_from};
@@ -60,13 +62,13 @@ impl Evaluator {
         let prefixes = specs.iter().map(|spec| spec.extra.prefix.clone());
         let metrics = prefixes.zip(Spec::build_all(specs, cx)?).collect();
         let evaluator = Self::prefixed(metrics);
-        let mut seen: Vec<(String, &Node)> = Vec::new();
+        let mut seen: HashMap<String, &Node> = HashMap::new();
         for ((prefix, metric), spec) in evaluator.metrics.iter().zip(specs) {
             for name in metric.names().into_iter().map(|name| join(prefix, name)) {
-                if let Some((_, first)) = seen.iter().find(|(other, _)| *other == name) {
+                if let Some(first) = seen.get(&name) {
                     return Err(Diags::from(twice(&name, first, spec.node())).into());
                 }
-                seen.push((name, spec.node()));
+                seen.insert(name, spec.node());
             }
         }
         Ok(evaluator)

@@ -51,6 +51,9 @@ pub enum Average {
     Micro,
 }
 
+/// Classes whose figures are listed one by one before there are data; of more than these, only how their names begin.
+const LISTED: usize = 10_000;
+
 /// Precision, recall and F1 in percent: `single-label/precision`, `single-label/recall`, `single-label/f1-score`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SingleLabelMetric {
@@ -202,12 +205,14 @@ impl Metric for SingleLabelMetric {
     }
 
     fn names(&self) -> Vec<String> {
-        let blank = vec![vec![Tally::default(); self.num_classes.unwrap_or(1)]; self.thrs.len()];
+        // An average has one name however many classes there are.
+        let listed = self.num_classes.filter(|n| self.average.is_none() && *n <= LISTED);
+        let blank = vec![vec![Tally::default(); listed.unwrap_or(1)]; self.thrs.len()];
         let names = self.all_figures(&blank).into_iter().map(|(name, _)| name);
-        if self.average.is_some() || self.num_classes.is_some() {
+        if self.average.is_some() || listed.is_some() {
             return names.collect();
         }
-        // How many classes there are, the first scores will tell.
+        // How many classes there are, the first scores will tell; or they are too many to be listed.
         names.map(|name| format!("{}*", name.trim_end_matches('0'))).collect()
     }
 

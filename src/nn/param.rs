@@ -72,7 +72,8 @@ impl Buffer {
 fn filled(shape: &[usize], value: Elem) -> Tensor {
     match ask(shape, size_of::<Elem>()) {
         Grant::Refused => Tensor::zeros(vec![0; shape.len()]),
-        Grant::Full | Grant::Zeros => Tensor::from_elem(IxDyn(shape), value),
+        Grant::Zeros => Tensor::zeros(IxDyn(shape)),
+        Grant::Full => Tensor::from_elem(IxDyn(shape), value),
     }
 }
 

@@ -102,8 +102,9 @@ impl<'a> Assembler<'a> {
         let stem = name.map(|n| Path::new(n).file_stem().unwrap_or_default().to_string_lossy().into_owned());
         let default = || format!("work_dirs/{}", stem.as_deref().unwrap_or("run"));
         let work_dir = config.work_dir.clone().unwrap_or_else(default);
-        let saved = || super::resume::saved_seed(Path::new(&work_dir), config.load_from.as_deref());
         let mut builder = RunnerBuilder::default();
+        let fs = builder.disk();
+        let saved = || super::resume::saved_seed(&*fs, Path::new(&work_dir), config.load_from.as_deref());
         builder.set_seed(config.randomness.seed.or_else(|| config.resume.then(saved).flatten()));
         let mut cx = BuildCx::new(builder.seed());
         cx.provide(config.log_processor.clone());
@@ -176,17 +177,18 @@ impl<'a> Assembler<'a> {
     /// The model. To look at it, its weights are not drawn.
     fn model(&mut self) {
         let spec = &self.config.model;
-        let (built, bytes) = memory::accounted(self.purpose == Purpose::Look, || spec.build(&mut self.cx));
+        // Weights, and where they are trained their gradients and what an optimizer keeps of each.
+        let copies = if self.config.optim_wrapper.is_some() { 3 } else { 1 };
+        let mut build = |hollow| memory::accounted(hollow, copies, || spec.build(&mut self.cx));
+        // Of zeros, which take no memory: whether all of it fits is known before the first weight is drawn.
+        let (mut built, bytes) = build(true);
+        if self.purpose == Purpose::Run && built.is_ok() {
+            built = build(false).0;
+        }
         if let Some(model) = self.errors.take_on(built, spec.node()) {
             self.change(|builder| builder.boxed_model(model));
         }
         self.weight_bytes = bytes;
-        let copies = usize::try_from(bytes).unwrap_or(usize::MAX);
-        // Weights, their gradients, and what an optimizer keeps of each.
-        if self.config.optim_wrapper.is_some() {
-            let fits = memory::fits("training this model (weights, gradients, momentum)", &[3, copies], 1);
-            self.errors.take_on(fits, spec.node());
-        }
     }
 
     fn optimizer(&mut self) {

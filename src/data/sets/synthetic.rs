@@ -1,5 +1,7 @@
 //! Made-up data for tests and benchmarks.
 
+use std::sync::OnceLock;
+
 use ndarray::Array3;
 use rand::RngExt;
 use schemars::JsonSchema;
@@ -15,8 +17,10 @@ pub struct Synthetic {
     n: usize,
     seed: u64,
     noise: f32,
-    /// One image a class, height, width, channels, values in -1..1.
-    prototypes: Vec<Array3<f32>>,
+    /// Height, width, channels.
+    shape: (usize, usize, usize),
+    /// One image a class, values in -1..1, drawn when the first sample of its class is read.
+    prototypes: Vec<OnceLock<Array3<f32>>>,
     classes: Vec<String>,
     pipeline: Pipeline,
 }
@@ -25,12 +29,12 @@ impl Synthetic {
     /// `n` samples of `shape` (channels, height, width) in `classes` classes, with noise as strong as the signal.
     pub fn new(n: usize, shape: [usize; 3], classes: usize, seed: u64) -> Self {
         let [c, h, w] = shape;
-        let prototype = |class| noise((h, w, c), &mut keyed(seed, "synthetic class", class as u64, 0));
         Self {
             n,
             seed,
             noise: 1.0,
-            prototypes: (0..classes.max(1)).map(prototype).collect(),
+            shape: (h, w, c),
+            prototypes: std::iter::repeat_with(OnceLock::new).take(classes.max(1)).collect(),
             classes: (0..classes.max(1)).map(|class| class.to_string()).collect(),
             pipeline: Pipeline::default(),
         }
@@ -97,9 +101,10 @@ impl Dataset for Synthetic {
 
     fn get_through(&self, index: usize, rng: &mut Rng, pipeline: &Pipeline) -> Result<Sample> {
         let class = index % self.prototypes.len();
-        let prototype = &self.prototypes[class];
+        let prototype = self.prototypes[class]
+            .get_or_init(|| noise(self.shape, &mut keyed(self.seed, "synthetic class", class as u64, 0)));
         // The sample's own noise: `rng` would change it from pass to pass.
-        let mut img = noise(prototype.dim(), &mut keyed(self.seed, "synthetic sample", index as u64, 0));
+        let mut img = noise(self.shape, &mut keyed(self.seed, "synthetic sample", index as u64, 0));
         img.zip_mut_with(prototype, |v, p| *v = self.noise * *v + p);
         pipeline.apply(Sample::new(img, class as i64), rng)
     }
@@ -113,7 +118,8 @@ impl Dataset for Synthetic {
     }
 
     fn mark(&self, marks: &mut Marks) {
-        let shape = self.prototypes[0].shape().iter().map(|n| *n as u64);
+        let (height, width, channels) = self.shape;
+        let shape = [height, width, channels].into_iter().map(|n| n as u64);
         let settings = [self.seed, self.noise.to_bits().into(), self.prototypes.len() as u64];
         settings.into_iter().chain(shape).for_each(|number| marks.contents(&number.to_le_bytes()));
     }

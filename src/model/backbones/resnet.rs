@@ -237,7 +237,7 @@ impl ResNet {
         let (blocks, base) = p.plan(small)?;
         let mut from = base;
         let mut stages = blocks.into_iter().enumerate().map(|(i, blocks)| {
-            let to = base << i;
+            let to = base.saturating_mul(1 << i);
             (0..blocks)
                 .map(|block| {
                     let stride = if i > 0 && block == 0 { 2 } else { 1 };

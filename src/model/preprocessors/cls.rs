@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{PixelOps, Prepared, Preprocessor};
-use crate::base::{Elem, Error, Result};
+use crate::base::{Elem, Error, Result, memory};
 use crate::config::OneOrMany;
 use crate::data::Batch;
 use crate::nn::{Forward, Tape};
@@ -88,6 +88,7 @@ impl Preprocessor for ClsDataPreprocessor {
 }
 
 fn onehot(labels: &[i64], classes: usize) -> Result<ArrayD<Elem>> {
+    memory::fits("a batch of one-hot labels", &[labels.len(), classes], size_of::<Elem>())?;
     let mut scores = ArrayD::zeros(vec![labels.len(), classes]);
     for (i, &label) in labels.iter().enumerate() {
         let class = usize::try_from(label).ok().filter(|c| *c < classes);

@@ -82,7 +82,7 @@ impl MultiheadAttention {
             Linear::from_params(&LinearParams { in_features, out_features, bias })
         };
         Ok(Self {
-            qkv: linear(p.input_dims.unwrap_or(dims), 3 * dims, p.qkv_bias),
+            qkv: linear(p.input_dims.unwrap_or(dims), dims.saturating_mul(3), p.qkv_bias),
             attn_drop: Dropout { p: p.attn_drop, ..Dropout::default() },
             proj: linear(dims, dims, p.proj_bias),
             proj_drop: Dropout { p: p.proj_drop, ..Dropout::default() },

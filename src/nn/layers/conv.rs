@@ -99,7 +99,7 @@ impl Conv2d {
             }
         }
         let Pair([kh, kw]) = p.kernel_size;
-        let fan_in = c / groups * kh * kw;
+        let fan_in = (c / groups).saturating_mul(kh).saturating_mul(kw);
         Ok(Self {
             weight: initial(&[k, c / groups, kh, kw], fan_in),
             bias: p.bias.then(|| initial(&[k], fan_in)),

@@ -145,7 +145,7 @@ impl VisionTransformer {
             ));
         }
         let grid = [img_size[0] / patch[0], img_size[1] / patch[1]];
-        let tokens = grid[0] * grid[1] + usize::from(p.with_cls_token);
+        let tokens = grid[0].saturating_mul(grid[1]).saturating_add(usize::from(p.with_cls_token));
         let positions = TruncNormal { std: 0.02, ..TruncNormal::default() };
         Ok(Self {
             cls_token: p.with_cls_token.then(|| Param::full(&[1, 1, dims], 0.0)),

@@ -1,0 +1,283 @@
+//! Whatever number stands in a config, it is built or refused: in time, within bounds of memory, without a panic.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
+#![allow(unsafe_code)] // an allocator that counts
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use shanty::config::parse;
+use shanty::registry::{entries, example, kinds};
+use shanty::run::RunConfig;
+
+/// Counts the memory that is written to: zeros straight from the system take none before somebody touches them.
+struct Counting;
+static NOW: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call goes to the system's allocator as it is.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        PEAK.fetch_max(NOW.fetch_add(layout.size(), Relaxed) + layout.size(), Relaxed);
+        // SAFETY: as above.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        NOW.fetch_add(layout.size(), Relaxed);
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        NOW.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: as above.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+const MOST_BYTES: usize = 300 << 20;
+const MOST_SECONDS: f64 = 1.0;
+
+const INTEGERS: [&str; 8] = [
+    "0",
+    "1",
+    "65535",
+    "2147483648",
+    "9007199254740992",
+    "9223372036854775807",
+    "9223372036854775808",
+    "18446744073709551615",
+];
+const FLOATS: [&str; 6] = ["0.0", ".nan", ".inf", "1.0e+308", "-1.0", "1.0e-300"];
+
+/// Stands for the number in a config.
+const HOLE: &str = "@@";
+
+/// What a schema takes, with the hole for one of its numbers: each number once, and whether it is whole.
+fn holes(schema: &Value, root: &Value, depth: usize) -> Vec<(Value, bool)> {
+    let Some(depth) = depth.checked_sub(1) else { return Vec::new() };
+    if let Some(target) = schema["$ref"].as_str().and_then(|r| root.pointer(r.trim_start_matches('#'))) {
+        return holes(target, root, depth);
+    }
+    let is = |name: &str| match &schema["type"] {
+        Value::Array(types) => types.contains(&name.into()),
+        one => one == name,
+    };
+    let mut all = Vec::new();
+    if is("integer") || is("number") {
+        all.push((json!(HOLE), is("integer")));
+    }
+    for word in ["anyOf", "oneOf", "allOf"] {
+        all.extend(schema[word].as_array().into_iter().flatten().flat_map(|part| holes(part, root, depth)));
+    }
+    if let Some(parts) = schema["prefixItems"].as_array() {
+        let numbers = parts.iter().all(|part| part["type"] == "integer" || part["type"] == "number");
+        if numbers {
+            for i in 0..parts.len() {
+                let items = (0..parts.len()).map(|j| if i == j { json!(HOLE) } else { json!(1) });
+                all.push((items.collect(), parts[i]["type"] == "integer"));
+            }
+        }
+    } else if schema["items"].is_object() {
+        let least = schema["minItems"].as_u64().unwrap_or(1) as usize;
+        for (item, whole) in holes(&schema["items"], root, depth) {
+            all.extend([least, least + 1].map(|n| (json!(vec![item.clone(); n]), whole)));
+            let with_others = |i| (0..least).map(|j| if i == j { item.clone() } else { json!(2) }).collect();
+            all.extend((0..least).filter(|_| least > 1).map(|i| (with_others(i), whole)));
+        }
+    }
+    for (name, part) in schema["properties"].as_object().into_iter().flatten() {
+        for (value, whole) in holes(part, root, depth) {
+            let mut object = json!({});
+            for needed in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+                object[needed] = json!(2);
+            }
+            object[name] = value;
+            all.push((object, whole));
+        }
+    }
+    all
+}
+
+/// A small config that trains.
+fn base() -> Value {
+    let data = json!({
+        "batch_size": 4, "num_workers": 0, "sampler": {"type": "DefaultSampler", "shuffle": false},
+        "dataset": {"type": "Synthetic", "n": 8, "shape": [1, 8, 8], "classes": 4, "pipeline": [{"type": "PackInputs"}]}
+    });
+    json!({
+        "model": {
+            "type": "ImageClassifier",
+            "backbone": {"type": "Sequential", "layers": [
+                {"type": "Flatten"}, {"type": "Linear", "in_features": 64, "out_features": 4}
+            ]},
+            "head": {"type": "ClsHead", "loss": {"type": "CrossEntropyLoss"}}
+        },
+        "train_dataloader": data, "val_dataloader": data,
+        "train_cfg": {"by_epoch": true, "max_epochs": 2}, "val_cfg": {}, "val_evaluator": [{"type": "Accuracy"}],
+        "optim_wrapper": {"optimizer": {"type": "SGD", "lr": 0.1}}
+    })
+}
+
+/// The config with a thing of this kind in its place.
+fn with(kind: &str, thing: Value) -> Option<Value> {
+    let mut config = base();
+    let place = match kind {
+        "collate" => "/train_dataloader/collate_fn",
+        "data_preprocessor" => "/model/data_preprocessor",
+        "dataset" => "/train_dataloader/dataset",
+        "head" => "/model/head",
+        "hook" => "/custom_hooks",
+        "initializer" => "/model/init_cfg",
+        "loss" => "/model/head/loss",
+        "metric" => "/val_evaluator",
+        "model" => "/model",
+        "module" => "/model/backbone",
+        "optimizer" => "/optim_wrapper/optimizer",
+        "param_scheduler" => "/param_scheduler",
+        "sampler" => "/train_dataloader/sampler",
+        "transform" => "/train_dataloader/dataset/pipeline",
+        _ => return None,
+    };
+    let thing = match kind {
+        "hook" | "param_scheduler" | "metric" => json!([thing]),
+        "transform" => json!([thing, {"type": "PackInputs"}]),
+        _ => thing,
+    };
+    let (parent, key) = place.rsplit_once('/').unwrap();
+    config.pointer_mut(parent).unwrap()[key] = thing;
+    Some(config)
+}
+
+/// Checks a config with each of these numbers in its hole; gives what went wrong.
+fn attack(name: &str, config: &Value, numbers: &[&str], wrong: &mut Vec<String>) -> usize {
+    for number in numbers {
+        let text = config.to_string().replace(&format!("\"{HOLE}\""), number);
+        if std::env::var_os("SHANTY_BOUNDS_TELL").is_some() {
+            eprintln!("{name} = {number}");
+        }
+        let node = parse("c.yaml", &text).unwrap();
+        let before = NOW.load(Relaxed);
+        PEAK.store(before, Relaxed);
+        let began = Instant::now();
+        let said = std::panic::catch_unwind(|| match shanty::run::check(&node, Some("c.yaml")) {
+            Ok(_) => String::new(),
+            Err(error) => error.to_string(),
+        });
+        let (seconds, bytes) = (began.elapsed().as_secs_f64(), PEAK.load(Relaxed).saturating_sub(before));
+        let said = said.unwrap_or_else(|_| "the check panicked".to_owned());
+        let mut why = String::new();
+        if seconds > MOST_SECONDS {
+            let _ = write!(why, " took {seconds:.1} s;");
+        }
+        if bytes > MOST_BYTES {
+            let _ = write!(why, " took {} MiB;", bytes >> 20);
+        }
+        if said.contains("panicked") {
+            let _ = write!(why, " {said}");
+        }
+        if !why.is_empty() {
+            wrong.push(format!("{name} = {number}:{why}"));
+        }
+    }
+    numbers.len()
+}
+
+#[test]
+fn any_number_of_any_type_is_built_or_refused() {
+    let (mut wrong, mut tried) = (Vec::new(), 0);
+    shanty::run::check(&parse("c.yaml", &base().to_string()).unwrap(), Some("c.yaml")).unwrap();
+    let check = |name: &str, config: &Value, whole: bool, wrong: &mut Vec<String>| {
+        attack(name, config, if whole { &INTEGERS } else { &FLOATS }, wrong)
+    };
+    for kind in kinds() {
+        for entry in entries(kind.name) {
+            let mut generator = schemars::generate::SchemaSettings::draft2020_12().into_generator();
+            let schemas =
+                [entry.maker.schema(&mut generator).to_value(), (kind.extra)(&mut generator).to_value()];
+            let root = json!({ "$defs": generator.take_definitions(true) });
+            let spec = serde_json::to_value(parse("example", &example(entry)).unwrap()).unwrap();
+            for schema in schemas {
+                let schema = match schema["$ref"].as_str() {
+                    Some(at) => root.pointer(at.trim_start_matches('#')).unwrap().clone(),
+                    None => schema,
+                };
+                for (key, part) in schema["properties"].as_object().into_iter().flatten() {
+                    for (value, whole) in holes(part, &root, 5) {
+                        let mut spec = spec.clone();
+                        spec[key] = value.clone();
+                        let Some(config) = with(kind.name, spec) else { continue };
+                        let name = format!("{} {}.{key} {value}", kind.name, entry.name);
+                        tried += check(&name, &config, whole, &mut wrong);
+                    }
+                }
+            }
+        }
+    }
+    let schema = schemars::schema_for!(RunConfig).to_value();
+    for (key, part) in schema["properties"].as_object().into_iter().flatten() {
+        for (value, whole) in holes(part, &schema, 5) {
+            let mut config = base();
+            match (config[key].as_object_mut(), value.as_object()) {
+                (Some(given), Some(new)) => given.extend(new.clone()),
+                _ => config[key] = value.clone(),
+            }
+            tried += check(&format!("{key} {value}"), &config, whole, &mut wrong);
+        }
+    }
+    assert!(tried > 1000, "{tried}");
+    assert!(wrong.is_empty(), "{} of {tried}:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Ten thousand layers that fit one by one filled the machine before they were refused.
+#[test]
+fn a_network_that_is_too_deep_is_refused_while_it_is_built() {
+    let deep = [
+        json!({"type": "VisionTransformer", "img_size": 32, "patch_size": 16, "arch": {
+            "embed_dims": 4096, "num_layers": 10_000, "num_heads": 8, "feedforward_channels": 16384
+        }}),
+        json!({"type": "ResNet_CIFAR", "depth": 9_998, "base_channels": 4096}),
+        json!({"type": "ResNet", "depth": 34, "base_channels": 1_048_576}),
+        json!({"type": "MLP", "sizes": vec![30_000; 10_000]}),
+    ];
+    for backbone in deep {
+        let name = backbone["type"].clone();
+        let text = with("module", backbone).unwrap().to_string();
+        let node = parse("c.yaml", &text).unwrap();
+        let before = NOW.load(Relaxed);
+        PEAK.store(before, Relaxed);
+        let began = Instant::now();
+        let said = shanty::run::check(&node, Some("c.yaml")).unwrap_err().to_string();
+        let (seconds, bytes) = (began.elapsed().as_secs_f64(), PEAK.load(Relaxed).saturating_sub(before));
+        assert!(said.contains("and this machine has") && said.contains("c.yaml:"), "{name}: {said}");
+        assert!(seconds < 2.0 * MOST_SECONDS, "{name}: {seconds} s");
+        assert!(bytes < MOST_BYTES, "{name}: {} MiB", bytes >> 20);
+    }
+}
+
+/// A table of a hundred thousand classes squared is refused, figures of as many classes are found at once.
+#[test]
+fn metrics_of_very_many_classes_are_linear() {
+    let mut wrong = Vec::new();
+    for classes in ["1000", "100000", "1000000", "10000000"] {
+        for average in [json!(null), json!("macro")] {
+            let metric = json!({"type": "SingleLabelMetric", "num_classes": HOLE, "average": average,
+                                "items": ["precision", "recall", "f1-score", "support"]});
+            let mut config = with("metric", metric).unwrap();
+            config["custom_hooks"] =
+                json!([{"type": "EarlyStoppingHook", "monitor": "single-label/precision_classwise/999"}]);
+            attack("SingleLabelMetric", &config, &[classes], &mut wrong);
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let mut confusion = shanty::metric::ConfusionMatrix::new(false);
+    use shanty::metric::{Metric as _, Predictions};
+    let batch = shanty::data::Batch::new(ndarray::ArrayD::zeros(vec![1, 1]), vec![0]);
+    let scores = ndarray::ArrayD::zeros(vec![1, 10_000_000]);
+    let said = confusion.process(&Predictions::of(&batch, scores.view())).unwrap_err().to_string();
+    assert!(said.starts_with("the table of the classes takes "), "{said}");
+}
