@@ -1,6 +1,7 @@
 //! `shanty check`, `config` and `list`: nothing is trained or written.
 
 use super::{ConfigArgs, Format, console};
+use crate::base::escape::escaped;
 use crate::base::suggest::nearest;
 use crate::base::{Error, Result};
 use crate::registry;
@@ -40,14 +41,30 @@ pub(super) fn describe(name: &str) -> Result<()> {
     if found.peek().is_none() {
         let all: Vec<_> =
             registry::kinds().flat_map(|kind| registry::entries(kind.name)).map(|e| e.name).collect();
-        let hint =
-            nearest(name, all.iter().copied()).map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
-        return Err(Error::config(format!("there is no type `{name}`{hint} `shanty list` shows all")));
+        let hint = meant(name, &all);
+        return Err(Error::config(format!(
+            "there is no type `{}`{hint} `shanty list` shows all",
+            escaped(name)
+        )));
     }
     for (kind, entry) in found {
         console::say(registry::describe(kind, entry).trim_end());
     }
     Ok(())
+}
+
+/// `; did you mean …?`: the name nearest to a wrong one, else names that it is a part of; `:` where there is none.
+fn meant(wrong: &str, names: &[&str]) -> String {
+    let lower = wrong.to_lowercase();
+    let holds = |name: &&str| lower.len() > 2 && name.to_lowercase().contains(&lower);
+    let near: Vec<&str> = match nearest(wrong, names.iter().copied()) {
+        Some(name) => vec![name],
+        None => names.iter().copied().filter(holds).take(3).collect(),
+    };
+    match near.as_slice() {
+        [] => ":".to_owned(),
+        near => format!("; did you mean `{}`?", near.join("` or `")),
+    }
 }
 
 pub(super) fn config(args: &ConfigArgs) -> Result<()> {
@@ -59,13 +76,9 @@ pub(super) fn list(kind: Option<&str>) -> Result<()> {
     registry::check()?;
     let kinds: Vec<_> = registry::kinds().map(|kind| kind.name).collect();
     if let Some(wanted) = kind.filter(|k| !kinds.contains(k)) {
-        let hint = nearest(wanted, kinds.iter().copied())
-            .map(|k| format!("; did you mean `{k}`?"))
-            .unwrap_or_default();
-        return Err(Error::config(format!(
-            "there is no kind `{wanted}`{hint} Known are {}",
-            kinds.join(", ")
-        )));
+        let hint = meant(wanted, &kinds);
+        let (wanted, known) = (escaped(wanted), kinds.join(", "));
+        return Err(Error::config(format!("there is no kind `{wanted}`{hint} known are {known}")));
     }
     for name in kinds.iter().filter(|k| kind.is_none_or(|wanted| wanted == **k)) {
         console::say(&format!("{name}:"));

@@ -12,6 +12,62 @@ use crate::registry::{BuildCx, Spec, entries};
 
 crate::registry!(dyn TrainLoop, "loop");
 
+crate::register! {
+    /// Trains epoch after epoch and validates between epochs: what `by_epoch: true` stands for.
+    dyn TrainLoop, "EpochBasedTrainLoop" => |p: EpochLoop, _: &mut BuildCx| -> Result<Box<dyn TrainLoop>> {
+        let EpochLoop { max_epochs, val_begin, val_interval, dynamic_intervals } = p;
+        let cfg = TrainCfg { by_epoch: Some(true), max_epochs: Some(max_epochs), ..TrainCfg::default() };
+        TrainCfg { val_begin, val_interval, dynamic_intervals, ..cfg }.to_loop().map_err(Error::config)
+    }
+}
+
+crate::register! {
+    /// Trains in one long pass and validates between iterations: what `by_epoch: false` stands for.
+    dyn TrainLoop, "IterBasedTrainLoop" => |p: IterLoop, _: &mut BuildCx| -> Result<Box<dyn TrainLoop>> {
+        let IterLoop { max_iters, val_begin, val_interval, dynamic_intervals } = p;
+        let cfg = TrainCfg { by_epoch: Some(false), max_iters: Some(max_iters), ..TrainCfg::default() };
+        TrainCfg { val_begin, val_interval, dynamic_intervals, ..cfg }.to_loop().map_err(Error::config)
+    }
+}
+
+/// Parameters of `EpochBasedTrainLoop`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+struct EpochLoop {
+    /// Epochs of the run.
+    #[schemars(range(min = 1), example = 20)]
+    max_epochs: u64,
+    /// First epoch after which a validation may be; 1 if absent.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    val_begin: Option<u64>,
+    /// Epochs between validations; 1 if absent.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    val_interval: Option<u64>,
+    /// `[milestone, interval]` pairs: another interval from the milestone on.
+    #[serde(default)]
+    dynamic_intervals: Option<Vec<(u64, u64)>>,
+}
+
+/// Parameters of `IterBasedTrainLoop`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+struct IterLoop {
+    /// Iterations of the run.
+    #[schemars(range(min = 1), example = 10_000)]
+    max_iters: u64,
+    /// First iteration after which a validation may be; 1 if absent.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    val_begin: Option<u64>,
+    /// Iterations between validations; 1000 if absent.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    val_interval: Option<u64>,
+    /// `[milestone, interval]` pairs: another interval from the milestone on.
+    #[serde(default)]
+    dynamic_intervals: Option<Vec<(u64, u64)>>,
+}
+
 /// Which loop trains.
 #[derive(Debug, Clone)]
 pub enum LoopCfg {
@@ -37,7 +93,9 @@ impl LoopCfg {
 impl FromNode for LoopCfg {
     fn from_node(node: &Node, key: Option<&Key>) -> (Self, Vec<Diag>) {
         let name = node.get("type").and_then(Node::as_str).unwrap_or_default();
-        let cfg = if entries("loop").any(|entry| entry.name == name) {
+        // The built-in loops are read as `TrainCfg`, which has their keys and `by_epoch`.
+        let built_in = ["EpochBasedTrainLoop", "IterBasedTrainLoop"].contains(&name);
+        let cfg = if !built_in && entries("loop").any(|entry| entry.name == name) {
             Spec::from_node(node).map(Self::Custom)
         } else {
             read(node, key, &[]).map(Self::BuiltIn)
