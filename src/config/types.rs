@@ -36,6 +36,17 @@ impl JsonSchema for Node {
     }
 }
 
+/// For `#[serde(deserialize_with)]`: null is the default. MMEngine's default of such a key is `None`, and dumped configs
+/// write it out.
+///
+/// # Errors
+/// Those of the value itself.
+pub fn null_is_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    d: D,
+) -> Result<T, D::Error> {
+    Option::deserialize(d).map(Option::unwrap_or_default)
+}
+
 /// `x` or `[x, y]`: one value or a list of them. Not for values that are lists themselves.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OneOrMany<T>(pub Vec<T>);

@@ -6,7 +6,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 
 use super::LoopCfg;
 use crate::base::Result;
-use crate::config::{Diag, Diags, Kind, Node, OneOrMany};
+use crate::config::{Diag, Diags, Kind, Node, OneOrMany, null_is_default};
 use crate::data::DataLoaderConfig;
 use crate::hook::{Hook, builtin::LogProcessor};
 use crate::metric::Metric;
@@ -62,7 +62,8 @@ pub struct RunConfig {
     #[serde(default)]
     pub test_evaluator: Option<OneOrMany<Spec<dyn Metric>>>,
     /// Slots of the default hooks: replace one, remove it with null, or add a slot.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
+    #[schemars(with = "Option<HookSlots>")]
     pub default_hooks: HookSlots,
     /// Further hooks, in order.
     #[serde(default)]
@@ -77,14 +78,16 @@ pub struct RunConfig {
     #[serde(default)]
     pub overwrite: bool,
     /// How weights of `load_from` are matched with the model's.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
+    #[schemars(with = "Option<LoadOptions>")]
     pub load_options: LoadOptions,
     /// Iterations between two lines with a digest of everything that the run did; none if absent. See `DigestHook`.
     #[serde(default)]
     #[schemars(range(min = 1))]
     pub digest_interval: Option<u64>,
     /// Samples of the training data to leave out, by position.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
+    #[schemars(with = "Option<Vec<u64>>")]
     pub exclude_samples: Vec<u64>,
     /// Write checkpoints on a thread of their own while training goes on.
     #[serde(default = "yes")]
@@ -96,10 +99,12 @@ pub struct RunConfig {
     #[serde(default)]
     pub allow_data_changes: bool,
     /// Seed and reproducibility.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
+    #[schemars(with = "Option<Randomness>")]
     pub randomness: Randomness,
     /// Smoothing and layout of log lines.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
+    #[schemars(with = "Option<LogProcessor>")]
     pub log_processor: LogProcessor,
     /// Least important lines of the log file.
     #[serde(default)]

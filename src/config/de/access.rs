@@ -10,6 +10,9 @@ use crate::config::{Key, Node};
 /// Reads a child; a refusal is recorded, and the child is left out from then on.
 fn child<'de, S: DeserializeSeed<'de>>(seed: S, de: De<'_>) -> Result<S::Value, Fault> {
     seed.deserialize(de).map_err(|fault| {
+        // What checks a whole after it was read may miss what was refused in it.
+        let mut inside = de.node.entries().iter().map(|(_, value)| value).chain(de.node.items());
+        let fault = blame(fault, inside.any(|value| de.cx.omits(value)));
         if !matches!(fault, Fault::Retry) {
             de.cx.push(fault.into_diag(de.node, de.key));
             de.cx.omit(de.node);

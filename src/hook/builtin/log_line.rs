@@ -2,6 +2,7 @@
 
 use regex_lite::Regex;
 
+use crate::config::null_is_default;
 use crate::hook::{Board, Clock, History, Mode};
 use crate::prelude::*;
 
@@ -17,6 +18,8 @@ pub struct LogProcessor {
     /// Count epochs or iterations in the lines; as the training loop counts if absent.
     pub by_epoch: Option<bool>,
     /// Statistics beside the usual ones.
+    #[serde(deserialize_with = "null_is_default")]
+    #[schemars(with = "Option<Vec<CustomStatistic>>")]
     pub custom_cfg: Vec<CustomStatistic>,
     /// Decimals of numbers.
     #[schemars(range(min = 0, max = 17))]
