@@ -93,6 +93,18 @@ pub fn read_plain(fs: &dyn FileSystem, path: &Path, limit: u64) -> Result<Vec<u8
     Ok(bytes)
 }
 
+/// The first bytes of a plain file, at most `count`.
+///
+/// # Errors
+/// [`super::Error::Io`] with the path.
+pub fn read_begin(fs: &dyn FileSystem, path: &Path, count: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if fs.entry(path).at(path)?.is_some_and(|entry| entry.kind == FileKind::File) {
+        fs.open(path).at(path)?.take(count).read_to_end(&mut bytes).at(path)?;
+    }
+    Ok(bytes)
+}
+
 /// The bytes of a file outside of any run.
 ///
 /// # Errors

@@ -36,7 +36,10 @@ pub fn read(fs: &dyn FileSystem, path: &Path) -> Result<Checkpoint> {
         _ => return Err(Error::checkpoint(path, "it is neither a directory nor a plain file")),
     };
     if weights && has(fs, &real, MODEL_FILE)? {
-        return Ok(Checkpoint { model: super::read_tensors(path)?, ..Checkpoint::default() });
+        return Ok(Checkpoint {
+            model: super::read_tensors(&path.join(MODEL_FILE))?,
+            ..Checkpoint::default()
+        });
     }
     let mut all = Manifest::read(fs, path)?.files;
     // The two large files are read side by side: one thread is kept waiting by its hash and by fresh memory.
@@ -72,11 +75,14 @@ fn has(fs: &dyn FileSystem, dir: &Path, file: &str) -> Result<bool> {
 /// Weights alone. The file of a checkpoint is verified as the checkpoint would be.
 fn of_file(fs: &dyn FileSystem, path: &Path, real: &Path) -> Result<Checkpoint> {
     let name = real.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let sealed = real.parent().filter(|_| name == MODEL_FILE).and_then(|dir| {
-        let seal = Manifest::read(fs, dir).ok()?.files.remove(name)?;
-        Some(read_sealed(fs, dir, name, &seal))
-    });
-    let model = match sealed.transpose()? {
+    let sealed = match real.parent().filter(|_| name == MODEL_FILE) {
+        Some(dir) if has(fs, dir, MANIFEST_FILE)? => {
+            let seal = Manifest::read(fs, dir)?.files.remove(name);
+            seal.map(|seal| read_sealed(fs, dir, name, &seal)).transpose()?
+        }
+        _ => None,
+    };
+    let model = match sealed {
         Some(Read::Tensors(model)) => model,
         _ => super::read_tensors(path)?,
     };

@@ -4,7 +4,7 @@
 //! header has one metadata key (with two, its order would change from run to run).
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::decode::Source;
 use super::encode;
@@ -16,19 +16,21 @@ use crate::params::StateDict;
 /// The file of the weights inside a checkpoint directory.
 pub const MODEL_FILE: &str = "model.safetensors";
 
-/// Reads a safetensors file, the [`MODEL_FILE`] of a checkpoint directory, or (with the feature `torch`) a file that
+/// Reads a safetensors file, the [`MODEL_FILE`] of a checkpoint directory, which is verified as a resume does, or (with the feature `torch`) a file that
 /// `torch.save` wrote. The first bytes tell which; the name does not matter.
 ///
 /// # Errors
 /// [`Error::Io`] if there is no such file; [`Error::Checkpoint`] as in [`parse_tensors`].
 pub fn read_tensors(path: &Path) -> Result<StateDict> {
-    let file: PathBuf = if path.is_dir() { path.join(MODEL_FILE) } else { path.to_owned() };
-    if kind::of(&file)? == Kind::PyTorch {
-        return read_torch(&file);
+    if path.is_dir() {
+        return super::load(path).map(|checkpoint| checkpoint.model);
     }
-    let source = File::open(&file).at(&file)?;
-    let len = source.metadata().at(&file)?.len();
-    Source::new(source, len).tensors().map_err(|why| Error::checkpoint(&file, why))
+    if kind::of(path)? == Kind::PyTorch {
+        return read_torch(path);
+    }
+    let source = File::open(path).at(path)?;
+    let len = source.metadata().at(path)?.len();
+    Source::new(source, len).tensors().map_err(|why| Error::checkpoint(path, why))
 }
 
 #[cfg(feature = "torch")]
@@ -164,7 +166,7 @@ mod tests {
     fn a_directory_stands_for_the_model_file_inside() {
         let dir = tempfile::tempdir().unwrap();
         let error = read_tensors(dir.path()).unwrap_err().to_string();
-        assert!(error.contains("model.safetensors"), "{error}");
+        assert!(error.contains("manifest.json"), "{error}");
         durable::write(&dir.path().join(MODEL_FILE), &write_tensors(&state()).unwrap()).unwrap();
         assert_eq!(read_tensors(dir.path()).unwrap().0.len(), 3);
         assert_eq!(read_tensors(&dir.path().join(MODEL_FILE)).unwrap().0.len(), 3);

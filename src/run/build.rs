@@ -11,7 +11,7 @@ use super::memory::Memory;
 use super::saving::Saving;
 use super::{Evaluation, Runner, RunnerBuilder, Session, State};
 use crate::base::error::IoContext;
-use crate::base::fs::{Disk, FileSystem};
+use crate::base::fs::FileSystem;
 use crate::base::rng::fresh_seed;
 use crate::base::{Error, Result, caught_from, durable};
 use crate::hook::{Board, Clock, Control, Dirs, Hook, Profile, RunInfo, RunLog};
@@ -36,7 +36,7 @@ impl RunnerBuilder {
         let seed = self.seed.unwrap_or_else(fresh_seed);
         self.check_excluded()?;
         let classes = self.agree_on_classes()?;
-        let fs = self.fs.take().unwrap_or_else(|| Arc::new(Disk));
+        let fs = self.disk();
         let (dirs, info) = self.folders(&*fs, seed, classes)?;
         let log = if self.dry_run {
             RunLog::capturing()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::config::{LoadOptions, LogLevel};
 use super::{Background, Evaluation, Limits, TrainLoop};
-use crate::base::fs::FileSystem;
+use crate::base::fs::{Disk, FileSystem};
 use crate::base::rng::fresh_seed;
 use crate::base::{BoxError, Result, WallClock};
 use crate::data::DataLoader;
@@ -192,6 +192,11 @@ impl RunnerBuilder {
     pub fn allow_data_changes(mut self, allow: bool) -> Self {
         self.allow_data_changes = allow;
         self
+    }
+
+    /// Where its files are.
+    pub(super) fn disk(&self) -> Arc<dyn FileSystem> {
+        self.fs.clone().unwrap_or_else(|| Arc::new(Disk))
     }
 
     /// Where all files of the run are written, and read again by a resume; the disk if not called.

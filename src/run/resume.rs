@@ -135,16 +135,16 @@ pub(super) fn resume(s: &mut Session, plan: &Plan) -> Result<bool> {
 }
 
 /// The seed of the checkpoint that a run is going to resume: a config that names no seed keeps to it.
-pub(super) fn saved_seed(work_dir: &Path, load_from: Option<&str>) -> Option<u64> {
+pub(super) fn saved_seed(fs: &dyn FileSystem, work_dir: &Path, load_from: Option<&str>) -> Option<u64> {
     if let Some(named) = load_from {
         let path = checkpoint::locate_run(Path::new(named), work_dir).ok()?;
-        return checkpoint::load(&path).ok().map(|checkpoint| checkpoint.meta.seed);
+        return checkpoint::read(fs, &path).ok().map(|checkpoint| checkpoint.meta.seed);
     }
-    let folders = Folders::of(Disk.canonical(work_dir).ok()?);
-    if let Ok(Some(owner)) = Owner::of(&Disk, &folders) {
+    let folders = Folders::of(fs.canonical(work_dir).ok()?);
+    if let Ok(Some(owner)) = Owner::of(fs, &folders) {
         return Some(owner.seed);
     }
-    let (_, checkpoint) = checkpoint::newest(&Disk, &folders, None).ok()?.checkpoint?;
+    let (_, checkpoint) = checkpoint::newest(fs, &folders, None).ok()?.checkpoint?;
     Some(checkpoint.meta.seed)
 }
 

@@ -130,8 +130,9 @@ impl Runner {
         let Some(path) = &self.plan.dump else { return Ok(()) };
         let State { fs, info, log, .. } = &self.session.state;
         if fs.entry(path).at(path)?.is_some() {
-            let old = durable::read_plain(&**fs, path, u64::MAX).unwrap_or_default();
-            if !old.starts_with(DUMP.as_bytes()) {
+            // Only how it begins: it may be any file, of any size.
+            let begin = durable::read_begin(&**fs, path, DUMP.len() as u64).unwrap_or_default();
+            if begin != DUMP.as_bytes() {
                 let path = path.display();
                 log.info(format_args!(
                     "{path} is no dump of shanty's and stays as it is: see vis_data/config.yaml"
