@@ -1,10 +1,11 @@
 //! Which checkpoint a person means: its directory, a name in the work_dir, or a whole work_dir.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::manifest::MANIFEST_FILE;
-use super::{Folders, MODEL_FILE, newest};
+use super::{Folders, MODEL_FILE, POINTER, kind, newest};
 use crate::base::error::IoContext;
 use crate::base::escape::escaped;
 use crate::base::fs::{Disk, FileSystem};
@@ -38,25 +39,49 @@ pub fn locate(named: &Path, work_dir: &Path) -> Result<PathBuf> {
 /// As [`locate`], to resume from.
 ///
 /// # Errors
-/// As there; [`Error::Config`] for a file: weights alone are no run.
+/// As there; [`Error::Config`] for a file, which is no run: says what it is and what to give instead.
 pub fn locate_run(named: &Path, work_dir: &Path) -> Result<PathBuf> {
     let path = locate(named, work_dir)?;
     if path.is_dir() {
         return Ok(path);
     }
+    let shown = |path: &Path| escaped(&path.to_string_lossy()).into_owned();
+    let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    let ending = path.extension().and_then(OsStr::to_str).unwrap_or_default().to_lowercase();
     let whole = path.parent().filter(|dir| is_checkpoint(dir) && dir.join(MANIFEST_FILE).exists());
-    let whole = whole.map(|dir| format!("resume the directory `{}`, or ", escaped(&dir.to_string_lossy())));
-    Err(Error::config(format!(
-        "{} is a file of weights, and a run is more than that: {}start from the weights alone with \
-         `load_from`, without `resume`",
-        path.display(),
-        whole.unwrap_or_default(),
-    )))
+    let (is, then) = match (name, ending.as_str(), whole) {
+        (POINTER, ..) => (
+            "the name of the newest checkpoint".to_owned(),
+            "give `--resume` alone to go on with that".to_owned(),
+        ),
+        (MODEL_FILE, _, Some(dir)) => {
+            (WEIGHTS.to_owned(), format!("resume the directory `{}`, or {ALONE}", shown(dir)))
+        }
+        (_, _, Some(dir)) => {
+            ("a part of a checkpoint".to_owned(), format!("resume the directory `{}`", shown(dir)))
+        }
+        (_, "yaml" | "yml" | "json" | "py", _) => (
+            "a config".to_owned(),
+            "give it before the options; `--resume` takes a checkpoint directory, or nothing".to_owned(),
+        ),
+        _ => match kind::of(&path) {
+            Ok(_) => (WEIGHTS.to_owned(), ALONE.to_owned()),
+            Err(Error::Checkpoint { reason, .. }) => ("no checkpoint".to_owned(), reason),
+            Err(other) => return Err(other),
+        },
+    };
+    Err(Error::config(format!("{} is {is}: {then}", shown(&path))))
 }
+
+const WEIGHTS: &str = "a file of weights, and a run is more than that";
+const ALONE: &str = "start from the weights alone with `load_from`, without `resume`";
 
 fn is_checkpoint(dir: &Path) -> bool {
     dir.join(MANIFEST_FILE).exists() || dir.join(MODEL_FILE).exists()
 }
+
+/// Names that an error lists.
+const SHOWN: usize = 20;
 
 fn missing(named: &Path, work_dir: &Path) -> String {
     let entries = fs::read_dir(work_dir).into_iter().flatten().flatten();
@@ -65,12 +90,12 @@ fn missing(named: &Path, work_dir: &Path) -> String {
     names.sort();
     let near =
         named.file_name().and_then(|n| n.to_str()).and_then(|n| nearest(n, names.iter().map(String::as_str)));
-    match (near, names.as_slice()) {
-        (Some(near), _) => format!("there is no such checkpoint; did you mean `{}`?", escaped(near)),
-        (None, []) => "there is no such checkpoint".to_owned(),
-        (None, names) => {
-            let shown: Vec<_> = names.iter().take(8).map(|name| escaped(name)).collect();
-            format!("there is no such checkpoint; {} holds {}", work_dir.display(), shown.join(", "))
-        }
+    let near = near.map(|near| format!("; did you mean `{}`?", escaped(near))).unwrap_or_default();
+    let dir = escaped(&work_dir.to_string_lossy()).into_owned();
+    if names.is_empty() {
+        return format!("there is no such checkpoint, and none at all in {dir}");
     }
+    let shown: Vec<_> = names.iter().take(SHOWN).map(|name| escaped(name)).collect();
+    let more = if names.len() > SHOWN { format!(" and {} more", names.len() - SHOWN) } else { String::new() };
+    format!("there is no such checkpoint{near}; {dir} holds {}{more}", shown.join(", "))
 }

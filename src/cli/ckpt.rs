@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 
 use super::{console, output};
-use crate::base::Result;
 use crate::base::escape::escaped;
+use crate::base::{Error, Result};
 use crate::checkpoint::{Checkpoint, digest, load, locate, raw};
 
 /// Arguments of `ckpt`.
@@ -72,11 +72,15 @@ impl Ckpt {
             }
             What::Diff { a, b } => return diff(&load(&named(a)?)?, &load(&named(b)?)?),
             What::Average { checkpoints, out } => {
+                refuse_other_type(out)?;
                 let paths = checkpoints.iter().map(|path| named(path)).collect::<Result<Vec<_>>>()?;
                 let all = paths.iter().map(|path| Ok((path.as_path(), raw::read(path)?)));
                 save(&raw::mean(&all.collect::<Result<Vec<_>>>()?)?, out)?;
             }
-            What::Convert { checkpoint, out } => save(&raw::read(&named(checkpoint)?)?, out)?,
+            What::Convert { checkpoint, out } => {
+                refuse_other_type(out)?;
+                save(&raw::read(&named(checkpoint)?)?, out)?;
+            }
         }
         Ok(0)
     }
@@ -140,6 +144,23 @@ fn distance(a: &crate::params::StateTensor, b: &crate::params::StateTensor) -> O
     let same = a.value.shape() == b.value.shape();
     let pairs = a.value.iter().zip(&b.value);
     same.then(|| pairs.map(|(x, y)| f64::from((x - y).abs())).fold(0.0, f64::max))
+}
+
+/// Endings under which other programs look for other types of file.
+const OTHER_TYPES: [&str; 13] =
+    ["pth", "pt", "bin", "ckpt", "pkl", "npz", "npy", "h5", "hdf5", "onnx", "gguf", "json", "yaml"];
+
+fn refuse_other_type(out: &Path) -> Result<()> {
+    let ending = out.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    if !OTHER_TYPES.contains(&ending.as_str()) {
+        return Ok(());
+    }
+    let name = out.with_extension("safetensors");
+    Err(Error::config(format!(
+        "`{}` would not be a .{ending} file: shanty writes .safetensors only, name it `{}`",
+        escaped(&out.to_string_lossy()),
+        escaped(&name.to_string_lossy())
+    )))
 }
 
 /// Writes tensors, and says so: beside them if they go to stdout.

@@ -1,10 +1,11 @@
 //! `shanty val` and `shanty test`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::{Bare, ConfigArgs, console, output};
+use crate::base::escape::escaped;
 use crate::base::{Error, Result};
 use crate::run::Runner;
 
@@ -24,6 +25,7 @@ pub(super) struct Evaluate {
 
 impl Evaluate {
     pub fn run(self, test: bool) -> Result<()> {
+        self.refuse_swapped(if test { "test" } else { "val" })?;
         let mut config = self.config.with(&self.bare);
         let path = serde_json::to_string(&self.checkpoint.to_string_lossy())
             .map_err(|e| Error::config(format!("this path cannot be written: {e}")))?;
@@ -38,5 +40,18 @@ impl Evaluate {
             output::write(file, serde_json::Value::Object(map).to_string().as_bytes())?;
         }
         Ok(())
+    }
+    /// The config comes first, whatever a person remembers.
+    fn refuse_swapped(&self, command: &str) -> Result<()> {
+        let (first, second) = (&self.config.config, &self.checkpoint);
+        let ending = |path: &Path| path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+        let is_config = |path: &Path| matches!(ending(path).as_str(), "yaml" | "yml") && !path.is_dir();
+        if !is_config(second) || is_config(first) {
+            return Ok(());
+        }
+        let [first, second] = [first, second].map(|path| escaped(&path.to_string_lossy()).into_owned());
+        Err(Error::config(format!(
+            "config and checkpoint are swapped: the config comes first, `shanty {command} {second} {first}`"
+        )))
     }
 }

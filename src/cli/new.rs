@@ -9,7 +9,9 @@ use clap::{Args, Subcommand};
 
 use super::console;
 use crate::base::error::IoContext;
+use crate::base::escape::escaped;
 use crate::base::{Error, Result};
+use crate::registry;
 
 const FILES: [(&str, &str); 3] = [
     ("src/lib.rs", include_str!("../../hooks/my_hook/src/lib.rs")),
@@ -63,11 +65,116 @@ impl New {
 fn check_name(name: &str) -> Result<()> {
     let plain = name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    if !plain || name == "shanty" {
-        return Err(Error::config(format!("`{name}` cannot be a crate's name: write it like `grad_noise`")));
+    let refused = |why: &str| {
+        let name = escaped(name);
+        Err(Error::config(format!(
+            "`{name}` cannot be the name of a hook's crate: {why}; write it like `grad_noise`"
+        )))
+    };
+    if !plain {
+        return refused("it is not in snake_case");
+    }
+    if name.len() > LONGEST {
+        return refused("it is too long");
+    }
+    if KEYWORDS.contains(&name) {
+        return refused("it is a word of Rust");
+    }
+    if CRATES.contains(&name) {
+        return refused("a crate or a folder that its build uses has this name");
+    }
+    let hook = camel(name);
+    if TYPES.contains(&hook.as_str()) {
+        return refused(&format!("its hook `{hook}` would hide a type that it uses"));
+    }
+    if registry::find(&hook).next().is_some() {
+        return refused(&format!("its hook `{hook}` would have the name of a type of shanty"));
     }
     Ok(())
 }
+
+/// Bytes of a crate's name: files that are named after it get longer names still.
+const LONGEST: usize = 64;
+/// Rust's keywords, those that it keeps for later too.
+const KEYWORDS: [&str; 52] = [
+    "abstract", "as", "async", "await", "become", "box", "break", "const", "continue", "crate", "do", "dyn",
+    "else", "enum", "extern", "false", "final", "fn", "for", "gen", "if", "impl", "in", "let", "loop",
+    "macro", "match", "mod", "move", "mut", "override", "priv", "pub", "ref", "return", "self", "static",
+    "struct", "super", "trait", "true", "try", "type", "typeof", "union", "unsafe", "unsized", "use",
+    "virtual", "where", "while", "yield",
+];
+/// Crates that the template names or that are always there, and what Cargo keeps for itself.
+const CRATES: [&str; 16] = [
+    "shanty",
+    "serde",
+    "schemars",
+    "core",
+    "std",
+    "alloc",
+    "proc_macro",
+    "test",
+    "build",
+    "deps",
+    "examples",
+    "incremental",
+    "contract",
+    "main",
+    "lib",
+    "doc",
+];
+/// Types that the template, the prelude and the derives in it name.
+const TYPES: [&str; 50] = [
+    "State",
+    "Record",
+    "BoxError",
+    "Elem",
+    "Error",
+    "Rng",
+    "Checkpoint",
+    "CheckpointSaved",
+    "Metrics",
+    "Mode",
+    "OnError",
+    "Phase",
+    "Point",
+    "Priority",
+    "SaveRequest",
+    "Wiring",
+    "Model",
+    "Outputs",
+    "StepCx",
+    "ParamMut",
+    "ParamRef",
+    "Params",
+    "Role",
+    "BuildCx",
+    "Hook",
+    "Ctx",
+    "Step",
+    "HookResult",
+    "Event",
+    "Clock",
+    "Board",
+    "Batch",
+    "Deserialize",
+    "Serialize",
+    "JsonSchema",
+    "Debug",
+    "Clone",
+    "Default",
+    "Option",
+    "Some",
+    "None",
+    "Result",
+    "Ok",
+    "Err",
+    "Box",
+    "String",
+    "Vec",
+    "Send",
+    "Sized",
+    "Self",
+];
 
 /// `GradNoise` of `grad_noise`.
 fn camel(name: &str) -> String {
@@ -106,8 +213,24 @@ mod tests {
         assert_eq!(camel("grad_noise"), "GradNoise");
         assert_eq!(camel("x2_y"), "X2Y");
         assert!(check_name("grad_noise").is_ok());
-        for wrong in ["GradNoise", "2x", "a-b", "", "shanty"] {
-            assert!(check_name(wrong).is_err(), "{wrong}");
+        for (wrong, why) in [
+            ("GradNoise", "snake_case"),
+            ("2x", "snake_case"),
+            ("a-b", "snake_case"),
+            ("", "snake_case"),
+            ("shanty", "a crate"),
+            ("serde", "a crate"),
+            ("test", "a crate"),
+            ("fn", "word of Rust"),
+            ("gen", "word of Rust"),
+            ("state", "would hide a type"),
+            ("hook", "would hide a type"),
+            ("some", "would hide a type"),
+            ("logger_hook", "name of a type of shanty"),
+            (&"a".repeat(300), "too long"),
+        ] {
+            let said = check_name(wrong).unwrap_err().to_string();
+            assert!(said.contains(why) && said.contains("write it like `grad_noise`"), "{wrong}: {said}");
         }
     }
 }

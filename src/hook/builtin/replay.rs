@@ -5,11 +5,14 @@ use std::path::Path;
 use super::finite::Finding;
 use crate::base::durable;
 use crate::base::error::IoContext;
+use crate::base::fs::Disk;
 use crate::checkpoint::{MODEL_FILE, read_tensors, write_tensors};
 use crate::params::{StateDict, StateTensor};
 use crate::prelude::*;
 
 const STEP_FILE: &str = "step.json";
+/// Bytes: a config has at most 16 MiB, and a batch a number and a label for each sample.
+const LARGEST_STEP: u64 = 256 << 20;
 const BATCH_FILE: &str = "batch.safetensors";
 
 /// `step.json`.
@@ -73,7 +76,12 @@ impl Replay {
     /// # Errors
     /// [`Error::Checkpoint`] when a file is missing or damaged.
     pub fn read(dir: &Path) -> Result<Self> {
-        let text = durable::read(&dir.join(STEP_FILE))?;
+        let text = durable::read_plain(&Disk, &dir.join(STEP_FILE), LARGEST_STEP).map_err(|why| {
+            let reason = format!(
+                "it is no replay bundle: {why}; `CheckInvalidLossHook` writes them into the work_dir, as `replay_iter_12`"
+            );
+            Error::checkpoint(dir, reason)
+        })?;
         let about: StepFile = serde_json::from_slice(&text)
             .map_err(|e| Error::checkpoint(dir.join(STEP_FILE), e.to_string()))?;
         let mut tensors = read_tensors(&dir.join(BATCH_FILE))?.0.into_iter();

@@ -1,0 +1,251 @@
+//! What the command line says to what a person gets wrong: what the thing is, and what to give instead.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
+#![cfg(feature = "cli")]
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+const CONFIG: &str = "\
+model:
+  type: ImageClassifier
+  backbone: {type: Sequential, layers: [{type: Flatten}, {type: Linear, in_features: 12, out_features: 3}]}
+  head: {type: ClsHead, loss: {type: CrossEntropyLoss}}
+train_dataloader: &data
+  batch_size: 4
+  dataset: {type: Synthetic, n: 16, shape: [3, 2, 2], classes: 3}
+  sampler: {type: DefaultSampler, shuffle: true}
+val_dataloader: *data
+val_evaluator: {type: Accuracy}
+val_cfg: {}
+optim_wrapper: {optimizer: {type: SGD, lr: 0.1, momentum: 0.9}}
+train_cfg: {by_epoch: true, max_epochs: 3}
+randomness: {seed: 1}
+";
+
+/// The exit code and all that was said.
+fn shanty(dir: &Path, line: &str) -> (i32, String) {
+    let arguments = line.split(' ').filter(|word| !word.is_empty());
+    let out = Command::new(env!("CARGO_BIN_EXE_shanty")).args(arguments).current_dir(dir).output().unwrap();
+    let said = [out.stdout, out.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+    (out.status.code().unwrap(), said)
+}
+
+/// A line is refused with these words, and without those that begin with `!`.
+fn refused(dir: &Path, line: &str, code: i32, words: &[&str]) {
+    let (found, said) = shanty(dir, line);
+    assert_eq!(found, code, "{line}: {said}");
+    for word in words {
+        match word.strip_prefix('!') {
+            Some(word) => assert!(!said.contains(word), "{line}: {said}"),
+            None => assert!(said.contains(word), "{line}: no `{word}` in {said}"),
+        }
+    }
+}
+
+/// A finished run of three epochs in `w`.
+fn trained() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("c.yaml"), CONFIG).unwrap();
+    let (code, said) = shanty(dir.path(), "train c.yaml --work-dir w");
+    assert_eq!(code, 0, "{said}");
+    dir
+}
+
+/// Whatever file stood behind `--resume`, it was called a file of weights.
+#[test]
+fn a_file_to_resume_from_is_called_what_it_is() {
+    let dir = trained();
+    let resume = |file: &str, words: &[&str]| {
+        refused(dir.path(), &format!("train c.yaml --work-dir w --resume={file}"), 2, words);
+    };
+    fs::write(dir.path().join("notes.txt"), "what I did").unwrap();
+    fs::copy(dir.path().join("w/epoch_3/model.safetensors"), dir.path().join("m.safetensors")).unwrap();
+    resume("c.yaml", &["is a config", "!file of weights"]);
+    resume(
+        "w/last_checkpoint",
+        &["the name of the newest checkpoint", "`--resume` alone", "!file of weights"],
+    );
+    for part in ["manifest.json", "state.json", "optimizer.safetensors"] {
+        let words = ["a part of a checkpoint", "resume the directory `w/epoch_3`", "!file of weights"];
+        resume(&format!("w/epoch_3/{part}"), &words);
+    }
+    resume(
+        "w/epoch_3/model.safetensors",
+        &["a file of weights", "resume the directory `w/epoch_3`", "load_from"],
+    );
+    resume("m.safetensors", &["a file of weights", "load_from", "!resume the directory"]);
+    resume("notes.txt", &["is no checkpoint", "shanty reads its own checkpoints", "!file of weights, and"]);
+    // A name that is not there: the ones that are.
+    for missing in ["epoch_9", "nope", "w/epoch_9"] {
+        refused(
+            dir.path(),
+            &format!("train c.yaml --work-dir w --resume={missing}"),
+            1,
+            &["there is no such checkpoint", "w holds epoch_1, epoch_2, epoch_3"],
+        );
+    }
+    refused(dir.path(), "train c.yaml --work-dir v --resume=epoch_1", 1, &["none at all in v"]);
+}
+
+/// `val CHECKPOINT CONFIG` suggested the very name that was given.
+#[test]
+fn swapped_arguments_are_called_swapped() {
+    let dir = trained();
+    for first in ["w/epoch_2", "w", "epoch_2", "w/epoch_2/model.safetensors"] {
+        for command in ["val", "test"] {
+            let words = ["are swapped", &format!("`shanty {command} c.yaml {first}`")];
+            refused(dir.path(), &format!("{command} {first} c.yaml"), 2, &words);
+        }
+    }
+    let (code, said) = shanty(dir.path(), "val c.yaml w/epoch_2");
+    assert_eq!(code, 0, "{said}");
+}
+
+/// The mean of F8 tensors was the last file's, and a `.pth` file was no PyTorch file.
+#[test]
+fn weights_are_averaged_and_named_for_what_they_are() {
+    let dir = trained();
+    for name in ["b.pth", "b.PT", "b.bin", "b.npz", "b.onnx"] {
+        for line in ["convert w/epoch_3", "average w/epoch_2 w/epoch_3 --out"] {
+            let words = ["shanty writes .safetensors only", "name it `b.safetensors`"];
+            refused(dir.path(), &format!("ckpt {line} {name}"), 2, &words);
+            assert!(!dir.path().join(name).exists());
+        }
+    }
+    for name in ["b.safetensors", "b", "b.weights"] {
+        let (code, said) = shanty(dir.path(), &format!("ckpt convert w/epoch_3 {name}"));
+        assert_eq!(code, 0, "{said}");
+    }
+    let file = |name: &str, dtype: &str, size: usize, byte: u8| {
+        let header = format!(r#"{{"w":{{"dtype":"{dtype}","shape":[2],"data_offsets":[0,{}]}}}}"#, 2 * size);
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.bytes());
+        bytes.extend(vec![byte; 2 * size]);
+        fs::write(dir.path().join(name), bytes).unwrap();
+    };
+    for (dtype, size) in [("F8_E4M3", 1), ("F8_E5M2", 1), ("C64", 8)] {
+        file("x.safetensors", dtype, size, 1);
+        file("y.safetensors", dtype, size, 2);
+        let line = "ckpt average x.safetensors y.safetensors --out mean.safetensors";
+        refused(dir.path(), line, 1, &["`w`", dtype, "cannot be averaged"]);
+        assert!(!dir.path().join("mean.safetensors").exists());
+    }
+}
+
+/// A crate of such a name could not be compiled.
+#[test]
+fn a_hook_gets_a_name_that_compiles() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, why) in [
+        ("fn", "a word of Rust"),
+        ("async", "a word of Rust"),
+        ("hook", "hide a type"),
+        ("state", "hide a type"),
+        ("serde", "a crate"),
+        ("test", "a crate"),
+        ("checkpoint_hook", "the name of a type of shanty"),
+        ("Nope", "snake_case"),
+    ] {
+        refused(dir.path(), &format!("new hook {name}"), 2, &[why, "write it like `grad_noise`"]);
+        assert!(!dir.path().join(name).exists());
+    }
+}
+
+/// `list loop` was empty; unknown names ended in the middle of a sentence.
+#[test]
+fn what_can_be_named_is_listed_and_described() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["EpochBasedTrainLoop", "IterBasedTrainLoop"] {
+        let (code, said) = shanty(dir.path(), "list loop");
+        assert!(code == 0 && said.contains(name), "{said}");
+        let (code, said) = shanty(dir.path(), &format!("describe {name}"));
+        assert!(code == 0 && said.contains("val_interval"), "{said}");
+    }
+    refused(dir.path(), "describe Qqqqq", 2, &["there is no type `Qqqqq`: `shanty list` shows all"]);
+    refused(dir.path(), "describe Acuracy", 2, &["did you mean `Accuracy`? `shanty list` shows all"]);
+    refused(dir.path(), "describe crop", 2, &["did you mean `", "Crop`"]);
+    refused(dir.path(), "list qqqqq", 2, &["there is no kind `qqqqq`: known are "]);
+    refused(dir.path(), "list hooks", 2, &["did you mean `hook`? known are "]);
+}
+
+/// Keys at the value that they have anyway were refused.
+#[test]
+fn defaults_of_pytorch_and_mmengine_pass() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("c.yaml"), CONFIG).unwrap();
+    let adam = "optim_wrapper.optimizer={type: Adam, lr: 0.001, amsgrad: ";
+    let check = |change: &str| {
+        let arguments = ["check", "c.yaml", "--set", change];
+        let out = Command::new(env!("CARGO_BIN_EXE_shanty"))
+            .args(arguments)
+            .current_dir(dir.path())
+            .output()
+            .unwrap();
+        (out.status.code().unwrap(), String::from_utf8(out.stderr).unwrap())
+    };
+    for key in ["log_processor", "default_hooks", "randomness", "load_options", "exclude_samples"] {
+        let (code, said) = check(&format!("{key}=null"));
+        assert_eq!(code, 0, "{key}: {said}");
+    }
+    for change in [
+        format!("{adam}false}}"),
+        "param_scheduler={type: StepLR, step_size: 1, last_step: -1, verbose: false}".to_owned(),
+        "model.backbone.layers.1={type: Linear, in_features: 12, out_features: 3, device: null, dtype: null}"
+            .to_owned(),
+    ] {
+        let (code, said) = check(&change);
+        assert_eq!(code, 0, "{change}: {said}");
+    }
+    let (code, said) = check(&format!("{adam}true}}"));
+    assert!(code == 2 && said.contains("`amsgrad` may only be false"), "{said}");
+}
+
+/// A missing bundle was a missing file.
+#[test]
+fn what_is_no_replay_bundle_is_told() {
+    let dir = trained();
+    for path in ["nope", "w", "w/epoch_1"] {
+        let words = [path, "it is no replay bundle", "step.json", "CheckInvalidLossHook"];
+        refused(dir.path(), &format!("replay {path}"), 1, &words);
+    }
+}
+
+/// `Pretrained` and `load_from` took what a resume refuses.
+#[test]
+fn pretrained_weights_are_verified() {
+    let dir = trained();
+    let file = dir.path().join("w/epoch_3/model.safetensors");
+    let mut bytes = fs::read(&file).unwrap();
+    let last = bytes.len() - 2;
+    bytes[last] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    let config = CONFIG.replace(
+        "type: ImageClassifier",
+        "type: ImageClassifier\n  init_cfg: {type: Pretrained, checkpoint: CKPT}",
+    );
+    for checkpoint in ["w/epoch_3", "w/epoch_3/model.safetensors"] {
+        fs::write(dir.path().join("p.yaml"), config.replace("CKPT", checkpoint)).unwrap();
+        for command in ["check p.yaml", "train p.yaml --work-dir v"] {
+            let (code, said) = shanty(dir.path(), command);
+            assert!(code != 0 && said.contains("is damaged"), "{command} {checkpoint}: {said}");
+        }
+    }
+    // A manifest that cannot be read vouches for nothing.
+    fs::write(dir.path().join("w/epoch_2/manifest.json"), "{").unwrap();
+    refused(dir.path(), "val c.yaml w/epoch_2/model.safetensors", 1, &["manifest.json"]);
+}
+
+/// A file of 20 GB under the name of the config's dump was read whole.
+#[test]
+fn a_huge_file_in_the_place_of_the_dump_is_only_looked_at() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("c.yaml"), CONFIG).unwrap();
+    fs::create_dir(dir.path().join("w")).unwrap();
+    let huge = fs::File::create(dir.path().join("w/c.yaml")).unwrap();
+    huge.set_len(20_000_000_000).unwrap();
+    let (code, said) = shanty(dir.path(), "train c.yaml --work-dir w");
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(huge.metadata().unwrap().len(), 20_000_000_000);
+    assert!(said.contains("is no dump of shanty's"), "{said}");
+}
