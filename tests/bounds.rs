@@ -1,10 +1,8 @@
 //! Whatever number stands in a config, it is built or refused: in time, within bounds of memory, without a panic.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
-#![allow(unsafe_code)] // an allocator that counts
-
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::fs;
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -12,32 +10,26 @@ use shanty::config::parse;
 use shanty::registry::{entries, example, kinds};
 use shanty::run::RunConfig;
 
-/// Counts the memory that is written to: zeros straight from the system take none before somebody touches them.
-struct Counting;
-static NOW: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call goes to the system's allocator as it is.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        PEAK.fetch_max(NOW.fetch_add(layout.size(), Relaxed) + layout.size(), Relaxed);
-        // SAFETY: as above.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        NOW.fetch_add(layout.size(), Relaxed);
-        // SAFETY: as above.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        NOW.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: as above.
-        unsafe { System.dealloc(at, layout) }
-    }
+/// The memory that the process has in its hands now, and had at most since the peak was forgotten, in bytes; where the system
+/// tells. Zeros straight from the system take none before somebody touches them.
+fn memory(line: &str) -> usize {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let kib = status
+        .lines()
+        .find_map(|l| l.strip_prefix(line)?.trim().strip_suffix("kB")?.trim().parse::<usize>().ok());
+    kib.unwrap_or_default() << 10
 }
 
-#[global_allocator]
-static COUNTING: Counting = Counting;
+/// Runs `f`, and gives its seconds and the bytes that it took at most.
+fn measured<T>(f: impl FnOnce() -> T) -> (T, f64, usize) {
+    // The memory is that of the whole process: one at a time.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _ = fs::write("/proc/self/clear_refs", "5");
+    let (before, began) = (memory("VmRSS:"), Instant::now());
+    let made = f();
+    (made, began.elapsed().as_secs_f64(), memory("VmHWM:").saturating_sub(before))
+}
 
 const MOST_BYTES: usize = 300 << 20;
 const MOST_SECONDS: f64 = 1.0;
@@ -161,14 +153,12 @@ fn attack(name: &str, config: &Value, numbers: &[&str], wrong: &mut Vec<String>)
             eprintln!("{name} = {number}");
         }
         let node = parse("c.yaml", &text).unwrap();
-        let before = NOW.load(Relaxed);
-        PEAK.store(before, Relaxed);
-        let began = Instant::now();
-        let said = std::panic::catch_unwind(|| match shanty::run::check(&node, Some("c.yaml")) {
-            Ok(_) => String::new(),
-            Err(error) => error.to_string(),
+        let (said, seconds, bytes) = measured(|| {
+            std::panic::catch_unwind(|| match shanty::run::check(&node, Some("c.yaml")) {
+                Ok(_) => String::new(),
+                Err(error) => error.to_string(),
+            })
         });
-        let (seconds, bytes) = (began.elapsed().as_secs_f64(), PEAK.load(Relaxed).saturating_sub(before));
         let said = said.unwrap_or_else(|_| "the check panicked".to_owned());
         let mut why = String::new();
         if seconds > MOST_SECONDS {
@@ -248,11 +238,8 @@ fn a_network_that_is_too_deep_is_refused_while_it_is_built() {
         let name = backbone["type"].clone();
         let text = with("module", backbone).unwrap().to_string();
         let node = parse("c.yaml", &text).unwrap();
-        let before = NOW.load(Relaxed);
-        PEAK.store(before, Relaxed);
-        let began = Instant::now();
-        let said = shanty::run::check(&node, Some("c.yaml")).unwrap_err().to_string();
-        let (seconds, bytes) = (began.elapsed().as_secs_f64(), PEAK.load(Relaxed).saturating_sub(before));
+        let (said, seconds, bytes) =
+            measured(|| shanty::run::check(&node, Some("c.yaml")).unwrap_err().to_string());
         assert!(said.contains("and this machine has") && said.contains("c.yaml:"), "{name}: {said}");
         assert!(seconds < 2.0 * MOST_SECONDS, "{name}: {seconds} s");
         assert!(bytes < MOST_BYTES, "{name}: {} MiB", bytes >> 20);

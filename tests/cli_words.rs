@@ -85,7 +85,7 @@ fn a_file_to_resume_from_is_called_what_it_is() {
             &["there is no such checkpoint", "w holds epoch_1, epoch_2, epoch_3"],
         );
     }
-    refused(dir.path(), "train c.yaml --work-dir v --resume=epoch_1", 1, &["none at all in v"]);
+    refused(dir.path(), "train c.yaml --work-dir v --resume=epoch_1", 1, &["none at all in "]);
 }
 
 /// `val CHECKPOINT CONFIG` suggested the very name that was given.

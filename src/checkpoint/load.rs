@@ -37,7 +37,7 @@ pub fn read(fs: &dyn FileSystem, path: &Path) -> Result<Checkpoint> {
     };
     if weights && has(fs, &real, MODEL_FILE)? {
         return Ok(Checkpoint {
-            model: super::read_tensors(&path.join(MODEL_FILE))?,
+            model: super::tensors::read_file(&path.join(MODEL_FILE))?,
             ..Checkpoint::default()
         });
     }
@@ -84,7 +84,7 @@ fn of_file(fs: &dyn FileSystem, path: &Path, real: &Path) -> Result<Checkpoint> 
     };
     let model = match sealed {
         Some(Read::Tensors(model)) => model,
-        _ => super::read_tensors(path)?,
+        _ => super::tensors::read_file(path)?,
     };
     Ok(Checkpoint { model, ..Checkpoint::default() })
 }

@@ -16,15 +16,21 @@ use crate::params::StateDict;
 /// The file of the weights inside a checkpoint directory.
 pub const MODEL_FILE: &str = "model.safetensors";
 
-/// Reads a safetensors file, the [`MODEL_FILE`] of a checkpoint directory, which is verified as a resume does, or (with the feature `torch`) a file that
+/// Reads a safetensors file, the [`MODEL_FILE`] of a checkpoint, which is verified as a resume does, or (with the feature `torch`) a file that
 /// `torch.save` wrote. The first bytes tell which; the name does not matter.
 ///
 /// # Errors
 /// [`Error::Io`] if there is no such file; [`Error::Checkpoint`] as in [`parse_tensors`].
 pub fn read_tensors(path: &Path) -> Result<StateDict> {
-    if path.is_dir() {
+    let sealed = path.file_name().is_some_and(|name| name == MODEL_FILE) && path.is_file();
+    if path.is_dir() || sealed {
         return super::load(path).map(|checkpoint| checkpoint.model);
     }
+    read_file(path)
+}
+
+/// A file as it is.
+pub(super) fn read_file(path: &Path) -> Result<StateDict> {
     if kind::of(path)? == Kind::PyTorch {
         return read_torch(path);
     }

@@ -4,7 +4,7 @@ use ndarray::{ArrayD, ArrayView3, IxDyn};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::base::{Elem, Error, Result};
+use crate::base::{Elem, Error, Result, memory};
 
 use super::{Batch, Sample};
 
@@ -100,14 +100,17 @@ impl Stacking {
         Self { n, model: Model::default(), pixels: memory, fields: Vec::new(), ids, labels }
     }
 
-    fn begin(&mut self, sample: &Sample) {
+    fn begin(&mut self, sample: &Sample) -> Result<()> {
         self.model = Model::of(sample);
+        let shape = sample.img.shape();
+        memory::fits("a batch", &[self.n, shape[0], shape[1], shape[2]], size_of::<Elem>())?;
         let len = self.n * sample.img.len();
         if self.pixels.capacity() < len {
             self.pixels = Vec::with_capacity(len);
         }
         let room = |(_, field): &(String, ArrayD<Elem>)| Vec::with_capacity(self.n * field.len());
         self.fields = sample.fields.iter().map(room).collect();
+        Ok(())
     }
 
     fn check(&self, sample: &Sample) -> Result<()> {
@@ -133,7 +136,7 @@ impl Stacking {
 impl Stack for Stacking {
     fn add(&mut self, sample: Sample) -> Result<()> {
         if self.ids.is_empty() {
-            self.begin(&sample);
+            self.begin(&sample)?;
         }
         self.check(&sample)?;
         append(&mut self.pixels, sample.img.view());

@@ -97,7 +97,7 @@ impl Model for ToyModel {
 #[serde(default)]
 struct ToyParams {
     /// Number of weights: the numbers of a sample.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 65_536))]
     n: usize,
 }
 

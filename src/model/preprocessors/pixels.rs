@@ -3,7 +3,8 @@
 use ndarray::{ArrayD, IxDyn};
 use rayon::prelude::*;
 
-use crate::base::{Elem, Error, Result, Tensor};
+use crate::base::{Elem, Error, Result, Tensor, memory};
+use crate::data::PictureFile;
 use crate::nn::{Tape, Var};
 
 /// What is done to a batch of images: the order of the channels turned, then `(x - mean) / std`, then padding below and
@@ -125,9 +126,19 @@ impl Size {
 impl Grid {
     fn of(shape: &[usize], divisor: usize) -> Result<Self> {
         match *shape {
-            [_, channels, height, width] => {
-                let padded =
-                    Size { height: height.next_multiple_of(divisor), width: width.next_multiple_of(divisor) };
+            [n, channels, height, width] => {
+                let up = |length: usize| length.checked_next_multiple_of(divisor).unwrap_or(usize::MAX);
+                let padded = Size { height: up(height), width: up(width) };
+                if padded.height.saturating_mul(padded.width) > PictureFile::MAX_PIXELS.max(height * width) {
+                    return Err(Error::invalid(format!(
+                        "`pad_size_divisor: {divisor}` makes images of {} × {} pixels: {} pixels are the most",
+                        padded.width,
+                        padded.height,
+                        PictureFile::MAX_PIXELS
+                    )));
+                }
+                let shape = [n, channels, padded.height, padded.width];
+                memory::fits("a batch of padded images", &shape, size_of::<Elem>())?;
                 Ok(Self { channels, plane: Size { height, width }, padded })
             }
             [_, channels, ref rest @ ..] if divisor == 1 => {
