@@ -1,4 +1,4 @@
-//! Data sets in a run: classes by name, fingerprints at resume, samples that cannot be read, numbers that are too large.
+//! Data sets in a run: classes by name, fingerprints at resume, samples that cannot be read.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
 use std::collections::BTreeSet;
@@ -10,11 +10,10 @@ use shanty::base::{Error, Result, Rng};
 use shanty::checkpoint::load;
 use shanty::config::{Diags, parse};
 use shanty::data::{
-    Batch, DataLoader, DataLoaderConfig, Dataset, DefaultSampler, Fingerprint, InfiniteSampler,
-    LoaderOptions, Marks, RepeatDataset, Sample, Shard, Subset, Synthetic, unreadable,
+    Batch, DataLoader, Dataset, DefaultSampler, Fingerprint, LoaderOptions, Marks, RepeatDataset, Sample,
+    Subset, Synthetic, unreadable,
 };
 use shanty::prelude::*;
-use shanty::registry::BuildCx;
 use shanty::run::{Outcome, RunConfig, Runner, RunnerBuilder};
 use shanty::testing::toy_runner;
 
@@ -296,49 +295,6 @@ fn of_three(names: [&'static str; 3]) -> DataLoader {
     of(Three(names.map(String::from).to_vec()), options(0))
 }
 
-/// Whatever number stands in a config: an error with its place, or a run; no panic, and no allocation that ends the process.
-#[test]
-fn huge_numbers_are_errors_with_their_place() {
-    let numbers =
-        ["1000000000", "4294967296", "1099511627776", "9223372036854775807", "18446744073709551615"];
-    let fields = [
-        "{batch_size: N, dataset: {type: Digits}}",
-        "{batch_size: N, sampler: {type: InfiniteSampler}, dataset: {type: Digits}}",
-        "{batch_size: 4, num_workers: N, dataset: {type: Digits}}",
-        "{batch_size: 4, num_workers: 2, prefetch_factor: N, dataset: {type: Digits}}",
-        "{batch_size: 4, dataset: {type: Subset, first: N, dataset: {type: Digits}}}",
-        "{batch_size: 4, dataset: {type: Subset, indices: [0, N], dataset: {type: Digits}}}",
-        "{batch_size: 4, dataset: {type: RepeatDataset, times: N, dataset: {type: Digits}}}",
-        "{batch_size: 4, dataset: {type: Synthetic, n: N}}",
-        "{batch_size: 4, dataset: {type: Synthetic, shape: [3, N, 2]}}",
-        "{batch_size: 4, dataset: {type: Synthetic, shape: [60000, 60000, 60000], classes: 2}}",
-        "{batch_size: 4, dataset: {type: Synthetic, classes: N}}",
-        "{batch_size: 4, dataset: {type: RepeatDataset, times: 4000000000, dataset: {type: RepeatDataset, times: \
-             4000000000, dataset: {type: RepeatDataset, times: N, dataset: {type: Digits}}}}}",
-    ];
-    for yaml in fields {
-        for number in numbers {
-            let yaml = yaml.replace('N', number);
-            let node = parse("c.yaml", &yaml).unwrap();
-            let loader = match node.read_checked::<DataLoaderConfig>() {
-                Ok(config) => config.build(0, Shard::SOLO, &mut BuildCx::new(0)),
-                Err(diags) => Err(diags.into()),
-            };
-            match loader {
-                Err(error) => assert!(error.to_string().contains("c.yaml:1:"), "{yaml}: {error}"),
-                // Some machines have room for the order of so many samples.
-                Ok(_) => assert!(yaml.contains("Synthetic, n:") && number == "1000000000", "{yaml}"),
-            }
-        }
-    }
-    // As many as there are: no cut at all.
-    for number in numbers {
-        let yaml = format!("{{batch_size: 1000, num_batch_per_epoch: {number}, dataset: {{type: Digits}}}}");
-        let config: DataLoaderConfig = parse("c.yaml", &yaml).unwrap().read_checked().unwrap();
-        assert_eq!(config.build(0, Shard::SOLO, &mut BuildCx::new(0)).unwrap().len(), 2);
-    }
-}
-
 /// What needs no file is made by `check` too: it says what `train` would say.
 #[test]
 fn check_knows_the_sizes_of_data_that_need_no_file() {
@@ -373,44 +329,6 @@ fn check_knows_the_sizes_of_data_that_need_no_file() {
         let text = check(dataset, more).unwrap_err();
         assert!(text.contains(says) && text.contains("--> c.yaml:"), "{dataset}: {text}");
     }
-}
-
-/// A program of one's own meets the same walls.
-#[test]
-fn huge_numbers_of_a_program_are_errors_too() {
-    let most = usize::MAX;
-    let with = |options: LoaderOptions| {
-        DataLoader::new(Synthetic::new(64, [1, 8, 8], 2, 0), DefaultSampler::default(), options)
-    };
-    let first =
-        |loader: DataLoader| loader.batches(0, Some(u64::MAX)).next().unwrap().map(|batch| batch.len());
-    assert!(with(LoaderOptions { num_workers: 2, prefetch: most, ..options(0) }).is_err());
-    assert!(with(LoaderOptions { num_workers: most, prefetch: 2, ..options(0) }).is_err());
-    assert_eq!(first(with(LoaderOptions { prefetch: most, ..options(0) }).unwrap()).unwrap(), 4);
-    // 16 MiB a sample, 4 TiB in 65,536 batches.
-    let large = Synthetic::new(64, [1024, 64, 64], 1, 0);
-    let ahead = LoaderOptions { num_workers: 2, prefetch: 1 << 15, ..options(0) };
-    let error =
-        first(DataLoader::new(large, DefaultSampler::default(), ahead).unwrap()).unwrap_err().to_string();
-    assert!(
-        error.contains("what workers may be ahead, 65536 batches") && error.contains("this machine has"),
-        "{error}"
-    );
-    assert_eq!(first(with(LoaderOptions { batch_size: most, ..options(0) }).unwrap()).unwrap(), 64);
-    assert!(with(LoaderOptions { max_batches: Some(most), ..options(0) }).is_ok());
-    assert!(
-        DataLoader::new(Synthetic::new(most, [1, 1, 1], 2, 0), DefaultSampler::default(), options(0))
-            .is_err()
-    );
-    let endless = LoaderOptions { batch_size: most, ..options(0) };
-    assert!(
-        DataLoader::new(Synthetic::new(4, [1, 1, 1], 2, 0), InfiniteSampler::default(), endless).is_err()
-    );
-    let huge = || Box::new(Synthetic::new(most, [1, 1, 1], 2, 0));
-    assert!(RepeatDataset::new(huge(), 2).is_err());
-    assert!(shanty::data::ConcatDataset::new(vec![huge(), huge()]).is_err());
-    let pixels = shanty::data::Pixels::new(Vec::new(), vec![0; 3], (most, most, 2), vec!["a".into()]);
-    assert!(pixels.err().unwrap().to_string().contains("0 bytes do not make 3 images"));
 }
 
 /// The same slip in three loaders filled the screen three times.
