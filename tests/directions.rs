@@ -366,3 +366,37 @@ fn windows_that_do_not_divide_an_epoch_are_told() {
     assert!(text.contains("`accumulative_counts: 3` does not divide the 2 iterations of an epoch"), "{text}");
     assert!(!run(2).contains("does not divide"));
 }
+
+/// Weights of torchvision were trained on smoothed pictures; without `backend` a transform means cv2, which does not smooth.
+#[test]
+fn a_resize_that_does_not_suit_weights_of_torchvision_is_told_once() {
+    let told = |overrides: &[&str]| -> Vec<(String, usize)> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/finetune_resnet18.yaml");
+        let overrides: Vec<String> = overrides.iter().map(|o| (*o).to_owned()).collect();
+        let node = shanty::config::load(&path, &overrides).unwrap();
+        let found = shanty::run::check(&node, None).unwrap();
+        let shown = found.to_string();
+        let own = found.0.into_iter().filter(|d| d.message.contains("without `backend`"));
+        let own =
+            own.map(|d| (d.message.split(' ').next().unwrap().to_owned(), d.at.unwrap().line_column().0));
+        let own: Vec<_> = own.collect();
+        assert_eq!(
+            own.is_empty(),
+            !shown.contains("say `backend: pillow` for weights of torchvision"),
+            "{shown}"
+        );
+        own
+    };
+    let train = "train_dataloader.dataset.pipeline=[{type: LoadImageFromFile}, {type: mmpretrain.RandomResizedCrop, scale: 224}]";
+    let val = "val_dataloader.dataset.pipeline=[{type: LoadImageFromFile}, {type: ResizeEdge, scale: 256, edge: short}]";
+    let names = |overrides: &[&str]| told(overrides).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    assert_eq!(told(&[]), []);
+    assert_eq!(names(&[train]), ["RandomResizedCrop"]);
+    assert_eq!(names(&[train, val]), ["RandomResizedCrop", "ResizeEdge"]);
+    // Said in so many words, or not a difference: weights of MMPretrain, or none.
+    assert_eq!(told(&[&train.replace("224", "224, backend: cv2")]), []);
+    assert_eq!(told(&[train, "model.backbone.init_cfg.prefix=backbone"]), []);
+    assert_eq!(told(&[train, "model.backbone.init_cfg=null"]), []);
+    // What is no picture does not shrink.
+    assert_eq!(told(&[&train.replace("{type: LoadImageFromFile}, ", "")]), []);
+}

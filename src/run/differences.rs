@@ -18,7 +18,50 @@ pub(super) fn of(config: &RunConfig, node: &Node, loop_by_epoch: Option<bool>) -
                 .note("say `interval: -1` for the end only"),
         );
     }
+    unsmoothed(node, &mut found);
     found
+}
+
+/// Weights that torchvision trained have seen smoothed pictures; MMPretrain's transforms, whose default holds here too, do
+/// not smooth a picture that shrinks. Weights of MMPretrain are known by their `prefix`.
+fn unsmoothed(node: &Node, found: &mut Vec<Diag>) {
+    let foreign = |part: &Node| type_of(part) == "Pretrained" && part.get("prefix").is_none();
+    if !node.get("model").is_some_and(|model| any(model, &foreign)) {
+        return;
+    }
+    for (_, loader) in node.entries().iter().filter(|(key, _)| key.text.ends_with("_dataloader")) {
+        resizes(loader, found);
+    }
+}
+
+/// Says so of each transform that resizes pictures without a `backend`.
+fn resizes(node: &Node, found: &mut Vec<Diag>) {
+    if node.items().iter().any(|step| type_of(step) == "LoadImageFromFile") {
+        for step in node.items().iter().filter(|step| step.get("backend").is_none()) {
+            let name = type_of(step);
+            if ["Resize", "ResizeEdge", "RandomResizedCrop"].contains(&name) {
+                let text = format!(
+                    "{name} without `backend` is cv2's, as in MMPretrain: pictures that shrink are not smoothed; weights \
+                     of torchvision were trained on smoothed ones"
+                );
+                let remedy =
+                    "say `backend: pillow` for weights of torchvision, `backend: cv2` if this is meant";
+                found.push(Diag::warning(text).on(step.get("type").unwrap_or(step)).note(remedy));
+            }
+        }
+    }
+    node.entries().iter().map(|(_, part)| part).chain(node.items()).for_each(|part| resizes(part, found));
+}
+
+/// The name of a type, without the path that a dumped config may write before it.
+fn type_of(node: &Node) -> &str {
+    let name = node.get("type").and_then(Node::as_str).unwrap_or_default();
+    name.rsplit('.').next().unwrap_or(name)
+}
+
+/// Whether this holds for the node or for anything in it.
+fn any(node: &Node, is: &impl Fn(&Node) -> bool) -> bool {
+    is(node) || node.entries().iter().map(|(_, part)| part).chain(node.items()).any(|part| any(part, is))
 }
 
 /// What counts epochs by default there counts here what the loop counts.
