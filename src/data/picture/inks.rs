@@ -67,7 +67,7 @@ impl Space {
 }
 
 /// ITU-R BT.601 in 16 fractional bits, as libjpeg has it.
-fn from_ycc(y: u8, cb: u8, cr: u8) -> [u8; 3] {
+pub(super) fn from_ycc(y: u8, cb: u8, cr: u8) -> [u8; 3] {
     let (y, cb, cr) = (i32::from(y), i32::from(cb) - 128, i32::from(cr) - 128);
     let part = |scaled: i32| (scaled + (1 << 15)) >> 16;
     [y + part(91881 * cr), y + part(-22554 * cb - 46802 * cr), y + part(116130 * cb)]

@@ -1,12 +1,13 @@
 //! JPEG files by the `zune-jpeg` crate, down to the last row that is wanted. Which colours the components mean is
-//! decided here, as libjpeg does; what that crate does not turn into red, green and blue by itself is taken raw and
-//! turned in `inks.rs`.
+//! decided here, as libjpeg does; what that crate does not turn into red, green and blue by itself, or not as libjpeg, is
+//! taken raw and turned in `inks.rs` and `chroma.rs`.
 
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
+use super::chroma::{self, Units};
 use super::decode::Pixels;
 use super::inks::Space;
 use super::orientation::Turn;
@@ -25,6 +26,8 @@ pub(super) struct Head {
     adobe_at: Vec<usize>,
     /// Rows of a unit that is decoded at once; none where all rows come out of the last scan.
     unit: Option<usize>,
+    /// Whether colours have half the rows and half the columns, all in one scan.
+    quartered: bool,
 }
 
 /// What says which colours are meant.
@@ -90,10 +93,11 @@ impl Head {
         }
         // Baseline and extended sequential, with all colours in one scan: rows come from top to bottom.
         let unit = (marker <= 0xc1 && in_scan == n && in_scan > 1).then_some(8 * rows);
+        let quartered = unit.is_some() && factors().eq([(2, 2), (1, 1), (1, 1)]);
         let ids: Vec<u8> = components.iter().map(|c| c[0]).collect();
         let space = Space::of(&ids, marks.jfif, marks.transform)?;
         let (turn, adobe_at) = (marks.turn, marks.adobe_at);
-        Ok(Self { height, width, turn, space, height_at: at + 1, adobe_at, unit })
+        Ok(Self { height, width, turn, space, height_at: at + 1, adobe_at, unit, quartered })
     }
 
     /// Decodes the rows above `bottom`, at least.
@@ -111,12 +115,13 @@ impl Head {
             Some(unit) => ((bottom + 1).div_ceil(unit) * unit).min(self.height),
             None => self.height,
         };
-        file[self.height_at..self.height_at + 2].copy_from_slice(&(rows as u16).to_be_bytes());
         // The decoder would read other colours out of these markers than libjpeg does: it is not to know them.
         self.adobe_at.iter().for_each(|&at| file[at] = b'-');
-        let options = DecoderOptions::default().jpeg_set_out_colorspace(ColorSpace::RGBA);
-        let options = options.set_max_width(u16::MAX.into()).set_max_height(u16::MAX.into());
-        let mut decoder = JpegDecoder::new_with_options(ZCursor::new(&*file), options);
+        if self.quartered && self.space == Space::YCbCr && !gray && self.decode_quartered(file, rows, out) {
+            return Ok(());
+        }
+        self.set_frame(file, rows, self.width);
+        let mut decoder = JpegDecoder::new_with_options(ZCursor::new(&*file), options(ColorSpace::RGBA));
         decoder.decode_headers().map_err(|e| e.to_string())?;
         let stored = decoder.input_colorspace().ok_or("its headers tell no colours")?;
         let luma = matches!((self.space, stored), (Space::Gray, _) | (Space::YCbCr, ColorSpace::YCbCr));
@@ -125,7 +130,7 @@ impl Head {
             (true, false) => ColorSpace::RGBA,
             (false, _) => stored,
         };
-        decoder.set_options(options.jpeg_set_out_colorspace(wanted));
+        decoder.set_options(options(wanted));
         let depth = wanted.num_components();
         if decoder.output_buffer_size() != Some(rows * self.width * depth)
             || (!luma && depth != self.space.components())
@@ -144,6 +149,43 @@ impl Head {
         self.space.convert(&raw, gray, &mut out.bytes);
         Ok(())
     }
+}
+
+impl Head {
+    /// Makes the frame header say so.
+    fn set_frame(&self, file: &mut [u8], rows: usize, width: usize) {
+        let sides = [rows, width].map(|side| (side as u16).to_be_bytes());
+        file[self.height_at..self.height_at + 4].copy_from_slice(sides.as_flattened());
+    }
+
+    /// Decodes by the planes as they are stored. Whether it could: what is odd about a file is said by the other way.
+    fn decode_quartered(&self, file: &mut [u8], rows: usize, out: &mut Pixels) -> bool {
+        let Some(units) = Units::of(rows, self.width) else { return false };
+        let (down, across) = units.stretched();
+        self.set_frame(file, down, across);
+        // Height, width and the number of components stand before the first one's name and factors.
+        let factors = self.height_at + 6;
+        file[factors] = 0x41;
+        let mut decoder = JpegDecoder::new_with_options(ZCursor::new(&*file), options(ColorSpace::YCbCr));
+        let mut raw = vec![0; down * across * 3];
+        let read = decoder.decode_headers().is_ok()
+            && decoder.input_colorspace() == Some(ColorSpace::YCbCr)
+            && decoder.output_buffer_size() == Some(raw.len())
+            && decoder.decode_into(&mut raw).is_ok();
+        file[factors] = 0x22;
+        // The decoder fills up what a file lacks.
+        let read = read && raw.iter().rev().take(across * 3).any(|byte| *byte != 128);
+        if read {
+            out.reshape(rows, self.width, 4);
+            chroma::convert(&raw, units, self.height, out);
+        }
+        read
+    }
+}
+
+fn options(wanted: ColorSpace) -> DecoderOptions {
+    let options = DecoderOptions::default().jpeg_set_out_colorspace(wanted);
+    options.set_max_width(u16::MAX.into()).set_max_height(u16::MAX.into())
 }
 
 /// The segment at `at`: its marker, where its contents begin and where they end.

@@ -4,6 +4,8 @@
 mod bilinear;
 mod bytes;
 #[cfg(feature = "images")]
+mod chroma;
+#[cfg(feature = "images")]
 mod decode;
 mod filter;
 #[cfg(feature = "images")]
