@@ -144,6 +144,25 @@ fn skipped_the_batch_has_not_been() {
     assert_eq!(a.optimizer, b.optimizer);
 }
 
+/// Gradients of a window keep what its bad batch left: each later batch of it was blamed too, which wrote bundles that repeat
+/// nothing and ate the patience.
+#[test]
+fn a_bad_batch_is_told_once_in_its_window() {
+    for (id, check) in [(17, "grads"), (5, "all"), (30, "grads")] {
+        let dir = tempfile::tempdir().unwrap();
+        let hook = format!("action: skip, patience: 1, check: {check}");
+        let yaml = config(dir.path(), 1, "", &hook)
+            .replace("momentum: 0.9}}", "momentum: 0.9}, accumulative_counts: 8}");
+        assert!(yaml.contains("accumulative_counts: 8"));
+        let mut run = runner(&yaml, Some(id));
+        run.train().unwrap_or_else(|e| panic!("sample {id}: {e}"));
+        let names = std::fs::read_dir(&run.session().state.dirs.log).unwrap();
+        let names = names.map(|e| e.unwrap().file_name().to_string_lossy().into_owned());
+        let bundles: Vec<String> = names.filter(|name| name.starts_with("replay_iter_")).collect();
+        assert_eq!(bundles, [format!("replay_iter_{}", batch_of(id).0)]);
+    }
+}
+
 #[test]
 fn a_resumed_run_still_leaves_the_sample_out() {
     let (parts, whole) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

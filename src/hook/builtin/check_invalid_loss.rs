@@ -105,8 +105,10 @@ impl CheckInvalidLossHook {
     /// What is wrong with this step, if anything that is to be looked at is.
     fn find(&self, cx: &mut Ctx<'_>, step: &Step<'_>) -> Option<Finding> {
         let bad_loss = finite::bad_loss(step.outputs);
+        // In a window with a bad batch the gradients are that batch's: the later ones are not to blame for them.
+        let gradients = self.check != Check::Loss && !self.run.poisoned;
         let bad = bad_loss.is_some()
-            || (self.check != Check::Loss && finite::bad_gradient(&**cx.model).is_some())
+            || (gradients && finite::bad_gradient(&**cx.model).is_some())
             || (self.check == Check::All && finite::bad_values(&**cx.model, step.batch));
         bad.then(|| finite::explain(&**cx.model, step, bad_loss))
     }
