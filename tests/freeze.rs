@@ -8,7 +8,7 @@ use shanty::params::StateDict;
 use shanty::prelude::*;
 use shanty::registry::Spec;
 use shanty::run::verify::verify;
-use shanty::run::{Limits, Runner};
+use shanty::run::{Limits, Runner, RunnerBuilder};
 
 fn config(dir: &Path, resume: bool, model: &str, hooks: &str) -> String {
     let data = "batch_size: 4, dataset: {type: Synthetic, n: 16, shape: [3, 2, 2], classes: 3}";
@@ -42,7 +42,7 @@ resume: {resume}
 
 fn runner(dir: &Path, resume: bool, model: &str, hooks: &str, limits: Limits) -> Result<Runner> {
     let node = shanty::config::parse("test", &config(dir, resume, model, hooks))?;
-    Runner::from_config_within(&node, Some("test.yaml"), limits)
+    RunnerBuilder::from_config(&node, Some("test.yaml"))?.limits(limits).build()
 }
 
 /// Names of the tensors that a training of three epochs moved.

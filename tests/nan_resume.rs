@@ -7,7 +7,7 @@ use shanty::checkpoint::{digest, load};
 use shanty::metric::{Metric, Predictions};
 use shanty::prelude::*;
 use shanty::run::verify::verify;
-use shanty::run::{Limits, Runner};
+use shanty::run::{Limits, Runner, RunnerBuilder};
 
 /// NaN, infinity and minus zero, after every validation.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -130,7 +130,7 @@ resume: {resume}
 
     fn runner(&self, dir: &Path, resume: bool, limits: Limits) -> Result<Runner> {
         let node = shanty::config::parse("test", &self.config(dir, resume))?;
-        let mut runner = Runner::from_config_within(&node, Some("test.yaml"), limits)?;
+        let mut runner = RunnerBuilder::from_config(&node, Some("test.yaml"))?.limits(limits).build()?;
         runner.add_hook(Poison { samples: self.poison.clone(), gradient_at: self.gradient_at });
         Ok(runner)
     }

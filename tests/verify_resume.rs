@@ -10,7 +10,7 @@ use shanty::optim::{Group, OptimWrapper, Optimizer, Sgd};
 use shanty::prelude::*;
 use shanty::registry;
 use shanty::run::verify::{Difference, random_cuts, verify};
-use shanty::run::{Limits, Runner};
+use shanty::run::{Limits, Runner, RunnerBuilder};
 use shanty::testing::toy_runner;
 
 /// What a type needs besides its defaults.
@@ -80,7 +80,9 @@ resume: {resume}
 fn equal(optimizer: &str, schedule: &str, by_epoch: bool, hook: &str, seed: u64) {
     let make = |dir: &Path, resume: bool, limits: Limits| {
         let text = config(dir, resume, optimizer, schedule, by_epoch, hook);
-        Runner::from_config_within(&shanty::config::parse("test", &text)?, Some("test.yaml"), limits)
+        RunnerBuilder::from_config(&shanty::config::parse("test", &text)?, Some("test.yaml"))?
+            .limits(limits)
+            .build()
     };
     let scratch = tempfile::tempdir().unwrap();
     let what = format!("{optimizer}, {schedule}, by_epoch {by_epoch}, {hook}");

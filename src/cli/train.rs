@@ -12,7 +12,7 @@ use crate::base::{Error, Result};
 use crate::config::Node;
 use crate::hook::builtin::{CheckpointHook, ProfilerHook};
 use crate::hook::{Board, Mode};
-use crate::run::{Limits, Outcome, Runner};
+use crate::run::{Limits, Outcome, Runner, RunnerBuilder};
 
 /// Arguments of `train`.
 #[derive(Debug, Clone, Args)]
@@ -60,7 +60,7 @@ impl Train {
             max_seconds: self.max_time,
             stop_file: self.stop_file.clone(),
         };
-        let mut runner = Runner::from_config_within(&node, Some(&name), limits)?;
+        let mut runner = RunnerBuilder::from_config(&node, Some(&name))?.limits(limits).build()?;
         if self.no_sanity {
             runner.skip_sanity_check();
         }

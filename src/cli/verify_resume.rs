@@ -7,7 +7,7 @@ use clap::Args;
 use super::{ConfigArgs, console};
 use crate::base::error::IoContext;
 use crate::base::{Error, Result};
-use crate::run::{Limits, Runner, verify};
+use crate::run::{Limits, Runner, RunnerBuilder, verify};
 
 /// Arguments of `verify-resume`.
 #[derive(Debug, Clone, Args)]
@@ -57,7 +57,7 @@ impl VerifyResume {
             // A seed that is drawn would make two runs of two.
             format!("randomness.seed={}", self.fixed_seed()?),
         ]);
-        Runner::from_config_within(&config.resolve()?, Some(&config.name()), limits)
+        RunnerBuilder::from_config(&config.resolve()?, Some(&config.name()))?.limits(limits).build()
     }
 
     fn fixed_seed(&self) -> Result<u64> {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Evaluation, Limits, RunConfig, Runner, RunnerBuilder, checks};
+use super::{Evaluation, RunConfig, RunnerBuilder, checks};
 use crate::base::{Error, Result, memory};
 use crate::config::{Diag, Diags, Kind, Level, Node, OneOrMany};
 use crate::data::{DataLoader, DataLoaderConfig, Shard};
@@ -49,9 +49,14 @@ pub(super) enum Purpose {
     Look,
 }
 
-/// Builds everything that a config describes.
-pub(super) fn from_config(node: &Node, name: Option<&str>, limits: Limits) -> Result<Runner> {
-    assemble(node, name, Purpose::Run)?.builder.limits(limits).build()
+impl RunnerBuilder {
+    /// What a resolved config describes, for a program that changes some of it before it is built, such as its limits.
+    ///
+    /// # Errors
+    /// All mistakes of the config at once.
+    pub fn from_config(node: &Node, name: Option<&str>) -> Result<Self> {
+        Ok(assemble(node, name, Purpose::Run)?.builder)
+    }
 }
 
 /// The parts of a run, and what is odd about them.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::resume::Plan;
-use super::{Leave, Limits, RunnerBuilder, Session, State, TrainLoop};
+use super::{Leave, RunnerBuilder, Session, State, TrainLoop};
 use crate::base::error::IoContext;
 use crate::base::{Error, Result, caught_from, durable};
 use crate::config::Node;
@@ -47,15 +47,7 @@ impl Runner {
     /// # Errors
     /// All mistakes of the config at once; a folder that cannot be made.
     pub fn from_config(node: &Node, name: Option<&str>) -> Result<Self> {
-        Self::from_config_within(node, name, Limits::default())
-    }
-
-    /// As [`from_config`](Self::from_config), for a run that may be ended from outside.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn from_config_within(node: &Node, name: Option<&str>, limits: Limits) -> Result<Self> {
-        super::assemble::from_config(node, name, limits)
+        RunnerBuilder::from_config(node, name)?.build()
     }
 
     /// Reads, resolves and builds a config file.

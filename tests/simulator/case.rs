@@ -42,6 +42,8 @@ pub struct Case {
     in_step: bool,
     /// Whether its folders are there before it begins, with things of somebody else in them.
     pub moves_in: bool,
+    /// Whether a config describes it, or a program.
+    pub configured: bool,
 }
 
 impl Case {
@@ -82,10 +84,11 @@ impl Case {
         }
         hooks.push(hook("DigestHook", &format!(", interval: {}", rng.random_range(1..4))));
         let work_name = work.file_name().unwrap_or_default().to_owned();
-        let home = Path::new(HOME);
-        let out = out.map_or_else(|| work.clone(), |out| home.join(out).join(work_name));
+        // Processes live in the root.
+        let out = out.map_or_else(|| work.clone(), |out| Path::new("/").join(out).join(work_name));
         let (accumulate, in_step) = (rng.random_range(1..4), rng.random());
         let moves_in = rng.random_range(0..3) > 0;
+        let configured = rng.random();
         Self {
             seed,
             work,
@@ -100,6 +103,7 @@ impl Case {
             poison,
             in_step,
             moves_in,
+            configured,
         }
     }
 
@@ -110,25 +114,40 @@ impl Case {
         fs: impl FileSystem + 'static,
         how: Start,
     ) -> Result<RunnerBuilder> {
-        let data = toy_data(self.batches, true)?;
-        let optim = OptimWrapper::new(Sgd::new(0.1).momentum(0.9)).accumulate(self.accumulate);
-        let mut builder = Runner::builder()
-            .model(ToyModel::new(3))
-            .train_data(data)
-            .optim(optim)
-            .work_dir(&self.work)
-            .with_seed(self.seed % 7)
-            .without_default_hooks()
+        let parts = if self.configured { self.by_config()? } else { self.by_program()? };
+        let mut builder = parts
             .file_system(fs)
             .timer(machine.timer())
             .wall_clock(wall(machine))
-            .async_save(!self.in_step)
             .limits(how.limits)
             .resume(how.resume)
             .overwrite(how.overwrite);
         if !how.threads {
             builder = builder.save_on(Later::new(self.seed ^ how.life, how.no_threads));
         }
+        if let Some(bad) = self.poison {
+            builder = builder.on(Point::BeforeTrainIter, move |_, event| {
+                if let Event::BeforeTrainIter(batch) = event
+                    && let Some(row) = batch.ids.iter().position(|id| *id == bad)
+                {
+                    batch.inputs.index_axis_mut(ndarray::Axis(0), row).fill(f32::NAN as shanty::base::Elem);
+                }
+                Ok(())
+            });
+        }
+        Ok(builder)
+    }
+
+    fn by_program(&self) -> Result<RunnerBuilder> {
+        let optim = OptimWrapper::new(Sgd::new(0.1).momentum(0.9)).accumulate(self.accumulate);
+        let mut builder = Runner::builder()
+            .model(ToyModel::new(3))
+            .train_data(toy_data(self.batches, true)?)
+            .optim(optim)
+            .work_dir(&self.work)
+            .with_seed(self.seed % 7)
+            .without_default_hooks()
+            .async_save(!self.in_step);
         let val = self.validates.map_or_else(Intervals::default, Intervals::every);
         builder = if self.by_epoch {
             builder.train_loop(EpochBasedTrainLoop { max_epochs: self.max, val })
@@ -144,17 +163,50 @@ impl Case {
             let hook = spec.build(&mut how_it_is_built())?;
             builder = builder.boxed_hook(hook, name, HookOptions::default());
         }
-        if let Some(bad) = self.poison {
-            builder = builder.on(Point::BeforeTrainIter, move |_, event| {
-                if let Event::BeforeTrainIter(batch) = event
-                    && let Some(row) = batch.ids.iter().position(|id| *id == bad)
-                {
-                    batch.inputs.index_axis_mut(ndarray::Axis(0), row).fill(f32::NAN as shanty::base::Elem);
-                }
-                Ok(())
-            });
-        }
         Ok(builder)
+    }
+
+    /// The same as somebody writes it, with the hooks that every run has in their slots.
+    fn by_config(&self) -> Result<RunnerBuilder> {
+        let data = |batches: usize, shuffle: bool| {
+            format!(
+                "{{batch_size: 4, dataset: {{type: Synthetic, n: {}, shape: [3, 1, 1], classes: 2}}, sampler: {{type: \
+                 DefaultSampler, shuffle: {shuffle}}}}}",
+                4 * batches
+            )
+        };
+        let slot = |name: &str| match name {
+            "LoggerHook" => Some("logger"),
+            "CheckpointHook" => Some("checkpoint"),
+            _ => None,
+        };
+        let slots = self.hooks.iter().filter_map(|(name, yaml)| Some(format!("{}: {yaml}", slot(name)?)));
+        let default = ["RuntimeInfoHook", "IterTimerHook", "ParamSchedulerHook"];
+        let custom =
+            self.hooks.iter().filter(|(name, _)| slot(name).is_none() && !default.contains(&name.as_str()));
+        let mut text = format!(
+            "model: {{type: ToyModel}}\ntrain_dataloader: {}\noptim_wrapper: {{optimizer: {{type: SGD, lr: 0.1, momentum: 0.9}}, \
+             accumulative_counts: {}}}\ndefault_hooks: {{{}}}\ncustom_hooks: [{}]\nrandomness: {{seed: {}}}\nwork_dir: \
+             {}\nasync_save: {}\n",
+            data(self.batches, true),
+            self.accumulate,
+            slots.collect::<Vec<_>>().join(", "),
+            custom.map(|(_, yaml)| yaml.as_str()).collect::<Vec<_>>().join(", "),
+            self.seed % 7,
+            self.work.display(),
+            !self.in_step,
+        );
+        let (by_epoch, max) = (self.by_epoch, self.max);
+        let max = if by_epoch { format!("max_epochs: {max}") } else { format!("max_iters: {max}") };
+        let val = self.validates.map_or_else(String::new, |n| format!(", val_interval: {n}"));
+        text += &format!("train_cfg: {{by_epoch: {by_epoch}, {max}{val}}}\n");
+        if self.validates.is_some() {
+            text += &format!(
+                "val_dataloader: {}\nval_cfg: {{}}\nval_evaluator: {{type: Score}}\n",
+                data(1, false)
+            );
+        }
+        RunnerBuilder::from_config(&shanty::config::parse("exp.yaml", &text)?, Some("exp.yaml"))
     }
 }
 
@@ -188,7 +240,7 @@ fn saver(rng: &mut Rng, by_epoch: bool, validates: bool) -> (String, Option<usiz
         keys += ", save_best: score, rule: greater";
     }
     let out = (rng.random_range(0..3) == 0)
-        .then(|| ["/home/me/disk/ckpts", "/home/me/runs"][rng.random_range(0..2)]);
+        .then(|| ["/home/me/disk/ckpts", "/home/me/runs", "home/me/disk/./ckpts/"][rng.random_range(0..3)]);
     if let Some(out) = out {
         keys += &format!(", out_dir: {out}");
     }
@@ -204,6 +256,14 @@ fn wall(machine: &Machine) -> WallClock {
 /// Something that depends on the weights and is better now and worse then.
 #[derive(Default)]
 struct Score(f64);
+
+#[derive(Debug, Deserialize, JsonSchema)]
+struct Nothing {}
+
+register! {
+    /// Something that depends on the weights.
+    dyn Metric, "Score" => |_: Nothing, _: &mut BuildCx| -> Result<Box<dyn Metric>> { Ok(Box::new(Score::default())) }
+}
 
 impl Metric for Score {
     fn process(&mut self, predictions: &Predictions<'_>) -> Result<()> {

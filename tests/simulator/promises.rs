@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use shanty::base::fs::FileSystem;
 use shanty::checkpoint::{self, Checkpoint, Folders, Found, digest};
+use shanty::hook::builtin::Replay;
+use shanty::testing::ToyModel;
 use shanty::testing::sim::Machine;
 
 use super::case::{Case, belongings};
@@ -113,6 +115,27 @@ pub fn scalars(machine: &Machine, log: &Path) -> Result<Vec<String>, String> {
         }
     }
     Ok(lines)
+}
+
+/// Each replay bundle whose last file is there can be read, and repeats what was found.
+pub fn replays(machine: &Machine, log: &Path) -> Result<(), String> {
+    let all = machine.contents(log);
+    for step in all.keys().filter(|path| path.ends_with("step.json")) {
+        let wrong = |e: &dyn std::fmt::Display| format!("{}: {e}", step.display());
+        let copy = tempfile::tempdir().map_err(|e| wrong(&e))?;
+        let bundle = step.parent().unwrap_or(step);
+        for (path, bytes) in all.iter().filter(|(path, _)| path.parent() == Some(bundle)) {
+            let name = path.file_name().unwrap_or_default();
+            std::fs::write(copy.path().join(name), bytes.as_deref().unwrap_or_default())
+                .map_err(|e| wrong(&e))?;
+        }
+        let mut replay = Replay::read(copy.path()).map_err(|e| wrong(&e))?;
+        let again = replay.step(&mut ToyModel::new(3)).map_err(|e| wrong(&e))?;
+        if again.as_ref() != Some(&replay.found) {
+            return Err(format!("{}: {:?} was found, and then {again:?}", step.display(), replay.found));
+        }
+    }
+    Ok(())
 }
 
 /// The text log holds whole lines of text.

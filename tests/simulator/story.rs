@@ -270,6 +270,7 @@ impl Story {
             }
             self.spared.passed_over += 1;
         }
+        ended.log.iter().try_for_each(|log| promises::replays(&self.machine, log))?;
         match &ended.log {
             // The text log is written without waiting for the disk.
             Some(_) if ended.power_failed || ended.refused(".log") => {
