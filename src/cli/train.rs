@@ -59,6 +59,7 @@ impl Train {
             interrupt: signals::install()?,
             max_seconds: self.max_time,
             stop_file: self.stop_file.clone(),
+            after_iter: None,
         };
         let mut runner = RunnerBuilder::from_config(&node, Some(&name))?.limits(limits).build()?;
         if self.no_sanity {

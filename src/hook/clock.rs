@@ -1,5 +1,7 @@
 //! Counters of completed units. They tick before the `after_*` points, so no hook adds one.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 /// What the run is doing.
@@ -93,6 +95,24 @@ impl Clock {
     pub(crate) fn batches_of_epoch(&self) -> (u64, u64) {
         let first = self.epoch * self.epoch_len;
         (first + self.batch, first + self.epoch_len)
+    }
+
+    /// The global numbers of the batches of a pass over the data: the one that ends with the completed iteration, if one
+    /// does or the run ends here.
+    pub(crate) fn ended_pass(&self) -> Option<Range<u64>> {
+        if self.by_epoch {
+            return (self.batch == self.epoch_len).then(|| self.pass());
+        }
+        let begun = self.iter.checked_sub(1)? / self.epoch_len.max(1) * self.epoch_len;
+        let ends = self.epoch_len > 0 && self.iter.is_multiple_of(self.epoch_len);
+        (ends || self.is_last_iter()).then_some(begun..self.iter)
+    }
+
+    /// The global numbers of the batches of the pass under way.
+    pub(crate) fn pass(&self) -> Range<u64> {
+        let pass = if self.by_epoch { self.epoch } else { self.iter / self.epoch_len.max(1) };
+        let first = pass.saturating_mul(self.epoch_len);
+        first..first.saturating_add(self.epoch_len)
     }
 
     /// Counts the epoch if all its batches were trained.

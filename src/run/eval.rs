@@ -44,12 +44,14 @@ impl Evaluation {
         s.state.clock.eval_batch = 0;
         s.fire(if val { Event::BeforeVal } else { Event::BeforeTest })?;
         s.fire(if val { Event::BeforeValEpoch } else { Event::BeforeTestEpoch })?;
+        let mut seen = false;
         for batch in self.data.batches(0, Some(self.data.len())) {
             let mut batch = s.received(batch, &self.data)?;
             if batch.is_empty() {
                 s.state.clock.eval_batch += 1;
                 continue;
             }
+            seen = true;
             s.fire(if val { Event::BeforeValIter(&mut batch) } else { Event::BeforeTestIter(&mut batch) })?;
             let mut outputs = s.eval_step(&batch)?;
             if !self.dry_run {
@@ -59,6 +61,9 @@ impl Evaluation {
             let step = Step { batch: &mut batch, outputs: &mut outputs };
             s.fire(if val { Event::AfterValIter(step) } else { Event::AfterTestIter(step) })?;
             self.data.recycle(batch);
+        }
+        if !seen {
+            return Err(s.nothing_to_evaluate(&self.data));
         }
         let metrics = if self.dry_run { Metrics::default() } else { self.metrics(s)? };
         s.fire(if val { Event::AfterValEpoch(&metrics) } else { Event::AfterTestEpoch(&metrics) })?;
@@ -76,11 +81,20 @@ impl Evaluation {
 
     /// Two batches through the model and the metrics, which forget them again. No hook hears of it.
     fn rehearse(&mut self, s: &mut Session) -> Result<()> {
+        let mut seen = false;
         for batch in self.data.batches(0, Some(self.data.len().min(REHEARSED))) {
             let batch = batch?;
+            if batch.is_empty() {
+                continue;
+            }
             let outputs = s.eval_step(&batch)?;
             self.count(&batch, &outputs)?;
             self.data.recycle(batch);
+            seen = true;
+        }
+        if !seen {
+            // It may have samples further on; if not, the validation says so.
+            return Ok(());
         }
         let values = self.evaluator.evaluate()?;
         let names: Vec<_> = values.into_iter().map(|(name, _)| name).collect();

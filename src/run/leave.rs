@@ -27,6 +27,8 @@ pub struct Limits {
     pub max_seconds: Option<f64>,
     /// The run leaves when this file is there.
     pub stop_file: Option<PathBuf>,
+    /// The run leaves after this iteration as it does on SIGTERM, also if nothing happens in it.
+    pub after_iter: Option<u64>,
 }
 
 /// Why a run left.
@@ -76,11 +78,14 @@ impl Limits {
         }
     }
 
-    /// Whether to leave now. The timer is read only if there is a limit.
-    pub(super) fn due(&self, fs: &dyn FileSystem, elapsed: impl FnOnce() -> f64) -> Option<Leave> {
+    /// Whether to leave after iteration `iter`. The timer is read only if there is a limit.
+    pub(super) fn due(&self, fs: &dyn FileSystem, iter: u64, elapsed: impl FnOnce() -> f64) -> Option<Leave> {
         let signal = self.interrupt.signal.load(Ordering::Relaxed);
         if signal != 0 {
             return Some(Leave::Signal(signal));
+        }
+        if self.after_iter.is_some_and(|last| iter >= last) {
+            return Some(Leave::Signal(15));
         }
         if self.max_seconds.is_some_and(|limit| elapsed() >= limit) {
             return Some(Leave::TimeUp);

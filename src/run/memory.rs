@@ -74,18 +74,34 @@ impl Session {
             let by = self.hooks.key(asked.by);
             Error::invalid(format!("hook `{by}` asked to go back, but there is no snapshot to go back to"))
         })?;
+        let before = self.memory.excluded.clone();
         self.memory.excluded.extend(asked.what);
         self.memory.excluded.sort_unstable();
         self.memory.excluded.dedup();
         self.leave_out();
         let from = self.state.clock.iter;
         resume::put_back(self, Arc::unwrap_or_clone(snapshot), asked.by)?;
+        self.keep_a_sample(before)?;
         self.memory.rewound = true;
         let (to, without) = (self.state.clock.iter, &self.memory.excluded);
         self.state
             .log
             .warn(format_args!("back from iteration {from} to {to}, on without samples {without:?}"));
         Ok(())
+    }
+
+    /// Ends the run if going back leaves nothing to go on with. It stands where it went back to, and whoever resumes it finds
+    /// the samples that were there `before`.
+    fn keep_a_sample(&mut self, before: Vec<u64>) -> Result<()> {
+        let Some(data) = &self.state.data else { return Ok(()) };
+        if !data.nothing_left(self.state.clock.pass())? {
+            return Ok(());
+        }
+        let error = self.nothing_to_train();
+        self.memory.excluded = before;
+        self.leave_out();
+        self.saving.mid_step = false;
+        Err(error)
     }
 
     /// Whether the run went back since this was asked last: a loop then fetches its batches from where the clock stands.

@@ -36,6 +36,8 @@ pub(crate) struct Saving {
     pub(super) saved_iter: Option<u64>,
     /// The iteration at which this process took the run up.
     pub(super) began_at: u64,
+    /// Iterations since the last one that had a sample.
+    pub(super) idle: u64,
     /// An iteration is under way.
     pub(super) mid_step: bool,
     /// The run has failed in the midst of one.
@@ -64,6 +66,7 @@ impl Saving {
             overwrite,
             saved_iter: None,
             began_at: 0,
+            idle: 0,
             mid_step: false,
             failed_mid_step: false,
             told: BTreeSet::new(),
@@ -257,7 +260,7 @@ impl Session {
         (self.saving.saved_iter, self.saving.left) = (None, None);
         // A run that fails before it trains has learned nothing that was to be kept.
         self.saving.began_at = u64::MAX;
-        (self.saving.mid_step, self.saving.failed_mid_step) = (false, false);
+        (self.saving.mid_step, self.saving.failed_mid_step, self.saving.idle) = (false, false, 0);
         Ok(())
     }
 
@@ -314,7 +317,7 @@ impl Session {
             return Ok(());
         }
         let (fs, timer, began) = (&self.state.fs, &mut self.state.timer, self.saving.began);
-        if let Some(leave) = self.saving.limits.due(&**fs, || timer() - began) {
+        if let Some(leave) = self.saving.limits.due(&**fs, self.state.clock.iter, || timer() - began) {
             self.state.log.warn(format_args!("{leave}: saving and leaving"));
             if self.saving.saved_iter != Some(self.state.clock.iter) {
                 self.save(&self.unplanned("iter"))?;
@@ -360,8 +363,11 @@ impl Session {
         if let Err(error) = &earlier {
             log.error(format_args!("the save under way failed too: {error}"));
         }
-        let at_hand = self.saving.locks.is_empty() || self.saving.saved_iter == Some(iter);
-        if at_hand || self.saving.saver.take_failure() || iter <= self.saving.began_at {
+        // From an older checkpoint the iterations without a sample are made again, when the data may be mended.
+        let learned = iter.saturating_sub(self.saving.idle);
+        let saved = self.saving.saved_iter.is_some_and(|saved| (learned..=iter).contains(&saved));
+        let at_hand = self.saving.locks.is_empty() || saved;
+        if at_hand || self.saving.saver.take_failure() || learned <= self.saving.began_at {
             return;
         }
         let mut finite = true;

@@ -117,12 +117,9 @@ impl Session {
     /// The first failure of a hook, the model or the optimizer.
     pub fn train_iter(&mut self, mut batch: Batch) -> Result<()> {
         if batch.is_empty() {
-            // All of it is left out, or unreadable: the iteration counts, and nothing happens in it.
-            self.state.clock.iter += 1;
-            self.state.clock.batch += 1;
-            return self.check_interrupts();
+            return self.empty_iter();
         }
-        self.saving.mid_step = true;
+        (self.saving.mid_step, self.saving.idle) = (true, 0);
         self.fire(Event::BeforeTrainIter(&mut batch))?;
         let began = self.state.profile.begin();
         let mut outputs = self.train_step(&batch)?;

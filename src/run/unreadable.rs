@@ -1,6 +1,6 @@
 //! Batches as they come from a loader, and the samples that are missing in them.
 
-use super::Session;
+use super::{Session, State};
 use crate::base::{Error, Result};
 use crate::data::{Batch, DataLoader, SampleError};
 use crate::hook::Phase;
@@ -12,11 +12,7 @@ impl Session {
     /// The loader's, with the epoch and the iteration.
     pub fn received(&self, batch: Result<Batch>, data: &DataLoader) -> Result<Batch> {
         let clock = &self.state.clock;
-        let loader = match clock.phase {
-            Phase::Val => "val_dataloader",
-            Phase::Test => "test_dataloader",
-            _ => "train_dataloader",
-        };
+        let loader = self.loader_in_use();
         let (most, count) = (data.max_bad_samples(), data.bad_samples().len());
         for (nth, (index, why)) in data.new_bad_samples() {
             let text = format!(
@@ -37,6 +33,59 @@ impl Session {
             let (epoch, iter) = (clock.epoch, clock.iter);
             Error::Run { who: "the data".into(), point: loader, epoch, iter, source: source.into() }
         })
+    }
+
+    /// An iteration of which all samples are left out: it counts, and nothing happens in it. A pass of nothing else is an
+    /// error, or a run without data would end as if it had learned something.
+    pub(super) fn empty_iter(&mut self) -> Result<()> {
+        self.saving.idle += 1;
+        self.state.clock.iter += 1;
+        self.state.clock.batch += 1;
+        if let (Some(data), Some(pass)) = (&self.state.data, self.state.clock.ended_pass())
+            && data.nothing_left(pass)?
+        {
+            return Err(self.nothing_to_train());
+        }
+        self.check_interrupts()
+    }
+
+    /// The end of a run that has left out all of its training data.
+    pub(super) fn nothing_to_train(&self) -> Error {
+        let State { clock, log, dirs, info, data, .. } = &self.state;
+        let excluded = &self.memory.excluded;
+        if !excluded.is_empty() {
+            log.warn(format_args!("training samples that were left out by their numbers: {excluded:?}"));
+        }
+        let (total, unreadable) = (data.as_ref().map_or(0, |d| d.dataset().len()), self.unreadable().len());
+        let list = dirs.log.join(format!("{}.log", info.timestamp));
+        let source = format!(
+            "no sample is left to train on: of {total}, {} are left out by `exclude_samples` or CheckInvalidLossHook's \
+             `rollback`, {unreadable} because they cannot be read ({} lists them); mend the data or what makes the loss \
+             invalid (a smaller lr), then `--resume`",
+            excluded.len(),
+            list.display()
+        );
+        let (epoch, iter) = (clock.epoch, clock.iter);
+        Error::Run { who: "the data".into(), point: "train_dataloader", epoch, iter, source: source.into() }
+    }
+
+    /// The end of a validation or test of which all samples are left out.
+    pub(super) fn nothing_to_evaluate(&self, data: &DataLoader) -> Error {
+        let (epoch, iter) = (self.state.clock.epoch, self.state.clock.iter);
+        let source = format!(
+            "no sample is left to evaluate: all {} that were read cannot be (the log lists them); mend the data",
+            data.bad_samples().len()
+        );
+        let point = self.loader_in_use();
+        Error::Run { who: "the data".into(), point, epoch, iter, source: source.into() }
+    }
+
+    fn loader_in_use(&self) -> &'static str {
+        match self.state.clock.phase {
+            Phase::Val => "val_dataloader",
+            Phase::Test => "test_dataloader",
+            _ => "train_dataloader",
+        }
     }
 
     /// The samples of the training data that were left out because they cannot be read, with the reason.

@@ -1,11 +1,10 @@
 //! Proof by experiment: cut a run, resume it, compare every step with the run that was not cut.
 
 use std::path::Path;
-use std::sync::atomic::Ordering;
 
 use rand::RngExt;
 
-use super::{Interrupt, Limits, Outcome, Runner};
+use super::{Limits, Outcome, Runner};
 use crate::base::fs::Disk;
 use crate::base::{Error, Result, keyed};
 use crate::checkpoint::{self, Folders, digest};
@@ -61,9 +60,7 @@ pub fn verify(
             return Err(Error::invalid(format!("a cut at {at} is not inside the run of {total} iterations")));
         }
         let dir = scratch.join(format!("cut_{at}"));
-        let interrupt = Interrupt::default();
-        let mut first = make(&dir, false, Limits { interrupt: interrupt.clone(), ..Limits::default() })?;
-        first.add_hook(Tracer { cut: Some((at, interrupt)), ..Tracer::default() });
+        let mut first = make(&dir, false, Limits { after_iter: Some(at), ..Limits::default() })?;
         if !matches!(first.train()?, Outcome::Left(_)) {
             return Err(Error::invalid(format!("the run ended before the cut at {at}")));
         }
@@ -128,11 +125,10 @@ struct Trace {
     parts: Vec<(String, String)>,
 }
 
-/// Writes down every step, and raises the flag at the cut.
+/// Writes down every step.
 #[derive(Default)]
 struct Tracer {
     steps: Vec<Trace>,
-    cut: Option<(u64, Interrupt)>,
 }
 
 impl Hook for Tracer {
@@ -149,11 +145,6 @@ impl Hook for Tracer {
         let loss = step.outputs.loss().map(f64::to_bits);
         parts.push(("loss".into(), format!("{loss:?}")));
         self.steps.push(Trace { iter: cx.clock.iter, parts });
-        if let Some((at, interrupt)) = &self.cut
-            && cx.clock.iter >= *at
-        {
-            interrupt.signal.store(15, Ordering::Relaxed);
-        }
         Ok(())
     }
 }
