@@ -162,9 +162,8 @@ fn a_run_is_cut_where_it_has_no_samples_too() {
     for cut in verify(&make, &[1, 2, 3, 5, 6, 8], scratch.path()).unwrap() {
         assert_eq!(cut.difference, None, "cut at {}", cut.at);
     }
-    let nothing = |dir: &Path, resume: bool, limits: Limits| {
-        run(dir, &torn(12)).resume(resume).limits(limits).build()
-    };
+    let nothing =
+        |dir: &Path, resume: bool, limits: Limits| run(dir, &torn(12)).resume(resume).limits(limits).build();
     let error = verify(&nothing, &[4], scratch.path()).unwrap_err().to_string();
     assert!(error.contains("no sample is left"), "{error}");
 }
@@ -182,7 +181,10 @@ fn a_validation_that_leaves_out_everything_is_an_error() {
             continue;
         }
         let error = trained.unwrap_err().to_string();
-        assert!(error.contains("val_dataloader") && error.contains("no sample is left to evaluate"), "{error}");
+        assert!(
+            error.contains("val_dataloader") && error.contains("no sample is left to evaluate"),
+            "{error}"
+        );
         assert_eq!(checkpoints(dir.path()), ["epoch_1"], "what was trained is kept");
     }
 }

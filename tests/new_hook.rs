@@ -38,7 +38,9 @@ fn the_crate_is_the_template_under_another_name() {
 fn nothing_is_overwritten_and_names_are_checked() {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("taken")).unwrap();
-    for (name, says) in [("taken", "is there already"), ("LossWatch", "it is not in snake_case"), ("fn", "a word of Rust")] {
+    for (name, says) in
+        [("taken", "is there already"), ("LossWatch", "it is not in snake_case"), ("fn", "a word of Rust")]
+    {
         let out = new_hook(dir.path(), name);
         assert_eq!(out.status.code(), Some(2));
         let text = String::from_utf8_lossy(&out.stderr);

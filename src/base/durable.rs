@@ -39,6 +39,15 @@ pub fn make_dir(fs: &dyn FileSystem, dir: &Path) -> Result<()> {
 /// [`super::Error::Io`] with the path.
 pub fn replace(fs: &dyn FileSystem, path: &Path, bytes: &[u8]) -> Result<()> {
     let aside = sibling(path, "tmp");
+    for (place, refused) in [(&*aside, &[FileKind::Dir][..]), (path, &[FileKind::Dir, FileKind::Other][..])] {
+        // A folder there is not the run's to delete, and a device or pipe not its to replace.
+        if fs.entry(place).at(place)?.is_some_and(|entry| refused.contains(&entry.kind)) {
+            return Err(io::Error::other(
+                "it is no plain file, and the name of a file of the run: move it away",
+            ))
+            .at(place);
+        }
+    }
     // A link of that name would be written through.
     fs.remove(&aside).at(&aside)?;
     fs.write(&aside, bytes).at(&aside)?;
@@ -47,11 +56,15 @@ pub fn replace(fs: &dyn FileSystem, path: &Path, bytes: &[u8]) -> Result<()> {
     fs.sync(parent(path)).at(path)
 }
 
-/// Writes `bytes` to a file outside of any run so that a crash at any instant leaves the old file or the new one.
+/// Writes `bytes` to a file outside of any run so that a crash at any instant leaves the old file or the new one. What is
+/// there and no plain file is never replaced: as root, that would cost the machine a device.
 ///
 /// # Errors
 /// [`super::Error::Io`] with the path.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    if fs::symlink_metadata(path).is_ok_and(|about| !about.is_file()) {
+        return Err(io::Error::other("it is no plain file, and is not replaced by one")).at(path);
+    }
     let parent = parent(path);
     let mut file = tempfile::Builder::new().prefix(".tmp-").tempfile_in(parent).at(path)?;
     file.write_all(bytes).at(path)?;

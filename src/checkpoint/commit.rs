@@ -38,18 +38,20 @@ pub struct Commit<'a> {
 }
 
 impl Commit<'_> {
-    /// Writes the checkpoint and returns its directory, and what retention could not delete.
+    /// Writes the checkpoint and returns its directory, and what retention could not delete. Where something that is not of
+    /// this run has its name, it gets another one: `epoch_3-1`.
     ///
     /// # Errors
     /// With the path that failed. Then neither the pointer nor an old checkpoint was touched.
     pub fn run(&self, checkpoint: &Checkpoint) -> Result<(PathBuf, Vec<crate::base::Error>)> {
         let folder = Folder::new(self.fs, self.out_dir);
-        let home = folder.home(self.name)?;
+        let name = folder.free_name(self.name, &checkpoint.meta.run)?;
+        let home = folder.home(&name)?;
         let tmp = sibling(&home, "tmp");
         folder.clear(&tmp)?;
         let series = self.series_of(&home, &checkpoint.meta.run);
         self.write_aside(checkpoint, &tmp, series)?;
-        folder.put_in_place(self.name, &checkpoint.meta.run)?;
+        folder.put_in_place(&name, &checkpoint.meta.run)?;
         if let Some(work_dir) = self.pointer_in {
             let target = home.strip_prefix(work_dir).unwrap_or(&home);
             durable::replace(self.fs, &work_dir.join(POINTER), target.to_string_lossy().as_bytes())?;

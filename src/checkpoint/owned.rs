@@ -17,6 +17,9 @@ use crate::base::{Error, Result};
 /// Names of files: no file system takes more than 255 bytes, and a temporary name is a little longer.
 const LONGEST_NAME: usize = 200;
 
+/// How many other names are tried for a checkpoint whose own is taken.
+const OTHER_NAMES: usize = 99;
+
 /// Whether a checkpoint may have this name: one path component that is not hidden and can be printed.
 ///
 /// # Errors
@@ -145,6 +148,42 @@ impl<'a> Folder<'a> {
             }
         }
         Ok(all)
+    }
+
+    /// Whether all that has this name, for good or for a while, may be moved or deleted; an error says what may not.
+    pub fn is_ours(&self, name: &str) -> Result<()> {
+        let home = self.home(name)?;
+        if self.kind(&home)?.is_some() {
+            self.only_a_checkpoint(&home)?;
+        }
+        for aside in ["tmp", "old", "del"].map(|what| sibling(&home, what)) {
+            if self.kind(&aside)? == Some(FileKind::Dir) {
+                self.only_a_checkpoint(&aside)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The name under which a checkpoint can be saved: another one if something that is not this run's has the one it was to
+    /// have. The state of a run is worth more than a name.
+    pub fn free_name(&self, name: &str, run: &str) -> Result<String> {
+        let free = |name: &str| {
+            self.is_ours(name)?;
+            let home = self.home(name)?;
+            match Manifest::read(self.fs, &home) {
+                Ok(manifest) if manifest.run != run => {
+                    Err(Error::checkpoint(&home, "it is of another run: move it away"))
+                }
+                _ => Ok(name.to_owned()),
+            }
+        };
+        let others = (1..=OTHER_NAMES).map(|n| format!("{name}-{n}"));
+        match free(name) {
+            Err(taken @ Error::Checkpoint { .. }) => {
+                others.map(|other| free(&other)).find_map(Result::ok).ok_or(taken)
+            }
+            other => other,
+        }
     }
 
     /// Moves the finished `.shanty-tmp-<name>` to its place. What stands there steps aside first, if it is a checkpoint of

@@ -1,9 +1,12 @@
 //! Whose a work_dir is: `.shanty-run.json`, written before the first step of a run, so that no later start takes the
 //! checkpoints of an earlier run for its own.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::POINTER;
+use super::obstacles::{Names, obstacles};
 use super::owned::{Folder, Folders, Listed};
 use crate::base::durable;
 use crate::base::error::IoContext;
@@ -37,11 +40,18 @@ impl Owner {
     }
 
     /// Takes the folders for this run. A run that begins finds no checkpoints there, a run that goes on none but its own;
-    /// others are refused, or deleted with `overwrite`.
+    /// others are refused, or deleted with `overwrite`. All is looked at before anything is changed.
     ///
     /// # Errors
-    /// [`Error::Config`] that names the others and the remedies.
-    pub fn take(&self, fs: &dyn FileSystem, folders: &Folders, begins: bool, overwrite: bool) -> Result<()> {
+    /// [`Error::Config`] that names the others and the remedies, or what stands in the way of the checkpoints to come.
+    pub fn take(
+        &self,
+        fs: &dyn FileSystem,
+        folders: &Folders,
+        names: &Names,
+        begins: bool,
+        overwrite: bool,
+    ) -> Result<()> {
         let pointer = folders.work().join(POINTER);
         let pointer_is = fs.entry(&pointer).at(&pointer)?.map(|entry| entry.kind);
         if pointer_is == Some(FileKind::Dir) {
@@ -67,6 +77,17 @@ impl Owner {
                 "{} holds checkpoints of {other} run ({shown}{more}): {go_on}delete them by `--overwrite`, or give this run \
                  another `--work-dir` (in a program: `resume`, `overwrite`, `work_dir`)",
                 dir.display()
+            )));
+        }
+        let mut in_the_way = if begins { obstacles(fs, folders, names)? } else { Vec::new() };
+        let kept = others.iter().filter_map(|(dir, listed)| Folder::new(fs, dir).is_ours(&listed.name).err());
+        in_the_way.extend(kept);
+        let reasons: BTreeSet<_> = in_the_way.iter().map(ToString::to_string).collect();
+        if !reasons.is_empty() {
+            return Err(Error::config(format!(
+                "nothing was changed, because this run would meet what it did not write: {}; or give this run another \
+                 `--work-dir`",
+                reasons.into_iter().collect::<Vec<_>>().join("; ")
             )));
         }
         // First whose the folder is now: of a start that is cut here the rest belongs to nobody.

@@ -27,14 +27,24 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<bool> {
     if about.as_ref().is_some_and(fs::Metadata::is_dir) {
         return Err(Error::config(format!("{} is a folder: name a file", path.display())));
     }
-    // Below `/dev` and `/proc` stand files that are open already, too.
-    let open = ["/dev", "/proc"].iter().any(|dir| path.starts_with(dir));
+    // Below `/dev/fd` and `/proc` stand files that are open already.
+    let home = fs::canonicalize(durable::parent(path)).unwrap_or_default();
+    let open = path.starts_with("/dev/fd") || home.starts_with("/proc");
     if about.as_ref().is_some_and(|about| open || !about.is_file()) {
         let mut file = File::options().append(true).open(path).at(path)?;
         file.write_all(bytes).at(path)?;
         return Ok(false);
     }
     let target = followed(path)?;
+    if about.is_none()
+        && fs::canonicalize(durable::parent(&target)).is_ok_and(|home| home == Path::new("/dev"))
+    {
+        // A plain file of a device's name would be taken for the device.
+        return Err(Error::config(format!(
+            "{}: there is no such device, and no file is made in /dev",
+            target.display()
+        )));
+    }
     durable::write(&target, bytes)?;
     if let Some(about) = about {
         // Who may read it stays as it was.

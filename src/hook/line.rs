@@ -8,6 +8,7 @@ use super::wiring::meets;
 use super::{Hook, HookOptions, Hooks, Point, Wiring};
 use crate::base::suggest::nearest;
 use crate::base::{Error, Result};
+use crate::checkpoint::Names;
 
 /// What a hook and its config say of its place.
 #[derive(Debug, Clone, Default)]
@@ -215,6 +216,13 @@ impl Hooks {
     }
 
     /// Keys of hooks that go by a metric of the validation, with the metric.
+    pub(crate) fn save_names(&self, by_epoch: bool, most: u64) -> Names {
+        // Those that nobody planned have names of their own.
+        let unplanned = ["iter_{}", "emergency_iter_{}"].map(String::from);
+        let planned = self.slots.iter().flat_map(|slot| slot.hook.save_names(by_epoch));
+        Names { templates: unplanned.into_iter().chain(planned).collect(), most }
+    }
+
     pub(crate) fn judges(&self) -> impl Iterator<Item = (&str, &str)> {
         self.slots.iter().flat_map(|slot| {
             let reads = slot.place.wiring.reads.iter().filter(|(p, _)| *p == Point::AfterValEpoch);

@@ -85,6 +85,12 @@ pub trait Hook: Any + Send {
         None
     }
 
+    /// The names of the checkpoints that it asks for, with `{}` for a number, in a loop that counts epochs (`by_epoch`) or
+    /// iterations: what is in their way is found before the run begins.
+    fn save_names(&self, by_epoch: bool) -> Vec<String> {
+        Vec::new()
+    }
+
     /// What a failure means for the run. `on_error:` in YAML wins.
     fn policy(&self) -> OnError {
         OnError::Abort

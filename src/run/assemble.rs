@@ -53,9 +53,16 @@ impl RunnerBuilder {
     /// What a resolved config describes, for a program that changes some of it before it is built, such as its limits.
     ///
     /// # Errors
-    /// All mistakes of the config at once.
+    /// All mistakes of the config at once, and folders that cannot be made.
     pub fn from_config(node: &Node, name: Option<&str>) -> Result<Self> {
-        Ok(assemble(node, name, Purpose::Run)?.builder)
+        let Assembled { builder, hooks, .. } = assemble(node, name, Purpose::Run)?;
+        let unmakeable = super::places::unmakeable(&builder, node, &hooks);
+        if unmakeable.is_empty() {
+            return Ok(builder);
+        }
+        let mut refused = Diags::default();
+        refused.extend(unmakeable);
+        Err(refused.into())
     }
 }
 

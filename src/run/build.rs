@@ -1,6 +1,6 @@
 //! From the parts of a [`RunnerBuilder`] to a [`Runner`]: folders, logs, the order of hooks.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,6 +14,7 @@ use crate::base::error::IoContext;
 use crate::base::fs::FileSystem;
 use crate::base::rng::fresh_seed;
 use crate::base::{Error, Result, caught_from, durable};
+use crate::checkpoint;
 use crate::hook::{Board, Clock, Control, Dirs, Hook, Profile, RunInfo, RunLog};
 use crate::registry::BuildCx;
 use crate::vis::LocalVisBackend;
@@ -37,6 +38,7 @@ impl RunnerBuilder {
         self.check_excluded()?;
         let classes = self.agree_on_classes()?;
         let fs = self.disk();
+        self.find_start(&*fs)?;
         let (dirs, info) = self.folders(&*fs, seed, classes)?;
         let log = if self.dry_run {
             RunLog::capturing()
@@ -111,6 +113,23 @@ impl RunnerBuilder {
         ))
     }
 
+    /// Whether what the run starts from is there, before a folder is made for it.
+    fn find_start(&self, fs: &dyn FileSystem) -> Result<()> {
+        let Some(named) = self.load_from.as_ref().filter(|_| !self.dry_run) else { return Ok(()) };
+        let (named, work) = (Path::new(named), self.home());
+        if !self.resume {
+            return checkpoint::locate(named, &work).map(drop);
+        }
+        let path = checkpoint::locate_run(named, &work)?;
+        // Into a folder that is there already it is read but once.
+        if fs.entry(&work).at(&work)?.is_none() { checkpoint::read(fs, &path).map(drop) } else { Ok(()) }
+    }
+
+    /// The work_dir as it was given.
+    pub(super) fn home(&self) -> PathBuf {
+        self.work_dir.clone().unwrap_or_else(|| "work_dirs/run".into())
+    }
+
     fn level(&self) -> Level {
         match self.log_level {
             LogLevel::Debug => Level::Debug,
@@ -150,7 +169,7 @@ impl RunnerBuilder {
 
     /// `work_dir/<timestamp>/vis_data` with the config in it.
     fn folders(&self, fs: &dyn FileSystem, seed: u64, classes: Vec<String>) -> Result<(Dirs, RunInfo)> {
-        let work = self.work_dir.clone().unwrap_or_else(|| "work_dirs/run".into());
+        let work = self.home();
         durable::make_dir(fs, &work)?;
         let work = fs.canonical(&work).at(&work)?;
         let now = self.wall.format("%Y%m%d_%H%M%S");

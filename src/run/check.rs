@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::assemble::{Assembled, Purpose, assemble, misplaced};
 use super::eval::Insane;
-use super::{RunConfig, Runner, RunnerBuilder};
+use super::{RunConfig, Runner, RunnerBuilder, places};
 use crate::base::{Error, Result, Rng};
 use crate::config::{Diag, Diags, Level, Node};
 use crate::data::{DataLoader, Dataset, Pipeline, Sample};
@@ -28,6 +28,10 @@ const SAMPLES: usize = 2;
 pub fn check(node: &Node, name: Option<&str>) -> Result<Diags> {
     let Assembled { builder, config, odd, hooks, weight_bytes } = assemble(node, name, Purpose::Look)?;
     let mut found = Collected(odd);
+    found.0.extend(places::unmakeable(&builder, node, &hooks));
+    if !config.resume {
+        found.0.extend(places::in_the_way(&builder, node, &hooks)?);
+    }
     if builder.has_all_of(&config) && weight_bytes <= LARGE {
         let stage = Stage { config: &config, node, hooks: &hooks };
         stage.rehearse(builder, &mut found)?;

@@ -15,6 +15,7 @@ mod leftover;
 mod loop_cfg;
 mod memory;
 mod notes;
+mod places;
 mod plan;
 mod resume;
 mod runner;

@@ -67,6 +67,8 @@ pub(super) struct Job {
 /// A save that ended.
 pub(super) struct Committed {
     pub saved: CheckpointSaved,
+    /// The name that it was to have, if that was taken.
+    pub instead_of: Option<String>,
     /// Old checkpoints that had to stay.
     pub not_deleted: Vec<Error>,
 }
@@ -85,8 +87,9 @@ impl Job {
             prune: &self.prune,
         };
         let (path, not_deleted) = commit.run(&self.checkpoint)?;
+        let instead_of = (path.file_name() != Some(self.name.as_ref())).then(|| self.name.clone());
         let saved = CheckpointSaved { path, is_last: self.pointer_in.is_some() };
-        Ok(Committed { saved, not_deleted })
+        Ok(Committed { saved, instead_of, not_deleted })
     }
 }
 

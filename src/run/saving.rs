@@ -232,6 +232,12 @@ impl Session {
     }
 
     fn notify_saved(&mut self, committed: Committed) -> Result<()> {
+        if let Some(name) = &committed.instead_of {
+            let path = committed.saved.path.display();
+            self.state.log.warn(format_args!(
+                "something that this run did not write is called {name}: the checkpoint is {path}"
+            ));
+        }
         for error in committed.not_deleted {
             let text = error.to_string();
             if self.saving.told.insert(text.clone()) {
@@ -297,7 +303,9 @@ impl Session {
             self.saving.run = format!("{}-{place:08x}", info.timestamp);
         }
         let owner = Owner { run: self.saving.run.clone(), seed: info.seed };
-        owner.take(&*self.state.fs, &self.saving.folders, begins, self.saving.overwrite)
+        let clock = &self.state.clock;
+        let names = self.hooks.save_names(clock.by_epoch, clock.max_epochs.max(clock.max_iters));
+        owner.take(&*self.state.fs, &self.saving.folders, &names, begins, self.saving.overwrite)
     }
 
     /// Lets the folders go.

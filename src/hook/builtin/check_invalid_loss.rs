@@ -124,8 +124,11 @@ impl CheckInvalidLossHook {
         );
         if self.bundle {
             let dir = cx.dirs.log.join(format!("replay_iter_{iter}"));
-            replay::write(cx, step, found, iter, &dir)?;
-            text += &format!("; repeat it with `shanty replay {}`", dir.display());
+            text += &match replay::write(cx, step, found, iter, &dir) {
+                Ok(()) => format!("; repeat it with `shanty replay {}`", dir.display()),
+                // It is good to have, and no reason to end the run.
+                Err(error) => format!("; there is no replay bundle of it ({error})"),
+            };
         }
         if self.action == Action::Stop {
             // What is saved of a run that ends here is the state before the bad step.

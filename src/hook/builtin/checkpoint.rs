@@ -145,8 +145,8 @@ impl CheckpointHook {
     }
 
     /// The names of periodic checkpoints, with `{}` for the number.
-    fn template(&self, cx: &Ctx<'_>) -> &str {
-        let default = if self.by_epoch(cx) && cx.clock.by_epoch { "epoch_{}" } else { "iter_{}" };
+    fn template(&self, by_epoch: bool) -> &str {
+        let default = if self.by_epoch.unwrap_or(by_epoch) && by_epoch { "epoch_{}" } else { "iter_{}" };
         self.filename_tmpl.as_deref().unwrap_or(default)
     }
 
@@ -157,7 +157,7 @@ impl CheckpointHook {
             return format!("iter_{}", cx.clock.iter);
         }
         let step = if by_epoch && cx.clock.by_epoch { cx.clock.epoch } else { cx.clock.iter };
-        self.template(cx).replace("{}", &step.to_string())
+        self.template(cx.clock.by_epoch).replace("{}", &step.to_string())
     }
 
     fn request(&self, cx: &Ctx<'_>, name: String) -> SaveRequest {
@@ -168,7 +168,7 @@ impl CheckpointHook {
     fn save(&mut self, cx: &mut Ctx<'_>) {
         self.state.saved_iter = Some(cx.clock.iter);
         let mut request = self.request(cx, self.name(cx));
-        request.series = self.template(cx).to_owned();
+        request.series = self.template(cx.clock.by_epoch).to_owned();
         request.keep = usize::try_from(self.max_keep_ckpts).ok();
         cx.log.info(format_args!("saving checkpoint {}", request.name));
         cx.save(request);
@@ -190,8 +190,7 @@ impl CheckpointHook {
         if !rule.beats(score, old.map(|b| b.score)) {
             return;
         }
-        let plain = |c: char| if c.is_alphanumeric() || "_-.".contains(c) { c } else { '_' };
-        let series = format!("best_{}", metric.chars().map(plain).collect::<String>());
+        let series = series_of(metric);
         let name = format!("{series}_{}", self.name(cx));
         let mut request = SaveRequest { optimizer: false, is_last: false, ..self.request(cx, name.clone()) };
         (request.series, request.keep) = (series, Some(1));
@@ -199,6 +198,12 @@ impl CheckpointHook {
         self.state.best.insert(metric.to_owned(), Best { score, name });
         cx.save(request);
     }
+}
+
+/// What the best checkpoints of a metric are called.
+fn series_of(metric: &str) -> String {
+    let plain = |c: char| if c.is_alphanumeric() || "_-.".contains(c) { c } else { '_' };
+    format!("best_{}", metric.chars().map(plain).collect::<String>())
 }
 
 impl Hook for CheckpointHook {
@@ -214,6 +219,13 @@ impl Hook for CheckpointHook {
     fn save_dir(&self, dirs: &Dirs) -> Option<PathBuf> {
         let out_dir = self.out_dir.as_ref()?;
         Some(Path::new(out_dir).join(dirs.work.file_name().unwrap_or_default()))
+    }
+
+    fn save_names(&self, by_epoch: bool) -> Vec<String> {
+        let template = self.template(by_epoch);
+        let metrics = self.save_best.iter().flat_map(|best| &best.0);
+        let best = metrics.map(|metric| format!("{}_{template}", series_of(metric)));
+        std::iter::once(template.to_owned()).chain(best).collect()
     }
 
     fn counts_epochs(&self, by_epoch: bool) -> bool {
