@@ -1,4 +1,5 @@
-//! What `train` refuses before its first iteration, `check` refuses too: mutants of the shipped configs, in one process.
+//! What `train` refuses before its first iteration, `check` refuses too, and nothing that a run takes: mutants of the shipped
+//! configs, in one process.
 //!
 //! `SHANTY_MUTANTS=2000` tries that many, `SHANTY_MUTANT=17` one of them and prints it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
@@ -16,14 +17,25 @@ use shanty::run::{Runner, check};
 /// Data that is there, small, and of the shape that the configs expect.
 const DATA: &str = "{type: Synthetic, n: 12, shape: [1, 28, 28], pipeline: [{type: Resize, scale: 32}]}";
 
+/// Pictures in colour, through a pipeline that draws.
+const COLOURED: &str = "{type: Synthetic, n: 12, shape: [3, 40, 40], classes: 5, pipeline: [{type: RandomResizedCrop, scale: 32, \
+    backend: pillow}, {type: RandomFlip, prob: 0.5}, {type: PackInputs}]}";
+
 /// The shipped configs, and one with what they do not use.
 fn originals() -> Vec<(String, Node)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
     let mut all = Vec::new();
-    for name in ["digits_lenet", "digits_mlp_sequential", "mnist_lenet5"] {
+    for name in ["digits_lenet", "digits_mlp_sequential", "mnist_lenet5", "finetune_resnet18"] {
         let mut set = vec!["default_hooks.logger.interval=1".to_owned()];
-        if name == "mnist_lenet5" {
-            set.extend(["train", "val", "test"].map(|mode| format!("{mode}_dataloader.dataset={DATA}")));
+        let of_all = |text: &str| ["train", "val", "test"].map(|mode| format!("{mode}_dataloader.{text}"));
+        match name {
+            "mnist_lenet5" => set.extend(of_all(&format!("dataset={DATA}"))),
+            "finetune_resnet18" => {
+                set.extend(of_all(&format!("dataset={COLOURED}")).into_iter().chain(of_all("batch_size=4")));
+                let small = ["backbone.base_channels=4", "backbone.init_cfg=null", "head.in_channels=32"];
+                set.extend(small.map(|text| format!("model.{text}")));
+            }
+            _ => {}
         }
         all.push((name.to_owned(), load(&root.join(format!("{name}.yaml")), &set).unwrap()));
     }
@@ -75,7 +87,9 @@ fn odd(old: &Node, rng: &mut Rng, types: &[String]) -> Kind {
         Kind::Int(-1),
         Kind::Int(1),
         Kind::Int(3),
+        Kind::Int(11),
         Kind::Int(1000),
+        Kind::Int(1_000_000_000),
         Kind::Int(70_000),
         Kind::Uint(u64::MAX),
         Kind::Int(i64::MAX),
@@ -119,11 +133,67 @@ fn odd(old: &Node, rng: &mut Rng, types: &[String]) -> Kind {
     }
 }
 
+/// The strings and the names of types that a config holds.
+fn words(node: &Node, all: &mut Vec<String>) {
+    all.extend(node.as_str().map(str::to_owned));
+    node.entries().iter().for_each(|(_, value)| words(value, all));
+    node.items().iter().for_each(|item| words(item, all));
+}
+
+/// Another type of the same kind as `name`.
+fn akin(name: &str, rng: &mut Rng) -> Option<String> {
+    let (kind, _) = shanty::registry::find(name).next()?;
+    let all: Vec<_> = shanty::registry::entries(kind).map(|entry| entry.name).collect();
+    Some(all[rng.random_range(0..all.len())].to_owned())
+}
+
+/// A change of the whole: parts that are missing, or a loader whose last batch is a sample.
+fn rebuilt(original: &Node, rng: &mut Rng) -> (Node, String) {
+    let mode = ["train", "val", "test"][rng.random_range(0..3)];
+    let parts = [format!("{mode}_dataloader"), format!("{mode}_cfg"), format!("{mode}_evaluator")];
+    let of_key = |node: &Node, key: &str, change: &dyn Fn(&Node) -> Node| {
+        let entries = node.entries().iter();
+        let entries = entries.map(|(k, v)| (k.clone(), if k.text == key { change(v) } else { v.clone() }));
+        of_kind(node, Kind::Map(entries.collect()))
+    };
+    match rng.random_range(0..3) {
+        0 => {
+            let part = &parts[rng.random_range(0..3)];
+            (without(original, part), format!("without {part}"))
+        }
+        1 => {
+            let node = parts.iter().fold(original.clone(), |node, part| without(&node, part));
+            (node, format!("without all of {mode}"))
+        }
+        _ => {
+            let size = [1, 5, 11, 12, 13][rng.random_range(0..5)];
+            let change = |loader: &Node| of_key(loader, "batch_size", &|old| of_kind(old, Kind::Int(size)));
+            (of_key(original, &parts[0], &change), format!("{mode} in batches of {size}"))
+        }
+    }
+}
+
 /// One mutant; what was done to it in words.
 fn mutant(original: &Node, rng: &mut Rng) -> (Node, String) {
     let mut all = Vec::new();
     places(original, &mut Vec::new(), &mut all);
-    let kinds = ["module", "hook", "optimizer", "param_scheduler", "metric", "loss", "head", "initializer"];
+    if rng.random_bool(0.1) {
+        return rebuilt(original, rng);
+    }
+    let mut strings = Vec::new();
+    words(original, &mut strings);
+    let kinds = [
+        "module",
+        "transform",
+        "dataset",
+        "hook",
+        "optimizer",
+        "param_scheduler",
+        "metric",
+        "loss",
+        "head",
+        "initializer",
+    ];
     let types: Vec<String> = kinds
         .iter()
         .flat_map(|kind| shanty::registry::entries(kind).map(|entry| entry.name.to_owned()))
@@ -133,10 +203,24 @@ fn mutant(original: &Node, rng: &mut Rng) -> (Node, String) {
     let node = changed(original, &path, &mut |kind, at| match kind {
         Kind::Map(entries) => {
             let name = entries[at].0.text.clone();
-            match rng.random_range(0..8) {
+            let string = entries[at].1.as_str().map(str::to_owned);
+            match rng.random_range(0..12) {
                 0 => {
                     what = format!("without `{name}`");
                     entries.remove(at);
+                }
+                8 | 9 if string.is_some() => {
+                    let other = match (name.as_str(), &string) {
+                        ("type", Some(old)) => akin(old, rng).unwrap_or_default(),
+                        _ => strings[rng.random_range(0..strings.len())].clone(),
+                    };
+                    what = format!("`{name}: {other}`");
+                    entries[at].1 = of_kind(&entries[at].1, Kind::Str(other));
+                }
+                10 => {
+                    let other = rng.random_range(0..entries.len());
+                    what = format!("`{name}` at place {other}");
+                    entries.swap(at, other);
                 }
                 1 => {
                     what = format!("`{name}` misspelt");
@@ -150,7 +234,12 @@ fn mutant(original: &Node, rng: &mut Rng) -> (Node, String) {
                 }
             }
         }
-        Kind::Seq(items) => match rng.random_range(0..4) {
+        Kind::Seq(items) => match rng.random_range(0..5) {
+            4 => {
+                let other = rng.random_range(0..items.len());
+                what = format!("item {at} at place {other}");
+                items.swap(at, other);
+            }
             0 => {
                 what = format!("without item {at}");
                 items.remove(at);
@@ -198,6 +287,30 @@ fn refused(node: &Node) -> Option<String> {
     }
 }
 
+/// Iterations that a run goes through to show that it takes a config: an epoch of the longest of the originals, and more.
+const ENOUGH: u64 = 50;
+
+/// Ends a training that has shown enough.
+struct Enough;
+impl Hook for Enough {
+    fn after_train_iter(&mut self, cx: &mut Ctx<'_>, _: &mut Step<'_>) -> HookResult {
+        if cx.clock.iter >= ENOUGH {
+            cx.stop("enough");
+        }
+        Ok(())
+    }
+}
+
+/// Whether every command takes the config.
+fn taken(node: &Node) -> bool {
+    let Ok(mut runner) = Runner::from_config(node, Some("mutant.yaml")) else { return false };
+    runner.add_hook(Enough);
+    let given = |key: &str| node.get(key).is_some_and(|loader| !loader.is_null());
+    (!given("train_dataloader") || runner.train().is_ok())
+        && (!given("val_dataloader") || runner.val().is_ok())
+        && (!given("test_dataloader") || runner.test().is_ok())
+}
+
 /// As `call` says, or the text of its panic.
 fn caught<T>(call: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
@@ -238,6 +351,9 @@ fn what_training_refuses_before_its_first_iteration_is_refused_by_check() {
             Err(text) if !text.contains(" --> ") => {
                 wrong.push(format!("{seed} {name}, {what}: check names no place: {text}"));
             }
+            Err(text) if caught(|| Ok(taken(&node))).unwrap_or(false) => {
+                wrong.push(format!("{seed} {name}, {what}: a run takes what check refuses: {text}"));
+            }
             Err(_) => {}
             Ok(()) => {
                 passed += 1;
@@ -250,7 +366,7 @@ fn what_training_refuses_before_its_first_iteration_is_refused_by_check() {
         }
         let _ = std::fs::remove_dir_all(&work_dir);
     }
-    println!("{passed} of {count} mutants pass the check");
+    println!("{passed} of {count} mutants pass the check, {} disagreements", wrong.len());
     assert!(wrong.is_empty(), "{} of {count}:\n{}", wrong.len(), wrong.join("\n\n"));
     assert!(only.is_some() || passed > count / 10, "only {passed} of {count} pass");
 }

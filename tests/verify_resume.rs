@@ -10,7 +10,7 @@ use shanty::optim::{Group, OptimWrapper, Optimizer, Sgd};
 use shanty::prelude::*;
 use shanty::registry;
 use shanty::run::verify::{Difference, random_cuts, verify};
-use shanty::run::{Limits, Runner, RunnerBuilder};
+use shanty::run::{Limits, RunnerBuilder};
 use shanty::testing::toy_runner;
 
 /// What a type needs besides its defaults.

@@ -6,6 +6,7 @@
 /// use shanty::base::suggest::nearest;
 /// assert_eq!(nearest("intreval", ["interval", "by_epoch"]), Some("interval"));
 /// assert_eq!(nearest("zebra", ["interval", "by_epoch"]), None);
+/// assert_eq!(nearest("b", ["a"]), None);
 /// ```
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = word.to_lowercase();
@@ -16,7 +17,8 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         // The distance is at least the difference in length: a word of a megabyte is compared with nothing.
         .filter(|c| length.abs_diff(c.chars().count()) <= allowed(c))
         .map(|c| (strsim::damerau_levenshtein(&lower, &c.to_lowercase()), c))
-        .filter(|(distance, c)| *distance <= allowed(c))
+        // Of two single letters each is near to the other, and means nothing.
+        .filter(|(distance, c)| *distance <= allowed(c) && *distance < length.max(c.chars().count()).max(1))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, c)| c)
 }

@@ -34,20 +34,25 @@ fn around_bar<R>(write: impl FnOnce() -> R) -> R {
     }
 }
 
-/// Sends log lines to stderr in MMEngine's layout; `RUST_LOG` chooses more or less of them.
-pub(super) fn init() {
+/// Sends log lines to stderr: those of a `run` in MMEngine's layout, of other commands as plain warnings. `RUST_LOG` chooses more
+/// or less of them.
+pub(super) fn init(run: bool) {
     let style =
         if io::stderr().is_terminal() { env_logger::WriteStyle::Auto } else { env_logger::WriteStyle::Never };
-    let default = || env_logger::Env::default().default_filter_or("info");
+    let default = || env_logger::Env::default().default_filter_or(if run { "info" } else { "warn" });
     // It prints its complaint about a wrong filter, and panics if nobody can read that.
     let builder = catch_unwind(|| env_logger::Builder::from_env(default()));
     let mut builder = builder.unwrap_or_else(|_| {
         let mut plain = env_logger::Builder::new();
-        plain.filter_level(log::LevelFilter::Info);
+        plain.filter_level(if run { log::LevelFilter::Info } else { log::LevelFilter::Warn });
         plain
     });
     builder
-        .format(|out, record| {
+        .format(move |out, record| {
+            if !run {
+                let level = if record.level() == log::Level::Warn { "warning" } else { "note" };
+                return writeln!(out, "{level}: {}", escaped_lines(&record.args().to_string()));
+            }
             let now = jiff::ZonedDateTime::now().strftime("%m/%d %H:%M:%S");
             let style = out.default_level_style(record.level());
             let text = record.args().to_string();

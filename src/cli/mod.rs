@@ -84,6 +84,14 @@ enum Command {
     },
 }
 
+impl Command {
+    /// Whether it makes a run, which has a log.
+    fn runs(&self) -> bool {
+        use Command::{Replay, Test, Train, Val, VerifyResume};
+        matches!(self, Train(_) | Val(_) | Test(_) | VerifyResume(_) | Replay(_))
+    }
+}
+
 /// Which config, with which changes.
 #[derive(Debug, Clone, Args)]
 struct ConfigArgs {
@@ -158,7 +166,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(told) => return usage(&told),
     };
-    console::init();
+    console::init(cli.command.runs());
     let code = match run(cli.command, cli.format) {
         Ok(code) => code,
         Err(error) => {

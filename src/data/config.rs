@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::base::Result;
 use crate::config::{Diag, Diags};
-use crate::registry::{BuildCx, Spec};
+use crate::registry::{BuildCx, Collected, Spec};
 
 use super::{Collate, DataLoader, Dataset, DefaultSampler, LoaderOptions, Sampler, Shard};
 
@@ -58,9 +58,14 @@ impl DataLoaderConfig {
     /// # Errors
     /// Those of the builders; a config error with the place of the data set when it gives no batch.
     pub fn build(&self, seed: u64, shard: Shard, cx: &mut BuildCx) -> Result<DataLoader> {
-        let sampler: Arc<dyn Sampler> = match &self.sampler {
-            Some(spec) => spec.build(cx)?.into(),
-            None => Arc::new(DefaultSampler::default()),
+        let mut errors = Collected::default();
+        let default = || Some(Arc::new(DefaultSampler::default()) as Arc<dyn Sampler>);
+        let sampler =
+            self.sampler.as_ref().map_or_else(default, |s| errors.take(s.build(cx)).map(Into::into));
+        let collate = self.collate_fn.as_ref().map(|spec| errors.take(spec.build(cx)));
+        let dataset = errors.take(self.dataset.build(cx));
+        let (Some(sampler), Some(dataset), None | Some(Some(_))) = (sampler, dataset, &collate) else {
+            return Err(errors.0.into());
         };
         let defaults = LoaderOptions::default();
         let options = LoaderOptions {
@@ -73,12 +78,12 @@ impl DataLoaderConfig {
             max_batches: self.num_batch_per_epoch,
             max_bad_samples: self.max_bad_samples,
         };
-        let loader = DataLoader::shared(self.dataset.build(cx)?.into(), sampler, options)
+        let loader = DataLoader::shared(dataset.into(), sampler, options)
             .map_err(|e| Diags::from(Diag::error(e.to_string()).on(self.dataset.node())))?;
-        match &self.collate_fn {
-            Some(spec) => Ok(loader.with_collate(spec.build(cx)?.into())),
-            None => Ok(loader),
-        }
+        Ok(match collate.flatten() {
+            Some(collate) => loader.with_collate(collate.into()),
+            None => loader,
+        })
     }
 
     /// The keys that were given and mean nothing here, each with the reason: to be noted once.

@@ -65,6 +65,16 @@ pub trait Dataset: Send + Sync {
         None
     }
 
+    /// How many sets it is made of, each with samples of its own kind: 1, unless it joins others.
+    fn parts(&self) -> usize {
+        1
+    }
+
+    /// Which of its [`parts`](Self::parts) the sample at `index` is from.
+    fn part_of(&self, _index: usize) -> usize {
+        0
+    }
+
     /// Adds to `marks` what tells the samples from those of another set of this length: their names, what they hold, or what
     /// they are made from. A run that is resumed compares it with what it was. By default the length and the classes count.
     fn mark(&self, _marks: &mut Marks) {}
@@ -91,6 +101,14 @@ macro_rules! pointers_are_datasets {
 
             fn classes(&self) -> Option<&[String]> {
                 (**self).classes()
+            }
+
+            fn parts(&self) -> usize {
+                (**self).parts()
+            }
+
+            fn part_of(&self, index: usize) -> usize {
+                (**self).part_of(index)
             }
 
             fn mark(&self, marks: &mut Marks) {
@@ -165,6 +183,14 @@ impl Dataset for Subset {
         self.dataset.get_through(self.indices[index], rng, pipeline)
     }
 
+    fn parts(&self) -> usize {
+        self.dataset.parts()
+    }
+
+    fn part_of(&self, index: usize) -> usize {
+        self.indices.get(index).map_or(0, |index| self.dataset.part_of(*index))
+    }
+
     fn has_pipeline(&self) -> bool {
         self.dataset.has_pipeline()
     }
@@ -224,6 +250,14 @@ impl Dataset for RepeatDataset {
 
     fn get_through(&self, index: usize, rng: &mut Rng, pipeline: &Pipeline) -> Result<Sample> {
         self.dataset.get_through(index % self.dataset.len(), rng, pipeline)
+    }
+
+    fn parts(&self) -> usize {
+        self.dataset.parts()
+    }
+
+    fn part_of(&self, index: usize) -> usize {
+        self.dataset.part_of(index % self.dataset.len().max(1))
     }
 
     fn has_pipeline(&self) -> bool {
@@ -303,6 +337,16 @@ impl Dataset for ConcatDataset {
     fn get_through(&self, index: usize, rng: &mut Rng, pipeline: &Pipeline) -> Result<Sample> {
         let (set, index) = self.place(index);
         self.datasets[set].get_through(index, rng, pipeline)
+    }
+
+    fn parts(&self) -> usize {
+        self.datasets.iter().map(Dataset::parts).sum()
+    }
+
+    fn part_of(&self, index: usize) -> usize {
+        let (set, index) = self.place(index);
+        let before: usize = self.datasets.iter().take(set).map(Dataset::parts).sum();
+        before + self.datasets.get(set).map_or(0, |dataset| dataset.part_of(index))
     }
 
     fn has_pipeline(&self) -> bool {

@@ -71,7 +71,7 @@ const MOST_AHEAD: usize = 1 << 16;
 /// ```
 #[derive(Clone)]
 pub struct DataLoader {
-    plan: Arc<Plan>,
+    pub(super) plan: Arc<Plan>,
     num_workers: usize,
     prefetch: usize,
 }
@@ -130,6 +130,7 @@ impl DataLoader {
             fingerprint: Arc::default(),
             // As many as can be ahead, and the one in use.
             spares: Arc::new(Spares::new(ahead + 1)),
+            shown: None,
             batch_size,
             drop_last,
             seed,
@@ -228,13 +229,14 @@ impl DataLoader {
         self.plan.fingerprint.get_or_init(|| Fingerprint::of(&*self.plan.dataset))
     }
 
-    /// A loader that makes batches of other samples in the same way, in their order and in the caller's thread.
-    pub(crate) fn over(&self, samples: Arc<dyn Dataset>, batch_size: usize) -> Result<Self> {
-        let max_bad_samples = self.max_bad_samples();
-        let seed = self.plan.seed;
-        let options = LoaderOptions { batch_size, seed, max_bad_samples, ..LoaderOptions::default() };
-        let loader = Self::shared(samples, Arc::new(super::DefaultSampler::sequential()), options)?;
-        Ok(loader.with_collate(Arc::clone(&self.plan.collate)))
+    /// The loader of a rehearsal: it makes the same batches in the caller's thread, at most so many in a pass, and cuts each down to
+    /// a few samples when it is made. What it leaves out is its own business.
+    pub(crate) fn rehearsal(&self, batches: Option<usize>) -> Self {
+        let mut plan = self.plan.apart();
+        let most = batches.map_or(usize::MAX, |n| n.saturating_mul(plan.batch_size));
+        plan.share = plan.share.min(most);
+        plan.shown = Some(FEW);
+        Self { plan: Arc::new(plan), num_workers: 0, prefetch: 1 }
     }
 
     /// From this pass on samples go through `pipeline` instead of the data set's own, for this loader and its clones. What
@@ -345,21 +347,23 @@ impl Iterator for Batches {
 /// What a loader and its workers share.
 #[derive(Clone)]
 pub(super) struct Plan {
-    dataset: Arc<dyn Dataset>,
+    pub(super) dataset: Arc<dyn Dataset>,
     pub(super) sampler: Arc<dyn Sampler>,
     collate: Arc<dyn Collate>,
     /// The number of each class of the data set among these names, if they are not its own.
     classes: Option<Arc<(Vec<i64>, Vec<String>)>>,
     /// Samples that are left out, ascending.
     pub(super) excluded: Arc<RwLock<Vec<u64>>>,
-    unreadable: Arc<Unreadable>,
+    pub(super) unreadable: Arc<Unreadable>,
     fingerprint: Arc<OnceLock<Fingerprint>>,
     /// Pipelines that replace the data set's own, by their first pass.
     switches: Arc<RwLock<Vec<(u64, Arc<Pipeline>)>>>,
     /// Memory of batches that were given back.
     spares: Arc<Spares>,
+    /// The samples of a batch that are kept when it is made; all if `None`.
+    shown: Option<usize>,
     pub(super) batch_size: usize,
-    drop_last: bool,
+    pub(super) drop_last: bool,
     pub(super) seed: u64,
     pub(super) shard: Shard,
     /// Samples of the data set that are used.
@@ -371,6 +375,13 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    /// The same plan for another purpose, which counts what it cannot read for itself.
+    pub(super) fn apart(&self) -> Self {
+        let excluded = self.excluded.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let unreadable = Arc::new(Unreadable::new(self.unreadable.most));
+        Self { excluded: Arc::new(RwLock::new(excluded)), unreadable, ..self.clone() }
+    }
+
     pub(super) fn batches_of(&self, share: usize) -> usize {
         if self.drop_last { share / self.batch_size } else { share.div_ceil(self.batch_size) }
     }
@@ -408,6 +419,9 @@ impl Plan {
             None => caught_from(COLLATE, || self.collate.collate(samples))?,
         };
         batch.valid = valid;
+        if let Some(few) = self.shown {
+            batch = batch.extremes(few);
+        }
         Ok(Made { batch, bad })
     }
 
@@ -435,8 +449,8 @@ impl Plan {
 
 /// A batch, and the samples that are missing in it because they cannot be read.
 pub(super) struct Made {
-    batch: Batch,
-    bad: Vec<SampleError>,
+    pub(super) batch: Batch,
+    pub(super) bad: Vec<SampleError>,
 }
 
 /// Makes sure that batches of `n` samples of so many values fit into the memory, `ahead` of them at once.
@@ -446,5 +460,8 @@ fn fits(n: usize, values: usize, ahead: usize) -> Result<()> {
     let what = format!("what workers may be ahead, {ahead} batches (num_workers × prefetch_factor),");
     of(&what, &[n, values, ahead]).map(drop)
 }
+
+/// Samples that stand for a batch: norms need two.
+pub(super) const FEW: usize = 2;
 
 const COLLATE: &str = "the collate function";

@@ -12,6 +12,7 @@ mod fingerprint;
 mod loader;
 mod orders;
 mod picture;
+mod preview;
 mod sample;
 mod sampler;
 mod sets;

@@ -1,6 +1,6 @@
 //! What transforms see, and what a model gets.
 
-use ndarray::{Array3, ArrayD};
+use ndarray::{Array3, ArrayD, Axis};
 
 use crate::base::Elem;
 
@@ -80,6 +80,29 @@ impl Batch {
     /// Whether it holds no sample: all that a loader would have put into it are left out, or cannot be read.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
+    }
+
+    /// The samples with the smallest and the largest label, and others up to `few`: those at which a loss or a metric takes
+    /// offence, if at any.
+    pub(crate) fn extremes(self, few: usize) -> Self {
+        let by_label = |i: &usize| self.labels[*i];
+        let (low, high) = ((0..self.len()).min_by_key(by_label), (0..self.len()).max_by_key(by_label));
+        let mut rows: Vec<usize> = low.into_iter().chain(high.filter(|_| high != low)).collect();
+        rows.extend((0..self.len()).filter(|i| Some(*i) != low && Some(*i) != high));
+        rows.truncate(few);
+        rows.sort_unstable();
+        let stacked = |values: &ArrayD<Elem>| values.shape().first() == Some(&self.len());
+        if self.len() <= few || !stacked(&self.inputs) || !self.fields.iter().all(|(_, f)| stacked(f)) {
+            return self;
+        }
+        let of = |values: &ArrayD<Elem>| values.select(Axis(0), &rows);
+        Self {
+            ids: rows.iter().filter_map(|i| self.ids.get(*i).copied()).collect(),
+            inputs: of(&self.inputs),
+            labels: rows.iter().map(|i| self.labels[*i]).collect(),
+            fields: self.fields.iter().map(|(name, values)| (name.clone(), of(values))).collect(),
+            valid: rows.iter().filter(|i| **i < self.valid).count(),
+        }
     }
 
     /// The field of this name.

@@ -14,6 +14,19 @@ pub struct SampleError {
     pub source: Error,
 }
 
+impl SampleError {
+    /// The sample that an error of a loader is about, if it is about one.
+    pub fn of(error: &Error) -> Option<&Self> {
+        let Error::Other(source) = error else { return None };
+        source.downcast_ref()
+    }
+
+    /// The transform that refused it, as positions in its pipeline from the outside in; empty where it was none.
+    pub fn transform(&self) -> Vec<usize> {
+        super::transform::path_in(&self.source)
+    }
+}
+
 /// The samples that a loader has left out because they cannot be read.
 pub(super) struct Unreadable {
     /// How many different ones it bears.

@@ -32,9 +32,12 @@ pub struct RunInfo {
     pub seed: u64,
     /// Class names of the training data, where known.
     pub classes: Vec<String>,
-    /// Nothing is trained: `shanty plan` walks through the schedule with a model without weights and data without
-    /// values. A hook must not reach outside of the run then, nor trust metrics.
+    /// Nothing is trained or written: `shanty check` rehearses the first iteration, `shanty plan` walks through the schedule.
+    /// A hook must not reach outside of the run then.
     pub dry_run: bool,
+    /// The model has no weights, the data no values, a validation no metrics: a dry run of `shanty plan`. A hook passes over what
+    /// needs them, and nothing else: all that it would refuse in a run, `shanty check` is to find.
+    pub hollow: bool,
 }
 
 /// The run as a hook sees it.

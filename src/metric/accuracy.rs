@@ -60,8 +60,11 @@ impl Accuracy {
     /// [`Error::Invalid`] when there is no k or no threshold, or a k is 0.
     pub fn new(topk: Vec<usize>, thrs: Vec<Option<f64>>) -> Result<Self> {
         if topk.is_empty() || topk.contains(&0) || thrs.is_empty() {
+            let thrs: Vec<_> =
+                thrs.iter().map(|thr| thr.map_or("null".to_owned(), |thr| thr.to_string())).collect();
             return Err(Error::invalid(format!(
-                "Accuracy: topk {topk:?} and thrs {thrs:?} need one entry at least, each k > 0"
+                "Accuracy: `topk` {topk:?} and `thrs` [{}] need one entry at least, each k > 0",
+                thrs.join(", ")
             )));
         }
         Ok(Self { hits: Array2::zeros((topk.len(), thrs.len())), topk, thrs, samples: 0 })

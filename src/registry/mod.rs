@@ -34,6 +34,7 @@ mod describe;
 mod elsewhere;
 mod explain;
 mod macros;
+mod parts;
 mod schema;
 mod spec;
 mod table;
@@ -55,10 +56,14 @@ pub(crate) use elsewhere::project;
 pub use explain::explain;
 #[doc(hidden)]
 pub use macros::Make;
+pub(crate) use parts::build_apart;
 pub use schema::schema;
 pub use spec::Spec;
 pub(crate) use table::unscoped;
 pub use table::{check, crates, entries, find, kinds};
+
+/// Keys of MMEngine that mean nothing to us in a spec.
+const IGNORED: &str = "_scope_";
 
 /// A kind of thing that a config can name: implemented for `dyn Trait` by [`registry!`](crate::registry!).
 pub trait Registrable: Any {

@@ -9,14 +9,11 @@ use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Serialize, Serializer};
 
 use super::table::{self, a, entries, list};
-use super::{BuildCx, Collected, Entry, Registrable, blamed, schema};
+use super::{BuildCx, Collected, Entry, IGNORED, Registrable, parts, schema};
 use crate::base::memory::settled;
 use crate::base::suggest::nearest;
 use crate::base::{Error, Result, caught_from};
 use crate::config::{Diag, Diags, FromNode, Key, Kind, Node, fields_of, parse, read_checked, receive};
-
-/// Keys of the reference that mean nothing to us in a spec.
-const IGNORED: &str = "_scope_";
 
 /// `{type: Name, …}`: a thing of kind `T` whose name and parameters are checked, and that is not built yet.
 ///
@@ -67,11 +64,12 @@ impl<T: ?Sized + Registrable> Spec<T> {
     pub fn build(&self, cx: &mut BuildCx) -> Result<Box<T>> {
         let Some(entry) = self.entry else { return Err(Error::config("this spec was refused")) };
         let made = caught_from("its builder", || entry.maker.build(&self.node, &reserved::<T>(), cx));
-        let made = made.and_then(|made| settled().map(|()| made)).map_err(|e| self.placed(e))?;
+        let placed = |error| parts::placed(&self.node, entry, error);
+        let made = made.and_then(|made| settled().map(|()| made)).map_err(placed)?;
         let made: Result<Box<Box<T>>, Box<dyn Any>> = made.downcast();
         let made =
             made.map_err(|_| Error::config(format!("`{}` does not build {}", entry.name, a(T::KIND))))?;
-        T::finish(*made, &self.extra, cx).map_err(|e| self.placed(e))
+        T::finish(*made, &self.extra, cx).map_err(placed)
     }
 
     /// Makes all of them, in order.
@@ -82,19 +80,6 @@ impl<T: ?Sized + Registrable> Spec<T> {
         let mut errors = Collected::default();
         let made: Vec<_> = specs.into_iter().filter_map(|spec| errors.take(spec.build(cx))).collect();
         errors.or(made)
-    }
-
-    /// The builder's error with the place of the spec, unless it has one.
-    fn placed(&self, error: Error) -> Error {
-        match error {
-            Error::Config(source) if source.is::<Diags>() => Error::Config(source),
-            other => {
-                let at = blamed(&self.node, &other.to_string());
-                let absent = other.is_absence();
-                let diag = Diag::error(format!("cannot build `{}`: {other}", self.name())).on(at);
-                Diags::from(Diag { absent, ..diag }).into()
-            }
-        }
     }
 
     fn checked(node: &Node, key: Option<&Key>) -> Result<Self, Diags> {

@@ -10,7 +10,7 @@ use crate::data::{DataLoader, DataLoaderConfig, Shard};
 use crate::hook::{Clock, HookOptions, Misplaced};
 use crate::metric::{Evaluator, Metric};
 use crate::optim::Schedule;
-use crate::registry::{BuildCx, Collected, Spec, blamed};
+use crate::registry::{BuildCx, Collected, Spec, blamed, build_apart};
 
 /// The slots that every run has unless its config says otherwise.
 const DEFAULT_HOOKS: &str = "\
@@ -83,7 +83,7 @@ pub(super) struct Assembled {
 /// # Errors
 /// All that is wrong with the config and its parts, each with its place.
 pub(super) fn assemble(node: &Node, name: Option<&str>, purpose: Purpose) -> Result<Assembled> {
-    let config = RunConfig::read(node)?;
+    let config = RunConfig::read(node).map_err(|wrong| unread(node, purpose, wrong))?;
     let mut parts = Assembler::new(&config, node, name, purpose);
     parts.data();
     parts.model();
@@ -94,6 +94,45 @@ pub(super) fn assemble(node: &Node, name: Option<&str>, purpose: Purpose) -> Res
     let notes = odd.0.iter().map(|diag| diag.render(false));
     builder = builder.notes(config.notes().into_iter().chain(notes).collect());
     Ok(Assembled { builder, config, odd, hooks, weight_bytes })
+}
+
+/// What is wrong with a config that cannot be read, and with those of its parts that can.
+fn unread(node: &Node, purpose: Purpose, mut wrong: Diags) -> Diags {
+    let mut cx = BuildCx::new(0);
+    // Hooks ask the metrics for their names.
+    let metrics = node.get("val_evaluator").filter(|metrics| !metrics.is_null());
+    let metrics = metrics.map(|metrics| {
+        let specs: OneOrMany<Spec<dyn Metric>> = metrics.read()?;
+        Evaluator::build(&specs.0, &mut cx)
+    });
+    let passed: &[&str] = match metrics {
+        None => &[],
+        Some(Ok(evaluator)) => {
+            cx.provide(evaluator.directions());
+            &[]
+        }
+        Some(Err(_)) => &["hook"],
+    };
+    let node = with_preprocessor(node);
+    let copies = copies_of_weights(node.get("optim_wrapper").is_some_and(|optim| !optim.is_null()));
+    let (mut more, _) = memory::accounted(true, copies, || build_apart::<RunConfig>(&node, passed, &mut cx));
+    missing_is_told(purpose, &mut more);
+    wrong.extend(more.0);
+    wrong
+}
+
+/// How often the memory of the weights is taken: once, and where they are trained again for their gradients and for what
+/// an optimizer keeps of each.
+fn copies_of_weights(trained: bool) -> u64 {
+    if trained { 3 } else { 1 }
+}
+
+/// What is not on the machine that looks at a config need not be missing where it runs.
+fn missing_is_told(purpose: Purpose, found: &mut Diags) {
+    for diag in found.0.iter_mut().filter(|diag| diag.absent && purpose == Purpose::Look) {
+        diag.level = Level::Warning;
+        diag.notes.push("paths are taken from the folder in which the run is started".into());
+    }
 }
 
 /// A run under construction: parts that cannot be built are left out, and told together at the end.
@@ -189,8 +228,7 @@ impl<'a> Assembler<'a> {
     /// The model. To look at it, its weights are not drawn.
     fn model(&mut self) {
         let spec = &self.config.model;
-        // Weights, and where they are trained their gradients and what an optimizer keeps of each.
-        let copies = if self.config.optim_wrapper.is_some() { 3 } else { 1 };
+        let copies = copies_of_weights(self.config.optim_wrapper.is_some());
         let mut build = |hollow| memory::accounted(hollow, copies, || spec.build(&mut self.cx));
         // Of zeros, which take no memory: whether all of it fits is known before the first weight is drawn.
         let (mut built, bytes) = build(true);
@@ -256,12 +294,7 @@ impl<'a> Assembler<'a> {
     /// What is odd and no error; all that is one.
     fn odd(&mut self, hooks: &[(Arc<str>, Node)]) -> Result<Diags> {
         let mut found = std::mem::take(&mut self.errors.0);
-        if self.purpose == Purpose::Look {
-            for diag in found.0.iter_mut().filter(|diag| diag.absent) {
-                diag.level = Level::Warning;
-                diag.notes.push("paths are taken from the folder in which the run is started".into());
-            }
-        }
+        missing_is_told(self.purpose, &mut found);
         let Self { config, node, ref builder, ref schedules, .. } = *self;
         found.extend(checks::of(&checks::Parts { config, node, builder, schedules, hooks }));
         if found.has_errors() { Err(found.into()) } else { Ok(found) }

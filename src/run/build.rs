@@ -83,8 +83,6 @@ impl RunnerBuilder {
                 Ok(())
             })?;
         }
-        // A rehearsal comes with its weights, unless they are to be loaded; a shell has none.
-        let prepared = self.hollow || (self.dry_run && self.load_from.is_none());
         let memory = Memory::without(std::mem::take(&mut self.exclude_samples));
         let saving =
             Saving::new(self.save_in_step, self.background.take(), self.limits.clone(), self.overwrite);
@@ -109,7 +107,7 @@ impl RunnerBuilder {
                 dump,
             },
             !self.no_sanity && !self.hollow,
-            prepared,
+            self.hollow,
         ))
     }
 
@@ -191,7 +189,15 @@ impl RunnerBuilder {
         }
         Ok((
             Dirs { work, log },
-            RunInfo { experiment_name, timestamp, config, seed, classes, dry_run: self.dry_run },
+            RunInfo {
+                experiment_name,
+                timestamp,
+                config,
+                seed,
+                classes,
+                dry_run: self.dry_run,
+                hollow: self.hollow,
+            },
         ))
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! An error where the run cannot mean what is written, a warning where it may.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{RunConfig, RunnerBuilder};
@@ -53,6 +54,7 @@ pub(super) fn of(parts: &Parts<'_>) -> Vec<Diag> {
     accumulation(parts, &mut found);
     classes(parts, &mut found);
     excluded(parts, &mut found);
+    patterns(parts, &mut found);
     let ((epochs, iters), epoch_len, by_epoch) = parts.builder.totals();
     let counts = (epochs.max(iters) > 0).then_some(by_epoch);
     found.extend(super::differences::of(parts.config, parts.node, counts));
@@ -185,9 +187,13 @@ fn classes(parts: &Parts<'_>, found: &mut Vec<Diag>) {
             found.push(Diag::error(text).on(place.unwrap_or(parts.node)));
         }
     }
+    let mut told = BTreeSet::new();
     for (mode, classes) in loaders.iter().filter_map(|(mode, data)| Some((mode, of((*data)?)? as u64))) {
         num_classes("model", parts.config.model.node(), &mut |path, node| {
             let Some(n) = whole(node).filter(|n| *n > 0 && *n != classes) else { return };
+            if !told.insert((path.to_owned(), classes)) {
+                return;
+            }
             let text = format!("`{path}` is {n}, but the data of `{mode}_dataloader` has {classes} classes");
             let diag = if n < classes { Diag::error(text) } else { Diag::warning(text) };
             found.push(diag.on(node));
@@ -211,6 +217,16 @@ fn excluded(parts: &Parts<'_>, found: &mut Vec<Diag>) {
         .filter(|_| ids.len() as u64 >= len && (0..len).all(|id| ids.contains(&id)))
     {
         found.push(Diag::error("all training samples are left out: nothing would be trained").on(place));
+    }
+}
+
+/// Patterns of `revise_keys` that are none.
+fn patterns(parts: &Parts<'_>, found: &mut Vec<Diag>) {
+    let rules = parts.node.get("load_options").and_then(|options| options.get("revise_keys"));
+    for place in rules.map_or(&[][..], Node::items).iter().filter_map(|rule| rule.items().first()) {
+        if let Some(Err(why)) = place.as_str().map(super::resume::pattern) {
+            found.push(Diag::error(why.to_string()).on(place));
+        }
     }
 }
 

@@ -24,7 +24,7 @@ impl RunnerBuilder {
     /// Positions that are to be left out must be there.
     pub(super) fn check_excluded(&self) -> Result<()> {
         let len = self.train_data.as_ref().map_or(0, |data| data.dataset().len() as u64);
-        match self.exclude_samples.iter().find(|id| **id >= len && !self.dry_run) {
+        match self.exclude_samples.iter().find(|id| **id >= len && !self.hollow) {
             Some(id) => Err(Error::config(format!(
                 "`exclude_samples` names sample {id}, but the training data have {len} samples, counted from 0"
             ))),

@@ -220,12 +220,23 @@ pub enum Launcher {
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Visualizer {
-    /// Any of the reference's names.
-    pub r#type: Option<String>,
+    /// A visualizer of MMEngine or of the projects around it: scalars are written, nothing is drawn.
+    pub r#type: Option<VisualizerType>,
     /// The backends.
     pub vis_backends: Option<Vec<VisBackendRef>>,
     /// Accepted without effect.
     pub name: Option<String>,
+}
+
+/// The visualizers.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[allow(missing_docs, clippy::enum_variant_names)]
+pub enum VisualizerType {
+    Visualizer,
+    UniversalVisualizer,
+    ClsVisualizer,
+    DetLocalVisualizer,
+    SegLocalVisualizer,
 }
 
 /// A backend of the visualizer.

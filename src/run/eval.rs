@@ -12,13 +12,13 @@ pub struct Evaluation {
     pub(super) data: DataLoader,
     pub(super) evaluator: Evaluator,
     /// Walk through the points only.
-    pub(super) dry_run: bool,
+    pub(super) hollow: bool,
 }
 
 impl Evaluation {
     /// Counts `evaluator` over `data`.
     pub fn new(data: DataLoader, evaluator: Evaluator) -> Self {
-        Self { data, evaluator, dry_run: false }
+        Self { data, evaluator, hollow: false }
     }
 
     /// Names of the metrics it will give.
@@ -54,7 +54,7 @@ impl Evaluation {
             seen = true;
             s.fire(if val { Event::BeforeValIter(&mut batch) } else { Event::BeforeTestIter(&mut batch) })?;
             let mut outputs = s.eval_step(&batch)?;
-            if !self.dry_run {
+            if !self.hollow {
                 self.count(&batch, &outputs).map_err(|e| failed(s, "process", e))?;
             }
             s.state.clock.eval_batch += 1;
@@ -65,7 +65,7 @@ impl Evaluation {
         if !seen {
             return Err(s.nothing_to_evaluate(&self.data));
         }
-        let metrics = if self.dry_run { Metrics::default() } else { self.metrics(s)? };
+        let metrics = if self.hollow { Metrics::default() } else { self.metrics(s)? };
         s.fire(if val { Event::AfterValEpoch(&metrics) } else { Event::AfterTestEpoch(&metrics) })?;
         s.fire(if val { Event::AfterVal } else { Event::AfterTest })?;
         Ok(metrics)
@@ -103,7 +103,7 @@ impl Evaluation {
 }
 
 /// Batches that are validated before a training begins.
-const REHEARSED: u64 = 2;
+pub(super) const REHEARSED: u64 = 2;
 
 /// A validation that does not work, found before the training.
 #[derive(Debug, thiserror::Error)]

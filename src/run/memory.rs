@@ -111,7 +111,7 @@ impl Session {
 
     /// Tells the loader which samples are left out; all else about their batches, and about every other one, is as before.
     pub(super) fn leave_out(&self) {
-        if let Some(data) = self.state.data.as_ref().filter(|_| !self.state.info.dry_run) {
+        if let Some(data) = self.state.data.as_ref().filter(|_| !self.state.info.hollow) {
             data.exclude(&self.memory.excluded);
         }
     }

@@ -17,6 +17,7 @@ mod memory;
 mod notes;
 mod places;
 mod plan;
+mod rehearsal;
 mod resume;
 mod runner;
 mod saver;

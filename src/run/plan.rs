@@ -237,7 +237,7 @@ impl RunnerBuilder {
 
 impl Evaluation {
     fn hollow(self) -> Result<Self> {
-        Ok(Self { data: hollow_data(&self.data)?, evaluator: self.evaluator, dry_run: true })
+        Ok(Self { data: hollow_data(&self.data)?, evaluator: self.evaluator, hollow: true })
     }
 }
 

@@ -22,13 +22,16 @@ pub(super) struct Plan {
     pub dump: Option<PathBuf>,
 }
 
+/// Where checkpoints are read from. A rehearsal writes nowhere, but reads what there is.
+fn source(s: &Session) -> &dyn FileSystem {
+    if s.state.info.dry_run { &Disk } else { &*s.state.fs }
+}
+
 /// Weights only: counters stay 0. What does not match is an error, or listed if the options are not strict. Nothing
 /// that matches is always an error.
 pub(super) fn load_weights(s: &mut Session, path: &Path, options: &LoadOptions) -> Result<()> {
     let path = &checkpoint::locate(path, &s.state.dirs.work)?;
-    // A rehearsal writes nowhere, but reads the weights that there are.
-    let fs: &dyn FileSystem = if s.state.info.dry_run { &Disk } else { &*s.state.fs };
-    let mut checkpoint = checkpoint::read(fs, path)?;
+    let mut checkpoint = checkpoint::read(source(s), path)?;
     s.memory.classes.clone_from(&checkpoint.meta.classes);
     checkpoint.model.align(&*s.state.model);
     s.fire(Event::AfterLoadCheckpoint(&mut checkpoint))?;
@@ -70,11 +73,16 @@ fn renaming(report: &LoadReport) -> String {
     }
 }
 
+/// A pattern of `revise_keys`.
+pub(super) fn pattern(text: &str) -> Result<regex_lite::Regex> {
+    regex_lite::Regex::new(text)
+        .map_err(|e| Error::config(format!("`revise_keys` has a bad pattern `{text}`: {e}")))
+}
+
 /// Renames tensors by regular expressions, one after the other.
 fn revise(state: &mut StateDict, rules: &[(String, String)]) -> Result<()> {
-    for (pattern, replacement) in rules {
-        let pattern = regex_lite::Regex::new(pattern)
-            .map_err(|e| Error::config(format!("`revise_keys` has a bad pattern `{pattern}`: {e}")))?;
+    for (text, replacement) in rules {
+        let pattern = pattern(text)?;
         for (name, _) in &mut state.0 {
             *name = pattern.replace_all(name, replacement.as_str()).into_owned();
         }
@@ -89,14 +97,14 @@ pub(super) fn resume(s: &mut Session, plan: &Plan) -> Result<bool> {
     let (path, checkpoint) = match &plan.load_from {
         Some(named) => {
             let path = checkpoint::locate_run(Path::new(named), &work)?;
-            let checkpoint = checkpoint::read(&*s.state.fs, &path)?;
+            let checkpoint = checkpoint::read(source(s), &path)?;
             (path, checkpoint)
         }
         None => {
             let folders = &s.saving.folders;
-            let owner = Owner::of(&*s.state.fs, folders)?;
+            let owner = Owner::of(source(s), folders)?;
             let found =
-                checkpoint::newest(&*s.state.fs, folders, owner.as_ref().map(|owner| owner.run.as_str()))?;
+                checkpoint::newest(source(s), folders, owner.as_ref().map(|owner| owner.run.as_str()))?;
             found.refused.iter().for_each(|why| s.state.log.warn(format_args!("refused {why}")));
             passed_over = !found.refused.is_empty();
             let Some((path, checkpoint)) = found.checkpoint else {

@@ -100,6 +100,7 @@ impl Runner {
                 runner.session.saving.began_at = runner.session.state.clock.iter;
                 if runner.sanity_check && runner.session.state.clock.iter == 0 {
                     runner.session.sanity_check()?;
+                    runner.session.try_training()?;
                 }
                 caught_from("the training loop", || train_loop.run(&mut runner.session, data))?;
                 runner.session.join()?;
@@ -190,9 +191,20 @@ impl Runner {
 
     /// Weights, once a runner: resumed, or initialised and then loaded over.
     fn prepare(&mut self) -> Result<()> {
-        if std::mem::replace(&mut self.prepared, true) {
+        if self.prepared {
             return Ok(());
         }
+        self.fill()?;
+        self.prepared = true;
+        Ok(())
+    }
+
+    /// Whether the weights are in place.
+    pub(super) fn is_prepared(&self) -> bool {
+        self.prepared
+    }
+
+    fn fill(&mut self) -> Result<()> {
         if self.plan.resume {
             if super::resume::resume(&mut self.session, &self.plan)? {
                 return Ok(());

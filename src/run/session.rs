@@ -216,7 +216,7 @@ impl Session {
     /// # Errors
     /// The first failure of a hook, the model, the data or a metric; no validation data.
     pub fn validate(&mut self) -> Result<Metrics> {
-        let mut val = self.val.take().ok_or_else(|| Error::invalid("this run has no validation data"))?;
+        let mut val = self.val.take().ok_or_else(|| Error::config(lacks("validation", "val")))?;
         let metrics = self.evaluate(&mut val, Mode::Val);
         self.val = Some(val);
         self.state.clock.validated = Some(self.state.clock.iter);
@@ -229,7 +229,7 @@ impl Session {
     /// # Errors
     /// As [`validate`](Self::validate).
     pub fn test(&mut self) -> Result<Metrics> {
-        let mut test = self.test.take().ok_or_else(|| Error::invalid("this run has no test data"))?;
+        let mut test = self.test.take().ok_or_else(|| Error::config(lacks("test", "test")))?;
         let metrics = self.evaluate(&mut test, Mode::Test);
         self.test = Some(test);
         self.apply_requests()?;
@@ -251,6 +251,10 @@ impl Session {
         let model = &mut self.state.model;
         caught(|| Ok(model.eval_step(batch)?)).map_err(|e| self.state.failed("the model", "eval_step", e))
     }
+}
+
+fn lacks(what: &str, key: &str) -> String {
+    format!("this run has no {what} data: give `{key}_dataloader`, `{key}_cfg` and `{key}_evaluator`")
 }
 
 impl Session {

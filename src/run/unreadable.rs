@@ -5,6 +5,14 @@ use crate::base::{Error, Result};
 use crate::data::{Batch, DataLoader, SampleError};
 use crate::hook::Phase;
 
+/// What a loader could not give, in the words of the run.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub(super) struct NotGiven {
+    text: String,
+    pub source: Error,
+}
+
 impl Session {
     /// The batch that a loader gave. What went wrong is told with its place in the run, samples that were left out are named.
     ///
@@ -21,8 +29,7 @@ impl Session {
             self.state.log.warn(text);
         }
         batch.map_err(|error| {
-            let unreadable = matches!(&error, Error::Other(source) if source.is::<SampleError>());
-            let source = match unreadable {
+            let text = match SampleError::of(&error).is_some() {
                 true if most > 0 => format!("{error}; {count} samples are left out, and max_bad_samples is {most}"),
                 true => format!(
                     "{error}; `max_bad_samples: N` in the loader leaves up to N such samples out, `shanty check --data` lists \
@@ -31,7 +38,8 @@ impl Session {
                 false => error.to_string(),
             };
             let (epoch, iter) = (clock.epoch, clock.iter);
-            Error::Run { who: "the data".into(), point: loader, epoch, iter, source: source.into() }
+            let source = Box::new(NotGiven { text, source: error });
+            Error::Run { who: "the data".into(), point: loader, epoch, iter, source }
         })
     }
 

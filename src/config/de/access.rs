@@ -14,7 +14,9 @@ fn child<'de, S: DeserializeSeed<'de>>(seed: S, de: De<'_>) -> Result<S::Value, 
         let mut inside = de.node.entries().iter().map(|(_, value)| value).chain(de.node.items());
         let fault = blame(fault, inside.any(|value| de.cx.omits(value)));
         if !matches!(fault, Fault::Retry) {
-            de.cx.push(fault.into_diag(de.node, de.key));
+            if !de.cx.spoils(de.node) {
+                de.cx.push(fault.into_diag(de.node, de.key));
+            }
             de.cx.omit(de.node);
         }
         Fault::Retry

@@ -41,6 +41,7 @@ pub(crate) fn read<T: DeserializeOwned>(
             Ok(value) if cx.diags.borrow().0.is_empty() => return Ok(value),
             Err(Fault::Retry) if cx.diags.borrow().0.len() < ENOUGH => continue,
             Ok(_) => {}
+            Err(_) if cx.spoils(node) => {}
             Err(fault) => cx.push(fault.into_diag(node, key)),
         }
         let mut diags = cx.diags.take();
@@ -75,6 +76,14 @@ struct Cx {
     diags: RefCell<Diags>,
     /// Refused values, by address: they are left out from now on.
     omitted: RefCell<BTreeSet<*const Node>>,
+    /// Values that were taken in spite of complaints, by address.
+    spoilt: RefCell<BTreeSet<*const Node>>,
+}
+
+/// Whether something holds of a value or of one below it.
+fn any(node: &Node, holds: &dyn Fn(&Node) -> bool) -> bool {
+    let mut below = node.entries().iter().map(|(_, value)| value).chain(node.items());
+    holds(node) || below.any(|value| any(value, holds))
 }
 
 impl Cx {
@@ -93,6 +102,14 @@ impl Cx {
 
     fn omits(&self, node: &Node) -> bool {
         self.omitted.borrow().contains(&std::ptr::from_ref(node))
+    }
+
+    /// Whether the value, or a part of it, was complained of: what its type says of the rest is no news.
+    fn spoils(&self, node: &Node) -> bool {
+        let (omitted, spoilt) = (self.omitted.borrow(), self.spoilt.borrow());
+        let has =
+            |node: &Node| [&*omitted, &*spoilt].iter().any(|set| set.contains(&std::ptr::from_ref(node)));
+        (!omitted.is_empty() || !spoilt.is_empty()) && any(node, &has)
     }
 }
 
@@ -318,7 +335,11 @@ impl<'de> Deserializer<'de> for De<'_> {
             return visitor.visit_newtype_struct(self);
         }
         let value = handover::lend(self.node, self.key, || visitor.visit_unit());
-        handover::complaints().into_iter().for_each(|diag| self.cx.push(Some(diag)));
+        let complaints = handover::complaints();
+        if !complaints.is_empty() {
+            self.cx.spoilt.borrow_mut().insert(self.node);
+        }
+        complaints.into_iter().for_each(|diag| self.cx.push(Some(diag)));
         value
     }
 

@@ -5,7 +5,7 @@ use serde::de::{Expected, Unexpected};
 use crate::base::suggest::nearest;
 use crate::config::source::Origin;
 use crate::config::{Diag, Key, Kind, Node};
-use crate::registry::project;
+use crate::registry::{find, project};
 
 /// `` `lr` expects a number, not the string "fast" ``.
 pub(super) fn wanted(node: &Node, key: Option<&Key>, what: &str) -> Diag {
@@ -113,9 +113,14 @@ pub(super) fn range(expected: &dyn Expected) -> String {
     }
 }
 
+/// The name of the type that a mapping is of: what nobody registered is no type, wherever it stands.
+fn named(node: &Node) -> Option<&Node> {
+    node.get("type").filter(|name| name.as_str().is_some_and(|name| find(name).next().is_some()))
+}
+
 /// A key that must be there: the place is the type that wants it, else the key that holds the mapping.
 pub(super) fn missing(node: &Node, key: Option<&Key>, field: &str) -> Diag {
-    match (node.get("type"), key) {
+    match (named(node), key) {
         (Some(name), _) => {
             let of = name.as_str().unwrap_or("this type");
             Diag::error(format!("`{of}` needs the key `{field}`"))
@@ -136,7 +141,7 @@ pub(super) fn unknown_key(
     (key, value): (&Key, &Node),
     known: &[&str],
 ) -> Diag {
-    let of = match (node.get("type").and_then(Node::as_str), holder) {
+    let of = match (named(node).and_then(Node::as_str), holder) {
         (Some(name), _) => format!(" of `{name}`"),
         (None, Some(holder)) => format!(" in `{}`", holder.text),
         (None, None) => String::new(),

@@ -17,6 +17,7 @@ pub use flip::{Direction, RandomFlip};
 pub use load::LoadImageFromFile;
 pub use normalize::Normalize;
 pub use pad::{Border, Pad};
+pub(super) use pipeline::path_in;
 pub use pipeline::{Compose, PackInputs, Pipeline};
 pub use resize::Resize;
 pub use resize_edge::{Edge, ResizeEdge};

@@ -42,6 +42,36 @@ impl Pipeline {
     }
 }
 
+/// What a transform refused, with its position in the pipeline. It reads as what it holds.
+#[derive(Debug, thiserror::Error)]
+#[error("{source}")]
+struct InTransform {
+    index: usize,
+    source: Error,
+}
+
+impl InTransform {
+    /// A file that cannot be read, or a limit of the machine, is not the transform's doing.
+    fn at(index: usize, source: Error) -> Error {
+        let own = match &source {
+            Error::Invalid(_) | Error::Config(_) => true,
+            Error::Other(source) => source.is::<Self>(),
+            _ => false,
+        };
+        if own { Error::Other(Box::new(Self { index, source })) } else { source }
+    }
+}
+
+/// The positions of the transform that refused a sample, from the outside in; empty where it was none.
+pub(crate) fn path_in(error: &Error) -> Vec<usize> {
+    match error {
+        Error::Other(source) => source
+            .downcast_ref::<InTransform>()
+            .map_or_else(Vec::new, |found| [found.index].into_iter().chain(path_in(&found.source)).collect()),
+        _ => Vec::new(),
+    }
+}
+
 /// Several transforms as one.
 #[derive(Default)]
 pub struct Compose(Vec<Box<dyn Transform>>);
@@ -63,11 +93,11 @@ impl Compose {
 
 impl Transform for Compose {
     fn apply(&self, sample: &mut Sample, rng: &mut Rng) -> Result<()> {
-        self.0.iter().try_for_each(|transform| {
+        self.0.iter().enumerate().try_for_each(|(index, transform)| {
             if !transform.takes_pictures() {
                 sample.to_values()?;
             }
-            transform.apply(sample, rng)
+            transform.apply(sample, rng).map_err(|source| InTransform::at(index, source))
         })
     }
 

@@ -274,7 +274,7 @@ impl Hook for CheckpointHook {
     }
 
     fn after_val_epoch(&mut self, cx: &mut Ctx<'_>, metrics: &Metrics) -> HookResult {
-        let judges = self.training && !cx.info.dry_run;
+        let judges = self.training && !cx.info.hollow;
         let Some(wanted) = self.save_best.clone().filter(|_| judges) else { return cx.pass() };
         for (index, metric) in wanted.0.iter().enumerate() {
             let known = self.state.best.keys().next().map(String::as_str);

@@ -147,7 +147,7 @@ impl Hook for EarlyStoppingHook {
     }
 
     fn after_val_epoch(&mut self, cx: &mut Ctx<'_>, metrics: &Metrics) -> HookResult {
-        if cx.info.dry_run {
+        if cx.info.hollow {
             return Ok(());
         }
         let Some(score) = metrics.get(&self.monitor) else {

@@ -90,7 +90,7 @@ impl Hook for MeanTeacherHook {
     }
 
     fn before_train(&mut self, cx: &mut Ctx<'_>) -> HookResult {
-        if cx.clock.iter == 0 && !cx.info.dry_run {
+        if cx.clock.iter == 0 && !cx.info.hollow {
             self.update(&mut **cx.model, 1.0)?;
         }
         Ok(())
@@ -100,7 +100,7 @@ impl Hook for MeanTeacherHook {
         if !cx.clock.every_n_iters(self.interval, 0) {
             return cx.pass();
         }
-        if cx.info.dry_run { Ok(()) } else { self.update(&mut **cx.model, self.momentum) }
+        if cx.info.hollow { Ok(()) } else { self.update(&mut **cx.model, self.momentum) }
     }
 }
 

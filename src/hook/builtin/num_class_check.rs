@@ -30,14 +30,22 @@ impl NumClassCheckHook {
         }
     }
 
-    fn check_scores(cx: &mut Ctx<'_>, step: &Step<'_>) -> HookResult {
-        let known = cx.info.classes.len();
-        let width = step.outputs.scores.as_ref().and_then(|scores| scores.shape().get(1).copied());
+    /// What the model scores the first training samples by, where it can evaluate: better known now than after an epoch.
+    fn try_out(cx: &mut Ctx<'_>) -> HookResult {
+        let Some(data) = cx.data.filter(|_| !cx.info.hollow && cx.clock.iter == 0) else { return Ok(()) };
+        match data.preview(0)?.map(|batch| cx.model.eval_step(&batch)) {
+            Some(Ok(outputs)) => Self::check_scores(cx.info.classes.len(), &outputs),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_scores(known: usize, outputs: &Outputs) -> HookResult {
+        let width = outputs.scores.as_ref().and_then(|scores| scores.shape().get(1).copied());
         match width.filter(|width| known > 0 && *width != known) {
             Some(width) => {
                 Err(format!("the model scores {width} classes, but the data set has {known}").into())
             }
-            None => cx.unsubscribe(),
+            None => Ok(()),
         }
     }
 }
@@ -62,7 +70,8 @@ fn collect(path: &str, node: &Node, found: &mut Vec<(String, i64)>) {
 
 impl Hook for NumClassCheckHook {
     fn before_train(&mut self, cx: &mut Ctx<'_>) -> HookResult {
-        Self::check(cx)
+        Self::check(cx)?;
+        Self::try_out(cx)
     }
 
     fn before_val(&mut self, cx: &mut Ctx<'_>) -> HookResult {
@@ -75,11 +84,13 @@ impl Hook for NumClassCheckHook {
     }
 
     fn after_val_iter(&mut self, cx: &mut Ctx<'_>, step: &mut Step<'_>) -> HookResult {
-        Self::check_scores(cx, step)
+        Self::check_scores(cx.info.classes.len(), step.outputs)?;
+        cx.unsubscribe()
     }
 
     fn after_test_iter(&mut self, cx: &mut Ctx<'_>, step: &mut Step<'_>) -> HookResult {
-        Self::check_scores(cx, step)
+        Self::check_scores(cx.info.classes.len(), step.outputs)?;
+        cx.unsubscribe()
     }
 }
 

@@ -119,7 +119,7 @@ fn estimate(
 
 impl PreciseBNHook {
     fn run(self, cx: &mut Ctx<'_>) -> HookResult {
-        let Some(data) = cx.data.filter(|_| !cx.info.dry_run) else { return Ok(()) };
+        let Some(data) = cx.data.filter(|_| !cx.info.hollow) else { return Ok(()) };
         let n = (self.num_samples / data.batch_size() as u64).min(data.len());
         let mut has_statistics = false;
         cx.model.visit(&mut |p| has_statistics |= p.role == Role::Buffer && is_statistic(p.name));

@@ -1,6 +1,6 @@
 //! A trace of where the time goes, for chrome://tracing and Perfetto.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -57,6 +57,9 @@ impl ProfilerHook {
             return Ok(());
         }
         let path = self.json_trace_path.clone().unwrap_or_else(|| cx.dirs.log.join("trace.json"));
+        if let Some(folder) = path.parent() {
+            durable::make_dir(cx.fs, folder)?;
+        }
         durable::replace(cx.fs, &path, serde_json::to_string(&chrome(cx.profile, cx.keys()))?.as_bytes())?;
         cx.log.info(format_args!("trace for chrome://tracing in {}", path.display()));
         Ok(())
@@ -73,6 +76,18 @@ fn chrome(profile: &Profile, keys: &[std::sync::Arc<str>]) -> Value {
                "ts": span.begin * 1e6, "dur": span.length * 1e6})
     });
     json!({"displayTimeUnit": "ms", "traceEvents": rows.chain(spans).collect::<Vec<_>>()})
+}
+
+/// The file comes at the end of what is measured: that it cannot be written there is to be known before.
+fn writable(path: &Path) -> Result<()> {
+    let why = if path.is_dir() {
+        "is a folder: name a file in it"
+    } else if path.ancestors().skip(1).find(|folder| folder.exists()).is_some_and(|folder| !folder.is_dir()) {
+        "cannot be written: one of its folders is a file"
+    } else {
+        return Ok(());
+    };
+    Err(Error::config(format!("`json_trace_path: {}` {why}", path.display())))
 }
 
 impl Hook for ProfilerHook {
@@ -120,6 +135,7 @@ register! {
         if hook.activity_with_cuda {
             return Err(Error::config("there is no GPU to profile: set `activity_with_cuda: false`"));
         }
+        hook.json_trace_path.as_deref().map_or(Ok(()), writable)?;
         Ok(Box::new(hook))
     }
 }

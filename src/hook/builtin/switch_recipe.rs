@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::data::{Pipeline, Transform};
+use crate::data::{DataLoader, Pipeline, SampleError, Transform};
 use crate::prelude::*;
 use crate::registry::Spec;
 
@@ -10,14 +10,48 @@ use crate::registry::Spec;
 /// has the right one, whatever the workers had fetched already.
 #[derive(Default)]
 pub struct SwitchRecipeHook {
-    /// The first epoch, from 0, and its pipeline.
-    recipes: Vec<(u64, Arc<Pipeline>)>,
+    recipes: Vec<Recipe>,
+}
+
+/// A pipeline and the first epoch, from 0, that has it.
+struct Recipe {
+    epoch: u64,
+    pipeline: Arc<Pipeline>,
+    /// Where a config writes it.
+    key: String,
 }
 
 impl SwitchRecipeHook {
     /// Switches to each pipeline when its epoch (from 0) begins.
     pub fn new(recipes: Vec<(u64, Pipeline)>) -> Self {
-        Self { recipes: recipes.into_iter().map(|(epoch, p)| (epoch, Arc::new(p))).collect() }
+        let recipe = |(i, (epoch, pipeline))| Recipe {
+            epoch,
+            pipeline: Arc::new(pipeline),
+            key: format!("schedule.{i}.train_pipeline"),
+        };
+        Self { recipes: recipes.into_iter().enumerate().map(recipe).collect() }
+    }
+
+    /// A model that can evaluate is shown the pictures to come, so that they end no run after days.
+    fn try_out(&self, cx: &mut Ctx<'_>, data: &DataLoader) -> HookResult {
+        let usual = data.preview(0)?.is_some_and(|batch| cx.model.eval_step(&batch).is_ok());
+        for recipe in self.recipes.iter().filter(|recipe| recipe.epoch < cx.clock.max_epochs) {
+            let tried = data.preview(recipe.epoch).and_then(|batch| match batch.filter(|_| usual) {
+                Some(batch) => cx.model.eval_step(&batch).map(drop),
+                None => Ok(()),
+            });
+            tried.map_err(|error| recipe.refused(&error))?;
+        }
+        Ok(())
+    }
+}
+
+impl Recipe {
+    fn refused(&self, error: &Error) -> String {
+        let steps = SampleError::of(error).map(SampleError::transform).unwrap_or_default();
+        let within = steps.iter().map(ToString::to_string).collect::<Vec<_>>().join(".transforms.");
+        let dot = if steps.is_empty() { "" } else { "." };
+        format!("the pipeline from epoch {} on, `{}{dot}{within}`: {error}", self.epoch + 1, self.key)
     }
 }
 
@@ -49,14 +83,14 @@ struct PipelineSwitch {
 
 impl Hook for SwitchRecipeHook {
     fn before_train(&mut self, cx: &mut Ctx<'_>) -> HookResult {
-        if let Some(data) = cx.data {
-            self.recipes.iter().for_each(|(epoch, pipeline)| data.switch(*epoch, Arc::clone(pipeline)));
-        }
-        Ok(())
+        let Some(data) = cx.data else { return Ok(()) };
+        self.recipes.iter().for_each(|recipe| data.switch(recipe.epoch, Arc::clone(&recipe.pipeline)));
+        // What is resumed was tried when it began.
+        if cx.info.hollow || cx.clock.iter > 0 { Ok(()) } else { self.try_out(cx, data) }
     }
 
     fn before_train_epoch(&mut self, cx: &mut Ctx<'_>) -> HookResult {
-        if !self.recipes.iter().any(|(epoch, _)| *epoch == cx.clock.epoch) {
+        if !self.recipes.iter().any(|recipe| recipe.epoch == cx.clock.epoch) {
             return cx.pass();
         }
         cx.log.info(format_args!("another training pipeline from epoch {} on", cx.clock.epoch + 1));
@@ -83,6 +117,8 @@ register! {
     /// Switches to another training pipeline at one epoch (counted from 0).
     dyn Hook, "PipelineSwitchHook" => |p: PipelineSwitch, cx: &mut BuildCx| -> Result<Box<dyn Hook>> {
         let pipeline = Pipeline::build(&p.switch_pipeline, cx)?;
-        Ok(Box::new(SwitchRecipeHook::new(vec![(p.switch_epoch, pipeline)])))
+        let mut hook = SwitchRecipeHook::new(vec![(p.switch_epoch, pipeline)]);
+        hook.recipes.iter_mut().for_each(|recipe| recipe.key = "switch_pipeline".into());
+        Ok(Box::new(hook))
     }
 }

@@ -35,7 +35,7 @@ impl WarmupParamHook {
 
 impl Hook for WarmupParamHook {
     fn before_train(&mut self, cx: &mut Ctx<'_>) -> HookResult {
-        if cx.info.dry_run {
+        if cx.info.hollow {
             return Ok(());
         }
         let Some(slot) = cx.model.number_mut(&self.module_name, &self.param_name) else {

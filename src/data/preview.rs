@@ -1,0 +1,102 @@
+//! A look at what a loader is going to give, before it gives it: nothing of it is counted, and no batch is another one for it.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError};
+
+use crate::base::Result;
+
+use super::loader::{FEW, Plan};
+use super::orders::{Orders, Picks};
+use super::{Batch, DataLoader};
+
+impl DataLoader {
+    /// The first samples of a pass, as its pipeline makes them; `None` if all of it is left out.
+    ///
+    /// # Errors
+    /// That of a sample that cannot be read, or does not fit to the others.
+    ///
+    /// ```
+    /// use shanty::data::{DataLoader, DefaultSampler, LoaderOptions, Synthetic};
+    ///
+    /// let data = Synthetic::new(10, [1, 4, 4], 2, 0);
+    /// let options = LoaderOptions { batch_size: 4, ..Default::default() };
+    /// let loader = DataLoader::new(data, DefaultSampler::sequential(), options)?;
+    /// assert_eq!(loader.preview(0)?.unwrap().ids, [0, 1]);
+    /// loader.exclude(&[0, 2]);
+    /// assert_eq!(loader.preview(0)?.unwrap().ids, [1, 3]);
+    /// # Ok::<(), shanty::base::Error>(())
+    /// ```
+    pub fn preview(&self, pass: u64) -> Result<Option<Batch>> {
+        let plan = Arc::new(self.plan.apart());
+        let mut orders = Orders::new(Arc::clone(&plan));
+        for g in batches_of(self, pass) {
+            let mut picks = orders.picks(g)?;
+            picks.samples.retain(|(of, _)| *of == pass);
+            picks.samples.truncate(FEW);
+            let batch = looked_at(&plan, &picks)?;
+            if !batch.is_empty() {
+                return Ok(Some(batch));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether the samples of the sets that this one is made of fit together where the first pass mixes them.
+    ///
+    /// # Errors
+    /// That of the samples that do not.
+    pub(crate) fn mixes(&self) -> Result<()> {
+        let parts = self.dataset().parts();
+        let plan = Arc::new(self.plan.apart());
+        let (mut orders, mut met) = (Orders::new(Arc::clone(&plan)), BTreeSet::new());
+        for g in batches_of(self, 0) {
+            if parts < 2 || met.len() == parts {
+                break;
+            }
+            let mut picks = orders.picks(g)?;
+            let mut own = BTreeSet::new();
+            picks.samples.retain(|(_, index)| own.insert(self.dataset().part_of(*index)));
+            if own.len() > 1 && !own.is_subset(&met) {
+                looked_at(&plan, &picks)?;
+                met.extend(own);
+            }
+        }
+        Ok(())
+    }
+
+    /// Samples in the smallest batch of the first pass; a batch of which all is left out does not count.
+    pub(crate) fn smallest_batch(&self) -> Result<usize> {
+        let (size, share) = (self.batch_size(), self.plan.share);
+        let whole = self.plan.excluded.read().unwrap_or_else(PoisonError::into_inner).is_empty();
+        if whole {
+            let last = if self.infinite() || self.plan.drop_last { 0 } else { share % size };
+            return Ok(if last == 0 { size } else { last });
+        }
+        let mut orders = Orders::new(Arc::clone(&self.plan));
+        let mut smallest = size;
+        for g in batches_of(self, 0) {
+            smallest = match orders.picks(g)?.samples.len() {
+                0 => smallest,
+                n => smallest.min(n),
+            };
+        }
+        Ok(smallest)
+    }
+}
+
+/// The batches in which samples of a pass are.
+fn batches_of(data: &DataLoader, pass: u64) -> std::ops::Range<u64> {
+    let (len, size) = (data.plan.pass_len as u64, data.batch_size() as u64);
+    if data.infinite() {
+        let (first, end) = (pass.saturating_mul(len), pass.saturating_add(1).saturating_mul(len));
+        return first / size..end.div_ceil(size);
+    }
+    let first = pass.saturating_mul(data.len());
+    first..first.saturating_add(data.len())
+}
+
+fn looked_at(plan: &Plan, picks: &Picks) -> Result<Batch> {
+    let made = plan.load(picks, 1, &|| false)?;
+    plan.unreadable.count(made.bad)?;
+    Ok(made.batch)
+}

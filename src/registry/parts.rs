@@ -1,0 +1,87 @@
+//! The parts of a config that is wrong elsewhere: those that are fine by themselves are built all the same, so that one reading
+//! tells what their builders say too.
+
+use schemars::JsonSchema;
+use serde_json::Value;
+
+use super::schema::{self, KIND, resolved};
+use super::{BuildCx, Collected, Entry, IGNORED, find, kinds};
+use crate::base::memory::settled;
+use crate::base::{Error, caught_from};
+use crate::config::{Diag, Diags, Node};
+
+/// What the builders of the parts of `node` say, which is a mapping of type `T`. A part in which something is wrong is entered, and
+/// not built; `passed` tells kinds that cannot be judged without the rest.
+pub(crate) fn build_apart<T: JsonSchema>(node: &Node, passed: &[&str], cx: &mut BuildCx) -> Diags {
+    let mut walk = Walk { passed, cx, found: Collected::default() };
+    let schema = schema::of::<T>();
+    walk.value(node, &schema, &schema);
+    walk.found.0
+}
+
+struct Walk<'a> {
+    passed: &'a [&'a str],
+    cx: &'a mut BuildCx,
+    found: Collected,
+}
+
+impl Walk<'_> {
+    fn value(&mut self, node: &Node, schema: &Value, root: &Value) {
+        let schema = resolved(schema, root);
+        if let Some(kind) = schema.get(KIND).and_then(Value::as_str) {
+            return self.spec(node, kind);
+        }
+        let choices = ["anyOf", "oneOf", "allOf"].iter().filter_map(|word| schema.get(*word)?.as_array());
+        choices.flatten().for_each(|choice| self.value(node, choice, root));
+        for (key, value) in node.entries() {
+            let named = schema.get("properties").and_then(|all| all.get(&key.text));
+            if let Some(schema) = named.or_else(|| schema.get("additionalProperties")) {
+                self.value(value, schema, root);
+            }
+        }
+        if let Some(schema) = schema.get("items") {
+            node.items().iter().for_each(|item| self.value(item, schema, root));
+        }
+    }
+
+    /// A list stands for one that holds things of its kind.
+    fn spec(&mut self, node: &Node, kind: &str) {
+        node.items().iter().for_each(|item| self.spec(item, kind));
+        let name = node.get("type").and_then(Node::as_str);
+        let entry = name.and_then(|name| find(name).find(|(of, _)| *of == kind));
+        let (Some((_, entry)), false) = (entry, self.passed.contains(&kind)) else { return };
+        let reserved = reserved(kind);
+        let reserved: Vec<&str> = reserved.iter().map(String::as_str).collect();
+        if entry.maker.check(node, None, &reserved).is_err() {
+            let schema = schema::parameters(entry);
+            return self.value(node, &schema, &schema);
+        }
+        let made = caught_from("its builder", || entry.maker.build(node, &reserved, self.cx).map(drop));
+        let made = made.and_then(|()| settled());
+        self.found.take(made.map_err(|error| placed(node, entry, error)));
+    }
+}
+
+/// The keys of a mapping of this kind that are not parameters of its type.
+fn reserved(kind: &str) -> Vec<String> {
+    let extras = kinds().find(|known| known.name == kind).map(schema::extras);
+    let extras = extras.as_ref().and_then(|extras| extras.get("properties")?.as_object());
+    ["type", IGNORED]
+        .map(str::to_owned)
+        .into_iter()
+        .chain(extras.into_iter().flat_map(|all| all.keys().cloned()))
+        .collect()
+}
+
+/// A builder's error with the place of what it builds, unless it has one.
+pub(super) fn placed(node: &Node, entry: &Entry, error: Error) -> Error {
+    match error {
+        Error::Config(source) if source.is::<Diags>() => Error::Config(source),
+        other => {
+            let at = super::blamed(node, &other.to_string());
+            let absent = other.is_absence();
+            let diag = Diag::error(format!("cannot build `{}`: {other}", entry.name)).on(at);
+            Diags::from(Diag { absent, ..diag }).into()
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! What a model or the data would refuse after hours, found before a training begins: on a few samples, of which nothing remains.
+
+use super::{Session, State};
+use crate::base::{Result, caught};
+use crate::data::Batch;
+use crate::model::StepCx;
+use crate::params::StateDict;
+
+impl Session {
+    /// Tries what the training data will ask of the model.
+    ///
+    /// # Errors
+    /// Samples that do not fit together; fewer scores than classes; a batch of one sample that the model cannot train on.
+    pub(super) fn try_training(&mut self) -> Result<()> {
+        let Some(data) = self.state.data.clone() else { return Ok(()) };
+        let batch = match data.mixes().and_then(|()| data.preview(0)) {
+            Ok(Some(batch)) => batch,
+            Ok(None) => return Ok(()),
+            Err(error) => return self.received(Err(error), &data).map(drop),
+        };
+        self.enough_scores(&batch)?;
+        if data.batch_size() > 1 && data.smallest_batch()? == 1 { self.try_one(batch) } else { Ok(()) }
+    }
+
+    /// A model that cannot evaluate may train all the same.
+    fn enough_scores(&mut self, batch: &Batch) -> Result<()> {
+        let State { model, info, .. } = &mut self.state;
+        let scores = caught(|| Ok(model.eval_step(batch)?)).ok().and_then(|outputs| outputs.scores);
+        let (width, classes) = (scores.and_then(|s| s.shape().get(1).copied()), info.classes.len());
+        match width.filter(|width| *width < classes) {
+            Some(width) => {
+                let text =
+                    format!("the model gives {width} scores, the training data have {classes} classes");
+                Err(self.state.failed("the model", "eval_step", text.into()))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// One sample alone, as it comes when it is left over at the end of a pass.
+    fn try_one(&mut self, batch: Batch) -> Result<()> {
+        let State { model, info, .. } = &mut self.state;
+        let before = StateDict::of(&**model);
+        let step = StepCx { seed: info.seed, iter: 0, loss_scale: 1.0 };
+        let tried = caught(|| Ok(model.train_step(&batch.extremes(1), &step)?).map(drop));
+        before.load_into(&mut **model);
+        model.clear_grads();
+        tried.map_err(|error| {
+            let text = format!("a batch of the first pass will have one sample: {error}");
+            self.state.failed("the model", "train_step", text.into())
+        })
+    }
+}
