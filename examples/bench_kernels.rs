@@ -123,7 +123,8 @@ fn main() -> Result<(), BoxError> {
 
 fn convolutions(bench: &Bench, n: usize) -> Result<(), BoxError> {
     for (name, c, k, size, kernel, stride, pad) in LAYERS {
-        let g = ConvGeom::new([n, c, size, size], k, [kernel; 2], [stride; 2], [pad; 2], [1, 1], 1)?;
+        let window = Window { stride: [stride; 2], padding: [pad; 2], ..Window::new([kernel; 2]) };
+        let g = ConvGeom::new([n, c, size, size], k, window, 1)?;
         let (x, w, dy) = (noise(g.x_len()), noise(g.w_len()), noise(g.y_len()));
         let (mut y, mut dx, mut dw) = (dy.clone(), x.clone(), w.clone());
         let flops = g.flops() as f64;
@@ -156,34 +157,42 @@ fn normalisation(bench: &Bench, n: usize) {
         let (mut y, mut d, mut dr, mut m, mut v) = (x.clone(), x.clone(), x.clone(), g.clone(), g.clone());
         let (mut dg, mut db) = (g.clone(), g.clone());
         let name = |what: &str| format!("bn {c}x{size}x{size} {what}");
-        bench.run(&name("relu fwd"), 0.0, || {
-            bn_train(s, &x, 1e-5, Some(&g), Some(&b), None, true, &mut y, &mut m, &mut v);
-        });
-        bench.run(&name("relu bwd"), 0.0, || {
-            bn_backward(s, &x, Some(&y), Some(&g), &m, &v, 1e-5, &mut d, &mut dg, &mut db, None);
-        });
-        bench.run(&name("add relu fwd"), 0.0, || {
-            bn_train(s, &x, 1e-5, Some(&g), Some(&b), Some(&res), true, &mut y, &mut m, &mut v);
-        });
-        bench.run(&name("add relu bwd"), 0.0, || {
-            bn_backward(s, &x, Some(&y), Some(&g), &m, &v, 1e-5, &mut d, &mut dg, &mut db, Some(&mut dr));
-        });
+        let affine = BnAffine { gamma: Some(&g), beta: Some(&b), eps: 1e-5 };
+        for (what, residual) in [("relu", None), ("add relu", Some(&res[..]))] {
+            bench.run(&name(&format!("{what} fwd")), 0.0, || {
+                let moments = MomentsMut { mean: &mut m, var: &mut v };
+                bn_train(s, &x, affine, BnEpilogue { residual, relu: true }, &mut y, moments);
+            });
+            bench.run(&name(&format!("{what} bwd")), 0.0, || {
+                let moments = Moments { mean: &m, var: &v };
+                let saved = BnSaved { x: &x, y: Some(&y), gamma: Some(&g), moments, eps: 1e-5 };
+                let dresidual = residual.map(|_| &mut dr[..]);
+                bn_backward(s, saved, BnGrads { dy: &mut d, dgamma: &mut dg, dbeta: &mut db, dresidual });
+            });
+        }
     }
     let (rows, d) = (n * 65, 192);
     let (x, g) = (noise(rows * d), noise(d));
     let (mut y, mut m, mut r, mut dx) = (x.clone(), noise(rows), noise(rows), x.clone());
     let (mut dg, mut db) = (g.clone(), g.clone());
-    bench.run("layer norm fwd", 0.0, || layer_norm(d, &x, Some(&g), Some(&g), 1e-5, &mut y, &mut m, &mut r));
+    bench.run("layer norm fwd", 0.0, || {
+        let affine = LayerNormAffine { gamma: Some(&g), beta: Some(&g) };
+        layer_norm(d, &x, affine, 1e-5, &mut y, LayerNormStatsMut { mean: &mut m, rstd: &mut r });
+    });
     bench.run("layer norm bwd", 0.0, || {
-        layer_norm_backward(d, &x, Some(&g), &m, &r, &mut dx, &mut dg, &mut db)
+        let grads = LayerNormGrads { dy: &mut dx, dgamma: &mut dg, dbeta: &mut db };
+        layer_norm_backward(d, &x, Some(&g), LayerNormStats { mean: &m, rstd: &r }, grads);
     });
     let a = AttnGeom { batch: n, heads: 3, q_len: 65, k_len: 65, dim: 64 };
     let (qkv, mut out, mut lse) = (noise(rows * 3 * d), x.clone(), noise(rows * 3));
     let (dout, mut dqkv) = (x.clone(), qkv.clone());
     let flops = 4.0 * (n * 3 * 65 * 65 * 64) as f64;
-    bench.run("attention fwd", flops, || attention_packed(&a, AttnOpts::default(), &qkv, &mut out, &mut lse));
+    bench.run("attention fwd", flops, || {
+        attention_packed(&a, AttnOpts::default(), &qkv, AttnOutput { out: &mut out, lse: &mut lse });
+    });
     bench.run("attention bwd", 2.5 * flops, || {
-        attention_packed_backward(&a, AttnOpts::default(), &qkv, &out, &lse, &dout, &mut dqkv);
+        let saved = AttnSaved { out: &out, lse: &lse };
+        attention_packed_backward(&a, AttnOpts::default(), &qkv, saved, &dout, &mut dqkv);
     });
 }
 
@@ -198,7 +207,7 @@ fn elementwise(bench: &Bench, n: usize) -> Result<(), BoxError> {
         bench.run(&format!("{name} fwd"), 0.0, || act_forward(act, &x, &mut y));
         bench.run(&format!("{name} bwd"), 0.0, || act_backward(act, &x, &mut d));
     }
-    let g = PoolGeom::new([n, 6, 28, 28], [2; 2], [2; 2], [0; 2], [1; 2], false)?;
+    let g = PoolGeom::new([n, 6, 28, 28], Window { stride: [2; 2], ..Window::new([2; 2]) }, false)?;
     let (x, mut y, mut dx, mut at) =
         (noise(g.x_len()), noise(g.y_len()), noise(g.x_len()), vec![0; g.y_len()]);
     let dy = y.clone();

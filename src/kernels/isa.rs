@@ -47,9 +47,9 @@ fn best() -> Isa {
 
 /// Compiles one plain function three times, for the baseline, AVX2 and AVX-512, and picks one at each call.
 ///
-/// The body must not call anything that is not inlined: a call leaves the widened code. FMA is not used by such
-/// code (Rust never contracts `a * b + c`), so its results are the same bits in all three. A function that is generic over
-/// `const FMA: bool` is told whether `mul_add` is one instruction; the bits of its results may differ then.
+/// The body must not call anything that is not inlined: a call leaves the widened code. Rust never contracts `a * b +
+/// c` to one instruction, so the results are the same bits in all three. A function that is generic over `const FMA:
+/// bool` is told whether `mul_add` is one instruction; the bits of its results may differ then.
 macro_rules! multiversion {
     ($(#[$meta:meta])* $vis:vis fn $name:ident<const $fma:ident: bool>($($arg:ident: $ty:ty),* $(,)?) $body:block) => {
         $(#[$meta])*

@@ -1,14 +1,15 @@
 //! Exponential and hyperbolic tangent without branches, so that loops over them become vectors.
 //!
-//! For `f32`: at most 2 ulp from the true value (tested over all of the range); for `f64` the library's functions.
+//! For `f32` they are at most 2 ulp from the true value, which a test checks over all of the range, and are made as in
+//! Moshier's Cephes library; for `f64` they are the functions of Rust's library.
 
-use super::Elem;
+use crate::base::Elem;
 
 #[cfg(not(shanty_f64))]
 #[allow(clippy::excessive_precision)]
 mod single {
-    /// `e^x`: Cephes' polynomial on [-ln 2 / 2, ln 2 / 2], and a power of two in two steps so that both ends of the range come out
-    /// (infinity, denormals, zero).
+    /// `e^x`: a polynomial on [-ln 2 / 2, ln 2 / 2], and a power of two in two steps, so that both ends of the range
+    /// come out (infinity, denormals, zero).
     #[inline(always)]
     pub fn exp(x: f32) -> f32 {
         let x = if x > 89.0 { 89.0 } else { x };
@@ -38,20 +39,20 @@ mod single {
         f32::from_bits(((n + 127) << 23) as u32)
     }
 
-    /// Cephes' polynomial near 0, `1 - 2 / (e^2x + 1)` further out.
+    /// A polynomial near 0, `1 - 2 / (e^2x + 1)` further out.
     #[inline(always)]
     pub fn tanh(x: f32) -> f32 {
         let a = x.abs();
         // From 10 on the result is 1, and up to there the power of two is no extreme one.
         let (e, n) = parts(2.0 * if a > 10.0 { 10.0 } else { a });
-        let far = 1.0 - 2.0 / (e * power(n) + 1.0);
+        let large = 1.0 - 2.0 / (e * power(n) + 1.0);
         let z = x * x;
         let mut p = -5.704_988_7e-3;
         for c in [2.063_908_9e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328_2e-1] {
             p = p * z + c;
         }
-        let near = p * z * x + x;
-        if a < 0.625 { near } else { far.copysign(x) }
+        let small = p * z * x + x;
+        if a < 0.625 { small } else { large.copysign(x) }
     }
 }
 

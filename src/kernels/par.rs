@@ -1,12 +1,17 @@
-//! Element-wise work in fixed chunks: the cut depends on the length alone.
+//! How kernels share out their work among the threads of the pool.
+//!
+//! The cut depends on lengths and shapes alone, never on the number of threads, so that results do not either.
 
-use super::Elem;
+use crate::base::Elem;
 use rayon::prelude::*;
 
 /// Elements of one chunk: 64 KiB of f32, about what stays in a first-level cache on its way through.
 const CHUNK: usize = 1 << 14;
-/// Up to this length a call stays on its thread: a second one costs more than it brings.
+/// Up to this length an element-wise call stays on its thread: a second one costs more than it brings.
 const SERIAL: usize = 1 << 16;
+/// Below this many multiplications and additions a product stays on its thread: they take about as long (4 µs at
+/// 100 GFLOP/s) as it takes two threads to meet.
+pub(super) const SERIAL_FLOPS: usize = 400_000;
 
 /// Calls `f` on the chunks of `y`.
 pub(super) fn each(y: &mut [Elem], f: impl Fn(&mut [Elem]) + Sync + Send) {
@@ -23,28 +28,41 @@ pub(super) fn zip<X: Sync>(x: &[X], y: &mut [Elem], f: impl Fn(&[X], &mut [Elem]
     }
 }
 
-/// Calls `f` on blocks of rows of `width` elements, the number of the block's first row given; in parallel where all rows hold
-/// more than a few elements.
+/// Calls `f` on blocks of `block` rows of `width` elements, with the number of the block's first row; in parallel where
+/// all rows together hold more than a few elements.
 pub(super) fn rows(width: usize, block: usize, y: &mut [Elem], f: impl Fn(usize, &mut [Elem]) + Sync + Send) {
-    let size = (width * block).max(1);
-    let one = |(i, y): (usize, &mut [Elem])| f(i * block, y);
-    if y.len() <= SERIAL {
-        y.chunks_mut(size).enumerate().for_each(one);
-    } else {
-        y.par_chunks_mut(size).enumerate().for_each(one);
-    }
+    chunks((width * block).max(1), y.len() <= SERIAL, y, |i, y| f(i * block, y));
 }
 
-/// Calls `f` on 0..count; in parallel if all the work touches more than a few elements.
+/// Calls `f` on 0..count, one task each; in parallel if all the work touches more than a few elements.
 pub(super) fn count(count: usize, elements: usize, f: impl Fn(usize) + Sync + Send) {
-    if elements <= SERIAL {
+    tasks(count, elements <= SERIAL, f);
+}
+
+/// Calls `f` on 0..count, one task each, on this thread if `serial`.
+pub(super) fn tasks(count: usize, serial: bool, f: impl Fn(usize) + Sync + Send) {
+    if serial {
         (0..count).for_each(f);
     } else {
         (0..count).into_par_iter().with_max_len(1).for_each(f);
     }
 }
 
-/// Calls `f` on pieces of `size` elements, their number given.
+/// Calls `f` on the chunks of `size` elements and their numbers, on this thread if `serial`.
+pub(super) fn chunks(
+    size: usize,
+    serial: bool,
+    y: &mut [Elem],
+    f: impl Fn(usize, &mut [Elem]) + Sync + Send,
+) {
+    if serial {
+        y.chunks_mut(size).enumerate().for_each(|(i, y)| f(i, y));
+    } else {
+        y.par_chunks_mut(size).enumerate().for_each(|(i, y)| f(i, y));
+    }
+}
+
+/// Calls `f` on pieces of `size` elements and their numbers, several small pieces a task.
 pub(super) fn each_index<T: Send>(size: usize, y: &mut [T], f: impl Fn(usize, &mut [T]) + Sync + Send) {
     if y.len() <= SERIAL {
         y.chunks_mut(size).enumerate().for_each(|(i, y)| f(i, y));

@@ -1,11 +1,27 @@
-//! Sums in a fixed order, and the vector operations of optimizers.
+//! Sums in a fixed order.
 
+use super::elementwise::scale;
 use super::isa::multiversion;
-use super::{Elem, par};
+use crate::base::Elem;
 use rayon::prelude::*;
 
-/// Elements that one partial sum covers.
+/// Elements that one partial sum covers: 128 KiB, enough work for a task.
 const PART: usize = 1 << 15;
+/// Up to this many elements the sums of a matrix are taken on one thread.
+const SERIAL: usize = 1 << 17;
+
+/// The sum of the lanes, of which there are a power of two, half by half.
+#[inline(always)]
+pub(super) fn sum_lanes<const N: usize>(mut lanes: [Elem; N]) -> Elem {
+    let mut n = N;
+    while n > 1 {
+        n /= 2;
+        for l in 0..n {
+            lanes[l] += lanes[l + n];
+        }
+    }
+    lanes[0]
+}
 
 multiversion! {
     /// The sum, in f32 over 64 lanes within a block of 4096 and in f64 over the blocks.
@@ -68,22 +84,6 @@ pub fn dot(x: &[Elem], y: &[Elem]) -> f64 {
 }
 
 multiversion! {
-    fn scale_part(a: Elem, x: &mut [Elem]) {
-        for v in x {
-            *v *= a;
-        }
-    }
-}
-
-multiversion! {
-    fn axpy_part(a: Elem, x: &[Elem], y: &mut [Elem]) {
-        for (y, x) in y.iter_mut().zip(x) {
-            *y += a * *x;
-        }
-    }
-}
-
-multiversion! {
     /// Adds the columns from `first` on of the rows of `x` to `out`, four rows at a time.
     fn add_rows(cols: usize, first: usize, x: &[Elem], out: &mut [Elem]) {
         let n = out.len();
@@ -102,42 +102,13 @@ multiversion! {
     }
 }
 
-multiversion! {
-    fn add_part(a: &[Elem], b: &[Elem], out: &mut [Elem]) {
-        for (o, (a, b)) in out.iter_mut().zip(a.iter().zip(b)) {
-            *o = *a + *b;
-        }
-    }
-}
-
-/// `x *= a`.
-pub fn scale(a: Elem, x: &mut [Elem]) {
-    par::each(x, |x| scale_part(a, x));
-}
-
-/// `y += a * x`.
-pub fn axpy(a: Elem, x: &[Elem], y: &mut [Elem]) {
-    par::zip(x, y, |x, y| axpy_part(a, x, y));
-}
-
-/// `out = a + b`.
-pub fn add(a: &[Elem], b: &[Elem], out: &mut [Elem]) {
-    assert!(a.len() == out.len() && b.len() == out.len());
-    const BLOCK: usize = 1 << 14;
-    par::rows(1, BLOCK, out, |i, out| add_part(&a[i..], &b[i..], out));
-}
-
-/// `y += x`.
-pub fn add_assign(x: &[Elem], y: &mut [Elem]) {
-    axpy(1.0, x, y);
-}
-
-/// `out[j] = beta * out[j] + sum over i of x[i, j]` for an `out.len()`-column matrix: the bias gradient of a linear layer.
+/// `out[j] = beta * out[j] + sum over i of x[i, j]` for an `out.len()`-column matrix: the bias gradient of a linear
+/// layer.
 pub fn col_sums(x: &[Elem], beta: Elem, out: &mut [Elem]) {
     assert!(if out.is_empty() { x.is_empty() } else { x.len().is_multiple_of(out.len()) });
-    start(beta, out);
+    scale_or_zero(beta, out);
     let cols = out.len();
-    if x.len() <= 1 << 17 {
+    if x.len() <= SERIAL {
         return add_rows(cols.max(1), 0, x, out);
     }
     // Columns in pieces of a few cache lines; each piece walks down all rows.
@@ -148,9 +119,9 @@ pub fn col_sums(x: &[Elem], beta: Elem, out: &mut [Elem]) {
 pub fn row_sums(x: &[Elem], beta: Elem, out: &mut [Elem]) {
     assert!(if out.is_empty() { x.is_empty() } else { x.len().is_multiple_of(out.len()) });
     let cols = x.len() / out.len().max(1);
-    start(beta, out);
+    scale_or_zero(beta, out);
     let one = |(i, o): (usize, &mut Elem)| *o += sum_part(&x[i * cols..][..cols]) as Elem;
-    if x.len() <= 1 << 17 {
+    if x.len() <= SERIAL {
         out.iter_mut().enumerate().for_each(one);
     } else {
         out.par_iter_mut().with_min_len(16).enumerate().for_each(one);
@@ -163,11 +134,11 @@ pub fn channel_sums(n: usize, c: usize, inner: usize, x: &[Elem], beta: Elem, ou
     if inner == 1 {
         return col_sums(x, beta, out);
     }
-    start(beta, out);
+    scale_or_zero(beta, out);
     let one = |(i, o): (usize, &mut Elem)| {
         *o += (0..n).map(|n| sum_part(&x[(n * c + i) * inner..][..inner])).sum::<f64>() as Elem;
     };
-    if x.len() <= 1 << 17 {
+    if x.len() <= SERIAL {
         out.iter_mut().enumerate().for_each(one);
     } else {
         out.par_iter_mut().enumerate().for_each(one);
@@ -175,7 +146,7 @@ pub fn channel_sums(n: usize, c: usize, inner: usize, x: &[Elem], beta: Elem, ou
 }
 
 /// `beta * out`, without reading `out` for `beta = 0`.
-pub(super) fn start(beta: Elem, out: &mut [Elem]) {
+pub(super) fn scale_or_zero(beta: Elem, out: &mut [Elem]) {
     if beta == 0.0 {
         out.fill(0.0);
     } else {

@@ -1,7 +1,7 @@
-//! Working memory that outlives the calls: each thread keeps its buffers, so a kernel allocates nothing once it is warm.
+//! Working memory that outlives the calls: each thread keeps its buffers, so a kernel allocates nothing once it is
+//! warm.
 
-use super::Elem;
-use crate::base::stale;
+use crate::base::{Elem, stale};
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 
@@ -15,7 +15,7 @@ thread_local! {
     static FREE: RefCell<Vec<Vec<Line>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A buffer on loan from this thread's store; it goes back when dropped. Its contents are stale.
+/// A buffer from this thread's free list; it goes back when dropped. Its contents are stale.
 pub(super) struct Scratch {
     lines: Vec<Line>,
     len: usize,
@@ -26,7 +26,7 @@ impl Scratch {
     pub fn take(len: usize) -> Self {
         let need = len.div_ceil(LINE);
         let mut lines = FREE.with_borrow_mut(|free| {
-            // The smallest that is large enough, else the largest, which then grows.
+            // Take the smallest that is large enough, else the largest, which then grows.
             let fits = free.iter().enumerate().filter(|(_, v)| v.len() >= need).min_by_key(|(_, v)| v.len());
             let at = fits.or_else(|| free.iter().enumerate().max_by_key(|(_, v)| v.len())).map(|(i, _)| i);
             at.map(|i| free.swap_remove(i)).unwrap_or_default()
@@ -43,7 +43,7 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let lines = std::mem::take(&mut self.lines);
-        // A thread that is ending has no store any more.
+        // A thread that is ending has no free list any more.
         let _ = FREE.try_with(|free| free.borrow_mut().push(lines));
     }
 }
@@ -60,7 +60,7 @@ impl Deref for Scratch {
 #[allow(unsafe_code)]
 impl DerefMut for Scratch {
     fn deref_mut(&mut self) -> &mut [Elem] {
-        // SAFETY: as above, and `self` is borrowed mutably.
+        // SAFETY: `lines` are at least `len` elements, and `self` is borrowed mutably.
         unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
     }
 }

@@ -1,13 +1,14 @@
 //! Softmax and its logarithm over the rows of a matrix.
 
 use super::isa::multiversion;
-use super::layer_norm::halve;
 use super::math::exp;
-use super::{Elem, par};
+use super::par;
+use super::reduce::sum_lanes;
+use crate::base::Elem;
 
 /// Rows of one task.
 const BLOCK: usize = 64;
-/// Lanes of a sum or maximum over a row.
+/// Lanes of a sum or maximum over a row: an AVX-512 register.
 const LANES: usize = 16;
 
 /// `y[i, ..] = softmax(x[i, ..])` for rows of `k`. A row of minus infinities becomes zeros.
@@ -60,7 +61,8 @@ pub fn log_softmax_backward(k: usize, y: &[Elem], dy: &mut [Elem]) {
     });
 }
 
-/// The logarithm of a sum of exponentials, in two parts: where the values are large their sum would round the second away.
+/// The logarithm of a sum of exponentials, in two parts: where the values are large their sum would round the second
+/// away.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct LogSumExp {
     /// The largest value.
@@ -131,7 +133,7 @@ multiversion! {
             *v = exp(*v - max);
             *s += *v;
         }
-        let sum = halve(sums);
+        let sum = sum_lanes(sums);
         let inverse = 1.0 / sum;
         for v in y {
             *v *= inverse;

@@ -1,27 +1,28 @@
-//! Transposing blocks: packing panels, and turning results with channels last into planes.
+//! Transposing blocks: panels are packed by it, and results with channels last become planes.
 
-use super::Elem;
+use crate::base::Elem;
 
-/// `dst[c * dst_step + r] = beta * that + src[r * src_step + c]` for r < rows, c < cols; `beta = 0` does not read `dst`.
+/// `dst[c * rs_dst + r] = beta * dst[c * rs_dst + r] + src[r * rs_src + c]` for r < rows and c < cols; `beta = 0`
+/// does not read `dst`.
 pub(super) fn transpose(
     rows: usize,
     cols: usize,
     src: &[Elem],
-    src_step: usize,
+    rs_src: usize,
     beta: Elem,
     dst: &mut [Elem],
-    dst_step: usize,
+    rs_dst: usize,
 ) {
     if rows == 0 || cols == 0 {
         return;
     }
-    assert!((rows - 1) * src_step + cols <= src.len() && (cols - 1) * dst_step + rows <= dst.len());
+    assert!((rows - 1) * rs_src + cols <= src.len() && (cols - 1) * rs_dst + rows <= dst.len());
     #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
-    if super::isa::isa() == super::isa::Isa::Avx512 {
+    if crate::kernels::isa::isa() == crate::kernels::isa::Isa::Avx512 {
         for r in (0..rows).step_by(16) {
             for c in (0..cols).step_by(16) {
-                let (s, d) = (&src[r * src_step + c..], &mut dst[c * dst_step + r..]);
-                avx512::block(16.min(rows - r), 16.min(cols - c), s, src_step, beta, d, dst_step);
+                let (s, d) = (&src[r * rs_src + c..], &mut dst[c * rs_dst + r..]);
+                avx512::block(16.min(rows - r), 16.min(cols - c), s, rs_src, beta, d, rs_dst);
             }
         }
         return;
@@ -29,7 +30,7 @@ pub(super) fn transpose(
     for r in (0..rows).step_by(16) {
         for c in 0..cols {
             for r in r..rows.min(r + 16) {
-                let (s, d) = (src[r * src_step + c], &mut dst[c * dst_step + r]);
+                let (s, d) = (src[r * rs_src + c], &mut dst[c * rs_dst + r]);
                 *d = if beta == 0.0 { s } else { beta * *d + s };
             }
         }
@@ -42,14 +43,22 @@ mod avx512 {
     use std::arch::x86_64::*;
 
     /// Transposes at most 16 x 16 elements.
-    pub fn block(rows: usize, cols: usize, src: &[f32], ss: usize, beta: f32, dst: &mut [f32], ds: usize) {
+    pub fn block(
+        rows: usize,
+        cols: usize,
+        src: &[f32],
+        rs_src: usize,
+        beta: f32,
+        dst: &mut [f32],
+        rs_dst: usize,
+    ) {
         assert!(
-            (rows - 1) * ss + cols <= src.len()
-                && (cols - 1) * ds + rows <= dst.len()
+            (rows - 1) * rs_src + cols <= src.len()
+                && (cols - 1) * rs_dst + rows <= dst.len()
                 && rows.max(cols) <= 16
         );
         // SAFETY: the caller chose this class because the CPU has it; the assertion bounds every row and column.
-        unsafe { block512(rows, cols, src.as_ptr(), ss, beta, dst.as_mut_ptr(), ds) }
+        unsafe { block512(rows, cols, src.as_ptr(), rs_src, beta, dst.as_mut_ptr(), rs_dst) }
     }
 
     /// # Safety
@@ -59,25 +68,25 @@ mod avx512 {
         rows: usize,
         cols: usize,
         src: *const f32,
-        ss: usize,
+        rs_src: usize,
         beta: f32,
         dst: *mut f32,
-        ds: usize,
+        rs_dst: usize,
     ) {
         let (row_mask, col_mask) = ((0xffff_u32 >> (16 - rows)) as u16, (0xffff_u32 >> (16 - cols)) as u16);
         let mut r = [_mm512_setzero_ps(); 16];
         for (i, r) in r.iter_mut().enumerate() {
             if i < rows {
                 // SAFETY: row i < rows exists; lanes past `cols` are masked.
-                *r = unsafe { _mm512_maskz_loadu_ps(col_mask, src.add(i * ss)) };
+                *r = unsafe { _mm512_maskz_loadu_ps(col_mask, src.add(i * rs_src)) };
             }
         }
-        let t = turn(r);
+        let t = transposed(r);
         for (i, t) in t.iter().enumerate() {
             if i < cols {
                 // SAFETY: column i < cols of the result exists; lanes past `rows` are masked.
                 unsafe {
-                    let out = dst.add(i * ds);
+                    let out = dst.add(i * rs_dst);
                     let mut v = *t;
                     if beta != 0.0 {
                         v = _mm512_fmadd_ps(_mm512_set1_ps(beta), _mm512_maskz_loadu_ps(row_mask, out), v);
@@ -91,7 +100,7 @@ mod avx512 {
     /// The transpose of 16 x 16 elements in registers.
     #[target_feature(enable = "avx512f")]
     #[inline]
-    pub fn turn(r: [__m512; 16]) -> [__m512; 16] {
+    fn transposed(r: [__m512; 16]) -> [__m512; 16] {
         let pd = |a: __m512| _mm512_castps_pd(a);
         let ps = |a: __m512d| _mm512_castpd_ps(a);
         let mut t = r;

@@ -1,8 +1,8 @@
 //! Forward, loss and backward in one call, with memory that stays from step to step.
 
 use crate::base::{Result, Rng};
+use crate::kernels::keep_threads_hot;
 
-use super::awake::keep_awake;
 use super::{Forward, Parts, Pool, Tape, Var};
 
 /// Runs steps of a module and keeps their buffers. A model owns one; it is empty until the first step.
@@ -25,7 +25,7 @@ impl Autograd {
         rng: &mut Rng,
         step: impl for<'t> FnOnce(&mut M, &'t Tape, &mut Forward<'_>) -> Result<(Var<'t>, R)>,
     ) -> Result<R> {
-        keep_awake();
+        keep_threads_hot();
         let tape = Tape::new(std::mem::take(&mut self.pool));
         let done = step(module, &tape, &mut Forward { training: true, rng })
             .map(|(loss, result)| (loss.id(), result));

@@ -27,7 +27,6 @@
 //! ```
 
 mod autograd;
-mod awake;
 pub mod init;
 mod layers;
 mod loss;

@@ -2,7 +2,8 @@
 
 use super::{close, noise, on_1_and_2_threads, pick};
 use crate::base::{Elem, keyed};
-use crate::kernels::{Act, ConvGeom, conv_images, conv2d, conv2d_backward_data, conv2d_backward_weight};
+use crate::kernels::conv::image_lanes;
+use crate::kernels::{Act, ConvGeom, Window, conv2d, conv2d_backward_data, conv2d_backward_weight};
 
 /// Calls `f` with the indices into x, w and y of every product of the definition.
 fn each_product(g: &ConvGeom, mut f: impl FnMut(usize, usize, usize)) {
@@ -88,13 +89,14 @@ fn winograd_is_as_exact_as_promised() {
         ([70, 96, 4, 4], 80, [1, 1]),
         ([16, 512, 4, 4], 512, [1, 1]),
     ] {
-        check(&ConvGeom::new(input, k, [3, 3], [1, 1], padding, [1, 1], 1).unwrap(), 2000);
+        check(&ConvGeom::new(input, k, Window { padding, ..Window::new([3, 3]) }, 1).unwrap(), 2000);
     }
 }
 
 #[test]
 fn small_maps_whose_gradient_hangs_over_the_edge() {
-    // Full and broken blocks of images, more channels than a tile has rows, padding, a kernel larger than the output, a tap that meets nothing.
+    // Full and broken blocks of images, more channels than a tile has rows, padding, a kernel larger than the output,
+    // a tap that meets nothing.
     for (input, k, kernel, padding) in [
         ([64, 6, 14, 14], 16, [5, 5], [0, 0]),
         ([47, 3, 9, 20], 5, [5, 3], [1, 0]),
@@ -102,7 +104,7 @@ fn small_maps_whose_gradient_hangs_over_the_edge() {
         ([33, 2, 6, 6], 2, [5, 6], [2, 0]),
         ([32, 1, 5, 9], 4, [1, 7], [3, 0]),
     ] {
-        let g = ConvGeom::new(input, k, kernel, [1, 1], padding, [1, 1], 1).unwrap();
+        let g = ConvGeom::new(input, k, Window { padding, ..Window::new(kernel) }, 1).unwrap();
         check(&g, 3000);
         // The check of the whole chooses by shape; this one is asked directly.
         let (w, dy) = (noise(1, g.w_len()), noise(2, g.y_len()));
@@ -110,14 +112,12 @@ fn small_maps_whose_gradient_hangs_over_the_edge() {
         each_product(&g, |ix, iw, iy| dx[ix] += dy[iy] as f64 * w[iw] as f64);
         let got = on_1_and_2_threads(|| {
             let mut got = vec![Elem::NAN; g.x_len()];
-            conv_images::backward_data(&g, &dy, &w, &mut got);
+            image_lanes::backward_data(&g, &dy, &w, &mut got);
             got
         });
         close(&got, &dx, 2e-6, &format!("gradient by images of {g:?}"));
     }
-    assert!(conv_images::fits(
-        &ConvGeom::new([64, 6, 14, 14], 16, [5, 5], [1, 1], [0, 0], [1, 1], 1).unwrap()
-    ));
+    assert!(image_lanes::fits(&ConvGeom::new([64, 6, 14, 14], 16, Window::new([5, 5]), 1).unwrap()));
 }
 
 fn y_len(g: &ConvGeom) -> usize {
@@ -135,7 +135,7 @@ fn two_hundred_random_shapes_equal_the_definition() {
         let k = groups * p(1..=40);
         let (kernel, stride) = ([p(1..=5), p(1..=5)], [p(1..=3), p(1..=3)]);
         let (padding, dilation) = ([p(0..=4), p(0..=4)], [p(1..=3), p(1..=3)]);
-        if let Ok(g) = ConvGeom::new(input, k, kernel, stride, padding, dilation, groups) {
+        if let Ok(g) = ConvGeom::new(input, k, Window { kernel, stride, padding, dilation }, groups) {
             check(&g, done);
             done += 1;
         }
@@ -151,7 +151,7 @@ fn few_channels_equal_the_definition() {
         let input = [p(1..=20), p(1..=3), p(14..=24), p(14..=40)];
         let (k, kernel) = (p(1..=16), [p(1..=5), p(3..=11)]);
         let (padding, dilation) = ([p(0..=2), p(0..=6)], [p(1..=2), p(1..=2)]);
-        if let Ok(g) = ConvGeom::new(input, k, kernel, [1, 1], padding, dilation, 1) {
+        if let Ok(g) = ConvGeom::new(input, k, Window { padding, dilation, ..Window::new(kernel) }, 1) {
             check(&g, 3000 + seed);
         }
     }
@@ -170,23 +170,23 @@ fn the_shapes_of_common_networks() {
         ([2, 24, 14, 14], 24, 3, 1, 1, 24),
         ([2, 3, 32, 32], 48, 4, 4, 0, 1),
     ] {
-        check(
-            &ConvGeom::new(input, k, [kernel; 2], [stride; 2], [padding; 2], [1, 1], groups).unwrap(),
-            1000,
-        );
+        let window = Window { stride: [stride; 2], padding: [padding; 2], ..Window::new([kernel; 2]) };
+        check(&ConvGeom::new(input, k, window, groups).unwrap(), 1000);
     }
 }
 
 #[test]
 fn dilation_spreads_taps_and_uncovered_input_has_no_gradient() {
     // 1-D: x = 0..6, kernel of ones, stride 2, dilation 2.
-    let g = ConvGeom::new([1, 1, 1, 7], 1, [1, 3], [1, 2], [0, 0], [1, 2], 1).unwrap();
+    let window = Window { stride: [1, 2], dilation: [1, 2], ..Window::new([1, 3]) };
+    let g = ConvGeom::new([1, 1, 1, 7], 1, window, 1).unwrap();
     let x: Vec<Elem> = (0..7).map(|v| v as Elem).collect();
     let mut y = vec![Elem::NAN; 2];
     conv2d(&g, &x, &[1.0; 3], None, Act::Identity, &mut y);
     assert_eq!(y, [6.0, 12.0]);
     // 5 x 5 ones, 2 x 2 kernel, stride 2: the last row and column take no part.
-    let g = ConvGeom::new([1, 1, 5, 5], 1, [2, 2], [2, 2], [0, 0], [1, 1], 1).unwrap();
+    let window = Window { stride: [2, 2], ..Window::new([2, 2]) };
+    let g = ConvGeom::new([1, 1, 5, 5], 1, window, 1).unwrap();
     let (mut dw, mut dx) = (vec![Elem::NAN; 4], vec![Elem::NAN; 25]);
     conv2d_backward_weight(&g, &[1.0; 25], &[1.0; 4], 0.0, &mut dw, None);
     conv2d_backward_data(&g, &[1.0; 4], &[1.0; 4], &mut dx);
@@ -199,7 +199,7 @@ fn dilation_spreads_taps_and_uncovered_input_has_no_gradient() {
 #[test]
 fn shapes_that_cannot_be_are_refused_by_name() {
     let refuse = |input, k, kernel, stride, groups| {
-        ConvGeom::new(input, k, kernel, stride, [0, 0], [1, 1], groups).unwrap_err().to_string()
+        ConvGeom::new(input, k, Window { stride, ..Window::new(kernel) }, groups).unwrap_err().to_string()
     };
     assert!(refuse([1, 1, 4, 4], 1, [5, 1], [1, 1], 1).contains("does not fit an input of 4 x 4"));
     assert!(refuse([1, 1, 4, 4], 1, [1, 0], [1, 1], 1).contains("kernel size"));

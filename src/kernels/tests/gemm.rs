@@ -140,8 +140,8 @@ fn products_without_elements() {
     );
 }
 
-/// The fused ends are the plain product and what follows it, for shapes whose vectors come from either operand, with rests, on
-/// stale results.
+/// The fused ends are the plain product and what follows it, for shapes whose vectors come from either operand, with
+/// rests, on stale results.
 #[test]
 fn fused_ends_are_the_steps_one_by_one() {
     for (m, k, n) in [(1, 1, 1), (300, 20, 70), (5, 33, 100), (200, 48, 3), (130, 96, 192), (64, 7, 17)] {

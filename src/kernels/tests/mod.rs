@@ -7,7 +7,7 @@ mod loss;
 mod norm;
 mod pool;
 
-use super::Elem;
+use crate::base::Elem;
 
 /// Numbers in [-1, 1) that a seed determines.
 pub(super) fn noise(seed: u64, len: usize) -> Vec<Elem> {

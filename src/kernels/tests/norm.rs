@@ -55,21 +55,13 @@ fn batch_norm_with_relu_and_residual_equals_the_formulas() {
                 let (mut mean, mut var) = (vec![Elem::NAN; c], vec![Elem::NAN; c]);
                 let (mut y, mut dx, mut dres) = (vec![Elem::NAN; len], dy.clone(), vec![Elem::NAN; len]);
                 let (mut dg, mut db) = (vec![Elem::NAN; c], vec![Elem::NAN; c]);
-                bn_train(s, &x, EPS, Some(&g), Some(&b), res, relu, &mut y, &mut mean, &mut var);
-                let saved = relu.then_some(&y[..]);
-                bn_backward(
-                    s,
-                    &x,
-                    saved,
-                    Some(&g),
-                    &mean,
-                    &var,
-                    EPS,
-                    &mut dx,
-                    &mut dg,
-                    &mut db,
-                    Some(&mut dres),
-                );
+                let affine = BnAffine { gamma: Some(&g), beta: Some(&b), eps: EPS };
+                let moments = MomentsMut { mean: &mut mean, var: &mut var };
+                bn_train(s, &x, affine, BnEpilogue { residual: res, relu }, &mut y, moments);
+                let moments = Moments { mean: &mean, var: &var };
+                let saved = BnSaved { x: &x, y: relu.then_some(&y), gamma: Some(&g), moments, eps: EPS };
+                let dresidual = Some(&mut dres[..]);
+                bn_backward(s, saved, BnGrads { dy: &mut dx, dgamma: &mut dg, dbeta: &mut db, dresidual });
                 [mean, var, y, dx, dg, db, dres].concat()
             });
             close(&got, &want.concat(), 1e-5, &format!("{s:?}, relu {relu}, residual {with_res}"));
@@ -82,7 +74,8 @@ fn one_channel_by_hand() {
     // [1, 2, 3, 4]: mean 2.5, biased variance 1.25; the running variance takes 1.25 * 4 / 3.
     let s = BnShape { n: 4, c: 1, inner: 1 };
     let (mut y, mut mean, mut var) = ([Elem::NAN; 4], [Elem::NAN], [Elem::NAN]);
-    bn_train(s, &[1.0, 2.0, 3.0, 4.0], 0.0, None, None, None, false, &mut y, &mut mean, &mut var);
+    let moments = MomentsMut { mean: &mut mean, var: &mut var };
+    bn_train(s, &[1.0, 2.0, 3.0, 4.0], BnAffine::default(), BnEpilogue::default(), &mut y, moments);
     assert_eq!((mean[0], var[0]), (2.5, 1.25));
     let want = [-1.5, -0.5, 0.5, 1.5].map(|v: f64| v / 1.25f64.sqrt());
     close(&y, &want, 1e-6, "normalised");
@@ -92,34 +85,40 @@ fn one_channel_by_hand() {
 fn a_large_mean_does_not_cancel() {
     let s = BnShape { n: 8, c: 1, inner: 1000 };
     let x: Vec<Elem> = (0..8000).map(|i| 4000.0 + (i % 2) as Elem).collect();
-    let (mut mean, mut var) = ([0.0], [0.0]);
-    bn_stats(s, &x, &mut mean, &mut var);
+    let (mut y, mut mean, mut var) = (vec![Elem::NAN; x.len()], [0.0], [0.0]);
+    let moments = MomentsMut { mean: &mut mean, var: &mut var };
+    bn_train(s, &x, BnAffine::default(), BnEpilogue::default(), &mut y, moments);
     assert_eq!((mean[0], var[0]), (4000.5, 0.25));
 }
 
 #[test]
-fn constant_statistics_and_the_split_backward_pass() {
+fn constant_statistics_have_no_gradient() {
     let s = BnShape { n: 3, c: 4, inner: 10 };
     let (x, dy, g) = (noise(1, 120), noise(2, 120), noise(3, 4));
     let (mean, var) = (noise(4, 4), [0.5, 1.0, 2.0, 3.0]);
+    let moments = Moments { mean: &mean, var: &var };
     let mut y = vec![Elem::NAN; 120];
-    bn_apply(s, &x, &mean, &var, EPS, Some(&g), None, None, true, &mut y);
+    let affine = BnAffine { gamma: Some(&g), beta: None, eps: EPS };
+    bn_apply(s, &x, moments, affine, BnEpilogue { residual: None, relu: true }, &mut y);
     let scale = |i: usize| g[i / 10 % 4] as f64 / (var[i / 10 % 4] as f64 + EPS as f64).sqrt();
     let raw = |i: usize| (x[i] as f64 - mean[i / 10 % 4] as f64) * scale(i);
     let want: Vec<f64> = (0..120).map(|i| raw(i).max(0.0)).collect();
     close(&y, &want, 1e-6, "eval");
     let (mut dx, mut dg, mut db) = (dy.clone(), [Elem::NAN; 4], [Elem::NAN; 4]);
-    bn_eval_backward(s, &x, Some(&y), Some(&g), &mean, &var, EPS, &mut dx, &mut dg, &mut db, None);
+    let saved = BnSaved { x: &x, y: Some(&y), gamma: Some(&g), moments, eps: EPS };
+    let grads = BnGrads { dy: &mut dx, dgamma: &mut dg, dbeta: &mut db, dresidual: None };
+    bn_eval_backward(s, saved, grads);
     let want: Vec<f64> = (0..120).map(|i| if raw(i) > 0.0 { dy[i] as f64 * scale(i) } else { 0.0 }).collect();
     close(&dx, &want, 1e-6, "eval backward");
-    // Sums and application apart are the fused pass.
-    let (mut a, mut ga, mut ba) = (dy.clone(), [0.0; 4], [0.0; 4]);
-    bn_sum_grads(s, &x, Some(&y), &mean, &var, EPS, &mut a, &mut ga, &mut ba);
-    assert_eq!((ga, ba), (dg, db));
-    bn_backward_apply(s, &x, Some(&g), &mean, &var, EPS, s.count(), &ga, &ba, &mut a);
-    let (mut b, mut gb, mut bb) = (dy.clone(), [0.0; 4], [0.0; 4]);
-    bn_backward(s, &x, Some(&y), Some(&g), &mean, &var, EPS, &mut b, &mut gb, &mut bb, None);
-    assert_eq!(a, b);
+    // The affine map's gradients do not depend on where the statistics come from.
+    let (mut want_g, mut want_b) = ([0.0; 4], [0.0; 4]);
+    for i in (0..120).filter(|i| raw(*i) > 0.0) {
+        let c = i / 10 % 4;
+        want_b[c] += dy[i] as f64;
+        want_g[c] += dy[i] as f64 * (x[i] as f64 - mean[c] as f64) / (var[c] as f64 + EPS as f64).sqrt();
+    }
+    close(&dg, &want_g, 1e-6, "the gradient of gamma");
+    close(&db, &want_b, 1e-6, "the gradient of beta");
 }
 
 #[test]
@@ -131,8 +130,12 @@ fn layer_norm_equals_the_formulas() {
             let (mut y, mut dx) = (vec![Elem::NAN; rows * d], dy.clone());
             let (mut mean, mut rstd) = (vec![Elem::NAN; rows], vec![Elem::NAN; rows]);
             let (mut dg, mut db) = (vec![Elem::NAN; d], vec![Elem::NAN; d]);
-            layer_norm(d, &x, Some(&g), Some(&b), EPS, &mut y, &mut mean, &mut rstd);
-            layer_norm_backward(d, &x, Some(&g), &mean, &rstd, &mut dx, &mut dg, &mut db);
+            let affine = LayerNormAffine { gamma: Some(&g), beta: Some(&b) };
+            let stats = LayerNormStatsMut { mean: &mut mean, rstd: &mut rstd };
+            layer_norm(d, &x, affine, EPS, &mut y, stats);
+            let stats = LayerNormStats { mean: &mean, rstd: &rstd };
+            let grads = LayerNormGrads { dy: &mut dx, dgamma: &mut dg, dbeta: &mut db };
+            layer_norm_backward(d, &x, Some(&g), stats, grads);
             [y, dx, dg, db].concat()
         });
         let (mut y, mut dx, mut dg, mut db) = (vec![], vec![], vec![0.0; d], vec![0.0; d]);
@@ -153,5 +156,9 @@ fn layer_norm_equals_the_formulas() {
         }
         close(&got, &[y, dx, dg, db].concat(), 1e-5, &format!("layer norm of {rows} x {d}"));
     }
-    layer_norm_backward(5, &[], None, &[], &[], &mut [], &mut [0.0; 5], &mut [0.0; 5]);
+    // A batch without rows has gradients of zero.
+    let (mut dg, mut db) = ([Elem::NAN; 5], [Elem::NAN; 5]);
+    let grads = LayerNormGrads { dy: &mut [], dgamma: &mut dg, dbeta: &mut db };
+    layer_norm_backward(5, &[], None, LayerNormStats { mean: &[], rstd: &[] }, grads);
+    assert_eq!((dg, db), ([0.0; 5], [0.0; 5]));
 }

@@ -35,13 +35,19 @@ fn random_poolings_equal_the_definition() {
         let (input, kernel) = ([p(0..=3), p(1..=5), p(1..=12), p(1..=12)], [p(1..=4), p(1..=4)]);
         let (stride, padding) = ([p(1..=3), p(1..=3)], [p(0..=2), p(0..=2)]);
         let dilation = if done % 2 == 0 { [1, 1] } else { [p(1..=2), p(1..=2)] };
-        let Ok(g) = PoolGeom::new(input, kernel, stride, padding, dilation, p(0..=1) == 1) else { continue };
+        let Ok(g) = PoolGeom::new(input, Window { kernel, stride, padding, dilation }, p(0..=1) == 1) else {
+            continue;
+        };
         check(&g, done);
         done += 1;
     }
     // The large maps take the parallel path.
-    check(&PoolGeom::new([20, 6, 28, 28], [2, 2], [2, 2], [0, 0], [1, 1], false).unwrap(), 0);
-    check(&PoolGeom::new([8, 16, 33, 33], [3, 3], [2, 2], [1, 1], [1, 1], false).unwrap(), 0);
+    check(
+        &PoolGeom::new([20, 6, 28, 28], Window { stride: [2, 2], ..Window::new([2, 2]) }, false).unwrap(),
+        0,
+    );
+    let window = Window { stride: [2, 2], padding: [1, 1], ..Window::new([3, 3]) };
+    check(&PoolGeom::new([8, 16, 33, 33], window, false).unwrap(), 0);
 }
 
 fn check(g: &PoolGeom, seed: u64) {
@@ -94,7 +100,8 @@ fn check(g: &PoolGeom, seed: u64) {
 
 #[test]
 fn infinities_and_nan() {
-    let g = PoolGeom::new([1, 1, 1, 5], [1, 3], [1, 2], [0, 1], [1, 1], false).unwrap();
+    let window = Window { stride: [1, 2], padding: [0, 1], ..Window::new([1, 3]) };
+    let g = PoolGeom::new([1, 1, 1, 5], window, false).unwrap();
     let (mut y, mut at) = ([0.0; 3], [9; 3]);
     max_pool2d(&g, &[Elem::NEG_INFINITY; 5], &mut y, &mut at);
     assert_eq!((y, at), ([Elem::NEG_INFINITY; 3], [0, 1, 3]));
@@ -106,7 +113,8 @@ fn infinities_and_nan() {
 #[test]
 fn sizes_follow_torch() {
     let size = |h, k, s, p, ceil| {
-        PoolGeom::new([1, 1, h, h], [k; 2], [s; 2], [p; 2], [1, 1], ceil).map(|g| g.out[0])
+        let window = Window { stride: [s; 2], padding: [p; 2], ..Window::new([k; 2]) };
+        PoolGeom::new([1, 1, h, h], window, ceil).map(|g| g.out[0])
     };
     assert_eq!(size(5, 2, 2, 0, false).unwrap(), 2);
     assert_eq!(size(5, 2, 2, 0, true).unwrap(), 3);

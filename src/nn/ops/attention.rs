@@ -2,7 +2,8 @@
 
 use crate::base::{Elem, Error, Result, Rng, Tensor};
 use crate::kernels::{
-    AttnGeom, AttnOpts, attention, attention_backward, attention_packed, attention_packed_backward,
+    AttnGeom, AttnOpts, AttnOutput, AttnSaved, Qkv, QkvMut, attention, attention_backward, attention_packed,
+    attention_packed_backward,
 };
 use crate::nn::pool::{row_major, slice, tensor};
 use crate::nn::{Pool, Tape, Var};
@@ -55,7 +56,7 @@ impl<'t> Var<'t> {
         let kept = Kept::new(self.tape, &g, options, rng);
         let (mut out, mut lse) =
             (self.tape.take(batch * q_len * (width / 3)), self.tape.take(batch * g.heads * q_len));
-        attention_packed(&g, kept.opts(), slice(&qkv), &mut out, &mut lse);
+        attention_packed(&g, kept.opts(), slice(&qkv), AttnOutput { out: &mut out, lse: &mut lse });
         let out = tensor(&[batch, q_len, width / 3], out);
         if !self.requires_grad() {
             self.tape.give(lse);
@@ -65,7 +66,8 @@ impl<'t> Var<'t> {
         let y = out.clone();
         Ok(self.tape.node(out, &[self], move |dy, grads| {
             let mut dqkv = grads.pool.take(qkv.len());
-            attention_packed_backward(&g, kept.opts(), slice(&qkv), slice(&y), &lse, &dy, &mut dqkv);
+            let saved = AttnSaved { out: slice(&y), lse: &lse };
+            attention_packed_backward(&g, kept.opts(), slice(&qkv), saved, &dy, &mut dqkv);
             kept.give(grads.pool);
             grads.pool.give(lse);
             grads.pool.give(dy);
@@ -92,7 +94,8 @@ impl<'t> Var<'t> {
         let g = geometry(options, [batch, q_len, k_len, width])?;
         let kept = Kept::new(self.tape, &g, options, rng);
         let (mut out, mut lse) = (self.tape.take(q.len()), self.tape.take(batch * g.heads * q_len));
-        attention(&g, kept.opts(), slice(&q), slice(&k), slice(&v), &mut out, &mut lse);
+        let qkv = Qkv { q: slice(&q), k: slice(&k), v: slice(&v) };
+        attention(&g, kept.opts(), qkv, AttnOutput { out: &mut out, lse: &mut lse });
         let out = tensor(q.shape(), out);
         let inputs = [self, keys, values];
         if !inputs.iter().any(|x| x.requires_grad()) {
@@ -103,8 +106,10 @@ impl<'t> Var<'t> {
         let y = out.clone();
         Ok(self.tape.node(out, &inputs, move |dy, grads| {
             let [mut dq, mut dk, mut dv] = [&q, &k, &v].map(|x| grads.pool.take(x.len()));
-            let (qs, ks, vs) = (slice(&q), slice(&k), slice(&v));
-            attention_backward(&g, kept.opts(), qs, ks, vs, slice(&y), &lse, &dy, &mut dq, &mut dk, &mut dv);
+            let qkv = Qkv { q: slice(&q), k: slice(&k), v: slice(&v) };
+            let saved = AttnSaved { out: slice(&y), lse: &lse };
+            let dqkv = QkvMut { q: &mut dq, k: &mut dk, v: &mut dv };
+            attention_backward(&g, kept.opts(), qkv, saved, &dy, dqkv);
             kept.give(grads.pool);
             grads.pool.give(lse);
             grads.pool.give(dy);

@@ -1,7 +1,9 @@
 //! Two-dimensional convolution, one node with its bias.
 
 use crate::base::{Error, Result};
-use crate::kernels::{Act, ConvGeom, channel_sums, conv2d, conv2d_backward_data, conv2d_backward_weight};
+use crate::kernels::{
+    Act, ConvGeom, Window, channel_sums, conv2d, conv2d_backward_data, conv2d_backward_weight,
+};
 use crate::nn::Var;
 use crate::nn::pool::{slice, tensor};
 
@@ -48,7 +50,7 @@ impl<'t> Var<'t> {
                 per_group * groups
             )));
         }
-        let g = ConvGeom::new(input, k, [kh, kw], stride, padding, dilation, groups)?;
+        let g = ConvGeom::new(input, k, Window { kernel: [kh, kw], stride, padding, dilation }, groups)?;
         if let Some(b) = &b {
             expect_shape("the bias of a convolution", b.shape(), &[k])?;
         }

@@ -1,7 +1,9 @@
 //! Layer normalisation, one node with its affine map.
 
 use crate::base::{Elem, Error, Result};
-use crate::kernels::{layer_norm, layer_norm_backward};
+use crate::kernels::{
+    LayerNormAffine, LayerNormGrads, LayerNormStats, LayerNormStatsMut, layer_norm, layer_norm_backward,
+};
 use crate::nn::Var;
 use crate::nn::pool::{slice, tensor};
 
@@ -37,8 +39,9 @@ impl<'t> Var<'t> {
         let rows = x.shape()[..x.ndim() - shape.len()].iter().product();
         let (mut y, mut mean, mut rstd) =
             (self.tape.take(x.len()), self.tape.take(rows), self.tape.take(rows));
-        let (g, b) = (gamma.as_ref().map(slice), beta.as_ref().map(slice));
-        layer_norm(d, slice(&x), g, b, eps, &mut y, &mut mean, &mut rstd);
+        let affine = LayerNormAffine { gamma: gamma.as_ref().map(slice), beta: beta.as_ref().map(slice) };
+        let stats = LayerNormStatsMut { mean: &mut mean, rstd: &mut rstd };
+        layer_norm(d, slice(&x), affine, eps, &mut y, stats);
         let y = tensor(x.shape(), y);
         let inputs: Vec<Var<'t>> = [Some(self), weight, bias].into_iter().flatten().collect();
         if !inputs.iter().any(|v| v.requires_grad()) {
@@ -50,7 +53,9 @@ impl<'t> Var<'t> {
         Ok(self.tape.node(y, &inputs, move |mut dy, grads| {
             let (mut dw, mut db) = (grads.pool.take(d), grads.pool.take(d));
             let g = gamma.as_ref().map(slice);
-            layer_norm_backward(d, slice(&x), g, &mean, &rstd, &mut dy, &mut dw, &mut db);
+            let stats = LayerNormStats { mean: &mean, rstd: &rstd };
+            let to = LayerNormGrads { dy: &mut dy, dgamma: &mut dw, dbeta: &mut db };
+            layer_norm_backward(d, slice(&x), g, stats, to);
             grads.add(0, dy);
             for (at, grad) in [(at_weight, dw), (at_bias, db)] {
                 match at {

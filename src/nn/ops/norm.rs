@@ -3,7 +3,10 @@
 use smallvec::SmallVec;
 
 use crate::base::{Elem, Error, Result, Tensor};
-use crate::kernels::{BnShape, bn_apply, bn_backward, bn_eval_backward, bn_train};
+use crate::kernels::{
+    BnAffine, BnEpilogue, BnGrads, BnSaved, BnShape, Moments, MomentsMut, bn_apply, bn_backward,
+    bn_eval_backward, bn_train,
+};
 use crate::nn::Var;
 use crate::nn::pool::{slice, tensor};
 
@@ -70,7 +73,8 @@ impl<'t> Var<'t> {
         if let Some(added) = &added {
             expect_shape("what is added to batch norm", added.shape(), x.shape())?;
         }
-        let (g, b, add) = (gamma.as_ref().map(slice), beta.as_ref().map(slice), added.as_ref().map(slice));
+        let affine = BnAffine { gamma: gamma.as_ref().map(slice), beta: beta.as_ref().map(slice), eps };
+        let epilogue = BnEpilogue { residual: added.as_ref().map(slice), relu: then.relu };
         let batch = matches!(stats, BnStats::Batch);
         let mut y = self.tape.take(x.len());
         let (mean, var) = match stats {
@@ -83,13 +87,15 @@ impl<'t> Var<'t> {
                     )));
                 }
                 let (mut mean, mut var) = (self.tape.take(c), self.tape.take(c));
-                bn_train(s, slice(&x), eps, g, b, add, then.relu, &mut y, &mut mean, &mut var);
+                let moments = MomentsMut { mean: &mut mean, var: &mut var };
+                bn_train(s, slice(&x), affine, epilogue, &mut y, moments);
                 (tensor(&[c], mean), tensor(&[c], var))
             }
             BnStats::Fixed(mean, var) => {
                 expect_shape("the running mean of batch norm", mean.shape(), &[c])?;
                 expect_shape("the running variance of batch norm", var.shape(), &[c])?;
-                bn_apply(s, slice(&x), slice(&mean), slice(&var), eps, g, b, add, then.relu, &mut y);
+                let moments = Moments { mean: slice(&mean), var: slice(&var) };
+                bn_apply(s, slice(&x), moments, affine, epilogue, &mut y);
                 (mean, var)
             }
         };
@@ -107,19 +113,15 @@ impl<'t> Var<'t> {
             let (mut dw, mut db) = (grads.pool.take(c), grads.pool.take(c));
             let mut added = at_add.filter(|i| grads.wants(*i)).map(|i| (i, grads.pool.take(dy.len())));
             let back = if batch { bn_backward } else { bn_eval_backward };
-            back(
-                s,
-                slice(&x),
-                masks.as_ref().map(slice),
-                gamma.as_ref().map(slice),
-                slice(&kept_mean),
-                slice(&kept_var),
+            let saved = BnSaved {
+                x: slice(&x),
+                y: masks.as_ref().map(slice),
+                gamma: gamma.as_ref().map(slice),
+                moments: Moments { mean: slice(&kept_mean), var: slice(&kept_var) },
                 eps,
-                &mut dy,
-                &mut dw,
-                &mut db,
-                added.as_mut().map(|(_, d)| &mut d[..]),
-            );
+            };
+            let dresidual = added.as_mut().map(|(_, d)| &mut d[..]);
+            back(s, saved, BnGrads { dy: &mut dy, dgamma: &mut dw, dbeta: &mut db, dresidual });
             grads.add(0, dy);
             for (at, grad) in [(at_weight, dw), (at_bias, db)] {
                 match at {

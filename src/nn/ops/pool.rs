@@ -2,7 +2,7 @@
 
 use crate::base::{Error, Result};
 use crate::kernels::{
-    PoolGeom, avg_pool2d, avg_pool2d_backward, global_avg_pool, global_avg_pool_backward, max_pool2d,
+    PoolGeom, Window, avg_pool2d, avg_pool2d_backward, global_avg_pool, global_avg_pool_backward, max_pool2d,
     max_pool2d_backward,
 };
 use crate::nn::Var;
@@ -41,7 +41,8 @@ impl PoolOptions {
     }
 
     fn geometry(&self, input: [usize; 4]) -> Result<PoolGeom> {
-        PoolGeom::new(input, self.kernel, self.stride, self.padding, self.dilation, self.ceil_mode)
+        let Self { kernel, stride, padding, dilation, .. } = *self;
+        PoolGeom::new(input, Window { kernel, stride, padding, dilation }, self.ceil_mode)
     }
 }
 

@@ -1,0 +1,90 @@
+//! The three passes of a convolution, and which algorithm computes them.
+
+use super::geometry::ConvGeom;
+use super::{forward, image_lanes, input_grad, weight_grad, winograd};
+use crate::base::Elem;
+use crate::kernels::elementwise::{Act, act_inplace};
+use crate::kernels::gemm::{Bias, Epilogue, Mat, MatMut, gemm};
+use crate::kernels::reduce::{channel_sums, scale_or_zero};
+
+/// `y = act(conv(x, w) + bias)`.
+pub fn conv2d(g: &ConvGeom, x: &[Elem], w: &[Elem], bias: Option<&[Elem]>, act: Act, y: &mut [Elem]) {
+    assert!(x.len() == g.x_len() && w.len() == g.w_len() && y.len() == g.y_len(), "slices do not fit {g:?}");
+    assert!(bias.is_none_or(|b| b.len() == g.k), "bias does not fit {g:?}");
+    let epilogue = |channel: usize, out: &mut [Elem]| {
+        if let Some(bias) = bias {
+            out.iter_mut().for_each(|v| *v += bias[channel]);
+        }
+        act_inplace(act, out);
+    };
+    if let Some(shape) = winograd::Shape::forward(g) {
+        winograd::run(&shape, &winograd::pack(g, w), x, y, epilogue);
+    } else if g.is_linear() {
+        let inner = g.c * g.h * g.w;
+        let epilogue = Epilogue { bias: bias.map_or(Bias::None, Bias::Cols), act };
+        let (x, w) = (Mat::new(x, g.n, inner), Mat::new(w, g.k, inner));
+        gemm(1.0, x, w.t(), 0.0, MatMut::new(y, g.n, g.k), epilogue);
+    } else {
+        forward::forward(g, x, w, y, epilogue);
+    }
+}
+
+/// `dx`: the gradient of the input; overwritten.
+pub fn conv2d_backward_data(g: &ConvGeom, dy: &[Elem], w: &[Elem], dx: &mut [Elem]) {
+    assert!(
+        dx.len() == g.x_len() && w.len() == g.w_len() && dy.len() == g.y_len(),
+        "slices do not fit {g:?}"
+    );
+    if let Some(shape) = winograd::Shape::backward(g) {
+        winograd::run(&shape, &winograd::pack_flipped(g, w), dy, dx, |_, _| {});
+    } else if g.is_linear() {
+        let inner = g.c * g.h * g.w;
+        let (dy, w) = (Mat::new(dy, g.n, g.k), Mat::new(w, g.k, inner));
+        gemm(1.0, dy, w, 0.0, MatMut::new(dx, g.n, inner), Epilogue::default());
+    } else if input_grad::is_narrow(g) && image_lanes::fits(g) {
+        image_lanes::backward_data(g, dy, w, dx);
+    } else {
+        input_grad::backward_data(g, dy, w, dx);
+    }
+}
+
+/// `dw = beta * dw + gradient`, and the same for the bias where there is one.
+pub fn conv2d_backward_weight(
+    g: &ConvGeom,
+    x: &[Elem],
+    dy: &[Elem],
+    beta: Elem,
+    dw: &mut [Elem],
+    db: Option<&mut [Elem]>,
+) {
+    assert!(
+        x.len() == g.x_len() && dw.len() == g.w_len() && dy.len() == g.y_len(),
+        "slices do not fit {g:?}"
+    );
+    backward_weight(g, x, dy, beta, dw);
+    if let Some(db) = db {
+        channel_sums(g.n, g.k, g.out[0] * g.out[1], dy, beta, db);
+    }
+}
+
+fn backward_weight(g: &ConvGeom, x: &[Elem], dy: &[Elem], beta: Elem, dw: &mut [Elem]) {
+    if dw.is_empty() {
+        return;
+    }
+    if g.n == 0 {
+        return scale_or_zero(beta, dw);
+    }
+    if let Some(shape) = winograd::Shape::forward(g) {
+        return winograd::backward_weight(&shape, x, dy, beta, dw);
+    }
+    #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
+    if super::weight_grad_narrow::fits(g) {
+        return super::weight_grad_narrow::backward_weight(g, x, dy, beta, dw);
+    }
+    if g.is_linear() {
+        let inner = g.c * g.h * g.w;
+        let (dy, x) = (Mat::new(dy, g.n, g.k), Mat::new(x, g.n, inner));
+        return gemm(1.0, dy.t(), x, beta, MatMut::new(dw, g.k, inner), Epilogue::default());
+    }
+    weight_grad::backward_weight(g, x, dy, beta, dw);
+}

@@ -1,0 +1,93 @@
+//! The shape of a convolution.
+
+use crate::base::{Error, Result};
+use crate::kernels::window::Window;
+
+/// The shape of a convolution: `x` is [n, c, h, w], `w` is [k, c / groups, kernel], `y` is [n, k, out].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConvGeom {
+    /// Images.
+    pub n: usize,
+    /// Input channels.
+    pub c: usize,
+    /// Input height.
+    pub h: usize,
+    /// Input width.
+    pub w: usize,
+    /// Output channels.
+    pub k: usize,
+    /// Kernel height and width.
+    pub kernel: [usize; 2],
+    /// Stride, vertical and horizontal.
+    pub stride: [usize; 2],
+    /// Zeros added on each side, vertical and horizontal.
+    pub padding: [usize; 2],
+    /// Distance of two taps, vertical and horizontal.
+    pub dilation: [usize; 2],
+    /// Groups of channels that do not see each other.
+    pub groups: usize,
+    /// Output height and width.
+    pub out: [usize; 2],
+}
+
+impl ConvGeom {
+    /// The geometry for an input of shape [n, c, h, w] and `k` output channels.
+    ///
+    /// # Errors
+    /// If a kernel size, stride, dilation or the number of groups is 0, the channels are no multiple of the groups, or
+    /// the kernel is larger than the padded input.
+    pub fn new(input: [usize; 4], k: usize, window: Window, groups: usize) -> Result<Self> {
+        let [n, c, h, w] = input;
+        if let Some((name, v)) = window.zero() {
+            return Err(Error::invalid(format!(
+                "the {name} of a convolution is {v:?}; it must be at least 1"
+            )));
+        }
+        if groups == 0 || !c.is_multiple_of(groups) || !k.is_multiple_of(groups) {
+            return Err(Error::invalid(format!(
+                "a convolution from {c} to {k} channels cannot have {groups} groups; both must be multiples of it"
+            )));
+        }
+        let Window { kernel, stride, padding, dilation } = window;
+        let positions = |axis, size| {
+            window.positions(axis, size).ok_or_else(|| {
+                Error::invalid(format!(
+                    "a convolution with kernel {kernel:?}, dilation {dilation:?} and padding {padding:?} does not fit \
+                     an input of {h} x {w}; pad more or use a smaller kernel"
+                ))
+            })
+        };
+        let out = [positions(0, h)?, positions(1, w)?];
+        Ok(Self { n, c, h, w, k, kernel, stride, padding, dilation, groups, out })
+    }
+
+    /// Elements of the input.
+    pub fn x_len(&self) -> usize {
+        self.n * self.c * self.h * self.w
+    }
+
+    /// Elements of the weight.
+    pub fn w_len(&self) -> usize {
+        self.k * (self.c / self.groups) * self.kernel[0] * self.kernel[1]
+    }
+
+    /// Elements of the output.
+    pub fn y_len(&self) -> usize {
+        self.n * self.k * self.out[0] * self.out[1]
+    }
+
+    /// Multiplications and additions of one pass.
+    pub fn flops(&self) -> usize {
+        2 * self.y_len() * (self.c / self.groups) * self.kernel[0] * self.kernel[1]
+    }
+
+    /// Whether the kernel covers the whole input: then a convolution is a linear layer.
+    pub(super) fn is_linear(&self) -> bool {
+        self.groups == 1
+            && self.out == [1, 1]
+            && self.padding == [0, 0]
+            && self.kernel == [self.h, self.w]
+            && self.dilation == [1, 1]
+    }
+}

@@ -1,0 +1,202 @@
+//! A product over (channel, tap) for each pixel of the result, by blocks of images in parallel.
+
+use super::padded::{Padded, TapOffsets};
+use crate::base::Elem;
+use crate::kernels::disjoint::DisjointMut;
+use crate::kernels::gemm::microkernel::{Gather, LANES, MicroKernel, NR, balanced_mr};
+use crate::kernels::gemm::pack::{padded, panels};
+use crate::kernels::par;
+use crate::kernels::scratch::Scratch;
+use crate::kernels::transpose::transpose;
+
+/// Pixels that a block of images should have at least: four micro-kernels of 12 rows for each walk over a panel of
+/// weights.
+const BLOCK_PIXELS: usize = 48;
+
+/// The images of one block, each of `pixels` results.
+pub(super) fn block_size(n: usize, pixels: usize) -> usize {
+    BLOCK_PIXELS.div_ceil(pixels.max(1)).clamp(1, n.max(1))
+}
+
+/// The grid of results of one pass and where it goes in the output plane.
+pub(super) struct OutputGrid {
+    pub rows: usize,
+    pub cols: usize,
+    /// Its first pixel, and the distances of its rows and columns, in the output plane.
+    pub first: usize,
+    pub row_stride: usize,
+    pub col_stride: usize,
+}
+
+impl OutputGrid {
+    /// Writes a dense grid of results to its places in the output plane.
+    fn scatter(&self, grid: &[Elem], out: &mut [Elem]) {
+        for (y, row) in grid.chunks_exact(self.cols).enumerate() {
+            let out = &mut out[self.first + y * self.row_stride..];
+            out.iter_mut().step_by(self.col_stride).zip(row).for_each(|(o, v)| *o = *v);
+        }
+    }
+}
+
+/// One product: each pixel of `grid` sums `taps` of the padded image.
+pub(super) struct Pass {
+    pub taps: TapOffsets,
+    /// Where the window of each pixel begins, for all images of a block.
+    pub windows: Vec<u32>,
+    pub grid: OutputGrid,
+    /// Where the pass's panels start in the packed weights of a group.
+    pub first_panel: usize,
+}
+
+/// All that the blocks of images share.
+pub(super) struct ImplicitGemm {
+    pub image: Padded,
+    pub passes: Vec<Pass>,
+    pub groups: usize,
+    /// Images in one block.
+    pub block: usize,
+    /// Output channels of one group.
+    pub channels: usize,
+    /// Pixels of an output plane.
+    pub plane: usize,
+    /// Elements of the packed weights of one group.
+    pub packed: usize,
+    /// Whether the columns of the micro-kernel are pixels, and the weights are [channel, step]. Else they are
+    /// channels, and the weights are panels.
+    pub narrow: bool,
+}
+
+/// Whether vectors of pixels waste less than vectors of `channels` channels, whose results must be transposed as well.
+pub(super) fn prefers_pixels(channels: usize, out: [usize; 2], steps: usize) -> bool {
+    let by_pixels = channels * out[0] * padded(out[1]) * steps;
+    let by_channels = padded(channels) * out[0] * out[1] * (steps + LANES);
+    by_pixels < by_channels
+}
+
+/// The images of one block and group: as many as `out` holds.
+#[derive(Clone, Copy)]
+struct Block<'a> {
+    images: usize,
+    group: usize,
+    /// The images, padded if they need to be.
+    x: &'a [Elem],
+    /// The packed weights of the group.
+    weights: &'a [Elem],
+}
+
+impl ImplicitGemm {
+    /// Computes all images; `epilogue(channel, plane)` is called on each finished output plane.
+    pub fn run(
+        &self,
+        x: &[Elem],
+        weights: &[Elem],
+        serial: bool,
+        out: &mut [Elem],
+        epilogue: impl Fn(usize, &mut [Elem]) + Sync + Send,
+    ) {
+        let channels = self.groups * self.channels;
+        let image = channels * self.plane;
+        if image == 0 {
+            return;
+        }
+        par::chunks(self.block * image, serial, out, |i, out| {
+            self.block(i * self.block, x, weights, out);
+            out.chunks_exact_mut(self.plane).enumerate().for_each(|(c, plane)| epilogue(c % channels, plane));
+        });
+    }
+
+    /// The images from `first` on, as many as `out` holds.
+    fn block(&self, first: usize, x: &[Elem], weights: &[Elem], out: &mut [Elem]) {
+        let p = &self.image;
+        let images = out.len() / (self.groups * self.channels * self.plane);
+        let source = p.c * p.h * p.w;
+        let mut copies = Scratch::take(if p.is_image() { 0 } else { images * p.len() });
+        for group in 0..self.groups {
+            let at = |i: usize| ((first + i) * self.groups + group) * source;
+            let x = if p.is_image() {
+                &x[at(0)..]
+            } else {
+                for i in 0..images {
+                    p.fill(&x[at(i)..][..source], &mut copies[i * p.len()..][..p.len()]);
+                }
+                &copies[..]
+            };
+            let block = Block { images, group, x, weights: &weights[group * self.packed..] };
+            for pass in &self.passes {
+                if self.narrow {
+                    self.pixels_as_columns(pass, block, out);
+                } else {
+                    self.channels_as_columns(pass, block, out);
+                }
+            }
+        }
+    }
+
+    /// One product whose vectors are pixels of a row, which go straight to their places.
+    fn pixels_as_columns(&self, pass: &Pass, block: Block<'_>, out: &mut [Elem]) {
+        let (grid, k) = (&pass.grid, pass.taps.offsets());
+        let channels: Vec<u32> = (0..self.channels).map(|c| (c * k.len()) as u32).collect();
+        for row in 0..block.images * grid.rows {
+            let (image, y) = (row / grid.rows, row % grid.rows);
+            for (col, pixels) in panels(grid.cols) {
+                let mr = balanced_mr(self.channels, pixels);
+                for (i, a_rows) in channels.chunks(mr).enumerate() {
+                    let channel = (image * self.groups + block.group) * self.channels + i * mr;
+                    let at = channel * self.plane + y * grid.row_stride + col;
+                    MicroKernel {
+                        k,
+                        gather: Gather::B,
+                        a: block.weights,
+                        a_rows,
+                        b: &block.x[pass.windows[row * grid.cols + col] as usize..],
+                        nr: pixels,
+                        c: DisjointMut::from(&mut out[at..]),
+                        rs_c: self.plane,
+                        accumulate: false,
+                    }
+                    .run();
+                }
+            }
+        }
+    }
+
+    /// One product whose vectors are output channels, which are transposed on their way to the planes.
+    fn channels_as_columns(&self, pass: &Pass, block: Block<'_>, out: &mut [Elem]) {
+        let (grid, k) = (&pass.grid, pass.taps.offsets());
+        let pixels = grid.rows * grid.cols;
+        let dense = pixels == self.plane;
+        let mut sums = Scratch::take(block.images * pixels * NR);
+        let mut plane = Scratch::take(if dense { 0 } else { pixels * NR });
+        for (l, channels) in panels(self.channels) {
+            let width = padded(channels);
+            let mr = balanced_mr(block.images * pixels, width);
+            for (i, a_rows) in pass.windows[..block.images * pixels].chunks(mr).enumerate() {
+                MicroKernel {
+                    k,
+                    gather: Gather::A { rs_b: width },
+                    a: block.x,
+                    a_rows,
+                    b: &block.weights[pass.first_panel + l * k.len()..],
+                    nr: width,
+                    c: DisjointMut::from(&mut sums[i * mr * width..]),
+                    rs_c: width,
+                    accumulate: false,
+                }
+                .run();
+            }
+            for i in 0..block.images {
+                let sums = &sums[i * pixels * width..];
+                let first = (i * self.groups + block.group) * self.channels + l;
+                let out = &mut out[first * self.plane..][..channels * self.plane];
+                if dense {
+                    transpose(pixels, channels, sums, width, 0.0, out, self.plane);
+                } else {
+                    transpose(pixels, channels, sums, width, 0.0, &mut plane, pixels);
+                    for (plane, out) in plane.chunks_exact(pixels).zip(out.chunks_exact_mut(self.plane)) {
+                        grid.scatter(plane, out);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! Two-dimensional convolution: the forward pass and the gradients of the input and of the weight.
+//!
+//! Each of the three is chosen among several algorithms by the shape alone:
+//!
+//! - **Winograd's F(4 x 4, 3 x 3)** for 3 x 3 kernels of stride 1 and whole vectors of channels (`winograd`; Lavin and
+//!   Gray, "Fast Algorithms for Convolutional Neural Networks", arXiv:1509.09308): a quarter of the products.
+//! - **A matrix product** where the kernel covers its input.
+//! - **Implicit products** for all else (`implicit_gemm`, `forward`, `input_grad`, `weight_grad`; the idea is that of
+//!   cuDNN, Chetlur et al., arXiv:1410.0759, and of the indirect convolution, Dukhan, arXiv:1907.02129): the
+//!   micro-kernel of `gemm` reads pixels through tables of offsets, and no im2col matrix is written. Columns of the
+//!   micro-kernel are output channels, or pixels where channels are too few to fill vectors.
+//! - **Vectors of images** for the gradient of the input of small maps (`image_lanes`), and **vectors of pixels** for
+//!   the gradient of the weight of few channels (`weight_grad_narrow`).
+//!
+//! `conv2d` holds the public functions and makes the choice, `geometry` the shape, `padded` copies images with their
+//! padding and lists where windows and taps lie in them.
+
+mod conv2d;
+mod forward;
+mod geometry;
+pub(super) mod image_lanes;
+mod implicit_gemm;
+mod input_grad;
+mod padded;
+mod weight_grad;
+#[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
+mod weight_grad_narrow;
+mod winograd;
+
+pub use conv2d::{conv2d, conv2d_backward_data, conv2d_backward_weight};
+pub use geometry::ConvGeom;

@@ -1,0 +1,268 @@
+//! The forward pass and the gradient of the input: transform, one matrix product a point, transform back.
+#![allow(unsafe_code)]
+
+use super::shape::Shape;
+use super::transforms::{IN, OUT, POINTS, TileStrides, inputs, kernels, outputs};
+use crate::base::Elem;
+use crate::kernels::conv::geometry::ConvGeom;
+use crate::kernels::disjoint::DisjointMut;
+use crate::kernels::gemm::microkernel::{Gather, LANES, MicroKernel, NR, Offsets, balanced_mr};
+use crate::kernels::gemm::pack::zero_padding;
+use crate::kernels::par;
+use crate::kernels::scratch::Scratch;
+use crate::kernels::transpose::transpose;
+
+/// Tiles that go through the products together: their transformed inputs, 36 x 64 x c, are read once for each panel
+/// of output channels and should stay in a second-level cache meanwhile (576 KiB for 64 channels).
+const TILES: usize = 64;
+
+/// Rows of tiles whose inputs are transposed to channels last together: neighbouring rows of tiles share two rows of
+/// inputs, so that four of them read 18 rows instead of 24.
+pub(super) const TRANSPOSED_ROWS: usize = 4;
+
+/// A rectangle's rows and columns.
+pub(super) type Size = (usize, usize);
+
+/// Copies 16 channels of a map of `map` size, from `src` on, to [rows, cols, 16]: the rows from `first` on of the map
+/// with `before` rows and columns of zeros before it and zeros after it.
+pub(super) fn channels_last(
+    map: Size,
+    before: Size,
+    first: usize,
+    (rows, cols): Size,
+    src: &[Elem],
+    dst: &mut [Elem],
+) {
+    let ((h, w), (top, left)) = (map, before);
+    let width = w.min(cols.saturating_sub(left));
+    for (y, row) in dst[..rows * cols * LANES].chunks_exact_mut(cols * LANES).enumerate() {
+        match (first + y).checked_sub(top).filter(|y| *y < h) {
+            None => row.fill(0.0),
+            Some(y) => {
+                row[..left * LANES].fill(0.0);
+                row[(left + width) * LANES..].fill(0.0);
+                transpose(LANES, width, &src[y * w..], h * w, 0.0, &mut row[left * LANES..], LANES);
+            }
+        }
+    }
+}
+
+/// Transforms 16 channels, from `x` on, of `count` rows of tiles from `row` on.
+///
+/// # Safety
+/// No other thread may touch these tiles and channels of `v`.
+pub(super) unsafe fn input_rows(
+    s: &Shape,
+    (row, count): (usize, usize),
+    x: &[Elem],
+    to: TileStrides,
+    v: DisjointMut<'_>,
+) {
+    let size = (count * OUT + IN - OUT, s.tile_cols() * OUT + IN - OUT);
+    let mut local = Scratch::take(size.0 * size.1 * LANES);
+    channels_last((s.h, s.w), (s.top, s.left), row * OUT, size, x, &mut local);
+    for r in 0..count {
+        // SAFETY: the caller's promise, and rows of tiles do not overlap.
+        let v = unsafe { v.part(r * s.tile_cols() * to.tile) };
+        inputs(&local[r * OUT * size.1 * LANES..], size.1, s.tile_cols(), to, v);
+    }
+}
+
+/// Computes all images. `w` are packed kernels ([`pack`]); `epilogue(channel, pixels)` is called on each finished
+/// piece of an output plane.
+pub(in crate::kernels::conv) fn run(
+    s: &Shape,
+    w: &[Elem],
+    x: &[Elem],
+    y: &mut [Elem],
+    epilogue: impl Fn(usize, &mut [Elem]) + Sync + Send,
+) {
+    let u = transform_kernels(s, w);
+    let (per_image, image) = (s.tile_rows() * s.tile_cols(), s.k * s.out_h * s.out_w);
+    let images = TILES.div_ceil(per_image).min(s.n.max(1));
+    // Each thread has blocks of images of its own; where there are few, the threads share each.
+    let shared = s.n.div_ceil(images) < 4;
+    par::chunks(images * image, shared, y, |block, y| {
+        let x = &x[block * images * s.c * s.h * s.w..];
+        let all = y.len() / image * s.tile_rows();
+        let rows = TILES.div_ceil(s.tile_cols());
+        let y = DisjointMut::from(y);
+        for first in (0..all).step_by(rows) {
+            let chunk = Chunk { s, first, rows: rows.min(all - first), shared };
+            let v = chunk.transform(x);
+            par::tasks(s.k.div_ceil(NR), !shared, |p| chunk.panel(p, &u, &v, y, &epilogue));
+        }
+    });
+}
+
+/// Kernels in the transformed domain: panel after panel of [point, c, lanes].
+fn transform_kernels(s: &Shape, w: &[Elem]) -> Scratch {
+    let mut u = Scratch::take(POINTS * s.c * s.k);
+    par::each_index(POINTS * s.c * NR, &mut u, |p, u| {
+        let width = u.len() / (POINTS * s.c);
+        let w = &w[p * NR * s.c * 9..][..width * s.c * 9];
+        for l in (0..width).step_by(LANES) {
+            kernels(&w[l..], width, s.c, s.c * width, &mut u[l..]);
+        }
+    });
+    u
+}
+
+/// Some rows of tiles, counted through the images of a block.
+struct Chunk<'a> {
+    s: &'a Shape,
+    first: usize,
+    rows: usize,
+    /// Whether its parts are tasks of several threads.
+    shared: bool,
+}
+
+impl Chunk<'_> {
+    /// The transformed inputs, [point, c / 16, tile, 16].
+    fn transform(&self, x: &[Elem]) -> Scratch {
+        let (s, tiles) = (self.s, self.rows * self.s.tile_cols());
+        let mut v = Scratch::take(POINTS * tiles * s.c);
+        let to = DisjointMut::from(&mut v[..]);
+        let strides = TileStrides { point: tiles * s.c, tile: LANES };
+        let (runs, blocks) = (self.runs(), s.c / LANES);
+        par::tasks(runs.len() * blocks, !self.shared, |i| {
+            let ((r, count), block) = (runs[i / blocks], i % blocks);
+            let (image, row) = self.place(r);
+            let x = &x[(image * s.c + block * LANES) * s.h * s.w..];
+            // SAFETY: each task has tiles and channels of its own.
+            unsafe {
+                let to = to.part((block * tiles + r * s.tile_cols()) * LANES);
+                input_rows(s, (row, count), x, strides, to);
+            }
+        });
+        v
+    }
+
+    /// The rows in runs of at most [`TRANSPOSED_ROWS`] of one image: first and count.
+    fn runs(&self) -> Vec<(usize, usize)> {
+        let (mut runs, mut r) = (Vec::new(), 0);
+        while r < self.rows {
+            let count = TRANSPOSED_ROWS.min(self.rows - r).min(self.s.tile_rows() - self.place(r).1);
+            runs.push((r, count));
+            r += count;
+        }
+        runs
+    }
+
+    /// The image, and the row of tiles in it, of row `r` of the chunk.
+    fn place(&self, r: usize) -> (usize, usize) {
+        ((self.first + r) / self.s.tile_rows(), (self.first + r) % self.s.tile_rows())
+    }
+
+    /// All points of panel `p` of output channels, and back to pixels.
+    fn panel(
+        &self,
+        p: usize,
+        u: &[Elem],
+        v: &[Elem],
+        y: DisjointMut<'_>,
+        epilogue: &(impl Fn(usize, &mut [Elem]) + Sync),
+    ) {
+        let (s, l0) = (self.s, p * NR);
+        let (cols, plane, width) = (s.tile_cols(), s.out_h * s.out_w, NR.min(s.k - l0));
+        let tiles = self.rows * cols;
+        let mut m = Scratch::take(POINTS * tiles * NR);
+        self.multiply(width, &u[l0 * POINTS * s.c..], v, &mut m);
+        let mut sums = Scratch::take(OUT * s.out_w * NR);
+        for r in 0..self.rows {
+            let (image, row) = self.place(r);
+            let height = OUT.min(s.out_h - row * OUT);
+            for l in (0..width).step_by(LANES) {
+                let from = TileStrides { point: tiles * width, tile: width };
+                outputs(&m[r * cols * width + l..], from, cols, (height, s.out_w), width, &mut sums[l..]);
+            }
+            let pixels = height * s.out_w;
+            let at = (image * s.k + l0) * plane + row * OUT * s.out_w;
+            // SAFETY: each task has channels of its own.
+            unsafe { store_planes(pixels, width, &sums, y.part(at), plane) };
+            for l in 0..width {
+                // SAFETY: each task has channels of its own.
+                epilogue(l0 + l, unsafe { y.slice(at + l * plane, pixels) });
+            }
+        }
+    }
+
+    /// The product of each point, [tile, c] x [c, lane], of a panel of `width` output channels: [point, tile, lane].
+    fn multiply(&self, width: usize, u: &[Elem], v: &[Elem], m: &mut [Elem]) {
+        let (s, tiles) = (self.s, self.rows * self.s.tile_cols());
+        let rows: Vec<u32> = (0..tiles).map(|t| (t * LANES) as u32).collect();
+        let steps: [u32; LANES] = std::array::from_fn(|l| l as u32);
+        let mr = balanced_mr(tiles, width);
+        for point in 0..POINTS {
+            for (i, a_rows) in rows.chunks(mr).enumerate() {
+                MicroKernel {
+                    k: Offsets {
+                        inner: &steps,
+                        max_inner: LANES - 1,
+                        outer: s.c / LANES,
+                        stride: tiles * LANES,
+                    },
+                    gather: Gather::A { rs_b: width },
+                    a: &v[point * tiles * s.c..],
+                    a_rows,
+                    b: &u[point * width * s.c..],
+                    nr: width,
+                    c: DisjointMut::from(&mut m[(point * tiles + i * mr) * width..]),
+                    rs_c: width,
+                    accumulate: false,
+                }
+                .run();
+            }
+        }
+    }
+}
+
+/// Transposes [pixel, lane] to pieces of planes that lie `plane` apart.
+///
+/// # Safety
+/// No other thread may touch these pieces.
+unsafe fn store_planes(pixels: usize, width: usize, sums: &[Elem], y: DisjointMut<'_>, plane: usize) {
+    let mut block = [0.0; LANES * LANES];
+    for p in (0..pixels).step_by(LANES) {
+        let cols = LANES.min(pixels - p);
+        for l in (0..width).step_by(LANES) {
+            transpose(cols, LANES, &sums[p * width + l..], width, 0.0, &mut block, LANES);
+            for (i, row) in block.chunks_exact(LANES).enumerate() {
+                // SAFETY: the caller's promise.
+                let out = unsafe { y.slice((l + i) * plane + p, cols) };
+                match out.first_chunk_mut::<LANES>() {
+                    Some(out) => out.copy_from_slice(row),
+                    None => out.copy_from_slice(&row[..cols]),
+                }
+            }
+        }
+    }
+}
+
+/// The weight ([k, c, 3, 3]) packed for the forward pass: panel after panel of [c, tap, output channel].
+pub(in crate::kernels::conv) fn pack(g: &ConvGeom, w: &[Elem]) -> Scratch {
+    let steps = g.c * 9;
+    let mut packed = Scratch::take(g.k * steps);
+    par::each_index(NR * steps, &mut packed, |p, panel| {
+        let width = panel.len() / steps;
+        transpose(width, steps, &w[p * NR * steps..], steps, 0.0, panel, width);
+        zero_padding(panel, width);
+    });
+    packed
+}
+
+/// The weight packed for the gradient of the input: panel after panel of [k, tap, input channel], the last tap first.
+pub(in crate::kernels::conv) fn pack_flipped(g: &ConvGeom, w: &[Elem]) -> Scratch {
+    let steps = g.k * 9;
+    let mut packed = Scratch::take(g.c * steps);
+    par::each_index(NR * steps, &mut packed, |p, panel| {
+        let width = panel.len() / steps;
+        for (k, panel) in panel.chunks_exact_mut(9 * width).enumerate() {
+            let from = &w[(k * g.c + p * NR) * 9..][..width * 9];
+            for (tap, row) in panel.chunks_exact_mut(width).enumerate() {
+                row.iter_mut().zip(from[8 - tap..].iter().step_by(9)).for_each(|(d, s)| *d = *s);
+            }
+        }
+    });
+    packed
+}

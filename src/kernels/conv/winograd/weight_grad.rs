@@ -1,0 +1,127 @@
+//! The gradient of the weight by the transposed algorithm: `Gt ((A dy At) . (Bt d B)) G`, summed over all tiles.
+#![allow(unsafe_code)]
+
+use super::data::{TRANSPOSED_ROWS, channels_last, input_rows};
+use super::shape::Shape;
+use super::transforms::{OUT, POINTS, TileStrides, gradients, kernel_gradients};
+use crate::base::Elem;
+use crate::kernels::disjoint::DisjointMut;
+use crate::kernels::gemm::microkernel::{Gather, LANES, MicroKernel, NR, Offsets, balanced_mr};
+use crate::kernels::par;
+use crate::kernels::scratch::Scratch;
+use crate::kernels::transpose::transpose;
+
+/// Tiles of one round, which the products sum before their results go to memory: as many steps as the direct algorithm
+/// takes.
+const TILES: usize = 128;
+
+/// One round: the tiles of some images, transformed.
+struct Round {
+    tiles: usize,
+    /// Inputs, [point, c / 16, tile, 16].
+    v: Scratch,
+    /// Gradients, [panel, point, tile, lane].
+    z: Scratch,
+}
+
+/// `dw = beta * dw + gradient` for the forward pass `s`.
+pub(in crate::kernels::conv) fn backward_weight(
+    s: &Shape,
+    x: &[Elem],
+    dy: &[Elem],
+    beta: Elem,
+    dw: &mut [Elem],
+) {
+    let per_image = s.tile_rows() * s.tile_cols();
+    let images = TILES.div_ceil(per_image).min(s.n);
+    let most = images * per_image;
+    let mut round =
+        Round { tiles: 0, v: Scratch::take(POINTS * s.c * most), z: Scratch::take(POINTS * s.k * most) };
+    let mut u = Scratch::take(POINTS * s.c * s.k);
+    for n in (0..s.n).step_by(images) {
+        let count = images.min(s.n - n);
+        round.tiles = count * per_image;
+        round.transform(s, count, &x[n * s.c * s.h * s.w..], &dy[n * s.k * s.out_h * s.out_w..]);
+        round.multiply(s, n > 0, &mut u);
+    }
+    par::chunks(NR * s.c * 9, false, dw, |p, dw| {
+        let width = dw.len() / (s.c * 9);
+        let u = &u[p * NR * POINTS * s.c..];
+        let mut taps = Scratch::take(s.c * 9 * width);
+        for l in (0..width).step_by(LANES) {
+            kernel_gradients(&u[l..], width, s.c, s.c * width, &mut taps[l..]);
+        }
+        transpose(s.c * 9, width, &taps, width, beta, dw, s.c * 9);
+    });
+}
+
+impl Round {
+    /// Fills `v` and `z` from `count` images.
+    fn transform(&mut self, s: &Shape, count: usize, x: &[Elem], dy: &[Elem]) {
+        let tiles = self.tiles;
+        let (v, z) = (DisjointMut::from(&mut self.v[..]), DisjointMut::from(&mut self.z[..]));
+        let (blocks_c, blocks_k) = (s.c / LANES, s.k / LANES);
+        // One task for 16 channels of one image, of the input or of the gradient.
+        par::tasks(count * (blocks_c + blocks_k), false, |i| {
+            let (image, block) = (i / (blocks_c + blocks_k), i % (blocks_c + blocks_k));
+            let first = image * s.tile_rows() * s.tile_cols();
+            if block < blocks_c {
+                let src = &x[(image * s.c + block * LANES) * s.h * s.w..];
+                let to = TileStrides { point: s.c * tiles, tile: LANES };
+                for r in (0..s.tile_rows()).step_by(TRANSPOSED_ROWS) {
+                    let count = TRANSPOSED_ROWS.min(s.tile_rows() - r);
+                    let at = (block * tiles + first + r * s.tile_cols()) * LANES;
+                    // SAFETY: each task has tiles and channels of its own.
+                    unsafe { input_rows(s, (r, count), src, to, v.part(at)) };
+                }
+            } else {
+                let k = (block - blocks_c) * LANES;
+                let (panel, lane) = (k / NR, k % NR);
+                let width = NR.min(s.k - panel * NR);
+                let src = &dy[(image * s.k + k) * s.out_h * s.out_w..];
+                let to = TileStrides { point: width * tiles, tile: width };
+                let size = (OUT, s.tile_cols() * OUT);
+                let mut local = Scratch::take(size.0 * size.1 * LANES);
+                for r in 0..s.tile_rows() {
+                    channels_last((s.out_h, s.out_w), (0, 0), r * OUT, size, src, &mut local);
+                    let at = panel * NR * POINTS * tiles + (first + r * s.tile_cols()) * width + lane;
+                    // SAFETY: each task has tiles and channels of its own.
+                    gradients(&local, size.1, s.tile_cols(), to, unsafe { z.part(at) });
+                }
+            }
+        });
+    }
+
+    /// Adds the round's products to `u`, [panel, point, c, lane].
+    fn multiply(&self, s: &Shape, accumulate: bool, u: &mut [Elem]) {
+        let tiles = self.tiles;
+        let steps: Vec<u32> = (0..tiles as u32).map(|t| t * LANES as u32).collect();
+        let u = DisjointMut::from(u);
+        // One task for a panel and a point.
+        par::tasks(s.k.div_ceil(NR) * POINTS, false, |i| {
+            let (panel, point) = (i / POINTS, i % POINTS);
+            let width = NR.min(s.k - panel * NR);
+            let z = &self.z[(panel * NR * POINTS + point * width) * tiles..][..width * tiles];
+            // Rows of one micro-kernel are channels of one block of 16.
+            let mr = balanced_mr(LANES, width);
+            for c in (0..s.c).step_by(mr) {
+                let lane = (c % LANES) as u32;
+                let rows: [u32; LANES] = std::array::from_fn(|i| lane + i as u32);
+                let at = (panel * NR * POINTS + point * width) * s.c + c * width;
+                MicroKernel {
+                    k: Offsets::flat(&steps, (tiles - 1) * LANES),
+                    gather: Gather::A { rs_b: width },
+                    a: &self.v[(point * s.c + c / LANES * LANES) * tiles..],
+                    a_rows: &rows[..mr],
+                    b: z,
+                    nr: width,
+                    // SAFETY: each task has a panel and a point of its own.
+                    c: unsafe { u.part(at) },
+                    rs_c: width,
+                    accumulate,
+                }
+                .run();
+            }
+        });
+    }
+}

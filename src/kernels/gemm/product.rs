@@ -1,0 +1,62 @@
+//! The products that layers ask for.
+
+use super::blocked::Product;
+use super::epilogue::{Bias, Epilogue, EpilogueOp};
+use super::matrix::{Mat, MatMut};
+use crate::base::Elem;
+use crate::kernels::disjoint::DisjointMut;
+
+/// Panics if the shapes do not fit each other or their slices.
+fn check(a: &Mat<'_>, b: &Mat<'_>, c: &MatMut<'_>, bias: &Bias<'_>) {
+    assert!(
+        a.rows == c.rows && b.rows == a.cols && b.cols == c.cols,
+        "shapes of a matrix product do not fit"
+    );
+    a.check();
+    b.check();
+    c.check();
+    bias.check(c.rows, c.cols);
+}
+
+/// `c = act(alpha * a * b + beta * c + bias)`.
+///
+/// With `beta = 0` the old `c` is not read. An inner size of 0 is a product of zeros.
+///
+/// # Panics
+/// If the shapes do not fit each other or their slices.
+pub fn gemm(alpha: Elem, a: Mat<'_>, b: Mat<'_>, beta: Elem, c: MatMut<'_>, epilogue: Epilogue<'_>) {
+    check(&a, &b, &c, &epilogue.bias);
+    Product { alpha, beta, bias: epilogue.bias, op: EpilogueOp::Act(epilogue.act) }.run(a, b, c);
+}
+
+/// `c = a * b + bias + more`, where `more` lies as `c` does: a linear layer at the end of a residual branch.
+///
+/// # Panics
+/// If the shapes do not fit each other or their slices.
+pub fn gemm_add(a: Mat<'_>, b: Mat<'_>, bias: Bias<'_>, more: &[Elem], c: MatMut<'_>) {
+    check(&a, &b, &c, &bias);
+    assert_eq!(more.len(), c.data.len(), "what is added to a product lies as the product does");
+    Product { alpha: 1.0, beta: 0.0, bias, op: EpilogueOp::Add(more) }.run(a, b, c);
+}
+
+/// `c = (a * b) ⊙ factor`, element by element, where `factor` lies as `c` does: the gradient before an activation.
+///
+/// # Panics
+/// If the shapes do not fit each other or their slices.
+pub fn gemm_mul(a: Mat<'_>, b: Mat<'_>, factor: &[Elem], c: MatMut<'_>) {
+    check(&a, &b, &c, &Bias::None);
+    assert_eq!(factor.len(), c.data.len(), "what a product is multiplied with lies as the product does");
+    Product { alpha: 1.0, beta: 0.0, bias: Bias::None, op: EpilogueOp::Mul(factor) }.run(a, b, c);
+}
+
+/// `c = gelu(a * b + bias)`, with one number of `bias` a column; `slope`, which lies as `c` does, becomes the
+/// derivative of each element.
+///
+/// # Panics
+/// If the shapes do not fit each other or their slices.
+pub fn gemm_gelu(a: Mat<'_>, b: Mat<'_>, bias: &[Elem], c: MatMut<'_>, slope: &mut [Elem]) {
+    let bias = Bias::Cols(bias);
+    check(&a, &b, &c, &bias);
+    assert_eq!(slope.len(), c.data.len(), "the slope of a product lies as the product does");
+    Product { alpha: 1.0, beta: 0.0, bias, op: EpilogueOp::Gelu(DisjointMut::from(slope)) }.run(a, b, c);
+}

@@ -1,0 +1,230 @@
+//! The loops of batch normalisation over the planes of one channel.
+#![allow(unsafe_code)]
+
+use super::batch_norm::{BnEpilogue, BnShape, ChannelGrad, ChannelMap, Planes};
+use crate::base::Elem;
+use crate::kernels::disjoint::DisjointMut;
+use crate::kernels::isa::multiversion;
+use crate::kernels::scratch::Scratch;
+
+/// Lanes of a sum: two AVX-512 registers, so that additions do not wait for each other. A plane's remainder goes to
+/// the first lanes.
+const LANES: usize = 32;
+/// Elements after which the lanes are emptied into the f64 total: 128 additions in f32 a lane lose at most a few of
+/// its digits.
+const FLUSH: usize = 4096;
+
+/// A sum in f32 lanes, emptied into f64 now and then.
+struct Sum {
+    lanes: [Elem; LANES],
+    total: f64,
+    held: usize,
+}
+
+impl Sum {
+    #[inline(always)]
+    fn new() -> Self {
+        Self { lanes: [0.0; LANES], total: 0.0, held: 0 }
+    }
+
+    /// Adds `f` of each element.
+    #[inline(always)]
+    fn add(&mut self, x: &[Elem], f: impl Fn(Elem) -> Elem) {
+        let (blocks, rest) = x.as_chunks::<LANES>();
+        for block in blocks {
+            for (l, v) in self.lanes.iter_mut().zip(block) {
+                *l += f(*v);
+            }
+        }
+        for (l, v) in self.lanes.iter_mut().zip(rest) {
+            *l += f(*v);
+        }
+    }
+
+    #[inline(always)]
+    fn flush_after(&mut self, elements: usize) {
+        self.held += elements;
+        if self.held >= FLUSH {
+            self.flush();
+        }
+    }
+
+    #[inline(always)]
+    fn flush(&mut self) {
+        self.total += self.lanes.iter().map(|&l| l as f64).sum::<f64>();
+        self.lanes = [0.0; LANES];
+        self.held = 0;
+    }
+
+    #[inline(always)]
+    fn get(mut self) -> f64 {
+        self.flush();
+        self.total
+    }
+}
+
+multiversion! {
+    /// The sum of channel `c`.
+    pub(super) fn sums(s: BnShape, c: usize, x: &[Elem]) -> f64 {
+        let mut sum = Sum::new();
+        for at in s.planes(c) {
+            sum.add(&x[at..at + s.inner], |v| v);
+            sum.flush_after(s.inner);
+        }
+        sum.get()
+    }
+}
+
+multiversion! {
+    /// The sum of the squared distances from `mean`.
+    pub(super) fn center_squares(s: BnShape, c: usize, x: &[Elem], mean: Elem) -> f64 {
+        let mut sum = Sum::new();
+        for at in s.planes(c) {
+            sum.add(&x[at..at + s.inner], |v| (v - mean) * (v - mean));
+            sum.flush_after(s.inner);
+        }
+        sum.get()
+    }
+}
+
+multiversion! {
+    /// `y = relu?((x - mean) * scale + shift + residual)`. Others must not touch this channel of `y`.
+    pub(super) fn apply(
+        s: BnShape,
+        c: usize,
+        map: ChannelMap,
+        x: &[Elem],
+        epilogue: BnEpilogue<'_>,
+        y: DisjointMut<'_>,
+    ) {
+        let floor = if epilogue.relu { 0.0 } else { Elem::NEG_INFINITY };
+        for at in s.planes(c) {
+            let x = &x[at..at + s.inner];
+            // SAFETY: the callers run one task a channel.
+            let y = unsafe { y.slice(at, s.inner) };
+            match epilogue.residual {
+                None => for (y, x) in y.iter_mut().zip(x) {
+                    let v = (*x - map.mean) * map.scale + map.shift;
+                    *y = if v < floor { floor } else { v };
+                },
+                Some(r) => for ((y, x), r) in y.iter_mut().zip(x).zip(&r[at..at + s.inner]) {
+                    let v = (*x - map.mean) * map.scale + map.shift + *r;
+                    *y = if v < floor { floor } else { v };
+                },
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// (sum of dy, sum of dy * (x - mean)), after setting dy to 0 where y is not positive. With `masked` the result
+    /// of that goes there and `dy` stays.
+    pub(super) fn sum_grads(
+        s: BnShape,
+        c: usize,
+        x: &[Elem],
+        y: Option<&[Elem]>,
+        mean: Elem,
+        planes: Planes<'_>,
+    ) -> (f64, f64) {
+        let (mut sum, mut sum_x) = (Sum::new(), Sum::new());
+        for at in s.planes(c) {
+            let x = &x[at..at + s.inner];
+            // SAFETY: the callers run one task a channel.
+            let dy = unsafe { planes.dy.slice(at, s.inner) };
+            let dy = match planes.masked {
+                // SAFETY: the callers run one task a channel.
+                Some(masked) => mask(y.map(|y| &y[at..]), dy, unsafe { masked.slice(at, s.inner) }),
+                None => mask_inplace(y.map(|y| &y[at..]), dy),
+            };
+            let ((dys, dy_rest), (xs, x_rest)) = (dy.as_chunks::<LANES>(), x.as_chunks::<LANES>());
+            for (d, x) in dys.iter().zip(xs) {
+                for l in 0..LANES {
+                    sum.lanes[l] += d[l];
+                    sum_x.lanes[l] += d[l] * (x[l] - mean);
+                }
+            }
+            for (l, (d, x)) in dy_rest.iter().zip(x_rest).enumerate() {
+                sum.lanes[l] += *d;
+                sum_x.lanes[l] += *d * (*x - mean);
+            }
+            sum.flush_after(s.inner);
+            sum_x.flush_after(s.inner);
+        }
+        (sum.get(), sum_x.get())
+    }
+}
+
+#[inline(always)]
+fn mask_inplace<'a>(y: Option<&[Elem]>, dy: &'a mut [Elem]) -> &'a [Elem] {
+    if let Some(y) = y {
+        for (d, y) in dy.iter_mut().zip(y) {
+            *d = if *y > 0.0 { *d } else { 0.0 };
+        }
+    }
+    dy
+}
+
+#[inline(always)]
+fn mask<'a>(y: Option<&[Elem]>, dy: &[Elem], masked: &'a mut [Elem]) -> &'a [Elem] {
+    match y {
+        Some(y) => {
+            for ((m, d), y) in masked.iter_mut().zip(dy).zip(y) {
+                *m = if *y > 0.0 { *d } else { 0.0 };
+            }
+        }
+        None => masked.copy_from_slice(dy),
+    }
+    masked
+}
+
+multiversion! {
+    /// `dy = scale * (d - offset - (x - mean) * slope)`, d being `masked` where it is given, else `dy`.
+    pub(super) fn input_grad(s: BnShape, c: usize, grad: ChannelGrad, x: &[Elem], planes: Planes<'_>) {
+        for at in s.planes(c) {
+            let x = &x[at..at + s.inner];
+            // SAFETY: the callers run one task a channel.
+            let dy = unsafe { planes.dy.slice(at, s.inner) };
+            match planes.masked {
+                None => for (d, x) in dy.iter_mut().zip(x) {
+                    *d = grad.scale * (*d - grad.offset - (*x - grad.mean) * grad.slope);
+                },
+                Some(masked) => {
+                    // SAFETY: the callers run one task a channel.
+                    let masked = unsafe { masked.slice(at, s.inner) };
+                    for ((d, m), x) in dy.iter_mut().zip(masked).zip(x) {
+                        *d = grad.scale * (*m - grad.offset - (*x - grad.mean) * grad.slope);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A local copy of one channel, its small planes side by side. They share cache lines with other channels and lie far
+/// apart, so they are gathered once and then walked in one piece.
+pub(super) fn gather(s: BnShape, c: usize, x: &[Elem]) -> Scratch {
+    let mut local = Scratch::take(s.count());
+    for (local, at) in local.chunks_exact_mut(s.inner).zip(s.planes(c)) {
+        local.copy_from_slice(&x[at..at + s.inner]);
+    }
+    local
+}
+
+/// [`gather`] from a slice that is written to later; others must not touch this channel of it.
+pub(super) fn gather_own(s: BnShape, c: usize, x: DisjointMut<'_>) -> Scratch {
+    let mut local = Scratch::take(s.count());
+    for (local, at) in local.chunks_exact_mut(s.inner).zip(s.planes(c)) {
+        // SAFETY: the callers run one task a channel.
+        local.copy_from_slice(unsafe { x.slice(at, s.inner) });
+    }
+    local
+}
+
+/// Writes a local copy back to `x`; others must not touch this channel of it.
+pub(super) fn scatter(s: BnShape, c: usize, local: &[Elem], x: DisjointMut<'_>) {
+    for (local, at) in local.chunks_exact(s.inner).zip(s.planes(c)) {
+        // SAFETY: the callers run one task a channel.
+        unsafe { x.slice(at, s.inner) }.copy_from_slice(local);
+    }
+}

@@ -1,0 +1,155 @@
+//! Pooling over windows and over whole planes.
+#![allow(unsafe_code)]
+
+use super::plane::{max_plane, mean_plane, spread_plane};
+use crate::base::{Elem, Error, Result};
+use crate::kernels::disjoint::DisjointMut;
+use crate::kernels::elementwise::scale;
+use crate::kernels::par;
+use crate::kernels::reduce::row_sums;
+use crate::kernels::window::Window;
+
+/// The shape of a pooling: `x` is [n, c, h, w], `y` is [n, c, out].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PoolGeom {
+    /// Planes: images times channels.
+    pub planes: usize,
+    /// Input height.
+    pub h: usize,
+    /// Input width.
+    pub w: usize,
+    /// Window height and width.
+    pub kernel: [usize; 2],
+    /// Stride.
+    pub stride: [usize; 2],
+    /// Padding on each side: minus infinity for the maximum, zeros for the mean.
+    pub padding: [usize; 2],
+    /// Distance of two taps.
+    pub dilation: [usize; 2],
+    /// Output height and width.
+    pub out: [usize; 2],
+}
+
+impl PoolGeom {
+    /// The geometry for an input of shape [n, c, h, w]; PyTorch's rules (with `ceil_mode` the last window must start
+    /// inside the input or its left padding).
+    ///
+    /// # Errors
+    /// If a kernel size, stride or dilation is 0, the padding is more than half the kernel, or the window does not fit.
+    pub fn new(input: [usize; 4], window: Window, ceil_mode: bool) -> Result<Self> {
+        let [n, c, h, w] = input;
+        if let Some((name, v)) = window.zero() {
+            return Err(Error::invalid(format!("the {name} of a pooling is {v:?}; it must be at least 1")));
+        }
+        let Window { kernel, stride, padding, dilation } = window;
+        if padding[0] * 2 > kernel[0] || padding[1] * 2 > kernel[1] {
+            return Err(Error::invalid(format!(
+                "the padding {padding:?} of a pooling is more than half of its kernel {kernel:?}"
+            )));
+        }
+        let positions = |axis: usize, size: usize| {
+            let exact = window.rest(axis, size).is_none_or(|rest| rest.is_multiple_of(stride[axis]));
+            match window.positions(axis, size) {
+                Some(o) if ceil_mode && !exact && o * stride[axis] < size + padding[axis] => Ok(o + 1),
+                Some(o) => Ok(o),
+                None => Err(Error::invalid(format!(
+                    "a pooling window of {kernel:?} with dilation {dilation:?} and padding {padding:?} does not fit an \
+                     input of {h} x {w}; use a smaller kernel"
+                ))),
+            }
+        };
+        let out = [positions(0, h)?, positions(1, w)?];
+        Ok(Self { planes: n * c, h, w, kernel, stride, padding, dilation, out })
+    }
+
+    /// Elements of the input.
+    pub fn x_len(&self) -> usize {
+        self.planes * self.h * self.w
+    }
+
+    /// Elements of the output.
+    pub fn y_len(&self) -> usize {
+        self.planes * self.out[0] * self.out[1]
+    }
+
+    /// What the mean of the window (oy, ox) divides by: with `count_include_pad` the window clipped to the padded
+    /// input, else the number of inputs it holds.
+    pub(super) fn divisor(&self, oy: usize, ox: usize, count_include_pad: bool) -> Elem {
+        let axis = |i: usize, o: usize, size: usize| {
+            let start = o * self.stride[i];
+            let end = (start + self.kernel[i]).min(size + 2 * self.padding[i]);
+            if count_include_pad {
+                end - start
+            } else {
+                end.min(size + self.padding[i]).saturating_sub(start.max(self.padding[i]))
+            }
+        };
+        (axis(0, oy, self.h) * axis(1, ox, self.w)) as Elem
+    }
+}
+
+/// `y`: the largest element of each window; `argmax`: its position in its plane (`y * w + x`), the first of equals.
+/// NaN counts as largest.
+pub fn max_pool2d(g: &PoolGeom, x: &[Elem], y: &mut [Elem], argmax: &mut [u32]) {
+    assert!(
+        x.len() == g.x_len() && y.len() == g.y_len() && argmax.len() == y.len(),
+        "slices do not fit {g:?}"
+    );
+    let (plane, out) = (g.h * g.w, (g.out[0] * g.out[1]).max(1));
+    let at = DisjointMut::from(y);
+    par::each_index(out, argmax, |p, argmax| {
+        // SAFETY: one task for each plane.
+        let y = unsafe { at.slice(p * out, out) };
+        max_plane(g, &x[p * plane..][..plane], y, argmax);
+    });
+}
+
+/// `dx`: each gradient goes to the position that won; overwritten.
+pub fn max_pool2d_backward(g: &PoolGeom, dy: &[Elem], argmax: &[u32], dx: &mut [Elem]) {
+    assert!(
+        dx.len() == g.x_len() && dy.len() == g.y_len() && argmax.len() == dy.len(),
+        "slices do not fit {g:?}"
+    );
+    let (plane, out) = (g.h * g.w, g.out[0] * g.out[1]);
+    par::each_index(plane.max(1), dx, |p, dx| {
+        dx.fill(0.0);
+        for (d, at) in dy[p * out..][..out].iter().zip(&argmax[p * out..][..out]) {
+            dx[*at as usize] += d;
+        }
+    });
+}
+
+/// `y`: the mean of each window. The dilation must be 1.
+pub fn avg_pool2d(g: &PoolGeom, count_include_pad: bool, x: &[Elem], y: &mut [Elem]) {
+    assert!(x.len() == g.x_len() && y.len() == g.y_len() && g.dilation == [1, 1], "slices do not fit {g:?}");
+    let plane = g.h * g.w;
+    par::each_index((g.out[0] * g.out[1]).max(1), y, |p, y| {
+        mean_plane(g, count_include_pad, &x[p * plane..][..plane], y);
+    });
+}
+
+/// `dx`: the gradient of the mean, spread over its window; overwritten.
+pub fn avg_pool2d_backward(g: &PoolGeom, count_include_pad: bool, dy: &[Elem], dx: &mut [Elem]) {
+    assert!(
+        dx.len() == g.x_len() && dy.len() == g.y_len() && g.dilation == [1, 1],
+        "slices do not fit {g:?}"
+    );
+    let out = g.out[0] * g.out[1];
+    par::each_index((g.h * g.w).max(1), dx, |p, dx| {
+        spread_plane(g, count_include_pad, &dy[p * out..][..out], dx);
+    });
+}
+
+/// `y[p]`: the mean of plane p of `x` ([planes, inner]).
+pub fn global_avg_pool(inner: usize, x: &[Elem], y: &mut [Elem]) {
+    assert_eq!(x.len(), y.len() * inner);
+    row_sums(x, 0.0, y);
+    scale(1.0 / inner as Elem, y);
+}
+
+/// `dx[p, ..] = dy[p] / inner`; overwritten.
+pub fn global_avg_pool_backward(inner: usize, dy: &[Elem], dx: &mut [Elem]) {
+    assert_eq!(dx.len(), dy.len() * inner);
+    par::each_index(inner.max(1), dx, |p, dx| dx.fill(dy[p] / inner as Elem));
+}
