@@ -1,41 +1,52 @@
-//! Rooms import only downwards: ARCHITECTURE.md's table, enforced.
+//! Modules import only downwards: the table of ARCHITECTURE.md, enforced.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A room and its level. Rooms of one level do not import each other, except as [`MAY_ALSO`] says.
-const LEVELS: &[(&str, u32)] = &[
-    ("base", 0),
-    ("config", 1),
-    ("registry", 1),
-    ("params", 1),
-    ("kernels", 1),
-    ("data", 2),
-    ("nn", 3),
-    ("model", 5),
-    ("optim", 5),
-    ("metric", 5),
-    ("vis", 5),
-    ("checkpoint", 4),
-    ("hook", 6),
-    ("hook/builtin", 8),
-    ("prelude", 7),
-    ("run", 8),
-    ("testing", 9),
-    ("cli", 10),
-];
+/// What ARCHITECTURE.md says: the level of each module, and the neighbours that know each other.
+struct Levels {
+    modules: Vec<(String, u32)>,
+    neighbours: Vec<(String, String)>,
+}
 
-/// Neighbours that know each other, each with its reason.
-const MAY_ALSO: &[(&str, &str)] = &[
-    // A spec is read from a node, and a node hands itself over to the spec that reads it.
-    ("config", "registry"),
-    ("registry", "config"),
-    // `Pretrained` reads the weights of a checkpoint.
-    ("nn", "checkpoint"),
-    // The typed `log_processor:` of a config is a parameter of a built-in hook.
-    ("run", "hook/builtin"),
-];
+impl Levels {
+    /// Reads the table `| level | module | holds |` and the list "- `a` imports `b`: reason" that follows it.
+    fn read() -> Self {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md")).unwrap();
+        let section = text.split("\n## ").find(|s| s.starts_with("Modules and levels")).unwrap();
+        let (mut modules, mut neighbours) = (Vec::new(), Vec::new());
+        for line in section.lines() {
+            // What stands between backticks.
+            let named = |text: &str| -> Vec<String> {
+                text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+            };
+            let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+            if let [_, level, names, _, _] = cells[..]
+                && let Ok(level) = level.parse()
+            {
+                modules.extend(named(names).into_iter().map(|name| (name, level)));
+            } else if let Some((pair, _)) = line.strip_prefix("- ").and_then(|l| l.split_once(':')) {
+                let [a, b] = named(pair).try_into().unwrap();
+                neighbours.push((a, b));
+            }
+        }
+        Self { modules, neighbours }
+    }
+
+    /// The module of a path below `src` or of a module path, longest name first.
+    fn module(&self, path: &str) -> Option<&(String, u32)> {
+        let is_in = |name: &str| {
+            path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '.']))
+        };
+        self.modules.iter().filter(|(name, _)| is_in(name)).max_by_key(|(name, _)| name.len())
+    }
+
+    fn allows(&self, from: &(String, u32), to: &(String, u32)) -> bool {
+        let known = |(a, b): &(String, String)| (a, b) == (&from.0, &to.0);
+        from.0 == to.0 || to.1 < from.1 || self.neighbours.iter().any(known)
+    }
+}
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).unwrap() {
@@ -48,22 +59,32 @@ fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The room of a path below `src` or of a module path, longest name first.
-fn room(path: &str) -> Option<(&'static str, u32)> {
-    let is_in =
-        |name: &str| path.strip_prefix(name).is_some_and(|r| r.is_empty() || r.starts_with(['/', '.']));
-    LEVELS.iter().filter(|(name, _)| is_in(name)).max_by_key(|(name, _)| name.len()).copied()
+#[test]
+fn the_table_is_read() {
+    let levels = Levels::read();
+    assert_eq!(levels.module("base/fs.rs").unwrap().1, 0);
+    assert_eq!(levels.module("hook/builtin/ema.rs").unwrap().0, "hook/builtin");
+    assert!(levels.modules.len() >= 18, "{:?}", levels.modules);
+    // A module stands in the table once, and every neighbour in it.
+    for (name, _) in &levels.modules {
+        assert_eq!(levels.modules.iter().filter(|m| m.0 == *name).count(), 1, "{name}");
+    }
+    for (a, b) in &levels.neighbours {
+        assert!(levels.modules.iter().any(|m| m.0 == *a) && levels.modules.iter().any(|m| m.0 == *b));
+        assert!(levels.module(a).unwrap().1 <= levels.module(b).unwrap().1, "{a} stands above {b} anyway");
+    }
 }
 
 #[test]
-fn rooms_import_only_downwards() {
+fn modules_import_only_downwards() {
+    let levels = Levels::read();
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
     sources(&src, &mut files);
     let mut wrong = Vec::new();
     for file in files {
         let own = file.strip_prefix(&src).unwrap().to_string_lossy().replace('\\', "/");
-        let Some((home, level)) = room(&own) else { continue };
+        let Some(home) = levels.module(&own) else { continue };
         let text = fs::read_to_string(&file).unwrap();
         for (number, line) in text.lines().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
@@ -73,12 +94,15 @@ fn rooms_import_only_downwards() {
                 }
                 let used: String =
                     code[at + 7..].chars().take_while(|c| c.is_alphanumeric() || "_:".contains(*c)).collect();
-                let Some((target, above)) = room(&used.replace("::", "/")) else { continue };
-                let allowed = target == home || above < level || MAY_ALSO.contains(&(home, target));
-                if !allowed {
+                let Some(target) = levels.module(&used.replace("::", "/")) else { continue };
+                if !levels.allows(home, target) {
                     wrong.push(format!(
-                        "{own}:{}: {home} (level {level}) imports {target} (level {above})",
-                        number + 1
+                        "{own}:{}: {} (level {}) imports {} (level {})",
+                        number + 1,
+                        home.0,
+                        home.1,
+                        target.0,
+                        target.1
                     ));
                 }
             }
@@ -88,13 +112,15 @@ fn rooms_import_only_downwards() {
 }
 
 #[test]
-fn every_file_belongs_to_a_room() {
+fn every_file_belongs_to_a_module_of_the_table() {
+    let levels = Levels::read();
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
     sources(&src, &mut files);
     for file in files {
         let own = file.strip_prefix(&src).unwrap().to_string_lossy().replace('\\', "/");
-        assert!(matches!(own.as_str(), "lib.rs" | "main.rs") || room(&own).is_some(), "{own} is in no room");
+        let listed = matches!(own.as_str(), "lib.rs" | "main.rs") || levels.module(&own).is_some();
+        assert!(listed, "{own} belongs to no module of the table in ARCHITECTURE.md");
     }
 }
 

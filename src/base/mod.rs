@@ -1,4 +1,4 @@
-//! Level 0: what every other room stands on. No tensors' arithmetic, no YAML, no hooks.
+//! What every other module stands on. No tensors' arithmetic, no YAML, no hooks.
 
 pub mod caught;
 pub mod codec;

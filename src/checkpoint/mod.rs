@@ -1,4 +1,4 @@
-//! Level 4: checkpoints as directories that are whole or not there.
+//! Checkpoints as directories that are whole or not there.
 //!
 //! `work_dir/epoch_3/` holds `model.safetensors` (plain weight names: Python reads it), `optimizer.safetensors`,
 //! `hooks.safetensors` if a hook keeps tensors, `state.json` (counters, hooks, board, config) and, written last,

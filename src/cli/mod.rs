@@ -1,4 +1,4 @@
-//! Level 7: the command line, one file a command.
+//! The command line, one file a command.
 //!
 //! Exit codes: 0 the command did what it was asked; 1 it failed; 2 the config or the command line is wrong; 143, 130 and 75
 //! a training saved and left, on SIGTERM, on SIGINT and at a limit: resume it.

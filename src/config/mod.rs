@@ -1,4 +1,4 @@
-//! Level 1: a config as a tree of values that know where they stand.
+//! A config as a tree of values that know where they stand.
 //!
 //! YAML or JSON text becomes a [`Node`]; `_base_` files, overrides and references are resolved on the tree; a Rust type is read
 //! from it by a deserializer that points every complaint at a file, line and column.

@@ -1,4 +1,4 @@
-//! Level 2: samples, the order they come in, and the batches they become.
+//! Samples, the order they come in, and the batches they become.
 //!
 //! A [`Dataset`] gives samples by position, a [`Sampler`] says in which order, a [`DataLoader`] reads them, with or
 //! without worker threads, and stacks them. All of it is a pure function of (seed, batch number): a run can resume at any

@@ -1,4 +1,4 @@
-//! Level 5: the contract between the runner that calls and the hooks that pull.
+//! The contract between the runner that calls and the hooks that pull.
 //!
 //! [`Hook`] has one method per lifecycle [`Point`]; a hook sees the run through [`Ctx`], a set of borrowed fields, and
 //! asks for what needs the whole runner (stop, save, validate) by a request that the session settles after the last

@@ -1,4 +1,4 @@
-//! Level 5: what a model is worth, counted over samples.
+//! What a model is worth, counted over samples.
 //!
 //! A [`Metric`] keeps counts and never a mean of batch means, so that its value depends neither on the batch size nor on how the
 //! samples are dealt out. An [`Evaluator`] runs several of them and gives their values names.

@@ -1,4 +1,4 @@
-//! Level 4: what the loops train. A [`Model`] turns a batch into losses and gradients, or into scores.
+//! What the loops train. A [`Model`] turns a batch into losses and gradients, or into scores.
 
 mod backbones;
 mod classifier;

@@ -1,4 +1,4 @@
-//! Level 4: optimizers, their schedules, and the wrapper that accumulates, clips and steps.
+//! Optimizers, their schedules, and the wrapper that accumulates, clips and steps.
 
 mod adam;
 mod clip;

@@ -1,4 +1,4 @@
-//! Level 1: types that a config can name.
+//! Types that a config can name.
 //!
 //! A *kind* is a trait (`dyn Hook`); an *entry* is a type of that kind under a name (`EMAHook`). Both are declared where they are
 //! defined, by [`registry!`](crate::registry!) and [`register!`](crate::register!), in this crate or in any other that the

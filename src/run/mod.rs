@@ -1,4 +1,4 @@
-//! Level 6: the runner. The training loops are in [`train_loop`], what an iteration does is in [`session`].
+//! The runner. The training loops are in [`train_loop`], what an iteration does is in [`session`].
 
 mod assemble;
 mod build;

@@ -1,4 +1,4 @@
-//! Level 9: what tests need, of this crate and of plugin crates: a toy model, a recorder, a disk that fails.
+//! What tests need, of this crate and of plugin crates: a toy model, a recorder, a disk that fails.
 
 mod contract;
 mod faults;

@@ -1,4 +1,4 @@
-//! Level 4: where numbers go to be looked at.
+//! Where numbers go to be looked at.
 
 mod local;
 

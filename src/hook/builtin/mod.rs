@@ -1,4 +1,4 @@
-//! Level 8: the built-in hooks, one a file. They use nothing that a plugin could not.
+//! The built-in hooks, one a file. They use nothing that a plugin could not.
 
 mod average;
 mod check_invalid_loss;
