@@ -3,7 +3,7 @@
 use super::isa::multiversion;
 use super::math::exp;
 use super::par;
-use super::reduce::sum_lanes;
+use super::reduce::Lanes;
 use crate::base::Elem;
 
 /// Rows of one task.
@@ -121,19 +121,19 @@ multiversion! {
             }
             return LogSumExp { max, rest: 0.0 };
         }
-        let mut sums = [0.0; LANES];
+        let mut sums = Lanes::<LANES>::ZERO;
         let (blocks, rest) = y.as_chunks_mut::<LANES>();
         for block in blocks {
             for l in 0..LANES {
                 block[l] = exp(block[l] - max);
-                sums[l] += block[l];
+                sums.0[l] += block[l];
             }
         }
-        for (s, v) in sums.iter_mut().zip(rest) {
+        for (s, v) in sums.0.iter_mut().zip(rest) {
             *v = exp(*v - max);
             *s += *v;
         }
-        let sum = sum_lanes(sums);
+        let sum = sums.sum();
         let inverse = 1.0 / sum;
         for v in y {
             *v *= inverse;

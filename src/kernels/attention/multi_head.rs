@@ -6,7 +6,7 @@ use crate::kernels::gemm::blocked::gemm_serial;
 use crate::kernels::gemm::{Mat, MatMut};
 use crate::kernels::isa::multiversion;
 use crate::kernels::math;
-use crate::kernels::reduce::sum_lanes;
+use crate::kernels::reduce::Lanes;
 use crate::kernels::scratch::Scratch;
 use crate::kernels::softmax::softmax_inplace;
 use rayon::prelude::*;
@@ -358,15 +358,15 @@ multiversion! {
         let dim = dy.cols;
         let scale = 1.0 / (dim as Elem).sqrt();
         for (i, (ds, p)) in ds.chunks_exact_mut(pitch).zip(p.chunks_exact(pitch)).enumerate() {
-            let mut lanes = [0.0; LANES];
+            let mut lanes = Lanes::<LANES>::ZERO;
             let (a, b) = (&dy.data[i * dy.rs..][..dim], &y.data[i * y.rs..][..dim]);
             let (a, b) = (a.chunks(LANES), b.chunks(LANES));
             for (a, b) in a.zip(b) {
-                for ((l, a), b) in lanes.iter_mut().zip(a).zip(b) {
+                for ((l, a), b) in lanes.0.iter_mut().zip(a).zip(b) {
                     *l += *a * *b;
                 }
             }
-            let delta = sum_lanes(lanes);
+            let delta = lanes.sum();
             for (d, p) in ds.iter_mut().zip(p) {
                 *d = *p * (*d - delta) * scale;
             }

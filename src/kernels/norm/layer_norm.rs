@@ -5,7 +5,7 @@ use crate::base::Elem;
 use crate::kernels::disjoint::DisjointMut;
 use crate::kernels::isa::multiversion;
 use crate::kernels::par;
-use crate::kernels::reduce::sum_lanes;
+use crate::kernels::reduce::Lanes;
 use crate::kernels::scratch::Scratch;
 
 /// Rows of one task, and of one partial sum of the parameters' gradients: rows of 192 elements are then 48 KiB.
@@ -118,17 +118,17 @@ pub fn layer_norm_backward(
 /// The sum of `f` over the elements, in lanes.
 #[inline(always)]
 fn sum(x: &[Elem], f: impl Fn(Elem) -> Elem) -> Elem {
-    let mut lanes = [0.0; LANES];
+    let mut lanes = Lanes::<LANES>::ZERO;
     let (blocks, rest) = x.as_chunks::<LANES>();
     for block in blocks {
         for l in 0..LANES {
-            lanes[l] += f(block[l]);
+            lanes.0[l] += f(block[l]);
         }
     }
-    for (l, v) in lanes.iter_mut().zip(rest) {
+    for (l, v) in lanes.0.iter_mut().zip(rest) {
         *l += f(*v);
     }
-    sum_lanes(lanes)
+    lanes.sum()
 }
 
 multiversion! {
@@ -170,7 +170,7 @@ multiversion! {
         for (i, (x, dy)) in x.chunks_exact(d).zip(dy.chunks_exact_mut(d)).enumerate() {
             let (m, r) = (stats.mean[i], stats.rstd[i]);
             // One walk: the parameters' gradients, dy times gamma, and its two sums.
-            let (mut a, mut b) = ([0.0; LANES], [0.0; LANES]);
+            let (mut a, mut b) = (Lanes::<LANES>::ZERO, Lanes::<LANES>::ZERO);
             let blocks = d / LANES * LANES;
             let [xs, gammas] = [&x[..blocks], &gamma[..blocks]].map(|s| s.as_chunks::<LANES>().0.iter());
             let grads = dgamma[..blocks].as_chunks_mut::<LANES>().0.iter_mut();
@@ -182,8 +182,8 @@ multiversion! {
                     dg[l] += dy[l] * xhat;
                     db[l] += dy[l];
                     dy[l] *= g[l];
-                    a[l] += dy[l];
-                    b[l] += dy[l] * xhat;
+                    a.0[l] += dy[l];
+                    b.0[l] += dy[l] * xhat;
                 }
             }
             for j in blocks..d {
@@ -191,10 +191,10 @@ multiversion! {
                 dgamma[j] += dy[j] * xhat;
                 dbeta[j] += dy[j];
                 dy[j] *= gamma[j];
-                a[j - blocks] += dy[j];
-                b[j - blocks] += dy[j] * xhat;
+                a.0[j - blocks] += dy[j];
+                b.0[j - blocks] += dy[j] * xhat;
             }
-            let (a, b) = (sum_lanes(a) / d as Elem, sum_lanes(b) / d as Elem);
+            let (a, b) = (a.sum() / d as Elem, b.sum() / d as Elem);
             for (d, x) in dy.iter_mut().zip(x) {
                 *d = r * (*d - a - (*x - m) * r * b);
             }
