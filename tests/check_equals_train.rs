@@ -325,7 +325,7 @@ fn caught<T>(call: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
 #[test]
 fn what_training_refuses_before_its_first_iteration_is_refused_by_check() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let (count, only) = (number("SHANTY_MUTANTS").unwrap_or(300), number("SHANTY_MUTANT"));
+    let (count, only) = (number("SHANTY_MUTANTS").unwrap_or(200), number("SHANTY_MUTANT"));
     let originals = originals();
     let dir = tempfile::tempdir().unwrap();
     let (mut wrong, mut passed) = (Vec::new(), 0);

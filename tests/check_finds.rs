@@ -105,7 +105,7 @@ fn hooks_that_want_parts_which_the_model_lacks() {
             "custom_hooks=[{{type: WarmupParamHook, param_name: p, module_name: {module}, warmup_epochs: 1}}]"
         )
     };
-    both_refuse(&[&warmup("backbone.layers.9")], "the model has no number `p`", "backbone.layers.9");
+    both_refuse(&[&warmup("backbone.9")], "the model has no number `p` in `backbone.9`", "p");
     both_take(&[&warmup("backbone.4")]);
     let dir = tempfile::tempdir().unwrap();
     plan(&config(&[&warmup("backbone.4")], dir.path()), None).unwrap();
@@ -207,7 +207,7 @@ fn a_later_pipeline_is_tried_before_the_first_epoch() {
     };
     for hook in [recipe(16), switch(16)] {
         let set = [&flat[..], &[&hook]].concat();
-        both_refuse(&set, "the pipeline from epoch", "Resize".trim());
+        both_refuse(&set, "the pipeline from epoch", "[");
     }
     for hook in [recipe(8), switch(8)] {
         both_take(&[&flat[..], &[&hook]].concat());
@@ -215,7 +215,7 @@ fn a_later_pipeline_is_tried_before_the_first_epoch() {
     // What averages over all places takes any size.
     both_take(&[&recipe(16)]);
     let crop = "custom_hooks=[{type: PipelineSwitchHook, switch_epoch: 3, switch_pipeline: [{type: RandomCrop, crop_size: 99}]}]";
-    both_refuse(&[crop], "`switch_pipeline.0`", "99");
+    both_refuse(&[crop], "`switch_pipeline.0`", "RandomCrop");
 }
 
 #[test]
@@ -265,7 +265,7 @@ fn scores_and_classes_are_compared_before_the_first_epoch() {
 #[test]
 fn validation_and_test_data_are_tried() {
     let pipeline = "val_dataloader.dataset.pipeline=[{type: RandomCrop, crop_size: 99}]";
-    both_refuse(&[pipeline], "99", "99");
+    both_refuse(&[pipeline], "99", "RandomCrop");
     let dir = tempfile::tempdir().unwrap();
     let test = [
         "test_dataloader={batch_size: 4, dataset: {type: Synthetic, n: 8, shape: [1, 8, 8], classes: 3, pipeline: [{type: Resize, \
@@ -296,7 +296,7 @@ fn a_transform_that_refuses_is_pointed_at() {
     let inner = "train_dataloader.dataset={type: RepeatDataset, times: 2, dataset: {type: ConcatDataset, datasets: [{type: \
         Synthetic, n: 12, shape: [1, 8, 8], classes: 3}, {type: Synthetic, n: 12, shape: [1, 8, 8], classes: 3, pipeline: [{type: \
         Resize, scale: 8}, {type: Compose, transforms: [{type: RandomCrop, crop_size: 77}]}]}]}}";
-    both_refuse(&[inner], "77", "77");
+    both_refuse(&[inner], "77", "RandomCrop");
 }
 
 #[test]
@@ -398,9 +398,9 @@ fn a_checkpoint_beyond_its_epoch_is_refused() {
 #[cfg(all(feature = "cli", target_os = "linux"))]
 #[test]
 fn no_thread_to_be_had_is_an_error() {
-    let script = "ulimit -v 4000000; exec \"$0\" check configs/digits_lenet.yaml";
+    let script = "ulimit -v 1500000; exec \"$0\" check configs/digits_lenet.yaml";
     let mut command = std::process::Command::new("sh");
-    command.args(["-c", script, env!("CARGO_BIN_EXE_shanty")]).env("RAYON_NUM_THREADS", "30000");
+    command.args(["-c", script, env!("CARGO_BIN_EXE_shanty")]).env("RAYON_NUM_THREADS", "3000");
     let out = command.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
     let text = String::from_utf8_lossy(&out.stderr);
     assert_eq!(out.status.code(), Some(1), "{text}");

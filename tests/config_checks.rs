@@ -319,10 +319,6 @@ fn data_that_is_not_on_this_machine_is_a_warning() {
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].starts_with("warning: cannot build") && found[0].contains(expected), "{found:?}");
     }
-    let weights =
-        complaints(&["model.backbone.init_cfg={type: Pretrained, checkpoint: no/such.safetensors}"]);
-    assert!(weights[0].starts_with("warning: ") && weights[0].contains("no/such.safetensors"), "{weights:?}");
-    only(&["load_from=no/such/epoch_3"], "warning: there is no checkpoint `no/such/epoch_3` here");
     // What is wrong with the rest is told all the same.
     let both = complaints(&[
         "train_dataloader.dataset={type: MNIST, data_prefix: no/such}",

@@ -70,6 +70,10 @@ impl Stage<'_> {
                 return found.extend(self.about(mode, error, given.unwrap_or(self.config.model.node())));
             }
             found.extend(self.about(mode, error, self.dataset(mode)));
+            if mode == "val" {
+                // The training would meet it again, and come no further.
+                runner.drop_validation();
+            }
         }
     }
 

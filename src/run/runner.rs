@@ -199,6 +199,11 @@ impl Runner {
         Ok(())
     }
 
+    /// From now on the run does not validate.
+    pub(super) fn drop_validation(&mut self) {
+        self.session.val = None;
+    }
+
     /// Whether the weights are in place.
     pub(super) fn is_prepared(&self) -> bool {
         self.prepared
