@@ -337,7 +337,7 @@ register! {
 
 const CLASSES: &str = "
 model: {type: Classes, num_classes: 10}
-train_dataloader: {batch_size: 4, dataset: {type: Synthetic, n: 8, shape: [3, 1, 1], classes: 7}}
+train_dataloader: {batch_size: 4, dataset: {type: Synthetic, n: 8, shape: [3, 1, 1], classes: 2}}
 train_cfg: {by_epoch: true, max_epochs: 1}
 optim_wrapper: {optimizer: {type: SGD, lr: 0.1}}
 custom_hooks: [{type: NumClassCheckHook}]
@@ -347,12 +347,12 @@ custom_hooks: [{type: NumClassCheckHook}]
 fn the_number_of_classes_is_checked() {
     let dir = tempfile::tempdir().unwrap();
     let run = |classes: &str| {
-        let text = CLASSES.replace("classes: 7", classes) + &format!("work_dir: {}\n", dir.path().display());
+        let text = CLASSES.replace("num_classes: 10", classes) + &format!("work_dir: {}\n", dir.path().display());
         Runner::from_config(&shanty::config::parse("run.yaml", &text).unwrap(), None).unwrap().train()
     };
-    let error = run("classes: 7").unwrap_err().to_string();
-    assert!(error.contains("`model.num_classes` is 10, but the data set has 7 classes"), "{error}");
-    run("classes: 10").unwrap();
+    let error = run("num_classes: 10").unwrap_err().to_string();
+    assert!(error.contains("`model.num_classes` is 10, but the data set has 2 classes"), "{error}");
+    run("num_classes: 2").unwrap();
 }
 
 #[test]
