@@ -37,6 +37,10 @@ pub enum Grant {
 pub fn ask(shape: &[usize], size: usize) -> Grant {
     ACCOUNT.with_borrow_mut(|account| {
         let Some(account) = account else { return Grant::Full };
+        // What follows is not built for anybody.
+        if account.refused.is_some() {
+            return Grant::Refused;
+        }
         let fit = |total: &u64| total.checked_mul(account.copies).is_some_and(|all| all <= machine());
         let own = bytes(shape, size);
         match own.and_then(|own| own.checked_add(account.asked)).filter(fit) {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::base::{Elem, Error, Result};
+use crate::base::{Elem, Error, Result, memory};
 use crate::nn::pool::{slice, tensor};
 use crate::nn::{PoolOptions, Var};
 
@@ -28,6 +28,7 @@ impl<'t> Var<'t> {
         if h % out[0] == 0 && w % out[1] == 0 {
             return self.avg_pool2d(PoolOptions::new([h / out[0], w / out[1]]));
         }
+        memory::fits("the output of adaptive average pooling", &[n, c, out[0], out[1]], size_of::<Elem>())?;
         let mut y = self.tape.take(n * c * out[0] * out[1]);
         for (y, x) in y.chunks_exact_mut(out[0] * out[1]).zip(slice(&x).chunks_exact(h * w)) {
             for (y, (rows, cols)) in y.iter_mut().zip(bins([h, w], out)) {

@@ -1,6 +1,6 @@
 //! Two-dimensional convolution, one node with its bias.
 
-use crate::base::{Error, Result};
+use crate::base::{Elem, Error, Result, memory};
 use crate::kernels::{
     Act, ConvGeom, Window, channel_sums, conv2d, conv2d_backward_data, conv2d_backward_weight,
 };
@@ -54,6 +54,13 @@ impl<'t> Var<'t> {
         if let Some(b) = &b {
             expect_shape("the bias of a convolution", b.shape(), &[k])?;
         }
+        let framed = [0, 1].map(|axis| input[axis + 2].saturating_add(padding[axis].saturating_mul(2)));
+        memory::fits(
+            "the padded input of a convolution",
+            &[g.n, input[1], framed[0], framed[1]],
+            size_of::<Elem>(),
+        )?;
+        memory::fits("the output of a convolution", &[g.n, g.k, g.out[0], g.out[1]], size_of::<Elem>())?;
         let mut y = self.tape.take(g.y_len());
         conv2d(&g, slice(&x), slice(&w), b.as_ref().map(slice), Act::Identity, &mut y);
         let inputs: &[Var<'t>] = match bias {
