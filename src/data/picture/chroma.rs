@@ -37,8 +37,11 @@ pub(super) fn convert(stretched: &[u8], units: Units, height: usize, out: &mut P
     let columns = out.width.div_ceil(2);
     let rows = height.div_ceil(2).min(units.down * BLOCK);
     let color = |c: usize| -> Vec<u8> {
-        let rows = stretched.chunks_exact(line).take(rows);
-        rows.flat_map(|row| row.as_chunks::<12>().0.iter().take(columns).map(move |four| four[c])).collect()
+        let mut plane = vec![0; rows * columns];
+        for (row, to) in stretched.chunks_exact(line).zip(plane.chunks_exact_mut(columns)) {
+            row.as_chunks::<12>().0.iter().zip(to).for_each(|(four, to)| *to = four[c]);
+        }
+        plane
     };
     let planes = [color(1), color(2)];
     let mut brightness = vec![0; units.across * 2 * BLOCK];
@@ -84,22 +87,33 @@ fn between(sums: &[u16], out: &mut [u8]) {
 }
 
 /// ITU-R BT.601 in 16 fractional bits, as libjpeg has it. Whole parts are taken out of the factors, so that they fit into 16
-/// bits: processors multiply eight of these at once.
+/// bits, and each colour is a loop of its own: compilers make vectors of that.
 fn rgba(brightness: &[u8], cb: &[u8], cr: &[u8], out: &mut [u8]) {
-    let pixels = out.as_chunks_mut::<4>().0;
-    for (((y, cb), cr), to) in brightness.iter().zip(cb).zip(cr).zip(pixels) {
-        let (y, cb, cr) = (i16::from(*y), i16::from(*cb) - 128, i16::from(*cr) - 128);
-        let part = |b: i16, r: i16| {
-            ((i32::from(b) * i32::from(cb) + i32::from(r) * i32::from(cr) + (1 << 15)) >> 16) as i16
-        };
-        // 1.402 = 1 + 26345 / 65536, 0.714 = 1 - 18734 / 65536, 1.772 = 2 - 14942 / 65536
-        let byte = |v: i16| v.clamp(0, 255) as u8;
-        *to = [
-            byte(y + cr + part(0, 26345)),
-            byte(y - cr + part(-22554, 18734)),
-            byte(y + 2 * cb + part(-14942, 0)),
-            255,
-        ];
+    const LANES: usize = 32;
+    let from = brightness.chunks(LANES).zip(cb.chunks(LANES).zip(cr.chunks(LANES)));
+    for ((y, (cb, cr)), to) in from.zip(out.as_chunks_mut::<4>().0.chunks_mut(LANES)) {
+        let color = |v: u8| i16::from(v) - 128;
+        // (v · factor + 2^15) / 2^16, rounded down
+        let part = |v: i16, factor: i16| ((((i32::from(2 * v) * i32::from(factor)) >> 16) as i16) + 1) >> 1;
+        let byte = |y: &u8, more: i16| (i16::from(*y) + more).clamp(0, 255) as u8;
+        let [mut red, mut green, mut blue] = [[0; LANES]; 3];
+        for ((to, y), cr) in red[..to.len()].iter_mut().zip(y).zip(cr) {
+            // 1.402 = 1 + 26345 / 2^16
+            *to = byte(y, color(*cr) + part(color(*cr), 26345));
+        }
+        for ((to, y), (cb, cr)) in green[..to.len()].iter_mut().zip(y).zip(cb.iter().zip(cr)) {
+            // 0.714 = 1 - 18734 / 2^16, 0.344 = 22554 / 2^16
+            let parts = i32::from(color(*cb)) * -22554 + i32::from(color(*cr)) * 18734;
+            *to = byte(y, ((parts + (1 << 15)) >> 16) as i16 - color(*cr));
+        }
+        for ((to, y), cb) in blue[..to.len()].iter_mut().zip(y).zip(cb) {
+            // 1.772 = 2 - 14942 / 2^16
+            *to = byte(y, 2 * color(*cb) + part(color(*cb), -14942));
+        }
+        for ((to, red), (green, blue)) in to.iter_mut().zip(&red).zip(green.iter().zip(&blue)) {
+            let rgba = u32::from(*red) | u32::from(*green) << 8 | u32::from(*blue) << 16 | 255 << 24;
+            *to = rgba.to_le_bytes();
+        }
     }
 }
 
