@@ -122,6 +122,8 @@ impl CheckInvalidLossHook {
             found.first,
             step.batch.ids
         );
+        // Before the disk can refuse the bundle: the checkpoint of that failure holds the gradients of this window.
+        self.run.poisoned |= self.action == Action::Skip;
         if self.bundle {
             let dir = cx.dirs.log.join(format!("replay_iter_{iter}"));
             text += &match replay::write(cx, step, found, iter, &dir) {
@@ -149,10 +151,7 @@ impl CheckInvalidLossHook {
                 cx.rollback(found.samples.clone());
                 cx.log.warn(format_args!("{text}; going back"));
             }
-            _ => {
-                self.run.poisoned = true;
-                cx.log.warn(format_args!("{text}; skipped"));
-            }
+            _ => cx.log.warn(format_args!("{text}; skipped")),
         }
         Ok(())
     }
