@@ -164,6 +164,7 @@ fn a_run_is_cut_where_it_has_no_samples_too() {
     }
     let nothing =
         |dir: &Path, resume: bool, limits: Limits| run(dir, &torn(12)).resume(resume).limits(limits).build();
+    let scratch = tempfile::tempdir().unwrap();
     let error = verify(&nothing, &[4], scratch.path()).unwrap_err().to_string();
     assert!(error.contains("no sample is left"), "{error}");
 }

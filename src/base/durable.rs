@@ -39,13 +39,11 @@ pub fn make_dir(fs: &dyn FileSystem, dir: &Path) -> Result<()> {
 /// [`super::Error::Io`] with the path.
 pub fn replace(fs: &dyn FileSystem, path: &Path, bytes: &[u8]) -> Result<()> {
     let aside = sibling(path, "tmp");
-    for (place, refused) in [(&*aside, &[FileKind::Dir][..]), (path, &[FileKind::Dir, FileKind::Other][..])] {
-        // A folder there is not the run's to delete, and a device or pipe not its to replace.
-        if fs.entry(place).at(place)?.is_some_and(|entry| refused.contains(&entry.kind)) {
-            return Err(io::Error::other(
-                "it is no plain file, and the name of a file of the run: move it away",
-            ))
-            .at(place);
+    for place in [&*aside, path] {
+        if fs.entry(place).at(place)?.is_some_and(|entry| entry.kind == FileKind::Dir) {
+            // What is in it is not the run's to delete.
+            let why = "it is a directory, and the name of a file of the run: move it away";
+            return Err(io::Error::other(why)).at(place);
         }
     }
     // A link of that name would be written through.
@@ -95,7 +93,9 @@ pub fn read_plain(fs: &dyn FileSystem, path: &Path, limit: u64) -> Result<Vec<u8
     let refused = |why: String| Err(io::Error::new(io::ErrorKind::InvalidInput, why)).at(path);
     match fs.entry(path).at(path)? {
         None => return Err(io::Error::from(io::ErrorKind::NotFound)).at(path),
-        Some(entry) if entry.kind != FileKind::File => return refused("it is no plain file".into()),
+        Some(entry) if entry.kind != FileKind::File => {
+            return refused("it is no plain file: move it away".into());
+        }
         Some(entry) if entry.len > limit => {
             return refused(format!("{} bytes, and at most {limit} make sense", entry.len));
         }

@@ -46,7 +46,7 @@ pub fn obstacles(fs: &dyn FileSystem, folders: &Folders, names: &Names) -> Resul
         }
         let folder = Folder::new(fs, dir);
         let occupied = occupied.iter().filter(|name| names.include(name));
-        found.extend(occupied.filter_map(|name| folder.is_ours(name).err()));
+        found.extend(occupied.flat_map(|name| folder.not_ours(name)));
     }
     Ok(found)
 }

@@ -150,25 +150,30 @@ impl<'a> Folder<'a> {
         Ok(all)
     }
 
-    /// Whether all that has this name, for good or for a while, may be moved or deleted; an error says what may not.
-    pub fn is_ours(&self, name: &str) -> Result<()> {
-        let home = self.home(name)?;
-        if self.kind(&home)?.is_some() {
-            self.only_a_checkpoint(&home)?;
-        }
-        for aside in ["tmp", "old", "del"].map(|what| sibling(&home, what)) {
-            if self.kind(&aside)? == Some(FileKind::Dir) {
-                self.only_a_checkpoint(&aside)?;
-            }
-        }
-        Ok(())
+    /// What has this name, for good or for a while, and may not be moved or deleted.
+    pub fn not_ours(&self, name: &str) -> Vec<Error> {
+        let look = |path: PathBuf, aside: bool| {
+            let kind = self.kind(&path)?;
+            // A file with a temporary name goes without a question.
+            let asked = kind == Some(FileKind::Dir) || (kind.is_some() && !aside);
+            if asked { self.only_a_checkpoint(&path) } else { Ok(()) }
+        };
+        let home = match self.home(name) {
+            Ok(home) => home,
+            Err(error) => return vec![error],
+        };
+        let aside = ["tmp", "old", "del"].map(|what| (sibling(&home, what), true));
+        let all = std::iter::once((home, false)).chain(aside);
+        all.filter_map(|(path, aside)| look(path, aside).err()).collect()
     }
 
     /// The name under which a checkpoint can be saved: another one if something that is not this run's has the one it was to
     /// have. The state of a run is worth more than a name.
     pub fn free_name(&self, name: &str, run: &str) -> Result<String> {
         let free = |name: &str| {
-            self.is_ours(name)?;
+            if let Some(error) = self.not_ours(name).into_iter().next() {
+                return Err(error);
+            }
             let home = self.home(name)?;
             match Manifest::read(self.fs, &home) {
                 Ok(manifest) if manifest.run != run => {

@@ -80,7 +80,7 @@ impl Owner {
             )));
         }
         let mut in_the_way = if begins { obstacles(fs, folders, names)? } else { Vec::new() };
-        let kept = others.iter().filter_map(|(dir, listed)| Folder::new(fs, dir).is_ours(&listed.name).err());
+        let kept = others.iter().flat_map(|(dir, listed)| Folder::new(fs, dir).not_ours(&listed.name));
         in_the_way.extend(kept);
         let reasons: BTreeSet<_> = in_the_way.iter().map(ToString::to_string).collect();
         if !reasons.is_empty() {

@@ -27,7 +27,7 @@ pub struct Limits {
     pub max_seconds: Option<f64>,
     /// The run leaves when this file is there.
     pub stop_file: Option<PathBuf>,
-    /// The run leaves after this iteration as it does on SIGTERM, also if nothing happens in it.
+    /// The run leaves after this iteration as it does on SIGTERM, also if nothing happens in it, or if it is undone.
     pub after_iter: Option<u64>,
 }
 
@@ -78,7 +78,7 @@ impl Limits {
         }
     }
 
-    /// Whether to leave after iteration `iter`. The timer is read only if there is a limit.
+    /// Whether to leave after iteration `iter` was made. The timer is read only if there is a limit.
     pub(super) fn due(&self, fs: &dyn FileSystem, iter: u64, elapsed: impl FnOnce() -> f64) -> Option<Leave> {
         let signal = self.interrupt.signal.load(Ordering::Relaxed);
         if signal != 0 {

@@ -36,6 +36,8 @@ pub(crate) struct Saving {
     pub(super) saved_iter: Option<u64>,
     /// The iteration at which this process took the run up.
     pub(super) began_at: u64,
+    /// The iteration that was made last, also if the run went back since.
+    pub(super) made: u64,
     /// Iterations since the last one that had a sample.
     pub(super) idle: u64,
     /// An iteration is under way.
@@ -66,6 +68,7 @@ impl Saving {
             overwrite,
             saved_iter: None,
             began_at: 0,
+            made: 0,
             idle: 0,
             mid_step: false,
             failed_mid_step: false,
@@ -266,7 +269,8 @@ impl Session {
         (self.saving.saved_iter, self.saving.left) = (None, None);
         // A run that fails before it trains has learned nothing that was to be kept.
         self.saving.began_at = u64::MAX;
-        (self.saving.mid_step, self.saving.failed_mid_step, self.saving.idle) = (false, false, 0);
+        (self.saving.mid_step, self.saving.failed_mid_step) = (false, false);
+        (self.saving.made, self.saving.idle) = (0, 0);
         Ok(())
     }
 
@@ -325,7 +329,7 @@ impl Session {
             return Ok(());
         }
         let (fs, timer, began) = (&self.state.fs, &mut self.state.timer, self.saving.began);
-        if let Some(leave) = self.saving.limits.due(&**fs, self.state.clock.iter, || timer() - began) {
+        if let Some(leave) = self.saving.limits.due(&**fs, self.saving.made, || timer() - began) {
             self.state.log.warn(format_args!("{leave}: saving and leaving"));
             if self.saving.saved_iter != Some(self.state.clock.iter) {
                 self.save(&self.unplanned("iter"))?;

@@ -136,6 +136,7 @@ impl Session {
         if let Some(data) = &self.state.data {
             data.recycle(batch);
         }
+        self.saving.made = self.state.clock.iter;
         self.rewind_if_asked()?;
         self.check_interrupts()
     }

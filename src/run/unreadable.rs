@@ -49,6 +49,7 @@ impl Session {
         self.saving.idle += 1;
         self.state.clock.iter += 1;
         self.state.clock.batch += 1;
+        self.saving.made = self.state.clock.iter;
         if let (Some(data), Some(pass)) = (&self.state.data, self.state.clock.ended_pass())
             && data.nothing_left(pass)?
         {
