@@ -15,7 +15,7 @@ use crate::metric::MetricFailed;
 use crate::registry::blamed;
 
 /// Bytes of weights above which a model is put together, but not rehearsed.
-const LARGE: u64 = 1 << 30;
+const LARGE: u64 = 1 << 29;
 
 /// All that would keep a config from its first iteration, or is odd about it; nothing is written or trained.
 ///

@@ -57,7 +57,7 @@ impl Synthetic {
 #[serde(default)]
 struct SyntheticParams {
     /// Number of samples.
-    #[schemars(range(max = 4294967296u64))]
+    #[schemars(range(max = 10_000_000))]
     n: usize,
     /// Channels, height, width.
     #[schemars(inner(range(min = 1, max = 65536)))]
