@@ -20,7 +20,7 @@ const ROUNDS: u64 = 400;
 const REPEATS: usize = 5;
 
 struct Nothing;
-impl Params for Nothing {
+impl HostParams for Nothing {
     fn visit(&self, _: &mut dyn FnMut(ParamRef<'_>)) {}
     fn visit_mut(&mut self, _: &mut dyn FnMut(ParamMut<'_>)) {}
 }

@@ -26,7 +26,7 @@ fn main() -> anyhow::Result<()> {
         return Ok(());
     };
     let mut net = Net { backbone: LeNet5::new(Some(10), 1)? };
-    let report = shanty::checkpoint::read_tensors(Path::new(&checkpoint))?.load_into(&mut net);
+    let report = shanty::checkpoint::read_tensors(Path::new(&checkpoint))?.load_into(&mut net)?;
     anyhow::ensure!(report.is_exact(), "{report}");
 
     let resize = Resize { width: 32, height: 32, keep_ratio: false, filter: Default::default() };

@@ -20,14 +20,14 @@ struct Heavy {
     grad: Array1<Elem>,
 }
 
-impl Params for Heavy {
+impl HostParams for Heavy {
     fn visit(&self, f: &mut dyn FnMut(ParamRef<'_>)) {
         let (value, grad) = (self.weight.view().into_dyn(), Some(self.grad.view().into_dyn()));
-        f(ParamRef { name: "weight", layer: "Heavy", role: Role::Weight, value, grad });
+        f(ParamRef { name: "weight", layer: "Heavy", role: Role::Weight, frozen: false, value, grad });
     }
     fn visit_mut(&mut self, f: &mut dyn FnMut(ParamMut<'_>)) {
         let (value, grad) = (self.weight.view_mut().into_dyn(), Some(self.grad.view_mut().into_dyn()));
-        f(ParamMut { name: "weight", layer: "Heavy", role: Role::Weight, value, grad });
+        f(ParamMut { name: "weight", layer: "Heavy", role: Role::Weight, frozen: false, value, grad });
     }
 }
 

@@ -26,8 +26,14 @@ pub mod vis;
 #[doc = include_str!("../README.md")]
 pub struct Readme;
 
+/// The blocks of docs/extending.md are tests too.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/extending.md")]
+pub struct Extending;
+
 /// What the macros need, so that a plugin crate need not depend on it.
 #[doc(hidden)]
 pub mod __private {
     pub use inventory;
+    pub use ndarray;
 }

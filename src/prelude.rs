@@ -8,7 +8,7 @@ pub use crate::hook::{
     Priority, SaveRequest, Step, Wiring,
 };
 pub use crate::model::{Model, Outputs, StepCx};
-pub use crate::params::{ParamMut, ParamRef, Params, Role};
+pub use crate::params::{HostParams, Info, ParamMut, ParamRef, Params, Role, Set};
 pub use crate::register;
 pub use crate::registry::BuildCx;
 pub use schemars::JsonSchema;

@@ -335,3 +335,26 @@ fn what_a_loop_needs() {
         "error: give `by_epoch` or `type`, not both",
     );
 }
+
+/// Rules of parameter groups and schedules of any number are held against the model, at their place.
+#[test]
+fn groups_and_what_schedules_move() {
+    only(
+        &["optim_wrapper.paramwise_cfg={custom_keys: {backbon.conv1: {lr_mult: 0.1}}}"],
+        "error: paramwise_cfg: `backbon.conv1` of `custom_keys` is part of no parameter's name",
+    );
+    only(
+        &["optim_wrapper.paramwise_cfg={custom_keys: {hed: {lr_mult: 0.1}}}"],
+        "error: paramwise_cfg: `hed` of `custom_keys` is part of no parameter's name; did you mean `head`?",
+    );
+    assert!(complaints(&["optim_wrapper.paramwise_cfg={norm_decay_mult: 0.0}"]).is_empty());
+    only(
+        &["param_scheduler.1={type: PolyParamScheduler, param_name: momentun}"],
+        "error: SGD has no number `momentun`; did you mean `momentum`? It has: lr, momentum, dampening, weight_decay",
+    );
+    only(
+        &["param_scheduler.1={type: PolyLR, eta_min: 0.001, by_epoch: true}"],
+        "warning: two schedules move lr in iterations 0 to 47, and one of them goes to a fixed value: together they reach \
+         neither's",
+    );
+}

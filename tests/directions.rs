@@ -5,8 +5,7 @@ use std::path::Path;
 
 use shanty::data::{Batch, Dataset, Sample, Sampler};
 use shanty::metric::{Direction, Evaluator, Metric, Predictions, SingleLabelMetric};
-use shanty::optim::schedule::Curve;
-use shanty::optim::{Group, Optimizer};
+use shanty::optim::{Optimizer, ParamStep, Schedule};
 use shanty::prelude::*;
 use shanty::run::Runner;
 
@@ -167,6 +166,7 @@ fn a_metric_that_fails_is_named_with_its_place() {
 }
 
 /// Panics of other people's code.
+#[derive(Clone)]
 struct Broken;
 
 impl Sampler for Broken {
@@ -187,7 +187,7 @@ impl Dataset for Broken {
     }
 }
 
-impl Curve for Broken {
+impl Schedule for Broken {
     fn at(&self, _: f64, _: f64, t: u64, _: u64) -> f64 {
         assert!(t < 2, "no chart");
         1.0
@@ -195,17 +195,11 @@ impl Curve for Broken {
 }
 
 impl Optimizer for Broken {
-    fn defaults(&self) -> Group {
-        Group { lr: 0.1, base_lr: 0.1, weight_decay: 0.0, momentum: 0.0 }
+    fn numbers(&mut self) -> Vec<(&'static str, &mut f64)> {
+        Vec::new()
     }
-    fn step(&mut self, _: &mut dyn Params, _: &Group) -> Result<()> {
+    fn step(&self, _: ParamStep<'_>) -> Result<()> {
         panic!("no rudder")
-    }
-    fn save_state(&self) -> Result<Record, BoxError> {
-        Ok(Record::default())
-    }
-    fn load_state(&mut self, _: Record) -> Result<(), BoxError> {
-        Ok(())
     }
 }
 
@@ -218,7 +212,7 @@ impl shanty::run::TrainLoop for Broken {
     }
 }
 
-impl Params for Broken {
+impl HostParams for Broken {
     fn visit(&self, _: &mut dyn FnMut(ParamRef<'_>)) {}
     fn visit_mut(&mut self, _: &mut dyn FnMut(ParamMut<'_>)) {}
 }
@@ -245,7 +239,7 @@ fn panics_of_any_part_are_errors_that_name_it() {
     use std::sync::Arc;
 
     use shanty::data::{DataLoader, DefaultSampler, LoaderOptions, Synthetic};
-    use shanty::optim::{OptimWrapper, Schedule, Sgd};
+    use shanty::optim::{OptimWrapper, ScheduledParam, Sgd};
     use shanty::testing::toy_runner;
 
     let dir = tempfile::tempdir().unwrap();
@@ -258,7 +252,7 @@ fn panics_of_any_part_are_errors_that_name_it() {
     let set = Arc::new(Synthetic::new(8, [3, 1, 1], 2, 0));
     let data =
         |set: Arc<dyn Dataset>, sampler: Arc<dyn Sampler>| DataLoader::new(set, sampler, options()).unwrap();
-    let schedule = Schedule::new(Broken, 0, 4, false);
+    let schedule = ScheduledParam::new(Broken, 0, 4, false);
     let cases = [
         (toy().train_data(data(set, Arc::new(Broken))), "the sampler panicked: no compass"),
         (

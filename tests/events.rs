@@ -146,7 +146,10 @@ fn skip_update_leaves_the_weights_alone() {
         .unwrap();
     runner.train().unwrap();
     let mut weights = Vec::new();
-    runner.model().visit(&mut |p| weights.extend(p.value.iter().copied()));
+    runner
+        .model()
+        .read(Set::Values, &shanty::params::all, &mut |_, value| weights.extend(value.iter().copied()))
+        .unwrap();
     let mut fresh = shanty::testing::ToyModel::new(3);
     fresh.init_weights(0).unwrap();
     assert_eq!(weights, fresh.weight.to_vec(), "no update, no change");

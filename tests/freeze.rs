@@ -50,7 +50,7 @@ fn moved(model: &str, hooks: &str) -> Vec<String> {
     struct Begin(StateDict);
     impl Hook for Begin {
         fn before_train(&mut self, cx: &mut Ctx<'_>) -> HookResult {
-            self.0 = StateDict::of(&**cx.model);
+            self.0 = StateDict::of(&**cx.model).unwrap();
             Ok(())
         }
     }
@@ -59,7 +59,7 @@ fn moved(model: &str, hooks: &str) -> Vec<String> {
     runner.add_hook(Begin(StateDict::default()));
     runner.train().unwrap();
     let begin = runner.hook::<Begin>().unwrap().0.clone();
-    let end = StateDict::of(runner.model());
+    let end = StateDict::of(runner.model()).unwrap();
     let pairs = begin.0.into_iter().zip(end.0);
     pairs.filter(|(a, b)| a != b).map(|((name, _), _)| name).collect()
 }
@@ -114,7 +114,7 @@ fn resnet(keys: &str) -> Result<Box<dyn Module>> {
 /// Names of the parameters that have a gradient after a step, and of the buffers that moved.
 fn trained(mut net: Box<dyn Module>) -> (Vec<String>, Vec<String>) {
     let mut rng = shanty::base::keyed(0, "test", 0, 0);
-    let before = StateDict::of(&*net);
+    let before = StateDict::of(&*net).unwrap();
     shanty::nn::Autograd::default()
         .train(&mut net, &mut rng, |net, tape, cx| {
             let x = ndarray::ArrayD::from_shape_fn(vec![2, 3, 8, 8], |i| {

@@ -100,7 +100,7 @@ fn a_threshold_stops_at_once() {
 /// Student 2.0, teacher 0.0; a momentum of 0.25.
 struct Pair([ToyModel; 2]);
 
-impl Params for Pair {
+impl HostParams for Pair {
     fn visit(&self, f: &mut dyn FnMut(ParamRef<'_>)) {
         for (model, prefix) in self.0.iter().zip(["student", "teacher"]) {
             model.visit(&mut |p| f(ParamRef { name: &format!("{prefix}.{}", p.name), ..p }));
@@ -139,7 +139,7 @@ fn the_teacher_follows_the_student() {
         .build()
         .unwrap();
     runner.train().unwrap();
-    let state = StateDict::of(runner.model());
+    let state = StateDict::of(runner.model()).unwrap();
     assert_eq!(state.get("student.toy.weight").unwrap().value[0], 4.0);
     assert_eq!(state.get("teacher.toy.weight").unwrap().value[0], 2.6875);
 }
@@ -184,7 +184,7 @@ fn precise_statistics_are_the_mean_over_batches() {
         mean += m / 3.0;
         var += x.iter().map(|v| (v - m).powi(2)).sum::<f64>() / (x.len() - 1) as f64 / 3.0;
     }
-    let state = StateDict::of(runner.model());
+    let state = StateDict::of(runner.model()).unwrap();
     let stat = |name: &str| f64::from(state.get(&format!("backbone.0.{name}")).unwrap().value[[0]]);
     assert!((stat("running_mean") - mean).abs() < 1e-5, "{} {mean}", stat("running_mean"));
     assert!((stat("running_var") - var).abs() < 1e-4 * var, "{} {var}", stat("running_var"));
@@ -200,7 +200,7 @@ fn precise_statistics_leave_weights_and_updates_alone() {
         let mut runner = builder.build().unwrap();
         runner.train().unwrap();
         let trained = |(_, t): &(String, shanty::params::StateTensor)| t.role.is_trained();
-        StateDict::of(runner.model()).0.into_iter().filter(trained).collect::<Vec<_>>()
+        StateDict::of(runner.model()).unwrap().0.into_iter().filter(trained).collect::<Vec<_>>()
     };
     assert_eq!(end(true), end(false));
 }
@@ -273,7 +273,7 @@ fn recipes_switch_by_epoch_and_after_a_resume() {
 /// Scores of the toy model do not depend on the picture, so the mean over views is what one view gives; a model that sees
 /// left from right gives the mean of both.
 struct LeftPixel;
-impl Params for LeftPixel {
+impl HostParams for LeftPixel {
     fn visit(&self, _: &mut dyn FnMut(ParamRef<'_>)) {}
     fn visit_mut(&mut self, _: &mut dyn FnMut(ParamMut<'_>)) {}
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use shanty::checkpoint::load;
 use shanty::hook::builtin::{AveragedModel, Averaging, EMAHook};
 use shanty::nn::{BatchNorm2d, BatchNormParams};
+use shanty::params::all;
 use shanty::prelude::*;
 use shanty::run::{Intervals, IterBasedTrainLoop, RunnerBuilder};
 use shanty::testing::{ToyModel, toy_runner};
@@ -18,17 +19,17 @@ fn toy(value: Elem) -> ToyModel {
 }
 
 fn averaged(average: &AveragedModel) -> Elem {
-    average.get("toy.weight").unwrap()[0]
+    average.tensors(&toy(0.0)).unwrap()["toy.weight"][0]
 }
 
 fn weight(model: &mut dyn Model) -> Elem {
     let mut found = 0.0;
-    model.visit(&mut |p| found = p.value.iter().copied().next().unwrap());
+    model.read(Set::Values, &all, &mut |_, value| found = *value.first().unwrap()).unwrap();
     found
 }
 
 fn set_weight(model: &mut dyn Model, value: Elem) {
-    model.visit_mut(&mut |mut p| p.value.fill(value));
+    model.edit(Set::Values, &all, &mut |_, mut weight| weight.fill(value)).unwrap();
 }
 
 fn near(a: Elem, b: f64) -> bool {
@@ -41,7 +42,7 @@ fn exponential_average_by_hand() {
     let mut average = AveragedModel::new(Averaging::ExponentialMovingAverage, 0.1);
     assert!(!average.is_started());
     for (value, wanted) in [(1.0, 1.0), (2.0, 1.1), (0.0, 0.99)] {
-        average.update(&toy(value));
+        average.update(&mut toy(value)).unwrap();
         assert!(near(averaged(&average), wanted), "{}", averaged(&average));
     }
     assert_eq!(average.steps(), 3);
@@ -52,13 +53,13 @@ fn exponential_average_by_hand() {
 fn stochastic_average_is_the_mean_of_what_it_took() {
     let mut average = AveragedModel::new(Averaging::StochasticWeightAverage, 0.1);
     for (value, wanted) in [(1.0, 1.0), (2.0, 1.5), (6.0, 3.0)] {
-        average.update(&toy(value));
+        average.update(&mut toy(value)).unwrap();
         assert!(near(averaged(&average), wanted));
     }
     average.reset();
     average.interval = 2;
     for value in [1.0, 2.0, 6.0] {
-        average.update(&toy(value));
+        average.update(&mut toy(value)).unwrap();
     }
     assert!(near(averaged(&average), 3.5));
 }
@@ -70,7 +71,7 @@ fn annealing_begins_with_large_steps() {
     average.gamma = 1.0;
     // Copy 0; then momentum 1/2, max(0.4, 1/3) = 0.4.
     for (value, wanted) in [(0.0, 0.0), (1.0, 0.5), (1.0, 0.7)] {
-        average.update(&toy(value));
+        average.update(&mut toy(value)).unwrap();
         assert!(near(averaged(&average), wanted), "{}", averaged(&average));
     }
 }
@@ -87,17 +88,17 @@ fn buffers_are_the_models_or_averaged_counters_copied() {
         });
         norm.clone()
     };
-    let models = [set(2.0, 1.0), set(4.0, 2.0), set(8.0, 3.0)];
+    let mut models = [set(2.0, 1.0), set(4.0, 2.0), set(8.0, 3.0)];
     let mut off = AveragedModel::new(Averaging::ExponentialMovingAverage, 0.5);
-    let mut on = off.clone();
+    let mut on = AveragedModel::new(Averaging::ExponentialMovingAverage, 0.5);
     on.update_buffers = true;
-    for model in &models {
-        off.update(model);
-        on.update(model);
+    for model in &mut models {
+        off.update(model).unwrap();
+        on.update(model).unwrap();
     }
     let stats = |average: &mut AveragedModel| {
         let mut model = models[2].clone();
-        average.swap(&mut model);
+        average.swap(&mut model).unwrap();
         let mut found = Vec::new();
         model.visit(&mut |p| {
             if !p.role.is_trained() {

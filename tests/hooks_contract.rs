@@ -51,7 +51,7 @@ struct Rich {
     teaches: bool,
 }
 
-impl Params for Rich {
+impl HostParams for Rich {
     fn visit(&self, f: &mut dyn FnMut(ParamRef<'_>)) {
         self.student.visit(&mut |p| f(ParamRef { name: "student.weight", ..p }));
         if self.teaches {
@@ -186,8 +186,7 @@ struct Thief {
 }
 impl Thief {
     fn turn(cx: &mut Ctx<'_>) -> HookResult {
-        cx.model.visit_mut(&mut |mut p| p.value.mapv_inplace(|w| -w));
-        Ok(())
+        Ok(cx.model.edit(Set::Values, &shanty::params::all, &mut |_, mut w| w.mapv_inplace(|w| -w))?)
     }
 }
 impl Hook for Thief {

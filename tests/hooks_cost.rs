@@ -39,7 +39,7 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 struct Nothing;
-impl Params for Nothing {
+impl HostParams for Nothing {
     fn visit(&self, _: &mut dyn FnMut(ParamRef<'_>)) {}
     fn visit_mut(&mut self, _: &mut dyn FnMut(ParamMut<'_>)) {}
 }

@@ -261,7 +261,7 @@ fn weights_that_are_not_finite_are_not_kept_in_an_emergency() {
         if cx.clock.iter < 5 {
             return Ok(());
         }
-        cx.model.visit_mut(&mut |mut p| p.value.fill(Elem::NAN));
+        cx.model.edit(Set::Values, &shanty::params::all, &mut |_, mut value| value.fill(Elem::NAN))?;
         Err("gone".into())
     };
     refused(run(dir.path(), 3, "").on(Point::AfterTrainIter, spoil));

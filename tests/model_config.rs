@@ -7,7 +7,7 @@ use shanty::base::{Elem, Result};
 use shanty::config::parse;
 use shanty::data::Batch;
 use shanty::model::{Model, Outputs, StepCx};
-use shanty::params::StateDict;
+use shanty::params::{Info, Set, StateDict};
 use shanty::registry::{BuildCx, Spec};
 
 fn try_build(yaml: &str) -> Result<Box<dyn Model>> {
@@ -34,7 +34,7 @@ fn train(model: &mut dyn Model, batch: &Batch) -> Outputs {
 }
 
 fn names(model: &dyn Model) -> Vec<String> {
-    StateDict::of(model).0.into_iter().map(|(name, _)| name).collect()
+    StateDict::of(model).unwrap().0.into_iter().map(|(name, _)| name).collect()
 }
 
 /// `lenet5_mnist` of MMPretrain, with the preprocessor where its runner puts it.
@@ -49,7 +49,7 @@ data_preprocessor: {type: ClsDataPreprocessor, mean: [33.46], std: [78.87], num_
 #[test]
 fn lenet5_of_the_reference_is_read_and_trains() {
     let mut model = build(LENET);
-    assert_eq!(StateDict::of(&*model).0.iter().map(|(_, t)| t.value.len()).sum::<usize>(), 61_706);
+    assert_eq!(StateDict::of(&*model).unwrap().0.iter().map(|(_, t)| t.value.len()).sum::<usize>(), 61_706);
     let report = model.init_weights(0).unwrap();
     assert!(
         report[0].starts_with("backbone.features.0.weight - [6, 1, 5, 5]: The value is the same"),
@@ -137,10 +137,11 @@ fn a_perceptron_computes_what_it_says() {
     let mut model = build(
         "{type: ImageClassifier, backbone: {type: MLP, sizes: [2, 2, 2], activation: {type: Tanh}}, head: {type: ClsHead}}",
     );
-    model.visit_mut(&mut |mut p| {
+    let by_place = &mut |p: &Info<'_>, mut value: ndarray::ArrayViewMutD<'_, Elem>| {
         let start: Elem = if p.name.contains("layers.0") { 0.5 } else { -0.25 };
-        p.value.indexed_iter_mut().for_each(|(i, v)| *v = start + i.slice().iter().sum::<usize>() as Elem);
-    });
+        value.indexed_iter_mut().for_each(|(i, v)| *v = start + i.slice().iter().sum::<usize>() as Elem);
+    };
+    model.edit(Set::Values, &shanty::params::all, by_place).unwrap();
     let x = ndarray::array![[0.1, -0.3]].into_dyn();
     let scores = model.eval_step(&Batch::new(x, vec![0])).unwrap().scores.unwrap();
     let h = [(0.5 * 0.1 - 1.5 * 0.3 + 0.5f64).tanh(), (1.5 * 0.1 - 2.5 * 0.3 + 1.5f64).tanh()];
@@ -157,11 +158,11 @@ fn the_linear_head_begins_small_unless_told_otherwise() {
             build(&format!("{{type: ImageClassifier, backbone: {{type: Flatten}}, head: {head}}}"));
         let report = model.init_weights(0).unwrap();
         let mut largest: Elem = 0.0;
-        model.visit(&mut |p| {
-            if p.name == "head.fc.weight" {
-                largest = p.value.iter().fold(0.0, |m, v| m.max(v.abs()));
-            }
-        });
+        let weight = |p: &Info<'_>| p.name == "head.fc.weight";
+        let note = &mut |_: &Info<'_>, value: ndarray::ArrayViewD<'_, Elem>| {
+            largest = value.iter().fold(0.0, |m, v| m.max(v.abs()));
+        };
+        model.read(Set::Values, &weight, note).unwrap();
         (report[0].clone(), largest)
     };
     let (line, largest) = last("");

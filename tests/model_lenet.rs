@@ -13,7 +13,7 @@ use shanty::data::{
 };
 use shanty::model::{ClsDataPreprocessor, ClsHead, ImageClassifier, LeNet5, Model, PixelOps, StepCx};
 use shanty::nn::init::{Init, Pretrained};
-use shanty::params::{Params, StateDict};
+use shanty::params::{HostParams, StateDict};
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
 
@@ -59,7 +59,7 @@ struct Sgd {
 }
 
 impl Sgd {
-    fn step(&mut self, model: &mut dyn Params) {
+    fn step(&mut self, model: &mut impl HostParams) {
         let (lr, momentum, decay) = (0.05, 0.9, 1e-4);
         model.visit_mut(&mut |mut p| {
             let Some(mut grad) = p.grad else { return };
@@ -84,6 +84,7 @@ fn step(iter: u64) -> StepCx {
 fn names_and_shapes_are_those_of_mmpretrain() {
     let names = |model: &ImageClassifier| {
         StateDict::of(model)
+            .unwrap()
             .0
             .iter()
             .map(|(name, t)| format!("{name} {:?}", t.value.shape()))
@@ -103,7 +104,7 @@ fn names_and_shapes_are_those_of_mmpretrain() {
     ];
     let model = lenet(Some(10));
     assert_eq!(names(&model), all);
-    assert_eq!(StateDict::of(&model).0.iter().map(|(_, t)| t.value.len()).sum::<usize>(), 61_706);
+    assert_eq!(StateDict::of(&model).unwrap().0.iter().map(|(_, t)| t.value.len()).sum::<usize>(), 61_706);
     assert_eq!(names(&lenet(None)), all[..6], "without classes it gives features");
 }
 
@@ -161,13 +162,13 @@ fn gradients_add_up_and_follow_the_loss_scale() {
 fn evaluation_neither_trains_nor_needs_labels() {
     let mut batch = batches(DigitsSplit::Val, 4, 1).remove(0);
     let mut model = from_pytorch();
-    let before = StateDict::of(&model);
+    let before = StateDict::of(&model).unwrap();
     assert!(model.eval_step(&batch).unwrap().sample_losses.is_some());
     batch.labels[2] = -1;
     let outputs = model.eval_step(&batch).unwrap();
     assert!(outputs.sample_losses.is_none() && outputs.vars.is_empty());
     assert_eq!(outputs.scores.unwrap().shape(), [4, 10]);
-    assert_eq!(StateDict::of(&model), before);
+    assert_eq!(StateDict::of(&model).unwrap(), before);
     model.visit(&mut |p| assert!(p.grad.is_none(), "{}", p.name));
 }
 

@@ -10,7 +10,7 @@ use shanty::base::Elem;
 use shanty::data::Batch;
 use shanty::model::{ClsHead, ImageClassifier, LinearClsHead, Model, ResNet, ResNetParams, StepCx};
 use shanty::nn::GlobalAveragePooling;
-use shanty::params::{Params, Role};
+use shanty::params::{HostParams, Role};
 
 fn wave(shape: &[usize], rate: f64, phase: f64, f: impl Fn(f64) -> f64) -> ArrayD<Elem> {
     let mut i = -1.0;
@@ -21,7 +21,7 @@ fn wave(shape: &[usize], rate: f64, phase: f64, f: impl Fn(f64) -> f64) -> Array
 }
 
 /// The weights that the script gives.
-fn fill(model: &mut dyn Params) {
+fn fill(model: &mut impl HostParams) {
     let mut t = 0.0;
     model.visit_mut(&mut |mut p| {
         if !p.role.is_trained() {

@@ -200,11 +200,8 @@ fn a_broken_weight_is_named() {
     impl Hook for Break {
         fn after_backward(&mut self, cx: &mut Ctx<'_>, _step: &mut Step<'_>) -> HookResult {
             if cx.clock.iter == 3 {
-                cx.model.visit_mut(&mut |mut p| {
-                    if p.name == "backbone.5.bias" {
-                        p.value.fill(Elem::INFINITY);
-                    }
-                });
+                let bias = |p: &Info<'_>| p.name == "backbone.5.bias";
+                cx.model.edit(Set::Values, &bias, &mut |_, mut value| value.fill(Elem::INFINITY))?;
             }
             Ok(())
         }

@@ -56,11 +56,11 @@ impl Hook for Poison {
     fn after_backward(&mut self, cx: &mut Ctx<'_>, _step: &mut Step<'_>) -> HookResult {
         if cx.clock.iter + 1 == self.gradient_at {
             let mut first = true;
-            cx.model.visit_mut(&mut |p| {
-                if let Some(mut grad) = p.grad.filter(|_| std::mem::take(&mut first)) {
+            cx.model.edit(Set::Grads, &shanty::params::all, &mut |_, mut grad| {
+                if std::mem::take(&mut first) {
                     grad.fill(Elem::INFINITY);
                 }
-            });
+            })?;
         }
         Ok(())
     }

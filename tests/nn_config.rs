@@ -7,7 +7,7 @@ use shanty::base::{Result, Tensor, keyed};
 use shanty::config::parse;
 use shanty::nn::init::init_weights;
 use shanty::nn::{Forward, Loss, Module, Parts, Pool, Tape, named_modules};
-use shanty::params::{Params, StateDict};
+use shanty::params::{HostParams, StateDict};
 use shanty::registry::{BuildCx, Spec, entries};
 
 fn build(yaml: &str) -> Result<Box<dyn Module>> {
@@ -45,7 +45,7 @@ layers:
 fn a_network_in_yaml() {
     let mut net = build(NET).unwrap();
     assert_eq!(shape(&mut *net, &[2, 1, 8, 8]).unwrap(), [2, 10]);
-    let names: Vec<String> = StateDict::of(&*net).0.into_iter().map(|(name, _)| name).collect();
+    let names: Vec<String> = StateDict::of(&*net).unwrap().0.into_iter().map(|(name, _)| name).collect();
     let wanted = [
         "0.weight",
         "1.weight",

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use shanty::base::{Elem, Result, Tensor, keyed};
 use shanty::config::Node;
 use shanty::nn::{Autograd, Forward, Loss, Module, Param, Target, Var};
-use shanty::params::Params;
+use shanty::params::HostParams;
 use shanty::parts;
 use shanty::registry::{BuildCx, Registrable, Spec};
 

@@ -10,7 +10,7 @@ use shanty::nn::{
     CrossEntropyLoss, CrossEntropyOptions, Dropout, Forward, Linear, Loss, MaxPool2d, Module, Pair, Param,
     Pool, Reduction, Tape, Target, Var,
 };
-use shanty::params::Params;
+use shanty::params::HostParams;
 use shanty::parts;
 
 fn rng() -> Rng {

@@ -9,7 +9,7 @@ use shanty::nn::{
     Forward, Linear, Loss, MaxPool2d, Module, ModuleVisitor, Param, Part, Parts, Pool, ReLU, Residual,
     Sequential, Tape, Target, Var, children, find, named_modules, set_trainable, walk,
 };
-use shanty::params::{Params, Role, StateDict};
+use shanty::params::{HostParams, Params, Role, StateDict};
 use shanty::parts;
 
 fn net() -> Sequential {
@@ -176,7 +176,7 @@ fn clones_are_apart() {
 /// The names of the reference library, in the order of the fields.
 #[test]
 fn state_dict_names() {
-    let state = StateDict::of(&net());
+    let state = StateDict::of(&net()).unwrap();
     let names: Vec<(&str, Role)> = state.0.iter().map(|(n, t)| (n.as_str(), t.role)).collect();
     let wanted = [
         ("0.weight", Role::Weight),
@@ -195,7 +195,7 @@ fn state_dict_names() {
     assert_eq!(state.get("1.num_batches_tracked").unwrap().value.shape(), [0usize; 0]);
     let boxed: Box<dyn Module> = Box::new(net());
     let params: &dyn Params = &*boxed;
-    assert_eq!(StateDict::of(params).0.len(), wanted.len());
+    assert_eq!(StateDict::of(params).unwrap().0.len(), wanted.len());
 }
 
 #[test]
@@ -271,7 +271,7 @@ fn fields_of_any_kind() {
         extra: Some(Box::new(Linear::new(1, 1))),
         seen: Buffer::full(&[], 0.0),
     };
-    let names: Vec<String> = StateDict::of(&own).0.into_iter().map(|(n, _)| n).collect();
+    let names: Vec<String> = StateDict::of(&own).unwrap().0.into_iter().map(|(n, _)| n).collect();
     let wanted =
         ["scale", "heads.0.weight", "heads.0.bias", "heads.1.weight", "heads.1.bias", "extra.weight"];
     assert_eq!(names[..6], wanted);
@@ -311,7 +311,7 @@ fn threads_do_not_matter() {
                     .unwrap();
                 update(&mut net, 0.05);
             }
-            StateDict::of(&net)
+            StateDict::of(&net).unwrap()
         })
     };
     let one = train(1);

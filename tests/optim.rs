@@ -4,7 +4,8 @@
 use ndarray::ArrayD;
 use serde_json::Value;
 use shanty::config::Node;
-use shanty::optim::{ClipGrad, Curve, OptimWrapper, Optimizer, Schedule};
+use shanty::optim::{ClipGrad, OptimWrapper, Optimizer, Schedule, ScheduledParam, Totals};
+use shanty::params::all;
 use shanty::prelude::*;
 use shanty::registry::Spec;
 
@@ -25,18 +26,18 @@ impl Bag {
     }
 }
 
-impl Params for Bag {
+impl HostParams for Bag {
     fn visit(&self, f: &mut dyn FnMut(ParamRef<'_>)) {
         for (name, value, grad) in &self.0 {
             let (value, grad) = (value.view(), Some(grad.view()));
-            f(ParamRef { name, layer: "Bag", role: Role::Weight, value, grad });
+            f(ParamRef { name, layer: "Bag", role: Role::Weight, frozen: false, value, grad });
         }
     }
 
     fn visit_mut(&mut self, f: &mut dyn FnMut(ParamMut<'_>)) {
         for (name, value, grad) in &mut self.0 {
             let (value, grad) = (value.view_mut(), Some(grad.view_mut()));
-            f(ParamMut { name, layer: "Bag", role: Role::Weight, value, grad });
+            f(ParamMut { name, layer: "Bag", role: Role::Weight, frozen: false, value, grad });
         }
     }
 }
@@ -77,7 +78,7 @@ fn optimizers_follow_pytorch() {
         let mut optim = OptimWrapper::boxed(spec.build(&mut BuildCx::new(0)).unwrap());
         let mut bag = Bag::of(&case["params"]);
         for step in 0..case["grads"].as_array().unwrap().len() {
-            optim.groups_mut()[0].lr = case["lrs"][step].as_f64().unwrap();
+            optim.groups_mut()[0].set("lr", case["lrs"][step].as_f64().unwrap()).unwrap();
             bag.set_grads(&case["grads"][step]);
             optim.update(&mut bag).unwrap();
             for (name, value, _) in &bag.0 {
@@ -111,7 +112,7 @@ fn clipping_follows_pytorch() {
         };
         let mut bag = Bag::of(&case["grads"]);
         bag.set_grads(&case["grads"]);
-        let found = clip.apply(&mut bag).unwrap();
+        let found = clip.apply(&mut bag, &all).unwrap();
         if let Some(norm) = case["total_norm"].as_f64() {
             let shanty::optim::Clipped::Norm(Some(own)) = found else { panic!("{found:?}") };
             assert!((own - norm).abs() <= 1e-6 * norm.max(1e-6), "{}: {own} is not {norm}", case["name"]);
@@ -186,7 +187,7 @@ fn a_window_is_one_large_batch() {
         let samples = if batch == 9 { 2 } else { 8 };
         w.0[0].2[[0]] += optim.loss_scale(samples);
         if optim.backward_done(samples, batch == 9) {
-            optim.finish_window(&mut w);
+            optim.finish_window(&mut w).unwrap();
             optim.update(&mut w).unwrap();
             after.push(w.0[0].1[[0]]);
         }
@@ -205,15 +206,16 @@ fn schedules_follow_mmengine() {
             continue;
         }
         let specs: Option<Vec<_>> =
-            case["param_scheduler"].as_array().unwrap().iter().map(spec_of::<dyn Curve>).collect();
+            case["param_scheduler"].as_array().unwrap().iter().map(spec_of::<dyn Schedule>).collect();
         let Some(specs) = specs else { continue };
         let (epochs, len) = (case["epochs"].as_u64().unwrap(), case["epoch_length"].as_u64().unwrap());
         let base = case["base_lr"].as_f64().unwrap();
-        let schedules: Vec<Schedule> = specs
+        let totals = Totals { max_epochs: epochs, max_iters: epochs * len, epoch_len: len };
+        let schedules: Vec<_> = specs
             .iter()
             .map(|s| {
-                let curve = s.build(&mut BuildCx::new(0)).unwrap();
-                Schedule::from_options(curve, &s.extra, true, (epochs, epochs * len, len)).unwrap()
+                let shape = s.build(&mut BuildCx::new(0)).unwrap();
+                ScheduledParam::from_options(shape, s.name(), &s.extra, true, totals).unwrap()
             })
             .collect();
         let by_iter = case["by"] == "iter";
@@ -229,9 +231,11 @@ fn schedules_follow_mmengine() {
     assert!(tried >= 20, "{tried} schedules were compared");
 }
 
-fn schedule(yaml: &str, by_epoch: bool, totals: (u64, u64, u64)) -> Result<Schedule, String> {
-    let spec = Spec::<dyn Curve>::parse(yaml).unwrap();
-    Schedule::from_options(spec.build(&mut BuildCx::new(0)).unwrap(), &spec.extra, by_epoch, totals)
+fn schedule(yaml: &str, by_epoch: bool, totals: (u64, u64, u64)) -> Result<ScheduledParam> {
+    let spec = Spec::<dyn Schedule>::parse(yaml).unwrap();
+    let totals = Totals { max_epochs: totals.0, max_iters: totals.1, epoch_len: totals.2 };
+    let shape = spec.build(&mut BuildCx::new(0))?;
+    ScheduledParam::from_options(shape, spec.name(), &spec.extra, by_epoch, totals)
 }
 
 /// RES-10, SCH-01, SCH-08
@@ -266,6 +270,6 @@ fn a_floor_is_a_value_or_a_ratio() {
     assert!((at_end("{type: CosineAnnealingLR, T_max: 100, eta_min: 0.01}") - 0.01).abs() < 1e-12);
     assert!((at_end("{type: CosineAnnealingLR, T_max: 100, eta_min_ratio: 0.01}") - 0.001).abs() < 1e-12);
     let both =
-        Spec::<dyn Curve>::parse("{type: CosineAnnealingLR, eta_min: 0.1, eta_min_ratio: 0.1}").unwrap();
+        Spec::<dyn Schedule>::parse("{type: CosineAnnealingLR, eta_min: 0.1, eta_min_ratio: 0.1}").unwrap();
     assert!(both.build(&mut BuildCx::new(0)).is_err());
 }

@@ -16,7 +16,7 @@ impl Hook for Watch {
         Priority::LOWEST
     }
     fn before_train_iter(&mut self, cx: &mut Ctx<'_>, _: &mut Batch) -> HookResult {
-        self.0.lock().unwrap().0.push(cx.optim.as_ref().unwrap().groups()[0].lr);
+        self.0.lock().unwrap().0.push(cx.optim.as_ref().unwrap().groups()[0].lr());
         Ok(())
     }
     fn before_val(&mut self, cx: &mut Ctx<'_>) -> HookResult {
@@ -59,6 +59,8 @@ fn recorded(text: &str) -> RunPlan {
         total_iters: session.state.clock.iter,
         epoch_len: session.state.clock.epoch_len,
         lr: vec![("lr".into(), lr)],
+        numbers: Vec::new(),
+        groups: Vec::new(),
         hooks: hooks
             .map(|((i, point), iters)| shanty::run::HookCalls {
                 hook: line[i].0.clone(),
@@ -163,6 +165,36 @@ fn a_plan_by_hand() {
     assert_eq!(saves.unwrap().iters, [2, 4, 6]);
 }
 
+/// Groups have their names, and what a schedule moves of them is shown like the learning rate.
+#[test]
+fn a_plan_shows_groups_and_every_number_that_moves() {
+    let rest = "optim_wrapper: {optimizer: {type: SGD, lr: 0.1, momentum: 0.8, weight_decay: 0.5},\n\
+                \x20 paramwise_cfg: {bias_lr_mult: 2, bias_decay_mult: 0}}\n\
+                param_scheduler: [{type: LinearParamScheduler, param_name: weight_decay, start_factor: 0.0, group: default},\n\
+                \x20 {type: StepMomentum, step_size: 1, gamma: 0.5}]";
+    let model = "{type: ImageClassifier, head: {type: ClsHead}, backbone: {type: Sequential, layers: [{type: Flatten}, \
+                 {type: Linear, in_features: 3, out_features: 2}]}}";
+    let text = base(1, "{by_epoch: true, max_epochs: 3}", rest).replace("{type: ToyModel}", model);
+    let dir = tempfile::tempdir().unwrap();
+    let plan = plan(&config(&text, dir.path()), None).unwrap();
+    assert_eq!(plan.lr, [("default".into(), vec![0.1; 3]), ("bias".into(), vec![0.2; 3])]);
+    let momentum = vec![0.8, 0.4, 0.2];
+    assert_eq!(
+        plan.numbers,
+        [
+            ("momentum of default".into(), momentum.clone()),
+            ("weight_decay of default".into(), vec![0.0, 0.25, 0.5]),
+            ("momentum of bias".into(), momentum),
+        ]
+    );
+    assert_eq!(plan.groups.len(), 2);
+    assert!(
+        plan.groups[1].starts_with("bias: 1 tensor of 2 numbers, lr 0.2, momentum 0.8"),
+        "{:?}",
+        plan.groups
+    );
+}
+
 #[test]
 fn a_plan_warns_of_what_is_lost_and_of_what_it_cannot_know() {
     let dir = tempfile::tempdir().unwrap();
@@ -201,7 +233,10 @@ fn the_command_prints_json_text_and_svg() {
     let json: serde_json::Value =
         serde_json::from_str(&shanty(&["--format", "json", "--svg", &svg.to_string_lossy()])).unwrap();
     let keys: Vec<_> = json.as_object().unwrap().keys().collect();
-    assert_eq!(keys, ["total_iters", "lr", "hooks", "checkpoints", "validations", "warnings"]);
+    assert_eq!(
+        keys,
+        ["total_iters", "groups", "lr", "numbers", "hooks", "checkpoints", "validations", "warnings"]
+    );
     assert_eq!(json["total_iters"], 4);
     assert_eq!(json["validations"], serde_json::json!([2, 4]));
     assert_eq!(json["lr"].as_object().unwrap().values().next().unwrap().as_array().unwrap().len(), 4);

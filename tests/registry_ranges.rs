@@ -92,7 +92,7 @@ fn every_example_can_be_built() {
         dyn shanty::model::Model,
         dyn shanty::model::Head,
         dyn shanty::optim::Optimizer,
-        dyn shanty::optim::Curve,
+        dyn shanty::optim::Schedule,
         dyn shanty::metric::Metric
     );
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

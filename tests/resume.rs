@@ -201,7 +201,9 @@ fn weights_from_elsewhere_are_matched_strictly_unless_told_otherwise() {
         let mut runner =
             toy_runner(&work, 1, 1).unwrap().load_from(file).load_options(options).build().unwrap();
         runner.val()?;
-        Ok::<_, shanty::base::Error>(StateDict::of(runner.model()).get("toy.weight").unwrap().value.clone())
+        Ok::<_, shanty::base::Error>(
+            StateDict::of(runner.model()).unwrap().get("toy.weight").unwrap().value.clone(),
+        )
     };
     let lax = || LoadOptions { strict: false, ..LoadOptions::default() };
 

@@ -21,7 +21,7 @@ fn digest() -> u64 {
         for iter in 0..3 {
             model.train_step(&batch, &StepCx { seed: 0, iter, loss_scale: 1.0 }).unwrap();
             optim.update(&mut model).unwrap();
-            snapshot = snapshot.renewed(&model);
+            snapshot = snapshot.renewed(&model).unwrap();
         }
         for (_, tensor) in &snapshot.0 {
             for value in &tensor.value {

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use shanty::base::codec::{from_json, to_json};
 use shanty::checkpoint::load;
 use shanty::hook::{Board, Mode};
-use shanty::optim::{Adam, AdamConfig, OptimWrapper, Optimizer, Sgd};
+use shanty::optim::{Adam, OptimWrapper, Optimizer, Sgd};
 use shanty::params::ParamRef;
 use shanty::prelude::*;
 use shanty::testing::{ToyModel, toy_runner};
@@ -140,7 +140,7 @@ proptest! {
     #[test]
     fn an_optimizer_comes_back_bit_for_bit(patterns in prop::collection::vec(any::<u32>(), 3)) {
         let weights = |seen: &mut Vec<u64>, p: &ParamRef<'_>| seen.extend(p.value.iter().map(|v| f64::from(*v).to_bits()));
-        let adam = || -> Box<dyn Optimizer> { Box::new(Adam::new(AdamConfig::default())) };
+        let adam = || -> Box<dyn Optimizer> { Box::new(Adam::new(1e-3)) };
         let sgd = || -> Box<dyn Optimizer> { Box::new(Sgd::new(0.1).momentum(0.9)) };
         for make in [&adam as &dyn Fn() -> Box<dyn Optimizer>, &sgd] {
             let (mut a, mut b) = (ToyModel::new(3), ToyModel::new(3));
@@ -243,8 +243,8 @@ fn one_nan_does_not_spoil_the_mean_of_the_run() {
 /// Resumed with another optimizer, the run says whose state it has found, and what to do.
 #[test]
 fn another_optimizer_is_refused_with_both_names() {
-    let adam = || OptimWrapper::new(Adam::new(AdamConfig::default()));
-    let adam_w = || OptimWrapper::new(Adam::decoupled(AdamConfig::default()));
+    let adam = || OptimWrapper::new(Adam::new(1e-3));
+    let adam_w = || OptimWrapper::new(Adam::decoupled(1e-3));
     let sgd = || OptimWrapper::new(Sgd::new(0.1).momentum(0.9));
     type Make = fn() -> OptimWrapper;
     let cases: [(Make, Make, [&str; 2]); 4] = [

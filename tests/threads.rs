@@ -16,7 +16,7 @@ fn after_steps(threads: usize) -> Vec<(&'static str, StateDict)> {
             model.train_step(&batch, &StepCx { seed: 0, iter, loss_scale: 1.0 }).unwrap();
             optim.update(&mut model).unwrap();
         }
-        (name, StateDict::of(&model))
+        (name, StateDict::of(&model).unwrap())
     };
     pool.install(|| nets::all().into_iter().map(train).collect())
 }

@@ -4,9 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
-use shanty::base::BoxError;
-use shanty::optim::{Group, OptimWrapper, Optimizer, Sgd};
+use shanty::optim::{OptimWrapper, Optimizer, ParamStep};
 use shanty::prelude::*;
 use shanty::registry;
 use shanty::run::verify::{Difference, random_cuts, verify};
@@ -19,13 +19,15 @@ fn optimizer(name: &str) -> String {
 }
 
 fn schedule(name: &str) -> String {
-    let more = match name {
-        "MultiStepLR" => ", milestones: [1, 2]",
-        "StepLR" => ", step_size: 1",
-        "ExponentialLR" => ", gamma: 0.9",
+    let shape = ["LR", "Momentum", "ParamScheduler"].iter().find_map(|family| name.strip_suffix(family));
+    let more = match shape.unwrap_or(name) {
+        "MultiStep" => ", milestones: [1, 2]",
+        "Step" => ", step_size: 1",
+        "Exponential" => ", gamma: 0.9",
         _ => "",
     };
-    format!("{{type: {name}{more}}}")
+    let number = if name.ends_with("ParamScheduler") { ", param_name: weight_decay" } else { "" };
+    format!("{{type: {name}{more}{number}}}")
 }
 
 /// Hooks that keep state or change what is trained, and a run that keeps them busy.
@@ -122,20 +124,24 @@ fn every_optimizer_schedule_loop_and_stateful_hook() {
     println!("{count} combinations: all equal");
 }
 
-/// SGD with momentum that forgets its momentum in a checkpoint.
-struct Forgetful(Sgd);
+/// SGD with momentum, which it keeps behind the back of the framework.
+#[derive(Clone, Default)]
+struct Forgetful {
+    lr: f64,
+    momentum: Arc<Mutex<Vec<Elem>>>,
+}
 
 impl Optimizer for Forgetful {
-    fn defaults(&self) -> Group {
-        self.0.defaults()
+    fn numbers(&mut self) -> Vec<(&'static str, &mut f64)> {
+        vec![("lr", &mut self.lr)]
     }
-    fn step(&mut self, params: &mut dyn Params, group: &Group) -> Result<()> {
-        self.0.step(params, group)
-    }
-    fn save_state(&self) -> Result<Record, BoxError> {
-        Ok(Record::default())
-    }
-    fn load_state(&mut self, _state: Record) -> Result<(), BoxError> {
+    fn step(&self, p: ParamStep<'_>) -> Result<()> {
+        let mut momentum = self.momentum.lock().unwrap();
+        momentum.resize(p.value.len(), 0.0);
+        for ((value, grad), m) in p.value.iter_mut().zip(p.grad).zip(&mut *momentum) {
+            *m = 0.9 * *m + grad;
+            *value -= self.lr as Elem * *m;
+        }
         Ok(())
     }
 }
@@ -144,7 +150,7 @@ impl Optimizer for Forgetful {
 fn an_optimizer_that_forgets_is_caught_and_named() {
     let scratch = tempfile::tempdir().unwrap();
     let make = |dir: &Path, resume: bool, limits: Limits| {
-        let optim = OptimWrapper::new(Forgetful(Sgd::new(0.1).momentum(0.9)));
+        let optim = OptimWrapper::new(Forgetful { lr: 0.1, ..Forgetful::default() });
         toy_runner(dir, 2, 4)?.optim(optim).resume(resume).limits(limits).build()
     };
     let cuts = verify(&make, &[3], scratch.path()).unwrap();

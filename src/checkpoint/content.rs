@@ -15,7 +15,7 @@ use crate::data::Fingerprint;
 use crate::params::{Role, StateDict, StateTensor};
 
 /// The version of the directory's layout.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 pub(super) const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 pub(super) const HOOKS_FILE: &str = "hooks.safetensors";
 pub(super) const ROLLBACK_FILE: &str = "rollback.safetensors";
@@ -191,6 +191,16 @@ impl Checkpoint {
                 format!("layout {} is newer than this program ({FORMAT}); update shanty", state.format);
             return Err(Error::checkpoint(dir, reason));
         }
+        if state.format < FORMAT {
+            let reason = format!(
+                "layout {} was written by shanty {}, this program reads layout {FORMAT}: end the run with that version, or \
+                 begin a new one from its weights, `load_from: {}`",
+                state.format,
+                state.meta.version,
+                dir.join(MODEL_FILE).display()
+            );
+            return Err(Error::checkpoint(dir, reason));
+        }
         let Meta { batch, epoch_len, .. } = state.meta;
         if batch > epoch_len {
             let reason =
@@ -253,4 +263,25 @@ fn of_hooks<'a>(
 
 fn by_name(tensors: impl IntoIterator<Item = (String, StateTensor)>) -> BTreeMap<String, ArrayD<Elem>> {
     tensors.into_iter().map(|(name, t)| (name, t.value)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A checkpoint of an earlier version is refused with both versions and the remedy, not as damaged.
+    #[test]
+    fn an_older_layout_is_named() {
+        let old =
+            Checkpoint { meta: Meta { version: "0.1.0".into(), ..Meta::default() }, ..Checkpoint::default() };
+        let mut state = StateFile::of(&old);
+        state.format = 1;
+        let files = Files { state: serde_json::to_vec(&state).ok(), ..Files::default() };
+        let error = Checkpoint::from_files(Path::new("run/epoch_1"), files).unwrap_err().to_string();
+        for part in
+            ["run/epoch_1", "layout 1 was written by shanty 0.1.0", "layout 2", "epoch_1/model.safetensors"]
+        {
+            assert!(error.contains(part), "{error}");
+        }
+    }
 }

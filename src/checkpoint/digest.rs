@@ -2,8 +2,8 @@
 
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::base::{Elem, Record};
-use crate::params::{Params, StateDict};
+use crate::base::{Elem, Record, Result};
+use crate::params::{Params, Set, StateDict, all};
 
 use super::Checkpoint;
 
@@ -33,8 +33,11 @@ impl Digest {
     }
 
     /// Adds all tensors of a model.
-    pub fn params(&mut self, params: &dyn Params) {
-        params.visit(&mut |p| self.tensor(p.name, &p.value));
+    ///
+    /// # Errors
+    /// What the device of the model says.
+    pub fn params(&mut self, params: &dyn Params) -> Result<()> {
+        params.read(Set::Values, &all, &mut |p, value| self.tensor(p.name, &value))
     }
 
     /// Adds the data and tensors of a record.

@@ -36,13 +36,17 @@ impl Plan {
 }
 
 fn json_of(plan: &RunPlan) -> Value {
-    let lr: serde_json::Map<_, _> = plan.lr.iter().map(|(name, lr)| (name.clone(), json!(lr))).collect();
+    let curves = |all: &[(String, Vec<f64>)]| -> serde_json::Map<_, _> {
+        all.iter().map(|(name, values)| (name.clone(), json!(values))).collect()
+    };
     let hooks = plan.hooks.iter().map(|h| json!({"hook": h.hook, "point": h.point.name(), "iters": h.iters}));
     let checkpoints =
         plan.checkpoints.iter().map(|c| json!({"name": c.name, "iter": c.iter, "kept": c.kept}));
     json!({
         "total_iters": plan.total_iters,
-        "lr": lr,
+        "groups": plan.groups,
+        "lr": curves(&plan.lr),
+        "numbers": curves(&plan.numbers),
         "hooks": hooks.collect::<Vec<_>>(),
         "checkpoints": checkpoints.collect::<Vec<_>>(),
         "validations": plan.validations,
@@ -52,8 +56,14 @@ fn json_of(plan: &RunPlan) -> Value {
 
 fn text(plan: &RunPlan) -> String {
     let mut text = format!("{} iterations, {} batches an epoch\n", plan.total_iters, plan.epoch_len);
+    if !plan.groups.is_empty() {
+        text += &format!("\nparameter groups\n  {}\n", plan.groups.join("\n  "));
+    }
     for (name, lr) in &plan.lr {
         text += &format!("\nlearning rate of group {name}\n{}", plot::ascii(lr));
+    }
+    for (name, values) in &plan.numbers {
+        text += &format!("\n{name}\n{}", plot::ascii(values));
     }
     text += "\nhooks, in the order in which they are called\n";
     let mut last = "";

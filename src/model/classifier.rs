@@ -234,6 +234,6 @@ mod tests {
         batch.labels[3] = 4;
         let error = model.train_step(&batch, &StepCx { seed: 0, iter: 0, loss_scale: 1.0 }).unwrap_err();
         assert!(error.to_string().contains('4'), "{error}");
-        crate::params::Params::visit(&model, &mut |p| assert!(p.grad.is_none(), "{}", p.name));
+        crate::params::HostParams::visit(&model, &mut |p| assert!(p.grad.is_none(), "{}", p.name));
     }
 }

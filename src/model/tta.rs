@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::{Model, Outputs, StepCx};
 use crate::base::{Elem, Error, Result};
 use crate::data::Batch;
-use crate::params::{ParamMut, ParamRef, Params};
+use crate::params::{HostParams, ParamMut, ParamRef};
 
 /// A view of a batch of images (N, C, H, W).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -57,14 +57,7 @@ impl AverageClsScoreTTA {
     }
 }
 
-impl Params for AverageClsScoreTTA {
-    fn visit(&self, f: &mut dyn FnMut(ParamRef<'_>)) {
-        self.inner.visit(f);
-    }
-    fn visit_mut(&mut self, f: &mut dyn FnMut(ParamMut<'_>)) {
-        self.inner.visit_mut(f);
-    }
-}
+crate::forward_params!(AverageClsScoreTTA, inner);
 
 impl Model for AverageClsScoreTTA {
     fn train_step(&mut self, batch: &Batch, cx: &StepCx) -> Result<Outputs> {
@@ -101,7 +94,7 @@ impl Model for AverageClsScoreTTA {
 #[derive(Debug, Clone, Copy)]
 pub struct NoModel;
 
-impl Params for NoModel {
+impl HostParams for NoModel {
     fn visit(&self, _: &mut dyn FnMut(ParamRef<'_>)) {}
     fn visit_mut(&mut self, _: &mut dyn FnMut(ParamMut<'_>)) {}
 }

@@ -6,7 +6,7 @@ use ndarray::ArrayD;
 
 use crate::base::suggest::nearest;
 use crate::base::{Elem, Error, Result};
-use crate::params::{ParamMut, ParamRef, Params, Role};
+use crate::params::{HostParams, ParamMut, ParamRef, Role};
 
 use super::{Param, Part, PartMut, Parts};
 
@@ -176,63 +176,69 @@ fn role(name: &str) -> Role {
     if name == "bias" { Role::Bias } else { Role::Weight }
 }
 
-/// [`Params::visit`] for any tree of modules, `dyn` ones too.
+/// [`HostParams::visit`] for any tree of modules, `dyn` ones too.
 pub fn visit(root: &dyn Parts, f: &mut dyn FnMut(ParamRef<'_>)) {
     fn go(path: &mut Path, module: &dyn Parts, f: &mut dyn FnMut(ParamRef<'_>)) {
         let layer = module.type_name();
         module.each(&mut |field, part| {
             path.within(field, |path| {
+                let mut frozen = false;
                 let (role, value, grad) = match part {
                     Part::Module(child) => return go(path, child, f),
-                    Part::Param(p) => (role(field), p.value.view(), p.grad.as_ref().map(|g| g.view())),
+                    Part::Param(p) => {
+                        frozen = !p.trainable;
+                        (role(field), p.value.view(), p.grad.as_ref().map(|g| g.view()))
+                    }
                     Part::Buffer(b) => (Role::Buffer, b.value.view(), None),
                     Part::Counter(c) => (Role::Counter, c.value.view(), None),
                 };
-                f(ParamRef { name: &path.0, layer, role, value, grad });
+                f(ParamRef { name: &path.0, layer, role, frozen, value, grad });
             });
         });
     }
     go(&mut Path(String::with_capacity(64)), root, f);
 }
 
-/// [`Params::visit_mut`] for any tree of modules, `dyn` ones too.
+/// [`HostParams::visit_mut`] for any tree of modules, `dyn` ones too.
 pub fn visit_mut(root: &mut dyn Parts, f: &mut dyn FnMut(ParamMut<'_>)) {
     fn go(path: &mut Path, module: &mut dyn Parts, f: &mut dyn FnMut(ParamMut<'_>)) {
         let layer = module.type_name();
         module.each_mut(&mut |field, part| {
             path.within(field, |path| {
+                let mut frozen = false;
                 let (role, value, grad) = match part {
                     PartMut::Module(child) => return go(path, child, f),
                     PartMut::Param(p) => {
+                        frozen = !p.trainable;
                         (role(field), p.value.view_mut(), p.grad.as_mut().map(|g| g.view_mut()))
                     }
                     PartMut::Buffer(b) => (Role::Buffer, b.value.view_mut(), None),
                     PartMut::Counter(c) => (Role::Counter, c.value.view_mut(), None),
                 };
-                f(ParamMut { name: &path.0, layer, role, value, grad });
+                f(ParamMut { name: &path.0, layer, role, frozen, value, grad });
             });
         });
     }
     go(&mut Path(String::with_capacity(64)), root, f);
 }
 
-impl<M: Parts> Params for M {
+impl<M: Parts> HostParams for M {
     fn visit(&self, f: &mut dyn FnMut(ParamRef<'_>)) {
         visit(self, f);
     }
     fn visit_mut(&mut self, f: &mut dyn FnMut(ParamMut<'_>)) {
         visit_mut(self, f);
     }
-    fn clear_grads(&mut self) {
+    fn zero_grads(&mut self) {
         each_param(self, &mut Param::clear_grad);
     }
-    fn put_grads(&mut self, sums: &BTreeMap<String, ArrayD<Elem>>) {
-        put_grads(self, sums);
+    fn set_grads(&mut self, sums: &BTreeMap<String, ArrayD<Elem>>) {
+        set_grads(self, sums);
     }
 }
 
-/// [`Params::put_grads`] for any tree of modules.
-fn put_grads(root: &mut dyn Parts, sums: &BTreeMap<String, ArrayD<Elem>>) {
+/// [`HostParams::set_grads`] for any tree of modules.
+fn set_grads(root: &mut dyn Parts, sums: &BTreeMap<String, ArrayD<Elem>>) {
     fn go(path: &mut Path, module: &mut dyn Parts, sums: &BTreeMap<String, ArrayD<Elem>>) {
         module.each_mut(&mut |field, part| {
             path.within(field, |path| match part {

@@ -3,11 +3,12 @@
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
-use super::{Group, Optimizer, Slots};
-use crate::base::{BoxError, Elem, Record, Result};
-use crate::params::Params;
+use super::{Optimizer, ParamStep};
+use crate::base::{Elem, Result};
+use crate::kernels::{AdamStep, adam};
+use crate::registry::BuildCx;
 
-/// Parameters of Adam.
+/// Parameters of Adam and AdamW.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct AdamConfig {
@@ -20,9 +21,9 @@ pub struct AdamConfig {
     /// Added to the denominator.
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub eps: f64,
-    /// L2 penalty: added to the gradient by Adam, taken from the weight by AdamW.
+    /// L2 penalty: added to the gradient by Adam (0 if absent), taken from the weight by AdamW (0.01 if absent).
     #[schemars(range(min = 0.0))]
-    pub weight_decay: f64,
+    pub weight_decay: Option<f64>,
 }
 
 /// Both at least 0 and below 1: a mean of weight 1 would never move.
@@ -33,29 +34,80 @@ fn betas(_: &mut SchemaGenerator) -> Schema {
 
 impl Default for AdamConfig {
     fn default() -> Self {
-        Self { lr: 1e-3, betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0 }
+        Self { lr: 1e-3, betas: (0.9, 0.999), eps: 1e-8, weight_decay: None }
     }
 }
 
 /// Adam, with weight decay in the gradient or, decoupled, in the weight.
-#[derive(Debug)]
+///
+/// ```
+/// use shanty::optim::{Adam, OptimWrapper};
+/// let optim = OptimWrapper::new(Adam::decoupled(1e-3).betas(0.9, 0.95).weight_decay(0.05));
+/// assert_eq!(optim.groups()[0].get("beta2"), Some(0.95));
+/// ```
+#[derive(Debug, Clone)]
 pub struct Adam {
-    config: AdamConfig,
+    lr: f64,
+    betas: (f64, f64),
+    eps: f64,
+    weight_decay: f64,
     decoupled: bool,
-    steps: u64,
-    mean: Slots,
-    square: Slots,
 }
 
 impl Adam {
-    /// Adam.
-    pub fn new(config: AdamConfig) -> Self {
-        Self { config, decoupled: false, steps: 0, mean: Slots::default(), square: Slots::default() }
+    /// Adam with this learning rate.
+    pub fn new(lr: f64) -> Self {
+        Self::of(&AdamConfig { lr, ..AdamConfig::default() }, false)
     }
 
-    /// AdamW; PyTorch's default `weight_decay` there is 0.01.
-    pub fn decoupled(config: AdamConfig) -> Self {
-        Self { decoupled: true, ..Self::new(config) }
+    /// AdamW with this learning rate and a weight decay of 0.01.
+    pub fn decoupled(lr: f64) -> Self {
+        Self::of(&AdamConfig { lr, ..AdamConfig::default() }, true)
+    }
+
+    fn of(config: &AdamConfig, decoupled: bool) -> Self {
+        let AdamConfig { lr, betas, eps, weight_decay } = *config;
+        let weight_decay = weight_decay.unwrap_or(if decoupled { 0.01 } else { 0.0 });
+        Self { lr, betas, eps, weight_decay, decoupled }
+    }
+
+    /// Sets the decays of the running means of the gradient and of its square.
+    #[must_use]
+    pub fn betas(mut self, beta1: f64, beta2: f64) -> Self {
+        self.betas = (beta1, beta2);
+        self
+    }
+
+    /// Sets what is added to the denominator.
+    #[must_use]
+    pub fn eps(mut self, eps: f64) -> Self {
+        self.eps = eps;
+        self
+    }
+
+    /// Sets the weight decay.
+    #[must_use]
+    pub fn weight_decay(mut self, weight_decay: f64) -> Self {
+        self.weight_decay = weight_decay;
+        self
+    }
+
+    /// The numbers of an update after `steps` others, for a device that computes it by itself.
+    pub fn at(&self, steps: u64) -> AdamStep {
+        let (b1, b2) = self.betas;
+        let t = (steps + 1) as f64;
+        // Bias corrections in f64: 1 - β₂ᵗ of the first steps loses most of its digits in f32.
+        let (correct1, correct2) = (1.0 - b1.powf(t), (1.0 - b2.powf(t)).sqrt());
+        AdamStep {
+            rate: (self.lr / correct1) as Elem,
+            new1: (1.0 - b1) as Elem,
+            beta2: b2 as Elem,
+            new2: (1.0 - b2) as Elem,
+            scale2: correct2 as Elem,
+            eps: self.eps as Elem,
+            decay: if self.decoupled { 0.0 } else { self.weight_decay as Elem },
+            shrink: if self.decoupled { (1.0 - self.lr * self.weight_decay) as Elem } else { 1.0 },
+        }
     }
 }
 
@@ -64,89 +116,36 @@ impl Optimizer for Adam {
         if self.decoupled { "AdamW" } else { "Adam" }
     }
 
-    fn defaults(&self) -> Group {
-        let AdamConfig { lr, weight_decay, betas, .. } = self.config;
-        Group { lr, base_lr: lr, weight_decay, momentum: betas.0 }
+    fn numbers(&mut self) -> Vec<(&'static str, &mut f64)> {
+        vec![
+            ("lr", &mut self.lr),
+            ("beta1", &mut self.betas.0),
+            ("beta2", &mut self.betas.1),
+            ("eps", &mut self.eps),
+            ("weight_decay", &mut self.weight_decay),
+        ]
     }
 
-    fn step(&mut self, params: &mut dyn Params, group: &Group) -> Result<()> {
-        self.steps += 1;
-        let (b1, b2) = (group.momentum, self.config.betas.1);
-        // Bias corrections in f64: 1 - β₂ᵗ of the first steps loses most of its digits in f32.
-        let correct1 = 1.0 - b1.powf(self.steps as f64);
-        let correct2 = (1.0 - b2.powf(self.steps as f64)).sqrt();
-        let rate = (group.lr / correct1) as Elem;
-        let shrink = if self.decoupled { (1.0 - group.lr * group.weight_decay) as Elem } else { 1.0 };
-        let decay = if self.decoupled { 0.0 } else { group.weight_decay as Elem };
-        // As are 1 - β: 1 - 0.999 in f32 is 0.0010000467.
-        let (new1, new2) = ((1.0 - b1) as Elem, (1.0 - b2) as Elem);
-        let (b2, eps) = (b2 as Elem, self.config.eps as Elem);
-        let scale2 = correct2 as Elem;
-        let (mean, square) = (&mut self.mean, &mut self.square);
-        let mut index = 0;
-        params.visit_mut(&mut |mut p| {
-            let Some(grad) = p.grad.as_ref().filter(|_| p.role.is_trained()) else { return };
-            let (m, _) = mean.at(index, p.name, grad.shape());
-            let (s, _) = square.at(index, p.name, grad.shape());
-            index += 1;
-            ndarray::Zip::from(&mut p.value).and(grad).and(m).and(s).for_each(|w, g, m, s| {
-                let g = g + decay * *w;
-                *m += new1 * (g - *m);
-                *s = b2 * *s + new2 * g * g;
-                *w = *w * shrink - rate * *m / (s.sqrt() / scale2 + eps);
-            });
-        });
+    fn state(&self) -> &'static [&'static str] {
+        &["exp_avg", "exp_avg_sq"]
+    }
+
+    fn step(&self, mut p: ParamStep<'_>) -> Result<()> {
+        let [mean, square] = p.state()?;
+        adam(&self.at(p.steps), p.value, p.grad, mean, square);
         Ok(())
-    }
-
-    fn save_state(&self) -> Result<Record, BoxError> {
-        let record = Record::of(&self.steps)?;
-        Ok(self.square.save("exp_avg_sq", self.mean.save("exp_avg", record)))
-    }
-
-    fn load_state(&mut self, state: Record) -> Result<(), BoxError> {
-        self.steps = state.read()?;
-        self.mean = Slots::load("exp_avg", &state);
-        self.square = Slots::load("exp_avg_sq", &state);
-        Ok(())
-    }
-}
-
-/// Parameters of AdamW: Adam's, with a weight decay of 0.01 if none is given.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(default)]
-pub struct AdamWConfig {
-    /// Learning rate.
-    #[schemars(range(min = 0.0))]
-    pub lr: f64,
-    /// Decay of the running means of the gradient and of its square.
-    #[schemars(schema_with = "betas")]
-    pub betas: (f64, f64),
-    /// Added to the denominator.
-    #[schemars(extend("exclusiveMinimum" = 0.0))]
-    pub eps: f64,
-    /// Part of the weight, times the learning rate, that is taken from it at each step.
-    #[schemars(range(min = 0.0))]
-    pub weight_decay: f64,
-}
-
-impl Default for AdamWConfig {
-    fn default() -> Self {
-        let AdamConfig { lr, betas, eps, .. } = AdamConfig::default();
-        Self { lr, betas, eps, weight_decay: 0.01 }
     }
 }
 
 crate::register! {
     /// Adam (Kingma & Ba 2015): steps scaled by running means of the gradient and of its square.
-    dyn Optimizer, "Adam" => |config: AdamConfig, _cx: &mut crate::registry::BuildCx| -> Result<Box<dyn Optimizer>> {
-        Ok(Box::new(Adam::new(config)))
+    dyn Optimizer, "Adam" => |config: AdamConfig, _cx: &mut BuildCx| -> Result<Box<dyn Optimizer>> {
+        Ok(Box::new(Adam::of(&config, false)))
     }
 }
 crate::register! {
     /// AdamW (Loshchilov & Hutter 2019): Adam with weight decay apart from the gradient.
-    dyn Optimizer, "AdamW" => |config: AdamWConfig, _cx: &mut crate::registry::BuildCx| -> Result<Box<dyn Optimizer>> {
-        let AdamWConfig { lr, betas, eps, weight_decay } = config;
-        Ok(Box::new(Adam::decoupled(AdamConfig { lr, betas, eps, weight_decay })))
+    dyn Optimizer, "AdamW" => |config: AdamConfig, _cx: &mut BuildCx| -> Result<Box<dyn Optimizer>> {
+        Ok(Box::new(Adam::of(&config, true)))
     }
 }

@@ -3,9 +3,8 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::base::{Elem, Error, Result};
-use crate::kernels;
-use crate::params::Params;
+use crate::base::{Error, Result};
+use crate::params::{Op, Params, Set, Want};
 
 /// How gradients are limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
@@ -89,17 +88,16 @@ impl ClipGrad {
         Ok((needs, limit))
     }
 
-    /// Limits all gradients of `params` in place.
+    /// Limits the wanted gradients, where they are.
     ///
     /// # Errors
-    /// A norm that is not finite, with `error_if_nonfinite`.
-    pub fn apply(&self, params: &mut dyn Params) -> Result<Clipped> {
+    /// A norm that is not finite, with `error_if_nonfinite`; what the device says.
+    pub fn apply(&self, params: &mut dyn Params, want: Want<'_>) -> Result<Clipped> {
         if let (ClipKind::Value, Some(limit)) = (self.r#type, self.clip_value) {
-            let limit = limit as Elem;
-            each_grad(params, &mut |all| all.iter_mut().for_each(|g| *g = g.clamp(-limit, limit)));
+            params.apply(Op::ClampGrads(limit), want)?;
             return Ok(Clipped::Norm(None));
         }
-        let norm = grad_norm(params, self.norm_type);
+        let norm = params.norm(Set::Grads, self.norm_type, want)?;
         if !norm.is_finite() {
             if self.error_if_nonfinite {
                 return Err(Error::invalid(format!("the norm of the gradients is {norm}")));
@@ -109,63 +107,8 @@ impl ClipGrad {
         // PyTorch divides by norm + 1e-6.
         let scale = self.max_norm.unwrap_or(f64::INFINITY) / (norm + 1e-6);
         if scale < 1.0 {
-            let scale = scale as Elem;
-            each_grad(params, &mut |all| kernels::scale(scale, all));
+            params.apply(Op::ScaleGrads(scale), want)?;
         }
         Ok(Clipped::Norm(Some(norm)))
     }
-}
-
-/// Calls `f` on all gradients, in pieces without gaps.
-fn each_grad(params: &mut dyn Params, f: &mut dyn FnMut(&mut [Elem])) {
-    params.visit_mut(&mut |p| {
-        let Some(mut grad) = p.grad else { return };
-        match grad.as_slice_memory_order_mut() {
-            Some(all) => f(all),
-            None => grad.iter_mut().for_each(|g| f(std::slice::from_mut(g))),
-        }
-    });
-}
-
-/// The norm of all gradients together, summed in f64 in the order of the model. 0 without any gradient.
-pub fn grad_norm(params: &dyn Params, order: f64) -> f64 {
-    if order == 2.0 {
-        let mut sum = 0.0;
-        params.visit(&mut |p| {
-            let Some(grad) = p.grad else { return };
-            sum += match grad.as_slice() {
-                Some(all) => kernels::sum_squares(all),
-                None => grad.iter().map(|g| (*g as f64).powi(2)).sum(),
-            };
-        });
-        if f64::is_finite(sum) {
-            return sum.sqrt();
-        }
-    }
-    scaled_norm(params, order)
-}
-
-/// The norm of any order, also where a power is beyond f64.
-fn scaled_norm(params: &dyn Params, order: f64) -> f64 {
-    let fold = |scale: f64| {
-        let (mut sum, mut max) = (0.0f64, 0.0f64);
-        params.visit(&mut |p| {
-            for g in p.grad.iter().flatten() {
-                let a = (*g as f64).abs() * scale;
-                // `max` would drop a NaN.
-                max = if a > max || a.is_nan() { a } else { max };
-                sum += a.powf(order);
-            }
-        });
-        (sum, max)
-    };
-    let (sum, max) = fold(1.0);
-    if order.is_infinite() || max == 0.0 {
-        return max;
-    }
-    if sum.is_finite() || !max.is_finite() {
-        return if max.is_finite() { sum.powf(1.0 / order) } else { max };
-    }
-    // Finite gradients whose powers overflow: measure them in units of the largest.
-    max * fold(1.0 / max).0.powf(1.0 / order)
 }

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
-use super::{ClipGrad, OptimWrapper, Optimizer};
-use crate::base::Result;
+use super::{ClipGrad, OptimWrapper, Optimizer, ParamwiseConfig};
+use crate::base::{Error, Result};
 use crate::registry::{BuildCx, Spec};
 
 /// The only wrapper type there is so far.
@@ -14,6 +14,16 @@ pub enum WrapperType {
     /// Plain precision.
     #[default]
     OptimWrapper,
+}
+
+/// Who forms the parameter groups.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum Constructor {
+    /// MMEngine's: by the rules of `paramwise_cfg`.
+    #[default]
+    DefaultOptimWrapperConstructor,
+    /// MMPretrain's: the learning rate falls by `layer_decay_rate` a layer.
+    LearningRateDecayOptimWrapperConstructor,
 }
 
 /// `optim_wrapper:` of a config.
@@ -31,6 +41,12 @@ pub struct OptimWrapperConfig {
     /// Limits gradients before each update.
     #[serde(default, deserialize_with = "checked")]
     pub clip_grad: Option<ClipGrad>,
+    /// Learning rate and weight decay by parameter.
+    #[serde(default)]
+    pub paramwise_cfg: Option<ParamwiseConfig>,
+    /// Who forms the parameter groups.
+    #[serde(default)]
+    pub constructor: Option<Constructor>,
 }
 
 /// Clipping whose keys fit together.
@@ -55,6 +71,32 @@ impl OptimWrapperConfig {
         if let Some(clip) = &self.clip_grad {
             wrapper = wrapper.clip(clip.clone());
         }
+        if let Some(paramwise) = self.paramwise()? {
+            wrapper = wrapper.paramwise(paramwise);
+        }
         Ok(wrapper)
+    }
+
+    /// `paramwise_cfg` as the constructor means it; an empty one is none.
+    fn paramwise(&self) -> Result<Option<ParamwiseConfig>> {
+        let config = self.paramwise_cfg.clone().filter(|config| *config != ParamwiseConfig::default());
+        let by_layer = self.constructor == Some(Constructor::LearningRateDecayOptimWrapperConstructor);
+        let Some(mut config) = config.or_else(|| by_layer.then(ParamwiseConfig::default)) else {
+            return Ok(None);
+        };
+        if by_layer {
+            config.layer_decay_rate.get_or_insert(1.0);
+        } else if config.layer_decay_rate.is_some() {
+            return Err(Error::config(
+                "paramwise_cfg: `layer_decay_rate` needs `constructor: LearningRateDecayOptimWrapperConstructor`",
+            ));
+        }
+        config.check()?;
+        if let Some(key) = config.decays().filter(|_| self.optimizer.node().get("weight_decay").is_none()) {
+            return Err(Error::config(format!(
+                "paramwise_cfg: `{key}` multiplies the optimizer's `weight_decay`, which is not given"
+            )));
+        }
+        Ok(Some(config))
     }
 }

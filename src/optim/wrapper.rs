@@ -1,47 +1,45 @@
-//! One place for the update: accumulate over micro-batches, clip, step, clear.
+//! One place for the update: group, accumulate over micro-batches, clip, step, clear.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::clip::Clipped;
-use super::{ClipGrad, Group, Optimizer, Schedule};
-use crate::base::{BoxError, Elem, Record, Result};
-use crate::params::{Params, check_distinct};
+use super::groups::{Formed, form};
+use super::{ClipGrad, Group, Optimizer, ParamwiseConfig, ScheduledParam};
+use crate::base::{Elem, Result};
+use crate::params::{Info, Op, OptimState, Params};
 
 /// The optimizer of a run with everything around it.
 ///
 /// With `accumulative_counts: k` the gradients of k batches are added, weighted by their samples, so that k batches of
 /// b samples equal one batch of k·b. A window ends early at the end of an epoch (of the run, in the iteration loop).
 pub struct OptimWrapper {
-    optimizer: Box<dyn Optimizer>,
-    group: Group,
-    schedules: Vec<Schedule>,
+    /// The optimizer as it was given.
+    given: Box<dyn Optimizer>,
+    /// The same, scaled and moved by the schedules: its learning rate is MMEngine's `base_lr`.
+    base: Group,
+    paramwise: Option<ParamwiseConfig>,
+    /// The factor of the linear scaling rule.
+    scale: f64,
+    groups: Vec<Group>,
+    /// The group of each parameter; empty before the wrapper has met its model.
+    members: HashMap<String, usize>,
+    bound: bool,
+    pub(super) state: OptimState,
+    schedules: Vec<ScheduledParam>,
     clip: Option<ClipGrad>,
     accumulate: u64,
-    window: Window,
-    /// Whether the parameters were looked through.
-    checked: bool,
+    pub(super) window: Window,
     /// Updates that were skipped because the norm of the gradients was not finite.
-    nonfinite_updates: u64,
-}
-
-/// What a checkpoint keeps beside the tensors.
-#[derive(Debug, Serialize, Deserialize)]
-struct Saved {
-    /// The type of the optimizer: the state of one means nothing to another.
-    optimizer: String,
-    window: Window,
-    nonfinite_updates: u64,
-    /// The optimizer's own data.
-    data: serde_json::Value,
+    pub(super) nonfinite_updates: u64,
 }
 
 /// The open accumulation window.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-struct Window {
-    batches: u64,
-    samples: u64,
+pub(super) struct Window {
+    pub batches: u64,
+    pub samples: u64,
 }
 
 /// What an update did.
@@ -61,15 +59,20 @@ impl OptimWrapper {
 
     /// As [`new`](Self::new), for an optimizer from the registry.
     pub fn boxed(optimizer: Box<dyn Optimizer>) -> Self {
-        let group = optimizer.defaults();
+        let base = Group::new("default", optimizer.clone_box());
         Self {
-            optimizer,
-            group,
+            given: optimizer,
+            groups: vec![base.clone()],
+            base,
+            paramwise: None,
+            scale: 1.0,
+            members: HashMap::new(),
+            bound: false,
+            state: OptimState::default(),
             schedules: Vec::new(),
             clip: None,
             accumulate: 1,
             window: Window::default(),
-            checked: false,
             nonfinite_updates: 0,
         }
     }
@@ -90,48 +93,93 @@ impl OptimWrapper {
 
     /// Adds a schedule; all of them are folded in this order.
     #[must_use]
-    pub fn schedule(mut self, schedule: Schedule) -> Self {
+    pub fn schedule(mut self, schedule: ScheduledParam) -> Self {
         self.schedules.push(schedule);
         self
     }
 
+    /// Forms groups by these rules.
+    #[must_use]
+    pub fn paramwise(mut self, rules: ParamwiseConfig) -> Self {
+        self.paramwise = Some(rules);
+        self
+    }
+
+    /// Meets the model: forms the groups, and checks that each schedule moves something. A runner does this when it is
+    /// built. Gives what somebody should know.
+    ///
+    /// # Errors
+    /// Numbers of the optimizer that do not fit together; a rule or a schedule that names what there is not; a tensor
+    /// under two names.
+    pub fn bind(&mut self, params: &dyn Params) -> Result<Vec<String>> {
+        self.given.check()?;
+        let Formed { mut groups, members, warnings } = form(&*self.given, self.paramwise.as_ref(), params)?;
+        for group in &mut groups {
+            match &self.paramwise {
+                // The one group is there already, and may have been changed.
+                None => self.groups.iter().for_each(|before| group.take_numbers(before)),
+                Some(_) if self.scale != 1.0 => group.set_base("lr", group.lr() * self.scale)?,
+                Some(_) => {}
+            }
+        }
+        (self.groups, self.members) = (groups, members);
+        self.schedules.iter().try_for_each(|schedule| schedule.check(&self.groups))?;
+        self.bound = true;
+        Ok(warnings)
+    }
+
     /// The optimizer's name.
     pub fn name(&self) -> &'static str {
-        self.optimizer.name()
+        self.given.name()
     }
 
-    /// The parameter groups.
+    /// The parameter groups; before the wrapper has met its model, one.
     pub fn groups(&self) -> &[Group] {
-        std::slice::from_ref(&self.group)
+        &self.groups
     }
 
-    /// The parameter groups, to change. A schedule overwrites its value at its next point.
+    /// The parameter groups, to change. A schedule overwrites its number at its next point.
     pub fn groups_mut(&mut self) -> &mut [Group] {
-        std::slice::from_mut(&mut self.group)
+        &mut self.groups
+    }
+
+    /// The group of a parameter, once the wrapper has met its model; frozen ones may have none.
+    pub fn group_of(&self, parameter: &str) -> Option<&Group> {
+        self.members.get(parameter).and_then(|at| self.groups.get(*at))
+    }
+
+    /// The optimizer's own numbers, without the rules of any group, as the schedules move them.
+    pub fn base(&self) -> &Group {
+        &self.base
     }
 
     /// The schedules.
-    pub fn schedules(&self) -> &[Schedule] {
+    pub fn schedules(&self) -> &[ScheduledParam] {
         &self.schedules
     }
 
-    /// Multiplies the base learning rate (linear scaling rule); before the first update.
-    pub fn scale_lr(&mut self, factor: f64) {
-        self.group.base_lr *= factor;
-        self.group.lr *= factor;
-    }
-
-    /// Sets every scheduled value to what it has after `epoch` epochs and `iter` iterations. A pure function of these.
-    pub fn set_progress(&mut self, epoch: u64, iter: u64) {
-        if !self.schedules.is_empty() {
-            self.group.lr = self.lr_at(epoch, iter);
+    /// Multiplies the learning rates of all groups (linear scaling rule); before the first update.
+    ///
+    /// # Errors
+    /// When the optimizer has no learning rate.
+    pub fn scale_lr(&mut self, factor: f64) -> Result<()> {
+        self.scale *= factor;
+        for group in self.groups.iter_mut().chain([&mut self.base]) {
+            let lr = group.base("lr").unwrap_or(0.0) * factor;
+            group.set_base("lr", lr)?;
         }
+        Ok(())
     }
 
-    /// The learning rate after `epoch` epochs and `iter` iterations.
-    pub fn lr_at(&self, epoch: u64, iter: u64) -> f64 {
-        let base = self.group.base_lr;
-        self.schedules.iter().fold(base, |lr, s| s.apply(lr, base, epoch, iter))
+    /// Sets every scheduled number to what it has after `epoch` epochs and `iter` iterations. A pure function of these.
+    pub fn set_progress(&mut self, epoch: u64, iter: u64) {
+        let Self { schedules, groups, base, .. } = self;
+        for group in groups.iter_mut().chain([base]) {
+            for (number, value) in scheduled(schedules, group, epoch, iter) {
+                // The name is the group's own.
+                let _ = group.set(number, value);
+            }
+        }
     }
 
     /// What the loss of a batch of `samples` is multiplied by: its weight in the window.
@@ -147,32 +195,35 @@ impl OptimWrapper {
     }
 
     /// Turns the sum of the window into a mean over its samples; before hooks see the gradients.
-    pub fn finish_window(&mut self, params: &mut dyn Params) {
+    ///
+    /// # Errors
+    /// What the device says.
+    pub fn finish_window(&mut self, params: &mut dyn Params) -> Result<()> {
         if self.accumulate > 1 && self.window.samples > 0 {
-            let scale = 1.0 / self.window.samples as Elem;
-            params.visit_mut(&mut |p| {
-                if let Some(mut grad) = p.grad {
-                    grad.mapv_inplace(|g| g * scale);
-                }
-            });
+            self.meet(params)?;
+            // In the arithmetic of the weights, as the sum itself.
+            let scale = f64::from(1.0 / self.window.samples as Elem);
+            params.apply(Op::ScaleGrads(scale), &|p| self.has(p))?;
         }
+        Ok(())
     }
 
     /// Clips and steps, then clears the gradients.
     ///
     /// # Errors
-    /// A norm that is not finite under `error_if_nonfinite`; a parameter that changed its shape, or has two names.
+    /// A norm that is not finite under `error_if_nonfinite`; a parameter that changed its shape, or has two names; what
+    /// the device says.
     pub fn update(&mut self, params: &mut dyn Params) -> Result<Update> {
-        if !std::mem::replace(&mut self.checked, true) {
-            check_distinct(params)?;
-        }
+        self.meet(params)?;
         let clipped = match &self.clip {
-            Some(clip) => clip.apply(params)?,
+            Some(clip) => clip.apply(params, &|p| self.has(p))?,
             None => Clipped::Norm(None),
         };
         let done = match clipped {
             Clipped::Norm(norm) => {
-                self.optimizer.step(params, &self.group)?;
+                let Self { groups, members, state, .. } = self;
+                let rule_of = |name: &str| members.get(name).and_then(|at| groups.get(*at)).map(Group::rule);
+                params.update(&rule_of, state)?;
                 Update::Stepped(norm)
             }
             Clipped::NonFinite(norm) => {
@@ -180,83 +231,42 @@ impl OptimWrapper {
                 Update::Skipped(norm)
             }
         };
-        self.clear(params);
+        self.clear(params)?;
         Ok(done)
     }
 
     /// Drops the gradients and closes the window.
-    pub fn clear(&mut self, params: &mut dyn Params) {
+    ///
+    /// # Errors
+    /// What the device says.
+    pub fn clear(&mut self, params: &mut dyn Params) -> Result<()> {
         self.window = Window::default();
-        params.clear_grads();
+        params.clear_grads()
     }
 
-    /// The state of optimizer and window. The sums of an open window are part of it.
-    ///
-    /// # Errors
-    /// When the optimizer cannot write its state.
-    pub fn save_state(&self, params: &dyn Params) -> Result<Record, BoxError> {
-        let own = self.optimizer.save_state()?;
-        let mut record = Record::of(&Saved {
-            optimizer: self.optimizer.name().to_owned(),
-            window: self.window,
-            nonfinite_updates: self.nonfinite_updates,
-            data: own.data,
-        })?;
-        record.tensors = own.tensors;
-        if self.window.batches > 0 {
-            params.visit(&mut |p| {
-                if let Some(grad) = p.grad {
-                    record.tensors.insert(format!("grad.{}", p.name), grad.to_owned());
-                }
-            });
+    fn meet(&mut self, params: &dyn Params) -> Result<()> {
+        if !self.bound {
+            self.bind(params)?;
         }
-        Ok(record)
+        Ok(())
     }
 
-    /// Takes the state back.
-    ///
-    /// # Errors
-    /// A record of another optimizer, or state of a parameter that the model has not.
-    pub fn load_state(&mut self, mut record: Record, params: &mut dyn Params) -> Result<(), BoxError> {
-        let Saved { optimizer, window, nonfinite_updates, data } = record.read()?;
-        let own = self.optimizer.name();
-        if optimizer != own {
-            return Err(format!(
-                "it holds the state of the optimizer {optimizer}, and this run has {own}: resume with {optimizer}, or \
-                 begin a new run from its weights with `load_from` and without `resume`"
-            )
-            .into());
-        }
-        check_slots(&record, params)?;
-        (self.window, self.nonfinite_updates) = (window, nonfinite_updates);
-        let own = |(k, t): (&String, &ndarray::ArrayD<Elem>)| {
-            Some((k.strip_prefix("grad.")?.to_owned(), t.clone()))
-        };
-        params.put_grads(&record.tensors.iter().filter_map(own).collect());
-        record.tensors.retain(|k, _| !k.starts_with("grad."));
-        self.optimizer.load_state(Record { data, tensors: record.tensors })
+    fn has(&self, p: &Info<'_>) -> bool {
+        self.members.contains_key(p.name)
     }
 }
 
-/// Every tensor of the state must belong to a parameter of the model and have its shape.
-fn check_slots(record: &Record, params: &dyn Params) -> Result<(), BoxError> {
-    let mut shapes = BTreeMap::new();
-    params.visit(&mut |p| drop(shapes.insert(p.name.to_owned(), p.value.shape().to_vec())));
-    for (key, tensor) in &record.tensors {
-        let name = key.split_once('.').map_or(key.as_str(), |(_, name)| name);
-        match shapes.get(name) {
-            None => {
-                return Err(format!("optimizer state `{key}` of a parameter that the model has not").into());
-            }
-            Some(shape) if shape != tensor.shape() => {
-                let text = format!(
-                    "optimizer state `{key}` has shape {:?}, its parameter {shape:?}",
-                    tensor.shape()
-                );
-                return Err(text.into());
-            }
-            Some(_) => {}
-        }
+/// The numbers of a group that schedules move, and their values.
+fn scheduled(schedules: &[ScheduledParam], group: &Group, epoch: u64, iter: u64) -> Vec<(&'static str, f64)> {
+    let mut moved: Vec<(&'static str, f64)> = Vec::new();
+    for schedule in schedules {
+        let Some(number) = schedule.number_of(group) else { continue };
+        let base = group.base(number).unwrap_or(0.0);
+        let at = moved.iter().position(|(name, _)| *name == number).unwrap_or_else(|| {
+            moved.push((number, base));
+            moved.len() - 1
+        });
+        moved[at].1 = schedule.apply(moved[at].1, base, epoch, iter);
     }
-    Ok(())
+    moved
 }

@@ -9,7 +9,7 @@ use crate::config::{Diag, Diags, Kind, Level, Node, OneOrMany};
 use crate::data::{DataLoader, DataLoaderConfig, Shard};
 use crate::hook::{Clock, HookOptions, Misplaced};
 use crate::metric::{Evaluator, Metric};
-use crate::optim::Schedule;
+use crate::optim::{ScheduledParam, Totals};
 use crate::registry::{BuildCx, Collected, Spec, blamed, build_apart};
 
 /// The slots that every run has unless its config says otherwise.
@@ -248,14 +248,20 @@ impl<'a> Assembler<'a> {
         if let (Some(scale), Some(train)) = (&self.config.auto_scale_lr, &self.config.train_dataloader)
             && scale.enable
         {
-            optim.scale_lr(train.batch_size as f64 / scale.base_batch_size as f64);
+            let scaled = optim.scale_lr(train.batch_size as f64 / scale.base_batch_size as f64);
+            self.errors.take_on(scaled, self.at("auto_scale_lr"));
         }
-        let (totals, epoch_len, by_epoch) = self.builder.totals();
+        if let Some(model) = &self.builder.model {
+            let place = self.at("optim_wrapper");
+            let bound = optim.bind(&**model).map(drop);
+            self.errors.take_on(bound, place.get("paramwise_cfg").unwrap_or(place));
+        }
+        let ((max_epochs, max_iters), epoch_len, by_epoch) = self.builder.totals();
+        let totals = Totals { max_epochs, max_iters, epoch_len: epoch_len.max(1) };
         for spec in self.config.param_scheduler.iter().flat_map(|s| &s.0) {
-            let Some(curve) = self.errors.take(spec.build(&mut self.cx)) else { continue };
-            let lengths = (totals.0, totals.1, epoch_len.max(1));
-            let schedule =
-                Schedule::from_options(curve, &spec.extra, by_epoch, lengths).map_err(Error::config);
+            let Some(shape) = self.errors.take(spec.build(&mut self.cx)) else { continue };
+            let schedule = ScheduledParam::from_options(shape, spec.name(), &spec.extra, by_epoch, totals)
+                .and_then(|schedule| schedule.check(optim.groups()).map(|()| schedule));
             if let Some(schedule) = self.errors.take_on(schedule, spec.node()) {
                 self.schedules.push(spec.node().clone());
                 optim = optim.schedule(schedule);

@@ -26,8 +26,11 @@ impl RunnerBuilder {
     /// No model; some but not all of training data, loop and optimizer; a folder that cannot be made.
     pub fn build(mut self) -> Result<Runner> {
         let ((max_epochs, max_iters), epoch_len, by_epoch) = self.totals();
-        let mut model = self.model.take().ok_or_else(|| Error::config("a run needs a model"))?;
-        crate::params::check_distinct(&mut *model)?;
+        let model = self.model.take().ok_or_else(|| Error::config("a run needs a model"))?;
+        let bound = match &mut self.optim {
+            Some(optim) => optim.bind(&*model)?,
+            None => crate::params::check_distinct(&*model).map(|()| Vec::new())?,
+        };
         let parts = [self.train_data.is_some(), self.train_loop.is_some(), self.optim.is_some()];
         if parts.contains(&true) && parts.contains(&false) {
             return Err(Error::config(
@@ -92,6 +95,7 @@ impl RunnerBuilder {
         if self.record_calls || self.dry_run {
             session.state.profile.record_calls();
         }
+        bound.iter().for_each(|text| session.state.log.warn(text));
         if !self.dry_run {
             session.announce(&self.notes);
         }

@@ -9,7 +9,7 @@ use super::{RunConfig, RunnerBuilder};
 use crate::config::{Diag, Kind, Node};
 use crate::data::DataLoader;
 use crate::data::classes::relabelled;
-use crate::optim::Schedule;
+use crate::optim::ScheduledParam;
 use crate::params::Role;
 
 /// How long the training is.
@@ -49,6 +49,7 @@ pub(super) fn of(parts: &Parts<'_>) -> Vec<Diag> {
     if let Some(length) = Length::of(parts.builder) {
         ranges(parts.config, length, &mut found);
         endings(parts, length, &mut found);
+        overlaps(parts, &mut found);
         intervals(parts, length, &mut found);
     }
     accumulation(parts, &mut found);
@@ -98,7 +99,7 @@ fn endings(parts: &Parts<'_>, length: Length, found: &mut Vec<Diag>) {
         return;
     }
     let schedules = parts.builder.optim.as_ref().map_or(&[][..], |optim| optim.schedules());
-    let left = |schedule: &Schedule| {
+    let left = |schedule: &ScheduledParam| {
         let (_, end, by_epoch) = schedule.range();
         // In the unit of the loop.
         let unit = if length.by_epoch && !by_epoch { epoch_len.max(1) } else { 1 };
@@ -116,6 +117,36 @@ fn endings(parts: &Parts<'_>, length: Length, found: &mut Vec<Diag>) {
         length.unit()
     );
     found.push(Diag::warning(text).on(place).note("without `end` a schedule lasts as long as the run"));
+}
+
+/// Two schedules that move one number at one time, where that is not a product of factors.
+fn overlaps(parts: &Parts<'_>, found: &mut Vec<Diag>) {
+    let Some(optim) = &parts.builder.optim else { return };
+    let (_, epoch_len, _) = parts.builder.totals();
+    let range = |schedule: &ScheduledParam| {
+        let (begin, end, by_epoch) = schedule.range();
+        let unit = if by_epoch { epoch_len.max(1) } else { 1 };
+        (begin.saturating_mul(unit), end.saturating_mul(unit))
+    };
+    let all: Vec<_> = optim.schedules().iter().zip(parts.schedules).collect();
+    for (index, (later, spec)) in all.iter().enumerate() {
+        for (earlier, _) in &all[..index] {
+            let common = optim.groups().iter().find_map(|group| {
+                let number = later.number_of(group)?;
+                (earlier.number_of(group) == Some(number)).then_some(number)
+            });
+            let ((a, b), (c, d)) = (range(earlier), range(later));
+            let (from, to) = (a.max(c), b.min(d));
+            if let (Some(number), true) = (common, from < to && !(earlier.is_factor() && later.is_factor())) {
+                let text = format!(
+                    "two schedules move {number} in iterations {from} to {to}, and one of them goes to a fixed value: \
+                     together they reach neither's"
+                );
+                let cure = "`begin` and `end` keep them apart";
+                found.push(Diag::warning(text).on(spec).note(cure));
+            }
+        }
+    }
 }
 
 /// Hooks whose interval is longer than the run, or which count what the loop does not.
@@ -150,7 +181,7 @@ fn whole(node: &Node) -> Option<u64> {
 fn accumulation(parts: &Parts<'_>, found: &mut Vec<Diag>) {
     let (Some(optim), Some(model)) = (&parts.config.optim_wrapper, &parts.builder.model) else { return };
     let mut norm = None;
-    model.visit(&mut |p| {
+    model.infos(&mut |p| {
         if p.role == Role::Buffer && p.name.ends_with("running_mean") {
             norm.get_or_insert_with(|| p.layer.to_owned());
         }

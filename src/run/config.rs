@@ -11,7 +11,7 @@ use crate::data::DataLoaderConfig;
 use crate::hook::{Hook, builtin::LogProcessor};
 use crate::metric::Metric;
 use crate::model::{Model, Preprocessor};
-use crate::optim::{Curve, OptimWrapperConfig};
+use crate::optim::{OptimWrapperConfig, Schedule};
 use crate::registry::Spec;
 
 /// A whole run. Keys are MMEngine's; what only means something in Python is accepted with a note.
@@ -39,7 +39,7 @@ pub struct RunConfig {
     pub optim_wrapper: Option<OptimWrapperConfig>,
     /// Schedules, folded in the order of the list.
     #[serde(default)]
-    pub param_scheduler: Option<OneOrMany<Spec<dyn Curve>>>,
+    pub param_scheduler: Option<OneOrMany<Spec<dyn Schedule>>>,
     /// Linear scaling of the learning rate with the batch size.
     #[serde(default)]
     pub auto_scale_lr: Option<AutoScaleLr>,

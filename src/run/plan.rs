@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ndarray::{Array3, ArrayD, IxDyn};
+use ndarray::{Array3, ArrayD, ArrayViewD, ArrayViewMutD};
 
 use super::{Evaluation, RunnerBuilder, Session};
 use crate::base::fs::{Append, Entry, FileSystem, Fill, Lock};
@@ -16,7 +16,8 @@ use crate::config::{Diag, Diags, Level, Node};
 use crate::data::{Batch, DataLoader, Dataset, DefaultSampler, LoaderOptions, Sample};
 use crate::hook::{Ctx, Event, Hook, HookOptions, HookResult, Point, Priority, SaveRequest};
 use crate::model::{Model, Outputs, StepCx};
-use crate::params::{ParamMut, ParamRef, Params, Role};
+use crate::optim::{Group, OptimWrapper};
+use crate::params::{Info, Op, OptimState, OwnSet, Params, Role, RuleOf, Set, Want};
 
 /// The key of the hook that takes notes; it is not part of the plan.
 const SCRIBE: &str = "the plan";
@@ -33,6 +34,10 @@ pub struct RunPlan {
     pub epoch_len: u64,
     /// The learning rate of each group, one value an iteration, as used in it.
     pub lr: Vec<(String, Vec<f64>)>,
+    /// The same of every other number that a schedule moves: `momentum`, `weight_decay of norm`.
+    pub numbers: Vec<(String, Vec<f64>)>,
+    /// The parameter groups, where there are several, with their sizes and numbers.
+    pub groups: Vec<String>,
     /// The calls in which a hook does something, in the order of the line and of the lifecycle.
     pub hooks: Vec<HookCalls>,
     /// Every checkpoint that is written, in order.
@@ -110,6 +115,8 @@ pub fn plan(node: &Node, name: Option<&str>) -> Result<RunPlan> {
         total_iters: clock.max_iters,
         epoch_len: clock.epoch_len,
         lr: notes.lr,
+        numbers: notes.numbers,
+        groups: notes.groups,
         hooks: hooks
             .map(|((hook, point), iters)| HookCalls {
                 hook: line[hook].0.to_owned(),
@@ -171,7 +178,9 @@ fn warnings(plan: &RunPlan, session: &Session) -> Vec<String> {
 /// What the scribe wrote down.
 #[derive(Debug, Default)]
 struct Notes {
+    groups: Vec<String>,
     lr: Vec<(String, Vec<f64>)>,
+    numbers: Vec<(String, Vec<f64>)>,
     validations: Vec<u64>,
 }
 
@@ -187,12 +196,8 @@ impl Hook for Scribe {
         let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::BeforeTrainIter(_) => {
-                let groups = cx.optim.as_ref().map_or(&[][..], |o| o.groups());
-                for (index, group) in groups.iter().enumerate() {
-                    if notes.lr.len() <= index {
-                        notes.lr.push((group_name(groups, index), Vec::new()));
-                    }
-                    notes.lr[index].1.push(group.lr);
+                if let Some(optim) = &cx.optim {
+                    notes.take(optim);
                 }
                 Ok(())
             }
@@ -205,9 +210,34 @@ impl Hook for Scribe {
     }
 }
 
-/// Groups have no names of their own yet: a single one is called after what it has.
-fn group_name(groups: &[crate::optim::Group], index: usize) -> String {
-    if groups.len() == 1 { "lr".to_owned() } else { format!("lr{index}") }
+impl Notes {
+    /// The learning rates of all groups, and whatever else a schedule moves.
+    fn take(&mut self, optim: &OptimWrapper) {
+        let groups = optim.groups();
+        let named = |number: &str, group: &Group| {
+            if groups.len() == 1 { number.to_owned() } else { format!("{number} of {}", group.name()) }
+        };
+        if self.groups.is_empty() && groups.len() > 1 {
+            self.groups = groups.iter().map(Group::describe).collect();
+        }
+        for group in groups {
+            let name = if groups.len() == 1 { "lr" } else { group.name() };
+            note(&mut self.lr, name, group.lr());
+            let mut moved: Vec<_> = optim.schedules().iter().filter_map(|s| s.number_of(group)).collect();
+            moved.sort_unstable();
+            moved.dedup();
+            for number in moved.into_iter().filter(|number| *number != "lr") {
+                note(&mut self.numbers, &named(number, group), group.get(number).unwrap_or(0.0));
+            }
+        }
+    }
+}
+
+fn note(curves: &mut Vec<(String, Vec<f64>)>, name: &str, value: f64) {
+    match curves.iter_mut().find(|(known, _)| known == name) {
+        Some((_, values)) => values.push(value),
+        None => curves.push((name.to_owned(), vec![value])),
+    }
 }
 
 /// Turns the parts of a run into their shells.
@@ -314,39 +344,73 @@ impl Dataset for Shell {
     }
 }
 
-/// A model of which only the names are left: groups are formed by them, and nothing can be computed.
+/// A model of which only names and shapes are left: groups are formed by them, and nothing can be computed.
 struct Hollow {
-    tensors: Vec<(String, String, Role)>,
-    nothing: [ArrayD<Elem>; 2],
-    /// What every counter is: one whole number.
-    counter: ArrayD<Elem>,
+    tensors: Vec<Tensor>,
+}
+
+/// What [`Info`] says, kept.
+struct Tensor {
+    name: String,
+    layer: String,
+    role: Role,
+    shape: Vec<usize>,
+    frozen: bool,
+    storage: (usize, usize),
 }
 
 impl Hollow {
     fn of(model: &dyn Model) -> Self {
         let mut tensors = Vec::new();
-        model.visit(&mut |p| tensors.push((p.name.to_owned(), p.layer.to_owned(), p.role)));
-        let nothing = || ArrayD::zeros(IxDyn(&[0]));
-        Self { tensors, nothing: [nothing(), nothing()], counter: ArrayD::zeros(IxDyn(&[])) }
+        model.infos(&mut |p| {
+            tensors.push(Tensor {
+                name: p.name.to_owned(),
+                layer: p.layer.to_owned(),
+                role: p.role,
+                shape: p.shape.to_vec(),
+                frozen: p.frozen,
+                storage: p.storage,
+            });
+        });
+        Self { tensors }
     }
 }
 
+/// There is nothing to move.
 impl Params for Hollow {
-    fn visit(&self, f: &mut dyn FnMut(ParamRef<'_>)) {
-        let [value, grad] = &self.nothing;
-        for (name, layer, role) in &self.tensors {
-            let value = if *role == Role::Counter { &self.counter } else { value };
-            let grad = role.is_trained().then(|| grad.view());
-            f(ParamRef { name, layer, role: *role, value: value.view(), grad });
+    fn infos(&self, f: &mut dyn FnMut(Info<'_>)) {
+        for Tensor { name, layer, role, shape, frozen, storage } in &self.tensors {
+            f(Info { name, layer, role: *role, shape, frozen: *frozen, storage: *storage });
         }
     }
-    fn visit_mut(&mut self, f: &mut dyn FnMut(ParamMut<'_>)) {
-        let [value, grad] = &mut self.nothing;
-        for (name, layer, role) in &self.tensors {
-            let value = if *role == Role::Counter { &mut self.counter } else { &mut *value };
-            let grad = role.is_trained().then(|| grad.view_mut());
-            f(ParamMut { name, layer, role: *role, value: value.view_mut(), grad });
-        }
+    fn read(&self, _: Set, _: Want<'_>, _: &mut dyn FnMut(&Info<'_>, ArrayViewD<'_, Elem>)) -> Result<()> {
+        Ok(())
+    }
+    fn edit(
+        &mut self,
+        _: Set,
+        _: Want<'_>,
+        _: &mut dyn FnMut(&Info<'_>, ArrayViewMutD<'_, Elem>),
+    ) -> Result<()> {
+        Ok(())
+    }
+    fn read_own(&self, _: &OwnSet, _: &mut dyn FnMut(&str, ArrayViewD<'_, Elem>)) -> Result<()> {
+        Ok(())
+    }
+    fn apply(&mut self, _: Op<'_>, _: Want<'_>) -> Result<()> {
+        Ok(())
+    }
+    fn norm(&self, _: Set, _: f64, _: Want<'_>) -> Result<f64> {
+        Ok(0.0)
+    }
+    fn clear_grads(&mut self) -> Result<()> {
+        Ok(())
+    }
+    fn put_grads(&mut self, _: &BTreeMap<String, ArrayD<Elem>>) -> Result<()> {
+        Ok(())
+    }
+    fn update(&mut self, _: RuleOf<'_>, _: &mut OptimState) -> Result<()> {
+        Ok(())
     }
 }
 

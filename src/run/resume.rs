@@ -36,7 +36,7 @@ pub(super) fn load_weights(s: &mut Session, path: &Path, options: &LoadOptions) 
     checkpoint.model.align(&*s.state.model);
     s.fire(Event::AfterLoadCheckpoint(&mut checkpoint))?;
     revise(&mut checkpoint.model, &options.revise_keys)?;
-    let report = checkpoint.model.load_into(&mut *s.state.model);
+    let report = checkpoint.model.load_into(&mut *s.state.model)?;
     if report.loaded.is_empty() || (options.strict && !report.is_exact()) {
         s.state.log.detail(format_args!("weights from {}: {report:#}", path.display()));
         let hint = if report.loaded.is_empty() {
@@ -200,7 +200,7 @@ fn take_up_scalars(state: &mut super::State, path: &Path, meta: &checkpoint::Met
 /// Puts weights, optimizer, board and counters of a checkpoint into the run.
 fn put_in(s: &mut Session, path: &Path, checkpoint: Checkpoint) -> Result<()> {
     let state = &mut s.state;
-    let report = checkpoint.model.load_into(&mut *state.model);
+    let report = checkpoint.model.load_into(&mut *state.model)?;
     if !report.is_exact() {
         return Err(Error::checkpoint(path, format!("its weights do not fit the model: {report}")));
     }

@@ -12,7 +12,7 @@ use crate::base::fs::Lock;
 use crate::base::{Error, Result, caught, codec};
 use crate::checkpoint::{self, Checkpoint, EMERGENCY, Folders, Meta, Owner, Prune};
 use crate::hook::{Asked, Event, SaveRequest};
-use crate::params::StateDict;
+use crate::params::{Set, StateDict};
 
 /// What a session knows about its checkpoints.
 pub(crate) struct Saving {
@@ -116,7 +116,7 @@ impl Session {
             version: env!("CARGO_PKG_VERSION").into(),
         };
         let mut checkpoint = Checkpoint {
-            model: spent.renewed(&**model),
+            model: spent.renewed(&**model)?,
             optimizer,
             board: codec::to_json(&*board)?,
             meta,
@@ -382,9 +382,8 @@ impl Session {
         if at_hand || self.saving.saver.take_failure() || learned <= self.saving.began_at {
             return;
         }
-        let mut finite = true;
-        self.state.model.visit(&mut |p| finite &= p.value.iter().all(|v| v.is_finite()));
-        if !finite {
+        let norm = self.state.model.norm(Set::Values, f64::INFINITY, &crate::params::all);
+        if !norm.is_ok_and(f64::is_finite) {
             log.warn("no emergency checkpoint: there are weights that are not finite");
             return;
         }

@@ -13,7 +13,7 @@ use crate::hook::{
     SaveRequest, Step, StopReason,
 };
 use crate::model::{Model, Outputs, StepCx};
-use crate::optim::{OptimWrapper, Update};
+use crate::optim::{Group, OptimWrapper, Update};
 use crate::vis::LocalVisBackend;
 
 /// Everything that hooks may see. The public fields are what a custom loop works with.
@@ -124,7 +124,7 @@ impl Session {
         let began = self.state.profile.begin();
         let mut outputs = self.train_step(&batch)?;
         self.state.profile.end("train_step", began);
-        if self.window_is_full(batch.len()) {
+        if self.window_is_full(batch.len())? {
             self.fire(Event::AfterBackward(Step { batch: &mut batch, outputs: &mut outputs }))?;
             let began = self.state.profile.begin();
             self.update(&mut outputs)?;
@@ -151,22 +151,22 @@ impl Session {
     }
 
     /// Counts the batch; true when its gradients complete an update.
-    fn window_is_full(&mut self, samples: usize) -> bool {
+    fn window_is_full(&mut self, samples: usize) -> Result<bool> {
         let State { model, optim, clock, .. } = &mut self.state;
-        let Some(optim) = optim else { return false };
+        let Some(optim) = optim else { return Ok(false) };
         let ends_epoch = clock.by_epoch && clock.batch + 1 == clock.epoch_len;
         let due = optim.backward_done(samples, ends_epoch || clock.iter + 1 == clock.max_iters);
         if due {
-            optim.finish_window(&mut **model);
+            optim.finish_window(&mut **model)?;
         }
-        due
+        Ok(due)
     }
 
     fn update(&mut self, outputs: &mut Outputs) -> Result<()> {
         let State { clock, model, optim, log, control, .. } = &mut self.state;
         let Some(optim) = optim else { return Ok(()) };
         if control.skip_update.take().is_some() {
-            optim.clear(&mut **model);
+            optim.clear(&mut **model)?;
             return Ok(());
         }
         let update = caught(|| Ok(optim.update(&mut **model)?)).map_err(|e| {
@@ -275,6 +275,10 @@ impl Session {
             log.info(format_args!("{epochs} epochs, {iters} iterations, {len} batches an epoch"));
         }
         notes.iter().for_each(|note| log.warn(note));
+        if let Some(optim) = self.state.optim.as_ref().filter(|optim| optim.groups().len() > 1) {
+            let groups: Vec<_> = optim.groups().iter().map(Group::describe).collect();
+            log.info(format_args!("parameter groups of {}:\n{}", optim.name(), groups.join("\n")));
+        }
         let line: Vec<_> =
             self.hooks.order().map(|(key, priority)| format!("({priority:<12}) {key}")).collect();
         log.info(format_args!("hooks in the order in which they are called:\n{}", line.join("\n")));

@@ -140,7 +140,7 @@ impl Hook for Tracer {
 
     fn after_train_iter(&mut self, cx: &mut Ctx<'_>, step: &mut Step<'_>) -> HookResult {
         let optimizer = cx.optim.as_ref().map(|o| o.save_state(&**cx.model)).transpose()?;
-        let model = crate::params::StateDict::of(&**cx.model);
+        let model = crate::params::StateDict::of(&**cx.model)?;
         let state = checkpoint::Checkpoint { model, optimizer, ..Default::default() };
         let mut parts = digest::parts(&state);
         parts.push(("samples".into(), format!("{:?}", step.batch.ids)));

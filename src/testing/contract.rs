@@ -274,7 +274,8 @@ impl Contract {
             return Err(Error::invalid(format!("after {at}: {failed}")));
         }
         let before = held.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if before.is_some_and(|weights| weights != StateDict::of(runner.model())) {
+        let now = StateDict::of(runner.model())?;
+        if before.is_some_and(|weights| weights != now) {
             return Err(Error::invalid(format!(
                 "after {at} the model was left with other weights than it had"
             )));
@@ -330,7 +331,7 @@ impl Hook for Witness {
     fn on_event(&mut self, cx: &mut Ctx<'_>, event: &mut Event<'_>) -> HookResult {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
-            Event::BeforeVal | Event::BeforeTest => *held = Some(StateDict::of(&**cx.model)),
+            Event::BeforeVal | Event::BeforeTest => *held = Some(StateDict::of(&**cx.model)?),
             Event::AfterVal | Event::AfterTest => *held = None,
             _ => {}
         }

@@ -1,6 +1,7 @@
-//! What tests need, of this crate and of plugin crates: a toy model, a recorder, a disk that fails.
+//! What tests need, of this crate and of plugin crates: toy models on the host and on a device, a recorder, a disk that fails.
 
 mod contract;
+mod device;
 mod faults;
 mod recorder;
 mod scripted;
@@ -9,6 +10,7 @@ mod toy;
 
 pub use crate::hook_contract;
 pub use contract::{Breach, Clause, Contract, contract_run};
+pub use device::DeviceModel;
 pub use faults::{FaultyDisk, JudgedDisk, Op, Verdict};
 pub use recorder::{Recorder, Trace};
 pub use scripted::Scripted;

@@ -11,7 +11,7 @@ use crate::data::{Batch, DataLoader, DefaultSampler, LoaderOptions, Synthetic};
 use crate::metric::{Accuracy, Evaluator};
 use crate::model::{Model, Outputs, StepCx};
 use crate::optim::{OptimWrapper, Sgd};
-use crate::params::{ParamMut, ParamRef, Params, Role};
+use crate::params::{HostParams, ParamMut, ParamRef, Role};
 use crate::run::{EpochBasedTrainLoop, Evaluation, Intervals, Runner, RunnerBuilder};
 
 /// Loss ½·Σ(w - mean of the batch)², gradient w - mean. Everything about it can be worked out by hand.
@@ -32,12 +32,13 @@ impl ToyModel {
     }
 }
 
-impl Params for ToyModel {
+impl HostParams for ToyModel {
     fn visit(&self, f: &mut dyn FnMut(ParamRef<'_>)) {
         f(ParamRef {
             name: "toy.weight",
             layer: "ToyModel",
             role: Role::Weight,
+            frozen: false,
             value: self.weight.view().into_dyn(),
             grad: Some(self.grad.view().into_dyn()),
         });
@@ -48,19 +49,36 @@ impl Params for ToyModel {
             name: "toy.weight",
             layer: "ToyModel",
             role: Role::Weight,
+            frozen: false,
             value: self.weight.view_mut().into_dyn(),
             grad: Some(self.grad.view_mut().into_dyn()),
         });
     }
 }
 
-fn mean_of(batch: &Batch, n: usize) -> Array1<Elem> {
+pub(super) fn mean_of(batch: &Batch, n: usize) -> Array1<Elem> {
     let rows = batch.inputs.len() / n.max(1);
     let mut mean = Array1::zeros(n);
     for (index, value) in batch.inputs.iter().enumerate() {
         mean[index % n] += *value / rows as Elem;
     }
     mean
+}
+
+/// The same scores for all samples.
+pub(super) fn evaluate(sum: Elem, batch: &Batch) -> Outputs {
+    let p = 1.0 / (1.0 + (-sum).exp());
+    let scores = ndarray::Array2::from_shape_fn((batch.len(), 2), |(_, k)| if k == 0 { 1.0 - p } else { p });
+    Outputs { scores: Some(scores.into_dyn()), ..Outputs::default() }
+}
+
+pub(super) fn standard_normal(weight: &mut Array1<Elem>, seed: u64) {
+    use rand_distr::{Distribution, StandardNormal};
+    let mut rng = crate::base::keyed(seed, "init", 0, 0);
+    weight.mapv_inplace(|_| {
+        let z: f64 = StandardNormal.sample(&mut rng);
+        z as Elem
+    });
 }
 
 impl Model for ToyModel {
@@ -75,19 +93,11 @@ impl Model for ToyModel {
 
     /// Two classes by the sign of the weight's sum: enough for a metric to have something to count.
     fn eval_step(&mut self, batch: &Batch) -> Result<Outputs> {
-        let p = 1.0 / (1.0 + (-self.weight.sum()).exp());
-        let scores =
-            ndarray::Array2::from_shape_fn((batch.len(), 2), |(_, k)| if k == 0 { 1.0 - p } else { p });
-        Ok(Outputs { scores: Some(scores.into_dyn()), ..Outputs::default() })
+        Ok(evaluate(self.weight.sum(), batch))
     }
 
     fn init_weights(&mut self, seed: u64) -> Result<Vec<String>> {
-        use rand_distr::{Distribution, StandardNormal};
-        let mut rng = crate::base::keyed(seed, "init", 0, 0);
-        self.weight.mapv_inplace(|_| {
-            let z: f64 = StandardNormal.sample(&mut rng);
-            z as Elem
-        });
+        standard_normal(&mut self.weight, seed);
         Ok(vec![format!("toy.weight - {:?}: standard normal", self.weight.shape())])
     }
 }

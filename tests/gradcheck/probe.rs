@@ -4,7 +4,7 @@ use ndarray::{ArrayD, IxDyn};
 use rand::RngExt as _;
 use shanty::base::{Elem, Result, Tensor, keyed, rng::permutation};
 use shanty::nn::{Forward, Module, Param, Pool, Tape, Var};
-use shanty::params::Params;
+use shanty::params::HostParams;
 use shanty::parts;
 
 pub const F64: bool = size_of::<Elem>() == 8;

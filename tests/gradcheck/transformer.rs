@@ -8,7 +8,7 @@ use shanty::nn::{
     AttentionOptions, FFN, Forward, LayerNorm, LayerNormCfg, LayerNormName, LayerNormParams, Module,
     MultiheadAttention, MultiheadAttentionParams, Pair, Param, PatchEmbed, PatchEmbedParams, Var,
 };
-use shanty::params::Params;
+use shanty::params::HostParams;
 use shanty::parts;
 
 use super::probe::{Op, check, random};

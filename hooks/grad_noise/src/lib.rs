@@ -23,9 +23,9 @@ impl Hook for GradNoise {
     fn after_backward(&mut self, cx: &mut Ctx<'_>, _step: &mut Step<'_>) -> HookResult {
         let variance = self.eta / (1.0 + cx.clock.iter as f64).powf(self.gamma);
         let (noise, mut rng) = (Normal::new(0.0, variance.sqrt())?, cx.rng("grad_noise"));
-        cx.model.visit_mut(&mut |p| {
-            p.grad.into_iter().flatten().for_each(|g| *g += noise.sample(&mut rng) as Elem);
-        });
+        cx.model.edit(Set::Grads, &shanty::params::all, &mut |_, grad| {
+            grad.into_iter().for_each(|g| *g += noise.sample(&mut rng) as Elem);
+        })?;
         Ok(())
     }
 }

@@ -79,13 +79,7 @@ impl Hook for GradNormMonitor {
     }
 
     fn after_backward(&mut self, cx: &mut Ctx<'_>, _step: &mut Step<'_>) -> HookResult {
-        let mut sum = 0.0;
-        cx.model.visit(&mut |p| {
-            if let Some(grad) = p.grad {
-                sum += grad.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>();
-            }
-        });
-        let norm = sum.sqrt();
+        let norm = cx.model.norm(Set::Grads, 2.0, &shanty::params::all)?;
         cx.board.record(Mode::Train, "grad_norm_raw", norm);
         if self.judge(norm) {
             let usual = self.state.ln_mean.exp();

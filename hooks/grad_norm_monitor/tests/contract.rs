@@ -20,15 +20,15 @@ fn an_explosion_is_skipped() {
             .unwrap()
             .on(Point::AfterBackward, |cx, _| {
                 let explodes = cx.clock.iter == 5;
-                cx.model.visit_mut(&mut |p| {
-                    if explodes {
-                        p.grad.into_iter().flatten().for_each(|g| *g *= 1000.0);
-                    }
-                });
+                if explodes {
+                    cx.model.apply(shanty::params::Op::ScaleGrads(1000.0), &shanty::params::all)?;
+                }
                 Ok(())
             })
             .on(Point::AfterTrainIter, move |cx, _| {
-                cx.model.visit(&mut |p| noted.lock().unwrap().push(p.value.to_owned()));
+                cx.model.read(Set::Values, &shanty::params::all, &mut |_, value| {
+                    noted.lock().unwrap().push(value.to_owned());
+                })?;
                 Ok(())
             })
             .hook(hook)

@@ -60,7 +60,7 @@ impl SwaSchedule {
     fn put_back(&mut self, cx: &mut Ctx<'_>) -> HookResult {
         if let Some(optim) = &mut cx.optim {
             for (group, lr) in optim.groups_mut().iter_mut().zip(self.scheduled.drain(..)) {
-                group.lr = lr;
+                group.set("lr", lr)?;
             }
         }
         Ok(())
@@ -82,8 +82,9 @@ impl Hook for SwaSchedule {
         if let Some(optim) = &mut cx.optim {
             self.scheduled.clear();
             for group in optim.groups_mut() {
-                self.scheduled.push(group.lr);
-                group.lr += share * (self.swa_lr - group.lr);
+                let lr = group.lr();
+                self.scheduled.push(lr);
+                group.set("lr", lr + share * (self.swa_lr - lr))?;
             }
         }
         Ok(())

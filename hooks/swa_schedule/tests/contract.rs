@@ -20,13 +20,13 @@ fn rates(strategy: &str) -> Vec<f64> {
         .unwrap()
         .hook(hook)
         .on(Point::AfterBackward, move |cx, _| {
-            noted.lock().unwrap().push(cx.optim.as_ref().unwrap().groups()[0].lr);
+            noted.lock().unwrap().push(cx.optim.as_ref().unwrap().groups()[0].lr());
             Ok(())
         })
         .build()
         .unwrap();
     runner.train().unwrap();
-    assert_eq!(runner.session().state.optim.as_ref().unwrap().groups()[0].lr, 0.1, "put back");
+    assert_eq!(runner.session().state.optim.as_ref().unwrap().groups()[0].lr(), 0.1, "put back");
     let seen = seen.lock().unwrap();
     seen.iter().map(|lr| (lr * 1e6).round() / 1e6).collect()
 }

@@ -15,16 +15,7 @@ use Values::{Any, These};
 
 /// Key, harmless values, and why no others.
 const KEYS: &[(&str, Values, &str)] = &[
-    (
-        "paramwise_cfg",
-        These(&["null", "{}"]),
-        "all parameters have the learning rate and weight decay of the optimizer",
-    ),
-    (
-        "constructor",
-        These(&["null", "DefaultOptimWrapperConstructor"]),
-        "there is one way to make an optimizer",
-    ),
+    ("dcn_offset_lr_mult", These(&["null"]), "there are no deformable convolutions"),
     ("foreach", Any, ""),
     ("fused", Any, ""),
     ("capturable", These(&["false"]), "there are no graphs of a GPU to capture"),

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ndarray::ArrayD;
-
+use crate::params::{Op, OwnSet};
 use crate::prelude::*;
 
 /// How a new model enters the average.
@@ -17,11 +16,11 @@ pub enum Averaging {
     MomentumAnnealingEMA,
 }
 
-/// An average of a model's weights: the reference's averaged models.
+/// An average of a model's weights, kept where the weights are: MMEngine's averaged models.
 ///
 /// The first update copies; of the later ones every `interval`-th enters the average. Without `update_buffers` the
 /// buffers (running means and variances) are those of the model itself.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct AveragedModel {
     /// How a new model enters.
     pub averaging: Averaging,
@@ -34,8 +33,8 @@ pub struct AveragedModel {
     /// Whether buffers are averaged too; counters are copied.
     pub update_buffers: bool,
     steps: u64,
-    /// In the order of the model; empty before the first update.
-    tensors: Vec<(String, ArrayD<Elem>)>,
+    /// Empty before the first update.
+    tensors: OwnSet,
 }
 
 impl AveragedModel {
@@ -48,7 +47,7 @@ impl AveragedModel {
             interval: 1,
             update_buffers: false,
             steps: 0,
-            tensors: Vec::new(),
+            tensors: OwnSet::default(),
         }
     }
 
@@ -62,15 +61,22 @@ impl AveragedModel {
         !self.tensors.is_empty()
     }
 
-    /// An averaged tensor by name.
-    pub fn get(&self, name: &str) -> Option<&ArrayD<Elem>> {
-        self.tensors.iter().find(|(n, _)| n == name).map(|(_, t)| t)
+    /// Copies of the averaged tensors, by name.
+    ///
+    /// # Errors
+    /// What the device of the model says.
+    pub fn tensors(&self, model: &dyn Params) -> Result<BTreeMap<String, ndarray::ArrayD<Elem>>> {
+        let mut copies = BTreeMap::new();
+        model.read_own(&self.tensors, &mut |name, tensor| {
+            copies.insert(name.to_owned(), tensor.to_owned());
+        })?;
+        Ok(copies)
     }
 
     /// Forgets everything.
     pub fn reset(&mut self) {
         self.steps = 0;
-        self.tensors.clear();
+        self.tensors = OwnSet::default();
     }
 
     /// Whether tensors of this role are part of the average.
@@ -90,77 +96,65 @@ impl AveragedModel {
     }
 
     /// Takes the model as it is now.
-    pub fn update(&mut self, source: &dyn Params) {
+    ///
+    /// # Errors
+    /// What the device of the model says.
+    pub fn update(&mut self, source: &mut dyn Params) -> Result<()> {
+        let (weight, buffers) = (self.weight(), self.update_buffers);
         if self.steps == 0 {
-            self.copy(source);
+            self.tensors = OwnSet::default();
+            source.apply(Op::CopyTo(&mut self.tensors), &|p| p.role.is_trained() || buffers)?;
         } else if self.steps.is_multiple_of(self.interval) {
-            self.mix(source);
+            let mixed = |p: &Info<'_>| p.role.is_trained() || (buffers && p.role != Role::Counter);
+            source.apply(Op::LerpTo(&mut self.tensors, weight), &mixed)?;
+            if buffers {
+                source.apply(Op::CopyTo(&mut self.tensors), &|p| p.role == Role::Counter)?;
+            }
         }
         self.steps += 1;
-    }
-
-    fn copy(&mut self, source: &dyn Params) {
-        let (mut tensors, own) = (Vec::new(), &*self);
-        source.visit(&mut |p| {
-            if own.takes(p.role) {
-                tensors.push((p.name.to_owned(), p.value.to_owned()));
-            }
-        });
-        self.tensors = tensors;
-    }
-
-    fn mix(&mut self, source: &dyn Params) {
-        let (weight, buffers) = (self.weight() as Elem, self.update_buffers);
-        let mut own = self.tensors.iter_mut();
-        source.visit(&mut |p| {
-            if p.role.is_trained() || buffers {
-                let Some((_, average)) = own.next() else { return };
-                if p.role == Role::Counter {
-                    average.assign(&p.value);
-                } else {
-                    average.zip_mut_with(&p.value, |a, s| *a += weight * (s - *a));
-                }
-            }
-        });
+        Ok(())
     }
 
     /// Exchanges the average with the model's own weights; a second call puts both back. Nothing before the first update.
-    pub fn swap(&mut self, model: &mut dyn Params) {
+    ///
+    /// # Errors
+    /// What the device of the model says.
+    pub fn swap(&mut self, model: &mut dyn Params) -> Result<()> {
         let buffers = self.update_buffers;
-        let mut own = self.tensors.iter_mut();
-        model.visit_mut(&mut |mut p| {
-            if p.role.is_trained() || buffers {
-                let Some((_, average)) = own.next() else { return };
-                ndarray::Zip::from(average).and(&mut p.value).for_each(std::mem::swap);
-            }
-        });
+        if self.tensors.is_empty() {
+            return Ok(());
+        }
+        model.apply(Op::Swap(&mut self.tensors), &|p| p.role.is_trained() || buffers)
     }
 
     /// For a checkpoint that is about to be written: puts the average in the place of the weights, and the weights into
     /// `record`. Before the first update both are the weights.
-    pub fn exchange_into(&self, checkpoint: &mut Checkpoint, record: &mut Record) {
+    ///
+    /// # Errors
+    /// What the device of the model says.
+    pub fn exchange_into(
+        &self,
+        checkpoint: &mut Checkpoint,
+        record: &mut Record,
+        model: &dyn Params,
+    ) -> Result<()> {
+        let averages = self.tensors(model)?;
         for (name, tensor) in &mut checkpoint.model.0 {
             if self.takes(tensor.role) {
                 record.tensors.insert(name.clone(), tensor.value.clone());
-                if let Some(average) = self.get(name) {
+                if let Some(average) = averages.get(name) {
                     tensor.value.assign(average);
                 }
             }
         }
+        Ok(())
     }
 
-    /// The way back: takes the average out of the checkpoint and puts the weights from `record` in its place. The average
-    /// comes into the order of `model`.
+    /// The way back: takes the average out of the checkpoint and puts the weights from `record` in its place.
     ///
     /// # Errors
     /// When the record has no weights, or one of another shape.
-    pub fn exchange_back(
-        &mut self,
-        checkpoint: &mut Checkpoint,
-        record: &Record,
-        steps: u64,
-        model: &dyn Params,
-    ) -> Result<()> {
+    pub fn exchange_back(&mut self, checkpoint: &mut Checkpoint, record: &Record, steps: u64) -> Result<()> {
         self.reset();
         self.steps = steps;
         // A file keeps neither the model's order nor which tensors are buffers: the record has those that were exchanged.
@@ -179,7 +173,7 @@ impl AveragedModel {
             return Err(Error::invalid("the checkpoint has an average, but not the weights that it is of"));
         }
         if steps > 0 {
-            model.visit(&mut |p| self.tensors.extend(averages.remove_entry(p.name)));
+            self.tensors = OwnSet::of(averages);
         }
         Ok(())
     }

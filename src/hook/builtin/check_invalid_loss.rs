@@ -103,14 +103,14 @@ impl CheckInvalidLossHook {
     }
 
     /// What is wrong with this step, if anything that is to be looked at is.
-    fn find(&self, cx: &mut Ctx<'_>, step: &Step<'_>) -> Option<Finding> {
+    fn find(&self, cx: &mut Ctx<'_>, step: &Step<'_>) -> Result<Option<Finding>> {
         let bad_loss = finite::bad_loss(step.outputs);
         // In a window with a bad batch the gradients are that batch's: the later ones are not to blame for them.
         let gradients = self.check != Check::Loss && !self.run.poisoned;
         let bad = bad_loss.is_some()
-            || (gradients && finite::bad_gradient(&**cx.model).is_some())
-            || (self.check == Check::All && finite::bad_values(&**cx.model, step.batch));
-        bad.then(|| finite::explain(&**cx.model, step, bad_loss))
+            || (gradients && finite::bad_gradient(&**cx.model)?.is_some())
+            || (self.check == Check::All && finite::bad_values(&**cx.model, step.batch)?);
+        bad.then(|| finite::explain(&**cx.model, step, bad_loss)).transpose()
     }
 
     /// Acts on a bad step; `iter` counts from 1.
@@ -134,9 +134,9 @@ impl CheckInvalidLossHook {
         }
         if self.action == Action::Stop {
             // What is saved of a run that ends here is the state before the bad step.
-            self.run.buffers.put_back(&mut **cx.model);
+            self.run.buffers.put_back(&mut **cx.model)?;
             if let Some(optim) = &mut cx.optim {
-                optim.clear(&mut **cx.model);
+                optim.clear(&mut **cx.model)?;
             }
             return Err(text.into());
         }
@@ -157,11 +157,12 @@ impl CheckInvalidLossHook {
     }
 
     /// The update of a window with a bad batch in it is dropped, and its traces in the buffers with it.
-    fn drop_window(&mut self, cx: &mut Ctx<'_>) {
+    fn drop_window(&mut self, cx: &mut Ctx<'_>) -> HookResult {
         if std::mem::take(&mut self.run.poisoned) {
-            self.run.buffers.put_back(&mut **cx.model);
+            self.run.buffers.put_back(&mut **cx.model)?;
             cx.skip_update("a bad step");
         }
+        Ok(())
     }
 }
 
@@ -200,12 +201,12 @@ impl Hook for CheckInvalidLossHook {
         }
         if self.action == Action::Stop {
             if (cx.clock.iter + 1).is_multiple_of(self.every()) {
-                self.run.buffers.keep(&**cx.model);
+                self.run.buffers.keep(&**cx.model)?;
             }
             return cx.pass();
         }
         if !std::mem::replace(&mut self.run.window_open, true) {
-            self.run.buffers.keep(&**cx.model);
+            self.run.buffers.keep(&**cx.model)?;
         }
         Ok(())
     }
@@ -216,12 +217,11 @@ impl Hook for CheckInvalidLossHook {
         let iter = cx.clock.iter + 1;
         if iter.is_multiple_of(self.every()) {
             self.run.judged = Some(iter);
-            if let Some(found) = self.find(cx, step) {
+            if let Some(found) = self.find(cx, step)? {
                 self.act(cx, step, &found, iter)?;
             }
         }
-        self.drop_window(cx);
-        Ok(())
+        self.drop_window(cx)
     }
 
     fn after_train_iter(&mut self, cx: &mut Ctx<'_>, step: &mut Step<'_>) -> HookResult {
@@ -229,7 +229,7 @@ impl Hook for CheckInvalidLossHook {
         // Inside an accumulation window there was no other occasion.
         if self.run.judged != Some(iter)
             && iter.is_multiple_of(self.every())
-            && let Some(found) = self.find(cx, step)
+            && let Some(found) = self.find(cx, step)?
         {
             return self.act(cx, step, &found, iter);
         }
@@ -245,10 +245,10 @@ impl Hook for CheckInvalidLossHook {
         }
         if iter.is_multiple_of(self.rollback_steps) {
             // A state is worth keeping only if its weights are numbers.
-            match finite::bad_weight(&**cx.model) {
+            match finite::bad_weight(&**cx.model)? {
                 None => cx.snapshot(),
                 Some(_) => {
-                    let found = finite::explain(&**cx.model, step, None);
+                    let found = finite::explain(&**cx.model, step, None)?;
                     return self.act(cx, step, &found, iter);
                 }
             }

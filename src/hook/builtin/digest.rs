@@ -67,7 +67,7 @@ impl Hook for DigestHook {
             return cx.pass();
         }
         let (mut params, mut optim, mut chain) = (Digest::default(), Digest::default(), Digest::default());
-        params.params(&**cx.model);
+        params.params(&**cx.model)?;
         if let Some(wrapper) = &cx.optim {
             optim.record(&wrapper.save_state(&**cx.model)?);
         }

@@ -7,7 +7,7 @@ use crate::prelude::*;
 ///
 /// In a checkpoint `model.safetensors` is the average; the weights that training goes on with are this hook's state. So
 /// `load_from` starts with the average, `resume` with the weights of the run. Before the average begins both are equal.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct EMAHook {
     /// Which average.
@@ -27,7 +27,7 @@ pub struct EMAHook {
     begin_iter: u64,
     /// The first epoch, from 1, that enters the average.
     begin_epoch: u64,
-    /// Accepted for the reference's configs: an average that does not fit is refused anyway.
+    /// Accepted for MMEngine's configs: an average that does not fit is refused anyway.
     strict_load: bool,
     #[serde(skip)]
     average: Option<AveragedModel>,
@@ -106,7 +106,7 @@ impl EMAHook {
 
     fn swap(&mut self, cx: &mut Ctx<'_>, averaged: bool) -> HookResult {
         if self.swapped != averaged {
-            self.own().swap(&mut **cx.model);
+            self.own().swap(&mut **cx.model)?;
             self.swapped = averaged;
         }
         Ok(())
@@ -148,8 +148,7 @@ impl Hook for EMAHook {
         if !self.begun(cx.clock) {
             return cx.pass();
         }
-        self.own().update(&**cx.model);
-        Ok(())
+        Ok(self.own().update(&mut **cx.model)?)
     }
 
     fn before_val_epoch(&mut self, cx: &mut Ctx<'_>) -> HookResult {
@@ -170,15 +169,15 @@ impl Hook for EMAHook {
 
     fn before_save_checkpoint(&mut self, cx: &mut Ctx<'_>, checkpoint: &mut Checkpoint) -> HookResult {
         if let Some(mut record) = checkpoint.hooks.remove(cx.key()) {
-            self.own().exchange_into(checkpoint, &mut record);
+            self.own().exchange_into(checkpoint, &mut record, &**cx.model)?;
             checkpoint.hooks.insert(cx.key().to_owned(), record);
         }
         Ok(())
     }
 
-    fn after_load_checkpoint(&mut self, cx: &mut Ctx<'_>, checkpoint: &mut Checkpoint) -> HookResult {
+    fn after_load_checkpoint(&mut self, _cx: &mut Ctx<'_>, checkpoint: &mut Checkpoint) -> HookResult {
         if let Some(record) = self.loaded.take() {
-            self.own().exchange_back(checkpoint, &record, record.read()?, &**cx.model)?;
+            self.own().exchange_back(checkpoint, &record, record.read()?)?;
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ndarray::{ArrayD, ArrayViewD, Axis};
 
+use crate::params::{self, Want};
 use crate::prelude::*;
 
 /// What is wrong with a step.
@@ -42,24 +43,29 @@ pub(super) fn bad_loss(outputs: &Outputs) -> Option<(String, f64)> {
     outputs.vars.iter().find(bad).map(|(name, value)| (name.to_string(), *value))
 }
 
-/// The first tensor for which `bad` holds.
-fn first(model: &dyn Model, bad: impl Fn(&ParamRef<'_>) -> bool) -> Option<String> {
+/// The first tensor of a set that has a bad number, among those that are trained. The values are looked at where they
+/// are; only if there is one they are read, to find out which.
+fn first(model: &dyn Model, set: Set) -> Result<Option<String>> {
+    let want: Want<'_> = &params::trained;
+    if model.norm(set, f64::INFINITY, want)?.is_finite() {
+        return Ok(None);
+    }
     let mut found = None;
-    model.visit(&mut |p| {
-        if found.is_none() && bad(&p) {
+    model.read(set, want, &mut |p, values| {
+        if found.is_none() && has_bad(values) {
             found = Some(p.name.to_owned());
         }
-    });
-    found
+    })?;
+    Ok(found)
 }
 
-pub(super) fn bad_gradient(model: &dyn Model) -> Option<String> {
-    first(model, |p| p.grad.as_ref().is_some_and(|g| has_bad(g.view())))
+pub(super) fn bad_gradient(model: &dyn Model) -> Result<Option<String>> {
+    first(model, Set::Grads)
 }
 
 /// Buffers do not count: a batch may spoil them without harm to the weights, and `skip` takes them back.
-pub(super) fn bad_weight(model: &dyn Model) -> Option<String> {
-    first(model, |p| p.role.is_trained() && has_bad(p.value.view()))
+pub(super) fn bad_weight(model: &dyn Model) -> Result<Option<String>> {
+    first(model, Set::Values)
 }
 
 /// Samples whose inputs are no numbers.
@@ -69,20 +75,20 @@ fn bad_samples(batch: &Batch) -> Vec<u64> {
 }
 
 /// Whether an input or a weight is no number.
-pub(super) fn bad_values(model: &dyn Model, batch: &Batch) -> bool {
-    has_bad(batch.inputs.view()) || bad_weight(model).is_some()
+pub(super) fn bad_values(model: &dyn Model, batch: &Batch) -> Result<bool> {
+    Ok(has_bad(batch.inputs.view()) || bad_weight(model)?.is_some())
 }
 
 /// Follows the step from the data on to the first tensor that is bad.
-pub(super) fn explain(model: &dyn Model, step: &Step<'_>, loss: Option<(String, f64)>) -> Finding {
+pub(super) fn explain(model: &dyn Model, step: &Step<'_>, loss: Option<(String, f64)>) -> Result<Finding> {
     let samples = bad_samples(step.batch);
     let first = if !samples.is_empty() {
         format!("the input of samples {samples:?}")
-    } else if let Some(name) = bad_weight(model) {
+    } else if let Some(name) = bad_weight(model)? {
         format!("the weight `{name}`")
     } else if let Some((name, _)) = &loss {
         format!("`{name}`: inputs and weights are finite")
-    } else if let Some(name) = bad_gradient(model) {
+    } else if let Some(name) = bad_gradient(model)? {
         format!("the gradient of `{name}`")
     } else {
         "unknown".into()
@@ -92,7 +98,7 @@ pub(super) fn explain(model: &dyn Model, step: &Step<'_>, loss: Option<(String, 
         None => "numbers became invalid".into(),
     };
     let samples = if samples.is_empty() { step.batch.ids.clone() } else { samples };
-    Finding { what, first, samples }
+    Ok(Finding { what, first, samples })
 }
 
 /// Copies of tensors that a forward pass changes, by name: running means, counts.
@@ -101,24 +107,20 @@ pub(super) struct Buffers(pub BTreeMap<String, ArrayD<Elem>>);
 
 impl Buffers {
     /// Copies, into the memory of the copy before where there is one.
-    pub fn keep(&mut self, model: &dyn Model) {
-        model.visit(&mut |p| {
-            if p.role.is_trained() {
-                return;
-            }
-            match self.0.get_mut(p.name) {
-                Some(kept) => kept.assign(&p.value),
-                None => drop(self.0.insert(p.name.to_owned(), p.value.to_owned())),
-            }
-        });
+    pub fn keep(&mut self, model: &dyn Model) -> Result<()> {
+        model.read(Set::Values, &|p| !p.role.is_trained(), &mut |p, value| match self.0.get_mut(p.name) {
+            Some(kept) => kept.assign(&value),
+            None => drop(self.0.insert(p.name.to_owned(), value.to_owned())),
+        })
     }
 
-    pub fn put_back(&self, model: &mut dyn Model) {
-        model.visit_mut(&mut |mut p| {
-            if let Some(kept) = self.0.get(p.name).filter(|kept| kept.shape() == p.value.shape()) {
-                p.value.assign(kept);
+    pub fn put_back(&self, model: &mut dyn Model) -> Result<()> {
+        let kept = |p: &Info<'_>| self.0.get(p.name).filter(|kept| kept.shape() == p.shape);
+        model.edit(Set::Values, &|p| kept(p).is_some(), &mut |p, mut value| {
+            if let Some(kept) = kept(p) {
+                value.assign(kept);
             }
-        });
+        })
     }
 }
 

@@ -47,28 +47,29 @@ impl MeanTeacherHook {
         let Self { skip_buffer, copies, .. } = self;
         let taken = |role: Role| role.is_trained() || !*skip_buffer;
         let (student, teacher) = (&self.student, &self.teacher);
-        model.visit(&mut |p| {
-            let Some(name) = below(p.name, student).filter(|_| taken(p.role)) else { return };
+        let named = |p: &Info<'_>, prefix: &str| taken(p.role) && below(p.name, prefix).is_some();
+        model.read(Set::Values, &|p| named(p, student), &mut |p, value| {
+            let Some(name) = below(p.name, student) else { return };
             match copies.get_mut(name) {
-                Some(copy) => copy.assign(&p.value),
-                None => drop(copies.insert(name.to_owned(), p.value.to_owned())),
+                Some(copy) => copy.assign(&value),
+                None => drop(copies.insert(name.to_owned(), value.to_owned())),
             }
-        });
+        })?;
         let mut unmatched = None;
         let mut met = 0;
-        model.visit_mut(&mut |mut p| {
-            let Some(name) = below(p.name, teacher).filter(|_| taken(p.role)) else { return };
-            let Some(source) = copies.get(name).filter(|s| s.shape() == p.value.shape()) else {
+        model.edit(Set::Values, &|p| named(p, teacher), &mut |p, mut value| {
+            let Some(name) = below(p.name, teacher) else { return };
+            let Some(source) = copies.get(name).filter(|s| s.shape() == value.shape()) else {
                 unmatched.get_or_insert_with(|| p.name.to_owned());
                 return;
             };
             met += 1;
             if p.role == Role::Counter {
-                p.value.assign(source);
+                value.assign(source);
             } else {
-                p.value.zip_mut_with(source, |t, s| *t += momentum as Elem * (s - *t));
+                value.zip_mut_with(source, |t, s| *t += momentum as Elem * (s - *t));
             }
-        });
+        })?;
         match unmatched {
             Some(name) => Err(format!("`{name}` has no counterpart below `{student}`").into()),
             None if met == 0 => {

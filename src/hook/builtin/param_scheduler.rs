@@ -1,4 +1,4 @@
-//! Moves the learning rate along its schedules.
+//! Moves the numbers of the optimizer along their schedules.
 
 use crate::prelude::*;
 
@@ -32,6 +32,6 @@ impl Hook for ParamSchedulerHook {
 }
 
 register! {
-    /// Sets the learning rate to what its schedules give for the progress of the run.
+    /// Sets the numbers of the optimizer (learning rate, momentum, …) to what their schedules give for the progress of the run.
     dyn Hook, "ParamSchedulerHook" => ParamSchedulerHook
 }

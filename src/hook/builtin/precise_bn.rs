@@ -1,9 +1,10 @@
 //! True statistics for batch norms, instead of those that training left behind.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ndarray::ArrayD;
 
+use crate::params;
 use crate::prelude::*;
 
 /// Probe value of a running statistic: large, so that the layer's momentum shows in it almost exactly.
@@ -37,26 +38,24 @@ fn is_statistic(name: &str) -> bool {
     name.ends_with("running_mean") || name.ends_with("running_var")
 }
 
+fn statistics(p: &Info<'_>) -> bool {
+    p.role == Role::Buffer && is_statistic(p.name)
+}
+
 /// The names of the statistics that a training step moves: those of frozen layers stay as they are.
 fn moving(model: &mut dyn Model, batch: &Batch, cx: &StepCx) -> Result<BTreeSet<String>> {
-    let mut before: Vec<(String, ArrayD<Elem>)> = Vec::new();
-    model.visit(&mut |p| {
-        if p.role == Role::Buffer && is_statistic(p.name) {
-            before.push((p.name.to_owned(), p.value.to_owned()));
-        }
-    });
+    let mut before: BTreeMap<String, ArrayD<Elem>> = BTreeMap::new();
+    model.read(Set::Values, &statistics, &mut |p, value| {
+        before.insert(p.name.to_owned(), value.to_owned());
+    })?;
     model.train_step(batch, cx)?;
-    let (mut moved, mut kept) = (BTreeSet::new(), before.into_iter());
-    model.visit_mut(&mut |mut p| {
-        if p.role == Role::Buffer
-            && is_statistic(p.name)
-            && let Some((name, value)) = kept.next()
-            && p.value != value
-        {
-            p.value.assign(&value);
-            moved.insert(name);
+    let mut moved = BTreeSet::new();
+    model.edit(Set::Values, &statistics, &mut |p, mut value| {
+        if let Some(kept) = before.get(p.name).filter(|kept| **kept != value) {
+            value.assign(kept);
+            moved.insert(p.name.to_owned());
         }
-    });
+    })?;
     Ok(moved)
 }
 
@@ -68,18 +67,13 @@ fn after_step(
     cx: &StepCx,
     start: Elem,
 ) -> Result<Tensors> {
-    model.visit_mut(&mut |mut p| match p.role {
-        Role::Buffer if names.contains(p.name) => p.value.fill(start),
-        Role::Counter => p.value.fill(0.0),
-        _ => {}
-    });
+    let counted = |p: &Info<'_>| p.role == Role::Counter;
+    model.edit(Set::Values, &|p| counted(p) || names.contains(p.name), &mut |p, mut value| {
+        value.fill(if counted(p) { 0.0 } else { start });
+    })?;
     model.train_step(batch, cx)?;
     let mut found = Vec::new();
-    model.visit(&mut |p| {
-        if names.contains(p.name) {
-            found.push(p.value.to_owned());
-        }
-    });
+    model.read(Set::Values, &|p| names.contains(p.name), &mut |_, value| found.push(value.to_owned()))?;
     Ok(found)
 }
 
@@ -117,22 +111,35 @@ fn estimate(
     Ok(sums)
 }
 
+/// These names in the order of the model.
+fn moved_in_order(model: &dyn Model, names: &BTreeSet<String>) -> Vec<String> {
+    let mut found = Vec::new();
+    model.infos(&mut |p| {
+        if names.contains(p.name) {
+            found.push(p.name.to_owned());
+        }
+    });
+    found
+}
+
 impl PreciseBNHook {
     fn run(self, cx: &mut Ctx<'_>) -> HookResult {
         let Some(data) = cx.data.filter(|_| !cx.info.hollow) else { return Ok(()) };
         let n = (self.num_samples / data.batch_size() as u64).min(data.len());
         let mut has_statistics = false;
-        cx.model.visit(&mut |p| has_statistics |= p.role == Role::Buffer && is_statistic(p.name));
+        cx.model.infos(&mut |p| has_statistics |= statistics(&p));
         if !has_statistics || n == 0 {
             cx.log
                 .warn("PreciseBNHook: no running statistics in the model, or `num_samples` below one batch");
             return cx.unsubscribe();
         }
-        let mut kept: Vec<(Option<ArrayD<Elem>>, Option<ArrayD<Elem>>)> = Vec::new();
-        cx.model.visit(&mut |p| {
-            let counter = (p.role == Role::Counter).then(|| p.value.to_owned());
-            kept.push((p.grad.map(|g| g.to_owned()), counter));
-        });
+        let (mut grads, mut counters) = (BTreeMap::new(), BTreeMap::new());
+        cx.model.read(Set::Grads, &params::all, &mut |p, grad| {
+            grads.insert(p.name.to_owned(), grad.to_owned());
+        })?;
+        cx.model.read(Set::Values, &|p| p.role == Role::Counter, &mut |p, value| {
+            counters.insert(p.name.to_owned(), value.to_owned());
+        })?;
         let first = cx.clock.iter.saturating_sub(n);
         let step = StepCx { seed: cx.info.seed, iter: cx.clock.iter, loss_scale: 0.0 };
         let names = match data.batches(first, Some(first + 1)).next() {
@@ -140,27 +147,22 @@ impl PreciseBNHook {
             None => BTreeSet::new(),
         };
         let means = estimate(&mut **cx.model, &names, data.batches(first, Some(first + n)), &step)?;
-        if kept.iter().all(|(grad, _)| grad.is_none()) {
+        if grads.is_empty() {
             // Between two updates there are none.
-            cx.model.clear_grads();
+            cx.model.clear_grads()?;
+        } else {
+            // In the middle of a window: a parameter that no loss had reached has a gradient of zero now.
+            cx.model.put_grads(&grads)?;
         }
-        let (mut kept, mut means) = (kept.into_iter(), means.into_iter());
-        cx.model.visit_mut(&mut |mut p| {
-            let (grad, counter) = kept.next().unwrap_or_default();
-            match (p.grad, grad) {
-                (Some(mut now), Some(before)) => now.assign(&before),
-                // In the middle of a window: a parameter that no loss had reached has a gradient of zero now.
-                (Some(mut now), None) => now.fill(0.0),
-                _ => {}
+        let means: BTreeMap<_, _> = moved_in_order(&**cx.model, &names).into_iter().zip(means).collect();
+        let set = |p: &Info<'_>| counters.contains_key(p.name) || means.contains_key(p.name);
+        cx.model.edit(Set::Values, &set, &mut |p, mut value| {
+            if let Some(counter) = counters.get(p.name) {
+                value.assign(counter);
+            } else if let Some(mean) = means.get(p.name) {
+                value.zip_mut_with(mean, |v, m| *v = *m as Elem);
             }
-            if let Some(counter) = counter {
-                p.value.assign(&counter);
-            } else if names.contains(p.name)
-                && let Some(mean) = means.next()
-            {
-                p.value.zip_mut_with(&mean, |v, m| *v = *m as Elem);
-            }
-        });
+        })?;
         cx.log.info(format_args!("precise statistics of batch norms from {n} batches"));
         Ok(())
     }

@@ -54,7 +54,7 @@ pub(super) fn write(cx: &Ctx<'_>, step: &Step<'_>, found: &Finding, iter: u64, d
     let tensor = |value: &ndarray::ArrayD<Elem>| StateTensor { role: Role::Buffer, value: value.clone() };
     let mut tensors = vec![("inputs".to_owned(), tensor(&batch.inputs))];
     tensors.extend(batch.fields.iter().map(|(name, value)| (format!("field.{name}"), tensor(value))));
-    durable::replace(cx.fs, &dir.join(MODEL_FILE), &write_tensors(&StateDict::of(&**cx.model))?)?;
+    durable::replace(cx.fs, &dir.join(MODEL_FILE), &write_tensors(&StateDict::of(&**cx.model)?)?)?;
     durable::replace(cx.fs, &dir.join(BATCH_FILE), &write_tensors(&StateDict(tensors))?)?;
     let about = StepFile {
         config: cx.info.config.clone(),
@@ -113,16 +113,17 @@ impl Replay {
     /// # Errors
     /// Weights that do not fit the model; the model's own failure.
     pub fn step(&mut self, model: &mut dyn Model) -> Result<Option<(String, String)>> {
-        let report = self.weights.load_into(model);
+        let report = self.weights.load_into(model)?;
         if !report.is_exact() {
             return Err(Error::invalid(format!("the bundle's weights do not fit the model: {report}")));
         }
         let mut outputs = model.train_step(&self.batch, &self.cx)?;
         let loss = super::finite::bad_loss(&outputs);
         let bad = loss.is_some()
-            || super::finite::bad_gradient(model).is_some()
-            || super::finite::bad_values(model, &self.batch);
+            || super::finite::bad_gradient(model)?.is_some()
+            || super::finite::bad_values(model, &self.batch)?;
         let step = Step { batch: &mut self.batch, outputs: &mut outputs };
-        Ok(bad.then(|| super::finite::explain(model, &step, loss)).map(|found| (found.what, found.first)))
+        let found = bad.then(|| super::finite::explain(model, &step, loss)).transpose()?;
+        Ok(found.map(|found| (found.what, found.first)))
     }
 }

@@ -15,13 +15,18 @@ impl Hook for RuntimeInfoHook {
     fn wiring(&self) -> Wiring {
         Wiring::default()
             .writes(Point::BeforeTrainIter, "train/lr")
+            .writes(Point::BeforeTrainIter, "train/base_lr")
             .writes(Point::AfterTrainIter, "train/*")
             .writes(Point::AfterValEpoch, "val")
     }
 
     fn before_train_iter(&mut self, cx: &mut Ctx<'_>, _batch: &mut Batch) -> HookResult {
-        if let Some(group) = cx.optim.as_ref().and_then(|o| o.groups().first()) {
-            cx.board.record(Mode::Train, "lr", group.lr);
+        let Some(optim) = &cx.optim else { return Ok(()) };
+        if let Some(group) = optim.groups().first() {
+            cx.board.record(Mode::Train, "lr", group.lr());
+        }
+        if optim.groups().len() > 1 {
+            cx.board.record(Mode::Train, "base_lr", optim.base().lr());
         }
         Ok(())
     }

@@ -194,12 +194,12 @@ fn norm(channels: usize) -> BatchNorm2d {
 ///
 /// ```
 /// use shanty::model::{ResNet, ResNetParams};
-/// use shanty::params::{Params, StateDict};
+/// use shanty::params::{Info, Params};
 ///
 /// let net = ResNet::cifar(&ResNetParams::new(20))?;
-/// let trained = |p: shanty::params::ParamRef<'_>| if p.role.is_trained() { p.value.len() } else { 0 };
-/// let mut count = 0;
-/// net.visit(&mut |p| count += trained(p));
+/// let trained = |p: Info<'_>| if p.role.is_trained() { p.shape.iter().product() } else { 0 };
+/// let mut count: usize = 0;
+/// net.infos(&mut |p| count += trained(p));
 /// assert_eq!(count, 271_824);
 /// # Ok::<(), shanty::base::Error>(())
 /// ```

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::nn::{Parts, tree};
-use crate::params::{ParamMut, ParamRef, Params};
+use crate::params::{HostParams, ParamMut, ParamRef};
 
 /// For every parameter the last rule that set it.
 pub(super) struct Report {
@@ -48,7 +48,7 @@ impl Report {
 /// A sub-tree as a bag of tensors.
 pub(super) struct Tree<'a>(pub &'a mut dyn Parts);
 
-impl Params for Tree<'_> {
+impl HostParams for Tree<'_> {
     fn visit(&self, f: &mut dyn FnMut(ParamRef<'_>)) {
         tree::visit(self.0, f);
     }

@@ -93,7 +93,7 @@ impl Walk {
         if !init.layers.is_empty() || init.bias != 0.0 {
             log::warn!("{rule}: tensors are loaded by name, so `layer` and `bias` do nothing here");
         }
-        let done = tensors.load_into(&mut Tree(module));
+        let done = tensors.load_into(&mut Tree(module))?;
         if done.loaded.is_empty() {
             return Err(init.placed(Error::config(nothing_fits(&rule, tensors, &done, module))));
         }

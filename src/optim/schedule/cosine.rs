@@ -5,12 +5,13 @@ use std::f64::consts::PI;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Curve;
+use super::Schedule;
+use super::family::family;
 use crate::base::{Error, Result};
 
 /// `m + (v - m)·(1 + cos(π·t/T)) / 2`, from the value `v` that the earlier schedules left, to the floor `m`.
 ///
-/// With T equal to the length (the default) the floor itself is one step beyond the last, as in the reference.
+/// With T equal to the length (the default) the floor itself is one step beyond the last, as in MMEngine.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct CosineAnnealing {
@@ -26,7 +27,7 @@ pub struct CosineAnnealing {
     pub eta_min_ratio: Option<f64>,
 }
 
-impl Curve for CosineAnnealing {
+impl Schedule for CosineAnnealing {
     fn at(&self, value: f64, base: f64, t: u64, n: u64) -> f64 {
         let floor = self.eta_min.or(self.eta_min_ratio.map(|r| r * base)).unwrap_or(0.0);
         let period = self.t_max.unwrap_or(n) as f64;
@@ -36,14 +37,47 @@ impl Curve for CosineAnnealing {
     fn to_iters(&mut self, epoch_len: u64) {
         self.t_max = self.t_max.map(|t| t.saturating_mul(epoch_len));
     }
-}
 
-crate::register! {
-    /// Cosine annealing from the current learning rate to eta_min.
-    dyn Curve, "CosineAnnealingLR" => |curve: CosineAnnealing, _cx: &mut crate::registry::BuildCx| -> Result<Box<dyn Curve>> {
-        if curve.eta_min.is_some() && curve.eta_min_ratio.is_some() {
+    fn is_factor(&self) -> bool {
+        self.eta_min.or(self.eta_min_ratio).unwrap_or(0.0) == 0.0
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.eta_min.is_some() && self.eta_min_ratio.is_some() {
             return Err(Error::config("give `eta_min` or `eta_min_ratio`, not both"));
         }
-        Ok(Box::new(curve))
+        Ok(())
+    }
+}
+
+family! {
+    CosineAnnealing, "CosineAnnealingLR", "CosineAnnealingMomentum", "CosineAnnealingParamScheduler",
+    "by cosine annealing from its current value to eta_min."
+}
+crate::register! {
+    /// Weight decay by cosine annealing from its current value to eta_min; where it is 0 it stays 0 (MMPretrain's).
+    dyn Schedule, "CosineAnnealingWeightDecay" => |shape: CosineAnnealing, _cx: &mut crate::registry::BuildCx| -> Result<Box<dyn Schedule>> {
+        Ok(Box::new(Decaying(shape)))
+    }
+}
+
+/// The annealing, which leaves a base value of 0 alone.
+struct Decaying(CosineAnnealing);
+
+impl Schedule for Decaying {
+    fn at(&self, value: f64, base: f64, t: u64, n: u64) -> f64 {
+        if base == 0.0 { value } else { self.0.at(value, base, t, n) }
+    }
+
+    fn to_iters(&mut self, epoch_len: u64) {
+        self.0.to_iters(epoch_len);
+    }
+
+    fn is_factor(&self) -> bool {
+        self.0.is_factor()
+    }
+
+    fn check(&self) -> Result<()> {
+        self.0.check()
     }
 }

@@ -3,12 +3,13 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Curve;
+use super::Schedule;
+use super::family::family;
 
 /// The factor goes from `start_factor` at step 0 to `end_factor` at the last step.
 ///
 /// ```
-/// use shanty::optim::schedule::{Curve, Linear};
+/// use shanty::optim::schedule::{Linear, Schedule};
 /// let warm = Linear { start_factor: 0.1, end_factor: 1.0 };
 /// let lr: Vec<f64> = (0..3).map(|t| warm.at(0.1, 0.1, t, 3)).collect();
 /// assert!((lr[0] - 0.01).abs() < 1e-12 && (lr[1] - 0.055).abs() < 1e-12 && lr[2] == 0.1);
@@ -30,7 +31,7 @@ impl Default for Linear {
     }
 }
 
-impl Curve for Linear {
+impl Schedule for Linear {
     fn at(&self, value: f64, _base: f64, t: u64, n: u64) -> f64 {
         if t + 1 >= n {
             // A schedule of one step is at its end.
@@ -40,7 +41,7 @@ impl Curve for Linear {
     }
 }
 
-crate::register! {
-    /// Linear warm-up: the learning rate times a factor that goes from start_factor to end_factor.
-    dyn Curve, "LinearLR" => Linear
+family! {
+    Linear, "LinearLR", "LinearMomentum", "LinearParamScheduler",
+    "times a factor that goes from start_factor to end_factor: a warm-up."
 }

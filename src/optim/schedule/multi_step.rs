@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Curve;
+use super::Schedule;
+use super::family::family;
 
 /// Times `gamma` at each milestone. Milestones count from `begin`; one that stands twice counts twice.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -20,7 +21,7 @@ fn tenth() -> f64 {
     0.1
 }
 
-impl Curve for MultiStep {
+impl Schedule for MultiStep {
     fn at(&self, value: f64, _base: f64, t: u64, _n: u64) -> f64 {
         let passed = self.milestones.iter().filter(|m| **m <= t).count();
         value * self.gamma.powi(passed as i32)
@@ -31,7 +32,7 @@ impl Curve for MultiStep {
     }
 }
 
-crate::register! {
-    /// Step decay: the learning rate times gamma at each milestone.
-    dyn Curve, "MultiStepLR" => MultiStep
+family! {
+    MultiStep, "MultiStepLR", "MultiStepMomentum", "MultiStepParamScheduler",
+    "times gamma at each milestone."
 }

@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Curve;
+use super::Schedule;
+use super::family::family;
 
 /// Times `gamma` every `step_size` steps.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -21,7 +22,7 @@ fn tenth() -> f64 {
     0.1
 }
 
-impl Curve for Step {
+impl Schedule for Step {
     fn at(&self, value: f64, _base: f64, t: u64, _n: u64) -> f64 {
         value * self.gamma.powi(i32::try_from(t / self.step_size).unwrap_or(i32::MAX))
     }
@@ -45,7 +46,7 @@ fn whole() -> f64 {
     1.0
 }
 
-impl Curve for Exponential {
+impl Schedule for Exponential {
     fn at(&self, value: f64, _base: f64, t: u64, _n: u64) -> f64 {
         value * self.gamma.powf(t as f64 / self.unit)
     }
@@ -70,7 +71,7 @@ impl Default for Constant {
     }
 }
 
-impl Curve for Constant {
+impl Schedule for Constant {
     fn at(&self, value: f64, _base: f64, t: u64, n: u64) -> f64 {
         if t + 1 < n { value * self.factor } else { value }
     }
@@ -94,26 +95,30 @@ impl Default for Poly {
     }
 }
 
-impl Curve for Poly {
+impl Schedule for Poly {
     fn at(&self, value: f64, _base: f64, t: u64, n: u64) -> f64 {
         let left = if n > 1 { 1.0 - t as f64 / (n - 1) as f64 } else { 1.0 };
         self.eta_min + (value - self.eta_min) * left.powf(self.power)
     }
+
+    fn is_factor(&self) -> bool {
+        self.eta_min == 0.0
+    }
 }
 
-crate::register! {
-    /// The learning rate times gamma every step_size steps.
-    dyn Curve, "StepLR" => Step
+family! {
+    Step, "StepLR", "StepMomentum", "StepParamScheduler",
+    "times gamma every step_size steps."
 }
-crate::register! {
-    /// The learning rate times gamma at each step; converted to iterations, gamma is spread over an epoch.
-    dyn Curve, "ExponentialLR" => Exponential
+family! {
+    Exponential, "ExponentialLR", "ExponentialMomentum", "ExponentialParamScheduler",
+    "times gamma at each step; converted to iterations, gamma is spread over an epoch."
 }
-crate::register! {
-    /// A smaller learning rate until the last step, which restores it.
-    dyn Curve, "ConstantLR" => Constant
+family! {
+    Constant, "ConstantLR", "ConstantMomentum", "ConstantParamScheduler",
+    "made smaller until the last step, which restores it."
 }
-crate::register! {
-    /// A power of the time that is left, down to eta_min.
-    dyn Curve, "PolyLR" => Poly
+family! {
+    Poly, "PolyLR", "PolyMomentum", "PolyParamScheduler",
+    "by a power of the time that is left, down to eta_min."
 }
