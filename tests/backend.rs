@@ -112,8 +112,9 @@ fn a_device_ends_as_the_host_does() {
             let dir = tempfile::tempdir().unwrap();
             let mut runner = either(dir.path(), make, device).hook(EMAHook::new(0.1, 0)).build().unwrap();
             runner.train().unwrap();
-            let optim = runner.session().state.optim.as_ref().unwrap();
-            (StateDict::of(runner.model()).unwrap(), optim.save_state(runner.model()).unwrap())
+            let weights = StateDict::of(runner.model()).unwrap();
+            let state = &runner.session().state;
+            (weights, state.optim.as_ref().unwrap().save_state(&*state.model).unwrap())
         };
         let (host, device) = (end(false), end(true));
         assert_eq!(host, device, "{}", make().name());

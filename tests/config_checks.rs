@@ -344,8 +344,8 @@ fn groups_and_what_schedules_move() {
         "error: paramwise_cfg: `backbon.conv1` of `custom_keys` is part of no parameter's name",
     );
     only(
-        &["optim_wrapper.paramwise_cfg={custom_keys: {hed: {lr_mult: 0.1}}}"],
-        "error: paramwise_cfg: `hed` of `custom_keys` is part of no parameter's name; did you mean `head`?",
+        &["optim_wrapper.paramwise_cfg={custom_keys: {backbne: {lr_mult: 0.1}}}"],
+        "error: paramwise_cfg: `backbne` of `custom_keys` is part of no parameter's name; did you mean `backbone`?",
     );
     assert!(complaints(&["optim_wrapper.paramwise_cfg={norm_decay_mult: 0.0}"]).is_empty());
     only(

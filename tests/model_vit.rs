@@ -17,7 +17,7 @@ use shanty::nn::init::{Init, Initializer, Pretrained, init_weights};
 use shanty::nn::{
     Autograd, CrossEntropyLoss, Forward, Loss, Module, Pair, Pool, Tape, Target, find, named_modules,
 };
-use shanty::params::{HostParams, Params, StateDict};
+use shanty::params::{HostParams, StateDict};
 use shanty::registry::{BuildCx, Spec};
 
 const TOLERANCE: f64 = 1e-5;

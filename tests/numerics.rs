@@ -187,7 +187,7 @@ fn adam_is_itself_after_ten_million_steps() {
     record.data["steps"]["one.weight"] = 10_000_000u64.into();
     record.tensors.values_mut().for_each(|mean| mean.fill(0.0));
     adam.load_state(record, &mut one).unwrap();
-    one.value[0] = 0.0;
+    (one.value[0], one.grad[0]) = (0.0, 1.0);
     // Empty running means at a large t: m = 0.1, v = 0.001 without correction.
     adam.update(&mut one).unwrap();
     let want = -0.5 * 0.1 / (0.001f64.sqrt() + 1e-8);

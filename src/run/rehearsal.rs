@@ -40,11 +40,11 @@ impl Session {
     /// One sample alone, as it comes when it is left over at the end of a pass.
     fn try_one(&mut self, batch: Batch) -> Result<()> {
         let State { model, info, .. } = &mut self.state;
-        let before = StateDict::of(&**model);
+        let before = StateDict::of(&**model)?;
         let step = StepCx { seed: info.seed, iter: 0, loss_scale: 1.0 };
         let tried = caught(|| Ok(drop(model.train_step(&batch.extremes(1), &step)?)));
-        before.load_into(&mut **model);
-        model.clear_grads();
+        before.load_into(&mut **model)?;
+        model.clear_grads()?;
         tried.map_err(|error| {
             let text = format!("a batch of the first pass will have one sample: {error}");
             self.state.failed("the model", "train_step", text.into())
