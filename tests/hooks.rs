@@ -347,7 +347,8 @@ custom_hooks: [{type: NumClassCheckHook}]
 fn the_number_of_classes_is_checked() {
     let dir = tempfile::tempdir().unwrap();
     let run = |classes: &str| {
-        let text = CLASSES.replace("num_classes: 10", classes) + &format!("work_dir: {}\n", dir.path().display());
+        let text =
+            CLASSES.replace("num_classes: 10", classes) + &format!("work_dir: {}\n", dir.path().display());
         Runner::from_config(&shanty::config::parse("run.yaml", &text).unwrap(), None).unwrap().train()
     };
     let error = run("num_classes: 10").unwrap_err().to_string();

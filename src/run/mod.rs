@@ -9,6 +9,7 @@ mod class_names;
 mod config;
 mod data_drift;
 mod differences;
+mod dry_model;
 mod eval;
 mod leave;
 mod leftover;

@@ -7,17 +7,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ndarray::{Array3, ArrayD, ArrayViewD, ArrayViewMutD};
+use ndarray::Array3;
 
+use super::dry_model::DryRunModel;
 use super::{Evaluation, RunnerBuilder, Session};
 use crate::base::fs::{Append, Entry, FileSystem, Fill, Lock};
-use crate::base::{Elem, Error, Result, Rng};
+use crate::base::{Error, Result, Rng};
 use crate::config::{Diag, Diags, Level, Node};
-use crate::data::{Batch, DataLoader, Dataset, DefaultSampler, LoaderOptions, Sample};
+use crate::data::{DataLoader, Dataset, DefaultSampler, LoaderOptions, Sample};
 use crate::hook::{Ctx, Event, Hook, HookOptions, HookResult, Point, Priority, SaveRequest};
-use crate::model::{Model, Outputs, StepCx};
 use crate::optim::{Group, OptimWrapper};
-use crate::params::{Info, Op, OptimState, OwnSet, Params, Role, RuleOf, Set, Want};
 
 /// The key of the hook that takes notes; it is not part of the plan.
 const SCRIBE: &str = "the plan";
@@ -250,7 +249,7 @@ impl RunnerBuilder {
             self.val = Some(val.hollow()?);
         }
         if let Some(model) = self.model.take() {
-            self.model = Some(Box::new(Hollow::of(&*model)));
+            self.model = Some(Box::new(DryRunModel::of(&*model)));
         }
         self.test = None;
         self.hollow = true;
@@ -341,87 +340,5 @@ impl Dataset for Shell {
     }
     fn classes(&self) -> Option<&[String]> {
         self.classes.as_deref()
-    }
-}
-
-/// A model of which only names and shapes are left: groups are formed by them, and nothing can be computed.
-struct Hollow {
-    tensors: Vec<Tensor>,
-}
-
-/// What [`Info`] says, kept.
-struct Tensor {
-    name: String,
-    layer: String,
-    role: Role,
-    shape: Vec<usize>,
-    frozen: bool,
-    storage: (usize, usize),
-}
-
-impl Hollow {
-    fn of(model: &dyn Model) -> Self {
-        let mut tensors = Vec::new();
-        model.infos(&mut |p| {
-            tensors.push(Tensor {
-                name: p.name.to_owned(),
-                layer: p.layer.to_owned(),
-                role: p.role,
-                shape: p.shape.to_vec(),
-                frozen: p.frozen,
-                storage: p.storage,
-            });
-        });
-        Self { tensors }
-    }
-}
-
-/// There is nothing to move.
-impl Params for Hollow {
-    fn infos(&self, f: &mut dyn FnMut(Info<'_>)) {
-        for Tensor { name, layer, role, shape, frozen, storage } in &self.tensors {
-            f(Info { name, layer, role: *role, shape, frozen: *frozen, storage: *storage });
-        }
-    }
-    fn read(&self, _: Set, _: Want<'_>, _: &mut dyn FnMut(&Info<'_>, ArrayViewD<'_, Elem>)) -> Result<()> {
-        Ok(())
-    }
-    fn edit(
-        &mut self,
-        _: Set,
-        _: Want<'_>,
-        _: &mut dyn FnMut(&Info<'_>, ArrayViewMutD<'_, Elem>),
-    ) -> Result<()> {
-        Ok(())
-    }
-    fn read_own(&self, _: &OwnSet, _: &mut dyn FnMut(&str, ArrayViewD<'_, Elem>)) -> Result<()> {
-        Ok(())
-    }
-    fn apply(&mut self, _: Op<'_>, _: Want<'_>) -> Result<()> {
-        Ok(())
-    }
-    fn norm(&self, _: Set, _: f64, _: Want<'_>) -> Result<f64> {
-        Ok(0.0)
-    }
-    fn clear_grads(&mut self) -> Result<()> {
-        Ok(())
-    }
-    fn put_grads(&mut self, _: &BTreeMap<String, ArrayD<Elem>>) -> Result<()> {
-        Ok(())
-    }
-    fn update(&mut self, _: RuleOf<'_>, _: &mut OptimState) -> Result<()> {
-        Ok(())
-    }
-}
-
-impl Model for Hollow {
-    fn train_step(&mut self, _: &Batch, _: &StepCx) -> Result<Outputs> {
-        Ok(Outputs::default())
-    }
-    fn eval_step(&mut self, _: &Batch) -> Result<Outputs> {
-        Ok(Outputs::default())
-    }
-    fn init_weights(&mut self, _: u64) -> Result<Vec<String>> {
-        Ok(Vec::new())
     }
 }
