@@ -42,7 +42,7 @@ impl Session {
         let State { model, info, .. } = &mut self.state;
         let before = StateDict::of(&**model)?;
         let step = StepCx { seed: info.seed, iter: 0, loss_scale: 1.0 };
-        let tried = caught(|| Ok(drop(model.train_step(&batch.extremes(1), &step)?)));
+        let tried = caught(|| model.train_step(&batch.extremes(1), &step).map(drop).map_err(Into::into));
         before.load_into(&mut **model)?;
         model.clear_grads()?;
         tried.map_err(|error| {
