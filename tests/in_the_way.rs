@@ -19,7 +19,7 @@ const CONFIG: &str = "\
 model: {type: ToyModel, n: 12}
 train_dataloader:
   batch_size: 4
-  dataset: {type: Synthetic, n: 12, shape: [3, 2, 2], classes: 3}
+  dataset: {type: Synthetic, n: 12, shape: [3, 2, 2], classes: 2}
 optim_wrapper: {optimizer: {type: SGD, lr: 0.1}}
 train_cfg: {by_epoch: true, max_epochs: 3}
 default_hooks: {checkpoint: {type: CheckpointHook, max_keep_ckpts: 2}}

@@ -1,7 +1,5 @@
 //! Batches by number: what batch `g` holds is a pure function of the loader, so that a run can resume anywhere at once.
 
-use std::collections::BTreeSet;
-use std::ops::Range;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use ndarray::{ArrayD, IxDyn};
@@ -191,22 +189,6 @@ impl DataLoader {
     /// The samples that could not be read and were left out, each with the reason, in the order in which they were met.
     pub fn bad_samples(&self) -> Vec<(usize, String)> {
         self.plan.unreadable.found()
-    }
-
-    /// Whether not one sample of these batches is left: each is excluded, or was met and cannot be read. It follows from
-    /// what is left out alone, so that a resumed run says the same.
-    ///
-    /// # Errors
-    /// The sampler's.
-    pub fn nothing_left(&self, batches: Range<u64>) -> Result<bool> {
-        let unreadable: BTreeSet<_> = self.bad_samples().into_iter().map(|(index, _)| index).collect();
-        let mut orders = Orders::new(Arc::clone(&self.plan));
-        for batch in batches {
-            if orders.picks(batch)?.samples.iter().any(|(_, index)| !unreadable.contains(index)) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 
     /// Those of [`bad_samples`](Self::bad_samples) that were not asked for yet, with the number of each, from 1.

@@ -9,6 +9,7 @@ mod collate;
 mod config;
 mod dataset;
 mod fingerprint;
+mod left_out;
 mod loader;
 mod orders;
 mod picture;

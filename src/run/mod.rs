@@ -11,6 +11,7 @@ mod data_drift;
 mod differences;
 mod dry_model;
 mod eval;
+mod folders;
 mod leave;
 mod leftover;
 mod loop_cfg;

@@ -7,10 +7,9 @@ use std::sync::atomic::Ordering;
 use super::leave::{Leave, Limits};
 use super::saver::{Background, Committed, Job, Saver};
 use super::{Session, State};
-use crate::base::error::IoContext;
 use crate::base::fs::Lock;
 use crate::base::{Error, Result, caught, codec};
-use crate::checkpoint::{self, Checkpoint, EMERGENCY, Folders, Meta, Owner, Prune};
+use crate::checkpoint::{self, Checkpoint, EMERGENCY, Folders, Meta, Prune};
 use crate::hook::{Asked, Event, SaveRequest};
 use crate::params::{Set, StateDict};
 
@@ -23,15 +22,15 @@ pub(crate) struct Saving {
     /// When the run began, on its own timer.
     began: f64,
     /// While the run holds its folders.
-    locks: Vec<Box<dyn Lock>>,
+    pub(super) locks: Vec<Box<dyn Lock>>,
     /// What hooks call a folder, and its canonical path.
-    places: Vec<(PathBuf, PathBuf)>,
+    pub(super) places: Vec<(PathBuf, PathBuf)>,
     /// The folders of the run.
     pub(super) folders: Folders,
     /// The run that checkpoints belong to; empty before it is known.
     pub(super) run: String,
     /// Delete the checkpoints of other runs.
-    overwrite: bool,
+    pub(super) overwrite: bool,
     /// The iteration of the newest checkpoint that a run can be resumed from.
     pub(super) saved_iter: Option<u64>,
     /// The iteration at which this process took the run up.
@@ -272,44 +271,6 @@ impl Session {
         (self.saving.mid_step, self.saving.failed_mid_step) = (false, false);
         (self.saving.made, self.saving.idle) = (0, 0);
         Ok(())
-    }
-
-    fn lock_dirs(&mut self) -> Result<()> {
-        let dirs = &self.state.dirs;
-        let declared: Vec<_> =
-            self.hooks.slots().iter().filter_map(|slot| slot.hook.save_dir(dirs)).collect();
-        let fs = &*self.state.fs;
-        let (mut folders, mut places) = (Folders::of(&dirs.work), Vec::new());
-        for dir in std::iter::once(dirs.work.clone()).chain(declared) {
-            crate::base::durable::make_dir(fs, &dir)?;
-            let path = fs.canonical(&dir).at(&dir)?;
-            if places.iter().all(|(_, held)| *held != path) {
-                self.saving.locks.push(checkpoint::lock_dir(fs, &path)?);
-                for error in checkpoint::recover(fs, &path)? {
-                    self.state
-                        .log
-                        .warn(format_args!("what an earlier run left cannot be cleared away: {error}"));
-                }
-            }
-            folders.add(path.clone());
-            places.push((dir, path));
-        }
-        (self.saving.folders, self.saving.places) = (folders, places);
-        Ok(())
-    }
-
-    /// Notes whose the folders are now, before anything is written into them.
-    pub(super) fn own_dirs(&mut self, begins: bool) -> Result<()> {
-        let info = &self.state.info;
-        if begins && self.saving.run.is_empty() {
-            let work = self.state.dirs.work.to_string_lossy();
-            let place = xxhash_rust::xxh3::xxh3_64(work.as_bytes()) as u32;
-            self.saving.run = format!("{}-{place:08x}", info.timestamp);
-        }
-        let owner = Owner { run: self.saving.run.clone(), seed: info.seed };
-        let clock = &self.state.clock;
-        let names = self.hooks.save_names(clock.by_epoch, clock.max_epochs.max(clock.max_iters));
-        owner.take(&*self.state.fs, &self.saving.folders, &names, begins, self.saving.overwrite)
     }
 
     /// Lets the folders go.
