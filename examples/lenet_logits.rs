@@ -18,7 +18,7 @@ use shanty::nn::{Autograd, Module};
 struct Net {
     backbone: LeNet5,
 }
-shanty::parts!(Net { backbone });
+shanty::module!(Net { backbone });
 
 fn main() -> anyhow::Result<()> {
     let (Some(checkpoint), Some(out)) = (std::env::args().nth(1), std::env::args().nth(2)) else {

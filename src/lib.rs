@@ -21,6 +21,9 @@ pub mod run;
 pub mod testing;
 pub mod vis;
 
+/// The arrays that values are made of, in the version that the library uses.
+pub use ndarray;
+
 /// The README's Rust blocks are tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

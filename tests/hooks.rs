@@ -8,7 +8,7 @@ use shanty::data::{DataLoader, DefaultSampler, LoaderOptions, Pipeline, Sample, 
 use shanty::hook::builtin::*;
 use shanty::metric::Evaluator;
 use shanty::model::tta::View;
-use shanty::nn::{BatchNorm2d, BatchNormParams, Dropout, Flatten, Linear, Sequential};
+use shanty::nn::{BatchNorm2d, Dropout, Flatten, Linear, Sequential};
 use shanty::params::StateDict;
 use shanty::prelude::*;
 use shanty::run::{EpochBasedTrainLoop, Evaluation, Intervals, Outcome, Runner, RunnerBuilder};
@@ -147,12 +147,12 @@ fn the_teacher_follows_the_student() {
 /// BN, dropout, linear: enough to need precise statistics and a warm-up.
 fn small_net() -> shanty::model::ImageClassifier {
     let layers: Vec<Box<dyn shanty::nn::Module>> = vec![
-        Box::new(BatchNorm2d::new(&BatchNormParams::new(1))),
+        Box::new(BatchNorm2d::new(1)),
         Box::new(Flatten::default()),
-        Box::new(Dropout { p: 0.5, inplace: false }),
+        Box::new(Dropout::new(0.5)),
         Box::new(Linear::new(4, 2)),
     ];
-    shanty::model::ImageClassifier::new(Sequential::new(layers), shanty::model::ClsHead::default())
+    shanty::model::ImageClassifier::new(Sequential { layers }, shanty::model::ClsHead::default())
 }
 
 fn images(batches: usize) -> DataLoader {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use shanty::checkpoint::load;
 use shanty::hook::builtin::{AveragedModel, Averaging, EMAHook};
-use shanty::nn::{BatchNorm2d, BatchNormParams};
+use shanty::nn::BatchNorm2d;
 use shanty::params::all;
 use shanty::prelude::*;
 use shanty::run::{Intervals, IterBasedTrainLoop, RunnerBuilder};
@@ -79,7 +79,7 @@ fn annealing_begins_with_large_steps() {
 /// EMA-04.
 #[test]
 fn buffers_are_the_models_or_averaged_counters_copied() {
-    let mut norm = BatchNorm2d::new(&BatchNormParams::new(1));
+    let mut norm = BatchNorm2d::new(1);
     let mut set = |mean: Elem, count: Elem| {
         norm.visit_mut(&mut |mut p| match p.name {
             "running_mean" | "running_var" => p.value.fill(mean),

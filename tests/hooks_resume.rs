@@ -11,7 +11,7 @@ use shanty::data::{DataLoader, DefaultSampler, LoaderOptions, Synthetic};
 use shanty::hook::HookOptions;
 use shanty::metric::{Accuracy, Evaluator};
 use shanty::model::{ClsHead, ImageClassifier};
-use shanty::nn::{BatchNorm2d, BatchNormParams, Dropout, Flatten, Linear, Module, Sequential};
+use shanty::nn::{BatchNorm2d, Dropout, Flatten, Linear, Module, Sequential};
 use shanty::optim::{OptimWrapper, Sgd};
 use shanty::prelude::*;
 use shanty::registry::{Spec, entries};
@@ -50,7 +50,7 @@ struct Taught {
     student: ImageClassifier,
     teacher: ImageClassifier,
 }
-shanty::parts!(Taught { student, teacher });
+shanty::module!(Taught { student, teacher });
 
 impl Model for Taught {
     fn train_step(&mut self, batch: &Batch, cx: &StepCx) -> Result<Outputs> {
@@ -69,12 +69,12 @@ impl Model for Taught {
 
 fn net() -> ImageClassifier {
     let layers: Vec<Box<dyn Module>> = vec![
-        Box::new(BatchNorm2d::new(&BatchNormParams::new(1))),
+        Box::new(BatchNorm2d::new(1)),
         Box::new(Flatten::default()),
-        Box::new(Dropout { p: 0.5, inplace: false }),
+        Box::new(Dropout::new(0.5)),
         Box::new(Linear::new(9, 2)),
     ];
-    ImageClassifier::new(Sequential::new(layers), ClsHead::default())
+    ImageClassifier::new(Sequential { layers }, ClsHead::default())
 }
 
 fn images(batches: usize) -> DataLoader {

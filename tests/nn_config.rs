@@ -6,7 +6,7 @@ use ndarray::IxDyn;
 use shanty::base::{Result, Tensor, keyed};
 use shanty::config::parse;
 use shanty::nn::init::init_weights;
-use shanty::nn::{Forward, Loss, Module, Parts, Pool, Tape, named_modules};
+use shanty::nn::{BufferPool, Forward, Loss, Module, ModuleTree, Tape, named_modules};
 use shanty::params::{HostParams, StateDict};
 use shanty::registry::{BuildCx, Spec, entries};
 
@@ -16,7 +16,7 @@ fn build(yaml: &str) -> Result<Box<dyn Module>> {
 }
 
 fn shape(net: &mut dyn Module, input: &[usize]) -> Result<Vec<usize>> {
-    let tape = Tape::without_grad(Pool::default());
+    let tape = Tape::without_grad(BufferPool::default());
     let mut rng = keyed(0, "test", 0, 0);
     let y = net
         .forward(tape.input(Tensor::zeros(IxDyn(input))), &mut Forward { training: false, rng: &mut rng })?;

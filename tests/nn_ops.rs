@@ -5,13 +5,13 @@
 use ndarray::{Array4, ArrayD, Axis, IxDyn};
 use rand::RngExt as _;
 use shanty::base::{Elem, Result, Rng, Tensor, keyed};
+use shanty::module;
 use shanty::nn::{
-    Autograd, Average, AvgPool2d, BatchNorm1d, BatchNormParams, Conv2d, Conv2dParams, ConvOptions,
-    CrossEntropyLoss, CrossEntropyOptions, Dropout, Forward, Linear, Loss, MaxPool2d, Module, Pair, Param,
-    Pool, Reduction, Tape, Target, Var,
+    Autograd, Average, AvgPool2d, BatchNorm1d, BufferPool, Conv2d, ConvOptions, CrossEntropyLoss,
+    CrossEntropyOptions, Dropout, Forward, Linear, Loss, MaxPool2d, Module, Pair, Param, Reduction, Tape,
+    Target, Var,
 };
 use shanty::params::HostParams;
-use shanty::parts;
 
 fn rng() -> Rng {
     keyed(0, "test", 0, 0)
@@ -26,18 +26,18 @@ struct Inputs {
     x: Param,
     weight: Param,
 }
-parts!(Inputs { x, weight });
+module!(Inputs { x, weight });
 
 /// The value of `op(x, weight)` and the gradients of the sum of its elements.
 fn both(
     x: Tensor,
     weight: Tensor,
-    op: impl for<'t> FnOnce(Var<'t>, Var<'t>) -> Result<Var<'t>>,
+    op: impl for<'t> FnOnce(Var<'t>, Var<'t>) -> Var<'t>,
 ) -> (Tensor, ArrayD<Elem>, ArrayD<Elem>) {
     let mut inputs = Inputs { x: Param::new(x), weight: Param::new(weight) };
     let y = Autograd::default()
         .train(&mut inputs, &mut rng(), |i, tape, _| {
-            let y = op(tape.param(&i.x), tape.param(&i.weight))?;
+            let y = op(tape.param(&i.x), tape.param(&i.weight)).checked()?;
             Ok((y.sum(), y.value()))
         })
         .unwrap();
@@ -46,7 +46,7 @@ fn both(
 
 /// What a layer gives for `x`.
 fn apply(layer: &mut dyn Module, x: Tensor, training: bool) -> Result<Tensor> {
-    let tape = Tape::without_grad(Pool::default());
+    let tape = Tape::without_grad(BufferPool::default());
     let y = layer.forward(tape.input(x), &mut Forward { training, rng: &mut rng() })?;
     Ok(y.value())
 }
@@ -173,7 +173,7 @@ fn empty_products_are_zero() {
 /// BN-01: unbiased running variance, momentum as the weight of the new value.
 #[test]
 fn running_statistics() {
-    let mut norm = BatchNorm1d::new(&BatchNormParams::new(1));
+    let mut norm = BatchNorm1d::new(1);
     let y = apply(&mut norm, tensor(&[4, 1], &[1.0, 2.0, 3.0, 4.0]), true).unwrap();
     let state: Vec<(String, Elem)> = {
         let mut all = Vec::new();
@@ -196,7 +196,7 @@ fn running_statistics() {
 /// Without momentum the running mean is the mean over all batches.
 #[test]
 fn cumulative_statistics() {
-    let mut norm = BatchNorm1d::new(&BatchNormParams { momentum: None, ..BatchNormParams::new(1) });
+    let mut norm = BatchNorm1d::new(1).momentum(None);
     for batch in [[1.0, 3.0], [5.0, 7.0], [0.0, 2.0]] {
         apply(&mut norm, tensor(&[2, 1], &batch), true).unwrap();
     }
@@ -210,7 +210,7 @@ fn cumulative_statistics() {
 /// SMP-04: one value a channel has no variance; nothing is damaged.
 #[test]
 fn batch_norm_refuses_to_train_on_one_value() {
-    let mut norm = BatchNorm1d::new(&BatchNormParams::new(3));
+    let mut norm = BatchNorm1d::new(3);
     let error = apply(&mut norm, Tensor::ones(IxDyn(&[1, 3])), true).unwrap_err().to_string();
     assert!(error.contains("one value per channel") && error.contains("[1, 3]"), "{error}");
     norm.visit(&mut |p| assert!(p.value.iter().all(|v| v.is_finite() && *v <= 1.0)));
@@ -286,7 +286,7 @@ fn impossible_classes() {
 #[test]
 fn targets_outside_the_classes_are_named() {
     for (target, classes) in [(-4, [0, -4]), (5, [0, 5]), (255, [0, 255])] {
-        let tape = Tape::new(Pool::default());
+        let tape = Tape::new(BufferPool::default());
         let options = CrossEntropyOptions { ignore_index: Some(-1), ..CrossEntropyOptions::default() };
         let x = tape.input(Tensor::zeros(IxDyn(&[2, 5])));
         let error = x.cross_entropy(Target::Classes(&classes), &options).err().unwrap().to_string();
@@ -301,7 +301,7 @@ fn targets_outside_the_classes_are_named() {
 fn losses_of_an_empty_batch() {
     for reduction in [Reduction::Mean, Reduction::Sum] {
         let empty = CrossEntropyLoss { reduction, ..CrossEntropyLoss::default() };
-        let tape = Tape::new(Pool::default());
+        let tape = Tape::new(BufferPool::default());
         let losses = empty.forward(tape.input(Tensor::zeros(IxDyn(&[0, 5]))), Target::Classes(&[])).unwrap();
         assert_eq!((losses.loss.item(), losses.per_sample.len()), (0.0, 0));
     }
@@ -310,7 +310,7 @@ fn losses_of_an_empty_batch() {
 /// The mask is a function of the stream; survivors are scaled so that the mean stays.
 #[test]
 fn dropout_keeps_the_mean() {
-    let mut drop = Dropout { p: 0.3, ..Dropout::default() };
+    let mut drop = Dropout::new(0.3);
     let ones = || Tensor::ones(IxDyn(&[100, 100]));
     let y = apply(&mut drop, ones(), true).unwrap();
     assert_eq!(y, apply(&mut drop, ones(), true).unwrap());
@@ -327,8 +327,8 @@ fn dropout_keeps_the_mean() {
 #[test]
 fn shapes_that_do_not_fit() {
     let zeros = |shape: &[usize]| Tensor::zeros(IxDyn(shape));
-    let conv = || Conv2d::new(&Conv2dParams::new(3, 2, 5)).unwrap();
-    let norm = || BatchNorm1d::new(&BatchNormParams::new(3));
+    let conv = || Conv2d::new(3, 2, 5);
+    let norm = || BatchNorm1d::new(3);
     let half = AvgPool2d { padding: Pair([2, 2]), ..AvgPool2d::new(3) };
     let wrong: [(Box<dyn Module>, &[usize], &str); 8] = [
         (Box::new(conv()), &[2, 4, 8, 8], "3 channels got an input of shape [2, 4, 8, 8]"),
@@ -344,6 +344,10 @@ fn shapes_that_do_not_fit() {
         let error = apply(&mut *layer, zeros(shape), true).unwrap_err().to_string();
         assert!(error.contains(text), "{error}");
     }
-    assert!(Conv2d::new(&Conv2dParams { groups: 2, ..Conv2dParams::new(3, 2, 1) }).is_err());
-    assert!(Conv2d::new(&Conv2dParams { stride: Pair([0, 1]), ..Conv2dParams::new(3, 2, 1) }).is_err());
+    let image = || Tensor::ones(IxDyn(&[1, 3, 2, 2]));
+    for groups in [0, 2] {
+        let error = apply(&mut Conv2d::new(3, 2, 1).groups(groups), image(), true).unwrap_err();
+        assert!(error.to_string().contains("groups do not divide 3 input and 2 output channels"), "{error}");
+    }
+    assert!(apply(&mut Conv2d::new(3, 2, 1).stride([0, 1]), image(), true).is_err());
 }

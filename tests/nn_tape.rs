@@ -4,22 +4,19 @@
 
 use ndarray::{ArrayD, IxDyn};
 use shanty::base::{Elem, Result, Tensor, keyed};
+use shanty::module;
 use shanty::nn::{
-    Autograd, BatchNorm2d, BatchNormParams, Buffer, Conv2d, Conv2dParams, CrossEntropyLoss, Dropout, Flatten,
-    Forward, Linear, Loss, MaxPool2d, Module, ModuleVisitor, Param, Part, Parts, Pool, ReLU, Residual,
-    Sequential, Tape, Target, Var, children, find, named_modules, set_trainable, walk,
+    Autograd, BatchNorm2d, Buffer, BufferPool, Child, Conv2d, CrossEntropyLoss, Dropout, Flatten, Forward,
+    Linear, Loss, MaxPool2d, Module, ModuleTree, ModuleVisitor, Param, ReLU, Residual, Sequential, Tape,
+    Target, Var, find, named_children, named_modules, set_trainable, walk,
 };
 use shanty::params::{HostParams, Params, Role, StateDict};
-use shanty::parts;
 
 fn net() -> Sequential {
-    let block = Residual {
-        body: Box::new(Sequential::default().with(Linear::new(8, 8)).with(ReLU::default())),
-        shortcut: None,
-    };
+    let block = Residual::new(Sequential::default().with(Linear::new(8, 8)).with(ReLU::default()));
     Sequential::default()
-        .with(Conv2d::new(&Conv2dParams::new(1, 2, 3)).unwrap())
-        .with(BatchNorm2d::new(&BatchNormParams::new(2)))
+        .with(Conv2d::new(1, 2, 3))
+        .with(BatchNorm2d::new(2))
         .with(ReLU::default())
         .with(MaxPool2d::new(2))
         .with(Flatten::default())
@@ -88,7 +85,7 @@ fn the_pool_does_not_grow() {
             .train(&mut module, &mut keyed(0, "", 0, 0), |module, tape, cx| {
                 let x = tape.input(Tensor::ones(IxDyn(&[8, 4])));
                 let y = module.forward(x, cx)?;
-                let y = tape.op(y.value() * 2.0, [y], |dy| [Some(dy.to_owned() * 2.0)]);
+                let y = tape.op("double", y.value() * 2.0, [y], |dy| Ok([Some(dy.to_owned() * 2.0)]));
                 Ok((y.mean(), y.value()))
             })
             .unwrap();
@@ -127,11 +124,11 @@ fn frozen_parameters() {
     net.visit(&mut |p| with.extend(p.grad.map(|_| p.name.to_owned())));
     assert_eq!(with, ["1.weight", "1.bias", "6.body.0.weight", "6.body.0.bias", "7.weight", "7.bias"]);
 
-    let tape = Tape::new(Pool::default());
+    let tape = Tape::new(BufferPool::default());
     let x = tape.input(images());
     assert!(!x.relu().requires_grad());
     assert!(tape.param(&Param::full(&[1], 0.0)).requires_grad());
-    let quiet = Tape::without_grad(Pool::default());
+    let quiet = Tape::without_grad(BufferPool::default());
     assert!(!quiet.param(&Param::full(&[1], 0.0)).requires_grad());
 }
 
@@ -139,11 +136,11 @@ fn frozen_parameters() {
 #[test]
 fn gradients_of_data_are_not_computed() {
     let mut module = Linear::new(2, 2);
-    let tape = Tape::new(Pool::default());
+    let tape = Tape::new(BufferPool::default());
     let (data, weight) = (tape.input(Tensor::ones(IxDyn(&[2]))), tape.param(&module.weight));
     let seen = std::rc::Rc::new(std::cell::Cell::new(None));
     let told = seen.clone();
-    let y = tape.node(Tensor::ones(IxDyn(&[])), &[data, weight], move |_, grads| {
+    let y = tape.node("told", Tensor::ones(IxDyn(&[])), &[data, weight], move |_, grads| {
         told.set(Some((grads.wants(0), grads.wants(1))));
         grads.add(0, vec![1.0; 2]);
         grads.add(1, vec![1.0; 4]);
@@ -161,7 +158,7 @@ fn clones_are_apart() {
         student: Linear,
         teacher: Linear,
     }
-    parts!(Pair { student, teacher });
+    module!(Pair { student, teacher });
     let student = Linear::new(2, 2);
     let mut pair = Pair { teacher: student.clone(), student };
     Autograd::default()
@@ -220,7 +217,7 @@ fn walks_over_the_tree() {
             "7 Linear"
         ]
     );
-    assert_eq!(children(&net).len(), 8);
+    assert_eq!(named_children(&net).len(), 8);
     assert_eq!(find(&net, "6.body.0").unwrap().type_name(), "Linear");
     assert!(find(&net, "6.nothing").is_none());
     assert_eq!(find(&net, "1").unwrap().families(), ["_BatchNorm", "_NormBase"]);
@@ -228,13 +225,13 @@ fn walks_over_the_tree() {
     #[derive(Default)]
     struct Trace(Vec<String>);
     impl ModuleVisitor for Trace {
-        fn enter(&mut self, path: &str, module: &mut dyn Parts) -> Result<()> {
+        fn enter(&mut self, path: &str, module: &mut dyn ModuleTree) -> Result<()> {
             let mut params = 0;
-            module.each(&mut |_, part| params += usize::from(matches!(part, Part::Param(_))));
+            module.visit_children(&mut |_, part| params += usize::from(matches!(part, Child::Param(_))));
             self.0.push(format!("+{path}:{params}"));
             Ok(())
         }
-        fn leave(&mut self, path: &str, _: &mut dyn Parts) -> Result<()> {
+        fn leave(&mut self, path: &str, _: &mut dyn ModuleTree) -> Result<()> {
             self.0.push(format!("-{path}"));
             Ok(())
         }
@@ -244,7 +241,7 @@ fn walks_over_the_tree() {
     assert_eq!(trace.0, ["+:0", "+body:0", "+body.0:2", "-body.0", "+body.1:0", "-body.1", "-body", "-"]);
 }
 
-fn find_block(net: &mut Sequential) -> &mut dyn Parts {
+fn find_block(net: &mut Sequential) -> &mut dyn ModuleTree {
     shanty::nn::find_mut(net, "6").unwrap()
 }
 
@@ -258,7 +255,7 @@ fn fields_of_any_kind() {
         extra: Option<Box<dyn Module>>,
         seen: Buffer,
     }
-    parts!(Own: "_Head" { scale, offset, heads, extra, seen });
+    module!(Own: "_Head" { scale, offset, heads, extra, seen });
     impl Module for Own {
         fn forward<'t>(&mut self, x: Var<'t>, _: &mut Forward<'_>) -> Result<Var<'t>> {
             Ok(x)
@@ -286,10 +283,10 @@ fn threads_do_not_matter() {
     let train = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
-            let conv = |c, k| Conv2d::new(&Conv2dParams::new(c, k, 3)).unwrap();
+            let conv = |c, k| Conv2d::new(c, k, 3);
             let mut net = Sequential::default()
                 .with(conv(3, 16))
-                .with(BatchNorm2d::new(&BatchNormParams::new(16)))
+                .with(BatchNorm2d::new(16))
                 .with(ReLU::default())
                 .with(MaxPool2d::new(2))
                 .with(conv(16, 24))

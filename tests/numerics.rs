@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use ndarray::{Array1, Array2};
 use shanty::nn::{
-    Autograd, BatchNorm1d, BatchNormParams, CrossEntropyLoss, Loss, Module, Param, Pool, Tape, Target, Var,
+    Autograd, BatchNorm1d, BufferPool, CrossEntropyLoss, Loss, Module, Param, Tape, Target, Var,
 };
 use shanty::optim::{Adam, ClipGrad, OptimWrapper, Optimizer, Sgd, Update};
 use shanty::params::{HostParams, ParamMut, ParamRef, Role};
@@ -15,7 +15,7 @@ use shanty::registry::Spec;
 struct Scores {
     x: Param,
 }
-shanty::parts!(Scores { x });
+shanty::module!(Scores { x });
 
 /// The loss and the gradient of these scores.
 fn loss(rows: usize, scores: &[Elem], target: Target<'_>, loss: &CrossEntropyLoss) -> (f64, Vec<Elem>) {
@@ -60,9 +60,9 @@ fn cross_entropy_keeps_its_digits_at_large_scores() {
 #[test]
 fn log_softmax_keeps_its_digits_at_large_scores() {
     for a in [1e3, 1e8, -1e8, 1e30] {
-        let tape = Tape::without_grad(Pool::default());
+        let tape = Tape::without_grad(BufferPool::default());
         let x: Var<'_> = tape.input(ndarray::arr2(&[[a, a, a, a]]).into_dyn().into_shared());
-        let y = x.log_softmax().value();
+        let y = x.log_softmax(-1).value();
         assert!(y.iter().all(|y| (f64::from(*y) + 4f64.ln()).abs() < 1e-6), "{y:?} at {a}");
     }
 }
@@ -92,7 +92,7 @@ fn class_weights_mean_what_their_name_means() {
     };
     let value = |keys: &str| {
         let law = parse(keys).unwrap();
-        let tape = Tape::new(Pool::default());
+        let tape = Tape::new(BufferPool::default());
         let x = tape.input(Array2::zeros((3, 2)).into_dyn().into_shared());
         f64::from(law.forward(x, Target::Classes(&[0, 0, 1])).unwrap().loss.item())
     };
@@ -210,10 +210,10 @@ fn sgd_takes_its_dampening_exactly() {
 /// The running mean of a constant 1 after n batches is 1 - 0.9ⁿ: no digit is lost to `1 - 0.1f32`.
 #[test]
 fn running_statistics_follow_the_closed_form() {
-    let mut norm = BatchNorm1d::new(&BatchNormParams::new(1));
+    let mut norm = BatchNorm1d::new(1);
     let mut rng = shanty::base::keyed(0, "test", 0, 0);
     for n in 1..=60 {
-        let tape = Tape::without_grad(Pool::default());
+        let tape = Tape::without_grad(BufferPool::default());
         let x = tape.input(ndarray::arr2(&[[0.0], [2.0]]).into_dyn().into_shared());
         norm.forward(x, &mut shanty::nn::Forward { training: true, rng: &mut rng }).unwrap();
         let mut mean = 0.0;

@@ -55,7 +55,7 @@ fn all_networks_are_the_same_whatever_stale_memory_holds() {
 /// What is handed out as stale is really filled, else the tests above prove nothing.
 #[test]
 fn stale_memory_is_filled_in_debug_builds() {
-    let mut pool = shanty::nn::Pool::default();
+    let mut pool = shanty::nn::BufferPool::default();
     let taken = pool.take(3);
     assert_eq!(
         taken.iter().all(|v| v.is_nan()),

@@ -9,9 +9,9 @@ use super::{Model, Outputs, StepCx};
 use crate::base::{Error, Result, keyed};
 use crate::data::Batch;
 use crate::nn::init::{Init, InitCfg, Pretrained, init_weights};
-use crate::nn::{Autograd, Forward, InModule, Module, Tape, Var, set_trainable};
+use crate::nn::{Autograd, Forward, Module, Tape, Var, set_trainable};
 use crate::registry::{BuildCx, Collected, Spec};
-use crate::{parts, register};
+use crate::{module, register};
 
 /// What an [`ImageClassifier`] is made of.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -72,7 +72,7 @@ pub struct ImageClassifier {
     autograd: Autograd,
 }
 
-parts!(ImageClassifier { backbone, neck, head }, init_cfg = init);
+module!(ImageClassifier { backbone, neck, head }, init_cfg = init);
 
 impl ImageClassifier {
     /// A classifier that takes pixels as they are.
@@ -140,12 +140,11 @@ impl ImageClassifier {
         cx: &mut Forward<'_>,
     ) -> Result<(Prepared<'t>, Var<'t>)> {
         let prepared = self.preprocessor.prepare(batch, cx, tape)?;
-        let within = |name| move |error| InModule::at(name, error);
-        let mut x = self.backbone.forward(prepared.inputs, cx).map_err(within("backbone"))?;
+        let mut x = cx.child("backbone", &mut self.backbone, prepared.inputs)?;
         if let Some(neck) = &mut self.neck {
-            x = neck.forward(x, cx).map_err(within("neck"))?;
+            x = cx.child("neck", neck, x)?;
         }
-        let scores = self.head.forward(x, cx).map_err(within("head"))?;
+        let scores = cx.child("head", &mut self.head, x)?;
         Ok((prepared, scores))
     }
 }
@@ -158,7 +157,7 @@ impl Model for ImageClassifier {
             let (prepared, scores) = model.scores(batch, tape, cx)?;
             let (total, outputs) =
                 prepared.with_target(batch, |target| model.head.loss(scores, target))?.total()?;
-            Ok((if step.loss_scale == 1.0 { total } else { total.scale(step.loss_scale) }, outputs))
+            Ok((if step.loss_scale == 1.0 { total } else { total * step.loss_scale }, outputs))
         });
         self.autograd = autograd;
         outputs
@@ -196,8 +195,8 @@ mod tests {
     use crate::nn::{Dropout, Sequential, Tanh};
 
     fn model() -> ImageClassifier {
-        let mlp = MLP::new(&[12, 16, 4], Box::new(Tanh {})).unwrap();
-        let backbone = Sequential::default().with(mlp).with(Dropout { p: 0.5, inplace: false });
+        let mlp = MLP::new(&[12, 16, 4], Box::new(Tanh::new())).unwrap();
+        let backbone = Sequential::default().with(mlp).with(Dropout::new(0.5));
         let mut model = ImageClassifier::new(backbone, ClsHead::default());
         model.init_weights(0).unwrap();
         model

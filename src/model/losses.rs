@@ -34,7 +34,7 @@ impl<'t> LossDict<'t> {
             let names: Vec<_> = self.terms.iter().map(|(name, _)| name.as_ref()).collect();
             Error::invalid(format!("no term has `loss` in its name, so nothing can be optimised: {names:?}"))
         })?;
-        let total = losses.try_fold(first, Var::add)?;
+        let total = losses.fold(first, |sum, loss| sum + loss);
         let mut outputs = Outputs::default();
         outputs.add("loss".into(), f64::from(total.item()));
         for (name, value) in self.terms.into_iter().filter(|(name, _)| name != "loss") {
@@ -48,7 +48,7 @@ impl<'t> LossDict<'t> {
 mod tests {
     use super::*;
     use crate::base::Tensor;
-    use crate::nn::{Pool, Tape};
+    use crate::nn::{BufferPool, Tape};
 
     fn vars(outputs: &Outputs) -> Vec<(&str, f64)> {
         outputs.vars.iter().map(|(name, value)| (name.as_ref(), *value)).collect()
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn terms_called_loss_are_summed_and_the_rest_is_logged() {
-        let tape = Tape::new(Pool::default());
+        let tape = Tape::new(BufferPool::default());
         let number = |v| tape.input(Tensor::from_elem(vec![], v));
         let mut dict = LossDict::default();
         dict.push("accuracy_top-1", number(50.0));
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn nothing_to_optimise_is_an_error() {
-        let tape = Tape::new(Pool::default());
+        let tape = Tape::new(BufferPool::default());
         let mut dict = LossDict::default();
         dict.push("accuracy", tape.input(Tensor::from_elem(vec![], 1.0)));
         let error = dict.total().unwrap_err().to_string();

@@ -1,6 +1,6 @@
-//! Networks: tape autograd, the tree of modules, and the layers of the reference libraries.
+//! Networks: tape autograd, the tree of modules, and the layers of PyTorch.
 //!
-//! A layer is a struct of [`Param`]s, [`Buffer`]s and other layers; [`parts!`](crate::parts) names its fields, and from that follow
+//! A layer is a struct of [`Param`]s, [`Buffer`]s and other layers; [`module!`](crate::module) names its fields, and from that follow
 //! state dict, children, gradients and init. Its `forward` works on [`Var`]s, which record on a [`Tape`] how to go back:
 //!
 //! ```
@@ -8,7 +8,7 @@
 //! use shanty::nn::{Autograd, Forward, Module, Param, Var};
 //!
 //! struct Scale { weight: Param }
-//! shanty::parts!(Scale { weight });
+//! shanty::module!(Scale { weight });
 //! impl Module for Scale {
 //!     fn forward<'t>(&mut self, x: Var<'t>, _: &mut Forward<'_>) -> Result<Var<'t>> {
 //!         x.mul(x.tape().param(&self.weight))
@@ -26,33 +26,37 @@
 //! # Ok::<(), shanty::base::Error>(())
 //! ```
 
+mod arithmetic;
 mod autograd;
+mod backward;
+mod buffer_pool;
 pub mod init;
 mod layers;
 mod loss;
 mod module;
+mod module_tree;
 mod ops;
 mod param;
-mod parts;
-mod pool;
+mod place;
 mod tape;
 mod tree;
 mod var;
 
 pub use autograd::Autograd;
+pub use backward::Grads;
+pub use buffer_pool::BufferPool;
 pub use layers::*;
 pub use loss::{CrossEntropyLoss, Loss};
 pub use module::{Forward, InModule, Module, ModuleOptions};
+pub use module_tree::{Child, ChildMut, Field, ModuleTree};
 pub use ops::{
     AttentionOptions, Average, BnOutput, BnStats, BnThen, ConvOptions, CrossEntropyOptions, Losses,
     PoolOptions, Reduction, Target,
 };
 pub use param::{Buffer, Counter, Param};
-pub use parts::{Field, Part, PartMut, Parts};
-pub use pool::Pool;
-pub use tape::{Grads, Tape};
+pub use tape::Tape;
 pub use tree::{
-    ModuleVisitor, children, find, find_mut, named_modules, set_norm_eval, set_trainable, visit, visit_mut,
-    walk, walk_from,
+    ModuleVisitor, find, find_mut, named_children, named_modules, set_norm_eval, set_trainable, visit,
+    visit_mut, walk, walk_from,
 };
 pub use var::Var;

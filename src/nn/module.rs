@@ -10,10 +10,15 @@ use crate::params::Params;
 use crate::registry::BuildCx;
 
 use super::init::{Init, InitCfg};
-use super::{Part, PartMut, Parts, Var};
+use super::place::{ModuleId, Near};
+use super::{Child, ChildMut, ModuleTree, Var};
 
 /// A layer or a network: parts with a name, and a way from one tensor to the next.
-pub trait Module: Parts + Params + Any + Send {
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no `Module`",
+    note = "write `impl Module for {Self}` with its `forward`, and name its fields: `shanty::module!({Self} {{ weight, bias }});`"
+)]
+pub trait Module: ModuleTree + Params + Any + Send {
     /// The output for `x`, recorded on the tape of `x`.
     ///
     /// # Errors
@@ -27,30 +32,52 @@ impl<M: Module + ?Sized> Module for Box<M> {
     }
 }
 
-/// A forward pass that failed, with the path of the module: `backbone.layers.1`.
-#[derive(Debug, thiserror::Error)]
-#[error("`{path}`: {source}")]
+/// A forward or backward pass that failed, with the path of the module: `backbone.1`, as PyTorch's `named_modules`.
+#[derive(Debug)]
 pub struct InModule {
-    /// Dotted, as a config nests its modules.
+    /// Dotted; empty as long as nobody knows it.
     pub path: String,
+    /// Whether the failure came after that module, in something that has no parameters to be known by.
+    pub after: bool,
     /// What the module says.
     pub source: Error,
+    pub(super) near: Option<Near>,
+    pub(super) module: Option<ModuleId>,
 }
 
+impl std::fmt::Display for InModule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.path.as_str(), self.after) {
+            ("", _) => write!(f, "{}", self.source),
+            (path, false) => write!(f, "`{path}`: {}", self.source),
+            (path, true) => write!(f, "after `{path}`: {}", self.source),
+        }
+    }
+}
+
+impl std::error::Error for InModule {}
+
 impl InModule {
+    /// The error of an op beside the parameter `near`.
+    pub(super) fn noted(source: Error, near: Option<Near>) -> Self {
+        Self { path: String::new(), after: false, source, near, module: None }
+    }
+
+    pub(super) fn into_error(self) -> Error {
+        Error::Other(Box::new(self))
+    }
+
     /// The error of a child with the child's name; a path that it has already grows at its front.
-    pub fn at(name: impl std::fmt::Display, error: Error) -> Error {
-        let source = match error {
+    fn at(name: impl std::fmt::Display, module: Option<ModuleId>, error: Error) -> Error {
+        let inner = match error {
             Error::Other(source) => match source.downcast::<Self>() {
-                Ok(inner) => {
-                    let path = format!("{name}.{}", inner.path);
-                    return Error::Other(Box::new(Self { path, source: inner.source }));
-                }
-                Err(other) => Error::Other(other),
+                Ok(inner) => *inner,
+                Err(other) => Self::noted(Error::Other(other), None),
             },
-            other => other,
+            other => Self::noted(other, None),
         };
-        Error::Other(Box::new(Self { path: name.to_string(), source }))
+        let path = if inner.path.is_empty() { name.to_string() } else { format!("{name}.{}", inner.path) };
+        Self { path, module: inner.module.or(module), ..inner }.into_error()
     }
 }
 
@@ -60,6 +87,35 @@ pub struct Forward<'a> {
     pub training: bool,
     /// The stream of this pass, keyed by seed and iteration: layers draw from it in the order in which they are called.
     pub rng: &'a mut Rng,
+}
+
+impl Forward<'_> {
+    /// The output of a child for `x`; an error has the child's name in its path.
+    ///
+    /// ```
+    /// # use shanty::base::Result;
+    /// # use shanty::nn::{Forward, Linear, Module, Var};
+    /// struct Net { first: Linear, second: Linear }
+    /// shanty::module!(Net { first, second });
+    /// impl Module for Net {
+    ///     fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+    ///         let x = cx.child("first", &mut self.first, x)?.relu();
+    ///         cx.child("second", &mut self.second, x)
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of the child, and of the ops that did not fit.
+    pub fn child<'t, M: Module>(
+        &mut self,
+        name: impl std::fmt::Display,
+        child: &mut M,
+        x: Var<'t>,
+    ) -> Result<Var<'t>> {
+        let y = child.forward(x, self).and_then(Var::checked);
+        y.map_err(|error| InModule::at(name, ModuleId::of(child), error))
+    }
 }
 
 /// What every module of a config may say besides its parameters.
@@ -76,18 +132,18 @@ crate::registry!(dyn Module, "module", ModuleOptions, {
     fn finish(inner: Box<Self>, options: &ModuleOptions, cx: &mut BuildCx) -> Result<Box<Self>> {
         Ok(match options.init_cfg {
             None => inner,
-            Some(_) => Box::new(Configured { inner, init: Init::list(&options.init_cfg, cx)? }),
+            Some(_) => Box::new(WithInit { inner, init: Init::list(&options.init_cfg, cx)? }),
         })
     }
 });
 
 /// A module with an `init_cfg` of its own; in everything else it is that module.
-struct Configured {
+struct WithInit {
     inner: Box<dyn Module>,
     init: Vec<Init>,
 }
 
-impl Parts for Configured {
+impl ModuleTree for WithInit {
     fn type_name(&self) -> &'static str {
         self.inner.type_name()
     }
@@ -97,24 +153,21 @@ impl Parts for Configured {
     fn init_cfg(&self) -> &[Init] {
         &self.init
     }
-    fn own_init(&self) -> &[(&'static str, Init)] {
-        self.inner.own_init()
-    }
     fn groups(&self) -> usize {
         self.inner.groups()
     }
     fn number_mut(&mut self, name: &str) -> Option<&mut f64> {
         self.inner.number_mut(name)
     }
-    fn each<'a>(&'a self, f: &mut dyn FnMut(&str, Part<'a>)) {
-        self.inner.each(f);
+    fn visit_children<'a>(&'a self, f: &mut dyn FnMut(&str, Child<'a>)) {
+        self.inner.visit_children(f);
     }
-    fn each_mut<'a>(&'a mut self, f: &mut dyn FnMut(&str, PartMut<'a>)) {
-        self.inner.each_mut(f);
+    fn visit_children_mut<'a>(&'a mut self, f: &mut dyn FnMut(&str, ChildMut<'a>)) {
+        self.inner.visit_children_mut(f);
     }
 }
 
-impl Module for Configured {
+impl Module for WithInit {
     fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
         self.inner.forward(x, cx)
     }

@@ -1,19 +1,24 @@
 //! What a layer keeps: trained tensors, state that is not trained, and counts.
 
+use std::sync::Arc;
+
 use ndarray::{ArrayD, IxDyn};
+use rand::RngExt as _;
 
 use crate::base::memory::{Grant, ask};
-use crate::base::{Elem, Tensor};
+use crate::base::{Elem, Tensor, keyed};
 
-use super::pool::row_major;
+use super::buffer_pool::row_major;
+use super::init::{FanInUniform, Fans, Initializer};
 
 /// A trained tensor and its gradient.
-#[derive(Debug)]
 pub struct Param {
     /// The value. The memory must not be shared with another parameter: the tape tells parameters apart by it.
     pub value: Tensor,
     /// The sum of the gradients since they were last cleared; `None` until a loss reaches the parameter.
     pub grad: Option<ArrayD<Elem>>,
+    /// How it begins: drawn from the run's seed when a run initialises its model.
+    init: Option<Arc<dyn Initializer>>,
     /// The memory of the last gradient, for the next one.
     spare: Option<ArrayD<Elem>>,
     /// Whether gradients are wanted; a frozen parameter has none.
@@ -24,12 +29,54 @@ impl Param {
     /// A trainable parameter. Shared memory is copied.
     pub fn new(value: impl Into<Tensor>) -> Self {
         let value = row_major(value.into()).into_owned().into_shared();
-        Self { value, grad: None, spare: None, trainable: true }
+        Self { value, grad: None, init: None, spare: None, trainable: true }
+    }
+
+    /// A trainable parameter that begins by a rule, as the weights of our layers do: a run draws it from its seed and the
+    /// parameter's name. So that a new layer can be used at once, it is drawn here too, from a stream that depends on
+    /// nothing but the shape.
+    ///
+    /// ```
+    /// use shanty::nn::Param;
+    /// use shanty::nn::init::Normal;
+    ///
+    /// let weight = Param::init(&[10, 3], Normal { mean: 0.0, std: 0.02 });
+    /// assert!(weight.value.iter().all(|w| w.abs() < 0.2));
+    /// ```
+    pub fn init(shape: &[usize], rule: impl Initializer) -> Self {
+        let mut param = Self::full(shape, 0.0);
+        if ask(&[], 0) == Grant::Full && !param.value.is_empty() {
+            let mut rng = keyed(0, "new layer", shape.iter().product::<usize>() as u64, 0);
+            // What does not fit the shape is told when a run initialises its model.
+            let _ = rule.fill(&mut param.value.view_mut(), Fans::of(shape, 1, false), &mut rng);
+        }
+        Self { init: Some(Arc::new(rule)), ..param }
+    }
+
+    /// PyTorch's start of linear layers and convolutions, for weight and bias: uniform within ±1/√`fan_in`.
+    pub fn fan_in(shape: &[usize], fan_in: usize) -> Self {
+        let mut param = Self::full(shape, 0.0);
+        if ask(&[], 0) == Grant::Full && !param.value.is_empty() {
+            let bound = 1.0 / (fan_in.max(1) as Elem).sqrt();
+            let mut rng = keyed(0, "new layer", shape.iter().product::<usize>() as u64, fan_in as u64);
+            param.value.mapv_inplace(|_| (rng.random::<Elem>() * 2.0 - 1.0) * bound);
+        }
+        Self { init: Some(Arc::new(FanInUniform { fan_in })), ..param }
+    }
+
+    /// The rule by which it begins.
+    pub(super) fn rule(&self) -> Option<&Arc<dyn Initializer>> {
+        self.init.as_ref()
     }
 
     /// A trainable parameter of this shape, all elements equal.
     pub fn full(shape: &[usize], value: Elem) -> Self {
         Self::new(filled(shape, value))
+    }
+
+    /// Where its value lies in memory, which tells it from all other parameters while it lives.
+    pub(super) fn address(&self) -> usize {
+        self.value.as_ptr() as usize
     }
 
     /// Forgets the gradient and keeps its memory.
@@ -45,10 +92,21 @@ impl Param {
     }
 }
 
+impl std::fmt::Debug for Param {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { value, grad, trainable, .. } = self;
+        f.debug_struct("Param")
+            .field("value", value)
+            .field("grad", grad)
+            .field("trainable", trainable)
+            .finish()
+    }
+}
+
 /// A clone is another parameter: it has memory of its own, and no gradient.
 impl Clone for Param {
     fn clone(&self) -> Self {
-        Self { trainable: self.trainable, ..Self::new(self.value.clone()) }
+        Self { trainable: self.trainable, init: self.init.clone(), ..Self::new(self.value.clone()) }
     }
 }
 

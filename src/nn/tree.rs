@@ -8,16 +8,16 @@ use crate::base::suggest::nearest;
 use crate::base::{Elem, Error, Result};
 use crate::params::{HostParams, ParamMut, ParamRef, Role};
 
-use super::{Param, Part, PartMut, Parts};
+use super::{Child, ChildMut, ModuleTree, Param};
 
 /// A walk's two calls at each module: before its children and after them.
 pub trait ModuleVisitor {
     /// Before the children of `module`. `path` is dotted and empty at the root.
-    fn enter(&mut self, _path: &str, _module: &mut dyn Parts) -> Result<()> {
+    fn enter(&mut self, _path: &str, _module: &mut dyn ModuleTree) -> Result<()> {
         Ok(())
     }
     /// After the children of `module`.
-    fn leave(&mut self, _path: &str, _module: &mut dyn Parts) -> Result<()> {
+    fn leave(&mut self, _path: &str, _module: &mut dyn ModuleTree) -> Result<()> {
         Ok(())
     }
 }
@@ -26,7 +26,7 @@ pub trait ModuleVisitor {
 ///
 /// # Errors
 /// The first error of the visitor, which ends the walk.
-pub fn walk(root: &mut dyn Parts, visitor: &mut dyn ModuleVisitor) -> Result<()> {
+pub fn walk(root: &mut dyn ModuleTree, visitor: &mut dyn ModuleVisitor) -> Result<()> {
     walk_from("", root, visitor)
 }
 
@@ -34,15 +34,15 @@ pub fn walk(root: &mut dyn Parts, visitor: &mut dyn ModuleVisitor) -> Result<()>
 ///
 /// # Errors
 /// The first error of the visitor, which ends the walk.
-pub fn walk_from(prefix: &str, root: &mut dyn Parts, visitor: &mut dyn ModuleVisitor) -> Result<()> {
+pub fn walk_from(prefix: &str, root: &mut dyn ModuleTree, visitor: &mut dyn ModuleVisitor) -> Result<()> {
     descend(&mut Path(prefix.to_owned()), root, visitor)
 }
 
-fn descend(path: &mut Path, module: &mut dyn Parts, visitor: &mut dyn ModuleVisitor) -> Result<()> {
+fn descend(path: &mut Path, module: &mut dyn ModuleTree, visitor: &mut dyn ModuleVisitor) -> Result<()> {
     visitor.enter(&path.0, module)?;
     let mut done = Ok(());
-    module.each_mut(&mut |name, part| {
-        if let PartMut::Module(child) = part
+    module.visit_children_mut(&mut |name, part| {
+        if let ChildMut::Module(child) = part
             && done.is_ok()
         {
             done = path.within(name, |path| descend(path, child, visitor));
@@ -69,10 +69,10 @@ impl Path {
 }
 
 /// The direct sub-modules with their names.
-pub fn children(module: &dyn Parts) -> Vec<(String, &dyn Parts)> {
+pub fn named_children(module: &dyn ModuleTree) -> Vec<(String, &dyn ModuleTree)> {
     let mut all = Vec::new();
-    module.each(&mut |name, part| {
-        if let Part::Module(child) = part {
+    module.visit_children(&mut |name, part| {
+        if let Child::Module(child) = part {
             all.push((name.to_owned(), child));
         }
     });
@@ -80,11 +80,11 @@ pub fn children(module: &dyn Parts) -> Vec<(String, &dyn Parts)> {
 }
 
 /// The module itself (path `""`) and all modules below it, parents first, as PyTorch's `named_modules`.
-pub fn named_modules(root: &dyn Parts) -> Vec<(String, &dyn Parts)> {
-    fn collect<'a>(path: &mut Path, module: &'a dyn Parts, all: &mut Vec<(String, &'a dyn Parts)>) {
+pub fn named_modules(root: &dyn ModuleTree) -> Vec<(String, &dyn ModuleTree)> {
+    fn collect<'a>(path: &mut Path, module: &'a dyn ModuleTree, all: &mut Vec<(String, &'a dyn ModuleTree)>) {
         all.push((path.0.clone(), module));
-        module.each(&mut |name, part| {
-            if let Part::Module(child) = part {
+        module.visit_children(&mut |name, part| {
+            if let Child::Module(child) = part {
                 path.within(name, |path| collect(path, child, all));
             }
         });
@@ -95,11 +95,11 @@ pub fn named_modules(root: &dyn Parts) -> Vec<(String, &dyn Parts)> {
 }
 
 /// The module at a dotted path; the empty path is `root` itself.
-pub fn find<'a>(root: &'a dyn Parts, path: &str) -> Option<&'a dyn Parts> {
+pub fn find<'a>(root: &'a dyn ModuleTree, path: &str) -> Option<&'a dyn ModuleTree> {
     path.split('.').filter(|step| !step.is_empty()).try_fold(root, |module, step| {
         let mut found = None;
-        module.each(&mut |name, part| {
-            if let Part::Module(child) = part
+        module.visit_children(&mut |name, part| {
+            if let Child::Module(child) = part
                 && name == step
             {
                 found = Some(child);
@@ -110,11 +110,11 @@ pub fn find<'a>(root: &'a dyn Parts, path: &str) -> Option<&'a dyn Parts> {
 }
 
 /// The module at a dotted path, with write access; the empty path is `root` itself.
-pub fn find_mut<'a>(root: &'a mut dyn Parts, path: &str) -> Option<&'a mut dyn Parts> {
+pub fn find_mut<'a>(root: &'a mut dyn ModuleTree, path: &str) -> Option<&'a mut dyn ModuleTree> {
     path.split('.').filter(|step| !step.is_empty()).try_fold(root, |module, step| {
         let mut found = None;
-        module.each_mut(&mut |name, part| {
-            if let PartMut::Module(child) = part
+        module.visit_children_mut(&mut |name, part| {
+            if let ChildMut::Module(child) = part
                 && name == step
             {
                 found = Some(child);
@@ -129,18 +129,18 @@ pub fn find_mut<'a>(root: &'a mut dyn Parts, path: &str) -> Option<&'a mut dyn P
 ///
 /// # Errors
 /// When no module has this path.
-pub fn set_trainable(root: &mut dyn Parts, path: &str, trainable: bool) -> Result<()> {
-    fn set(module: &mut dyn Parts, trainable: bool) {
-        module.each_mut(&mut |_, part| match part {
-            PartMut::Param(p) => {
+pub fn set_trainable(root: &mut dyn ModuleTree, path: &str, trainable: bool) -> Result<()> {
+    fn set(module: &mut dyn ModuleTree, trainable: bool) {
+        module.visit_children_mut(&mut |_, part| match part {
+            ChildMut::Param(p) => {
                 p.trainable = trainable;
                 if !trainable {
                     p.grad = None;
                 }
             }
-            PartMut::Buffer(b) => b.fixed = !trainable,
-            PartMut::Module(child) => set(child, trainable),
-            PartMut::Counter(_) => {}
+            ChildMut::Buffer(b) => b.fixed = !trainable,
+            ChildMut::Module(child) => set(child, trainable),
+            ChildMut::Counter(_) => {}
         });
     }
     let paths: Vec<String> = named_modules(root).into_iter().map(|(path, _)| path).collect();
@@ -154,20 +154,20 @@ pub fn set_trainable(root: &mut dyn Parts, path: &str, trainable: bool) -> Resul
 }
 
 /// Fixes the running statistics of every batch norm below `root`, or lets them move. Scales and shifts are trained on.
-pub fn set_norm_eval(root: &mut dyn Parts, fixed: bool) {
+pub fn set_norm_eval(root: &mut dyn ModuleTree, fixed: bool) {
     let is_norm = root.families().contains(&"_BatchNorm");
-    root.each_mut(&mut |_, part| match part {
-        PartMut::Buffer(b) if is_norm => b.fixed = fixed,
-        PartMut::Module(child) => set_norm_eval(child, fixed),
+    root.visit_children_mut(&mut |_, part| match part {
+        ChildMut::Buffer(b) if is_norm => b.fixed = fixed,
+        ChildMut::Module(child) => set_norm_eval(child, fixed),
         _ => {}
     });
 }
 
 /// Calls `f` with every parameter of the tree.
-pub(super) fn each_param(module: &mut dyn Parts, f: &mut dyn FnMut(&mut Param)) {
-    module.each_mut(&mut |_, part| match part {
-        PartMut::Param(p) => f(p),
-        PartMut::Module(child) => each_param(child, f),
+pub(super) fn each_param(module: &mut dyn ModuleTree, f: &mut dyn FnMut(&mut Param)) {
+    module.visit_children_mut(&mut |_, part| match part {
+        ChildMut::Param(p) => f(p),
+        ChildMut::Module(child) => each_param(child, f),
         _ => {}
     });
 }
@@ -177,20 +177,20 @@ fn role(name: &str) -> Role {
 }
 
 /// [`HostParams::visit`] for any tree of modules, `dyn` ones too.
-pub fn visit(root: &dyn Parts, f: &mut dyn FnMut(ParamRef<'_>)) {
-    fn go(path: &mut Path, module: &dyn Parts, f: &mut dyn FnMut(ParamRef<'_>)) {
+pub fn visit(root: &dyn ModuleTree, f: &mut dyn FnMut(ParamRef<'_>)) {
+    fn go(path: &mut Path, module: &dyn ModuleTree, f: &mut dyn FnMut(ParamRef<'_>)) {
         let layer = module.type_name();
-        module.each(&mut |field, part| {
+        module.visit_children(&mut |field, part| {
             path.within(field, |path| {
                 let mut frozen = false;
                 let (role, value, grad) = match part {
-                    Part::Module(child) => return go(path, child, f),
-                    Part::Param(p) => {
+                    Child::Module(child) => return go(path, child, f),
+                    Child::Param(p) => {
                         frozen = !p.trainable;
                         (role(field), p.value.view(), p.grad.as_ref().map(|g| g.view()))
                     }
-                    Part::Buffer(b) => (Role::Buffer, b.value.view(), None),
-                    Part::Counter(c) => (Role::Counter, c.value.view(), None),
+                    Child::Buffer(b) => (Role::Buffer, b.value.view(), None),
+                    Child::Counter(c) => (Role::Counter, c.value.view(), None),
                 };
                 f(ParamRef { name: &path.0, layer, role, frozen, value, grad });
             });
@@ -200,20 +200,20 @@ pub fn visit(root: &dyn Parts, f: &mut dyn FnMut(ParamRef<'_>)) {
 }
 
 /// [`HostParams::visit_mut`] for any tree of modules, `dyn` ones too.
-pub fn visit_mut(root: &mut dyn Parts, f: &mut dyn FnMut(ParamMut<'_>)) {
-    fn go(path: &mut Path, module: &mut dyn Parts, f: &mut dyn FnMut(ParamMut<'_>)) {
+pub fn visit_mut(root: &mut dyn ModuleTree, f: &mut dyn FnMut(ParamMut<'_>)) {
+    fn go(path: &mut Path, module: &mut dyn ModuleTree, f: &mut dyn FnMut(ParamMut<'_>)) {
         let layer = module.type_name();
-        module.each_mut(&mut |field, part| {
+        module.visit_children_mut(&mut |field, part| {
             path.within(field, |path| {
                 let mut frozen = false;
                 let (role, value, grad) = match part {
-                    PartMut::Module(child) => return go(path, child, f),
-                    PartMut::Param(p) => {
+                    ChildMut::Module(child) => return go(path, child, f),
+                    ChildMut::Param(p) => {
                         frozen = !p.trainable;
                         (role(field), p.value.view_mut(), p.grad.as_mut().map(|g| g.view_mut()))
                     }
-                    PartMut::Buffer(b) => (Role::Buffer, b.value.view_mut(), None),
-                    PartMut::Counter(c) => (Role::Counter, c.value.view_mut(), None),
+                    ChildMut::Buffer(b) => (Role::Buffer, b.value.view_mut(), None),
+                    ChildMut::Counter(c) => (Role::Counter, c.value.view_mut(), None),
                 };
                 f(ParamMut { name: &path.0, layer, role, frozen, value, grad });
             });
@@ -222,7 +222,7 @@ pub fn visit_mut(root: &mut dyn Parts, f: &mut dyn FnMut(ParamMut<'_>)) {
     go(&mut Path(String::with_capacity(64)), root, f);
 }
 
-impl<M: Parts> HostParams for M {
+impl<M: ModuleTree> HostParams for M {
     fn visit(&self, f: &mut dyn FnMut(ParamRef<'_>)) {
         visit(self, f);
     }
@@ -237,13 +237,13 @@ impl<M: Parts> HostParams for M {
     }
 }
 
-/// [`HostParams::set_grads`] for any tree of modules.
-fn set_grads(root: &mut dyn Parts, sums: &BTreeMap<String, ArrayD<Elem>>) {
-    fn go(path: &mut Path, module: &mut dyn Parts, sums: &BTreeMap<String, ArrayD<Elem>>) {
-        module.each_mut(&mut |field, part| {
+/// [`Params::set_grads`] for any tree of modules.
+fn set_grads(root: &mut dyn ModuleTree, sums: &BTreeMap<String, ArrayD<Elem>>) {
+    fn go(path: &mut Path, module: &mut dyn ModuleTree, sums: &BTreeMap<String, ArrayD<Elem>>) {
+        module.visit_children_mut(&mut |field, part| {
             path.within(field, |path| match part {
-                PartMut::Module(child) => go(path, child, sums),
-                PartMut::Param(p) => match (sums.get(&path.0), &mut p.grad) {
+                ChildMut::Module(child) => go(path, child, sums),
+                ChildMut::Param(p) => match (sums.get(&path.0), &mut p.grad) {
                     (Some(sum), grad) => *grad = Some(sum.clone()),
                     (None, Some(grad)) => grad.fill(0.0),
                     (None, None) => {}

@@ -1,6 +1,6 @@
 //! A value on a tape.
 
-use crate::base::{Elem, Tensor};
+use crate::base::{Elem, Result, Tensor};
 
 use super::Tape;
 
@@ -40,6 +40,20 @@ impl<'t> Var<'t> {
     /// Whether a gradient will be asked for.
     pub fn requires_grad(self) -> bool {
         self.tape.wants(self.id)
+    }
+
+    /// The value itself, unless an op on its tape did not fit: see [`Tape`]. A layer ends with it, and so does code that looks
+    /// at values in between: what comes of an op that did not fit is NaN.
+    ///
+    /// # Errors
+    /// That of the first op that did not fit; it is told once.
+    pub fn checked(self) -> Result<Self> {
+        self.tape.take_error().map_or(Ok(self), Err)
+    }
+
+    /// What `op` gives; if it does not fit, that is noted on the tape.
+    pub(super) fn attempt(self, op: impl FnOnce() -> Result<Self>) -> Self {
+        op().unwrap_or_else(|error| self.tape.fail(&self.shape(), error))
     }
 
     /// The same value, cut off from what it came from.

@@ -41,7 +41,7 @@ macro_rules! registry {
 /// register! { /// Share of right answers.
 ///             dyn Metric, "Accuracy" => Accuracy }
 /// register! { /// A 2-d convolution.
-///             dyn Module, "Conv2d" => |p: Conv2dParams, cx: &mut BuildCx| -> Result<Box<dyn Module>> { … } }
+///             dyn Module, "Conv2d" => |p: Conv2dConfig, cx: &mut BuildCx| -> Result<Box<dyn Module>> { … } }
 /// ```
 #[macro_export]
 macro_rules! register {
@@ -50,6 +50,12 @@ macro_rules! register {
     };
     ($(#[doc = $doc:expr])+ $kind:ty, $name:literal => $params:ty $(,)?) => {
         $crate::__submit!([$($doc),+] $kind, $name, &$crate::registry::Make::<$params, $kind>(|params, _| Ok(Box::new(params))));
+    };
+    ($kind:ty, $name:literal => $($rest:tt)+) => {
+        ::core::compile_error!(concat!(
+            "`register!` of \"", $name, "\" has no doc comment: write one in front of the kind, `register! { /// What it does.`; ",
+            "`shanty list` and `describe` show it"
+        ));
     };
 }
 

@@ -110,7 +110,9 @@ impl Stage<'_> {
                 let paths = text.split('`').skip(1).step_by(2);
                 let find = |path: &str| match hook {
                     Some(_) => below(node, path).or(below(self.node, path)).filter(|_| path.contains('.')),
-                    None => below(node, path),
+                    // A module inside of one that the config names is shown there.
+                    None => std::iter::successors(Some(path), |path| Some(path.rsplit_once('.')?.0))
+                        .find_map(|path| below(node, path)),
                 };
                 on(paths.into_iter().find_map(find).unwrap_or(node), &text)
             }
@@ -161,11 +163,10 @@ impl Stage<'_> {
     }
 }
 
-/// The value at a dotted path. A list stands for a `Sequential` with its `layers`.
+/// The value at a dotted path of modules. The children of a `Sequential` are the items of its `layers`.
 fn below<'n>(root: &'n Node, path: &str) -> Option<&'n Node> {
     path.split('.').try_fold(root, |node, key| match key.parse::<usize>() {
-        Ok(index) => node.items().get(index),
-        Err(_) if key == "layers" && !node.items().is_empty() => Some(node),
+        Ok(index) => node.get("layers").unwrap_or(node).items().get(index),
         Err(_) => node.get(key),
     })
 }

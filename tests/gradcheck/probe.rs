@@ -3,9 +3,9 @@
 use ndarray::{ArrayD, IxDyn};
 use rand::RngExt as _;
 use shanty::base::{Elem, Result, Tensor, keyed, rng::permutation};
-use shanty::nn::{Forward, Module, Param, Pool, Tape, Var};
+use shanty::module;
+use shanty::nn::{BufferPool, Forward, Module, Param, Tape, Var};
 use shanty::params::HostParams;
-use shanty::parts;
 
 pub const F64: bool = size_of::<Elem>() == 8;
 /// Half the distance of the two points of a difference.
@@ -18,27 +18,36 @@ pub struct Probe {
     pub x: Param,
     pub net: Box<dyn Module>,
 }
-parts!(Probe { x, net });
+module!(Probe { x, net });
 
 /// An op as a module.
 pub struct Op(pub for<'t> fn(Var<'t>) -> Result<Var<'t>>);
-parts!(Op {});
+module!(Op {});
 impl Module for Op {
     fn forward<'t>(&mut self, x: Var<'t>, _: &mut Forward<'_>) -> Result<Var<'t>> {
         self.0(x)
     }
 }
 
+/// An op as a module, which is told if it does not fit.
+pub struct Simple(pub for<'t> fn(Var<'t>) -> Var<'t>);
+module!(Simple {});
+impl Module for Simple {
+    fn forward<'t>(&mut self, x: Var<'t>, _: &mut Forward<'_>) -> Result<Var<'t>> {
+        self.0(x).checked()
+    }
+}
+
 impl Probe {
     /// `sum(net(x) · c)` for fixed numbers c, on a tape whose end is handed to `f`.
     pub fn run<R>(&mut self, training: bool, f: impl FnOnce(&mut Self, Elem, u32, Tape) -> R) -> R {
-        let tape = Tape::new(Pool::default());
+        let tape = Tape::new(BufferPool::default());
         let mut rng = keyed(7, "gradcheck", 0, 0);
         let x = tape.param(&self.x);
         let y = self.net.forward(x, &mut Forward { training, rng: &mut rng }).unwrap();
         let mut draw = keyed(8, "gradcheck", 0, 0);
         let c = Tensor::from_shape_simple_fn(IxDyn(&y.shape()), || draw.random_range(-1.0..1.0));
-        let loss = y.mul(tape.input(c)).unwrap().sum();
+        let loss = (y * tape.input(c)).sum();
         let (value, id) = (loss.item(), loss.id());
         f(self, value, id, tape)
     }

@@ -4,9 +4,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::base::{Error, Result};
-use crate::nn::{AvgPool2d, Conv2d, Conv2dParams, Forward, Linear, Module, Sequential, Tanh, Var};
+use crate::nn::{AvgPool2d, Conv2d, Forward, Linear, Module, Sequential, Tanh, Var};
 use crate::registry::BuildCx;
-use crate::{parts, register};
+use crate::{module, register};
 
 /// What a [`LeNet5`] is made of.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -34,7 +34,7 @@ pub struct LeNet5 {
     classifier: Option<Sequential>,
 }
 
-parts!(LeNet5 { features, classifier });
+module!(LeNet5 { features, classifier });
 
 register! { /// LeNet-5 for images of 32 × 32: features, and with `num_classes` scores.
             dyn Module, "LeNet5" => |p: LeNet5Params, _: &mut BuildCx| -> Result<Box<dyn Module>> {
@@ -48,15 +48,15 @@ impl LeNet5 {
     /// # Errors
     /// If `in_channels` is 0.
     pub fn new(num_classes: Option<usize>, in_channels: usize) -> Result<Self> {
-        let conv = |from, to| Conv2d::new(&Conv2dParams::new(from, to, 5));
+        let conv = |from, to| Conv2d::new(from, to, 5);
         let features = Sequential::default()
-            .with(conv(in_channels, 6)?)
+            .with(conv(in_channels, 6))
             .with(Tanh {})
             .with(AvgPool2d::new(2))
-            .with(conv(6, 16)?)
+            .with(conv(6, 16))
             .with(Tanh {})
             .with(AvgPool2d::new(2))
-            .with(conv(16, 120)?)
+            .with(conv(16, 120))
             .with(Tanh {});
         let classifier = num_classes.map(|classes| {
             Sequential::default().with(Linear::new(120, 84)).with(Tanh {}).with(Linear::new(84, classes))
@@ -69,7 +69,7 @@ impl Module for LeNet5 {
     fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
         let features = self.features.forward(x, cx)?;
         let Some(classifier) = &mut self.classifier else { return Ok(features) };
-        let features = features.flatten(1, -1)?;
+        let features = features.flatten(1, -1).checked()?;
         if features.shape()[1] != 120 {
             let shape = x.shape();
             return Err(Error::invalid(format!(

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use crate::base::{Error, Result};
 use crate::nn::{Forward, Linear, Module, ReLU, Var};
 use crate::registry::{BuildCx, Spec};
-use crate::{parts, register};
+use crate::{module, register};
 
 /// What an [`MLP`] is made of.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -28,7 +28,7 @@ pub struct MLP {
     activation: Box<dyn Module>,
 }
 
-parts!(MLP { layers, activation });
+module!(MLP { layers, activation });
 
 register! { /// Linear layers with an activation between each two.
             dyn Module, "MLP" => |p: MLPParams, cx: &mut BuildCx| -> Result<Box<dyn Module>> {
@@ -57,7 +57,7 @@ impl MLP {
 
 impl Module for MLP {
     fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
-        let mut x = if x.shape().len() > 2 { x.flatten(1, -1)? } else { x };
+        let mut x = if x.shape().len() > 2 { x.flatten(1, -1).checked()? } else { x };
         for (i, layer) in self.layers.iter_mut().enumerate() {
             if i > 0 {
                 x = self.activation.forward(x, cx)?;

@@ -6,11 +6,10 @@ use serde::Deserialize;
 use crate::base::{Error, Result};
 use crate::nn::init::{Constant, Init, Kaiming};
 use crate::nn::{
-    BatchNorm2d, BatchNormParams, BnThen, Conv2d, Conv2dParams, Forward, MaxPool2d, Module, Pair, Sequential,
-    Var, set_norm_eval, set_trainable,
+    BatchNorm2d, BnThen, Conv2d, Forward, MaxPool2d, Module, Sequential, Var, set_norm_eval, set_trainable,
 };
 use crate::registry::BuildCx;
-use crate::{parts, register};
+use crate::{module, register};
 
 /// What a [`ResNet`] is made of.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -140,22 +139,21 @@ struct BasicBlock {
     init: Vec<Init>,
 }
 
-parts!(BasicBlock { conv1, bn1, conv2, bn2, downsample }, init_cfg = init);
+module!(BasicBlock { conv1, bn1, conv2, bn2, downsample }, init_cfg = init);
 
 impl BasicBlock {
-    fn new(from: usize, to: usize, stride: usize, zero_init: bool) -> Result<Self> {
+    fn new(from: usize, to: usize, stride: usize, zero_init: bool) -> Self {
         let downsample = (from != to || stride != 1)
-            .then(|| Ok::<_, Error>(Sequential::default().with(conv(from, to, 1, stride)?).with(norm(to))))
-            .transpose()?;
+            .then(|| Sequential::new().with(conv(from, to, 1, stride)).with(norm(to)));
         let zero = Init::new(Constant { val: 0.0 }).override_all("bn2");
-        Ok(Self {
-            conv1: conv(from, to, 3, stride)?,
+        Self {
+            conv1: conv(from, to, 3, stride),
             bn1: norm(to),
-            conv2: conv(to, to, 3, 1)?,
+            conv2: conv(to, to, 3, 1),
             bn2: norm(to),
             downsample,
             init: if zero_init { vec![zero] } else { Vec::new() },
-        })
+        }
     }
 }
 
@@ -173,17 +171,12 @@ impl Module for BasicBlock {
 }
 
 /// A convolution without offset (batch norm has one) that keeps the size but for its stride.
-fn conv(from: usize, to: usize, kernel: usize, stride: usize) -> Result<Conv2d> {
-    Conv2d::new(&Conv2dParams {
-        stride: stride.into(),
-        padding: Pair::from(kernel / 2),
-        bias: false,
-        ..Conv2dParams::new(from, to, kernel)
-    })
+fn conv(from: usize, to: usize, kernel: usize, stride: usize) -> Conv2d {
+    Conv2d::new(from, to, kernel).stride(stride).padding(kernel / 2).bias(false)
 }
 
 fn norm(channels: usize) -> BatchNorm2d {
-    BatchNorm2d::new(&BatchNormParams::new(channels))
+    BatchNorm2d::new(channels)
 }
 
 /// Images N × C × H × W to the features of the last stage, N × 8 base × H / 32 × W / 32. [`ResNet::cifar`] is the form for small images:
@@ -214,7 +207,7 @@ pub struct ResNet {
     init: Vec<Init>,
 }
 
-parts!(ResNet { conv1, bn1, layer1, layer2, layer3, layer4 }, init_cfg = init);
+module!(ResNet { conv1, bn1, layer1, layer2, layer3, layer4 }, init_cfg = init);
 
 impl ResNet {
     /// For large images: a 7 × 7 stem of stride 2, then 3 × 3 max pooling of stride 2.
@@ -243,18 +236,17 @@ impl ResNet {
                     let stride = if i > 0 && block == 0 { 2 } else { 1 };
                     BasicBlock::new(std::mem::replace(&mut from, to), to, stride, p.zero_init_residual)
                 })
-                .collect::<Result<Vec<_>>>()
+                .collect::<Vec<_>>()
         });
-        let mut stage = || stages.next().unwrap_or_else(|| Ok(Vec::new()));
-        let mut pool = MaxPool2d::new(3);
-        (pool.stride, pool.padding) = (Some(Pair::from(2)), Pair::from(1));
+        let mut stage = || stages.next().unwrap_or_default();
+        let pool = MaxPool2d::new(3).stride(2).padding(1);
         let mut net = Self {
-            conv1: if small { conv(p.in_channels, base, 3, 1)? } else { conv(p.in_channels, base, 7, 2)? },
+            conv1: if small { conv(p.in_channels, base, 3, 1) } else { conv(p.in_channels, base, 7, 2) },
             bn1: norm(base),
-            layer1: stage()?,
-            layer2: stage()?,
-            layer3: stage()?,
-            layer4: stage()?,
+            layer1: stage(),
+            layer2: stage(),
+            layer3: stage(),
+            layer4: stage(),
             maxpool: (!small).then_some(pool),
             init: vec![
                 Init::new(Kaiming::default()).layer("Conv2d"),

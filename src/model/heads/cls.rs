@@ -11,7 +11,7 @@ use crate::model::{LossDict, Outputs};
 use crate::nn::init::{Init, InitCfg};
 use crate::nn::{CrossEntropyLoss, Forward, Loss, Module, Target, Var};
 use crate::registry::{BuildCx, Spec};
-use crate::{parts, register};
+use crate::{module, register};
 
 /// What a [`ClsHead`] is made of.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -42,7 +42,7 @@ pub struct ClsHead {
     init: Vec<Init>,
 }
 
-parts!(ClsHead {}, init_cfg = init);
+module!(ClsHead {}, init_cfg = init);
 
 register! { /// A loss for features that are scores already.
             dyn Head, "ClsHead" => |p: ClsHeadParams, cx: &mut BuildCx| -> Result<Box<dyn Head>> {
@@ -116,7 +116,7 @@ impl Head for ClsHead {
     fn predict(&self, scores: Var<'_>, target: Option<Target<'_>>) -> Result<Outputs> {
         let sample_losses = target.map(|target| self.loss.forward(scores, target)).transpose()?;
         Ok(Outputs {
-            scores: Some(scores.softmax().value().into_owned()),
+            scores: Some(scores.softmax(-1).value().into_owned()),
             sample_losses: sample_losses.map(|losses| losses.per_sample),
             ..Outputs::default()
         })
@@ -142,7 +142,7 @@ fn accuracy(scores: &Tensor, classes: &[i64], k: usize) -> Elem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::{Pool, Tape};
+    use crate::nn::{BufferPool, Tape};
 
     fn scores() -> Tensor {
         let rows = vec![0.1, 0.7, 0.2, 3.0, 3.0, 1.0, Elem::NAN, 0.0, 0.0];
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn training_logs_what_is_asked_for() {
-        let tape = Tape::new(Pool::default());
+        let tape = Tape::new(BufferPool::default());
         let scores = tape.input(Tensor::from_shape_vec(vec![2, 2], vec![1.0, 1.0, 1.0, 1.0]).unwrap());
         let head = ClsHead::default().accuracy([1, 2]);
         let (total, outputs) = head.loss(scores, Target::Classes(&[0, 1])).unwrap().total().unwrap();
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn predictions_are_probabilities() {
-        let tape = Tape::without_grad(Pool::default());
+        let tape = Tape::without_grad(BufferPool::default());
         let scores = tape.input(Tensor::from_shape_vec(vec![1, 2], vec![0.0, (3.0 as Elem).ln()]).unwrap());
         let outputs = ClsHead::default().predict(scores, Some(Target::Classes(&[1]))).unwrap();
         let p = outputs.scores.unwrap();

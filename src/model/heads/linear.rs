@@ -10,7 +10,7 @@ use crate::model::{LossDict, Outputs};
 use crate::nn::init::{Init, InitCfg, Normal};
 use crate::nn::{Forward, Linear, Loss, Module, Target, Var};
 use crate::registry::{BuildCx, Spec};
-use crate::{parts, register};
+use crate::{module, register};
 
 /// What a [`LinearClsHead`] is made of.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -54,7 +54,7 @@ pub struct LinearClsHead {
     init: Vec<Init>,
 }
 
-parts!(LinearClsHead { fc }, init_cfg = init);
+module!(LinearClsHead { fc }, init_cfg = init);
 
 impl LinearClsHead {
     /// A layer from `in_channels` features to `num_classes` scores, and the loss of `cls`.

@@ -10,7 +10,7 @@ use crate::model::{LossDict, Outputs};
 use crate::nn::init::{Constant, Init, InitCfg, TruncNormal};
 use crate::nn::{Forward, Linear, Loss, Module, Tanh, Target, Var};
 use crate::registry::{BuildCx, Spec};
-use crate::{parts, register};
+use crate::{module, register};
 
 /// What a [`VisionTransformerClsHead`] is made of.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -72,8 +72,8 @@ struct Layers {
     head: Linear,
 }
 
-parts!(VisionTransformerClsHead { layers }, init_cfg = init);
-parts!(Layers { pre_logits, act, head });
+module!(VisionTransformerClsHead { layers }, init_cfg = init);
+module!(Layers { pre_logits, act, head });
 
 impl VisionTransformerClsHead {
     /// A layer from `in_channels` features to `num_classes` scores, and the loss of `cls`.

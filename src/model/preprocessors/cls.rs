@@ -108,12 +108,12 @@ mod tests {
 
     use super::*;
     use crate::base::keyed;
-    use crate::nn::Pool;
+    use crate::nn::BufferPool;
 
     #[test]
     fn targets_are_labels_rows_or_what_the_batch_brings() {
         let mut batch = Batch::new(array![[1.0], [2.0]].into_dyn(), vec![2, 0]);
-        let tape = Tape::new(Pool::default());
+        let tape = Tape::new(BufferPool::default());
         let mut rng = keyed(0, "test", 0, 0);
         let mut cx = Forward { training: true, rng: &mut rng };
         let mut scores = |p: &ClsDataPreprocessor, batch: &Batch| {

@@ -155,10 +155,10 @@ impl Grid {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::Pool;
+    use crate::nn::BufferPool;
 
     fn apply(ops: &PixelOps, shape: &[usize], values: &[Elem]) -> Result<(Vec<usize>, Vec<Elem>)> {
-        let tape = Tape::without_grad(Pool::default());
+        let tape = Tape::without_grad(BufferPool::default());
         let y = ops.apply(&ArrayD::from_shape_vec(IxDyn(shape), values.to_vec()).unwrap(), &tape)?.value();
         Ok((y.shape().to_vec(), y.iter().copied().collect()))
     }

@@ -111,39 +111,39 @@ impl Init {
     }
 }
 
-// Each under the reference's registered name and under the name of its class.
+// Each under the name in MMEngine's registry and under the name of MMEngine's class.
 
 register! { /// One value for all weights.
 dyn Initializer, "Constant" => Constant }
-register! { /// `Constant`, by the name of the reference's class.
+register! { /// `Constant`, by the name of MMEngine's class.
 dyn Initializer, "ConstantInit" => Constant }
 register! { /// Keeps the variance through linear layers: std = gain · √(2 / (fan_in + fan_out)).
 dyn Initializer, "Xavier" => Xavier }
-register! { /// `Xavier`, by the name of the reference's class.
+register! { /// `Xavier`, by the name of MMEngine's class.
 dyn Initializer, "XavierInit" => Xavier }
 register! { /// A normal distribution.
 dyn Initializer, "Normal" => Normal }
-register! { /// `Normal`, by the name of the reference's class.
+register! { /// `Normal`, by the name of MMEngine's class.
 dyn Initializer, "NormalInit" => Normal }
 register! { /// A normal distribution cut off at the values `a` and `b`.
 dyn Initializer, "TruncNormal" => |p: TruncNormal, _: &mut BuildCx| -> Result<Box<dyn Initializer>> { checked(p) } }
-register! { /// `TruncNormal`, by the name of the reference's class.
+register! { /// `TruncNormal`, by the name of MMEngine's class.
 dyn Initializer, "TruncNormalInit" => |p: TruncNormal, _: &mut BuildCx| -> Result<Box<dyn Initializer>> { checked(p) } }
 register! { /// A uniform distribution.
 dyn Initializer, "Uniform" => Uniform }
-register! { /// `Uniform`, by the name of the reference's class.
+register! { /// `Uniform`, by the name of MMEngine's class.
 dyn Initializer, "UniformInit" => Uniform }
 register! { /// Keeps the variance through rectifiers: std = gain / √fan.
 dyn Initializer, "Kaiming" => Kaiming }
-register! { /// `Kaiming`, by the name of the reference's class.
+register! { /// `Kaiming`, by the name of MMEngine's class.
 dyn Initializer, "KaimingInit" => Kaiming }
 register! { /// Caffe2's Xavier: uniform within ±√(3 / fan_in).
 dyn Initializer, "Caffe2Xavier" => Caffe2Xavier }
-register! { /// `Caffe2Xavier`, by the name of the reference's class.
+register! { /// `Caffe2Xavier`, by the name of MMEngine's class.
 dyn Initializer, "Caffe2XavierInit" => Caffe2Xavier }
 register! { /// Tensors of a checkpoint, by name; applied after everything below.
 dyn Initializer, "Pretrained" => Pretrained }
-register! { /// `Pretrained`, by the name of the reference's class.
+register! { /// `Pretrained`, by the name of MMEngine's class.
 dyn Initializer, "PretrainedInit" => Pretrained }
 
 fn checked(p: TruncNormal) -> Result<Box<dyn Initializer>> {

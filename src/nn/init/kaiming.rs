@@ -93,7 +93,7 @@ impl Kaiming {
             Nonlinearity::LeakyRelu => "leaky_relu".to_owned(),
             other => format!("{other:?}").to_lowercase(),
         };
-        // The stray blank is the reference's: people grep for its lines.
+        // The stray blank is MMEngine's: people grep for its lines.
         format!("a={a}, mode={mode}, nonlinearity={nonlinearity}, distribution ={distribution}")
     }
 }

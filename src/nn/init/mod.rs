@@ -19,7 +19,7 @@ pub use config::{InitCfg, InitOptions, OverrideSpec};
 pub use entry::Init;
 pub use fan::Fans;
 pub use kaiming::{Caffe2Xavier, FanMode, Kaiming, Nonlinearity};
-pub use plain::{Constant, Normal, TruncNormal, Uniform};
+pub use plain::{Constant, FanInUniform, Normal, TruncNormal, Uniform};
 pub use pretrained::Pretrained;
 pub use walk::init_weights;
 pub use xavier::Xavier;

@@ -27,6 +27,25 @@ impl Initializer for Constant {
     }
 }
 
+/// U(−1/√fan_in, 1/√fan_in): how PyTorch's linear layers and convolutions begin, weight and bias alike.
+#[derive(Debug, Clone, Copy)]
+pub struct FanInUniform {
+    /// Values that are summed into one output value.
+    pub fan_in: usize,
+}
+
+impl Initializer for FanInUniform {
+    fn describe(&self) -> String {
+        format!("PyTorch's default: uniform within 1/sqrt({})", self.fan_in)
+    }
+
+    fn fill(&self, values: &mut ArrayViewMutD<'_, Elem>, _fans: Option<Fans>, rng: &mut Rng) -> Result<()> {
+        let bound = if self.fan_in == 0 { 0.0 } else { 1.0 / (self.fan_in as f64).sqrt() };
+        draw::uniform(values, -bound, bound, rng);
+        Ok(())
+    }
+}
+
 /// N(mean, std²).
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default)]

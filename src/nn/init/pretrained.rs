@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::{Fans, Initializer};
 use crate::base::{Elem, Error, Result, Rng};
 use crate::checkpoint::tensors::read_tensors;
-use crate::nn::{Parts, tree};
+use crate::nn::{ModuleTree, tree};
 use crate::params::{LoadReport, StateDict};
 
 /// Copies the tensors of a checkpoint that fit by name and shape. The rest keeps what other rules gave it and is logged;
@@ -21,7 +21,7 @@ pub struct Pretrained {
     /// Takes only the tensors below this name in the file, and leaves it off: `backbone.`.
     #[serde(default)]
     pub prefix: Option<String>,
-    /// Accepted for configs of the reference; there is one place for tensors here.
+    /// Accepted for MMEngine's configs; there is one place for tensors here.
     #[serde(default)]
     pub map_location: Option<String>,
 }
@@ -88,7 +88,12 @@ fn heads(state: &StateDict) -> Vec<&str> {
 }
 
 /// Why a file changed nothing in `module`, and what to write instead if that can be guessed.
-pub(super) fn nothing_fits(rule: &str, file: &StateDict, done: &LoadReport, module: &dyn Parts) -> String {
+pub(super) fn nothing_fits(
+    rule: &str,
+    file: &StateDict,
+    done: &LoadReport,
+    module: &dyn ModuleTree,
+) -> String {
     let kind = module.type_name();
     if !done.mismatched.is_empty() {
         return format!(

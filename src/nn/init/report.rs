@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::nn::{Parts, tree};
+use crate::nn::{ModuleTree, tree};
 use crate::params::{HostParams, ParamMut, ParamRef};
 
 /// For every parameter the last rule that set it.
@@ -19,7 +19,7 @@ struct Line {
 
 impl Report {
     /// Nobody has touched anything yet.
-    pub fn of(root: &dyn Parts) -> Self {
+    pub fn of(root: &dyn ModuleTree) -> Self {
         let info =
             format!("The value is the same before and after calling `init_weights` of {}", root.type_name());
         let mut lines = Vec::new();
@@ -46,7 +46,7 @@ impl Report {
 }
 
 /// A sub-tree as a bag of tensors.
-pub(super) struct Tree<'a>(pub &'a mut dyn Parts);
+pub(super) struct Tree<'a>(pub &'a mut dyn ModuleTree);
 
 impl HostParams for Tree<'_> {
     fn visit(&self, f: &mut dyn FnMut(ParamRef<'_>)) {

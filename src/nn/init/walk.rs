@@ -1,9 +1,11 @@
 //! The order of initialisation.
 //!
-//! First every layer gets the values that it would have in PyTorch, and other tensors those of their module's `own_init`. Then, from the outside in, each module's own
-//! `init_cfg` is applied to all that lies below it, so that the innermost wins. What loads tensors is held back until the
-//! module's children are through, and so wins over everything below. No generator is shared: each tensor is drawn
-//! from the stream of its own name, and neither the order of the layers nor a new one beside them changes it.
+//! First every parameter begins by the rule that was declared with it, as in PyTorch. Then, from the outside in, each
+//! module's own `init_cfg` is applied to all that lies below it, so that the innermost wins. What loads tensors is held
+//! back until the module's children are through, and so wins over everything below. No generator is shared: each tensor
+//! is drawn from the stream of its own name, and neither the order of the layers nor a new one beside them changes it.
+
+use std::sync::Arc;
 
 use ndarray::Dimension;
 use xxhash_rust::xxh3::xxh3_64;
@@ -13,7 +15,9 @@ use super::report::{Report, Tree};
 use super::{Fans, Init, draw};
 use crate::base::suggest::nearest;
 use crate::base::{Elem, Error, Result, Rng, keyed};
-use crate::nn::{ModuleVisitor, Param, PartMut, Parts, children, find_mut, named_modules, walk_from};
+use crate::nn::{
+    Child, ChildMut, ModuleTree, ModuleVisitor, Param, find_mut, named_children, named_modules, walk_from,
+};
 use crate::params::StateDict;
 
 /// Initialises all weights below `root`, and tells of every parameter who did: `name - shape: rule`.
@@ -23,7 +27,7 @@ use crate::params::StateDict;
 /// # Errors
 /// If a rule does not fit a layer, an override names no sub-module, or a checkpoint cannot be read or has nothing that
 /// fits.
-pub fn init_weights(root: &mut dyn Parts, seed: u64) -> Result<Vec<String>> {
+pub fn init_weights(root: &mut dyn ModuleTree, seed: u64) -> Result<Vec<String>> {
     let mut walk = Walk { seed, report: Report::of(root) };
     walk_from("", root, &mut Defaults { seed, report: &mut walk.report })?;
     walk.level("", root)?;
@@ -37,7 +41,7 @@ struct Walk {
 
 impl Walk {
     /// A module and everything below it.
-    fn level(&mut self, path: &str, module: &mut dyn Parts) -> Result<()> {
+    fn level(&mut self, path: &str, module: &mut dyn ModuleTree) -> Result<()> {
         let mut held_back = Vec::new();
         for init in module.init_cfg().to_vec() {
             match init.rule.tensors().map_err(|e| init.placed(e))? {
@@ -46,8 +50,8 @@ impl Walk {
             }
         }
         let mut done = Ok(());
-        module.each_mut(&mut |name, part| {
-            if let PartMut::Module(child) = part
+        module.visit_children_mut(&mut |name, part| {
+            if let ChildMut::Module(child) = part
                 && done.is_ok()
             {
                 done = self.level(&join(path, name), child);
@@ -58,7 +62,7 @@ impl Walk {
     }
 
     /// One filling entry of the `init_cfg` of `module`.
-    fn apply(&mut self, init: &Init, path: &str, module: &mut dyn Parts) -> Result<()> {
+    fn apply(&mut self, init: &Init, path: &str, module: &mut dyn ModuleTree) -> Result<()> {
         let filled =
             self.fill(init, Reach::Layers(&init.layers), path, module).map_err(|e| init.placed(e))?;
         if filled == 0 && (init.overrides.is_empty() || !init.layers.is_empty()) {
@@ -66,7 +70,8 @@ impl Walk {
         }
         for over in &init.overrides {
             let kind = module.type_name();
-            let below = children(module).into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(", ");
+            let below =
+                named_children(module).into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(", ");
             let target = find_mut(module, &over.name).ok_or_else(|| {
                 let text = format!("`override` names `{}`, but `{kind}` has only: {below}", over.name);
                 init.placed(Error::config(text))
@@ -81,14 +86,26 @@ impl Walk {
     }
 
     /// Fills the layers below `module` that are within reach; returns how many.
-    fn fill(&mut self, init: &Init, reach: Reach<'_>, path: &str, module: &mut dyn Parts) -> Result<usize> {
+    fn fill(
+        &mut self,
+        init: &Init,
+        reach: Reach<'_>,
+        path: &str,
+        module: &mut dyn ModuleTree,
+    ) -> Result<usize> {
         let mut filler = Filler { seed: self.seed, report: &mut self.report, init, reach, filled: 0 };
         walk_from(path, module, &mut filler)?;
         Ok(filler.filled)
     }
 
     /// Copies the tensors that fit by name and shape.
-    fn load(&mut self, init: &Init, tensors: &StateDict, path: &str, module: &mut dyn Parts) -> Result<()> {
+    fn load(
+        &mut self,
+        init: &Init,
+        tensors: &StateDict,
+        path: &str,
+        module: &mut dyn ModuleTree,
+    ) -> Result<()> {
         let rule = init.rule.describe();
         if !init.layers.is_empty() || init.bias != 0.0 {
             log::warn!("{rule}: tensors are loaded by name, so `layer` and `bias` do nothing here");
@@ -113,7 +130,7 @@ enum Reach<'a> {
 }
 
 impl Reach<'_> {
-    fn includes(self, layer: &dyn Parts) -> bool {
+    fn includes(self, layer: &dyn ModuleTree) -> bool {
         match self {
             Self::All => true,
             Self::Layers(names) => {
@@ -133,7 +150,7 @@ struct Filler<'a> {
 }
 
 impl ModuleVisitor for Filler<'_> {
-    fn enter(&mut self, path: &str, layer: &mut dyn Parts) -> Result<()> {
+    fn enter(&mut self, path: &str, layer: &mut dyn ModuleTree) -> Result<()> {
         if !self.reach.includes(layer) {
             return Ok(());
         }
@@ -158,39 +175,29 @@ impl ModuleVisitor for Filler<'_> {
     }
 }
 
-/// PyTorch's own start of linear layers and convolutions: weight and bias from U(±1/√fan_in). And the tensors for which a
-/// module has rules of its own.
+/// Every parameter by the rule that was declared with it: see [`Param::init`].
 struct Defaults<'a> {
     seed: u64,
     report: &'a mut Report,
 }
 
-impl Defaults<'_> {
-    fn own(&mut self, path: &str, module: &mut dyn Parts) -> Result<()> {
-        module.own_init().to_vec().iter().try_for_each(|(name, init)| {
-            each_of(&[*name], self.seed, path, module, &mut |tensor| {
+impl ModuleVisitor for Defaults<'_> {
+    fn enter(&mut self, path: &str, layer: &mut dyn ModuleTree) -> Result<()> {
+        let mut names = Vec::new();
+        layer.visit_children(&mut |name, child| {
+            if let Child::Param(param) = child
+                && let Some(rule) = param.rule()
+            {
+                names.push((name.to_owned(), Arc::clone(rule)));
+            }
+        });
+        names.iter().try_for_each(|(name, rule)| {
+            each_of(&[name], self.seed, path, layer, &mut |tensor| {
                 let values = &mut tensor.param.value.view_mut();
-                init.rule.fill(values, tensor.fans, &mut tensor.rng).map_err(|e| at(&tensor.name, e))?;
-                self.report.set(&tensor.name, &init.rule.describe());
+                rule.fill(values, tensor.fans, &mut tensor.rng).map_err(|e| at(&tensor.name, e))?;
+                self.report.set(&tensor.name, &rule.describe());
                 Ok(())
             })
-        })
-    }
-}
-
-impl ModuleVisitor for Defaults<'_> {
-    fn enter(&mut self, path: &str, layer: &mut dyn Parts) -> Result<()> {
-        self.own(path, layer)?;
-        if layer.type_name() != "Linear" && !layer.families().contains(&"_ConvNd") {
-            return Ok(());
-        }
-        let mut bound = 0.0;
-        each_tensor(self.seed, path, layer, &mut |tensor| {
-            if let Some(fans) = tensor.fans {
-                bound = if fans.fan_in == 0 { 0.0 } else { 1.0 / (fans.fan_in as f64).sqrt() };
-            }
-            draw::uniform(&mut tensor.param.value.view_mut(), -bound, bound, &mut tensor.rng);
-            Ok(())
         })
     }
 }
@@ -208,7 +215,7 @@ struct Target<'a> {
 fn each_tensor(
     seed: u64,
     path: &str,
-    layer: &mut dyn Parts,
+    layer: &mut dyn ModuleTree,
     f: &mut dyn FnMut(&mut Target<'_>) -> Result<()>,
 ) -> Result<()> {
     each_of(&["weight", "bias"], seed, path, layer, f)
@@ -219,15 +226,15 @@ fn each_of(
     names: &[&str],
     seed: u64,
     path: &str,
-    layer: &mut dyn Parts,
+    layer: &mut dyn ModuleTree,
     f: &mut dyn FnMut(&mut Target<'_>) -> Result<()>,
 ) -> Result<()> {
     let groups = layer.groups();
     let transposed = layer.families().contains(&"_ConvTransposeNd");
     names.iter().try_for_each(|wanted| {
         let mut done = Ok(());
-        layer.each_mut(&mut |field, part| {
-            if let PartMut::Param(param) = part
+        layer.visit_children_mut(&mut |field, part| {
+            if let ChildMut::Param(param) = part
                 && field == *wanted
             {
                 let name = join(path, field);
@@ -251,7 +258,7 @@ fn at(name: &str, error: Error) -> Error {
     }
 }
 
-fn matches_nothing(init: &Init, module: &dyn Parts) -> String {
+fn matches_nothing(init: &Init, module: &dyn ModuleTree) -> String {
     let (kind, rule) = (module.type_name(), init.rule.describe());
     if init.layers.is_empty() {
         return format!("init_cfg of `{kind}`: {rule} does nothing: say for which `layer` it is");

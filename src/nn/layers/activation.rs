@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use crate::base::{Elem, Result};
 use crate::nn::{Forward, Module, Var};
-use crate::{parts, register};
+use crate::{module, register};
 
 macro_rules! activation {
     ($(#[$doc:meta])* $name:ident, $op:ident) => {
@@ -14,7 +14,14 @@ macro_rules! activation {
         #[serde(default)]
         pub struct $name {}
 
-        parts!($name {});
+        module!($name {});
+
+        impl $name {
+            /// The layer, which has nothing to set.
+            pub fn new() -> Self {
+                Self {}
+            }
+        }
 
         impl Module for $name {
             fn forward<'t>(&mut self, x: Var<'t>, _: &mut Forward<'_>) -> Result<Var<'t>> {
@@ -44,11 +51,18 @@ activation!(
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ReLU {
-    /// Accepted for the reference's configs; memory is reused either way.
+    /// Accepted for PyTorch's configs; memory is reused either way.
     pub inplace: bool,
 }
 
-parts!(ReLU {});
+module!(ReLU {});
+
+impl ReLU {
+    /// The layer, which has nothing to set.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
 
 impl Module for ReLU {
     fn forward<'t>(&mut self, x: Var<'t>, _: &mut Forward<'_>) -> Result<Var<'t>> {
@@ -60,11 +74,18 @@ impl Module for ReLU {
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct SiLU {
-    /// Accepted for the reference's configs; memory is reused either way.
+    /// Accepted for PyTorch's configs; memory is reused either way.
     pub inplace: bool,
 }
 
-parts!(SiLU {});
+module!(SiLU {});
+
+impl SiLU {
+    /// The layer, which has nothing to set.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
 
 impl Module for SiLU {
     fn forward<'t>(&mut self, x: Var<'t>, _: &mut Forward<'_>) -> Result<Var<'t>> {
@@ -79,15 +100,22 @@ pub struct LeakyReLU {
     /// The slope where `x` is negative.
     #[schemars(extend("x-unbounded" = true))]
     pub negative_slope: f64,
-    /// Accepted for the reference's configs; memory is reused either way.
+    /// Accepted for PyTorch's configs; memory is reused either way.
     pub inplace: bool,
 }
 
-parts!(LeakyReLU {});
+module!(LeakyReLU {});
+
+impl LeakyReLU {
+    /// With this slope where `x` is negative.
+    pub fn new(negative_slope: f64) -> Self {
+        Self { negative_slope, inplace: false }
+    }
+}
 
 impl Default for LeakyReLU {
     fn default() -> Self {
-        Self { negative_slope: 0.01, inplace: false }
+        Self::new(0.01)
     }
 }
 

@@ -4,13 +4,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::base::{Error, Result};
-use crate::nn::{AttentionOptions, Dropout, Forward, Linear, LinearParams, Module, Var};
+use crate::nn::{AttentionOptions, Dropout, Forward, Linear, LinearConfig, Module, Var};
 use crate::registry::BuildCx;
-use crate::{parts, register};
+use crate::{module, register};
 
-/// What a [`MultiheadAttention`] is made of.
+/// The keys of a [`MultiheadAttention`] in YAML.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-pub struct MultiheadAttentionParams {
+pub struct MultiheadAttentionConfig {
     /// Size of a token.
     #[schemars(range(min = 1))]
     pub embed_dims: usize,
@@ -37,18 +37,25 @@ pub struct MultiheadAttentionParams {
     pub proj_bias: bool,
 }
 
-impl MultiheadAttentionParams {
-    /// With both offsets, without dropout.
-    pub fn new(embed_dims: usize, num_heads: usize) -> Self {
-        Self {
-            embed_dims,
-            num_heads,
-            input_dims: None,
-            attn_drop: 0.0,
-            proj_drop: 0.0,
-            qkv_bias: true,
-            proj_bias: true,
+impl MultiheadAttentionConfig {
+    /// The layer.
+    ///
+    /// # Errors
+    /// When the heads do not divide the features.
+    pub fn build(&self) -> Result<MultiheadAttention> {
+        let (dims, heads) = (self.embed_dims, self.num_heads);
+        if heads == 0 || dims % heads != 0 {
+            return Err(Error::config(format!("`num_heads: {heads}` does not divide `embed_dims: {dims}`")));
         }
+        let linear =
+            |in_features, out_features, bias| LinearConfig { in_features, out_features, bias }.build();
+        Ok(MultiheadAttention {
+            qkv: linear(self.input_dims.unwrap_or(dims), dims.saturating_mul(3), self.qkv_bias),
+            attn_drop: Dropout::new(self.attn_drop),
+            proj: linear(dims, dims, self.proj_bias),
+            proj_drop: Dropout::new(self.proj_drop),
+            heads,
+        })
     }
 }
 
@@ -66,35 +73,54 @@ pub struct MultiheadAttention {
     heads: usize,
 }
 
-parts!(MultiheadAttention { qkv, attn_drop, proj, proj_drop });
+module!(MultiheadAttention { qkv, attn_drop, proj, proj_drop });
 
 impl MultiheadAttention {
-    /// An attention of this make.
-    ///
-    /// # Errors
-    /// When the heads do not divide the features.
-    pub fn new(p: &MultiheadAttentionParams) -> Result<Self> {
-        let (dims, heads) = (p.embed_dims, p.num_heads);
-        if heads == 0 || dims % heads != 0 {
-            return Err(Error::config(format!("`num_heads: {heads}` does not divide `embed_dims: {dims}`")));
+    /// Of features split into heads, with all offsets and without dropout. If the heads do not divide the features, `forward`
+    /// says so.
+    pub fn new(embed_dims: usize, num_heads: usize) -> Self {
+        Self {
+            qkv: Linear::new(embed_dims, embed_dims.saturating_mul(3)),
+            attn_drop: Dropout::new(0.0),
+            proj: Linear::new(embed_dims, embed_dims),
+            proj_drop: Dropout::new(0.0),
+            heads: num_heads,
         }
-        let linear = |in_features, out_features, bias| {
-            Linear::from_params(&LinearParams { in_features, out_features, bias })
-        };
-        Ok(Self {
-            qkv: linear(p.input_dims.unwrap_or(dims), dims.saturating_mul(3), p.qkv_bias),
-            attn_drop: Dropout { p: p.attn_drop, ..Dropout::default() },
-            proj: linear(dims, dims, p.proj_bias),
-            proj_drop: Dropout { p: p.proj_drop, ..Dropout::default() },
-            heads,
-        })
+    }
+
+    /// The probability with which dropout zeroes an attention weight.
+    #[must_use]
+    pub fn attn_drop(mut self, p: f64) -> Self {
+        self.attn_drop.p = p;
+        self
+    }
+
+    /// The probability with which dropout zeroes an element of the result.
+    #[must_use]
+    pub fn proj_drop(mut self, p: f64) -> Self {
+        self.proj_drop.p = p;
+        self
+    }
+
+    /// Whether query, key and value have an offset; they have unless this says no.
+    #[must_use]
+    pub fn qkv_bias(mut self, bias: bool) -> Self {
+        self.qkv = self.qkv.bias(bias);
+        self
+    }
+
+    /// Whether the result has an offset; it has unless this says no.
+    #[must_use]
+    pub fn proj_bias(mut self, bias: bool) -> Self {
+        self.proj = self.proj.bias(bias);
+        self
     }
 
     /// The joined heads, before `proj`, of the first `queries` tokens.
     fn heads<'t>(&mut self, x: Var<'t>, queries: Option<usize>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
         let dropout = if cx.training { self.attn_drop.p } else { 0.0 };
         let options = AttentionOptions { dropout, queries, ..AttentionOptions::new(self.heads) };
-        self.qkv.forward(x, cx)?.attention_packed(&options, cx.rng)
+        self.qkv.forward(x, cx)?.attention_packed(&options, cx.rng).checked()
     }
 
     /// `residual +` the attention over `x` [N, T, D]: of all tokens for a residual of that shape, of the first Q for [N, Q, D].
@@ -110,10 +136,11 @@ impl MultiheadAttention {
         let x = self.heads(x, residual.shape().get(1).copied(), cx)?;
         if cx.training && self.proj_drop.p > 0.0 {
             let x = self.proj.forward(x, cx)?;
-            return self.proj_drop.forward(x, cx)?.add(residual);
+            return (self.proj_drop.forward(x, cx)? + residual).checked();
         }
         let tape = x.tape();
-        x.linear_add(tape.param(&self.proj.weight), self.proj.bias.as_ref().map(|b| tape.param(b)), residual)
+        let bias = self.proj.bias.as_ref().map(|b| tape.param(b));
+        x.linear_add(tape.param(&self.proj.weight), bias, residual).checked()
     }
 }
 
@@ -126,6 +153,6 @@ impl Module for MultiheadAttention {
 }
 
 register! { /// Self-attention of several heads over tokens [N, T, D].
-dyn Module, "MultiheadAttention" => |p: MultiheadAttentionParams, _: &mut BuildCx| -> Result<Box<dyn Module>> {
-    Ok(Box::new(MultiheadAttention::new(&p)?))
+dyn Module, "MultiheadAttention" => |p: MultiheadAttentionConfig, _: &mut BuildCx| -> Result<Box<dyn Module>> {
+    Ok(Box::new(p.build()?))
 } }

@@ -4,9 +4,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::base::Result;
-use crate::nn::{Forward, InModule, Module, Var};
+use crate::nn::{Forward, Module, Var};
 use crate::registry::{BuildCx, Collected, Spec};
-use crate::{parts, register};
+use crate::{module, register};
 
 /// One layer after the other; the children are called `0`, `1`, …
 #[derive(Default)]
@@ -15,12 +15,12 @@ pub struct Sequential {
     pub layers: Vec<Box<dyn Module>>,
 }
 
-parts!(Sequential { ..layers });
+module!(Sequential { ..layers });
 
 impl Sequential {
-    /// These layers.
-    pub fn new(layers: Vec<Box<dyn Module>>) -> Self {
-        Self { layers }
+    /// No layer yet: `Sequential::new().with(Linear::new(4, 8)).with(ReLU::new())`.
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// The same with one more layer at the end.
@@ -34,9 +34,7 @@ impl Sequential {
 impl Module for Sequential {
     fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
         let mut layers = self.layers.iter_mut().enumerate();
-        layers.try_fold(x, |x, (i, layer)| {
-            layer.forward(x, cx).map_err(|error| InModule::at(format_args!("layers.{i}"), error))
-        })
+        layers.try_fold(x, |x, (i, layer)| cx.child(i, layer, x))
     }
 }
 
@@ -48,35 +46,48 @@ pub struct Residual {
     pub shortcut: Option<Box<dyn Module>>,
 }
 
-parts!(Residual { body, shortcut });
+impl Residual {
+    /// `body(x) + x`.
+    pub fn new(body: impl Module) -> Self {
+        Self { body: Box::new(body), shortcut: None }
+    }
 
-impl Module for Residual {
-    fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
-        let y = self.body.forward(x, cx).map_err(|error| InModule::at("body", error))?;
-        match &mut self.shortcut {
-            Some(shortcut) => {
-                y.add(shortcut.forward(x, cx).map_err(|error| InModule::at("shortcut", error))?)
-            }
-            None => y.add(x),
-        }
+    /// How the input gets to the sum, instead of as it is.
+    #[must_use]
+    pub fn shortcut(mut self, shortcut: impl Module) -> Self {
+        self.shortcut = Some(Box::new(shortcut));
+        self
     }
 }
 
-/// What a [`Sequential`] is made of.
+module!(Residual { body, shortcut });
+
+impl Module for Residual {
+    fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        let y = cx.child("body", &mut self.body, x)?;
+        let shortcut = match &mut self.shortcut {
+            Some(shortcut) => cx.child("shortcut", shortcut, x)?,
+            None => x,
+        };
+        (y + shortcut).checked()
+    }
+}
+
+/// The keys of a [`Sequential`] in YAML.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-pub struct SequentialParams {
+pub struct SequentialConfig {
     /// The layers in their order.
     pub layers: Vec<Spec<dyn Module>>,
 }
 
 register! { /// One layer after the other. A list of layers, where a module is expected, is the same.
-dyn Module, "Sequential" => |p: SequentialParams, cx: &mut BuildCx| -> Result<Box<dyn Module>> {
-    Ok(Box::new(Sequential::new(Spec::build_all(&p.layers, cx)?)))
+dyn Module, "Sequential" => |p: SequentialConfig, cx: &mut BuildCx| -> Result<Box<dyn Module>> {
+    Ok(Box::new(Sequential { layers: Spec::build_all(&p.layers, cx)? }))
 } }
 
-/// What a [`Residual`] is made of.
+/// The keys of a [`Residual`] in YAML.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-pub struct ResidualParams {
+pub struct ResidualConfig {
     /// What is learnt on top.
     pub body: Spec<dyn Module>,
     /// How the input gets to the sum; the input itself if absent.
@@ -84,7 +95,7 @@ pub struct ResidualParams {
 }
 
 register! { /// `body(x) + shortcut(x)`.
-dyn Module, "Residual" => |p: ResidualParams, cx: &mut BuildCx| -> Result<Box<dyn Module>> {
+dyn Module, "Residual" => |p: ResidualConfig, cx: &mut BuildCx| -> Result<Box<dyn Module>> {
     let mut errors = Collected::default();
     let shortcut = p.shortcut.and_then(|shortcut| errors.take(shortcut.build(cx)));
     match errors.take(p.body.build(cx)) {

@@ -6,14 +6,14 @@ use serde::Deserialize;
 use crate::base::{Error, Result};
 use crate::nn::{ConvOptions, Forward, Module, Param, Var};
 use crate::registry::BuildCx;
-use crate::{parts, register};
+use crate::{module, register};
 
 use super::pair::{non_negative, positive};
-use super::{Pair, initial, one, zero};
+use super::{Pair, one, zero};
 
-/// What a [`Conv2d`] is made of.
+/// The keys of a [`Conv2d`] in YAML.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-pub struct Conv2dParams {
+pub struct Conv2dConfig {
     /// Channels of the input.
     #[schemars(range(min = 1, max = 16_777_216))]
     pub in_channels: usize,
@@ -48,18 +48,46 @@ fn one_group() -> usize {
     1
 }
 
-impl Conv2dParams {
-    /// Stride 1, no padding, no dilation, one group, with bias.
-    pub fn new(in_channels: usize, out_channels: usize, kernel_size: impl Into<Pair>) -> Self {
-        Self {
-            in_channels,
-            out_channels,
-            kernel_size: kernel_size.into(),
-            stride: one(),
-            padding: zero(),
-            dilation: one(),
-            groups: 1,
-            bias: true,
+impl Conv2dConfig {
+    fn check(&self) -> Result<()> {
+        let (c, k, groups) = (self.in_channels, self.out_channels, self.groups);
+        if groups == 0 || c % groups != 0 || k % groups != 0 {
+            return Err(Error::config(format!(
+                "{groups} groups do not divide {c} input and {k} output channels"
+            )));
+        }
+        for (name, Pair(pair)) in
+            [("kernel_size", self.kernel_size), ("stride", self.stride), ("dilation", self.dilation)]
+        {
+            if pair.contains(&0) {
+                return Err(Error::config(format!("{name} must be at least 1, got {pair:?}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The layer.
+    ///
+    /// # Errors
+    /// When the groups do not divide both numbers of channels, or a size is 0.
+    pub fn build(&self) -> Result<Conv2d> {
+        self.check()?;
+        Ok(self.layer())
+    }
+
+    fn fan_in(&self) -> usize {
+        let Pair([kh, kw]) = self.kernel_size;
+        let per_group = self.in_channels.checked_div(self.groups).unwrap_or(0);
+        per_group.saturating_mul(kh).saturating_mul(kw)
+    }
+
+    fn layer(&self) -> Conv2d {
+        let (Pair([kh, kw]), k, fan_in) = (self.kernel_size, self.out_channels, self.fan_in());
+        let per_group = self.in_channels.checked_div(self.groups).unwrap_or(0);
+        Conv2d {
+            weight: Param::fan_in(&[k, per_group, kh, kw], fan_in),
+            bias: self.bias.then(|| Param::fan_in(&[k], fan_in)),
+            config: self.clone(),
         }
     }
 }
@@ -74,51 +102,75 @@ pub struct Conv2d {
     pub weight: Param,
     /// [K].
     pub bias: Option<Param>,
-    options: ConvOptions,
+    config: Conv2dConfig,
 }
 
-parts!(Conv2d: "_ConvNd" { weight, bias }, groups = options.groups);
+module!(Conv2d: "_ConvNd" { weight, bias }, groups = config.groups);
 
 impl Conv2d {
-    /// A layer of this make.
-    ///
-    /// # Errors
-    /// When the groups do not divide both numbers of channels, or a size is 0.
-    pub fn new(p: &Conv2dParams) -> Result<Self> {
-        let (c, k, groups) = (p.in_channels, p.out_channels, p.groups);
-        if groups == 0 || c % groups != 0 || k % groups != 0 {
-            return Err(Error::config(format!(
-                "{groups} groups do not divide {c} input and {k} output channels"
-            )));
-        }
-        for (name, Pair(pair)) in
-            [("kernel_size", p.kernel_size), ("stride", p.stride), ("dilation", p.dilation)]
-        {
-            if pair.contains(&0) {
-                return Err(Error::config(format!("{name} must be at least 1, got {pair:?}")));
-            }
-        }
-        let Pair([kh, kw]) = p.kernel_size;
-        let fan_in = (c / groups).saturating_mul(kh).saturating_mul(kw);
-        Ok(Self {
-            weight: initial(&[k, c / groups, kh, kw], fan_in),
-            bias: p.bias.then(|| initial(&[k], fan_in)),
-            options: ConvOptions { stride: p.stride.0, padding: p.padding.0, dilation: p.dilation.0, groups },
-        })
+    /// Stride 1, no padding, no dilation, one group, with bias: `Conv2d::new(3, 16, 3).padding(1)`.
+    pub fn new(in_channels: usize, out_channels: usize, kernel_size: impl Into<Pair>) -> Self {
+        let (kernel_size, stride, padding, dilation) = (kernel_size.into(), one(), zero(), one());
+        let groups = one_group();
+        Conv2dConfig { in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias: true }
+            .layer()
+    }
+
+    /// The step of the kernel.
+    #[must_use]
+    pub fn stride(mut self, stride: impl Into<Pair>) -> Self {
+        self.config.stride = stride.into();
+        self
+    }
+
+    /// Zeros added on each side.
+    #[must_use]
+    pub fn padding(mut self, padding: impl Into<Pair>) -> Self {
+        self.config.padding = padding.into();
+        self
+    }
+
+    /// The distance of two taps of the kernel.
+    #[must_use]
+    pub fn dilation(mut self, dilation: impl Into<Pair>) -> Self {
+        self.config.dilation = dilation.into();
+        self
+    }
+
+    /// Groups of channels that do not see each other. If they do not divide both numbers of channels, `forward` says so.
+    #[must_use]
+    pub fn groups(self, groups: usize) -> Self {
+        Conv2dConfig { groups, ..self.config }.layer()
+    }
+
+    /// Whether an offset is added to each output channel; it is unless this says no.
+    #[must_use]
+    pub fn bias(mut self, bias: bool) -> Self {
+        self.config.bias = bias;
+        self.bias = bias.then(|| Param::fan_in(&[self.config.out_channels], self.config.fan_in()));
+        self
     }
 
     /// Stride, padding, dilation and groups.
     pub fn options(&self) -> ConvOptions {
-        self.options
+        let Conv2dConfig {
+            stride: Pair(stride),
+            padding: Pair(padding),
+            dilation: Pair(dilation),
+            groups,
+            ..
+        } = self.config;
+        ConvOptions { stride, padding, dilation, groups }
     }
 }
 
 impl Module for Conv2d {
     fn forward<'t>(&mut self, x: Var<'t>, _: &mut Forward<'_>) -> Result<Var<'t>> {
-        let tape = x.tape();
-        x.conv2d(tape.param(&self.weight), self.bias.as_ref().map(|b| tape.param(b)), self.options)
+        self.config.check()?;
+        let (tape, options) = (x.tape(), self.options());
+        x.conv2d(tape.param(&self.weight), self.bias.as_ref().map(|b| tape.param(b)), options).checked()
     }
 }
 
 register! { /// Convolution of images.
-dyn Module, "Conv2d" => |p: Conv2dParams, _: &mut BuildCx| -> Result<Box<dyn Module>> { Ok(Box::new(Conv2d::new(&p)?)) } }
+dyn Module, "Conv2d" => |p: Conv2dConfig, _: &mut BuildCx| -> Result<Box<dyn Module>> { Ok(Box::new(p.build()?)) } }

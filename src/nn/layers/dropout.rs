@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use crate::base::Result;
 use crate::nn::{Forward, Module, Var};
-use crate::{parts, register};
+use crate::{module, register};
 
 /// In training, zero with probability `p`, else `x / (1 - p)`; in evaluation `x` (Srivastava et al. 2014).
 ///
@@ -16,15 +16,22 @@ pub struct Dropout {
     /// Probability of a zero.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub p: f64,
-    /// Accepted for the reference's configs; memory is reused either way.
+    /// Accepted for PyTorch's configs; memory is reused either way.
     pub inplace: bool,
 }
 
-parts!(Dropout {}, number = p);
+module!(Dropout {}, number = p);
+
+impl Dropout {
+    /// With this probability of a zero.
+    pub fn new(p: f64) -> Self {
+        Self { p, inplace: false }
+    }
+}
 
 impl Default for Dropout {
     fn default() -> Self {
-        Self { p: 0.5, inplace: false }
+        Self::new(0.5)
     }
 }
 

@@ -1,14 +1,14 @@
 //! The feed-forward network of a transformer's block.
 
 use crate::base::Result;
+use crate::module;
 use crate::nn::init::{Init, Xavier, draw::Distribution};
 use crate::nn::{Dropout, Forward, GELU, Linear, Module, Var};
-use crate::parts;
 
 /// Two linear layers with GELU between them, over the last axis: `x + second(gelu(first(x)))`.
 ///
-/// Weight names are MMCV's, `layers.0.0` and `layers.1`. The weights begin uniform by Xavier's rule, the biases from N(0, 10⁻¹²),
-/// as in MMPretrain's vision transformer.
+/// Weight names are MMCV's, `layers.0.0` and `layers.1`. The weights begin uniform by Xavier's rule, the biases from
+/// N(0, 10⁻¹²), as in MMPretrain's vision transformer.
 pub struct FFN {
     layers: Layers,
     init: Vec<Init>,
@@ -26,14 +26,14 @@ struct Hidden {
     drop: Dropout,
 }
 
-parts!(FFN { layers }, init_cfg = init);
-parts!(Layers { hidden as "0", fc as "1", drop as "2" });
-parts!(Hidden { fc as "0", act as "1", drop as "2" });
+module!(FFN { layers }, init_cfg = init);
+module!(Layers { hidden as "0", fc as "1", drop as "2" });
+module!(Hidden { fc as "0", act as "1", drop as "2" });
 
 impl FFN {
     /// From `embed_dims` to `feedforward_channels` and back, each layer followed by dropout of probability `drop`.
     pub fn new(embed_dims: usize, feedforward_channels: usize, drop: f64) -> Self {
-        let dropout = || Dropout { p: drop, ..Dropout::default() };
+        let dropout = || Dropout::new(drop);
         let fc = Linear::new(embed_dims, feedforward_channels);
         let hidden = Hidden { fc, act: GELU {}, drop: dropout() };
         let layers = Layers { hidden, fc: Linear::new(feedforward_channels, embed_dims), drop: dropout() };
@@ -56,13 +56,14 @@ impl FFN {
         if let (false, Some(first), Some(second)) = (dropping, &hidden.fc.bias, &fc.bias) {
             let tape = x.tape();
             let first = [tape.param(&hidden.fc.weight), tape.param(first)];
-            return x.feed_forward(first, [tape.param(&fc.weight), tape.param(second)], residual);
+            let second = [tape.param(&fc.weight), tape.param(second)];
+            return x.feed_forward(first, second, residual).checked();
         }
         let x = hidden.fc.forward(x, cx)?;
         let x = hidden.act.forward(x, cx)?;
         let x = hidden.drop.forward(x, cx)?;
         let x = fc.forward(x, cx)?;
-        drop.forward(x, cx)?.add(residual)
+        (drop.forward(x, cx)? + residual).checked()
     }
 }
 

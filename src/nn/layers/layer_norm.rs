@@ -7,11 +7,11 @@ use crate::base::{Elem, Error, Result};
 use crate::config::OneOrMany;
 use crate::nn::{Forward, Module, Param, Var};
 use crate::registry::BuildCx;
-use crate::{parts, register};
+use crate::{module, register};
 
-/// What a [`LayerNorm`] is made of.
+/// The keys of a [`LayerNorm`] in YAML.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-pub struct LayerNormParams {
+pub struct LayerNormConfig {
     /// The sizes of the last axes, over which mean and variance are taken; one number for the last axis alone.
     #[schemars(with = "OneOrMany<std::num::NonZeroUsize>")]
     pub normalized_shape: OneOrMany<usize>,
@@ -31,10 +31,16 @@ fn eps() -> f64 {
     1e-5
 }
 
-impl LayerNormParams {
-    /// Over the last axis of this size, with PyTorch's defaults: eps 1e-5, scaled and shifted.
-    pub fn new(features: usize) -> Self {
-        Self { normalized_shape: OneOrMany(vec![features]), eps: eps(), elementwise_affine: true, bias: true }
+impl LayerNormConfig {
+    /// The layer.
+    ///
+    /// # Errors
+    /// When no axis is named.
+    pub fn build(&self) -> Result<LayerNorm> {
+        if self.normalized_shape.is_empty() {
+            return Err(Error::config("`normalized_shape` names no axis: give the size of the last one"));
+        }
+        Ok(LayerNorm::over(&self.normalized_shape).eps(self.eps).affine(self.elementwise_affine, self.bias))
     }
 }
 
@@ -43,10 +49,10 @@ impl LayerNormParams {
 ///
 /// ```
 /// use shanty::base::{Tensor, keyed};
-/// use shanty::nn::{Forward, LayerNorm, LayerNormParams, Module, Pool, Tape};
+/// use shanty::nn::{BufferPool, Forward, LayerNorm, Module, Tape};
 ///
-/// let mut norm = LayerNorm::new(&LayerNormParams::new(2))?;
-/// let tape = Tape::new(Pool::default());
+/// let mut norm = LayerNorm::new(2);
+/// let tape = Tape::new(BufferPool::default());
 /// let x = tape.input(Tensor::from_shape_vec(vec![1, 2], vec![1.0, 5.0]).unwrap());
 /// let y = norm.forward(x, &mut Forward { training: true, rng: &mut keyed(0, "example", 0, 0) })?.value();
 /// assert!((y[[0, 0]] + 1.0).abs() < 1e-5 && (y[[0, 1]] - 1.0).abs() < 1e-5);
@@ -62,31 +68,33 @@ pub struct LayerNorm {
     eps: Elem,
 }
 
-parts!(LayerNorm { weight, bias });
+module!(LayerNorm { weight, bias });
 
 impl LayerNorm {
-    /// A norm of this make.
-    ///
-    /// # Errors
-    /// When no axis is named.
-    pub fn new(p: &LayerNormParams) -> Result<Self> {
-        let shape = p.normalized_shape.to_vec();
-        if shape.is_empty() {
-            return Err(Error::config("`normalized_shape` names no axis: give the size of the last one"));
-        }
-        Ok(Self {
-            weight: p.elementwise_affine.then(|| Param::full(&shape, 1.0)),
-            bias: (p.elementwise_affine && p.bias).then(|| Param::full(&shape, 0.0)),
-            shape,
-            eps: p.eps as Elem,
-        })
+    /// Over the last axis, of this size, with PyTorch's defaults: eps 1e-5, scaled and shifted.
+    pub fn new(features: usize) -> Self {
+        Self::over(&[features])
     }
 
-    /// Over the last axis of this size, scaled and shifted.
-    pub fn over(features: usize, eps: f64) -> Self {
-        let shape = vec![features];
-        let (weight, bias) = (Some(Param::full(&shape, 1.0)), Some(Param::full(&shape, 0.0)));
-        Self { weight, bias, shape, eps: eps as Elem }
+    /// Over the last axes, of these sizes.
+    pub fn over(shape: &[usize]) -> Self {
+        let layer = Self { weight: None, bias: None, shape: shape.to_vec(), eps: eps() as Elem };
+        layer.affine(true, true)
+    }
+
+    /// What is added to the variance before its root.
+    #[must_use]
+    pub fn eps(mut self, eps: f64) -> Self {
+        self.eps = eps as Elem;
+        self
+    }
+
+    /// Whether each element is scaled, and shifted if `bias`, by trained numbers; both unless this says no.
+    #[must_use]
+    pub fn affine(mut self, affine: bool, bias: bool) -> Self {
+        self.weight = affine.then(|| Param::full(&self.shape, 1.0));
+        self.bias = (affine && bias).then(|| Param::full(&self.shape, 0.0));
+        self
     }
 }
 
@@ -94,10 +102,11 @@ impl Module for LayerNorm {
     fn forward<'t>(&mut self, x: Var<'t>, _: &mut Forward<'_>) -> Result<Var<'t>> {
         let (tape, weight, bias) = (x.tape(), self.weight.as_ref(), self.bias.as_ref());
         x.layer_norm(&self.shape, weight.map(|p| tape.param(p)), bias.map(|p| tape.param(p)), self.eps)
+            .checked()
     }
 }
 
 register! { /// Normalises the last axes of each sample.
-dyn Module, "LayerNorm" => |p: LayerNormParams, _: &mut BuildCx| -> Result<Box<dyn Module>> { Ok(Box::new(LayerNorm::new(&p)?)) } }
-register! { /// `LayerNorm`, by the name that the reference registers it under.
-dyn Module, "LN" => |p: LayerNormParams, _: &mut BuildCx| -> Result<Box<dyn Module>> { Ok(Box::new(LayerNorm::new(&p)?)) } }
+dyn Module, "LayerNorm" => |p: LayerNormConfig, _: &mut BuildCx| -> Result<Box<dyn Module>> { Ok(Box::new(p.build()?)) } }
+register! { /// `LayerNorm`, by the name of MMEngine's registry.
+dyn Module, "LN" => |p: LayerNormConfig, _: &mut BuildCx| -> Result<Box<dyn Module>> { Ok(Box::new(p.build()?)) } }

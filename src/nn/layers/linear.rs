@@ -6,13 +6,11 @@ use serde::Deserialize;
 use crate::base::Result;
 use crate::nn::{Forward, Module, Param, Var};
 use crate::registry::BuildCx;
-use crate::{parts, register};
+use crate::{module, register};
 
-use super::initial;
-
-/// What a [`Linear`] is made of.
+/// The keys of a [`Linear`] in YAML.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-pub struct LinearParams {
+pub struct LinearConfig {
     /// Size of the last axis of the input.
     #[schemars(range(min = 1))]
     pub in_features: usize,
@@ -35,28 +33,38 @@ pub struct Linear {
     pub bias: Option<Param>,
 }
 
-parts!(Linear { weight, bias });
+module!(Linear { weight, bias });
 
 impl Linear {
     /// A layer with bias.
     pub fn new(in_features: usize, out_features: usize) -> Self {
-        Self::from_params(&LinearParams { in_features, out_features, bias: true })
+        LinearConfig { in_features, out_features, bias: true }.build()
     }
 
-    /// A layer as the config says.
-    pub fn from_params(p: &LinearParams) -> Self {
-        let weight = initial(&[p.out_features, p.in_features], p.in_features);
-        let bias = p.bias.then(|| initial(&[p.out_features], p.in_features));
-        Self { weight, bias }
+    /// Whether an offset is added; it is unless this says no.
+    #[must_use]
+    pub fn bias(mut self, bias: bool) -> Self {
+        let &[outs, ins] = self.weight.value.shape() else { return self };
+        self.bias = bias.then(|| Param::fan_in(&[outs], ins));
+        self
+    }
+}
+
+impl LinearConfig {
+    /// The layer.
+    pub fn build(&self) -> Linear {
+        let Self { in_features: ins, out_features: outs, bias } = *self;
+        let weight = Param::fan_in(&[outs, ins], ins);
+        Linear { weight, bias: bias.then(|| Param::fan_in(&[outs], ins)) }
     }
 }
 
 impl Module for Linear {
     fn forward<'t>(&mut self, x: Var<'t>, _: &mut Forward<'_>) -> Result<Var<'t>> {
         let tape = x.tape();
-        x.linear(tape.param(&self.weight), self.bias.as_ref().map(|b| tape.param(b)))
+        x.linear(tape.param(&self.weight), self.bias.as_ref().map(|b| tape.param(b))).checked()
     }
 }
 
 register! { /// Fully connected: `x wᵀ + b` over the last axis.
-dyn Module, "Linear" => |p: LinearParams, _: &mut BuildCx| -> Result<Box<dyn Module>> { Ok(Box::new(Linear::from_params(&p))) } }
+dyn Module, "Linear" => |p: LinearConfig, _: &mut BuildCx| -> Result<Box<dyn Module>> { Ok(Box::new(p.build())) } }

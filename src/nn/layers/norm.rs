@@ -6,11 +6,11 @@ use serde::Deserialize;
 use crate::base::{Elem, Error, Result};
 use crate::nn::{BnOutput, BnStats, BnThen, Buffer, Counter, Forward, Module, Param, Var};
 use crate::registry::BuildCx;
-use crate::{parts, register};
+use crate::{module, register};
 
-/// What a batch norm is made of.
+/// The keys of a batch norm in YAML.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-pub struct BatchNormParams {
+pub struct BatchNormConfig {
     /// Channels: the second axis of the input.
     #[schemars(range(min = 1))]
     pub num_features: usize,
@@ -38,9 +38,9 @@ fn momentum() -> Option<f64> {
     Some(0.1)
 }
 
-impl BatchNormParams {
+impl BatchNormConfig {
     /// PyTorch's defaults: eps 1e-5, momentum 0.1, affine, with running statistics.
-    pub fn new(num_features: usize) -> Self {
+    fn new(num_features: usize) -> Self {
         Self { num_features, eps: eps(), momentum: momentum(), affine: true, track_running_stats: true }
     }
 }
@@ -53,14 +53,13 @@ struct Core {
     running_mean: Option<Buffer>,
     running_var: Option<Buffer>,
     num_batches_tracked: Option<Counter>,
-    eps: Elem,
-    momentum: Option<f64>,
+    config: BatchNormConfig,
 }
 
-parts!(Core { weight, bias, running_mean, running_var, num_batches_tracked });
+module!(Core { weight, bias, running_mean, running_var, num_batches_tracked });
 
 impl Core {
-    fn new(p: &BatchNormParams) -> Self {
+    fn new(p: &BatchNormConfig) -> Self {
         let shape = [p.num_features];
         Self {
             weight: p.affine.then(|| Param::full(&shape, 1.0)),
@@ -68,8 +67,7 @@ impl Core {
             running_mean: p.track_running_stats.then(|| Buffer::full(&shape, 0.0)),
             running_var: p.track_running_stats.then(|| Buffer::full(&shape, 1.0)),
             num_batches_tracked: p.track_running_stats.then(Counter::default),
-            eps: p.eps as Elem,
-            momentum: p.momentum,
+            config: p.clone(),
         }
     }
 
@@ -82,7 +80,7 @@ impl Core {
         let (weight, bias) = (self.weight.as_ref(), self.bias.as_ref());
         let tape = x.tape();
         let (weight, bias) = (weight.map(|p| tape.param(p)), bias.map(|p| tape.param(p)));
-        let out = x.batch_norm(weight, bias, self.eps, stats, then)?;
+        let out = x.batch_norm(weight, bias, self.config.eps as Elem, stats, then)?;
         if moves {
             self.track(&out);
         }
@@ -97,7 +95,7 @@ impl Core {
         }
         counter.tick();
         // In f64: `1 - momentum` loses digits in f32, at every step.
-        let factor = self.momentum.unwrap_or(1.0 / counter.get() as f64);
+        let factor = self.config.momentum.unwrap_or(1.0 / counter.get() as f64);
         let unbiased = batch.count as f64 / (batch.count - 1) as f64;
         for (running, new, scale) in
             [(&mut self.running_mean, &batch.mean, 1.0), (&mut self.running_var, &batch.var, unbiased)]
@@ -121,12 +119,45 @@ macro_rules! batch_norm {
             core: Core,
         }
 
-        parts!($name: "_BatchNorm", "_NormBase" { ..core });
+        module!($name: "_BatchNorm", "_NormBase" { ..core });
 
         impl $name {
-            /// Weights 1, biases 0, running mean 0, running variance 1.
-            pub fn new(p: &BatchNormParams) -> Self {
-                Self { core: Core::new(p) }
+            /// Over this many channels, with PyTorch's defaults: eps 1e-5, momentum 0.1, weights 1, biases 0, running mean 0,
+            /// running variance 1.
+            pub fn new(num_features: usize) -> Self {
+                Self { core: Core::new(&BatchNormConfig::new(num_features)) }
+            }
+
+            /// What is added to the variance before its root.
+            #[must_use]
+            pub fn eps(mut self, eps: f64) -> Self {
+                self.core.config.eps = eps;
+                self
+            }
+
+            /// The weight of the newest batch in the running statistics; `None` for the mean over all batches so far.
+            #[must_use]
+            pub fn momentum(mut self, momentum: impl Into<Option<f64>>) -> Self {
+                self.core.config.momentum = momentum.into();
+                self
+            }
+
+            /// Whether channels are scaled and shifted by trained numbers; they are unless this says no.
+            #[must_use]
+            pub fn affine(self, affine: bool) -> Self {
+                Self { core: Core::new(&BatchNormConfig { affine, ..self.core.config }) }
+            }
+
+            /// Whether running statistics are kept for evaluation; they are unless this says no.
+            #[must_use]
+            pub fn track_running_stats(self, track_running_stats: bool) -> Self {
+                Self { core: Core::new(&BatchNormConfig { track_running_stats, ..self.core.config }) }
+            }
+        }
+
+        impl From<&BatchNormConfig> for $name {
+            fn from(config: &BatchNormConfig) -> Self {
+                Self { core: Core::new(config) }
             }
         }
 
@@ -174,6 +205,6 @@ batch_norm!(
 );
 
 register! { /// Normalises each feature of [N, C] or [N, C, L].
-dyn Module, "BatchNorm1d" => |p: BatchNormParams, _: &mut BuildCx| -> Result<Box<dyn Module>> { Ok(Box::new(BatchNorm1d::new(&p))) } }
+dyn Module, "BatchNorm1d" => |p: BatchNormConfig, _: &mut BuildCx| -> Result<Box<dyn Module>> { Ok(Box::new(BatchNorm1d::from(&p))) } }
 register! { /// Normalises each channel of images [N, C, H, W].
-dyn Module, "BatchNorm2d" => |p: BatchNormParams, _: &mut BuildCx| -> Result<Box<dyn Module>> { Ok(Box::new(BatchNorm2d::new(&p))) } }
+dyn Module, "BatchNorm2d" => |p: BatchNormConfig, _: &mut BuildCx| -> Result<Box<dyn Module>> { Ok(Box::new(BatchNorm2d::from(&p))) } }

@@ -4,16 +4,16 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::base::{Error, Result};
-use crate::nn::{Conv2d, Conv2dParams, Forward, LayerNorm, Module, Var};
+use crate::nn::{Conv2d, Conv2dConfig, Forward, LayerNorm, Module, Var};
 use crate::registry::BuildCx;
-use crate::{parts, register};
+use crate::{module, register};
 
 use super::pair::{non_negative, optional_positive, positive};
-use super::{Pair, zero};
+use super::{Pair, one};
 
-/// What a [`PatchEmbed`] is made of.
+/// The keys of a [`PatchEmbed`] in YAML.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-pub struct PatchEmbedParams {
+pub struct PatchEmbedConfig {
     /// Channels of the images.
     #[serde(default = "three")]
     #[schemars(range(min = 1))]
@@ -73,31 +73,40 @@ fn eps() -> f64 {
 impl LayerNormCfg {
     /// A norm of tokens of this size.
     pub fn build(&self, features: usize) -> LayerNorm {
-        LayerNorm::over(features, self.eps)
+        LayerNorm::new(features).eps(self.eps)
     }
 }
 
 /// The norm of a [`LayerNormCfg`], under both of its names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum LayerNormName {
-    /// The name in the reference's registry.
+    /// The name in MMEngine's registry.
     LN,
     /// The name of the class.
     LayerNorm,
 }
 
-impl PatchEmbedParams {
-    /// Patches of this size side by side, with an offset and without norm.
-    pub fn new(in_channels: usize, embed_dims: usize, kernel_size: impl Into<Pair>) -> Self {
-        Self {
-            in_channels,
-            embed_dims,
-            kernel_size: kernel_size.into(),
-            stride: None,
-            padding: zero(),
-            bias: true,
-            norm_cfg: None,
+impl PatchEmbedConfig {
+    /// The layer.
+    ///
+    /// # Errors
+    /// When a size is 0.
+    pub fn build(&self) -> Result<PatchEmbed> {
+        if self.in_channels == 0 || self.embed_dims == 0 {
+            return Err(Error::config("`in_channels` and `embed_dims` must be at least 1"));
         }
+        let projection = Conv2dConfig {
+            in_channels: self.in_channels,
+            out_channels: self.embed_dims,
+            kernel_size: self.kernel_size,
+            stride: self.stride.unwrap_or(self.kernel_size),
+            padding: self.padding,
+            dilation: one(),
+            groups: 1,
+            bias: self.bias,
+        };
+        let norm = self.norm_cfg.map(|norm| norm.build(self.embed_dims));
+        Ok(PatchEmbed { projection: projection.build()?, norm })
     }
 }
 
@@ -109,31 +118,47 @@ pub struct PatchEmbed {
     pub norm: Option<LayerNorm>,
 }
 
-parts!(PatchEmbed { projection, norm });
+module!(PatchEmbed { projection, norm });
 
 impl PatchEmbed {
-    /// An embedding of this make.
-    ///
-    /// # Errors
-    /// When a size is 0.
-    pub fn new(p: &PatchEmbedParams) -> Result<Self> {
-        if p.in_channels == 0 || p.embed_dims == 0 {
-            return Err(Error::config("`in_channels` and `embed_dims` must be at least 1"));
-        }
-        let conv = Conv2dParams {
-            stride: p.stride.unwrap_or(p.kernel_size),
-            padding: p.padding,
-            bias: p.bias,
-            ..Conv2dParams::new(p.in_channels, p.embed_dims, p.kernel_size)
-        };
-        let norm = p.norm_cfg.map(|norm| norm.build(p.embed_dims));
-        Ok(Self { projection: Conv2d::new(&conv)?, norm })
+    /// Patches of this size side by side, with an offset and without norm.
+    pub fn new(in_channels: usize, embed_dims: usize, patch: impl Into<Pair>) -> Self {
+        let patch = patch.into();
+        Self { projection: Conv2d::new(in_channels, embed_dims, patch).stride(patch), norm: None }
+    }
+
+    /// The step from patch to patch.
+    #[must_use]
+    pub fn stride(mut self, stride: impl Into<Pair>) -> Self {
+        self.projection = self.projection.stride(stride);
+        self
+    }
+
+    /// Zeros added on each side of the image.
+    #[must_use]
+    pub fn padding(mut self, padding: impl Into<Pair>) -> Self {
+        self.projection = self.projection.padding(padding);
+        self
+    }
+
+    /// Whether the projection has an offset; it has unless this says no.
+    #[must_use]
+    pub fn bias(mut self, bias: bool) -> Self {
+        self.projection = self.projection.bias(bias);
+        self
+    }
+
+    /// A norm of the tokens.
+    #[must_use]
+    pub fn norm(mut self, norm: LayerNorm) -> Self {
+        self.norm = Some(norm);
+        self
     }
 }
 
 impl Module for PatchEmbed {
     fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
-        let tokens = self.projection.forward(x, cx)?.embed_tokens(None, None)?;
+        let tokens = self.projection.forward(x, cx)?.embed_tokens(None, None).checked()?;
         match &mut self.norm {
             Some(norm) => norm.forward(tokens, cx),
             None => Ok(tokens),
@@ -142,4 +167,4 @@ impl Module for PatchEmbed {
 }
 
 register! { /// Cuts images into patches and projects each to a token.
-dyn Module, "PatchEmbed" => |p: PatchEmbedParams, _: &mut BuildCx| -> Result<Box<dyn Module>> { Ok(Box::new(PatchEmbed::new(&p)?)) } }
+dyn Module, "PatchEmbed" => |p: PatchEmbedConfig, _: &mut BuildCx| -> Result<Box<dyn Module>> { Ok(Box::new(p.build()?)) } }

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use crate::base::{Error, Result};
 use crate::nn::{Forward, Module, PoolOptions, Var};
-use crate::{parts, register};
+use crate::{module, register};
 
 use super::pair::{non_negative, optional_positive, positive};
 use super::{Pair, one, zero};
@@ -37,7 +37,7 @@ pub struct MaxPool2d {
     pub ceil_mode: bool,
 }
 
-parts!(MaxPool2d {});
+module!(MaxPool2d {});
 
 impl MaxPool2d {
     /// Windows side by side, without padding.
@@ -52,6 +52,36 @@ impl MaxPool2d {
     }
 }
 
+impl MaxPool2d {
+    /// The step of the window; its size unless given.
+    #[must_use]
+    pub fn stride(mut self, stride: impl Into<Pair>) -> Self {
+        self.stride = Some(stride.into());
+        self
+    }
+
+    /// Padding by minus infinity on each side, at most half the window.
+    #[must_use]
+    pub fn padding(mut self, padding: impl Into<Pair>) -> Self {
+        self.padding = padding.into();
+        self
+    }
+
+    /// The distance of two taps of the window.
+    #[must_use]
+    pub fn dilation(mut self, dilation: impl Into<Pair>) -> Self {
+        self.dilation = dilation.into();
+        self
+    }
+
+    /// Whether a last window that only partly fits counts.
+    #[must_use]
+    pub fn ceil_mode(mut self, ceil_mode: bool) -> Self {
+        self.ceil_mode = ceil_mode;
+        self
+    }
+}
+
 impl Module for MaxPool2d {
     fn forward<'t>(&mut self, x: Var<'t>, _: &mut Forward<'_>) -> Result<Var<'t>> {
         x.max_pool2d(PoolOptions {
@@ -61,6 +91,7 @@ impl Module for MaxPool2d {
             ceil_mode: self.ceil_mode,
             ..PoolOptions::new(self.kernel_size.0)
         })
+        .checked()
     }
 }
 
@@ -86,7 +117,7 @@ pub struct AvgPool2d {
     pub count_include_pad: bool,
 }
 
-parts!(AvgPool2d {});
+module!(AvgPool2d {});
 
 impl AvgPool2d {
     /// Windows side by side, without padding.
@@ -101,6 +132,36 @@ impl AvgPool2d {
     }
 }
 
+impl AvgPool2d {
+    /// The step of the window; its size unless given.
+    #[must_use]
+    pub fn stride(mut self, stride: impl Into<Pair>) -> Self {
+        self.stride = Some(stride.into());
+        self
+    }
+
+    /// Padding by zeros on each side, at most half the window.
+    #[must_use]
+    pub fn padding(mut self, padding: impl Into<Pair>) -> Self {
+        self.padding = padding.into();
+        self
+    }
+
+    /// Whether a last window that only partly fits counts.
+    #[must_use]
+    pub fn ceil_mode(mut self, ceil_mode: bool) -> Self {
+        self.ceil_mode = ceil_mode;
+        self
+    }
+
+    /// Whether the mean divides by padded positions too; it does unless this says no.
+    #[must_use]
+    pub fn count_include_pad(mut self, count_include_pad: bool) -> Self {
+        self.count_include_pad = count_include_pad;
+        self
+    }
+}
+
 impl Module for AvgPool2d {
     fn forward<'t>(&mut self, x: Var<'t>, _: &mut Forward<'_>) -> Result<Var<'t>> {
         x.avg_pool2d(PoolOptions {
@@ -110,6 +171,7 @@ impl Module for AvgPool2d {
             count_include_pad: self.count_include_pad,
             ..PoolOptions::new(self.kernel_size.0)
         })
+        .checked()
     }
 }
 
@@ -122,11 +184,18 @@ pub struct AdaptiveAvgPool2d {
     pub output_size: Pair,
 }
 
-parts!(AdaptiveAvgPool2d {});
+module!(AdaptiveAvgPool2d {});
+
+impl AdaptiveAvgPool2d {
+    /// Height and width of the output.
+    pub fn new(output_size: impl Into<Pair>) -> Self {
+        Self { output_size: output_size.into() }
+    }
+}
 
 impl Module for AdaptiveAvgPool2d {
     fn forward<'t>(&mut self, x: Var<'t>, _: &mut Forward<'_>) -> Result<Var<'t>> {
-        x.adaptive_avg_pool2d(self.output_size.0)
+        x.adaptive_avg_pool2d(self.output_size.0).checked()
     }
 }
 
@@ -139,7 +208,21 @@ pub struct GlobalAveragePooling {
     pub dim: usize,
 }
 
-parts!(GlobalAveragePooling {});
+module!(GlobalAveragePooling {});
+
+impl GlobalAveragePooling {
+    /// Of images.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The number of axes behind the channels: 1 for sequences, 2 for images.
+    #[must_use]
+    pub fn dim(mut self, dim: usize) -> Self {
+        self.dim = dim;
+        self
+    }
+}
 
 impl Default for GlobalAveragePooling {
     fn default() -> Self {
@@ -157,7 +240,7 @@ impl Module for GlobalAveragePooling {
                 self.dim + 2
             )));
         }
-        x.global_avg_pool()
+        x.global_avg_pool().checked()
     }
 }
 

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use crate::base::Result;
 use crate::nn::{Forward, Module, Var};
-use crate::{parts, register};
+use crate::{module, register};
 
 /// Joins the axes `start_dim..=end_dim` into one: [N, C, H, W] to [N, C·H·W] by default.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -19,7 +19,19 @@ pub struct Flatten {
     pub end_dim: isize,
 }
 
-parts!(Flatten {});
+module!(Flatten {});
+
+impl Flatten {
+    /// All axes behind the first.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The axes from `start` to `end`; negative numbers count from the end.
+    pub fn axes(start: isize, end: isize) -> Self {
+        Self { start_dim: start, end_dim: end }
+    }
+}
 
 impl Default for Flatten {
     fn default() -> Self {
@@ -29,7 +41,7 @@ impl Default for Flatten {
 
 impl Module for Flatten {
     fn forward<'t>(&mut self, x: Var<'t>, _: &mut Forward<'_>) -> Result<Var<'t>> {
-        x.flatten(self.start_dim, self.end_dim)
+        x.flatten(self.start_dim, self.end_dim).checked()
     }
 }
 
@@ -38,7 +50,14 @@ impl Module for Flatten {
 #[serde(default)]
 pub struct Identity {}
 
-parts!(Identity {});
+module!(Identity {});
+
+impl Identity {
+    /// The layer, which has nothing to set.
+    pub fn new() -> Self {
+        Self {}
+    }
+}
 
 impl Module for Identity {
     fn forward<'t>(&mut self, x: Var<'t>, _: &mut Forward<'_>) -> Result<Var<'t>> {

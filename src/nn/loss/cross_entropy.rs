@@ -75,7 +75,7 @@ impl Loss for CrossEntropyLoss {
     fn forward<'t>(&self, scores: Var<'t>, target: Target<'_>) -> Result<Losses<'t>> {
         let mut losses = scores.cross_entropy(target, &self.options())?;
         if self.loss_weight != 1.0 {
-            losses.loss = losses.loss.scale(self.loss_weight as Elem);
+            losses.loss = losses.loss * self.loss_weight as Elem;
         }
         Ok(losses)
     }

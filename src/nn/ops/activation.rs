@@ -3,7 +3,7 @@
 use crate::base::Elem;
 use crate::kernels::{Act, act_backward, act_forward};
 use crate::nn::Var;
-use crate::nn::pool::{slice, tensor};
+use crate::nn::buffer_pool::{slice, tensor};
 
 impl<'t> Var<'t> {
     /// `max(x, 0)`.
@@ -46,9 +46,21 @@ impl<'t> Var<'t> {
         act_forward(act, slice(&x), &mut y);
         let y = tensor(x.shape(), y);
         let saved = if act.saves_input() { x } else { y.clone() };
-        self.tape.node(y, &[self], move |mut dy, grads| {
+        self.tape.node(name(act), y, &[self], move |mut dy, grads| {
             act_backward(act, slice(&saved), &mut dy);
             grads.add(0, dy);
         })
+    }
+}
+
+fn name(act: Act) -> &'static str {
+    match act {
+        Act::Identity => "identity",
+        Act::Relu => "relu",
+        Act::LeakyRelu(_) => "leaky_relu",
+        Act::Tanh => "tanh",
+        Act::Sigmoid => "sigmoid",
+        Act::Gelu => "gelu",
+        Act::Silu => "silu",
     }
 }

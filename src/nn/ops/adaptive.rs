@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::base::{Elem, Error, Result, memory};
-use crate::nn::pool::{slice, tensor};
+use crate::nn::buffer_pool::{slice, tensor};
 use crate::nn::{PoolOptions, Var};
 
 use super::images;
@@ -11,10 +11,11 @@ use super::images;
 impl<'t> Var<'t> {
     /// The mean of each of `out` parts of `x` [N, C, H, W]: part i of o along an axis of size s runs from ⌊i s / o⌋ to
     /// ⌈(i + 1) s / o⌉, as in PyTorch.
-    ///
-    /// # Errors
-    /// When the input is no batch of images, or is empty where the output is not.
-    pub fn adaptive_avg_pool2d(self, out: [usize; 2]) -> Result<Self> {
+    pub fn adaptive_avg_pool2d(self, out: [usize; 2]) -> Self {
+        self.attempt(|| self.try_adaptive_avg_pool2d(out))
+    }
+
+    fn try_adaptive_avg_pool2d(self, out: [usize; 2]) -> Result<Self> {
         let x = self.value();
         let [n, c, h, w] = images(&x, "adaptive average pooling")?;
         if h == 0 || w == 0 || out.contains(&0) {
@@ -23,10 +24,10 @@ impl<'t> Var<'t> {
             )));
         }
         if out == [1, 1] {
-            return self.global_avg_pool()?.reshape(&[n, c, 1, 1]);
+            return Ok(self.global_avg_pool().reshape(&[n, c, 1, 1]));
         }
         if h % out[0] == 0 && w % out[1] == 0 {
-            return self.avg_pool2d(PoolOptions::new([h / out[0], w / out[1]]));
+            return Ok(self.avg_pool2d(PoolOptions::new([h / out[0], w / out[1]])));
         }
         memory::fits("the output of adaptive average pooling", &[n, c, out[0], out[1]], size_of::<Elem>())?;
         let mut y = self.tape.take(n * c * out[0] * out[1]);
@@ -36,18 +37,23 @@ impl<'t> Var<'t> {
                 *y = rows.map(|r| x[r * w..][cols.clone()].iter().sum::<Elem>()).sum::<Elem>() / count;
             }
         }
-        Ok(self.tape.node(tensor(&[n, c, out[0], out[1]], y), &[self], move |dy, grads| {
-            let mut dx = grads.pool.take(n * c * h * w);
-            dx.fill(0.0);
-            for (dy, dx) in dy.chunks_exact(out[0] * out[1]).zip(dx.chunks_exact_mut(h * w)) {
-                for (dy, (rows, cols)) in dy.iter().zip(bins([h, w], out)) {
-                    let share = dy / (rows.len() * cols.len()) as Elem;
-                    rows.for_each(|r| dx[r * w..][cols.clone()].iter_mut().for_each(|d| *d += share));
+        Ok(self.tape.node(
+            "adaptive_avg_pool2d",
+            tensor(&[n, c, out[0], out[1]], y),
+            &[self],
+            move |dy, grads| {
+                let mut dx = grads.pool.take(n * c * h * w);
+                dx.fill(0.0);
+                for (dy, dx) in dy.chunks_exact(out[0] * out[1]).zip(dx.chunks_exact_mut(h * w)) {
+                    for (dy, (rows, cols)) in dy.iter().zip(bins([h, w], out)) {
+                        let share = dy / (rows.len() * cols.len()) as Elem;
+                        rows.for_each(|r| dx[r * w..][cols.clone()].iter_mut().for_each(|d| *d += share));
+                    }
                 }
-            }
-            grads.pool.give(dy);
-            grads.add(0, dx);
-        }))
+                grads.pool.give(dy);
+                grads.add(0, dx);
+            },
+        ))
     }
 }
 

@@ -5,8 +5,8 @@ use crate::kernels::{
     AttnGeom, AttnOpts, AttnOutput, AttnSaved, Qkv, QkvMut, attention, attention_backward, attention_packed,
     attention_packed_backward,
 };
-use crate::nn::pool::{row_major, slice, tensor};
-use crate::nn::{Pool, Tape, Var};
+use crate::nn::buffer_pool::{row_major, slice, tensor};
+use crate::nn::{BufferPool, Tape, Var};
 
 use super::dropout::draw_mask;
 use super::expect_shape;
@@ -36,10 +36,11 @@ impl<'t> Var<'t> {
     /// Self-attention of rows that hold query, key and value one behind the other: [N, T, 3 D] to [N, T, D] (or as many
     /// tokens as `queries` says), for each head
     /// `softmax(q kᵀ / sqrt(D / heads) + bias) v` (Vaswani et al. 2017). The scores are never in memory as a whole.
-    ///
-    /// # Errors
-    /// When the sizes do not fit.
-    pub fn attention_packed(self, options: &AttentionOptions, rng: &mut Rng) -> Result<Self> {
+    pub fn attention_packed(self, options: &AttentionOptions, rng: &mut Rng) -> Self {
+        self.attempt(|| self.try_attention_packed(options, rng))
+    }
+
+    fn try_attention_packed(self, options: &AttentionOptions, rng: &mut Rng) -> Result<Self> {
         let qkv = self.value();
         let [batch, len, width] = tokens(qkv.shape())?;
         if !width.is_multiple_of(3) {
@@ -53,22 +54,22 @@ impl<'t> Var<'t> {
             return Err(Error::invalid(format!("{q_len} tokens ask, but there are only {len}")));
         }
         let g = geometry(options, [batch, q_len, len, width / 3])?;
-        let kept = Kept::new(self.tape, &g, options, rng);
+        let extra = SavedInputs::new(self.tape, &g, options, rng);
         let (mut out, mut lse) =
             (self.tape.take(batch * q_len * (width / 3)), self.tape.take(batch * g.heads * q_len));
-        attention_packed(&g, kept.opts(), slice(&qkv), AttnOutput { out: &mut out, lse: &mut lse });
+        attention_packed(&g, extra.opts(), slice(&qkv), AttnOutput { out: &mut out, lse: &mut lse });
         let out = tensor(&[batch, q_len, width / 3], out);
         if !self.requires_grad() {
             self.tape.give(lse);
-            self.tape.with_pool(|pool| kept.give(pool));
+            self.tape.with_pool(|pool| extra.give(pool));
             return Ok(self.tape.input(out));
         }
         let y = out.clone();
-        Ok(self.tape.node(out, &[self], move |dy, grads| {
+        Ok(self.tape.node("attention_packed", out, &[self], move |dy, grads| {
             let mut dqkv = grads.pool.take(qkv.len());
             let saved = AttnSaved { out: slice(&y), lse: &lse };
-            attention_packed_backward(&g, kept.opts(), slice(&qkv), saved, &dy, &mut dqkv);
-            kept.give(grads.pool);
+            attention_packed_backward(&g, extra.opts(), slice(&qkv), saved, &dy, &mut dqkv);
+            extra.give(grads.pool);
             grads.pool.give(lse);
             grads.pool.give(dy);
             grads.add(0, dqkv);
@@ -77,10 +78,11 @@ impl<'t> Var<'t> {
 
     /// Attention of the queries `self` [N, Q, D] to the keys and values [N, K, D], for each head
     /// `softmax(q kᵀ / sqrt(D / heads) + bias) v`: [N, Q, D].
-    ///
-    /// # Errors
-    /// When the sizes do not fit.
-    pub fn attention(
+    pub fn attention(self, keys: Self, values: Self, options: &AttentionOptions, rng: &mut Rng) -> Self {
+        self.attempt(|| self.try_attention(keys, values, options, rng))
+    }
+
+    fn try_attention(
         self,
         keys: Self,
         values: Self,
@@ -92,25 +94,25 @@ impl<'t> Var<'t> {
         expect_shape("the keys of an attention", k.shape(), &[batch, k_len, width])?;
         expect_shape("the values of an attention", v.shape(), &[batch, k_len, width])?;
         let g = geometry(options, [batch, q_len, k_len, width])?;
-        let kept = Kept::new(self.tape, &g, options, rng);
+        let extra = SavedInputs::new(self.tape, &g, options, rng);
         let (mut out, mut lse) = (self.tape.take(q.len()), self.tape.take(batch * g.heads * q_len));
         let qkv = Qkv { q: slice(&q), k: slice(&k), v: slice(&v) };
-        attention(&g, kept.opts(), qkv, AttnOutput { out: &mut out, lse: &mut lse });
+        attention(&g, extra.opts(), qkv, AttnOutput { out: &mut out, lse: &mut lse });
         let out = tensor(q.shape(), out);
         let inputs = [self, keys, values];
         if !inputs.iter().any(|x| x.requires_grad()) {
             self.tape.give(lse);
-            self.tape.with_pool(|pool| kept.give(pool));
+            self.tape.with_pool(|pool| extra.give(pool));
             return Ok(self.tape.input(out));
         }
         let y = out.clone();
-        Ok(self.tape.node(out, &inputs, move |dy, grads| {
+        Ok(self.tape.node("attention", out, &inputs, move |dy, grads| {
             let [mut dq, mut dk, mut dv] = [&q, &k, &v].map(|x| grads.pool.take(x.len()));
             let qkv = Qkv { q: slice(&q), k: slice(&k), v: slice(&v) };
             let saved = AttnSaved { out: slice(&y), lse: &lse };
             let dqkv = QkvMut { q: &mut dq, k: &mut dk, v: &mut dv };
-            attention_backward(&g, kept.opts(), qkv, saved, &dy, dqkv);
-            kept.give(grads.pool);
+            attention_backward(&g, extra.opts(), qkv, saved, &dy, dqkv);
+            extra.give(grads.pool);
             grads.pool.give(lse);
             grads.pool.give(dy);
             for (i, grad) in [dq, dk, dv].into_iter().enumerate() {
@@ -134,13 +136,13 @@ fn geometry(options: &AttentionOptions, sizes: [usize; 4]) -> Result<AttnGeom> {
     Ok(AttnGeom { batch, heads, q_len, k_len, dim: width / heads })
 }
 
-/// Bias and dropout, kept for the way back.
-struct Kept {
+/// Bias and dropout, saved for the way back.
+struct SavedInputs {
     bias: Option<Tensor>,
     mask: Option<(Vec<u8>, Elem)>,
 }
 
-impl Kept {
+impl SavedInputs {
     fn new(tape: &Tape, g: &AttnGeom, options: &AttentionOptions, rng: &mut Rng) -> Self {
         let len = g.batch * g.heads * g.q_len * g.k_len;
         let mask = (options.dropout > 0.0).then(|| draw_mask(tape, len, options.dropout, rng));
@@ -152,7 +154,7 @@ impl Kept {
         AttnOpts { bias: self.bias.as_ref().map(slice), dropout }
     }
 
-    fn give(self, pool: &mut Pool) {
+    fn give(self, pool: &mut BufferPool) {
         if let Some((keep, _)) = self.mask {
             pool.masks.give(keep);
         }

@@ -5,7 +5,7 @@ use crate::kernels::{
     Act, ConvGeom, Window, channel_sums, conv2d, conv2d_backward_data, conv2d_backward_weight,
 };
 use crate::nn::Var;
-use crate::nn::pool::{slice, tensor};
+use crate::nn::buffer_pool::{slice, tensor};
 
 use super::{expect_shape, images};
 
@@ -31,10 +31,11 @@ impl Default for ConvOptions {
 impl<'t> Var<'t> {
     /// The convolution (cross-correlation, as PyTorch's) of `x` [N, C, H, W] with `weight` [K, C / groups, kH, kW] and
     /// `bias` [K].
-    ///
-    /// # Errors
-    /// When the channels or sizes do not fit.
-    pub fn conv2d(self, weight: Self, bias: Option<Self>, options: ConvOptions) -> Result<Self> {
+    pub fn conv2d(self, weight: Self, bias: Option<Self>, options: ConvOptions) -> Self {
+        self.attempt(|| self.try_conv2d(weight, bias, options))
+    }
+
+    fn try_conv2d(self, weight: Self, bias: Option<Self>, options: ConvOptions) -> Result<Self> {
         let (x, w, b) = (self.value(), weight.value(), bias.map(Var::value));
         let input = images(&x, "a convolution")?;
         let &[k, per_group, kh, kw] = w.shape() else {
@@ -67,7 +68,7 @@ impl<'t> Var<'t> {
             Some(bias) => &[self, weight, bias],
             None => &[self, weight],
         };
-        Ok(self.tape.node(tensor(&[g.n, g.k, g.out[0], g.out[1]], y), inputs, move |dy, grads| {
+        Ok(self.tape.node("conv2d", tensor(&[g.n, g.k, g.out[0], g.out[1]], y), inputs, move |dy, grads| {
             if grads.wants(0) {
                 let mut dx = grads.pool.take(g.x_len());
                 conv2d_backward_data(&g, &dy, slice(&w), &mut dx);

@@ -4,7 +4,7 @@ use rand::Rng as _;
 
 use crate::base::{Elem, Rng};
 use crate::kernels::{dropout, dropout_inplace};
-use crate::nn::pool::{slice, tensor};
+use crate::nn::buffer_pool::{slice, tensor};
 use crate::nn::{Tape, Var};
 
 impl<'t> Var<'t> {
@@ -17,7 +17,7 @@ impl<'t> Var<'t> {
         let (keep, scale) = draw_mask(self.tape, x.len(), p, rng);
         let mut y = self.tape.take(x.len());
         dropout(&keep, scale, slice(&x), &mut y);
-        self.tape.node(tensor(x.shape(), y), &[self], move |mut dy, grads| {
+        self.tape.node("dropout", tensor(x.shape(), y), &[self], move |mut dy, grads| {
             dropout_inplace(&keep, scale, &mut dy);
             grads.pool.masks.give(keep);
             grads.add(0, dy);

@@ -3,7 +3,7 @@
 use crate::base::Result;
 use crate::kernels::{Act, Bias, Epilogue, Mat, MatMut, gemm, gemm_add, gemm_gelu, gemm_mul};
 use crate::nn::Var;
-use crate::nn::pool::{slice, tensor};
+use crate::nn::buffer_pool::{slice, tensor};
 
 use super::expect_shape;
 use super::linear::LinearShape;
@@ -11,12 +11,13 @@ use super::linear::LinearShape;
 impl<'t> Var<'t> {
     /// `gelu(x w₁ᵀ + b₁) w₂ᵀ + b₂ + residual`: `first` and `second` are weight [out, in] and bias [out] of a linear map.
     ///
-    /// GELU is applied on the way of the first product to memory, and its slope is kept rather than its input, so that the way back
-    /// is a factor on the way of another product.
-    ///
-    /// # Errors
-    /// When the sizes do not fit.
-    pub fn feed_forward(self, first: [Self; 2], second: [Self; 2], residual: Self) -> Result<Self> {
+    /// GELU is applied on the way of the first product to memory, and its slope is kept rather than its input, so that
+    /// the way back is a factor on the way of another product.
+    pub fn feed_forward(self, first: [Self; 2], second: [Self; 2], residual: Self) -> Self {
+        self.attempt(|| self.try_feed_forward(first, second, residual))
+    }
+
+    fn try_feed_forward(self, first: [Self; 2], second: [Self; 2], residual: Self) -> Result<Self> {
         let x = self.value();
         let ([w1, b1], [w2, b2]) = (first.map(Var::value), second.map(Var::value));
         let s1 = LinearShape::new(x.shape(), w1.shape())?;
@@ -45,9 +46,9 @@ impl<'t> Var<'t> {
         let y = tensor(&shape, y);
         if !asked {
             self.tape.give(h);
-            return Ok(self.tape.node(y, &[residual], |dy, grads| grads.add(0, dy)));
+            return Ok(self.tape.node("feed_forward", y, &[residual], |dy, grads| grads.add(0, dy)));
         }
-        Ok(self.tape.node(y, &inputs, move |dy, grads| {
+        Ok(self.tape.node("feed_forward", y, &inputs, move |dy, grads| {
             grads.weights_of_linear(3, Some(4), s2, &dy, &h);
             grads.pool.give(h);
             if (0..3).any(|i| grads.wants(i)) {

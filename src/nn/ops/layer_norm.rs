@@ -5,17 +5,18 @@ use crate::kernels::{
     LayerNormAffine, LayerNormGrads, LayerNormStats, LayerNormStatsMut, layer_norm, layer_norm_backward,
 };
 use crate::nn::Var;
-use crate::nn::pool::{slice, tensor};
+use crate::nn::buffer_pool::{slice, tensor};
 
 use super::expect_shape;
 
 impl<'t> Var<'t> {
     /// `(x - mean) / sqrt(var + eps) * weight + bias`, mean and biased variance over the last axes, which have the sizes
     /// `shape`; `weight` and `bias` have that shape too (Ba et al. 2016).
-    ///
-    /// # Errors
-    /// When the sizes do not fit.
-    pub fn layer_norm(
+    pub fn layer_norm(self, shape: &[usize], weight: Option<Self>, bias: Option<Self>, eps: Elem) -> Self {
+        self.attempt(|| self.try_layer_norm(shape, weight, bias, eps))
+    }
+
+    fn try_layer_norm(
         self,
         shape: &[usize],
         weight: Option<Self>,
@@ -50,7 +51,7 @@ impl<'t> Var<'t> {
             return Ok(self.tape.input(y));
         }
         let (at_weight, at_bias) = (weight.map(|_| 1), bias.map(|_| 1 + usize::from(weight.is_some())));
-        Ok(self.tape.node(y, &inputs, move |mut dy, grads| {
+        Ok(self.tape.node("layer_norm", y, &inputs, move |mut dy, grads| {
             let (mut dw, mut db) = (grads.pool.take(d), grads.pool.take(d));
             let g = gamma.as_ref().map(slice);
             let stats = LayerNormStats { mean: &mean, rstd: &rstd };

@@ -2,26 +2,20 @@
 
 use crate::base::{Elem, Error, Result};
 use crate::kernels::{Bias, Epilogue, Mat, MatMut, col_sums, gemm, gemm_add};
-use crate::nn::pool::{slice, tensor};
+use crate::nn::buffer_pool::{slice, tensor};
 use crate::nn::{Grads, Var};
 
 use super::expect_shape;
 
 impl<'t> Var<'t> {
     /// `x wᵀ + b` over the last axis: `x` [.., in], `weight` [out, in], `bias` [out].
-    ///
-    /// # Errors
-    /// When the sizes do not fit.
-    pub fn linear(self, weight: Self, bias: Option<Self>) -> Result<Self> {
-        self.affine(weight, bias, None)
+    pub fn linear(self, weight: Self, bias: Option<Self>) -> Self {
+        self.attempt(|| self.affine(weight, bias, None))
     }
 
     /// `x wᵀ + b + residual` in one pass: the end of a residual branch. `residual` has the shape of the result.
-    ///
-    /// # Errors
-    /// When the sizes do not fit.
-    pub fn linear_add(self, weight: Self, bias: Option<Self>, residual: Self) -> Result<Self> {
-        self.affine(weight, bias, Some(residual))
+    pub fn linear_add(self, weight: Self, bias: Option<Self>, residual: Self) -> Self {
+        self.attempt(|| self.affine(weight, bias, Some(residual)))
     }
 
     fn affine(self, weight: Self, bias: Option<Self>, residual: Option<Self>) -> Result<Self> {
@@ -45,7 +39,7 @@ impl<'t> Var<'t> {
         }
         let inputs: Vec<Var<'t>> = [Some(self), Some(weight), bias, residual].into_iter().flatten().collect();
         let (at_bias, at_residual) = (bias.map(|_| 2), residual.map(|_| 2 + usize::from(bias.is_some())));
-        Ok(self.tape.node(tensor(&shape, y), &inputs, move |dy, grads| {
+        Ok(self.tape.node("linear", tensor(&shape, y), &inputs, move |dy, grads| {
             if grads.wants(0) {
                 grads.input_of_linear(0, s, &dy, slice(&w));
             }
@@ -96,7 +90,8 @@ impl Grads<'_> {
         self.add(i, dx);
     }
 
-    /// `dyᵀ x` and the column sums of `dy`, the gradients of the weight and the bias of a linear map, where they are asked for.
+    /// `dyᵀ x` and the column sums of `dy`, the gradients of the weight and the bias of a linear map, where they are
+    /// asked for.
     pub(super) fn weights_of_linear(
         &mut self,
         weight: usize,

@@ -8,7 +8,7 @@ use crate::kernels::{
     soft_cross_entropy_backward,
 };
 use crate::nn::Var;
-use crate::nn::pool::{slice, tensor};
+use crate::nn::buffer_pool::{slice, tensor};
 
 use super::expect_shape;
 
@@ -86,9 +86,9 @@ impl<'t> Var<'t> {
         if let Some(weight) = &options.class_weight {
             expect_shape("class_weight", weight.shape(), &[k])?;
         }
-        let kept = Kept::new(target, n, k, options)?;
+        let saved = Saved::new(target, n, k, options)?;
         let (mut losses, mut probs) = (self.tape.take(n), self.tape.take(n * k));
-        let sums = kept.forward(slice(&x), &mut losses, &mut probs)?;
+        let sums = saved.forward(slice(&x), &mut losses, &mut probs)?;
         let per_sample = losses.clone();
         let (value, factor) = match options.reduction {
             Reduction::None => (tensor(&[n], losses), None),
@@ -106,9 +106,9 @@ impl<'t> Var<'t> {
                 (tensor(&[], value), Some(factor as Elem))
             }
         };
-        let loss = self.tape.node(value, &[self], move |dy, grads| {
+        let loss = self.tape.node("cross_entropy", value, &[self], move |dy, grads| {
             let rows = factor.map_or(RowGrad::Each(&dy), |factor| RowGrad::Same(dy[0] * factor));
-            kept.backward(rows, &mut probs);
+            saved.backward(rows, &mut probs);
             grads.pool.give(dy);
             grads.add(0, probs);
         });
@@ -116,25 +116,25 @@ impl<'t> Var<'t> {
     }
 }
 
-/// The targets and the definition, kept for the way back.
-struct Kept {
+/// The targets and the definition, saved for the way back.
+struct Saved {
     k: usize,
     weight: Option<Tensor>,
     smoothing: f64,
     ignore: Option<i64>,
-    target: KeptTarget,
+    target: SavedTarget,
 }
 
-enum KeptTarget {
+enum SavedTarget {
     Classes(Vec<i64>),
     Soft(Vec<Elem>),
 }
 
-impl Kept {
+impl Saved {
     fn new(target: Target<'_>, n: usize, k: usize, options: &CrossEntropyOptions) -> Result<Self> {
         let smoothing = options.label_smoothing;
         let target = match target {
-            Target::Classes(classes) if classes.len() == n => KeptTarget::Classes(classes.to_vec()),
+            Target::Classes(classes) if classes.len() == n => SavedTarget::Classes(classes.to_vec()),
             Target::Classes(classes) => {
                 return Err(Error::invalid(format!(
                     "cross entropy got {n} rows of scores and {} targets",
@@ -144,7 +144,7 @@ impl Kept {
             Target::Dense(q) => {
                 expect_shape("the target of cross entropy", q.shape(), &[n, k])?;
                 let (own, even) = ((1.0 - smoothing) as Elem, (smoothing / k as f64) as Elem);
-                KeptTarget::Soft(q.iter().map(|q| q * own + even).collect())
+                SavedTarget::Soft(q.iter().map(|q| q * own + even).collect())
             }
         };
         Ok(Self { k, weight: options.class_weight.clone(), smoothing, ignore: options.ignore_index, target })
@@ -157,15 +157,17 @@ impl Kept {
 
     fn forward(&self, scores: &[Elem], losses: &mut [Elem], probs: &mut [Elem]) -> Result<LossSums> {
         match &self.target {
-            KeptTarget::Classes(classes) => cross_entropy(&self.definition(), scores, classes, losses, probs),
-            KeptTarget::Soft(q) => Ok(soft_cross_entropy(&self.definition(), scores, q, losses, probs)),
+            SavedTarget::Classes(classes) => {
+                cross_entropy(&self.definition(), scores, classes, losses, probs)
+            }
+            SavedTarget::Soft(q) => Ok(soft_cross_entropy(&self.definition(), scores, q, losses, probs)),
         }
     }
 
     fn backward(&self, rows: RowGrad<'_>, probs: &mut [Elem]) {
         match &self.target {
-            KeptTarget::Classes(classes) => cross_entropy_backward(&self.definition(), classes, rows, probs),
-            KeptTarget::Soft(q) => soft_cross_entropy_backward(&self.definition(), q, rows, probs),
+            SavedTarget::Classes(classes) => cross_entropy_backward(&self.definition(), classes, rows, probs),
+            SavedTarget::Soft(q) => soft_cross_entropy_backward(&self.definition(), q, rows, probs),
         }
     }
 }

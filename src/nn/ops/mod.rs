@@ -2,7 +2,6 @@
 
 mod activation;
 mod adaptive;
-mod arith;
 mod attention;
 mod conv;
 mod dropout;
@@ -12,8 +11,6 @@ mod linear;
 mod loss;
 mod norm;
 mod pool;
-mod shape;
-mod softmax;
 mod tokens;
 
 pub use attention::AttentionOptions;

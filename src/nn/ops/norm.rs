@@ -8,7 +8,7 @@ use crate::kernels::{
     bn_eval_backward, bn_train,
 };
 use crate::nn::Var;
-use crate::nn::pool::{slice, tensor};
+use crate::nn::buffer_pool::{slice, tensor};
 
 use super::expect_shape;
 
@@ -109,7 +109,7 @@ impl<'t> Var<'t> {
         let (at_weight, at_bias) = (at(has_weight, &[]), at(has_bias, &[has_weight]));
         let at_add = at(then.add.is_some(), &[has_weight, has_bias]);
         let (kept_mean, kept_var) = (mean.clone(), var.clone());
-        let y = self.tape.node(y, &inputs, move |mut dy, grads| {
+        let y = self.tape.node("batch_norm", y, &inputs, move |mut dy, grads| {
             let (mut dw, mut db) = (grads.pool.take(c), grads.pool.take(c));
             let mut added = at_add.filter(|i| grads.wants(*i)).map(|i| (i, grads.pool.take(dy.len())));
             let back = if batch { bn_backward } else { bn_eval_backward };

@@ -6,7 +6,7 @@ use crate::kernels::{
     max_pool2d_backward,
 };
 use crate::nn::Var;
-use crate::nn::pool::{slice, tensor};
+use crate::nn::buffer_pool::{slice, tensor};
 
 use super::images;
 
@@ -48,10 +48,11 @@ impl PoolOptions {
 
 impl<'t> Var<'t> {
     /// The largest element of each window of `x` [N, C, H, W].
-    ///
-    /// # Errors
-    /// When the window does not fit.
-    pub fn max_pool2d(self, options: PoolOptions) -> Result<Self> {
+    pub fn max_pool2d(self, options: PoolOptions) -> Self {
+        self.attempt(|| self.try_max_pool2d(options))
+    }
+
+    fn try_max_pool2d(self, options: PoolOptions) -> Result<Self> {
         let x = self.value();
         let input = images(&x, "max pooling")?;
         let g = options.geometry(input)?;
@@ -63,7 +64,7 @@ impl<'t> Var<'t> {
             self.tape.with_pool(|pool| pool.indices.give(argmax));
             return Ok(self.tape.input(y));
         }
-        Ok(self.tape.node(y, &[self], move |dy, grads| {
+        Ok(self.tape.node("max_pool2d", y, &[self], move |dy, grads| {
             let mut dx = grads.pool.take(g.x_len());
             max_pool2d_backward(&g, &dy, &argmax, &mut dx);
             grads.pool.indices.give(argmax);
@@ -73,10 +74,11 @@ impl<'t> Var<'t> {
     }
 
     /// The mean of each window of `x` [N, C, H, W].
-    ///
-    /// # Errors
-    /// When the window does not fit or is dilated.
-    pub fn avg_pool2d(self, options: PoolOptions) -> Result<Self> {
+    pub fn avg_pool2d(self, options: PoolOptions) -> Self {
+        self.attempt(|| self.try_avg_pool2d(options))
+    }
+
+    fn try_avg_pool2d(self, options: PoolOptions) -> Result<Self> {
         let x = self.value();
         let input = images(&x, "average pooling")?;
         let g = options.geometry(input)?;
@@ -87,7 +89,7 @@ impl<'t> Var<'t> {
         let mut y = self.tape.take(g.y_len());
         avg_pool2d(&g, include, slice(&x), &mut y);
         let y = tensor(&[input[0], input[1], g.out[0], g.out[1]], y);
-        Ok(self.tape.node(y, &[self], move |dy, grads| {
+        Ok(self.tape.node("avg_pool2d", y, &[self], move |dy, grads| {
             let mut dx = grads.pool.take(g.x_len());
             avg_pool2d_backward(&g, include, &dy, &mut dx);
             grads.pool.give(dy);
@@ -96,10 +98,11 @@ impl<'t> Var<'t> {
     }
 
     /// The mean over all axes behind the first two: [N, C, ..] to [N, C].
-    ///
-    /// # Errors
-    /// When there are fewer than two axes, or nothing to average.
-    pub fn global_avg_pool(self) -> Result<Self> {
+    pub fn global_avg_pool(self) -> Self {
+        self.attempt(|| self.try_global_avg_pool())
+    }
+
+    fn try_global_avg_pool(self) -> Result<Self> {
         let x = self.value();
         let (&[n, c], inner) = x
             .shape()
@@ -120,7 +123,7 @@ impl<'t> Var<'t> {
         }
         let mut y = self.tape.take(n * c);
         global_avg_pool(inner, slice(&x), &mut y);
-        Ok(self.tape.node(tensor(&[n, c], y), &[self], move |dy, grads| {
+        Ok(self.tape.node("global_avg_pool", tensor(&[n, c], y), &[self], move |dy, grads| {
             let mut dx = grads.pool.take(dy.len() * inner);
             global_avg_pool_backward(inner, &dy, &mut dx);
             grads.pool.give(dy);

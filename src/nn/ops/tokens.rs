@@ -3,17 +3,18 @@
 use crate::base::{Error, Result};
 use crate::kernels::{TokenGeom, col_sums, embed_tokens, token_mean, token_mean_backward, token_planes};
 use crate::nn::Var;
-use crate::nn::pool::{slice, tensor};
+use crate::nn::buffer_pool::{slice, tensor};
 
 use super::{expect_shape, images};
 
 impl<'t> Var<'t> {
     /// Images [N, C, H, W] as tokens [N, T, C], row by row: T = H W, and one more if there is a class token `cls` [1, 1, C],
     /// which is put in front. To each token its position `pos` [1, T, C] is added.
-    ///
-    /// # Errors
-    /// When the sizes do not fit.
-    pub fn embed_tokens(self, cls: Option<Self>, pos: Option<Self>) -> Result<Self> {
+    pub fn embed_tokens(self, cls: Option<Self>, pos: Option<Self>) -> Self {
+        self.attempt(|| self.try_embed_tokens(cls, pos))
+    }
+
+    fn try_embed_tokens(self, cls: Option<Self>, pos: Option<Self>) -> Result<Self> {
         let x = self.value();
         let [n, c, h, w] = images(&x, "an embedding of patches")?;
         let g = TokenGeom { n, c, l: h * w, first: usize::from(cls.is_some()) };
@@ -28,7 +29,7 @@ impl<'t> Var<'t> {
         embed_tokens(&g, slice(&x), front.as_ref().map(slice), place.as_ref().map(slice), &mut y);
         let inputs: Vec<Var<'t>> = [Some(self), cls, pos].into_iter().flatten().collect();
         let (at_cls, at_pos) = (cls.map(|_| 1), pos.map(|_| 1 + g.first));
-        Ok(self.tape.node(tensor(&[n, g.tokens(), c], y), &inputs, move |dy, grads| {
+        Ok(self.tape.node("embed_tokens", tensor(&[n, g.tokens(), c], y), &inputs, move |dy, grads| {
             if grads.wants(0) {
                 let mut dx = grads.pool.take(g.planes_len());
                 token_planes(&g, &dy, &mut dx);
@@ -53,10 +54,11 @@ impl<'t> Var<'t> {
     }
 
     /// Tokens [N, T, C] as images [N, C, H, W] of the last H W of them; those in front are left out.
-    ///
-    /// # Errors
-    /// When there are fewer tokens than pixels.
-    pub fn token_planes(self, size: [usize; 2]) -> Result<Self> {
+    pub fn token_planes(self, size: [usize; 2]) -> Self {
+        self.attempt(|| self.try_token_planes(size))
+    }
+
+    fn try_token_planes(self, size: [usize; 2]) -> Result<Self> {
         let y = self.value();
         let [n, t, c] = tokens(y.shape())?;
         let [h, w] = size;
@@ -66,7 +68,7 @@ impl<'t> Var<'t> {
         let g = TokenGeom { n, c, l: h * w, first };
         let mut x = self.tape.take(g.planes_len());
         token_planes(&g, slice(&y), &mut x);
-        Ok(self.tape.node(tensor(&[n, c, h, w], x), &[self], move |dx, grads| {
+        Ok(self.tape.node("token_planes", tensor(&[n, c, h, w], x), &[self], move |dx, grads| {
             let mut dy = grads.pool.take(g.tokens_len());
             embed_tokens(&g, &dx, None, None, &mut dy);
             grads.pool.give(dx);
@@ -74,37 +76,12 @@ impl<'t> Var<'t> {
         }))
     }
 
-    /// Token `i` of each sequence: [N, T, C] to [N, C].
-    ///
-    /// # Errors
-    /// When there are no tokens, or too few.
-    pub fn token(self, i: usize) -> Result<Self> {
-        let x = self.value();
-        let [n, t, c] = tokens(x.shape())?;
-        if i >= t {
-            return Err(Error::invalid(format!("there is no token {i} among {t}")));
-        }
-        let mut y = self.tape.take(n * c);
-        let size = t * c;
-        for (y, x) in y.chunks_exact_mut(c.max(1)).zip(slice(&x).chunks_exact(size.max(1))) {
-            y.copy_from_slice(&x[i * c..][..c]);
-        }
-        Ok(self.tape.node(tensor(&[n, c], y), &[self], move |dy, grads| {
-            let mut dx = grads.pool.take(n * size);
-            dx.fill(0.0);
-            for (dy, dx) in dy.chunks_exact(c.max(1)).zip(dx.chunks_exact_mut(size.max(1))) {
-                dx[i * c..][..c].copy_from_slice(dy);
-            }
-            grads.pool.give(dy);
-            grads.add(0, dx);
-        }))
+    /// The mean of all tokens but the `first` ones: [N, T, C] to [N, C].
+    pub fn token_mean(self, first: usize) -> Self {
+        self.attempt(|| self.try_token_mean(first))
     }
 
-    /// The mean of all tokens but the `first` ones: [N, T, C] to [N, C].
-    ///
-    /// # Errors
-    /// When there are no tokens, or nothing to average.
-    pub fn token_mean(self, first: usize) -> Result<Self> {
+    fn try_token_mean(self, first: usize) -> Result<Self> {
         let x = self.value();
         let [n, t, c] = tokens(x.shape())?;
         let Some(l) = t.checked_sub(first).filter(|l| *l > 0) else {
@@ -113,7 +90,7 @@ impl<'t> Var<'t> {
         let g = TokenGeom { n, c, l, first };
         let mut y = self.tape.take(n * c);
         token_mean(&g, slice(&x), &mut y);
-        Ok(self.tape.node(tensor(&[n, c], y), &[self], move |dy, grads| {
+        Ok(self.tape.node("token_mean", tensor(&[n, c], y), &[self], move |dy, grads| {
             let mut dx = grads.pool.take(g.tokens_len());
             token_mean_backward(&g, &dy, &mut dx);
             grads.pool.give(dy);

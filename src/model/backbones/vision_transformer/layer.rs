@@ -2,8 +2,8 @@
 
 use super::VisionTransformerParams;
 use crate::base::Result;
-use crate::nn::{FFN, Forward, LayerNorm, Module, MultiheadAttention, MultiheadAttentionParams, Var};
-use crate::parts;
+use crate::module;
+use crate::nn::{FFN, Forward, LayerNorm, Module, MultiheadAttention, MultiheadAttentionConfig, Var};
 
 /// `x + attn(ln1(x))`, and of that `x + ffn(ln2(x))`.
 pub struct TransformerEncoderLayer {
@@ -13,7 +13,7 @@ pub struct TransformerEncoderLayer {
     ffn: FFN,
 }
 
-parts!(TransformerEncoderLayer { ln1, attn, ln2, ffn });
+module!(TransformerEncoderLayer { ln1, attn, ln2, ffn });
 
 impl TransformerEncoderLayer {
     /// A block of the network that `p` describes.
@@ -23,13 +23,17 @@ impl TransformerEncoderLayer {
     pub fn new(p: &VisionTransformerParams) -> Result<Self> {
         let arch = p.arch.0;
         let norm = || p.norm_cfg.build(arch.embed_dims);
-        let attn = MultiheadAttention::new(&MultiheadAttentionParams {
+        let attn = MultiheadAttentionConfig {
+            embed_dims: arch.embed_dims,
+            num_heads: arch.num_heads,
+            input_dims: None,
+            attn_drop: 0.0,
             proj_drop: p.drop_rate,
             qkv_bias: p.qkv_bias,
-            ..MultiheadAttentionParams::new(arch.embed_dims, arch.num_heads)
-        })?;
+            proj_bias: true,
+        };
         let ffn = FFN::new(arch.embed_dims, arch.feedforward_channels, p.drop_rate);
-        Ok(Self { ln1: norm(), attn, ln2: norm(), ffn })
+        Ok(Self { ln1: norm(), attn: attn.build()?, ln2: norm(), ffn })
     }
 
     /// What the block makes of the first token, [N, D]: all that is needed of the last block where nothing else is looked at.
@@ -37,10 +41,10 @@ impl TransformerEncoderLayer {
     /// # Errors
     /// When the sizes do not fit.
     pub fn forward_first<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
-        let first = x.token(0)?;
+        let first = x.select(1, 0).checked()?;
         let shape = first.shape();
-        let first = first.reshape(&[shape[0], 1, shape[1]])?;
-        self.branches(x, first, cx)?.reshape(&shape)
+        let first = first.unsqueeze(1);
+        self.branches(x, first, cx)?.reshape(&shape).checked()
     }
 
     /// Both branches, added to `to`, which is `x` or its first tokens.

@@ -10,13 +10,12 @@ pub use arch::{ArchCfg, VisionTransformerArch};
 pub use layer::TransformerEncoderLayer;
 
 use crate::base::{Error, Result};
-use crate::nn::init::{Init, TruncNormal};
+use crate::nn::init::TruncNormal;
 use crate::nn::{
-    Dropout, Forward, LayerNorm, LayerNormCfg, LayerNormName, Module, Pair, Param, PatchEmbed,
-    PatchEmbedParams, Var,
+    Dropout, Forward, LayerNorm, LayerNormCfg, LayerNormName, Module, Pair, Param, PatchEmbed, Var,
 };
 use crate::registry::BuildCx;
-use crate::{parts, register};
+use crate::{module, register};
 
 /// What a [`VisionTransformer`] is made of.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -91,13 +90,13 @@ impl Default for VisionTransformerParams {
 /// ```
 /// use shanty::base::{Tensor, keyed};
 /// use shanty::model::{ArchCfg, VisionTransformer, VisionTransformerArch, VisionTransformerParams};
-/// use shanty::nn::{Forward, Module, Pair, Pool, Tape};
+/// use shanty::nn::{Forward, Module, Pair, BufferPool, Tape};
 ///
 /// let arch = VisionTransformerArch { embed_dims: 24, num_layers: 2, num_heads: 3, feedforward_channels: 48 };
 /// let mut vit = VisionTransformer::new(&VisionTransformerParams {
 ///     arch: ArchCfg(arch), img_size: Pair([16, 16]), patch_size: Pair([4, 4]), ..Default::default()
 /// })?;
-/// let tape = Tape::without_grad(Pool::default());
+/// let tape = Tape::without_grad(BufferPool::default());
 /// let x = tape.input(Tensor::zeros(vec![2, 3, 16, 16]));
 /// let y = vit.forward(x, &mut Forward { training: false, rng: &mut keyed(0, "example", 0, 0) })?;
 /// assert_eq!(y.shape(), [2, 24]);
@@ -114,13 +113,9 @@ pub struct VisionTransformer {
     img_size: [usize; 2],
     grid: [usize; 2],
     out_type: OutType,
-    own_init: Vec<(&'static str, Init)>,
 }
 
-parts!(
-    VisionTransformer { cls_token, pos_embed, patch_embed, drop_after_pos, layers, ln1, ln2 },
-    own_init = own_init
-);
+module!(VisionTransformer { cls_token, pos_embed, patch_embed, drop_after_pos, layers, ln1, ln2 });
 
 register! { /// The vision transformer: images to the class token, [N, embed_dims], or as `out_type` says.
             dyn Module, "VisionTransformer" => |p: VisionTransformerParams, _: &mut BuildCx| -> Result<Box<dyn Module>> {
@@ -149,9 +144,9 @@ impl VisionTransformer {
         let positions = TruncNormal { std: 0.02, ..TruncNormal::default() };
         Ok(Self {
             cls_token: p.with_cls_token.then(|| Param::full(&[1, 1, dims], 0.0)),
-            pos_embed: Param::full(&[1, tokens, dims], 0.0),
-            patch_embed: PatchEmbed::new(&PatchEmbedParams::new(p.in_channels, dims, patch))?,
-            drop_after_pos: Dropout { p: p.drop_rate, ..Dropout::default() },
+            pos_embed: Param::init(&[1, tokens, dims], positions),
+            patch_embed: PatchEmbed::new(p.in_channels, dims, patch),
+            drop_after_pos: Dropout::new(p.drop_rate),
             layers: (0..p.arch.0.num_layers)
                 .map(|_| TransformerEncoderLayer::new(p))
                 .collect::<Result<_>>()?,
@@ -160,7 +155,6 @@ impl VisionTransformer {
             img_size,
             grid,
             out_type: p.out_type,
-            own_init: vec![("pos_embed", Init::new(positions))],
         })
     }
 
@@ -175,10 +169,9 @@ impl VisionTransformer {
         }
         let tape = x.tape();
         let map = self.patch_embed.projection.forward(x, cx)?;
-        let tokens = map.embed_tokens(
-            self.cls_token.as_ref().map(|p| tape.param(p)),
-            Some(tape.param(&self.pos_embed)),
-        )?;
+        let tokens = map
+            .embed_tokens(self.cls_token.as_ref().map(|p| tape.param(p)), Some(tape.param(&self.pos_embed)));
+        let tokens = tokens.checked()?;
         self.drop_after_pos.forward(tokens, cx)
     }
 }
@@ -196,11 +189,11 @@ impl Module for VisionTransformer {
         }
         match (self.out_type, &mut self.ln2) {
             (OutType::AvgFeatmap, Some(norm)) => {
-                let mean = x.token_mean(usize::from(self.cls_token.is_some()))?;
+                let mean = x.token_mean(usize::from(self.cls_token.is_some())).checked()?;
                 norm.forward(mean, cx)
             }
-            (OutType::Featmap, _) => x.token_planes(self.grid),
-            (OutType::ClsToken, _) if self.layers.is_empty() => x.token(0),
+            (OutType::Featmap, _) => x.token_planes(self.grid).checked(),
+            (OutType::ClsToken, _) if self.layers.is_empty() => x.select(1, 0).checked(),
             _ => Ok(x),
         }
     }

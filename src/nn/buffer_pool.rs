@@ -8,38 +8,38 @@ use crate::base::{Elem, Tensor, stale};
 
 /// Buffers by exact length, handed out with whatever they held last: who takes one writes all of it.
 ///
-/// A shelf never grows beyond the number of buffers that one tape took from it: memory that came from elsewhere (a
+/// A free list never grows beyond the number of buffers that one tape took from it: memory that came from elsewhere (a
 /// batch, the gradient of a user's own op) is kept only in place of a buffer that left for good.
 #[derive(Debug, Default)]
-pub struct Pool {
-    values: Shelves<Elem>,
+pub struct BufferPool {
+    values: FreeLists<Elem>,
     /// Positions, as of the maxima of a pooling.
-    pub(super) indices: Shelves<u32>,
+    pub(super) indices: FreeLists<u32>,
     /// Masks, as of dropout.
-    pub(super) masks: Shelves<u8>,
+    pub(super) masks: FreeLists<u8>,
 }
 
 /// The buffers of one element type.
 #[derive(Debug, Default)]
-pub(super) struct Shelves<T> {
-    by_len: HashMap<usize, Shelf<T>>,
+pub(super) struct FreeLists<T> {
+    by_len: HashMap<usize, FreeList<T>>,
     misses: u64,
 }
 
 #[derive(Debug, Default)]
-struct Shelf<T> {
+struct FreeList<T> {
     free: Vec<Vec<T>>,
-    lent: usize,
+    taken: usize,
 }
 
-impl<T: Default + bytemuck::Pod> Shelves<T> {
+impl<T: Default + bytemuck::Pod> FreeLists<T> {
     pub fn take(&mut self, len: usize) -> Vec<T> {
         if len == 0 {
             return Vec::new();
         }
-        let shelf = self.by_len.entry(len).or_default();
-        shelf.lent += 1;
-        let mut buffer = shelf.free.pop().unwrap_or_else(|| {
+        let list = self.by_len.entry(len).or_default();
+        list.taken += 1;
+        let mut buffer = list.free.pop().unwrap_or_else(|| {
             self.misses += 1;
             vec![T::default(); len]
         });
@@ -48,28 +48,28 @@ impl<T: Default + bytemuck::Pod> Shelves<T> {
     }
 
     pub fn give(&mut self, buffer: Vec<T>) {
-        if let Some(shelf) = self.by_len.get_mut(&buffer.len())
-            && shelf.lent > 0
+        if let Some(list) = self.by_len.get_mut(&buffer.len())
+            && list.taken > 0
         {
-            shelf.lent -= 1;
-            shelf.free.push(buffer);
+            list.taken -= 1;
+            list.free.push(buffer);
         }
     }
 
-    fn adopt(&mut self, buffer: Vec<T>) {
+    fn keep(&mut self, buffer: Vec<T>) {
         self.by_len.entry(buffer.len()).or_default().free.push(buffer);
     }
 
     fn begin(&mut self) {
-        self.by_len.values_mut().for_each(|shelf| shelf.lent = 0);
+        self.by_len.values_mut().for_each(|list| list.taken = 0);
     }
 
     fn bytes(&self) -> usize {
-        self.by_len.iter().map(|(len, shelf)| len * shelf.free.len() * size_of::<T>()).sum()
+        self.by_len.iter().map(|(len, list)| len * list.free.len() * size_of::<T>()).sum()
     }
 }
 
-impl Pool {
+impl BufferPool {
     /// A buffer of this length with stale contents.
     pub fn take(&mut self, len: usize) -> Vec<Elem> {
         self.values.take(len)
@@ -80,9 +80,9 @@ impl Pool {
         self.values.give(buffer);
     }
 
-    /// Takes in a buffer that left with an earlier tape.
-    pub(super) fn adopt(&mut self, buffer: Vec<Elem>) {
-        self.values.adopt(buffer);
+    /// Keeps a buffer that left with an earlier tape.
+    pub(super) fn keep(&mut self, buffer: Vec<Elem>) {
+        self.values.keep(buffer);
     }
 
     /// Takes the memory of a tensor back, unless someone else still holds it.

@@ -1,0 +1,224 @@
+//! Parts of a value.
+
+use std::ops::{Bound, RangeBounds};
+
+use ndarray::{ArrayD, ArrayViewD, Axis, Slice, Zip};
+
+use crate::base::{Elem, Error, Result};
+use crate::nn::Var;
+use crate::nn::buffer_pool::{slice, tensor};
+
+use super::broadcast::{joint_shape, sum_to};
+use super::{axis_of, view, view_mut};
+
+impl<'t> Var<'t> {
+    /// A range of an axis: `x.slice(1, 2..5)`, `x.slice(-1, ..3)`.
+    pub fn slice(self, axis: isize, range: impl RangeBounds<usize>) -> Self {
+        self.attempt(|| {
+            let shape = self.shape();
+            let axis = axis_of("slice", &shape, axis)?;
+            let start = match range.start_bound() {
+                Bound::Included(at) => *at,
+                Bound::Excluded(at) => at.saturating_add(1),
+                Bound::Unbounded => 0,
+            };
+            let end = match range.end_bound() {
+                Bound::Included(at) => at.saturating_add(1),
+                Bound::Excluded(at) => *at,
+                Bound::Unbounded => shape[axis],
+            };
+            self.range("slice", axis, start, end)
+        })
+    }
+
+    /// One place of an axis, which disappears.
+    pub fn select(self, axis: isize, place: usize) -> Self {
+        self.attempt(|| {
+            let shape = self.shape();
+            let axis = axis_of("select", &shape, axis)?;
+            let part = self.range("select", axis, place, place.saturating_add(1))?;
+            Ok(part.squeeze(axis as isize))
+        })
+    }
+
+    /// Parts of these sizes, one behind the other along an axis, all of which they take.
+    pub fn split(self, sizes: &[usize], axis: isize) -> Vec<Self> {
+        let shape = self.shape();
+        let parts = axis_of("split", &shape, axis).and_then(|axis| {
+            if sizes.iter().sum::<usize>() != shape[axis] {
+                return Err(Error::invalid(format!(
+                    "`split` into {sizes:?} along axis {axis} does not take all of shape {shape:?}"
+                )));
+            }
+            let mut start = 0;
+            let part = |&size: &usize| {
+                start += size;
+                self.range("split", axis, start - size, start)
+            };
+            sizes.iter().map(part).collect::<Result<Vec<_>>>()
+        });
+        parts.unwrap_or_else(|error| vec![self.tape.fail(&shape, error); sizes.len()])
+    }
+
+    /// `N` parts of one size along an axis: `let [q, k, v] = x.chunk(-1);`.
+    pub fn chunk<const N: usize>(self, axis: isize) -> [Self; N] {
+        let shape = self.shape();
+        let parts = axis_of("chunk", &shape, axis).and_then(|axis| {
+            let Some(size) = shape[axis].checked_div(N).filter(|size| size * N == shape[axis]) else {
+                return Err(Error::invalid(format!(
+                    "`chunk` cannot cut axis {axis} of shape {shape:?} into {N} equal parts"
+                )));
+            };
+            let part = |i: usize| self.range("chunk", axis, i * size, (i + 1) * size);
+            (0..N).map(part).collect::<Result<Vec<_>>>()
+        });
+        match parts.map(<[Self; N]>::try_from) {
+            Ok(Ok(parts)) => parts,
+            Ok(Err(_)) => [self; N],
+            Err(error) => [self.tape.fail(&shape, error); N],
+        }
+    }
+
+    /// `start..end` of an axis.
+    fn range(self, op: &'static str, axis: usize, start: usize, end: usize) -> Result<Self> {
+        let x = self.value();
+        let shape = x.shape().to_vec();
+        if start > end || end > shape[axis] {
+            return Err(Error::invalid(format!(
+                "`{op}` of {start}..{end} along axis {axis} does not fit an input of shape {shape:?}"
+            )));
+        }
+        let part = x.slice_axis(Axis(axis), Slice::from(start..end));
+        let mut y = self.tape.take(part.len());
+        view_mut(part.shape(), &mut y).assign(&part);
+        let own = part.shape().to_vec();
+        Ok(self.tape.node(op, tensor(&own, y), &[self], move |dy, grads| {
+            let mut dx = grads.pool.take(shape.iter().product());
+            dx.fill(0.0);
+            let mut to = view_mut(&shape, &mut dx);
+            to.slice_axis_mut(Axis(axis), Slice::from(start..end)).assign(&view(&own, &dy));
+            grads.pool.give(dy);
+            grads.add(0, dx);
+        }))
+    }
+
+    /// The places `index` of an axis, in that order; a place may come several times.
+    pub fn index_select(self, axis: isize, index: &[i64]) -> Self {
+        self.attempt(|| {
+            let x = self.value();
+            let axis = axis_of("index_select", x.shape(), axis)?;
+            let places = places("index_select", index.iter(), x.shape(), axis)?;
+            let part = x.select(Axis(axis), &places);
+            let mut y = self.tape.take(part.len());
+            view_mut(part.shape(), &mut y).assign(&part);
+            let (shape, own) = (x.shape().to_vec(), part.shape().to_vec());
+            Ok(self.tape.node("index_select", tensor(&own, y), &[self], move |dy, grads| {
+                let mut dx = grads.pool.take(shape.iter().product());
+                dx.fill(0.0);
+                let mut to = view_mut(&shape, &mut dx);
+                for (dy, place) in view(&own, &dy).axis_iter(Axis(axis)).zip(places) {
+                    let mut to = to.index_axis_mut(Axis(axis), place);
+                    to += &dy;
+                }
+                grads.pool.give(dy);
+                grads.add(0, dx);
+            }))
+        })
+    }
+
+    /// `y[i][j] = x[i][index[i][j]]` along an axis, as PyTorch's `gather`: `index` has the shape of the result, and no axis
+    /// but that one is longer or shorter than in `x`.
+    pub fn gather(self, axis: isize, index: &ArrayD<i64>) -> Self {
+        self.attempt(|| {
+            let x = self.value();
+            let axis = axis_of("gather", x.shape(), axis)?;
+            let fits = |i: usize| i == axis || index.shape()[i] == x.shape()[i];
+            if index.ndim() != x.ndim() || !(0..x.ndim()).all(fits) {
+                return Err(Error::invalid(format!(
+                    "`gather` along axis {axis} of shape {:?} got an index of shape {:?}: their other axes must be equal",
+                    x.shape(),
+                    index.shape()
+                )));
+            }
+            let places = places("gather", index.iter(), x.shape(), axis)?;
+            let (shape, own) = (x.shape().to_vec(), index.shape().to_vec());
+            let mut y = self.tape.take(index.len());
+            gathered(&x.view(), axis, &own, &places, |i, at| y[i] = slice(&x)[at]);
+            Ok(self.tape.node("gather", tensor(&own, y), &[self], move |dy, grads| {
+                let mut dx = grads.pool.take(shape.iter().product());
+                dx.fill(0.0);
+                gathered(&x.view(), axis, &own, &places, |i, at| dx[at] += dy[i]);
+                grads.pool.give(dy);
+                grads.add(0, dx);
+            }))
+        })
+    }
+
+    /// The own element where `mask` is true, that of `other` elsewhere, as PyTorch's `where`. All three broadcast.
+    pub fn where_mask(self, mask: &ArrayD<bool>, other: Self) -> Self {
+        self.attempt(|| {
+            let (a, b) = (self.value(), other.value());
+            let joint = joint_shape("where_mask", a.shape(), b.shape())?;
+            let shape = joint_shape("where_mask", &joint, mask.shape())?;
+            let mask = mask.broadcast(shape.as_slice()).map(|mask| mask.iter().copied().collect::<Vec<_>>());
+            let mask = mask.unwrap_or_default();
+            let mut y = self.tape.take(shape.iter().product());
+            let to = Zip::from(view_mut(&shape, &mut y)).and_broadcast(a.view()).and_broadcast(b.view());
+            let mut taken = mask.iter();
+            to.for_each(|y, a, b| *y = if taken.next() == Some(&true) { *a } else { *b });
+            let shapes = [a.shape().to_vec(), b.shape().to_vec()];
+            Ok(self.tape.node("where_mask", tensor(&shape, y), &[self, other], move |dy, grads| {
+                for (i, own) in shapes.iter().enumerate() {
+                    if grads.wants(i) {
+                        let mut dx = grads.pool.take(dy.len());
+                        let parts = dy.iter().zip(&mask);
+                        let keep = |(dy, taken): (&Elem, &bool)| if *taken == (i == 0) { *dy } else { 0.0 };
+                        dx.iter_mut().zip(parts).for_each(|(dx, part)| *dx = keep(part));
+                        let dx = sum_to(dx, &shape, own, grads.pool);
+                        grads.add(i, dx);
+                    }
+                }
+                grads.pool.give(dy);
+            }))
+        })
+    }
+
+    /// `value` where `mask` is true, the own element elsewhere.
+    pub fn masked_fill(self, mask: &ArrayD<bool>, value: Elem) -> Self {
+        self.tape.input(ArrayD::from_elem(vec![], value)).where_mask(mask, self)
+    }
+}
+
+/// The places of an axis, checked.
+fn places<'a>(
+    op: &str,
+    index: impl Iterator<Item = &'a i64>,
+    shape: &[usize],
+    axis: usize,
+) -> Result<Vec<usize>> {
+    let place = |i: &i64| {
+        usize::try_from(*i).ok().filter(|i| *i < shape[axis]).ok_or_else(|| {
+            Error::invalid(format!(
+                "`{op}` got place {i} of axis {axis}, which has {} in shape {shape:?}",
+                shape[axis]
+            ))
+        })
+    };
+    index.map(place).collect()
+}
+
+/// Calls `f` with the place of each element of the result and that of the element of `x` that it is.
+fn gathered(
+    x: &ArrayViewD<'_, Elem>,
+    axis: usize,
+    shape: &[usize],
+    places: &[usize],
+    mut f: impl FnMut(usize, usize),
+) {
+    let inner: usize = shape[axis + 1..].iter().product();
+    let (own, from) = (shape[axis], x.shape()[axis]);
+    for (i, place) in places.iter().enumerate() {
+        let (outer, last) = (i / (own * inner).max(1), i % inner.max(1));
+        f(i, (outer * from + place) * inner + last);
+    }
+}

@@ -1,0 +1,221 @@
+//! The way back over a tape: from the loss to the gradients of the parameters.
+
+use ndarray::ArrayD;
+
+use crate::base::{Elem, Error, Result};
+use crate::kernels;
+
+use super::buffer_pool::tensor;
+use super::module::InModule;
+use super::place::{self, Near};
+use super::tape::{Arena, Leaf, Node, Tape};
+use super::tree::each_param;
+use super::{BufferPool, ModuleTree, Param};
+
+impl Tape {
+    /// Adds the gradient of the scalar `loss` to every parameter of `module` that it was computed from, and gives the pool
+    /// back. Values and closures are dropped on the way, so that afterwards nothing shares the parameters' memory.
+    ///
+    /// # Errors
+    /// That of the first op that did not fit; when `loss` is not a single number; when a parameter was used that `module` does
+    /// not list; when the backward of an op fails or gives a gradient of a wrong shape. No gradient changes then.
+    pub fn backward(self, loss: u32, module: &mut dyn ModuleTree) -> Result<BufferPool> {
+        let mut arena = self.arena.into_inner();
+        if let Some(noted) = arena.error.take() {
+            return Err(place::located(module, noted.into_error()));
+        }
+        let shape = arena.nodes[loss as usize].value.shape();
+        if shape.iter().product::<usize>() != 1 {
+            return Err(Error::invalid(format!(
+                "backward starts from a single number, the loss has shape {shape:?}: reduce it with `mean` or `sum`"
+            )));
+        }
+        arena.check_listed(module)?;
+        each_param(module, &mut |param| {
+            if let Some(spare) = param.take_spare() {
+                arena.pool.keep(spare);
+            }
+        });
+        let mut slots = arena.run_backward(loss).map_err(|failed| place::located(module, failed))?;
+        let Arena { mut pool, leaves, .. } = arena;
+        each_param(module, &mut |param| collect(param, &leaves, &mut slots, &mut pool));
+        slots.into_iter().flatten().for_each(|unclaimed| pool.give(unclaimed));
+        Ok(pool)
+    }
+
+    /// Refuses a parameter that was used and that `module` does not list.
+    pub(super) fn check_listed(&self, module: &mut dyn ModuleTree) -> Result<()> {
+        self.arena.borrow_mut().check_listed(module)
+    }
+}
+
+impl Arena {
+    /// The gradient of each value for which one was asked, by its place on the tape.
+    fn run_backward(&mut self, loss: u32) -> Result<Vec<Option<Vec<Elem>>>> {
+        let mut slots: Vec<Option<Vec<Elem>>> = vec![None; self.nodes.len()];
+        let mut first = self.pool.take(1);
+        first[0] = 1.0;
+        slots[loss as usize] = Some(first);
+        while let Some(mut node) = self.nodes.pop() {
+            let id = self.nodes.len();
+            if let Some(backward) = node.backward.take()
+                && let Some(dy) = slots[id].take()
+            {
+                let mut grads = Grads {
+                    pool: &mut self.pool,
+                    node: &node,
+                    below: &self.nodes,
+                    slots: &mut slots,
+                    error: None,
+                };
+                backward(dy, &mut grads);
+                if let Some(error) = grads.error {
+                    let near = self.near_node(id as u32, &node);
+                    return Err(InModule::noted(error, near).into_error());
+                }
+            }
+            self.pool.recycle(node.value);
+        }
+        Ok(slots)
+    }
+
+    /// Finds the parameters of `module` among those that were used, and leaves them sorted by address.
+    fn check_listed(&mut self, module: &mut dyn ModuleTree) -> Result<()> {
+        self.leaves.sort_unstable_by_key(|leaf| (leaf.address, leaf.id));
+        let leaves = &mut self.leaves;
+        each_param(module, &mut |param| {
+            if !param.value.is_empty() {
+                let here = param.address();
+                let start = leaves.partition_point(|leaf| leaf.address < here);
+                leaves[start..].iter_mut().take_while(|l| l.address == here).for_each(|l| l.listed = true);
+            }
+        });
+        match self.leaves.iter().filter(|leaf| !leaf.listed).min_by_key(|leaf| leaf.id) {
+            Some(forgotten) => Err(self.unlisted(*forgotten, module)),
+            None => Ok(()),
+        }
+    }
+
+    /// What is wrong with a parameter that the module does not list.
+    fn unlisted(&self, forgotten: Leaf, module: &dyn ModuleTree) -> Error {
+        let op = self.nodes.iter().find(|node| node.inputs.contains(&forgotten.id)).map_or("an op", |n| n.op);
+        let shape = self.nodes[forgotten.id as usize].value.shape();
+        let listed = || self.leaves.iter().filter(|leaf| leaf.listed);
+        let before = listed().filter(|leaf| leaf.id < forgotten.id).max_by_key(|leaf| leaf.id);
+        let after = listed().filter(|leaf| leaf.id > forgotten.id).min_by_key(|leaf| leaf.id);
+        let place = |leaf: Option<&Leaf>| leaf.and_then(|leaf| place::layer_of(module, leaf.address));
+        let near = match (place(before), place(after)) {
+            (Some(layer), _) => format!(", after `{layer}`"),
+            (None, Some(layer)) => format!(", before `{layer}`"),
+            (None, None) => String::new(),
+        };
+        let root = module.type_name();
+        Error::invalid(format!(
+            "`{op}`{near} uses a parameter of shape {shape:?} that `{root}` does not list: it would be neither trained nor \
+             saved. Name its field in `module!` of the struct that holds it; a value that is meant to stay as it is goes in by \
+             `tape.input`"
+        ))
+    }
+
+    /// The parameter that the op of `node` uses, or else the last one before it.
+    fn near_node(&self, id: u32, node: &Node) -> Option<Near> {
+        let before = self.leaves.iter().filter(|leaf| leaf.id < id);
+        let used = before.clone().filter(|leaf| node.inputs.contains(&leaf.id)).max_by_key(|leaf| leaf.id);
+        let last =
+            || before.max_by_key(|leaf| leaf.id).map(|leaf| Near { address: leaf.address, used: false });
+        used.map(|leaf| Near { address: leaf.address, used: true }).or_else(last)
+    }
+
+    /// The last parameter that was put on the tape before `id`. If no op has used it, the next op was about to.
+    pub(super) fn near(&self, id: u32) -> Option<Near> {
+        let leaf = self.leaves.iter().filter(|leaf| leaf.id < id).max_by_key(|leaf| leaf.id)?;
+        let later = &self.nodes[leaf.id as usize..];
+        let used = !later.iter().any(|node| node.inputs.contains(&leaf.id));
+        Some(Near { address: leaf.address, used })
+    }
+}
+
+/// Adds what the tape found for this parameter to its gradient; the first time the buffer itself becomes it.
+fn collect(param: &mut Param, leaves: &[Leaf], slots: &mut [Option<Vec<Elem>>], pool: &mut BufferPool) {
+    if param.value.is_empty() {
+        // Empty tensors have no address of their own, and nothing to add.
+        param.grad = param.trainable.then(|| ArrayD::zeros(param.value.raw_dim()));
+        return;
+    }
+    let here = param.address();
+    let start = leaves.partition_point(|leaf| leaf.address < here);
+    for leaf in leaves[start..].iter().take_while(|leaf| leaf.address == here) {
+        let Some(found) = slots[leaf.id as usize].take() else { continue };
+        match param.grad.as_mut().and_then(ArrayD::as_slice_mut) {
+            Some(sum) => add_into(sum, found, pool),
+            None => param.grad = Some(tensor(param.value.shape(), found).into_owned()),
+        }
+    }
+}
+
+fn add_into(sum: &mut [Elem], more: Vec<Elem>, pool: &mut BufferPool) {
+    kernels::add_assign(&more, sum);
+    pool.give(more);
+}
+
+/// Where an op's way back puts the gradients of its inputs, numbered as in [`Tape::node`].
+pub struct Grads<'a> {
+    /// Buffers to take from and give to.
+    pub pool: &'a mut BufferPool,
+    node: &'a Node,
+    below: &'a [Node],
+    slots: &'a mut [Option<Vec<Elem>>],
+    error: Option<Error>,
+}
+
+impl Grads<'_> {
+    /// Whether input `i` asks for its gradient: false for data and for what is computed from data alone.
+    pub fn wants(&self, i: usize) -> bool {
+        self.input(i).is_some_and(|input| input.requires_grad)
+    }
+
+    fn input(&self, i: usize) -> Option<&Node> {
+        self.node.inputs.get(i).and_then(|id| self.below.get(*id as usize))
+    }
+
+    /// Adds to the gradient of input `i`. A gradient of another length than the input fails the step.
+    pub fn add(&mut self, i: usize, grad: Vec<Elem>) {
+        let Some(input) = self.input(i) else {
+            return self.fail(&format!("it has no input {i}, to which it gives a gradient"));
+        };
+        if !input.requires_grad {
+            return self.pool.give(grad);
+        }
+        if input.value.len() != grad.len() {
+            let text = format!(
+                "it gives input {i}, of shape {:?}, a gradient of {} elements",
+                input.value.shape(),
+                grad.len()
+            );
+            return self.fail(&text);
+        }
+        let slot = &mut self.slots[self.node.inputs[i] as usize];
+        match slot {
+            Some(sum) => add_into(sum, grad, self.pool),
+            None => *slot = Some(grad),
+        }
+    }
+
+    /// Adds an array to the gradient of input `i`. An array of another shape than the input fails the step.
+    pub(super) fn add_array(&mut self, i: usize, grad: ArrayD<Elem>) {
+        match self.input(i) {
+            Some(input) if input.value.shape() != grad.shape() => {
+                let (wanted, found) = (input.value.shape(), grad.shape());
+                let text = format!("it gives input {i}, of shape {wanted:?}, a gradient of shape {found:?}");
+                self.fail(&text);
+            }
+            _ => self.add(i, grad.iter().copied().collect()),
+        }
+    }
+
+    /// Fails the step: `what` is said of the op's backward. The first failure counts.
+    pub fn fail(&mut self, what: &str) {
+        let op = self.node.op;
+        self.error.get_or_insert_with(|| Error::invalid(format!("the backward of `{op}` failed: {what}")));
+    }
+}
