@@ -227,7 +227,7 @@ fn a_data_set_whose_order_no_memory_holds_is_refused() {
     let found = complaints(&[
         "train_dataloader.dataset={type: Synthetic, n: 9223372036854775807, shape: [1, 32, 32]}",
     ]);
-    assert!(found[0].starts_with("error: `n` must be at most 4294967296"), "{found:?}");
+    assert!(found[0].starts_with("error: `n` must be at most 10000000"), "{found:?}");
 }
 
 /// Sizes that no machine has, before anything is allocated.
