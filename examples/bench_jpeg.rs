@@ -33,7 +33,7 @@ fn main() -> Result<()> {
         Box::new(RandomFlip { prob: 0.5, directions: vec![Direction::Horizontal] }),
         Box::new(Normalize::new(vec![123.675, 116.28, 103.53], vec![58.395, 57.12, 57.375])?),
         Box::new(PackInputs {}),
-    ])?;
+    ]);
     let set = ImageFolder::load(Path::new(folder))?.with_pipeline(pipeline);
     let options = LoaderOptions { batch_size: BATCH, num_workers: workers, ..Default::default() };
     let loader =
@@ -44,7 +44,7 @@ fn main() -> Result<()> {
         for batch in loader.batches(pass * loader.len(), Some((pass + 1) * loader.len())) {
             let batch = batch?;
             pictures += batch.len();
-            sum += batch.inputs[[0, 0, 0, 0]];
+            sum += batch.inputs()?[[0, 0, 0, 0]];
             loader.recycle(batch);
         }
         let (wall, busy) = (start.elapsed().as_secs_f64(), cpu_seconds() - busy);

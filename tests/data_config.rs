@@ -60,9 +60,9 @@ collate_fn: {type: default_collate}
     assert_eq!(loader.len(), 24);
     assert_eq!(loader.dataset().classes().unwrap().len(), 10);
     let batch = first(&loader);
-    assert_eq!(batch.inputs.shape(), [64, 1, 32, 28]);
+    assert_eq!(batch.inputs().unwrap().shape(), [64, 1, 32, 28]);
     // Padded behind the crop, then normalised: (-1 - 8) / 4 in the last two rows.
-    assert!(batch.inputs.slice(ndarray::s![.., .., 30.., ..]).iter().all(|&v| v == -2.25));
+    assert!(batch.inputs().unwrap().slice(ndarray::s![.., .., 30.., ..]).iter().all(|&v| v == -2.25));
     let keys: Vec<&str> = config(text).ignored().iter().map(|(key, _)| *key).collect();
     assert_eq!(keys, ["persistent_workers", "pin_memory"]);
 }
@@ -104,11 +104,11 @@ fn sets_made_of_sets() {
     let whole = first(&loader(&text).unwrap());
     let text = "{batch_size: 4, sampler: {type: DefaultSampler, shuffle: false}, dataset: {type: Synthetic}}";
     let part = first(&loader(text).unwrap());
-    assert_eq!(whole.labels, [3, 1, 0, 1, 0, 1]);
+    assert_eq!(whole.labels().unwrap(), [3, 1, 0, 1, 0, 1]);
     for (i, from) in [3, 1, 0, 1, 0, 1].into_iter().enumerate() {
         assert_eq!(
-            whole.inputs.index_axis(ndarray::Axis(0), i),
-            part.inputs.index_axis(ndarray::Axis(0), from)
+            whole.inputs().unwrap().index_axis(ndarray::Axis(0), i),
+            part.inputs().unwrap().index_axis(ndarray::Axis(0), from)
         );
     }
     assert_eq!(whole.ids, [0, 1, 2, 3, 4, 5]);
@@ -197,7 +197,7 @@ fn null_asks_for_no_threshold_and_absence_for_zero() {
     let value = |yaml: &str| {
         let batch = Batch::new(ArrayD::zeros(vec![1, 1]), vec![0]);
         let mut evaluator = evaluator(yaml).unwrap();
-        evaluator.process(&Predictions::of(&batch, arr2(&[[0.0, -1.0]]).into_dyn().view())).unwrap();
+        evaluator.process(&Predictions::of(&batch, &Fields::one("scores", arr2(&[[0.0, -1.0]]).into_dyn()))).unwrap();
         evaluator.evaluate().unwrap()[0].1
     };
     assert_eq!(value("{type: Accuracy, thrs: null}"), 100.0);
@@ -225,7 +225,7 @@ fn mnist_as_its_authors_made_it() {
     };
     let (train, test) = (of(false), of(true));
     assert_eq!((train.dataset().len(), test.dataset().len(), train.len()), (60_000, 10_000, 469));
-    assert_eq!(first(&train).labels[..10], [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]);
-    assert_eq!(first(&test).labels[..5], [7, 2, 1, 0, 4]);
-    assert_eq!(first(&train).inputs.shape(), [128, 1, 32, 32]);
+    assert_eq!(first(&train).labels().unwrap()[..10], [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]);
+    assert_eq!(first(&test).labels().unwrap()[..5], [7, 2, 1, 0, 4]);
+    assert_eq!(first(&train).inputs().unwrap().shape(), [128, 1, 32, 32]);
 }

@@ -78,7 +78,7 @@ mod with_decoders {
     /// A file's pixels: height, width, channels.
     fn read(name: &str, colors: Colors) -> Array3<u8> {
         let file = PictureFile { colors, ..PictureFile::new(fixture(name)) };
-        Sample::of_file(file, 0).bytes().expect(name).unwrap().to_array()
+        Sample::of_file(file, 0).picture().unwrap().bytes().expect(name).unwrap().to_array()
     }
 
     fn rgb(name: &str) -> Array3<u8> {
@@ -165,7 +165,7 @@ mod with_decoders {
         let as_stored =
             LoadImageFromFile { colors: Colors::Rgb, turn: false, ..LoadImageFromFile::default() };
         let mut sample = apply(&as_stored, rgb_file("turned.jpg"), 0);
-        assert_eq!(sample.bytes().unwrap().unwrap().to_array(), stored);
+        assert_eq!(sample.picture().unwrap().bytes().unwrap().unwrap().to_array(), stored);
     }
 
     #[test]
@@ -176,9 +176,9 @@ mod with_decoders {
             let crop = RandomResizedCrop { area: [0.02, 1.0], ..RandomResizedCrop::new(17, 13) };
             for draw in 0..150 {
                 let mut whole = rgb_file(name);
-                whole.bytes().unwrap();
+                whole.picture().unwrap().bytes().unwrap();
                 let (mut whole, mut part) = (apply(&crop, whole, draw), apply(&crop, rgb_file(name), draw));
-                let [whole, part] = [&mut whole, &mut part].map(|s| s.bytes().unwrap().unwrap().to_array());
+                let [whole, part] = [&mut whole, &mut part].map(|s| s.picture().unwrap().bytes().unwrap().unwrap().to_array());
                 assert_eq!(part, whole, "{name}, draw {draw}");
             }
         }
@@ -204,10 +204,10 @@ mod with_decoders {
             };
             let expected = rgb(path.file_name().unwrap().to_str().unwrap());
             let mut of_bytes = apply(&whole, Sample::of_bytes(window.clone(), 0), 0);
-            let (most, mean) = differences(&of_bytes.bytes().unwrap().unwrap().to_array(), &expected);
+            let (most, mean) = differences(&of_bytes.picture().unwrap().bytes().unwrap().unwrap().to_array(), &expected);
             assert!(most <= 1 && mean < 0.15, "{stem}: {most}, {mean}");
             // Values are not rounded: half a step more.
-            let of_values = apply(&whole, Sample::new(window.mapv(f32::from), 0), 0).img;
+            let of_values = apply(&whole, Sample::image(window.mapv(f32::from), 0), 0).picture().unwrap().values().unwrap().clone();
             let clipped = of_values.mapv(|v| v.clamp(0.0, 255.0));
             for (ours, theirs) in clipped.iter().zip(&expected) {
                 assert!((ours - f32::from(*theirs)).abs() <= 1.5, "{stem}: {ours}, torchvision has {theirs}");
@@ -222,17 +222,17 @@ mod with_decoders {
         let resize = ResizeEdge { scale: 13, edge: Edge::Short, filter: Filter::CV2 };
         let scene = rgb("scene.png");
         let mut bytes = apply(&resize, Sample::of_bytes(scene.clone(), 0), 0);
-        let bytes = bytes.bytes().unwrap().unwrap().to_array();
+        let bytes = bytes.picture().unwrap().bytes().unwrap().unwrap().to_array();
         // reference: int(13 * 70 / 52) = 17
         assert_eq!(bytes.dim(), (13, 17, 3));
         // `Resize` is tested against PyTorch.
         let reference =
             shanty::data::Resize { height: 13, width: 17, keep_ratio: false, filter: Filter::CV2 };
-        let reference = apply(&reference, Sample::new(scene.mapv(f32::from), 0), 0).img;
+        let reference = apply(&reference, Sample::image(scene.mapv(f32::from), 0), 0).picture().unwrap().values().unwrap().clone();
         for (ours, theirs) in bytes.iter().zip(&reference) {
             assert!((f32::from(*ours) - theirs).abs() <= 1.0, "{ours} {theirs}");
         }
-        let values = apply(&resize, Sample::new(scene.mapv(f32::from), 0), 0).img;
+        let values = apply(&resize, Sample::image(scene.mapv(f32::from), 0), 0).picture().unwrap().values().unwrap().clone();
         for (ours, theirs) in values.iter().zip(&reference) {
             assert!((ours - theirs).abs() <= 1e-3, "{ours} {theirs}");
         }
@@ -249,13 +249,12 @@ mod with_decoders {
                 Box::new(CenterCrop { width: 50, height: 40 }),
                 Box::new(Normalize::new(vec![1.0, 2.0, 3.0], vec![3.0, 7.0, 11.0]).unwrap()),
             ])
-            .unwrap()
         };
         let scene = read("scene.png", Colors::Bgr);
         for draw in 0..8 {
             let of = |sample| pipeline().apply(sample, &mut keyed(0, "augment", draw, 0)).unwrap();
             let file = of(Sample::of_file(PictureFile::new(fixture("scene.png")), 0));
-            let values = of(Sample::new(scene.mapv(f32::from), 0));
+            let values = of(Sample::image(scene.mapv(f32::from), 0));
             assert_eq!(file, values);
         }
     }
@@ -268,11 +267,11 @@ mod with_decoders {
         assert_eq!(set.classes().unwrap(), ["ant", "cat", "dog"]);
         let paths: Vec<PathBuf> = (0..set.len()).map(|i| set.path(i)).collect();
         assert_eq!(paths, ["cat/deep/er.png", "dog/a.jpeg", "dog/b.JPG"].map(|p| dir.path().join(p)));
-        let labels: Vec<i64> = (0..3).map(|i| set.get(i, &mut keyed(0, "", 0, 0)).unwrap().label).collect();
+        let labels: Vec<i64> = (0..3).map(|i| set.get(i, &mut keyed(0, "", 0, 0)).unwrap().label().unwrap()).collect();
         assert_eq!(labels, [1, 2, 2]);
         // As the reference reads: blue first.
         let first = set.get(0, &mut keyed(0, "", 0, 0)).unwrap();
-        assert_eq!(first.img.permuted_axes([1, 2, 0]), read("scene.png", Colors::Bgr).mapv(f32::from));
+        assert_eq!(first.float("inputs").unwrap().clone().permuted_axes(vec![1, 2, 0]), read("scene.png", Colors::Bgr).mapv(f32::from).into_dyn());
     }
 
     #[test]
@@ -289,9 +288,9 @@ mod with_decoders {
         };
         let first = |more: &str| loader(&yaml(more)).unwrap().batches(0, Some(1)).next().unwrap().unwrap();
         let batch = first("ann_file: list.txt, classes: [cat, dog]");
-        assert_eq!((batch.labels, batch.inputs.shape()), (vec![1, 0], &[2, 3, 8, 8][..]));
-        assert_eq!(first("data_prefix: {img_path: dog}, with_label: false").labels, [-1, -1]);
-        assert_eq!(first("extensions: .jpg").labels, [1]);
+        assert_eq!((batch.labels().unwrap(), batch.inputs().unwrap().shape()), (&[1i64, 0][..], &[2, 3, 8, 8][..]));
+        assert_eq!(first("data_prefix: {img_path: dog}, with_label: false").get("target"), None);
+        assert_eq!(first("extensions: .jpg").labels().unwrap(), [1]);
 
         let wrong = |more: &str| loader(&yaml(more)).err().expect(more).to_string();
         assert!(
@@ -359,7 +358,7 @@ mod with_decoders {
             std::fs::write(&path, bytes).unwrap();
             let mut sample = Sample::of_file(PictureFile::new(&path), 0);
             match crop.apply(&mut sample, &mut keyed(0, "augment", draw, 0)) {
-                Ok(()) => assert_eq!(sample.bytes().unwrap().unwrap().dim(), (9, 9, 3)),
+                Ok(()) => assert_eq!(sample.picture().unwrap().bytes().unwrap().unwrap().dim(), (9, 9, 3)),
                 Err(error) => assert!(error.to_string().contains("x.jpg: cannot be decoded"), "{error}"),
             }
         };
@@ -391,8 +390,8 @@ mod with_decoders {
             kept
         };
         let alone = batches(0);
-        assert_eq!(alone[0].inputs.shape(), [4, 3, 24, 24]);
-        assert_ne!(alone[0].inputs, alone[1].inputs);
+        assert_eq!(alone[0].inputs().unwrap().shape(), [4, 3, 24, 24]);
+        assert_ne!(alone[0].inputs().unwrap(), alone[1].inputs().unwrap());
         for workers in [1, 2] {
             assert!(batches(workers) == alone, "{workers} workers");
         }

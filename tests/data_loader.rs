@@ -79,7 +79,7 @@ fn dld_01_augmentation_is_the_samples_own_whoever_makes_it() {
             assert_eq!(draws(workers), alone, "{workers} workers");
         }
         let mut numbers: Vec<u32> =
-            alone.iter().flat_map(|b| b.inputs.iter().skip(1).step_by(2)).map(|&v| v as u32).collect();
+            alone.iter().flat_map(|b| b.inputs().unwrap().iter().skip(1).step_by(2)).map(|&v| v as u32).collect();
         assert_eq!(numbers.len(), 32);
         numbers.sort_unstable();
         numbers.dedup();

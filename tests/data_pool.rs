@@ -18,7 +18,7 @@ impl Dataset for Sums {
     }
     fn get(&self, index: usize, _: &mut Rng) -> Result<Sample> {
         let sum: usize = (0..=index).into_par_iter().sum();
-        Ok(Sample::new(Array3::from_elem((1, 1, 1), sum as Elem), 0))
+        Ok(Sample::new(Array3::from_elem((1, 1, 1), sum as f32), 0))
     }
 }
 
@@ -29,7 +29,7 @@ fn a_thread_of_the_pool_that_waits_for_a_batch_works_for_it() {
     let loader = DataLoader::new(Arc::new(Sums), Arc::new(DefaultSampler::sequential()), options).unwrap();
     rayon::scope(|_| {
         let all: Vec<Elem> =
-            loader.batches(0, None).take(4).flat_map(|batch| batch.unwrap().inputs.into_iter()).collect();
+            loader.batches(0, None).take(4).flat_map(|batch| batch.unwrap().inputs().unwrap().clone().into_iter()).collect();
         assert_eq!(all, [0.0, 1.0, 3.0, 6.0, 10.0, 15.0, 21.0, 28.0]);
         // Workers that are dismissed in the middle of a batch need the pool to come to their end.
         drop(loader.batches(0, None).next());

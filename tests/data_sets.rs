@@ -274,7 +274,7 @@ fn classes_of_validation_must_be_classes_of_training() {
     let labels = |names| of_three(names).with_classes(&["cat", "dog", "elk"].map(String::from)).unwrap();
     let batch = |loader: DataLoader| loader.batches(0, Some(1)).next().unwrap().unwrap();
     let turned = batch(labels(["elk", "cat", "dog"]));
-    let by_id: Vec<(u64, i64)> = turned.ids.iter().copied().zip(turned.labels).collect();
+    let by_id: Vec<(u64, i64)> = turned.ids.iter().copied().zip(turned.labels().unwrap().to_vec()).collect();
     assert_eq!(BTreeSet::from_iter(by_id), BTreeSet::from([(0, 2), (1, 0), (2, 1)]));
 }
 
@@ -286,7 +286,7 @@ fn of_three(names: [&'static str; 3]) -> DataLoader {
             3
         }
         fn get(&self, index: usize, _: &mut Rng) -> Result<Sample> {
-            Ok(Sample::new(Array3::zeros((3, 1, 1)), index as i64))
+            Ok(Sample::new(Array3::<f32>::zeros((3, 1, 1)), index as i64))
         }
         fn classes(&self) -> Option<&[String]> {
             Some(&self.0)

@@ -14,10 +14,10 @@ use shanty::registry::{BuildCx, Spec};
 fn transformed(yaml: &str, height: usize, width: usize) -> Array3<f32> {
     let img = Array3::from_shape_fn((height, width, 2), |(y, x, c)| if c == 0 { y as f32 } else { x as f32 });
     let spec: Spec<dyn Transform> = parse("c.yaml", yaml).unwrap().read_checked().unwrap();
-    let mut sample = Sample::new(img, 0);
+    let mut sample = Sample::image(img, 0);
     let transform = spec.build(&mut BuildCx::new(0)).unwrap();
     transform.apply(&mut sample, &mut keyed(0, "augment", 0, 0)).unwrap();
-    sample.img
+    sample.picture().unwrap().values().unwrap().clone()
 }
 
 fn size(yaml: &str, height: usize, width: usize) -> (usize, usize) {

@@ -127,7 +127,7 @@ fn spoiled(dir: &Path, from: u64) -> RunnerBuilder {
         if let Event::BeforeTrainIter(batch) = event
             && cx.clock.iter >= from
         {
-            batch.inputs.fill(Elem::NAN);
+            batch.inputs_mut().unwrap().fill(Elem::NAN);
         }
         Ok(())
     };

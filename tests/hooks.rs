@@ -179,7 +179,7 @@ fn precise_statistics_are_the_mean_over_batches() {
     runner.train().unwrap();
     let (mut mean, mut var) = (0.0, 0.0);
     for batch in images(3).batches(0, Some(3)) {
-        let x: Vec<f64> = batch.unwrap().inputs.iter().map(|v| f64::from(*v)).collect();
+        let x: Vec<f64> = batch.unwrap().inputs().unwrap().iter().map(|v| f64::from(*v)).collect();
         let m = x.iter().sum::<f64>() / x.len() as f64;
         mean += m / 3.0;
         var += x.iter().map(|v| (v - m).powi(2)).sum::<f64>() / (x.len() - 1) as f64 / 3.0;
@@ -237,7 +237,7 @@ fn a_number_warms_up() {
 struct Paint(f32);
 impl Transform for Paint {
     fn apply(&self, sample: &mut Sample, _rng: &mut shanty::base::Rng) -> Result<()> {
-        sample.img.fill(self.0);
+        sample.picture()?.values()?.fill(self.0);
         Ok(())
     }
 }
@@ -245,7 +245,7 @@ impl Transform for Paint {
 #[test]
 fn recipes_switch_by_epoch_and_after_a_resume() {
     let colours = |dir: &Path, epochs: u64, resume: bool| {
-        let recipe = |value| Pipeline::new(vec![Box::new(Paint(value))]).unwrap();
+        let recipe = |value| Pipeline::new(vec![Box::new(Paint(value))]);
         let seen = Arc::new(Mutex::new(Vec::new()));
         let noted = Arc::clone(&seen);
         let mut runner = image_runner(dir, epochs)
@@ -255,7 +255,7 @@ fn recipes_switch_by_epoch_and_after_a_resume() {
                 if let Event::BeforeTrainIter(batch) = event
                     && cx.clock.batch == 0
                 {
-                    noted.lock().unwrap().push(batch.inputs.iter().copied().next().unwrap());
+                    noted.lock().unwrap().push(batch.inputs().unwrap().iter().copied().next().unwrap());
                 }
                 Ok(())
             })
@@ -282,7 +282,7 @@ impl Model for LeftPixel {
         Ok(Outputs::default())
     }
     fn eval_step(&mut self, batch: &Batch) -> Result<Outputs> {
-        let p = |n: usize| batch.inputs[[n, 0, 0, 0]];
+        let p = |n: usize| batch.inputs().unwrap()[[n, 0, 0, 0]];
         let scores =
             ndarray::Array2::from_shape_fn((batch.len(), 2), |(n, k)| if k == 0 { p(n) } else { -p(n) });
         Ok(Outputs { scores: Some(scores.into_dyn()), ..Outputs::default() })
@@ -304,9 +304,9 @@ fn a_test_averages_the_views_and_gives_the_model_back() {
         .hook(PrepareTTAHook::new(vec![View::Identity, View::HorizontalFlip]))
         .on(Point::AfterTestIter, move |_, event| {
             if let Event::AfterTestIter(step) = event {
-                let x = &step.batch.inputs;
+                let x = step.batch.inputs().unwrap();
                 let mean = (x[[0, 0, 0, 0]] + x[[0, 0, 0, 1]]) / 2.0;
-                noted.lock().unwrap().push((step.outputs.scores.as_ref().unwrap()[[0, 0]], mean));
+                noted.lock().unwrap().push((step.outputs.scores().unwrap()[[0, 0]], mean));
             }
             Ok(())
         })

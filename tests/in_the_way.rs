@@ -274,7 +274,7 @@ fn a_replay_bundle_that_the_disk_refuses_ends_no_run() {
         if let Event::BeforeTrainIter(batch) = event
             && cx.clock.iter == 2
         {
-            batch.inputs.fill(Elem::NAN);
+            batch.inputs_mut().unwrap().fill(Elem::NAN);
         }
         Ok(())
     };

@@ -89,7 +89,7 @@ fn refused_file(
 }
 
 fn decode(path: &Path) -> shanty::base::Result<()> {
-    Sample::of_file(PictureFile::new(path), 0).bytes().map(|_| ())
+    Sample::of_file(PictureFile::new(path), 0).picture()?.bytes().map(|_| ())
 }
 
 /// A fixture whose frame header promises another size.
@@ -179,7 +179,7 @@ fn a_png_that_promises_more_than_it_can_hold_or_than_is_wanted() {
 fn the_limit_of_pixels_can_be_set() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/images/scene.png");
     let read = |max_pixels| {
-        Sample::of_file(PictureFile { max_pixels, ..PictureFile::new(&path) }, 0).bytes().map(|_| ())
+        Sample::of_file(PictureFile { max_pixels, ..PictureFile::new(&path) }, 0).picture().unwrap().bytes().map(|_| ())
     };
     read(52 * 70).unwrap();
     let error = read(52 * 70 - 1).unwrap_err().to_string();
@@ -364,7 +364,7 @@ fn a_transform_that_would_take_all_memory() {
             let node = parse("c.yaml", &yaml).map_err(|e| e.to_string())?;
             let spec: Spec<dyn Transform> = node.read_checked().map_err(|e| e.to_string())?;
             let transform = spec.build(&mut BuildCx::new(0)).map_err(|e| e.to_string())?;
-            let mut sample = Sample::new(ndarray::Array3::zeros((8, 8, 1)), 0);
+            let mut sample = Sample::image(ndarray::Array3::zeros((8, 8, 1)), 0);
             transform.apply(&mut sample, &mut keyed(0, "", 0, 0)).map_err(|e| e.to_string())
         });
     }

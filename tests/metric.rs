@@ -6,7 +6,7 @@ use approx::assert_relative_eq;
 use ndarray::{Array2, ArrayD};
 use proptest::prelude::*;
 use shanty::base::{Elem, Result};
-use shanty::data::Batch;
+use shanty::data::{Batch, Fields};
 use shanty::metric::{
     Accuracy, Average, ConfusionMatrix, Evaluator, Item, Metric, Predictions, SingleLabelMetric,
 };
@@ -16,7 +16,11 @@ fn batch(labels: &[i64]) -> Batch {
 }
 
 fn feed(metric: &mut dyn Metric, labels: &[i64], scores: &Array2<Elem>) -> Result<()> {
-    metric.process(&Predictions::of(&batch(labels), scores.view().into_dyn()))
+    metric.process(&Predictions::of(&batch(labels), &outputs(scores)))
+}
+
+fn outputs(scores: &Array2<Elem>) -> Fields<ArrayD<Elem>> {
+    Fields::one("scores", scores.clone().into_dyn())
 }
 
 /// One-hot scores for these classes.
@@ -60,7 +64,7 @@ fn met_02_repeats_do_not_count() {
                     let predicted: Vec<usize> = places.iter().map(|&place| hits[place % 5]).collect();
                     let mut batch = batch(&vec![1; places.len()]);
                     batch.valid = places.iter().filter(|&&place| place < 5).count();
-                    metric.process(&Predictions::of(&batch, sure(&predicted, 2).view().into_dyn())).unwrap();
+                    metric.process(&Predictions::of(&batch, &outputs(&sure(&predicted, 2)))).unwrap();
                 }
             }
             assert_eq!(metric.compute().unwrap(), named(&[("top1", 60.0)]), "{world} ranks, batch {size}");
@@ -113,9 +117,10 @@ fn what_does_not_fit_is_an_error() {
     );
     assert!(text(&[-1], &sure(&[0], 5)).contains("sample 0 has label -1"));
     assert!(
-        text(&[0, 1], &sure(&[0], 5)).contains("scores of shape [1, 5] for 2 samples: expected [2, classes]")
+        text(&[0, 1], &sure(&[0], 5)).contains("scores of shape [1, 5] for 2 samples: expected [2, …]")
     );
-    let nothing = Predictions { batch: &batch(&[0]), scores: None, losses: None };
+    let (one, none) = (batch(&[0]), Fields::default());
+    let nothing = Predictions::of(&one, &none);
     assert!(accuracy(&[1]).process(&nothing).unwrap_err().to_string().contains("gives no scores"));
     assert!(Accuracy::new(vec![0], vec![None]).is_err());
 }
@@ -194,7 +199,7 @@ fn the_evaluator_prefixes_and_refuses_equal_names() {
     let prefixes = [None, Some("second".to_owned())];
     let mut evaluator = Evaluator::with_prefixes(prefixes.into_iter().zip(two()).collect()).unwrap();
     assert_eq!(evaluator.names(), ["accuracy/top1", "second/top1", "second/top2"]);
-    evaluator.process(&Predictions::of(&batch(&[0]), sure(&[1], 2).view().into_dyn())).unwrap();
+    evaluator.process(&Predictions::of(&batch(&[0]), &outputs(&sure(&[1], 2)))).unwrap();
     // the label comes second, but a score of exactly 0 is not above the default threshold
     let expected = named(&[("accuracy/top1", 0.0), ("second/top1", 0.0), ("second/top2", 0.0)]);
     assert_eq!(evaluator.evaluate().unwrap(), expected);

@@ -108,7 +108,7 @@ head: {type: LinearClsHead, num_classes: 3, in_channels: 4, cal_acc: true, topk:
             "head.fc.bias",
         ]
     );
-    let scores = model.eval_step(&batch(&[6, 1, 8, 8])).unwrap().scores.unwrap();
+    let scores = model.eval_step(&batch(&[6, 1, 8, 8])).unwrap().scores().cloned().unwrap();
     assert_eq!(scores.shape(), [6, 3]);
     assert!(scores.outer_iter().all(|row| (row.sum() - 1.0).abs() < 1e-5), "probabilities");
 }
@@ -143,7 +143,7 @@ fn a_perceptron_computes_what_it_says() {
     };
     model.edit(Set::Values, &shanty::params::all, by_place).unwrap();
     let x = ndarray::array![[0.1, -0.3]].into_dyn();
-    let scores = model.eval_step(&Batch::new(x, vec![0])).unwrap().scores.unwrap();
+    let scores = model.eval_step(&Batch::new(x, vec![0])).unwrap().scores().cloned().unwrap();
     let h = [(0.5 * 0.1 - 1.5 * 0.3 + 0.5f64).tanh(), (1.5 * 0.1 - 2.5 * 0.3 + 1.5f64).tanh()];
     let y = [-0.25 * h[0] + 0.75 * h[1] - 0.25, 0.75 * h[0] + 1.75 * h[1] + 0.75];
     let p0 = 1.0 / (1.0 + (y[1] - y[0]).exp());

@@ -37,7 +37,7 @@ fn from_pytorch() -> ImageClassifier {
 fn batches(split: DigitsSplit, batch_size: usize, n: u64) -> Vec<Batch> {
     let resize = Resize { width: 32, height: 32, keep_ratio: false, filter: Filter::CV2 };
     let digits = Digits::load(split, SplitBy::Index).unwrap();
-    let digits = digits.with_pipeline(Pipeline::new(vec![Box::new(resize)]).unwrap());
+    let digits = digits.with_pipeline(Pipeline::new(vec![Box::new(resize)]));
     let options = LoaderOptions { batch_size, ..Default::default() };
     let loader = DataLoader::new(Arc::new(digits), Arc::new(DefaultSampler::sequential()), options).unwrap();
     loader.batches(0, Some(n)).map(Result::unwrap).collect()
@@ -112,7 +112,7 @@ fn names_and_shapes_are_those_of_mmpretrain() {
 fn twenty_steps_give_the_losses_and_scores_of_pytorch() {
     let (mut model, mut sgd, recorded) = (from_pytorch(), Sgd::default(), recorded());
     let batches = batches(DigitsSplit::Train, 64, 20);
-    let first: Vec<_> = batches[0].inputs.iter().take(1024).map(|x| (f64::from(*x) - 4.88) / 6.0).collect();
+    let first: Vec<_> = batches[0].inputs().unwrap().iter().take(1024).map(|x| (f64::from(*x) - 4.88) / 6.0).collect();
     let worst =
         first.iter().zip(numbers(&recorded["first_image"])).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
     assert!(worst < 1e-6, "the first image differs by {worst}");
@@ -124,7 +124,7 @@ fn twenty_steps_give_the_losses_and_scores_of_pytorch() {
     }
     let batch = &self::batches(DigitsSplit::Val, 8, 1)[0];
     let outputs = model.eval_step(batch).unwrap();
-    let scores = outputs.scores.unwrap();
+    let scores = outputs.scores().unwrap();
     assert_eq!(scores.shape(), [8, 10]);
     for (i, logits) in recorded["val_logits_f64"].as_array().unwrap().iter().enumerate() {
         let powers: Vec<f64> = numbers(logits).into_iter().map(f64::exp).collect();
@@ -133,7 +133,7 @@ fn twenty_steps_give_the_losses_and_scores_of_pytorch() {
             assert!((f64::from(scores[[i, k]]) - power / total).abs() < 1e-5, "sample {i}, class {k}");
         }
         let loss = f64::from(outputs.sample_losses.as_ref().unwrap()[i]);
-        let expected = -(powers[batch.labels[i] as usize] / total).ln();
+        let expected = -(powers[batch.labels().unwrap()[i] as usize] / total).ln();
         assert!((loss - expected).abs() < 1e-4, "sample {i}: {loss}, PyTorch {expected}");
     }
 }
@@ -164,10 +164,10 @@ fn evaluation_neither_trains_nor_needs_labels() {
     let mut model = from_pytorch();
     let before = StateDict::of(&model).unwrap();
     assert!(model.eval_step(&batch).unwrap().sample_losses.is_some());
-    batch.labels[2] = -1;
+    batch.int_mut("target").unwrap()[2] = -1;
     let outputs = model.eval_step(&batch).unwrap();
     assert!(outputs.sample_losses.is_none() && outputs.vars.is_empty());
-    assert_eq!(outputs.scores.unwrap().shape(), [4, 10]);
+    assert_eq!(outputs.scores().unwrap().shape(), [4, 10]);
     assert_eq!(StateDict::of(&model).unwrap(), before);
     model.visit(&mut |p| assert!(p.grad.is_none(), "{}", p.name));
 }

@@ -67,7 +67,7 @@ fn check(case: &str, backbone: ResNet, width: usize, [n, size]: [usize; 2]) {
     let outputs = model.train_step(&batch, &StepCx { seed: 0, iter: 0, loss_scale: 1.0 }).unwrap();
     let loss = wanted.remove("loss").unwrap().sum();
     assert!((outputs.loss().unwrap() / f64::from(loss) - 1.0).abs() < 1e-5, "{case}: loss {outputs:?}");
-    let scores = model.eval_step(&batch).unwrap().scores.unwrap();
+    let scores = model.eval_step(&batch).unwrap().scores().cloned().unwrap();
     let away = distance(scores.view(), &wanted.remove("probabilities").unwrap());
     assert!(away < 1e-4, "{case}: probabilities are {away:.1e} away");
     let mut worst = (0.0, String::new());

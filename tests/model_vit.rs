@@ -119,7 +119,7 @@ fn scores_loss_and_gradients_are_those_of_pytorch() {
     });
     assert_eq!(seen, grads.0.len());
 
-    let scores = model.eval_step(&batch).unwrap().scores.unwrap();
+    let scores = model.eval_step(&batch).unwrap().scores().cloned().unwrap();
     let logits = &out.get("logits").unwrap().value;
     for (logits, scores) in logits.outer_iter().zip(scores.outer_iter()) {
         let total: f64 = logits.iter().map(|v| f64::from(*v).exp()).sum();

@@ -49,7 +49,7 @@ struct Poison(u64);
 impl Hook for Poison {
     fn before_train_iter(&mut self, _cx: &mut Ctx<'_>, batch: &mut Batch) -> HookResult {
         if let Some(row) = batch.ids.iter().position(|id| *id == self.0) {
-            batch.inputs.index_axis_mut(ndarray::Axis(0), row).fill(Elem::NAN);
+            batch.inputs_mut().unwrap().index_axis_mut(ndarray::Axis(0), row).fill(Elem::NAN);
         }
         Ok(())
     }
@@ -179,7 +179,7 @@ fn a_hopeless_run_ends() {
     struct AllBad;
     impl Hook for AllBad {
         fn before_train_iter(&mut self, _cx: &mut Ctx<'_>, batch: &mut Batch) -> HookResult {
-            batch.inputs.fill(Elem::NAN);
+            batch.inputs_mut().unwrap().fill(Elem::NAN);
             Ok(())
         }
     }

@@ -46,9 +46,9 @@ impl Hook for Poison {
         Priority::HIGHEST
     }
     fn before_train_iter(&mut self, _cx: &mut Ctx<'_>, batch: &mut Batch) -> HookResult {
-        for (row, id) in batch.ids.iter().enumerate() {
+        for (row, id) in batch.ids.clone().iter().enumerate() {
             if let Some((_, value)) = self.samples.iter().find(|(bad, _)| bad == id) {
-                batch.inputs.index_axis_mut(ndarray::Axis(0), row).fill(*value);
+                batch.inputs_mut().unwrap().index_axis_mut(ndarray::Axis(0), row).fill(*value);
             }
         }
         Ok(())

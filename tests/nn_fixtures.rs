@@ -181,7 +181,7 @@ impl Case {
         let soft = self.op == "cross_entropy_soft";
         Box::new(Function(Box::new(move |x| {
             let classes: Vec<i64> = target.iter().map(|&t| t as i64).collect();
-            let view = target.view();
+            let view = target.to_owned().into_owned();
             let target = if soft { Target::Dense(&view) } else { Target::Classes(&classes) };
             Ok(loss.forward(x, target)?.loss)
         })))

@@ -37,7 +37,6 @@ fn cross_entropy_keeps_its_digits_at_large_scores() {
     let plain = CrossEntropyLoss::default();
     let smooth = CrossEntropyLoss { label_smoothing: 0.3, ..plain.clone() };
     let q = ndarray::arr2(&[[0.25, 0.75]]).into_dyn();
-    let q = q.view();
     for a in [0.0, 1e3, -1e3, 1e6, 1e8, -1e8, 1e20, 1e30, -1e30] {
         for (target, law, grad) in [
             (Target::Classes(&[0]), &plain, [-0.5, 0.5]),
@@ -71,7 +70,6 @@ fn log_softmax_keeps_its_digits_at_large_scores() {
 #[test]
 fn cross_entropy_of_nan_is_nan() {
     let q = ndarray::arr2(&[[0.25, 0.75]]).into_dyn();
-    let q = q.view();
     for scores in
         [[Elem::NAN, Elem::NAN], [Elem::NAN, 1.0], [1.0, Elem::NAN], [Elem::NEG_INFINITY, Elem::NAN]]
     {

@@ -165,7 +165,7 @@ fn every_way_of_resizing_is_that_of_its_library() {
         let mut bytes = apply(Sample::of_bytes(img.clone(), 0));
         let bytes = bytes.bytes().unwrap().unwrap().to_array();
         let most = bytes.iter().zip(&case.out).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
-        let values = apply(Sample::new(img.mapv(f32::from), 0)).img;
+        let values = apply(Sample::image(img.mapv(f32::from), 0)).picture().unwrap().values().unwrap().clone();
         // OpenCV lets floats be what they become; the fixture holds bytes.
         let values = values.iter().map(|v| v.clamp(0.0, 255.0));
         let most_of_values =
@@ -202,7 +202,7 @@ fn digest(workers: usize) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325u64;
     for batch in loader.batches(0, Some(2 * loader.len())) {
         let batch = batch.unwrap();
-        for value in &batch.inputs {
+        for value in batch.inputs().unwrap() {
             hash = (hash ^ u64::from(value.to_bits())).wrapping_mul(0x0100_0000_01b3);
         }
         loader.recycle(batch);

@@ -8,14 +8,14 @@ use serde::Deserialize;
 use crate::base::{Error, Result, Rng};
 use crate::registry::{BuildCx, Spec};
 
-use super::{Marks, Pipeline, Sample};
+use super::{FieldSpec, Fields, Marks, Pipeline, Sample};
 
 crate::registry!(dyn Dataset, "dataset");
 
 /// Examples that can be fetched by position, from several threads at once.
 ///
 /// ```
-/// use ndarray::Array3;
+/// use ndarray::arr1;
 /// use shanty::base::{Result, Rng};
 /// use shanty::data::{Dataset, Sample};
 ///
@@ -27,7 +27,7 @@ crate::registry!(dyn Dataset, "dataset");
 ///         self.0
 ///     }
 ///     fn get(&self, index: usize, _rng: &mut Rng) -> Result<Sample> {
-///         Ok(Sample::new(Array3::from_elem((1, 1, 1), index as f32), (index % 2) as i64))
+///         Ok(Sample::new(arr1(&[index as f32]), (index % 2) as i64))
 ///     }
 /// }
 /// ```
@@ -60,7 +60,13 @@ pub trait Dataset: Send + Sync {
         false
     }
 
-    /// Names of the classes, in the order of the labels, where they are known.
+    /// The fields of its samples as [`get`](Self::get) gives them, where they are known before a sample is read: configs are
+    /// checked against them.
+    fn fields(&self) -> Option<Fields<FieldSpec>> {
+        None
+    }
+
+    /// Names of the classes in `target`, in the order of their numbers, where they are known.
     fn classes(&self) -> Option<&[String]> {
         None
     }
@@ -97,6 +103,10 @@ macro_rules! pointers_are_datasets {
 
             fn has_pipeline(&self) -> bool {
                 (**self).has_pipeline()
+            }
+
+            fn fields(&self) -> Option<Fields<FieldSpec>> {
+                (**self).fields()
             }
 
             fn classes(&self) -> Option<&[String]> {
@@ -200,6 +210,10 @@ impl Dataset for Subset {
         self.dataset.mark(marks);
     }
 
+    fn fields(&self) -> Option<Fields<FieldSpec>> {
+        self.dataset.fields()
+    }
+
     fn classes(&self) -> Option<&[String]> {
         self.dataset.classes()
     }
@@ -266,6 +280,10 @@ impl Dataset for RepeatDataset {
 
     fn mark(&self, marks: &mut Marks) {
         self.dataset.mark(marks);
+    }
+
+    fn fields(&self) -> Option<Fields<FieldSpec>> {
+        self.dataset.fields()
     }
 
     fn classes(&self) -> Option<&[String]> {
@@ -360,9 +378,25 @@ impl Dataset for ConcatDataset {
         }
     }
 
+    /// The fields that all of them have.
+    fn fields(&self) -> Option<Fields<FieldSpec>> {
+        let mut all = self.datasets.iter().map(|set| set.fields());
+        all.next()?.and_then(|first| all.try_fold(first, |common, own| Some(in_both(common, &own?))))
+    }
+
     fn classes(&self) -> Option<&[String]> {
         self.datasets[0].classes()
     }
+}
+
+/// The fields that both declare alike, and what is known of them.
+fn in_both(fields: Fields<FieldSpec>, other: &Fields<FieldSpec>) -> Fields<FieldSpec> {
+    let common = fields.into_iter().filter_map(|(name, spec)| {
+        let own = other.get(&name).filter(|own| own.kind == spec.kind)?;
+        let shape = if own.shape == spec.shape { spec.shape } else { None };
+        Some((name, FieldSpec { kind: spec.kind, shape }))
+    });
+    common.collect()
 }
 
 fn too_many(count: &str) -> String {

@@ -2,16 +2,17 @@
 
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use ndarray::{ArrayD, IxDyn};
-
 use crate::base::{Elem, Error, Result, caught_from, keyed, memory};
 
+use super::buffers::BufferPool;
 use super::classes::relabelled;
-use super::orders::{Orders, Picks};
-use super::spares::Spares;
+use super::field::{FieldSpec, Fields, TARGET};
+use super::orders::{BatchIndices, Orders};
 use super::unreadable::{SampleError, Unreadable, of_the_machine};
-use super::workers::Crew;
-use super::{Batch, Collate, Dataset, Deal, DefaultCollate, Fingerprint, Pipeline, Sample, Sampler, Shard};
+use super::workers::WorkerPool;
+use super::{
+    Batch, Collate, Dataset, DefaultCollate, Fingerprint, Pipeline, Sample, Sampler, Shard, ShardPolicy, Value,
+};
 
 /// Numbers that shape a [`DataLoader`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,13 +113,13 @@ impl DataLoader {
         let of_ranks = batch_size.saturating_mul(shard.world);
         let limit = options.max_batches.map_or(usize::MAX, |n| n.saturating_mul(of_ranks));
         let len = dataset.len().min(limit);
-        let (pass_len, deal) = (sampler.pass_len(len), sampler.deal());
+        let (pass_len, policy) = (sampler.pass_len(len), sampler.policy());
         memory::fits("the order of a pass over the data", &[pass_len], size_of::<usize>())?;
-        let largest = if deal == Deal::Endless { batch_size } else { batch_size.min(pass_len) };
+        let largest = if policy == ShardPolicy::Endless { batch_size } else { batch_size.min(pass_len) };
         memory::fits("a batch", &[largest], size_of::<(u64, usize)>())?;
         let plan = Plan {
             collate: Arc::new(DefaultCollate {}),
-            share: deal.share(pass_len, shard),
+            share: policy.share(pass_len, shard),
             dataset,
             sampler,
             classes: None,
@@ -127,7 +128,7 @@ impl DataLoader {
             unreadable: Arc::new(Unreadable::new(options.max_bad_samples)),
             fingerprint: Arc::default(),
             // As many as can be ahead, and the one in use.
-            spares: Arc::new(Spares::new(ahead + 1)),
+            buffers: Arc::new(BufferPool::new(ahead + 1)),
             shown: None,
             batch_size,
             drop_last,
@@ -135,10 +136,10 @@ impl DataLoader {
             shard,
             len,
             pass_len,
-            deal,
+            policy,
         };
         // Rank 0 has the largest share: a rank may come out empty, the whole may not.
-        if plan.batches_of(deal.share(pass_len, Shard { rank: 0, ..shard })) == 0 {
+        if plan.batches_of(policy.share(pass_len, Shard { rank: 0, ..shard })) == 0 {
             return Err(Error::invalid(format!(
                 "no batch to load: n {pass_len} samples, batch {batch_size}, drop_last {drop_last}, world size {}; add \
                  samples, make batch_size smaller or set drop_last: false",
@@ -167,7 +168,7 @@ impl DataLoader {
     /// let data = Synthetic::new(4, [1, 2, 2], 2, 0);
     /// let options = LoaderOptions { batch_size: 4, ..Default::default() };
     /// let loader = DataLoader::new(data, DefaultSampler::sequential(), options)?.with_classes(&names)?;
-    /// assert_eq!(loader.batches(0, Some(1)).next().unwrap()?.labels, [2, 1, 2, 1]);
+    /// assert_eq!(loader.batches(0, Some(1)).next().unwrap()?.labels()?, [2, 1, 2, 1]);
     /// # Ok::<(), shanty::base::Error>(())
     /// ```
     pub fn with_classes(self, names: &[String]) -> Result<Self> {
@@ -233,7 +234,7 @@ impl DataLoader {
     /// Gives a batch back that is not needed any more: a later one is made in its memory, which the system would else have to
     /// clear anew. Values do not depend on it.
     pub fn recycle(&self, batch: Batch) {
-        self.plan.spares.give(batch.inputs.into_raw_vec_and_offset().0);
+        self.plan.buffers.give(batch);
     }
 
     /// Batches in a pass of this rank.
@@ -256,6 +257,15 @@ impl DataLoader {
         self.plan.classes.as_deref().map(|(_, names)| names.as_slice()).or(self.plan.dataset.classes())
     }
 
+    /// The fields of its batches as far as the data set declares them, those that the collate function adds included.
+    pub fn fields(&self) -> Option<Fields<FieldSpec>> {
+        let mut fields = self.plan.dataset.fields()?;
+        let names: Vec<String> = fields.names().map(str::to_owned).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        self.plan.collate.adds(&names).into_iter().for_each(|name| fields.set(name, FieldSpec::class()));
+        Some(fields)
+    }
+
     /// The data set that it reads.
     pub fn dataset(&self) -> &Arc<dyn Dataset> {
         &self.plan.dataset
@@ -263,7 +273,7 @@ impl DataLoader {
 
     /// Whether batches run on from one pass into the next.
     pub fn infinite(&self) -> bool {
-        self.plan.deal == Deal::Endless
+        self.plan.policy == ShardPolicy::Endless
     }
 
     /// The batches `start..end`, or without an end. Nothing before `start` is read. Workers begin at once; they end when the
@@ -271,10 +281,10 @@ impl DataLoader {
     pub fn batches(&self, start: u64, end: Option<u64>) -> Batches {
         let end = if self.is_empty() { start } else { end.unwrap_or(u64::MAX).max(start) };
         let count = usize::try_from(end - start).unwrap_or(usize::MAX);
-        let crew = Crew::hire(&self.plan, self.num_workers.min(count), self.prefetch, count);
+        let workers = WorkerPool::spawn(&self.plan, self.num_workers.min(count), self.prefetch, count);
         let mut batches =
-            Batches { orders: Orders::new(self.plan.clone()), next: start, asked: start, end, crew };
-        batches.ask_ahead();
+            Batches { orders: Orders::new(self.plan.clone()), next: start, submitted: start, end, workers };
+        batches.submit_ahead();
         batches
     }
 }
@@ -283,18 +293,18 @@ impl DataLoader {
 pub struct Batches {
     orders: Orders,
     next: u64,
-    /// The first batch that no worker was asked for.
-    asked: u64,
+    /// The first batch that was not given to a worker.
+    submitted: u64,
     end: u64,
-    crew: Option<Crew>,
+    workers: Option<WorkerPool>,
 }
 
 impl Batches {
-    fn ask_ahead(&mut self) {
-        let Some(crew) = &mut self.crew else { return };
-        while self.asked < self.end && crew.has_room() {
-            crew.ask(self.orders.picks(self.asked));
-            self.asked += 1;
+    fn submit_ahead(&mut self) {
+        let Some(workers) = &mut self.workers else { return };
+        while self.submitted < self.end && workers.has_room() {
+            workers.submit(self.orders.indices(self.submitted));
+            self.submitted += 1;
         }
     }
 }
@@ -306,17 +316,17 @@ impl Iterator for Batches {
         if self.next >= self.end {
             return None;
         }
-        let made = match &mut self.crew {
-            Some(crew) => crew.take(),
+        let made = match &mut self.workers {
+            Some(workers) => workers.recv(),
             None => {
                 let plan = self.orders.plan.clone();
-                self.orders.picks(self.next).and_then(|picks| plan.load(&picks, 1, &|| false))
+                self.orders.indices(self.next).and_then(|indices| plan.load(&indices, 1, &|| false))
             }
         };
         let plan = &self.orders.plan;
         let batch = made.and_then(|made| plan.unreadable.count(made.bad).map(|()| made.batch));
         self.next += 1;
-        self.ask_ahead();
+        self.submit_ahead();
         Some(batch)
     }
 
@@ -341,7 +351,7 @@ pub(super) struct Plan {
     /// Pipelines that replace the data set's own, by their first pass.
     switches: Arc<RwLock<Vec<(u64, Arc<Pipeline>)>>>,
     /// Memory of batches that were given back.
-    spares: Arc<Spares>,
+    buffers: Arc<BufferPool>,
     /// The samples of a batch that are kept when it is made; all if `None`.
     shown: Option<usize>,
     pub(super) batch_size: usize,
@@ -353,7 +363,7 @@ pub(super) struct Plan {
     /// Samples of a pass, of all ranks and of this one.
     pub(super) pass_len: usize,
     pub(super) share: usize,
-    pub(super) deal: Deal,
+    pub(super) policy: ShardPolicy,
 }
 
 impl Plan {
@@ -369,11 +379,11 @@ impl Plan {
     }
 
     /// Reads and stacks the samples; `stop` is asked before each. So many batches may be `ahead` in memory at once.
-    pub(super) fn load(&self, picks: &Picks, ahead: usize, stop: &dyn Fn() -> bool) -> Result<Made> {
-        let n = picks.samples.len();
-        let (mut bad, mut valid, mut stack) = (Vec::new(), 0, None);
+    pub(super) fn load(&self, indices: &BatchIndices, ahead: usize, stop: &dyn Fn() -> bool) -> Result<Made> {
+        let n = indices.samples.len();
+        let (mut bad, mut valid, mut builder) = (Vec::new(), 0, None);
         let mut samples = Vec::new();
-        for (place, &(pass, index)) in picks.samples.iter().enumerate() {
+        for (place, &(pass, index)) in indices.samples.iter().enumerate() {
             if stop() {
                 return Err(Error::invalid("the loader was dropped"));
             }
@@ -385,19 +395,19 @@ impl Plan {
                 }
                 Err(e) => return Err(Error::Other(Box::new(e))),
             };
-            if valid == 0 && samples.is_empty() && stack.is_none() {
-                fits(n, sample.img.len(), ahead)?;
-                stack = self.collate.begin(n, self.spares.take());
+            if valid == 0 && samples.is_empty() && builder.is_none() {
+                fits(n, sample.fields.iter().map(|(_, value)| value.len()).sum(), ahead)?;
+                builder = self.collate.begin(n, self.buffers.take());
             }
-            valid += usize::from(place < picks.valid);
-            match &mut stack {
-                Some(stack) => caught_from(COLLATE, || stack.add(sample))?,
+            valid += usize::from(place < indices.valid);
+            match &mut builder {
+                Some(builder) => caught_from(COLLATE, || builder.add(sample))?,
                 None => samples.push(sample),
             }
         }
-        let mut batch = match stack {
-            Some(stack) => caught_from(COLLATE, || stack.finish())?,
-            None if samples.is_empty() => Batch::new(ArrayD::zeros(IxDyn(&[0])), Vec::new()),
+        let mut batch = match builder {
+            Some(builder) => caught_from(COLLATE, || builder.finish())?,
+            None if samples.is_empty() => Batch::default(),
             None => caught_from(COLLATE, || self.collate.collate(samples))?,
         };
         batch.valid = valid;
@@ -421,9 +431,11 @@ impl Plan {
         let mut sample = caught_from("the data set", read).map_err(|source| SampleError { index, source })?;
         sample.id = index as u64;
         if let Some((numbers, _)) = self.classes.as_deref()
-            && let Some(number) = usize::try_from(sample.label).ok().and_then(|label| numbers.get(label))
+            && let Some(Value::Int(classes)) = sample.fields.get_mut(TARGET)
         {
-            sample.label = *number;
+            classes.mapv_inplace(|class| {
+                usize::try_from(class).ok().and_then(|class| numbers.get(class)).copied().unwrap_or(class)
+            });
         }
         Ok(sample)
     }

@@ -4,10 +4,13 @@
 //! without worker threads, and stacks them. All of it is a pure function of (seed, batch number): a run can resume at any
 //! batch without reading those before it, and results do not depend on the number of workers.
 
+mod batch;
+mod buffers;
 pub(crate) mod classes;
 mod collate;
 mod config;
 mod dataset;
+mod field;
 mod fingerprint;
 mod left_out;
 mod loader;
@@ -17,20 +20,21 @@ mod preview;
 mod sample;
 mod sampler;
 mod sets;
-mod spares;
 mod survey;
 mod transform;
 mod unreadable;
 mod workers;
 
-pub use collate::{Collate, DefaultCollate, Stack};
+pub use batch::{Batch, Column};
+pub use collate::{BatchBuilder, Collate, DefaultCollate, ListCollate, PadCollate};
 pub use config::DataLoaderConfig;
 pub use dataset::{ConcatDataset, Dataset, RepeatDataset, Subset};
+pub use field::{FieldKind, FieldSpec, Fields, INPUTS, Name, TARGET, field_name};
 pub use fingerprint::{Fingerprint, Marks};
 pub use loader::{Batches, DataLoader, LoaderOptions};
 pub use picture::{Backend, Bytes, Colors, Filter, Interpolation, Picture, PictureFile, Window};
-pub use sample::{Batch, Sample};
-pub use sampler::{Deal, DefaultSampler, InfiniteSampler, Sampler, Shard};
+pub use sample::{Sample, Value};
+pub use sampler::{DefaultSampler, InfiniteSampler, Sampler, Shard, ShardPolicy};
 pub use sets::{Digits, DigitsSplit, ImageFolder, Mnist, MnistSplit, Pixels, SplitBy, Synthetic};
 pub use survey::unreadable;
 pub use transform::{

@@ -4,11 +4,11 @@ use std::sync::{Arc, PoisonError};
 
 use crate::base::{Error, Result, caught_from};
 
-use super::Deal;
+use super::ShardPolicy;
 use super::loader::Plan;
 
 /// Which samples make a batch: (pass, position in the data set) each, and how many of them are no repeats.
-pub(super) struct Picks {
+pub(super) struct BatchIndices {
     pub(super) samples: Vec<(u64, usize)>,
     pub(super) valid: usize,
 }
@@ -29,10 +29,10 @@ impl Orders {
     }
 
     /// The samples of batch `g`.
-    pub(super) fn picks(&mut self, g: u64) -> Result<Picks> {
+    pub(super) fn indices(&mut self, g: u64) -> Result<BatchIndices> {
         let (size, share, n) =
             (self.plan.batch_size as u64, self.plan.share as u64, self.plan.pass_len as u64);
-        let endless = self.plan.deal == Deal::Endless;
+        let endless = self.plan.policy == ShardPolicy::Endless;
         let (pass, first, last) = if endless {
             let end = g.checked_add(1).and_then(|after| after.checked_mul(size));
             let end =
@@ -43,17 +43,17 @@ impl Orders {
             let first = g % len * size;
             (g / len, first, first.saturating_add(size).min(share))
         };
-        let mut picks = Picks { samples: Vec::new(), valid: 0 };
+        let mut indices = BatchIndices { samples: Vec::new(), valid: 0 };
         for position in first..last {
             let place = self.plan.shard.place(position);
             let pass = if endless { place / n } else { pass };
             let index = self.order_of(pass)?[(place % n) as usize];
             if self.excluded.binary_search(&(index as u64)).is_err() {
-                picks.valid += usize::from(endless || place < n);
-                picks.samples.push((pass, index));
+                indices.valid += usize::from(endless || place < n);
+                indices.samples.push((pass, index));
             }
         }
-        Ok(picks)
+        Ok(indices)
     }
 
     fn order_of(&mut self, pass: u64) -> Result<&[usize]> {

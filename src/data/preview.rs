@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use crate::base::Result;
 
 use super::loader::{FEW, Plan};
-use super::orders::{Orders, Picks};
+use super::orders::{BatchIndices, Orders};
 use super::{Batch, DataLoader};
 
 impl DataLoader {
@@ -30,10 +30,10 @@ impl DataLoader {
         let plan = Arc::new(self.plan.apart());
         let mut orders = Orders::new(Arc::clone(&plan));
         for g in batches_of(self, pass) {
-            let mut picks = orders.picks(g)?;
-            picks.samples.retain(|(of, _)| *of == pass);
-            picks.samples.truncate(FEW);
-            let batch = looked_at(&plan, &picks)?;
+            let mut indices = orders.indices(g)?;
+            indices.samples.retain(|(of, _)| *of == pass);
+            indices.samples.truncate(FEW);
+            let batch = looked_at(&plan, &indices)?;
             if !batch.is_empty() {
                 return Ok(Some(batch));
             }
@@ -53,11 +53,11 @@ impl DataLoader {
             if parts < 2 || met.len() == parts {
                 break;
             }
-            let mut picks = orders.picks(g)?;
+            let mut indices = orders.indices(g)?;
             let mut own = BTreeSet::new();
-            picks.samples.retain(|(_, index)| own.insert(self.dataset().part_of(*index)));
+            indices.samples.retain(|(_, index)| own.insert(self.dataset().part_of(*index)));
             if own.len() > 1 && !own.is_subset(&met) {
-                looked_at(&plan, &picks)?;
+                looked_at(&plan, &indices)?;
                 met.extend(own);
             }
         }
@@ -75,7 +75,7 @@ impl DataLoader {
         let mut orders = Orders::new(Arc::clone(&self.plan));
         let mut smallest = size;
         for g in batches_of(self, 0) {
-            smallest = match orders.picks(g)?.samples.len() {
+            smallest = match orders.indices(g)?.samples.len() {
                 0 => smallest,
                 n => smallest.min(n),
             };
@@ -95,8 +95,8 @@ fn batches_of(data: &DataLoader, pass: u64) -> std::ops::Range<u64> {
     first..first.saturating_add(data.len())
 }
 
-fn looked_at(plan: &Plan, picks: &Picks) -> Result<Batch> {
-    let made = plan.load(picks, 1, &|| false)?;
+fn looked_at(plan: &Plan, indices: &BatchIndices) -> Result<Batch> {
+    let made = plan.load(indices, 1, &|| false)?;
     plan.unreadable.count(made.bad)?;
     Ok(made.batch)
 }

@@ -35,7 +35,7 @@ impl Default for Shard {
 
 /// How the order of a pass is dealt out to the ranks; each takes every `world`-th sample, beginning with its rank.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Deal {
+pub enum ShardPolicy {
     /// Equal shares: the order is repeated from its beginning until they come out even.
     RoundUp,
     /// Every sample once; shares may differ by one, and be empty.
@@ -44,8 +44,8 @@ pub enum Deal {
     Endless,
 }
 
-impl Deal {
-    /// How many of the `n` samples of a pass this rank gets; for an endless stream all `n`, as the reference counts it.
+impl ShardPolicy {
+    /// How many of the `n` samples of a pass this rank gets; for an endless stream all `n`, as MMEngine counts it.
     pub fn share(self, n: usize, shard: Shard) -> usize {
         match self {
             Self::RoundUp => n.div_ceil(shard.world),
@@ -69,29 +69,29 @@ pub trait Sampler: Send + Sync {
     }
 
     /// How a pass is dealt out to the ranks.
-    fn deal(&self) -> Deal {
-        Deal::RoundUp
+    fn policy(&self) -> ShardPolicy {
+        ShardPolicy::RoundUp
     }
 
     /// Whether batches run on from one pass into the next.
     fn infinite(&self) -> bool {
-        self.deal() == Deal::Endless
+        self.policy() == ShardPolicy::Endless
     }
 
-    /// What one rank visits in pass `pass`, in order: it follows from [`Sampler::draw`] and [`Sampler::deal`], which the loader
+    /// What one rank visits in pass `pass`, in order: it follows from [`Sampler::draw`] and [`Sampler::policy`], which the loader
     /// asks, so there is no point in overriding it.
     fn order(&self, len: usize, seed: u64, pass: u64, shard: Shard) -> Vec<usize> {
         let drawn = self.draw(len, seed, pass);
         let (n, rank) = (drawn.len(), shard.rank);
-        match self.deal() {
+        match self.policy() {
             _ if n == 0 => drawn,
-            Deal::Endless => {
+            ShardPolicy::Endless => {
                 // The stream does not restart with the pass, so the rank's first place in it moves.
                 let done = (pass as u128 * n as u128 % shard.world as u128) as usize;
                 let first = (rank + shard.world - done) % shard.world;
                 drawn.into_iter().skip(first).step_by(shard.world).collect()
             }
-            deal => (0..deal.share(n, shard)).map(|i| drawn[(i * shard.world + rank) % n]).collect(),
+            policy => (0..policy.share(n, shard)).map(|i| drawn[(i * shard.world + rank) % n]).collect(),
         }
     }
 }
@@ -107,8 +107,8 @@ macro_rules! pointers_are_samplers {
                 (**self).pass_len(len)
             }
 
-            fn deal(&self) -> Deal {
-                (**self).deal()
+            fn policy(&self) -> ShardPolicy {
+                (**self).policy()
             }
         }
     )+};
@@ -155,8 +155,8 @@ impl Sampler for DefaultSampler {
         one_pass(self.shuffle, len, self.seed.unwrap_or(seed), pass)
     }
 
-    fn deal(&self) -> Deal {
-        if self.round_up { Deal::RoundUp } else { Deal::Uneven }
+    fn policy(&self) -> ShardPolicy {
+        if self.round_up { ShardPolicy::RoundUp } else { ShardPolicy::Uneven }
     }
 }
 
@@ -181,8 +181,8 @@ impl Sampler for InfiniteSampler {
         one_pass(self.shuffle, len, self.seed.unwrap_or(seed), pass)
     }
 
-    fn deal(&self) -> Deal {
-        Deal::Endless
+    fn policy(&self) -> ShardPolicy {
+        ShardPolicy::Endless
     }
 }
 

@@ -11,28 +11,28 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use crate::base::{Error, Result};
 
 use super::loader::{Made, Plan};
-use super::orders::Picks;
+use super::orders::BatchIndices;
 
 /// The workers of one iterator. They hold no state of their own: what a batch contains does not depend on who makes it.
-pub(super) struct Crew {
-    /// Batches by their number in this iterator. `None` once the crew is dismissed.
-    jobs: Option<Sender<(u64, Picks)>>,
+pub(super) struct WorkerPool {
+    /// Batches by their number in this iterator. `None` once the workers are dismissed.
+    jobs: Option<Sender<(u64, BatchIndices)>>,
     done: Receiver<(u64, Result<Made>)>,
-    /// The batches that were asked for and not yet taken, in order; `None` while in the making.
+    /// The batches that were submitted and not yet received, in order; `None` while in the making.
     ahead: VecDeque<Option<Result<Made>>>,
     /// Most batches in `ahead`: it bounds both channels and the memory.
     room: usize,
     /// Number of the first in `ahead`.
-    taken: u64,
+    received: u64,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
-impl Crew {
+impl WorkerPool {
     /// Starts `workers` threads for `count` batches; `None` without workers, or when the system gives no thread.
-    pub(super) fn hire(plan: &Arc<Plan>, workers: usize, prefetch: usize, count: usize) -> Option<Self> {
+    pub(super) fn spawn(plan: &Arc<Plan>, workers: usize, prefetch: usize, count: usize) -> Option<Self> {
         let room = (workers * prefetch).min(count);
-        let (jobs, queue) = unbounded::<(u64, Picks)>();
+        let (jobs, queue) = unbounded::<(u64, BatchIndices)>();
         let (results, done) = unbounded();
         let stop = Arc::new(AtomicBool::new(false));
         let mut threads = Vec::new();
@@ -40,8 +40,8 @@ impl Crew {
             let (plan, queue, results, stop) = (plan.clone(), queue.clone(), results.clone(), stop.clone());
             let work = move || {
                 let stopped = || stop.load(Ordering::Relaxed);
-                while let Ok((number, picks)) = queue.recv() {
-                    if stopped() || results.send((number, plan.load(&picks, room, &stopped))).is_err() {
+                while let Ok((number, indices)) = queue.recv() {
+                    if stopped() || results.send((number, plan.load(&indices, room, &stopped))).is_err() {
                         return;
                     }
                 }
@@ -61,40 +61,40 @@ impl Crew {
             return None;
         }
         let room = room.min(threads.len() * prefetch);
-        Some(Self { jobs: Some(jobs), done, ahead: VecDeque::new(), room, taken: 0, stop, threads })
+        Some(Self { jobs: Some(jobs), done, ahead: VecDeque::new(), room, received: 0, stop, threads })
     }
 
     pub(super) fn has_room(&self) -> bool {
         self.ahead.len() < self.room
     }
 
-    /// Orders the next batch; one that could not even be planned waits in line for its turn as an error.
-    pub(super) fn ask(&mut self, picks: Result<Picks>) {
-        let number = self.taken + self.ahead.len() as u64;
-        self.ahead.push_back(match (picks, &self.jobs) {
-            (Ok(picks), Some(jobs)) => jobs.send((number, picks)).err().map(|_| Err(gone())),
+    /// Submits the next batch; one that could not even be planned waits in line for its turn as an error.
+    pub(super) fn submit(&mut self, indices: Result<BatchIndices>) {
+        let number = self.received + self.ahead.len() as u64;
+        self.ahead.push_back(match (indices, &self.jobs) {
+            (Ok(indices), Some(jobs)) => jobs.send((number, indices)).err().map(|_| Err(gone())),
             (Ok(_), None) => Some(Err(gone())),
             (Err(error), _) => Some(Err(error)),
         });
     }
 
     /// The next batch in order, when it is ready.
-    pub(super) fn take(&mut self) -> Result<Made> {
+    pub(super) fn recv(&mut self) -> Result<Made> {
         loop {
             match self.ahead.front_mut() {
-                None => return Err(Error::invalid("no batch was asked for")),
+                None => return Err(Error::invalid("no batch was submitted")),
                 Some(Some(_)) => break,
                 Some(None) => {}
             }
             let Some((number, batch)) = receive(&self.done) else { return Err(gone()) };
-            self.ahead[(number - self.taken) as usize] = Some(batch);
+            self.ahead[(number - self.received) as usize] = Some(batch);
         }
-        self.taken += 1;
+        self.received += 1;
         self.ahead.pop_front().flatten().unwrap_or_else(|| Err(gone()))
     }
 }
 
-impl Drop for Crew {
+impl Drop for WorkerPool {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         self.jobs = None;

@@ -8,24 +8,34 @@ use crate::base::{Error, Result, caught_from};
 use crate::config::{Diag, Diags, Node};
 use crate::registry::{BuildCx, Spec, blamed};
 
-use super::{Direction, Directions, Metric, Predictions};
+use crate::data::field_name;
+
+use super::{Direction, Directions, Metric, MetricOptions, Predictions};
 
 /// Runs metrics and gives their values full names: prefix, slash, name.
 ///
 /// ```
 /// use ndarray::arr2;
-/// use shanty::data::Batch;
+/// use shanty::data::{Batch, Fields};
 /// use shanty::metric::{Accuracy, Evaluator, Predictions};
 ///
 /// let mut evaluator = Evaluator::new(vec![Box::new(Accuracy::new(vec![1], vec![Some(0.0)])?)])?;
 /// let batch = Batch::new(arr2(&[[0.0], [0.0]]).into_dyn(), vec![1, 1]);
-/// let scores = arr2(&[[0.2, 0.8], [0.7, 0.3]]).into_dyn();
-/// evaluator.process(&Predictions::of(&batch, scores.view()))?;
+/// let outputs = Fields::one("scores", arr2(&[[0.2, 0.8], [0.7, 0.3]]).into_dyn());
+/// evaluator.process(&Predictions::of(&batch, &outputs))?;
 /// assert_eq!(evaluator.evaluate()?, [("accuracy/top1".to_owned(), 50.0)]);
 /// # Ok::<(), shanty::base::Error>(())
 /// ```
 pub struct Evaluator {
-    metrics: Vec<(Option<String>, Box<dyn Metric>)>,
+    metrics: Vec<Counted>,
+}
+
+/// A metric, and what a config says of it.
+struct Counted {
+    prefix: Option<String>,
+    output: Option<String>,
+    target: Option<String>,
+    metric: Box<dyn Metric>,
 }
 
 impl Evaluator {
@@ -34,24 +44,27 @@ impl Evaluator {
     /// # Errors
     /// [`Error::Config`] when two of them give values of one name.
     pub fn new(metrics: Vec<Box<dyn Metric>>) -> Result<Self> {
-        Self::with_prefixes(metrics.into_iter().map(|metric| (None, metric)).collect())
+        Self::with_options(metrics.into_iter().map(|metric| (MetricOptions::default(), metric)).collect())
     }
 
-    /// These metrics, some with another prefix than their own.
+    /// These metrics, each with its prefix, output and target where they are not the usual ones.
     ///
     /// # Errors
     /// [`Error::Config`] when two of them give values of one name.
-    pub fn with_prefixes(metrics: Vec<(Option<String>, Box<dyn Metric>)>) -> Result<Self> {
-        let evaluator = Self::prefixed(metrics);
+    pub fn with_options(metrics: Vec<(MetricOptions, Box<dyn Metric>)>) -> Result<Self> {
+        let evaluator = Self::of(metrics);
         unique(evaluator.names().iter())?;
         Ok(evaluator)
     }
 
-    fn prefixed(metrics: Vec<(Option<String>, Box<dyn Metric>)>) -> Self {
-        let prefix = |(given, metric): (Option<String>, Box<dyn Metric>)| {
-            (given.or_else(|| metric.prefix().map(str::to_owned)), metric)
+    fn of(metrics: Vec<(MetricOptions, Box<dyn Metric>)>) -> Self {
+        let counted = |(options, metric): (MetricOptions, Box<dyn Metric>)| Counted {
+            prefix: options.prefix.or_else(|| metric.prefix().map(str::to_owned)),
+            output: options.output,
+            target: options.target.map(|name| field_name(&name).to_owned()),
+            metric,
         };
-        Self { metrics: metrics.into_iter().map(prefix).collect() }
+        Self { metrics: metrics.into_iter().map(counted).collect() }
     }
 
     /// The metrics of a config, which writes one or a list of them.
@@ -59,12 +72,11 @@ impl Evaluator {
     /// # Errors
     /// Those of the builders and of [`Evaluator::new`].
     pub fn build(specs: &[Spec<dyn Metric>], cx: &mut BuildCx) -> Result<Self> {
-        let prefixes = specs.iter().map(|spec| spec.extra.prefix.clone());
-        let metrics = prefixes.zip(Spec::build_all(specs, cx)?).collect();
-        let evaluator = Self::prefixed(metrics);
+        let options = specs.iter().map(|spec| spec.extra.clone());
+        let evaluator = Self::of(options.zip(Spec::build_all(specs, cx)?).collect());
         let mut seen: HashMap<String, &Node> = HashMap::new();
-        for ((prefix, metric), spec) in evaluator.metrics.iter().zip(specs) {
-            for name in metric.names().into_iter().map(|name| join(prefix, name)) {
+        for (counted, spec) in evaluator.metrics.iter().zip(specs) {
+            for name in counted.metric.names().into_iter().map(|name| join(&counted.prefix, name)) {
                 if let Some(first) = seen.get(&name) {
                     return Err(Diags::from(twice(&name, first, spec.node())).into());
                 }
@@ -80,9 +92,12 @@ impl Evaluator {
     /// That of the first metric that refuses it or panics, as [`MetricFailed`].
     pub fn process(&mut self, predictions: &Predictions<'_>) -> Result<()> {
         let mut all = self.metrics.iter_mut().enumerate();
-        all.try_for_each(|(index, (_, metric))| {
+        all.try_for_each(|(index, Counted { output, target, metric, .. })| {
             let name = metric.name().to_owned();
-            attempt(index, name, || metric.process(predictions))
+            let output = output.as_deref().or(predictions.output);
+            let target = target.as_deref().unwrap_or(predictions.target);
+            let own = Predictions { output, target, ..predictions.clone() };
+            attempt(index, name, || metric.process(&own))
         })
     }
 
@@ -92,7 +107,7 @@ impl Evaluator {
     /// When there was no sample, or two metrics give values of one name.
     pub fn compute(&self) -> Result<Vec<(String, f64)>> {
         let mut values = Vec::new();
-        for (index, (prefix, metric)) in self.metrics.iter().enumerate() {
+        for (index, Counted { prefix, metric, .. }) in self.metrics.iter().enumerate() {
             let own = attempt(index, metric.name().to_owned(), || metric.compute())?;
             values.extend(own.into_iter().map(|(name, value)| (join(prefix, name), value)));
         }
@@ -108,7 +123,7 @@ impl Evaluator {
 
     /// Which way a value is better, as far as its metric says it.
     pub fn direction(&self, name: &str) -> Option<Direction> {
-        self.metrics.iter().find_map(|(prefix, metric)| {
+        self.metrics.iter().find_map(|Counted { prefix, metric, .. }| {
             let own = match prefix {
                 Some(prefix) => name.strip_prefix(prefix.as_str())?.strip_prefix('/')?,
                 None => name,
@@ -119,7 +134,7 @@ impl Evaluator {
 
     /// The tables of all samples since the last reset.
     pub fn tables(&self) -> Vec<(String, Array2<f64>)> {
-        let of = |(prefix, metric): &(Option<String>, Box<dyn Metric>)| {
+        let of = |Counted { prefix, metric, .. }: &Counted| {
             metric.tables().into_iter().map(|(name, table)| (join(prefix, name), table)).collect::<Vec<_>>()
         };
         self.metrics.iter().flat_map(of).collect()
@@ -127,7 +142,7 @@ impl Evaluator {
 
     /// Forgets all samples.
     pub fn reset(&mut self) {
-        self.metrics.iter_mut().for_each(|(_, metric)| metric.reset());
+        self.metrics.iter_mut().for_each(|counted| counted.metric.reset());
     }
 
     /// The values of all samples, which it then forgets.
@@ -144,7 +159,7 @@ impl Evaluator {
     pub fn names(&self) -> Vec<String> {
         self.metrics
             .iter()
-            .flat_map(|(prefix, m)| m.names().into_iter().map(move |name| join(prefix, name)))
+            .flat_map(|c| c.metric.names().into_iter().map(move |name| join(&c.prefix, name)))
             .collect()
     }
 }

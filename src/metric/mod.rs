@@ -16,7 +16,7 @@ pub use confusion::ConfusionMatrix;
 pub use direction::{Direction, Directions};
 pub use evaluator::{Evaluator, MetricFailed};
 pub use options::MetricOptions;
-pub use predictions::Predictions;
+pub use predictions::{Pairs, Predictions};
 pub use single_label::{Average, Item, SingleLabelMetric};
 
 use ndarray::Array2;

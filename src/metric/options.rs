@@ -3,15 +3,19 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// The reference's keys of any metric.
+/// The keys of any metric: MMEngine's, and what is compared with what.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct MetricOptions {
     /// What stands before the names of the values, instead of the metric's own prefix.
     pub prefix: Option<String>,
-    /// Accepted for the reference's configs; means nothing here.
+    /// Which of the model's predictions is counted: the name of a head. Needed where there are several.
+    pub output: Option<String>,
+    /// The field of the data that it is compared with; `target` if not given.
+    pub target: Option<String>,
+    /// Accepted for MMEngine's configs; means nothing here.
     pub collect_device: Option<String>,
-    /// Accepted for the reference's configs; means nothing here.
+    /// Accepted for MMEngine's configs; means nothing here.
     pub collect_dir: Option<String>,
 }
 

@@ -1,30 +1,29 @@
 //! What a metric sees of a batch and of the model's answer.
 
-use ndarray::{ArrayView2, ArrayViewD, Ix2, s};
+use ndarray::{ArrayD, ArrayView2, ArrayViewD, Axis, Ix2, Slice};
 
 use crate::base::{Elem, Error, Result};
-use crate::data::Batch;
+use crate::data::{Batch, Column, Fields, TARGET};
 
 /// A batch and what the model made of it. The methods leave out the repeats that fill up a rank's share.
 #[derive(Debug, Clone)]
 pub struct Predictions<'a> {
     /// The batch, with whatever fields the data set has.
     pub batch: &'a Batch,
-    /// Probabilities N, K of a classifier; another model's output may have any shape with first axis N.
-    pub scores: Option<ArrayViewD<'a, Elem>>,
+    /// What the model predicts, by name; first axis N.
+    pub outputs: &'a Fields<ArrayD<Elem>>,
     /// One loss a sample.
     pub losses: Option<&'a [Elem]>,
+    /// Which of the outputs is meant; the only one if `None`.
+    pub output: Option<&'a str>,
+    /// Which field of the batch it is compared with.
+    pub target: &'a str,
 }
 
 impl<'a> Predictions<'a> {
-    /// The answer of a classifier: probabilities N, K.
-    pub fn of(batch: &'a Batch, scores: ArrayViewD<'a, Elem>) -> Self {
-        Self { batch, scores: Some(scores), losses: None }
-    }
-
-    /// Labels of the samples that count.
-    pub fn labels(&self) -> &'a [i64] {
-        &self.batch.labels[..self.batch.valid]
+    /// The outputs of a model for a batch, to be compared with its `target`.
+    pub fn of(batch: &'a Batch, outputs: &'a Fields<ArrayD<Elem>>) -> Self {
+        Self { batch, outputs, losses: None, output: None, target: TARGET }
     }
 
     /// Positions in the data set of the samples that count.
@@ -32,23 +31,88 @@ impl<'a> Predictions<'a> {
         &self.batch.ids[..self.batch.valid]
     }
 
+    /// What the model says of the samples that count.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when there is no such output, several and none is named, or not one row a sample.
+    pub fn predicted(&self) -> Result<ArrayViewD<'a, Elem>> {
+        let found = match self.output {
+            Some(name) => Some(self.outputs.find(name).map_err(|_| self.no_output(name))?),
+            None => self.outputs.only().map(|(_, values)| values),
+        };
+        let Some(values) = found else {
+            return Err(match self.outputs.is_empty() {
+                true => Error::invalid("the model gives no scores and no other predictions: there is nothing to count"),
+                false => {
+                    let names: Vec<&str> = self.outputs.names().collect();
+                    Error::invalid(format!("the model predicts {}: say which by `output`", names.join(", ")))
+                }
+            });
+        };
+        let (n, shape) = (self.batch.len(), values.shape());
+        match shape.first() {
+            Some(rows) if *rows == n => Ok(self.valid(values.view())),
+            _ => Err(Error::invalid(format!("scores of shape {shape:?} for {n} samples: expected [{n}, …]"))),
+        }
+    }
+
+    fn no_output(&self, name: &str) -> Error {
+        let names: Vec<&str> = self.outputs.names().collect();
+        Error::invalid(format!("the model predicts {}, and no `{name}`", names.join(", ")))
+    }
+
+    fn valid<'v, T>(&self, values: ArrayViewD<'v, T>) -> ArrayViewD<'v, T> {
+        values.slice_axis_move(Axis(0), Slice::from(..self.batch.valid))
+    }
+
+    /// The classes of the samples that count, of whatever shape.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the batch has no such field, or it holds no integers.
+    pub fn classes(&self) -> Result<ArrayViewD<'a, i64>> {
+        Ok(self.valid(self.batch.int(self.target)?.view()))
+    }
+
+    /// What is predicted and what it should be, value by value, of the samples that count. Axes of length 1 do not count.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when a sample has not as many values on one side as on the other.
+    pub fn pairs(&self) -> Result<Pairs<'a>> {
+        let (predicted, n) = (self.predicted()?, self.batch.valid);
+        let target = match self.batch.fields.find(self.target)? {
+            Column::Float(values) => Reals::Float(self.valid(values.view())),
+            Column::Int(values) => Reals::Int(self.valid(values.view())),
+            other => {
+                return Err(Error::invalid(format!("`{}` holds {}: no number to compare with", self.target, other.kind())));
+            }
+        };
+        let significant = |shape: &[usize]| -> Vec<usize> { shape[1..].iter().copied().filter(|n| *n != 1).collect() };
+        let (own, other) = (predicted.shape(), target.shape());
+        if other.first() != Some(&n) || significant(own) != significant(other) {
+            return Err(Error::invalid(format!(
+                "predictions of shape {own:?} are compared with `{}` of shape {other:?}: as many values a sample are wanted",
+                self.target
+            )));
+        }
+        Ok(Pairs { predicted, target })
+    }
+
     /// Probabilities N, K of the samples that count, and their labels as classes.
     ///
     /// # Errors
     /// [`Error::Invalid`] when the model gave no scores or not one row a sample, or when a label is none of the K classes.
-    pub fn classified(&self) -> Result<(ArrayView2<'_, Elem>, Vec<usize>)> {
-        let Some(scores) = &self.scores else {
-            return Err(Error::invalid("the model gives no scores: this metric needs those of a classifier"));
-        };
-        let n = self.batch.len();
-        let scores =
-            scores.view().into_dimensionality::<Ix2>().ok().filter(|s| s.nrows() == n).ok_or_else(|| {
-                Error::invalid(format!(
-                    "scores of shape {:?} for {n} samples: expected [{n}, classes]",
-                    scores.shape()
-                ))
-            })?;
+    pub fn classified(&self) -> Result<(ArrayView2<'a, Elem>, Vec<usize>)> {
+        let (scores, n) = (self.predicted()?, self.batch.len());
+        let shape = scores.shape().to_vec();
+        let scores = scores.into_dimensionality::<Ix2>().map_err(|_| {
+            Error::invalid(format!("scores of shape {shape:?} for {n} samples: expected [{n}, classes]"))
+        })?;
         let classes = scores.ncols();
+        let target = self.classes()?;
+        if target.len() != self.batch.valid {
+            let (name, shape) = (self.target, target.shape());
+            return Err(Error::invalid(format!("`{name}` has the shape {shape:?}, and one class a sample is wanted")));
+        }
         let class = |(&label, id): (&i64, &u64)| {
             usize::try_from(label).ok().filter(|&class| class < classes).ok_or_else(|| {
                 Error::invalid(format!(
@@ -56,7 +120,47 @@ impl<'a> Predictions<'a> {
                 ))
             })
         };
-        let labels = self.labels().iter().zip(self.ids()).map(class).collect::<Result<_>>()?;
-        Ok((scores.slice_move(s![..self.batch.valid, ..]), labels))
+        let labels = target.iter().zip(self.ids()).map(class).collect::<Result<_>>()?;
+        Ok((scores, labels))
+    }
+}
+
+/// Two arrays of as many values.
+#[derive(Debug)]
+pub struct Pairs<'a> {
+    predicted: ArrayViewD<'a, Elem>,
+    target: Reals<'a>,
+}
+
+#[derive(Debug)]
+enum Reals<'a> {
+    Float(ArrayViewD<'a, Elem>),
+    Int(ArrayViewD<'a, i64>),
+}
+
+impl Reals<'_> {
+    fn shape(&self) -> &[usize] {
+        match self {
+            Self::Float(values) => values.shape(),
+            Self::Int(values) => values.shape(),
+        }
+    }
+}
+
+impl Pairs<'_> {
+    /// Calls `f` with the number of a value within its sample, what is predicted and what it should be.
+    pub fn each(&self, mut f: impl FnMut(usize, f64, f64)) {
+        let width = self.width().max(1);
+        let predicted = self.predicted.iter().map(|v| f64::from(*v));
+        let mut f = |(at, (p, t)): (usize, (f64, f64))| f(at % width, p, t);
+        match &self.target {
+            Reals::Float(values) => predicted.zip(values.iter().map(|v| f64::from(*v))).enumerate().for_each(&mut f),
+            Reals::Int(values) => predicted.zip(values.iter().map(|v| *v as f64)).enumerate().for_each(&mut f),
+        }
+    }
+
+    /// How many values a sample has.
+    pub fn width(&self) -> usize {
+        self.predicted.shape()[1..].iter().product()
     }
 }

@@ -5,10 +5,10 @@ use serde::Deserialize;
 
 use super::heads::Head;
 use super::preprocessors::{ClsDataPreprocessor, Prepared, Preprocessor};
-use super::{Model, Outputs, StepCx};
-use crate::base::{Error, Result, keyed};
-use crate::data::Batch;
-use crate::nn::init::{Init, InitCfg, Pretrained, init_weights};
+use super::{FieldNeeds, LossDict, Model, Outputs, Task};
+use crate::base::{Error, Result};
+use crate::data::{Batch, INPUTS, TARGET};
+use crate::nn::init::{Init, InitCfg, Pretrained};
 use crate::nn::{Autograd, Forward, Module, Tape, Var, set_trainable};
 use crate::registry::{BuildCx, Collected, Spec};
 use crate::{module, register};
@@ -149,40 +149,27 @@ impl ImageClassifier {
     }
 }
 
-impl Model for ImageClassifier {
-    fn train_step(&mut self, batch: &Batch, step: &StepCx) -> Result<Outputs> {
-        let mut rng = keyed(step.seed, "forward", step.iter, 0);
-        let mut autograd = std::mem::take(&mut self.autograd);
-        let outputs = autograd.train(self, &mut rng, |model, tape, cx| {
-            let (prepared, scores) = model.scores(batch, tape, cx)?;
-            let (total, outputs) =
-                prepared.with_target(batch, |target| model.head.loss(scores, target))?.total()?;
-            Ok((if step.loss_scale == 1.0 { total } else { total * step.loss_scale }, outputs))
-        });
-        self.autograd = autograd;
-        outputs
+impl Task for ImageClassifier {
+    fn loss<'t>(&mut self, batch: &Batch, tape: &'t Tape, cx: &mut Forward<'_>) -> Result<LossDict<'t>> {
+        let (prepared, scores) = self.scores(batch, tape, cx)?;
+        self.head.loss(scores, prepared.target(batch)?)
     }
 
-    fn eval_step(&mut self, batch: &Batch) -> Result<Outputs> {
-        // Nothing draws in evaluation mode.
-        let mut rng = keyed(0, "forward", 0, 0);
-        let mut autograd = std::mem::take(&mut self.autograd);
-        let outputs = autograd.eval(self, &mut rng, |model, tape, cx| {
-            let (prepared, scores) = model.scores(batch, tape, cx)?;
-            // Without an answer to every sample (-1 is customary) there is no loss, but there are scores.
-            let labelled = prepared.scores.is_some() || batch.labels.iter().all(|label| *label >= 0);
-            prepared.with_target(batch, |target| model.head.predict(scores, labelled.then_some(target)))
-        });
-        self.autograd = autograd;
-        outputs
+    fn predict(&mut self, batch: &Batch, tape: &Tape, cx: &mut Forward<'_>) -> Result<Outputs> {
+        let (prepared, scores) = self.scores(batch, tape, cx)?;
+        // Without an answer to every sample (-1 is customary) there is no loss, but there are scores.
+        let labelled = prepared.scores.is_some()
+            || batch.get(TARGET).is_some() && batch.labels()?.iter().all(|label| *label >= 0);
+        let target = if labelled { Some(prepared.target(batch)?) } else { None };
+        self.head.predict(scores, target)
     }
 
-    fn init_weights(&mut self, seed: u64) -> Result<Vec<String>> {
-        init_weights(self, seed)
+    fn autograd(&mut self) -> &mut Autograd {
+        &mut self.autograd
     }
 
-    fn number_mut(&mut self, module: &str, name: &str) -> Option<&mut f64> {
-        crate::nn::find_mut(self, module)?.number_mut(name)
+    fn reads(&self) -> FieldNeeds {
+        FieldNeeds { inputs: vec![INPUTS.into()], targets: vec![TARGET.into()] }
     }
 }
 
@@ -191,7 +178,7 @@ mod tests {
     use ndarray::ArrayD;
 
     use super::*;
-    use crate::model::{ClsHead, MLP};
+    use crate::model::{ClsHead, MLP, StepCx};
     use crate::nn::{Dropout, Sequential, Tanh};
 
     fn model() -> ImageClassifier {
@@ -230,7 +217,7 @@ mod tests {
     #[test]
     fn a_failed_step_leaves_the_gradients_alone() {
         let (mut model, mut batch) = (model(), batch());
-        batch.labels[3] = 4;
+        batch.int_mut(TARGET).unwrap()[3] = 4;
         let error = model.train_step(&batch, &StepCx { seed: 0, iter: 0, loss_scale: 1.0 }).unwrap_err();
         assert!(error.to_string().contains('4'), "{error}");
         crate::params::HostParams::visit(&model, &mut |p| assert!(p.grad.is_none(), "{}", p.name));

@@ -6,6 +6,7 @@ mod heads;
 mod losses;
 mod outputs;
 mod preprocessors;
+mod task;
 pub mod tta;
 
 use std::any::Any;
@@ -20,11 +21,13 @@ pub use heads::{
     VisionTransformerClsHeadParams,
 };
 pub use losses::LossDict;
-pub use outputs::Outputs;
+pub use outputs::{Outputs, SCORES};
 pub use preprocessors::{
     BaseDataPreprocessor, ClsDataPreprocessor, ClsDataPreprocessorParams, ImgDataPreprocessor,
     ImgDataPreprocessorParams, PixelOps, Prepared, Preprocessor,
 };
+
+pub use task::Task;
 
 use crate::base::{Elem, Result};
 use crate::data::Batch;
@@ -44,6 +47,16 @@ pub struct StepCx {
     pub loss_scale: Elem,
 }
 
+/// The fields of a batch that a model reads: those that go in, and those that its losses compare with. Where the data sets
+/// declare their fields, a config is checked against them before training.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FieldNeeds {
+    /// What goes in, in training and evaluation.
+    pub inputs: Vec<String>,
+    /// What training compares with.
+    pub targets: Vec<String>,
+}
+
 /// Anything that can be trained. Optimizers, checkpoints and averages know it by its [`Params`] alone, so that a model
 /// need not be made of this crate's networks.
 pub trait Model: Params + Any + Send {
@@ -55,7 +68,7 @@ pub trait Model: Params + Any + Send {
     /// If the batch does not fit the model.
     fn train_step(&mut self, batch: &Batch, cx: &StepCx) -> Result<Outputs>;
 
-    /// Forward only, with layers in evaluation mode: scores, and losses where the batch has labels.
+    /// Forward only, with layers in evaluation mode: predictions, and the samples' losses where the batch has targets.
     ///
     /// # Errors
     /// If the batch does not fit the model.
@@ -66,6 +79,11 @@ pub trait Model: Params + Any + Send {
     /// # Errors
     /// If a rule does not fit, or a checkpoint cannot be read.
     fn init_weights(&mut self, seed: u64) -> Result<Vec<String>>;
+
+    /// The fields of a batch that it reads, where it knows.
+    fn reads(&self) -> FieldNeeds {
+        FieldNeeds::default()
+    }
 
     /// A plain number of one of its modules, by path and name, to change while training: `backbone.dropout`, `p`.
     fn number_mut(&mut self, _module: &str, _name: &str) -> Option<&mut f64> {

@@ -4,7 +4,7 @@ use ndarray::{ArrayD, Axis};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Model, Outputs, StepCx};
+use super::{FieldNeeds, Model, Outputs, SCORES, StepCx};
 use crate::base::{Elem, Error, Result};
 use crate::data::Batch;
 use crate::params::{HostParams, ParamMut, ParamRef};
@@ -25,15 +25,17 @@ impl View {
     fn of(self, batch: &Batch) -> Batch {
         let axis = match self {
             Self::Identity => return batch.clone(),
-            Self::HorizontalFlip => batch.inputs.ndim().checked_sub(1),
-            Self::VerticalFlip => batch.inputs.ndim().checked_sub(2),
+            Self::HorizontalFlip => 3,
+            Self::VerticalFlip => 2,
         };
         let mut view = batch.clone();
         // A vector of features has no left and right.
-        if let Some(axis) = axis.filter(|_| batch.inputs.ndim() == 4) {
-            let mut inputs = batch.inputs.view();
-            inputs.invert_axis(Axis(axis));
-            view.inputs = inputs.as_standard_layout().into_owned();
+        if let Ok(inputs) = view.inputs_mut()
+            && inputs.ndim() == 4
+        {
+            let mut mirrored = inputs.view();
+            mirrored.invert_axis(Axis(axis));
+            *inputs = mirrored.as_standard_layout().into_owned();
         }
         view
     }
@@ -68,9 +70,10 @@ impl Model for AverageClsScoreTTA {
         let n = self.views.len() as Elem;
         let mut mean: Option<(ArrayD<Elem>, Option<Vec<Elem>>)> = None;
         for view in &self.views {
-            let outputs = self.inner.eval_step(&view.of(batch))?;
+            let mut outputs = self.inner.eval_step(&view.of(batch))?;
             let scores = outputs
-                .scores
+                .predictions
+                .take(SCORES)
                 .ok_or_else(|| Error::invalid("test-time augmentation needs a model that gives scores"))?;
             mean = Some(match mean.take() {
                 None => (scores / n, outputs.sample_losses.map(|l| l.iter().map(|v| v / n).collect())),
@@ -82,11 +85,20 @@ impl Model for AverageClsScoreTTA {
             });
         }
         let (scores, sample_losses) = mean.unzip();
-        Ok(Outputs { scores, sample_losses: sample_losses.flatten(), ..Outputs::default() })
+        let outputs = scores.map_or_else(Outputs::default, |scores| Outputs::predicted(SCORES, scores));
+        Ok(Outputs { sample_losses: sample_losses.flatten(), ..outputs })
     }
 
     fn init_weights(&mut self, seed: u64) -> Result<Vec<String>> {
         self.inner.init_weights(seed)
+    }
+
+    fn number_mut(&mut self, module: &str, name: &str) -> Option<&mut f64> {
+        self.inner.number_mut(module, name)
+    }
+
+    fn reads(&self) -> FieldNeeds {
+        self.inner.reads()
     }
 }
 

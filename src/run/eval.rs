@@ -72,11 +72,8 @@ impl Evaluation {
     }
 
     fn count(&mut self, batch: &Batch, outputs: &Outputs) -> Result<()> {
-        self.evaluator.process(&Predictions {
-            batch,
-            scores: outputs.scores.as_ref().map(|scores| scores.view()),
-            losses: outputs.sample_losses.as_deref(),
-        })
+        let losses = outputs.sample_losses.as_deref();
+        self.evaluator.process(&Predictions { losses, ..Predictions::of(batch, &outputs.predictions) })
     }
 
     /// Two batches through the model and the metrics, which forget them again. No hook hears of it.

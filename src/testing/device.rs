@@ -220,7 +220,7 @@ impl Params for DeviceModel {
 
 impl Model for DeviceModel {
     fn train_step(&mut self, batch: &Batch, cx: &StepCx) -> Result<Outputs> {
-        let error = &self.weight.0 - &mean_of(batch, self.weight.0.len());
+        let error = &self.weight.0 - &mean_of(batch, self.weight.0.len())?;
         self.grad.0.scaled_add(cx.loss_scale, &error);
         let loss = error.dot(&error) / 2.0;
         Ok(Outputs { vars: [("loss".into(), f64::from(loss))].into_iter().collect(), ..Outputs::default() })

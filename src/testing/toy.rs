@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::base::{Elem, Result};
 use crate::data::{Batch, DataLoader, DefaultSampler, LoaderOptions, Synthetic};
 use crate::metric::{Accuracy, Evaluator};
-use crate::model::{Model, Outputs, StepCx};
+use crate::model::{Model, Outputs, SCORES, StepCx};
 use crate::optim::{OptimWrapper, Sgd};
 use crate::params::{HostParams, ParamMut, ParamRef, Role};
 use crate::run::{EpochBasedTrainLoop, Evaluation, Intervals, Runner, RunnerBuilder};
@@ -56,20 +56,21 @@ impl HostParams for ToyModel {
     }
 }
 
-pub(super) fn mean_of(batch: &Batch, n: usize) -> Array1<Elem> {
-    let rows = batch.inputs.len() / n.max(1);
+pub(super) fn mean_of(batch: &Batch, n: usize) -> Result<Array1<Elem>> {
+    let inputs = batch.inputs()?;
+    let rows = inputs.len() / n.max(1);
     let mut mean = Array1::zeros(n);
-    for (index, value) in batch.inputs.iter().enumerate() {
+    for (index, value) in inputs.iter().enumerate() {
         mean[index % n] += *value / rows as Elem;
     }
-    mean
+    Ok(mean)
 }
 
 /// The same scores for all samples.
 pub(super) fn evaluate(sum: Elem, batch: &Batch) -> Outputs {
     let p = 1.0 / (1.0 + (-sum).exp());
     let scores = ndarray::Array2::from_shape_fn((batch.len(), 2), |(_, k)| if k == 0 { 1.0 - p } else { p });
-    Outputs { scores: Some(scores.into_dyn()), ..Outputs::default() }
+    Outputs::predicted(SCORES, scores.into_dyn())
 }
 
 pub(super) fn standard_normal(weight: &mut Array1<Elem>, seed: u64) {
@@ -85,7 +86,7 @@ impl Model for ToyModel {
     fn train_step(&mut self, batch: &Batch, cx: &StepCx) -> Result<Outputs> {
         self.steps += 1;
         (self.on_step)(self.steps)?;
-        let error = &self.weight - &mean_of(batch, self.weight.len());
+        let error = &self.weight - &mean_of(batch, self.weight.len())?;
         self.grad.scaled_add(cx.loss_scale, &error);
         let loss = error.dot(&error) / 2.0;
         Ok(Outputs { vars: [("loss".into(), f64::from(loss))].into_iter().collect(), ..Outputs::default() })

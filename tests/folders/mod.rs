@@ -53,7 +53,7 @@ pub fn folder(root: &Path, more: &str) -> Result<DataLoader> {
 }
 
 pub fn labels(loader: &DataLoader) -> Vec<i64> {
-    loader.batches(0, Some(1)).next().unwrap().unwrap().labels
+    loader.batches(0, Some(1)).next().unwrap().unwrap().labels().unwrap().to_vec()
 }
 
 pub fn refusal(loader: Result<DataLoader>) -> String {

@@ -130,7 +130,7 @@ impl Case {
                 if let Event::BeforeTrainIter(batch) = event
                     && let Some(row) = batch.ids.iter().position(|id| *id == bad)
                 {
-                    batch.inputs.index_axis_mut(ndarray::Axis(0), row).fill(f32::NAN as shanty::base::Elem);
+                    batch.inputs_mut().unwrap().index_axis_mut(ndarray::Axis(0), row).fill(f32::NAN as shanty::base::Elem);
                 }
                 Ok(())
             });
@@ -267,7 +267,7 @@ register! {
 
 impl Metric for Score {
     fn process(&mut self, predictions: &Predictions<'_>) -> Result<()> {
-        let scores = predictions.scores.as_ref().ok_or_else(|| Error::invalid("no scores"))?;
+        let scores = predictions.predicted()?;
         self.0 = scores.iter().map(|p| f64::from(*p)).fold(self.0, |sum, p| (sum * 7.3 + p * 91.7).fract());
         Ok(())
     }

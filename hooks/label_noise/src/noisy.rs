@@ -37,7 +37,9 @@ impl NoisyLabels {
     }
 
     fn flipped(&self, index: usize, mut sample: Sample) -> Sample {
-        sample.label = (sample.label + self.shift(index)).rem_euclid(self.classes);
+        if let Some(label) = sample.label() {
+            sample.fields.set("target", (label + self.shift(index)).rem_euclid(self.classes));
+        }
         sample
     }
 }

@@ -37,7 +37,7 @@ fn densities_by_hand() {
 fn about_the_right_share_of_labels_is_wrong() {
     let clean = Synthetic::new(5000, [1, 1, 1], 10, 0);
     let noisy = NoisyLabels::new(Box::new(Synthetic::new(5000, [1, 1, 1], 10, 0)), 0.2, 3).unwrap();
-    let label = |set: &dyn Dataset, i| set.get(i, &mut keyed(0, "", 0, 0)).unwrap().label;
+    let label = |set: &dyn Dataset, i| set.get(i, &mut keyed(0, "", 0, 0)).unwrap().label().unwrap();
     let wrong = (0..5000).filter(|&i| label(&clean, i) != label(&noisy, i)).count();
     assert!((900..1100).contains(&wrong), "{wrong}");
     assert!((0..5000).all(|i| (0..10).contains(&label(&noisy, i))));

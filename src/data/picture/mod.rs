@@ -28,21 +28,21 @@ use serde::Deserialize;
 
 use crate::base::{Error, Result, stale};
 
-use super::Sample;
+use super::field::INPUTS;
+use super::{Sample, Value};
 
 pub use bytes::Bytes;
 pub use filter::{Backend, Filter, Interpolation};
 
-/// What the image of a sample will be made of, while no transform needs its values as `f32`.
-#[derive(Debug, Clone, Default, PartialEq)]
+/// A picture in a sample: a file and bytes until a transform needs values as `f32`.
+#[derive(Debug, Clone, PartialEq)]
 pub enum Picture {
-    /// Nothing: [`Sample::img`] is the image.
-    #[default]
-    Done,
     /// A file that nobody has decoded yet.
     File(PictureFile),
     /// Its bytes.
     Bytes(Bytes),
+    /// Values: height, width, channels.
+    Values(Array3<f32>),
 }
 
 /// A picture file, and how to read it.
@@ -103,18 +103,18 @@ pub(super) struct Cut {
     pub(super) width: usize,
 }
 
-impl Sample {
-    /// Makes [`Sample::img`] of the picture, where it is not made yet; pipelines do so before a transform that needs it.
+impl Picture {
+    /// Its values, height, width, channels, which are made now if they are not made yet.
     ///
     /// # Errors
     /// When the file cannot be decoded; the error names it.
-    pub fn to_values(&mut self) -> Result<()> {
+    pub fn values(&mut self) -> Result<&mut Array3<f32>> {
         let table: [f32; 256] = std::array::from_fn(|byte| byte as f32);
         self.fill_values(|_| table)
     }
 
     /// The same with another value for each byte, by channel.
-    pub(super) fn fill_values(&mut self, table: impl Fn(usize) -> [f32; 256]) -> Result<()> {
+    pub(super) fn fill_values(&mut self, table: impl Fn(usize) -> [f32; 256]) -> Result<&mut Array3<f32>> {
         if let Some(bytes) = self.bytes()? {
             let (h, w, c) = bytes.dim();
             let mut values = SPARE.take();
@@ -125,49 +125,57 @@ impl Sample {
             // A plane a channel, as batches have it: collating copies it as it lies.
             let planes =
                 Array3::from_shape_vec((c, h, w), values).map_err(|e| Error::invalid(e.to_string()))?;
-            self.img = planes.permuted_axes([1, 2, 0]);
-            self.picture = Picture::Done;
+            *self = Self::Values(planes.permuted_axes([1, 2, 0]));
         }
-        Ok(())
+        match self {
+            Self::Values(values) => Ok(values),
+            _ => Err(Error::invalid("a picture has neither bytes nor values")),
+        }
     }
 
-    /// Ends a sample that has been copied into a batch: the next picture of this thread gets its memory.
-    pub(super) fn spend(self) {
-        SPARE.set(self.img.into_raw_vec_and_offset().0);
+    /// Its values as a network takes them: channels, height, width. No pixel moves: collating copies them in the new order.
+    ///
+    /// # Errors
+    /// When the file cannot be decoded; the error names it.
+    pub fn packed(mut self) -> Result<Array3<f32>> {
+        Ok(std::mem::take(self.values()?).permuted_axes([2, 0, 1]))
     }
 
-    /// The bytes of the picture, decoded by now; none where [`Sample::img`] is the image.
+    /// Its bytes, decoded by now; none where it has become values.
     ///
     /// # Errors
     /// When the file cannot be decoded; the error names it.
     pub fn bytes(&mut self) -> Result<Option<&mut Bytes>> {
-        if let Picture::File(file) = &self.picture {
-            self.picture = Picture::Bytes(decoded(file)?);
+        if let Self::File(file) = self {
+            *self = Self::Bytes(decoded(file)?);
         }
-        match &mut self.picture {
-            Picture::Bytes(bytes) => Ok(Some(bytes)),
+        match self {
+            Self::Bytes(bytes) => Ok(Some(bytes)),
             _ => Ok(None),
         }
     }
 
-    /// Cuts a window out of the image; `choose` gets height and width.
+    /// Cuts a window out of it; `choose` gets height and width.
     pub(super) fn cut(&mut self, choose: impl FnOnce(usize, usize) -> Result<Window>) -> Result<()> {
         let (h, w, _) = self.dim()?;
         let cut = choose(h, w)?;
-        match self.bytes()? {
-            Some(bytes) => *bytes = bytes.part(cut),
-            None => {
+        match self {
+            Self::Bytes(bytes) => *bytes = bytes.part(cut),
+            _ => {
+                let values = self.values()?;
                 let part = s![cut.y..cut.y + cut.height, cut.x..cut.x + cut.width, ..];
-                self.img = self.img.slice(part).to_owned();
+                *values = values.slice(part).to_owned();
             }
         }
         Ok(())
     }
 
-    /// Height, width and channels of the picture, decoded by now, or of the image.
+    /// Height, width and channels, decoded by now.
     pub(super) fn dim(&mut self) -> Result<(usize, usize, usize)> {
-        let of_bytes = self.bytes()?.map(|bytes| bytes.dim());
-        Ok(of_bytes.unwrap_or_else(|| self.img.dim()))
+        match self.bytes()?.map(|bytes| bytes.dim()) {
+            Some(dim) => Ok(dim),
+            None => Ok(self.values()?.dim()),
+        }
     }
 
     /// Cuts and resizes; `choose` gets height and width, before a file is decoded.
@@ -181,22 +189,31 @@ impl Sample {
             affordable(cut.height, cut.width)?;
             Ok(cut)
         };
-        match &self.picture {
-            Picture::Done => {
-                let (h, w, _) = self.img.dim();
-                self.img = resample::resampled(self.img.view(), choose(h, w)?, filter)?;
+        match self {
+            Self::Values(values) => {
+                let (h, w, _) = values.dim();
+                *values = resample::resampled(values.view(), choose(h, w)?, filter)?;
             }
-            Picture::File(file) => self.picture = Picture::Bytes(decoded_cut(file, filter, choose)?),
-            Picture::Bytes(bytes) => {
+            Self::File(file) => *self = Self::Bytes(decoded_cut(file, filter, choose)?),
+            Self::Bytes(bytes) => {
                 let (h, w, _) = bytes.dim();
                 let cut = choose(h, w)?;
                 let resized = bytes.resized(cut.window, (cut.height, cut.width), |bytes, shape, window| {
                     resized(bytes, shape, Cut { window, ..cut }, filter)
                 });
-                self.picture = Picture::Bytes(resized?);
+                *self = Self::Bytes(resized?);
             }
         }
         Ok(())
+    }
+}
+
+impl Sample {
+    /// Ends a sample that has been copied into a batch: the next picture of this thread gets its memory.
+    pub(super) fn spend(mut self) {
+        if let Some(Value::Float(values)) = self.fields.take(INPUTS) {
+            SPARE.set(values.into_raw_vec_and_offset().0);
+        }
     }
 }
 

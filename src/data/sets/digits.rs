@@ -10,7 +10,7 @@ use crate::base::{Error, Result};
 use crate::data::{Dataset, Pipeline, Transform};
 use crate::registry::{BuildCx, Spec};
 
-use super::pixels::{Pixels, digit_names};
+use super::pixels::{Pixels, digit_names, pictures};
 
 static DIGITS: &[u8] = include_bytes!("../../../assets/digits/digits.csv.gz");
 
@@ -84,7 +84,8 @@ struct DigitsParams {
 crate::register! {
     /// The 1,797 UCI handwritten digits, 8 × 8 pixels with values 0..=16. Part of the program: needs no file.
     dyn Dataset, "Digits" => |p: DigitsParams, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
-        Ok(Box::new(Digits::load(p.split, p.split_by)?.with_pipeline(Pipeline::build(&p.pipeline, cx)?)))
+        let pipeline = Pipeline::build_for(&pictures(Some([8, 8, 1])), &p.pipeline, cx)?;
+        Ok(Box::new(Digits::load(p.split, p.split_by)?.with_pipeline(pipeline)))
     }
 }
 
@@ -132,7 +133,8 @@ mod tests {
         // row 5 of the file is the first that validates; its label is 5
         let first = all()[1].get(0, &mut keyed(0, "", 0, 0)).unwrap();
         let expected: Vec<f32> = rows[5 * 65..][..64].iter().map(|&v| f32::from(v)).collect();
-        assert_eq!((first.img.shape(), first.label), (&[1, 8, 8][..], 5));
-        assert_eq!(first.img.iter().copied().collect::<Vec<_>>(), expected);
+        let img = first.float("inputs").unwrap();
+        assert_eq!((img.shape(), first.label()), (&[1, 8, 8][..], Some(5)));
+        assert_eq!(img.iter().copied().collect::<Vec<_>>(), expected);
     }
 }

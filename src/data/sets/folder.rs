@@ -10,11 +10,13 @@ use serde::de::{Deserialize, Deserializer};
 use crate::base::{Error, Result, Rng, text};
 use crate::config::{Diag, FromNode, Key, Kind, Node, OneOrMany, read, receive};
 use crate::data::classes::relabelled;
+use crate::data::field::TARGET;
 use crate::data::picture::WITHOUT;
-use crate::data::{Dataset, Marks, PictureFile, Pipeline, Sample, Transform};
+use crate::data::{Dataset, FieldSpec, Fields, Marks, Picture, PictureFile, Pipeline, Sample, Transform};
 use crate::registry::{BuildCx, Spec};
 
 use super::list;
+use super::pixels::pictures;
 use super::walk::{Walk, listed};
 
 /// Picture files with their classes. Only their names are kept; a file is read when its sample is asked for, by the thread that
@@ -147,7 +149,9 @@ impl Dataset for ImageFolder {
     fn get_through(&self, index: usize, rng: &mut Rng, pipeline: &Pipeline) -> Result<Sample> {
         let path = self.path(index);
         text::regular(&path)?;
-        pipeline.apply(Sample::of_file(PictureFile::new(path), self.files[index].1), rng)
+        let (file, label) = (Picture::File(PictureFile::new(path)), self.files[index].1);
+        let sample = if label < 0 { Sample::unlabelled(file) } else { Sample::new(file, label) };
+        pipeline.apply(sample, rng)
     }
 
     fn has_pipeline(&self) -> bool {
@@ -168,9 +172,22 @@ impl Dataset for ImageFolder {
         }
     }
 
+    fn fields(&self) -> Option<Fields<FieldSpec>> {
+        Some(self.pipeline.fields(fields(self.files.iter().all(|(_, label)| *label >= 0))))
+    }
+
     fn classes(&self) -> Option<&[String]> {
         self.classes.as_deref()
     }
+}
+
+/// What a sample begins with: its picture, and its class where it has one.
+fn fields(labelled: bool) -> Fields<FieldSpec> {
+    let mut fields = pictures(None);
+    if !labelled {
+        fields.take(TARGET);
+    }
+    fields
 }
 
 /// Files whose size is part of the fingerprint, and whose beginning is: all of a small set, a part of a large one.
@@ -292,7 +309,7 @@ struct ImageFolderParams {
     /// the class on each line. Without it each folder is a class.
     #[serde(default)]
     ann_file: PathBuf,
-    /// Whether pictures have classes; else all files are taken, with -1 for a class.
+    /// Whether pictures have classes; else all files are taken, and samples have no `target`.
     #[serde(default = "yes")]
     with_label: bool,
     /// Names of the classes by number, or the path of a file with one on each line; the folders' names if not given. Names of
@@ -317,7 +334,7 @@ fn yes() -> bool {
 
 impl ImageFolderParams {
     fn build(self, cx: &mut BuildCx) -> Result<Box<dyn Dataset>> {
-        let pipeline = Pipeline::build(&self.pipeline, cx)?;
+        let pipeline = Pipeline::build_for(&fields(self.with_label), &self.pipeline, cx)?;
         let folder = match &self.data_prefix {
             None => self.data_root.clone(),
             Some(Prefix(path)) => self.data_root.join(path),

@@ -10,7 +10,7 @@ use crate::data::{Dataset, Pipeline, Transform};
 use crate::registry::{BuildCx, Spec};
 
 use super::idx;
-use super::pixels::{Pixels, digit_names};
+use super::pixels::{Pixels, digit_names, pictures};
 
 /// Which part of MNIST.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -96,7 +96,7 @@ impl MnistParams {
 crate::register! {
     /// The 70,000 MNIST digits, 28 × 28 pixels with values 0..=255, from their four IDX files, plain or gzipped.
     dyn Dataset, "MNIST" => |p: MnistParams, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
-        let pipeline = Pipeline::build(&p.pipeline, cx)?;
+        let pipeline = Pipeline::build_for(&pictures(Some([28, 28, 1])), &p.pipeline, cx)?;
         Ok(Box::new(Mnist::load(&p.folder(), p.part()?)?.with_pipeline(pipeline)))
     }
 }
@@ -144,8 +144,9 @@ mod tests {
         write(dir.path(), &images(), &[0, 0, 8, 1, 0, 0, 0, 2, 7, 9]);
         let mnist = Mnist::load(dir.path(), MnistSplit::Test).unwrap();
         let second = mnist.get(1, &mut keyed(0, "", 0, 0)).unwrap();
-        assert_eq!((mnist.len(), second.label, second.img.shape()), (2, 9, &[1, 2, 3][..]));
-        assert_eq!(second.img.iter().copied().collect::<Vec<_>>(), [7., 8., 9., 10., 11., 12.]);
+        let img = second.float("inputs").unwrap();
+        assert_eq!((mnist.len(), second.label(), img.shape()), (2, Some(9), &[1, 2, 3][..]));
+        assert_eq!(img.iter().copied().collect::<Vec<_>>(), [7., 8., 9., 10., 11., 12.]);
     }
 
     #[test]

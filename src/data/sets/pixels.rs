@@ -3,7 +3,7 @@
 use ndarray::Array3;
 
 use crate::base::{Error, Result, Rng};
-use crate::data::{Dataset, Marks, Pipeline, Sample};
+use crate::data::{Dataset, FieldKind, FieldSpec, Fields, Marks, Pipeline, Sample};
 
 /// Images of one size with their labels. A value stays a byte until its sample is asked for: a quarter of the memory.
 pub struct Pixels {
@@ -66,11 +66,16 @@ impl Dataset for Pixels {
         let size = h * w * c;
         let values = self.bytes[index * size..][..size].iter().map(|&b| f32::from(b)).collect();
         let img = Array3::from_shape_vec(self.shape, values).map_err(|e| Error::invalid(e.to_string()))?;
-        pipeline.apply(Sample::new(img, i64::from(self.labels[index])), rng)
+        pipeline.apply(Sample::image(img, i64::from(self.labels[index])), rng)
     }
 
     fn has_pipeline(&self) -> bool {
         true
+    }
+
+    fn fields(&self) -> Option<Fields<FieldSpec>> {
+        let (h, w, c) = self.shape;
+        Some(self.pipeline.fields(pictures(Some([h, w, c]))))
     }
 
     fn classes(&self) -> Option<&[String]> {
@@ -81,6 +86,12 @@ impl Dataset for Pixels {
         marks.contents(&self.bytes);
         marks.contents(&self.labels);
     }
+}
+
+/// The fields of a data set of pictures, whose height, width and channels may be known, with a class each.
+pub(super) fn pictures(shape: Option<[usize; 3]>) -> Fields<FieldSpec> {
+    let picture = shape.map_or(FieldSpec::any(FieldKind::Picture), |s| FieldSpec::new(FieldKind::Picture, &s));
+    [("inputs".into(), picture), ("target".into(), FieldSpec::class())].into_iter().collect()
 }
 
 /// The classes of handwritten digits.

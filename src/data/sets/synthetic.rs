@@ -8,8 +8,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::base::{Result, Rng, keyed, memory};
-use crate::data::{Dataset, Marks, Pipeline, Sample, Transform};
+use crate::data::{Dataset, FieldSpec, Fields, Marks, Pipeline, Sample, Transform};
 use crate::registry::{BuildCx, Spec};
+
+use super::pixels::pictures;
 
 /// Noise around one random image a class: nothing to read, and a network can learn it. Sample `i` is of class
 /// `i % classes`; all values are a pure function of the seed, on every machine.
@@ -86,7 +88,8 @@ crate::register! {
         let [c, h, w] = p.shape;
         memory::fits("one image for each class", &[p.classes, c, h, w], size_of::<f32>())?;
         let set = Synthetic::new(p.n, p.shape, p.classes, p.seed).with_noise(p.noise);
-        Ok(Box::new(set.with_pipeline(Pipeline::build(&p.pipeline, cx)?)))
+        let pipeline = Pipeline::build_for(&pictures(Some([h, w, c])), &p.pipeline, cx)?;
+        Ok(Box::new(set.with_pipeline(pipeline)))
     }
 }
 
@@ -106,11 +109,16 @@ impl Dataset for Synthetic {
         // The sample's own noise: `rng` would change it from pass to pass.
         let mut img = noise(self.shape, &mut keyed(self.seed, "synthetic sample", index as u64, 0));
         img.zip_mut_with(prototype, |v, p| *v = self.noise * *v + p);
-        pipeline.apply(Sample::new(img, class as i64), rng)
+        pipeline.apply(Sample::image(img, class as i64), rng)
     }
 
     fn has_pipeline(&self) -> bool {
         true
+    }
+
+    fn fields(&self) -> Option<Fields<FieldSpec>> {
+        let (h, w, c) = self.shape;
+        Some(self.pipeline.fields(pictures(Some([h, w, c]))))
     }
 
     fn classes(&self) -> Option<&[String]> {
@@ -140,13 +148,14 @@ mod tests {
         let clean = Synthetic::new(6, [2, 3, 4], 3, 5).with_noise(0.0);
         for i in 0..6 {
             let (noisy, pure) = (get(&set, i), get(&clean, i));
-            assert_eq!((noisy.label, noisy.img.shape()), ((i % 3) as i64, &[2, 3, 4][..]));
-            let gap = (&noisy.img - &pure.img).iter().fold(0f32, |m, d| m.max(d.abs()));
+            let [noisy, pure] = [&noisy, &pure].map(|s| (s.label().unwrap(), s.float("inputs").unwrap()));
+            assert_eq!((noisy.0, noisy.1.shape()), ((i % 3) as i64, &[2, 3, 4][..]));
+            let gap = (noisy.1 - pure.1).iter().fold(0f32, |m, d| m.max(d.abs()));
             assert!(gap > 0.0 && gap <= 0.25, "{gap}");
         }
-        assert_eq!(get(&clean, 1).img, get(&clean, 4).img);
-        assert_ne!(get(&clean, 1).img, get(&clean, 2).img);
-        assert_ne!(get(&set, 1).img, get(&set, 4).img);
+        assert_eq!(get(&clean, 1), get(&clean, 4));
+        assert_ne!(get(&clean, 1).float("inputs").unwrap(), get(&clean, 2).float("inputs").unwrap());
+        assert_ne!(get(&set, 1), get(&set, 4));
         assert_eq!(get(&set, 1), get(&Synthetic::new(6, [2, 3, 4], 3, 5).with_noise(0.25), 1));
     }
 }

@@ -7,10 +7,10 @@ use serde::Deserialize;
 
 use crate::base::{Result, Rng};
 use crate::config::OneOrMany;
-use crate::data::{Sample, Transform, Window};
+use crate::data::{FieldSpec, Fields, Sample, Transform, Window};
 use crate::registry::BuildCx;
 
-use super::pair;
+use super::{pair, picture_in};
 
 /// Cuts a window out of the middle. A side on which the image is smaller stays as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,11 +46,11 @@ impl CenterCrop {
 
 impl Transform for CenterCrop {
     fn apply(&self, sample: &mut Sample, _rng: &mut Rng) -> Result<()> {
-        sample.cut(|h, w| Ok(self.window(h, w)))
+        sample.picture()?.cut(|h, w| Ok(self.window(h, w)))
     }
 
-    fn takes_pictures(&self) -> bool {
-        true
+    fn declare(&self, fields: &mut Fields<FieldSpec>) -> Result<()> {
+        picture_in(fields)
     }
 }
 
@@ -75,12 +75,12 @@ mod tests {
     fn values_and_bytes_alike() {
         let bytes = Array3::from_shape_fn((4, 6, 3), |(y, x, c)| (40 * y + 4 * x + c) as u8);
         let mut of_bytes = Sample::of_bytes(bytes.clone(), 0);
-        let mut of_values = Sample::new(bytes.mapv(f32::from), 0);
+        let mut of_values = Sample::image(bytes.mapv(f32::from), 0);
         for sample in [&mut of_bytes, &mut of_values] {
             CenterCrop { width: 2, height: 2 }.apply(sample, &mut keyed(0, "", 0, 0)).unwrap();
         }
-        of_bytes.to_values().unwrap();
-        assert_eq!(of_bytes.img, of_values.img);
-        assert_eq!(of_bytes.img[[1, 1, 2]], (40.0 * 2.0) + (4.0 * 3.0) + 2.0);
+        let [of_bytes, of_values] = [&mut of_bytes, &mut of_values].map(|s| s.picture().unwrap().values().unwrap().clone());
+        assert_eq!(of_bytes, of_values);
+        assert_eq!(of_bytes[[1, 1, 2]], (40.0 * 2.0) + (4.0 * 3.0) + 2.0);
     }
 }

@@ -8,10 +8,10 @@ use serde::Deserialize;
 
 use crate::base::{Error, Result, Rng};
 use crate::config::OneOrMany;
-use crate::data::{Sample, Transform, Window};
+use crate::data::{FieldSpec, Fields, Sample, Transform, Window};
 use crate::registry::BuildCx;
 
-use super::{Border, pair};
+use super::{Border, pair, picture_in};
 
 /// Puts a border around the image and cuts a window out of it, every place being equally likely.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,10 +50,11 @@ crate::register! {
 impl Transform for RandomCrop {
     fn apply(&self, sample: &mut Sample, rng: &mut Rng) -> Result<()> {
         if self.border != Border::default() {
-            sample.img = self.border.around(&sample.img, self.pad_val)?;
+            let values = sample.picture()?.values()?;
+            *values = self.border.around(values, self.pad_val)?;
         }
         let (height, width) = (self.height, self.width);
-        sample.cut(|h, w| {
+        sample.picture()?.cut(|h, w| {
             if height > h || width > w {
                 return Err(Error::invalid(format!(
                     "RandomCrop: crop_size {height} × {width} (height × width) is larger than the image, {h} × {w} with its \
@@ -66,9 +67,8 @@ impl Transform for RandomCrop {
         })
     }
 
-    /// A border may have any value.
-    fn takes_pictures(&self) -> bool {
-        self.border == Border::default()
+    fn declare(&self, fields: &mut Fields<FieldSpec>) -> Result<()> {
+        picture_in(fields)
     }
 }
 
@@ -86,9 +86,9 @@ mod tests {
         let crop = RandomCrop { height: 2, width: 2, border, pad_val: 0.0 };
         let mut seen = BTreeSet::new();
         for draw in 0..400 {
-            let mut sample = Sample::new(img.clone(), 0);
+            let mut sample = Sample::image(img.clone(), 0);
             crop.apply(&mut sample, &mut keyed(0, "augment", draw, 0)).unwrap();
-            seen.insert(sample.img.iter().map(|&v| v as u8).collect::<Vec<_>>());
+            seen.insert(sample.picture().unwrap().values().unwrap().iter().map(|&v| v as u8).collect::<Vec<_>>());
         }
         // 3 x 3 places of a 2 x 2 window in the 4 x 4 image, all different
         assert_eq!(seen.len(), 9);
@@ -103,7 +103,7 @@ mod tests {
     fn too_large_a_window_is_an_error_with_both_sizes() {
         let crop = RandomCrop { height: 3, width: 2, border: Border::default(), pad_val: 0.0 };
         let error =
-            crop.apply(&mut Sample::new(Array3::zeros((2, 2, 1)), 0), &mut keyed(0, "", 0, 0)).unwrap_err();
+            crop.apply(&mut Sample::image(Array3::zeros((2, 2, 1)), 0), &mut keyed(0, "", 0, 0)).unwrap_err();
         assert!(
             error.to_string().contains("crop_size 3 × 2") && error.to_string().contains("2 × 2 with its"),
             "{error}"

@@ -7,8 +7,10 @@ use serde::Deserialize;
 
 use crate::base::{Result, Rng};
 use crate::config::OneOrMany;
-use crate::data::{Sample, Transform};
+use crate::data::{FieldSpec, Fields, Sample, Transform};
 use crate::registry::BuildCx;
+
+use super::picture_in;
 
 /// Which way to mirror.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -60,21 +62,23 @@ impl Transform for RandomFlip {
         let direction = self.directions[rng.random_range(0..self.directions.len() as u64) as usize];
         // Only strides change; collating copies the pixels in the new order.
         let (horizontal, vertical) = (direction != Direction::Vertical, direction != Direction::Horizontal);
-        if let Some(bytes) = sample.bytes()? {
+        let picture = sample.picture()?;
+        if let Some(bytes) = picture.bytes()? {
             bytes.mirror(horizontal, vertical);
             return Ok(());
         }
+        let values = picture.values()?;
         if vertical {
-            sample.img.invert_axis(Axis(0));
+            values.invert_axis(Axis(0));
         }
         if horizontal {
-            sample.img.invert_axis(Axis(1));
+            values.invert_axis(Axis(1));
         }
         Ok(())
     }
 
-    fn takes_pictures(&self) -> bool {
-        true
+    fn declare(&self, fields: &mut Fields<FieldSpec>) -> Result<()> {
+        picture_in(fields)
     }
 }
 
@@ -86,10 +90,10 @@ mod tests {
 
     fn flipped(prob: f64, direction: Direction, draw: u64) -> Vec<f32> {
         let img = Array3::from_shape_fn((2, 2, 1), |(y, x, _)| (2 * y + x) as f32);
-        let mut sample = Sample::new(img, 0);
+        let mut sample = Sample::image(img, 0);
         let flip = RandomFlip { prob, directions: vec![direction] };
         flip.apply(&mut sample, &mut keyed(0, "augment", draw, 0)).unwrap();
-        sample.img.iter().copied().collect()
+        sample.picture().unwrap().values().unwrap().iter().copied().collect()
     }
 
     #[test]

@@ -4,8 +4,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::base::{Error, Result, Rng};
-use crate::data::{Colors, Picture, PictureFile, Sample, Transform};
+use crate::data::{FieldSpec, Fields, Colors, Picture, PictureFile, Sample, Transform};
 use crate::registry::BuildCx;
+
+use super::picture_in;
 
 /// Says how the picture file of a sample is read. It is decoded when a transform behind this one needs its pixels; where the
 /// data set keeps its images in memory, nothing happens.
@@ -94,7 +96,7 @@ crate::register! {
 
 impl Transform for LoadImageFromFile {
     fn apply(&self, sample: &mut Sample, _rng: &mut Rng) -> Result<()> {
-        match &mut sample.picture {
+        match sample.picture()? {
             Picture::File(file) => {
                 let Self { colors, turn, max_pixels } = *self;
                 *file = PictureFile { colors, turn, max_pixels, path: std::mem::take(&mut file.path) };
@@ -104,12 +106,12 @@ impl Transform for LoadImageFromFile {
                     "LoadImageFromFile comes too late, the picture has been read: make it the first transform",
                 ));
             }
-            Picture::Done => {}
+            Picture::Values(_) => {}
         }
         Ok(())
     }
 
-    fn takes_pictures(&self) -> bool {
-        true
+    fn declare(&self, fields: &mut Fields<FieldSpec>) -> Result<()> {
+        picture_in(fields)
     }
 }

@@ -27,12 +27,13 @@ use std::num::NonZeroUsize;
 
 use crate::base::{Error, Result, Rng};
 
-use super::Sample;
+use super::field::INPUTS;
 use super::picture::affordable;
+use super::{FieldKind, FieldSpec, Fields, Sample};
 
 crate::registry!(dyn Transform, "transform");
 
-/// One step of a pipeline. Images are height, width, channels until [`PackInputs`], which comes last.
+/// One step of a pipeline. Images are height, width, channels until [`PackInputs`], which ends the work on them.
 pub trait Transform: Send + Sync {
     /// Changes `sample`. All randomness comes from `rng`, which is the sample's own.
     ///
@@ -40,16 +41,29 @@ pub trait Transform: Send + Sync {
     /// When the sample does not fit, for example an image smaller than the crop.
     fn apply(&self, sample: &mut Sample, rng: &mut Rng) -> Result<()>;
 
-    /// Whether it turns height, width, channels into channels, height, width.
-    fn packs(&self) -> bool {
-        false
+    /// Says which fields it reads, and changes the declaration as it will change samples: configs are checked with it before
+    /// any sample is read. Does nothing unless overridden.
+    ///
+    /// # Errors
+    /// When a field that it reads is not declared, or is of another kind.
+    fn declare(&self, fields: &mut Fields<FieldSpec>) -> Result<()> {
+        let _ = fields;
+        Ok(())
     }
+}
 
-    /// Whether it can do without [`Sample::img`] and looks after [`Sample::picture`] itself. For all others the pipeline makes
-    /// the image first.
-    fn takes_pictures(&self) -> bool {
-        false
+/// The declaration of a transform that works on the picture in `inputs`; its size is not known afterwards.
+fn picture_in(fields: &mut Fields<FieldSpec>) -> Result<()> {
+    let spec = fields.find_mut(INPUTS)?;
+    if spec.kind != FieldKind::Picture {
+        return Err(Error::invalid(format!(
+            "it works on a picture, and `{INPUTS}` is {spec} there: transforms of pictures come before `PackInputs`"
+        )));
     }
+    if let Some([height, width, _]) = spec.shape.as_deref_mut() {
+        (*height, *width) = (None, None);
+    }
+    Ok(())
 }
 
 /// Two lengths of which one number may stand for both.

@@ -6,8 +6,10 @@ use serde::Deserialize;
 
 use crate::base::{Error, Result, Rng};
 use crate::config::OneOrMany;
-use crate::data::{Sample, Transform};
+use crate::data::{FieldSpec, Fields, Sample, Transform};
 use crate::registry::BuildCx;
+
+use super::picture_in;
 
 /// `(x - mean) / std`, with one pair for each channel or one for all; before that, three channels may be turned round.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,7 +70,8 @@ crate::register! {
 
 impl Transform for Normalize {
     fn apply(&self, sample: &mut Sample, _rng: &mut Rng) -> Result<()> {
-        let (_, _, channels) = sample.dim()?;
+        let picture = sample.picture()?;
+        let (_, _, channels) = picture.dim()?;
         if self.mean.len() != 1 && self.mean.len() != channels {
             return Err(Error::invalid(format!(
                 "Normalize has {} means for an image of {channels} channels",
@@ -76,23 +79,25 @@ impl Transform for Normalize {
             )));
         }
         let turn = self.turn && channels == 3;
-        if let Some(bytes) = sample.bytes()? {
+        if let Some(bytes) = picture.bytes()? {
             if turn {
                 bytes.turn_channels();
             }
             // 256 quotients instead of one a value.
-            return sample.fill_values(|channel| {
+            let filled = picture.fill_values(|channel| {
                 let i = if self.mean.len() == 1 { 0 } else { channel };
                 std::array::from_fn(|byte| (byte as f32 - self.mean[i]) / self.std[i])
             });
+            return filled.map(drop);
         }
+        let values = picture.values()?;
         if turn {
-            sample.img.invert_axis(Axis(2));
+            values.invert_axis(Axis(2));
         }
         if let ([mean], [std]) = (&self.mean[..], &self.std[..]) {
-            sample.img.mapv_inplace(|v| (v - mean) / std);
+            values.mapv_inplace(|v| (v - mean) / std);
         } else {
-            for mut pixel in sample.img.rows_mut() {
+            for mut pixel in values.rows_mut() {
                 for ((v, mean), std) in pixel.iter_mut().zip(&self.mean).zip(&self.std) {
                     *v = (*v - mean) / std;
                 }
@@ -101,8 +106,8 @@ impl Transform for Normalize {
         Ok(())
     }
 
-    fn takes_pictures(&self) -> bool {
-        true
+    fn declare(&self, fields: &mut Fields<FieldSpec>) -> Result<()> {
+        picture_in(fields)
     }
 }
 
@@ -114,9 +119,9 @@ mod tests {
 
     fn apply(normalize: &Normalize, channels: usize) -> Result<Vec<f32>> {
         let mut sample =
-            Sample::new(Array3::from_shape_fn((1, 2, channels), |(_, x, c)| (10 * x + c) as f32), 0);
+            Sample::image(Array3::from_shape_fn((1, 2, channels), |(_, x, c)| (10 * x + c) as f32), 0);
         normalize.apply(&mut sample, &mut keyed(0, "", 0, 0))?;
-        Ok(sample.img.iter().copied().collect())
+        Ok(sample.picture()?.values()?.iter().copied().collect())
     }
 
     #[test]
@@ -137,7 +142,7 @@ mod tests {
         assert_eq!(apply(&colors, 3).unwrap(), [1.0, -1.0, -1.5, 11.0, 9.0, 3.5]);
         let mut bytes = Sample::of_bytes(Array3::from_shape_fn((1, 1, 3), |(_, _, c)| c as u8), 0);
         colors.apply(&mut bytes, &mut keyed(0, "", 0, 0)).unwrap();
-        assert_eq!(bytes.img.iter().copied().collect::<Vec<_>>(), [1.0, -1.0, -1.5]);
+        assert_eq!(bytes.picture().unwrap().values().unwrap().iter().copied().collect::<Vec<_>>(), [1.0, -1.0, -1.5]);
         let gray = Normalize::new(vec![1.0], vec![2.0]).unwrap().to_rgb(true);
         assert_eq!(apply(&gray, 2).unwrap(), [-0.5, 0.0, 4.5, 5.0], "two channels have no colour");
     }

@@ -9,10 +9,10 @@ use serde::Deserialize;
 use crate::base::{Error, Result, Rng};
 use crate::config::OneOrMany;
 use crate::data::picture::affordable;
-use crate::data::{Sample, Transform};
+use crate::data::{FieldSpec, Fields, Sample, Transform};
 use crate::registry::BuildCx;
 
-use super::pair;
+use super::{pair, picture_in};
 
 /// Widths of a border in pixels.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -110,7 +110,8 @@ crate::register! {
 
 impl Transform for Pad {
     fn apply(&self, sample: &mut Sample, _rng: &mut Rng) -> Result<()> {
-        let (h, w, _) = sample.img.dim();
+        let values = sample.picture()?.values()?;
+        let (h, w, _) = values.dim();
         let (border, value) = match *self {
             Self::Border { border, pad_val } => (border, pad_val),
             Self::Size { width, height, pad_val } => {
@@ -119,9 +120,13 @@ impl Transform for Pad {
             }
         };
         if border != Border::default() {
-            sample.img = border.around(&sample.img, value)?;
+            *values = border.around(values, value)?;
         }
         Ok(())
+    }
+
+    fn declare(&self, fields: &mut Fields<FieldSpec>) -> Result<()> {
+        picture_in(fields)
     }
 }
 
@@ -131,9 +136,9 @@ mod tests {
     use crate::base::keyed;
 
     fn padded(pad: &Pad) -> Array3<f32> {
-        let mut sample = Sample::new(Array3::from_shape_fn((1, 2, 1), |(_, x, _)| x as f32 + 1.0), 0);
+        let mut sample = Sample::image(Array3::from_shape_fn((1, 2, 1), |(_, x, _)| x as f32 + 1.0), 0);
         pad.apply(&mut sample, &mut keyed(0, "", 0, 0)).unwrap();
-        sample.img
+        sample.picture().unwrap().values().unwrap().clone()
     }
 
     #[test]

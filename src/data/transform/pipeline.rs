@@ -4,7 +4,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::base::{Error, Result, Rng};
-use crate::data::{Sample, Transform};
+use crate::config::{Diag, Diags, Node};
+use crate::data::{FieldKind, FieldSpec, Fields, Sample, Transform, Value};
 use crate::registry::{BuildCx, Spec};
 
 /// The transforms of a data set. A sample leaves it packed: where no [`PackInputs`] stands at the end, it is added.
@@ -13,19 +14,26 @@ pub struct Pipeline(Compose);
 
 impl Pipeline {
     /// These transforms in this order.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] when a transform would come after [`PackInputs`].
-    pub fn new(transforms: Vec<Box<dyn Transform>>) -> Result<Self> {
-        Compose::new(transforms).map(Self)
+    pub fn new(transforms: Vec<Box<dyn Transform>>) -> Self {
+        Self(Compose::new(transforms))
     }
 
     /// The transforms of a config.
     ///
     /// # Errors
-    /// Those of the transforms' builders and of [`Pipeline::new`].
+    /// Those of the transforms' builders.
     pub fn build(specs: &[Spec<dyn Transform>], cx: &mut BuildCx) -> Result<Self> {
-        Self::new(Spec::build_all(specs, cx)?)
+        Compose::build(specs, cx).map(Self)
+    }
+
+    /// The transforms of a config, for a data set that begins with these fields.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build); a transform that does not fit the fields, with its place.
+    pub fn build_for(fields: &Fields<FieldSpec>, specs: &[Spec<dyn Transform>], cx: &mut BuildCx) -> Result<Self> {
+        let pipeline = Self::build(specs, cx)?;
+        pipeline.0.declare(&mut fields.clone())?;
+        Ok(pipeline)
     }
 
     /// Changes and packs `sample`.
@@ -34,11 +42,15 @@ impl Pipeline {
     /// Those of the transforms.
     pub fn apply(&self, mut sample: Sample, rng: &mut Rng) -> Result<Sample> {
         self.0.apply(&mut sample, rng)?;
-        if !self.0.packs() {
-            sample.to_values()?;
-            PackInputs {}.apply(&mut sample, rng)?;
-        }
+        PackInputs {}.apply(&mut sample, rng)?;
         Ok(sample)
+    }
+
+    /// The fields of a sample that went through it, from those that the data set begins with.
+    pub fn fields(&self, mut fields: Fields<FieldSpec>) -> Fields<FieldSpec> {
+        // What does not fit was said when the pipeline was built, or a sample will say it.
+        let _ = self.0.declare(&mut fields).and_then(|()| PackInputs {}.declare(&mut fields));
+        fields
     }
 }
 
@@ -74,39 +86,44 @@ pub(crate) fn path_in(error: &Error) -> Vec<usize> {
 
 /// Several transforms as one.
 #[derive(Default)]
-pub struct Compose(Vec<Box<dyn Transform>>);
+pub struct Compose {
+    transforms: Vec<Box<dyn Transform>>,
+    /// Where a config writes them.
+    places: Vec<Node>,
+}
 
 impl Compose {
     /// These transforms in this order.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] when a transform would come after [`PackInputs`].
-    pub fn new(transforms: Vec<Box<dyn Transform>>) -> Result<Self> {
-        match transforms.iter().rev().skip(1).any(|t| t.packs()) {
-            true => Err(Error::invalid(
-                "PackInputs must be the last transform: those behind it would see another layout",
-            )),
-            false => Ok(Self(transforms)),
-        }
+    pub fn new(transforms: Vec<Box<dyn Transform>>) -> Self {
+        Self { transforms, places: Vec::new() }
+    }
+
+    fn build(specs: &[Spec<dyn Transform>], cx: &mut BuildCx) -> Result<Self> {
+        let places = specs.iter().map(|spec| spec.node().clone()).collect();
+        Ok(Self { transforms: Spec::build_all(specs, cx)?, places })
     }
 }
 
 impl Transform for Compose {
     fn apply(&self, sample: &mut Sample, rng: &mut Rng) -> Result<()> {
-        self.0.iter().enumerate().try_for_each(|(index, transform)| {
-            if !transform.takes_pictures() {
-                sample.to_values()?;
-            }
+        self.transforms.iter().enumerate().try_for_each(|(index, transform)| {
             transform.apply(sample, rng).map_err(|source| InTransform::at(index, source))
         })
     }
 
-    fn takes_pictures(&self) -> bool {
-        true
-    }
-
-    fn packs(&self) -> bool {
-        self.0.last().is_some_and(|t| t.packs())
+    fn declare(&self, fields: &mut Fields<FieldSpec>) -> Result<()> {
+        for (at, transform) in self.transforms.iter().enumerate() {
+            let declared = transform.declare(fields);
+            declared.map_err(|error| match (error, self.places.get(at)) {
+                (Error::Config(source), _) if source.is::<Diags>() => Error::Config(source),
+                (error, Some(place)) => {
+                    let name = place.get("type").and_then(Node::as_str).unwrap_or("the transform");
+                    Diags::from(Diag::error(format!("`{name}` does not fit here: {error}")).on(place)).into()
+                }
+                (error, None) => error,
+            })?;
+        }
+        Ok(())
     }
 }
 
@@ -119,27 +136,38 @@ struct ComposeParams {
 crate::register! {
     /// Several transforms as one.
     dyn Transform, "Compose" => |p: ComposeParams, cx: &mut BuildCx| -> Result<Box<dyn Transform>> {
-        Ok(Box::new(Pipeline::build(&p.transforms, cx)?.0))
+        Ok(Box::new(Compose::build(&p.transforms, cx)?))
     }
 }
 
 crate::register! {
-    /// Ends a pipeline: from height, width, channels to channels, height, width. A pipeline without it gets it.
+    /// Ends the work on pictures: from height, width, channels to channels, height, width. A pipeline without it gets it.
     dyn Transform, "PackInputs" => PackInputs
 }
 
-/// Turns height, width, channels into channels, height, width. It moves no pixel: collating copies them in the new order.
+/// Turns pictures into floats: channels, height, width. It moves no pixel: collating copies them in the new order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 pub struct PackInputs {}
 
 impl Transform for PackInputs {
     fn apply(&self, sample: &mut Sample, _rng: &mut Rng) -> Result<()> {
-        sample.img = std::mem::take(&mut sample.img).permuted_axes([2, 0, 1]);
+        for (_, value) in sample.fields.iter_mut() {
+            *value = match std::mem::replace(value, Value::Text(String::new())) {
+                Value::Picture(picture) => picture.packed()?.into(),
+                other => other,
+            };
+        }
         Ok(())
     }
 
-    fn packs(&self) -> bool {
-        true
+    fn declare(&self, fields: &mut Fields<FieldSpec>) -> Result<()> {
+        for (_, spec) in fields.iter_mut().filter(|(_, spec)| spec.kind == FieldKind::Picture) {
+            spec.kind = FieldKind::Float;
+            if let Some([height, width, channels]) = spec.shape.as_deref_mut() {
+                (*height, *width, *channels) = (*channels, *height, *width);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -147,28 +175,41 @@ impl Transform for PackInputs {
 mod tests {
     use super::*;
     use crate::base::keyed;
+    use crate::data::CenterCrop;
     use ndarray::Array3;
 
-    fn pipeline(transforms: Vec<Box<dyn Transform>>) -> Pipeline {
-        Pipeline::new(transforms).unwrap()
+    fn packing() -> Box<dyn Transform> {
+        Box::new(PackInputs {})
     }
 
     #[test]
     fn a_sample_leaves_packed_once() {
         let img = Array3::from_shape_fn((2, 3, 4), |(y, x, c)| (100 * y + 10 * x + c) as f32);
-        let nested = Compose::new(vec![Box::new(PackInputs {})]).unwrap();
+        let nested = Compose::new(vec![packing()]);
         for pipeline in
-            [Pipeline::default(), pipeline(vec![Box::new(PackInputs {})]), pipeline(vec![Box::new(nested)])]
+            [Pipeline::default(), Pipeline::new(vec![packing()]), Pipeline::new(vec![Box::new(nested)])]
         {
-            let out = pipeline.apply(Sample::new(img.clone(), 1), &mut keyed(0, "", 0, 0)).unwrap();
-            assert_eq!(out.img.shape(), [4, 2, 3]);
-            assert_eq!(out.img[[3, 1, 2]], img[[1, 2, 3]]);
+            let out = pipeline.apply(Sample::image(img.clone(), 1), &mut keyed(0, "", 0, 0)).unwrap();
+            let out = out.float("inputs").unwrap();
+            assert_eq!(out.shape(), [4, 2, 3]);
+            assert_eq!(out[[3, 1, 2]], img[[1, 2, 3]]);
         }
     }
 
     #[test]
-    fn nothing_may_follow_packing() {
-        let two: Vec<Box<dyn Transform>> = vec![Box::new(PackInputs {}), Box::new(PackInputs {})];
-        assert!(Pipeline::new(two).is_err_and(|e| e.to_string().contains("must be the last")));
+    fn a_transform_of_pictures_wants_one() {
+        let crop = || -> Box<dyn Transform> { Box::new(CenterCrop { width: 1, height: 1 }) };
+        let mut fields = Fields::default();
+        fields.set("inputs", FieldSpec::new(FieldKind::Picture, &[2, 3, 4]));
+        assert!(Compose::new(vec![crop(), packing()]).declare(&mut fields.clone()).is_ok());
+        let text = Compose::new(vec![packing(), crop()]).declare(&mut fields).unwrap_err().to_string();
+        assert_eq!(
+            text,
+            "it works on a picture, and `inputs` is floats of shape [4, 2, 3] there: transforms of pictures come before \
+             `PackInputs`"
+        );
+        let of_text = Sample::unlabelled("a".to_owned());
+        let text = Pipeline::new(vec![crop()]).apply(of_text, &mut keyed(0, "", 0, 0)).unwrap_err().to_string();
+        assert_eq!(text, "the field `inputs` holds text, and a picture is wanted");
     }
 }

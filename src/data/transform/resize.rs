@@ -8,10 +8,10 @@ use serde::Deserialize;
 use crate::base::{Error, Result, Rng};
 use crate::config::OneOrMany;
 use crate::data::picture::Cut;
-use crate::data::{Backend, Filter, Interpolation, Sample, Transform, Window};
+use crate::data::{FieldSpec, Fields, Backend, Filter, Interpolation, Sample, Transform, Window};
 use crate::registry::BuildCx;
 
-use super::pair;
+use super::{pair, picture_in};
 
 /// Resizes to `width` × `height`. Pixel centres lie at halves, as in OpenCV, Pillow, and PyTorch with
 /// `align_corners=False`.
@@ -75,7 +75,7 @@ impl Resize {
 
 impl Transform for Resize {
     fn apply(&self, sample: &mut Sample, _rng: &mut Rng) -> Result<()> {
-        sample.rescale(self.filter, |h, w| {
+        sample.picture()?.rescale(self.filter, |h, w| {
             if h == 0 || w == 0 {
                 return Err(Error::invalid(format!("an image of {h} × {w} pixels cannot be resized")));
             }
@@ -84,8 +84,8 @@ impl Transform for Resize {
         })
     }
 
-    fn takes_pictures(&self) -> bool {
-        true
+    fn declare(&self, fields: &mut Fields<FieldSpec>) -> Result<()> {
+        picture_in(fields)
     }
 }
 
@@ -96,9 +96,9 @@ mod tests {
     use ndarray::Array3;
 
     fn resized(img: Array3<f32>, resize: &Resize) -> Array3<f32> {
-        let mut sample = Sample::new(img, 0);
+        let mut sample = Sample::image(img, 0);
         resize.apply(&mut sample, &mut keyed(0, "", 0, 0)).unwrap();
-        sample.img
+        sample.picture().unwrap().values().unwrap().clone()
     }
 
     fn to(height: usize, width: usize, interpolation: Interpolation) -> Resize {

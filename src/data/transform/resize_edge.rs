@@ -5,8 +5,10 @@ use serde::Deserialize;
 
 use crate::base::{Error, Result, Rng};
 use crate::data::picture::Cut;
-use crate::data::{Backend, Filter, Interpolation, Sample, Transform, Window};
+use crate::data::{FieldSpec, Fields, Backend, Filter, Interpolation, Sample, Transform, Window};
 use crate::registry::BuildCx;
+
+use super::picture_in;
 
 /// Which side of an image is meant.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -74,7 +76,7 @@ impl ResizeEdge {
 
 impl Transform for ResizeEdge {
     fn apply(&self, sample: &mut Sample, _rng: &mut Rng) -> Result<()> {
-        sample.rescale(self.filter, |h, w| {
+        sample.picture()?.rescale(self.filter, |h, w| {
             if h == 0 || w == 0 {
                 return Err(Error::invalid(format!("an image of {h} × {w} pixels cannot be resized")));
             }
@@ -83,8 +85,8 @@ impl Transform for ResizeEdge {
         })
     }
 
-    fn takes_pictures(&self) -> bool {
-        true
+    fn declare(&self, fields: &mut Fields<FieldSpec>) -> Result<()> {
+        picture_in(fields)
     }
 }
 

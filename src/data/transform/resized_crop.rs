@@ -9,10 +9,10 @@ use serde::Deserialize;
 use crate::base::{Error, Result, Rng};
 use crate::config::OneOrMany;
 use crate::data::picture::Cut;
-use crate::data::{Backend, Filter, Interpolation, Sample, Transform, Window};
+use crate::data::{FieldSpec, Fields, Backend, Filter, Interpolation, Sample, Transform, Window};
 use crate::registry::BuildCx;
 
-use super::pair;
+use super::{pair, picture_in};
 
 /// Cuts out a window of random area, ratio of sides and place, and resizes it (Szegedy et al. 2015, "Going deeper with
 /// convolutions", as MMPretrain and torchvision do it).
@@ -22,10 +22,11 @@ use super::pair;
 /// use shanty::base::keyed;
 /// use shanty::data::{RandomResizedCrop, Sample, Transform};
 ///
-/// let mut sample = Sample::new(Array3::from_elem((30, 40, 3), 5.0), 0);
+/// let mut sample = Sample::image(Array3::from_elem((30, 40, 3), 5.0), 0);
 /// RandomResizedCrop::new(16, 16).apply(&mut sample, &mut keyed(0, "augment", 0, 0))?;
-/// assert_eq!(sample.img.dim(), (16, 16, 3));
-/// assert!(sample.img.iter().all(|v| (v - 5.0).abs() < 1e-5));
+/// let img = sample.picture()?.values()?;
+/// assert_eq!(img.dim(), (16, 16, 3));
+/// assert!(img.iter().all(|v| (v - 5.0).abs() < 1e-5));
 /// # Ok::<(), shanty::base::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
@@ -148,13 +149,13 @@ impl RandomResizedCrop {
 
 impl Transform for RandomResizedCrop {
     fn apply(&self, sample: &mut Sample, rng: &mut Rng) -> Result<()> {
-        sample.rescale(self.filter, |h, w| {
+        sample.picture()?.rescale(self.filter, |h, w| {
             Ok(Cut { window: self.draw(h, w, rng)?, height: self.height, width: self.width })
         })
     }
 
-    fn takes_pictures(&self) -> bool {
-        true
+    fn declare(&self, fields: &mut Fields<FieldSpec>) -> Result<()> {
+        picture_in(fields)
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ndarray::{ArrayD, ArrayViewD, Axis};
 
+use crate::data::Column;
 use crate::params::{self, Want};
 use crate::prelude::*;
 
@@ -68,15 +69,26 @@ pub(super) fn bad_weight(model: &dyn Model) -> Result<Option<String>> {
     first(model, Set::Values)
 }
 
-/// Samples whose inputs are no numbers.
+/// The fields of a batch that may hold what is no number.
+fn floats(batch: &Batch) -> impl Iterator<Item = &ArrayD<Elem>> {
+    batch.fields.iter().filter_map(|(_, column)| match column {
+        Column::Float(values) => Some(values),
+        _ => None,
+    })
+}
+
+/// Samples with a value that is no number.
 fn bad_samples(batch: &Batch) -> Vec<u64> {
-    let rows = batch.inputs.axis_iter(Axis(0)).zip(&batch.ids);
-    rows.filter(|(row, _)| has_bad(row.view())).map(|(_, id)| *id).collect()
+    let mut bad = vec![false; batch.len()];
+    for values in floats(batch) {
+        values.axis_iter(Axis(0)).zip(&mut bad).for_each(|(row, bad)| *bad |= has_bad(row));
+    }
+    batch.ids.iter().zip(bad).filter(|(_, bad)| *bad).map(|(id, _)| *id).collect()
 }
 
 /// Whether an input or a weight is no number.
 pub(super) fn bad_values(model: &dyn Model, batch: &Batch) -> Result<bool> {
-    Ok(has_bad(batch.inputs.view()) || bad_weight(model)?.is_some())
+    Ok(floats(batch).any(|values| has_bad(values.view())) || bad_weight(model)?.is_some())
 }
 
 /// Follows the step from the data on to the first tensor that is bad.

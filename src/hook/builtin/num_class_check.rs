@@ -40,7 +40,7 @@ impl NumClassCheckHook {
     }
 
     fn check_scores(known: usize, outputs: &Outputs) -> HookResult {
-        let width = outputs.scores.as_ref().and_then(|scores| scores.shape().get(1).copied());
+        let width = outputs.scores().and_then(|scores| scores.shape().get(1).copied());
         match width.filter(|width| known > 0 && *width != known) {
             Some(width) => {
                 Err(format!("the model scores {width} classes, but the data set has {known}").into())

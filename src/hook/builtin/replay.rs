@@ -7,6 +7,7 @@ use crate::base::durable;
 use crate::base::error::IoContext;
 use crate::base::fs::Disk;
 use crate::checkpoint::{MODEL_FILE, read_tensors, write_tensors};
+use crate::data::Column;
 use crate::params::{StateDict, StateTensor};
 use crate::prelude::*;
 
@@ -25,10 +26,32 @@ struct StepFile {
     iter: u64,
     loss_scale: f64,
     ids: Vec<u64>,
-    labels: Vec<i64>,
+    /// The columns of the batch in order, those of floats by name alone: their values stand in `batch.safetensors`.
+    columns: Vec<(String, StoredColumn)>,
+    /// How many samples count.
+    valid: usize,
     /// What was found.
     what: String,
     first: String,
+}
+
+/// A column of the batch. Integers and texts are kept as they are: a tensor would round them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+enum StoredColumn {
+    Float,
+    Int { shape: Vec<usize>, values: Vec<i64> },
+    Text(Vec<String>),
+}
+
+impl StoredColumn {
+    fn of(name: &str, column: &Column) -> HookResult<Self> {
+        Ok(match column {
+            Column::Float(_) => Self::Float,
+            Column::Int(v) => Self::Int { shape: v.shape().to_vec(), values: v.iter().copied().collect() },
+            Column::Text(texts) => Self::Text(texts.clone()),
+            Column::List(_) => return Err(format!("`{name}` is a list of values, which no bundle can hold").into()),
+        })
+    }
 }
 
 /// A step that can be repeated.
@@ -51,9 +74,14 @@ pub struct Replay {
 pub(super) fn write(cx: &Ctx<'_>, step: &Step<'_>, found: &Finding, iter: u64, dir: &Path) -> HookResult {
     cx.fs.create_dir(dir).at(dir)?;
     let batch = &step.batch;
-    let tensor = |value: &ndarray::ArrayD<Elem>| StateTensor { role: Role::Buffer, value: value.clone() };
-    let mut tensors = vec![("inputs".to_owned(), tensor(&batch.inputs))];
-    tensors.extend(batch.fields.iter().map(|(name, value)| (format!("field.{name}"), tensor(value))));
+    let floats = batch.fields.iter().filter_map(|(name, column)| match column {
+        Column::Float(value) => {
+            Some((name.to_owned(), StateTensor { role: Role::Buffer, value: value.clone() }))
+        }
+        _ => None,
+    });
+    let tensors: Vec<_> = floats.collect();
+    let columns = batch.fields.iter().map(|(name, c)| Ok((name.to_owned(), StoredColumn::of(name, c)?)));
     durable::replace(cx.fs, &dir.join(MODEL_FILE), &write_tensors(&StateDict::of(&**cx.model)?)?)?;
     durable::replace(cx.fs, &dir.join(BATCH_FILE), &write_tensors(&StateDict(tensors))?)?;
     let about = StepFile {
@@ -62,7 +90,8 @@ pub(super) fn write(cx: &Ctx<'_>, step: &Step<'_>, found: &Finding, iter: u64, d
         iter,
         loss_scale: cx.optim.as_ref().map_or(1.0, |o| f64::from(o.loss_scale(batch.len()))),
         ids: batch.ids.clone(),
-        labels: batch.labels.clone(),
+        columns: columns.collect::<HookResult<_>>()?,
+        valid: batch.valid,
         what: found.what.clone(),
         first: found.first.clone(),
     };
@@ -84,16 +113,26 @@ impl Replay {
         })?;
         let about: StepFile = serde_json::from_slice(&text)
             .map_err(|e| Error::checkpoint(dir.join(STEP_FILE), e.to_string()))?;
-        let mut tensors = read_tensors(&dir.join(BATCH_FILE))?.0.into_iter();
-        let (mut inputs, mut fields) = (None, Vec::new());
-        for (name, tensor) in &mut tensors {
-            match name.strip_prefix("field.") {
-                Some(field) => fields.push((field.to_owned(), tensor.value)),
-                None => inputs = Some(tensor.value),
+        let mut tensors = read_tensors(&dir.join(BATCH_FILE))?.0;
+        let mut batch = Batch { ids: about.ids, valid: about.valid, ..Batch::default() };
+        for (name, column) in about.columns {
+            let damaged = |what: &str| Error::checkpoint(dir, format!("its column `{name}` {what}"));
+            let column = match column {
+                StoredColumn::Float => {
+                    let at = tensors.iter().position(|(own, _)| *own == name);
+                    Column::Float(tensors.swap_remove(at.ok_or_else(|| damaged("has no tensor"))?).1.value)
+                }
+                StoredColumn::Int { shape, values } => {
+                    let array = ndarray::ArrayD::from_shape_vec(shape, values);
+                    Column::Int(array.map_err(|_| damaged("has another number of values than its shape"))?)
+                }
+                StoredColumn::Text(texts) => Column::Text(texts),
+            };
+            if column.shape().first() != Some(&batch.len()) {
+                return Err(damaged("has not one row a sample"));
             }
+            batch.fields.set(name, column);
         }
-        let inputs = inputs.ok_or_else(|| Error::checkpoint(dir.join(BATCH_FILE), "it has no `inputs`"))?;
-        let batch = Batch { ids: about.ids, fields, ..Batch::new(inputs, about.labels) };
         Ok(Self {
             config: about.config,
             weights: read_tensors(&dir.join(MODEL_FILE))?,

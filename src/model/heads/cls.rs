@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::Head;
 use crate::base::{Elem, Error, Result, Tensor};
 use crate::config::OneOrMany;
-use crate::model::{LossDict, Outputs};
+use crate::model::{LossDict, Outputs, SCORES};
 use crate::nn::init::{Init, InitCfg};
 use crate::nn::{CrossEntropyLoss, Forward, Loss, Module, Target, Var};
 use crate::registry::{BuildCx, Spec};
@@ -115,11 +115,8 @@ impl Head for ClsHead {
 
     fn predict(&self, scores: Var<'_>, target: Option<Target<'_>>) -> Result<Outputs> {
         let sample_losses = target.map(|target| self.loss.forward(scores, target)).transpose()?;
-        Ok(Outputs {
-            scores: Some(scores.softmax(-1).value().into_owned()),
-            sample_losses: sample_losses.map(|losses| losses.per_sample),
-            ..Outputs::default()
-        })
+        let outputs = Outputs::predicted(SCORES, scores.softmax(-1).value().into_owned());
+        Ok(Outputs { sample_losses: sample_losses.map(|losses| losses.per_sample), ..outputs })
     }
 }
 
@@ -169,7 +166,7 @@ mod tests {
         assert_eq!(names, ["loss", "accuracy_top-1", "accuracy_top-2"]);
         assert_eq!((outputs.get("accuracy_top-1"), outputs.get("accuracy_top-2")), (Some(50.0), Some(100.0)));
         let mixed = ndarray::array![[0.5, 0.5], [0.5, 0.5]].into_dyn();
-        let error = head.loss(scores, Target::Dense(&mixed.view())).unwrap_err().to_string();
+        let error = head.loss(scores, Target::Dense(&mixed)).unwrap_err().to_string();
         assert!(error.contains("`cal_acc`"), "{error}");
     }
 
@@ -178,7 +175,7 @@ mod tests {
         let tape = Tape::without_grad(BufferPool::default());
         let scores = tape.input(Tensor::from_shape_vec(vec![1, 2], vec![0.0, (3.0 as Elem).ln()]).unwrap());
         let outputs = ClsHead::default().predict(scores, Some(Target::Classes(&[1]))).unwrap();
-        let p = outputs.scores.unwrap();
+        let p = outputs.scores().unwrap();
         assert!((p[[0, 0]] - 0.25).abs() < 1e-6 && (p[[0, 1]] - 0.75).abs() < 1e-6);
         assert!((outputs.sample_losses.unwrap()[0] + (0.75 as Elem).ln()).abs() < 1e-6);
         assert!(ClsHead::default().predict(scores, None).unwrap().sample_losses.is_none());

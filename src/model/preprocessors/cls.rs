@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::{PixelOps, Prepared, Preprocessor};
 use crate::base::{Elem, Error, Result, memory};
 use crate::config::OneOrMany;
-use crate::data::Batch;
+use crate::data::{Batch, TARGET};
 use crate::nn::{Forward, Tape};
 use crate::register;
 use crate::registry::BuildCx;
@@ -78,12 +78,12 @@ register! { /// Normalises pixels; labels become one-hot on demand.
 
 impl Preprocessor for ClsDataPreprocessor {
     fn prepare<'t>(&self, batch: &Batch, _: &mut Forward<'_>, tape: &'t Tape) -> Result<Prepared<'t>> {
-        let scores = match (batch.field("gt_score"), self.onehot) {
-            (Some(scores), _) => Some(scores.clone()),
-            (None, Some(classes)) => Some(onehot(&batch.labels, classes)?),
-            (None, None) => None,
+        let scores = match (batch.get("gt_score"), self.onehot) {
+            (Some(_), _) => Some(batch.float("gt_score")?.clone()),
+            (None, Some(classes)) if batch.get(TARGET).is_some() => Some(onehot(batch.labels()?, classes)?),
+            (None, _) => None,
         };
-        Ok(Prepared { inputs: self.pixels.apply(&batch.inputs, tape)?, scores })
+        Ok(Prepared { inputs: self.pixels.apply(batch.inputs()?, tape)?, scores })
     }
 }
 
@@ -129,7 +129,7 @@ mod tests {
         let error = scores(&few, &batch).unwrap_err().to_string();
         assert_eq!(error, "label 2 of sample 0 is none of the 2 classes (`num_classes`)");
         let mixed = array![[0.5, 0.5], [1.0, 0.0]].into_dyn();
-        batch.fields.push(("gt_score".into(), mixed.clone()));
+        batch.fields.set("gt_score", mixed.clone());
         assert_eq!(scores(&rows, &batch).unwrap().unwrap(), mixed);
     }
 }

@@ -72,7 +72,7 @@ register! { /// Normalises and pads images.
 
 impl Preprocessor for ImgDataPreprocessor {
     fn prepare<'t>(&self, batch: &Batch, _: &mut Forward<'_>, tape: &'t Tape) -> Result<Prepared<'t>> {
-        Ok(Prepared { inputs: self.pixels.apply(&batch.inputs, tape)?, scores: None })
+        Ok(Prepared { inputs: self.pixels.apply(batch.inputs()?, tape)?, scores: None })
     }
 }
 
@@ -89,6 +89,6 @@ dyn Preprocessor, "BaseDataPreprocessor" => BaseDataPreprocessor }
 
 impl Preprocessor for BaseDataPreprocessor {
     fn prepare<'t>(&self, batch: &Batch, _: &mut Forward<'_>, tape: &'t Tape) -> Result<Prepared<'t>> {
-        Ok(Prepared { inputs: PixelOps::default().apply(&batch.inputs, tape)?, scores: None })
+        Ok(Prepared { inputs: PixelOps::default().apply(batch.inputs()?, tape)?, scores: None })
     }
 }

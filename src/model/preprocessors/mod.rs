@@ -48,11 +48,14 @@ pub struct Prepared<'t> {
 }
 
 impl Prepared<'_> {
-    /// Calls `f` with what the loss compares with.
-    pub fn with_target<R>(&self, batch: &Batch, f: impl FnOnce(Target<'_>) -> R) -> R {
-        match self.scores.as_ref().map(|s| s.view()) {
-            None => f(Target::Classes(&batch.labels)),
-            Some(scores) => f(Target::Dense(&scores)),
+    /// What the loss compares with.
+    ///
+    /// # Errors
+    /// When the batch has no classes.
+    pub fn target<'a>(&'a self, batch: &'a Batch) -> Result<Target<'a>> {
+        match &self.scores {
+            None => Ok(Target::Classes(batch.labels()?)),
+            Some(scores) => Ok(Target::Dense(scores)),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Softmax and cross entropy in one node.
 
-use ndarray::ArrayViewD;
+use ndarray::ArrayD;
 
 use crate::base::{Elem, Error, Result, Tensor};
 use crate::kernels::{
@@ -18,7 +18,7 @@ pub enum Target<'a> {
     /// One class a sample.
     Classes(&'a [i64]),
     /// Anything else: one probability a sample and class, values to regress to.
-    Dense(&'a ArrayViewD<'a, Elem>),
+    Dense(&'a ArrayD<Elem>),
 }
 
 /// How the losses of the samples become one number.

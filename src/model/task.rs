@@ -1,0 +1,67 @@
+//! From a network with losses to a model.
+
+use std::any::Any;
+
+use super::{FieldNeeds, LossDict, Model, Outputs, StepCx};
+use crate::base::{Result, keyed};
+use crate::data::Batch;
+use crate::nn::init::init_weights;
+use crate::nn::{Autograd, Forward, ModuleTree, Tape};
+use crate::params::Params;
+
+/// A network that knows its losses and its predictions. It is a [`Model`]: tape, backward, buffers and noise are looked after.
+pub trait Task: ModuleTree + Params + Any + Send {
+    /// The losses of a batch, and what else is logged in training.
+    ///
+    /// # Errors
+    /// If the batch does not fit.
+    fn loss<'t>(&mut self, batch: &Batch, tape: &'t Tape, cx: &mut Forward<'_>) -> Result<LossDict<'t>>;
+
+    /// What it predicts for a batch, and the loss of each sample where there are targets.
+    ///
+    /// # Errors
+    /// If the batch does not fit.
+    fn predict(&mut self, batch: &Batch, tape: &Tape, cx: &mut Forward<'_>) -> Result<Outputs>;
+
+    /// The buffers of its steps, kept from one to the next.
+    fn autograd(&mut self) -> &mut Autograd;
+
+    /// The fields of a batch that it reads.
+    fn reads(&self) -> FieldNeeds {
+        FieldNeeds::default()
+    }
+}
+
+impl<T: Task> Model for T {
+    fn train_step(&mut self, batch: &Batch, step: &StepCx) -> Result<Outputs> {
+        let mut rng = keyed(step.seed, "forward", step.iter, 0);
+        let mut autograd = std::mem::take(self.autograd());
+        let outputs = autograd.train(self, &mut rng, |task, tape, cx| {
+            let (total, outputs) = task.loss(batch, tape, cx)?.total()?;
+            Ok((if step.loss_scale == 1.0 { total } else { total * step.loss_scale }, outputs))
+        });
+        *self.autograd() = autograd;
+        outputs
+    }
+
+    fn eval_step(&mut self, batch: &Batch) -> Result<Outputs> {
+        // Nothing draws in evaluation mode.
+        let mut rng = keyed(0, "forward", 0, 0);
+        let mut autograd = std::mem::take(self.autograd());
+        let outputs = autograd.eval(self, &mut rng, |task, tape, cx| task.predict(batch, tape, cx));
+        *self.autograd() = autograd;
+        outputs
+    }
+
+    fn init_weights(&mut self, seed: u64) -> Result<Vec<String>> {
+        init_weights(self, seed)
+    }
+
+    fn number_mut(&mut self, module: &str, name: &str) -> Option<&mut f64> {
+        crate::nn::find_mut(self, module)?.number_mut(name)
+    }
+
+    fn reads(&self) -> FieldNeeds {
+        Task::reads(self)
+    }
+}
