@@ -285,7 +285,7 @@ impl Model for LeftPixel {
         let p = |n: usize| batch.inputs().unwrap()[[n, 0, 0, 0]];
         let scores =
             ndarray::Array2::from_shape_fn((batch.len(), 2), |(n, k)| if k == 0 { p(n) } else { -p(n) });
-        Ok(Outputs { scores: Some(scores.into_dyn()), ..Outputs::default() })
+        Ok(Outputs::predicted("scores", scores.into_dyn()))
     }
     fn init_weights(&mut self, _: u64) -> Result<Vec<String>> {
         Ok(Vec::new())

@@ -28,7 +28,7 @@ fn file(name: &str, colors: Colors) -> Sample {
 }
 
 fn read(name: &str, colors: Colors) -> Array3<u8> {
-    file(name, colors).bytes().unwrap().unwrap().to_array()
+    file(name, colors).picture().unwrap().bytes().unwrap().unwrap().to_array()
 }
 
 #[derive(Deserialize)]
@@ -92,7 +92,7 @@ fn a_window_of_every_kind_is_the_same_whether_the_rest_is_decoded_or_not() {
         let crop = RandomResizedCrop { area: [0.02, 1.0], ..RandomResizedCrop::new(7, 5) };
         for (draw, colors) in (0..30).flat_map(|draw| [(draw, Colors::Bgr), (draw, Colors::Gray)]) {
             let [mut whole, mut part] = [(); 2].map(|()| file(&name, colors));
-            whole.bytes().unwrap();
+            whole.picture().unwrap().bytes().unwrap();
             for sample in [&mut whole, &mut part] {
                 crop.apply(sample, &mut keyed(0, "augment", draw, 0)).unwrap();
             }
@@ -163,7 +163,7 @@ fn every_way_of_resizing_is_that_of_its_library() {
             sample
         };
         let mut bytes = apply(Sample::of_bytes(img.clone(), 0));
-        let bytes = bytes.bytes().unwrap().unwrap().to_array();
+        let bytes = bytes.picture().unwrap().bytes().unwrap().unwrap().to_array();
         let most = bytes.iter().zip(&case.out).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
         let values = apply(Sample::image(img.mapv(f32::from), 0)).picture().unwrap().values().unwrap().clone();
         // OpenCV lets floats be what they become; the fixture holds bytes.

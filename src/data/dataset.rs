@@ -1,5 +1,6 @@
 //! The trait of a data set, and sets made of other sets.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -8,7 +9,7 @@ use serde::Deserialize;
 use crate::base::{Error, Result, Rng};
 use crate::registry::{BuildCx, Spec};
 
-use super::{FieldSpec, Fields, Marks, Pipeline, Sample};
+use super::{FieldSpec, Fields, Fitted, Marks, Pipeline, Sample};
 
 crate::registry!(dyn Dataset, "dataset");
 
@@ -81,6 +82,17 @@ pub trait Dataset: Send + Sync {
         0
     }
 
+    /// Adds what it has learnt from the training data: what other data must be seen by too. Checkpoints keep it.
+    fn fitted(&self, _all: &mut Fitted) {}
+
+    /// A data set that reads these files as this one reads its own, fitted as it is; targets may be missing in them.
+    ///
+    /// # Errors
+    /// When this data set reads no files, or these cannot be read.
+    fn of_files(&self, _files: &[PathBuf]) -> Result<Box<dyn Dataset>> {
+        Err(Error::invalid("this data set does not read files: leave out `--input`"))
+    }
+
     /// Adds to `marks` what tells the samples from those of another set of this length: their names, what they hold, or what
     /// they are made from. A run that is resumed compares it with what it was. By default the length and the classes count.
     fn mark(&self, _marks: &mut Marks) {}
@@ -119,6 +131,14 @@ macro_rules! pointers_are_datasets {
 
             fn part_of(&self, index: usize) -> usize {
                 (**self).part_of(index)
+            }
+
+            fn fitted(&self, all: &mut Fitted) {
+                (**self).fitted(all);
+            }
+
+            fn of_files(&self, files: &[PathBuf]) -> Result<Box<dyn Dataset>> {
+                (**self).of_files(files)
             }
 
             fn mark(&self, marks: &mut Marks) {
@@ -217,6 +237,14 @@ impl Dataset for Subset {
     fn classes(&self) -> Option<&[String]> {
         self.dataset.classes()
     }
+
+    fn fitted(&self, all: &mut Fitted) {
+        self.dataset.fitted(all);
+    }
+
+    fn of_files(&self, files: &[PathBuf]) -> Result<Box<dyn Dataset>> {
+        self.dataset.of_files(files)
+    }
 }
 
 /// A set that is read several times in one pass, each time with new augmentation.
@@ -288,6 +316,14 @@ impl Dataset for RepeatDataset {
 
     fn classes(&self) -> Option<&[String]> {
         self.dataset.classes()
+    }
+
+    fn fitted(&self, all: &mut Fitted) {
+        self.dataset.fitted(all);
+    }
+
+    fn of_files(&self, files: &[PathBuf]) -> Result<Box<dyn Dataset>> {
+        self.dataset.of_files(files)
     }
 }
 
@@ -386,6 +422,14 @@ impl Dataset for ConcatDataset {
 
     fn classes(&self) -> Option<&[String]> {
         self.datasets[0].classes()
+    }
+
+    fn fitted(&self, all: &mut Fitted) {
+        self.datasets.iter().for_each(|dataset| dataset.fitted(all));
+    }
+
+    fn of_files(&self, files: &[PathBuf]) -> Result<Box<dyn Dataset>> {
+        self.datasets[0].of_files(files)
     }
 }
 

@@ -12,6 +12,7 @@ mod config;
 mod dataset;
 mod field;
 mod fingerprint;
+mod fitted;
 mod left_out;
 mod loader;
 mod orders;
@@ -31,10 +32,14 @@ pub use config::DataLoaderConfig;
 pub use dataset::{ConcatDataset, Dataset, RepeatDataset, Subset};
 pub use field::{FieldKind, FieldSpec, Fields, INPUTS, Name, TARGET, field_name};
 pub use fingerprint::{Fingerprint, Marks};
+pub use fitted::Fitted;
 pub use loader::{Batches, DataLoader, LoaderOptions};
 pub use picture::{Backend, Bytes, Colors, Filter, Interpolation, Picture, PictureFile, Window};
 pub use sample::{Sample, Value};
 pub use sampler::{DefaultSampler, InfiniteSampler, Sampler, Shard, ShardPolicy};
+pub use sets::{
+    Csv, CsvConfig, Delimiter, Encoding, Missing, Part, Split, Unknown,
+};
 pub use sets::{Digits, DigitsSplit, ImageFolder, Mnist, MnistSplit, Pixels, SplitBy, Synthetic};
 pub use survey::unreadable;
 pub use transform::{

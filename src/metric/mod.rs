@@ -7,16 +7,22 @@ mod accuracy;
 mod confusion;
 mod direction;
 mod evaluator;
+mod iou;
+mod multi_label;
 mod options;
 mod predictions;
+mod regression;
 mod single_label;
 
 pub use accuracy::Accuracy;
 pub use confusion::ConfusionMatrix;
 pub use direction::{Direction, Directions};
 pub use evaluator::{Evaluator, MetricFailed};
+pub use iou::IoUMetric;
+pub use multi_label::MultiLabelMetric;
 pub use options::MetricOptions;
 pub use predictions::{Pairs, Predictions};
+pub use regression::{MAE, MSE, R2};
 pub use single_label::{Average, Item, SingleLabelMetric};
 
 use ndarray::Array2;

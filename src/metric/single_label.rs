@@ -31,7 +31,7 @@ pub enum Item {
 }
 
 impl Item {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Precision => "precision",
             Self::Recall => "recall",
@@ -100,10 +100,10 @@ crate::register! {
 
 /// What is counted for a class.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Tally {
-    hits: u64,
-    predicted: u64,
-    actual: u64,
+pub(super) struct Tally {
+    pub(super) hits: u64,
+    pub(super) predicted: u64,
+    pub(super) actual: u64,
 }
 
 impl AddAssign<&Tally> for Tally {
@@ -115,7 +115,7 @@ impl AddAssign<&Tally> for Tally {
 }
 
 impl Tally {
-    fn figure(&self, item: Item) -> f64 {
+    pub(super) fn figure(&self, item: Item) -> f64 {
         let percent = |of: u64| 100.0 * self.hits as f64 / of.max(1) as f64;
         match item {
             Item::Precision => percent(self.predicted),

@@ -6,6 +6,7 @@ mod heads;
 mod losses;
 mod outputs;
 mod preprocessors;
+mod supervised;
 mod task;
 pub mod tta;
 
@@ -27,6 +28,7 @@ pub use preprocessors::{
     ImgDataPreprocessorParams, PixelOps, Prepared, Preprocessor,
 };
 
+pub use supervised::{Heads, Objective, ObjectiveConfig, Supervised, SupervisedConfig};
 pub use task::Task;
 
 use crate::base::{Elem, Result};

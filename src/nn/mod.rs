@@ -46,7 +46,7 @@ pub use autograd::Autograd;
 pub use backward::Grads;
 pub use buffer_pool::BufferPool;
 pub use layers::*;
-pub use loss::{CrossEntropyLoss, Loss};
+pub use loss::{Activation, BCEWithLogitsLoss, CrossEntropyLoss, L1Loss, Loss, MSELoss, SmoothL1Loss};
 pub use module::{Forward, InModule, Module, ModuleOptions};
 pub use module_tree::{Child, ChildMut, Field, ModuleTree};
 pub use ops::{

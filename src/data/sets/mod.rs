@@ -1,5 +1,6 @@
 //! Data sets that are ready to use.
 
+mod csv;
 mod digits;
 mod folder;
 mod idx;
@@ -9,6 +10,7 @@ mod pixels;
 mod synthetic;
 mod walk;
 
+pub use csv::{Csv, CsvConfig, Delimiter, Encoding, Missing, Part, Split, Unknown};
 pub use digits::{Digits, DigitsSplit, SplitBy};
 pub use folder::ImageFolder;
 pub use mnist::{Mnist, MnistSplit};

@@ -5,11 +5,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::base::{Elem, Error, Result};
-use crate::nn::{Average, CrossEntropyOptions, Losses, Reduction, Target, Var};
+use crate::nn::{Activation, Average, CrossEntropyOptions, Losses, Reduction, Target, Var};
 use crate::register;
 use crate::registry::BuildCx;
 
-use super::Loss;
+use super::{Loss, weighted};
 
 /// `-log softmax(scores)[target]`, PyTorch's definition.
 ///
@@ -73,11 +73,11 @@ impl CrossEntropyLoss {
 
 impl Loss for CrossEntropyLoss {
     fn forward<'t>(&self, scores: Var<'t>, target: Target<'_>) -> Result<Losses<'t>> {
-        let mut losses = scores.cross_entropy(target, &self.options())?;
-        if self.loss_weight != 1.0 {
-            losses.loss = losses.loss * self.loss_weight as Elem;
-        }
-        Ok(losses)
+        Ok(weighted(scores.cross_entropy(target, &self.options())?, self.loss_weight))
+    }
+
+    fn activation(&self) -> Activation {
+        Activation::Softmax
     }
 }
 

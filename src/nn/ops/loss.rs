@@ -69,7 +69,8 @@ pub struct Losses<'t> {
 }
 
 impl<'t> Var<'t> {
-    /// The cross entropy of scores (logits) [N, K] and targets: N classes or probabilities [N, K].
+    /// The cross entropy of scores (logits) [N, K] and targets: N classes or probabilities [N, K]; of scores [N, K, H, W] and a class
+    /// for each of the N · H · W pixels.
     ///
     /// When every sample is ignored or weighs 0, a mean is 0 with zero gradients.
     ///
@@ -77,21 +78,37 @@ impl<'t> Var<'t> {
     /// A target that is neither a class nor `ignore_index` (named with its position), and sizes that do not fit.
     pub fn cross_entropy(self, target: Target<'_>, options: &CrossEntropyOptions) -> Result<Losses<'t>> {
         let x = self.value();
-        let &[n, k] = x.shape() else {
-            return Err(Error::invalid(format!(
-                "cross entropy wants scores of shape [N, K], got {:?}",
-                x.shape()
-            )));
+        let (samples, k, places) = match x.shape() {
+            [n, k, places @ ..] => (*n, *k, places.iter().product::<usize>()),
+            shape => {
+                return Err(Error::invalid(format!(
+                    "cross entropy wants scores of shape [N, K] or [N, K, …], got {shape:?}"
+                )));
+            }
         };
+        // Of an image every pixel is a row of scores of its own.
+        let n = samples * places;
         if let Some(weight) = &options.class_weight {
             expect_shape("class_weight", weight.shape(), &[k])?;
         }
         let saved = Saved::new(target, n, k, options)?;
         let (mut losses, mut probs) = (self.tape.take(n), self.tape.take(n * k));
-        let sums = saved.forward(slice(&x), &mut losses, &mut probs)?;
-        let per_sample = losses.clone();
+        let sums = if places == 1 {
+            saved.forward(slice(&x), &mut losses, &mut probs)?
+        } else {
+            let mut rows = self.tape.take(n * k);
+            swap_axes(slice(&x), &mut rows, k, places);
+            let sums = saved.forward(&rows, &mut losses, &mut probs)?;
+            self.tape.give(rows);
+            sums
+        };
+        let per_sample = if places == 1 { losses.clone() } else { means(&losses, places) };
         let (value, factor) = match options.reduction {
-            Reduction::None => (tensor(&[n], losses), None),
+            Reduction::None if places == 1 => (tensor(&[n], losses), None),
+            Reduction::None => {
+                let shape: Vec<usize> = [samples].iter().chain(&x.shape()[2..]).copied().collect();
+                (tensor(&shape, losses), None)
+            }
             Reduction::Sum | Reduction::Mean => {
                 let over = match (options.reduction, options.average) {
                     (Reduction::Sum, _) => 1.0,
@@ -110,10 +127,31 @@ impl<'t> Var<'t> {
             let rows = factor.map_or(RowGrad::Each(&dy), |factor| RowGrad::Same(dy[0] * factor));
             saved.backward(rows, &mut probs);
             grads.pool.give(dy);
+            if places != 1 {
+                let mut slope = grads.pool.take(probs.len());
+                swap_axes(&probs, &mut slope, places, k);
+                grads.pool.give(std::mem::replace(&mut probs, slope));
+            }
             grads.add(0, probs);
         });
         Ok(Losses { loss, per_sample })
     }
+}
+
+/// From samples of `rows` × `columns` to samples of `columns` × `rows`.
+fn swap_axes(from: &[Elem], to: &mut [Elem], rows: usize, columns: usize) {
+    let size = (rows * columns).max(1);
+    for (from, to) in from.chunks_exact(size).zip(to.chunks_exact_mut(size)) {
+        for (row, values) in from.chunks_exact(columns).enumerate() {
+            values.iter().enumerate().for_each(|(column, value)| to[column * rows + row] = *value);
+        }
+    }
+}
+
+/// The mean of each run of `places` losses: that of a sample over its pixels.
+fn means(losses: &[Elem], places: usize) -> Vec<Elem> {
+    let mean = |run: &[Elem]| (run.iter().map(|v| f64::from(*v)).sum::<f64>() / places as f64) as Elem;
+    losses.chunks_exact(places.max(1)).map(mean).collect()
 }
 
 /// The targets and the definition, saved for the way back.

@@ -10,6 +10,7 @@ mod layer_norm;
 mod linear;
 mod loss;
 mod norm;
+mod pointwise;
 mod pool;
 mod tokens;
 

@@ -1,0 +1,59 @@
+//! What data sets have learnt from the training data, so that all other data are seen as those were: means, categories,
+//! vocabularies.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::Dataset;
+use crate::base::{Error, Result};
+use crate::registry::BuildCx;
+
+/// What is fitted on the training data, by the data set's type. Checkpoints keep it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Fitted(BTreeMap<String, serde_json::Value>);
+
+impl Fitted {
+    /// What the data sets behind `dataset` have learnt.
+    pub fn of(dataset: &dyn Dataset) -> Self {
+        let mut all = Self::default();
+        dataset.fitted(&mut all);
+        all
+    }
+
+    /// What is known under this name.
+    pub fn get(&self, key: &str) -> Option<&serde_json::Value> {
+        self.0.get(key)
+    }
+
+    /// What is known under this name, as it was set.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn read<T: serde::de::DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
+        let Some(value) = self.0.get(key) else { return Ok(None) };
+        serde_json::from_value(value.clone()).map(Some).map_err(|e| {
+            Error::invalid(format!("what a checkpoint keeps of `{key}` cannot be read: {e}"))
+        })
+    }
+
+    /// Adds what a data set has learnt; what was there first stays.
+    pub fn set(&mut self, key: &str, value: &impl Serialize) {
+        if let Ok(value) = serde_json::to_value(value) {
+            self.0.entry(key.to_owned()).or_insert(value);
+        }
+    }
+
+    /// Whether nothing is fitted.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Makes what `dataset` has learnt known to the data sets that are built after it.
+    pub fn provide(cx: &mut BuildCx, dataset: &dyn Dataset) {
+        let mut all = cx.get::<Self>().cloned().unwrap_or_default();
+        dataset.fitted(&mut all);
+        cx.provide(all);
+    }
+}

@@ -1,0 +1,176 @@
+//! What is learnt from the training part of a table: which columns are numbers, their mean and deviation, the categories.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::config::{CsvConfig, Encoding, Missing};
+use super::table::Table;
+use crate::base::{Error, Result};
+use crate::data::classes::shown;
+
+/// What the training part says of a column.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct ColumnFit {
+    pub(super) name: String,
+    pub(super) kind: ColumnKind,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) enum ColumnKind {
+    /// `(x - mean) / std`; `fill` stands in for a missing value.
+    Number { mean: f64, std: f64, fill: Option<f64> },
+    /// The categories in order.
+    Category { values: Vec<String> },
+}
+
+/// What the training part says of a table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct TableFit {
+    pub(super) features: Vec<ColumnFit>,
+    pub(super) targets: Vec<ColumnFit>,
+}
+
+impl TableFit {
+    /// What these rows say.
+    pub(super) fn of(config: &CsvConfig, table: &Table, rows: &[usize]) -> Result<Self> {
+        let targets = config.target.iter().map(|name| {
+            let given = config.classes.as_deref().filter(|_| config.target.len() == 1);
+            target(config, table, name, rows, given)
+        });
+        let targets = targets.collect::<Result<_>>()?;
+        let features = match config.features.is_empty() {
+            true => table.header.iter().filter(|name| !config.is_no_feature(name)).cloned().collect(),
+            false => config.features.clone(),
+        };
+        if features.is_empty() {
+            return Err(Error::config("`features`: no column is left to be an input"));
+        }
+        for name in &config.categorical {
+            table.column(name)?;
+        }
+        let features = features.iter().map(|name| feature(config, table, name, rows));
+        Ok(Self { features: features.collect::<Result<_>>()?, targets })
+    }
+
+    /// Length of the inputs.
+    pub(super) fn width(&self, encoding: Encoding) -> usize {
+        self.features.iter().map(|column| column.width(encoding)).sum()
+    }
+
+    /// Categories that stand in a field of their own.
+    pub(super) fn categories(&self) -> impl Iterator<Item = &ColumnFit> {
+        self.features.iter().filter(|column| matches!(column.kind, ColumnKind::Category { .. }))
+    }
+}
+
+impl ColumnFit {
+    fn width(&self, encoding: Encoding) -> usize {
+        match (&self.kind, encoding) {
+            (ColumnKind::Number { .. }, _) => 1,
+            (ColumnKind::Category { values }, Encoding::OneHot) => values.len(),
+            (ColumnKind::Category { .. }, Encoding::Integer) => 0,
+        }
+    }
+
+    /// The number of each category.
+    pub(super) fn numbers(&self) -> HashMap<&str, usize> {
+        match &self.kind {
+            ColumnKind::Category { values } => values.iter().map(String::as_str).zip(0..).collect(),
+            ColumnKind::Number { .. } => HashMap::new(),
+        }
+    }
+
+    /// What is said of a category that the training part has not.
+    pub(super) fn unknown(&self, table: &Table, row: usize, at: usize, cure: &str) -> Error {
+        let known = match &self.kind {
+            ColumnKind::Category { values } => shown(values),
+            ColumnKind::Number { .. } => String::new(),
+        };
+        let text = table.cell(row, at).unwrap_or_default();
+        table.wrong(row, at, &format!("the training part has no {text:?} here, but {known}{cure}"))
+    }
+}
+
+/// The order of categories and classes: numbers by their value, before text.
+pub(super) fn order(a: &str, b: &str) -> std::cmp::Ordering {
+    match (a.parse::<f64>(), b.parse::<f64>()) {
+        (Ok(x), Ok(y)) => x.total_cmp(&y).then_with(|| a.cmp(b)),
+        (Ok(_), Err(_)) => std::cmp::Ordering::Less,
+        (Err(_), Ok(_)) => std::cmp::Ordering::Greater,
+        (Err(_), Err(_)) => a.cmp(b),
+    }
+}
+
+pub(super) fn missing(table: &Table, row: usize, at: usize) -> Error {
+    table.wrong(row, at, "the value is missing: `missing: mean` or a number fills gaps in numbers")
+}
+
+fn categories(table: &Table, rows: &[usize], at: usize) -> Vec<String> {
+    let mut values: Vec<String> = rows.iter().filter_map(|&row| table.cell(row, at)).map(str::to_owned).collect();
+    values.sort_unstable_by(|a, b| order(a, b));
+    values.dedup();
+    values
+}
+
+/// Whether a column holds numbers: all of its values are, or none is. One that is neither is most likely a slip.
+fn is_number(table: &Table, rows: &[usize], at: usize) -> Result<bool> {
+    let cells = || rows.iter().filter_map(|&row| Some((row, table.cell(row, at)?)));
+    let wrong: Vec<usize> = cells().filter(|(_, text)| text.parse::<f64>().is_err()).map(|(row, _)| row).collect();
+    let all = cells().count();
+    match wrong.first() {
+        None => Ok(all > 0),
+        Some(&row) if wrong.len() * 2 < all => {
+            let text = table.cell(row, at).unwrap_or_default();
+            let what = format!(
+                "{text:?} is no number, as most values of the column are: mend it, name the column in `categorical`, or the text \
+                 in `missing_values`"
+            );
+            Err(table.wrong(row, at, &what))
+        }
+        Some(_) => Ok(false),
+    }
+}
+
+fn feature(config: &CsvConfig, table: &Table, name: &str, rows: &[usize]) -> Result<ColumnFit> {
+    let at = table.column(name)?;
+    let named = config.categorical.iter().any(|own| own == name);
+    let kind = match named || !is_number(table, rows, at)? {
+        true => ColumnKind::Category { values: categories(table, rows, at) },
+        false => number(config, table, rows, at)?,
+    };
+    if matches!(&kind, ColumnKind::Category { values } if values.is_empty()) {
+        return Err(Error::invalid(format!("the column `{name}` has no value in the training part: leave it out of `features`")));
+    }
+    Ok(ColumnFit { name: name.to_owned(), kind })
+}
+
+fn number(config: &CsvConfig, table: &Table, rows: &[usize], at: usize) -> Result<ColumnKind> {
+    let values = rows.iter().map(|&row| table.number(row, at));
+    let values: Vec<f64> = values.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
+    let n = values.len().max(1) as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let variance = values.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / n;
+    let fill = match config.missing {
+        Missing::Error => None,
+        Missing::Mean => Some(mean),
+        Missing::Value(value) => Some(value),
+    };
+    // A column of one value says nothing: it becomes 0.
+    let std = if variance > 0.0 { variance.sqrt() } else { 1.0 };
+    let (mean, std) = if config.standardize { (mean, std) } else { (0.0, 1.0) };
+    Ok(ColumnKind::Number { mean, std, fill })
+}
+
+fn target(config: &CsvConfig, table: &Table, name: &str, rows: &[usize], given: Option<&[String]>) -> Result<ColumnFit> {
+    let at = table.column(name)?;
+    let named = given.is_some() || config.categorical.iter().any(|own| own == name);
+    let kind = match named || !is_number(table, rows, at)? {
+        true => {
+            let values = given.map_or_else(|| categories(table, rows, at), <[String]>::to_vec);
+            ColumnKind::Category { values }
+        }
+        false => ColumnKind::Number { mean: 0.0, std: 1.0, fill: None },
+    };
+    Ok(ColumnFit { name: name.to_owned(), kind })
+}

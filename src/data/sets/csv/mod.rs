@@ -1,0 +1,218 @@
+//! Rows of a CSV file.
+
+mod config;
+mod encode;
+mod fit;
+mod table;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ndarray::s;
+
+pub use config::{CsvConfig, Delimiter, Encoding, Missing, Part, Split, Unknown};
+
+use self::encode::{Rows, encoded};
+use self::fit::{ColumnKind, TableFit};
+use self::table::Table;
+use crate::base::{Error, Result, Rng, keyed, rng::permutation};
+use crate::data::{Dataset, FieldKind, FieldSpec, Fields, Fitted, INPUTS, Marks, Pipeline, Sample};
+use crate::registry::BuildCx;
+
+/// The field of integer categories.
+const CATEGORIES: &str = "categories";
+
+/// Rows of a CSV file: `inputs` holds the numbers and the categories, `target` a class or numbers. Where the targets are of both
+/// kinds each is a field of its own, with the name of its column.
+///
+/// Means, deviations, categories and classes are those of the training part, for all parts; checkpoints keep them.
+///
+/// ```
+/// use shanty::data::{Csv, CsvConfig, Dataset, Part};
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let file = dir.path().join("flats.csv");
+/// std::fs::write(&file, "rooms,town,rent\n1,Bern,900\n2,Chur,1100\n3,Bern,1500\n4,Chur,1700\n").unwrap();
+/// let train = Csv::load(CsvConfig::new(&file, "rent").holdout(0.25, 0))?;
+/// let val = train.part(Part::Val)?;
+/// assert_eq!((train.len(), val.len()), (3, 1));
+/// assert_eq!(train.fields().unwrap().get("inputs").unwrap().to_string(), "floats of shape [3]");
+/// # Ok::<(), shanty::base::Error>(())
+/// ```
+pub struct Csv {
+    config: Arc<CsvConfig>,
+    fit: Arc<TableFit>,
+    rows: Rows,
+    pipeline: Arc<Pipeline>,
+}
+
+crate::register! {
+    /// Rows of a CSV file: numbers and categories in, one or several columns to predict.
+    dyn Dataset, "Csv" => |p: CsvConfig, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
+        let fit: Option<TableFit> = cx.get::<Fitted>().map_or(Ok(None), |fitted| fitted.read(KEY))?;
+        let specs = p.pipeline.clone();
+        let set = Csv::with_fit(Arc::new(p), fit.map(Arc::new))?;
+        let pipeline = Pipeline::build_for(&set.raw_fields(), &specs, cx)?;
+        let set = set.with_pipeline(pipeline);
+        Fitted::provide(cx, &set);
+        Ok(Box::new(set))
+    }
+}
+
+/// What the fit is called among those of a run.
+const KEY: &str = "Csv";
+
+impl Csv {
+    /// The rows of the config's part; everything is fitted on the training part of the file.
+    ///
+    /// # Errors
+    /// With file, line and column of what is wrong.
+    pub fn load(config: CsvConfig) -> Result<Self> {
+        Self::with_fit(Arc::new(config), None)
+    }
+
+    fn with_fit(config: Arc<CsvConfig>, fit: Option<Arc<TableFit>>) -> Result<Self> {
+        let table = Table::read(&config.file, config.delimiter.byte(), &config.missing_values)?;
+        let fit = match fit {
+            Some(fit) => fit,
+            None => {
+                let part = if config.split.is_some() { Part::Train } else { Part::All };
+                Arc::new(TableFit::of(&config, &table, &chosen(&config, &table, part)?)?)
+            }
+        };
+        let part = chosen(&config, &table, config.part)?;
+        if part.is_empty() {
+            let (file, part) = (config.file.display(), config.part);
+            return Err(Error::invalid(format!("{file}: the part {part:?} has no row: look at `split`")));
+        }
+        let rows = encoded(&config, &fit, &table, &part)?;
+        Ok(Self { config, fit, rows, pipeline: Arc::default() })
+    }
+
+    /// Another part of the same file, as this one is fitted.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn part(&self, part: Part) -> Result<Self> {
+        self.other(CsvConfig { part, ..CsvConfig::clone(&self.config) })
+    }
+
+    /// All rows of another file with these columns, as this one is fitted. Targets may be missing in it.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn file(&self, file: &Path) -> Result<Self> {
+        self.other(CsvConfig { file: file.to_owned(), split: None, part: Part::All, ..CsvConfig::clone(&self.config) })
+    }
+
+    fn other(&self, config: CsvConfig) -> Result<Self> {
+        let other = Self::with_fit(Arc::new(config), Some(Arc::clone(&self.fit)))?;
+        Ok(Self { pipeline: Arc::clone(&self.pipeline), ..other })
+    }
+
+    /// The same rows, changed by these transforms when they are read.
+    #[must_use]
+    pub fn with_pipeline(self, pipeline: Pipeline) -> Self {
+        Self { pipeline: Arc::new(pipeline), ..self }
+    }
+
+    fn raw_fields(&self) -> Fields<FieldSpec> {
+        let mut fields = Fields::one(INPUTS, FieldSpec::new(FieldKind::Float, &[self.rows.inputs.ncols()]));
+        if let Some(categories) = &self.rows.categories {
+            fields.set(CATEGORIES, FieldSpec::new(FieldKind::Int, &[categories.ncols()]));
+        }
+        for (name, target) in self.rows.targets.iter() {
+            fields.set(name.to_owned(), target.spec());
+        }
+        fields
+    }
+}
+
+impl Dataset for Csv {
+    fn len(&self) -> usize {
+        self.rows.inputs.nrows()
+    }
+
+    fn get(&self, index: usize, rng: &mut Rng) -> Result<Sample> {
+        self.get_through(index, rng, &self.pipeline)
+    }
+
+    fn get_through(&self, index: usize, rng: &mut Rng, pipeline: &Pipeline) -> Result<Sample> {
+        let mut sample = Sample::unlabelled(self.rows.inputs.slice(s![index, ..]).to_owned());
+        if let Some(categories) = &self.rows.categories {
+            sample.fields.set(CATEGORIES, categories.slice(s![index, ..]).to_owned());
+        }
+        for (name, target) in self.rows.targets.iter() {
+            sample.fields.set(name.to_owned(), target.value(index));
+        }
+        pipeline.apply(sample, rng)
+    }
+
+    fn has_pipeline(&self) -> bool {
+        true
+    }
+
+    fn fields(&self) -> Option<Fields<FieldSpec>> {
+        Some(self.pipeline.fields(self.raw_fields()))
+    }
+
+    fn classes(&self) -> Option<&[String]> {
+        match &self.fit.targets[..] {
+            [only] => match &only.kind {
+                ColumnKind::Category { values } => Some(values),
+                ColumnKind::Number { .. } => None,
+            },
+            _ => None,
+        }
+    }
+
+    fn fitted(&self, all: &mut Fitted) {
+        all.set(KEY, &*self.fit);
+    }
+
+    fn of_files(&self, files: &[PathBuf]) -> Result<Box<dyn Dataset>> {
+        let sets = files.iter().map(|file| Ok(Box::new(self.file(file)?) as Box<dyn Dataset>));
+        Ok(Box::new(crate::data::ConcatDataset::new(sets.collect::<Result<_>>()?)?))
+    }
+
+    fn mark(&self, marks: &mut Marks) {
+        for column in self.fit.features.iter().chain(&self.fit.targets) {
+            marks.name(column.name.as_bytes());
+        }
+        self.rows.mark(marks);
+    }
+}
+
+/// The rows of a part, ascending.
+fn chosen(config: &CsvConfig, table: &Table, part: Part) -> Result<Vec<usize>> {
+    let all = table.len();
+    let split = match (&config.split, part) {
+        (_, Part::All) => return Ok((0..all).collect()),
+        (None, part) => {
+            return Err(Error::config(format!("`part` asks for {part:?}, but there is no `split` that says which rows")));
+        }
+        (Some(split), _) => split,
+    };
+    if let Some(name) = &split.column {
+        let at = table.column(name)?;
+        let of = |row: usize| {
+            let text = table.cell(row, at).unwrap_or_default();
+            let what = || table.wrong(row, at, &format!("a part is train, val or test, not {text:?}"));
+            Part::named(text).ok_or_else(what)
+        };
+        let parts = (0..all).map(|row| Ok((row, of(row)?))).collect::<Result<Vec<_>>>()?;
+        return Ok(parts.into_iter().filter(|(_, own)| *own == part).map(|(row, _)| row).collect());
+    }
+    if split.val + split.test > 1.0 {
+        return Err(Error::config(format!("`split`: the shares {} and {} are more than all", split.val, split.test)));
+    }
+    let count = |share: f64| (share * all as f64).round() as usize;
+    let (val, test) = (count(split.val), count(split.test).min(all - count(split.val).min(all)));
+    let order = permutation(all, &mut keyed(split.seed, "split", 0, 0));
+    let mut rows = match part {
+        Part::Val => order[..val].to_vec(),
+        Part::Test => order[val..val + test].to_vec(),
+        _ => order[val + test..].to_vec(),
+    };
+    rows.sort_unstable();
+    Ok(rows)
+}

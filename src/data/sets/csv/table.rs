@@ -1,0 +1,99 @@
+//! The cells of a CSV file, each with its place.
+
+use std::path::{Path, PathBuf};
+
+use crate::base::suggest::nearest;
+use crate::base::{Error, Result, text};
+
+/// A file of comma-separated values whose first line names the columns.
+pub(super) struct Table {
+    file: PathBuf,
+    pub(super) header: Vec<String>,
+    rows: Vec<csv::StringRecord>,
+    /// What stands for a missing value.
+    missing: Vec<String>,
+}
+
+impl Table {
+    /// Reads the file. Every line has as many values as the first.
+    pub(super) fn read(file: &Path, delimiter: u8, missing: &[String]) -> Result<Self> {
+        let text = text::read(file)?;
+        let mut reader = csv::ReaderBuilder::new();
+        let reader = reader.delimiter(delimiter).has_headers(false).flexible(true).from_reader(text.as_bytes());
+        let mut rows = Vec::new();
+        let mut header: Option<Vec<String>> = None;
+        for record in reader.into_records() {
+            let record = record.map_err(|e| Error::invalid(format!("{}: {e}", file.display())))?;
+            match &header {
+                None => header = Some(record.iter().map(|name| name.trim().to_owned()).collect()),
+                // A line of nothing is no row.
+                Some(_) if record.len() == 1 && record[0].trim().is_empty() => {}
+                Some(header) if record.len() != header.len() => {
+                    let (line, n, wanted) = (line_of(&record), record.len(), header.len());
+                    return Err(Error::invalid(format!(
+                        "{}:{line}: {n} values where the first line names {wanted} columns",
+                        file.display()
+                    )));
+                }
+                Some(_) => rows.push(record),
+            }
+        }
+        let header = header.unwrap_or_default();
+        if let Some(twice) = (1..header.len()).find(|&i| header[..i].contains(&header[i])) {
+            return Err(Error::invalid(format!(
+                "{}:1: two columns are called {:?}",
+                file.display(),
+                header[twice]
+            )));
+        }
+        if rows.is_empty() {
+            return Err(Error::invalid(format!("{}: no row below the names of the columns", file.display())));
+        }
+        Ok(Self { file: file.to_owned(), header, rows, missing: missing.to_vec() })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// The number of the column of this name, if there is one.
+    pub(super) fn position(&self, name: &str) -> Option<usize> {
+        self.header.iter().position(|own| own == name)
+    }
+
+    /// The number of the column of this name.
+    pub(super) fn column(&self, name: &str) -> Result<usize> {
+        self.position(name).ok_or_else(|| {
+            let hint = nearest(name, self.header.iter().map(String::as_str));
+            let hint = hint.map_or(String::new(), |near| format!(" (did you mean `{near}`?)"));
+            let known = self.header.join(", ");
+            Error::invalid(format!("{}:1: there is no column `{name}`: there are {known}{hint}", self.file.display()))
+        })
+    }
+
+    /// A cell, `None` where its value is missing.
+    pub(super) fn cell(&self, row: usize, column: usize) -> Option<&str> {
+        let text = self.rows.get(row)?.get(column)?.trim();
+        (!self.missing.iter().any(|missing| missing == text)).then_some(text)
+    }
+
+    /// A cell as a number, `None` where its value is missing.
+    pub(super) fn number(&self, row: usize, column: usize) -> Result<Option<f64>> {
+        let Some(text) = self.cell(row, column) else { return Ok(None) };
+        match text.parse::<f64>() {
+            Ok(value) if value.is_finite() && (value as f32).is_finite() => Ok(Some(value)),
+            _ => Err(self.wrong(row, column, &format!("{text:?} is no number"))),
+        }
+    }
+
+    /// What is wrong with a cell, with its place.
+    pub(super) fn wrong(&self, row: usize, column: usize, what: &str) -> Error {
+        let line = self.rows.get(row).map_or(0, line_of);
+        let name = self.header.get(column).map_or("", String::as_str);
+        Error::invalid(format!("{}:{line}, column {} (`{name}`): {what}", self.file.display(), column + 1))
+    }
+}
+
+fn line_of(record: &csv::StringRecord) -> u64 {
+    record.position().map_or(0, csv::Position::line)
+}

@@ -1,0 +1,173 @@
+//! `{type: Supervised, …}` of a config.
+
+use schemars::JsonSchema;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+
+use super::{Objective, Supervised};
+use crate::base::{Error, Result};
+use crate::config::OneOrMany;
+use crate::data::{INPUTS, TARGET, field_name};
+use crate::model::Model;
+use crate::model::preprocessors::Preprocessor;
+use crate::nn::init::{Init, InitCfg, Pretrained};
+use crate::nn::{Loss, Module, set_trainable};
+use crate::register;
+use crate::registry::{BuildCx, Collected, Spec};
+
+/// What a [`Supervised`] is made of.
+#[derive(Debug, Clone, serde::Deserialize, JsonSchema)]
+pub struct SupervisedConfig {
+    /// From the inputs to what is predicted, or to the features that the heads take. A list of layers is a Sequential.
+    pub network: Spec<dyn Module>,
+    /// The field that goes in, or several, which stand side by side along their second axis; `inputs` if not given.
+    #[serde(default)]
+    pub inputs: Option<OneOrMany<String>>,
+    /// Networks behind `network`, one for each thing to predict, by the name of the prediction.
+    #[serde(default)]
+    pub heads: HeadSpecs,
+    /// What training makes small, where there is one loss.
+    #[serde(default)]
+    pub loss: Option<Spec<dyn Loss>>,
+    /// The field that `loss` compares with; `target` if not given.
+    #[serde(default)]
+    pub target: Option<String>,
+    /// Several losses, each with its head, the field that it compares with, and its weight.
+    #[serde(default)]
+    pub losses: Vec<ObjectiveConfig>,
+    /// What is done to the inputs first, for pictures: ClsDataPreprocessor and others.
+    #[serde(default)]
+    pub data_preprocessor: Option<Spec<dyn Preprocessor>>,
+    /// How the weights of the whole begin.
+    #[serde(default)]
+    pub init_cfg: InitCfg,
+    /// Short for `init_cfg: {type: Pretrained, checkpoint: …}`; it wins over `init_cfg`.
+    #[serde(default)]
+    pub pretrained: Option<String>,
+    /// Modules that are not trained, by path: `network.0`.
+    #[serde(default)]
+    pub frozen: Vec<String>,
+}
+
+/// One of several losses.
+#[derive(Debug, Clone, serde::Deserialize, JsonSchema)]
+pub struct ObjectiveConfig {
+    /// What training makes small.
+    pub loss: Spec<dyn Loss>,
+    /// The head whose scores it takes; the only one if not given.
+    #[serde(default)]
+    pub head: Option<String>,
+    /// The field of the data that it compares with; `target` if not given.
+    #[serde(default)]
+    pub target: Option<String>,
+    /// Its weight in the sum.
+    #[serde(default = "one")]
+    #[schemars(range(min = 0.0))]
+    pub weight: f64,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+/// Networks by name, in the order of the config.
+#[derive(Debug, Clone, Default)]
+pub struct HeadSpecs(pub Vec<(String, Spec<dyn Module>)>);
+
+impl<'de> Deserialize<'de> for HeadSpecs {
+    fn deserialize<D: Deserializer<'de>>(de: D) -> Result<Self, D::Error> {
+        struct Names;
+        impl<'de> Visitor<'de> for Names {
+            type Value = HeadSpecs;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a mapping of names to networks")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<HeadSpecs, A::Error> {
+                let mut heads = Vec::new();
+                while let Some(head) = map.next_entry()? {
+                    heads.push(head);
+                }
+                Ok(HeadSpecs(heads))
+            }
+        }
+        de.deserialize_map(Names)
+    }
+}
+
+impl JsonSchema for HeadSpecs {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Heads".into()
+    }
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let head = generator.subschema_for::<Spec<dyn Module>>();
+        schemars::json_schema!({ "type": "object", "additionalProperties": head })
+    }
+}
+
+register! { /// A network trained by comparing what it says with fields of the data: classes, numbers, labels, masks.
+            dyn Model, "Supervised" => |p: SupervisedConfig, cx: &mut BuildCx| -> Result<Box<dyn Model>> {
+    Ok(Box::new(Supervised::from_config(p, cx)?))
+} }
+
+impl Supervised {
+    /// A model as the config says.
+    ///
+    /// # Errors
+    /// What the builders of its parts say; a loss without a head, or a head without a loss.
+    pub fn from_config(p: SupervisedConfig, cx: &mut BuildCx) -> Result<Self> {
+        let mut errors = Collected::default();
+        let init = match &p.pretrained {
+            Some(checkpoint) => Some(vec![Init::new(Pretrained::new(checkpoint.clone()))]),
+            None => errors.take(Init::list(&p.init_cfg, cx)),
+        };
+        let network = errors.take(p.network.build(cx));
+        let (Some(init), Some(network)) = (init, network) else { return Err(errors.0.into()) };
+        let mut model = Self { init, ..Self::trunk(network) };
+        if let Some(fields) = &p.inputs {
+            model.inputs = fields.iter().map(|name| field_name(name).to_owned()).collect();
+        }
+        if let Some(spec) = &p.data_preprocessor {
+            if model.inputs != [INPUTS] {
+                return Err(Error::config("a `data_preprocessor` works on the field `inputs` alone: leave out one of the two"));
+            }
+            model.preprocessor = errors.take(spec.build(cx));
+        }
+        for (name, spec) in &p.heads.0 {
+            if let Some(head) = errors.take(spec.build(cx)) {
+                model.heads.push(name, head);
+            }
+        }
+        for objective in p.objectives()? {
+            if let Some(loss) = errors.take(objective.loss.build(cx)) {
+                let target = field_name(objective.target.as_deref().unwrap_or(TARGET)).to_owned();
+                model.objectives.push(Objective { loss, head: objective.head, target, weight: objective.weight });
+            }
+        }
+        let model = errors.or(model)?;
+        model.check()?;
+        model.freeze(&p.frozen)
+    }
+
+    fn freeze(mut self, paths: &[String]) -> Result<Self> {
+        for path in paths {
+            set_trainable(&mut self, path, false).map_err(|e| Error::config(format!("`frozen`: {e}")))?;
+        }
+        Ok(self)
+    }
+}
+
+impl SupervisedConfig {
+    /// All losses: those of `losses`, or the one in `loss`.
+    fn objectives(&self) -> Result<Vec<ObjectiveConfig>> {
+        match (&self.loss, self.losses.is_empty()) {
+            (Some(_), false) => Err(Error::config("give `loss` for one loss or `losses` for several, not both")),
+            (Some(loss), true) => {
+                let (loss, target) = (loss.clone(), self.target.clone());
+                Ok(vec![ObjectiveConfig { loss, head: None, target, weight: 1.0 }])
+            }
+            (None, _) if self.target.is_some() => {
+                Err(Error::config("`target` belongs to `loss`: in `losses` each names its own"))
+            }
+            (None, _) => Ok(self.losses.clone()),
+        }
+    }
+}

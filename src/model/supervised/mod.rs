@@ -1,0 +1,251 @@
+//! Supervised learning of any kind: a network, its heads, and the losses that compare them with the data.
+
+mod config;
+mod heads;
+mod inputs;
+
+pub use config::{ObjectiveConfig, SupervisedConfig};
+pub use heads::Heads;
+
+use super::preprocessors::Preprocessor;
+use super::{FieldNeeds, LossDict, Outputs, SCORES, Task};
+use crate::base::{Elem, Error, Result};
+use crate::base::suggest::nearest;
+use crate::data::{Batch, Column, Fields, INPUTS, TARGET, field_name};
+use crate::module;
+use crate::nn::init::Init;
+use crate::nn::{Activation, Autograd, Forward, Loss, Module, Tape, Target, Var};
+
+/// A loss, the head whose scores it takes, the field that it compares them with, and its weight among several.
+pub struct Objective {
+    loss: Box<dyn Loss>,
+    head: Option<String>,
+    target: String,
+    weight: f64,
+}
+
+impl Objective {
+    /// This loss of the only head, compared with `target`.
+    pub fn new(loss: impl Loss) -> Self {
+        Self::of(Box::new(loss))
+    }
+
+    fn of(loss: Box<dyn Loss>) -> Self {
+        Self { loss, head: None, target: TARGET.to_owned(), weight: 1.0 }
+    }
+
+    /// The same for the head of this name.
+    #[must_use]
+    pub fn head(self, name: &str) -> Self {
+        Self { head: Some(name.to_owned()), ..self }
+    }
+
+    /// The same compared with this field of the data.
+    #[must_use]
+    pub fn target(self, field: &str) -> Self {
+        Self { target: field_name(field).to_owned(), ..self }
+    }
+
+    /// The same with this weight in the sum.
+    #[must_use]
+    pub fn weight(self, weight: f64) -> Self {
+        Self { weight, ..self }
+    }
+}
+
+/// A network that is trained by comparing what it says with fields of the data: classes, numbers, several labels at once, masks,
+/// its own input.
+///
+/// ```
+/// use ndarray::arr2;
+/// use shanty::data::Batch;
+/// use shanty::model::{Model, StepCx, Supervised};
+/// use shanty::nn::{Linear, MSELoss, ReLU, Sequential};
+///
+/// let network = Sequential::default().with(Linear::new(2, 8)).with(ReLU::new()).with(Linear::new(8, 1));
+/// let mut model = Supervised::new(network, MSELoss::default());
+/// model.init_weights(0)?;
+/// let batch = Batch::unlabelled(arr2(&[[1.0, 2.0], [3.0, 4.0]]).into_dyn()).with("target", arr2(&[[3.0], [7.0]]));
+/// let outputs = model.train_step(&batch, &StepCx { seed: 0, iter: 0, loss_scale: 1.0 })?;
+/// assert!(outputs.loss().is_some());
+/// assert_eq!(model.eval_step(&batch)?.predictions.get("prediction").unwrap().shape(), [2, 1]);
+/// # Ok::<(), shanty::base::Error>(())
+/// ```
+pub struct Supervised {
+    network: Box<dyn Module>,
+    heads: Heads,
+    inputs: Vec<String>,
+    objectives: Vec<Objective>,
+    preprocessor: Option<Box<dyn Preprocessor>>,
+    init: Vec<Init>,
+    autograd: Autograd,
+}
+
+module!(Supervised { network, heads }, init_cfg = init);
+
+impl Supervised {
+    /// A network whose output this loss compares with `target`. What it predicts is called `scores` where the loss is one of
+    /// classes, else `prediction`.
+    pub fn new(network: impl Module, loss: impl Loss) -> Self {
+        Self::trunk(network).objective(Objective::new(loss))
+    }
+
+    /// A network without a loss so far: [`head`](Self::head) and [`objective`](Self::objective) follow.
+    pub fn trunk(network: impl Module) -> Self {
+        Self {
+            network: Box::new(network),
+            heads: Heads::default(),
+            inputs: vec![INPUTS.to_owned()],
+            objectives: Vec::new(),
+            preprocessor: None,
+            init: Vec::new(),
+            autograd: Autograd::default(),
+        }
+    }
+
+    /// The same with a further head behind the network: what it predicts has this name.
+    #[must_use]
+    pub fn head(mut self, name: &str, head: impl Module) -> Self {
+        self.heads.push(name, Box::new(head));
+        self
+    }
+
+    /// The same with a further loss.
+    #[must_use]
+    pub fn objective(mut self, objective: Objective) -> Self {
+        self.objectives.push(objective);
+        self
+    }
+
+    /// The same with these fields going in, side by side along their second axis.
+    #[must_use]
+    pub fn inputs(self, fields: &[&str]) -> Self {
+        Self { inputs: fields.iter().map(|name| field_name(name).to_owned()).collect(), ..self }
+    }
+
+    /// The same compared with this field, where there is one loss.
+    #[must_use]
+    pub fn target(mut self, field: &str) -> Self {
+        self.objectives.iter_mut().for_each(|objective| objective.target = field_name(field).to_owned());
+        self
+    }
+
+    /// The names of what it predicts, in order.
+    fn outputs(&self) -> Vec<&str> {
+        match self.heads.is_empty() {
+            false => self.heads.names().collect(),
+            true => {
+                let classes = self.objectives.first().is_some_and(|o| o.loss.activation() == Activation::Softmax);
+                vec![if classes { SCORES } else { "prediction" }]
+            }
+        }
+    }
+
+    /// Which output an objective takes.
+    fn output_of(&self, objective: &Objective) -> Result<usize> {
+        let names = self.outputs();
+        match &objective.head {
+            None if names.len() == 1 => Ok(0),
+            None => Err(Error::config(format!("say by `head` which of {} a loss takes", names.join(", ")))),
+            Some(head) => names.iter().position(|name| name == head).ok_or_else(|| {
+                let hint = nearest(head, names.iter().copied());
+                let hint = hint.map_or(String::new(), |near| format!(" (did you mean `{near}`?)"));
+                Error::config(format!("there is no head `{head}`: there are {}{hint}", names.join(", ")))
+            }),
+        }
+    }
+
+    /// Whether every loss has its head and every head its loss.
+    ///
+    /// # Errors
+    /// Names the loss or the head that is alone.
+    pub fn check(&self) -> Result<()> {
+        if self.objectives.is_empty() {
+            return Err(Error::config("nothing would be trained: give a `loss`, or a list of `losses`"));
+        }
+        let trained = self.objectives.iter().map(|o| self.output_of(o)).collect::<Result<Vec<_>>>()?;
+        match self.outputs().iter().enumerate().find(|(at, _)| !trained.contains(at)) {
+            Some((_, head)) => Err(Error::config(format!("no loss trains the head `{head}`"))),
+            None => Ok(()),
+        }
+    }
+
+    /// The scores of every head.
+    fn scores<'t>(&mut self, batch: &Batch, tape: &'t Tape, cx: &mut Forward<'_>) -> Result<Vec<Var<'t>>> {
+        let x = match &self.preprocessor {
+            Some(preprocessor) => preprocessor.prepare(batch, cx, tape)?.inputs,
+            None => inputs::side_by_side(batch, &self.inputs, tape)?,
+        };
+        let x = cx.child("network", &mut self.network, x)?;
+        match self.heads.is_empty() {
+            true => Ok(vec![x]),
+            false => self.heads.forward(x, cx),
+        }
+    }
+
+    /// What a loss is called in the log: `loss` where there is one, else with the head's name.
+    fn name_of(&self, at: usize) -> String {
+        let objective = &self.objectives[at];
+        let twice = self.objectives.iter().filter(|o| o.head == objective.head).count() > 1;
+        match (&objective.head, twice) {
+            _ if self.objectives.len() == 1 => "loss".to_owned(),
+            (Some(head), false) => format!("loss_{head}"),
+            (Some(head), true) => format!("loss_{head}_{at}"),
+            (None, _) => format!("loss_{at}"),
+        }
+    }
+}
+
+impl Task for Supervised {
+    fn loss<'t>(&mut self, batch: &Batch, tape: &'t Tape, cx: &mut Forward<'_>) -> Result<LossDict<'t>> {
+        let scores = self.scores(batch, tape, cx)?;
+        let mut dict = LossDict::default();
+        for (at, objective) in self.objectives.iter().enumerate() {
+            let own = scores[self.output_of(objective)?];
+            let loss = objective.loss.forward(own, target(batch, &objective.target)?)?.loss;
+            let loss = if objective.weight == 1.0 { loss } else { loss * objective.weight as Elem };
+            dict.push(self.name_of(at), loss);
+        }
+        Ok(dict)
+    }
+
+    fn predict(&mut self, batch: &Batch, tape: &Tape, cx: &mut Forward<'_>) -> Result<Outputs> {
+        let scores = self.scores(batch, tape, cx)?;
+        let labelled = self.objectives.iter().all(|objective| batch.get(&objective.target).is_some());
+        let (mut losses, mut activations) = (vec![0.0; batch.len()], vec![None; scores.len()]);
+        for objective in &self.objectives {
+            let at = self.output_of(objective)?;
+            activations[at].get_or_insert(objective.loss.activation());
+            if labelled {
+                let own = objective.loss.forward(scores[at], target(batch, &objective.target)?)?.per_sample;
+                losses.iter_mut().zip(own).for_each(|(sum, own)| *sum += objective.weight as Elem * own);
+            }
+        }
+        let values = scores.iter().zip(activations).map(|(scores, activation)| {
+            activation.unwrap_or_default().apply(scores.value().into_owned())
+        });
+        let names = self.outputs().into_iter().map(|name| name.to_owned().into());
+        let predictions: Fields<_> = names.zip(values).collect();
+        Ok(Outputs { predictions, sample_losses: labelled.then_some(losses), ..Outputs::default() })
+    }
+
+    fn autograd(&mut self) -> &mut Autograd {
+        &mut self.autograd
+    }
+
+    fn reads(&self) -> FieldNeeds {
+        let targets = self.objectives.iter().map(|objective| objective.target.clone());
+        FieldNeeds { inputs: self.inputs.clone(), targets: targets.collect() }
+    }
+}
+
+/// What a loss compares with.
+fn target<'a>(batch: &'a Batch, field: &str) -> Result<Target<'a>> {
+    match batch.fields.find(field)? {
+        Column::Float(values) => Ok(Target::Dense(values)),
+        Column::Int(values) => values.as_slice().map(Target::Classes).ok_or_else(|| {
+            Error::invalid(format!("the classes in `{field}` do not lie in order: collate them anew"))
+        }),
+        other => Err(Error::invalid(format!("`{field}` holds {}, which no loss compares with", other.kind()))),
+    }
+}

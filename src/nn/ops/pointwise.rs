@@ -1,0 +1,89 @@
+//! Losses that compare value by value.
+
+use ndarray::ArrayD;
+
+use crate::base::{Elem, Error, Result};
+use crate::nn::Var;
+use crate::nn::buffer_pool::{slice, tensor};
+
+use super::{Losses, Reduction, Target};
+
+impl<'t> Var<'t> {
+    /// A loss that compares every value with its own target: `f` gets the number of the value within its sample, the value and
+    /// the target, and gives the loss and its derivative by the value.
+    ///
+    /// Axes of length 1 are no difference: scores of shape [N, 1] are compared with N targets. The loss of a sample is the mean
+    /// over its values, and without a reduction the samples' losses stay as they are.
+    ///
+    /// # Errors
+    /// When there are not as many targets as values.
+    pub fn pointwise_loss(
+        self,
+        target: Target<'_>,
+        reduction: Reduction,
+        f: impl Fn(usize, Elem, Elem) -> (Elem, Elem),
+    ) -> Result<Losses<'t>> {
+        let x = self.value();
+        let n = x.shape().first().copied().unwrap_or(1);
+        let y = values(target, x.shape())?;
+        let width = x.len() / n.max(1);
+        let mut slope = self.tape.take(x.len());
+        let (mut per_sample, mut total) = (Vec::with_capacity(n), 0f64);
+        for row in 0..n {
+            // In f64: a sum over many values must not lose digits to their number.
+            let mut sum = 0f64;
+            for i in 0..width {
+                let at = row * width + i;
+                let (loss, by_x) = f(i, slice(&x)[at], y[at]);
+                sum += f64::from(loss);
+                slope[at] = by_x;
+            }
+            per_sample.push((sum / width.max(1) as f64) as Elem);
+            total += sum;
+        }
+        let mut value = self.tape.take(if reduction == Reduction::None { n } else { 1 });
+        // The loss is `share · Σ`, for a batch or for each sample.
+        let share = match reduction {
+            Reduction::Sum => 1.0,
+            Reduction::Mean => 1.0 / x.len().max(1) as f64,
+            Reduction::None => 1.0 / width.max(1) as f64,
+        };
+        let shape: &[usize] = if reduction == Reduction::None { &[n] } else { &[] };
+        match reduction {
+            Reduction::None => value.copy_from_slice(&per_sample),
+            _ => value[0] = (total * share) as Elem,
+        }
+        let loss = self.tape.node("pointwise_loss", tensor(shape, value), &[self], move |dy, grads| {
+            for (row, slope) in slope.chunks_exact_mut(width.max(1)).enumerate() {
+                let factor = dy[if dy.len() == 1 { 0 } else { row }] * share as Elem;
+                slope.iter_mut().for_each(|slope| *slope *= factor);
+            }
+            grads.pool.give(dy);
+            grads.add(0, slope);
+        });
+        Ok(Losses { loss, per_sample })
+    }
+}
+
+/// The targets as values for scores of this shape.
+fn values(target: Target<'_>, shape: &[usize]) -> Result<Vec<Elem>> {
+    let significant = |shape: &[usize]| -> Vec<usize> { shape.iter().copied().filter(|n| *n != 1).collect() };
+    let as_many = |other: &[usize], fits: bool| match fits {
+        true => Ok(()),
+        false => Err(Error::invalid(format!("scores of shape {shape:?} are compared with targets of shape {other:?}"))),
+    };
+    match target {
+        Target::Classes(classes) => {
+            as_many(&[classes.len()], classes.len() == shape.iter().product::<usize>())?;
+            Ok(classes.iter().map(|class| *class as Elem).collect())
+        }
+        Target::Dense(values) => {
+            as_many(values.shape(), significant(values.shape()) == significant(shape))?;
+            Ok(row_major(values))
+        }
+    }
+}
+
+fn row_major(values: &ArrayD<Elem>) -> Vec<Elem> {
+    values.as_slice().map_or_else(|| values.iter().copied().collect(), <[Elem]>::to_vec)
+}
