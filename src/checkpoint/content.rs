@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::encode::{Content, Layout};
 use super::tensors::MODEL_FILE;
 use crate::base::{Elem, Error, Record, Result, codec};
-use crate::data::Fingerprint;
+use crate::data::{Fingerprint, Fitted};
 use crate::params::{Role, StateDict, StateTensor};
 
 /// The version of the directory's layout.
@@ -57,6 +57,9 @@ pub struct Meta {
     pub excluded: Vec<u64>,
     /// Class names of the training data.
     pub classes: Vec<String>,
+    /// What the training data are fitted with: means, categories, vocabularies.
+    #[serde(default)]
+    pub fitted: Fitted,
     /// The data sets by loader, as they were.
     pub data: BTreeMap<String, Fingerprint>,
     /// Samples of the training data that could not be read, with the reason.

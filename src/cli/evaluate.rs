@@ -7,7 +7,7 @@ use clap::Args;
 use super::{Bare, ConfigArgs, console, output};
 use crate::base::escape::escaped;
 use crate::base::{Error, Result};
-use crate::run::Runner;
+use crate::run::{Runner, quoted};
 
 /// Arguments of `val` and `test`.
 #[derive(Debug, Clone, Args)]
@@ -27,10 +27,9 @@ impl Evaluate {
     pub fn run(self, test: bool) -> Result<()> {
         self.refuse_swapped(if test { "test" } else { "val" })?;
         let mut config = self.config.with(&self.bare);
-        let path = serde_json::to_string(&self.checkpoint.to_string_lossy())
-            .map_err(|e| Error::config(format!("this path cannot be written: {e}")))?;
+        let path = quoted(&self.checkpoint)?;
         config.set.extend([format!("load_from={path}"), "resume=false".into()]);
-        let mut runner = Runner::from_config(&config.resolve()?, Some(&config.name()))?;
+        let mut runner = Runner::to_evaluate(&config.resolve()?, Some(&config.name()))?;
         let metrics = if test { runner.test()? } else { runner.val()? };
         let text: Vec<_> = metrics.0.iter().map(|(name, value)| format!("{name}: {value:.4}")).collect();
         console::say(&text.join("\n"));

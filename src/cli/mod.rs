@@ -13,6 +13,7 @@ mod order;
 mod output;
 mod plan;
 mod plot;
+mod predict;
 mod progress;
 mod replay;
 mod signals;
@@ -47,6 +48,8 @@ enum Command {
     Val(evaluate::Evaluate),
     /// Count the test metrics of a checkpoint.
     Test(evaluate::Evaluate),
+    /// Write what a checkpoint says of the test data, or of files: CSV, JSON lines or NumPy.
+    Predict(predict::Predict),
     /// Show what a config will do: learning rates, hooks, checkpoints, validations. Nothing is trained or written.
     Plan(plan::Plan),
     /// Write a crate for a hook of your own.
@@ -189,8 +192,8 @@ fn usage(told: &clap::Error) -> ExitCode {
 
 /// Does what was asked; the exit code of a command that did not fail.
 fn run(command: Command, format: Format) -> Result<u8> {
-    use Command::{Check, Plan, Replay, Test, Train, Val, VerifyResume};
-    if let Train(_) | Replay(_) | VerifyResume(_) | Check(_) | Val(_) | Test(_) | Plan(_) = command {
+    use Command::{Check, Plan, Predict, Replay, Test, Train, Val, VerifyResume};
+    if let Train(_) | Replay(_) | VerifyResume(_) | Check(_) | Val(_) | Test(_) | Predict(_) | Plan(_) = command {
         start_threads()?;
     }
     match command {
@@ -201,6 +204,7 @@ fn run(command: Command, format: Format) -> Result<u8> {
         Command::Check(check) => return check.run(format),
         Command::Val(val) => val.run(false)?,
         Command::Test(test) => test.run(true)?,
+        Command::Predict(predict) => predict.run()?,
         Command::Plan(plan) => plan.run(format)?,
         Command::New(new) => new.run()?,
         Command::Config(args) => inspect::config(&args.config.with(&args.bare))?,

@@ -222,6 +222,14 @@ impl DataLoader {
         Self { plan: Arc::new(plan), num_workers: 0, prefetch: 1 }
     }
 
+    /// A loader that makes batches of other samples in the same way, in their order and in the caller's thread.
+    pub(crate) fn over(&self, samples: Arc<dyn Dataset>) -> Result<Self> {
+        let (batch_size, seed) = (self.plan.batch_size, self.plan.seed);
+        let options = LoaderOptions { batch_size, seed, ..LoaderOptions::default() };
+        let loader = Self::shared(samples, Arc::new(super::DefaultSampler::sequential()), options)?;
+        Ok(loader.with_collate(Arc::clone(&self.plan.collate)))
+    }
+
     /// From this pass on samples go through `pipeline` instead of the data set's own, for this loader and its clones. What
     /// a pass looks like stays a function of its number, so this must be said before its first batch is asked for.
     pub fn switch(&self, pass: u64, pipeline: Arc<Pipeline>) {

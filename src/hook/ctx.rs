@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::{Asked, Board, Clock, Control, HookResult, Point, Profile, RunLog, SaveRequest};
 use crate::base::fs::FileSystem;
 use crate::base::{Rng, keyed};
-use crate::data::DataLoader;
+use crate::data::{DataLoader, Fitted};
 use crate::model::Model;
 use crate::optim::OptimWrapper;
 use crate::vis::LocalVisBackend;
@@ -32,6 +32,8 @@ pub struct RunInfo {
     pub seed: u64,
     /// Class names of the training data, where known.
     pub classes: Vec<String>,
+    /// What the training data are fitted with: means, categories, vocabularies.
+    pub fitted: Fitted,
     /// Nothing is trained or written: `shanty check` rehearses the first iteration, `shanty plan` walks through the schedule.
     /// A hook must not reach outside of the run then.
     pub dry_run: bool,

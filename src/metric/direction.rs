@@ -20,6 +20,13 @@ pub enum Direction {
 pub struct Directions(pub(super) BTreeMap<String, Direction>);
 
 impl Directions {
+    /// The same, with a value that is known beside the metrics.
+    #[must_use]
+    pub fn with(mut self, name: &str, direction: Direction) -> Self {
+        self.0.insert(name.to_owned(), direction);
+        self
+    }
+
     /// The direction of this value, where its metric says it.
     pub fn get(&self, name: &str) -> Option<Direction> {
         self.0.get(name).copied()

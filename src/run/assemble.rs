@@ -45,6 +45,8 @@ pub(super) fn with_preprocessor(node: &Node) -> Node {
 pub(super) enum Purpose {
     /// To run: what is missing is an error.
     Run,
+    /// To be evaluated, as the checkpoint in `load_from` was trained: its means, categories and vocabularies count.
+    Evaluate,
     /// To be looked at: weights are only sizes, and data that is not on this machine is a warning.
     Look,
 }
@@ -64,6 +66,11 @@ impl RunnerBuilder {
         refused.extend(unmakeable);
         Err(refused.into())
     }
+}
+
+/// The same for weights that are loaded from `load_from`, to be evaluated.
+pub(super) fn to_evaluate(node: &Node, name: Option<&str>) -> Result<RunnerBuilder> {
+    Ok(assemble(node, name, Purpose::Evaluate)?.builder)
 }
 
 /// The parts of a run, and what is odd about them.
@@ -159,6 +166,9 @@ impl<'a> Assembler<'a> {
         builder.set_seed(config.randomness.seed.or_else(|| config.resume.then(saved).flatten()));
         let mut cx = BuildCx::new(builder.seed());
         cx.provide(config.log_processor.clone());
+        if config.resume || purpose == Purpose::Evaluate {
+            cx.provide(super::resume::saved_fits(Path::new(&work_dir), config.load_from.as_deref()));
+        }
         builder = builder
             .without_default_hooks()
             .work_dir(work_dir)

@@ -9,13 +9,14 @@ use log::Level;
 use super::config::LogLevel;
 use super::memory::Memory;
 use super::saving::Saving;
-use super::{Evaluation, Runner, RunnerBuilder, Session, State};
+use super::{Runner, RunnerBuilder, Session, State};
 use crate::base::error::IoContext;
 use crate::base::fs::FileSystem;
 use crate::base::rng::fresh_seed;
 use crate::base::{Error, Result, caught_from, durable};
 use crate::checkpoint;
-use crate::hook::{Board, Clock, Control, Dirs, Hook, Profile, RunInfo, RunLog};
+use crate::data::Fitted;
+use crate::hook::{Board, Clock, Control, Dirs, Hook, Mode, Profile, RunInfo, RunLog};
 use crate::registry::BuildCx;
 use crate::vis::LocalVisBackend;
 
@@ -42,7 +43,8 @@ impl RunnerBuilder {
         let classes = self.agree_on_classes()?;
         let fs = self.disk();
         self.find_start(&*fs)?;
-        let (dirs, info) = self.folders(&*fs, seed, classes)?;
+        let (dirs, mut info) = self.folders(&*fs, seed, classes)?;
+        info.fitted = self.train_data.as_ref().map(|data| Fitted::of(&**data.dataset())).unwrap_or_default();
         let log = if self.dry_run {
             RunLog::capturing()
         } else {
@@ -155,7 +157,7 @@ impl RunnerBuilder {
         }
         // Without names nothing is known; a run that does not train goes by no metric.
         let unknown = || (validates || self.train_loop.is_none()).then(Vec::new);
-        let names = self.val.as_ref().map(Evaluation::metric_names).or_else(unknown);
+        let names = self.val.as_ref().map(|val| val.metric_names(Mode::Val)).or_else(unknown);
         line.resolve(names.as_deref())
     }
 
@@ -199,6 +201,7 @@ impl RunnerBuilder {
                 config,
                 seed,
                 classes,
+                fitted: Fitted::default(),
                 dry_run: self.dry_run,
                 hollow: self.hollow,
             },

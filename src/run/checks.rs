@@ -6,11 +6,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{RunConfig, RunnerBuilder};
+use crate::base::suggest::nearest;
 use crate::config::{Diag, Kind, Node};
 use crate::data::DataLoader;
 use crate::data::classes::relabelled;
 use crate::optim::ScheduledParam;
 use crate::params::Role;
+use crate::registry::blamed;
 
 /// How long the training is.
 #[derive(Clone, Copy)]
@@ -54,6 +56,7 @@ pub(super) fn of(parts: &Parts<'_>) -> Vec<Diag> {
     }
     accumulation(parts, &mut found);
     classes(parts, &mut found);
+    fields(parts, &mut found);
     excluded(parts, &mut found);
     patterns(parts, &mut found);
     let ((epochs, iters), epoch_len, by_epoch) = parts.builder.totals();
@@ -229,6 +232,29 @@ fn classes(parts: &Parts<'_>, found: &mut Vec<Diag>) {
             let diag = if n < classes { Diag::error(text) } else { Diag::warning(text) };
             found.push(diag.on(node));
         });
+    }
+}
+
+/// Fields that the model reads and the data have not, as far as both say so.
+fn fields(parts: &Parts<'_>, found: &mut Vec<Diag>) {
+    let builder = parts.builder;
+    let Some(needs) = builder.model.as_ref().map(|model| model.reads()) else { return };
+    let loaders = [
+        ("train_dataloader", builder.train_data.as_ref(), [&needs.inputs[..], &needs.targets[..]].concat()),
+        ("val_dataloader", builder.val.as_ref().map(|val| &val.data), needs.inputs.clone()),
+        ("test_dataloader", builder.test.as_ref().map(|test| &test.data), needs.inputs.clone()),
+    ];
+    for (key, data, wanted) in loaders {
+        let Some(given) = data.and_then(DataLoader::fields) else { continue };
+        for name in wanted.iter().filter(|name| given.get(name).is_none()) {
+            let names: Vec<&str> = given.names().collect();
+            let text = format!("the model reads the field `{name}`, but the data of {key} give {}", names.join(", "));
+            let diag = Diag::error(text.as_str()).on(blamed(parts.config.model.node(), &text));
+            found.push(match nearest(name, names.iter().copied()) {
+                Some(near) => diag.note(format!("did you mean `{near}`?")),
+                None => diag,
+            });
+        }
     }
 }
 

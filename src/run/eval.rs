@@ -4,7 +4,7 @@ use super::Session;
 use crate::base::{Error, Result};
 use crate::data::{Batch, DataLoader};
 use crate::hook::{Event, Metrics, Mode, Phase, Step};
-use crate::metric::{Directions, Evaluator, Predictions};
+use crate::metric::{Direction, Directions, Evaluator, Predictions};
 use crate::model::Outputs;
 
 /// Data and the metrics that are counted over it (MMEngine's ValLoop and TestLoop).
@@ -13,28 +13,65 @@ pub struct Evaluation {
     pub(super) evaluator: Evaluator,
     /// Walk through the points only.
     pub(super) hollow: bool,
+    pub(super) loss: MeanLoss,
+}
+
+/// The mean of the samples' losses: `val_loss`, `test_loss` (MMEngine's names). NaN losses count, as they should be seen.
+#[derive(Default)]
+pub(super) struct MeanLoss {
+    sum: f64,
+    samples: u64,
+}
+
+impl MeanLoss {
+    fn add(&mut self, batch: &Batch, outputs: &Outputs) {
+        for loss in outputs.sample_losses.iter().flatten().take(batch.valid) {
+            self.sum += f64::from(*loss);
+            self.samples += 1;
+        }
+    }
+
+    /// Gives the mean, if there was a loss, and begins anew.
+    fn take(&mut self) -> Option<f64> {
+        let Self { sum, samples } = std::mem::take(self);
+        (samples > 0).then(|| sum / samples as f64)
+    }
+
+    fn name(mode: Mode) -> String {
+        format!("{}_loss", mode.name())
+    }
 }
 
 impl Evaluation {
     /// Counts `evaluator` over `data`.
     pub fn new(data: DataLoader, evaluator: Evaluator) -> Self {
-        Self { data, evaluator, hollow: false }
+        Self { data, evaluator, hollow: false, loss: MeanLoss::default() }
     }
 
-    /// Names of the metrics it will give.
-    pub fn metric_names(&self) -> Vec<String> {
-        self.evaluator.names()
+    /// Names of the values it will give: those of the metrics, and the loss where the model tells it for each sample.
+    pub fn metric_names(&self, mode: Mode) -> Vec<String> {
+        let mut names = self.evaluator.names();
+        // No name at all says that nothing is known.
+        if !names.is_empty() {
+            names.push(MeanLoss::name(mode));
+        }
+        names
     }
 
     /// Which way its metrics are better, as far as they say so.
     pub fn directions(&self) -> Directions {
-        self.evaluator.directions()
+        let losses = [Mode::Val, Mode::Test].map(MeanLoss::name);
+        losses.iter().fold(self.evaluator.directions(), |known, name| known.with(name, Direction::Less))
     }
 
-    fn metrics(&mut self, s: &Session) -> Result<Metrics> {
-        let values = self.evaluator.evaluate();
-        let values = values.map_err(|e| failed(s, "compute", e))?;
-        Ok(Metrics::new(values, |name| self.evaluator.direction(name)))
+    fn metrics(&mut self, s: &Session, mode: Mode) -> Result<Metrics> {
+        let (values, loss) = (self.evaluator.evaluate(), MeanLoss::name(mode));
+        let mut values = values.map_err(|e| failed(s, "compute", e))?;
+        if let Some(mean) = self.loss.take() {
+            values.push((loss.clone(), mean));
+        }
+        let direction = |name: &str| self.evaluator.direction(name).or((name == loss).then_some(Direction::Less));
+        Ok(Metrics::new(values, direction))
     }
 
     pub(crate) fn run(&mut self, s: &mut Session, mode: Mode) -> Result<Metrics> {
@@ -65,13 +102,14 @@ impl Evaluation {
         if !seen {
             return Err(s.nothing_to_evaluate(&self.data));
         }
-        let metrics = if self.hollow { Metrics::default() } else { self.metrics(s)? };
+        let metrics = if self.hollow { Metrics::default() } else { self.metrics(s, mode)? };
         s.fire(if val { Event::AfterValEpoch(&metrics) } else { Event::AfterTestEpoch(&metrics) })?;
         s.fire(if val { Event::AfterVal } else { Event::AfterTest })?;
         Ok(metrics)
     }
 
     fn count(&mut self, batch: &Batch, outputs: &Outputs) -> Result<()> {
+        self.loss.add(batch, outputs);
         let losses = outputs.sample_losses.as_deref();
         self.evaluator.process(&Predictions { losses, ..Predictions::of(batch, &outputs.predictions) })
     }
@@ -93,8 +131,11 @@ impl Evaluation {
             // It may have samples further on; if not, the validation says so.
             return Ok(());
         }
-        let values = self.evaluator.evaluate()?;
-        let names: Vec<_> = values.into_iter().map(|(name, _)| name).collect();
+        let (values, loss) = (self.evaluator.evaluate()?, self.loss.take());
+        let mut names: Vec<_> = values.into_iter().map(|(name, _)| name).collect();
+        if !names.is_empty() && loss.is_some() {
+            names.push(MeanLoss::name(Mode::Val));
+        }
         if names.is_empty() { Ok(()) } else { s.hooks.check_metrics(&names) }
     }
 }
@@ -116,6 +157,7 @@ impl Session {
         let worked = val.rehearse(self);
         if worked.is_err() {
             val.evaluator.reset();
+            val.loss = MeanLoss::default();
         }
         self.val = Some(val);
         worked.map_err(|error| match error {

@@ -264,7 +264,7 @@ impl RunnerBuilder {
 
 impl Evaluation {
     fn hollow(self) -> Result<Self> {
-        Ok(Self { data: hollow_data(&self.data)?, evaluator: self.evaluator, hollow: true })
+        Ok(Self { data: hollow_data(&self.data)?, hollow: true, ..self })
     }
 }
 

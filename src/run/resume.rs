@@ -7,6 +7,7 @@ use crate::base::fs::{Disk, FileSystem};
 use crate::base::{Error, Result, caught, codec, durable};
 use crate::checkpoint::{self, Checkpoint, Folders, Owner};
 use crate::config::{Kind, Node};
+use crate::data::Fitted;
 use crate::hook::Event;
 use crate::params::{LoadReport, Prefix, StateDict};
 
@@ -154,6 +155,20 @@ pub(super) fn saved_seed(fs: &dyn FileSystem, work_dir: &Path, load_from: Option
     }
     let (_, checkpoint) = checkpoint::newest(fs, &folders, None).ok()?.checkpoint?;
     Some(checkpoint.meta.seed)
+}
+
+/// What the data of the checkpoint's run were fitted with; nothing where there is no such checkpoint, of which the loading of
+/// its weights will tell.
+pub(super) fn saved_fits(work_dir: &Path, load_from: Option<&str>) -> Fitted {
+    let loaded = match load_from {
+        Some(named) => checkpoint::locate(Path::new(named), work_dir).and_then(|path| checkpoint::load(&path)).ok(),
+        None => Disk.canonical(work_dir).ok().and_then(|dir| {
+            let folders = Folders::of(dir);
+            let run = Owner::of(&Disk, &folders).ok()?.map(|owner| owner.run);
+            Some(checkpoint::newest(&Disk, &folders, run.as_deref()).ok()?.checkpoint?.1)
+        }),
+    };
+    loaded.map(|checkpoint| checkpoint.meta.fitted).unwrap_or_default()
 }
 
 fn restore(s: &mut Session, path: &Path, mut checkpoint: Checkpoint, allow_hook_changes: bool) -> Result<()> {

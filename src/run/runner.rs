@@ -7,9 +7,9 @@ use super::{Leave, RunnerBuilder, Session, State, TrainLoop};
 use crate::base::error::IoContext;
 use crate::base::{Error, Result, caught_from, durable};
 use crate::config::Node;
-use crate::data::DataLoader;
+use crate::data::{Batch, DataLoader};
 use crate::hook::{Control, Event, Hook, Metrics, Phase, StopReason};
-use crate::model::Model;
+use crate::model::{Model, Outputs};
 
 /// The first line of a dumped config: what lacks it was written by someone else.
 const DUMP: &str =
@@ -48,6 +48,15 @@ impl Runner {
     /// All mistakes of the config at once; a folder that cannot be made.
     pub fn from_config(node: &Node, name: Option<&str>) -> Result<Self> {
         RunnerBuilder::from_config(node, name)?.build()
+    }
+
+    /// As [`from_config`](Self::from_config), to evaluate the weights in `load_from`: data are seen as those were that the
+    /// weights were trained with.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn to_evaluate(node: &Node, name: Option<&str>) -> Result<Self> {
+        super::assemble::to_evaluate(node, name)?.build()
     }
 
     /// Reads, resolves and builds a config file.
@@ -231,6 +240,24 @@ impl Runner {
             Some(path) => super::resume::load_weights(&mut self.session, Path::new(path), &self.plan.options),
             None => Ok(()),
         }
+    }
+
+    /// Loads the weights in `load_from` and nothing else: for predictions.
+    pub(super) fn load(&mut self) -> Result<()> {
+        self.guarded(|runner| {
+            runner.session.fire(Event::BeforeRun)?;
+            runner.prepare()
+        })
+    }
+
+    /// The classes that the loaded weights know; none where their checkpoint names none.
+    pub(super) fn classes(&self) -> &[String] {
+        &self.session.memory.classes
+    }
+
+    /// What the model says of a batch.
+    pub(super) fn predict(&mut self, batch: &Batch) -> Result<Outputs> {
+        self.session.eval_step(batch)
     }
 
     /// Puts a further hook in line.

@@ -109,6 +109,7 @@ impl Session {
             scalars: vis.written(),
             excluded: self.memory.excluded.clone(),
             classes: info.classes.clone(),
+            fitted: info.fitted.clone(),
             data,
             unreadable,
             config: info.config.clone(),

@@ -53,6 +53,22 @@ impl TableFit {
         Ok(Self { features: features.collect::<Result<_>>()?, targets })
     }
 
+    /// Whether it is that of these columns.
+    pub(super) fn check(&self, config: &CsvConfig) -> Result<()> {
+        let columns = [("target", &self.targets, &config.target.0), ("features", &self.features, &config.features)];
+        for (key, fitted, named) in columns {
+            let fitted: Vec<&str> = fitted.iter().map(|column| column.name.as_str()).collect();
+            if !named.is_empty() && fitted != *named {
+                return Err(Error::config(format!(
+                    "`{key}` names {}, but the training data, or the checkpoint, {}: all data of a run have the same columns",
+                    named.join(", "),
+                    fitted.join(", ")
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// Length of the inputs.
     pub(super) fn width(&self, encoding: Encoding) -> usize {
         self.features.iter().map(|column| column.width(encoding)).sum()

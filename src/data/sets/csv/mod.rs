@@ -73,7 +73,10 @@ impl Csv {
     fn with_fit(config: Arc<CsvConfig>, fit: Option<Arc<TableFit>>) -> Result<Self> {
         let table = Table::read(&config.file, config.delimiter.byte(), &config.missing_values)?;
         let fit = match fit {
-            Some(fit) => fit,
+            Some(fit) => {
+                fit.check(&config)?;
+                fit
+            }
             None => {
                 let part = if config.split.is_some() { Part::Train } else { Part::All };
                 Arc::new(TableFit::of(&config, &table, &chosen(&config, &table, part)?)?)
