@@ -274,6 +274,9 @@ fn metrics_of_very_many_classes_are_linear() {
     use shanty::metric::{Metric as _, Predictions};
     let batch = shanty::data::Batch::new(ndarray::ArrayD::zeros(vec![1, 1]), vec![0]);
     let scores = ndarray::ArrayD::zeros(vec![1, 10_000_000]);
-    let said = confusion.process(&Predictions::of(&batch, scores.view())).unwrap_err().to_string();
+    let said = confusion
+        .process(&Predictions::of(&batch, &shanty::data::Fields::one("scores", scores.clone())))
+        .unwrap_err()
+        .to_string();
     assert!(said.starts_with("the table of the classes takes "), "{said}");
 }

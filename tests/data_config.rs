@@ -197,7 +197,12 @@ fn null_asks_for_no_threshold_and_absence_for_zero() {
     let value = |yaml: &str| {
         let batch = Batch::new(ArrayD::zeros(vec![1, 1]), vec![0]);
         let mut evaluator = evaluator(yaml).unwrap();
-        evaluator.process(&Predictions::of(&batch, &Fields::one("scores", arr2(&[[0.0, -1.0]]).into_dyn()))).unwrap();
+        evaluator
+            .process(&Predictions::of(
+                &batch,
+                &shanty::data::Fields::one("scores", arr2(&[[0.0, -1.0]]).into_dyn()),
+            ))
+            .unwrap();
         evaluator.evaluate().unwrap()[0].1
     };
     assert_eq!(value("{type: Accuracy, thrs: null}"), 100.0);

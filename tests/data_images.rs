@@ -178,7 +178,8 @@ mod with_decoders {
                 let mut whole = rgb_file(name);
                 whole.picture().unwrap().bytes().unwrap();
                 let (mut whole, mut part) = (apply(&crop, whole, draw), apply(&crop, rgb_file(name), draw));
-                let [whole, part] = [&mut whole, &mut part].map(|s| s.picture().unwrap().bytes().unwrap().unwrap().to_array());
+                let [whole, part] = [&mut whole, &mut part]
+                    .map(|s| s.picture().unwrap().bytes().unwrap().unwrap().to_array());
                 assert_eq!(part, whole, "{name}, draw {draw}");
             }
         }
@@ -204,10 +205,16 @@ mod with_decoders {
             };
             let expected = rgb(path.file_name().unwrap().to_str().unwrap());
             let mut of_bytes = apply(&whole, Sample::of_bytes(window.clone(), 0), 0);
-            let (most, mean) = differences(&of_bytes.picture().unwrap().bytes().unwrap().unwrap().to_array(), &expected);
+            let (most, mean) =
+                differences(&of_bytes.picture().unwrap().bytes().unwrap().unwrap().to_array(), &expected);
             assert!(most <= 1 && mean < 0.15, "{stem}: {most}, {mean}");
             // Values are not rounded: half a step more.
-            let of_values = apply(&whole, Sample::image(window.mapv(f32::from), 0), 0).picture().unwrap().values().unwrap().clone();
+            let of_values = apply(&whole, Sample::image(window.mapv(f32::from), 0), 0)
+                .picture()
+                .unwrap()
+                .values()
+                .unwrap()
+                .clone();
             let clipped = of_values.mapv(|v| v.clamp(0.0, 255.0));
             for (ours, theirs) in clipped.iter().zip(&expected) {
                 assert!((ours - f32::from(*theirs)).abs() <= 1.5, "{stem}: {ours}, torchvision has {theirs}");
@@ -228,11 +235,21 @@ mod with_decoders {
         // `Resize` is tested against PyTorch.
         let reference =
             shanty::data::Resize { height: 13, width: 17, keep_ratio: false, filter: Filter::CV2 };
-        let reference = apply(&reference, Sample::image(scene.mapv(f32::from), 0), 0).picture().unwrap().values().unwrap().clone();
+        let reference = apply(&reference, Sample::image(scene.mapv(f32::from), 0), 0)
+            .picture()
+            .unwrap()
+            .values()
+            .unwrap()
+            .clone();
         for (ours, theirs) in bytes.iter().zip(&reference) {
             assert!((f32::from(*ours) - theirs).abs() <= 1.0, "{ours} {theirs}");
         }
-        let values = apply(&resize, Sample::image(scene.mapv(f32::from), 0), 0).picture().unwrap().values().unwrap().clone();
+        let values = apply(&resize, Sample::image(scene.mapv(f32::from), 0), 0)
+            .picture()
+            .unwrap()
+            .values()
+            .unwrap()
+            .clone();
         for (ours, theirs) in values.iter().zip(&reference) {
             assert!((ours - theirs).abs() <= 1e-3, "{ours} {theirs}");
         }
@@ -267,11 +284,15 @@ mod with_decoders {
         assert_eq!(set.classes().unwrap(), ["ant", "cat", "dog"]);
         let paths: Vec<PathBuf> = (0..set.len()).map(|i| set.path(i)).collect();
         assert_eq!(paths, ["cat/deep/er.png", "dog/a.jpeg", "dog/b.JPG"].map(|p| dir.path().join(p)));
-        let labels: Vec<i64> = (0..3).map(|i| set.get(i, &mut keyed(0, "", 0, 0)).unwrap().label().unwrap()).collect();
+        let labels: Vec<i64> =
+            (0..3).map(|i| set.get(i, &mut keyed(0, "", 0, 0)).unwrap().label().unwrap()).collect();
         assert_eq!(labels, [1, 2, 2]);
         // As the reference reads: blue first.
         let first = set.get(0, &mut keyed(0, "", 0, 0)).unwrap();
-        assert_eq!(first.float("inputs").unwrap().clone().permuted_axes(vec![1, 2, 0]), read("scene.png", Colors::Bgr).mapv(f32::from).into_dyn());
+        assert_eq!(
+            first.float("inputs").unwrap().clone().permuted_axes(vec![1, 2, 0]),
+            read("scene.png", Colors::Bgr).mapv(f32::from).into_dyn()
+        );
     }
 
     #[test]
@@ -288,7 +309,10 @@ mod with_decoders {
         };
         let first = |more: &str| loader(&yaml(more)).unwrap().batches(0, Some(1)).next().unwrap().unwrap();
         let batch = first("ann_file: list.txt, classes: [cat, dog]");
-        assert_eq!((batch.labels().unwrap(), batch.inputs().unwrap().shape()), (&[1i64, 0][..], &[2, 3, 8, 8][..]));
+        assert_eq!(
+            (batch.labels().unwrap(), batch.inputs().unwrap().shape()),
+            (&[1i64, 0][..], &[2, 3, 8, 8][..])
+        );
         assert_eq!(first("data_prefix: {img_path: dog}, with_label: false").get("target"), None);
         assert_eq!(first("extensions: .jpg").labels().unwrap(), [1]);
 

@@ -78,8 +78,11 @@ fn dld_01_augmentation_is_the_samples_own_whoever_makes_it() {
         for workers in [1, 2, 4] {
             assert_eq!(draws(workers), alone, "{workers} workers");
         }
-        let mut numbers: Vec<u32> =
-            alone.iter().flat_map(|b| b.inputs().unwrap().iter().skip(1).step_by(2)).map(|&v| v as u32).collect();
+        let mut numbers: Vec<u32> = alone
+            .iter()
+            .flat_map(|b| b.inputs().unwrap().iter().skip(1).step_by(2))
+            .map(|&v| v as u32)
+            .collect();
         assert_eq!(numbers.len(), 32);
         numbers.sort_unstable();
         numbers.dedup();

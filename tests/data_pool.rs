@@ -28,8 +28,11 @@ fn a_thread_of_the_pool_that_waits_for_a_batch_works_for_it() {
     let options = LoaderOptions { batch_size: 2, num_workers: 2, ..LoaderOptions::default() };
     let loader = DataLoader::new(Arc::new(Sums), Arc::new(DefaultSampler::sequential()), options).unwrap();
     rayon::scope(|_| {
-        let all: Vec<Elem> =
-            loader.batches(0, None).take(4).flat_map(|batch| batch.unwrap().inputs().unwrap().clone().into_iter()).collect();
+        let all: Vec<Elem> = loader
+            .batches(0, None)
+            .take(4)
+            .flat_map(|batch| batch.unwrap().inputs().unwrap().clone().into_iter())
+            .collect();
         assert_eq!(all, [0.0, 1.0, 3.0, 6.0, 10.0, 15.0, 21.0, 28.0]);
         // Workers that are dismissed in the middle of a batch need the pool to come to their end.
         drop(loader.batches(0, None).next());

@@ -43,7 +43,8 @@ fn as_pytorch_interpolates() {
         let filter = Filter { backend: Backend::Cv2, interpolation: case.mode };
         let resize = Resize { height: case.to.0, width: case.to.1, keep_ratio: false, filter };
         resize.apply(&mut sample, &mut keyed(0, "", 0, 0)).unwrap();
-        let ours: Vec<f32> = sample.picture().unwrap().values().unwrap().iter().copied().step_by(case.every).collect();
+        let ours: Vec<f32> =
+            sample.picture().unwrap().values().unwrap().iter().copied().step_by(case.every).collect();
         // values up to 255: four units in the last place
         close(&ours, &case.out, 1e-4);
     }

@@ -179,7 +179,11 @@ fn a_png_that_promises_more_than_it_can_hold_or_than_is_wanted() {
 fn the_limit_of_pixels_can_be_set() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/images/scene.png");
     let read = |max_pixels| {
-        Sample::of_file(PictureFile { max_pixels, ..PictureFile::new(&path) }, 0).picture().unwrap().bytes().map(|_| ())
+        Sample::of_file(PictureFile { max_pixels, ..PictureFile::new(&path) }, 0)
+            .picture()
+            .unwrap()
+            .bytes()
+            .map(|_| ())
     };
     read(52 * 70).unwrap();
     let error = read(52 * 70 - 1).unwrap_err().to_string();

@@ -117,9 +117,7 @@ fn what_does_not_fit_is_an_error() {
         text(&[0, 7], &sure(&[0, 0], 5)).contains("sample 1 has label 7, but the scores are for 5 classes")
     );
     assert!(text(&[-1], &sure(&[0], 5)).contains("sample 0 has label -1"));
-    assert!(
-        text(&[0, 1], &sure(&[0], 5)).contains("scores of shape [1, 5] for 2 samples: expected [2, …]")
-    );
+    assert!(text(&[0, 1], &sure(&[0], 5)).contains("scores of shape [1, 5] for 2 samples: expected [2, …]"));
     let (one, none) = (batch(&[0]), Fields::default());
     let nothing = Predictions::of(&one, &none);
     assert!(accuracy(&[1]).process(&nothing).unwrap_err().to_string().contains("gives no scores"));
@@ -197,7 +195,8 @@ fn the_evaluator_prefixes_and_refuses_equal_names() {
     let two = || -> Vec<Box<dyn Metric>> { vec![Box::new(accuracy(&[1])), Box::new(accuracy(&[1, 2]))] };
     let error = Evaluator::new(two()).err().unwrap();
     assert!(error.to_string().contains("named accuracy/top1") && error.exit_code() == 2, "{error}");
-    let prefixes = [None, Some("second".to_owned())].map(|prefix| MetricOptions { prefix, ..Default::default() });
+    let prefixes =
+        [None, Some("second".to_owned())].map(|prefix| MetricOptions { prefix, ..Default::default() });
     let mut evaluator = Evaluator::with_options(prefixes.into_iter().zip(two()).collect()).unwrap();
     assert_eq!(evaluator.names(), ["accuracy/top1", "second/top1", "second/top2"]);
     evaluator.process(&Predictions::of(&batch(&[0]), &outputs(&sure(&[1], 2)))).unwrap();

@@ -112,7 +112,8 @@ fn names_and_shapes_are_those_of_mmpretrain() {
 fn twenty_steps_give_the_losses_and_scores_of_pytorch() {
     let (mut model, mut sgd, recorded) = (from_pytorch(), Sgd::default(), recorded());
     let batches = batches(DigitsSplit::Train, 64, 20);
-    let first: Vec<_> = batches[0].inputs().unwrap().iter().take(1024).map(|x| (f64::from(*x) - 4.88) / 6.0).collect();
+    let first: Vec<_> =
+        batches[0].inputs().unwrap().iter().take(1024).map(|x| (f64::from(*x) - 4.88) / 6.0).collect();
     let worst =
         first.iter().zip(numbers(&recorded["first_image"])).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
     assert!(worst < 1e-6, "the first image differs by {worst}");

@@ -165,7 +165,8 @@ fn every_way_of_resizing_is_that_of_its_library() {
         let mut bytes = apply(Sample::of_bytes(img.clone(), 0));
         let bytes = bytes.picture().unwrap().bytes().unwrap().unwrap().to_array();
         let most = bytes.iter().zip(&case.out).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
-        let values = apply(Sample::image(img.mapv(f32::from), 0)).picture().unwrap().values().unwrap().clone();
+        let values =
+            apply(Sample::image(img.mapv(f32::from), 0)).picture().unwrap().values().unwrap().clone();
         // OpenCV lets floats be what they become; the fixture holds bytes.
         let values = values.iter().map(|v| v.clamp(0.0, 255.0));
         let most_of_values =

@@ -193,7 +193,9 @@ fn usage(told: &clap::Error) -> ExitCode {
 /// Does what was asked; the exit code of a command that did not fail.
 fn run(command: Command, format: Format) -> Result<u8> {
     use Command::{Check, Plan, Predict, Replay, Test, Train, Val, VerifyResume};
-    if let Train(_) | Replay(_) | VerifyResume(_) | Check(_) | Val(_) | Test(_) | Predict(_) | Plan(_) = command {
+    if let Train(_) | Replay(_) | VerifyResume(_) | Check(_) | Val(_) | Test(_) | Predict(_) | Plan(_) =
+        command
+    {
         start_threads()?;
     }
     match command {

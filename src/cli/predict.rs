@@ -85,7 +85,11 @@ struct Predictions {
 }
 
 impl Predictions {
-    fn add<'a>(&mut self, ids: &[u64], outputs: impl Iterator<Item = (&'a str, &'a ArrayD<Elem>)>) -> Result<()> {
+    fn add<'a>(
+        &mut self,
+        ids: &[u64],
+        outputs: impl Iterator<Item = (&'a str, &'a ArrayD<Elem>)>,
+    ) -> Result<()> {
         self.ids.extend(ids);
         for (name, values) in outputs {
             let shape = values.shape().get(1..).unwrap_or_default().to_vec();
@@ -95,7 +99,9 @@ impl Predictions {
             }
             let (_, before, all) = &mut self.outputs[at];
             if *before != shape {
-                return Err(Error::invalid(format!("`{name}` has the shapes {before:?} and {shape:?}: write .jsonl")));
+                return Err(Error::invalid(format!(
+                    "`{name}` has the shapes {before:?} and {shape:?}: write .jsonl"
+                )));
             }
             values.axis_iter(Axis(0)).take(ids.len()).for_each(|row| all.extend(row.iter()));
         }
@@ -110,12 +116,15 @@ impl Predictions {
     /// The best class and its probability.
     fn best(&self, row: &[Elem]) -> (usize, f64) {
         let start = (0, f64::NEG_INFINITY);
-        let better = |best: (usize, f64), (at, p): (usize, &Elem)| if f64::from(*p) > best.1 { (at, f64::from(*p)) } else { best };
+        let better = |best: (usize, f64), (at, p): (usize, &Elem)| {
+            if f64::from(*p) > best.1 { (at, f64::from(*p)) } else { best }
+        };
         row.iter().enumerate().fold(start, better)
     }
 
     fn csv(&self) -> Result<Vec<u8>> {
-        let failed = |e: &dyn std::fmt::Display| Error::invalid(format!("the predictions cannot be written: {e}"));
+        let failed =
+            |e: &dyn std::fmt::Display| Error::invalid(format!("the predictions cannot be written: {e}"));
         let mut out = csv::Writer::from_writer(Vec::new());
         let mut header = vec!["id".to_owned()];
         let alone = self.outputs.len() == 1;
@@ -185,7 +194,8 @@ impl Predictions {
         };
         let lengths: Vec<String> = [self.ids.len()].iter().chain(shape).map(|n| format!("{n},")).collect();
         let kind = if size_of::<Elem>() == 4 { "<f4" } else { "<f8" };
-        let mut header = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({}), }}", lengths.join(" "));
+        let mut header =
+            format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({}), }}", lengths.join(" "));
         // Magic, version and length take ten bytes; values begin at a multiple of 64.
         while (10 + header.len() + 1) % 64 != 0 {
             header.push(' ');

@@ -101,7 +101,9 @@ impl Batch {
     /// Samples with a class each that all count, numbered from 0.
     pub fn new(inputs: ArrayD<Elem>, labels: Vec<i64>) -> Self {
         let n = labels.len();
-        Self { ids: (0..n as u64).collect(), valid: n, ..Self::default() }.with(INPUTS, inputs).with(TARGET, labels)
+        Self { ids: (0..n as u64).collect(), valid: n, ..Self::default() }
+            .with(INPUTS, inputs)
+            .with(TARGET, labels)
     }
 
     /// Samples to predict: `inputs` alone, numbered from 0.
@@ -143,7 +145,11 @@ impl Batch {
         rows.sort_unstable();
         Self {
             ids: rows.iter().filter_map(|i| self.ids.get(*i).copied()).collect(),
-            fields: self.fields.iter().map(|(name, column)| (name.to_owned().into(), column.rows(&rows))).collect(),
+            fields: self
+                .fields
+                .iter()
+                .map(|(name, column)| (name.to_owned().into(), column.rows(&rows)))
+                .collect(),
             valid: rows.iter().filter(|i| **i < self.valid).count(),
         }
     }

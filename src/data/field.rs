@@ -222,7 +222,10 @@ mod tests {
     #[test]
     fn a_name_that_is_not_there_is_told_with_the_nearest() {
         let mut fields: Fields<i32> = Fields::default();
-        assert_eq!(fields.find("target").unwrap_err().to_string(), "there is no field `target`, and no other one");
+        assert_eq!(
+            fields.find("target").unwrap_err().to_string(),
+            "there is no field `target`, and no other one"
+        );
         fields.set("inputs", 1);
         fields.set("target", 2);
         fields.set("inputs", 3);

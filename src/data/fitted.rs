@@ -33,9 +33,9 @@ impl Fitted {
     /// When it is something else.
     pub fn read<T: serde::de::DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
         let Some(value) = self.0.get(key) else { return Ok(None) };
-        serde_json::from_value(value.clone()).map(Some).map_err(|e| {
-            Error::invalid(format!("what a checkpoint keeps of `{key}` cannot be read: {e}"))
-        })
+        serde_json::from_value(value.clone())
+            .map(Some)
+            .map_err(|e| Error::invalid(format!("what a checkpoint keeps of `{key}` cannot be read: {e}")))
     }
 
     /// Adds what a data set has learnt; what was there first stays.

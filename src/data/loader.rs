@@ -11,7 +11,8 @@ use super::orders::{BatchIndices, Orders};
 use super::unreadable::{SampleError, Unreadable, of_the_machine};
 use super::workers::WorkerPool;
 use super::{
-    Batch, Collate, Dataset, DefaultCollate, Fingerprint, Pipeline, Sample, Sampler, Shard, ShardPolicy, Value,
+    Batch, Collate, Dataset, DefaultCollate, Fingerprint, Pipeline, Sample, Sampler, Shard, ShardPolicy,
+    Value,
 };
 
 /// Numbers that shape a [`DataLoader`].

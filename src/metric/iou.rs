@@ -41,14 +41,19 @@ impl Metric for IoUMetric {
         if self.counts.is_empty() {
             self.counts = Array2::zeros((classes, classes));
         } else if self.counts.nrows() != classes {
-            return Err(Error::invalid(format!("scores for {classes} classes after {}", self.counts.nrows())));
+            return Err(Error::invalid(format!(
+                "scores for {classes} classes after {}",
+                self.counts.nrows()
+            )));
         }
         for (pixel, truth) in scores.lanes(Axis(1)).into_iter().zip(&masks) {
             if self.ignore_index == Some(*truth) {
                 continue;
             }
             let class = usize::try_from(*truth).ok().filter(|class| *class < classes).ok_or_else(|| {
-                Error::invalid(format!("a mask has the class {truth}, but the scores are for {classes} classes"))
+                Error::invalid(format!(
+                    "a mask has the class {truth}, but the scores are for {classes} classes"
+                ))
             })?;
             self.counts[[class, best(pixel)]] += 1;
         }

@@ -42,7 +42,9 @@ impl<'a> Predictions<'a> {
         };
         let Some(values) = found else {
             return Err(match self.outputs.is_empty() {
-                true => Error::invalid("the model gives no scores and no other predictions: there is nothing to count"),
+                true => Error::invalid(
+                    "the model gives no scores and no other predictions: there is nothing to count",
+                ),
                 false => {
                     let names: Vec<&str> = self.outputs.names().collect();
                     Error::invalid(format!("the model predicts {}: say which by `output`", names.join(", ")))
@@ -83,10 +85,15 @@ impl<'a> Predictions<'a> {
             Column::Float(values) => Reals::Float(self.valid(values.view())),
             Column::Int(values) => Reals::Int(self.valid(values.view())),
             other => {
-                return Err(Error::invalid(format!("`{}` holds {}: no number to compare with", self.target, other.kind())));
+                return Err(Error::invalid(format!(
+                    "`{}` holds {}: no number to compare with",
+                    self.target,
+                    other.kind()
+                )));
             }
         };
-        let significant = |shape: &[usize]| -> Vec<usize> { shape[1..].iter().copied().filter(|n| *n != 1).collect() };
+        let significant =
+            |shape: &[usize]| -> Vec<usize> { shape[1..].iter().copied().filter(|n| *n != 1).collect() };
         let (own, other) = (predicted.shape(), target.shape());
         if other.first() != Some(&n) || significant(own) != significant(other) {
             return Err(Error::invalid(format!(
@@ -111,7 +118,9 @@ impl<'a> Predictions<'a> {
         let target = self.classes()?;
         if target.len() != self.batch.valid {
             let (name, shape) = (self.target, target.shape());
-            return Err(Error::invalid(format!("`{name}` has the shape {shape:?}, and one class a sample is wanted")));
+            return Err(Error::invalid(format!(
+                "`{name}` has the shape {shape:?}, and one class a sample is wanted"
+            )));
         }
         let class = |(&label, id): (&i64, &u64)| {
             usize::try_from(label).ok().filter(|&class| class < classes).ok_or_else(|| {
@@ -154,8 +163,12 @@ impl Pairs<'_> {
         let predicted = self.predicted.iter().map(|v| f64::from(*v));
         let mut f = |(at, (p, t)): (usize, (f64, f64))| f(at % width, p, t);
         match &self.target {
-            Reals::Float(values) => predicted.zip(values.iter().map(|v| f64::from(*v))).enumerate().for_each(&mut f),
-            Reals::Int(values) => predicted.zip(values.iter().map(|v| *v as f64)).enumerate().for_each(&mut f),
+            Reals::Float(values) => {
+                predicted.zip(values.iter().map(|v| f64::from(*v))).enumerate().for_each(&mut f)
+            }
+            Reals::Int(values) => {
+                predicted.zip(values.iter().map(|v| *v as f64)).enumerate().for_each(&mut f)
+            }
         }
     }
 

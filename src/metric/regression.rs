@@ -148,6 +148,9 @@ mod tests {
         assert!(r2.compute().unwrap_err().to_string().starts_with("all targets are equal"));
         let wide = Fields::one("prediction", Array2::zeros((2, 3)).into_dyn());
         let text = mae.process(&Predictions::of(&batch, &wide)).unwrap_err().to_string();
-        assert!(text.starts_with("predictions of shape [2, 3] are compared with `target` of shape [2]"), "{text}");
+        assert!(
+            text.starts_with("predictions of shape [2, 3] are compared with `target` of shape [2]"),
+            "{text}"
+        );
     }
 }

@@ -248,7 +248,10 @@ fn fields(parts: &Parts<'_>, found: &mut Vec<Diag>) {
         let Some(given) = data.and_then(DataLoader::fields) else { continue };
         for name in wanted.iter().filter(|name| given.get(name).is_none()) {
             let names: Vec<&str> = given.names().collect();
-            let text = format!("the model reads the field `{name}`, but the data of {key} give {}", names.join(", "));
+            let text = format!(
+                "the model reads the field `{name}`, but the data of {key} give {}",
+                names.join(", ")
+            );
             let diag = Diag::error(text.as_str()).on(blamed(parts.config.model.node(), &text));
             found.push(match nearest(name, names.iter().copied()) {
                 Some(near) => diag.note(format!("did you mean `{near}`?")),

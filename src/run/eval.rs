@@ -70,7 +70,8 @@ impl Evaluation {
         if let Some(mean) = self.loss.take() {
             values.push((loss.clone(), mean));
         }
-        let direction = |name: &str| self.evaluator.direction(name).or((name == loss).then_some(Direction::Less));
+        let direction =
+            |name: &str| self.evaluator.direction(name).or((name == loss).then_some(Direction::Less));
         Ok(Metrics::new(values, direction))
     }
 

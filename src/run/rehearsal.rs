@@ -25,7 +25,8 @@ impl Session {
     /// A model that cannot evaluate may train all the same.
     fn enough_scores(&mut self, batch: &Batch) -> Result<()> {
         let State { model, info, .. } = &mut self.state;
-        let scores = caught(|| Ok(model.eval_step(batch)?)).ok().and_then(|outputs| outputs.scores().cloned());
+        let scores =
+            caught(|| Ok(model.eval_step(batch)?)).ok().and_then(|outputs| outputs.scores().cloned());
         let (width, classes) = (scores.and_then(|s| s.shape().get(1).copied()), info.classes.len());
         match width.filter(|width| *width < classes) {
             Some(width) => {

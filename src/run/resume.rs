@@ -161,7 +161,9 @@ pub(super) fn saved_seed(fs: &dyn FileSystem, work_dir: &Path, load_from: Option
 /// its weights will tell.
 pub(super) fn saved_fits(work_dir: &Path, load_from: Option<&str>) -> Fitted {
     let loaded = match load_from {
-        Some(named) => checkpoint::locate(Path::new(named), work_dir).and_then(|path| checkpoint::load(&path)).ok(),
+        Some(named) => {
+            checkpoint::locate(Path::new(named), work_dir).and_then(|path| checkpoint::load(&path)).ok()
+        }
         None => Disk.canonical(work_dir).ok().and_then(|dir| {
             let folders = Folders::of(dir);
             let run = Owner::of(&Disk, &folders).ok()?.map(|owner| owner.run);

@@ -130,7 +130,11 @@ impl Case {
                 if let Event::BeforeTrainIter(batch) = event
                     && let Some(row) = batch.ids.iter().position(|id| *id == bad)
                 {
-                    batch.inputs_mut().unwrap().index_axis_mut(ndarray::Axis(0), row).fill(f32::NAN as shanty::base::Elem);
+                    batch
+                        .inputs_mut()
+                        .unwrap()
+                        .index_axis_mut(ndarray::Axis(0), row)
+                        .fill(f32::NAN as shanty::base::Elem);
                 }
                 Ok(())
             });

@@ -5,8 +5,8 @@ use serde::Deserialize;
 
 use super::{Batch, Collate, Column, Sample};
 use crate::base::Result;
-use crate::data::field::{Fields, Name, field_name};
 use crate::data::Value;
+use crate::data::field::{Fields, Name, field_name};
 
 use super::DefaultCollate;
 
@@ -32,7 +32,8 @@ impl ListCollate {
 
 impl Collate for ListCollate {
     fn collate(&self, mut samples: Vec<Sample>) -> Result<Batch> {
-        let names: Vec<Name> = samples.first().into_iter().flat_map(|s| s.fields.names().map(|n| n.to_owned().into())).collect();
+        let names: Vec<Name> =
+            samples.first().into_iter().flat_map(|s| s.fields.names().map(|n| n.to_owned().into())).collect();
         let mut lists: Vec<(Name, Vec<Value>)> = Vec::new();
         for name in names.iter().filter(|name| self.keeps(name)) {
             let mut list = Vec::with_capacity(samples.len());
@@ -42,7 +43,8 @@ impl Collate for ListCollate {
             lists.push((name.clone(), list));
         }
         let mut stacked = DefaultCollate {}.collate(samples)?;
-        let mut lists: Fields<Column> = lists.into_iter().map(|(name, list)| (name, Column::List(list))).collect();
+        let mut lists: Fields<Column> =
+            lists.into_iter().map(|(name, list)| (name, Column::List(list))).collect();
         let ordered = names.into_iter().filter_map(|name| {
             let column = lists.take(&name).or_else(|| stacked.fields.take(&name))?;
             Some((name, column))

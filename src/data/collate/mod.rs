@@ -292,7 +292,10 @@ mod tests {
         let error = refused(with(0, &[1.]), with(9, &[1., 2.]));
         assert!(error.contains("samples 0 and 9") && error.contains("the shape of `box`"), "{error}");
         let error = refused(with(0, &[1.]), sample(2, (1, 1, 1)));
-        assert!(error.contains(r#"differ in fields: ["inputs", "target", "box"] and ["inputs", "target"]"#), "{error}");
+        assert!(
+            error.contains(r#"differ in fields: ["inputs", "target", "box"] and ["inputs", "target"]"#),
+            "{error}"
+        );
         let error = refused(with(0, &[1.]), sample(2, (1, 1, 1)).with("box", arr1(&[1i64])));
         assert!(error.contains("differ in the kind of `box`: Float and Int"), "{error}");
     }

@@ -72,7 +72,10 @@ impl PadCollate {
 fn length(sample: &Sample, name: &str) -> Result<usize> {
     let value = sample.fields.find(name)?;
     value.shape().first().copied().ok_or_else(|| {
-        Error::invalid(format!("`{name}` of sample {} is no sequence: `pad_collate` pads a first axis", sample.id))
+        Error::invalid(format!(
+            "`{name}` of sample {} is no sequence: `pad_collate` pads a first axis",
+            sample.id
+        ))
     })
 }
 

@@ -90,7 +90,8 @@ impl Dataset for Pixels {
 
 /// The fields of a data set of pictures, whose height, width and channels may be known, with a class each.
 pub(super) fn pictures(shape: Option<[usize; 3]>) -> Fields<FieldSpec> {
-    let picture = shape.map_or(FieldSpec::any(FieldKind::Picture), |s| FieldSpec::new(FieldKind::Picture, &s));
+    let picture =
+        shape.map_or(FieldSpec::any(FieldKind::Picture), |s| FieldSpec::new(FieldKind::Picture, &s));
     [("inputs".into(), picture), ("target".into(), FieldSpec::class())].into_iter().collect()
 }
 

@@ -79,7 +79,8 @@ mod tests {
         for sample in [&mut of_bytes, &mut of_values] {
             CenterCrop { width: 2, height: 2 }.apply(sample, &mut keyed(0, "", 0, 0)).unwrap();
         }
-        let [of_bytes, of_values] = [&mut of_bytes, &mut of_values].map(|s| s.picture().unwrap().values().unwrap().clone());
+        let [of_bytes, of_values] =
+            [&mut of_bytes, &mut of_values].map(|s| s.picture().unwrap().values().unwrap().clone());
         assert_eq!(of_bytes, of_values);
         assert_eq!(of_bytes[[1, 1, 2]], (40.0 * 2.0) + (4.0 * 3.0) + 2.0);
     }

@@ -88,7 +88,9 @@ mod tests {
         for draw in 0..400 {
             let mut sample = Sample::image(img.clone(), 0);
             crop.apply(&mut sample, &mut keyed(0, "augment", draw, 0)).unwrap();
-            seen.insert(sample.picture().unwrap().values().unwrap().iter().map(|&v| v as u8).collect::<Vec<_>>());
+            seen.insert(
+                sample.picture().unwrap().values().unwrap().iter().map(|&v| v as u8).collect::<Vec<_>>(),
+            );
         }
         // 3 x 3 places of a 2 x 2 window in the 4 x 4 image, all different
         assert_eq!(seen.len(), 9);

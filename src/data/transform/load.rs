@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::base::{Error, Result, Rng};
-use crate::data::{FieldSpec, Fields, Colors, Picture, PictureFile, Sample, Transform};
+use crate::data::{Colors, FieldSpec, Fields, Picture, PictureFile, Sample, Transform};
 use crate::registry::BuildCx;
 
 use super::picture_in;

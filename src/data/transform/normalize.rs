@@ -142,7 +142,10 @@ mod tests {
         assert_eq!(apply(&colors, 3).unwrap(), [1.0, -1.0, -1.5, 11.0, 9.0, 3.5]);
         let mut bytes = Sample::of_bytes(Array3::from_shape_fn((1, 1, 3), |(_, _, c)| c as u8), 0);
         colors.apply(&mut bytes, &mut keyed(0, "", 0, 0)).unwrap();
-        assert_eq!(bytes.picture().unwrap().values().unwrap().iter().copied().collect::<Vec<_>>(), [1.0, -1.0, -1.5]);
+        assert_eq!(
+            bytes.picture().unwrap().values().unwrap().iter().copied().collect::<Vec<_>>(),
+            [1.0, -1.0, -1.5]
+        );
         let gray = Normalize::new(vec![1.0], vec![2.0]).unwrap().to_rgb(true);
         assert_eq!(apply(&gray, 2).unwrap(), [-0.5, 0.0, 4.5, 5.0], "two channels have no colour");
     }

@@ -30,7 +30,11 @@ impl Pipeline {
     ///
     /// # Errors
     /// As [`build`](Self::build); a transform that does not fit the fields, with its place.
-    pub fn build_for(fields: &Fields<FieldSpec>, specs: &[Spec<dyn Transform>], cx: &mut BuildCx) -> Result<Self> {
+    pub fn build_for(
+        fields: &Fields<FieldSpec>,
+        specs: &[Spec<dyn Transform>],
+        cx: &mut BuildCx,
+    ) -> Result<Self> {
         let pipeline = Self::build(specs, cx)?;
         pipeline.0.declare(&mut fields.clone())?;
         Ok(pipeline)
@@ -209,7 +213,8 @@ mod tests {
              `PackInputs`"
         );
         let of_text = Sample::unlabelled("a".to_owned());
-        let text = Pipeline::new(vec![crop()]).apply(of_text, &mut keyed(0, "", 0, 0)).unwrap_err().to_string();
+        let text =
+            Pipeline::new(vec![crop()]).apply(of_text, &mut keyed(0, "", 0, 0)).unwrap_err().to_string();
         assert_eq!(text, "the field `inputs` holds text, and a picture is wanted");
     }
 }

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use crate::base::{Error, Result, Rng};
 use crate::data::picture::Cut;
-use crate::data::{FieldSpec, Fields, Backend, Filter, Interpolation, Sample, Transform, Window};
+use crate::data::{Backend, FieldSpec, Fields, Filter, Interpolation, Sample, Transform, Window};
 use crate::registry::BuildCx;
 
 use super::picture_in;

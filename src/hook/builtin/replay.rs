@@ -49,7 +49,9 @@ impl StoredColumn {
             Column::Float(_) => Self::Float,
             Column::Int(v) => Self::Int { shape: v.shape().to_vec(), values: v.iter().copied().collect() },
             Column::Text(texts) => Self::Text(texts.clone()),
-            Column::List(_) => return Err(format!("`{name}` is a list of values, which no bundle can hold").into()),
+            Column::List(_) => {
+                return Err(format!("`{name}` is a list of values, which no bundle can hold").into());
+            }
         })
     }
 }

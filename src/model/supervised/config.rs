@@ -127,7 +127,9 @@ impl Supervised {
         }
         if let Some(spec) = &p.data_preprocessor {
             if model.inputs != [INPUTS] {
-                return Err(Error::config("a `data_preprocessor` works on the field `inputs` alone: leave out one of the two"));
+                return Err(Error::config(
+                    "a `data_preprocessor` works on the field `inputs` alone: leave out one of the two",
+                ));
             }
             model.preprocessor = errors.take(spec.build(cx));
         }
@@ -139,7 +141,12 @@ impl Supervised {
         for objective in p.objectives()? {
             if let Some(loss) = errors.take(objective.loss.build(cx)) {
                 let target = field_name(objective.target.as_deref().unwrap_or(TARGET)).to_owned();
-                model.objectives.push(Objective { loss, head: objective.head, target, weight: objective.weight });
+                model.objectives.push(Objective {
+                    loss,
+                    head: objective.head,
+                    target,
+                    weight: objective.weight,
+                });
             }
         }
         let model = errors.or(model)?;
@@ -159,7 +166,9 @@ impl SupervisedConfig {
     /// All losses: those of `losses`, or the one in `loss`.
     fn objectives(&self) -> Result<Vec<ObjectiveConfig>> {
         match (&self.loss, self.losses.is_empty()) {
-            (Some(_), false) => Err(Error::config("give `loss` for one loss or `losses` for several, not both")),
+            (Some(_), false) => {
+                Err(Error::config("give `loss` for one loss or `losses` for several, not both"))
+            }
             (Some(loss), true) => {
                 let (loss, target) = (loss.clone(), self.target.clone());
                 Ok(vec![ObjectiveConfig { loss, head: None, target, weight: 1.0 }])

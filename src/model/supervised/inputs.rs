@@ -22,7 +22,10 @@ pub(super) fn side_by_side<'t>(batch: &Batch, fields: &[String], tape: &'t Tape)
             Column::Float(from) => fill(rows, from.iter().copied()),
             Column::Int(from) => fill(rows, from.iter().map(|v| *v as Elem)),
             other => {
-                return Err(Error::invalid(format!("`{name}` holds {}: a network takes numbers", other.kind())));
+                return Err(Error::invalid(format!(
+                    "`{name}` holds {}: a network takes numbers",
+                    other.kind()
+                )));
             }
         }
         begin += own;
@@ -80,6 +83,9 @@ mod tests {
         let batch = batch.with("image", ndarray::Array4::<Elem>::zeros((2, 1, 3, 3)));
         let names = ["inputs".to_owned(), "image".to_owned()];
         let text = side_by_side(&batch, &names, &tape).unwrap_err().to_string();
-        assert_eq!(text, "`inputs` of shape [2, 2] and `image` of shape [2, 1, 3, 3] do not fit side by side");
+        assert_eq!(
+            text,
+            "`inputs` of shape [2, 2] and `image` of shape [2, 1, 3, 3] do not fit side by side"
+        );
     }
 }

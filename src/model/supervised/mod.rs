@@ -9,8 +9,8 @@ pub use heads::Heads;
 
 use super::preprocessors::Preprocessor;
 use super::{FieldNeeds, LossDict, Outputs, SCORES, Task};
-use crate::base::{Elem, Error, Result};
 use crate::base::suggest::nearest;
+use crate::base::{Elem, Error, Result};
 use crate::data::{Batch, Column, Fields, INPUTS, TARGET, field_name};
 use crate::module;
 use crate::nn::init::Init;
@@ -135,7 +135,8 @@ impl Supervised {
         match self.heads.is_empty() {
             false => self.heads.names().collect(),
             true => {
-                let classes = self.objectives.first().is_some_and(|o| o.loss.activation() == Activation::Softmax);
+                let classes =
+                    self.objectives.first().is_some_and(|o| o.loss.activation() == Activation::Softmax);
                 vec![if classes { SCORES } else { "prediction" }]
             }
         }
@@ -221,9 +222,10 @@ impl Task for Supervised {
                 losses.iter_mut().zip(own).for_each(|(sum, own)| *sum += objective.weight as Elem * own);
             }
         }
-        let values = scores.iter().zip(activations).map(|(scores, activation)| {
-            activation.unwrap_or_default().apply(scores.value().into_owned())
-        });
+        let values = scores
+            .iter()
+            .zip(activations)
+            .map(|(scores, activation)| activation.unwrap_or_default().apply(scores.value().into_owned()));
         let names = self.outputs().into_iter().map(|name| name.to_owned().into());
         let predictions: Fields<_> = names.zip(values).collect();
         Ok(Outputs { predictions, sample_losses: labelled.then_some(losses), ..Outputs::default() })
@@ -246,6 +248,8 @@ fn target<'a>(batch: &'a Batch, field: &str) -> Result<Target<'a>> {
         Column::Int(values) => values.as_slice().map(Target::Classes).ok_or_else(|| {
             Error::invalid(format!("the classes in `{field}` do not lie in order: collate them anew"))
         }),
-        other => Err(Error::invalid(format!("`{field}` holds {}, which no loss compares with", other.kind()))),
+        other => {
+            Err(Error::invalid(format!("`{field}` holds {}, which no loss compares with", other.kind())))
+        }
     }
 }

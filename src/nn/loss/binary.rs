@@ -45,11 +45,15 @@ impl Loss for BCEWithLogitsLoss {
     fn forward<'t>(&self, scores: Var<'t>, target: Target<'_>) -> Result<Losses<'t>> {
         let shape = scores.shape();
         // The labels are the second axis; each has as many values as the axes behind it make.
-        let (labels, each) = (shape.get(1).copied().unwrap_or(1), shape.iter().skip(2).product::<usize>().max(1));
-        let weights: Option<Vec<Elem>> = self.pos_weight.as_ref().map(|w| w.iter().map(|w| *w as Elem).collect());
+        let (labels, each) =
+            (shape.get(1).copied().unwrap_or(1), shape.iter().skip(2).product::<usize>().max(1));
+        let weights: Option<Vec<Elem>> =
+            self.pos_weight.as_ref().map(|w| w.iter().map(|w| *w as Elem).collect());
         if let Some(weights) = weights.as_ref().filter(|weights| weights.len() != labels) {
             let n = weights.len();
-            return Err(Error::invalid(format!("`pos_weight` has {n} numbers for scores of shape {shape:?}")));
+            return Err(Error::invalid(format!(
+                "`pos_weight` has {n} numbers for scores of shape {shape:?}"
+            )));
         }
         let losses = scores.pointwise_loss(target, self.reduction, |i, x, y| {
             let weight = weights.as_ref().map_or(1.0, |weights| weights[i / each]);

@@ -82,7 +82,8 @@ fn sign(d: Elem) -> Elem {
 
 impl Loss for MSELoss {
     fn forward<'t>(&self, scores: Var<'t>, target: Target<'_>) -> Result<Losses<'t>> {
-        let losses = scores.pointwise_loss(target, self.reduction, |_, x, y| ((x - y) * (x - y), 2.0 * (x - y)));
+        let losses =
+            scores.pointwise_loss(target, self.reduction, |_, x, y| ((x - y) * (x - y), 2.0 * (x - y)));
         Ok(weighted(losses?, self.loss_weight))
     }
 }

@@ -70,7 +70,9 @@ fn values(target: Target<'_>, shape: &[usize]) -> Result<Vec<Elem>> {
     let significant = |shape: &[usize]| -> Vec<usize> { shape.iter().copied().filter(|n| *n != 1).collect() };
     let as_many = |other: &[usize], fits: bool| match fits {
         true => Ok(()),
-        false => Err(Error::invalid(format!("scores of shape {shape:?} are compared with targets of shape {other:?}"))),
+        false => Err(Error::invalid(format!(
+            "scores of shape {shape:?} are compared with targets of shape {other:?}"
+        ))),
     };
     match target {
         Target::Classes(classes) => {

@@ -186,9 +186,10 @@ impl FromNode for Missing {
         match node.as_str() {
             Some("error") => (Self::Error, Vec::new()),
             Some("mean") => (Self::Mean, Vec::new()),
-            Some(other) => {
-                (Self::Error, vec![Diag::error(format!("`missing` is error, mean or a number, not {other:?}")).on(node)])
-            }
+            Some(other) => (
+                Self::Error,
+                vec![Diag::error(format!("`missing` is error, mean or a number, not {other:?}")).on(node)],
+            ),
             None => match read::<f64>(node, key, &[]) {
                 Ok(value) => (Self::Value(value), Vec::new()),
                 Err(diags) => (Self::Error, diags.0),

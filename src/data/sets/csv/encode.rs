@@ -170,9 +170,7 @@ fn classes(config: &CsvConfig, column: &ColumnFit, table: &Table, rows: &[usize]
     let cure = if config.classes.is_some() { ": `classes` names them" } else { "" };
     let class = |row: usize| match table.cell(row, at) {
         None => Err(no_target(table, row, at)),
-        Some(text) => {
-            known.get(text).map(|n| *n as i64).ok_or_else(|| column.unknown(table, row, at, cure))
-        }
+        Some(text) => known.get(text).map(|n| *n as i64).ok_or_else(|| column.unknown(table, row, at, cure)),
     };
     rows.iter().map(|&row| class(row)).collect()
 }

@@ -55,7 +55,8 @@ impl TableFit {
 
     /// Whether it is that of these columns.
     pub(super) fn check(&self, config: &CsvConfig) -> Result<()> {
-        let columns = [("target", &self.targets, &config.target.0), ("features", &self.features, &config.features)];
+        let columns =
+            [("target", &self.targets, &config.target.0), ("features", &self.features, &config.features)];
         for (key, fitted, named) in columns {
             let fitted: Vec<&str> = fitted.iter().map(|column| column.name.as_str()).collect();
             if !named.is_empty() && fitted != *named {
@@ -123,7 +124,8 @@ pub(super) fn missing(table: &Table, row: usize, at: usize) -> Error {
 }
 
 fn categories(table: &Table, rows: &[usize], at: usize) -> Vec<String> {
-    let mut values: Vec<String> = rows.iter().filter_map(|&row| table.cell(row, at)).map(str::to_owned).collect();
+    let mut values: Vec<String> =
+        rows.iter().filter_map(|&row| table.cell(row, at)).map(str::to_owned).collect();
     values.sort_unstable_by(|a, b| order(a, b));
     values.dedup();
     values
@@ -132,7 +134,8 @@ fn categories(table: &Table, rows: &[usize], at: usize) -> Vec<String> {
 /// Whether a column holds numbers: all of its values are, or none is. One that is neither is most likely a slip.
 fn is_number(table: &Table, rows: &[usize], at: usize) -> Result<bool> {
     let cells = || rows.iter().filter_map(|&row| Some((row, table.cell(row, at)?)));
-    let wrong: Vec<usize> = cells().filter(|(_, text)| text.parse::<f64>().is_err()).map(|(row, _)| row).collect();
+    let wrong: Vec<usize> =
+        cells().filter(|(_, text)| text.parse::<f64>().is_err()).map(|(row, _)| row).collect();
     let all = cells().count();
     match wrong.first() {
         None => Ok(all > 0),
@@ -156,7 +159,9 @@ fn feature(config: &CsvConfig, table: &Table, name: &str, rows: &[usize]) -> Res
         false => number(config, table, rows, at)?,
     };
     if matches!(&kind, ColumnKind::Category { values } if values.is_empty()) {
-        return Err(Error::invalid(format!("the column `{name}` has no value in the training part: leave it out of `features`")));
+        return Err(Error::invalid(format!(
+            "the column `{name}` has no value in the training part: leave it out of `features`"
+        )));
     }
     Ok(ColumnFit { name: name.to_owned(), kind })
 }
@@ -178,7 +183,13 @@ fn number(config: &CsvConfig, table: &Table, rows: &[usize], at: usize) -> Resul
     Ok(ColumnKind::Number { mean, std, fill })
 }
 
-fn target(config: &CsvConfig, table: &Table, name: &str, rows: &[usize], given: Option<&[String]>) -> Result<ColumnFit> {
+fn target(
+    config: &CsvConfig,
+    table: &Table,
+    name: &str,
+    rows: &[usize],
+    given: Option<&[String]>,
+) -> Result<ColumnFit> {
     let at = table.column(name)?;
     let named = given.is_some() || config.categorical.iter().any(|own| own == name);
     let kind = match named || !is_number(table, rows, at)? {

@@ -104,7 +104,12 @@ impl Csv {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn file(&self, file: &Path) -> Result<Self> {
-        self.other(CsvConfig { file: file.to_owned(), split: None, part: Part::All, ..CsvConfig::clone(&self.config) })
+        self.other(CsvConfig {
+            file: file.to_owned(),
+            split: None,
+            part: Part::All,
+            ..CsvConfig::clone(&self.config)
+        })
     }
 
     fn other(&self, config: CsvConfig) -> Result<Self> {
@@ -191,7 +196,9 @@ fn chosen(config: &CsvConfig, table: &Table, part: Part) -> Result<Vec<usize>> {
     let split = match (&config.split, part) {
         (_, Part::All) => return Ok((0..all).collect()),
         (None, part) => {
-            return Err(Error::config(format!("`part` asks for {part:?}, but there is no `split` that says which rows")));
+            return Err(Error::config(format!(
+                "`part` asks for {part:?}, but there is no `split` that says which rows"
+            )));
         }
         (Some(split), _) => split,
     };
@@ -206,7 +213,10 @@ fn chosen(config: &CsvConfig, table: &Table, part: Part) -> Result<Vec<usize>> {
         return Ok(parts.into_iter().filter(|(_, own)| *own == part).map(|(row, _)| row).collect());
     }
     if split.val + split.test > 1.0 {
-        return Err(Error::config(format!("`split`: the shares {} and {} are more than all", split.val, split.test)));
+        return Err(Error::config(format!(
+            "`split`: the shares {} and {} are more than all",
+            split.val, split.test
+        )));
     }
     let count = |share: f64| (share * all as f64).round() as usize;
     let (val, test) = (count(split.val), count(split.test).min(all - count(split.val).min(all)));

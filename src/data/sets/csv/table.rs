@@ -19,7 +19,8 @@ impl Table {
     pub(super) fn read(file: &Path, delimiter: u8, missing: &[String]) -> Result<Self> {
         let text = text::read(file)?;
         let mut reader = csv::ReaderBuilder::new();
-        let reader = reader.delimiter(delimiter).has_headers(false).flexible(true).from_reader(text.as_bytes());
+        let reader =
+            reader.delimiter(delimiter).has_headers(false).flexible(true).from_reader(text.as_bytes());
         let mut rows = Vec::new();
         let mut header: Option<Vec<String>> = None;
         for record in reader.into_records() {
@@ -67,7 +68,10 @@ impl Table {
             let hint = nearest(name, self.header.iter().map(String::as_str));
             let hint = hint.map_or(String::new(), |near| format!(" (did you mean `{near}`?)"));
             let known = self.header.join(", ");
-            Error::invalid(format!("{}:1: there is no column `{name}`: there are {known}{hint}", self.file.display()))
+            Error::invalid(format!(
+                "{}:1: there is no column `{name}`: there are {known}{hint}",
+                self.file.display()
+            ))
         })
     }
 

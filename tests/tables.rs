@@ -1,0 +1,195 @@
+//! From a CSV file to predictions.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
+
+use std::path::{Path, PathBuf};
+
+use ndarray::arr1;
+use shanty::base::keyed;
+use shanty::config::{Node, load, parse};
+use shanty::data::{Csv, CsvConfig, Dataset, Encoding, Fields, Fitted, Missing, Part, Unknown};
+use shanty::hook::Metrics;
+use shanty::run::{Outcome, Predictor, Runner};
+
+fn shipped(name: &str, dir: &Path, set: &[&str]) -> (PathBuf, Node) {
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs").join(name);
+    let work_dir = format!("work_dir={}", serde_json::to_string(&dir.join("work")).unwrap());
+    let set: Vec<String> = set.iter().map(|s| (*s).to_owned()).chain([work_dir]).collect();
+    let node = load(&config, &set).unwrap();
+    (config, node)
+}
+
+fn trained(name: &str, dir: &Path) -> (Node, Metrics) {
+    let (config, node) = shipped(name, dir, &[]);
+    let mut runner = Runner::from_config(&node, Some(&config.to_string_lossy())).unwrap();
+    assert_eq!(runner.train().unwrap(), Outcome::Finished);
+    (node, runner.val().unwrap())
+}
+
+fn with_weights(dir: &Path, name: &str, checkpoint: &str) -> Node {
+    let load_from =
+        format!("load_from={}", serde_json::to_string(&dir.join("work").join(checkpoint)).unwrap());
+    shipped(name, dir, &[&load_from]).1
+}
+
+/// The noise in the prices has a deviation of 12, a mean distance of 9.6: nothing can be nearer on average.
+#[test]
+fn a_price_is_learnt_from_a_table_and_predicted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, metrics) = trained("houses_mlp.yaml", dir.path());
+    assert!(metrics.get("r2").unwrap() > 0.95, "{metrics:?}");
+    assert!(metrics.get("mae").unwrap() < 22.0, "{metrics:?}");
+    assert!(metrics.get("val_loss").unwrap() > 0.0, "{metrics:?}");
+
+    // A file without prices, in which the checkpoint's means and districts count.
+    let file = dir.path().join("new.csv");
+    std::fs::write(&file, "age,area,rooms,district,garden\n20,100,4,harbour,no\n,100,4,centre,yes\n")
+        .unwrap();
+    let mut model =
+        Predictor::from_config(&with_weights(dir.path(), "houses_mlp.yaml", "epoch_60"), None).unwrap();
+    let data = model.data(&[file]).unwrap();
+    let batch = data.batches(0, Some(1)).next().unwrap().unwrap();
+    assert_eq!((batch.len(), batch.get("target")), (2, None));
+    let outputs = model.predict(&batch).unwrap();
+    let prices = outputs.predictions.get("prediction").unwrap();
+    // 40 + 190 + 24 - 60 tanh(0.5) + 40, as the script makes them.
+    assert_eq!(prices.shape(), [2, 1]);
+    assert!((prices[[0, 0]] - 266.3).abs() < 40.0, "{prices}");
+    assert!(prices[[1, 0]] > prices[[0, 0]], "{prices}");
+}
+
+#[test]
+fn a_class_is_learnt_from_a_table_with_gaps() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, metrics) = trained("shops_mlp.yaml", dir.path());
+    assert!(metrics.get("accuracy/top1").unwrap() > 80.0, "{metrics:?}");
+    let model =
+        Predictor::from_config(&with_weights(dir.path(), "shops_mlp.yaml", "epoch_20"), None).unwrap();
+    assert_eq!(model.classes(), ["rarely", "sometimes", "often"]);
+}
+
+/// The model asks for a field that no data set gives: said before training, at the place, with the nearest name.
+#[test]
+fn a_field_that_no_data_set_gives_is_a_mistake_of_the_config() {
+    let dir = tempfile::tempdir().unwrap();
+    for (change, name) in [("model.target=targt", "targt"), ("model.inputs=input", "input")] {
+        let (_, node) = shipped("houses_mlp.yaml", dir.path(), &[change]);
+        let text = shanty::run::check(&node, None).unwrap_err().to_string();
+        assert!(text.contains(&format!("the model reads the field `{name}`")), "{text}");
+        assert!(text.contains("but the data of train_dataloader give inputs, target"), "{text}");
+        let near = if name == "targt" { "did you mean `target`?" } else { "did you mean `inputs`?" };
+        assert!(text.contains(near), "{text}");
+    }
+    let (_, node) = shipped(
+        "houses_mlp.yaml",
+        dir.path(),
+        &["train_dataloader.dataset.pipeline=[{type: Resize, scale: 8}]"],
+    );
+    let text = shanty::run::check(&node, None).unwrap_err().to_string();
+    assert!(
+        text.contains(
+            "`Resize` does not fit here: it works on a picture, and `inputs` is floats of shape [9]"
+        ),
+        "{text}"
+    );
+}
+
+fn table(dir: &Path, text: &str) -> CsvConfig {
+    let file = dir.join("table.csv");
+    std::fs::write(&file, text).unwrap();
+    CsvConfig::new(file, "y")
+}
+
+fn inputs(set: &dyn Dataset, index: usize) -> Vec<f32> {
+    set.get(index, &mut keyed(0, "", 0, 0)).unwrap().float("inputs").unwrap().iter().copied().collect()
+}
+
+/// Of the column x the rows 1 and 3 train: mean 2, deviation 1. The other rows must not count.
+#[test]
+fn what_is_fitted_is_fitted_on_the_training_part_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = table(dir.path(), "x,kind,y,part\n1,a,1,train\n1000,b,2,val\n3,a,3,train\n,a,4,val\n");
+    let split = shanty::data::Split { column: Some("part".into()), ..Default::default() };
+    let config = CsvConfig { split: Some(split), part: Part::Train, missing: Missing::Mean, ..config };
+    let train = Csv::load(CsvConfig { unknown: Unknown::Ignore, ..config.clone() }).unwrap();
+    let val = train.part(Part::Val).unwrap();
+    assert_eq!([inputs(&train, 0), inputs(&train, 1)], [[-1.0, 1.0], [1.0, 1.0]]);
+    assert_eq!([inputs(&val, 0), inputs(&val, 1)], [[998.0, 0.0], [0.0, 1.0]]);
+    let strict = Csv::load(config).unwrap();
+    let text = strict.part(Part::Val).err().unwrap().to_string();
+    assert!(
+        text.contains("table.csv:3, column 2 (`kind`): the training part has no \"b\" here, but [a]"),
+        "{text}"
+    );
+}
+
+#[test]
+fn every_slip_in_a_file_has_its_line_and_column() {
+    let dir = tempfile::tempdir().unwrap();
+    let refused = |text: &str| Csv::load(table(dir.path(), text)).err().unwrap().to_string();
+    let cases = [
+        ("x,y\n1,2\n3\n", "table.csv:3: 1 values where the first line names 2 columns"),
+        ("x,x,y\n1,2,3\n", "table.csv:1: two columns are called \"x\""),
+        ("x,y\n", "no row below the names of the columns"),
+        ("x,yy\n1,2\n", "table.csv:1: there is no column `y`: there are x, yy (did you mean `yy`?)"),
+        ("x,y\n1,2\n,3\n", "table.csv:3, column 1 (`x`): the value is missing"),
+        ("x,y\n1,2\n2,\n", "table.csv:3, column 2 (`y`): the value to be predicted is missing"),
+        ("x,y\n1,2\n2,2\n3,2\n4o,2\n", "table.csv:5, column 1 (`x`): \"4o\" is no number, as most values"),
+    ];
+    for (text, expected) in cases {
+        let found = refused(text);
+        assert!(found.contains(expected), "{text:?}: {found}");
+    }
+    let text = refused("x,y\n1,1e999\n2,2\n");
+    assert!(text.contains("table.csv:2, column 2 (`y`): \"1e999\" is no number"), "{text}");
+}
+
+#[test]
+fn categories_may_be_integers_and_targets_of_both_kinds() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = table(dir.path(), "x,kind,y,z\n1,b,1.5,no\n2,a,2.5,yes\n");
+    let config = CsvConfig { encoding: Encoding::Integer, standardize: false, ..config };
+    let config = CsvConfig { target: shanty::config::OneOrMany(vec!["y".into(), "z".into()]), ..config };
+    let set = Csv::load(config).unwrap();
+    let names: Vec<String> =
+        set.fields().unwrap().iter().map(|(name, spec)| format!("{name}: {spec}")).collect();
+    assert_eq!(
+        names,
+        [
+            "inputs: floats of shape [1]",
+            "categories: integers of shape [1]",
+            "y: floats of shape [1]",
+            "z: integers, one a sample"
+        ]
+    );
+    let sample = set.get(1, &mut keyed(0, "", 0, 0)).unwrap();
+    assert_eq!(sample.int("categories").unwrap(), &arr1(&[1i64]).into_dyn());
+    assert_eq!((sample.float("y").unwrap()[[0]], sample.int("z").unwrap().first()), (2.5, Some(&1)));
+    assert!(!Fitted::of(&set).is_empty());
+}
+
+/// Two heads with weights: the sum that is optimised is that of the parts, and each head has its prediction.
+#[test]
+fn several_heads_are_trained_together() {
+    use shanty::data::Batch;
+    use shanty::model::{Model, StepCx};
+    let node = parse(
+        "model.yaml",
+        "{type: Supervised, network: [{type: Linear, in_features: 3, out_features: 4}, {type: ReLU}],
+          heads: {digit: {type: Linear, in_features: 4, out_features: 5}, odd: {type: Linear, in_features: 4, out_features: 1}},
+          losses: [{head: digit, loss: {type: CrossEntropyLoss}}, {head: odd, target: parity, weight: 0.5, loss: {type: BCEWithLogitsLoss}}]}",
+    );
+    let spec: shanty::registry::Spec<dyn Model> = node.unwrap().read().unwrap();
+    let mut model = spec.build(&mut shanty::registry::BuildCx::new(0)).unwrap();
+    model.init_weights(0).unwrap();
+    let batch =
+        Batch::new(ndarray::ArrayD::from_elem(vec![2, 3], 0.5), vec![1, 4]).with("parity", vec![1i64, 0]);
+    let outputs = model.train_step(&batch, &StepCx { seed: 0, iter: 0, loss_scale: 1.0 }).unwrap();
+    let parts = outputs.get("loss_digit").unwrap() + outputs.get("loss_odd").unwrap();
+    assert!((outputs.loss().unwrap() - parts).abs() < 1e-6, "{outputs:?}");
+    let predicted = model.eval_step(&batch).unwrap();
+    let shapes: Fields<Vec<usize>> =
+        predicted.predictions.iter().map(|(name, v)| (name.to_owned().into(), v.shape().to_vec())).collect();
+    assert_eq!(shapes.iter().collect::<Vec<_>>(), [("digit", &vec![2, 5]), ("odd", &vec![2, 1])]);
+    let mean = predicted.sample_losses.unwrap().iter().map(|l| f64::from(*l)).sum::<f64>() / 2.0;
+    assert!((mean - parts).abs() < 1e-5);
+}
