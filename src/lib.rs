@@ -34,6 +34,11 @@ pub struct Readme;
 #[doc = include_str!("../docs/extending.md")]
 pub struct Extending;
 
+/// The Rust blocks of the page on data are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/data.md")]
+pub struct DataPage;
+
 /// What the macros need, so that a plugin crate need not depend on it.
 #[doc(hidden)]
 pub mod __private {
