@@ -17,6 +17,7 @@ mod left_out;
 mod loader;
 mod orders;
 mod picture;
+mod plan;
 mod preview;
 mod sample;
 mod sampler;

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use crate::base::{Error, Result, caught_from};
 
 use super::ShardPolicy;
-use super::loader::Plan;
+use super::plan::Plan;
 
 /// Which samples make a batch: (pass, position in the data set) each, and how many of them are no repeats.
 pub(super) struct BatchIndices {

@@ -5,8 +5,8 @@ use std::sync::{Arc, PoisonError};
 
 use crate::base::Result;
 
-use super::loader::{FEW, Plan};
 use super::orders::{BatchIndices, Orders};
+use super::plan::{FEW, Plan};
 use super::{Batch, DataLoader};
 
 impl DataLoader {

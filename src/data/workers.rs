@@ -10,8 +10,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
 use crate::base::{Error, Result};
 
-use super::loader::{Made, Plan};
 use super::orders::BatchIndices;
+use super::plan::{Made, Plan};
 
 /// The workers of one iterator. They hold no state of their own: what a batch contains does not depend on who makes it.
 pub(super) struct WorkerPool {

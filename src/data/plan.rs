@@ -1,0 +1,135 @@
+//! How a batch is made of its samples, by the caller's thread or a worker's.
+
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+
+use crate::base::{Elem, Error, Result, caught_from, keyed, memory};
+
+use super::buffers::BufferPool;
+use super::field::TARGET;
+use super::orders::BatchIndices;
+use super::unreadable::{SampleError, Unreadable, of_the_machine};
+use super::{Batch, Collate, Dataset, Fingerprint, Pipeline, Sample, Sampler, Shard, ShardPolicy, Value};
+
+/// What a loader and its workers share.
+#[derive(Clone)]
+pub(super) struct Plan {
+    pub(super) dataset: Arc<dyn Dataset>,
+    pub(super) sampler: Arc<dyn Sampler>,
+    pub(super) collate: Arc<dyn Collate>,
+    /// The number of each class of the data set among these names, if they are not its own.
+    pub(super) classes: Option<Arc<(Vec<i64>, Vec<String>)>>,
+    /// Samples that are left out, ascending.
+    pub(super) excluded: Arc<RwLock<Vec<u64>>>,
+    pub(super) unreadable: Arc<Unreadable>,
+    pub(super) fingerprint: Arc<OnceLock<Fingerprint>>,
+    /// Pipelines that replace the data set's own, by their first pass.
+    pub(super) switches: Arc<RwLock<Vec<(u64, Arc<Pipeline>)>>>,
+    /// Memory of batches that were given back.
+    pub(super) buffers: Arc<BufferPool>,
+    /// The samples of a batch that are kept when it is made; all if `None`.
+    pub(super) shown: Option<usize>,
+    pub(super) batch_size: usize,
+    pub(super) drop_last: bool,
+    pub(super) seed: u64,
+    pub(super) shard: Shard,
+    /// Samples of the data set that are used.
+    pub(super) len: usize,
+    /// Samples of a pass, of all ranks and of this one.
+    pub(super) pass_len: usize,
+    pub(super) share: usize,
+    pub(super) policy: ShardPolicy,
+}
+
+impl Plan {
+    /// The same plan for another purpose, which counts what it cannot read for itself.
+    pub(super) fn apart(&self) -> Self {
+        let excluded = self.excluded.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let unreadable = Arc::new(Unreadable::new(self.unreadable.most));
+        Self { excluded: Arc::new(RwLock::new(excluded)), unreadable, ..self.clone() }
+    }
+
+    pub(super) fn batches_of(&self, share: usize) -> usize {
+        if self.drop_last { share / self.batch_size } else { share.div_ceil(self.batch_size) }
+    }
+
+    /// Reads and stacks the samples; `stop` is asked before each. So many batches may be `ahead` in memory at once.
+    pub(super) fn load(&self, indices: &BatchIndices, ahead: usize, stop: &dyn Fn() -> bool) -> Result<Made> {
+        let n = indices.samples.len();
+        let (mut bad, mut valid, mut builder) = (Vec::new(), 0, None);
+        let mut samples = Vec::new();
+        for (place, &(pass, index)) in indices.samples.iter().enumerate() {
+            if stop() {
+                return Err(Error::invalid("the loader was dropped"));
+            }
+            let sample = match self.sample(pass, index) {
+                Ok(sample) => sample,
+                Err(e) if bad.len() < self.unreadable.most && !of_the_machine(&e.source) => {
+                    bad.push(e);
+                    continue;
+                }
+                Err(e) => return Err(Error::Other(Box::new(e))),
+            };
+            if valid == 0 && samples.is_empty() && builder.is_none() {
+                fits(n, sample.fields.iter().map(|(_, value)| value.len()).sum(), ahead)?;
+                builder = self.collate.begin(n, self.buffers.take());
+            }
+            valid += usize::from(place < indices.valid);
+            match &mut builder {
+                Some(builder) => caught_from(COLLATE, || builder.add(sample))?,
+                None => samples.push(sample),
+            }
+        }
+        let mut batch = match builder {
+            Some(builder) => caught_from(COLLATE, || builder.finish())?,
+            None if samples.is_empty() => Batch::default(),
+            None => caught_from(COLLATE, || self.collate.collate(samples))?,
+        };
+        batch.valid = valid;
+        if let Some(few) = self.shown {
+            batch = batch.extremes(few);
+        }
+        Ok(Made { batch, bad })
+    }
+
+    fn pipeline(&self, pass: u64) -> Option<Arc<Pipeline>> {
+        let switches = self.switches.read().unwrap_or_else(PoisonError::into_inner);
+        switches.iter().rfind(|(first, _)| *first <= pass).map(|(_, pipeline)| Arc::clone(pipeline))
+    }
+
+    fn sample(&self, pass: u64, index: usize) -> Result<Sample, SampleError> {
+        let mut rng = keyed(self.seed, "augment", pass, index as u64);
+        let read = || match self.pipeline(pass) {
+            Some(pipeline) => self.dataset.get_through(index, &mut rng, &pipeline),
+            None => self.dataset.get(index, &mut rng),
+        };
+        let mut sample = caught_from("the data set", read).map_err(|source| SampleError { index, source })?;
+        sample.id = index as u64;
+        if let Some((numbers, _)) = self.classes.as_deref()
+            && let Some(Value::Int(classes)) = sample.fields.get_mut(TARGET)
+        {
+            classes.mapv_inplace(|class| {
+                usize::try_from(class).ok().and_then(|class| numbers.get(class)).copied().unwrap_or(class)
+            });
+        }
+        Ok(sample)
+    }
+}
+
+/// A batch, and the samples that are missing in it because they cannot be read.
+pub(super) struct Made {
+    pub(super) batch: Batch,
+    pub(super) bad: Vec<SampleError>,
+}
+
+/// Makes sure that batches of `n` samples of so many values fit into the memory, `ahead` of them at once.
+fn fits(n: usize, values: usize, ahead: usize) -> Result<()> {
+    let of = |what: &str, counts: &[usize]| memory::fits(what, counts, size_of::<Elem>());
+    of(&format!("a batch of {n} samples"), &[n, values])?;
+    let what = format!("what workers may be ahead, {ahead} batches (num_workers × prefetch_factor),");
+    of(&what, &[n, values, ahead]).map(drop)
+}
+
+/// Samples that stand for a batch: norms need two.
+pub(super) const FEW: usize = 2;
+
+const COLLATE: &str = "the collate function";
