@@ -29,6 +29,10 @@ macro_rules! registry {
                 name: $name,
                 origin: $crate::__origin!(),
                 extra: |generator| generator.subschema_for::<$extra>(),
+                build: |node, cx| {
+                    let spec = $crate::registry::Spec::<$kind>::from_node(node).ok()?;
+                    Some(spec.build(cx).map(|_| ()))
+                },
             }
         }
     };

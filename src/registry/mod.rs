@@ -124,6 +124,8 @@ pub struct KindEntry {
     pub origin: Origin,
     /// The schema of [`Registrable::Extra`].
     pub extra: fn(&mut SchemaGenerator) -> Schema,
+    /// Makes what a spec describes, to hear what its builder says; `None` for a spec that is wrong by itself.
+    pub build: fn(&Node, &mut BuildCx) -> Option<Result<()>>,
 }
 
 /// A registered type.

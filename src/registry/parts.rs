@@ -5,9 +5,8 @@ use schemars::JsonSchema;
 use serde_json::Value;
 
 use super::schema::{self, KIND, resolved};
-use super::{BuildCx, Collected, Entry, IGNORED, find, kinds};
-use crate::base::memory::settled;
-use crate::base::{Error, caught_from};
+use super::{BuildCx, Collected, Entry, find, kinds};
+use crate::base::Error;
 use crate::config::{Diag, Diags, Node};
 
 /// What the builders of the parts of `node` say, which is a mapping of type `T`. A part in which something is wrong is entered, and
@@ -50,27 +49,16 @@ impl Walk<'_> {
         let name = node.get("type").and_then(Node::as_str);
         let entry = name.and_then(|name| find(name).find(|(of, _)| *of == kind));
         let (Some((_, entry)), false) = (entry, self.passed.contains(&kind)) else { return };
-        let reserved = reserved(kind);
-        let reserved: Vec<&str> = reserved.iter().map(String::as_str).collect();
-        if entry.maker.check(node, None, &reserved).is_err() {
-            let schema = schema::parameters(entry);
-            return self.value(node, &schema, &schema);
+        match kinds().find(|known| known.name == kind).and_then(|known| (known.build)(node, self.cx)) {
+            Some(built) => {
+                self.found.take(built);
+            }
+            None => {
+                let schema = schema::parameters(entry);
+                self.value(node, &schema, &schema);
+            }
         }
-        let made = caught_from("its builder", || entry.maker.build(node, &reserved, self.cx).map(drop));
-        let made = made.and_then(|()| settled());
-        self.found.take(made.map_err(|error| placed(node, entry, error)));
     }
-}
-
-/// The keys of a mapping of this kind that are not parameters of its type.
-fn reserved(kind: &str) -> Vec<String> {
-    let extras = kinds().find(|known| known.name == kind).map(schema::extras);
-    let extras = extras.as_ref().and_then(|extras| extras.get("properties")?.as_object());
-    ["type", IGNORED]
-        .map(str::to_owned)
-        .into_iter()
-        .chain(extras.into_iter().flat_map(|all| all.keys().cloned()))
-        .collect()
 }
 
 /// A builder's error with the place of what it builds, unless it has one.
