@@ -67,6 +67,25 @@ fn a_class_is_learnt_from_a_table_with_gaps() {
     assert_eq!(model.classes(), ["rarely", "sometimes", "often"]);
 }
 
+/// The weights of the norm, which no checkpoint has, were 0 as in a model that is only measured: every prediction was the same.
+#[test]
+fn what_a_loose_checkpoint_lacks_begins_as_in_training() {
+    let dir = tempfile::tempdir().unwrap();
+    let few = ["train_cfg.max_epochs=1", "default_hooks.checkpoint.interval=1"];
+    let (config, node) = shipped("houses_mlp.yaml", dir.path(), &few);
+    let mut runner = Runner::from_config(&node, Some(&config.to_string_lossy())).unwrap();
+    runner.train().unwrap();
+    let load_from = format!("load_from={}", serde_json::to_string(&dir.path().join("work/epoch_1")).unwrap());
+    let norm = "model.network.1={type: BatchNorm1d, num_features: 64}";
+    let set = [load_from.as_str(), norm, "load_options.strict=false"];
+    let (_, node) = shipped("houses_mlp.yaml", dir.path(), &set);
+    let mut model = Predictor::from_config(&node, None).unwrap();
+    let batch = model.data(&[]).unwrap().batches(0, Some(1)).next().unwrap().unwrap();
+    let outputs = model.predict(&batch).unwrap();
+    let prices = outputs.predictions.get("prediction").unwrap();
+    assert!(prices.iter().any(|price| *price != prices[[0, 0]]), "{prices}");
+}
+
 /// The model asks for a field that no data set gives: said before training, at the place, with the nearest name.
 #[test]
 fn a_field_that_no_data_set_gives_is_a_mistake_of_the_config() {

@@ -242,7 +242,7 @@ impl<'a> Assembler<'a> {
         let mut build = |hollow| memory::accounted(hollow, copies, || spec.build(&mut self.cx));
         // Of zeros, which take no memory: whether all of it fits is known before the first weight is drawn.
         let (mut built, bytes) = build(true);
-        if self.purpose == Purpose::Run && built.is_ok() {
+        if self.purpose != Purpose::Look && built.is_ok() {
             built = build(false).0;
         }
         if let Some(model) = self.errors.take_on(built, spec.node()) {
