@@ -152,7 +152,7 @@ fn mistakes_are_named_with_their_place() {
         ("{type: Pad, padding: [1, 2, 3]}", "1, 2 or 4 numbers"),
         ("{type: RandomFlip, prob: 1.5}", "1.5"),
         ("{type: Normalize, mean: [0, 1], std: 1}", "2 and 1"),
-        ("{type: PackInputs}, {type: Resize, scale: 8}", "PackInputs must be the last"),
+        ("{type: PackInputs}, {type: Resize, scale: 8}", "transforms of pictures come before `PackInputs`"),
     ];
     for (transform, expected) in transforms {
         let text = refusal(&format!("{{batch_size: 1, dataset: {{type: Digits, pipeline: [{transform}]}}}}"));

@@ -316,12 +316,12 @@ fn check_knows_the_sizes_of_data_that_need_no_file() {
         ("{type: Synthetic, classes: 3, shape: [60000, 60000, 60000]}", "", "one image for each class takes"),
         ("{type: Subset, first: 33, dataset: {type: Synthetic, n: 32, classes: 3}}", "", "has 32 samples"),
         (
-            "{type: RepeatDataset, times: 4294967296, dataset: {type: Synthetic, n: 4294967296, classes: 3}}",
+            "{type: RepeatDataset, times: 4294967296, dataset: {type: RepeatDataset, times: 4294967296, dataset: {type: Synthetic, n: 3, classes: 3}}}",
             "",
             "more than",
         ),
         (
-            "{type: RepeatDataset, times: 4294967295, dataset: {type: Synthetic, n: 429496729, classes: 3}}",
+            "{type: RepeatDataset, times: 4294967295, dataset: {type: Synthetic, n: 10000000, classes: 3}}",
             "",
             " takes ",
         ),

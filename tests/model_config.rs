@@ -52,7 +52,9 @@ fn lenet5_of_the_reference_is_read_and_trains() {
     assert_eq!(StateDict::of(&*model).unwrap().0.iter().map(|(_, t)| t.value.len()).sum::<usize>(), 61_706);
     let report = model.init_weights(0).unwrap();
     assert!(
-        report[0].starts_with("backbone.features.0.weight - [6, 1, 5, 5]: The value is the same"),
+        report[0].starts_with(
+            "backbone.features.0.weight - [6, 1, 5, 5]: PyTorch's default: uniform within 1/sqrt(25)"
+        ),
         "{report:?}"
     );
     let outputs = train(&mut *model, &batch(&[4, 1, 32, 32]));
@@ -171,7 +173,10 @@ fn the_linear_head_begins_small_unless_told_otherwise() {
         "{largest}"
     );
     let (line, largest) = last(", init_cfg: null");
-    assert!(line.contains("The value is the same") && (0.065..0.0708).contains(&largest), "{largest}");
+    assert!(
+        line.ends_with("PyTorch's default: uniform within 1/sqrt(200)") && (0.065..0.0708).contains(&largest),
+        "{largest}"
+    );
     let (line, largest) = last(", init_cfg: {type: Constant, val: 2, layer: Linear}");
     assert!(line.ends_with("ConstantInit: val=2, bias=0") && largest == 2.0);
 }
