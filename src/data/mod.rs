@@ -38,6 +38,7 @@ pub use loader::{Batches, DataLoader, LoaderOptions};
 pub use picture::{Backend, Bytes, Colors, Filter, Interpolation, Picture, PictureFile, Window};
 pub use sample::{Sample, Value};
 pub use sampler::{DefaultSampler, InfiniteSampler, Sampler, Shard, ShardPolicy};
+pub use sets::{ArrayData, ArrayDataset};
 pub use sets::{Csv, CsvConfig, Delimiter, Encoding, Missing, Part, Split, Unknown};
 pub use sets::{Digits, DigitsSplit, ImageFolder, Mnist, MnistSplit, Pixels, SplitBy, Synthetic};
 pub use survey::unreadable;

@@ -1,5 +1,6 @@
 //! Data sets that are ready to use.
 
+mod arrays;
 mod csv;
 mod digits;
 mod folder;
@@ -7,9 +8,11 @@ mod idx;
 mod list;
 mod mnist;
 mod pixels;
+mod split;
 mod synthetic;
 mod walk;
 
+pub use arrays::{ArrayData, ArrayDataset};
 pub use csv::{Csv, CsvConfig, Delimiter, Encoding, Missing, Part, Split, Unknown};
 pub use digits::{Digits, DigitsSplit, SplitBy};
 pub use folder::ImageFolder;

@@ -15,7 +15,7 @@ pub use config::{CsvConfig, Delimiter, Encoding, Missing, Part, Split, Unknown};
 use self::encode::{Rows, encoded};
 use self::fit::{ColumnKind, TableFit};
 use self::table::Table;
-use crate::base::{Error, Result, Rng, keyed, rng::permutation};
+use crate::base::{Error, Result, Rng};
 use crate::data::{Dataset, FieldKind, FieldSpec, Fields, Fitted, INPUTS, Marks, Pipeline, Sample};
 use crate::registry::BuildCx;
 
@@ -212,20 +212,5 @@ fn chosen(config: &CsvConfig, table: &Table, part: Part) -> Result<Vec<usize>> {
         let parts = (0..all).map(|row| Ok((row, of(row)?))).collect::<Result<Vec<_>>>()?;
         return Ok(parts.into_iter().filter(|(_, own)| *own == part).map(|(row, _)| row).collect());
     }
-    if split.val + split.test > 1.0 {
-        return Err(Error::config(format!(
-            "`split`: the shares {} and {} are more than all",
-            split.val, split.test
-        )));
-    }
-    let count = |share: f64| (share * all as f64).round() as usize;
-    let (val, test) = (count(split.val), count(split.test).min(all - count(split.val).min(all)));
-    let order = permutation(all, &mut keyed(split.seed, "split", 0, 0));
-    let mut rows = match part {
-        Part::Val => order[..val].to_vec(),
-        Part::Test => order[val..val + test].to_vec(),
-        _ => order[val + test..].to_vec(),
-    };
-    rows.sort_unstable();
-    Ok(rows)
+    split.shares(all, part)
 }

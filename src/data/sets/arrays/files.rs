@@ -1,0 +1,180 @@
+//! `{type: Npy, …}` and `{type: Npz, …}` of a config.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use zip::ZipArchive;
+
+use super::{ArrayData, ArrayDataset, npy};
+use crate::base::error::IoContext;
+use crate::base::suggest::nearest;
+use crate::base::{Error, Result, text};
+use crate::data::sets::{Part, Split};
+use crate::data::{ConcatDataset, Dataset, INPUTS, Pipeline, Transform, field_name};
+use crate::registry::{BuildCx, Spec};
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+struct NpyParams {
+    /// The file of each field: `{inputs: x.npy, target: y.npy}`. The first axis of each array is that of the samples.
+    files: BTreeMap<String, PathBuf>,
+    /// Fields that are pictures for the transforms: height, width and channels, or height and width.
+    #[serde(default)]
+    pictures: Vec<String>,
+    /// Names of the classes in `target`, in the order of their numbers.
+    #[serde(default)]
+    classes: Option<Vec<String>>,
+    /// Which samples are for what: shares, chosen by a seed.
+    #[serde(default)]
+    split: Option<Split>,
+    /// Which of the parts: train, val, test or all.
+    #[serde(default)]
+    part: Part,
+    /// What is done to each sample.
+    #[serde(default)]
+    pipeline: Vec<Spec<dyn Transform>>,
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+struct NpzParams {
+    /// The file.
+    file: PathBuf,
+    /// The array of each field: `{inputs: x_train, target: y_train}`. If not given, every array is the field of its own name.
+    #[serde(default)]
+    fields: BTreeMap<String, String>,
+    /// Fields that are pictures for the transforms: height, width and channels, or height and width.
+    #[serde(default)]
+    pictures: Vec<String>,
+    /// Names of the classes in `target`, in the order of their numbers.
+    #[serde(default)]
+    classes: Option<Vec<String>>,
+    /// Which samples are for what: shares, chosen by a seed.
+    #[serde(default)]
+    split: Option<Split>,
+    /// Which of the parts: train, val, test or all.
+    #[serde(default)]
+    part: Part,
+    /// What is done to each sample.
+    #[serde(default)]
+    pipeline: Vec<Spec<dyn Transform>>,
+}
+
+crate::register! {
+    /// Arrays from NumPy's .npy files, one file a field.
+    dyn Dataset, "Npy" => |p: NpyParams, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
+        let read = p.files.iter().map(|(name, file)| Ok((name.clone(), of_npy(file)?)));
+        let arrays = read.collect::<Result<Vec<_>>>()?;
+        let source = Source { pictures: p.pictures, classes: p.classes, npz: None };
+        built(source.set(arrays, p.split.as_ref(), p.part)?, &p.pipeline, cx)
+    }
+}
+
+crate::register! {
+    /// Arrays from a .npz file of NumPy's, compressed or not.
+    dyn Dataset, "Npz" => |p: NpzParams, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
+        let arrays = of_npz(&p.file, &p.fields, false)?;
+        let source = Source { pictures: p.pictures, classes: p.classes, npz: Some(p.fields) };
+        built(source.set(arrays, p.split.as_ref(), p.part)?, &p.pipeline, cx)
+    }
+}
+
+fn built(set: ArrayDataset, specs: &[Spec<dyn Transform>], cx: &mut BuildCx) -> Result<Box<dyn Dataset>> {
+    let pipeline = Pipeline::build_for(&set.raw_fields(), specs, cx)?;
+    Ok(Box::new(set.with_pipeline(pipeline)))
+}
+
+/// How files are read, so that others can be read in the same way.
+pub(super) struct Source {
+    pictures: Vec<String>,
+    classes: Option<Vec<String>>,
+    /// The array of each field, where all are in one file.
+    npz: Option<BTreeMap<String, String>>,
+}
+
+impl Source {
+    fn set(
+        self,
+        arrays: Vec<(String, ArrayData)>,
+        split: Option<&Split>,
+        part: Part,
+    ) -> Result<ArrayDataset> {
+        let set = joined(arrays)?;
+        let rows = Split::of(split, set.len, part)?;
+        let set = match part {
+            Part::All => set,
+            _ => ArrayDataset { arrays: set.arrays.select(&rows), len: rows.len(), ..set },
+        };
+        let set = self.pictures.iter().try_fold(set, |set, name| set.picture(field_name(name)))?;
+        Ok(ArrayDataset { classes: self.classes.clone(), source: Some(self), ..set })
+    }
+
+    /// The samples of other files: the array of an .npy file is `inputs`; targets may be missing in an .npz file.
+    pub(super) fn of_files(&self, files: &[PathBuf], pipeline: &Arc<Pipeline>) -> Result<Box<dyn Dataset>> {
+        let sets = files.iter().map(|file| {
+            let set = joined(match &self.npz {
+                None => vec![(INPUTS.to_owned(), of_npy(file)?)],
+                Some(fields) => of_npz(file, fields, true)?,
+            })?;
+            let names = self.pictures.iter().map(|name| field_name(name));
+            let pictures: Vec<&str> = names.filter(|name| set.arrays.get(name).is_some()).collect();
+            let set = pictures.into_iter().try_fold(set, |set, name| set.picture(name))?;
+            let set = ArrayDataset { classes: self.classes.clone(), pipeline: Arc::clone(pipeline), ..set };
+            Ok(Box::new(set) as Box<dyn Dataset>)
+        });
+        Ok(Box::new(ConcatDataset::new(sets.collect::<Result<_>>()?)?))
+    }
+}
+
+fn joined(arrays: Vec<(String, ArrayData)>) -> Result<ArrayDataset> {
+    let mut arrays = arrays.into_iter().map(|(name, array)| (field_name(&name).to_owned(), array));
+    let (name, first) = arrays.next().ok_or_else(|| Error::config("there is no array: name one"))?;
+    arrays.try_fold(ArrayDataset::new(name, first)?, |set, (name, array)| set.with(name, array))
+}
+
+fn of_npy(file: &Path) -> Result<ArrayData> {
+    text::regular(file)?;
+    let open = File::open(file).at(file)?;
+    let length = open.metadata().at(file)?.len();
+    npy::read(&mut BufReader::new(open), length).map_err(|why| wrong(file, None, &why))
+}
+
+/// The arrays of these fields, or all; `lenient`: those of them that there are.
+fn of_npz(file: &Path, fields: &BTreeMap<String, String>, lenient: bool) -> Result<Vec<(String, ArrayData)>> {
+    text::regular(file)?;
+    let open = BufReader::new(File::open(file).at(file)?);
+    let mut archive =
+        ZipArchive::new(open).map_err(|e| wrong(file, None, &format!("it is no .npz file: {e}")))?;
+    let names: Vec<String> =
+        archive.file_names().filter_map(|name| Some(name.ok()?.strip_suffix(".npy")?.to_owned())).collect();
+    let wanted: Vec<(String, String)> = match fields.is_empty() {
+        true => names.iter().map(|name| (name.clone(), name.clone())).collect(),
+        false => fields.iter().map(|(field, array)| (field.clone(), array.clone())).collect(),
+    };
+    let mut arrays = Vec::new();
+    for (field, array) in wanted {
+        if !names.contains(&array) {
+            if lenient && field_name(&field) != INPUTS {
+                continue;
+            }
+            let hint = nearest(&array, names.iter().map(String::as_str));
+            let hint = hint.map_or(String::new(), |near| format!(" (did you mean `{near}`?)"));
+            let known = names.join(", ");
+            return Err(wrong(file, None, &format!("there is no array `{array}`: there are {known}{hint}")));
+        }
+        let mut entry = archive
+            .by_name(&format!("{array}.npy"))
+            .map_err(|e| wrong(file, Some(&array), &format!("it cannot be read: {e}")))?;
+        let length = entry.size();
+        arrays.push((field, npy::read(&mut entry, length).map_err(|why| wrong(file, Some(&array), &why))?));
+    }
+    Ok(arrays)
+}
+
+fn wrong(file: &Path, array: Option<&str>, why: &str) -> Error {
+    let array = array.map_or(String::new(), |name| format!(", array `{name}`"));
+    Error::invalid(format!("{}{array}: {why}", file.display()))
+}
