@@ -1,4 +1,4 @@
-"""Writes houses.csv and shops.csv beside this script: python3 configs/data/make_tables.py"""
+"""Writes houses.csv, shops.csv, weather.csv and words.tsv beside this script: python3 configs/data/make_tables.py"""
 import csv
 import math
 import pathlib
@@ -38,12 +38,42 @@ def shops(n=600):
         ]
 
 
-def write(name, header, rows):
+def weather(n=600):
+    """Which of rain, storm and fog a day has: none, one or several."""
+    draw = random.Random(3)
+    for _ in range(n):
+        warm, damp, wind = draw.uniform(-5, 30), draw.uniform(20, 100), draw.expovariate(1 / 15)
+        pressure = draw.gauss(1013 - wind / 4, 8)
+        rain = damp / 20 - (pressure - 1010) / 8 + draw.gauss(0, 0.4) > 3.2
+        storm = wind + draw.gauss(0, 2) > 24
+        fog = damp / 20 - wind / 6 - warm / 15 + draw.gauss(0, 0.3) > 1.2
+        yield [f"{warm:.1f}", f"{damp:.0f}", f"{wind:.1f}", f"{pressure:.1f}", int(rain), int(storm), int(fog)]
+
+
+def words(n=900):
+    """Words of three made-up languages, each with syllables of its own."""
+    draw = random.Random(4)
+    languages = {
+        "low": (["k", "t", "p", "m", "n", "r"], ["a", "i", "u"], [""]),
+        "mid": (["s", "t", "l", "n", "k", "v"], ["a", "e", "o", "i"], ["", "n", "s"]),
+        "high": (["st", "kr", "bl", "t", "m", "sk"], ["e", "o", "u", "i"], ["rt", "n", "lk", "st"]),
+    }
+    for _ in range(n):
+        name = draw.choice(sorted(languages))
+        begin, middle, end = languages[name]
+        word = "".join(draw.choice(begin) + draw.choice(middle) + draw.choice(end) for _ in range(draw.randint(2, 3)))
+        yield [word, name]
+
+
+def write(name, header, rows, delimiter=","):
     with open(HERE / name, "w", newline="") as file:
-        out = csv.writer(file, lineterminator="\n")
-        out.writerow(header)
+        out = csv.writer(file, lineterminator="\n", delimiter=delimiter)
+        if header:
+            out.writerow(header)
         out.writerows(rows)
 
 
 write("houses.csv", ["area", "rooms", "age", "district", "garden", "price"], houses())
 write("shops.csv", ["customer", "visits", "spent", "channel", "member", "comes_back", "part"], shops())
+write("weather.csv", ["warmth", "damp", "wind", "pressure", "rain", "storm", "fog"], weather())
+write("words.tsv", None, words(), "\t")

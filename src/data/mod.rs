@@ -38,12 +38,12 @@ pub use loader::{Batches, DataLoader, LoaderOptions};
 pub use picture::{Backend, Bytes, Colors, Filter, Interpolation, Picture, PictureFile, Window};
 pub use sample::{Sample, Value};
 pub use sampler::{DefaultSampler, InfiniteSampler, Sampler, Shard, ShardPolicy};
-pub use sets::{ArrayData, ArrayDataset};
+pub use sets::{ArrayData, ArrayDataset, Level, SyntheticTask, Task, TextConfig, TextLines};
 pub use sets::{Csv, CsvConfig, Delimiter, Encoding, Missing, Part, Split, Unknown};
 pub use sets::{Digits, DigitsSplit, ImageFolder, Mnist, MnistSplit, Pixels, SplitBy, Synthetic};
 pub use survey::unreadable;
 pub use transform::{
-    Border, CenterCrop, Compose, Direction, Edge, LoadImageFromFile, Normalize, PackInputs, Pad, Pipeline,
-    RandomCrop, RandomFlip, RandomResizedCrop, Resize, ResizeEdge, Transform,
+    Border, CenterCrop, Compose, Direction, Edge, LoadImageFromFile, MapLabels, Normalize, PackInputs, Pad,
+    Pipeline, RandomCrop, RandomFlip, RandomResizedCrop, Resize, ResizeEdge, Transform,
 };
 pub use unreadable::SampleError;

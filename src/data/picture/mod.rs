@@ -155,10 +155,8 @@ impl Picture {
         }
     }
 
-    /// Cuts a window out of it; `choose` gets height and width.
-    pub(super) fn cut(&mut self, choose: impl FnOnce(usize, usize) -> Result<Window>) -> Result<()> {
-        let (h, w, _) = self.dim()?;
-        let cut = choose(h, w)?;
+    /// Cuts out a window, which lies within it; it is decoded by now.
+    pub(super) fn cut(&mut self, cut: Window) -> Result<()> {
         match self {
             Self::Bytes(bytes) => *bytes = bytes.part(cut),
             _ => {

@@ -10,6 +10,8 @@ mod mnist;
 mod pixels;
 mod split;
 mod synthetic;
+mod tasks;
+mod text;
 mod walk;
 
 pub use arrays::{ArrayData, ArrayDataset};
@@ -19,3 +21,5 @@ pub use folder::ImageFolder;
 pub use mnist::{Mnist, MnistSplit};
 pub use pixels::Pixels;
 pub use synthetic::Synthetic;
+pub use tasks::{SyntheticTask, Task};
+pub use text::{Level, TextConfig, TextLines};

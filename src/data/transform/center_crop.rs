@@ -10,7 +10,8 @@ use crate::config::OneOrMany;
 use crate::data::{FieldSpec, Fields, Sample, Transform, Window};
 use crate::registry::BuildCx;
 
-use super::{pair, picture_in};
+use super::masks::{change_masks, cut_mask, picture_and_masks};
+use super::pair;
 
 /// Cuts a window out of the middle. A side on which the image is smaller stays as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,11 +47,14 @@ impl CenterCrop {
 
 impl Transform for CenterCrop {
     fn apply(&self, sample: &mut Sample, _rng: &mut Rng) -> Result<()> {
-        sample.picture()?.cut(|h, w| Ok(self.window(h, w)))
+        let (h, w, _) = sample.picture()?.dim()?;
+        let window = self.window(h, w);
+        change_masks(sample, |mask| cut_mask(mask, window))?;
+        sample.picture()?.cut(window)
     }
 
     fn declare(&self, fields: &mut Fields<FieldSpec>) -> Result<()> {
-        picture_in(fields)
+        picture_and_masks(fields)
     }
 }
 

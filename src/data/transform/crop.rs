@@ -11,7 +11,8 @@ use crate::config::OneOrMany;
 use crate::data::{FieldSpec, Fields, Sample, Transform, Window};
 use crate::registry::BuildCx;
 
-use super::{Border, pair, picture_in};
+use super::masks::{change_masks, cut_mask, no_masks, picture_alone, picture_and_masks};
+use super::{Border, pair};
 
 /// Puts a border around the image and cuts a window out of it, every place being equally likely.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,25 +51,31 @@ crate::register! {
 impl Transform for RandomCrop {
     fn apply(&self, sample: &mut Sample, rng: &mut Rng) -> Result<()> {
         if self.border != Border::default() {
+            no_masks(sample)?;
             let values = sample.picture()?.values()?;
             *values = self.border.around(values, self.pad_val)?;
         }
         let (height, width) = (self.height, self.width);
-        sample.picture()?.cut(|h, w| {
-            if height > h || width > w {
-                return Err(Error::invalid(format!(
-                    "RandomCrop: crop_size {height} × {width} (height × width) is larger than the image, {h} × {w} with its \
-                     padding; pad or resize it before"
-                )));
-            }
-            // 64-bit draws, so that the place is the same on every machine.
-            let mut offset = |room: usize| rng.random_range(0..=room as u64) as usize;
-            Ok(Window { y: offset(h - height), x: offset(w - width), height, width })
-        })
+        let (h, w, _) = sample.picture()?.dim()?;
+        if height > h || width > w {
+            return Err(Error::invalid(format!(
+                "RandomCrop: crop_size {height} × {width} (height × width) is larger than the image, {h} × {w} with its \
+                 padding; pad or resize it before"
+            )));
+        }
+        // 64-bit draws, so that the place is the same on every machine.
+        let mut offset = |room: usize| rng.random_range(0..=room as u64) as usize;
+        let window = Window { y: offset(h - height), x: offset(w - width), height, width };
+        change_masks(sample, |mask| cut_mask(mask, window))?;
+        sample.picture()?.cut(window)
     }
 
     fn declare(&self, fields: &mut Fields<FieldSpec>) -> Result<()> {
-        picture_in(fields)
+        match self.border == Border::default() {
+            true => picture_and_masks(fields),
+            // Nobody has said which class the border is of.
+            false => picture_alone(fields),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::config::OneOrMany;
 use crate::data::{FieldSpec, Fields, Sample, Transform};
 use crate::registry::BuildCx;
 
-use super::picture_in;
+use super::masks::{change_masks, picture_and_masks};
 
 /// Which way to mirror.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -62,6 +62,14 @@ impl Transform for RandomFlip {
         let direction = self.directions[rng.random_range(0..self.directions.len() as u64) as usize];
         // Only strides change; collating copies the pixels in the new order.
         let (horizontal, vertical) = (direction != Direction::Vertical, direction != Direction::Horizontal);
+        change_masks(sample, |mask| {
+            if vertical {
+                mask.invert_axis(Axis(0));
+            }
+            if horizontal {
+                mask.invert_axis(Axis(1));
+            }
+        })?;
         let picture = sample.picture()?;
         if let Some(bytes) = picture.bytes()? {
             bytes.mirror(horizontal, vertical);
@@ -78,7 +86,7 @@ impl Transform for RandomFlip {
     }
 
     fn declare(&self, fields: &mut Fields<FieldSpec>) -> Result<()> {
-        picture_in(fields)
+        picture_and_masks(fields)
     }
 }
 

@@ -12,7 +12,8 @@ use crate::data::picture::affordable;
 use crate::data::{FieldSpec, Fields, Sample, Transform};
 use crate::registry::BuildCx;
 
-use super::{pair, picture_in};
+use super::masks::{no_masks, picture_alone};
+use super::pair;
 
 /// Widths of a border in pixels.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -110,6 +111,7 @@ crate::register! {
 
 impl Transform for Pad {
     fn apply(&self, sample: &mut Sample, _rng: &mut Rng) -> Result<()> {
+        no_masks(sample)?;
         let values = sample.picture()?.values()?;
         let (h, w, _) = values.dim();
         let (border, value) = match *self {
@@ -126,7 +128,7 @@ impl Transform for Pad {
     }
 
     fn declare(&self, fields: &mut Fields<FieldSpec>) -> Result<()> {
-        picture_in(fields)
+        picture_alone(fields)
     }
 }
 

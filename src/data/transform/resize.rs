@@ -11,7 +11,8 @@ use crate::data::picture::Cut;
 use crate::data::{Backend, FieldSpec, Fields, Filter, Interpolation, Sample, Transform, Window};
 use crate::registry::BuildCx;
 
-use super::{pair, picture_in};
+use super::masks::{no_masks, picture_alone};
+use super::pair;
 
 /// Resizes to `width` × `height`. Pixel centres lie at halves, as in OpenCV, Pillow, and PyTorch with
 /// `align_corners=False`.
@@ -75,6 +76,7 @@ impl Resize {
 
 impl Transform for Resize {
     fn apply(&self, sample: &mut Sample, _rng: &mut Rng) -> Result<()> {
+        no_masks(sample)?;
         sample.picture()?.rescale(self.filter, |h, w| {
             if h == 0 || w == 0 {
                 return Err(Error::invalid(format!("an image of {h} × {w} pixels cannot be resized")));
@@ -85,7 +87,7 @@ impl Transform for Resize {
     }
 
     fn declare(&self, fields: &mut Fields<FieldSpec>) -> Result<()> {
-        picture_in(fields)
+        picture_alone(fields)
     }
 }
 

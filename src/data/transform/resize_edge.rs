@@ -8,7 +8,7 @@ use crate::data::picture::Cut;
 use crate::data::{Backend, FieldSpec, Fields, Filter, Interpolation, Sample, Transform, Window};
 use crate::registry::BuildCx;
 
-use super::picture_in;
+use super::masks::{no_masks, picture_alone};
 
 /// Which side of an image is meant.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -76,6 +76,7 @@ impl ResizeEdge {
 
 impl Transform for ResizeEdge {
     fn apply(&self, sample: &mut Sample, _rng: &mut Rng) -> Result<()> {
+        no_masks(sample)?;
         sample.picture()?.rescale(self.filter, |h, w| {
             if h == 0 || w == 0 {
                 return Err(Error::invalid(format!("an image of {h} × {w} pixels cannot be resized")));
@@ -86,7 +87,7 @@ impl Transform for ResizeEdge {
     }
 
     fn declare(&self, fields: &mut Fields<FieldSpec>) -> Result<()> {
-        picture_in(fields)
+        picture_alone(fields)
     }
 }
 

@@ -12,7 +12,8 @@ use crate::data::picture::Cut;
 use crate::data::{Backend, FieldSpec, Fields, Filter, Interpolation, Sample, Transform, Window};
 use crate::registry::BuildCx;
 
-use super::{pair, picture_in};
+use super::masks::{no_masks, picture_alone};
+use super::pair;
 
 /// Cuts out a window of random area, ratio of sides and place, and resizes it (Szegedy et al. 2015, "Going deeper with
 /// convolutions", as MMPretrain and torchvision do it).
@@ -149,13 +150,14 @@ impl RandomResizedCrop {
 
 impl Transform for RandomResizedCrop {
     fn apply(&self, sample: &mut Sample, rng: &mut Rng) -> Result<()> {
+        no_masks(sample)?;
         sample.picture()?.rescale(self.filter, |h, w| {
             Ok(Cut { window: self.draw(h, w, rng)?, height: self.height, width: self.width })
         })
     }
 
     fn declare(&self, fields: &mut Fields<FieldSpec>) -> Result<()> {
-        picture_in(fields)
+        picture_alone(fields)
     }
 }
 

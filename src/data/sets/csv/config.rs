@@ -232,7 +232,7 @@ pub enum Delimiter {
 }
 
 impl Delimiter {
-    pub(super) fn byte(self) -> u8 {
+    pub(in crate::data) fn byte(self) -> u8 {
         match self {
             Self::Comma => b',',
             Self::Semicolon => b';',
