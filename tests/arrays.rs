@@ -131,6 +131,27 @@ fn a_header_that_promises_too_much_is_refused_at_once() {
     }
 }
 
+/// The same in an archive, whose entry says how long it is.
+#[test]
+fn an_archive_that_promises_too_much_is_refused_at_once() {
+    use std::io::Write;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.npz");
+    let header = "{'descr': '|u1', 'fortran_order': False, 'shape': (1099511627776,), }\n";
+    let mut archive = zip::ZipWriter::new(std::fs::File::create(&file).unwrap());
+    archive.start_file("x.npy", zip::write::SimpleFileOptions::default()).unwrap();
+    archive.write_all(b"\x93NUMPY\x01\x00").unwrap();
+    archive.write_all(&(header.len() as u16).to_le_bytes()).unwrap();
+    archive.write_all(header.as_bytes()).unwrap();
+    archive.write_all(&[0; 9]).unwrap();
+    archive.finish().unwrap();
+    let text = refused(&format!("{{type: Npz, file: {}}}", serde_json::to_string(&file).unwrap()));
+    assert!(
+        text.contains("a.npz, array `x`: an array of shape [1099511627776] takes 1099511627776 bytes, and 9"),
+        "{text}"
+    );
+}
+
 #[test]
 fn files_are_split_predicted_and_told_apart() {
     let file = fixture("plain.npy");

@@ -1,4 +1,5 @@
-//! Shipped configs of many kinds of task reach their figures in seconds, and the tasks that are made up are what they say.
+//! Shipped configs of many kinds of task reach their figures in seconds, and the tasks that are made up are what they
+//! say.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
 use std::path::Path;

@@ -44,8 +44,8 @@ pub enum Task {
     },
 }
 
-/// Samples of a [`Task`]. Each is a pure function of the seed and its number, on every machine; the seed alone says where clouds
-/// lie and what weights are, so that samples of other numbers are of the same task.
+/// Samples of a [`Task`]. Each is a pure function of the seed and its number, on every machine; the seed alone says
+/// where clouds lie and what weights are, so that samples of other numbers are of the same task.
 ///
 /// ```
 /// use shanty::data::{Dataset, SyntheticTask, Task};
@@ -299,7 +299,7 @@ task!(
     /// Made-up pictures of a bright disc and a dark square in noise, and a mask that says which pixels are whose.
     "SyntheticShapes", ShapesParams {
         /// Height and width in pixels.
-        size: 16, 4096;
+        size: 16, 1024;
     }, |p| Task::Shapes { size: p.size }
 );
 

@@ -7,8 +7,8 @@ use crate::base::{Error, Result, Rng};
 use crate::data::field::{TARGET, field_name};
 use crate::data::{FieldKind, FieldSpec, Fields, Sample, Transform};
 
-/// Makes another field of the classes in one: `values` says what becomes of class 0, 1 and so on. So a data set of one label has
-/// several: the parity of a digit, the kingdom of a species.
+/// Makes another field of the classes in one: `values` says what becomes of class 0, 1 and so on. So a data set of
+/// one label has several: the parity of a digit, the kingdom of a species.
 ///
 /// ```
 /// use shanty::base::keyed;

@@ -1,5 +1,5 @@
-//! What lies on a picture and has to move with it: masks, which are integers of the picture's height and width. A transform that
-//! moves pixels takes them along, or refuses them by name; it never leaves one behind.
+//! What lies on a picture and has to move with it: masks, which are integers of the picture's height and width. A
+//! transform that moves pixels takes them along, or refuses them by name; it never leaves one behind.
 
 use ndarray::{ArrayD, Axis, Slice};
 

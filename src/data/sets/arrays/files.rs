@@ -43,7 +43,8 @@ struct NpyParams {
 struct NpzParams {
     /// The file.
     file: PathBuf,
-    /// The array of each field: `{inputs: x_train, target: y_train}`. If not given, every array is the field of its own name.
+    /// The array of each field: `{inputs: x_train, target: y_train}`. If not given, every array is the field of its
+    /// own name.
     #[serde(default)]
     fields: BTreeMap<String, String>,
     /// Fields that are pictures for the transforms: height, width and channels, or height and width.

@@ -1,7 +1,7 @@
 //! What stands before the values of an .npy file: `{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }`.
 //!
-//! It is Python's notation, but NumPy writes nothing else than these three keys for plain arrays; what else may stand there
-//! (records, objects) could not become a field.
+//! It is Python's notation, but NumPy writes nothing else than these three keys for plain arrays; what else may stand
+//! there (records, objects) could not become a field.
 
 use std::io::Read;
 

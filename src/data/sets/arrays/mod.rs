@@ -71,7 +71,8 @@ impl ArrayDataset {
         Ok(self)
     }
 
-    /// The same where this field is a picture, for the transforms of pictures: height and width, or height, width and channels.
+    /// The same where this field is a picture, for the transforms of pictures: height and width, or height, width and
+    /// channels.
     ///
     /// # Errors
     /// When there is no such field, or it has another rank.

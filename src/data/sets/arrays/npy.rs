@@ -1,4 +1,5 @@
-//! From the bytes of an .npy file to an array. The header is checked against the length of the file before memory is taken.
+//! From the bytes of an .npy file to an array. The header is checked against the length of the file before memory is
+//! taken.
 
 use std::io::Read;
 
@@ -33,7 +34,8 @@ fn is_bytes(header: &Header) -> bool {
     header.size == 1 && header.kind != Kind::Signed
 }
 
-/// Reads a piece at a time; `value` gets the bytes of a number with the least significant one first, in a block of eight.
+/// Reads a piece at a time; `value` gets the bytes of a number with the least significant one first, in a block of
+/// eight.
 fn array<T: Clone>(
     from: &mut dyn Read,
     header: &Header,

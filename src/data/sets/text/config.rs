@@ -20,8 +20,8 @@ pub struct TextConfig {
     /// Whether upper and lower case are one.
     #[serde(default)]
     pub lowercase: bool,
-    /// Tokens of a sample. Needed for windows; lines are cut or filled up to it with the token 0, and stay as long as they are
-    /// if it is not given (`pad_collate` makes batches of them).
+    /// Tokens of a sample. Needed for windows; lines are cut or filled up to it with the token 0, and stay as long as
+    /// they are if it is not given (`pad_collate` makes batches of them).
     #[serde(default)]
     #[schemars(range(min = 1, max = 1048576))]
     pub length: Option<usize>,
@@ -29,8 +29,8 @@ pub struct TextConfig {
     #[serde(default)]
     #[schemars(range(min = 1, max = 1048576))]
     pub stride: Option<usize>,
-    /// The column of the class, counted from 0: each line is a sample then. If not given the samples are windows of the text, and
-    /// `target` holds for each token the one behind it.
+    /// The column of the class, counted from 0: each line is a sample then. If not given the samples are windows of
+    /// the text, and `target` holds for each token the one behind it.
     #[serde(default)]
     pub label_column: Option<usize>,
     /// The column of the text, counted from 0, where there is one of the class.

@@ -21,10 +21,11 @@ use crate::data::{
 };
 use crate::registry::BuildCx;
 
-/// Characters or words of a text as numbers: 0 fills up, 1 is what is not known, the others are those of the training part.
+/// Characters or words of a text as numbers: 0 fills up, 1 is what is not known, the others are those of the training
+/// part.
 ///
-/// Without a column of classes the samples are windows of the text, and `target` is the same window one token later. With one
-/// each line is a sample, and `target` its class. Checkpoints keep tokens and classes.
+/// Without a column of classes the samples are windows of the text, and `target` is the same window one token later.
+/// With one each line is a sample, and `target` its class. Checkpoints keep tokens and classes.
 ///
 /// ```
 /// use shanty::base::keyed;
