@@ -97,7 +97,7 @@ fn the_vocabulary_is_that_of_the_training_part() {
     assert_eq!(Fitted::of(&*of("train", None).unwrap()), Fitted::of(&train));
     let text = of("val", Some(Fitted::of(&train))).err().unwrap().to_string();
     assert!(text.contains("the training part has no \"") && text.contains("`unknown: ignore`"), "{text}");
-    let other = TextConfig { level: Level::Word, split: None, part: Part::All, ..config };
+    let other = TextConfig { level: Level::Word, split: None, part: Part::All, ..config.clone() };
     let words = TextLines::load(other).unwrap();
     let text = of("val", Some(Fitted::of(&words))).err().unwrap().to_string();
     assert!(text.contains("`level` or `lowercase` is another"), "{text}");
@@ -153,7 +153,7 @@ fn keys_that_mean_nothing_together_are_refused() {
             TextConfig { split: Some(Split::default()), ..windows.clone() },
             "for windows take a file for each part",
         ),
-        (TextConfig { classes: Some(Vec::new()), ..windows }, "`classes` are those of a `label_column`"),
+        (TextConfig { classes: Some(Vec::new()), ..windows.clone() }, "`classes` are those of a `label_column`"),
         (TextConfig { stride: Some(1), ..with_class.clone() }, "`stride` is for windows"),
         (TextConfig { text_column: 1, ..with_class.clone() }, "`label_column` and `text_column` are one"),
         (TextConfig { part: Part::Val, ..with_class.clone() }, "there is no `split` that says which samples"),
