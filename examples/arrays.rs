@@ -6,7 +6,7 @@ use shanty::data::{ArrayDataset, DataLoader, DefaultSampler, LoaderOptions};
 use shanty::metric::{Accuracy, Evaluator};
 use shanty::model::Supervised;
 use shanty::nn::{CrossEntropyLoss, Linear, Sequential, Tanh};
-use shanty::optim::{Adam, AdamConfig, OptimWrapper};
+use shanty::optim::{Adam, OptimWrapper};
 use shanty::run::{EpochBasedTrainLoop, Evaluation, Intervals, Runner};
 
 /// Points of three arms that wind around each other, and the number of each point's arm.
@@ -32,7 +32,7 @@ fn main() -> anyhow::Result<()> {
     let mut runner = Runner::builder()
         .train_data(DataLoader::new(train, DefaultSampler::default(), batches)?)
         .model(Supervised::new(network, CrossEntropyLoss::default()))
-        .optim(OptimWrapper::new(Adam::new(AdamConfig { lr: 0.01, ..AdamConfig::default() })))
+        .optim(OptimWrapper::new(Adam::new(0.01)))
         .evaluate(Evaluation::new(val, Evaluator::new(vec![Box::new(Accuracy::default())])?))
         .train_loop(EpochBasedTrainLoop { max_epochs: 40, val: Intervals::every(40) })
         .work_dir(std::env::temp_dir().join("shanty_arrays"))

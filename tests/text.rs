@@ -153,7 +153,10 @@ fn keys_that_mean_nothing_together_are_refused() {
             TextConfig { split: Some(Split::default()), ..windows.clone() },
             "for windows take a file for each part",
         ),
-        (TextConfig { classes: Some(Vec::new()), ..windows.clone() }, "`classes` are those of a `label_column`"),
+        (
+            TextConfig { classes: Some(Vec::new()), ..windows.clone() },
+            "`classes` are those of a `label_column`",
+        ),
         (TextConfig { stride: Some(1), ..with_class.clone() }, "`stride` is for windows"),
         (TextConfig { text_column: 1, ..with_class.clone() }, "`label_column` and `text_column` are one"),
         (TextConfig { part: Part::Val, ..with_class.clone() }, "there is no `split` that says which samples"),
