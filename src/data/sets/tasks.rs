@@ -262,7 +262,7 @@ macro_rules! task {
 }
 
 task!(
-    /// Made-up points of several clouds: which cloud is a point from?
+    /// Made-up points of several clouds, each with the cloud that it is from.
     "SyntheticBlobs", BlobsParams {
         /// Number of clouds; sample `i` is from cloud `i % classes`.
         classes: 3, 100_000;
@@ -272,7 +272,7 @@ task!(
 );
 
 task!(
-    /// Made-up points on arms that wind around each other: which arm is a point from?
+    /// Made-up points on arms that wind around each other, each with its arm.
     "SyntheticSpirals", SpiralsParams {
         /// Number of arms; sample `i` is from arm `i % arms`.
         arms: 2, 1000;
