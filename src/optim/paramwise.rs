@@ -20,6 +20,8 @@ use crate::params::{Info, Params};
 #[serde(default)]
 pub struct ParamwiseConfig {
     /// Numbers for the parameters whose name contains the key: `lr_mult`, `decay_mult`, or any number of the optimizer.
+    // `check` refuses what is negative.
+    #[schemars(extend("x-unbounded" = true))]
     pub custom_keys: BTreeMap<String, BTreeMap<String, f64>>,
     /// Learning rate of biases, but for those of norms, times this.
     #[schemars(range(min = 0.0))]

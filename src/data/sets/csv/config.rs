@@ -212,7 +212,8 @@ impl JsonSchema for Missing {
         true
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "anyOf": [{ "type": "string", "enum": ["error", "mean"] }, { "type": "number" }] })
+        let words = json_schema!({ "type": "string", "enum": ["error", "mean"] });
+        json_schema!({ "anyOf": [words, { "type": "number", "x-unbounded": true }] })
     }
 }
 
