@@ -138,7 +138,7 @@ impl Sample {
     /// use ndarray::Array3;
     /// use shanty::data::Sample;
     /// let mut sample = Sample::of_bytes(Array3::from_elem((1, 2, 3), 7u8), 0);
-    /// assert_eq!(sample.picture()?.values()?, Array3::from_elem((1, 2, 3), 7.0));
+    /// assert_eq!(*sample.picture()?.values()?, Array3::from_elem((1, 2, 3), 7.0));
     /// # Ok::<(), shanty::base::Error>(())
     /// ```
     pub fn of_bytes(bytes: Array3<u8>, label: i64) -> Self {

@@ -11,7 +11,7 @@
 //! shanty::module!(Scale { weight });
 //! impl Module for Scale {
 //!     fn forward<'t>(&mut self, x: Var<'t>, _: &mut Forward<'_>) -> Result<Var<'t>> {
-//!         x.mul(x.tape().param(&self.weight))
+//!         Ok(x * x.tape().param(&self.weight))
 //!     }
 //! }
 //!
