@@ -119,7 +119,7 @@ fn a_file_to_predict_needs_no_classes() {
     let set = TextLines::load(lines(dir.path(), "ab\tx\nba\ty\n")).unwrap();
     let new = dir.path().join("new.txt");
     std::fs::write(&new, "abz\n").unwrap();
-    let other = set.of_files(&[new.clone()]).unwrap();
+    let other = set.of_files(std::slice::from_ref(&new)).unwrap();
     assert_eq!((ints(&*other, 0, "inputs"), get(&*other, 0).label()), (vec![2, 3, 1], None));
     std::fs::write(&new, "ab\tx\nba\n").unwrap();
     let text = set.of_files(&[new]).err().unwrap().to_string();
