@@ -50,7 +50,7 @@ impl Commit<'_> {
         let tmp = sibling(&home, "tmp");
         folder.clear(&tmp)?;
         let series = self.series_of(&home, &checkpoint.meta.run);
-        self.write_aside(checkpoint, &tmp, series)?;
+        self.write_aside(checkpoint, &tmp, &name, series)?;
         folder.put_in_place(&name, &checkpoint.meta.run)?;
         if let Some(work_dir) = self.pointer_in {
             let target = home.strip_prefix(work_dir).unwrap_or(&home);
@@ -69,15 +69,16 @@ impl Commit<'_> {
         before.map_or_else(|| self.series.to_owned(), |old| old.series)
     }
 
-    fn write_aside(&self, checkpoint: &Checkpoint, tmp: &Path, series: String) -> Result<()> {
+    fn write_aside(&self, checkpoint: &Checkpoint, tmp: &Path, name: &str, series: String) -> Result<()> {
         let contents = checkpoint.contents()?;
         self.fs.create_dir(tmp).at(tmp)?;
         let mut files = BTreeMap::new();
-        for (name, content) in &contents {
-            files.insert((*name).to_owned(), self.write_file(&tmp.join(name), content)?);
+        for (file, content) in &contents {
+            files.insert((*file).to_owned(), self.write_file(&tmp.join(file), content)?);
         }
         let manifest = Manifest {
             run: checkpoint.meta.run.clone(),
+            name: name.to_owned(),
             series,
             iter: checkpoint.meta.iter,
             resumable: checkpoint.optimizer.is_some(),

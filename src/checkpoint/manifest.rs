@@ -21,6 +21,9 @@ pub(super) struct Manifest {
     /// The run that wrote it.
     #[serde(default)]
     pub run: String,
+    /// The name of its directory when it was written: under another one it is somebody's copy.
+    #[serde(default)]
+    pub name: String,
     /// Checkpoints of one series replace each other: `epoch_{}`, `best_loss`, `emergency`.
     #[serde(default)]
     pub series: String,
@@ -58,5 +61,17 @@ impl Manifest {
         };
         let bytes = durable::read_plain(fs, &file, LONGEST).map_err(|e| unreadable(&e))?;
         serde_json::from_slice(&bytes).map_err(|e| unreadable(&e))
+    }
+
+    /// Refuses a copy, and what was renamed: shanty saved it under another name, so that it is no longer shanty's to delete.
+    pub fn bears_its_name(&self, home: &Path) -> Result<()> {
+        if home.file_name().is_some_and(|name| name == self.name.as_str()) {
+            return Ok(());
+        }
+        let saved_as = match self.name.as_str() {
+            "" => "its manifest does not say under which name shanty saved it".to_owned(),
+            name => format!("it is a copy, or was renamed: shanty saved it as `{}`", name.escape_debug()),
+        };
+        Err(Error::checkpoint(home, format!("{saved_as}: move it away")))
     }
 }

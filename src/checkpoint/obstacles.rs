@@ -19,7 +19,8 @@ pub struct Names {
 }
 
 impl Names {
-    fn include(&self, name: &str) -> bool {
+    /// Whether it is one of them.
+    pub(super) fn include(&self, name: &str) -> bool {
         let number = |template: &str| {
             let (before, after) = template.split_once("{}")?;
             name.strip_prefix(before)?.strip_suffix(after)?.parse::<u64>().ok()

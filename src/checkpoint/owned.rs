@@ -174,13 +174,8 @@ impl<'a> Folder<'a> {
             if let Some(error) = self.not_ours(name).into_iter().next() {
                 return Err(error);
             }
-            let home = self.home(name)?;
-            match Manifest::read(self.fs, &home) {
-                Ok(manifest) if manifest.run != run => {
-                    Err(Error::checkpoint(&home, "it is of another run: move it away"))
-                }
-                _ => Ok(name.to_owned()),
-            }
+            self.may_replace(&self.home(name)?, run)?;
+            Ok(name.to_owned())
         };
         let others = (1..=OTHER_NAMES).map(|n| format!("{name}-{n}"));
         match free(name) {
@@ -188,6 +183,17 @@ impl<'a> Folder<'a> {
                 others.map(|other| free(&other)).find_map(Result::ok).ok_or(taken)
             }
             other => other,
+        }
+    }
+
+    /// A checkpoint of the same run that was saved here may be replaced, and so may a damaged one.
+    fn may_replace(&self, home: &Path, run: &str) -> Result<()> {
+        match Manifest::read(self.fs, home) {
+            Ok(manifest) if manifest.run != run => {
+                Err(Error::checkpoint(home, "it is of another run: move it away"))
+            }
+            Ok(manifest) => manifest.bears_its_name(home),
+            Err(_) => Ok(()),
         }
     }
 
@@ -199,9 +205,7 @@ impl<'a> Folder<'a> {
         let replaces = self.kind(&home)?.is_some();
         if replaces {
             self.only_a_checkpoint(&home)?;
-            if Manifest::read(self.fs, &home).is_ok_and(|manifest| manifest.run != run) {
-                return Err(Error::checkpoint(&home, "it is of another run: move it away"));
-            }
+            self.may_replace(&home, run)?;
             self.clear(&old)?;
             self.fs.rename(&home, &old).at(&home)?;
         }
@@ -255,6 +259,7 @@ impl<'a> Folder<'a> {
             return self.clear(old);
         }
         self.only_a_checkpoint(old)?;
+        Manifest::read(self.fs, old)?.bears_its_name(&home)?;
         self.fs.rename(old, &home).at(&home)
     }
 

@@ -80,7 +80,10 @@ impl Owner {
             )));
         }
         let mut in_the_way = if begins { obstacles(fs, folders, names)? } else { Vec::new() };
-        let kept = others.iter().flat_map(|(dir, listed)| Folder::new(fs, dir).not_ours(&listed.name));
+        let kept = others.iter().flat_map(|(dir, listed)| {
+            let not_ours = Folder::new(fs, dir).not_ours(&listed.name);
+            not_ours.into_iter().chain(may_delete(listed, names).err())
+        });
         in_the_way.extend(kept);
         let reasons: BTreeSet<_> = in_the_way.iter().map(ToString::to_string).collect();
         if !reasons.is_empty() {
@@ -100,5 +103,18 @@ impl Owner {
             fs.sync(folders.work()).at(folders.work())?;
         }
         others.iter().try_for_each(|(dir, listed)| Folder::new(fs, dir).discard(&listed.name))
+    }
+}
+
+/// What may be deleted on demand: a checkpoint under the name that it was saved with, and what is left of one that has a
+/// name of this run. Whatever else looks like a checkpoint is somebody's.
+fn may_delete(listed: &Listed, names: &Names) -> Result<()> {
+    match &listed.manifest {
+        Ok(manifest) => manifest.bears_its_name(&listed.path),
+        Err(_) if names.include(&listed.name) => Ok(()),
+        Err(_) => {
+            let why = "nothing in it says that shanty saved it under this name: move it away";
+            Err(Error::checkpoint(&listed.path, why))
+        }
     }
 }

@@ -10,7 +10,7 @@ use crate::base::fs::FileSystem;
 /// The series of checkpoints that nobody planned: a signal, a time limit, a failure. The next planned one replaces them.
 pub const EMERGENCY: &str = "emergency";
 
-/// Of the run's checkpoints of a series in a folder, those that are not newer than the one just written, keeps the newest
+/// Of the run's checkpoints of a series in a folder, under the names that it gave them, those that are not newer than the one just written, keeps the newest
 /// few.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prune {
@@ -38,7 +38,9 @@ impl Prune {
             let manifest = listed.manifest.as_ref().ok()?;
             let ours = manifest.run == run && manifest.series == self.series && manifest.iter <= iter;
             // Another directory of the same iteration is older than the one just written.
-            ours.then_some((manifest.iter, listed.path == new))
+            // A copy that somebody made is theirs.
+            (ours && manifest.bears_its_name(&listed.path).is_ok())
+                .then_some((manifest.iter, listed.path == new))
         };
         all.retain(|listed| rank(listed).is_some());
         all.sort_by_key(|listed| std::cmp::Reverse(rank(listed)));

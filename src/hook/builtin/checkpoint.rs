@@ -111,6 +111,15 @@ impl CheckpointHook {
         if (1..metrics.len()).any(|i| metrics[..i].contains(&metrics[i])) {
             return bad("`save_best` names a metric twice");
         }
+        for (i, metric) in metrics.iter().enumerate() {
+            if let Some(other) = metrics[..i].iter().find(|other| series_of(other) == series_of(metric)) {
+                return Err(Error::config(format!(
+                    "`save_best`: the best checkpoints of `{other}` and `{metric}` would both be called `{}_…` and replace each \
+                     other: give one of them a CheckpointHook with an `out_dir` of its own",
+                    series_of(metric)
+                )));
+            }
+        }
         let rules = self.rule.as_ref().map_or(1, |r| r.0.len());
         if rules != 1 && rules != metrics.len() {
             return bad("`rule` needs one entry, or one for each metric of `save_best`");

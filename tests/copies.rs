@@ -1,0 +1,113 @@
+//! What a person copies or renames beside the checkpoints of a run is theirs.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
+
+use std::fs;
+use std::path::Path;
+
+use shanty::hook::HookOptions;
+use shanty::prelude::*;
+use shanty::registry::Spec;
+use shanty::run::RunnerBuilder;
+use shanty::testing::toy_runner;
+
+fn run(dir: &Path, epochs: u64, yaml: &str) -> RunnerBuilder {
+    let hook = Spec::<dyn Hook>::parse(&format!("{{type: CheckpointHook, {yaml}}}")).unwrap();
+    let hook = hook.build(&mut BuildCx::new(0)).unwrap();
+    let run = toy_runner(dir, epochs, 3).unwrap().without_default_hooks();
+    run.boxed_hook(hook, "CheckpointHook", HookOptions::default())
+}
+
+fn train(run: RunnerBuilder) -> Result<()> {
+    run.build()?.train().map(drop)
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+/// The checkpoints, and what looks like one.
+fn names(dir: &Path) -> Vec<String> {
+    let all = fs::read_dir(dir).unwrap().map(Result::unwrap);
+    let all =
+        all.filter(|e| e.path().join("state.json").exists() || e.path().join("model.safetensors").exists());
+    let mut all: Vec<_> = all.map(|e| e.file_name().into_string().unwrap()).collect();
+    all.sort();
+    all
+}
+
+/// `max_keep_ckpts` deleted copies and renamed checkpoints when the run went on.
+#[test]
+fn retention_leaves_copies_and_renamed_checkpoints() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    train(run(dir.path(), 2, "")).unwrap();
+    for name in ["keep_me", "epoch_2.bak", "epoch_02", "best_x", "KEEP", "epoch_7", "epoch_2-1"] {
+        copy(&at("epoch_2"), &at(name));
+    }
+    fs::rename(at("epoch_1"), at("first")).unwrap();
+    train(run(dir.path(), 4, "max_keep_ckpts: 1").resume(true)).unwrap();
+    let kept =
+        ["KEEP", "best_x", "epoch_02", "epoch_2-1", "epoch_2.bak", "epoch_4", "epoch_7", "first", "keep_me"];
+    assert_eq!(names(dir.path()), kept);
+}
+
+/// A copy that has the name of a checkpoint to come was replaced by it.
+#[test]
+fn a_save_does_not_replace_a_copy() {
+    let dir = tempfile::tempdir().unwrap();
+    train(run(dir.path(), 2, "")).unwrap();
+    copy(&dir.path().join("epoch_2"), &dir.path().join("epoch_3"));
+    let copied = fs::read(dir.path().join("epoch_3/model.safetensors")).unwrap();
+    train(run(dir.path(), 4, "max_keep_ckpts: 1").resume(true)).unwrap();
+    assert_eq!(names(dir.path()), ["epoch_3", "epoch_4"], "`epoch_3-1` was this run's, and is given up");
+    assert_eq!(fs::read(dir.path().join("epoch_3/model.safetensors")).unwrap(), copied);
+}
+
+/// `--overwrite` deleted copies, and folders that never were checkpoints.
+#[test]
+fn overwrite_refuses_what_shanty_did_not_save_under_this_name() {
+    let dir = tempfile::tempdir().unwrap();
+    train(run(dir.path(), 2, "")).unwrap();
+    copy(&dir.path().join("epoch_1"), &dir.path().join("mine"));
+    fs::create_dir(dir.path().join("best")).unwrap();
+    fs::write(dir.path().join("best/state.json"), "a: 1").unwrap();
+    let before = names(dir.path());
+    let error = train(run(dir.path(), 1, "").overwrite(true)).unwrap_err().to_string();
+    for part in ["nothing was changed", "saved it as `epoch_1`", "/mine", "/best", "move it away"] {
+        assert!(error.contains(part), "{error}");
+    }
+    assert_eq!(names(dir.path()), before);
+    for name in ["mine", "best"] {
+        fs::remove_dir_all(dir.path().join(name)).unwrap();
+    }
+    // What is left of a checkpoint under a name of this run is no obstacle.
+    fs::remove_file(dir.path().join("epoch_1/manifest.json")).unwrap();
+    train(run(dir.path(), 1, "").overwrite(true)).unwrap();
+    assert_eq!(names(dir.path()), ["epoch_1"]);
+}
+
+/// A folder with a temporary name that a person made was renamed.
+#[test]
+fn what_never_stepped_aside_does_not_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let old = dir.path().join(".shanty-old-x");
+    fs::create_dir(&old).unwrap();
+    fs::write(old.join("model.safetensors"), "mine").unwrap();
+    train(run(dir.path(), 1, "")).unwrap();
+    assert_eq!(fs::read(old.join("model.safetensors")).unwrap(), b"mine");
+    assert!(!dir.path().join("x").exists());
+}
+
+/// `a/b` and `a_b` have one name for their best checkpoints, and deleted each other's.
+#[test]
+fn metrics_with_one_name_for_their_best_are_refused() {
+    for pair in ["a/b, a_b", "a b, a/b"] {
+        let hook = format!("{{type: CheckpointHook, rule: less, save_best: [{pair}]}}");
+        let built = Spec::<dyn Hook>::parse(&hook).unwrap().build(&mut BuildCx::new(0));
+        let Err(error) = built else { panic!("{pair} was taken") };
+        assert!(error.to_string().contains("best_a_b_"), "{error}");
+    }
+}
