@@ -99,7 +99,9 @@ impl Masked {
             if digits.len() > room {
                 return Err(Diag::error("more references than one file may have").at(at).into());
             }
-            text.replace_range(open..end, &format!("{mark}{digits:0>room$}{mark}"));
+            // A width of `format!` ends at 65,535, and a reference may be longer.
+            let zeros = "0".repeat(room - digits.len());
+            text.replace_range(open..end, &format!("{mark}{zeros}{digits}{mark}"));
             masked.tokens.push(Token { at, what });
         }
         Ok((masked, text))

@@ -16,7 +16,7 @@ use crate::config::{Diags, Node, provenance, split};
 /// If the path leads nowhere.
 pub fn explain<T: JsonSchema>(root: &Node, path: &str) -> Result<String, Diags> {
     let steps = provenance(root, path)?;
-    let width = steps.iter().map(|step| step.to_string().chars().count()).max().unwrap_or(0);
+    let width = steps.iter().map(|step| step.to_string().chars().count()).max().unwrap_or(0).min(100);
     let value = steps.last().map_or("", |step| &step.value);
     let mut text = format!("{path} = {value}\n");
     for step in &steps {
