@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::bounds::{MAX_BYTES, within_bounds};
 use super::source::{Loc, Origin, Source};
 use super::{Diag, Diags, Key, Kind, Node, interpolate, merge, overrides, python};
-use crate::base::{durable, suggest::nearest};
+use crate::base::{durable, suggest::nearest, text};
 
 /// Longer chains of base files than this are refused.
 const MAX_CHAIN: usize = 32;
@@ -253,6 +253,15 @@ fn without(node: &Node, keys: &[&str]) -> Node {
 }
 
 fn read(path: &Path, asked: Option<&Loc>) -> Result<String, Diags> {
+    // Whoever opens a pipe waits for a writer; what this process was started with is open already.
+    let open = path == Path::new("/dev/stdin") || path.starts_with("/dev/fd");
+    if let Ok(about) = std::fs::metadata(path)
+        && !(open || about.is_file() || about.is_dir())
+    {
+        let kind = text::kind_of(about.file_type());
+        let diag = Diag::error(format!("cannot read {}: {kind}, not a regular file", path.display()));
+        return Err(asked.map_or(diag.clone(), |at| diag.at(at.clone())).into());
+    }
     let mut bytes = Vec::new();
     std::fs::File::open(path)
         .and_then(|file| file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes))
