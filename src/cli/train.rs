@@ -148,6 +148,9 @@ fn last_line(runner: &Runner, outcome: &Outcome, seconds: f64) -> String {
 /// `90`, `45m`, `1h30m`, `2d`, `11:55:00` in seconds.
 fn seconds(text: &str) -> Result<f64, String> {
     let wrong = || format!("`{text}` is no time: write 90, 45m, 1h30m or 11:55:00");
+    if text.is_empty() || text.matches(':').count() > 2 {
+        return Err(wrong());
+    }
     if text.contains(':') {
         let part = |p: &str| p.parse::<u64>().map_err(|_| wrong());
         return text.split(':').try_fold(0.0, |sum, p| Ok(sum * 60.0 + part(p)? as f64));
@@ -181,7 +184,11 @@ mod tests {
         {
             assert_eq!(seconds(text), Ok(value), "{text}");
         }
-        assert!(seconds("soon").is_err());
-        assert!(seconds("1:x").is_err());
+        for text in ["", "soon", "1:x", "1:2:3:4"] {
+            assert!(
+                seconds(text).is_err_and(|why| why.contains("write 90, 45m, 1h30m or 11:55:00")),
+                "{text}"
+            );
+        }
     }
 }
