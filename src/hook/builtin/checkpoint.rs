@@ -104,7 +104,18 @@ impl CheckpointHook {
             check_name(&template.replace("{}", "1"))
                 .map_err(|why| Error::config(format!("`filename_tmpl`: {why}")))?;
         }
+        if let Some(dir) = self.out_dir.as_deref().filter(|dir| dir.contains("://") || dir.starts_with('~')) {
+            return Err(Error::config(format!(
+                "`out_dir: {}` would be a folder of that very name: give a local path, written out",
+                dir.escape_debug()
+            )));
+        }
         let metrics = self.save_best.as_ref().map_or(&[][..], |b| &b.0);
+        for metric in metrics {
+            let name = self.template(true).replace("{}", "1");
+            check_name(&format!("{}_{name}", series_of(metric)))
+                .map_err(|why| Error::config(format!("`save_best`: {why}")))?;
+        }
         if metrics.len() > 1 && metrics.iter().any(|m| m == "auto") {
             return bad("`save_best: auto` stands alone");
         }
