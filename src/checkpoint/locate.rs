@@ -76,6 +76,15 @@ pub fn locate_run(named: &Path, work_dir: &Path) -> Result<PathBuf> {
 const WEIGHTS: &str = "a file of weights, and a run is more than that";
 const ALONE: &str = "start from the weights alone with `load_from`, without `resume`";
 
+/// Whether a file of this path would stand in a checkpoint, whose files are sealed, or under a name of a run's own.
+pub fn is_of_a_run(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default();
+    let home = crate::base::durable::parent(path);
+    let sealed = home.join(MANIFEST_FILE).exists() && home.join(MODEL_FILE).exists();
+    let temporary = name.as_encoded_bytes().starts_with(crate::base::durable::TEMPORARY.as_bytes());
+    sealed || temporary || name == POINTER
+}
+
 fn is_checkpoint(dir: &Path) -> bool {
     dir.join(MANIFEST_FILE).exists() || dir.join(MODEL_FILE).exists()
 }

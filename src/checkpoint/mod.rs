@@ -28,7 +28,7 @@ pub use commit::{Commit, POINTER, recover};
 pub use content::{Checkpoint, Meta};
 pub use find::{Found, newest};
 pub use load::{load, read};
-pub use locate::{locate, locate_run};
+pub use locate::{is_of_a_run, locate, locate_run};
 pub use lock::lock_dir;
 pub use obstacles::{Names, obstacles};
 pub use owned::{Folders, check_name};

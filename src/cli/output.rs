@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::error::IoContext;
 use crate::base::{Error, Result, durable};
+use crate::checkpoint;
 
 /// More links than this lead nowhere.
 const LINKS: usize = 40;
@@ -36,6 +37,12 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<bool> {
         return Ok(false);
     }
     let target = followed(path)?;
+    if checkpoint::is_of_a_run(&target) {
+        let target = target.display();
+        let text =
+            format!("{target} belongs to a checkpoint or a run, and is not written over: name another file");
+        return Err(Error::config(text));
+    }
     if about.is_none()
         && fs::canonicalize(durable::parent(&target)).is_ok_and(|home| home == Path::new("/dev"))
     {
