@@ -52,8 +52,14 @@ impl RunnerBuilder {
             RunLog::to_file(&*fs, &file, self.level(), self.wall.clone())?
         };
         let dump = self.config.as_ref().map(|(name, _)| {
-            let file = name.as_deref().and_then(|n| Path::new(n).file_stem()).unwrap_or("config".as_ref());
-            dirs.work.join(file).with_extension("yaml")
+            let config = name.as_deref().map(Path::new);
+            let file = config.and_then(Path::file_stem).unwrap_or("config".as_ref());
+            let dump = dirs.work.join(file).with_extension("yaml");
+            // A dump that a person goes on with, where it lies, is theirs: it may have been edited.
+            let is_config = config
+                .and_then(|c| c.canonicalize().ok())
+                .is_some_and(|c| dump.canonicalize().is_ok_and(|d| c == d));
+            if is_config { dump.with_extension("resolved.yaml") } else { dump }
         });
         let stamped = format!("{}.json", info.timestamp);
         let vis_data = dirs.log.join("vis_data");
