@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::base::durable;
+use crate::base::fs::Disk;
 use crate::hook::Profile;
 use crate::prelude::*;
 
@@ -57,6 +58,8 @@ impl ProfilerHook {
             return Ok(());
         }
         let path = self.json_trace_path.clone().unwrap_or_else(|| cx.dirs.log.join("trace.json"));
+        // Something may have taken the name since the run began.
+        writable(&path)?;
         if let Some(folder) = path.parent() {
             durable::make_dir(cx.fs, folder)?;
         }
@@ -78,10 +81,23 @@ fn chrome(profile: &Profile, keys: &[std::sync::Arc<str>]) -> Value {
     json!({"displayTimeUnit": "ms", "traceEvents": rows.chain(spans).collect::<Vec<_>>()})
 }
 
+/// Whether a file begins as the traces that are written here do: nothing else is replaced by one.
+fn is_trace(path: &Path) -> bool {
+    const BEGIN: &[u8] = br#"{"displayTimeUnit":"ms","traceEvents":"#;
+    durable::read_begin(&Disk, path, BEGIN.len() as u64).is_ok_and(|begin| begin == BEGIN)
+}
+
 /// The file comes at the end of what is measured: that it cannot be written there is to be known before.
 fn writable(path: &Path) -> Result<()> {
-    let why = if path.is_dir() {
+    let about = std::fs::symlink_metadata(path);
+    let why = if path.as_os_str().is_empty() {
+        "is empty: name a file"
+    } else if path.is_dir() {
         "is a folder: name a file in it"
+    } else if about.as_ref().is_ok_and(|about| !about.is_file()) {
+        "is no plain file, and is not replaced by one: name another"
+    } else if about.is_ok() && !is_trace(path) {
+        "is there already and is no trace of shanty's: name another file, or move it away"
     } else if path.ancestors().skip(1).find(|folder| folder.exists()).is_some_and(|folder| !folder.is_dir()) {
         "cannot be written: one of its folders is a file"
     } else {
