@@ -124,10 +124,10 @@ fn large_files_are_refused_quickly() {
 }
 
 #[test]
-fn an_endless_file_is_not_read_to_its_end() {
+fn an_endless_file_is_not_read() {
     if std::path::Path::new("/dev/zero").exists() {
         let diags = config::load("/dev/zero".as_ref(), &[]).unwrap_err();
-        assert!(diags.to_string().contains("larger than"), "{diags}");
+        assert!(diags.to_string().contains("not a regular file"), "{diags}");
     }
 }
 

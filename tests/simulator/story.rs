@@ -241,7 +241,10 @@ impl Story {
             builder = builder.on(Point::AfterTrainIter, move |cx, _| {
                 if cx.clock.iter == at && !first.is_dead() {
                     let came = accidents::compete(&case, &machine, sabotage);
-                    *second.lock().unwrap_or_else(PoisonError::into_inner) = came;
+                    // Its thread that saves may have been killed meanwhile: then the folder was free.
+                    if !first.is_dead() {
+                        *second.lock().unwrap_or_else(PoisonError::into_inner) = came;
+                    }
                 }
                 Ok(())
             });
