@@ -162,7 +162,9 @@ fn config_structs_stay_readable_by_our_deserializer() {
 fn files_stay_small() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
-    sources(&root.join("src"), &mut files);
+    for dir in ["src", "tests", "examples", "hooks"] {
+        sources(&root.join(dir), &mut files);
+    }
     for file in files {
         let lines = fs::read_to_string(&file).unwrap().lines().count();
         assert!(lines <= 450, "{} has {lines} lines", file.display());

@@ -31,7 +31,7 @@ pub fn keyed(seed: u64, purpose: &str, a: u64, b: u64) -> Rng {
 /// A seed for a run whose config names none.
 pub fn fresh_seed() -> u64 {
     use rand::TryRng;
-    // Below 2^31, the range of the reference's own random seeds.
+    // Below 2^31, the range of MMEngine's own random seeds.
     rand::rngs::SysRng.try_next_u64().unwrap_or_else(|_| {
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64)
     }) >> 33

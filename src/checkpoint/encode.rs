@@ -233,7 +233,7 @@ mod tests {
     use super::*;
     use crate::params::StateTensor;
 
-    /// The reference writer of the format gives the same bytes: tensors larger than a piece, ones that end in the middle
+    /// The writer of the format's own crate, `safetensors`, gives the same bytes: tensors larger than a piece, ones that end in the middle
     /// of one, transposed ones, counters.
     #[test]
     fn the_bytes_are_those_of_the_reference_writer() {

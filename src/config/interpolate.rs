@@ -1,6 +1,6 @@
 //! `{{…}}`: names of the file, environment variables and values of the base files.
 //!
-//! The reference replaces text before it parses. We parse first, so that places stay true: each `{{…}}` is masked by a token
+//! MMEngine replaces text before it parses. We parse first, so that places stay true: each `{{…}}` is masked by a token
 //! of the same length, which is plain text to YAML, and the tree is filled in afterwards.
 //!
 //! | written | becomes |

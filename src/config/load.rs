@@ -12,7 +12,7 @@ use crate::base::{durable, suggest::nearest, text};
 
 /// Longer chains of base files than this are refused.
 const MAX_CHAIN: usize = 32;
-/// Keys that the reference keeps for itself.
+/// Keys that MMEngine keeps for itself.
 const RESERVED: [&str; 4] = ["filename", "text", "pretty_text", "env_variables"];
 
 /// A config as it came out of its files and overrides.

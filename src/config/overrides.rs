@@ -1,6 +1,6 @@
 //! Overrides from the command line: `a.b.0.c=value`, `a+=value`, `~a.b`.
 //!
-//! The value is YAML, with what the reference's `--cfg-options` adds: `(1, 2)` and `a,b` are lists, `None`, `True` and `False`
+//! The value is YAML, with what MMEngine's `--cfg-options` adds: `(1, 2)` and `a,b` are lists, `None`, `True` and `False`
 //! are null, true and false. Text with a comma stands in quotes of its own: `'note="a, b"'`.
 
 use std::ops::Range;

@@ -11,7 +11,7 @@ use crate::registry::{BuildCx, Collected, Spec};
 
 use super::{Collate, DataLoader, Dataset, DefaultSampler, LoaderOptions, Sampler, Shard};
 
-/// A loader as a config writes it, with the reference's keys.
+/// A loader as a config writes it, with PyTorch's and MMEngine's keys.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub struct DataLoaderConfig {
     /// Samples in a batch of one process.
@@ -44,10 +44,10 @@ pub struct DataLoaderConfig {
     /// batch. `shanty check --data` finds them beforehand.
     #[serde(default)]
     pub max_bad_samples: usize,
-    /// Accepted for the reference's configs; means nothing here.
+    /// Accepted for PyTorch's and MMEngine's configs; means nothing here.
     #[serde(default)]
     pub persistent_workers: Option<bool>,
-    /// Accepted for the reference's configs; means nothing here.
+    /// Accepted for PyTorch's and MMEngine's configs; means nothing here.
     #[serde(default)]
     pub pin_memory: Option<bool>,
 }

@@ -13,7 +13,7 @@ use crate::nn::{Autograd, Forward, Module, Tape, Var, set_trainable};
 use crate::registry::{BuildCx, Collected, Spec};
 use crate::{module, register};
 
-/// What an [`ImageClassifier`] is made of.
+/// The keys of `{type: ImageClassifier, …}` in a config, and how a program says the same.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub struct ImageClassifierParams {
     /// From images to features.
@@ -36,7 +36,7 @@ pub struct ImageClassifierParams {
     /// keep their running statistics and normalise by them.
     #[serde(default)]
     pub frozen: Vec<String>,
-    /// Accepted empty, for the reference's configs.
+    /// Accepted empty, for MMPretrain's configs.
     #[serde(default)]
     pub train_cfg: Option<ClassifierTrainCfg>,
 }

@@ -9,7 +9,7 @@ use crate::base::suggest::nearest;
 use crate::base::{Error, Result};
 use crate::config::{Diag, Diags, Node};
 
-/// Scopes of the reference that mean no crate of ours.
+/// Scopes of MMEngine and its libraries that mean no crate of ours.
 const SCOPES: [&str; 9] =
     ["mmengine", "mmpretrain", "mmcls", "mmdet", "mmseg", "mmcv", "torch", "core", env!("CARGO_PKG_NAME")];
 

@@ -1,4 +1,4 @@
-//! The top level of a config: the reference's keys, typed.
+//! The top level of a config: MMEngine's keys, typed.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -19,7 +19,7 @@ use crate::registry::Spec;
 pub struct RunConfig {
     /// The model.
     pub model: Spec<dyn Model>,
-    /// The model's `data_preprocessor`, where the reference's configs write it too.
+    /// The model's `data_preprocessor`, where MMEngine's configs write it too.
     #[serde(default)]
     pub data_preprocessor: Option<Spec<dyn Preprocessor>>,
     /// Folder of checkpoints and logs; `work_dirs/<name of the config>` from the command line if absent.

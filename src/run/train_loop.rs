@@ -123,7 +123,7 @@ impl Intervals {
     /// use shanty::run::Intervals;
     /// let due = |v: &Intervals, n| (1..=n).filter(|e| v.due(*e, n)).collect::<Vec<_>>();
     /// assert_eq!(due(&Intervals { begin: 5, every: 3, ..Intervals::default() }, 10), [6, 9, 10]);
-    /// // The reference looks the interval up one unit ahead.
+    /// // MMEngine looks the interval up one unit ahead.
     /// assert_eq!(due(&Intervals { dynamic: vec![(9, 1)], ..Intervals::every(4) }, 12), [4, 8, 9, 10, 11, 12]);
     /// ```
     pub fn due(&self, done: u64, total: u64) -> bool {

@@ -218,7 +218,7 @@ fn class_name(folder: &Path) -> Result<String> {
     })
 }
 
-/// A folder; the reference also writes `{img_path: folder}`.
+/// A folder; MMPretrain also writes `{img_path: folder}`.
 #[derive(Debug, Clone)]
 struct Prefix(PathBuf);
 
@@ -319,7 +319,7 @@ struct ImageFolderParams {
     /// Endings of the files to take, in any case; .jpg, .jpeg and .png if not given.
     #[serde(default)]
     extensions: Option<OneOrMany<String>>,
-    /// Accepted for the reference's configs; the pipeline alone decides how pictures are read.
+    /// Accepted for MMPretrain's configs; the pipeline alone decides how pictures are read.
     #[serde(default)]
     #[allow(dead_code)]
     test_mode: bool,
@@ -366,6 +366,6 @@ crate::register! {
 }
 
 crate::register! {
-    /// The reference's name of ImageFolder.
+    /// MMPretrain's name of ImageFolder.
     dyn Dataset, "CustomDataset" => |p: ImageFolderParams, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> { p.build(cx) }
 }

@@ -66,7 +66,7 @@ struct MnistParams {
     data_prefix: Option<PathBuf>,
     /// train or test.
     split: Option<MnistSplit>,
-    /// Whether to read the test images: the reference's way to say `split: test`.
+    /// Whether to read the test images: MMPretrain's way to say `split: test`.
     test_mode: Option<bool>,
     /// What is done to each image.
     pipeline: Vec<Spec<dyn Transform>>,

@@ -39,7 +39,7 @@ crate::register! {
 impl CenterCrop {
     fn window(&self, h: usize, w: usize) -> Window {
         let (height, width) = (self.height.min(h), self.width.min(w));
-        // The reference rounds halves to even.
+        // MMPretrain rounds halves to even.
         let middle = |room: usize| (room as f64 / 2.0).round_ties_even() as usize;
         Window { y: middle(h - height), x: middle(w - width), height, width }
     }

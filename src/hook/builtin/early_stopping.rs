@@ -14,7 +14,7 @@ pub struct EarlyStoppingHook {
     /// Whether more or less of it is better; if absent the metric says it, or its name.
     #[serde(default)]
     rule: Option<Direction>,
-    /// What a better value must add. The reference's 0.1 is made for percentages.
+    /// What a better value must add. MMEngine's 0.1 is made for percentages.
     #[serde(default = "min_delta")]
     #[schemars(range(min = 0.0))]
     min_delta: f64,

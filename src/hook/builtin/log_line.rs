@@ -1,4 +1,4 @@
-//! The reference's log lines: which scalars, smoothed how, laid out how (MMEngine's LogProcessor).
+//! The log lines of MMEngine's LogProcessor: which scalars, smoothed how, laid out how.
 
 use regex_lite::Regex;
 

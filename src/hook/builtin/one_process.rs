@@ -15,7 +15,7 @@ impl Hook for SyncBuffersHook {
 }
 
 register! {
-    /// Accepted for the reference's configs: a run of one process has no buffers to synchronise.
+    /// Accepted for MMEngine's configs: a run of one process has no buffers to synchronise.
     dyn Hook, "SyncBuffersHook" => SyncBuffersHook
 }
 
@@ -47,7 +47,7 @@ impl Hook for EmptyCacheHook {
 }
 
 register! {
-    /// Accepted for the reference's configs: there is no allocator cache to empty.
+    /// Accepted for MMEngine's configs: there is no allocator cache to empty.
     dyn Hook, "EmptyCacheHook" => EmptyCacheHook
 }
 

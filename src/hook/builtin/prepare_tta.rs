@@ -7,7 +7,7 @@ use crate::prelude::*;
 
 /// Puts the model into a test-time augmentation for the length of a test (MMEngine's PrepareTTAHook).
 ///
-/// The views are made of the test batches, where the reference wants a pipeline of its own.
+/// The views are made of the test batches, where MMEngine wants a pipeline of its own.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub struct PrepareTTAHook {
     /// Which augmentation.

@@ -19,7 +19,7 @@ pub struct ProfilerHook {
     /// Epochs or iterations that are measured.
     #[schemars(range(min = 1))]
     profile_times: u64,
-    /// Accepted for the reference's configs: this is what is measured.
+    /// Accepted for MMEngine's configs: this is what is measured.
     activity_with_cpu: bool,
     /// Must be false: there is no GPU.
     activity_with_cuda: bool,

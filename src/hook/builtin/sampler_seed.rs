@@ -1,4 +1,4 @@
-//! Kept so that the reference's configs run: there is nothing left for it to do.
+//! Kept so that MMEngine's configs run: there is nothing left for it to do.
 
 use crate::prelude::*;
 
@@ -10,6 +10,6 @@ pub struct DistSamplerSeedHook {}
 impl Hook for DistSamplerSeedHook {}
 
 register! {
-    /// Accepted for the reference's configs: data order is a function of seed and epoch, there is nothing to set.
+    /// Accepted for MMEngine's configs: data order is a function of seed and epoch, there is nothing to set.
     dyn Hook, "DistSamplerSeedHook" => DistSamplerSeedHook
 }

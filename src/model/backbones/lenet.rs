@@ -8,7 +8,7 @@ use crate::nn::{AvgPool2d, Conv2d, Forward, Linear, Module, Sequential, Tanh, Va
 use crate::registry::BuildCx;
 use crate::{module, register};
 
-/// What a [`LeNet5`] is made of.
+/// The keys of `{type: LeNet5, …}` in a config, and how a program says the same.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct LeNet5Params {

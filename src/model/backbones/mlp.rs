@@ -8,7 +8,7 @@ use crate::nn::{Forward, Linear, Module, ReLU, Var};
 use crate::registry::{BuildCx, Spec};
 use crate::{module, register};
 
-/// What an [`MLP`] is made of.
+/// The keys of `{type: MLP, …}` in a config, and how a program says the same.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub struct MLPParams {
     /// The size of the input, then that of each layer's output: `[784, 256, 10]` has two layers.

@@ -11,7 +11,7 @@ use crate::nn::{
 use crate::registry::BuildCx;
 use crate::{module, register};
 
-/// What a [`ResNet`] is made of.
+/// The keys of `{type: ResNet, …}` in a config, and how a program says the same.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub struct ResNetParams {
     /// Layers: 18 or 34; in the form for small images also 20, 32, 44, 56 and every other 6 n + 2, in three stages of n blocks.
@@ -32,7 +32,7 @@ pub struct ResNetParams {
     /// Accepted if it names the last stage, whose output is the network's.
     #[serde(default)]
     pub out_indices: Option<Vec<usize>>,
-    /// Accepted for the reference's configs: basic blocks have only one.
+    /// Accepted for MMPretrain's configs: basic blocks have only one.
     #[serde(default)]
     pub style: Option<BlockStyle>,
     /// Whether each block begins as its shortcut: the scale of its last batch norm is 0 at first.
@@ -182,7 +182,7 @@ fn norm(channels: usize) -> BatchNorm2d {
 /// Images N × C × H × W to the features of the last stage, N × 8 base × H / 32 × W / 32. [`ResNet::cifar`] is the form for small images:
 /// H / 8, or H / 4 and 4 base channels with three stages.
 ///
-/// Weight names are the reference's: `conv1`, `bn1`, `layer1.0.conv1`, `layer2.0.downsample.0`. 11,168,832 parameters with depth 18 in the form for
+/// Weight names are MMPretrain's: `conv1`, `bn1`, `layer1.0.conv1`, `layer2.0.downsample.0`. 11,168,832 parameters with depth 18 in the form for
 /// small images, 271,824 with depth 20.
 ///
 /// ```

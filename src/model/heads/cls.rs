@@ -13,7 +13,7 @@ use crate::nn::{CrossEntropyLoss, Forward, Loss, Module, Target, Var};
 use crate::registry::{BuildCx, Spec};
 use crate::{module, register};
 
-/// What a [`ClsHead`] is made of.
+/// The keys of `{type: ClsHead, …}` in a config, and how a program says the same.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ClsHeadParams {
@@ -24,7 +24,7 @@ pub struct ClsHeadParams {
     pub topk: OneOrMany<usize>,
     /// Whether `accuracy_top-k` is logged in training.
     pub cal_acc: bool,
-    /// Accepted for the reference's configs; the head has no weights.
+    /// Accepted for MMPretrain's configs; the head has no weights.
     pub init_cfg: InitCfg,
 }
 

@@ -12,7 +12,7 @@ use crate::nn::{Forward, Linear, Loss, Module, Target, Var};
 use crate::registry::{BuildCx, Spec};
 use crate::{module, register};
 
-/// What a [`LinearClsHead`] is made of.
+/// The keys of `{type: LinearClsHead, …}` in a config, and how a program says the same.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub struct LinearClsHeadParams {
     /// Number of classes.

@@ -12,7 +12,7 @@ use crate::nn::{Forward, Linear, Loss, Module, Tanh, Target, Var};
 use crate::registry::{BuildCx, Spec};
 use crate::{module, register};
 
-/// What a [`VisionTransformerClsHead`] is made of.
+/// The keys of `{type: VisionTransformerClsHead, …}` in a config, and how a program says the same.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub struct VisionTransformerClsHeadParams {
     /// Number of classes.

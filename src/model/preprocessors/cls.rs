@@ -12,7 +12,7 @@ use crate::nn::{Forward, Tape};
 use crate::register;
 use crate::registry::BuildCx;
 
-/// What a [`ClsDataPreprocessor`] is made of.
+/// The keys of `{type: ClsDataPreprocessor, …}` in a config, and how a program says the same.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ClsDataPreprocessorParams {

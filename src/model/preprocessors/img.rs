@@ -11,7 +11,7 @@ use crate::nn::{Forward, Tape};
 use crate::register;
 use crate::registry::BuildCx;
 
-/// What an [`ImgDataPreprocessor`] is made of.
+/// The keys of `{type: ImgDataPreprocessor, …}` in a config, and how a program says the same.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ImgDataPreprocessorParams {
@@ -31,7 +31,7 @@ pub struct ImgDataPreprocessorParams {
     pub bgr_to_rgb: bool,
     /// The same; not both.
     pub rgb_to_bgr: bool,
-    /// Accepted for the reference's configs; there is one place for tensors here.
+    /// Accepted for MMEngine's configs; there is one place for tensors here.
     pub non_blocking: bool,
 }
 
@@ -80,7 +80,7 @@ impl Preprocessor for ImgDataPreprocessor {
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct BaseDataPreprocessor {
-    /// Accepted for the reference's configs; there is one place for tensors here.
+    /// Accepted for MMEngine's configs; there is one place for tensors here.
     pub non_blocking: bool,
 }
 

@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(apply(&ops, &[2, 2], &[2.0, 4.0, 6.0, 0.0]).unwrap().1, [0.0, 0.5, 1.0, -0.5]);
     }
 
-    /// The reference turns the channels first: `mean` is in the order of the result.
+    /// MMEngine turns the channels first: `mean` is in the order of the result.
     #[test]
     fn channels_turn_before_they_are_normalised() {
         let norm = PixelOps::norm(Some(&[1.0, 2.0, 3.0]), Some(&[1.0, 1.0, 2.0])).unwrap();

@@ -14,7 +14,7 @@ use crate::nn::{Loss, Module, set_trainable};
 use crate::register;
 use crate::registry::{BuildCx, Collected, Spec};
 
-/// What a [`Supervised`] is made of.
+/// The keys of `{type: Supervised, …}` in a config, and how a program says the same.
 #[derive(Debug, Clone, serde::Deserialize, JsonSchema)]
 pub struct SupervisedConfig {
     /// From the inputs to what is predicted, or to the features that the heads take. A list of layers is a Sequential.

@@ -17,7 +17,7 @@ use crate::nn::{
 use crate::registry::BuildCx;
 use crate::{module, register};
 
-/// What a [`VisionTransformer`] is made of.
+/// The keys of `{type: VisionTransformer, …}` in a config, and how a program says the same.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct VisionTransformerParams {
