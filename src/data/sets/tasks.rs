@@ -221,7 +221,7 @@ macro_rules! task {
         #[serde(default)]
         struct $params {
             /// Number of samples.
-            #[schemars(range(max = 4294967296u64))]
+            #[schemars(range(max = 10_000_000))]
             n: usize,
             /// Number of the first sample: other numbers give other samples of the same task, to validate with.
             start: u64,
