@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use ndarray::{ArrayD, IxDyn};
 use shanty::data::{DataLoader, DefaultSampler, LoaderOptions, Synthetic};
-use shanty::hook::HookOptions;
+use shanty::hook::HookConfig;
 use shanty::optim::{OptimWrapper, Sgd};
 use shanty::prelude::*;
 use shanty::registry::Spec;
@@ -54,7 +54,7 @@ impl TrainLoop for Bare {
             }
             nanoseconds = nanoseconds.min(began.elapsed().as_secs_f64() * 1e9 / ITERS as f64);
         }
-        s.state.board.set("ns", nanoseconds);
+        s.state.message_hub.update_info("ns", nanoseconds);
         s.fire(Event::AfterTrain)
     }
 }
@@ -82,7 +82,7 @@ impl TrainLoop for Long {
                 }
                 seconds += began.elapsed().as_secs_f64();
             }
-            s.state.board.set(name, seconds * 1e9 / (end - first) as f64);
+            s.state.message_hub.update_info(name, seconds * 1e9 / (end - first) as f64);
             first = end;
         }
         s.fire(Event::AfterTrain)
@@ -109,12 +109,12 @@ const DEFAULT: [&str; 6] = [
 /// What is logged as often as MMEngine logs unless told otherwise.
 const LOGGING: &str = "{type: LoggerHook, interval: 10}";
 
-/// Runs the loop with these hooks, and looks at the board.
+/// Runs the loop with these hooks, and looks at the message hub.
 fn trained<T>(
     train_loop: impl TrainLoop + 'static,
     hooks: &[&str],
     idle: usize,
-    see: impl Fn(&Board) -> T,
+    see: impl Fn(&MessageHub) -> T,
 ) -> T {
     let dir = tempfile::tempdir().unwrap();
     let iters = train_loop.totals(0).1;
@@ -134,25 +134,27 @@ fn trained<T>(
         builder = builder.boxed_hook(spec.build(&mut cx).unwrap(), spec.name(), spec.extra.clone());
     }
     for _ in 0..idle {
-        builder = builder.boxed_hook(Box::new(Idle), "Idle", HookOptions::default());
+        builder = builder.boxed_hook(Box::new(Idle), "Idle", HookConfig::default());
     }
     let mut runner = builder.build().unwrap();
     runner.train().unwrap();
-    let board = &runner.session().state.board;
-    let recorded = board.scalar(Mode::Train, "loss").map_or(0, |loss| loss.count());
+    let message_hub = &runner.session().state.message_hub;
+    let recorded = message_hub.scalar(Mode::Train, "loss").map_or(0, |loss| loss.count());
     assert_eq!(recorded, if hooks.is_empty() { 0 } else { iters }, "the hooks were called");
-    see(board)
+    see(message_hub)
 }
 
 /// The fastest round of some runs: what else the machine does only adds.
 fn cost(hooks: &[&str], idle: usize) -> f64 {
-    let once = || trained(Bare, hooks, idle, |board| board.get("ns").unwrap());
+    let once = || trained(Bare, hooks, idle, |message_hub| message_hub.get_info("ns").unwrap());
     (0..REPEATS).map(|_| once()).fold(f64::INFINITY, f64::min)
 }
 
 fn long(name: &str, hooks: &[&str]) {
     let mut runs: Vec<_> = (0..REPEATS)
-        .map(|_| trained(Long, hooks, 0, |board| SLICES.map(|(_, name)| board.get(name).unwrap())))
+        .map(|_| {
+            trained(Long, hooks, 0, |message_hub| SLICES.map(|(_, name)| message_hub.get_info(name).unwrap()))
+        })
         .collect();
     let spread = |slice: usize, runs: &mut Vec<[f64; 3]>| {
         runs.sort_by(|a, b| a[slice].total_cmp(&b[slice]));

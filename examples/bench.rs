@@ -13,8 +13,8 @@ use rand::RngExt as _;
 use shanty::base::{BoxError, Elem, keyed};
 use shanty::data::Batch;
 use shanty::model::{
-    ArchCfg, ClsHead, ImageClassifier, LeNet5, LinearClsHead, MLP, Model, OutType, ResNet, ResNetParams,
-    StepCx, VisionTransformer, VisionTransformerArch, VisionTransformerParams,
+    ArchConfig, ClsHead, ImageClassifier, LeNet5, LinearClsHead, MLP, Model, OutType, ResNet, ResNetConfig,
+    StepCx, VisionTransformer, VisionTransformerArch, VisionTransformerConfig,
 };
 use shanty::nn::{GlobalAveragePooling, ReLU};
 use shanty::optim::{OptimWrapper, Sgd};
@@ -71,7 +71,7 @@ struct Job {
 fn job(name: &str) -> Result<Job, BoxError> {
     let resnet = |depth, width| -> Result<_, BoxError> {
         let model = ImageClassifier::new(
-            ResNet::cifar(&ResNetParams::new(depth))?,
+            ResNet::cifar(&ResNetConfig::new(depth))?,
             LinearClsHead::new(10, width, ClsHead::default()),
         );
         Ok(model.neck(GlobalAveragePooling::default()))
@@ -103,8 +103,8 @@ fn job(name: &str) -> Result<Job, BoxError> {
 fn vit(out_type: OutType) -> Result<ImageClassifier, BoxError> {
     let arch =
         VisionTransformerArch { embed_dims: 192, num_layers: 4, num_heads: 3, feedforward_channels: 768 };
-    let net = VisionTransformer::new(&VisionTransformerParams {
-        arch: ArchCfg(arch),
+    let net = VisionTransformer::new(&VisionTransformerConfig {
+        arch: ArchConfig(arch),
         img_size: 32.into(),
         patch_size: 4.into(),
         out_type,

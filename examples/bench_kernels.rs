@@ -49,7 +49,7 @@ fn cpu_seconds() -> f64 {
         nanoseconds: i64,
     }
     unsafe extern "C" {
-        fn clock_gettime(clock: i32, time: *mut Timespec) -> i32;
+        fn clock_gettime(progress: i32, time: *mut Timespec) -> i32;
     }
     const THREAD_CPUTIME: i32 = 3;
     let mut t = Timespec { seconds: 0, nanoseconds: 0 };
@@ -67,7 +67,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn clock(&self) -> f64 {
+    fn progress(&self) -> f64 {
         if self.cpu_time { cpu_seconds() } else { self.origin.elapsed().as_secs_f64() }
     }
 
@@ -80,9 +80,9 @@ impl Bench {
         f();
         let (end, mut times) = (Instant::now() + self.time, Vec::new());
         while Instant::now() < end || times.len() < 7 {
-            let start = self.clock();
+            let start = self.progress();
             f();
-            times.push(self.clock() - start);
+            times.push(self.progress() - start);
         }
         times.sort_by(f64::total_cmp);
         let (median, min) = (times[times.len() / 2], times[0]);
@@ -188,11 +188,11 @@ fn normalisation(bench: &Bench, n: usize) {
     let (dout, mut dqkv) = (x.clone(), qkv.clone());
     let flops = 4.0 * (n * 3 * 65 * 65 * 64) as f64;
     bench.run("attention fwd", flops, || {
-        attention_packed(&a, AttnOpts::default(), &qkv, AttnOutput { out: &mut out, lse: &mut lse });
+        attention_packed(&a, AttentionArgs::default(), &qkv, AttnOutput { out: &mut out, lse: &mut lse });
     });
     bench.run("attention bwd", 2.5 * flops, || {
         let saved = AttnSaved { out: &out, lse: &lse };
-        attention_packed_backward(&a, AttnOpts::default(), &qkv, saved, &dout, &mut dqkv);
+        attention_packed_backward(&a, AttentionArgs::default(), &qkv, saved, &dout, &mut dqkv);
     });
 }
 

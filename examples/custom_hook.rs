@@ -35,7 +35,7 @@ fn main() -> anyhow::Result<()> {
     let mut runner = toy_runner(dir.path(), 20, 8)?
         .hook(LossWatch::default())
         .on(Point::AfterVal, |cx, _event| {
-            println!("validated after {} iterations", cx.clock.iter);
+            println!("validated after {} iterations", cx.progress.iter);
             Ok(())
         })
         .build()?;

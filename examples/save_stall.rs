@@ -61,7 +61,7 @@ fn stall(dir: &Path, beside: bool) -> Result<Duration> {
         .without_default_hooks()
         .boxed_hook(hook, "CheckpointHook", Default::default())
         .on(Point::AfterTrainIter, move |cx, _| {
-            let saves = cx.clock.iter.is_multiple_of(3) && cx.clock.iter > 3;
+            let saves = cx.progress.iter.is_multiple_of(3) && cx.progress.iter > 3;
             if let Ok(mut asked) = ends.lock() {
                 asked.0 = saves.then(Instant::now);
             }

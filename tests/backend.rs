@@ -68,7 +68,7 @@ fn an_iteration_moves_no_weights() {
         let mut runner = run(dir.path(), make, model)
             .hook(EMAHook::new(0.1, 0))
             .on(Point::BeforeTrainIter, move |cx, _| {
-                noted.lock().unwrap().push((cx.clock.epoch, seen.load(Ordering::Relaxed)));
+                noted.lock().unwrap().push((cx.progress.epoch, seen.load(Ordering::Relaxed)));
                 Ok(())
             })
             .build()

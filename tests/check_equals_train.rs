@@ -282,7 +282,7 @@ fn refused(node: &Node) -> Option<String> {
     }
     runner.add_hook(Reached);
     match runner.train() {
-        Err(error) if runner.session().state.clock.iter == 0 => Some(error.to_string()),
+        Err(error) if runner.session().state.progress.iter == 0 => Some(error.to_string()),
         _ => None,
     }
 }
@@ -294,7 +294,7 @@ const ENOUGH: u64 = 50;
 struct Enough;
 impl Hook for Enough {
     fn after_train_iter(&mut self, cx: &mut Ctx<'_>, _: &mut Step<'_>) -> HookResult {
-        if cx.clock.iter >= ENOUGH {
+        if cx.progress.iter >= ENOUGH {
             cx.stop("enough");
         }
         Ok(())

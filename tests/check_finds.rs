@@ -65,7 +65,7 @@ fn errors(node: &Node) -> Vec<(String, String)> {
 fn trained(node: &Node) -> Result<u64> {
     let mut runner = Runner::from_config(node, Some("wide.yaml"))?;
     let ended = runner.train().map(drop);
-    let iter = runner.session().state.clock.iter;
+    let iter = runner.session().state.progress.iter;
     match ended {
         Err(error) if iter > 0 => panic!("refused after {iter} iterations: {error}"),
         Err(error) => Err(error),

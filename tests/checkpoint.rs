@@ -6,7 +6,7 @@ use std::path::Path;
 
 use shanty::base::fs::Disk;
 use shanty::checkpoint::{Folders, load, newest, recover};
-use shanty::hook::HookOptions;
+use shanty::hook::HookConfig;
 use shanty::metric::Evaluator;
 use shanty::prelude::*;
 use shanty::registry::Spec;
@@ -20,7 +20,7 @@ fn with_hook(dir: &Path, epochs: u64, yaml: &str) -> RunnerBuilder {
     toy_runner(dir, epochs, 3).unwrap().without_default_hooks().boxed_hook(
         hook,
         "CheckpointHook",
-        HookOptions::default(),
+        HookConfig::default(),
     )
 }
 
@@ -51,7 +51,7 @@ fn save_last_whatever_the_interval() {
 fn a_stopped_run_is_saved_where_it_stands() {
     let dir = tempfile::tempdir().unwrap();
     let stop = |cx: &mut Ctx<'_>, _: &mut Event<'_>| {
-        if cx.clock.epoch == 3 {
+        if cx.progress.epoch == 3 {
             cx.stop("early");
         }
         Ok(())
@@ -140,7 +140,7 @@ fn a_best_that_someone_deleted_is_no_error() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().to_owned();
     let delete = move |cx: &mut Ctx<'_>, _: &mut Event<'_>| {
-        if cx.clock.epoch == 1 {
+        if cx.progress.epoch == 1 {
             fs::remove_dir_all(root.join("best_acc_epoch_1"))?;
         }
         Ok(())

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use shanty::hook::HookOptions;
+use shanty::hook::HookConfig;
 use shanty::prelude::*;
 use shanty::registry::Spec;
 use shanty::run::RunnerBuilder;
@@ -14,7 +14,7 @@ fn run(dir: &Path, epochs: u64, yaml: &str) -> RunnerBuilder {
     let hook = Spec::<dyn Hook>::parse(&format!("{{type: CheckpointHook, {yaml}}}")).unwrap();
     let hook = hook.build(&mut BuildCx::new(0)).unwrap();
     let run = toy_runner(dir, epochs, 3).unwrap().without_default_hooks();
-    run.boxed_hook(hook, "CheckpointHook", HookOptions::default())
+    run.boxed_hook(hook, "CheckpointHook", HookConfig::default())
 }
 
 fn train(run: RunnerBuilder) -> Result<()> {

@@ -87,7 +87,7 @@ fn a_batch_of_unreadable_samples_is_an_iteration_without_a_step() {
     let loader = of(Probe::of(8, &[0, 1, 2, 3]), options(4));
     let mut runner = run(dir.path(), loader, 3).build().unwrap();
     assert_eq!(runner.train().unwrap(), Outcome::Finished);
-    assert_eq!(runner.session().state.clock.iter, 6);
+    assert_eq!(runner.session().state.progress.iter, 6);
     assert_eq!(runner.session().unreadable().len(), 4);
     let all = of(Probe::of(4, &[0, 1, 2, 3]), LoaderOptions { max_bad_samples: 4, ..options(4) });
     let batch = all.batches(0, Some(1)).next().unwrap().unwrap();
@@ -102,7 +102,7 @@ fn unreadable_samples_are_counted_through_a_resume() {
         let make = || run(dir.path(), of(Probe::of(24, &[1, 6, 20]), options(most)), 2);
         if let Some(cut) = cut {
             let stop = move |cx: &mut Ctx<'_>, _: &mut Event<'_>| {
-                if cx.clock.iter == cut {
+                if cx.progress.iter == cut {
                     cx.stop("cut");
                 }
                 Ok(())
@@ -197,7 +197,7 @@ fn training_data_that_changed_are_an_error_unless_allowed() {
     let resumed = |cut: u64, second: DataLoader, allow: bool| {
         let dir = tempfile::tempdir().unwrap();
         let stop = move |cx: &mut Ctx<'_>, _: &mut Event<'_>| {
-            if cx.clock.iter == cut {
+            if cx.progress.iter == cut {
                 cx.stop("cut");
             }
             Ok(())
@@ -205,7 +205,7 @@ fn training_data_that_changed_are_an_error_unless_allowed() {
         let mut first = run(dir.path(), data(16, 0, 4), 3).on(Point::AfterTrainIter, stop).build().unwrap();
         first.train().unwrap();
         let mut second = run(dir.path(), second, 3).resume(true).allow_data_changes(allow).build().unwrap();
-        second.train().map(|_| second.session().state.clock.iter).map_err(|e| e.to_string())
+        second.train().map(|_| second.session().state.progress.iter).map_err(|e| e.to_string())
     };
     for cut in [3, 4, 6] {
         let longer = resumed(cut, data(20, 0, 4), false).unwrap_err();

@@ -119,7 +119,7 @@ fn early_stopping_goes_by_the_metric() {
         let metric = format!("{{type: Told, name: top5_error, values: [40, 30, 20], less: {less}}}");
         let mut runner = runner(dir.path(), &metric, hook).unwrap();
         runner.train().unwrap();
-        runner.session().state.clock.epoch
+        runner.session().state.progress.epoch
     };
     assert_eq!((run(true), run(false)), (3, 2));
 }

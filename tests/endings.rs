@@ -10,7 +10,7 @@ use shanty::base::Rng;
 use shanty::data::{
     DataLoader, Dataset, DefaultSampler, InfiniteSampler, LoaderOptions, Sample, Sampler, Synthetic,
 };
-use shanty::hook::HookOptions;
+use shanty::hook::HookConfig;
 use shanty::metric::{Accuracy, Evaluator};
 use shanty::prelude::*;
 use shanty::registry::Spec;
@@ -107,7 +107,7 @@ fn data_that_come_back_are_trained_as_if_they_had_never_gone() {
     run(whole.path(), &lost).build().unwrap().train().unwrap();
     let gone = Arc::clone(&lost);
     let lose = move |cx: &mut Ctx<'_>, _: &mut Event<'_>| {
-        gone.store(if cx.clock.epoch == 1 { 12 } else { 0 }, Ordering::SeqCst);
+        gone.store(if cx.progress.epoch == 1 { 12 } else { 0 }, Ordering::SeqCst);
         Ok(())
     };
     let error = failure(run(dir.path(), &lost).on(Point::BeforeTrainEpoch, lose));
@@ -125,7 +125,7 @@ fn spoiled(dir: &Path, from: u64) -> RunnerBuilder {
     let hook = Spec::<dyn Hook>::parse(spec).unwrap().build(&mut BuildCx::new(0)).unwrap();
     let spoil = move |cx: &mut Ctx<'_>, event: &mut Event<'_>| {
         if let Event::BeforeTrainIter(batch) = event
-            && cx.clock.iter >= from
+            && cx.progress.iter >= from
         {
             batch.inputs_mut().unwrap().fill(Elem::NAN);
         }
@@ -133,7 +133,7 @@ fn spoiled(dir: &Path, from: u64) -> RunnerBuilder {
     };
     toy_runner(dir, 3, 3)
         .unwrap()
-        .boxed_hook(hook, "CheckInvalidLossHook", HookOptions::default())
+        .boxed_hook(hook, "CheckInvalidLossHook", HookConfig::default())
         .on(Point::BeforeTrainIter, spoil)
 }
 
@@ -147,7 +147,7 @@ fn a_rollback_that_excludes_everything_is_an_error_and_resumes() {
     // Whatever checkpoint is the newest: what made the loss invalid is mended, and the run goes on to its end.
     let mut runner = spoiled(dir.path(), u64::MAX).resume(true).build().unwrap();
     runner.train().unwrap();
-    assert_eq!(runner.session().state.clock.iter, 9);
+    assert_eq!(runner.session().state.progress.iter, 9);
     assert!(checkpoints(dir.path()).contains(&"epoch_3".to_owned()));
 }
 

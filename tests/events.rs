@@ -55,7 +55,7 @@ fn a_stop_in_an_iteration_ends_the_epoch_uncounted() {
     let mut runner = toy_runner(dir.path(), 2, 3)
         .unwrap()
         .on(Point::AfterTrainIter, |cx, _| {
-            if cx.clock.iter == 2 {
+            if cx.progress.iter == 2 {
                 cx.stop("two are enough");
             }
             Ok(())
@@ -94,17 +94,15 @@ fn early_stopping_ends_the_run_after_the_validation() {
 fn a_failing_hook_ends_the_run_and_all_hooks_hear_of_it() {
     let dir = tempfile::tempdir().unwrap();
     let (recorder, trace) = Recorder::new();
-    let mut runner = toy_runner(dir.path(), 2, 3)
-        .unwrap()
-        .on(
-            Point::AfterTrainIter,
-            |cx, _| {
-                if cx.clock.iter == 2 { Err("out of cheese".into()) } else { Ok(()) }
-            },
-        )
-        .hook(recorder)
-        .build()
-        .unwrap();
+    let mut runner =
+        toy_runner(dir.path(), 2, 3)
+            .unwrap()
+            .on(Point::AfterTrainIter, |cx, _| {
+                if cx.progress.iter == 2 { Err("out of cheese".into()) } else { Ok(()) }
+            })
+            .hook(recorder)
+            .build()
+            .unwrap();
     let error = runner.train().unwrap_err();
     assert_eq!(
         error.to_string(),

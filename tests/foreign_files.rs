@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use shanty::hook::HookOptions;
+use shanty::hook::HookConfig;
 use shanty::prelude::*;
 use shanty::registry::Spec;
 use shanty::run::RunnerBuilder;
@@ -127,7 +127,7 @@ fn with_hook(dir: &Path, epochs: u64, yaml: &str) -> RunnerBuilder {
     toy_runner(dir, epochs, 3).unwrap().without_default_hooks().boxed_hook(
         hook,
         "CheckpointHook",
-        HookOptions::default(),
+        HookConfig::default(),
     )
 }
 

@@ -32,8 +32,8 @@ fn stops_at(hook: EarlyStoppingHook, values: &[f64]) -> Option<(u64, String)> {
     let mut runner = scripted(dir.path(), values.len() as u64, "score", values).hook(hook).build().unwrap();
     match runner.train().unwrap() {
         Outcome::Finished => None,
-        Outcome::Stopped(stop) => Some((runner.session().state.clock.epoch, stop.reason)),
-        Outcome::Left(leave) => panic!("nobody asked to leave: {leave:?}"),
+        Outcome::Stopped(stop) => Some((runner.session().state.progress.epoch, stop.reason)),
+        Outcome::Interrupted(leave) => panic!("nobody asked to leave: {leave:?}"),
     }
 }
 
@@ -48,7 +48,7 @@ fn patience_survives_a_resume() {
         scripted(dir.path(), 9, "score", &[0.8, 0.8, 0.8, 0.8]).resume(true).hook(hook()).build().unwrap();
     let Outcome::Stopped(stop) = resumed.train().unwrap() else { panic!("it should have stopped") };
     assert_eq!(stop.by, "EarlyStoppingHook");
-    assert_eq!(resumed.session().state.clock.epoch, 4);
+    assert_eq!(resumed.session().state.progress.epoch, 4);
     assert_eq!(resumed.hook::<EarlyStoppingHook>().unwrap().best(), Some(0.9));
 }
 
@@ -253,7 +253,7 @@ fn recipes_switch_by_epoch_and_after_a_resume() {
             .hook(SwitchRecipeHook::new(vec![(1, recipe(7.0)), (3, recipe(9.0))]))
             .on(Point::BeforeTrainIter, move |cx, event| {
                 if let Event::BeforeTrainIter(batch) = event
-                    && cx.clock.batch == 0
+                    && cx.progress.batch == 0
                 {
                     noted.lock().unwrap().push(batch.inputs().unwrap().iter().copied().next().unwrap());
                 }

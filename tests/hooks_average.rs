@@ -118,7 +118,7 @@ fn ramp(dir: &Path, iters: u64, ema: EMAHook) -> RunnerBuilder {
         .model(ToyModel::new(1))
         .train_loop(IterBasedTrainLoop { max_iters: iters, val: Intervals::every(50) })
         .on(Point::AfterTrainIter, |cx, _| {
-            let iter = cx.clock.iter as Elem;
+            let iter = cx.progress.iter as Elem;
             set_weight(&mut **cx.model, iter / 10.0);
             Ok(())
         })
@@ -133,12 +133,12 @@ fn before_it_begins_the_average_is_the_model() {
     let noted = Arc::clone(&seen);
     let mut runner = ramp(dir.path(), 101, EMAHook::new(0.1, 100))
         .on(Point::BeforeValIter, move |cx, _| {
-            noted.lock().unwrap().push((cx.clock.iter, weight(&mut **cx.model)));
+            noted.lock().unwrap().push((cx.progress.iter, weight(&mut **cx.model)));
             Ok(())
         })
         .on(Point::AfterTrainIter, |cx, _| {
-            if [50, 100].contains(&cx.clock.iter) {
-                cx.save(SaveRequest::new(format!("at_{}", cx.clock.iter)));
+            if [50, 100].contains(&cx.progress.iter) {
+                cx.save(SaveRequest::new(format!("at_{}", cx.progress.iter)));
             }
             Ok(())
         })
@@ -177,7 +177,7 @@ fn load_from_takes_the_average_resume_the_weights() {
             .model(ToyModel::new(1))
             .train_loop(IterBasedTrainLoop { max_iters: max, val: Intervals::every(99) })
             .on(Point::AfterTrainIter, |cx, _| {
-                let value = if cx.clock.iter == 1 { 1.0 } else { 2.0 };
+                let value = if cx.progress.iter == 1 { 1.0 } else { 2.0 };
                 set_weight(&mut **cx.model, value);
                 Ok(())
             })

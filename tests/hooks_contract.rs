@@ -123,11 +123,11 @@ struct Elsewhere {
     reads: bool,
 }
 impl Hook for Elsewhere {
-    fn wiring(&self) -> Wiring {
+    fn order(&self) -> HookOrder {
         if self.reads {
-            return Wiring::default().reads(Point::AfterTrainEpoch, "train/loss");
+            return HookOrder::default().reads(Point::AfterTrainEpoch, "train/loss");
         }
-        Wiring::default().at(&[Point::AfterTrainIter])
+        HookOrder::default().at(&[Point::AfterTrainIter])
     }
     fn before_train_iter(&mut self, _cx: &mut Ctx<'_>, _batch: &mut Batch) -> HookResult {
         Ok(())
@@ -144,7 +144,7 @@ fn a_hook_that_is_elsewhere_is_found_out() {
     assert_eq!(broken("Elsewhere", "reads: true"), [Clause::KeepsToItsPoints]);
 }
 
-/// Counts its calls on the board, and loses the count on the way.
+/// Counts its calls in the message hub, and loses the count on the way.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 struct Forgetful {
@@ -156,7 +156,7 @@ struct Forgetful {
 impl Hook for Forgetful {
     fn after_train_iter(&mut self, cx: &mut Ctx<'_>, _step: &mut Step<'_>) -> HookResult {
         self.calls += 1;
-        cx.board.set("calls", self.calls as f64);
+        cx.message_hub.update_info("calls", self.calls as f64);
         Ok(())
     }
     fn save_state(&self) -> HookResult<Option<Record>> {
@@ -218,7 +218,7 @@ struct Gossip {}
 impl Hook for Gossip {
     fn before_train(&mut self, cx: &mut Ctx<'_>) -> HookResult {
         static RUNS: AtomicU64 = AtomicU64::new(0);
-        cx.board.set("runs", RUNS.fetch_add(1, Ordering::SeqCst) as f64);
+        cx.message_hub.update_info("runs", RUNS.fetch_add(1, Ordering::SeqCst) as f64);
         Ok(())
     }
 }

@@ -72,7 +72,7 @@ impl TrainLoop for Bare {
             }
             s.train_iter(batch)?;
         }
-        s.state.board.set("allocations", ALLOCATIONS.get() as f64);
+        s.state.message_hub.update_info("allocations", ALLOCATIONS.get() as f64);
         s.fire(Event::AfterTrain)
     }
 }
@@ -105,11 +105,11 @@ fn no_allocations_after_the_first_iteration() {
     }
     let mut runner = builder.build().unwrap();
     runner.train().unwrap();
-    let board = &runner.session().state.board;
+    let message_hub = &runner.session().state.message_hub;
     assert_eq!(
-        board.scalar(Mode::Train, "loss").map(|loss| loss.count()),
+        message_hub.scalar(Mode::Train, "loss").map(|loss| loss.count()),
         Some(ITERS),
         "the hooks were called"
     );
-    assert_eq!(board.get("allocations"), Some(0.0));
+    assert_eq!(message_hub.get_info("allocations"), Some(0.0));
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use shanty::data::DataLoader;
-use shanty::hook::HookOptions;
+use shanty::hook::HookConfig;
 use shanty::prelude::*;
 use shanty::registry::Spec;
 use shanty::run::{Outcome, RunnerBuilder, Session, TrainLoop};
@@ -39,7 +39,7 @@ impl Hook for Flaky {
 }
 
 fn with(dir: &Path, hook: &Flaky, policy: OnError) -> RunnerBuilder {
-    let options = HookOptions { on_error: Some(policy), ..HookOptions::default() };
+    let options = HookConfig { on_error: Some(policy), ..HookConfig::default() };
     toy_runner(dir, 3, 5).unwrap().boxed_hook(Box::new(hook.clone()), "Flaky", options)
 }
 
@@ -122,7 +122,7 @@ impl TrainLoop for Laps {
     fn run(&self, s: &mut Session, data: &DataLoader) -> Result<()> {
         s.enter(Phase::Train);
         s.fire(Event::BeforeTrain)?;
-        for batch in data.batches(s.state.clock.iter, Some(self.laps)) {
+        for batch in data.batches(s.state.progress.iter, Some(self.laps)) {
             s.fire(Event::OnCustom("lap", &mut ()))?;
             s.train_iter(batch?)?;
         }
@@ -160,7 +160,7 @@ fn a_loop_of_ones_own_is_named_in_the_config() {
     }
     runner.add_hook(Count(counted));
     runner.train().unwrap();
-    assert_eq!((runner.session().state.clock.iter, laps.load(Ordering::SeqCst)), (5, 5));
+    assert_eq!((runner.session().state.progress.iter, laps.load(Ordering::SeqCst)), (5, 5));
     let error = run("{type: Laps, lap: 5}").err().unwrap().to_string();
     assert!(error.contains("unknown key `lap`"), "{error}");
     let error = run("{type: Laps, laps: 0}").err().unwrap().to_string();

@@ -2,16 +2,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
 use shanty::config::{Node, parse};
-use shanty::hook::HookOptions;
+use shanty::hook::HookConfig;
 use shanty::prelude::*;
 use shanty::registry::Spec;
 use shanty::testing::toy_runner;
 
 /// A hook that is nothing but its declarations.
 #[derive(Default)]
-struct Wired(Wiring);
-impl Hook for Wired {
-    fn wiring(&self) -> Wiring {
+struct Ordered(HookOrder);
+impl Hook for Ordered {
+    fn order(&self) -> HookOrder {
         self.0.clone()
     }
 }
@@ -27,7 +27,7 @@ enum Line<'a> {
     /// All hooks of a config.
     Only(&'a [&'a str]),
     /// Hooks in code: name, priority, declarations; beside the default ones.
-    Code(Vec<(&'static str, u8, Wiring)>),
+    Code(Vec<(&'static str, u8, HookOrder)>),
 }
 
 fn build(line: &Line<'_>) -> Result<Vec<String>> {
@@ -45,9 +45,9 @@ fn build(line: &Line<'_>) -> Result<Vec<String>> {
             }
         }
         Line::Code(hooks) => {
-            for (name, priority, wiring) in hooks {
-                let options = HookOptions { priority: Priority::new(*priority), ..HookOptions::default() };
-                builder = builder.boxed_hook(Box::new(Wired(wiring.clone())), name, options);
+            for (name, priority, order) in hooks {
+                let options = HookConfig { priority: Priority::new(*priority), ..HookConfig::default() };
+                builder = builder.boxed_hook(Box::new(Ordered(order.clone())), name, options);
             }
         }
     }
@@ -55,8 +55,8 @@ fn build(line: &Line<'_>) -> Result<Vec<String>> {
     Ok(runner.session().hooks.order().map(|(key, _)| key.to_owned()).collect())
 }
 
-fn wiring() -> Wiring {
-    Wiring::default()
+fn order() -> HookOrder {
+    HookOrder::default()
 }
 
 /// The line, and words of the error: the hooks that are named.
@@ -126,36 +126,36 @@ fn misorders() -> Vec<(&'static str, Line<'static>, [&'static str; 2])> {
         ),
         (
             "clipping after the step",
-            Code(vec![("Clip", 50, wiring().writes(AfterTrainIter, "gradients"))]),
+            Code(vec![("Clip", 50, order().writes(AfterTrainIter, "gradients"))]),
             ["Clip", "the optimizer takes them at the end of after_backward"],
         ),
         (
             "augmenting the batch after it was used",
-            Code(vec![("Mixup", 50, wiring().writes(AfterBackward, "batch"))]),
+            Code(vec![("Mixup", 50, order().writes(AfterBackward, "batch"))]),
             ["Mixup", "the model takes them at the end of before_train_iter"],
         ),
         (
             "changing a checkpoint that is written",
-            Code(vec![("Stamp", 50, wiring().writes(AfterSaveCheckpoint, "checkpoint"))]),
+            Code(vec![("Stamp", 50, order().writes(AfterSaveCheckpoint, "checkpoint"))]),
             ["Stamp", "the disk takes them at the end of before_save_checkpoint"],
         ),
         (
             "a cycle of two",
-            Code(vec![("A", 50, wiring().before("B")), ("B", 50, wiring().before("A"))]),
+            Code(vec![("A", 50, order().before("B")), ("B", 50, order().before("A"))]),
             ["`A`", "`B`"],
         ),
         (
             "a cycle of three",
             Code(vec![
-                ("A", 50, wiring().after("C")),
-                ("B", 50, wiring().after("A")),
-                ("C", 50, wiring().after("B")),
+                ("A", 50, order().after("C")),
+                ("B", 50, order().after("A")),
+                ("C", 50, order().after("B")),
             ]),
             ["`A` before `B`", "`C`"],
         ),
         (
             "a priority against a declaration",
-            Code(vec![("Late", 10, wiring().after("LoggerHook"))]),
+            Code(vec![("Late", 10, order().after("LoggerHook"))]),
             ["LoggerHook", "Late"],
         ),
         (
@@ -166,24 +166,24 @@ fn misorders() -> Vec<(&'static str, Line<'static>, [&'static str; 2])> {
         (
             "reading a scalar before its only writer",
             Code(vec![
-                ("Reader", 40, wiring().reads(AfterTrainIter, "train/noise")),
-                ("Writer", 45, wiring().writes(AfterTrainIter, "train/noise")),
+                ("Reader", 40, order().reads(AfterTrainIter, "train/noise")),
+                ("Writer", 45, order().writes(AfterTrainIter, "train/noise")),
             ]),
             ["Reader", "Writer"],
         ),
         (
             "reading the time that is left before it is known",
-            Code(vec![("Bar", 20, wiring().reads(AfterTrainIter, "eta"))]),
+            Code(vec![("Bar", 20, order().reads(AfterTrainIter, "eta"))]),
             ["Bar", "IterTimerHook"],
         ),
         (
-            "reading the board's metrics before they are there",
-            Code(vec![("Plotter", 5, wiring().reads(AfterValEpoch, "val"))]),
+            "reading the message hub's metrics before they are there",
+            Code(vec![("Plotter", 5, order().reads(AfterValEpoch, "val"))]),
             ["Plotter", "RuntimeInfoHook"],
         ),
         (
             "a place beside a hook that does not exist",
-            Code(vec![("Lost", 50, wiring().before("CheckpontHook"))]),
+            Code(vec![("Lost", 50, order().before("CheckpontHook"))]),
             ["Lost", "did you mean `CheckpointHook`?"],
         ),
     ]

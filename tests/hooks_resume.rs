@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rand::RngExt;
 use shanty::base::keyed;
 use shanty::data::{DataLoader, DefaultSampler, LoaderOptions, Synthetic};
-use shanty::hook::HookOptions;
+use shanty::hook::HookConfig;
 use shanty::metric::{Accuracy, Evaluator};
 use shanty::model::{ClsHead, ImageClassifier};
 use shanty::nn::{BatchNorm2d, Dropout, Flatten, Linear, Module, Sequential};
@@ -98,7 +98,7 @@ fn run(dir: &Path) -> RunnerBuilder {
     let mut cx = BuildCx::new(3);
     for text in HOOKS {
         let spec = Spec::<dyn Hook>::parse(text).unwrap();
-        let options: HookOptions = spec.extra.clone();
+        let options: HookConfig = spec.extra.clone();
         builder = builder.boxed_hook(spec.build(&mut cx).unwrap(), spec.name(), options);
     }
     builder
@@ -154,7 +154,7 @@ fn twenty_random_cuts_end_in_the_same_bytes() {
         let cut = rng.random_range(1..EPOCHS * BATCHES as u64);
         let dir = tempfile::tempdir().unwrap();
         let stop = move |cx: &mut Ctx<'_>, _: &mut Event<'_>| {
-            if cx.clock.iter == cut {
+            if cx.progress.iter == cut {
                 cx.stop("cut");
             }
             Ok(())

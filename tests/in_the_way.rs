@@ -9,7 +9,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use shanty::hook::HookOptions;
+use shanty::hook::HookConfig;
 use shanty::prelude::*;
 use shanty::registry::Spec;
 use shanty::run::RunnerBuilder;
@@ -67,7 +67,7 @@ fn run(dir: &Path, epochs: u64, yaml: &str) -> RunnerBuilder {
     let hook = Spec::<dyn Hook>::parse(&format!("{{type: CheckpointHook, {yaml}}}")).unwrap();
     let hook = hook.build(&mut BuildCx::new(0)).unwrap();
     let run = toy_runner(dir, epochs, 3).unwrap().without_default_hooks();
-    run.boxed_hook(hook, "CheckpointHook", HookOptions::default())
+    run.boxed_hook(hook, "CheckpointHook", HookConfig::default())
 }
 
 fn train(run: RunnerBuilder) -> Result<()> {
@@ -272,13 +272,13 @@ fn a_replay_bundle_that_the_disk_refuses_ends_no_run() {
     let hook = hook.build(&mut BuildCx::new(0)).unwrap();
     let spoil = |cx: &mut Ctx<'_>, event: &mut Event<'_>| {
         if let Event::BeforeTrainIter(batch) = event
-            && cx.clock.iter == 2
+            && cx.progress.iter == 2
         {
             batch.inputs_mut().unwrap().fill(Elem::NAN);
         }
         Ok(())
     };
-    let run = run(dir.path(), 2, "").boxed_hook(hook, "CheckInvalidLossHook", HookOptions::default());
+    let run = run(dir.path(), 2, "").boxed_hook(hook, "CheckInvalidLossHook", HookConfig::default());
     train(run.on(Point::BeforeTrainIter, spoil).file_system(disk)).unwrap();
     assert!(dir.path().join("epoch_2").exists());
 }

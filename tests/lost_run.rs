@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use shanty::hook::HookOptions;
+use shanty::hook::HookConfig;
 use shanty::metric::Evaluator;
 use shanty::prelude::*;
 use shanty::registry::Spec;
@@ -22,14 +22,14 @@ fn run(dir: &Path, epochs: u64, yaml: &str) -> RunnerBuilder {
     toy_runner(dir, epochs, 3).unwrap().without_default_hooks().boxed_hook(
         hook,
         "CheckpointHook",
-        HookOptions::default(),
+        HookConfig::default(),
     )
 }
 
 fn train(run: RunnerBuilder) -> Result<u64> {
     let mut runner = run.build()?;
     runner.train()?;
-    Ok(runner.session().state.clock.iter)
+    Ok(runner.session().state.progress.iter)
 }
 
 fn refused(run: RunnerBuilder) -> String {
@@ -233,9 +233,9 @@ fn a_failure_after_progress_leaves_an_emergency_checkpoint() {
         let dir = tempfile::tempdir().unwrap();
         let fails = move |cx: &mut Ctx<'_>, _: &mut Event<'_>| {
             let unit = if matches!(point, Point::BeforeTrainIter | Point::AfterTrainIter) {
-                cx.clock.iter
+                cx.progress.iter
             } else {
-                cx.clock.epoch
+                cx.progress.epoch
             };
             if unit == at || point == Point::BeforeVal { Err("a corrupt picture".into()) } else { Ok(()) }
         };
@@ -258,7 +258,7 @@ fn a_failure_after_progress_leaves_an_emergency_checkpoint() {
 fn weights_that_are_not_finite_are_not_kept_in_an_emergency() {
     let dir = tempfile::tempdir().unwrap();
     let spoil = |cx: &mut Ctx<'_>, _: &mut Event<'_>| {
-        if cx.clock.iter < 5 {
+        if cx.progress.iter < 5 {
             return Ok(());
         }
         cx.model.edit(Set::Values, &shanty::params::all, &mut |_, mut value| value.fill(Elem::NAN))?;
@@ -397,7 +397,7 @@ fn a_save_that_was_asked_for_may_fail() {
         .file_system(full)
         .limits(Limits { interrupt, ..Limits::default() })
         .on(Point::AfterTrainIter, move |cx, _| {
-            raise.save.store(cx.clock.iter == 4, Ordering::Relaxed);
+            raise.save.store(cx.progress.iter == 4, Ordering::Relaxed);
             Ok(())
         })
         .build()

@@ -8,8 +8,7 @@ use proptest::prelude::*;
 use shanty::base::{Elem, Result};
 use shanty::data::{Batch, Fields};
 use shanty::metric::{
-    Accuracy, Average, ConfusionMatrix, Evaluator, Item, Metric, MetricOptions, Predictions,
-    SingleLabelMetric,
+    Accuracy, Average, ConfusionMatrix, Evaluator, Item, Metric, MetricConfig, Predictions, SingleLabelMetric,
 };
 
 fn batch(labels: &[i64]) -> Batch {
@@ -196,7 +195,7 @@ fn the_evaluator_prefixes_and_refuses_equal_names() {
     let error = Evaluator::new(two()).err().unwrap();
     assert!(error.to_string().contains("named accuracy/top1") && error.exit_code() == 2, "{error}");
     let prefixes =
-        [None, Some("second".to_owned())].map(|prefix| MetricOptions { prefix, ..Default::default() });
+        [None, Some("second".to_owned())].map(|prefix| MetricConfig { prefix, ..Default::default() });
     let mut evaluator = Evaluator::with_options(prefixes.into_iter().zip(two()).collect()).unwrap();
     assert_eq!(evaluator.names(), ["accuracy/top1", "second/top1", "second/top2"]);
     evaluator.process(&Predictions::of(&batch(&[0]), &outputs(&sure(&[1], 2)))).unwrap();

@@ -8,7 +8,7 @@ use ndarray::{ArrayD, ArrayViewD};
 use safetensors::SafeTensors;
 use shanty::base::Elem;
 use shanty::data::Batch;
-use shanty::model::{ClsHead, ImageClassifier, LinearClsHead, Model, ResNet, ResNetParams, StepCx};
+use shanty::model::{ClsHead, ImageClassifier, LinearClsHead, Model, ResNet, ResNetConfig, StepCx};
 use shanty::nn::GlobalAveragePooling;
 use shanty::params::{HostParams, Role};
 
@@ -86,8 +86,8 @@ fn check(case: &str, backbone: ResNet, width: usize, [n, size]: [usize; 2]) {
     assert!(worst.0 < 1e-4, "{case}: {} is {:.1e} away", worst.1, worst.0);
 }
 
-fn params(depth: usize) -> ResNetParams {
-    ResNetParams { base_channels: Some(4), ..ResNetParams::new(depth) }
+fn params(depth: usize) -> ResNetConfig {
+    ResNetConfig { base_channels: Some(4), ..ResNetConfig::new(depth) }
 }
 
 #[test]
@@ -113,17 +113,17 @@ fn the_sizes_are_the_papers() {
         net.visit(&mut |p| count += if p.role.is_trained() { p.value.len() } else { 0 });
         count
     };
-    assert_eq!(count(ResNet::new(&ResNetParams::new(18)).unwrap()), 11_176_512);
-    assert_eq!(count(ResNet::new(&ResNetParams::new(34)).unwrap()), 21_284_672);
-    assert_eq!(count(ResNet::cifar(&ResNetParams::new(20)).unwrap()), 271_824);
+    assert_eq!(count(ResNet::new(&ResNetConfig::new(18)).unwrap()), 11_176_512);
+    assert_eq!(count(ResNet::new(&ResNetConfig::new(34)).unwrap()), 21_284_672);
+    assert_eq!(count(ResNet::cifar(&ResNetConfig::new(20)).unwrap()), 271_824);
 }
 
 #[test]
 fn what_is_not_there_is_said() {
-    let error = |p: ResNetParams| ResNet::new(&p).map(|_| ()).unwrap_err().to_string();
-    assert!(error(ResNetParams::new(50)).contains("18 or 34"));
-    assert!(error(ResNetParams { num_stages: Some(3), ..ResNetParams::new(18) }).contains("4 stages"));
-    let out = ResNetParams { out_indices: Some(vec![0, 3]), ..ResNetParams::new(18) };
+    let error = |p: ResNetConfig| ResNet::new(&p).map(|_| ()).unwrap_err().to_string();
+    assert!(error(ResNetConfig::new(50)).contains("18 or 34"));
+    assert!(error(ResNetConfig { num_stages: Some(3), ..ResNetConfig::new(18) }).contains("4 stages"));
+    let out = ResNetConfig { out_indices: Some(vec![0, 3]), ..ResNetConfig::new(18) };
     assert!(error(out).contains("out_indices: [3]"));
 }
 

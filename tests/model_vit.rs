@@ -10,8 +10,8 @@ use shanty::base::{Elem, Result, Tensor, keyed};
 use shanty::config::parse;
 use shanty::data::Batch;
 use shanty::model::{
-    ArchCfg, ClsHead, ImageClassifier, Model, OutType, StepCx, VisionTransformer, VisionTransformerArch,
-    VisionTransformerClsHead, VisionTransformerParams,
+    ArchConfig, ClsHead, ImageClassifier, Model, OutType, StepCx, VisionTransformer, VisionTransformerArch,
+    VisionTransformerClsHead, VisionTransformerConfig,
 };
 use shanty::nn::init::{Init, Initializer, Pretrained, init_weights};
 use shanty::nn::{
@@ -22,19 +22,19 @@ use shanty::registry::{BuildCx, Spec};
 
 const TOLERANCE: f64 = 1e-5;
 
-fn params() -> VisionTransformerParams {
+fn params() -> VisionTransformerConfig {
     let arch =
         VisionTransformerArch { embed_dims: 24, num_layers: 2, num_heads: 3, feedforward_channels: 48 };
-    VisionTransformerParams {
-        arch: ArchCfg(arch),
+    VisionTransformerConfig {
+        arch: ArchConfig(arch),
         img_size: Pair([16, 16]),
         patch_size: Pair([4, 4]),
-        ..VisionTransformerParams::default()
+        ..VisionTransformerConfig::default()
     }
 }
 
 fn vit(out_type: OutType) -> VisionTransformer {
-    VisionTransformer::new(&VisionTransformerParams { out_type, ..params() }).unwrap()
+    VisionTransformer::new(&VisionTransformerConfig { out_type, ..params() }).unwrap()
 }
 
 fn classifier() -> ImageClassifier {
@@ -88,9 +88,9 @@ fn names_and_shapes_are_those_of_mmpretrain() {
     ];
     assert_eq!(first, wanted);
     // 5,717,416 parameters for 1000 classes, timm's deit_tiny_patch16_224 (of which 192,000 + 1,000 are the classifier's).
-    let tiny = VisionTransformerParams {
-        arch: ArchCfg(VisionTransformerArch::named("DeiT-Tiny").unwrap()),
-        ..VisionTransformerParams::default()
+    let tiny = VisionTransformerConfig {
+        arch: ArchConfig(VisionTransformerArch::named("DeiT-Tiny").unwrap()),
+        ..VisionTransformerConfig::default()
     };
     let count: usize = StateDict::of(&VisionTransformer::new(&tiny).unwrap())
         .unwrap()
@@ -201,7 +201,7 @@ fn step(net: &mut VisionTransformer, autograd: &mut Autograd, iter: u64, n: usiz
 #[test]
 fn memory_is_steady() {
     for drop_rate in [0.0, 0.1] {
-        let mut net = VisionTransformer::new(&VisionTransformerParams { drop_rate, ..params() }).unwrap();
+        let mut net = VisionTransformer::new(&VisionTransformerConfig { drop_rate, ..params() }).unwrap();
         init_weights(&mut net, 0).unwrap();
         let mut autograd = Autograd::default();
         let first = step(&mut net, &mut autograd, 0, 4);
@@ -235,7 +235,7 @@ fn bits_do_not_depend_on_the_number_of_threads() {
                 num_heads: 3,
                 feedforward_channels: 192,
             };
-            let p = VisionTransformerParams { arch: ArchCfg(arch), ..params() };
+            let p = VisionTransformerConfig { arch: ArchConfig(arch), ..params() };
             let mut net = VisionTransformer::new(&p).unwrap();
             init_weights(&mut net, 1).unwrap();
             let mut autograd = Autograd::default();
@@ -301,7 +301,7 @@ init_cfg: {type: Constant, val: 7, layer: [Conv2d, Linear]}
 /// The parts have the reference's paths, dropouts too, and their probability can be reached.
 #[test]
 fn paths_of_the_parts() {
-    let mut net = VisionTransformer::new(&VisionTransformerParams { drop_rate: 0.25, ..params() }).unwrap();
+    let mut net = VisionTransformer::new(&VisionTransformerConfig { drop_rate: 0.25, ..params() }).unwrap();
     let dropouts: Vec<String> = named_modules(&net)
         .iter()
         .filter(|(path, m)| m.type_name() == "Dropout" && !path.starts_with("layers.1"))

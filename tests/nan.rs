@@ -199,7 +199,7 @@ fn a_broken_weight_is_named() {
     struct Break;
     impl Hook for Break {
         fn after_backward(&mut self, cx: &mut Ctx<'_>, _step: &mut Step<'_>) -> HookResult {
-            if cx.clock.iter == 3 {
+            if cx.progress.iter == 3 {
                 let bias = |p: &Info<'_>| p.name == "backbone.5.bias";
                 cx.model.edit(Set::Values, &bias, &mut |_, mut value| value.fill(Elem::INFINITY))?;
             }

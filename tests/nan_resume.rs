@@ -54,7 +54,7 @@ impl Hook for Poison {
         Ok(())
     }
     fn after_backward(&mut self, cx: &mut Ctx<'_>, _step: &mut Step<'_>) -> HookResult {
-        if cx.clock.iter + 1 == self.gradient_at {
+        if cx.progress.iter + 1 == self.gradient_at {
             let mut first = true;
             cx.model.edit(Set::Grads, &shanty::params::all, &mut |_, mut grad| {
                 if std::mem::take(&mut first) {
@@ -224,7 +224,7 @@ fn a_run_that_was_stopped_by_nan_resumes_to_the_same_error_and_on_without_the_sa
         struct CutAt(u64, shanty::run::Interrupt);
         impl Hook for CutAt {
             fn after_train_iter(&mut self, cx: &mut Ctx<'_>, _step: &mut Step<'_>) -> HookResult {
-                if cx.clock.iter == self.0 {
+                if cx.progress.iter == self.0 {
                     self.1.signal.store(15, std::sync::atomic::Ordering::Relaxed);
                 }
                 Ok(())

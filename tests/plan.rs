@@ -20,14 +20,14 @@ impl Hook for Watch {
         Ok(())
     }
     fn before_val(&mut self, cx: &mut Ctx<'_>) -> HookResult {
-        self.0.lock().unwrap().1.push(cx.clock.iter);
+        self.0.lock().unwrap().1.push(cx.progress.iter);
         Ok(())
     }
     /// It may be told some iterations later, when the disk is done: the name says of which one it is.
     fn after_save_checkpoint(&mut self, cx: &mut Ctx<'_>, saved: &CheckpointSaved) -> HookResult {
         let name = saved.path.file_name().unwrap().to_string_lossy().into_owned();
         let number = |unit: &str| name.strip_prefix(unit)?.parse::<u64>().ok();
-        let iter = number("iter_").or_else(|| Some(number("epoch_")? * cx.clock.epoch_len)).unwrap();
+        let iter = number("iter_").or_else(|| Some(number("epoch_")? * cx.progress.epoch_len)).unwrap();
         let mut seen = self.0.lock().unwrap();
         seen.2.retain(|(n, _)| *n != name);
         seen.2.push((name, iter));
@@ -56,8 +56,8 @@ fn recorded(text: &str) -> RunPlan {
     }
     let hooks = calls.into_iter().filter(|((i, _), _)| line[*i].0 != "Watch");
     RunPlan {
-        total_iters: session.state.clock.iter,
-        epoch_len: session.state.clock.epoch_len,
+        total_iters: session.state.progress.iter,
+        epoch_len: session.state.progress.epoch_len,
         lr: vec![("lr".into(), lr)],
         numbers: Vec::new(),
         groups: Vec::new(),

@@ -66,7 +66,7 @@ shanty::register! {
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-struct FrameParams {
+struct FrameConfig {
     /// What it is made of.
     #[schemars(length(min = 1))]
     parts: Vec<Spec<dyn Part>>,
@@ -97,7 +97,7 @@ shanty::register! {
     /// parts: [{type: Bolt, length: 3}]
     /// count: 2
     /// ```
-    dyn Part, "Frame" => |p: FrameParams, cx: &mut BuildCx| -> Result<Box<dyn Part>> {
+    dyn Part, "Frame" => |p: FrameConfig, cx: &mut BuildCx| -> Result<Box<dyn Part>> {
         if p.count == 13 {
             return Err(shanty::base::Error::invalid("not thirteen"));
         }

@@ -18,7 +18,7 @@ fn both(make: impl Fn(&Path) -> RunnerBuilder, cut: u64, last: &str) -> (Checkpo
     let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     assert_eq!(make(whole.path()).build().unwrap().train().unwrap(), Outcome::Finished);
     let stop_at_cut = move |cx: &mut Ctx<'_>, _: &mut Event<'_>| {
-        if cx.clock.iter == cut {
+        if cx.progress.iter == cut {
             cx.stop("cut");
         }
         Ok(())
@@ -73,14 +73,14 @@ fn resuming_goes_on_with_the_next_epoch() {
     toy_runner(dir.path(), 3, 4).unwrap().build().unwrap().train().unwrap();
     let mut runner = toy_runner(dir.path(), 5, 4).unwrap().resume(true).build().unwrap();
     runner.train().unwrap();
-    assert_eq!(runner.session().state.clock.iter, 20);
+    assert_eq!(runner.session().state.progress.iter, 20);
     for epoch in 1..=5 {
         assert!(dir.path().join(format!("epoch_{epoch}")).exists());
     }
     // From the end: nothing is left to do.
     let mut done = toy_runner(dir.path(), 5, 4).unwrap().resume(true).build().unwrap();
     assert_eq!(done.train().unwrap(), Outcome::Finished);
-    assert_eq!(done.session().state.clock.iter, 20);
+    assert_eq!(done.session().state.progress.iter, 20);
 }
 
 /// RES-01, RES-02: which samples a resumed run sees.
@@ -94,7 +94,7 @@ fn a_resumed_run_sees_the_samples_that_were_left() {
                 if let Event::BeforeTrainIter(batch) = event {
                     noted.lock().unwrap().push(batch.ids.clone());
                 }
-                if Some(cx.clock.iter + 1) == cut {
+                if Some(cx.progress.iter + 1) == cut {
                     cx.stop("cut");
                 }
                 Ok(())
@@ -183,7 +183,7 @@ fn state_of_hooks_cannot_vanish() {
 fn weights_from_elsewhere_are_matched_strictly_unless_told_otherwise() {
     use shanty::checkpoint::write_tensors;
     use shanty::params::{StateDict, StateTensor};
-    use shanty::run::LoadOptions;
+    use shanty::run::LoadConfig;
 
     let dir = tempfile::tempdir().unwrap();
     let tensor = |value: f32, n: usize| StateTensor {
@@ -196,7 +196,7 @@ fn weights_from_elsewhere_are_matched_strictly_unless_told_otherwise() {
         std::fs::write(&file, write_tensors(&state).unwrap()).unwrap();
         Some(file.to_string_lossy().into_owned())
     };
-    let weights_of = |file: Option<String>, options: LoadOptions| {
+    let weights_of = |file: Option<String>, options: LoadConfig| {
         let work = dir.path().join("work");
         let mut runner =
             toy_runner(&work, 1, 1).unwrap().load_from(file).load_options(options).build().unwrap();
@@ -205,13 +205,13 @@ fn weights_from_elsewhere_are_matched_strictly_unless_told_otherwise() {
             StateDict::of(runner.model()).unwrap().get("toy.weight").unwrap().value.clone(),
         )
     };
-    let lax = || LoadOptions { strict: false, ..LoadOptions::default() };
+    let lax = || LoadConfig { strict: false, ..LoadConfig::default() };
 
     let fits = write("fits.safetensors", vec![("module.toy.weight", tensor(2.0, 3))]);
-    assert_eq!(weights_of(fits, LoadOptions::default()).unwrap(), tensor(2.0, 3).value);
+    assert_eq!(weights_of(fits, LoadConfig::default()).unwrap(), tensor(2.0, 3).value);
 
     let more = write("more.safetensors", vec![("toy.weight", tensor(3.0, 3)), ("head.bias", tensor(0.0, 1))]);
-    let error = weights_of(more.clone(), LoadOptions::default()).unwrap_err().to_string();
+    let error = weights_of(more.clone(), LoadConfig::default()).unwrap_err().to_string();
     assert!(error.contains("1 unexpected (head.bias)") && error.contains("strict: false"), "{error}");
     assert_eq!(weights_of(more, lax()).unwrap(), tensor(3.0, 3).value);
 
@@ -223,9 +223,9 @@ fn weights_from_elsewhere_are_matched_strictly_unless_told_otherwise() {
     let error = weights_of(other.clone(), lax()).unwrap_err().to_string();
     assert!(error.contains("0 loaded") && error.contains("revise_keys"), "{error}");
     let rules = vec![(r"^net\.(\d)\.w$".into(), "toy$1.weight".into()), ("^toy0".into(), "toy".into())];
-    let renamed = LoadOptions { revise_keys: rules, ..LoadOptions::default() };
+    let renamed = LoadConfig { revise_keys: rules, ..LoadConfig::default() };
     assert_eq!(weights_of(other.clone(), renamed).unwrap(), tensor(5.0, 3).value);
-    let broken = LoadOptions { revise_keys: vec![("(".into(), String::new())], ..LoadOptions::default() };
+    let broken = LoadConfig { revise_keys: vec![("(".into(), String::new())], ..LoadConfig::default() };
     let error = weights_of(other, broken).unwrap_err();
     assert_eq!(error.exit_code(), 2, "{error}");
 }

@@ -58,11 +58,11 @@ fn a_metric_that_cannot_work_is_known_before_the_first_iteration() {
         error.contains("topk 50 is more than the 10 classes") && error.contains("`--no-sanity`"),
         "{error}"
     );
-    assert_eq!(runner.session().state.clock.iter, 0);
+    assert_eq!(runner.session().state.progress.iter, 0);
     let mut runner = Runner::from_config(&node, None).unwrap();
     runner.skip_sanity_check();
     assert!(runner.train().is_err());
-    assert_eq!(runner.session().state.clock.iter, 4, "after the first epoch");
+    assert_eq!(runner.session().state.progress.iter, 4, "after the first epoch");
 }
 
 /// A metric that gives other values than it says, and a hook that goes by one of them.
@@ -118,7 +118,7 @@ fn a_resumed_run_and_one_that_leaves_it_out_count_nothing() {
     let (builder, before) = run(dir.path(), &counted);
     builder
         .on(Point::AfterTrainIter, |cx, _| {
-            if cx.clock.iter == 5 {
+            if cx.progress.iter == 5 {
                 cx.stop("far enough");
             }
             Ok(())

@@ -11,7 +11,7 @@ use std::time::Duration;
 use shanty::base::fs::Disk;
 use shanty::checkpoint::{Commit, EMERGENCY, Prune, load};
 use shanty::prelude::*;
-use shanty::run::{Interrupt, Intervals, IterBasedTrainLoop, Leave, Limits, Outcome, RunnerBuilder};
+use shanty::run::{ExitReason, Interrupt, Intervals, IterBasedTrainLoop, Limits, Outcome, RunnerBuilder};
 use shanty::testing::{JudgedDisk, Op, Recorder, Verdict, toy_runner};
 use shanty::vis::read_scalars;
 
@@ -59,7 +59,7 @@ fn training_goes_on_while_a_save_is_under_way_and_events_do_not_depend_on_the_di
         .unwrap()
         .file_system(gate.disk())
         .on(Point::AfterTrainIter, move |cx, _| {
-            if cx.clock.iter == 5 {
+            if cx.progress.iter == 5 {
                 opener.open();
             }
             Ok(())
@@ -99,7 +99,7 @@ fn a_second_run_in_a_work_dir_is_refused() {
     let mut first = toy_runner(dir.path(), 1, 3)
         .unwrap()
         .on(Point::AfterTrainIter, move |cx, _| {
-            if cx.clock.iter == 2 {
+            if cx.progress.iter == 2 {
                 let error = toy_runner(&path, 1, 3)?.build()?.train().unwrap_err();
                 *noted.lock().unwrap() = error.to_string();
             }
@@ -127,7 +127,7 @@ fn twenty(dir: &Path) -> RunnerBuilder {
         .unwrap()
         .train_loop(IterBasedTrainLoop { max_iters: 20, val: Intervals::every(10) })
         .without_default_hooks()
-        .boxed_hook(hook, "CheckpointHook", shanty::hook::HookOptions::default())
+        .boxed_hook(hook, "CheckpointHook", shanty::hook::HookConfig::default())
 }
 
 /// Raises the flag in the given iteration, as a signal would.
@@ -138,7 +138,7 @@ fn signalled(dir: &Path, at: u64, signal: usize, resume: bool) -> (RunnerBuilder
         .resume(resume)
         .limits(Limits { interrupt: interrupt.clone(), ..Limits::default() })
         .on(Point::AfterBackward, move |cx, _| {
-            if cx.clock.iter + 1 == at {
+            if cx.progress.iter + 1 == at {
                 match signal {
                     0 => raise.save.store(true, Ordering::Relaxed),
                     n => raise.signal.store(n, Ordering::Relaxed),
@@ -162,8 +162,8 @@ fn a_signal_ends_the_run_at_the_step_with_one_checkpoint_that_resumes() {
         let dir = tempfile::tempdir().unwrap();
         let mut runner = signalled(dir.path(), at, signal, false).0.build().unwrap();
         let outcome = runner.train().unwrap();
-        assert_eq!(outcome, Outcome::Left(Leave::Signal(signal)));
-        assert_eq!(Leave::Signal(signal).exit_code(), code);
+        assert_eq!(outcome, Outcome::Interrupted(ExitReason::Signal(signal)));
+        assert_eq!(ExitReason::Signal(signal).exit_code(), code);
         let mut expected = vec![format!("iter_{at}")];
         if at > 4 && at % 4 != 0 {
             expected.push(format!("iter_{}", at / 4 * 4));
@@ -208,11 +208,11 @@ fn limits_end_a_run_with_a_code_of_their_own() {
     };
     let limits = Limits { max_seconds: Some(50.0), ..Limits::default() };
     let mut runner = twenty(dir.path()).timer(timer).limits(limits).build().unwrap();
-    assert_eq!(runner.train().unwrap(), Outcome::Left(Leave::TimeUp));
-    let at = runner.session().state.clock.iter;
+    assert_eq!(runner.train().unwrap(), Outcome::Interrupted(ExitReason::TimeUp));
+    let at = runner.session().state.progress.iter;
     assert!(at > 1 && at < 20, "{at}");
     assert!(names(dir.path()).contains(&format!("iter_{at}")));
-    assert_eq!(Leave::TimeUp.exit_code(), 75);
+    assert_eq!(ExitReason::TimeUp.exit_code(), 75);
 
     let dir = tempfile::tempdir().unwrap();
     let stop_file = dir.path().join("stop");
@@ -221,14 +221,14 @@ fn limits_end_a_run_with_a_code_of_their_own() {
     let mut runner = twenty(dir.path())
         .limits(limits.clone())
         .on(Point::AfterTrainIter, move |cx, _| {
-            if cx.clock.iter == 3 {
+            if cx.progress.iter == 3 {
                 fs::write(&touch, "")?;
             }
             Ok(())
         })
         .build()
         .unwrap();
-    assert_eq!(runner.train().unwrap(), Outcome::Left(Leave::StopFile(stop_file)));
+    assert_eq!(runner.train().unwrap(), Outcome::Interrupted(ExitReason::StopFile(stop_file)));
     assert_eq!(names(dir.path()), ["iter_3"]);
     let error = twenty(dir.path()).limits(limits).build().unwrap().train().unwrap_err();
     assert!(error.to_string().contains("remove it to start"), "{error}");
@@ -247,7 +247,7 @@ fn a_checkpoint_that_had_stepped_aside_elsewhere_is_found() {
         toy_runner(&work, epochs, 3).unwrap().without_default_hooks().resume(resume).boxed_hook(
             hook,
             "CheckpointHook",
-            shanty::hook::HookOptions::default(),
+            shanty::hook::HookConfig::default(),
         )
     };
     builder(1, false).build().unwrap().train().unwrap();
@@ -255,7 +255,7 @@ fn a_checkpoint_that_had_stepped_aside_elsewhere_is_found() {
     fs::rename(&home, out.join("work/.shanty-old-epoch_1")).unwrap();
     let mut runner = builder(2, true).build().unwrap();
     runner.train().unwrap();
-    assert_eq!(runner.session().state.clock.iter, 6);
+    assert_eq!(runner.session().state.progress.iter, 6);
     assert!(home.exists());
 }
 
@@ -283,16 +283,17 @@ fn no_step_is_logged_twice() {
             .unwrap()
             .train_loop(IterBasedTrainLoop { max_iters: 20, val: Intervals::every(10) })
             .without_default_hooks()
-            .boxed_hook(hook, "CheckpointHook", shanty::hook::HookOptions::default())
+            .boxed_hook(hook, "CheckpointHook", shanty::hook::HookConfig::default())
             .resume(resume)
             .on(Point::AfterTrainIter, |cx, _| {
-                let loss = if cx.clock.iter == 2 { f64::NAN } else { 0.5 };
-                cx.vis.add_scalars(&[("loss", loss)], cx.clock.iter)?;
+                let loss = if cx.progress.iter == 2 { f64::NAN } else { 0.5 };
+                cx.vis.add_scalars(&[("loss", loss)], cx.progress.iter)?;
                 Ok(())
             })
     };
-    let killed =
-        |cx: &mut Ctx<'_>, _: &mut Event<'_>| if cx.clock.iter == 11 { Err("killed".into()) } else { Ok(()) };
+    let killed = |cx: &mut Ctx<'_>, _: &mut Event<'_>| {
+        if cx.progress.iter == 11 { Err("killed".into()) } else { Ok(()) }
+    };
     let mut first = every_step(false).on(Point::BeforeTrainIter, killed).build().unwrap();
     first.train().unwrap_err();
     let scalars = first.session().state.dirs.log.join("vis_data/scalars.json");

@@ -7,7 +7,7 @@ use std::fs;
 use proptest::prelude::*;
 use shanty::base::codec::{from_json, to_json};
 use shanty::checkpoint::load;
-use shanty::hook::{Board, Mode};
+use shanty::hook::{MessageHub, Mode};
 use shanty::optim::{Adam, OptimWrapper, Optimizer, Sgd};
 use shanty::params::ParamRef;
 use shanty::prelude::*;
@@ -121,16 +121,16 @@ proptest! {
     }
 
     #[test]
-    fn a_board_comes_back_bit_for_bit(values in prop::collection::vec((0..3usize, float()), 0..40)) {
-        let mut board = Board::default();
+    fn a_message_hub_comes_back_bit_for_bit(values in prop::collection::vec((0..3usize, float()), 0..40)) {
+        let mut message_hub = MessageHub::default();
         for (name, value) in &values {
-            board.record(Mode::Train, ["loss", "grad_norm", "number:nan"][*name], *value);
-            board.set("eta", *value);
+            message_hub.update_scalar(Mode::Train, ["loss", "grad_norm", "number:nan"][*name], *value);
+            message_hub.update_info("eta", *value);
         }
-        let back = through(&board);
+        let back = through(&message_hub);
         // The codec is one to one: equal texts are equal bits.
-        prop_assert_eq!(to_json(&back).unwrap(), to_json(&board).unwrap());
-        for (name, history) in board.scalars(Mode::Train) {
+        prop_assert_eq!(to_json(&back).unwrap(), to_json(&message_hub).unwrap());
+        for (name, history) in message_hub.scalars(Mode::Train) {
             let again = back.scalar(Mode::Train, name).unwrap();
             prop_assert_eq!(again.current().map(f64::to_bits), history.current().map(f64::to_bits));
             prop_assert_eq!(again.nonfinite(), history.nonfinite());
@@ -232,9 +232,11 @@ fn an_unreadable_state_is_found_when_it_is_saved() {
 /// The mean of the run is that of the finite values, as documented; the recent ones show what they were.
 #[test]
 fn one_nan_does_not_spoil_the_mean_of_the_run() {
-    let mut board = Board::default();
-    [1.0, f64::NAN, 3.0, f64::INFINITY].iter().for_each(|v| board.record(Mode::Train, "loss", *v));
-    let history = board.scalar(Mode::Train, "loss").unwrap();
+    let mut message_hub = MessageHub::default();
+    [1.0, f64::NAN, 3.0, f64::INFINITY]
+        .iter()
+        .for_each(|v| message_hub.update_scalar(Mode::Train, "loss", *v));
+    let history = message_hub.scalar(Mode::Train, "loss").unwrap();
     assert_eq!((history.global_mean(), history.count(), history.nonfinite()), (Some(2.0), 4, 2));
     assert_eq!((history.max(2), history.min(3)), (Some(f64::INFINITY), Some(3.0)));
     assert!(history.mean(3).unwrap().is_nan() || history.mean(3).unwrap().is_infinite());
@@ -279,12 +281,12 @@ fn another_optimizer_is_refused_with_both_names() {
 fn files_of_a_run_with_nan_are_strict_json() {
     let dir = tempfile::tempdir().unwrap();
     let spoil = |cx: &mut Ctx<'_>, _: &mut Event<'_>| {
-        cx.board.record(Mode::Train, "odd", f64::NAN);
-        cx.board.set("fact", f64::INFINITY);
+        cx.message_hub.update_scalar(Mode::Train, "odd", f64::NAN);
+        cx.message_hub.update_info("fact", f64::INFINITY);
         Ok(())
     };
     toy_runner(dir.path(), 1, 2).unwrap().on(Point::BeforeTrainIter, spoil).build().unwrap().train().unwrap();
     let text = fs::read_to_string(dir.path().join("epoch_1/state.json")).unwrap();
     let state: serde_json::Value = serde_json::from_str(&text).unwrap();
-    assert_eq!(state["board"]["facts"]["fact"], "number:inf");
+    assert_eq!(state["message_hub"]["runtime_info"]["fact"], "number:inf");
 }

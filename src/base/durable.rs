@@ -38,8 +38,8 @@ pub fn make_dir(fs: &dyn FileSystem, dir: &Path) -> Result<()> {
 /// # Errors
 /// [`super::Error::Io`] with the path.
 pub fn replace(fs: &dyn FileSystem, path: &Path, bytes: &[u8]) -> Result<()> {
-    let aside = sibling(path, "tmp");
-    for place in [&*aside, path] {
+    let temporary = sibling(path, "tmp");
+    for place in [&*temporary, path] {
         if fs.entry(place).at(place)?.is_some_and(|entry| entry.kind == FileKind::Dir) {
             // What is in it is not the run's to delete.
             let why = "it is a directory, and the name of a file of the run: move it away";
@@ -47,10 +47,10 @@ pub fn replace(fs: &dyn FileSystem, path: &Path, bytes: &[u8]) -> Result<()> {
         }
     }
     // A link of that name would be written through.
-    fs.remove(&aside).at(&aside)?;
-    fs.write(&aside, bytes).at(&aside)?;
-    fs.sync(&aside).at(&aside)?;
-    fs.rename(&aside, path).at(path)?;
+    fs.remove(&temporary).at(&temporary)?;
+    fs.write(&temporary, bytes).at(&temporary)?;
+    fs.sync(&temporary).at(&temporary)?;
+    fs.rename(&temporary, path).at(path)?;
     fs.sync(parent(path)).at(path)
 }
 

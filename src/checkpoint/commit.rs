@@ -93,7 +93,7 @@ impl Commit<'_> {
     fn write_file(&self, path: &Path, content: &Content<'_>) -> Result<FileSeal> {
         let mut seal = None;
         let mut fill = |out: &mut dyn io::Write| {
-            seal = Some(content.pour(out)?);
+            seal = Some(content.write_to(out)?);
             Ok(())
         };
         self.fs.write_with(path, content.len(), &mut fill).at(path)?;

@@ -79,8 +79,8 @@ pub struct Checkpoint {
     pub optimizer: Option<Record>,
     /// State of hooks by key.
     pub hooks: BTreeMap<String, Record>,
-    /// The board, as plain data.
-    pub board: serde_json::Value,
+    /// The message hub, as plain data.
+    pub message_hub: serde_json::Value,
     /// The earlier state that the run may go back to, if a hook keeps one in memory: without it a resumed run would go
     /// back to another iteration than one that was not cut.
     pub rollback: Option<Arc<Checkpoint>>,
@@ -95,7 +95,7 @@ struct StateFile {
     meta: Meta,
     optimizer: Option<serde_json::Value>,
     hooks: BTreeMap<String, serde_json::Value>,
-    board: serde_json::Value,
+    message_hub: serde_json::Value,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     rollback: Option<Box<StateFile>>,
 }
@@ -107,7 +107,7 @@ impl StateFile {
             meta: checkpoint.meta.clone(),
             optimizer: checkpoint.optimizer.as_ref().map(|r| r.data.clone()),
             hooks: checkpoint.hooks.iter().map(|(k, r)| (k.clone(), r.data.clone())).collect(),
-            board: checkpoint.board.clone(),
+            message_hub: checkpoint.message_hub.clone(),
             rollback: checkpoint.rollback.as_deref().map(|earlier| Box::new(Self::of(earlier))),
         }
     }
@@ -122,7 +122,7 @@ impl StateFile {
             model,
             optimizer: self.optimizer.map(|data| Record { data, tensors: by_name(optimizer) }),
             hooks: self.hooks.into_iter().map(record).collect(),
-            board: self.board,
+            message_hub: self.message_hub,
             rollback: None,
             meta: self.meta,
         }
@@ -145,7 +145,8 @@ impl StateFile {
     fn prove_parts(&self) -> Result<()> {
         let optimizer = self.optimizer.iter().map(|data| ("the optimizer".to_owned(), data));
         let hooks = self.hooks.iter().map(|(key, data)| (format!("hook `{key}`"), data));
-        for (whose, data) in optimizer.chain(hooks).chain([("the board".to_owned(), &self.board)]) {
+        for (whose, data) in optimizer.chain(hooks).chain([("the message hub".to_owned(), &self.message_hub)])
+        {
             let lost = |why| Error::invalid(format!("the state of {whose} could not be read back: {why}"));
             codec::check(data).map_err(lost)?;
         }

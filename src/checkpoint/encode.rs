@@ -32,13 +32,13 @@ impl Passing<'_> {
 }
 
 /// Gathers what is small into pieces; what is large passes as it lies.
-struct Sealing<'a> {
+struct HashingWriter<'a> {
     passing: Passing<'a>,
     piece: Vec<u8>,
     filled: usize,
 }
 
-impl<'a> Sealing<'a> {
+impl<'a> HashingWriter<'a> {
     /// For `len` bytes.
     fn new(out: &'a mut dyn Write, len: u64) -> Self {
         let room = usize::try_from(len).unwrap_or(PIECE).clamp(WORD, PIECE);
@@ -109,10 +109,10 @@ impl Content<'_> {
     }
 
     /// Hands all bytes to `out`; their length and hash.
-    pub fn pour(&self, out: &mut dyn Write) -> io::Result<FileSeal> {
-        let mut sealing = Sealing::new(out, self.len());
+    pub fn write_to(&self, out: &mut dyn Write) -> io::Result<FileSeal> {
+        let mut sealing = HashingWriter::new(out, self.len());
         match self {
-            Self::Tensors(layout) => layout.pour(&mut sealing)?,
+            Self::Tensors(layout) => layout.write_to(&mut sealing)?,
             Self::Text(text) => sealing.bytes(text)?,
         }
         sealing.seal()
@@ -168,7 +168,7 @@ impl<'a> Layout<'a> {
         Self::of(state.0.iter().map(|(name, t)| (Cow::from(name), t.role, &t.value)))
     }
 
-    fn pour(&self, out: &mut Sealing<'_>) -> io::Result<()> {
+    fn write_to(&self, out: &mut HashingWriter<'_>) -> io::Result<()> {
         out.bytes(&self.header)?;
         for tensor in &self.tensors {
             match tensor {
@@ -221,7 +221,7 @@ fn header(tensors: Vec<(String, TensorInfo)>) -> Result<Vec<u8>> {
 pub(super) fn to_bytes(state: &StateDict) -> Result<Vec<u8>> {
     let content = Content::Tensors(Layout::of_state(state)?);
     let mut bytes = Vec::with_capacity(content.len() as usize);
-    content.pour(&mut bytes).map_err(|e| Error::Other(e.into()))?;
+    content.write_to(&mut bytes).map_err(|e| Error::Other(e.into()))?;
     Ok(bytes)
 }
 
@@ -268,7 +268,7 @@ mod tests {
         assert!(to_bytes(&state).unwrap() == reference);
         let content = Content::Tensors(Layout::of_state(&state).unwrap());
         assert_eq!(content.len(), reference.len() as u64);
-        let seal = content.pour(&mut io::sink()).unwrap();
+        let seal = content.write_to(&mut io::sink()).unwrap();
         assert_eq!(seal, FileSeal::new(content.len(), xxhash_rust::xxh3::xxh3_128(&reference)));
     }
 }

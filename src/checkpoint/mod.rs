@@ -1,7 +1,7 @@
 //! Checkpoints as directories that are whole or not there.
 //!
 //! `work_dir/epoch_3/` holds `model.safetensors` (plain weight names: Python reads it), `optimizer.safetensors`,
-//! `hooks.safetensors` if a hook keeps tensors, `state.json` (counters, hooks, board, config) and, written last,
+//! `hooks.safetensors` if a hook keeps tensors, `state.json` (counters, hooks, message_hub, config) and, written last,
 //! `manifest.json` with the length and the xxh3-128 of each. `work_dir/last_checkpoint` names the newest.
 
 mod commit;

@@ -30,14 +30,14 @@ impl Hook for ProgressHook {
     }
 
     fn before_train(&mut self, cx: &mut Ctx<'_>) -> HookResult {
-        self.0.set_length(cx.clock.max_iters);
-        self.0.set_position(cx.clock.iter);
+        self.0.set_length(cx.progress.max_iters);
+        self.0.set_position(cx.progress.iter);
         self.0.reset_eta();
         Ok(())
     }
 
     fn after_train_iter(&mut self, cx: &mut Ctx<'_>, _step: &mut Step<'_>) -> HookResult {
-        self.0.set_position(cx.clock.iter);
+        self.0.set_position(cx.progress.iter);
         Ok(())
     }
 

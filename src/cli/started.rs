@@ -18,7 +18,7 @@ impl Hook for Started {
     }
 
     fn before_train_iter(&mut self, cx: &mut Ctx<'_>, _batch: &mut Batch) -> HookResult {
-        log::debug!("iteration {} begins", cx.clock.iter + 1);
+        log::debug!("iteration {} begins", cx.progress.iter + 1);
         cx.unsubscribe()
     }
 }

@@ -11,7 +11,7 @@ use super::{Bare, ConfigArgs, console, signals};
 use crate::base::{Error, Result};
 use crate::config::Node;
 use crate::hook::builtin::{CheckpointHook, ProfilerHook};
-use crate::hook::{Board, Mode};
+use crate::hook::{MessageHub, Mode};
 use crate::run::{Limits, Outcome, Runner, RunnerBuilder};
 
 /// Arguments of `train`.
@@ -81,7 +81,7 @@ impl Train {
             console::tell(&session.state.profile.table(session.hooks.keys()));
         }
         console::tell(&last_line(&runner, &outcome, began.elapsed().as_secs_f64()));
-        Ok(if let Outcome::Left(leave) = &outcome { leave.exit_code() } else { 0 })
+        Ok(if let Outcome::Interrupted(reason) = &outcome { reason.exit_code() } else { 0 })
     }
 
     /// Switches become overrides, before those of the person, which win.
@@ -122,17 +122,19 @@ fn last_line(runner: &Runner, outcome: &Outcome, seconds: f64) -> String {
     let state = &runner.session().state;
     let how = match outcome {
         Outcome::Finished => "finished".to_owned(),
-        Outcome::Left(leave) => format!("left ({leave}; `--resume` goes on)"),
+        Outcome::Interrupted(reason) => format!("interrupted ({reason}; `--resume` goes on)"),
         Outcome::Stopped(stop) => format!("stopped by {} ({})", stop.by, stop.reason),
     };
-    let mut line =
-        format!("{how} after {} epochs, {} iterations, {seconds:.1} s", state.clock.epoch, state.clock.iter);
-    let metrics = |board: &Board| -> Vec<(String, f64)> {
+    let mut line = format!(
+        "{how} after {} epochs, {} iterations, {seconds:.1} s",
+        state.progress.epoch, state.progress.iter
+    );
+    let metrics = |message_hub: &MessageHub| -> Vec<(String, f64)> {
         let own = |n: &str| n != "time" && n != "data_time";
-        let all = board.scalars(Mode::Val).filter(|(n, _)| own(n));
+        let all = message_hub.scalars(Mode::Val).filter(|(n, _)| own(n));
         all.filter_map(|(n, h)| Some((n.to_owned(), h.current()?))).collect()
     };
-    for (name, value) in metrics(&state.board) {
+    for (name, value) in metrics(&state.message_hub) {
         line += &format!("; {name} {value:.4}");
         if let Some((best, dir)) = runner.hook::<CheckpointHook>().and_then(|h| h.best(&name)) {
             line += &format!(" (best {best:.4}: {dir})");

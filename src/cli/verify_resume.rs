@@ -28,7 +28,7 @@ impl VerifyResume {
         let scratch = tempfile::tempdir().at("the folder for temporary files")?;
         let make = |dir: &Path, resume: bool, limits: Limits| self.runner(dir, resume, limits);
         let total =
-            make(&scratch.path().join("size"), false, Limits::default())?.session().state.clock.max_iters;
+            make(&scratch.path().join("size"), false, Limits::default())?.session().state.progress.max_iters;
         let cuts = verify::random_cuts(total, self.cuts, self.seed);
         let mut worst = 0;
         for cut in verify::verify(&make, &cuts, scratch.path())? {

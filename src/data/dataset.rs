@@ -172,7 +172,7 @@ impl Subset {
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-struct SubsetParams {
+struct SubsetConfig {
     /// The whole set.
     dataset: Spec<dyn Dataset>,
     /// Positions of the samples to keep, in this order.
@@ -185,7 +185,7 @@ struct SubsetParams {
 
 crate::register! {
     /// Some samples of another set: those at `indices`, or the `first` ones.
-    dyn Dataset, "Subset" => |p: SubsetParams, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
+    dyn Dataset, "Subset" => |p: SubsetConfig, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
         let dataset = p.dataset.build(cx)?;
         let indices = match (p.indices, p.first) {
             (Some(indices), None) => indices,
@@ -266,7 +266,7 @@ impl RepeatDataset {
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-struct RepeatParams {
+struct RepeatConfig {
     /// The set to repeat.
     dataset: Spec<dyn Dataset>,
     /// How often it is read in a pass.
@@ -276,7 +276,7 @@ struct RepeatParams {
 
 crate::register! {
     /// A set that is read `times` times in one pass.
-    dyn Dataset, "RepeatDataset" => |p: RepeatParams, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
+    dyn Dataset, "RepeatDataset" => |p: RepeatConfig, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
         Ok(Box::new(RepeatDataset::new(p.dataset.build(cx)?, p.times)?))
     }
 }
@@ -366,14 +366,14 @@ impl ConcatDataset {
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-struct ConcatParams {
+struct ConcatConfig {
     /// The sets, in order.
     datasets: Vec<Spec<dyn Dataset>>,
 }
 
 crate::register! {
     /// Several sets, one behind the other.
-    dyn Dataset, "ConcatDataset" => |p: ConcatParams, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
+    dyn Dataset, "ConcatDataset" => |p: ConcatConfig, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
         Ok(Box::new(ConcatDataset::new(Spec::build_all(&p.datasets, cx)?)?))
     }
 }

@@ -54,7 +54,7 @@ pub(crate) struct Asked<T> {
 pub(crate) struct Control {
     /// The slot being called: who asks, and who fails.
     pub current: usize,
-    /// The keys of all hooks in line.
+    /// The keys of all hooks, in their order.
     pub keys: Arc<[Arc<str>]>,
     /// The hook called did not override the point.
     pub unsubscribed: bool,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Asked, Board, Clock, Control, HookResult, Point, Profile, RunLog, SaveRequest};
+use super::{Asked, Control, HookResult, MessageHub, Point, Profile, Progress, RunLog, SaveRequest};
 use crate::base::fs::FileSystem;
 use crate::base::{Rng, keyed};
 use crate::data::{DataLoader, Fitted};
@@ -39,7 +39,7 @@ pub struct RunInfo {
     pub dry_run: bool,
     /// The model has no weights, the data no values, a validation no metrics: a dry run of `shanty plan`. A hook passes over what
     /// needs them, and nothing else: all that it would refuse in a run, `shanty check` is to find.
-    pub hollow: bool,
+    pub placeholders: bool,
 }
 
 /// The run as a hook sees it.
@@ -47,13 +47,13 @@ pub struct Ctx<'r> {
     /// The point being called.
     pub point: Point,
     /// Completed epochs and iterations, totals, phase.
-    pub clock: &'r Clock,
+    pub progress: &'r Progress,
     /// The model, with its weights through [`crate::params::Params`]; in its box, so that a hook can wrap it for a while.
     pub model: &'r mut Box<dyn Model>,
     /// Optimizer, parameter groups and schedules; `None` in a run that only evaluates.
     pub optim: Option<&'r mut OptimWrapper>,
     /// Scalars with history, shared by all hooks.
-    pub board: &'r mut Board,
+    pub message_hub: &'r mut MessageHub,
     /// Name, seed, config.
     pub info: &'r RunInfo,
     /// Folders.
@@ -85,7 +85,7 @@ impl Ctx<'_> {
     ///
     /// # Errors
     /// Never.
-    pub fn pass(&mut self) -> HookResult {
+    pub fn no_op(&mut self) -> HookResult {
         self.control.idle = true;
         Ok(())
     }
@@ -95,7 +95,7 @@ impl Ctx<'_> {
         self.control.keys.get(self.control.current).map_or("", |key| key)
     }
 
-    /// The keys of all hooks, in the order of the line.
+    /// The keys of all hooks, in the order of their calls.
     pub fn keys(&self) -> &[std::sync::Arc<str>] {
         &self.control.keys
     }
@@ -145,6 +145,6 @@ impl Ctx<'_> {
 
     /// A generator for this purpose at the current iteration: equal in a resumed run, no state to keep.
     pub fn rng(&self, purpose: &str) -> Rng {
-        keyed(self.info.seed, purpose, self.clock.iter, self.clock.epoch)
+        keyed(self.info.seed, purpose, self.progress.iter, self.progress.epoch)
     }
 }

@@ -1,4 +1,4 @@
-//! The walk along the line of hooks at a point, and what a failure means.
+//! Calls the hooks of a point in their order, and what a failure means.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ pub(crate) struct Slot {
     /// Its type's name, or what it was registered under.
     pub name: String,
     pub priority: Priority,
-    pub(super) place: super::line::Place,
+    pub(super) place: super::order::Place,
     pub(super) points: Points,
     pub(super) on_error: OnError,
     pub(super) failures: Failures,
@@ -69,12 +69,12 @@ impl Hooks {
         self.slots.iter_mut().find_map(|s| (&mut *s.hook as &mut dyn Any).downcast_mut())
     }
 
-    /// Keys and priorities in the order of the line.
+    /// Keys and priorities in the order of the calls.
     pub fn order(&self) -> impl Iterator<Item = (&str, Priority)> {
         self.slots.iter().map(|s| (&*s.key, s.priority))
     }
 
-    /// The keys in the order of the line.
+    /// The keys in the order of the calls.
     pub fn keys(&self) -> &[Arc<str>] {
         &self.keys
     }
@@ -132,7 +132,7 @@ impl Hooks {
         if !Arc::ptr_eq(&cx.control.keys, &self.keys) {
             cx.control.keys = Arc::clone(&self.keys);
         }
-        let measured = cx.profile.fire(point, cx.clock.iter, self.slots.len());
+        let measured = cx.profile.fire(point, cx.progress.iter, self.slots.len());
         let mut union = Points::NONE;
         for (index, slot) in self.slots.iter_mut().enumerate() {
             if slot.points.has(point) {
@@ -150,7 +150,7 @@ impl Hooks {
                 if cx.control.unsubscribed {
                     slot.points.remove(point);
                 } else if !cx.control.idle {
-                    cx.profile.did(index, point, cx.clock.iter);
+                    cx.profile.did(index, point, cx.progress.iter);
                 }
             }
             union.0 |= slot.points.0;
@@ -188,8 +188,8 @@ impl Slot {
         let error = Error::Run {
             who: format!("hook `{}`", self.key),
             point: point.name(),
-            epoch: cx.clock.epoch,
-            iter: cx.clock.iter,
+            epoch: cx.progress.epoch,
+            iter: cx.progress.iter,
             source,
         };
         if point == Point::OnError {
@@ -212,7 +212,7 @@ impl Slot {
                 self.key,
                 point.name()
             ));
-            self.failures.disabled_at = Some(cx.clock.iter);
+            self.failures.disabled_at = Some(cx.progress.iter);
             self.points = Points::NONE;
             // It may hold something of the run, as the weights of an average: it gets the chance to put it back.
             cx.point = Point::OnError;

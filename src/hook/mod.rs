@@ -4,33 +4,33 @@
 //! asks for what needs the whole runner (stop, save, validate) by a request that the session settles after the last
 //! hook of that point. The order of all points is in `docs/events.md`, which is a test.
 
-mod board;
 pub mod builtin;
-mod clock;
 mod control;
 mod ctx;
+mod declared;
 mod dispatch;
 mod event;
-mod line;
+mod message_hub;
 mod options;
+mod order;
 mod priority;
 mod profile;
+mod progress;
 mod runlog;
-mod wiring;
 
-pub use board::{Board, History, Mode};
-pub use clock::{Clock, Phase};
 pub(crate) use control::{Asked, Control};
 pub use control::{SaveRequest, StopReason};
 pub use ctx::{Ctx, Dirs, RunInfo};
+pub use declared::HookOrder;
 pub use dispatch::Hooks;
 pub use event::{CheckpointSaved, Event, Metrics, Point, Step};
-pub(crate) use line::Misplaced;
-pub use options::{HookOptions, OnError};
+pub use message_hub::{History, MessageHub, Mode};
+pub use options::{HookConfig, OnError};
+pub(crate) use order::Misplaced;
 pub use priority::Priority;
 pub use profile::{Call, Profile, Span, Spent};
+pub use progress::{Phase, Progress};
 pub use runlog::RunLog;
-pub use wiring::Wiring;
 
 use std::any::Any;
 
@@ -41,9 +41,9 @@ use crate::data::Batch;
 /// What a hook returns: any error, so that every `?` works. The dispatcher adds hook, point, epoch and iteration.
 pub type HookResult<T = ()> = Result<T, BoxError>;
 
-crate::registry!(dyn Hook, "hook", HookOptions);
+crate::registry!(dyn Hook, "hook", HookConfig);
 
-/// One member of the crew. Implement the points you need, leave the rest.
+/// A hook: methods that the run calls at its points. Implement those that you need.
 ///
 /// A hook is called at most once at a point that it does not override: each default body calls
 /// [`Ctx::unsubscribe`], so idle hooks cost nothing.
@@ -61,7 +61,7 @@ crate::registry!(dyn Hook, "hook", HookOptions);
 /// struct StopAt(u64);
 /// impl Hook for StopAt {
 ///     fn after_train_iter(&mut self, cx: &mut Ctx<'_>, _: &mut Step<'_>) -> HookResult {
-///         if cx.clock.iter == self.0 { cx.stop("far enough"); }
+///         if cx.progress.iter == self.0 { cx.stop("far enough"); }
 ///         Ok(())
 ///     }
 /// }
@@ -69,14 +69,14 @@ crate::registry!(dyn Hook, "hook", HookOptions);
 /// ```
 #[allow(unused_variables)]
 pub trait Hook: Any + Send {
-    /// The place in line: 0 runs first, 100 last, ties in order of registration. `priority:` in YAML wins.
+    /// The place in the order: 0 runs first, 100 last, ties in order of registration. `priority:` in YAML wins.
     fn priority(&self) -> Priority {
         Priority::NORMAL
     }
 
     /// Whom it must precede or follow, what it reads and writes where; nothing in particular unless overridden.
-    fn wiring(&self) -> Wiring {
-        Wiring::default()
+    fn order(&self) -> HookOrder {
+        HookOrder::default()
     }
 
     /// The folder that its checkpoints go to, if that is not the work_dir: the run locks it, and looks there when it is
@@ -150,7 +150,7 @@ pub trait Hook: Any + Send {
     fn before_train_epoch(&mut self, cx: &mut Ctx<'_>) -> HookResult {
         self.before_epoch(cx)
     }
-    /// `clock.epoch` has ticked, unless the epoch was cut short by a stop.
+    /// `progress.epoch` has ticked, unless the epoch was cut short by a stop.
     fn after_train_epoch(&mut self, cx: &mut Ctx<'_>) -> HookResult {
         self.after_epoch(cx)
     }
@@ -162,7 +162,7 @@ pub trait Hook: Any + Send {
     fn after_backward(&mut self, cx: &mut Ctx<'_>, step: &mut Step<'_>) -> HookResult {
         cx.unsubscribe()
     }
-    /// The iteration is done and `clock.iter` has ticked.
+    /// The iteration is done and `progress.iter` has ticked.
     fn after_train_iter(&mut self, cx: &mut Ctx<'_>, step: &mut Step<'_>) -> HookResult {
         self.after_iter(cx, step)
     }

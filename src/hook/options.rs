@@ -12,8 +12,8 @@ use crate::config::OneOrMany;
 /// Reserved keys of a hook in YAML.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default)]
-pub struct HookOptions {
-    /// The place in line, 0..=100 or a name; the hook's own if absent.
+pub struct HookConfig {
+    /// The place in the order, 0..=100 or a name; the hook's own if absent.
     pub priority: Option<Priority>,
     /// The name under which checkpoints keep the hook's state; its type name if absent.
     pub key: Option<String>,

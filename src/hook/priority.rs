@@ -1,4 +1,4 @@
-//! Where a hook stands in line.
+//! Where a hook stands in the order.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};

@@ -22,7 +22,7 @@ pub struct Spent {
 /// One stretch of time in a trace.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Span {
-    /// The hook's place in line; `None` for the run itself.
+    /// The hook's place in the order; `None` for the run itself.
     pub hook: Option<usize>,
     /// The point, or what the run did.
     pub what: &'static str,
@@ -35,7 +35,7 @@ pub struct Span {
 /// A call in which a hook did something: who, where, at which iteration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Call {
-    /// The hook's place in line.
+    /// The hook's place in the order.
     pub hook: usize,
     /// The point.
     pub point: Point,

@@ -24,7 +24,7 @@ pub struct Accuracy {
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default)]
-struct AccuracyParams {
+struct AccuracyConfig {
     /// A sample is a hit for k when its class is among the k best.
     topk: OneOrMany<NonZeroUsize>,
     /// A hit needs a score above this; null asks for none.
@@ -32,7 +32,7 @@ struct AccuracyParams {
     thrs: OneOrMany<Option<f64>>,
 }
 
-impl Default for AccuracyParams {
+impl Default for AccuracyConfig {
     fn default() -> Self {
         Self { topk: OneOrMany(vec![NonZeroUsize::MIN]), thrs: OneOrMany(vec![Some(0.0)]) }
     }
@@ -40,7 +40,7 @@ impl Default for AccuracyParams {
 
 crate::register! {
     /// Top-k accuracy in percent: `accuracy/top1`, …
-    dyn Metric, "Accuracy" => |p: AccuracyParams, _: &mut BuildCx| -> Result<Box<dyn Metric>> {
+    dyn Metric, "Accuracy" => |p: AccuracyConfig, _: &mut BuildCx| -> Result<Box<dyn Metric>> {
         Ok(Box::new(Accuracy::new(p.topk.iter().map(|k| k.get()).collect(), p.thrs.0)?))
     }
 }

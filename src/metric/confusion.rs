@@ -18,14 +18,14 @@ pub struct ConfusionMatrix {
 
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default)]
-struct ConfusionMatrixParams {
+struct ConfusionMatrixConfig {
     /// Whether each row is divided by its sum.
     normalize: bool,
 }
 
 crate::register! {
     /// Which class is taken for which: the table `confusion_matrix/result`, a row for each true class.
-    dyn Metric, "ConfusionMatrix" => |p: ConfusionMatrixParams, _: &mut BuildCx| -> Result<Box<dyn Metric>> {
+    dyn Metric, "ConfusionMatrix" => |p: ConfusionMatrixConfig, _: &mut BuildCx| -> Result<Box<dyn Metric>> {
         Ok(Box::new(ConfusionMatrix::new(p.normalize)))
     }
 }

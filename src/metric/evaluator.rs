@@ -10,7 +10,7 @@ use crate::registry::{BuildCx, Spec, blamed};
 
 use crate::data::field_name;
 
-use super::{Direction, Directions, Metric, MetricOptions, Predictions};
+use super::{Direction, Directions, Metric, MetricConfig, Predictions};
 
 /// Runs metrics and gives their values full names: prefix, slash, name.
 ///
@@ -44,21 +44,21 @@ impl Evaluator {
     /// # Errors
     /// [`Error::Config`] when two of them give values of one name.
     pub fn new(metrics: Vec<Box<dyn Metric>>) -> Result<Self> {
-        Self::with_options(metrics.into_iter().map(|metric| (MetricOptions::default(), metric)).collect())
+        Self::with_options(metrics.into_iter().map(|metric| (MetricConfig::default(), metric)).collect())
     }
 
     /// These metrics, each with its prefix, output and target where they are not the usual ones.
     ///
     /// # Errors
     /// [`Error::Config`] when two of them give values of one name.
-    pub fn with_options(metrics: Vec<(MetricOptions, Box<dyn Metric>)>) -> Result<Self> {
+    pub fn with_options(metrics: Vec<(MetricConfig, Box<dyn Metric>)>) -> Result<Self> {
         let evaluator = Self::of(metrics);
         unique(evaluator.names().iter())?;
         Ok(evaluator)
     }
 
-    fn of(metrics: Vec<(MetricOptions, Box<dyn Metric>)>) -> Self {
-        let counted = |(options, metric): (MetricOptions, Box<dyn Metric>)| Counted {
+    fn of(metrics: Vec<(MetricConfig, Box<dyn Metric>)>) -> Self {
+        let counted = |(options, metric): (MetricConfig, Box<dyn Metric>)| Counted {
             prefix: options.prefix.or_else(|| metric.prefix().map(str::to_owned)),
             output: options.output,
             target: options.target.map(|name| field_name(&name).to_owned()),

@@ -20,7 +20,7 @@ pub use direction::{Direction, Directions};
 pub use evaluator::{Evaluator, MetricFailed};
 pub use iou::IoUMetric;
 pub use multi_label::MultiLabelMetric;
-pub use options::MetricOptions;
+pub use options::MetricConfig;
 pub use predictions::{Pairs, Predictions};
 pub use regression::{MAE, MSE, R2};
 pub use single_label::{Average, Item, SingleLabelMetric};
@@ -29,7 +29,7 @@ use ndarray::Array2;
 
 use crate::base::Result;
 
-crate::registry!(dyn Metric, "metric", MetricOptions);
+crate::registry!(dyn Metric, "metric", MetricConfig);
 
 /// Something that is counted over the samples of a validation or test run.
 pub trait Metric: Send {

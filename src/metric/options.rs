@@ -6,7 +6,7 @@ use serde::Deserialize;
 /// The keys of any metric: MMEngine's, and what is compared with what.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default)]
-pub struct MetricOptions {
+pub struct MetricConfig {
     /// What stands before the names of the values, instead of the metric's own prefix.
     pub prefix: Option<String>,
     /// Which of the model's predictions is counted: the name of a head. Needed where there are several.
@@ -19,7 +19,7 @@ pub struct MetricOptions {
     pub collect_dir: Option<String>,
 }
 
-impl MetricOptions {
+impl MetricConfig {
     /// The keys that were given and mean nothing here, each with the reason: to be noted once.
     pub fn ignored(&self) -> Vec<(&'static str, &'static str)> {
         let why = "metrics keep counts, which need no place to be collected in";

@@ -67,7 +67,7 @@ pub struct SingleLabelMetric {
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default)]
-struct SingleLabelParams {
+struct SingleLabelConfig {
     /// A prediction needs a score above this; null asks for none.
     #[schemars(extend("x-unbounded" = true))]
     thrs: OneOrMany<Option<f64>>,
@@ -80,7 +80,7 @@ struct SingleLabelParams {
     num_classes: Option<usize>,
 }
 
-impl Default for SingleLabelParams {
+impl Default for SingleLabelConfig {
     fn default() -> Self {
         Self {
             thrs: OneOrMany(vec![Some(0.0)]),
@@ -93,7 +93,7 @@ impl Default for SingleLabelParams {
 
 crate::register! {
     /// Precision, recall and F1 in percent: `single-label/precision`, …
-    dyn Metric, "SingleLabelMetric" => |p: SingleLabelParams, _: &mut BuildCx| -> Result<Box<dyn Metric>> {
+    dyn Metric, "SingleLabelMetric" => |p: SingleLabelConfig, _: &mut BuildCx| -> Result<Box<dyn Metric>> {
         Ok(Box::new(SingleLabelMetric::new(p.thrs.0, p.items.0, p.average, p.num_classes)?))
     }
 }

@@ -15,7 +15,7 @@ use crate::{module, register};
 
 /// The keys of `{type: ImageClassifier, …}` in a config, and how a program says the same.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-pub struct ImageClassifierParams {
+pub struct ImageClassifierConfig {
     /// From images to features.
     pub backbone: Spec<dyn Module>,
     /// Between backbone and head.
@@ -38,15 +38,15 @@ pub struct ImageClassifierParams {
     pub frozen: Vec<String>,
     /// Accepted empty, for MMPretrain's configs.
     #[serde(default)]
-    pub train_cfg: Option<ClassifierTrainCfg>,
+    pub train_cfg: Option<ClassifierTrainConfig>,
 }
 
 /// `train_cfg` of a classifier: nothing so far.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-pub struct ClassifierTrainCfg {}
+pub struct ClassifierTrainConfig {}
 
 register! { /// A classifier of images: backbone, neck and head.
-            dyn Model, "ImageClassifier" => |p: ImageClassifierParams, cx: &mut BuildCx| -> Result<Box<dyn Model>> {
+            dyn Model, "ImageClassifier" => |p: ImageClassifierConfig, cx: &mut BuildCx| -> Result<Box<dyn Model>> {
     Ok(Box::new(ImageClassifier::from_params(p, cx)?))
 } }
 
@@ -91,7 +91,7 @@ impl ImageClassifier {
     ///
     /// # Errors
     /// What the builders of its parts say.
-    pub fn from_params(p: ImageClassifierParams, cx: &mut BuildCx) -> Result<Self> {
+    pub fn from_params(p: ImageClassifierConfig, cx: &mut BuildCx) -> Result<Self> {
         let mut errors = Collected::default();
         let preprocessor = p.data_preprocessor.map(|spec| errors.take(spec.build(cx)));
         let init = match p.pretrained {

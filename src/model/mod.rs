@@ -13,19 +13,19 @@ pub mod tta;
 use std::any::Any;
 
 pub use backbones::{
-    ArchCfg, BlockStyle, LeNet5, LeNet5Params, MLP, MLPParams, OutType, ResNet, ResNetParams,
-    TransformerEncoderLayer, VisionTransformer, VisionTransformerArch, VisionTransformerParams,
+    ArchConfig, BlockStyle, LeNet5, LeNet5Params, MLP, MLPConfig, OutType, ResNet, ResNetConfig,
+    TransformerEncoderLayer, VisionTransformer, VisionTransformerArch, VisionTransformerConfig,
 };
-pub use classifier::{ClassifierTrainCfg, ImageClassifier, ImageClassifierParams};
+pub use classifier::{ClassifierTrainConfig, ImageClassifier, ImageClassifierConfig};
 pub use heads::{
-    ClsHead, ClsHeadParams, Head, LinearClsHead, LinearClsHeadParams, VisionTransformerClsHead,
-    VisionTransformerClsHeadParams,
+    ClsHead, ClsHeadConfig, Head, LinearClsHead, LinearClsHeadConfig, VisionTransformerClsHead,
+    VisionTransformerClsHeadConfig,
 };
 pub use losses::LossDict;
 pub use outputs::{Outputs, SCORES};
 pub use preprocessors::{
-    BaseDataPreprocessor, ClsDataPreprocessor, ClsDataPreprocessorParams, ImgDataPreprocessor,
-    ImgDataPreprocessorParams, PixelOps, Prepared, Preprocessor,
+    BaseDataPreprocessor, ClsDataPreprocessor, ClsDataPreprocessorConfig, ImgDataPreprocessor,
+    ImgDataPreprocessorConfig, PixelOps, Prepared, Preprocessor,
 };
 
 pub use supervised::{Heads, Objective, ObjectiveConfig, Supervised, SupervisedConfig};

@@ -47,7 +47,7 @@ pub use backward::Grads;
 pub use buffer_pool::BufferPool;
 pub use layers::*;
 pub use loss::{Activation, BCEWithLogitsLoss, CrossEntropyLoss, L1Loss, Loss, MSELoss, SmoothL1Loss};
-pub use module::{Forward, InModule, Module, ModuleOptions};
+pub use module::{Forward, InModule, Module, ModuleConfig};
 pub use module_tree::{Child, ChildMut, Field, ModuleTree};
 pub use ops::{
     AttentionOptions, Average, BnOutput, BnStats, BnThen, ConvOptions, CrossEntropyOptions, Losses,

@@ -121,15 +121,15 @@ impl Forward<'_> {
 /// What every module of a config may say besides its parameters.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default)]
-pub struct ModuleOptions {
+pub struct ModuleConfig {
     /// How the weights of the module and of all below it begin; instead of what its type says by itself.
     pub init_cfg: InitCfg,
 }
 
-crate::registry!(dyn Module, "module", ModuleOptions, {
+crate::registry!(dyn Module, "module", ModuleConfig, {
     const LIST: Option<(&'static str, &'static str)> = Some(("Sequential", "layers"));
 
-    fn finish(inner: Box<Self>, options: &ModuleOptions, cx: &mut BuildCx) -> Result<Box<Self>> {
+    fn finish(inner: Box<Self>, options: &ModuleConfig, cx: &mut BuildCx) -> Result<Box<Self>> {
         Ok(match options.init_cfg {
             None => inner,
             Some(_) => Box::new(WithInit { inner, init: Init::list(&options.init_cfg, cx)? }),

@@ -15,7 +15,7 @@ pub use clip::{ClipGrad, ClipKind, Clipped};
 pub use config::{Constructor, OptimWrapperConfig};
 pub use groups::Group;
 pub use paramwise::ParamwiseConfig;
-pub use schedule::{Schedule, ScheduleOptions, ScheduledParam, Totals};
+pub use schedule::{Schedule, ScheduleConfig, ScheduledParam, Totals};
 pub use sgd::Sgd;
 pub use wrapper::{OptimWrapper, Update};
 

@@ -10,7 +10,7 @@ use crate::base::Result;
 use crate::config::{Diags, Key, Node, read_checked};
 
 /// Declares a kind: `registry!(dyn Hook, "hook")`, or with the struct of the keys that every spec of the kind may carry:
-/// `registry!(dyn Hook, "hook", HookOptions)`. What else [`Registrable`](crate::registry::Registrable) leaves open may
+/// `registry!(dyn Hook, "hook", HookConfig)`. What else [`Registrable`](crate::registry::Registrable) leaves open may
 /// follow in braces.
 #[macro_export]
 macro_rules! registry {

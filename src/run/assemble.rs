@@ -7,7 +7,7 @@ use super::{Evaluation, RunConfig, RunnerBuilder, checks};
 use crate::base::{Error, Result, memory};
 use crate::config::{Diag, Diags, Kind, Level, Node, OneOrMany};
 use crate::data::{DataLoader, DataLoaderConfig, Shard};
-use crate::hook::{Clock, HookOptions, Misplaced};
+use crate::hook::{HookConfig, Misplaced, Progress};
 use crate::metric::{Evaluator, Metric};
 use crate::optim::{ScheduledParam, Totals};
 use crate::registry::{BuildCx, Collected, Spec, blamed, build_apart};
@@ -239,7 +239,7 @@ impl<'a> Assembler<'a> {
     fn model(&mut self) {
         let spec = &self.config.model;
         let copies = copies_of_weights(self.config.optim_wrapper.is_some());
-        let mut build = |hollow| memory::accounted(hollow, copies, || spec.build(&mut self.cx));
+        let mut build = |placeholders| memory::accounted(placeholders, copies, || spec.build(&mut self.cx));
         // Of zeros, which take no memory: whether all of it fits is known before the first weight is drawn.
         let (mut built, bytes) = build(true);
         if self.purpose != Purpose::Look && built.is_ok() {
@@ -280,11 +280,11 @@ impl<'a> Assembler<'a> {
         self.change(|builder| builder.optim(optim));
     }
 
-    /// The hooks, in line; gives their keys with their places.
+    /// The hooks, in their order; gives their keys with their places.
     fn hooks(&mut self) -> Vec<(Arc<str>, Node)> {
         let ((max_epochs, max_iters), epoch_len, by_epoch) = self.builder.totals();
         if self.builder.train_data.is_some() {
-            self.cx.provide(Clock { max_epochs, max_iters, epoch_len, by_epoch, ..Clock::default() });
+            self.cx.provide(Progress { max_epochs, max_iters, epoch_len, by_epoch, ..Progress::default() });
         }
         let specs = hooks(self.config);
         let mut nodes = Vec::new();
@@ -317,7 +317,7 @@ impl<'a> Assembler<'a> {
     }
 }
 
-/// The complaint of the line of hooks, at the hook that it is about.
+/// What is wrong with the order of the hooks, at the hook that it is about.
 pub(super) fn misplaced(error: Error, hooks: &[(Arc<str>, Node)]) -> Diag {
     let text = error.to_string();
     let Error::Config(source) = error else { return Diag::error(text) };
@@ -360,7 +360,7 @@ fn default_slots() -> Result<Vec<(String, Option<Spec<dyn crate::hook::Hook>>)>>
 /// The default hooks, built, for a runner without a config.
 pub(super) fn default_hooks(
     cx: &mut BuildCx,
-) -> Result<Vec<(Box<dyn crate::hook::Hook>, String, HookOptions)>> {
+) -> Result<Vec<(Box<dyn crate::hook::Hook>, String, HookConfig)>> {
     let specs = default_slots()?.into_iter().filter_map(|(_, spec)| spec);
     specs.map(|spec| Ok((spec.build(cx)?, spec.name().to_owned(), spec.extra.clone()))).collect()
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use log::Level;
 
 use super::config::LogLevel;
-use super::memory::Memory;
+use super::rollback::Rollback;
 use super::saving::Saving;
 use super::{Runner, RunnerBuilder, Session, State};
 use crate::base::error::IoContext;
@@ -16,7 +16,7 @@ use crate::base::rng::fresh_seed;
 use crate::base::{Error, Result, caught_from, durable};
 use crate::checkpoint;
 use crate::data::Fitted;
-use crate::hook::{Board, Clock, Control, Dirs, Hook, Mode, Profile, RunInfo, RunLog};
+use crate::hook::{Control, Dirs, Hook, MessageHub, Mode, Profile, Progress, RunInfo, RunLog};
 use crate::registry::BuildCx;
 use crate::vis::LocalVisBackend;
 
@@ -72,10 +72,10 @@ impl RunnerBuilder {
         self.line_up(self.val.is_some())?;
         let hooks = self.line.take().unwrap_or_default();
         let mut state = State {
-            clock: Clock { epoch_len, max_epochs, max_iters, by_epoch, ..Clock::default() },
+            progress: Progress { epoch_len, max_epochs, max_iters, by_epoch, ..Progress::default() },
             model,
             optim: self.optim.take(),
-            board: Board::default(),
+            message_hub: MessageHub::default(),
             info,
             dirs,
             log,
@@ -94,11 +94,11 @@ impl RunnerBuilder {
                 Ok(())
             })?;
         }
-        let memory = Memory::without(std::mem::take(&mut self.exclude_samples));
+        let rollback = Rollback::without(std::mem::take(&mut self.exclude_samples));
         let saving =
             Saving::new(self.save_in_step, self.background.take(), self.limits.clone(), self.overwrite);
         let mut session =
-            Session { state, hooks, val: self.val.take(), test: self.test.take(), saving, memory };
+            Session { state, hooks, val: self.val.take(), test: self.test.take(), saving, rollback };
         session.leave_out();
         if self.record_calls || self.dry_run {
             session.state.profile.record_calls();
@@ -118,8 +118,8 @@ impl RunnerBuilder {
                 options: self.load_options.clone(),
                 dump,
             },
-            !self.no_sanity && !self.hollow,
-            self.hollow,
+            !self.no_sanity && !self.placeholders,
+            self.placeholders,
         ))
     }
 
@@ -167,12 +167,12 @@ impl RunnerBuilder {
         line.resolve(names.as_deref())
     }
 
-    /// The hook of a key, once it is in line.
+    /// The hook of a key, once it is added.
     pub(super) fn in_line(&self, key: &str) -> Option<&dyn Hook> {
         self.line.as_ref()?.by_key(key)
     }
 
-    /// The keys of the hooks in line, in the order in which they came.
+    /// The keys of the hooks, in the order in which they came.
     pub(super) fn keys(&self) -> &[Arc<str>] {
         &self.keys
     }
@@ -209,7 +209,7 @@ impl RunnerBuilder {
                 classes,
                 fitted: Fitted::default(),
                 dry_run: self.dry_run,
-                hollow: self.hollow,
+                placeholders: self.placeholders,
             },
         ))
     }

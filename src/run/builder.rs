@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::config::{LoadOptions, LogLevel};
+use super::config::{LoadConfig, LogLevel};
 use super::{Background, Evaluation, Limits, TrainLoop};
 use crate::base::fs::{Disk, FileSystem};
 use crate::base::rng::fresh_seed;
 use crate::base::{BoxError, Result, WallClock};
 use crate::data::DataLoader;
-use crate::hook::{Ctx, Event, Hook, HookOptions, HookResult, Hooks, Point};
+use crate::hook::{Ctx, Event, Hook, HookConfig, HookResult, Hooks, Point};
 use crate::model::Model;
 use crate::optim::OptimWrapper;
 
@@ -22,7 +22,7 @@ pub struct RunnerBuilder {
     pub(super) optim: Option<OptimWrapper>,
     pub(super) val: Option<Evaluation>,
     pub(super) test: Option<Evaluation>,
-    pub(super) hooks: Vec<(Box<dyn Hook>, String, HookOptions)>,
+    pub(super) hooks: Vec<(Box<dyn Hook>, String, HookConfig)>,
     pub(super) line: Option<Hooks>,
     pub(super) keys: Vec<Arc<str>>,
     pub(super) no_default_hooks: bool,
@@ -43,13 +43,13 @@ pub struct RunnerBuilder {
     pub(super) save_in_step: bool,
     pub(super) background: Option<Box<dyn Background>>,
     pub(super) limits: Limits,
-    pub(super) load_options: LoadOptions,
+    pub(super) load_options: LoadConfig,
     pub(super) exclude_samples: Vec<u64>,
     pub(super) timer: Option<Box<dyn FnMut() -> f64 + Send>>,
     pub(super) record_calls: bool,
     pub(super) dry_run: bool,
     /// Model and data are shells.
-    pub(super) hollow: bool,
+    pub(super) placeholders: bool,
 }
 
 impl RunnerBuilder {
@@ -101,10 +101,10 @@ impl RunnerBuilder {
         self
     }
 
-    /// A further hook, in line by its own priority.
+    /// A further hook, ordered by its own priority.
     #[must_use]
     pub fn hook<H: Hook>(self, hook: H) -> Self {
-        self.boxed_hook(Box::new(hook), type_name::<H>(), HookOptions::default())
+        self.boxed_hook(Box::new(hook), type_name::<H>(), HookConfig::default())
     }
 
     /// A closure at one point.
@@ -113,12 +113,12 @@ impl RunnerBuilder {
     where
         F: FnMut(&mut Ctx<'_>, &mut Event<'_>) -> HookResult + Send + 'static,
     {
-        self.boxed_hook(Box::new(Closure { point, call }), "ClosureHook", HookOptions::default())
+        self.boxed_hook(Box::new(Closure { point, call }), "ClosureHook", HookConfig::default())
     }
 
     /// A hook from the registry, under this name.
     #[must_use]
-    pub fn boxed_hook(mut self, hook: Box<dyn Hook>, name: &str, options: HookOptions) -> Self {
+    pub fn boxed_hook(mut self, hook: Box<dyn Hook>, name: &str, options: HookConfig) -> Self {
         self.hooks.push((hook, name.to_owned(), options));
         self
     }
@@ -236,7 +236,7 @@ impl RunnerBuilder {
 
     /// How weights of `load_from` are matched.
     #[must_use]
-    pub fn load_options(mut self, options: LoadOptions) -> Self {
+    pub fn load_options(mut self, options: LoadConfig) -> Self {
         self.load_options = options;
         self
     }
@@ -300,7 +300,7 @@ pub(super) fn type_name<T>() -> &'static str {
     path.split('<').next().and_then(|p| p.rsplit("::").next()).unwrap_or(path)
 }
 
-/// A closure in line.
+/// A closure as a hook.
 struct Closure<F> {
     point: Point,
     call: F,

@@ -10,7 +10,7 @@ use super::{RunConfig, Runner, RunnerBuilder, places};
 use crate::base::{Error, Result};
 use crate::config::{Diag, Diags, Node};
 use crate::data::{Dataset, SampleError};
-use crate::hook::{Ctx, Hook, HookOptions, HookResult, Misplaced, Priority, Step};
+use crate::hook::{Ctx, Hook, HookConfig, HookResult, Misplaced, Priority, Step};
 use crate::metric::MetricFailed;
 use crate::registry::blamed;
 
@@ -49,7 +49,7 @@ struct Stage<'a> {
 
 impl Stage<'_> {
     fn rehearse(&self, builder: RunnerBuilder, found: &mut Diags) {
-        let options = HookOptions { priority: Some(Priority::LOWEST), ..HookOptions::default() };
+        let options = HookConfig { priority: Some(Priority::LOWEST), ..HookConfig::default() };
         let builder = builder.rehearsal().boxed_hook(Box::new(OneIteration), "the check", options);
         let mut runner = match builder.build() {
             Ok(runner) => runner,
@@ -185,7 +185,7 @@ fn leaf<'n>(node: &'n Node, part: &mut usize) -> Option<&'n Node> {
     own.then_some(node)
 }
 
-/// The last hook in line ends the rehearsal.
+/// The last hook ends the rehearsal.
 struct OneIteration;
 
 impl Hook for OneIteration {

@@ -24,7 +24,7 @@ impl RunnerBuilder {
     /// Positions that are to be left out must be there.
     pub(super) fn check_excluded(&self) -> Result<()> {
         let len = self.train_data.as_ref().map_or(0, |data| data.dataset().len() as u64);
-        match self.exclude_samples.iter().find(|id| **id >= len && !self.hollow) {
+        match self.exclude_samples.iter().find(|id| **id >= len && !self.placeholders) {
             Some(id) => Err(Error::config(format!(
                 "`exclude_samples` names sample {id}, but the training data have {len} samples, counted from 0"
             ))),
@@ -51,7 +51,7 @@ impl Session {
     /// # Errors
     /// Both lists, when the data have a class that the weights do not know.
     pub(super) fn take_classes(&mut self) -> Result<()> {
-        let names = std::mem::take(&mut self.memory.classes);
+        let names = std::mem::take(&mut self.rollback.classes);
         if names.is_empty() {
             return Ok(());
         }
@@ -69,7 +69,7 @@ impl Session {
 
     /// Says so when a training begins with weights of other classes.
     pub(super) fn compare_classes(&mut self) {
-        let (then, now) = (std::mem::take(&mut self.memory.classes), &self.state.info.classes);
+        let (then, now) = (std::mem::take(&mut self.rollback.classes), &self.state.info.classes);
         if !then.is_empty() && !now.is_empty() && then != *now {
             let (then, now) = (crate::data::classes::shown(&then), crate::data::classes::shown(now));
             self.state

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 
-use super::LoopCfg;
+use super::LoopConfig;
 use crate::base::Result;
 use crate::config::{Diag, Diags, Kind, Node, OneOrMany, null_is_default};
 use crate::data::DataLoaderConfig;
@@ -33,7 +33,7 @@ pub struct RunConfig {
     pub train_dataloader: Option<DataLoaderConfig>,
     /// Length of the training and when to validate.
     #[serde(default)]
-    pub train_cfg: Option<LoopCfg>,
+    pub train_cfg: Option<LoopConfig>,
     /// Optimizer, accumulation and clipping.
     #[serde(default)]
     pub optim_wrapper: Option<OptimWrapperConfig>,
@@ -48,7 +48,7 @@ pub struct RunConfig {
     pub val_dataloader: Option<DataLoaderConfig>,
     /// Validation loop.
     #[serde(default)]
-    pub val_cfg: Option<EvalCfg>,
+    pub val_cfg: Option<EvalConfig>,
     /// Metrics of the validation.
     #[serde(default)]
     pub val_evaluator: Option<OneOrMany<Spec<dyn Metric>>>,
@@ -57,7 +57,7 @@ pub struct RunConfig {
     pub test_dataloader: Option<DataLoaderConfig>,
     /// Test loop.
     #[serde(default)]
-    pub test_cfg: Option<EvalCfg>,
+    pub test_cfg: Option<EvalConfig>,
     /// Metrics of the test.
     #[serde(default)]
     pub test_evaluator: Option<OneOrMany<Spec<dyn Metric>>>,
@@ -79,8 +79,8 @@ pub struct RunConfig {
     pub overwrite: bool,
     /// How weights of `load_from` are matched with the model's.
     #[serde(default, deserialize_with = "null_is_default")]
-    #[schemars(with = "Option<LoadOptions>")]
-    pub load_options: LoadOptions,
+    #[schemars(with = "Option<LoadConfig>")]
+    pub load_options: LoadConfig,
     /// Iterations between two lines with a digest of everything that the run did; none if absent. See `DigestHook`.
     #[serde(default)]
     #[schemars(range(min = 1))]
@@ -135,7 +135,7 @@ pub struct RunConfig {
 /// `val_cfg` and `test_cfg`.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default)]
-pub struct EvalCfg {
+pub struct EvalConfig {
     /// `ValLoop` or `TestLoop`.
     pub r#type: Option<EvalLoopType>,
     /// Half precision: must be false, there is none yet.
@@ -169,7 +169,7 @@ fn yes() -> bool {
 /// `load_options`: how the weights of a `load_from` without `resume` meet the model.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default)]
-pub struct LoadOptions {
+pub struct LoadConfig {
     /// Every tensor of the file must find its place and every one of the model its value. If false, what does not fit by
     /// name and shape is listed and left out; nothing that fits is an error all the same.
     pub strict: bool,
@@ -177,7 +177,7 @@ pub struct LoadOptions {
     pub revise_keys: Vec<(String, String)>,
 }
 
-impl Default for LoadOptions {
+impl Default for LoadConfig {
     /// Strict; `module.` in front, a wrapper of the writer, is left off.
     fn default() -> Self {
         Self { strict: true, revise_keys: vec![(r"^module\.".into(), String::new())] }
@@ -330,13 +330,13 @@ impl RunConfig {
             }
         }
         if let (Some(train), Some((_, at))) = (&self.train_cfg, node.entry("train_cfg"))
-            && let LoopCfg::BuiltIn(train) = train
+            && let LoopConfig::BuiltIn(train) = train
             && let Err(text) = train.to_loop()
         {
             wrong.push(Diag::error(text).on(at));
         }
         for (key, cfg) in [("val_cfg", &self.val_cfg), ("test_cfg", &self.test_cfg)] {
-            if let (Some(EvalCfg { fp16: true, .. }), Some(at)) =
+            if let (Some(EvalConfig { fp16: true, .. }), Some(at)) =
                 (cfg, node.get(key).and_then(|n| n.get("fp16")))
             {
                 wrong.push(Diag::error("half-precision evaluation is not there yet: remove `fp16`").on(at));

@@ -12,7 +12,7 @@ pub struct Evaluation {
     pub(super) data: DataLoader,
     pub(super) evaluator: Evaluator,
     /// Walk through the points only.
-    pub(super) hollow: bool,
+    pub(super) placeholders: bool,
     pub(super) loss: MeanLoss,
 }
 
@@ -45,7 +45,7 @@ impl MeanLoss {
 impl Evaluation {
     /// Counts `evaluator` over `data`.
     pub fn new(data: DataLoader, evaluator: Evaluator) -> Self {
-        Self { data, evaluator, hollow: false, loss: MeanLoss::default() }
+        Self { data, evaluator, placeholders: false, loss: MeanLoss::default() }
     }
 
     /// Names of the values it will give: those of the metrics, and the loss where the model tells it for each sample.
@@ -78,24 +78,24 @@ impl Evaluation {
     pub(crate) fn run(&mut self, s: &mut Session, mode: Mode) -> Result<Metrics> {
         let val = mode == Mode::Val;
         s.enter(if val { Phase::Val } else { Phase::Test });
-        s.state.clock.eval_len = self.data.len();
-        s.state.clock.eval_batch = 0;
+        s.state.progress.eval_len = self.data.len();
+        s.state.progress.eval_batch = 0;
         s.fire(if val { Event::BeforeVal } else { Event::BeforeTest })?;
         s.fire(if val { Event::BeforeValEpoch } else { Event::BeforeTestEpoch })?;
         let mut seen = false;
         for batch in self.data.batches(0, Some(self.data.len())) {
             let mut batch = s.received(batch, &self.data)?;
             if batch.is_empty() {
-                s.state.clock.eval_batch += 1;
+                s.state.progress.eval_batch += 1;
                 continue;
             }
             seen = true;
             s.fire(if val { Event::BeforeValIter(&mut batch) } else { Event::BeforeTestIter(&mut batch) })?;
             let mut outputs = s.eval_step(&batch)?;
-            if !self.hollow {
+            if !self.placeholders {
                 self.count(&batch, &outputs).map_err(|e| failed(s, "process", e))?;
             }
-            s.state.clock.eval_batch += 1;
+            s.state.progress.eval_batch += 1;
             let step = Step { batch: &mut batch, outputs: &mut outputs };
             s.fire(if val { Event::AfterValIter(step) } else { Event::AfterTestIter(step) })?;
             self.data.recycle(batch);
@@ -103,7 +103,7 @@ impl Evaluation {
         if !seen {
             return Err(s.nothing_to_evaluate(&self.data));
         }
-        let metrics = if self.hollow { Metrics::default() } else { self.metrics(s, mode)? };
+        let metrics = if self.placeholders { Metrics::default() } else { self.metrics(s, mode)? };
         s.fire(if val { Event::AfterValEpoch(&metrics) } else { Event::AfterTestEpoch(&metrics) })?;
         s.fire(if val { Event::AfterVal } else { Event::AfterTest })?;
         Ok(metrics)

@@ -39,8 +39,8 @@ impl Session {
             self.saving.run = format!("{}-{place:08x}", info.timestamp);
         }
         let owner = Owner { run: self.saving.run.clone(), seed: info.seed };
-        let clock = &self.state.clock;
-        let names = self.hooks.save_names(clock.by_epoch, clock.max_epochs.max(clock.max_iters));
+        let progress = &self.state.progress;
+        let names = self.hooks.save_names(progress.by_epoch, progress.max_epochs.max(progress.max_iters));
         owner.take(&*self.state.fs, &self.saving.folders, &names, begins, self.saving.overwrite)
     }
 }

@@ -84,7 +84,7 @@ fn layout(node: &Node, old: &[&(&str, &str)]) -> Diag {
 /// there too.
 fn slipped(node: &Node, key: &Key, value: &Node) -> bool {
     let sections: [(&str, &[&str]); 3] = [
-        ("train_cfg", fields_of::<super::TrainCfg>()),
+        ("train_cfg", fields_of::<super::TrainLoopConfig>()),
         ("optim_wrapper", fields_of::<crate::optim::OptimWrapperConfig>()),
         ("train_dataloader", fields_of::<crate::data::DataLoaderConfig>()),
     ];

@@ -1,7 +1,7 @@
 //! One note for each key that is accepted without effect, so that nobody believes it did something, and for what is another
 //! law here than in MMEngine.
 
-use super::{LoopCfg, LoopType, RunConfig};
+use super::{LoopConfig, LoopType, RunConfig};
 
 impl RunConfig {
     /// What is accepted without effect, a sentence for each key, in the order of the keys.
@@ -39,10 +39,10 @@ fn of(config: &RunConfig) -> Vec<String> {
         }
     }
     let epochs = config.train_cfg.as_ref().is_some_and(|cfg| match cfg {
-        LoopCfg::BuiltIn(cfg) => {
+        LoopConfig::BuiltIn(cfg) => {
             cfg.by_epoch == Some(true) || cfg.r#type == Some(LoopType::EpochBasedTrainLoop)
         }
-        LoopCfg::Custom(_) => false,
+        LoopConfig::Custom(_) => false,
     });
     if epochs && config.optim_wrapper.as_ref().is_some_and(|optim| optim.accumulative_counts > 1) {
         notes.push(

@@ -13,7 +13,7 @@ use crate::base::fs::{Append, Entry, FileSystem, Fill, Lock};
 use crate::base::{Error, Result, Rng};
 use crate::config::{Diag, Diags, Level, Node};
 use crate::data::{DataLoader, Dataset, DefaultSampler, LoaderOptions, Sample};
-use crate::hook::{Ctx, Event, Hook, HookOptions, HookResult, Point, Priority, SaveRequest};
+use crate::hook::{Ctx, Event, Hook, HookConfig, HookResult, Point, Priority, SaveRequest};
 use crate::optim::{Group, OptimWrapper};
 
 /// The key of the hook that takes notes; it is not part of the plan.
@@ -35,7 +35,7 @@ pub struct RunPlan {
     pub numbers: Vec<(String, Vec<f64>)>,
     /// The parameter groups, where there are several, with their sizes and numbers.
     pub groups: Vec<String>,
-    /// The calls in which a hook does something, in the order of the line and of the lifecycle.
+    /// The calls in which a hook does something, in the order of the hooks and of the lifecycle.
     pub hooks: Vec<HookCalls>,
     /// Every checkpoint that is written, in order.
     pub checkpoints: Vec<PlannedCheckpoint>,
@@ -86,10 +86,10 @@ pub fn plan(node: &Node, name: Option<&str>) -> Result<RunPlan> {
         let as_error = |diag| Diag { level: Level::Error, ..diag };
         return Err(Diags(absent.into_iter().map(as_error).collect()).into());
     }
-    let (mut builder, weight_bytes) = (assembled.builder.hollow()?, assembled.weight_bytes);
+    let (mut builder, weight_bytes) = (assembled.builder.with_placeholders()?, assembled.weight_bytes);
     let notes = Arc::new(Mutex::new(Notes::default()));
-    let scribe = Box::new(Scribe(Arc::clone(&notes)));
-    let options = HookOptions { priority: Some(Priority::LOWEST), ..HookOptions::default() };
+    let scribe = Box::new(PlanRecorder(Arc::clone(&notes)));
+    let options = HookConfig { priority: Some(Priority::LOWEST), ..HookConfig::default() };
     builder = builder.resume(false).load_from(None).boxed_hook(scribe, SCRIBE, options);
     let ((_, iters), ..) = builder.totals();
     if iters > MOST_ITERS {
@@ -101,7 +101,7 @@ pub fn plan(node: &Node, name: Option<&str>) -> Result<RunPlan> {
     runner.train()?;
     let notes = std::mem::take(&mut *notes.lock().unwrap_or_else(PoisonError::into_inner));
     let session = runner.session();
-    let (clock, profile) = (&session.state.clock, &session.state.profile);
+    let (progress, profile) = (&session.state.progress, &session.state.profile);
     let mut calls: BTreeMap<(usize, Point), Vec<u64>> = BTreeMap::new();
     for call in profile.calls() {
         calls.entry((call.hook, call.point)).or_default().push(call.iter);
@@ -109,8 +109,8 @@ pub fn plan(node: &Node, name: Option<&str>) -> Result<RunPlan> {
     let line: Vec<_> = session.hooks.order().collect();
     let hooks = calls.into_iter().filter(|((hook, _), _)| line[*hook].0 != SCRIBE);
     let mut planned = RunPlan {
-        total_iters: clock.max_iters,
-        epoch_len: clock.epoch_len,
+        total_iters: progress.max_iters,
+        epoch_len: progress.epoch_len,
         lr: notes.lr,
         numbers: notes.numbers,
         groups: notes.groups,
@@ -162,7 +162,7 @@ fn warnings(plan: &RunPlan, session: &Session) -> Vec<String> {
             all.push(format!("the learning rate of group {group} leaves the positive numbers"));
         }
     }
-    for (hook, metric) in session.hooks.judges().filter(|_| session.can_validate()) {
+    for (hook, metric) in session.hooks.metric_readers().filter(|_| session.can_validate()) {
         let metric = if metric == "*" { "the first metric" } else { metric };
         all.push(format!(
             "hook `{hook}` goes by {metric}, which is not known before the run: what it saves for it, or a stop, is not in \
@@ -172,7 +172,7 @@ fn warnings(plan: &RunPlan, session: &Session) -> Vec<String> {
     all
 }
 
-/// What the scribe wrote down.
+/// What the recorder wrote down.
 #[derive(Debug, Default)]
 struct Notes {
     groups: Vec<String>,
@@ -181,10 +181,10 @@ struct Notes {
     validations: Vec<u64>,
 }
 
-/// The last hook in line.
-struct Scribe(Arc<Mutex<Notes>>);
+/// The last hook of all: notes what the others see.
+struct PlanRecorder(Arc<Mutex<Notes>>);
 
-impl Hook for Scribe {
+impl Hook for PlanRecorder {
     fn priority(&self) -> Priority {
         Priority::LOWEST
     }
@@ -199,7 +199,7 @@ impl Hook for Scribe {
                 Ok(())
             }
             Event::BeforeVal => {
-                notes.validations.push(cx.clock.iter);
+                notes.validations.push(cx.progress.iter);
                 Ok(())
             }
             _ => cx.unsubscribe(),
@@ -237,47 +237,47 @@ fn note(curves: &mut Vec<(String, Vec<f64>)>, name: &str, value: f64) {
     }
 }
 
-/// Turns the parts of a run into their shells.
+/// Puts stand-ins that compute nothing in the place of data and model.
 impl RunnerBuilder {
-    pub(super) fn hollow(mut self) -> Result<Self> {
+    pub(super) fn with_placeholders(mut self) -> Result<Self> {
         if let Some(data) = self.train_data.take() {
-            self.train_data = Some(hollow_data(&data)?);
+            self.train_data = Some(dry_run_data(&data)?);
         }
         if let Some(val) = self.val.take() {
-            self.val = Some(val.hollow()?);
+            self.val = Some(val.with_placeholders()?);
         }
         if let Some(model) = self.model.take() {
             self.model = Some(Box::new(DryRunModel::of(&*model)));
         }
         self.test = None;
-        self.hollow = true;
+        self.placeholders = true;
         Ok(self.dry())
     }
 
     /// The same run, which writes nothing and whose hooks know it.
     pub(super) fn dry(mut self) -> Self {
-        self.fs = Some(Arc::new(Nowhere));
+        self.fs = Some(Arc::new(NullStorage));
         self.dry_run = true;
         self
     }
 }
 
 impl Evaluation {
-    fn hollow(self) -> Result<Self> {
-        Ok(Self { data: hollow_data(&self.data)?, hollow: true, ..self })
+    fn with_placeholders(self) -> Result<Self> {
+        Ok(Self { data: dry_run_data(&self.data)?, placeholders: true, ..self })
     }
 }
 
 /// As many batches, of one empty sample each.
-fn hollow_data(data: &DataLoader) -> Result<DataLoader> {
-    let shell = Shell { len: data.len() as usize, classes: data.classes().map(<[_]>::to_vec) };
-    DataLoader::new(Arc::new(shell), Arc::new(DefaultSampler::sequential()), LoaderOptions::default())
+fn dry_run_data(data: &DataLoader) -> Result<DataLoader> {
+    let stand_in = DryRunData { len: data.len() as usize, classes: data.classes().map(<[_]>::to_vec) };
+    DataLoader::new(Arc::new(stand_in), Arc::new(DefaultSampler::sequential()), LoaderOptions::default())
 }
 
 /// A disk that takes everything and keeps nothing.
-struct Nowhere;
+struct NullStorage;
 
-impl FileSystem for Nowhere {
+impl FileSystem for NullStorage {
     fn entry(&self, _: &Path) -> io::Result<Option<Entry>> {
         Ok(None)
     }
@@ -297,7 +297,7 @@ impl FileSystem for Nowhere {
         fill(&mut io::sink())
     }
     fn append(&self, _: &Path) -> io::Result<Box<dyn Append>> {
-        Ok(Box::new(Nowhere))
+        Ok(Box::new(NullStorage))
     }
     fn sync(&self, _: &Path) -> io::Result<()> {
         Ok(())
@@ -309,11 +309,11 @@ impl FileSystem for Nowhere {
         Ok(())
     }
     fn lock(&self, _: &Path, _: &str) -> io::Result<Result<Box<dyn Lock>, String>> {
-        Ok(Ok(Box::new(Nowhere)))
+        Ok(Ok(Box::new(NullStorage)))
     }
 }
 
-impl Append for Nowhere {
+impl Append for NullStorage {
     fn append(&mut self, _: &[u8]) -> io::Result<()> {
         Ok(())
     }
@@ -322,14 +322,14 @@ impl Append for Nowhere {
     }
 }
 
-impl Lock for Nowhere {}
+impl Lock for NullStorage {}
 
-struct Shell {
+struct DryRunData {
     len: usize,
     classes: Option<Vec<String>>,
 }
 
-impl Dataset for Shell {
+impl Dataset for DryRunData {
     fn len(&self) -> usize {
         self.len
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{LoadOptions, Session};
+use super::{LoadConfig, Session};
 use crate::base::fs::{Disk, FileSystem};
 use crate::base::{Error, Result, caught, codec, durable};
 use crate::checkpoint::{self, Checkpoint, Folders, Owner};
@@ -18,7 +18,7 @@ pub(super) struct Plan {
     pub resume: bool,
     pub allow_hook_changes: bool,
     pub allow_data_changes: bool,
-    pub options: LoadOptions,
+    pub options: LoadConfig,
     /// The file of the config's dump.
     pub dump: Option<PathBuf>,
 }
@@ -30,10 +30,10 @@ fn source(s: &Session) -> &dyn FileSystem {
 
 /// Weights only: counters stay 0. What does not match is an error, or listed if the options are not strict. Nothing
 /// that matches is always an error.
-pub(super) fn load_weights(s: &mut Session, path: &Path, options: &LoadOptions) -> Result<()> {
+pub(super) fn load_weights(s: &mut Session, path: &Path, options: &LoadConfig) -> Result<()> {
     let path = &checkpoint::locate(path, &s.state.dirs.work)?;
     let mut checkpoint = checkpoint::read(source(s), path)?;
-    s.memory.classes.clone_from(&checkpoint.meta.classes);
+    s.rollback.classes.clone_from(&checkpoint.meta.classes);
     checkpoint.model.align(&*s.state.model);
     s.fire(Event::AfterLoadCheckpoint(&mut checkpoint))?;
     revise(&mut checkpoint.model, &options.revise_keys)?;
@@ -139,7 +139,7 @@ pub(super) fn resume(s: &mut Session, plan: &Plan) -> Result<bool> {
         durable::replace(&*s.state.fs, &work.join(checkpoint::POINTER), target.to_string_lossy().as_bytes())?;
     }
     // A run that leaves before its next step leaves the checkpoint as it is, under its own series.
-    s.saving.saved_iter = saved.then_some(s.state.clock.iter);
+    s.saving.saved_iter = saved.then_some(s.state.progress.iter);
     Ok(true)
 }
 
@@ -175,7 +175,7 @@ pub(super) fn saved_fits(work_dir: &Path, load_from: Option<&str>) -> Fitted {
 
 fn restore(s: &mut Session, path: &Path, mut checkpoint: Checkpoint, allow_hook_changes: bool) -> Result<()> {
     restore_hooks(s, path, &checkpoint, allow_hook_changes, None)?;
-    s.memory.resumed = checkpoint.rollback.take();
+    s.rollback.resumed = checkpoint.rollback.take();
     checkpoint.model.align(&*s.state.model);
     s.fire(Event::AfterLoadCheckpoint(&mut checkpoint))?;
     let meta = checkpoint.meta.clone();
@@ -188,8 +188,8 @@ fn restore(s: &mut Session, path: &Path, mut checkpoint: Checkpoint, allow_hook_
         ));
     }
     take_up_scalars(state, path, &meta)?;
-    let clock = &state.clock;
-    let (epoch, iter) = (clock.epoch, clock.iter);
+    let progress = &state.progress;
+    let (epoch, iter) = (progress.epoch, progress.iter);
     state.log.info(format_args!("resumed {}: epoch {epoch}, iteration {iter}", path.display()));
     for difference in drift(&meta.config, &state.info.config) {
         state.log.warn(format_args!("the config differs from the checkpoint's: {difference}"));
@@ -214,7 +214,7 @@ fn take_up_scalars(state: &mut super::State, path: &Path, meta: &checkpoint::Met
     }
 }
 
-/// Puts weights, optimizer, board and counters of a checkpoint into the run.
+/// Puts weights, optimizer, message_hub and counters of a checkpoint into the run.
 fn put_in(s: &mut Session, path: &Path, checkpoint: Checkpoint) -> Result<()> {
     let state = &mut s.state;
     let report = checkpoint.model.load_into(&mut *state.model)?;
@@ -228,22 +228,22 @@ fn put_in(s: &mut Session, path: &Path, checkpoint: Checkpoint) -> Result<()> {
         caught(|| optim.load_state(saved, &mut *state.model))
             .map_err(|e| Error::checkpoint(path, e.to_string()))?;
     }
-    state.board = codec::from_json(&checkpoint.board)
-        .map_err(|e| Error::checkpoint(path, format!("its board cannot be read: {e}")))?;
+    state.message_hub = codec::from_json(&checkpoint.message_hub)
+        .map_err(|e| Error::checkpoint(path, format!("its message_hub cannot be read: {e}")))?;
     let meta = &checkpoint.meta;
-    let clock = &mut state.clock;
-    (clock.epoch, clock.validated) = (meta.epoch, meta.validated);
-    (clock.iter, clock.batch) = rescale(meta, clock.epoch_len, state.batch_size, clock.by_epoch)
-        .ok_or_else(|| Error::checkpoint(path, mismatch(meta, clock.epoch_len, state.batch_size)))?;
-    if clock.iter != meta.iter {
-        clock.validated = clock.validated.filter(|at| *at == meta.iter).map(|_| clock.iter);
+    let progress = &mut state.progress;
+    (progress.epoch, progress.validated) = (meta.epoch, meta.validated);
+    (progress.iter, progress.batch) = rescale(meta, progress.epoch_len, state.batch_size, progress.by_epoch)
+        .ok_or_else(|| Error::checkpoint(path, mismatch(meta, progress.epoch_len, state.batch_size)))?;
+    if progress.iter != meta.iter {
+        progress.validated = progress.validated.filter(|at| *at == meta.iter).map(|_| progress.iter);
     }
     if let Some(optim) = &mut state.optim {
-        optim.set_progress(clock.epoch, clock.iter);
+        optim.set_progress(progress.epoch, progress.iter);
     }
     for id in &meta.excluded {
-        if let Err(at) = s.memory.excluded.binary_search(id) {
-            s.memory.excluded.insert(at, *id);
+        if let Err(at) = s.rollback.excluded.binary_search(id) {
+            s.rollback.excluded.insert(at, *id);
         }
     }
     s.leave_out();

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::resume::Plan;
-use super::{Leave, RunnerBuilder, Session, State, TrainLoop};
+use super::{ExitReason, RunnerBuilder, Session, State, TrainLoop};
 use crate::base::error::IoContext;
 use crate::base::{Error, Result, caught_from, durable};
 use crate::config::Node;
@@ -23,7 +23,7 @@ pub enum Outcome {
     /// A hook asked to stop.
     Stopped(StopReason),
     /// Someone outside asked to leave. A checkpoint is committed; the run can be resumed.
-    Left(Leave),
+    Interrupted(ExitReason),
 }
 
 /// A run: built from a config or by [`Runner::builder`], then trained, validated, tested.
@@ -106,8 +106,8 @@ impl Runner {
                 runner.session.compare_classes();
                 // The data of now, not those at the first save.
                 runner.session.fingerprints();
-                runner.session.saving.began_at = runner.session.state.clock.iter;
-                if runner.sanity_check && runner.session.state.clock.iter == 0 {
+                runner.session.saving.began_at = runner.session.state.progress.iter;
+                if runner.sanity_check && runner.session.state.progress.iter == 0 {
                     runner.session.sanity_check()?;
                     runner.session.try_training()?;
                 }
@@ -120,8 +120,8 @@ impl Runner {
         self.session.end();
         self.train = Some(training);
         result?;
-        Ok(match (self.session.left(), self.session.stop_reason()) {
-            (Some(leave), _) => Outcome::Left(leave.clone()),
+        Ok(match (self.session.interrupted(), self.session.stop_reason()) {
+            (Some(reason), _) => Outcome::Interrupted(reason.clone()),
             (None, Some(reason)) => Outcome::Stopped(reason),
             (None, None) => Outcome::Finished,
         })
@@ -173,7 +173,7 @@ impl Runner {
         Ok(metrics)
     }
 
-    /// A run within one process begins with clean requests and all hooks in line, and tells all hooks when it fails.
+    /// A run within one process begins with clean requests and all hooks enabled, and tells all hooks when it fails.
     ///
     /// The loop runs on a thread of the pool, so that no kernel has to hand its work over to another one first.
     fn guarded(&mut self, run: impl FnOnce(&mut Self) -> Result<()> + Send) -> Result<()> {
@@ -182,7 +182,7 @@ impl Runner {
         let result = rayon::scope(|_| caught_from("the run", || run(self)));
         self.session.report_unreadable();
         let Session { state, hooks, .. } = &self.session;
-        if state.clock.iter > 0 {
+        if state.progress.iter > 0 {
             state
                 .log
                 .detail(format_args!("time of hooks, from samples:\n{}", state.profile.table(hooks.keys())));
@@ -252,7 +252,7 @@ impl Runner {
 
     /// The classes that the loaded weights know; none where their checkpoint names none.
     pub(super) fn classes(&self) -> &[String] {
-        &self.session.memory.classes
+        &self.session.rollback.classes
     }
 
     /// What the model says of a batch.
@@ -260,10 +260,10 @@ impl Runner {
         self.session.eval_step(batch)
     }
 
-    /// Puts a further hook in line.
+    /// Adds a hook.
     pub fn add_hook<H: Hook>(&mut self, hook: H) {
         let name = super::builder::type_name::<H>();
-        self.session.hooks.insert(Box::new(hook), name, &crate::hook::HookOptions::default());
+        self.session.hooks.insert(Box::new(hook), name, &crate::hook::HookConfig::default());
     }
 
     /// Writes down every call in which a hook does something: [`Profile::calls`](crate::hook::Profile::calls).
@@ -281,7 +281,7 @@ impl Runner {
         self.session.hooks.get()
     }
 
-    /// The session: counters, board, folders.
+    /// The session: counters, message_hub, folders.
     pub fn session(&self) -> &Session {
         &self.session
     }

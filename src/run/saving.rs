@@ -1,10 +1,10 @@
-//! How a run is saved, and how it leaves when it is told to.
+//! How a run is saved, and how it ends early when it is told to.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use super::leave::{Leave, Limits};
+use super::interrupt::{ExitReason, Limits};
 use super::saver::{Background, Committed, Job, Saver};
 use super::{Session, State};
 use crate::base::fs::Lock;
@@ -45,7 +45,7 @@ pub(crate) struct Saving {
     failed_mid_step: bool,
     /// What could not be deleted, and was told.
     told: BTreeSet<String>,
-    left: Option<Leave>,
+    interrupted: Option<ExitReason>,
 }
 
 impl Saving {
@@ -72,7 +72,7 @@ impl Saving {
             mid_step: false,
             failed_mid_step: false,
             told: BTreeSet::new(),
-            left: None,
+            interrupted: None,
         }
     }
 }
@@ -89,25 +89,25 @@ impl Session {
     /// The run as a checkpoint, its weights in the memory of an older one.
     fn snapshot(&mut self, with_optimizer: bool, spent: StateDict) -> Result<Checkpoint> {
         let (data, unreadable) = (self.fingerprints(), self.unreadable());
-        let State { clock, model, optim, board, info, batch_size, vis, dirs, .. } = &mut self.state;
+        let State { progress, model, optim, message_hub, info, batch_size, vis, dirs, .. } = &mut self.state;
         let optimizer = match optim {
             Some(optim) if with_optimizer => Some(optim.save_state(&**model)?),
             _ => None,
         };
         let meta = Meta {
-            epoch: clock.epoch,
-            iter: clock.iter,
-            batch: if clock.by_epoch { clock.batch } else { 0 },
-            epoch_len: clock.epoch_len,
+            epoch: progress.epoch,
+            iter: progress.iter,
+            batch: if progress.by_epoch { progress.batch } else { 0 },
+            epoch_len: progress.epoch_len,
             batch_size: *batch_size,
-            validated: clock.validated,
+            validated: progress.validated,
             seed: info.seed,
             experiment_name: info.experiment_name.clone(),
             run: self.saving.run.clone(),
             inexact: self.saving.failed_mid_step,
             log_dir: dirs.log.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             scalars: vis.written(),
-            excluded: self.memory.excluded.clone(),
+            excluded: self.rollback.excluded.clone(),
             classes: info.classes.clone(),
             fitted: info.fitted.clone(),
             data,
@@ -118,7 +118,7 @@ impl Session {
         let mut checkpoint = Checkpoint {
             model: spent.renewed(&**model)?,
             optimizer,
-            board: codec::to_json(&*board)?,
+            message_hub: codec::to_json(&*message_hub)?,
             meta,
             ..Checkpoint::default()
         };
@@ -140,8 +140,8 @@ impl Session {
     pub fn save(&mut self, request: &SaveRequest) -> Result<PathBuf> {
         let dir = self.folder(request.out_dir.as_deref())?;
         let path = dir.join(&request.name);
-        let at = Some(self.state.clock.iter);
-        if request.is_last && self.saving.left.is_some() && self.saving.saved_iter == at {
+        let at = Some(self.state.progress.iter);
+        if request.is_last && self.saving.interrupted.is_some() && self.saving.saved_iter == at {
             return Ok(path);
         }
         self.join()?;
@@ -174,7 +174,7 @@ impl Session {
         self.state.control.saves.clear();
         begun?;
         if request.is_last && request.optimizer {
-            self.saving.saved_iter = Some(self.state.clock.iter);
+            self.saving.saved_iter = Some(self.state.progress.iter);
         }
         Ok(())
     }
@@ -186,7 +186,7 @@ impl Session {
         checkpoint.rollback = if request.optimizer { self.earlier() } else { None };
         self.fire(Event::BeforeSaveCheckpoint(&mut checkpoint))?;
         if self.state.info.dry_run {
-            self.state.planned.push((request.clone(), self.state.clock.iter));
+            self.state.planned.push((request.clone(), self.state.progress.iter));
         }
         let job = Job {
             fs: self.state.fs.clone(),
@@ -266,7 +266,7 @@ impl Session {
         if self.saving.limits.max_seconds.is_some() {
             self.saving.began = (self.state.timer)();
         }
-        (self.saving.saved_iter, self.saving.left) = (None, None);
+        (self.saving.saved_iter, self.saving.interrupted) = (None, None);
         // A run that fails before it trains has learned nothing that was to be kept.
         self.saving.began_at = u64::MAX;
         (self.saving.mid_step, self.saving.failed_mid_step) = (false, false);
@@ -287,19 +287,19 @@ impl Session {
     pub(super) fn check_interrupts(&mut self) -> Result<()> {
         self.saving.mid_step = false;
         self.saving.saver.check()?;
-        if self.saving.left.is_some() {
+        if self.saving.interrupted.is_some() {
             return Ok(());
         }
         let (fs, timer, began) = (&self.state.fs, &mut self.state.timer, self.saving.began);
-        if let Some(leave) = self.saving.limits.due(&**fs, self.saving.made, || timer() - began) {
-            self.state.log.warn(format_args!("{leave}: saving and leaving"));
-            if self.saving.saved_iter != Some(self.state.clock.iter) {
+        if let Some(reason) = self.saving.limits.due(&**fs, self.saving.made, || timer() - began) {
+            self.state.log.warn(format_args!("{reason}: saving and leaving"));
+            if self.saving.saved_iter != Some(self.state.progress.iter) {
                 self.save(&self.unplanned("iter"))?;
             }
             self.join()?;
-            let asked = Asked { by: usize::MAX, what: leave.to_string() };
+            let asked = Asked { by: usize::MAX, what: reason.to_string() };
             self.state.control.stop.get_or_insert(asked);
-            self.saving.left = Some(leave);
+            self.saving.interrupted = Some(reason);
         } else if self.saving.limits.interrupt.save.swap(false, Ordering::Relaxed) {
             self.state.log.info("asked to save");
             self.save_as_asked()?;
@@ -311,7 +311,7 @@ impl Session {
     fn save_as_asked(&mut self) -> Result<()> {
         self.join()?;
         let before = self.saving.saved_iter;
-        if before == Some(self.state.clock.iter) {
+        if before == Some(self.state.progress.iter) {
             return Ok(());
         }
         let saved = self.save(&self.unplanned("iter")).and_then(|_| self.saving.saver.wait());
@@ -324,14 +324,14 @@ impl Session {
     }
 
     fn unplanned(&self, name: &str) -> SaveRequest {
-        let name = format!("{name}_{}", self.state.clock.iter);
+        let name = format!("{name}_{}", self.state.progress.iter);
         SaveRequest { series: EMERGENCY.to_owned(), ..SaveRequest::new(name) }
     }
 
     /// A run that failed keeps what it has learned since the last checkpoint, in a checkpoint of its own that the next
     /// planned one replaces. If a save has failed, or weights are not finite, there is nothing to be kept.
     pub(super) fn save_after_failure(&mut self) {
-        let iter = self.state.clock.iter;
+        let iter = self.state.progress.iter;
         let earlier = self.saving.saver.finish();
         let log = &self.state.log;
         if let Err(error) = &earlier {
@@ -368,7 +368,7 @@ impl Session {
     }
 
     /// Why the run was told to leave.
-    pub fn left(&self) -> Option<&Leave> {
-        self.saving.left.as_ref()
+    pub fn interrupted(&self) -> Option<&ExitReason> {
+        self.saving.interrupted.as_ref()
     }
 }

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use super::Evaluation;
-use super::memory::Memory;
+use super::rollback::Rollback;
 use super::saving::Saving;
 use crate::base::fs::FileSystem;
 use crate::base::{Error, Result, caught};
 use crate::data::{Batch, DataLoader};
 use crate::hook::{
-    Board, Clock, Control, Ctx, Dirs, Event, Hooks, Metrics, Mode, Phase, Point, Profile, RunInfo, RunLog,
-    SaveRequest, Step, StopReason,
+    Control, Ctx, Dirs, Event, Hooks, MessageHub, Metrics, Mode, Phase, Point, Profile, Progress, RunInfo,
+    RunLog, SaveRequest, Step, StopReason,
 };
 use crate::model::{Model, Outputs, StepCx};
 use crate::optim::{Group, OptimWrapper, Update};
@@ -19,14 +19,14 @@ use crate::vis::LocalVisBackend;
 /// Everything that hooks may see. The public fields are what a custom loop works with.
 pub struct State {
     /// Counters.
-    pub clock: Clock,
+    pub progress: Progress,
     /// The model.
     pub model: Box<dyn Model>,
     /// The optimizer with its schedules, in a run that trains.
     pub optim: Option<OptimWrapper>,
     /// Scalars.
-    pub board: Board,
-    /// Facts.
+    pub message_hub: MessageHub,
+    /// What is known of the run from its start: seed, name, classes, config.
     pub info: RunInfo,
     /// Folders.
     pub dirs: Dirs,
@@ -49,13 +49,13 @@ pub struct State {
 
 impl State {
     fn ctx(&mut self, point: Point) -> Ctx<'_> {
-        self.clock.now = (self.timer)();
+        self.progress.now = (self.timer)();
         Ctx {
             point,
-            clock: &self.clock,
+            progress: &self.progress,
             model: &mut self.model,
             optim: self.optim.as_mut(),
-            board: &mut self.board,
+            message_hub: &mut self.message_hub,
             info: &self.info,
             dirs: &self.dirs,
             fs: &*self.fs,
@@ -68,7 +68,7 @@ impl State {
     }
 
     pub(super) fn failed(&self, who: &str, point: &'static str, source: crate::base::BoxError) -> Error {
-        Error::Run { who: who.into(), point, epoch: self.clock.epoch, iter: self.clock.iter, source }
+        Error::Run { who: who.into(), point, epoch: self.progress.epoch, iter: self.progress.iter, source }
     }
 }
 
@@ -76,12 +76,12 @@ impl State {
 pub struct Session {
     /// What hooks see.
     pub state: State,
-    /// The line of hooks.
+    /// The hooks, in their order.
     pub hooks: Hooks,
     pub(crate) val: Option<Evaluation>,
     pub(crate) test: Option<Evaluation>,
     pub(crate) saving: Saving,
-    pub(crate) memory: Memory,
+    pub(crate) rollback: Rollback,
 }
 
 impl Session {
@@ -97,7 +97,7 @@ impl Session {
 
     /// Notes what the run is doing.
     pub fn enter(&mut self, phase: Phase) {
-        self.state.clock.phase = phase;
+        self.state.progress.phase = phase;
     }
 
     /// Whether a hook asked to stop.
@@ -130,32 +130,32 @@ impl Session {
             self.update(&mut outputs)?;
             self.state.profile.end("optimizer", began);
         }
-        self.state.clock.iter += 1;
-        self.state.clock.batch += 1;
+        self.state.progress.iter += 1;
+        self.state.progress.batch += 1;
         self.fire(Event::AfterTrainIter(Step { batch: &mut batch, outputs: &mut outputs }))?;
         if let Some(data) = &self.state.data {
             data.recycle(batch);
         }
-        self.saving.made = self.state.clock.iter;
-        self.rewind_if_asked()?;
+        self.saving.made = self.state.progress.iter;
+        self.roll_back_if_asked()?;
         self.check_interrupts()
     }
 
     /// Forward, loss and backward: gradients are added up.
     fn train_step(&mut self, batch: &Batch) -> Result<Outputs> {
-        let State { model, optim, clock, info, .. } = &mut self.state;
+        let State { model, optim, progress, info, .. } = &mut self.state;
         let loss_scale = optim.as_ref().map_or(1.0, |o| o.loss_scale(batch.len()));
-        let cx = StepCx { seed: info.seed, iter: clock.iter, loss_scale };
+        let cx = StepCx { seed: info.seed, iter: progress.iter, loss_scale };
         caught(|| Ok(model.train_step(batch, &cx)?))
             .map_err(|e| self.state.failed("the model", "train_step", e))
     }
 
     /// Counts the batch; true when its gradients complete an update.
     fn window_is_full(&mut self, samples: usize) -> Result<bool> {
-        let State { model, optim, clock, .. } = &mut self.state;
+        let State { model, optim, progress, .. } = &mut self.state;
         let Some(optim) = optim else { return Ok(false) };
-        let ends_epoch = clock.by_epoch && clock.batch + 1 == clock.epoch_len;
-        let due = optim.backward_done(samples, ends_epoch || clock.iter + 1 == clock.max_iters);
+        let ends_epoch = progress.by_epoch && progress.batch + 1 == progress.epoch_len;
+        let due = optim.backward_done(samples, ends_epoch || progress.iter + 1 == progress.max_iters);
         if due {
             optim.finish_window(&mut **model)?;
         }
@@ -163,7 +163,7 @@ impl Session {
     }
 
     fn update(&mut self, outputs: &mut Outputs) -> Result<()> {
-        let State { clock, model, optim, log, control, .. } = &mut self.state;
+        let State { progress, model, optim, log, control, .. } = &mut self.state;
         let Some(optim) = optim else { return Ok(()) };
         if control.skip_update.take().is_some() {
             optim.clear(&mut **model)?;
@@ -171,7 +171,7 @@ impl Session {
         }
         let update = caught(|| Ok(optim.update(&mut **model)?)).map_err(|e| {
             let who = format!("the optimizer `{}`", optim.name());
-            Error::Run { who, point: "update", epoch: clock.epoch, iter: clock.iter, source: e }
+            Error::Run { who, point: "update", epoch: progress.epoch, iter: progress.iter, source: e }
         })?;
         let norm = match update {
             Update::Stepped(norm) => norm,
@@ -220,7 +220,7 @@ impl Session {
         let mut val = self.val.take().ok_or_else(|| Error::config(lacks("validation", "val")))?;
         let metrics = self.evaluate(&mut val, Mode::Val);
         self.val = Some(val);
-        self.state.clock.validated = Some(self.state.clock.iter);
+        self.state.progress.validated = Some(self.state.progress.iter);
         self.apply_requests()?;
         metrics
     }
@@ -239,7 +239,7 @@ impl Session {
 
     fn evaluate(&mut self, what: &mut Evaluation, mode: Mode) -> Result<Metrics> {
         self.state.control.hold += 1;
-        let before = self.state.clock.phase;
+        let before = self.state.progress.phase;
         let began = self.state.profile.begin();
         let metrics = what.run(self, mode);
         self.state.profile.end(mode.name(), began);
@@ -259,9 +259,9 @@ fn lacks(what: &str, key: &str) -> String {
 }
 
 impl Session {
-    /// The first lines of a run's log: versions, seed, notes, who is in line where.
+    /// The first lines of a run's log: versions, seed, notes, the order of the hooks.
     pub(super) fn announce(&self, notes: &[String]) {
-        let State { log, info, clock, .. } = &self.state;
+        let State { log, info, progress, .. } = &self.state;
         log.info(format_args!("shanty {}, experiment {}", env!("CARGO_PKG_VERSION"), info.experiment_name));
         log.info(format_args!(
             "{} {}, {} threads, seed {}",
@@ -270,8 +270,8 @@ impl Session {
             rayon::current_num_threads(),
             info.seed
         ));
-        if clock.max_iters > 0 {
-            let (epochs, iters, len) = (clock.max_epochs, clock.max_iters, clock.epoch_len);
+        if progress.max_iters > 0 {
+            let (epochs, iters, len) = (progress.max_epochs, progress.max_iters, progress.epoch_len);
             log.info(format_args!("{epochs} epochs, {iters} iterations, {len} batches an epoch"));
         }
         notes.iter().for_each(|note| log.warn(note));

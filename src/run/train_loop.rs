@@ -35,26 +35,26 @@ impl TrainLoop for EpochBasedTrainLoop {
         s.enter(Phase::Train);
         s.fire(Event::BeforeTrain)?;
         // A checkpoint is written before its epoch is validated: a run resumed from it owes that validation.
-        self.val.validate_if_due(s, s.state.clock.epoch, self.max_epochs)?;
-        while s.state.clock.epoch < self.max_epochs && !s.stopping() {
+        self.val.validate_if_due(s, s.state.progress.epoch, self.max_epochs)?;
+        while s.state.progress.epoch < self.max_epochs && !s.stopping() {
             s.fire(Event::BeforeTrainEpoch)?;
-            let (first, end) = s.state.clock.batches_of_epoch();
-            let mut rewound = false;
+            let (first, end) = s.state.progress.batches_of_epoch();
+            let mut rolled_back = false;
             for batch in data.batches(first, Some(end)) {
                 let batch = s.received(batch, data)?;
                 s.train_iter(batch)?;
-                rewound = s.rewound();
-                if rewound || s.stopping() {
+                rolled_back = s.take_rollback();
+                if rolled_back || s.stopping() {
                     break;
                 }
             }
-            if rewound {
-                self.val.validate_if_due(s, s.state.clock.epoch, self.max_epochs)?;
+            if rolled_back {
+                self.val.validate_if_due(s, s.state.progress.epoch, self.max_epochs)?;
                 continue;
             }
-            s.state.clock.tick_epoch_if_complete();
+            s.state.progress.tick_epoch_if_complete();
             s.fire(Event::AfterTrainEpoch)?;
-            self.val.validate_if_due(s, s.state.clock.epoch, self.max_epochs)?;
+            self.val.validate_if_due(s, s.state.progress.epoch, self.max_epochs)?;
         }
         s.fire(Event::AfterTrain)
     }
@@ -78,16 +78,16 @@ impl TrainLoop for IterBasedTrainLoop {
         s.enter(Phase::Train);
         s.fire(Event::BeforeTrain)?;
         s.fire(Event::BeforeTrainEpoch)?;
-        self.val.validate_if_due(s, s.state.clock.iter, self.max_iters)?;
-        let mut batches = data.batches(s.state.clock.iter, Some(self.max_iters));
-        while s.state.clock.iter < self.max_iters && !s.stopping() {
+        self.val.validate_if_due(s, s.state.progress.iter, self.max_iters)?;
+        let mut batches = data.batches(s.state.progress.iter, Some(self.max_iters));
+        while s.state.progress.iter < self.max_iters && !s.stopping() {
             let Some(batch) = batches.next() else { break };
             let batch = s.received(batch, data)?;
             s.train_iter(batch)?;
-            if s.rewound() {
-                batches = data.batches(s.state.clock.iter, Some(self.max_iters));
+            if s.take_rollback() {
+                batches = data.batches(s.state.progress.iter, Some(self.max_iters));
             }
-            self.val.validate_if_due(s, s.state.clock.iter, self.max_iters)?;
+            self.val.validate_if_due(s, s.state.progress.iter, self.max_iters)?;
         }
         s.fire(Event::AfterTrainEpoch)?;
         s.fire(Event::AfterTrain)
@@ -133,11 +133,11 @@ impl Intervals {
     }
 
     fn validate_if_due(&self, s: &mut Session, done: u64, total: u64) -> Result<()> {
-        let clock = &s.state.clock;
-        let between_units = !clock.by_epoch || clock.batch == 0;
-        let owed = self.due(done, total) && clock.validated != Some(clock.iter);
+        let progress = &s.state.progress;
+        let between_units = !progress.by_epoch || progress.batch == 0;
+        let owed = self.due(done, total) && progress.validated != Some(progress.iter);
         // A run that leaves owes the validation to the one that resumes it.
-        if between_units && owed && s.can_validate() && s.left().is_none() {
+        if between_units && owed && s.can_validate() && s.interrupted().is_none() {
             s.validate()?;
             s.check_interrupts()?;
         }

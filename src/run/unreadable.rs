@@ -19,7 +19,7 @@ impl Session {
     /// # Errors
     /// The loader's, with the epoch and the iteration.
     pub fn received(&self, batch: Result<Batch>, data: &DataLoader) -> Result<Batch> {
-        let clock = &self.state.clock;
+        let progress = &self.state.progress;
         let loader = self.loader_in_use();
         let (most, count) = (data.max_bad_samples(), data.bad_samples().len());
         for (nth, (index, why)) in data.new_bad_samples() {
@@ -37,7 +37,7 @@ impl Session {
                 ),
                 false => error.to_string(),
             };
-            let (epoch, iter) = (clock.epoch, clock.iter);
+            let (epoch, iter) = (progress.epoch, progress.iter);
             let source = Box::new(NotGiven { text, source: error });
             Error::Run { who: "the data".into(), point: loader, epoch, iter, source }
         })
@@ -47,10 +47,10 @@ impl Session {
     /// error, or a run without data would end as if it had learned something.
     pub(super) fn empty_iter(&mut self) -> Result<()> {
         self.saving.idle += 1;
-        self.state.clock.iter += 1;
-        self.state.clock.batch += 1;
-        self.saving.made = self.state.clock.iter;
-        if let (Some(data), Some(pass)) = (&self.state.data, self.state.clock.ended_pass())
+        self.state.progress.iter += 1;
+        self.state.progress.batch += 1;
+        self.saving.made = self.state.progress.iter;
+        if let (Some(data), Some(pass)) = (&self.state.data, self.state.progress.ended_pass())
             && data.nothing_left(pass)?
         {
             return Err(self.nothing_to_train());
@@ -60,8 +60,8 @@ impl Session {
 
     /// The end of a run that has left out all of its training data.
     pub(super) fn nothing_to_train(&self) -> Error {
-        let State { clock, log, dirs, info, data, .. } = &self.state;
-        let excluded = &self.memory.excluded;
+        let State { progress, log, dirs, info, data, .. } = &self.state;
+        let excluded = &self.rollback.excluded;
         if !excluded.is_empty() {
             log.warn(format_args!("training samples that were left out by their numbers: {excluded:?}"));
         }
@@ -74,13 +74,13 @@ impl Session {
             excluded.len(),
             list.display()
         );
-        let (epoch, iter) = (clock.epoch, clock.iter);
+        let (epoch, iter) = (progress.epoch, progress.iter);
         Error::Run { who: "the data".into(), point: "train_dataloader", epoch, iter, source: source.into() }
     }
 
     /// The end of a validation or test of which all samples are left out.
     pub(super) fn nothing_to_evaluate(&self, data: &DataLoader) -> Error {
-        let (epoch, iter) = (self.state.clock.epoch, self.state.clock.iter);
+        let (epoch, iter) = (self.state.progress.epoch, self.state.progress.iter);
         let source = format!(
             "no sample is left to evaluate: all {} that were read cannot be (the log lists them); mend the data",
             data.bad_samples().len()
@@ -90,7 +90,7 @@ impl Session {
     }
 
     fn loader_in_use(&self) -> &'static str {
-        match self.state.clock.phase {
+        match self.state.progress.phase {
             Phase::Val => "val_dataloader",
             Phase::Test => "test_dataloader",
             _ => "train_dataloader",

@@ -52,7 +52,7 @@ pub fn verify(
     let mut whole = make(&home, false, Limits::default())?;
     whole.add_hook(Tracer::default());
     whole.train()?;
-    let total = whole.session().state.clock.iter;
+    let total = whole.session().state.progress.iter;
     let expected = trace(&whole)?;
     let mut all = Vec::new();
     for &at in cuts {
@@ -61,7 +61,7 @@ pub fn verify(
         }
         let dir = scratch.join(format!("cut_{at}"));
         let mut first = make(&dir, false, Limits { after_iter: Some(at), ..Limits::default() })?;
-        if !matches!(first.train()?, Outcome::Left(_)) {
+        if !matches!(first.train()?, Outcome::Interrupted(_)) {
             return Err(Error::invalid(format!("the run ended before the cut at {at}")));
         }
         let mut second = make(&dir, true, Limits::default())?;
@@ -146,7 +146,7 @@ impl Hook for Tracer {
         parts.push(("samples".into(), format!("{:?}", step.batch.ids)));
         let loss = step.outputs.loss().map(f64::to_bits);
         parts.push(("loss".into(), format!("{loss:?}")));
-        self.steps.push(Trace { iter: cx.clock.iter, parts });
+        self.steps.push(Trace { iter: cx.progress.iter, parts });
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use crate::base::{Error, Result};
 use crate::checkpoint::{Checkpoint, load};
 use crate::config::{Kind, Node, parse};
 use crate::hook::builtin::LogProcessor;
-use crate::hook::{Clock, Ctx, Event, Hook, HookOptions, HookResult, Point, Priority};
+use crate::hook::{Ctx, Event, Hook, HookConfig, HookResult, Point, Priority, Progress};
 use crate::metric::{Accuracy, Evaluator};
 use crate::params::StateDict;
 use crate::registry::{BuildCx, Spec};
@@ -107,11 +107,17 @@ impl Contract {
         Ok(Spec::from_node(&Node { kind: Arc::new(Kind::Map(entries)), ..keys })?)
     }
 
-    fn hook(&self) -> Result<(Box<dyn Hook>, HookOptions)> {
+    fn hook(&self) -> Result<(Box<dyn Hook>, HookConfig)> {
         let spec = self.spec("")?;
         let mut cx = BuildCx::new(0);
         cx.provide(LogProcessor::default());
-        cx.provide(Clock { max_epochs: 2, max_iters: 8, epoch_len: 4, by_epoch: true, ..Clock::default() });
+        cx.provide(Progress {
+            max_epochs: 2,
+            max_iters: 8,
+            epoch_len: 4,
+            by_epoch: true,
+            ..Progress::default()
+        });
         Ok((spec.build(&mut cx)?, spec.extra.clone()))
     }
 
@@ -143,8 +149,8 @@ impl Contract {
         let mut runner = self.builder(dir.path())?.build()?;
         runner.train()?;
         let key = self.key(runner.session().hooks.order().map(|(key, _)| key));
-        let wiring = self.hook()?.0.wiring();
-        let idle = wiring.reads.iter().chain(&wiring.writes).find(|(point, _)| {
+        let declared = self.hook()?.0.order();
+        let idle = declared.reads.iter().chain(&declared.writes).find(|(point, _)| {
             !OUTSIDE_OF_TRAINING.contains(point) && !runner.session().hooks.wants(&key, *point)
         });
         if let Some((point, what)) = idle {
@@ -155,7 +161,7 @@ impl Contract {
         let session = runner.session();
         let own = |place: usize| session.hooks.order().nth(place).is_some_and(|(k, _)| *k == key);
         let mut called = session.state.profile.calls().iter().filter(|c| own(c.hook)).map(|c| c.point);
-        let declared = wiring.points.as_ref();
+        let declared = declared.points.as_ref();
         match declared.and_then(|declared| called.find(|p| !declared.contains(p))) {
             Some(stray) => {
                 Err(Error::invalid(format!("it acts in {}, which it does not declare", stray.name())))
@@ -197,7 +203,7 @@ impl Contract {
         let dir = scratch()?;
         if let Some(cut) = cut {
             let stop = move |cx: &mut Ctx<'_>, _: &mut Event<'_>| {
-                if cx.clock.iter == cut {
+                if cx.progress.iter == cut {
                     cx.stop("cut by the contract kit");
                 }
                 Ok(())
@@ -210,11 +216,11 @@ impl Contract {
             .on(Point::AfterTrainIter, |_, _| Ok(()))
             .build()?;
         runner.train()?;
-        let clock = &runner.session().state.clock;
-        let last = if clock.by_epoch && clock.batch == 0 {
-            format!("epoch_{}", clock.epoch)
+        let progress = &runner.session().state.progress;
+        let last = if progress.by_epoch && progress.batch == 0 {
+            format!("epoch_{}", progress.epoch)
         } else {
-            format!("iter_{}", clock.iter)
+            format!("iter_{}", progress.iter)
         };
         load(&dir.path().join(last))
     }
@@ -229,8 +235,8 @@ impl Contract {
                 "the optimizer's state"
             } else if own_state(&whole) != own_state(&parts) {
                 "the state of hooks"
-            } else if whole.board != parts.board {
-                "the board"
+            } else if whole.message_hub != parts.message_hub {
+                "the message hub"
             } else {
                 continue;
             };
@@ -256,7 +262,7 @@ impl Contract {
         let dir = scratch()?;
         let held = Arc::new(Mutex::new(None));
         let failing = Failing { point, panics };
-        let options = HookOptions { priority: Some(priority), ..HookOptions::default() };
+        let options = HookConfig { priority: Some(priority), ..HookConfig::default() };
         let mut runner = self
             .builder(dir.path())?
             .boxed_hook(Box::new(Witness(Arc::clone(&held))), "Witness", first())
@@ -288,7 +294,7 @@ impl Contract {
         let same = first.model == second.model
             && first.optimizer == second.optimizer
             && first.hooks == second.hooks
-            && first.board == second.board;
+            && first.message_hub == second.message_hub;
         if same { Ok(()) } else { Err(Error::invalid("a second run in the same process ended differently")) }
     }
 }
@@ -318,8 +324,8 @@ fn scratch() -> Result<tempfile::TempDir> {
     tempfile::tempdir().map_err(|e| Error::Other(e.into()))
 }
 
-fn first() -> HookOptions {
-    HookOptions { priority: Some(Priority::HIGHEST), ..HookOptions::default() }
+fn first() -> HookConfig {
+    HookConfig { priority: Some(Priority::HIGHEST), ..HookConfig::default() }
 }
 
 type Held = Arc<Mutex<Option<StateDict>>>;

@@ -47,14 +47,14 @@ impl Hook for Recorder {
     }
 
     fn on_event(&mut self, cx: &mut Ctx<'_>, event: &mut Event<'_>) -> HookResult {
-        let (epoch, iter) = (cx.clock.epoch, cx.clock.iter);
+        let (epoch, iter) = (cx.progress.epoch, cx.progress.iter);
         let mut line = format!("{:<24}epoch {epoch}  iter {iter}", cx.point.name());
         match event {
             Event::AfterSaveCheckpoint(saved) => {
                 line += &format!("  {}", saved.path.file_name().unwrap_or_default().to_string_lossy());
             }
             Event::BeforeValIter(_) | Event::BeforeTestIter(_) => {
-                line += &format!("  eval {}", cx.clock.eval_batch)
+                line += &format!("  eval {}", cx.progress.eval_batch)
             }
             Event::OnCustom(name, _) => line += &format!("  {name}"),
             _ => {}

@@ -106,13 +106,13 @@ impl Model for ToyModel {
 /// Parameters of the toy in a config.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default)]
-struct ToyParams {
+struct ToyConfig {
     /// Number of weights: the numbers of a sample.
     #[schemars(range(min = 1, max = 65_536))]
     n: usize,
 }
 
-impl Default for ToyParams {
+impl Default for ToyConfig {
     fn default() -> Self {
         Self { n: 3 }
     }
@@ -120,7 +120,7 @@ impl Default for ToyParams {
 
 crate::register! {
     /// The smallest model that trains, for tests: one vector, drawn to the mean of its batches.
-    dyn Model, "ToyModel" => |p: ToyParams, _cx: &mut crate::registry::BuildCx| -> Result<Box<dyn Model>> {
+    dyn Model, "ToyModel" => |p: ToyConfig, _cx: &mut crate::registry::BuildCx| -> Result<Box<dyn Model>> {
         Ok(Box::new(ToyModel::new(p.n)))
     }
 }

@@ -10,7 +10,7 @@ mod transformer;
 
 use probe::{F64, Op, Probe, Simple, check, random, spaced};
 use shanty::base::{Elem, Result, Tensor};
-use shanty::model::{ResNet, ResNetParams};
+use shanty::model::{ResNet, ResNetConfig};
 use shanty::module;
 use shanty::nn::{
     AdaptiveAvgPool2d, Average, AvgPool2d, BatchNorm1d, BatchNorm2d, BnStats, BnThen, Conv2d, ConvOptions,
@@ -197,7 +197,7 @@ fn networks() {
         .with(Linear::new(16, 3));
     check("a residual network", random(&[3, 2, 4, 4]), true, net);
     if F64 {
-        let params = ResNetParams { in_channels: 2, base_channels: Some(2), ..ResNetParams::new(8) };
+        let params = ResNetConfig { in_channels: 2, base_channels: Some(2), ..ResNetConfig::new(8) };
         check("ResNet-8", random(&[3, 2, 8, 8]), true, ResNet::cifar(&params).unwrap());
     }
 }

@@ -2,7 +2,7 @@
 
 use rand::RngExt as _;
 use shanty::base::{Elem, Result, Tensor, keyed};
-use shanty::model::{ArchCfg, OutType, VisionTransformer, VisionTransformerArch, VisionTransformerParams};
+use shanty::model::{ArchConfig, OutType, VisionTransformer, VisionTransformerArch, VisionTransformerConfig};
 use shanty::module;
 use shanty::nn::{
     AttentionOptions, FFN, Forward, LayerNorm, Module, MultiheadAttention, Pair, Param, PatchEmbed, Var,
@@ -98,13 +98,13 @@ fn feed_forward() {
 fn vision_transformer() {
     let arch = VisionTransformerArch { embed_dims: 6, num_layers: 2, num_heads: 2, feedforward_channels: 8 };
     for out_type in [OutType::ClsToken, OutType::AvgFeatmap, OutType::Raw] {
-        let mut net = VisionTransformer::new(&VisionTransformerParams {
-            arch: ArchCfg(arch),
+        let mut net = VisionTransformer::new(&VisionTransformerConfig {
+            arch: ArchConfig(arch),
             img_size: Pair([4, 4]),
             patch_size: Pair([2, 2]),
             in_channels: 2,
             out_type,
-            ..VisionTransformerParams::default()
+            ..VisionTransformerConfig::default()
         })
         .unwrap();
         let mut draw = keyed(3, "gradcheck", 0, 0);

@@ -7,13 +7,13 @@ use rand::RngExt as _;
 use shanty::base::{Elem, keyed};
 use shanty::data::Batch;
 use shanty::model::{
-    ArchCfg, ClsHead, ImageClassifier, LeNet5, LinearClsHead, MLP, Model, ResNet, ResNetParams,
-    VisionTransformer, VisionTransformerArch, VisionTransformerParams,
+    ArchConfig, ClsHead, ImageClassifier, LeNet5, LinearClsHead, MLP, Model, ResNet, ResNetConfig,
+    VisionTransformer, VisionTransformerArch, VisionTransformerConfig,
 };
 use shanty::nn::{GlobalAveragePooling, ReLU};
 
 fn resnet(depth: usize, base: usize, width: usize) -> ImageClassifier {
-    let params = ResNetParams { base_channels: Some(base), ..ResNetParams::new(depth) };
+    let params = ResNetConfig { base_channels: Some(base), ..ResNetConfig::new(depth) };
     ImageClassifier::new(ResNet::cifar(&params).unwrap(), LinearClsHead::new(10, width, ClsHead::default()))
         .neck(GlobalAveragePooling::default())
 }
@@ -21,8 +21,8 @@ fn resnet(depth: usize, base: usize, width: usize) -> ImageClassifier {
 fn vit() -> ImageClassifier {
     let arch =
         VisionTransformerArch { embed_dims: 96, num_layers: 2, num_heads: 3, feedforward_channels: 384 };
-    let params = VisionTransformerParams {
-        arch: ArchCfg(arch),
+    let params = VisionTransformerConfig {
+        arch: ArchConfig(arch),
         img_size: 32.into(),
         patch_size: 4.into(),
         ..Default::default()

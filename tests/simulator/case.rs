@@ -7,7 +7,7 @@ use rand::RngExt;
 
 use shanty::base::fs::FileSystem;
 use shanty::base::{Rng, WallClock};
-use shanty::hook::HookOptions;
+use shanty::hook::HookConfig;
 use shanty::metric::{Evaluator, Metric, Predictions};
 use shanty::optim::{OptimWrapper, Sgd};
 use shanty::prelude::*;
@@ -165,7 +165,7 @@ impl Case {
         for (name, yaml) in &self.hooks {
             let spec = Spec::<dyn Hook>::parse(yaml)?;
             let hook = spec.build(&mut how_it_is_built())?;
-            builder = builder.boxed_hook(hook, name, HookOptions::default());
+            builder = builder.boxed_hook(hook, name, HookConfig::default());
         }
         Ok(builder)
     }

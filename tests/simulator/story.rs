@@ -124,7 +124,7 @@ impl Story {
             self.machine.note(format_args!("-- life {life}: {:?}", ended.result));
             self.look(&ended)?;
             match &ended.result {
-                Ok(Outcome::Left(_)) => {}
+                Ok(Outcome::Interrupted(_)) => {}
                 Ok(outcome) if !ended.died => return self.finished(outcome, &ended),
                 Ok(_) => {}
                 Err(_) if ended.died => {}
@@ -239,7 +239,7 @@ impl Story {
             let (case, machine, second) = (self.case.clone(), self.machine.clone(), Arc::clone(second));
             let (sabotage, first) = (self.telling.sabotage, process.clone());
             builder = builder.on(Point::AfterTrainIter, move |cx, _| {
-                if cx.clock.iter == at && !first.is_dead() {
+                if cx.progress.iter == at && !first.is_dead() {
                     let came = accidents::compete(&case, &machine, sabotage);
                     // Its thread that saves may have been killed meanwhile: then the folder was free.
                     if !first.is_dead() {

@@ -65,7 +65,7 @@ impl Watch {
             // Later ones are rollbacks.
             if let Event::AfterLoadCheckpoint(checkpoint) = event
                 && !std::mem::replace(&mut seen.taken_up, true)
-                && cx.clock.iter == 0
+                && cx.progress.iter == 0
             {
                 seen.take_up(&checkpoint.meta);
             }

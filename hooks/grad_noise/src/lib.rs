@@ -21,7 +21,7 @@ fn gamma() -> f64 {
 
 impl Hook for GradNoise {
     fn after_backward(&mut self, cx: &mut Ctx<'_>, _step: &mut Step<'_>) -> HookResult {
-        let variance = self.eta / (1.0 + cx.clock.iter as f64).powf(self.gamma);
+        let variance = self.eta / (1.0 + cx.progress.iter as f64).powf(self.gamma);
         let (noise, mut rng) = (Normal::new(0.0, variance.sqrt())?, cx.rng("grad_noise"));
         cx.model.edit(Set::Grads, &shanty::params::all, &mut |_, grad| {
             grad.into_iter().for_each(|g| *g += noise.sample(&mut rng) as Elem);

@@ -1,4 +1,4 @@
-//! Watches the norm of the gradients: on the board as `grad_norm_raw`, with a warning, or no update, when it explodes.
+//! Watches the norm of the gradients: in the message hub as `grad_norm_raw`, with a warning, or no update, when it explodes.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -58,8 +58,8 @@ impl GradNormMonitor {
 }
 
 impl Hook for GradNormMonitor {
-    fn wiring(&self) -> Wiring {
-        Wiring::default()
+    fn order(&self) -> HookOrder {
+        HookOrder::default()
             .at(&[Point::BeforeRun, Point::AfterBackward])
             .writes(Point::AfterBackward, "train/grad_norm_raw")
     }
@@ -80,7 +80,7 @@ impl Hook for GradNormMonitor {
 
     fn after_backward(&mut self, cx: &mut Ctx<'_>, _step: &mut Step<'_>) -> HookResult {
         let norm = cx.model.norm(Set::Grads, 2.0, &shanty::params::all)?;
-        cx.board.record(Mode::Train, "grad_norm_raw", norm);
+        cx.message_hub.update_scalar(Mode::Train, "grad_norm_raw", norm);
         if self.judge(norm) {
             let usual = self.state.ln_mean.exp();
             cx.log.warn(format_args!("the norm of the gradients is {norm:.4}, usual is {usual:.4}"));

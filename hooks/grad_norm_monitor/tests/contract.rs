@@ -19,7 +19,7 @@ fn an_explosion_is_skipped() {
         let mut runner = toy_runner(dir.path(), 1, 8)
             .unwrap()
             .on(Point::AfterBackward, |cx, _| {
-                let explodes = cx.clock.iter == 5;
+                let explodes = cx.progress.iter == 5;
                 if explodes {
                     cx.model.apply(shanty::params::Op::ScaleGrads(1000.0), &shanty::params::all)?;
                 }

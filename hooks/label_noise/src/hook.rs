@@ -20,7 +20,7 @@ pub struct Suspect {
 }
 
 /// After every `interval`-th epoch, evaluates the training samples, fits the mixture to their losses, and writes the
-/// ranking, most suspect first, to `label_noise.csv` in the log folder. The share of suspects goes on the board as
+/// ranking, most suspect first, to `label_noise.csv` in the log folder. The share of suspects goes in the message hub as
 /// `label_noise`.
 ///
 /// Training is not changed. The model must give `sample_losses` in evaluation, as classifiers do.
@@ -57,7 +57,7 @@ impl LabelNoise {
     /// Losses of the samples of the epoch that is complete.
     fn losses(cx: &mut Ctx<'_>) -> HookResult<Vec<(u64, f64)>> {
         let Some(data) = cx.data else { return Ok(Vec::new()) };
-        let end = cx.clock.epoch * data.len();
+        let end = cx.progress.epoch * data.len();
         let mut losses = Vec::new();
         for batch in data.batches(end - data.len(), Some(end)) {
             let batch = batch?;
@@ -118,14 +118,14 @@ impl Hook for LabelNoise {
         Priority::ABOVE_NORMAL
     }
 
-    fn wiring(&self) -> Wiring {
-        Wiring::default().at(&[Point::AfterTrainEpoch])
+    fn order(&self) -> HookOrder {
+        HookOrder::default().at(&[Point::AfterTrainEpoch])
     }
 
     fn after_train_epoch(&mut self, cx: &mut Ctx<'_>) -> HookResult {
-        let looks = cx.clock.by_epoch && cx.clock.batch == 0;
-        if !(looks && cx.clock.every_n_epochs(self.interval, self.begin_epoch)) {
-            return cx.pass();
+        let looks = cx.progress.by_epoch && cx.progress.batch == 0;
+        if !(looks && cx.progress.every_n_epochs(self.interval, self.begin_epoch)) {
+            return cx.no_op();
         }
         if cx.info.dry_run {
             return Ok(());
@@ -136,7 +136,7 @@ impl Hook for LabelNoise {
             return cx.unsubscribe();
         }
         let fit = self.rank(losses);
-        cx.board.set("label_noise", fit.weights[1]);
+        cx.message_hub.update_info("label_noise", fit.weights[1]);
         cx.log.info(format_args!("about {:.1} % of the labels look wrong", 100.0 * fit.weights[1]));
         self.write(cx)
     }

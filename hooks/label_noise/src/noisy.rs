@@ -63,7 +63,7 @@ impl Dataset for NoisyLabels {
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-struct NoisyParams {
+struct NoisyConfig {
     /// The set with the right labels.
     dataset: Spec<dyn Dataset>,
     /// The share of labels that become wrong.
@@ -76,7 +76,7 @@ struct NoisyParams {
 
 register! {
     /// Another data set with a share of its labels flipped at random.
-    dyn Dataset, "NoisyLabels" => |p: NoisyParams, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
+    dyn Dataset, "NoisyLabels" => |p: NoisyConfig, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
         Ok(Box::new(NoisyLabels::new(p.dataset.build(cx)?, p.fraction, p.seed)?))
     }
 }

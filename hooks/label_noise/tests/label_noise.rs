@@ -70,7 +70,7 @@ fn found(dataset: &str, model: &str, epochs: u64, dir: &Path) -> f64 {
     let hook = runner.hook::<LabelNoise>().unwrap();
     let any = Box::new(Synthetic::new(1, [1, 1, 1], 10, 0));
     let choice = NoisyLabels::new(any, 0.2, 0).unwrap();
-    let share = runner.session().state.board.get("label_noise").unwrap();
+    let share = runner.session().state.message_hub.get_info("label_noise").unwrap();
     assert!((0.1..0.35).contains(&share), "{share}");
     auroc(hook, |i| choice.shift(i) != 0)
 }

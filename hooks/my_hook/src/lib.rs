@@ -45,10 +45,10 @@ impl Hook for MyHook {
     }
 
     fn after_train_iter(&mut self, cx: &mut Ctx<'_>, step: &mut Step<'_>) -> HookResult {
-        let Some(loss) = step.outputs.loss() else { return cx.pass() };
+        let Some(loss) = step.outputs.loss() else { return cx.no_op() };
         if self.state.last.replace(loss).is_some_and(|last| loss > last) {
             self.state.rises += 1;
-            cx.board.set("rises", self.state.rises as f64);
+            cx.message_hub.update_info("rises", self.state.rises as f64);
             if self.state.rises.is_multiple_of(self.interval) {
                 cx.log.info(format_args!("the loss rose {} times", self.state.rises));
             }

@@ -46,10 +46,10 @@ fn anneal_epochs() -> u64 {
 
 impl SwaSchedule {
     /// The share of `swa_lr` before this iteration, 0 to 1; `None` before it begins.
-    fn share(&self, clock: &Clock) -> Option<f64> {
-        let begin = (self.begin_epoch - 1) * clock.epoch_len;
-        let done = clock.iter.checked_sub(begin)? as f64;
-        let t = (done / (self.anneal_epochs * clock.epoch_len).max(1) as f64).min(1.0);
+    fn share(&self, progress: &Progress) -> Option<f64> {
+        let begin = (self.begin_epoch - 1) * progress.epoch_len;
+        let done = progress.iter.checked_sub(begin)? as f64;
+        let t = (done / (self.anneal_epochs * progress.epoch_len).max(1) as f64).min(1.0);
         Some(match self.anneal_strategy {
             _ if self.anneal_epochs == 0 => 1.0,
             Anneal::Cos => (1.0 - (std::f64::consts::PI * t).cos()) / 2.0,
@@ -72,13 +72,13 @@ impl Hook for SwaSchedule {
         Priority::HIGHEST
     }
 
-    fn wiring(&self) -> Wiring {
+    fn order(&self) -> HookOrder {
         // Who records the learning rate records the one that is used.
-        Wiring::default().before("RuntimeInfoHook").before("ParamSchedulerHook")
+        HookOrder::default().before("RuntimeInfoHook").before("ParamSchedulerHook")
     }
 
     fn before_train_iter(&mut self, cx: &mut Ctx<'_>, _batch: &mut Batch) -> HookResult {
-        let Some(share) = self.share(cx.clock) else { return cx.pass() };
+        let Some(share) = self.share(cx.progress) else { return cx.no_op() };
         if let Some(optim) = &mut cx.optim {
             self.scheduled.clear();
             for group in optim.groups_mut() {
@@ -91,7 +91,7 @@ impl Hook for SwaSchedule {
     }
 
     fn after_train_iter(&mut self, cx: &mut Ctx<'_>, _step: &mut Step<'_>) -> HookResult {
-        if self.scheduled.is_empty() { cx.pass() } else { self.put_back(cx) }
+        if self.scheduled.is_empty() { cx.no_op() } else { self.put_back(cx) }
     }
 
     fn on_error(&mut self, cx: &mut Ctx<'_>, _error: &Error) -> HookResult {

@@ -4,10 +4,10 @@
 //! reading starts again, until nothing new is refused. A complaint that only follows from such an omission is dropped.
 
 mod access;
-mod atlas;
 mod fields;
 pub(crate) mod handover;
 mod harmless;
+mod key_index;
 mod limits;
 mod words;
 
@@ -34,7 +34,7 @@ pub(crate) fn read<T: DeserializeOwned>(
     key: Option<&Key>,
     reserved: &[&str],
 ) -> Result<T, Diags> {
-    let reading = atlas::Reading::start();
+    let reading = key_index::Reading::start();
     let cx = Cx::default();
     loop {
         match T::deserialize(De { node, key, reserved, cx: &cx }) {
@@ -231,7 +231,7 @@ impl<'a> De<'a> {
         visitor: V,
     ) -> Result<V::Value, Fault> {
         let Kind::Map(entries) = &*self.node.kind else { return Err(self.wanted("a mapping")) };
-        fields.iter().for_each(|fields| atlas::section(self.node, self.key, fields));
+        fields.iter().for_each(|fields| key_index::section(self.node, self.key, fields));
         let mut misspelt = Vec::new();
         let mut known = Vec::with_capacity(entries.len());
         for (key, value) in entries.iter().filter(|(key, _)| !self.reserved.contains(&key.text.as_str())) {
@@ -244,7 +244,7 @@ impl<'a> De<'a> {
                     }
                     let names: Vec<&str> = fields.iter().chain(self.reserved).copied().collect();
                     misspelt.extend(words::guess(&key.text, &names));
-                    atlas::stray(self.node, key);
+                    key_index::stray(self.node, key);
                     self.cx.push(Some(words::unknown_key(self.node, self.key, (key, value), &names)));
                 }
                 _ => known.push((key, value)),

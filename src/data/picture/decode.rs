@@ -15,7 +15,7 @@ use super::{
 
 /// What a thread works with.
 #[derive(Default)]
-struct Desk {
+struct Scratch {
     /// The file as it lies on the disk.
     file: Vec<u8>,
     pixels: Pixels,
@@ -81,7 +81,7 @@ impl Pixels {
 }
 
 thread_local! {
-    static DESK: RefCell<Desk> = RefCell::default();
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
 /// The two formats, with what the header tells.
@@ -121,7 +121,7 @@ pub(super) fn decoded_cut(
     filter: Filter,
     choose: impl FnOnce(usize, usize) -> Result<Cut>,
 ) -> Result<Bytes> {
-    DESK.with_borrow_mut(|desk| {
+    SCRATCH.with_borrow_mut(|desk| {
         let wrong =
             |reason: String| Error::invalid(format!("{}: cannot be decoded: {reason}", file.path.display()));
         read(file, &mut desk.file)?;
@@ -183,7 +183,7 @@ pub(super) fn resized(
     cut: Cut,
     filter: Filter,
 ) -> Result<Vec<u8>> {
-    DESK.with_borrow_mut(|desk| scaled(bytes, shape, cut, filter, &mut desk.resizer))
+    SCRATCH.with_borrow_mut(|desk| scaled(bytes, shape, cut, filter, &mut desk.resizer))
 }
 
 fn scaled(

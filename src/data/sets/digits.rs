@@ -72,7 +72,7 @@ impl Digits {
 
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default)]
-struct DigitsParams {
+struct DigitsConfig {
     /// train or val.
     split: DigitsSplit,
     /// index: every sixth image validates; tail: the last 297 do, which other writers wrote.
@@ -83,7 +83,7 @@ struct DigitsParams {
 
 crate::register! {
     /// The 1,797 UCI handwritten digits, 8 × 8 pixels with values 0..=16. Part of the program: needs no file.
-    dyn Dataset, "Digits" => |p: DigitsParams, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
+    dyn Dataset, "Digits" => |p: DigitsConfig, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
         let pipeline = Pipeline::build_for(&pictures(Some([8, 8, 1])), &p.pipeline, cx)?;
         Ok(Box::new(Digits::load(p.split, p.split_by)?.with_pipeline(pipeline)))
     }

@@ -298,7 +298,7 @@ impl JsonSchema for Names {
 }
 
 #[derive(Debug, Clone, serde::Deserialize, JsonSchema)]
-struct ImageFolderParams {
+struct ImageFolderConfig {
     /// Folder of the data.
     #[serde(default)]
     data_root: PathBuf,
@@ -332,7 +332,7 @@ fn yes() -> bool {
     true
 }
 
-impl ImageFolderParams {
+impl ImageFolderConfig {
     fn build(self, cx: &mut BuildCx) -> Result<Box<dyn Dataset>> {
         let pipeline = Pipeline::build_for(&fields(self.with_label), &self.pipeline, cx)?;
         let folder = match &self.data_prefix {
@@ -362,10 +362,10 @@ impl ImageFolderParams {
 
 crate::register! {
     /// JPEG and PNG files in folders, one for each class, or in a list; decoded when they are read. Feature `images`.
-    dyn Dataset, "ImageFolder" => |p: ImageFolderParams, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> { p.build(cx) }
+    dyn Dataset, "ImageFolder" => |p: ImageFolderConfig, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> { p.build(cx) }
 }
 
 crate::register! {
     /// MMPretrain's name of ImageFolder.
-    dyn Dataset, "CustomDataset" => |p: ImageFolderParams, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> { p.build(cx) }
+    dyn Dataset, "CustomDataset" => |p: ImageFolderConfig, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> { p.build(cx) }
 }

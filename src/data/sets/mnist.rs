@@ -59,7 +59,7 @@ impl Mnist {
 
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default)]
-struct MnistParams {
+struct MnistConfig {
     /// Folder of the data; `data/mnist` if neither this nor `data_prefix` is given.
     data_root: Option<PathBuf>,
     /// Folder of the four files, within `data_root` unless it is absolute.
@@ -72,7 +72,7 @@ struct MnistParams {
     pipeline: Vec<Spec<dyn Transform>>,
 }
 
-impl MnistParams {
+impl MnistConfig {
     fn folder(&self) -> PathBuf {
         match (&self.data_root, &self.data_prefix) {
             (None, None) => PathBuf::from("data/mnist"),
@@ -95,7 +95,7 @@ impl MnistParams {
 
 crate::register! {
     /// The 70,000 MNIST digits, 28 × 28 pixels with values 0..=255, from their four IDX files, plain or gzipped.
-    dyn Dataset, "MNIST" => |p: MnistParams, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
+    dyn Dataset, "MNIST" => |p: MnistConfig, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
         let pipeline = Pipeline::build_for(&pictures(Some([28, 28, 1])), &p.pipeline, cx)?;
         Ok(Box::new(Mnist::load(&p.folder(), p.part()?)?.with_pipeline(pipeline)))
     }
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn folder_and_part_follow_the_references_keys() {
-        let params = |root: Option<&str>, prefix: Option<&str>, split, test_mode| MnistParams {
+        let params = |root: Option<&str>, prefix: Option<&str>, split, test_mode| MnistConfig {
             data_root: root.map(PathBuf::from),
             data_prefix: prefix.map(PathBuf::from),
             split,

@@ -57,7 +57,7 @@ impl Synthetic {
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default)]
-struct SyntheticParams {
+struct SyntheticConfig {
     /// Number of samples.
     #[schemars(range(max = 10_000_000))]
     n: usize,
@@ -76,7 +76,7 @@ struct SyntheticParams {
     pipeline: Vec<Spec<dyn Transform>>,
 }
 
-impl Default for SyntheticParams {
+impl Default for SyntheticConfig {
     fn default() -> Self {
         Self { n: 1000, shape: [1, 8, 8], classes: 10, noise: 1.0, seed: 0, pipeline: Vec::new() }
     }
@@ -84,7 +84,7 @@ impl Default for SyntheticParams {
 
 crate::register! {
     /// Made-up images that a network can learn: one random image a class, and noise.
-    dyn Dataset, "Synthetic" => |p: SyntheticParams, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
+    dyn Dataset, "Synthetic" => |p: SyntheticConfig, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
         let [c, h, w] = p.shape;
         memory::fits("one image for each class", &[p.classes, c, h, w], size_of::<f32>())?;
         let set = Synthetic::new(p.n, p.shape, p.classes, p.seed).with_noise(p.noise);

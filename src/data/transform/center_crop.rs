@@ -23,14 +23,14 @@ pub struct CenterCrop {
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-struct CenterCropParams {
+struct CenterCropConfig {
     /// Width and height of the window in pixels: `[32, 24]`, or `32` for both.
     crop_size: OneOrMany<NonZeroUsize>,
 }
 
 crate::register! {
     /// The window in the middle of the image; a side that is smaller than it stays.
-    dyn Transform, "CenterCrop" => |p: CenterCropParams, _: &mut BuildCx| -> Result<Box<dyn Transform>> {
+    dyn Transform, "CenterCrop" => |p: CenterCropConfig, _: &mut BuildCx| -> Result<Box<dyn Transform>> {
         let (width, height) = pair("crop_size", &p.crop_size)?;
         Ok(Box::new(CenterCrop { width, height }))
     }

@@ -28,7 +28,7 @@ pub struct RandomCrop {
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-struct RandomCropParams {
+struct RandomCropConfig {
     /// Height and width of the window in pixels: `[24, 32]`, or `32` for both.
     crop_size: OneOrMany<NonZeroUsize>,
     /// Border in pixels: one number, `[left and right, top and bottom]` or `[left, top, right, bottom]`.
@@ -41,7 +41,7 @@ struct RandomCropParams {
 
 crate::register! {
     /// A window at a random place of the image and the border around it.
-    dyn Transform, "RandomCrop" => |p: RandomCropParams, _: &mut BuildCx| -> Result<Box<dyn Transform>> {
+    dyn Transform, "RandomCrop" => |p: RandomCropConfig, _: &mut BuildCx| -> Result<Box<dyn Transform>> {
         let (height, width) = pair("crop_size", &p.crop_size)?;
         let border = p.padding.map_or(Ok(Border::default()), |padding| Border::from_widths(&padding))?;
         Ok(Box::new(RandomCrop { height, width, border, pad_val: p.pad_val }))

@@ -34,7 +34,7 @@ pub struct RandomFlip {
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-struct RandomFlipParams {
+struct RandomFlipConfig {
     /// Probability that the image is mirrored.
     #[schemars(range(min = 0.0, max = 1.0))]
     prob: f64,
@@ -49,7 +49,7 @@ fn horizontal() -> OneOrMany<Direction> {
 
 crate::register! {
     /// A mirror image with probability `prob`.
-    dyn Transform, "RandomFlip" => |p: RandomFlipParams, _: &mut BuildCx| -> Result<Box<dyn Transform>> {
+    dyn Transform, "RandomFlip" => |p: RandomFlipConfig, _: &mut BuildCx| -> Result<Box<dyn Transform>> {
         Ok(Box::new(RandomFlip { prob: p.prob, directions: p.direction.0 }))
     }
 }

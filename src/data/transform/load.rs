@@ -54,7 +54,7 @@ enum Decoder {
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default)]
-struct LoadParams {
+struct LoadConfig {
     /// color, grayscale, color_ignore_orientation or grayscale_ignore_orientation.
     color_type: ColorType,
     /// Order of three channels: bgr or rgb.
@@ -69,7 +69,7 @@ struct LoadParams {
     imdecode_backend: Decoder,
 }
 
-impl Default for LoadParams {
+impl Default for LoadConfig {
     fn default() -> Self {
         Self {
             color_type: ColorType::default(),
@@ -83,7 +83,7 @@ impl Default for LoadParams {
 
 crate::register! {
     /// Reads the sample's JPEG or PNG file, 3 channels in the order BGR unless told otherwise.
-    dyn Transform, "LoadImageFromFile" => |p: LoadParams, _: &mut BuildCx| -> Result<Box<dyn Transform>> {
+    dyn Transform, "LoadImageFromFile" => |p: LoadConfig, _: &mut BuildCx| -> Result<Box<dyn Transform>> {
         use ColorType::{ColorIgnoreOrientation, Grayscale, GrayscaleIgnoreOrientation};
         let gray = matches!(p.color_type, Grayscale | GrayscaleIgnoreOrientation);
         Ok(Box::new(LoadImageFromFile {

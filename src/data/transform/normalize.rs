@@ -46,7 +46,7 @@ impl Normalize {
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-struct NormalizeParams {
+struct NormalizeConfig {
     /// Mean of each channel, or of all.
     mean: OneOrMany<f32>,
     /// Standard deviation of each channel, or of all.
@@ -63,7 +63,7 @@ fn yes() -> bool {
 
 crate::register! {
     /// `(x - mean) / std` for each channel, after BGR became RGB (`to_rgb: false` leaves the order).
-    dyn Transform, "Normalize" => |p: NormalizeParams, _: &mut BuildCx| -> Result<Box<dyn Transform>> {
+    dyn Transform, "Normalize" => |p: NormalizeConfig, _: &mut BuildCx| -> Result<Box<dyn Transform>> {
         Ok(Box::new(Normalize::new(p.mean.0, p.std.0)?.to_rgb(p.to_rgb)))
     }
 }

@@ -82,7 +82,7 @@ pub enum Pad {
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-struct PadParams {
+struct PadConfig {
     /// Width and height to pad to, on the right and at the bottom: `[32, 24]`, or `32` for both.
     #[serde(default)]
     size: Option<OneOrMany<NonZeroUsize>>,
@@ -96,7 +96,7 @@ struct PadParams {
 
 crate::register! {
     /// Enlarges an image to a `size`, or by a border of `padding` pixels.
-    dyn Transform, "Pad" => |p: PadParams, _: &mut BuildCx| -> Result<Box<dyn Transform>> {
+    dyn Transform, "Pad" => |p: PadConfig, _: &mut BuildCx| -> Result<Box<dyn Transform>> {
         let pad_val = p.pad_val;
         Ok(Box::new(match (p.size, p.padding) {
             (Some(size), None) => {

@@ -132,14 +132,14 @@ impl Transform for Compose {
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-struct ComposeParams {
+struct ComposeConfig {
     /// The transforms, in order.
     transforms: Vec<Spec<dyn Transform>>,
 }
 
 crate::register! {
     /// Several transforms as one.
-    dyn Transform, "Compose" => |p: ComposeParams, cx: &mut BuildCx| -> Result<Box<dyn Transform>> {
+    dyn Transform, "Compose" => |p: ComposeConfig, cx: &mut BuildCx| -> Result<Box<dyn Transform>> {
         Ok(Box::new(Compose::build(&p.transforms, cx)?))
     }
 }

@@ -30,7 +30,7 @@ pub struct Resize {
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-struct ResizeParams {
+struct ResizeConfig {
     /// Width and height in pixels: `[32, 24]`, or `32` for both.
     #[schemars(schema_with = "sides")]
     scale: OneOrMany<NonZeroUsize>,
@@ -53,7 +53,7 @@ fn sides(_: &mut SchemaGenerator) -> Schema {
 
 crate::register! {
     /// Another size for the image. Pictures stay bytes; images of values are not rounded.
-    dyn Transform, "Resize" => |p: ResizeParams, _: &mut BuildCx| -> Result<Box<dyn Transform>> {
+    dyn Transform, "Resize" => |p: ResizeConfig, _: &mut BuildCx| -> Result<Box<dyn Transform>> {
         let (width, height) = pair("scale", &p.scale)?;
         let filter = Filter::new(p.backend, p.interpolation)?;
         Ok(Box::new(Resize { width, height, keep_ratio: p.keep_ratio, filter }))

@@ -37,7 +37,7 @@ pub struct ResizeEdge {
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-struct ResizeEdgeParams {
+struct ResizeEdgeConfig {
     /// Length of the side in pixels.
     #[schemars(range(min = 1))]
     scale: usize,
@@ -54,7 +54,7 @@ struct ResizeEdgeParams {
 
 crate::register! {
     /// Another size, one side being `scale` pixels long and the other in its ratio.
-    dyn Transform, "ResizeEdge" => |p: ResizeEdgeParams, _: &mut BuildCx| -> Result<Box<dyn Transform>> {
+    dyn Transform, "ResizeEdge" => |p: ResizeEdgeConfig, _: &mut BuildCx| -> Result<Box<dyn Transform>> {
         let filter = Filter::new(p.backend, p.interpolation)?;
         Ok(Box::new(ResizeEdge { scale: p.scale, edge: p.edge, filter }))
     }

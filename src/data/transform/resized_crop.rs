@@ -47,7 +47,7 @@ pub struct RandomResizedCrop {
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-struct RandomResizedCropParams {
+struct RandomResizedCropConfig {
     /// Height and width that the window gets, in pixels: `[24, 32]`, or `32` for both.
     scale: OneOrMany<NonZeroUsize>,
     /// Smallest and largest area of the window, as part of the image's.
@@ -81,7 +81,7 @@ fn attempts() -> usize {
 
 crate::register! {
     /// A window of random area, ratio of sides and place, resized.
-    dyn Transform, "RandomResizedCrop" => |p: RandomResizedCropParams, _: &mut BuildCx| -> Result<Box<dyn Transform>> {
+    dyn Transform, "RandomResizedCrop" => |p: RandomResizedCropConfig, _: &mut BuildCx| -> Result<Box<dyn Transform>> {
         let (height, width) = pair("scale", &p.scale)?;
         for (key, [low, high]) in
             [("crop_ratio_range", p.crop_ratio_range), ("aspect_ratio_range", p.aspect_ratio_range)]

@@ -118,7 +118,7 @@ impl CheckInvalidLossHook {
         let mut text = format!(
             "{} in epoch {}, iteration {iter}; the first bad tensor is {}; samples of the batch: {:?}",
             found.what,
-            cx.clock.current_epoch(),
+            cx.progress.current_epoch(),
             found.first,
             step.batch.ids
         );
@@ -200,10 +200,10 @@ impl Hook for CheckInvalidLossHook {
             return cx.unsubscribe();
         }
         if self.action == Action::Stop {
-            if (cx.clock.iter + 1).is_multiple_of(self.every()) {
+            if (cx.progress.iter + 1).is_multiple_of(self.every()) {
                 self.run.buffers.keep(&**cx.model)?;
             }
-            return cx.pass();
+            return cx.no_op();
         }
         if !std::mem::replace(&mut self.run.window_open, true) {
             self.run.buffers.keep(&**cx.model)?;
@@ -214,7 +214,7 @@ impl Hook for CheckInvalidLossHook {
     /// Before the optimizer steps, so that bad gradients do no harm.
     fn after_backward(&mut self, cx: &mut Ctx<'_>, step: &mut Step<'_>) -> HookResult {
         self.run.window_open = false;
-        let iter = cx.clock.iter + 1;
+        let iter = cx.progress.iter + 1;
         if iter.is_multiple_of(self.every()) {
             self.run.judged = Some(iter);
             if let Some(found) = self.find(cx, step)? {
@@ -225,7 +225,7 @@ impl Hook for CheckInvalidLossHook {
     }
 
     fn after_train_iter(&mut self, cx: &mut Ctx<'_>, step: &mut Step<'_>) -> HookResult {
-        let iter = cx.clock.iter;
+        let iter = cx.progress.iter;
         // Inside an accumulation window there was no other occasion.
         if self.run.judged != Some(iter)
             && iter.is_multiple_of(self.every())
@@ -234,7 +234,7 @@ impl Hook for CheckInvalidLossHook {
             return self.act(cx, step, &found, iter);
         }
         if !iter.is_multiple_of(self.every()) {
-            cx.pass()?;
+            cx.no_op()?;
         }
         let acted_now = self.run.acted > 0 && self.run.last == iter;
         if self.action != Action::Rollback || acted_now {

@@ -161,7 +161,7 @@ impl CheckpointHook {
     }
 
     fn by_epoch(&self, cx: &Ctx<'_>) -> bool {
-        self.by_epoch.unwrap_or(cx.clock.by_epoch)
+        self.by_epoch.unwrap_or(cx.progress.by_epoch)
     }
 
     /// The names of periodic checkpoints, with `{}` for the number.
@@ -173,11 +173,11 @@ impl CheckpointHook {
     fn name(&self, cx: &Ctx<'_>) -> String {
         let by_epoch = self.by_epoch(cx);
         // An epoch that was cut short has no number of its own.
-        if by_epoch && cx.clock.batch > 0 && cx.clock.by_epoch {
-            return format!("iter_{}", cx.clock.iter);
+        if by_epoch && cx.progress.batch > 0 && cx.progress.by_epoch {
+            return format!("iter_{}", cx.progress.iter);
         }
-        let step = if by_epoch && cx.clock.by_epoch { cx.clock.epoch } else { cx.clock.iter };
-        self.template(cx.clock.by_epoch).replace("{}", &step.to_string())
+        let step = if by_epoch && cx.progress.by_epoch { cx.progress.epoch } else { cx.progress.iter };
+        self.template(cx.progress.by_epoch).replace("{}", &step.to_string())
     }
 
     fn request(&self, cx: &Ctx<'_>, name: String) -> SaveRequest {
@@ -186,21 +186,21 @@ impl CheckpointHook {
     }
 
     fn save(&mut self, cx: &mut Ctx<'_>) {
-        self.state.saved_iter = Some(cx.clock.iter);
+        self.state.saved_iter = Some(cx.progress.iter);
         let mut request = self.request(cx, self.name(cx));
-        request.series = self.template(cx.clock.by_epoch).to_owned();
+        request.series = self.template(cx.progress.by_epoch).to_owned();
         request.keep = usize::try_from(self.max_keep_ckpts).ok();
         cx.log.info(format_args!("saving checkpoint {}", request.name));
         cx.save(request);
     }
 
     fn due(&self, cx: &Ctx<'_>, by_epoch: bool) -> bool {
-        let pass = if by_epoch { 1 } else { cx.clock.epoch_len };
+        let pass = if by_epoch { 1 } else { cx.progress.epoch_len };
         let n = self.interval.map_or(pass, |n| u64::try_from(n).unwrap_or(0));
         let (every, last) = if by_epoch {
-            (cx.clock.every_n_epochs(n, self.save_begin), cx.clock.is_last_epoch())
+            (cx.progress.every_n_epochs(n, self.save_begin), cx.progress.is_last_epoch())
         } else {
-            (cx.clock.every_n_iters(n, self.save_begin), cx.clock.is_last_iter())
+            (cx.progress.every_n_iters(n, self.save_begin), cx.progress.is_last_iter())
         };
         every || (last && self.save_last)
     }
@@ -231,9 +231,9 @@ impl Hook for CheckpointHook {
         Priority::VERY_LOW
     }
 
-    fn wiring(&self) -> Wiring {
+    fn order(&self) -> HookOrder {
         let metrics = self.save_best.iter().flat_map(|b| &b.0).map(|m| if m == "auto" { "*" } else { m });
-        metrics.fold(Wiring::default(), |w, m| w.reads(Point::AfterValEpoch, format!("val/{m}")))
+        metrics.fold(HookOrder::default(), |w, m| w.reads(Point::AfterValEpoch, format!("val/{m}")))
     }
 
     fn save_dir(&self, dirs: &Dirs) -> Option<PathBuf> {
@@ -270,19 +270,19 @@ impl Hook for CheckpointHook {
 
     fn before_train(&mut self, cx: &mut Ctx<'_>) -> HookResult {
         self.training = true;
-        if self.by_epoch.is_some_and(|by_epoch| by_epoch && !cx.clock.by_epoch) {
+        if self.by_epoch.is_some_and(|by_epoch| by_epoch && !cx.progress.by_epoch) {
             cx.log.warn("CheckpointHook counts epochs in a loop of iterations: it saves at the end only");
         }
         Ok(())
     }
 
     fn after_train_epoch(&mut self, cx: &mut Ctx<'_>) -> HookResult {
-        let complete = cx.clock.batch == 0;
-        if self.by_epoch(cx) && cx.clock.by_epoch && complete && self.due(cx, true) {
+        let complete = cx.progress.batch == 0;
+        if self.by_epoch(cx) && cx.progress.by_epoch && complete && self.due(cx, true) {
             self.save(cx);
             return Ok(());
         }
-        cx.pass()
+        cx.no_op()
     }
 
     fn after_train_iter(&mut self, cx: &mut Ctx<'_>, _step: &mut Step<'_>) -> HookResult {
@@ -290,12 +290,12 @@ impl Hook for CheckpointHook {
             self.save(cx);
             return Ok(());
         }
-        cx.pass()
+        cx.no_op()
     }
 
     fn after_val_epoch(&mut self, cx: &mut Ctx<'_>, metrics: &Metrics) -> HookResult {
-        let judges = self.training && !cx.info.hollow;
-        let Some(wanted) = self.save_best.clone().filter(|_| judges) else { return cx.pass() };
+        let judges = self.training && !cx.info.placeholders;
+        let Some(wanted) = self.save_best.clone().filter(|_| judges) else { return cx.no_op() };
         for (index, metric) in wanted.0.iter().enumerate() {
             let known = self.state.best.keys().next().map(String::as_str);
             let metric = match metric.as_str() {
@@ -322,8 +322,8 @@ impl Hook for CheckpointHook {
     /// A run that was stopped is saved where it stands.
     fn after_train(&mut self, cx: &mut Ctx<'_>) -> HookResult {
         self.training = false;
-        if self.save_last && self.state.saved_iter != Some(cx.clock.iter) && cx.clock.iter > 0 {
-            self.state.saved_iter = Some(cx.clock.iter);
+        if self.save_last && self.state.saved_iter != Some(cx.progress.iter) && cx.progress.iter > 0 {
+            self.state.saved_iter = Some(cx.progress.iter);
             let mut request = self.request(cx, self.name(cx));
             request.series = EMERGENCY.to_owned();
             cx.log.info(format_args!("saving checkpoint {}", request.name));

@@ -5,7 +5,7 @@ use crate::prelude::*;
 
 /// Logs every `interval` iterations a digest of weights, optimizer and the samples seen since the last line, chained to
 /// all lines before it: runs whose chains are equal at a step were equal up to that step. The config key
-/// `digest_interval` puts it in line.
+/// `digest_interval` adds it.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct DigestHook {
@@ -63,8 +63,8 @@ impl Hook for DigestHook {
 
     fn after_train_iter(&mut self, cx: &mut Ctx<'_>, step: &mut Step<'_>) -> HookResult {
         self.seen.extend(&step.batch.ids);
-        if !cx.clock.every_n_iters(self.interval, 0) {
-            return cx.pass();
+        if !cx.progress.every_n_iters(self.interval, 0) {
+            return cx.no_op();
         }
         let (mut params, mut optim, mut chain) = (Digest::default(), Digest::default(), Digest::default());
         params.params(&**cx.model)?;
@@ -78,7 +78,7 @@ impl Hook for DigestHook {
         self.chain = Chain(chain.hex());
         cx.log.info(format_args!(
             "digest at iteration {}: params {params} optim {optim} chain {}",
-            cx.clock.iter, self.chain.0
+            cx.progress.iter, self.chain.0
         ));
         Ok(())
     }

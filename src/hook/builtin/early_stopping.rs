@@ -119,8 +119,8 @@ impl Hook for EarlyStoppingHook {
         Priority::LOWEST
     }
 
-    fn wiring(&self) -> Wiring {
-        Wiring::default().reads(Point::AfterValEpoch, format!("val/{}", self.monitor))
+    fn order(&self) -> HookOrder {
+        HookOrder::default().reads(Point::AfterValEpoch, format!("val/{}", self.monitor))
     }
 
     fn save_state(&self) -> HookResult<Option<Record>> {
@@ -147,7 +147,7 @@ impl Hook for EarlyStoppingHook {
     }
 
     fn after_val_epoch(&mut self, cx: &mut Ctx<'_>, metrics: &Metrics) -> HookResult {
-        if cx.info.hollow {
+        if cx.info.placeholders {
             return Ok(());
         }
         let Some(score) = metrics.get(&self.monitor) else {
@@ -162,7 +162,7 @@ impl Hook for EarlyStoppingHook {
         };
         let rule = self.direction(metrics.direction(&self.monitor))?;
         if let Some(reason) = self.judge(score, rule)
-            && cx.clock.epoch >= self.min_epochs
+            && cx.progress.epoch >= self.min_epochs
         {
             self.state.stopped = Some((reason.clone(), self.patience));
             cx.stop(reason);

@@ -67,7 +67,7 @@ impl EMAHook {
         self.average.as_ref()
     }
 
-    fn check(&self, clock: Option<&Clock>) -> Result<()> {
+    fn check(&self, progress: Option<&Progress>) -> Result<()> {
         let bad = |text: String| Err(Error::config(text));
         if !(self.momentum > 0.0 && self.momentum < 1.0) {
             return bad(format!("`momentum` must lie between 0 and 1, not {}", self.momentum));
@@ -75,17 +75,17 @@ impl EMAHook {
         if self.begin_iter > 0 && self.begin_epoch > 0 {
             return bad("give `begin_iter` or `begin_epoch`, not both".into());
         }
-        let Some(clock) = clock.filter(|c| c.max_iters > 0) else { return Ok(()) };
-        if self.begin_iter >= clock.max_iters {
+        let Some(progress) = progress.filter(|c| c.max_iters > 0) else { return Ok(()) };
+        if self.begin_iter >= progress.max_iters {
             return bad(format!(
                 "`begin_iter: {}`, but the run has {} iterations",
-                self.begin_iter, clock.max_iters
+                self.begin_iter, progress.max_iters
             ));
         }
-        if self.begin_epoch > clock.max_epochs {
+        if self.begin_epoch > progress.max_epochs {
             return bad(format!(
                 "`begin_epoch: {}`, but the run has {} epochs",
-                self.begin_epoch, clock.max_epochs
+                self.begin_epoch, progress.max_epochs
             ));
         }
         Ok(())
@@ -100,8 +100,12 @@ impl EMAHook {
         })
     }
 
-    fn begun(&self, clock: &Clock) -> bool {
-        if self.begin_epoch > 0 { clock.epoch + 1 >= self.begin_epoch } else { clock.iter >= self.begin_iter }
+    fn begun(&self, progress: &Progress) -> bool {
+        if self.begin_epoch > 0 {
+            progress.epoch + 1 >= self.begin_epoch
+        } else {
+            progress.iter >= self.begin_iter
+        }
     }
 
     fn swap(&mut self, cx: &mut Ctx<'_>, averaged: bool) -> HookResult {
@@ -114,9 +118,9 @@ impl EMAHook {
 }
 
 impl Hook for EMAHook {
-    fn wiring(&self) -> Wiring {
+    fn order(&self) -> HookOrder {
         // Whoever looks at the weights at the end of an iteration or an epoch looks at the trained ones.
-        Wiring::default().before("CheckpointHook").writes(Point::BeforeValEpoch, "weights")
+        HookOrder::default().before("CheckpointHook").writes(Point::BeforeValEpoch, "weights")
     }
 
     fn save_state(&self) -> HookResult<Option<Record>> {
@@ -131,7 +135,7 @@ impl Hook for EMAHook {
 
     fn before_run(&mut self, cx: &mut Ctx<'_>) -> HookResult {
         // A test after a training in the same process tests the average.
-        if cx.clock.iter == 0 {
+        if cx.progress.iter == 0 {
             (self.average, self.loaded) = (None, None);
         }
         if self.momentum > 0.5 {
@@ -141,12 +145,12 @@ impl Hook for EMAHook {
     }
 
     fn before_train(&mut self, cx: &mut Ctx<'_>) -> HookResult {
-        Ok(self.check(Some(cx.clock))?)
+        Ok(self.check(Some(cx.progress))?)
     }
 
     fn after_train_iter(&mut self, cx: &mut Ctx<'_>, _step: &mut Step<'_>) -> HookResult {
-        if !self.begun(cx.clock) {
-            return cx.pass();
+        if !self.begun(cx.progress) {
+            return cx.no_op();
         }
         Ok(self.own().update(&mut **cx.model)?)
     }
@@ -191,7 +195,7 @@ impl Hook for EMAHook {
 register! {
     /// Keeps an average of the weights (exponential, plain or annealed), and validates and saves with it.
     dyn Hook, "EMAHook" => |hook: EMAHook, cx: &mut BuildCx| -> Result<Box<dyn Hook>> {
-        hook.check(cx.get::<Clock>())?;
+        hook.check(cx.get::<Progress>())?;
         Ok(Box::new(hook))
     }
 }

@@ -18,7 +18,7 @@ pub struct IterTimerHook {
 
 impl IterTimerHook {
     fn mode(cx: &Ctx<'_>) -> Mode {
-        match cx.clock.phase {
+        match cx.progress.phase {
             Phase::Val => Mode::Val,
             Phase::Test => Mode::Test,
             Phase::Train | Phase::Idle => Mode::Train,
@@ -27,8 +27,8 @@ impl IterTimerHook {
 }
 
 impl Hook for IterTimerHook {
-    fn wiring(&self) -> Wiring {
-        Wiring::default()
+    fn order(&self) -> HookOrder {
+        HookOrder::default()
             .writes(Point::BeforeTrainIter, "train/data_time")
             .writes(Point::AfterTrainIter, "train/time")
             .writes(Point::AfterTrainIter, "eta")
@@ -41,34 +41,34 @@ impl Hook for IterTimerHook {
 
     fn before_epoch(&mut self, cx: &mut Ctx<'_>) -> HookResult {
         self.evaluated = 0.0;
-        self.last = cx.clock.now;
+        self.last = cx.progress.now;
         Ok(())
     }
 
     fn before_iter(&mut self, cx: &mut Ctx<'_>, _batch: &mut Batch) -> HookResult {
-        cx.board.record(Self::mode(cx), "data_time", cx.clock.now - self.last);
+        cx.message_hub.update_scalar(Self::mode(cx), "data_time", cx.progress.now - self.last);
         Ok(())
     }
 
     fn after_iter(&mut self, cx: &mut Ctx<'_>, _step: &mut Step<'_>) -> HookResult {
-        let time = cx.clock.now - self.last;
-        self.last = cx.clock.now;
+        let time = cx.progress.now - self.last;
+        self.last = cx.progress.now;
         let mode = Self::mode(cx);
-        cx.board.record(mode, "time", time);
+        cx.message_hub.update_scalar(mode, "time", time);
         let (mean, left) = if mode == Mode::Train {
             self.trained = (self.trained.0 + time, self.trained.1 + 1);
-            (self.trained.0 / self.trained.1 as f64, cx.clock.max_iters.saturating_sub(cx.clock.iter))
+            (self.trained.0 / self.trained.1 as f64, cx.progress.max_iters.saturating_sub(cx.progress.iter))
         } else {
             self.evaluated += time;
-            (self.evaluated / cx.clock.eval_batch as f64, cx.clock.eval_len - cx.clock.eval_batch)
+            (self.evaluated / cx.progress.eval_batch as f64, cx.progress.eval_len - cx.progress.eval_batch)
         };
-        cx.board.set("eta", mean * left as f64);
+        cx.message_hub.update_info("eta", mean * left as f64);
         Ok(())
     }
 
     /// A validation between two iterations is nobody's data time.
     fn after_val(&mut self, cx: &mut Ctx<'_>) -> HookResult {
-        self.last = cx.clock.now;
+        self.last = cx.progress.now;
         Ok(())
     }
 }

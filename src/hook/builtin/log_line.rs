@@ -3,7 +3,7 @@
 use regex_lite::Regex;
 
 use crate::config::null_is_default;
-use crate::hook::{Board, Clock, History, Mode};
+use crate::hook::{History, MessageHub, Mode, Progress};
 use crate::prelude::*;
 
 /// `log_processor:` of a config.
@@ -162,29 +162,29 @@ impl LogLine {
         Ok(Self { config, mean })
     }
 
-    pub fn by_epoch(&self, clock: &Clock) -> bool {
-        self.config.by_epoch.unwrap_or(clock.by_epoch)
+    pub fn by_epoch(&self, progress: &Progress) -> bool {
+        self.config.by_epoch.unwrap_or(progress.by_epoch)
     }
 
     /// The scalars of a mode as the line shows them.
-    pub fn tags(&self, board: &Board, clock: &Clock, mode: Mode) -> Tags {
+    pub fn tags(&self, message_hub: &MessageHub, progress: &Progress, mode: Mode) -> Tags {
         let shown = |(name, history): (&str, &History)| {
             // A metric is what it is; only what a loop measures many times over is smoothed.
             let smooth = self.mean.is_match(name) && (mode == Mode::Train || is_time(name));
             let window = if mode == Mode::Train {
-                self.config.window_size.min(clock.batch.max(1) as usize)
+                self.config.window_size.min(progress.batch.max(1) as usize)
             } else {
-                clock.eval_batch.max(1) as usize
+                progress.eval_batch.max(1) as usize
             };
             let value = if smooth { history.mean(window) } else { history.current() };
             value.map(|v| (name.to_owned(), v))
         };
-        let mut tags: Tags = board.scalars(mode).filter_map(shown).collect();
+        let mut tags: Tags = message_hub.scalars(mode).filter_map(shown).collect();
         for custom in &self.config.custom_cfg {
-            let Some(history) = board.scalar(mode, &custom.data_src) else { continue };
+            let Some(history) = message_hub.scalar(mode, &custom.data_src) else { continue };
             let window = match custom.window_size {
                 Window::Last(n) => n,
-                Window::Epoch => clock.batch as usize,
+                Window::Epoch => progress.batch as usize,
                 Window::Global => usize::MAX,
             };
             let value = match (custom.method_name, custom.window_size) {
@@ -206,8 +206,8 @@ impl LogLine {
 
     /// Names as the scalar file has them. One tag has one unit: what training measures by iterations, or may measure, has the
     /// mode before its name where a validation measures it.
-    pub fn named(&self, tags: Tags, board: &Board, mode: Mode) -> Tags {
-        let shared = |name: &str| is_time(name) || board.scalar(Mode::Train, name).is_some();
+    pub fn named(&self, tags: Tags, message_hub: &MessageHub, mode: Mode) -> Tags {
+        let shared = |name: &str| is_time(name) || message_hub.scalar(Mode::Train, name).is_some();
         let named = |(name, value): (String, f64)| {
             let prefixed = self.config.log_with_hierarchy || (mode != Mode::Train && shared(&name));
             (if prefixed { format!("{}/{name}", mode.name()) } else { name }, value)
@@ -216,14 +216,14 @@ impl LogLine {
     }
 
     /// `Epoch(train) [1][ 10/938]  lr: 1.0000e-02  eta: 0:10:00  time: 0.0123  data_time: 0.0011  loss: 2.3026`
-    pub fn train(&self, tags: &Tags, board: &Board, clock: &Clock) -> String {
-        let mut line = if self.by_epoch(clock) {
-            let width = clock.epoch_len.to_string().len();
-            let epoch = self.epoch(clock, clock.current_epoch());
-            format!("Epoch(train){epoch}[{:>width$}/{}]  ", clock.batch, clock.epoch_len)
+    pub fn train(&self, tags: &Tags, message_hub: &MessageHub, progress: &Progress) -> String {
+        let mut line = if self.by_epoch(progress) {
+            let width = progress.epoch_len.to_string().len();
+            let epoch = self.epoch(progress, progress.current_epoch());
+            format!("Epoch(train){epoch}[{:>width$}/{}]  ", progress.batch, progress.epoch_len)
         } else {
-            let width = clock.max_iters.to_string().len();
-            format!("Iter(train) [{:>width$}/{}]  ", clock.iter, clock.max_iters)
+            let width = progress.max_iters.to_string().len();
+            format!("Iter(train) [{:>width$}/{}]  ", progress.iter, progress.max_iters)
         };
         let rates: Vec<_> = tags
             .iter()
@@ -234,47 +234,53 @@ impl LogLine {
             line += &format!("{}  ", rates.join(" "));
         }
         let rest: Vec<_> = tags.iter().filter(|(n, _)| !n.ends_with("lr")).cloned().collect();
-        line + &self.times_and_rest(&rest, board, true)
+        line + &self.times_and_rest(&rest, message_hub, true)
     }
 
     /// `Epoch(val) [1][ 10/157]    eta: 0:00:01  time: 0.0123  data_time: 0.0012`
-    pub fn eval_iter(&self, tags: &Tags, board: &Board, clock: &Clock, mode: Mode) -> String {
+    pub fn eval_iter(
+        &self,
+        tags: &Tags,
+        message_hub: &MessageHub,
+        progress: &Progress,
+        mode: Mode,
+    ) -> String {
         let times: Tags = tags.iter().filter(|(n, _)| is_time(n)).cloned().collect();
-        format!("{}    {}", self.eval_head(clock, mode), self.times_and_rest(&times, board, true))
+        format!("{}    {}", self.eval_head(progress, mode), self.times_and_rest(&times, message_hub, true))
     }
 
     /// `Epoch(val) [1][157/157]    accuracy/top1: 97.1000  data_time: 0.0012  time: 0.0123`
-    pub fn eval_epoch(&self, tags: &Tags, clock: &Clock, mode: Mode) -> String {
+    pub fn eval_epoch(&self, tags: &Tags, progress: &Progress, mode: Mode) -> String {
         let metrics = tags.iter().filter(|(n, _)| !is_time(n));
         let times = ["data_time", "time"].iter().filter_map(|t| tags.iter().find(|(n, _)| n == t));
         let shown: Vec<_> = metrics.chain(times).map(|(n, v)| format!("{n}: {}", self.decimal(*v))).collect();
-        format!("{}    {}", self.eval_head(clock, mode), shown.join("  "))
+        format!("{}    {}", self.eval_head(progress, mode), shown.join("  "))
     }
 
-    fn eval_head(&self, clock: &Clock, mode: Mode) -> String {
-        let width = clock.eval_len.to_string().len();
-        let at = format!("[{:>width$}/{}]", clock.eval_batch, clock.eval_len);
+    fn eval_head(&self, progress: &Progress, mode: Mode) -> String {
+        let width = progress.eval_len.to_string().len();
+        let at = format!("[{:>width$}/{}]", progress.eval_batch, progress.eval_len);
         let name = mode.name();
-        if !self.by_epoch(clock) {
+        if !self.by_epoch(progress) {
             format!("Iter({name}) {at}")
-        } else if mode == Mode::Test || clock.max_epochs == 0 {
+        } else if mode == Mode::Test || progress.max_epochs == 0 {
             format!("Epoch({name}) {at}")
         } else {
-            format!("Epoch({name}){}{at}", self.epoch(clock, clock.epoch))
+            format!("Epoch({name}){}{at}", self.epoch(progress, progress.epoch))
         }
     }
 
     /// `[3]`, right-justified so that lines of all epochs stand below each other.
-    fn epoch(&self, clock: &Clock, epoch: u64) -> String {
-        let width = clock.max_epochs.to_string().len() + 3;
+    fn epoch(&self, progress: &Progress, epoch: u64) -> String {
+        let width = progress.max_epochs.to_string().len() + 3;
         format!("{:>width$}", format!("[{epoch}]"))
     }
 
-    fn times_and_rest(&self, tags: &Tags, board: &Board, with_eta: bool) -> String {
+    fn times_and_rest(&self, tags: &Tags, message_hub: &MessageHub, with_eta: bool) -> String {
         let find = |wanted: &str| tags.iter().find(|(n, _)| n == wanted).map(|(_, v)| *v);
         let mut fields = Vec::new();
         if let (Some(time), Some(data_time)) = (find("time"), find("data_time")) {
-            if let Some(eta) = board.get("eta").filter(|_| with_eta) {
+            if let Some(eta) = message_hub.get_info("eta").filter(|_| with_eta) {
                 fields.push(format!("eta: {}", duration(eta)));
             }
             fields.push(format!("time: {}", self.decimal(time)));
@@ -309,11 +315,11 @@ fn is_time(name: &str) -> bool {
 /// Python's timedelta of whole seconds: `0:10:00`, `1 day, 2:03:04`.
 pub(super) fn duration(seconds: f64) -> String {
     let s = seconds.max(0.0) as u64;
-    let (days, clock) = (s / 86_400, format!("{}:{:02}:{:02}", s % 86_400 / 3600, s % 3600 / 60, s % 60));
+    let (days, progress) = (s / 86_400, format!("{}:{:02}:{:02}", s % 86_400 / 3600, s % 3600 / 60, s % 60));
     match days {
-        0 => clock,
-        1 => format!("1 day, {clock}"),
-        n => format!("{n} days, {clock}"),
+        0 => progress,
+        1 => format!("1 day, {progress}"),
+        n => format!("{n} days, {progress}"),
     }
 }
 
@@ -325,58 +331,58 @@ mod tests {
         LogLine::new(LogProcessor::default()).unwrap()
     }
 
-    fn board() -> Board {
-        let mut board = Board::default();
+    fn message_hub() -> MessageHub {
+        let mut message_hub = MessageHub::default();
         for (name, value) in [("lr", 0.01), ("data_time", 0.0011), ("loss", 2.3101), ("time", 0.0123)] {
-            board.record(Mode::Train, name, value);
+            message_hub.update_scalar(Mode::Train, name, value);
         }
-        board.set("eta", 600.4);
-        board
+        message_hub.update_info("eta", 600.4);
+        message_hub
     }
 
     // The examples of MMEngine's documentation of its layout.
     #[test]
     fn train_line_has_the_layout_of_the_reference() {
-        let mut clock =
-            Clock { batch: 10, epoch_len: 938, max_epochs: 5, by_epoch: true, ..Clock::default() };
-        let tags = line().tags(&board(), &clock, Mode::Train);
-        let text = line().train(&tags, &board(), &clock);
+        let mut progress =
+            Progress { batch: 10, epoch_len: 938, max_epochs: 5, by_epoch: true, ..Progress::default() };
+        let tags = line().tags(&message_hub(), &progress, Mode::Train);
+        let text = line().train(&tags, &message_hub(), &progress);
         assert_eq!(
             text,
             "Epoch(train) [1][ 10/938]  lr: 1.0000e-02  eta: 0:10:00  time: 0.0123  data_time: 0.0011  loss: 2.3101"
         );
-        clock.max_epochs = 10;
-        assert!(line().train(&tags, &board(), &clock).starts_with("Epoch(train)  [1][ 10/938]  lr"));
+        progress.max_epochs = 10;
+        assert!(line().train(&tags, &message_hub(), &progress).starts_with("Epoch(train)  [1][ 10/938]  lr"));
     }
 
     #[test]
     fn val_lines_have_four_blanks_and_count_finished_epochs() {
-        let clock = Clock {
+        let progress = Progress {
             epoch: 1,
             epoch_len: 938,
             max_epochs: 5,
             by_epoch: true,
             eval_batch: 157,
             eval_len: 157,
-            ..Clock::default()
+            ..Progress::default()
         };
-        let mut board = Board::default();
+        let mut message_hub = MessageHub::default();
         for (name, value) in [("data_time", 0.0012), ("time", 0.0123), ("accuracy/top1", 97.1)] {
-            board.record(Mode::Val, name, value);
+            message_hub.update_scalar(Mode::Val, name, value);
         }
-        let tags = line().tags(&board, &clock, Mode::Val);
+        let tags = line().tags(&message_hub, &progress, Mode::Val);
         assert_eq!(
-            line().eval_epoch(&tags, &clock, Mode::Val),
+            line().eval_epoch(&tags, &progress, Mode::Val),
             "Epoch(val) [1][157/157]    accuracy/top1: 97.1000  data_time: 0.0012  time: 0.0123"
         );
     }
 
     #[test]
     fn a_metric_called_loss_is_not_smoothed() {
-        let mut board = Board::default();
-        board.record(Mode::Val, "loss", 4.0);
-        board.record(Mode::Val, "loss", 2.0);
-        let tags = line().tags(&board, &Clock::default(), Mode::Val);
+        let mut message_hub = MessageHub::default();
+        message_hub.update_scalar(Mode::Val, "loss", 4.0);
+        message_hub.update_scalar(Mode::Val, "loss", 2.0);
+        let tags = line().tags(&message_hub, &Progress::default(), Mode::Val);
         assert_eq!(tags, [("loss".to_owned(), 2.0)]);
     }
 

@@ -42,7 +42,7 @@ impl LoggerHook {
         if self.lost >= OnError::WARNINGS {
             return Ok(());
         }
-        let tags = self.line.named(tags, cx.board, mode);
+        let tags = self.line.named(tags, cx.message_hub, mode);
         let tags: Vec<_> = tags.iter().map(|(n, v)| (n.as_str(), *v)).collect();
         match cx.vis.add_scalars(&tags, step) {
             Ok(()) => self.lost = 0,
@@ -56,9 +56,9 @@ impl LoggerHook {
     }
 
     fn eval_iter(&self, cx: &Ctx<'_>, mode: Mode) {
-        if cx.clock.eval_batch.is_multiple_of(self.config.interval) {
-            let tags = self.line.tags(cx.board, cx.clock, mode);
-            cx.log.info(self.line.eval_iter(&tags, cx.board, cx.clock, mode));
+        if cx.progress.eval_batch.is_multiple_of(self.config.interval) {
+            let tags = self.line.tags(cx.message_hub, cx.progress, mode);
+            cx.log.info(self.line.eval_iter(&tags, cx.message_hub, cx.progress, mode));
         }
     }
 }
@@ -68,8 +68,8 @@ impl Hook for LoggerHook {
         Priority::BELOW_NORMAL
     }
 
-    fn wiring(&self) -> Wiring {
-        Wiring::default()
+    fn order(&self) -> HookOrder {
+        HookOrder::default()
             .reads(Point::AfterTrainIter, "train/loss")
             .reads(Point::AfterTrainIter, "train/time")
             .reads(Point::AfterValEpoch, "val")
@@ -77,20 +77,20 @@ impl Hook for LoggerHook {
 
     fn after_train_iter(&mut self, cx: &mut Ctx<'_>, _step: &mut Step<'_>) -> HookResult {
         let LoggerConfig { interval, ignore_last, interval_exp_name, .. } = self.config;
-        if cx.clock.every_n_iters(interval_exp_name, 0) || cx.clock.end_of_epoch() {
+        if cx.progress.every_n_iters(interval_exp_name, 0) || cx.progress.end_of_epoch() {
             cx.log.info(format_args!("Exp name: {}", cx.info.experiment_name));
         }
-        let rest = cx.clock.end_of_epoch() && (!ignore_last || cx.clock.epoch_len <= interval);
-        if !(cx.clock.every_n_batches(interval) || rest) {
-            return cx.pass();
+        let rest = cx.progress.end_of_epoch() && (!ignore_last || cx.progress.epoch_len <= interval);
+        if !(cx.progress.every_n_batches(interval) || rest) {
+            return cx.no_op();
         }
-        let mut tags = self.line.tags(cx.board, cx.clock, Mode::Train);
-        cx.log.info(self.line.train(&tags, cx.board, cx.clock));
-        if self.line.by_epoch(cx.clock) {
-            tags.push(("epoch".into(), cx.clock.current_epoch() as f64));
+        let mut tags = self.line.tags(cx.message_hub, cx.progress, Mode::Train);
+        cx.log.info(self.line.train(&tags, cx.message_hub, cx.progress));
+        if self.line.by_epoch(cx.progress) {
+            tags.push(("epoch".into(), cx.progress.current_epoch() as f64));
         }
-        tags.push(("iter".into(), cx.clock.iter as f64));
-        self.add_scalars(cx, tags, Mode::Train, cx.clock.iter)
+        tags.push(("iter".into(), cx.progress.iter as f64));
+        self.add_scalars(cx, tags, Mode::Train, cx.progress.iter)
     }
 
     fn after_val_iter(&mut self, cx: &mut Ctx<'_>, _step: &mut Step<'_>) -> HookResult {
@@ -104,15 +104,15 @@ impl Hook for LoggerHook {
     }
 
     fn after_val_epoch(&mut self, cx: &mut Ctx<'_>, _metrics: &Metrics) -> HookResult {
-        let tags = self.line.tags(cx.board, cx.clock, Mode::Val);
-        cx.log.info(self.line.eval_epoch(&tags, cx.clock, Mode::Val));
-        let by_epoch = self.config.log_metric_by_epoch.unwrap_or(cx.clock.by_epoch);
-        self.add_scalars(cx, tags, Mode::Val, if by_epoch { cx.clock.epoch } else { cx.clock.iter })
+        let tags = self.line.tags(cx.message_hub, cx.progress, Mode::Val);
+        cx.log.info(self.line.eval_epoch(&tags, cx.progress, Mode::Val));
+        let by_epoch = self.config.log_metric_by_epoch.unwrap_or(cx.progress.by_epoch);
+        self.add_scalars(cx, tags, Mode::Val, if by_epoch { cx.progress.epoch } else { cx.progress.iter })
     }
 
     fn after_test_epoch(&mut self, cx: &mut Ctx<'_>, metrics: &Metrics) -> HookResult {
-        let tags = self.line.tags(cx.board, cx.clock, Mode::Test);
-        cx.log.info(self.line.eval_epoch(&tags, cx.clock, Mode::Test));
+        let tags = self.line.tags(cx.message_hub, cx.progress, Mode::Test);
+        cx.log.info(self.line.eval_epoch(&tags, cx.progress, Mode::Test));
         let result: serde_json::Map<_, _> = metrics.0.iter().map(|(n, v)| (n.clone(), to_json(*v))).collect();
         let path = cx.dirs.log.join(format!("{}.json", cx.info.timestamp));
         Ok(durable::replace(cx.fs, &path, serde_json::to_string_pretty(&result)?.as_bytes())?)

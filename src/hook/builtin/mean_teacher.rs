@@ -86,22 +86,22 @@ fn below<'n>(name: &'n str, prefix: &str) -> Option<&'n str> {
 }
 
 impl Hook for MeanTeacherHook {
-    fn wiring(&self) -> Wiring {
-        Wiring::default().before("CheckpointHook")
+    fn order(&self) -> HookOrder {
+        HookOrder::default().before("CheckpointHook")
     }
 
     fn before_train(&mut self, cx: &mut Ctx<'_>) -> HookResult {
-        if cx.clock.iter == 0 && !cx.info.hollow {
+        if cx.progress.iter == 0 && !cx.info.placeholders {
             self.update(&mut **cx.model, 1.0)?;
         }
         Ok(())
     }
 
     fn after_train_iter(&mut self, cx: &mut Ctx<'_>, _step: &mut Step<'_>) -> HookResult {
-        if !cx.clock.every_n_iters(self.interval, 0) {
-            return cx.pass();
+        if !cx.progress.every_n_iters(self.interval, 0) {
+            return cx.no_op();
         }
-        if cx.info.hollow { Ok(()) } else { self.update(&mut **cx.model, self.momentum) }
+        if cx.info.placeholders { Ok(()) } else { self.update(&mut **cx.model, self.momentum) }
     }
 }
 

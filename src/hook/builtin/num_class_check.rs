@@ -32,7 +32,9 @@ impl NumClassCheckHook {
 
     /// What the model scores the first training samples by, where it can evaluate: better known now than after an epoch.
     fn try_out(cx: &mut Ctx<'_>) -> HookResult {
-        let Some(data) = cx.data.filter(|_| !cx.info.hollow && cx.clock.iter == 0) else { return Ok(()) };
+        let Some(data) = cx.data.filter(|_| !cx.info.placeholders && cx.progress.iter == 0) else {
+            return Ok(());
+        };
         match data.preview(0)?.map(|batch| cx.model.eval_step(&batch)) {
             Some(Ok(outputs)) => Self::check_scores(cx.info.classes.len(), &outputs),
             _ => Ok(()),

@@ -9,7 +9,7 @@ pub struct ParamSchedulerHook {}
 
 impl ParamSchedulerHook {
     fn follow(cx: &mut Ctx<'_>) -> HookResult {
-        let (epoch, iter) = (cx.clock.epoch, cx.clock.iter);
+        let (epoch, iter) = (cx.progress.epoch, cx.progress.iter);
         if let Some(optim) = &mut cx.optim {
             optim.set_progress(epoch, iter);
         }

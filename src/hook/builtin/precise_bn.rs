@@ -124,7 +124,7 @@ fn moved_in_order(model: &dyn Model, names: &BTreeSet<String>) -> Vec<String> {
 
 impl PreciseBNHook {
     fn run(self, cx: &mut Ctx<'_>) -> HookResult {
-        let Some(data) = cx.data.filter(|_| !cx.info.hollow) else { return Ok(()) };
+        let Some(data) = cx.data.filter(|_| !cx.info.placeholders) else { return Ok(()) };
         let n = (self.num_samples / data.batch_size() as u64).min(data.len());
         let mut has_statistics = false;
         cx.model.infos(&mut |p| has_statistics |= statistics(&p));
@@ -140,8 +140,8 @@ impl PreciseBNHook {
         cx.model.read(Set::Values, &|p| p.role == Role::Counter, &mut |p, value| {
             counters.insert(p.name.to_owned(), value.to_owned());
         })?;
-        let first = cx.clock.iter.saturating_sub(n);
-        let step = StepCx { seed: cx.info.seed, iter: cx.clock.iter, loss_scale: 0.0 };
+        let first = cx.progress.iter.saturating_sub(n);
+        let step = StepCx { seed: cx.info.seed, iter: cx.progress.iter, loss_scale: 0.0 };
         let names = match data.batches(first, Some(first + 1)).next() {
             Some(batch) => moving(&mut **cx.model, &batch?, &step)?,
             None => BTreeSet::new(),
@@ -173,8 +173,8 @@ impl Hook for PreciseBNHook {
         Priority::ABOVE_NORMAL
     }
 
-    fn wiring(&self) -> Wiring {
-        Wiring::default().before("EMAHook").before("CheckpointHook")
+    fn order(&self) -> HookOrder {
+        HookOrder::default().before("EMAHook").before("CheckpointHook")
     }
 
     fn counts_epochs(&self, by_epoch: bool) -> bool {
@@ -182,18 +182,18 @@ impl Hook for PreciseBNHook {
     }
 
     fn after_train_epoch(&mut self, cx: &mut Ctx<'_>) -> HookResult {
-        let complete = cx.clock.batch == 0;
-        if cx.clock.by_epoch && complete && cx.clock.every_n_epochs(self.interval, 0) {
+        let complete = cx.progress.batch == 0;
+        if cx.progress.by_epoch && complete && cx.progress.every_n_epochs(self.interval, 0) {
             return self.run(cx);
         }
-        cx.pass()
+        cx.no_op()
     }
 
     fn after_train_iter(&mut self, cx: &mut Ctx<'_>, _step: &mut Step<'_>) -> HookResult {
-        if !cx.clock.by_epoch && cx.clock.every_n_iters(self.interval, 0) {
+        if !cx.progress.by_epoch && cx.progress.every_n_iters(self.interval, 0) {
             return self.run(cx);
         }
-        cx.pass()
+        cx.no_op()
     }
 }
 

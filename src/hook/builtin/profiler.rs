@@ -113,9 +113,9 @@ impl Hook for ProfilerHook {
 
     fn before_train(&mut self, cx: &mut Ctx<'_>) -> HookResult {
         let (done, total, unit) = if self.by_epoch {
-            (cx.clock.epoch, cx.clock.max_epochs, "epochs")
+            (cx.progress.epoch, cx.progress.max_epochs, "epochs")
         } else {
-            (cx.clock.iter, cx.clock.max_iters, "iterations")
+            (cx.progress.iter, cx.progress.max_iters, "iterations")
         };
         if self.profile_times > total && self.profile_times != u64::MAX {
             return Err(
@@ -128,11 +128,11 @@ impl Hook for ProfilerHook {
     }
 
     fn after_train_iter(&mut self, cx: &mut Ctx<'_>, _step: &mut Step<'_>) -> HookResult {
-        if !self.by_epoch && cx.clock.iter == self.until { self.close(cx) } else { cx.pass() }
+        if !self.by_epoch && cx.progress.iter == self.until { self.close(cx) } else { cx.no_op() }
     }
 
     fn after_train_epoch(&mut self, cx: &mut Ctx<'_>) -> HookResult {
-        if self.by_epoch && cx.clock.epoch >= self.until { self.close(cx) } else { cx.pass() }
+        if self.by_epoch && cx.progress.epoch >= self.until { self.close(cx) } else { cx.no_op() }
     }
 
     fn after_train(&mut self, cx: &mut Ctx<'_>) -> HookResult {

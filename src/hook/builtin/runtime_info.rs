@@ -1,4 +1,4 @@
-//! Puts what the run knows on the board: learning rates, losses, metrics.
+//! Puts what the run knows in the message hub: learning rates, losses, metrics.
 
 use crate::prelude::*;
 
@@ -12,8 +12,8 @@ impl Hook for RuntimeInfoHook {
         Priority::VERY_HIGH
     }
 
-    fn wiring(&self) -> Wiring {
-        Wiring::default()
+    fn order(&self) -> HookOrder {
+        HookOrder::default()
             .writes(Point::BeforeTrainIter, "train/lr")
             .writes(Point::BeforeTrainIter, "train/base_lr")
             .writes(Point::AfterTrainIter, "train/*")
@@ -23,33 +23,33 @@ impl Hook for RuntimeInfoHook {
     fn before_train_iter(&mut self, cx: &mut Ctx<'_>, _batch: &mut Batch) -> HookResult {
         let Some(optim) = &cx.optim else { return Ok(()) };
         if let Some(group) = optim.groups().first() {
-            cx.board.record(Mode::Train, "lr", group.lr());
+            cx.message_hub.update_scalar(Mode::Train, "lr", group.lr());
         }
         if optim.groups().len() > 1 {
-            cx.board.record(Mode::Train, "base_lr", optim.base().lr());
+            cx.message_hub.update_scalar(Mode::Train, "base_lr", optim.base().lr());
         }
         Ok(())
     }
 
     fn after_train_iter(&mut self, cx: &mut Ctx<'_>, step: &mut Step<'_>) -> HookResult {
         for (name, value) in &step.outputs.vars {
-            cx.board.record(Mode::Train, name, *value);
+            cx.message_hub.update_scalar(Mode::Train, name, *value);
         }
         Ok(())
     }
 
     fn after_val_epoch(&mut self, cx: &mut Ctx<'_>, metrics: &Metrics) -> HookResult {
-        metrics.0.iter().for_each(|(name, value)| cx.board.record(Mode::Val, name, *value));
+        metrics.0.iter().for_each(|(name, value)| cx.message_hub.update_scalar(Mode::Val, name, *value));
         Ok(())
     }
 
     fn after_test_epoch(&mut self, cx: &mut Ctx<'_>, metrics: &Metrics) -> HookResult {
-        metrics.0.iter().for_each(|(name, value)| cx.board.record(Mode::Test, name, *value));
+        metrics.0.iter().for_each(|(name, value)| cx.message_hub.update_scalar(Mode::Test, name, *value));
         Ok(())
     }
 }
 
 register! {
-    /// Records learning rates, losses and metrics on the board.
+    /// Records learning rates, losses and metrics in the message hub.
     dyn Hook, "RuntimeInfoHook" => RuntimeInfoHook
 }

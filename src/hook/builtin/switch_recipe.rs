@@ -35,7 +35,7 @@ impl SwitchRecipeHook {
     /// A model that can evaluate is shown the pictures to come, so that they end no run after days.
     fn try_out(&self, cx: &mut Ctx<'_>, data: &DataLoader) -> HookResult {
         let usual = data.preview(0)?.is_some_and(|batch| cx.model.eval_step(&batch).is_ok());
-        for recipe in self.recipes.iter().filter(|recipe| recipe.epoch < cx.clock.max_epochs) {
+        for recipe in self.recipes.iter().filter(|recipe| recipe.epoch < cx.progress.max_epochs) {
             let tried = data.preview(recipe.epoch).and_then(|batch| match batch.filter(|_| usual) {
                 Some(batch) => cx.model.eval_step(&batch).map(drop),
                 None => Ok(()),
@@ -86,14 +86,14 @@ impl Hook for SwitchRecipeHook {
         let Some(data) = cx.data else { return Ok(()) };
         self.recipes.iter().for_each(|recipe| data.switch(recipe.epoch, Arc::clone(&recipe.pipeline)));
         // What is resumed was tried when it began.
-        if cx.info.hollow || cx.clock.iter > 0 { Ok(()) } else { self.try_out(cx, data) }
+        if cx.info.placeholders || cx.progress.iter > 0 { Ok(()) } else { self.try_out(cx, data) }
     }
 
     fn before_train_epoch(&mut self, cx: &mut Ctx<'_>) -> HookResult {
-        if !self.recipes.iter().any(|recipe| recipe.epoch == cx.clock.epoch) {
-            return cx.pass();
+        if !self.recipes.iter().any(|recipe| recipe.epoch == cx.progress.epoch) {
+            return cx.no_op();
         }
-        cx.log.info(format_args!("another training pipeline from epoch {} on", cx.clock.epoch + 1));
+        cx.log.info(format_args!("another training pipeline from epoch {} on", cx.progress.epoch + 1));
         Ok(())
     }
 }

@@ -24,7 +24,7 @@ impl WarmupParamHook {
     }
 
     fn set(&self, cx: &mut Ctx<'_>, iter: u64) {
-        let warmup = self.warmup_epochs.saturating_mul(cx.clock.epoch_len) as f64;
+        let warmup = self.warmup_epochs.saturating_mul(cx.progress.epoch_len) as f64;
         if let (Some(original), Some(slot)) =
             (self.original, cx.model.number_mut(&self.module_name, &self.param_name))
         {
@@ -35,7 +35,7 @@ impl WarmupParamHook {
 
 impl Hook for WarmupParamHook {
     fn before_train(&mut self, cx: &mut Ctx<'_>) -> HookResult {
-        if cx.info.hollow {
+        if cx.info.placeholders {
             return Ok(());
         }
         let Some(slot) = cx.model.number_mut(&self.module_name, &self.param_name) else {
@@ -48,7 +48,7 @@ impl Hook for WarmupParamHook {
     }
 
     fn before_train_iter(&mut self, cx: &mut Ctx<'_>, _batch: &mut Batch) -> HookResult {
-        self.set(cx, cx.clock.iter);
+        self.set(cx, cx.progress.iter);
         Ok(())
     }
 

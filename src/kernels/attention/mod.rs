@@ -10,7 +10,7 @@ mod multi_head;
 mod tokens;
 
 pub use multi_head::{
-    AttnGeom, AttnOpts, AttnOutput, AttnSaved, Qkv, QkvMut, attention, attention_backward, attention_packed,
-    attention_packed_backward,
+    AttentionArgs, AttnGeom, AttnOutput, AttnSaved, Qkv, QkvMut, attention, attention_backward,
+    attention_packed, attention_packed_backward,
 };
 pub use tokens::{TokenGeom, embed_tokens, token_mean, token_mean_backward, token_planes};

@@ -31,7 +31,7 @@ pub struct AttnGeom {
 
 /// What an attention takes besides its shape and its operands.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct AttnOpts<'a> {
+pub struct AttentionArgs<'a> {
     /// Added to the scores of every head: [q_len, k_len]; minus infinity forbids. A query that may look at nothing
     /// gets 0.
     pub bias: Option<&'a [Elem]>,
@@ -124,7 +124,7 @@ impl AttnGeom {
         assert!(self.q_len <= self.k_len && qkv.len() == 3 * all, "slices do not fit {self:?}");
     }
 
-    fn check_output(&self, out: &[Elem], lse: &[Elem], opts: &AttnOpts<'_>) {
+    fn check_output(&self, out: &[Elem], lse: &[Elem], opts: &AttentionArgs<'_>) {
         let rows = self.batch * self.heads * self.q_len;
         assert!(out.len() == rows * self.dim, "slices do not fit {self:?}");
         assert!(lse.len() == rows, "one log-sum for each row of {self:?}");
@@ -157,7 +157,7 @@ impl AttnGeom {
 }
 
 /// `out = softmax(q k^T / sqrt(dim) + bias) v` for each sequence and head.
-pub fn attention(g: &AttnGeom, opts: AttnOpts<'_>, qkv: Qkv<'_>, output: AttnOutput<'_>) {
+pub fn attention(g: &AttnGeom, opts: AttentionArgs<'_>, qkv: Qkv<'_>, output: AttnOutput<'_>) {
     g.check_operands(qkv);
     forward(g, opts, |b| g.separate(qkv, b), output);
 }
@@ -165,7 +165,7 @@ pub fn attention(g: &AttnGeom, opts: AttnOpts<'_>, qkv: Qkv<'_>, output: AttnOut
 /// The backward pass of [`attention`]: overwrites `dqkv`.
 pub fn attention_backward(
     g: &AttnGeom,
-    opts: AttnOpts<'_>,
+    opts: AttentionArgs<'_>,
     qkv: Qkv<'_>,
     saved: AttnSaved<'_>,
     dout: &[Elem],
@@ -200,7 +200,7 @@ pub fn attention_backward(
 
 /// Self-attention of the packed projection `qkv` [batch, k_len, 3, heads, dim], which is a linear layer's rows. The
 /// first `q_len` tokens ask, all of them or fewer.
-pub fn attention_packed(g: &AttnGeom, opts: AttnOpts<'_>, qkv: &[Elem], output: AttnOutput<'_>) {
+pub fn attention_packed(g: &AttnGeom, opts: AttentionArgs<'_>, qkv: &[Elem], output: AttnOutput<'_>) {
     g.check_packed(qkv);
     forward(g, opts, |b| g.packed(qkv, b), output);
 }
@@ -208,7 +208,7 @@ pub fn attention_packed(g: &AttnGeom, opts: AttnOpts<'_>, qkv: &[Elem], output: 
 /// The backward pass of [`attention_packed`]: overwrites `dqkv`.
 pub fn attention_packed_backward(
     g: &AttnGeom,
-    opts: AttnOpts<'_>,
+    opts: AttentionArgs<'_>,
     qkv: &[Elem],
     saved: AttnSaved<'_>,
     dout: &[Elem],
@@ -236,7 +236,7 @@ pub fn attention_packed_backward(
 }
 
 /// `p = q k^T / sqrt(dim) + bias` of one head, and minus infinity in the padding.
-fn scores(g: &AttnGeom, opts: &AttnOpts<'_>, q: Mat<'_>, k: Mat<'_>, p: &mut [Elem]) {
+fn scores(g: &AttnGeom, opts: &AttentionArgs<'_>, q: Mat<'_>, k: Mat<'_>, p: &mut [Elem]) {
     let scale = 1.0 / (g.dim as Elem).sqrt();
     let rows = p.chunks_exact_mut(g.pitch().max(1));
     let beta = match opts.bias {
@@ -256,7 +256,7 @@ fn scores(g: &AttnGeom, opts: &AttnOpts<'_>, q: Mat<'_>, k: Mat<'_>, p: &mut [El
 }
 
 /// The probabilities that dropout leaves.
-fn drop_out(g: &AttnGeom, opts: &AttnOpts<'_>, head: usize, p: &mut [Elem]) {
+fn drop_out(g: &AttnGeom, opts: &AttentionArgs<'_>, head: usize, p: &mut [Elem]) {
     if let Some((keep, scale)) = opts.dropout {
         let size = g.q_len * g.k_len;
         let keep = keep[head * size..][..size].chunks_exact(g.k_len.max(1));
@@ -267,7 +267,7 @@ fn drop_out(g: &AttnGeom, opts: &AttnOpts<'_>, head: usize, p: &mut [Elem]) {
 
 fn forward<'a>(
     g: &AttnGeom,
-    opts: AttnOpts<'_>,
+    opts: AttentionArgs<'_>,
     heads: impl Fn(usize) -> [Heads<'a>; 3] + Sync,
     output: AttnOutput<'_>,
 ) {
@@ -304,7 +304,7 @@ enum Operand {
 /// The backward pass of one sequence.
 struct Backward<'a> {
     g: &'a AttnGeom,
-    opts: AttnOpts<'a>,
+    opts: AttentionArgs<'a>,
     b: usize,
     heads: [Heads<'a>; 3],
     saved: AttnSaved<'a>,

@@ -103,7 +103,7 @@ fn targets_outside_the_classes_are_named() {
 }
 
 /// Attention by its definition, in f64, with the gradients for `dout`.
-fn attention_truth(g: &AttnGeom, o: AttnOpts<'_>, x: [&[Elem]; 3], dout: &[Elem]) -> [Vec<f64>; 4] {
+fn attention_truth(g: &AttnGeom, o: AttentionArgs<'_>, x: [&[Elem]; 3], dout: &[Elem]) -> [Vec<f64>; 4] {
     let w = g.heads * g.dim;
     let at = |b: usize, len: usize, t: usize, h: usize| (b * len + t) * w + h * g.dim;
     let scale = 1.0 / (g.dim as f64).sqrt();
@@ -161,7 +161,8 @@ fn attention_equals_the_definition() {
         let bias: Vec<Elem> =
             (0..nq * nk).map(|i| if i % nk > i / nk || i / nk == 6 { NINF } else { 0.1 }).collect();
         let keep: Vec<u8> = (0..batch * heads * nq * nk).map(|i| (i % 3 != 0) as u8).collect();
-        let o = AttnOpts { bias: masked.then_some(&bias[..]), dropout: dropped.then_some((&keep[..], 1.5)) };
+        let o =
+            AttentionArgs { bias: masked.then_some(&bias[..]), dropout: dropped.then_some((&keep[..], 1.5)) };
         let want = attention_truth(&g, o, [&q, &k, &v], &dout).concat();
         let got = on_1_and_2_threads(|| {
             let (mut out, mut lse) = (vec![Elem::NAN; lq], vec![Elem::NAN; batch * heads * nq]);

@@ -10,7 +10,7 @@ use crate::{module, register};
 
 /// The keys of `{type: MLP, …}` in a config, and how a program says the same.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-pub struct MLPParams {
+pub struct MLPConfig {
     /// The size of the input, then that of each layer's output: `[784, 256, 10]` has two layers.
     #[schemars(length(min = 2))]
     #[schemars(inner(range(min = 1)))]
@@ -31,7 +31,7 @@ pub struct MLP {
 module!(MLP { layers, activation });
 
 register! { /// Linear layers with an activation between each two.
-            dyn Module, "MLP" => |p: MLPParams, cx: &mut BuildCx| -> Result<Box<dyn Module>> {
+            dyn Module, "MLP" => |p: MLPConfig, cx: &mut BuildCx| -> Result<Box<dyn Module>> {
     let activation = match &p.activation {
         Some(spec) => spec.build(cx)?,
         None => Box::new(ReLU::default()),

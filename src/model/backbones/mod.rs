@@ -6,9 +6,9 @@ mod resnet;
 mod vision_transformer;
 
 pub use lenet::{LeNet5, LeNet5Params};
-pub use mlp::{MLP, MLPParams};
-pub use resnet::{BlockStyle, ResNet, ResNetParams};
+pub use mlp::{MLP, MLPConfig};
+pub use resnet::{BlockStyle, ResNet, ResNetConfig};
 pub use vision_transformer::{
-    ArchCfg, OutType, TransformerEncoderLayer, VisionTransformer, VisionTransformerArch,
-    VisionTransformerParams,
+    ArchConfig, OutType, TransformerEncoderLayer, VisionTransformer, VisionTransformerArch,
+    VisionTransformerConfig,
 };

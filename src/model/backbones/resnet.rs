@@ -13,7 +13,7 @@ use crate::{module, register};
 
 /// The keys of `{type: ResNet, …}` in a config, and how a program says the same.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-pub struct ResNetParams {
+pub struct ResNetConfig {
     /// Layers: 18 or 34; in the form for small images also 20, 32, 44, 56 and every other 6 n + 2, in three stages of n blocks.
     #[schemars(range(min = 8, max = 10_000), example = 18)]
     pub depth: usize,
@@ -69,7 +69,7 @@ fn yes() -> bool {
     true
 }
 
-impl ResNetParams {
+impl ResNetConfig {
     /// A network of this depth for images of three channels.
     pub fn new(depth: usize) -> Self {
         Self {
@@ -120,12 +120,12 @@ impl ResNetParams {
 }
 
 register! { /// A residual network, of 18 or 34 layers, for large images: features of 1/32 of the size.
-            dyn Module, "ResNet" => |p: ResNetParams, _: &mut BuildCx| -> Result<Box<dyn Module>> {
+            dyn Module, "ResNet" => |p: ResNetConfig, _: &mut BuildCx| -> Result<Box<dyn Module>> {
     Ok(Box::new(ResNet::new(&p)?))
 } }
 
 register! { /// A residual network for small images: a 3 × 3 stem that keeps the size, no pooling after it.
-            dyn Module, "ResNet_CIFAR" => |p: ResNetParams, _: &mut BuildCx| -> Result<Box<dyn Module>> {
+            dyn Module, "ResNet_CIFAR" => |p: ResNetConfig, _: &mut BuildCx| -> Result<Box<dyn Module>> {
     Ok(Box::new(ResNet::cifar(&p)?))
 } }
 
@@ -186,10 +186,10 @@ fn norm(channels: usize) -> BatchNorm2d {
 /// small images, 271,824 with depth 20.
 ///
 /// ```
-/// use shanty::model::{ResNet, ResNetParams};
+/// use shanty::model::{ResNet, ResNetConfig};
 /// use shanty::params::{Info, Params};
 ///
-/// let net = ResNet::cifar(&ResNetParams::new(20))?;
+/// let net = ResNet::cifar(&ResNetConfig::new(20))?;
 /// let trained = |p: Info<'_>| if p.role.is_trained() { p.shape.iter().product() } else { 0 };
 /// let mut count: usize = 0;
 /// net.infos(&mut |p| count += trained(p));
@@ -214,7 +214,7 @@ impl ResNet {
     ///
     /// # Errors
     /// When there is no such depth.
-    pub fn new(p: &ResNetParams) -> Result<Self> {
+    pub fn new(p: &ResNetConfig) -> Result<Self> {
         Self::with_stem(p, false)
     }
 
@@ -222,11 +222,11 @@ impl ResNet {
     ///
     /// # Errors
     /// When there is no such depth.
-    pub fn cifar(p: &ResNetParams) -> Result<Self> {
+    pub fn cifar(p: &ResNetConfig) -> Result<Self> {
         Self::with_stem(p, true)
     }
 
-    fn with_stem(p: &ResNetParams, small: bool) -> Result<Self> {
+    fn with_stem(p: &ResNetConfig, small: bool) -> Result<Self> {
         let (blocks, base) = p.plan(small)?;
         let mut from = base;
         let mut stages = blocks.into_iter().enumerate().map(|(i, blocks)| {

@@ -16,7 +16,7 @@ use crate::{module, register};
 /// The keys of `{type: ClsHead, …}` in a config, and how a program says the same.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default)]
-pub struct ClsHeadParams {
+pub struct ClsHeadConfig {
     /// The loss; cross entropy if absent.
     pub loss: Option<Spec<dyn Loss>>,
     /// Which accuracies are logged with `cal_acc`.
@@ -28,7 +28,7 @@ pub struct ClsHeadParams {
     pub init_cfg: InitCfg,
 }
 
-impl Default for ClsHeadParams {
+impl Default for ClsHeadConfig {
     fn default() -> Self {
         Self { loss: None, topk: OneOrMany(vec![1]), cal_acc: false, init_cfg: None }
     }
@@ -45,7 +45,7 @@ pub struct ClsHead {
 module!(ClsHead {}, init_cfg = init);
 
 register! { /// A loss for features that are scores already.
-            dyn Head, "ClsHead" => |p: ClsHeadParams, cx: &mut BuildCx| -> Result<Box<dyn Head>> {
+            dyn Head, "ClsHead" => |p: ClsHeadConfig, cx: &mut BuildCx| -> Result<Box<dyn Head>> {
     Ok(Box::new(ClsHead::from_params(&p, cx)?))
 } }
 
@@ -66,7 +66,7 @@ impl ClsHead {
     ///
     /// # Errors
     /// If one of `topk` is 0, or what the builder of the loss says.
-    pub fn from_params(p: &ClsHeadParams, cx: &mut BuildCx) -> Result<Self> {
+    pub fn from_params(p: &ClsHeadConfig, cx: &mut BuildCx) -> Result<Self> {
         if p.topk.contains(&0) {
             return Err(Error::config("`topk` counts from 1"));
         }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{ClsHead, ClsHeadParams, Head};
+use super::{ClsHead, ClsHeadConfig, Head};
 use crate::base::Result;
 use crate::config::OneOrMany;
 use crate::model::{LossDict, Outputs};
@@ -14,7 +14,7 @@ use crate::{module, register};
 
 /// The keys of `{type: LinearClsHead, …}` in a config, and how a program says the same.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-pub struct LinearClsHeadParams {
+pub struct LinearClsHeadConfig {
     /// Number of classes.
     #[schemars(range(min = 1))]
     pub num_classes: usize,
@@ -38,8 +38,8 @@ pub struct LinearClsHeadParams {
 }
 
 register! { /// A linear layer, `fc`, and a loss.
-            dyn Head, "LinearClsHead" => |p: LinearClsHeadParams, cx: &mut BuildCx| -> Result<Box<dyn Head>> {
-    let cls = ClsHeadParams { loss: p.loss, topk: p.topk, cal_acc: p.cal_acc, init_cfg: None };
+            dyn Head, "LinearClsHead" => |p: LinearClsHeadConfig, cx: &mut BuildCx| -> Result<Box<dyn Head>> {
+    let cls = ClsHeadConfig { loss: p.loss, topk: p.topk, cal_acc: p.cal_acc, init_cfg: None };
     let head = LinearClsHead::new(p.num_classes, p.in_channels, ClsHead::from_params(&cls, cx)?);
     Ok(Box::new(match p.init_cfg {
         Some(cfg) => head.init(Init::list(&cfg, cx)?),

@@ -4,9 +4,9 @@ mod cls;
 mod linear;
 mod vision_transformer;
 
-pub use cls::{ClsHead, ClsHeadParams};
-pub use linear::{LinearClsHead, LinearClsHeadParams};
-pub use vision_transformer::{VisionTransformerClsHead, VisionTransformerClsHeadParams};
+pub use cls::{ClsHead, ClsHeadConfig};
+pub use linear::{LinearClsHead, LinearClsHeadConfig};
+pub use vision_transformer::{VisionTransformerClsHead, VisionTransformerClsHeadConfig};
 
 use serde::{Deserialize, Deserializer};
 

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{ClsHead, ClsHeadParams, Head};
+use super::{ClsHead, ClsHeadConfig, Head};
 use crate::base::Result;
 use crate::config::OneOrMany;
 use crate::model::{LossDict, Outputs};
@@ -14,7 +14,7 @@ use crate::{module, register};
 
 /// The keys of `{type: VisionTransformerClsHead, …}` in a config, and how a program says the same.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-pub struct VisionTransformerClsHeadParams {
+pub struct VisionTransformerClsHeadConfig {
     /// Number of classes.
     #[schemars(range(min = 1))]
     pub num_classes: usize,
@@ -45,8 +45,8 @@ pub struct VisionTransformerClsHeadParams {
 }
 
 register! { /// A linear layer, `layers.head`, behind a hidden one if `hidden_dim` is given, and a loss.
-            dyn Head, "VisionTransformerClsHead" => |p: VisionTransformerClsHeadParams, cx: &mut BuildCx| -> Result<Box<dyn Head>> {
-    let cls = ClsHeadParams { loss: p.loss, topk: p.topk, cal_acc: p.cal_acc, init_cfg: None };
+            dyn Head, "VisionTransformerClsHead" => |p: VisionTransformerClsHeadConfig, cx: &mut BuildCx| -> Result<Box<dyn Head>> {
+    let cls = ClsHeadConfig { loss: p.loss, topk: p.topk, cal_acc: p.cal_acc, init_cfg: None };
     let mut head = VisionTransformerClsHead::new(p.num_classes, p.in_channels, ClsHead::from_params(&cls, cx)?);
     if let Some(cfg) = p.init_cfg {
         head = head.init(Init::list(&cfg, cx)?);

@@ -15,7 +15,7 @@ use crate::registry::BuildCx;
 /// The keys of `{type: ClsDataPreprocessor, …}` in a config, and how a program says the same.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default)]
-pub struct ClsDataPreprocessorParams {
+pub struct ClsDataPreprocessorConfig {
     /// Subtracted from the pixels: one number, or one for each of three channels. With `std`.
     #[schemars(extend("x-unbounded" = true))]
     pub mean: Option<OneOrMany<f64>>,
@@ -37,7 +37,7 @@ pub struct ClsDataPreprocessorParams {
     pub num_classes: Option<usize>,
 }
 
-impl Default for ClsDataPreprocessorParams {
+impl Default for ClsDataPreprocessorConfig {
     fn default() -> Self {
         Self {
             mean: None,
@@ -63,7 +63,7 @@ pub struct ClsDataPreprocessor {
 }
 
 register! { /// Normalises pixels; labels become one-hot on demand.
-            dyn Preprocessor, "ClsDataPreprocessor" => |p: ClsDataPreprocessorParams, _: &mut BuildCx| -> Result<Box<dyn Preprocessor>> {
+            dyn Preprocessor, "ClsDataPreprocessor" => |p: ClsDataPreprocessorConfig, _: &mut BuildCx| -> Result<Box<dyn Preprocessor>> {
     if p.to_onehot && p.num_classes.is_none() {
         return Err(Error::config("`to_onehot` needs `num_classes`"));
     }

@@ -14,7 +14,7 @@ use crate::registry::BuildCx;
 /// The keys of `{type: ImgDataPreprocessor, …}` in a config, and how a program says the same.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default)]
-pub struct ImgDataPreprocessorParams {
+pub struct ImgDataPreprocessorConfig {
     /// Subtracted from the pixels: one number, or one for each of three channels. With `std`.
     #[schemars(extend("x-unbounded" = true))]
     pub mean: Option<OneOrMany<f64>>,
@@ -35,7 +35,7 @@ pub struct ImgDataPreprocessorParams {
     pub non_blocking: bool,
 }
 
-impl Default for ImgDataPreprocessorParams {
+impl Default for ImgDataPreprocessorConfig {
     fn default() -> Self {
         Self {
             mean: None,
@@ -57,7 +57,7 @@ pub struct ImgDataPreprocessor {
 }
 
 register! { /// Normalises and pads images.
-            dyn Preprocessor, "ImgDataPreprocessor" => |p: ImgDataPreprocessorParams, _: &mut BuildCx| -> Result<Box<dyn Preprocessor>> {
+            dyn Preprocessor, "ImgDataPreprocessor" => |p: ImgDataPreprocessorConfig, _: &mut BuildCx| -> Result<Box<dyn Preprocessor>> {
     if p.bgr_to_rgb && p.rgb_to_bgr {
         return Err(Error::config("`bgr_to_rgb` and `rgb_to_bgr` undo each other: give one of them"));
     }

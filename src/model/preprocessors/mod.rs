@@ -10,8 +10,8 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 
 use ndarray::ArrayD;
 
-pub use cls::{ClsDataPreprocessor, ClsDataPreprocessorParams};
-pub use img::{BaseDataPreprocessor, ImgDataPreprocessor, ImgDataPreprocessorParams};
+pub use cls::{ClsDataPreprocessor, ClsDataPreprocessorConfig};
+pub use img::{BaseDataPreprocessor, ImgDataPreprocessor, ImgDataPreprocessorConfig};
 pub use pixels::PixelOps;
 
 use crate::base::{Elem, Result};

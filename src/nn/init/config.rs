@@ -14,7 +14,7 @@ use crate::config::{Diag, FromNode, Key, Kind, Node, OneOrMany, receive};
 use crate::register;
 use crate::registry::{BuildCx, Collected, Spec};
 
-crate::registry!(dyn Initializer, "initializer", InitOptions);
+crate::registry!(dyn Initializer, "initializer", InitConfig);
 
 /// The value of a key `init_cfg`: `None` if it is absent or `null`.
 pub type InitCfg = Option<OneOrMany<Spec<dyn Initializer>>>;
@@ -22,7 +22,7 @@ pub type InitCfg = Option<OneOrMany<Spec<dyn Initializer>>>;
 /// What every entry of `init_cfg` may say besides its rule.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default)]
-pub struct InitOptions {
+pub struct InitConfig {
     /// Types (`Conv2d`) or families (`_BatchNorm`) of the layers it is for, anywhere below the module.
     pub layer: Option<OneOrMany<String>>,
     /// The value of their biases.
@@ -33,19 +33,19 @@ pub struct InitOptions {
     pub bias_prob: Option<f64>,
     /// Sub-modules of which everything is initialised: `{name: head}` by the same rule, `{name: head, type: …}` by
     /// another one.
-    pub r#override: Option<OneOrMany<OverrideSpec>>,
+    pub r#override: Option<OneOrMany<OverrideConfig>>,
 }
 
 /// One item of `override`.
 #[derive(Debug, Clone)]
-pub struct OverrideSpec {
+pub struct OverrideConfig {
     /// The sub-module, seen from the module that has the `init_cfg`.
     pub name: String,
     /// Its own rule.
     pub by: Option<Spec<dyn Initializer>>,
 }
 
-impl FromNode for OverrideSpec {
+impl FromNode for OverrideConfig {
     fn from_node(node: &Node, key: Option<&Key>) -> (Self, Vec<Diag>) {
         let name = node.get("name").and_then(Node::as_str).unwrap_or_default().to_owned();
         if name.is_empty() {
@@ -62,13 +62,13 @@ impl FromNode for OverrideSpec {
     }
 }
 
-impl<'de> Deserialize<'de> for OverrideSpec {
+impl<'de> Deserialize<'de> for OverrideConfig {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         receive(d)
     }
 }
 
-impl JsonSchema for OverrideSpec {
+impl JsonSchema for OverrideConfig {
     fn schema_name() -> Cow<'static, str> {
         "Override".into()
     }
@@ -95,13 +95,13 @@ impl Init {
     /// What the builder of the rule says.
     pub fn from_spec(spec: &Spec<dyn Initializer>, cx: &mut BuildCx) -> Result<Self> {
         let mut init = Self { node: Some(spec.node().clone()), ..Self::from_box(spec.build(cx)?) };
-        let InitOptions { layer, bias, bias_prob, r#override } = &spec.extra;
+        let InitConfig { layer, bias, bias_prob, r#override } = &spec.extra;
         init = match bias_prob {
             Some(p) => init.bias_prob(*p),
             None => init.bias(*bias),
         };
         init = layer.iter().flat_map(|names| names.iter()).fold(init, Self::layer);
-        for OverrideSpec { name, by } in r#override.iter().flat_map(|list| list.iter()) {
+        for OverrideConfig { name, by } in r#override.iter().flat_map(|list| list.iter()) {
             init = match by {
                 None => init.override_all(name),
                 Some(spec) => init.override_with(name, Self::from_spec(spec, cx)?),

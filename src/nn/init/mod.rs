@@ -15,7 +15,7 @@ use std::any::Any;
 
 use ndarray::ArrayViewMutD;
 
-pub use config::{InitCfg, InitOptions, OverrideSpec};
+pub use config::{InitCfg, InitConfig, OverrideConfig};
 pub use entry::Init;
 pub use fan::Fans;
 pub use kaiming::{Caffe2Xavier, FanMode, Kaiming, Nonlinearity};

@@ -2,8 +2,8 @@
 
 use crate::base::{Elem, Error, Result, Rng, Tensor};
 use crate::kernels::{
-    AttnGeom, AttnOpts, AttnOutput, AttnSaved, Qkv, QkvMut, attention, attention_backward, attention_packed,
-    attention_packed_backward,
+    AttentionArgs, AttnGeom, AttnOutput, AttnSaved, Qkv, QkvMut, attention, attention_backward,
+    attention_packed, attention_packed_backward,
 };
 use crate::nn::buffer_pool::{row_major, slice, tensor};
 use crate::nn::{BufferPool, Tape, Var};
@@ -149,9 +149,9 @@ impl SavedInputs {
         Self { bias: options.bias.clone().map(row_major), mask }
     }
 
-    fn opts(&self) -> AttnOpts<'_> {
+    fn opts(&self) -> AttentionArgs<'_> {
         let dropout = self.mask.as_ref().map(|(keep, scale)| (keep.as_slice(), *scale));
-        AttnOpts { bias: self.bias.as_ref().map(slice), dropout }
+        AttentionArgs { bias: self.bias.as_ref().map(slice), dropout }
     }
 
     fn give(self, pool: &mut BufferPool) {

@@ -29,7 +29,7 @@ pub use step::{Constant, Exponential, Poly, Step};
 use crate::base::Result;
 use crate::registry::BuildCx;
 
-crate::registry!(dyn Schedule, "param_scheduler", ScheduleOptions, {
+crate::registry!(dyn Schedule, "param_scheduler", ScheduleConfig, {
     fn finish(made: Box<Self>, _: &Self::Extra, _: &mut BuildCx) -> Result<Box<Self>> {
         made.check().map(|()| made)
     }
@@ -62,7 +62,7 @@ pub trait Schedule: Any + Send {
 /// Keys that every schedule may carry.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default)]
-pub struct ScheduleOptions {
+pub struct ScheduleConfig {
     /// First step, in epochs or iterations.
     #[schemars(range(min = 0.0))]
     pub begin: f64,

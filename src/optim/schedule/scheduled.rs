@@ -1,6 +1,6 @@
 //! A schedule with the number that it moves and its place in the run.
 
-use super::{Schedule, ScheduleOptions};
+use super::{Schedule, ScheduleConfig};
 use crate::base::suggest::nearest;
 use crate::base::{Error, Result};
 use crate::optim::Group;
@@ -64,7 +64,7 @@ impl ScheduledParam {
     pub fn from_options(
         mut shape: Box<dyn Schedule>,
         name: &str,
-        options: &ScheduleOptions,
+        options: &ScheduleConfig,
         loop_by_epoch: bool,
         totals: Totals,
     ) -> Result<Self> {

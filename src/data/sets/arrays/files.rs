@@ -19,7 +19,7 @@ use crate::data::{ConcatDataset, Dataset, INPUTS, Pipeline, Transform, field_nam
 use crate::registry::{BuildCx, Spec};
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-struct NpyParams {
+struct NpyConfig {
     /// The file of each field: `{inputs: x.npy, target: y.npy}`. The first axis of each array is that of the samples.
     files: BTreeMap<String, PathBuf>,
     /// Fields that are pictures for the transforms: height, width and channels, or height and width.
@@ -40,7 +40,7 @@ struct NpyParams {
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-struct NpzParams {
+struct NpzConfig {
     /// The file.
     file: PathBuf,
     /// The array of each field: `{inputs: x_train, target: y_train}`. If not given, every array is the field of its
@@ -66,7 +66,7 @@ struct NpzParams {
 
 crate::register! {
     /// Arrays from NumPy's .npy files, one file a field.
-    dyn Dataset, "Npy" => |p: NpyParams, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
+    dyn Dataset, "Npy" => |p: NpyConfig, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
         let read = p.files.iter().map(|(name, file)| Ok((name.clone(), of_npy(file)?)));
         let arrays = read.collect::<Result<Vec<_>>>()?;
         let source = Source { pictures: p.pictures, classes: p.classes, npz: None };
@@ -76,7 +76,7 @@ crate::register! {
 
 crate::register! {
     /// Arrays from a .npz file of NumPy's, compressed or not.
-    dyn Dataset, "Npz" => |p: NpzParams, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
+    dyn Dataset, "Npz" => |p: NpzConfig, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
         let arrays = of_npz(&p.file, &p.fields, false)?;
         let source = Source { pictures: p.pictures, classes: p.classes, npz: Some(p.fields) };
         built(source.set(arrays, p.split.as_ref(), p.part)?, &p.pipeline, cx)

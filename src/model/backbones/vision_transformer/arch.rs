@@ -61,16 +61,16 @@ impl VisionTransformerArch {
 
 /// `arch` of a config.
 #[derive(Debug, Clone, Copy)]
-pub struct ArchCfg(pub VisionTransformerArch);
+pub struct ArchConfig(pub VisionTransformerArch);
 
-impl Default for ArchCfg {
+impl Default for ArchConfig {
     fn default() -> Self {
         let [embed_dims, num_layers, num_heads, feedforward_channels] = NAMED[1].1;
         Self(VisionTransformerArch { embed_dims, num_layers, num_heads, feedforward_channels })
     }
 }
 
-impl FromNode for ArchCfg {
+impl FromNode for ArchConfig {
     fn from_node(node: &Node, key: Option<&Key>) -> (Self, Vec<Diag>) {
         let fail = |diag: Diag| (Self::default(), vec![diag.on(node)]);
         match &*node.kind {
@@ -87,13 +87,13 @@ impl FromNode for ArchCfg {
     }
 }
 
-impl<'de> Deserialize<'de> for ArchCfg {
+impl<'de> Deserialize<'de> for ArchConfig {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         receive(d)
     }
 }
 
-impl JsonSchema for ArchCfg {
+impl JsonSchema for ArchConfig {
     fn schema_name() -> Cow<'static, str> {
         "VisionTransformerArchOrName".into()
     }

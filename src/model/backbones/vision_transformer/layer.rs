@@ -1,6 +1,6 @@
 //! One block of the transformer.
 
-use super::VisionTransformerParams;
+use super::VisionTransformerConfig;
 use crate::base::Result;
 use crate::module;
 use crate::nn::{FFN, Forward, LayerNorm, Module, MultiheadAttention, MultiheadAttentionConfig, Var};
@@ -20,7 +20,7 @@ impl TransformerEncoderLayer {
     ///
     /// # Errors
     /// When the heads do not divide the features.
-    pub fn new(p: &VisionTransformerParams) -> Result<Self> {
+    pub fn new(p: &VisionTransformerConfig) -> Result<Self> {
         let arch = p.arch.0;
         let norm = || p.norm_cfg.build(arch.embed_dims);
         let attn = MultiheadAttentionConfig {

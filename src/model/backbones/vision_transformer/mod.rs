@@ -6,7 +6,7 @@ mod layer;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub use arch::{ArchCfg, VisionTransformerArch};
+pub use arch::{ArchConfig, VisionTransformerArch};
 pub use layer::TransformerEncoderLayer;
 
 use crate::base::{Error, Result};
@@ -20,9 +20,9 @@ use crate::{module, register};
 /// The keys of `{type: VisionTransformer, …}` in a config, and how a program says the same.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default)]
-pub struct VisionTransformerParams {
+pub struct VisionTransformerConfig {
     /// A name (`base`, `deit-tiny`, …) or a mapping with `embed_dims`, `num_layers`, `num_heads` and `feedforward_channels`.
-    pub arch: ArchCfg,
+    pub arch: ArchConfig,
     /// Size of the images, one number or [height, width]; a multiple of `patch_size`.
     #[schemars(schema_with = "crate::nn::positive")]
     pub img_size: Pair,
@@ -61,10 +61,10 @@ pub enum OutType {
     Raw,
 }
 
-impl Default for VisionTransformerParams {
+impl Default for VisionTransformerConfig {
     fn default() -> Self {
         Self {
-            arch: ArchCfg::default(),
+            arch: ArchConfig::default(),
             img_size: Pair([224, 224]),
             patch_size: Pair([16, 16]),
             in_channels: 3,
@@ -89,12 +89,12 @@ impl Default for VisionTransformerParams {
 ///
 /// ```
 /// use shanty::base::{Tensor, keyed};
-/// use shanty::model::{ArchCfg, VisionTransformer, VisionTransformerArch, VisionTransformerParams};
+/// use shanty::model::{ArchConfig, VisionTransformer, VisionTransformerArch, VisionTransformerConfig};
 /// use shanty::nn::{Forward, Module, Pair, BufferPool, Tape};
 ///
 /// let arch = VisionTransformerArch { embed_dims: 24, num_layers: 2, num_heads: 3, feedforward_channels: 48 };
-/// let mut vit = VisionTransformer::new(&VisionTransformerParams {
-///     arch: ArchCfg(arch), img_size: Pair([16, 16]), patch_size: Pair([4, 4]), ..Default::default()
+/// let mut vit = VisionTransformer::new(&VisionTransformerConfig {
+///     arch: ArchConfig(arch), img_size: Pair([16, 16]), patch_size: Pair([4, 4]), ..Default::default()
 /// })?;
 /// let tape = Tape::without_grad(BufferPool::default());
 /// let x = tape.input(Tensor::zeros(vec![2, 3, 16, 16]));
@@ -118,7 +118,7 @@ pub struct VisionTransformer {
 module!(VisionTransformer { cls_token, pos_embed, patch_embed, drop_after_pos, layers, ln1, ln2 });
 
 register! { /// The vision transformer: images to the class token, [N, embed_dims], or as `out_type` says.
-            dyn Module, "VisionTransformer" => |p: VisionTransformerParams, _: &mut BuildCx| -> Result<Box<dyn Module>> {
+            dyn Module, "VisionTransformer" => |p: VisionTransformerConfig, _: &mut BuildCx| -> Result<Box<dyn Module>> {
     Ok(Box::new(VisionTransformer::new(&p)?))
 } }
 
@@ -127,7 +127,7 @@ impl VisionTransformer {
     ///
     /// # Errors
     /// When sizes do not divide each other or are 0, or the class token is asked for and there is none.
-    pub fn new(p: &VisionTransformerParams) -> Result<Self> {
+    pub fn new(p: &VisionTransformerConfig) -> Result<Self> {
         let (dims, Pair(img_size), Pair(patch)) = (p.arch.0.embed_dims, p.img_size, p.patch_size);
         if patch.contains(&0) || (0..2).any(|i| img_size[i] == 0 || img_size[i] % patch[i] != 0) {
             return Err(Error::config(format!(

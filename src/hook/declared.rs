@@ -14,12 +14,12 @@ type Name = Cow<'static, str>;
 /// `weights` in `before_val_epoch` are other weights for the length of a validation: one hook alone may put them there.
 ///
 /// ```
-/// use shanty::hook::{Point, Wiring};
-/// let wiring = Wiring::default().before("CheckpointHook").reads(Point::AfterTrainIter, "train/loss");
-/// assert_eq!(wiring.before, ["CheckpointHook"]);
+/// use shanty::hook::{Point, HookOrder};
+/// let order = HookOrder::default().before("CheckpointHook").reads(Point::AfterTrainIter, "train/loss");
+/// assert_eq!(order.before, ["CheckpointHook"]);
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Wiring {
+pub struct HookOrder {
     /// Keys or type names of hooks that must come after this one.
     pub before: Vec<Name>,
     /// Keys or type names of hooks that must come before this one.
@@ -32,7 +32,7 @@ pub struct Wiring {
     pub points: Option<Vec<Point>>,
 }
 
-impl Wiring {
+impl HookOrder {
     /// This hook must come before that one.
     #[must_use]
     pub fn before(mut self, hook: impl Into<Name>) -> Self {
@@ -70,7 +70,7 @@ impl Wiring {
 }
 
 /// Whether what is written under `written` may be what `read` wants: equal, or equal up to a `*`.
-pub(super) fn meets(written: &str, read: &str) -> bool {
+pub(super) fn matches_key(written: &str, read: &str) -> bool {
     let covers =
         |wide: &str, narrow: &str| wide.strip_suffix('*').is_some_and(|head| narrow.starts_with(head));
     written == read || covers(written, read) || covers(read, written)

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::declared::matches_key;
 use super::dispatch::{Failures, Points, Slot};
-use super::wiring::meets;
-use super::{Hook, HookOptions, Hooks, Point, Wiring};
+use super::{Hook, HookConfig, HookOrder, Hooks, Point};
 use crate::base::suggest::nearest;
 use crate::base::{Error, Result};
 use crate::checkpoint::Names;
@@ -13,12 +13,12 @@ use crate::checkpoint::Names;
 /// What a hook and its config say of its place.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Place {
-    wiring: Wiring,
+    declared: HookOrder,
     /// The config gave the priority: it is meant as it stands.
     fixed: bool,
 }
 
-/// Why hooks cannot stand in line: the hook that the complaint is about, and what it says.
+/// Why hooks cannot be ordered: the hook that the complaint is about, and what it says.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Misplaced {
     /// The key of the hook.
@@ -62,9 +62,9 @@ struct Edge {
 }
 
 impl Hooks {
-    /// Puts a hook in line: after the last one of the same priority or before it. `name` is its type's name; the key
+    /// Adds a hook: after the last one of the same priority or before it. `name` is its type's name; the key
     /// of a second hook of the same name is `name#2`. Gives the key.
-    pub fn insert(&mut self, hook: Box<dyn Hook>, name: &str, options: &HookOptions) -> Arc<str> {
+    pub fn insert(&mut self, hook: Box<dyn Hook>, name: &str, options: &HookConfig) -> Arc<str> {
         let priority = options.priority.unwrap_or_else(|| hook.priority());
         let wanted = options.key.as_deref().unwrap_or(name);
         let same =
@@ -73,12 +73,12 @@ impl Hooks {
             0 => Arc::from(wanted),
             n => Arc::from(format!("{wanted}#{}", n + 1)),
         };
-        let mut wiring = hook.wiring();
+        let mut declared = hook.order();
         let named = |names: &Option<crate::config::OneOrMany<String>>| {
             names.iter().flat_map(|n| n.0.clone()).map(std::borrow::Cow::Owned).collect::<Vec<_>>()
         };
-        wiring.before.extend(named(&options.before));
-        wiring.after.extend(named(&options.after));
+        declared.before.extend(named(&options.before));
+        declared.after.extend(named(&options.after));
         let at = self.slots.iter().rposition(|s| s.priority <= priority).map_or(0, |i| i + 1);
         let own = Arc::clone(&key);
         let slot = Slot {
@@ -87,7 +87,7 @@ impl Hooks {
             key,
             name: name.to_owned(),
             priority,
-            place: Place { wiring, fixed: options.priority.is_some() },
+            place: Place { declared, fixed: options.priority.is_some() },
             points: Points::ALL,
             failures: Failures::default(),
         };
@@ -130,7 +130,8 @@ impl Hooks {
     fn edges(&self) -> Result<Vec<Edge>> {
         let mut edges = Vec::new();
         for (own, slot) in self.slots.iter().enumerate() {
-            for (names, comes_first) in [(&slot.place.wiring.before, true), (&slot.place.wiring.after, false)]
+            for (names, comes_first) in
+                [(&slot.place.declared.before, true), (&slot.place.declared.after, false)]
             {
                 for name in names {
                     self.check_name(slot, name)?;
@@ -149,7 +150,7 @@ impl Hooks {
         self.slots.iter().enumerate().filter(move |(_, s)| called(s)).map(|(i, _)| i)
     }
 
-    /// A name that is neither in line nor registered is a slip of the pen.
+    /// A name that is neither in the run nor registered is a slip of the pen.
     fn check_name(&self, slot: &Slot, name: &str) -> Result<()> {
         let registered = || crate::registry::entries("hook").map(|entry| entry.name);
         if self.named(name).next().is_some() || registered().any(|known| known == name) {
@@ -223,9 +224,9 @@ impl Hooks {
         Names { templates: unplanned.into_iter().chain(planned).collect(), most }
     }
 
-    pub(crate) fn judges(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub(crate) fn metric_readers(&self) -> impl Iterator<Item = (&str, &str)> {
         self.slots.iter().flat_map(|slot| {
-            let reads = slot.place.wiring.reads.iter().filter(|(p, _)| *p == Point::AfterValEpoch);
+            let reads = slot.place.declared.reads.iter().filter(|(p, _)| *p == Point::AfterValEpoch);
             reads.filter_map(|(_, key)| Some((&*slot.key, key.strip_prefix("val/")?)))
         })
     }
@@ -235,7 +236,7 @@ impl Hooks {
     /// # Errors
     /// As [`resolve`](Self::resolve).
     pub(crate) fn check_metrics(&self, metrics: &[String]) -> Result<()> {
-        let reads = self.slots.iter().flat_map(|s| s.place.wiring.reads.iter().map(move |read| (s, read)));
+        let reads = self.slots.iter().flat_map(|s| s.place.declared.reads.iter().map(move |read| (s, read)));
         reads
             .into_iter()
             .try_for_each(|(slot, (point, key))| check_metric(&slot.key, *point, key, Some(metrics)))
@@ -243,10 +244,10 @@ impl Hooks {
 
     fn check_reads(&self, metrics: Option<&[String]>) -> Result<()> {
         for (place, slot) in self.slots.iter().enumerate() {
-            for (point, key) in &slot.place.wiring.reads {
+            for (point, key) in &slot.place.declared.reads {
                 self.check_read(place, *point, key, metrics)?;
             }
-            for (point, key) in &slot.place.wiring.writes {
+            for (point, key) in &slot.place.declared.writes {
                 check_write(&slot.key, *point, key)?;
                 if key == "weights" {
                     self.check_alone(place, *point)?;
@@ -259,7 +260,7 @@ impl Hooks {
     /// Two hooks that lend the model other weights would put back each other's.
     fn check_alone(&self, place: usize, point: Point) -> Result<()> {
         let own = &self.slots[place].key;
-        let also = |s: &&Slot| s.place.wiring.writes.iter().any(|(p, k)| *p == point && k == "weights");
+        let also = |s: &&Slot| s.place.declared.writes.iter().any(|(p, k)| *p == point && k == "weights");
         match self.slots[..place].iter().find(also) {
             Some(other) => Err(Misplaced::error(
                 own,
@@ -276,11 +277,11 @@ impl Hooks {
     fn check_read(&self, reader: usize, point: Point, key: &str, metrics: Option<&[String]>) -> Result<()> {
         let own = &self.slots[reader].key;
         let writer = |fits: &dyn Fn(&str) -> bool| {
-            let writes = |s: &Slot| s.place.wiring.writes.iter().any(|(p, k)| *p == point && fits(k));
+            let writes = |s: &Slot| s.place.declared.writes.iter().any(|(p, k)| *p == point && fits(k));
             self.slots.iter().enumerate().find(|(i, s)| *i != reader && writes(s))
         };
         // Who writes exactly this key is its writer; a `train/*` is only one where there is nobody else.
-        let Some((first, writer)) = writer(&|k| k == key).or_else(|| writer(&|k| meets(k, key))) else {
+        let Some((first, writer)) = writer(&|k| k == key).or_else(|| writer(&|k| matches_key(k, key))) else {
             return check_metric(own, point, key, metrics);
         };
         if first > reader {
@@ -309,7 +310,7 @@ fn check_metric(hook: &str, point: Point, key: &str, metrics: Option<&[String]>)
         let text = format!("hook `{hook}` goes by {what} of the validation, but the run has no validation");
         return Err(Misplaced::error(hook, text));
     };
-    if metrics.is_empty() || metrics.iter().any(|given| meets(given, wanted)) {
+    if metrics.is_empty() || metrics.iter().any(|given| matches_key(given, wanted)) {
         return Ok(());
     }
     Err(Misplaced {

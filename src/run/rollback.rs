@@ -9,7 +9,7 @@ use crate::hook::Event;
 
 /// What a session remembers besides the disk.
 #[derive(Default)]
-pub(crate) struct Memory {
+pub(crate) struct Rollback {
     snapshot: Option<Arc<Checkpoint>>,
     /// The snapshot of the checkpoint that the run was resumed from, until a hook asks for it.
     pub(super) resumed: Option<Arc<Checkpoint>>,
@@ -17,10 +17,10 @@ pub(crate) struct Memory {
     pub(super) excluded: Vec<u64>,
     /// Class names of the checkpoint whose weights were loaded.
     pub(super) classes: Vec<String>,
-    rewound: bool,
+    happened: bool,
 }
 
-impl Memory {
+impl Rollback {
     pub(super) fn without(mut excluded: Vec<u64>) -> Self {
         excluded.sort_unstable();
         Self { excluded, ..Self::default() }
@@ -33,8 +33,8 @@ impl Session {
         let control = &mut self.state.control;
         let (fresh, resumed) =
             (std::mem::take(&mut control.snapshot), std::mem::take(&mut control.resume_snapshot));
-        if resumed && self.memory.resumed.is_some() {
-            self.memory.snapshot = self.memory.resumed.take();
+        if resumed && self.rollback.resumed.is_some() {
+            self.rollback.snapshot = self.rollback.resumed.take();
             return Ok(());
         }
         if !fresh && !resumed {
@@ -43,19 +43,20 @@ impl Session {
         let mut snapshot = self.checkpoint(true)?;
         // Some hooks put their tensors in here, as they do on the way to the disk.
         self.fire_held(Event::BeforeSaveCheckpoint(&mut snapshot))?;
-        self.memory.snapshot = Some(Arc::new(snapshot));
+        self.rollback.snapshot = Some(Arc::new(snapshot));
         Ok(())
     }
 
     /// The state to go back to, for a checkpoint of now. Where both are one, the resumed run takes its snapshot itself.
     pub(super) fn earlier(&self) -> Option<Arc<Checkpoint>> {
-        let (clock, excluded) = (&self.state.clock, &self.memory.excluded);
+        let (progress, excluded) = (&self.state.progress, &self.rollback.excluded);
         // A run that has just gone back stands where its snapshot does, and knows more.
         let now = |c: &&Arc<Checkpoint>| {
-            (c.meta.epoch, c.meta.iter, c.meta.validated) == (clock.epoch, clock.iter, clock.validated)
+            (c.meta.epoch, c.meta.iter, c.meta.validated)
+                == (progress.epoch, progress.iter, progress.validated)
                 && c.meta.excluded == *excluded
         };
-        self.memory.snapshot.as_ref().filter(|snapshot| !now(snapshot)).cloned()
+        self.rollback.snapshot.as_ref().filter(|snapshot| !now(snapshot)).cloned()
     }
 
     /// Fires an event in the midst of something: what its hooks ask for is dropped.
@@ -68,22 +69,22 @@ impl Session {
     }
 
     /// Goes back to the snapshot, if a hook asked for it in this iteration.
-    pub(super) fn rewind_if_asked(&mut self) -> Result<()> {
+    pub(super) fn roll_back_if_asked(&mut self) -> Result<()> {
         let Some(asked) = self.state.control.rollback.take() else { return Ok(()) };
-        let snapshot = self.memory.snapshot.clone().ok_or_else(|| {
+        let snapshot = self.rollback.snapshot.clone().ok_or_else(|| {
             let by = self.hooks.key(asked.by);
             Error::invalid(format!("hook `{by}` asked to go back, but there is no snapshot to go back to"))
         })?;
-        let before = self.memory.excluded.clone();
-        self.memory.excluded.extend(asked.what);
-        self.memory.excluded.sort_unstable();
-        self.memory.excluded.dedup();
+        let before = self.rollback.excluded.clone();
+        self.rollback.excluded.extend(asked.what);
+        self.rollback.excluded.sort_unstable();
+        self.rollback.excluded.dedup();
         self.leave_out();
-        let from = self.state.clock.iter;
+        let from = self.state.progress.iter;
         resume::put_back(self, Arc::unwrap_or_clone(snapshot), asked.by)?;
         self.keep_a_sample(before)?;
-        self.memory.rewound = true;
-        let (to, without) = (self.state.clock.iter, &self.memory.excluded);
+        self.rollback.happened = true;
+        let (to, without) = (self.state.progress.iter, &self.rollback.excluded);
         self.state
             .log
             .warn(format_args!("back from iteration {from} to {to}, on without samples {without:?}"));
@@ -94,25 +95,25 @@ impl Session {
     /// the samples that were there `before`.
     fn keep_a_sample(&mut self, before: Vec<u64>) -> Result<()> {
         let Some(data) = &self.state.data else { return Ok(()) };
-        if !data.nothing_left(self.state.clock.pass())? {
+        if !data.nothing_left(self.state.progress.pass())? {
             return Ok(());
         }
         let error = self.nothing_to_train();
-        self.memory.excluded = before;
+        self.rollback.excluded = before;
         self.leave_out();
         self.saving.mid_step = false;
         Err(error)
     }
 
     /// Whether the run went back since this was asked last: a loop then fetches its batches from where the clock stands.
-    pub fn rewound(&mut self) -> bool {
-        std::mem::take(&mut self.memory.rewound)
+    pub fn take_rollback(&mut self) -> bool {
+        std::mem::take(&mut self.rollback.happened)
     }
 
     /// Tells the loader which samples are left out; all else about their batches, and about every other one, is as before.
     pub(super) fn leave_out(&self) {
-        if let Some(data) = self.state.data.as_ref().filter(|_| !self.state.info.hollow) {
-            data.exclude(&self.memory.excluded);
+        if let Some(data) = self.state.data.as_ref().filter(|_| !self.state.info.placeholders) {
+            data.exclude(&self.rollback.excluded);
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::base::{Error, Result};
 /// signal handlers; a program may raise them from any thread.
 #[derive(Debug, Clone, Default)]
 pub struct Interrupt {
-    /// Commit a checkpoint and leave: the number of the signal that asked, 0 for none.
+    /// Commit a checkpoint and end the run: the number of the signal that asked, 0 for none.
     pub signal: Arc<AtomicUsize>,
     /// Commit a checkpoint and go on.
     pub save: Arc<AtomicBool>,
@@ -25,15 +25,15 @@ pub struct Limits {
     pub interrupt: Interrupt,
     /// Seconds that this run may take; the step under way is finished and a checkpoint committed after that.
     pub max_seconds: Option<f64>,
-    /// The run leaves when this file is there.
+    /// The run ends when this file is there.
     pub stop_file: Option<PathBuf>,
-    /// The run leaves after this iteration as it does on SIGTERM, also if nothing happens in it, or if it is undone.
+    /// The run ends after this iteration as it does on SIGTERM, also if nothing happens in it, or if it is undone.
     pub after_iter: Option<u64>,
 }
 
-/// Why a run left.
+/// Why a run ended before its schedule did.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Leave {
+pub enum ExitReason {
     /// A signal, by number: 15 is SIGTERM, 2 is SIGINT, 1 is SIGHUP, 24 is SIGXCPU.
     Signal(usize),
     /// Its time was up.
@@ -42,7 +42,7 @@ pub enum Leave {
     StopFile(PathBuf),
 }
 
-impl Leave {
+impl ExitReason {
     /// The exit code of the process: 128 and the signal's number, as shells count; 75 ("try again later") for a limit.
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -52,7 +52,7 @@ impl Leave {
     }
 }
 
-impl fmt::Display for Leave {
+impl fmt::Display for ExitReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Signal(1) => f.write_str("SIGHUP"),
@@ -78,19 +78,24 @@ impl Limits {
         }
     }
 
-    /// Whether to leave after iteration `iter` was made. The timer is read only if there is a limit.
-    pub(super) fn due(&self, fs: &dyn FileSystem, iter: u64, elapsed: impl FnOnce() -> f64) -> Option<Leave> {
+    /// Whether to end after iteration `iter` was made. The timer is read only if there is a limit.
+    pub(super) fn due(
+        &self,
+        fs: &dyn FileSystem,
+        iter: u64,
+        elapsed: impl FnOnce() -> f64,
+    ) -> Option<ExitReason> {
         let signal = self.interrupt.signal.load(Ordering::Relaxed);
         if signal != 0 {
-            return Some(Leave::Signal(signal));
+            return Some(ExitReason::Signal(signal));
         }
         if self.after_iter.is_some_and(|last| iter >= last) {
-            return Some(Leave::Signal(15));
+            return Some(ExitReason::Signal(15));
         }
         if self.max_seconds.is_some_and(|limit| elapsed() >= limit) {
-            return Some(Leave::TimeUp);
+            return Some(ExitReason::TimeUp);
         }
-        self.stop_file.as_ref().filter(|path| is_there(fs, path)).cloned().map(Leave::StopFile)
+        self.stop_file.as_ref().filter(|path| is_there(fs, path)).cloned().map(ExitReason::StopFile)
     }
 }
 

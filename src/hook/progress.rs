@@ -21,7 +21,7 @@ pub enum Phase {
 
 /// Where the run stands. In `after_train_iter` of the first iteration `iter` is 1.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Clock {
+pub struct Progress {
     /// Completed epochs; stays 0 in the iteration loop.
     pub epoch: u64,
     /// Completed iterations over the whole run.
@@ -48,12 +48,12 @@ pub struct Clock {
     pub now: f64,
 }
 
-impl Clock {
+impl Progress {
     /// In `after_train_epoch`: true every `n` epochs, counted from `begin` (which triggers itself).
     ///
     /// ```
-    /// use shanty::hook::Clock;
-    /// let at = |epoch| Clock { epoch, ..Clock::default() }.every_n_epochs(2, 5);
+    /// use shanty::hook::Progress;
+    /// let at = |epoch| Progress { epoch, ..Progress::default() }.every_n_epochs(2, 5);
     /// assert_eq!((1..=9).filter(|e| at(*e)).collect::<Vec<_>>(), [5, 7, 9]);
     /// ```
     pub fn every_n_epochs(&self, n: u64, begin: u64) -> bool {
@@ -90,7 +90,7 @@ fn every(done: u64, n: u64, begin: u64) -> bool {
     n > 0 && done > 0 && done >= begin && (done - begin).is_multiple_of(n)
 }
 
-impl Clock {
+impl Progress {
     /// The global numbers of the batches that are left in the current epoch: first and one past the last.
     pub(crate) fn batches_of_epoch(&self) -> (u64, u64) {
         let first = self.epoch * self.epoch_len;
@@ -124,7 +124,7 @@ impl Clock {
     }
 }
 
-impl Clock {
+impl Progress {
     /// The number of the epoch under way, from 1: what logs show.
     pub fn current_epoch(&self) -> u64 {
         (self.epoch + 1).min(self.max_epochs.max(1))

@@ -1,4 +1,4 @@
-//! The board that all hooks share: scalars with their recent history (MMEngine's MessageHub).
+//! The message hub that all hooks share: scalars with their recent history (MMEngine's MessageHub).
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -100,25 +100,25 @@ struct Scalar {
     history: History,
 }
 
-/// Scalars with history, and single facts.
+/// Scalars with history, and single numbers (`runtime_info`).
 ///
 /// ```
-/// use shanty::hook::{Board, Mode};
-/// let mut board = Board::default();
-/// board.record(Mode::Train, "loss", -3.0);
-/// board.record(Mode::Train, "loss", -2.0);
-/// assert_eq!(board.scalar(Mode::Train, "loss").unwrap().max(10), Some(-2.0));
-/// assert_eq!(board.scalar(Mode::Val, "loss"), None);
+/// use shanty::hook::{MessageHub, Mode};
+/// let mut message_hub = MessageHub::default();
+/// message_hub.update_scalar(Mode::Train, "loss", -3.0);
+/// message_hub.update_scalar(Mode::Train, "loss", -2.0);
+/// assert_eq!(message_hub.scalar(Mode::Train, "loss").unwrap().max(10), Some(-2.0));
+/// assert_eq!(message_hub.scalar(Mode::Val, "loss"), None);
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Board {
+pub struct MessageHub {
     scalars: Vec<Scalar>,
-    facts: BTreeMap<String, f64>,
+    runtime_info: BTreeMap<String, f64>,
 }
 
-impl Board {
+impl MessageHub {
     /// Adds a value to a scalar. Allocates only the first time it sees the name.
-    pub fn record(&mut self, mode: Mode, name: &str, value: f64) {
+    pub fn update_scalar(&mut self, mode: Mode, name: &str, value: f64) {
         match self.scalars.iter_mut().find(|s| s.mode == mode && s.name == name) {
             Some(scalar) => scalar.history.push(value),
             None => {
@@ -139,18 +139,18 @@ impl Board {
         self.scalars.iter().filter(move |s| s.mode == mode).map(|s| (s.name.as_str(), &s.history))
     }
 
-    /// Sets a fact: a number without history, such as `eta` (seconds).
-    pub fn set(&mut self, name: &str, value: f64) {
-        match self.facts.get_mut(name) {
+    /// Sets a number without history, such as `eta` (seconds).
+    pub fn update_info(&mut self, name: &str, value: f64) {
+        match self.runtime_info.get_mut(name) {
             Some(slot) => *slot = value,
             None => {
-                self.facts.insert(name.to_owned(), value);
+                self.runtime_info.insert(name.to_owned(), value);
             }
         }
     }
 
-    /// A fact.
-    pub fn get(&self, name: &str) -> Option<f64> {
-        self.facts.get(name).copied()
+    /// A number that `update_info` has set.
+    pub fn get_info(&self, name: &str) -> Option<f64> {
+        self.runtime_info.get(name).copied()
     }
 }

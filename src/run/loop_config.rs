@@ -16,8 +16,8 @@ crate::register! {
     /// Trains epoch after epoch and validates between epochs: what `by_epoch: true` stands for.
     dyn TrainLoop, "EpochBasedTrainLoop" => |p: EpochLoop, _: &mut BuildCx| -> Result<Box<dyn TrainLoop>> {
         let EpochLoop { max_epochs, val_begin, val_interval, dynamic_intervals } = p;
-        let cfg = TrainCfg { by_epoch: Some(true), max_epochs: Some(max_epochs), ..TrainCfg::default() };
-        TrainCfg { val_begin, val_interval, dynamic_intervals, ..cfg }.to_loop().map_err(Error::config)
+        let cfg = TrainLoopConfig { by_epoch: Some(true), max_epochs: Some(max_epochs), ..TrainLoopConfig::default() };
+        TrainLoopConfig { val_begin, val_interval, dynamic_intervals, ..cfg }.to_loop().map_err(Error::config)
     }
 }
 
@@ -25,8 +25,8 @@ crate::register! {
     /// Trains in one long pass and validates between iterations: what `by_epoch: false` stands for.
     dyn TrainLoop, "IterBasedTrainLoop" => |p: IterLoop, _: &mut BuildCx| -> Result<Box<dyn TrainLoop>> {
         let IterLoop { max_iters, val_begin, val_interval, dynamic_intervals } = p;
-        let cfg = TrainCfg { by_epoch: Some(false), max_iters: Some(max_iters), ..TrainCfg::default() };
-        TrainCfg { val_begin, val_interval, dynamic_intervals, ..cfg }.to_loop().map_err(Error::config)
+        let cfg = TrainLoopConfig { by_epoch: Some(false), max_iters: Some(max_iters), ..TrainLoopConfig::default() };
+        TrainLoopConfig { val_begin, val_interval, dynamic_intervals, ..cfg }.to_loop().map_err(Error::config)
     }
 }
 
@@ -70,14 +70,14 @@ struct IterLoop {
 
 /// Which loop trains.
 #[derive(Debug, Clone)]
-pub enum LoopCfg {
+pub enum LoopConfig {
     /// `by_epoch: …`, or `type:` with the name of a built-in loop.
-    BuiltIn(TrainCfg),
+    BuiltIn(TrainLoopConfig),
     /// `type:` with the name of a registered [`TrainLoop`], and its own keys.
     Custom(Spec<dyn TrainLoop>),
 }
 
-impl LoopCfg {
+impl LoopConfig {
     /// The loop.
     ///
     /// # Errors
@@ -90,10 +90,10 @@ impl LoopCfg {
     }
 }
 
-impl FromNode for LoopCfg {
+impl FromNode for LoopConfig {
     fn from_node(node: &Node, key: Option<&Key>) -> (Self, Vec<Diag>) {
         let name = node.get("type").and_then(Node::as_str).unwrap_or_default();
-        // The built-in loops are read as `TrainCfg`, which has their keys and `by_epoch`.
+        // The built-in loops are read as `TrainLoopConfig`, which has their keys and `by_epoch`.
         let built_in = ["EpochBasedTrainLoop", "IterBasedTrainLoop"].contains(&name);
         let cfg = if !built_in && entries("loop").any(|entry| entry.name == name) {
             Spec::from_node(node).map(Self::Custom)
@@ -102,31 +102,31 @@ impl FromNode for LoopCfg {
         };
         match cfg {
             Ok(cfg) => (cfg, Vec::new()),
-            Err(diags) => (Self::BuiltIn(TrainCfg::default()), diags.0),
+            Err(diags) => (Self::BuiltIn(TrainLoopConfig::default()), diags.0),
         }
     }
 }
 
-impl<'de> Deserialize<'de> for LoopCfg {
+impl<'de> Deserialize<'de> for LoopConfig {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         receive(d)
     }
 }
 
 /// That of the built-in loops.
-impl JsonSchema for LoopCfg {
+impl JsonSchema for LoopConfig {
     fn schema_name() -> Cow<'static, str> {
-        TrainCfg::schema_name()
+        TrainLoopConfig::schema_name()
     }
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        TrainCfg::json_schema(generator)
+        TrainLoopConfig::json_schema(generator)
     }
 }
 
 /// `train_cfg`: `by_epoch` or `type` says which loop.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default)]
-pub struct TrainCfg {
+pub struct TrainLoopConfig {
     /// The loop by name.
     pub r#type: Option<LoopType>,
     /// Epochs or iterations; not together with `type`.
@@ -155,7 +155,7 @@ pub enum LoopType {
     IterBasedTrainLoop,
 }
 
-impl TrainCfg {
+impl TrainLoopConfig {
     /// The loop that this describes.
     ///
     /// # Errors

@@ -5,14 +5,14 @@ use std::cell::RefCell;
 use crate::config::{Diag, Diags, Key, Loc, Node};
 
 thread_local! {
-    static ATLAS: RefCell<Atlas> = const { RefCell::new(Atlas { depth: 0, sections: Vec::new(), strays: Vec::new() }) };
+    static KEY_INDEX: RefCell<KeyIndex> = const { RefCell::new(KeyIndex { depth: 0, sections: Vec::new(), unknown: Vec::new() }) };
 }
 
-struct Atlas {
+struct KeyIndex {
     /// Readings inside of readings: a spec reads its parameters while the config is read.
     depth: usize,
     sections: Vec<Section>,
-    strays: Vec<Stray>,
+    unknown: Vec<UnknownKey>,
 }
 
 /// A mapping whose keys are known.
@@ -23,7 +23,7 @@ struct Section {
 }
 
 /// A key that its mapping does not know.
-struct Stray {
+struct UnknownKey {
     key: String,
     at: Loc,
     /// The mapping that it stands in.
@@ -35,15 +35,15 @@ pub(super) struct Reading(());
 
 impl Reading {
     pub(super) fn start() -> Self {
-        ATLAS.with_borrow_mut(|atlas| atlas.depth += 1);
+        KEY_INDEX.with_borrow_mut(|index| index.depth += 1);
         Self(())
     }
 
     /// Puts the complaints of the outermost reading in order, and tells stray keys where they belong.
     pub(super) fn finish(self, diags: &mut Diags) {
-        ATLAS.with_borrow(|atlas| {
-            if atlas.depth == 1 {
-                diags.0.iter_mut().for_each(|diag| atlas.guide(diag));
+        KEY_INDEX.with_borrow(|index| {
+            if index.depth == 1 {
+                diags.0.iter_mut().for_each(|diag| index.guide(diag));
                 sort(diags);
             }
         });
@@ -52,11 +52,11 @@ impl Reading {
 
 impl Drop for Reading {
     fn drop(&mut self) {
-        ATLAS.with_borrow_mut(|atlas| {
-            atlas.depth -= 1;
-            if atlas.depth == 0 {
-                atlas.sections.clear();
-                atlas.strays.clear();
+        KEY_INDEX.with_borrow_mut(|index| {
+            index.depth -= 1;
+            if index.depth == 0 {
+                index.sections.clear();
+                index.unknown.clear();
             }
         });
     }
@@ -66,18 +66,18 @@ pub(super) fn section(node: &Node, key: Option<&Key>, fields: &'static [&'static
     let name = node.get("type").and_then(Node::as_str);
     let Some(name) = key.map(|key| key.text.as_str()).or(name) else { return };
     let section = Section { name: name.to_owned(), at: node.def.clone(), fields };
-    ATLAS.with_borrow_mut(|atlas| atlas.sections.push(section));
+    KEY_INDEX.with_borrow_mut(|index| index.sections.push(section));
 }
 
 pub(super) fn stray(node: &Node, key: &Key) {
-    let stray = Stray { key: key.text.clone(), at: key.def.clone(), within: node.clone() };
-    ATLAS.with_borrow_mut(|atlas| atlas.strays.push(stray));
+    let stray = UnknownKey { key: key.text.clone(), at: key.def.clone(), within: node.clone() };
+    KEY_INDEX.with_borrow_mut(|index| index.unknown.push(stray));
 }
 
-impl Atlas {
+impl KeyIndex {
     fn guide(&self, diag: &mut Diag) {
         let Some(stray) =
-            self.strays.iter().find(|s| diag.suggestion.is_none() && Some(&s.at) == diag.at.as_ref())
+            self.unknown.iter().find(|s| diag.suggestion.is_none() && Some(&s.at) == diag.at.as_ref())
         else {
             return;
         };
