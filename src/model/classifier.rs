@@ -47,7 +47,7 @@ pub struct ClassifierTrainConfig {}
 
 register! { /// A classifier of images: backbone, neck and head.
             dyn Model, "ImageClassifier" => |p: ImageClassifierConfig, cx: &mut BuildCx| -> Result<Box<dyn Model>> {
-    Ok(Box::new(ImageClassifier::from_params(p, cx)?))
+    Ok(Box::new(ImageClassifier::from_config(p, cx)?))
 } }
 
 /// Backbone, neck and head, behind a preprocessor.
@@ -91,7 +91,7 @@ impl ImageClassifier {
     ///
     /// # Errors
     /// What the builders of its parts say.
-    pub fn from_params(p: ImageClassifierConfig, cx: &mut BuildCx) -> Result<Self> {
+    pub fn from_config(p: ImageClassifierConfig, cx: &mut BuildCx) -> Result<Self> {
         let mut errors = Collected::default();
         let preprocessor = p.data_preprocessor.map(|spec| errors.take(spec.build(cx)));
         let init = match p.pretrained {

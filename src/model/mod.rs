@@ -13,7 +13,7 @@ pub mod tta;
 use std::any::Any;
 
 pub use backbones::{
-    ArchConfig, BlockStyle, LeNet5, LeNet5Params, MLP, MLPConfig, OutType, ResNet, ResNetConfig,
+    ArchConfig, BlockStyle, LeNet5, LeNet5Config, MLP, MLPConfig, OutType, ResNet, ResNetConfig,
     TransformerEncoderLayer, VisionTransformer, VisionTransformerArch, VisionTransformerConfig,
 };
 pub use classifier::{ClassifierTrainConfig, ImageClassifier, ImageClassifierConfig};

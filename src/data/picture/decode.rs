@@ -121,11 +121,11 @@ pub(super) fn decoded_cut(
     filter: Filter,
     choose: impl FnOnce(usize, usize) -> Result<Cut>,
 ) -> Result<Bytes> {
-    SCRATCH.with_borrow_mut(|desk| {
+    SCRATCH.with_borrow_mut(|scratch| {
         let wrong =
             |reason: String| Error::invalid(format!("{}: cannot be decoded: {reason}", file.path.display()));
-        read(file, &mut desk.file)?;
-        let head = Head::read(&desk.file).map_err(wrong)?;
+        read(file, &mut scratch.file)?;
+        let head = Head::read(&scratch.file).map_err(wrong)?;
         let (height, width, turn) = head.shape();
         let turn = if file.turn { turn } else { orientation::Turn::default() };
         let (shown_height, shown_width) = if turn.transpose { (width, height) } else { (height, width) };
@@ -143,17 +143,17 @@ pub(super) fn decoded_cut(
         let bottom = if turn.is_none() { cut.window.y + cut.window.height } else { height };
         let gray = file.colors == Colors::Gray;
         match &head {
-            Head::Jpeg(head) => head.decode(&mut desk.file, bottom, gray, &mut desk.pixels),
-            Head::Png(_) => png::decode(&desk.file, gray, &mut desk.pixels),
+            Head::Jpeg(head) => head.decode(&mut scratch.file, bottom, gray, &mut scratch.pixels),
+            Head::Png(_) => png::decode(&scratch.file, gray, &mut scratch.pixels),
         }
         .map_err(wrong)?;
         if !turn.is_none() {
-            desk.pixels = turn.applied(&desk.pixels);
+            scratch.pixels = turn.applied(&scratch.pixels);
         }
-        let Pixels { bytes, rows, width, depth } = &desk.pixels;
-        let out = scaled(bytes, (*rows, *width, *depth), cut, filter, &mut desk.resizer)?;
+        let Pixels { bytes, rows, width, depth } = &scratch.pixels;
+        let out = scaled(bytes, (*rows, *width, *depth), cut, filter, &mut scratch.resizer)?;
         let out = Bytes::decoded(out, (cut.height, cut.width, *depth), file.colors);
-        desk.pixels.tidy();
+        scratch.pixels.tidy();
         Ok(out)
     })
 }
@@ -183,7 +183,7 @@ pub(super) fn resized(
     cut: Cut,
     filter: Filter,
 ) -> Result<Vec<u8>> {
-    SCRATCH.with_borrow_mut(|desk| scaled(bytes, shape, cut, filter, &mut desk.resizer))
+    SCRATCH.with_borrow_mut(|scratch| scaled(bytes, shape, cut, filter, &mut scratch.resizer))
 }
 
 fn scaled(

@@ -11,7 +11,7 @@ use crate::{module, register};
 /// The keys of `{type: LeNet5, …}` in a config, and how a program says the same.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default)]
-pub struct LeNet5Params {
+pub struct LeNet5Config {
     /// The number of classes of its own classifier; -1 for none.
     #[schemars(range(min = -1))]
     pub num_classes: i64,
@@ -20,7 +20,7 @@ pub struct LeNet5Params {
     pub in_channels: usize,
 }
 
-impl Default for LeNet5Params {
+impl Default for LeNet5Config {
     fn default() -> Self {
         Self { num_classes: -1, in_channels: 1 }
     }
@@ -37,7 +37,7 @@ pub struct LeNet5 {
 module!(LeNet5 { features, classifier });
 
 register! { /// LeNet-5 for images of 32 × 32: features, and with `num_classes` scores.
-            dyn Module, "LeNet5" => |p: LeNet5Params, _: &mut BuildCx| -> Result<Box<dyn Module>> {
+            dyn Module, "LeNet5" => |p: LeNet5Config, _: &mut BuildCx| -> Result<Box<dyn Module>> {
     let classes = usize::try_from(p.num_classes).ok().filter(|n| *n > 0);
     Ok(Box::new(LeNet5::new(classes, p.in_channels)?))
 } }

@@ -5,7 +5,7 @@ mod mlp;
 mod resnet;
 mod vision_transformer;
 
-pub use lenet::{LeNet5, LeNet5Params};
+pub use lenet::{LeNet5, LeNet5Config};
 pub use mlp::{MLP, MLPConfig};
 pub use resnet::{BlockStyle, ResNet, ResNetConfig};
 pub use vision_transformer::{

@@ -40,7 +40,7 @@ pub struct LinearClsHeadConfig {
 register! { /// A linear layer, `fc`, and a loss.
             dyn Head, "LinearClsHead" => |p: LinearClsHeadConfig, cx: &mut BuildCx| -> Result<Box<dyn Head>> {
     let cls = ClsHeadConfig { loss: p.loss, topk: p.topk, cal_acc: p.cal_acc, init_cfg: None };
-    let head = LinearClsHead::new(p.num_classes, p.in_channels, ClsHead::from_params(&cls, cx)?);
+    let head = LinearClsHead::new(p.num_classes, p.in_channels, ClsHead::from_config(&cls, cx)?);
     Ok(Box::new(match p.init_cfg {
         Some(cfg) => head.init(Init::list(&cfg, cx)?),
         None => head,

@@ -47,7 +47,7 @@ pub struct VisionTransformerClsHeadConfig {
 register! { /// A linear layer, `layers.head`, behind a hidden one if `hidden_dim` is given, and a loss.
             dyn Head, "VisionTransformerClsHead" => |p: VisionTransformerClsHeadConfig, cx: &mut BuildCx| -> Result<Box<dyn Head>> {
     let cls = ClsHeadConfig { loss: p.loss, topk: p.topk, cal_acc: p.cal_acc, init_cfg: None };
-    let mut head = VisionTransformerClsHead::new(p.num_classes, p.in_channels, ClsHead::from_params(&cls, cx)?);
+    let mut head = VisionTransformerClsHead::new(p.num_classes, p.in_channels, ClsHead::from_config(&cls, cx)?);
     if let Some(cfg) = p.init_cfg {
         head = head.init(Init::list(&cfg, cx)?);
     }

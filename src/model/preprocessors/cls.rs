@@ -68,7 +68,7 @@ register! { /// Normalises pixels; labels become one-hot on demand.
         return Err(Error::config("`to_onehot` needs `num_classes`"));
     }
     let pixels = PixelOps {
-        turn: p.to_rgb,
+        swap_rgb: p.to_rgb,
         norm: PixelOps::norm(p.mean.as_deref(), p.std.as_deref())?,
         divisor: p.pad_size_divisor,
         pad_value: p.pad_value as Elem,

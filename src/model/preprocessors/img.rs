@@ -62,7 +62,7 @@ register! { /// Normalises and pads images.
         return Err(Error::config("`bgr_to_rgb` and `rgb_to_bgr` undo each other: give one of them"));
     }
     let pixels = PixelOps {
-        turn: p.bgr_to_rgb || p.rgb_to_bgr,
+        swap_rgb: p.bgr_to_rgb || p.rgb_to_bgr,
         norm: PixelOps::norm(p.mean.as_deref(), p.std.as_deref())?,
         divisor: p.pad_size_divisor,
         pad_value: p.pad_value as Elem,

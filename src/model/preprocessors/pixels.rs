@@ -12,7 +12,7 @@ use crate::nn::{Tape, Var};
 #[derive(Debug, Clone, PartialEq)]
 pub struct PixelOps {
     /// Whether three channels are turned round: RGB to BGR or back. Other numbers of channels stay.
-    pub turn: bool,
+    pub swap_rgb: bool,
     /// Mean and standard deviation: one pair a channel, one pair for all, or none.
     pub norm: Vec<(Elem, Elem)>,
     /// Height and width are padded up to multiples of this.
@@ -24,7 +24,7 @@ pub struct PixelOps {
 /// Nothing is done.
 impl Default for PixelOps {
     fn default() -> Self {
-        Self { turn: false, norm: Vec::new(), divisor: 1, pad_value: 0.0 }
+        Self { swap_rgb: false, norm: Vec::new(), divisor: 1, pad_value: 0.0 }
     }
 }
 
@@ -92,7 +92,7 @@ impl PixelOps {
             return target.copy_from_slice(source);
         }
         for (channel, plane) in source.chunks_exact(grid.plane.len()).enumerate() {
-            let channel = if self.turn && grid.channels == 3 { 2 - channel } else { channel };
+            let channel = if self.swap_rgb && grid.channels == 3 { 2 - channel } else { channel };
             let (mean, std) = self.norm.get(channel).or(self.norm.first()).copied().unwrap_or((0.0, 1.0));
             let target = &mut target[channel * grid.padded.len()..][..grid.padded.len()];
             let rows = plane.chunks_exact(grid.plane.width).zip(target.chunks_exact_mut(grid.padded.width));
@@ -175,16 +175,16 @@ mod tests {
     #[test]
     fn channels_turn_before_they_are_normalised() {
         let norm = PixelOps::norm(Some(&[1.0, 2.0, 3.0]), Some(&[1.0, 1.0, 2.0])).unwrap();
-        let ops = PixelOps { turn: true, norm, ..Default::default() };
+        let ops = PixelOps { swap_rgb: true, norm, ..Default::default() };
         assert_eq!(
             apply(&ops, &[2, 3, 1, 1], &[5.0, 6.0, 7.0, 0.0, 0.0, 0.0]).unwrap().1,
             [6.0, 4.0, 1.0, -1.0, -2.0, -1.5]
         );
         let error = apply(&ops, &[1, 1, 1, 1], &[5.0]).unwrap_err().to_string();
         assert_eq!(error, "`mean` has 3 numbers for a batch of shape [1, 1, 1, 1]: N, 3, … fits");
-        let turn = PixelOps { turn: true, ..Default::default() };
+        let swapped = PixelOps { swap_rgb: true, ..Default::default() };
         assert_eq!(
-            apply(&turn, &[1, 2, 1, 1], &[5.0, 6.0]).unwrap().1,
+            apply(&swapped, &[1, 2, 1, 1], &[5.0, 6.0]).unwrap().1,
             [5.0, 6.0],
             "two channels have no colour"
         );

@@ -24,7 +24,7 @@ pub use layer_norm::{LayerNorm, LayerNormConfig};
 pub use linear::{Linear, LinearConfig};
 pub use norm::{BatchNorm1d, BatchNorm2d, BatchNormConfig};
 pub use pair::{Pair, positive};
-pub use patch::{LayerNormCfg, LayerNormName, PatchEmbed, PatchEmbedConfig};
+pub use patch::{LayerNormName, PatchEmbed, PatchEmbedConfig, PatchNormConfig};
 pub use pool::{AdaptiveAvgPool2d, AvgPool2d, GlobalAveragePooling, MaxPool2d};
 pub use shape::{Flatten, Identity};
 

@@ -39,7 +39,7 @@ pub struct PatchEmbedConfig {
     pub bias: bool,
     /// A norm of the tokens; none if absent.
     #[serde(default)]
-    pub norm_cfg: Option<LayerNormCfg>,
+    pub norm_cfg: Option<PatchNormConfig>,
 }
 
 fn three() -> usize {
@@ -56,7 +56,7 @@ fn sixteen() -> Pair {
 
 /// `norm_cfg` of networks made of tokens: `{type: LN, eps: 1e-6}`.
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-pub struct LayerNormCfg {
+pub struct PatchNormConfig {
     /// Its type.
     #[serde(rename = "type")]
     pub kind: LayerNormName,
@@ -70,14 +70,14 @@ fn eps() -> f64 {
     1e-5
 }
 
-impl LayerNormCfg {
+impl PatchNormConfig {
     /// A norm of tokens of this size.
     pub fn build(&self, features: usize) -> LayerNorm {
         LayerNorm::new(features).eps(self.eps)
     }
 }
 
-/// The norm of a [`LayerNormCfg`], under both of its names.
+/// The norm of a [`PatchNormConfig`], under both of its names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum LayerNormName {
     /// The name in MMEngine's registry.

@@ -12,7 +12,7 @@ pub use layer::TransformerEncoderLayer;
 use crate::base::{Error, Result};
 use crate::nn::init::TruncNormal;
 use crate::nn::{
-    Dropout, Forward, LayerNorm, LayerNormCfg, LayerNormName, Module, Pair, Param, PatchEmbed, Var,
+    Dropout, Forward, LayerNorm, LayerNormName, Module, Pair, Param, PatchEmbed, PatchNormConfig, Var,
 };
 use crate::registry::BuildCx;
 use crate::{module, register};
@@ -38,7 +38,7 @@ pub struct VisionTransformerConfig {
     /// Whether query, key and value have an offset.
     pub qkv_bias: bool,
     /// The layer norms.
-    pub norm_cfg: LayerNormCfg,
+    pub norm_cfg: PatchNormConfig,
     /// Whether the tokens are normalised once more at the end.
     pub final_norm: bool,
     /// What comes out.
@@ -70,7 +70,7 @@ impl Default for VisionTransformerConfig {
             in_channels: 3,
             drop_rate: 0.0,
             qkv_bias: true,
-            norm_cfg: LayerNormCfg { kind: LayerNormName::LN, eps: 1e-6 },
+            norm_cfg: PatchNormConfig { kind: LayerNormName::LN, eps: 1e-6 },
             final_norm: true,
             out_type: OutType::ClsToken,
             with_cls_token: true,
