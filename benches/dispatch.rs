@@ -120,7 +120,7 @@ fn trained<T>(
     let iters = train_loop.totals(0).1;
     let options = LoaderOptions { batch_size: 1, ..LoaderOptions::default() };
     let data =
-        DataLoader::new(Synthetic::new(1 << 40, [1, 1, 1], 2, 0), DefaultSampler::sequential(), options);
+        DataLoader::new(Synthetic::new(1 << 24, [1, 1, 1], 2, 0), DefaultSampler::sequential(), options);
     let mut builder = Runner::builder()
         .model(Nothing)
         .train_data(data.unwrap())

@@ -168,6 +168,16 @@ fn one_mistake_in_several_places_is_told_once() {
     assert_eq!(read.text.matches("and here").count(), 2, "{}", read.text);
 }
 
+/// `collect_device` of a metric was read and never used, and nothing was said.
+#[test]
+fn keys_of_metrics_that_mean_nothing_here_are_noted_once() {
+    let metrics = "[{type: Accuracy, collect_device: cpu}, {type: ConfusionMatrix, collect_device: gpu}]";
+    let val = "{batch_size: 4, dataset: {type: Synthetic, n: 8, shape: [3, 2, 2], classes: 3}}";
+    let said = read(&format!("val_evaluator: {metrics}\nval_cfg: {{}}\nval_dataloader: {val}\n"));
+    let of_key = said.notes.iter().filter(|note| note.starts_with("`val_evaluator.collect_device`"));
+    assert_eq!(of_key.count(), 1, "{:?} {}", said.notes, said.text);
+}
+
 fn lone(name: &str, text: &str) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(name);

@@ -1,6 +1,8 @@
 //! One note for each key that is accepted without effect, so that nobody believes it did something, and for what is another
 //! law here than in MMEngine.
 
+use std::collections::BTreeSet;
+
 use super::{LoopConfig, LoopType, RunConfig};
 
 impl RunConfig {
@@ -37,6 +39,11 @@ fn of(config: &RunConfig) -> Vec<String> {
         for (key, why) in loader.iter().flat_map(|l| l.ignored()) {
             note(true, &format!("{mode}_dataloader.{key}"), why);
         }
+    }
+    for (mode, metrics) in [("val", &config.val_evaluator), ("test", &config.test_evaluator)] {
+        let keys: BTreeSet<_> =
+            metrics.iter().flat_map(|m| m.iter()).flat_map(|m| m.extra.ignored()).collect();
+        keys.iter().for_each(|(key, why)| note(true, &format!("{mode}_evaluator.{key}"), why));
     }
     let epochs = config.train_cfg.as_ref().is_some_and(|cfg| match cfg {
         LoopConfig::BuiltIn(cfg) => {
