@@ -330,8 +330,12 @@ struct Classes {
 
 register! {
     /// A model whose config says how many classes it has.
-    dyn Model, "Classes" => |_p: Classes, _cx: &mut BuildCx| -> Result<Box<dyn Model>> {
-        Ok(Box::new(ToyModel::new(3)))
+    dyn Model, "Classes" => fn Classes::build
+}
+
+impl Classes {
+    fn build(self, _: &mut BuildCx) -> Result<ToyModel> {
+        Ok(ToyModel::new(3))
     }
 }
 

@@ -107,7 +107,13 @@ struct Greedy;
 impl Hook for Greedy {}
 register! {
     /// Breaks RefusesUnknownKeys.
-    dyn Hook, "Greedy" => |_p: shanty::config::Node, _cx: &mut BuildCx| -> Result<Box<dyn Hook>> { Ok(Box::new(Greedy)) }
+    dyn Hook, "Greedy" => fn Greedy::of
+}
+
+impl Greedy {
+    fn of(_: shanty::config::Node, _: &mut BuildCx) -> Result<Self> {
+        Ok(Greedy)
+    }
 }
 
 #[test]

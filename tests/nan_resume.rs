@@ -30,9 +30,7 @@ impl Metric for OddMetric {
 
 register! {
     /// Gives NaN, infinity and minus zero.
-    dyn Metric, "OddMetric" => |_: OddMetric, _: &mut BuildCx| -> Result<Box<dyn Metric>> {
-        Ok(Box::new(OddMetric {}))
-    }
+    dyn Metric, "OddMetric" => OddMetric
 }
 
 /// The inputs of these samples are that number, each time they are met; one gradient is infinite although its loss is not.

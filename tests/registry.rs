@@ -97,13 +97,18 @@ shanty::register! {
     /// parts: [{type: Bolt, length: 3}]
     /// count: 2
     /// ```
-    dyn Part, "Frame" => |p: FrameConfig, cx: &mut BuildCx| -> Result<Box<dyn Part>> {
+    dyn Part, "Frame" => fn Frame::from_config
+}
+
+impl Frame {
+    fn from_config(p: FrameConfig, cx: &mut BuildCx) -> Result<Self> {
         if p.count == 13 {
             return Err(shanty::base::Error::invalid("not thirteen"));
         }
         let named = p.named.iter().filter_map(|(_, part)| part.as_ref());
-        let parts = p.parts.iter().chain(&p.extra.0).chain(named).map(|s| s.build(cx)).collect::<Result<Vec<_>>>()?;
-        Ok(Box::new(Frame(parts)))
+        let parts =
+            p.parts.iter().chain(&p.extra.0).chain(named).map(|s| s.build(cx)).collect::<Result<Vec<_>>>()?;
+        Ok(Frame(parts))
     }
 }
 

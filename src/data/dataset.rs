@@ -185,7 +185,11 @@ struct SubsetConfig {
 
 crate::register! {
     /// Some samples of another set: those at `indices`, or the `first` ones.
-    dyn Dataset, "Subset" => |p: SubsetConfig, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
+    dyn Dataset, "Subset" => fn Subset::from_config
+}
+
+impl Subset {
+    fn from_config(p: SubsetConfig, cx: &mut BuildCx) -> Result<Self> {
         let dataset = p.dataset.build(cx)?;
         let indices = match (p.indices, p.first) {
             (Some(indices), None) => indices,
@@ -196,7 +200,7 @@ crate::register! {
             (None, Some(first)) => (0..first).collect(),
             _ => return Err(Error::config("give either `indices` or `first`")),
         };
-        Ok(Box::new(Subset::new(dataset, indices)?))
+        Self::new(dataset, indices)
     }
 }
 
@@ -276,8 +280,12 @@ struct RepeatConfig {
 
 crate::register! {
     /// A set that is read `times` times in one pass.
-    dyn Dataset, "RepeatDataset" => |p: RepeatConfig, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
-        Ok(Box::new(RepeatDataset::new(p.dataset.build(cx)?, p.times)?))
+    dyn Dataset, "RepeatDataset" => fn RepeatDataset::from_config
+}
+
+impl RepeatDataset {
+    fn from_config(p: RepeatConfig, cx: &mut BuildCx) -> Result<Self> {
+        Self::new(p.dataset.build(cx)?, p.times)
     }
 }
 
@@ -373,8 +381,12 @@ struct ConcatConfig {
 
 crate::register! {
     /// Several sets, one behind the other.
-    dyn Dataset, "ConcatDataset" => |p: ConcatConfig, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
-        Ok(Box::new(ConcatDataset::new(Spec::build_all(&p.datasets, cx)?)?))
+    dyn Dataset, "ConcatDataset" => fn ConcatDataset::from_config
+}
+
+impl ConcatDataset {
+    fn from_config(p: ConcatConfig, cx: &mut BuildCx) -> Result<Self> {
+        Self::new(Spec::build_all(&p.datasets, cx)?)
     }
 }
 

@@ -40,8 +40,12 @@ impl Default for AccuracyConfig {
 
 crate::register! {
     /// Top-k accuracy in percent: `accuracy/top1`, …
-    dyn Metric, "Accuracy" => |p: AccuracyConfig, _: &mut BuildCx| -> Result<Box<dyn Metric>> {
-        Ok(Box::new(Accuracy::new(p.topk.iter().map(|k| k.get()).collect(), p.thrs.0)?))
+    dyn Metric, "Accuracy" => fn Accuracy::from_config
+}
+
+impl Accuracy {
+    fn from_config(p: AccuracyConfig, _: &mut BuildCx) -> Result<Self> {
+        Self::new(p.topk.iter().map(|k| k.get()).collect(), p.thrs.0)
     }
 }
 

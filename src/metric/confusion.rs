@@ -25,8 +25,12 @@ struct ConfusionMatrixConfig {
 
 crate::register! {
     /// Which class is taken for which: the table `confusion_matrix/result`, a row for each true class.
-    dyn Metric, "ConfusionMatrix" => |p: ConfusionMatrixConfig, _: &mut BuildCx| -> Result<Box<dyn Metric>> {
-        Ok(Box::new(ConfusionMatrix::new(p.normalize)))
+    dyn Metric, "ConfusionMatrix" => fn ConfusionMatrix::from_config
+}
+
+impl ConfusionMatrix {
+    fn from_config(p: ConfusionMatrixConfig, _: &mut BuildCx) -> Result<Self> {
+        Ok(Self::new(p.normalize))
     }
 }
 

@@ -93,8 +93,12 @@ impl Default for SingleLabelConfig {
 
 crate::register! {
     /// Precision, recall and F1 in percent: `single-label/precision`, …
-    dyn Metric, "SingleLabelMetric" => |p: SingleLabelConfig, _: &mut BuildCx| -> Result<Box<dyn Metric>> {
-        Ok(Box::new(SingleLabelMetric::new(p.thrs.0, p.items.0, p.average, p.num_classes)?))
+    dyn Metric, "SingleLabelMetric" => fn SingleLabelMetric::from_config
+}
+
+impl SingleLabelMetric {
+    fn from_config(p: SingleLabelConfig, _: &mut BuildCx) -> Result<Self> {
+        Self::new(p.thrs.0, p.items.0, p.average, p.num_classes)
     }
 }
 

@@ -46,9 +46,7 @@ pub struct ImageClassifierConfig {
 pub struct ClassifierTrainConfig {}
 
 register! { /// A classifier of images: backbone, neck and head.
-            dyn Model, "ImageClassifier" => |p: ImageClassifierConfig, cx: &mut BuildCx| -> Result<Box<dyn Model>> {
-    Ok(Box::new(ImageClassifier::from_config(p, cx)?))
-} }
+dyn Model, "ImageClassifier" => fn ImageClassifier::from_config }
 
 /// Backbone, neck and head, behind a preprocessor.
 ///

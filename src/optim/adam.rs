@@ -71,6 +71,14 @@ impl Adam {
         Self { lr, betas, eps, weight_decay, decoupled }
     }
 
+    fn from_config(config: AdamConfig, _: &mut BuildCx) -> Result<Self> {
+        Ok(Self::of(&config, false))
+    }
+
+    fn decoupled_from_config(config: AdamConfig, _: &mut BuildCx) -> Result<Self> {
+        Ok(Self::of(&config, true))
+    }
+
     /// Sets the decays of the running means of the gradient and of its square.
     #[must_use]
     pub fn betas(mut self, beta1: f64, beta2: f64) -> Self {
@@ -139,13 +147,9 @@ impl Optimizer for Adam {
 
 crate::register! {
     /// Adam (Kingma & Ba 2015): steps scaled by running means of the gradient and of its square.
-    dyn Optimizer, "Adam" => |config: AdamConfig, _cx: &mut BuildCx| -> Result<Box<dyn Optimizer>> {
-        Ok(Box::new(Adam::of(&config, false)))
-    }
+    dyn Optimizer, "Adam" => fn Adam::from_config
 }
 crate::register! {
     /// AdamW (Loshchilov & Hutter 2019): Adam with weight decay apart from the gradient.
-    dyn Optimizer, "AdamW" => |config: AdamConfig, _cx: &mut BuildCx| -> Result<Box<dyn Optimizer>> {
-        Ok(Box::new(Adam::of(&config, true)))
-    }
+    dyn Optimizer, "AdamW" => fn Adam::decoupled_from_config
 }

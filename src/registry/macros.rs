@@ -40,20 +40,50 @@ macro_rules! registry {
 
 /// Gives a type a name in configs. It must have a doc comment.
 ///
-/// Either the struct is its own parameters, or a closure makes the thing of them:
-/// ```ignore
-/// register! { /// Share of right answers.
-///             dyn Metric, "Accuracy" => Accuracy }
-/// register! { /// A 2-d convolution.
-///             dyn Module, "Conv2d" => |p: Conv2dConfig, cx: &mut BuildCx| -> Result<Box<dyn Module>> { … } }
+/// Either the type is its own config (`Deserialize` and `JsonSchema`), or a function makes it of its config and of what the run
+/// provides; the function may check what it makes, and one type may have several names:
+/// ```
+/// use shanty::prelude::*;
+/// # use shanty::data::{Sample, Transform};
+/// /// Leaves everything as it is.
+/// #[derive(Debug, Clone, Deserialize, JsonSchema)]
+/// struct Same {}
+/// # impl Transform for Same {
+/// #     fn apply(&self, _: &mut Sample, _: &mut Rng) -> Result<()> { Ok(()) }
+/// # }
+///
+/// register! { /// Leaves a sample as it is.
+///             dyn Transform, "Same" => Same }
+/// register! { /// Leaves a sample as it is, and looks at its config before.
+///             dyn Transform, "StillSame" => fn Same::from_config }
+///
+/// impl Same {
+///     fn from_config(config: Self, _: &mut BuildCx) -> Result<Self> {
+///         Ok(config)
+///     }
+/// }
+/// # fn main() {}
+/// ```
+///
+/// A type without a doc comment is not taken:
+/// ```compile_fail
+/// # use shanty::prelude::*;
+/// # #[derive(Debug, Clone, Deserialize, JsonSchema)]
+/// # struct Idle {}
+/// # impl Hook for Idle {}
+/// register! { dyn Hook, "Idle" => Idle }
 /// ```
 #[macro_export]
 macro_rules! register {
-    ($(#[doc = $doc:expr])+ $kind:ty, $name:literal => |$($closure:tt)+) => {
-        $crate::__submit!([$($doc),+] $kind, $name, &$crate::registry::Make::<_, $kind>(|$($closure)+));
+    ($(#[doc = $doc:expr])+ $kind:ty, $name:literal => fn $make:path $(,)?) => {
+        $crate::__submit!([$($doc),+] $kind, $name, &$crate::registry::Make::<_, $kind>(
+            |config, cx| ::core::result::Result::Ok(::std::boxed::Box::new($make(config, cx)?))
+        ));
     };
-    ($(#[doc = $doc:expr])+ $kind:ty, $name:literal => $params:ty $(,)?) => {
-        $crate::__submit!([$($doc),+] $kind, $name, &$crate::registry::Make::<$params, $kind>(|params, _| Ok(Box::new(params))));
+    ($(#[doc = $doc:expr])+ $kind:ty, $name:literal => $own:ty $(,)?) => {
+        $crate::__submit!([$($doc),+] $kind, $name, &$crate::registry::Make::<$own, $kind>(
+            |config, _| ::core::result::Result::Ok(::std::boxed::Box::new(config))
+        ));
     };
     ($kind:ty, $name:literal => $($rest:tt)+) => {
         ::core::compile_error!(concat!(
@@ -87,10 +117,21 @@ macro_rules! __origin {
     };
 }
 
+/// What a config gives: anything that can be read from YAML and described by a schema.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be read from a config",
+    note = "derive `Deserialize` and `JsonSchema` for it, or register a function that makes it of its config: \
+            `=> fn {Self}::from_config`, with `fn from_config(config: …, cx: &mut BuildCx) -> Result<Self>`"
+)]
+pub trait FromYaml: DeserializeOwned + JsonSchema {}
+
+#[diagnostic::do_not_recommend]
+impl<P: DeserializeOwned + JsonSchema> FromYaml for P {}
+
 /// A builder of `T` from parameters `P`.
 pub struct Make<P, T: ?Sized>(pub fn(P, &mut BuildCx) -> Result<Box<T>>);
 
-impl<P: DeserializeOwned + JsonSchema, T: ?Sized + Any> Maker for Make<P, T> {
+impl<P: FromYaml, T: ?Sized + Any> Maker for Make<P, T> {
     fn check(&self, node: &Node, key: Option<&Key>, reserved: &[&str]) -> Result<(), Diags> {
         read_checked::<P>(node, key, reserved).map(drop)
     }

@@ -55,7 +55,7 @@ pub use describe::{Parameter, describe, example, parameters};
 pub(crate) use elsewhere::project;
 pub use explain::explain;
 #[doc(hidden)]
-pub use macros::Make;
+pub use macros::{FromYaml, Make};
 pub(crate) use parts::build_apart;
 pub use schema::schema;
 pub use spec::Spec;
@@ -66,6 +66,10 @@ pub use table::{check, crates, entries, find, kinds};
 const IGNORED: &str = "_scope_";
 
 /// A kind of thing that a config can name: implemented for `dyn Trait` by [`registry!`](crate::registry!).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no kind of thing that a config can name",
+    note = "declare it where the trait is defined: `registry!({Self}, \"its name in messages\")`"
+)]
 pub trait Registrable: Any {
     /// Its name in messages and in `shanty list`: `hook`, `dataset`, …
     const KIND: &'static str;

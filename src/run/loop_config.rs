@@ -14,20 +14,12 @@ crate::registry!(dyn TrainLoop, "loop");
 
 crate::register! {
     /// Trains epoch after epoch and validates between epochs: what `by_epoch: true` stands for.
-    dyn TrainLoop, "EpochBasedTrainLoop" => |p: EpochLoop, _: &mut BuildCx| -> Result<Box<dyn TrainLoop>> {
-        let EpochLoop { max_epochs, val_begin, val_interval, dynamic_intervals } = p;
-        let cfg = TrainLoopConfig { by_epoch: Some(true), max_epochs: Some(max_epochs), ..TrainLoopConfig::default() };
-        TrainLoopConfig { val_begin, val_interval, dynamic_intervals, ..cfg }.to_loop().map_err(Error::config)
-    }
+    dyn TrainLoop, "EpochBasedTrainLoop" => fn EpochLoop::build
 }
 
 crate::register! {
     /// Trains in one long pass and validates between iterations: what `by_epoch: false` stands for.
-    dyn TrainLoop, "IterBasedTrainLoop" => |p: IterLoop, _: &mut BuildCx| -> Result<Box<dyn TrainLoop>> {
-        let IterLoop { max_iters, val_begin, val_interval, dynamic_intervals } = p;
-        let cfg = TrainLoopConfig { by_epoch: Some(false), max_iters: Some(max_iters), ..TrainLoopConfig::default() };
-        TrainLoopConfig { val_begin, val_interval, dynamic_intervals, ..cfg }.to_loop().map_err(Error::config)
-    }
+    dyn TrainLoop, "IterBasedTrainLoop" => fn IterLoop::build
 }
 
 /// Parameters of `EpochBasedTrainLoop`.
@@ -66,6 +58,34 @@ struct IterLoop {
     /// `[milestone, interval]` pairs: another interval from the milestone on.
     #[serde(default)]
     dynamic_intervals: Option<Vec<(u64, u64)>>,
+}
+
+impl EpochLoop {
+    fn build(self, _: &mut BuildCx) -> Result<EpochBasedTrainLoop> {
+        let val = validations(self.val_begin, self.val_interval.unwrap_or(1), self.dynamic_intervals);
+        Ok(EpochBasedTrainLoop { max_epochs: self.max_epochs, val: val.map_err(Error::config)? })
+    }
+}
+
+impl IterLoop {
+    fn build(self, _: &mut BuildCx) -> Result<IterBasedTrainLoop> {
+        let val = validations(self.val_begin, self.val_interval.unwrap_or(1000), self.dynamic_intervals);
+        Ok(IterBasedTrainLoop { max_iters: self.max_iters, val: val.map_err(Error::config)? })
+    }
+}
+
+/// When a loop validates.
+fn validations(
+    begin: Option<u64>,
+    every: u64,
+    dynamic: Option<Vec<(u64, u64)>>,
+) -> Result<Intervals, String> {
+    let dynamic = dynamic.unwrap_or_default();
+    if dynamic.iter().any(|(_, every)| *every == 0) || !dynamic.is_sorted_by_key(|(milestone, _)| *milestone)
+    {
+        return Err("`dynamic_intervals` must rise, with intervals of at least 1".into());
+    }
+    Ok(Intervals { begin: begin.unwrap_or(1), every, dynamic })
 }
 
 /// Which loop trains.
@@ -176,17 +196,8 @@ impl TrainLoopConfig {
             return Err(format!("`{other}` does not belong to a loop with `by_epoch: {by_epoch}`"));
         }
         let total = total.ok_or_else(|| format!("a loop with `by_epoch: {by_epoch}` needs `{needs}`"))?;
-        let dynamic = self.dynamic_intervals.clone().unwrap_or_default();
-        if dynamic.iter().any(|(_, every)| *every == 0)
-            || !dynamic.is_sorted_by_key(|(milestone, _)| *milestone)
-        {
-            return Err("`dynamic_intervals` must rise, with intervals of at least 1".into());
-        }
-        let val = Intervals {
-            begin: self.val_begin.unwrap_or(1),
-            every: self.val_interval.unwrap_or(if by_epoch { 1 } else { 1000 }),
-            dynamic,
-        };
+        let every = self.val_interval.unwrap_or(if by_epoch { 1 } else { 1000 });
+        let val = validations(self.val_begin, every, self.dynamic_intervals.clone())?;
         Ok(if by_epoch {
             Box::new(EpochBasedTrainLoop { max_epochs: total, val })
         } else {

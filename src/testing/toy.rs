@@ -120,8 +120,12 @@ impl Default for ToyConfig {
 
 crate::register! {
     /// The smallest model that trains, for tests: one vector, drawn to the mean of its batches.
-    dyn Model, "ToyModel" => |p: ToyConfig, _cx: &mut crate::registry::BuildCx| -> Result<Box<dyn Model>> {
-        Ok(Box::new(ToyModel::new(p.n)))
+    dyn Model, "ToyModel" => fn ToyModel::from_config
+}
+
+impl ToyModel {
+    fn from_config(p: ToyConfig, _: &mut crate::registry::BuildCx) -> Result<Self> {
+        Ok(Self::new(p.n))
     }
 }
 

@@ -266,7 +266,13 @@ struct Nothing {}
 
 register! {
     /// Something that depends on the weights.
-    dyn Metric, "Score" => |_: Nothing, _: &mut BuildCx| -> Result<Box<dyn Metric>> { Ok(Box::new(Score::default())) }
+    dyn Metric, "Score" => fn Score::from_config
+}
+
+impl Score {
+    fn from_config(_: Nothing, _: &mut BuildCx) -> Result<Self> {
+        Ok(Self::default())
+    }
 }
 
 impl Metric for Score {

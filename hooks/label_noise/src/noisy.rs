@@ -76,7 +76,11 @@ struct NoisyConfig {
 
 register! {
     /// Another data set with a share of its labels flipped at random.
-    dyn Dataset, "NoisyLabels" => |p: NoisyConfig, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
-        Ok(Box::new(NoisyLabels::new(p.dataset.build(cx)?, p.fraction, p.seed)?))
+    dyn Dataset, "NoisyLabels" => fn NoisyLabels::from_config
+}
+
+impl NoisyLabels {
+    fn from_config(p: NoisyConfig, cx: &mut BuildCx) -> Result<Self> {
+        Self::new(p.dataset.build(cx)?, p.fraction, p.seed)
     }
 }

@@ -83,9 +83,13 @@ struct DigitsConfig {
 
 crate::register! {
     /// The 1,797 UCI handwritten digits, 8 × 8 pixels with values 0..=16. Part of the program: needs no file.
-    dyn Dataset, "Digits" => |p: DigitsConfig, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
+    dyn Dataset, "Digits" => fn Digits::from_config
+}
+
+impl Digits {
+    fn from_config(p: DigitsConfig, cx: &mut BuildCx) -> Result<Pixels> {
         let pipeline = Pipeline::build_for(&pictures(Some([8, 8, 1])), &p.pipeline, cx)?;
-        Ok(Box::new(Digits::load(p.split, p.split_by)?.with_pipeline(pipeline)))
+        Ok(Self::load(p.split, p.split_by)?.with_pipeline(pipeline))
     }
 }
 

@@ -332,40 +332,38 @@ fn yes() -> bool {
     true
 }
 
-impl ImageFolderConfig {
-    fn build(self, cx: &mut BuildCx) -> Result<Box<dyn Dataset>> {
-        let pipeline = Pipeline::build_for(&fields(self.with_label), &self.pipeline, cx)?;
-        let folder = match &self.data_prefix {
-            None => self.data_root.clone(),
-            Some(Prefix(path)) => self.data_root.join(path),
+impl ImageFolder {
+    fn from_config(p: ImageFolderConfig, cx: &mut BuildCx) -> Result<Self> {
+        let pipeline = Pipeline::build_for(&fields(p.with_label), &p.pipeline, cx)?;
+        let folder = match &p.data_prefix {
+            None => p.data_root.clone(),
+            Some(Prefix(path)) => p.data_root.join(path),
         };
         if folder.as_os_str().is_empty() {
             return Err(Error::config("where are the pictures? Give their folder as `data_root`"));
         }
-        let extensions = self.extensions.map_or_else(|| EXTENSIONS.map(str::to_owned).to_vec(), |e| e.0);
+        let extensions = p.extensions.map_or_else(|| EXTENSIONS.map(str::to_owned).to_vec(), |e| e.0);
         let extensions: Vec<String> = extensions.iter().map(|e| e.to_lowercase()).collect();
-        let set = match (self.ann_file.as_os_str().is_empty(), self.with_label) {
-            (false, _) => {
-                ImageFolder::by_list(&folder, &self.data_root.join(&self.ann_file), self.with_label)?
-            }
-            (true, true) => ImageFolder::by_folders(&folder, &extensions)?,
-            (true, false) => ImageFolder::unlabeled(&folder, &extensions)?,
+        let set = match (p.ann_file.as_os_str().is_empty(), p.with_label) {
+            (false, _) => Self::by_list(&folder, &p.data_root.join(&p.ann_file), p.with_label)?,
+            (true, true) => Self::by_folders(&folder, &extensions)?,
+            (true, false) => Self::unlabeled(&folder, &extensions)?,
         };
-        let set = match self.classes {
+        let set = match p.classes {
             Some(Names::Given(classes)) => set.with_classes(classes)?,
             Some(Names::File(file)) => set.with_classes(list::names(&file)?)?,
             None => set,
         };
-        Ok(Box::new(set.with_pipeline(pipeline)))
+        Ok(set.with_pipeline(pipeline))
     }
 }
 
 crate::register! {
     /// JPEG and PNG files in folders, one for each class, or in a list; decoded when they are read. Feature `images`.
-    dyn Dataset, "ImageFolder" => |p: ImageFolderConfig, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> { p.build(cx) }
+    dyn Dataset, "ImageFolder" => fn ImageFolder::from_config
 }
 
 crate::register! {
     /// MMPretrain's name of ImageFolder.
-    dyn Dataset, "CustomDataset" => |p: ImageFolderConfig, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> { p.build(cx) }
+    dyn Dataset, "CustomDataset" => fn ImageFolder::from_config
 }

@@ -95,9 +95,13 @@ impl MnistConfig {
 
 crate::register! {
     /// The 70,000 MNIST digits, 28 × 28 pixels with values 0..=255, from their four IDX files, plain or gzipped.
-    dyn Dataset, "MNIST" => |p: MnistConfig, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
+    dyn Dataset, "MNIST" => fn Mnist::from_config
+}
+
+impl Mnist {
+    fn from_config(p: MnistConfig, cx: &mut BuildCx) -> Result<Pixels> {
         let pipeline = Pipeline::build_for(&pictures(Some([28, 28, 1])), &p.pipeline, cx)?;
-        Ok(Box::new(Mnist::load(&p.folder(), p.part()?)?.with_pipeline(pipeline)))
+        Ok(Self::load(&p.folder(), p.part()?)?.with_pipeline(pipeline))
     }
 }
 

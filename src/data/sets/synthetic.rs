@@ -84,12 +84,16 @@ impl Default for SyntheticConfig {
 
 crate::register! {
     /// Made-up images that a network can learn: one random image a class, and noise.
-    dyn Dataset, "Synthetic" => |p: SyntheticConfig, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
+    dyn Dataset, "Synthetic" => fn Synthetic::from_config
+}
+
+impl Synthetic {
+    fn from_config(p: SyntheticConfig, cx: &mut BuildCx) -> Result<Self> {
         let [c, h, w] = p.shape;
         memory::fits("one image for each class", &[p.classes, c, h, w], size_of::<f32>())?;
-        let set = Synthetic::new(p.n, p.shape, p.classes, p.seed).with_noise(p.noise);
+        let set = Self::new(p.n, p.shape, p.classes, p.seed).with_noise(p.noise);
         let pipeline = Pipeline::build_for(&pictures(Some([h, w, c])), &p.pipeline, cx)?;
-        Ok(Box::new(set.with_pipeline(pipeline)))
+        Ok(set.with_pipeline(pipeline))
     }
 }
 

@@ -176,9 +176,12 @@ impl SyntheticTask {
         [(INPUTS.into(), inputs), (TARGET.into(), target)].into_iter().collect()
     }
 
-    fn built(self, pipeline: &[Spec<dyn Transform>], cx: &mut BuildCx) -> Result<Box<dyn Dataset>> {
-        let pipeline = Pipeline::build_for(&self.raw_fields(), pipeline, cx)?;
-        Ok(Box::new(self.with_pipeline(pipeline)))
+    /// A task of a config, whose samples must fit the memory.
+    fn bounded(task: Task, n: usize, seed: u64) -> Result<Self> {
+        let [_, a, b] = task.marks().map(|n| n as usize);
+        let b = if matches!(task, Task::Shapes { .. }) { a } else { b.max(1) };
+        memory::fits("a sample", &[a, b], size_of::<f32>())?;
+        Ok(Self::new(task, n, seed))
     }
 }
 
@@ -247,15 +250,16 @@ macro_rules! task {
 
         crate::register! {
             $(#[doc = $doc])+
-            dyn Dataset, $name => |p: $params, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
-                let of: fn(&$params) -> Task = $task;
-                let task = of(&p);
-                let [_, a, b] = task.marks().map(|n| n as usize);
-                let b = if matches!(task, Task::Shapes { .. }) { a } else { b.max(1) };
-                memory::fits("a sample", &[a, b], size_of::<f32>())?;
-                let set = SyntheticTask::new(task, p.n, p.seed).starting_at(p.start);
-                let noise = p.noise.unwrap_or(set.noise);
-                set.with_noise(noise).built(&p.pipeline, cx)
+            dyn Dataset, $name => fn $params::build
+        }
+
+        impl $params {
+            fn build(self, cx: &mut BuildCx) -> Result<SyntheticTask> {
+                let of: fn(&Self) -> Task = $task;
+                let set = SyntheticTask::bounded(of(&self), self.n, self.seed)?.starting_at(self.start);
+                let noise = self.noise.unwrap_or(set.noise);
+                let pipeline = Pipeline::build_for(&set.raw_fields(), &self.pipeline, cx)?;
+                Ok(set.with_noise(noise).with_pipeline(pipeline))
             }
         }
     };

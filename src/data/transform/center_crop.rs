@@ -30,9 +30,13 @@ struct CenterCropConfig {
 
 crate::register! {
     /// The window in the middle of the image; a side that is smaller than it stays.
-    dyn Transform, "CenterCrop" => |p: CenterCropConfig, _: &mut BuildCx| -> Result<Box<dyn Transform>> {
+    dyn Transform, "CenterCrop" => fn CenterCrop::from_config
+}
+
+impl CenterCrop {
+    fn from_config(p: CenterCropConfig, _: &mut BuildCx) -> Result<Self> {
         let (width, height) = pair("crop_size", &p.crop_size)?;
-        Ok(Box::new(CenterCrop { width, height }))
+        Ok(Self { width, height })
     }
 }
 

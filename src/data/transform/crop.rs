@@ -41,10 +41,14 @@ struct RandomCropConfig {
 
 crate::register! {
     /// A window at a random place of the image and the border around it.
-    dyn Transform, "RandomCrop" => |p: RandomCropConfig, _: &mut BuildCx| -> Result<Box<dyn Transform>> {
+    dyn Transform, "RandomCrop" => fn RandomCrop::from_config
+}
+
+impl RandomCrop {
+    fn from_config(p: RandomCropConfig, _: &mut BuildCx) -> Result<Self> {
         let (height, width) = pair("crop_size", &p.crop_size)?;
         let border = p.padding.map_or(Ok(Border::default()), |padding| Border::from_widths(&padding))?;
-        Ok(Box::new(RandomCrop { height, width, border, pad_val: p.pad_val }))
+        Ok(Self { height, width, border, pad_val: p.pad_val })
     }
 }
 

@@ -49,8 +49,12 @@ fn horizontal() -> OneOrMany<Direction> {
 
 crate::register! {
     /// A mirror image with probability `prob`.
-    dyn Transform, "RandomFlip" => |p: RandomFlipConfig, _: &mut BuildCx| -> Result<Box<dyn Transform>> {
-        Ok(Box::new(RandomFlip { prob: p.prob, directions: p.direction.0 }))
+    dyn Transform, "RandomFlip" => fn RandomFlip::from_config
+}
+
+impl RandomFlip {
+    fn from_config(p: RandomFlipConfig, _: &mut BuildCx) -> Result<Self> {
+        Ok(Self { prob: p.prob, directions: p.direction.0 })
     }
 }
 

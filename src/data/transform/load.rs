@@ -83,14 +83,18 @@ impl Default for LoadConfig {
 
 crate::register! {
     /// Reads the sample's JPEG or PNG file, 3 channels in the order BGR unless told otherwise.
-    dyn Transform, "LoadImageFromFile" => |p: LoadConfig, _: &mut BuildCx| -> Result<Box<dyn Transform>> {
+    dyn Transform, "LoadImageFromFile" => fn LoadImageFromFile::from_config
+}
+
+impl LoadImageFromFile {
+    fn from_config(p: LoadConfig, _: &mut BuildCx) -> Result<Self> {
         use ColorType::{ColorIgnoreOrientation, Grayscale, GrayscaleIgnoreOrientation};
         let gray = matches!(p.color_type, Grayscale | GrayscaleIgnoreOrientation);
-        Ok(Box::new(LoadImageFromFile {
+        Ok(Self {
             colors: if gray { Colors::Gray } else { p.channel_order },
             turn: !matches!(p.color_type, ColorIgnoreOrientation | GrayscaleIgnoreOrientation),
             max_pixels: p.max_pixels,
-        }))
+        })
     }
 }
 

@@ -63,8 +63,12 @@ fn yes() -> bool {
 
 crate::register! {
     /// `(x - mean) / std` for each channel, after BGR became RGB (`to_rgb: false` leaves the order).
-    dyn Transform, "Normalize" => |p: NormalizeConfig, _: &mut BuildCx| -> Result<Box<dyn Transform>> {
-        Ok(Box::new(Normalize::new(p.mean.0, p.std.0)?.to_rgb(p.to_rgb)))
+    dyn Transform, "Normalize" => fn Normalize::from_config
+}
+
+impl Normalize {
+    fn from_config(p: NormalizeConfig, _: &mut BuildCx) -> Result<Self> {
+        Ok(Self::new(p.mean.0, p.std.0)?.to_rgb(p.to_rgb))
     }
 }
 

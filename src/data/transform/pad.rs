@@ -96,16 +96,20 @@ struct PadConfig {
 
 crate::register! {
     /// Enlarges an image to a `size`, or by a border of `padding` pixels.
-    dyn Transform, "Pad" => |p: PadConfig, _: &mut BuildCx| -> Result<Box<dyn Transform>> {
+    dyn Transform, "Pad" => fn Pad::from_config
+}
+
+impl Pad {
+    fn from_config(p: PadConfig, _: &mut BuildCx) -> Result<Self> {
         let pad_val = p.pad_val;
-        Ok(Box::new(match (p.size, p.padding) {
+        Ok(match (p.size, p.padding) {
             (Some(size), None) => {
                 let (width, height) = pair("size", &size)?;
-                Pad::Size { width, height, pad_val }
+                Self::Size { width, height, pad_val }
             }
-            (None, Some(padding)) => Pad::Border { border: Border::from_widths(&padding)?, pad_val },
+            (None, Some(padding)) => Self::Border { border: Border::from_widths(&padding)?, pad_val },
             _ => return Err(Error::config("give either `size` or `padding`")),
-        }))
+        })
     }
 }
 

@@ -139,8 +139,12 @@ struct ComposeConfig {
 
 crate::register! {
     /// Several transforms as one.
-    dyn Transform, "Compose" => |p: ComposeConfig, cx: &mut BuildCx| -> Result<Box<dyn Transform>> {
-        Ok(Box::new(Compose::build(&p.transforms, cx)?))
+    dyn Transform, "Compose" => fn Compose::from_config
+}
+
+impl Compose {
+    fn from_config(p: ComposeConfig, cx: &mut BuildCx) -> Result<Self> {
+        Self::build(&p.transforms, cx)
     }
 }
 

@@ -53,10 +53,14 @@ fn sides(_: &mut SchemaGenerator) -> Schema {
 
 crate::register! {
     /// Another size for the image. Pictures stay bytes; images of values are not rounded.
-    dyn Transform, "Resize" => |p: ResizeConfig, _: &mut BuildCx| -> Result<Box<dyn Transform>> {
+    dyn Transform, "Resize" => fn Resize::from_config
+}
+
+impl Resize {
+    fn from_config(p: ResizeConfig, _: &mut BuildCx) -> Result<Self> {
         let (width, height) = pair("scale", &p.scale)?;
         let filter = Filter::new(p.backend, p.interpolation)?;
-        Ok(Box::new(Resize { width, height, keep_ratio: p.keep_ratio, filter }))
+        Ok(Self { width, height, keep_ratio: p.keep_ratio, filter })
     }
 }
 

@@ -54,9 +54,13 @@ struct ResizeEdgeConfig {
 
 crate::register! {
     /// Another size, one side being `scale` pixels long and the other in its ratio.
-    dyn Transform, "ResizeEdge" => |p: ResizeEdgeConfig, _: &mut BuildCx| -> Result<Box<dyn Transform>> {
+    dyn Transform, "ResizeEdge" => fn ResizeEdge::from_config
+}
+
+impl ResizeEdge {
+    fn from_config(p: ResizeEdgeConfig, _: &mut BuildCx) -> Result<Self> {
         let filter = Filter::new(p.backend, p.interpolation)?;
-        Ok(Box::new(ResizeEdge { scale: p.scale, edge: p.edge, filter }))
+        Ok(Self { scale: p.scale, edge: p.edge, filter })
     }
 }
 

@@ -81,7 +81,11 @@ fn attempts() -> usize {
 
 crate::register! {
     /// A window of random area, ratio of sides and place, resized.
-    dyn Transform, "RandomResizedCrop" => |p: RandomResizedCropConfig, _: &mut BuildCx| -> Result<Box<dyn Transform>> {
+    dyn Transform, "RandomResizedCrop" => fn RandomResizedCrop::from_config
+}
+
+impl RandomResizedCrop {
+    fn from_config(p: RandomResizedCropConfig, _: &mut BuildCx) -> Result<Self> {
         let (height, width) = pair("scale", &p.scale)?;
         for (key, [low, high]) in
             [("crop_ratio_range", p.crop_ratio_range), ("aspect_ratio_range", p.aspect_ratio_range)]
@@ -92,13 +96,13 @@ crate::register! {
                 )));
             }
         }
-        Ok(Box::new(RandomResizedCrop {
+        Ok(Self {
             area: p.crop_ratio_range,
             aspect: p.aspect_ratio_range,
             max_attempts: p.max_attempts,
             filter: Filter::new(p.backend, p.interpolation)?,
-            ..RandomResizedCrop::new(width, height)
-        }))
+            ..Self::new(width, height)
+        })
     }
 }
 

@@ -91,7 +91,7 @@ impl Default for CheckInvalidLossHook {
 }
 
 impl CheckInvalidLossHook {
-    fn check(self) -> Result<Self> {
+    fn checked(self, _: &mut BuildCx) -> Result<Self> {
         if self.action != Action::Stop && self.interval.is_some_and(|n| n > 1) {
             return Err(Error::config("`skip` and `rollback` need each step checked: leave `interval` out"));
         }
@@ -259,7 +259,5 @@ impl Hook for CheckInvalidLossHook {
 
 register! {
     /// Finds NaN and infinity in losses, gradients or weights; ends the run, skips the batch, or goes back without it.
-    dyn Hook, "CheckInvalidLossHook" => |hook: CheckInvalidLossHook, _cx: &mut BuildCx| -> Result<Box<dyn Hook>> {
-        Ok(Box::new(hook.check()?))
-    }
+    dyn Hook, "CheckInvalidLossHook" => fn CheckInvalidLossHook::checked
 }

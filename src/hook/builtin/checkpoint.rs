@@ -335,7 +335,11 @@ impl Hook for CheckpointHook {
 
 register! {
     /// Saves checkpoints at intervals, at the end, and of the best metric; deletes old ones when new ones are safe.
-    dyn Hook, "CheckpointHook" => |hook: CheckpointHook, cx: &mut BuildCx| -> Result<Box<dyn Hook>> {
-        Ok(Box::new(hook.check(&cx.get().cloned().unwrap_or_default())?))
+    dyn Hook, "CheckpointHook" => fn CheckpointHook::checked
+}
+
+impl CheckpointHook {
+    fn checked(self, cx: &mut BuildCx) -> Result<Self> {
+        self.check(&cx.get().cloned().unwrap_or_default())
     }
 }

@@ -173,9 +173,13 @@ impl Hook for EarlyStoppingHook {
 
 register! {
     /// Stops the run when a metric has not become better for some validations.
-    dyn Hook, "EarlyStoppingHook" => |hook: EarlyStoppingHook, cx: &mut BuildCx| -> Result<Box<dyn Hook>> {
-        let told = cx.get::<Directions>().and_then(|known| known.get(&hook.monitor));
-        hook.direction(told).map_err(Error::config)?;
-        Ok(Box::new(hook))
+    dyn Hook, "EarlyStoppingHook" => fn EarlyStoppingHook::checked
+}
+
+impl EarlyStoppingHook {
+    fn checked(self, cx: &mut BuildCx) -> Result<Self> {
+        let told = cx.get::<Directions>().and_then(|known| known.get(&self.monitor));
+        self.direction(told).map_err(Error::config)?;
+        Ok(self)
     }
 }

@@ -194,8 +194,12 @@ impl Hook for EMAHook {
 
 register! {
     /// Keeps an average of the weights (exponential, plain or annealed), and validates and saves with it.
-    dyn Hook, "EMAHook" => |hook: EMAHook, cx: &mut BuildCx| -> Result<Box<dyn Hook>> {
-        hook.check(cx.get::<Progress>())?;
-        Ok(Box::new(hook))
+    dyn Hook, "EMAHook" => fn EMAHook::checked
+}
+
+impl EMAHook {
+    fn checked(self, cx: &mut BuildCx) -> Result<Self> {
+        self.check(cx.get::<Progress>())?;
+        Ok(self)
     }
 }

@@ -121,8 +121,12 @@ impl Hook for LoggerHook {
 
 register! {
     /// Logs smoothed losses, times and learning rates at intervals, and metrics after each validation.
-    dyn Hook, "LoggerHook" => |config: LoggerConfig, cx: &mut BuildCx| -> Result<Box<dyn Hook>> {
+    dyn Hook, "LoggerHook" => fn LoggerHook::from_config
+}
+
+impl LoggerHook {
+    fn from_config(config: LoggerConfig, cx: &mut BuildCx) -> Result<Self> {
         let line = LogLine::new(cx.get::<LogProcessor>().cloned().unwrap_or_default())?;
-        Ok(Box::new(LoggerHook { config, line, lost: 0 }))
+        Ok(Self { config, line, lost: 0 })
     }
 }

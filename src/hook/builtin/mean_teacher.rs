@@ -107,10 +107,14 @@ impl Hook for MeanTeacherHook {
 
 register! {
     /// Moves a teacher's weights slowly towards those of its student, both parts of the model.
-    dyn Hook, "MeanTeacherHook" => |hook: MeanTeacherHook, _cx: &mut BuildCx| -> Result<Box<dyn Hook>> {
-        if !(hook.momentum > 0.0 && hook.momentum < 1.0) {
-            return Err(Error::config(format!("`momentum` must lie between 0 and 1, not {}", hook.momentum)));
+    dyn Hook, "MeanTeacherHook" => fn MeanTeacherHook::checked
+}
+
+impl MeanTeacherHook {
+    fn checked(self, _: &mut BuildCx) -> Result<Self> {
+        if !(self.momentum > 0.0 && self.momentum < 1.0) {
+            return Err(Error::config(format!("`momentum` must lie between 0 and 1, not {}", self.momentum)));
         }
-        Ok(Box::new(hook))
+        Ok(self)
     }
 }

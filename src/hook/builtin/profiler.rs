@@ -147,11 +147,15 @@ impl Hook for ProfilerHook {
 
 register! {
     /// Measures hooks, steps and saves, and writes a chrome trace and a table.
-    dyn Hook, "ProfilerHook" => |hook: ProfilerHook, _cx: &mut BuildCx| -> Result<Box<dyn Hook>> {
-        if hook.activity_with_cuda {
+    dyn Hook, "ProfilerHook" => fn ProfilerHook::checked
+}
+
+impl ProfilerHook {
+    fn checked(self, _: &mut BuildCx) -> Result<Self> {
+        if self.activity_with_cuda {
             return Err(Error::config("there is no GPU to profile: set `activity_with_cuda: false`"));
         }
-        hook.json_trace_path.as_deref().map_or(Ok(()), writable)?;
-        Ok(Box::new(hook))
+        self.json_trace_path.as_deref().map_or(Ok(()), writable)?;
+        Ok(self)
     }
 }

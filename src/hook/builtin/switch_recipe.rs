@@ -100,7 +100,11 @@ impl Hook for SwitchRecipeHook {
 
 register! {
     /// Switches to another training pipeline at given epochs (counted from 1).
-    dyn Hook, "SwitchRecipeHook" => |p: SwitchRecipe, cx: &mut BuildCx| -> Result<Box<dyn Hook>> {
+    dyn Hook, "SwitchRecipeHook" => fn SwitchRecipeHook::from_config
+}
+
+impl SwitchRecipeHook {
+    fn from_config(p: SwitchRecipe, cx: &mut BuildCx) -> Result<Self> {
         let mut recipes: Vec<(u64, Pipeline)> = Vec::new();
         for action in &p.schedule {
             let epoch = action.action_epoch - 1;
@@ -109,16 +113,20 @@ register! {
             }
             recipes.push((epoch, Pipeline::build(&action.train_pipeline, cx)?));
         }
-        Ok(Box::new(SwitchRecipeHook::new(recipes)))
+        Ok(Self::new(recipes))
     }
 }
 
 register! {
     /// Switches to another training pipeline at one epoch (counted from 0).
-    dyn Hook, "PipelineSwitchHook" => |p: PipelineSwitch, cx: &mut BuildCx| -> Result<Box<dyn Hook>> {
+    dyn Hook, "PipelineSwitchHook" => fn SwitchRecipeHook::at_one_epoch
+}
+
+impl SwitchRecipeHook {
+    fn at_one_epoch(p: PipelineSwitch, cx: &mut BuildCx) -> Result<Self> {
         let pipeline = Pipeline::build(&p.switch_pipeline, cx)?;
-        let mut hook = SwitchRecipeHook::new(vec![(p.switch_epoch, pipeline)]);
+        let mut hook = Self::new(vec![(p.switch_epoch, pipeline)]);
         hook.recipes.iter_mut().for_each(|recipe| recipe.key = "switch_pipeline".into());
-        Ok(Box::new(hook))
+        Ok(hook)
     }
 }

@@ -37,10 +37,14 @@ pub struct LeNet5 {
 module!(LeNet5 { features, classifier });
 
 register! { /// LeNet-5 for images of 32 × 32: features, and with `num_classes` scores.
-            dyn Module, "LeNet5" => |p: LeNet5Config, _: &mut BuildCx| -> Result<Box<dyn Module>> {
-    let classes = usize::try_from(p.num_classes).ok().filter(|n| *n > 0);
-    Ok(Box::new(LeNet5::new(classes, p.in_channels)?))
-} }
+dyn Module, "LeNet5" => fn LeNet5::from_config }
+
+impl LeNet5 {
+    fn from_config(p: LeNet5Config, _: &mut BuildCx) -> Result<Self> {
+        let classes = usize::try_from(p.num_classes).ok().filter(|n| *n > 0);
+        Self::new(classes, p.in_channels)
+    }
+}
 
 impl LeNet5 {
     /// For images of `in_channels`; with a classifier for `Some` number of classes.

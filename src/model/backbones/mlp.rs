@@ -31,13 +31,17 @@ pub struct MLP {
 module!(MLP { layers, activation });
 
 register! { /// Linear layers with an activation between each two.
-            dyn Module, "MLP" => |p: MLPConfig, cx: &mut BuildCx| -> Result<Box<dyn Module>> {
-    let activation = match &p.activation {
-        Some(spec) => spec.build(cx)?,
-        None => Box::new(ReLU::default()),
-    };
-    Ok(Box::new(MLP::new(&p.sizes, activation)?))
-} }
+dyn Module, "MLP" => fn MLP::from_config }
+
+impl MLP {
+    fn from_config(p: MLPConfig, cx: &mut BuildCx) -> Result<Self> {
+        let activation = match &p.activation {
+            Some(spec) => spec.build(cx)?,
+            None => Box::new(ReLU::default()),
+        };
+        Self::new(&p.sizes, activation)
+    }
+}
 
 impl MLP {
     /// Layers between these sizes, the first that of the input: `[784, 256, 10]` has two.

@@ -120,14 +120,10 @@ impl ResNetConfig {
 }
 
 register! { /// A residual network, of 18 or 34 layers, for large images: features of 1/32 of the size.
-            dyn Module, "ResNet" => |p: ResNetConfig, _: &mut BuildCx| -> Result<Box<dyn Module>> {
-    Ok(Box::new(ResNet::new(&p)?))
-} }
+dyn Module, "ResNet" => fn ResNet::from_config }
 
 register! { /// A residual network for small images: a 3 × 3 stem that keeps the size, no pooling after it.
-            dyn Module, "ResNet_CIFAR" => |p: ResNetConfig, _: &mut BuildCx| -> Result<Box<dyn Module>> {
-    Ok(Box::new(ResNet::cifar(&p)?))
-} }
+dyn Module, "ResNet_CIFAR" => fn ResNet::cifar_from_config }
 
 /// Two 3 × 3 convolutions beside a shortcut.
 struct BasicBlock {
@@ -224,6 +220,14 @@ impl ResNet {
     /// When there is no such depth.
     pub fn cifar(p: &ResNetConfig) -> Result<Self> {
         Self::with_stem(p, true)
+    }
+
+    fn from_config(p: ResNetConfig, _: &mut BuildCx) -> Result<Self> {
+        Self::new(&p)
+    }
+
+    fn cifar_from_config(p: ResNetConfig, _: &mut BuildCx) -> Result<Self> {
+        Self::cifar(&p)
     }
 
     fn with_stem(p: &ResNetConfig, small: bool) -> Result<Self> {

@@ -45,9 +45,7 @@ pub struct ClsHead {
 module!(ClsHead {}, init_cfg = init);
 
 register! { /// A loss for features that are scores already.
-            dyn Head, "ClsHead" => |p: ClsHeadConfig, cx: &mut BuildCx| -> Result<Box<dyn Head>> {
-    Ok(Box::new(ClsHead::from_config(&p, cx)?))
-} }
+dyn Head, "ClsHead" => fn ClsHead::from_config }
 
 /// Cross entropy, no accuracy in training.
 impl Default for ClsHead {
@@ -66,7 +64,7 @@ impl ClsHead {
     ///
     /// # Errors
     /// If one of `topk` is 0, or what the builder of the loss says.
-    pub fn from_config(p: &ClsHeadConfig, cx: &mut BuildCx) -> Result<Self> {
+    pub fn from_config(p: ClsHeadConfig, cx: &mut BuildCx) -> Result<Self> {
         if p.topk.contains(&0) {
             return Err(Error::config("`topk` counts from 1"));
         }

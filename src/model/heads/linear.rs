@@ -38,14 +38,18 @@ pub struct LinearClsHeadConfig {
 }
 
 register! { /// A linear layer, `fc`, and a loss.
-            dyn Head, "LinearClsHead" => |p: LinearClsHeadConfig, cx: &mut BuildCx| -> Result<Box<dyn Head>> {
-    let cls = ClsHeadConfig { loss: p.loss, topk: p.topk, cal_acc: p.cal_acc, init_cfg: None };
-    let head = LinearClsHead::new(p.num_classes, p.in_channels, ClsHead::from_config(&cls, cx)?);
-    Ok(Box::new(match p.init_cfg {
-        Some(cfg) => head.init(Init::list(&cfg, cx)?),
-        None => head,
-    }))
-} }
+dyn Head, "LinearClsHead" => fn LinearClsHead::from_config }
+
+impl LinearClsHead {
+    fn from_config(p: LinearClsHeadConfig, cx: &mut BuildCx) -> Result<Self> {
+        let cls = ClsHeadConfig { loss: p.loss, topk: p.topk, cal_acc: p.cal_acc, init_cfg: None };
+        let head = Self::new(p.num_classes, p.in_channels, ClsHead::from_config(cls, cx)?);
+        Ok(match p.init_cfg {
+            Some(cfg) => head.init(Init::list(&cfg, cx)?),
+            None => head,
+        })
+    }
+}
 
 /// Scores by a linear layer, `fc`, whose weights begin as N(0, 0.01²) and whose biases as 0.
 pub struct LinearClsHead {

@@ -45,18 +45,22 @@ pub struct VisionTransformerClsHeadConfig {
 }
 
 register! { /// A linear layer, `layers.head`, behind a hidden one if `hidden_dim` is given, and a loss.
-            dyn Head, "VisionTransformerClsHead" => |p: VisionTransformerClsHeadConfig, cx: &mut BuildCx| -> Result<Box<dyn Head>> {
-    let cls = ClsHeadConfig { loss: p.loss, topk: p.topk, cal_acc: p.cal_acc, init_cfg: None };
-    let mut head = VisionTransformerClsHead::new(p.num_classes, p.in_channels, ClsHead::from_config(&cls, cx)?);
-    if let Some(cfg) = p.init_cfg {
-        head = head.init(Init::list(&cfg, cx)?);
+dyn Head, "VisionTransformerClsHead" => fn VisionTransformerClsHead::from_config }
+
+impl VisionTransformerClsHead {
+    fn from_config(p: VisionTransformerClsHeadConfig, cx: &mut BuildCx) -> Result<Self> {
+        let cls = ClsHeadConfig { loss: p.loss, topk: p.topk, cal_acc: p.cal_acc, init_cfg: None };
+        let mut head = Self::new(p.num_classes, p.in_channels, ClsHead::from_config(cls, cx)?);
+        if let Some(cfg) = p.init_cfg {
+            head = head.init(Init::list(&cfg, cx)?);
+        }
+        Ok(match (p.hidden_dim, p.act_cfg) {
+            (None, _) => head,
+            (Some(size), None) => head.hidden(size, Tanh {}),
+            (Some(size), Some(act)) => head.hidden(size, act.build(cx)?),
+        })
     }
-    Ok(Box::new(match (p.hidden_dim, p.act_cfg) {
-        (None, _) => head,
-        (Some(size), None) => head.hidden(size, Tanh {}),
-        (Some(size), Some(act)) => head.hidden(size, act.build(cx)?),
-    }))
-} }
+}
 
 /// Scores of the class token by a linear layer, `layers.head`, whose weights begin as 0; in front of it may be a hidden layer,
 /// `layers.pre_logits`, which begins as N(0, 1 / in).

@@ -63,18 +63,22 @@ pub struct ClsDataPreprocessor {
 }
 
 register! { /// Normalises pixels; labels become one-hot on demand.
-            dyn Preprocessor, "ClsDataPreprocessor" => |p: ClsDataPreprocessorConfig, _: &mut BuildCx| -> Result<Box<dyn Preprocessor>> {
-    if p.to_onehot && p.num_classes.is_none() {
-        return Err(Error::config("`to_onehot` needs `num_classes`"));
+dyn Preprocessor, "ClsDataPreprocessor" => fn ClsDataPreprocessor::from_config }
+
+impl ClsDataPreprocessor {
+    fn from_config(p: ClsDataPreprocessorConfig, _: &mut BuildCx) -> Result<Self> {
+        if p.to_onehot && p.num_classes.is_none() {
+            return Err(Error::config("`to_onehot` needs `num_classes`"));
+        }
+        let pixels = PixelOps {
+            swap_rgb: p.to_rgb,
+            norm: PixelOps::norm(p.mean.as_deref(), p.std.as_deref())?,
+            divisor: p.pad_size_divisor,
+            pad_value: p.pad_value as Elem,
+        };
+        Ok(Self { pixels, onehot: p.num_classes.filter(|_| p.to_onehot) })
     }
-    let pixels = PixelOps {
-        swap_rgb: p.to_rgb,
-        norm: PixelOps::norm(p.mean.as_deref(), p.std.as_deref())?,
-        divisor: p.pad_size_divisor,
-        pad_value: p.pad_value as Elem,
-    };
-    Ok(Box::new(ClsDataPreprocessor { pixels, onehot: p.num_classes.filter(|_| p.to_onehot) }))
-} }
+}
 
 impl Preprocessor for ClsDataPreprocessor {
     fn prepare<'t>(&self, batch: &Batch, _: &mut Forward<'_>, tape: &'t Tape) -> Result<Prepared<'t>> {

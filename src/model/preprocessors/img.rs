@@ -57,18 +57,22 @@ pub struct ImgDataPreprocessor {
 }
 
 register! { /// Normalises and pads images.
-            dyn Preprocessor, "ImgDataPreprocessor" => |p: ImgDataPreprocessorConfig, _: &mut BuildCx| -> Result<Box<dyn Preprocessor>> {
-    if p.bgr_to_rgb && p.rgb_to_bgr {
-        return Err(Error::config("`bgr_to_rgb` and `rgb_to_bgr` undo each other: give one of them"));
+dyn Preprocessor, "ImgDataPreprocessor" => fn ImgDataPreprocessor::from_config }
+
+impl ImgDataPreprocessor {
+    fn from_config(p: ImgDataPreprocessorConfig, _: &mut BuildCx) -> Result<Self> {
+        if p.bgr_to_rgb && p.rgb_to_bgr {
+            return Err(Error::config("`bgr_to_rgb` and `rgb_to_bgr` undo each other: give one of them"));
+        }
+        let pixels = PixelOps {
+            swap_rgb: p.bgr_to_rgb || p.rgb_to_bgr,
+            norm: PixelOps::norm(p.mean.as_deref(), p.std.as_deref())?,
+            divisor: p.pad_size_divisor,
+            pad_value: p.pad_value as Elem,
+        };
+        Ok(Self { pixels })
     }
-    let pixels = PixelOps {
-        swap_rgb: p.bgr_to_rgb || p.rgb_to_bgr,
-        norm: PixelOps::norm(p.mean.as_deref(), p.std.as_deref())?,
-        divisor: p.pad_size_divisor,
-        pad_value: p.pad_value as Elem,
-    };
-    Ok(Box::new(ImgDataPreprocessor { pixels }))
-} }
+}
 
 impl Preprocessor for ImgDataPreprocessor {
     fn prepare<'t>(&self, batch: &Batch, _: &mut Forward<'_>, tape: &'t Tape) -> Result<Prepared<'t>> {

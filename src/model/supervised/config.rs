@@ -104,18 +104,16 @@ impl JsonSchema for HeadSpecs {
 }
 
 register! { /// A network trained by comparing what it says with fields of the data: classes, numbers, labels, masks.
-            ///
-            /// ```yaml
-            /// type: Supervised
-            /// network:
-            ///   - {type: Linear, in_features: 9, out_features: 64}
-            ///   - {type: ReLU}
-            ///   - {type: Linear, in_features: 64, out_features: 1}
-            /// loss: {type: MSELoss}
-            /// ```
-            dyn Model, "Supervised" => |p: SupervisedConfig, cx: &mut BuildCx| -> Result<Box<dyn Model>> {
-    Ok(Box::new(Supervised::from_config(p, cx)?))
-} }
+///
+/// ```yaml
+/// type: Supervised
+/// network:
+///   - {type: Linear, in_features: 9, out_features: 64}
+///   - {type: ReLU}
+///   - {type: Linear, in_features: 64, out_features: 1}
+/// loss: {type: MSELoss}
+/// ```
+dyn Model, "Supervised" => fn Supervised::from_config }
 
 impl Supervised {
     /// A model as the config says.

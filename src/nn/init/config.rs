@@ -126,9 +126,9 @@ dyn Initializer, "Normal" => Normal }
 register! { /// `Normal`, by the name of MMEngine's class.
 dyn Initializer, "NormalInit" => Normal }
 register! { /// A normal distribution cut off at the values `a` and `b`.
-dyn Initializer, "TruncNormal" => |p: TruncNormal, _: &mut BuildCx| -> Result<Box<dyn Initializer>> { checked(p) } }
+dyn Initializer, "TruncNormal" => fn TruncNormal::checked }
 register! { /// `TruncNormal`, by the name of MMEngine's class.
-dyn Initializer, "TruncNormalInit" => |p: TruncNormal, _: &mut BuildCx| -> Result<Box<dyn Initializer>> { checked(p) } }
+dyn Initializer, "TruncNormalInit" => fn TruncNormal::checked }
 register! { /// A uniform distribution.
 dyn Initializer, "Uniform" => Uniform }
 register! { /// `Uniform`, by the name of MMEngine's class.
@@ -146,7 +146,9 @@ dyn Initializer, "Pretrained" => Pretrained }
 register! { /// `Pretrained`, by the name of MMEngine's class.
 dyn Initializer, "PretrainedInit" => Pretrained }
 
-fn checked(p: TruncNormal) -> Result<Box<dyn Initializer>> {
-    TruncatedNormal::new(p.mean, p.std, p.a, p.b)?;
-    Ok(Box::new(p))
+impl TruncNormal {
+    fn checked(self, _: &mut BuildCx) -> Result<Self> {
+        TruncatedNormal::new(self.mean, self.std, self.a, self.b)?;
+        Ok(self)
+    }
 }

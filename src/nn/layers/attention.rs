@@ -153,6 +153,10 @@ impl Module for MultiheadAttention {
 }
 
 register! { /// Self-attention of several heads over tokens [N, T, D].
-dyn Module, "MultiheadAttention" => |p: MultiheadAttentionConfig, _: &mut BuildCx| -> Result<Box<dyn Module>> {
-    Ok(Box::new(p.build()?))
-} }
+dyn Module, "MultiheadAttention" => fn MultiheadAttention::from_config }
+
+impl MultiheadAttention {
+    fn from_config(p: MultiheadAttentionConfig, _: &mut BuildCx) -> Result<Self> {
+        p.build()
+    }
+}

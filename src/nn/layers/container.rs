@@ -81,9 +81,13 @@ pub struct SequentialConfig {
 }
 
 register! { /// One layer after the other. A list of layers, where a module is expected, is the same.
-dyn Module, "Sequential" => |p: SequentialConfig, cx: &mut BuildCx| -> Result<Box<dyn Module>> {
-    Ok(Box::new(Sequential { layers: Spec::build_all(&p.layers, cx)? }))
-} }
+dyn Module, "Sequential" => fn Sequential::from_config }
+
+impl Sequential {
+    fn from_config(p: SequentialConfig, cx: &mut BuildCx) -> Result<Self> {
+        Ok(Self { layers: Spec::build_all(&p.layers, cx)? })
+    }
+}
 
 /// The keys of a [`Residual`] in YAML.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -95,11 +99,15 @@ pub struct ResidualConfig {
 }
 
 register! { /// `body(x) + shortcut(x)`.
-dyn Module, "Residual" => |p: ResidualConfig, cx: &mut BuildCx| -> Result<Box<dyn Module>> {
-    let mut errors = Collected::default();
-    let shortcut = p.shortcut.and_then(|shortcut| errors.take(shortcut.build(cx)));
-    match errors.take(p.body.build(cx)) {
-        Some(body) => errors.or(Box::new(Residual { body, shortcut })),
-        None => Err(errors.0.into()),
+dyn Module, "Residual" => fn Residual::from_config }
+
+impl Residual {
+    fn from_config(p: ResidualConfig, cx: &mut BuildCx) -> Result<Self> {
+        let mut errors = Collected::default();
+        let shortcut = p.shortcut.and_then(|shortcut| errors.take(shortcut.build(cx)));
+        match errors.take(p.body.build(cx)) {
+            Some(body) => errors.or(Self { body, shortcut }),
+            None => Err(errors.0.into()),
+        }
     }
-} }
+}

@@ -173,4 +173,10 @@ impl Module for Conv2d {
 }
 
 register! { /// Convolution of images.
-dyn Module, "Conv2d" => |p: Conv2dConfig, _: &mut BuildCx| -> Result<Box<dyn Module>> { Ok(Box::new(p.build()?)) } }
+dyn Module, "Conv2d" => fn Conv2d::from_config }
+
+impl Conv2d {
+    fn from_config(p: Conv2dConfig, _: &mut BuildCx) -> Result<Self> {
+        p.build()
+    }
+}

@@ -107,6 +107,12 @@ impl Module for LayerNorm {
 }
 
 register! { /// Normalises the last axes of each sample.
-dyn Module, "LayerNorm" => |p: LayerNormConfig, _: &mut BuildCx| -> Result<Box<dyn Module>> { Ok(Box::new(p.build()?)) } }
+dyn Module, "LayerNorm" => fn LayerNorm::from_config }
+
+impl LayerNorm {
+    fn from_config(p: LayerNormConfig, _: &mut BuildCx) -> Result<Self> {
+        p.build()
+    }
+}
 register! { /// `LayerNorm`, by the name of MMEngine's registry.
-dyn Module, "LN" => |p: LayerNormConfig, _: &mut BuildCx| -> Result<Box<dyn Module>> { Ok(Box::new(p.build()?)) } }
+dyn Module, "LN" => fn LayerNorm::from_config }

@@ -67,4 +67,10 @@ impl Module for Linear {
 }
 
 register! { /// Fully connected: `x wᵀ + b` over the last axis.
-dyn Module, "Linear" => |p: LinearConfig, _: &mut BuildCx| -> Result<Box<dyn Module>> { Ok(Box::new(p.build())) } }
+dyn Module, "Linear" => fn Linear::from_config }
+
+impl Linear {
+    fn from_config(p: LinearConfig, _: &mut BuildCx) -> Result<Self> {
+        Ok(p.build())
+    }
+}

@@ -205,6 +205,18 @@ batch_norm!(
 );
 
 register! { /// Normalises each feature of [N, C] or [N, C, L].
-dyn Module, "BatchNorm1d" => |p: BatchNormConfig, _: &mut BuildCx| -> Result<Box<dyn Module>> { Ok(Box::new(BatchNorm1d::from(&p))) } }
+dyn Module, "BatchNorm1d" => fn BatchNorm1d::from_config }
+
+impl BatchNorm1d {
+    fn from_config(p: BatchNormConfig, _: &mut BuildCx) -> Result<Self> {
+        Ok(Self::from(&p))
+    }
+}
 register! { /// Normalises each channel of images [N, C, H, W].
-dyn Module, "BatchNorm2d" => |p: BatchNormConfig, _: &mut BuildCx| -> Result<Box<dyn Module>> { Ok(Box::new(BatchNorm2d::from(&p))) } }
+dyn Module, "BatchNorm2d" => fn BatchNorm2d::from_config }
+
+impl BatchNorm2d {
+    fn from_config(p: BatchNormConfig, _: &mut BuildCx) -> Result<Self> {
+        Ok(Self::from(&p))
+    }
+}

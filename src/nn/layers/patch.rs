@@ -167,4 +167,10 @@ impl Module for PatchEmbed {
 }
 
 register! { /// Cuts images into patches and projects each to a token.
-dyn Module, "PatchEmbed" => |p: PatchEmbedConfig, _: &mut BuildCx| -> Result<Box<dyn Module>> { Ok(Box::new(p.build()?)) } }
+dyn Module, "PatchEmbed" => fn PatchEmbed::from_config }
+
+impl PatchEmbed {
+    fn from_config(p: PatchEmbedConfig, _: &mut BuildCx) -> Result<Self> {
+        p.build()
+    }
+}

@@ -82,9 +82,15 @@ impl Loss for CrossEntropyLoss {
 }
 
 register! { /// Softmax cross entropy with class weights, an ignored label and label smoothing.
-dyn Loss, "CrossEntropyLoss" => |loss: CrossEntropyLoss, _: &mut BuildCx| -> Result<Box<dyn Loss>> {
-    if loss.class_weight.is_some() && loss.weight.is_some() {
-        return Err(Error::config("give `class_weight` (MMPretrain's mean) or `weight` (PyTorch's mean), not both"));
+dyn Loss, "CrossEntropyLoss" => fn CrossEntropyLoss::checked }
+
+impl CrossEntropyLoss {
+    fn checked(loss: Self, _: &mut BuildCx) -> Result<Self> {
+        if loss.class_weight.is_some() && loss.weight.is_some() {
+            return Err(Error::config(
+                "give `class_weight` (MMPretrain's mean) or `weight` (PyTorch's mean), not both",
+            ));
+        }
+        Ok(loss)
     }
-    Ok(Box::new(loss))
-} }
+}

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::Schedule;
 use super::family::family;
 use crate::base::{Error, Result};
+use crate::registry::BuildCx;
 
 /// `m + (v - m)·(1 + cos(π·t/T)) / 2`, from the value `v` that the earlier schedules left, to the floor `m`.
 ///
@@ -56,13 +57,17 @@ family! {
 }
 crate::register! {
     /// Weight decay by cosine annealing from its current value to eta_min; where it is 0 it stays 0 (MMPretrain's).
-    dyn Schedule, "CosineAnnealingWeightDecay" => |shape: CosineAnnealing, _cx: &mut crate::registry::BuildCx| -> Result<Box<dyn Schedule>> {
-        Ok(Box::new(Decaying(shape)))
-    }
+    dyn Schedule, "CosineAnnealingWeightDecay" => fn Decaying::from_config
 }
 
 /// The annealing, which leaves a base value of 0 alone.
 struct Decaying(CosineAnnealing);
+
+impl Decaying {
+    fn from_config(shape: CosineAnnealing, _: &mut BuildCx) -> Result<Self> {
+        Ok(Self(shape))
+    }
+}
 
 impl Schedule for Decaying {
     fn at(&self, value: f64, base: f64, t: u64, n: u64) -> f64 {

@@ -66,26 +66,32 @@ struct NpzConfig {
 
 crate::register! {
     /// Arrays from NumPy's .npy files, one file a field.
-    dyn Dataset, "Npy" => |p: NpyConfig, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
-        let read = p.files.iter().map(|(name, file)| Ok((name.clone(), of_npy(file)?)));
-        let arrays = read.collect::<Result<Vec<_>>>()?;
-        let source = Source { pictures: p.pictures, classes: p.classes, npz: None };
-        built(source.set(arrays, p.split.as_ref(), p.part)?, &p.pipeline, cx)
-    }
+    dyn Dataset, "Npy" => fn ArrayDataset::from_npy
 }
 
 crate::register! {
     /// Arrays from a .npz file of NumPy's, compressed or not.
-    dyn Dataset, "Npz" => |p: NpzConfig, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
-        let arrays = of_npz(&p.file, &p.fields, false)?;
-        let source = Source { pictures: p.pictures, classes: p.classes, npz: Some(p.fields) };
-        built(source.set(arrays, p.split.as_ref(), p.part)?, &p.pipeline, cx)
-    }
+    dyn Dataset, "Npz" => fn ArrayDataset::from_npz
 }
 
-fn built(set: ArrayDataset, specs: &[Spec<dyn Transform>], cx: &mut BuildCx) -> Result<Box<dyn Dataset>> {
-    let pipeline = Pipeline::build_for(&set.raw_fields(), specs, cx)?;
-    Ok(Box::new(set.with_pipeline(pipeline)))
+impl ArrayDataset {
+    fn from_npy(p: NpyConfig, cx: &mut BuildCx) -> Result<Self> {
+        let read = p.files.iter().map(|(name, file)| Ok((name.clone(), of_npy(file)?)));
+        let arrays = read.collect::<Result<Vec<_>>>()?;
+        let source = Source { pictures: p.pictures, classes: p.classes, npz: None };
+        source.set(arrays, p.split.as_ref(), p.part)?.through(&p.pipeline, cx)
+    }
+
+    fn from_npz(p: NpzConfig, cx: &mut BuildCx) -> Result<Self> {
+        let arrays = of_npz(&p.file, &p.fields, false)?;
+        let source = Source { pictures: p.pictures, classes: p.classes, npz: Some(p.fields) };
+        source.set(arrays, p.split.as_ref(), p.part)?.through(&p.pipeline, cx)
+    }
+
+    fn through(self, specs: &[Spec<dyn Transform>], cx: &mut BuildCx) -> Result<Self> {
+        let pipeline = Pipeline::build_for(&self.raw_fields(), specs, cx)?;
+        Ok(self.with_pipeline(pipeline))
+    }
 }
 
 /// How files are read, so that others can be read in the same way.

@@ -47,14 +47,18 @@ pub struct Csv {
 
 crate::register! {
     /// Rows of a CSV file: numbers and categories in, one or several columns to predict.
-    dyn Dataset, "Csv" => |p: CsvConfig, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
+    dyn Dataset, "Csv" => fn Csv::from_config
+}
+
+impl Csv {
+    fn from_config(p: CsvConfig, cx: &mut BuildCx) -> Result<Self> {
         let fit: Option<TableFit> = cx.get::<Fitted>().map_or(Ok(None), |fitted| fitted.read(KEY))?;
         let specs = p.pipeline.clone();
-        let set = Csv::with_fit(Arc::new(p), fit.map(Arc::new))?;
+        let set = Self::with_fit(Arc::new(p), fit.map(Arc::new))?;
         let pipeline = Pipeline::build_for(&set.raw_fields(), &specs, cx)?;
         let set = set.with_pipeline(pipeline);
         Fitted::provide(cx, &set);
-        Ok(Box::new(set))
+        Ok(set)
     }
 }
 

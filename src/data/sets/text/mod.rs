@@ -61,14 +61,18 @@ const KEY: &str = "TextLines";
 
 crate::register! {
     /// Windows of a text, or its lines with a class each, as characters or words.
-    dyn Dataset, "TextLines" => |p: TextConfig, cx: &mut BuildCx| -> Result<Box<dyn Dataset>> {
+    dyn Dataset, "TextLines" => fn TextLines::from_config
+}
+
+impl TextLines {
+    fn from_config(p: TextConfig, cx: &mut BuildCx) -> Result<Self> {
         let known: Option<Vocabulary> = cx.get::<Fitted>().map_or(Ok(None), |fitted| fitted.read(KEY))?;
         let specs = p.pipeline.clone();
-        let set = TextLines::with_vocabulary(Arc::new(p), known.map(Arc::new), false)?;
+        let set = Self::with_vocabulary(Arc::new(p), known.map(Arc::new), false)?;
         let pipeline = Pipeline::build_for(&set.raw_fields(), &specs, cx)?;
-        let set = TextLines { pipeline: Arc::new(pipeline), ..set };
+        let set = Self { pipeline: Arc::new(pipeline), ..set };
         Fitted::provide(cx, &set);
-        Ok(Box::new(set))
+        Ok(set)
     }
 }
 

@@ -118,11 +118,13 @@ pub struct VisionTransformer {
 module!(VisionTransformer { cls_token, pos_embed, patch_embed, drop_after_pos, layers, ln1, ln2 });
 
 register! { /// The vision transformer: images to the class token, [N, embed_dims], or as `out_type` says.
-            dyn Module, "VisionTransformer" => |p: VisionTransformerConfig, _: &mut BuildCx| -> Result<Box<dyn Module>> {
-    Ok(Box::new(VisionTransformer::new(&p)?))
-} }
+dyn Module, "VisionTransformer" => fn VisionTransformer::from_config }
 
 impl VisionTransformer {
+    fn from_config(p: VisionTransformerConfig, _: &mut BuildCx) -> Result<Self> {
+        Self::new(&p)
+    }
+
     /// A network of this make.
     ///
     /// # Errors
