@@ -10,7 +10,7 @@ use ndarray::{ArrayD, IxDyn};
 use shanty::data::{DataLoader, DefaultSampler, LoaderOptions, Synthetic};
 use shanty::hook::HookConfig;
 use shanty::optim::{OptimWrapper, Sgd};
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 use shanty::registry::Spec;
 use shanty::run::{Runner, Session, TrainLoop};
 

@@ -18,7 +18,7 @@ use ndarray::{ArrayD, IxDyn};
 use shanty::base::fs::Disk;
 use shanty::checkpoint::{Checkpoint, Commit, load};
 use shanty::params::{StateDict, StateTensor};
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 
 const ROUNDS: usize = 5;
 const TENSORS: usize = 50;

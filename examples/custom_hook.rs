@@ -1,7 +1,7 @@
 //! A hook of one's own, in the program that uses it.
 #![allow(clippy::print_stdout)] // an example speaks
 
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 use shanty::testing::toy_runner;
 
 /// Keeps the largest loss that it saw, and stops the run when the loss is small.

@@ -3,7 +3,7 @@
 #![allow(clippy::print_stdout)] // an example speaks
 
 use shanty::optim::{Optimizer, ParamStep};
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 use shanty::run::{Outcome, Runner};
 
 /// `w -= lr · (sign(β₁·m + (1-β₁)·g) + λ·w); m = β₂·m + (1-β₂)·g`

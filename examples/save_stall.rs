@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use ndarray::Array1;
 use shanty::optim::{OptimWrapper, Sgd};
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 use shanty::run::{Intervals, IterBasedTrainLoop, Runner};
 use shanty::testing::toy_data;
 

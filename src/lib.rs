@@ -15,6 +15,7 @@ pub mod model;
 pub mod nn;
 pub mod optim;
 pub mod params;
+pub mod plugin;
 pub mod prelude;
 pub mod registry;
 pub mod run;

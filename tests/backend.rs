@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use shanty::hook::builtin::{DigestHook, EMAHook};
 use shanty::optim::{Adam, ClipGrad, OptimWrapper, Optimizer, ParamStep, Sgd};
 use shanty::params::{StateDict, all};
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 use shanty::run::verify::verify;
 use shanty::run::{EpochBasedTrainLoop, Intervals, Limits, RunnerBuilder};
 use shanty::testing::{DeviceModel, ToyModel, toy_runner};

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use rand::RngExt;
 use shanty::base::{Rng, keyed};
 use shanty::config::{Key, Kind, Node, load, parse};
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 use shanty::run::{Runner, check};
 
 /// Data that is there, small, and of the shape that the configs expect.

@@ -8,7 +8,7 @@ use shanty::base::fs::Disk;
 use shanty::checkpoint::{Folders, load, newest, recover};
 use shanty::hook::HookConfig;
 use shanty::metric::Evaluator;
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 use shanty::registry::Spec;
 use shanty::run::{Evaluation, Outcome, RunnerBuilder};
 use shanty::testing::{FaultyDisk, Op, Scripted, toy_data, toy_runner};

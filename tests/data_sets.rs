@@ -13,7 +13,7 @@ use shanty::data::{
     Batch, DataLoader, Dataset, DefaultSampler, Fingerprint, LoaderOptions, Marks, RepeatDataset, Sample,
     Subset, Synthetic, unreadable,
 };
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 use shanty::run::{Outcome, RunConfig, Runner, RunnerBuilder};
 use shanty::testing::toy_runner;
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use shanty::data::{Batch, Dataset, Sample, Sampler};
 use shanty::metric::{Direction, Evaluator, Metric, Predictions, SingleLabelMetric};
 use shanty::optim::{Optimizer, ParamStep, Schedule};
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 use shanty::run::Runner;
 
 /// A metric whose values a config writes, by validation; or which panics.

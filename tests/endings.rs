@@ -12,7 +12,7 @@ use shanty::data::{
 };
 use shanty::hook::HookConfig;
 use shanty::metric::{Accuracy, Evaluator};
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 use shanty::registry::Spec;
 use shanty::run::verify::verify;
 use shanty::run::{EpochBasedTrainLoop, Evaluation, Intervals, IterBasedTrainLoop, Limits, RunnerBuilder};

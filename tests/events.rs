@@ -8,7 +8,7 @@ use std::path::Path;
 
 use shanty::base::Error;
 use shanty::hook::Event;
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 use shanty::run::{Intervals, IterBasedTrainLoop, Outcome};
 use shanty::testing::{Recorder, toy_data, toy_runner};
 

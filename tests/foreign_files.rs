@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use shanty::hook::HookConfig;
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 use shanty::registry::Spec;
 use shanty::run::RunnerBuilder;
 use shanty::testing::toy_runner;

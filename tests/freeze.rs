@@ -5,7 +5,7 @@ use std::path::Path;
 
 use shanty::nn::{Module, named_modules};
 use shanty::params::StateDict;
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 use shanty::registry::Spec;
 use shanty::run::verify::verify;
 use shanty::run::{Limits, Runner, RunnerBuilder};

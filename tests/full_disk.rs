@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use shanty::base::fs::{Disk, FileSystem};
 use shanty::checkpoint::{Folders, newest};
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 use shanty::testing::{JudgedDisk, Op, Verdict, toy_runner};
 
 /// The run keeps all its checkpoints until nothing fits any more; after room was made it ends as if nothing had been.

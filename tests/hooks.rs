@@ -10,7 +10,7 @@ use shanty::metric::Evaluator;
 use shanty::model::tta::View;
 use shanty::nn::{BatchNorm2d, Dropout, Flatten, Linear, Sequential};
 use shanty::params::StateDict;
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 use shanty::run::{EpochBasedTrainLoop, Evaluation, Intervals, Outcome, Runner, RunnerBuilder};
 use shanty::testing::{Scripted, ToyModel, toy_data, toy_runner};
 

@@ -8,7 +8,7 @@ use shanty::checkpoint::load;
 use shanty::hook::builtin::{AveragedModel, Averaging, EMAHook};
 use shanty::nn::BatchNorm2d;
 use shanty::params::all;
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 use shanty::run::{Intervals, IterBasedTrainLoop, RunnerBuilder};
 use shanty::testing::{ToyModel, toy_runner};
 

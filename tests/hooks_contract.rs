@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 use shanty::run::RunnerBuilder;
 use shanty::testing::{Clause, Contract, ToyModel, contract_run, hook_contract};
 

@@ -7,7 +7,7 @@ use std::cell::Cell;
 use ndarray::{ArrayD, IxDyn};
 use shanty::data::{DataLoader, DefaultSampler, LoaderOptions, Synthetic};
 use shanty::optim::{OptimWrapper, Sgd};
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 use shanty::registry::Spec;
 use shanty::run::{Runner, Session, TrainLoop};
 

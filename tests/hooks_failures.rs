@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use shanty::data::DataLoader;
 use shanty::hook::HookConfig;
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 use shanty::registry::Spec;
 use shanty::run::{Outcome, RunnerBuilder, Session, TrainLoop};
 use shanty::testing::toy_runner;

@@ -3,7 +3,7 @@
 
 use shanty::config::{Node, parse};
 use shanty::hook::HookConfig;
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 use shanty::registry::Spec;
 use shanty::testing::toy_runner;
 

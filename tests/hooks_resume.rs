@@ -13,7 +13,7 @@ use shanty::metric::{Accuracy, Evaluator};
 use shanty::model::{ClsHead, ImageClassifier};
 use shanty::nn::{BatchNorm2d, Dropout, Flatten, Linear, Module, Sequential};
 use shanty::optim::{OptimWrapper, Sgd};
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 use shanty::registry::{Spec, entries};
 use shanty::run::{EpochBasedTrainLoop, Evaluation, Intervals, Outcome, Runner, RunnerBuilder};
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use shanty::hook::HookConfig;
 use shanty::metric::Evaluator;
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 use shanty::registry::Spec;
 use shanty::run::{Background, Evaluation, Interrupt, Limits, Outcome, RunnerBuilder, Task};
 use shanty::testing::{JudgedDisk, Op, Scripted, Verdict, toy_data, toy_runner};

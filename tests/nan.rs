@@ -5,7 +5,7 @@ use std::path::Path;
 
 use shanty::checkpoint::{digest, load};
 use shanty::hook::builtin::Replay;
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 use shanty::run::{RunConfig, Runner};
 use shanty::vis::read_scalars;
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use shanty::checkpoint::{digest, load};
 use shanty::metric::{Metric, Predictions};
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 use shanty::run::verify::verify;
 use shanty::run::{Limits, Runner, RunnerBuilder};
 

@@ -9,7 +9,7 @@ use shanty::nn::{
 };
 use shanty::optim::{Adam, ClipGrad, OptimWrapper, Optimizer, Sgd, Update};
 use shanty::params::{HostParams, ParamMut, ParamRef, Role};
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 use shanty::registry::Spec;
 
 struct Scores {

@@ -6,7 +6,7 @@ use serde_json::Value;
 use shanty::config::Node;
 use shanty::optim::{ClipGrad, OptimWrapper, Optimizer, Schedule, ScheduledParam, Totals};
 use shanty::params::all;
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 use shanty::registry::Spec;
 
 /// Named tensors with gradients.

@@ -4,7 +4,7 @@
 use ndarray::ArrayD;
 use shanty::optim::schedule::Linear;
 use shanty::optim::{Adam, OptimWrapper, OptimWrapperConfig, ParamwiseConfig, ScheduledParam, Sgd};
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 
 const LR: f64 = 0.01;
 const DECAY: f64 = 0.001;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 use shanty::config::{Node, parse};
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 use shanty::run::{RunPlan, Runner, plan};
 
 /// Notes what the run uses and does, last in line.

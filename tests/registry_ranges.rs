@@ -68,7 +68,7 @@ fn every_number_has_a_range_or_says_that_it_has_none() {
 /// What `describe` shows can not only be read, but built.
 #[test]
 fn every_example_can_be_built() {
-    use shanty::prelude::*;
+    use shanty::plugin::prelude::*;
     use shanty::registry::{Spec, example};
     let mut wrong = Vec::new();
     macro_rules! build {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use shanty::checkpoint::load;
 use shanty::optim::{OptimWrapper, Sgd};
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 use shanty::run::{EpochBasedTrainLoop, Intervals, IterBasedTrainLoop, Outcome, RunnerBuilder};
 use shanty::testing::toy_runner;
 

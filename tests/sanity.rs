@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use shanty::config::parse;
 use shanty::metric::{Evaluator, Metric, Predictions};
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 use shanty::run::{EpochBasedTrainLoop, Evaluation, Intervals, Runner, RunnerBuilder};
 use shanty::testing::{ToyModel, toy_data};
 

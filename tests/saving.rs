@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use shanty::base::fs::Disk;
 use shanty::checkpoint::{Commit, EMERGENCY, Prune, load};
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 use shanty::run::{ExitReason, Interrupt, Intervals, IterBasedTrainLoop, Limits, Outcome, RunnerBuilder};
 use shanty::testing::{JudgedDisk, Op, Recorder, Verdict, toy_runner};
 use shanty::vis::read_scalars;

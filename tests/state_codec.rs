@@ -10,7 +10,7 @@ use shanty::checkpoint::load;
 use shanty::hook::{MessageHub, Mode};
 use shanty::optim::{Adam, OptimWrapper, Optimizer, Sgd};
 use shanty::params::ParamRef;
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 use shanty::testing::{ToyModel, toy_runner};
 
 /// A state with plain fields, as a plugin writes it.

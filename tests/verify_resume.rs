@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use shanty::optim::{OptimWrapper, Optimizer, ParamStep};
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 use shanty::registry;
 use shanty::run::verify::{Difference, random_cuts, verify};
 use shanty::run::{Limits, RunnerBuilder};

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, stderr};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::base::escape::escaped;
-use crate::prelude::*;
+use crate::plugin::prelude::*;
 
 /// Moves the bar. The last hook in line.
 pub(super) struct ProgressHook(ProgressBar);

@@ -1,6 +1,6 @@
 //! Tells when the first iteration begins: with `RUST_LOG=shanty=debug`, for whoever measures how long a start takes.
 
-use crate::prelude::*;
+use crate::plugin::prelude::*;
 
 /// Speaks once, before the first batch goes into the model.
 pub(super) struct Started;

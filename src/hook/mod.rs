@@ -56,7 +56,7 @@ crate::registry!(dyn Hook, "hook", HookConfig);
 /// loaded between the two.
 ///
 /// ```
-/// use shanty::prelude::*;
+/// use shanty::plugin::prelude::*;
 /// /// Stops the run after a number of iterations.
 /// struct StopAt(u64);
 /// impl Hook for StopAt {

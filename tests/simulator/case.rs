@@ -10,7 +10,7 @@ use shanty::base::{Rng, WallClock};
 use shanty::hook::HookConfig;
 use shanty::metric::{Evaluator, Metric, Predictions};
 use shanty::optim::{OptimWrapper, Sgd};
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 use shanty::registry::Spec;
 use shanty::run::{
     EpochBasedTrainLoop, Evaluation, Intervals, IterBasedTrainLoop, Limits, Runner, RunnerBuilder,

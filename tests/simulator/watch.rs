@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 use shanty::checkpoint::Meta;
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 use shanty::run::RunnerBuilder;
 use shanty::testing::sim::Machine;
 

@@ -2,7 +2,7 @@
 use rand_distr::{Distribution, Normal};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 
 /// Adds N(0, σ²) to every gradient, with σ² = eta / (1 + iteration)^gamma.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

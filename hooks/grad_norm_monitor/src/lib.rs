@@ -2,7 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 
 /// Compares the norm of all gradients, before clipping, with its geometric mean so far.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

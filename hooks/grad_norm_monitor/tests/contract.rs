@@ -2,7 +2,7 @@
 
 use grad_norm_monitor::GradNormMonitor;
 use shanty::config::parse;
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 use shanty::testing::toy_runner;
 
 shanty::testing::hook_contract!(GradNormMonitor, "{spike: 2.0, warmup: 2, skip: true}");

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 
 use crate::BetaMixture;
 

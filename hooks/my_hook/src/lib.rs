@@ -2,7 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 
 /// Counts iterations whose loss was higher than the one before, and tells every `interval` of them.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

@@ -4,7 +4,7 @@
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 
 /// From `begin_epoch` on moves every learning rate from what its schedules give to `swa_lr`, over `anneal_epochs`.
 ///

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 
 use shanty::config::parse;
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 use shanty::testing::toy_runner;
 use swa_schedule::SwaSchedule;
 

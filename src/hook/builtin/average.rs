@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::params::{Op, OwnSet};
-use crate::prelude::*;
+use crate::plugin::prelude::*;
 
 /// How a new model enters the average.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]

@@ -2,7 +2,7 @@
 
 use super::finite::{self, Finding};
 use super::replay;
-use crate::prelude::*;
+use crate::plugin::prelude::*;
 
 /// Looks for NaN and infinity, names what it finds (samples, tensor, step), and acts (after mmdet's hook, which stops).
 ///

@@ -7,7 +7,7 @@ use crate::checkpoint::{EMERGENCY, check_name};
 use crate::config::OneOrMany;
 use crate::hook::Dirs;
 use crate::metric::{Direction, Directions};
-use crate::prelude::*;
+use crate::plugin::prelude::*;
 
 /// Periodic and best checkpoints, after MMEngine's CheckpointHook.
 ///

@@ -1,7 +1,7 @@
 //! A chain of digests in the log: two runs whose lines agree did the same.
 
 use crate::checkpoint::digest::Digest;
-use crate::prelude::*;
+use crate::plugin::prelude::*;
 
 /// Logs every `interval` iterations a digest of weights, optimizer and the samples seen since the last line, chained to
 /// all lines before it: runs whose chains are equal at a step were equal up to that step. The config key

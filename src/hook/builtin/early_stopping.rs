@@ -1,7 +1,7 @@
 //! Ends a run whose metric has stopped getting better.
 
 use crate::metric::{Direction, Directions};
-use crate::prelude::*;
+use crate::plugin::prelude::*;
 
 /// Stops when `monitor` was not better for `patience` validations in a row, after MMEngine's EarlyStoppingHook.
 ///

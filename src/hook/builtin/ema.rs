@@ -1,7 +1,7 @@
 //! Averaged weights beside the trained ones.
 
 use super::average::{AveragedModel, Averaging};
-use crate::prelude::*;
+use crate::plugin::prelude::*;
 
 /// Keeps an average of the weights, validates and tests with it, and lets checkpoints hold it as *the* weights.
 ///

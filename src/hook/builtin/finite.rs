@@ -6,7 +6,7 @@ use ndarray::{ArrayD, ArrayViewD, Axis};
 
 use crate::data::Column;
 use crate::params::{self, Want};
-use crate::prelude::*;
+use crate::plugin::prelude::*;
 
 /// What is wrong with a step.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,6 +1,6 @@
 //! Times of iterations, and the time that is left.
 
-use crate::prelude::*;
+use crate::plugin::prelude::*;
 
 /// Records `data_time` (from the end of the last iteration to the batch) and `time` (to the end of this one) in
 /// seconds, and the fact `eta`.

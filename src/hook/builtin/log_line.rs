@@ -4,7 +4,7 @@ use regex_lite::Regex;
 
 use crate::config::null_is_default;
 use crate::hook::{History, MessageHub, Mode, Progress};
-use crate::prelude::*;
+use crate::plugin::prelude::*;
 
 /// `log_processor:` of a config.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

@@ -3,7 +3,7 @@
 use super::LogProcessor;
 use super::log_line::{LogLine, Tags};
 use crate::base::durable;
-use crate::prelude::*;
+use crate::plugin::prelude::*;
 use crate::vis::to_json;
 
 /// Writes a line every `interval` iterations and after each validation or test; the same numbers go to

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ndarray::ArrayD;
 
-use crate::prelude::*;
+use crate::plugin::prelude::*;
 
 /// Moves `teacher.*` towards `student.*` in a model that holds both (Tarvainen and Valpola 2017, after mmdet's hook).
 ///

@@ -1,7 +1,7 @@
 //! Holds the classes of the model against those of the data.
 
 use crate::config::{Kind, Node, parse};
-use crate::prelude::*;
+use crate::plugin::prelude::*;
 
 /// Compares every `num_classes` of the model's config with the number of classes of the training data, and the width of
 /// the scores with it too (after mmdet's NumClassCheckHook).

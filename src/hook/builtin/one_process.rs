@@ -1,6 +1,6 @@
 //! Hooks of MMEngine and MMPretrain that have nothing to do here: in one process, on a CPU, without a window. They say so, once.
 
-use crate::prelude::*;
+use crate::plugin::prelude::*;
 
 /// Averages buffers over processes: there is one.
 #[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]

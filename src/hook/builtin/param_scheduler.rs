@@ -1,6 +1,6 @@
 //! Moves the numbers of the optimizer along their schedules.
 
-use crate::prelude::*;
+use crate::plugin::prelude::*;
 
 /// Runs after the logger and before the checkpoint. Schedules are functions of progress, so there is nothing to keep.
 #[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ndarray::ArrayD;
 
 use crate::params;
-use crate::prelude::*;
+use crate::plugin::prelude::*;
 
 /// Probe value of a running statistic: large, so that the layer's momentum shows in it almost exactly.
 const PROBE: Elem = 1_048_576.0;

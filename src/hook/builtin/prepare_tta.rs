@@ -3,7 +3,7 @@
 use std::any::Any;
 
 use crate::model::tta::{AverageClsScoreTTA, NoModel, View};
-use crate::prelude::*;
+use crate::plugin::prelude::*;
 
 /// Puts the model into a test-time augmentation for the length of a test (MMEngine's PrepareTTAHook).
 ///

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::base::durable;
 use crate::base::fs::Disk;
 use crate::hook::Profile;
-use crate::prelude::*;
+use crate::plugin::prelude::*;
 
 /// Measures every hook, step and save of the first `profile_times` epochs or iterations, then writes the trace as JSON and the
 /// table of hooks into the log.

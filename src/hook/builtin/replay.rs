@@ -9,7 +9,7 @@ use crate::base::fs::Disk;
 use crate::checkpoint::{MODEL_FILE, read_tensors, write_tensors};
 use crate::data::Column;
 use crate::params::{StateDict, StateTensor};
-use crate::prelude::*;
+use crate::plugin::prelude::*;
 
 const STEP_FILE: &str = "step.json";
 /// Bytes: a config has at most 16 MiB, and a batch a number and a label for each sample.

@@ -1,6 +1,6 @@
 //! Puts what the run knows in the message hub: learning rates, losses, metrics.
 
-use crate::prelude::*;
+use crate::plugin::prelude::*;
 
 /// Runs first, so that every other hook finds the numbers of its iteration.
 #[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]

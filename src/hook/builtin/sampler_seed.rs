@@ -1,6 +1,6 @@
 //! Kept so that MMEngine's configs run: there is nothing left for it to do.
 
-use crate::prelude::*;
+use crate::plugin::prelude::*;
 
 /// The order of the data is a pure function of seed and epoch here; nobody has to tell the sampler.
 #[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::data::{DataLoader, Pipeline, SampleError, Transform};
-use crate::prelude::*;
+use crate::plugin::prelude::*;
 use crate::registry::Spec;
 
 /// Hands the loader its pipelines by epoch. Which pipeline an epoch has is a function of its number, so that a resumed run

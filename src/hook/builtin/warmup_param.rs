@@ -1,6 +1,6 @@
 //! Lets a number of a layer grow from 0: the probability of a dropout, of a dropped path.
 
-use crate::prelude::*;
+use crate::plugin::prelude::*;
 
 /// Sets `param_name` of the module `module_name` to its configured value times `min(1, iter / warm-up)`, before each
 /// iteration (after mmpretrain's hook). A function of progress: there is nothing to keep.
