@@ -53,6 +53,8 @@ pub struct Meta {
     pub log_dir: String,
     /// Bytes of `scalars.json` at the time of the save.
     pub scalars: u64,
+    /// Bytes of `tables.json`.
+    pub tables: u64,
     /// Samples that are left out of training.
     pub excluded: Vec<u64>,
     /// Class names of the training data.

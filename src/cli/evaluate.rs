@@ -3,11 +3,25 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde_json::Value;
 
 use super::{Bare, ConfigArgs, console, output};
-use crate::base::escape::escaped;
+use crate::base::escape::{escaped, escaped_lines};
 use crate::base::{Error, Result};
+use crate::metric::Table;
 use crate::run::{Runner, quoted};
+
+/// Rows and columns of a table that a terminal shows.
+const SHOWN: usize = 30;
+
+/// The rows by their names, each with its numbers by the names of the columns.
+fn as_json(table: &Table) -> Value {
+    let rows = table.rows().iter().zip(table.values().rows()).map(|(name, row)| {
+        let cells = table.columns().iter().cloned().zip(row.iter().map(|value| crate::vis::to_json(*value)));
+        (name.clone(), Value::Object(cells.collect()))
+    });
+    Value::Object(rows.collect())
+}
 
 /// Arguments of `val` and `test`.
 #[derive(Debug, Clone, Args)]
@@ -33,13 +47,18 @@ impl Evaluate {
         let metrics = if test { runner.test()? } else { runner.val()? };
         let text: Vec<_> = metrics.0.iter().map(|(name, value)| format!("{name}: {value:.4}")).collect();
         console::say(&text.join("\n"));
+        for (name, table) in metrics.tables() {
+            console::say(&format!("{name}:\n{}", escaped_lines(&table.text(SHOWN))));
+        }
         if let Some(file) = &self.out {
-            let map: serde_json::Map<_, _> =
-                metrics.0.into_iter().map(|(n, v)| (n, crate::vis::to_json(v))).collect();
+            let tables = metrics.tables().iter().map(|(name, table)| (name.clone(), as_json(table)));
+            let values = metrics.0.iter().map(|(name, value)| (name.clone(), crate::vis::to_json(*value)));
+            let map: serde_json::Map<_, _> = values.chain(tables).collect();
             output::write(file, serde_json::Value::Object(map).to_string().as_bytes())?;
         }
         Ok(())
     }
+
     /// The config comes first, whatever a person remembers.
     fn refuse_swapped(&self, command: &str) -> Result<()> {
         let (first, second) = (&self.config.config, &self.checkpoint);

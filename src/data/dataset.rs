@@ -85,7 +85,13 @@ pub trait Dataset: Send + Sync {
     /// Adds what it has learnt from the training data: what other data must be seen by too. Checkpoints keep it.
     fn fitted(&self, _all: &mut Fitted) {}
 
-    /// A data set that reads these files as this one reads its own, fitted as it is; targets may be missing in them.
+    /// The file that the sample at `index` is, where each is one.
+    fn file(&self, _index: usize) -> Option<PathBuf> {
+        None
+    }
+
+    /// A data set to predict: it reads these files, or folders of them, as this one reads its own, fitted as it is. Targets may be
+    /// missing in them.
     ///
     /// # Errors
     /// When this data set reads no files, or these cannot be read.
@@ -135,6 +141,10 @@ macro_rules! pointers_are_datasets {
 
             fn fitted(&self, all: &mut Fitted) {
                 (**self).fitted(all);
+            }
+
+            fn file(&self, index: usize) -> Option<PathBuf> {
+                (**self).file(index)
             }
 
             fn of_files(&self, files: &[PathBuf]) -> Result<Box<dyn Dataset>> {
@@ -246,6 +256,10 @@ impl Dataset for Subset {
         self.dataset.fitted(all);
     }
 
+    fn file(&self, index: usize) -> Option<PathBuf> {
+        self.dataset.file(*self.indices.get(index)?)
+    }
+
     fn of_files(&self, files: &[PathBuf]) -> Result<Box<dyn Dataset>> {
         self.dataset.of_files(files)
     }
@@ -328,6 +342,10 @@ impl Dataset for RepeatDataset {
 
     fn fitted(&self, all: &mut Fitted) {
         self.dataset.fitted(all);
+    }
+
+    fn file(&self, index: usize) -> Option<PathBuf> {
+        self.dataset.file(index % self.dataset.len().max(1))
     }
 
     fn of_files(&self, files: &[PathBuf]) -> Result<Box<dyn Dataset>> {
@@ -440,6 +458,11 @@ impl Dataset for ConcatDataset {
         self.datasets.iter().for_each(|dataset| dataset.fitted(all));
     }
 
+    fn file(&self, index: usize) -> Option<PathBuf> {
+        let (set, index) = self.place(index);
+        self.datasets.get(set)?.file(index)
+    }
+
     fn of_files(&self, files: &[PathBuf]) -> Result<Box<dyn Dataset>> {
         self.datasets[0].of_files(files)
     }
@@ -450,7 +473,8 @@ fn in_both(fields: Fields<FieldSpec>, other: &Fields<FieldSpec>) -> Fields<Field
     let common = fields.into_iter().filter_map(|(name, spec)| {
         let own = other.get(&name).filter(|own| own.kind == spec.kind)?;
         let shape = if own.shape == spec.shape { spec.shape } else { None };
-        Some((name, FieldSpec { kind: spec.kind, shape }))
+        let names = if own.names == spec.names { spec.names } else { Vec::new() };
+        Some((name, FieldSpec { kind: spec.kind, shape, names }))
     });
     common.collect()
 }

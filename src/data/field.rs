@@ -181,17 +181,25 @@ pub struct FieldSpec {
     pub kind: FieldKind,
     /// The shape of a sample's value where its rank is known, `None` for a length that differs from sample to sample.
     pub shape: Option<Vec<Option<usize>>>,
+    /// Of classes their names, in the order of their numbers; of several numbers a name for each. Empty where there are none.
+    pub names: Vec<String>,
 }
 
 impl FieldSpec {
     /// A field of this kind and shape.
     pub fn new(kind: FieldKind, shape: &[usize]) -> Self {
-        Self { kind, shape: Some(shape.iter().copied().map(Some).collect()) }
+        Self { shape: Some(shape.iter().copied().map(Some).collect()), ..Self::any(kind) }
     }
 
     /// A field of this kind, of which nothing more is known.
     pub fn any(kind: FieldKind) -> Self {
-        Self { kind, shape: None }
+        Self { kind, shape: None, names: Vec::new() }
+    }
+
+    /// The same with names of its classes, or of its numbers.
+    #[must_use]
+    pub fn named(self, names: impl IntoIterator<Item = String>) -> Self {
+        Self { names: names.into_iter().collect(), ..self }
     }
 
     /// A number of a class.
@@ -237,7 +245,7 @@ mod tests {
 
     #[test]
     fn a_declaration_reads_as_a_sentence() {
-        let ragged = FieldSpec { kind: FieldKind::Int, shape: Some(vec![None]) };
+        let ragged = FieldSpec { shape: Some(vec![None]), ..FieldSpec::any(FieldKind::Int) };
         assert_eq!(ragged.to_string(), "integers of shape [?]");
         assert_eq!(FieldSpec::class().to_string(), "integers, one a sample");
         assert_eq!(FieldSpec::new(FieldKind::Float, &[3, 4]).to_string(), "floats of shape [3, 4]");

@@ -6,7 +6,7 @@ use crate::base::{Error, Result, memory};
 
 use super::buffers::BufferPool;
 use super::classes::relabelled;
-use super::field::{FieldSpec, Fields};
+use super::field::{FieldSpec, Fields, TARGET};
 use super::orders::Orders;
 use super::plan::{FEW, Plan};
 use super::unreadable::Unreadable;
@@ -262,6 +262,13 @@ impl DataLoader {
     /// Names of the classes by number, where they are known.
     pub fn classes(&self) -> Option<&[String]> {
         self.plan.classes.as_deref().map(|(_, names)| names.as_slice()).or(self.plan.dataset.classes())
+    }
+
+    /// The names of the classes in a field, or of its numbers, where they are known.
+    pub fn names_of(&self, field: &str) -> Option<Vec<String>> {
+        let declared = self.plan.dataset.fields().and_then(|mut fields| Some(fields.take(field)?.names));
+        let classes = || self.classes().filter(|_| field == TARGET).map(<[_]>::to_vec);
+        declared.filter(|names| !names.is_empty()).or_else(classes)
     }
 
     /// The fields of its batches as far as the data set declares them, those that the collate function adds included.

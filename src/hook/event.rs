@@ -7,7 +7,7 @@ use super::{Ctx, Hook, HookResult};
 use crate::base::Error;
 use crate::checkpoint::Checkpoint;
 use crate::data::Batch;
-use crate::metric::Direction;
+use crate::metric::{Direction, Table};
 use crate::model::Outputs;
 
 /// A batch with what the model made of it.
@@ -20,13 +20,24 @@ pub struct Step<'a> {
 
 /// The result of a validation or a test: names such as `accuracy/top1` with their values, in order.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Metrics(pub Vec<(String, f64)>, BTreeMap<String, Direction>);
+pub struct Metrics(pub Vec<(String, f64)>, BTreeMap<String, Direction>, Vec<(String, Table)>);
 
 impl Metrics {
     /// These values, and which way they are better, where that is known.
     pub fn new(values: Vec<(String, f64)>, direction: impl Fn(&str) -> Option<Direction>) -> Self {
         let known = values.iter().filter_map(|(name, _)| Some((name.clone(), direction(name)?))).collect();
-        Self(values, known)
+        Self(values, known, Vec::new())
+    }
+
+    /// The same with tables, by name.
+    #[must_use]
+    pub fn with_tables(self, tables: Vec<(String, Table)>) -> Self {
+        Self(self.0, self.1, tables)
+    }
+
+    /// What is no single number: `confusion_matrix/result`.
+    pub fn tables(&self) -> &[(String, Table)] {
+        &self.2
     }
 
     /// Which way the value of this name is better, if its metric says so.

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::base::{Elem, Error, Result, memory};
 use crate::registry::BuildCx;
 
-use super::{Metric, Predictions};
+use super::{Metric, Predictions, Table};
 
 /// Counts of (true class, class with the best score): the table `confusion_matrix/result`, a row for each true class.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -93,7 +93,7 @@ impl Metric for ConfusionMatrix {
         Some("confusion_matrix")
     }
 
-    fn tables(&self) -> Vec<(String, Array2<f64>)> {
+    fn tables(&self) -> Vec<(String, Table)> {
         let mut table = self.counts.mapv(|n| n as f64);
         if self.normalize {
             for mut row in table.rows_mut() {
@@ -102,6 +102,6 @@ impl Metric for ConfusionMatrix {
                 row /= total;
             }
         }
-        vec![("result".to_owned(), table)]
+        vec![("result".to_owned(), Table::of_classes(table))]
     }
 }

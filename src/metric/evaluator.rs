@@ -2,15 +2,13 @@
 
 use std::collections::HashMap;
 
-use ndarray::Array2;
-
 use crate::base::{Error, Result, caught_from};
 use crate::config::{Diag, Diags, Node};
 use crate::registry::{BuildCx, Spec, blamed};
 
-use crate::data::field_name;
+use crate::data::{TARGET, field_name};
 
-use super::{Direction, Directions, Metric, MetricConfig, Predictions};
+use super::{Direction, Directions, Metric, MetricConfig, Predictions, Table};
 
 /// Runs metrics and gives their values full names: prefix, slash, name.
 ///
@@ -132,12 +130,18 @@ impl Evaluator {
         })
     }
 
-    /// The tables of all samples since the last reset.
-    pub fn tables(&self) -> Vec<(String, Array2<f64>)> {
-        let of = |Counted { prefix, metric, .. }: &Counted| {
-            metric.tables().into_iter().map(|(name, table)| (join(prefix, name), table)).collect::<Vec<_>>()
-        };
-        self.metrics.iter().flat_map(of).collect()
+    /// The tables of all samples since the last reset. `classes` gives the names of the classes in a field, where there are any.
+    ///
+    /// # Errors
+    /// A metric that panics.
+    pub fn tables(&self, classes: impl Fn(&str) -> Option<Vec<String>>) -> Result<Vec<(String, Table)>> {
+        let mut tables = Vec::new();
+        for (index, Counted { prefix, metric, target, .. }) in self.metrics.iter().enumerate() {
+            let own = attempt(index, metric.name().to_owned(), || Ok(metric.tables()))?;
+            let names = classes(target.as_deref().unwrap_or(TARGET)).unwrap_or_default();
+            tables.extend(own.into_iter().map(|(name, table)| (join(prefix, name), table.named(&names))));
+        }
+        Ok(tables)
     }
 
     /// Forgets all samples.

@@ -13,6 +13,7 @@ mod options;
 mod predictions;
 mod regression;
 mod single_label;
+mod table;
 
 pub use accuracy::Accuracy;
 pub use confusion::ConfusionMatrix;
@@ -24,8 +25,7 @@ pub use options::MetricConfig;
 pub use predictions::{Pairs, Predictions};
 pub use regression::{MAE, MSE, R2};
 pub use single_label::{Average, Item, SingleLabelMetric};
-
-use ndarray::Array2;
+pub use table::Table;
 
 use crate::base::Result;
 
@@ -69,8 +69,8 @@ pub trait Metric: Send {
         None
     }
 
-    /// What is no number: a table with its name, rows for the true classes.
-    fn tables(&self) -> Vec<(String, Array2<f64>)> {
+    /// What is no single number: tables by name, without prefix. They are printed and written after each validation and test.
+    fn tables(&self) -> Vec<(String, Table)> {
         Vec::new()
     }
 }

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::heads::Head;
 use super::preprocessors::{ClsDataPreprocessor, Prepared, Preprocessor};
-use super::{FieldNeeds, LossDict, Model, Outputs, Task};
+use super::{FieldNeeds, LossDict, Model, Outputs, SCORES, Task};
 use crate::base::{Error, Result};
 use crate::data::{Batch, INPUTS, TARGET};
 use crate::nn::init::{Init, InitCfg, Pretrained};
@@ -167,7 +167,11 @@ impl Task for ImageClassifier {
     }
 
     fn reads(&self) -> FieldNeeds {
-        FieldNeeds { inputs: vec![INPUTS.into()], targets: vec![TARGET.into()] }
+        FieldNeeds {
+            inputs: vec![INPUTS.into()],
+            targets: vec![TARGET.into()],
+            outputs: vec![(SCORES.into(), TARGET.into())],
+        }
     }
 }
 

@@ -57,6 +57,8 @@ pub struct FieldNeeds {
     pub inputs: Vec<String>,
     /// What training compares with.
     pub targets: Vec<String>,
+    /// What it predicts, by name, each with the field that it is compared with: the names of its classes are those of the field.
+    pub outputs: Vec<(String, String)>,
 }
 
 /// Anything that can be trained. Optimizers, checkpoints and averages know it by its [`Params`] alone, so that a model
@@ -81,6 +83,12 @@ pub trait Model: Params + Any + Send {
     /// # Errors
     /// If a rule does not fit, or a checkpoint cannot be read.
     fn init_weights(&mut self, seed: u64) -> Result<Vec<String>>;
+
+    /// What errors call it: the name of its type.
+    fn name(&self) -> &str {
+        let path = std::any::type_name::<Self>();
+        path.rsplit("::").next().unwrap_or(path)
+    }
 
     /// The fields of a batch that it reads, where it knows.
     fn reads(&self) -> FieldNeeds {

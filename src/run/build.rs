@@ -63,8 +63,7 @@ impl RunnerBuilder {
         });
         let stamped = format!("{}.json", info.timestamp);
         let vis_data = dirs.log.join("vis_data");
-        let vis =
-            LocalVisBackend::to_files(&*fs, &[&vis_data.join("scalars.json"), &vis_data.join(stamped)])?;
+        let vis = LocalVisBackend::in_dir(&*fs, &vis_data, &stamped)?;
         // Each save makes the lines durable that it counts; the name of their file is there before.
         fs.sync(&vis_data).at(&vis_data)?;
         let began = Instant::now();

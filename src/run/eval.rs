@@ -65,6 +65,7 @@ impl Evaluation {
     }
 
     fn metrics(&mut self, s: &Session, mode: Mode) -> Result<Metrics> {
+        let tables = self.evaluator.tables(|field| self.data.names_of(field));
         let (values, loss) = (self.evaluator.evaluate(), MeanLoss::name(mode));
         let mut values = values.map_err(|e| failed(s, "compute", e))?;
         if let Some(mean) = self.loss.take() {
@@ -72,7 +73,8 @@ impl Evaluation {
         }
         let direction =
             |name: &str| self.evaluator.direction(name).or((name == loss).then_some(Direction::Less));
-        Ok(Metrics::new(values, direction))
+        let tables = tables.map_err(|e| failed(s, "tables", e))?;
+        Ok(Metrics::new(values, direction).with_tables(tables))
     }
 
     pub(crate) fn run(&mut self, s: &mut Session, mode: Mode) -> Result<Metrics> {

@@ -10,6 +10,7 @@ use crate::config::{Kind, Node};
 use crate::data::Fitted;
 use crate::hook::Event;
 use crate::params::{LoadReport, Prefix, StateDict};
+use crate::vis::{SCALARS, Written};
 
 /// Where a run starts from.
 #[derive(Debug, Clone, Default)]
@@ -201,17 +202,21 @@ fn restore(s: &mut Session, path: &Path, mut checkpoint: Checkpoint, allow_hook_
     Ok(())
 }
 
-/// The lines that the run had written when it was saved come first in the new `scalars.json`, and none after them: a
-/// step stands there once.
+/// The lines that the run had written when it was saved come first in the new `scalars.json` and `tables.json`, and none
+/// after them: a step stands there once.
 fn take_up_scalars(state: &mut super::State, path: &Path, meta: &checkpoint::Meta) -> Result<()> {
     let near = path.parent().into_iter().chain([state.dirs.work.as_path()]);
     let old = near
-        .map(|dir| dir.join(&meta.log_dir).join("vis_data/scalars.json"))
-        .find(|f| state.fs.entry(f).is_ok_and(|e| e.is_some()));
+        .map(|dir| dir.join(&meta.log_dir).join("vis_data"))
+        .find(|dir| state.fs.entry(&dir.join(SCALARS)).is_ok_and(|e| e.is_some()));
     match old {
-        Some(old) if !meta.log_dir.is_empty() => state.vis.continue_from(&*state.fs, &old, meta.scalars),
+        Some(old) if !meta.log_dir.is_empty() => state.vis.continue_from(&*state.fs, &old, written(meta)),
         _ => Ok(()),
     }
+}
+
+fn written(meta: &checkpoint::Meta) -> Written {
+    Written { scalars: meta.scalars, tables: meta.tables }
 }
 
 /// Puts weights, optimizer, message_hub and counters of a checkpoint into the run.
@@ -257,11 +262,11 @@ pub(super) fn put_back(s: &mut Session, mut snapshot: Checkpoint, asked: usize) 
     restore_hooks(s, path, &snapshot, true, Some(asked))?;
     snapshot.model.align(&*s.state.model);
     s.fire_held(Event::AfterLoadCheckpoint(&mut snapshot))?;
-    let scalars = snapshot.meta.scalars;
+    let written = written(&snapshot.meta);
     put_in(s, path, snapshot)?;
     s.saving.saved_iter = None;
     (s.state.control.skip_update, s.state.control.snapshot) = (None, false);
-    s.state.vis.rewind(scalars)
+    s.state.vis.rewind(written)
 }
 
 fn restore_hooks(

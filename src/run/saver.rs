@@ -54,8 +54,8 @@ impl Background for Thread {
 /// A snapshot with everything that its commit needs.
 pub(super) struct Job {
     pub fs: Arc<dyn FileSystem>,
-    /// Lines of this log that the checkpoint counts.
-    pub scalars: PathBuf,
+    /// Logs whose lines the checkpoint counts.
+    pub logs: Vec<PathBuf>,
     pub checkpoint: Checkpoint,
     pub out_dir: PathBuf,
     pub name: String,
@@ -77,7 +77,7 @@ impl Job {
     /// The whole commit protocol, pointer and retention included.
     pub fn run(&self) -> Result<Committed> {
         // A disk that cannot keep the curves does not cost the checkpoint.
-        let _ = self.fs.sync(&self.scalars);
+        self.logs.iter().for_each(|log| drop(self.fs.sync(log)));
         let commit = Commit {
             fs: &*self.fs,
             out_dir: &self.out_dir,

@@ -12,6 +12,7 @@ use crate::base::{Error, Result, caught, codec};
 use crate::checkpoint::{self, Checkpoint, EMERGENCY, Folders, Meta, Prune};
 use crate::hook::{Asked, Event, SaveRequest};
 use crate::params::{Set, StateDict};
+use crate::vis::{SCALARS, TABLES};
 
 /// What a session knows about its checkpoints.
 pub(crate) struct Saving {
@@ -106,7 +107,8 @@ impl Session {
             run: self.saving.run.clone(),
             inexact: self.saving.failed_mid_step,
             log_dir: dirs.log.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-            scalars: vis.written(),
+            scalars: vis.written().scalars,
+            tables: vis.written().tables,
             excluded: self.rollback.excluded.clone(),
             classes: info.classes.clone(),
             fitted: info.fitted.clone(),
@@ -190,7 +192,7 @@ impl Session {
         }
         let job = Job {
             fs: self.state.fs.clone(),
-            scalars: self.state.dirs.log.join("vis_data/scalars.json"),
+            logs: self.logs(),
             checkpoint,
             name: request.name.clone(),
             series: request.series.clone(),
@@ -209,6 +211,16 @@ impl Session {
             ));
         }
         Ok(())
+    }
+
+    /// What a checkpoint counts lines of. The name of the scalars' file is durable since the run began; that of the tables is not.
+    fn logs(&self) -> Vec<PathBuf> {
+        let vis_data = self.state.dirs.log.join("vis_data");
+        let mut logs = vec![vis_data.join(SCALARS)];
+        if self.state.vis.written().tables > 0 {
+            logs.extend([vis_data.join(TABLES), vis_data]);
+        }
+        logs
     }
 
     /// What is given up once the checkpoint is safe: the surplus of its series, and what was saved without a plan.

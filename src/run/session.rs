@@ -123,6 +123,9 @@ impl Session {
         self.fire(Event::BeforeTrainIter(&mut batch))?;
         let began = self.state.profile.begin();
         let mut outputs = self.train_step(&batch)?;
+        if outputs.loss().is_none() && !self.state.info.placeholders {
+            return Err(self.no_loss(&outputs));
+        }
         self.state.profile.end("train_step", began);
         if self.window_is_full(batch.len())? {
             self.fire(Event::AfterBackward(Step { batch: &mut batch, outputs: &mut outputs }))?;
@@ -148,6 +151,18 @@ impl Session {
         let cx = StepCx { seed: info.seed, iter: progress.iter, loss_scale };
         caught(|| Ok(model.train_step(batch, &cx)?))
             .map_err(|e| self.state.failed("the model", "train_step", e))
+    }
+
+    /// What is said of a model that does not tell what it optimised: all that watches a training would be blind.
+    fn no_loss(&self, outputs: &Outputs) -> Error {
+        let name = self.state.model.name();
+        let given: Vec<&str> = outputs.vars.iter().map(|(name, _)| name.as_ref()).collect();
+        let text = format!(
+            "`{name}` gives no `loss`, but [{}]: its `train_step` names the number that it optimised, \
+             `outputs.vars.push((\"loss\".into(), loss))`",
+            given.join(", ")
+        );
+        self.state.failed("the model", "train_step", text.into())
     }
 
     /// Counts the batch; true when its gradients complete an update.

@@ -1,50 +1,163 @@
-//! `vis_data/scalars.json`: one JSON object a line.
+//! `vis_data/scalars.json` and `vis_data/tables.json`: one JSON object a line.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use ndarray::Array2;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use crate::base::durable;
 use crate::base::error::{IoContext, Result};
 use crate::base::fs::{Append, FileSystem};
+use crate::base::{Error, durable};
 
 /// Names and values of one line, in order.
 pub type Scalars<'a> = &'a [(&'a str, f64)];
 
-/// Appends lines to the scalar files of a run. A number that is not finite is written as the string `"NaN"`,
-/// `"Infinity"` or `"-Infinity"`, so that each line is strict JSON.
+/// Appends lines to the scalar files of a run, and to that of its tables. A number that is not finite is written as the string
+/// `"NaN"`, `"Infinity"` or `"-Infinity"`, so that each line is strict JSON.
 #[derive(Default)]
 pub struct LocalVisBackend {
-    /// Each with its bytes in whole lines; `scalars.json` first.
+    /// `scalars.json`, and a copy of this process's lines.
+    scalars: Lines,
+    tables: Lines,
+    /// Where the tables go; their file is made with the first of them.
+    tables_file: PathBuf,
+}
+
+/// How much a run has written: checkpoints keep the numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Bytes of `scalars.json`.
+    pub scalars: u64,
+    /// Bytes of `tables.json`.
+    pub tables: u64,
+}
+
+/// What `vis_data` is made of.
+pub const SCALARS: &str = "scalars.json";
+/// One table a line.
+pub const TABLES: &str = "tables.json";
+
+impl LocalVisBackend {
+    /// A backend that writes to `scalars.json` and `tables.json` in this folder, and its scalars to another file there too.
+    ///
+    /// # Errors
+    /// When a file cannot be opened.
+    pub fn in_dir(fs: &dyn FileSystem, dir: &Path, also: &str) -> Result<Self> {
+        let scalars = Lines::open(fs, SCALARS, &[&dir.join(SCALARS), &dir.join(also)])?;
+        Ok(Self { scalars, tables: Lines::default(), tables_file: dir.join(TABLES) })
+    }
+
+    /// Bytes so far.
+    pub fn written(&self) -> Written {
+        Written { scalars: self.scalars.written(), tables: self.tables.written() }
+    }
+
+    /// Begins with the lines that an older run had written to `dir` when it counted so much.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn continue_from(&mut self, fs: &dyn FileSystem, dir: &Path, written: Written) -> Result<()> {
+        self.scalars.continue_from(fs, &dir.join(SCALARS), written.scalars)?;
+        if written.tables == 0 {
+            return Ok(());
+        }
+        self.open_tables(fs)?;
+        self.tables.continue_from(fs, &dir.join(TABLES), written.tables)
+    }
+
+    /// Forgets the lines behind so much: they will be written again.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn rewind(&mut self, written: Written) -> Result<()> {
+        self.scalars.rewind(written.scalars)?;
+        self.tables.rewind(written.tables)
+    }
+
+    /// Appends one line: the scalars, then `step`.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn add_scalars(&mut self, scalars: Scalars<'_>, step: u64) -> Result<()> {
+        if self.scalars.files.is_empty() {
+            return Ok(());
+        }
+        let mut line: Map<String, Value> =
+            scalars.iter().map(|(k, v)| ((*k).to_owned(), to_json(*v))).collect();
+        line.entry("step").or_insert_with(|| step.into());
+        self.scalars.append(&Value::Object(line).to_string())
+    }
+
+    /// Appends one line with a table.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn add_table(&mut self, fs: &dyn FileSystem, table: &TableLine<'_>) -> Result<()> {
+        if self.scalars.files.is_empty() {
+            return Ok(());
+        }
+        self.open_tables(fs)?;
+        self.tables.append(&serde_json::to_string(table).map_err(|e| Error::Other(e.into()))?)
+    }
+
+    fn open_tables(&mut self, fs: &dyn FileSystem) -> Result<()> {
+        if self.tables.files.is_empty() {
+            self.tables = Lines::open(fs, TABLES, &[&self.tables_file])?;
+        }
+        Ok(())
+    }
+}
+
+/// A line of `tables.json`.
+#[derive(Debug, Clone, Serialize)]
+pub struct TableLine<'a> {
+    /// `confusion_matrix/result`.
+    pub name: &'a str,
+    /// `val` or `test`.
+    pub mode: &'a str,
+    /// Names of the rows.
+    pub rows: &'a [String],
+    /// Names of the columns.
+    pub columns: &'a [String],
+    /// The rows, each a list of numbers.
+    #[serde(serialize_with = "of_rows")]
+    pub values: &'a Array2<f64>,
+    /// Where the run stands, as in the scalars of this validation.
+    pub step: u64,
+}
+
+/// Rows of numbers as strict JSON.
+pub fn of_rows<S: Serializer>(values: &Array2<f64>, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(values.rows().into_iter().map(|row| row.iter().map(|v| to_json(*v)).collect::<Vec<_>>()))
+}
+
+/// Files that get the same lines.
+#[derive(Default)]
+struct Lines {
+    name: &'static str,
+    /// Each with its bytes in whole lines.
     files: Vec<(Box<dyn Append>, u64)>,
     /// The disk took a part of a line.
     torn: bool,
 }
 
-impl LocalVisBackend {
-    /// A backend that writes the same lines to all of these files.
-    ///
-    /// # Errors
-    /// When a file cannot be opened.
-    pub fn to_files(fs: &dyn FileSystem, paths: &[&Path]) -> Result<Self> {
+impl Lines {
+    fn open(fs: &dyn FileSystem, name: &'static str, paths: &[&Path]) -> Result<Self> {
         let open = |path: &&Path| {
             let file = fs.append(path).at(path)?;
             Ok((file, fs.entry(path).at(path)?.map_or(0, |entry| entry.len)))
         };
-        Ok(Self { files: paths.iter().map(open).collect::<Result<_>>()?, torn: false })
+        Ok(Self { name, files: paths.iter().map(open).collect::<Result<_>>()?, torn: false })
     }
 
-    /// Bytes of `scalars.json` so far: a checkpoint keeps the number.
-    pub fn written(&self) -> u64 {
+    fn written(&self) -> u64 {
         self.files.first().map_or(0, |(_, written)| *written)
     }
 
-    /// Begins `scalars.json` with the first `bytes` bytes of an older run's, whole lines only.
-    ///
-    /// # Errors
-    /// When the disk refuses.
-    pub fn continue_from(&mut self, fs: &dyn FileSystem, old: &Path, bytes: u64) -> Result<()> {
+    /// Begins the first file with the first `bytes` bytes of an older run's, whole lines only.
+    fn continue_from(&mut self, fs: &dyn FileSystem, old: &Path, bytes: u64) -> Result<()> {
         let mut text = durable::read_plain(fs, old, u64::MAX)?;
         text.truncate(usize::try_from(bytes).unwrap_or(usize::MAX));
         // A disk that lost a part of the file has zeros there, or half a line.
@@ -54,44 +167,31 @@ impl LocalVisBackend {
         let lines: Vec<u8> =
             text.split_inclusive(|b| *b == b'\n').filter(is_line).flatten().copied().collect();
         if let Some((file, written)) = self.files.first_mut() {
-            file.append(&lines).at("scalars.json")?;
+            file.append(&lines).at(self.name)?;
             *written += lines.len() as u64;
         }
         Ok(())
     }
 
-    /// Forgets the lines after the first `bytes` bytes: they will be written again.
-    ///
-    /// # Errors
-    /// When the disk refuses.
-    pub fn rewind(&mut self, bytes: u64) -> Result<()> {
+    /// Cuts the first file down to so many bytes.
+    fn rewind(&mut self, bytes: u64) -> Result<()> {
         if let Some((file, written)) = self.files.first_mut() {
             let bytes = bytes.min(*written);
-            file.truncate(bytes).at("scalars.json")?;
+            file.truncate(bytes).at(self.name)?;
             *written = bytes;
         }
         Ok(())
     }
 
-    /// Appends one line: the scalars, then `step`.
-    ///
-    /// # Errors
-    /// When the disk refuses.
-    pub fn add_scalars(&mut self, scalars: Scalars<'_>, step: u64) -> Result<()> {
-        if self.files.is_empty() {
-            return Ok(());
-        }
-        let mut line: Map<String, Value> =
-            scalars.iter().map(|(k, v)| ((*k).to_owned(), to_json(*v))).collect();
-        line.entry("step").or_insert_with(|| step.into());
-        let text = format!("{}\n", Value::Object(line));
+    fn append(&mut self, line: &str) -> Result<()> {
+        let text = format!("{line}\n");
         // Until all files have it the line counts as torn, and what there is of it goes before the next one.
         let torn = std::mem::replace(&mut self.torn, true);
         for (file, written) in &mut self.files {
             if torn {
-                file.truncate(*written).at("scalars.json")?;
+                file.truncate(*written).at(self.name)?;
             }
-            file.append(text.as_bytes()).at("scalars.json")?;
+            file.append(text.as_bytes()).at(self.name)?;
             *written += text.len() as u64;
         }
         self.torn = false;
@@ -101,7 +201,7 @@ impl LocalVisBackend {
 
 impl fmt::Debug for LocalVisBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "LocalVisBackend({} bytes)", self.written())
+        write!(f, "LocalVisBackend({:?})", self.written())
     }
 }
 

@@ -2,4 +2,4 @@
 
 mod local;
 
-pub use local::{LocalVisBackend, Scalars, read_scalars, to_json};
+pub use local::{LocalVisBackend, SCALARS, Scalars, TABLES, TableLine, Written, read_scalars, to_json};

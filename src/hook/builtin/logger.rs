@@ -3,11 +3,15 @@
 use super::LogProcessor;
 use super::log_line::{LogLine, Tags};
 use crate::base::durable;
+use crate::hook::Progress;
 use crate::plugin::prelude::*;
-use crate::vis::to_json;
+use crate::vis::{TableLine, to_json};
+
+/// Rows and columns of a table that the text log shows.
+const SHOWN: usize = 20;
 
 /// Writes a line every `interval` iterations and after each validation or test; the same numbers go to
-/// `vis_data/scalars.json`.
+/// `vis_data/scalars.json`, tables of metrics to `vis_data/tables.json`.
 pub struct LoggerHook {
     config: LoggerConfig,
     line: LogLine,
@@ -44,15 +48,39 @@ impl LoggerHook {
         }
         let tags = self.line.named(tags, cx.message_hub, mode);
         let tags: Vec<_> = tags.iter().map(|(n, v)| (n.as_str(), *v)).collect();
-        match cx.vis.add_scalars(&tags, step) {
+        let written = cx.vis.add_scalars(&tags, step);
+        self.count_lost(cx, "scalars", step, written);
+        Ok(())
+    }
+
+    /// Tables go to the text log, as far as they fit, and to `vis_data/tables.json`.
+    fn add_tables(&mut self, cx: &mut Ctx<'_>, metrics: &Metrics, mode: Mode, step: u64) {
+        for (name, table) in metrics.tables() {
+            cx.log.info(format_args!("{name}:\n{}", table.text(SHOWN)));
+            let (rows, columns, values) = (table.rows(), table.columns(), table.values());
+            let line = TableLine { name, mode: mode.name(), rows, columns, values, step };
+            if self.lost < OnError::WARNINGS {
+                let written = cx.vis.add_table(cx.fs, &line);
+                self.count_lost(cx, "tables", step, written);
+            }
+        }
+    }
+
+    fn count_lost(&mut self, cx: &Ctx<'_>, what: &str, step: u64, written: Result<()>) {
+        match written {
             Ok(()) => self.lost = 0,
             Err(why) => {
                 self.lost += 1;
                 let end = if self.lost == OnError::WARNINGS { "; no more are tried in this run" } else { "" };
-                cx.log.warn(format_args!("the scalars of step {step} were not written: {why}{end}"));
+                cx.log.warn(format_args!("the {what} of step {step} were not written: {why}{end}"));
             }
         }
-        Ok(())
+    }
+
+    /// The step of a validation's scalars.
+    fn eval_step(&self, progress: &Progress) -> u64 {
+        let by_epoch = self.config.log_metric_by_epoch.unwrap_or(progress.by_epoch);
+        if by_epoch { progress.epoch } else { progress.iter }
     }
 
     fn eval_iter(&self, cx: &Ctx<'_>, mode: Mode) {
@@ -103,16 +131,18 @@ impl Hook for LoggerHook {
         Ok(())
     }
 
-    fn after_val_epoch(&mut self, cx: &mut Ctx<'_>, _metrics: &Metrics) -> HookResult {
+    fn after_val_epoch(&mut self, cx: &mut Ctx<'_>, metrics: &Metrics) -> HookResult {
         let tags = self.line.tags(cx.message_hub, cx.progress, Mode::Val);
         cx.log.info(self.line.eval_epoch(&tags, cx.progress, Mode::Val));
-        let by_epoch = self.config.log_metric_by_epoch.unwrap_or(cx.progress.by_epoch);
-        self.add_scalars(cx, tags, Mode::Val, if by_epoch { cx.progress.epoch } else { cx.progress.iter })
+        let step = self.eval_step(cx.progress);
+        self.add_tables(cx, metrics, Mode::Val, step);
+        self.add_scalars(cx, tags, Mode::Val, step)
     }
 
     fn after_test_epoch(&mut self, cx: &mut Ctx<'_>, metrics: &Metrics) -> HookResult {
         let tags = self.line.tags(cx.message_hub, cx.progress, Mode::Test);
         cx.log.info(self.line.eval_epoch(&tags, cx.progress, Mode::Test));
+        self.add_tables(cx, metrics, Mode::Test, self.eval_step(cx.progress));
         let result: serde_json::Map<_, _> = metrics.0.iter().map(|(n, v)| (n.clone(), to_json(*v))).collect();
         let path = cx.dirs.log.join(format!("{}.json", cx.info.timestamp));
         Ok(durable::replace(cx.fs, &path, serde_json::to_string_pretty(&result)?.as_bytes())?)

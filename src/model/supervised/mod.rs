@@ -237,7 +237,11 @@ impl Task for Supervised {
 
     fn reads(&self) -> FieldNeeds {
         let targets = self.objectives.iter().map(|objective| objective.target.clone());
-        FieldNeeds { inputs: self.inputs.clone(), targets: targets.collect() }
+        let outputs = self.outputs().into_iter().enumerate().filter_map(|(at, name)| {
+            let own = |objective: &&Objective| self.output_of(objective).is_ok_and(|output| output == at);
+            Some((name.to_owned(), self.objectives.iter().find(own)?.target.clone()))
+        });
+        FieldNeeds { inputs: self.inputs.clone(), outputs: outputs.collect(), targets: targets.collect() }
     }
 }
 

@@ -19,8 +19,8 @@ struct Columns {
     text: usize,
     label: usize,
     delimiter: char,
-    /// Whether the class may be missing, in a file that is predicted.
-    lenient: bool,
+    /// Whether the file is to be predicted: classes may be missing in it.
+    predicted: bool,
 }
 
 /// A line.
@@ -32,13 +32,13 @@ pub(super) struct Line<'t> {
 }
 
 impl Lines {
-    pub(super) fn read(config: &TextConfig, lenient: bool) -> Result<Self> {
+    pub(super) fn read(config: &TextConfig, predicted: bool) -> Result<Self> {
         let text = text::read(&config.file)?;
         let columns = config.label_column.map(|label| Columns {
             text: config.text_column,
             label,
             delimiter: char::from(config.delimiter.byte()),
-            lenient,
+            predicted,
         });
         let mut begin = 0;
         let mut places = Vec::new();
@@ -71,7 +71,7 @@ impl Lines {
         let whole = Line { file: &self.file, number, text, label: None };
         let Some(columns) = &self.columns else { return Ok(whole) };
         let all: Vec<&str> = text.split(columns.delimiter).collect();
-        if columns.lenient && all.len() == 1 {
+        if columns.predicted && all.len() == 1 {
             return Ok(whole);
         }
         let column = |at: usize, what: &str| {

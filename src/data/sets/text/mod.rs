@@ -98,8 +98,11 @@ impl TextLines {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn file(&self, file: &Path) -> Result<Self> {
-        let config = TextConfig::clone(&self.config);
-        self.other(TextConfig { file: file.to_owned(), split: None, part: Part::All, ..config }, true)
+        self.other(self.all_of(file), false)
+    }
+
+    fn all_of(&self, file: &Path) -> TextConfig {
+        TextConfig { file: file.to_owned(), split: None, part: Part::All, ..TextConfig::clone(&self.config) }
     }
 
     /// The tokens that are known, from the number 2 on.
@@ -107,18 +110,18 @@ impl TextLines {
         &self.vocabulary.tokens
     }
 
-    fn other(&self, config: TextConfig, lenient: bool) -> Result<Self> {
-        let other = Self::with_vocabulary(Arc::new(config), Some(Arc::clone(&self.vocabulary)), lenient)?;
+    fn other(&self, config: TextConfig, predicted: bool) -> Result<Self> {
+        let other = Self::with_vocabulary(Arc::new(config), Some(Arc::clone(&self.vocabulary)), predicted)?;
         Ok(Self { pipeline: Arc::clone(&self.pipeline), ..other })
     }
 
     fn with_vocabulary(
         config: Arc<TextConfig>,
         known: Option<Arc<Vocabulary>>,
-        lenient: bool,
+        predicted: bool,
     ) -> Result<Self> {
         coherent(&config)?;
-        let lines = Lines::read(&config, lenient)?;
+        let lines = Lines::read(&config, predicted)?;
         let vocabulary = match known {
             Some(known) => {
                 known.check(&config)?;
@@ -137,10 +140,8 @@ impl TextLines {
             let line = line?;
             reader.read(&config, &line, &mut ids)?;
             ends.push(ids.len());
-            if let Some(label) = line.label {
+            if let Some(label) = line.label.filter(|_| !predicted) {
                 labels.push(reader.class(&line, label)?);
-            } else if !labels.is_empty() {
-                return Err(line.wrong("it has no class, and those before it have one"));
             }
         }
         let samples = match (config.label_column, config.length) {
@@ -160,7 +161,7 @@ impl TextLines {
             Encoding::Integer => (FieldKind::Int, vec![length]),
             Encoding::OneHot => (FieldKind::Float, vec![length, Some(self.vocabulary.len())]),
         };
-        let mut fields = Fields::one(INPUTS, FieldSpec { kind, shape: Some(shape) });
+        let mut fields = Fields::one(INPUTS, FieldSpec { shape: Some(shape), ..FieldSpec::any(kind) });
         match &self.samples {
             Samples::Windows { length, .. } => fields.set(TARGET, FieldSpec::new(FieldKind::Int, &[*length])),
             Samples::Lines { labels: Some(_), .. } => fields.set(TARGET, FieldSpec::class()),
@@ -269,7 +270,8 @@ impl Dataset for TextLines {
     }
 
     fn of_files(&self, files: &[PathBuf]) -> Result<Box<dyn Dataset>> {
-        let sets = files.iter().map(|file| Ok(Box::new(self.file(file)?) as Box<dyn Dataset>));
+        let set = |file: &PathBuf| Ok(Box::new(self.other(self.all_of(file), true)?) as Box<dyn Dataset>);
+        let sets = files.iter().map(set);
         Ok(Box::new(ConcatDataset::new(sets.collect::<Result<_>>()?)?))
     }
 
