@@ -14,6 +14,7 @@ mod output;
 mod plan;
 mod plot;
 mod predict;
+mod predictions;
 mod progress;
 mod replay;
 mod signals;

@@ -7,7 +7,7 @@ use super::Runner;
 use super::assemble::to_evaluate;
 use crate::base::{Error, Result};
 use crate::config::Node;
-use crate::data::{Batch, DataLoader};
+use crate::data::{Batch, DataLoader, FieldKind, TARGET};
 use crate::model::Outputs;
 
 /// A model with the weights of a checkpoint, which predicts. Nothing is written.
@@ -24,6 +24,17 @@ pub struct Predictor {
     runner: Runner,
     data: Option<DataLoader>,
     classes: Vec<String>,
+}
+
+/// What the values of a prediction are called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Names {
+    /// A probability for each of these classes, or for the second of two.
+    Classes(Vec<String>),
+    /// A value for each of these.
+    Values(Vec<String>),
+    /// Nothing is known.
+    Unknown,
 }
 
 impl Predictor {
@@ -67,6 +78,22 @@ impl Predictor {
     /// The names of the classes, in the order of the scores; empty where there are none.
     pub fn classes(&self) -> &[String] {
         &self.classes
+    }
+
+    /// What the values of a prediction are called, by the field that it was trained to be.
+    pub fn names(&self, output: &str) -> Names {
+        let outputs = self.runner.session().state.model.reads().outputs;
+        let field = outputs.iter().find(|(name, _)| name == output).map_or(TARGET, |(_, field)| field);
+        let spec = self.data.as_ref().and_then(DataLoader::fields).and_then(|mut all| all.take(field));
+        let number = spec.is_some_and(|spec| spec.kind != FieldKind::Int);
+        let names = self.data.as_ref().and_then(|data| data.names_of(field)).unwrap_or_default();
+        match (number, field == TARGET && !self.classes.is_empty()) {
+            (true, _) if names.is_empty() => Names::Unknown,
+            (true, _) => Names::Values(names),
+            (false, true) => Names::Classes(self.classes.clone()),
+            (false, false) if names.is_empty() => Names::Unknown,
+            (false, false) => Names::Classes(names),
+        }
     }
 
     /// The data of the config: those to test with, else to validate, else to train; or these files, read in the same way.

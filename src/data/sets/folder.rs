@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer};
@@ -26,7 +27,9 @@ pub struct ImageFolder {
     /// Path within `folder`, and class.
     files: Vec<(PathBuf, i64)>,
     classes: Option<Vec<String>>,
-    pipeline: Pipeline,
+    /// Endings of the files that are taken from a folder.
+    extensions: Vec<String>,
+    pipeline: Arc<Pipeline>,
 }
 
 /// Endings of the files that are taken, in lower case.
@@ -74,7 +77,7 @@ impl ImageFolder {
 
     /// The files that `list` names.
     fn by_list(folder: &Path, list: &Path, with_label: bool) -> Result<Self> {
-        Self::of(folder, list::pictures(folder, list, with_label)?, None, &[])
+        Self::of(folder, list::pictures(folder, list, with_label)?, None, &EXTENSIONS.map(str::to_owned))
     }
 
     fn of(
@@ -94,7 +97,8 @@ impl ImageFolder {
                 extensions.join(", ")
             )));
         }
-        Ok(Self { folder: folder.to_owned(), files, classes, pipeline: Pipeline::default() })
+        let extensions = extensions.to_vec();
+        Ok(Self { folder: folder.to_owned(), files, classes, extensions, pipeline: Arc::default() })
     }
 
     /// The same pictures with these names of their classes: where they are names of the folders, each folder gets the
@@ -128,7 +132,7 @@ impl ImageFolder {
     /// The same pictures, changed by these transforms when they are read.
     #[must_use]
     pub fn with_pipeline(self, pipeline: Pipeline) -> Self {
-        Self { pipeline, ..self }
+        Self { pipeline: Arc::new(pipeline), ..self }
     }
 
     /// The file of the sample at `index`.
@@ -178,6 +182,26 @@ impl Dataset for ImageFolder {
 
     fn classes(&self) -> Option<&[String]> {
         self.classes.as_deref()
+    }
+
+    fn file(&self, index: usize) -> Option<PathBuf> {
+        (index < self.files.len()).then(|| self.path(index))
+    }
+
+    /// Pictures, and all that are in folders, at any depth.
+    fn of_files(&self, files: &[PathBuf]) -> Result<Box<dyn Dataset>> {
+        let mut all = Vec::new();
+        for path in files {
+            if path.is_dir() {
+                let found = Self::unlabeled(path, &self.extensions)?.files;
+                all.extend(found.into_iter().map(|(file, label)| (path.join(file), label)));
+            } else {
+                text::regular(path)?;
+                all.push((path.clone(), -1));
+            }
+        }
+        let set = Self::of(Path::new(""), all, self.classes.clone(), &self.extensions)?;
+        Ok(Box::new(Self { pipeline: Arc::clone(&self.pipeline), ..set }))
     }
 }
 

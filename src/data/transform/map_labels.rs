@@ -13,7 +13,7 @@ use crate::data::{FieldKind, FieldSpec, Fields, Sample, Transform};
 /// ```
 /// use shanty::base::keyed;
 /// use shanty::data::{MapLabels, Sample, Transform};
-/// let parity = MapLabels { field: "target".into(), to: "parity".into(), values: vec![0, 1].repeat(5) };
+/// let parity = MapLabels { field: "target".into(), to: "parity".into(), values: vec![0, 1].repeat(5), classes: Vec::new() };
 /// let mut sample = Sample::new(0.5f32, 7);
 /// parity.apply(&mut sample, &mut keyed(0, "", 0, 0))?;
 /// assert_eq!(sample.int("parity")?.first(), Some(&1));
@@ -30,6 +30,9 @@ pub struct MapLabels {
     /// What becomes of class 0, 1 and so on.
     #[schemars(extend("x-unbounded" = true))]
     pub values: Vec<i64>,
+    /// Names of the classes that are made, in the order of their numbers: `shanty predict` and tables call them so.
+    #[serde(default)]
+    pub classes: Vec<String>,
 }
 
 fn target() -> String {
@@ -60,7 +63,13 @@ impl Transform for MapLabels {
         if spec.kind != FieldKind::Int {
             return Err(Error::invalid(format!("it maps classes, and `{}` is {spec}", self.field)));
         }
-        fields.set(field_name(&self.to).to_owned(), spec);
+        let n = self.classes.len();
+        if let Some(value) = self.values.iter().find(|value| n > 0 && **value >= n as i64) {
+            return Err(Error::invalid(format!(
+                "`values` makes the class {value}, and `classes` names {n}, from 0 on"
+            )));
+        }
+        fields.set(field_name(&self.to).to_owned(), FieldSpec { names: self.classes.clone(), ..spec });
         Ok(())
     }
 }
@@ -73,7 +82,12 @@ mod tests {
 
     #[test]
     fn classes_beyond_the_list_and_other_fields_are_refused() {
-        let map = MapLabels { field: "gt_label".into(), to: "target".into(), values: vec![5, -100] };
+        let map = MapLabels {
+            field: "gt_label".into(),
+            to: "target".into(),
+            values: vec![5, -100],
+            classes: Vec::new(),
+        };
         let apply = |sample: Sample| {
             let mut sample = sample;
             map.apply(&mut sample, &mut keyed(0, "", 0, 0)).map(|()| sample.int("target").unwrap().clone())
@@ -84,5 +98,20 @@ mod tests {
         let mut fields = Fields::one("target", FieldSpec::new(FieldKind::Float, &[1]));
         let text = map.declare(&mut fields).unwrap_err().to_string();
         assert_eq!(text, "it maps classes, and `gt_label` is floats of shape [1]");
+    }
+
+    #[test]
+    fn names_are_those_of_the_new_classes() {
+        let map = |classes: &[&str]| MapLabels {
+            field: "target".into(),
+            to: "parity".into(),
+            values: vec![0, 1, -100],
+            classes: classes.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        let mut fields = Fields::one("target", FieldSpec::class().named(["zero".to_owned()]));
+        map(&["even", "odd"]).declare(&mut fields).unwrap();
+        assert_eq!(fields.get("parity").unwrap().names, ["even", "odd"]);
+        let text = map(&["even"]).declare(&mut fields).unwrap_err().to_string();
+        assert_eq!(text, "`values` makes the class 1, and `classes` names 1, from 0 on");
     }
 }

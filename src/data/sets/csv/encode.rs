@@ -18,22 +18,26 @@ pub(super) struct Rows {
 
 /// A field to predict.
 pub(super) enum TargetRows {
-    Classes(Vec<i64>),
-    Numbers(Array2<f32>),
+    /// Of each row its class, and the names of the classes.
+    Classes(Vec<i64>, Vec<String>),
+    /// Numbers, and the names of their columns.
+    Numbers(Array2<f32>, Vec<String>),
 }
 
 impl TargetRows {
     pub(super) fn spec(&self) -> FieldSpec {
         match self {
-            Self::Classes(_) => FieldSpec::class(),
-            Self::Numbers(values) => FieldSpec::new(FieldKind::Float, &[values.ncols()]),
+            Self::Classes(_, names) => FieldSpec::class().named(names.clone()),
+            Self::Numbers(values, names) => {
+                FieldSpec::new(FieldKind::Float, &[values.ncols()]).named(names.clone())
+            }
         }
     }
 
     pub(super) fn value(&self, index: usize) -> Value {
         match self {
-            Self::Classes(classes) => classes[index].into(),
-            Self::Numbers(values) => values.slice(s![index, ..]).to_owned().into(),
+            Self::Classes(classes, _) => classes[index].into(),
+            Self::Numbers(values, _) => values.slice(s![index, ..]).to_owned().into(),
         }
     }
 }
@@ -56,15 +60,21 @@ impl Rows {
         }
         for (_, target) in self.targets.iter() {
             match target {
-                TargetRows::Classes(classes) => ints(&mut classes.iter(), marks),
-                TargetRows::Numbers(values) => floats(values, marks),
+                TargetRows::Classes(classes, _) => ints(&mut classes.iter(), marks),
+                TargetRows::Numbers(values, _) => floats(values, marks),
             }
         }
     }
 }
 
-/// The rows as the fit says.
-pub(super) fn encoded(config: &CsvConfig, fit: &TableFit, table: &Table, rows: &[usize]) -> Result<Rows> {
+/// The rows as the fit says; of rows to be `predicted` no target is looked at.
+pub(super) fn encoded(
+    config: &CsvConfig,
+    fit: &TableFit,
+    table: &Table,
+    rows: &[usize],
+    predicted: bool,
+) -> Result<Rows> {
     let width = fit.width(config.encoding);
     memory::fits("the inputs of a table", &[rows.len(), width], size_of::<f32>())?;
     let mut inputs = Array2::zeros((rows.len(), width));
@@ -100,7 +110,8 @@ pub(super) fn encoded(config: &CsvConfig, fit: &TableFit, table: &Table, rows: &
             }
         }
     }
-    Ok(Rows { inputs, categories, targets: targets(config, fit, table, rows)? })
+    let targets = if predicted { Fields::default() } else { targets(config, fit, table, rows)? };
+    Ok(Rows { inputs, categories, targets })
 }
 
 /// The category of each row; `None` where it is missing or unknown, and that is allowed.
@@ -139,21 +150,23 @@ fn targets(config: &CsvConfig, fit: &TableFit, table: &Table, rows: &[usize]) ->
     let numbers: Vec<&ColumnFit> =
         fit.targets.iter().filter(|t| matches!(t.kind, ColumnKind::Number { .. })).collect();
     if numbers.len() == fit.targets.len() && !numbers.is_empty() {
-        fields.set(TARGET, TargetRows::Numbers(values(&numbers, table, rows)?));
+        fields.set(TARGET, numbered(&numbers, table, rows)?);
         return Ok(fields);
     }
     for column in &fit.targets {
         let name = if fit.targets.len() == 1 { TARGET.to_owned() } else { column.name.clone() };
-        let target = match column.kind {
-            ColumnKind::Number { .. } => TargetRows::Numbers(values(&[column], table, rows)?),
-            ColumnKind::Category { .. } => TargetRows::Classes(classes(config, column, table, rows)?),
+        let target = match &column.kind {
+            ColumnKind::Number { .. } => numbered(&[column], table, rows)?,
+            ColumnKind::Category { values } => {
+                TargetRows::Classes(classes(config, column, table, rows)?, values.clone())
+            }
         };
         fields.set(name, target);
     }
     Ok(fields)
 }
 
-fn values(columns: &[&ColumnFit], table: &Table, rows: &[usize]) -> Result<Array2<f32>> {
+fn numbered(columns: &[&ColumnFit], table: &Table, rows: &[usize]) -> Result<TargetRows> {
     let mut values = Array2::zeros((rows.len(), columns.len()));
     for (to, column) in columns.iter().enumerate() {
         let at = table.column(&column.name)?;
@@ -162,7 +175,7 @@ fn values(columns: &[&ColumnFit], table: &Table, rows: &[usize]) -> Result<Array
             values[[i, to]] = value.ok_or_else(|| no_target(table, row, at))? as f32;
         }
     }
-    Ok(values)
+    Ok(TargetRows::Numbers(values, columns.iter().map(|column| column.name.clone()).collect()))
 }
 
 fn classes(config: &CsvConfig, column: &ColumnFit, table: &Table, rows: &[usize]) -> Result<Vec<i64>> {

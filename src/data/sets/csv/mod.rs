@@ -54,7 +54,7 @@ impl Csv {
     fn from_config(p: CsvConfig, cx: &mut BuildCx) -> Result<Self> {
         let fit: Option<TableFit> = cx.get::<Fitted>().map_or(Ok(None), |fitted| fitted.read(KEY))?;
         let specs = p.pipeline.clone();
-        let set = Self::with_fit(Arc::new(p), fit.map(Arc::new))?;
+        let set = Self::with_fit(Arc::new(p), fit.map(Arc::new), false)?;
         let pipeline = Pipeline::build_for(&set.raw_fields(), &specs, cx)?;
         let set = set.with_pipeline(pipeline);
         Fitted::provide(cx, &set);
@@ -71,10 +71,10 @@ impl Csv {
     /// # Errors
     /// With file, line and column of what is wrong.
     pub fn load(config: CsvConfig) -> Result<Self> {
-        Self::with_fit(Arc::new(config), None)
+        Self::with_fit(Arc::new(config), None, false)
     }
 
-    fn with_fit(config: Arc<CsvConfig>, fit: Option<Arc<TableFit>>) -> Result<Self> {
+    fn with_fit(config: Arc<CsvConfig>, fit: Option<Arc<TableFit>>, predicted: bool) -> Result<Self> {
         let table = Table::read(&config.file, config.delimiter.byte(), &config.missing_values)?;
         let fit = match fit {
             Some(fit) => {
@@ -91,7 +91,7 @@ impl Csv {
             let (file, part) = (config.file.display(), config.part);
             return Err(Error::invalid(format!("{file}: the part {part:?} has no row: look at `split`")));
         }
-        let rows = encoded(&config, &fit, &table, &part)?;
+        let rows = encoded(&config, &fit, &table, &part, predicted)?;
         Ok(Self { config, fit, rows, pipeline: Arc::default() })
     }
 
@@ -100,7 +100,7 @@ impl Csv {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn part(&self, part: Part) -> Result<Self> {
-        self.other(CsvConfig { part, ..CsvConfig::clone(&self.config) })
+        self.other(CsvConfig { part, ..CsvConfig::clone(&self.config) }, false)
     }
 
     /// All rows of another file with these columns, as this one is fitted. Targets may be missing in it.
@@ -108,16 +108,15 @@ impl Csv {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn file(&self, file: &Path) -> Result<Self> {
-        self.other(CsvConfig {
-            file: file.to_owned(),
-            split: None,
-            part: Part::All,
-            ..CsvConfig::clone(&self.config)
-        })
+        self.other(self.all_of(file), false)
     }
 
-    fn other(&self, config: CsvConfig) -> Result<Self> {
-        let other = Self::with_fit(Arc::new(config), Some(Arc::clone(&self.fit)))?;
+    fn all_of(&self, file: &Path) -> CsvConfig {
+        CsvConfig { file: file.to_owned(), split: None, part: Part::All, ..CsvConfig::clone(&self.config) }
+    }
+
+    fn other(&self, config: CsvConfig, predicted: bool) -> Result<Self> {
+        let other = Self::with_fit(Arc::new(config), Some(Arc::clone(&self.fit)), predicted)?;
         Ok(Self { pipeline: Arc::clone(&self.pipeline), ..other })
     }
 
@@ -182,7 +181,8 @@ impl Dataset for Csv {
     }
 
     fn of_files(&self, files: &[PathBuf]) -> Result<Box<dyn Dataset>> {
-        let sets = files.iter().map(|file| Ok(Box::new(self.file(file)?) as Box<dyn Dataset>));
+        let set = |file: &PathBuf| Ok(Box::new(self.other(self.all_of(file), true)?) as Box<dyn Dataset>);
+        let sets = files.iter().map(set);
         Ok(Box::new(crate::data::ConcatDataset::new(sets.collect::<Result<_>>()?)?))
     }
 

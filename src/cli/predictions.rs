@@ -1,0 +1,249 @@
+//! What is predicted for each sample, as CSV, JSON lines or a NumPy array.
+
+use std::path::PathBuf;
+
+use ndarray::{ArrayD, Axis};
+use serde_json::{Map, Value, json};
+
+use crate::base::{Elem, Error, Result};
+use crate::run::Names;
+
+/// The predictions of all samples.
+#[derive(Default)]
+pub(super) struct Predictions {
+    /// Of each its position among the samples, and its file if it is one.
+    pub(super) samples: Vec<(u64, Option<PathBuf>)>,
+    outputs: Vec<Output>,
+}
+
+/// What a model says under one name.
+struct Output {
+    name: String,
+    /// The shape of one sample.
+    shape: Vec<usize>,
+    /// Those of all samples.
+    values: Vec<Elem>,
+    meaning: Meaning,
+}
+
+/// What the values of a sample are.
+enum Meaning {
+    /// A probability for each of these classes.
+    Scores(Vec<String>),
+    /// The probability of the second of two classes.
+    Binary(Vec<String>),
+    /// A probability for each class at each place: the first axis is that of the classes.
+    Mask(usize),
+    /// Values that have names.
+    Named(Vec<String>),
+    /// Values.
+    Plain,
+}
+
+impl Meaning {
+    fn of(names: Names, shape: &[usize]) -> Self {
+        let width: usize = shape.iter().product();
+        match (names, shape) {
+            (Names::Classes(names), [k]) if *k > 1 && *k == names.len() => Self::Scores(names),
+            (Names::Classes(names), _) if width == 1 && names.len() == 2 => Self::Binary(names),
+            (Names::Classes(names), [k, _, ..]) if *k > 1 && *k == names.len() => Self::Mask(*k),
+            (Names::Values(names), [k]) if *k > 1 && *k == names.len() => Self::Named(names),
+            _ => Self::Plain,
+        }
+    }
+}
+
+impl Output {
+    fn row(&self, sample: usize) -> &[Elem] {
+        let width: usize = self.shape.iter().product();
+        self.values.get(sample * width..(sample + 1) * width).unwrap_or_default()
+    }
+
+    /// The class of a sample, its number and its probability, where it has one.
+    fn class<'a>(&'a self, row: &[Elem]) -> Option<(&'a str, usize, f64)> {
+        let (names, best, p) = match (&self.meaning, row) {
+            (Meaning::Scores(names), row) => {
+                let best = best(row.iter());
+                (names, best, f64::from(*row.get(best)?))
+            }
+            (Meaning::Binary(names), [p]) => {
+                let p = f64::from(*p);
+                (names, usize::from(p >= 0.5), p.max(1.0 - p))
+            }
+            _ => return None,
+        };
+        Some((names.get(best)?, best, p))
+    }
+
+    /// The names of its columns.
+    fn columns(&self, prefix: &str) -> Vec<String> {
+        let with_class = |names: &[String]| -> Vec<String> {
+            ["class", "class_id"]
+                .into_iter()
+                .chain(names.iter().map(String::as_str))
+                .map(str::to_owned)
+                .collect()
+        };
+        let width: usize = self.shape.iter().product();
+        let columns = match &self.meaning {
+            Meaning::Scores(names) => with_class(names),
+            Meaning::Binary(names) => with_class(&names[1..]),
+            Meaning::Named(names) => names.clone(),
+            Meaning::Mask(_) | Meaning::Plain if width == 1 => return vec![self.name.clone()],
+            Meaning::Mask(_) | Meaning::Plain => {
+                return (0..width).map(|at| format!("{}_{at}", self.name)).collect();
+            }
+        };
+        columns.into_iter().map(|column| format!("{prefix}{column}")).collect()
+    }
+
+    /// What it adds to the line of a sample.
+    fn json(&self, prefix: &str, row: &[Elem], line: &mut Map<String, Value>) {
+        if let Some((class, id, p)) = self.class(row) {
+            line.insert(format!("{prefix}class"), json!(class));
+            line.insert(format!("{prefix}class_id"), json!(id));
+            line.insert(format!("{prefix}probability"), json!(p));
+        }
+        let values = match &self.meaning {
+            Meaning::Named(names) => {
+                Value::Object(names.iter().cloned().zip(row.iter().map(|v| json!(v))).collect())
+            }
+            _ => nested(&self.shape, row),
+        };
+        if let Meaning::Mask(classes) = self.meaning {
+            let places = row.len() / classes;
+            let ids = (0..places).map(|at| best(row.iter().skip(at).step_by(places)) as Elem);
+            let ids: Vec<Elem> = ids.collect();
+            line.insert(format!("{prefix}class_ids"), whole(nested(&self.shape[1..], &ids)));
+        }
+        line.insert(self.name.clone(), values);
+    }
+}
+
+impl Predictions {
+    /// Adds what is predicted under this name for the first `n` samples of a batch.
+    pub(super) fn add(
+        &mut self,
+        name: &str,
+        values: &ArrayD<Elem>,
+        n: usize,
+        names: impl FnOnce() -> Names,
+    ) -> Result<()> {
+        let shape = values.shape().get(1..).unwrap_or_default();
+        let at = self.outputs.iter().position(|output| output.name == name).unwrap_or(self.outputs.len());
+        if at == self.outputs.len() {
+            let (meaning, shape) = (Meaning::of(names(), shape), shape.to_vec());
+            self.outputs.push(Output { name: name.to_owned(), shape, values: Vec::new(), meaning });
+        }
+        let output = &mut self.outputs[at];
+        if output.shape != shape {
+            let before = &output.shape;
+            return Err(Error::invalid(format!(
+                "`{name}` has the shapes {before:?} and {shape:?}: give inputs of one size"
+            )));
+        }
+        values.axis_iter(Axis(0)).take(n).for_each(|row| output.values.extend(row.iter()));
+        Ok(())
+    }
+
+    /// What stands before the names of an output's columns, where there are several outputs.
+    fn prefix(&self, output: &Output) -> String {
+        if self.outputs.len() == 1 { String::new() } else { format!("{}_", output.name) }
+    }
+
+    pub(super) fn csv(&self) -> Result<Vec<u8>> {
+        let failed =
+            |e: &dyn std::fmt::Display| Error::invalid(format!("the predictions cannot be written: {e}"));
+        let mut out = csv::Writer::from_writer(Vec::new());
+        let files = self.samples.iter().any(|(_, file)| file.is_some());
+        let columns = self.outputs.iter().flat_map(|output| output.columns(&self.prefix(output)));
+        let first = ["id", "file"].into_iter().take(1 + usize::from(files)).map(str::to_owned);
+        out.write_record(first.chain(columns)).map_err(|e| failed(&e))?;
+        for (sample, (id, file)) in self.samples.iter().enumerate() {
+            let mut record = vec![id.to_string()];
+            if files {
+                record.push(file.as_ref().map_or(String::new(), |file| file.to_string_lossy().into_owned()));
+            }
+            for output in &self.outputs {
+                let row = output.row(sample);
+                if let Some((class, id, _)) = output.class(row) {
+                    record.extend([class.to_owned(), id.to_string()]);
+                }
+                record.extend(row.iter().map(ToString::to_string));
+            }
+            out.write_record(&record).map_err(|e| failed(&e))?;
+        }
+        out.into_inner().map_err(|e| failed(&e))
+    }
+
+    pub(super) fn jsonl(&self) -> Vec<u8> {
+        let mut out = String::new();
+        for (sample, (id, file)) in self.samples.iter().enumerate() {
+            let mut line = Map::new();
+            line.insert("id".into(), json!(id));
+            if let Some(file) = file {
+                line.insert("file".into(), json!(file.to_string_lossy()));
+            }
+            for output in &self.outputs {
+                output.json(&self.prefix(output), output.row(sample), &mut line);
+            }
+            out.push_str(&Value::Object(line).to_string());
+            out.push('\n');
+        }
+        out.into_bytes()
+    }
+
+    /// NumPy's format, version 1.0.
+    pub(super) fn npy(&self) -> Result<Vec<u8>> {
+        let [Output { shape, values: all, .. }] = &self.outputs[..] else {
+            let names: Vec<&str> = self.outputs.iter().map(|output| output.name.as_str()).collect();
+            return Err(Error::config(format!(
+                "a .npy file holds one array, and the model predicts {}: write .jsonl or .csv",
+                names.join(", ")
+            )));
+        };
+        let lengths: Vec<String> =
+            [self.samples.len()].iter().chain(shape).map(|n| format!("{n},")).collect();
+        let kind = if size_of::<Elem>() == 4 { "<f4" } else { "<f8" };
+        let mut header =
+            format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({}), }}", lengths.join(" "));
+        // Magic, version and length take ten bytes; values begin at a multiple of 64.
+        while (10 + header.len() + 1) % 64 != 0 {
+            header.push(' ');
+        }
+        header.push('\n');
+        let mut out = b"\x93NUMPY\x01\x00".to_vec();
+        out.extend((header.len() as u16).to_le_bytes());
+        out.extend(header.into_bytes());
+        all.iter().for_each(|value| out.extend(value.to_le_bytes()));
+        Ok(out)
+    }
+}
+
+/// The place of the largest value, the first one among equals; NaN never wins.
+fn best<'a>(values: impl Iterator<Item = &'a Elem>) -> usize {
+    let start = (0, Elem::NEG_INFINITY);
+    let better = |best: (usize, Elem), (at, p): (usize, &Elem)| if *p > best.1 { (at, *p) } else { best };
+    values.enumerate().fold(start, better).0
+}
+
+/// The same without fractions.
+fn whole(value: Value) -> Value {
+    match value {
+        Value::Array(values) => Value::Array(values.into_iter().map(whole).collect()),
+        other => other.as_f64().map_or(Value::Null, |number| json!(number as u64)),
+    }
+}
+
+/// Lists within lists.
+fn nested(shape: &[usize], values: &[Elem]) -> Value {
+    match shape {
+        [] => values.first().map_or(Value::Null, |value| json!(value)),
+        [1] if values.len() == 1 => json!(values[0]),
+        [_] => json!(values),
+        [_, behind @ ..] => {
+            let size = behind.iter().product::<usize>().max(1);
+            Value::Array(values.chunks(size).map(|part| nested(behind, part)).collect())
+        }
+    }
+}

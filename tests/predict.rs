@@ -1,0 +1,216 @@
+//! `shanty predict`: names of classes for every head, and files of every kind in place of the config's data.
+#![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn shanty(dir: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_shanty")).args(args).current_dir(dir).output().unwrap()
+}
+
+fn config(name: &str) -> String {
+    format!("{}/configs/{name}.yaml", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Trains two iterations of a config in `dir`.
+fn trained(dir: &Path, config: &str) {
+    let out = shanty(
+        dir,
+        &[
+            "train",
+            config,
+            "--work-dir",
+            "work",
+            "--set",
+            "train_cfg={by_epoch: false, max_iters: 2, val_interval: 2}",
+            "--set",
+            "default_hooks.checkpoint.by_epoch=false",
+            "--set",
+            "default_hooks.checkpoint.interval=2",
+        ],
+    );
+    assert!(out.status.success(), "{out:?}");
+}
+
+fn predicted(dir: &Path, config: &str, out: &str, input: &[&str]) -> String {
+    let mut args = vec!["predict", config, "work/iter_2", "--out", out];
+    if !input.is_empty() {
+        args.push("--input");
+        args.extend(input);
+    }
+    let said = shanty(dir, &args);
+    assert!(said.status.success(), "{said:?}");
+    fs::read_to_string(dir.join(out)).unwrap()
+}
+
+/// What is said where `input` cannot be predicted.
+fn refused(dir: &Path, config: &str, input: &[&str]) -> String {
+    let args = [&["predict", config, "work/iter_2", "--out", "out.csv", "--input"], input].concat();
+    let said = shanty(dir, &args);
+    assert!(!said.status.success() && !dir.join("out.csv").exists(), "{said:?}");
+    String::from_utf8(said.stderr).unwrap()
+}
+
+fn columns(csv: &str) -> Vec<&str> {
+    csv.lines().next().unwrap().split(',').collect()
+}
+
+fn rows(jsonl: &str) -> Vec<Value> {
+    jsonl.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Only one head had names. The second one here says yes or no: its classes are those of the field that it is compared with.
+#[test]
+fn every_head_has_the_names_of_its_own_classes() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config("digits_two_heads");
+    trained(dir.path(), &config);
+    let csv = predicted(dir.path(), &config, "out.csv", &[]);
+    let digits: Vec<String> = (0..10).map(|digit| format!("digit_{digit}")).collect();
+    let mut expected = vec!["id", "digit_class", "digit_class_id"];
+    expected.extend(digits.iter().map(String::as_str));
+    expected.extend(["odd_class", "odd_class_id", "odd_odd"]);
+    assert_eq!(columns(&csv), expected);
+    for row in rows(&predicted(dir.path(), &config, "out.jsonl", &[])) {
+        let odd = row["odd"].as_f64().unwrap();
+        assert_eq!(row["odd_class"], if odd >= 0.5 { "odd" } else { "even" });
+        assert_eq!(row["odd_probability"].as_f64().unwrap(), odd.max(1.0 - odd));
+        let scores: Vec<f64> = row["digit"].as_array().unwrap().iter().map(|p| p.as_f64().unwrap()).collect();
+        let best = row["digit_class"].as_str().unwrap().parse::<usize>().unwrap();
+        assert!(scores.iter().all(|p| *p <= scores[best]), "{row}");
+    }
+}
+
+/// Several labels are called as their columns are, a pixel has a class.
+#[test]
+fn labels_and_pixels_have_names_and_classes() {
+    let dir = tempfile::tempdir().unwrap();
+    let weather = config("weather_labels");
+    trained(dir.path(), &weather);
+    assert_eq!(columns(&predicted(dir.path(), &weather, "w.csv", &[])), ["id", "rain", "storm", "fog"]);
+    let first = &rows(&predicted(dir.path(), &weather, "w.jsonl", &[]))[0];
+    assert!(first["prediction"]["storm"].as_f64().is_some_and(|p| (0.0..=1.0).contains(&p)), "{first}");
+
+    let dir = tempfile::tempdir().unwrap();
+    let shapes = config("shapes_masks");
+    trained(dir.path(), &shapes);
+    let first = &rows(&predicted(dir.path(), &shapes, "s.jsonl", &[]))[0];
+    let at = |class: usize| first["scores"][class][3][5].as_f64().unwrap();
+    let best = (0..3).max_by(|a, b| at(*a).total_cmp(&at(*b))).unwrap();
+    assert_eq!(first["class_ids"][3][5], best);
+    assert_eq!(first["class_ids"].as_array().unwrap().len(), 16);
+}
+
+/// A table without the column to predict, with gaps in it, with values in it that training never saw: all the same.
+#[test]
+fn a_table_is_predicted_whatever_stands_in_its_target() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config("shops_mlp");
+    trained(dir.path(), &config);
+    let whole = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/configs/data/shops.csv")).unwrap();
+    let lines: Vec<Vec<&str>> = whole.lines().take(6).map(|line| line.split(',').collect()).collect();
+    let target = lines[0].iter().position(|name| *name == "comes_back").unwrap();
+    let with = |file: &str, cell: &dyn Fn(usize) -> Option<&'static str>| {
+        let line = |(at, line): (usize, &Vec<&str>)| {
+            let mut line = line.clone();
+            match cell(at) {
+                Some(text) if at > 0 => line[target] = text,
+                Some(_) => {}
+                None => drop(line.remove(target)),
+            }
+            line.join(",")
+        };
+        let text: Vec<String> = lines.iter().enumerate().map(line).collect();
+        fs::write(dir.path().join(file), text.join("\n")).unwrap();
+    };
+    with("without.csv", &|_| None);
+    with("gaps.csv", &|at| Some(if at % 2 == 0 { "" } else { "often" }));
+    with("new.csv", &|_| Some("never"));
+    let expected = predicted(dir.path(), &config, "0.csv", &["without.csv"]);
+    assert_eq!(
+        (columns(&expected)[..4].to_vec(), expected.lines().count()),
+        (vec!["id", "class", "class_id", "rarely"], 6)
+    );
+    for file in ["gaps.csv", "new.csv"] {
+        assert_eq!(predicted(dir.path(), &config, "1.csv", &[file]), expected, "{file}");
+    }
+    assert_eq!(predicted(dir.path(), &config, "2.csv", &["without.csv", "gaps.csv"]).lines().count(), 11);
+    fs::write(dir.path().join("few.csv"), "customer,part\n1,val\n").unwrap();
+    let text = refused(dir.path(), &config, &["few.csv"]);
+    assert!(text.contains("few.csv:1: there is no column"), "{text}");
+    let text = refused(dir.path(), &config, &["nowhere.csv"]);
+    assert!(text.contains("nowhere.csv"), "{text}");
+}
+
+/// Lines with or without their class.
+#[test]
+fn a_text_is_predicted_line_by_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config("words_chars");
+    trained(dir.path(), &config);
+    fs::write(dir.path().join("a.txt"), "abe\nkilo\n").unwrap();
+    fs::write(dir.path().join("b.tsv"), "abe\tklingon\nkilo\n").unwrap();
+    let plain = predicted(dir.path(), &config, "a.csv", &["a.txt"]);
+    assert_eq!((plain.lines().count(), columns(&plain).len()), (3, 6));
+    assert_eq!(predicted(dir.path(), &config, "b.csv", &["b.tsv"]), plain);
+}
+
+#[cfg(feature = "images")]
+fn png(path: std::path::PathBuf, gray: u8) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let mut encoder = png::Encoder::new(fs::File::create(path).unwrap(), 4, 4);
+    encoder.set_color(png::ColorType::Grayscale);
+    encoder.write_header().unwrap().write_image_data(&[gray; 16]).unwrap();
+}
+
+/// Pictures were refused. Their names stand beside what is predicted.
+#[cfg(feature = "images")]
+#[test]
+fn pictures_and_folders_of_them_are_predicted_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    for (class, gray) in [("dark", 10), ("light", 240)] {
+        (0..4).for_each(|i| png(dir.path().join(format!("d/{class}/{i}.png")), gray + i));
+    }
+    png(dir.path().join("new/deep/b.png"), 3);
+    png(dir.path().join("new/a.png"), 250);
+    fs::write(dir.path().join("new/notes.txt"), "no picture").unwrap();
+    let text = "{model: {type: Supervised, network: [{type: Flatten}, {type: Linear, in_features: 48, out_features: 2}], \
+                loss: {type: CrossEntropyLoss}}, optim_wrapper: {optimizer: {type: SGD, lr: 0.0001}}, \
+                default_hooks: {checkpoint: {type: CheckpointHook}}, val_cfg: {}, val_evaluator: {type: Accuracy}, \
+                val_dataloader: {batch_size: 2, dataset: &d {type: ImageFolder, data_root: d, pipeline: [{type: LoadImageFromFile}]}}, \
+                train_cfg: {by_epoch: false, max_iters: 2}, train_dataloader: {batch_size: 4, dataset: *d}}";
+    fs::write(dir.path().join("c.yaml"), text).unwrap();
+    trained(dir.path(), "c.yaml");
+    let csv = predicted(dir.path(), "c.yaml", "p.csv", &["new", "d/dark/0.png"]);
+    assert_eq!(columns(&csv), ["id", "file", "class", "class_id", "dark", "light"]);
+    let files: Vec<&str> = csv.lines().skip(1).map(|line| line.split(',').nth(1).unwrap()).collect();
+    assert_eq!(files, ["new/a.png", "new/deep/b.png", "d/dark/0.png"]);
+    // The same picture by its place in the config's data says the same.
+    let all = predicted(dir.path(), "c.yaml", "all.csv", &[]);
+    let tail = |csv: &str| {
+        let line = csv.lines().find(|line| line.contains("d/dark/0.png")).unwrap().to_owned();
+        line.split_once(',').unwrap().1.to_owned()
+    };
+    assert_eq!(tail(&csv), tail(&all));
+    let text = refused(dir.path(), "c.yaml", &["new/notes.txt"]);
+    assert!(text.contains("new/notes.txt"), "{text}");
+    let text = refused(dir.path(), "c.yaml", &["nowhere.png"]);
+    assert!(text.contains("nowhere.png"), "{text}");
+    fs::create_dir(dir.path().join("empty")).unwrap();
+    let text = refused(dir.path(), "c.yaml", &["empty"]);
+    assert!(text.contains("empty: no picture"), "{text}");
+}
+
+/// Made-up data and arrays of a program read no files.
+#[test]
+fn data_that_read_no_files_say_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config("waves_mlp");
+    trained(dir.path(), &config);
+    let text = refused(dir.path(), &config, &["x.npy"]);
+    assert!(text.contains("does not read files: leave out `--input`"), "{text}");
+}
