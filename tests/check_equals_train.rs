@@ -4,13 +4,15 @@
 //! `SHANTY_MUTANTS=2000` tries that many, `SHANTY_MUTANT=17` one of them and prints it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
 use rand::RngExt;
+use shanty::base::Error;
 use shanty::base::{Rng, keyed};
-use shanty::config::{Key, Kind, Node, load, parse};
+use shanty::config::{Diags, Key, Kind, Level, Node, load, parse};
 use shanty::plugin::prelude::*;
 use shanty::run::{Runner, check};
 
@@ -301,14 +303,44 @@ impl Hook for Enough {
     }
 }
 
-/// Whether every command takes the config.
-fn taken(node: &Node) -> bool {
-    let Ok(mut runner) = Runner::from_config(node, Some("mutant.yaml")) else { return false };
+/// The first complaint of the commands that run the config, and whether it came before anything was done.
+fn complaint(node: &Node) -> Option<(Error, bool)> {
+    let mut runner = match Runner::from_config(node, Some("mutant.yaml")) {
+        Ok(runner) => runner,
+        Err(error) => return Some((error, true)),
+    };
     runner.add_hook(Enough);
     let given = |key: &str| node.get(key).is_some_and(|loader| !loader.is_null());
-    (!given("train_dataloader") || runner.train().is_ok())
-        && (!given("val_dataloader") || runner.val().is_ok())
-        && (!given("test_dataloader") || runner.test().is_ok())
+    if given("train_dataloader")
+        && let Err(error) = runner.train()
+    {
+        let first = runner.session().state.progress.iter == 0;
+        return Some((error, first));
+    }
+    let val = if given("val_dataloader") { runner.val().err() } else { None };
+    let test = || if given("test_dataloader") { runner.test().err() } else { None };
+    val.or_else(test).map(|error| (error, false))
+}
+
+/// Where an error of a config points, if it is one.
+fn pointed(error: &Error) -> Option<BTreeSet<String>> {
+    let Error::Config(source) = error else { return None };
+    let diags: &Diags = source.downcast_ref()?;
+    let errors = diags.0.iter().filter(|diag| diag.level == Level::Error);
+    errors.map(|diag| diag.at.as_ref().map(ToString::to_string)).collect()
+}
+
+/// How a run tells a mistake otherwise than the check does: with another exit code, or at another place.
+fn otherwise(checked: &Error, node: &Node) -> Option<String> {
+    let (error, first) = complaint(node)?;
+    if !first {
+        return None;
+    }
+    let (found, told) = (pointed(checked)?, pointed(&error));
+    match told {
+        Some(told) if told.is_subset(&found) && error.exit_code() == checked.exit_code() => None,
+        _ => Some(format!("check: {checked}\n… but train ({}): {error}", error.exit_code())),
+    }
 }
 
 /// As `call` says, or the text of its panic.
@@ -351,10 +383,17 @@ fn what_training_refuses_before_its_first_iteration_is_refused_by_check() {
             Err(text) if !text.contains(" --> ") => {
                 wrong.push(format!("{seed} {name}, {what}: check names no place: {text}"));
             }
-            Err(text) if caught(|| Ok(taken(&node))).unwrap_or(false) => {
+            Err(text) if caught(|| Ok(complaint(&node).is_none())).unwrap_or(false) => {
                 wrong.push(format!("{seed} {name}, {what}: a run takes what check refuses: {text}"));
             }
-            Err(_) => {}
+            Err(_) => {
+                let other = caught(|| match check(&node, Some("mutant.yaml")) {
+                    Ok(_) => Ok(None),
+                    Err(error) => Ok(otherwise(&error, &node)),
+                });
+                let other = other.unwrap_or_else(Some);
+                wrong.extend(other.map(|text| format!("{seed} {name}, {what}: {text}")));
+            }
             Ok(()) => {
                 passed += 1;
                 let trained = caught(|| refused(&node).map_or(Ok(()), Err));

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::written::Written;
 use super::{Evaluation, RunConfig, RunnerBuilder, checks};
 use crate::base::{Error, Result, memory};
 use crate::config::{Diag, Diags, Kind, Level, Node, OneOrMany};
@@ -58,13 +59,8 @@ impl RunnerBuilder {
     /// All mistakes of the config at once, and folders that cannot be made.
     pub fn from_config(node: &Node, name: Option<&str>) -> Result<Self> {
         let Assembled { builder, hooks, .. } = assemble(node, name, Purpose::Run)?;
-        let unmakeable = super::places::unmakeable(&builder, node, &hooks);
-        if unmakeable.is_empty() {
-            return Ok(builder);
-        }
-        let mut refused = Diags::default();
-        refused.extend(unmakeable);
-        Err(refused.into())
+        let refused = super::places::refused(&builder, node, &hooks)?;
+        if refused.is_empty() { Ok(builder) } else { Err(Diags(refused).into()) }
     }
 }
 
@@ -100,6 +96,7 @@ pub(super) fn assemble(node: &Node, name: Option<&str>, purpose: Purpose) -> Res
     let Assembler { mut builder, weight_bytes, .. } = parts;
     let notes = odd.0.iter().map(|diag| diag.render(false));
     builder = builder.notes(config.notes().into_iter().chain(notes).collect());
+    builder.written = Some(Arc::new(Written::of(&config, node, &builder, &hooks, purpose)));
     Ok(Assembled { builder, config, odd, hooks, weight_bytes })
 }
 

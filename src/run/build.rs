@@ -26,6 +26,16 @@ impl RunnerBuilder {
     /// # Errors
     /// No model; some but not all of training data, loop and optimizer; a folder that cannot be made.
     pub fn build(mut self) -> Result<Runner> {
+        let Some(written) = self.written.take() else {
+            self.find_start()?;
+            return self.put_together();
+        };
+        self.find_start().map_err(|error| written.unstarted(error))?;
+        let runner = self.put_together().map_err(|error| written.unbuilt(error))?;
+        Ok(runner.written(written))
+    }
+
+    fn put_together(mut self) -> Result<Runner> {
         let ((max_epochs, max_iters), epoch_len, by_epoch) = self.totals();
         let model = self.model.take().ok_or_else(|| Error::config("a run needs a model"))?;
         let bound = match &mut self.optim {
@@ -42,7 +52,6 @@ impl RunnerBuilder {
         self.check_excluded()?;
         let classes = self.agree_on_classes()?;
         let fs = self.disk();
-        self.find_start(&*fs)?;
         let (dirs, mut info) = self.folders(&*fs, seed, classes)?;
         info.fitted = self.train_data.as_ref().map(|data| Fitted::of(&**data.dataset())).unwrap_or_default();
         let log = if self.dry_run {
@@ -123,15 +132,15 @@ impl RunnerBuilder {
     }
 
     /// Whether what the run starts from is there, before a folder is made for it.
-    fn find_start(&self, fs: &dyn FileSystem) -> Result<()> {
+    fn find_start(&self) -> Result<()> {
         let Some(named) = self.load_from.as_ref().filter(|_| !self.dry_run) else { return Ok(()) };
-        let (named, work) = (Path::new(named), self.home());
+        let (named, work, fs) = (Path::new(named), self.home(), self.disk());
         if !self.resume {
             return checkpoint::locate(named, &work).map(drop);
         }
         let path = checkpoint::locate_run(named, &work)?;
         // Into a folder that is there already it is read but once.
-        if fs.entry(&work).at(&work)?.is_none() { checkpoint::read(fs, &path).map(drop) } else { Ok(()) }
+        if fs.entry(&work).at(&work)?.is_none() { checkpoint::read(&*fs, &path).map(drop) } else { Ok(()) }
     }
 
     /// The work_dir as it was given.

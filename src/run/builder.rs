@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::config::{LoadConfig, LogLevel};
+use super::written::Written;
 use super::{Background, Evaluation, Limits, TrainLoop};
 use crate::base::fs::{Disk, FileSystem};
 use crate::base::rng::fresh_seed;
@@ -48,6 +49,8 @@ pub struct RunnerBuilder {
     pub(super) timer: Option<Box<dyn FnMut() -> f64 + Send>>,
     pub(super) record_calls: bool,
     pub(super) dry_run: bool,
+    /// Where a config writes the parts.
+    pub(super) written: Option<Arc<Written>>,
     /// Model and data are shells.
     pub(super) placeholders: bool,
 }

@@ -29,6 +29,7 @@ pub mod session;
 pub mod train_loop;
 mod unreadable;
 pub mod verify;
+mod written;
 
 pub use builder::RunnerBuilder;
 pub use check::check;

@@ -35,8 +35,20 @@ fn all<'a>(builder: &RunnerBuilder, node: &'a Node, hooks: &'a [(Arc<str>, Node)
     all
 }
 
+/// What is wrong with the folders of a run: they cannot be made, or, for one that begins, something is in the way of its saves.
+///
+/// # Errors
+/// When a folder cannot be read.
+pub(super) fn refused(builder: &RunnerBuilder, node: &Node, hooks: &[(Arc<str>, Node)]) -> Result<Vec<Diag>> {
+    let mut found = unmakeable(builder, node, hooks);
+    if !builder.resume {
+        found.extend(in_the_way(builder, node, hooks)?);
+    }
+    Ok(found)
+}
+
 /// The folders of a run that cannot be made, or written in.
-pub(super) fn unmakeable(builder: &RunnerBuilder, node: &Node, hooks: &[(Arc<str>, Node)]) -> Vec<Diag> {
+fn unmakeable(builder: &RunnerBuilder, node: &Node, hooks: &[(Arc<str>, Node)]) -> Vec<Diag> {
     let refused = |place: Place<'_>| {
         let why = refusal(&place.dir)?;
         let dir = place.dir.display().to_string();
@@ -51,11 +63,7 @@ pub(super) fn unmakeable(builder: &RunnerBuilder, node: &Node, hooks: &[(Arc<str
 ///
 /// # Errors
 /// When a folder cannot be read.
-pub(super) fn in_the_way(
-    builder: &RunnerBuilder,
-    node: &Node,
-    hooks: &[(Arc<str>, Node)],
-) -> Result<Vec<Diag>> {
+fn in_the_way(builder: &RunnerBuilder, node: &Node, hooks: &[(Arc<str>, Node)]) -> Result<Vec<Diag>> {
     let ((epochs, iters), _, by_epoch) = builder.totals();
     let Some(names) = builder.line.as_ref().map(|line| line.save_names(by_epoch, epochs.max(iters))) else {
         return Ok(Vec::new());

@@ -1,8 +1,11 @@
 //! The runner: train, validate or test what was put together.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use super::eval::REHEARSED;
 use super::resume::Plan;
+use super::written::Written;
 use super::{ExitReason, RunnerBuilder, Session, State, TrainLoop};
 use crate::base::error::IoContext;
 use crate::base::{Error, Result, caught_from, durable};
@@ -33,6 +36,8 @@ pub struct Runner {
     plan: Plan,
     prepared: bool,
     sanity_check: bool,
+    /// Where a config writes the parts.
+    written: Option<Arc<Written>>,
 }
 
 impl Runner {
@@ -76,7 +81,22 @@ impl Runner {
         sanity_check: bool,
         prepared: bool,
     ) -> Self {
-        Self { session, train, plan, prepared, sanity_check }
+        Self { session, train, plan, prepared, sanity_check, written: None }
+    }
+
+    /// From now on an error of the first steps is told where the config writes what it is about.
+    pub(super) fn written(mut self, written: Arc<Written>) -> Self {
+        self.written = Some(written);
+        self
+    }
+
+    /// A mistake of the config, with its place. What goes wrong later is none: the config could begin.
+    fn placed(&self, mode: &str, error: Error) -> Error {
+        match &self.written {
+            None => error,
+            Some(written) if !self.prepared => written.unstarted(error),
+            Some(written) => written.failed(mode, error),
+        }
     }
 
     /// Trains without validating two batches first; see [`RunnerBuilder::sanity_check`].
@@ -98,7 +118,7 @@ impl Runner {
         })?;
         let begins = !self.plan.resume && !self.prepared;
         let result = self.session.begin(begins).and_then(|()| {
-            self.guarded(|runner| {
+            let result = self.guarded(|runner| {
                 let (train_loop, data) = &mut training;
                 runner.dump_config()?;
                 runner.session.fire(Event::BeforeRun)?;
@@ -115,7 +135,9 @@ impl Runner {
                 runner.session.join()?;
                 runner.session.enter(Phase::Idle);
                 runner.session.fire(Event::AfterRun)
-            })
+            });
+            let first = self.session.saving.made == 0;
+            result.map_err(|error| if first { self.placed("train", error) } else { error })
         });
         self.session.end();
         self.train = Some(training);
@@ -150,7 +172,7 @@ impl Runner {
     /// # Errors
     /// The first failure; no validation data.
     pub fn val(&mut self) -> Result<Metrics> {
-        self.evaluate(Session::validate)
+        self.evaluate("val", Session::validate)
     }
 
     /// Tests the weights as they are (after `load_from`, if given).
@@ -158,19 +180,25 @@ impl Runner {
     /// # Errors
     /// The first failure; no test data.
     pub fn test(&mut self) -> Result<Metrics> {
-        self.evaluate(Session::test)
+        self.evaluate("test", Session::test)
     }
 
-    fn evaluate(&mut self, what: fn(&mut Session) -> Result<Metrics>) -> Result<Metrics> {
+    fn evaluate(&mut self, mode: &str, what: fn(&mut Session) -> Result<Metrics>) -> Result<Metrics> {
         let mut metrics = Metrics::default();
-        self.guarded(|runner| {
+        let result = self.guarded(|runner| {
             runner.session.fire(Event::BeforeRun)?;
             runner.prepare()?;
             runner.session.take_classes()?;
             metrics = what(&mut runner.session)?;
             runner.session.fire(Event::AfterRun)
-        })?;
-        Ok(metrics)
+        });
+        match result {
+            Ok(()) => Ok(metrics),
+            Err(error) if self.session.state.progress.eval_batch <= REHEARSED => {
+                Err(self.placed(mode, error))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// A run within one process begins with clean requests and all hooks enabled, and tells all hooks when it fails.
