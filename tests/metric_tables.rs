@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use shanty::config::{load, parse};
 use shanty::model::{Model, Outputs, StepCx};
 use shanty::params::{HostParams, ParamMut, ParamRef};
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 use shanty::run::Runner;
 use shanty::testing::{ToyModel, toy_runner};
 
