@@ -27,12 +27,19 @@ impl VerifyResume {
     pub fn run(self) -> Result<u8> {
         let scratch = tempfile::tempdir().at("the folder for temporary files")?;
         let make = |dir: &Path, resume: bool, limits: Limits| self.runner(dir, resume, limits);
-        let total =
-            make(&scratch.path().join("size"), false, Limits::default())?.session().state.progress.max_iters;
-        let cuts = verify::random_cuts(total, self.cuts, self.seed);
+        let cuts = |total| verify::random_cuts(total, self.cuts, self.seed);
+        let cuts = match verify::verify(&make, cuts, scratch.path()) {
+            Err(error) if error.exit_code() != 2 => {
+                // The error may name a bundle or a checkpoint in it.
+                let kept = scratch.keep();
+                console::say(&format!("a run failed; its work_dir is kept below {}", kept.display()));
+                return Err(error);
+            }
+            done => done?,
+        };
         let mut worst = 0;
-        for cut in verify::verify(&make, &cuts, scratch.path())? {
-            let at = format!("cut after {} of {total}", cut.at);
+        for cut in cuts {
+            let at = format!("cut after {} of {}", cut.at, cut.total);
             match cut.difference {
                 None => console::say(&format!("{at}: equal")),
                 Some(found) => {

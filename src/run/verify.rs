@@ -24,6 +24,8 @@ pub struct Difference {
 pub struct Cut {
     /// The run was cut after this many iterations.
     pub at: u64,
+    /// The iterations that the whole run made: fewer than planned where a hook ended it.
+    pub total: u64,
     /// The first difference; `None` for an equal run.
     pub difference: Option<Difference>,
 }
@@ -39,13 +41,13 @@ pub fn random_cuts(total: u64, k: u64, seed: u64) -> Vec<u64> {
 }
 
 /// Runs what `make` gives for a work_dir once as a whole, and once for each cut in two parts: told to leave after the cut,
-/// then resumed. Compares weights, optimizer and samples after every step, and the last checkpoint.
+/// then resumed. `cuts` are asked for with the iterations that the whole run made. Compares weights, optimizer and samples after every step, and the last checkpoint.
 ///
 /// # Errors
 /// When a run fails, and when a cut is not inside the run.
 pub fn verify(
     make: &dyn Fn(&Path, bool, Limits) -> Result<Runner>,
-    cuts: &[u64],
+    cuts: impl FnOnce(u64) -> Vec<u64>,
     scratch: &Path,
 ) -> Result<Vec<Cut>> {
     let home = scratch.join("whole");
@@ -55,7 +57,7 @@ pub fn verify(
     let total = whole.session().state.progress.iter;
     let expected = trace(&whole)?;
     let mut all = Vec::new();
-    for &at in cuts {
+    for at in cuts(total) {
         if at == 0 || at >= total {
             return Err(Error::invalid(format!("a cut at {at} is not inside the run of {total} iterations")));
         }
@@ -75,7 +77,7 @@ pub fn verify(
             Some(found) => Some(found),
             None => ends_differ(&home, &dir, total)?,
         };
-        all.push(Cut { at, difference });
+        all.push(Cut { at, total, difference });
         drop((first, second));
         let _ = std::fs::remove_dir_all(&dir);
     }
