@@ -58,6 +58,22 @@ pub fn regular(path: &Path) -> Result<()> {
     Err(Error::invalid(format!("{}: {}, not a regular file", path.display(), kind_of(kind))))
 }
 
+/// Makes sure that `path` is a folder, or that nothing is there yet.
+///
+/// # Errors
+/// With what there is instead.
+pub fn no_file(path: &Path) -> Result<()> {
+    match fs::metadata(path) {
+        Ok(about) if !about.is_dir() => {
+            Err(Error::invalid(format!("{}: {}, not a folder", path.display(), kind_of(about.file_type()))))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
+            Err(Error::invalid(format!("{}: one of its folders is a file", path.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// `a folder`, `a pipe (FIFO)`, …
 pub fn kind_of(kind: FileType) -> &'static str {
     #[cfg(unix)]

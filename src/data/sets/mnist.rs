@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::base::{Error, Result};
+use crate::base::{Error, Result, text};
 use crate::data::{Dataset, Pipeline, Transform};
 use crate::registry::{BuildCx, Spec};
 
@@ -41,8 +41,11 @@ impl Mnist {
     /// # Errors
     /// [`Error::Invalid`] when a file is missing, with what is needed and how to get it, or when one is damaged.
     pub fn load(folder: &Path, split: MnistSplit) -> Result<Pixels> {
+        text::no_file(folder)?;
         let [images, labels] = split.files().map(|name| find(folder, name));
         let (Some(images), Some(labels)) = (images, labels) else { return Err(missing(folder)) };
+        // To open a pipe would wait for whoever writes into it.
+        [&images, &labels].into_iter().try_for_each(|file| text::regular(file))?;
         let (shape, bytes) = idx::read(&images, 3)?;
         let (_, labels) = idx::read(&labels, 1)?;
         if labels.len() != shape[0] {
@@ -106,7 +109,7 @@ impl Mnist {
 }
 
 fn find(folder: &Path, name: &str) -> Option<PathBuf> {
-    [folder.join(name), folder.join(format!("{name}.gz"))].into_iter().find(|path| path.is_file())
+    [folder.join(name), folder.join(format!("{name}.gz"))].into_iter().find(|path| path.exists())
 }
 
 fn missing(folder: &Path) -> Error {

@@ -96,6 +96,7 @@ impl<'a> Walk<'a> {
 
 /// What is in a folder, in the order of the names, without what is hidden: `.ipynb_checkpoints`, `.DS_Store`, `._a.jpg`.
 pub(super) fn listed(folder: &Path) -> Result<Vec<Entry>> {
+    text::no_file(folder)?;
     if !folder.is_dir() {
         let what = "no such folder. It holds one folder of pictures for each class; name it as data_root";
         return Err(Error::Missing { path: folder.to_owned(), what: what.to_owned() });
