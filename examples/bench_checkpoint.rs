@@ -120,8 +120,15 @@ fn main() -> Result<(), BoxError> {
         written?;
         save.raw.push(seconds);
         settle();
-        let commit =
-            Commit { fs: &Disk, out_dir: &dir, name: &name, series: "", pointer_in: Some(&dir), prune: &[] };
+        let commit = Commit {
+            fs: &Disk,
+            out_dir: &dir,
+            name: &name,
+            home: "",
+            series: "",
+            pointer_in: Some(&dir),
+            prune: &[],
+        };
         let (seconds, peak, home) = timed(|| commit.run(&checkpoint));
         let (home, _) = home?;
         save.ours.push(seconds);

@@ -234,7 +234,7 @@ fn stop_at_every_operation(yaml: &str) {
         let committed = dir.path().join("last_checkpoint").exists();
         let found = newest(&Disk, &Folders::of(dir.path()), None).unwrap();
         assert!(found.checkpoint.is_some() || !committed, "{at}: {:?}", found.refused);
-        recover(&Disk, dir.path()).unwrap();
+        recover(&Disk, dir.path(), None).unwrap();
         for name in names(dir.path()) {
             load(&dir.path().join(&name)).unwrap_or_else(|e| panic!("{at}: {name} does not load: {e}"));
         }

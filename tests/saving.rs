@@ -319,7 +319,7 @@ fn a_planned_checkpoint_that_a_signal_writes_anew_stays_planned() {
     let checkpoint = load(&dir.path().join("epoch_1")).unwrap();
     let commit = |name, series, prune: &[Prune]| {
         let (fs, out_dir, pointer_in) = (&Disk, dir.path(), Some(dir.path()));
-        Commit { fs, out_dir, name, series, pointer_in, prune }.run(&checkpoint).unwrap();
+        Commit { fs, out_dir, name, home: "", series, pointer_in, prune }.run(&checkpoint).unwrap();
     };
     commit("iter_2", "iter_{}", &[]);
     commit("iter_2", EMERGENCY, &[]);

@@ -40,13 +40,13 @@ pub fn make_dir(fs: &dyn FileSystem, dir: &Path) -> Result<()> {
 pub fn replace(fs: &dyn FileSystem, path: &Path, bytes: &[u8]) -> Result<()> {
     let temporary = sibling(path, "tmp");
     for place in [&*temporary, path] {
-        if fs.entry(place).at(place)?.is_some_and(|entry| entry.kind == FileKind::Dir) {
-            // What is in it is not the run's to delete.
-            let why = "it is a directory, and the name of a file of the run: move it away";
+        // A folder, a pipe or a device is not the run's to delete. A link in its place is replaced, and not followed.
+        let goes = |kind| kind == FileKind::File || (kind == FileKind::Link && place == path);
+        if fs.entry(place).at(place)?.is_some_and(|entry| !goes(entry.kind)) {
+            let why = "it is no plain file, and has the name of a file of the run: move it away";
             return Err(io::Error::other(why)).at(place);
         }
     }
-    // A link of that name would be written through.
     fs.remove(&temporary).at(&temporary)?;
     fs.write(&temporary, bytes).at(&temporary)?;
     fs.sync(&temporary).at(&temporary)?;

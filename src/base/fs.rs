@@ -201,21 +201,41 @@ impl FileSystem for Disk {
     }
 
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Result<Box<dyn Lock>, String>> {
-        let mut file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut other = String::new();
-                let _ = file.read_to_string(&mut other);
-                return Ok(Err(other.trim().to_owned()));
+        let mut file = loop {
+            let mut file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+            match file.try_lock() {
+                // Whoever held it may have removed it since it was opened.
+                Ok(()) if is_at(&file, path)? => break file,
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    let mut other = String::new();
+                    let _ = file.read_to_string(&mut other);
+                    return Ok(Err(other.trim().to_owned()));
+                }
+                Err(TryLockError::Error(e)) => return Err(e),
             }
-            Err(TryLockError::Error(e)) => return Err(e),
-        }
+        };
         file.set_len(0)?;
         file.rewind()?;
         writeln!(file, "{holder}")?;
         Ok(Ok(Box::new(Held { _file: file })))
     }
+}
+
+/// Whether a path still names this open file.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let own = file.metadata()?;
+        return match fs::symlink_metadata(path) {
+            Ok(there) => Ok((there.dev(), there.ino()) == (own.dev(), own.ino())),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(e),
+        };
+    }
+    #[cfg(not(unix))]
+    return Ok(file.metadata().is_ok() && path.exists());
 }
 
 fn kind(of: fs::FileType) -> FileKind {

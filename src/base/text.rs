@@ -63,7 +63,8 @@ pub fn regular(path: &Path) -> Result<()> {
 /// # Errors
 /// With what there is instead.
 pub fn no_file(path: &Path) -> Result<()> {
-    match fs::metadata(path) {
+    // Without a slash at its end, which says that it is a folder.
+    match fs::metadata(path.components().collect::<std::path::PathBuf>()) {
         Ok(about) if !about.is_dir() => {
             Err(Error::invalid(format!("{}: {}, not a folder", path.display(), kind_of(about.file_type()))))
         }

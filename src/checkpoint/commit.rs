@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::Checkpoint;
 use super::encode::Content;
-use super::manifest::{FileSeal, MANIFEST_FILE, Manifest};
+use super::manifest::{FileSeal, MANIFEST_FILE, Manifest, Whose};
 use super::owned::Folder;
 use super::retention::{EMERGENCY, Prune};
 use crate::base::durable::{self, sibling};
@@ -29,6 +29,8 @@ pub struct Commit<'a> {
     pub out_dir: &'a Path,
     /// Name of the directory: `epoch_3`.
     pub name: &'a str,
+    /// The work_dir that the run has, as [`Owner`](super::Owner) names it; empty for a checkpoint of no run.
+    pub home: &'a str,
     /// Checkpoints of one series replace each other.
     pub series: &'a str,
     /// The folder of [`POINTER`]; `None` leaves the pointer where it is.
@@ -45,27 +47,28 @@ impl Commit<'_> {
     /// With the path that failed. Then neither the pointer nor an old checkpoint was touched.
     pub fn run(&self, checkpoint: &Checkpoint) -> Result<(PathBuf, Vec<crate::base::Error>)> {
         let folder = Folder::new(self.fs, self.out_dir);
-        let name = folder.free_name(self.name, &checkpoint.meta.run)?;
+        let whose = Whose { run: &checkpoint.meta.run, home: self.home };
+        let name = folder.free_name(self.name, whose)?;
         let home = folder.home(&name)?;
         let tmp = sibling(&home, "tmp");
         folder.clear(&tmp)?;
-        let series = self.series_of(&home, &checkpoint.meta.run);
+        let series = self.series_of(&home, whose);
         self.write_aside(checkpoint, &tmp, &name, series)?;
-        folder.put_in_place(&name, &checkpoint.meta.run)?;
+        folder.put_in_place(&name, whose)?;
         if let Some(work_dir) = self.pointer_in {
             let target = home.strip_prefix(work_dir).unwrap_or(&home);
             durable::replace(self.fs, &work_dir.join(POINTER), target.to_string_lossy().as_bytes())?;
         }
-        let (run, iter) = (&checkpoint.meta.run, checkpoint.meta.iter);
-        let kept = self.prune.iter().flat_map(|prune| prune.run(self.fs, &home, run, iter));
+        let iter = checkpoint.meta.iter;
+        let kept = self.prune.iter().flat_map(|prune| prune.run(self.fs, &home, whose, iter));
         Ok((home.clone(), kept.collect()))
     }
 
     /// A planned checkpoint that is written anew because nobody planned it (a signal after a rollback) stays a planned one:
     /// the next save would give it up.
-    fn series_of(&self, home: &Path, run: &str) -> String {
-        let before =
-            Manifest::read(self.fs, home).ok().filter(|old| self.series == EMERGENCY && old.run == run);
+    fn series_of(&self, home: &Path, whose: Whose<'_>) -> String {
+        let before = Manifest::read(self.fs, home).ok();
+        let before = before.filter(|old| self.series == EMERGENCY && old.is_of(whose));
         before.map_or_else(|| self.series.to_owned(), |old| old.series)
     }
 
@@ -78,6 +81,7 @@ impl Commit<'_> {
         }
         let manifest = Manifest {
             run: checkpoint.meta.run.clone(),
+            home: self.home.to_owned(),
             name: name.to_owned(),
             series,
             iter: checkpoint.meta.iter,
@@ -103,10 +107,10 @@ impl Commit<'_> {
 }
 
 /// Clears away what a run that died in the middle of a commit left in `dir`. A checkpoint that had stepped aside
-/// comes back if its successor did not arrive. Gives back what could not be deleted.
+/// comes back if its successor did not arrive; with `home`, only one of that work_dir. Gives back what had to stay.
 ///
 /// # Errors
 /// When the folder cannot be read.
-pub fn recover(fs: &dyn FileSystem, dir: &Path) -> Result<Vec<crate::base::Error>> {
-    Folder::new(fs, dir).sweep()
+pub fn recover(fs: &dyn FileSystem, dir: &Path, home: Option<&str>) -> Result<Vec<crate::base::Error>> {
+    Folder::new(fs, dir).sweep(home)
 }

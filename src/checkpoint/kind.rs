@@ -1,10 +1,10 @@
 //! What a file is, by its first bytes: the ending of its name is what somebody called it.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use crate::base::error::IoContext;
+use crate::base::fs::{Disk, FileKind, FileSystem};
 use crate::base::{Error, Result};
 
 /// Files that weights are read from.
@@ -36,12 +36,17 @@ const CONVERT: &str = "write its tensors as .safetensors: `safetensors.numpy.sav
 /// # Errors
 /// [`Error::Io`] if it cannot be read; [`Error::Checkpoint`] that says what it is instead.
 pub(super) fn of(path: &Path) -> Result<Kind> {
-    let about = std::fs::metadata(path).at(path)?;
-    if !about.is_file() {
+    on(&Disk, path)
+}
+
+/// The same of a file that is anywhere.
+pub(super) fn on(fs: &dyn FileSystem, path: &Path) -> Result<Kind> {
+    let real = fs.canonical(path).at(path)?;
+    if fs.entry(&real).at(path)?.is_none_or(|entry| entry.kind != FileKind::File) {
         return Err(Error::checkpoint(path, "it is neither a file nor a directory"));
     }
     let mut first = Vec::new();
-    File::open(path).at(path)?.take(512).read_to_end(&mut first).at(path)?;
+    fs.open(path).at(path)?.take(512).read_to_end(&mut first).at(path)?;
     told(&first).map_err(|why| Error::checkpoint(path, why))
 }
 

@@ -1,14 +1,13 @@
 //! Which checkpoint a person means: its directory, a name in the work_dir, or a whole work_dir.
 
 use std::ffi::OsStr;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::manifest::MANIFEST_FILE;
 use super::{Folders, MODEL_FILE, POINTER, kind, newest};
 use crate::base::error::IoContext;
 use crate::base::escape::escaped;
-use crate::base::fs::{Disk, FileSystem};
+use crate::base::fs::{FileKind, FileSystem};
 use crate::base::suggest::nearest;
 use crate::base::{Error, Result};
 
@@ -17,19 +16,19 @@ use crate::base::{Error, Result};
 ///
 /// # Errors
 /// [`Error::Checkpoint`] when there is none.
-pub fn locate(named: &Path, work_dir: &Path) -> Result<PathBuf> {
+pub fn locate(fs: &dyn FileSystem, named: &Path, work_dir: &Path) -> Result<PathBuf> {
     let inside = work_dir.join(named);
-    let there = |path: &Path| !named.as_os_str().is_empty() && path.exists();
+    let there = |path: &Path| !named.as_os_str().is_empty() && kind_of(fs, path).is_some();
     let path = match (there(named), there(&inside)) {
         (true, _) => named.to_owned(),
         (false, true) => inside,
-        (false, false) => return Err(Error::checkpoint(named, missing(named, work_dir))),
+        (false, false) => return Err(Error::checkpoint(named, missing(fs, named, work_dir))),
     };
-    if !path.is_dir() || is_checkpoint(&path) {
+    if kind_of(fs, &path) != Some(FileKind::Dir) || is_checkpoint(fs, &path) {
         return Ok(path);
     }
-    let folders = Folders::of(Disk.canonical(&path).at(&path)?);
-    let found = newest(&Disk, &folders, None)?;
+    let folders = Folders::of(fs.canonical(&path).at(&path)?);
+    let found = newest(fs, &folders, None)?;
     found.checkpoint.map(|(path, _)| path).ok_or_else(|| {
         let refused: String = found.refused.iter().map(|why| format!("; refused {why}")).collect();
         Error::checkpoint(&path, format!("it is neither a checkpoint nor a work_dir that holds one{refused}"))
@@ -40,15 +39,15 @@ pub fn locate(named: &Path, work_dir: &Path) -> Result<PathBuf> {
 ///
 /// # Errors
 /// As there; [`Error::Config`] for a file, which is no run: says what it is and what to give instead.
-pub fn locate_run(named: &Path, work_dir: &Path) -> Result<PathBuf> {
-    let path = locate(named, work_dir)?;
-    if path.is_dir() {
+pub fn locate_run(fs: &dyn FileSystem, named: &Path, work_dir: &Path) -> Result<PathBuf> {
+    let path = locate(fs, named, work_dir)?;
+    if kind_of(fs, &path) == Some(FileKind::Dir) {
         return Ok(path);
     }
     let shown = |path: &Path| escaped(&path.to_string_lossy()).into_owned();
     let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
     let ending = path.extension().and_then(OsStr::to_str).unwrap_or_default().to_lowercase();
-    let whole = path.parent().filter(|dir| is_checkpoint(dir) && dir.join(MANIFEST_FILE).exists());
+    let whole = path.parent().filter(|dir| kind_of(fs, &dir.join(MANIFEST_FILE)).is_some());
     let (is, then) = match (name, ending.as_str(), whole) {
         (POINTER, ..) => (
             "the name of the newest checkpoint".to_owned(),
@@ -64,7 +63,7 @@ pub fn locate_run(named: &Path, work_dir: &Path) -> Result<PathBuf> {
             "a config".to_owned(),
             "give it before the options; `--resume` takes a checkpoint directory, or nothing".to_owned(),
         ),
-        _ => match kind::of(&path) {
+        _ => match kind::on(fs, &path) {
             Ok(_) => (WEIGHTS.to_owned(), ALONE.to_owned()),
             Err(Error::Checkpoint { reason, .. }) => ("no checkpoint".to_owned(), reason),
             Err(other) => return Err(other),
@@ -85,18 +84,24 @@ pub fn is_of_a_run(path: &Path) -> bool {
     sealed || temporary || name == POINTER
 }
 
-fn is_checkpoint(dir: &Path) -> bool {
-    dir.join(MANIFEST_FILE).exists() || dir.join(MODEL_FILE).exists()
+/// What a path that a person names leads to, links followed.
+fn kind_of(fs: &dyn FileSystem, path: &Path) -> Option<FileKind> {
+    Some(fs.entry(&fs.canonical(path).ok()?).ok()??.kind)
+}
+
+fn is_checkpoint(fs: &dyn FileSystem, dir: &Path) -> bool {
+    [MANIFEST_FILE, MODEL_FILE].iter().any(|file| kind_of(fs, &dir.join(file)).is_some())
 }
 
 /// Names that an error lists.
 const SHOWN: usize = 20;
 
-fn missing(named: &Path, work_dir: &Path) -> String {
-    let entries = fs::read_dir(work_dir).into_iter().flatten().flatten();
-    let is_one = |name: &String| !name.starts_with('.') && work_dir.join(name).join(MANIFEST_FILE).exists();
-    let mut names: Vec<_> = entries.filter_map(|e| e.file_name().into_string().ok()).filter(is_one).collect();
-    names.sort();
+fn missing(fs: &dyn FileSystem, named: &Path, work_dir: &Path) -> String {
+    let is_one = |name: &String| {
+        !name.starts_with('.') && kind_of(fs, &work_dir.join(name).join(MANIFEST_FILE)).is_some()
+    };
+    let entries = fs.list(work_dir).unwrap_or_default().into_iter();
+    let names: Vec<_> = entries.filter_map(|name| name.into_string().ok()).filter(is_one).collect();
     let near =
         named.file_name().and_then(|n| n.to_str()).and_then(|n| nearest(n, names.iter().map(String::as_str)));
     let near = near.map(|near| format!("; did you mean `{}`?", escaped(near))).unwrap_or_default();

@@ -7,7 +7,8 @@ use crate::base::error::IoContext;
 use crate::base::fs::{FileKind, FileSystem, Lock};
 use crate::base::{Error, Result};
 
-const LOCK_FILE: &str = ".shanty-lock";
+/// The file in a folder that a run holds while it trains.
+pub const LOCK_FILE: &str = ".shanty-lock";
 
 /// Takes a folder for this run. The operating system lets go of it when the process ends, however it ends, so a lock is
 /// never stale; the file itself stays.

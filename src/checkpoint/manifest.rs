@@ -21,6 +21,9 @@ pub(super) struct Manifest {
     /// The run that wrote it.
     #[serde(default)]
     pub run: String,
+    /// The work_dir of that run, by the name in its `.shanty-run.json`: a folder elsewhere may hold those of several.
+    #[serde(default)]
+    pub home: String,
     /// The name of its directory when it was written: under another one it is somebody's copy.
     #[serde(default)]
     pub name: String,
@@ -32,6 +35,13 @@ pub(super) struct Manifest {
     /// Whether a run can be resumed from it.
     pub resumable: bool,
     pub files: BTreeMap<String, FileSeal>,
+}
+
+/// Whose a checkpoint is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Whose<'a> {
+    pub run: &'a str,
+    pub home: &'a str,
 }
 
 /// Length and hash of a file.
@@ -61,6 +71,16 @@ impl Manifest {
         };
         let bytes = durable::read_plain(fs, &file, LONGEST).map_err(|e| unreadable(&e))?;
         serde_json::from_slice(&bytes).map_err(|e| unreadable(&e))
+    }
+
+    /// Whether it was written in this run, for this work_dir: a run that was taken up in another one goes on in both.
+    pub fn is_of(&self, whose: Whose<'_>) -> bool {
+        self.run == whose.run && self.is_at_home(whose.home)
+    }
+
+    /// Whether it was written for this work_dir. Older ones do not say; a program that commits by itself has none.
+    pub fn is_at_home(&self, home: &str) -> bool {
+        self.home == home || self.home.is_empty()
     }
 
     /// Refuses a copy, and what was renamed: shanty saved it under another name, so that it is no longer shanty's to delete.

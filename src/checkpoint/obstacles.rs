@@ -1,12 +1,16 @@
-//! What stands in the way of the checkpoints that a run is going to write: better known before the first step than when
-//! the first one is due.
+//! What stands in the way of what a run is going to write: better known before the first step than when it is due.
 
 use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
 
+use super::lock::LOCK_FILE;
 use super::owned::{Folder, Folders};
-use crate::base::durable::TEMPORARY;
+use super::owner::OWNER_FILE;
+use super::{POINTER, manifest::Manifest};
+use crate::base::durable::{TEMPORARY, sibling};
 use crate::base::error::IoContext;
-use crate::base::fs::FileSystem;
+use crate::base::fs::{FileKind, FileSystem};
 use crate::base::{Error, Result};
 
 /// The names that a run may give to its checkpoints.
@@ -20,7 +24,7 @@ pub struct Names {
 
 impl Names {
     /// Whether it is one of them.
-    pub(super) fn include(&self, name: &str) -> bool {
+    pub fn include(&self, name: &str) -> bool {
         let number = |template: &str| {
             let (before, after) = template.split_once("{}")?;
             name.strip_prefix(before)?.strip_suffix(after)?.parse::<u64>().ok()
@@ -29,11 +33,29 @@ impl Names {
     }
 }
 
-/// All that has, or occupies, the name of a checkpoint of this run, and is not shanty's to move. Nothing is changed.
+/// Whether two templates with `{}` for a number can give the same name.
+pub fn may_meet(a: &str, b: &str) -> bool {
+    let (Some((a, after_a)), Some((b, after_b))) = (a.split_once("{}"), b.split_once("{}")) else {
+        return a == b;
+    };
+    // What one of them has more must be digits of the other's number.
+    let digits = |rest: &str| rest.bytes().all(|byte| byte.is_ascii_digit());
+    let before = a.strip_prefix(b).or(b.strip_prefix(a));
+    let after = after_a.strip_suffix(after_b).or(after_b.strip_suffix(after_a));
+    before.is_some_and(digits) && after.is_some_and(digits)
+}
+
+/// All that has, or occupies, the name of a checkpoint of this run, and is not shanty's to move; outside of the work_dir
+/// also what was saved for another one than `home`. Nothing is changed.
 ///
 /// # Errors
 /// When a folder cannot be read.
-pub fn obstacles(fs: &dyn FileSystem, folders: &Folders, names: &Names) -> Result<Vec<Error>> {
+pub fn obstacles(
+    fs: &dyn FileSystem,
+    folders: &Folders,
+    names: &Names,
+    home: Option<&str>,
+) -> Result<Vec<Error>> {
     let mut found = Vec::new();
     for dir in folders.all() {
         if fs.entry(dir).at(dir)?.is_none() {
@@ -48,6 +70,60 @@ pub fn obstacles(fs: &dyn FileSystem, folders: &Folders, names: &Names) -> Resul
         let folder = Folder::new(fs, dir);
         let occupied = occupied.iter().filter(|name| names.include(name));
         found.extend(occupied.flat_map(|name| folder.not_ours(name)));
+        if dir != folders.work() {
+            let theirs = |manifest: &Result<Manifest>| {
+                !manifest.as_ref().is_ok_and(|m| m.is_at_home(home.unwrap_or_default()))
+            };
+            let all = folder.checkpoints()?.into_iter();
+            let all = all.filter(|listed| names.include(&listed.name) && theirs(&listed.manifest));
+            found.extend(all.map(|listed| {
+                let why = "nothing says that a run of this work_dir saved it: move it away, or take another `out_dir`";
+                Error::checkpoint(listed.path, why)
+            }));
+        }
     }
     Ok(found)
+}
+
+/// All that has the name of a file of the run, and is no file. `dump`: of the config's dump. Nothing is changed.
+///
+/// # Errors
+/// When it cannot be told.
+pub fn occupied(fs: &dyn FileSystem, folders: &Folders, dump: Option<&Path>) -> Result<Vec<Error>> {
+    let work = folders.work();
+    let files = [POINTER, OWNER_FILE].map(|name| work.join(name));
+    let aside = files.iter().map(PathBuf::as_path).chain(dump).map(|file| sibling(file, "tmp"));
+    let mut found = Vec::new();
+    for path in files.iter().cloned().chain(folders.all().map(|dir| dir.join(LOCK_FILE))) {
+        // A link with the pointer's name is replaced, and not followed.
+        let kind = fs.entry(&path).at(&path)?.map(|entry| entry.kind);
+        let goes = kind == Some(FileKind::Link) && path.ends_with(POINTER);
+        if !goes && kind.is_some_and(|kind| kind != FileKind::File) {
+            let why = "it is no plain file, and has the name of a file of the run: move it away";
+            found.extend(Err::<(), _>(io::Error::other(why)).at(&path).err());
+        }
+    }
+    found.extend(aside.filter_map(|path| Folder::new(fs, work).clearable(&path).err()));
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::may_meet;
+
+    #[test]
+    fn templates_meet_where_a_number_can_be_the_rest_of_the_other() {
+        for (a, b, meet) in [
+            ("epoch_{}", "epoch_{}", true),
+            ("epoch_{}", "epoch_1{}", true),
+            ("{}", "1{}0", true),
+            ("e{}.ckpt", "e{}", false),
+            ("epoch_{}", "iter_{}", false),
+            ("epoch_{}", "best_loss_epoch_{}", false),
+            ("best_{}", "best_loss_{}", false),
+            ("last", "last", true),
+        ] {
+            assert_eq!((may_meet(a, b), may_meet(b, a)), (meet, meet), "{a} {b}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::MODEL_FILE;
 use super::content::{HOOKS_FILE, OPTIMIZER_FILE, ROLLBACK_FILE, STATE_FILE};
-use super::manifest::{MANIFEST_FILE, Manifest};
+use super::manifest::{MANIFEST_FILE, Manifest, Whose};
 use crate::base::durable::{TEMPORARY, sibling};
 use crate::base::error::IoContext;
 use crate::base::fs::{FileKind, FileSystem};
@@ -158,29 +158,33 @@ impl<'a> Folder<'a> {
 
     /// What has this name, for good or for a while, and may not be moved or deleted.
     pub fn not_ours(&self, name: &str) -> Vec<Error> {
-        let look = |path: PathBuf, aside: bool| {
-            let kind = self.kind(&path)?;
-            // A file with a temporary name goes without a question.
-            let asked = kind == Some(FileKind::Dir) || (kind.is_some() && !aside);
-            if asked { self.only_a_checkpoint(&path) } else { Ok(()) }
-        };
         let home = match self.home(name) {
             Ok(home) => home,
             Err(error) => return vec![error],
         };
-        let aside = ["tmp", "old", "del"].map(|what| (sibling(&home, what), true));
-        let all = std::iter::once((home, false)).chain(aside);
-        all.filter_map(|(path, aside)| look(path, aside).err()).collect()
+        let look = |what: Option<&str>| {
+            let path = what.map_or_else(|| home.clone(), |what| sibling(&home, what));
+            match (self.kind(&path)?, what) {
+                (None, _) => Ok(()),
+                (Some(FileKind::Dir), Some("old")) => self.stepped_aside(&path, &home),
+                (_, Some(_)) => self.clearable(&path),
+                (_, None) => self.only_a_checkpoint(&path),
+            }
+        };
+        [None, Some("tmp"), Some("old"), Some("del")]
+            .into_iter()
+            .filter_map(|what| look(what).err())
+            .collect()
     }
 
     /// The name under which a checkpoint can be saved: another one if something that is not this run's has the one it was to
     /// have. The state of a run is worth more than a name.
-    pub fn free_name(&self, name: &str, run: &str) -> Result<String> {
+    pub fn free_name(&self, name: &str, whose: Whose<'_>) -> Result<String> {
         let free = |name: &str| {
             if let Some(error) = self.not_ours(name).into_iter().next() {
                 return Err(error);
             }
-            self.may_replace(&self.home(name)?, run)?;
+            self.may_replace(&self.home(name)?, whose)?;
             Ok(name.to_owned())
         };
         let others = (1..=OTHER_NAMES).map(|n| format!("{name}-{n}"));
@@ -193,9 +197,9 @@ impl<'a> Folder<'a> {
     }
 
     /// A checkpoint of the same run that was saved here may be replaced, and so may a damaged one.
-    fn may_replace(&self, home: &Path, run: &str) -> Result<()> {
+    fn may_replace(&self, home: &Path, whose: Whose<'_>) -> Result<()> {
         match Manifest::read(self.fs, home) {
-            Ok(manifest) if manifest.run != run => {
+            Ok(manifest) if !manifest.is_of(whose) => {
                 Err(Error::checkpoint(home, "it is of another run: move it away"))
             }
             Ok(manifest) => manifest.bears_its_name(home),
@@ -205,29 +209,40 @@ impl<'a> Folder<'a> {
 
     /// Moves the finished `.shanty-tmp-<name>` to its place. What stands there steps aside first, if it is a checkpoint of
     /// the same run or a damaged one.
-    pub fn put_in_place(&self, name: &str, run: &str) -> Result<()> {
+    pub fn put_in_place(&self, name: &str, whose: Whose<'_>) -> Result<()> {
         let home = self.home(name)?;
-        let (tmp, old) = (sibling(&home, "tmp"), sibling(&home, "old"));
-        let replaces = self.kind(&home)?.is_some();
-        if replaces {
+        let tmp = sibling(&home, "tmp");
+        let mut aside = None;
+        if self.kind(&home)?.is_some() {
             self.only_a_checkpoint(&home)?;
-            self.may_replace(&home, run)?;
+            self.may_replace(&home, whose)?;
+            // A damaged one need not come back, and could not say that it is this run's.
+            let whole = Manifest::read(self.fs, &home).is_ok();
+            let old = sibling(&home, if whole { "old" } else { "del" });
             self.clear(&old)?;
             self.fs.rename(&home, &old).at(&home)?;
+            aside = Some(old);
         }
         self.fs.rename(&tmp, &home).at(&home)?;
         self.fs.sync(self.dir).at(self.dir)?;
-        if replaces { self.clear(&old) } else { Ok(()) }
+        aside.map_or(Ok(()), |old| self.give_up(&old, &home))
+    }
+
+    /// Deletes what stepped aside, under a name that nothing comes back from.
+    fn give_up(&self, old: &Path, home: &Path) -> Result<()> {
+        let gone = sibling(home, "del");
+        if old != gone {
+            self.clear(&gone)?;
+            self.fs.rename(old, &gone).at(old)?;
+        }
+        self.clear(&gone)
     }
 
     /// Deletes a checkpoint; first it is renamed, so that no half of it is taken for a whole.
     pub fn discard(&self, name: &str) -> Result<()> {
         let home = self.home(name)?;
-        let gone = sibling(&home, "del");
         self.only_a_checkpoint(&home)?;
-        self.clear(&gone)?;
-        self.fs.rename(&home, &gone).at(&home)?;
-        self.clear(&gone)
+        self.give_up(&home, &home)
     }
 
     /// Removes what an earlier deletion could only rename.
@@ -239,8 +254,8 @@ impl<'a> Folder<'a> {
     }
 
     /// Clears away what saves that did not end left here. A checkpoint that had stepped aside comes back if its successor did
-    /// not arrive. Gives back what could not be done.
-    pub fn sweep(&self) -> Result<Vec<Error>> {
+    /// not arrive; with `home`, only one of this work_dir. Gives back what could not be done.
+    pub fn sweep(&self, home: Option<&str>) -> Result<Vec<Error>> {
         let mut failed = Vec::new();
         if self.kind(self.dir)?.is_none() {
             return Ok(failed);
@@ -250,7 +265,11 @@ impl<'a> Folder<'a> {
             let Some(what) = name.to_str().and_then(|name| name.strip_prefix(TEMPORARY)) else { continue };
             let done = match what.split_once('-') {
                 Some(("tmp" | "del", _)) => self.clear(&path),
-                Some(("old", name)) if check_name(name).is_ok() => self.bring_back(&path, name),
+                Some(("old", name)) if check_name(name).is_ok() => {
+                    let manifest = Manifest::read(self.fs, &path);
+                    let others = home.is_some_and(|home| manifest.is_ok_and(|m| !m.is_at_home(home)));
+                    if others { Ok(()) } else { self.bring_back(&path, name) }
+                }
                 _ => Ok(()),
             };
             failed.extend(done.err());
@@ -261,24 +280,37 @@ impl<'a> Folder<'a> {
 
     fn bring_back(&self, old: &Path, name: &str) -> Result<()> {
         let home = self.home(name)?;
+        self.stepped_aside(old, &home)?;
         if self.kind(&home)?.is_some() {
-            return self.clear(old);
+            return self.give_up(old, &home);
         }
-        self.only_a_checkpoint(old)?;
-        Manifest::read(self.fs, old)?.bears_its_name(&home)?;
         self.fs.rename(old, &home).at(&home)
     }
 
-    /// Removes something with a temporary name: a file, or a directory with nothing but a checkpoint's files in it.
-    pub fn clear(&self, path: &Path) -> Result<()> {
+    /// Refuses what has the name of a checkpoint that stepped aside, and is none.
+    fn stepped_aside(&self, old: &Path, home: &Path) -> Result<()> {
+        self.only_a_checkpoint(old)?;
+        let manifest = Manifest::read(self.fs, old).map_err(|_| {
+            Error::checkpoint(old, "nothing in it says that shanty put it aside: move it away")
+        })?;
+        manifest.bears_its_name(home)
+    }
+
+    /// Whether something with a temporary name may go: a file, or a directory with nothing but a checkpoint's files in it. A
+    /// link or a pipe stays: shanty makes none.
+    pub fn clearable(&self, path: &Path) -> Result<()> {
         match self.kind(path)? {
-            None => return Ok(()),
-            Some(FileKind::Dir) => {
-                self.only_a_checkpoint(path)?;
-                // Its new name must be there before its files go, or half of it comes back under the old one.
-                self.fs.sync(self.dir).at(self.dir)?;
-            }
-            Some(_) => {}
+            None | Some(FileKind::File) => Ok(()),
+            Some(_) => self.only_a_checkpoint(path),
+        }
+    }
+
+    /// Removes something with a temporary name.
+    pub fn clear(&self, path: &Path) -> Result<()> {
+        self.clearable(path)?;
+        if self.kind(path)? == Some(FileKind::Dir) {
+            // Its new name must be there before its files go, or half of it comes back under the old one.
+            self.fs.sync(self.dir).at(self.dir)?;
         }
         self.fs.remove(path).at(path)
     }

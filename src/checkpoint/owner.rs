@@ -2,6 +2,7 @@
 //! checkpoints of an earlier run for its own.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -10,16 +11,20 @@ use super::obstacles::{Names, obstacles};
 use super::owned::{Folder, Folders, Listed};
 use crate::base::durable;
 use crate::base::error::IoContext;
-use crate::base::fs::{FileKind, FileSystem};
+use crate::base::fs::FileSystem;
 use crate::base::{Error, Result};
 
-const OWNER_FILE: &str = ".shanty-run.json";
+/// The file in a work_dir that says whose it is.
+pub const OWNER_FILE: &str = ".shanty-run.json";
 
 /// The run that a work_dir belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     /// Its name: checkpoints carry it.
     pub run: String,
+    /// What the work_dir is called in its checkpoints, also when it is moved: the name of the first run that began in it.
+    #[serde(default)]
+    pub home: String,
     /// The seed in force.
     pub seed: u64,
 }
@@ -39,11 +44,17 @@ impl Owner {
         owner.map(Some).map_err(|e| Error::checkpoint(&file, format!("it cannot be read ({e}): remove it")))
     }
 
+    /// What the work_dir is called; an older file has the name of its run only.
+    pub fn into_home(self) -> String {
+        if self.home.is_empty() { self.run } else { self.home }
+    }
+
     /// Takes the folders for this run. A run that begins finds no checkpoints there, a run that goes on none but its own;
-    /// others are refused, or deleted with `overwrite`. All is looked at before anything is changed.
+    /// others are refused, or deleted with `overwrite`; those of another work_dir, in a folder elsewhere, are left. All is
+    /// looked at before anything is changed.
     ///
     /// # Errors
-    /// [`Error::Config`] that names the others and the remedies, or what stands in the way of the checkpoints to come.
+    /// As [`look`](Self::look).
     pub fn take(
         &self,
         fs: &dyn FileSystem,
@@ -52,20 +63,40 @@ impl Owner {
         begins: bool,
         overwrite: bool,
     ) -> Result<()> {
-        let pointer = folders.work().join(POINTER);
-        let pointer_is = fs.entry(&pointer).at(&pointer)?.map(|entry| entry.kind);
-        if pointer_is == Some(FileKind::Dir) {
-            return Err(Error::checkpoint(
-                &pointer,
-                "it is a directory, and the name of a file of the run: move it away",
-            ));
+        let others = self.look(fs, folders, names, begins, overwrite)?;
+        // First whose the folder is now: of a start that is cut here the rest belongs to nobody.
+        if Self::of(fs, folders).ok().flatten().as_ref() != Some(self) {
+            let text = serde_json::to_vec(self).map_err(|e| Error::Other(e.into()))?;
+            durable::replace(fs, &folders.work().join(OWNER_FILE), &text)?;
         }
+        let pointer = folders.work().join(POINTER);
+        if begins && fs.entry(&pointer).at(&pointer)?.is_some() {
+            fs.remove(&pointer).at(&pointer)?;
+            fs.sync(folders.work()).at(folders.work())?;
+        }
+        others.iter().try_for_each(|(dir, name)| Folder::new(fs, dir).discard(name))
+    }
+
+    /// The checkpoints that a start would delete, each by its folder and name. Nothing is changed.
+    ///
+    /// # Errors
+    /// [`Error::Config`] that names the others and the remedies, or what stands in the way of the checkpoints to come.
+    pub fn look(
+        &self,
+        fs: &dyn FileSystem,
+        folders: &Folders,
+        names: &Names,
+        begins: bool,
+        overwrite: bool,
+    ) -> Result<Vec<(PathBuf, String)>> {
         let mut others = Vec::new();
         for dir in folders.all() {
-            let own =
-                |listed: &Listed| !begins && listed.manifest.as_ref().map_or(true, |m| m.run == self.run);
+            // A run that begins may have been asked to save before its weights were there.
+            let own = |listed: &Listed| listed.manifest.as_ref().map_or(!begins, |m| m.run == self.run);
+            let at_home = |listed: &Listed| listed.manifest.as_ref().is_ok_and(|m| m.is_at_home(&self.home));
             let all = Folder::new(fs, dir).checkpoints()?.into_iter();
-            others.extend(all.filter(|listed| !own(listed)).map(|listed| (dir, listed)));
+            let all = all.filter(|listed| !own(listed) && (dir == folders.work() || at_home(listed)));
+            others.extend(all.map(|listed| (dir, listed)));
         }
         if let (Some((dir, _)), false) = (others.first(), overwrite) {
             let names: Vec<_> = others.iter().map(|(_, listed)| listed.name.as_str()).collect();
@@ -79,7 +110,8 @@ impl Owner {
                 dir.display()
             )));
         }
-        let mut in_the_way = if begins { obstacles(fs, folders, names)? } else { Vec::new() };
+        let mut in_the_way =
+            if begins { obstacles(fs, folders, names, Some(&self.home))? } else { Vec::new() };
         let kept = others.iter().flat_map(|(dir, listed)| {
             let not_ours = Folder::new(fs, dir).not_ours(&listed.name);
             not_ours.into_iter().chain(may_delete(listed, names).err())
@@ -93,16 +125,7 @@ impl Owner {
                 reasons.into_iter().collect::<Vec<_>>().join("; ")
             )));
         }
-        // First whose the folder is now: of a start that is cut here the rest belongs to nobody.
-        if Self::of(fs, folders).ok().flatten().as_ref() != Some(self) {
-            let text = serde_json::to_vec(self).map_err(|e| Error::Other(e.into()))?;
-            durable::replace(fs, &folders.work().join(OWNER_FILE), &text)?;
-        }
-        if begins && pointer_is.is_some() {
-            fs.remove(&pointer).at(&pointer)?;
-            fs.sync(folders.work()).at(folders.work())?;
-        }
-        others.iter().try_for_each(|(dir, listed)| Folder::new(fs, dir).discard(&listed.name))
+        Ok(others.into_iter().map(|(dir, listed)| (dir.to_owned(), listed.name)).collect())
     }
 }
 

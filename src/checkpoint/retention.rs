@@ -3,9 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::owned::Folder;
-use crate::base::Error;
+use super::manifest::Whose;
+use super::owned::{Folder, Folders};
+use super::owner::Owner;
 use crate::base::fs::FileSystem;
+use crate::base::{Error, Result};
 
 /// The series of checkpoints that nobody planned: a signal, a time limit, a failure. The next planned one replaces them.
 pub const EMERGENCY: &str = "emergency";
@@ -24,7 +26,7 @@ pub struct Prune {
 
 impl Prune {
     /// Deletes; what could not be deleted is tried again at the next save.
-    pub(super) fn run(&self, fs: &dyn FileSystem, new: &Path, run: &str, iter: u64) -> Vec<Error> {
+    pub(super) fn run(&self, fs: &dyn FileSystem, new: &Path, whose: Whose<'_>, iter: u64) -> Vec<Error> {
         let folder = Folder::new(fs, &self.dir);
         let mut failed = folder.clear_deleted();
         let mut all = match folder.checkpoints() {
@@ -36,7 +38,7 @@ impl Prune {
         };
         let rank = |listed: &super::owned::Listed| {
             let manifest = listed.manifest.as_ref().ok()?;
-            let ours = manifest.run == run && manifest.series == self.series && manifest.iter <= iter;
+            let ours = manifest.is_of(whose) && manifest.series == self.series && manifest.iter <= iter;
             // Another directory of the same iteration is older than the one just written.
             // A copy that somebody made is theirs.
             (ours && manifest.bears_its_name(&listed.path).is_ok())
@@ -48,4 +50,28 @@ impl Prune {
         failed.extend(surplus.filter_map(|listed| folder.discard(&listed.name).err()));
         failed
     }
+}
+
+/// The run's checkpoints of numbered series other than these: nobody gives them up.
+///
+/// # Errors
+/// When a folder cannot be read.
+pub fn left_behind(
+    fs: &dyn FileSystem,
+    folders: &Folders,
+    owner: &Owner,
+    series: &[String],
+) -> Result<Vec<String>> {
+    let whose = Whose { run: &owner.run, home: &owner.home };
+    let mut found = Vec::new();
+    for dir in folders.all() {
+        let left = Folder::new(fs, dir).checkpoints()?.into_iter().filter(|listed| {
+            listed.manifest.as_ref().is_ok_and(|manifest| {
+                let numbered = manifest.series.contains("{}") && !series.contains(&manifest.series);
+                numbered && manifest.is_of(whose) && manifest.bears_its_name(&listed.path).is_ok()
+            })
+        });
+        found.extend(left.map(|listed| listed.name));
+    }
+    Ok(found)
 }

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::{console, output};
 use crate::base::escape::escaped;
+use crate::base::fs::Disk;
 use crate::base::{Error, Result};
 use crate::checkpoint::{Checkpoint, digest, load, locate, raw};
 
@@ -88,7 +89,7 @@ impl Ckpt {
 
 /// A checkpoint, or the newest of a work_dir.
 fn named(path: &Path) -> Result<PathBuf> {
-    locate(path, Path::new("."))
+    locate(&Disk, path, Path::new("."))
 }
 
 fn inspect(path: &Path) -> Result<()> {

@@ -9,7 +9,7 @@ use super::progress::ProgressHook;
 use super::started::Started;
 use super::{Bare, ConfigArgs, console, signals};
 use crate::base::{Error, Result};
-use crate::config::Node;
+use crate::config::{Kind, Node};
 use crate::hook::builtin::{CheckpointHook, ProfilerHook};
 use crate::hook::{MessageHub, Mode};
 use crate::run::{Limits, Outcome, Runner, RunnerBuilder};
@@ -61,7 +61,8 @@ impl Train {
             stop_file: self.stop_file.clone(),
             after_iter: None,
         };
-        let mut runner = RunnerBuilder::from_config(&node, Some(&name))?.limits(limits).build()?;
+        let builder = RunnerBuilder::from_config(&node, Some(&name))?.begin_from(self.begin_from()?);
+        let mut runner = builder.limits(limits).build()?;
         if self.no_sanity {
             runner.skip_sanity_check();
         }
@@ -82,6 +83,16 @@ impl Train {
         }
         console::tell(&last_line(&runner, &outcome, began.elapsed().as_secs_f64()));
         Ok(if let Outcome::Interrupted(reason) = &outcome { reason.exit_code() } else { 0 })
+    }
+
+    /// The weights that the config begins with, which `--resume` leaves alone while there is a checkpoint.
+    fn begin_from(&self) -> Result<Option<String>> {
+        if self.resume.is_none() {
+            return Ok(None);
+        }
+        let node = self.config.clone().with(&self.bare).resolve()?;
+        let resumes = node.get("resume").is_some_and(|resume| matches!(*resume.kind, Kind::Bool(true)));
+        Ok(node.get("load_from").filter(|_| !resumes).and_then(Node::as_str).map(str::to_owned))
     }
 
     /// Switches become overrides, before those of the person, which win.

@@ -1,5 +1,6 @@
 //! The tree of a config: values with the places they were written at.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
@@ -52,6 +53,31 @@ pub enum Kind {
     Seq(Vec<Node>),
     /// A mapping, in the order it was written.
     Map(Vec<(Key, Node)>),
+}
+
+impl Node {
+    /// The files that it was read from, as they were named.
+    pub fn files(&self) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        self.add_files(&mut found);
+        found
+    }
+
+    fn add_files(&self, found: &mut BTreeSet<String>) {
+        let mut add = |loc: &Loc| {
+            let source = loc.source();
+            if source.origin == Origin::File && !found.contains(&source.name) {
+                found.insert(source.name.clone());
+            }
+        };
+        // What it replaced was read, too.
+        for node in std::iter::successors(Some(self), |node| node.before.as_deref()) {
+            [&node.at, &node.def].into_iter().for_each(&mut add);
+        }
+        self.entries().iter().for_each(|(key, _)| [&key.at, &key.def].into_iter().for_each(&mut add));
+        self.entries().iter().for_each(|(_, value)| value.add_files(found));
+        self.items().iter().for_each(|item| item.add_files(found));
+    }
 }
 
 impl Kind {

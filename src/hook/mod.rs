@@ -91,6 +91,12 @@ pub trait Hook: Any + Send {
         Vec::new()
     }
 
+    /// A file that it writes at a place that somebody names: one that has the name of a checkpoint to come, or of a file of
+    /// the run, is refused before the run begins.
+    fn out_file(&self) -> Option<&std::path::Path> {
+        None
+    }
+
     /// What a failure means for the run. `on_error:` in YAML wins.
     fn policy(&self) -> OnError {
         OnError::Abort

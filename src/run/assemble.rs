@@ -179,6 +179,7 @@ impl<'a> Assembler<'a> {
             .allow_hook_changes(config.allow_hook_changes)
             .allow_data_changes(config.allow_data_changes)
             .overwrite(config.overwrite);
+        builder.config_files = node.files().into_iter().map(Into::into).collect();
         if let Some(experiment) = config.experiment_name.clone().or(stem) {
             builder = builder.experiment_name(experiment);
         }

@@ -7,9 +7,10 @@ use std::time::Instant;
 use log::Level;
 
 use super::config::LogLevel;
+use super::made::Made;
 use super::rollback::Rollback;
 use super::saving::Saving;
-use super::{Runner, RunnerBuilder, Session, State};
+use super::{Runner, RunnerBuilder, Session, State, apart};
 use crate::base::error::IoContext;
 use crate::base::fs::FileSystem;
 use crate::base::rng::fresh_seed;
@@ -52,7 +53,9 @@ impl RunnerBuilder {
         self.check_excluded()?;
         let classes = self.agree_on_classes()?;
         let fs = self.disk();
-        let (dirs, mut info) = self.folders(&*fs, seed, classes)?;
+        self.line_up(self.val.is_some())?;
+        let mut made = if self.dry_run { Made::default() } else { Made::on(fs.clone()) };
+        let (dirs, mut info) = self.folders(&*fs, seed, classes, &mut made)?;
         info.fitted = self.train_data.as_ref().map(|data| Fitted::of(&**data.dataset())).unwrap_or_default();
         let log = if self.dry_run {
             RunLog::capturing()
@@ -60,16 +63,7 @@ impl RunnerBuilder {
             let file = dirs.log.join(format!("{}.log", info.timestamp));
             RunLog::to_file(&*fs, &file, self.level(), self.wall.clone())?
         };
-        let dump = self.config.as_ref().map(|(name, _)| {
-            let config = name.as_deref().map(Path::new);
-            let file = config.and_then(Path::file_stem).unwrap_or("config".as_ref());
-            let dump = dirs.work.join(file).with_extension("yaml");
-            // A dump that a person goes on with, where it lies, is theirs: it may have been edited.
-            let is_config = config
-                .and_then(|c| c.canonicalize().ok())
-                .is_some_and(|c| dump.canonicalize().is_ok_and(|d| c == d));
-            if is_config { dump.with_extension("resolved.yaml") } else { dump }
-        });
+        let dump = self.dump(&dirs.work);
         let stamped = format!("{}.json", info.timestamp);
         let vis_data = dirs.log.join("vis_data");
         let vis = LocalVisBackend::in_dir(&*fs, &vis_data, &stamped)?;
@@ -77,7 +71,6 @@ impl RunnerBuilder {
         fs.sync(&vis_data).at(&vis_data)?;
         let began = Instant::now();
         let timer = self.timer.take().unwrap_or_else(|| Box::new(move || began.elapsed().as_secs_f64()));
-        self.line_up(self.val.is_some())?;
         let hooks = self.line.take().unwrap_or_default();
         let mut state = State {
             progress: Progress { epoch_len, max_epochs, max_iters, by_epoch, ..Progress::default() },
@@ -104,7 +97,7 @@ impl RunnerBuilder {
         }
         let rollback = Rollback::without(std::mem::take(&mut self.exclude_samples));
         let saving =
-            Saving::new(self.save_in_step, self.background.take(), self.limits.clone(), self.overwrite);
+            Saving::new(self.save_in_step, self.background.take(), self.limits.clone(), self.overwrite, made);
         let mut session =
             Session { state, hooks, val: self.val.take(), test: self.test.take(), saving, rollback };
         session.leave_out();
@@ -124,6 +117,7 @@ impl RunnerBuilder {
                 allow_hook_changes: self.allow_hook_changes,
                 allow_data_changes: self.allow_data_changes,
                 options: self.load_options.clone(),
+                begin_from: self.begin_from.take(),
                 dump,
             },
             !self.no_sanity && !self.placeholders,
@@ -131,14 +125,29 @@ impl RunnerBuilder {
         ))
     }
 
+    /// The file of the config's dump in a work_dir; none where a file of the config stands.
+    pub(super) fn dump(&self, work: &Path) -> Option<PathBuf> {
+        let (name, _) = self.config.as_ref()?;
+        let config = name.as_deref().map(Path::new);
+        let file = config.and_then(Path::file_stem).unwrap_or("config".as_ref());
+        let dump = work.join(file).with_extension("yaml");
+        // A dump that a person goes on with, where it lies, is theirs: it may have been edited.
+        let is_read = |dump: &PathBuf| {
+            let read = config.into_iter().chain(self.config_files.iter().map(PathBuf::as_path));
+            dump.canonicalize()
+                .is_ok_and(|dump| read.filter_map(|c| c.canonicalize().ok()).any(|c| c == dump))
+        };
+        [dump.clone(), dump.with_extension("resolved.yaml")].into_iter().find(|dump| !is_read(dump))
+    }
+
     /// Whether what the run starts from is there, before a folder is made for it.
     fn find_start(&self) -> Result<()> {
         let Some(named) = self.load_from.as_ref().filter(|_| !self.dry_run) else { return Ok(()) };
         let (named, work, fs) = (Path::new(named), self.home(), self.disk());
         if !self.resume {
-            return checkpoint::locate(named, &work).map(drop);
+            return checkpoint::locate(&*fs, named, &work).map(drop);
         }
-        let path = checkpoint::locate_run(named, &work)?;
+        let path = checkpoint::locate_run(&*fs, named, &work)?;
         // Into a folder that is there already it is read but once.
         if fs.entry(&work).at(&work)?.is_none() { checkpoint::read(&*fs, &path).map(drop) } else { Ok(()) }
     }
@@ -160,11 +169,11 @@ impl RunnerBuilder {
     /// Brings the hooks into line, with those that are in it already. `validates`: there will be a validation, even if its data
     /// is not here.
     pub(super) fn line_up(&mut self, validates: bool) -> Result<()> {
-        let mut all = Vec::new();
+        let mut all = std::mem::take(&mut self.hooks);
         if self.line.is_none() && !self.no_default_hooks {
-            all = super::assemble::default_hooks(&mut BuildCx::new(self.seed()))?;
+            let defaults = super::assemble::default_hooks(&mut BuildCx::new(self.seed()))?;
+            all = apart::with_defaults(defaults, all);
         }
-        all.append(&mut self.hooks);
         let line = self.line.get_or_insert_default();
         for (hook, name, options) in all {
             self.keys.push(line.insert(hook, &name, &options));
@@ -172,7 +181,8 @@ impl RunnerBuilder {
         // Without names nothing is known; a run that does not train goes by no metric.
         let unknown = || (validates || self.train_loop.is_none()).then(Vec::new);
         let names = self.val.as_ref().map(|val| val.metric_names(Mode::Val)).or_else(unknown);
-        line.resolve(names.as_deref())
+        line.resolve(names.as_deref())?;
+        self.check_apart()
     }
 
     /// The hook of a key, once it is added.
@@ -186,8 +196,15 @@ impl RunnerBuilder {
     }
 
     /// `work_dir/<timestamp>/vis_data` with the config in it.
-    fn folders(&self, fs: &dyn FileSystem, seed: u64, classes: Vec<String>) -> Result<(Dirs, RunInfo)> {
+    fn folders(
+        &self,
+        fs: &dyn FileSystem,
+        seed: u64,
+        classes: Vec<String>,
+        made: &mut Made,
+    ) -> Result<(Dirs, RunInfo)> {
         let work = self.home();
+        made.folder(&work);
         durable::make_dir(fs, &work)?;
         let work = fs.canonical(&work).at(&work)?;
         let now = self.wall.format("%Y%m%d_%H%M%S");
@@ -198,6 +215,7 @@ impl RunnerBuilder {
             timestamp = format!("{now}_{n}");
         }
         let log = work.join(&timestamp);
+        made.logs(&log);
         durable::make_dir(fs, &log.join("vis_data"))?;
         let experiment_name = match &self.experiment_name {
             Some(name) => format!("{name}_{timestamp}"),

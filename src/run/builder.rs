@@ -32,6 +32,10 @@ pub struct RunnerBuilder {
     pub(super) experiment_name: Option<String>,
     pub(super) seed: Option<u64>,
     pub(super) config: Option<(Option<String>, String)>,
+    /// The files that the config was read from.
+    pub(super) config_files: Vec<PathBuf>,
+    /// What the weights of a first start come from, where there is nothing to resume.
+    pub(super) begin_from: Option<String>,
     pub(super) notes: Vec<String>,
     pub(super) log_level: LogLevel,
     pub(super) load_from: Option<String>,
@@ -104,7 +108,8 @@ impl RunnerBuilder {
         self
     }
 
-    /// A further hook, ordered by its own priority.
+    /// A further hook, ordered by its own priority. One of a default hook's type takes the default's place: with a
+    /// CheckpointHook of its own, a run saves as that one says, and nothing beside. A second of them is added to it.
     #[must_use]
     pub fn hook<H: Hook>(self, hook: H) -> Self {
         self.boxed_hook(Box::new(hook), type_name::<H>(), HookConfig::default())
@@ -180,6 +185,13 @@ impl RunnerBuilder {
     #[must_use]
     pub fn overwrite(mut self, overwrite: bool) -> Self {
         self.overwrite = overwrite;
+        self
+    }
+
+    /// What the first start of the run took its weights from: so it begins again where there is nothing to resume yet.
+    #[must_use]
+    pub(crate) fn begin_from(mut self, path: Option<String>) -> Self {
+        self.begin_from = path;
         self
     }
 

@@ -1,5 +1,6 @@
 //! The runner. The training loops are in [`train_loop`], what an iteration does is in [`session`].
 
+mod apart;
 mod assemble;
 mod build;
 mod builder;
@@ -15,6 +16,7 @@ mod folders;
 mod interrupt;
 mod leftover;
 mod loop_config;
+mod made;
 mod notes;
 mod places;
 mod plan;

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::RunnerBuilder;
-use crate::base::Result;
-use crate::base::fs::{Disk, FileSystem};
-use crate::checkpoint::{Folders, obstacles};
+use super::apart::resolved;
+use crate::base::fs::Disk;
+use crate::base::{Error, Result};
+use crate::checkpoint::{Folders, Owner, obstacles, occupied};
 use crate::config::{Diag, Node};
 use crate::hook::Dirs;
 
@@ -19,6 +20,8 @@ const LONGEST_NAME: usize = 255;
 /// A folder, and where the config says so.
 struct Place<'a> {
     dir: PathBuf,
+    /// Its path without links, whether it is there or not.
+    home: PathBuf,
     key: &'static str,
     node: Option<&'a Node>,
 }
@@ -26,10 +29,11 @@ struct Place<'a> {
 fn all<'a>(builder: &RunnerBuilder, node: &'a Node, hooks: &'a [(Arc<str>, Node)]) -> Vec<Place<'a>> {
     let work = builder.home();
     let dirs = Dirs { log: work.join("log"), work: work.clone() };
-    let mut all = vec![Place { dir: work, key: "work_dir", node: node.get("work_dir") }];
+    let place = |dir: PathBuf, key, node| Place { home: resolved(&Disk, &dir), dir, key, node };
+    let mut all = vec![place(work, "work_dir", node.get("work_dir"))];
     for (key, node) in hooks {
         if let Some(dir) = builder.in_line(key).and_then(|hook| hook.save_dir(&dirs)) {
-            all.push(Place { dir, key: "out_dir", node: Some(node.get("out_dir").unwrap_or(node)) });
+            all.push(place(dir, "out_dir", Some(node.get("out_dir").unwrap_or(node))));
         }
     }
     all
@@ -47,7 +51,24 @@ pub(super) fn refused(builder: &RunnerBuilder, node: &Node, hooks: &[(Arc<str>, 
     Ok(found)
 }
 
-/// The folders of a run that cannot be made, or written in.
+fn folders(all: &[Place<'_>]) -> Folders {
+    let mut folders = Folders::of(all.first().map(|work| work.home.clone()).unwrap_or_default());
+    all.iter().for_each(|place| folders.add(place.home.clone()));
+    folders
+}
+
+/// An error about something in one of the folders, where the config names that.
+fn placed(error: &Error, all: &[Place<'_>]) -> Diag {
+    let path = match error {
+        Error::Checkpoint { path, .. } | Error::Io { path, .. } => path.parent(),
+        _ => None,
+    };
+    let place = all.iter().find(|place| path == Some(&place.home)).and_then(|place| place.node);
+    let diag = Diag::error(error.to_string());
+    place.map_or(diag.clone(), |node| diag.on(node))
+}
+
+/// The folders of a run that cannot be made, or written in, and what has the name of a file of the run in them.
 fn unmakeable(builder: &RunnerBuilder, node: &Node, hooks: &[(Arc<str>, Node)]) -> Vec<Diag> {
     let refused = |place: Place<'_>| {
         let why = refusal(&place.dir)?;
@@ -56,7 +77,14 @@ fn unmakeable(builder: &RunnerBuilder, node: &Node, hooks: &[(Arc<str>, Node)]) 
         let diag = Diag::error(text).note("name another one, here or with `--work-dir`");
         Some(place.node.map_or(diag.clone(), |node| diag.on(node)))
     };
-    all(builder, node, hooks).into_iter().filter_map(refused).collect()
+    let all = all(builder, node, hooks);
+    let folders = folders(&all);
+    let dump = builder.dump(folders.work());
+    // Of a folder that cannot be, it is said why.
+    let occupied = occupied(&Disk, &folders, dump.as_deref()).unwrap_or_default();
+    let mut found: Vec<_> = occupied.iter().map(|error| placed(error, &all)).collect();
+    found.extend(all.into_iter().filter_map(refused));
+    found
 }
 
 /// What stands in the way of the checkpoints of a run that begins.
@@ -68,15 +96,15 @@ fn in_the_way(builder: &RunnerBuilder, node: &Node, hooks: &[(Arc<str>, Node)]) 
     let Some(names) = builder.line.as_ref().map(|line| line.save_names(by_epoch, epochs.max(iters))) else {
         return Ok(Vec::new());
     };
-    let mut found = Vec::new();
-    for place in all(builder, node, hooks) {
-        let Ok(home) = Disk.canonical(&place.dir) else { continue };
-        for error in obstacles(&Disk, &Folders::of(home), &names)? {
-            let diag = Diag::error(error.to_string());
-            found.push(place.node.map_or(diag.clone(), |node| diag.on(node)));
-        }
+    let all = all(builder, node, hooks);
+    if all.iter().any(|place| refusal(&place.dir).is_some()) {
+        // Of a folder that cannot be, it was said why.
+        return Ok(Vec::new());
     }
-    Ok(found)
+    let folders = folders(&all);
+    let home = Owner::of(&Disk, &folders).ok().flatten().map(Owner::into_home);
+    let found = obstacles(&Disk, &folders, &names, home.as_deref())?;
+    Ok(found.iter().map(|error| placed(error, &all)).collect())
 }
 
 /// Why a folder cannot be made, or nothing be written in it; a file without a name is tried where it would stand.
@@ -89,6 +117,9 @@ fn refusal(dir: &Path) -> Option<String> {
     }
     if dir.components().any(|part| part.as_os_str().len() > LONGEST_NAME) {
         return Some(format!("a part of it is longer than {LONGEST_NAME} bytes"));
+    }
+    if dir.to_str().is_some_and(|dir| dir.contains("://") || dir.starts_with('~')) {
+        return Some("it would be a folder of that very name: give a local path, written out".into());
     }
     for at in dir.ancestors() {
         let here = if at.as_os_str().is_empty() { Path::new(".") } else { at };

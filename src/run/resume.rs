@@ -17,6 +17,8 @@ use crate::vis::{SCALARS, Written};
 pub(super) struct Plan {
     pub load_from: Option<String>,
     pub resume: bool,
+    /// What a first start takes its weights from.
+    pub begin_from: Option<String>,
     pub allow_hook_changes: bool,
     pub allow_data_changes: bool,
     pub options: LoadConfig,
@@ -32,7 +34,7 @@ fn source(s: &Session) -> &dyn FileSystem {
 /// Weights only: counters stay 0. What does not match is an error, or listed if the options are not strict. Nothing
 /// that matches is always an error.
 pub(super) fn load_weights(s: &mut Session, path: &Path, options: &LoadConfig) -> Result<()> {
-    let path = &checkpoint::locate(path, &s.state.dirs.work)?;
+    let path = &checkpoint::locate(source(s), path, &s.state.dirs.work)?;
     let mut checkpoint = checkpoint::read(source(s), path)?;
     s.rollback.classes.clone_from(&checkpoint.meta.classes);
     checkpoint.model.align(&*s.state.model);
@@ -41,6 +43,7 @@ pub(super) fn load_weights(s: &mut Session, path: &Path, options: &LoadConfig) -
     let report = checkpoint.model.load_into(&mut *s.state.model)?;
     if report.loaded.is_empty() || (options.strict && !report.is_exact()) {
         s.state.log.detail(format_args!("weights from {}: {report:#}", path.display()));
+        s.saving.start.keep_logs();
         let hint = if report.loaded.is_empty() {
             renaming(&report)
         } else {
@@ -98,7 +101,7 @@ pub(super) fn resume(s: &mut Session, plan: &Plan) -> Result<bool> {
     let mut passed_over = false;
     let (path, checkpoint) = match &plan.load_from {
         Some(named) => {
-            let path = checkpoint::locate_run(Path::new(named), &work)?;
+            let path = checkpoint::locate_run(source(s), Path::new(named), &work)?;
             let checkpoint = checkpoint::read(source(s), &path)?;
             (path, checkpoint)
         }
@@ -120,9 +123,11 @@ pub(super) fn resume(s: &mut Session, plan: &Plan) -> Result<bool> {
                 }
                 // Its checkpoints without an optimizer are still its own.
                 s.saving.run = owner.map(|owner| owner.run).unwrap_or_default();
+                let with = plan.begin_from.as_ref().map(|from| format!(", with the weights of {from}"));
                 s.state.log.warn(format_args!(
-                    "nothing to resume in {}: starting from the beginning",
-                    work.display()
+                    "nothing to resume in {}: starting from the beginning{}",
+                    work.display(),
+                    with.unwrap_or_default()
                 ));
                 return Ok(false);
             };
@@ -132,6 +137,7 @@ pub(super) fn resume(s: &mut Session, plan: &Plan) -> Result<bool> {
     s.compare_data(&path, &checkpoint.meta, plan.allow_data_changes)?;
     s.saving.run.clone_from(&checkpoint.meta.run);
     s.own_dirs(false)?;
+    s.tell_of_left_behind()?;
     let saved = plan.load_from.is_none() && !checkpoint.meta.inexact;
     restore(s, &path, checkpoint, plan.allow_hook_changes)?;
     if passed_over {
@@ -147,7 +153,7 @@ pub(super) fn resume(s: &mut Session, plan: &Plan) -> Result<bool> {
 /// The seed of the checkpoint that a run is going to resume: a config that names no seed keeps to it.
 pub(super) fn saved_seed(fs: &dyn FileSystem, work_dir: &Path, load_from: Option<&str>) -> Option<u64> {
     if let Some(named) = load_from {
-        let path = checkpoint::locate_run(Path::new(named), work_dir).ok()?;
+        let path = checkpoint::locate_run(fs, Path::new(named), work_dir).ok()?;
         return checkpoint::read(fs, &path).ok().map(|checkpoint| checkpoint.meta.seed);
     }
     let folders = Folders::of(fs.canonical(work_dir).ok()?);
@@ -162,9 +168,9 @@ pub(super) fn saved_seed(fs: &dyn FileSystem, work_dir: &Path, load_from: Option
 /// its weights will tell.
 pub(super) fn saved_fits(work_dir: &Path, load_from: Option<&str>) -> Fitted {
     let loaded = match load_from {
-        Some(named) => {
-            checkpoint::locate(Path::new(named), work_dir).and_then(|path| checkpoint::load(&path)).ok()
-        }
+        Some(named) => checkpoint::locate(&Disk, Path::new(named), work_dir)
+            .and_then(|path| checkpoint::load(&path))
+            .ok(),
         None => Disk.canonical(work_dir).ok().and_then(|dir| {
             let folders = Folders::of(dir);
             let run = Owner::of(&Disk, &folders).ok()?.map(|owner| owner.run);

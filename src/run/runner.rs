@@ -131,6 +131,10 @@ impl Runner {
                     runner.session.sanity_check()?;
                     runner.session.try_training()?;
                 }
+                if begins {
+                    runner.session.own_dirs(true)?;
+                }
+                runner.session.made_stays();
                 caught_from("the training loop", || train_loop.run(&mut runner.session, data))?;
                 runner.session.join()?;
                 runner.session.enter(Phase::Idle);
@@ -150,8 +154,9 @@ impl Runner {
     }
 
     /// `work_dir/<config>.yaml`: only the run that holds the work_dir writes it, and over nothing but an older dump.
-    fn dump_config(&self) -> Result<()> {
+    fn dump_config(&mut self) -> Result<()> {
         let Some(path) = &self.plan.dump else { return Ok(()) };
+        self.session.saving.start.file(path.clone());
         let State { fs, info, log, .. } = &self.session.state;
         if fs.entry(path).at(path)?.is_some() {
             // Only how it begins: it may be any file, of any size.
@@ -188,6 +193,7 @@ impl Runner {
         let result = self.guarded(|runner| {
             runner.session.fire(Event::BeforeRun)?;
             runner.prepare()?;
+            runner.session.made_stays();
             runner.session.take_classes()?;
             metrics = what(&mut runner.session)?;
             runner.session.fire(Event::AfterRun)
@@ -254,7 +260,8 @@ impl Runner {
             let begins = self.session.saving.run.is_empty();
             self.session.own_dirs(begins)?;
         }
-        let load_from = self.plan.load_from.as_ref().filter(|_| !self.plan.resume);
+        let load_from = if self.plan.resume { &self.plan.begin_from } else { &self.plan.load_from };
+        let load_from = load_from.as_ref();
         // A strict load gives every weight: initial ones, and the files that they may come from, are not asked for.
         if load_from.is_none() || !self.plan.options.strict {
             let state = &mut self.session.state;
@@ -274,7 +281,9 @@ impl Runner {
     pub(super) fn load(&mut self) -> Result<()> {
         self.guarded(|runner| {
             runner.session.fire(Event::BeforeRun)?;
-            runner.prepare()
+            runner.prepare()?;
+            runner.session.made_stays();
+            Ok(())
         })
     }
 

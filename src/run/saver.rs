@@ -59,6 +59,8 @@ pub(super) struct Job {
     pub checkpoint: Checkpoint,
     pub out_dir: PathBuf,
     pub name: String,
+    /// The name of the work_dir.
+    pub home: String,
     pub series: String,
     pub pointer_in: Option<PathBuf>,
     pub prune: Vec<Prune>,
@@ -82,6 +84,7 @@ impl Job {
             fs: &*self.fs,
             out_dir: &self.out_dir,
             name: &self.name,
+            home: &self.home,
             series: &self.series,
             pointer_in: self.pointer_in.as_deref(),
             prune: &self.prune,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use super::interrupt::{ExitReason, Limits};
+use super::made::Made;
 use super::saver::{Background, Committed, Job, Saver};
 use super::{Session, State};
 use crate::base::fs::Lock;
@@ -24,12 +25,16 @@ pub(crate) struct Saving {
     began: f64,
     /// While the run holds its folders.
     pub(super) locks: Vec<Box<dyn Lock>>,
+    /// What was made for a run that has not begun.
+    pub(super) start: Made,
     /// What hooks call a folder, and its canonical path.
     pub(super) places: Vec<(PathBuf, PathBuf)>,
     /// The folders of the run.
     pub(super) folders: Folders,
     /// The run that checkpoints belong to; empty before it is known.
     pub(super) run: String,
+    /// What the work_dir is called in its checkpoints.
+    pub(super) home: String,
     /// Delete the checkpoints of other runs.
     pub(super) overwrite: bool,
     /// The iteration of the newest checkpoint that a run can be resumed from.
@@ -55,6 +60,7 @@ impl Saving {
         background: Option<Box<dyn Background>>,
         limits: Limits,
         overwrite: bool,
+        start: Made,
     ) -> Self {
         Self {
             saver: Saver::on(background),
@@ -62,9 +68,11 @@ impl Saving {
             limits,
             began: 0.0,
             locks: Vec::new(),
+            start,
             places: Vec::new(),
             folders: Folders::default(),
             run: String::new(),
+            home: String::new(),
             overwrite,
             saved_iter: None,
             began_at: 0,
@@ -195,6 +203,7 @@ impl Session {
             logs: self.logs(),
             checkpoint,
             name: request.name.clone(),
+            home: self.saving.home.clone(),
             series: request.series.clone(),
             pointer_in: request.is_last.then(|| self.state.dirs.work.clone()),
             prune: self.prune(request, &dir),
@@ -266,13 +275,14 @@ impl Session {
     }
 
     /// Takes the folders of the run: the work_dir, and those that hooks save to. What a dead run left in them is cleared
-    /// away. A run that does not resume begins: it must find no checkpoints there.
+    /// away. A run that does not resume begins: it must find no checkpoints there, but nothing is deleted before its weights
+    /// are in place.
     pub(super) fn begin(&mut self, begins: bool) -> Result<()> {
         self.saving.limits.check(&*self.state.fs)?;
         if !self.state.info.dry_run {
             self.lock_dirs()?;
             if begins {
-                self.own_dirs(true)?;
+                self.look_at_dirs()?;
             }
         }
         if self.saving.limits.max_seconds.is_some() {
@@ -284,6 +294,11 @@ impl Session {
         (self.saving.mid_step, self.saving.failed_mid_step) = (false, false);
         (self.saving.made, self.saving.idle) = (0, 0);
         Ok(())
+    }
+
+    /// From now on there is a run that its folders and logs tell of.
+    pub(super) fn made_stays(&mut self) {
+        self.saving.start.keep();
     }
 
     /// Lets the folders go.

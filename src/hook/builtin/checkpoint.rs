@@ -113,7 +113,7 @@ impl CheckpointHook {
         let metrics = self.save_best.as_ref().map_or(&[][..], |b| &b.0);
         for metric in metrics {
             let name = self.template(true).replace("{}", "1");
-            check_name(&format!("{}_{name}", series_of(metric)))
+            check_name(&format!("{}_{name}", best_of(metric)))
                 .map_err(|why| Error::config(format!("`save_best`: {why}")))?;
         }
         if metrics.len() > 1 && metrics.iter().any(|m| m == "auto") {
@@ -123,11 +123,11 @@ impl CheckpointHook {
             return bad("`save_best` names a metric twice");
         }
         for (i, metric) in metrics.iter().enumerate() {
-            if let Some(other) = metrics[..i].iter().find(|other| series_of(other) == series_of(metric)) {
+            if let Some(other) = metrics[..i].iter().find(|other| best_of(other) == best_of(metric)) {
                 return Err(Error::config(format!(
                     "`save_best`: the best checkpoints of `{other}` and `{metric}` would both be called `{}_…` and replace each \
                      other: give one of them a CheckpointHook with an `out_dir` of its own",
-                    series_of(metric)
+                    best_of(metric)
                 )));
             }
         }
@@ -170,11 +170,15 @@ impl CheckpointHook {
         self.filename_tmpl.as_deref().unwrap_or(default)
     }
 
+    /// The names within an epoch, which has no number of its own then.
+    fn template_within(&self) -> String {
+        self.filename_tmpl.as_deref().unwrap_or("{}").replace("{}", "iter_{}")
+    }
+
     fn name(&self, cx: &Ctx<'_>) -> String {
         let by_epoch = self.by_epoch(cx);
-        // An epoch that was cut short has no number of its own.
         if by_epoch && cx.progress.batch > 0 && cx.progress.by_epoch {
-            return format!("iter_{}", cx.progress.iter);
+            return self.template_within().replace("{}", &cx.progress.iter.to_string());
         }
         let step = if by_epoch && cx.progress.by_epoch { cx.progress.epoch } else { cx.progress.iter };
         self.template(cx.progress.by_epoch).replace("{}", &step.to_string())
@@ -210,18 +214,20 @@ impl CheckpointHook {
         if !rule.beats(score, old.map(|b| b.score)) {
             return;
         }
-        let series = series_of(metric);
-        let name = format!("{series}_{}", self.name(cx));
+        let best = best_of(metric);
+        let name = format!("{best}_{}", self.name(cx));
         let mut request = SaveRequest { optimizer: false, is_last: false, ..self.request(cx, name.clone()) };
-        (request.series, request.keep) = (series, Some(1));
+        // Of each template its own: two hooks that keep the best of one metric do not give up each other's.
+        request.series = format!("{best}_{}", self.template(cx.progress.by_epoch));
+        request.keep = Some(1);
         cx.log.info(format_args!("{metric} is at its best with {score:.4}: saving {name}"));
         self.state.best.insert(metric.to_owned(), Best { score, name });
         cx.save(request);
     }
 }
 
-/// What the best checkpoints of a metric are called.
-fn series_of(metric: &str) -> String {
+/// What the names of the best checkpoints of a metric begin with.
+fn best_of(metric: &str) -> String {
     let plain = |c: char| if c.is_alphanumeric() || "_-.".contains(c) { c } else { '_' };
     format!("best_{}", metric.chars().map(plain).collect::<String>())
 }
@@ -242,10 +248,15 @@ impl Hook for CheckpointHook {
     }
 
     fn save_names(&self, by_epoch: bool) -> Vec<String> {
-        let template = self.template(by_epoch);
+        let within = (by_epoch && self.by_epoch != Some(false)).then(|| self.template_within());
+        let all: Vec<_> = std::iter::once(self.template(by_epoch).to_owned()).chain(within).collect();
         let metrics = self.save_best.iter().flat_map(|best| &best.0);
-        let best = metrics.map(|metric| format!("{}_{template}", series_of(metric)));
-        std::iter::once(template.to_owned()).chain(best).collect()
+        let best =
+            metrics.flat_map(|metric| all.iter().map(move |name| format!("{}_{name}", best_of(metric))));
+        let plans = self.save_last || self.interval.is_none_or(|n| n > 0);
+        // Without a template of its own, what it saves within an epoch is called like what nobody planned.
+        let own = if self.filename_tmpl.is_some() { all.len() } else { 1 };
+        all.iter().take(own).filter(|_| plans).cloned().chain(best).collect()
     }
 
     fn counts_epochs(&self, by_epoch: bool) -> bool {

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::base::durable;
 use crate::base::fs::Disk;
+use crate::checkpoint;
 use crate::hook::Profile;
 use crate::plugin::prelude::*;
 
@@ -100,6 +101,8 @@ fn writable(path: &Path) -> Result<()> {
         "is there already and is no trace of shanty's: name another file, or move it away"
     } else if path.ancestors().skip(1).find(|folder| folder.exists()).is_some_and(|folder| !folder.is_dir()) {
         "cannot be written: one of its folders is a file"
+    } else if checkpoint::is_of_a_run(path) {
+        "has the name of a file of a run: name another"
     } else {
         return Ok(());
     };
@@ -107,6 +110,10 @@ fn writable(path: &Path) -> Result<()> {
 }
 
 impl Hook for ProfilerHook {
+    fn out_file(&self) -> Option<&Path> {
+        self.json_trace_path.as_deref()
+    }
+
     fn priority(&self) -> Priority {
         Priority::VERY_LOW
     }
