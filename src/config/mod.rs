@@ -19,7 +19,7 @@ mod types;
 mod yaml;
 
 pub(crate) use de::handover::{FromNode, receive};
-pub(crate) use de::{empty_above, fields_of, read, read_checked};
+pub(crate) use de::{broken_rule, empty_above, fields_of, read, read_checked};
 pub use diag::{Diag, Diags, Level};
 pub use load::{Loaded, load, load_all, parse};
 pub use node::{Key, Kind, Node};

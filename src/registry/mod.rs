@@ -57,6 +57,7 @@ pub use explain::explain;
 #[doc(hidden)]
 pub use macros::{FromYaml, Make};
 pub(crate) use parts::build_apart;
+pub(crate) use schema::number_rules;
 pub use schema::schema;
 pub use spec::Spec;
 pub(crate) use table::unscoped;

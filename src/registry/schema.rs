@@ -67,6 +67,16 @@ pub(super) fn parameters(entry: &Entry) -> Value {
     with_defs(schema, generator)
 }
 
+/// What the schema of an entry asks of a number: of the parameter of that name, or, for `beta2`, of the second of `betas`.
+pub(crate) fn number_rules(entry: &Entry, number: &str) -> Map<String, Value> {
+    let all = parameters(entry);
+    let of = |name: &str| all.get("properties")?.get(name).map(|rules| resolved(rules, &all));
+    let stem = number.trim_end_matches(|c: char| c.is_ascii_digit());
+    let nth = || number.strip_prefix(stem)?.parse::<usize>().ok()?.checked_sub(1);
+    let rules = of(number).or_else(|| of(&format!("{stem}s"))?.get("prefixItems")?.get(nth()?));
+    rules.and_then(Value::as_object).cloned().unwrap_or_default()
+}
+
 /// The extra keys of a kind, in the same form.
 pub(super) fn extras(kind: &KindEntry) -> Value {
     let mut generator = generator();

@@ -59,6 +59,7 @@ pub(super) fn of(parts: &Parts<'_>) -> Vec<Diag> {
     fields(parts, &mut found);
     excluded(parts, &mut found);
     patterns(parts, &mut found);
+    found.extend(super::numbers::of(parts));
     let ((epochs, iters), epoch_len, by_epoch) = parts.builder.totals();
     let counts = (epochs.max(iters) > 0).then_some(by_epoch);
     found.extend(super::differences::of(parts.config, parts.node, counts));

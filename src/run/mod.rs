@@ -18,6 +18,7 @@ mod leftover;
 mod loop_config;
 mod made;
 mod notes;
+mod numbers;
 mod places;
 mod plan;
 mod predict;

@@ -82,21 +82,7 @@ impl<'s> Walk<'s> {
     }
 
     fn number(&mut self, node: &Node, key: Option<&Key>, value: f64, rules: &Map<String, Value>) {
-        // NaN is within no bounds, and infinity is meant only where a type says so.
-        if !value.is_finite() && (value.is_nan() || !rules.contains_key(INFINITE)) {
-            return self.complain(node, key, "a finite number", &format!("not {}", node.summary()));
-        }
-        let broken = |word: &str, holds: fn(&f64, &f64) -> bool, words: &str| {
-            let bound = rules.get(word).and_then(Value::as_f64).filter(|bound| !holds(&value, bound))?;
-            Some(format!("{words} {bound}"))
-        };
-        let rule = [
-            broken("minimum", f64::ge, "at least"),
-            broken("maximum", f64::le, "at most"),
-            broken("exclusiveMinimum", f64::gt, "greater than"),
-            broken("exclusiveMaximum", f64::lt, "less than"),
-        ];
-        if let Some(rule) = rule.into_iter().flatten().next() {
+        if let Some(rule) = broken_rule(value, rules) {
             self.complain(node, key, &rule, &format!("not {}", node.summary()));
         }
     }
@@ -148,4 +134,32 @@ impl<'s> Walk<'s> {
             Diag::error(format!("{name} must be {rule}, {label}")).on(node).label(format!("must be {rule}")),
         );
     }
+}
+
+/// What the rules of a schema ask of a number that it is not.
+pub(crate) fn broken_rule(value: f64, rules: &Map<String, Value>) -> Option<String> {
+    // NaN is within no bounds, and infinity is meant only where a type says so.
+    if !value.is_finite() && (value.is_nan() || !rules.contains_key(INFINITE)) {
+        return Some("a finite number".to_owned());
+    }
+    let broken = |word: &str, holds: fn(&f64, &f64) -> bool, words: &str| {
+        let bound = rules.get(word).and_then(Value::as_f64).filter(|bound| !holds(&value, bound))?;
+        Some(format!("{words} {bound}"))
+    };
+    broken("minimum", f64::ge, "at least")
+        .or_else(|| broken("maximum", f64::le, "at most"))
+        .or_else(|| broken("exclusiveMinimum", f64::gt, "greater than"))
+        .or_else(|| broken("exclusiveMaximum", f64::lt, "less than"))
+        .or_else(|| beyond_32_bits(value).filter(|_| rules.get("type").is_none_or(|t| t != "integer")))
+}
+
+/// What a number is to be so that 32 bits hold it: networks, optimizers and data compute with no more, and one that is
+/// infinite or 0 there would not do what it says.
+fn beyond_32_bits(value: f64) -> Option<String> {
+    let rule = match value as f32 {
+        held if value.is_finite() && held.is_infinite() => "at most 3.4e38 in size",
+        held if value != 0.0 && held == 0.0 => "0 or at least 1.4e-45 in size",
+        _ => return None,
+    };
+    Some(format!("{rule}, which is what 32 bits hold"))
 }

@@ -22,6 +22,7 @@ use super::{Diag, Diags, Key, Kind, Node};
 use crate::registry::unscoped;
 use access::{Entries, Items, Variant};
 pub(crate) use fields::fields_of;
+pub(crate) use limits::broken_rule;
 use limits::limits;
 pub(crate) use words::empty_above;
 

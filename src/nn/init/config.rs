@@ -130,9 +130,9 @@ dyn Initializer, "TruncNormal" => fn TruncNormal::checked }
 register! { /// `TruncNormal`, by the name of MMEngine's class.
 dyn Initializer, "TruncNormalInit" => fn TruncNormal::checked }
 register! { /// A uniform distribution.
-dyn Initializer, "Uniform" => Uniform }
+dyn Initializer, "Uniform" => |p: Uniform, _: &mut BuildCx| -> Result<Box<dyn Initializer>> { p.check().map(|()| Box::new(p) as _) } }
 register! { /// `Uniform`, by the name of MMEngine's class.
-dyn Initializer, "UniformInit" => Uniform }
+dyn Initializer, "UniformInit" => |p: Uniform, _: &mut BuildCx| -> Result<Box<dyn Initializer>> { p.check().map(|()| Box::new(p) as _) } }
 register! { /// Keeps the variance through rectifiers: std = gain / √fan.
 dyn Initializer, "Kaiming" => Kaiming }
 register! { /// `Kaiming`, by the name of MMEngine's class.

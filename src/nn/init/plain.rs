@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::draw::{self, TruncatedNormal};
 use super::{Fans, Initializer};
-use crate::base::{Elem, Result, Rng};
+use crate::base::{Elem, Error, Result, Rng};
 
 /// One value everywhere.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -126,6 +126,22 @@ pub struct Uniform {
 impl Default for Uniform {
     fn default() -> Self {
         Self { a: 0.0, b: 1.0 }
+    }
+}
+
+impl Uniform {
+    /// Whether there is something between the bounds.
+    ///
+    /// # Errors
+    /// When `a` is greater than `b`.
+    pub(super) fn check(&self) -> Result<()> {
+        let Self { a, b } = self;
+        if a > b {
+            return Err(Error::config(format!(
+                "`a` is {a}, which is greater than `b`, {b}: there is nothing between"
+            )));
+        }
+        Ok(())
     }
 }
 
