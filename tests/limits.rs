@@ -174,6 +174,20 @@ fn a_png_that_promises_more_than_it_can_hold_or_than_is_wanted() {
     refused_file("text.png", &bytes, "cannot be decoded", decode);
 }
 
+/// Rows, the whole of them and a copy were held at once: 891 MB for 81 million pixels in colour.
+#[test]
+fn a_large_png_is_held_but_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("large.png");
+    std::fs::write(&path, png(9_000, 9_000, 8, 2, &[png_chunk(b"IDAT", &zlib(9_000 * 27_001))])).unwrap();
+    let _alone = ALONE.lock().unwrap_or_else(|poison| poison.into_inner());
+    let before = HELD.load(Relaxed);
+    MOST.store(before, Relaxed);
+    decode(&path).unwrap();
+    let most = MOST.load(Relaxed) - before;
+    assert!(most < 4 * 81_000_000 + 10_000_000, "{most} bytes");
+}
+
 /// The limit is a key, and the error names it.
 #[test]
 fn the_limit_of_pixels_can_be_set() {

@@ -70,13 +70,15 @@ impl Pixels {
     fn row_ends(&mut self) -> impl Iterator<Item = &mut u8> {
         self.bytes.chunks_exact_mut((self.width * self.depth).max(1)).filter_map(|row| row.last_mut())
     }
+}
 
-    /// Lets go of memory that only a rare picture needs.
-    fn tidy(&mut self) {
-        const MOST_KEPT: usize = 64 << 20;
-        if self.bytes.capacity() > MOST_KEPT {
-            *self = Self::default();
-        }
+/// What a thread keeps from picture to picture, in bytes.
+const MOST_KEPT: usize = 64 << 20;
+
+/// Lets go of memory that only a rare picture needs.
+fn tidy(bytes: &mut Vec<u8>) {
+    if bytes.capacity() > MOST_KEPT {
+        *bytes = Vec::new();
     }
 }
 
@@ -122,8 +124,9 @@ pub(super) fn decoded_cut(
     choose: impl FnOnce(usize, usize) -> Result<Cut>,
 ) -> Result<Bytes> {
     SCRATCH.with_borrow_mut(|scratch| {
+        // Not `invalid`, which would be the mistake of whoever asked.
         let wrong =
-            |reason: String| Error::invalid(format!("{}: cannot be decoded: {reason}", file.path.display()));
+            |reason: String| Error::Other(format!("{}: cannot be decoded: {reason}", file.path.display()).into());
         read(file, &mut scratch.file)?;
         let head = Head::read(&scratch.file).map_err(wrong)?;
         let (height, width, turn) = head.shape();
@@ -139,28 +142,42 @@ pub(super) fn decoded_cut(
                 file.max_pixels
             )));
         }
-        let cut = choose(shown_height, shown_width)?;
+        let mut cut = choose(shown_height, shown_width)?;
         let bottom = if turn.is_none() { cut.window.y + cut.window.height } else { height };
         let gray = file.colors == Colors::Gray;
         match &head {
             Head::Jpeg(head) => head.decode(&mut scratch.file, bottom, gray, &mut scratch.pixels),
-            Head::Png(_) => png::decode(&scratch.file, gray, &mut scratch.pixels),
+            Head::Png(_) if turn.is_none() => {
+                let window = cut.window;
+                (cut.window.y, cut.window.x) = (0, 0);
+                png::decode(&scratch.file, gray, window, &mut scratch.pixels)
+            }
+            Head::Png(_) => {
+                let all = Window { y: 0, x: 0, height, width };
+                png::decode(&scratch.file, gray, all, &mut scratch.pixels)
+            }
         }
         .map_err(wrong)?;
+        tidy(&mut scratch.file);
         if !turn.is_none() {
             scratch.pixels = turn.applied(&scratch.pixels);
         }
-        let Pixels { bytes, rows, width, depth } = &scratch.pixels;
-        let out = scaled(bytes, (*rows, *width, *depth), cut, filter, &mut scratch.resizer)?;
-        let out = Bytes::decoded(out, (cut.height, cut.width, *depth), file.colors);
-        scratch.pixels.tidy();
+        let Pixels { bytes, rows, width, depth } = &mut scratch.pixels;
+        let shape = (*rows, *width, *depth);
+        let out = match (cut.window.height, cut.window.width) == (*rows, *width) && cut.keeps_size() {
+            // What is too large to be kept for the next picture need not be copied.
+            true if bytes.capacity() > MOST_KEPT => std::mem::take(bytes),
+            _ => scaled(bytes, shape, cut, filter, &mut scratch.resizer)?,
+        };
+        let out = Bytes::decoded(out, (cut.height, cut.width, shape.2), file.colors);
+        tidy(&mut scratch.pixels.bytes);
         Ok(out)
     })
 }
 
 /// The bytes of the file; not those of a device or a pipe, which may never end.
 fn read(file: &PictureFile, bytes: &mut Vec<u8>) -> Result<()> {
-    let wrong = |reason: String| Error::invalid(format!("{}: {reason}", file.path.display()));
+    let wrong = |reason: String| Error::Other(format!("{}: {reason}", file.path.display()).into());
     let about = std::fs::metadata(&file.path).at(&file.path)?;
     if !about.is_file() {
         return Err(wrong("not a file".to_owned()));
@@ -195,7 +212,7 @@ fn scaled(
 ) -> Result<Vec<u8>> {
     let (rows, width, depth) = shape;
     let w = cut.window;
-    if (w.height, w.width) == (cut.height, cut.width) {
+    if cut.keeps_size() {
         return Ok(rows_of(bytes, shape, w).collect::<Vec<_>>().concat());
     }
     let Some(how) = quick(filter).filter(|_| (1..=4).contains(&depth)) else {

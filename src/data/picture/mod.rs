@@ -103,6 +103,14 @@ pub(super) struct Cut {
     pub(super) width: usize,
 }
 
+impl Cut {
+    /// Whether the part is not resized.
+    #[cfg(feature = "images")]
+    pub(super) fn keeps_size(&self) -> bool {
+        (self.window.height, self.window.width) == (self.height, self.width)
+    }
+}
+
 impl Picture {
     /// Its values, height, width, channels, which are made now if they are not made yet.
     ///

@@ -4,6 +4,7 @@ use std::io::Cursor;
 
 use png::{ColorType, Decoder, Transformations};
 
+use super::Window;
 use super::decode::Pixels;
 use super::inks::lightness;
 use super::orientation::Turn;
@@ -65,8 +66,11 @@ fn chunks(file: &[u8]) -> impl Iterator<Item = (&[u8; 4], &[u8])> {
     })
 }
 
-/// The whole picture. 16 bits become the upper 8, palettes and fewer bits become colours, transparency is left out.
-pub(super) fn decode(file: &[u8], gray: bool, out: &mut Pixels) -> Result<(), String> {
+/// A window of the picture, which lies within it. 16 bits become the upper 8, palettes and fewer bits become colours,
+/// transparency is left out.
+///
+/// Rows come one by one, so that beside the window only two of them are there; where they are interlaced, all of it is.
+pub(super) fn decode(file: &[u8], gray: bool, window: Window, out: &mut Pixels) -> Result<(), String> {
     let mut decoder = Decoder::new(Cursor::new(file));
     decoder.set_transformations(Transformations::normalize_to_color8());
     // Neither says anything about pixels here, and both may be bombs.
@@ -74,28 +78,49 @@ pub(super) fn decode(file: &[u8], gray: bool, out: &mut Pixels) -> Result<(), St
     decoder.set_ignore_iccp_chunk(true);
     let mut reader = decoder.read_info().map_err(|e| e.to_string())?;
     let size = reader.output_buffer_size().ok_or_else(|| "it is too large".to_owned())?;
-    let mut bytes = vec![0; size];
-    let frame = reader.next_frame(&mut bytes).map_err(|e| e.to_string())?;
-    let (rows, width, stored) = (frame.height as usize, frame.width as usize, frame.color_type.samples());
-    let bytes = bytes.get(..frame.buffer_size()).unwrap_or_default();
-    if bytes.len() != rows * width * stored {
+    let (color, _) = reader.output_color_type();
+    let (width, height) = (reader.info().width as usize, reader.info().height as usize);
+    let row_bytes = width * color.samples();
+    if size != height * row_bytes || window.y + window.height > height || window.x + window.width > width {
         return Err("its headers contradict each other".to_owned());
     }
 
-    out.reshape(rows, width, if gray { 1 } else { 4 });
-    let pixels = bytes.chunks_exact(stored);
-    let is_gray = matches!(frame.color_type, ColorType::Grayscale | ColorType::GrayscaleAlpha);
+    out.reshape(window.height, window.width, if gray { 1 } else { 4 });
+    let is_gray = matches!(color, ColorType::Grayscale | ColorType::GrayscaleAlpha);
+    let mut put = |y: usize, row: &[u8]| {
+        let Some(y) = y.checked_sub(window.y).filter(|y| *y < window.height) else { return };
+        let pixels = row.chunks_exact(color.samples()).skip(window.x).take(window.width);
+        put_row(pixels, is_gray, &mut out.bytes[y * window.width * out.depth..], out.depth);
+    };
+    if reader.info().interlaced {
+        let mut bytes = vec![0; size];
+        reader.next_frame(&mut bytes).map_err(|e| e.to_string())?;
+        bytes.chunks_exact(row_bytes).enumerate().for_each(|(y, row)| put(y, row));
+        return Ok(());
+    }
+    for y in 0..height {
+        let row = reader.next_row().map_err(|e| e.to_string())?;
+        let row = row.ok_or_else(|| format!("its data end after {y} rows of {height}"))?;
+        if row.data().len() != row_bytes {
+            return Err("its headers contradict each other".to_owned());
+        }
+        put(y, row.data());
+    }
+    Ok(())
+}
+
+/// Writes a row of pixels in the form of [`Pixels`].
+fn put_row<'p>(pixels: impl Iterator<Item = &'p [u8]>, is_gray: bool, to: &mut [u8], depth: usize) {
     let rgb = |pixel: &[u8]| match *pixel {
         [r, g, b, ..] if !is_gray => [r, g, b],
         _ => [pixel[0]; 3],
     };
-    match gray {
-        true if is_gray => pixels.zip(&mut out.bytes).for_each(|(from, to)| *to = from[0]),
-        true => pixels.zip(&mut out.bytes).for_each(|(from, to)| *to = lightness(rgb(from))),
-        false => pixels.zip(out.bytes.as_chunks_mut::<4>().0).for_each(|(from, to)| {
+    match depth {
+        1 if is_gray => pixels.zip(to).for_each(|(from, to)| *to = from[0]),
+        1 => pixels.zip(to).for_each(|(from, to)| *to = lightness(rgb(from))),
+        _ => pixels.zip(to.as_chunks_mut::<4>().0).for_each(|(from, to)| {
             let [r, g, b] = rgb(from);
             *to = [r, g, b, 255];
         }),
     }
-    Ok(())
 }
