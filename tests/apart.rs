@@ -6,7 +6,7 @@ use std::path::Path;
 
 use shanty::hook::HookConfig;
 use shanty::hook::builtin::{CheckpointHook, IterTimerHook};
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 use shanty::registry::Spec;
 use shanty::run::RunnerBuilder;
 use shanty::testing::toy_runner;

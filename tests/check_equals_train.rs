@@ -12,7 +12,7 @@ use std::sync::Arc;
 use rand::RngExt;
 use shanty::base::Error;
 use shanty::base::{Rng, keyed};
-use shanty::config::{Diags, Key, Kind, Level, Node, load, parse};
+use shanty::config::{Key, Kind, Level, Node, load, parse};
 use shanty::plugin::prelude::*;
 use shanty::run::{Runner, check};
 
@@ -324,9 +324,7 @@ fn complaint(node: &Node) -> Option<(Error, bool)> {
 
 /// Where an error of a config points, if it is one.
 fn pointed(error: &Error) -> Option<BTreeSet<String>> {
-    let Error::Config(source) = error else { return None };
-    let diags: &Diags = source.downcast_ref()?;
-    let errors = diags.0.iter().filter(|diag| diag.level == Level::Error);
+    let errors = error.as_diags()?.0.iter().filter(|diag| diag.level == Level::Error);
     errors.map(|diag| diag.at.as_ref().map(ToString::to_string)).collect()
 }
 

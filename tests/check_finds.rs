@@ -47,8 +47,7 @@ fn config(overrides: &[&str], dir: &Path) -> Node {
 fn told(node: &Node) -> Vec<(Level, String, String)> {
     let diags: Diags = match check(node, Some("wide.yaml")) {
         Ok(warnings) => warnings,
-        Err(Error::Config(source)) => *source.downcast().unwrap(),
-        Err(other) => panic!("{other}"),
+        Err(error) => error.diags().unwrap(),
     };
     let at = |diag: &shanty::config::Diag| {
         diag.at.as_ref().unwrap_or_else(|| panic!("no place: {diags}")).text().to_owned()

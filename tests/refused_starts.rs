@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use shanty::checkpoint::load;
 use shanty::hook::HookConfig;
-use shanty::prelude::*;
+use shanty::plugin::prelude::*;
 use shanty::registry::Spec;
 use shanty::run::RunnerBuilder;
 use shanty::testing::sim::{Faults, Machine};

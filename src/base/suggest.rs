@@ -7,6 +7,7 @@
 /// assert_eq!(nearest("intreval", ["interval", "by_epoch"]), Some("interval"));
 /// assert_eq!(nearest("zebra", ["interval", "by_epoch"]), None);
 /// assert_eq!(nearest("b", ["a"]), None);
+/// assert_eq!(nearest("mem", ["mem", "men"]), Some("men"));
 /// ```
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = word.to_lowercase();
@@ -14,6 +15,8 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     let allowed = |c: &str| (length.max(c.chars().count()) / 3).max(1);
     candidates
         .into_iter()
+        // Whoever wrote the very name meant something else by it.
+        .filter(|c| *c != word)
         // The distance is at least the difference in length: a word of a megabyte is compared with nothing.
         .filter(|c| length.abs_diff(c.chars().count()) <= allowed(c))
         .map(|c| (strsim::damerau_levenshtein(&lower, &c.to_lowercase()), c))

@@ -2,10 +2,10 @@
 
 use clap::Args;
 
-use super::{Changed, Format, console, inspect};
-use crate::base::Result;
-use crate::config::{Diag, Diags};
-use crate::data::{Shard, unreadable};
+use super::{Changed, Format, console};
+use crate::base::{Error, Result};
+use crate::config::{Diag, Node};
+use crate::data::{DataLoaderConfig, Shard, unreadable};
 use crate::registry::BuildCx;
 use crate::run::RunConfig;
 
@@ -14,8 +14,8 @@ use crate::run::RunConfig;
 pub(super) struct Check {
     #[command(flatten)]
     changed: Changed,
-    /// Read every sample of the training, validation and test data once, and list those that cannot be read. Exit code 1 if
-    /// there are any.
+    /// Also read every sample of the training, validation and test data once, and list those that cannot be read. Exit code 1
+    /// if there are any.
     #[arg(long)]
     data: bool,
 }
@@ -24,46 +24,94 @@ impl Check {
     /// Checks, and says how the process should exit.
     pub(super) fn run(&self, format: Format) -> Result<u8> {
         let args = self.changed.config.with(&self.changed.bare);
-        if !self.data {
-            return inspect::check(&args, format).map(|()| 0);
-        }
         let node = args.resolve()?;
-        let config = RunConfig::read(&node)?;
-        let seed = config.randomness.seed.unwrap_or_default();
-        let mut found = Diags::default();
-        let (mut names, mut bad) = (None, 0);
-        let loaders = [
-            ("train_dataloader", &config.train_dataloader, config.exclude_samples.as_slice()),
-            ("val_dataloader", &config.val_dataloader, &[]),
-            ("test_dataloader", &config.test_dataloader, &[]),
-        ];
-        for (name, loader, without) in loaders {
-            let Some(loader) = loader else { continue };
-            let built = loader.build(seed, Shard::default(), &mut BuildCx::new(seed))?;
-            let failures = unreadable(&**built.dataset(), seed, without);
-            let numbered = names.as_deref().map(|names| built.clone().with_classes(names));
-            names = names.or_else(|| built.classes().map(<[_]>::to_vec));
-            let mut lines = vec![match failures.len() {
-                0 => format!("{name}: {} samples, all can be read", built.dataset().len()),
-                n => format!("{name}: {} samples, {n} cannot be read", built.dataset().len()),
-            }];
-            lines.extend(failures.iter().map(|(index, why)| format!("  sample {index}: {why}")));
-            if let Some(Err(why)) = numbered {
-                bad += 1;
-                lines.push(format!("  {why}, the classes of the training data"));
+        let mut found = crate::run::check(&node, Some(&args.name())).or_else(Error::diags)?;
+        let mut surveys = Vec::new();
+        if self.data {
+            // What the rehearsal met of them stands in the list of all.
+            found.0.retain(|diag| !diag.failure);
+            if let Ok(config) = RunConfig::read(&node) {
+                surveys = surveyed(&config);
             }
-            bad += failures.len();
-            match format {
-                Format::Text => console::say(&lines.join("\n")),
-                // A loader's first line is no complaint.
-                Format::Json => found.0.extend(lines.iter().skip(1).map(|line| {
-                    Diag::error(format!("{name}: {}", line.trim_start())).on(loader.dataset.node())
-                })),
-            }
+        }
+        let bad = surveys.iter().any(|survey| !survey.bad.is_empty());
+        match format {
+            Format::Text => surveys.iter().for_each(Survey::say),
+            Format::Json => surveys.iter().for_each(|survey| found.0.extend(survey.diags())),
+        }
+        if found.has_errors() {
+            return Err(found.into());
         }
         if format == Format::Json {
             console::say(&found.to_json().to_string());
+            return Ok(0);
         }
-        Ok(u8::from(bad > 0))
+        if !found.0.is_empty() {
+            console::complain_in_colour(&found.render(console::in_colour()));
+        }
+        RunConfig::read(&node)?.notes().iter().for_each(|note| console::complain(&format!("note: {note}")));
+        if !bad {
+            console::tell(&format!("{} is fine", args.name()));
+        }
+        Ok(u8::from(bad))
     }
+}
+
+/// What became of reading every sample of a loader.
+struct Survey {
+    loader: &'static str,
+    /// Where its data are described.
+    place: Node,
+    /// None where the data are not there.
+    samples: Option<usize>,
+    bad: Vec<String>,
+}
+
+impl Survey {
+    fn say(&self) {
+        let Self { loader, samples, bad, .. } = self;
+        let samples = samples.map(|samples| format!("{samples} samples, ")).unwrap_or_default();
+        let mut lines = vec![match bad.len() {
+            0 => format!("{loader}: {samples}all can be read"),
+            _ if samples.is_empty() => format!("{loader}: its data are not there"),
+            n => format!("{loader}: {samples}{n} cannot be read"),
+        }];
+        lines.extend(bad.iter().map(|why| format!("  {why}")));
+        console::say(&lines.join("\n"));
+    }
+
+    fn diags(&self) -> impl Iterator<Item = Diag> {
+        let diag = |why| Diag::error(format!("{}: {why}", self.loader)).on(&self.place);
+        self.bad.iter().map(move |why| Diag { failure: true, ..diag(why) })
+    }
+}
+
+/// Reads every sample of the loaders that can be built; of the others the check has said why they cannot.
+fn surveyed(config: &RunConfig) -> Vec<Survey> {
+    let seed = config.randomness.seed.unwrap_or_default();
+    let loaders = [
+        ("train_dataloader", &config.train_dataloader, config.exclude_samples.as_slice()),
+        ("val_dataloader", &config.val_dataloader, &[]),
+        ("test_dataloader", &config.test_dataloader, &[]),
+    ];
+    let survey = |(loader, of, without): (&'static str, &Option<DataLoaderConfig>, &[u64])| {
+        let of = of.as_ref()?;
+        let place = of.dataset.node().clone();
+        let (samples, bad) = match of.build(seed, Shard::default(), &mut BuildCx::new(seed)) {
+            Ok(built) => {
+                let bad = unreadable(&**built.dataset(), seed, without);
+                let bad = bad.iter().map(|(index, why)| format!("sample {index}: {why}")).collect();
+                (Some(built.dataset().len()), bad)
+            }
+            // Elsewhere they may be there; to be read they must be here.
+            Err(error) if absent(&error) => (None, vec![error.to_string()]),
+            Err(_) => return None,
+        };
+        Some(Survey { loader, place, samples, bad })
+    };
+    loaders.into_iter().filter_map(survey).collect()
+}
+
+fn absent(error: &Error) -> bool {
+    error.is_absence() || error.as_diags().is_some_and(|diags| diags.0.iter().any(|diag| diag.absent))
 }

@@ -1,26 +1,11 @@
-//! `shanty check`, `config` and `list`: nothing is trained or written.
+//! `shanty config`, `describe` and `list`: nothing is trained or written.
 
-use super::{ConfigArgs, Format, console};
+use super::{ConfigArgs, console};
 use crate::base::escape::escaped;
 use crate::base::suggest::nearest;
 use crate::base::{Error, Result};
 use crate::registry;
 use crate::run::RunConfig;
-
-pub(super) fn check(args: &ConfigArgs, format: Format) -> Result<()> {
-    let node = args.resolve()?;
-    let warnings = crate::run::check(&node, Some(&args.name()))?;
-    if format == Format::Json {
-        console::say(&warnings.to_json().to_string());
-        return Ok(());
-    }
-    if !warnings.0.is_empty() {
-        console::complain_in_colour(&warnings.render(console::in_colour()));
-    }
-    RunConfig::read(&node)?.notes().iter().for_each(|note| console::complain(&format!("note: {note}")));
-    console::tell(&format!("{} is fine", args.name()));
-    Ok(())
-}
 
 /// Where a value comes from and what its key means.
 pub(super) fn explain(args: &ConfigArgs, key: &str) -> Result<()> {

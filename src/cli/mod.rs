@@ -27,8 +27,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::base::{BoxError, Error, Result};
-use crate::config::{Diags, Node};
+use crate::base::{Error, Result};
+use crate::config::{Diag, Diags, Node};
 
 /// A hook-driven training runner.
 #[derive(Debug, Parser)]
@@ -164,8 +164,19 @@ impl ConfigArgs {
     }
 }
 
+/// Bytes of stack for the work: the system may give the first thread hardly any (`ulimit -s`).
+const STACK: usize = 16 << 20;
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    match std::thread::Builder::new().name("main".to_owned()).stack_size(STACK).spawn(on_own_stack) {
+        Ok(thread) => thread.join().unwrap_or(ExitCode::from(101)),
+        // What cannot be done without threads will say so.
+        Err(_) => on_own_stack(),
+    }
+}
+
+fn on_own_stack() -> ExitCode {
     let cli = match Cli::try_parse_from(order::sorted(std::env::args_os())) {
         Ok(cli) => cli,
         Err(told) => return usage(&told),
@@ -174,9 +185,9 @@ pub fn main() -> ExitCode {
     let code = match run(cli.command, cli.format) {
         Ok(code) => code,
         Err(error) => {
-            match (cli.format, &error) {
-                (Format::Json, Error::Config(source)) => console::say(&as_json(source)),
-                _ => explain(&error),
+            match cli.format {
+                Format::Json => tell_as_json(&error),
+                Format::Text => explain(&error),
             }
             error.exit_code()
         }
@@ -236,19 +247,20 @@ fn start_threads() -> Result<()> {
 
 /// Tells an error as a person wants to read it: diagnostics with their source lines, in colour on a terminal.
 fn explain(error: &Error) {
-    match error {
-        Error::Config(source) if source.is::<Diags>() => {
-            let diags = source.downcast_ref::<Diags>();
-            diags.into_iter().for_each(|d| console::complain_in_colour(&d.render(console::in_colour())));
-        }
-        _ => console::complain(&format!("error: {error}")),
+    match error.as_diags() {
+        Some(diags) => console::complain_in_colour(&diags.render(console::in_colour())),
+        None => console::complain(&format!("error: {error}")),
     }
 }
 
-/// The mistakes of a config as a JSON array; one without a place has no file.
-fn as_json(source: &BoxError) -> String {
-    match source.downcast_ref::<Diags>() {
-        Some(diags) => diags.to_json().to_string(),
-        None => Diags::from(crate::config::Diag::error(source.to_string())).to_json().to_string(),
+/// The mistakes of a config as a JSON array; one without a place has no file. Other failures are told as text.
+fn tell_as_json(error: &Error) {
+    match (error.as_diags(), error) {
+        (Some(diags), _) => console::say(&diags.to_json().to_string()),
+        (None, Error::Config(source)) => {
+            let diags = Diags::from(Diag::error(source.to_string()));
+            console::say(&diags.to_json().to_string());
+        }
+        (None, other) => explain(other),
     }
 }

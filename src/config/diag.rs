@@ -39,6 +39,8 @@ pub struct Diag {
     pub fix: Option<Loc>,
     /// Something is not on this machine that another one may have.
     pub absent: bool,
+    /// A file cannot be read: something failed, and no config is to blame.
+    pub failure: bool,
 }
 
 impl Diag {
@@ -54,6 +56,7 @@ impl Diag {
             suggestion: None,
             fix: None,
             absent: false,
+            failure: false,
         }
     }
 
@@ -319,8 +322,33 @@ impl From<Diag> for Diags {
     }
 }
 
+impl Error {
+    /// The complaints that it is made of.
+    ///
+    /// # Errors
+    /// Itself, when it is made of none.
+    pub fn diags(self) -> Result<Diags, Self> {
+        match self {
+            Self::Config(source) => source.downcast().map(|diags| *diags).map_err(Self::Config),
+            Self::Other(source) => source.downcast().map(|diags| *diags).map_err(Self::Other),
+            other => Err(other),
+        }
+    }
+
+    /// The same, to look at.
+    pub fn as_diags(&self) -> Option<&Diags> {
+        match self {
+            Self::Config(source) | Self::Other(source) => source.downcast_ref(),
+            _ => None,
+        }
+    }
+}
+
 impl From<Diags> for Error {
+    /// A mistake of the config, unless all that is wrong are failures of something else.
     fn from(diags: Diags) -> Self {
-        Self::Config(Box::new(diags))
+        let mut errors = diags.0.iter().filter(|diag| diag.level == Level::Error).peekable();
+        let failures = errors.peek().is_some() && errors.all(|diag| diag.failure);
+        if failures { Self::Other(Box::new(diags)) } else { Self::Config(Box::new(diags)) }
     }
 }

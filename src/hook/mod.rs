@@ -108,6 +108,15 @@ pub trait Hook: Any + Send {
         false
     }
 
+    /// Whether it can go by these values of a validation: it is asked before a training, with those of two batches, so that a run
+    /// does not fail after its first epoch.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    fn check_metrics(&self, metrics: &Metrics) -> HookResult {
+        Ok(())
+    }
+
     /// State to be kept in checkpoints; `None` keeps nothing.
     ///
     /// # Errors

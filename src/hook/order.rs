@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::declared::matches_key;
 use super::dispatch::{Failures, Points, Slot};
-use super::{Hook, HookConfig, HookOrder, Hooks, Point};
+use super::{Hook, HookConfig, HookOrder, Hooks, Metrics, Point};
 use crate::base::suggest::nearest;
 use crate::base::{Error, Result};
 use crate::checkpoint::Names;
@@ -235,11 +235,13 @@ impl Hooks {
     ///
     /// # Errors
     /// As [`resolve`](Self::resolve).
-    pub(crate) fn check_metrics(&self, metrics: &[String]) -> Result<()> {
-        let reads = self.slots.iter().flat_map(|s| s.place.declared.reads.iter().map(move |read| (s, read)));
-        reads
-            .into_iter()
-            .try_for_each(|(slot, (point, key))| check_metric(&slot.key, *point, key, Some(metrics)))
+    pub(crate) fn check_metrics(&self, metrics: &Metrics) -> Result<()> {
+        let names: Vec<_> = metrics.0.iter().map(|(name, _)| name.clone()).collect();
+        self.slots.iter().try_for_each(|slot| {
+            slot.hook.check_metrics(metrics).map_err(|why| Misplaced::error(&slot.key, why.to_string()))?;
+            let mut reads = slot.place.declared.reads.iter();
+            reads.try_for_each(|(point, key)| check_metric(&slot.key, *point, key, Some(&names)))
+        })
     }
 
     fn check_reads(&self, metrics: Option<&[String]>) -> Result<()> {

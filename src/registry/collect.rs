@@ -20,12 +20,9 @@ impl Collected {
 
     fn add(&mut self, error: Error, node: Option<&Node>) {
         let absent = error.is_absence();
-        match error {
-            Error::Config(source) => match source.downcast::<Diags>() {
-                Ok(diags) => self.0.extend(diags.0),
-                Err(other) => self.push(other.to_string(), absent, node),
-            },
-            other => self.push(other.to_string(), absent, node),
+        match error.diags() {
+            Ok(diags) => self.0.extend(diags.0),
+            Err(other) => self.push(other.to_string(), absent, node),
         }
     }
 

@@ -7,7 +7,7 @@ use super::assemble::{Assembled, Purpose, assemble};
 use super::eval::REHEARSED;
 use super::{RunConfig, Runner, RunnerBuilder, places};
 use crate::base::Result;
-use crate::config::{Diags, Node};
+use crate::config::{Diag, Diags, Node};
 use crate::data::Dataset;
 use crate::hook::{Ctx, Hook, HookConfig, HookResult, Priority, Step};
 use crate::registry::Collected;
@@ -27,13 +27,21 @@ pub fn check(node: &Node, name: Option<&str>) -> Result<Diags> {
     let mut found = odd;
     found.extend(places::refused(&builder, node, &hooks)?);
     if builder.has_all_of(&config) && weight_bytes <= LARGE {
-        rehearse(builder, &config, &mut found);
+        rehearse(builder, &config, node, &mut found);
+    }
+    if !(config.train_dataloader.is_some()
+        || config.val_dataloader.is_some()
+        || config.test_dataloader.is_some())
+    {
+        let text = "there is nothing to train, validate or test: give data, such as a `train_dataloader` with `train_cfg` and \
+                    `optim_wrapper`";
+        found.extend([Diag::error(text).on(node)]);
     }
     if found.has_errors() { Err(found.into()) } else { Ok(found) }
 }
 
 /// Builds the run and goes through its first iteration. Its errors have their places, as those of any run of a config.
-fn rehearse(builder: RunnerBuilder, config: &RunConfig, found: &mut Diags) {
+fn rehearse(builder: RunnerBuilder, config: &RunConfig, node: &Node, found: &mut Diags) {
     let options = HookConfig { priority: Some(Priority::LOWEST), ..HookConfig::default() };
     let builder = builder.rehearsal().boxed_hook(Box::new(OneIteration), "the check", options);
     let mut refused = Collected::default();
@@ -44,8 +52,13 @@ fn rehearse(builder: RunnerBuilder, config: &RunConfig, found: &mut Diags) {
             (config.test_dataloader.is_some(), |runner| runner.test().map(drop)),
             (config.train_dataloader.is_some(), |runner| runner.train().map(drop)),
         ];
+        let mut told = false;
         for (nth, (_, run)) in runs.into_iter().enumerate().filter(|(_, (given, _))| *given) {
-            if refused.take(run(&mut runner)).is_some() {
+            let done = refused.take(run(&mut runner)).is_some();
+            if let Some(odd) = runner.odd_weights().filter(|_| !std::mem::replace(&mut told, true)) {
+                refused.0.extend([Diag::warning(odd).on(node.get("load_from").unwrap_or(node))]);
+            }
+            if done {
                 continue;
             }
             // Without weights there is nothing to go on with.

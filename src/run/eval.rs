@@ -64,16 +64,14 @@ impl Evaluation {
         losses.iter().fold(self.evaluator.directions(), |known, name| known.with(name, Direction::Less))
     }
 
-    fn metrics(&mut self, s: &Session, mode: Mode) -> Result<Metrics> {
-        let tables = self.evaluator.tables(|field| self.data.names_of(field));
-        let (values, loss) = (self.evaluator.evaluate(), MeanLoss::name(mode));
-        let mut values = values.map_err(|e| failed(s, "compute", e))?;
+    fn metrics(&mut self, mode: Mode) -> Result<Metrics> {
+        let tables = self.evaluator.tables(|field| self.data.names_of(field))?;
+        let (mut values, loss) = (self.evaluator.evaluate()?, MeanLoss::name(mode));
         if let Some(mean) = self.loss.take() {
             values.push((loss.clone(), mean));
         }
         let direction =
             |name: &str| self.evaluator.direction(name).or((name == loss).then_some(Direction::Less));
-        let tables = tables.map_err(|e| failed(s, "tables", e))?;
         Ok(Metrics::new(values, direction).with_tables(tables))
     }
 
@@ -105,7 +103,11 @@ impl Evaluation {
         if !seen {
             return Err(s.nothing_to_evaluate(&self.data));
         }
-        let metrics = if self.placeholders { Metrics::default() } else { self.metrics(s, mode)? };
+        let metrics = if self.placeholders {
+            Metrics::default()
+        } else {
+            self.metrics(mode).map_err(|e| failed(s, "compute", e))?
+        };
         s.fire(if val { Event::AfterValEpoch(&metrics) } else { Event::AfterTestEpoch(&metrics) })?;
         s.fire(if val { Event::AfterVal } else { Event::AfterTest })?;
         Ok(metrics)
@@ -134,12 +136,7 @@ impl Evaluation {
             // It may have samples further on; if not, the validation says so.
             return Ok(());
         }
-        let (values, loss) = (self.evaluator.evaluate()?, self.loss.take());
-        let mut names: Vec<_> = values.into_iter().map(|(name, _)| name).collect();
-        if !names.is_empty() && loss.is_some() {
-            names.push(MeanLoss::name(Mode::Val));
-        }
-        if names.is_empty() { Ok(()) } else { s.hooks.check_metrics(&names) }
+        s.hooks.check_metrics(&self.metrics(Mode::Val)?)
     }
 }
 
@@ -148,10 +145,13 @@ pub(super) const REHEARSED: u64 = 2;
 
 /// A validation that does not work, found before the training.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "the validation does not work, as two batches of it show before the training (`--no-sanity` leaves them out): {0}"
-)]
+#[error("{WHY}: {0}", WHY = Self::WHY)]
 pub(super) struct Insane(pub Error);
+
+impl Insane {
+    pub const WHY: &str = "the validation does not work, as two batches of it show before the training (`--no-sanity` leaves \
+                           them out)";
+}
 
 impl Session {
     /// Whether the validation works at all: better known now than after the first epoch.

@@ -57,6 +57,15 @@ fn of(config: &RunConfig) -> Vec<String> {
                 .to_owned(),
         );
     }
+    let evaluated = [("val", config.val_dataloader.is_some()), ("test", config.test_dataloader.is_some())];
+    let commands: Vec<_> =
+        evaluated.iter().filter(|(_, given)| *given).map(|(mode, _)| format!("`shanty {mode}`")).collect();
+    if config.train_dataloader.is_none() && !commands.is_empty() {
+        let commands = commands.join(" and ");
+        notes.push(format!(
+            "nothing to train: this config is for {commands} with a checkpoint, and `shanty train` refuses it"
+        ));
+    }
     notes.extend(super::leftover::note(&config.leftovers));
     notes
 }

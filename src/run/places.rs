@@ -45,7 +45,7 @@ fn all<'a>(builder: &RunnerBuilder, node: &'a Node, hooks: &'a [(Arc<str>, Node)
 /// When a folder cannot be read.
 pub(super) fn refused(builder: &RunnerBuilder, node: &Node, hooks: &[(Arc<str>, Node)]) -> Result<Vec<Diag>> {
     let mut found = unmakeable(builder, node, hooks);
-    if !builder.resume {
+    if found.is_empty() && !builder.resume {
         found.extend(in_the_way(builder, node, hooks)?);
     }
     Ok(found)

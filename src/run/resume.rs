@@ -9,7 +9,7 @@ use crate::checkpoint::{self, Checkpoint, Folders, Owner};
 use crate::config::{Kind, Node};
 use crate::data::Fitted;
 use crate::hook::Event;
-use crate::params::{LoadReport, Prefix, StateDict};
+use crate::params::{LoadReport, Prefix, Set, StateDict};
 use crate::vis::{SCALARS, Written};
 
 /// Where a run starts from.
@@ -33,7 +33,7 @@ fn source(s: &Session) -> &dyn FileSystem {
 
 /// Weights only: counters stay 0. What does not match is an error, or listed if the options are not strict. Nothing
 /// that matches is always an error.
-pub(super) fn load_weights(s: &mut Session, path: &Path, options: &LoadConfig) -> Result<()> {
+pub(super) fn load_weights(s: &mut Session, path: &Path, options: &LoadConfig) -> Result<Option<String>> {
     let path = &checkpoint::locate(source(s), path, &s.state.dirs.work)?;
     let mut checkpoint = checkpoint::read(source(s), path)?;
     s.rollback.classes.clone_from(&checkpoint.meta.classes);
@@ -58,12 +58,23 @@ pub(super) fn load_weights(s: &mut Session, path: &Path, options: &LoadConfig) -
         s.state.log.warn(text);
         s.state.log.detail(format_args!("weights from {}: {report:#}", path.display()));
     }
-    Ok(())
+    if s.state.model.norm(Set::Values, f64::INFINITY, &crate::params::all)?.is_finite() {
+        return Ok(None);
+    }
+    let text = format!(
+        "the weights from {} are not finite: nothing can be learned from NaN or infinity",
+        path.display()
+    );
+    s.state.log.warn(&text);
+    Ok(Some(text))
 }
 
 /// How the names of a file in which nothing fits could be made to.
 fn renaming(report: &LoadReport) -> String {
     match report.prefix() {
+        None if !report.mismatched.is_empty() => {
+            "the names fit and the shapes do not: they are the weights of a model of other sizes".to_owned()
+        }
         Some(Prefix::InFile(prefix)) => {
             let pattern = prefix.replace('.', r"\.");
             format!(

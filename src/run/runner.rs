@@ -38,6 +38,8 @@ pub struct Runner {
     sanity_check: bool,
     /// Where a config writes the parts.
     written: Option<Arc<Written>>,
+    /// What is odd about the weights that were loaded.
+    odd_weights: Option<String>,
 }
 
 impl Runner {
@@ -81,7 +83,7 @@ impl Runner {
         sanity_check: bool,
         prepared: bool,
     ) -> Self {
-        Self { session, train, plan, prepared, sanity_check, written: None }
+        Self { session, train, plan, prepared, sanity_check, written: None, odd_weights: None }
     }
 
     /// From now on an error of the first steps is told where the config writes what it is about.
@@ -113,9 +115,14 @@ impl Runner {
     /// The first failure; every hook's `on_error` was called then. A work_dir that another run holds is refused before
     /// any hook is called.
     pub fn train(&mut self) -> Result<Outcome> {
-        let mut training = self.train.take().ok_or_else(|| {
-            Error::config("this run has nothing to train: give training data, a loop and an optimizer")
-        })?;
+        let Some(mut training) = self.train.take() else {
+            let error =
+                Error::config("this run has nothing to train: give training data, a loop and an optimizer");
+            return Err(match &self.written {
+                Some(written) => written.unbuilt(error),
+                None => error,
+            });
+        };
         let begins = !self.plan.resume && !self.prepared;
         let result = self.session.begin(begins).and_then(|()| {
             let result = self.guarded(|runner| {
@@ -247,6 +254,11 @@ impl Runner {
         self.session.val = None;
     }
 
+    /// What is odd about the weights that were loaded.
+    pub(super) fn odd_weights(&self) -> Option<&str> {
+        self.odd_weights.as_deref()
+    }
+
     /// Whether the weights are in place.
     pub(super) fn is_prepared(&self) -> bool {
         self.prepared
@@ -272,7 +284,11 @@ impl Runner {
             }
         }
         match load_from {
-            Some(path) => super::resume::load_weights(&mut self.session, Path::new(path), &self.plan.options),
+            Some(path) => {
+                let (path, options) = (Path::new(path), &self.plan.options);
+                self.odd_weights = super::resume::load_weights(&mut self.session, path, options)?;
+                Ok(())
+            }
             None => Ok(()),
         }
     }

@@ -21,6 +21,8 @@ pub(super) struct Written {
     model: Node,
     /// What the weights start from; the model where they are drawn. None where the command line names a checkpoint.
     start: Option<Node>,
+    /// Whether that is a run to go on with.
+    resumes: bool,
     /// The hooks, by their keys.
     hooks: Vec<(Arc<str>, Node)>,
     train: Option<Loader>,
@@ -53,10 +55,12 @@ impl Written {
             evaluator.iter().flat_map(|all| &all.0).map(|spec| spec.node().clone()).collect()
         };
         let model = config.model.node().clone();
-        let given = ["load_from", "resume"].iter().find_map(|key| node.get(key));
+        let given =
+            ["load_from", "resume"].iter().filter_map(|key| node.get(key)).find(|node| !node.is_null());
         let given = given.filter(|_| config.resume || config.load_from.is_some());
         Self {
             node: node.clone(),
+            resumes: config.resume,
             start: (purpose != Purpose::Evaluate).then(|| given.unwrap_or(&model).clone()),
             model,
             hooks: hooks.to_vec(),
@@ -73,10 +77,10 @@ impl Written {
 
     /// An error of what the weights start from.
     pub fn unstarted(&self, error: Error) -> Error {
-        match &self.start {
-            Some(start) => self.placed("train", error, start),
-            None => error,
-        }
+        let Some(start) = self.start.as_ref().filter(|_| !of_the_machine(&error)) else { return error };
+        // What a run left behind is no part of the config.
+        let failed = |diag: Diag| Diag { failure: diag.failure || self.resumes, ..diag };
+        Diags(self.about("train", error, start).into_iter().map(failed).collect()).into()
     }
 
     /// An error of the first steps of a run.
@@ -114,7 +118,12 @@ impl Written {
             Error::Run { source, point, .. } if source.is::<NotGiven>() => {
                 let mode = point.strip_suffix("_dataloader").unwrap_or(mode);
                 let sample = source.downcast_ref().and_then(|why: &NotGiven| SampleError::of(&why.source));
-                on(self.refused_at(mode, sample), &source.to_string())
+                match sample {
+                    // When it was is told too: a failure may be gone the next time.
+                    Some(sample) if sample.transform().is_empty() => self.refused(mode, sample, &text),
+                    Some(sample) => self.refused(mode, sample, &source.to_string()),
+                    None => on(self.dataset(mode), &source.to_string()),
+                }
             }
             Error::Run { who, source, .. } => {
                 let hook = self.hooks.iter().find(|(key, _)| who == format!("hook `{key}`"));
@@ -131,7 +140,7 @@ impl Written {
                 on(paths.into_iter().find_map(find).unwrap_or(node), &text)
             }
             Error::Config(source) => match source.downcast::<Insane>() {
-                Ok(insane) => self.about("val", insane.0, self.dataset("val")),
+                Ok(insane) => self.about_insane(*insane),
                 Err(source) if source.is::<Misplaced>() => {
                     vec![misplaced(Error::Config(source), &self.hooks)]
                 }
@@ -141,11 +150,11 @@ impl Written {
                 },
             },
             Error::Other(source) => match source.downcast::<Insane>() {
-                Ok(insane) => self.about("val", insane.0, self.dataset("val")),
+                Ok(insane) => self.about_insane(*insane),
                 Err(source) => match source.downcast_ref::<MetricFailed>() {
                     Some(failed) => on(self.metric(mode, failed.index).unwrap_or(place), &text),
                     None => match SampleError::of(&Error::Other(source)) {
-                        Some(sample) => on(self.refused_at(mode, Some(sample)), &text),
+                        Some(sample) => self.refused(mode, sample, &text),
                         None => on(place, &text),
                     },
                 },
@@ -154,10 +163,21 @@ impl Written {
         }
     }
 
+    /// Two batches of the validation are tried before a training.
+    fn about_insane(&self, Insane(error): Insane) -> Vec<Diag> {
+        let found = self.about("val", error, self.dataset("val"));
+        found.into_iter().map(|diag| diag.note(Insane::WHY)).collect()
+    }
+
+    /// A sample that cannot be read is a failure, one that a transform refuses a mistake of the config.
+    fn refused(&self, mode: &str, sample: &SampleError, text: &str) -> Vec<Diag> {
+        let diag = Diag::error(text).on(blamed(self.refused_at(mode, sample), text));
+        vec![Diag { failure: sample.transform().is_empty(), ..diag }]
+    }
+
     /// The transform that refused a sample; where it was none, the data set that holds the sample.
-    fn refused_at(&self, mode: &str, sample: Option<&SampleError>) -> &Node {
+    fn refused_at(&self, mode: &str, sample: &SampleError) -> &Node {
         let whole = self.dataset(mode);
-        let Some(sample) = sample else { return whole };
         let set = self.loader(mode).and_then(|loader| loader.set.as_ref());
         let mut part = set.map_or(0, |set| set.part_of(sample.index));
         let leaf = leaf(whole, &mut part).unwrap_or(whole);

@@ -111,11 +111,7 @@ impl CheckpointHook {
             )));
         }
         let metrics = self.save_best.as_ref().map_or(&[][..], |b| &b.0);
-        for metric in metrics {
-            let name = self.template(true).replace("{}", "1");
-            check_name(&format!("{}_{name}", best_of(metric)))
-                .map_err(|why| Error::config(format!("`save_best`: {why}")))?;
-        }
+        metrics.iter().try_for_each(|metric| self.check_best(metric)).map_err(Error::config)?;
         if metrics.len() > 1 && metrics.iter().any(|m| m == "auto") {
             return bad("`save_best: auto` stands alone");
         }
@@ -141,6 +137,12 @@ impl CheckpointHook {
             }
         }
         Ok(self)
+    }
+
+    /// Whether the best checkpoint of a metric has a name that a folder may have; the longest number has 20 digits.
+    fn check_best(&self, metric: &str) -> Result<(), String> {
+        let name = self.template(true).replace("{}", &u64::MAX.to_string());
+        check_name(&format!("{}_{name}", best_of(metric))).map_err(|why| format!("`save_best`: {why}"))
     }
 
     /// The config's own words come before what the metric says, and that before the usual words.
@@ -182,6 +184,32 @@ impl CheckpointHook {
         }
         let step = if by_epoch && cx.progress.by_epoch { cx.progress.epoch } else { cx.progress.iter };
         self.template(cx.progress.by_epoch).replace("{}", &step.to_string())
+    }
+
+    /// The metrics that the best checkpoints go by, with their values and which way is better.
+    fn judged(&self, metrics: &Metrics) -> HookResult<Vec<(String, f64, Direction)>> {
+        let all = self.save_best.iter().flat_map(|names| names.iter()).enumerate();
+        all.map(|(index, metric)| {
+            let given: Vec<_> = metrics.0.iter().map(|(name, _)| name.as_str()).collect();
+            if given.is_empty() {
+                return Err("`save_best` goes by a number, and the validation gives none: add a metric that gives one, or \
+                            leave it out"
+                    .into());
+            }
+            let known = self.state.best.keys().next().map(String::as_str);
+            let metric = match metric.as_str() {
+                "auto" => known.or(given.first().copied()).unwrap_or_default(),
+                named => named,
+            };
+            let Some(score) = metrics.get(metric) else {
+                let given = given.join(", ");
+                return Err(format!("save_best: no metric `{metric}`; the validation gave {given}").into());
+            };
+            let rule = self.rule.as_ref().and_then(|r| r.0.get(index).or(r.0.first()).copied());
+            let rule = rule.map_or_else(|| self.direction(metric, metrics.direction(metric)), Ok)?;
+            Ok((metric.to_owned(), score, rule))
+        })
+        .collect()
     }
 
     fn request(&self, cx: &Ctx<'_>, name: String) -> SaveRequest {
@@ -263,6 +291,13 @@ impl Hook for CheckpointHook {
         self.by_epoch.unwrap_or(by_epoch)
     }
 
+    fn check_metrics(&self, metrics: &Metrics) -> HookResult {
+        for (metric, ..) in self.judged(metrics)? {
+            self.check_best(&metric)?;
+        }
+        Ok(())
+    }
+
     fn save_state(&self) -> HookResult<Option<Record>> {
         Record::of(&self.state).map(Some)
     }
@@ -306,25 +341,10 @@ impl Hook for CheckpointHook {
 
     fn after_val_epoch(&mut self, cx: &mut Ctx<'_>, metrics: &Metrics) -> HookResult {
         let judges = self.training && !cx.info.placeholders;
-        let Some(wanted) = self.save_best.clone().filter(|_| judges) else { return cx.no_op() };
-        for (index, metric) in wanted.0.iter().enumerate() {
-            let known = self.state.best.keys().next().map(String::as_str);
-            let metric = match metric.as_str() {
-                "auto" => {
-                    known.or(metrics.0.first().map(|(name, _)| name.as_str())).unwrap_or_default().to_owned()
-                }
-                named => named.to_owned(),
-            };
-            let Some(score) = metrics.get(&metric) else {
-                let given: Vec<_> = metrics.0.iter().map(|(name, _)| name.as_str()).collect();
-                return Err(format!(
-                    "save_best: no metric `{metric}`; the validation gave {}",
-                    given.join(", ")
-                )
-                .into());
-            };
-            let rule = self.rule.as_ref().and_then(|r| r.0.get(index).or(r.0.first()).copied());
-            let rule = rule.map_or_else(|| self.direction(&metric, metrics.direction(&metric)), Ok)?;
+        if self.save_best.is_none() || !judges {
+            return cx.no_op();
+        }
+        for (metric, score, rule) in self.judged(metrics)? {
             self.save_if_best(cx, &metric, score, rule);
         }
         Ok(())

@@ -114,6 +114,14 @@ impl EarlyStoppingHook {
     }
 }
 
+impl EarlyStoppingHook {
+    fn missed(&self, metrics: &Metrics) -> String {
+        let given: Vec<_> = metrics.0.iter().map(|(name, _)| name.as_str()).collect();
+        let given = if given.is_empty() { "no number".to_owned() } else { given.join(", ") };
+        format!("no metric `{}` to watch; the validation gave {given}", self.monitor)
+    }
+}
+
 impl Hook for EarlyStoppingHook {
     fn priority(&self) -> Priority {
         Priority::LOWEST
@@ -121,6 +129,13 @@ impl Hook for EarlyStoppingHook {
 
     fn order(&self) -> HookOrder {
         HookOrder::default().reads(Point::AfterValEpoch, format!("val/{}", self.monitor))
+    }
+
+    fn check_metrics(&self, metrics: &Metrics) -> HookResult {
+        match metrics.get(&self.monitor) {
+            None if self.strict => Err(self.missed(metrics).into()),
+            _ => Ok(()),
+        }
     }
 
     fn save_state(&self) -> HookResult<Option<Record>> {
@@ -151,9 +166,7 @@ impl Hook for EarlyStoppingHook {
             return Ok(());
         }
         let Some(score) = metrics.get(&self.monitor) else {
-            let given: Vec<_> = metrics.0.iter().map(|(name, _)| name.as_str()).collect();
-            let text =
-                format!("no metric `{}` to watch; the validation gave {}", self.monitor, given.join(", "));
+            let text = self.missed(metrics);
             if self.strict {
                 return Err(text.into());
             }

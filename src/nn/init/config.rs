@@ -130,9 +130,9 @@ dyn Initializer, "TruncNormal" => fn TruncNormal::checked }
 register! { /// `TruncNormal`, by the name of MMEngine's class.
 dyn Initializer, "TruncNormalInit" => fn TruncNormal::checked }
 register! { /// A uniform distribution.
-dyn Initializer, "Uniform" => |p: Uniform, _: &mut BuildCx| -> Result<Box<dyn Initializer>> { p.check().map(|()| Box::new(p) as _) } }
+dyn Initializer, "Uniform" => fn Uniform::checked }
 register! { /// `Uniform`, by the name of MMEngine's class.
-dyn Initializer, "UniformInit" => |p: Uniform, _: &mut BuildCx| -> Result<Box<dyn Initializer>> { p.check().map(|()| Box::new(p) as _) } }
+dyn Initializer, "UniformInit" => fn Uniform::checked }
 register! { /// Keeps the variance through rectifiers: std = gain / √fan.
 dyn Initializer, "Kaiming" => Kaiming }
 register! { /// `Kaiming`, by the name of MMEngine's class.

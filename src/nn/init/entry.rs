@@ -51,6 +51,14 @@ impl Init {
         }
     }
 
+    /// Says what is odd about it, with its place.
+    pub(super) fn warn(&self, text: &str) {
+        match &self.node {
+            Some(node) => log::warn!("{text} ({})", node.get("type").unwrap_or(node).def),
+            None => log::warn!("{text}"),
+        }
+    }
+
     /// The error with the place of the entry in its config.
     pub(super) fn placed(&self, error: Error) -> Error {
         match (error, &self.node) {

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::draw::{self, TruncatedNormal};
 use super::{Fans, Initializer};
 use crate::base::{Elem, Error, Result, Rng};
+use crate::registry::BuildCx;
 
 /// One value everywhere.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -134,14 +135,14 @@ impl Uniform {
     ///
     /// # Errors
     /// When `a` is greater than `b`.
-    pub(super) fn check(&self) -> Result<()> {
+    pub(super) fn checked(self, _: &mut BuildCx) -> Result<Self> {
         let Self { a, b } = self;
         if a > b {
             return Err(Error::config(format!(
                 "`a` is {a}, which is greater than `b`, {b}: there is nothing between"
             )));
         }
-        Ok(())
+        Ok(self)
     }
 }
 

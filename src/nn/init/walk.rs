@@ -66,7 +66,7 @@ impl Walk {
         let filled =
             self.fill(init, Reach::Layers(&init.layers), path, module).map_err(|e| init.placed(e))?;
         if filled == 0 && (init.overrides.is_empty() || !init.layers.is_empty()) {
-            log::warn!("{}", matches_nothing(init, module));
+            init.warn(&matches_nothing(init, module));
         }
         for over in &init.overrides {
             let kind = module.type_name();
@@ -108,7 +108,7 @@ impl Walk {
     ) -> Result<()> {
         let rule = init.rule.describe();
         if !init.layers.is_empty() || init.bias != 0.0 {
-            log::warn!("{rule}: tensors are loaded by name, so `layer` and `bias` do nothing here");
+            init.warn(&format!("{rule}: tensors are loaded by name, so `layer` and `bias` do nothing here"));
         }
         let done = tensors.load_into(&mut Tree(module))?;
         if done.loaded.is_empty() {

@@ -89,7 +89,7 @@ impl<'t> Var<'t> {
         // Of an image every pixel is a row of scores of its own.
         let n = samples * places;
         if let Some(weight) = &options.class_weight {
-            expect_shape("class_weight", weight.shape(), &[k])?;
+            expect_shape("what weighs the classes (`class_weight`, `weight`)", weight.shape(), &[k])?;
         }
         let saved = Saved::new(target, n, k, options)?;
         let (mut losses, mut probs) = (self.tape.take(n), self.tape.take(n * k));
