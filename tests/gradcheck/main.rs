@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests
 
 mod arithmetic;
+mod losses;
 mod probe;
 mod transformer;
 

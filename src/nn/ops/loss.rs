@@ -30,7 +30,7 @@ pub enum Reduction {
     Mean,
     /// Their sum.
     Sum,
-    /// They stay as they are, one a sample.
+    /// They stay as they are; training takes their mean.
     None,
 }
 
@@ -62,7 +62,7 @@ pub struct CrossEntropyOptions {
 
 /// What a loss gives.
 pub struct Losses<'t> {
-    /// The reduced loss, shape `[]`, or `[N]` without reduction.
+    /// The reduced loss, shape `[]`; without reduction that of each sample, pixel or value.
     pub loss: Var<'t>,
     /// The loss of each sample before reduction.
     pub per_sample: Vec<Elem>,

@@ -13,7 +13,7 @@ impl<'t> Var<'t> {
     /// the target, and gives the loss and its derivative by the value.
     ///
     /// Axes of length 1 are no difference: scores of shape [N, 1] are compared with N targets. The loss of a sample is the mean
-    /// over its values, and without a reduction the samples' losses stay as they are.
+    /// over its values; without a reduction the loss of each value stays as it is, as in PyTorch.
     ///
     /// # Errors
     /// When there are not as many targets as values.
@@ -27,7 +27,7 @@ impl<'t> Var<'t> {
         let n = x.shape().first().copied().unwrap_or(1);
         let y = values(target, x.shape())?;
         let width = x.len() / n.max(1);
-        let mut slope = self.tape.take(x.len());
+        let (mut slope, mut losses) = (self.tape.take(x.len()), self.tape.take(x.len()));
         let (mut per_sample, mut total) = (Vec::with_capacity(n), 0f64);
         for row in 0..n {
             // In f64: a sum over many values must not lose digits to their number.
@@ -36,27 +36,24 @@ impl<'t> Var<'t> {
                 let at = row * width + i;
                 let (loss, by_x) = f(i, slice(&x)[at], y[at]);
                 sum += f64::from(loss);
-                slope[at] = by_x;
+                (losses[at], slope[at]) = (loss, by_x);
             }
             per_sample.push((sum / width.max(1) as f64) as Elem);
             total += sum;
         }
-        let mut value = self.tape.take(if reduction == Reduction::None { n } else { 1 });
-        // The loss is `share · Σ`, for a batch or for each sample.
-        let share = match reduction {
-            Reduction::Sum => 1.0,
-            Reduction::Mean => 1.0 / x.len().max(1) as f64,
-            Reduction::None => 1.0 / width.max(1) as f64,
+        // The loss is `share · Σ` over the batch, or that of each value.
+        let share = if reduction == Reduction::Mean { 1.0 / x.len().max(1) as f64 } else { 1.0 };
+        let value = if reduction == Reduction::None {
+            tensor(x.shape(), losses)
+        } else {
+            self.tape.give(losses);
+            let mut value = self.tape.take(1);
+            value[0] = (total * share) as Elem;
+            tensor(&[], value)
         };
-        let shape: &[usize] = if reduction == Reduction::None { &[n] } else { &[] };
-        match reduction {
-            Reduction::None => value.copy_from_slice(&per_sample),
-            _ => value[0] = (total * share) as Elem,
-        }
-        let loss = self.tape.node("pointwise_loss", tensor(shape, value), &[self], move |dy, grads| {
-            for (row, slope) in slope.chunks_exact_mut(width.max(1)).enumerate() {
-                let factor = dy[if dy.len() == 1 { 0 } else { row }] * share as Elem;
-                slope.iter_mut().for_each(|slope| *slope *= factor);
+        let loss = self.tape.node("pointwise_loss", value, &[self], move |dy, grads| {
+            for (at, slope) in slope.iter_mut().enumerate() {
+                *slope *= dy[if dy.len() == 1 { 0 } else { at }] * share as Elem;
             }
             grads.pool.give(dy);
             grads.add(0, slope);
