@@ -35,9 +35,9 @@ mod layers;
 mod loss;
 mod module;
 mod module_tree;
-mod ops;
 mod param;
 mod place;
+mod shapes;
 mod tape;
 mod tree;
 mod var;
@@ -46,13 +46,12 @@ pub use autograd::Autograd;
 pub use backward::Grads;
 pub use buffer_pool::BufferPool;
 pub use layers::*;
-pub use loss::{Activation, BCEWithLogitsLoss, CrossEntropyLoss, L1Loss, Loss, MSELoss, SmoothL1Loss};
+pub use loss::{
+    Activation, Average, BCEWithLogitsLoss, CrossEntropyLoss, CrossEntropyOptions, L1Loss, Loss, Losses,
+    MSELoss, Reduction, SmoothL1Loss, Target,
+};
 pub use module::{Forward, InModule, Module, ModuleConfig};
 pub use module_tree::{Child, ChildMut, Field, ModuleTree};
-pub use ops::{
-    AttentionOptions, Average, BnOutput, BnStats, BnThen, ConvOptions, CrossEntropyOptions, Losses,
-    PoolOptions, Reduction, Target,
-};
 pub use param::{Buffer, Counter, Param};
 pub use tape::Tape;
 pub use tree::{

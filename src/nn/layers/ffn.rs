@@ -1,9 +1,15 @@
 //! The feed-forward network of a transformer's block.
 
 use crate::base::Result;
+use crate::kernels::{Act, Bias, Epilogue, Mat, MatMut, gemm, gemm_add, gemm_gelu, gemm_mul};
 use crate::module;
-use crate::nn::init::{Init, Xavier, draw::Distribution};
+use crate::nn::buffer_pool::{slice, tensor};
+use crate::nn::init::draw::Distribution;
+use crate::nn::init::{Init, Xavier};
+use crate::nn::shapes::expect_shape;
 use crate::nn::{Dropout, Forward, GELU, Linear, Module, Var};
+
+use super::linear::LinearShape;
 
 /// Two linear layers with GELU between them, over the last axis: `x + second(gelu(first(x)))`.
 ///
@@ -70,5 +76,64 @@ impl FFN {
 impl Module for FFN {
     fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
         self.forward_add(x, x, cx)
+    }
+}
+
+impl<'t> Var<'t> {
+    /// `gelu(x w₁ᵀ + b₁) w₂ᵀ + b₂ + residual`: `first` and `second` are weight [out, in] and bias [out] of a linear map.
+    ///
+    /// GELU is applied on the way of the first product to memory, and its slope is kept rather than its input, so that
+    /// the way back is a factor on the way of another product.
+    pub fn feed_forward(self, first: [Self; 2], second: [Self; 2], residual: Self) -> Self {
+        self.attempt(|| self.try_feed_forward(first, second, residual))
+    }
+
+    fn try_feed_forward(self, first: [Self; 2], second: [Self; 2], residual: Self) -> Result<Self> {
+        let x = self.value();
+        let ([w1, b1], [w2, b2]) = (first.map(Var::value), second.map(Var::value));
+        let s1 = LinearShape::new(x.shape(), w1.shape())?;
+        let inner = s1.output(x.shape());
+        let s2 = LinearShape::new(&inner, w2.shape())?;
+        let shape = s2.output(&inner);
+        expect_shape("the bias of a linear map", b1.shape(), &[s1.outs])?;
+        expect_shape("the bias of a linear map", b2.shape(), &[s2.outs])?;
+        let more = residual.value();
+        expect_shape("what is added to a linear map", more.shape(), &shape)?;
+
+        let inputs = [self, first[0], first[1], second[0], second[1], residual];
+        let asked = inputs[..5].iter().any(|v| v.requires_grad());
+        let (mut h, mut y) = (self.tape.take(s1.rows * s1.outs), self.tape.take(s2.rows * s2.outs));
+        let mut slope = self.tape.take(if asked { h.len() } else { 0 });
+        let (xm, wm) = (Mat::new(slice(&x), s1.rows, s1.ins), Mat::new(slice(&w1), s1.outs, s1.ins));
+        let to = MatMut::new(&mut h, s1.rows, s1.outs);
+        if asked {
+            gemm_gelu(xm, wm.t(), slice(&b1), to, &mut slope);
+        } else {
+            gemm(1.0, xm, wm.t(), 0.0, to, Epilogue { bias: Bias::Cols(slice(&b1)), act: Act::Gelu });
+        }
+        let (hm, wm) = (Mat::new(&h, s2.rows, s2.ins), Mat::new(slice(&w2), s2.outs, s2.ins));
+        let to = MatMut::new(&mut y, s2.rows, s2.outs);
+        gemm_add(hm, wm.t(), Bias::Cols(slice(&b2)), slice(&more), to);
+        let y = tensor(&shape, y);
+        if !asked {
+            self.tape.give(h);
+            return Ok(self.tape.node("feed_forward", y, &[residual], |dy, grads| grads.add(0, dy)));
+        }
+        Ok(self.tape.node("feed_forward", y, &inputs, move |dy, grads| {
+            grads.weights_of_linear(3, Some(4), s2, &dy, &h);
+            grads.pool.give(h);
+            if (0..3).any(|i| grads.wants(i)) {
+                let mut dh = grads.pool.take(slope.len());
+                let (d, wm) = (Mat::new(&dy, s2.rows, s2.outs), Mat::new(slice(&w2), s2.outs, s2.ins));
+                gemm_mul(d, wm, &slope, MatMut::new(&mut dh, s2.rows, s2.ins));
+                grads.weights_of_linear(1, Some(2), s1, &dh, slice(&x));
+                if grads.wants(0) {
+                    grads.input_of_linear(0, s1, &dh, slice(&w1));
+                }
+                grads.pool.give(dh);
+            }
+            grads.pool.give(slope);
+            grads.add(5, dy);
+        }))
     }
 }

@@ -3,8 +3,11 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::base::Result;
-use crate::nn::{Forward, Module, Param, Var};
+use crate::base::{Elem, Error, Result};
+use crate::kernels::{Bias, Epilogue, Mat, MatMut, col_sums, gemm, gemm_add};
+use crate::nn::buffer_pool::{slice, tensor};
+use crate::nn::shapes::expect_shape;
+use crate::nn::{Forward, Grads, Module, Param, Var};
 use crate::registry::BuildCx;
 use crate::{module, register};
 
@@ -72,5 +75,112 @@ dyn Module, "Linear" => fn Linear::from_config }
 impl Linear {
     fn from_config(p: LinearConfig, _: &mut BuildCx) -> Result<Self> {
         Ok(p.build())
+    }
+}
+
+impl<'t> Var<'t> {
+    /// `x wᵀ + b` over the last axis: `x` [.., in], `weight` [out, in], `bias` [out].
+    pub fn linear(self, weight: Self, bias: Option<Self>) -> Self {
+        self.attempt(|| self.affine(weight, bias, None))
+    }
+
+    /// `x wᵀ + b + residual` in one pass: the end of a residual branch. `residual` has the shape of the result.
+    pub fn linear_add(self, weight: Self, bias: Option<Self>, residual: Self) -> Self {
+        self.attempt(|| self.affine(weight, bias, Some(residual)))
+    }
+
+    fn affine(self, weight: Self, bias: Option<Self>, residual: Option<Self>) -> Result<Self> {
+        let (x, w) = (self.value(), weight.value());
+        let s = LinearShape::new(x.shape(), w.shape())?;
+        let b = bias.map(Var::value);
+        if let Some(b) = &b {
+            expect_shape("the bias of a linear map", b.shape(), &[s.outs])?;
+        }
+        let shape = s.output(x.shape());
+        let mut y = self.tape.take(s.rows * s.outs);
+        let add = b.as_ref().map_or(Bias::None, |b| Bias::Cols(slice(b)));
+        let (xm, wm) = (Mat::new(slice(&x), s.rows, s.ins), Mat::new(slice(&w), s.outs, s.ins));
+        let to = MatMut::new(&mut y, s.rows, s.outs);
+        match residual.map(Var::value) {
+            None => gemm(1.0, xm, wm.t(), 0.0, to, Epilogue { bias: add, ..Epilogue::default() }),
+            Some(more) => {
+                expect_shape("what is added to a linear map", more.shape(), &shape)?;
+                gemm_add(xm, wm.t(), add, slice(&more), to);
+            }
+        }
+        let inputs: Vec<Var<'t>> = [Some(self), Some(weight), bias, residual].into_iter().flatten().collect();
+        let (at_bias, at_residual) = (bias.map(|_| 2), residual.map(|_| 2 + usize::from(bias.is_some())));
+        Ok(self.tape.node("linear", tensor(&shape, y), &inputs, move |dy, grads| {
+            if grads.wants(0) {
+                grads.input_of_linear(0, s, &dy, slice(&w));
+            }
+            grads.weights_of_linear(1, at_bias, s, &dy, slice(&x));
+            match at_residual {
+                Some(i) => grads.add(i, dy),
+                None => grads.pool.give(dy),
+            }
+        }))
+    }
+}
+
+/// The sizes of a linear map.
+#[derive(Clone, Copy)]
+pub(super) struct LinearShape {
+    pub rows: usize,
+    pub ins: usize,
+    pub outs: usize,
+}
+
+impl LinearShape {
+    /// Of an input [.., in] and a weight [out, in].
+    pub fn new(x: &[usize], w: &[usize]) -> Result<Self> {
+        let &[outs, ins] = w else {
+            return Err(Error::invalid(format!("the weight of a linear map has two axes, not shape {w:?}")));
+        };
+        let Some((_, leading)) = x.split_last().filter(|(last, _)| **last == ins) else {
+            return Err(Error::invalid(format!(
+                "a linear map of {ins} features got an input of shape {x:?}: its last axis must be {ins}"
+            )));
+        };
+        Ok(Self { rows: leading.iter().product(), ins, outs })
+    }
+
+    /// The shape of the result for an input of this shape.
+    pub fn output(&self, x: &[usize]) -> Vec<usize> {
+        let leading = &x[..x.len() - 1];
+        leading.iter().copied().chain([self.outs]).collect()
+    }
+}
+
+impl Grads<'_> {
+    /// `dy w`, the gradient of the input of a linear map.
+    pub(super) fn input_of_linear(&mut self, i: usize, s: LinearShape, dy: &[Elem], w: &[Elem]) {
+        let mut dx = self.pool.take(s.rows * s.ins);
+        let (d, w) = (Mat::new(dy, s.rows, s.outs), Mat::new(w, s.outs, s.ins));
+        gemm(1.0, d, w, 0.0, MatMut::new(&mut dx, s.rows, s.ins), Epilogue::default());
+        self.add(i, dx);
+    }
+
+    /// `dyᵀ x` and the column sums of `dy`, the gradients of the weight and the bias of a linear map, where they are
+    /// asked for.
+    pub(super) fn weights_of_linear(
+        &mut self,
+        weight: usize,
+        bias: Option<usize>,
+        s: LinearShape,
+        dy: &[Elem],
+        x: &[Elem],
+    ) {
+        if self.wants(weight) {
+            let mut dw = self.pool.take(s.outs * s.ins);
+            let (d, x) = (Mat::new(dy, s.rows, s.outs), Mat::new(x, s.rows, s.ins));
+            gemm(1.0, d.t(), x, 0.0, MatMut::new(&mut dw, s.outs, s.ins), Epilogue::default());
+            self.add(weight, dw);
+        }
+        if let Some(bias) = bias.filter(|i| self.wants(*i)) {
+            let mut db = self.pool.take(s.outs);
+            col_sums(dy, 0.0, &mut db);
+            self.add(bias, db);
+        }
     }
 }

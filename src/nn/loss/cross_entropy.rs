@@ -4,8 +4,14 @@ use ndarray::ArrayD;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::base::{Elem, Error, Result};
-use crate::nn::{Activation, Average, CrossEntropyOptions, Losses, Reduction, Target, Var};
+use crate::base::{Elem, Error, Result, Tensor};
+use crate::kernels::{
+    CrossEntropy, LossSums, RowGrad, cross_entropy, cross_entropy_backward, soft_cross_entropy,
+    soft_cross_entropy_backward,
+};
+use crate::nn::buffer_pool::{slice, tensor};
+use crate::nn::shapes::expect_shape;
+use crate::nn::{Activation, Average, Losses, Reduction, Target, Var};
 use crate::register;
 use crate::registry::BuildCx;
 
@@ -92,5 +98,162 @@ impl CrossEntropyLoss {
             ));
         }
         Ok(loss)
+    }
+}
+
+/// The definition of a cross entropy.
+#[derive(Debug, Clone, Default)]
+pub struct CrossEntropyOptions {
+    /// One weight a class.
+    pub class_weight: Option<Tensor>,
+    /// Samples with this target have loss 0 and weight 0.
+    pub ignore_index: Option<i64>,
+    /// The share of each target that is spread evenly over all classes.
+    pub label_smoothing: f64,
+    /// How the losses become one number.
+    pub reduction: Reduction,
+    /// What a mean is taken over.
+    pub average: Average,
+}
+
+impl<'t> Var<'t> {
+    /// The cross entropy of scores (logits) [N, K] and targets: N classes or probabilities [N, K]; of scores [N, K, H, W] and a class
+    /// for each of the N · H · W pixels.
+    ///
+    /// When every sample is ignored or weighs 0, a mean is 0 with zero gradients.
+    ///
+    /// # Errors
+    /// A target that is neither a class nor `ignore_index` (named with its position), and sizes that do not fit.
+    pub fn cross_entropy(self, target: Target<'_>, options: &CrossEntropyOptions) -> Result<Losses<'t>> {
+        let x = self.value();
+        let (samples, k, places) = match x.shape() {
+            [n, k, places @ ..] => (*n, *k, places.iter().product::<usize>()),
+            shape => {
+                return Err(Error::invalid(format!(
+                    "cross entropy wants scores of shape [N, K] or [N, K, …], got {shape:?}"
+                )));
+            }
+        };
+        // Of an image every pixel is a row of scores of its own.
+        let n = samples * places;
+        if let Some(weight) = &options.class_weight {
+            expect_shape("what weighs the classes (`class_weight`, `weight`)", weight.shape(), &[k])?;
+        }
+        let saved = Saved::new(target, n, k, options)?;
+        let (mut losses, mut probs) = (self.tape.take(n), self.tape.take(n * k));
+        let sums = if places == 1 {
+            saved.forward(slice(&x), &mut losses, &mut probs)?
+        } else {
+            let mut rows = self.tape.take(n * k);
+            swap_axes(slice(&x), &mut rows, k, places);
+            let sums = saved.forward(&rows, &mut losses, &mut probs)?;
+            self.tape.give(rows);
+            sums
+        };
+        let per_sample = if places == 1 { losses.clone() } else { means(&losses, places) };
+        let (value, factor) = match options.reduction {
+            Reduction::None if places == 1 => (tensor(&[n], losses), None),
+            Reduction::None => {
+                let shape: Vec<usize> = [samples].iter().chain(&x.shape()[2..]).copied().collect();
+                (tensor(&shape, losses), None)
+            }
+            Reduction::Sum | Reduction::Mean => {
+                let over = match (options.reduction, options.average) {
+                    (Reduction::Sum, _) => 1.0,
+                    (_, Average::Weights) => sums.weight,
+                    (_, Average::Batch) => n as f64,
+                };
+                // Nothing to average over: the loss is 0, not NaN, and asks for nothing.
+                let factor = if over > 0.0 { 1.0 / over } else { 0.0 };
+                self.tape.give(losses);
+                let mut value = self.tape.take(1);
+                value[0] = (sums.loss * factor) as Elem;
+                (tensor(&[], value), Some(factor as Elem))
+            }
+        };
+        let loss = self.tape.node("cross_entropy", value, &[self], move |dy, grads| {
+            let rows = factor.map_or(RowGrad::Each(&dy), |factor| RowGrad::Same(dy[0] * factor));
+            saved.backward(rows, &mut probs);
+            grads.pool.give(dy);
+            if places != 1 {
+                let mut slope = grads.pool.take(probs.len());
+                swap_axes(&probs, &mut slope, places, k);
+                grads.pool.give(std::mem::replace(&mut probs, slope));
+            }
+            grads.add(0, probs);
+        });
+        Ok(Losses { loss, per_sample })
+    }
+}
+
+/// From samples of `rows` × `columns` to samples of `columns` × `rows`.
+fn swap_axes(from: &[Elem], to: &mut [Elem], rows: usize, columns: usize) {
+    let size = (rows * columns).max(1);
+    for (from, to) in from.chunks_exact(size).zip(to.chunks_exact_mut(size)) {
+        for (row, values) in from.chunks_exact(columns).enumerate() {
+            values.iter().enumerate().for_each(|(column, value)| to[column * rows + row] = *value);
+        }
+    }
+}
+
+/// The mean of each run of `places` losses: that of a sample over its pixels.
+fn means(losses: &[Elem], places: usize) -> Vec<Elem> {
+    let mean = |run: &[Elem]| (run.iter().map(|v| f64::from(*v)).sum::<f64>() / places as f64) as Elem;
+    losses.chunks_exact(places.max(1)).map(mean).collect()
+}
+
+/// The targets and the definition, saved for the way back.
+struct Saved {
+    k: usize,
+    weight: Option<Tensor>,
+    smoothing: f64,
+    ignore: Option<i64>,
+    target: SavedTarget,
+}
+
+enum SavedTarget {
+    Classes(Vec<i64>),
+    Soft(Vec<Elem>),
+}
+
+impl Saved {
+    fn new(target: Target<'_>, n: usize, k: usize, options: &CrossEntropyOptions) -> Result<Self> {
+        let smoothing = options.label_smoothing;
+        let target = match target {
+            Target::Classes(classes) if classes.len() == n => SavedTarget::Classes(classes.to_vec()),
+            Target::Classes(classes) => {
+                return Err(Error::invalid(format!(
+                    "cross entropy got {n} rows of scores and {} targets",
+                    classes.len()
+                )));
+            }
+            Target::Dense(q) => {
+                expect_shape("the target of cross entropy", q.shape(), &[n, k])?;
+                let (own, even) = ((1.0 - smoothing) as Elem, (smoothing / k as f64) as Elem);
+                SavedTarget::Soft(q.iter().map(|q| q * own + even).collect())
+            }
+        };
+        Ok(Self { k, weight: options.class_weight.clone(), smoothing, ignore: options.ignore_index, target })
+    }
+
+    fn definition(&self) -> CrossEntropy<'_> {
+        let weight = self.weight.as_ref().map(slice);
+        CrossEntropy { k: self.k, weight, smoothing: self.smoothing, ignore: self.ignore }
+    }
+
+    fn forward(&self, scores: &[Elem], losses: &mut [Elem], probs: &mut [Elem]) -> Result<LossSums> {
+        match &self.target {
+            SavedTarget::Classes(classes) => {
+                cross_entropy(&self.definition(), scores, classes, losses, probs)
+            }
+            SavedTarget::Soft(q) => Ok(soft_cross_entropy(&self.definition(), scores, q, losses, probs)),
+        }
+    }
+
+    fn backward(&self, rows: RowGrad<'_>, probs: &mut [Elem]) {
+        match &self.target {
+            SavedTarget::Classes(classes) => cross_entropy_backward(&self.definition(), classes, rows, probs),
+            SavedTarget::Soft(q) => soft_cross_entropy_backward(&self.definition(), q, rows, probs),
+        }
     }
 }

@@ -3,18 +3,62 @@
 mod activation;
 mod binary;
 mod cross_entropy;
+mod pointwise;
 mod regression;
 
 use std::any::Any;
 
+use ndarray::ArrayD;
+
 pub use activation::Activation;
 pub use binary::BCEWithLogitsLoss;
-pub use cross_entropy::CrossEntropyLoss;
+pub use cross_entropy::{CrossEntropyLoss, CrossEntropyOptions};
 pub use regression::{L1Loss, MSELoss, SmoothL1Loss};
 
 use crate::base::{Elem, Result};
 
-use super::{Losses, Target, Var};
+use super::Var;
+
+/// What a loss compares with.
+#[derive(Debug, Clone, Copy)]
+pub enum Target<'a> {
+    /// One class a sample.
+    Classes(&'a [i64]),
+    /// Anything else: one probability a sample and class, values to regress to.
+    Dense(&'a ArrayD<Elem>),
+}
+
+/// How the losses of the samples become one number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Reduction {
+    /// Their mean, weighted by the class weights of the targets.
+    #[default]
+    Mean,
+    /// Their sum.
+    Sum,
+    /// They stay as they are; training takes their mean.
+    None,
+}
+
+/// What a mean is taken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Average {
+    /// The sum of the target weights of the samples that are not ignored, as PyTorch.
+    #[default]
+    Weights,
+    /// The number of samples in the batch, ignored ones too, as MMPretrain's heads.
+    Batch,
+}
+
+/// What a loss gives.
+pub struct Losses<'t> {
+    /// The reduced loss, shape `[]`; without reduction that of each sample, pixel or value.
+    pub loss: Var<'t>,
+    /// The loss of each sample before reduction.
+    pub per_sample: Vec<Elem>,
+}
 
 /// A measure of how wrong scores are.
 pub trait Loss: Any + Send {

@@ -6,7 +6,7 @@ use crate::base::{Elem, Error, Result, memory};
 use crate::nn::buffer_pool::{slice, tensor};
 use crate::nn::{PoolOptions, Var};
 
-use super::images;
+use crate::nn::shapes::images;
 
 impl<'t> Var<'t> {
     /// The mean of each of `out` parts of `x` [N, C, H, W]: part i of o along an axis of size s runs from ⌊i s / o⌋ to
