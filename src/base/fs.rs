@@ -224,18 +224,19 @@ impl FileSystem for Disk {
 
 /// Whether a path still names this open file.
 fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let there = match fs::symlink_metadata(path) {
+        Ok(there) => there,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(e) => return Err(e),
+    };
+    let own = file.metadata()?;
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt;
-        let own = file.metadata()?;
-        return match fs::symlink_metadata(path) {
-            Ok(there) => Ok((there.dev(), there.ino()) == (own.dev(), own.ino())),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(e) => Err(e),
-        };
+        Ok((there.dev(), there.ino()) == (own.dev(), own.ino()))
     }
     #[cfg(not(unix))]
-    return Ok(file.metadata().is_ok() && path.exists());
+    Ok(there.file_type() == own.file_type())
 }
 
 fn kind(of: fs::FileType) -> FileKind {

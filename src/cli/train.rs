@@ -61,7 +61,7 @@ impl Train {
             stop_file: self.stop_file.clone(),
             after_iter: None,
         };
-        let builder = RunnerBuilder::from_config(&node, Some(&name))?.begin_from(self.begin_from()?);
+        let builder = RunnerBuilder::from_config(&node, Some(&name))?.begin_from(self.begin_from(&node));
         let mut runner = builder.limits(limits).build()?;
         if self.no_sanity {
             runner.skip_sanity_check();
@@ -86,13 +86,11 @@ impl Train {
     }
 
     /// The weights that the config begins with, which `--resume` leaves alone while there is a checkpoint.
-    fn begin_from(&self) -> Result<Option<String>> {
-        if self.resume.is_none() {
-            return Ok(None);
-        }
-        let node = self.config.clone().with(&self.bare).resolve()?;
-        let resumes = node.get("resume").is_some_and(|resume| matches!(*resume.kind, Kind::Bool(true)));
-        Ok(node.get("load_from").filter(|_| !resumes).and_then(Node::as_str).map(str::to_owned))
+    fn begin_from(&self, node: &Node) -> Option<String> {
+        let before = |key: &str| node.get(key)?.before.as_deref();
+        let resumes = before("resume").is_some_and(|given| matches!(*given.kind, Kind::Bool(true)));
+        let replaced = before("load_from").filter(|_| self.resume.is_some() && !resumes)?;
+        replaced.as_str().map(str::to_owned)
     }
 
     /// Switches become overrides, before those of the person, which win.

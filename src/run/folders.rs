@@ -29,7 +29,7 @@ impl Session {
             self.saving.start.lock(path.join(checkpoint::LOCK_FILE));
             self.saving.locks.push(checkpoint::lock_dir(fs, path)?);
         }
-        let home = Owner::of(fs, &folders).ok().flatten().map(Owner::into_home);
+        let home = Owner::of(fs, &folders)?.map(Owner::into_home);
         for path in folders.all() {
             // Elsewhere, what stepped aside may be another work_dir's.
             let whose = (path != folders.work()).then(|| home.as_deref().unwrap_or_default());

@@ -161,7 +161,8 @@ impl<F: FileSystem> FileSystem for Broken<F> {
         let name = |path: &Path| path.file_name().unwrap_or_default().to_owned();
         let aside = checkpoint_aside(&name(from)).map(OsStr::to_owned);
         // What stands in its place already need not come there, and does not step aside for itself.
-        let steps_aside = name(to).to_string_lossy().starts_with(&format!("{TEMPORARY}old-"));
+        let old = |path: &Path| name(path).to_string_lossy().starts_with(&format!("{TEMPORARY}old-"));
+        let steps_aside = old(from) || old(to);
         if self.how == Sabotage::InPlace && (aside.is_some() || steps_aside) {
             return Ok(());
         }
