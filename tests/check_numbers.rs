@@ -56,7 +56,7 @@ fn numbers_that_32_bits_do_not_hold() {
     both_refuse(&["model.backbone.layers.1.eps=1.0e-60"], large, "1.0e-60");
     both_refuse(&["model.head.loss.class_weight=[1.0, 1.0e+39, 1.0]"], large, "1.0e+39");
     both_refuse(&["model.data_preprocessor.std=[1.0e-46]"], large, "1.0e-46");
-    both_refuse(&["train_dataloader.dataset.noise=1.0e+39"], large, "1.0e+39");
+    both_refuse(&["train_dataloader.dataset.noise=1.0e-60"], large, "1.0e-60");
     let dir = tempfile::tempdir().unwrap();
     check(&config(&["optim_wrapper.optimizer.lr=1.0e-30"], dir.path()), None).unwrap();
 }
@@ -75,7 +75,7 @@ fn schedules_stay_within_what_the_optimizer_takes() {
     both_refuse(
         &[&format!("optim_wrapper.paramwise_cfg={scaled}"), "optim_wrapper.optimizer.lr=100.0"],
         "the group `head` would begin with lr 1.0000e40",
-        scaled,
+        "{",
     );
 }
 
@@ -92,7 +92,7 @@ fn an_uniform_distribution_needs_its_bounds_in_order() {
 fn best_checkpoints_need_a_number_and_a_name_that_fits() {
     let auto = ["default_hooks.checkpoint.save_best=auto", "custom_hooks=[]"];
     let long = format!("val_evaluator=[{{type: Accuracy, prefix: {}}}]", "x".repeat(300));
-    both_refuse(&[auto[0], auto[1], &long], "it is too long", "CheckpointHook");
+    both_refuse(&[auto[0], auto[1], &long], "it is too long", "auto");
     let unknown = "val_evaluator=[{type: ConfusionMatrix}]";
     let dir = tempfile::tempdir().unwrap();
     let node = config(&[auto[0], auto[1], unknown], dir.path());
