@@ -235,3 +235,20 @@ fn an_accuracy_beyond_the_classes_is_an_error() {
     let error = model.train_step(&batch(&[6, 4]), &StepCx { seed: 0, iter: 0, loss_scale: 1.0 }).unwrap_err();
     assert_eq!(error.to_string(), "`topk` asks for the best 5 of 3 classes");
 }
+
+/// `Supervised` passed over what its preprocessor made of the labels: `to_onehot` and mixed targets were without effect.
+#[test]
+fn targets_of_the_preprocessor_reach_every_loss() {
+    let mut model = build(
+        "{type: Supervised, network: [{type: Flatten}], loss: {type: MSELoss}, \
+         data_preprocessor: {type: ClsDataPreprocessor, to_onehot: true, num_classes: 3}}",
+    );
+    let rows = ndarray::arr3(&[[[1.0], [0.0], [0.0]], [[0.0], [0.5], [1.0]]]).into_dyn();
+    let batch = Batch::new(rows.insert_axis(ndarray::Axis(3)), vec![0, 2]);
+    // The second row is a half away in one of six places.
+    let outputs = model.eval_step(&batch).unwrap();
+    assert_eq!(outputs.sample_losses.as_deref(), Some(&[0.0, 0.25 / 3.0][..]));
+    let mixed = ndarray::arr2(&[[1.0, 0.0, 0.0], [0.0, 0.5, 1.0]]);
+    let outputs = model.eval_step(&batch.with("gt_score", mixed)).unwrap();
+    assert_eq!(outputs.sample_losses.as_deref(), Some(&[0.0, 0.0][..]));
+}

@@ -5,11 +5,11 @@ use serde::Deserialize;
 
 use super::heads::Head;
 use super::preprocessors::{ClsDataPreprocessor, Prepared, Preprocessor};
-use super::{FieldNeeds, LossDict, Model, Outputs, SCORES, Task};
-use crate::base::{Error, Result};
+use super::{FieldNeeds, initial, LossDict, Model, Outputs, SCORES, Task};
+use crate::base::Result;
 use crate::data::{Batch, INPUTS, TARGET};
-use crate::nn::init::{Init, InitCfg, Pretrained};
-use crate::nn::{Autograd, Forward, Module, Tape, Var, set_trainable};
+use crate::nn::init::{Init, InitCfg};
+use crate::nn::{Autograd, Forward, Module, Tape, Var};
 use crate::registry::{BuildCx, Collected, Spec};
 use crate::{module, register};
 
@@ -92,10 +92,7 @@ impl ImageClassifier {
     pub fn from_config(p: ImageClassifierConfig, cx: &mut BuildCx) -> Result<Self> {
         let mut errors = Collected::default();
         let preprocessor = p.data_preprocessor.map(|spec| errors.take(spec.build(cx)));
-        let init = match p.pretrained {
-            Some(checkpoint) => Some(vec![Init::new(Pretrained::new(checkpoint))]),
-            None => errors.take(Init::list(&p.init_cfg, cx)),
-        };
+        let init = errors.take(initial::rules(p.pretrained.as_ref(), &p.init_cfg, cx));
         let backbone = errors.take(p.backbone.build(cx));
         let neck = p.neck.and_then(|spec| errors.take(spec.build(cx)));
         let head = errors.take(p.head.build(cx));
@@ -103,13 +100,8 @@ impl ImageClassifier {
             return Err(errors.0.into());
         };
         let preprocessor = preprocessor.flatten().unwrap_or_else(|| Box::new(ClsDataPreprocessor::default()));
-        let mut model = Self { backbone, neck, head, preprocessor, init, autograd: Autograd::default() };
-        for path in &p.frozen {
-            if let Err(e) = set_trainable(&mut model, path, false) {
-                return Err(Error::config(format!("`frozen`: {e}")));
-            }
-        }
-        errors.or(model)
+        let model = Self { backbone, neck, head, preprocessor, init, autograd: Autograd::default() };
+        errors.or(initial::frozen(model, &p.frozen)?)
     }
 
     /// The same with a module between backbone and head.

@@ -3,6 +3,7 @@
 mod backbones;
 mod classifier;
 mod heads;
+mod initial;
 mod losses;
 mod outputs;
 mod preprocessors;

@@ -7,10 +7,10 @@ use super::{Objective, Supervised};
 use crate::base::{Error, Result};
 use crate::config::OneOrMany;
 use crate::data::{INPUTS, TARGET, field_name};
-use crate::model::Model;
 use crate::model::preprocessors::Preprocessor;
-use crate::nn::init::{Init, InitCfg, Pretrained};
-use crate::nn::{Loss, Module, set_trainable};
+use crate::model::{Model, initial};
+use crate::nn::init::InitCfg;
+use crate::nn::{Loss, Module};
 use crate::register;
 use crate::registry::{BuildCx, Collected, Spec};
 
@@ -122,10 +122,7 @@ impl Supervised {
     /// What the builders of its parts say; a loss without a head, or a head without a loss.
     pub fn from_config(p: SupervisedConfig, cx: &mut BuildCx) -> Result<Self> {
         let mut errors = Collected::default();
-        let init = match &p.pretrained {
-            Some(checkpoint) => Some(vec![Init::new(Pretrained::new(checkpoint.clone()))]),
-            None => errors.take(Init::list(&p.init_cfg, cx)),
-        };
+        let init = errors.take(initial::rules(p.pretrained.as_ref(), &p.init_cfg, cx));
         let network = errors.take(p.network.build(cx));
         let (Some(init), Some(network)) = (init, network) else { return Err(errors.0.into()) };
         let mut model = Self { init, ..Self::trunk(network) };
@@ -158,14 +155,7 @@ impl Supervised {
         }
         let model = errors.or(model)?;
         model.check()?;
-        model.freeze(&p.frozen)
-    }
-
-    fn freeze(mut self, paths: &[String]) -> Result<Self> {
-        for path in paths {
-            set_trainable(&mut self, path, false).map_err(|e| Error::config(format!("`frozen`: {e}")))?;
-        }
-        Ok(self)
+        initial::frozen(model, &p.frozen)
     }
 }
 

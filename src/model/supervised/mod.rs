@@ -7,7 +7,7 @@ mod inputs;
 pub use config::{ObjectiveConfig, SupervisedConfig};
 pub use heads::Heads;
 
-use super::preprocessors::Preprocessor;
+use super::preprocessors::{Prepared, Preprocessor};
 use super::{FieldNeeds, LossDict, Outputs, SCORES, Task};
 use crate::base::suggest::nearest;
 use crate::base::{Elem, Error, Result};
@@ -171,17 +171,20 @@ impl Supervised {
         }
     }
 
-    /// The scores of every head.
-    fn scores<'t>(&mut self, batch: &Batch, tape: &'t Tape, cx: &mut Forward<'_>) -> Result<Vec<Var<'t>>> {
-        let x = match &self.preprocessor {
-            Some(preprocessor) => preprocessor.prepare(batch, cx, tape)?.inputs,
-            None => inputs::side_by_side(batch, &self.inputs, tape)?,
+    /// What the preprocessor made of the batch, and the scores of every head.
+    fn scores<'t>(
+        &mut self,
+        batch: &Batch,
+        tape: &'t Tape,
+        cx: &mut Forward<'_>,
+    ) -> Result<(Prepared<'t>, Vec<Var<'t>>)> {
+        let prepared = match &self.preprocessor {
+            Some(preprocessor) => preprocessor.prepare(batch, cx, tape)?,
+            None => Prepared { inputs: inputs::side_by_side(batch, &self.inputs, tape)?, scores: None },
         };
-        let x = cx.child("network", &mut self.network, x)?;
-        match self.heads.is_empty() {
-            true => Ok(vec![x]),
-            false => self.heads.forward(x, cx),
-        }
+        let x = cx.child("network", &mut self.network, prepared.inputs)?;
+        let scores = if self.heads.is_empty() { vec![x] } else { self.heads.forward(x, cx)? };
+        Ok((prepared, scores))
     }
 
     /// What a loss is called in the log: `loss` where there is one, else with the head's name.
@@ -199,11 +202,11 @@ impl Supervised {
 
 impl Task for Supervised {
     fn loss<'t>(&mut self, batch: &Batch, tape: &'t Tape, cx: &mut Forward<'_>) -> Result<LossDict<'t>> {
-        let scores = self.scores(batch, tape, cx)?;
+        let (prepared, scores) = self.scores(batch, tape, cx)?;
         let mut dict = LossDict::default();
         for (at, objective) in self.objectives.iter().enumerate() {
             let own = scores[self.output_of(objective)?];
-            let loss = objective.loss.forward(own, target(batch, &objective.target)?)?.loss;
+            let loss = objective.loss.forward(own, target(batch, &prepared, &objective.target)?)?.loss;
             let loss = if objective.weight == 1.0 { loss } else { loss * objective.weight as Elem };
             dict.push(self.name_of(at), loss);
         }
@@ -211,14 +214,15 @@ impl Task for Supervised {
     }
 
     fn predict(&mut self, batch: &Batch, tape: &Tape, cx: &mut Forward<'_>) -> Result<Outputs> {
-        let scores = self.scores(batch, tape, cx)?;
+        let (prepared, scores) = self.scores(batch, tape, cx)?;
         let labelled = self.objectives.iter().all(|objective| batch.get(&objective.target).is_some());
         let (mut losses, mut activations) = (vec![0.0; batch.len()], vec![None; scores.len()]);
         for objective in &self.objectives {
             let at = self.output_of(objective)?;
             activations[at].get_or_insert(objective.loss.activation());
             if labelled {
-                let own = objective.loss.forward(scores[at], target(batch, &objective.target)?)?.per_sample;
+                let target = target(batch, &prepared, &objective.target)?;
+                let own = objective.loss.forward(scores[at], target)?.per_sample;
                 losses.iter_mut().zip(own).for_each(|(sum, own)| *sum += objective.weight as Elem * own);
             }
         }
@@ -245,8 +249,11 @@ impl Task for Supervised {
     }
 }
 
-/// What a loss compares with.
-fn target<'a>(batch: &'a Batch, field: &str) -> Result<Target<'a>> {
+/// What a loss compares with: the field, or what the preprocessor made of `target`.
+fn target<'a>(batch: &'a Batch, prepared: &'a Prepared<'_>, field: &str) -> Result<Target<'a>> {
+    if let Some(made) = prepared.scores.as_ref().filter(|_| field == TARGET) {
+        return Ok(Target::Dense(made));
+    }
     match batch.fields.find(field)? {
         Column::Float(values) => Ok(Target::Dense(values)),
         Column::Int(values) => values.as_slice().map(Target::Classes).ok_or_else(|| {

@@ -1,0 +1,22 @@
+//! What every network of a config says of its weights: how they begin, and which stay as they are.
+
+use crate::base::{Error, Result};
+use crate::nn::init::{Init, InitCfg, Pretrained};
+use crate::nn::{ModuleTree, set_trainable};
+use crate::registry::BuildCx;
+
+/// How the weights begin. `pretrained` is short for an `init_cfg` of type Pretrained, and wins over one.
+pub(super) fn rules(pretrained: Option<&String>, init_cfg: &InitCfg, cx: &mut BuildCx) -> Result<Vec<Init>> {
+    match pretrained {
+        Some(checkpoint) => Ok(vec![Init::new(Pretrained::new(checkpoint.clone()))]),
+        None => Init::list(init_cfg, cx),
+    }
+}
+
+/// The same model with these parts not trained.
+pub(super) fn frozen<M: ModuleTree>(mut model: M, paths: &[String]) -> Result<M> {
+    for path in paths {
+        set_trainable(&mut model, path, false).map_err(|e| Error::config(format!("`frozen`: {e}")))?;
+    }
+    Ok(model)
+}
