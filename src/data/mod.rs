@@ -8,6 +8,7 @@ mod batch;
 mod buffers;
 pub(crate) mod classes;
 mod collate;
+mod composed;
 mod config;
 mod dataset;
 mod field;
@@ -29,8 +30,9 @@ mod workers;
 
 pub use batch::{Batch, Column};
 pub use collate::{BatchBuilder, Collate, DefaultCollate, ListCollate, PadCollate};
+pub use composed::{ConcatDataset, RepeatDataset, Subset};
 pub use config::DataLoaderConfig;
-pub use dataset::{ConcatDataset, Dataset, RepeatDataset, Subset};
+pub use dataset::Dataset;
 pub use field::{FieldKind, FieldSpec, Fields, INPUTS, Name, TARGET, field_name};
 pub use fingerprint::{Fingerprint, Marks};
 pub use fitted::Fitted;
