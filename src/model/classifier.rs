@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::heads::Head;
 use super::preprocessors::{ClsDataPreprocessor, Prepared, Preprocessor};
-use super::{FieldNeeds, initial, LossDict, Model, Outputs, SCORES, Task};
+use super::{FieldNeeds, LossDict, Model, Outputs, SCORES, Task, initial};
 use crate::base::Result;
 use crate::data::{Batch, INPUTS, TARGET};
 use crate::nn::init::{Init, InitCfg};
