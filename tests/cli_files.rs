@@ -270,7 +270,7 @@ fn a_file_in_which_no_name_fits_is_told_in_a_few_words() {
         let out = train(&[]);
         let said = said(&out);
         let error = said.lines().find(|line| line.starts_with("error:")).unwrap();
-        assert_eq!(out.status.code(), Some(1), "{said}");
+        assert_eq!(out.status.code(), Some(2), "{said}");
         assert!(
             error.contains("60 missing (") && error.contains(" and 56 more)") && error.contains(says),
             "{error}"

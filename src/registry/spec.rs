@@ -148,7 +148,10 @@ fn name_of<'n, T: ?Sized + Registrable>(node: &'n Node, key: Option<&Key>) -> Re
         (other, _) => {
             let diag =
                 Diag::error(format!("{} is written `{{type: …}}`, and this is {}", a(T::KIND), other.name()));
-            let named = node.as_str().and_then(|name| nearest(name, known.iter().copied()));
+            let named = node.as_str().and_then(|name| {
+                let exact = known.iter().copied().find(|known| *known == name);
+                exact.or_else(|| nearest(name, known.iter().copied()))
+            });
             match (named, key) {
                 (Some(name), _) => diag.on(node).fix(format!("{{type: {name}}}")),
                 (None, Some(key)) if node.is_null() => diag.on_key(key),

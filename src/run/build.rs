@@ -31,7 +31,8 @@ impl RunnerBuilder {
             self.find_start()?;
             return self.put_together();
         };
-        self.find_start().map_err(|error| written.unstarted(error))?;
+        let resumes = self.resume;
+        self.find_start().map_err(|error| written.unstarted(error, resumes))?;
         let runner = self.put_together().map_err(|error| written.unbuilt(error))?;
         Ok(runner.written(written))
     }

@@ -96,7 +96,7 @@ impl Runner {
     fn placed(&self, mode: &str, error: Error) -> Error {
         match &self.written {
             None => error,
-            Some(written) if !self.prepared => written.unstarted(error),
+            Some(written) if !self.prepared => written.unstarted(error, self.plan.resume),
             Some(written) => written.failed(mode, error),
         }
     }
@@ -147,7 +147,9 @@ impl Runner {
                 runner.session.enter(Phase::Idle);
                 runner.session.fire(Event::AfterRun)
             });
-            let first = self.session.saving.made == 0;
+            // A run that is resumed has made its first steps; what fails in it then is no mistake of its config.
+            let first =
+                self.session.saving.made == 0 && (!self.prepared || self.session.state.progress.iter == 0);
             result.map_err(|error| if first { self.placed("train", error) } else { error })
         });
         self.session.end();

@@ -21,8 +21,6 @@ pub(super) struct Written {
     model: Node,
     /// What the weights start from; the model where they are drawn. None where the command line names a checkpoint.
     start: Option<Node>,
-    /// Whether that is a run to go on with.
-    resumes: bool,
     /// The hooks, by their keys.
     hooks: Vec<(Arc<str>, Node)>,
     train: Option<Loader>,
@@ -60,7 +58,6 @@ impl Written {
         let given = given.filter(|_| config.resume || config.load_from.is_some());
         Self {
             node: node.clone(),
-            resumes: config.resume,
             start: (purpose != Purpose::Evaluate).then(|| given.unwrap_or(&model).clone()),
             model,
             hooks: hooks.to_vec(),
@@ -75,12 +72,14 @@ impl Written {
         self.placed("train", error, &self.node)
     }
 
-    /// An error of what the weights start from.
-    pub fn unstarted(&self, error: Error) -> Error {
-        let Some(start) = self.start.as_ref().filter(|_| !of_the_machine(&error)) else { return error };
-        // What a run left behind is no part of the config.
-        let failed = |diag: Diag| Diag { failure: diag.failure || self.resumes, ..diag };
-        Diags(self.about("train", error, start).into_iter().map(failed).collect()).into()
+    /// An error of what the weights start from; `resumes`: of a run to go on with.
+    pub fn unstarted(&self, error: Error, resumes: bool) -> Error {
+        // What a run left behind is no part of the config, unless the config names what cannot be resumed by its kind.
+        let left = resumes && !matches!(error, Error::Config(_));
+        match &self.start {
+            Some(start) if !left => self.placed("train", error, start),
+            _ => error,
+        }
     }
 
     /// An error of the first steps of a run.
