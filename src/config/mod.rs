@@ -27,6 +27,7 @@ pub use overrides::apply as overridden;
 pub(crate) use provenance::split;
 pub use provenance::{Step, provenance};
 pub use source::{Loc, Source};
+pub(crate) use types::yes;
 pub use types::{Dict, OneOrMany, null_is_default};
 
 /// The Rust of docs/config.md is a test.

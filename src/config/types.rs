@@ -36,6 +36,11 @@ impl JsonSchema for Node {
     }
 }
 
+/// For `#[serde(default)]` of a switch that is on.
+pub(crate) fn yes() -> bool {
+    true
+}
+
 /// For `#[serde(deserialize_with)]`: null is the default. MMEngine's default of such a key is `None`, and dumped configs
 /// write it out.
 ///

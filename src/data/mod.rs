@@ -41,6 +41,7 @@ pub use picture::{Backend, Bytes, Colors, Filter, Interpolation, Picture, Pictur
 pub use sample::{Sample, Value};
 pub use sampler::{DefaultSampler, InfiniteSampler, Sampler, Shard, ShardPolicy};
 pub use sets::{ArrayData, ArrayDataset, Level, SyntheticTask, Task, TextConfig, TextLines};
+pub use sets::{ConcatDataset, RepeatDataset, Subset};
 pub use sets::{Csv, CsvConfig, Delimiter, Encoding, Missing, Part, Split, Unknown};
 pub use sets::{Digits, DigitsSplit, ImageFolder, Mnist, MnistSplit, Pixels, SplitBy, Synthetic};
 pub use survey::unreadable;

@@ -90,7 +90,7 @@ pub struct RunConfig {
     #[schemars(with = "Option<Vec<u64>>")]
     pub exclude_samples: Vec<u64>,
     /// Write checkpoints on a thread of their own while training goes on.
-    #[serde(default = "yes")]
+    #[serde(default = "crate::config::yes")]
     pub async_save: bool,
     /// Accept hooks whose state a resumed checkpoint lacks, and state of hooks that are gone.
     #[serde(default)]
@@ -160,10 +160,6 @@ pub struct Randomness {
     pub deterministic: bool,
     /// Accepted without effect in a run of one process.
     pub diff_rank_seed: bool,
-}
-
-fn yes() -> bool {
-    true
 }
 
 /// `load_options`: how the weights of a `load_from` without `resume` meet the model.

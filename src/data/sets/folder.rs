@@ -334,7 +334,7 @@ struct ImageFolderConfig {
     #[serde(default)]
     ann_file: PathBuf,
     /// Whether pictures have classes; else all files are taken, and samples have no `target`.
-    #[serde(default = "yes")]
+    #[serde(default = "crate::config::yes")]
     with_label: bool,
     /// Names of the classes by number, or the path of a file with one on each line; the folders' names if not given. Names of
     /// folders give each folder its number here; other names are new ones in the folders' order.
@@ -350,10 +350,6 @@ struct ImageFolderConfig {
     /// What is done to each picture.
     #[serde(default)]
     pipeline: Vec<Spec<dyn Transform>>,
-}
-
-fn yes() -> bool {
-    true
 }
 
 impl ImageFolder {

@@ -53,12 +53,8 @@ struct NormalizeConfig {
     std: OneOrMany<f32>,
     /// Whether to turn three channels round first, from BGR, as LoadImageFromFile gives them, to RGB: `mean` and `std`
     /// are in the order of the result. Other numbers of channels stay as they are.
-    #[serde(default = "yes")]
+    #[serde(default = "crate::config::yes")]
     to_rgb: bool,
-}
-
-fn yes() -> bool {
-    true
 }
 
 crate::register! {

@@ -36,7 +36,7 @@ pub struct ResNetConfig {
     #[serde(default)]
     pub style: Option<BlockStyle>,
     /// Whether each block begins as its shortcut: the scale of its last batch norm is 0 at first.
-    #[serde(default = "yes")]
+    #[serde(default = "crate::config::yes")]
     pub zero_init_residual: bool,
     /// Stages that are frozen, batch norms too: 0 the stem, n also the first n stages; -1 none.
     #[serde(default = "none_frozen")]
@@ -63,10 +63,6 @@ fn three() -> usize {
 
 fn none_frozen() -> i64 {
     -1
-}
-
-fn yes() -> bool {
-    true
 }
 
 impl ResNetConfig {

@@ -39,10 +39,10 @@ pub struct MultiheadAttentionConfig {
     #[schemars(range(min = 0.0, max = 1.0))]
     pub proj_drop: f64,
     /// Whether query, key and value have an offset.
-    #[serde(default = "super::yes")]
+    #[serde(default = "crate::config::yes")]
     pub qkv_bias: bool,
     /// Whether the result has an offset.
-    #[serde(default = "super::yes")]
+    #[serde(default = "crate::config::yes")]
     pub proj_bias: bool,
 }
 

@@ -45,7 +45,7 @@ pub struct Conv2dConfig {
     #[schemars(range(min = 1))]
     pub groups: usize,
     /// Whether an offset is added to each output channel.
-    #[serde(default = "super::yes")]
+    #[serde(default = "crate::config::yes")]
     pub bias: bool,
 }
 

@@ -25,10 +25,10 @@ pub struct LayerNormConfig {
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub eps: f64,
     /// Whether each element is scaled, and shifted if `bias`, by trained numbers.
-    #[serde(default = "super::yes")]
+    #[serde(default = "crate::config::yes")]
     pub elementwise_affine: bool,
     /// Whether elements are shifted.
-    #[serde(default = "super::yes")]
+    #[serde(default = "crate::config::yes")]
     pub bias: bool,
 }
 

@@ -21,7 +21,7 @@ pub struct LinearConfig {
     #[schemars(range(min = 1))]
     pub out_features: usize,
     /// Whether an offset is added.
-    #[serde(default = "super::yes")]
+    #[serde(default = "crate::config::yes")]
     pub bias: bool,
 }
 

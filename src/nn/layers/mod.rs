@@ -29,10 +29,6 @@ pub use patch::{LayerNormName, PatchEmbed, PatchEmbedConfig, PatchNormConfig};
 pub use pool::{AdaptiveAvgPool2d, AvgPool2d, GlobalAveragePooling, MaxPool2d, PoolOptions};
 pub use shape::{Flatten, Identity};
 
-fn yes() -> bool {
-    true
-}
-
 fn zero() -> Pair {
     Pair([0, 0])
 }

@@ -30,10 +30,10 @@ pub struct BatchNormConfig {
     #[schemars(range(min = 0.0, max = 1.0))]
     pub momentum: Option<f64>,
     /// Whether channels are scaled and shifted by trained numbers.
-    #[serde(default = "super::yes")]
+    #[serde(default = "crate::config::yes")]
     pub affine: bool,
     /// Whether running statistics are kept for evaluation; else each batch is normalised by its own.
-    #[serde(default = "super::yes")]
+    #[serde(default = "crate::config::yes")]
     pub track_running_stats: bool,
 }
 

@@ -38,7 +38,7 @@ pub struct PatchEmbedConfig {
     #[schemars(schema_with = "non_negative")]
     pub padding: Pair,
     /// Whether the projection has an offset.
-    #[serde(default = "super::yes")]
+    #[serde(default = "crate::config::yes")]
     pub bias: bool,
     /// A norm of the tokens; none if absent.
     #[serde(default)]

@@ -119,7 +119,7 @@ pub struct AvgPool2d {
     #[serde(default)]
     pub ceil_mode: bool,
     /// Whether the mean divides by padded positions too.
-    #[serde(default = "super::yes")]
+    #[serde(default = "crate::config::yes")]
     pub count_include_pad: bool,
 }
 

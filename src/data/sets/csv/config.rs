@@ -44,7 +44,7 @@ pub struct CsvConfig {
     #[serde(default)]
     pub unknown: Unknown,
     /// Whether inputs get mean 0 and deviation 1 over the training part.
-    #[serde(default = "yes")]
+    #[serde(default = "crate::config::yes")]
     pub standardize: bool,
     /// Which rows are for what: shares, or a column that says it.
     #[serde(default)]
@@ -58,10 +58,6 @@ pub struct CsvConfig {
     /// What is done to each sample.
     #[serde(default)]
     pub pipeline: Vec<Spec<dyn Transform>>,
-}
-
-fn yes() -> bool {
-    true
 }
 
 fn gaps() -> Vec<String> {

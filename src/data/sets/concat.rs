@@ -1,0 +1,140 @@
+//! Several sets, one behind the other.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::base::{Error, Result, Rng};
+use crate::data::{Dataset, FieldSpec, Fields, Fitted, Marks, Pipeline, Sample};
+use crate::registry::{BuildCx, Spec};
+
+/// Several sets, one behind the other.
+pub struct ConcatDataset {
+    datasets: Vec<Box<dyn Dataset>>,
+    /// Where each set ends in the numbering of the whole.
+    ends: Vec<usize>,
+}
+
+impl ConcatDataset {
+    /// `datasets`, one behind the other.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when there is none, when two of them have different classes, or more samples than can be counted.
+    pub fn new(datasets: Vec<Box<dyn Dataset>>) -> Result<Self> {
+        let Some(first) = datasets.first() else { return Err(Error::invalid("no data set to concatenate")) };
+        if let Some(other) = datasets.iter().position(|d| d.classes() != first.classes()) {
+            return Err(Error::invalid(format!(
+                "data sets 0 and {other} have different classes: {:?} and {:?}",
+                first.classes().unwrap_or_default(),
+                datasets[other].classes().unwrap_or_default()
+            )));
+        }
+        let (mut end, mut ends) = (0usize, Vec::with_capacity(datasets.len()));
+        for dataset in &datasets {
+            let next = end.checked_add(dataset.len());
+            end = next.ok_or_else(|| Error::invalid(too_many(&format!("{end} + {}", dataset.len()))))?;
+            ends.push(end);
+        }
+        Ok(Self { ends, datasets })
+    }
+
+    /// Which set holds the sample, and where.
+    fn place(&self, index: usize) -> (usize, usize) {
+        let set = self.ends.partition_point(|&end| end <= index);
+        let start = if set == 0 { 0 } else { self.ends[set - 1] };
+        (set, index - start)
+    }
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+struct ConcatConfig {
+    /// The sets, in order.
+    datasets: Vec<Spec<dyn Dataset>>,
+}
+
+crate::register! {
+    /// Several sets, one behind the other.
+    dyn Dataset, "ConcatDataset" => fn ConcatDataset::from_config
+}
+
+impl ConcatDataset {
+    fn from_config(p: ConcatConfig, cx: &mut BuildCx) -> Result<Self> {
+        Self::new(Spec::build_all(&p.datasets, cx)?)
+    }
+}
+
+impl Dataset for ConcatDataset {
+    fn len(&self) -> usize {
+        self.ends.last().copied().unwrap_or(0)
+    }
+
+    fn get(&self, index: usize, rng: &mut Rng) -> Result<Sample> {
+        let (set, index) = self.place(index);
+        self.datasets[set].get(index, rng)
+    }
+
+    fn get_through(&self, index: usize, rng: &mut Rng, pipeline: &Pipeline) -> Result<Sample> {
+        let (set, index) = self.place(index);
+        self.datasets[set].get_through(index, rng, pipeline)
+    }
+
+    fn parts(&self) -> usize {
+        self.datasets.iter().map(Dataset::parts).sum()
+    }
+
+    fn part_of(&self, index: usize) -> usize {
+        let (set, index) = self.place(index);
+        let before: usize = self.datasets.iter().take(set).map(Dataset::parts).sum();
+        before + self.datasets.get(set).map_or(0, |dataset| dataset.part_of(index))
+    }
+
+    fn has_pipeline(&self) -> bool {
+        self.datasets.iter().all(Dataset::has_pipeline)
+    }
+
+    fn mark(&self, marks: &mut Marks) {
+        for dataset in &self.datasets {
+            marks.name(&(dataset.len() as u64).to_le_bytes());
+            dataset.mark(marks);
+        }
+    }
+
+    /// The fields that all of them have.
+    fn fields(&self) -> Option<Fields<FieldSpec>> {
+        let mut all = self.datasets.iter().map(|set| set.fields());
+        all.next()?.and_then(|first| all.try_fold(first, |common, own| Some(in_both(common, &own?))))
+    }
+
+    fn classes(&self) -> Option<&[String]> {
+        self.datasets[0].classes()
+    }
+
+    fn fitted(&self, all: &mut Fitted) {
+        self.datasets.iter().for_each(|dataset| dataset.fitted(all));
+    }
+
+    fn file(&self, index: usize) -> Option<PathBuf> {
+        let (set, index) = self.place(index);
+        self.datasets.get(set)?.file(index)
+    }
+
+    fn of_files(&self, files: &[PathBuf]) -> Result<Box<dyn Dataset>> {
+        self.datasets[0].of_files(files)
+    }
+}
+
+/// The fields that both declare alike, and what is known of them.
+fn in_both(fields: Fields<FieldSpec>, other: &Fields<FieldSpec>) -> Fields<FieldSpec> {
+    let common = fields.into_iter().filter_map(|(name, spec)| {
+        let own = other.get(&name).filter(|own| own.kind == spec.kind)?;
+        let shape = if own.shape == spec.shape { spec.shape } else { None };
+        let names = if own.names == spec.names { spec.names } else { Vec::new() };
+        Some((name, FieldSpec { kind: spec.kind, shape, names }))
+    });
+    common.collect()
+}
+
+pub(super) fn too_many(count: &str) -> String {
+    format!("{count} samples are more than can be counted")
+}
