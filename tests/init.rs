@@ -119,7 +119,7 @@ fn layers_that_nobody_names_start_as_in_pytorch() {
     }
     assert!((std(&values(&net, "heads.0.weight")) - head / 3f64.sqrt()).abs() < 0.004);
     assert!(all(&net, "backbone.norm.weight", 1.0), "norms keep what they were built with");
-    let same = "The value is the same before and after calling `init_weights` of Net";
+    let same = "as its layer was made; no rule of init_cfg reaches it";
     let within = |fan_in| format!("PyTorch's default: uniform within 1/sqrt({fan_in})");
     let expected = [
         ("backbone.conv.weight - [6, 1, 5, 5]", within(25)),
