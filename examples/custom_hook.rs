@@ -20,13 +20,8 @@ impl Hook for LossWatch {
         Ok(())
     }
 
-    fn save_state(&self) -> HookResult<Option<Record>> {
-        Record::of(&self.largest).map(Some)
-    }
-
-    fn load_state(&mut self, state: Record) -> HookResult {
-        self.largest = state.read()?;
-        Ok(())
+    fn state(&mut self) -> Option<&mut dyn HookState> {
+        Some(&mut self.largest)
     }
 }
 

@@ -157,19 +157,30 @@ struct Forgetful {
     /// Saves its count, but does not take it back.
     saves: bool,
     #[serde(skip)]
-    calls: u64,
+    calls: Lossy,
+}
+/// Not what it was when it comes back.
+#[derive(Debug, Clone, Default)]
+struct Lossy(u64);
+impl HookState for Lossy {
+    fn save(&self) -> HookResult<Record> {
+        Record::of(&self.0)
+    }
+    fn load(&mut self, _: Record) -> HookResult {
+        Ok(())
+    }
+    fn reset(&mut self) {
+        self.0 = 0;
+    }
 }
 impl Hook for Forgetful {
     fn after_train_iter(&mut self, cx: &mut Ctx<'_>, _step: &mut Step<'_>) -> HookResult {
-        self.calls += 1;
-        cx.message_hub.update_info("calls", self.calls as f64);
+        self.calls.0 += 1;
+        cx.message_hub.update_info("calls", self.calls.0 as f64);
         Ok(())
     }
-    fn save_state(&self) -> HookResult<Option<Record>> {
-        if self.saves { Record::of(&self.calls).map(Some) } else { Ok(None) }
-    }
-    fn load_state(&mut self, _state: Record) -> HookResult {
-        Ok(())
+    fn state(&mut self) -> Option<&mut dyn HookState> {
+        if self.saves { Some(&mut self.calls) } else { None }
     }
 }
 register! {

@@ -21,12 +21,14 @@ fn the_crate_is_the_template_under_another_name() {
         let text = fs::read_to_string(format!("{home}{file}")).unwrap();
         text.replace("my_hook", "loss_watch").replace("MyHook", "LossWatch")
     };
-    for file in ["src/lib.rs", "src/main.rs", "tests/contract.rs"] {
+    for file in ["my.yaml", "src/lib.rs", "src/main.rs", "tests/contract.rs"] {
         assert_eq!(read(file), template(file), "{file}");
     }
     assert!(read("src/lib.rs").contains("dyn Hook, \"LossWatch\" => LossWatch"));
+    assert!(read("my.yaml").contains("{type: LossWatch, interval: 10}"));
     assert!(read("src/main.rs").contains("use loss_watch as _;"));
     let manifest = read("Cargo.toml");
+    assert!(manifest.contains("[profile.dev.package.\"*\"]\nopt-level = 3\n"), "{manifest}");
     assert!(manifest.contains("name = \"loss_watch\""), "{manifest}");
     assert!(
         manifest.contains(&format!("shanty = {{ path = \"{}\" }}", env!("CARGO_MANIFEST_DIR"))),

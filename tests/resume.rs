@@ -150,12 +150,8 @@ impl Hook for Counting {
         self.0 += 1;
         Ok(())
     }
-    fn save_state(&self) -> HookResult<Option<Record>> {
-        Record::of(&self.0).map(Some)
-    }
-    fn load_state(&mut self, state: Record) -> HookResult {
-        self.0 = state.read()?;
-        Ok(())
+    fn state(&mut self) -> Option<&mut dyn HookState> {
+        Some(&mut self.0)
     }
 }
 

@@ -186,18 +186,27 @@ fn numbers_that_json_lacks_are_marked_texts() {
 }
 
 /// Keeps whatever a test puts in.
-struct Keeper(serde_json::Value, Option<(f64, u64)>);
+struct Keeper(Kept);
 
-impl Hook for Keeper {
-    fn save_state(&self) -> HookResult<Option<Record>> {
+struct Kept(serde_json::Value, Option<(f64, u64)>);
+
+impl HookState for Kept {
+    fn save(&self) -> HookResult<Record> {
         match self.1 {
-            Some(state) => Record::of(&state).map(Some),
-            None => Ok(Some(Record { data: self.0.clone(), ..Record::default() })),
+            Some(state) => Record::of(&state),
+            None => Ok(Record { data: self.0.clone(), ..Record::default() }),
         }
     }
-    fn load_state(&mut self, state: Record) -> HookResult {
-        self.1 = Some(state.read()?);
+    fn load(&mut self, record: Record) -> HookResult {
+        self.1 = Some(record.read()?);
         Ok(())
+    }
+    fn reset(&mut self) {}
+}
+
+impl Hook for Keeper {
+    fn state(&mut self) -> Option<&mut dyn HookState> {
+        Some(&mut self.0)
     }
 }
 
@@ -206,11 +215,11 @@ fn a_plugins_own_floats_come_back_from_a_real_checkpoint() {
     for state in [(f64::NAN, u64::MAX), (f64::NEG_INFINITY, (1 << 53) + 1), (-0.0, 0), (5e-324, 1)] {
         let dir = tempfile::tempdir().unwrap();
         let run = |resume: bool, epochs: u64, state| {
-            let keeper = Keeper(serde_json::Value::Null, state);
+            let keeper = Keeper(Kept(serde_json::Value::Null, state));
             let builder = toy_runner(dir.path(), epochs, 2).unwrap().resume(resume).hook(keeper);
             let mut runner = builder.build().unwrap();
             runner.train().unwrap();
-            runner.hook::<Keeper>().unwrap().1.unwrap()
+            runner.hook::<Keeper>().unwrap().0.1.unwrap()
         };
         run(false, 1, Some(state));
         let (float, whole) = run(true, 2, Some((0.5, 7)));
@@ -222,7 +231,7 @@ fn a_plugins_own_floats_come_back_from_a_real_checkpoint() {
 #[test]
 fn an_unreadable_state_is_found_when_it_is_saved() {
     let dir = tempfile::tempdir().unwrap();
-    let keeper = Keeper(serde_json::json!({"score": "number:seven"}), None);
+    let keeper = Keeper(Kept(serde_json::json!({"score": "number:seven"}), None));
     let mut runner = toy_runner(dir.path(), 1, 2).unwrap().async_save(false).hook(keeper).build().unwrap();
     let error = runner.train().unwrap_err().to_string();
     assert!(error.contains("the state of hook `Keeper` could not be read back"), "{error}");

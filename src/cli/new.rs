@@ -13,7 +13,8 @@ use crate::base::escape::escaped;
 use crate::base::{Error, Result};
 use crate::registry;
 
-const FILES: [(&str, &str); 3] = [
+const FILES: [(&str, &str); 4] = [
+    ("my.yaml", include_str!("../../hooks/my_hook/my.yaml")),
     ("src/lib.rs", include_str!("../../hooks/my_hook/src/lib.rs")),
     ("src/main.rs", include_str!("../../hooks/my_hook/src/main.rs")),
     ("tests/contract.rs", include_str!("../../hooks/my_hook/tests/contract.rs")),
@@ -54,7 +55,7 @@ impl New {
             write(&dir, file, &template.replace("my_hook", &name).replace("MyHook", &camel(&name)))?;
         }
         console::say(&format!(
-            "{} holds the hook {}: `cargo test` holds it to its contract, `cargo run -- train CONFIG` runs with it",
+            "{} holds the hook {}: `cargo test` holds it to its contract, `cargo run -- train my.yaml` in it trains with it",
             dir.display(),
             camel(&name)
         ));
@@ -123,7 +124,7 @@ const CRATES: [&str; 16] = [
     "doc",
 ];
 /// Types that the template, the prelude and the derives in it name.
-const TYPES: [&str; 50] = [
+const TYPES: [&str; 51] = [
     "State",
     "Record",
     "BoxError",
@@ -140,6 +141,7 @@ const TYPES: [&str; 50] = [
     "Priority",
     "SaveRequest",
     "HookOrder",
+    "HookState",
     "Model",
     "Outputs",
     "StepCx",
@@ -188,6 +190,8 @@ fn manifest(name: &str, shanty: &Path) -> String {
         "[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n\
          [dependencies]\nshanty = {{ path = {shanty} }}\nserde = {{ version = \"1\", features = [\"derive\"] }}\n\
          schemars = \"1\"\n\n\
+         # Networks are slow without optimisation: shanty has it in a debug build too.\n\
+         [profile.dev.package.\"*\"]\nopt-level = 3\n\n\
          # It stands alone, wherever it lies.\n[workspace]\n"
     )
 }

@@ -97,11 +97,15 @@ impl Hooks {
         self.slots.get(index).map_or("the run", |s| &s.key)
     }
 
-    /// Subscribes every hook to every point again: what a new run begins with.
-    pub(crate) fn reset(&mut self) {
+    /// Subscribes every hook to every point again: what a run begins with. One that begins `anew`, at iteration 0, resets
+    /// what hooks keep.
+    pub(crate) fn reset(&mut self, anew: bool) {
         for slot in &mut self.slots {
             slot.points = Points::ALL;
             slot.failures = Failures::default();
+            if let Some(state) = slot.hook.state().filter(|_| anew) {
+                state.reset();
+            }
         }
         self.union = Points::ALL;
     }

@@ -17,6 +17,7 @@ mod priority;
 mod profile;
 mod progress;
 mod runlog;
+mod state;
 
 pub(crate) use control::{Asked, Control};
 pub use control::{SaveRequest, StopReason};
@@ -31,10 +32,11 @@ pub use priority::Priority;
 pub use profile::{Call, Profile, Span, Spent};
 pub use progress::{Phase, Progress};
 pub use runlog::RunLog;
+pub use state::HookState;
 
 use std::any::Any;
 
-use crate::base::{BoxError, Error, Record};
+use crate::base::{BoxError, Error};
 use crate::checkpoint::Checkpoint;
 use crate::data::Batch;
 
@@ -51,9 +53,8 @@ crate::registry!(dyn Hook, "hook", HookConfig);
 /// **An override must not call another default method as if it were `super`** (`self.after_iter(cx, step)` where
 /// `after_iter` is not overridden): that would unsubscribe the hook from the point it is in.
 ///
-/// State that must survive a resume goes through [`save_state`](Hook::save_state) and
-/// [`load_state`](Hook::load_state). Reset it in `before_run`, never in `before_train`: the state of a resumed run is
-/// loaded between the two.
+/// State that must survive a resume is a field that [`state`](Hook::state) lends: the run saves it with each checkpoint,
+/// resets it before it begins, and loads it between `before_run` and `before_train` of a run that is resumed.
 ///
 /// ```
 /// use shanty::plugin::prelude::*;
@@ -117,20 +118,9 @@ pub trait Hook: Any + Send {
         Ok(())
     }
 
-    /// State to be kept in checkpoints; `None` keeps nothing.
-    ///
-    /// # Errors
-    /// Any; the save fails then, and the run ends with it.
-    fn save_state(&self) -> HookResult<Option<Record>> {
-        Ok(None)
-    }
-
-    /// Takes back what [`save_state`](Hook::save_state) gave, before `after_load_checkpoint`.
-    ///
-    /// # Errors
-    /// Any; the resume fails then.
-    fn load_state(&mut self, state: Record) -> HookResult {
-        Err("this hook keeps no state".into())
+    /// The state that checkpoints keep; `None` keeps nothing.
+    fn state(&mut self) -> Option<&mut dyn HookState> {
+        None
     }
 
     /// Before anything: weights are not initialised or loaded yet.

@@ -4,8 +4,8 @@ pub use crate::base::{BoxError, Elem, Error, Record, Result, Rng};
 pub use crate::checkpoint::Checkpoint;
 pub use crate::data::Batch;
 pub use crate::hook::{
-    CheckpointSaved, Ctx, Event, Hook, HookOrder, HookResult, MessageHub, Metrics, Mode, OnError, Phase,
-    Point, Priority, Progress, SaveRequest, Step,
+    CheckpointSaved, Ctx, Event, Hook, HookOrder, HookResult, HookState, MessageHub, Metrics, Mode, OnError,
+    Phase, Point, Priority, Progress, SaveRequest, Step,
 };
 pub use crate::model::{Model, Outputs, StepCx};
 pub use crate::params::{HostParams, Info, ParamMut, ParamRef, Params, Role, Set};

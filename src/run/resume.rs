@@ -299,10 +299,14 @@ fn restore_hooks(
             continue;
         }
         match checkpoint.hooks.get(&*slot.key) {
-            Some(record) => caught(|| slot.hook.load_state(record.clone())).map_err(|e| {
+            Some(record) => caught(|| match slot.hook.state() {
+                Some(state) => state.load(record.clone()),
+                None => Err("it keeps no state".into()),
+            })
+            .map_err(|e| {
                 Error::checkpoint(path, format!("hook `{}` cannot take its state back: {e}", slot.key))
             })?,
-            None if matches!(slot.hook.save_state(), Ok(Some(_))) => {
+            None if slot.hook.state().is_some() => {
                 changes.push(format!("hook `{}` keeps state, but the checkpoint has none for it", slot.key));
             }
             None => {}

@@ -220,9 +220,13 @@ impl Runner {
     ///
     /// The loop runs on a thread of the pool, so that no kernel has to hand its work over to another one first.
     fn guarded(&mut self, run: impl FnOnce(&mut Self) -> Result<()> + Send) -> Result<()> {
-        self.session.hooks.reset();
         self.session.state.control = Control::default();
-        let result = rayon::scope(|_| caught_from("the run", || run(self)));
+        let anew = self.session.state.progress.iter == 0;
+        let reset = caught_from("the reset of a hook", || {
+            self.session.hooks.reset(anew);
+            Ok(())
+        });
+        let result = reset.and_then(|()| rayon::scope(|_| caught_from("the run", || run(self))));
         self.session.report_unreadable();
         let Session { state, hooks, .. } = &self.session;
         if state.progress.iter > 0 {

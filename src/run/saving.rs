@@ -133,7 +133,7 @@ impl Session {
             ..Checkpoint::default()
         };
         for slot in self.hooks.slots() {
-            if let Some(record) = caught(|| slot.hook.save_state())
+            if let Some(record) = caught(|| slot.hook.state().map(|state| state.save()).transpose())
                 .map_err(|e| Error::Other(format!("hook `{}` cannot save its state: {e}", slot.key).into()))?
             {
                 checkpoint.hooks.insert(slot.key.to_string(), record);

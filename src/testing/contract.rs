@@ -24,7 +24,7 @@ pub enum Clause {
     RefusesUnknownKeys,
     /// It does something at the points that it declares only, and it is called where it reads and writes.
     KeepsToItsPoints,
-    /// What `load_state` takes is what `save_state` gave.
+    /// What its state takes back is what it saved.
     StateRoundTrips,
     /// A run that was stopped and resumed ends as one that was not: all state is saved.
     ResumesExactly,
@@ -182,9 +182,11 @@ impl Contract {
         let key = self.key(end.hooks.keys().map(String::as_str));
         let Some(saved) = end.hooks.get(&key) else { return Ok(()) };
         let mut fresh = self.hook()?.0;
-        fresh.load_state(saved.clone())?;
+        let state =
+            fresh.state().ok_or_else(|| Error::invalid("it saved state, and a new one keeps none"))?;
+        state.load(saved.clone())?;
         // A hook may take its tensors over only when the weights come: plain data must be there at once.
-        let mut again = fresh.save_state()?.map(|r| r.data);
+        let mut again = Some(state.save()?.data);
         if !saved.tensors.is_empty() {
             again = Some(saved.data.clone());
         }

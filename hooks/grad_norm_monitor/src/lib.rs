@@ -59,23 +59,11 @@ impl GradNormMonitor {
 
 impl Hook for GradNormMonitor {
     fn order(&self) -> HookOrder {
-        HookOrder::default()
-            .at(&[Point::BeforeRun, Point::AfterBackward])
-            .writes(Point::AfterBackward, "train/grad_norm_raw")
+        HookOrder::default().at(&[Point::AfterBackward]).writes(Point::AfterBackward, "train/grad_norm_raw")
     }
 
-    fn save_state(&self) -> HookResult<Option<Record>> {
-        Record::of(&self.state).map(Some)
-    }
-
-    fn load_state(&mut self, state: Record) -> HookResult {
-        self.state = state.read()?;
-        Ok(())
-    }
-
-    fn before_run(&mut self, _cx: &mut Ctx<'_>) -> HookResult {
-        self.state = State::default();
-        Ok(())
+    fn state(&mut self) -> Option<&mut dyn HookState> {
+        Some(&mut self.state)
     }
 
     fn after_backward(&mut self, cx: &mut Ctx<'_>, _step: &mut Step<'_>) -> HookResult {

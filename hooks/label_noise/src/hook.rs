@@ -136,7 +136,7 @@ impl Hook for LabelNoise {
             return cx.unsubscribe();
         }
         let fit = self.rank(losses);
-        cx.message_hub.update_info("label_noise", fit.weights[1]);
+        cx.message_hub.update_scalar(Mode::Train, "label_noise", fit.weights[1]);
         cx.log.info(format_args!("about {:.1} % of the labels look wrong", 100.0 * fit.weights[1]));
         self.write(cx)
     }

@@ -8,6 +8,7 @@ use rand_distr::Distribution;
 use shanty::base::keyed;
 use shanty::config::parse;
 use shanty::data::{Dataset, Synthetic};
+use shanty::hook::{History, Mode};
 use shanty::run::Runner;
 
 shanty::testing::hook_contract!(LabelNoise, "rounds: 5");
@@ -70,7 +71,13 @@ fn found(dataset: &str, model: &str, epochs: u64, dir: &Path) -> f64 {
     let hook = runner.hook::<LabelNoise>().unwrap();
     let any = Box::new(Synthetic::new(1, [1, 1, 1], 10, 0));
     let choice = NoisyLabels::new(any, 0.2, 0).unwrap();
-    let share = runner.session().state.message_hub.get_info("label_noise").unwrap();
+    let share = runner
+        .session()
+        .state
+        .message_hub
+        .scalar(Mode::Train, "label_noise")
+        .and_then(History::current)
+        .unwrap();
     assert!((0.1..0.35).contains(&share), "{share}");
     auroc(hook, |i| choice.shift(i) != 0)
 }

@@ -30,29 +30,20 @@ impl Default for MyHook {
 }
 
 impl Hook for MyHook {
-    fn save_state(&self) -> HookResult<Option<Record>> {
-        Record::of(&self.state).map(Some)
-    }
-
-    fn load_state(&mut self, state: Record) -> HookResult {
-        self.state = state.read()?;
-        Ok(())
-    }
-
-    fn before_run(&mut self, _cx: &mut Ctx<'_>) -> HookResult {
-        self.state = State::default();
-        Ok(())
+    fn state(&mut self) -> Option<&mut dyn HookState> {
+        Some(&mut self.state)
     }
 
     fn after_train_iter(&mut self, cx: &mut Ctx<'_>, step: &mut Step<'_>) -> HookResult {
         let Some(loss) = step.outputs.loss() else { return cx.no_op() };
         if self.state.last.replace(loss).is_some_and(|last| loss > last) {
             self.state.rises += 1;
-            cx.message_hub.update_info("rises", self.state.rises as f64);
             if self.state.rises.is_multiple_of(self.interval) {
                 cx.log.info(format_args!("the loss rose {} times", self.state.rises));
             }
         }
+        // A scalar reaches the log and `scalars.json`.
+        cx.message_hub.update_scalar(Mode::Train, "rises", self.state.rises as f64);
         Ok(())
     }
 }

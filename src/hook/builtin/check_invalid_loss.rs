@@ -28,7 +28,7 @@ pub struct CheckInvalidLossHook {
     /// Write the bad step to a folder that `shanty replay` can repeat.
     bundle: bool,
     #[serde(skip)]
-    run: Progress,
+    state: State,
 }
 
 /// What follows a bad step.
@@ -57,23 +57,45 @@ enum Check {
     All,
 }
 
-/// What happened so far. A run that is resumed must know it: its patience would begin anew, and a window that was open would
-/// count although one of its batches was bad.
+/// What happened so far, and the buffers as they were before the open window.
+#[derive(Debug, Clone, Default)]
+struct State {
+    past: Past,
+    buffers: finite::Buffers,
+    /// The iteration that was judged in `after_backward`.
+    judged: Option<u64>,
+}
+
+/// A run that is resumed must know it: its patience would begin anew, and a window that was open would count although one of
+/// its batches was bad.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct Progress {
+struct Past {
     /// Times that it acted since the last good stretch.
     acted: u64,
     /// The iteration at which it acted last.
     last: u64,
-    /// The iteration that was judged in `after_backward`.
-    #[serde(skip)]
-    judged: Option<u64>,
     /// A batch of the open window was bad: its update must not be.
     poisoned: bool,
     window_open: bool,
-    /// Buffers as they were before the open window.
-    #[serde(skip)]
-    buffers: finite::Buffers,
+}
+
+impl HookState for State {
+    fn save(&self) -> HookResult<Record> {
+        let mut record = Record::of(&self.past)?;
+        if self.past.window_open {
+            record.tensors = self.buffers.0.clone();
+        }
+        Ok(record)
+    }
+
+    fn load(&mut self, record: Record) -> HookResult {
+        *self = Self { past: record.read()?, buffers: finite::Buffers(record.tensors), judged: None };
+        Ok(())
+    }
+
+    fn reset(&mut self) {
+        *self = Self::default();
+    }
 }
 
 impl Default for CheckInvalidLossHook {
@@ -85,7 +107,7 @@ impl Default for CheckInvalidLossHook {
             rollback_steps: 50,
             patience: 5,
             bundle: true,
-            run: Progress::default(),
+            state: State::default(),
         }
     }
 }
@@ -106,7 +128,7 @@ impl CheckInvalidLossHook {
     fn find(&self, cx: &mut Ctx<'_>, step: &Step<'_>) -> Result<Option<Finding>> {
         let bad_loss = finite::bad_loss(step.outputs);
         // In a window with a bad batch the gradients are that batch's: the later ones are not to blame for them.
-        let gradients = self.check != Check::Loss && !self.run.poisoned;
+        let gradients = self.check != Check::Loss && !self.state.past.poisoned;
         let bad = bad_loss.is_some()
             || (gradients && finite::bad_gradient(&**cx.model)?.is_some())
             || (self.check == Check::All && finite::bad_values(&**cx.model, step.batch)?);
@@ -123,7 +145,7 @@ impl CheckInvalidLossHook {
             step.batch.ids
         );
         // Before the disk can refuse the bundle: the checkpoint of that failure holds the gradients of this window.
-        self.run.poisoned |= self.action == Action::Skip;
+        self.state.past.poisoned |= self.action == Action::Skip;
         if self.bundle {
             let dir = cx.dirs.log.join(format!("replay_iter_{iter}"));
             text += &match replay::write(cx, step, found, iter, &dir) {
@@ -134,15 +156,15 @@ impl CheckInvalidLossHook {
         }
         if self.action == Action::Stop {
             // What is saved of a run that ends here is the state before the bad step.
-            self.run.buffers.put_back(&mut **cx.model)?;
+            self.state.buffers.put_back(&mut **cx.model)?;
             if let Some(optim) = &mut cx.optim {
                 optim.clear(&mut **cx.model)?;
             }
             return Err(text.into());
         }
-        self.run.acted += 1;
-        self.run.last = iter;
-        if self.run.acted > self.patience {
+        self.state.past.acted += 1;
+        self.state.past.last = iter;
+        if self.state.past.acted > self.patience {
             return Err(format!("{text}; patience ended after {} times", self.patience).into());
         }
         match self.action {
@@ -158,8 +180,8 @@ impl CheckInvalidLossHook {
 
     /// The update of a window with a bad batch in it is dropped, and its traces in the buffers with it.
     fn drop_window(&mut self, cx: &mut Ctx<'_>) -> HookResult {
-        if std::mem::take(&mut self.run.poisoned) {
-            self.run.buffers.put_back(&mut **cx.model)?;
+        if std::mem::take(&mut self.state.past.poisoned) {
+            self.state.buffers.put_back(&mut **cx.model)?;
             cx.skip_update("a bad step");
         }
         Ok(())
@@ -167,28 +189,13 @@ impl CheckInvalidLossHook {
 }
 
 impl Hook for CheckInvalidLossHook {
-    fn save_state(&self) -> HookResult<Option<Record>> {
-        if self.action == Action::Stop {
-            return Ok(None);
-        }
-        let mut record = Record::of(&self.run)?;
-        if self.run.window_open {
-            record.tensors = self.run.buffers.0.clone();
-        }
-        Ok(Some(record))
-    }
-
-    fn load_state(&mut self, state: Record) -> HookResult {
-        self.run = Progress { buffers: finite::Buffers(state.tensors.clone()), ..state.read()? };
-        Ok(())
-    }
-
-    fn before_run(&mut self, _cx: &mut Ctx<'_>) -> HookResult {
-        self.run = Progress::default();
-        Ok(())
+    /// A run that ends at the first bad step has nothing to remember.
+    fn state(&mut self) -> Option<&mut dyn HookState> {
+        if self.action == Action::Stop { None } else { Some(&mut self.state) }
     }
 
     fn before_train(&mut self, cx: &mut Ctx<'_>) -> HookResult {
+        self.state.judged = None;
         if self.action == Action::Rollback {
             cx.resume_snapshot();
         }
@@ -201,22 +208,22 @@ impl Hook for CheckInvalidLossHook {
         }
         if self.action == Action::Stop {
             if (cx.progress.iter + 1).is_multiple_of(self.every()) {
-                self.run.buffers.keep(&**cx.model)?;
+                self.state.buffers.keep(&**cx.model)?;
             }
             return cx.no_op();
         }
-        if !std::mem::replace(&mut self.run.window_open, true) {
-            self.run.buffers.keep(&**cx.model)?;
+        if !std::mem::replace(&mut self.state.past.window_open, true) {
+            self.state.buffers.keep(&**cx.model)?;
         }
         Ok(())
     }
 
     /// Before the optimizer steps, so that bad gradients do no harm.
     fn after_backward(&mut self, cx: &mut Ctx<'_>, step: &mut Step<'_>) -> HookResult {
-        self.run.window_open = false;
+        self.state.past.window_open = false;
         let iter = cx.progress.iter + 1;
         if iter.is_multiple_of(self.every()) {
-            self.run.judged = Some(iter);
+            self.state.judged = Some(iter);
             if let Some(found) = self.find(cx, step)? {
                 self.act(cx, step, &found, iter)?;
             }
@@ -227,7 +234,7 @@ impl Hook for CheckInvalidLossHook {
     fn after_train_iter(&mut self, cx: &mut Ctx<'_>, step: &mut Step<'_>) -> HookResult {
         let iter = cx.progress.iter;
         // Inside an accumulation window there was no other occasion.
-        if self.run.judged != Some(iter)
+        if self.state.judged != Some(iter)
             && iter.is_multiple_of(self.every())
             && let Some(found) = self.find(cx, step)?
         {
@@ -236,12 +243,12 @@ impl Hook for CheckInvalidLossHook {
         if !iter.is_multiple_of(self.every()) {
             cx.no_op()?;
         }
-        let acted_now = self.run.acted > 0 && self.run.last == iter;
+        let acted_now = self.state.past.acted > 0 && self.state.past.last == iter;
         if self.action != Action::Rollback || acted_now {
             return Ok(());
         }
-        if iter >= self.run.last + self.rollback_steps {
-            self.run.acted = 0;
+        if iter >= self.state.past.last + self.rollback_steps {
+            self.state.past.acted = 0;
         }
         if iter.is_multiple_of(self.rollback_steps) {
             // A state is worth keeping only if its weights are numbers.

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use serde::de::{Deserializer, Error as _};
+
 use crate::checkpoint::{EMERGENCY, check_name};
 use crate::config::OneOrMany;
 use crate::hook::Dirs;
@@ -84,7 +86,15 @@ struct State {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Best {
     score: f64,
+    #[serde(deserialize_with = "name_of_best")]
     name: String,
+}
+
+/// A name out of a file never leaves the folder of checkpoints.
+fn name_of_best<'de, D: Deserializer<'de>>(de: D) -> Result<String, D::Error> {
+    let name = String::deserialize(de)?;
+    check_name(&name).map_err(D::Error::custom)?;
+    Ok(name)
 }
 
 impl CheckpointHook {
@@ -298,20 +308,8 @@ impl Hook for CheckpointHook {
         Ok(())
     }
 
-    fn save_state(&self) -> HookResult<Option<Record>> {
-        Record::of(&self.state).map(Some)
-    }
-
-    fn load_state(&mut self, state: Record) -> HookResult {
-        let state: State = state.read()?;
-        state.best.values().try_for_each(|best| check_name(&best.name))?;
-        self.state = state;
-        Ok(())
-    }
-
-    fn before_run(&mut self, _cx: &mut Ctx<'_>) -> HookResult {
-        self.state = State::default();
-        Ok(())
+    fn state(&mut self) -> Option<&mut dyn HookState> {
+        Some(&mut self.state)
     }
 
     fn before_train(&mut self, cx: &mut Ctx<'_>) -> HookResult {

@@ -13,19 +13,21 @@ pub struct DigestHook {
     #[schemars(range(min = 1))]
     pub interval: u64,
     #[serde(skip)]
-    chain: Chain,
+    state: State,
+}
+
+/// What a checkpoint keeps of this hook.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct State {
+    /// The digest of the last line.
+    chain: String,
     /// The samples since the last line.
-    #[serde(skip)]
     seen: Vec<u64>,
 }
 
-/// The digest of the last line.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-struct Chain(String);
-
 impl Default for DigestHook {
     fn default() -> Self {
-        Self { interval: 100, chain: Chain::default(), seen: Vec::new() }
+        Self { interval: 100, state: State::default() }
     }
 }
 
@@ -37,7 +39,7 @@ impl DigestHook {
 
     /// The digest of the last line; empty before the first.
     pub fn chain(&self) -> &str {
-        &self.chain.0
+        &self.state.chain
     }
 }
 
@@ -47,22 +49,12 @@ impl Hook for DigestHook {
         Priority::LOWEST
     }
 
-    fn save_state(&self) -> HookResult<Option<Record>> {
-        Record::of(&(&self.chain, &self.seen)).map(Some)
-    }
-
-    fn load_state(&mut self, state: Record) -> HookResult {
-        (self.chain, self.seen) = state.read()?;
-        Ok(())
-    }
-
-    fn before_run(&mut self, _cx: &mut Ctx<'_>) -> HookResult {
-        (self.chain, self.seen) = Default::default();
-        Ok(())
+    fn state(&mut self) -> Option<&mut dyn HookState> {
+        Some(&mut self.state)
     }
 
     fn after_train_iter(&mut self, cx: &mut Ctx<'_>, step: &mut Step<'_>) -> HookResult {
-        self.seen.extend(&step.batch.ids);
+        self.state.seen.extend(&step.batch.ids);
         if !cx.progress.every_n_iters(self.interval, 0) {
             return cx.no_op();
         }
@@ -72,13 +64,13 @@ impl Hook for DigestHook {
             optim.record(&wrapper.save_state(&**cx.model)?);
         }
         let (params, optim) = (params.hex(), optim.hex());
-        [&self.chain.0, &params, &optim].iter().for_each(|part| chain.text(part));
-        self.seen.iter().for_each(|id| chain.number(*id));
-        self.seen.clear();
-        self.chain = Chain(chain.hex());
+        [&self.state.chain, &params, &optim].iter().for_each(|part| chain.text(part));
+        self.state.seen.iter().for_each(|id| chain.number(*id));
+        self.state.seen.clear();
+        self.state.chain = chain.hex();
         cx.log.info(format_args!(
             "digest at iteration {}: params {params} optim {optim} chain {}",
-            cx.progress.iter, self.chain.0
+            cx.progress.iter, self.state.chain
         ));
         Ok(())
     }

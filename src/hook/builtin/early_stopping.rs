@@ -22,7 +22,7 @@ pub struct EarlyStoppingHook {
     #[serde(default)]
     strict: bool,
     /// Stop at once when the metric is NaN or infinite.
-    #[serde(default = "yes")]
+    #[serde(default = "crate::config::yes")]
     check_finite: bool,
     /// Validations without a better value before the run is stopped.
     #[serde(default = "patience")]
@@ -45,10 +45,6 @@ fn min_delta() -> f64 {
 fn patience() -> u64 {
     5
 }
-fn yes() -> bool {
-    true
-}
-
 /// What a checkpoint keeps of this hook.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct State {
@@ -138,18 +134,8 @@ impl Hook for EarlyStoppingHook {
         }
     }
 
-    fn save_state(&self) -> HookResult<Option<Record>> {
-        Record::of(&self.state).map(Some)
-    }
-
-    fn load_state(&mut self, state: Record) -> HookResult {
-        self.state = state.read()?;
-        Ok(())
-    }
-
-    fn before_run(&mut self, _cx: &mut Ctx<'_>) -> HookResult {
-        self.state = State::default();
-        Ok(())
+    fn state(&mut self) -> Option<&mut dyn HookState> {
+        Some(&mut self.state)
     }
 
     /// A run that was stopped and is resumed stays stopped; with more patience it goes on.

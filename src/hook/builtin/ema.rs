@@ -30,12 +30,33 @@ pub struct EMAHook {
     /// Accepted for MMEngine's configs: an average that does not fit is refused anyway.
     strict_load: bool,
     #[serde(skip)]
-    average: Option<AveragedModel>,
+    state: State,
     #[serde(skip)]
     swapped: bool,
-    /// The state of a checkpoint whose weights have not been exchanged yet.
-    #[serde(skip)]
+}
+
+/// What a checkpoint keeps of this hook.
+#[derive(Debug, Default)]
+struct State {
+    average: Option<AveragedModel>,
+    /// What a checkpoint held whose weights have not been exchanged yet.
     loaded: Option<Record>,
+}
+
+impl HookState for State {
+    /// The tensors come in `before_save_checkpoint`, where the weights are at hand.
+    fn save(&self) -> HookResult<Record> {
+        Record::of(&self.average.as_ref().map_or(0, AveragedModel::steps))
+    }
+
+    fn load(&mut self, record: Record) -> HookResult {
+        self.loaded = Some(record);
+        Ok(())
+    }
+
+    fn reset(&mut self) {
+        *self = Self::default();
+    }
 }
 
 impl Default for EMAHook {
@@ -49,9 +70,8 @@ impl Default for EMAHook {
             begin_iter: 0,
             begin_epoch: 0,
             strict_load: false,
-            average: None,
+            state: State::default(),
             swapped: false,
-            loaded: None,
         }
     }
 }
@@ -64,7 +84,7 @@ impl EMAHook {
 
     /// The average so far.
     pub fn average(&self) -> Option<&AveragedModel> {
-        self.average.as_ref()
+        self.state.average.as_ref()
     }
 
     fn check(&self, progress: Option<&Progress>) -> Result<()> {
@@ -93,7 +113,7 @@ impl EMAHook {
 
     fn own(&mut self) -> &mut AveragedModel {
         let Self { ema_type, momentum, gamma, interval, update_buffers, .. } = *self;
-        self.average.get_or_insert_with(|| {
+        self.state.average.get_or_insert_with(|| {
             let mut average = AveragedModel::new(ema_type, momentum);
             (average.gamma, average.interval, average.update_buffers) = (gamma, interval, update_buffers);
             average
@@ -123,21 +143,11 @@ impl Hook for EMAHook {
         HookOrder::default().before("CheckpointHook").writes(Point::BeforeValEpoch, "weights")
     }
 
-    fn save_state(&self) -> HookResult<Option<Record>> {
-        // The tensors come in `before_save_checkpoint`, where the weights are at hand.
-        Record::of(&self.average.as_ref().map_or(0, AveragedModel::steps)).map(Some)
-    }
-
-    fn load_state(&mut self, state: Record) -> HookResult {
-        self.loaded = Some(state);
-        Ok(())
+    fn state(&mut self) -> Option<&mut dyn HookState> {
+        Some(&mut self.state)
     }
 
     fn before_run(&mut self, cx: &mut Ctx<'_>) -> HookResult {
-        // A test after a training in the same process tests the average.
-        if cx.progress.iter == 0 {
-            (self.average, self.loaded) = (None, None);
-        }
         if self.momentum > 0.5 {
             cx.log.warn(format_args!("EMAHook: momentum {} is the weight of the *new* model", self.momentum));
         }
@@ -180,7 +190,7 @@ impl Hook for EMAHook {
     }
 
     fn after_load_checkpoint(&mut self, _cx: &mut Ctx<'_>, checkpoint: &mut Checkpoint) -> HookResult {
-        if let Some(record) = self.loaded.take() {
+        if let Some(record) = self.state.loaded.take() {
             self.own().exchange_back(checkpoint, &record, record.read()?)?;
         }
         Ok(())
