@@ -281,7 +281,7 @@ impl Diags {
     }
 
     /// Adds complaints that are not there yet. An alias repeats its mistakes wherever it is used: once is enough. Nobody
-    /// reads more than [`MOST`] of them.
+    /// reads more than `MOST` of them.
     pub fn extend(&mut self, more: impl IntoIterator<Item = Diag>) {
         for diag in more.into_iter().take(MOST.saturating_sub(self.0.len())) {
             if !self.0.iter().any(|known| known.at == diag.at && known.message == diag.message) {

@@ -105,7 +105,7 @@ impl Conv2dConfig {
 pub struct Conv2d {
     /// [K, C / groups, kH, kW].
     pub weight: Param,
-    /// [K].
+    /// `[K]`.
     pub bias: Option<Param>,
     config: Conv2dConfig,
 }
@@ -207,7 +207,7 @@ impl Default for ConvOptions {
 
 impl<'t> Var<'t> {
     /// The convolution (cross-correlation, as PyTorch's) of `x` [N, C, H, W] with `weight` [K, C / groups, kH, kW] and
-    /// `bias` [K].
+    /// `bias` of shape `[K]`.
     pub fn conv2d(self, weight: Self, bias: Option<Self>, options: ConvOptions) -> Self {
         self.attempt(|| self.try_conv2d(weight, bias, options))
     }

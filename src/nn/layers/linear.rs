@@ -32,7 +32,7 @@ pub struct LinearConfig {
 pub struct Linear {
     /// [out, in].
     pub weight: Param,
-    /// [out].
+    /// `[out]`.
     pub bias: Option<Param>,
 }
 
@@ -79,7 +79,7 @@ impl Linear {
 }
 
 impl<'t> Var<'t> {
-    /// `x wᵀ + b` over the last axis: `x` [.., in], `weight` [out, in], `bias` [out].
+    /// `x wᵀ + b` over the last axis: `x` [.., in], `weight` [out, in], `bias` `[out]`.
     pub fn linear(self, weight: Self, bias: Option<Self>) -> Self {
         self.attempt(|| self.affine(weight, bias, None))
     }

@@ -233,7 +233,7 @@ impl BatchNorm2d {
 pub enum BnStats {
     /// The batch itself.
     Batch,
-    /// Fixed mean and variance [C]: the running ones.
+    /// Fixed mean and variance `[C]`: the running ones.
     Fixed(Tensor, Tensor),
 }
 
