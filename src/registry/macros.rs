@@ -43,7 +43,7 @@ macro_rules! registry {
 /// Either the type is its own config (`Deserialize` and `JsonSchema`), or a function makes it of its config and of what the run
 /// provides; the function may check what it makes, and one type may have several names:
 /// ```
-/// use shanty::prelude::*;
+/// use shanty::plugin::prelude::*;
 /// # use shanty::data::{Sample, Transform};
 /// /// Leaves everything as it is.
 /// #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -67,7 +67,7 @@ macro_rules! registry {
 ///
 /// A type without a doc comment is not taken:
 /// ```compile_fail
-/// # use shanty::prelude::*;
+/// # use shanty::plugin::prelude::*;
 /// # #[derive(Debug, Clone, Deserialize, JsonSchema)]
 /// # struct Idle {}
 /// # impl Hook for Idle {}

@@ -4,16 +4,20 @@ mod contract;
 mod device;
 mod faults;
 mod layers;
+mod parts;
 mod recorder;
 mod scripted;
 pub mod sim;
 mod toy;
 
-pub use crate::{hook_contract, layer_contract};
+pub use crate::{
+    dataset_contract, hook_contract, layer_contract, metric_contract, optimizer_contract, transform_contract,
+};
 pub use contract::{Breach, Clause, Contract, contract_run};
 pub use device::DeviceModel;
 pub use faults::{FaultyDisk, JudgedDisk, Op, Verdict};
 pub use layers::{grad_check, layer_breach};
+pub use parts::{dataset_breach, metric_breach, optimizer_breach, transform_breach};
 pub use recorder::{Recorder, Trace};
 pub use scripted::Scripted;
 pub use toy::{ToyModel, toy_data, toy_runner};
