@@ -8,7 +8,6 @@ mod batch;
 mod buffers;
 pub(crate) mod classes;
 mod collate;
-mod composed;
 mod config;
 mod dataset;
 mod field;
@@ -30,7 +29,6 @@ mod workers;
 
 pub use batch::{Batch, Column};
 pub use collate::{BatchBuilder, Collate, DefaultCollate, ListCollate, PadCollate};
-pub use composed::{ConcatDataset, RepeatDataset, Subset};
 pub use config::DataLoaderConfig;
 pub use dataset::Dataset;
 pub use field::{FieldKind, FieldSpec, Fields, INPUTS, Name, TARGET, field_name};
