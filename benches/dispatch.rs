@@ -7,11 +7,12 @@
 use std::time::Instant;
 
 use ndarray::{ArrayD, IxDyn};
-use shanty::data::{DataLoader, DefaultSampler, LoaderOptions, Synthetic};
+use shanty::data::{DataLoader, Synthetic};
 use shanty::hook::HookConfig;
-use shanty::optim::{OptimWrapper, Sgd};
+use shanty::optim::Sgd;
 use shanty::plugin::prelude::*;
 use shanty::registry::Spec;
+use shanty::run::LoopTotals;
 use shanty::run::{Runner, Session, TrainLoop};
 
 /// Iterations of a round: few enough that their batches stay in the cache.
@@ -39,8 +40,8 @@ impl Model for Nothing {
 /// Iterations and nothing else: the batches are made beforehand, of one sample (an empty one would be passed over).
 struct Bare;
 impl TrainLoop for Bare {
-    fn totals(&self, _: u64) -> (u64, u64, bool) {
-        (1, ITERS * ROUNDS, false)
+    fn totals(&self, _: u64) -> LoopTotals {
+        LoopTotals { epochs: 1, iters: ITERS * ROUNDS, by_epoch: false }
     }
     fn run(&self, s: &mut Session, _: &DataLoader) -> Result<()> {
         s.enter(Phase::Train);
@@ -65,8 +66,8 @@ const SLICES: [(u64, &str); 3] = [(10_000, "10k"), (100_000, "100k"), (1_000_000
 /// A million iterations; the mean of each slice. The batches are made beforehand here too, [`ITERS`] at a time.
 struct Long;
 impl TrainLoop for Long {
-    fn totals(&self, _: u64) -> (u64, u64, bool) {
-        (1, SLICES[2].0, false)
+    fn totals(&self, _: u64) -> LoopTotals {
+        LoopTotals { epochs: 1, iters: SLICES[2].0, by_epoch: false }
     }
     fn run(&self, s: &mut Session, _: &DataLoader) -> Result<()> {
         s.enter(Phase::Train);
@@ -117,15 +118,10 @@ fn trained<T>(
     see: impl Fn(&MessageHub) -> T,
 ) -> T {
     let dir = tempfile::tempdir().unwrap();
-    let iters = train_loop.totals(0).1;
-    let options = LoaderOptions { batch_size: 1, ..LoaderOptions::default() };
-    let data =
-        DataLoader::new(Synthetic::new(1 << 24, [1, 1, 1], 2, 0), DefaultSampler::sequential(), options);
-    let mut builder = Runner::builder()
-        .model(Nothing)
-        .train_data(data.unwrap())
-        .train_loop(train_loop)
-        .optim(OptimWrapper::new(Sgd::new(0.1)))
+    let iters = train_loop.totals(0).iters;
+    let data = DataLoader::new(Synthetic::new(1 << 24, [1, 1, 1], 2, 0));
+    let mut builder = Runner::builder(Nothing)
+        .train(data, train_loop, Sgd::new(0.1))
         .without_default_hooks()
         .work_dir(dir.path());
     let mut cx = BuildCx::new(0);

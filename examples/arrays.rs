@@ -1,13 +1,8 @@
 //! One's own arrays, one's own network: three arms of a spiral are told apart.
 #![allow(clippy::print_stdout)] // an example speaks
 
-use ndarray::{Array1, Array2};
-use shanty::data::{ArrayDataset, DataLoader, DefaultSampler, LoaderOptions};
-use shanty::metric::{Accuracy, Evaluator};
-use shanty::model::Supervised;
-use shanty::nn::{CrossEntropyLoss, Linear, Sequential, Tanh};
-use shanty::optim::{Adam, OptimWrapper};
-use shanty::run::{EpochBasedTrainLoop, Evaluation, Intervals, Runner};
+use shanty::ndarray::{Array1, Array2};
+use shanty::prelude::*;
 
 /// Points of three arms that wind around each other, and the number of each point's arm.
 fn spirals() -> (Array2<f32>, Array1<i64>) {
@@ -21,24 +16,19 @@ fn spirals() -> (Array2<f32>, Array1<i64>) {
 fn main() -> anyhow::Result<()> {
     let (x, y) = spirals();
     let (train, val) = ArrayDataset::new("inputs", x)?.with("target", y)?.holdout(0.2, 0)?;
-    let batches = LoaderOptions { batch_size: 32, ..LoaderOptions::default() };
-    let val = DataLoader::new(
-        val,
-        DefaultSampler { shuffle: false, ..DefaultSampler::default() },
-        batches.clone(),
-    )?;
-    let network = Sequential::default().with(Linear::new(2, 32)).with(Tanh {}).with(Linear::new(32, 32));
-    let network = network.with(Tanh {}).with(Linear::new(32, 3));
-    let mut runner = Runner::builder()
-        .train_data(DataLoader::new(train, DefaultSampler::default(), batches)?)
-        .model(Supervised::new(network, CrossEntropyLoss::default()))
-        .optim(OptimWrapper::new(Adam::new(0.01)))
-        .evaluate(Evaluation::new(val, Evaluator::new(vec![Box::new(Accuracy::default())])?))
-        .train_loop(EpochBasedTrainLoop { max_epochs: 40, val: Intervals::every(40) })
+    let network = Sequential::new().with(Linear::new(2, 32)).with(Tanh::new()).with(Linear::new(32, 32));
+    let network = network.with(Tanh::new()).with(Linear::new(32, 3));
+
+    let train = DataLoader::new(train).batch_size(32).shuffle(true);
+    let mut runner = Runner::builder(Supervised::new(network, CrossEntropyLoss::default()))
+        .train(train, EpochBasedTrainLoop::new(40).val_interval(10), Adam::new(0.01))
+        .val(DataLoader::new(val).batch_size(32), Accuracy::default())
         .work_dir(std::env::temp_dir().join("shanty_arrays"))
         .overwrite(true) // what an earlier run of this example left there
+        .seed(0)
         .build()?;
     runner.train()?;
+
     let accuracy = runner.val()?.get("accuracy/top1").unwrap_or(0.0);
     println!("accuracy: {accuracy:.2} %");
     anyhow::ensure!(accuracy > 95.0, "a network of two layers tells the arms apart");

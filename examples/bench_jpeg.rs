@@ -11,8 +11,8 @@ use std::time::Instant;
 
 use shanty::base::{Error, Result};
 use shanty::data::{
-    Colors, DataLoader, DefaultSampler, Direction, Filter, ImageFolder, LoadImageFromFile, LoaderOptions,
-    Normalize, PackInputs, Pipeline, RandomFlip, RandomResizedCrop, RepeatDataset,
+    Colors, DataLoader, Direction, Filter, ImageFolder, LoadImageFromFile, Normalize, PackInputs, Pipeline,
+    RandomFlip, RandomResizedCrop, RepeatDataset,
 };
 
 const BATCH: usize = 50;
@@ -35,9 +35,8 @@ fn main() -> Result<()> {
         Box::new(PackInputs {}),
     ]);
     let set = ImageFolder::load(Path::new(folder))?.with_pipeline(pipeline);
-    let options = LoaderOptions { batch_size: BATCH, num_workers: workers, ..Default::default() };
-    let loader =
-        DataLoader::new(RepeatDataset::new(Box::new(set), REPEAT)?, DefaultSampler::default(), options)?;
+    let set = RepeatDataset::new(Box::new(set), REPEAT)?;
+    let loader = DataLoader::new(set).batch_size(BATCH).shuffle(true).num_workers(workers);
 
     for pass in 0..=passes as u64 {
         let (start, busy, mut pictures, mut sum) = (Instant::now(), cpu_seconds(), 0, 0.0);

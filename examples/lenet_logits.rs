@@ -8,9 +8,7 @@ use std::path::Path;
 use anyhow::Context;
 use serde_json::json;
 use shanty::base::keyed;
-use shanty::data::{
-    DataLoader, DefaultSampler, Digits, DigitsSplit, LoaderOptions, Pipeline, Resize, SplitBy,
-};
+use shanty::data::{DataLoader, Digits, DigitsSplit, Pipeline, Resize, SplitBy};
 use shanty::model::LeNet5;
 use shanty::nn::{Autograd, Module};
 
@@ -32,8 +30,7 @@ fn main() -> anyhow::Result<()> {
     let resize = Resize { width: 32, height: 32, keep_ratio: false, filter: Default::default() };
     let digits =
         Digits::load(DigitsSplit::Val, SplitBy::Index)?.with_pipeline(Pipeline::new(vec![Box::new(resize)]));
-    let options = LoaderOptions { batch_size: 16, ..LoaderOptions::default() };
-    let batch = DataLoader::new(digits, DefaultSampler::sequential(), options)?.batches(0, Some(1)).next();
+    let batch = DataLoader::new(digits).batch_size(16).batches(0, Some(1)).next();
     let inputs = batch.context("there are digits")??.inputs()?.mapv(|x| (x - 4.88) / 6.0);
     let logits = Autograd::default().eval(&mut net, &mut keyed(0, "logits", 0, 0), |net, tape, cx| {
         let x = tape.input(inputs.clone().into_shared());

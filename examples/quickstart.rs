@@ -1,35 +1,22 @@
 //! A run without YAML: a small network on the embedded digits.
 #![allow(clippy::print_stdout)] // an example speaks
 
-use shanty::data::{DataLoader, DefaultSampler, Digits, DigitsSplit, LoaderOptions, SplitBy};
-use shanty::metric::{Accuracy, Evaluator};
-use shanty::model::{ClsHead, ImageClassifier, MLP};
-use shanty::nn::ReLU;
-use shanty::optim::{OptimWrapper, Sgd};
-use shanty::run::{EpochBasedTrainLoop, Evaluation, Intervals, Runner};
+use shanty::prelude::*;
 
 fn main() -> anyhow::Result<()> {
-    let digits = |split, shuffle| {
-        let options = LoaderOptions { batch_size: 32, ..LoaderOptions::default() };
-        DataLoader::new(
-            Digits::load(split, SplitBy::Index)?,
-            DefaultSampler { shuffle, ..DefaultSampler::default() },
-            options,
-        )
-    };
+    let digits = |split| Ok::<_, Error>(DataLoader::new(Digits::load(split, SplitBy::Index)?).batch_size(32));
     let network = MLP::new(&[64, 64, 10], Box::new(ReLU::default()))?;
-    let evaluator = Evaluator::new(vec![Box::new(Accuracy::default())])?;
-    let mut runner = Runner::builder()
-        .model(ImageClassifier::new(network, ClsHead::default()))
-        .train_data(digits(DigitsSplit::Train, true)?)
-        .train_loop(EpochBasedTrainLoop { max_epochs: 5, val: Intervals::every(5) })
-        .optim(OptimWrapper::new(Sgd::new(0.01).momentum(0.9)))
-        .evaluate(Evaluation::new(digits(DigitsSplit::Val, false)?, evaluator))
+    let train = digits(DigitsSplit::Train)?.shuffle(true);
+
+    let mut runner = Runner::builder(ImageClassifier::new(network, ClsHead::default()))
+        .train(train, EpochBasedTrainLoop::new(5).val_interval(5), Sgd::new(0.01).momentum(0.9))
+        .val(digits(DigitsSplit::Val)?, Accuracy::default())
         .work_dir(std::env::temp_dir().join("shanty_quickstart"))
         .overwrite(true) // what an earlier run of this example left there
-        .with_seed(0)
+        .seed(0)
         .build()?;
     println!("{:?}", runner.train()?);
+
     let accuracy = runner.val()?.get("accuracy/top1").unwrap_or(0.0);
     println!("accuracy: {accuracy:.2} %");
     anyhow::ensure!(accuracy > 90.0, "five epochs should give more than 90 %");

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ndarray::Array1;
-use shanty::optim::{OptimWrapper, Sgd};
+use shanty::optim::Sgd;
 use shanty::plugin::prelude::*;
-use shanty::run::{Intervals, IterBasedTrainLoop, Runner};
+use shanty::run::{IterBasedTrainLoop, Runner};
 use shanty::testing::toy_data;
 
 /// Weights and momentum of 4 bytes each: 100 MB together.
@@ -46,20 +46,15 @@ impl Model for Heavy {
 
 /// Time from the end of iteration 3, 6, … (where the save is asked for) to the beginning of the next.
 fn stall(dir: &Path, beside: bool) -> Result<Duration> {
-    let hook = shanty::registry::Spec::<dyn Hook>::parse(
-        "{type: CheckpointHook, interval: 3, by_epoch: false, max_keep_ckpts: 1, save_last: false}",
-    )?
-    .build(&mut BuildCx::new(0))?;
     let asked = Arc::new(Mutex::new((None, Vec::new())));
     let (ends, begins) = (Arc::clone(&asked), Arc::clone(&asked));
     let model = Heavy { weight: Array1::zeros(WEIGHTS), grad: Array1::zeros(WEIGHTS) };
-    let mut runner = Runner::builder()
-        .model(model)
-        .train_data(toy_data(4, true)?)
-        .train_loop(IterBasedTrainLoop { max_iters: 31, val: Intervals::every(1000) })
-        .optim(OptimWrapper::new(Sgd::new(0.1).momentum(0.9)))
+    let mut runner = Runner::builder(model)
+        .train(toy_data(4, true)?, IterBasedTrainLoop::new(31), Sgd::new(0.1).momentum(0.9))
         .without_default_hooks()
-        .boxed_hook(hook, "CheckpointHook", Default::default())
+        .hook_yaml(
+            "{type: CheckpointHook, interval: 3, by_epoch: false, max_keep_ckpts: 1, save_last: false}",
+        )?
         .on(Point::AfterTrainIter, move |cx, _| {
             let saves = cx.progress.iter.is_multiple_of(3) && cx.progress.iter > 3;
             if let Ok(mut asked) = ends.lock() {

@@ -10,8 +10,10 @@ use shanty::optim::{Adam, ClipGrad, OptimWrapper, Optimizer, ParamStep, Sgd};
 use shanty::params::{StateDict, all};
 use shanty::plugin::prelude::*;
 use shanty::run::verify::verify;
-use shanty::run::{EpochBasedTrainLoop, Intervals, Limits, RunnerBuilder};
-use shanty::testing::{DeviceModel, ToyModel, toy_runner};
+use shanty::run::{EpochBasedTrainLoop, Limits, RunnerBuilder};
+use shanty::testing::toy_data;
+use shanty::testing::toy_runner_of;
+use shanty::testing::{DeviceModel, ToyModel};
 
 /// Signs of gradients: an optimizer that no device has.
 #[derive(Clone)]
@@ -48,7 +50,12 @@ const ADAM_W: Make = || Box::new(Adam::decoupled(0.05));
 const SIGNS: Make = || Box::new(Signs { lr: 0.02 });
 
 fn run(dir: &Path, make: Make, model: impl Model) -> RunnerBuilder {
-    toy_runner(dir, 3, 8).unwrap().model(model).optim(wrapped(make()))
+    run_for(dir, 3, make, model)
+}
+
+fn run_for(dir: &Path, epochs: u64, make: Make, model: impl Model) -> RunnerBuilder {
+    let (data, train_loop) = (toy_data(8, true).unwrap(), EpochBasedTrainLoop::new(epochs));
+    toy_runner_of(dir, model, data, train_loop, wrapped(make())).unwrap()
 }
 
 fn either(dir: &Path, make: Make, device: bool) -> RunnerBuilder {
@@ -112,7 +119,7 @@ fn a_device_ends_as_the_host_does() {
             let dir = tempfile::tempdir().unwrap();
             let mut runner = either(dir.path(), make, device).hook(EMAHook::new(0.1, 0)).build().unwrap();
             runner.train().unwrap();
-            let weights = StateDict::of(runner.model()).unwrap();
+            let weights = StateDict::of(runner.model().unwrap()).unwrap();
             let state = &runner.session().state;
             (weights, state.optim.as_ref().unwrap().save_state(&*state.model).unwrap())
         };
@@ -142,13 +149,16 @@ fn a_run_moves_from_a_device_to_the_host() {
     let moved = |first: bool, second: bool| {
         let dir = tempfile::tempdir().unwrap();
         let build = |device, epochs, resume| {
-            let train_loop = EpochBasedTrainLoop { max_epochs: epochs, val: Intervals::default() };
-            either(dir.path(), ADAM, device).train_loop(train_loop).resume(resume).build().unwrap()
+            let run = match device {
+                true => run_for(dir.path(), epochs, ADAM, DeviceModel::new(3)),
+                false => run_for(dir.path(), epochs, ADAM, ToyModel::new(3)),
+            };
+            run.resume(resume).build().unwrap()
         };
         build(first, 2, false).train().unwrap();
         let mut runner = build(second, 4, true);
         runner.train().unwrap();
-        StateDict::of(runner.model()).unwrap()
+        StateDict::of(runner.model().unwrap()).unwrap()
     };
     let whole = moved(false, false);
     assert_eq!(moved(true, false), whole);

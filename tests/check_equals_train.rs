@@ -282,7 +282,7 @@ fn refused(node: &Node) -> Option<String> {
     if node.get("train_dataloader").is_none_or(Node::is_null) {
         return None;
     }
-    runner.add_hook(Reached);
+    runner.add_hook(Reached).unwrap();
     match runner.train() {
         Err(error) if runner.session().state.progress.iter == 0 => Some(error.to_string()),
         _ => None,
@@ -309,7 +309,7 @@ fn complaint(node: &Node) -> Option<(Error, bool)> {
         Ok(runner) => runner,
         Err(error) => return Some((error, true)),
     };
-    runner.add_hook(Enough);
+    runner.add_hook(Enough).unwrap();
     let given = |key: &str| node.get(key).is_some_and(|loader| !loader.is_null());
     if given("train_dataloader")
         && let Err(error) = runner.train()

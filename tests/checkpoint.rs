@@ -7,10 +7,9 @@ use std::path::Path;
 use shanty::base::fs::Disk;
 use shanty::checkpoint::{Folders, load, newest, recover};
 use shanty::hook::HookConfig;
-use shanty::metric::Evaluator;
 use shanty::plugin::prelude::*;
 use shanty::registry::Spec;
-use shanty::run::{Evaluation, Outcome, RunnerBuilder};
+use shanty::run::{Outcome, RunnerBuilder};
 use shanty::testing::{FaultyDisk, Op, Scripted, toy_data, toy_runner};
 
 /// A run whose only saver is this CheckpointHook.
@@ -95,10 +94,9 @@ fn nonsense_is_refused() {
 
 /// A run whose validations give these values of `acc` in turn.
 fn scripted(dir: &Path, epochs: u64, yaml: &str, values: &[f64]) -> RunnerBuilder {
-    let evaluator = Evaluator::new(vec![Box::new(Scripted::new("acc", values))]).unwrap();
     with_hook(dir, epochs, yaml)
         .sanity_check(false)
-        .evaluate(Evaluation::new(toy_data(1, false).unwrap(), evaluator))
+        .val(toy_data(1, false).unwrap(), Scripted::new("acc", values))
 }
 
 fn best_of(yaml: &str, values: &[f64]) -> Vec<String> {
@@ -161,9 +159,9 @@ fn another_runs_files_are_not_touched() {
     let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     with_hook(a.path(), 3, "max_keep_ckpts: 1").build().unwrap().train().unwrap();
     let before = fs::read(a.path().join("epoch_3/state.json")).unwrap();
-    let from = a.path().join("epoch_3").to_string_lossy().into_owned();
+    let from = a.path().join("epoch_3");
     let mut runner =
-        with_hook(b.path(), 5, "max_keep_ckpts: 1").load_from(Some(from)).resume(true).build().unwrap();
+        with_hook(b.path(), 5, "max_keep_ckpts: 1").load_from(from).resume(true).build().unwrap();
     runner.train().unwrap();
     assert_eq!(names(a.path()), ["epoch_3"]);
     assert_eq!(fs::read(a.path().join("epoch_3/state.json")).unwrap(), before);

@@ -2,10 +2,7 @@
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 use shanty::config::parse;
-use shanty::data::{
-    DataLoader, DataLoaderConfig, DefaultSampler, InfiniteSampler, LoaderOptions, RepeatDataset, Shard,
-    Synthetic,
-};
+use shanty::data::{DataLoader, DataLoaderConfig, InfiniteSampler, RepeatDataset, Shard, Synthetic};
 use shanty::registry::BuildCx;
 
 /// Whatever number stands in a config: an error with its place, or a run; no panic, and no allocation that ends the process.
@@ -55,39 +52,33 @@ fn huge_numbers_are_errors_with_their_place() {
 #[test]
 fn huge_numbers_of_a_program_are_errors_too() {
     let most = usize::MAX;
-    let with = |options: LoaderOptions| {
-        DataLoader::new(Synthetic::new(64, [1, 8, 8], 2, 0), DefaultSampler::default(), options)
-    };
+    let of = |set| DataLoader::new(set).shuffle(true).batch_size(4);
+    let small = || of(Synthetic::new(64, [1, 8, 8], 2, 0));
     let first =
         |loader: DataLoader| loader.batches(0, Some(u64::MAX)).next().unwrap().map(|batch| batch.len());
-    assert!(with(LoaderOptions { num_workers: 2, prefetch: most, ..options() }).is_err());
-    assert!(with(LoaderOptions { num_workers: most, prefetch: 2, ..options() }).is_err());
-    assert_eq!(first(with(LoaderOptions { prefetch: most, ..options() }).unwrap()).unwrap(), 4);
+    assert!(small().num_workers(2).prefetch(most).check().is_err());
+    assert!(small().num_workers(most).prefetch(2).check().is_err());
+    assert_eq!(first(small().prefetch(most)).unwrap(), 4);
     // 16 MiB a sample, 4 TiB in 65,536 batches.
     let large = Synthetic::new(64, [1024, 64, 64], 1, 0);
-    let ahead = LoaderOptions { num_workers: 2, prefetch: 1 << 15, ..options() };
-    let error =
-        first(DataLoader::new(large, DefaultSampler::default(), ahead).unwrap()).unwrap_err().to_string();
+    let error = first(of(large).num_workers(2).prefetch(1 << 15)).unwrap_err().to_string();
     assert!(
         error.contains("what workers may be ahead, 65536 batches") && error.contains("this machine has"),
         "{error}"
     );
-    assert_eq!(first(with(LoaderOptions { batch_size: most, ..options() }).unwrap()).unwrap(), 64);
-    assert!(with(LoaderOptions { max_batches: Some(most), ..options() }).is_ok());
-    assert!(
-        DataLoader::new(Synthetic::new(most, [1, 1, 1], 2, 0), DefaultSampler::default(), options()).is_err()
-    );
-    let endless = LoaderOptions { batch_size: most, ..options() };
-    assert!(
-        DataLoader::new(Synthetic::new(4, [1, 1, 1], 2, 0), InfiniteSampler::default(), endless).is_err()
-    );
+    assert_eq!(first(small().batch_size(most)).unwrap(), 64);
+    assert!(small().max_batches(most).check().is_ok());
+    assert!(of(Synthetic::new(most, [1, 1, 1], 2, 0)).check().is_err());
+    let endless = of(Synthetic::new(4, [1, 1, 1], 2, 0)).sampler(InfiniteSampler::default()).batch_size(most);
+    assert!(endless.check().is_err());
+    // What cannot be is told by the first batch too, and has no length.
+    for wrong in [small().batch_size(0), small().prefetch(0), small().shard(Shard { rank: 2, world: 0 })] {
+        assert!(wrong.is_empty() || wrong.check().is_err());
+        assert!(first(wrong).unwrap_err().to_string().contains("must be at least 1"));
+    }
     let huge = || Box::new(Synthetic::new(most, [1, 1, 1], 2, 0));
     assert!(RepeatDataset::new(huge(), 2).is_err());
     assert!(shanty::data::ConcatDataset::new(vec![huge(), huge()]).is_err());
     let pixels = shanty::data::Pixels::new(Vec::new(), vec![0; 3], (most, most, 2), vec!["a".into()]);
     assert!(pixels.err().unwrap().to_string().contains("0 bytes do not make 3 images"));
-}
-
-fn options() -> LoaderOptions {
-    LoaderOptions { batch_size: 4, ..LoaderOptions::default() }
 }

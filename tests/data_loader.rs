@@ -11,8 +11,7 @@ use proptest::prelude::*;
 use rand::RngExt;
 use shanty::base::{Error, Result, Rng};
 use shanty::data::{
-    Batch, Batches, DataLoader, Dataset, DefaultSampler, InfiniteSampler, LoaderOptions, Sample, Sampler,
-    Shard,
+    Batch, Batches, DataLoader, Dataset, DefaultSampler, InfiniteSampler, Sample, Sampler, Shard,
 };
 
 /// Samples hold their index and one random number; reads are counted, some fail.
@@ -51,12 +50,8 @@ impl Dataset for Probe {
     }
 }
 
-fn options(batch_size: usize) -> LoaderOptions {
-    LoaderOptions { batch_size, ..Default::default() }
-}
-
-fn loader(len: usize, sampler: impl Sampler + 'static, options: LoaderOptions) -> DataLoader {
-    DataLoader::new(Probe::of(len), sampler, options).unwrap()
+fn loader(len: usize, sampler: impl Sampler + 'static, batch_size: usize) -> DataLoader {
+    DataLoader::new(Probe::of(len)).sampler(sampler).batch_size(batch_size)
 }
 
 fn unwrapped(batches: Batches) -> Vec<Batch> {
@@ -71,8 +66,8 @@ fn ids(batches: Batches) -> Vec<Vec<u64>> {
 fn dld_01_augmentation_is_the_samples_own_whoever_makes_it() {
     for seed in 0..3 {
         let draws = |num_workers| -> Vec<Batch> {
-            let options = LoaderOptions { num_workers, seed, ..options(4) };
-            unwrapped(loader(16, DefaultSampler::default(), options).batches(0, Some(8)))
+            let loader = loader(16, DefaultSampler::default(), 4).num_workers(num_workers).seed(seed);
+            unwrapped(loader.batches(0, Some(8)))
         };
         let alone = draws(0);
         for workers in [1, 2, 4] {
@@ -92,14 +87,13 @@ fn dld_01_augmentation_is_the_samples_own_whoever_makes_it() {
 
 #[test]
 fn dld_02_no_empty_batch_at_the_end() {
-    let loader = loader(8, DefaultSampler::sequential(), options(4));
+    let loader = loader(8, DefaultSampler::sequential(), 4);
     assert_eq!(loader.len(), 2);
     assert_eq!(ids(loader.batches(0, Some(2))), [[0, 1, 2, 3], [4, 5, 6, 7]]);
     assert_eq!(ids(loader.batches(1, Some(1))).len(), 0);
-    let short = self::loader(9, DefaultSampler::sequential(), options(4));
+    let short = self::loader(9, DefaultSampler::sequential(), 4);
     assert_eq!(ids(short.batches(2, Some(3))), [[8]]);
-    let dropped =
-        self::loader(9, DefaultSampler::sequential(), LoaderOptions { drop_last: true, ..options(4) });
+    let dropped = self::loader(9, DefaultSampler::sequential(), 4).drop_last(true);
     assert_eq!(
         (dropped.len(), ids(dropped.batches(1, Some(3)))),
         (2, vec![vec![4, 5, 6, 7], vec![0, 1, 2, 3]])
@@ -108,21 +102,23 @@ fn dld_02_no_empty_batch_at_the_end() {
 
 #[test]
 fn smp_04_no_batch_at_all_is_an_error_with_the_numbers() {
-    let refused = |len, options| {
-        let loader = DataLoader::new(Probe::of(len), DefaultSampler::default(), options);
-        loader.err().unwrap().to_string()
+    let refused = |loader: DataLoader| {
+        let text = loader.check().unwrap_err().to_string();
+        assert_eq!(loader.batches(0, Some(1)).next().unwrap().unwrap_err().to_string(), text);
+        text
     };
-    let text = refused(5, LoaderOptions { drop_last: true, ..options(8) });
+    let of = |len, batch_size| loader(len, DefaultSampler::default(), batch_size);
+    let text = refused(of(5, 8).drop_last(true));
     assert!(text.contains("n 5 samples, batch 8, drop_last true"), "{text}");
-    assert!(refused(0, options(8)).contains("n 0 samples, batch 8, drop_last false"));
+    assert!(refused(of(0, 8)).contains("n 0 samples, batch 8, drop_last false"));
     let shard = Shard { rank: 7, world: 8 };
-    assert!(refused(0, LoaderOptions { shard, ..options(1) }).contains("world size 8"));
+    assert!(refused(of(0, 1).shard(shard)).contains("world size 8"));
 }
 
 #[test]
 fn smp_01_a_rank_without_samples_has_no_batches() {
     let uneven = || DefaultSampler { shuffle: false, seed: None, round_up: false };
-    let of = |rank| loader(3, uneven(), LoaderOptions { shard: Shard { rank, world: 8 }, ..options(2) });
+    let of = |rank| loader(3, uneven(), 2).shard(Shard { rank, world: 8 });
     assert_eq!((of(2).len(), ids(of(2).batches(0, Some(1)))), (1, vec![vec![2]]));
     assert!(of(3).is_empty());
     assert_eq!(ids(of(3).batches(0, None)).len(), 0);
@@ -131,7 +127,7 @@ fn smp_01_a_rank_without_samples_has_no_batches() {
 #[test]
 fn res_01_skipping_reads_nothing() {
     let probe = Arc::new(Probe::of(8));
-    let loader = DataLoader::new(probe.clone(), InfiniteSampler::default(), options(1)).unwrap();
+    let loader = DataLoader::new(probe.clone()).sampler(InfiniteSampler::default());
     let whole = ids(loader.batches(0, Some(6)));
     let before = probe.reads.load(Ordering::SeqCst);
     assert_eq!(ids(loader.batches(3, Some(6))), whole[3..]);
@@ -140,7 +136,7 @@ fn res_01_skipping_reads_nothing() {
 
 #[test]
 fn res_02_both_halves_of_an_epoch_make_the_whole() {
-    let loader = loader(64, DefaultSampler::default(), options(1));
+    let loader = loader(64, DefaultSampler::default(), 1);
     let (first, second) = (ids(loader.batches(64, Some(84))), ids(loader.batches(84, Some(192))));
     let mut epoch: Vec<u64> = first.iter().chain(&second[..44]).flatten().copied().collect();
     assert_eq!(epoch, ids(loader.batches(64, Some(128))).concat());
@@ -156,8 +152,7 @@ fn met_02_padded_repeats_are_marked() {
         for batch_size in [1, 2, 5] {
             let mut counted = Vec::new();
             for rank in 0..world {
-                let options = LoaderOptions { shard: Shard { rank, world }, ..options(batch_size) };
-                let loader = loader(5, DefaultSampler::sequential(), options);
+                let loader = loader(5, DefaultSampler::sequential(), batch_size).shard(Shard { rank, world });
                 for batch in loader.batches(0, Some(loader.len())).map(Result::unwrap) {
                     counted.extend_from_slice(&batch.ids[..batch.valid]);
                 }
@@ -171,7 +166,7 @@ fn met_02_padded_repeats_are_marked() {
 #[test]
 fn endless_batches_run_across_the_seam() {
     let sampler = InfiniteSampler { shuffle: false, seed: None };
-    let loader = loader(5, sampler, options(3));
+    let loader = loader(5, sampler, 3);
     // the reference counts ceil(5 / 3) iterations an epoch
     assert_eq!(loader.len(), 2);
     assert_eq!(ids(loader.batches(0, Some(4))), [[0, 1, 2], [3, 4, 0], [1, 2, 3], [4, 0, 1]]);
@@ -180,7 +175,7 @@ fn endless_batches_run_across_the_seam() {
 
 #[test]
 fn max_batches_cuts_the_data_set() {
-    let loader = loader(100, DefaultSampler::default(), LoaderOptions { max_batches: Some(2), ..options(3) });
+    let loader = loader(100, DefaultSampler::default(), 3).max_batches(2);
     assert_eq!(loader.len(), 2);
     let mut seen = ids(loader.batches(0, Some(2))).concat();
     seen.sort_unstable();
@@ -191,8 +186,7 @@ fn max_batches_cuts_the_data_set() {
 fn a_failing_sample_is_named_and_the_rest_goes_on() {
     for num_workers in [0, 2] {
         let probe = Probe { fail_at: Some(5), panic_at: Some(9), ..Probe::of(16) };
-        let options = LoaderOptions { num_workers, ..options(4) };
-        let loader = DataLoader::new(probe, DefaultSampler::sequential(), options).unwrap();
+        let loader = DataLoader::new(probe).batch_size(4).num_workers(num_workers);
         let got: Vec<_> =
             loader.batches(0, Some(4)).map(|b| b.map(|b| b.ids).map_err(|e| e.to_string())).collect();
         let expected = [
@@ -208,8 +202,7 @@ fn a_failing_sample_is_named_and_the_rest_goes_on() {
 #[test]
 fn workers_end_with_their_iterator_and_stay_in_bounds() {
     let probe = Arc::new(Probe { slow: Some(Duration::from_millis(2)), ..Probe::of(1000) });
-    let options = LoaderOptions { num_workers: 3, prefetch: 2, ..options(10) };
-    let loader = DataLoader::new(probe.clone(), DefaultSampler::default(), options).unwrap();
+    let loader = DataLoader::new(probe.clone()).shuffle(true).batch_size(10).num_workers(3).prefetch(2);
     let mut batches = loader.batches(0, None);
     batches.next().unwrap().unwrap();
     let start = Instant::now();
@@ -233,7 +226,7 @@ fn a_sampler_that_lies_is_an_error() {
         }
     }
     for (drawn, workers) in [(vec![0, 1], 0), (vec![0, 1, 4], 2)] {
-        let loader = loader(3, Liar(drawn), LoaderOptions { num_workers: workers, ..options(1) });
+        let loader = loader(3, Liar(drawn), 1).num_workers(workers);
         let text = loader.batches(0, Some(1)).next().unwrap().unwrap_err().to_string();
         assert!(text.contains("its pass_len promises 3, each below 3"), "{text}");
     }
@@ -257,12 +250,12 @@ proptest! {
     ) {
         let rank = seed as usize % world;
         let make = |num_workers| {
-            let options = LoaderOptions { num_workers, seed, shard: Shard { rank, world }, ..options(batch) };
-            if endless {
-                loader(len, InfiniteSampler::default(), options)
+            let loader = if endless {
+                loader(len, InfiniteSampler::default(), batch)
             } else {
-                loader(len, DefaultSampler::default(), options)
-            }
+                loader(len, DefaultSampler::default(), batch)
+            };
+            loader.num_workers(num_workers).seed(seed).shard(Shard { rank, world })
         };
         let whole = unwrapped(make(0).batches(0, Some(cut + more)));
         let rest = unwrapped(make(workers).batches(cut, Some(cut + more)));
@@ -276,7 +269,7 @@ proptest! {
         for rank in 0..world {
             let sampler = DefaultSampler { round_up, ..Default::default() };
             let order = sampler.order(len, 1, pass, Shard { rank, world });
-            let loader = loader(len, sampler, LoaderOptions { seed: 1, shard: Shard { rank, world }, ..options(batch) });
+            let loader = loader(len, sampler, batch).seed(1).shard(Shard { rank, world });
             let n = loader.len();
             let batches = unwrapped(loader.batches(pass * n, Some((pass + 1) * n)));
             let read: Vec<usize> = batches.iter().flat_map(|b| &b.ids).map(|&id| id as usize).collect();
@@ -294,9 +287,9 @@ proptest! {
         let stream: Vec<u64> = (0..12).flat_map(|pass| sampler.draw(len, 3, pass)).map(|i| i as u64).collect();
         for rank in 0..world {
             let mine: Vec<u64> = stream.iter().copied().skip(rank).step_by(world).collect();
-            let options = LoaderOptions { seed: 3, shard: Shard { rank, world }, ..options(batch) };
+            let loader = loader(len, sampler.clone(), batch).seed(3).shard(Shard { rank, world });
             let full = (mine.len() / batch) as u64;
-            let read = ids(loader(len, sampler.clone(), options).batches(0, Some(full))).concat();
+            let read = ids(loader.batches(0, Some(full))).concat();
             prop_assert_eq!(&read[..], &mine[..read.len()]);
             let by_pass: Vec<u64> = (0..12)
                 .flat_map(|pass| sampler.order(len, 3, pass, Shard { rank, world }))

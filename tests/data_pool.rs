@@ -2,12 +2,10 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests
 
-use std::sync::Arc;
-
 use ndarray::Array3;
 use rayon::prelude::*;
 use shanty::base::{Elem, Result, Rng};
-use shanty::data::{DataLoader, Dataset, DefaultSampler, LoaderOptions, Sample};
+use shanty::data::{DataLoader, Dataset, Sample};
 
 /// Each sample is the sum of 0..=index, taken on the pool.
 struct Sums;
@@ -25,8 +23,7 @@ impl Dataset for Sums {
 #[test]
 fn a_thread_of_the_pool_that_waits_for_a_batch_works_for_it() {
     rayon::ThreadPoolBuilder::new().num_threads(1).build_global().unwrap();
-    let options = LoaderOptions { batch_size: 2, num_workers: 2, ..LoaderOptions::default() };
-    let loader = DataLoader::new(Arc::new(Sums), Arc::new(DefaultSampler::sequential()), options).unwrap();
+    let loader = DataLoader::new(Sums).batch_size(2).num_workers(2);
     rayon::scope(|_| {
         let all: Vec<Elem> = loader
             .batches(0, None)

@@ -10,11 +10,12 @@ use shanty::base::{Error, Result, Rng};
 use shanty::checkpoint::load;
 use shanty::config::{Diags, parse};
 use shanty::data::{
-    Batch, DataLoader, Dataset, DefaultSampler, Fingerprint, LoaderOptions, Marks, RepeatDataset, Sample,
-    Subset, Synthetic, unreadable,
+    Batch, DataLoader, Dataset, Fingerprint, Marks, RepeatDataset, Sample, Subset, Synthetic, unreadable,
 };
 use shanty::plugin::prelude::*;
+use shanty::run::EpochBasedTrainLoop;
 use shanty::run::{Outcome, RunConfig, Runner, RunnerBuilder};
+use shanty::testing::toy_optim;
 use shanty::testing::toy_runner;
 
 /// Samples of three numbers; some cannot be read. What was read is written down.
@@ -46,22 +47,18 @@ impl Dataset for Probe {
     }
 }
 
-fn of(data: impl Dataset + 'static, options: LoaderOptions) -> DataLoader {
-    DataLoader::new(data, DefaultSampler::default(), options).unwrap()
-}
-
-fn options(max_bad_samples: usize) -> LoaderOptions {
-    LoaderOptions { batch_size: 4, max_bad_samples, ..LoaderOptions::default() }
+fn of(data: impl Dataset + 'static, max_bad_samples: usize) -> DataLoader {
+    DataLoader::new(data).shuffle(true).batch_size(4).max_bad_samples(max_bad_samples)
 }
 
 fn run(dir: &Path, data: DataLoader, epochs: u64) -> RunnerBuilder {
-    toy_runner(dir, epochs, 4).unwrap().train_data(data)
+    toy_runner(dir, epochs, 4).unwrap().train(data, EpochBasedTrainLoop::new(epochs), toy_optim())
 }
 
 #[test]
 fn unreadable_samples_are_left_out_whoever_reads_them() {
     let read = |num_workers, max_bad| {
-        let loader = of(Probe::of(22, &[3, 8, 17]), LoaderOptions { num_workers, ..options(max_bad) });
+        let loader = of(Probe::of(22, &[3, 8, 17]), max_bad).num_workers(num_workers);
         let batches: Vec<Result<Batch, String>> =
             loader.batches(0, Some(12)).map(|batch| batch.map_err(|e| e.to_string())).collect();
         (batches, loader.bad_samples().iter().map(|(index, _)| *index).collect::<Vec<_>>())
@@ -84,12 +81,12 @@ fn unreadable_samples_are_left_out_whoever_reads_them() {
 #[test]
 fn a_batch_of_unreadable_samples_is_an_iteration_without_a_step() {
     let dir = tempfile::tempdir().unwrap();
-    let loader = of(Probe::of(8, &[0, 1, 2, 3]), options(4));
+    let loader = of(Probe::of(8, &[0, 1, 2, 3]), 4);
     let mut runner = run(dir.path(), loader, 3).build().unwrap();
     assert_eq!(runner.train().unwrap(), Outcome::Finished);
     assert_eq!(runner.session().state.progress.iter, 6);
     assert_eq!(runner.session().unreadable().len(), 4);
-    let all = of(Probe::of(4, &[0, 1, 2, 3]), LoaderOptions { max_bad_samples: 4, ..options(4) });
+    let all = of(Probe::of(4, &[0, 1, 2, 3]), 4);
     let batch = all.batches(0, Some(1)).next().unwrap().unwrap();
     assert!(batch.is_empty() && batch.valid == 0);
 }
@@ -99,7 +96,7 @@ fn a_batch_of_unreadable_samples_is_an_iteration_without_a_step() {
 fn unreadable_samples_are_counted_through_a_resume() {
     let end = |cut: Option<u64>, most: usize| {
         let dir = tempfile::tempdir().unwrap();
-        let make = || run(dir.path(), of(Probe::of(24, &[1, 6, 20]), options(most)), 2);
+        let make = || run(dir.path(), of(Probe::of(24, &[1, 6, 20]), most), 2);
         if let Some(cut) = cut {
             let stop = move |cx: &mut Ctx<'_>, _: &mut Event<'_>| {
                 if cx.progress.iter == cut {
@@ -130,18 +127,15 @@ fn unreadable_samples_are_counted_through_a_resume() {
 fn excluded_samples_are_never_read() {
     let dir = tempfile::tempdir().unwrap();
     let probe = Probe::of(16, &[5]);
-    let loader = of(probe.clone(), LoaderOptions { num_workers: 2, ..options(0) });
+    let loader = of(probe.clone(), 0).num_workers(2);
     let mut runner = run(dir.path(), loader, 2).exclude_samples(vec![11, 5]).build().unwrap();
     runner.train().unwrap();
     let expected: BTreeSet<usize> = (0..16).filter(|i| ![5, 11].contains(i)).collect();
     assert_eq!(*probe.reads.lock().unwrap(), expected);
     // A sample that is not there cannot be left out.
     let dir = tempfile::tempdir().unwrap();
-    let error = run(dir.path(), of(Probe::of(16, &[]), options(0)), 1)
-        .exclude_samples(vec![16])
-        .build()
-        .err()
-        .unwrap();
+    let error =
+        run(dir.path(), of(Probe::of(16, &[]), 0), 1).exclude_samples(vec![16]).build().err().unwrap();
     assert!(error.to_string().contains("names sample 16, but the training data have 16 samples"), "{error}");
 }
 
@@ -191,9 +185,7 @@ fn a_fingerprint_tells_sets_apart() {
 /// Other training data at resume made another run of it, silently or with advice about the batch size.
 #[test]
 fn training_data_that_changed_are_an_error_unless_allowed() {
-    let data = |n, seed, batch_size| {
-        of(Synthetic::new(n, [3, 1, 1], 2, seed), LoaderOptions { batch_size, ..LoaderOptions::default() })
-    };
+    let data = |n, seed, batch_size| of(Synthetic::new(n, [3, 1, 1], 2, seed), 0).batch_size(batch_size);
     let resumed = |cut: u64, second: DataLoader, allow: bool| {
         let dir = tempfile::tempdir().unwrap();
         let stop = move |cx: &mut Ctx<'_>, _: &mut Event<'_>| {
@@ -258,14 +250,9 @@ fn classes_of_validation_must_be_classes_of_training() {
 
     let dir = tempfile::tempdir().unwrap();
     let train = of_three(["cat", "dog", "elk"]);
-    let evaluator = || {
-        shanty::metric::Evaluator::new(vec![Box::new(
-            shanty::metric::Accuracy::new(vec![1], vec![None]).unwrap(),
-        )])
-    };
     let with = |val| {
-        let val = shanty::run::Evaluation::new(val, evaluator().unwrap());
-        run(dir.path(), train.clone(), 1).evaluate(val).build().map(drop).map_err(|e| e.to_string())
+        let accuracy = shanty::metric::Accuracy::new(vec![1], vec![None]).unwrap();
+        run(dir.path(), train.clone(), 1).val(val, accuracy).build().map(drop).map_err(|e| e.to_string())
     };
     assert!(with(of_three(["elk", "cat", "dog"])).is_ok());
     assert!(
@@ -292,7 +279,7 @@ fn of_three(names: [&'static str; 3]) -> DataLoader {
             Some(&self.0)
         }
     }
-    of(Three(names.map(String::from).to_vec()), options(0))
+    of(Three(names.map(String::from).to_vec()), 0)
 }
 
 /// What needs no file is made by `check` too: it says what `train` would say.

@@ -7,7 +7,11 @@ use shanty::data::{Batch, Dataset, Sample, Sampler};
 use shanty::metric::{Direction, Evaluator, Metric, Predictions, SingleLabelMetric};
 use shanty::optim::{Optimizer, ParamStep, Schedule};
 use shanty::plugin::prelude::*;
+use shanty::run::EpochBasedTrainLoop;
+use shanty::run::LoopTotals;
 use shanty::run::Runner;
+use shanty::testing::toy_optim;
+use shanty::testing::toy_runner_of;
 
 /// A metric whose values a config writes, by validation; or which panics.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -142,7 +146,7 @@ fn what_names_and_metrics_tell() {
     }
     let single =
         SingleLabelMetric::new(vec![Some(0.0)], vec![shanty::metric::Item::F1Score], None, None).unwrap();
-    let evaluator = Evaluator::new(vec![Box::new(single)]).unwrap();
+    let evaluator = Evaluator::from(single);
     assert_eq!(evaluator.direction("single-label/f1-score_classwise/2"), Some(Greater));
     assert_eq!(evaluator.direction("accuracy/top1"), None);
 }
@@ -204,8 +208,8 @@ impl Optimizer for Broken {
 }
 
 impl shanty::run::TrainLoop for Broken {
-    fn totals(&self, epoch_len: u64) -> (u64, u64, bool) {
-        (1, epoch_len, true)
+    fn totals(&self, epoch_len: u64) -> LoopTotals {
+        LoopTotals { epochs: 1, iters: epoch_len, by_epoch: true }
     }
     fn run(&self, _: &mut shanty::run::Session, _: &shanty::data::DataLoader) -> Result<()> {
         panic!("no captain")
@@ -240,10 +244,8 @@ fn without_a_keel(_: Told, _: &mut BuildCx) -> Result<Told> {
 
 #[test]
 fn panics_of_any_part_are_errors_that_name_it() {
-    use std::sync::Arc;
-
-    use shanty::data::{DataLoader, DefaultSampler, LoaderOptions, Synthetic};
-    use shanty::optim::{OptimWrapper, ScheduledParam, Sgd};
+    use shanty::data::{DataLoader, Synthetic};
+    use shanty::optim::{OptimWrapper, ScheduledParam};
     use shanty::testing::toy_runner;
 
     let dir = tempfile::tempdir().unwrap();
@@ -252,24 +254,25 @@ fn panics_of_any_part_are_errors_that_name_it() {
         runs += 1;
         toy_runner(&dir.path().join(runs.to_string()), 2, 2).unwrap()
     };
-    let options = || LoaderOptions { batch_size: 4, ..LoaderOptions::default() };
-    let set = Arc::new(Synthetic::new(8, [3, 1, 1], 2, 0));
-    let data =
-        |set: Arc<dyn Dataset>, sampler: Arc<dyn Sampler>| DataLoader::new(set, sampler, options()).unwrap();
+    let set = || DataLoader::new(Synthetic::new(8, [3, 1, 1], 2, 0)).batch_size(4);
+    let two = || EpochBasedTrainLoop::new(2);
     let schedule = ScheduledParam::new(Broken, 0, 4, false);
     let cases = [
-        (toy().train_data(data(set, Arc::new(Broken))), "the sampler panicked: no compass"),
+        (toy().train(set().sampler(Broken), two(), toy_optim()), "the sampler panicked: no compass"),
         (
-            toy().train_data(data(Arc::new(Broken), Arc::new(DefaultSampler::default()))),
+            toy().train(DataLoader::new(Broken).batch_size(4), two(), toy_optim()),
             "the data set panicked: no hold",
         ),
-        (toy().optim(OptimWrapper::new(Sgd::new(0.1)).schedule(schedule)), "panicked: no chart"),
+        (toy().train(set(), two(), toy_optim().schedule(schedule)), "panicked: no chart"),
         (
-            toy().optim(OptimWrapper::new(Broken)),
+            toy().train(set(), two(), OptimWrapper::new(Broken)),
             "the optimizer `Broken` in update, epoch 0, iteration 0: panicked: no rudder",
         ),
-        (toy().train_loop(Broken), "the training loop panicked: no captain"),
-        (toy().model(Broken), "the model's init_weights panicked: no anchor"),
+        (toy().train(set(), Broken, toy_optim()), "the training loop panicked: no captain"),
+        (
+            toy_runner_of(&dir.path().join("model"), Broken, set(), two(), toy_optim()).unwrap(),
+            "the model's init_weights panicked: no anchor",
+        ),
     ];
     for (builder, says) in cases {
         let error = builder.build().unwrap().train().unwrap_err();

@@ -7,15 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use shanty::base::Rng;
-use shanty::data::{
-    DataLoader, Dataset, DefaultSampler, InfiniteSampler, LoaderOptions, Sample, Sampler, Synthetic,
-};
+use shanty::data::{DataLoader, Dataset, DefaultSampler, InfiniteSampler, Sample, Sampler, Synthetic};
 use shanty::hook::HookConfig;
-use shanty::metric::{Accuracy, Evaluator};
+use shanty::metric::Accuracy;
 use shanty::plugin::prelude::*;
 use shanty::registry::Spec;
 use shanty::run::verify::verify;
-use shanty::run::{EpochBasedTrainLoop, Evaluation, Intervals, IterBasedTrainLoop, Limits, RunnerBuilder};
+use shanty::run::{EpochBasedTrainLoop, IterBasedTrainLoop, Limits, RunnerBuilder};
+use shanty::testing::toy_optim;
 use shanty::testing::toy_runner;
 
 /// Twelve samples, of which the first ones are torn: as many as the number says at the time.
@@ -38,8 +37,7 @@ impl Dataset for Torn {
 
 fn data(torn: &Arc<AtomicUsize>, sampler: impl Sampler + 'static) -> DataLoader {
     let set = Torn { whole: Synthetic::new(12, [3, 1, 1], 2, 0), torn: Arc::clone(torn) };
-    let options = LoaderOptions { batch_size: 4, max_bad_samples: 100, ..LoaderOptions::default() };
-    DataLoader::new(set, sampler, options).unwrap()
+    DataLoader::new(set).sampler(sampler).batch_size(4).max_bad_samples(100)
 }
 
 fn torn(n: usize) -> Arc<AtomicUsize> {
@@ -47,7 +45,11 @@ fn torn(n: usize) -> Arc<AtomicUsize> {
 }
 
 fn run(dir: &Path, torn: &Arc<AtomicUsize>) -> RunnerBuilder {
-    toy_runner(dir, 3, 3).unwrap().train_data(data(torn, DefaultSampler::default()))
+    toy_runner(dir, 3, 3).unwrap().train(
+        data(torn, DefaultSampler::default()),
+        EpochBasedTrainLoop::new(3),
+        toy_optim(),
+    )
 }
 
 fn failure(run: RunnerBuilder) -> String {
@@ -68,17 +70,19 @@ fn checkpoints(dir: &Path) -> Vec<String> {
 /// of loop, with endless batches and with fewer iterations than a pass has.
 #[test]
 fn a_training_that_leaves_out_everything_is_an_error() {
+    let all_torn = || data(&torn(12), DefaultSampler::default());
     let epochs = |run: RunnerBuilder| run;
     let iters = |max_iters| {
-        move |run: RunnerBuilder| run.train_loop(IterBasedTrainLoop { max_iters, val: Intervals::default() })
+        move |run: RunnerBuilder| {
+            run.train(all_torn(), IterBasedTrainLoop::new(max_iters).val_interval(1), toy_optim())
+        }
     };
     let endless = |run: RunnerBuilder| {
-        let run = run.train_data(data(&torn(12), InfiniteSampler::default()));
-        run.train_loop(IterBasedTrainLoop { max_iters: 1_000_000_000, val: Intervals::default() })
+        let train_loop = IterBasedTrainLoop::new(1_000_000_000).val_interval(1);
+        run.train(data(&torn(12), InfiniteSampler::default()), train_loop, toy_optim())
     };
-    let long = |run: RunnerBuilder| {
-        run.train_loop(EpochBasedTrainLoop { max_epochs: 1_000_000_000, val: Intervals::default() })
-    };
+    let long =
+        |run: RunnerBuilder| run.train(all_torn(), EpochBasedTrainLoop::new(1_000_000_000), toy_optim());
     let loops: [(&str, Box<dyn Fn(RunnerBuilder) -> RunnerBuilder>, &str); 5] = [
         ("epochs", Box::new(epochs), "iteration 3: "),
         ("long", Box::new(long), "iteration 3: "),
@@ -156,7 +160,9 @@ fn a_rollback_that_excludes_everything_is_an_error_and_resumes() {
 fn a_run_is_cut_where_it_has_no_samples_too() {
     let scratch = tempfile::tempdir().unwrap();
     let make = |dir: &Path, resume: bool, limits: Limits| {
-        let run = toy_runner(dir, 3, 3)?.train_data(data(&torn(0), DefaultSampler::sequential()));
+        let run = toy_runner(dir, 3, 3)?;
+        let run =
+            run.train(data(&torn(0), DefaultSampler::sequential()), EpochBasedTrainLoop::new(3), toy_optim());
         run.exclude_samples(vec![8, 9, 10, 11]).resume(resume).limits(limits).build()
     };
     for cut in verify(&make, |_| vec![1, 2, 3, 5, 6, 8], scratch.path()).unwrap() {
@@ -174,9 +180,10 @@ fn a_run_is_cut_where_it_has_no_samples_too() {
 fn a_validation_that_leaves_out_everything_is_an_error() {
     for n in [4, 12] {
         let dir = tempfile::tempdir().unwrap();
-        let evaluator = Evaluator::new(vec![Box::new(Accuracy::new(vec![1], vec![None]).unwrap())]).unwrap();
-        let val = Evaluation::new(data(&torn(n), DefaultSampler::sequential()), evaluator);
-        let trained = toy_runner(dir.path(), 1, 3).unwrap().evaluate(val).build().unwrap().train();
+        let accuracy = Accuracy::new(vec![1], vec![None]).unwrap();
+        let run = toy_runner(dir.path(), 1, 3).unwrap();
+        let run = run.val(data(&torn(n), DefaultSampler::sequential()), accuracy);
+        let trained = run.build().unwrap().train();
         if n == 4 {
             trained.unwrap();
             continue;

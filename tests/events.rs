@@ -9,7 +9,8 @@ use std::path::Path;
 use shanty::base::Error;
 use shanty::hook::Event;
 use shanty::plugin::prelude::*;
-use shanty::run::{Intervals, IterBasedTrainLoop, Outcome};
+use shanty::run::{IterBasedTrainLoop, Outcome};
+use shanty::testing::toy_optim;
 use shanty::testing::{Recorder, toy_data, toy_runner};
 
 /// Compares the trace with the fenced block below `## title` in docs/events.md.
@@ -41,9 +42,13 @@ fn train_and_validate() {
 fn iteration_mode() {
     let dir = tempfile::tempdir().unwrap();
     let (recorder, trace) = Recorder::new();
-    let train_loop = IterBasedTrainLoop { max_iters: 4, val: Intervals::every(2) };
-    let mut runner =
-        toy_runner(dir.path(), 1, 3).unwrap().train_loop(train_loop).hook(recorder).build().unwrap();
+    let train_loop = IterBasedTrainLoop::new(4).val_interval(2);
+    let mut runner = toy_runner(dir.path(), 1, 3)
+        .unwrap()
+        .train(toy_data(3, true).unwrap(), train_loop, toy_optim())
+        .hook(recorder)
+        .build()
+        .unwrap();
     assert_eq!(runner.train().unwrap(), Outcome::Finished);
     check("Four iterations, validated every two", &trace.lines());
 }
@@ -75,10 +80,9 @@ fn early_stopping_ends_the_run_after_the_validation() {
     let text = "{type: EarlyStoppingHook, monitor: acc, patience: 1, min_delta: 0}";
     let spec = shanty::registry::Spec::<dyn Hook>::parse(text).unwrap();
     let scripted = shanty::testing::Scripted::new("acc", &[0.5, 0.4, 0.9]);
-    let evaluator = shanty::metric::Evaluator::new(vec![Box::new(scripted)]).unwrap();
     let mut runner = toy_runner(dir.path(), 3, 1)
         .unwrap()
-        .evaluate(shanty::run::Evaluation::new(toy_data(1, false).unwrap(), evaluator))
+        .val(toy_data(1, false).unwrap(), scripted)
         // The script has a value for each validation.
         .sanity_check(false)
         .boxed_hook(spec.build(&mut BuildCx::new(0)).unwrap(), spec.name(), spec.extra.clone())
@@ -146,6 +150,7 @@ fn skip_update_leaves_the_weights_alone() {
     let mut weights = Vec::new();
     runner
         .model()
+        .unwrap()
         .read(Set::Values, &shanty::params::all, &mut |_, value| weights.extend(value.iter().copied()))
         .unwrap();
     let mut fresh = shanty::testing::ToyModel::new(3);
@@ -168,14 +173,9 @@ fn resumed_runs_owe_the_validation_of_their_checkpoint() {
 fn test_only() {
     let dir = tempfile::tempdir().unwrap();
     let (recorder, trace) = Recorder::new();
-    let evaluator = shanty::metric::Evaluator::new(vec![Box::new(
-        shanty::metric::Accuracy::new(vec![1], vec![None]).unwrap(),
-    )])
-    .unwrap();
-    let test = shanty::run::Evaluation::new(toy_data(2, false).unwrap(), evaluator);
-    let mut runner = shanty::run::Runner::builder()
-        .model(shanty::testing::ToyModel::new(3))
-        .test(test)
+    let accuracy = shanty::metric::Accuracy::new(vec![1], vec![None]).unwrap();
+    let mut runner = shanty::run::Runner::builder(shanty::testing::ToyModel::new(3))
+        .test(toy_data(2, false).unwrap(), accuracy)
         .hook(recorder)
         .work_dir(dir.path())
         .build()

@@ -56,10 +56,10 @@ fn moved(model: &str, hooks: &str) -> Vec<String> {
     }
     let dir = tempfile::tempdir().unwrap();
     let mut runner = runner(dir.path(), false, model, hooks, Limits::default()).unwrap();
-    runner.add_hook(Begin(StateDict::default()));
+    runner.add_hook(Begin(StateDict::default())).unwrap();
     runner.train().unwrap();
     let begin = runner.hook::<Begin>().unwrap().0.clone();
-    let end = StateDict::of(runner.model()).unwrap();
+    let end = StateDict::of(runner.model().unwrap()).unwrap();
     let pairs = begin.0.into_iter().zip(end.0);
     pairs.filter(|(a, b)| a != b).map(|((name, _), _)| name).collect()
 }

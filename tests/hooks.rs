@@ -4,22 +4,22 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use shanty::data::{DataLoader, DefaultSampler, LoaderOptions, Pipeline, Sample, Synthetic, Transform};
+use shanty::data::{DataLoader, Pipeline, Sample, Synthetic, Transform};
 use shanty::hook::builtin::*;
-use shanty::metric::Evaluator;
 use shanty::model::tta::View;
 use shanty::nn::{BatchNorm2d, Dropout, Flatten, Linear, Sequential};
 use shanty::params::StateDict;
 use shanty::plugin::prelude::*;
-use shanty::run::{EpochBasedTrainLoop, Evaluation, Intervals, Outcome, Runner, RunnerBuilder};
+use shanty::run::{EpochBasedTrainLoop, Outcome, Runner, RunnerBuilder};
+use shanty::testing::toy_optim;
+use shanty::testing::toy_runner_of;
 use shanty::testing::{Scripted, ToyModel, toy_data, toy_runner};
 
 fn scripted(dir: &Path, epochs: u64, name: &str, values: &[f64]) -> RunnerBuilder {
-    let evaluator = Evaluator::new(vec![Box::new(Scripted::new(name, values))]).unwrap();
     toy_runner(dir, epochs, 2)
         .unwrap()
         .sanity_check(false)
-        .evaluate(Evaluation::new(toy_data(1, false).unwrap(), evaluator))
+        .val(toy_data(1, false).unwrap(), Scripted::new(name, values))
 }
 
 fn early(text: &str) -> EarlyStoppingHook {
@@ -132,14 +132,14 @@ impl Model for Pair {
 fn the_teacher_follows_the_student() {
     let dir = tempfile::tempdir().unwrap();
     let hook: MeanTeacherHook = shanty::config::parse("hook", "{momentum: 0.25}").unwrap().read().unwrap();
-    let mut runner = toy_runner(dir.path(), 1, 2)
+    let (model, data) = (Pair([ToyModel::new(1), ToyModel::new(1)]), toy_data(2, true).unwrap());
+    let mut runner = toy_runner_of(dir.path(), model, data, EpochBasedTrainLoop::new(1), toy_optim())
         .unwrap()
-        .model(Pair([ToyModel::new(1), ToyModel::new(1)]))
         .hook(hook)
         .build()
         .unwrap();
     runner.train().unwrap();
-    let state = StateDict::of(runner.model()).unwrap();
+    let state = StateDict::of(runner.model().unwrap()).unwrap();
     assert_eq!(state.get("student.toy.weight").unwrap().value[0], 4.0);
     assert_eq!(state.get("teacher.toy.weight").unwrap().value[0], 2.6875);
 }
@@ -156,19 +156,14 @@ fn small_net() -> shanty::model::ImageClassifier {
 }
 
 fn images(batches: usize) -> DataLoader {
-    let options = LoaderOptions { batch_size: 4, ..LoaderOptions::default() };
-    let data = Synthetic::new(batches * 4, [1, 2, 2], 2, 0);
-    DataLoader::new(Arc::new(data), Arc::new(DefaultSampler::default()), options).unwrap()
+    DataLoader::new(Synthetic::new(batches * 4, [1, 2, 2], 2, 0)).batch_size(4).shuffle(true)
 }
 
 fn image_runner(dir: &Path, epochs: u64) -> RunnerBuilder {
-    Runner::builder()
-        .model(small_net())
-        .train_data(images(3))
-        .train_loop(EpochBasedTrainLoop { max_epochs: epochs, val: Intervals::default() })
-        .optim(shanty::optim::OptimWrapper::new(shanty::optim::Sgd::new(0.1).momentum(0.9)))
+    Runner::builder(small_net())
+        .train(images(3), EpochBasedTrainLoop::new(epochs), toy_optim())
         .work_dir(dir)
-        .with_seed(1)
+        .seed(1)
 }
 
 /// The running mean becomes the mean of the batches' means, the variance that of their unbiased variances.
@@ -184,7 +179,7 @@ fn precise_statistics_are_the_mean_over_batches() {
         mean += m / 3.0;
         var += x.iter().map(|v| (v - m).powi(2)).sum::<f64>() / (x.len() - 1) as f64 / 3.0;
     }
-    let state = StateDict::of(runner.model()).unwrap();
+    let state = StateDict::of(runner.model().unwrap()).unwrap();
     let stat = |name: &str| f64::from(state.get(&format!("backbone.0.{name}")).unwrap().value[[0]]);
     assert!((stat("running_mean") - mean).abs() < 1e-5, "{} {mean}", stat("running_mean"));
     assert!((stat("running_var") - var).abs() < 1e-4 * var, "{} {var}", stat("running_var"));
@@ -200,7 +195,7 @@ fn precise_statistics_leave_weights_and_updates_alone() {
         let mut runner = builder.build().unwrap();
         runner.train().unwrap();
         let trained = |(_, t): &(String, shanty::params::StateTensor)| t.role.is_trained();
-        StateDict::of(runner.model()).unwrap().0.into_iter().filter(trained).collect::<Vec<_>>()
+        StateDict::of(runner.model().unwrap()).unwrap().0.into_iter().filter(trained).collect::<Vec<_>>()
     };
     assert_eq!(end(true), end(false));
 }
@@ -295,12 +290,10 @@ impl Model for LeftPixel {
 #[test]
 fn a_test_averages_the_views_and_gives_the_model_back() {
     let dir = tempfile::tempdir().unwrap();
-    let evaluator = || Evaluator::new(vec![Box::new(Scripted::new("score", &[1.0]))]).unwrap();
     let seen = Arc::new(Mutex::new(Vec::new()));
     let noted = Arc::clone(&seen);
-    let mut runner = Runner::builder()
-        .model(LeftPixel)
-        .test(Evaluation::new(images(1), evaluator()))
+    let mut runner = Runner::builder(LeftPixel)
+        .test(images(1), Scripted::new("score", &[1.0]))
         .hook(PrepareTTAHook::new(vec![View::Identity, View::HorizontalFlip]))
         .on(Point::AfterTestIter, move |_, event| {
             if let Event::AfterTestIter(step) = event {
@@ -316,7 +309,7 @@ fn a_test_averages_the_views_and_gives_the_model_back() {
     runner.test().unwrap();
     let (score, mean) = seen.lock().unwrap()[0];
     assert!((score - mean).abs() < 1e-6);
-    let model: &mut dyn std::any::Any = runner.model();
+    let model: &mut dyn std::any::Any = runner.model().unwrap();
     assert!(model.is::<LeftPixel>());
 }
 

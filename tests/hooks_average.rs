@@ -9,8 +9,11 @@ use shanty::hook::builtin::{AveragedModel, Averaging, EMAHook};
 use shanty::nn::BatchNorm2d;
 use shanty::params::all;
 use shanty::plugin::prelude::*;
-use shanty::run::{Intervals, IterBasedTrainLoop, RunnerBuilder};
-use shanty::testing::{ToyModel, toy_runner};
+use shanty::run::{IterBasedTrainLoop, RunnerBuilder};
+use shanty::testing::ToyModel;
+use shanty::testing::toy_data;
+use shanty::testing::toy_optim;
+use shanty::testing::toy_runner_of;
 
 fn toy(value: Elem) -> ToyModel {
     let mut model = ToyModel::new(1);
@@ -113,10 +116,9 @@ fn buffers_are_the_models_or_averaged_counters_copied() {
 
 /// A run whose weight is iter / 10 after each iteration.
 fn ramp(dir: &Path, iters: u64, ema: EMAHook) -> RunnerBuilder {
-    toy_runner(dir, 1, 4)
+    let train_loop = IterBasedTrainLoop::new(iters).val_interval(50);
+    toy_runner_of(dir, ToyModel::new(1), toy_data(4, true).unwrap(), train_loop, toy_optim())
         .unwrap()
-        .model(ToyModel::new(1))
-        .train_loop(IterBasedTrainLoop { max_iters: iters, val: Intervals::every(50) })
         .on(Point::AfterTrainIter, |cx, _| {
             let iter = cx.progress.iter as Elem;
             set_weight(&mut **cx.model, iter / 10.0);
@@ -157,7 +159,7 @@ fn before_it_begins_the_average_is_the_model() {
     let seen = seen.lock().unwrap();
     assert_eq!(seen[0], (50, 5.0), "validation sees the model itself");
     assert!(near(seen[2].1, 10.01), "the last validation sees the average: {seen:?}");
-    assert!(near(weight(runner.model()), 10.1), "the model in memory is the trained one");
+    assert!(near(weight(runner.model().unwrap()), 10.1), "the model in memory is the trained one");
 }
 
 #[test]
@@ -172,19 +174,19 @@ fn an_average_that_never_begins_is_refused() {
 fn load_from_takes_the_average_resume_the_weights() {
     let dir = tempfile::tempdir().unwrap();
     let steps = |dir: &Path, max: u64| {
-        toy_runner(dir, 1, 4)
-            .unwrap()
-            .model(ToyModel::new(1))
-            .train_loop(IterBasedTrainLoop { max_iters: max, val: Intervals::every(99) })
-            .on(Point::AfterTrainIter, |cx, _| {
+        let train_loop = IterBasedTrainLoop::new(max).val_interval(99);
+        toy_runner_of(dir, ToyModel::new(1), toy_data(4, true).unwrap(), train_loop, toy_optim()).unwrap().on(
+            Point::AfterTrainIter,
+            |cx, _| {
                 let value = if cx.progress.iter == 1 { 1.0 } else { 2.0 };
                 set_weight(&mut **cx.model, value);
                 Ok(())
-            })
+            },
+        )
     };
     let mut first = steps(dir.path(), 2).hook(EMAHook::new(0.5, 0)).build().unwrap();
     first.train().unwrap();
-    assert_eq!(weight(first.model()), 2.0);
+    assert_eq!(weight(first.model().unwrap()), 2.0);
     let saved = dir.path().join("iter_2");
     let checkpoint = load(&saved).unwrap();
     assert_eq!(checkpoint.model.get("toy.weight").unwrap().value[0], 1.5);
@@ -199,9 +201,8 @@ fn load_from_takes_the_average_resume_the_weights() {
         }
     };
     let other = tempfile::tempdir().unwrap();
-    let from = saved.to_string_lossy().into_owned();
     let mut tuned = steps(other.path(), 1)
-        .load_from(Some(from))
+        .load_from(&saved)
         .hook(EMAHook::new(0.5, 0))
         .on(Point::BeforeTrain, seen(&start))
         .build()
@@ -244,5 +245,5 @@ fn weights_come_back_when_a_validation_fails() {
         .build()
         .unwrap();
     runner.train().unwrap_err();
-    assert_eq!(weight(runner.model()), 5.0, "the trained weights of iteration 50");
+    assert_eq!(weight(runner.model().unwrap()), 5.0, "the trained weights of iteration 50");
 }

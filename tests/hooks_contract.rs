@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use shanty::plugin::prelude::*;
 use shanty::run::RunnerBuilder;
+use shanty::testing::contract_run_of;
 use shanty::testing::{Clause, Contract, ToyModel, contract_run, hook_contract};
 
 macro_rules! contracts {
@@ -83,7 +84,7 @@ impl Model for Rich {
 
 fn rich(dir: &Path, teaches: bool) -> Result<RunnerBuilder> {
     let (student, teacher) = (ToyModel::new(3), ToyModel::new(3));
-    Ok(contract_run(dir)?.model(Rich { student, teacher, p: 0.5, teaches }))
+    contract_run_of(dir, Rich { student, teacher, p: 0.5, teaches })
 }
 fn with_number(dir: &Path) -> Result<RunnerBuilder> {
     rich(dir, false)

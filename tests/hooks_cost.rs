@@ -5,10 +5,11 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use ndarray::{ArrayD, IxDyn};
-use shanty::data::{DataLoader, DefaultSampler, LoaderOptions, Synthetic};
-use shanty::optim::{OptimWrapper, Sgd};
+use shanty::data::{DataLoader, Synthetic};
+use shanty::optim::Sgd;
 use shanty::plugin::prelude::*;
 use shanty::registry::Spec;
+use shanty::run::LoopTotals;
 use shanty::run::{Runner, Session, TrainLoop};
 
 struct Counting;
@@ -59,8 +60,8 @@ const ITERS: u64 = 3000;
 
 struct Bare;
 impl TrainLoop for Bare {
-    fn totals(&self, _: u64) -> (u64, u64, bool) {
-        (1, ITERS, false)
+    fn totals(&self, _: u64) -> LoopTotals {
+        LoopTotals { epochs: 1, iters: ITERS, by_epoch: false }
     }
     fn run(&self, s: &mut Session, _: &DataLoader) -> Result<()> {
         s.enter(Phase::Train);
@@ -81,14 +82,9 @@ impl TrainLoop for Bare {
 #[test]
 fn no_allocations_after_the_first_iteration() {
     let dir = tempfile::tempdir().unwrap();
-    let options = LoaderOptions { batch_size: 1, ..LoaderOptions::default() };
-    let data =
-        DataLoader::new(Synthetic::new(1 << 30, [1, 1, 1], 2, 0), DefaultSampler::sequential(), options);
-    let mut builder = Runner::builder()
-        .model(Nothing)
-        .train_data(data.unwrap())
-        .train_loop(Bare)
-        .optim(OptimWrapper::new(Sgd::new(0.1)))
+    let data = DataLoader::new(Synthetic::new(1 << 30, [1, 1, 1], 2, 0));
+    let mut builder = Runner::builder(Nothing)
+        .train(data, Bare, Sgd::new(0.1))
         .without_default_hooks()
         .work_dir(dir.path());
     for text in [

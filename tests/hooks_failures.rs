@@ -9,6 +9,7 @@ use shanty::data::DataLoader;
 use shanty::hook::HookConfig;
 use shanty::plugin::prelude::*;
 use shanty::registry::Spec;
+use shanty::run::LoopTotals;
 use shanty::run::{Outcome, RunnerBuilder, Session, TrainLoop};
 use shanty::testing::toy_runner;
 
@@ -116,8 +117,8 @@ struct Laps {
 }
 
 impl TrainLoop for Laps {
-    fn totals(&self, _: u64) -> (u64, u64, bool) {
-        (1, self.laps, false)
+    fn totals(&self, _: u64) -> LoopTotals {
+        LoopTotals { epochs: 1, iters: self.laps, by_epoch: false }
     }
     fn run(&self, s: &mut Session, data: &DataLoader) -> Result<()> {
         s.enter(Phase::Train);
@@ -158,7 +159,7 @@ fn a_loop_of_ones_own_is_named_in_the_config() {
             Ok(())
         }
     }
-    runner.add_hook(Count(counted));
+    runner.add_hook(Count(counted)).unwrap();
     runner.train().unwrap();
     assert_eq!((runner.session().state.progress.iter, laps.load(Ordering::SeqCst)), (5, 5));
     let error = run("{type: Laps, lap: 5}").err().unwrap().to_string();

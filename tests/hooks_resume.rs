@@ -3,19 +3,18 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 
 use rand::RngExt;
 use shanty::base::keyed;
-use shanty::data::{DataLoader, DefaultSampler, LoaderOptions, Synthetic};
+use shanty::data::{DataLoader, Synthetic};
 use shanty::hook::HookConfig;
-use shanty::metric::{Accuracy, Evaluator};
+use shanty::metric::Accuracy;
 use shanty::model::{ClsHead, ImageClassifier};
 use shanty::nn::{BatchNorm2d, Dropout, Flatten, Linear, Module, Sequential};
 use shanty::optim::{OptimWrapper, Sgd};
 use shanty::plugin::prelude::*;
 use shanty::registry::{Spec, entries};
-use shanty::run::{EpochBasedTrainLoop, Evaluation, Intervals, Outcome, Runner, RunnerBuilder};
+use shanty::run::{EpochBasedTrainLoop, Outcome, Runner, RunnerBuilder};
 
 /// Every built-in hook but the six default ones, which are there anyway.
 const HOOKS: [&str; 15] = [
@@ -78,21 +77,17 @@ fn net() -> ImageClassifier {
 }
 
 fn images(batches: usize) -> DataLoader {
-    let options = LoaderOptions { batch_size: 4, num_workers: 2, seed: 7, ..LoaderOptions::default() };
     let data = Synthetic::new(batches * 4, [1, 3, 3], 2, 0);
-    DataLoader::new(Arc::new(data), Arc::new(DefaultSampler::default()), options).unwrap()
+    DataLoader::new(data).batch_size(4).shuffle(true).num_workers(2).seed(7)
 }
 
 fn run(dir: &Path) -> RunnerBuilder {
-    let evaluator = Evaluator::new(vec![Box::new(Accuracy::new(vec![1], vec![None]).unwrap())]).unwrap();
-    let mut builder = Runner::builder()
-        .model(Taught { student: net(), teacher: net() })
-        .train_data(images(BATCHES))
-        .train_loop(EpochBasedTrainLoop { max_epochs: EPOCHS, val: Intervals::default() })
-        .optim(OptimWrapper::new(Sgd::new(0.1).momentum(0.9)).accumulate(3))
-        .evaluate(Evaluation::new(images(2), evaluator))
+    let optim = OptimWrapper::new(Sgd::new(0.1).momentum(0.9)).accumulate(3);
+    let mut builder = Runner::builder(Taught { student: net(), teacher: net() })
+        .train(images(BATCHES), EpochBasedTrainLoop::new(EPOCHS), optim)
+        .val(images(2), Accuracy::new(vec![1], vec![None]).unwrap())
         .work_dir(dir)
-        .with_seed(3)
+        .seed(3)
         .timer(|| 0.0)
         .on(Point::AfterTrainIter, |_, _| Ok(()));
     let mut cx = BuildCx::new(3);

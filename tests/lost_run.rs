@@ -9,10 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use shanty::hook::HookConfig;
-use shanty::metric::Evaluator;
 use shanty::plugin::prelude::*;
 use shanty::registry::Spec;
-use shanty::run::{Background, Evaluation, Interrupt, Limits, Outcome, RunnerBuilder, Task};
+use shanty::run::{Background, Interrupt, Limits, Outcome, RunnerBuilder, Task};
 use shanty::testing::{JudgedDisk, Op, Scripted, Verdict, toy_data, toy_runner};
 
 /// A run whose only saver is this CheckpointHook.
@@ -75,9 +74,8 @@ fn dies_at(op: Op, part: &'static str, n: u64) -> JudgedDisk {
 fn retention_holds_after_a_death_at_any_deletion() {
     let scripted = |dir: &Path, epochs, resume| {
         let values: Vec<f64> = (0..9).map(|i| 0.1 * f64::from(i)).collect();
-        let evaluator = Evaluator::new(vec![Box::new(Scripted::new("acc", &values))]).unwrap();
         run(dir, epochs, "max_keep_ckpts: 2, save_best: acc, rule: greater")
-            .evaluate(Evaluation::new(toy_data(1, false).unwrap(), evaluator))
+            .val(toy_data(1, false).unwrap(), Scripted::new("acc", &values))
             .resume(resume)
     };
     for (op, part) in
@@ -157,8 +155,7 @@ fn weights_of_a_damaged_checkpoint_are_refused_everywhere() {
     let home = dir.path().join("epoch_1");
     let load = |path: &Path| {
         let scratch = tempfile::tempdir().unwrap();
-        let from = Some(path.to_string_lossy().into_owned());
-        run(scratch.path(), 1, "").load_from(from).build().unwrap().val().map(drop)
+        run(scratch.path(), 1, "").load_from(path).build().unwrap().val().map(drop)
     };
     for path in [home.clone(), home.join("model.safetensors")] {
         load(&path).unwrap();
@@ -301,8 +298,8 @@ fn a_new_run_that_died_early_does_not_become_the_old_one() {
     for (op, part) in dies {
         let dir = tempfile::tempdir().unwrap();
         train(run(dir.path(), 2, "")).unwrap();
-        let _ = train(run(dir.path(), 4, "").with_seed(7).overwrite(true).file_system(dies_at(op, part, 1)));
-        let mut again = run(dir.path(), 4, "").with_seed(7).resume(true).build().unwrap();
+        let _ = train(run(dir.path(), 4, "").seed(7).overwrite(true).file_system(dies_at(op, part, 1)));
+        let mut again = run(dir.path(), 4, "").seed(7).resume(true).build().unwrap();
         match again.train() {
             Ok(_) => assert!(log(dir.path()).contains("starting from the beginning"), "{part}"),
             Err(error) => assert!(error.to_string().contains("it is of another run"), "{part}: {error}"),

@@ -4,13 +4,10 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 
 use ndarray::ArrayD;
 use shanty::base::Elem;
-use shanty::data::{
-    Batch, DataLoader, DefaultSampler, Digits, DigitsSplit, Filter, LoaderOptions, Pipeline, Resize, SplitBy,
-};
+use shanty::data::{Batch, DataLoader, Digits, DigitsSplit, Filter, Pipeline, Resize, SplitBy};
 use shanty::model::{ClsDataPreprocessor, ClsHead, ImageClassifier, LeNet5, Model, PixelOps, StepCx};
 use shanty::nn::init::{Init, Pretrained};
 use shanty::params::{HostParams, StateDict};
@@ -38,9 +35,7 @@ fn batches(split: DigitsSplit, batch_size: usize, n: u64) -> Vec<Batch> {
     let resize = Resize { width: 32, height: 32, keep_ratio: false, filter: Filter::CV2 };
     let digits = Digits::load(split, SplitBy::Index).unwrap();
     let digits = digits.with_pipeline(Pipeline::new(vec![Box::new(resize)]));
-    let options = LoaderOptions { batch_size, ..Default::default() };
-    let loader = DataLoader::new(Arc::new(digits), Arc::new(DefaultSampler::sequential()), options).unwrap();
-    loader.batches(0, Some(n)).map(Result::unwrap).collect()
+    DataLoader::new(digits).batch_size(batch_size).batches(0, Some(n)).map(Result::unwrap).collect()
 }
 
 /// What PyTorch printed.

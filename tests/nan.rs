@@ -59,7 +59,7 @@ fn runner(yaml: &str, poison: Option<u64>) -> Runner {
     let node = shanty::config::parse("test", yaml).unwrap();
     let mut runner = Runner::from_config(&node, Some("test.yaml")).unwrap();
     if let Some(id) = poison {
-        runner.add_hook(Poison(id));
+        runner.add_hook(Poison(id)).unwrap();
     }
     runner
 }
@@ -75,7 +75,7 @@ fn batch_of(id: u64) -> (u64, Vec<u64>) {
     }
     let dir = tempfile::tempdir().unwrap();
     let mut runner = runner(&config(dir.path(), 1, "", "interval: 50"), None);
-    runner.add_hook(Ids(Vec::new()));
+    runner.add_hook(Ids(Vec::new())).unwrap();
     runner.train().unwrap();
     let all = &runner.hook::<Ids>().unwrap().0;
     let at = all.iter().position(|ids| ids.contains(&id)).unwrap();
@@ -187,7 +187,7 @@ fn a_hopeless_run_ends() {
         let dir = tempfile::tempdir().unwrap();
         let hook = format!("action: {action}, patience: 3, bundle: false");
         let mut run = runner(&config(dir.path(), 9, "", &hook), None);
-        run.add_hook(AllBad);
+        run.add_hook(AllBad).unwrap();
         let error = run.train().unwrap_err().to_string();
         assert!(error.contains("patience ended after 3 times"), "{action}: {error}");
     }
@@ -208,7 +208,7 @@ fn a_broken_weight_is_named() {
     }
     let dir = tempfile::tempdir().unwrap();
     let mut run = runner(&config(dir.path(), 1, "", "interval: 1, check: all"), None);
-    run.add_hook(Break);
+    run.add_hook(Break).unwrap();
     let error = run.train().unwrap_err().to_string();
     assert!(error.contains("the first bad tensor is the weight `backbone.5.bias`"), "{error}");
 }

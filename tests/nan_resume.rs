@@ -129,7 +129,7 @@ resume: {resume}
     fn runner(&self, dir: &Path, resume: bool, limits: Limits) -> Result<Runner> {
         let node = shanty::config::parse("test", &self.config(dir, resume))?;
         let mut runner = RunnerBuilder::from_config(&node, Some("test.yaml"))?.limits(limits).build()?;
-        runner.add_hook(Poison { samples: self.poison.clone(), gradient_at: self.gradient_at });
+        runner.add_hook(Poison { samples: self.poison.clone(), gradient_at: self.gradient_at }).unwrap();
         Ok(runner)
     }
 
@@ -229,7 +229,7 @@ fn a_run_that_was_stopped_by_nan_resumes_to_the_same_error_and_on_without_the_sa
         }
         let limits = Limits { interrupt: interrupt.clone(), ..Limits::default() };
         let mut first = case.runner(dir.path(), false, limits).unwrap();
-        first.add_hook(CutAt(cut, interrupt));
+        first.add_hook(CutAt(cut, interrupt)).unwrap();
         first.train().unwrap();
         let again =
             case.runner(dir.path(), true, Limits::default()).unwrap().train().unwrap_err().to_string();

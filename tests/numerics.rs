@@ -266,8 +266,7 @@ fn a_model_with_a_tensor_under_two_names_is_refused() {
     }
     let dir = tempfile::tempdir().unwrap();
     let tied = Tied(One { twice: true, ..One::new(1.0, 1.0) });
-    let error =
-        shanty::run::Runner::builder().model(tied).work_dir(dir.path()).build().err().unwrap().to_string();
+    let error = shanty::run::Runner::builder(tied).work_dir(dir.path()).build().err().unwrap().to_string();
     assert!(error.contains("`one.weight` and `again.weight`"), "{error}");
     shanty::params::check_distinct(&One::new(1.0, 1.0)).unwrap();
 }

@@ -45,7 +45,7 @@ fn recorded(text: &str) -> RunPlan {
     let mut runner = Runner::from_config(&config(text, dir.path()), None).unwrap();
     runner.record_calls();
     let seen = Arc::new(Mutex::default());
-    runner.add_hook(Watch(Arc::clone(&seen)));
+    runner.add_hook(Watch(Arc::clone(&seen))).unwrap();
     runner.train().unwrap();
     let (lr, validations, saves) = std::mem::take(&mut *seen.lock().unwrap());
     let session = runner.session();

@@ -4,13 +4,15 @@
 use std::path::Path;
 
 use shanty::checkpoint::load;
-use shanty::optim::{OptimWrapper, Sgd};
 use shanty::plugin::prelude::*;
-use shanty::run::{EpochBasedTrainLoop, Intervals, IterBasedTrainLoop, Outcome, RunnerBuilder};
+use shanty::run::{EpochBasedTrainLoop, IterBasedTrainLoop, Outcome, RunnerBuilder};
+use shanty::testing::toy_data;
+use shanty::testing::toy_optim;
 use shanty::testing::toy_runner;
 
-fn accumulating(builder: RunnerBuilder) -> RunnerBuilder {
-    builder.optim(OptimWrapper::new(Sgd::new(0.1).momentum(0.9)).accumulate(2))
+fn accumulating(dir: &Path) -> RunnerBuilder {
+    let data = toy_data(5, true).unwrap();
+    toy_runner(dir, 2, 5).unwrap().train(data, EpochBasedTrainLoop::new(2), toy_optim().accumulate(2))
 }
 
 /// The whole run, and the same run cut after `cut` iterations and resumed: both final checkpoints.
@@ -50,8 +52,8 @@ fn epoch_loop_cut_anywhere() {
 fn iteration_loop_cut_anywhere() {
     for cut in 1..9 {
         let make = |dir: &Path| {
-            let every_two = IterBasedTrainLoop { max_iters: 9, val: Intervals::every(2) };
-            toy_runner(dir, 1, 4).unwrap().train_loop(every_two)
+            let every_two = IterBasedTrainLoop::new(9).val_interval(2);
+            toy_runner(dir, 1, 4).unwrap().train(toy_data(4, true).unwrap(), every_two, toy_optim())
         };
         let (whole, parts) = both(make, cut, "iter_9");
         same_end(&whole, &parts);
@@ -61,7 +63,7 @@ fn iteration_loop_cut_anywhere() {
 #[test]
 fn an_open_accumulation_window_is_part_of_the_state() {
     for cut in 1..10 {
-        let (whole, parts) = both(|dir| accumulating(toy_runner(dir, 2, 5).unwrap()), cut, "epoch_2");
+        let (whole, parts) = both(accumulating, cut, "epoch_2");
         same_end(&whole, &parts);
     }
 }
@@ -121,12 +123,9 @@ fn a_resumed_run_sees_the_samples_that_were_left() {
 fn validation_does_not_change_training() {
     let end = |val: bool| {
         let dir = tempfile::tempdir().unwrap();
-        let every = if val { Intervals::default() } else { Intervals { begin: 99, ..Intervals::default() } };
-        let mut runner = toy_runner(dir.path(), 3, 4)
-            .unwrap()
-            .train_loop(EpochBasedTrainLoop { max_epochs: 3, val: every })
-            .build()
-            .unwrap();
+        let three = EpochBasedTrainLoop::new(3).val_begin(if val { 1 } else { 99 });
+        let run = toy_runner(dir.path(), 3, 4).unwrap().train(toy_data(4, true).unwrap(), three, toy_optim());
+        let mut runner = run.build().unwrap();
         runner.train().unwrap();
         load(&dir.path().join("epoch_3")).unwrap().model
     };
@@ -190,15 +189,15 @@ fn weights_from_elsewhere_are_matched_strictly_unless_told_otherwise() {
         let state = StateDict(tensors.into_iter().map(|(n, t)| (n.to_owned(), t)).collect());
         let file = dir.path().join(name);
         std::fs::write(&file, write_tensors(&state).unwrap()).unwrap();
-        Some(file.to_string_lossy().into_owned())
+        file
     };
-    let weights_of = |file: Option<String>, options: LoadConfig| {
+    let weights_of = |file: std::path::PathBuf, options: LoadConfig| {
         let work = dir.path().join("work");
         let mut runner =
             toy_runner(&work, 1, 1).unwrap().load_from(file).load_options(options).build().unwrap();
         runner.val()?;
         Ok::<_, shanty::base::Error>(
-            StateDict::of(runner.model()).unwrap().get("toy.weight").unwrap().value.clone(),
+            StateDict::of(runner.model().unwrap()).unwrap().get("toy.weight").unwrap().value.clone(),
         )
     };
     let lax = || LoadConfig { strict: false, ..LoadConfig::default() };
@@ -231,7 +230,7 @@ fn the_chain_of_digests_goes_on_over_a_resume() {
     use shanty::hook::builtin::DigestHook;
     let chain = |dir: &Path, epochs: u64, resume: bool, seed: u64| {
         let hook = DigestHook::every(3);
-        let run = toy_runner(dir, epochs, 4).unwrap().with_seed(seed).hook(hook).resume(resume);
+        let run = toy_runner(dir, epochs, 4).unwrap().seed(seed).hook(hook).resume(resume);
         let mut runner = run.build().unwrap();
         runner.train().unwrap();
         runner.hook::<DigestHook>().unwrap().chain().to_owned()

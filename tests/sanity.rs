@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use shanty::config::parse;
-use shanty::metric::{Evaluator, Metric, Predictions};
+use shanty::metric::{Metric, Predictions};
 use shanty::plugin::prelude::*;
-use shanty::run::{EpochBasedTrainLoop, Evaluation, Intervals, Runner, RunnerBuilder};
+use shanty::run::{EpochBasedTrainLoop, Runner, RunnerBuilder};
 use shanty::testing::{ToyModel, toy_data};
 
 fn config(dir: &Path, rest: &str) -> shanty::config::Node {
@@ -85,15 +85,11 @@ impl Metric for Liar {
 fn run(dir: &Path, counted: &Arc<AtomicU64>) -> (RunnerBuilder, Arc<AtomicU64>) {
     let before = Arc::new(AtomicU64::new(u64::MAX));
     let (seen, count) = (Arc::clone(&before), Arc::clone(counted));
-    let evaluator = Evaluator::new(vec![Box::new(Liar(Arc::clone(counted)))]).unwrap();
-    let builder = Runner::builder()
-        .model(ToyModel::new(3))
-        .train_data(toy_data(4, true).unwrap())
-        .train_loop(EpochBasedTrainLoop { max_epochs: 4, val: Intervals::every(1) })
-        .optim(shanty::optim::OptimWrapper::new(shanty::optim::Sgd::new(0.1)))
-        .evaluate(Evaluation::new(toy_data(4, false).unwrap(), evaluator))
+    let builder = Runner::builder(ToyModel::new(3))
+        .train(toy_data(4, true).unwrap(), EpochBasedTrainLoop::new(4), shanty::optim::Sgd::new(0.1))
+        .val(toy_data(4, false).unwrap(), Liar(Arc::clone(counted)))
         .work_dir(dir)
-        .with_seed(0)
+        .seed(0)
         .on(Point::BeforeTrain, move |_, _| {
             seen.store(count.load(Ordering::Relaxed), Ordering::Relaxed);
             Ok(())

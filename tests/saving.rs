@@ -11,7 +11,9 @@ use std::time::Duration;
 use shanty::base::fs::Disk;
 use shanty::checkpoint::{Commit, EMERGENCY, Prune, load};
 use shanty::plugin::prelude::*;
-use shanty::run::{ExitReason, Interrupt, Intervals, IterBasedTrainLoop, Limits, Outcome, RunnerBuilder};
+use shanty::run::{ExitReason, Interrupt, IterBasedTrainLoop, Limits, Outcome, RunnerBuilder};
+use shanty::testing::toy_data;
+use shanty::testing::toy_optim;
 use shanty::testing::{JudgedDisk, Op, Recorder, Verdict, toy_runner};
 use shanty::vis::read_scalars;
 
@@ -125,7 +127,7 @@ fn twenty(dir: &Path) -> RunnerBuilder {
     let hook = spec.unwrap().build(&mut BuildCx::new(0)).unwrap();
     toy_runner(dir, 1, 5)
         .unwrap()
-        .train_loop(IterBasedTrainLoop { max_iters: 20, val: Intervals::every(10) })
+        .train(toy_data(5, true).unwrap(), IterBasedTrainLoop::new(20).val_interval(10), toy_optim())
         .without_default_hooks()
         .boxed_hook(hook, "CheckpointHook", shanty::hook::HookConfig::default())
 }
@@ -281,7 +283,7 @@ fn no_step_is_logged_twice() {
         let hook = spec.unwrap().build(&mut BuildCx::new(0)).unwrap();
         toy_runner(dir.path(), 1, 5)
             .unwrap()
-            .train_loop(IterBasedTrainLoop { max_iters: 20, val: Intervals::every(10) })
+            .train(toy_data(5, true).unwrap(), IterBasedTrainLoop::new(20).val_interval(10), toy_optim())
             .without_default_hooks()
             .boxed_hook(hook, "CheckpointHook", shanty::hook::HookConfig::default())
             .resume(resume)

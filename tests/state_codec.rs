@@ -11,6 +11,8 @@ use shanty::hook::{MessageHub, Mode};
 use shanty::optim::{Adam, OptimWrapper, Optimizer, Sgd};
 use shanty::params::ParamRef;
 use shanty::plugin::prelude::*;
+use shanty::run::EpochBasedTrainLoop;
+use shanty::testing::toy_data;
 use shanty::testing::{ToyModel, toy_runner};
 
 /// A state with plain fields, as a plugin writes it.
@@ -251,6 +253,11 @@ fn one_nan_does_not_spoil_the_mean_of_the_run() {
     assert!(history.mean(3).unwrap().is_nan() || history.mean(3).unwrap().is_infinite());
 }
 
+fn with(dir: &std::path::Path, epochs: u64, optim: OptimWrapper) -> shanty::run::RunnerBuilder {
+    let (data, train_loop) = (toy_data(2, true).unwrap(), EpochBasedTrainLoop::new(epochs));
+    toy_runner(dir, epochs, 2).unwrap().train(data, train_loop, optim)
+}
+
 /// Resumed with another optimizer, the run says whose state it has found, and what to do.
 #[test]
 fn another_optimizer_is_refused_with_both_names() {
@@ -266,22 +273,22 @@ fn another_optimizer_is_refused_with_both_names() {
     ];
     for (before, after, [old, new]) in cases {
         let dir = tempfile::tempdir().unwrap();
-        toy_runner(dir.path(), 1, 2).unwrap().optim(before()).build().unwrap().train().unwrap();
-        let mut resumed = toy_runner(dir.path(), 2, 2).unwrap().optim(after()).resume(true).build().unwrap();
+        with(dir.path(), 1, before()).build().unwrap().train().unwrap();
+        let mut resumed = with(dir.path(), 2, after()).resume(true).build().unwrap();
         let error = resumed.train().unwrap_err().to_string();
         assert!(error.contains(&format!("the optimizer {old}, and this run has {new}")), "{error}");
         assert!(error.contains("`load_from`"), "{error}");
         // The remedy works.
-        let from = dir.path().join("epoch_1").to_string_lossy().into_owned();
+        let from = dir.path().join("epoch_1");
         let fresh = tempfile::tempdir().unwrap();
-        let builder = toy_runner(fresh.path(), 1, 2).unwrap().optim(after()).load_from(Some(from));
+        let builder = with(fresh.path(), 1, after()).load_from(from);
         builder.build().unwrap().train().unwrap();
     }
     // With other settings of one optimizer its state is taken as far as it is there, as PyTorch does.
     let dir = tempfile::tempdir().unwrap();
     let plain = OptimWrapper::new(Sgd::new(0.1));
-    toy_runner(dir.path(), 1, 2).unwrap().optim(plain).build().unwrap().train().unwrap();
-    toy_runner(dir.path(), 2, 2).unwrap().optim(sgd()).resume(true).build().unwrap().train().unwrap();
+    with(dir.path(), 1, plain).build().unwrap().train().unwrap();
+    with(dir.path(), 2, sgd()).resume(true).build().unwrap().train().unwrap();
     assert_eq!(load(&dir.path().join("epoch_2")).unwrap().meta.epoch, 2);
 }
 

@@ -9,8 +9,10 @@ use std::sync::{Arc, Mutex};
 use shanty::optim::{OptimWrapper, Optimizer, ParamStep};
 use shanty::plugin::prelude::*;
 use shanty::registry;
+use shanty::run::EpochBasedTrainLoop;
 use shanty::run::verify::{Difference, random_cuts, verify};
 use shanty::run::{Limits, RunnerBuilder};
+use shanty::testing::toy_data;
 use shanty::testing::toy_runner;
 
 /// What a type needs besides its defaults.
@@ -151,7 +153,11 @@ fn an_optimizer_that_forgets_is_caught_and_named() {
     let scratch = tempfile::tempdir().unwrap();
     let make = |dir: &Path, resume: bool, limits: Limits| {
         let optim = OptimWrapper::new(Forgetful { lr: 0.1, ..Forgetful::default() });
-        toy_runner(dir, 2, 4)?.optim(optim).resume(resume).limits(limits).build()
+        toy_runner(dir, 2, 4)?
+            .train(toy_data(4, true)?, EpochBasedTrainLoop::new(2), optim)
+            .resume(resume)
+            .limits(limits)
+            .build()
     };
     let cuts = verify(&make, |_| vec![3], scratch.path()).unwrap();
     let expected = Difference { iter: 4, part: "model/toy.weight".into() };

@@ -67,13 +67,13 @@ impl Train {
             runner.skip_sanity_check();
         }
         if let Some(progress) = ProgressHook::on_terminal() {
-            runner.add_hook(progress);
+            runner.add_hook(progress)?;
         }
         if let Some(started) = Started::if_asked() {
-            runner.add_hook(started);
+            runner.add_hook(started)?;
         }
         if self.profile {
-            runner.add_hook(ProfilerHook::whole_run());
+            runner.add_hook(ProfilerHook::whole_run())?;
         }
         let began = Instant::now();
         let outcome = runner.train()?;

@@ -9,7 +9,7 @@ use crate::base::Result;
 use crate::config::{Diag, Diags};
 use crate::registry::{BuildCx, Collected, Spec};
 
-use super::{Collate, DataLoader, Dataset, DefaultSampler, LoaderOptions, Sampler, Shard};
+use super::{Collate, DataLoader, Dataset, DefaultSampler, Sampler, Shard};
 
 /// A loader as a config writes it, with PyTorch's and MMEngine's keys.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -67,21 +67,21 @@ impl DataLoaderConfig {
         let (Some(sampler), Some(dataset), None | Some(Some(_))) = (sampler, dataset, &collate) else {
             return Err(errors.0.into());
         };
-        let defaults = LoaderOptions::default();
-        let options = LoaderOptions {
-            batch_size: self.batch_size,
-            drop_last: self.drop_last,
-            num_workers: self.num_workers,
-            prefetch: self.prefetch_factor.unwrap_or(defaults.prefetch),
-            seed,
-            shard,
-            max_batches: self.num_batch_per_epoch,
-            max_bad_samples: self.max_bad_samples,
-        };
-        let loader = DataLoader::shared(dataset.into(), sampler, options)
-            .map_err(|e| Diags::from(Diag::error(e.to_string()).on(self.dataset.node())))?;
+        let mut loader = DataLoader::shared(dataset.into())
+            .sampler(sampler)
+            .batch_size(self.batch_size)
+            .drop_last(self.drop_last)
+            .num_workers(self.num_workers)
+            .shard(shard)
+            .max_batches(self.num_batch_per_epoch)
+            .max_bad_samples(self.max_bad_samples)
+            .run_seed(seed);
+        if let Some(prefetch) = self.prefetch_factor {
+            loader = loader.prefetch(prefetch);
+        }
+        loader.check().map_err(|e| Diags::from(Diag::error(e.to_string()).on(self.dataset.node())))?;
         Ok(match collate.flatten() {
-            Some(collate) => loader.with_collate(collate.into()),
+            Some(collate) => loader.shared_collate(collate.into()),
             None => loader,
         })
     }

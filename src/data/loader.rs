@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use crate::base::{Error, Result, memory};
+use crate::base::{Error, Result};
 
 use super::buffers::BufferPool;
 use super::classes::relabelled;
@@ -11,46 +11,7 @@ use super::orders::Orders;
 use super::plan::{FEW, Plan};
 use super::unreadable::Unreadable;
 use super::workers::WorkerPool;
-use super::{Batch, Collate, Dataset, DefaultCollate, Fingerprint, Pipeline, Sampler, Shard, ShardPolicy};
-
-/// Numbers that shape a [`DataLoader`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LoaderOptions {
-    /// Samples in a batch of this rank; at least 1.
-    pub batch_size: usize,
-    /// Whether to leave out the last batch of a pass when it is not full.
-    pub drop_last: bool,
-    /// Threads that make batches ahead of the caller; with 0 the caller's own thread makes each when it is asked for.
-    pub num_workers: usize,
-    /// Batches that each worker may be ahead; at least 1.
-    pub prefetch: usize,
-    /// Seed of the order and of the augmentation.
-    pub seed: u64,
-    /// Which of several processes this one is.
-    pub shard: Shard,
-    /// Cuts the data set to that many batches a pass (over all ranks).
-    pub max_batches: Option<usize>,
-    /// How many samples that cannot be read are left out, each a sample less in its batch, before one is an error.
-    pub max_bad_samples: usize,
-}
-
-impl Default for LoaderOptions {
-    fn default() -> Self {
-        Self {
-            batch_size: 1,
-            drop_last: false,
-            num_workers: 0,
-            prefetch: 2,
-            seed: 0,
-            shard: Shard::SOLO,
-            max_batches: None,
-            max_bad_samples: 0,
-        }
-    }
-}
-
-/// Batches that all workers together may be ahead: each is planned before it is made.
-const MOST_AHEAD: usize = 1 << 16;
+use super::{Batch, Dataset, DefaultCollate, DefaultSampler, Fingerprint, Pipeline, Shard, ShardPolicy};
 
 /// Gives the batches of a data set in the order of a sampler.
 ///
@@ -58,101 +19,53 @@ const MOST_AHEAD: usize = 1 << 16;
 /// `g / len()`; with an endless one it holds the stream's samples from `g * batch_size` on.
 ///
 /// ```
-/// use shanty::data::{DataLoader, DefaultSampler, LoaderOptions, Synthetic};
+/// use shanty::data::{DataLoader, Synthetic};
 ///
-/// let data = Synthetic::new(10, [1, 4, 4], 2, 0);
-/// let options = LoaderOptions { batch_size: 4, ..Default::default() };
-/// let loader = DataLoader::new(data, DefaultSampler::sequential(), options)?;
+/// let loader = DataLoader::new(Synthetic::new(10, [1, 4, 4], 2, 0)).batch_size(4);
 /// let ids: Vec<_> = loader.batches(1, Some(4)).map(|batch| batch.unwrap().ids).collect();
 /// assert_eq!(ids, [vec![4, 5, 6, 7], vec![8, 9], vec![0, 1, 2, 3]]);
+/// assert_eq!(loader.shuffle(true).seed(5).batches(0, Some(1)).next().unwrap()?.len(), 4);
 /// # Ok::<(), shanty::base::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct DataLoader {
     pub(super) plan: Arc<Plan>,
-    num_workers: usize,
-    prefetch: usize,
+    pub(super) num_workers: usize,
+    pub(super) prefetch: usize,
 }
 
 impl DataLoader {
-    /// A loader that stacks samples with [`DefaultCollate`].
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] when a pass would hold no batch at all, for any rank, or more samples than this machine can order.
-    pub fn new(
-        dataset: impl Dataset + 'static,
-        sampler: impl Sampler + 'static,
-        options: LoaderOptions,
-    ) -> Result<Self> {
-        Self::shared(Arc::new(dataset), Arc::new(sampler), options)
+    /// One sample a batch, in the order of the data set; setters say otherwise.
+    pub fn new(dataset: impl Dataset + 'static) -> Self {
+        Self::shared(Arc::new(dataset))
     }
 
-    /// The same for a data set and a sampler that others use too.
-    ///
-    /// # Errors
-    /// As [`DataLoader::new`].
-    pub fn shared(
-        dataset: Arc<dyn Dataset>,
-        sampler: Arc<dyn Sampler>,
-        options: LoaderOptions,
-    ) -> Result<Self> {
-        let LoaderOptions { batch_size, drop_last, num_workers, prefetch, seed, shard, .. } = options;
-        if batch_size == 0 || prefetch == 0 || shard.rank >= shard.world {
-            return Err(Error::invalid(format!(
-                "batch_size {batch_size} and prefetch {prefetch} must be at least 1, rank {} below world size {}",
-                shard.rank, shard.world
-            )));
-        }
-        let ahead = num_workers.saturating_mul(prefetch);
-        if ahead > MOST_AHEAD {
-            return Err(Error::invalid(format!(
-                "num_workers {num_workers} × prefetch {prefetch} lets {ahead} batches be ahead: at most {MOST_AHEAD} may"
-            )));
-        }
-        let of_ranks = batch_size.saturating_mul(shard.world);
-        let limit = options.max_batches.map_or(usize::MAX, |n| n.saturating_mul(of_ranks));
-        let len = dataset.len().min(limit);
-        let (pass_len, policy) = (sampler.pass_len(len), sampler.policy());
-        memory::fits("the order of a pass over the data", &[pass_len], size_of::<usize>())?;
-        let largest = if policy == ShardPolicy::Endless { batch_size } else { batch_size.min(pass_len) };
-        memory::fits("a batch", &[largest], size_of::<(u64, usize)>())?;
-        let plan = Plan {
+    /// The same for a data set that others use too.
+    pub(crate) fn shared(dataset: Arc<dyn Dataset>) -> Self {
+        let mut plan = Plan {
             collate: Arc::new(DefaultCollate {}),
-            share: policy.share(pass_len, shard),
+            sampler: Arc::new(DefaultSampler::sequential()),
             dataset,
-            sampler,
             classes: None,
             switches: Arc::default(),
             excluded: Arc::default(),
-            unreadable: Arc::new(Unreadable::new(options.max_bad_samples)),
+            unreadable: Arc::new(Unreadable::new(0)),
             fingerprint: Arc::default(),
-            // As many as can be ahead, and the one in use.
-            buffers: Arc::new(BufferPool::new(ahead + 1)),
+            buffers: Arc::new(BufferPool::new(1)),
             shown: None,
-            batch_size,
-            drop_last,
-            seed,
-            shard,
-            len,
-            pass_len,
-            policy,
+            batch_size: 1,
+            drop_last: false,
+            seed: 0,
+            own_seed: false,
+            shard: Shard::SOLO,
+            max_batches: None,
+            len: 0,
+            pass_len: 0,
+            share: 0,
+            policy: ShardPolicy::RoundUp,
         };
-        // Rank 0 has the largest share: a rank may come out empty, the whole may not.
-        if plan.batches_of(policy.share(pass_len, Shard { rank: 0, ..shard })) == 0 {
-            return Err(Error::invalid(format!(
-                "no batch to load: n {pass_len} samples, batch {batch_size}, drop_last {drop_last}, world size {}; add \
-                 samples, make batch_size smaller or set drop_last: false",
-                shard.world
-            )));
-        }
-        Ok(Self { plan: Arc::new(plan), num_workers, prefetch })
-    }
-
-    /// The same loader with another way to make a batch of samples.
-    #[must_use]
-    pub fn with_collate(self, collate: Arc<dyn Collate>) -> Self {
-        let plan = Plan { collate, ..Plan::clone(&self.plan) };
-        Self { plan: Arc::new(plan), ..self }
+        plan.measure();
+        Self { plan: Arc::new(plan), num_workers: 0, prefetch: 2 }
     }
 
     /// The same loader with classes numbered as in `names`: each sample gets the number of its own class's name.
@@ -162,11 +75,9 @@ impl DataLoader {
     /// is left as it is.
     ///
     /// ```
-    /// use shanty::data::{DataLoader, DefaultSampler, LoaderOptions, Synthetic};
+    /// use shanty::data::{DataLoader, Synthetic};
     /// let names = ["2", "1", "0"].map(String::from);
-    /// let data = Synthetic::new(4, [1, 2, 2], 2, 0);
-    /// let options = LoaderOptions { batch_size: 4, ..Default::default() };
-    /// let loader = DataLoader::new(data, DefaultSampler::sequential(), options)?.with_classes(&names)?;
+    /// let loader = DataLoader::new(Synthetic::new(4, [1, 2, 2], 2, 0)).batch_size(4).with_classes(&names)?;
     /// assert_eq!(loader.batches(0, Some(1)).next().unwrap()?.labels()?, [2, 1, 2, 1]);
     /// # Ok::<(), shanty::base::Error>(())
     /// ```
@@ -202,7 +113,7 @@ impl DataLoader {
     }
 
     /// How many unreadable samples are left out before one is an error.
-    pub fn max_bad_samples(&self) -> usize {
+    pub fn most_bad_samples(&self) -> usize {
         self.plan.unreadable.most
     }
 
@@ -224,9 +135,9 @@ impl DataLoader {
     /// A loader that makes batches of other samples in the same way, in their order and in the caller's thread.
     pub(crate) fn over(&self, samples: Arc<dyn Dataset>) -> Result<Self> {
         let (batch_size, seed) = (self.plan.batch_size, self.plan.seed);
-        let options = LoaderOptions { batch_size, seed, ..LoaderOptions::default() };
-        let loader = Self::shared(samples, Arc::new(super::DefaultSampler::sequential()), options)?;
-        Ok(loader.with_collate(Arc::clone(&self.plan.collate)))
+        let loader = Self::shared(samples).batch_size(batch_size).seed(seed);
+        let loader = loader.shared_collate(Arc::clone(&self.plan.collate));
+        loader.check().map(|()| loader)
     }
 
     /// From this pass on samples go through `pipeline` instead of the data set's own, for this loader and its clones. What
@@ -255,7 +166,7 @@ impl DataLoader {
     }
 
     /// Samples in a batch of this rank, but for a short last one.
-    pub fn batch_size(&self) -> usize {
+    pub fn samples_per_batch(&self) -> usize {
         self.plan.batch_size
     }
 
@@ -293,11 +204,18 @@ impl DataLoader {
     /// The batches `start..end`, or without an end. Nothing before `start` is read. Workers begin at once; they end when the
     /// iterator is dropped. An error takes the place of its batch, the next batch comes after it.
     pub fn batches(&self, start: u64, end: Option<u64>) -> Batches {
-        let end = if self.is_empty() { start } else { end.unwrap_or(u64::MAX).max(start) };
+        let fault = self.check().err();
+        let end = if self.is_empty() || fault.is_some() { start } else { end.unwrap_or(u64::MAX).max(start) };
         let count = usize::try_from(end - start).unwrap_or(usize::MAX);
         let workers = WorkerPool::spawn(&self.plan, self.num_workers.min(count), self.prefetch, count);
-        let mut batches =
-            Batches { orders: Orders::new(self.plan.clone()), next: start, submitted: start, end, workers };
+        let mut batches = Batches {
+            orders: Orders::new(self.plan.clone()),
+            next: start,
+            submitted: start,
+            end,
+            workers,
+            fault,
+        };
         batches.submit_ahead();
         batches
     }
@@ -311,6 +229,8 @@ pub struct Batches {
     submitted: u64,
     end: u64,
     workers: Option<WorkerPool>,
+    /// Why there is no batch.
+    fault: Option<Error>,
 }
 
 impl Batches {
@@ -327,6 +247,9 @@ impl Iterator for Batches {
     type Item = Result<Batch>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        if let Some(fault) = self.fault.take() {
+            return Some(Err(fault));
+        }
         if self.next >= self.end {
             return None;
         }

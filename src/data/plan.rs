@@ -31,7 +31,10 @@ pub(super) struct Plan {
     pub(super) batch_size: usize,
     pub(super) drop_last: bool,
     pub(super) seed: u64,
+    /// The seed is that of this loader, whatever the run's is.
+    pub(super) own_seed: bool,
     pub(super) shard: Shard,
+    pub(super) max_batches: Option<usize>,
     /// Samples of the data set that are used.
     pub(super) len: usize,
     /// Samples of a pass, of all ranks and of this one.
@@ -48,7 +51,20 @@ impl Plan {
         Self { excluded: Arc::new(RwLock::new(excluded)), unreadable, ..self.clone() }
     }
 
+    /// Counts what the settings make of the data set.
+    pub(super) fn measure(&mut self) {
+        let world = self.shard.world.max(1);
+        let of_ranks = self.batch_size.saturating_mul(world);
+        let limit = self.max_batches.map_or(usize::MAX, |n| n.saturating_mul(of_ranks));
+        self.len = self.dataset.len().min(limit);
+        (self.pass_len, self.policy) = (self.sampler.pass_len(self.len), self.sampler.policy());
+        self.share = self.policy.share(self.pass_len, Shard { world, ..self.shard });
+    }
+
     pub(super) fn batches_of(&self, share: usize) -> usize {
+        if self.batch_size == 0 {
+            return 0;
+        }
         if self.drop_last { share / self.batch_size } else { share.div_ceil(self.batch_size) }
     }
 

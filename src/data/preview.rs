@@ -16,11 +16,9 @@ impl DataLoader {
     /// That of a sample that cannot be read, or does not fit to the others.
     ///
     /// ```
-    /// use shanty::data::{DataLoader, DefaultSampler, LoaderOptions, Synthetic};
+    /// use shanty::data::{DataLoader, Synthetic};
     ///
-    /// let data = Synthetic::new(10, [1, 4, 4], 2, 0);
-    /// let options = LoaderOptions { batch_size: 4, ..Default::default() };
-    /// let loader = DataLoader::new(data, DefaultSampler::sequential(), options)?;
+    /// let loader = DataLoader::new(Synthetic::new(10, [1, 4, 4], 2, 0)).batch_size(4);
     /// assert_eq!(loader.preview(0)?.unwrap().ids, [0, 1]);
     /// loader.exclude(&[0, 2]);
     /// assert_eq!(loader.preview(0)?.unwrap().ids, [1, 3]);
@@ -66,7 +64,7 @@ impl DataLoader {
 
     /// Samples in the smallest batch of the first pass; a batch of which all is left out does not count.
     pub(crate) fn smallest_batch(&self) -> Result<usize> {
-        let (size, share) = (self.batch_size(), self.plan.share);
+        let (size, share) = (self.samples_per_batch(), self.plan.share);
         let whole = self.plan.excluded.read().unwrap_or_else(PoisonError::into_inner).is_empty();
         if whole {
             let last = if self.infinite() || self.plan.drop_last { 0 } else { share % size };
@@ -86,7 +84,7 @@ impl DataLoader {
 
 /// The batches in which samples of a pass are.
 fn batches_of(data: &DataLoader, pass: u64) -> std::ops::Range<u64> {
-    let (len, size) = (data.plan.pass_len as u64, data.batch_size() as u64);
+    let (len, size) = (data.plan.pass_len as u64, data.samples_per_batch() as u64);
     if data.infinite() {
         let (first, end) = (pass.saturating_mul(len), pass.saturating_add(1).saturating_mul(len));
         return first / size..end.div_ceil(size);

@@ -121,7 +121,7 @@ impl Ctx<'_> {
     }
 
     /// Asks for a validation after the last hook of this point.
-    pub fn validate(&mut self) {
+    pub fn val(&mut self) {
         self.control.validate = true;
     }
 

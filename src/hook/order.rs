@@ -96,6 +96,12 @@ impl Hooks {
         own
     }
 
+    /// Takes the hook of this key out again.
+    pub(crate) fn remove(&mut self, key: &str) {
+        self.slots.retain(|slot| &*slot.key != key);
+        self.renamed();
+    }
+
     fn renamed(&mut self) {
         self.keys = self.slots.iter().map(|s| Arc::clone(&s.key)).collect();
         self.union = Points::ALL;

@@ -51,11 +51,18 @@ impl Evaluator {
     /// [`Error::Config`] when two of them give values of one name.
     pub fn with_options(metrics: Vec<(MetricConfig, Box<dyn Metric>)>) -> Result<Self> {
         let evaluator = Self::of(metrics);
-        unique(evaluator.names().iter())?;
-        Ok(evaluator)
+        evaluator.check().map(|()| evaluator)
     }
 
-    fn of(metrics: Vec<(MetricConfig, Box<dyn Metric>)>) -> Self {
+    /// Whether every value has a name of its own.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the name that two metrics give.
+    pub fn check(&self) -> Result<()> {
+        unique(self.names().iter())
+    }
+
+    pub(super) fn of(metrics: Vec<(MetricConfig, Box<dyn Metric>)>) -> Self {
         let counted = |(options, metric): (MetricConfig, Box<dyn Metric>)| Counted {
             prefix: options.prefix.or_else(|| metric.prefix().map(str::to_owned)),
             output: options.output,

@@ -8,6 +8,7 @@ mod confusion;
 mod direction;
 mod evaluator;
 mod iou;
+mod list;
 mod multi_label;
 mod options;
 mod predictions;

@@ -51,6 +51,13 @@ pub enum Update {
     Skipped(f64),
 }
 
+/// Where an [`OptimWrapper`] is wanted, an optimizer alone will do.
+impl<O: Optimizer> From<O> for OptimWrapper {
+    fn from(optimizer: O) -> Self {
+        Self::new(optimizer)
+    }
+}
+
 impl OptimWrapper {
     /// Steps after every batch, without clipping or schedules.
     pub fn new(optimizer: impl Optimizer) -> Self {

@@ -4,11 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::written::Written;
+use super::builder::GivenHook;
 use super::{Evaluation, RunConfig, RunnerBuilder, checks};
 use crate::base::{Error, Result, memory};
 use crate::config::{Diag, Diags, Kind, Level, Node, OneOrMany};
 use crate::data::{DataLoader, DataLoaderConfig, Shard};
-use crate::hook::{HookConfig, Misplaced, Progress};
+use crate::hook::{Misplaced, Progress};
 use crate::metric::{Evaluator, Metric};
 use crate::optim::{ScheduledParam, Totals};
 use crate::registry::{BuildCx, Collected, Spec, blamed, build_apart};
@@ -157,21 +158,12 @@ impl<'a> Assembler<'a> {
         let stem = name.map(|n| Path::new(n).file_stem().unwrap_or_default().to_string_lossy().into_owned());
         let default = || format!("work_dirs/{}", stem.as_deref().unwrap_or("run"));
         let work_dir = config.work_dir.clone().unwrap_or_else(default);
-        let mut builder = RunnerBuilder::default();
-        let fs = builder.disk();
-        let saved = || super::resume::saved_seed(&*fs, Path::new(&work_dir), config.load_from.as_deref());
-        builder.set_seed(config.randomness.seed.or_else(|| config.resume.then(saved).flatten()));
-        let mut cx = BuildCx::new(builder.seed());
-        cx.provide(config.log_processor.clone());
-        if config.resume || purpose == Purpose::Evaluate {
-            cx.provide(super::resume::saved_fits(Path::new(&work_dir), config.load_from.as_deref()));
-        }
-        builder = builder
+        let mut builder = RunnerBuilder::default()
             .without_default_hooks()
-            .work_dir(work_dir)
+            .work_dir(&work_dir)
             .config_text(name, node.to_yaml())
             .log_level(config.log_level)
-            .load_from(config.load_from.clone())
+            .start_from(config.load_from.clone())
             .resume(config.resume)
             .load_options(config.load_options.clone())
             .async_save(config.async_save)
@@ -182,6 +174,12 @@ impl<'a> Assembler<'a> {
         builder.config_files = node.files().into_iter().map(Into::into).collect();
         if let Some(experiment) = config.experiment_name.clone().or(stem) {
             builder = builder.experiment_name(experiment);
+        }
+        builder.seed = config.randomness.seed;
+        let mut cx = BuildCx::new(builder.settle_seed());
+        cx.provide(config.log_processor.clone());
+        if config.resume || purpose == Purpose::Evaluate {
+            cx.provide(super::resume::saved_fits(Path::new(&work_dir), config.load_from.as_deref()));
         }
         let (errors, schedules) = (Collected::default(), Vec::new());
         Self { config, node, purpose, builder, cx, errors, schedules, weight_bytes: 0 }
@@ -209,10 +207,10 @@ impl<'a> Assembler<'a> {
         }
         if let Some(val) = self.evaluation(&config.val_dataloader, &config.val_evaluator, "val") {
             self.cx.provide(val.directions());
-            self.change(|builder| builder.evaluate(val));
+            self.change(|builder| builder.validation(val));
         }
         if let Some(test) = self.evaluation(&config.test_dataloader, &config.test_evaluator, "test") {
-            self.change(|builder| builder.test(test));
+            self.change(|builder| builder.testing(test));
         }
     }
 
@@ -355,10 +353,7 @@ fn default_slots() -> Result<Vec<(String, Option<Spec<dyn crate::hook::Hook>>)>>
     Ok(crate::config::parse("default hooks", DEFAULT_HOOKS)?.read::<super::HookSlots>()?.0)
 }
 
-/// The default hooks, built, for a runner without a config.
-pub(super) fn default_hooks(
-    cx: &mut BuildCx,
-) -> Result<Vec<(Box<dyn crate::hook::Hook>, String, HookConfig)>> {
-    let specs = default_slots()?.into_iter().filter_map(|(_, spec)| spec);
-    specs.map(|spec| Ok((spec.build(cx)?, spec.name().to_owned(), spec.extra.clone()))).collect()
+/// The default hooks, for a runner without a config.
+pub(super) fn default_hooks() -> Result<Vec<GivenHook>> {
+    Ok(default_slots()?.into_iter().filter_map(|(_, spec)| spec).map(GivenHook::Written).collect())
 }

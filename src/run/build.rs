@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use log::Level;
 
+use super::builder::GivenHook;
 use super::config::LogLevel;
 use super::made::Made;
 use super::rollback::Rollback;
@@ -13,7 +14,6 @@ use super::saving::Saving;
 use super::{Runner, RunnerBuilder, Session, State, apart};
 use crate::base::error::IoContext;
 use crate::base::fs::FileSystem;
-use crate::base::rng::fresh_seed;
 use crate::base::{Error, Result, caught_from, durable};
 use crate::checkpoint;
 use crate::data::Fitted;
@@ -25,7 +25,7 @@ impl RunnerBuilder {
     /// Makes the folders, opens the logs, and puts everything in its place.
     ///
     /// # Errors
-    /// No model; some but not all of training data, loop and optimizer; a folder that cannot be made.
+    /// Parts that do not fit together; a folder that cannot be made.
     pub fn build(mut self) -> Result<Runner> {
         let Some(written) = self.written.take() else {
             self.find_start()?;
@@ -38,19 +38,19 @@ impl RunnerBuilder {
     }
 
     fn put_together(mut self) -> Result<Runner> {
+        let seed = self.settle_seed();
+        self.seed_loaders(seed)?;
         let ((max_epochs, max_iters), epoch_len, by_epoch) = self.totals();
+        if self.train_loop.is_some() && max_iters == 0 {
+            return Err(Error::config(
+                "the training loop has no iteration: give it at least one epoch or iteration",
+            ));
+        }
         let model = self.model.take().ok_or_else(|| Error::config("a run needs a model"))?;
         let bound = match &mut self.optim {
             Some(optim) => optim.bind(&*model)?,
             None => crate::params::check_distinct(&*model).map(|()| Vec::new())?,
         };
-        let parts = [self.train_data.is_some(), self.train_loop.is_some(), self.optim.is_some()];
-        if parts.contains(&true) && parts.contains(&false) {
-            return Err(Error::config(
-                "training needs data, a loop and an optimizer: some of the three are missing",
-            ));
-        }
-        let seed = self.seed.unwrap_or_else(fresh_seed);
         self.check_excluded()?;
         let classes = self.agree_on_classes()?;
         let fs = self.disk();
@@ -87,7 +87,7 @@ impl RunnerBuilder {
             planned: Vec::new(),
             fs,
             timer,
-            batch_size: self.train_data.as_ref().map_or(0, |d| d.batch_size() as u64),
+            batch_size: self.train_data.as_ref().map_or(0, |d| d.samples_per_batch() as u64),
             control: Control::default(),
         };
         if let Some(optim) = &mut state.optim {
@@ -141,6 +141,17 @@ impl RunnerBuilder {
         [dump.clone(), dump.with_extension("resolved.yaml")].into_iter().find(|dump| !is_read(dump))
     }
 
+    /// Gives the seed of the run to the loaders that have none of their own, and asks them and the metrics whether they work.
+    fn seed_loaders(&mut self, seed: u64) -> Result<()> {
+        let evaluations = [(&mut self.val, "validation"), (&mut self.test, "test")];
+        let evaluated = evaluations.into_iter().filter_map(|(e, name)| Some((&mut e.as_mut()?.data, name)));
+        for (data, name) in self.train_data.iter_mut().map(|data| (data, "training")).chain(evaluated) {
+            *data = data.clone().run_seed(seed);
+            data.check().map_err(|why| Error::config(format!("the {name} data: {why}")))?;
+        }
+        self.val.iter().chain(&self.test).try_for_each(|evaluation| evaluation.evaluator.check())
+    }
+
     /// Whether what the run starts from is there, before a folder is made for it.
     fn find_start(&self) -> Result<()> {
         let Some(named) = self.load_from.as_ref().filter(|_| !self.dry_run) else { return Ok(()) };
@@ -170,9 +181,12 @@ impl RunnerBuilder {
     /// Brings the hooks into line, with those that are in it already. `validates`: there will be a validation, even if its data
     /// is not here.
     pub(super) fn line_up(&mut self, validates: bool) -> Result<()> {
-        let mut all = std::mem::take(&mut self.hooks);
+        let mut cx = self.known_to_hooks();
+        let build = |hook: GivenHook| hook.build(&mut cx);
+        let mut all = std::mem::take(&mut self.hooks).into_iter().map(build).collect::<Result<Vec<_>>>()?;
         if self.line.is_none() && !self.no_default_hooks {
-            let defaults = super::assemble::default_hooks(&mut BuildCx::new(self.seed()))?;
+            let build = |hook: GivenHook| hook.build(&mut cx);
+            let defaults = super::assemble::default_hooks()?.into_iter().map(build).collect::<Result<_>>()?;
             all = apart::with_defaults(defaults, all);
         }
         let line = self.line.get_or_insert_default();
@@ -184,6 +198,19 @@ impl RunnerBuilder {
         let names = self.val.as_ref().map(|val| val.metric_names(Mode::Val)).or_else(unknown);
         line.resolve(names.as_deref())?;
         self.check_apart()
+    }
+
+    /// What hooks may ask when they are made of their keys.
+    fn known_to_hooks(&mut self) -> BuildCx {
+        let mut cx = BuildCx::new(self.settle_seed());
+        if self.train_data.is_some() {
+            let ((max_epochs, max_iters), epoch_len, by_epoch) = self.totals();
+            cx.provide(Progress { max_epochs, max_iters, epoch_len, by_epoch, ..Progress::default() });
+        }
+        if let Some(val) = &self.val {
+            cx.provide(val.directions());
+        }
+        cx
     }
 
     /// The hook of a key, once it is added.

@@ -1,20 +1,43 @@
 //! `Runner::builder()`: a run without YAML, and the one assembly that configs go through too.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::config::{LoadConfig, LogLevel};
+use super::apart::Named;
 use super::written::Written;
-use super::{Background, Evaluation, Limits, TrainLoop};
+use super::{Background, Evaluation, Limits, LoopTotals, TrainLoop};
 use crate::base::fs::{Disk, FileSystem};
 use crate::base::rng::fresh_seed;
 use crate::base::{BoxError, Result, WallClock};
 use crate::data::DataLoader;
 use crate::hook::{Ctx, Event, Hook, HookConfig, HookResult, Hooks, Point};
+use crate::metric::Evaluator;
 use crate::model::Model;
 use crate::optim::OptimWrapper;
+use crate::registry::Spec;
 
-/// Puts a run together. Only the model is required; training needs data, a loop and an optimizer as well.
+/// Puts a run together: a model ([`Runner::builder`](super::Runner::builder)), and what is done with it.
+///
+/// ```
+/// use shanty::ndarray::{Array2, Axis};
+/// use shanty::prelude::*;
+///
+/// # fn main() -> Result<()> {
+/// let x = Array2::from_shape_fn((64, 2), |(n, k)| ((n * 7 + k * 3) % 11) as f32 / 11.0);
+/// let y = x.sum_axis(Axis(1)).insert_axis(Axis(1));
+/// let data = DataLoader::new(ArrayDataset::new("inputs", x)?.with("target", y)?).batch_size(16).shuffle(true);
+/// # let dir = tempfile::tempdir().unwrap();
+/// let mut runner = Runner::builder(Supervised::new(Linear::new(2, 1), MSELoss::default()))
+///     .train(data.clone(), EpochBasedTrainLoop::new(3), Sgd::new(0.1))
+///     .val(data, (MAE::default(), R2::default()))
+///     .seed(0)
+/// #   .work_dir(dir.path())
+///     .build()?;
+/// assert_eq!(runner.train()?, Outcome::Finished);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Default)]
 pub struct RunnerBuilder {
     pub(super) model: Option<Box<dyn Model>>,
@@ -23,7 +46,7 @@ pub struct RunnerBuilder {
     pub(super) optim: Option<OptimWrapper>,
     pub(super) val: Option<Evaluation>,
     pub(super) test: Option<Evaluation>,
-    pub(super) hooks: Vec<(Box<dyn Hook>, String, HookConfig)>,
+    pub(super) hooks: Vec<GivenHook>,
     pub(super) line: Option<Hooks>,
     pub(super) keys: Vec<Arc<str>>,
     pub(super) no_default_hooks: bool,
@@ -60,50 +83,53 @@ pub struct RunnerBuilder {
 }
 
 impl RunnerBuilder {
-    /// The model.
-    #[must_use]
-    pub fn model(self, model: impl Model) -> Self {
-        self.boxed_model(Box::new(model))
-    }
     pub(super) fn boxed_model(mut self, model: Box<dyn Model>) -> Self {
         self.model = Some(model);
         self
     }
 
-    /// The training data.
+    /// Trains the model: with these data, as this loop goes through them, by this optimizer.
     #[must_use]
-    pub fn train_data(mut self, data: DataLoader) -> Self {
-        self.train_data = Some(data);
-        self
+    pub fn train(
+        self,
+        data: DataLoader,
+        train_loop: impl TrainLoop + 'static,
+        optim: impl Into<OptimWrapper>,
+    ) -> Self {
+        self.train_data(data).boxed_loop(Box::new(train_loop)).optim(optim.into())
     }
 
-    /// The training loop.
-    #[must_use]
-    pub fn train_loop(self, train_loop: impl TrainLoop + 'static) -> Self {
-        self.boxed_loop(Box::new(train_loop))
+    pub(super) fn train_data(mut self, data: DataLoader) -> Self {
+        self.train_data = Some(data);
+        self
     }
     pub(super) fn boxed_loop(mut self, train_loop: Box<dyn TrainLoop>) -> Self {
         self.train_loop = Some(train_loop);
         self
     }
 
-    /// The optimizer.
-    #[must_use]
-    pub fn optim(mut self, optim: OptimWrapper) -> Self {
+    pub(super) fn optim(mut self, optim: OptimWrapper) -> Self {
         self.optim = Some(optim);
         self
     }
 
-    /// Validation.
+    /// Validates with these data and metrics: one, a tuple of several, or a list of boxes. A training does so as its loop says,
+    /// and [`Runner::val`](super::Runner::val) at any time.
     #[must_use]
-    pub fn evaluate(mut self, val: Evaluation) -> Self {
+    pub fn val(self, data: DataLoader, metrics: impl Into<Evaluator>) -> Self {
+        self.validation(Evaluation::new(data, metrics.into()))
+    }
+    pub(super) fn validation(mut self, val: Evaluation) -> Self {
         self.val = Some(val);
         self
     }
 
-    /// Test.
+    /// Tests with these data and metrics, when [`Runner::test`](super::Runner::test) is called.
     #[must_use]
-    pub fn test(mut self, test: Evaluation) -> Self {
+    pub fn test(self, data: DataLoader, metrics: impl Into<Evaluator>) -> Self {
+        self.testing(Evaluation::new(data, metrics.into()))
+    }
+    pub(super) fn testing(mut self, test: Evaluation) -> Self {
         self.test = Some(test);
         self
     }
@@ -124,11 +150,21 @@ impl RunnerBuilder {
         self.boxed_hook(Box::new(Closure { point, call }), "ClosureHook", HookConfig::default())
     }
 
-    /// A hook from the registry, under this name.
+    /// A hook with the keys that a config gives to every hook, such as its priority, under this name.
     #[must_use]
     pub fn boxed_hook(mut self, hook: Box<dyn Hook>, name: &str, options: HookConfig) -> Self {
-        self.hooks.push((hook, name.to_owned(), options));
+        self.hooks.push(GivenHook::Made(hook, name.to_owned(), options));
         self
+    }
+
+    /// A registered hook as a config writes it: `{type: EMAHook, momentum: 0.01, priority: LOW}`.
+    ///
+    /// # Errors
+    /// A name that is not registered; keys that its type does not have. Values that do not fit the run are told by
+    /// [`build`](Self::build).
+    pub fn hook_yaml(mut self, yaml: &str) -> Result<Self> {
+        self.hooks.push(GivenHook::Written(Spec::parse(yaml)?));
+        Ok(self)
     }
 
     /// Runs with the hooks given here only.
@@ -152,24 +188,27 @@ impl RunnerBuilder {
         self
     }
 
-    /// The seed; one is drawn if not called.
+    /// The one seed of the run: of the initial weights, of the order and the augmentation of the data, of dropout and of
+    /// hooks. If not called, that of the run which is resumed, or a new one. A [`DataLoader::seed`] of its own comes before it.
     #[must_use]
-    pub fn with_seed(mut self, seed: u64) -> Self {
+    pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    pub(super) fn set_seed(&mut self, seed: Option<u64>) {
-        self.seed = Some(seed.unwrap_or_else(fresh_seed));
-    }
-
-    pub(super) fn seed(&self) -> u64 {
-        self.seed.unwrap_or_default()
+    /// Settles the seed, where nobody gave one, and gives it.
+    pub(super) fn settle_seed(&mut self) -> u64 {
+        let saved = || super::resume::saved_seed(&*self.disk(), &self.home(), self.load_from.as_deref());
+        let seed = self.seed.or_else(|| self.resume.then(saved).flatten()).unwrap_or_else(fresh_seed);
+        *self.seed.insert(seed)
     }
 
     /// Start from this checkpoint: its weights, or all of it with [`resume`](Self::resume).
     #[must_use]
-    pub fn load_from(mut self, path: Option<String>) -> Self {
+    pub fn load_from(self, path: impl AsRef<Path>) -> Self {
+        self.start_from(Some(path.as_ref().to_string_lossy().into_owned()))
+    }
+    pub(super) fn start_from(mut self, path: Option<String>) -> Self {
         self.load_from = path;
         self
     }
@@ -303,9 +342,28 @@ impl RunnerBuilder {
     /// Totals of epochs and iterations, batches in an epoch, and whether the loop counts epochs.
     pub(super) fn totals(&self) -> ((u64, u64), u64, bool) {
         let epoch_len = self.train_data.as_ref().map_or(0, DataLoader::len);
-        let (epochs, iters, by_epoch) =
-            self.train_loop.as_ref().map_or((0, 0, true), |l| l.totals(epoch_len));
+        let none = LoopTotals { epochs: 0, iters: 0, by_epoch: true };
+        let LoopTotals { epochs, iters, by_epoch } =
+            self.train_loop.as_ref().map_or(none, |l| l.totals(epoch_len));
         ((epochs, iters), epoch_len, by_epoch)
+    }
+}
+
+/// A hook as it was given.
+pub(super) enum GivenHook {
+    /// Made already, with its name and the keys of every hook.
+    Made(Box<dyn Hook>, String, HookConfig),
+    /// To be made when the run is known.
+    Written(Spec<dyn Hook>),
+}
+
+impl GivenHook {
+    /// The hook, with its name and the keys of every hook.
+    pub(super) fn build(self, cx: &mut BuildCx) -> Result<Named> {
+        match self {
+            Self::Made(hook, name, config) => Ok((hook, name, config)),
+            Self::Written(spec) => Ok((spec.build(cx)?, spec.name().to_owned(), spec.extra.clone())),
+        }
     }
 }
 

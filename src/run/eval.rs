@@ -44,7 +44,7 @@ impl MeanLoss {
 
 impl Evaluation {
     /// Counts `evaluator` over `data`.
-    pub fn new(data: DataLoader, evaluator: Evaluator) -> Self {
+    pub(super) fn new(data: DataLoader, evaluator: Evaluator) -> Self {
         Self { data, evaluator, placeholders: false, loss: MeanLoss::default() }
     }
 

@@ -199,9 +199,9 @@ impl TrainLoopConfig {
         let every = self.val_interval.unwrap_or(if by_epoch { 1 } else { 1000 });
         let val = validations(self.val_begin, every, self.dynamic_intervals.clone())?;
         Ok(if by_epoch {
-            Box::new(EpochBasedTrainLoop { max_epochs: total, val })
+            Box::new(EpochBasedTrainLoop::new(total).val(val))
         } else {
-            Box::new(IterBasedTrainLoop { max_iters: total, val })
+            Box::new(IterBasedTrainLoop::new(total).val(val))
         })
     }
 }

@@ -46,4 +46,4 @@ pub use predict::{Names, Predictor};
 pub use runner::{Outcome, Runner};
 pub use saver::{Background, Task};
 pub use session::{Session, State};
-pub use train_loop::{EpochBasedTrainLoop, Intervals, IterBasedTrainLoop, TrainLoop};
+pub use train_loop::{EpochBasedTrainLoop, Intervals, IterBasedTrainLoop, LoopTotals, TrainLoop};

@@ -12,7 +12,7 @@ use super::{Evaluation, RunnerBuilder, Session};
 use crate::base::fs::{Append, Entry, FileSystem, Fill, Lock};
 use crate::base::{Error, Result, Rng};
 use crate::config::{Diag, Diags, Level, Node};
-use crate::data::{DataLoader, Dataset, DefaultSampler, LoaderOptions, Sample};
+use crate::data::{DataLoader, Dataset, Sample};
 use crate::hook::{Ctx, Event, Hook, HookConfig, HookResult, Point, Priority, SaveRequest};
 use crate::optim::{Group, OptimWrapper};
 
@@ -90,7 +90,7 @@ pub fn plan(node: &Node, name: Option<&str>) -> Result<RunPlan> {
     let notes = Arc::new(Mutex::new(Notes::default()));
     let scribe = Box::new(PlanRecorder(Arc::clone(&notes)));
     let options = HookConfig { priority: Some(Priority::LOWEST), ..HookConfig::default() };
-    builder = builder.resume(false).load_from(None).boxed_hook(scribe, SCRIBE, options);
+    builder = builder.resume(false).start_from(None).boxed_hook(scribe, SCRIBE, options);
     let ((_, iters), ..) = builder.totals();
     if iters > MOST_ITERS {
         return Err(Error::config(format!(
@@ -147,7 +147,7 @@ fn checkpoints(saves: &[(SaveRequest, u64)]) -> Vec<PlannedCheckpoint> {
 
 fn warnings(plan: &RunPlan, session: &Session) -> Vec<String> {
     let mut all = Vec::new();
-    if session.can_validate() && plan.validations.is_empty() {
+    if session.has_val() && plan.validations.is_empty() {
         all.push("there is validation data, but the run ends before the first validation".into());
     }
     if !plan.checkpoints.iter().any(|c| c.kept) {
@@ -162,7 +162,7 @@ fn warnings(plan: &RunPlan, session: &Session) -> Vec<String> {
             all.push(format!("the learning rate of group {group} leaves the positive numbers"));
         }
     }
-    for (hook, metric) in session.hooks.metric_readers().filter(|_| session.can_validate()) {
+    for (hook, metric) in session.hooks.metric_readers().filter(|_| session.has_val()) {
         let metric = if metric == "*" { "the first metric" } else { metric };
         all.push(format!(
             "hook `{hook}` goes by {metric}, which is not known before the run: what it saves for it, or a stop, is not in \
@@ -271,7 +271,8 @@ impl Evaluation {
 /// As many batches, of one empty sample each.
 fn dry_run_data(data: &DataLoader) -> Result<DataLoader> {
     let stand_in = DryRunData { len: data.len() as usize, classes: data.classes().map(<[_]>::to_vec) };
-    DataLoader::new(Arc::new(stand_in), Arc::new(DefaultSampler::sequential()), LoaderOptions::default())
+    let loader = DataLoader::new(stand_in);
+    loader.check().map(|()| loader)
 }
 
 /// A disk that takes everything and keeps nothing.

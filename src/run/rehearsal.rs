@@ -19,7 +19,7 @@ impl Session {
             Err(error) => return self.received(Err(error), &data).map(drop),
         };
         self.enough_scores(&batch)?;
-        if data.batch_size() > 1 && data.smallest_batch()? == 1 { self.try_one(batch) } else { Ok(()) }
+        if data.samples_per_batch() > 1 && data.smallest_batch()? == 1 { self.try_one(batch) } else { Ok(()) }
     }
 
     /// A model that cannot evaluate may train all the same.

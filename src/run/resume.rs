@@ -214,7 +214,11 @@ fn restore(s: &mut Session, path: &Path, mut checkpoint: Checkpoint, allow_hook_
     }
     if meta.seed != state.info.seed {
         let (old, new) = (meta.seed, state.info.seed);
-        state.log.warn(format_args!("the seed was {old} and is {new} now: the order of the data changes"));
+        let what = match state.data.as_ref().is_some_and(|data| data.order_follows(old, new)) {
+            true => "the order of the data changes, and what is drawn in each step",
+            false => "what is drawn in each step changes, the order of the data does not",
+        };
+        state.log.warn(format_args!("the seed was {old} and is {new} now: {what}"));
     }
     Ok(())
 }

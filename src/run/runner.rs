@@ -11,7 +11,7 @@ use crate::base::error::IoContext;
 use crate::base::{Error, Result, caught_from, durable};
 use crate::config::Node;
 use crate::data::{Batch, DataLoader};
-use crate::hook::{Control, Event, Hook, Metrics, Phase, StopReason};
+use crate::hook::{Control, Event, Hook, HookConfig, Metrics, Mode, Phase, StopReason};
 use crate::model::{Model, Outputs};
 
 /// The first line of a dumped config: what lacks it was written by someone else.
@@ -43,9 +43,9 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// Puts a run together in Rust.
-    pub fn builder() -> RunnerBuilder {
-        RunnerBuilder::default()
+    /// Puts a run of this model together in Rust.
+    pub fn builder(model: impl Model) -> RunnerBuilder {
+        RunnerBuilder::default().boxed_model(Box::new(model))
     }
 
     /// Builds what a resolved config describes. `name` is the config's file name: it names the experiment, the dump
@@ -116,8 +116,10 @@ impl Runner {
     /// any hook is called.
     pub fn train(&mut self) -> Result<Outcome> {
         let Some(mut training) = self.train.take() else {
-            let error =
-                Error::config("this run has nothing to train: give training data, a loop and an optimizer");
+            let error = Error::config(
+                "this run has nothing to train: give `train_dataloader`, `train_cfg` and `optim_wrapper`, in a program \
+                 `.train(data, loop, optimizer)`",
+            );
             return Err(match &self.written {
                 Some(written) => written.unbuilt(error),
                 None => error,
@@ -186,7 +188,7 @@ impl Runner {
     /// # Errors
     /// The first failure; no validation data.
     pub fn val(&mut self) -> Result<Metrics> {
-        self.evaluate("val", Session::validate)
+        self.evaluate("val", Session::val)
     }
 
     /// Tests the weights as they are (after `load_from`, if given).
@@ -299,7 +301,7 @@ impl Runner {
         }
     }
 
-    /// Loads the weights in `load_from` and nothing else: for predictions.
+    /// Puts the weights in place and does nothing else: for predictions.
     pub(super) fn load(&mut self) -> Result<()> {
         self.guarded(|runner| {
             runner.session.fire(Event::BeforeRun)?;
@@ -319,10 +321,18 @@ impl Runner {
         self.session.eval_step(batch)
     }
 
-    /// Adds a hook.
-    pub fn add_hook<H: Hook>(&mut self, hook: H) {
+    /// Adds a hook where it belongs in the order of the others.
+    ///
+    /// # Errors
+    /// As [`RunnerBuilder::build`], when it cannot stand anywhere, or goes by a metric that there is not; the run is as before then.
+    pub fn add_hook<H: Hook>(&mut self, hook: H) -> Result<()> {
         let name = super::builder::type_name::<H>();
-        self.session.hooks.insert(Box::new(hook), name, &crate::hook::HookConfig::default());
+        let names = self.session.val.as_ref().map(|val| val.metric_names(Mode::Val));
+        // A run that does not train goes by no metric.
+        let names = names.or_else(|| self.train.is_none().then(Vec::new));
+        let hooks = &mut self.session.hooks;
+        let key = hooks.insert(Box::new(hook), name, &HookConfig::default());
+        hooks.resolve(names.as_deref()).inspect_err(|_| hooks.remove(&key))
     }
 
     /// Writes down every call in which a hook does something: [`Profile::calls`](crate::hook::Profile::calls).
@@ -330,9 +340,15 @@ impl Runner {
         self.session.state.profile.record_calls();
     }
 
-    /// The model.
-    pub fn model(&mut self) -> &mut dyn Model {
-        &mut *self.session.state.model
+    /// The model with its weights: as they are trained, or as a training would begin with them, drawn or loaded.
+    ///
+    /// # Errors
+    /// As [`train`](Self::train), while the weights are put in place.
+    pub fn model(&mut self) -> Result<&mut dyn Model> {
+        if !self.prepared {
+            self.load()?;
+        }
+        Ok(&mut *self.session.state.model)
     }
 
     /// The first hook of this type.

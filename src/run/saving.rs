@@ -311,7 +311,7 @@ impl Session {
     ///
     /// # Errors
     /// The failure of a save.
-    pub(super) fn check_interrupts(&mut self) -> Result<()> {
+    pub fn check_interrupts(&mut self) -> Result<()> {
         self.saving.mid_step = false;
         self.saving.saver.check()?;
         if self.saving.interrupted.is_some() {

@@ -216,14 +216,14 @@ impl Session {
         for request in saves {
             self.save(&request)?;
         }
-        if std::mem::take(&mut self.state.control.validate) && self.can_validate() {
-            self.validate()?;
+        if std::mem::take(&mut self.state.control.validate) && self.has_val() {
+            self.val()?;
         }
         Ok(())
     }
 
     /// Whether the run has validation data.
-    pub fn can_validate(&self) -> bool {
+    pub fn has_val(&self) -> bool {
         self.val.is_some()
     }
 
@@ -231,7 +231,7 @@ impl Session {
     ///
     /// # Errors
     /// The first failure of a hook, the model, the data or a metric; no validation data.
-    pub fn validate(&mut self) -> Result<Metrics> {
+    pub fn val(&mut self) -> Result<Metrics> {
         let mut val = self.val.take().ok_or_else(|| Error::config(lacks("validation", "val")))?;
         let metrics = self.evaluate(&mut val, Mode::Val);
         self.val = Some(val);
@@ -243,7 +243,7 @@ impl Session {
     /// One pass over the test data.
     ///
     /// # Errors
-    /// As [`validate`](Self::validate).
+    /// As [`val`](Self::val).
     pub fn test(&mut self) -> Result<Metrics> {
         let mut test = self.test.take().ok_or_else(|| Error::config(lacks("test", "test")))?;
         let metrics = self.evaluate(&mut test, Mode::Test);
@@ -270,7 +270,10 @@ impl Session {
 }
 
 fn lacks(what: &str, key: &str) -> String {
-    format!("this run has no {what} data: give `{key}_dataloader`, `{key}_cfg` and `{key}_evaluator`")
+    format!(
+        "this run has no {what} data: give `{key}_dataloader`, `{key}_cfg` and `{key}_evaluator`, in a program \
+         `.{key}(data, metrics)`"
+    )
 }
 
 impl Session {

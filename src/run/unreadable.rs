@@ -21,7 +21,7 @@ impl Session {
     pub fn received(&self, batch: Result<Batch>, data: &DataLoader) -> Result<Batch> {
         let progress = &self.state.progress;
         let loader = self.loader_in_use();
-        let (most, count) = (data.max_bad_samples(), data.bad_samples().len());
+        let (most, count) = (data.most_bad_samples(), data.bad_samples().len());
         for (nth, (index, why)) in data.new_bad_samples() {
             let text = format!(
                 "{loader}: sample {index} cannot be read and is left out ({nth} of at most {most}): {why}"

@@ -53,7 +53,7 @@ pub fn verify(
 ) -> Result<Vec<Cut>> {
     let home = scratch.join("whole");
     let mut whole = make(&home, false, Limits::default())?;
-    whole.add_hook(Tracer::default());
+    whole.add_hook(Tracer::default())?;
     whole.train()?;
     let total = whole.session().state.progress.iter;
     let expected = trace(&whole)?;
@@ -68,7 +68,7 @@ pub fn verify(
             return Err(Error::invalid(format!("the run ended before the cut at {at}")));
         }
         let mut second = make(&dir, true, Limits::default())?;
-        second.add_hook(Tracer::default());
+        second.add_hook(Tracer::default())?;
         second.train()?;
         // An iteration without a sample leaves no trace.
         let cut = expected.iter().position(|step| step.iter >= at).unwrap_or(expected.len());

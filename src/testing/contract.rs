@@ -4,16 +4,17 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{JudgedDisk, Op, Verdict};
-use super::{toy_data, toy_runner};
+use super::{ToyModel, toy_data, toy_optim, toy_runner_of};
 use crate::base::{Error, Result};
 use crate::checkpoint::{Checkpoint, load};
 use crate::config::{Kind, Node, parse};
 use crate::hook::builtin::LogProcessor;
 use crate::hook::{Ctx, Event, Hook, HookConfig, HookResult, Point, Priority, Progress};
-use crate::metric::{Accuracy, Evaluator};
+use crate::metric::Accuracy;
+use crate::model::Model;
 use crate::params::StateDict;
 use crate::registry::{BuildCx, Spec};
-use crate::run::{Evaluation, RunnerBuilder};
+use crate::run::{EpochBasedTrainLoop, RunnerBuilder};
 
 /// A clause of the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,8 +73,16 @@ macro_rules! hook_contract {
 /// # Errors
 /// Never in practice.
 pub fn contract_run(dir: &Path) -> Result<RunnerBuilder> {
-    let evaluator = Evaluator::new(vec![Box::new(Accuracy::new(vec![1], vec![None])?)])?;
-    Ok(toy_runner(dir, 2, 4)?.test(Evaluation::new(toy_data(1, false)?, evaluator)))
+    contract_run_of(dir, ToyModel::new(3))
+}
+
+/// The same of another model.
+///
+/// # Errors
+/// Never in practice.
+pub fn contract_run_of(dir: &Path, model: impl Model) -> Result<RunnerBuilder> {
+    let run = toy_runner_of(dir, model, toy_data(4, true)?, EpochBasedTrainLoop::new(2), toy_optim())?;
+    Ok(run.test(toy_data(1, false)?, Accuracy::new(vec![1], vec![None])?))
 }
 
 impl Contract {
@@ -282,7 +291,7 @@ impl Contract {
             return Err(Error::invalid(format!("after {at}: {failed}")));
         }
         let before = held.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let now = StateDict::of(runner.model())?;
+        let now = StateDict::of(runner.model()?)?;
         if before.is_some_and(|weights| weights != now) {
             return Err(Error::invalid(format!(
                 "after {at} the model was left with other weights than it had"

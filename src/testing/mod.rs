@@ -13,11 +13,11 @@ mod toy;
 pub use crate::{
     dataset_contract, hook_contract, layer_contract, metric_contract, optimizer_contract, transform_contract,
 };
-pub use contract::{Breach, Clause, Contract, contract_run};
+pub use contract::{Breach, Clause, Contract, contract_run, contract_run_of};
 pub use device::DeviceModel;
 pub use faults::{FaultyDisk, JudgedDisk, Op, Verdict};
 pub use layers::{grad_check, layer_breach};
 pub use parts::{dataset_breach, metric_breach, optimizer_breach, transform_breach};
 pub use recorder::{Recorder, Trace};
 pub use scripted::Scripted;
-pub use toy::{ToyModel, toy_data, toy_runner};
+pub use toy::{ToyModel, toy_data, toy_optim, toy_runner, toy_runner_of};

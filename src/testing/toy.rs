@@ -1,18 +1,18 @@
 //! The smallest model that trains: one vector, drawn to the mean of its batches.
 
-use std::sync::Arc;
+use std::path::Path;
 
 use ndarray::Array1;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::base::{Elem, Result};
-use crate::data::{Batch, DataLoader, DefaultSampler, LoaderOptions, Synthetic};
-use crate::metric::{Accuracy, Evaluator};
+use crate::data::{Batch, DataLoader, Synthetic};
+use crate::metric::Accuracy;
 use crate::model::{Model, Outputs, SCORES, StepCx};
 use crate::optim::{OptimWrapper, Sgd};
 use crate::params::{HostParams, ParamMut, ParamRef, Role};
-use crate::run::{EpochBasedTrainLoop, Evaluation, Intervals, Runner, RunnerBuilder};
+use crate::run::{EpochBasedTrainLoop, Runner, RunnerBuilder, TrainLoop};
 
 /// Loss ½·Σ(w - mean of the batch)², gradient w - mean. Everything about it can be worked out by hand.
 #[derive(Debug, Clone)]
@@ -135,23 +135,38 @@ impl ToyModel {
 /// No batches.
 pub fn toy_data(batches: usize, shuffle: bool) -> Result<DataLoader> {
     let data = Synthetic::new(batches * 4, [3, 1, 1], 2, 0);
-    let options = LoaderOptions { batch_size: 4, ..LoaderOptions::default() };
-    let sampler = DefaultSampler { shuffle, ..DefaultSampler::default() };
-    DataLoader::new(Arc::new(data), Arc::new(sampler), options)
+    let loader = DataLoader::new(data).batch_size(4).shuffle(shuffle);
+    loader.check().map(|()| loader)
+}
+
+/// SGD with momentum, the optimizer of a toy run.
+pub fn toy_optim() -> OptimWrapper {
+    Sgd::new(0.1).momentum(0.9).into()
 }
 
 /// A run of the toy model over `batches` batches an epoch, validated after each epoch, with the default hooks.
 ///
 /// # Errors
 /// As [`toy_data`].
-pub fn toy_runner(work_dir: &std::path::Path, epochs: u64, batches: usize) -> Result<RunnerBuilder> {
-    let evaluator = Evaluator::new(vec![Box::new(Accuracy::new(vec![1], vec![None])?)])?;
-    Ok(Runner::builder()
-        .model(ToyModel::new(3))
-        .train_data(toy_data(batches, true)?)
-        .train_loop(EpochBasedTrainLoop { max_epochs: epochs, val: Intervals::default() })
-        .optim(OptimWrapper::new(Sgd::new(0.1).momentum(0.9)))
-        .evaluate(Evaluation::new(toy_data(1, false)?, evaluator))
+pub fn toy_runner(work_dir: &Path, epochs: u64, batches: usize) -> Result<RunnerBuilder> {
+    let data = toy_data(batches, true)?;
+    toy_runner_of(work_dir, ToyModel::new(3), data, EpochBasedTrainLoop::new(epochs), toy_optim())
+}
+
+/// The same of other parts.
+///
+/// # Errors
+/// Never in practice.
+pub fn toy_runner_of(
+    work_dir: &Path,
+    model: impl Model,
+    data: DataLoader,
+    train_loop: impl TrainLoop + 'static,
+    optim: impl Into<OptimWrapper>,
+) -> Result<RunnerBuilder> {
+    Ok(Runner::builder(model)
+        .train(data, train_loop, optim)
+        .val(toy_data(1, false)?, Accuracy::new(vec![1], vec![None])?)
         .work_dir(work_dir)
-        .with_seed(0))
+        .seed(0))
 }

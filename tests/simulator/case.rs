@@ -8,13 +8,11 @@ use rand::RngExt;
 use shanty::base::fs::FileSystem;
 use shanty::base::{Rng, WallClock};
 use shanty::hook::HookConfig;
-use shanty::metric::{Evaluator, Metric, Predictions};
+use shanty::metric::{Metric, Predictions};
 use shanty::optim::{OptimWrapper, Sgd};
 use shanty::plugin::prelude::*;
 use shanty::registry::Spec;
-use shanty::run::{
-    EpochBasedTrainLoop, Evaluation, Intervals, IterBasedTrainLoop, Limits, Runner, RunnerBuilder,
-};
+use shanty::run::{EpochBasedTrainLoop, IterBasedTrainLoop, Limits, Runner, RunnerBuilder};
 use shanty::testing::sim::{Later, Machine};
 use shanty::testing::{ToyModel, toy_data};
 
@@ -144,23 +142,20 @@ impl Case {
 
     fn by_program(&self) -> Result<RunnerBuilder> {
         let optim = OptimWrapper::new(Sgd::new(0.1).momentum(0.9)).accumulate(self.accumulate);
-        let mut builder = Runner::builder()
-            .model(ToyModel::new(3))
-            .train_data(toy_data(self.batches, true)?)
-            .optim(optim)
+        let data = toy_data(self.batches, true)?;
+        let (builder, every) = (Runner::builder(ToyModel::new(3)), self.validates.unwrap_or(1));
+        let builder = if self.by_epoch {
+            builder.train(data, EpochBasedTrainLoop::new(self.max).val_interval(every), optim)
+        } else {
+            builder.train(data, IterBasedTrainLoop::new(self.max).val_interval(every), optim)
+        };
+        let mut builder = builder
             .work_dir(&self.work)
-            .with_seed(self.seed % 7)
+            .seed(self.seed % 7)
             .without_default_hooks()
             .async_save(!self.in_step);
-        let val = self.validates.map_or_else(Intervals::default, Intervals::every);
-        builder = if self.by_epoch {
-            builder.train_loop(EpochBasedTrainLoop { max_epochs: self.max, val })
-        } else {
-            builder.train_loop(IterBasedTrainLoop { max_iters: self.max, val })
-        };
         if self.validates.is_some() {
-            let evaluator = Evaluator::new(vec![Box::new(Score::default())])?;
-            builder = builder.evaluate(Evaluation::new(toy_data(1, false)?, evaluator));
+            builder = builder.val(toy_data(1, false)?, Score::default());
         }
         for (name, yaml) in &self.hooks {
             let spec = Spec::<dyn Hook>::parse(yaml)?;

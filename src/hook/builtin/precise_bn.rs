@@ -125,7 +125,7 @@ fn moved_in_order(model: &dyn Model, names: &BTreeSet<String>) -> Vec<String> {
 impl PreciseBNHook {
     fn run(self, cx: &mut Ctx<'_>) -> HookResult {
         let Some(data) = cx.data.filter(|_| !cx.info.placeholders) else { return Ok(()) };
-        let n = (self.num_samples / data.batch_size() as u64).min(data.len());
+        let n = (self.num_samples / data.samples_per_batch() as u64).min(data.len());
         let mut has_statistics = false;
         cx.model.infos(&mut |p| has_statistics |= statistics(&p));
         if !has_statistics || n == 0 {
