@@ -149,9 +149,9 @@ fn parts_are_given_without_ceremony() {
     let data = || DataLoader::new(dataset()).batch_size(8);
     let metrics = |run: RunnerBuilder| run.build().unwrap().val().unwrap();
     let two = metrics(
-        builder(&dir.path().join("a")).val(data(), (Accuracy::default(), SingleLabelMetric::default())),
+        builder(&dir.path().join("a")).val(data(), (Accuracy::default(), ConfusionMatrix::default())),
     );
-    assert!(two.get("accuracy/top1").is_some() && two.get("single-label/precision").is_some());
+    assert!(two.get("accuracy/top1").is_some());
     let list: Vec<Box<dyn shanty::metric::Metric>> = vec![Box::new(Accuracy::default())];
     assert!(metrics(builder(&dir.path().join("b")).val(data(), list)).get("accuracy/top1").is_some());
     let wrapped = OptimWrapper::new(Sgd::new(0.1).momentum(0.9).nesterov(true)).accumulate(2);
@@ -234,4 +234,105 @@ fn hooks_are_given_as_yaml_too() {
     // Against the length of the run, which is known when it is built.
     let late = builder(dir.path()).hook_yaml("{type: EMAHook, begin_epoch: 9}").unwrap();
     assert!(late.build().err().unwrap().to_string().contains("the run has 2 epochs"));
+}
+
+/// The keys of built-in hooks could only be given in YAML.
+#[test]
+fn built_in_hooks_are_configured_in_rust() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = || DataLoader::new(dataset()).batch_size(8).shuffle(true);
+    let run = |name: &str| builder(&dir.path().join(name)).without_default_hooks().seed(0);
+    // Two of five periodic checkpoints, and the best.
+    let mut runner = run("saves")
+        .train(data(), EpochBasedTrainLoop::new(5), Adam::new(0.01))
+        .hook(CheckpointHook::every(1).keep(2).best("accuracy/top1"))
+        .build()
+        .unwrap();
+    runner.train().unwrap();
+    let mut names: Vec<String> = std::fs::read_dir(dir.path().join("saves"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .filter(|name| name.starts_with("epoch_") || name.starts_with("best_"))
+        .collect();
+    names.sort();
+    assert_eq!(names.len(), 3, "{names:?}");
+    assert!(names[0].starts_with("best_accuracy_top1_epoch_"), "{names:?}");
+    assert_eq!(names[1..], ["epoch_4", "epoch_5"]);
+    // No value is better by 1000: the run ends after the first, which is the best, and two more.
+    let stopping = EarlyStoppingHook::new("val_loss").patience(2).min_delta(1000.0);
+    let run_of_nine = run("stops").train(data(), EpochBasedTrainLoop::new(9), Adam::new(0.01)).hook(stopping);
+    let mut runner = run_of_nine.build().unwrap();
+    assert!(matches!(runner.train().unwrap(), Outcome::Stopped(_)));
+    assert_eq!(runner.session().state.progress.epoch, 3);
+    // A line each iteration.
+    let mut runner = run("logs")
+        .hook_yaml("{type: RuntimeInfoHook}")
+        .unwrap()
+        .hook_yaml("{type: IterTimerHook}")
+        .unwrap()
+        .hook(LoggerHook::every(1))
+        .build()
+        .unwrap();
+    runner.train().unwrap();
+    let scalars = runner.session().state.dirs.log.join("vis_data/scalars.json");
+    let lines = shanty::vis::read_scalars(&scalars).unwrap();
+    let steps = lines.iter().filter(|line| line.iter().any(|(name, _)| name == "loss")).count();
+    assert_eq!(steps, 12, "{lines:?}");
+    // What a config refuses is refused.
+    for wrong in [
+        CheckpointHook::every(0),
+        CheckpointHook::every(1).keep(0),
+        CheckpointHook::every(1).best("a").best("a"),
+    ] {
+        let mut runner = run("wrong").val(data(), Accuracy::default()).hook(wrong.clone()).build();
+        let refused = match &mut runner {
+            Ok(runner) => runner.train().unwrap_err().to_string(),
+            Err(error) => error.to_string(),
+        };
+        assert!(refused.contains("CheckpointHook"), "{refused}");
+    }
+}
+
+/// The training of the next test, in a process of its own.
+#[test]
+fn a_program_in_a_process() {
+    let Some(dir) = std::env::var_os("SHANTY_DOOR_DIR") else { return };
+    let kill = |cx: &mut shanty::hook::Ctx<'_>, _: &mut Event<'_>| {
+        if cx.progress.iter == 3 {
+            let own = std::process::id().to_string();
+            std::process::Command::new("kill").args(["-TERM", &own]).status()?;
+        }
+        Ok(())
+    };
+    let data = DataLoader::new(dataset()).batch_size(8).shuffle(true);
+    let mut runner = builder(Path::new(&dir))
+        .train(data, EpochBasedTrainLoop::new(100_000), Adam::new(0.01))
+        .on(Point::AfterTrainIter, kill)
+        .log_to_console()
+        .log_to_console()
+        .handle_signals()
+        .unwrap()
+        .limits(Limits::default())
+        .build()
+        .unwrap();
+    assert_eq!(runner.train().unwrap(), Outcome::Interrupted(shanty::run::ExitReason::Signal(15)));
+}
+
+/// A program printed nothing until one guessed env_logger, and died on SIGTERM without saving.
+#[test]
+#[cfg(unix)]
+fn a_program_logs_to_the_console_and_saves_on_sigterm() {
+    let dir = tempfile::tempdir().unwrap();
+    let work = dir.path().join("work");
+    let out = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "a_program_in_a_process", "--nocapture"])
+        .env("SHANTY_DOOR_DIR", &work)
+        .env_remove("RUST_LOG")
+        .output()
+        .unwrap();
+    let log = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{log}");
+    assert!(log.contains(" - shanty - INFO - ") && log.contains("SIGTERM: saving and leaving"), "{log}");
+    let last = std::fs::read_to_string(work.join("last_checkpoint")).unwrap();
+    assert!(work.join(last.trim()).join("manifest.json").exists());
 }

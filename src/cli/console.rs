@@ -60,8 +60,9 @@ pub(super) fn init(run: bool) {
             writeln!(out, "{now} - shanty - {style}{}{style:#} - {text}", record.level())
         })
         .write_style(style)
-        .target(env_logger::Target::Pipe(Box::new(AroundBar)))
-        .init();
+        .target(env_logger::Target::Pipe(Box::new(AroundBar)));
+    // A program may have a logger of its own.
+    let _ = builder.try_init();
 }
 
 /// Takes the bar off the screen while something else is written.

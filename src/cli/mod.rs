@@ -15,6 +15,7 @@ mod plan;
 mod plot;
 mod predict;
 mod predictions;
+mod program;
 mod progress;
 mod replay;
 mod signals;

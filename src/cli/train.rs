@@ -145,7 +145,7 @@ fn last_line(runner: &Runner, outcome: &Outcome, seconds: f64) -> String {
     };
     for (name, value) in metrics(&state.message_hub) {
         line += &format!("; {name} {value:.4}");
-        if let Some((best, dir)) = runner.hook::<CheckpointHook>().and_then(|h| h.best(&name)) {
+        if let Some((best, dir)) = runner.hook::<CheckpointHook>().and_then(|h| h.best_so_far(&name)) {
             line += &format!(" (best {best:.4}: {dir})");
         }
     }

@@ -96,6 +96,9 @@ impl RunnerBuilder {
                 Ok(())
             })?;
         }
+        if let Some(interrupt) = self.interrupt.take() {
+            self.limits.interrupt = interrupt;
+        }
         let rollback = Rollback::without(std::mem::take(&mut self.exclude_samples));
         let saving =
             Saving::new(self.save_in_step, self.background.take(), self.limits.clone(), self.overwrite, made);

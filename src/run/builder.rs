@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::config::{LoadConfig, LogLevel};
 use super::apart::Named;
 use super::written::Written;
-use super::{Background, Evaluation, Limits, LoopTotals, TrainLoop};
+use super::{Background, Evaluation, Interrupt, Limits, LoopTotals, TrainLoop};
 use crate::base::fs::{Disk, FileSystem};
 use crate::base::rng::fresh_seed;
 use crate::base::{BoxError, Result, WallClock};
@@ -71,6 +71,7 @@ pub struct RunnerBuilder {
     pub(super) save_in_step: bool,
     pub(super) background: Option<Box<dyn Background>>,
     pub(super) limits: Limits,
+    pub(super) interrupt: Option<Interrupt>,
     pub(super) load_options: LoadConfig,
     pub(super) exclude_samples: Vec<u64>,
     pub(super) timer: Option<Box<dyn FnMut() -> f64 + Send>>,
@@ -285,6 +286,13 @@ impl RunnerBuilder {
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Flags that come before those of [`limits`](Self::limits), in whatever order both are called.
+    #[cfg(feature = "cli")]
+    pub(crate) fn interrupted_by(mut self, interrupt: Interrupt) -> Self {
+        self.interrupt = Some(interrupt);
         self
     }
 

@@ -188,6 +188,41 @@ impl CheckInvalidLossHook {
     }
 }
 
+setters!(CheckInvalidLossHook {
+    /// Iterations between two checks; 50 if not called, and 1 where it does not stop the run: that needs each step checked.
+    interval: some u64,
+    /// How often to act before the run ends with an error; 5 if not called.
+    patience: = u64,
+    /// Whether to write the bad step to a folder that `shanty replay` can repeat; so if not called.
+    bundle: = bool,
+});
+
+impl CheckInvalidLossHook {
+    /// Drops a bad update, instead of ending the run with an error.
+    pub fn skip() -> Self {
+        Self { action: Action::Skip, ..Self::default() }
+    }
+
+    /// Goes back by at most `steps` (at least 1) and on without the samples, instead of ending the run with an error.
+    pub fn rollback(steps: u64) -> Self {
+        Self { action: Action::Rollback, rollback_steps: steps.max(1), ..Self::default() }
+    }
+
+    /// Looks at gradients too.
+    #[must_use]
+    pub fn gradients(mut self) -> Self {
+        self.check = Check::Grads;
+        self
+    }
+
+    /// Looks at gradients, inputs and weights too.
+    #[must_use]
+    pub fn everything(mut self) -> Self {
+        self.check = Check::All;
+        self
+    }
+}
+
 impl Hook for CheckInvalidLossHook {
     /// A run that ends at the first bad step has nothing to remember.
     fn state(&mut self) -> Option<&mut dyn HookState> {

@@ -98,8 +98,55 @@ fn name_of_best<'de, D: Deserializer<'de>>(de: D) -> Result<String, D::Error> {
 }
 
 impl CheckpointHook {
-    /// `told`: which way the metrics of the validation say to be better.
+    /// A checkpoint after every `n` epochs (or iterations, in a loop that counts them), and at the end.
+    ///
+    /// ```
+    /// use shanty::hook::builtin::CheckpointHook;
+    /// let hook = CheckpointHook::every(5).keep(2).best("accuracy/top1");
+    /// ```
+    pub fn every(n: u64) -> Self {
+        Self { interval: Some(i64::try_from(n).unwrap_or(i64::MAX)), ..Self::default() }
+    }
+
+    /// Only at the end, and the best ones.
+    pub fn at_the_end() -> Self {
+        Self { interval: Some(-1), ..Self::default() }
+    }
+
+    /// Keeps so many periodic checkpoints; all if not called.
+    #[must_use]
+    pub fn keep(mut self, n: usize) -> Self {
+        self.max_keep_ckpts = i64::try_from(n).unwrap_or(i64::MAX);
+        self
+    }
+
+    /// Keeps the best checkpoint by this metric of the validation; several calls keep one each.
+    #[must_use]
+    pub fn best(mut self, metric: &str) -> Self {
+        self.save_best.get_or_insert_with(|| OneOrMany(Vec::new())).0.push(metric.to_owned());
+        self
+    }
+
+    /// Which way all metrics of [`best`](Self::best) are better; they say it themselves if not called.
+    #[must_use]
+    pub fn rule(mut self, rule: Direction) -> Self {
+        self.rule = Some(OneOrMany(vec![rule]));
+        self
+    }
+
+    /// Whether its keys fit together, and then the direction of its metrics. `told`: which way those of the validation say to be
+    /// better.
     fn check(self, told: &Directions) -> Result<Self> {
+        self.fits()?;
+        if self.rule.is_none() {
+            for metric in self.save_best.iter().flat_map(|b| &b.0).filter(|m| *m != "auto") {
+                self.direction(metric, told.get(metric)).map_err(Error::config)?;
+            }
+        }
+        Ok(self)
+    }
+
+    fn fits(&self) -> Result<()> {
         let bad = |text: &str| Err(Error::config(text));
         if self.interval == Some(0) {
             return bad("`interval: 0` saves nothing: give at least 1, or -1 for the last checkpoint only");
@@ -141,12 +188,7 @@ impl CheckpointHook {
         if rules != 1 && rules != metrics.len() {
             return bad("`rule` needs one entry, or one for each metric of `save_best`");
         }
-        if self.rule.is_none() {
-            for metric in metrics.iter().filter(|m| *m != "auto") {
-                self.direction(metric, told.get(metric)).map_err(Error::config)?;
-            }
-        }
-        Ok(self)
+        Ok(())
     }
 
     /// Whether the best checkpoint of a metric has a name that a folder may have; the longest number has 20 digits.
@@ -168,11 +210,11 @@ impl CheckpointHook {
     }
 
     /// The best score of a metric so far, with the checkpoint that has it.
-    pub fn best(&self, metric: &str) -> Option<(f64, &str)> {
+    pub fn best_so_far(&self, metric: &str) -> Option<(f64, &str)> {
         self.state.best.get(metric).map(|b| (b.score, b.name.as_str()))
     }
 
-    fn by_epoch(&self, cx: &Ctx<'_>) -> bool {
+    fn in_epochs(&self, cx: &Ctx<'_>) -> bool {
         self.by_epoch.unwrap_or(cx.progress.by_epoch)
     }
 
@@ -188,7 +230,7 @@ impl CheckpointHook {
     }
 
     fn name(&self, cx: &Ctx<'_>) -> String {
-        let by_epoch = self.by_epoch(cx);
+        let by_epoch = self.in_epochs(cx);
         if by_epoch && cx.progress.batch > 0 && cx.progress.by_epoch {
             return self.template_within().replace("{}", &cx.progress.iter.to_string());
         }
@@ -264,6 +306,21 @@ impl CheckpointHook {
     }
 }
 
+setters!(CheckpointHook {
+    /// Whether to count epochs or iterations; as the training loop counts if not called.
+    by_epoch: some bool,
+    /// First epoch or iteration that is saved.
+    save_begin: = u64,
+    /// Whether to keep the optimizer's state; without it a run cannot be resumed.
+    save_optimizer: = bool,
+    /// Whether to save at the end of the run, and when it is stopped.
+    save_last: = bool,
+    /// Folder below which the checkpoints go, under the name of the work_dir.
+    out_dir: some String,
+    /// Name of a periodic checkpoint with one `{}`.
+    filename_tmpl: some String,
+});
+
 /// What the names of the best checkpoints of a metric begin with.
 fn best_of(metric: &str) -> String {
     let plain = |c: char| if c.is_alphanumeric() || "_-.".contains(c) { c } else { '_' };
@@ -312,6 +369,11 @@ impl Hook for CheckpointHook {
         Some(&mut self.state)
     }
 
+    fn before_run(&mut self, _cx: &mut Ctx<'_>) -> HookResult {
+        self.fits()?;
+        Ok(())
+    }
+
     fn before_train(&mut self, cx: &mut Ctx<'_>) -> HookResult {
         self.training = true;
         if self.by_epoch.is_some_and(|by_epoch| by_epoch && !cx.progress.by_epoch) {
@@ -322,7 +384,7 @@ impl Hook for CheckpointHook {
 
     fn after_train_epoch(&mut self, cx: &mut Ctx<'_>) -> HookResult {
         let complete = cx.progress.batch == 0;
-        if self.by_epoch(cx) && cx.progress.by_epoch && complete && self.due(cx, true) {
+        if self.in_epochs(cx) && cx.progress.by_epoch && complete && self.due(cx, true) {
             self.save(cx);
             return Ok(());
         }
@@ -330,7 +392,7 @@ impl Hook for CheckpointHook {
     }
 
     fn after_train_iter(&mut self, cx: &mut Ctx<'_>, _step: &mut Step<'_>) -> HookResult {
-        if !self.by_epoch(cx) && self.due(cx, false) {
+        if !self.in_epochs(cx) && self.due(cx, false) {
             self.save(cx);
             return Ok(());
         }

@@ -118,6 +118,23 @@ impl EarlyStoppingHook {
     }
 }
 
+setters!(EarlyStoppingHook {
+    /// Whether more or less of it is better; the metric says it if not called.
+    rule: some Direction,
+    /// What a better value must add; 0.1 if not called.
+    min_delta: = f64,
+    /// Whether a validation without the metric is an error, not a warning.
+    strict: = bool,
+    /// Whether to stop at once when the metric is NaN or infinite; so if not called.
+    check_finite: = bool,
+    /// Validations without a better value before the run is stopped; 5 if not called.
+    patience: = u64,
+    /// Stops as soon as the metric is better than this.
+    stopping_threshold: some f64,
+    /// Epochs before which the run is not stopped.
+    min_epochs: = u64,
+});
+
 impl Hook for EarlyStoppingHook {
     fn priority(&self) -> Priority {
         Priority::LOWEST

@@ -137,6 +137,23 @@ impl EMAHook {
     }
 }
 
+setters!(EMAHook {
+    /// Which average; an exponential one if not called.
+    ema_type: = Averaging,
+    /// The weight of the newest model, in (0, 1).
+    momentum: = f64,
+    /// For [`Averaging::MomentumAnnealingEMA`]: how fast its momentum falls.
+    gamma: = f64,
+    /// Iterations of which one enters the average.
+    interval: = u64,
+    /// Whether to average buffers too, instead of taking those of the model.
+    update_buffers: = bool,
+    /// The first iteration that enters the average; not together with `begin_epoch`.
+    begin_iter: = u64,
+    /// The first epoch, from 1, that enters the average.
+    begin_epoch: = u64,
+});
+
 impl Hook for EMAHook {
     fn order(&self) -> HookOrder {
         // Whoever looks at the weights at the end of an iteration or an epoch looks at the trained ones.

@@ -140,11 +140,19 @@ impl Default for LogProcessor {
 #[derive(Debug, Clone)]
 pub(super) struct LogLine {
     config: LogProcessor,
-    mean: Regex,
+    mean: Option<Regex>,
 }
 
 /// Names and values of a line, in order.
 pub(super) type Tags = Vec<(String, f64)>;
+
+impl Default for LogLine {
+    /// That of the usual keys, whose pattern is one.
+    fn default() -> Self {
+        let config = LogProcessor::default();
+        Self { mean: Regex::new(&config.mean_pattern).ok(), config }
+    }
+}
 
 impl LogLine {
     pub fn new(config: LogProcessor) -> Result<Self> {
@@ -159,7 +167,7 @@ impl LogLine {
                 names[twice]
             )));
         }
-        Ok(Self { config, mean })
+        Ok(Self { config, mean: Some(mean) })
     }
 
     pub fn by_epoch(&self, progress: &Progress) -> bool {
@@ -170,7 +178,8 @@ impl LogLine {
     pub fn tags(&self, message_hub: &MessageHub, progress: &Progress, mode: Mode) -> Tags {
         let shown = |(name, history): (&str, &History)| {
             // A metric is what it is; only what a loop measures many times over is smoothed.
-            let smooth = self.mean.is_match(name) && (mode == Mode::Train || is_time(name));
+            let smooth = self.mean.as_ref().is_some_and(|mean| mean.is_match(name))
+                && (mode == Mode::Train || is_time(name));
             let window = if mode == Mode::Train {
                 self.config.window_size.min(progress.batch.max(1) as usize)
             } else {

@@ -42,6 +42,33 @@ impl Default for LoggerConfig {
 }
 
 impl LoggerHook {
+    /// A line every `interval` iterations (at least 1), and after each validation or test.
+    pub fn every(interval: u64) -> Self {
+        let config = LoggerConfig { interval: interval.max(1), ..LoggerConfig::default() };
+        Self { config, line: LogLine::default(), lost: 0 }
+    }
+
+    /// Whether to leave out the rest of an epoch after its last full interval; so if not called.
+    #[must_use]
+    pub fn ignore_last(mut self, ignore_last: bool) -> Self {
+        self.config.ignore_last = ignore_last;
+        self
+    }
+
+    /// Iterations between two reminders of the experiment's name (at least 1); 1000 if not called.
+    #[must_use]
+    pub fn interval_exp_name(mut self, interval: u64) -> Self {
+        self.config.interval_exp_name = interval.max(1);
+        self
+    }
+
+    /// Whether the step of a validation's scalars is its epoch, or its iteration; as the training loop counts if not called.
+    #[must_use]
+    pub fn log_metric_by_epoch(mut self, by_epoch: bool) -> Self {
+        self.config.log_metric_by_epoch = Some(by_epoch);
+        self
+    }
+
     fn add_scalars(&mut self, cx: &mut Ctx<'_>, tags: Tags, mode: Mode, step: u64) -> HookResult {
         if self.lost >= OnError::WARNINGS {
             return Ok(());

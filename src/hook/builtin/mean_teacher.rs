@@ -85,6 +85,19 @@ fn below<'n>(name: &'n str, prefix: &str) -> Option<&'n str> {
     name.strip_prefix(prefix)?.strip_prefix('.')
 }
 
+setters!(MeanTeacherHook {
+    /// The weight of the student in an update, in (0, 1).
+    momentum: = f64,
+    /// Iterations between two updates.
+    interval: = u64,
+    /// Whether to leave buffers of the teacher alone.
+    skip_buffer: = bool,
+    /// Where the teacher's names begin.
+    teacher: = String,
+    /// Where the student's names begin.
+    student: = String,
+});
+
 impl Hook for MeanTeacherHook {
     fn order(&self) -> HookOrder {
         HookOrder::default().before("CheckpointHook")

@@ -1,5 +1,21 @@
 //! The built-in hooks, one a file. They use nothing that a plugin could not.
 
+/// Chained setters of a hook's keys, for programs: `name: type` sets the key, `name: some type` a key that may be absent.
+macro_rules! setters {
+    ($hook:ident { $($(#[$doc:meta])* $name:ident: $(some $optional:ty)? $(= $plain:ty)?,)+ }) => {
+        impl $hook {$(
+            $(#[$doc])*
+            #[must_use]
+            pub fn $name(mut self, $name: $($optional)? $($plain)?) -> Self {
+                $(self.$name = Some::<$optional>($name);)?
+                $(let $name: $plain = $name;
+                self.$name = $name;)?
+                self
+            }
+        )+}
+    };
+}
+
 mod average;
 mod check_invalid_loss;
 mod checkpoint;

@@ -168,6 +168,13 @@ impl PreciseBNHook {
     }
 }
 
+setters!(PreciseBNHook {
+    /// Samples to average over, at most those of an epoch.
+    num_samples: = u64,
+    /// Epochs (iterations, in the iteration loop) between two estimates.
+    interval: = u64,
+});
+
 impl Hook for PreciseBNHook {
     fn priority(&self) -> Priority {
         Priority::ABOVE_NORMAL

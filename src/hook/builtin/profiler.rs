@@ -109,6 +109,15 @@ fn writable(path: &Path) -> Result<()> {
     Err(Error::config(format!("`json_trace_path: {}` {why}", path.display())))
 }
 
+setters!(ProfilerHook {
+    /// Whether to count epochs or iterations.
+    by_epoch: = bool,
+    /// Epochs or iterations that are measured.
+    profile_times: = u64,
+    /// The trace file; `<log folder>/trace.json` if not called.
+    json_trace_path: some PathBuf,
+});
+
 impl Hook for ProfilerHook {
     fn out_file(&self) -> Option<&Path> {
         self.json_trace_path.as_deref()
