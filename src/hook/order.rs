@@ -96,9 +96,10 @@ impl Hooks {
         own
     }
 
-    /// Takes the hook of this key out again.
-    pub(crate) fn remove(&mut self, key: &str) {
-        self.slots.retain(|slot| &*slot.key != key);
+    /// Goes back to these hooks in this order.
+    pub(crate) fn put_back(&mut self, keys: &[Arc<str>]) {
+        self.slots.retain(|slot| keys.contains(&slot.key));
+        self.slots.sort_by_key(|slot| keys.iter().position(|key| *key == slot.key));
         self.renamed();
     }
 

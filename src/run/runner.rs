@@ -331,8 +331,9 @@ impl Runner {
         // A run that does not train goes by no metric.
         let names = names.or_else(|| self.train.is_none().then(Vec::new));
         let hooks = &mut self.session.hooks;
-        let key = hooks.insert(Box::new(hook), name, &HookConfig::default());
-        hooks.resolve(names.as_deref()).inspect_err(|_| hooks.remove(&key))
+        let before = hooks.keys().to_vec();
+        hooks.insert(Box::new(hook), name, &HookConfig::default());
+        hooks.resolve(names.as_deref()).inspect_err(|_| hooks.put_back(&before))
     }
 
     /// Writes down every call in which a hook does something: [`Profile::calls`](crate::hook::Profile::calls).
