@@ -54,7 +54,7 @@ fn two_hooks_that_save_under_one_name_are_refused() {
         assert!(!work.exists(), "nothing was made");
     }
     let mut run = with(toy_runner(&work, 1, 3).unwrap(), "").build().unwrap();
-    run.add_hook(CheckpointHook::default());
+    run.add_hook(CheckpointHook::default()).unwrap();
     let text = run.train().unwrap_err().to_string();
     assert!(text.contains("would delete each other's"), "{text}");
 }
@@ -88,7 +88,7 @@ fn a_given_hook_of_a_default_type_takes_its_place() {
     assert!(keys.iter().all(|key| !key.contains('#')), "{keys:?}");
     assert_eq!(keys.len(), 6, "{keys:?}");
     run.train().unwrap();
-    assert!(run.hook::<CheckpointHook>().unwrap().best("accuracy/top1").is_some());
+    assert!(run.hook::<CheckpointHook>().unwrap().best_so_far("accuracy/top1").is_some());
     let planned: Vec<_> = named(home.path()).into_iter().filter(|name| !name.starts_with("best")).collect();
     assert_eq!(planned, ["mine_1", "mine_2"]);
 

@@ -9,8 +9,8 @@ use shanty::config::{load, parse};
 use shanty::model::{Model, Outputs, StepCx};
 use shanty::params::{HostParams, ParamMut, ParamRef};
 use shanty::plugin::prelude::*;
-use shanty::run::Runner;
-use shanty::testing::{ToyModel, toy_runner};
+use shanty::run::{EpochBasedTrainLoop, Runner};
+use shanty::testing::{ToyModel, toy_data, toy_optim, toy_runner, toy_runner_of};
 
 fn shops(work: &Path, resume: bool) -> Runner {
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/shops_mlp.yaml");
@@ -77,7 +77,7 @@ fn no_table_is_lost_or_written_twice_by_a_resumed_run() {
         for epoch in [1, 2] {
             let dir = tempfile::tempdir().unwrap();
             let mut first = shops(dir.path(), false);
-            first.add_hook(Killer(point, epoch));
+            first.add_hook(Killer(point, epoch)).unwrap();
             first.train().unwrap_err();
             let mut second = shops(dir.path(), true);
             second.train().unwrap();
@@ -166,7 +166,8 @@ impl Model for Silent {
 #[test]
 fn a_model_that_gives_no_loss_is_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
-    let runner = toy_runner(dir.path(), 1, 3).unwrap().model(Silent(ToyModel::new(3)));
+    let (data, model) = (toy_data(3, true).unwrap(), Silent(ToyModel::new(3)));
+    let runner = toy_runner_of(dir.path(), model, data, EpochBasedTrainLoop::new(1), toy_optim()).unwrap();
     let text = runner.build().unwrap().train().unwrap_err().to_string();
     assert!(text.contains("`Silent` gives no `loss`, but [cost]"), "{text}");
     assert!(text.contains("outputs.vars.push((\"loss\".into(), loss))"), "{text}");

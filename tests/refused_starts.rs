@@ -9,15 +9,21 @@ use shanty::checkpoint::load;
 use shanty::hook::HookConfig;
 use shanty::plugin::prelude::*;
 use shanty::registry::Spec;
-use shanty::run::RunnerBuilder;
+use shanty::data::DataLoader;
+use shanty::run::{EpochBasedTrainLoop, RunnerBuilder};
 use shanty::testing::sim::{Faults, Machine};
-use shanty::testing::{ToyModel, toy_data, toy_runner};
+use shanty::testing::{ToyModel, toy_data, toy_optim, toy_runner, toy_runner_of};
 
 fn run(dir: &Path, epochs: u64, yaml: &str) -> RunnerBuilder {
     let hook = Spec::<dyn Hook>::parse(&format!("{{type: CheckpointHook, {yaml}}}")).unwrap();
     let hook = hook.build(&mut BuildCx::new(0)).unwrap();
     let run = toy_runner(dir, epochs, 3).unwrap().without_default_hooks();
     run.boxed_hook(hook, "CheckpointHook", HookConfig::default())
+}
+
+/// A run of one epoch of this model on these data.
+fn of(dir: &Path, model: ToyModel, data: DataLoader) -> RunnerBuilder {
+    toy_runner_of(dir, model, data, EpochBasedTrainLoop::new(1), toy_optim()).unwrap()
 }
 
 fn train(run: RunnerBuilder) -> Result<()> {
@@ -52,7 +58,7 @@ fn a_refused_start_leaves_nothing() {
     let home = tempfile::tempdir().unwrap();
     let at = |name: &str| home.path().join(name);
     train(run(&at("w"), 2, "")).unwrap();
-    let from = |name: &str| Some(at(name).to_string_lossy().into_owned());
+    let from = |name: &str| at(name);
     let fresh = at("deep/er/new");
     let new = || run(&fresh, 2, &format!("out_dir: {}", at("o/u/t").display()));
 
@@ -61,7 +67,7 @@ fn a_refused_start_leaves_nothing() {
     let other = || toy_data(4, true).unwrap();
     leaves_nothing(
         home.path(),
-        || new().train_data(other()).resume(true).load_from(from("w/epoch_1")),
+        || of(&fresh, ToyModel::new(3), other()).resume(true).load_from(from("w/epoch_1")),
         "data",
     );
     let hook = || new().hook(shanty::hook::builtin::EMAHook::new(0.1, 1)).resume(true);
@@ -95,8 +101,8 @@ fn the_log_stays_where_the_error_sends_to_it() {
     let home = tempfile::tempdir().unwrap();
     let (old, new) = (home.path().join("old"), home.path().join("new"));
     train(run(&old, 1, "")).unwrap();
-    let from = Some(old.join("epoch_1").to_string_lossy().into_owned());
-    let unfit = run(&new, 1, "").model(ToyModel::new(5)).load_from(from);
+    let from = old.join("epoch_1");
+    let unfit = of(&new, ToyModel::new(5), toy_data(2, true).unwrap()).load_from(from);
     let error = train(unfit).unwrap_err().to_string();
     assert!(error.contains("do not fit the model"), "{error}");
     let left: Vec<_> = fs::read_dir(&new).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -113,9 +119,10 @@ fn overwrite_deletes_nothing_before_the_run_can_begin() {
     train(run(&old, 1, "")).unwrap();
     train(run(&work, 2, "")).unwrap();
     let before = load(&work.join("epoch_2")).unwrap().model;
-    let from = Some(old.join("epoch_1").to_string_lossy().into_owned());
+    let from = old.join("epoch_1");
     let again = || run(&work, 1, "").overwrite(true);
-    train(again().model(ToyModel::new(5)).load_from(from)).unwrap_err();
+    let unfit = of(&work, ToyModel::new(5), toy_data(2, true).unwrap()).overwrite(true);
+    train(unfit.load_from(from)).unwrap_err();
     let refuses = |_: &mut Ctx<'_>, _: &mut Event<'_>| Err("not today".into());
     train(again().on(Point::BeforeRun, refuses)).unwrap_err();
     assert_eq!(load(&work.join("epoch_2")).unwrap().model, before);
@@ -159,14 +166,14 @@ fn weights_and_runs_are_found_on_the_file_system_of_the_run() {
     let on = |dir: &Path, epochs| run(dir, epochs, "").file_system(machine.boot(Faults::default()));
     train(on(first, 2)).unwrap();
     for named in ["/home/a/first", "/home/a/first/epoch_2", "/home/a/first/epoch_2/model.safetensors"] {
-        train(on(second, 1).load_from(Some(named.into())).overwrite(true))
+        train(on(second, 1).load_from(named).overwrite(true))
             .unwrap_or_else(|e| panic!("{named}: {e}"));
     }
-    train(on(first, 3).load_from(Some("epoch_1".into())).resume(true)).unwrap();
+    train(on(first, 3).load_from("epoch_1").resume(true)).unwrap();
     let error =
-        train(on(second, 1).load_from(Some("epoch_9".into())).overwrite(true)).unwrap_err().to_string();
+        train(on(second, 1).load_from("epoch_9").overwrite(true)).unwrap_err().to_string();
     assert!(error.contains("did you mean `epoch_1`?"), "{error}");
-    let error = train(on(second, 1).load_from(Some("/home/a/first/epoch_1/state.json".into())).resume(true));
+    let error = train(on(second, 1).load_from("/home/a/first/epoch_1/state.json").resume(true));
     assert!(error.unwrap_err().to_string().contains("resume the directory"));
     assert!(!Path::new("/home/a").exists());
 }

@@ -94,7 +94,7 @@ fn retention_leaves_what_another_work_dir_saved_of_the_same_run() {
     let shared = Shared::new();
     train(shared.run("a", 2, "")).unwrap();
     let from = shared.at("o/w/epoch_2").to_string_lossy().into_owned();
-    train(shared.run("b", 4, "max_keep_ckpts: 1").resume(true).load_from(Some(from))).unwrap();
+    train(shared.run("b", 4, "max_keep_ckpts: 1").resume(true).load_from(from)).unwrap();
     assert_eq!(shared.saved(), ["epoch_1", "epoch_2", "epoch_4"]);
     // What has a name that the first one comes to costs it that name only.
     train(shared.run("a", 4, "max_keep_ckpts: 1").resume(true)).unwrap();

@@ -15,7 +15,7 @@ use crate::hook::{Ctx, Event, Hook, HookConfig, HookResult, Hooks, Point};
 use crate::metric::Evaluator;
 use crate::model::Model;
 use crate::optim::OptimWrapper;
-use crate::registry::Spec;
+use crate::registry::{BuildCx, Spec};
 
 /// Puts a run together: a model ([`Runner::builder`](super::Runner::builder)), and what is done with it.
 ///

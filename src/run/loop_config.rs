@@ -63,14 +63,14 @@ struct IterLoop {
 impl EpochLoop {
     fn build(self, _: &mut BuildCx) -> Result<EpochBasedTrainLoop> {
         let val = validations(self.val_begin, self.val_interval.unwrap_or(1), self.dynamic_intervals);
-        Ok(EpochBasedTrainLoop { max_epochs: self.max_epochs, val: val.map_err(Error::config)? })
+        Ok(EpochBasedTrainLoop::new(self.max_epochs).val(val.map_err(Error::config)?))
     }
 }
 
 impl IterLoop {
     fn build(self, _: &mut BuildCx) -> Result<IterBasedTrainLoop> {
         let val = validations(self.val_begin, self.val_interval.unwrap_or(1000), self.dynamic_intervals);
-        Ok(IterBasedTrainLoop { max_iters: self.max_iters, val: val.map_err(Error::config)? })
+        Ok(IterBasedTrainLoop::new(self.max_iters).val(val.map_err(Error::config)?))
     }
 }
 
