@@ -6,10 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use shanty::checkpoint::load;
+use shanty::data::DataLoader;
 use shanty::hook::HookConfig;
 use shanty::plugin::prelude::*;
 use shanty::registry::Spec;
-use shanty::data::DataLoader;
 use shanty::run::{EpochBasedTrainLoop, RunnerBuilder};
 use shanty::testing::sim::{Faults, Machine};
 use shanty::testing::{ToyModel, toy_data, toy_optim, toy_runner, toy_runner_of};
@@ -166,12 +166,10 @@ fn weights_and_runs_are_found_on_the_file_system_of_the_run() {
     let on = |dir: &Path, epochs| run(dir, epochs, "").file_system(machine.boot(Faults::default()));
     train(on(first, 2)).unwrap();
     for named in ["/home/a/first", "/home/a/first/epoch_2", "/home/a/first/epoch_2/model.safetensors"] {
-        train(on(second, 1).load_from(named).overwrite(true))
-            .unwrap_or_else(|e| panic!("{named}: {e}"));
+        train(on(second, 1).load_from(named).overwrite(true)).unwrap_or_else(|e| panic!("{named}: {e}"));
     }
     train(on(first, 3).load_from("epoch_1").resume(true)).unwrap();
-    let error =
-        train(on(second, 1).load_from("epoch_9").overwrite(true)).unwrap_err().to_string();
+    let error = train(on(second, 1).load_from("epoch_9").overwrite(true)).unwrap_err().to_string();
     assert!(error.contains("did you mean `epoch_1`?"), "{error}");
     let error = train(on(second, 1).load_from("/home/a/first/epoch_1/state.json").resume(true));
     assert!(error.unwrap_err().to_string().contains("resume the directory"));

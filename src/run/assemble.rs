@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::written::Written;
 use super::builder::GivenHook;
+use super::written::Written;
 use super::{Evaluation, RunConfig, RunnerBuilder, checks};
 use crate::base::{Error, Result, memory};
 use crate::config::{Diag, Diags, Kind, Level, Node, OneOrMany};

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::config::{LoadConfig, LogLevel};
 use super::apart::Named;
+use super::config::{LoadConfig, LogLevel};
 use super::written::Written;
 use super::{Background, Evaluation, Interrupt, Limits, LoopTotals, TrainLoop};
 use crate::base::fs::{Disk, FileSystem};

@@ -23,6 +23,8 @@ pub(super) struct Written {
     start: Option<Node>,
     /// The hooks, by their keys.
     hooks: Vec<(Arc<str>, Node)>,
+    /// Whether the config itself says that a run is to be gone on with.
+    resumes: bool,
     train: Option<Loader>,
     val: Option<Loader>,
     test: Option<Loader>,
@@ -58,6 +60,7 @@ impl Written {
         let given = given.filter(|_| config.resume || config.load_from.is_some());
         Self {
             node: node.clone(),
+            resumes: config.resume,
             start: (purpose != Purpose::Evaluate).then(|| given.unwrap_or(&model).clone()),
             model,
             hooks: hooks.to_vec(),
@@ -76,10 +79,10 @@ impl Written {
     pub fn unstarted(&self, error: Error, resumes: bool) -> Error {
         // What a run left behind is no part of the config, unless the config names what cannot be resumed by its kind.
         let left = resumes && !matches!(error, Error::Config(_));
-        match &self.start {
-            Some(start) if !left => self.placed("train", error, start),
-            _ => error,
-        }
+        let start = self.start.as_ref().filter(|_| !of_the_machine(&error) && (!left || self.resumes));
+        let Some(start) = start else { return error };
+        let failed = |diag: Diag| Diag { failure: diag.failure || left, ..diag };
+        Diags(self.about("train", error, start).into_iter().map(failed).collect()).into()
     }
 
     /// An error of the first steps of a run.

@@ -291,7 +291,7 @@ impl Contract {
             return Err(Error::invalid(format!("after {at}: {failed}")));
         }
         let before = held.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let now = StateDict::of(runner.model()?)?;
+        let now = StateDict::of(&*runner.session().state.model)?;
         if before.is_some_and(|weights| weights != now) {
             return Err(Error::invalid(format!(
                 "after {at} the model was left with other weights than it had"
