@@ -1,4 +1,5 @@
 //! The README's table of built-in types says what is registered: all of it, and nothing else.
+#![allow(clippy::unwrap_used)] // helpers of tests
 
 use std::collections::BTreeSet;
 
