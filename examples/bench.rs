@@ -1,7 +1,7 @@
 //! Training throughput of a network: forward, cross entropy, backward and SGD with momentum on one synthetic batch.
 //!
-//! `cargo run --release --example bench -- MODEL [--batch 64] [--threads 2] [--iters 20]`, MODEL one of mlp, lenet5, resnet20, resnet18, vit.
-//! `scripts/bench_vs_torch.sh` holds it against PyTorch.
+//! `cargo run --release --example bench -- MODEL [--batch 64] [--threads 2] [--iters 20]`, MODEL one of mlp, lenet5,
+//! resnet20, resnet18, vit. `scripts/bench_vs_torch.sh` holds it against PyTorch.
 #![allow(clippy::print_stdout, unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -60,7 +60,8 @@ static ALLOCATOR: Counting = Counting;
 /// Iterations that are not counted: buffers grow, pages come in.
 const WARM_UP: usize = 3;
 
-/// A network for ten classes, its input, and the multiplications of one image: of the forward pass, and of the first layer, whose input needs no gradient.
+/// A network for ten classes, its input, and the multiplications of one image: of the forward pass, and of the first
+/// layer, whose input needs no gradient.
 struct Job {
     model: ImageClassifier,
     input: [usize; 3],
@@ -155,7 +156,8 @@ fn main() -> Result<(), BoxError> {
     let batch = Batch::new(pixels, (0..args.batch as i64).map(|i| i % 10).collect());
     let mut optim = OptimWrapper::new(Sgd::new(0.01).momentum(0.9));
 
-    // On a thread of the pool from the first iteration to the last, as the runner trains: nothing is handed over for each kernel.
+    // On a thread of the pool from the first iteration to the last, as the runner trains: nothing is handed over for
+    // each kernel.
     let mut before = (0, 0);
     let mut seconds = rayon::scope(|_| -> Result<Vec<f64>, BoxError> {
         let mut seconds = Vec::with_capacity(args.iters + WARM_UP);

@@ -2,10 +2,10 @@
 //!
 //! `cargo run --release --example bench_checkpoint -- [SIZE_MB] [DIR]`
 //!
-//! 50 weights and their 50 momentum buffers are together SIZE_MB (1024) million bytes. Our side is what a run does: the whole
-//! commit (files, hashes, manifest, every fsync, the rename, the pointer) and the verified load. The raw side writes and
-//! reads one file of one buffer. Reads come from the page cache, into fresh memory on both sides. Names are new in every
-//! round and old ones are removed outside the measurement.
+//! 50 weights and their 50 momentum buffers are together SIZE_MB (1024) million bytes. Our side is what a run does: the
+//! whole commit (files, hashes, manifest, every fsync, the rename, the pointer) and the verified load. The raw side
+//! writes and reads one file of one buffer. Reads come from the page cache, into fresh memory on both sides. Names are
+//! new in every round and old ones are removed outside the measurement.
 #![allow(clippy::print_stdout)]
 
 use std::fs::{self, File};

@@ -1,6 +1,6 @@
-//! How fast pictures come from the disk: decode, RandomResizedCrop 224, flip, normalise, batches of 50, through the loader that runs
-//! use. One line a pass: pictures a second by the clock and by the time of all CPUs. `scripts/peers/jpeg.py` does the same with
-//! torchvision.
+//! How fast pictures come from the disk: decode, RandomResizedCrop 224, flip, normalise, batches of 50, through the
+//! loader that runs use. One line a pass: pictures a second by the clock and by the time of all CPUs.
+//! `scripts/peers/jpeg.py` does the same with torchvision.
 //!
 //! cargo run --release --example bench_jpeg -- FOLDER WORKERS [PASSES]
 

@@ -1,4 +1,5 @@
-//! A data set of one's own, named in a config: a network learns a wave from samples that are computed when they are asked for.
+//! A data set of one's own, named in a config: a network learns a wave from samples that are computed when they are
+//! asked for.
 #![allow(clippy::print_stdout)] // an example speaks
 
 use shanty::data::{Dataset, FieldKind, FieldSpec, Fields, Marks, Sample};

@@ -1,5 +1,5 @@
-//! A layer of one's own: a parameter with its rule of initial weights, an op with its own backward, and a run in which a
-//! network with it learns.
+//! A layer of one's own: a parameter with its rule of initial weights, an op with its own backward, and a run in which
+//! a network with it learns.
 #![allow(clippy::print_stdout)] // an example speaks
 
 use shanty::base::{Elem, Result, keyed};

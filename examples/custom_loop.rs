@@ -1,4 +1,5 @@
-//! A training loop of one's own: it validates after 1, 2, 4, 8, … iterations, where learning is fast, and resumes exactly.
+//! A training loop of one's own: it validates after 1, 2, 4, 8, … iterations, where learning is fast, and resumes
+//! exactly.
 #![allow(clippy::print_stdout)] // an example speaks
 
 use std::path::Path;

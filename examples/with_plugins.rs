@@ -1,6 +1,7 @@
 //! A binary that links a plugin crate: `use grad_noise as _;` is all it takes.
 //!
-//! With arguments it is the whole command line (`with_plugins train my.yaml`). Without, it shows that `GradNoise` can be named.
+//! With arguments it is the whole command line (`with_plugins train my.yaml`). Without, it shows that `GradNoise` can
+//! be named.
 #![allow(clippy::print_stdout)] // an example speaks
 
 use std::process::ExitCode;

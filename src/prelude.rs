@@ -1,4 +1,5 @@
-//! What a program that trains needs: `use shanty::prelude::*;`. Crates with parts of their own take [`shanty::plugin::prelude`].
+//! What a program that trains needs: `use shanty::prelude::*;`. Crates with parts of their own take
+//! [`shanty::plugin::prelude`].
 
 pub use crate::base::{Error, Result};
 pub use crate::data::{

@@ -10,8 +10,8 @@ use shanty::config::parse;
 use shanty::registry::{entries, example, kinds};
 use shanty::run::RunConfig;
 
-/// The memory that the process has in its hands now, and had at most since the peak was forgotten, in bytes; where the system
-/// tells. Zeros straight from the system take none before somebody touches them.
+/// The memory that the process has in its hands now, and had at most since the peak was forgotten, in bytes; where the
+/// system tells. Zeros straight from the system take none before somebody touches them.
 fn memory(line: &str) -> usize {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let kib = status

@@ -1,5 +1,5 @@
-//! What `train` refuses before its first iteration, `check` refuses too, and nothing that a run takes: mutants of the shipped
-//! configs, in one process.
+//! What `train` refuses before its first iteration, `check` refuses too, and nothing that a run takes: mutants of the
+//! shipped configs, in one process.
 //!
 //! `SHANTY_MUTANTS=2000` tries that many, `SHANTY_MUTANT=17` one of them and prints it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
@@ -289,7 +289,8 @@ fn refused(node: &Node) -> Option<String> {
     }
 }
 
-/// Iterations that a run goes through to show that it takes a config: an epoch of the longest of the originals, and more.
+/// Iterations that a run goes through to show that it takes a config: an epoch of the longest of the originals, and
+/// more.
 const ENOUGH: u64 = 50;
 
 /// Ends a training that has shown enough.

@@ -199,8 +199,8 @@ fn a_damaged_file_is_named_and_the_next_checkpoint_taken() {
     assert!(found.refused[0].contains("epoch_2"));
 }
 
-/// CKP-08 and its kin: the disk stops at every operation of a run in turn, a write after 0, 1, 100 and all of its bytes.
-/// What is left loads, and the run that resumes from it ends like the one whose disk never stopped.
+/// CKP-08 and its kin: the disk stops at every operation of a run in turn, a write after 0, 1, 100 and all of its
+/// bytes. What is left loads, and the run that resumes from it ends like the one whose disk never stopped.
 fn stop_at_every_operation(yaml: &str) {
     let model = |dir: &Path| fs::read(dir.join("epoch_3/model.safetensors")).unwrap();
     let whole = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! Devices and pipes as outputs: they are written into, and never replaced by a file. The devices are made for the test, so
-//! that a mistake costs the machine nothing.
+//! Devices and pipes as outputs: they are written into, and never replaced by a file. The devices are made for the
+//! test, so that a mistake costs the machine nothing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 #![cfg(all(target_os = "linux", feature = "cli"))]
 

@@ -41,7 +41,8 @@ fn the_config_in_its_own_work_dir_is_not_overwritten() {
     assert_ne!(fs::read_to_string(other.join("my.yaml")).unwrap(), first, "a dump is replaced");
 }
 
-/// A relative `out_dir` means another folder when the run is resumed from elsewhere: that is told, and nothing is begun anew.
+/// A relative `out_dir` means another folder when the run is resumed from elsewhere: that is told, and nothing is begun
+/// anew.
 #[test]
 fn a_relative_folder_and_another_working_directory() {
     let root = tempfile::tempdir().unwrap();

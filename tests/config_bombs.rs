@@ -1,4 +1,5 @@
-//! Small texts that stand for large trees, and command lines that nest without end: an error, never an overflow or a hang.
+//! Small texts that stand for large trees, and command lines that nest without end: an error, never an overflow or a
+//! hang.
 #![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests
 
 use std::fmt::Write as _;

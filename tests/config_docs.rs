@@ -46,8 +46,8 @@ fn the_schema_that_is_written_is_that_of_the_binary() {
     assert!(written == serde_json::to_value(registry::schema::<RunConfig>()).unwrap());
 }
 
-/// Written by MMEngine's own `Config.dump` (tests/fixtures/gen_mmengine_config.py): read as it is, a note for each key that
-/// means nothing here.
+/// Written by MMEngine's own `Config.dump` (tests/fixtures/gen_mmengine_config.py): read as it is, a note for each key
+/// that means nothing here.
 #[test]
 fn a_config_that_mmengine_dumped_is_read_unchanged() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/mmengine_lenet5.yaml");

@@ -1,8 +1,9 @@
-//! Realistic mistakes, one a file in `config_mistakes/`, each with the text that a person sees (`SNAPSHOTS=overwrite` renews).
+//! Realistic mistakes, one a file in `config_mistakes/`, each with the text that a person sees (`SNAPSHOTS=overwrite`
+//! renews).
 //!
-//! The file itself says what the right answer is: a line with a mistake ends in `#!` and the suggestion, if there is one to
-//! make. Where such a comment would disturb, a first line `# at: LINE suggestion` says it; `# at: cli suggestion` is for
-//! overrides, which stand in `# args: …`.
+//! The file itself says what the right answer is: a line with a mistake ends in `#!` and the suggestion, if there is
+//! one to make. Where such a comment would disturb, a first line `# at: LINE suggestion` says it; `# at: cli
+//! suggestion` is for overrides, which stand in `# args: …`.
 
 #![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests
 

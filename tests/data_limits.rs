@@ -5,7 +5,8 @@ use shanty::config::parse;
 use shanty::data::{DataLoader, DataLoaderConfig, InfiniteSampler, RepeatDataset, Shard, Synthetic};
 use shanty::registry::BuildCx;
 
-/// Whatever number stands in a config: an error with its place, or a run; no panic, and no allocation that ends the process.
+/// Whatever number stands in a config: an error with its place, or a run; no panic, and no allocation that ends the
+/// process.
 #[test]
 fn huge_numbers_are_errors_with_their_place() {
     let numbers =

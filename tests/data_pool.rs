@@ -1,4 +1,5 @@
-//! The runner trains on a thread of rayon's pool: samples whose transforms use the pool must still arrive when that thread is its only one.
+//! The runner trains on a thread of rayon's pool: samples whose transforms use the pool must still arrive when that
+//! thread is its only one.
 
 #![allow(clippy::unwrap_used)] // helpers of tests
 

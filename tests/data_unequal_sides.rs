@@ -25,8 +25,8 @@ fn size(yaml: &str, height: usize, width: usize) -> (usize, usize) {
     (height, width)
 }
 
-/// The places of a line of `from` pixels that begins at `start`, resized to `to`: pixel centres lie at halves, and what lies
-/// outside is the rim.
+/// The places of a line of `from` pixels that begins at `start`, resized to `to`: pixel centres lie at halves, and what
+/// lies outside is the rim.
 fn line(start: usize, from: usize, to: usize) -> Vec<f32> {
     let place = |i: usize| (i as f64 + 0.5) * from as f64 / to as f64 - 0.5;
     (0..to).map(|i| (start as f64 + place(i).clamp(0.0, from as f64 - 1.0)) as f32).collect()
@@ -98,13 +98,14 @@ fn resize_has_the_width_first() {
         // min(40 / 47, 25 / 30) = 0.8333; 47 * 0.8333 + 0.5 = 39.67
         assert_eq!((kept(scale, 30, 47), kept(scale, 47, 30)), ((25, 39), (39, 25)), "{scale}");
     }
-    // min(8 / 15, 8 / 16) = 0.5; 15 * 0.5 + 0.5 = 8, though 7.5 is rounded to even elsewhere, too; 13 * 0.5 + 0.5 = 7, not 6.
+    // min(8 / 15, 8 / 16) = 0.5; 15 * 0.5 + 0.5 = 8, though 7.5 is rounded to even elsewhere, too; 13 * 0.5 + 0.5 = 7,
+    // not 6.
     assert_eq!((kept("[8, 8]", 15, 16), kept("[8, 8]", 13, 16)), ((8, 8), (7, 8)));
     assert_eq!((kept("[1333, 800]", 480, 640), kept("[800, 1333]", 640, 480)), ((800, 1067), (1067, 800)));
 }
 
-/// mmcv: `crop_size` is (w, h); `int(round((height - crop_height) / 2.))` goes to the even number, and a side that is smaller
-/// stays.
+/// mmcv: `crop_size` is (w, h); `int(round((height - crop_height) / 2.))` goes to the even number, and a side that is
+/// smaller stays.
 #[test]
 fn center_crop_has_the_width_first() {
     let crop = |size: &str, h, w| transformed(&format!("{{type: CenterCrop, crop_size: {size}}}"), h, w);

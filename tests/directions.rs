@@ -368,7 +368,8 @@ fn windows_that_do_not_divide_an_epoch_are_told() {
     assert!(!run(2).contains("does not divide"));
 }
 
-/// Weights of torchvision were trained on smoothed pictures; without `backend` a transform means cv2, which does not smooth.
+/// Weights of torchvision were trained on smoothed pictures; without `backend` a transform means cv2, which does not
+/// smooth.
 #[test]
 fn a_resize_that_does_not_suit_weights_of_torchvision_is_told_once() {
     let told = |overrides: &[&str]| -> Vec<(String, usize)> {

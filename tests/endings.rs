@@ -66,8 +66,8 @@ fn checkpoints(dir: &Path) -> Vec<String> {
     names
 }
 
-/// A folder of torn pictures below `max_bad_samples` ended as finished, after epochs in which nothing happened; in every kind
-/// of loop, with endless batches and with fewer iterations than a pass has.
+/// A folder of torn pictures below `max_bad_samples` ended as finished, after epochs in which nothing happened; in
+/// every kind of loop, with endless batches and with fewer iterations than a pass has.
 #[test]
 fn a_training_that_leaves_out_everything_is_an_error() {
     let all_torn = || data(&torn(12), DefaultSampler::default());
@@ -104,7 +104,8 @@ fn a_training_that_leaves_out_everything_is_an_error() {
     run(dir.path(), &torn(11)).build().unwrap().train().unwrap();
 }
 
-/// Pictures that get lost in the midst of a run end it, and when they are back it goes on as if they had always been there.
+/// Pictures that get lost in the midst of a run end it, and when they are back it goes on as if they had always been
+/// there.
 #[test]
 fn data_that_come_back_are_trained_as_if_they_had_never_gone() {
     let (whole, dir, lost) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), torn(0));

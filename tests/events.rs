@@ -217,8 +217,8 @@ fn an_error_in_on_error_does_not_keep_others_from_hearing() {
     assert!(trace.lines().last().unwrap().starts_with("on_error"));
 }
 
-/// MMEngine's own trace of one epoch of two batches and one validation batch under its default hooks: its points with the
-/// hooks that it calls there, in order; of our points the two that it does not have are left out.
+/// MMEngine's own trace of one epoch of two batches and one validation batch under its default hooks: its points with
+/// the hooks that it calls there, in order; of our points the two that it does not have are left out.
 const REFERENCE: [(&str, &[&str]); 16] = [
     // CheckpointHook is ours: it forgets the run before.
     ("before_run", &["RuntimeInfoHook", "LoggerHook", "CheckpointHook"]),

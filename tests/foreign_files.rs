@@ -1,4 +1,5 @@
-//! Nothing that comes out of a checkpoint, a pointer, a config or a work_dir makes a run touch a file that is not its own.
+//! Nothing that comes out of a checkpoint, a pointer, a config or a work_dir makes a run touch a file that is not its
+//! own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;

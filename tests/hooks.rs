@@ -265,8 +265,8 @@ fn recipes_switch_by_epoch_and_after_a_resume() {
     assert_eq!(colours(dir.path(), 5, true), [7.0, 9.0, 9.0]);
 }
 
-/// Scores of the toy model do not depend on the picture, so the mean over views is what one view gives; a model that sees
-/// left from right gives the mean of both.
+/// Scores of the toy model do not depend on the picture, so the mean over views is what one view gives; a model that
+/// sees left from right gives the mean of both.
 struct LeftPixel;
 impl HostParams for LeftPixel {
     fn visit(&self, _: &mut dyn FnMut(ParamRef<'_>)) {}

@@ -1,4 +1,5 @@
-//! A run with every built-in hook on, stopped and resumed at 20 random iterations, ends byte for byte as one that was not.
+//! A run with every built-in hook on, stopped and resumed at 20 random iterations, ends byte for byte as one that was
+//! not.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
 use std::collections::BTreeMap;

@@ -143,8 +143,8 @@ fn what_is_in_the_way_of_a_save_is_refused_by_check_and_train() {
     assert!(out.status.success(), "{}", said(&out));
 }
 
-/// What comes into the way while the run is going on costs the checkpoint its name, and nothing else: retention, the pointer,
-/// and a resume go by what is in it.
+/// What comes into the way while the run is going on costs the checkpoint its name, and nothing else: retention, the
+/// pointer, and a resume go by what is in it.
 #[test]
 fn a_save_whose_name_is_taken_gets_another_one() {
     for (name, put) in OBSTACLES.into_iter().filter(|(name, _)| name.contains("epoch")) {

@@ -1,4 +1,5 @@
-//! Real signals to a real process at random instants: it resumes, and ends byte for byte like the run that was left alone.
+//! Real signals to a real process at random instants: it resumes, and ends byte for byte like the run that was left
+//! alone.
 //!
 //! `SHANTY_KILLS=200 SHANTY_TERMS=50 cargo test --release --test kill -- --nocapture` is the long form.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]

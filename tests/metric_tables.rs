@@ -1,4 +1,5 @@
-//! Tables of metrics reach the text log, `vis_data/tables.json`, and whoever asks `shanty test`; a resumed run has each once.
+//! Tables of metrics reach the text log, `vis_data/tables.json`, and whoever asks `shanty test`; a resumed run has each
+//! once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
 use std::fs;
@@ -66,7 +67,8 @@ fn a_table_of_each_validation_is_written_with_the_names_of_the_classes() {
     assert!(log.contains(&format!("confusion_matrix/result:\n{table}\n")), "{log}");
 }
 
-/// Wherever a run is cut, the table of a validation stands there once: that of the epoch before, and the one that was owed.
+/// Wherever a run is cut, the table of a validation stands there once: that of the epoch before, and the one that was
+/// owed.
 #[test]
 fn no_table_is_lost_or_written_twice_by_a_resumed_run() {
     let whole = tempfile::tempdir().unwrap();

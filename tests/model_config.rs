@@ -236,7 +236,8 @@ fn an_accuracy_beyond_the_classes_is_an_error() {
     assert_eq!(error.to_string(), "`topk` asks for the best 5 of 3 classes");
 }
 
-/// `Supervised` passed over what its preprocessor made of the labels: `to_onehot` and mixed targets were without effect.
+/// `Supervised` passed over what its preprocessor made of the labels: `to_onehot` and mixed targets were without
+/// effect.
 #[test]
 fn targets_of_the_preprocessor_reach_every_loss() {
     let mut model = build(

@@ -1,4 +1,5 @@
-//! ResNets against PyTorch: names, loss, every gradient, the running statistics and the scores by them (fixtures/gen_resnet.py).
+//! ResNets against PyTorch: names, loss, every gradient, the running statistics and the scores by them
+//! (fixtures/gen_resnet.py).
 
 #![allow(clippy::unwrap_used)] // helpers of tests
 

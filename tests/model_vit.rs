@@ -87,7 +87,8 @@ fn names_and_shapes_are_those_of_mmpretrain() {
         "backbone.layers.0.ln1.weight",
     ];
     assert_eq!(first, wanted);
-    // 5,717,416 parameters for 1000 classes, timm's deit_tiny_patch16_224 (of which 192,000 + 1,000 are the classifier's).
+    // 5,717,416 parameters for 1000 classes, timm's deit_tiny_patch16_224 (of which 192,000 + 1,000 are the
+    // classifier's).
     let tiny = VisionTransformerConfig {
         arch: ArchConfig(VisionTransformerArch::named("DeiT-Tiny").unwrap()),
         ..VisionTransformerConfig::default()
@@ -250,7 +251,8 @@ fn bits_do_not_depend_on_the_number_of_threads() {
     assert_eq!(train(3), one);
 }
 
-/// Positions N(0, 0.02²), class token 0, feed-forward networks Xavier's, head 0: all by the seed, whatever `init_cfg` says of layers.
+/// Positions N(0, 0.02²), class token 0, feed-forward networks Xavier's, head 0: all by the seed, whatever `init_cfg`
+/// says of layers.
 #[test]
 fn the_beginning_is_mmpretrain_s() {
     let yaml = "

@@ -144,8 +144,8 @@ fn skipped_the_batch_has_not_been() {
     assert_eq!(a.optimizer, b.optimizer);
 }
 
-/// Gradients of a window keep what its bad batch left: each later batch of it was blamed too, which wrote bundles that repeat
-/// nothing and ate the patience.
+/// Gradients of a window keep what its bad batch left: each later batch of it was blamed too, which wrote bundles that
+/// repeat nothing and ate the patience.
 #[test]
 fn a_bad_batch_is_told_once_in_its_window() {
     for (id, check) in [(17, "grads"), (5, "all"), (30, "grads")] {

@@ -33,7 +33,8 @@ register! {
     dyn Metric, "OddMetric" => OddMetric
 }
 
-/// The inputs of these samples are that number, each time they are met; one gradient is infinite although its loss is not.
+/// The inputs of these samples are that number, each time they are met; one gradient is infinite although its loss is
+/// not.
 struct Poison {
     samples: Vec<(u64, Elem)>,
     gradient_at: u64,
@@ -142,7 +143,8 @@ resume: {resume}
     }
 }
 
-/// One NaN and one infinite loss, one infinite gradient norm and metrics that are no numbers are in the records of this run.
+/// One NaN and one infinite loss, one infinite gradient norm and metrics that are no numbers are in the records of this
+/// run.
 #[test]
 fn a_run_that_skipped_bad_updates_resumes_exactly_at_every_cut() {
     Case::new("action: skip, patience: 50").holds_at_every_cut();

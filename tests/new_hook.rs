@@ -1,5 +1,5 @@
-//! `shanty new hook NAME`. That the crate compiles and keeps its contract is shown by `hooks/my_hook`, its template, which is a
-//! member of the workspace.
+//! `shanty new hook NAME`. That the crate compiles and keeps its contract is shown by `hooks/my_hook`, its template,
+//! which is a member of the workspace.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 

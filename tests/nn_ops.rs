@@ -74,8 +74,8 @@ fn naive(x: &Array4<Elem>, w: &Array4<Elem>, o: &ConvOptions) -> Array4<Elem> {
     })
 }
 
-/// 200 shapes with groups, asymmetric kernels, strides, paddings and dilations. The gradients are checked by the identity
-/// ⟨conv(x, w), g⟩ = ⟨x, ∂x⟩ = ⟨w, ∂w⟩ (the map is linear in each), with g from `dy = 1`.
+/// 200 shapes with groups, asymmetric kernels, strides, paddings and dilations. The gradients are checked by the
+/// identity ⟨conv(x, w), g⟩ = ⟨x, ∂x⟩ = ⟨w, ∂w⟩ (the map is linear in each), with g from `dy = 1`.
 #[test]
 fn conv_equals_its_definition_for_random_shapes() {
     let mut rng = rng();
@@ -246,8 +246,8 @@ fn ignored_targets_give_zero() {
     assert!((value - (3.0 as Elem).ln()).abs() < 1e-6, "PyTorch: over one sample, {value}");
 }
 
-/// Smoothing over all K classes, weighted; `weight` is PyTorch's and divides by the sum of the targets' weights (4 and 1),
-/// `class_weight` is MMPretrain's and divides by the batch's size: 0.545807 · 5 / 2 without smoothing.
+/// Smoothing over all K classes, weighted; `weight` is PyTorch's and divides by the sum of the targets' weights (4 and
+/// 1), `class_weight` is MMPretrain's and divides by the batch's size: 0.545807 · 5 / 2 without smoothing.
 #[test]
 fn smoothing_with_class_weights() {
     let x = || tensor(&[2, 3], &[1.0, 2.0, 3.0, 0.0, 0.0, 0.0]);

@@ -1,4 +1,5 @@
-//! Numbers whose right value is a closed form or a formula of PyTorch or MMPretrain, where f32 or a name could spoil it.
+//! Numbers whose right value is a closed form or a formula of PyTorch or MMPretrain, where f32 or a name could spoil
+//! it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
@@ -80,8 +81,8 @@ fn cross_entropy_of_nan_is_nan() {
     }
 }
 
-/// A class weight of MMPretrain divides by the samples, one of PyTorch by the weights of the targets: scores 0, weights 1 and
-/// 3, targets 0, 0, 1 give ln 2 · 5 / 3 and ln 2.
+/// A class weight of MMPretrain divides by the samples, one of PyTorch by the weights of the targets: scores 0, weights
+/// 1 and 3, targets 0, 0, 1 give ln 2 · 5 / 3 and ln 2.
 #[test]
 fn class_weights_mean_what_their_name_means() {
     let parse = |keys: &str| {

@@ -199,8 +199,8 @@ fn a_window_is_one_large_batch() {
 fn schedules_follow_mmengine() {
     let mut tried = 0;
     for case in fixture("schedules.json") {
-        // Ours differs on purpose: a schedule of one step reaches its end, and gamma of an epoch stays one of an epoch when it
-        // is converted to iterations.
+        // Ours differs on purpose: a schedule of one step reaches its end, and gamma of an epoch stays one of an epoch
+        // when it is converted to iterations.
         let name = case["name"].as_str().unwrap();
         if name.ends_with("one_step") || name == "converted_exponential" {
             continue;

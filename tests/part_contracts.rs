@@ -1,4 +1,5 @@
-//! The contracts of data sets, transforms, metrics and optimizers: the built-in ones keep them, and what breaks them is told.
+//! The contracts of data sets, transforms, metrics and optimizers: the built-in ones keep them, and what breaks them is
+//! told.
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 use shanty::base::{Elem, Result, Rng};

@@ -63,7 +63,8 @@ fn rows(jsonl: &str) -> Vec<Value> {
     jsonl.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Only one head had names. The second one here says yes or no: its classes are those of the field that it is compared with.
+/// Only one head had names. The second one here says yes or no: its classes are those of the field that it is compared
+/// with.
 #[test]
 fn every_head_has_the_names_of_its_own_classes() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! A start that is refused before it trains leaves nothing, and one that has nothing to resume begins as the first one would.
+//! A start that is refused before it trains leaves nothing, and one that has nothing to resume begins as the first one
+//! would.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
 use std::collections::BTreeSet;
@@ -206,7 +207,8 @@ work_dir: w
         (out.status.code().unwrap(), text)
     }
 
-    /// `--resume` of a run that had died before its first checkpoint began with other weights than the run had begun with.
+    /// `--resume` of a run that had died before its first checkpoint began with other weights than the run had begun
+    /// with.
     #[test]
     fn a_resume_of_nothing_begins_as_the_first_start() {
         let dir = tempfile::tempdir().unwrap();
@@ -232,7 +234,8 @@ work_dir: w
         assert!(code == 0 && text.contains("resumed ") && !text.contains("nothing to resume"), "{text}");
     }
 
-    /// Cuts were drawn from the planned iterations, of which EarlyStoppingHook leaves some: "a cut at 13 is not inside".
+    /// Cuts were drawn from the planned iterations, of which EarlyStoppingHook leaves some: "a cut at 13 is not
+    /// inside".
     #[test]
     fn a_run_that_ends_early_is_cut_where_it_was() {
         let dir = tempfile::tempdir().unwrap();

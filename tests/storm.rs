@@ -1,5 +1,5 @@
-//! Real processes in bad weather: a disk that fills up, a terminal that goes away, a reader that stops reading, limits of the
-//! system. Whatever happens, the run ends with an exit code that says so, and resumes to the same bytes.
+//! Real processes in bad weather: a disk that fills up, a terminal that goes away, a reader that stops reading, limits
+//! of the system. Whatever happens, the run ends with an exit code that says so, and resumes to the same bytes.
 //!
 //! `SHANTY_STORM=60 cargo test --release --test storm -- --nocapture --test-threads 1` is the long form.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]

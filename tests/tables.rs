@@ -67,7 +67,8 @@ fn a_class_is_learnt_from_a_table_with_gaps() {
     assert_eq!(model.classes(), ["rarely", "sometimes", "often"]);
 }
 
-/// The weights of the norm, which no checkpoint has, were 0 as in a model that is only measured: every prediction was the same.
+/// The weights of the norm, which no checkpoint has, were 0 as in a model that is only measured: every prediction was
+/// the same.
 #[test]
 fn what_a_loose_checkpoint_lacks_begins_as_in_training() {
     let dir = tempfile::tempdir().unwrap();

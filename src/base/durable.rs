@@ -54,8 +54,8 @@ pub fn replace(fs: &dyn FileSystem, path: &Path, bytes: &[u8]) -> Result<()> {
     fs.sync(parent(path)).at(path)
 }
 
-/// Writes `bytes` to a file outside of any run so that a crash at any instant leaves the old file or the new one. What is
-/// there and no plain file is never replaced: as root, that would cost the machine a device.
+/// Writes `bytes` to a file outside of any run so that a crash at any instant leaves the old file or the new one. What
+/// is there and no plain file is never replaced: as root, that would cost the machine a device.
 ///
 /// # Errors
 /// [`super::Error::Io`] with the path.

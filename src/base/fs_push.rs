@@ -15,8 +15,8 @@ pub(super) fn fill(file: &File, fill: Fill<'_>) -> io::Result<()> {
     fill_pushing(file, EARLY, fill)
 }
 
-/// Fills a file. The disk begins with what it has after every `early` bytes, while the rest is still copied and hashed: the
-/// fsync at the end waits less.
+/// Fills a file. The disk begins with what it has after every `early` bytes, while the rest is still copied and hashed:
+/// the fsync at the end waits less.
 fn fill_pushing(file: &File, early: u64, fill: Fill<'_>) -> io::Result<()> {
     thread::scope(|scope| {
         let (tell, told) = mpsc::sync_channel(1);

@@ -87,7 +87,8 @@ pub fn settled() -> Result<()> {
     refused.map_or(Ok(()), |text| Err(Error::config(text)))
 }
 
-/// Builds with an account in force, for tensors that will be there `copies` times; gives the bytes that were asked for too.
+/// Builds with an account in force, for tensors that will be there `copies` times; gives the bytes that were asked for
+/// too.
 pub fn accounted<T>(hollow: bool, copies: u64, build: impl FnOnce() -> T) -> (T, u64) {
     struct Restore(Option<Account>);
     impl Drop for Restore {

@@ -3,7 +3,8 @@
 //! 1. Write every file into `.shanty-tmp-<name>`, fsync each, the manifest last, fsync the directory.
 //! 2. Rename it to `<name>` (an old one of that name steps aside as `.shanty-old-<name>` first), fsync the parent.
 //! 3. Move the pointer `last_checkpoint`, written the same way.
-//! 4. Only now delete what retention gives up: rename to `.shanty-del-<name>`, so that no half is taken for a whole, remove.
+//! 4. Only now delete what retention gives up: rename to `.shanty-del-<name>`, so that no half is taken for a whole,
+//!    remove.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,7 +19,8 @@ use crate::base::durable::{self, sibling};
 use crate::base::error::{IoContext, Result};
 use crate::base::fs::FileSystem;
 
-/// The file in the work_dir that names the newest checkpoint: relative to the work_dir where it is inside, else absolute.
+/// The file in the work_dir that names the newest checkpoint: relative to the work_dir where it is inside, else
+/// absolute.
 pub const POINTER: &str = "last_checkpoint";
 
 /// Where and how a checkpoint is committed.
@@ -40,8 +42,8 @@ pub struct Commit<'a> {
 }
 
 impl Commit<'_> {
-    /// Writes the checkpoint and returns its directory, and what retention could not delete. Where something that is not of
-    /// this run has its name, it gets another one: `epoch_3-1`.
+    /// Writes the checkpoint and returns its directory, and what retention could not delete. Where something that is
+    /// not of this run has its name, it gets another one: `epoch_3-1`.
     ///
     /// # Errors
     /// With the path that failed. Then neither the pointer nor an old checkpoint was touched.
@@ -64,8 +66,8 @@ impl Commit<'_> {
         Ok((home.clone(), kept.collect()))
     }
 
-    /// A planned checkpoint that is written anew because nobody planned it (a signal after a rollback) stays a planned one:
-    /// the next save would give it up.
+    /// A planned checkpoint that is written anew because nobody planned it (a signal after a rollback) stays a planned
+    /// one: the next save would give it up.
     fn series_of(&self, home: &Path, whose: Whose<'_>) -> String {
         let before = Manifest::read(self.fs, home).ok();
         let before = before.filter(|old| self.series == EMERGENCY && old.is_of(whose));

@@ -47,7 +47,8 @@ pub struct Meta {
     pub experiment_name: String,
     /// The run that it belongs to, whichever process wrote it: a run that is resumed keeps it.
     pub run: String,
-    /// Written in the midst of an iteration that failed: a run that goes on from it is not bit for bit the one that did not.
+    /// Written in the midst of an iteration that failed: a run that goes on from it is not bit for bit the one that did
+    /// not.
     pub inexact: bool,
     /// Folder of the logs, below the work_dir.
     pub log_dir: String,

@@ -1,5 +1,5 @@
-//! From the bytes of a file to tensors in memory, in one pass: each piece is read into its place, if it can be, and hashed
-//! while it is in the cache.
+//! From the bytes of a file to tensors in memory, in one pass: each piece is read into its place, if it can be, and
+//! hashed while it is in the cache.
 
 use std::io::{self, Read};
 
@@ -164,7 +164,8 @@ pub(super) struct Values {
     /// Bytes of a word.
     pub word: usize,
     values: Vec<Elem>,
-    /// The first number that the memory cannot hold: a finite one that would be infinite, a whole one that would change.
+    /// The first number that the memory cannot hold: a finite one that would be infinite, a whole one that would
+    /// change.
     beyond: Option<String>,
 }
 

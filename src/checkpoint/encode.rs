@@ -12,7 +12,8 @@ use super::manifest::FileSeal;
 use crate::base::{Elem, Error, Result};
 use crate::params::{Role, StateDict};
 
-/// Bytes that pass at once: few enough to stay in a core's second-level cache while they are copied, hashed and written.
+/// Bytes that pass at once: few enough to stay in a core's second-level cache while they are copied, hashed and
+/// written.
 pub(super) const PIECE: usize = 256 << 10;
 const WORD: usize = size_of::<Elem>();
 
@@ -233,8 +234,8 @@ mod tests {
     use super::*;
     use crate::params::StateTensor;
 
-    /// The writer of the format's own crate, `safetensors`, gives the same bytes: tensors larger than a piece, ones that end in the middle
-    /// of one, transposed ones, counters.
+    /// The writer of the format's own crate, `safetensors`, gives the same bytes: tensors larger than a piece, ones
+    /// that end in the middle of one, transposed ones, counters.
     #[test]
     fn the_bytes_are_those_of_the_reference_writer() {
         let ramp = |shape: &[usize]| {

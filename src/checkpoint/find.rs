@@ -18,8 +18,8 @@ pub struct Found {
     pub refused: Vec<String>,
 }
 
-/// Looks for the checkpoint to resume from: what `last_checkpoint` names, else the intact one with most iterations in any
-/// folder of the run. One that had stepped aside for a successor that never came counts. With `run`, checkpoints of
+/// Looks for the checkpoint to resume from: what `last_checkpoint` names, else the intact one with most iterations in
+/// any folder of the run. One that had stepped aside for a successor that never came counts. With `run`, checkpoints of
 /// other runs are refused.
 ///
 /// # Errors

@@ -117,8 +117,8 @@ fn read_sealed(fs: &dyn FileSystem, dir: &Path, name: &str, seal: &FileSeal) -> 
     read.map_err(|why| Error::checkpoint(dir.join(name), why))
 }
 
-/// A file that the manifest names: a plain file of this directory with the length that it says. A manifest of someone else
-/// must not lead elsewhere, or to a file without end.
+/// A file that the manifest names: a plain file of this directory with the length that it says. A manifest of someone
+/// else must not lead elsewhere, or to a file without end.
 fn sealed(fs: &dyn FileSystem, dir: &Path, name: &str, seal: &FileSeal) -> Result<Box<dyn io::Read + Send>> {
     let cannot = |e: &dyn std::fmt::Display| Error::checkpoint(dir, format!("`{name}` cannot be read: {e}"));
     let plain = Path::new(name).file_name().is_some_and(|file| file == name);

@@ -11,8 +11,8 @@ use crate::base::fs::{FileKind, FileSystem};
 use crate::base::suggest::nearest;
 use crate::base::{Error, Result};
 
-/// The checkpoint directory, or the file of weights, that `named` stands for. What is not there from here is looked for in
-/// the work_dir; of a work_dir, the newest checkpoint is taken.
+/// The checkpoint directory, or the file of weights, that `named` stands for. What is not there from here is looked for
+/// in the work_dir; of a work_dir, the newest checkpoint is taken.
 ///
 /// # Errors
 /// [`Error::Checkpoint`] when there is none.

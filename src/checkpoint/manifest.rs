@@ -83,7 +83,8 @@ impl Manifest {
         self.home == home || self.home.is_empty()
     }
 
-    /// Refuses a copy, and what was renamed: shanty saved it under another name, so that it is no longer shanty's to delete.
+    /// Refuses a copy, and what was renamed: shanty saved it under another name, so that it is no longer shanty's to
+    /// delete.
     pub fn bears_its_name(&self, home: &Path) -> Result<()> {
         if home.file_name().is_some_and(|name| name == self.name.as_str()) {
             return Ok(());

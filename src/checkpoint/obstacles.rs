@@ -45,8 +45,8 @@ pub fn may_meet(a: &str, b: &str) -> bool {
     before.is_some_and(digits) && after.is_some_and(digits)
 }
 
-/// All that has, or occupies, the name of a checkpoint of this run, and is not shanty's to move; outside of the work_dir
-/// also what was saved for another one than `home`. Nothing is changed.
+/// All that has, or occupies, the name of a checkpoint of this run, and is not shanty's to move; outside of the
+/// work_dir also what was saved for another one than `home`. Nothing is changed.
 ///
 /// # Errors
 /// When a folder cannot be read.

@@ -1,6 +1,6 @@
-//! Which paths are a run's own. All that deletes, replaces or sweeps away checkpoints is here, and it touches nothing else:
-//! names are single path components below a folder of the run, links are not followed, and a directory goes only if
-//! there is nothing in it but the files of a checkpoint.
+//! Which paths are a run's own. All that deletes, replaces or sweeps away checkpoints is here, and it touches nothing
+//! else: names are single path components below a folder of the run, links are not followed, and a directory goes only
+//! if there is nothing in it but the files of a checkpoint.
 
 use std::ffi::OsStr;
 use std::io;
@@ -133,7 +133,8 @@ impl<'a> Folder<'a> {
         Ok(self.dir.join(name))
     }
 
-    /// What the folder holds. A directory without a readable manifest counts if it has a file that only checkpoints have.
+    /// What the folder holds. A directory without a readable manifest counts if it has a file that only checkpoints
+    /// have.
     pub fn checkpoints(&self) -> Result<Vec<Listed>> {
         let mut all = Vec::new();
         if self.kind(self.dir)?.is_none() {
@@ -177,8 +178,8 @@ impl<'a> Folder<'a> {
             .collect()
     }
 
-    /// The name under which a checkpoint can be saved: another one if something that is not this run's has the one it was to
-    /// have. The state of a run is worth more than a name.
+    /// The name under which a checkpoint can be saved: another one if something that is not this run's has the one it
+    /// was to have. The state of a run is worth more than a name.
     pub fn free_name(&self, name: &str, whose: Whose<'_>) -> Result<String> {
         let free = |name: &str| {
             if let Some(error) = self.not_ours(name).into_iter().next() {
@@ -207,8 +208,8 @@ impl<'a> Folder<'a> {
         }
     }
 
-    /// Moves the finished `.shanty-tmp-<name>` to its place. What stands there steps aside first, if it is a checkpoint of
-    /// the same run or a damaged one.
+    /// Moves the finished `.shanty-tmp-<name>` to its place. What stands there steps aside first, if it is a checkpoint
+    /// of the same run or a damaged one.
     pub fn put_in_place(&self, name: &str, whose: Whose<'_>) -> Result<()> {
         let home = self.home(name)?;
         let tmp = sibling(&home, "tmp");
@@ -253,8 +254,8 @@ impl<'a> Folder<'a> {
         left.filter_map(|name| self.clear(&self.dir.join(name)).err()).collect()
     }
 
-    /// Clears away what saves that did not end left here. A checkpoint that had stepped aside comes back if its successor did
-    /// not arrive; with `home`, only one of this work_dir. Gives back what could not be done.
+    /// Clears away what saves that did not end left here. A checkpoint that had stepped aside comes back if its
+    /// successor did not arrive; with `home`, only one of this work_dir. Gives back what could not be done.
     pub fn sweep(&self, home: Option<&str>) -> Result<Vec<Error>> {
         let mut failed = Vec::new();
         if self.kind(self.dir)?.is_none() {
@@ -296,8 +297,8 @@ impl<'a> Folder<'a> {
         manifest.bears_its_name(home)
     }
 
-    /// Whether something with a temporary name may go: a file, or a directory with nothing but a checkpoint's files in it. A
-    /// link or a pipe stays: shanty makes none.
+    /// Whether something with a temporary name may go: a file, or a directory with nothing but a checkpoint's files in
+    /// it. A link or a pipe stays: shanty makes none.
     pub fn clearable(&self, path: &Path) -> Result<()> {
         match self.kind(path)? {
             None | Some(FileKind::File) => Ok(()),

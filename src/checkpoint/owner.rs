@@ -22,7 +22,8 @@ pub const OWNER_FILE: &str = ".shanty-run.json";
 pub struct Owner {
     /// Its name: checkpoints carry it.
     pub run: String,
-    /// What the work_dir is called in its checkpoints, also when it is moved: the name of the first run that began in it.
+    /// What the work_dir is called in its checkpoints, also when it is moved: the name of the first run that began in
+    /// it.
     #[serde(default)]
     pub home: String,
     /// The seed in force.
@@ -49,9 +50,9 @@ impl Owner {
         if self.home.is_empty() { self.run } else { self.home }
     }
 
-    /// Takes the folders for this run. A run that begins finds no checkpoints there, a run that goes on none but its own;
-    /// others are refused, or deleted with `overwrite`; those of another work_dir, in a folder elsewhere, are left. All is
-    /// looked at before anything is changed.
+    /// Takes the folders for this run. A run that begins finds no checkpoints there, a run that goes on none but its
+    /// own; others are refused, or deleted with `overwrite`; those of another work_dir, in a folder elsewhere, are
+    /// left. All is looked at before anything is changed.
     ///
     /// # Errors
     /// As [`look`](Self::look).
@@ -129,8 +130,8 @@ impl Owner {
     }
 }
 
-/// What may be deleted on demand: a checkpoint under the name that it was saved with, and what is left of one that has a
-/// name of this run. Whatever else looks like a checkpoint is somebody's.
+/// What may be deleted on demand: a checkpoint under the name that it was saved with, and what is left of one that has
+/// a name of this run. Whatever else looks like a checkpoint is somebody's.
 fn may_delete(listed: &Listed, names: &Names) -> Result<()> {
     match &listed.manifest {
         Ok(manifest) => manifest.bears_its_name(&listed.path),

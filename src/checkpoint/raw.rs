@@ -1,5 +1,5 @@
-//! Tensors with the bytes of their file: what is copied, compared by type or averaged must not pass through the type that
-//! models compute in.
+//! Tensors with the bytes of their file: what is copied, compared by type or averaged must not pass through the type
+//! that models compute in.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -105,8 +105,8 @@ impl RawTensor {
     }
 }
 
-/// The mean of several files, which must hold the same tensors. Sums are made in double precision; `F64` stays `F64`, other
-/// floating-point types become `F32`. What is whole (counters, indices, flags) is that of the last file.
+/// The mean of several files, which must hold the same tensors. Sums are made in double precision; `F64` stays `F64`,
+/// other floating-point types become `F32`. What is whole (counters, indices, flags) is that of the last file.
 ///
 /// # Errors
 /// Names the tensors that some files lack, or have in another shape or type, or whose type cannot be averaged.

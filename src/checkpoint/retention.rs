@@ -9,11 +9,12 @@ use super::owner::Owner;
 use crate::base::fs::FileSystem;
 use crate::base::{Error, Result};
 
-/// The series of checkpoints that nobody planned: a signal, a time limit, a failure. The next planned one replaces them.
+/// The series of checkpoints that nobody planned: a signal, a time limit, a failure. The next planned one replaces
+/// them.
 pub const EMERGENCY: &str = "emergency";
 
-/// Of the run's checkpoints of a series in a folder, under the names that it gave them, those that are not newer than the one just written, keeps the newest
-/// few.
+/// Of the run's checkpoints of a series in a folder, under the names that it gave them, those that are not newer than
+/// the one just written, keeps the newest few.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prune {
     /// The folder.

@@ -16,8 +16,8 @@ use crate::params::StateDict;
 /// The file of the weights inside a checkpoint directory.
 pub const MODEL_FILE: &str = "model.safetensors";
 
-/// Reads a safetensors file, the [`MODEL_FILE`] of a checkpoint, which is verified as a resume does, or (with the feature `torch`) a file that
-/// `torch.save` wrote. The first bytes tell which; the name does not matter.
+/// Reads a safetensors file, the [`MODEL_FILE`] of a checkpoint, which is verified as a resume does, or (with the
+/// feature `torch`) a file that `torch.save` wrote. The first bytes tell which; the name does not matter.
 ///
 /// # Errors
 /// [`Error::Io`] if there is no such file; [`Error::Checkpoint`] as in [`parse_tensors`].
@@ -71,8 +71,8 @@ fn without_torch(path: &Path) -> Error {
 /// The tensors in the bytes of a safetensors file, by name.
 ///
 /// `F32`, `F64`, `F16` and `BF16` become [`Elem`](crate::base::Elem). An `I64` scalar is a
-/// [`Role::Counter`](crate::params::Role::Counter), an `I64` tensor a buffer; all others are weights, for a file does not say
-/// what a tensor is for.
+/// [`Role::Counter`](crate::params::Role::Counter), an `I64` tensor a buffer; all others are weights, for a file does
+/// not say what a tensor is for.
 ///
 /// # Errors
 /// [`Error::Checkpoint`] with `path` if the bytes are damaged or cut short, or a tensor has another type.

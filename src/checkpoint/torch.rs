@@ -1,5 +1,5 @@
-//! PyTorch's `.pth` and `.pt` files: tensors only. The pickle inside is interpreted by a reader that knows what tensors are
-//! made of and nothing else; no code of the file is run.
+//! PyTorch's `.pth` and `.pt` files: tensors only. The pickle inside is interpreted by a reader that knows what tensors
+//! are made of and nothing else; no code of the file is run.
 
 use std::path::Path;
 

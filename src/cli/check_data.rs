@@ -14,8 +14,8 @@ use crate::run::RunConfig;
 pub(super) struct Check {
     #[command(flatten)]
     changed: Changed,
-    /// Also read every sample of the training, validation and test data once, and list those that cannot be read. Exit code 1
-    /// if there are any.
+    /// Also read every sample of the training, validation and test data once, and list those that cannot be read. Exit
+    /// code 1 if there are any.
     #[arg(long)]
     data: bool,
 }

@@ -39,8 +39,8 @@ enum What {
         /// Another.
         b: PathBuf,
     },
-    /// The mean of the weights of several checkpoints that hold the same tensors, as a .safetensors file. Whole numbers are
-    /// those of the last.
+    /// The mean of the weights of several checkpoints that hold the same tensors, as a .safetensors file. Whole numbers
+    /// are those of the last.
     Average {
         /// The checkpoints.
         #[arg(required = true, num_args = 1..)]

@@ -1,7 +1,8 @@
 //! What the terminal sees: log lines on stderr, results on stdout, and a bar that makes way for both.
 //!
-//! A terminal may go away, a disk may be full, and `head` stops reading: nothing here panics or ends a run. What a command was
-//! asked for and could not be printed is remembered, and becomes its exit code. All text passes [`escaped_lines`].
+//! A terminal may go away, a disk may be full, and `head` stops reading: nothing here panics or ends a run. What a
+//! command was asked for and could not be printed is remembered, and becomes its exit code. All text passes
+//! [`escaped_lines`].
 
 use std::io::{self, IsTerminal, Write};
 use std::panic::catch_unwind;
@@ -34,8 +35,8 @@ fn around_bar<R>(write: impl FnOnce() -> R) -> R {
     }
 }
 
-/// Sends log lines to stderr: those of a `run` in MMEngine's layout, of other commands as plain warnings. `RUST_LOG` chooses more
-/// or less of them.
+/// Sends log lines to stderr: those of a `run` in MMEngine's layout, of other commands as plain warnings. `RUST_LOG`
+/// chooses more or less of them.
 pub(super) fn init(run: bool) {
     let style =
         if io::stderr().is_terminal() { env_logger::WriteStyle::Auto } else { env_logger::WriteStyle::Never };

@@ -1,7 +1,7 @@
 //! The command line, one file a command.
 //!
-//! Exit codes: 0 the command did what it was asked; 1 it failed; 2 the config or the command line is wrong; 143, 130 and 75
-//! a training saved and left, on SIGTERM, on SIGINT and at a limit: resume it.
+//! Exit codes: 0 the command did what it was asked; 1 it failed; 2 the config or the command line is wrong; 143, 130
+//! and 75 a training saved and left, on SIGTERM, on SIGINT and at a limit: resume it.
 
 mod check_data;
 mod ckpt;
@@ -102,8 +102,8 @@ impl Command {
 struct ConfigArgs {
     /// The config file.
     config: PathBuf,
-    /// Changes a value: `--set optim_wrapper.optimizer.lr=0.1`, `--set a.0.b=[1, 2]`, `--set list+=3`, `--set ~key`. Takes
-    /// several: `--set a=1 b=2`.
+    /// Changes a value: `--set optim_wrapper.optimizer.lr=0.1`, `--set a.0.b=[1, 2]`, `--set list+=3`, `--set ~key`.
+    /// Takes several: `--set a=1 b=2`.
     #[arg(long = "set", alias = "cfg-options", value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// A config laid over the one before; more than once if need be.

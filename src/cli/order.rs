@@ -1,5 +1,5 @@
-//! The order of arguments. `--set` takes all changes behind it, `--resume` may take a checkpoint, and a config may stand behind
-//! both: what a person means is told apart here, before clap sees it.
+//! The order of arguments. `--set` takes all changes behind it, `--resume` may take a checkpoint, and a config may
+//! stand behind both: what a person means is told apart here, before clap sees it.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;

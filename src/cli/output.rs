@@ -1,5 +1,5 @@
-//! Files that the command line names: `--out`, `--svg`. A regular file is replaced as a whole, a link is followed to what it
-//! leads to, and devices and pipes are written into.
+//! Files that the command line names: `--out`, `--svg`. A regular file is replaced as a whole, a link is followed to
+//! what it leads to, and devices and pipes are written into.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -12,7 +12,8 @@ use crate::checkpoint;
 /// More links than this lead nowhere.
 const LINKS: usize = 40;
 
-/// Writes `bytes` to what a person calls `path`. True if that is a regular file; what is told beside then may go to stdout.
+/// Writes `bytes` to what a person calls `path`. True if that is a regular file; what is told beside then may go to
+/// stdout.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<bool> {
     // Opened again, a file that stdout goes to would be written from its beginning.
     let own: Option<Box<dyn Write>> = match path.to_str() {

@@ -6,8 +6,8 @@ use crate::base::Result;
 use crate::run::RunnerBuilder;
 
 impl RunnerBuilder {
-    /// Writes the log to stderr as the command line does, with a progress bar where that is a terminal. Where the program has a
-    /// logger already, that one stays. `RUST_LOG` chooses more or less.
+    /// Writes the log to stderr as the command line does, with a progress bar where that is a terminal. Where the
+    /// program has a logger already, that one stays. `RUST_LOG` chooses more or less.
     #[must_use]
     pub fn log_to_console(self) -> Self {
         console::init(true);
@@ -18,9 +18,9 @@ impl RunnerBuilder {
     }
 
     /// Answers signals as the command line does: SIGTERM, SIGINT, SIGHUP and SIGXCPU save and end the training, which
-    /// can be resumed ([`Outcome::Interrupted`](crate::run::Outcome::Interrupted)); SIGUSR1 saves and goes on. A second SIGTERM or
-    /// SIGINT ends the process at once. It is for the whole process, from here on; its flags take the place of
-    /// [`Limits::interrupt`](crate::run::Limits::interrupt).
+    /// can be resumed ([`Outcome::Interrupted`](crate::run::Outcome::Interrupted)); SIGUSR1 saves and goes on. A second
+    /// SIGTERM or SIGINT ends the process at once. It is for the whole process, from here on; its flags take the place
+    /// of [`Limits::interrupt`](crate::run::Limits::interrupt).
     ///
     /// # Errors
     /// When the system refuses a handler.

@@ -6,10 +6,10 @@ use std::sync::atomic::AtomicBool;
 use crate::base::{Error, Result};
 use crate::run::Interrupt;
 
-/// SIGTERM, SIGINT, SIGHUP and SIGXCPU (a limit of processor time) ask the run to save and leave, SIGUSR1 to save and go
-/// on. After the first SIGTERM or SIGINT a second one ends the process at once, as if nobody had caught it: what is
-/// committed stays. A terminal that is closed sends SIGHUP more than once, and so does a limit SIGXCPU: further ones say
-/// nothing new. SIGXFSZ (a limit of a file's size) would end the process; caught, it leaves an error of the write.
+/// SIGTERM, SIGINT, SIGHUP and SIGXCPU (a limit of processor time) ask the run to save and leave, SIGUSR1 to save and
+/// go on. After the first SIGTERM or SIGINT a second one ends the process at once, as if nobody had caught it: what is
+/// committed stays. A terminal that is closed sends SIGHUP more than once, and so does a limit SIGXCPU: further ones
+/// say nothing new. SIGXFSZ (a limit of a file's size) would end the process; caught, it leaves an error of the write.
 ///
 /// A signal that the parent had told to be ignored (`nohup`, `&` of a script) stays ignored.
 #[cfg(unix)]

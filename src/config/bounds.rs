@@ -4,7 +4,8 @@ use super::{Diag, Diags, Node, yaml};
 
 /// Larger files are no configs, and what references make of one may be no longer.
 pub(super) const MAX_BYTES: usize = 16 << 20;
-/// A value keeps so many of those that it replaced: the whole chain of a long command line could not be taken down again.
+/// A value keeps so many of those that it replaced: the whole chain of a long command line could not be taken down
+/// again.
 pub(super) const MAX_HISTORY: usize = 100;
 
 /// What is left of the room.

@@ -280,8 +280,8 @@ impl Diags {
         self.0.iter().map(Diag::to_json).collect()
     }
 
-    /// Adds complaints that are not there yet. An alias repeats its mistakes wherever it is used: once is enough. Nobody
-    /// reads more than `MOST` of them.
+    /// Adds complaints that are not there yet. An alias repeats its mistakes wherever it is used: once is enough.
+    /// Nobody reads more than `MOST` of them.
     pub fn extend(&mut self, more: impl IntoIterator<Item = Diag>) {
         for diag in more.into_iter().take(MOST.saturating_sub(self.0.len())) {
             if !self.0.iter().any(|known| known.at == diag.at && known.message == diag.message) {

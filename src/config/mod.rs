@@ -1,7 +1,7 @@
 //! A config as a tree of values that know where they stand.
 //!
-//! YAML or JSON text becomes a [`Node`]; `_base_` files, overrides and references are resolved on the tree; a Rust type is read
-//! from it by a deserializer that points every complaint at a file, line and column.
+//! YAML or JSON text becomes a [`Node`]; `_base_` files, overrides and references are resolved on the tree; a Rust type
+//! is read from it by a deserializer that points every complaint at a file, line and column.
 
 mod bounds;
 mod de;

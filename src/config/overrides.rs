@@ -1,7 +1,7 @@
 //! Overrides from the command line: `a.b.0.c=value`, `a+=value`, `~a.b`.
 //!
-//! The value is YAML, with what MMEngine's `--cfg-options` adds: `(1, 2)` and `a,b` are lists, `None`, `True` and `False`
-//! are null, true and false. Text with a comma stands in quotes of its own: `'note="a, b"'`.
+//! The value is YAML, with what MMEngine's `--cfg-options` adds: `(1, 2)` and `a,b` are lists, `None`, `True` and
+//! `False` are null, true and false. Text with a comma stands in quotes of its own: `'note="a, b"'`.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -140,7 +140,8 @@ impl Override {
         matches!(self.action, Action::Remove) && depth + 1 == self.parts.len()
     }
 
-    /// What a path that is not there yet becomes: mappings down to the value. Types that know no such key will refuse it.
+    /// What a path that is not there yet becomes: mappings down to the value. Types that know no such key will refuse
+    /// it.
     fn create(&self, parent: &Node, depth: usize) -> Result<Node, Diags> {
         let value = match &self.action {
             Action::Set(value) => value.clone(),

@@ -41,8 +41,8 @@ pub(crate) fn yes() -> bool {
     true
 }
 
-/// For `#[serde(deserialize_with)]`: null is the default. MMEngine's default of such a key is `None`, and dumped configs
-/// write it out.
+/// For `#[serde(deserialize_with)]`: null is the default. MMEngine's default of such a key is `None`, and dumped
+/// configs write it out.
 ///
 /// # Errors
 /// Those of the value itself.

@@ -129,8 +129,8 @@ impl Batch {
         self.ids.is_empty()
     }
 
-    /// The samples with the smallest and the largest label, and others up to `few`: those at which a loss or a metric takes
-    /// offence, if at any.
+    /// The samples with the smallest and the largest label, and others up to `few`: those at which a loss or a metric
+    /// takes offence, if at any.
     pub(crate) fn extremes(self, few: usize) -> Self {
         if self.len() <= few || self.fields.iter().any(|(_, c)| c.shape().first() != Some(&self.len())) {
             return self;

@@ -6,8 +6,8 @@ use crate::base::stale;
 
 use super::{Batch, Column};
 
-/// Batches that were given back and whose memory waits for the next one. A fresh block of a large batch costs a fault and a
-/// cleared page every 4 KiB.
+/// Batches that were given back and whose memory waits for the next one. A fresh block of a large batch costs a fault
+/// and a cleared page every 4 KiB.
 pub(super) struct BufferPool {
     spent: Mutex<Vec<Batch>>,
     most: usize,

@@ -1,4 +1,5 @@
-//! Classes are compared by name: the number of a class is its place in the list of one data set, and another set may lack some.
+//! Classes are compared by name: the number of a class is its place in the list of one data set, and another set may
+//! lack some.
 
 use std::collections::HashMap;
 

@@ -40,8 +40,8 @@ pub struct DataLoaderConfig {
     #[serde(default)]
     #[schemars(range(min = 1))]
     pub num_batch_per_epoch: Option<usize>,
-    /// How many samples that cannot be read are left out, and named, before one ends the run: each is a sample less in its
-    /// batch. `shanty check --data` finds them beforehand.
+    /// How many samples that cannot be read are left out, and named, before one ends the run: each is a sample less in
+    /// its batch. `shanty check --data` finds them beforehand.
     #[serde(default)]
     pub max_bad_samples: usize,
     /// Accepted for PyTorch's and MMEngine's configs; means nothing here.

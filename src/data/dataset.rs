@@ -57,8 +57,8 @@ pub trait Dataset: Send + Sync {
         false
     }
 
-    /// The fields of its samples as [`get`](Self::get) gives them, where they are known before a sample is read: configs are
-    /// checked against them.
+    /// The fields of its samples as [`get`](Self::get) gives them, where they are known before a sample is read:
+    /// configs are checked against them.
     fn fields(&self) -> Option<Fields<FieldSpec>> {
         None
     }
@@ -86,8 +86,8 @@ pub trait Dataset: Send + Sync {
         None
     }
 
-    /// A data set to predict: it reads these files, or folders of them, as this one reads its own, fitted as it is. Targets may be
-    /// missing in them.
+    /// A data set to predict: it reads these files, or folders of them, as this one reads its own, fitted as it is.
+    /// Targets may be missing in them.
     ///
     /// # Errors
     /// When this data set reads no files, or these cannot be read.
@@ -95,8 +95,9 @@ pub trait Dataset: Send + Sync {
         Err(Error::invalid("this data set does not read files: leave out `--input`"))
     }
 
-    /// Adds to `marks` what tells the samples from those of another set of this length: their names, what they hold, or what
-    /// they are made from. A run that is resumed compares it with what it was. By default the length and the classes count.
+    /// Adds to `marks` what tells the samples from those of another set of this length: their names, what they hold, or
+    /// what they are made from. A run that is resumed compares it with what it was. By default the length and the
+    /// classes count.
     fn mark(&self, _marks: &mut Marks) {}
 }
 

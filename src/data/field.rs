@@ -181,7 +181,8 @@ pub struct FieldSpec {
     pub kind: FieldKind,
     /// The shape of a sample's value where its rank is known, `None` for a length that differs from sample to sample.
     pub shape: Option<Vec<Option<usize>>>,
-    /// Of classes their names, in the order of their numbers; of several numbers a name for each. Empty where there are none.
+    /// Of classes their names, in the order of their numbers; of several numbers a name for each. Empty where there are
+    /// none.
     pub names: Vec<String>,
 }
 

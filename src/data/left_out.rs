@@ -9,8 +9,8 @@ use super::orders::Orders;
 use crate::base::Result;
 
 impl DataLoader {
-    /// Whether not one sample of these batches is left: each is excluded, or was met and cannot be read. It follows from
-    /// what is left out alone, so that a resumed run says the same.
+    /// Whether not one sample of these batches is left: each is excluded, or was met and cannot be read. It follows
+    /// from what is left out alone, so that a resumed run says the same.
     ///
     /// # Errors
     /// The sampler's.

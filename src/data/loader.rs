@@ -71,8 +71,8 @@ impl DataLoader {
     /// The same loader with classes numbered as in `names`: each sample gets the number of its own class's name.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with both lists when the data set has a class that is not among `names`. A data set without names
-    /// is left as it is.
+    /// [`Error::Invalid`] with both lists when the data set has a class that is not among `names`. A data set without
+    /// names is left as it is.
     ///
     /// ```
     /// use shanty::data::{DataLoader, Synthetic};
@@ -89,8 +89,8 @@ impl DataLoader {
         Ok(Self { plan: Arc::new(plan), ..self })
     }
 
-    /// Leaves these samples out from the next call of [`batches`](Self::batches) on, for this loader and its clones. They are
-    /// not read; all other samples come in the batches in which they would.
+    /// Leaves these samples out from the next call of [`batches`](Self::batches) on, for this loader and its clones.
+    /// They are not read; all other samples come in the batches in which they would.
     pub fn exclude(&self, samples: &[u64]) {
         let mut samples = samples.to_vec();
         samples.sort_unstable();
@@ -122,8 +122,8 @@ impl DataLoader {
         self.plan.fingerprint.get_or_init(|| Fingerprint::of(&*self.plan.dataset))
     }
 
-    /// The loader of a rehearsal: it makes the same batches in the caller's thread, at most so many in a pass, and cuts each down to
-    /// a few samples when it is made. What it leaves out is its own business.
+    /// The loader of a rehearsal: it makes the same batches in the caller's thread, at most so many in a pass, and cuts
+    /// each down to a few samples when it is made. What it leaves out is its own business.
     pub(crate) fn rehearsal(&self, batches: Option<usize>) -> Self {
         let mut plan = self.plan.apart();
         let most = batches.map_or(usize::MAX, |n| n.saturating_mul(plan.batch_size));
@@ -140,8 +140,8 @@ impl DataLoader {
         loader.check().map(|()| loader)
     }
 
-    /// From this pass on samples go through `pipeline` instead of the data set's own, for this loader and its clones. What
-    /// a pass looks like stays a function of its number, so this must be said before its first batch is asked for.
+    /// From this pass on samples go through `pipeline` instead of the data set's own, for this loader and its clones.
+    /// What a pass looks like stays a function of its number, so this must be said before its first batch is asked for.
     pub fn switch(&self, pass: u64, pipeline: Arc<Pipeline>) {
         let mut switches = self.plan.switches.write().unwrap_or_else(PoisonError::into_inner);
         switches.retain(|(p, _)| *p != pass);
@@ -149,8 +149,8 @@ impl DataLoader {
         switches.sort_by_key(|(p, _)| *p);
     }
 
-    /// Gives a batch back that is not needed any more: a later one is made in its memory, which the system would else have to
-    /// clear anew. Values do not depend on it.
+    /// Gives a batch back that is not needed any more: a later one is made in its memory, which the system would else
+    /// have to clear anew. Values do not depend on it.
     pub fn recycle(&self, batch: Batch) {
         self.plan.buffers.give(batch);
     }
@@ -201,8 +201,8 @@ impl DataLoader {
         self.plan.policy == ShardPolicy::Endless
     }
 
-    /// The batches `start..end`, or without an end. Nothing before `start` is read. Workers begin at once; they end when the
-    /// iterator is dropped. An error takes the place of its batch, the next batch comes after it.
+    /// The batches `start..end`, or without an end. Nothing before `start` is read. Workers begin at once; they end
+    /// when the iterator is dropped. An error takes the place of its batch, the next batch comes after it.
     pub fn batches(&self, start: u64, end: Option<u64>) -> Batches {
         let fault = self.check().err();
         let end = if self.is_empty() || fault.is_some() { start } else { end.unwrap_or(u64::MAX).max(start) };

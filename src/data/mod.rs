@@ -1,8 +1,8 @@
 //! Samples, the order they come in, and the batches they become.
 //!
 //! A [`Dataset`] gives samples by position, a [`Sampler`] says in which order, a [`DataLoader`] reads them, with or
-//! without worker threads, and stacks them. All of it is a pure function of (seed, batch number): a run can resume at any
-//! batch without reading those before it, and results do not depend on the number of workers.
+//! without worker threads, and stacks them. All of it is a pure function of (seed, batch number): a run can resume at
+//! any batch without reading those before it, and results do not depend on the number of workers.
 
 mod batch;
 mod buffers;

@@ -55,8 +55,8 @@ impl DataLoader {
         self.change(|plan| plan.drop_last = drop_last)
     }
 
-    /// Threads that make batches ahead of the caller; with 0 the caller's own thread makes each when it is asked for. Results do
-    /// not depend on it.
+    /// Threads that make batches ahead of the caller; with 0 the caller's own thread makes each when it is asked for.
+    /// Results do not depend on it.
     #[must_use]
     pub fn num_workers(self, num_workers: usize) -> Self {
         Self { num_workers, ..self }.with_buffers()
@@ -78,7 +78,8 @@ impl DataLoader {
         self.num_workers.saturating_mul(self.prefetch)
     }
 
-    /// Seed of the order and of the augmentation, whatever the run's is; that of the run if not called, and 0 outside of one.
+    /// Seed of the order and of the augmentation, whatever the run's is; that of the run if not called, and 0 outside
+    /// of one.
     #[must_use]
     pub fn seed(self, seed: u64) -> Self {
         self.change(|plan| (plan.seed, plan.own_seed) = (seed, true))
@@ -104,8 +105,8 @@ impl DataLoader {
         self.change(|plan| plan.max_batches = max_batches.into())
     }
 
-    /// How many samples that cannot be read are left out, each a sample less in its batch, before one is an error; none if not
-    /// called.
+    /// How many samples that cannot be read are left out, each a sample less in its batch, before one is an error; none
+    /// if not called.
     #[must_use]
     pub fn max_bad_samples(self, most: usize) -> Self {
         self.change(|plan| plan.unreadable = Arc::new(Unreadable::new(most)))
@@ -114,7 +115,8 @@ impl DataLoader {
     /// Whether it can give batches. A run asks when it is built; otherwise the first batch is this error.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when a pass would hold no batch at all, for any rank, or more samples than this machine can order.
+    /// [`Error::Invalid`] when a pass would hold no batch at all, for any rank, or more samples than this machine can
+    /// order.
     pub fn check(&self) -> Result<()> {
         let Plan { batch_size, drop_last, shard, policy, pass_len, .. } = *self.plan;
         let (num_workers, prefetch, ahead) = (self.num_workers, self.prefetch, self.ahead());

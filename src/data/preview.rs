@@ -1,4 +1,5 @@
-//! A look at what a loader is going to give, before it gives it: nothing of it is counted, and no batch is another one for it.
+//! A look at what a loader is going to give, before it gives it: nothing of it is counted, and no batch is another one
+//! for it.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};

@@ -59,8 +59,8 @@ crate::registry!(dyn Sampler, "sampler");
 
 /// Chooses the samples of each pass over a data set and their order.
 pub trait Sampler: Send + Sync {
-    /// The positions in a data set of `len` samples that all ranks together visit in pass `pass`, in order. Must depend on
-    /// nothing but the arguments and the sampler's own settings: a resumed run calls it afresh.
+    /// The positions in a data set of `len` samples that all ranks together visit in pass `pass`, in order. Must depend
+    /// on nothing but the arguments and the sampler's own settings: a resumed run calls it afresh.
     fn draw(&self, len: usize, seed: u64, pass: u64) -> Vec<usize>;
 
     /// Number of samples in each pass, if it is not the length of the data set.
@@ -78,8 +78,8 @@ pub trait Sampler: Send + Sync {
         self.policy() == ShardPolicy::Endless
     }
 
-    /// What one rank visits in pass `pass`, in order: it follows from [`Sampler::draw`] and [`Sampler::policy`], which the loader
-    /// asks, so there is no point in overriding it.
+    /// What one rank visits in pass `pass`, in order: it follows from [`Sampler::draw`] and [`Sampler::policy`], which
+    /// the loader asks, so there is no point in overriding it.
     fn order(&self, len: usize, seed: u64, pass: u64, shard: Shard) -> Vec<usize> {
         let drawn = self.draw(len, seed, pass);
         let (n, rank) = (drawn.len(), shard.rank);

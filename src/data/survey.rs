@@ -7,8 +7,8 @@ use crate::base::{Result, Rng, caught_from, keyed};
 
 use super::{Dataset, Picture, Pipeline, Sample, Transform, Value};
 
-/// The samples of `dataset` that cannot be read, or that its pipeline refuses in the first pass of a run of this seed, each with
-/// the reason. Those `without` are not read. The threads of rayon's pool share the work.
+/// The samples of `dataset` that cannot be read, or that its pipeline refuses in the first pass of a run of this seed,
+/// each with the reason. Those `without` are not read. The threads of rayon's pool share the work.
 pub fn unreadable(dataset: &dyn Dataset, seed: u64, without: &[u64]) -> Vec<(usize, String)> {
     let whole = Pipeline::new(vec![Box::new(Decode)]);
     let read = |index: usize| -> Result<()> {

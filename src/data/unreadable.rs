@@ -83,7 +83,8 @@ impl Unreadable {
     }
 }
 
-/// Whether it is the machine that fails, and not the sample: such a sample must not be left out, for the next run would read it.
+/// Whether it is the machine that fails, and not the sample: such a sample must not be left out, for the next run would
+/// read it.
 pub(super) fn of_the_machine(error: &Error) -> bool {
     // ENOMEM, ENFILE and EMFILE, which have no name in the standard library.
     matches!(error, Error::Io { source, .. } if matches!(source.raw_os_error(), Some(12 | 23 | 24)))

@@ -106,8 +106,8 @@ impl Drop for WorkerPool {
     }
 }
 
-/// The next value, or `None` when all senders are gone. A thread of rayon's pool, as the runner trains on, does the pool's work while it
-/// waits: it may be what the sender waits for.
+/// The next value, or `None` when all senders are gone. A thread of rayon's pool, as the runner trains on, does the
+/// pool's work while it waits: it may be what the sender waits for.
 fn receive<T>(from: &Receiver<T>) -> Option<T> {
     const PATIENCE: Duration = Duration::from_millis(1);
     if rayon::current_thread_index().is_none() {

@@ -34,11 +34,11 @@ pub struct RunInfo {
     pub classes: Vec<String>,
     /// What the training data are fitted with: means, categories, vocabularies.
     pub fitted: Fitted,
-    /// Nothing is trained or written: `shanty check` rehearses the first iteration, `shanty plan` walks through the schedule.
-    /// A hook must not reach outside of the run then.
+    /// Nothing is trained or written: `shanty check` rehearses the first iteration, `shanty plan` walks through the
+    /// schedule. A hook must not reach outside of the run then.
     pub dry_run: bool,
-    /// The model has no weights, the data no values, a validation no metrics: a dry run of `shanty plan`. A hook passes over what
-    /// needs them, and nothing else: all that it would refuse in a run, `shanty check` is to find.
+    /// The model has no weights, the data no values, a validation no metrics: a dry run of `shanty plan`. A hook passes
+    /// over what needs them, and nothing else: all that it would refuse in a run, `shanty check` is to find.
     pub placeholders: bool,
 }
 
@@ -48,7 +48,8 @@ pub struct Ctx<'r> {
     pub point: Point,
     /// Completed epochs and iterations, totals, phase.
     pub progress: &'r Progress,
-    /// The model, with its weights through [`crate::params::Params`]; in its box, so that a hook can wrap it for a while.
+    /// The model, with its weights through [`crate::params::Params`]; in its box, so that a hook can wrap it for a
+    /// while.
     pub model: &'r mut Box<dyn Model>,
     /// Optimizer, parameter groups and schedules; `None` in a run that only evaluates.
     pub optim: Option<&'r mut OptimWrapper>,
@@ -125,12 +126,14 @@ impl Ctx<'_> {
         self.control.validate = true;
     }
 
-    /// Asks for a copy of the whole run's state in memory after the last hook of this point; it replaces the one before.
+    /// Asks for a copy of the whole run's state in memory after the last hook of this point; it replaces the one
+    /// before.
     pub fn snapshot(&mut self) {
         self.control.snapshot = true;
     }
 
-    /// In `before_train`: asks for the snapshot of the run that is resumed, which its checkpoint carries, or for one of now.
+    /// In `before_train`: asks for the snapshot of the run that is resumed, which its checkpoint carries, or for one of
+    /// now.
     pub fn resume_snapshot(&mut self) {
         self.control.resume_snapshot = true;
     }

@@ -8,10 +8,11 @@ type Name = Cow<'static, str>;
 
 /// The declarations of a hook, checked when a run is built.
 ///
-/// Keys name what hooks hand each other: `train/<scalar>`, `val/<metric>`, `gradients`, `batch`, `checkpoint`; a key may
-/// end in `*`. A hook that reads a key at a point must not stand before all that write it there. The run itself writes
-/// the metrics of its validation, and reads `batch` after `before_train_iter` and `gradients` after `after_backward`.
-/// `weights` in `before_val_epoch` are other weights for the length of a validation: one hook alone may put them there.
+/// Keys name what hooks hand each other: `train/<scalar>`, `val/<metric>`, `gradients`, `batch`, `checkpoint`; a key
+/// may end in `*`. A hook that reads a key at a point must not stand before all that write it there. The run itself
+/// writes the metrics of its validation, and reads `batch` after `before_train_iter` and `gradients` after
+/// `after_backward`. `weights` in `before_val_epoch` are other weights for the length of a validation: one hook alone
+/// may put them there.
 ///
 /// ```
 /// use shanty::hook::{Point, HookOrder};

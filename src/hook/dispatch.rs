@@ -97,8 +97,8 @@ impl Hooks {
         self.slots.get(index).map_or("the run", |s| &s.key)
     }
 
-    /// Subscribes every hook to every point again: what a run begins with. One that begins `anew`, at iteration 0, resets
-    /// what hooks keep.
+    /// Subscribes every hook to every point again: what a run begins with. One that begins `anew`, at iteration 0,
+    /// resets what hooks keep.
     pub(crate) fn reset(&mut self, anew: bool) {
         for slot in &mut self.slots {
             slot.points = Points::ALL;

@@ -117,7 +117,8 @@ pub struct MessageHub {
 }
 
 impl MessageHub {
-    /// Adds a value to a scalar, which the log shows and `scalars.json` keeps. Allocates only the first time it sees the name.
+    /// Adds a value to a scalar, which the log shows and `scalars.json` keeps. Allocates only the first time it sees
+    /// the name.
     pub fn update_scalar(&mut self, mode: Mode, name: &str, value: f64) {
         match self.scalars.iter_mut().find(|s| s.mode == mode && s.name == name) {
             Some(scalar) => scalar.history.push(value),
@@ -139,8 +140,8 @@ impl MessageHub {
         self.scalars.iter().filter(move |s| s.mode == mode).map(|s| (s.name.as_str(), &s.history))
     }
 
-    /// Sets a number without history, such as `eta` (seconds), for other hooks to read. Neither the log nor `scalars.json` has
-    /// it: what people should see is a scalar.
+    /// Sets a number without history, such as `eta` (seconds), for other hooks to read. Neither the log nor
+    /// `scalars.json` has it: what people should see is a scalar.
     pub fn update_info(&mut self, name: &str, value: f64) {
         match self.runtime_info.get_mut(name) {
             Some(slot) => *slot = value,

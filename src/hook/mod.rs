@@ -53,8 +53,9 @@ crate::registry!(dyn Hook, "hook", HookConfig);
 /// **An override must not call another default method as if it were `super`** (`self.after_iter(cx, step)` where
 /// `after_iter` is not overridden): that would unsubscribe the hook from the point it is in.
 ///
-/// State that must survive a resume is a field that [`state`](Hook::state) lends: the run saves it with each checkpoint,
-/// resets it before it begins, and loads it between `before_run` and `before_train` of a run that is resumed.
+/// State that must survive a resume is a field that [`state`](Hook::state) lends: the run saves it with each
+/// checkpoint, resets it before it begins, and loads it between `before_run` and `before_train` of a run that is
+/// resumed.
 ///
 /// ```
 /// use shanty::plugin::prelude::*;
@@ -86,14 +87,14 @@ pub trait Hook: Any + Send {
         None
     }
 
-    /// The names of the checkpoints that it asks for, with `{}` for a number, in a loop that counts epochs (`by_epoch`) or
-    /// iterations: what is in their way is found before the run begins.
+    /// The names of the checkpoints that it asks for, with `{}` for a number, in a loop that counts epochs (`by_epoch`)
+    /// or iterations: what is in their way is found before the run begins.
     fn save_names(&self, by_epoch: bool) -> Vec<String> {
         Vec::new()
     }
 
-    /// A file that it writes at a place that somebody names: one that has the name of a checkpoint to come, or of a file of
-    /// the run, is refused before the run begins.
+    /// A file that it writes at a place that somebody names: one that has the name of a checkpoint to come, or of a
+    /// file of the run, is refused before the run begins.
     fn out_file(&self) -> Option<&std::path::Path> {
         None
     }
@@ -103,14 +104,14 @@ pub trait Hook: Any + Send {
         OnError::Abort
     }
 
-    /// Whether its `interval` counts epochs, in a loop that does (`by_epoch`) or counts iterations: a check compares it with the
-    /// length of the run.
+    /// Whether its `interval` counts epochs, in a loop that does (`by_epoch`) or counts iterations: a check compares it
+    /// with the length of the run.
     fn counts_epochs(&self, by_epoch: bool) -> bool {
         false
     }
 
-    /// Whether it can go by these values of a validation: it is asked before a training, with those of two batches, so that a run
-    /// does not fail after its first epoch.
+    /// Whether it can go by these values of a validation: it is asked before a training, with those of two batches, so
+    /// that a run does not fail after its first epoch.
     ///
     /// # Errors
     /// Why it cannot.

@@ -37,7 +37,8 @@ pub enum OnError {
     /// The run ends with the error.
     #[default]
     Abort,
-    /// The log says so and the run goes on; after [`Self::WARNINGS`] failures in a row at one point the hook is disabled.
+    /// The log says so and the run goes on; after [`Self::WARNINGS`] failures in a row at one point the hook is
+    /// disabled.
     Warn,
     /// The call is repeated up to so many times; then as [`Abort`](Self::Abort).
     Retry(u32),

@@ -308,8 +308,8 @@ impl Hooks {
     }
 }
 
-/// A metric that the validation does not give, or that there is no validation to give. Names that end in `*` stand for all
-/// that begin so; without any name nobody knows what it gives before there are data.
+/// A metric that the validation does not give, or that there is no validation to give. Names that end in `*` stand for
+/// all that begin so; without any name nobody knows what it gives before there are data.
 fn check_metric(hook: &str, point: Point, key: &str, metrics: Option<&[String]>) -> Result<()> {
     let Some(wanted) = key.strip_prefix("val/").filter(|_| point == Point::AfterValEpoch) else {
         return Ok(());

@@ -97,8 +97,8 @@ impl Progress {
         (first + self.batch, first + self.epoch_len)
     }
 
-    /// The global numbers of the batches of a pass over the data: the one that ends with the completed iteration, if one
-    /// does or the run ends here.
+    /// The global numbers of the batches of a pass over the data: the one that ends with the completed iteration, if
+    /// one does or the run ends here.
     pub(crate) fn ended_pass(&self) -> Option<Range<u64>> {
         if self.by_epoch {
             return (self.batch == self.epoch_len).then(|| self.pass());

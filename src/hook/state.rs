@@ -5,8 +5,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::HookResult;
 use crate::base::Record;
 
-/// State of a hook that survives a resume: any type that serde can write and read, and that begins at its default. A hook lends
-/// it by [`Hook::state`](super::Hook::state), and the run does the rest.
+/// State of a hook that survives a resume: any type that serde can write and read, and that begins at its default. A
+/// hook lends it by [`Hook::state`](super::Hook::state), and the run does the rest.
 ///
 /// A type without `Serialize` may implement it by hand, for state with tensors in it.
 #[diagnostic::on_unimplemented(

@@ -10,8 +10,8 @@ const PART: usize = 1 << 15;
 /// Up to this many elements the sums of a matrix are taken on one thread.
 const SERIAL: usize = 1 << 17;
 
-/// The partial sums of a vector loop. Loops with a remainder keep them in memory, where a vector that straddles two cache
-/// lines costs a third of the loop's time; so they begin on one.
+/// The partial sums of a vector loop. Loops with a remainder keep them in memory, where a vector that straddles two
+/// cache lines costs a third of the loop's time; so they begin on one.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 pub(super) struct Lanes<const N: usize>(pub [Elem; N]);

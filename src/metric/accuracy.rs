@@ -57,8 +57,8 @@ impl Default for Accuracy {
 }
 
 impl Accuracy {
-    /// A sample is a hit for k when its class has one of the k best scores and that score is above the threshold; without
-    /// threshold its place is enough. Among equal scores the lower class wins.
+    /// A sample is a hit for k when its class has one of the k best scores and that score is above the threshold;
+    /// without threshold its place is enough. Among equal scores the lower class wins.
     ///
     /// # Errors
     /// [`Error::Invalid`] when there is no k or no threshold, or a k is 0.

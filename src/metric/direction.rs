@@ -15,7 +15,8 @@ pub enum Direction {
     Less,
 }
 
-/// Which way the values of an evaluation are better, by their full names: what hooks are checked against when a run is built.
+/// Which way the values of an evaluation are better, by their full names: what hooks are checked against when a run is
+/// built.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Directions(pub(super) BTreeMap<String, Direction>);
 

@@ -137,7 +137,8 @@ impl Evaluator {
         })
     }
 
-    /// The tables of all samples since the last reset. `classes` gives the names of the classes in a field, where there are any.
+    /// The tables of all samples since the last reset. `classes` gives the names of the classes in a field, where there
+    /// are any.
     ///
     /// # Errors
     /// A metric that panics.

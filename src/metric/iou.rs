@@ -8,8 +8,9 @@ use super::confusion::best;
 use super::{Direction, Metric, Predictions};
 use crate::base::{Error, Result};
 
-/// Of each class the pixels that both masks have, by those that one of them has, in percent: `mIoU` is the mean over the classes
-/// that there are, `aAcc` the share of pixels that are right, `mAcc` the mean of each class's share (MMSegmentation's names).
+/// Of each class the pixels that both masks have, by those that one of them has, in percent: `mIoU` is the mean over
+/// the classes that there are, `aAcc` the share of pixels that are right, `mAcc` the mean of each class's share
+/// (MMSegmentation's names).
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct IoUMetric {

@@ -1,5 +1,5 @@
-//! One metric, a tuple of several or a list of boxes, where an [`Evaluator`] is wanted. Two values of one name are told by
-//! [`Evaluator::check`], which a run asks when it is built.
+//! One metric, a tuple of several or a list of boxes, where an [`Evaluator`] is wanted. Two values of one name are told
+//! by [`Evaluator::check`], which a run asks when it is built.
 
 use super::{Evaluator, Metric, MetricConfig};
 

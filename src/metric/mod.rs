@@ -1,7 +1,7 @@
 //! What a model is worth, counted over samples.
 //!
-//! A [`Metric`] keeps counts and never a mean of batch means, so that its value depends neither on the batch size nor on how the
-//! samples are dealt out. An [`Evaluator`] runs several of them and gives their values names.
+//! A [`Metric`] keeps counts and never a mean of batch means, so that its value depends neither on the batch size nor
+//! on how the samples are dealt out. An [`Evaluator`] runs several of them and gives their values names.
 
 mod accuracy;
 mod confusion;
@@ -40,8 +40,8 @@ pub trait Metric: Send {
         path.rsplit("::").next().unwrap_or(path)
     }
 
-    /// Which way this value is better, by its name without prefix; `None` where that is for the config to say, or for the
-    /// words in its name.
+    /// Which way this value is better, by its name without prefix; `None` where that is for the config to say, or for
+    /// the words in its name.
     fn direction(&self, _name: &str) -> Option<Direction> {
         None
     }
@@ -61,8 +61,8 @@ pub trait Metric: Send {
     /// Forgets all samples.
     fn reset(&mut self);
 
-    /// The names that [`Metric::compute`] will give, as far as they are known before there are data: configs are checked
-    /// against them. A name may end in `*`, for all that begin so; none at all says that nothing is known.
+    /// The names that [`Metric::compute`] will give, as far as they are known before there are data: configs are
+    /// checked against them. A name may end in `*`, for all that begin so; none at all says that nothing is known.
     fn names(&self) -> Vec<String>;
 
     /// What stands before the names, with a slash between; a config may say another.
@@ -70,7 +70,8 @@ pub trait Metric: Send {
         None
     }
 
-    /// What is no single number: tables by name, without prefix. They are printed and written after each validation and test.
+    /// What is no single number: tables by name, without prefix. They are printed and written after each validation and
+    /// test.
     fn tables(&self) -> Vec<(String, Table)> {
         Vec::new()
     }

@@ -8,8 +8,8 @@ use super::{Average, Direction, Item, Metric, Predictions};
 use crate::base::{Error, Result};
 use crate::config::OneOrMany;
 
-/// Precision, recall and F1 in percent of labels that do not exclude each other: `multi-label/precision`, `multi-label/recall`,
-/// `multi-label/f1-score` (MMPretrain's MultiLabelMetric).
+/// Precision, recall and F1 in percent of labels that do not exclude each other: `multi-label/precision`,
+/// `multi-label/recall`, `multi-label/f1-score` (MMPretrain's MultiLabelMetric).
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct MultiLabelMetric {

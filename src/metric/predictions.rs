@@ -75,7 +75,8 @@ impl<'a> Predictions<'a> {
         Ok(self.valid(self.batch.int(self.target)?.view()))
     }
 
-    /// What is predicted and what it should be, value by value, of the samples that count. Axes of length 1 do not count.
+    /// What is predicted and what it should be, value by value, of the samples that count. Axes of length 1 do not
+    /// count.
     ///
     /// # Errors
     /// [`Error::Invalid`] when a sample has not as many values on one side as on the other.
@@ -107,7 +108,8 @@ impl<'a> Predictions<'a> {
     /// Probabilities N, K of the samples that count, and their labels as classes.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when the model gave no scores or not one row a sample, or when a label is none of the K classes.
+    /// [`Error::Invalid`] when the model gave no scores or not one row a sample, or when a label is none of the K
+    /// classes.
     pub fn classified(&self) -> Result<(ArrayView2<'a, Elem>, Vec<usize>)> {
         let (scores, n) = (self.predicted()?, self.batch.len());
         let shape = scores.shape().to_vec();

@@ -99,7 +99,8 @@ distance! {
     MSE, "MSE", "mse", Less, |column: &Column| Ok(column.square / column.n as f64)
 }
 distance! {
-    /// The share of the targets' variance that is explained, `r2`: the mean over the values of a sample, as scikit-learn takes it.
+    /// The share of the targets' variance that is explained, `r2`: the mean over the values of a sample, as
+    /// scikit-learn takes it.
     R2, "R2", "r2", Greater, |column: &Column| match column.spread {
         spread if spread > 0.0 => Ok(1.0 - column.square / spread),
         _ => Err(Error::invalid("all targets are equal: there is no variance that could be explained")),
@@ -122,8 +123,8 @@ mod tests {
         metric.compute().unwrap()[0].1
     }
 
-    /// scikit-learn's documentation: `y_true = [[0.5, 1], [-1, 1], [7, -6]]`, `y_pred = [[0, 2], [-1, 2], [8, -5]]` give
-    /// 0.75, 0.708… and 0.938… (uniform average 0.9368).
+    /// scikit-learn's documentation: `y_true = [[0.5, 1], [-1, 1], [7, -6]]`, `y_pred = [[0, 2], [-1, 2], [8, -5]]`
+    /// give 0.75, 0.708… and 0.938… (uniform average 0.9368).
     #[test]
     fn figures_of_scikit_learns_documentation_in_any_batches() {
         let target = arr2(&[[0.5, 1.0], [-1.0, 1.0], [7.0, -6.0]]);

@@ -132,8 +132,8 @@ impl Tally {
 }
 
 impl SingleLabelMetric {
-    /// A prediction is the class with the best score, and none when that is not above the threshold. Without `average` there
-    /// is a figure for each class: `precision_classwise/0`, …
+    /// A prediction is the class with the best score, and none when that is not above the threshold. Without `average`
+    /// there is a figure for each class: `precision_classwise/0`, …
     ///
     /// # Errors
     /// [`Error::Invalid`] when there is no threshold or no item.

@@ -37,8 +37,8 @@ impl Table {
         Ok(Self { rows, columns, values, of_classes: false })
     }
 
-    /// A row and a column for each class. They are called by the names that the data have for the classes of the metric's
-    /// target, and by their numbers where there are none.
+    /// A row and a column for each class. They are called by the names that the data have for the classes of the
+    /// metric's target, and by their numbers where there are none.
     pub fn of_classes(values: Array2<f64>) -> Self {
         let [rows, columns] =
             [values.nrows(), values.ncols()].map(|n| (0..n).map(|i| i.to_string()).collect());

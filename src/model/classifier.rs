@@ -32,8 +32,8 @@ pub struct ImageClassifierConfig {
     /// Short for `init_cfg: {type: Pretrained, checkpoint: …}`; it wins over `init_cfg`.
     #[serde(default)]
     pub pretrained: Option<String>,
-    /// Modules that are not trained, by path: `backbone.layer1`. Their weights are neither moved nor decayed, their batch norms
-    /// keep their running statistics and normalise by them.
+    /// Modules that are not trained, by path: `backbone.layer1`. Their weights are neither moved nor decayed, their
+    /// batch norms keep their running statistics and normalise by them.
     #[serde(default)]
     pub frozen: Vec<String>,
     /// Accepted empty, for MMPretrain's configs.

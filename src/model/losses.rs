@@ -10,9 +10,9 @@ use crate::nn::Var;
 
 /// Named numbers of a training step, in the order in which they are logged.
 ///
-/// As in MMEngine's `parse_losses` the total is the sum of those with `loss` in their name: `loss_cls` and `aux_loss` are
-/// optimised, `accuracy_top-1` is only logged. Unlike there, `loss` in the log is always this total, also when a term is
-/// called `loss` and others are beside it.
+/// As in MMEngine's `parse_losses` the total is the sum of those with `loss` in their name: `loss_cls` and `aux_loss`
+/// are optimised, `accuracy_top-1` is only logged. Unlike there, `loss` in the log is always this total, also when a
+/// term is called `loss` and others are beside it.
 #[derive(Debug, Default)]
 pub struct LossDict<'t> {
     terms: SmallVec<[(Cow<'static, str>, Var<'t>); 4]>,

@@ -50,15 +50,16 @@ pub struct StepCx {
     pub loss_scale: Elem,
 }
 
-/// The fields of a batch that a model reads: those that go in, and those that its losses compare with. Where the data sets
-/// declare their fields, a config is checked against them before training.
+/// The fields of a batch that a model reads: those that go in, and those that its losses compare with. Where the data
+/// sets declare their fields, a config is checked against them before training.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FieldNeeds {
     /// What goes in, in training and evaluation.
     pub inputs: Vec<String>,
     /// What training compares with.
     pub targets: Vec<String>,
-    /// What it predicts, by name, each with the field that it is compared with: the names of its classes are those of the field.
+    /// What it predicts, by name, each with the field that it is compared with: the names of its classes are those of
+    /// the field.
     pub outputs: Vec<(String, String)>,
 }
 

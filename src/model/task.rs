@@ -9,7 +9,8 @@ use crate::nn::init::init_weights;
 use crate::nn::{Autograd, Forward, ModuleTree, Tape};
 use crate::params::Params;
 
-/// A network that knows its losses and its predictions. It is a [`Model`]: tape, backward, buffers and noise are looked after.
+/// A network that knows its losses and its predictions. It is a [`Model`]: tape, backward, buffers and noise are looked
+/// after.
 pub trait Task: ModuleTree + Params + Any + Send {
     /// The losses of a batch, and what else is logged in training.
     ///

@@ -15,11 +15,12 @@ pub struct Autograd {
 }
 
 impl Autograd {
-    /// Calls `step` with a fresh tape, and adds the gradients of the loss that it returns to the parameters of `module`.
-    /// What it returns besides (numbers, scores) is handed on.
+    /// Calls `step` with a fresh tape, and adds the gradients of the loss that it returns to the parameters of
+    /// `module`. What it returns besides (numbers, scores) is handed on.
     ///
     /// # Errors
-    /// Those of `step` and of [`Tape::backward`], with the path of the module where it is known. No gradient changes then.
+    /// Those of `step` and of [`Tape::backward`], with the path of the module where it is known. No gradient changes
+    /// then.
     pub fn train<M: ModuleTree, R>(
         &mut self,
         module: &mut M,

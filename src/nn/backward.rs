@@ -13,12 +13,13 @@ use super::tree::each_param;
 use super::{BufferPool, ModuleTree, Param};
 
 impl Tape {
-    /// Adds the gradient of the scalar `loss` to every parameter of `module` that it was computed from, and gives the pool
-    /// back. Values and closures are dropped on the way, so that afterwards nothing shares the parameters' memory.
+    /// Adds the gradient of the scalar `loss` to every parameter of `module` that it was computed from, and gives the
+    /// pool back. Values and closures are dropped on the way, so that afterwards nothing shares the parameters' memory.
     ///
     /// # Errors
-    /// That of the first op that did not fit; when `loss` is not a single number; when a parameter was used that `module` does
-    /// not list; when the backward of an op fails or gives a gradient of a wrong shape. No gradient changes then.
+    /// That of the first op that did not fit; when `loss` is not a single number; when a parameter was used that
+    /// `module` does not list; when the backward of an op fails or gives a gradient of a wrong shape. No gradient
+    /// changes then.
     pub fn backward(self, loss: u32, module: &mut dyn ModuleTree) -> Result<BufferPool> {
         let mut arena = self.arena.into_inner();
         if let Some(noted) = arena.error.take() {

@@ -1,7 +1,8 @@
 //! Networks: tape autograd, the tree of modules, and the layers of PyTorch.
 //!
-//! A layer is a struct of [`Param`]s, [`Buffer`]s and other layers; [`module!`](crate::module) names its fields, and from that follow
-//! state dict, children, gradients and init. Its `forward` works on [`Var`]s, which record on a [`Tape`] how to go back:
+//! A layer is a struct of [`Param`]s, [`Buffer`]s and other layers; [`module!`](crate::module) names its fields, and
+//! from that follow state dict, children, gradients and init. Its `forward` works on [`Var`]s, which record on a
+//! [`Tape`] how to go back:
 //!
 //! ```
 //! use shanty::base::{Result, Tensor, keyed};

@@ -29,7 +29,8 @@ pub enum ChildMut<'a> {
     Module(&'a mut dyn ModuleTree),
 }
 
-/// A node of the tree of modules. Implemented by [`module!`](crate::module); `Box` passes through, `Vec` is a `ModuleList`.
+/// A node of the tree of modules. Implemented by [`module!`](crate::module); `Box` passes through, `Vec` is a
+/// `ModuleList`.
 #[diagnostic::on_unimplemented(
     message = "the children of `{Self}` are not known",
     note = "name the fields of `{Self}` that hold parameters, buffers and layers: `shanty::module!({Self} {{ weight, bias }});`"
@@ -65,7 +66,8 @@ pub trait ModuleTree: Any {
     fn visit_children_mut<'a>(&'a mut self, f: &mut dyn FnMut(&str, ChildMut<'a>));
 }
 
-/// What a field named in [`module!`](crate::module) can be: `Param`, `Buffer`, `Counter`, a module, or `Option` of these.
+/// What a field named in [`module!`](crate::module) can be: `Param`, `Buffer`, `Counter`, a module, or `Option` of
+/// these.
 #[diagnostic::on_unimplemented(
     message = "a field of type `{Self}` cannot stand in `module!`",
     note = "it takes `Param`, `Buffer`, `Counter`, modules, and `Option` and `Vec` of these; leave out plain numbers",
@@ -169,12 +171,11 @@ impl<F: Field + 'static> ModuleTree for Vec<F> {
 /// # let _ = norm.eps;
 /// ```
 ///
-/// `field as "0"` gives a part another name than its field's: that of an item of a `Sequential`, say.
-/// `..field` takes the children of a field for one's own, so that they appear without its name:
-/// `module!(Sequential { ..layers });`.
-/// After the struct's name may stand its families. A type with initial weights of its own names the field that holds them
-/// (a `Vec<Init>`), a grouped convolution the field with the number of its groups:
-/// `module!(Net { conv, fc }, init_cfg = init);`, `module!(Conv: "_ConvNd" { weight, bias }, groups = groups);`.
+/// `field as "0"` gives a part another name than its field's: that of an item of a `Sequential`, say. `..field` takes
+/// the children of a field for one's own, so that they appear without its name: `module!(Sequential { ..layers });`.
+/// After the struct's name may stand its families. A type with initial weights of its own names the field that holds
+/// them (a `Vec<Init>`), a grouped convolution the field with the number of its groups: `module!(Net { conv, fc },
+/// init_cfg = init);`, `module!(Conv: "_ConvNd" { weight, bias }, groups = groups);`.
 #[macro_export]
 macro_rules! module {
     ($ty:ident $(: $($family:literal),+)? { $($field:ident $(as $name:literal)?),* $(,)? $(..$spread:ident)? }

@@ -32,9 +32,9 @@ impl Param {
         Self { value, grad: None, init: None, spare: None, trainable: true }
     }
 
-    /// A trainable parameter that begins by a rule, as the weights of our layers do: a run draws it from its seed and the
-    /// parameter's name. So that a new layer can be used at once, it is drawn here too, from a stream that depends on
-    /// nothing but the shape.
+    /// A trainable parameter that begins by a rule, as the weights of our layers do: a run draws it from its seed and
+    /// the parameter's name. So that a new layer can be used at once, it is drawn here too, from a stream that depends
+    /// on nothing but the shape.
     ///
     /// ```
     /// use shanty::nn::Param;

@@ -15,9 +15,10 @@ pub(super) type Backward = Box<dyn FnOnce(Vec<Elem>, &mut Grads<'_>)>;
 
 /// What one forward pass computed, and how to go back. Local to a step: `backward` consumes it.
 ///
-/// An op that does not fit its inputs (shapes that do not broadcast, an axis that is not there) cannot return an error from
-/// the middle of `a + b * c`. It notes the error on the tape instead, and its value is NaN. The first error is told by
-/// [`Var::checked`], by [`Tape::backward`] and by [`Tape::finish`], and so by every step of an [`Autograd`](super::Autograd).
+/// An op that does not fit its inputs (shapes that do not broadcast, an axis that is not there) cannot return an error
+/// from the middle of `a + b * c`. It notes the error on the tape instead, and its value is NaN. The first error is
+/// told by [`Var::checked`], by [`Tape::backward`] and by [`Tape::finish`], and so by every step of an
+/// [`Autograd`](super::Autograd).
 pub struct Tape {
     pub(super) arena: RefCell<Arena>,
     /// Whether parameters ask for gradients.
@@ -88,8 +89,9 @@ impl Tape {
         self.push(Node { op, value, requires_grad, inputs: SmallVec::new(), backward: None })
     }
 
-    /// The result of the op `op` with the way back: `backward` gets the gradient of `value` in a buffer of its own (reuse it,
-    /// or give it to the pool) and hands each input its gradient by [`Grads::add`]. It is dropped when no input asks.
+    /// The result of the op `op` with the way back: `backward` gets the gradient of `value` in a buffer of its own
+    /// (reuse it, or give it to the pool) and hands each input its gradient by [`Grads::add`]. It is dropped when no
+    /// input asks.
     pub fn node<'t>(
         &'t self,
         op: &'static str,
@@ -113,8 +115,8 @@ impl Tape {
 
     /// An op of one's own on arrays: `backward` gives the gradient of each input, `None` where there is none.
     ///
-    /// The op's name stands in errors: that of `backward` itself, its panic, and a gradient of another shape than its input
-    /// fail the step and change no gradient. Memory is allocated as ndarray pleases; the ops of the library use
+    /// The op's name stands in errors: that of `backward` itself, its panic, and a gradient of another shape than its
+    /// input fail the step and change no gradient. Memory is allocated as ndarray pleases; the ops of the library use
     /// [`Tape::node`].
     ///
     /// ```

@@ -124,8 +124,8 @@ pub fn find_mut<'a>(root: &'a mut dyn ModuleTree, path: &str) -> Option<&'a mut 
     })
 }
 
-/// Freezes or frees everything at `path` and below. A frozen parameter loses its gradient, so that no optimizer moves or
-/// decays it and no norm counts it; a frozen batch norm keeps its running statistics and normalises by them.
+/// Freezes or frees everything at `path` and below. A frozen parameter loses its gradient, so that no optimizer moves
+/// or decays it and no norm counts it; a frozen batch norm keeps its running statistics and normalises by them.
 ///
 /// # Errors
 /// When no module has this path.

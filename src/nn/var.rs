@@ -42,8 +42,8 @@ impl<'t> Var<'t> {
         self.tape.wants(self.id)
     }
 
-    /// The value itself, unless an op on its tape did not fit: see [`Tape`]. A layer ends with it, and so does code that looks
-    /// at values in between: what comes of an op that did not fit is NaN.
+    /// The value itself, unless an op on its tape did not fit: see [`Tape`]. A layer ends with it, and so does code
+    /// that looks at values in between: what comes of an op that did not fit is NaN.
     ///
     /// # Errors
     /// That of the first op that did not fit; it is told once.

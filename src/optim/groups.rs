@@ -137,7 +137,8 @@ pub(super) struct Formed {
     pub warnings: Vec<String>,
 }
 
-/// Forms the groups: one of all parameters, or by the rules of `paramwise_cfg`. Parameters of equal numbers are together.
+/// Forms the groups: one of all parameters, or by the rules of `paramwise_cfg`. Parameters of equal numbers are
+/// together.
 pub(super) fn form(
     rule: &dyn Optimizer,
     config: Option<&ParamwiseConfig>,

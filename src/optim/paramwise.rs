@@ -1,5 +1,5 @@
-//! `paramwise_cfg`: MMEngine's rules of which parameter has which learning rate and weight decay, and MMPretrain's decay
-//! of learning rates by layer.
+//! `paramwise_cfg`: MMEngine's rules of which parameter has which learning rate and weight decay, and MMPretrain's
+//! decay of learning rates by layer.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -40,7 +40,8 @@ pub struct ParamwiseConfig {
     pub flat_decay_mult: Option<f64>,
     /// A tensor under two names is trained once, instead of being refused.
     pub bypass_duplicate: bool,
-    /// With LearningRateDecayOptimWrapperConstructor: the learning rate falls by this factor a layer, from the head down.
+    /// With LearningRateDecayOptimWrapperConstructor: the learning rate falls by this factor a layer, from the head
+    /// down.
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub layer_decay_rate: Option<f64>,
 }

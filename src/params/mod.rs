@@ -142,8 +142,8 @@ pub trait Params {
     /// What the device says; a set of another kind of model.
     fn apply(&mut self, op: Op<'_>, want: Want<'_>) -> Result<()>;
 
-    /// The norm of all wanted tensors together, 0 without any; the order may be infinite. It is finite if and only if all
-    /// elements are (but for powers beyond f64).
+    /// The norm of all wanted tensors together, 0 without any; the order may be infinite. It is finite if and only if
+    /// all elements are (but for powers beyond f64).
     ///
     /// # Errors
     /// What the device says.

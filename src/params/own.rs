@@ -34,7 +34,8 @@ impl OwnSet {
         self.0.as_ref()?.downcast_ref()
     }
 
-    /// What a model put into it. An empty set, and one that came out of a checkpoint, is first made over by `take_over`.
+    /// What a model put into it. An empty set, and one that came out of a checkpoint, is first made over by
+    /// `take_over`.
     ///
     /// # Errors
     /// Those of `take_over`; when the set belongs to another kind of model.

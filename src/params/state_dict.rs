@@ -108,8 +108,8 @@ impl StateDict {
         Self::default().renewed(params)
     }
 
-    /// As [`of`](Self::of), in the memory of this older copy where the names and shapes are still the same. Fresh memory
-    /// costs more than the copying: the operating system clears every page of it first.
+    /// As [`of`](Self::of), in the memory of this older copy where the names and shapes are still the same. Fresh
+    /// memory costs more than the copying: the operating system clears every page of it first.
     ///
     /// # Errors
     /// What the device says.
@@ -135,8 +135,8 @@ impl StateDict {
         self.0.iter().find(|(n, _)| n == name).map(|(_, t)| t)
     }
 
-    /// Puts the tensors in the order of `params` and gives each the role that it has there; others come last. A file has
-    /// an order of its own, and says only what is a counter.
+    /// Puts the tensors in the order of `params` and gives each the role that it has there; others come last. A file
+    /// has an order of its own, and says only what is a counter.
     pub fn align(&mut self, params: &dyn Params) {
         let mut places = HashMap::new();
         params.infos(&mut |p| {

@@ -7,8 +7,8 @@ use ndarray::ArrayD;
 use super::{OptimState, Params, RuleOf, Set, Want};
 use crate::base::{Elem, Error, Result};
 
-/// [`Params::update`] with the formula of the host: gradients and values are moved there and values back; the state stays
-/// on the host. For an optimizer that a device does not have.
+/// [`Params::update`] with the formula of the host: gradients and values are moved there and values back; the state
+/// stays on the host. For an optimizer that a device does not have.
 ///
 /// # Errors
 /// What the device or the formula says.

@@ -43,8 +43,8 @@ impl Collected {
     }
 }
 
-/// The part of `node` that a complaint about it speaks of: a text that it quotes, else the value of a key that it names in
-/// backticks, alone or with the value (`` `interval: 0` ``), else the `type`.
+/// The part of `node` that a complaint about it speaks of: a text that it quotes, else the value of a key that it names
+/// in backticks, alone or with the value (`` `interval: 0` ``), else the `type`.
 pub fn blamed<'n>(node: &'n Node, message: &str) -> &'n Node {
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     let mut best: Option<(usize, &Node)> = None;

@@ -118,8 +118,8 @@ fn section(text: &mut String, title: &str, parameters: &[Parameter]) {
     }
 }
 
-/// A spec of this type that passes the check, as YAML: the `yaml` block of its doc comment, else one line of its required
-/// keys and its first defaults.
+/// A spec of this type that passes the check, as YAML: the `yaml` block of its doc comment, else one line of its
+/// required keys and its first defaults.
 pub fn example(entry: &Entry) -> String {
     doc_and_example(entry).1.or_else(|| spec(entry, 4)).unwrap_or_else(|| format!("{{type: {}}}", entry.name))
 }

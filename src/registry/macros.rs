@@ -40,8 +40,8 @@ macro_rules! registry {
 
 /// Gives a type a name in configs. It must have a doc comment.
 ///
-/// Either the type is its own config (`Deserialize` and `JsonSchema`), or a function makes it of its config and of what the run
-/// provides; the function may check what it makes, and one type may have several names:
+/// Either the type is its own config (`Deserialize` and `JsonSchema`), or a function makes it of its config and of what
+/// the run provides; the function may check what it makes, and one type may have several names:
 /// ```
 /// use shanty::plugin::prelude::*;
 /// # use shanty::data::{Sample, Transform};

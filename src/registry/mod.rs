@@ -1,8 +1,9 @@
 //! Types that a config can name.
 //!
-//! A *kind* is a trait (`dyn Hook`); an *entry* is a type of that kind under a name (`EMAHook`). Both are declared where they are
-//! defined, by [`registry!`](crate::registry!) and [`register!`](crate::register!), in this crate or in any other that the
-//! binary names (`use my_plugin as _;`). There is no global state: the table is fixed when the program is linked.
+//! A *kind* is a trait (`dyn Hook`); an *entry* is a type of that kind under a name (`EMAHook`). Both are declared
+//! where they are defined, by [`registry!`](crate::registry!) and [`register!`](crate::register!), in this crate or in
+//! any other that the binary names (`use my_plugin as _;`). There is no global state: the table is fixed when the
+//! program is linked.
 //!
 //! ```standalone_crate
 //! use schemars::JsonSchema;

@@ -1,5 +1,5 @@
-//! The parts of a config that is wrong elsewhere: those that are fine by themselves are built all the same, so that one reading
-//! tells what their builders say too.
+//! The parts of a config that is wrong elsewhere: those that are fine by themselves are built all the same, so that one
+//! reading tells what their builders say too.
 
 use schemars::JsonSchema;
 use serde_json::Value;
@@ -9,8 +9,8 @@ use super::{BuildCx, Collected, Entry, find, kinds};
 use crate::base::Error;
 use crate::config::{Diag, Diags, Node};
 
-/// What the builders of the parts of `node` say, which is a mapping of type `T`. A part in which something is wrong is entered, and
-/// not built; `passed` tells kinds that cannot be judged without the rest.
+/// What the builders of the parts of `node` say, which is a mapping of type `T`. A part in which something is wrong is
+/// entered, and not built; `passed` tells kinds that cannot be judged without the rest.
 pub(crate) fn build_apart<T: JsonSchema>(node: &Node, passed: &[&str], cx: &mut BuildCx) -> Diags {
     let mut walk = Walk { passed, cx, found: Collected::default() };
     let schema = schema::of::<T>();

@@ -14,8 +14,9 @@ const OVERLAY: &str = "overlay:";
 
 /// The schema of a config file whose top level is `T`.
 ///
-/// A file without `_base_` must be complete in each of its parts (which parts there must be, it does not say: base files are
-/// checked by it too). In a file with `_base_`, keys may be missing anywhere, and `_delete_` may stand anywhere.
+/// A file without `_base_` must be complete in each of its parts (which parts there must be, it does not say: base
+/// files are checked by it too). In a file with `_base_`, keys may be missing anywhere, and `_delete_` may stand
+/// anywhere.
 pub fn schema<T: JsonSchema>() -> Value {
     let mut generator = generator();
     let mut top = generator.root_schema_for::<T>().to_value();
@@ -67,7 +68,8 @@ pub(super) fn parameters(entry: &Entry) -> Value {
     with_defs(schema, generator)
 }
 
-/// What the schema of an entry asks of a number: of the parameter of that name, or, for `beta2`, of the second of `betas`.
+/// What the schema of an entry asks of a number: of the parameter of that name, or, for `beta2`, of the second of
+/// `betas`.
 pub(crate) fn number_rules(entry: &Entry, number: &str) -> Map<String, Value> {
     let all = parameters(entry);
     let of = |name: &str| all.get("properties")?.get(name).map(|rules| resolved(rules, &all));
@@ -115,7 +117,8 @@ fn branch_name(kind: &str, name: &str) -> String {
     format!("{kind}.{name}")
 }
 
-/// A thing of a kind: `type` chooses the branch. Conditions, not `oneOf`: a validator then complains about one branch only.
+/// A thing of a kind: `type` chooses the branch. Conditions, not `oneOf`: a validator then complains about one branch
+/// only.
 fn selector(kind: &str) -> Value {
     let names: Vec<_> = entries(kind).map(|entry| entry.name).collect();
     let branches: Vec<_> = names
@@ -162,7 +165,8 @@ fn branch(entry: &Entry, parts: &Value, types: &Value) -> Value {
     })
 }
 
-/// Refuses unknown keys, as the reader does, and puts the kinds in. Names of properties are not schemas: `inside` tells.
+/// Refuses unknown keys, as the reader does, and puts the kinds in. Names of properties are not schemas: `inside`
+/// tells.
 fn close(value: &mut Value, names: bool) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(|item| close(item, false)),

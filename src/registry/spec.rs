@@ -107,8 +107,8 @@ impl<T: ?Sized + Registrable> Spec<T> {
     }
 }
 
-/// The mapping that a list stands for, of kinds that have such lists; a mapping with the type that it leaves out, of kinds
-/// that have a default; any other node as it is.
+/// The mapping that a list stands for, of kinds that have such lists; a mapping with the type that it leaves out, of
+/// kinds that have a default; any other node as it is.
 fn spelt_out<T: ?Sized + Registrable>(node: &Node) -> Node {
     let key = |text: &str| Key { text: text.to_owned(), at: node.at.clone(), def: node.def.clone() };
     let name = |name: &str| (key("type"), node.with_kind(Kind::Str(name.to_owned())));

@@ -82,7 +82,8 @@ pub(super) struct Assembled {
     pub weight_bytes: u64,
 }
 
-/// Builds the parts of the run that a config describes. Whoever checks, plans, trains or tests a config comes through here.
+/// Builds the parts of the run that a config describes. Whoever checks, plans, trains or tests a config comes through
+/// here.
 ///
 /// # Errors
 /// All that is wrong with the config and its parts, each with its place.
@@ -126,8 +127,8 @@ fn unread(node: &Node, purpose: Purpose, mut wrong: Diags) -> Diags {
     wrong
 }
 
-/// How often the memory of the weights is taken: once, and where they are trained again for their gradients and for what
-/// an optimizer keeps of each.
+/// How often the memory of the weights is taken: once, and where they are trained again for their gradients and for
+/// what an optimizer keeps of each.
 fn copies_of_weights(trained: bool) -> u64 {
     if trained { 3 } else { 1 }
 }

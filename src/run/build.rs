@@ -144,7 +144,8 @@ impl RunnerBuilder {
         [dump.clone(), dump.with_extension("resolved.yaml")].into_iter().find(|dump| !is_read(dump))
     }
 
-    /// Gives the seed of the run to the loaders that have none of their own, and asks them and the metrics whether they work.
+    /// Gives the seed of the run to the loaders that have none of their own, and asks them and the metrics whether they
+    /// work.
     fn seed_loaders(&mut self, seed: u64) -> Result<()> {
         let evaluations = [(&mut self.val, "validation"), (&mut self.test, "test")];
         let evaluated = evaluations.into_iter().filter_map(|(e, name)| Some((&mut e.as_mut()?.data, name)));
@@ -181,8 +182,8 @@ impl RunnerBuilder {
         }
     }
 
-    /// Brings the hooks into line, with those that are in it already. `validates`: there will be a validation, even if its data
-    /// is not here.
+    /// Brings the hooks into line, with those that are in it already. `validates`: there will be a validation, even if
+    /// its data is not here.
     pub(super) fn line_up(&mut self, validates: bool) -> Result<()> {
         let mut cx = self.known_to_hooks();
         let build = |hook: GivenHook| hook.build(&mut cx);

@@ -114,8 +114,8 @@ impl RunnerBuilder {
         self
     }
 
-    /// Validates with these data and metrics: one, a tuple of several, or a list of boxes. A training does so as its loop says,
-    /// and [`Runner::val`](super::Runner::val) at any time.
+    /// Validates with these data and metrics: one, a tuple of several, or a list of boxes. A training does so as its
+    /// loop says, and [`Runner::val`](super::Runner::val) at any time.
     #[must_use]
     pub fn val(self, data: DataLoader, metrics: impl Into<Evaluator>) -> Self {
         self.validation(Evaluation::new(data, metrics.into()))
@@ -189,8 +189,9 @@ impl RunnerBuilder {
         self
     }
 
-    /// The one seed of the run: of the initial weights, of the order and the augmentation of the data, of dropout and of
-    /// hooks. If not called, that of the run which is resumed, or a new one. A [`DataLoader::seed`] of its own comes before it.
+    /// The one seed of the run: of the initial weights, of the order and the augmentation of the data, of dropout and
+    /// of hooks. If not called, that of the run which is resumed, or a new one. A [`DataLoader::seed`] of its own comes
+    /// before it.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
@@ -324,8 +325,8 @@ impl RunnerBuilder {
         self
     }
 
-    /// Whether two batches are validated before a training begins, so that a metric that cannot work is known in seconds; they
-    /// are if not called. Hooks do not hear of it, and nothing of it remains.
+    /// Whether two batches are validated before a training begins, so that a metric that cannot work is known in
+    /// seconds; they are if not called. Hooks do not hear of it, and nothing of it remains.
     #[must_use]
     pub fn sanity_check(mut self, on: bool) -> Self {
         self.no_sanity = !on;

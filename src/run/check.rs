@@ -1,5 +1,5 @@
-//! Whether a config would train: its parts are put together the way a run does it, and the first iteration is rehearsed on a
-//! few samples, in memory. What a run refuses before its first iteration is refused here, with its place.
+//! Whether a config would train: its parts are put together the way a run does it, and the first iteration is rehearsed
+//! on a few samples, in memory. What a run refuses before its first iteration is refused here, with its place.
 
 use std::sync::Arc;
 
@@ -17,8 +17,8 @@ const LARGE: u64 = 1 << 29;
 
 /// All that would keep a config from its first iteration, or is odd about it; nothing is written or trained.
 ///
-/// Data sets are opened if they are there, and their first batches are read as a run would read them. A data set that is not on
-/// this machine is a warning: another one may have it, and then the rest of the run is not rehearsed.
+/// Data sets are opened if they are there, and their first batches are read as a run would read them. A data set that
+/// is not on this machine is a warning: another one may have it, and then the rest of the run is not rehearsed.
 ///
 /// # Errors
 /// Everything that is wrong, each with its place.

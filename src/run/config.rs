@@ -166,8 +166,8 @@ pub struct Randomness {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct LoadConfig {
-    /// Every tensor of the file must find its place and every one of the model its value. If false, what does not fit by
-    /// name and shape is listed and left out; nothing that fits is an error all the same.
+    /// Every tensor of the file must find its place and every one of the model its value. If false, what does not fit
+    /// by name and shape is listed and left out; nothing that fits is an error all the same.
     pub strict: bool,
     /// `[pattern, replacement]` pairs, applied in turn to each name in the file; `$1` stands for the first group.
     pub revise_keys: Vec<(String, String)>,

@@ -1,4 +1,5 @@
-//! The data of a run, held against those of the checkpoint that it resumes: another sample at one position is another run.
+//! The data of a run, held against those of the checkpoint that it resumes: another sample at one position is another
+//! run.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -32,7 +33,8 @@ impl Session {
     /// Takes up what a checkpoint knows about the data.
     ///
     /// # Errors
-    /// What has changed, when the training data are not those of the checkpoint and nobody said that they may be others.
+    /// What has changed, when the training data are not those of the checkpoint and nobody said that they may be
+    /// others.
     pub(super) fn compare_data(&self, path: &Path, meta: &Meta, allow: bool) -> Result<()> {
         for (name, data) in self.loaders() {
             let Some(then) = meta.data.get(name) else { continue };

@@ -3,8 +3,8 @@
 use super::RunConfig;
 use crate::config::{Diag, Node};
 
-/// The differences that this config meets, as far as they can be told without its data. `loop_by_epoch`: how its training
-/// loop counts, if that is known.
+/// The differences that this config meets, as far as they can be told without its data. `loop_by_epoch`: how its
+/// training loop counts, if that is known.
 pub(super) fn of(config: &RunConfig, node: &Node, loop_by_epoch: Option<bool>) -> Vec<Diag> {
     let mut found = Vec::new();
     if loop_by_epoch == Some(false) {
@@ -22,8 +22,8 @@ pub(super) fn of(config: &RunConfig, node: &Node, loop_by_epoch: Option<bool>) -
     found
 }
 
-/// Weights that torchvision trained have seen smoothed pictures; MMPretrain's transforms, whose default holds here too, do
-/// not smooth a picture that shrinks. Weights of MMPretrain are known by their `prefix`.
+/// Weights that torchvision trained have seen smoothed pictures; MMPretrain's transforms, whose default holds here too,
+/// do not smooth a picture that shrinks. Weights of MMPretrain are known by their `prefix`.
 fn unsmoothed(node: &Node, found: &mut Vec<Diag>) {
     let foreign = |part: &Node| type_of(part) == "Pretrained" && part.get("prefix").is_none();
     if !node.get("model").is_some_and(|model| any(model, &foreign)) {

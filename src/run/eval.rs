@@ -16,7 +16,8 @@ pub struct Evaluation {
     pub(super) loss: MeanLoss,
 }
 
-/// The mean of the samples' losses: `val_loss`, `test_loss` (MMEngine's names). NaN losses count, as they should be seen.
+/// The mean of the samples' losses: `val_loss`, `test_loss` (MMEngine's names). NaN losses count, as they should be
+/// seen.
 #[derive(Default)]
 pub(super) struct MeanLoss {
     sum: f64,

@@ -1,5 +1,5 @@
-//! Top-level variables of a dumped MMEngine config: Python needed them to make the config, the run does not. And configs of
-//! MMCV 1.x, which look alike and mean something else.
+//! Top-level variables of a dumped MMEngine config: Python needed them to make the config, the run does not. And
+//! configs of MMCV 1.x, which look alike and mean something else.
 
 use super::RunConfig;
 use crate::base::escape::escaped;
@@ -80,8 +80,8 @@ fn layout(node: &Node, old: &[&(&str, &str)]) -> Diag {
     diag.note("MMPretrain's guide \"Migration from MMClassification 0.x\" goes through all keys")
 }
 
-/// Whether a key slipped out of a section that would take it. A variable that made the section has the value that stands
-/// there too.
+/// Whether a key slipped out of a section that would take it. A variable that made the section has the value that
+/// stands there too.
 fn slipped(node: &Node, key: &Key, value: &Node) -> bool {
     let sections: [(&str, &[&str]); 3] = [
         ("train_cfg", fields_of::<super::TrainLoopConfig>()),

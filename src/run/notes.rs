@@ -1,5 +1,5 @@
-//! One note for each key that is accepted without effect, so that nobody believes it did something, and for what is another
-//! law here than in MMEngine.
+//! One note for each key that is accepted without effect, so that nobody believes it did something, and for what is
+//! another law here than in MMEngine.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,5 @@
-//! The optimizer's numbers over a whole run: multipliers and schedules move them, and each must stay what the optimizer takes.
+//! The optimizer's numbers over a whole run: multipliers and schedules move them, and each must stay what the optimizer
+//! takes.
 
 use std::collections::BTreeSet;
 

@@ -39,7 +39,8 @@ fn all<'a>(builder: &RunnerBuilder, node: &'a Node, hooks: &'a [(Arc<str>, Node)
     all
 }
 
-/// What is wrong with the folders of a run: they cannot be made, or, for one that begins, something is in the way of its saves.
+/// What is wrong with the folders of a run: they cannot be made, or, for one that begins, something is in the way of
+/// its saves.
 ///
 /// # Errors
 /// When a folder cannot be read.

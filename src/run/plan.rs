@@ -1,5 +1,5 @@
-//! What a config will do, without doing it: the real loop and the real hooks walk through the whole schedule with a model that
-//! has names but no weights, data that has a length but no values, and a disk that only keeps a list.
+//! What a config will do, without doing it: the real loop and the real hooks walk through the whole schedule with a
+//! model that has names but no weights, data that has a length but no values, and a disk that only keeps a list.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -73,11 +73,12 @@ pub struct PlannedCheckpoint {
 
 /// The plan of a config, for a run that starts from the beginning.
 ///
-/// The data sets are opened for their lengths, and the model is built for the names and sizes of its weights; nothing is
-/// read from either.
+/// The data sets are opened for their lengths, and the model is built for the names and sizes of its weights; nothing
+/// is read from either.
 ///
 /// # Errors
-/// The mistakes of the config, as a run would report them; a hook that fails; a run of more than three million iterations.
+/// The mistakes of the config, as a run would report them; a hook that fails; a run of more than three million
+/// iterations.
 pub fn plan(node: &Node, name: Option<&str>) -> Result<RunPlan> {
     let assembled = super::assemble::assemble(node, name, super::assemble::Purpose::Look)?;
     let absent: Vec<_> = assembled.odd.0.iter().filter(|diag| diag.absent).cloned().collect();

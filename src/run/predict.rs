@@ -38,7 +38,8 @@ pub enum Names {
 }
 
 impl Predictor {
-    /// The model of a config file with the weights of a checkpoint: a directory, a name in the work_dir, or a file of weights.
+    /// The model of a config file with the weights of a checkpoint: a directory, a name in the work_dir, or a file of
+    /// weights.
     ///
     /// # Errors
     /// What is wrong with the config; weights that do not fit.
@@ -96,7 +97,8 @@ impl Predictor {
         }
     }
 
-    /// The data of the config: those to test with, else to validate, else to train; or these files, read in the same way.
+    /// The data of the config: those to test with, else to validate, else to train; or these files, read in the same
+    /// way.
     ///
     /// # Errors
     /// When the config has no data, or they cannot read files.

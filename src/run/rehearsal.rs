@@ -1,4 +1,5 @@
-//! What a model or the data would refuse after hours, found before a training begins: on a few samples, of which nothing remains.
+//! What a model or the data would refuse after hours, found before a training begins: on a few samples, of which
+//! nothing remains.
 
 use super::{Session, State};
 use crate::base::{Result, caught};
@@ -10,7 +11,8 @@ impl Session {
     /// Tries what the training data will ask of the model.
     ///
     /// # Errors
-    /// Samples that do not fit together; fewer scores than classes; a batch of one sample that the model cannot train on.
+    /// Samples that do not fit together; fewer scores than classes; a batch of one sample that the model cannot train
+    /// on.
     pub(super) fn try_training(&mut self) -> Result<()> {
         let Some(data) = self.state.data.clone() else { return Ok(()) };
         let batch = match data.mixes().and_then(|()| data.preview(0)) {

@@ -175,8 +175,8 @@ pub(super) fn saved_seed(fs: &dyn FileSystem, work_dir: &Path, load_from: Option
     Some(checkpoint.meta.seed)
 }
 
-/// What the data of the checkpoint's run were fitted with; nothing where there is no such checkpoint, of which the loading of
-/// its weights will tell.
+/// What the data of the checkpoint's run were fitted with; nothing where there is no such checkpoint, of which the
+/// loading of its weights will tell.
 pub(super) fn saved_fits(work_dir: &Path, load_from: Option<&str>) -> Fitted {
     let loaded = match load_from {
         Some(named) => checkpoint::locate(&Disk, Path::new(named), work_dir)
@@ -223,8 +223,8 @@ fn restore(s: &mut Session, path: &Path, mut checkpoint: Checkpoint, allow_hook_
     Ok(())
 }
 
-/// The lines that the run had written when it was saved come first in the new `scalars.json` and `tables.json`, and none
-/// after them: a step stands there once.
+/// The lines that the run had written when it was saved come first in the new `scalars.json` and `tables.json`, and
+/// none after them: a step stands there once.
 fn take_up_scalars(state: &mut super::State, path: &Path, meta: &checkpoint::Meta) -> Result<()> {
     let near = path.parent().into_iter().chain([state.dirs.work.as_path()]);
     let old = near
@@ -276,8 +276,8 @@ fn put_in(s: &mut Session, path: &Path, checkpoint: Checkpoint) -> Result<()> {
     Ok(())
 }
 
-/// Returns to a snapshot that this run took of itself, all but the hook that asked for it. To the hooks it is a checkpoint
-/// that is loaded.
+/// Returns to a snapshot that this run took of itself, all but the hook that asked for it. To the hooks it is a
+/// checkpoint that is loaded.
 pub(super) fn put_back(s: &mut Session, mut snapshot: Checkpoint, asked: usize) -> Result<()> {
     let path = Path::new("in memory");
     restore_hooks(s, path, &snapshot, true, Some(asked))?;

@@ -91,8 +91,8 @@ impl Session {
         Ok(())
     }
 
-    /// Ends the run if going back leaves nothing to go on with. It stands where it went back to, and whoever resumes it finds
-    /// the samples that were there `before`.
+    /// Ends the run if going back leaves nothing to go on with. It stands where it went back to, and whoever resumes it
+    /// finds the samples that were there `before`.
     fn keep_a_sample(&mut self, before: Vec<u64>) -> Result<()> {
         let Some(data) = &self.state.data else { return Ok(()) };
         if !data.nothing_left(self.state.progress.pass())? {
@@ -105,12 +105,14 @@ impl Session {
         Err(error)
     }
 
-    /// Whether the run went back since this was asked last: a loop then fetches its batches from where the clock stands.
+    /// Whether the run went back since this was asked last: a loop then fetches its batches from where the clock
+    /// stands.
     pub fn take_rollback(&mut self) -> bool {
         std::mem::take(&mut self.rollback.happened)
     }
 
-    /// Tells the loader which samples are left out; all else about their batches, and about every other one, is as before.
+    /// Tells the loader which samples are left out; all else about their batches, and about every other one, is as
+    /// before.
     pub(super) fn leave_out(&self) {
         if let Some(data) = self.state.data.as_ref().filter(|_| !self.state.info.placeholders) {
             data.exclude(&self.rollback.excluded);

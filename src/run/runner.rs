@@ -57,8 +57,8 @@ impl Runner {
         RunnerBuilder::from_config(node, name)?.build()
     }
 
-    /// As [`from_config`](Self::from_config), to evaluate the weights in `load_from`: data are seen as those were that the
-    /// weights were trained with.
+    /// As [`from_config`](Self::from_config), to evaluate the weights in `load_from`: data are seen as those were that
+    /// the weights were trained with.
     ///
     /// # Errors
     /// As there.
@@ -108,8 +108,8 @@ impl Runner {
 
     /// Trains from the start, or from the checkpoint to resume, to the end of the schedule or a stop.
     ///
-    /// The loop holds a thread of rayon's global pool until it ends. Runners on several threads of a program share the pool: what is
-    /// more than it has threads waits its turn.
+    /// The loop holds a thread of rayon's global pool until it ends. Runners on several threads of a program share the
+    /// pool: what is more than it has threads waits its turn.
     ///
     /// # Errors
     /// The first failure; every hook's `on_error` was called then. A work_dir that another run holds is refused before
@@ -324,7 +324,8 @@ impl Runner {
     /// Adds a hook where it belongs in the order of the others.
     ///
     /// # Errors
-    /// As [`RunnerBuilder::build`], when it cannot stand anywhere, or goes by a metric that there is not; the run is as before then.
+    /// As [`RunnerBuilder::build`], when it cannot stand anywhere, or goes by a metric that there is not; the run is as
+    /// before then.
     pub fn add_hook<H: Hook>(&mut self, hook: H) -> Result<()> {
         let name = super::builder::type_name::<H>();
         let names = self.session.val.as_ref().map(|val| val.metric_names(Mode::Val));

@@ -142,8 +142,8 @@ impl Session {
         Ok(checkpoint)
     }
 
-    /// Saves the run. By default a thread of its own writes the snapshot that is taken here; a failure then ends the run
-    /// at its next iteration.
+    /// Saves the run. By default a thread of its own writes the snapshot that is taken here; a failure then ends the
+    /// run at its next iteration.
     ///
     /// # Errors
     /// With the path and the cause; older checkpoints are as they were.
@@ -222,7 +222,8 @@ impl Session {
         Ok(())
     }
 
-    /// What a checkpoint counts lines of. The name of the scalars' file is durable since the run began; that of the tables is not.
+    /// What a checkpoint counts lines of. The name of the scalars' file is durable since the run began; that of the
+    /// tables is not.
     fn logs(&self) -> Vec<PathBuf> {
         let vis_data = self.state.dirs.log.join("vis_data");
         let mut logs = vec![vis_data.join(SCALARS)];
@@ -274,9 +275,9 @@ impl Session {
         self.fire_held(Event::AfterSaveCheckpoint(&committed.saved))
     }
 
-    /// Takes the folders of the run: the work_dir, and those that hooks save to. What a dead run left in them is cleared
-    /// away. A run that does not resume begins: it must find no checkpoints there, but nothing is deleted before its weights
-    /// are in place.
+    /// Takes the folders of the run: the work_dir, and those that hooks save to. What a dead run left in them is
+    /// cleared away. A run that does not resume begins: it must find no checkpoints there, but nothing is deleted
+    /// before its weights are in place.
     pub(super) fn begin(&mut self, begins: bool) -> Result<()> {
         self.saving.limits.check(&*self.state.fs)?;
         if !self.state.info.dry_run {

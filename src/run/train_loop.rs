@@ -18,27 +18,29 @@ pub struct LoopTotals {
 
 /// How a run goes through its training data.
 ///
-/// A loop of one's own is a type with these two methods; what the built-in ones use is public ([`Session`]). It is given to
-/// [`RunnerBuilder::train`](super::RunnerBuilder::train), or registered and named in `train_cfg: {type: …}`.
+/// A loop of one's own is a type with these two methods; what the built-in ones use is public ([`Session`]). It is
+/// given to [`RunnerBuilder::train`](super::RunnerBuilder::train), or registered and named in `train_cfg: {type: …}`.
 /// `examples/custom_loop.rs` has one.
 pub trait TrainLoop: Send {
     /// How long the whole run is, for data with this many batches in a pass.
     fn totals(&self, epoch_len: u64) -> LoopTotals;
 
-    /// Runs from where the counters (`s.state.progress`) stand to the end of the schedule, or to a stop. A resumed run calls it
-    /// with the counters of its checkpoint, so a loop keeps no counters of its own.
+    /// Runs from where the counters (`s.state.progress`) stand to the end of the schedule, or to a stop. A resumed run
+    /// calls it with the counters of its checkpoint, so a loop keeps no counters of its own.
     ///
     /// Who owes what:
     ///
-    /// - The runner fires `before_run` and `after_run`, and puts the weights and the state of a checkpoint in place before this
-    ///   is called. The loop begins with [`Session::begin_train`] and ends with [`Session::end_train`], also after a stop.
-    /// - [`Session::train_iter`] fires the points of an iteration, updates the weights, ticks `iter` and `batch`, saves and
-    ///   validates what hooks asked for, and looks at signals and limits. [`Session::train_epoch`] is a whole epoch of them.
+    /// - The runner fires `before_run` and `after_run`, and puts the weights and the state of a checkpoint in place
+    ///   before this is called. The loop begins with [`Session::begin_train`] and ends with [`Session::end_train`],
+    ///   also after a stop.
+    /// - [`Session::train_iter`] fires the points of an iteration, updates the weights, ticks `iter` and `batch`, saves
+    ///   and validates what hooks asked for, and looks at signals and limits. [`Session::train_epoch`] is a whole epoch
+    ///   of them.
     /// - The loop fires the points of an epoch and ticks `epoch`: [`Session::begin_epoch`] and [`Session::end_epoch`].
-    /// - The loop asks [`Session::stopping`] after each iteration, and ends when it says so. It asks [`Session::take_rollback`]
-    ///   too: after one it takes its batches from where the counters stand now.
-    /// - The loop validates, by [`Session::val_if_due`]: after each unit that it counts, and once before the first, since a run that is
-    ///   resumed from a checkpoint owes the validation which was due when that was written.
+    /// - The loop asks [`Session::stopping`] after each iteration, and ends when it says so. It asks
+    ///   [`Session::take_rollback`] too: after one it takes its batches from where the counters stand now.
+    /// - The loop validates, by [`Session::val_if_due`]: after each unit that it counts, and once before the first,
+    ///   since a run that is resumed from a checkpoint owes the validation which was due when that was written.
     ///
     /// # Errors
     /// The first failure of a hook, the model, the data or the disk.
@@ -72,7 +74,8 @@ impl Session {
         self.fire(Event::BeforeTrainEpoch)
     }
 
-    /// Ends an epoch: ticks `epoch`, if the loop counts epochs and all batches were trained, then the point `after_train_epoch`.
+    /// Ends an epoch: ticks `epoch`, if the loop counts epochs and all batches were trained, then the point
+    /// `after_train_epoch`.
     ///
     /// # Errors
     /// That of a hook.
@@ -97,8 +100,8 @@ impl Session {
         batches.next().map(|batch| self.received(batch, data)).transpose()
     }
 
-    /// Trains what is left of the epoch in which the counters stand, up to its end, a stop, or a way back ([`take_rollback`]): after
-    /// that the epoch is another one, and has not ended.
+    /// Trains what is left of the epoch in which the counters stand, up to its end, a stop, or a way back
+    /// ([`take_rollback`]): after that the epoch is another one, and has not ended.
     ///
     /// [`take_rollback`]: Self::take_rollback
     ///
@@ -119,8 +122,8 @@ impl Session {
         self.end_epoch()
     }
 
-    /// Validates if that is due after `done` units (epochs or iterations) of `total`, unless it has been done at this iteration.
-    /// A run without validation data does not, nor does one that is leaving: the run that resumes it will.
+    /// Validates if that is due after `done` units (epochs or iterations) of `total`, unless it has been done at this
+    /// iteration. A run without validation data does not, nor does one that is leaving: the run that resumes it will.
     ///
     /// # Errors
     /// As [`val`](Self::val).
@@ -214,8 +217,8 @@ impl TrainLoop for IterBasedTrainLoop {
 macro_rules! val_setters {
     ($($loop:ident),+) => {$(
         impl $loop {
-            /// Units (epochs or iterations, as the loop counts) between two validations. The end of the run is validated
-            /// anyway; 0 is for that alone.
+            /// Units (epochs or iterations, as the loop counts) between two validations. The end of the run is
+            /// validated anyway; 0 is for that alone.
             #[must_use]
             pub fn val_interval(mut self, every: u64) -> Self {
                 self.val.every = every;

@@ -14,7 +14,8 @@ pub(super) struct NotGiven {
 }
 
 impl Session {
-    /// The batch that a loader gave. What went wrong is told with its place in the run, samples that were left out are named.
+    /// The batch that a loader gave. What went wrong is told with its place in the run, samples that were left out are
+    /// named.
     ///
     /// # Errors
     /// The loader's, with the epoch and the iteration.
@@ -43,8 +44,8 @@ impl Session {
         })
     }
 
-    /// An iteration of which all samples are left out: it counts, and nothing happens in it. A pass of nothing else is an
-    /// error, or a run without data would end as if it had learned something.
+    /// An iteration of which all samples are left out: it counts, and nothing happens in it. A pass of nothing else is
+    /// an error, or a run without data would end as if it had learned something.
     pub(super) fn empty_iter(&mut self) -> Result<()> {
         self.saving.idle += 1;
         self.state.progress.iter += 1;

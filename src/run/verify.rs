@@ -40,9 +40,9 @@ pub fn random_cuts(total: u64, k: u64, seed: u64) -> Vec<u64> {
     cuts.into_iter().collect()
 }
 
-/// Runs what `make` gives for a work_dir once as a whole, and once for each cut in two parts: told to leave after the cut,
-/// then resumed. `cuts` are asked for with the iterations that the whole run made. Compares weights, optimizer and samples
-/// after every step, and the last checkpoint.
+/// Runs what `make` gives for a work_dir once as a whole, and once for each cut in two parts: told to leave after the
+/// cut, then resumed. `cuts` are asked for with the iterations that the whole run made. Compares weights, optimizer and
+/// samples after every step, and the last checkpoint.
 ///
 /// # Errors
 /// When a run fails, and when a cut is not inside the run.

@@ -1,5 +1,5 @@
-//! Where a config writes the parts of its run, so that what goes wrong in one of them is told with its place: by `check`, by `train`
-//! and by whoever else runs the config.
+//! Where a config writes the parts of its run, so that what goes wrong in one of them is told with its place: by
+//! `check`, by `train` and by whoever else runs the config.
 
 use std::io;
 use std::sync::Arc;

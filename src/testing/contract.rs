@@ -29,7 +29,8 @@ pub enum Clause {
     StateRoundTrips,
     /// A run that was stopped and resumed ends as one that was not: all state is saved.
     ResumesExactly,
-    /// A failure or panic of another hook at any point ends the run with that error; `on_error` puts back what the hook holds.
+    /// A failure or panic of another hook at any point ends the run with that error; `on_error` puts back what the hook
+    /// holds.
     SurvivesFailures,
     /// A second run in the same process is the same run.
     RunsTwice,
@@ -51,9 +52,9 @@ pub struct Contract {
     run: fn(&Path) -> Result<RunnerBuilder>,
 }
 
-/// Tests that a hook keeps its contract: `hook_contract!(MyHook, "interval: 2")`, with the registered name (that of the type)
-/// and the YAML of its keys. A third argument names another run than [`contract_run`], for a hook that needs a model of
-/// its own kind. It makes one `#[test]`; several in one file go into modules.
+/// Tests that a hook keeps its contract: `hook_contract!(MyHook, "interval: 2")`, with the registered name (that of the
+/// type) and the YAML of its keys. A third argument names another run than [`contract_run`], for a hook that needs a
+/// model of its own kind. It makes one `#[test]`; several in one file go into modules.
 #[macro_export]
 macro_rules! hook_contract {
     ($hook:ty, $yaml:expr) => {

@@ -65,11 +65,11 @@ impl<M: Module> Probe<M> {
     }
 }
 
-/// Checks the gradients of a layer by differences, for a random input of this shape: that of the input, and those of all
-/// its parameters. The layer is in training mode; what it draws (dropout) is the same each time.
+/// Checks the gradients of a layer by differences, for a random input of this shape: that of the input, and those of
+/// all its parameters. The layer is in training mode; what it draws (dropout) is the same each time.
 ///
-/// In the usual build numbers are `f32` and the check is coarse; with `RUSTFLAGS="--cfg shanty_f64"` it is exact to 1e-6.
-/// A function with kinks (a ReLU) may fail where a kink lies between the two points.
+/// In the usual build numbers are `f32` and the check is coarse; with `RUSTFLAGS="--cfg shanty_f64"` it is exact to
+/// 1e-6. A function with kinks (a ReLU) may fail where a kink lies between the two points.
 ///
 /// ```
 /// use shanty::nn::Linear;
@@ -78,8 +78,8 @@ impl<M: Module> Probe<M> {
 /// ```
 ///
 /// # Errors
-/// The first tensor and element whose gradient is not the slope, with both numbers; a parameter that has no gradient; and what
-/// the layer says itself.
+/// The first tensor and element whose gradient is not the slope, with both numbers; a parameter that has no gradient;
+/// and what the layer says itself.
 pub fn grad_check<M: Module>(layer: M, input_shape: &[usize]) -> Result<()> {
     let mut rng = keyed(2, "grad_check", 0, 0);
     let x = Tensor::from_shape_simple_fn(IxDyn(input_shape), || rng.random_range(-1.0..1.0));
@@ -138,8 +138,8 @@ pub fn layer_breach(build: impl Fn() -> Box<dyn Module>, input_shape: &[usize]) 
     grad_check(build(), input_shape)
 }
 
-/// Tests that a layer keeps its contract: `layer_contract!(Scale::new(3), [4, 3])`, with an expression that makes it and
-/// the shape of an input. It makes one `#[test]`; several in one file go into modules.
+/// Tests that a layer keeps its contract: `layer_contract!(Scale::new(3), [4, 3])`, with an expression that makes it
+/// and the shape of an input. It makes one `#[test]`; several in one file go into modules.
 #[macro_export]
 macro_rules! layer_contract {
     ($layer:expr, $shape:expr $(,)?) => {

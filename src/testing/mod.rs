@@ -1,4 +1,5 @@
-//! What tests need, of this crate and of plugin crates: toy models on the host and on a device, a recorder, a disk that fails.
+//! What tests need, of this crate and of plugin crates: toy models on the host and on a device, a recorder, a disk that
+//! fails.
 
 mod contract;
 mod device;

@@ -35,8 +35,8 @@ fn as_declared(sample: &Sample, declared: &Fields<FieldSpec>) -> Result<()> {
 /// Samples that a check looks at.
 const LOOKS: usize = 16;
 
-/// For `dataset_contract!`: there are samples; one is the same whenever it is asked for, in whatever order; they are what
-/// the set declares; and their classes have names, where it has names.
+/// For `dataset_contract!`: there are samples; one is the same whenever it is asked for, in whatever order; they are
+/// what the set declares; and their classes have names, where it has names.
 ///
 /// # Errors
 /// What it does not keep.
@@ -93,8 +93,8 @@ pub fn transform_breach(transform: &dyn Transform, samples: &[Sample]) -> Result
     Ok(())
 }
 
-/// For `metric_contract!`, with a batch and what a model says of it: computing twice gives the same twice, a reset forgets all, a
-/// metric of no samples says so, and its names are those that it declares.
+/// For `metric_contract!`, with a batch and what a model says of it: computing twice gives the same twice, a reset
+/// forgets all, a metric of no samples says so, and its names are those that it declares.
 ///
 /// # Errors
 /// What it does not keep.
@@ -132,8 +132,8 @@ pub fn metric_breach(metric: &mut dyn Metric, predictions: &Predictions<'_>) -> 
     Ok(())
 }
 
-/// For `optimizer_contract!`: it moves the learning rate's way, keeps its state through a save and a load bit for bit, and
-/// names each number and each slot once.
+/// For `optimizer_contract!`: it moves the learning rate's way, keeps its state through a save and a load bit for bit,
+/// and names each number and each slot once.
 ///
 /// # Errors
 /// What it does not keep.
@@ -175,8 +175,8 @@ pub fn optimizer_breach<O: Optimizer + Clone>(mut optimizer: O) -> Result<()> {
     Ok(())
 }
 
-/// Tests that a data set keeps its contract: `dataset_contract!(Wave { n: 8 })`. It makes one `#[test]`; several in one file
-/// go into modules. [`dataset_breach`](crate::testing::dataset_breach) says what is tested.
+/// Tests that a data set keeps its contract: `dataset_contract!(Wave { n: 8 })`. It makes one `#[test]`; several in one
+/// file go into modules. [`dataset_breach`](crate::testing::dataset_breach) says what is tested.
 #[macro_export]
 macro_rules! dataset_contract {
     ($set:expr $(,)?) => {
@@ -184,7 +184,8 @@ macro_rules! dataset_contract {
     };
 }
 
-/// The same of a transform, with samples that it takes: `transform_contract!(Shift { by: 1.0 }, [Sample::new(0.5f32, 0)])`.
+/// The same of a transform, with samples that it takes: `transform_contract!(Shift { by: 1.0 }, [Sample::new(0.5f32,
+/// 0)])`.
 #[macro_export]
 macro_rules! transform_contract {
     ($transform:expr, $samples:expr $(,)?) => {
@@ -195,7 +196,8 @@ macro_rules! transform_contract {
     };
 }
 
-/// The same of a metric, with a batch and what a model says of it: `metric_contract!(MAE::default(), batch(), outputs())`.
+/// The same of a metric, with a batch and what a model says of it: `metric_contract!(MAE::default(), batch(),
+/// outputs())`.
 #[macro_export]
 macro_rules! metric_contract {
     ($metric:expr, $batch:expr, $outputs:expr $(,)?) => {

@@ -14,8 +14,8 @@ use crate::base::{Error, durable};
 /// Names and values of one line, in order.
 pub type Scalars<'a> = &'a [(&'a str, f64)];
 
-/// Appends lines to the scalar files of a run, and to that of its tables. A number that is not finite is written as the string
-/// `"NaN"`, `"Infinity"` or `"-Infinity"`, so that each line is strict JSON.
+/// Appends lines to the scalar files of a run, and to that of its tables. A number that is not finite is written as the
+/// string `"NaN"`, `"Infinity"` or `"-Infinity"`, so that each line is strict JSON.
 #[derive(Default)]
 pub struct LocalVisBackend {
     /// `scalars.json`, and a copy of this process's lines.
@@ -40,7 +40,8 @@ pub const SCALARS: &str = "scalars.json";
 pub const TABLES: &str = "tables.json";
 
 impl LocalVisBackend {
-    /// A backend that writes to `scalars.json` and `tables.json` in this folder, and its scalars to another file there too.
+    /// A backend that writes to `scalars.json` and `tables.json` in this folder, and its scalars to another file there
+    /// too.
     ///
     /// # Errors
     /// When a file cannot be opened.

@@ -19,7 +19,8 @@ fn layer_norm() {
     check("not shifted", random(&[3, 4]), true, LayerNorm::new(4).affine(true, false));
 }
 
-/// One tensor as query, key and value, so that its gradient holds all three; masks, dropout, and only some tokens that ask.
+/// One tensor as query, key and value, so that its gradient holds all three; masks, dropout, and only some tokens that
+/// ask.
 #[test]
 fn attention() {
     check("heads", random(&[2, 5, 6]), true, MultiheadAttention::new(6, 3));

@@ -1,4 +1,5 @@
-//! A small run as a real process, for tests that hurt it: what it is, how it is started, how it ends if it is left alone.
+//! A small run as a real process, for tests that hurt it: what it is, how it is started, how it ends if it is left
+//! alone.
 
 use std::fs;
 use std::path::Path;

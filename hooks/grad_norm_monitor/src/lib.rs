@@ -1,4 +1,5 @@
-//! Watches the norm of the gradients: in the message hub as `grad_norm_raw`, with a warning, or no update, when it explodes.
+//! Watches the norm of the gradients: in the message hub as `grad_norm_raw`, with a warning, or no update, when it
+//! explodes.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

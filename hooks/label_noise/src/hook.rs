@@ -20,8 +20,8 @@ pub struct Suspect {
 }
 
 /// After every `interval`-th epoch, evaluates the training samples, fits the mixture to their losses, and writes the
-/// ranking, most suspect first, to `label_noise.csv` in the log folder. The share of suspects goes in the message hub as
-/// `label_noise`.
+/// ranking, most suspect first, to `label_noise.csv` in the log folder. The share of suspects goes in the message hub
+/// as `label_noise`.
 ///
 /// Training is not changed. The model must give `sample_losses` in evaluation, as classifiers do.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

@@ -8,8 +8,8 @@ use shanty::data::{Dataset, Pipeline, Sample};
 use shanty::register;
 use shanty::registry::{BuildCx, Spec};
 
-/// Another set in which each label is, with some probability, replaced by another class, all equally likely. Which labels
-/// are is a function of the seed.
+/// Another set in which each label is, with some probability, replaced by another class, all equally likely. Which
+/// labels are is a function of the seed.
 pub struct NoisyLabels {
     dataset: Box<dyn Dataset>,
     classes: i64,

@@ -1,4 +1,5 @@
-//! The learning rate of the last part of a training whose weights are averaged: down (or up) to a constant, as PyTorch's SWALR.
+//! The learning rate of the last part of a training whose weights are averaged: down (or up) to a constant, as
+//! PyTorch's SWALR.
 //!
 //! Put it beside `EMAHook` with `ema_type: StochasticWeightAverage` and the same `begin_epoch`.
 

@@ -1,7 +1,7 @@
 //! How a type that wants the node itself gets it: serde's data model has no such thing.
 //!
-//! The type asks for a newtype struct of a reserved name; our deserializer lays the node into a thread-local slot for the
-//! length of that call and takes the complaints that come back. Nothing outlives the call.
+//! The type asks for a newtype struct of a reserved name; our deserializer lays the node into a thread-local slot for
+//! the length of that call and takes the complaints that come back. Nothing outlives the call.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -18,8 +18,8 @@ thread_local! {
     static COMPLAINTS: RefCell<Vec<Diag>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A type that is read from the node itself. It always gives a value, beside the complaints: with any complaint the reading
-/// as a whole gives none, but goes on to find the rest.
+/// A type that is read from the node itself. It always gives a value, beside the complaints: with any complaint the
+/// reading as a whole gives none, but goes on to find the rest.
 pub(crate) trait FromNode: Sized {
     fn from_node(node: &Node, key: Option<&Key>) -> (Self, Vec<Diag>);
 }

@@ -1,5 +1,5 @@
-//! Keys of MMEngine's and MMPretrain's configs at the value at which they do nothing. Where no type knows such a key, that
-//! value passes; any other one is refused with the reason.
+//! Keys of MMEngine's and MMPretrain's configs at the value at which they do nothing. Where no type knows such a key,
+//! that value passes; any other one is refused with the reason.
 
 use crate::config::{Kind, Node};
 

@@ -1,7 +1,9 @@
-//! Reading a [`Node`] into a Rust type: a serde deserializer that knows places, refuses unknown keys and finds *all* mistakes.
+//! Reading a [`Node`] into a Rust type: a serde deserializer that knows places, refuses unknown keys and finds *all*
+//! mistakes.
 //!
-//! Serde leaves a struct at its first wrong value. So a reading is a loop: what was refused is recorded and left out, and the
-//! reading starts again, until nothing new is refused. A complaint that only follows from such an omission is dropped.
+//! Serde leaves a struct at its first wrong value. So a reading is a loop: what was refused is recorded and left out,
+//! and the reading starts again, until nothing new is refused. A complaint that only follows from such an omission is
+//! dropped.
 
 mod access;
 mod fields;

@@ -10,8 +10,8 @@ use crate::data::field::{Fields, Name, field_name};
 
 use super::DefaultCollate;
 
-/// Keeps the values of some fields as a list, whatever their shapes, and stacks the others: for models that look at their
-/// samples one by one.
+/// Keeps the values of some fields as a list, whatever their shapes, and stacks the others: for models that look at
+/// their samples one by one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ListCollate {

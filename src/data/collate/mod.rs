@@ -26,9 +26,9 @@ pub trait Collate: Send + Sync {
     /// When the samples do not fit together.
     fn collate(&self, samples: Vec<Sample>) -> Result<Batch>;
 
-    /// Begins a batch of `n` samples to which they are added as they are read, so that they need not all be in memory beside
-    /// it. None, the default, where all are wanted at once. The memory of `spent`, a batch that nobody needs any more, may
-    /// serve for the new one; what it holds is left over.
+    /// Begins a batch of `n` samples to which they are added as they are read, so that they need not all be in memory
+    /// beside it. None, the default, where all are wanted at once. The memory of `spent`, a batch that nobody needs any
+    /// more, may serve for the new one; what it holds is left over.
     fn begin(&self, n: usize, spent: Batch) -> Option<Box<dyn BatchBuilder>> {
         let _ = (n, spent);
         None

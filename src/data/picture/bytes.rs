@@ -80,7 +80,8 @@ impl Bytes {
         Self { stored, height: w.height, width: w.width, ..*self }
     }
 
-    /// Another size for the window of it, by a function of stored bytes, their height, width and depth, and the window in them.
+    /// Another size for the window of it, by a function of stored bytes, their height, width and depth, and the window
+    /// in them.
     pub(super) fn resized(
         &self,
         window: Window,

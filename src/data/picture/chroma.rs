@@ -1,10 +1,10 @@
-//! Pictures whose colours are stored at a quarter of the resolution (4:2:0): their planes as they are stored, and red, green
-//! and blue from them as libjpeg makes them.
+//! Pictures whose colours are stored at a quarter of the resolution (4:2:0): their planes as they are stored, and red,
+//! green and blue from them as libjpeg makes them.
 //!
-//! The decoder hands out no planes, and what it interpolates itself is rounded twice and mixes the padding behind the right
-//! and the lower rim in. But it repeats colours at a ratio for which it knows no interpolation. So it is told that four
-//! blocks of brightness lie in a row (4:1) where two lie above two: the data are the same, block by block, and the blocks
-//! are put where they belong here. That holds where all blocks come in one scan.
+//! The decoder hands out no planes, and what it interpolates itself is rounded twice and mixes the padding behind the
+//! right and the lower rim in. But it repeats colours at a ratio for which it knows no interpolation. So it is told
+//! that four blocks of brightness lie in a row (4:1) where two lie above two: the data are the same, block by block,
+//! and the blocks are put where they belong here. That holds where all blocks come in one scan.
 
 use super::decode::Pixels;
 
@@ -73,8 +73,8 @@ pub(super) fn convert(stretched: &[u8], units: Units, height: usize, out: &mut P
     }
 }
 
-/// Twice as many columns from sums of 3 near and 1 far row: 3 near and 1 far column, the halves rounded in turn up and down
-/// (`h2v2_fancy_upsample` in jdsample.c of libjpeg).
+/// Twice as many columns from sums of 3 near and 1 far row: 3 near and 1 far column, the halves rounded in turn up and
+/// down (`h2v2_fancy_upsample` in jdsample.c of libjpeg).
 fn between(sums: &[u16], out: &mut [u8]) {
     let (pairs, _) = out.as_chunks_mut::<2>();
     for (&[before, sum, after], pair) in sums.array_windows().zip(&mut pairs[1..]) {
@@ -86,8 +86,8 @@ fn between(sums: &[u16], out: &mut [u8]) {
     pairs[n - 1] = [(3 * last + sums[n - 2] + 8) >> 4, (4 * last + 7) >> 4].map(|v| v as u8);
 }
 
-/// ITU-R BT.601 in 16 fractional bits, as libjpeg has it. Whole parts are taken out of the factors, so that they fit into 16
-/// bits, and each colour is a loop of its own: compilers make vectors of that.
+/// ITU-R BT.601 in 16 fractional bits, as libjpeg has it. Whole parts are taken out of the factors, so that they fit
+/// into 16 bits, and each colour is a loop of its own: compilers make vectors of that.
 fn rgba(brightness: &[u8], cb: &[u8], cr: &[u8], out: &mut [u8]) {
     const LANES: usize = 32;
     let from = brightness.chunks(LANES).zip(cb.chunks(LANES).zip(cr.chunks(LANES)));

@@ -22,7 +22,8 @@ struct Scratch {
     resizer: fir::Resizer,
 }
 
-/// Decoded pixels of 4 bytes (red, green, blue and one that means nothing: four are faster to work on than three) or of 1.
+/// Decoded pixels of 4 bytes (red, green, blue and one that means nothing: four are faster to work on than three) or of
+/// 1.
 #[derive(Default)]
 pub(super) struct Pixels {
     pub(super) bytes: Vec<u8>,

@@ -1,6 +1,6 @@
 //! JPEG files by the `zune-jpeg` crate, down to the last row that is wanted. Which colours the components mean is
-//! decided here, as libjpeg does; what that crate does not turn into red, green and blue by itself, or not as libjpeg, is
-//! taken raw and turned in `inks.rs` and `chroma.rs`.
+//! decided here, as libjpeg does; what that crate does not turn into red, green and blue by itself, or not as libjpeg,
+//! is taken raw and turned in `inks.rs` and `chroma.rs`.
 
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::zune_core::bytestream::ZCursor;
@@ -102,8 +102,9 @@ impl Head {
 
     /// Decodes the rows above `bottom`, at least.
     ///
-    /// A decoder stops where the frame header says that the picture ends. So the header is made to say that it ends below
-    /// the last row wanted, at the end of a unit, and one row further, since colours are interpolated between rows.
+    /// A decoder stops where the frame header says that the picture ends. So the header is made to say that it ends
+    /// below the last row wanted, at the end of a unit, and one row further, since colours are interpolated between
+    /// rows.
     pub(super) fn decode(
         &self,
         file: &mut [u8],

@@ -1,5 +1,5 @@
-//! Pictures on their way from a file to values. Whatever can be done to bytes is done to bytes: they are a quarter of the memory,
-//! and a window that is known before a file is decoded saves the decoding of the rest.
+//! Pictures on their way from a file to values. Whatever can be done to bytes is done to bytes: they are a quarter of
+//! the memory, and a window that is known before a file is decoded saves the decoding of the rest.
 
 mod bilinear;
 mod bytes;
@@ -68,7 +68,8 @@ impl PictureFile {
     }
 }
 
-/// Channels of a decoded picture. Transparency is left out; grey becomes three equal channels where colours are asked for.
+/// Channels of a decoded picture. Transparency is left out; grey becomes three equal channels where colours are asked
+/// for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Colors {
@@ -141,7 +142,8 @@ impl Picture {
         }
     }
 
-    /// Its values as a network takes them: channels, height, width. No pixel moves: collating copies them in the new order.
+    /// Its values as a network takes them: channels, height, width. No pixel moves: collating copies them in the new
+    /// order.
     ///
     /// # Errors
     /// When the file cannot be decoded; the error names it.

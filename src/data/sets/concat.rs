@@ -20,7 +20,8 @@ impl ConcatDataset {
     /// `datasets`, one behind the other.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when there is none, when two of them have different classes, or more samples than can be counted.
+    /// [`Error::Invalid`] when there is none, when two of them have different classes, or more samples than can be
+    /// counted.
     pub fn new(datasets: Vec<Box<dyn Dataset>>) -> Result<Self> {
         let Some(first) = datasets.first() else { return Err(Error::invalid("no data set to concatenate")) };
         if let Some(other) = datasets.iter().position(|d| d.classes() != first.classes()) {

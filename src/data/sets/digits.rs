@@ -38,8 +38,8 @@ pub enum SplitBy {
 
 /// The UCI handwritten digits: 8 × 8 pixels of one channel with values 0..=16, ten classes. Embedded, it needs no file.
 ///
-/// Source: Optical Recognition of Handwritten Digits, UCI Machine Learning Repository (Alpaydin and Kaynak, 1998), its test
-/// part as scikit-learn ships it. Licence: CC BY 4.0.
+/// Source: Optical Recognition of Handwritten Digits, UCI Machine Learning Repository (Alpaydin and Kaynak, 1998), its
+/// test part as scikit-learn ships it. Licence: CC BY 4.0.
 ///
 /// ```
 /// use shanty::data::{Dataset, Digits, DigitsSplit, SplitBy};

@@ -20,8 +20,8 @@ use super::list;
 use super::pixels::pictures;
 use super::walk::{Walk, listed};
 
-/// Picture files with their classes. Only their names are kept; a file is read when its sample is asked for, by the thread that
-/// asks.
+/// Picture files with their classes. Only their names are kept; a file is read when its sample is asked for, by the
+/// thread that asks.
 pub struct ImageFolder {
     folder: PathBuf,
     /// Path within `folder`, and class.
@@ -36,7 +36,8 @@ pub struct ImageFolder {
 const EXTENSIONS: [&str; 3] = [".jpg", ".jpeg", ".png"];
 
 impl ImageFolder {
-    /// The JPEG and PNG files in the folders of `folder`: one class each, in the order of their names, as are the files.
+    /// The JPEG and PNG files in the folders of `folder`: one class each, in the order of their names, as are the
+    /// files.
     ///
     /// # Errors
     /// [`Error::Invalid`] when there is no such folder or no picture in it, or when this program cannot decode any.
@@ -329,15 +330,15 @@ struct ImageFolderConfig {
     /// Folder of the pictures, within `data_root` unless it is absolute; also `{img_path: folder}`.
     #[serde(default)]
     data_prefix: Option<Prefix>,
-    /// A list of the pictures, within `data_root` unless it is absolute: a path within the pictures' folder and the number of
-    /// the class on each line. Without it each folder is a class.
+    /// A list of the pictures, within `data_root` unless it is absolute: a path within the pictures' folder and the
+    /// number of the class on each line. Without it each folder is a class.
     #[serde(default)]
     ann_file: PathBuf,
     /// Whether pictures have classes; else all files are taken, and samples have no `target`.
     #[serde(default = "crate::config::yes")]
     with_label: bool,
-    /// Names of the classes by number, or the path of a file with one on each line; the folders' names if not given. Names of
-    /// folders give each folder its number here; other names are new ones in the folders' order.
+    /// Names of the classes by number, or the path of a file with one on each line; the folders' names if not given.
+    /// Names of folders give each folder its number here; other names are new ones in the folders' order.
     #[serde(default)]
     classes: Option<Names>,
     /// Endings of the files to take, in any case; .jpg, .jpeg and .png if not given.

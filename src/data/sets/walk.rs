@@ -94,7 +94,8 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// What is in a folder, in the order of the names, without what is hidden: `.ipynb_checkpoints`, `.DS_Store`, `._a.jpg`.
+/// What is in a folder, in the order of the names, without what is hidden: `.ipynb_checkpoints`, `.DS_Store`,
+/// `._a.jpg`.
 pub(super) fn listed(folder: &Path) -> Result<Vec<Entry>> {
     text::no_file(folder)?;
     if !folder.is_dir() {

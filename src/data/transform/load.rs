@@ -9,8 +9,8 @@ use crate::registry::BuildCx;
 
 use super::picture_in;
 
-/// Says how the picture file of a sample is read. It is decoded when a transform behind this one needs its pixels; where the
-/// data set keeps its images in memory, nothing happens.
+/// Says how the picture file of a sample is read. It is decoded when a transform behind this one needs its pixels;
+/// where the data set keeps its images in memory, nothing happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoadImageFromFile {
     /// Which channels a file gives.

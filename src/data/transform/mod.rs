@@ -44,8 +44,8 @@ pub trait Transform: Send + Sync {
     /// When the sample does not fit, for example an image smaller than the crop.
     fn apply(&self, sample: &mut Sample, rng: &mut Rng) -> Result<()>;
 
-    /// Says which fields it reads, and changes the declaration as it will change samples: configs are checked with it before
-    /// any sample is read. Does nothing unless overridden.
+    /// Says which fields it reads, and changes the declaration as it will change samples: configs are checked with it
+    /// before any sample is read. Does nothing unless overridden.
     ///
     /// # Errors
     /// When a field that it reads is not declared, or is of another kind.

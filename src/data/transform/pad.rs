@@ -29,7 +29,8 @@ pub struct Border {
 }
 
 impl Border {
-    /// From one width for all sides, from two (left and right, top and bottom), or from four (left, top, right, bottom).
+    /// From one width for all sides, from two (left and right, top and bottom), or from four (left, top, right,
+    /// bottom).
     ///
     /// # Errors
     /// [`Error::Config`] for another number of widths.

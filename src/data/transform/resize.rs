@@ -22,8 +22,8 @@ pub struct Resize {
     pub width: usize,
     /// Height in pixels.
     pub height: usize,
-    /// Whether to keep the ratio of the sides: the image becomes as large as fits into the longer and the shorter of the two
-    /// lengths, whichever way round it lies.
+    /// Whether to keep the ratio of the sides: the image becomes as large as fits into the longer and the shorter of
+    /// the two lengths, whichever way round it lies.
     pub keep_ratio: bool,
     /// How values between pixels are found.
     pub filter: Filter,

@@ -193,8 +193,9 @@ mod tests {
         assert!((0.079..0.085).contains(&low) && (0.95..=1.0).contains(&high), "{low} {high}");
         let (low, high) = range(&ratios);
         assert!((0.74..0.77).contains(&low) && (1.3..1.35).contains(&high), "{low} {high}");
-        // MMPretrain's formula, 40,000 draws by numpy: mean 0.432, standard deviation 0.216; torchvision 0.29.2: 0.434 and 0.217.
-        // It is below 0.54 because large windows often do not fit and are drawn again. Five standard deviations of our mean: 0.017.
+        // MMPretrain's formula, 40,000 draws by numpy: mean 0.432, standard deviation 0.216; torchvision 0.29.2: 0.434
+        // and 0.217. It is below 0.54 because large windows often do not fit and are drawn again. Five standard
+        // deviations of our mean: 0.017.
         assert!((mean(&areas) - 0.433).abs() < 0.017, "{}", mean(&areas));
         // The same two: 0.030 and 0.032.
         let logs: Vec<f64> = ratios.iter().map(|&ratio| libm::log(ratio)).collect();

@@ -115,7 +115,8 @@ impl AveragedModel {
         Ok(())
     }
 
-    /// Exchanges the average with the model's own weights; a second call puts both back. Nothing before the first update.
+    /// Exchanges the average with the model's own weights; a second call puts both back. Nothing before the first
+    /// update.
     ///
     /// # Errors
     /// What the device of the model says.
@@ -157,7 +158,8 @@ impl AveragedModel {
     pub fn exchange_back(&mut self, checkpoint: &mut Checkpoint, record: &Record, steps: u64) -> Result<()> {
         self.reset();
         self.steps = steps;
-        // A file keeps neither the model's order nor which tensors are buffers: the record has those that were exchanged.
+        // A file keeps neither the model's order nor which tensors are buffers: the record has those that were
+        // exchanged.
         let mut averages = BTreeMap::new();
         for (name, tensor) in &mut checkpoint.model.0 {
             let Some(raw) = record.tensors.get(name) else { continue };

@@ -7,9 +7,9 @@ use crate::plugin::prelude::*;
 /// Looks for NaN and infinity, names what it finds (samples, tensor, step), and acts (after mmdet's hook, which stops).
 ///
 /// `skip` drops the update and takes buffers back, as if the batch (with accumulation: the window of batches) had not
-/// been. `rollback` returns to the last good state in memory, up to `rollback_steps` steps back, and goes on without the
-/// offending samples; those with bad inputs if there are any, else all of the batch. Each time a replay bundle is written
-/// to the log folder.
+/// been. `rollback` returns to the last good state in memory, up to `rollback_steps` steps back, and goes on without
+/// the offending samples; those with bad inputs if there are any, else all of the batch. Each time a replay bundle is
+/// written to the log folder.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct CheckInvalidLossHook {
@@ -66,8 +66,8 @@ struct State {
     judged: Option<u64>,
 }
 
-/// A run that is resumed must know it: its patience would begin anew, and a window that was open would count although one of
-/// its batches was bad.
+/// A run that is resumed must know it: its patience would begin anew, and a window that was open would count although
+/// one of its batches was bad.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Past {
     /// Times that it acted since the last good stretch.
@@ -189,7 +189,8 @@ impl CheckInvalidLossHook {
 }
 
 setters!(CheckInvalidLossHook {
-    /// Iterations between two checks; 50 if not called, and 1 where it does not stop the run: that needs each step checked.
+    /// Iterations between two checks; 50 if not called, and 1 where it does not stop the run: that needs each step
+    /// checked.
     interval: some u64,
     /// How often to act before the run ends with an error; 5 if not called.
     patience: = u64,

@@ -13,12 +13,13 @@ use crate::plugin::prelude::*;
 
 /// Periodic and best checkpoints, after MMEngine's CheckpointHook.
 ///
-/// A directory is deleted only after its successor is safe on disk. What there is to delete is looked up on the disk at each
-/// save, among this run's own checkpoints.
+/// A directory is deleted only after its successor is safe on disk. What there is to delete is looked up on the disk at
+/// each save, among this run's own checkpoints.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct CheckpointHook {
-    /// Epochs or iterations between two checkpoints; -1 for none but the last. If absent: one for each pass over the data.
+    /// Epochs or iterations between two checkpoints; -1 for none but the last. If absent: one for each pass over the
+    /// data.
     #[schemars(range(min = -1))]
     interval: Option<i64>,
     /// Count epochs or iterations; as the training loop counts if absent.
@@ -134,8 +135,8 @@ impl CheckpointHook {
         self
     }
 
-    /// Whether its keys fit together, and then the direction of its metrics. `told`: which way those of the validation say to be
-    /// better.
+    /// Whether its keys fit together, and then the direction of its metrics. `told`: which way those of the validation
+    /// say to be better.
     fn check(self, told: &Directions) -> Result<Self> {
         self.fits()?;
         if self.rule.is_none() {

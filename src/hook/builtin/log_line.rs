@@ -213,8 +213,8 @@ impl LogLine {
         tags
     }
 
-    /// Names as the scalar file has them. One tag has one unit: what training measures by iterations, or may measure, has the
-    /// mode before its name where a validation measures it.
+    /// Names as the scalar file has them. One tag has one unit: what training measures by iterations, or may measure,
+    /// has the mode before its name where a validation measures it.
     pub fn named(&self, tags: Tags, message_hub: &MessageHub, mode: Mode) -> Tags {
         let shared = |name: &str| is_time(name) || message_hub.scalar(Mode::Train, name).is_some();
         let named = |(name, value): (String, f64)| {

@@ -62,7 +62,8 @@ impl LoggerHook {
         self
     }
 
-    /// Whether the step of a validation's scalars is its epoch, or its iteration; as the training loop counts if not called.
+    /// Whether the step of a validation's scalars is its epoch, or its iteration; as the training loop counts if not
+    /// called.
     #[must_use]
     pub fn log_metric_by_epoch(mut self, by_epoch: bool) -> Self {
         self.config.log_metric_by_epoch = Some(by_epoch);

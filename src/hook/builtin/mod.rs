@@ -1,6 +1,7 @@
 //! The built-in hooks, one a file. They use nothing that a plugin could not.
 
-/// Chained setters of a hook's keys, for programs: `name: type` sets the key, `name: some type` a key that may be absent.
+/// Chained setters of a hook's keys, for programs: `name: type` sets the key, `name: some type` a key that may be
+/// absent.
 macro_rules! setters {
     ($hook:ident { $($(#[$doc:meta])* $name:ident: $(some $optional:ty)? $(= $plain:ty)?,)+ }) => {
         impl $hook {$(

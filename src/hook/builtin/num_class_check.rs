@@ -30,7 +30,8 @@ impl NumClassCheckHook {
         }
     }
 
-    /// What the model scores the first training samples by, where it can evaluate: better known now than after an epoch.
+    /// What the model scores the first training samples by, where it can evaluate: better known now than after an
+    /// epoch.
     fn try_out(cx: &mut Ctx<'_>) -> HookResult {
         let Some(data) = cx.data.filter(|_| !cx.info.placeholders && cx.progress.iter == 0) else {
             return Ok(());

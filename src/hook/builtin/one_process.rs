@@ -1,4 +1,5 @@
-//! Hooks of MMEngine and MMPretrain that have nothing to do here: in one process, on a CPU, without a window. They say so, once.
+//! Hooks of MMEngine and MMPretrain that have nothing to do here: in one process, on a CPU, without a window. They say
+//! so, once.
 
 use crate::plugin::prelude::*;
 

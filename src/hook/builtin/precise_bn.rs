@@ -10,8 +10,8 @@ use crate::plugin::prelude::*;
 /// Probe value of a running statistic: large, so that the layer's momentum shows in it almost exactly.
 const PROBE: Elem = 1_048_576.0;
 
-/// Replaces the running means and variances of batch norms by their mean over many batches, with weights held still (Wu and
-/// Johnson 2021, after mmpretrain's hook).
+/// Replaces the running means and variances of batch norms by their mean over many batches, with weights held still (Wu
+/// and Johnson 2021, after mmpretrain's hook).
 ///
 /// It works for every model whose statistics are called `running_mean` and `running_var` and move by a fixed share of
 /// the batch's: that share is measured, the layers are not touched. Gradients and counters are as they were afterwards.

@@ -10,8 +10,8 @@ use crate::checkpoint;
 use crate::hook::Profile;
 use crate::plugin::prelude::*;
 
-/// Measures every hook, step and save of the first `profile_times` epochs or iterations, then writes the trace as JSON and the
-/// table of hooks into the log.
+/// Measures every hook, step and save of the first `profile_times` epochs or iterations, then writes the trace as JSON
+/// and the table of hooks into the log.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ProfilerHook {

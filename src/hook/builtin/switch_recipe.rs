@@ -6,8 +6,8 @@ use crate::data::{DataLoader, Pipeline, SampleError, Transform};
 use crate::plugin::prelude::*;
 use crate::registry::Spec;
 
-/// Hands the loader its pipelines by epoch. Which pipeline an epoch has is a function of its number, so that a resumed run
-/// has the right one, whatever the workers had fetched already.
+/// Hands the loader its pipelines by epoch. Which pipeline an epoch has is a function of its number, so that a resumed
+/// run has the right one, whatever the workers had fetched already.
 #[derive(Default)]
 pub struct SwitchRecipeHook {
     recipes: Vec<Recipe>,

@@ -14,7 +14,8 @@ use crate::{module, register};
 /// The keys of `{type: ResNet, …}` in a config, and how a program says the same.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub struct ResNetConfig {
-    /// Layers: 18 or 34; in the form for small images also 20, 32, 44, 56 and every other 6 n + 2, in three stages of n blocks.
+    /// Layers: 18 or 34; in the form for small images also 20, 32, 44, 56 and every other 6 n + 2, in three stages of n
+    /// blocks.
     #[schemars(range(min = 8, max = 10_000), example = 18)]
     pub depth: usize,
     /// Channels of the images.
@@ -171,11 +172,11 @@ fn norm(channels: usize) -> BatchNorm2d {
     BatchNorm2d::new(channels)
 }
 
-/// Images N × C × H × W to the features of the last stage, N × 8 base × H / 32 × W / 32. [`ResNet::cifar`] is the form for small images:
-/// H / 8, or H / 4 and 4 base channels with three stages.
+/// Images N × C × H × W to the features of the last stage, N × 8 base × H / 32 × W / 32. [`ResNet::cifar`] is the form
+/// for small images: H / 8, or H / 4 and 4 base channels with three stages.
 ///
-/// Weight names are MMPretrain's: `conv1`, `bn1`, `layer1.0.conv1`, `layer2.0.downsample.0`. 11,168,832 parameters with depth 18 in the form for
-/// small images, 271,824 with depth 20.
+/// Weight names are MMPretrain's: `conv1`, `bn1`, `layer1.0.conv1`, `layer2.0.downsample.0`. 11,168,832 parameters with
+/// depth 18 in the form for small images, 271,824 with depth 20.
 ///
 /// ```
 /// use shanty::model::{ResNet, ResNetConfig};

@@ -62,8 +62,8 @@ impl VisionTransformerClsHead {
     }
 }
 
-/// Scores of the class token by a linear layer, `layers.head`, whose weights begin as 0; in front of it may be a hidden layer,
-/// `layers.pre_logits`, which begins as N(0, 1 / in).
+/// Scores of the class token by a linear layer, `layers.head`, whose weights begin as 0; in front of it may be a hidden
+/// layer, `layers.pre_logits`, which begins as N(0, 1 / in).
 pub struct VisionTransformerClsHead {
     layers: Layers,
     cls: ClsHead,

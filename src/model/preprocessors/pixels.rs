@@ -32,7 +32,8 @@ impl PixelOps {
     /// The pairs for `norm` from the keys `mean` and `std` of a config.
     ///
     /// # Errors
-    /// [`Error::Config`] if one of them is missing, their lengths differ or are neither 1 nor 3, or a `std` is not above 0.
+    /// [`Error::Config`] if one of them is missing, their lengths differ or are neither 1 nor 3, or a `std` is not
+    /// above 0.
     pub fn norm(mean: Option<&[f64]>, std: Option<&[f64]>) -> Result<Vec<(Elem, Elem)>> {
         let (mean, std) = match (mean, std) {
             (None, None) => return Ok(Vec::new()),

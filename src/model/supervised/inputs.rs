@@ -6,8 +6,8 @@ use crate::base::{Elem, Error, Result, Tensor};
 use crate::data::{Batch, Column};
 use crate::nn::{Tape, Var};
 
-/// The fields side by side along their second axis; a field of one number a sample counts as a column of its own. Integers
-/// become floats.
+/// The fields side by side along their second axis; a field of one number a sample counts as a column of its own.
+/// Integers become floats.
 pub(super) fn side_by_side<'t>(batch: &Batch, fields: &[String], tape: &'t Tape) -> Result<Var<'t>> {
     let columns = fields.iter().map(|name| Ok((name.as_str(), batch.fields.find(name)?)));
     let columns = columns.collect::<Result<Vec<_>>>()?;

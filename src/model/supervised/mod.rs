@@ -53,8 +53,8 @@ impl Objective {
     }
 }
 
-/// A network that is trained by comparing what it says with fields of the data: classes, numbers, several labels at once, masks,
-/// its own input.
+/// A network that is trained by comparing what it says with fields of the data: classes, numbers, several labels at
+/// once, masks, its own input.
 ///
 /// ```
 /// use ndarray::arr2;
@@ -84,8 +84,8 @@ pub struct Supervised {
 module!(Supervised { network, heads }, init_cfg = init);
 
 impl Supervised {
-    /// A network whose output this loss compares with `target`. What it predicts is called `scores` where the loss is one of
-    /// classes, else `prediction`.
+    /// A network whose output this loss compares with `target`. What it predicts is called `scores` where the loss is
+    /// one of classes, else `prediction`.
     pub fn new(network: impl Module, loss: impl Loss) -> Self {
         Self::trunk(network).objective(Objective::new(loss))
     }

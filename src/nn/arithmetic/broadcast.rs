@@ -62,8 +62,8 @@ fn zip_back(
 }
 
 impl Var<'_> {
-    /// An op of two values, element by element. `df` takes the gradient of the result, and both elements, to the gradient
-    /// of the first and of the second.
+    /// An op of two values, element by element. `df` takes the gradient of the result, and both elements, to the
+    /// gradient of the first and of the second.
     pub(super) fn binary(
         self,
         op: &'static str,

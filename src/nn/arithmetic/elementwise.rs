@@ -1,4 +1,5 @@
-//! Functions of each element. All are computed by portable arithmetic, so that they have the same bits on every machine.
+//! Functions of each element. All are computed by portable arithmetic, so that they have the same bits on every
+//! machine.
 
 use crate::base::{Elem, Error};
 use crate::nn::Var;
@@ -84,7 +85,8 @@ impl<'t> Var<'t> {
         self.unary("clamp", within, move |dy, x, _| if x < min || x > max { 0.0 } else { dy })
     }
 
-    /// The larger of two values, element by element. Where they are equal, each has half of the gradient, as in PyTorch.
+    /// The larger of two values, element by element. Where they are equal, each has half of the gradient, as in
+    /// PyTorch.
     pub fn maximum(self, other: Self) -> Self {
         self.binary(
             "maximum",
@@ -94,7 +96,8 @@ impl<'t> Var<'t> {
         )
     }
 
-    /// The smaller of two values, element by element. Where they are equal, each has half of the gradient, as in PyTorch.
+    /// The smaller of two values, element by element. Where they are equal, each has half of the gradient, as in
+    /// PyTorch.
     pub fn minimum(self, other: Self) -> Self {
         self.binary(
             "minimum",

@@ -9,8 +9,9 @@ use super::broadcast::joint_shape;
 use super::reduce::offsets;
 
 impl<'t> Var<'t> {
-    /// The product of the matrices in the last two axes: [.., m, k] times [.., k, n] is [.., m, n]. The axes before them
-    /// broadcast. A vector on the left is a row, one on the right a column, and its axis disappears, as in PyTorch.
+    /// The product of the matrices in the last two axes: [.., m, k] times [.., k, n] is [.., m, n]. The axes before
+    /// them broadcast. A vector on the left is a row, one on the right a column, and its axis disappears, as in
+    /// PyTorch.
     pub fn matmul(self, other: Self) -> Self {
         match (self.shape().len(), other.shape().len()) {
             (1, 1) => (self * other).sum(),

@@ -1,5 +1,5 @@
-//! The arithmetic of [`Var`](super::Var): operators, functions, reductions, and the shuffling of shapes, with which a loss
-//! is written in one line.
+//! The arithmetic of [`Var`](super::Var): operators, functions, reductions, and the shuffling of shapes, with which a
+//! loss is written in one line.
 //!
 //! ```
 //! use shanty::base::Tensor;
@@ -13,12 +13,12 @@
 //! # Ok::<(), shanty::base::Error>(())
 //! ```
 //!
-//! Shapes broadcast as in NumPy and PyTorch: they are aligned at their last axes, and an axis of size 1 is repeated; the
-//! gradient is summed back. Axes are counted from 0, or from the end by negative numbers.
+//! Shapes broadcast as in NumPy and PyTorch: they are aligned at their last axes, and an axis of size 1 is repeated;
+//! the gradient is summed back. Axes are counted from 0, or from the end by negative numbers.
 //!
 //! Whatever gives one `Var` gives it without a `Result`: an op that does not fit its inputs notes its error on the
-//! [`Tape`](super::Tape), which tells it. What hands out numbers besides, as a loss with its value for each sample, returns
-//! a `Result`.
+//! [`Tape`](super::Tape), which tells it. What hands out numbers besides, as a loss with its value for each sample,
+//! returns a `Result`.
 
 mod broadcast;
 mod elementwise;

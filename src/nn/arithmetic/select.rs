@@ -126,8 +126,8 @@ impl<'t> Var<'t> {
         })
     }
 
-    /// `y[i][j] = x[i][index[i][j]]` along an axis, as PyTorch's `gather`: `index` has the shape of the result, and no axis
-    /// but that one is longer or shorter than in `x`.
+    /// `y[i][j] = x[i][index[i][j]]` along an axis, as PyTorch's `gather`: `index` has the shape of the result, and no
+    /// axis but that one is longer or shorter than in `x`.
     pub fn gather(self, axis: isize, index: &ArrayD<i64>) -> Self {
         self.attempt(|| {
             let x = self.value();

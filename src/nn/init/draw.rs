@@ -174,7 +174,8 @@ mod tests {
         (largest, mean, (squares / n as f64 - mean * mean).sqrt())
     }
 
-    /// From Python: `-statistics.NormalDist().inv_cdf(q)`, the last two by mpmath at 50 digits (`sqrt(2) * erfinv(1 - 2q)`).
+    /// From Python: `-statistics.NormalDist().inv_cdf(q)`, the last two by mpmath at 50 digits (`sqrt(2) * erfinv(1 -
+    /// 2q)`).
     #[test]
     fn quantiles_are_those_of_the_normal() {
         let known = [

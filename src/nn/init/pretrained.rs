@@ -12,8 +12,9 @@ use crate::checkpoint::tensors::read_tensors;
 use crate::nn::{ModuleTree, tree};
 use crate::params::{LoadReport, StateDict};
 
-/// Copies the tensors of a checkpoint that fit by name and shape. The rest keeps what other rules gave it and is logged;
-/// it is an error if nothing fits. `module.` in front of the file's names (a wrapper of the writer) is left off.
+/// Copies the tensors of a checkpoint that fit by name and shape. The rest keeps what other rules gave it and is
+/// logged; it is an error if nothing fits. `module.` in front of the file's names (a wrapper of the writer) is left
+/// off.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub struct Pretrained {
     /// A checkpoint directory, or a `.safetensors` file.

@@ -68,8 +68,8 @@ impl MultiheadAttentionConfig {
     }
 }
 
-/// Self-attention over tokens [N, T, D] (Vaswani et al. 2017, <https://arxiv.org/abs/1706.03762>), with MMPretrain's weight
-/// names: `qkv` makes query, key and value in one product, `proj` the result of the joined heads.
+/// Self-attention over tokens [N, T, D] (Vaswani et al. 2017, <https://arxiv.org/abs/1706.03762>), with MMPretrain's
+/// weight names: `qkv` makes query, key and value in one product, `proj` the result of the joined heads.
 pub struct MultiheadAttention {
     /// [3 D, input].
     pub qkv: Linear,
@@ -85,8 +85,8 @@ pub struct MultiheadAttention {
 module!(MultiheadAttention { qkv, attn_drop, proj, proj_drop });
 
 impl MultiheadAttention {
-    /// Of features split into heads, with all offsets and without dropout. If the heads do not divide the features, `forward`
-    /// says so.
+    /// Of features split into heads, with all offsets and without dropout. If the heads do not divide the features,
+    /// `forward` says so.
     pub fn new(embed_dims: usize, num_heads: usize) -> Self {
         Self {
             qkv: Linear::new(embed_dims, embed_dims.saturating_mul(3)),
@@ -132,7 +132,8 @@ impl MultiheadAttention {
         self.qkv.forward(x, cx)?.attention_packed(&options, cx.rng).checked()
     }
 
-    /// `residual +` the attention over `x` [N, T, D]: of all tokens for a residual of that shape, of the first Q for [N, Q, D].
+    /// `residual +` the attention over `x` [N, T, D]: of all tokens for a residual of that shape, of the first Q for
+    /// [N, Q, D].
     ///
     /// # Errors
     /// When the sizes do not fit.
@@ -175,7 +176,8 @@ impl MultiheadAttention {
 pub struct AttentionOptions {
     /// Heads that the last axis is split into; each sees its part alone.
     pub heads: usize,
-    /// Added to the scores of every head and sample: [tokens that ask, tokens that are looked at]. Minus infinity forbids.
+    /// Added to the scores of every head and sample: [tokens that ask, tokens that are looked at]. Minus infinity
+    /// forbids.
     pub bias: Option<Tensor>,
     /// Probability with which dropout zeroes a weight of the mean.
     pub dropout: f64,

@@ -142,7 +142,8 @@ impl Conv2d {
         self
     }
 
-    /// Groups of channels that do not see each other. If they do not divide both numbers of channels, `forward` says so.
+    /// Groups of channels that do not see each other. If they do not divide both numbers of channels, `forward` says
+    /// so.
     #[must_use]
     pub fn groups(self, groups: usize) -> Self {
         Conv2dConfig { groups, ..self.config }.layer()

@@ -80,7 +80,8 @@ impl Module for FFN {
 }
 
 impl<'t> Var<'t> {
-    /// `gelu(x w₁ᵀ + b₁) w₂ᵀ + b₂ + residual`: `first` and `second` are weight [out, in] and bias `[out]` of a linear map.
+    /// `gelu(x w₁ᵀ + b₁) w₂ᵀ + b₂ + residual`: `first` and `second` are weight [out, in] and bias `[out]` of a linear
+    /// map.
     ///
     /// GELU is applied on the way of the first product to memory, and its slope is kept rather than its input, so that
     /// the way back is a factor on the way of another product.

@@ -123,8 +123,8 @@ register! { /// `LayerNorm`, by the name of MMEngine's registry.
 dyn Module, "LN" => fn LayerNorm::from_config }
 
 impl<'t> Var<'t> {
-    /// `(x - mean) / sqrt(var + eps) * weight + bias`, mean and biased variance over the last axes, which have the sizes
-    /// `shape`; `weight` and `bias` have that shape too (Ba et al. 2016).
+    /// `(x - mean) / sqrt(var + eps) * weight + bias`, mean and biased variance over the last axes, which have the
+    /// sizes `shape`; `weight` and `bias` have that shape too (Ba et al. 2016).
     pub fn layer_norm(self, shape: &[usize], weight: Option<Self>, bias: Option<Self>, eps: Elem) -> Self {
         self.attempt(|| self.try_layer_norm(shape, weight, bias, eps))
     }

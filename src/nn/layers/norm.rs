@@ -129,8 +129,8 @@ macro_rules! batch_norm {
         module!($name: "_BatchNorm", "_NormBase" { ..core });
 
         impl $name {
-            /// Over this many channels, with PyTorch's defaults: eps 1e-5, momentum 0.1, weights 1, biases 0, running mean 0,
-            /// running variance 1.
+            /// Over this many channels, with PyTorch's defaults: eps 1e-5, momentum 0.1, weights 1, biases 0, running
+            /// mean 0, running variance 1.
             pub fn new(num_features: usize) -> Self {
                 Self { core: Core::new(&BatchNormConfig::new(num_features)) }
             }

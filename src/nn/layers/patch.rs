@@ -179,8 +179,8 @@ impl PatchEmbed {
 }
 
 impl<'t> Var<'t> {
-    /// Images [N, C, H, W] as tokens [N, T, C], row by row: T = H W, and one more if there is a class token `cls` [1, 1, C],
-    /// which is put in front. To each token its position `pos` [1, T, C] is added.
+    /// Images [N, C, H, W] as tokens [N, T, C], row by row: T = H W, and one more if there is a class token `cls` [1,
+    /// 1, C], which is put in front. To each token its position `pos` [1, T, C] is added.
     pub fn embed_tokens(self, cls: Option<Self>, pos: Option<Self>) -> Self {
         self.attempt(|| self.try_embed_tokens(cls, pos))
     }

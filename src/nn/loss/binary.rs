@@ -9,8 +9,8 @@ use crate::register;
 
 use super::{Loss, weighted};
 
-/// `-w y log σ(x) - (1 - y) log(1 - σ(x))` for each of several answers, PyTorch's `BCEWithLogitsLoss`: one label, or several
-/// labels at once.
+/// `-w y log σ(x) - (1 - y) log(1 - σ(x))` for each of several answers, PyTorch's `BCEWithLogitsLoss`: one label, or
+/// several labels at once.
 ///
 /// ```
 /// use shanty::base::Tensor;

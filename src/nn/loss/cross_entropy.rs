@@ -19,9 +19,9 @@ use super::{Loss, weighted};
 
 /// `-log softmax(scores)[target]`, PyTorch's definition.
 ///
-/// Smoothing spreads its share over all K classes. Class weights weigh both the target's part and the smoothed part. The mean
-/// divides by the number of samples, as MMPretrain's heads do with its `class_weight`; with PyTorch's `weight` it divides
-/// by the sum of the targets' weights, as PyTorch does. When every sample is ignored the mean is 0.
+/// Smoothing spreads its share over all K classes. Class weights weigh both the target's part and the smoothed part.
+/// The mean divides by the number of samples, as MMPretrain's heads do with its `class_weight`; with PyTorch's `weight`
+/// it divides by the sum of the targets' weights, as PyTorch does. When every sample is ignored the mean is 0.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct CrossEntropyLoss {
@@ -117,8 +117,8 @@ pub struct CrossEntropyOptions {
 }
 
 impl<'t> Var<'t> {
-    /// The cross entropy of scores (logits) [N, K] and targets: N classes or probabilities [N, K]; of scores [N, K, H, W] and a class
-    /// for each of the N · H · W pixels.
+    /// The cross entropy of scores (logits) [N, K] and targets: N classes or probabilities [N, K]; of scores [N, K, H,
+    /// W] and a class for each of the N · H · W pixels.
     ///
     /// When every sample is ignored or weighs 0, a mean is 0 with zero gradients.
     ///

@@ -9,11 +9,11 @@ use crate::nn::buffer_pool::{slice, tensor};
 use super::{Losses, Reduction, Target};
 
 impl<'t> Var<'t> {
-    /// A loss that compares every value with its own target: `f` gets the number of the value within its sample, the value and
-    /// the target, and gives the loss and its derivative by the value.
+    /// A loss that compares every value with its own target: `f` gets the number of the value within its sample, the
+    /// value and the target, and gives the loss and its derivative by the value.
     ///
-    /// Axes of length 1 are no difference: scores of shape [N, 1] are compared with N targets. The loss of a sample is the mean
-    /// over its values; without a reduction the loss of each value stays as it is, as in PyTorch.
+    /// Axes of length 1 are no difference: scores of shape [N, 1] are compared with N targets. The loss of a sample is
+    /// the mean over its values; without a reduction the loss of each value stays as it is, as in PyTorch.
     ///
     /// # Errors
     /// When there are not as many targets as values.

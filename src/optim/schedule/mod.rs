@@ -4,8 +4,8 @@
 //! recursive schedulers do. Because nothing is consumed, a resumed run needs no scheduler state, and a longer
 //! `max_epochs` on resume does what the new config says.
 //!
-//! Several schedules of one number compose as in MMEngine: a warm-up and a step decay multiply, a cosine starts from the
-//! value that the earlier ones left. (Where a cosine with `eta_min` above 0 *overlaps* another schedule, MMEngine's
+//! Several schedules of one number compose as in MMEngine: a warm-up and a step decay multiply, a cosine starts from
+//! the value that the earlier ones left. (Where a cosine with `eta_min` above 0 *overlaps* another schedule, MMEngine's
 //! recursion depends on the path; here the cosine is applied to the other's value at that time.)
 
 mod cosine;

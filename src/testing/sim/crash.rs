@@ -17,8 +17,8 @@ pub enum Crash {
 impl Tree {
     /// The disk after a power failure.
     ///
-    /// Changes of directories: none, all, the first few, or any set in which each change of a name comes with the earlier
-    /// ones of that name. Bytes of files: see [`Bytes::fail`]. Files and entries do not know of each other.
+    /// Changes of directories: none, all, the first few, or any set in which each change of a name comes with the
+    /// earlier ones of that name. Bytes of files: see [`Bytes::fail`]. Files and entries do not know of each other.
     pub fn fail(&mut self, rng: &mut Rng) {
         let count = self.pending.len();
         let mut kept = vec![false; count];

@@ -1,5 +1,5 @@
-//! A machine in memory, driven by a seed: its disk forgets what was not synced, its clock stands still until someone looks,
-//! and its processes die at any operation.
+//! A machine in memory, driven by a seed: its disk forgets what was not synced, its clock stands still until someone
+//! looks, and its processes die at any operation.
 //!
 //! ```
 //! use shanty::base::fs::FileSystem;

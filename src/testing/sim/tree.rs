@@ -1,4 +1,5 @@
-//! Files and directories in memory, each in two states: what processes see, and what would be there after a power failure.
+//! Files and directories in memory, each in two states: what processes see, and what would be there after a power
+//! failure.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::{OsStr, OsString};

@@ -26,18 +26,19 @@ pub struct CsvConfig {
     /// Columns of categories that are written as numbers; those of text are so by themselves.
     #[serde(default)]
     pub categorical: Vec<String>,
-    /// Names of the classes in the order of their numbers, for one target; those of the training part, sorted, if not given.
+    /// Names of the classes in the order of their numbers, for one target; those of the training part, sorted, if not
+    /// given.
     #[serde(default)]
     pub classes: Option<Vec<String>>,
-    /// How categories go in: one_hot, a number of `inputs` each; integer, a number in the field `categories`, counted from 1,
-    /// with 0 for none.
+    /// How categories go in: one_hot, a number of `inputs` each; integer, a number in the field `categories`, counted
+    /// from 1, with 0 for none.
     #[serde(default)]
     pub encoding: Encoding,
     /// What stands for a missing value.
     #[serde(default = "gaps")]
     pub missing_values: Vec<String>,
-    /// What becomes of a missing value of an input: error, mean (of the training part), or a number. A missing category is none
-    /// of those that there are.
+    /// What becomes of a missing value of an input: error, mean (of the training part), or a number. A missing category
+    /// is none of those that there are.
     #[serde(default)]
     pub missing: Missing,
     /// What becomes of a category that the training part has not: error, or ignore (none of those that there are).

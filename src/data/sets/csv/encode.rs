@@ -135,7 +135,8 @@ fn numbers(
     rows.iter().map(|&row| number(row)).collect()
 }
 
-/// What is to be predicted: one class, numbers, or both, each under its own name. Nothing where the file has no such column.
+/// What is to be predicted: one class, numbers, or both, each under its own name. Nothing where the file has no such
+/// column.
 fn targets(config: &CsvConfig, fit: &TableFit, table: &Table, rows: &[usize]) -> Result<Fields<TargetRows>> {
     let mut fields = Fields::default();
     let absent: Vec<&str> =

@@ -1,4 +1,5 @@
-//! What is learnt from the training part of a table: which columns are numbers, their mean and deviation, the categories.
+//! What is learnt from the training part of a table: which columns are numbers, their mean and deviation, the
+//! categories.
 
 use std::collections::HashMap;
 

@@ -22,8 +22,8 @@ use crate::registry::BuildCx;
 /// The field of integer categories.
 const CATEGORIES: &str = "categories";
 
-/// Rows of a CSV file: `inputs` holds the numbers and the categories, `target` a class or numbers. Where the targets are of both
-/// kinds each is a field of its own, with the name of its column.
+/// Rows of a CSV file: `inputs` holds the numbers and the categories, `target` a class or numbers. Where the targets
+/// are of both kinds each is a field of its own, with the name of its column.
 ///
 /// Means, deviations, categories and classes are those of the training part, for all parts; checkpoints keep them.
 ///

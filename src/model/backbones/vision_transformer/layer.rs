@@ -36,7 +36,8 @@ impl TransformerEncoderLayer {
         Ok(Self { ln1: norm(), attn: attn.build()?, ln2: norm(), ffn })
     }
 
-    /// What the block makes of the first token, [N, D]: all that is needed of the last block where nothing else is looked at.
+    /// What the block makes of the first token, [N, D]: all that is needed of the last block where nothing else is
+    /// looked at.
     ///
     /// # Errors
     /// When the sizes do not fit.

@@ -21,7 +21,8 @@ use crate::{module, register};
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct VisionTransformerConfig {
-    /// A name (`base`, `deit-tiny`, …) or a mapping with `embed_dims`, `num_layers`, `num_heads` and `feedforward_channels`.
+    /// A name (`base`, `deit-tiny`, …) or a mapping with `embed_dims`, `num_layers`, `num_heads` and
+    /// `feedforward_channels`.
     pub arch: ArchConfig,
     /// Size of the images, one number or [height, width]; a multiple of `patch_size`.
     #[schemars(schema_with = "crate::nn::positive")]
@@ -78,14 +79,15 @@ impl Default for VisionTransformerConfig {
     }
 }
 
-/// Images cut into patches, a class token in front, and blocks of attention and feed-forward networks, normalised before each.
+/// Images cut into patches, a class token in front, and blocks of attention and feed-forward networks, normalised
+/// before each.
 ///
-/// Weight names are MMPretrain's: `cls_token`, `pos_embed`, `patch_embed.projection`, `layers.{i}.ln1`, `.attn.qkv`, `.attn.proj`,
-/// `.ln2`, `.ffn.layers.0.0`, `.ffn.layers.1`, and `ln1` for the final norm. The positions begin as N(0, 0.02²) cut off at ±2, the
-/// class token as 0, the feed-forward networks as [`FFN`](crate::nn::FFN) says.
+/// Weight names are MMPretrain's: `cls_token`, `pos_embed`, `patch_embed.projection`, `layers.{i}.ln1`, `.attn.qkv`,
+/// `.attn.proj`, `.ln2`, `.ffn.layers.0.0`, `.ffn.layers.1`, and `ln1` for the final norm. The positions begin as N(0,
+/// 0.02²) cut off at ±2, the class token as 0, the feed-forward networks as [`FFN`](crate::nn::FFN) says.
 ///
-/// Where only the class token is looked at (`out_type: cls_token`), the last block computes attention, feed-forward network and norm
-/// of that token alone: the same result and the same gradients, without what nobody reads.
+/// Where only the class token is looked at (`out_type: cls_token`), the last block computes attention, feed-forward
+/// network and norm of that token alone: the same result and the same gradients, without what nobody reads.
 ///
 /// ```
 /// use shanty::base::{Tensor, keyed};
