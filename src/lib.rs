@@ -1,4 +1,4 @@
-//! shanty: a hook-driven training runner. One calls, the crew pulls on the beat.
+//! shanty: a hook-driven training runner for YAML configs and for programs, after MMEngine's Runner.
 
 extern crate self as shanty;
 

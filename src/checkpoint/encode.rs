@@ -18,14 +18,14 @@ pub(super) const PIECE: usize = 256 << 10;
 const WORD: usize = size_of::<Elem>();
 
 /// Hashes bytes and hands them on.
-struct Passing<'a> {
+struct HashingWriter<'a> {
     out: &'a mut dyn Write,
     hash: Xxh3,
     bytes: u64,
 }
 
-impl Passing<'_> {
-    fn pass(&mut self, piece: &[u8]) -> io::Result<()> {
+impl HashingWriter<'_> {
+    fn write_hashed(&mut self, piece: &[u8]) -> io::Result<()> {
         self.hash.update(piece);
         self.bytes += piece.len() as u64;
         self.out.write_all(piece)
@@ -33,21 +33,21 @@ impl Passing<'_> {
 }
 
 /// Gathers what is small into pieces; what is large passes as it lies.
-struct HashingWriter<'a> {
-    passing: Passing<'a>,
+struct BufferedHashingWriter<'a> {
+    inner: HashingWriter<'a>,
     piece: Vec<u8>,
     filled: usize,
 }
 
-impl<'a> HashingWriter<'a> {
+impl<'a> BufferedHashingWriter<'a> {
     /// For `len` bytes.
     fn new(out: &'a mut dyn Write, len: u64) -> Self {
         let room = usize::try_from(len).unwrap_or(PIECE).clamp(WORD, PIECE);
-        Self { passing: Passing { out, hash: Xxh3::new(), bytes: 0 }, piece: vec![0; room], filled: 0 }
+        Self { inner: HashingWriter { out, hash: Xxh3::new(), bytes: 0 }, piece: vec![0; room], filled: 0 }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.passing.pass(&self.piece[..self.filled])?;
+        self.inner.write_hashed(&self.piece[..self.filled])?;
         self.filled = 0;
         Ok(())
     }
@@ -78,7 +78,9 @@ impl<'a> HashingWriter<'a> {
         // In memory as in the file: nothing is copied, and a piece is still in the cache when it is written.
         if cfg!(target_endian = "little") && size_of_val(values) >= PIECE {
             self.flush()?;
-            return bytemuck::cast_slice(values).chunks(PIECE).try_for_each(|piece| self.passing.pass(piece));
+            return bytemuck::cast_slice(values)
+                .chunks(PIECE)
+                .try_for_each(|piece| self.inner.write_hashed(piece));
         }
         while !values.is_empty() {
             let words = self.room(WORD, size_of_val(values))?.as_chunks_mut::<WORD>().0;
@@ -91,7 +93,7 @@ impl<'a> HashingWriter<'a> {
 
     fn seal(mut self) -> io::Result<FileSeal> {
         self.flush()?;
-        Ok(FileSeal::new(self.passing.bytes, self.passing.hash.digest128()))
+        Ok(FileSeal::new(self.inner.bytes, self.inner.hash.digest128()))
     }
 }
 
@@ -111,7 +113,7 @@ impl Content<'_> {
 
     /// Hands all bytes to `out`; their length and hash.
     pub fn write_to(&self, out: &mut dyn Write) -> io::Result<FileSeal> {
-        let mut sealing = HashingWriter::new(out, self.len());
+        let mut sealing = BufferedHashingWriter::new(out, self.len());
         match self {
             Self::Tensors(layout) => layout.write_to(&mut sealing)?,
             Self::Text(text) => sealing.bytes(text)?,
@@ -169,7 +171,7 @@ impl<'a> Layout<'a> {
         Self::of(state.0.iter().map(|(name, t)| (Cow::from(name), t.role, &t.value)))
     }
 
-    fn write_to(&self, out: &mut HashingWriter<'_>) -> io::Result<()> {
+    fn write_to(&self, out: &mut BufferedHashingWriter<'_>) -> io::Result<()> {
         out.bytes(&self.header)?;
         for tensor in &self.tensors {
             match tensor {

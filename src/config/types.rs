@@ -8,10 +8,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use super::de::{self, handover};
+use super::de::{self, hand_off};
 use super::{Diag, Key, Kind, Node};
 
-impl handover::FromNode for Node {
+impl hand_off::FromNode for Node {
     fn from_node(node: &Node, _: Option<&Key>) -> (Self, Vec<Diag>) {
         (node.clone(), Vec::new())
     }
@@ -20,7 +20,7 @@ impl handover::FromNode for Node {
 /// Any value, kept as it is written; only from a shanty config.
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        handover::receive(d)
+        hand_off::receive(d)
     }
 }
 
@@ -69,7 +69,7 @@ impl<T> std::ops::Deref for OneOrMany<T> {
     }
 }
 
-impl<T: DeserializeOwned> handover::FromNode for OneOrMany<T> {
+impl<T: DeserializeOwned> hand_off::FromNode for OneOrMany<T> {
     fn from_node(node: &Node, key: Option<&Key>) -> (Self, Vec<Diag>) {
         let nodes = match &*node.kind {
             Kind::Seq(items) => items.as_slice(),
@@ -88,7 +88,7 @@ impl<T: DeserializeOwned> handover::FromNode for OneOrMany<T> {
 
 impl<'de, T: DeserializeOwned> Deserialize<'de> for OneOrMany<T> {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        handover::receive(d)
+        hand_off::receive(d)
     }
 }
 

@@ -309,7 +309,7 @@ impl<'a> Assembler<'a> {
         let mut found = std::mem::take(&mut self.errors.0);
         missing_is_told(self.purpose, &mut found);
         let Self { config, node, ref builder, ref schedules, .. } = *self;
-        found.extend(checks::of(&checks::Parts { config, node, builder, schedules, hooks }));
+        found.extend(checks::of(&checks::RunParts { config, node, builder, schedules, hooks }));
         if found.has_errors() { Err(found.into()) } else { Ok(found) }
     }
 }

@@ -35,7 +35,7 @@ impl Length {
 }
 
 /// The parts of a run with the places where a config writes them.
-pub(super) struct Parts<'a> {
+pub(super) struct RunParts<'a> {
     pub config: &'a RunConfig,
     pub node: &'a Node,
     pub builder: &'a RunnerBuilder,
@@ -46,7 +46,7 @@ pub(super) struct Parts<'a> {
 }
 
 /// Everything that is odd about a run whose parts are fine by themselves.
-pub(super) fn of(parts: &Parts<'_>) -> Vec<Diag> {
+pub(super) fn of(parts: &RunParts<'_>) -> Vec<Diag> {
     let mut found = Vec::new();
     if let Some(length) = Length::of(parts.builder) {
         ranges(parts.config, length, &mut found);
@@ -97,7 +97,7 @@ fn ranges(config: &RunConfig, length: Length, found: &mut Vec<Diag>) {
 }
 
 /// A learning rate that has come down before the run ends, and stays there.
-fn endings(parts: &Parts<'_>, length: Length, found: &mut Vec<Diag>) {
+fn endings(parts: &RunParts<'_>, length: Length, found: &mut Vec<Diag>) {
     let ((epochs, iters), epoch_len, _) = parts.builder.totals();
     if epoch_len == 0 {
         return;
@@ -124,7 +124,7 @@ fn endings(parts: &Parts<'_>, length: Length, found: &mut Vec<Diag>) {
 }
 
 /// Two schedules that move one number at one time, where that is not a product of factors.
-fn overlaps(parts: &Parts<'_>, found: &mut Vec<Diag>) {
+fn overlaps(parts: &RunParts<'_>, found: &mut Vec<Diag>) {
     let Some(optim) = &parts.builder.optim else { return };
     let (_, epoch_len, _) = parts.builder.totals();
     let range = |schedule: &ScheduledParam| {
@@ -154,7 +154,7 @@ fn overlaps(parts: &Parts<'_>, found: &mut Vec<Diag>) {
 }
 
 /// Hooks whose interval is longer than the run, or which count what the loop does not.
-fn intervals(parts: &Parts<'_>, length: Length, found: &mut Vec<Diag>) {
+fn intervals(parts: &RunParts<'_>, length: Length, found: &mut Vec<Diag>) {
     for (key, node) in parts.hooks {
         let Some(hook) = parts.builder.in_line(key) else { continue };
         let counts_epochs = hook.counts_epochs(length.by_epoch);
@@ -182,7 +182,7 @@ fn whole(node: &Node) -> Option<u64> {
 }
 
 /// Batch norms see one batch of a window at a time, so that k batches of b are not one of k · b to them.
-fn accumulation(parts: &Parts<'_>, found: &mut Vec<Diag>) {
+fn accumulation(parts: &RunParts<'_>, found: &mut Vec<Diag>) {
     let (Some(optim), Some(model)) = (&parts.config.optim_wrapper, &parts.builder.model) else { return };
     let mut norm = None;
     model.infos(&mut |p| {
@@ -202,7 +202,7 @@ fn accumulation(parts: &Parts<'_>, found: &mut Vec<Diag>) {
 }
 
 /// Models with another number of classes than the data, and classes that the training data have not.
-fn classes(parts: &Parts<'_>, found: &mut Vec<Diag>) {
+fn classes(parts: &RunParts<'_>, found: &mut Vec<Diag>) {
     let of = |data: &DataLoader| data.dataset().classes().map(<[_]>::len);
     let builder = parts.builder;
     let loaders = [
@@ -237,7 +237,7 @@ fn classes(parts: &Parts<'_>, found: &mut Vec<Diag>) {
 }
 
 /// Fields that the model reads and the data have not, as far as both say so.
-fn fields(parts: &Parts<'_>, found: &mut Vec<Diag>) {
+fn fields(parts: &RunParts<'_>, found: &mut Vec<Diag>) {
     let builder = parts.builder;
     let Some(needs) = builder.model.as_ref().map(|model| model.reads()) else { return };
     let loaders = [
@@ -263,7 +263,7 @@ fn fields(parts: &Parts<'_>, found: &mut Vec<Diag>) {
 }
 
 /// Positions to be left out that are not there.
-fn excluded(parts: &Parts<'_>, found: &mut Vec<Diag>) {
+fn excluded(parts: &RunParts<'_>, found: &mut Vec<Diag>) {
     let Some(len) = parts.builder.train_data.as_ref().map(|data| data.dataset().len() as u64) else { return };
     for place in parts.node.get("exclude_samples").map_or(&[][..], Node::items) {
         if let Some(id) = whole(place).filter(|id| *id >= len) {
@@ -282,7 +282,7 @@ fn excluded(parts: &Parts<'_>, found: &mut Vec<Diag>) {
 }
 
 /// Patterns of `revise_keys` that are none.
-fn patterns(parts: &Parts<'_>, found: &mut Vec<Diag>) {
+fn patterns(parts: &RunParts<'_>, found: &mut Vec<Diag>) {
     let rules = parts.node.get("load_options").and_then(|options| options.get("revise_keys"));
     for place in rules.map_or(&[][..], Node::items).iter().filter_map(|rule| rule.items().first()) {
         if let Some(Err(why)) = place.as_str().map(super::resume::pattern) {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::checks::Parts;
+use super::checks::RunParts;
 use crate::config::{Diag, Node, broken_rule};
 use crate::optim::{Group, ScheduledParam};
 use crate::registry::number_rules;
@@ -15,7 +15,7 @@ const LOOKS: u64 = 10_000;
 const AIMS: [&str; 6] = ["eta_min", "eta_min_ratio", "gamma", "factor", "end_factor", "start_factor"];
 
 /// Numbers that a group begins with, or that a schedule comes to, beyond what the optimizer's schema allows.
-pub(super) fn of(parts: &Parts<'_>) -> Vec<Diag> {
+pub(super) fn of(parts: &RunParts<'_>) -> Vec<Diag> {
     let (Some(optim), Some(config)) = (&parts.builder.optim, &parts.config.optim_wrapper) else {
         return Vec::new();
     };
@@ -49,7 +49,7 @@ pub(super) fn of(parts: &Parts<'_>) -> Vec<Diag> {
 }
 
 /// A product of multipliers that is none of the optimizer's numbers.
-fn begins_wrong(parts: &Parts<'_>, group: &Group, number: &str, base: f64, rule: &str) -> Diag {
+fn begins_wrong(parts: &RunParts<'_>, group: &Group, number: &str, base: f64, rule: &str) -> Diag {
     let text =
         format!("the group `{}` would begin with {number} {base:.4e}, and it must be {rule}", group.name());
     let optim = parts.node.get("optim_wrapper").unwrap_or(parts.node);
@@ -67,7 +67,7 @@ fn aim(spec: &Node) -> &Node {
 }
 
 /// Completed epochs and iterations of the steps that are looked at: the first, the last, and some between.
-fn steps(parts: &Parts<'_>) -> Vec<(u64, u64)> {
+fn steps(parts: &RunParts<'_>) -> Vec<(u64, u64)> {
     let ((epochs, iters), epoch_len, _) = parts.builder.totals();
     if iters == 0 {
         // Without data nobody knows how long an epoch is.

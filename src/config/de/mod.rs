@@ -7,11 +7,11 @@
 
 mod access;
 mod fields;
-pub(crate) mod handover;
+pub(crate) mod hand_off;
 mod harmless;
 mod key_index;
 mod limits;
-mod words;
+mod messages;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -26,7 +26,7 @@ use access::{Entries, Items, Variant};
 pub(crate) use fields::fields_of;
 pub(crate) use limits::broken_rule;
 use limits::limits;
-pub(crate) use words::empty_above;
+pub(crate) use messages::empty_above;
 
 /// Enough mistakes for one run.
 const ENOUGH: usize = 200;
@@ -134,7 +134,7 @@ impl Fault {
         match self {
             Self::Complaint(diag) if diag.at.is_none() => Some(diag.on(node)),
             Self::Complaint(diag) => Some(*diag),
-            Self::Missing(field) => Some(words::missing(node, key, field)),
+            Self::Missing(field) => Some(messages::missing(node, key, field)),
             Self::Derived | Self::Retry => None,
         }
     }
@@ -166,8 +166,12 @@ impl de::Error for Fault {
         Diag::error(format!("expected {expected}, found {found}")).into()
     }
     fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Diag::error(format!("{} does not fit: expected {}", words::found(&found), words::range(expected)))
-            .into()
+        Diag::error(format!(
+            "{} does not fit: expected {}",
+            messages::found(&found),
+            messages::range(expected)
+        ))
+        .into()
     }
     fn invalid_length(len: usize, expected: &dyn Expected) -> Self {
         Diag::error(format!("expected {expected}, found {len} items")).into()
@@ -192,7 +196,7 @@ impl<'a> De<'a> {
     }
 
     fn wanted(self, what: &str) -> Fault {
-        words::wanted(self.node, self.key, what).into()
+        messages::wanted(self.node, self.key, what).into()
     }
 
     fn int<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
@@ -246,9 +250,9 @@ impl<'a> De<'a> {
                         continue;
                     }
                     let names: Vec<&str> = fields.iter().chain(self.reserved).copied().collect();
-                    misspelt.extend(words::guess(&key.text, &names));
+                    misspelt.extend(messages::guess(&key.text, &names));
                     key_index::stray(self.node, key);
-                    self.cx.push(Some(words::unknown_key(self.node, self.key, (key, value), &names)));
+                    self.cx.push(Some(messages::unknown_key(self.node, self.key, (key, value), &names)));
                 }
                 _ => known.push((key, value)),
             }
@@ -334,11 +338,11 @@ impl<'de> Deserializer<'de> for De<'_> {
         name: &'static str,
         visitor: V,
     ) -> Result<V::Value, Fault> {
-        if name != handover::NAME {
+        if name != hand_off::NAME {
             return visitor.visit_newtype_struct(self);
         }
-        let value = handover::lend(self.node, self.key, || visitor.visit_unit());
-        let complaints = handover::complaints();
+        let value = hand_off::borrow(self.node, self.key, || visitor.visit_unit());
+        let complaints = hand_off::complaints();
         if !complaints.is_empty() {
             self.cx.spoilt.borrow_mut().insert(self.node);
         }
@@ -389,11 +393,11 @@ impl<'de> Deserializer<'de> for De<'_> {
                 Some(&entries[0].0),
                 Some(self.child(&entries[0].1, Some(&entries[0].0))),
             ),
-            _ => return Err(self.wanted(&words::one_of(variants))),
+            _ => return Err(self.wanted(&messages::one_of(variants))),
         };
         let name = if content.is_none() { unscoped(name) } else { name };
         if !variants.contains(&name) {
-            return Err(words::unknown_word(self.node, self.key, key, name, variants).into());
+            return Err(messages::unknown_word(self.node, self.key, key, name, variants).into());
         }
         placed(visitor.visit_enum(Variant { name, content, whole: self }), self.node, self.key)
     }

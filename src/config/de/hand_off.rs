@@ -29,7 +29,7 @@ pub(crate) fn receive<'de, T: FromNode, D: Deserializer<'de>>(d: D) -> Result<T,
     d.deserialize_newtype_struct(NAME, Receiver(PhantomData))
 }
 
-pub(super) fn lend<R>(node: &Node, key: Option<&Key>, visit: impl FnOnce() -> R) -> R {
+pub(super) fn borrow<R>(node: &Node, key: Option<&Key>, visit: impl FnOnce() -> R) -> R {
     LENT.set(Some((node.clone(), key.cloned())));
     let result = visit();
     LENT.set(None);
