@@ -8,7 +8,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Everything that can go wrong, by who has to act.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub enum Error {
     /// The configuration or the command line is wrong. Holds the rendered or structured diagnostics.
     #[error("{0}")]
@@ -57,6 +57,13 @@ pub enum Error {
     /// Any other error, passed on.
     #[error(transparent)]
     Other(BoxError),
+}
+
+/// As `Display`: a program whose `main` returns an error shows what the command line would show.
+impl std::fmt::Debug for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
 }
 
 impl Error {

@@ -73,6 +73,22 @@ impl Manifest {
         serde_json::from_slice(&bytes).map_err(|e| unreadable(&e))
     }
 
+    /// The manifest of a directory; none where there is none that can be understood.
+    ///
+    /// # Errors
+    /// When the disk refuses: that says nothing of whose the checkpoint is.
+    pub fn look(fs: &dyn FileSystem, home: &Path) -> Result<Option<Self>> {
+        let file = home.join(MANIFEST_FILE);
+        if fs.entry(&file).at(&file)?.is_none() {
+            return Ok(None);
+        }
+        match durable::read_plain(fs, &file, LONGEST) {
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+            Err(error @ Error::Io { .. }) => Err(error),
+            Err(_) => Ok(None),
+        }
+    }
+
     /// Whether it was written in this run, for this work_dir: a run that was taken up in another one goes on in both.
     pub fn is_of(&self, whose: Whose<'_>) -> bool {
         self.run == whose.run && self.is_at_home(whose.home)

@@ -71,15 +71,16 @@ pub fn obstacles(
         let occupied = occupied.iter().filter(|name| names.include(name));
         found.extend(occupied.flat_map(|name| folder.not_ours(name)));
         if dir != folders.work() {
-            let theirs = |manifest: &Result<Manifest>| {
-                !manifest.as_ref().is_ok_and(|m| m.is_at_home(home.unwrap_or_default()))
-            };
-            let all = folder.checkpoints()?.into_iter();
-            let all = all.filter(|listed| names.include(&listed.name) && theirs(&listed.manifest));
-            found.extend(all.map(|listed| {
-                let why = "nothing says that a run of this work_dir saved it: move it away, or take another `out_dir`";
-                Error::checkpoint(listed.path, why)
-            }));
+            for listed in folder.checkpoints()?.into_iter().filter(|listed| names.include(&listed.name)) {
+                let manifest = match listed.manifest {
+                    Ok(manifest) => Some(manifest),
+                    Err(_) => Manifest::look(fs, &listed.path)?,
+                };
+                if !manifest.is_some_and(|manifest| manifest.is_at_home(home.unwrap_or_default())) {
+                    let why = "nothing says that a run of this work_dir saved it: move it away, or take another `out_dir`";
+                    found.push(Error::checkpoint(listed.path, why));
+                }
+            }
         }
     }
     Ok(found)

@@ -148,8 +148,10 @@ fn distance(a: &crate::params::StateTensor, b: &crate::params::StateTensor) -> O
 }
 
 /// Endings under which other programs look for other types of file.
-const OTHER_TYPES: [&str; 13] =
-    ["pth", "pt", "bin", "ckpt", "pkl", "npz", "npy", "h5", "hdf5", "onnx", "gguf", "json", "yaml"];
+const OTHER_TYPES: [&str; 22] = [
+    "pth", "pt", "bin", "ckpt", "pkl", "npz", "npy", "h5", "hdf5", "onnx", "gguf", "json", "jsonl", "yaml",
+    "yml", "py", "toml", "csv", "tsv", "txt", "svg", "png",
+];
 
 fn refuse_other_type(out: &Path) -> Result<()> {
     let ending = out.extension().unwrap_or_default().to_string_lossy().to_lowercase();

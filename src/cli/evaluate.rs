@@ -43,7 +43,9 @@ impl Evaluate {
         let mut config = self.config.with(&self.bare);
         let path = quoted(&self.checkpoint)?;
         config.set.extend([format!("load_from={path}"), "resume=false".into()]);
-        let mut runner = Runner::to_evaluate(&config.resolve()?, Some(&config.name()))?;
+        let node = config.resolve()?;
+        self.out.iter().try_for_each(|out| output::spare_inputs(out, &node, &[]))?;
+        let mut runner = Runner::to_evaluate(&node, Some(&config.name()))?;
         let metrics = if test { runner.test()? } else { runner.val()? };
         let text: Vec<_> = metrics.0.iter().map(|(name, value)| format!("{name}: {value:.4}")).collect();
         console::say(&text.join("\n"));

@@ -13,11 +13,12 @@ use crate::base::escape::escaped;
 use crate::base::{Error, Result};
 use crate::registry;
 
+// `hooks/my_hook` is the same crate, compiled and tested; a package of shanty cannot hold another package's files.
 const FILES: [(&str, &str); 4] = [
-    ("my.yaml", include_str!("../../hooks/my_hook/my.yaml")),
-    ("src/lib.rs", include_str!("../../hooks/my_hook/src/lib.rs")),
-    ("src/main.rs", include_str!("../../hooks/my_hook/src/main.rs")),
-    ("tests/contract.rs", include_str!("../../hooks/my_hook/tests/contract.rs")),
+    ("my.yaml", include_str!("template/my.yaml")),
+    ("src/lib.rs", include_str!("template/lib.rs.txt")),
+    ("src/main.rs", include_str!("template/main.rs.txt")),
+    ("tests/contract.rs", include_str!("template/contract.rs.txt")),
 ];
 
 /// Arguments of `new`.

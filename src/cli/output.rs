@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::base::error::IoContext;
 use crate::base::{Error, Result, durable};
 use crate::checkpoint;
+use crate::config::{Kind, Node};
 
 /// More links than this lead nowhere.
 const LINKS: usize = 40;
@@ -59,6 +60,33 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<bool> {
         fs::set_permissions(&target, about.permissions()).at(path)?;
     }
     Ok(true)
+}
+
+/// Refuses an output that would take the place of what was read: a file of the config, a file that it names, an input.
+///
+/// # Errors
+/// [`Error::Config`] with the path.
+pub(super) fn spare_inputs(out: &Path, config: &Node, inputs: &[PathBuf]) -> Result<()> {
+    let Ok(home) = out.canonicalize() else { return Ok(()) };
+    let mut named: Vec<PathBuf> = config.files().into_iter().map(PathBuf::from).collect();
+    texts(config, &mut |text| named.push(text.into()));
+    if fs::metadata(&home).is_ok_and(|about| about.is_file())
+        && named.iter().chain(inputs).any(|path| path.canonicalize().is_ok_and(|path| path == home))
+    {
+        let out = out.display();
+        return Err(Error::config(format!("{out} was read, and is not written over: name another file")));
+    }
+    Ok(())
+}
+
+/// Every text in a config: any of them may be the path of a file.
+fn texts(node: &Node, see: &mut dyn FnMut(&str)) {
+    match &*node.kind {
+        Kind::Str(text) => see(text),
+        Kind::Seq(items) => items.iter().for_each(|item| texts(item, see)),
+        Kind::Map(entries) => entries.iter().for_each(|(_, value)| texts(value, see)),
+        _ => {}
+    }
 }
 
 /// Where links lead, also one to a file that is not there yet.

@@ -23,7 +23,9 @@ pub(super) struct Plan {
 
 impl Plan {
     pub fn run(self, format: Format) -> Result<()> {
-        let plan = plan(&self.config.with(&self.bare).resolve()?, Some(&self.config.name()))?;
+        let node = self.config.with(&self.bare).resolve()?;
+        self.svg.iter().try_for_each(|svg| output::spare_inputs(svg, &node, &[]))?;
+        let plan = plan(&node, Some(&self.config.name()))?;
         if let Some(file) = &self.svg {
             output::write(file, plot::svg(&plan.lr).as_bytes())?;
         }

@@ -53,7 +53,9 @@ impl Predict {
         let form = Form::of(&self.out)?;
         let mut config = self.config.with(&self.bare);
         config.set.extend([format!("load_from={}", quoted(&self.checkpoint)?), "resume=false".into()]);
-        let mut model = Predictor::from_config(&config.resolve()?, Some(&config.name()))?;
+        let node = config.resolve()?;
+        output::spare_inputs(&self.out, &node, &self.input)?;
+        let mut model = Predictor::from_config(&node, Some(&config.name()))?;
         let data = model.data(&self.input)?;
         let mut all = Predictions::default();
         for batch in data.batches(0, Some(data.len())) {

@@ -12,7 +12,7 @@ use crate::base::{Error, Result};
 use crate::config::{Kind, Node};
 use crate::hook::builtin::{CheckpointHook, ProfilerHook};
 use crate::hook::{MessageHub, Mode};
-use crate::run::{Limits, Outcome, Runner, RunnerBuilder};
+use crate::run::{Limits, Outcome, Runner, RunnerBuilder, check};
 
 /// Arguments of `train`.
 #[derive(Debug, Clone, Args)]
@@ -55,6 +55,10 @@ impl Train {
     pub fn run(self) -> Result<u8> {
         let name = self.config.name();
         let node = self.resolve()?;
+        if self.overwrite && !self.no_sanity {
+            // What only a first iteration shows must be known before anything is deleted for it.
+            check(&node, Some(&name))?;
+        }
         let limits = Limits {
             interrupt: signals::install()?,
             max_seconds: self.max_time,

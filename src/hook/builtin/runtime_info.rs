@@ -5,7 +5,11 @@ use crate::plugin::prelude::*;
 /// Runs first, so that every other hook finds the numbers of its iteration.
 #[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
 #[serde(default)]
-pub struct RuntimeInfoHook {}
+pub struct RuntimeInfoHook {
+    /// A loss that is no number was told of.
+    #[serde(skip)]
+    told: bool,
+}
 
 impl Hook for RuntimeInfoHook {
     fn priority(&self) -> Priority {
@@ -35,6 +39,18 @@ impl Hook for RuntimeInfoHook {
         for (name, value) in &step.outputs.vars {
             cx.message_hub.update_scalar(Mode::Train, name, *value);
         }
+        if let Some(loss) = step.outputs.loss().filter(|loss| !loss.is_finite() && !self.told) {
+            self.told = true;
+            cx.log.warn(format_args!(
+                "the loss is {loss} in iteration {}: CheckInvalidLossHook would end the run, skip the step or go back",
+                cx.progress.iter
+            ));
+        }
+        Ok(())
+    }
+
+    fn before_train(&mut self, _cx: &mut Ctx<'_>) -> HookResult {
+        self.told = false;
         Ok(())
     }
 

@@ -79,6 +79,12 @@ impl CrossEntropyLoss {
 
 impl Loss for CrossEntropyLoss {
     fn forward<'t>(&self, scores: Var<'t>, target: Target<'_>) -> Result<Losses<'t>> {
+        if scores.shape().get(1) == Some(&1) {
+            return Err(Error::invalid(
+                "cross entropy over the scores of one class is always 0: give the last layer a score for each class, or \
+                 take BCEWithLogitsLoss for yes or no, MSELoss for numbers",
+            ));
+        }
         Ok(weighted(scores.cross_entropy(target, &self.options())?, self.loss_weight))
     }
 
@@ -228,7 +234,15 @@ impl Saved {
                 )));
             }
             Target::Dense(q) => {
-                expect_shape("the target of cross entropy", q.shape(), &[n, k])?;
+                if q.shape() != [n, k] {
+                    return Err(Error::invalid(format!(
+                        "the target of cross entropy has shape {:?}: it takes one class a sample (whole numbers; a \
+                         column of a table is one if `categorical` names it), or a probability for each class, {:?}; \
+                         numbers are for MSELoss, yes or no for BCEWithLogitsLoss",
+                        q.shape(),
+                        [n, k]
+                    )));
+                }
                 let (own, even) = ((1.0 - smoothing) as Elem, (smoothing / k as f64) as Elem);
                 SavedTarget::Soft(q.iter().map(|q| q * own + even).collect())
             }

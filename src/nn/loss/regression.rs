@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::base::{Elem, Result};
+use crate::base::{Elem, Error, Result};
 use crate::nn::{Losses, Reduction, Target, Var};
 use crate::register;
 
@@ -75,6 +75,17 @@ impl Default for SmoothL1Loss {
     }
 }
 
+/// The target of a loss of distances: numbers. Classes have no distance from each other.
+fn numbers<'t>(target: Target<'t>, loss: &str) -> Result<Target<'t>> {
+    match target {
+        Target::Classes(_) => Err(Error::invalid(format!(
+            "`{loss}` compares numbers, and the target holds classes (whole numbers, or the categories of a column): \
+             CrossEntropyLoss is for classes; give numbers as floats, in a table with a point as the decimal sign"
+        ))),
+        dense => Ok(dense),
+    }
+}
+
 /// -1, 0 or 1: the slope of `|d|`, which PyTorch takes to be 0 at 0.
 fn sign(d: Elem) -> Elem {
     if d == 0.0 { 0.0 } else { d.signum() }
@@ -82,15 +93,18 @@ fn sign(d: Elem) -> Elem {
 
 impl Loss for MSELoss {
     fn forward<'t>(&self, scores: Var<'t>, target: Target<'_>) -> Result<Losses<'t>> {
-        let losses =
-            scores.pointwise_loss(target, self.reduction, |_, x, y| ((x - y) * (x - y), 2.0 * (x - y)));
+        let losses = scores.pointwise_loss(numbers(target, "MSELoss")?, self.reduction, |_, x, y| {
+            ((x - y) * (x - y), 2.0 * (x - y))
+        });
         Ok(weighted(losses?, self.loss_weight))
     }
 }
 
 impl Loss for L1Loss {
     fn forward<'t>(&self, scores: Var<'t>, target: Target<'_>) -> Result<Losses<'t>> {
-        let losses = scores.pointwise_loss(target, self.reduction, |_, x, y| ((x - y).abs(), sign(x - y)));
+        let losses = scores.pointwise_loss(numbers(target, "L1Loss")?, self.reduction, |_, x, y| {
+            ((x - y).abs(), sign(x - y))
+        });
         Ok(weighted(losses?, self.loss_weight))
     }
 }
@@ -98,7 +112,7 @@ impl Loss for L1Loss {
 impl Loss for SmoothL1Loss {
     fn forward<'t>(&self, scores: Var<'t>, target: Target<'_>) -> Result<Losses<'t>> {
         let beta = self.beta as Elem;
-        let losses = scores.pointwise_loss(target, self.reduction, |_, x, y| {
+        let losses = scores.pointwise_loss(numbers(target, "SmoothL1Loss")?, self.reduction, |_, x, y| {
             let d = x - y;
             if d.abs() < beta { (0.5 * d * d / beta, d / beta) } else { (d.abs() - 0.5 * beta, sign(d)) }
         });

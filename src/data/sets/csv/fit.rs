@@ -47,8 +47,13 @@ impl TableFit {
         if features.is_empty() {
             return Err(Error::config("`features`: no column is left to be an input"));
         }
-        for name in &config.categorical {
+        for name in config.categorical.iter().chain(&config.ignore) {
             table.column(name)?;
+        }
+        if let Some(name) = features.iter().find(|name| config.target.contains(name)) {
+            return Err(Error::config(format!(
+                "`features` has the column `{name}`, which is what is to be predicted: leave it out"
+            )));
         }
         let features = features.iter().map(|name| feature(config, table, name, rows));
         Ok(Self { features: features.collect::<Result<_>>()?, targets })

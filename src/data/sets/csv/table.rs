@@ -1,5 +1,6 @@
 //! The cells of a CSV file, each with its place.
 
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use crate::base::suggest::nearest;
@@ -9,6 +10,8 @@ use crate::base::{Error, Result, text};
 pub(super) struct Table {
     file: PathBuf,
     pub(super) header: Vec<String>,
+    /// The number of each column, by its name.
+    positions: HashMap<String, usize>,
     rows: Vec<csv::StringRecord>,
     /// What stands for a missing value.
     missing: Vec<String>,
@@ -31,8 +34,17 @@ impl Table {
                 Some(_) if record.len() == 1 && record[0].trim().is_empty() => {}
                 Some(header) if record.len() != header.len() => {
                     let (line, n, wanted) = (line_of(&record), record.len(), header.len());
+                    let hint = match [';', '\t', ',', '|']
+                        .iter()
+                        .find(|sign| wanted == 1 && header[0].contains(**sign))
+                    {
+                        Some(sign) => {
+                            format!(", and has {sign:?} in it: give `delimiter: {:?}`", sign.to_string())
+                        }
+                        None => String::new(),
+                    };
                     return Err(Error::invalid(format!(
-                        "{}:{line}: {n} values where the first line names {wanted} columns",
+                        "{}:{line}: {n} values where the first line names {wanted} columns{hint}",
                         file.display()
                     )));
                 }
@@ -40,7 +52,8 @@ impl Table {
             }
         }
         let header = header.unwrap_or_default();
-        if let Some(twice) = (1..header.len()).find(|&i| header[..i].contains(&header[i])) {
+        let mut seen = HashSet::new();
+        if let Some(twice) = header.iter().position(|name| !seen.insert(name)) {
             return Err(Error::invalid(format!(
                 "{}:1: two columns are called {:?}",
                 file.display(),
@@ -50,7 +63,8 @@ impl Table {
         if rows.is_empty() {
             return Err(Error::invalid(format!("{}: no row below the names of the columns", file.display())));
         }
-        Ok(Self { file: file.to_owned(), header, rows, missing: missing.to_vec() })
+        let positions = header.iter().cloned().zip(0..).collect();
+        Ok(Self { file: file.to_owned(), header, positions, rows, missing: missing.to_vec() })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -59,7 +73,7 @@ impl Table {
 
     /// The number of the column of this name, if there is one.
     pub(super) fn position(&self, name: &str) -> Option<usize> {
-        self.header.iter().position(|own| own == name)
+        self.positions.get(name).copied()
     }
 
     /// The number of the column of this name.
