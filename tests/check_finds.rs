@@ -398,11 +398,15 @@ fn a_checkpoint_beyond_its_epoch_is_refused() {
 #[test]
 fn no_thread_to_be_had_is_an_error() {
     let script = "ulimit -v 1500000; exec \"$0\" check configs/digits_lenet.yaml";
-    let mut command = std::process::Command::new("sh");
-    command.args(["-c", script, env!("CARGO_BIN_EXE_shanty")]).env("RAYON_NUM_THREADS", "3000");
-    let out = command.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
-    let text = String::from_utf8_lossy(&out.stderr);
-    assert_eq!(out.status.code(), Some(1), "{text}");
+    let check = || {
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", script, env!("CARGO_BIN_EXE_shanty")]).env("RAYON_NUM_THREADS", "3000");
+        let out = command.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+        (out.status.code(), String::from_utf8_lossy(&out.stderr).into_owned())
+    };
+    // The standard library aborts where a thread still gets its stack, and no memory for its signals is left.
+    let (code, text) = (0..5).map(|_| check()).find(|(code, _)| code.is_some()).unwrap();
+    assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("no threads can be started") && text.contains("RAYON_NUM_THREADS"), "{text}");
 }
 

@@ -115,3 +115,15 @@ fn what_stepped_aside_elsewhere_is_left_to_its_run() {
     train(shared.run("a", 2, "").resume(true)).unwrap();
     assert_eq!(shared.saved(), ["b_1", "b_2", "epoch_1", "epoch_2"]);
 }
+
+/// `--resume` in a work_dir that was not there went on with the weights of the other run, and trained nothing.
+#[test]
+fn a_work_dir_without_a_run_resumes_nobody_elses() {
+    let shared = Shared::new();
+    train(shared.run("a", 2, "")).unwrap();
+    let text = train(shared.run("b", 3, "").resume(true)).unwrap_err().to_string();
+    assert!(text.contains("nothing says that a run of this work_dir saved it"), "{text}");
+    // Named, it is meant.
+    let named = shared.at("o/w/epoch_2");
+    train(shared.run("c", 3, "filename_tmpl: 'c_{}'").resume(true).load_from(named)).unwrap();
+}

@@ -99,8 +99,7 @@ distance! {
     MSE, "MSE", "mse", Less, |column: &Column| Ok(column.square / column.n as f64)
 }
 distance! {
-    /// The share of the targets' variance that is explained, `r2`: the mean over the values of a sample, as
-    /// scikit-learn takes it.
+    /// The share of the targets' variance that is explained, `r2`: scikit-learn's mean over the values of a sample.
     R2, "R2", "r2", Greater, |column: &Column| match column.spread {
         spread if spread > 0.0 => Ok(1.0 - column.square / spread),
         _ => Err(Error::invalid("all targets are equal: there is no variance that could be explained")),

@@ -121,6 +121,14 @@ pub(super) fn resume(s: &mut Session, plan: &Plan) -> Result<bool> {
             let owner = Owner::of(source(s), folders)?;
             let found =
                 checkpoint::newest(source(s), folders, owner.as_ref().map(|owner| owner.run.as_str()))?;
+            if let Some((path, _)) = &found.checkpoint
+                && owner.is_none()
+                && !path.starts_with(folders.work())
+            {
+                // In a folder that others may share, a work_dir that knows of no run has nothing to go on with.
+                let why = "nothing says that a run of this work_dir saved it: name it with `--resume` if it is meant";
+                return Err(Error::checkpoint(path, why));
+            }
             found.refused.iter().for_each(|why| s.state.log.warn(format_args!("refused {why}")));
             passed_over = !found.refused.is_empty();
             let Some((path, checkpoint)) = found.checkpoint else {

@@ -155,6 +155,9 @@ impl Session {
             return Ok(path);
         }
         self.join()?;
+        if request.is_last {
+            self.state.log.info(format_args!("saving checkpoint {}", request.name));
+        }
         self.write(request, dir)?;
         Ok(path)
     }

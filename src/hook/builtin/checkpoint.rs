@@ -275,7 +275,6 @@ impl CheckpointHook {
         let mut request = self.request(cx, self.name(cx));
         request.series = self.template(cx.progress.by_epoch).to_owned();
         request.keep = usize::try_from(self.max_keep_ckpts).ok();
-        cx.log.info(format_args!("saving checkpoint {}", request.name));
         cx.save(request);
     }
 
@@ -418,7 +417,6 @@ impl Hook for CheckpointHook {
             self.state.saved_iter = Some(cx.progress.iter);
             let mut request = self.request(cx, self.name(cx));
             request.series = EMERGENCY.to_owned();
-            cx.log.info(format_args!("saving checkpoint {}", request.name));
             cx.save(request);
         }
         Ok(())
