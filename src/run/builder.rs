@@ -230,6 +230,7 @@ impl RunnerBuilder {
     }
 
     /// What the first start of the run took its weights from: so it begins again where there is nothing to resume yet.
+    #[cfg(feature = "cli")]
     #[must_use]
     pub(crate) fn begin_from(mut self, path: Option<String>) -> Self {
         self.begin_from = path;

@@ -41,6 +41,7 @@ pub use eval::Evaluation;
 pub use interrupt::{ExitReason, Interrupt, Limits};
 pub use loop_config::{LoopConfig, LoopType, TrainLoopConfig};
 pub use plan::{HookCalls, PlannedCheckpoint, RunPlan, plan};
+#[cfg(feature = "cli")]
 pub(crate) use predict::quoted;
 pub use predict::{Names, Predictor};
 pub use runner::{Outcome, Runner};
