@@ -182,8 +182,8 @@ impl RunnerBuilder {
         }
     }
 
-    /// Brings the hooks into line, with those that are in it already. `validates`: there will be a validation, even if
-    /// its data is not here.
+    /// Adds the hooks to those that are in the run already, and orders them. `validates`: there will be a validation,
+    /// even if its data is not here.
     pub(super) fn line_up(&mut self, validates: bool) -> Result<()> {
         let mut cx = self.known_to_hooks();
         let build = |hook: GivenHook| hook.build(&mut cx);

@@ -79,7 +79,7 @@ pub struct RunnerBuilder {
     pub(super) dry_run: bool,
     /// Where a config writes the parts.
     pub(super) written: Option<Arc<Written>>,
-    /// Model and data are shells.
+    /// Model and data are stand-ins without values: `plan`.
     pub(super) placeholders: bool,
 }
 

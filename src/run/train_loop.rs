@@ -47,7 +47,7 @@ pub trait TrainLoop: Send {
     fn run(&self, s: &mut Session, data: &DataLoader) -> Result<()>;
 }
 
-/// What a loop of one's own is made of; the built-in ones use nothing else.
+/// What a loop calls, the built-in ones and one of your own alike.
 impl Session {
     /// Begins the training: the point `before_train`.
     ///
