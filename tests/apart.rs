@@ -4,20 +4,13 @@
 use std::fs;
 use std::path::Path;
 
-use shanty::hook::HookConfig;
 use shanty::hook::builtin::{CheckpointHook, IterTimerHook};
 use shanty::plugin::prelude::*;
-use shanty::registry::Spec;
 use shanty::run::RunnerBuilder;
 use shanty::testing::toy_runner;
 
-fn saver(yaml: &str) -> Box<dyn Hook> {
-    let spec = Spec::<dyn Hook>::parse(&format!("{{type: CheckpointHook, {yaml}}}")).unwrap();
-    spec.build(&mut BuildCx::new(0)).unwrap()
-}
-
 fn with(run: RunnerBuilder, yaml: &str) -> RunnerBuilder {
-    run.boxed_hook(saver(yaml), "CheckpointHook", HookConfig::default())
+    run.hook_yaml(&format!("{{type: CheckpointHook, {yaml}}}")).unwrap()
 }
 
 fn named(dir: &Path) -> Vec<String> {
@@ -93,14 +86,9 @@ fn a_given_hook_of_a_default_type_takes_its_place() {
     assert_eq!(planned, ["mine_1", "mine_2"]);
 
     // Under a key of its own it is one more.
-    let options = HookConfig { key: Some("second".into()), ..HookConfig::default() };
     let work = home.path().join("two");
     let run = toy_runner(&work, 2, 3).unwrap();
-    run.boxed_hook(saver("filename_tmpl: 'mine_{}'"), "CheckpointHook", options)
-        .build()
-        .unwrap()
-        .train()
-        .unwrap();
+    with(run, "filename_tmpl: 'mine_{}', key: second").build().unwrap().train().unwrap();
     assert_eq!(named(&work), ["epoch_1", "epoch_2", "mine_1", "mine_2"]);
 }
 

@@ -6,7 +6,6 @@ use std::path::Path;
 
 use shanty::base::fs::Disk;
 use shanty::checkpoint::{Folders, load, newest, recover};
-use shanty::hook::HookConfig;
 use shanty::plugin::prelude::*;
 use shanty::registry::Spec;
 use shanty::run::{Outcome, RunnerBuilder};
@@ -14,13 +13,8 @@ use shanty::testing::{FaultyDisk, Op, Scripted, toy_data, toy_runner};
 
 /// A run whose only saver is this CheckpointHook.
 fn with_hook(dir: &Path, epochs: u64, yaml: &str) -> RunnerBuilder {
-    let spec = Spec::<dyn Hook>::parse(&format!("{{type: CheckpointHook, {yaml}}}")).unwrap();
-    let hook = spec.build(&mut BuildCx::new(0)).unwrap();
-    toy_runner(dir, epochs, 3).unwrap().without_default_hooks().boxed_hook(
-        hook,
-        "CheckpointHook",
-        HookConfig::default(),
-    )
+    let run = toy_runner(dir, epochs, 3).unwrap().without_default_hooks();
+    run.hook_yaml(&format!("{{type: CheckpointHook, {yaml}}}")).unwrap()
 }
 
 fn names(dir: &Path) -> Vec<String> {

@@ -4,17 +4,14 @@
 use std::fs;
 use std::path::Path;
 
-use shanty::hook::HookConfig;
 use shanty::plugin::prelude::*;
 use shanty::registry::Spec;
 use shanty::run::RunnerBuilder;
 use shanty::testing::toy_runner;
 
 fn run(dir: &Path, epochs: u64, yaml: &str) -> RunnerBuilder {
-    let hook = Spec::<dyn Hook>::parse(&format!("{{type: CheckpointHook, {yaml}}}")).unwrap();
-    let hook = hook.build(&mut BuildCx::new(0)).unwrap();
     let run = toy_runner(dir, epochs, 3).unwrap().without_default_hooks();
-    run.boxed_hook(hook, "CheckpointHook", HookConfig::default())
+    run.hook_yaml(&format!("{{type: CheckpointHook, {yaml}}}")).unwrap()
 }
 
 fn train(run: RunnerBuilder) -> Result<()> {

@@ -8,7 +8,6 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use shanty::hook::HookConfig;
 use shanty::plugin::prelude::*;
 use shanty::registry::Spec;
 use shanty::run::RunnerBuilder;
@@ -123,13 +122,8 @@ fn walk(dir: &Path, all: &mut BTreeMap<PathBuf, String>) {
 }
 
 fn with_hook(dir: &Path, epochs: u64, yaml: &str) -> RunnerBuilder {
-    let hook = Spec::<dyn Hook>::parse(&format!("{{type: CheckpointHook, {yaml}}}")).unwrap();
-    let hook = hook.build(&mut BuildCx::new(0)).unwrap();
-    toy_runner(dir, epochs, 3).unwrap().without_default_hooks().boxed_hook(
-        hook,
-        "CheckpointHook",
-        HookConfig::default(),
-    )
+    let run = toy_runner(dir, epochs, 3).unwrap().without_default_hooks();
+    run.hook_yaml(&format!("{{type: CheckpointHook, {yaml}}}")).unwrap()
 }
 
 /// Places that a crafted name may lead to from the work_dir.

@@ -7,21 +7,14 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use shanty::hook::HookConfig;
 use shanty::plugin::prelude::*;
-use shanty::registry::Spec;
 use shanty::run::{Background, Interrupt, Limits, Outcome, RunnerBuilder, Task};
 use shanty::testing::{JudgedDisk, Op, Scripted, Verdict, toy_data, toy_runner};
 
 /// A run whose only saver is this CheckpointHook.
 fn run(dir: &Path, epochs: u64, yaml: &str) -> RunnerBuilder {
-    let hook = Spec::<dyn Hook>::parse(&format!("{{type: CheckpointHook, {yaml}}}")).unwrap();
-    let hook = hook.build(&mut BuildCx::new(0)).unwrap();
-    toy_runner(dir, epochs, 3).unwrap().without_default_hooks().boxed_hook(
-        hook,
-        "CheckpointHook",
-        HookConfig::default(),
-    )
+    let run = toy_runner(dir, epochs, 3).unwrap().without_default_hooks();
+    run.hook_yaml(&format!("{{type: CheckpointHook, {yaml}}}")).unwrap()
 }
 
 fn train(run: RunnerBuilder) -> Result<u64> {

@@ -8,18 +8,14 @@ use std::path::{Path, PathBuf};
 
 use shanty::checkpoint::load;
 use shanty::data::DataLoader;
-use shanty::hook::HookConfig;
 use shanty::plugin::prelude::*;
-use shanty::registry::Spec;
 use shanty::run::{EpochBasedTrainLoop, RunnerBuilder};
 use shanty::testing::sim::{Faults, Machine};
 use shanty::testing::{ToyModel, toy_data, toy_optim, toy_runner, toy_runner_of};
 
 fn run(dir: &Path, epochs: u64, yaml: &str) -> RunnerBuilder {
-    let hook = Spec::<dyn Hook>::parse(&format!("{{type: CheckpointHook, {yaml}}}")).unwrap();
-    let hook = hook.build(&mut BuildCx::new(0)).unwrap();
     let run = toy_runner(dir, epochs, 3).unwrap().without_default_hooks();
-    run.boxed_hook(hook, "CheckpointHook", HookConfig::default())
+    run.hook_yaml(&format!("{{type: CheckpointHook, {yaml}}}")).unwrap()
 }
 
 /// A run of one epoch of this model on these data.

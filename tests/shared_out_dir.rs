@@ -4,9 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use shanty::hook::HookConfig;
 use shanty::plugin::prelude::*;
-use shanty::registry::Spec;
 use shanty::run::RunnerBuilder;
 use shanty::testing::toy_runner;
 
@@ -24,9 +22,8 @@ impl Shared {
     /// A run in `<parent>/w`, whose checkpoints go to `o/w`.
     fn run(&self, parent: &str, epochs: u64, yaml: &str) -> RunnerBuilder {
         let text = format!("{{type: CheckpointHook, out_dir: {}, {yaml}}}", self.at("o").display());
-        let hook = Spec::<dyn Hook>::parse(&text).unwrap().build(&mut BuildCx::new(0)).unwrap();
         let run = toy_runner(&self.at(parent).join("w"), epochs, 3).unwrap().without_default_hooks();
-        run.boxed_hook(hook, "CheckpointHook", HookConfig::default())
+        run.hook_yaml(&text).unwrap()
     }
 
     fn saved(&self) -> Vec<String> {

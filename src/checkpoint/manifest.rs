@@ -84,7 +84,10 @@ impl Manifest {
         }
         match durable::read_plain(fs, &file, LONGEST) {
             Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
-            Err(error @ Error::Io { .. }) => Err(error),
+            // Something else in its place, a folder or a pipe, is no refusal of the disk's.
+            Err(Error::Io { path, source }) if source.raw_os_error().is_some() => {
+                Err(Error::Io { path, source })
+            }
             Err(_) => Ok(None),
         }
     }

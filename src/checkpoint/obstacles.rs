@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::POINTER;
 use super::lock::LOCK_FILE;
 use super::owned::{Folder, Folders};
 use super::owner::OWNER_FILE;
-use super::{POINTER, manifest::Manifest};
 use crate::base::durable::{TEMPORARY, sibling};
 use crate::base::error::IoContext;
 use crate::base::fs::{FileKind, FileSystem};
@@ -72,11 +72,8 @@ pub fn obstacles(
         found.extend(occupied.flat_map(|name| folder.not_ours(name)));
         if dir != folders.work() {
             for listed in folder.checkpoints()?.into_iter().filter(|listed| names.include(&listed.name)) {
-                let manifest = match listed.manifest {
-                    Ok(manifest) => Some(manifest),
-                    Err(_) => Manifest::look(fs, &listed.path)?,
-                };
-                if !manifest.is_some_and(|manifest| manifest.is_at_home(home.unwrap_or_default())) {
+                let listed = listed.known(fs)?;
+                if !listed.manifest.is_ok_and(|manifest| manifest.is_at_home(home.unwrap_or_default())) {
                     let why = "nothing says that a run of this work_dir saved it: move it away, or take another `out_dir`";
                     found.push(Error::checkpoint(listed.path, why));
                 }

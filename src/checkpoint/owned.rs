@@ -122,6 +122,20 @@ pub(super) struct Listed {
     pub manifest: Result<Manifest>,
 }
 
+impl Listed {
+    /// The same, its manifest read once more where it could not be read.
+    ///
+    /// # Errors
+    /// When the disk refuses: that says nothing of whose the checkpoint is.
+    pub fn known(self, fs: &dyn FileSystem) -> Result<Self> {
+        let manifest = match self.manifest {
+            Err(why) => Manifest::look(fs, &self.path)?.ok_or(why),
+            known => known,
+        };
+        Ok(Self { manifest, ..self })
+    }
+}
+
 impl<'a> Folder<'a> {
     pub fn new(fs: &'a dyn FileSystem, dir: &'a Path) -> Self {
         Self { fs, dir }

@@ -95,7 +95,8 @@ impl Owner {
             // A run that begins may have been asked to save before its weights were there.
             let own = |listed: &Listed| listed.manifest.as_ref().map_or(!begins, |m| m.run == self.run);
             let at_home = |listed: &Listed| listed.manifest.as_ref().is_ok_and(|m| m.is_at_home(&self.home));
-            let all = Folder::new(fs, dir).checkpoints()?.into_iter();
+            let all = Folder::new(fs, dir).checkpoints()?.into_iter().map(|listed| listed.known(fs));
+            let all = all.collect::<Result<Vec<_>>>()?.into_iter();
             let all = all.filter(|listed| !own(listed) && (dir == folders.work() || at_home(listed)));
             others.extend(all.map(|listed| (dir, listed)));
         }

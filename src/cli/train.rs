@@ -55,7 +55,8 @@ impl Train {
     pub fn run(self) -> Result<u8> {
         let name = self.config.name();
         let node = self.resolve()?;
-        if self.overwrite && !self.no_sanity {
+        let overwrites = node.get("overwrite").is_some_and(|given| matches!(*given.kind, Kind::Bool(true)));
+        if overwrites && self.resume.is_none() && !self.no_sanity {
             // What only a first iteration shows must be known before anything is deleted for it.
             check(&node, Some(&name))?;
         }

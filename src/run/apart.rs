@@ -90,7 +90,7 @@ impl RunnerBuilder {
         let fs = self.disk();
         let work = resolved(&*fs, &self.home());
         let dirs = Dirs { log: work.join("log"), work };
-        check_saves(line, &self.keys, &*fs, &dirs, self.totals().2)?;
+        check_saves(line, &self.keys, &*fs, &dirs, self.totals().by_epoch)?;
         self.check_files(line, &*fs, &dirs)
     }
 
@@ -99,7 +99,7 @@ impl RunnerBuilder {
         let save_dirs = self.keys.iter().filter_map(|key| line.by_key(key)?.save_dir(dirs));
         let mut folders: Vec<_> = save_dirs.map(|dir| resolved(fs, &dir)).collect();
         folders.push(dirs.work.clone());
-        let names = line.save_names(self.totals().2, u64::MAX);
+        let names = line.save_names(self.totals().by_epoch, u64::MAX);
         let own = |name: &str| names.include(name) || name == POINTER || name.starts_with(TEMPORARY);
         let mut taken: Vec<_> = self.dump(&dirs.work).into_iter().collect();
         for (key, file) in self.keys.iter().filter_map(|key| Some((key, line.by_key(key)?.out_file()?))) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::builder::GivenHook;
 use super::written::Written;
-use super::{Evaluation, RunConfig, RunnerBuilder, checks};
+use super::{Evaluation, LoopTotals, RunConfig, RunnerBuilder, checks};
 use crate::base::{Error, Result, memory};
 use crate::config::{Diag, Diags, Kind, Level, Node, OneOrMany};
 use crate::data::{DataLoader, DataLoaderConfig, Shard};
@@ -263,7 +263,8 @@ impl<'a> Assembler<'a> {
             let bound = optim.bind(&**model).map(drop);
             self.errors.take_on(bound, place.get("paramwise_cfg").unwrap_or(place));
         }
-        let ((max_epochs, max_iters), epoch_len, by_epoch) = self.builder.totals();
+        let LoopTotals { epochs: max_epochs, iters: max_iters, by_epoch } = self.builder.totals();
+        let epoch_len = self.builder.epoch_len();
         let totals = Totals { max_epochs, max_iters, epoch_len: epoch_len.max(1) };
         for spec in self.config.param_scheduler.iter().flat_map(|s| &s.0) {
             let Some(shape) = self.errors.take(spec.build(&mut self.cx)) else { continue };
@@ -279,7 +280,8 @@ impl<'a> Assembler<'a> {
 
     /// The hooks, in their order; gives their keys with their places.
     fn hooks(&mut self) -> Vec<(Arc<str>, Node)> {
-        let ((max_epochs, max_iters), epoch_len, by_epoch) = self.builder.totals();
+        let LoopTotals { epochs: max_epochs, iters: max_iters, by_epoch } = self.builder.totals();
+        let epoch_len = self.builder.epoch_len();
         if self.builder.train_data.is_some() {
             self.cx.provide(Progress { max_epochs, max_iters, epoch_len, by_epoch, ..Progress::default() });
         }

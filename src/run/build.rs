@@ -11,7 +11,7 @@ use super::config::LogLevel;
 use super::made::Made;
 use super::rollback::Rollback;
 use super::saving::Saving;
-use super::{Runner, RunnerBuilder, Session, State, apart};
+use super::{LoopTotals, Runner, RunnerBuilder, Session, State, apart};
 use crate::base::error::IoContext;
 use crate::base::fs::FileSystem;
 use crate::base::{Error, Result, caught_from, durable};
@@ -40,7 +40,8 @@ impl RunnerBuilder {
     fn put_together(mut self) -> Result<Runner> {
         let seed = self.settle_seed();
         self.seed_loaders(seed)?;
-        let ((max_epochs, max_iters), epoch_len, by_epoch) = self.totals();
+        let LoopTotals { epochs: max_epochs, iters: max_iters, by_epoch } = self.totals();
+        let epoch_len = self.epoch_len();
         if self.train_loop.is_some() && max_iters == 0 {
             return Err(Error::config(
                 "the training loop has no iteration: give it at least one epoch or iteration",
@@ -208,7 +209,8 @@ impl RunnerBuilder {
     fn known_to_hooks(&mut self) -> BuildCx {
         let mut cx = BuildCx::new(self.settle_seed());
         if self.train_data.is_some() {
-            let ((max_epochs, max_iters), epoch_len, by_epoch) = self.totals();
+            let LoopTotals { epochs: max_epochs, iters: max_iters, by_epoch } = self.totals();
+            let epoch_len = self.epoch_len();
             cx.provide(Progress { max_epochs, max_iters, epoch_len, by_epoch, ..Progress::default() });
         }
         if let Some(val) = &self.val {

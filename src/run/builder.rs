@@ -349,13 +349,15 @@ impl RunnerBuilder {
         self
     }
 
-    /// Totals of epochs and iterations, batches in an epoch, and whether the loop counts epochs.
-    pub(super) fn totals(&self) -> ((u64, u64), u64, bool) {
-        let epoch_len = self.train_data.as_ref().map_or(0, DataLoader::len);
+    /// Batches in an epoch of the training data; 0 without them.
+    pub(super) fn epoch_len(&self) -> u64 {
+        self.train_data.as_ref().map_or(0, DataLoader::len)
+    }
+
+    /// How long the training is; nothing without a loop.
+    pub(super) fn totals(&self) -> LoopTotals {
         let none = LoopTotals { epochs: 0, iters: 0, by_epoch: true };
-        let LoopTotals { epochs, iters, by_epoch } =
-            self.train_loop.as_ref().map_or(none, |l| l.totals(epoch_len));
-        ((epochs, iters), epoch_len, by_epoch)
+        self.train_loop.as_ref().map_or(none, |train_loop| train_loop.totals(self.epoch_len()))
     }
 }
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{RunConfig, RunnerBuilder};
+use super::{LoopTotals, RunConfig, RunnerBuilder};
 use crate::base::suggest::nearest;
 use crate::config::{Diag, Kind, Node};
 use crate::data::DataLoader;
@@ -24,7 +24,7 @@ struct Length {
 impl Length {
     /// `None` where only the data could tell, and is not there.
     fn of(builder: &RunnerBuilder) -> Option<Self> {
-        let ((epochs, iters), _, by_epoch) = builder.totals();
+        let LoopTotals { epochs, iters, by_epoch } = builder.totals();
         let total = if by_epoch { epochs } else { iters };
         (total > 0).then_some(Self { by_epoch, total })
     }
@@ -60,7 +60,8 @@ pub(super) fn of(parts: &RunParts<'_>) -> Vec<Diag> {
     excluded(parts, &mut found);
     patterns(parts, &mut found);
     found.extend(super::numbers::of(parts));
-    let ((epochs, iters), epoch_len, by_epoch) = parts.builder.totals();
+    let LoopTotals { epochs, iters, by_epoch } = parts.builder.totals();
+    let epoch_len = parts.builder.epoch_len();
     let counts = (epochs.max(iters) > 0).then_some(by_epoch);
     found.extend(super::differences::of(parts.config, parts.node, counts));
     if by_epoch && epoch_len > 0 {
@@ -98,7 +99,8 @@ fn ranges(config: &RunConfig, length: Length, found: &mut Vec<Diag>) {
 
 /// A learning rate that has come down before the run ends, and stays there.
 fn endings(parts: &RunParts<'_>, length: Length, found: &mut Vec<Diag>) {
-    let ((epochs, iters), epoch_len, _) = parts.builder.totals();
+    let LoopTotals { epochs, iters, .. } = parts.builder.totals();
+    let epoch_len = parts.builder.epoch_len();
     if epoch_len == 0 {
         return;
     }
@@ -126,7 +128,7 @@ fn endings(parts: &RunParts<'_>, length: Length, found: &mut Vec<Diag>) {
 /// Two schedules that move one number at one time, where that is not a product of factors.
 fn overlaps(parts: &RunParts<'_>, found: &mut Vec<Diag>) {
     let Some(optim) = &parts.builder.optim else { return };
-    let (_, epoch_len, _) = parts.builder.totals();
+    let epoch_len = parts.builder.epoch_len();
     let range = |schedule: &ScheduledParam| {
         let (begin, end, by_epoch) = schedule.range();
         let unit = if by_epoch { epoch_len.max(1) } else { 1 };

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use super::LoopTotals;
 use super::checks::RunParts;
 use crate::config::{Diag, Node, broken_rule};
 use crate::optim::{Group, ScheduledParam};
@@ -68,7 +69,8 @@ fn aim(spec: &Node) -> &Node {
 
 /// Completed epochs and iterations of the steps that are looked at: the first, the last, and some between.
 fn steps(parts: &RunParts<'_>) -> Vec<(u64, u64)> {
-    let ((epochs, iters), epoch_len, _) = parts.builder.totals();
+    let LoopTotals { epochs, iters, .. } = parts.builder.totals();
+    let epoch_len = parts.builder.epoch_len();
     if iters == 0 {
         // Without data nobody knows how long an epoch is.
         let last = epochs.saturating_sub(1);

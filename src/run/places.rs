@@ -6,8 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::RunnerBuilder;
 use super::apart::resolved;
+use super::{LoopTotals, RunnerBuilder};
 use crate::base::fs::Disk;
 use crate::base::{Error, Result};
 use crate::checkpoint::{Folders, Owner, obstacles, occupied};
@@ -93,7 +93,7 @@ fn unmakeable(builder: &RunnerBuilder, node: &Node, hooks: &[(Arc<str>, Node)]) 
 /// # Errors
 /// When a folder cannot be read.
 fn in_the_way(builder: &RunnerBuilder, node: &Node, hooks: &[(Arc<str>, Node)]) -> Result<Vec<Diag>> {
-    let ((epochs, iters), _, by_epoch) = builder.totals();
+    let LoopTotals { epochs, iters, by_epoch } = builder.totals();
     let Some(names) = builder.line.as_ref().map(|line| line.save_names(by_epoch, epochs.max(iters))) else {
         return Ok(Vec::new());
     };

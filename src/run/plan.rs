@@ -92,7 +92,7 @@ pub fn plan(node: &Node, name: Option<&str>) -> Result<RunPlan> {
     let scribe = Box::new(PlanRecorder(Arc::clone(&notes)));
     let options = HookConfig { priority: Some(Priority::LOWEST), ..HookConfig::default() };
     builder = builder.resume(false).start_from(None).boxed_hook(scribe, SCRIBE, options);
-    let ((_, iters), ..) = builder.totals();
+    let iters = builder.totals().iters;
     if iters > MOST_ITERS {
         return Err(Error::config(format!(
             "the run has {iters} iterations: a plan goes through each of them, and through {MOST_ITERS} at most"
