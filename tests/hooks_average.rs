@@ -165,7 +165,7 @@ fn before_it_begins_the_average_is_the_model() {
 #[test]
 fn an_average_that_never_begins_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let error = ramp(dir.path(), 10, EMAHook::new(0.1, 10)).build().unwrap().train().unwrap_err().to_string();
+    let error = ramp(dir.path(), 10, EMAHook::new(0.1, 10)).build().err().unwrap().to_string();
     assert!(error.contains("`begin_iter: 10`, but the run has 10 iterations"), "{error}");
 }
 

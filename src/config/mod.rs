@@ -18,6 +18,7 @@ pub mod source;
 mod types;
 mod yaml;
 
+pub use de::check_ranges;
 pub(crate) use de::hand_off::{FromNode, receive};
 pub(crate) use de::{broken_rule, empty_above, fields_of, read, read_checked};
 pub use diag::{Diag, Diags, Level};

@@ -39,11 +39,16 @@ use std::any::Any;
 use crate::base::{BoxError, Error};
 use crate::checkpoint::Checkpoint;
 use crate::data::Batch;
+use crate::registry::BuildCx;
 
 /// What a hook returns: any error, so that every `?` works. The dispatcher adds hook, point, epoch and iteration.
 pub type HookResult<T = ()> = Result<T, BoxError>;
 
-crate::registry!(dyn Hook, "hook", HookConfig);
+crate::registry!(dyn Hook, "hook", HookConfig, {
+    fn finish(hook: Box<Self>, _: &HookConfig, cx: &mut BuildCx) -> Result<Box<Self>, Error> {
+        hook.check_options(cx).map(|()| hook)
+    }
+});
 
 /// A hook: methods that the run calls at its points. Implement those that you need.
 ///
@@ -79,6 +84,15 @@ pub trait Hook: Any + Send {
     /// Whom it must precede or follow, what it reads and writes where; nothing in particular unless overridden.
     fn order(&self) -> HookOrder {
         HookOrder::default()
+    }
+
+    /// Whether its options can be, fit together, and fit what is known of the run. It is asked when the hook is made of
+    /// a config, and when a run is built with one that a program made.
+    ///
+    /// # Errors
+    /// What is wrong, in the words of a config.
+    fn check_options(&self, cx: &BuildCx) -> Result<(), Error> {
+        Ok(())
     }
 
     /// The folder that its checkpoints go to, if that is not the work_dir: the run locks it, and looks there when it is

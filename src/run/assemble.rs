@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::builder::GivenHook;
+use super::given::GivenHook;
 use super::written::Written;
 use super::{Evaluation, LoopTotals, RunConfig, RunnerBuilder, checks};
 use crate::base::{Error, Result, memory};
@@ -159,7 +159,7 @@ impl<'a> Assembler<'a> {
         let stem = name.map(|n| Path::new(n).file_stem().unwrap_or_default().to_string_lossy().into_owned());
         let default = || format!("work_dirs/{}", stem.as_deref().unwrap_or("run"));
         let work_dir = config.work_dir.clone().unwrap_or_else(default);
-        let mut builder = RunnerBuilder::default()
+        let mut builder = RunnerBuilder::of(None)
             .without_default_hooks()
             .work_dir(&work_dir)
             .config_text(name, node.to_yaml())
@@ -191,7 +191,7 @@ impl<'a> Assembler<'a> {
     }
 
     fn change(&mut self, change: impl FnOnce(RunnerBuilder) -> RunnerBuilder) {
-        self.builder = change(std::mem::take(&mut self.builder));
+        self.builder = change(std::mem::replace(&mut self.builder, RunnerBuilder::of(None)));
     }
 
     /// Loaders, loops and evaluators.
@@ -243,7 +243,7 @@ impl<'a> Assembler<'a> {
             built = build(false).0;
         }
         if let Some(model) = self.errors.take_on(built, spec.node()) {
-            self.change(|builder| builder.boxed_model(model));
+            self.builder.model = Some(model);
         }
         self.weight_bytes = bytes;
     }
@@ -352,7 +352,7 @@ fn hooks(config: &RunConfig) -> Result<Vec<Spec<dyn crate::hook::Hook>>> {
     Ok(slots.into_iter().filter_map(|(_, spec)| spec).chain(custom).collect())
 }
 
-fn default_slots() -> Result<Vec<(String, Option<Spec<dyn crate::hook::Hook>>)>> {
+pub(super) fn default_slots() -> Result<Vec<(String, Option<Spec<dyn crate::hook::Hook>>)>> {
     Ok(crate::config::parse("default hooks", DEFAULT_HOOKS)?.read::<super::HookSlots>()?.0)
 }
 

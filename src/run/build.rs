@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use log::Level;
 
-use super::builder::GivenHook;
 use super::config::LogLevel;
+use super::given::{GivenHook, known_to_hooks};
 use super::made::Made;
 use super::rollback::Rollback;
 use super::saving::Saving;
@@ -207,16 +207,10 @@ impl RunnerBuilder {
 
     /// What hooks may ask when they are made of their keys.
     fn known_to_hooks(&mut self) -> BuildCx {
-        let mut cx = BuildCx::new(self.settle_seed());
-        if self.train_data.is_some() {
-            let LoopTotals { epochs: max_epochs, iters: max_iters, by_epoch } = self.totals();
-            let epoch_len = self.epoch_len();
-            cx.provide(Progress { max_epochs, max_iters, epoch_len, by_epoch, ..Progress::default() });
-        }
-        if let Some(val) = &self.val {
-            cx.provide(val.directions());
-        }
-        cx
+        let LoopTotals { epochs: max_epochs, iters: max_iters, by_epoch } = self.totals();
+        let epoch_len = self.epoch_len();
+        let run = Progress { max_epochs, max_iters, epoch_len, by_epoch, ..Progress::default() };
+        known_to_hooks(self.settle_seed(), self.train_data.as_ref().map(|_| run), self.val.as_ref())
     }
 
     /// The hook of a key, once it is added.

@@ -3,19 +3,19 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::apart::Named;
 use super::config::{LoadConfig, LogLevel};
+use super::given::{Closure, GivenHook, type_name};
 use super::written::Written;
 use super::{Background, Evaluation, Interrupt, Limits, LoopTotals, TrainLoop};
 use crate::base::fs::{Disk, FileSystem};
 use crate::base::rng::fresh_seed;
-use crate::base::{BoxError, Result, WallClock};
+use crate::base::{Result, WallClock};
 use crate::data::DataLoader;
 use crate::hook::{Ctx, Event, Hook, HookConfig, HookResult, Hooks, Point};
 use crate::metric::Evaluator;
 use crate::model::Model;
 use crate::optim::OptimWrapper;
-use crate::registry::{BuildCx, Spec};
+use crate::registry::Spec;
 
 /// Puts a run together: a model ([`Runner::builder`](super::Runner::builder)), and what is done with it.
 ///
@@ -38,7 +38,6 @@ use crate::registry::{BuildCx, Spec};
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Default)]
 pub struct RunnerBuilder {
     pub(super) model: Option<Box<dyn Model>>,
     pub(super) train_loop: Option<Box<dyn TrainLoop>>,
@@ -84,9 +83,48 @@ pub struct RunnerBuilder {
 }
 
 impl RunnerBuilder {
-    pub(super) fn boxed_model(mut self, model: Box<dyn Model>) -> Self {
-        self.model = Some(model);
-        self
+    /// A run of this model. Only a config that is still being read has none: it is told all that is wrong with it, and
+    /// nothing is built.
+    pub(super) fn of(model: Option<Box<dyn Model>>) -> Self {
+        Self {
+            model,
+            train_loop: None,
+            train_data: None,
+            optim: None,
+            val: None,
+            test: None,
+            hooks: Vec::new(),
+            line: None,
+            keys: Vec::new(),
+            no_default_hooks: false,
+            no_sanity: false,
+            work_dir: None,
+            experiment_name: None,
+            seed: None,
+            config: None,
+            config_files: Vec::new(),
+            begin_from: None,
+            notes: Vec::new(),
+            log_level: LogLevel::default(),
+            load_from: None,
+            resume: false,
+            allow_hook_changes: false,
+            allow_data_changes: false,
+            fs: None,
+            wall: WallClock::default(),
+            overwrite: false,
+            save_in_step: false,
+            background: None,
+            limits: Limits::default(),
+            interrupt: None,
+            load_options: LoadConfig::default(),
+            exclude_samples: Vec::new(),
+            timer: None,
+            record_calls: false,
+            dry_run: false,
+            written: None,
+            placeholders: false,
+        }
     }
 
     /// Trains the model: with these data, as this loop goes through them, by this optimizer.
@@ -148,7 +186,7 @@ impl RunnerBuilder {
     where
         F: FnMut(&mut Ctx<'_>, &mut Event<'_>) -> HookResult + Send + 'static,
     {
-        self.boxed_hook(Box::new(Closure { point, call }), "ClosureHook", HookConfig::default())
+        self.boxed_hook(Box::new(Closure::at(point, call)), "ClosureHook", HookConfig::default())
     }
 
     /// A hook with the keys that a config gives to every hook, such as its priority, under this name.
@@ -358,44 +396,5 @@ impl RunnerBuilder {
     pub(super) fn totals(&self) -> LoopTotals {
         let none = LoopTotals { epochs: 0, iters: 0, by_epoch: true };
         self.train_loop.as_ref().map_or(none, |train_loop| train_loop.totals(self.epoch_len()))
-    }
-}
-
-/// A hook as it was given.
-pub(super) enum GivenHook {
-    /// Made already, with its name and the keys of every hook.
-    Made(Box<dyn Hook>, String, HookConfig),
-    /// To be made when the run is known.
-    Written(Spec<dyn Hook>),
-}
-
-impl GivenHook {
-    /// The hook, with its name and the keys of every hook.
-    pub(super) fn build(self, cx: &mut BuildCx) -> Result<Named> {
-        match self {
-            Self::Made(hook, name, config) => Ok((hook, name, config)),
-            Self::Written(spec) => Ok((spec.build(cx)?, spec.name().to_owned(), spec.extra.clone())),
-        }
-    }
-}
-
-/// `EmaHook` of `my_crate::hooks::EmaHook<T>`.
-pub(super) fn type_name<T>() -> &'static str {
-    let path = std::any::type_name::<T>();
-    path.split('<').next().and_then(|p| p.rsplit("::").next()).unwrap_or(path)
-}
-
-/// A closure as a hook.
-struct Closure<F> {
-    point: Point,
-    call: F,
-}
-
-impl<F> Hook for Closure<F>
-where
-    F: FnMut(&mut Ctx<'_>, &mut Event<'_>) -> Result<(), BoxError> + Send + 'static,
-{
-    fn on_event(&mut self, cx: &mut Ctx<'_>, event: &mut Event<'_>) -> HookResult {
-        if event.point() == self.point { (self.call)(cx, event) } else { cx.unsubscribe() }
     }
 }

@@ -13,6 +13,7 @@ mod differences;
 mod dry_model;
 mod eval;
 mod folders;
+mod given;
 mod interrupt;
 mod leftover;
 mod loop_config;

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::eval::REHEARSED;
+use super::given::{check_made, known_to_hooks, type_name};
 use super::resume::Plan;
 use super::written::Written;
 use super::{ExitReason, RunnerBuilder, Session, State, TrainLoop};
@@ -45,7 +46,7 @@ pub struct Runner {
 impl Runner {
     /// Puts a run of this model together in Rust.
     pub fn builder(model: impl Model) -> RunnerBuilder {
-        RunnerBuilder::default().boxed_model(Box::new(model))
+        RunnerBuilder::of(Some(Box::new(model)))
     }
 
     /// Builds what a resolved config describes. `name` is the config's file name: it names the experiment, the dump
@@ -324,10 +325,13 @@ impl Runner {
     /// Adds a hook where it belongs in the order of the others.
     ///
     /// # Errors
-    /// As [`RunnerBuilder::build`], when it cannot stand anywhere, or goes by a metric that there is not; the run is as
+    /// As [`RunnerBuilder::build`], when its options do not fit, when it cannot stand anywhere, or goes by a metric that there is not; the run is as
     /// before then.
     pub fn add_hook<H: Hook>(&mut self, hook: H) -> Result<()> {
-        let name = super::builder::type_name::<H>();
+        let name = type_name::<H>();
+        let State { info, progress, .. } = &self.session.state;
+        let run = self.train.as_ref().map(|_| progress.clone());
+        check_made(&hook, name, &known_to_hooks(info.seed, run, self.session.val.as_ref()))?;
         let names = self.session.val.as_ref().map(|val| val.metric_names(Mode::Val));
         // A run that does not train goes by no metric.
         let names = names.or_else(|| self.train.is_none().then(Vec::new));

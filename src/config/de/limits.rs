@@ -1,14 +1,30 @@
 //! Ranges, lengths and patterns of a type's JSON schema, enforced on the node with its place.
 
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::config::{Diag, Key, Kind, Node};
+use crate::base::{Error, Result};
+use crate::config::{Diag, Key, Kind, Node, parse, yaml};
 
 /// Complaints about values beyond what `schema` allows. Types, names and missing keys are the reader's business.
 pub(crate) fn limits(node: &Node, key: Option<&Key>, schema: &Value) -> Vec<Diag> {
     let mut walk = Walk { root: schema, diags: Vec::new() };
     walk.value(node, key, schema);
     walk.diags
+}
+
+/// Enforces the ranges and lengths of the type's schema on what a program made, in the words that a config hears.
+///
+/// # Errors
+/// The first value that is out of its range.
+pub fn check_ranges<T: Serialize + JsonSchema>(made: &T) -> Result<()> {
+    let text = yaml::write(made).map_err(Error::config)?;
+    let node = parse("the program", &text)?;
+    match limits(&node, None, schemars::schema_for!(T).as_value()).into_iter().next() {
+        Some(diag) => Err(Error::config(diag.message)),
+        None => Ok(()),
+    }
 }
 
 /// The word in a schema that lets infinity pass.

@@ -25,6 +25,7 @@ use crate::registry::unscoped;
 use access::{Entries, Items, Variant};
 pub(crate) use fields::fields_of;
 pub(crate) use limits::broken_rule;
+pub use limits::check_ranges;
 use limits::limits;
 pub(crate) use messages::empty_above;
 

@@ -6,7 +6,7 @@ use crate::params::{Op, OwnSet};
 use crate::plugin::prelude::*;
 
 /// How a new model enters the average.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Averaging {
     /// `avg = (1 - momentum) * avg + momentum * new`.
     ExponentialMovingAverage,

@@ -10,15 +10,15 @@ use crate::plugin::prelude::*;
 /// been. `rollback` returns to the last good state in memory, up to `rollback_steps` steps back, and goes on without
 /// the offending samples; those with bad inputs if there are any, else all of the batch. Each time a replay bundle is
 /// written to the log folder.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct CheckInvalidLossHook {
     /// Iterations between two checks; 50 if absent, and 1 for `skip` and `rollback`, which need each step checked.
     #[schemars(range(min = 1))]
     interval: Option<u64>,
-    /// What to do.
+    /// What follows a bad step: the run ends, the update is dropped, or the run goes back.
     action: Action,
-    /// What to look at.
+    /// What is looked at: losses; gradients too; or inputs and weights as well.
     check: Check,
     /// Steps between two states kept in memory for `rollback`.
     #[schemars(range(min = 1))]
@@ -32,7 +32,7 @@ pub struct CheckInvalidLossHook {
 }
 
 /// What follows a bad step.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Action {
     /// The run ends with an error.
@@ -45,7 +45,7 @@ enum Action {
 }
 
 /// What is looked at in each checked step.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Check {
     /// The losses.
@@ -113,13 +113,6 @@ impl Default for CheckInvalidLossHook {
 }
 
 impl CheckInvalidLossHook {
-    fn checked(self, _: &mut BuildCx) -> Result<Self> {
-        if self.action != Action::Stop && self.interval.is_some_and(|n| n > 1) {
-            return Err(Error::config("`skip` and `rollback` need each step checked: leave `interval` out"));
-        }
-        Ok(self)
-    }
-
     fn every(&self) -> u64 {
         self.interval.unwrap_or(if self.action == Action::Stop { 50 } else { 1 })
     }
@@ -204,9 +197,9 @@ impl CheckInvalidLossHook {
         Self { action: Action::Skip, ..Self::default() }
     }
 
-    /// Goes back by at most `steps` (at least 1) and on without the samples, instead of ending the run with an error.
+    /// Goes back by at most `steps` and on without the samples, instead of ending the run with an error.
     pub fn rollback(steps: u64) -> Self {
-        Self { action: Action::Rollback, rollback_steps: steps.max(1), ..Self::default() }
+        Self { action: Action::Rollback, rollback_steps: steps, ..Self::default() }
     }
 
     /// Looks at gradients too.
@@ -225,6 +218,13 @@ impl CheckInvalidLossHook {
 }
 
 impl Hook for CheckInvalidLossHook {
+    fn check_options(&self, _: &BuildCx) -> Result<()> {
+        if self.action != Action::Stop && self.interval.is_some_and(|n| n > 1) {
+            return Err(Error::config("`skip` and `rollback` need each step checked: leave `interval` out"));
+        }
+        check_ranges(self)
+    }
+
     /// A run that ends at the first bad step has nothing to remember.
     fn state(&mut self) -> Option<&mut dyn HookState> {
         if self.action == Action::Stop { None } else { Some(&mut self.state) }
@@ -302,5 +302,5 @@ impl Hook for CheckInvalidLossHook {
 
 register! {
     /// Finds NaN and infinity in losses, gradients or weights; ends the run, skips the batch, or goes back without it.
-    dyn Hook, "CheckInvalidLossHook" => fn CheckInvalidLossHook::checked
+    dyn Hook, "CheckInvalidLossHook" => CheckInvalidLossHook
 }

@@ -135,18 +135,6 @@ impl CheckpointHook {
         self
     }
 
-    /// Whether its keys fit together, and then the direction of its metrics. `told`: which way those of the validation
-    /// say to be better.
-    fn check(self, told: &Directions) -> Result<Self> {
-        self.fits()?;
-        if self.rule.is_none() {
-            for metric in self.save_best.iter().flat_map(|b| &b.0).filter(|m| *m != "auto") {
-                self.direction(metric, told.get(metric)).map_err(Error::config)?;
-            }
-        }
-        Ok(self)
-    }
-
     fn fits(&self) -> Result<()> {
         let bad = |text: &str| Err(Error::config(text));
         if self.interval == Some(0) {
@@ -332,6 +320,16 @@ impl Hook for CheckpointHook {
         Priority::VERY_LOW
     }
 
+    /// Whether its keys fit together, and then the direction of its metrics, which those of the validation may say.
+    fn check_options(&self, cx: &BuildCx) -> Result<()> {
+        self.fits()?;
+        let told = cx.get::<Directions>();
+        let named = self.save_best.iter().flat_map(|best| &best.0).filter(|metric| *metric != "auto");
+        named.filter(|_| self.rule.is_none()).try_for_each(|metric| {
+            self.direction(metric, told.and_then(|told| told.get(metric))).map(drop).map_err(Error::config)
+        })
+    }
+
     fn order(&self) -> HookOrder {
         let metrics = self.save_best.iter().flat_map(|b| &b.0).map(|m| if m == "auto" { "*" } else { m });
         metrics.fold(HookOrder::default(), |w, m| w.reads(Point::AfterValEpoch, format!("val/{m}")))
@@ -425,11 +423,5 @@ impl Hook for CheckpointHook {
 
 register! {
     /// Saves checkpoints at intervals, at the end, and of the best metric; deletes old ones when new ones are safe.
-    dyn Hook, "CheckpointHook" => fn CheckpointHook::checked
-}
-
-impl CheckpointHook {
-    fn checked(self, cx: &mut BuildCx) -> Result<Self> {
-        self.check(&cx.get().cloned().unwrap_or_default())
-    }
+    dyn Hook, "CheckpointHook" => CheckpointHook
 }

@@ -6,7 +6,7 @@ use crate::plugin::prelude::*;
 /// Logs every `interval` iterations a digest of weights, optimizer and the samples seen since the last line, chained to
 /// all lines before it: runs whose chains are equal at a step were equal up to that step. The config key
 /// `digest_interval` adds it.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct DigestHook {
     /// Iterations between two lines.
@@ -44,6 +44,10 @@ impl DigestHook {
 }
 
 impl Hook for DigestHook {
+    fn check_options(&self, _: &BuildCx) -> Result<()> {
+        check_ranges(self)
+    }
+
     /// Last: it sees what all others did.
     fn priority(&self) -> Priority {
         Priority::LOWEST

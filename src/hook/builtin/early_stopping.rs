@@ -6,7 +6,7 @@ use crate::plugin::prelude::*;
 /// Stops when `monitor` was not better for `patience` validations in a row, after MMEngine's EarlyStoppingHook.
 ///
 /// Better is: beyond the best by `min_delta` or more, and not equal to it. NaN is never better.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct EarlyStoppingHook {
     /// The metric to watch: `accuracy/top1`.
     #[schemars(example = "accuracy/top1")]
@@ -136,6 +136,12 @@ setters!(EarlyStoppingHook {
 });
 
 impl Hook for EarlyStoppingHook {
+    fn check_options(&self, cx: &BuildCx) -> Result<()> {
+        check_ranges(self)?;
+        let told = cx.get::<Directions>().and_then(|known| known.get(&self.monitor));
+        self.direction(told).map(drop).map_err(Error::config)
+    }
+
     fn priority(&self) -> Priority {
         Priority::LOWEST
     }
@@ -189,13 +195,5 @@ impl Hook for EarlyStoppingHook {
 
 register! {
     /// Stops the run when a metric has not become better for some validations.
-    dyn Hook, "EarlyStoppingHook" => fn EarlyStoppingHook::checked
-}
-
-impl EarlyStoppingHook {
-    fn checked(self, cx: &mut BuildCx) -> Result<Self> {
-        let told = cx.get::<Directions>().and_then(|known| known.get(&self.monitor));
-        self.direction(told).map_err(Error::config)?;
-        Ok(self)
-    }
+    dyn Hook, "EarlyStoppingHook" => EarlyStoppingHook
 }

@@ -7,10 +7,10 @@ use crate::plugin::prelude::*;
 ///
 /// In a checkpoint `model.safetensors` is the average; the weights that training goes on with are this hook's state. So
 /// `load_from` starts with the average, `resume` with the weights of the run. Before the average begins both are equal.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct EMAHook {
-    /// Which average.
+    /// Which average: an exponential one, a plain one, or one that is slower and slower.
     ema_type: Averaging,
     /// The weight of the newest model, in (0, 1).
     #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
@@ -87,30 +87,6 @@ impl EMAHook {
         self.state.average.as_ref()
     }
 
-    fn check(&self, progress: Option<&Progress>) -> Result<()> {
-        let bad = |text: String| Err(Error::config(text));
-        if !(self.momentum > 0.0 && self.momentum < 1.0) {
-            return bad(format!("`momentum` must lie between 0 and 1, not {}", self.momentum));
-        }
-        if self.begin_iter > 0 && self.begin_epoch > 0 {
-            return bad("give `begin_iter` or `begin_epoch`, not both".into());
-        }
-        let Some(progress) = progress.filter(|c| c.max_iters > 0) else { return Ok(()) };
-        if self.begin_iter >= progress.max_iters {
-            return bad(format!(
-                "`begin_iter: {}`, but the run has {} iterations",
-                self.begin_iter, progress.max_iters
-            ));
-        }
-        if self.begin_epoch > progress.max_epochs {
-            return bad(format!(
-                "`begin_epoch: {}`, but the run has {} epochs",
-                self.begin_epoch, progress.max_epochs
-            ));
-        }
-        Ok(())
-    }
-
     fn own(&mut self) -> &mut AveragedModel {
         let Self { ema_type, momentum, gamma, interval, update_buffers, .. } = *self;
         self.state.average.get_or_insert_with(|| {
@@ -155,6 +131,23 @@ setters!(EMAHook {
 });
 
 impl Hook for EMAHook {
+    fn check_options(&self, cx: &BuildCx) -> Result<()> {
+        check_ranges(self)?;
+        let Self { begin_iter, begin_epoch, .. } = *self;
+        if begin_iter > 0 && begin_epoch > 0 {
+            return Err(Error::config("give `begin_iter` or `begin_epoch`, not both"));
+        }
+        let Some(run) = cx.get::<Progress>().filter(|run| run.max_iters > 0) else { return Ok(()) };
+        let (key, begin, has) = if begin_iter >= run.max_iters {
+            ("begin_iter", begin_iter, format!("{} iterations", run.max_iters))
+        } else if begin_epoch > run.max_epochs {
+            ("begin_epoch", begin_epoch, format!("{} epochs", run.max_epochs))
+        } else {
+            return Ok(());
+        };
+        Err(Error::config(format!("`{key}: {begin}`, but the run has {has}")))
+    }
+
     fn order(&self) -> HookOrder {
         // Whoever looks at the weights at the end of an iteration or an epoch looks at the trained ones.
         HookOrder::default().before("CheckpointHook").writes(Point::BeforeValEpoch, "weights")
@@ -169,10 +162,6 @@ impl Hook for EMAHook {
             cx.log.warn(format_args!("EMAHook: momentum {} is the weight of the *new* model", self.momentum));
         }
         Ok(())
-    }
-
-    fn before_train(&mut self, cx: &mut Ctx<'_>) -> HookResult {
-        Ok(self.check(Some(cx.progress))?)
     }
 
     fn after_train_iter(&mut self, cx: &mut Ctx<'_>, _step: &mut Step<'_>) -> HookResult {
@@ -221,12 +210,5 @@ impl Hook for EMAHook {
 
 register! {
     /// Keeps an average of the weights (exponential, plain or annealed), and validates and saves with it.
-    dyn Hook, "EMAHook" => fn EMAHook::checked
-}
-
-impl EMAHook {
-    fn checked(self, cx: &mut BuildCx) -> Result<Self> {
-        self.check(cx.get::<Progress>())?;
-        Ok(self)
-    }
+    dyn Hook, "EMAHook" => EMAHook
 }

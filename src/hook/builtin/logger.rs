@@ -20,7 +20,7 @@ pub struct LoggerHook {
 }
 
 /// Parameters of [`LoggerHook`].
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct LoggerConfig {
     /// Iterations between two lines.
@@ -42,9 +42,9 @@ impl Default for LoggerConfig {
 }
 
 impl LoggerHook {
-    /// A line every `interval` iterations (at least 1), and after each validation or test.
+    /// A line every `interval` iterations, and after each validation or test.
     pub fn every(interval: u64) -> Self {
-        let config = LoggerConfig { interval: interval.max(1), ..LoggerConfig::default() };
+        let config = LoggerConfig { interval, ..LoggerConfig::default() };
         Self { config, line: LogLine::default(), lost: 0 }
     }
 
@@ -55,10 +55,10 @@ impl LoggerHook {
         self
     }
 
-    /// Iterations between two reminders of the experiment's name (at least 1); 1000 if not called.
+    /// Iterations between two reminders of the experiment's name; 1000 if not called.
     #[must_use]
     pub fn interval_exp_name(mut self, interval: u64) -> Self {
-        self.config.interval_exp_name = interval.max(1);
+        self.config.interval_exp_name = interval;
         self
     }
 
@@ -120,6 +120,10 @@ impl LoggerHook {
 }
 
 impl Hook for LoggerHook {
+    fn check_options(&self, _: &BuildCx) -> Result<()> {
+        check_ranges(&self.config)
+    }
+
     fn priority(&self) -> Priority {
         Priority::BELOW_NORMAL
     }

@@ -9,11 +9,11 @@ use crate::plugin::prelude::*;
 /// Moves `teacher.*` towards `student.*` in a model that holds both (Tarvainen and Valpola 2017, after mmdet's hook).
 ///
 /// The teacher is part of the model, so checkpoints hold it and a resumed run needs nothing else.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct MeanTeacherHook {
     /// The weight of the student in an update, in (0, 1).
-    #[schemars(range(min = 0.0, max = 1.0))]
+    #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
     momentum: f64,
     /// Iterations between two updates.
     #[schemars(range(min = 1))]
@@ -99,6 +99,10 @@ setters!(MeanTeacherHook {
 });
 
 impl Hook for MeanTeacherHook {
+    fn check_options(&self, _: &BuildCx) -> Result<()> {
+        check_ranges(self)
+    }
+
     fn order(&self) -> HookOrder {
         HookOrder::default().before("CheckpointHook")
     }
@@ -120,14 +124,5 @@ impl Hook for MeanTeacherHook {
 
 register! {
     /// Moves a teacher's weights slowly towards those of its student, both parts of the model.
-    dyn Hook, "MeanTeacherHook" => fn MeanTeacherHook::checked
-}
-
-impl MeanTeacherHook {
-    fn checked(self, _: &mut BuildCx) -> Result<Self> {
-        if !(self.momentum > 0.0 && self.momentum < 1.0) {
-            return Err(Error::config(format!("`momentum` must lie between 0 and 1, not {}", self.momentum)));
-        }
-        Ok(self)
-    }
+    dyn Hook, "MeanTeacherHook" => MeanTeacherHook
 }

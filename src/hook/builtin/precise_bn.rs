@@ -15,7 +15,7 @@ const PROBE: Elem = 1_048_576.0;
 ///
 /// It works for every model whose statistics are called `running_mean` and `running_var` and move by a fixed share of
 /// the batch's: that share is measured, the layers are not touched. Gradients and counters are as they were afterwards.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct PreciseBNHook {
     /// Samples to average over, at most those of an epoch.
@@ -176,6 +176,10 @@ setters!(PreciseBNHook {
 });
 
 impl Hook for PreciseBNHook {
+    fn check_options(&self, _: &BuildCx) -> Result<()> {
+        check_ranges(self)
+    }
+
     fn priority(&self) -> Priority {
         Priority::ABOVE_NORMAL
     }

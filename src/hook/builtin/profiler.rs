@@ -12,7 +12,7 @@ use crate::plugin::prelude::*;
 
 /// Measures every hook, step and save of the first `profile_times` epochs or iterations, then writes the trace as JSON
 /// and the table of hooks into the log.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ProfilerHook {
     /// Count epochs or iterations.
@@ -119,6 +119,22 @@ setters!(ProfilerHook {
 });
 
 impl Hook for ProfilerHook {
+    fn check_options(&self, cx: &BuildCx) -> Result<()> {
+        check_ranges(self)?;
+        if self.activity_with_cuda {
+            return Err(Error::config("there is no GPU to profile: set `activity_with_cuda: false`"));
+        }
+        self.json_trace_path.as_deref().map_or(Ok(()), writable)?;
+        let Some(run) = cx.get::<Progress>().filter(|run| run.max_iters > 0) else { return Ok(()) };
+        let (total, unit) =
+            if self.by_epoch { (run.max_epochs, "epochs") } else { (run.max_iters, "iterations") };
+        if self.profile_times > total && self.profile_times != u64::MAX {
+            let times = self.profile_times;
+            return Err(Error::config(format!("`profile_times: {times}`, but the run has {total} {unit}")));
+        }
+        Ok(())
+    }
+
     fn out_file(&self) -> Option<&Path> {
         self.json_trace_path.as_deref()
     }
@@ -128,16 +144,7 @@ impl Hook for ProfilerHook {
     }
 
     fn before_train(&mut self, cx: &mut Ctx<'_>) -> HookResult {
-        let (done, total, unit) = if self.by_epoch {
-            (cx.progress.epoch, cx.progress.max_epochs, "epochs")
-        } else {
-            (cx.progress.iter, cx.progress.max_iters, "iterations")
-        };
-        if self.profile_times > total && self.profile_times != u64::MAX {
-            return Err(
-                format!("`profile_times: {}`, but the run has {total} {unit}", self.profile_times).into()
-            );
-        }
+        let done = if self.by_epoch { cx.progress.epoch } else { cx.progress.iter };
         self.until = done.saturating_add(self.profile_times);
         cx.profile.start();
         Ok(())
@@ -163,15 +170,5 @@ impl Hook for ProfilerHook {
 
 register! {
     /// Measures hooks, steps and saves, and writes a chrome trace and a table.
-    dyn Hook, "ProfilerHook" => fn ProfilerHook::checked
-}
-
-impl ProfilerHook {
-    fn checked(self, _: &mut BuildCx) -> Result<Self> {
-        if self.activity_with_cuda {
-            return Err(Error::config("there is no GPU to profile: set `activity_with_cuda: false`"));
-        }
-        self.json_trace_path.as_deref().map_or(Ok(()), writable)?;
-        Ok(self)
-    }
+    dyn Hook, "ProfilerHook" => ProfilerHook
 }

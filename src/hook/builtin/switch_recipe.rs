@@ -82,6 +82,14 @@ struct PipelineSwitch {
 }
 
 impl Hook for SwitchRecipeHook {
+    fn check_options(&self, _: &BuildCx) -> Result<()> {
+        let epochs: Vec<_> = self.recipes.iter().map(|recipe| recipe.epoch).collect();
+        match (1..epochs.len()).find(|at| epochs[..*at].contains(&epochs[*at])) {
+            Some(at) => Err(Error::config(format!("`schedule` has epoch {} twice", epochs[at] + 1))),
+            None => Ok(()),
+        }
+    }
+
     fn before_train(&mut self, cx: &mut Ctx<'_>) -> HookResult {
         let Some(data) = cx.data else { return Ok(()) };
         self.recipes.iter().for_each(|recipe| data.switch(recipe.epoch, Arc::clone(&recipe.pipeline)));
@@ -107,11 +115,7 @@ impl SwitchRecipeHook {
     fn from_config(p: SwitchRecipe, cx: &mut BuildCx) -> Result<Self> {
         let mut recipes: Vec<(u64, Pipeline)> = Vec::new();
         for action in &p.schedule {
-            let epoch = action.action_epoch - 1;
-            if recipes.iter().any(|(e, _)| *e == epoch) {
-                return Err(Error::config(format!("`schedule` has epoch {} twice", action.action_epoch)));
-            }
-            recipes.push((epoch, Pipeline::build(&action.train_pipeline, cx)?));
+            recipes.push((action.action_epoch - 1, Pipeline::build(&action.train_pipeline, cx)?));
         }
         Ok(Self::new(recipes))
     }

@@ -4,7 +4,7 @@ use crate::plugin::prelude::*;
 
 /// Sets `param_name` of the module `module_name` to its configured value times `min(1, iter / warm-up)`, before each
 /// iteration (after mmpretrain's hook). A function of progress: there is nothing to keep.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct WarmupParamHook {
     /// The number: `p`.
     param_name: String,
@@ -34,6 +34,10 @@ impl WarmupParamHook {
 }
 
 impl Hook for WarmupParamHook {
+    fn check_options(&self, _: &BuildCx) -> Result<()> {
+        check_ranges(self)
+    }
+
     fn before_train(&mut self, cx: &mut Ctx<'_>) -> HookResult {
         if cx.info.placeholders {
             return Ok(());
