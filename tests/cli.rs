@@ -117,7 +117,7 @@ fn the_resolved_config_reads_back() {
     let dir = tempfile::tempdir().unwrap();
     let out = shanty(&["config", "configs/digits_lenet.yaml", "train_cfg.max_epochs=3"]);
     let set = shanty(&["config", "configs/digits_lenet.yaml", "--cfg-options", "train_cfg.max_epochs=3"]);
-    assert_eq!(text(&set.stdout), text(&out.stdout), "with and without the reference's switch");
+    assert_eq!(text(&set.stdout), text(&out.stdout), "with and without MMEngine's switch");
     let copy = dir.path().join("copy.yaml");
     fs::write(&copy, &out.stdout).unwrap();
     let again = shanty(&["config", &copy.to_string_lossy()]);

@@ -73,13 +73,13 @@ fn intervals_and_units() {
 fn a_schedule_that_ends_long_before_the_run_is_told() {
     only(
         &["param_scheduler.1.end=20", "train_cfg.max_epochs=200"],
-        "warning: the schedules end 180 epochs before the run does: the learning rate stays at 3.094e-6 of its value until \
+        "warning: the schedules end 180 epochs before the run does: the learning rate stays at 3.09411e-06 of its value until \
          then",
     );
     let by_iter = "train_cfg={by_epoch: false, max_iters: 600}";
     only(
         &[by_iter, "param_scheduler={type: PolyLR, by_epoch: false, eta_min: 0, end: 500}"],
-        "warning: the schedules end 100 iterations before the run does: the learning rate stays at 0.000e0 of its value until \
+        "warning: the schedules end 100 iterations before the run does: the learning rate stays at 0 of its value until \
          then",
     );
     // A warm-up alone is meant to end, and one that comes down in time is as well.

@@ -8,6 +8,7 @@ pub mod escape;
 pub mod fs;
 mod fs_push;
 pub mod memory;
+pub mod number;
 pub mod record;
 pub mod rng;
 pub mod stale;

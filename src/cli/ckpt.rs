@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use super::{console, output};
 use crate::base::escape::escaped;
 use crate::base::fs::Disk;
+use crate::base::number::short;
 use crate::base::{Error, Result};
 use crate::checkpoint::{Checkpoint, digest, load, locate, raw};
 
@@ -118,7 +119,11 @@ fn inspect(path: &Path) -> Result<()> {
         None => console::say("no optimizer: weights only"),
     }
     for (key, record) in &checkpoint.hooks {
-        console::say(&format!("hook {}: {} tensors, {}", escaped(key), record.tensors.len(), record.data));
+        let tensors = match record.tensors.len() {
+            0 => String::new(),
+            n => format!("{n} tensors, "),
+        };
+        console::say(&format!("hook {}: {tensors}{}", escaped(key), record.data));
     }
     Ok(())
 }
@@ -129,7 +134,7 @@ fn diff(a: &Checkpoint, b: &Checkpoint) -> Result<u8> {
     let only = |part: &&(String, String)| !digest::parts(a).iter().any(|(name, _)| *name == part.0);
     for (name, _) in &one {
         let far = name.strip_prefix("model/").and_then(|n| distance(a.model.get(n)?, b.model.get(n)?));
-        let far = far.map(|far| format!(", by up to {far:e}")).unwrap_or_default();
+        let far = far.map(|far| format!(", by up to {}", short(far))).unwrap_or_default();
         console::say(&format!("{} differs{far}", escaped(name)));
     }
     let new: Vec<_> = two.iter().filter(only).collect();

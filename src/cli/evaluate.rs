@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::{Bare, ConfigArgs, console, output};
 use crate::base::escape::{escaped, escaped_lines};
+use crate::base::number::fixed;
 use crate::base::{Error, Result};
 use crate::metric::Table;
 use crate::run::{Runner, quoted};
@@ -47,7 +48,8 @@ impl Evaluate {
         self.out.iter().try_for_each(|out| output::spare_inputs(out, &node, &[]))?;
         let mut runner = Runner::to_evaluate(&node, Some(&config.name()))?;
         let metrics = if test { runner.test()? } else { runner.val()? };
-        let text: Vec<_> = metrics.0.iter().map(|(name, value)| format!("{name}: {value:.4}")).collect();
+        let text: Vec<_> =
+            metrics.0.iter().map(|(name, value)| format!("{name}: {}", fixed(*value, 4))).collect();
         console::say(&text.join("\n"));
         for (name, table) in metrics.tables() {
             console::say(&format!("{name}:\n{}", escaped_lines(&table.text(SHOWN))));

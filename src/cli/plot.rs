@@ -1,5 +1,7 @@
 //! Curves, in characters and in SVG.
 
+use crate::base::number::short;
+
 /// Columns and rows of a curve in characters.
 const SIZE: (usize, usize) = (64, 10);
 
@@ -22,7 +24,7 @@ pub(super) fn ascii(values: &[f64]) -> String {
     for row in (0..rows).rev() {
         let label = match row {
             0 => "0".to_owned(),
-            _ if row == rows - 1 => format!("{top:.3e}"),
+            _ if row == rows - 1 => short(top),
             _ => String::new(),
         };
         let line: String = heights.iter().map(|h| if *h == row { '*' } else { ' ' }).collect();
@@ -43,10 +45,11 @@ pub(super) fn svg(groups: &[(String, Vec<f64>)]) -> String {
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {} {}\" font-family=\"sans-serif\" font-size=\"12\">\n\
          <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
          <path d=\"M{margin} 20V{bottom}H{right}\" stroke=\"#888\" fill=\"none\"/>\n\
-         <text x=\"{margin}\" y=\"14\">learning rate, up to {top:e}</text>\n\
+         <text x=\"{margin}\" y=\"14\">learning rate, up to {}</text>\n\
          <text x=\"{right}\" y=\"{below}\" text-anchor=\"end\">iteration {longest}</text>\n",
         width + 2.0 * margin,
         height + 60.0,
+        short(top),
         bottom = height + 20.0,
         right = width + margin,
         below = height + 40.0,
@@ -83,7 +86,7 @@ mod tests {
         let text = ascii(&values);
         let rows: Vec<_> = text.lines().map(|l| l.find('*')).collect();
         assert_eq!(rows[..10], (12..22).map(Some).collect::<Vec<_>>()[..]);
-        assert!(text.starts_with("  9.000e-1 |*"), "{text}");
+        assert!(text.starts_with("       0.9 |*"), "{text}");
     }
 
     #[test]

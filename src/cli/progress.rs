@@ -5,6 +5,7 @@ use std::io::{IsTerminal, stderr};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::base::escape::escaped;
+use crate::base::number::fixed;
 use crate::plugin::prelude::*;
 
 /// Moves the bar. The last hook in line.
@@ -43,7 +44,7 @@ impl Hook for ProgressHook {
 
     fn after_val_epoch(&mut self, _cx: &mut Ctx<'_>, metrics: &Metrics) -> HookResult {
         if let Some((name, value)) = metrics.0.first() {
-            self.0.set_message(format!("{} {value:.2}", escaped(name)));
+            self.0.set_message(format!("{} {}", escaped(name), fixed(*value, 4)));
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use clap::Args;
 use super::progress::ProgressHook;
 use super::started::Started;
 use super::{Bare, ConfigArgs, console, signals};
+use crate::base::number::fixed;
 use crate::base::{Error, Result};
 use crate::config::{Kind, Node};
 use crate::hook::builtin::{CheckpointHook, ProfilerHook};
@@ -149,9 +150,9 @@ fn last_line(runner: &Runner, outcome: &Outcome, seconds: f64) -> String {
         all.filter_map(|(n, h)| Some((n.to_owned(), h.current()?))).collect()
     };
     for (name, value) in metrics(&state.message_hub) {
-        line += &format!("; {name} {value:.4}");
+        line += &format!("; {name} {}", fixed(value, 4));
         if let Some((best, dir)) = runner.hook::<CheckpointHook>().and_then(|h| h.best_so_far(&name)) {
-            line += &format!(" (best {best:.4}: {dir})");
+            line += &format!(" (best {}: {dir})", fixed(best, 4));
         }
     }
     match runner.session().unreadable().len() {

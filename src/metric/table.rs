@@ -2,6 +2,7 @@
 
 use ndarray::Array2;
 
+use crate::base::number::fixed;
 use crate::base::{Error, Result};
 
 /// Numbers in rows and columns, as a metric counts them: which class is taken for which.
@@ -72,7 +73,7 @@ impl Table {
     /// The rows and columns that are shown where there is room for `most` of each, and how many are left out.
     pub fn text(&self, most: usize) -> String {
         let (rows, columns) = (self.rows.len().min(most), self.columns.len().min(most));
-        let cell = |value: f64| if value.fract() == 0.0 { format!("{value}") } else { format!("{value:.4}") };
+        let cell = |value: f64| if value.fract() == 0.0 { format!("{value}") } else { fixed(value, 4) };
         let names = self.rows.iter().take(rows).map(String::as_str);
         let mut lines: Vec<Vec<String>> =
             std::iter::once("").chain(names).map(|name| vec![name.to_owned()]).collect();

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::Optimizer;
 use super::paramwise::{Law, ParamwiseConfig};
+use crate::base::number::short;
 use crate::base::suggest::nearest;
 use crate::base::{Error, Result};
 use crate::params::{Params, check_names, duplicates};
@@ -113,7 +114,8 @@ impl Group {
 
     /// `norm: 12 tensors of 4800 numbers, lr 0.01, weight_decay 0`.
     pub fn describe(&self) -> String {
-        let numbers: Vec<_> = self.now.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        let numbers: Vec<_> =
+            self.now.iter().map(|(name, value)| format!("{name} {}", short(*value))).collect();
         let Self { name, tensors, elements, .. } = self;
         let plural = if *tensors == 1 { "" } else { "s" };
         format!("{name}: {tensors} tensor{plural} of {elements} numbers, {}", numbers.join(", "))

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{LoopTotals, RunConfig, RunnerBuilder};
+use crate::base::number::short;
 use crate::base::suggest::nearest;
 use crate::config::{Diag, Kind, Node};
 use crate::data::DataLoader;
@@ -118,9 +119,10 @@ fn endings(parts: &RunParts<'_>, length: Length, found: &mut Vec<Diag>) {
     let range = schedule.range();
     let (Some(place), true) = (spec.get("end"), value < 1.0 && range.1 > range.0) else { return };
     let text = format!(
-        "the schedules end {} {} before the run does: the learning rate stays at {value:.3e} of its value until then",
+        "the schedules end {} {} before the run does: the learning rate stays at {} of its value until then",
         left(schedule),
-        length.unit()
+        length.unit(),
+        short(value)
     );
     found.push(Diag::warning(text).on(place).note("without `end` a schedule lasts as long as the run"));
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use super::LoopTotals;
 use super::checks::RunParts;
+use crate::base::number::short;
 use crate::config::{Diag, Node, broken_rule};
 use crate::optim::{Group, ScheduledParam};
 use crate::registry::number_rules;
@@ -40,7 +41,8 @@ pub(super) fn of(parts: &RunParts<'_>) -> Vec<Diag> {
                 && let Some(spec) = parts.schedules.get(by).filter(|_| told.insert((*number, Some(by))))
             {
                 let text = format!(
-                    "this schedule makes {number} {value:.4e} at iteration {iter}, and it must be {rule}"
+                    "this schedule makes {number} {} at iteration {iter}, and it must be {rule}",
+                    short(value)
                 );
                 found.push(Diag::error(text).on(aim(spec)));
             }
@@ -51,8 +53,11 @@ pub(super) fn of(parts: &RunParts<'_>) -> Vec<Diag> {
 
 /// A product of multipliers that is none of the optimizer's numbers.
 fn begins_wrong(parts: &RunParts<'_>, group: &Group, number: &str, base: f64, rule: &str) -> Diag {
-    let text =
-        format!("the group `{}` would begin with {number} {base:.4e}, and it must be {rule}", group.name());
+    let text = format!(
+        "the group `{}` would begin with {number} {}, and it must be {rule}",
+        group.name(),
+        short(base)
+    );
     let optim = parts.node.get("optim_wrapper").unwrap_or(parts.node);
     let scaled = parts
         .node

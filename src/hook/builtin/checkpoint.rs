@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::{Deserializer, Error as _};
 
+use crate::base::number::fixed;
 use crate::checkpoint::{EMERGENCY, check_name};
 use crate::config::OneOrMany;
 use crate::hook::Dirs;
@@ -288,7 +289,7 @@ impl CheckpointHook {
         // Of each template its own: two hooks that keep the best of one metric do not give up each other's.
         request.series = format!("{best}_{}", self.template(cx.progress.by_epoch));
         request.keep = Some(1);
-        cx.log.info(format_args!("{metric} is at its best with {score:.4}: saving {name}"));
+        cx.log.info(format_args!("{metric} is at its best with {}: saving {name}", fixed(score, 4)));
         self.state.best.insert(metric.to_owned(), Best { score, name });
         cx.save(request);
     }

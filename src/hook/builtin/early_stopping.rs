@@ -1,5 +1,6 @@
 //! Ends a run whose metric has stopped getting better.
 
+use crate::base::number::fixed;
 use crate::metric::{Direction, Directions};
 use crate::plugin::prelude::*;
 
@@ -88,7 +89,7 @@ impl EarlyStoppingHook {
         }
         if let Some(threshold) = self.stopping_threshold.filter(|t| rule.beats(score, Some(*t))) {
             *best = Some(score);
-            return Some(format!("{name} {score:.4} is better than the threshold {threshold}"));
+            return Some(format!("{name} {} is better than the threshold {threshold}", fixed(score, 4)));
         }
         let goal = best.map(|best| match rule {
             Direction::Greater => best + self.min_delta,
@@ -101,7 +102,7 @@ impl EarlyStoppingHook {
         }
         *wait += 1;
         (*wait >= self.patience).then(|| {
-            let best = best.map_or("none".into(), |best| format!("{best:.4}"));
+            let best = best.map_or("none".into(), |best| fixed(best, 4));
             format!(
                 "{name} was not better for {wait} validations (best {best}, min_delta {})",
                 self.min_delta

@@ -2,6 +2,7 @@
 
 use regex_lite::Regex;
 
+use crate::base::number::{fixed, scientific};
 use crate::config::null_is_default;
 use crate::hook::{History, MessageHub, Mode, Progress};
 use crate::plugin::prelude::*;
@@ -21,7 +22,7 @@ pub struct LogProcessor {
     #[serde(deserialize_with = "null_is_default")]
     #[schemars(with = "Option<Vec<CustomStatistic>>")]
     pub custom_cfg: Vec<CustomStatistic>,
-    /// Decimals of numbers.
+    /// Decimals of numbers; those of which they would show less than two digits have an exponent.
     #[schemars(range(min = 0, max = 17))]
     pub num_digits: usize,
     /// Scalars whose name matches are smoothed; others are shown as they are.
@@ -42,7 +43,7 @@ pub enum LogProcessorType {
 pub struct CustomStatistic {
     /// The scalar, without its mode.
     pub data_src: String,
-    /// What of it.
+    /// What is computed of its values.
     pub method_name: Statistic,
     /// The name in the line; replaces `data_src` if absent.
     #[serde(default)]
@@ -237,7 +238,7 @@ impl LogLine {
         let rates: Vec<_> = tags
             .iter()
             .filter(|(n, _)| n.ends_with("lr"))
-            .map(|(n, v)| format!("{n}: {}", self.scientific(*v)))
+            .map(|(n, v)| format!("{n}: {}", scientific(*v, self.config.num_digits)))
             .collect();
         if !rates.is_empty() {
             line += &format!("{}  ", rates.join(" "));
@@ -262,7 +263,7 @@ impl LogLine {
     pub fn eval_epoch(&self, tags: &Tags, progress: &Progress, mode: Mode) -> String {
         let metrics = tags.iter().filter(|(n, _)| !is_time(n));
         let times = ["data_time", "time"].iter().filter_map(|t| tags.iter().find(|(n, _)| n == t));
-        let shown: Vec<_> = metrics.chain(times).map(|(n, v)| format!("{n}: {}", self.decimal(*v))).collect();
+        let shown: Vec<_> = metrics.chain(times).map(|(n, v)| self.field(n, *v)).collect();
         format!("{}    {}", self.eval_head(progress, mode), shown.join("  "))
     }
 
@@ -292,27 +293,20 @@ impl LogLine {
             if let Some(eta) = message_hub.get_info("eta").filter(|_| with_eta) {
                 fields.push(format!("eta: {}", duration(eta)));
             }
-            fields.push(format!("time: {}", self.decimal(time)));
-            fields.push(format!("data_time: {}", self.decimal(data_time)));
+            fields.extend([self.field("time", time), self.field("data_time", data_time)]);
         }
         let rest = tags.iter().filter(|(n, _)| !is_time(n));
-        fields.extend(rest.map(|(n, v)| format!("{n}: {}", self.decimal(*v))));
+        fields.extend(rest.map(|(n, v)| self.field(n, *v)));
         fields.join("  ")
     }
 
-    fn decimal(&self, value: f64) -> String {
-        format!("{value:.*}", self.config.num_digits)
-    }
-
-    /// Python's `1.0000e-02`.
-    fn scientific(&self, value: f64) -> String {
-        let text = format!("{value:.*e}", self.config.num_digits);
-        match text.split_once('e') {
-            Some((mantissa, exponent)) => {
-                let (sign, digits) = exponent.strip_prefix('-').map_or(('+', exponent), |d| ('-', d));
-                format!("{mantissa}e{sign}{digits:0>2}")
-            }
-            None => text,
+    /// `loss: 2.3026`. Seconds are not known to more decimals than they are shown with.
+    fn field(&self, name: &str, value: f64) -> String {
+        let digits = self.config.num_digits;
+        if is_time(name) {
+            format!("{name}: {value:.digits$}")
+        } else {
+            format!("{name}: {}", fixed(value, digits))
         }
     }
 }
@@ -351,7 +345,7 @@ mod tests {
 
     // The examples of MMEngine's documentation of its layout.
     #[test]
-    fn train_line_has_the_layout_of_the_reference() {
+    fn train_line_has_the_layout_of_mmengine() {
         let mut progress =
             Progress { batch: 10, epoch_len: 938, max_epochs: 5, by_epoch: true, ..Progress::default() };
         let tags = line().tags(&message_hub(), &progress, Mode::Train);

@@ -1,0 +1,83 @@
+//! How numbers are shown to people: one rule for log lines, tables and the terminal.
+
+/// `decimals` places behind the point, as in MMEngine's log lines: `2.3026`. A number of which they would show less than
+/// two digits (`0.0003`, `0.0000`), or that is too long to be read, is written with an exponent: `3.1416e-12`.
+///
+/// ```
+/// use shanty::base::number::fixed;
+/// assert_eq!(fixed(95.65217, 4), "95.6522");
+/// assert_eq!(fixed(0.0, 4), "0.0000");
+/// assert_eq!(fixed(1e-12, 4), "1.0000e-12");
+/// ```
+pub fn fixed(value: f64, decimals: usize) -> String {
+    let least = 10f64.powi(1 - i32::try_from(decimals).unwrap_or(i32::MAX)).min(0.01);
+    let size = value.abs();
+    if value == 0.0 || !value.is_finite() || (least..1e12).contains(&size) {
+        format!("{value:.decimals$}")
+    } else {
+        scientific(value, decimals)
+    }
+}
+
+/// With an exponent of at least two digits, as Python writes it: `1.0000e-02`.
+pub fn scientific(value: f64, decimals: usize) -> String {
+    padded(&format!("{value:.decimals$e}"))
+}
+
+/// Six digits at most and no zeros behind them, as Python's `%g`: `0.05`, `1e-05`, `0.333333`.
+///
+/// ```
+/// use shanty::base::number::short;
+/// assert_eq!([0.1 * 0.05, 1.0 / 3.0, 1e-5, 1234567.0].map(short), ["0.005", "0.333333", "1e-05", "1.23457e+06"]);
+/// ```
+pub fn short(value: f64) -> String {
+    let rounded: f64 = format!("{value:.5e}").parse().unwrap_or(value);
+    if rounded == 0.0 || !rounded.is_finite() || (1e-4..1e6).contains(&rounded.abs()) {
+        rounded.to_string()
+    } else {
+        padded(&format!("{rounded:e}"))
+    }
+}
+
+/// Rust writes `1e-2`.
+fn padded(text: &str) -> String {
+    match text.split_once('e') {
+        Some((mantissa, exponent)) => {
+            let (sign, digits) = exponent.strip_prefix('-').map_or(('+', exponent), |digits| ('-', digits));
+            format!("{mantissa}e{sign}{digits:0>2}")
+        }
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A probability of 1e-12 was shown as 0.0000, and a loss of 1e30 with thirty-one digits. The values are those of
+    /// Python's `f'{x:.4f}'`, `f'{x:.4e}'` and `f'{x:g}'`.
+    #[test]
+    fn small_and_large_numbers_keep_their_digits() {
+        for (value, text) in [
+            (2.302585, "2.3026"),
+            (-0.5, "-0.5000"),
+            (0.001, "0.0010"),
+            (0.0009, "9.0000e-04"),
+            (-1e-12, "-1.0000e-12"),
+            (123456789.0, "123456789.0000"),
+            (1e30, "1.0000e+30"),
+            (0.0, "0.0000"),
+            (f64::NAN, "NaN"),
+            (f64::INFINITY, "inf"),
+        ] {
+            assert_eq!(fixed(value, 4), text);
+        }
+        assert_eq!([fixed(0.04, 1), fixed(7.4, 0), fixed(0.5, 0)], ["0.0", "7", "0"]);
+        assert_eq!([scientific(0.01, 4), scientific(0.0, 4)], ["1.0000e-02", "0.0000e+00"]);
+        for (value, text) in
+            [(0.0001, "0.0001"), (0.00001234567, "1.23457e-05"), (0.9999999, "1"), (-2.5e10, "-2.5e+10")]
+        {
+            assert_eq!(short(value), text);
+        }
+    }
+}
