@@ -137,7 +137,7 @@ fn a_resumed_run_on_a_device_is_the_same_run() {
             builder.resume(resume).limits(limits).build()
         };
         let scratch = tempfile::tempdir().unwrap();
-        for cut in verify(&start, |_| vec![1, 5, 8, 19], scratch.path()).unwrap() {
+        for cut in verify(&start, |_| vec![1, 5, 8, 19], scratch.path(), &mut |_| ()).unwrap() {
             assert_eq!(cut.difference, None, "{}, cut after {}", make().name(), cut.at);
         }
     }

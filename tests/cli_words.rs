@@ -133,6 +133,41 @@ fn weights_are_averaged_and_named_for_what_they_are() {
     }
 }
 
+/// `epoch_10` stood before `epoch_2`; a finished run that was resumed said nothing.
+#[test]
+fn a_finished_run_says_what_to_do_and_names_are_in_order() {
+    let dir = trained();
+    refused(
+        dir.path(),
+        "train c.yaml --work-dir w --resume",
+        0,
+        &["the run is finished: all 3 epochs are done", "raise `train_cfg.max_epochs`"],
+    );
+    refused(dir.path(), "train c.yaml --work-dir w --resume train_cfg.max_epochs=10", 0, &["!is finished"]);
+    refused(
+        dir.path(),
+        "val c.yaml w/nope work_dir=w",
+        1,
+        &["holds epoch_1, epoch_2, epoch_3, epoch_4", "epoch_9, epoch_10"],
+    );
+}
+
+/// The logs of all its runs, some thousand lines, stood around its three.
+#[test]
+fn verify_resume_says_a_line_for_each_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("c.yaml"), CONFIG).unwrap();
+    let (code, said) = shanty(dir.path(), "verify-resume c.yaml --cuts 2");
+    assert_eq!(code, 0, "{said}");
+    let lines: Vec<_> = said.lines().collect();
+    assert!(
+        lines.len() == 2 && lines.iter().all(|l| l.starts_with("cut after ") && l.ends_with(" of 12: equal")),
+        "{said}"
+    );
+    let (_, said) = shanty(dir.path(), "verify-resume c.yaml --cuts 2 -v");
+    assert!(said.contains("Epoch(train) [1][4/4]") && said.lines().count() > 50, "{said}");
+}
+
 /// A crate of such a name could not be compiled.
 #[test]
 fn a_hook_gets_a_name_that_compiles() {

@@ -166,13 +166,13 @@ fn a_run_is_cut_where_it_has_no_samples_too() {
             run.train(data(&torn(0), DefaultSampler::sequential()), EpochBasedTrainLoop::new(3), toy_optim());
         run.exclude_samples(vec![8, 9, 10, 11]).resume(resume).limits(limits).build()
     };
-    for cut in verify(&make, |_| vec![1, 2, 3, 5, 6, 8], scratch.path()).unwrap() {
+    for cut in verify(&make, |_| vec![1, 2, 3, 5, 6, 8], scratch.path(), &mut |_| ()).unwrap() {
         assert_eq!(cut.difference, None, "cut at {}", cut.at);
     }
     let nothing =
         |dir: &Path, resume: bool, limits: Limits| run(dir, &torn(12)).resume(resume).limits(limits).build();
     let scratch = tempfile::tempdir().unwrap();
-    let error = verify(&nothing, |_| vec![4], scratch.path()).unwrap_err().to_string();
+    let error = verify(&nothing, |_| vec![4], scratch.path(), &mut |_| ()).unwrap_err().to_string();
     assert!(error.contains("no sample is left"), "{error}");
 }
 

@@ -99,7 +99,7 @@ fn a_frozen_run_resumes_exactly_at_every_cut() {
     let make = |dir: &Path, resume: bool, limits: Limits| {
         runner(dir, resume, "frozen: ['backbone.1', 'backbone.2']", hooks, limits)
     };
-    for cut in verify(&make, |total| (1..total).collect(), scratch.path()).unwrap() {
+    for cut in verify(&make, |total| (1..total).collect(), scratch.path(), &mut |_| ()).unwrap() {
         assert_eq!(cut.difference, None, "cut after {}", cut.at);
     }
 }

@@ -137,7 +137,7 @@ resume: {resume}
     fn holds_at_every_cut(&self) {
         let scratch = tempfile::tempdir().unwrap();
         let make = |dir: &Path, resume: bool, limits: Limits| self.runner(dir, resume, limits);
-        for cut in verify(&make, |total| (1..total).collect(), scratch.path()).unwrap() {
+        for cut in verify(&make, |total| (1..total).collect(), scratch.path(), &mut |_| ()).unwrap() {
             assert_eq!(cut.difference, None, "{}, {}, cut after {}", self.hook, self.optim, cut.at);
         }
     }

@@ -49,24 +49,22 @@ fn recorded(text: &str) -> RunPlan {
     runner.train().unwrap();
     let (lr, validations, saves) = std::mem::take(&mut *seen.lock().unwrap());
     let session = runner.session();
-    let line: Vec<_> = session.hooks.order().map(|(k, p)| (k.to_owned(), p)).collect();
-    let mut calls: BTreeMap<(usize, Point), Vec<u64>> = BTreeMap::new();
+    let mut calls: BTreeMap<usize, BTreeMap<Point, Vec<u64>>> = BTreeMap::new();
     for call in session.state.profile.calls() {
-        calls.entry((call.hook, call.point)).or_default().push(call.iter);
+        calls.entry(call.hook).or_default().entry(call.point).or_default().push(call.iter);
     }
-    let hooks = calls.into_iter().filter(|((i, _), _)| line[*i].0 != "Watch");
+    let line = session.hooks.order().enumerate().filter(|(_, (key, _))| *key != "Watch");
     RunPlan {
         total_iters: session.state.progress.iter,
         epoch_len: session.state.progress.epoch_len,
         lr: vec![("lr".into(), lr)],
         numbers: Vec::new(),
         groups: Vec::new(),
-        hooks: hooks
-            .map(|((i, point), iters)| shanty::run::HookCalls {
-                hook: line[i].0.clone(),
-                priority: line[i].1,
-                point,
-                iters,
+        hooks: line
+            .map(|(at, (hook, priority))| shanty::run::HookCalls {
+                hook: hook.to_owned(),
+                priority,
+                calls: calls.remove(&at).into_iter().flatten().collect(),
             })
             .collect(),
         checkpoints: saves
@@ -161,8 +159,9 @@ fn a_plan_by_hand() {
     assert_eq!(plan.validations, [4, 6]);
     let checkpoints: Vec<_> = plan.checkpoints.iter().map(|c| (c.name.as_str(), c.iter, c.kept)).collect();
     assert_eq!(checkpoints, [("epoch_1", 2, false), ("epoch_2", 4, false), ("epoch_3", 6, true)]);
-    let saves = plan.hooks.iter().find(|h| h.hook == "CheckpointHook" && h.point == Point::AfterTrainEpoch);
-    assert_eq!(saves.unwrap().iters, [2, 4, 6]);
+    let calls = |hook: &str| &plan.hooks.iter().find(|h| h.hook == hook).unwrap().calls;
+    assert!(calls("CheckpointHook").contains(&(Point::AfterTrainEpoch, vec![2, 4, 6])));
+    assert!(calls("DistSamplerSeedHook").is_empty(), "it is there and does nothing");
 }
 
 /// Groups have their names, and what a schedule moves of them is shown like the learning rate.
@@ -247,6 +246,7 @@ fn the_command_prints_json_text_and_svg() {
         "4 iterations, 2 batches an epoch",
         "learning rate",
         "(VERY_HIGH) RuntimeInfoHook",
+        "DistSamplerSeedHook, which does nothing in this run",
         "2 written, 2 kept",
     ] {
         assert!(text.contains(part), "{part}: {text}");

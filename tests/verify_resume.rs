@@ -91,7 +91,8 @@ fn equal(optimizer: &str, schedule: &str, by_epoch: bool, hook: &str, seed: u64)
     let scratch = tempfile::tempdir().unwrap();
     let what = format!("{optimizer}, {schedule}, by_epoch {by_epoch}, {hook}");
     let cuts = random_cuts(12, 1, seed);
-    for cut in verify(&make, |_| cuts, scratch.path()).unwrap_or_else(|e| panic!("{what}: {e}")) {
+    for cut in verify(&make, |_| cuts, scratch.path(), &mut |_| ()).unwrap_or_else(|e| panic!("{what}: {e}"))
+    {
         assert_eq!(cut.difference, None, "{what}, cut after {}", cut.at);
     }
 }
@@ -159,7 +160,7 @@ fn an_optimizer_that_forgets_is_caught_and_named() {
             .limits(limits)
             .build()
     };
-    let cuts = verify(&make, |_| vec![3], scratch.path()).unwrap();
+    let cuts = verify(&make, |_| vec![3], scratch.path(), &mut |_| ()).unwrap();
     let expected = Difference { iter: 4, part: "model/toy.weight".into() };
     assert_eq!(cuts[0].difference, Some(expected), "the first step that needed the momentum");
 }

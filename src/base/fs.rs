@@ -5,7 +5,8 @@
 //! scalars, dumps, replay bundles. Nothing is durable before [`FileSystem::sync`]: a file's bytes and the entry in its
 //! directory are two things, and each needs a sync of its own.
 
-use std::ffi::OsString;
+use std::cmp::Ordering;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -61,7 +62,7 @@ pub trait FileSystem: Send + Sync {
     /// When it cannot be told.
     fn entry(&self, path: &Path) -> io::Result<Option<Entry>>;
 
-    /// The names in a directory, sorted.
+    /// The names in a directory, sorted: `epoch_2` before `epoch_10`.
     ///
     /// # Errors
     /// When it is no directory or cannot be read.
@@ -135,6 +136,22 @@ pub trait FileSystem: Send + Sync {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Disk;
 
+/// The order of names in which numbers count by their value.
+fn natural(a: &OsStr, b: &OsStr) -> Ordering {
+    fn runs(name: &OsStr) -> impl Iterator<Item = (bool, usize, &[u8])> {
+        let runs = name.as_encoded_bytes().chunk_by(|x, y| x.is_ascii_digit() == y.is_ascii_digit());
+        runs.map(|run| match run.first() {
+            Some(first) if first.is_ascii_digit() => {
+                let zeros = run.iter().take_while(|digit| **digit == b'0').count();
+                let value = run.get(zeros..).unwrap_or_default();
+                (false, value.len(), value)
+            }
+            _ => (true, 0, run),
+        })
+    }
+    runs(a).cmp(runs(b)).then_with(|| a.cmp(b))
+}
+
 impl FileSystem for Disk {
     fn entry(&self, path: &Path) -> io::Result<Option<Entry>> {
         let about = match fs::symlink_metadata(path) {
@@ -150,7 +167,7 @@ impl FileSystem for Disk {
     fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
         let names = fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name()));
         let mut names = names.collect::<io::Result<Vec<_>>>()?;
-        names.sort();
+        names.sort_by(|a, b| natural(a, b));
         Ok(names)
     }
 
@@ -274,6 +291,21 @@ impl Lock for Held {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// `epoch_10` was listed before `epoch_2`.
+    #[test]
+    fn numbers_in_names_count_by_their_value() {
+        let dir = tempfile::tempdir().unwrap();
+        let ordered =
+            ["epoch_2", "epoch_3", "epoch_3-1", "epoch_10", "epoch_10_best", "iter_007", "iter_8", "x"];
+        ordered.iter().rev().for_each(|name| fs::write(dir.path().join(name), "").unwrap());
+        assert_eq!(Disk.list(dir.path()).unwrap(), ordered);
+        assert_eq!(
+            natural("a1".as_ref(), "a01".as_ref()),
+            Ordering::Greater,
+            "of equal value by their bytes"
+        );
+    }
 
     #[test]
     fn a_link_is_removed_and_not_what_it_leads_to() {

@@ -35,17 +35,17 @@ fn around_bar<R>(write: impl FnOnce() -> R) -> R {
     }
 }
 
-/// Sends log lines to stderr: those of a `run` in MMEngine's layout, of other commands as plain warnings. `RUST_LOG`
-/// chooses more or less of them.
-pub(super) fn init(run: bool) {
+/// Sends log lines from this level on to stderr: those of a `run` in MMEngine's layout, of other commands as plain
+/// warnings. `RUST_LOG` chooses more or less of them.
+pub(super) fn init(run: bool, level: log::LevelFilter) {
     let style =
         if io::stderr().is_terminal() { env_logger::WriteStyle::Auto } else { env_logger::WriteStyle::Never };
-    let default = || env_logger::Env::default().default_filter_or(if run { "info" } else { "warn" });
+    let default = || env_logger::Env::default().default_filter_or(level.as_str());
     // It prints its complaint about a wrong filter, and panics if nobody can read that.
     let builder = catch_unwind(|| env_logger::Builder::from_env(default()));
     let mut builder = builder.unwrap_or_else(|_| {
         let mut plain = env_logger::Builder::new();
-        plain.filter_level(if run { log::LevelFilter::Info } else { log::LevelFilter::Warn });
+        plain.filter_level(level);
         plain
     });
     builder

@@ -27,6 +27,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use log::LevelFilter;
 
 use crate::base::{Error, Result};
 use crate::config::{Diag, Diags, Node};
@@ -46,9 +47,9 @@ struct Cli {
 enum Command {
     /// Train what a config describes.
     Train(train::Train),
-    /// Count the validation metrics of a checkpoint.
+    /// Compute the validation metrics of a checkpoint.
     Val(evaluate::Evaluate),
-    /// Count the test metrics of a checkpoint.
+    /// Compute the test metrics of a checkpoint.
     Test(evaluate::Evaluate),
     /// Write what a checkpoint says of the test data, or of files: CSV, JSON lines or NumPy.
     Predict(predict::Predict),
@@ -66,7 +67,8 @@ enum Command {
     Check(check_data::Check),
     /// Print the resolved config.
     Config(Changed),
-    /// Tell where a value of a config comes from and what it means: `explain CONFIG optim_wrapper.optimizer.lr`.
+    /// Tell where a value or a default of a config comes from and what it means: `explain CONFIG
+    /// optim_wrapper.optimizer.lr`. Of a mapping it lists all keys.
     Explain {
         #[command(flatten)]
         config: ConfigArgs,
@@ -90,10 +92,15 @@ enum Command {
 }
 
 impl Command {
-    /// Whether it makes a run, which has a log.
-    fn runs(&self) -> bool {
-        use Command::{Replay, Test, Train, Val, VerifyResume};
-        matches!(self, Train(_) | Val(_) | Test(_) | VerifyResume(_) | Replay(_))
+    /// Whether it shows the log of a run, and from which level on anything is told beside its results.
+    fn log(&self) -> (bool, LevelFilter) {
+        match self {
+            Self::Train(_) | Self::Val(_) | Self::Test(_) | Self::Replay(_) => (true, LevelFilter::Info),
+            Self::VerifyResume(verify) if verify.verbose => (true, LevelFilter::Info),
+            // Its runs are made to be cut: what they say of it is no news.
+            Self::VerifyResume(_) => (false, LevelFilter::Error),
+            _ => (false, LevelFilter::Warn),
+        }
     }
 }
 
@@ -182,7 +189,8 @@ fn on_own_stack() -> ExitCode {
         Ok(cli) => cli,
         Err(told) => return usage(&told),
     };
-    console::init(cli.command.runs());
+    let (runs, level) = cli.command.log();
+    console::init(runs, level);
     let code = match run(cli.command, cli.format) {
         Ok(code) => code,
         Err(error) => {

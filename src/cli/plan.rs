@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Bare, ConfigArgs, Format, console, output, plot};
 use crate::base::Result;
-use crate::run::{RunPlan, plan};
+use crate::run::{HookCalls, RunPlan, plan};
 
 /// Arguments of `plan`.
 #[derive(Debug, Clone, Args)]
@@ -41,7 +41,10 @@ fn json_of(plan: &RunPlan) -> Value {
     let curves = |all: &[(String, Vec<f64>)]| -> serde_json::Map<_, _> {
         all.iter().map(|(name, values)| (name.clone(), json!(values))).collect()
     };
-    let hooks = plan.hooks.iter().map(|h| json!({"hook": h.hook, "point": h.point.name(), "iters": h.iters}));
+    let calls = |hook: &HookCalls| -> serde_json::Map<_, _> {
+        hook.calls.iter().map(|(point, iters)| (point.name().to_owned(), json!(iters))).collect()
+    };
+    let hooks = plan.hooks.iter().map(|hook| json!({"hook": hook.hook, "calls": calls(hook)}));
     let checkpoints =
         plan.checkpoints.iter().map(|c| json!({"name": c.name, "iter": c.iter, "kept": c.kept}));
     json!({
@@ -62,18 +65,19 @@ fn text(plan: &RunPlan) -> String {
         text += &format!("\nparameter groups\n  {}\n", plan.groups.join("\n  "));
     }
     for (name, lr) in &plan.lr {
-        text += &format!("\nlearning rate of group {name}\n{}", plot::ascii(lr));
+        let of = if plan.lr.len() == 1 { String::new() } else { format!(" of group {name}") };
+        text += &format!("\nlearning rate{of}\n{}", plot::ascii(lr));
     }
     for (name, values) in &plan.numbers {
         text += &format!("\n{name}\n{}", plot::ascii(values));
     }
     text += "\nhooks, in the order in which they are called\n";
-    let mut last = "";
-    for calls in &plan.hooks {
-        let name =
-            if calls.hook == last { String::new() } else { format!("({}) {}", calls.priority, calls.hook) };
-        last = &calls.hook;
-        text += &format!("  {name:<42}{:<24}{}\n", calls.point.name(), when(&calls.iters));
+    for HookCalls { hook, priority, calls } in &plan.hooks {
+        let idle = if calls.is_empty() { ", which does nothing in this run" } else { "" };
+        text += &format!("  ({priority}) {hook}{idle}\n");
+        for (point, iters) in calls {
+            text += &format!("      {:<24}{}\n", point.name(), when(iters));
+        }
     }
     text += &format!("\nvalidations: {}\n", when(&plan.validations));
     let kept: Vec<_> = plan.checkpoints.iter().filter(|c| c.kept).map(|c| c.name.as_str()).collect();
@@ -85,8 +89,8 @@ fn text(plan: &RunPlan) -> String {
     // One more stands beside the kept ones while it is written.
     let disk = megabytes * (kept.len() + 1) as f64;
     text += &format!(
-        "\ndisk: weights of {megabytes:.2} MB each, {disk:.2} MB in all; optimizer state adds 1 (momentum) to 2 (Adam) \
-         times as much\n"
+        "\ndisk: weights of {megabytes:.2} MB each, {disk:.2} MB in all; the state of the\n\
+         optimizer adds once (momentum) or twice (Adam) as much\n"
     );
     for warning in &plan.warnings {
         text += &format!("\nwarning: {warning}");

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use clap::Args;
 
-use super::{ConfigArgs, console};
+use super::{Bare, ConfigArgs, console};
 use crate::base::error::IoContext;
 use crate::base::{Error, Result};
-use crate::run::{Limits, Runner, RunnerBuilder, verify};
+use crate::run::verify::{self, Cut};
+use crate::run::{Limits, Runner, RunnerBuilder};
 
 /// Arguments of `verify-resume`.
 #[derive(Debug, Clone, Args)]
@@ -20,6 +21,11 @@ pub(super) struct VerifyResume {
     /// Where to cut: another seed cuts elsewhere.
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Show the log of all the runs too.
+    #[arg(long, short)]
+    pub verbose: bool,
+    #[command(flatten)]
+    bare: Bare,
 }
 
 impl VerifyResume {
@@ -28,34 +34,19 @@ impl VerifyResume {
         let scratch = tempfile::tempdir().at("the folder for temporary files")?;
         let make = |dir: &Path, resume: bool, limits: Limits| self.runner(dir, resume, limits);
         let cuts = |total| verify::random_cuts(total, self.cuts, self.seed);
-        let cuts = match verify::verify(&make, cuts, scratch.path()) {
+        match verify::verify(&make, cuts, scratch.path(), &mut |cut| console::say(&told(cut))) {
             Err(error) if error.exit_code() != 2 => {
                 // The error may name a bundle or a checkpoint in it.
                 let kept = scratch.keep();
                 console::say(&format!("a run failed; its work_dir is kept below {}", kept.display()));
-                return Err(error);
+                Err(error)
             }
-            done => done?,
-        };
-        let mut worst = 0;
-        for cut in cuts {
-            let at = format!("cut after {} of {}", cut.at, cut.total);
-            match cut.difference {
-                None => console::say(&format!("{at}: equal")),
-                Some(found) => {
-                    worst = 1;
-                    console::say(&format!(
-                        "{at}: differs first after iteration {} in {}",
-                        found.iter, found.part
-                    ));
-                }
-            }
+            cuts => Ok(u8::from(cuts?.iter().any(|cut| cut.difference.is_some()))),
         }
-        Ok(worst)
     }
 
     fn runner(&self, dir: &Path, resume: bool, limits: Limits) -> Result<Runner> {
-        let mut config = self.config.clone();
+        let mut config = self.config.with(&self.bare);
         let dir = serde_json::to_string(&dir.to_string_lossy()).map_err(|e| Error::Other(e.into()))?;
         config.set.extend([
             format!("work_dir={dir}"),
@@ -68,8 +59,16 @@ impl VerifyResume {
     }
 
     fn fixed_seed(&self) -> Result<u64> {
-        let node = self.config.resolve()?;
+        let node = self.config.with(&self.bare).resolve()?;
         let seed = node.get("randomness").and_then(|r| r.get("seed")).and_then(|s| s.read::<u64>().ok());
         Ok(seed.unwrap_or(0))
+    }
+}
+
+fn told(cut: &Cut) -> String {
+    let at = format!("cut after {} of {}", cut.at, cut.total);
+    match &cut.difference {
+        None => format!("{at}: equal"),
+        Some(found) => format!("{at}: differs first after iteration {} in {}", found.iter, found.part),
     }
 }

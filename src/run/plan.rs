@@ -35,7 +35,7 @@ pub struct RunPlan {
     pub numbers: Vec<(String, Vec<f64>)>,
     /// The parameter groups, where there are several, with their sizes and numbers.
     pub groups: Vec<String>,
-    /// The calls in which a hook does something, in the order of the hooks and of the lifecycle.
+    /// All hooks in their order, each with the calls in which it does something.
     pub hooks: Vec<HookCalls>,
     /// Every checkpoint that is written, in order.
     pub checkpoints: Vec<PlannedCheckpoint>,
@@ -47,17 +47,15 @@ pub struct RunPlan {
     pub warnings: Vec<String>,
 }
 
-/// The calls of a hook at a point.
+/// A hook, and when it does something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HookCalls {
     /// The hook's key.
     pub hook: String,
     /// Its priority.
     pub priority: Priority,
-    /// The point.
-    pub point: Point,
-    /// Completed iterations at each call.
-    pub iters: Vec<u64>,
+    /// By point, in the order of the lifecycle: completed iterations at each call.
+    pub calls: Vec<(Point, Vec<u64>)>,
 }
 
 /// A checkpoint that will be written.
@@ -103,26 +101,22 @@ pub fn plan(node: &Node, name: Option<&str>) -> Result<RunPlan> {
     let notes = std::mem::take(&mut *notes.lock().unwrap_or_else(PoisonError::into_inner));
     let session = runner.session();
     let (progress, profile) = (&session.state.progress, &session.state.profile);
-    let mut calls: BTreeMap<(usize, Point), Vec<u64>> = BTreeMap::new();
+    let mut calls: BTreeMap<usize, BTreeMap<Point, Vec<u64>>> = BTreeMap::new();
     for call in profile.calls() {
-        calls.entry((call.hook, call.point)).or_default().push(call.iter);
+        calls.entry(call.hook).or_default().entry(call.point).or_default().push(call.iter);
     }
-    let line: Vec<_> = session.hooks.order().collect();
-    let hooks = calls.into_iter().filter(|((hook, _), _)| line[*hook].0 != SCRIBE);
+    let hooks = session.hooks.order().enumerate().map(|(at, (hook, priority))| HookCalls {
+        hook: hook.to_owned(),
+        priority,
+        calls: calls.remove(&at).into_iter().flatten().collect(),
+    });
     let mut planned = RunPlan {
         total_iters: progress.max_iters,
         epoch_len: progress.epoch_len,
         lr: notes.lr,
         numbers: notes.numbers,
         groups: notes.groups,
-        hooks: hooks
-            .map(|((hook, point), iters)| HookCalls {
-                hook: line[hook].0.to_owned(),
-                priority: line[hook].1,
-                point,
-                iters,
-            })
-            .collect(),
+        hooks: hooks.filter(|hook| hook.hook != SCRIBE).collect(),
         checkpoints: checkpoints(&session.state.planned),
         validations: notes.validations,
         weight_bytes,
@@ -155,12 +149,13 @@ fn warnings(plan: &RunPlan, session: &Session) -> Vec<String> {
         all.push("no checkpoint is left at the end: the result of the run would be lost".into());
     }
     for (group, lr) in &plan.lr {
+        let of = if plan.lr.len() == 1 { String::new() } else { format!(" of group {group}") };
         let idle = lr.iter().filter(|v| **v == 0.0).count();
         if idle > 0 {
-            all.push(format!("the learning rate of group {group} is 0 in {idle} of {} iterations", lr.len()));
+            all.push(format!("the learning rate{of} is 0 in {idle} of {} iterations", lr.len()));
         }
         if lr.iter().any(|v| !v.is_finite() || *v < 0.0) {
-            all.push(format!("the learning rate of group {group} leaves the positive numbers"));
+            all.push(format!("the learning rate{of} leaves the positive numbers"));
         }
     }
     for (hook, metric) in session.hooks.metric_readers().filter(|_| session.has_val()) {

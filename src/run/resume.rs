@@ -217,6 +217,15 @@ fn restore(s: &mut Session, path: &Path, mut checkpoint: Checkpoint, allow_hook_
     let progress = &state.progress;
     let (epoch, iter) = (progress.epoch, progress.iter);
     state.log.info(format_args!("resumed {}: epoch {epoch}, iteration {iter}", path.display()));
+    if iter >= progress.max_iters && progress.max_iters > 0 {
+        let (done, key) = match progress.by_epoch {
+            true => (format!("{epoch} epochs"), "max_epochs"),
+            false => (format!("{iter} iterations"), "max_iters"),
+        };
+        state.log.warn(format_args!(
+            "the run is finished: all {done} are done and nothing is left to train; for more of them raise `train_cfg.{key}`"
+        ));
+    }
     for difference in drift(&meta.config, &state.info.config) {
         state.log.warn(format_args!("the config differs from the checkpoint's: {difference}"));
     }

@@ -41,8 +41,8 @@ pub fn random_cuts(total: u64, k: u64, seed: u64) -> Vec<u64> {
 }
 
 /// Runs what `make` gives for a work_dir once as a whole, and once for each cut in two parts: told to leave after the
-/// cut, then resumed. `cuts` are asked for with the iterations that the whole run made. Compares weights, optimizer and
-/// samples after every step, and the last checkpoint.
+/// cut, then resumed. `cuts` are asked for with the iterations that the whole run made; what became of each is `told`
+/// as soon as it is known. Compares weights, optimizer and samples after every step, and the last checkpoint.
 ///
 /// # Errors
 /// When a run fails, and when a cut is not inside the run.
@@ -50,6 +50,7 @@ pub fn verify(
     make: &dyn Fn(&Path, bool, Limits) -> Result<Runner>,
     cuts: impl FnOnce(u64) -> Vec<u64>,
     scratch: &Path,
+    told: &mut dyn FnMut(&Cut),
 ) -> Result<Vec<Cut>> {
     let home = scratch.join("whole");
     let mut whole = make(&home, false, Limits::default())?;
@@ -78,7 +79,9 @@ pub fn verify(
             Some(found) => Some(found),
             None => ends_differ(&home, &dir, total)?,
         };
-        all.push(Cut { at, total, difference });
+        let cut = Cut { at, total, difference };
+        told(&cut);
+        all.push(cut);
         drop((first, second));
         let _ = std::fs::remove_dir_all(&dir);
     }
