@@ -154,6 +154,41 @@ fn a_value_is_explained_from_its_first_writing_to_its_last() {
     assert!(top.contains("`max_epochs`") && top.contains("Epochs of the run"), "{top}");
     let slot = registry::explain::<RunConfig>(&root, "default_hooks.checkpoint.interval").unwrap();
     assert!(slot.contains("`interval` of `CheckpointHook`: an integer"), "{slot}");
+    for wrong in ["nothing", "default_hooks.loger", "optim_wrapper.optimizer.lr.x", "param_scheduler.7"] {
+        registry::explain::<RunConfig>(&root, wrong).unwrap_err();
+    }
     let wrong = registry::explain::<RunConfig>(&root, "train_cfg.max_epoch").unwrap_err();
     assert_eq!(wrong.0[0].suggestion.as_deref(), Some("train_cfg.max_epochs"));
+}
+
+/// A key that the config leaves out was unknown: it has its default, and that has a place too.
+#[test]
+fn a_default_is_explained_like_a_value() {
+    let root = config::load("tests/config_mistakes/base/explained.yaml".as_ref(), &[]).unwrap();
+    let explain = |key: &str| registry::explain::<RunConfig>(&root, key).unwrap();
+    for (key, first, second) in [
+        ("optim_wrapper.optimizer.dampening", " = 0.0", "  not in the config: the default of `SGD`"),
+        ("optim_wrapper.accumulative_counts", " = 1", "  not in the config: the default"),
+        ("log_level", " = INFO", "  not in the config: the default"),
+        ("default_hooks.timer", " = {type: IterTimerHook}", "  not in the config: the default"),
+        (
+            "default_hooks.logger.interval_exp_name",
+            " = 1000",
+            "  not in the config: the default of `LoggerHook`",
+        ),
+    ] {
+        let text = explain(key);
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[0], format!("{key}{first}"));
+        assert_eq!(lines[1], second, "{key}");
+    }
+    assert!(explain("work_dir").starts_with("work_dir is not in the config\n\n`work_dir`: text; optional\n"));
+    // A mapping lists all that may stand in it.
+    let text = explain("optim_wrapper.optimizer");
+    let keys: Vec<Vec<_>> =
+        text.split("its keys\n").nth(1).unwrap().lines().map(|l| l.split_whitespace().collect()).collect();
+    let has = |row: &[&str]| assert!(keys.iter().any(|key| key == row), "{row:?}: {text}");
+    has(&["lr", "0.1", "tests/config_mistakes/base/explained.yaml:2:33"]);
+    has(&["nesterov", "false", "default"]);
+    assert!(explain("default_hooks").contains("{type: ParamSchedulerHook}"));
 }

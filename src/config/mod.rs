@@ -25,6 +25,7 @@ pub use diag::{Diag, Diags, Level};
 pub use load::{Loaded, load, load_all, parse};
 pub use node::{Key, Kind, Node};
 pub use overrides::apply as overridden;
+pub(crate) use path::quoted;
 pub(crate) use provenance::split;
 pub use provenance::{Step, provenance};
 pub use source::{Loc, Source};

@@ -46,7 +46,7 @@ fn unquoted(text: &str) -> Option<(String, usize)> {
 }
 
 /// A key as it is written in a path.
-pub(super) fn quoted(key: &str) -> String {
+pub(crate) fn quoted(key: &str) -> String {
     let plain = !key.is_empty() && !key.contains(['.', '"', '\\', '=', '+', '~']) && key.trim() == key;
     if plain { key.to_owned() } else { format!("\"{}\"", key.replace('\\', "\\\\").replace('"', "\\\"")) }
 }

@@ -324,6 +324,10 @@ fn yaml(value: &Value) -> String {
             text.clone()
         }
         Value::Array(items) => format!("[{}]", items.iter().map(yaml).collect::<Vec<_>>().join(", ")),
+        Value::Object(entries) => {
+            let entry = |(key, value): (&String, &Value)| format!("{key}: {}", yaml(value));
+            format!("{{{}}}", entries.iter().map(entry).collect::<Vec<_>>().join(", "))
+        }
         other => other.to_string(),
     }
 }

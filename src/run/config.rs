@@ -1,8 +1,8 @@
 //! The top level of a config: MMEngine's keys, typed.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
 
 use super::LoopConfig;
 use crate::base::Result;
@@ -17,7 +17,7 @@ use crate::registry::Spec;
 /// A whole run. Keys are MMEngine's; what only means something in Python is accepted with a note.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub struct RunConfig {
-    /// The model.
+    /// What is trained: a network, its preprocessing, its losses.
     pub model: Spec<dyn Model>,
     /// The model's `data_preprocessor`, where MMEngine's configs write it too.
     #[serde(default)]
@@ -46,7 +46,7 @@ pub struct RunConfig {
     /// Validation data; with `val_cfg` and `val_evaluator`, or none of the three.
     #[serde(default)]
     pub val_dataloader: Option<DataLoaderConfig>,
-    /// Validation loop.
+    /// Validation, with `val_dataloader` and `val_evaluator`; `{}` is enough.
     #[serde(default)]
     pub val_cfg: Option<EvalConfig>,
     /// Metrics of the validation.
@@ -55,7 +55,7 @@ pub struct RunConfig {
     /// Test data; with `test_cfg` and `test_evaluator`, or none of the three.
     #[serde(default)]
     pub test_dataloader: Option<DataLoaderConfig>,
-    /// Test loop.
+    /// Test, with `test_dataloader` and `test_evaluator`; `{}` is enough.
     #[serde(default)]
     pub test_cfg: Option<EvalConfig>,
     /// Metrics of the test.
@@ -109,7 +109,7 @@ pub struct RunConfig {
     /// Least important lines of the log file.
     #[serde(default)]
     pub log_level: LogLevel,
-    /// Where scalars go.
+    /// Accepted for MMEngine's configs: scalars always go to `vis_data/scalars.json`.
     #[serde(default)]
     pub visualizer: Option<Visualizer>,
     /// Where scalars go, as MMEngine's configs also write it.
@@ -186,13 +186,13 @@ pub struct AutoScaleLr {
     /// Batch size for which the learning rate was chosen.
     #[schemars(range(min = 1))]
     pub base_batch_size: u64,
-    /// Off unless true.
+    /// Whether to scale; `train --auto-scale-lr` turns it on.
     #[serde(default)]
     pub enable: bool,
 }
 
 /// `log_level`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 #[allow(missing_docs)]
 pub enum LogLevel {
@@ -283,7 +283,14 @@ impl JsonSchema for HookSlots {
 
     fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
         let hook = generator.subschema_for::<Option<Spec<dyn Hook>>>();
-        schemars::json_schema!({ "type": "object", "additionalProperties": hook })
+        let slot = |(name, spec): (String, Option<Spec<dyn Hook>>)| {
+            let mut slot = hook.clone();
+            slot.insert("default".into(), spec.map(|spec| serde_json::json!({ "type": spec.name() })).into());
+            (name, slot.to_value())
+        };
+        let slots: serde_json::Map<_, _> =
+            super::assemble::default_slots().unwrap_or_default().into_iter().map(slot).collect();
+        schemars::json_schema!({ "type": "object", "properties": slots, "additionalProperties": hook })
     }
 }
 
