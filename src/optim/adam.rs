@@ -12,7 +12,7 @@ use crate::registry::BuildCx;
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct AdamConfig {
-    /// Learning rate.
+    /// The learning rate that schedules start from.
     #[schemars(range(min = 0.0))]
     pub lr: f64,
     /// Decay of the running means of the gradient and of its square.

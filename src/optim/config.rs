@@ -32,7 +32,7 @@ pub struct OptimWrapperConfig {
     /// `OptimWrapper`.
     #[serde(default)]
     pub r#type: WrapperType,
-    /// The optimizer.
+    /// How a parameter is updated: the rule and its numbers.
     pub optimizer: Spec<dyn Optimizer>,
     /// Batches whose gradients are added before each update.
     #[serde(default = "one")]

@@ -16,10 +16,10 @@ use crate::kernels::{SgdStep, sgd_momentum};
 /// ```
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub struct Sgd {
-    /// Learning rate.
+    /// The learning rate that schedules start from.
     #[schemars(range(min = 0.0))]
     lr: f64,
-    /// Momentum μ.
+    /// Momentum μ: how much of the last step goes on.
     #[serde(default)]
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     momentum: f64,
@@ -27,7 +27,7 @@ pub struct Sgd {
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 1.0))]
     dampening: f64,
-    /// L2 penalty.
+    /// L2 penalty: this much of each weight is added to its gradient.
     #[serde(default)]
     #[schemars(range(min = 0.0))]
     weight_decay: f64,

@@ -56,7 +56,7 @@ register! {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct VisualizationHook {
-    /// Whether to draw.
+    /// Accepted as false, which is the default: nothing here draws.
     pub enable: bool,
     /// Samples from one picture to the next.
     #[schemars(range(min = 1))]

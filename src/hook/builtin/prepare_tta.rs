@@ -10,7 +10,7 @@ use crate::plugin::prelude::*;
 /// The views are made of the test batches, where MMEngine wants a pipeline of its own.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub struct PrepareTTAHook {
-    /// Which augmentation.
+    /// Which views of each picture are taken, and how their scores become one.
     tta_cfg: TtaConfig,
     #[serde(skip)]
     wrapped: bool,

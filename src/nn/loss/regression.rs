@@ -120,9 +120,9 @@ impl Loss for SmoothL1Loss {
     }
 }
 
-register! { /// The square of the distance.
+register! { /// The square of the distance between prediction and target.
 dyn Loss, "MSELoss" => MSELoss }
-register! { /// The distance.
+register! { /// The distance between prediction and target.
 dyn Loss, "L1Loss" => L1Loss }
 register! { /// The square of a small distance, a large distance itself.
 dyn Loss, "SmoothL1Loss" => SmoothL1Loss }

@@ -81,7 +81,7 @@ impl Schedule for Constant {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Poly {
-    /// The floor.
+    /// The value at the last step; none is below it.
     #[schemars(range(min = 0.0))]
     pub eta_min: f64,
     /// How the curve bends.

@@ -42,7 +42,7 @@ pub struct VisionTransformerConfig {
     pub norm_cfg: PatchNormConfig,
     /// Whether the tokens are normalised once more at the end.
     pub final_norm: bool,
-    /// What comes out.
+    /// Which of the tokens come out: the class token, the mean of the others, or all of them.
     pub out_type: OutType,
     /// Whether a class token stands in front of those of the image.
     pub with_cls_token: bool,
