@@ -1,60 +1,19 @@
 //! Small files that promise much: each is refused within a second, in less than 300 MB. All are made here.
 #![cfg(all(feature = "images", feature = "torch"))]
-#![allow(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)] // helpers of tests
 
-use std::alloc::{GlobalAlloc, Layout, System};
+mod counted;
+
 use std::io::Write;
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use counted::{ALONE, HELD, MOST, most_held};
 use flate2::{Compression, Crc, write::DeflateEncoder, write::GzEncoder};
 use shanty::checkpoint::read_tensors;
 use shanty::config::parse;
 use shanty::data::{Mnist, MnistSplit, PictureFile, Sample};
-
-/// Counts the bytes that are held, and the most that ever were.
-struct Counting;
-
-static HELD: AtomicUsize = AtomicUsize::new(0);
-static MOST: AtomicUsize = AtomicUsize::new(0);
-/// One case at a time, since all share the count.
-static ALONE: Mutex<()> = Mutex::new(());
-
-fn more(bytes: usize) {
-    let held = HELD.fetch_add(bytes, Relaxed) + bytes;
-    MOST.fetch_max(held, Relaxed);
-}
-
-// SAFETY: every call is passed on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        more(layout.size());
-        // SAFETY: the caller's promises are the system allocator's.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        HELD.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: as above; `ptr` came from `System`.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        more(layout.size());
-        // SAFETY: as above.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        more(size);
-        HELD.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: as above; `ptr` came from `System`.
-        unsafe { System.realloc(ptr, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// Reads `file`, which must be refused with `reason`, soon and in little memory.
 #[track_caller]
@@ -180,11 +139,7 @@ fn a_large_png_is_held_but_once() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("large.png");
     std::fs::write(&path, png(9_000, 9_000, 8, 2, &[png_chunk(b"IDAT", &zlib(9_000 * 27_001))])).unwrap();
-    let _alone = ALONE.lock().unwrap_or_else(|poison| poison.into_inner());
-    let before = HELD.load(Relaxed);
-    MOST.store(before, Relaxed);
-    decode(&path).unwrap();
-    let most = MOST.load(Relaxed) - before;
+    let most = most_held(|| decode(&path).unwrap());
     assert!(most < 4 * 81_000_000 + 10_000_000, "{most} bytes");
 }
 

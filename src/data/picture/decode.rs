@@ -46,31 +46,6 @@ impl Pixels {
         stale::hand_out(&mut self.bytes);
         (self.rows, self.width, self.depth) = (rows, width, depth);
     }
-
-    /// Sees to it that no byte that a decoder of JPEG leaves out is taken for one of the picture: in four bytes a
-    /// pixel the last of each row gets a fourth byte that is never written, in one byte a pixel all is black.
-    pub(super) fn unwritten(&mut self) {
-        match self.depth {
-            4 => self.row_ends().for_each(|end| *end = 0),
-            _ => self.bytes.fill(0),
-        }
-    }
-
-    /// Whether all rows were written since.
-    ///
-    /// # Errors
-    /// Says how many were not.
-    pub(super) fn written(&mut self) -> Result<(), String> {
-        let missing = if self.depth == 4 { self.row_ends().filter(|end| **end != 255).count() } else { 0 };
-        match missing {
-            0 => Ok(()),
-            _ => Err(format!("its data end before its last {missing} rows")),
-        }
-    }
-
-    fn row_ends(&mut self) -> impl Iterator<Item = &mut u8> {
-        self.bytes.chunks_exact_mut((self.width * self.depth).max(1)).filter_map(|row| row.last_mut())
-    }
 }
 
 /// What a thread keeps from picture to picture, in bytes.
@@ -147,7 +122,7 @@ pub(super) fn decoded_cut(
         let bottom = if turn.is_none() { cut.window.y + cut.window.height } else { height };
         let gray = file.colors == Colors::Gray;
         match &head {
-            Head::Jpeg(head) => head.decode(&mut scratch.file, bottom, gray, &mut scratch.pixels),
+            Head::Jpeg(head) => head.decode(&scratch.file, bottom, gray, &mut scratch.pixels),
             Head::Png(_) if turn.is_none() => {
                 let window = cut.window;
                 (cut.window.y, cut.window.x) = (0, 0);

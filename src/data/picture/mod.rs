@@ -4,8 +4,6 @@
 mod bilinear;
 mod bytes;
 #[cfg(feature = "images")]
-mod chroma;
-#[cfg(feature = "images")]
 mod decode;
 mod filter;
 #[cfg(feature = "images")]
@@ -18,6 +16,8 @@ mod orientation;
 mod png;
 mod resample;
 mod taps;
+#[cfg(feature = "images")]
+mod upsample;
 
 use std::cell::RefCell;
 use std::path::PathBuf;
