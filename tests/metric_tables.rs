@@ -56,6 +56,7 @@ fn a_table_of_each_validation_is_written_with_the_names_of_the_classes() {
     for line in &all {
         assert_eq!((&line["name"], &line["mode"]), (&json!("confusion_matrix/result"), &json!("val")));
         assert_eq!((&line["rows"], &line["columns"]), (&classes, &classes));
+        assert_eq!(line["axes"], json!(["truth", "prediction"]));
     }
     let metrics = runner.val().unwrap();
     let (_, table) = &metrics.tables()[0];
@@ -128,14 +129,22 @@ fn the_command_prints_tables_and_writes_them() {
     let work_dir = format!("work_dir={}", dir.path().join("test").display());
     let said = command.args(["--set", &work_dir]).output().unwrap();
     let text = String::from_utf8_lossy(&said.stdout);
-    assert!(said.status.success() && text.contains("confusion_matrix/result:\n"), "{said:?}");
+    assert!(
+        said.status.success() && text.contains("confusion_matrix/result:\ntruth \\ prediction  "),
+        "{said:?}"
+    );
     let written: Value = serde_json::from_slice(&fs::read(out).unwrap()).unwrap();
-    let row = &written["confusion_matrix/result"]["often"];
-    let cells: Vec<&str> = row.as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(cells.len(), 3);
-    let right = row["often"].as_u64().unwrap().to_string();
+    let table = &written["confusion_matrix/result"];
+    assert_eq!(table["axes"], json!(["truth", "prediction"]), "nothing said which axis is the truth");
+    assert_eq!((&table["rows"][2], &table["columns"][2]), (&json!("often"), &json!("often")));
+    let right = table["values"][2][2].as_u64().unwrap().to_string();
     let line = text.lines().find(|line| line.starts_with("often")).unwrap();
     assert!(line.ends_with(&right), "{line}");
+    // Each customer of the validation data is in the row of what is true of him.
+    let shops = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/configs/data/shops.csv")).unwrap();
+    let often = shops.lines().filter(|line| line.contains("often") && line.contains("val")).count() as u64;
+    let row: u64 = table["values"][2].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).sum();
+    assert_eq!(row, often);
 }
 
 /// A model that forgets to say what it optimised.

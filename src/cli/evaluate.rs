@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Bare, ConfigArgs, console, output};
 use crate::base::escape::{escaped, escaped_lines};
@@ -11,17 +11,16 @@ use crate::base::number::fixed;
 use crate::base::{Error, Result};
 use crate::metric::Table;
 use crate::run::{Runner, quoted};
+use crate::vis::to_json;
 
 /// Rows and columns of a table that a terminal shows.
 const SHOWN: usize = 30;
 
-/// The rows by their names, each with its numbers by the names of the columns.
+/// As `vis_data/tables.json` has it.
 fn as_json(table: &Table) -> Value {
-    let rows = table.rows().iter().zip(table.values().rows()).map(|(name, row)| {
-        let cells = table.columns().iter().cloned().zip(row.iter().map(|value| crate::vis::to_json(*value)));
-        (name.clone(), Value::Object(cells.collect()))
-    });
-    Value::Object(rows.collect())
+    let rows = table.values().rows().into_iter();
+    let values: Vec<Value> = rows.map(|row| row.iter().map(|value| to_json(*value)).collect()).collect();
+    json!({"axes": table.axes(), "rows": table.rows(), "columns": table.columns(), "values": values})
 }
 
 /// Arguments of `val` and `test`.
@@ -55,10 +54,10 @@ impl Evaluate {
             console::say(&format!("{name}:\n{}", escaped_lines(&table.text(SHOWN))));
         }
         if let Some(file) = &self.out {
+            let values = metrics.0.iter().map(|(name, value)| (name.clone(), to_json(*value)));
             let tables = metrics.tables().iter().map(|(name, table)| (name.clone(), as_json(table)));
-            let values = metrics.0.iter().map(|(name, value)| (name.clone(), crate::vis::to_json(*value)));
             let map: serde_json::Map<_, _> = values.chain(tables).collect();
-            output::write(file, serde_json::Value::Object(map).to_string().as_bytes())?;
+            output::write(file, Value::Object(map).to_string().as_bytes())?;
         }
         Ok(())
     }

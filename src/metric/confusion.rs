@@ -9,7 +9,8 @@ use crate::registry::BuildCx;
 
 use super::{Metric, Predictions, Table};
 
-/// Counts of (true class, class with the best score): the table `confusion_matrix/result`, a row for each true class.
+/// Counts of (true class, class with the best score): the table `confusion_matrix/result`, a row for each true class and
+/// a column for each predicted one.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ConfusionMatrix {
     normalize: bool,
@@ -102,6 +103,6 @@ impl Metric for ConfusionMatrix {
                 row /= total;
             }
         }
-        vec![("result".to_owned(), Table::of_classes(table))]
+        vec![("result".to_owned(), Table::of_classes(table).of_axes("truth", "prediction"))]
     }
 }

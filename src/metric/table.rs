@@ -11,6 +11,8 @@ use crate::base::{Error, Result};
 /// use shanty::metric::Table;
 /// let table = Table::of_classes(ndarray::arr2(&[[8.0, 2.0], [1.0, 9.0]])).named(&["cat".into(), "dog".into()]);
 /// assert_eq!(table.to_string(), "     cat  dog\ncat    8    2\ndog    1    9");
+/// let table = table.of_axes("truth", "guess");
+/// assert_eq!(table.to_string(), "truth \\ guess  cat  dog\ncat              8    2\ndog              1    9");
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Table {
@@ -18,6 +20,7 @@ pub struct Table {
     columns: Vec<String>,
     values: Array2<f64>,
     of_classes: bool,
+    axes: Option<[String; 2]>,
 }
 
 impl Table {
@@ -35,7 +38,7 @@ impl Table {
                 columns.len()
             )));
         }
-        Ok(Self { rows, columns, values, of_classes: false })
+        Ok(Self { rows, columns, values, of_classes: false, axes: None })
     }
 
     /// A row and a column for each class. They are called by the names that the data have for the classes of the
@@ -43,7 +46,7 @@ impl Table {
     pub fn of_classes(values: Array2<f64>) -> Self {
         let [rows, columns] =
             [values.nrows(), values.ncols()].map(|n| (0..n).map(|i| i.to_string()).collect());
-        Self { rows, columns, values, of_classes: true }
+        Self { rows, columns, values, of_classes: true, axes: None }
     }
 
     /// The same with these names of the classes, if it is [of classes](Self::of_classes) and they are as many.
@@ -53,6 +56,17 @@ impl Table {
             (self.rows, self.columns) = (classes.to_vec(), classes.to_vec());
         }
         self
+    }
+
+    /// The same where this is what the rows are, and that what the columns are.
+    #[must_use]
+    pub fn of_axes(self, rows: &str, columns: &str) -> Self {
+        Self { axes: Some([rows.to_owned(), columns.to_owned()]), ..self }
+    }
+
+    /// What the rows are and what the columns are, where it says so.
+    pub fn axes(&self) -> Option<&[String; 2]> {
+        self.axes.as_ref()
     }
 
     /// Names of the rows.
@@ -75,8 +89,9 @@ impl Table {
         let (rows, columns) = (self.rows.len().min(most), self.columns.len().min(most));
         let cell = |value: f64| if value.fract() == 0.0 { format!("{value}") } else { fixed(value, 4) };
         let names = self.rows.iter().take(rows).map(String::as_str);
+        let corner = self.axes.as_ref().map(|axes| axes.join(" \\ ")).unwrap_or_default();
         let mut lines: Vec<Vec<String>> =
-            std::iter::once("").chain(names).map(|name| vec![name.to_owned()]).collect();
+            std::iter::once(&*corner).chain(names).map(|name| vec![name.to_owned()]).collect();
         for (at, name) in self.columns.iter().enumerate().take(columns) {
             let cells =
                 self.values.column(at).iter().take(rows).map(|value| cell(*value)).collect::<Vec<_>>();

@@ -118,6 +118,9 @@ pub struct TableLine<'a> {
     pub name: &'a str,
     /// `val` or `test`.
     pub mode: &'a str,
+    /// What the rows are and what the columns are: `["truth", "prediction"]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub axes: Option<&'a [String; 2]>,
     /// Names of the rows.
     pub rows: &'a [String],
     /// Names of the columns.
@@ -130,7 +133,7 @@ pub struct TableLine<'a> {
 }
 
 /// Rows of numbers as strict JSON.
-pub fn of_rows<S: Serializer>(values: &Array2<f64>, to: S) -> Result<S::Ok, S::Error> {
+fn of_rows<S: Serializer>(values: &Array2<f64>, to: S) -> Result<S::Ok, S::Error> {
     to.collect_seq(values.rows().into_iter().map(|row| row.iter().map(|v| to_json(*v)).collect::<Vec<_>>()))
 }
 

@@ -85,8 +85,8 @@ impl LoggerHook {
     fn add_tables(&mut self, cx: &mut Ctx<'_>, metrics: &Metrics, mode: Mode, step: u64) {
         for (name, table) in metrics.tables() {
             cx.log.info(format_args!("{name}:\n{}", table.text(SHOWN)));
-            let (rows, columns, values) = (table.rows(), table.columns(), table.values());
-            let line = TableLine { name, mode: mode.name(), rows, columns, values, step };
+            let (axes, rows, columns, values) = (table.axes(), table.rows(), table.columns(), table.values());
+            let line = TableLine { name, mode: mode.name(), axes, rows, columns, values, step };
             if self.lost < OnError::WARNINGS {
                 let written = cx.vis.add_table(cx.fs, &line);
                 self.count_lost(cx, "tables", step, written);
