@@ -234,7 +234,7 @@ fn the_command_prints_json_text_and_svg() {
     let keys: Vec<_> = json.as_object().unwrap().keys().collect();
     assert_eq!(
         keys,
-        ["total_iters", "groups", "lr", "numbers", "hooks", "checkpoints", "validations", "warnings"]
+        ["total_iters", "data", "groups", "lr", "numbers", "hooks", "checkpoints", "validations", "warnings"]
     );
     assert_eq!(json["total_iters"], 4);
     assert_eq!(json["validations"], serde_json::json!([2, 4]));

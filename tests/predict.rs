@@ -147,6 +147,98 @@ fn a_table_is_predicted_whatever_stands_in_its_target() {
     assert!(text.contains("nowhere.csv"), "{text}");
 }
 
+/// An id was the position within the part that was taken. It is the row of the file, or what a column says of it.
+#[test]
+fn ids_are_those_of_the_file() {
+    let data = |name: &str| {
+        let text =
+            fs::read_to_string(format!("{}/configs/data/{name}.csv", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let lines = text.lines().skip(1);
+        lines.map(|line| line.split(',').map(str::to_owned).collect::<Vec<_>>()).collect::<Vec<_>>()
+    };
+    let ids = |csv: &str| {
+        csv.lines().skip(1).map(|line| line.split(',').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let shops = config("shops_mlp");
+    trained(dir.path(), &shops);
+    let val = data("shops").into_iter().filter(|row| row.last().unwrap() == "val");
+    assert_eq!(
+        ids(&predicted(dir.path(), &shops, "p.csv", &[])),
+        val.map(|row| row[0].clone()).collect::<Vec<_>>()
+    );
+
+    // What a row predicts alone it predicts under its number in the whole file.
+    let dir = tempfile::tempdir().unwrap();
+    let houses = config("houses_mlp");
+    trained(dir.path(), &houses);
+    let part = predicted(dir.path(), &houses, "p.csv", &[]);
+    let file = format!("{}/configs/data/houses.csv", env!("CARGO_MANIFEST_DIR"));
+    let whole = predicted(dir.path(), &houses, "all.csv", &[&file]);
+    let rows: Vec<&str> = whole.lines().collect();
+    assert_eq!(rows.len(), data("houses").len() + 1);
+    assert!(part.lines().count() > 10 && part.lines().skip(1).all(|line| rows.contains(&line)), "{part}");
+    let numbers: Vec<usize> = ids(&part).iter().map(|id| id.parse().unwrap()).collect();
+    assert!(numbers.is_sorted() && *numbers.last().unwrap() > numbers.len(), "{numbers:?}");
+
+    // Rows of several files have their file beside their number.
+    let head: Vec<String> = fs::read_to_string(&file).unwrap().lines().take(3).map(str::to_owned).collect();
+    fs::write(dir.path().join("a.csv"), head.join("\n")).unwrap();
+    fs::write(dir.path().join("b.csv"), head.join("\n")).unwrap();
+    let both = predicted(dir.path(), &houses, "both.csv", &["a.csv", "b.csv"]);
+    assert_eq!(columns(&both), ["id", "file", "prediction"]);
+    let places: Vec<String> =
+        both.lines().skip(1).map(|line| line.rsplit_once(',').unwrap().0.to_owned()).collect();
+    assert_eq!(places, ["0,a.csv", "1,a.csv", "0,b.csv", "1,b.csv"]);
+}
+
+/// Empty lines count, as an editor counts them.
+#[test]
+fn lines_are_called_by_their_number_in_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let words = config("words_chars");
+    trained(dir.path(), &words);
+    fs::write(dir.path().join("a.txt"), "abe\n\nkilo\n").unwrap();
+    let ids: Vec<u64> = rows(&predicted(dir.path(), &words, "a.jsonl", &["a.txt"]))
+        .iter()
+        .map(|row| row["id"].as_u64().unwrap())
+        .collect();
+    assert_eq!(ids, [0, 2]);
+}
+
+/// Classes without names are called by their numbers; the samples by their rows in the arrays.
+#[test]
+fn arrays_are_predicted_by_row_and_class() {
+    let dir = tempfile::tempdir().unwrap();
+    let npy = |name: &str, kind: &str, shape: &str, values: &[u8]| {
+        let mut header = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({shape}), }}");
+        while (10 + header.len() + 1) % 64 != 0 {
+            header.push(' ');
+        }
+        header.push('\n');
+        let start =
+            [&b"\x93NUMPY\x01\x00"[..], &(header.len() as u16).to_le_bytes(), header.as_bytes()].concat();
+        fs::write(dir.path().join(name), [&start, values].concat()).unwrap();
+    };
+    let inputs: Vec<u8> = (0..40).flat_map(|n| (n as f32).to_le_bytes()).collect();
+    npy("x.npy", "<f4", "20, 2", &inputs);
+    npy("y.npy", "|u1", "20,", &[0, 1, 2, 1].repeat(5));
+    let text = "{model: {type: Supervised, network: [{type: Linear, in_features: 2, out_features: 3}], \
+                loss: {type: CrossEntropyLoss}}, optim_wrapper: {optimizer: {type: SGD, lr: 0.0001}}, \
+                default_hooks: {checkpoint: {type: CheckpointHook}}, val_cfg: {}, val_evaluator: {type: Accuracy}, \
+                val_dataloader: {batch_size: 2, dataset: {type: Npy, files: {inputs: x.npy, target: y.npy}, \
+                split: {val: 0.5, seed: 1, stratify: true}, part: val}}, \
+                train_cfg: {by_epoch: false, max_iters: 2}, train_dataloader: {batch_size: 4, dataset: {type: Npy, \
+                files: {inputs: x.npy, target: y.npy}, split: {val: 0.5, seed: 1, stratify: true}, part: train}}}";
+    fs::write(dir.path().join("c.yaml"), text).unwrap();
+    trained(dir.path(), "c.yaml");
+    let part = predicted(dir.path(), "c.yaml", "p.csv", &[]);
+    assert_eq!(columns(&part), ["id", "class", "class_id", "0", "1", "2"]);
+    let whole = predicted(dir.path(), "c.yaml", "all.csv", &["x.npy"]);
+    assert_eq!((part.lines().count(), whole.lines().count()), (11, 21));
+    assert!(part.lines().all(|line| whole.lines().any(|other| other == line)), "{part}\n{whole}");
+}
+
 /// Lines with or without their class.
 #[test]
 fn a_text_is_predicted_line_by_line() {

@@ -142,6 +142,90 @@ fn what_is_fitted_is_fitted_on_the_training_part_alone() {
     );
 }
 
+/// Chance left a rare class out of a part. Each part has its share now, if that is asked for.
+#[test]
+fn every_part_has_its_share_of_every_class() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows: String = (0..120)
+        .map(|i| format!("{i},{},{}\n", i * i % 7, if i % 12 == 5 { "rare" } else { "common" }))
+        .collect();
+    let config = table(dir.path(), &format!("x,z,y\n{rows}"));
+    let of = |seed, stratify, target: &str| {
+        let split = shanty::data::Split { val: 0.2, test: 0.1, seed, stratify, column: None };
+        let target = shanty::config::OneOrMany(vec![target.to_owned()]);
+        CsvConfig { split: Some(split), part: Part::Train, target, ..config.clone() }
+    };
+    let rare = |set: &Csv| {
+        let of = |index| set.get(index, &mut keyed(0, "", 0, 0)).unwrap().label() == Some(1);
+        (0..set.len()).filter(|index| of(*index)).count()
+    };
+    for seed in 0..10 {
+        let train = Csv::load(of(seed, true, "y")).unwrap();
+        let [val, test] = [Part::Val, Part::Test].map(|part| train.part(part).unwrap());
+        assert_eq!(
+            [&train, &val, &test].map(|set| (set.len(), rare(set))),
+            [(84, 7), (24, 2), (12, 1)],
+            "seed {seed}"
+        );
+    }
+    let by_chance = (0..10).map(|seed| rare(&Csv::load(of(seed, false, "y")).unwrap()));
+    assert!(by_chance.collect::<std::collections::HashSet<_>>().len() > 1);
+
+    let refused = |config: CsvConfig| Csv::load(config).err().unwrap().to_string();
+    let text = refused(of(0, true, "z"));
+    assert!(text.contains("`split.stratify` needs a class, and `z` is a number"), "{text}");
+    let named = CsvConfig { categorical: vec!["z".into()], ..of(0, true, "z") };
+    Csv::load(named).unwrap();
+    let target = shanty::config::OneOrMany(vec!["y".into(), "z".into()]);
+    let text = refused(CsvConfig { target, ..of(0, true, "y") });
+    assert!(text.contains("`split.stratify` needs one `target`"), "{text}");
+    let split = shanty::data::Split { column: Some("z".into()), stratify: true, ..Default::default() };
+    let text = refused(CsvConfig { split: Some(split), ..of(0, true, "y") });
+    assert!(text.contains("`split.stratify` is for shares"), "{text}");
+}
+
+/// Nothing said which columns a run learns from, and as what. A date became as many categories as there are days, and
+/// the first new day was an error without a cure.
+#[test]
+fn the_columns_are_told_and_a_date_has_its_cure() {
+    let dir = tempfile::tempdir().unwrap();
+    let days: String =
+        (1..10).map(|day| format!("2026-11-{day:02},{day},{},{day}.5\n", ["sun", "rain"][day % 2])).collect();
+    let config = table(dir.path(), &format!("day,hours,sky,y\n{days}"));
+    let set = Csv::load(config.clone()).unwrap();
+    assert_eq!(set.summary().unwrap(), "numbers y from numbers hours and categories day (9), sky (2)");
+    let new = dir.path().join("new.csv");
+    std::fs::write(&new, "day,hours,sky\n2026-12-01,3,sun\n").unwrap();
+    let text = set.file(&new).err().unwrap().to_string();
+    assert!(text.contains("new.csv:2, column 1 (`day`): the training part has no \"2026-12-01\""), "{text}");
+    assert!(text.ends_with("`unknown: ignore` passes over it, `ignore: [day]` leaves the column out, as dates and free text want"), "{text}");
+    let without = Csv::load(CsvConfig { ignore: vec!["day".into()], ..config }).unwrap();
+    assert_eq!(without.file(&new).unwrap().len(), 1);
+    let header: Vec<String> = (0..40).map(|n| format!("x{n}")).collect();
+    let row = "1,".repeat(40);
+    let wide = table(dir.path(), &format!("{},y\n{row}a\n{row}b\n", header.join(",")));
+    let told = Csv::load(wide).unwrap().summary().unwrap();
+    assert_eq!(
+        told,
+        "categories y (2) from numbers x0, x1, x2, x3, x4, x5, x6, x7, x8, x9, x10, x11, … (40 in all)"
+    );
+}
+
+/// The log of a run begins with it, and a plan tells it.
+#[test]
+fn the_columns_stand_in_the_log_and_in_the_plan() {
+    let dir = tempfile::tempdir().unwrap();
+    let columns =
+        "categories comes_back (3) from numbers visits, spent and categories channel (3), member (2)";
+    let (config, node) = shipped("shops_mlp.yaml", dir.path(), &["train_cfg.max_epochs=1"]);
+    assert_eq!(shanty::run::plan(&node, None).unwrap().data.as_deref(), Some(columns));
+    let mut runner = Runner::from_config(&node, Some(&config.to_string_lossy())).unwrap();
+    runner.train().unwrap();
+    let log = runner.session().state.dirs.log.clone();
+    let log = std::fs::read_to_string(log.join(log.file_name().unwrap()).with_extension("log")).unwrap();
+    assert!(log.contains(&format!("columns of the training data: {columns}\n")), "{log}");
+}
+
 #[test]
 fn every_slip_in_a_file_has_its_line_and_column() {
     let dir = tempfile::tempdir().unwrap();

@@ -103,6 +103,22 @@ fn the_vocabulary_is_that_of_the_training_part() {
     assert!(text.contains("`level` or `lowercase` is another"), "{text}");
 }
 
+/// Two thirds of the lines are of one class: two thirds of each part are.
+#[test]
+fn every_part_has_its_share_of_every_class() {
+    let dir = tempfile::tempdir().unwrap();
+    let text: String = (0..24).map(|i| format!("{i}\t{}\n", if i % 3 == 0 { "b" } else { "a" })).collect();
+    for seed in 0..5 {
+        let split = Some(Split { val: 0.25, seed, stratify: true, ..Split::default() });
+        let train =
+            TextLines::load(TextConfig { split, part: Part::Train, ..lines(dir.path(), &text) }).unwrap();
+        for (set, n) in [(train.part(Part::Val).unwrap(), 2), (train, 6)] {
+            let b = (0..set.len()).filter(|index| get(&set, *index).label() == Some(1)).count();
+            assert_eq!((set.len(), b), (3 * n, n), "seed {seed}");
+        }
+    }
+}
+
 #[test]
 fn rare_tokens_are_left_out() {
     let dir = tempfile::tempdir().unwrap();

@@ -64,18 +64,21 @@ struct Survey {
     place: Node,
     /// None where the data are not there.
     samples: Option<usize>,
+    /// What the samples are made of, where the data set says it.
+    summary: Option<String>,
     bad: Vec<String>,
 }
 
 impl Survey {
     fn say(&self) {
-        let Self { loader, samples, bad, .. } = self;
+        let Self { loader, samples, summary, bad, .. } = self;
         let samples = samples.map(|samples| format!("{samples} samples, ")).unwrap_or_default();
         let mut lines = vec![match bad.len() {
             0 => format!("{loader}: {samples}all can be read"),
             _ if samples.is_empty() => format!("{loader}: its data are not there"),
             n => format!("{loader}: {samples}{n} cannot be read"),
         }];
+        lines.extend(summary.iter().map(|summary| format!("  {summary}")));
         lines.extend(bad.iter().map(|why| format!("  {why}")));
         console::say(&lines.join("\n"));
     }
@@ -97,17 +100,19 @@ fn surveyed(config: &RunConfig) -> Vec<Survey> {
     let survey = |(loader, of, without): (&'static str, &Option<DataLoaderConfig>, &[u64])| {
         let of = of.as_ref()?;
         let place = of.dataset.node().clone();
-        let (samples, bad) = match of.build(seed, Shard::default(), &mut BuildCx::new(seed)) {
+        let (built, bad) = match of.build(seed, Shard::default(), &mut BuildCx::new(seed)) {
             Ok(built) => {
                 let bad = unreadable(&**built.dataset(), seed, without);
                 let bad = bad.iter().map(|(index, why)| format!("sample {index}: {why}")).collect();
-                (Some(built.dataset().len()), bad)
+                (Some(built), bad)
             }
             // Elsewhere they may be there; to be read they must be here.
             Err(error) if absent(&error) => (None, vec![error.to_string()]),
             Err(_) => return None,
         };
-        Some(Survey { loader, place, samples, bad })
+        let set = built.as_ref().map(|built| built.dataset());
+        let (samples, summary) = (set.map(|set| set.len()), set.and_then(|set| set.summary()));
+        Some(Survey { loader, place, samples, summary, bad })
     };
     loaders.into_iter().filter_map(survey).collect()
 }

@@ -49,6 +49,7 @@ fn json_of(plan: &RunPlan) -> Value {
         plan.checkpoints.iter().map(|c| json!({"name": c.name, "iter": c.iter, "kept": c.kept}));
     json!({
         "total_iters": plan.total_iters,
+        "data": plan.data,
         "groups": plan.groups,
         "lr": curves(&plan.lr),
         "numbers": curves(&plan.numbers),
@@ -61,6 +62,8 @@ fn json_of(plan: &RunPlan) -> Value {
 
 fn text(plan: &RunPlan) -> String {
     let mut text = format!("{} iterations, {} batches an epoch\n", plan.total_iters, plan.epoch_len);
+    text +=
+        &plan.data.iter().map(|data| format!("columns of the training data: {data}\n")).collect::<String>();
     if !plan.groups.is_empty() {
         text += &format!("\nparameter groups\n  {}\n", plan.groups.join("\n  "));
     }

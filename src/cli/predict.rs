@@ -65,7 +65,7 @@ impl Predict {
             for (name, values) in outputs.predictions.iter() {
                 all.add(name, values, ids.len(), || model.names(name))?;
             }
-            all.samples.extend(ids.iter().map(|id| (*id, data.dataset().file(*id as usize))));
+            ids.iter().for_each(|position| all.sample(*position, data.dataset().origin(*position as usize)));
             data.recycle(batch);
         }
         let bytes = match form {
@@ -74,7 +74,7 @@ impl Predict {
             Form::Npy => all.npy()?,
         };
         if output::write(&self.out, &bytes)? {
-            console::say(&format!("{} predictions in {}", all.samples.len(), self.out.display()));
+            console::say(&format!("{} predictions in {}", all.len(), self.out.display()));
         }
         Ok(())
     }

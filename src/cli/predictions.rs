@@ -6,13 +6,16 @@ use ndarray::{ArrayD, Axis};
 use serde_json::{Map, Value, json};
 
 use crate::base::{Elem, Error, Result};
+use crate::data::{Origin, SampleId};
 use crate::run::Names;
 
 /// The predictions of all samples.
 #[derive(Default)]
 pub(super) struct Predictions {
-    /// Of each its position among the samples, and its file if it is one.
-    pub(super) samples: Vec<(u64, Option<PathBuf>)>,
+    /// Of each what it is called, and its file if there is one.
+    samples: Vec<(SampleId, Option<PathBuf>)>,
+    /// Whether the files are told: the samples are files, or rows of several.
+    files: bool,
     outputs: Vec<Output>,
 }
 
@@ -46,6 +49,9 @@ impl Meaning {
         match (names, shape) {
             (Names::Classes(names), [k]) if *k > 1 && *k == names.len() => Self::Scores(names),
             (Names::Classes(names), _) if width == 1 && names.len() == 2 => Self::Binary(names),
+            (Names::Numbered, [k]) if *k > 1 => {
+                Self::Scores((0..*k).map(|class| class.to_string()).collect())
+            }
             (Names::Classes(names), [k, _, ..]) if *k > 1 && *k == names.len() => Self::Mask(*k),
             (Names::Values(names), [k]) if *k > 1 && *k == names.len() => Self::Named(names),
             _ => Self::Plain,
@@ -121,6 +127,24 @@ impl Output {
 }
 
 impl Predictions {
+    /// Adds a sample by its position among all and where it comes from.
+    pub(super) fn sample(&mut self, position: u64, origin: Origin) {
+        let sample = match origin {
+            Origin::Position => (SampleId::Row(position), None),
+            Origin::File(file) => {
+                self.files = true;
+                (SampleId::Row(position), Some(file))
+            }
+            Origin::Row { file, id } => (id, file),
+        };
+        self.files |= self.samples.first().is_some_and(|(_, first)| *first != sample.1);
+        self.samples.push(sample);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.samples.len()
+    }
+
     /// Adds what is predicted under this name for the first `n` samples of a batch.
     pub(super) fn add(
         &mut self,
@@ -155,13 +179,12 @@ impl Predictions {
         let failed =
             |e: &dyn std::fmt::Display| Error::invalid(format!("the predictions cannot be written: {e}"));
         let mut out = csv::Writer::from_writer(Vec::new());
-        let files = self.samples.iter().any(|(_, file)| file.is_some());
         let columns = self.outputs.iter().flat_map(|output| output.columns(&self.prefix(output)));
-        let first = ["id", "file"].into_iter().take(1 + usize::from(files)).map(str::to_owned);
+        let first = ["id", "file"].into_iter().take(1 + usize::from(self.files)).map(str::to_owned);
         out.write_record(first.chain(columns)).map_err(|e| failed(&e))?;
         for (sample, (id, file)) in self.samples.iter().enumerate() {
             let mut record = vec![id.to_string()];
-            if files {
+            if self.files {
                 record.push(file.as_ref().map_or(String::new(), |file| file.to_string_lossy().into_owned()));
             }
             for output in &self.outputs {
@@ -180,8 +203,12 @@ impl Predictions {
         let mut out = String::new();
         for (sample, (id, file)) in self.samples.iter().enumerate() {
             let mut line = Map::new();
-            line.insert("id".into(), json!(id));
-            if let Some(file) = file {
+            let id = match id {
+                SampleId::Row(row) => json!(row),
+                SampleId::Name(name) => json!(name),
+            };
+            line.insert("id".into(), id);
+            if let Some(file) = file.as_ref().filter(|_| self.files) {
                 line.insert("file".into(), json!(file.to_string_lossy()));
             }
             for output in &self.outputs {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::base::{Error, Result, Rng};
 
-use super::{FieldSpec, Fields, Fitted, Marks, Pipeline, Sample};
+use super::{FieldSpec, Fields, Fitted, Marks, Origin, Pipeline, Sample};
 
 crate::registry!(dyn Dataset, "dataset");
 
@@ -81,8 +81,13 @@ pub trait Dataset: Send + Sync {
     /// Adds what it has learnt from the training data: what other data must be seen by too. Checkpoints keep it.
     fn fitted(&self, _all: &mut Fitted) {}
 
-    /// The file that the sample at `index` is, where each is one.
-    fn file(&self, _index: usize) -> Option<PathBuf> {
+    /// Where the sample at `index` comes from: predictions are given with it.
+    fn origin(&self, _index: usize) -> Origin {
+        Origin::Position
+    }
+
+    /// What goes in and what is predicted, in a line, where the set has found that out by itself: columns of a table.
+    fn summary(&self) -> Option<String> {
         None
     }
 
@@ -140,8 +145,12 @@ macro_rules! pointers_are_datasets {
                 (**self).fitted(all);
             }
 
-            fn file(&self, index: usize) -> Option<PathBuf> {
-                (**self).file(index)
+            fn origin(&self, index: usize) -> Origin {
+                (**self).origin(index)
+            }
+
+            fn summary(&self) -> Option<String> {
+                (**self).summary()
             }
 
             fn of_files(&self, files: &[PathBuf]) -> Result<Box<dyn Dataset>> {

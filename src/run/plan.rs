@@ -29,6 +29,8 @@ pub struct RunPlan {
     pub total_iters: u64,
     /// Batches in an epoch.
     pub epoch_len: u64,
+    /// What goes in and what is predicted, where the data set has found that out by itself.
+    pub data: Option<String>,
     /// The learning rate of each group, one value an iteration, as used in it.
     pub lr: Vec<(String, Vec<f64>)>,
     /// The same of every other number that a schedule moves: `momentum`, `weight_decay of norm`.
@@ -85,6 +87,7 @@ pub fn plan(node: &Node, name: Option<&str>) -> Result<RunPlan> {
         let as_error = |diag| Diag { level: Level::Error, ..diag };
         return Err(Diags(absent.into_iter().map(as_error).collect()).into());
     }
+    let data = assembled.builder.train_data.as_ref().and_then(|data| data.dataset().summary());
     let (mut builder, weight_bytes) = (assembled.builder.with_placeholders()?, assembled.weight_bytes);
     let notes = Arc::new(Mutex::new(Notes::default()));
     let scribe = Box::new(PlanRecorder(Arc::clone(&notes)));
@@ -113,6 +116,7 @@ pub fn plan(node: &Node, name: Option<&str>) -> Result<RunPlan> {
     let mut planned = RunPlan {
         total_iters: progress.max_iters,
         epoch_len: progress.epoch_len,
+        data,
         lr: notes.lr,
         numbers: notes.numbers,
         groups: notes.groups,

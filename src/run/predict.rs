@@ -31,6 +31,8 @@ pub struct Predictor {
 pub enum Names {
     /// A probability for each of these classes, or for the second of two.
     Classes(Vec<String>),
+    /// A probability for each class; the classes have no names.
+    Numbered,
     /// A value for each of these.
     Values(Vec<String>),
     /// Nothing is known.
@@ -86,12 +88,15 @@ impl Predictor {
         let outputs = self.runner.session().state.model.reads().outputs;
         let field = outputs.iter().find(|(name, _)| name == output).map_or(TARGET, |(_, field)| field);
         let spec = self.data.as_ref().and_then(DataLoader::fields).and_then(|mut all| all.take(field));
+        let class =
+            spec.as_ref().is_some_and(|spec| spec.kind == FieldKind::Int && spec.shape == Some(Vec::new()));
         let number = spec.is_some_and(|spec| spec.kind != FieldKind::Int);
         let names = self.data.as_ref().and_then(|data| data.names_of(field)).unwrap_or_default();
         match (number, field == TARGET && !self.classes.is_empty()) {
             (true, _) if names.is_empty() => Names::Unknown,
             (true, _) => Names::Values(names),
             (false, true) => Names::Classes(self.classes.clone()),
+            (false, false) if names.is_empty() && class => Names::Numbered,
             (false, false) if names.is_empty() => Names::Unknown,
             (false, false) => Names::Classes(names),
         }

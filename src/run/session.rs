@@ -292,6 +292,9 @@ impl Session {
             let (epochs, iters, len) = (progress.max_epochs, progress.max_iters, progress.epoch_len);
             log.info(format_args!("{epochs} epochs, {iters} iterations, {len} batches an epoch"));
         }
+        if let Some(data) = self.state.data.as_ref().and_then(|data| data.dataset().summary()) {
+            log.info(format_args!("columns of the training data: {data}"));
+        }
         notes.iter().for_each(|note| log.warn(note));
         if let Some(optim) = self.state.optim.as_ref().filter(|optim| optim.groups().len() > 1) {
             let groups: Vec<_> = optim.groups().iter().map(Group::describe).collect();

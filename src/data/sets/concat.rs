@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::base::{Error, Result, Rng};
-use crate::data::{Dataset, FieldSpec, Fields, Fitted, Marks, Pipeline, Sample};
+use crate::data::{Dataset, FieldSpec, Fields, Fitted, Marks, Origin, Pipeline, Sample};
 use crate::registry::{BuildCx, Spec};
 
 /// Several sets, one behind the other.
@@ -115,9 +115,13 @@ impl Dataset for ConcatDataset {
         self.datasets.iter().for_each(|dataset| dataset.fitted(all));
     }
 
-    fn file(&self, index: usize) -> Option<PathBuf> {
+    fn origin(&self, index: usize) -> Origin {
         let (set, index) = self.place(index);
-        self.datasets.get(set)?.file(index)
+        self.datasets.get(set).map_or(Origin::Position, |dataset| dataset.origin(index))
+    }
+
+    fn summary(&self) -> Option<String> {
+        self.datasets.first()?.summary()
     }
 
     fn of_files(&self, files: &[PathBuf]) -> Result<Box<dyn Dataset>> {

@@ -13,7 +13,9 @@ use crate::config::{Diag, FromNode, Key, Kind, Node, OneOrMany, read, receive};
 use crate::data::classes::relabelled;
 use crate::data::field::TARGET;
 use crate::data::picture::WITHOUT;
-use crate::data::{Dataset, FieldSpec, Fields, Marks, Picture, PictureFile, Pipeline, Sample, Transform};
+use crate::data::{
+    Dataset, FieldSpec, Fields, Marks, Origin, Picture, PictureFile, Pipeline, Sample, Transform,
+};
 use crate::registry::{BuildCx, Spec};
 
 use super::list;
@@ -185,8 +187,8 @@ impl Dataset for ImageFolder {
         self.classes.as_deref()
     }
 
-    fn file(&self, index: usize) -> Option<PathBuf> {
-        (index < self.files.len()).then(|| self.path(index))
+    fn origin(&self, index: usize) -> Origin {
+        if index < self.files.len() { Origin::File(self.path(index)) } else { Origin::Position }
     }
 
     /// Pictures, and all that are in folders, at any depth.

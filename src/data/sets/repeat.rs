@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::concat::too_many;
 use crate::base::{Error, Result, Rng};
-use crate::data::{Dataset, FieldSpec, Fields, Fitted, Marks, Pipeline, Sample};
+use crate::data::{Dataset, FieldSpec, Fields, Fitted, Marks, Origin, Pipeline, Sample};
 use crate::registry::{BuildCx, Spec};
 
 /// A set that is read several times in one pass, each time with new augmentation.
@@ -89,8 +89,12 @@ impl Dataset for RepeatDataset {
         self.dataset.fitted(all);
     }
 
-    fn file(&self, index: usize) -> Option<PathBuf> {
-        self.dataset.file(index % self.dataset.len().max(1))
+    fn origin(&self, index: usize) -> Origin {
+        self.dataset.origin(index % self.dataset.len().max(1))
+    }
+
+    fn summary(&self) -> Option<String> {
+        self.dataset.summary()
     }
 
     fn of_files(&self, files: &[PathBuf]) -> Result<Box<dyn Dataset>> {

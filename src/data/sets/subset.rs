@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::base::{Error, Result, Rng};
-use crate::data::{Dataset, FieldSpec, Fields, Fitted, Marks, Pipeline, Sample};
+use crate::data::{Dataset, FieldSpec, Fields, Fitted, Marks, Origin, Pipeline, Sample};
 use crate::registry::{BuildCx, Spec};
 
 /// Some samples of another set, in the order given.
@@ -106,8 +106,12 @@ impl Dataset for Subset {
         self.dataset.fitted(all);
     }
 
-    fn file(&self, index: usize) -> Option<PathBuf> {
-        self.dataset.file(*self.indices.get(index)?)
+    fn origin(&self, index: usize) -> Origin {
+        self.indices.get(index).map_or(Origin::Position, |index| self.dataset.origin(*index))
+    }
+
+    fn summary(&self) -> Option<String> {
+        self.dataset.summary()
     }
 
     fn of_files(&self, files: &[PathBuf]) -> Result<Box<dyn Dataset>> {

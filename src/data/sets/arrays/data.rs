@@ -93,6 +93,15 @@ impl ArrayData {
         values.map(|values| Picture::Values(values).into()).map_err(|e| Error::invalid(e.to_string()))
     }
 
+    /// Its numbers, where they are integers.
+    pub(super) fn classes(&self) -> Option<Vec<i64>> {
+        match self {
+            Self::Float(_) => None,
+            Self::Int(values) => Some(values.iter().copied().collect()),
+            Self::Byte(values) => Some(values.iter().map(|v| i64::from(*v)).collect()),
+        }
+    }
+
     /// The samples at these positions, which are there.
     pub(super) fn select(&self, rows: &[usize]) -> Self {
         match self {

@@ -110,10 +110,10 @@ impl Source {
         part: Part,
     ) -> Result<ArrayDataset> {
         let set = joined(arrays)?;
-        let rows = Split::of(split, set.len, part)?;
+        let rows = Split::of(split, set.len, part, || set.strata())?;
         let set = match part {
             Part::All => set,
-            _ => ArrayDataset { arrays: set.arrays.select(&rows), len: rows.len(), ..set },
+            _ => ArrayDataset { arrays: set.arrays.select(&rows), len: rows.len(), rows: Some(rows), ..set },
         };
         let set = self.pictures.iter().try_fold(set, |set, name| set.picture(field_name(name)))?;
         Ok(ArrayDataset { classes: self.classes.clone(), source: Some(self), ..set })
@@ -129,7 +129,8 @@ impl Source {
             let names = self.pictures.iter().map(|name| field_name(name));
             let pictures: Vec<&str> = names.filter(|name| set.arrays.get(name).is_some()).collect();
             let set = pictures.into_iter().try_fold(set, |set, name| set.picture(name))?;
-            let set = ArrayDataset { classes: self.classes.clone(), pipeline: Arc::clone(pipeline), ..set };
+            let (classes, pipeline, file) = (self.classes.clone(), Arc::clone(pipeline), Some(file.clone()));
+            let set = ArrayDataset { classes, pipeline, file, ..set };
             Ok(Box::new(set) as Box<dyn Dataset>)
         });
         Ok(Box::new(ConcatDataset::new(sets.collect::<Result<_>>()?)?))

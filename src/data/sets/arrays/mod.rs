@@ -13,7 +13,9 @@ pub use data::ArrayData;
 use self::files::Source;
 use super::{Part, Split};
 use crate::base::{Error, Result, Rng};
-use crate::data::{Dataset, FieldKind, FieldSpec, Fields, Marks, Name, Pipeline, Sample};
+use crate::data::{
+    Dataset, FieldKind, FieldSpec, Fields, Marks, Name, Origin, Pipeline, Sample, SampleId, TARGET,
+};
 
 /// Arrays with a name each, whose first axis is that of the samples: one's own data.
 ///
@@ -36,6 +38,9 @@ pub struct ArrayDataset {
     pipeline: Arc<Pipeline>,
     /// The files that it is read from, if it is.
     source: Option<Source>,
+    /// The one file that all of it is from, and of each sample its row in the arrays, if they are not all.
+    file: Option<PathBuf>,
+    rows: Option<Vec<usize>>,
 }
 
 impl ArrayDataset {
@@ -105,7 +110,7 @@ impl ArrayDataset {
     /// When one of the two is empty.
     pub fn holdout(self, val: f64, seed: u64) -> Result<(Self, Self)> {
         let split = Split { val, seed, ..Split::default() };
-        let rows = |part| Split::of(Some(&split), self.len, part);
+        let rows = |part| Split::of::<()>(Some(&split), self.len, part, || Ok(Vec::new()));
         let (train, val) = (rows(Part::Train)?, rows(Part::Val)?);
         let other = Self {
             pictures: self.pictures.clone(),
@@ -117,7 +122,27 @@ impl ArrayDataset {
 
     fn of(arrays: Fields<ArrayData>, len: usize) -> Self {
         let pipeline = Arc::default();
-        Self { len, arrays, pictures: Vec::new(), classes: None, pipeline, source: None }
+        Self {
+            len,
+            arrays,
+            pictures: Vec::new(),
+            classes: None,
+            pipeline,
+            source: None,
+            file: None,
+            rows: None,
+        }
+    }
+
+    /// The class of each sample, where `target` is one.
+    fn strata(&self) -> Result<Vec<i64>> {
+        let classes = match self.arrays.get(TARGET) {
+            Some(target) if target.shape().len() == 1 => target.classes(),
+            _ => None,
+        };
+        classes.ok_or_else(|| {
+            Error::config("`split.stratify` needs a `target` of integers, one for each sample: leave it out")
+        })
     }
 
     fn is_picture(&self, name: &str) -> bool {
@@ -172,6 +197,11 @@ impl Dataset for ArrayDataset {
 
     fn classes(&self) -> Option<&[String]> {
         self.classes.as_deref()
+    }
+
+    fn origin(&self, index: usize) -> Origin {
+        let row = self.rows.as_ref().and_then(|rows| rows.get(index)).unwrap_or(&index);
+        Origin::Row { file: self.file.clone(), id: SampleId::Row(*row as u64) }
     }
 
     fn of_files(&self, files: &[PathBuf]) -> Result<Box<dyn Dataset>> {

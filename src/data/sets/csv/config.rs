@@ -20,9 +20,13 @@ pub struct CsvConfig {
     /// The columns that go in; all others than the target, the column of `split` and those in `ignore` if not given.
     #[serde(default)]
     pub features: Vec<String>,
-    /// Columns that are left alone where `features` does not name its columns: names, numbers of rows.
+    /// Columns that are left alone where `features` does not name its columns: dates, free text.
     #[serde(default)]
     pub ignore: Vec<String>,
+    /// The column that names the rows: no input, and the `id` of what is predicted for them. If not given, that is the
+    /// number of the row, counted from 0.
+    #[serde(default)]
+    pub id: Option<String>,
     /// Columns of categories that are written as numbers; those of text are so by themselves.
     #[serde(default)]
     pub categorical: Vec<String>,
@@ -73,6 +77,7 @@ impl CsvConfig {
             target: OneOrMany(vec![target.to_owned()]),
             features: Vec::new(),
             ignore: Vec::new(),
+            id: None,
             categorical: Vec::new(),
             classes: None,
             encoding: Encoding::default(),
@@ -97,7 +102,8 @@ impl CsvConfig {
     /// Whether a column is no input unless it is named as one.
     pub(super) fn is_no_feature(&self, name: &String) -> bool {
         let splits = self.split.as_ref().and_then(|split| split.column.as_ref());
-        self.target.contains(name) || self.ignore.contains(name) || splits == Some(name)
+        let apart = [splits, self.id.as_ref()].contains(&Some(name));
+        self.target.contains(name) || self.ignore.contains(name) || apart
     }
 }
 
@@ -162,6 +168,9 @@ pub struct Split {
     pub test: f64,
     /// Which rows these are; the run's seed has no part in it.
     pub seed: u64,
+    /// Whether each part gets its share of every class of the target; by default chance decides, as scikit-learn's
+    /// `train_test_split` does without `stratify`.
+    pub stratify: bool,
     /// The column that says train, val or test of each row, instead of shares.
     pub column: Option<String>,
 }

@@ -129,7 +129,13 @@ fn numbers(
         Some(text) => match known.get(text) {
             Some(number) => Ok(Some(*number)),
             None if config.unknown == Unknown::Ignore => Ok(None),
-            None => Err(column.unknown(table, row, at, ": `unknown: ignore` passes over it")),
+            None => {
+                let cure = format!(
+                    ": `unknown: ignore` passes over it, `ignore: [{}]` leaves the column out, as dates and free text want",
+                    column.name
+                );
+                Err(column.unknown(table, row, at, &cure))
+            }
         },
     };
     rows.iter().map(|&row| number(row)).collect()

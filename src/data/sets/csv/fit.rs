@@ -76,6 +76,25 @@ impl TableFit {
         Ok(())
     }
 
+    /// The columns that go in and those that are predicted, by what they are.
+    pub(super) fn summary(&self) -> String {
+        let of = |columns: &[ColumnFit]| {
+            let numbers = columns.iter().filter(|column| matches!(column.kind, ColumnKind::Number { .. }));
+            let numbers: Vec<String> = numbers.map(|column| column.name.clone()).collect();
+            let categories = columns.iter().filter_map(|column| match &column.kind {
+                ColumnKind::Category { values } => Some(format!("{} ({})", column.name, values.len())),
+                ColumnKind::Number { .. } => None,
+            });
+            let kinds = [("numbers", numbers), ("categories", categories.collect())];
+            let kinds = kinds.iter().filter(|(_, names)| !names.is_empty());
+            kinds.map(|(kind, names)| format!("{kind} {}", few(names))).collect::<Vec<_>>().join(" and ")
+        };
+        match self.targets.is_empty() {
+            true => format!("from {}", of(&self.features)),
+            false => format!("{} from {}", of(&self.targets), of(&self.features)),
+        }
+    }
+
     /// Length of the inputs.
     pub(super) fn width(&self, encoding: Encoding) -> usize {
         self.features.iter().map(|column| column.width(encoding)).sum()
@@ -127,6 +146,32 @@ pub(super) fn order(a: &str, b: &str) -> std::cmp::Ordering {
 
 pub(super) fn missing(table: &Table, row: usize, at: usize) -> Error {
     table.wrong(row, at, "the value is missing: `missing: mean` or a number fills gaps in numbers")
+}
+
+/// `age, area, rooms`, long lists shortened.
+fn few(names: &[String]) -> String {
+    const MOST: usize = 12;
+    match names.len() {
+        n if n > MOST => format!("{}, … ({n} in all)", names[..MOST].join(", ")),
+        _ => names.join(", "),
+    }
+}
+
+/// The class of each row, where it is one that is to be predicted.
+pub(super) fn strata(config: &CsvConfig, table: &Table) -> Result<Vec<String>> {
+    let [name] = &config.target[..] else {
+        return Err(Error::config(
+            "`split.stratify` needs one `target`, a class, whose shares all parts are to have",
+        ));
+    };
+    let (at, rows) = (table.column(name)?, Vec::from_iter(0..table.len()));
+    let named = config.classes.is_some() || config.categorical.contains(name);
+    if !named && is_number(table, &rows, at)? {
+        return Err(Error::config(format!(
+            "`split.stratify` needs a class, and `{name}` is a number: leave it out, or name the column in `categorical`"
+        )));
+    }
+    Ok(rows.iter().map(|row| table.text(*row, at).to_owned()).collect())
 }
 
 fn categories(table: &Table, rows: &[usize], at: usize) -> Vec<String> {

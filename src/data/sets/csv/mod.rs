@@ -16,7 +16,9 @@ use self::encode::{Rows, encoded};
 use self::fit::{ColumnKind, TableFit};
 use self::table::Table;
 use crate::base::{Error, Result, Rng};
-use crate::data::{Dataset, FieldKind, FieldSpec, Fields, Fitted, INPUTS, Marks, Pipeline, Sample};
+use crate::data::{
+    Dataset, FieldKind, FieldSpec, Fields, Fitted, INPUTS, Marks, Origin, Pipeline, Sample, SampleId,
+};
 use crate::registry::BuildCx;
 
 /// The field of integer categories.
@@ -42,6 +44,7 @@ pub struct Csv {
     config: Arc<CsvConfig>,
     fit: Arc<TableFit>,
     rows: Rows,
+    ids: Vec<SampleId>,
     pipeline: Arc<Pipeline>,
 }
 
@@ -92,7 +95,14 @@ impl Csv {
             return Err(Error::invalid(format!("{file}: the part {part:?} has no row: look at `split`")));
         }
         let rows = encoded(&config, &fit, &table, &part, predicted)?;
-        Ok(Self { config, fit, rows, pipeline: Arc::default() })
+        let ids = match &config.id {
+            None => part.iter().map(|row| SampleId::Row(*row as u64)).collect(),
+            Some(name) => {
+                let at = table.column(name)?;
+                part.iter().map(|row| SampleId::Name(table.text(*row, at).to_owned())).collect()
+            }
+        };
+        Ok(Self { config, fit, rows, ids, pipeline: Arc::default() })
     }
 
     /// Another part of the same file, as this one is fitted.
@@ -180,6 +190,15 @@ impl Dataset for Csv {
         all.set(KEY, &*self.fit);
     }
 
+    fn origin(&self, index: usize) -> Origin {
+        let row = |id: &SampleId| Origin::Row { file: Some(self.config.file.clone()), id: id.clone() };
+        self.ids.get(index).map_or(Origin::Position, row)
+    }
+
+    fn summary(&self) -> Option<String> {
+        Some(self.fit.summary())
+    }
+
     fn of_files(&self, files: &[PathBuf]) -> Result<Box<dyn Dataset>> {
         let set = |file: &PathBuf| Ok(Box::new(self.other(self.all_of(file), true)?) as Box<dyn Dataset>);
         let sets = files.iter().map(set);
@@ -207,6 +226,11 @@ fn chosen(config: &CsvConfig, table: &Table, part: Part) -> Result<Vec<usize>> {
         (Some(split), _) => split,
     };
     if let Some(name) = &split.column {
+        if split.stratify {
+            return Err(Error::config(
+                "`split.stratify` is for shares: the rows have their parts from `split.column`",
+            ));
+        }
         let at = table.column(name)?;
         let of = |row: usize| {
             let text = table.cell(row, at).unwrap_or_default();
@@ -216,5 +240,5 @@ fn chosen(config: &CsvConfig, table: &Table, part: Part) -> Result<Vec<usize>> {
         let parts = (0..all).map(|row| Ok((row, of(row)?))).collect::<Result<Vec<_>>>()?;
         return Ok(parts.into_iter().filter(|(_, own)| *own == part).map(|(row, _)| row).collect());
     }
-    split.shares(all, part)
+    split.shares(all, part, || fit::strata(config, table))
 }

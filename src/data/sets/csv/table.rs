@@ -89,9 +89,14 @@ impl Table {
         })
     }
 
+    /// What stands in a cell.
+    pub(super) fn text(&self, row: usize, column: usize) -> &str {
+        self.rows.get(row).and_then(|row| row.get(column)).map_or("", str::trim)
+    }
+
     /// A cell, `None` where its value is missing.
     pub(super) fn cell(&self, row: usize, column: usize) -> Option<&str> {
-        let text = self.rows.get(row)?.get(column)?.trim();
+        let text = self.text(row, column);
         (!self.missing.iter().any(|missing| missing == text)).then_some(text)
     }
 

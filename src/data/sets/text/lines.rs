@@ -67,6 +67,14 @@ impl Lines {
         })
     }
 
+    /// The class of each line.
+    pub(super) fn strata(&self) -> Result<Vec<&str>> {
+        let line = |&(begin, end, number): &(usize, usize, usize)| {
+            Ok(self.line(&self.text[begin..end], number)?.label.unwrap_or_default())
+        };
+        self.places.iter().map(line).collect()
+    }
+
     fn line<'t>(&'t self, text: &'t str, number: usize) -> Result<Line<'t>> {
         let whole = Line { file: &self.file, number, text, label: None };
         let Some(columns) = &self.columns else { return Ok(whole) };
@@ -91,6 +99,11 @@ impl Lines {
 }
 
 impl Line<'_> {
+    /// Its number in the file, from 0.
+    pub(super) fn row(&self) -> usize {
+        self.number.saturating_sub(1)
+    }
+
     /// Its tokens. A line of a running text ends with one of its own where tokens are characters.
     pub(super) fn tokens(&self, config: &TextConfig) -> Box<dyn Iterator<Item = String> + '_> {
         let lower = config.lowercase;

@@ -16,8 +16,8 @@ use self::vocabulary::{PAD, Vocabulary};
 use super::{Encoding, Part, Split};
 use crate::base::{Error, Result, Rng, memory};
 use crate::data::{
-    ConcatDataset, Dataset, FieldKind, FieldSpec, Fields, Fitted, INPUTS, Marks, Pipeline, Sample, TARGET,
-    Value,
+    ConcatDataset, Dataset, FieldKind, FieldSpec, Fields, Fitted, INPUTS, Marks, Origin, Pipeline, Sample,
+    SampleId, TARGET, Value,
 };
 use crate::registry::BuildCx;
 
@@ -46,6 +46,8 @@ pub struct TextLines {
     /// All tokens, one sample behind the other.
     ids: Vec<u32>,
     samples: Samples,
+    /// Of each line its number in the file, from 0.
+    rows: Vec<usize>,
     pipeline: Arc<Pipeline>,
 }
 
@@ -129,17 +131,18 @@ impl TextLines {
             }
             None => {
                 let part = if config.split.is_some() { Part::Train } else { Part::All };
-                let training = Split::of(config.split.as_ref(), lines.len(), part)?;
+                let training = Split::of(config.split.as_ref(), lines.len(), part, || lines.strata())?;
                 Arc::new(Vocabulary::of(&config, &lines, &training)?)
             }
         };
-        let chosen = Split::of(config.split.as_ref(), lines.len(), config.part)?;
-        let (reader, mut ids, mut ends, mut labels) =
-            (vocabulary.reader(), Vec::new(), Vec::new(), Vec::new());
+        let chosen = Split::of(config.split.as_ref(), lines.len(), config.part, || lines.strata())?;
+        let (reader, mut ids, mut ends, mut labels, mut rows) =
+            (vocabulary.reader(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for line in lines.at(&chosen) {
             let line = line?;
             reader.read(&config, &line, &mut ids)?;
             ends.push(ids.len());
+            rows.push(line.row());
             if let Some(label) = line.label.filter(|_| !predicted) {
                 labels.push(reader.class(&line, label)?);
             }
@@ -152,7 +155,7 @@ impl TextLines {
             let length = config.length.unwrap_or(1);
             memory::fits("a sample of one_hot tokens", &[length, vocabulary.len()], size_of::<f32>())?;
         }
-        Ok(Self { config, vocabulary, ids, samples, pipeline: Arc::default() })
+        Ok(Self { config, vocabulary, ids, samples, rows, pipeline: Arc::default() })
     }
 
     fn raw_fields(&self) -> Fields<FieldSpec> {
@@ -267,6 +270,15 @@ impl Dataset for TextLines {
 
     fn fitted(&self, all: &mut Fitted) {
         all.set(KEY, &*self.vocabulary);
+    }
+
+    fn origin(&self, index: usize) -> Origin {
+        let id = match &self.samples {
+            Samples::Lines { .. } => self.rows.get(index).copied(),
+            Samples::Windows { .. } => Some(index),
+        };
+        let row = |row| Origin::Row { file: Some(self.config.file.clone()), id: SampleId::Row(row as u64) };
+        id.map_or(Origin::Position, row)
     }
 
     fn of_files(&self, files: &[PathBuf]) -> Result<Box<dyn Dataset>> {

@@ -1,0 +1,38 @@
+//! Where a sample comes from, so that what is predicted for it can be put beside it.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Where a sample comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// From no file: its position is all that it is known by.
+    Position,
+    /// It is this file.
+    File(PathBuf),
+    /// It is in a file.
+    Row {
+        /// The file, where it is one.
+        file: Option<PathBuf>,
+        /// What it is called in it.
+        id: SampleId,
+    },
+}
+
+/// What a sample is called in its file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SampleId {
+    /// The number of its row, from 0.
+    Row(u64),
+    /// What a column of names says.
+    Name(String),
+}
+
+impl fmt::Display for SampleId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Row(row) => row.fmt(f),
+            Self::Name(name) => name.fmt(f),
+        }
+    }
+}
