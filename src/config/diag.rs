@@ -147,19 +147,12 @@ impl Diag {
 
     /// Whether it is the same complaint about another place, or another use of the place.
     fn says_what(&self, other: &Self) -> bool {
-        let words = |d: &Self| {
-            (
-                d.level == Level::Error,
-                d.message.clone(),
-                d.label.clone(),
-                d.suggestion.clone(),
-                d.notes.clone(),
-            )
-        };
+        let words = |d: &Self| d.level == self.level && d.message == self.message && d.label == self.label;
+        let cure = |d: &Self| d.suggestion == self.suggestion && d.notes == self.notes;
         let plain = |d: &Self| d.places.iter().all(|(_, label)| label == AGAIN || label == "used here");
         let together =
             self.at.is_some() && (self.at == other.at || (other.at.is_some() && other.places.is_empty()));
-        together && plain(self) && plain(other) && words(self) == words(other)
+        together && words(other) && cure(other) && plain(self) && plain(other)
     }
 
     fn near(&self) -> Option<&String> {
@@ -253,7 +246,7 @@ fn correction<'a>(at: &'a Loc, text: &'a str) -> Group<'a> {
 /// The label of a further place.
 const AGAIN: &str = "and here";
 
-/// Complaints of one reading that are kept.
+/// Complaints of one reading that are kept: all work that a single one makes is done so often at most.
 const MOST: usize = 1000;
 
 /// All complaints of one reading.

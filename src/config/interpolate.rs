@@ -250,6 +250,10 @@ impl Fill<'_> {
     }
 
     fn value(&mut self, token: &Token) -> Option<Node> {
+        // Of each that leads nowhere the nearest is looked for among all that there are.
+        if self.diags.is_full() {
+            return None;
+        }
         let value = match &token.what {
             Reference::File(name) => file_name(name, token),
             Reference::Variable { name, default } => variable(name, default.as_deref(), token),

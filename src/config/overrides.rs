@@ -84,14 +84,11 @@ impl Override {
     }
 
     fn apply(self, root: &Node) -> Result<Node, Diags> {
-        let near = self.near(root);
-        if near.is_none() || matches!(self.action, Action::Remove) {
-            return self.descend(root, 0);
+        match self.near(root).filter(|_| !matches!(self.action, Action::Remove)) {
+            None => self.descend(root, 0),
+            // The same text again, with a word for whoever finds that no type knows this key.
+            Some(near) => Self { source: self.source.with_near(near), ..self }.descend(root, 0),
         }
-        // The same text again, with a word for whoever finds that no type knows this key.
-        let Source { name, text, origin, .. } = &*self.source;
-        let source = Source { name: name.clone(), text: text.clone(), origin: *origin, near };
-        Self { source: Arc::new(source), ..self }.descend(root, 0)
     }
 
     /// If the path is new: the nearest one that is there.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// What kind of text a [`Source`] holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,25 +28,43 @@ pub struct Source {
     pub origin: Origin,
     /// For an override of a path that no file has: the nearest one that there is.
     pub near: Option<String>,
+    /// Where its lines begin, once somebody asked.
+    lines: OnceLock<Vec<usize>>,
 }
 
 impl Source {
     /// A text under a name.
     pub fn new(name: impl Into<String>, text: impl Into<String>, origin: Origin) -> Arc<Self> {
-        Arc::new(Self { name: name.into(), text: text.into(), origin, near: None })
+        Arc::new(Self { name: name.into(), text: text.into(), origin, near: None, lines: OnceLock::new() })
+    }
+
+    /// The same text with a word about what there is near to its path.
+    pub(super) fn with_near(&self, near: String) -> Arc<Self> {
+        let Self { name, text, origin, .. } = self;
+        let (name, text, lines) = (name.clone(), text.clone(), OnceLock::new());
+        Arc::new(Self { name, text, origin: *origin, near: Some(near), lines })
+    }
+
+    /// Where its lines begin: each of a thousand complaints about a long file is placed without counting them again.
+    fn lines(&self) -> &[usize] {
+        self.lines.get_or_init(|| {
+            let ends = self.text.match_indices('\n').map(|(i, _)| i + 1);
+            std::iter::once(0).chain(ends).collect()
+        })
     }
 
     /// Line and column (from 1, in characters) of a byte offset.
     pub fn line_column(&self, offset: usize) -> (usize, usize) {
-        let before = &self.text[..floor(&self.text, offset)];
-        let line_start = before.rfind('\n').map_or(0, |i| i + 1);
-        let column = before[line_start..].chars().filter(|&c| c != BOM).count();
-        (before.matches('\n').count() + 1, column + 1)
+        let offset = floor(&self.text, offset);
+        let line = self.lines().partition_point(|start| *start <= offset);
+        let start = line.checked_sub(1).and_then(|line| self.lines().get(line)).copied().unwrap_or_default();
+        let column = self.text[start..offset].chars().filter(|&c| c != BOM).count();
+        (line, column + 1)
     }
 
     /// The byte offset of a line and column (from 1, in characters); the end of the text if it is shorter.
     pub fn offset(&self, line: usize, column: usize) -> usize {
-        let start: usize = self.text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
+        let start = self.lines().get(line.saturating_sub(1)).copied().unwrap_or(self.text.len());
         let rest = &self.text[start..];
         let skip = usize::from(rest.starts_with(BOM));
         rest.char_indices().nth(column.saturating_sub(1) + skip).map_or(self.text.len(), |(i, _)| start + i)
@@ -100,6 +118,11 @@ impl Loc {
     /// Line and column of its first character, from 1.
     pub fn line_column(&self) -> (usize, usize) {
         self.source.line_column(self.start as usize)
+    }
+
+    /// What tells it from all other places, to look it up by.
+    pub(crate) fn id(&self) -> (usize, u32, u32) {
+        (Arc::as_ptr(&self.source).addr(), self.start, self.end)
     }
 
     /// Whether both are places of one text.

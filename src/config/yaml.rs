@@ -36,12 +36,12 @@ pub(super) fn parse_masked(source: &Arc<Source>, text: &str) -> Result<Node, Dia
     }
     let raw: Option<Raw> =
         serde_yaml::from_str_with_options(text, options()).map_err(|e| complaint(source, text, &e))?;
-    let mut tree = Tree { source, diags: Vec::new() };
+    let mut tree = Tree { source, diags: Diags::default() };
     let node = match raw {
         Some(raw) => tree.node(raw),
         None => Node::new(Kind::Null, Loc::whole(source)),
     };
-    if tree.diags.is_empty() { Ok(node) } else { Err(Diags(tree.diags)) }
+    if tree.diags.0.is_empty() { Ok(node) } else { Err(tree.diags) }
 }
 
 /// Writes a value as YAML; strings that look like something else are quoted.
@@ -151,7 +151,7 @@ impl<'de> Visitor<'de> for RawVisitor {
 /// Turns what the crate read into our tree, and finds what it let pass.
 struct Tree<'a> {
     source: &'a Arc<Source>,
-    diags: Vec<Diag>,
+    diags: Diags,
 }
 
 impl Tree<'_> {
@@ -174,27 +174,28 @@ impl Tree<'_> {
     }
 
     fn entries(&mut self, raw: Vec<(Spanned<String>, Raw)>) -> Vec<(Key, Node)> {
-        let mut seen: HashMap<String, Loc> = HashMap::with_capacity(raw.len());
+        let mut seen: HashMap<String, (Loc, Option<usize>)> = HashMap::with_capacity(raw.len());
         let mut entries = Vec::with_capacity(raw.len());
+        let mut again: Vec<Diag> = Vec::new();
         for (key, value) in raw {
             let key = Key { at: self.loc(&key.referenced), def: self.loc(&key.defined), text: key.value };
-            match seen.get(&key.text) {
-                Some(first) => self.duplicate(&key, first.clone()),
-                None => drop(seen.insert(key.text.clone(), key.def.clone())),
+            match seen.get_mut(&key.text) {
+                None => drop(seen.insert(key.text.clone(), (key.def.clone(), None))),
+                Some((first, told @ None)) => {
+                    *told = Some(again.len());
+                    again.push(twice(&key, first.clone()));
+                }
+                // However often it stands there, it is one mistake.
+                Some((_, Some(told))) => {
+                    if let Some(diag) = again.get_mut(*told).filter(|diag| diag.places.len() < SHOWN) {
+                        diag.places.push((key.def.clone(), "and here".to_owned()));
+                    }
+                }
             }
             entries.push((key, self.node(value)));
         }
+        self.diags.extend(again);
         entries
-    }
-
-    fn duplicate(&mut self, key: &Key, first: Loc) {
-        let diag = Diag::error(format!("the key `{}` stands twice in this mapping", key.text))
-            .at(key.def.clone())
-            .label("again here")
-            .place(first, "first here");
-        if !self.diags.contains(&diag) {
-            self.diags.push(diag);
-        }
     }
 
     /// The crate turns an integer beyond 64 bits into a float, and a float beyond the range into infinity.
@@ -209,7 +210,7 @@ impl Tree<'_> {
         } else {
             return;
         };
-        self.diags.push(Diag::error(message).at(def.clone()));
+        self.diags.extend([Diag::error(message).at(def.clone())]);
     }
 
     fn loc(&self, raw: &Location) -> Loc {
@@ -224,6 +225,16 @@ impl Tree<'_> {
             _ => point(self.source, &self.source.text, raw),
         }
     }
+}
+
+/// So many places of a key that is repeated are shown.
+const SHOWN: usize = 4;
+
+fn twice(key: &Key, first: Loc) -> Diag {
+    Diag::error(format!("the key `{}` stands twice in this mapping", key.text))
+        .at(key.def.clone())
+        .label("again here")
+        .place(first, "first here")
 }
 
 /// A place of which only line and column are known (in `text`, which may be masked).

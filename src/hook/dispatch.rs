@@ -1,6 +1,7 @@
 //! Calls the hooks of a point in their order, and what a failure means.
 
 use std::any::Any;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -50,11 +51,13 @@ pub struct Hooks {
     /// Union of all slots' points: a point that nobody wants costs one test.
     pub(super) union: Points,
     pub(super) keys: Arc<[Arc<str>]>,
+    /// Where the hook of each key stands.
+    pub(super) places: HashMap<Arc<str>, usize>,
 }
 
 impl Default for Hooks {
     fn default() -> Self {
-        Self { slots: Vec::new(), union: Points::NONE, keys: Arc::default() }
+        Self { slots: Vec::new(), union: Points::NONE, keys: Arc::default(), places: HashMap::new() }
     }
 }
 
@@ -86,7 +89,7 @@ impl Hooks {
 
     /// The hook of a key.
     pub(crate) fn by_key(&self, key: &str) -> Option<&dyn Hook> {
-        self.slots.iter().find(|s| &*s.key == key).map(|s| &*s.hook)
+        self.places.get(key).and_then(|at| self.slots.get(*at)).map(|s| &*s.hook)
     }
 
     pub(crate) fn slots(&mut self) -> &mut [Slot] {

@@ -62,8 +62,8 @@ struct Edge {
 }
 
 impl Hooks {
-    /// Adds a hook: after the last one of the same priority or before it. `name` is its type's name; the key
-    /// of a second hook of the same name is `name#2`. Gives the key.
+    /// Adds a hook: after the last one of the same priority or before it. `name` is its type's name; the key of a
+    /// second hook of the same name is `name#2`. Gives the key. [`resolve`](Self::resolve) has to follow.
     pub fn insert(&mut self, hook: Box<dyn Hook>, name: &str, options: &HookConfig) -> Arc<str> {
         let priority = options.priority.unwrap_or_else(|| hook.priority());
         let wanted = options.key.as_deref().unwrap_or(name);
@@ -92,7 +92,6 @@ impl Hooks {
             failures: Failures::default(),
         };
         self.slots.insert(at, slot);
-        self.renamed();
         own
     }
 
@@ -105,6 +104,7 @@ impl Hooks {
 
     fn renamed(&mut self) {
         self.keys = self.slots.iter().map(|s| Arc::clone(&s.key)).collect();
+        self.places = self.keys.iter().cloned().zip(0..).collect();
         self.union = Points::ALL;
     }
 
@@ -116,6 +116,7 @@ impl Hooks {
     /// [`Error::Config`] that names both hooks: of a cycle, of a priority that contradicts a declaration, of a reader
     /// before every writer.
     pub fn resolve(&mut self, metrics: Option<&[String]>) -> Result<()> {
+        self.renamed();
         let edges = self.edges()?;
         for &Edge { first, second, .. } in &edges {
             let (a, b) = (&self.slots[first], &self.slots[second]);

@@ -45,8 +45,9 @@ pub(super) fn check_saves(
 ) -> Result<()> {
     let saver = |key: &Arc<str>| {
         let hook = hooks.by_key(key)?;
-        let dir = hook.save_dir(dirs).unwrap_or_else(|| dirs.work.clone());
-        Some((key.clone(), resolved(fs, &dir), hook.save_names(by_epoch)))
+        let names = hook.save_names(by_epoch);
+        let dir = (!names.is_empty()).then(|| hook.save_dir(dirs).unwrap_or_else(|| dirs.work.clone()))?;
+        Some((key.clone(), resolved(fs, &dir), names))
     };
     let all: Vec<_> = came.iter().filter_map(saver).collect();
     for (at, (key, dir, names)) in all.iter().enumerate() {

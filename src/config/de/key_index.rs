@@ -1,12 +1,19 @@
 //! Which mapping takes which keys, as far as one reading has seen: to tell where a stray key belongs.
 
 use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
 
-use crate::config::{Diag, Diags, Key, Loc, Node};
+use crate::config::{Diags, Key, Loc, Node};
 
 thread_local! {
     static KEY_INDEX: RefCell<KeyIndex> = const { RefCell::new(KeyIndex { depth: 0, sections: Vec::new(), unknown: Vec::new() }) };
 }
+
+/// What a place is looked up by.
+type LocId = (usize, u32, u32);
+
+/// So many stray keys are told where they belong.
+const GUIDED: usize = 100;
 
 struct KeyIndex {
     /// Readings inside of readings: a spec reads its parameters while the config is read.
@@ -43,7 +50,7 @@ impl Reading {
     pub(super) fn finish(self, diags: &mut Diags) {
         KEY_INDEX.with_borrow(|index| {
             if index.depth == 1 {
-                diags.0.iter_mut().for_each(|diag| index.guide(diag));
+                index.guide(diags);
                 sort(diags);
             }
         });
@@ -71,30 +78,45 @@ pub(super) fn section(node: &Node, key: Option<&Key>, fields: &'static [&'static
 
 pub(super) fn stray(node: &Node, key: &Key) {
     let stray = UnknownKey { key: key.text.clone(), at: key.def.clone(), within: node.clone() };
-    KEY_INDEX.with_borrow_mut(|index| index.unknown.push(stray));
+    KEY_INDEX.with_borrow_mut(|index| {
+        if index.unknown.len() < GUIDED {
+            index.unknown.push(stray);
+        }
+    });
 }
 
 impl KeyIndex {
-    fn guide(&self, diag: &mut Diag) {
-        let Some(stray) =
-            self.unknown.iter().find(|s| diag.suggestion.is_none() && Some(&s.at) == diag.at.as_ref())
-        else {
-            return;
-        };
-        let knows = |s: &&Section| s.fields.contains(&stray.key.as_str());
-        // A key that slipped out of a mapping beside it is the likeliest; then one that is known in a single place.
-        let stands_beside = |s: &&Section| stray.within.entries().iter().any(|(_, value)| value.def == s.at);
-        let beside = self.sections.iter().filter(knows).find(stands_beside);
-        let mut all: Vec<&str> = self.sections.iter().filter(knows).map(|s| s.name.as_str()).collect();
-        all.sort_unstable();
-        all.dedup();
-        match (beside, all.as_slice()) {
-            (Some(section), _) => diag.suggestion = Some(format!("{}.{}", section.name, stray.key)),
-            (None, [one]) => diag.suggestion = Some(format!("{one}.{}", stray.key)),
-            (None, []) => {}
-            (None, several) => {
-                let names: Vec<_> = several.iter().take(4).map(|name| format!("`{name}`")).collect();
-                diag.notes.push(format!("`{}` is a key of {}", stray.key, names.join(", ")));
+    /// The sections that take each of the stray keys, by where they stand.
+    fn takers(&self) -> HashMap<&str, HashMap<LocId, &str>> {
+        let mut takers: HashMap<&str, HashMap<LocId, &str>> =
+            self.unknown.iter().map(|stray| (stray.key.as_str(), HashMap::new())).collect();
+        for section in &self.sections {
+            for field in section.fields {
+                if let Some(of_key) = takers.get_mut(field) {
+                    of_key.entry(section.at.id()).or_insert(&section.name);
+                }
+            }
+        }
+        takers
+    }
+
+    fn guide(&self, diags: &mut Diags) {
+        let takers = self.takers();
+        let strays: HashMap<LocId, &UnknownKey> =
+            self.unknown.iter().map(|stray| (stray.at.id(), stray)).collect();
+        for diag in diags.0.iter_mut().filter(|diag| diag.suggestion.is_none()) {
+            let Some(stray) = diag.at.as_ref().and_then(|at| strays.get(&at.id())) else { continue };
+            let Some(sections) = takers.get(stray.key.as_str()) else { continue };
+            // A key that slipped out of a mapping beside it is meant there; of others it is said who has them.
+            let beside = stray.within.entries().iter().find_map(|(_, value)| sections.get(&value.def.id()));
+            let all: BTreeSet<&str> = sections.values().copied().collect();
+            match beside {
+                Some(section) => diag.suggestion = Some(format!("{section}.{}", stray.key)),
+                None if all.is_empty() => {}
+                None => {
+                    let names: Vec<_> = all.iter().take(4).map(|name| format!("`{name}`")).collect();
+                    diag.notes.push(format!("`{}` is a key of {}", stray.key, names.join(", ")));
+                }
             }
         }
     }

@@ -14,6 +14,8 @@ pub struct ConcatDataset {
     datasets: Vec<Box<dyn Dataset>>,
     /// Where each set ends in the numbering of the whole.
     ends: Vec<usize>,
+    /// How many parts the sets before each one have.
+    parts_before: Vec<usize>,
 }
 
 impl ConcatDataset {
@@ -37,7 +39,12 @@ impl ConcatDataset {
             end = next.ok_or_else(|| Error::invalid(too_many(&format!("{end} + {}", dataset.len()))))?;
             ends.push(end);
         }
-        Ok(Self { ends, datasets })
+        let parts_before = datasets.iter().scan(0, |before, set| {
+            let own = *before;
+            *before += set.parts();
+            Some(own)
+        });
+        Ok(Self { parts_before: parts_before.collect(), ends, datasets })
     }
 
     /// Which set holds the sample, and where.
@@ -86,7 +93,7 @@ impl Dataset for ConcatDataset {
 
     fn part_of(&self, index: usize) -> usize {
         let (set, index) = self.place(index);
-        let before: usize = self.datasets.iter().take(set).map(Dataset::parts).sum();
+        let before = self.parts_before.get(set).copied().unwrap_or_default();
         before + self.datasets.get(set).map_or(0, |dataset| dataset.part_of(index))
     }
 
