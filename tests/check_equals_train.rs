@@ -27,7 +27,11 @@ const COLOURED: &str = "{type: Synthetic, n: 12, shape: [3, 40, 40], classes: 5,
 fn originals() -> Vec<(String, Node)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
     let mut all = Vec::new();
-    for name in ["digits_lenet", "digits_mlp_sequential", "mnist_lenet5", "finetune_resnet18"] {
+    let files = std::fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|e| e == "yaml")).collect();
+    files.sort();
+    for path in files {
+        let name = path.file_stem().unwrap().to_str().unwrap();
         let mut set = vec!["default_hooks.logger.interval=1".to_owned()];
         let of_all = |text: &str| ["train", "val", "test"].map(|mode| format!("{mode}_dataloader.{text}"));
         match name {
@@ -39,7 +43,7 @@ fn originals() -> Vec<(String, Node)> {
             }
             _ => {}
         }
-        all.push((name.to_owned(), load(&root.join(format!("{name}.yaml")), &set).unwrap()));
+        all.push((name.to_owned(), load(&path, &set).unwrap()));
     }
     all.push(("wide".to_owned(), parse("wide.yaml", include_str!("fixtures/wide.yaml")).unwrap()));
     all
@@ -374,8 +378,10 @@ fn what_training_refuses_before_its_first_iteration_is_refused_by_check() {
         if only.is_some() {
             println!("{}", node.to_yaml());
         }
-        let checked = caught(|| check(&node, Some("mutant.yaml")).map(drop).map_err(|e| e.to_string()));
+        let checked = caught(|| check(&node, Some("mutant.yaml")).map_err(|e| e.to_string()));
         match &checked {
+            // Another machine may have the data.
+            Ok(odd) if odd.0.iter().any(|diag| diag.absent) => passed += 1,
             Err(text) if text.starts_with("PANIC") => {
                 wrong.push(format!("{seed} {name}, {what}: check: {text}"))
             }
@@ -386,6 +392,7 @@ fn what_training_refuses_before_its_first_iteration_is_refused_by_check() {
                 wrong.push(format!("{seed} {name}, {what}: a run takes what check refuses: {text}"));
             }
             Err(_) => {
+                let _ = std::fs::remove_dir_all(&work_dir);
                 let other = caught(|| match check(&node, Some("mutant.yaml")) {
                     Ok(_) => Ok(None),
                     Err(error) => Ok(otherwise(&error, &node)),
@@ -393,14 +400,14 @@ fn what_training_refuses_before_its_first_iteration_is_refused_by_check() {
                 let other = other.unwrap_or_else(Some);
                 wrong.extend(other.map(|text| format!("{seed} {name}, {what}: {text}")));
             }
-            Ok(()) => {
+            Ok(_) => {
                 passed += 1;
                 let trained = caught(|| refused(&node).map_or(Ok(()), Err));
                 wrong.extend(trained.err().map(|text| format!("{seed} {name}, {what}: train: {text}")));
             }
         }
         if only.is_some() {
-            println!("{checked:?}");
+            println!("{:?}", checked.map(drop));
         }
         let _ = std::fs::remove_dir_all(&work_dir);
     }

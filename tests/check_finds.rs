@@ -419,7 +419,8 @@ fn what_the_initialisation_finds_odd_is_a_plain_warning_of_check() {
     let out = command.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
     let text = String::from_utf8_lossy(&out.stderr);
     assert!(
-        text.starts_with("warning: init_cfg of `ImageClassifier`") && text.contains("finds no layer Conv3d"),
+        text.starts_with("warning: `ImageClassifier` has no layer `Conv3d`")
+            && text.contains("--> command line"),
         "{text}"
     );
 }

@@ -300,7 +300,10 @@ fn classes_and_folders() {
 #[test]
 fn data_that_is_not_on_this_machine_is_a_warning() {
     let cases = [
-        ("{type: MNIST, data_prefix: no/such/folder}", "no/such/folder: no MNIST here"),
+        (
+            "{type: MNIST, data_prefix: no/such/folder, pipeline: [{type: Resize, scale: 32}]}",
+            "no/such/folder: no MNIST here",
+        ),
         ("{type: ImageFolder, data_root: no/such, data_prefix: folder}", "no/such/folder: no such folder"),
         (
             "{type: CustomDataset, data_root: no/such, data_prefix: {img_path: folder}}",
@@ -308,7 +311,7 @@ fn data_that_is_not_on_this_machine_is_a_warning() {
         ),
         ("{type: ImageFolder, data_root: no, ann_file: list.txt}", "list.txt"),
         (
-            "{type: ConcatDataset, datasets: [{type: MNIST, data_prefix: no/such/folder}]}",
+            "{type: ConcatDataset, datasets: [{type: MNIST, data_prefix: no/such/folder, pipeline: [{type: Resize, scale: 32}]}]}",
             "no/such/folder: no MNIST here",
         ),
     ];

@@ -209,6 +209,12 @@ impl Node {
         }
     }
 
+    /// Whether a place is that of this value, or of one below it.
+    pub(crate) fn holds(&self, place: &Loc) -> bool {
+        let mut below = self.entries().iter().map(|(_, value)| value).chain(self.items());
+        self.place() == place || below.any(|value| value.holds(place))
+    }
+
     /// The value as YAML, in the order it was written; read again it gives an equal tree.
     pub fn to_yaml(&self) -> String {
         // Writing a tree of plain values into a string cannot fail; JSON, which is YAML too, is the way out if it does.

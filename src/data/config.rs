@@ -9,7 +9,9 @@ use crate::base::Result;
 use crate::config::{Diag, Diags};
 use crate::registry::{BuildCx, Collected, Spec};
 
-use super::{Collate, DataLoader, Dataset, DefaultSampler, Sampler, Shard};
+use super::plan::FEW;
+use super::stand_in::StandInSet;
+use super::{Collate, DataLoader, Dataset, DefaultSampler, Sample, Sampler, Shard};
 
 /// A loader as a config writes it, with PyTorch's and MMEngine's keys.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -84,6 +86,16 @@ impl DataLoaderConfig {
             Some(collate) => loader.shared_collate(collate.into()),
             None => loader,
         })
+    }
+
+    /// The loader of a few samples like this one, in place of a data set that is not here.
+    pub(crate) fn over_stand_in(&self, sample: Sample, cx: &mut BuildCx) -> Option<DataLoader> {
+        let len = self.batch_size.min(FEW);
+        let loader = DataLoader::new(StandInSet { sample, len }).batch_size(len);
+        match &self.collate_fn {
+            Some(spec) => spec.build(cx).ok().map(|collate| loader.shared_collate(collate.into())),
+            None => Some(loader),
+        }
     }
 
     /// The keys that were given and mean nothing here, each with the reason: to be noted once.

@@ -24,6 +24,7 @@ mod preview;
 mod sample;
 mod sampler;
 mod sets;
+mod stand_in;
 mod survey;
 mod transform;
 mod unreadable;
@@ -45,6 +46,7 @@ pub use sets::{ArrayData, ArrayDataset, Level, SyntheticTask, Task, TextConfig, 
 pub use sets::{ConcatDataset, RepeatDataset, Subset};
 pub use sets::{Csv, CsvConfig, Delimiter, Encoding, Missing, Part, Split, Unknown};
 pub use sets::{Digits, DigitsSplit, ImageFolder, Mnist, MnistSplit, Pixels, SplitBy, Synthetic};
+pub(crate) use stand_in::StandIn;
 pub use survey::unreadable;
 pub use transform::{
     Border, CenterCrop, Compose, Direction, Edge, LoadImageFromFile, MapLabels, Normalize, PackInputs, Pad,

@@ -122,7 +122,10 @@ impl Evaluator {
 
     /// Which way the values are better whose names are known before there are data.
     pub fn directions(&self) -> Directions {
-        let known = self.names().into_iter().filter_map(|name| Some((name.clone(), self.direction(&name)?)));
+        let known = self.metrics.iter().flat_map(|Counted { prefix, metric, .. }| {
+            let names = metric.names().into_iter();
+            names.filter_map(|name| metric.direction(&name).map(|way| (join(prefix, name), way)))
+        });
         Directions(known.collect())
     }
 
@@ -186,6 +189,29 @@ pub struct MetricFailed {
     pub name: String,
     /// What it says.
     pub source: Error,
+}
+
+impl MetricFailed {
+    /// Whether other samples may have the figure that those of `error` lack.
+    pub(crate) fn lacks_samples(error: &Error) -> bool {
+        let Error::Other(source) = error else { return false };
+        source.downcast_ref().is_some_and(|failed: &Self| match &failed.source {
+            Error::Other(source) => source.is::<Undefined>(),
+            _ => false,
+        })
+    }
+}
+
+/// A figure that the samples so far do not have: the variance of equal targets, say. Two batches that lack it are no
+/// reason to refuse a run; a whole validation is.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Undefined(pub String);
+
+impl From<Undefined> for Error {
+    fn from(undefined: Undefined) -> Self {
+        Self::Other(Box::new(undefined))
+    }
 }
 
 fn attempt<T>(index: usize, name: String, call: impl FnOnce() -> Result<T>) -> Result<T> {

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::confusion::best;
-use super::{Direction, Metric, Predictions};
+use super::{Direction, Metric, Predictions, Undefined};
 use crate::base::{Error, Result};
 
 /// Of each class the pixels that both masks have, by those that one of them has, in percent: `mIoU` is the mean over
@@ -67,7 +67,7 @@ impl Metric for IoUMetric {
         let (actual, predicted) = (of(1), of(0));
         let all: f64 = actual.iter().sum();
         if all == 0.0 {
-            return Err(Error::invalid("there was no pixel"));
+            return Err(Undefined("there was no pixel".into()).into());
         }
         let mean = |figures: &mut dyn Iterator<Item = f64>| {
             let (n, sum) = figures.filter(|f| !f.is_nan()).fold((0, 0.0), |(n, sum), f| (n + 1, sum + f));

@@ -19,7 +19,7 @@ mod table;
 pub use accuracy::Accuracy;
 pub use confusion::ConfusionMatrix;
 pub use direction::{Direction, Directions};
-pub use evaluator::{Evaluator, MetricFailed};
+pub use evaluator::{Evaluator, MetricFailed, Undefined};
 pub use iou::IoUMetric;
 pub use multi_label::MultiLabelMetric;
 pub use options::MetricConfig;
@@ -55,7 +55,7 @@ pub trait Metric: Send {
     /// The values of all samples since the last reset, by name, without prefix. Computing twice gives the same twice.
     ///
     /// # Errors
-    /// When there was no sample.
+    /// When there was no sample; [`Undefined`] for a figure that these samples do not have, and more of them may.
     fn compute(&self) -> Result<Vec<(String, f64)>>;
 
     /// Forgets all samples.

@@ -126,9 +126,11 @@ impl<'a> Predictions<'a> {
         }
         let class = |(&label, id): (&i64, &u64)| {
             usize::try_from(label).ok().filter(|&class| class < classes).ok_or_else(|| {
-                Error::invalid(format!(
-                    "sample {id} has label {label}, but the scores are for {classes} classes"
-                ))
+                let text = format!("sample {id} has label {label}, but the scores are for {classes} classes");
+                // A yes or no by one score has no score for the no.
+                let cure = ": one score is a label that is given or not, which `MultiLabelMetric` counts; classes are \
+                            scored each by its own, with `CrossEntropyLoss`";
+                Error::invalid(if classes == 1 { text + cure } else { text })
             })
         };
         let labels = target.iter().zip(self.ids()).map(class).collect::<Result<_>>()?;

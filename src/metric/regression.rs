@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use crate::base::{Error, Result};
 
-use super::{Direction, Metric, Predictions};
+use super::{Direction, Metric, Predictions, Undefined};
 
 /// What is counted of numbers and their predictions: nothing depends on how samples are dealt out in batches.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -101,8 +101,8 @@ distance! {
 distance! {
     /// The share of the targets' variance that is explained, `r2`: scikit-learn's mean over the values of a sample.
     R2, "R2", "r2", Greater, |column: &Column| match column.spread {
-        spread if spread > 0.0 => Ok(1.0 - column.square / spread),
-        _ => Err(Error::invalid("all targets are equal: there is no variance that could be explained")),
+        spread if spread != 0.0 => Ok(1.0 - column.square / spread),
+        _ => Err(Undefined("all targets are equal: there is no variance that could be explained".into()).into()),
     }
 }
 

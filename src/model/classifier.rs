@@ -101,7 +101,7 @@ impl ImageClassifier {
         };
         let preprocessor = preprocessor.flatten().unwrap_or_else(|| Box::new(ClsDataPreprocessor::default()));
         let model = Self { backbone, neck, head, preprocessor, init, autograd: Autograd::default() };
-        errors.or(initial::frozen(model, &p.frozen)?)
+        errors.or(initial::settled(model, &p.frozen, cx)?)
     }
 
     /// The same with a module between backbone and head.

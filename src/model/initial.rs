@@ -1,7 +1,7 @@
 //! What every network of a config says of its weights: how they begin, and which stay as they are.
 
 use crate::base::{Error, Result};
-use crate::nn::init::{Init, InitCfg, Pretrained};
+use crate::nn::init::{Init, InitCfg, Pretrained, idle};
 use crate::nn::{ModuleTree, set_trainable};
 use crate::registry::BuildCx;
 
@@ -13,8 +13,9 @@ pub(super) fn rules(pretrained: Option<&String>, init_cfg: &InitCfg, cx: &mut Bu
     }
 }
 
-/// The same model with these parts not trained.
-pub(super) fn frozen<M: ModuleTree>(mut model: M, paths: &[String]) -> Result<M> {
+/// The same model with these parts not trained; what its `init_cfg`s say in vain is told.
+pub(super) fn settled<M: ModuleTree>(mut model: M, paths: &[String], cx: &mut BuildCx) -> Result<M> {
+    cx.warn(idle(&model));
     for path in paths {
         set_trainable(&mut model, path, false).map_err(|e| Error::config(format!("`frozen`: {e}")))?;
     }

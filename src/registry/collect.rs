@@ -43,22 +43,22 @@ impl Collected {
     }
 }
 
-/// The part of `node` that a complaint about it speaks of: a text that it quotes, else the value of a key that it names
-/// in backticks, alone or with the value (`` `interval: 0` ``), else the `type`.
+/// The part of `node` that a complaint about it speaks of: a text that it quotes, or a key with its value
+/// (`` `interval: 0` ``); else a path that it names; else the value of a key that it names; else the `type`.
 pub fn blamed<'n>(node: &'n Node, message: &str) -> &'n Node {
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     let mut best: Option<(usize, &Node)> = None;
     leaves(node, None, &mut |key, value| {
-        let is_path = |text: &str| text.contains(['/', '.']) && message.contains(text);
-        let names = |key: &str| {
-            quoted
-                .iter()
-                .any(|q| q.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with(": ")))
-        };
+        let begins = |text: &str| message.strip_prefix(text).is_some_and(|rest| rest.starts_with(':'));
+        let is_path = |text: &str| begins(text) || text.contains(['/', '.']) && message.contains(text);
+        let rests = |key| quoted.iter().filter_map(move |q: &&str| q.strip_prefix(key));
+        let with_value = |key, text| rests(key).any(|rest| rest.strip_prefix(": ") == Some(text));
         let rank = match (value.as_str(), key) {
             (_, Some("type")) => 0,
-            (Some(text), _) if quoted.contains(&text) || is_path(text) => 2,
-            (_, Some(key)) if names(key) => 1,
+            (Some(text), _) if quoted.contains(&text) => 3,
+            (Some(text), Some(key)) if with_value(key, text) => 3,
+            (Some(text), _) if is_path(text) => 2,
+            (_, Some(key)) if rests(key).any(|rest| rest.is_empty() || rest.starts_with(": ")) => 1,
             _ => 0,
         };
         if rank > best.map_or(0, |(rank, _)| rank) {

@@ -132,7 +132,10 @@ fn spec(entry: &Entry, depth: usize) -> Option<String> {
     let mut optional = 0;
     for (name, schema) in object["properties"].as_object().into_iter().flatten() {
         let example = schema.get("examples").and_then(|e| e.get(0));
-        let default = schema.get("default").filter(|d| !d.is_null() && !d.is_object());
+        // What stands for nothing given need not be something to give.
+        let allowed =
+            |d: &Value| d.as_array().is_none_or(|d| !d.is_empty() || schema.get("minItems").is_none());
+        let default = schema.get("default").filter(|d| !d.is_null() && !d.is_object() && allowed(d));
         let value = match (example, default) {
             _ if required.contains(&name.as_str().into()) => sample(schema, &object, depth)?,
             (Some(example), _) => yaml(example),

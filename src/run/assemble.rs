@@ -4,11 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::given::GivenHook;
+use super::stand_in::StandInData;
 use super::written::Written;
 use super::{Evaluation, LoopTotals, RunConfig, RunnerBuilder, checks};
 use crate::base::{Error, Result, memory};
 use crate::config::{Diag, Diags, Kind, Level, Node, OneOrMany};
-use crate::data::{DataLoader, DataLoaderConfig, Shard};
+use crate::data::{DataLoader, DataLoaderConfig, Shard, StandIn};
 use crate::hook::{Misplaced, Progress};
 use crate::metric::{Evaluator, Metric};
 use crate::optim::{ScheduledParam, Totals};
@@ -78,6 +79,8 @@ pub(super) struct Assembled {
     pub odd: Diags,
     /// Where the config writes each hook, by its key.
     pub hooks: Vec<(Arc<str>, Node)>,
+    /// In place of data that are not on this machine.
+    pub stand_ins: Vec<StandInData>,
     /// Bytes of the weights.
     pub weight_bytes: u64,
 }
@@ -95,11 +98,11 @@ pub(super) fn assemble(node: &Node, name: Option<&str>, purpose: Purpose) -> Res
     parts.optimizer();
     let hooks = parts.hooks();
     let odd = parts.odd(&hooks)?;
-    let Assembler { mut builder, weight_bytes, .. } = parts;
+    let Assembler { mut builder, weight_bytes, stand_ins, .. } = parts;
     let notes = odd.0.iter().map(|diag| diag.render(false));
     builder = builder.notes(config.notes().into_iter().chain(notes).collect());
     builder.written = Some(Arc::new(Written::of(&config, node, &builder, &hooks, purpose)));
-    Ok(Assembled { builder, config, odd, hooks, weight_bytes })
+    Ok(Assembled { builder, config, odd, hooks, stand_ins, weight_bytes })
 }
 
 /// What is wrong with a config that cannot be read, and with those of its parts that can.
@@ -151,6 +154,7 @@ struct Assembler<'a> {
     errors: Collected,
     /// The specs of the schedules that could be built.
     schedules: Vec<Node>,
+    stand_ins: Vec<StandInData>,
     weight_bytes: u64,
 }
 
@@ -182,8 +186,8 @@ impl<'a> Assembler<'a> {
         if config.resume || purpose == Purpose::Evaluate {
             cx.provide(super::resume::saved_fits(Path::new(&work_dir), config.load_from.as_deref()));
         }
-        let (errors, schedules) = (Collected::default(), Vec::new());
-        Self { config, node, purpose, builder, cx, errors, schedules, weight_bytes: 0 }
+        let (errors, schedules, stand_ins) = (Collected::default(), Vec::new(), Vec::new());
+        Self { config, node, purpose, builder, cx, errors, schedules, stand_ins, weight_bytes: 0 }
     }
 
     fn at(&self, key: &str) -> &'a Node {
@@ -197,7 +201,7 @@ impl<'a> Assembler<'a> {
     /// Loaders, loops and evaluators.
     fn data(&mut self) {
         let config = self.config;
-        if let Some(data) = self.loader(&config.train_dataloader, "train_dataloader") {
+        if let Some(data) = self.loader(&config.train_dataloader, "train") {
             self.change(|builder| builder.train_data(data));
         }
         if let Some(train_cfg) = &config.train_cfg {
@@ -215,21 +219,37 @@ impl<'a> Assembler<'a> {
         }
     }
 
-    fn loader(&mut self, config: &Option<DataLoaderConfig>, key: &str) -> Option<DataLoader> {
-        let built = config.as_ref()?.build(self.cx.seed, Shard::default(), &mut self.cx);
-        self.errors.take_on(built, self.at(key))
+    fn loader(&mut self, config: &Option<DataLoaderConfig>, mode: &'static str) -> Option<DataLoader> {
+        let config = config.as_ref()?;
+        if self.purpose == Purpose::Look {
+            StandIn::ask(&mut self.cx);
+        }
+        let built = config.build(self.cx.seed, Shard::default(), &mut self.cx);
+        let sample = StandIn::taken(&mut self.cx);
+        let built = self.errors.take_on(built, self.at(&format!("{mode}_dataloader")));
+        if let (None, Some(sample)) = (&built, sample)
+            && let Some(data) = config.over_stand_in(sample, &mut self.cx)
+        {
+            self.stand_ins.push(StandInData { mode, data, evaluator: None });
+        }
+        built
     }
 
     fn evaluation(
         &mut self,
         data: &Option<DataLoaderConfig>,
         evaluator: &Option<OneOrMany<Spec<dyn Metric>>>,
-        mode: &str,
+        mode: &'static str,
     ) -> Option<Evaluation> {
-        let data = self.loader(data, &format!("{mode}_dataloader"));
+        let data = self.loader(data, mode);
         let evaluator = Evaluator::build(&evaluator.as_ref()?.0, &mut self.cx);
-        let evaluator = self.errors.take_on(evaluator, self.at(&format!("{mode}_evaluator")));
-        Some(Evaluation::new(data?, evaluator?))
+        let evaluator = self.errors.take_on(evaluator, self.at(&format!("{mode}_evaluator")))?;
+        match (data, self.stand_ins.iter_mut().find(|data| data.mode == mode)) {
+            (Some(data), _) => return Some(Evaluation::new(data, evaluator)),
+            (None, Some(stand_in)) => stand_in.evaluator = Some(evaluator),
+            (None, None) => {}
+        }
+        None
     }
 
     /// The model. To look at it, its weights are not drawn.
@@ -245,6 +265,7 @@ impl<'a> Assembler<'a> {
         if let Some(model) = self.errors.take_on(built, spec.node()) {
             self.builder.model = Some(model);
         }
+        self.errors.0.extend(self.cx.take_warnings().0);
         self.weight_bytes = bytes;
     }
 

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use super::assemble::{Assembled, Purpose, assemble};
 use super::eval::REHEARSED;
+use super::stand_in::{StandInData, try_layers};
 use super::{RunConfig, Runner, RunnerBuilder, places};
 use crate::base::Result;
 use crate::config::{Diag, Diags, Node};
 use crate::data::Dataset;
 use crate::hook::{Ctx, Hook, HookConfig, HookResult, Priority, Step};
-use crate::registry::Collected;
 
 /// Bytes of weights above which a model is put together, but not rehearsed.
 const LARGE: u64 = 1 << 29;
@@ -23,11 +23,19 @@ const LARGE: u64 = 1 << 29;
 /// # Errors
 /// Everything that is wrong, each with its place.
 pub fn check(node: &Node, name: Option<&str>) -> Result<Diags> {
-    let Assembled { builder, config, odd, hooks, weight_bytes } = assemble(node, name, Purpose::Look)?;
+    let assembled = assemble(node, name, Purpose::Look)?;
+    let Assembled { builder, config, odd, hooks, stand_ins, weight_bytes } = assembled;
     let mut found = odd;
     found.extend(places::refused(&builder, node, &hooks)?);
-    if builder.has_all_of(&config) && weight_bytes <= LARGE {
-        rehearse(builder, &config, node, &mut found);
+    if weight_bytes <= LARGE {
+        if builder.has_all_of(&config) {
+            rehearse(builder, &config, node, &mut found)?;
+        } else {
+            say_what_stands_in(&stand_ins, &config, &mut found);
+            for error in try_layers(builder, stand_ins) {
+                found.extend(error.diags()?.0);
+            }
+        }
     }
     if !(config.train_dataloader.is_some()
         || config.val_dataloader.is_some()
@@ -40,12 +48,33 @@ pub fn check(node: &Node, name: Option<&str>) -> Result<Diags> {
     if found.has_errors() { Err(found.into()) } else { Ok(found) }
 }
 
+/// Of data that are not here: whether the layers could be tried all the same.
+fn say_what_stands_in(stand_ins: &[StandInData], config: &RunConfig, found: &mut Diags) {
+    let loaders = [
+        ("train", &config.train_dataloader),
+        ("val", &config.val_dataloader),
+        ("test", &config.test_dataloader),
+    ];
+    for diag in found.0.iter_mut().filter(|diag| diag.absent) {
+        let of = |node: &Node| diag.at.as_ref().is_some_and(|at| node.holds(at));
+        let mode = loaders.iter().find(|(_, loader)| loader.iter().any(|loader| of(loader.dataset.node())));
+        let known = mode.is_some_and(|(mode, _)| stand_ins.iter().any(|data| data.mode == *mode));
+        diag.notes.push(match known {
+            true => "the layers were tried on a sample of the shape that the pipeline makes".into(),
+            false => "what its samples look like is not known without it: whether the layers fit them was not checked".into(),
+        });
+    }
+}
+
 /// Builds the run and goes through its first iteration. Its errors have their places, as those of any run of a config.
-fn rehearse(builder: RunnerBuilder, config: &RunConfig, node: &Node, found: &mut Diags) {
+///
+/// # Errors
+/// A refusal of the machine, for which no config is to blame.
+fn rehearse(builder: RunnerBuilder, config: &RunConfig, node: &Node, found: &mut Diags) -> Result<()> {
     let options = HookConfig { priority: Some(Priority::LOWEST), ..HookConfig::default() };
     let builder = builder.rehearsal().boxed_hook(Box::new(OneIteration), "the check", options);
-    let mut refused = Collected::default();
-    if let Some(mut runner) = refused.take(builder.build()) {
+    let mut refused = Told(found);
+    if let Some(mut runner) = refused.take(builder.build())? {
         type Run = fn(&mut Runner) -> Result<()>;
         let runs: [(bool, Run); 3] = [
             (config.val_dataloader.is_some(), |runner| runner.val().map(drop)),
@@ -54,7 +83,7 @@ fn rehearse(builder: RunnerBuilder, config: &RunConfig, node: &Node, found: &mut
         ];
         let mut told = false;
         for (nth, (_, run)) in runs.into_iter().enumerate().filter(|(_, (given, _))| *given) {
-            let done = refused.take(run(&mut runner)).is_some();
+            let done = refused.take(run(&mut runner))?.is_some();
             if let Some(odd) = runner.odd_weights().filter(|_| !std::mem::replace(&mut told, true)) {
                 refused.0.extend([Diag::warning(odd).on(node.get("load_from").unwrap_or(node))]);
             }
@@ -71,7 +100,22 @@ fn rehearse(builder: RunnerBuilder, config: &RunConfig, node: &Node, found: &mut
             }
         }
     }
-    found.extend(refused.0.0);
+    Ok(())
+}
+
+/// Complaints of a config; other errors end the check.
+struct Told<'a>(&'a mut Diags);
+
+impl Told<'_> {
+    fn take<V>(&mut self, result: Result<V>) -> Result<Option<V>> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(error) => {
+                self.0.extend(error.diags()?.0);
+                Ok(None)
+            }
+        }
+    }
 }
 
 /// The last hook ends the rehearsal.

@@ -19,7 +19,8 @@ use crate::registry::blamed;
 #[derive(Clone, Copy)]
 struct Length {
     by_epoch: bool,
-    total: u64,
+    epochs: u64,
+    iters: u64,
 }
 
 impl Length {
@@ -27,11 +28,16 @@ impl Length {
     fn of(builder: &RunnerBuilder) -> Option<Self> {
         let LoopTotals { epochs, iters, by_epoch } = builder.totals();
         let total = if by_epoch { epochs } else { iters };
-        (total > 0).then_some(Self { by_epoch, total })
+        (total > 0).then_some(Self { by_epoch, epochs, iters })
     }
 
     fn unit(self) -> &'static str {
-        if self.by_epoch { "epochs" } else { "iterations" }
+        self.counted(self.by_epoch).1
+    }
+
+    /// How many epochs or iterations there are, 0 where that is not known.
+    fn counted(self, by_epoch: bool) -> (u64, &'static str) {
+        if by_epoch { (self.epochs, "epochs") } else { (self.iters, "iterations") }
     }
 }
 
@@ -54,6 +60,7 @@ pub(super) fn of(parts: &RunParts<'_>) -> Vec<Diag> {
         endings(parts, length, &mut found);
         overlaps(parts, &mut found);
         intervals(parts, length, &mut found);
+        validations(parts, length, &mut found);
     }
     accumulation(parts, &mut found);
     classes(parts, &mut found);
@@ -61,6 +68,7 @@ pub(super) fn of(parts: &RunParts<'_>) -> Vec<Diag> {
     excluded(parts, &mut found);
     patterns(parts, &mut found);
     found.extend(super::numbers::of(parts));
+    found.extend(super::numbers::idle(parts, &found));
     let LoopTotals { epochs, iters, by_epoch } = parts.builder.totals();
     let epoch_len = parts.builder.epoch_len();
     let counts = (epochs.max(iters) > 0).then_some(by_epoch);
@@ -85,10 +93,10 @@ fn ranges(config: &RunConfig, length: Length, found: &mut Vec<Diag>) {
         if let Some((end, place)) = end.filter(|(end, _)| *end == extra.begin && *end > 0.0) {
             warn(format!("the schedule begins and ends at {end}: it does nothing"), place);
         }
-        if by_epoch != length.by_epoch {
+        let (total, unit) = length.counted(by_epoch);
+        if total == 0 {
             continue;
         }
-        let (total, unit) = (length.total, length.unit());
         if let Some(place) = at.get("begin").filter(|_| extra.begin >= total as f64) {
             warn(format!("the schedule begins at {}, but the run has {total} {unit}", extra.begin), place);
         } else if let Some((end, place)) = end.filter(|(end, _)| *end > total as f64) {
@@ -166,14 +174,31 @@ fn intervals(parts: &RunParts<'_>, length: Length, found: &mut Vec<Diag>) {
             let text = format!("{key} counts epochs, but the loop counts iterations");
             found.push(Diag::warning(text).on(node.get("by_epoch").unwrap_or(node)));
         }
-        let interval = node.get("interval").and_then(|n| Some((whole(n)?, n)));
-        if let Some((interval, place)) = interval.filter(|_| counts_epochs == length.by_epoch)
-            && interval > length.total
-        {
-            let (total, unit) = (length.total, length.unit());
+        let counted = counts_epochs == length.by_epoch || node.get("by_epoch").is_some();
+        let interval = node.get("interval").filter(|_| counted).and_then(|n| Some((whole(n)?, n)));
+        let (total, unit) = length.counted(counts_epochs);
+        if let Some((interval, place)) = interval.filter(|(interval, _)| *interval > total && total > 0) {
             let text = format!("an interval of {interval} is longer than the run of {total} {unit}");
             found.push(Diag::warning(text).on(place));
         }
+    }
+}
+
+/// Validations that never come, or only at the end.
+fn validations(parts: &RunParts<'_>, length: Length, found: &mut Vec<Diag>) {
+    let Some(train) = parts.node.get("train_cfg").filter(|_| parts.builder.val.is_some()) else { return };
+    let (total, unit) = length.counted(length.by_epoch);
+    let beyond =
+        |node: Option<&Node>, limit: u64| node.filter(|n| whole(n).is_some_and(|n| n > limit)).cloned();
+    let mut warn = |place: Option<Node>, text: &str| {
+        let diag = |place| Diag::warning(format!("{text} the {total} {unit} of the run")).on(&place);
+        found.extend(place.map(diag));
+    };
+    warn(beyond(train.get("val_begin"), total), "nothing is validated, as this lies behind");
+    warn(beyond(train.get("val_interval"), total), "only the end is validated, as this is longer than");
+    for pair in train.get("dynamic_intervals").map_or(&[][..], Node::items) {
+        // MMEngine looks one unit ahead.
+        warn(beyond(pair.items().first(), total.saturating_add(1)), "this never acts, as it lies behind");
     }
 }
 

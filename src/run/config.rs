@@ -70,6 +70,7 @@ pub struct RunConfig {
     pub custom_hooks: Option<Vec<Spec<dyn Hook>>>,
     /// Checkpoint to start from: weights only, unless `resume` is on.
     #[serde(default)]
+    #[schemars(length(min = 1))]
     pub load_from: Option<String>,
     /// Go on with `load_from`, or with the newest checkpoint of the work_dir.
     #[serde(default)]

@@ -4,7 +4,7 @@ use super::Session;
 use crate::base::{Error, Result};
 use crate::data::{Batch, DataLoader};
 use crate::hook::{Event, Metrics, Mode, Phase, Step};
-use crate::metric::{Direction, Directions, Evaluator, Predictions};
+use crate::metric::{Direction, Directions, Evaluator, MetricFailed, Predictions};
 use crate::model::Outputs;
 
 /// Data and the metrics that are counted over it (MMEngine's ValLoop and TestLoop).
@@ -104,10 +104,16 @@ impl Evaluation {
         if !seen {
             return Err(s.nothing_to_evaluate(&self.data));
         }
-        let metrics = if self.placeholders {
-            Metrics::default()
-        } else {
-            self.metrics(mode).map_err(|e| failed(s, "compute", e))?
+        let metrics = match self.placeholders {
+            true => Ok(Metrics::default()),
+            false => self.metrics(mode),
+        };
+        let metrics = match metrics {
+            // A few samples of a rehearsal may lack what all of them have.
+            Err(error) if s.state.info.dry_run && MetricFailed::lacks_samples(&error) => {
+                return Ok(Metrics::default());
+            }
+            metrics => metrics.map_err(|e| failed(s, "compute", e))?,
         };
         s.fire(if val { Event::AfterValEpoch(&metrics) } else { Event::AfterTestEpoch(&metrics) })?;
         s.fire(if val { Event::AfterVal } else { Event::AfterTest })?;
@@ -137,7 +143,10 @@ impl Evaluation {
             // It may have samples further on; if not, the validation says so.
             return Ok(());
         }
-        s.hooks.check_metrics(&self.metrics(Mode::Val)?)
+        match self.metrics(Mode::Val) {
+            Err(error) if MetricFailed::lacks_samples(&error) => Ok(()),
+            metrics => s.hooks.check_metrics(&metrics?),
+        }
     }
 }
 

@@ -30,6 +30,7 @@ mod runner;
 mod saver;
 mod saving;
 pub mod session;
+mod stand_in;
 pub mod train_loop;
 mod unreadable;
 pub mod verify;

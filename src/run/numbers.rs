@@ -1,5 +1,5 @@
-//! The optimizer's numbers over a whole run: multipliers and schedules move them, and each must stay what the optimizer
-//! takes.
+//! The optimizer's numbers over a whole run: multipliers and schedules move them, each must stay what the optimizer
+//! takes, and a schedule that moves none of them is most likely a slip.
 
 use std::collections::BTreeSet;
 
@@ -12,6 +12,9 @@ use crate::registry::number_rules;
 
 /// So many steps of a run are looked at, evenly spread; all of a shorter one.
 const LOOKS: u64 = 10_000;
+
+/// Of so many schedules it is told that they change nothing.
+const MANY: usize = 64;
 
 /// The parameters of schedules that say where a number goes.
 const AIMS: [&str; 6] = ["eta_min", "eta_min_ratio", "gamma", "factor", "end_factor", "start_factor"];
@@ -51,6 +54,44 @@ pub(super) fn of(parts: &RunParts<'_>) -> Vec<Diag> {
     found
 }
 
+/// Schedules that leave every number as it is in all of the run; those that `told` speaks of are known already.
+pub(super) fn idle(parts: &RunParts<'_>, told: &[Diag]) -> Vec<Diag> {
+    let LoopTotals { epochs, iters, by_epoch } = parts.builder.totals();
+    let Some(optim) = parts.builder.optim.as_ref().filter(|_| iters > 0) else { return Vec::new() };
+    let schedules = optim.schedules().get(..MANY).unwrap_or(optim.schedules());
+    // One without steps is written to be none.
+    let has_steps = |index: &usize| schedules.get(*index).is_some_and(|s| s.range().0 < s.range().1);
+    let mut idle: BTreeSet<usize> = (0..schedules.len()).filter(has_steps).collect();
+    for at in steps(parts) {
+        for group in optim.groups() {
+            idle.retain(|index| {
+                let number = schedules.get(*index).and_then(|schedule| schedule.number_of(group));
+                let (Some(number), Some(own)) = (number, schedules.get(..=*index)) else { return true };
+                // A number that is 0 stays so under every factor.
+                let base = group.base(number).unwrap_or_default();
+                base != 0.0 && moved(own, group, number, base, at).1 != Some(*index)
+            });
+        }
+        if idle.is_empty() {
+            break;
+        }
+    }
+    let known = |spec: &Node| told.iter().filter_map(|diag| diag.at.as_ref()).any(|at| spec.holds(at));
+    let (total, unit) = if by_epoch { (epochs, "epochs") } else { (iters, "iterations") };
+    let found = idle.iter().filter_map(|index| parts.schedules.get(*index)).filter(|spec| !known(spec));
+    let diag = |spec: &Node| {
+        let name = spec.get("type").and_then(Node::as_str).unwrap_or("schedule");
+        let text = format!("this {name} changes nothing in the {total} {unit} of the run");
+        Diag::warning(text).on(when(spec))
+    };
+    found.map(diag).collect()
+}
+
+/// Where a schedule says when it acts.
+fn when(spec: &Node) -> &Node {
+    ["milestones", "step_size", "end"].iter().find_map(|key| spec.get(key)).unwrap_or_else(|| aim(spec))
+}
+
 /// A product of multipliers that is none of the optimizer's numbers.
 fn begins_wrong(parts: &RunParts<'_>, group: &Group, number: &str, base: f64, rule: &str) -> Diag {
     let text = format!(
@@ -83,7 +124,14 @@ fn steps(parts: &RunParts<'_>) -> Vec<(u64, u64)> {
     }
     let last = iters - 1;
     let stride = (iters / LOOKS).max(1);
-    let all = (0..=last / stride).map(|n| n * stride).chain([last]);
+    // A short schedule may lie between two of them.
+    let schedules = parts.builder.optim.as_ref().map_or(&[][..], |optim| optim.schedules());
+    let ends = schedules.iter().take(MANY).flat_map(|schedule| {
+        let (begin, end, by_epoch) = schedule.range();
+        let unit = if by_epoch { epoch_len.max(1) } else { 1 };
+        [begin.saturating_mul(unit), end.saturating_mul(unit).saturating_sub(1)]
+    });
+    let all = (0..=last / stride).map(|n| n * stride).chain(ends.filter(|at| *at < last)).chain([last]);
     all.map(|iter| (iter / epoch_len.max(1), iter)).collect()
 }
 

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use crate::base::{Error, Result, Rng};
 use crate::config::{Diag, Diags, Node};
-use crate::data::{FieldKind, FieldSpec, Fields, Sample, Transform, Value};
+use crate::data::{FieldKind, FieldSpec, Fields, Sample, StandIn, Transform, Value};
 use crate::registry::{BuildCx, Spec};
 
 /// The transforms of a data set. A sample leaves it packed: where no [`PackInputs`] stands at the end, it is added.
@@ -37,6 +37,11 @@ impl Pipeline {
     ) -> Result<Self> {
         let pipeline = Self::build(specs, cx)?;
         pipeline.0.declare(&mut fields.clone())?;
+        let gray = |spec: &Spec<dyn Transform>| {
+            let colors = spec.node().get("color_type").and_then(Node::as_str);
+            colors.is_some_and(|colors| colors.starts_with("grayscale"))
+        };
+        StandIn::offer(cx, fields, &pipeline, if specs.iter().any(gray) { 1 } else { 3 });
         Ok(pipeline)
     }
 

@@ -41,8 +41,12 @@ dyn Module, "LeNet5" => fn LeNet5::from_config }
 
 impl LeNet5 {
     fn from_config(p: LeNet5Config, _: &mut BuildCx) -> Result<Self> {
-        let classes = usize::try_from(p.num_classes).ok().filter(|n| *n > 0);
-        Self::new(classes, p.in_channels)
+        if p.num_classes == 0 {
+            let text =
+                "`num_classes` is 0: give the number of the classes, or leave it out where a head follows";
+            return Err(Error::config(text));
+        }
+        Self::new(usize::try_from(p.num_classes).ok(), p.in_channels)
     }
 }
 

@@ -33,6 +33,7 @@ pub struct SupervisedConfig {
     pub target: Option<String>,
     /// Several losses, each with its head, the field that it compares with, and its weight.
     #[serde(default)]
+    #[schemars(length(min = 1))]
     pub losses: Vec<ObjectiveConfig>,
     /// What is done to the inputs first, for pictures: ClsDataPreprocessor and others.
     #[serde(default)]
@@ -155,7 +156,7 @@ impl Supervised {
         }
         let model = errors.or(model)?;
         model.check()?;
-        initial::frozen(model, &p.frozen)
+        initial::settled(model, &p.frozen, cx)
     }
 }
 

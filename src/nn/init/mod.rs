@@ -4,6 +4,7 @@ mod config;
 pub mod draw;
 mod entry;
 mod fan;
+mod idle;
 mod kaiming;
 mod plain;
 mod pretrained;
@@ -18,6 +19,7 @@ use ndarray::ArrayViewMutD;
 pub use config::{InitCfg, InitConfig, OverrideConfig};
 pub use entry::Init;
 pub use fan::Fans;
+pub use idle::idle;
 pub use kaiming::{Caffe2Xavier, FanMode, Kaiming, Nonlinearity};
 pub use plain::{Constant, FanInUniform, Normal, TruncNormal, Uniform};
 pub use pretrained::Pretrained;
@@ -41,6 +43,11 @@ pub trait Initializer: Any + Send + Sync {
     /// # Errors
     /// If the rule does not fit such a weight.
     fn fill(&self, weight: &mut ArrayViewMutD<'_, Elem>, fans: Option<Fans>, rng: &mut Rng) -> Result<()>;
+
+    /// Whether it brings [`tensors`](Self::tensors).
+    fn loads(&self) -> bool {
+        false
+    }
 
     /// Tensors for the sub-tree, by their names in it; `None` (the default) for a rule that fills.
     ///

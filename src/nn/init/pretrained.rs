@@ -18,6 +18,7 @@ use crate::params::{LoadReport, StateDict};
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub struct Pretrained {
     /// A checkpoint directory, or a `.safetensors` file.
+    #[schemars(length(min = 1))]
     pub checkpoint: String,
     /// Takes only the tensors below this name in the file, and leaves it off: `backbone.`.
     #[serde(default)]
@@ -41,6 +42,10 @@ impl Initializer for Pretrained {
 
     fn fill(&self, _weight: &mut ArrayViewMutD<'_, Elem>, _fans: Option<Fans>, _rng: &mut Rng) -> Result<()> {
         Err(Error::invalid("Pretrained loads tensors by name; it fills no single layer"))
+    }
+
+    fn loads(&self) -> bool {
+        true
     }
 
     fn tensors(&self) -> Result<Option<StateDict>> {

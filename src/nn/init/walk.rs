@@ -65,7 +65,8 @@ impl Walk {
     fn apply(&mut self, init: &Init, path: &str, module: &mut dyn ModuleTree) -> Result<()> {
         let filled =
             self.fill(init, Reach::Layers(&init.layers), path, module).map_err(|e| init.placed(e))?;
-        if filled == 0 && (init.overrides.is_empty() || !init.layers.is_empty()) {
+        // Of a config it was said when the model was built: see `idle`.
+        if filled == 0 && init.node.is_none() && (init.overrides.is_empty() || !init.layers.is_empty()) {
             init.warn(&matches_nothing(init, module));
         }
         for over in &init.overrides {

@@ -103,6 +103,13 @@ impl CrossEntropyLoss {
                 "give `class_weight` (MMPretrain's mean) or `weight` (PyTorch's mean), not both",
             ));
         }
+        for (key, weights) in [("class_weight", &loss.class_weight), ("weight", &loss.weight)] {
+            if weights.as_ref().is_some_and(|weights| weights.iter().all(|weight| *weight == 0.0)) {
+                return Err(Error::config(format!(
+                    "`{key}` lets no class count, so that nothing would be learnt: give one of them more than 0"
+                )));
+            }
+        }
         Ok(loss)
     }
 }

@@ -19,6 +19,7 @@ pub struct CsvConfig {
     pub target: OneOrMany<String>,
     /// The columns that go in; all others than the target, the column of `split` and those in `ignore` if not given.
     #[serde(default)]
+    #[schemars(length(min = 1))]
     pub features: Vec<String>,
     /// Columns that are left alone where `features` does not name its columns: dates, free text.
     #[serde(default)]
@@ -33,6 +34,7 @@ pub struct CsvConfig {
     /// Names of the classes in the order of their numbers, for one target; those of the training part, sorted, if not
     /// given.
     #[serde(default)]
+    #[schemars(length(min = 1))]
     pub classes: Option<Vec<String>>,
     /// How categories go in: one_hot, a number of `inputs` each; integer, a number in the field `categories`, counted
     /// from 1, with 0 for none.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::config::{CsvConfig, Encoding, Missing};
 use super::table::Table;
 use crate::base::{Error, Result};
-use crate::data::classes::shown;
+use crate::data::classes::{agree, shown};
 
 /// What the training part says of a column.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -73,7 +73,19 @@ impl TableFit {
                 )));
             }
         }
-        Ok(())
+        if let [ColumnFit { kind: ColumnKind::Category { values }, .. }] = &self.targets[..] {
+            agree(config.classes.as_deref(), values)?;
+        }
+        let as_number = |name: &&String| {
+            let mut all = self.features.iter().chain(&self.targets);
+            all.any(|column| column.name == **name && matches!(column.kind, ColumnKind::Number { .. }))
+        };
+        match config.categorical.iter().find(as_number) {
+            Some(name) => Err(Error::config(format!(
+                "`categorical` names the column `{name}`, whose values are numbers in the training data, or the checkpoint"
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// The columns that go in and those that are predicted, by what they are.

@@ -52,6 +52,16 @@ impl Table {
             }
         }
         let header = header.unwrap_or_default();
+        // Whoever gave another sign than the usual one is told of that first: no column would have its name.
+        if let ([whole], true) = (&header[..], delimiter != b',')
+            && let Some(sign) = [';', '\t', ','].into_iter().find(|sign| whole.contains(*sign))
+        {
+            let (given, file) = (shown_sign(char::from(delimiter)), file.display());
+            let (looks, cure) = (shown_sign(sign), if sign == ',' { "leave it out" } else { "give that" });
+            return Err(Error::invalid(format!(
+                "`delimiter: {given}` parts nothing in the first line of {file}, which looks parted by {looks:?}: {cure}"
+            )));
+        }
         let mut seen = HashSet::new();
         if let Some(twice) = header.iter().position(|name| !seen.insert(name)) {
             return Err(Error::invalid(format!(
@@ -115,6 +125,11 @@ impl Table {
         let name = self.header.get(column).map_or("", String::as_str);
         Error::invalid(format!("{}:{line}, column {} (`{name}`): {what}", self.file.display(), column + 1))
     }
+}
+
+/// A sign as a config writes it.
+fn shown_sign(sign: char) -> String {
+    if sign == '\t' { "tab".to_owned() } else { sign.to_string() }
 }
 
 fn line_of(record: &csv::StringRecord) -> u64 {

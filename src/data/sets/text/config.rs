@@ -41,6 +41,7 @@ pub struct TextConfig {
     pub delimiter: Delimiter,
     /// Names of the classes in the order of their numbers; those of the training part, sorted, if not given.
     #[serde(default)]
+    #[schemars(length(min = 1))]
     pub classes: Option<Vec<String>>,
     /// How often the training part must have a token that is to be known.
     #[serde(default = "once")]

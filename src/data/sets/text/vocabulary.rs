@@ -9,7 +9,7 @@ use super::config::TextConfig;
 use super::lines::{Line, Lines};
 use crate::base::{Error, Result};
 use crate::data::Unknown;
-use crate::data::classes::shown;
+use crate::data::classes::{agree, shown};
 
 /// The token that fills up.
 pub(super) const PAD: u32 = 0;
@@ -49,7 +49,7 @@ impl Vocabulary {
     /// Whether texts of this config are read by it.
     pub(super) fn check(&self, config: &TextConfig) -> Result<()> {
         if (self.level, self.lowercase) == (config.level, config.lowercase) {
-            return Ok(());
+            return agree(config.classes.as_deref(), &self.classes);
         }
         Err(Error::config(
             "`level` or `lowercase` is another than that of the training data, or of the checkpoint: all data of a run have the same",

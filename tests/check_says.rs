@@ -1,0 +1,315 @@
+//! What `check` says of configs that were taken in silence, or refused without a place or a remedy.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use shanty::base::Error;
+use shanty::config::{Diags, Level, load_all};
+use shanty::run::check;
+
+const WIDE: &str = include_str!("fixtures/wide.yaml");
+
+/// What `check` says of a config in `dir`: whether it refuses it, and of each complaint the level, the text with its
+/// notes, and what it points at.
+struct Said {
+    refused: bool,
+    all: Vec<(Level, String, String)>,
+}
+
+impl Said {
+    /// Of the text `text`, in the folder `dir`.
+    fn of(text: &str, dir: &Path) -> Self {
+        let path = dir.join("c.yaml");
+        fs::write(&path, text).unwrap();
+        let work = format!("work_dir={}", dir.join("work").display());
+        let checked =
+            load_all(&[&path], &[work]).map_err(Error::from).and_then(|loaded| check(&loaded.node, None));
+        let (refused, diags) = match checked {
+            Ok(diags) => (false, diags),
+            Err(error) => (true, error.diags().unwrap_or_else(|error| panic!("no place: {error}"))),
+        };
+        Self { refused, all: texts(&diags) }
+    }
+
+    /// Whether one complaint of this level has these words and points at this text.
+    fn has(&self, level: Level, words: &str, at: &str) {
+        let found =
+            self.all.iter().any(|(own, text, place)| *own == level && text.contains(words) && place == at);
+        assert!(found && self.refused == (level == Level::Error), "{words:?} at {at:?}: {:#?}", self.all);
+    }
+}
+
+fn texts(diags: &Diags) -> Vec<(Level, String, String)> {
+    let text = |d: &shanty::config::Diag| format!("{}\n{}", d.message, d.notes.join("\n"));
+    let place = |d: &shanty::config::Diag| d.at.as_ref().map_or("", |at| at.text()).to_owned();
+    diags.0.iter().map(|d| (d.level, text(d), place(d))).collect()
+}
+
+/// The fixture with a text replaced.
+fn wide(from: &str, to: &str) -> Said {
+    assert!(WIDE.contains(from), "{from}");
+    Said::of(&WIDE.replacen(from, to, 1), tempfile::tempdir().unwrap().path())
+}
+
+const TABLE: &str = "\
+model:
+  type: Supervised
+  network: [{type: Linear, in_features: 3, out_features: 1}]
+  loss: {type: MSELoss}
+train_dataloader: {batch_size: 2, dataset: {type: Csv, file: FILE, target: rent, TRAIN split: {val: 0.5}, part: train}}
+val_dataloader: {batch_size: 2, dataset: {type: Csv, file: FILE, target: rent, VAL split: {val: 0.5}, part: val}}
+val_evaluator: [{type: METRIC}]
+val_cfg: {}
+train_cfg: {by_epoch: true, max_epochs: 2}
+optim_wrapper: {optimizer: {type: SGD, lr: 0.01}}
+randomness: {seed: 1}
+";
+
+/// A table of flats whose rents are these.
+fn table(rents: &[&str], change: impl Fn(&str) -> String) -> Said {
+    let dir = tempfile::tempdir().unwrap();
+    let rows: Vec<_> = rents
+        .iter()
+        .enumerate()
+        .map(|(i, rent)| format!("{i},{},{rent}", ["Bern", "Chur"][i / 2 % 2]))
+        .collect();
+    let file = dir.path().join("flats.csv");
+    fs::write(&file, format!("rooms,town,rent\n{}\n", rows.join("\n"))).unwrap();
+    let text = change(TABLE).replace("FILE", file.to_str().unwrap());
+    let text = ["TRAIN ", "VAL "].iter().fold(text, |text, key| text.replace(key, ""));
+    Said::of(&text.replace("METRIC", "R2"), dir.path())
+}
+
+const RENTS: [&str; 8] = ["900", "1100", "1500", "1700", "1800", "1900", "2000", "2100"];
+
+/// A list that is empty, or a text, meant the default, or the folder in which the run was started.
+#[test]
+fn what_is_empty_is_no_value() {
+    wide("randomness:", "load_from: ''\nrandomness:").has(
+        Level::Error,
+        "`load_from` must be not empty",
+        "''",
+    );
+    let pretrained = "  init_cfg:\n    - {type: Pretrained, checkpoint: ''}\n";
+    wide("  init_cfg:\n", pretrained).has(Level::Error, "`checkpoint` must be not empty", "''");
+    table(&RENTS, |t| t.replace("TRAIN", "features: [],")).has(
+        Level::Error,
+        "`features` must be not empty",
+        "[",
+    );
+    table(&RENTS, |t| t.replace("TRAIN", "classes: [],")).has(
+        Level::Error,
+        "`classes` must be not empty",
+        "[",
+    );
+    let losses = |t: &str| t.replace("  loss:", "  losses: []\n  loss:");
+    table(&RENTS, losses).has(Level::Error, "`losses` must be not empty", "[");
+}
+
+/// Weights of which none counts trained for hours at a loss of 0.
+#[test]
+fn class_weights_that_are_all_0() {
+    for key in ["class_weight", "weight"] {
+        let given = format!("{key}: [0.0, 0, 0.0]");
+        wide("class_weight: [1.0, 2.0, 1.0]", &given).has(Level::Error, "lets no class count", "[");
+    }
+    assert!(!wide("class_weight: [1.0, 2.0, 1.0]", "class_weight: [0.0, 0, 0.1]").refused);
+}
+
+#[test]
+fn a_lenet_without_classes_says_what_to_write() {
+    let layers = WIDE.find("  backbone:").unwrap()..WIDE.find("  neck:").unwrap();
+    let text = WIDE.replacen(&WIDE[layers], "  backbone: {type: LeNet5, num_classes: 0}\n", 1);
+    let said = Said::of(&text, tempfile::tempdir().unwrap().path());
+    said.has(Level::Error, "give the number of the classes, or leave it out", "0");
+}
+
+/// A complaint about a column pointed at the file, and another sign than the file's at nothing.
+#[test]
+fn a_table_is_complained_of_where_the_config_is_wrong() {
+    let of = |from: &'static str, to: &'static str| table(&RENTS, |text| text.replace(from, to));
+    of("target: rent", "target: rentt").has(Level::Error, "no column `rentt`", "rentt");
+    of("TRAIN", "features: [romms],").has(Level::Error, "no column `romms`", "romms");
+    of("TRAIN", "categorical: [tonw],").has(Level::Error, "no column `tonw`", "tonw");
+    of("TRAIN", "ignore: [tonw],").has(Level::Error, "no column `tonw`", "tonw");
+    of("split: {val: 0.5}", "split: {column: prat}").has(Level::Error, "no column `prat`", "prat");
+    of("TRAIN", "delimiter: ';',").has(Level::Error, "looks parted by \",\": leave it out", "';'");
+    of("TRAIN", "delimiter: tab,").has(Level::Error, "looks parted by \",\": leave it out", "tab");
+}
+
+/// Classes or categories of the validation that are not those of the training were passed over.
+#[test]
+fn parts_of_a_table_do_not_contradict_each_other() {
+    let by_town = |train: &'static str, val: &'static str| {
+        table(&RENTS, |text| {
+            let text = text.replace("target: rent", "target: town").replace("features: 3", "features: 2");
+            let text = text.replace("MSELoss", "CrossEntropyLoss").replace("METRIC", "Accuracy");
+            text.replace("out_features: 1", "out_features: 2").replace("TRAIN", train).replace("VAL", val)
+        })
+    };
+    assert!(!by_town("classes: [Bern, Chur],", "classes: [Bern, Chur],").refused);
+    assert!(!by_town("", "").refused);
+    let other = "`classes` names [Chur, Bern], but the training data, or the checkpoint, [Bern, Chur]";
+    by_town("classes: [Bern, Chur],", "classes: [Chur, Bern],").has(Level::Error, other, "[");
+    by_town("", "classes: [Chur, Bern],").has(Level::Error, other, "[");
+    let numbers = table(&RENTS, |text| text.replace("VAL", "categorical: [rooms],"));
+    numbers.has(Level::Error, "`categorical` names the column `rooms`", "rooms");
+}
+
+/// Two batches of equal targets were taken for a validation that cannot work.
+#[test]
+fn figures_that_a_few_samples_lack_are_no_mistake() {
+    let mut rents = ["5"; 40];
+    (rents[38], rents[39]) = ("7", "9");
+    assert!(!table(&rents, str::to_owned).refused);
+    let large = ["3.0e38", "-3.0e38", "3.3e38", "-3.3e38"];
+    let large: Vec<_> = (0..16).map(|i| large[i % 4]).collect();
+    assert!(!table(&large, str::to_owned).refused);
+}
+
+/// One score for yes and no is no score for each of two classes.
+#[test]
+fn an_accuracy_over_one_score_names_the_metric_that_is_meant() {
+    let said = table(&RENTS, |text| {
+        let text = text.replace("target: rent", "target: town").replace("features: 3", "features: 2");
+        text.replace("MSELoss", "BCEWithLogitsLoss").replace("METRIC", "Accuracy")
+    });
+    said.has(Level::Error, "which `MultiLabelMetric` counts", "Accuracy");
+}
+
+/// An `init_cfg` for a layer that is nowhere left the weights as they were drawn.
+#[test]
+fn initial_weights_for_layers_that_are_not_there() {
+    let layer = |to: &str| wide("layer: Conv2d, a", to);
+    layer("layer: GroupNorm, a").has(
+        Level::Warning,
+        "`ImageClassifier` has no layer `GroupNorm`",
+        "GroupNorm",
+    );
+    layer("layer: [Conv2d, LayerNorm], a").has(Level::Warning, "no layer `LayerNorm`", "LayerNorm");
+    let over = "layer: Conv2d, override: {name: head, type: Normal, layer: Conv2d}, a";
+    layer(over).has(Level::Warning, "an override is for everything in `head`", "Conv2d");
+    wide("{type: Kaiming, layer: Conv2d, a", "{type: Kaiming, a").has(
+        Level::Warning,
+        "for which `layer`",
+        "Kaiming",
+    );
+    for known in
+        ["layer: _ConvNd, a", "layer: [Conv2d, Linear], a", "layer: Conv2d, override: {name: neck}, a"]
+    {
+        let said = layer(known);
+        assert!(!said.all.iter().any(|(_, text, _)| text.contains("layer")), "{known}: {:#?}", said.all);
+    }
+}
+
+/// Parts of a schedule that lie behind the end of the run did nothing, and nobody was told.
+#[test]
+fn what_never_acts_in_the_run_is_told() {
+    let schedule = |to: &str| wide("{type: MultiStepLR, milestones: [2, 3], gamma: 0.5}", to);
+    let idle = "changes nothing in the 4 epochs of the run";
+    schedule("{type: MultiStepLR, milestones: [20, 30], gamma: 0.5}").has(Level::Warning, idle, "[");
+    schedule("{type: StepLR, step_size: 10, gamma: 0.5}").has(Level::Warning, idle, "10");
+    schedule("{type: StepLR, step_size: 100, gamma: 0.5, by_epoch: false}").has(Level::Warning, idle, "100");
+    schedule("{type: MultiStepMomentum, milestones: [9]}").has(Level::Warning, idle, "[");
+    schedule("{type: ConstantLR, factor: 1.0}").has(Level::Warning, idle, "1.0");
+    wide("end: 2, by_epoch: false", "end: 200, by_epoch: false").has(
+        Level::Warning,
+        "the run has 12 iterations",
+        "200",
+    );
+    let val = |to: &str| wide("val_begin: 1, val_interval: 2, dynamic_intervals: [[3, 1]]", to);
+    val("val_begin: 5").has(Level::Warning, "nothing is validated", "5");
+    val("val_interval: 9").has(Level::Warning, "only the end is validated", "9");
+    val("dynamic_intervals: [[9, 1]]").has(Level::Warning, "this never acts", "9");
+    let save = "    by_epoch: false\n    interval: 50\n";
+    wide("    interval: 2\n", save).has(Level::Warning, "longer than the run of 12 iterations", "50");
+    let fine = wide("gamma: 0.5", "gamma: 0.25");
+    assert!(!fine.all.iter().any(|(_, text, _)| text.contains("nothing in")), "{:#?}", fine.all);
+}
+
+/// A key that only some other type has was suggested for a place where that type is not.
+#[test]
+fn a_key_of_another_type_is_no_suggestion() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.yaml");
+    fs::write(&path, WIDE.replacen("weight_decay: 0.01}", "weight_decay: 0.01, num_features: 4}", 1))
+        .unwrap();
+    let node = load_all(&[&path], &[]).unwrap().node;
+    let diags = check(&node, None).unwrap_err().diags().unwrap();
+    let diag = diags.0.iter().find(|diag| diag.message.contains("num_features")).unwrap();
+    assert_eq!(diag.suggestion, None);
+    assert!(diag.notes.contains(&"`num_features` is a key of `BatchNorm2d`".to_owned()), "{diags}");
+}
+
+const MNIST: &str = "\
+model:
+  type: ImageClassifier
+  backbone: {type: Sequential, layers: [{type: Flatten}]}
+  head: {type: LinearClsHead, num_classes: 10, in_channels: 784}
+train_dataloader: {batch_size: 8, dataset: {type: MNIST, data_root: no/where}}
+val_dataloader: {batch_size: 8, dataset: {type: MNIST, data_root: no/where, test_mode: true}}
+val_evaluator: {type: Accuracy, topk: [1]}
+val_cfg: {}
+train_cfg: {by_epoch: true, max_epochs: 2}
+optim_wrapper: {optimizer: {type: SGD, lr: 0.01}}
+";
+
+/// A data set that is not on this machine hid that the layers do not fit what its pipeline makes.
+#[test]
+fn layers_are_tried_without_the_data() {
+    let dir = tempfile::tempdir().unwrap();
+    let of = |from: &str, to: &str| Said::of(&MNIST.replace(from, to), dir.path());
+    let fine = of("no/where", "no/where");
+    fine.has(Level::Warning, "tried on a sample of the shape that the pipeline makes", "no/where");
+    of("in_channels: 784", "in_channels: 785").has(Level::Error, "785", "LinearClsHead");
+    let resized = "no/where, pipeline: [{type: Resize, scale: 32}]";
+    of("no/where", resized).has(Level::Error, "1024", "LinearClsHead");
+    of("topk: [1]", "topk: [11]").has(Level::Error, "topk 11", "Accuracy");
+    // Of pictures in files nobody knows the size, unless the pipeline gives them one.
+    let folder = |pipeline: &str, inputs: &str| {
+        let sets = format!("{{type: ImageFolder, data_root: no/where, pipeline: [{pipeline}]}}");
+        let text = MNIST.replace("{type: MNIST, data_root: no/where, test_mode: true}", &sets);
+        let text = text.replace("{type: MNIST, data_root: no/where}", &sets);
+        Said::of(&text.replace("784", inputs), dir.path())
+    };
+    let crop = "{type: LoadImageFromFile}, {type: RandomResizedCrop, scale: 8}, {type: PackInputs}";
+    assert!(!folder(crop, "192").refused);
+    folder(crop, "191").has(Level::Error, "191", "LinearClsHead");
+    let gray = crop.replace("File}", "File, color_type: grayscale}");
+    assert!(!folder(&gray, "64").refused);
+    let unknown = folder("{type: LoadImageFromFile}, {type: PackInputs}", "5");
+    unknown.has(Level::Warning, "whether the layers fit them was not checked", "no/where");
+}
+
+/// What was quadratic in the number of lines: a repeated key took ten seconds at half of this.
+#[test]
+fn long_configs_are_read_in_a_time_that_grows_with_them() {
+    const LINES: usize = 40_000;
+    let rows = |row: &dyn Fn(usize) -> String| (0..LINES).map(row).collect::<String>();
+    let many = |text: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("base.yaml"), format!("env_cfg:\n{}", rows(&|i| format!("  k{i}: {i}\n"))))
+            .unwrap();
+        let began = Instant::now();
+        let said = Said::of(text, dir.path());
+        assert!(began.elapsed() < Duration::from_secs(20), "{:.200}", text);
+        said
+    };
+    let seed = "randomness: {seed: 1}";
+    let repeated = many(&format!("{WIDE}{}", "lr: 1\n".repeat(LINES)));
+    assert_eq!(repeated.all.len(), 1, "one key is one mistake");
+    many(&WIDE.replace(seed, &format!("randomness:\n{}", "  seed: 1\n".repeat(LINES))));
+    many(&WIDE.replace(seed, &format!("randomness:\n  seed: 1\n{}", rows(&|i| format!("  k{i}: 1\n")))));
+    many(&format!("{WIDE}env_cfg:\n{0}{0}", rows(&|i| format!("  k{i}: 1\n"))));
+    many(&format!("{WIDE}exclude_samples: [{}]\n", "a, ".repeat(LINES)));
+    many(
+        &WIDE.replace("custom_hooks:\n", &format!("custom_hooks:\n{}", "  - {type: Timer}\n".repeat(LINES))),
+    );
+    many(&format!("_base_: base.yaml\nenv_cfg:\n{}", rows(&|i| format!("  k{i}: 1{i}\n"))));
+    many(&format!(
+        "_base_: base.yaml\nx:\n{}",
+        rows(&|i| format!("  k{i}: '{{{{_base_.env_cfg.kk{i}}}}}'\n"))
+    ));
+}
