@@ -1,4 +1,4 @@
-//! A mistake is one mistake: `check` and `train` tell it at one place and leave with one code.
+//! A mistake is one mistake: `check` and `train` tell it in one way, at one place, and leave with one code.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
 use std::collections::BTreeSet;
@@ -49,10 +49,8 @@ fn both_at(from: &str, to: &str, needle: &str) {
     let context =
         format!("{to}\ncheck: {check:#?}\ntrain: {train:#?}\n{}", String::from_utf8_lossy(&trained.stderr));
     assert_eq!((check.0, train.0), (Some(2), Some(2)), "{context}");
-    let places =
-        |all: &[(u64, u64, String)]| -> BTreeSet<_> { all.iter().map(|(l, c, _)| (*l, *c)).collect() };
-    let (check, train) = (places(&check.1), places(&train.1));
-    assert!(!train.is_empty() && train.is_subset(&check), "{context}");
+    assert_eq!(check.1, train.1, "{context}");
+    let train: BTreeSet<_> = train.1.iter().map(|(line, column, _)| (*line, *column)).collect();
     assert!(train.contains(&place(&text, needle)), "expected {:?}: {context}", place(&text, needle));
 }
 
@@ -118,6 +116,27 @@ fn mistakes_of_optimizers_and_schedules() {
 fn mistakes_of_evaluators() {
     both_at(METRICS, &METRICS.replace("[1, 2]", "[1, 2, 9]"), "Accuracy, topk: [1, 2, 9]");
     both_at(METRICS, &METRICS.repeat(2), "Accuracy, topk: [1, 2], thrs: [0.0, 0.5]}\n  - {type: Single");
+}
+
+/// `check` refused them, and `train` trained for hours before `test` did.
+#[test]
+fn mistakes_that_only_the_test_shows() {
+    let test = |set: &str, metric: &str| {
+        format!(
+            "test_dataloader: {{batch_size: 4, dataset: {{{set}}}}}\ntest_cfg: {{}}\ntest_evaluator: {{{metric}}}"
+        )
+    };
+    let set = "type: Synthetic, n: 8, shape: [1, 8, 8], classes: 3";
+    let with =
+        |set: &str, metric: &str, needle: &str| both_at("test_dataloader: null", &test(set, metric), needle);
+    with(set, "type: Accuracy, topk: [1, 8]", "Accuracy, topk: [1, 8]");
+    with(set, "type: MAE", "MAE");
+    with(&set.replace("[1,", "[2,"), "type: Accuracy", "Conv2d, in_channels");
+    with(
+        &format!("{set}, pipeline: [{{type: RandomCrop, crop_size: 9}}]"),
+        "type: Accuracy",
+        "RandomCrop, crop",
+    );
 }
 
 #[test]

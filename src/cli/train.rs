@@ -32,7 +32,7 @@ pub(super) struct Train {
     /// Train without validation.
     #[arg(long)]
     no_validate: bool,
-    /// Train without validating two batches first.
+    /// Train without the check of the config, and without validating two batches first.
     #[arg(long)]
     no_sanity: bool,
     /// Scale the learning rate with the batch size, as the config's `auto_scale_lr` says.
@@ -56,17 +56,17 @@ impl Train {
     pub fn run(self) -> Result<u8> {
         let name = self.config.name();
         let node = self.resolve()?;
-        let overwrites = node.get("overwrite").is_some_and(|given| matches!(*given.kind, Kind::Bool(true)));
-        if overwrites && self.resume.is_none() && !self.no_sanity {
-            // What only a first iteration shows must be known before anything is deleted for it.
-            check(&node, Some(&name))?;
-        }
         let limits = Limits {
             interrupt: signals::install()?,
             max_seconds: self.max_time,
             stop_file: self.stop_file.clone(),
             after_iter: None,
         };
+        let resumes = node.get("resume").is_some_and(|given| matches!(*given.kind, Kind::Bool(true)));
+        if !resumes && !self.no_sanity {
+            // What `check` refuses is refused here in the same words, before anything is made, or deleted for it.
+            quietly(|| check(&node, Some(&name)))?;
+        }
         let builder = RunnerBuilder::from_config(&node, Some(&name))?.begin_from(self.begin_from(&node));
         let mut runner = builder.limits(limits).build()?;
         if self.no_sanity {
@@ -130,6 +130,15 @@ impl Train {
         config.set.splice(0..0, set);
         config.with(&self.bare).resolve()
     }
+}
+
+/// What is loaded and drawn to look at it is loaded and drawn again for the run, which tells of it.
+fn quietly<T>(look: impl FnOnce() -> T) -> T {
+    let level = log::max_level();
+    log::set_max_level(log::LevelFilter::Off);
+    let seen = look();
+    log::set_max_level(level);
+    seen
 }
 
 /// What a person wants to know when they come back: how it ended, how good it is, where it lies.
