@@ -99,3 +99,66 @@ fn nothing_but_a_plain_file_is_renamed_over() {
         assert_eq!(fs::metadata(&path).unwrap().file_type(), before, "{name}");
     }
 }
+
+/// A pipe that nobody reads was waited for without end, after all the work.
+#[test]
+fn a_pipe_that_nobody_reads_is_told_at_once() {
+    let (dir, _) = folder();
+    assert!(Command::new("mkfifo").arg(dir.path().join("p.csv")).status().unwrap().success());
+    symlink("p.csv", dir.path().join("to.csv")).unwrap();
+    symlink("p.csv", dir.path().join("to")).unwrap();
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/digits_lenet.yaml");
+    let config = config.to_str().unwrap();
+    let weights = "a.safetensors";
+    for args in [
+        &["predict", config, weights, "--out", "p.csv"][..],
+        &["predict", config, weights, "--out", "to.csv"],
+        &["val", config, weights, "--out", "to"],
+        &["test", config, weights, "--out", "to"],
+        &["plan", config, "--svg", "to"],
+        &["ckpt", "convert", weights, "to"],
+        &["ckpt", "average", weights, "--out", "to"],
+    ] {
+        // Longer than any machine needs to begin.
+        let all = [&["60", env!("CARGO_BIN_EXE_shanty")][..], args].concat();
+        let out = Command::new("timeout").args(all).current_dir(dir.path()).output().unwrap();
+        assert_eq!(out.status.code(), Some(1), "{args:?}: {}", said(&out));
+        assert!(
+            said(&out).contains("nobody reads this pipe: start its reader first"),
+            "{args:?}: {}",
+            said(&out)
+        );
+    }
+}
+
+/// The error named a temporary file, which nobody had given; and came after all the work.
+#[test]
+fn an_output_that_cannot_be_written_is_named_as_it_was_given() {
+    let (dir, _) = folder();
+    fs::write(dir.path().join("file"), "").unwrap();
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/digits_lenet.yaml");
+    let config = config.to_str().unwrap();
+    let long = format!("{}.csv", "x".repeat(300));
+    for (to, says) in [
+        ("nodir/x.csv", "no folder nodir: make it first"),
+        ("file/x.csv", "file/x.csv"),
+        (&*long, "xxx.csv"),
+        ("/proc/x.csv", "/proc/x.csv"),
+    ] {
+        for args in [
+            &["predict", config, "no such weights", "--out", to][..],
+            &["val", config, "no such weights", "--out", to],
+            &["plan", config, "--svg", to],
+            &["ckpt", "average", "a.safetensors", "--out", to.trim_end_matches(".csv")],
+        ] {
+            let out = shanty(dir.path(), args);
+            let says = if args[0] == "ckpt" { says.trim_end_matches(".csv") } else { says };
+            assert!(!out.status.success() && said(&out).contains(says), "{args:?}: {}", said(&out));
+            assert!(
+                !said(&out).contains(".tmp-") && !said(&out).contains("no such weights"),
+                "{}",
+                said(&out)
+            );
+        }
+    }
+}

@@ -64,7 +64,8 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
         return Err(io::Error::other("it is no plain file, and is not replaced by one")).at(path);
     }
     let parent = parent(path);
-    let mut file = tempfile::Builder::new().prefix(".tmp-").tempfile_in(parent).at(path)?;
+    let mut file =
+        tempfile::Builder::new().prefix(".tmp-").tempfile_in(parent).map_err(of_system).at(path)?;
     file.write_all(bytes).at(path)?;
     #[cfg(unix)]
     {
@@ -75,6 +76,58 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     file.as_file().sync_all().at(path)?;
     file.persist(path).map_err(|e| e.error).at(path)?;
     File::open(parent).and_then(|dir| dir.sync_all()).at(parent)
+}
+
+/// What the system said, without the name of the temporary file: nobody gave that.
+fn of_system(error: io::Error) -> io::Error {
+    let text = error.to_string();
+    let said = text.split_once(" at path ").map_or(&*text, |(said, _)| said);
+    io::Error::new(error.kind(), said)
+}
+
+/// No file system takes a longer name.
+const LONGEST_NAME: usize = 255;
+
+/// Why no file can be written at `path`, with its temporary one beside it.
+pub fn unwritable(path: &Path) -> Option<String> {
+    let most = LONGEST_NAME - TEMPORARY.len() - "tmp-".len();
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    if name.len() > most {
+        return Some(format!("its name is longer than {most} bytes"));
+    }
+    if name.contains(&0) { Some("its name holds a NUL".into()) } else { unusable(parent(path)) }
+}
+
+/// Why a folder cannot be made, or nothing be written in it; a file without a name is tried where it would stand.
+pub fn unusable(dir: &Path) -> Option<String> {
+    if dir.as_os_str().as_encoded_bytes().contains(&0) {
+        return Some("the name holds a NUL".into());
+    }
+    if dir.components().any(|part| part.as_os_str().len() > LONGEST_NAME) {
+        return Some(format!("a part of it is longer than {LONGEST_NAME} bytes"));
+    }
+    if dir.to_str().is_some_and(|dir| dir.contains("://") || dir.starts_with('~')) {
+        return Some("it would be a folder of that very name: give a local path, written out".into());
+    }
+    for at in dir.ancestors() {
+        let here = if at.as_os_str().is_empty() { Path::new(".") } else { at };
+        let shown = here.display();
+        match fs::metadata(here) {
+            Ok(about) if about.is_dir() => {
+                let tried = tempfile::tempfile_in(here).map_err(of_system);
+                return tried.err().map(|error| format!("nothing can be written in {shown}: {error}"));
+            }
+            Ok(_) => return Some(format!("{shown} is a file")),
+            Err(error) => match error.kind() {
+                io::ErrorKind::NotFound if fs::symlink_metadata(here).is_ok() => {
+                    return Some(format!("{shown} is a link that leads nowhere"));
+                }
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {}
+                _ => return Some(format!("{shown}: {error}")),
+            },
+        }
+    }
+    None
 }
 
 /// The folder that holds `path`: `.` for a bare file name.

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
-use super::{console, output};
+use super::console;
+use super::output::Output;
 use crate::base::escape::escaped;
 use crate::base::fs::Disk;
 use crate::base::number::short;
@@ -74,14 +75,14 @@ impl Ckpt {
             }
             What::Diff { a, b } => return diff(&load(&named(a)?)?, &load(&named(b)?)?),
             What::Average { checkpoints, out } => {
-                refuse_other_type(out)?;
+                let save = Save::to(out)?;
                 let paths = checkpoints.iter().map(|path| named(path)).collect::<Result<Vec<_>>>()?;
                 let all = paths.iter().map(|path| Ok((path.as_path(), raw::read(path)?)));
-                save(&raw::mean(&all.collect::<Result<Vec<_>>>()?)?, out)?;
+                save.write(&raw::mean(&all.collect::<Result<Vec<_>>>()?)?)?;
             }
             What::Convert { checkpoint, out } => {
-                refuse_other_type(out)?;
-                save(&raw::read(&named(checkpoint)?)?, out)?;
+                let save = Save::to(out)?;
+                save.write(&raw::read(&named(checkpoint)?)?)?;
             }
         }
         Ok(0)
@@ -171,13 +172,23 @@ fn refuse_other_type(out: &Path) -> Result<()> {
     )))
 }
 
-/// Writes tensors, and says so: beside them if they go to stdout.
-fn save(tensors: &[raw::RawTensor], out: &Path) -> Result<()> {
-    let told = format!("{} tensors in {}", tensors.len(), out.display());
-    if output::write(out, &raw::write(tensors)?)? {
-        console::tell(&told)
-    } else {
-        console::complain(&told)
+/// Where tensors go.
+struct Save<'a> {
+    out: &'a Path,
+    file: Output,
+}
+
+impl<'a> Save<'a> {
+    fn to(out: &'a Path) -> Result<Self> {
+        refuse_other_type(out)?;
+        Ok(Self { out, file: Output::at(out)? })
     }
-    Ok(())
+
+    /// Writes tensors, and says so: beside them if they go to stdout.
+    fn write(self, tensors: &[raw::RawTensor]) -> Result<()> {
+        let told = format!("{} tensors in {}", tensors.len(), self.out.display());
+        let say = if self.file.write(&raw::write(tensors)?)? { console::tell } else { console::complain };
+        say(&told);
+        Ok(())
+    }
 }

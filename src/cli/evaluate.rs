@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Bare, ConfigArgs, console, output};
+use super::output::{self, Output};
+use super::{Bare, ConfigArgs, console};
 use crate::base::escape::{escaped, escaped_lines};
 use crate::base::number::fixed;
 use crate::base::{Error, Result};
@@ -45,6 +46,7 @@ impl Evaluate {
         config.set.extend([format!("load_from={path}"), "resume=false".into()]);
         let node = config.resolve()?;
         self.out.iter().try_for_each(|out| output::spare_inputs(out, &node, &[]))?;
+        let out = self.out.as_deref().map(Output::at).transpose()?;
         let mut runner = Runner::to_evaluate(&node, Some(&config.name()))?;
         let metrics = if test { runner.test()? } else { runner.val()? };
         let text: Vec<_> =
@@ -53,11 +55,11 @@ impl Evaluate {
         for (name, table) in metrics.tables() {
             console::say(&format!("{name}:\n{}", escaped_lines(&table.text(SHOWN))));
         }
-        if let Some(file) = &self.out {
+        if let Some(out) = out {
             let values = metrics.0.iter().map(|(name, value)| (name.clone(), to_json(*value)));
             let tables = metrics.tables().iter().map(|(name, table)| (name.clone(), as_json(table)));
             let map: serde_json::Map<_, _> = values.chain(tables).collect();
-            output::write(file, Value::Object(map).to_string().as_bytes())?;
+            out.write(Value::Object(map).to_string().as_bytes())?;
         }
         Ok(())
     }

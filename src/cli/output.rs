@@ -4,6 +4,9 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use crate::base::error::IoContext;
 use crate::base::{Error, Result, durable};
@@ -13,53 +16,110 @@ use crate::config::{Kind, Node};
 /// More links than this lead nowhere.
 const LINKS: usize = 40;
 
-/// Writes `bytes` to what a person calls `path`. True if that is a regular file; what is told beside then may go to
-/// stdout.
-pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<bool> {
-    // Opened again, a file that stdout goes to would be written from its beginning.
-    let own: Option<Box<dyn Write>> = match path.to_str() {
-        Some("/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1") => Some(Box::new(io::stdout())),
-        Some("/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2") => Some(Box::new(io::stderr())),
-        _ => None,
-    };
-    if let Some(mut out) = own {
-        out.write_all(bytes).and_then(|()| out.flush()).at(path)?;
-        return Ok(false);
+/// How long the reader of a pipe is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What a person calls by a path, ready to be written: whether it can be is known before there is something to write.
+pub(super) struct Output {
+    path: PathBuf,
+    to: To,
+}
+
+enum To {
+    /// It is written into: an own stream, a device, a pipe.
+    Open(Box<dyn Write>),
+    /// A plain file is replaced as a whole; who may read it stays as it was.
+    File(PathBuf, Option<fs::Permissions>),
+}
+
+impl Output {
+    /// Looks at the place.
+    ///
+    /// # Errors
+    /// Says why it cannot be written.
+    pub fn at(path: &Path) -> Result<Self> {
+        Ok(Self { path: path.to_owned(), to: To::of(path)? })
     }
-    let about = fs::metadata(path).ok();
-    if about.as_ref().is_some_and(fs::Metadata::is_dir) {
-        return Err(Error::config(format!("{} is a folder: name a file", path.display())));
+
+    /// Writes `bytes`. True if that is a plain file; what is told beside then may go to stdout.
+    ///
+    /// # Errors
+    /// With the path.
+    pub fn write(self, bytes: &[u8]) -> Result<bool> {
+        let Self { path, to } = self;
+        match to {
+            To::Open(mut out) => {
+                out.write_all(bytes).and_then(|()| out.flush()).at(path)?;
+                Ok(false)
+            }
+            To::File(target, permissions) => {
+                durable::write(&target, bytes)?;
+                permissions.map_or(Ok(()), |mode| fs::set_permissions(&target, mode)).at(path)?;
+                Ok(true)
+            }
+        }
     }
-    // Below `/dev/fd` and `/proc` stand files that are open already.
-    let home = fs::canonicalize(durable::parent(path)).unwrap_or_default();
-    let open = path.starts_with("/dev/fd") || home.starts_with("/proc");
-    if about.as_ref().is_some_and(|about| open || !about.is_file()) {
-        let mut file = File::options().append(true).open(path).at(path)?;
-        file.write_all(bytes).at(path)?;
-        return Ok(false);
+}
+
+impl To {
+    fn of(path: &Path) -> Result<Self> {
+        // Opened again, a file that stdout goes to would be written from its beginning.
+        match path.to_str() {
+            Some("/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1") => {
+                return Ok(Self::Open(Box::new(io::stdout())));
+            }
+            Some("/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2") => {
+                return Ok(Self::Open(Box::new(io::stderr())));
+            }
+            _ => {}
+        }
+        let about = match fs::metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            about => Some(about.at(path)?),
+        };
+        if about.as_ref().is_some_and(fs::Metadata::is_dir) {
+            return Err(Error::config(format!("{} is a folder: name a file", path.display())));
+        }
+        // Below `/dev/fd` and `/proc` stand files that are open already.
+        let home = fs::canonicalize(durable::parent(path)).unwrap_or_default();
+        let open = path.starts_with("/dev/fd") || home.starts_with("/proc");
+        if about.as_ref().is_some_and(|about| open || !about.is_file()) {
+            return Ok(Self::Open(Box::new(opened(path)?)));
+        }
+        let target = followed(path)?;
+        writable(&target, about.is_none())?;
+        Ok(Self::File(target, about.map(|about| about.permissions())))
     }
-    let target = followed(path)?;
-    if checkpoint::is_of_a_run(&target) {
-        let target = target.display();
+}
+
+/// Refuses the place of a plain file that is not a person's to write, or where none can be written.
+fn writable(target: &Path, is_new: bool) -> Result<()> {
+    let (home, shown) = (durable::parent(target), target.display());
+    if checkpoint::is_of_a_run(target) {
         let text =
-            format!("{target} belongs to a checkpoint or a run, and is not written over: name another file");
+            format!("{shown} belongs to a checkpoint or a run, and is not written over: name another file");
         return Err(Error::config(text));
     }
-    if about.is_none()
-        && fs::canonicalize(durable::parent(&target)).is_ok_and(|home| home == Path::new("/dev"))
-    {
+    if is_new && fs::canonicalize(home).is_ok_and(|home| home == Path::new("/dev")) {
         // A plain file of a device's name would be taken for the device.
-        return Err(Error::config(format!(
-            "{}: there is no such device, and no file is made in /dev",
-            target.display()
-        )));
+        return Err(Error::config(format!("{shown}: there is no such device, and no file is made in /dev")));
     }
-    durable::write(&target, bytes)?;
-    if let Some(about) = about {
-        // Who may read it stays as it was.
-        fs::set_permissions(&target, about.permissions()).at(path)?;
+    if !home.is_dir() {
+        return Err(Error::config(format!("{shown}: there is no folder {}: make it first", home.display())));
     }
-    Ok(true)
+    durable::unwritable(target).map_or(Ok(()), |why| Err(io::Error::other(why)).at(target))
+}
+
+/// Opens what is no plain file. A pipe that nobody reads would be waited for without end.
+fn opened(path: &Path) -> Result<File> {
+    let (tell, told) = mpsc::channel();
+    let open = {
+        let path = path.to_owned();
+        move || drop(tell.send(File::options().append(true).open(path)))
+    };
+    thread::Builder::new().spawn(open).at(path)?;
+    let late = || Err(io::Error::other("nobody reads this pipe: start its reader first"));
+    told.recv_timeout(PATIENCE).unwrap_or_else(|_| late()).at(path)
 }
 
 /// Refuses an output that would take the place of what was read: a file of the config, a file that it names, an input.

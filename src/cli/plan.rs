@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Bare, ConfigArgs, Format, console, output, plot};
+use super::output::{self, Output};
+use super::{Bare, ConfigArgs, Format, console, plot};
 use crate::base::Result;
 use crate::run::{HookCalls, RunPlan, plan};
 
@@ -25,9 +26,10 @@ impl Plan {
     pub fn run(self, format: Format) -> Result<()> {
         let node = self.config.with(&self.bare).resolve()?;
         self.svg.iter().try_for_each(|svg| output::spare_inputs(svg, &node, &[]))?;
+        let svg = self.svg.as_deref().map(Output::at).transpose()?;
         let plan = plan(&node, Some(&self.config.name()))?;
-        if let Some(file) = &self.svg {
-            output::write(file, plot::svg(&plan.lr).as_bytes())?;
+        if let Some(svg) = svg {
+            svg.write(plot::svg(&plan.lr).as_bytes())?;
         }
         console::say(&match format {
             Format::Text => text(&plan),

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::output::{self, Output};
 use super::predictions::Predictions;
-use super::{Bare, ConfigArgs, console, output};
+use super::{Bare, ConfigArgs, console};
 use crate::base::{Error, Result};
 use crate::run::{Predictor, quoted};
 
@@ -55,6 +56,7 @@ impl Predict {
         config.set.extend([format!("load_from={}", quoted(&self.checkpoint)?), "resume=false".into()]);
         let node = config.resolve()?;
         output::spare_inputs(&self.out, &node, &self.input)?;
+        let out = Output::at(&self.out)?;
         let mut model = Predictor::from_config(&node, Some(&config.name()))?;
         let data = model.data(&self.input)?;
         let mut all = Predictions::default();
@@ -73,7 +75,7 @@ impl Predict {
             Form::Jsonl => all.jsonl(),
             Form::Npy => all.npy()?,
         };
-        if output::write(&self.out, &bytes)? {
+        if out.write(&bytes)? {
             console::say(&format!("{} predictions in {}", all.len(), self.out.display()));
         }
         Ok(())

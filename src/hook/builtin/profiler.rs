@@ -91,6 +91,7 @@ fn is_trace(path: &Path) -> bool {
 /// The file comes at the end of what is measured: that it cannot be written there is to be known before.
 fn writable(path: &Path) -> Result<()> {
     let about = std::fs::symlink_metadata(path);
+    let unwritable = durable::unwritable(path);
     let why = if path.as_os_str().is_empty() {
         "is empty: name a file"
     } else if path.is_dir() {
@@ -99,10 +100,10 @@ fn writable(path: &Path) -> Result<()> {
         "is no plain file, and is not replaced by one: name another"
     } else if about.is_ok() && !is_trace(path) {
         "is there already and is no trace of shanty's: name another file, or move it away"
-    } else if path.ancestors().skip(1).find(|folder| folder.exists()).is_some_and(|folder| !folder.is_dir()) {
-        "cannot be written: one of its folders is a file"
     } else if checkpoint::is_of_a_run(path) {
         "has the name of a file of a run: name another"
+    } else if let Some(why) = &unwritable {
+        &format!("cannot be written: {why}")
     } else {
         return Ok(());
     };
