@@ -231,3 +231,85 @@ fn data_that_are_a_file_or_a_pipe_are_refused() {
         refused(dir.path(), &[], &["c.yaml:4:", "a pipe (FIFO), not a regular file"]);
     }
 }
+
+/// An `out_dir` below the name of a checkpoint to come, or of a file of the run, passed `check` and ended the run.
+#[test]
+fn an_out_dir_does_not_take_a_name_of_the_run() {
+    for out_dir in [
+        "w/epoch_1",
+        "w/epoch_2/deep/er",
+        "./w/../w/iter_3",
+        "w/last_checkpoint",
+        "w/.shanty-run.json",
+        "w/.shanty-x/y",
+        "w/c.yaml",
+    ] {
+        let dir = with(&format!(
+            "{CONFIG}default_hooks:\n  checkpoint: {{type: CheckpointHook, out_dir: {out_dir}}}\n"
+        ));
+        refused(dir.path(), &[], &["c.yaml:10:", out_dir, "name another `out_dir`"]);
+        assert!(!dir.path().join("w").exists(), "{out_dir}");
+    }
+    for out_dir in ["w", "w/vis_data", "w/epoch_x", ".", "w/e/epoch_1"] {
+        let dir = with(&format!(
+            "{CONFIG}default_hooks:\n  checkpoint: {{type: CheckpointHook, out_dir: {out_dir}}}\n"
+        ));
+        for command in ["check", "train"] {
+            let out = shanty(dir.path(), &[command, "c.yaml"]);
+            assert!(out.status.success(), "{command} {out_dir}: {}", said(&out));
+        }
+    }
+}
+
+/// A trace with the name of a folder of the run, or a name that no file system takes, was known at the end of the run.
+#[test]
+fn a_trace_has_a_place_that_can_be_written() {
+    let out = "default_hooks={checkpoint: {type: CheckpointHook, out_dir: o/u}}";
+    let long = "x".repeat(250);
+    for (path, args, says) in [
+        ("w", &[][..], "name another"),
+        ("o", &["--set", out], "name another"),
+        ("o/u/w", &["--set", out], "name another"),
+        (&*long, &[], "longer than"),
+        (&format!("{long}{long}/t.json"), &[], "longer than"),
+        ("/proc/t.json", &[], "cannot be written"),
+        ("c.yaml/t.json", &[], "is a file"),
+        ("there", &[], "is a folder"),
+        ("\"n\\0l\"", &[], "NUL"),
+    ] {
+        let dir =
+            with(&format!("{CONFIG}custom_hooks:\n  - {{type: ProfilerHook, json_trace_path: {path}}}\n"));
+        fs::create_dir(dir.path().join("there")).unwrap();
+        refused(dir.path(), args, &["c.yaml:10:", says]);
+        assert!(!dir.path().join("w").exists(), "{path}");
+    }
+}
+
+/// A stop file that the run itself makes stops it.
+#[test]
+fn a_stop_file_does_not_take_a_name_of_the_run() {
+    for path in [
+        "w",
+        "w/epoch_1",
+        "w/iter_2/x",
+        "w/last_checkpoint",
+        "w/.shanty-lock",
+        "w/c.yaml",
+        "./w/../w/epoch_2",
+    ] {
+        let dir = with(CONFIG);
+        let out = shanty(dir.path(), &["train", "c.yaml", "--stop-file", path]);
+        let text = said(&out);
+        assert_eq!(out.status.code(), Some(2), "{path}: {text}");
+        assert!(
+            text.contains("the stop file") && text.contains(path) && text.contains("name another"),
+            "{text}"
+        );
+        assert!(!dir.path().join("w").exists(), "{path}");
+    }
+    let dir = with(CONFIG);
+    for path in ["w/stop", "stop"] {
+        let out = shanty(dir.path(), &["train", "c.yaml", "--overwrite", "--stop-file", path]);
+        assert!(out.status.success(), "{path}: {}", said(&out));
+    }
+}

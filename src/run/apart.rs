@@ -5,9 +5,9 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use super::RunnerBuilder;
-use crate::base::Result;
 use crate::base::durable::TEMPORARY;
 use crate::base::fs::FileSystem;
+use crate::base::{Error, Result};
 use crate::checkpoint::{POINTER, may_meet};
 use crate::hook::{Dirs, Hook, HookConfig, Hooks, Misplaced};
 
@@ -95,29 +95,46 @@ impl RunnerBuilder {
         self.check_files(line, &*fs, &dirs)
     }
 
-    /// A file of a hook has a name that nobody else in the run gives.
+    /// A folder or a file that a hook names, and the stop file, have names that nobody else in the run gives.
     fn check_files(&self, line: &Hooks, fs: &dyn FileSystem, dirs: &Dirs) -> Result<()> {
-        let save_dirs = self.keys.iter().filter_map(|key| line.by_key(key)?.save_dir(dirs));
-        let mut folders: Vec<_> = save_dirs.map(|dir| resolved(fs, &dir)).collect();
-        folders.push(dirs.work.clone());
+        let of_hooks = |place: fn(&dyn Hook, &Dirs) -> Option<PathBuf>| {
+            let place = move |key: &'_ Arc<str>| Some((key.clone(), place(line.by_key(key)?, dirs)?));
+            self.keys.iter().filter_map(place).collect::<Vec<_>>()
+        };
+        let saves = of_hooks(|hook, dirs| hook.save_dir(dirs));
+        let files = of_hooks(|hook, _| hook.out_file().map(Path::to_owned));
+        let folders: Vec<_> =
+            saves.iter().map(|(_, dir)| resolved(fs, dir)).chain([dirs.work.clone()]).collect();
         let names = line.save_names(self.totals().by_epoch, u64::MAX);
-        let own = |name: &str| names.include(name) || name == POINTER || name.starts_with(TEMPORARY);
         let mut taken: Vec<_> = self.dump(&dirs.work).into_iter().collect();
-        for (key, file) in self.keys.iter().filter_map(|key| Some((key, line.by_key(key)?.out_file()?))) {
-            let path = resolved(fs, file);
-            let inside =
+        let own = |name: &str| names.include(name) || name == POINTER || name.starts_with(TEMPORARY);
+        let mut is_own = |path: &Path, is_file: bool| {
+            let path = resolved(fs, path);
+            let mut inside =
                 folders.iter().filter_map(|dir| path.strip_prefix(dir).ok()?.iter().next()?.to_str());
-            if !taken.contains(&path) && !inside.into_iter().any(own) {
-                taken.push(path);
-                continue;
+            let met = inside.any(own)
+                || taken.iter().any(|file| path.starts_with(file))
+                || is_file && folders.iter().any(|dir| dir.starts_with(&path));
+            taken.extend(is_file.then_some(path));
+            met
+        };
+        let saves = saves.iter().map(|place| (place, false));
+        for ((key, path), is_file) in saves.chain(files.iter().map(|place| (place, true))) {
+            if is_own(path, is_file) {
+                let (path, what) = (path.display(), if is_file { "file" } else { "`out_dir`" });
+                let message = format!(
+                    "hook `{key}` would write to `{path}`, which is the name of a checkpoint or of another file of \
+                     this run: name another {what}"
+                );
+                return Err(Misplaced { hook: key.to_string(), message, ..Misplaced::default() }.into());
             }
-            let message = format!(
-                "hook `{key}` would write to `{}`, which is the name of a checkpoint or of another file of this run: \
-                 name another file",
-                file.display()
-            );
-            return Err(Misplaced { hook: key.to_string(), message, ..Misplaced::default() }.into());
         }
-        Ok(())
+        match &self.limits.stop_file {
+            Some(path) if is_own(path, true) => Err(Error::config(format!(
+                "the stop file {} has the name of a checkpoint, a folder or another file of this run: name another",
+                path.display()
+            ))),
+            _ => Ok(()),
+        }
     }
 }
