@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use ndarray::{ArrayD, IxDyn};
 use shanty::base::fs::Disk;
-use shanty::checkpoint::{Checkpoint, Commit, load};
+use shanty::checkpoint::{Checkpoint, Commit, Home, load};
 use shanty::params::{StateDict, StateTensor};
 use shanty::plugin::prelude::*;
 
@@ -124,9 +124,9 @@ fn main() -> Result<(), BoxError> {
             fs: &Disk,
             out_dir: &dir,
             name: &name,
-            home: "",
+            home: &Home { dir: dir.clone(), name: String::new() },
             series: "",
-            pointer_in: Some(&dir),
+            is_last: true,
             prune: &[],
         };
         let (seconds, peak, home) = timed(|| commit.run(&checkpoint));

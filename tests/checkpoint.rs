@@ -249,3 +249,42 @@ fn an_intact_checkpoint_is_left_wherever_the_disk_stops_keeping_one() {
 fn an_intact_checkpoint_is_left_wherever_the_disk_stops_keeping_two() {
     stop_at_every_operation("max_keep_ckpts: 2, save_best: accuracy/top1");
 }
+
+/// A bit that flipped in `iter`, `name`, `run` or `home` was believed: nothing but the files had hashes.
+#[test]
+fn no_bit_of_a_manifest_can_flip_unseen() {
+    let dir = tempfile::tempdir().unwrap();
+    with_hook(dir.path(), 1, "").build().unwrap().train().unwrap();
+    let home = dir.path().join("epoch_1");
+    let file = home.join("manifest.json");
+    let whole = fs::read(&file).unwrap();
+    let says = |text: &[u8]| serde_json::from_slice::<serde_json::Value>(text).ok();
+    let (before, mut seen) = (says(&whole).unwrap(), 0);
+    for field in ["iter", "epoch_{}", "epoch_1", "run", "home", "resumable", "seal"] {
+        assert!(before.to_string().contains(field), "{before}");
+    }
+    for bit in 0..whole.len() * 8 {
+        let mut text = whole.clone();
+        text[bit / 8] ^= 1 << (bit % 8);
+        fs::write(&file, &text).unwrap();
+        // A space that became a line break says nothing else.
+        if says(&text).as_ref() != Some(&before) {
+            seen += 1;
+            let error = load(&home).map(drop).unwrap_err().to_string();
+            assert!(error.contains("manifest.json"), "{}: {error}", String::from_utf8_lossy(&text));
+        }
+    }
+    assert!(seen > 3000, "{seen}");
+    // The order and the spaces are nobody's business; one of before there was a seal is read as it stands.
+    let mut other = before.clone();
+    other.sort_all_objects();
+    fs::write(&file, other.to_string()).unwrap();
+    load(&home).unwrap();
+    let all = other.as_object_mut().unwrap();
+    all.remove("seal");
+    fs::write(&file, serde_json::to_string(all).unwrap()).unwrap();
+    assert!(load(&home).unwrap_err().to_string().contains("seal"));
+    all.remove("format");
+    fs::write(&file, serde_json::to_string(all).unwrap()).unwrap();
+    load(&home).unwrap();
+}

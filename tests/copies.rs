@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use shanty::plugin::prelude::*;
 use shanty::registry::Spec;
@@ -107,4 +108,79 @@ fn metrics_with_one_name_for_their_best_are_refused() {
         let Err(error) = built else { panic!("{pair} was taken") };
         assert!(error.to_string().contains("best_a_b_"), "{error}");
     }
+}
+
+/// What a user put into a checkpoint under the name of a part that it has not was deleted with it.
+#[test]
+fn files_of_ones_own_in_a_checkpoint_stay() {
+    type Put = fn(&Path);
+    let puts: [(&str, Put); 6] = [
+        ("hooks.safetensors", |path| fs::write(path, "mine").unwrap()),
+        ("rollback.safetensors", |path| fs::write(path, "mine").unwrap()),
+        ("hooks.safetensors", |path| std::os::unix::fs::symlink("elsewhere", path).unwrap()),
+        ("hooks.safetensors", |path| fs::create_dir(path).unwrap()),
+        ("rollback.safetensors", |path| {
+            assert!(Command::new("mkfifo").arg(path).status().unwrap().success())
+        }),
+        (".DS_Store", |path| fs::write(path, "mine").unwrap()),
+    ];
+    for (nth, (name, put)) in puts.into_iter().enumerate() {
+        let dir = tempfile::tempdir().unwrap();
+        train(run(dir.path(), 2, "")).unwrap();
+        let path = dir.path().join("epoch_1").join(name);
+        put(&path);
+        train(run(dir.path(), 4, "max_keep_ckpts: 1").resume(true)).unwrap();
+        assert!(fs::symlink_metadata(&path).is_ok(), "{nth}: {name}");
+        assert_eq!(names(dir.path()), ["epoch_1", "epoch_4"], "{nth}: {name}");
+        let logs = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+        let logs = logs.flat_map(|path| fs::read_dir(path).into_iter().flatten());
+        let logs = logs
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|e| e == "log"));
+        let text: String = logs.map(|path| fs::read_to_string(path).unwrap()).collect();
+        let told = text.lines().filter(|line| line.contains(&format!("it holds `{name}`"))).count();
+        assert_eq!(told, 1, "{nth}: {text}");
+        let error = train(run(dir.path(), 1, "").overwrite(true)).unwrap_err().to_string();
+        assert!(error.contains("nothing was changed") && error.contains(name), "{nth}: {error}");
+    }
+}
+
+/// What has the name of something that is being deleted, or stepped aside, and never was a checkpoint of that name.
+#[test]
+fn only_what_shanty_put_aside_is_cleared_away() {
+    let dir = tempfile::tempdir().unwrap();
+    train(run(dir.path(), 2, "")).unwrap();
+    let put = |name: &str, from: Option<&str>| {
+        let path = dir.path().join(name);
+        match from {
+            Some(from) => copy(&dir.path().join(from), &path),
+            None => {
+                fs::create_dir(&path).unwrap();
+                fs::write(path.join("model.safetensors"), "mine").unwrap();
+            }
+        }
+    };
+    put(".shanty-del-thesis", None);
+    put(".shanty-old-thesis", None);
+    put(".shanty-del-copy", Some("epoch_1"));
+    put(".shanty-old-copy", Some("epoch_1"));
+    fs::write(dir.path().join(".shanty-del-notes"), "mine").unwrap();
+    // And what shanty did put aside.
+    put(".shanty-del-epoch_1", Some("epoch_1"));
+    fs::create_dir(dir.path().join(".shanty-del-epoch_9")).unwrap();
+    fs::create_dir(dir.path().join(".shanty-tmp-epoch_9")).unwrap();
+    fs::write(dir.path().join(".shanty-tmp-epoch_9/model.safetensors"), "torn").unwrap();
+    train(run(dir.path(), 3, "").resume(true)).unwrap();
+    let left = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    let mut left: Vec<_> = left.filter(|name| name.starts_with(".shanty-") && name.contains("-")).collect();
+    left.retain(|name| !["lock", "run.json"].contains(&&name[".shanty-".len()..]));
+    left.sort();
+    let kept = [
+        ".shanty-del-copy",
+        ".shanty-del-notes",
+        ".shanty-del-thesis",
+        ".shanty-old-copy",
+        ".shanty-old-thesis",
+    ];
+    assert_eq!(left, kept);
 }

@@ -11,20 +11,8 @@ use serde_json::{Value, json};
 use shanty::plugin::prelude::*;
 use shanty::registry::Spec;
 use shanty::run::RunnerBuilder;
-use shanty::testing::toy_runner;
+use shanty::testing::{reseal, toy_runner};
 use tempfile::TempDir;
-use xxhash_rust::xxh3::xxh3_128;
-
-/// Puts the lengths and hashes of what is in a checkpoint's directory into its manifest, as whoever crafts one would.
-fn reseal(home: &Path) {
-    let manifest = home.join("manifest.json");
-    let mut about: Value = serde_json::from_slice(&fs::read(&manifest).unwrap()).unwrap();
-    for (name, seal) in about["files"].as_object_mut().unwrap() {
-        let bytes = fs::read(home.join(name)).unwrap();
-        *seal = json!({"bytes": bytes.len(), "xxh3_128": format!("{:032x}", xxh3_128(&bytes))});
-    }
-    fs::write(manifest, about.to_string()).unwrap();
-}
 
 /// Changes a checkpoint's `state.json`, with the right hash.
 fn craft(home: &Path, change: impl FnOnce(&mut Value)) {
@@ -32,7 +20,7 @@ fn craft(home: &Path, change: impl FnOnce(&mut Value)) {
     let mut state: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
     change(&mut state);
     fs::write(file, state.to_string()).unwrap();
-    reseal(home);
+    reseal(home, |_| {}).unwrap();
 }
 
 /// A sandbox: a work_dir in the midst of folders and files that are nobody's business.
@@ -204,11 +192,12 @@ fn a_crafted_manifest_names_nothing_outside() {
     for index in 0..places(&Sandbox::new()).len() {
         let sandbox = Sandbox::new();
         let place = places(&sandbox)[index].clone();
-        let manifest = sandbox.at("work/epoch_2/manifest.json");
-        let mut about: Value = serde_json::from_slice(&fs::read(&manifest).unwrap()).unwrap();
-        about["files"][&place] = about["files"]["state.json"].clone();
-        about["run"] = json!(place);
-        fs::write(&manifest, about.to_string()).unwrap();
+        reseal(&sandbox.at("work/epoch_2"), |about| {
+            about["files"][&place] = about["files"]["state.json"].clone();
+            about["run"] = json!(place);
+            about["work_dir"] = json!(place);
+        })
+        .unwrap();
         sandbox.survives(&format!("crafted manifest `{place}`"));
     }
 }

@@ -149,15 +149,16 @@ fn a_save_whose_name_is_taken_gets_another_one() {
         let (whole, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         train(run(whole.path(), 4, "max_keep_ckpts: 1")).unwrap();
         let work = dir.path().to_owned();
-        let comes = move |_: &mut Ctx<'_>, _: &mut Event<'_>| {
-            put(&work);
+        let comes = move |cx: &mut Ctx<'_>, _: &mut Event<'_>| {
+            if cx.progress.iter == 1 {
+                put(&work);
+            }
             Ok(())
         };
-        train(run(dir.path(), 3, "max_keep_ckpts: 1").on(Point::BeforeTrain, comes)).unwrap();
+        train(run(dir.path(), 3, "max_keep_ckpts: 1").on(Point::BeforeTrainIter, comes)).unwrap();
         let last = fs::read_to_string(dir.path().join("last_checkpoint")).unwrap();
         assert_eq!(last, if name == "epoch_3" { "epoch_3-1" } else { "epoch_3" }, "{name}");
-        train(run(dir.path(), 4, "max_keep_ckpts: 1").resume(true).on(Point::BeforeTrain, |_, _| Ok(())))
-            .unwrap();
+        train(run(dir.path(), 4, "max_keep_ckpts: 1").resume(true)).unwrap();
         let checkpoints =
             content(dir.path()).into_keys().filter(|path| path.ends_with("manifest.json")).count();
         assert_eq!(checkpoints, 1, "{name}: retention holds");
@@ -279,4 +280,37 @@ fn a_replay_bundle_that_the_disk_refuses_ends_no_run() {
     let run = run(dir.path(), 2, "").boxed_hook(hook, "CheckInvalidLossHook", HookConfig::default());
     train(run.on(Point::BeforeTrainIter, spoil).file_system(disk)).unwrap();
     assert!(dir.path().join("epoch_2").exists());
+}
+
+/// `check` was content with a work_dir that `train` refused; it warns of what is to be decided at the start, and with
+/// that decided says what `train` says.
+#[test]
+fn check_tells_of_an_earlier_run_and_train_refuses() {
+    for (key, place) in [("work_dir", "c.yaml:9:11"), ("out_dir", "c.yaml:7:")] {
+        let dir = with_config(&match key {
+            "work_dir" => CONFIG.to_owned(),
+            _ => CONFIG.replace("max_keep_ckpts: 2", "out_dir: o"),
+        });
+        let says = |args: &[&str], code: i32, words: &[&str]| {
+            let out = shanty(dir.path(), args);
+            assert_eq!(out.status.code(), Some(code), "{args:?}: {}", said(&out));
+            assert!(words.iter().all(|word| said(&out).contains(word)), "{args:?}: {}", said(&out));
+            said(&out)
+        };
+        says(&["train", "c.yaml"], 0, &[]);
+        let held = ["holds checkpoints of an earlier run (epoch_", "--resume", "--overwrite", place];
+        says(&["train", "c.yaml"], 2, &held);
+        let text = says(&["check", "c.yaml"], 0, &held);
+        assert!(text.contains("warning") && text.contains("is fine"), "{text}");
+        for decided in ["overwrite=true", "resume=true"] {
+            let text = says(&["check", "c.yaml", decided], 0, &[]);
+            assert!(!text.contains("holds checkpoints"), "{text}");
+        }
+        let saved = if key == "work_dir" { "w" } else { "o/w" };
+        fs::write(dir.path().join(saved).join("epoch_3/thesis.tex"), "mine").unwrap();
+        for command in ["check", "train"] {
+            says(&[command, "c.yaml", "overwrite=true"], 2, &["`thesis.tex`", "move it away", place]);
+            says(&[command, "c.yaml", "overwrite=true", "resume=true"], 0, &[]);
+        }
+    }
 }

@@ -2,7 +2,7 @@
 //! would.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -90,6 +90,79 @@ fn a_refused_start_leaves_nothing() {
     fs::remove_dir_all(at("w/epoch_1")).unwrap();
     fs::write(at("w/epoch_2/state.json"), "{").unwrap();
     leaves_nothing(home.path(), || run(&at("w"), 3, "").resume(true), "no checkpoint can be resumed");
+}
+
+/// All that is below a folder, with what is in it.
+fn content(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    paths(dir)
+        .into_iter()
+        .filter(|path| path.is_file())
+        .map(|path| (path.clone(), fs::read(path).unwrap()))
+        .collect()
+}
+
+/// A first batch that the model, or a hook before it, refused left a lock and a log; with `overwrite` the checkpoints of
+/// the old run were gone by then.
+#[test]
+fn a_start_that_its_first_batch_refuses_changes_nothing() {
+    type Spoil = fn(RunnerBuilder) -> RunnerBuilder;
+    let refuses: [(&str, Spoil); 4] = [
+        ("before_train", |run| run.on(Point::BeforeTrain, |_, _| Err("not today".into()))),
+        ("before_train_epoch", |run| run.on(Point::BeforeTrainEpoch, |_, _| Err("not today".into()))),
+        ("before_train_iter", |run| run.on(Point::BeforeTrainIter, |_, _| Err("not today".into()))),
+        ("train_step", |run| run),
+    ];
+    for (point, spoil) in refuses {
+        let home = tempfile::tempdir().unwrap();
+        let at = |name: &str| home.path().join(name);
+        let refused = |dir: &Path| {
+            let mut model = ToyModel::new(3);
+            model.on_step = |_| Err(Error::invalid("not today"));
+            spoil(of(dir, model, toy_data(2, true).unwrap()))
+        };
+        leaves_nothing(home.path(), || refused(&at("w")), "not today");
+        leaves_nothing(home.path(), || refused(&at("w")).resume(true), "not today");
+        train(run(&at("w"), 2, "")).unwrap();
+        let before = content(home.path());
+        leaves_nothing(home.path(), || refused(&at("w")).overwrite(true), "not today");
+        let mut after = content(home.path());
+        // It holds the number of the process.
+        after.insert(at("w/.shanty-lock"), before[&at("w/.shanty-lock")].clone());
+        assert_eq!(before, after, "{point}");
+        train(run(&at("w"), 3, "").resume(true)).unwrap();
+        train(run(&at("w"), 1, "").overwrite(true)).unwrap();
+        assert!(!at("w/epoch_2").exists());
+    }
+}
+
+/// What is saved before the first step makes the run the one of its folders; what a hook wrote of the first batch is
+/// named in the error.
+#[test]
+fn what_is_written_before_the_first_step_stays() {
+    let home = tempfile::tempdir().unwrap();
+    let at = |name: &str| home.path().join(name);
+    train(run(&at("w"), 2, "")).unwrap();
+    let saves = |cx: &mut Ctx<'_>, _: &mut Event<'_>| {
+        cx.save(SaveRequest::new("zero"));
+        Ok(())
+    };
+    let fails = |_: &mut Ctx<'_>, _: &mut Event<'_>| Err("not today".into());
+    let again = run(&at("w"), 2, "").overwrite(true);
+    train(again.on(Point::BeforeTrain, saves).on(Point::BeforeTrainIter, fails)).unwrap_err();
+    assert!(at("w/zero").exists() && !at("w/epoch_2").exists());
+    assert_eq!(fs::read_to_string(at("w/last_checkpoint")).unwrap(), "zero");
+
+    let spoil = |_: &mut Ctx<'_>, event: &mut Event<'_>| {
+        if let Event::BeforeTrainIter(batch) = event {
+            batch.inputs_mut().unwrap().fill(Elem::NAN);
+        }
+        Ok(())
+    };
+    let watched =
+        run(&at("v"), 2, "").hook_yaml("{type: CheckInvalidLossHook, check: all, interval: 1}").unwrap();
+    let text = train(watched.on(Point::BeforeTrainIter, spoil)).unwrap_err().to_string();
+    let bundle = text.split("shanty replay ").nth(1).expect(&text).split('`').next().unwrap();
+    assert!(Path::new(bundle).is_dir(), "{text}");
 }
 
 /// The names of weights that do not fit stand in the log, which stays; and the folder is free for the next start.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use shanty::base::fs::Disk;
-use shanty::checkpoint::{Commit, EMERGENCY, Prune, load};
+use shanty::checkpoint::{Commit, EMERGENCY, Home, Prune, load};
 use shanty::plugin::prelude::*;
 use shanty::run::{ExitReason, Interrupt, IterBasedTrainLoop, Limits, Outcome, RunnerBuilder};
 use shanty::testing::toy_data;
@@ -320,8 +320,9 @@ fn a_planned_checkpoint_that_a_signal_writes_anew_stays_planned() {
     toy_runner(dir.path(), 1, 2).unwrap().build().unwrap().train().unwrap();
     let checkpoint = load(&dir.path().join("epoch_1")).unwrap();
     let commit = |name, series, prune: &[Prune]| {
-        let (fs, out_dir, pointer_in) = (&Disk, dir.path(), Some(dir.path()));
-        Commit { fs, out_dir, name, home: "", series, pointer_in, prune }.run(&checkpoint).unwrap();
+        let (fs, out_dir) = (&Disk, dir.path());
+        let home = &Home { dir: dir.path().to_owned(), name: String::new() };
+        Commit { fs, out_dir, name, home, series, is_last: true, prune }.run(&checkpoint).unwrap();
     };
     commit("iter_2", "iter_{}", &[]);
     commit("iter_2", EMERGENCY, &[]);

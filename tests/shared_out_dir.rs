@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use shanty::plugin::prelude::*;
 use shanty::run::RunnerBuilder;
@@ -123,4 +124,127 @@ fn a_work_dir_without_a_run_resumes_nobody_elses() {
     // Named, it is meant.
     let named = shared.at("o/w/epoch_2");
     train(shared.run("c", 3, "filename_tmpl: 'c_{}'").resume(true).load_from(named)).unwrap();
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to.parent().unwrap()).unwrap();
+    assert!(Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
+}
+
+/// A copied work_dir went by the name of its original, and each gave up the other's checkpoints.
+#[test]
+fn a_copied_work_dir_goes_by_a_name_of_its_own() {
+    let shared = Shared::new();
+    train(shared.run("a", 2, "")).unwrap();
+    copy(&shared.at("a/w"), &shared.at("c/w"));
+    train(shared.run("c", 4, "max_keep_ckpts: 1").resume(true)).unwrap();
+    assert_eq!(shared.saved(), ["epoch_1", "epoch_2", "epoch_4"]);
+    train(shared.run("a", 3, "max_keep_ckpts: 1").resume(true)).unwrap();
+    assert_eq!(shared.saved(), ["epoch_3", "epoch_4"]);
+    // Both keep to it.
+    train(shared.run("c", 5, "max_keep_ckpts: 1").resume(true)).unwrap();
+    train(shared.run("a", 4, "max_keep_ckpts: 1").resume(true)).unwrap();
+    assert_eq!(shared.saved(), ["epoch_4", "epoch_5"]);
+    train(shared.run("c", 1, "filename_tmpl: 'c_{}'").overwrite(true)).unwrap();
+    assert_eq!(shared.saved(), ["c_1", "epoch_4"]);
+}
+
+/// Of two copies whose original is gone, one is as good as moved, and the other must not give up what that one saves.
+#[test]
+fn two_copies_of_a_work_dir_that_is_gone_keep_apart() {
+    let shared = Shared::new();
+    train(shared.run("a", 2, "")).unwrap();
+    copy(&shared.at("a/w"), &shared.at("c/w"));
+    copy(&shared.at("a/w"), &shared.at("d/w"));
+    fs::remove_dir_all(shared.at("a")).unwrap();
+    train(shared.run("c", 3, "max_keep_ckpts: 1").resume(true)).unwrap();
+    assert_eq!(shared.saved(), ["epoch_3"]);
+    train(shared.run("d", 4, "max_keep_ckpts: 1").resume(true)).unwrap();
+    assert_eq!(shared.saved(), ["epoch_3", "epoch_4"]);
+    train(shared.run("c", 5, "max_keep_ckpts: 1").resume(true)).unwrap();
+    assert_eq!(shared.saved(), ["epoch_4", "epoch_5"]);
+}
+
+/// What is moved, linked, restored or copied together with its `out_dir` keeps its checkpoints and gives them up.
+#[test]
+fn retention_goes_on_wherever_the_folders_come_from() {
+    let in_other_ways: [fn(&Shared) -> &'static str; 5] = [
+        |shared| {
+            fs::rename(shared.at("a"), shared.at("z")).unwrap();
+            "z"
+        },
+        |shared| {
+            fs::rename(shared.at("a"), shared.at("z")).unwrap();
+            std::os::unix::fs::symlink("z", shared.at("a")).unwrap();
+            "a"
+        },
+        |shared| {
+            copy(&shared.at("a"), &shared.at("backup"));
+            fs::remove_dir_all(shared.at("a")).unwrap();
+            copy(&shared.at("backup"), &shared.at("a"));
+            "a"
+        },
+        |shared| {
+            // A new run has the old place.
+            fs::rename(shared.at("a"), shared.at("z")).unwrap();
+            train(shared.run("a", 1, "filename_tmpl: 'n_{}'")).unwrap();
+            fs::remove_dir_all(shared.at("o/w/n_1")).unwrap();
+            "z"
+        },
+        |shared| {
+            copy(&shared.at("o"), &shared.at("backup"));
+            fs::remove_dir_all(shared.at("o")).unwrap();
+            fs::rename(shared.at("backup"), shared.at("o")).unwrap();
+            "a"
+        },
+    ];
+    for (nth, change) in in_other_ways.into_iter().enumerate() {
+        let shared = Shared::new();
+        train(shared.run("a", 2, "")).unwrap();
+        let parent = change(&shared);
+        train(shared.run(parent, 3, "max_keep_ckpts: 1").resume(true)).unwrap();
+        assert_eq!(shared.saved(), ["epoch_3"], "{nth}");
+    }
+    let (one, other) = (Shared::new(), Shared::new());
+    train(one.run("a", 2, "")).unwrap();
+    copy(&one.at("a"), &other.at("a"));
+    copy(&one.at("o"), &other.at("o"));
+    // There the pointer leads into the other tree.
+    train(other.run("a", 3, "max_keep_ckpts: 1").resume(true)).unwrap();
+    assert_eq!(other.saved(), ["epoch_3"]);
+    assert_eq!(one.saved(), ["epoch_1", "epoch_2"]);
+}
+
+/// `--work-dir o/w --overwrite` deleted what another run saves there; a training in a checkpoint spoiled it.
+#[test]
+fn a_folder_of_another_run_is_no_place_for_a_run() {
+    let shared = Shared::new();
+    train(shared.run("a", 2, "")).unwrap();
+    let before = fs::read_dir(shared.at("o/w")).unwrap().count();
+    let within = |dir: &str| toy_runner(&shared.at(dir), 3, 3).unwrap();
+    for (dir, says) in [
+        ("o/w", "a/w saves its checkpoints here"),
+        ("o/w/epoch_1", "is a checkpoint"),
+        ("o/w/epoch_1/x/y", "is a checkpoint"),
+    ] {
+        for run in [within(dir), within(dir).overwrite(true), within(dir).resume(true)] {
+            let text = train(run).unwrap_err().to_string();
+            assert!(text.contains(says) && text.contains("another"), "{dir}: {text}");
+        }
+    }
+    let error = train(
+        toy_runner(&shared.at("b/w"), 1, 3).unwrap().without_default_hooks().hook(
+            shanty::hook::builtin::CheckpointHook::every(1)
+                .out_dir(shared.at("a").to_string_lossy().into_owned()),
+        ),
+    );
+    let text = error.unwrap_err().to_string();
+    assert!(text.contains("the work_dir of another run"), "{text}");
+    assert!(!shared.at("b").exists(), "nothing was made");
+    assert_eq!(shared.saved(), ["epoch_1", "epoch_2"]);
+    assert_eq!(fs::read_dir(shared.at("o/w")).unwrap().count(), before);
+    // When that run is gone, its checkpoints are what a person says.
+    fs::remove_dir_all(shared.at("a")).unwrap();
+    train(within("o/w").overwrite(true)).unwrap();
+    assert_eq!(shared.saved().iter().filter(|name| name.starts_with("epoch")).count(), 3);
 }

@@ -59,7 +59,7 @@ mod tests {
     #[test]
     fn small_and_large_numbers_keep_their_digits() {
         for (value, text) in [
-            (2.302585, "2.3026"),
+            (1.234567, "1.2346"),
             (-0.5, "-0.5000"),
             (0.001, "0.0010"),
             (0.0009, "9.0000e-04"),

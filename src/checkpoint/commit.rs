@@ -10,11 +10,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::Checkpoint;
 use super::encode::Content;
-use super::manifest::{FileSeal, MANIFEST_FILE, Manifest, Whose};
+use super::manifest::{FORMAT, FileSeal, MANIFEST_FILE, Manifest, Whose};
 use super::owned::Folder;
 use super::retention::{EMERGENCY, Prune};
+use super::{Checkpoint, Home};
 use crate::base::durable::{self, sibling};
 use crate::base::error::{IoContext, Result};
 use crate::base::fs::FileSystem;
@@ -31,12 +31,12 @@ pub struct Commit<'a> {
     pub out_dir: &'a Path,
     /// Name of the directory: `epoch_3`.
     pub name: &'a str,
-    /// The work_dir that the run has, as [`Owner`](super::Owner) names it; empty for a checkpoint of no run.
-    pub home: &'a str,
+    /// The work_dir that the run has; without a name for a checkpoint of no run.
+    pub home: &'a Home,
     /// Checkpoints of one series replace each other.
     pub series: &'a str,
-    /// The folder of [`POINTER`]; `None` leaves the pointer where it is.
-    pub pointer_in: Option<&'a Path>,
+    /// Whether [`POINTER`] is moved to it.
+    pub is_last: bool,
     /// What is given up afterwards.
     pub prune: &'a [Prune],
 }
@@ -49,7 +49,8 @@ impl Commit<'_> {
     /// With the path that failed. Then neither the pointer nor an old checkpoint was touched.
     pub fn run(&self, checkpoint: &Checkpoint) -> Result<(PathBuf, Vec<crate::base::Error>)> {
         let folder = Folder::new(self.fs, self.out_dir);
-        let whose = Whose { run: &checkpoint.meta.run, home: self.home };
+        let run = &checkpoint.meta.run;
+        let whose = self.home.whose(run, self.out_dir);
         let name = folder.free_name(self.name, whose)?;
         let home = folder.home(&name)?;
         let tmp = sibling(&home, "tmp");
@@ -57,12 +58,14 @@ impl Commit<'_> {
         let series = self.series_of(&home, whose);
         self.write_aside(checkpoint, &tmp, &name, series)?;
         folder.put_in_place(&name, whose)?;
-        if let Some(work_dir) = self.pointer_in {
+        if self.is_last {
+            let work_dir = &self.home.dir;
             let target = home.strip_prefix(work_dir).unwrap_or(&home);
             durable::replace(self.fs, &work_dir.join(POINTER), target.to_string_lossy().as_bytes())?;
         }
         let iter = checkpoint.meta.iter;
-        let kept = self.prune.iter().flat_map(|prune| prune.run(self.fs, &home, whose, iter));
+        let prune = |prune: &Prune| prune.run(self.fs, &home, self.home.whose(run, &prune.dir), iter);
+        let kept = self.prune.iter().flat_map(prune);
         Ok((home.clone(), kept.collect()))
     }
 
@@ -82,16 +85,17 @@ impl Commit<'_> {
             files.insert((*file).to_owned(), self.write_file(&tmp.join(file), content)?);
         }
         let manifest = Manifest {
+            format: FORMAT,
             run: checkpoint.meta.run.clone(),
-            home: self.home.to_owned(),
+            home: self.home.name.clone(),
+            work_dir: self.home.way_from(self.out_dir),
             name: name.to_owned(),
             series,
             iter: checkpoint.meta.iter,
             resumable: checkpoint.optimizer.is_some(),
             files,
         };
-        let text = serde_json::to_vec_pretty(&manifest).map_err(|e| crate::base::Error::Other(e.into()))?;
-        self.write_file(&tmp.join(MANIFEST_FILE), &Content::Text(text))?;
+        self.write_file(&tmp.join(MANIFEST_FILE), &Content::Text(manifest.text()?))?;
         self.fs.sync(tmp).at(tmp)
     }
 

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::owned::{Folder, Folders};
+use super::folders::Folders;
+use super::owned::Folder;
 use super::{Checkpoint, POINTER, read};
 use crate::base::durable::{self, sibling};
 use crate::base::error::IoContext;

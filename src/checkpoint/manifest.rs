@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::base::durable;
 use crate::base::error::IoContext;
@@ -15,15 +17,26 @@ pub(super) const MANIFEST_FILE: &str = "manifest.json";
 /// Bytes of a manifest: it names a handful of files.
 const LONGEST: u64 = 1 << 20;
 
-/// `manifest.json`.
+/// The version of the manifest: one that names none is older, and has no seal.
+pub(super) const FORMAT: u32 = 1;
+
+/// Where the hash of all the rest stands.
+const SEAL: &str = "seal";
+
+/// `manifest.json`, without its seal.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Manifest {
+    #[serde(default)]
+    pub format: u32,
     /// The run that wrote it.
     #[serde(default)]
     pub run: String,
     /// The work_dir of that run, by the name in its `.shanty-run.json`: a folder elsewhere may hold those of several.
     #[serde(default)]
     pub home: String,
+    /// The way to that work_dir from the folder elsewhere that holds the checkpoint; empty in the work_dir itself.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub work_dir: String,
     /// The name of its directory when it was written: under another one it is somebody's copy.
     #[serde(default)]
     pub name: String,
@@ -41,7 +54,8 @@ pub(super) struct Manifest {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Whose<'a> {
     pub run: &'a str,
-    pub home: &'a str,
+    /// What its work_dir is called; `None` in the work_dir itself, where all are its own.
+    pub home: Option<&'a str>,
 }
 
 /// Length and hash of a file.
@@ -70,7 +84,24 @@ impl Manifest {
             Error::checkpoint(home, format!("`{MANIFEST_FILE}` cannot be read: {e}"))
         };
         let bytes = durable::read_plain(fs, &file, LONGEST).map_err(|e| unreadable(&e))?;
-        serde_json::from_slice(&bytes).map_err(|e| unreadable(&e))
+        Self::parse(&bytes).map_err(|why| unreadable(&why))
+    }
+
+    /// Believes what is sealed as it stands.
+    fn parse(text: &[u8]) -> Result<Self, String> {
+        let mut about: Value = serde_json::from_slice(text).map_err(|e| e.to_string())?;
+        let seal = about.as_object_mut().and_then(|all| all.remove(SEAL));
+        let manifest = Self::deserialize(&about).map_err(|e| e.to_string())?;
+        let older = manifest.format == 0 && seal.is_none();
+        if older || seal == Some(seal_of(about).into()) {
+            return Ok(manifest);
+        }
+        Err("it is damaged: its seal is not that of what it says".into())
+    }
+
+    /// Its text, sealed.
+    pub fn text(&self) -> Result<Vec<u8>> {
+        sealed(serde_json::to_value(self).map_err(|e| Error::Other(e.into()))?)
     }
 
     /// The manifest of a directory; none where there is none that can be understood.
@@ -83,7 +114,7 @@ impl Manifest {
             return Ok(None);
         }
         match durable::read_plain(fs, &file, LONGEST) {
-            Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+            Ok(bytes) => Ok(Self::parse(&bytes).ok()),
             // Something else in its place, a folder or a pipe, is no refusal of the disk's.
             Err(Error::Io { path, source }) if source.raw_os_error().is_some() => {
                 Err(Error::Io { path, source })
@@ -94,7 +125,7 @@ impl Manifest {
 
     /// Whether it was written in this run, for this work_dir: a run that was taken up in another one goes on in both.
     pub fn is_of(&self, whose: Whose<'_>) -> bool {
-        self.run == whose.run && self.is_at_home(whose.home)
+        self.run == whose.run && whose.home.is_none_or(|home| self.is_at_home(home))
     }
 
     /// Whether it was written for this work_dir. Older ones do not say; a program that commits by itself has none.
@@ -114,4 +145,19 @@ impl Manifest {
         };
         Err(Error::checkpoint(home, format!("{saved_as}: move it away")))
     }
+}
+
+/// The text of a manifest that says this, with its seal.
+pub(crate) fn sealed(mut about: Value) -> Result<Vec<u8>> {
+    if let Some(all) = about.as_object_mut() {
+        all.remove(SEAL);
+        all.insert(SEAL.into(), seal_of(Value::Object(all.clone())).into());
+    }
+    serde_json::to_vec_pretty(&about).map_err(|e| Error::Other(e.into()))
+}
+
+/// The hash of all that it says, whatever the order and the spaces of the text.
+fn seal_of(mut about: Value) -> String {
+    about.sort_all_objects();
+    format!("{:032x}", xxh3_128(about.to_string().as_bytes()))
 }

@@ -4,10 +4,13 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::POINTER;
+use super::folders::Folders;
+use super::home::saved_for;
 use super::lock::LOCK_FILE;
-use super::owned::{Folder, Folders};
+use super::manifest::MANIFEST_FILE;
+use super::owned::Folder;
 use super::owner::OWNER_FILE;
+use super::{MODEL_FILE, POINTER};
 use crate::base::durable::{TEMPORARY, sibling};
 use crate::base::error::IoContext;
 use crate::base::fs::{FileKind, FileSystem};
@@ -68,8 +71,9 @@ pub fn obstacles(
             occupied.insert(aside.map_or(name, |(_, name)| name).to_owned());
         }
         let folder = Folder::new(fs, dir);
-        let occupied = occupied.iter().filter(|name| names.include(name));
-        found.extend(occupied.flat_map(|name| folder.not_ours(name)));
+        for name in occupied.iter().filter(|name| names.include(name)) {
+            found.extend(folder.not_ours(name)?);
+        }
         if dir != folders.work() {
             for listed in folder.checkpoints()?.into_iter().filter(|listed| names.include(&listed.name)) {
                 let listed = listed.known(fs)?;
@@ -83,7 +87,8 @@ pub fn obstacles(
     Ok(found)
 }
 
-/// All that has the name of a file of the run, and is no file. `dump`: of the config's dump. Nothing is changed.
+/// All that keeps the folders from being a run's: one that is another's, and what has the name of a file of the run and
+/// is no file. `dump`: of the config's dump. Nothing is changed.
 ///
 /// # Errors
 /// When it cannot be told.
@@ -91,18 +96,57 @@ pub fn occupied(fs: &dyn FileSystem, folders: &Folders, dump: Option<&Path>) -> 
     let work = folders.work();
     let files = [POINTER, OWNER_FILE].map(|name| work.join(name));
     let aside = files.iter().map(PathBuf::as_path).chain(dump).map(|file| sibling(file, "tmp"));
-    let mut found = Vec::new();
+    let mut found = anothers(fs, folders)?;
     for path in files.iter().cloned().chain(folders.all().map(|dir| dir.join(LOCK_FILE))) {
         // A link with the pointer's name is replaced, and not followed.
         let kind = fs.entry(&path).at(&path)?.map(|entry| entry.kind);
         let goes = kind == Some(FileKind::Link) && path.ends_with(POINTER);
         if !goes && kind.is_some_and(|kind| kind != FileKind::File) {
-            let why = "it is no plain file, and has the name of a file of the run: move it away";
-            found.extend(Err::<(), _>(io::Error::other(why)).at(&path).err());
+            found.push(refused(
+                &path,
+                "it is no plain file, and has the name of a file of the run: move it away",
+            ));
         }
     }
     found.extend(aside.filter_map(|path| Folder::new(fs, work).clearable(&path).err()));
     Ok(found)
+}
+
+/// Folders that belong to another run: they lie in a checkpoint, are its work_dir, or hold what it saves.
+fn anothers(fs: &dyn FileSystem, folders: &Folders) -> Result<Vec<Error>> {
+    let mut found = Vec::new();
+    let work = folders.work();
+    let is_there = |path: PathBuf| Ok::<_, Error>(fs.entry(&path).at(&path)?.is_some());
+    for dir in folders.all() {
+        if let Some(checkpoint) = checkpoint_around(fs, dir) {
+            found.push(refused(
+                dir,
+                &format!("{} is a checkpoint: name another folder", checkpoint.display()),
+            ));
+        }
+        if dir != work && is_there(dir.join(OWNER_FILE))? {
+            found.push(refused(dir, "it is the work_dir of another run: take another `out_dir`"));
+        }
+    }
+    if !is_there(work.join(OWNER_FILE))? {
+        let all = Folder::new(fs, work).checkpoints()?;
+        let whose = all.iter().find_map(|listed| saved_for(fs, listed)).filter(|home| home != work);
+        found.extend(whose.map(|home| {
+            let home = home.display();
+            refused(work, &format!("the run in {home} saves its checkpoints here: take another `--work-dir`"))
+        }));
+    }
+    Ok(found)
+}
+
+/// The checkpoint that a path is, or lies in.
+pub(super) fn checkpoint_around<'a>(fs: &dyn FileSystem, path: &'a Path) -> Option<&'a Path> {
+    let has = |dir: &Path, file: &str| fs.entry(&dir.join(file)).is_ok_and(|entry| entry.is_some());
+    path.ancestors().find(|dir| has(dir, MANIFEST_FILE) && has(dir, MODEL_FILE))
+}
+
+fn refused(path: &Path, why: &str) -> Error {
+    Error::Io { path: path.to_owned(), source: io::Error::other(why) }
 }
 
 #[cfg(test)]

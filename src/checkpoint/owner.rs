@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::POINTER;
+use super::folders::Folders;
 use super::obstacles::{Names, obstacles};
-use super::owned::{Folder, Folders, Listed};
+use super::owned::{Folder, Listed};
 use crate::base::durable;
 use crate::base::error::IoContext;
 use crate::base::fs::FileSystem;
@@ -64,7 +65,7 @@ impl Owner {
         begins: bool,
         overwrite: bool,
     ) -> Result<()> {
-        let others = self.look(fs, folders, names, begins, overwrite)?;
+        let Met { others, .. } = self.look(fs, folders, names, begins, overwrite)?;
         // First whose the folder is now: of a start that is cut here the rest belongs to nobody.
         if Self::of(fs, folders).ok().flatten().as_ref() != Some(self) {
             let text = serde_json::to_vec(self).map_err(|e| Error::Other(e.into()))?;
@@ -78,10 +79,10 @@ impl Owner {
         others.iter().try_for_each(|(dir, name)| Folder::new(fs, dir).discard(name))
     }
 
-    /// The checkpoints that a start would delete, each by its folder and name. Nothing is changed.
+    /// What a start meets in its folders, if it may begin, or go on, there. Nothing is changed.
     ///
     /// # Errors
-    /// [`Error::Config`] that names the others and the remedies, or what stands in the way of the checkpoints to come.
+    /// As [`Met::no_others`], unless it `overwrite`s, and [`Met::nothing_in_the_way`].
     pub fn look(
         &self,
         fs: &dyn FileSystem,
@@ -89,45 +90,79 @@ impl Owner {
         names: &Names,
         begins: bool,
         overwrite: bool,
-    ) -> Result<Vec<(PathBuf, String)>> {
+    ) -> Result<Met> {
+        let met = self.meets(fs, folders, names, begins)?;
+        if !overwrite {
+            met.no_others()?;
+        }
+        met.nothing_in_the_way()?;
+        Ok(met)
+    }
+
+    /// What a start meets in its folders. Nothing is changed.
+    ///
+    /// # Errors
+    /// When a folder cannot be read.
+    pub fn meets(&self, fs: &dyn FileSystem, folders: &Folders, names: &Names, begins: bool) -> Result<Met> {
+        let mut in_the_way =
+            if begins { obstacles(fs, folders, names, Some(&self.home))? } else { Vec::new() };
         let mut others = Vec::new();
         for dir in folders.all() {
             // A run that begins may have been asked to save before its weights were there.
             let own = |listed: &Listed| listed.manifest.as_ref().map_or(!begins, |m| m.run == self.run);
             let at_home = |listed: &Listed| listed.manifest.as_ref().is_ok_and(|m| m.is_at_home(&self.home));
-            let all = Folder::new(fs, dir).checkpoints()?.into_iter().map(|listed| listed.known(fs));
+            let folder = Folder::new(fs, dir);
+            let all = folder.checkpoints()?.into_iter().map(|listed| listed.known(fs));
             let all = all.collect::<Result<Vec<_>>>()?.into_iter();
-            let all = all.filter(|listed| !own(listed) && (dir == folders.work() || at_home(listed)));
-            others.extend(all.map(|listed| (dir, listed)));
+            for listed in all.filter(|listed| !own(listed) && (dir == folders.work() || at_home(listed))) {
+                in_the_way.extend(
+                    folder.not_ours(&listed.name)?.into_iter().chain(may_delete(&listed, names).err()),
+                );
+                others.push((dir.to_owned(), listed.name));
+            }
         }
-        if let (Some((dir, _)), false) = (others.first(), overwrite) {
-            let names: Vec<_> = others.iter().map(|(_, listed)| listed.name.as_str()).collect();
-            let shown = names.iter().take(3).copied().collect::<Vec<_>>().join(", ");
-            let more = if names.len() > 3 { format!(" and {} more", names.len() - 3) } else { String::new() };
-            let (other, go_on) =
-                if begins { ("an earlier", "go on with it by `--resume`, ") } else { ("another", "") };
-            return Err(Error::config(format!(
-                "{} holds checkpoints of {other} run ({shown}{more}): {go_on}delete them by `--overwrite`, or give this run \
-                 another `--work-dir` (in a program: `resume`, `overwrite`, `work_dir`)",
-                dir.display()
-            )));
+        Ok(Met { others, in_the_way, begins })
+    }
+}
+
+/// What a start meets in its folders.
+pub struct Met {
+    /// Checkpoints of other runs, each by its folder and name: a start that overwrites deletes them.
+    pub others: Vec<(PathBuf, String)>,
+    /// What stands in the way of the checkpoints to come, or cannot be deleted.
+    pub in_the_way: Vec<Error>,
+    begins: bool,
+}
+
+impl Met {
+    /// # Errors
+    /// [`Error::Config`] that names the checkpoints of others and the remedies.
+    pub fn no_others(&self) -> Result<()> {
+        let Some((dir, _)) = self.others.first() else { return Ok(()) };
+        let names: Vec<_> = self.others.iter().map(|(_, name)| name.as_str()).collect();
+        let shown = names.iter().take(3).copied().collect::<Vec<_>>().join(", ");
+        let more = if names.len() > 3 { format!(" and {} more", names.len() - 3) } else { String::new() };
+        let (other, go_on) =
+            if self.begins { ("an earlier", "go on with it by `--resume`, ") } else { ("another", "") };
+        Err(Error::config(format!(
+            "{} holds checkpoints of {other} run ({shown}{more}): {go_on}delete them by `--overwrite`, or give this run \
+             another `--work-dir` (in a program: `resume`, `overwrite`, `work_dir`)",
+            dir.display()
+        )))
+    }
+
+    /// # Errors
+    /// [`Error::Config`] with all that this run did not write, and would meet.
+    pub fn nothing_in_the_way(&self) -> Result<()> {
+        let reasons: BTreeSet<_> = self.in_the_way.iter().map(ToString::to_string).collect();
+        if reasons.is_empty() {
+            return Ok(());
         }
-        let mut in_the_way =
-            if begins { obstacles(fs, folders, names, Some(&self.home))? } else { Vec::new() };
-        let kept = others.iter().flat_map(|(dir, listed)| {
-            let not_ours = Folder::new(fs, dir).not_ours(&listed.name);
-            not_ours.into_iter().chain(may_delete(listed, names).err())
-        });
-        in_the_way.extend(kept);
-        let reasons: BTreeSet<_> = in_the_way.iter().map(ToString::to_string).collect();
-        if !reasons.is_empty() {
-            return Err(Error::config(format!(
-                "nothing was changed, because this run would meet what it did not write: {}; or give this run another \
-                 `--work-dir`",
-                reasons.into_iter().collect::<Vec<_>>().join("; ")
-            )));
-        }
-        Ok(others.into_iter().map(|(dir, listed)| (dir.to_owned(), listed.name)).collect())
+        Err(Error::config(format!(
+            "nothing was changed, because this run would meet what it did not write: {}; or give this run another \
+             `--work-dir`",
+            reasons.into_iter().collect::<Vec<_>>().join("; ")
+        )))
     }
 }
 

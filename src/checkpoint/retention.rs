@@ -3,8 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
+use super::folders::Folders;
 use super::manifest::Whose;
-use super::owned::{Folder, Folders};
+use super::owned::Folder;
 use super::owner::Owner;
 use crate::base::fs::FileSystem;
 use crate::base::{Error, Result};
@@ -63,9 +64,9 @@ pub fn left_behind(
     owner: &Owner,
     series: &[String],
 ) -> Result<Vec<String>> {
-    let whose = Whose { run: &owner.run, home: &owner.home };
     let mut found = Vec::new();
     for dir in folders.all() {
+        let whose = Whose { run: &owner.run, home: (dir != folders.work()).then_some(&*owner.home) };
         let left = Folder::new(fs, dir).checkpoints()?.into_iter().filter(|listed| {
             listed.manifest.as_ref().is_ok_and(|manifest| {
                 let numbered = manifest.series.contains("{}") && !series.contains(&manifest.series);

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::given::GivenHook;
+use super::places::{self, Refused};
 use super::stand_in::StandInData;
 use super::written::Written;
 use super::{Evaluation, LoopTotals, RunConfig, RunnerBuilder, checks};
@@ -61,8 +62,9 @@ impl RunnerBuilder {
     /// All mistakes of the config at once, and folders that cannot be made.
     pub fn from_config(node: &Node, name: Option<&str>) -> Result<Self> {
         let Assembled { builder, hooks, .. } = assemble(node, name, Purpose::Run)?;
-        let refused = super::places::refused(&builder, node, &hooks)?;
-        if refused.is_empty() { Ok(builder) } else { Err(Diags(refused).into()) }
+        let Refused { mut errors, inhabited } = places::refused(&builder, node, &hooks)?;
+        errors.extend(inhabited);
+        if errors.is_empty() { Ok(builder) } else { Err(Diags(errors).into()) }
     }
 }
 

@@ -101,8 +101,9 @@ impl RunnerBuilder {
             self.limits.interrupt = interrupt;
         }
         let rollback = Rollback::without(std::mem::take(&mut self.exclude_samples));
+        let background = self.background.take();
         let saving =
-            Saving::new(self.save_in_step, self.background.take(), self.limits.clone(), self.overwrite, made);
+            Saving::new(self.save_in_step, background, self.limits.clone(), self.overwrite, dump, made);
         let mut session =
             Session { state, hooks, val: self.val.take(), test: self.test.take(), saving, rollback };
         session.leave_out();
@@ -123,7 +124,6 @@ impl RunnerBuilder {
                 allow_data_changes: self.allow_data_changes,
                 options: self.load_options.clone(),
                 begin_from: self.begin_from.take(),
-                dump,
             },
             !self.no_sanity && !self.placeholders,
             self.placeholders,

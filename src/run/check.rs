@@ -5,17 +5,19 @@ use std::sync::Arc;
 
 use super::assemble::{Assembled, Purpose, assemble};
 use super::eval::REHEARSED;
+use super::places::{self, Refused};
 use super::stand_in::{StandInData, try_layers};
-use super::{RunConfig, Runner, RunnerBuilder, places};
+use super::{RunConfig, Runner, RunnerBuilder};
 use crate::base::Result;
-use crate::config::{Diag, Diags, Node};
+use crate::config::{Diag, Diags, Level, Node};
 use crate::data::Dataset;
 use crate::hook::{Ctx, Hook, HookConfig, HookResult, Priority, Step};
 
 /// Bytes of weights above which a model is put together, but not rehearsed.
 const LARGE: u64 = 1 << 29;
 
-/// All that would keep a config from its first iteration, or is odd about it; nothing is written or trained.
+/// All that would keep a config from its first iteration, or is odd about it; nothing is written or trained. That the
+/// work_dir holds an earlier run is odd only: `resume` or `overwrite` say what is to become of it.
 ///
 /// Data sets are opened if they are there, and their first batches are read as a run would read them. A data set that
 /// is not on this machine is a warning: another one may have it, and then the rest of the run is not rehearsed.
@@ -26,7 +28,9 @@ pub fn check(node: &Node, name: Option<&str>) -> Result<Diags> {
     let assembled = assemble(node, name, Purpose::Look)?;
     let Assembled { builder, config, odd, hooks, stand_ins, weight_bytes } = assembled;
     let mut found = odd;
-    found.extend(places::refused(&builder, node, &hooks)?);
+    let Refused { errors, inhabited } = places::refused(&builder, node, &hooks)?;
+    found.extend(errors);
+    found.extend(inhabited.map(|diag| Diag { level: Level::Warning, ..diag }));
     if weight_bytes <= LARGE {
         if builder.has_all_of(&config) {
             rehearse(builder, &config, node, &mut found)?;

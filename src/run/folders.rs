@@ -1,10 +1,15 @@
 //! The folders of a run, taken for it before anything is written: locked, swept, and noted as its own.
 
 use super::saving::Saving;
-use super::{Session, apart};
+use super::{Session, State, apart};
 use crate::base::error::IoContext;
+use crate::base::rng::fresh_seed;
 use crate::base::{Result, durable};
-use crate::checkpoint::{self, Folders, Names, Owner};
+use crate::checkpoint::{self, Folders, Home, Names, Owner};
+
+/// The first line of a dumped config: what lacks it was written by someone else.
+const DUMP: &str =
+    "# The resolved config of a run, written by shanty; the next start of the run replaces it.\n";
 
 impl Session {
     pub(super) fn lock_dirs(&mut self) -> Result<()> {
@@ -29,25 +34,25 @@ impl Session {
             self.saving.start.lock(path.join(checkpoint::LOCK_FILE));
             self.saving.locks.push(checkpoint::lock_dir(fs, path)?);
         }
-        let home = Owner::of(fs, &folders)?.map(Owner::into_home);
+        let home = Home::of(fs, &folders)?;
         for path in folders.all() {
             // Elsewhere, what stepped aside may be another work_dir's.
-            let whose = (path != folders.work()).then(|| home.as_deref().unwrap_or_default());
+            let whose = (path != folders.work()).then_some(&*home.name);
             for error in checkpoint::recover(fs, path, whose)? {
                 let log = &self.state.log;
                 log.warn(format_args!("what an earlier run left cannot be cleared away: {error}"));
             }
         }
-        self.saving.home = home.unwrap_or_else(|| self.new_name());
+        let name = if home.name.is_empty() { self.new_name() } else { home.name };
+        self.saving.home = Home { name, ..home };
         (self.saving.folders, self.saving.places) = (folders, places);
         Ok(())
     }
 
-    /// A name that no run and no work_dir has.
+    /// A name that no run and no work_dir has, on no machine: many may begin in one second, each in a folder of the
+    /// same path.
     fn new_name(&self) -> String {
-        let work = self.state.dirs.work.to_string_lossy();
-        let place = xxhash_rust::xxh3::xxh3_64(work.as_bytes()) as u32;
-        format!("{}-{place:08x}", self.state.info.timestamp)
+        format!("{}-{:08x}", self.state.info.timestamp, fresh_seed())
     }
 
     /// Who the run is, and the names that it will give.
@@ -55,7 +60,7 @@ impl Session {
         if begins && self.saving.run.is_empty() {
             self.saving.run = self.new_name();
         }
-        let (run, home) = (self.saving.run.clone(), self.saving.home.clone());
+        let (run, home) = (self.saving.run.clone(), self.saving.home.name.clone());
         let progress = &self.state.progress;
         let names = self.hooks.save_names(progress.by_epoch, progress.max_epochs.max(progress.max_iters));
         (Owner { run, home, seed: self.state.info.seed }, names)
@@ -78,11 +83,48 @@ impl Session {
         Ok(())
     }
 
-    /// Whether a run may begin in its folders; nothing is changed.
-    pub(super) fn look_at_dirs(&mut self) -> Result<()> {
-        let (owner, names) = self.owner(true);
+    /// Whether a run may begin in its folders, or go on without a checkpoint; nothing is changed.
+    pub(super) fn look_at_dirs(&mut self, begins: bool) -> Result<()> {
+        let (owner, names) = self.owner(begins);
         let Saving { folders, overwrite, .. } = &self.saving;
-        owner.look(&*self.state.fs, folders, &names, true, *overwrite).map(drop)
+        owner.look(&*self.state.fs, folders, &names, begins, *overwrite).map(drop)
+    }
+
+    /// From now on there is a run, and its folders, its dump and its logs are its own and stay. One that begins comes
+    /// here with its first step, or with what is saved before that: a start that its first batch refuses changes nothing.
+    pub(super) fn take_hold(&mut self) -> Result<()> {
+        if std::mem::replace(&mut self.saving.holds, true) {
+            return Ok(());
+        }
+        if let Some(begins) = self.saving.to_take.take() {
+            self.own_dirs(begins)?;
+        }
+        self.dump_config()?;
+        self.made_stays();
+        Ok(())
+    }
+
+    /// Whether the folders are taken only when the first step is made.
+    pub(super) fn is_yet_to_begin(&self) -> bool {
+        self.saving.to_take.is_some()
+    }
+
+    /// `work_dir/<config>.yaml`: only the run that holds the work_dir writes it, and over nothing but an older dump.
+    fn dump_config(&self) -> Result<()> {
+        let Some(path) = &self.saving.dump else { return Ok(()) };
+        let State { fs, info, log, .. } = &self.state;
+        if fs.entry(path).at(path)?.is_some() {
+            // Only how it begins: it may be any file, of any size.
+            let begin = durable::read_begin(&**fs, path, DUMP.len() as u64).unwrap_or_default();
+            if begin != DUMP.as_bytes() {
+                let path = path.display();
+                log.info(format_args!(
+                    "{path} is no dump of shanty's and stays as it is: see vis_data/config.yaml"
+                ));
+                return Ok(());
+            }
+        }
+        durable::replace(&**fs, path, format!("{DUMP}{}", info.config).as_bytes())
     }
 
     /// Notes whose the folders are now, before anything is written into them.

@@ -1,5 +1,6 @@
 //! What a start has made before the run begins: where it is refused, nothing of it stays.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use crate::base::fs::FileSystem;
 pub(super) struct Made {
     /// Until the run has begun.
     fs: Option<Arc<dyn FileSystem>>,
-    /// The folder of its logs, all of it.
+    /// The folder of its logs: all of it, unless a hook has put something there.
     logs: Option<PathBuf>,
     files: Vec<PathBuf>,
     locks: Vec<PathBuf>,
@@ -70,7 +71,9 @@ impl Drop for Made {
     fn drop(&mut self) {
         let Some(fs) = &self.fs else { return };
         // What cannot be removed stays: the error that was told is worth more.
-        for path in self.files.iter().chain(&self.logs) {
+        let of_hooks = |name: &OsString| name != "vis_data" && !name.to_string_lossy().ends_with(".log");
+        let logs = self.logs.iter().filter(|dir| fs.list(dir).is_ok_and(|names| !names.iter().any(of_hooks)));
+        for path in self.files.iter().chain(logs) {
             let _ = fs.remove(path);
         }
         for path in &self.locks {

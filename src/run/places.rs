@@ -1,21 +1,16 @@
 //! The folders that a config names, before anything is made: whether they can be, and what stands in them in the way of
 //! the run.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::apart::resolved;
 use super::{LoopTotals, RunnerBuilder};
 use crate::base::fs::Disk;
-use crate::base::{Error, Result};
-use crate::checkpoint::{Folders, Owner, obstacles, occupied};
+use crate::base::{Error, Result, durable};
+use crate::checkpoint::{Folders, Home, Owner, occupied};
 use crate::config::{Diag, Node};
 use crate::hook::Dirs;
-
-/// No file system takes a longer name.
-const LONGEST_NAME: usize = 255;
 
 /// A folder, and where the config says so.
 struct Place<'a> {
@@ -39,17 +34,25 @@ fn all<'a>(builder: &RunnerBuilder, node: &'a Node, hooks: &'a [(Arc<str>, Node)
     all
 }
 
-/// What is wrong with the folders of a run: they cannot be made, or, for one that begins, something is in the way of
-/// its saves.
+/// What is wrong with the folders of a run.
+#[derive(Default)]
+pub(super) struct Refused {
+    /// They cannot be made, or, for a run that begins, something is in the way of its saves.
+    pub errors: Vec<Diag>,
+    /// They hold checkpoints of an earlier run. Whether it is gone on with or deleted is said when the run is started.
+    pub inhabited: Option<Diag>,
+}
+
+/// Looks at the folders of a run.
 ///
 /// # Errors
 /// When a folder cannot be read.
-pub(super) fn refused(builder: &RunnerBuilder, node: &Node, hooks: &[(Arc<str>, Node)]) -> Result<Vec<Diag>> {
-    let mut found = unmakeable(builder, node, hooks);
-    if found.is_empty() && !builder.resume {
-        found.extend(in_the_way(builder, node, hooks)?);
+pub(super) fn refused(builder: &RunnerBuilder, node: &Node, hooks: &[(Arc<str>, Node)]) -> Result<Refused> {
+    let errors = unmakeable(builder, node, hooks);
+    if errors.is_empty() && !builder.resume {
+        return met(builder, node, hooks);
     }
-    Ok(found)
+    Ok(Refused { errors, inhabited: None })
 }
 
 fn folders(all: &[Place<'_>]) -> Folders {
@@ -61,11 +64,17 @@ fn folders(all: &[Place<'_>]) -> Folders {
 /// An error about something in one of the folders, where the config names that.
 fn placed(error: &Error, all: &[Place<'_>]) -> Diag {
     let path = match error {
-        Error::Checkpoint { path, .. } | Error::Io { path, .. } => path.parent(),
+        Error::Checkpoint { path, .. } | Error::Io { path, .. } => Some(&**path),
         _ => None,
     };
-    let place = all.iter().find(|place| path == Some(&place.home)).and_then(|place| place.node);
-    let diag = Diag::error(error.to_string());
+    let path =
+        path.filter(|path| all.iter().any(|place| place.home == *path)).or(path.and_then(Path::parent));
+    on_folder(Diag::error(error.to_string()), path, all)
+}
+
+/// A complaint about one of the folders, where the config names that.
+fn on_folder(diag: Diag, dir: Option<&Path>, all: &[Place<'_>]) -> Diag {
+    let place = all.iter().find(|place| dir == Some(&place.home)).and_then(|place| place.node);
     place.map_or(diag.clone(), |node| diag.on(node))
 }
 
@@ -88,57 +97,38 @@ fn unmakeable(builder: &RunnerBuilder, node: &Node, hooks: &[(Arc<str>, Node)]) 
     found
 }
 
-/// What stands in the way of the checkpoints of a run that begins.
+/// What a run that begins meets in its folders.
 ///
 /// # Errors
 /// When a folder cannot be read.
-fn in_the_way(builder: &RunnerBuilder, node: &Node, hooks: &[(Arc<str>, Node)]) -> Result<Vec<Diag>> {
+fn met(builder: &RunnerBuilder, node: &Node, hooks: &[(Arc<str>, Node)]) -> Result<Refused> {
     let LoopTotals { epochs, iters, by_epoch } = builder.totals();
     let Some(names) = builder.line.as_ref().map(|line| line.save_names(by_epoch, epochs.max(iters))) else {
-        return Ok(Vec::new());
+        return Ok(Refused::default());
     };
     let all = all(builder, node, hooks);
     if all.iter().any(|place| refusal(&place.dir).is_some()) {
         // Of a folder that cannot be, it was said why.
-        return Ok(Vec::new());
+        return Ok(Refused::default());
     }
     let folders = folders(&all);
-    let home = Owner::of(&Disk, &folders).ok().flatten().map(Owner::into_home);
-    let found = obstacles(&Disk, &folders, &names, home.as_deref())?;
-    Ok(found.iter().map(|error| placed(error, &all)).collect())
-}
-
-/// Why a folder cannot be made, or nothing be written in it; a file without a name is tried where it would stand.
-fn refusal(dir: &Path) -> Option<String> {
-    if dir.as_os_str().is_empty() {
-        return Some("the name is empty".into());
-    }
-    if dir.as_os_str().as_encoded_bytes().contains(&0) {
-        return Some("the name holds a NUL".into());
-    }
-    if dir.components().any(|part| part.as_os_str().len() > LONGEST_NAME) {
-        return Some(format!("a part of it is longer than {LONGEST_NAME} bytes"));
-    }
-    if dir.to_str().is_some_and(|dir| dir.contains("://") || dir.starts_with('~')) {
-        return Some("it would be a folder of that very name: give a local path, written out".into());
-    }
-    for at in dir.ancestors() {
-        let here = if at.as_os_str().is_empty() { Path::new(".") } else { at };
-        let shown = here.display();
-        match fs::metadata(here) {
-            Ok(about) if about.is_dir() => {
-                let tried = tempfile::tempfile_in(here);
-                return tried.err().map(|error| format!("nothing can be written in {shown}: {error}"));
-            }
-            Ok(_) => return Some(format!("{shown} is a file")),
-            Err(error) => match error.kind() {
-                io::ErrorKind::NotFound if fs::symlink_metadata(here).is_ok() => {
-                    return Some(format!("{shown} is a link that leads nowhere"));
-                }
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {}
-                _ => return Some(format!("{shown}: {error}")),
-            },
+    let home = Home::of(&Disk, &folders).unwrap_or_default().name;
+    let owner = Owner { run: "to come".into(), home, seed: 0 };
+    let met = owner.meets(&Disk, &folders, &names, true)?;
+    match met.no_others() {
+        Err(others) if !builder.overwrite => {
+            let dir = met.others.first().map(|(dir, _)| &**dir);
+            let inhabited = on_folder(Diag::error(others.to_string()), dir, &all);
+            Ok(Refused { errors: Vec::new(), inhabited: Some(inhabited) })
+        }
+        _ => {
+            let errors = met.in_the_way.iter().map(|error| placed(error, &all)).collect();
+            Ok(Refused { errors, inhabited: None })
         }
     }
-    None
+}
+
+/// Why a folder cannot be one of the run's.
+fn refusal(dir: &Path) -> Option<String> {
+    if dir.as_os_str().is_empty() { Some("the name is empty".into()) } else { durable::unusable(dir) }
 }

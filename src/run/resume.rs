@@ -1,6 +1,6 @@
 //! Loading weights, and taking a whole run up again.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::{LoadConfig, Session};
 use crate::base::fs::{Disk, FileSystem};
@@ -22,8 +22,6 @@ pub(super) struct Plan {
     pub allow_hook_changes: bool,
     pub allow_data_changes: bool,
     pub options: LoadConfig,
-    /// The file of the config's dump.
-    pub dump: Option<PathBuf>,
 }
 
 /// Where checkpoints are read from. A rehearsal writes nowhere, but reads what there is.

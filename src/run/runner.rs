@@ -8,16 +8,11 @@ use super::given::{check_made, known_to_hooks, type_name};
 use super::resume::Plan;
 use super::written::Written;
 use super::{ExitReason, RunnerBuilder, Session, State, TrainLoop};
-use crate::base::error::IoContext;
-use crate::base::{Error, Result, caught_from, durable};
+use crate::base::{Error, Result, caught_from};
 use crate::config::Node;
 use crate::data::{Batch, DataLoader};
 use crate::hook::{Control, Event, Hook, HookConfig, Metrics, Mode, Phase, StopReason};
 use crate::model::{Model, Outputs};
-
-/// The first line of a dumped config: what lacks it was written by someone else.
-const DUMP: &str =
-    "# The resolved config of a run, written by shanty; the next start of the run replaces it.\n";
 
 /// How a training ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,7 +125,6 @@ impl Runner {
         let result = self.session.begin(begins).and_then(|()| {
             let result = self.guarded(|runner| {
                 let (train_loop, data) = &mut training;
-                runner.dump_config()?;
                 runner.session.fire(Event::BeforeRun)?;
                 runner.prepare()?;
                 runner.session.compare_classes();
@@ -141,11 +135,12 @@ impl Runner {
                     runner.session.sanity_check()?;
                     runner.session.try_training()?;
                 }
-                if begins {
-                    runner.session.own_dirs(true)?;
+                if !runner.session.is_yet_to_begin() {
+                    runner.session.take_hold()?;
                 }
-                runner.session.made_stays();
                 caught_from("the training loop", || train_loop.run(&mut runner.session, data))?;
+                // A loop of one's own may have made no step.
+                runner.session.take_hold()?;
                 runner.session.join()?;
                 runner.session.enter(Phase::Idle);
                 runner.session.fire(Event::AfterRun)
@@ -163,25 +158,6 @@ impl Runner {
             (None, Some(reason)) => Outcome::Stopped(reason),
             (None, None) => Outcome::Finished,
         })
-    }
-
-    /// `work_dir/<config>.yaml`: only the run that holds the work_dir writes it, and over nothing but an older dump.
-    fn dump_config(&mut self) -> Result<()> {
-        let Some(path) = &self.plan.dump else { return Ok(()) };
-        self.session.saving.start.file(path.clone());
-        let State { fs, info, log, .. } = &self.session.state;
-        if fs.entry(path).at(path)?.is_some() {
-            // Only how it begins: it may be any file, of any size.
-            let begin = durable::read_begin(&**fs, path, DUMP.len() as u64).unwrap_or_default();
-            if begin != DUMP.as_bytes() {
-                let path = path.display();
-                log.info(format_args!(
-                    "{path} is no dump of shanty's and stays as it is: see vis_data/config.yaml"
-                ));
-                return Ok(());
-            }
-        }
-        durable::replace(&**fs, path, format!("{DUMP}{}", info.config).as_bytes())
     }
 
     /// Validates the weights as they are (after `load_from`, if given).
@@ -279,7 +255,8 @@ impl Runner {
                 return Ok(());
             }
             let begins = self.session.saving.run.is_empty();
-            self.session.own_dirs(begins)?;
+            self.session.look_at_dirs(begins)?;
+            self.session.saving.to_take = Some(begins);
         }
         let load_from = if self.plan.resume { &self.plan.begin_from } else { &self.plan.load_from };
         let load_from = load_from.as_ref();

@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 
 use crate::base::fs::FileSystem;
 use crate::base::{Error, Result};
-use crate::checkpoint::{Checkpoint, Commit, Prune};
+use crate::checkpoint::{Checkpoint, Commit, Home, Prune};
 use crate::hook::CheckpointSaved;
 use crate::params::StateDict;
 
@@ -59,10 +59,9 @@ pub(super) struct Job {
     pub checkpoint: Checkpoint,
     pub out_dir: PathBuf,
     pub name: String,
-    /// The name of the work_dir.
-    pub home: String,
+    pub home: Home,
     pub series: String,
-    pub pointer_in: Option<PathBuf>,
+    pub is_last: bool,
     pub prune: Vec<Prune>,
 }
 
@@ -86,12 +85,12 @@ impl Job {
             name: &self.name,
             home: &self.home,
             series: &self.series,
-            pointer_in: self.pointer_in.as_deref(),
+            is_last: self.is_last,
             prune: &self.prune,
         };
         let (path, not_deleted) = commit.run(&self.checkpoint)?;
         let instead_of = (path.file_name() != Some(self.name.as_ref())).then(|| self.name.clone());
-        let saved = CheckpointSaved { path, is_last: self.pointer_in.is_some() };
+        let saved = CheckpointSaved { path, is_last: self.is_last };
         Ok(Committed { saved, instead_of, not_deleted })
     }
 }

@@ -10,7 +10,7 @@ use super::saver::{Background, Committed, Job, Saver};
 use super::{Session, State};
 use crate::base::fs::Lock;
 use crate::base::{Error, Result, caught, codec};
-use crate::checkpoint::{self, Checkpoint, EMERGENCY, Folders, Meta, Prune};
+use crate::checkpoint::{self, Checkpoint, EMERGENCY, Folders, Home, Meta, Prune};
 use crate::hook::{Asked, Event, SaveRequest};
 use crate::params::{Set, StateDict};
 use crate::vis::{SCALARS, TABLES};
@@ -33,8 +33,14 @@ pub(crate) struct Saving {
     pub(super) folders: Folders,
     /// The run that checkpoints belong to; empty before it is known.
     pub(super) run: String,
-    /// What the work_dir is called in its checkpoints.
-    pub(super) home: String,
+    /// The work_dir as its checkpoints name it.
+    pub(super) home: Home,
+    /// Whether the folders have been taken for the run, that began in them or goes on.
+    pub(super) holds: bool,
+    /// The run is yet to take them: it begins there, or goes on without a checkpoint.
+    pub(super) to_take: Option<bool>,
+    /// The file of the config's dump.
+    pub(super) dump: Option<PathBuf>,
     /// Delete the checkpoints of other runs.
     pub(super) overwrite: bool,
     /// The iteration of the newest checkpoint that a run can be resumed from.
@@ -60,6 +66,7 @@ impl Saving {
         background: Option<Box<dyn Background>>,
         limits: Limits,
         overwrite: bool,
+        dump: Option<PathBuf>,
         start: Made,
     ) -> Self {
         Self {
@@ -72,7 +79,10 @@ impl Saving {
             places: Vec::new(),
             folders: Folders::default(),
             run: String::new(),
-            home: String::new(),
+            home: Home::default(),
+            holds: true,
+            to_take: None,
+            dump,
             overwrite,
             saved_iter: None,
             began_at: 0,
@@ -178,6 +188,7 @@ impl Session {
     }
 
     fn write(&mut self, request: &SaveRequest, dir: PathBuf) -> Result<()> {
+        self.take_hold()?;
         self.state.control.hold += 1;
         let began = self.state.profile.begin();
         let begun = self.commit(request, dir);
@@ -208,7 +219,7 @@ impl Session {
             name: request.name.clone(),
             home: self.saving.home.clone(),
             series: request.series.clone(),
-            pointer_in: request.is_last.then(|| self.state.dirs.work.clone()),
+            is_last: request.is_last,
             prune: self.prune(request, &dir),
             out_dir: dir,
         };
@@ -280,15 +291,17 @@ impl Session {
 
     /// Takes the folders of the run: the work_dir, and those that hooks save to. What a dead run left in them is
     /// cleared away. A run that does not resume begins: it must find no checkpoints there, but nothing is deleted
-    /// before its weights are in place.
+    /// before its first step.
     pub(super) fn begin(&mut self, begins: bool) -> Result<()> {
         self.saving.limits.check(&*self.state.fs)?;
         if !self.state.info.dry_run {
             self.lock_dirs()?;
             if begins {
-                self.look_at_dirs()?;
+                self.look_at_dirs(true)?;
             }
         }
+        self.saving.holds = false;
+        self.saving.to_take = self.saving.to_take.or(begins.then_some(true));
         if self.saving.limits.max_seconds.is_some() {
             self.saving.began = (self.state.timer)();
         }

@@ -127,6 +127,7 @@ impl Session {
             return Err(self.no_loss(&outputs));
         }
         self.state.profile.end("train_step", began);
+        self.take_hold()?;
         if self.window_is_full(batch.len())? {
             self.fire(Event::AfterBackward(Step { batch: &mut batch, outputs: &mut outputs }))?;
             let began = self.state.profile.begin();

@@ -47,6 +47,7 @@ impl Session {
     /// An iteration of which all samples are left out: it counts, and nothing happens in it. A pass of nothing else is
     /// an error, or a run without data would end as if it had learned something.
     pub(super) fn empty_iter(&mut self) -> Result<()> {
+        self.take_hold()?;
         self.saving.idle += 1;
         self.state.progress.iter += 1;
         self.state.progress.batch += 1;

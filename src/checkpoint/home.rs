@@ -1,0 +1,73 @@
+//! A work_dir as its checkpoints name it. In a folder elsewhere, which several may share, they say whose they are, and
+//! the way to it: so a work_dir that was copied is told from one that was moved.
+
+use std::path::{Component, Path, PathBuf};
+
+use super::folders::Folders;
+use super::manifest::Whose;
+use super::owned::{Folder, Listed};
+use super::owner::Owner;
+use crate::base::Result;
+use crate::base::fs::FileSystem;
+
+/// A work_dir and its name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Home {
+    /// Its canonical path.
+    pub dir: PathBuf,
+    /// What it is called in its checkpoints, as [`Owner`] keeps it.
+    pub name: String,
+}
+
+impl Home {
+    /// The home of the run that has these folders; it has no name where no run has begun. A work_dir that was copied
+    /// has the name of its original in it: where that one saves to the same folder, the copy goes by another name.
+    ///
+    /// # Errors
+    /// When a folder cannot be read.
+    pub fn of(fs: &dyn FileSystem, folders: &Folders) -> Result<Self> {
+        let dir = folders.work();
+        let name = Owner::of(fs, folders)?.map(Owner::into_home).unwrap_or_default();
+        for elsewhere in folders.all().filter(|elsewhere| *elsewhere != dir) {
+            let all = Folder::new(fs, elsewhere).checkpoints()?;
+            let of_another = |listed: &Listed| {
+                listed.manifest.as_ref().is_ok_and(|manifest| manifest.home == name)
+                    && saved_for(fs, listed).is_some_and(|work| work != dir)
+            };
+            if all.iter().any(of_another) {
+                return Ok(Self { dir: dir.to_owned(), name: String::new() });
+            }
+        }
+        Ok(Self { dir: dir.to_owned(), name })
+    }
+
+    /// Whose the checkpoints of a run are in a folder: in the work_dir itself all are the work_dir's.
+    pub(super) fn whose<'a>(&'a self, run: &'a str, dir: &Path) -> Whose<'a> {
+        Whose { run, home: (dir != self.dir).then_some(&*self.name) }
+    }
+
+    /// The way to the work_dir from a folder elsewhere: it stays right when both are moved, or copied, together.
+    pub(super) fn way_from(&self, dir: &Path) -> String {
+        let both = || dir.components().zip(self.dir.components());
+        let common = both().take_while(|(a, b)| a == b).count();
+        let up = dir.components().skip(common).map(|_| Component::ParentDir);
+        let way: PathBuf = up.chain(self.dir.components().skip(common)).collect();
+        way.to_string_lossy().into_owned()
+    }
+}
+
+/// The work_dir elsewhere that a checkpoint was saved for, where it is there and goes by the same name still.
+pub(super) fn saved_for(fs: &dyn FileSystem, listed: &Listed) -> Option<PathBuf> {
+    let manifest = listed.manifest.as_ref().ok().filter(|manifest| !manifest.work_dir.is_empty())?;
+    let from = listed.path.parent()?.to_owned();
+    let place = Path::new(&manifest.work_dir).components().fold(from, |mut at, part| {
+        match part {
+            Component::ParentDir => drop(at.pop()),
+            part => at.push(part),
+        }
+        at
+    });
+    let work = fs.canonical(&place).ok()?;
+    let owner = Owner::of(fs, &Folders::of(&work)).ok()??;
+    (owner.into_home() == manifest.home).then_some(work)
+}
