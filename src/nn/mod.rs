@@ -47,10 +47,7 @@ pub use autograd::Autograd;
 pub use backward::Grads;
 pub use buffer_pool::BufferPool;
 pub use layers::*;
-pub use loss::{
-    Activation, Average, BCEWithLogitsLoss, CrossEntropyLoss, CrossEntropyOptions, L1Loss, Loss, Losses,
-    MSELoss, Reduction, SmoothL1Loss, Target,
-};
+pub use loss::*;
 pub use module::{Forward, InModule, Module, ModuleConfig};
 pub use module_tree::{Child, ChildMut, Field, ModuleTree};
 pub use param::{Buffer, Counter, Param};

@@ -7,6 +7,7 @@ use crate::base::{Elem, Error, Result};
 use crate::nn::{Activation, Losses, Reduction, Target, Var};
 use crate::register;
 
+use super::targets::{LabelWeights, shares};
 use super::{Loss, weighted};
 
 /// `-w y log σ(x) - (1 - y) log(1 - σ(x))` for each of several answers, PyTorch's `BCEWithLogitsLoss`: one label, or
@@ -30,37 +31,64 @@ pub struct BCEWithLogitsLoss {
     /// Factor of the whole loss.
     #[schemars(range(min = 0.0))]
     pub loss_weight: f64,
+    /// What a label weighs, yes or no, one number a label.
+    #[schemars(inner(range(min = 0.0)))]
+    pub weight: Option<Vec<f64>>,
     /// What a yes weighs, one number a label.
     #[schemars(inner(range(min = 0.0)))]
     pub pos_weight: Option<Vec<f64>>,
 }
 
+/// `-y log x - (1 - y) log(1 - x)` of probabilities x, PyTorch's `BCELoss`, whose logarithms end at -100. Scores are for
+/// `BCEWithLogitsLoss`, which keeps the digits that a sigmoid in f32 rounds away.
+///
+/// ```
+/// use shanty::base::Tensor;
+/// use shanty::nn::{BCELoss, Loss, BufferPool, Tape, Target};
+///
+/// let tape = Tape::new(BufferPool::default());
+/// let x = tape.input(Tensor::from_shape_vec(vec![3, 1], vec![0.5, 1.0, 0.0]).unwrap());
+/// let losses = BCELoss::default().forward(x, Target::Classes(&[0, 1, 1]))?;
+/// assert_eq!(losses.per_sample, [2f32.ln(), 0.0, 100.0]);
+/// # Ok::<(), shanty::base::Error>(())
+/// ```
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct BCELoss {
+    /// How the losses of the values become one number.
+    pub reduction: Reduction,
+    /// Factor of the whole loss.
+    #[schemars(range(min = 0.0))]
+    pub loss_weight: f64,
+    /// What a label weighs, one number a label.
+    #[schemars(inner(range(min = 0.0)))]
+    pub weight: Option<Vec<f64>>,
+}
+
 impl Default for BCEWithLogitsLoss {
     fn default() -> Self {
-        Self { reduction: Reduction::Mean, loss_weight: 1.0, pos_weight: None }
+        Self { reduction: Reduction::Mean, loss_weight: 1.0, weight: None, pos_weight: None }
+    }
+}
+
+impl Default for BCELoss {
+    fn default() -> Self {
+        Self { reduction: Reduction::Mean, loss_weight: 1.0, weight: None }
     }
 }
 
 impl Loss for BCEWithLogitsLoss {
     fn forward<'t>(&self, scores: Var<'t>, target: Target<'_>) -> Result<Losses<'t>> {
         let shape = scores.shape();
-        // The labels are the second axis; each has as many values as the axes behind it make.
-        let (labels, each) =
-            (shape.get(1).copied().unwrap_or(1), shape.iter().skip(2).product::<usize>().max(1));
-        let weights: Option<Vec<Elem>> =
-            self.pos_weight.as_ref().map(|w| w.iter().map(|w| *w as Elem).collect());
-        if let Some(weights) = weights.as_ref().filter(|weights| weights.len() != labels) {
-            let n = weights.len();
-            return Err(Error::invalid(format!(
-                "`pos_weight` has {n} numbers for scores of shape {shape:?}"
-            )));
-        }
+        let all = LabelWeights::new(self.weight.as_ref(), &shape, "weight")?;
+        let yes = LabelWeights::new(self.pos_weight.as_ref(), &shape, "pos_weight")?;
+        let target = shares(target, "BCEWithLogitsLoss")?;
         let losses = scores.pointwise_loss(target, self.reduction, |i, x, y| {
-            let weight = weights.as_ref().map_or(1.0, |weights| weights[i / each]);
-            let yes = 1.0 + (weight - 1.0) * y;
-            let (softplus, sigmoid) = softplus_and_sigmoid(x);
-            // log σ(x) = x - softplus(x)
-            ((1.0 - y) * x + yes * (softplus - x), (1.0 - y) + yes * (sigmoid - 1.0))
+            // log σ(x) = -log(1 + e⁻ˣ): without the cancellation that `x - log(1 + eˣ)` has.
+            let (x, y) = (f64::from(x), f64::from(y));
+            let (weight, yes, no) = (f64::from(all.of(i)), f64::from(yes.of(i)) * y, 1.0 - y);
+            let loss = no * log_one_plus_exp(x) + yes * log_one_plus_exp(-x);
+            ((weight * loss) as Elem, (weight * (no * sigmoid(x) - yes * sigmoid(-x))) as Elem)
         });
         Ok(weighted(losses?, self.loss_weight))
     }
@@ -70,13 +98,42 @@ impl Loss for BCEWithLogitsLoss {
     }
 }
 
-/// `log(1 + eˣ)` and `1 / (1 + e⁻ˣ)`, neither of which may overflow.
-fn softplus_and_sigmoid(x: Elem) -> (Elem, Elem) {
-    let x = f64::from(x);
+impl Loss for BCELoss {
+    fn forward<'t>(&self, scores: Var<'t>, target: Target<'_>) -> Result<Losses<'t>> {
+        let x = scores.value();
+        if let Some((at, x)) = x.iter().enumerate().find(|(_, x)| **x < 0.0 || **x > 1.0) {
+            return Err(Error::invalid(format!(
+                "`BCELoss` takes probabilities from 0 to 1, and value {at} is {x}: put a Sigmoid in front, or take \
+                 BCEWithLogitsLoss for scores"
+            )));
+        }
+        let weights = LabelWeights::new(self.weight.as_ref(), x.shape(), "weight")?;
+        let losses = scores.pointwise_loss(shares(target, "BCELoss")?, self.reduction, |i, x, y| {
+            let (wide, weight) = (f64::from(x), weights.of(i));
+            let end = |log: f64| log.max(-100.0) as Elem;
+            let loss = -(y * end(libm::log(wide)) + (1.0 - y) * end(libm::log1p(-wide)));
+            let slope = (wide - f64::from(y)) / (wide * (1.0 - wide)).max(1e-12);
+            // `max` would drop a NaN.
+            let loss = if x.is_nan() { x } else { loss };
+            (weight * loss, weight * slope as Elem)
+        });
+        Ok(weighted(losses?, self.loss_weight))
+    }
+}
+
+/// `log(1 + eˣ)`, which may not overflow.
+pub(super) fn log_one_plus_exp(x: f64) -> f64 {
+    // A NaN stays one: `max` alone would drop it.
+    x.max(0.0) + libm::log1p(libm::exp(-x.abs()))
+}
+
+/// `1 / (1 + e⁻ˣ)`, which may not overflow.
+pub(super) fn sigmoid(x: f64) -> f64 {
     let small = libm::exp(-x.abs());
-    let sigmoid = if x >= 0.0 { 1.0 / (1.0 + small) } else { small / (1.0 + small) };
-    ((x.max(0.0) + libm::log1p(small)) as Elem, sigmoid as Elem)
+    if x >= 0.0 { 1.0 / (1.0 + small) } else { small / (1.0 + small) }
 }
 
 register! { /// Cross entropy of yes and no, for one label or several at once.
 dyn Loss, "BCEWithLogitsLoss" => BCEWithLogitsLoss }
+register! { /// Cross entropy of yes and no, of probabilities.
+dyn Loss, "BCELoss" => BCELoss }

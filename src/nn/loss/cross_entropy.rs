@@ -15,6 +15,7 @@ use crate::nn::{Activation, Average, Losses, Reduction, Target, Var};
 use crate::register;
 use crate::registry::BuildCx;
 
+use super::rows::{means, swap_axes};
 use super::{Loss, weighted};
 
 /// `-log softmax(scores)[target]`, PyTorch's definition.
@@ -131,7 +132,7 @@ pub struct CrossEntropyOptions {
 
 impl<'t> Var<'t> {
     /// The cross entropy of scores (logits) [N, K] and targets: N classes or probabilities [N, K]; of scores [N, K, H,
-    /// W] and a class for each of the N · H · W pixels.
+    /// W] and a class for each of the N · H · W pixels, or probabilities [N, K, H, W].
     ///
     /// When every sample is ignored or weighs 0, a mean is 0 with zero gradients.
     ///
@@ -152,7 +153,7 @@ impl<'t> Var<'t> {
         if let Some(weight) = &options.class_weight {
             expect_shape("what weighs the classes (`class_weight`, `weight`)", weight.shape(), &[k])?;
         }
-        let saved = Saved::new(target, n, k, options)?;
+        let saved = Saved::new(target, x.shape(), [n, k, places], options)?;
         let (mut losses, mut probs) = (self.tape.take(n), self.tape.take(n * k));
         let sums = if places == 1 {
             saved.forward(slice(&x), &mut losses, &mut probs)?
@@ -165,7 +166,6 @@ impl<'t> Var<'t> {
         };
         let per_sample = if places == 1 { losses.clone() } else { means(&losses, places) };
         let (value, factor) = match options.reduction {
-            Reduction::None if places == 1 => (tensor(&[n], losses), None),
             Reduction::None => {
                 let shape: Vec<usize> = [samples].iter().chain(&x.shape()[2..]).copied().collect();
                 (tensor(&shape, losses), None)
@@ -199,22 +199,6 @@ impl<'t> Var<'t> {
     }
 }
 
-/// From samples of `rows` × `columns` to samples of `columns` × `rows`.
-fn swap_axes(from: &[Elem], to: &mut [Elem], rows: usize, columns: usize) {
-    let size = (rows * columns).max(1);
-    for (from, to) in from.chunks_exact(size).zip(to.chunks_exact_mut(size)) {
-        for (row, values) in from.chunks_exact(columns).enumerate() {
-            values.iter().enumerate().for_each(|(column, value)| to[column * rows + row] = *value);
-        }
-    }
-}
-
-/// The mean of each run of `places` losses: that of a sample over its pixels.
-fn means(losses: &[Elem], places: usize) -> Vec<Elem> {
-    let mean = |run: &[Elem]| (run.iter().map(|v| f64::from(*v)).sum::<f64>() / places as f64) as Elem;
-    losses.chunks_exact(places.max(1)).map(mean).collect()
-}
-
 /// The targets and the definition, saved for the way back.
 struct Saved {
     k: usize,
@@ -230,7 +214,12 @@ enum SavedTarget {
 }
 
 impl Saved {
-    fn new(target: Target<'_>, n: usize, k: usize, options: &CrossEntropyOptions) -> Result<Self> {
+    fn new(
+        target: Target<'_>,
+        shape: &[usize],
+        [n, k, places]: [usize; 3],
+        options: &CrossEntropyOptions,
+    ) -> Result<Self> {
         let smoothing = options.label_smoothing;
         let target = match target {
             Target::Classes(classes) if classes.len() == n => SavedTarget::Classes(classes.to_vec()),
@@ -241,17 +230,20 @@ impl Saved {
                 )));
             }
             Target::Dense(q) => {
-                if q.shape() != [n, k] {
+                if q.shape() != shape {
                     return Err(Error::invalid(format!(
                         "the target of cross entropy has shape {:?}: it takes one class a sample (whole numbers; a \
                          column of a table is one if `categorical` names it), or a probability for each class, {:?}; \
                          numbers are for MSELoss, yes or no for BCEWithLogitsLoss",
                         q.shape(),
-                        [n, k]
+                        shape
                     )));
                 }
                 let (own, even) = ((1.0 - smoothing) as Elem, (smoothing / k as f64) as Elem);
-                SavedTarget::Soft(q.iter().map(|q| q * own + even).collect())
+                let smooth: Vec<Elem> = q.iter().map(|q| q * own + even).collect();
+                let mut rows = vec![0.0; smooth.len()];
+                swap_axes(&smooth, &mut rows, k, places);
+                SavedTarget::Soft(rows)
             }
         };
         Ok(Self { k, weight: options.class_weight.clone(), smoothing, ignore: options.ignore_index, target })

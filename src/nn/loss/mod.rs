@@ -2,20 +2,42 @@
 
 mod activation;
 mod binary;
+mod cosine;
 mod cross_entropy;
+mod ctc;
+mod dice;
+mod focal;
+mod hinge;
+mod kl_div;
+mod label_smooth;
+mod margin;
+mod nll;
 mod pointwise;
 mod regression;
+mod rows;
+mod targets;
+mod triplet;
 
 use std::any::Any;
 
 use ndarray::ArrayD;
 
 pub use activation::Activation;
-pub use binary::BCEWithLogitsLoss;
+pub use binary::{BCELoss, BCEWithLogitsLoss};
+pub use cosine::CosineEmbeddingLoss;
 pub use cross_entropy::{CrossEntropyLoss, CrossEntropyOptions};
-pub use regression::{L1Loss, MSELoss, SmoothL1Loss};
+pub use ctc::CTCLoss;
+pub use dice::DiceLoss;
+pub use focal::{FocalLoss, SoftmaxFocalLoss};
+pub use hinge::{HingeEmbeddingLoss, HingeLoss, SoftMarginLoss};
+pub use kl_div::{KLDivLoss, KLReduction};
+pub use label_smooth::{LabelSmoothLoss, SmoothMode};
+pub use margin::{MultiLabelMarginLoss, MultiLabelSoftMarginLoss, MultiMarginLoss};
+pub use nll::NLLLoss;
+pub use regression::{HuberLoss, L1Loss, MSELoss, SmoothL1Loss};
+pub use triplet::TripletMarginLoss;
 
-use crate::base::{Elem, Result};
+use crate::base::{Elem, Error, Result};
 
 use super::Var;
 
@@ -67,6 +89,14 @@ pub trait Loss: Any + Send {
     /// # Errors
     /// When scores and targets do not fit each other, or a target is outside the classes.
     fn forward<'t>(&self, scores: Var<'t>, target: Target<'_>) -> Result<Losses<'t>>;
+
+    /// The same of sequences of scores, each of which has its own length.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward); a loss that knows no sequences.
+    fn forward_lengths<'t>(&self, _: Var<'t>, _: Target<'_>, _: &[i64]) -> Result<Losses<'t>> {
+        Err(Error::invalid("`lengths` are for losses of sequences, as CTCLoss: this one has none"))
+    }
 
     /// What makes a prediction of the scores.
     fn activation(&self) -> Activation {

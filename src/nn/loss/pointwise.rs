@@ -25,7 +25,7 @@ impl<'t> Var<'t> {
     ) -> Result<Losses<'t>> {
         let x = self.value();
         let n = x.shape().first().copied().unwrap_or(1);
-        let y = values(target, x.shape())?;
+        let y = target.values(x.shape())?;
         let width = x.len() / n.max(1);
         let (mut slope, mut losses) = (self.tape.take(x.len()), self.tape.take(x.len()));
         let (mut per_sample, mut total) = (Vec::with_capacity(n), 0f64);
@@ -62,23 +62,26 @@ impl<'t> Var<'t> {
     }
 }
 
-/// The targets as values for scores of this shape.
-fn values(target: Target<'_>, shape: &[usize]) -> Result<Vec<Elem>> {
-    let significant = |shape: &[usize]| -> Vec<usize> { shape.iter().copied().filter(|n| *n != 1).collect() };
-    let as_many = |other: &[usize], fits: bool| match fits {
-        true => Ok(()),
-        false => Err(Error::invalid(format!(
-            "scores of shape {shape:?} are compared with targets of shape {other:?}"
-        ))),
-    };
-    match target {
-        Target::Classes(classes) => {
-            as_many(&[classes.len()], classes.len() == shape.iter().product::<usize>())?;
-            Ok(classes.iter().map(|class| *class as Elem).collect())
-        }
-        Target::Dense(values) => {
-            as_many(values.shape(), significant(values.shape()) == significant(shape))?;
-            Ok(row_major(values))
+impl Target<'_> {
+    /// The targets as values for scores of this shape.
+    pub(super) fn values(self, shape: &[usize]) -> Result<Vec<Elem>> {
+        let significant =
+            |shape: &[usize]| -> Vec<usize> { shape.iter().copied().filter(|n| *n != 1).collect() };
+        let as_many = |other: &[usize], fits: bool| match fits {
+            true => Ok(()),
+            false => Err(Error::invalid(format!(
+                "scores of shape {shape:?} are compared with targets of shape {other:?}"
+            ))),
+        };
+        match self {
+            Target::Classes(classes) => {
+                as_many(&[classes.len()], classes.len() == shape.iter().product::<usize>())?;
+                Ok(classes.iter().map(|class| *class as Elem).collect())
+            }
+            Target::Dense(values) => {
+                as_many(values.shape(), significant(values.shape()) == significant(shape))?;
+                Ok(row_major(values))
+            }
         }
     }
 }

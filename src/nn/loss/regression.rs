@@ -3,10 +3,11 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::base::{Elem, Error, Result};
+use crate::base::{Elem, Result};
 use crate::nn::{Losses, Reduction, Target, Var};
 use crate::register;
 
+use super::targets::numbers;
 use super::{Loss, weighted};
 
 /// `(x - y)²`, PyTorch's `MSELoss`.
@@ -33,6 +34,17 @@ pub struct MSELoss {
 }
 
 /// `|x - y|`, PyTorch's `L1Loss`.
+///
+/// ```
+/// use shanty::base::Tensor;
+/// use shanty::nn::{L1Loss, Loss, BufferPool, Tape, Target};
+///
+/// let tape = Tape::new(BufferPool::default());
+/// let x = tape.input(Tensor::from_shape_vec(vec![2, 1], vec![1.0, 4.0]).unwrap());
+/// let target = ndarray::arr1(&[3.0, 3.0]).into_dyn();
+/// assert_eq!(L1Loss::default().forward(x, Target::Dense(&target))?.loss.item(), 1.5);
+/// # Ok::<(), shanty::base::Error>(())
+/// ```
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct L1Loss {
@@ -44,6 +56,17 @@ pub struct L1Loss {
 }
 
 /// `(x - y)² / (2 beta)` where that is nearer than `beta`, else `|x - y| - beta / 2`: PyTorch's `SmoothL1Loss`.
+///
+/// ```
+/// use shanty::base::Tensor;
+/// use shanty::nn::{Loss, SmoothL1Loss, BufferPool, Tape, Target};
+///
+/// let tape = Tape::new(BufferPool::default());
+/// let x = tape.input(Tensor::from_shape_vec(vec![2, 1], vec![0.5, 3.0]).unwrap());
+/// let target = ndarray::arr1(&[0.0, 0.0]).into_dyn();
+/// assert_eq!(SmoothL1Loss::default().forward(x, Target::Dense(&target))?.per_sample, [0.125, 2.5]);
+/// # Ok::<(), shanty::base::Error>(())
+/// ```
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct SmoothL1Loss {
@@ -55,6 +78,39 @@ pub struct SmoothL1Loss {
     /// Factor of the whole loss.
     #[schemars(range(min = 0.0))]
     pub loss_weight: f64,
+}
+
+/// `(x - y)² / 2` where that is nearer than `delta`, else `delta (|x - y| - delta / 2)`: PyTorch's `HuberLoss`. It is
+/// `delta` times `SmoothL1Loss`.
+///
+/// ```
+/// use shanty::base::Tensor;
+/// use shanty::nn::{HuberLoss, Loss, BufferPool, Tape, Target};
+///
+/// let tape = Tape::new(BufferPool::default());
+/// let x = tape.input(Tensor::from_shape_vec(vec![2, 1], vec![1.0, 5.0]).unwrap());
+/// let target = ndarray::arr1(&[0.0, 0.0]).into_dyn();
+/// let losses = HuberLoss { delta: 2.0, ..HuberLoss::default() }.forward(x, Target::Dense(&target))?;
+/// assert_eq!(losses.per_sample, [0.5, 8.0]);
+/// # Ok::<(), shanty::base::Error>(())
+/// ```
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct HuberLoss {
+    /// Where the square becomes a line.
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    pub delta: f64,
+    /// How the losses of the values become one number.
+    pub reduction: Reduction,
+    /// Factor of the whole loss.
+    #[schemars(range(min = 0.0))]
+    pub loss_weight: f64,
+}
+
+impl Default for HuberLoss {
+    fn default() -> Self {
+        Self { delta: 1.0, reduction: Reduction::Mean, loss_weight: 1.0 }
+    }
 }
 
 impl Default for MSELoss {
@@ -72,17 +128,6 @@ impl Default for L1Loss {
 impl Default for SmoothL1Loss {
     fn default() -> Self {
         Self { beta: 1.0, reduction: Reduction::Mean, loss_weight: 1.0 }
-    }
-}
-
-/// The target of a loss of distances: numbers. Classes have no distance from each other.
-fn numbers<'t>(target: Target<'t>, loss: &str) -> Result<Target<'t>> {
-    match target {
-        Target::Classes(_) => Err(Error::invalid(format!(
-            "`{loss}` compares numbers, and the target holds classes (whole numbers, or the categories of a column): \
-             CrossEntropyLoss is for classes; give numbers as floats, in a table with a point as the decimal sign"
-        ))),
-        dense => Ok(dense),
     }
 }
 
@@ -120,9 +165,26 @@ impl Loss for SmoothL1Loss {
     }
 }
 
+impl Loss for HuberLoss {
+    fn forward<'t>(&self, scores: Var<'t>, target: Target<'_>) -> Result<Losses<'t>> {
+        let delta = self.delta as Elem;
+        let losses = scores.pointwise_loss(numbers(target, "HuberLoss")?, self.reduction, |_, x, y| {
+            let d = x - y;
+            if d.abs() < delta {
+                (0.5 * d * d, d)
+            } else {
+                (delta * (d.abs() - 0.5 * delta), delta * sign(d))
+            }
+        });
+        Ok(weighted(losses?, self.loss_weight))
+    }
+}
+
 register! { /// The square of the distance between prediction and target.
 dyn Loss, "MSELoss" => MSELoss }
 register! { /// The distance between prediction and target.
 dyn Loss, "L1Loss" => L1Loss }
 register! { /// The square of a small distance, a large distance itself.
 dyn Loss, "SmoothL1Loss" => SmoothL1Loss }
+register! { /// Half the square of a small distance, a line behind.
+dyn Loss, "HuberLoss" => HuberLoss }
