@@ -91,6 +91,7 @@ fn every_example_can_be_built() {
         dyn shanty::nn::init::Initializer,
         dyn shanty::model::Model,
         dyn shanty::model::Head,
+        dyn shanty::model::Weighting,
         dyn shanty::optim::Optimizer,
         dyn shanty::optim::Schedule,
         dyn shanty::metric::Metric

@@ -15,13 +15,27 @@ use crate::nn::Var;
 /// term is called `loss` and others are beside it.
 #[derive(Debug, Default)]
 pub struct LossDict<'t> {
-    terms: SmallVec<[(Cow<'static, str>, Var<'t>); 4]>,
+    terms: SmallVec<[Term<'t>; 4]>,
+}
+
+#[derive(Debug)]
+struct Term<'t> {
+    name: Cow<'static, str>,
+    value: Var<'t>,
+    optimised: bool,
 }
 
 impl<'t> LossDict<'t> {
     /// Adds a term; of a tensor the mean. Values of one name are added up, as a loss per level.
     pub fn push(&mut self, name: impl Into<Cow<'static, str>>, value: Var<'t>) {
-        self.terms.push((name.into(), if value.value().ndim() == 0 { value } else { value.mean() }));
+        let name: Cow<'static, str> = name.into();
+        let value = if value.value().ndim() == 0 { value } else { value.mean() };
+        self.terms.push(Term { optimised: name.contains("loss"), name, value });
+    }
+
+    /// Adds a number that is only logged, whatever its name.
+    pub fn log(&mut self, name: impl Into<Cow<'static, str>>, value: Var<'t>) {
+        self.terms.push(Term { name: name.into(), value, optimised: false });
     }
 
     /// What is optimised, and everything that is logged.
@@ -29,16 +43,16 @@ impl<'t> LossDict<'t> {
     /// # Errors
     /// If no term has `loss` in its name.
     pub fn total(self) -> Result<(Var<'t>, Outputs)> {
-        let mut losses = self.terms.iter().filter(|(name, _)| name.contains("loss")).map(|(_, value)| *value);
+        let mut losses = self.terms.iter().filter(|term| term.optimised).map(|term| term.value);
         let first = losses.next().ok_or_else(|| {
-            let names: Vec<_> = self.terms.iter().map(|(name, _)| name.as_ref()).collect();
+            let names: Vec<_> = self.terms.iter().map(|term| term.name.as_ref()).collect();
             Error::invalid(format!("no term has `loss` in its name, so nothing can be optimised: {names:?}"))
         })?;
         let total = losses.fold(first, |sum, loss| sum + loss);
         let mut outputs = Outputs::default();
         outputs.add("loss".into(), f64::from(total.item()));
-        for (name, value) in self.terms.into_iter().filter(|(name, _)| name != "loss") {
-            outputs.add(name, f64::from(value.item()));
+        for term in self.terms.into_iter().filter(|term| term.name != "loss") {
+            outputs.add(term.name, f64::from(term.value.item()));
         }
         Ok((total, outputs))
     }
@@ -65,6 +79,7 @@ mod tests {
         dict.push("Loss", number(8.0));
         dict.push("loss_levels", number(0.25));
         dict.push("loss_levels", number(0.5));
+        dict.log("weight_of_loss", number(7.0));
         let (total, outputs) = dict.total().unwrap();
         assert_eq!(total.item(), 3.75);
         let expected = [
@@ -73,6 +88,7 @@ mod tests {
             ("aux_loss", 2.0),
             ("Loss", 8.0),
             ("loss_levels", 0.75),
+            ("weight_of_loss", 7.0),
         ];
         assert_eq!(vars(&outputs), expected);
     }

@@ -10,6 +10,7 @@ mod preprocessors;
 mod supervised;
 mod task;
 pub mod tta;
+mod weighting;
 
 use std::any::Any;
 
@@ -31,6 +32,10 @@ pub use preprocessors::{
 
 pub use supervised::{Heads, Objective, ObjectiveConfig, Supervised, SupervisedConfig};
 pub use task::Task;
+pub use weighting::{
+    DynamicWeightAverage, DynamicWeightAverageConfig, GradNorm, GradNormConfig, UncertaintyWeighting,
+    UncertaintyWeightingConfig, Weighed, Weighting,
+};
 
 use crate::base::{Elem, Result};
 use crate::data::Batch;

@@ -8,7 +8,7 @@ use crate::base::{Error, Result};
 use crate::config::OneOrMany;
 use crate::data::{INPUTS, TARGET, field_name};
 use crate::model::preprocessors::Preprocessor;
-use crate::model::{Model, initial};
+use crate::model::{Model, Weighting, initial};
 use crate::nn::init::InitCfg;
 use crate::nn::{Loss, Module};
 use crate::register;
@@ -35,6 +35,9 @@ pub struct SupervisedConfig {
     #[serde(default)]
     #[schemars(length(min = 1))]
     pub losses: Vec<ObjectiveConfig>,
+    /// Weights of several losses that follow the training: UncertaintyWeighting and others.
+    #[serde(default)]
+    pub weighting: Option<Spec<dyn Weighting>>,
     /// What is done to the inputs first, for pictures: ClsDataPreprocessor and others.
     #[serde(default)]
     pub data_preprocessor: Option<Spec<dyn Preprocessor>>,
@@ -60,6 +63,9 @@ pub struct ObjectiveConfig {
     /// The field of the data that it compares with; `target` if not given.
     #[serde(default)]
     pub target: Option<String>,
+    /// The field that holds the lengths of the sequences, for a loss of sequences: `inputs_lengths`.
+    #[serde(default)]
+    pub lengths: Option<String>,
     /// Its weight in the sum.
     #[serde(default = "one")]
     #[schemars(range(min = 0.0))]
@@ -150,9 +156,14 @@ impl Supervised {
                     loss,
                     head: objective.head,
                     target,
+                    lengths: objective.lengths.map(|field| field_name(&field).to_owned()),
                     weight: objective.weight,
                 });
             }
+        }
+        if let Some(spec) = &p.weighting {
+            model.weighting = errors.take(spec.build(cx));
+            model.begin_weighting();
         }
         let model = errors.or(model)?;
         model.check()?;
@@ -169,7 +180,7 @@ impl SupervisedConfig {
             }
             (Some(loss), true) => {
                 let (loss, target) = (loss.clone(), self.target.clone());
-                Ok(vec![ObjectiveConfig { loss, head: None, target, weight: 1.0 }])
+                Ok(vec![ObjectiveConfig { loss, head: None, target, lengths: None, weight: 1.0 }])
             }
             (None, _) if self.target.is_some() => {
                 Err(Error::config("`target` belongs to `loss`: in `losses` each names its own"))

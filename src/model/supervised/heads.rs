@@ -26,13 +26,13 @@ impl Heads {
         self.0.is_empty()
     }
 
-    /// What each makes of `x`.
+    /// What each makes of its own of `features`, one a head.
     ///
     /// # Errors
-    /// That of the first head that `x` does not fit.
-    pub fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Vec<Var<'t>>> {
-        let each = self.0.iter_mut().map(|(name, head)| cx.child(format_args!("heads.{name}"), head, x));
-        each.collect()
+    /// That of the first head that its features do not fit.
+    pub fn forward<'t>(&mut self, features: &[Var<'t>], cx: &mut Forward<'_>) -> Result<Vec<Var<'t>>> {
+        let each = self.0.iter_mut().zip(features);
+        each.map(|((name, head), x)| cx.child(format_args!("heads.{name}"), head, *x)).collect()
     }
 }
 

@@ -8,19 +8,20 @@ pub use config::{ObjectiveConfig, SupervisedConfig};
 pub use heads::Heads;
 
 use super::preprocessors::{Prepared, Preprocessor};
-use super::{FieldNeeds, LossDict, Outputs, SCORES, Task};
+use super::{FieldNeeds, LossDict, Outputs, SCORES, Task, Weighting};
 use crate::base::suggest::nearest;
-use crate::base::{Elem, Error, Result};
+use crate::base::{Elem, Error, Result, Tensor};
 use crate::data::{Batch, Column, Fields, INPUTS, TARGET, field_name};
 use crate::module;
 use crate::nn::init::Init;
-use crate::nn::{Activation, Autograd, Forward, Loss, Module, Tape, Target, Var};
+use crate::nn::{Activation, Autograd, Forward, Loss, Losses, Module, Tape, Target, Var};
 
 /// A loss, the head whose scores it takes, the field that it compares them with, and its weight among several.
 pub struct Objective {
     loss: Box<dyn Loss>,
     head: Option<String>,
     target: String,
+    lengths: Option<String>,
     weight: f64,
 }
 
@@ -31,7 +32,7 @@ impl Objective {
     }
 
     fn of(loss: Box<dyn Loss>) -> Self {
-        Self { loss, head: None, target: TARGET.to_owned(), weight: 1.0 }
+        Self { loss, head: None, target: TARGET.to_owned(), lengths: None, weight: 1.0 }
     }
 
     /// The same for the head of this name.
@@ -44,6 +45,27 @@ impl Objective {
     #[must_use]
     pub fn target(self, field: &str) -> Self {
         Self { target: field_name(field).to_owned(), ..self }
+    }
+
+    /// The same of sequences whose lengths are in this field of the data, for a loss of sequences.
+    #[must_use]
+    pub fn lengths(self, field: &str) -> Self {
+        Self { lengths: Some(field_name(field).to_owned()), ..self }
+    }
+
+    /// The loss of these scores.
+    fn measure<'t>(&self, scores: Var<'t>, batch: &Batch, prepared: &Prepared<'_>) -> Result<Losses<'t>> {
+        let target = target(batch, prepared, &self.target)?;
+        let Some(field) = &self.lengths else { return self.loss.forward(scores, target) };
+        match batch.fields.find(field)? {
+            Column::Int(lengths) => {
+                let lengths: Vec<i64> = lengths.iter().copied().collect();
+                self.loss.forward_lengths(scores, target, &lengths)
+            }
+            other => {
+                Err(Error::invalid(format!("`{field}` holds {}: lengths are whole numbers", other.kind())))
+            }
+        }
     }
 
     /// The same with this weight in the sum.
@@ -76,12 +98,13 @@ pub struct Supervised {
     heads: Heads,
     inputs: Vec<String>,
     objectives: Vec<Objective>,
+    weighting: Option<Box<dyn Weighting>>,
     preprocessor: Option<Box<dyn Preprocessor>>,
     init: Vec<Init>,
     autograd: Autograd,
 }
 
-module!(Supervised { network, heads }, init_cfg = init);
+module!(Supervised { network, heads, weighting }, init_cfg = init);
 
 impl Supervised {
     /// A network whose output this loss compares with `target`. What it predicts is called `scores` where the loss is
@@ -97,6 +120,7 @@ impl Supervised {
             heads: Heads::default(),
             inputs: vec![INPUTS.to_owned()],
             objectives: Vec::new(),
+            weighting: None,
             preprocessor: None,
             init: Vec::new(),
             autograd: Autograd::default(),
@@ -114,7 +138,23 @@ impl Supervised {
     #[must_use]
     pub fn objective(mut self, objective: Objective) -> Self {
         self.objectives.push(objective);
+        self.begin_weighting();
         self
+    }
+
+    /// The same with weights of its losses that follow the training.
+    #[must_use]
+    pub fn weighting(mut self, weighting: impl Weighting) -> Self {
+        self.weighting = Some(Box::new(weighting));
+        self.begin_weighting();
+        self
+    }
+
+    fn begin_weighting(&mut self) {
+        let losses: Vec<_> = self.objectives.iter().map(|objective| objective.loss.activation()).collect();
+        if let Some(weighting) = &mut self.weighting {
+            weighting.begin(&losses);
+        }
     }
 
     /// The same with these fields going in, side by side along their second axis.
@@ -167,24 +207,48 @@ impl Supervised {
         let trained = self.objectives.iter().map(|o| self.output_of(o)).collect::<Result<Vec<_>>>()?;
         match self.outputs().iter().enumerate().find(|(at, _)| !trained.contains(at)) {
             Some((_, head)) => Err(Error::config(format!("no loss trains the head `{head}`"))),
-            None => Ok(()),
+            None => self.check_weighting(&trained),
         }
     }
 
-    /// What the preprocessor made of the batch, and the scores of every head.
-    fn scores<'t>(
-        &mut self,
-        batch: &Batch,
-        tape: &'t Tape,
-        cx: &mut Forward<'_>,
-    ) -> Result<(Prepared<'t>, Vec<Var<'t>>)> {
+    /// Whether the weighting has what it weighs, with the output that each loss takes.
+    fn check_weighting(&self, outputs: &[usize]) -> Result<()> {
+        let Some(weighting) = &self.weighting else { return Ok(()) };
+        if outputs.len() < 2 {
+            return Err(Error::config("`weighting` weighs several `losses`: there is one"));
+        }
+        let shared = outputs.iter().enumerate().any(|(at, output)| outputs[..at].contains(output));
+        if weighting.looks_at_features() && shared && !self.heads.is_empty() {
+            let name = weighting.type_name();
+            return Err(Error::config(format!(
+                "`{name}` measures each loss alone: give each a head of its own"
+            )));
+        }
+        Ok(())
+    }
+
+    /// What the preprocessor made of the batch, and the scores.
+    fn scores<'t>(&mut self, batch: &Batch, tape: &'t Tape, cx: &mut Forward<'_>) -> Result<Scores<'t>> {
         let prepared = match &self.preprocessor {
             Some(preprocessor) => preprocessor.prepare(batch, cx, tape)?,
             None => Prepared { inputs: inputs::side_by_side(batch, &self.inputs, tape)?, scores: None },
         };
+        let outputs = self.objectives.iter().map(|o| self.output_of(o)).collect::<Result<Vec<_>>>()?;
         let x = cx.child("network", &mut self.network, prepared.inputs)?;
-        let scores = if self.heads.is_empty() { vec![x] } else { self.heads.forward(x, cx)? };
-        Ok((prepared, scores))
+        self.check_weighting(&outputs)?;
+        let features = match &mut self.weighting {
+            Some(weighting) if cx.training => weighting.features(x, outputs.len()),
+            _ => vec![x; outputs.len()],
+        };
+        if self.heads.is_empty() {
+            return Ok(Scores { prepared, outputs: vec![x], of_losses: features });
+        }
+        // A head takes the features of its first loss.
+        let first = |head| outputs.iter().position(|output| *output == head);
+        let of_heads = (0..self.heads.names().count()).map(|head| first(head).map_or(x, |at| features[at]));
+        let scores = self.heads.forward(&of_heads.collect::<Vec<_>>(), cx)?;
+        let of_losses = outputs.into_iter().map(|output| scores[output]).collect();
+        Ok(Scores { prepared, outputs: scores, of_losses })
     }
 
     /// What a loss is called in the log: `loss` where there is one, else with the head's name.
@@ -200,33 +264,55 @@ impl Supervised {
     }
 }
 
+/// What a forward pass gives.
+struct Scores<'t> {
+    /// What the preprocessor made of the batch.
+    prepared: Prepared<'t>,
+    /// One output a head, or that of the network.
+    outputs: Vec<Var<'t>>,
+    /// What each loss takes: its output, by a branch of its own where a weighting looks at it.
+    of_losses: Vec<Var<'t>>,
+}
+
 impl Task for Supervised {
     fn loss<'t>(&mut self, batch: &Batch, tape: &'t Tape, cx: &mut Forward<'_>) -> Result<LossDict<'t>> {
-        let (prepared, scores) = self.scores(batch, tape, cx)?;
+        let Scores { prepared, of_losses, .. } = self.scores(batch, tape, cx)?;
+        let mut losses = Vec::with_capacity(of_losses.len());
+        for (objective, scores) in self.objectives.iter().zip(of_losses) {
+            let loss = objective.measure(scores, batch, &prepared)?.loss;
+            let loss = if loss.shape().is_empty() { loss } else { loss.mean() };
+            losses.push(if objective.weight == 1.0 { loss } else { loss * objective.weight as Elem });
+        }
         let mut dict = LossDict::default();
-        for (at, objective) in self.objectives.iter().enumerate() {
-            let own = scores[self.output_of(objective)?];
-            let loss = objective.loss.forward(own, target(batch, &prepared, &objective.target)?)?.loss;
-            let loss = if objective.weight == 1.0 { loss } else { loss * objective.weight as Elem };
-            dict.push(self.name_of(at), loss);
+        let names: Vec<_> = (0..losses.len()).map(|at| self.name_of(at)).collect();
+        let Some(weighting) = &mut self.weighting else {
+            names.into_iter().zip(losses).for_each(|(name, loss)| dict.push(name, loss));
+            return Ok(dict);
+        };
+        let weighed = weighting.weigh(&losses)?;
+        for ((name, term), weight) in names.into_iter().zip(weighed.terms).zip(weighed.weights) {
+            let weight = tape.input(Tensor::from_elem(vec![], weight as Elem));
+            dict.log(name.replacen("loss", "weight", 1), weight);
+            dict.push(name, term);
+        }
+        if let Some(extra) = weighed.extra {
+            dict.push("loss_weighting", extra);
         }
         Ok(dict)
     }
 
     fn predict(&mut self, batch: &Batch, tape: &Tape, cx: &mut Forward<'_>) -> Result<Outputs> {
-        let (prepared, scores) = self.scores(batch, tape, cx)?;
+        let Scores { prepared, outputs, of_losses } = self.scores(batch, tape, cx)?;
         let labelled = self.objectives.iter().all(|objective| batch.get(&objective.target).is_some());
-        let (mut losses, mut activations) = (vec![0.0; batch.len()], vec![None; scores.len()]);
-        for objective in &self.objectives {
-            let at = self.output_of(objective)?;
-            activations[at].get_or_insert(objective.loss.activation());
+        let (mut losses, mut activations) = (vec![0.0; batch.len()], vec![None; outputs.len()]);
+        for (objective, scores) in self.objectives.iter().zip(of_losses) {
+            activations[self.output_of(objective)?].get_or_insert(objective.loss.activation());
             if labelled {
-                let target = target(batch, &prepared, &objective.target)?;
-                let own = objective.loss.forward(scores[at], target)?.per_sample;
+                let own = objective.measure(scores, batch, &prepared)?.per_sample;
                 losses.iter_mut().zip(own).for_each(|(sum, own)| *sum += objective.weight as Elem * own);
             }
         }
-        let values = scores
+        let values = outputs
             .iter()
             .zip(activations)
             .map(|(scores, activation)| activation.unwrap_or_default().apply(scores.value().into_owned()));
@@ -240,7 +326,8 @@ impl Task for Supervised {
     }
 
     fn reads(&self) -> FieldNeeds {
-        let targets = self.objectives.iter().map(|objective| objective.target.clone());
+        let fields = |objective: &Objective| [Some(objective.target.clone()), objective.lengths.clone()];
+        let targets = self.objectives.iter().flat_map(fields).flatten();
         let outputs = self.outputs().into_iter().enumerate().filter_map(|(at, name)| {
             let own = |objective: &&Objective| self.output_of(objective).is_ok_and(|output| output == at);
             Some((name.to_owned(), self.objectives.iter().find(own)?.target.clone()))
