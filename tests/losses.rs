@@ -190,6 +190,7 @@ fn bad_targets_are_refused_by_name() {
         ("{type: FocalLoss}", &[2, 3], dense, ["`FocalLoss`", "0 to 1"]),
         ("{type: SoftmaxFocalLoss}", &[2, 3], Target::Classes(&[0, 3]), ["`SoftmaxFocalLoss`", "target 3"]),
         ("{type: DiceLoss}", &[1, 2, 2], Target::Classes(&[0, 2]), ["`DiceLoss`", "target 2"]),
+        ("{type: DiceLoss, use_sigmoid: false}", &[1, 1, 2], few, ["`DiceLoss`", "always 1"]),
         ("{type: DiceLoss}", &[1, 2, 2], few, ["`DiceLoss`", "1 targets where 2 belong"]),
         ("{type: LabelSmoothLoss, label_smooth_val: 0.1}", &[2, 3], few, ["1 targets", "2 rows"]),
         (

@@ -84,11 +84,10 @@ impl Loss for BCEWithLogitsLoss {
         let yes = LabelWeights::new(self.pos_weight.as_ref(), &shape, "pos_weight")?;
         let target = shares(target, "BCEWithLogitsLoss")?;
         let losses = scores.pointwise_loss(target, self.reduction, |i, x, y| {
-            // log σ(x) = -log(1 + e⁻ˣ): without the cancellation that `x - log(1 + eˣ)` has.
-            let (x, y) = (f64::from(x), f64::from(y));
+            let (x, y) = (Logistic::of(x.into()), f64::from(y));
             let (weight, yes, no) = (f64::from(all.of(i)), f64::from(yes.of(i)) * y, 1.0 - y);
-            let loss = no * log_one_plus_exp(x) + yes * log_one_plus_exp(-x);
-            ((weight * loss) as Elem, (weight * (no * sigmoid(x) - yes * sigmoid(-x))) as Elem)
+            let loss = weight * (no * x.cost_of_no + yes * x.cost_of_yes);
+            (loss as Elem, (weight * (no * x.yes - yes * x.no)) as Elem)
         });
         Ok(weighted(losses?, self.loss_weight))
     }
@@ -112,7 +111,9 @@ impl Loss for BCELoss {
             let (wide, weight) = (f64::from(x), weights.of(i));
             let end = |log: f64| log.max(-100.0) as Elem;
             let loss = -(y * end(libm::log(wide)) + (1.0 - y) * end(libm::log1p(-wide)));
-            let slope = (wide - f64::from(y)) / (wide * (1.0 - wide)).max(1e-12);
+            // PyTorch's guard, a constant of f32 there.
+            let guard = f64::from(1e-12f32);
+            let slope = (wide - f64::from(y)) / (wide * (1.0 - wide)).max(guard);
             // `max` would drop a NaN.
             let loss = if x.is_nan() { x } else { loss };
             (weight * loss, weight * slope as Elem)
@@ -121,16 +122,27 @@ impl Loss for BCELoss {
     }
 }
 
-/// `log(1 + eˣ)`, which may not overflow.
-pub(super) fn log_one_plus_exp(x: f64) -> f64 {
-    // A NaN stays one: `max` alone would drop it.
-    x.max(0.0) + libm::log1p(libm::exp(-x.abs()))
+/// What a score says of yes and no. Nothing of it overflows, or loses its digits where it is small.
+pub(super) struct Logistic {
+    /// `1 / (1 + e⁻ˣ)`, the probability of a yes.
+    pub yes: f64,
+    /// That of a no.
+    pub no: f64,
+    /// `log(1 + e⁻ˣ)`, what a yes costs.
+    pub cost_of_yes: f64,
+    /// `log(1 + eˣ)`, what a no costs.
+    pub cost_of_no: f64,
 }
 
-/// `1 / (1 + e⁻ˣ)`, which may not overflow.
-pub(super) fn sigmoid(x: f64) -> f64 {
-    let small = libm::exp(-x.abs());
-    if x >= 0.0 { 1.0 / (1.0 + small) } else { small / (1.0 + small) }
+impl Logistic {
+    pub fn of(x: f64) -> Self {
+        let small = libm::exp(-x.abs());
+        let (likely, unlikely) = (1.0 / (1.0 + small), small / (1.0 + small));
+        let (yes, no) = if x >= 0.0 { (likely, unlikely) } else { (unlikely, likely) };
+        // A NaN stays one: `max` alone would drop it.
+        let rest = libm::log1p(small);
+        Self { yes, no, cost_of_yes: (-x).max(0.0) + rest, cost_of_no: x.max(0.0) + rest }
+    }
 }
 
 register! { /// Cross entropy of yes and no, for one label or several at once.

@@ -4,7 +4,7 @@ use ndarray::{ArrayD, Dimension as _};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::base::{Elem, Result};
+use crate::base::{Elem, Error, Result};
 use crate::nn::buffer_pool::slice;
 use crate::nn::{Activation, Losses, Reduction, Target, Var};
 use crate::register;
@@ -65,11 +65,13 @@ impl Default for DiceLoss {
 impl Loss for DiceLoss {
     fn forward<'t>(&self, scores: Var<'t>, target: Target<'_>) -> Result<Losses<'t>> {
         let shape = scores.shape();
-        let mut p = match self.activation() {
-            Activation::Softmax => scores.softmax(1),
-            _ if shape.get(1) == Some(&1) || self.use_sigmoid => scores.sigmoid(),
-            _ => scores.softmax(1),
-        };
+        if !self.use_sigmoid && shape.get(1) == Some(&1) {
+            return Err(Error::invalid(
+                "`DiceLoss`: the softmax of one score is always 1: leave out `use_sigmoid: false`, or give each class a \
+                 score",
+            ));
+        }
+        let mut p = if self.use_sigmoid { scores.sigmoid() } else { scores.softmax(1) };
         let y = match target {
             Target::Classes(classes) if self.ignore_index.is_some_and(|own| classes.contains(&own)) => {
                 let (known, seen) = self.without_ignored(classes, &shape)?;

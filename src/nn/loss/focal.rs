@@ -7,7 +7,7 @@ use crate::base::{Elem, Result};
 use crate::nn::{Activation, Losses, Reduction, Target, Var};
 use crate::register;
 
-use super::binary::{log_one_plus_exp, sigmoid};
+use super::binary::Logistic;
 use super::rows::{Row, Rows};
 use super::targets::{LabelWeights, class, one_hot, shares, whole};
 use super::{Loss, weighted};
@@ -106,10 +106,10 @@ fn power(m: f64, gamma: f64) -> (f64, f64) {
 impl FocalLoss {
     /// The loss of a score, and its slope.
     fn of(&self, x: f64, y: f64) -> (f64, f64) {
-        let (p, q) = (sigmoid(x), sigmoid(-x));
+        let Logistic { yes: p, no: q, cost_of_yes, cost_of_no } = Logistic::of(x);
         let missing = q * y + p * (1.0 - y);
         let by_x = p * q * (1.0 - 2.0 * y);
-        let bce = (1.0 - y) * log_one_plus_exp(x) + y * log_one_plus_exp(-x);
+        let bce = (1.0 - y) * cost_of_no + y * cost_of_yes;
         let bce_by_x = (1.0 - y) * p - y * q;
         let factor = self.alpha * y + (1.0 - self.alpha) * (1.0 - y);
         let (focus, slope) = power(missing, self.gamma);

@@ -7,7 +7,7 @@ use crate::base::{Elem, Result};
 use crate::nn::{Activation, Losses, Reduction, Target, Var};
 use crate::register;
 
-use super::binary::{log_one_plus_exp, sigmoid};
+use super::binary::Logistic;
 use super::targets::{sign, signs};
 use super::{Loss, weighted};
 
@@ -141,8 +141,8 @@ impl Loss for HingeEmbeddingLoss {
 impl Loss for SoftMarginLoss {
     fn forward<'t>(&self, scores: Var<'t>, target: Target<'_>) -> Result<Losses<'t>> {
         let losses = scores.pointwise_loss(signs(target, "SoftMarginLoss")?, self.reduction, |_, x, y| {
-            let wrong = f64::from(-sign(y) * x);
-            (log_one_plus_exp(wrong) as Elem, -sign(y) * sigmoid(wrong) as Elem)
+            let right = Logistic::of((sign(y) * x).into());
+            (right.cost_of_yes as Elem, -sign(y) * right.no as Elem)
         });
         Ok(weighted(losses?, self.loss_weight))
     }

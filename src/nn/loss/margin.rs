@@ -7,7 +7,7 @@ use crate::base::{Elem, Error, Result};
 use crate::nn::{Activation, Losses, Reduction, Target, Var};
 use crate::register;
 
-use super::binary::{log_one_plus_exp, sigmoid};
+use super::binary::Logistic;
 use super::rows::{Row, Rows};
 use super::targets::{LabelWeights, class, shares, whole};
 use super::{Loss, weighted};
@@ -190,10 +190,10 @@ impl Loss for MultiLabelSoftMarginLoss {
             scores.row_loss("multi_label_soft_margin_loss", rows, self.reduction, |row, x, slope| {
                 let mut sum = 0.0;
                 for (k, (x, slope)) in x.iter().zip(slope).enumerate() {
-                    let (x, y) = (f64::from(*x), f64::from(target[row * rows.k + k]));
+                    let (x, y) = (Logistic::of((*x).into()), f64::from(target[row * rows.k + k]));
                     let share = f64::from(weights.of(k)) / rows.k as f64;
-                    sum += share * (log_one_plus_exp(x) - y * x);
-                    *slope = (share * (sigmoid(x) - y)) as Elem;
+                    sum += share * ((1.0 - y) * x.cost_of_no + y * x.cost_of_yes);
+                    *slope = (share * (x.yes - y)) as Elem;
                 }
                 Ok(Row::once(sum))
             });
