@@ -23,8 +23,7 @@ pub const OWNER_FILE: &str = ".shanty-run.json";
 pub struct Owner {
     /// Its name: checkpoints carry it.
     pub run: String,
-    /// What the work_dir is called in its checkpoints, also when it is moved: the name of the first run that began in
-    /// it.
+    /// What the work_dir is called in its checkpoints, whichever run began in it, also when it is moved.
     #[serde(default)]
     pub home: String,
     /// The seed in force.
