@@ -24,6 +24,19 @@ const LAYERS: [(&str, usize, usize, usize, usize, usize, usize); 13] = [
     ("lenet c3", 16, 120, 5, 5, 1, 0),
 ];
 
+/// Name, channels, size, kernel, stride, groups: as many output channels, the size kept or halved.
+const GROUPED: [(&str, usize, usize, usize, usize, usize); 9] = [
+    ("dw 144x56", 144, 56, 3, 1, 144),
+    ("dw 144x56 /2", 144, 56, 3, 2, 144),
+    ("dw 192x28", 192, 28, 3, 1, 192),
+    ("dw 576x14", 576, 14, 3, 1, 576),
+    ("dw 960x7", 960, 7, 3, 1, 960),
+    ("dw5 240x14", 240, 14, 5, 1, 240),
+    ("dw7 96x56", 96, 56, 7, 1, 96),
+    ("x32 128x56", 128, 56, 3, 1, 32),
+    ("x32 512x14", 512, 14, 3, 1, 32),
+];
+
 /// Name, m, k, n, and whether a and b are transposed in memory.
 const PRODUCTS: [(&str, usize, usize, usize, bool, bool); 13] = [
     ("mlp l1 fwd", 64, 784, 512, false, true),
@@ -115,6 +128,8 @@ fn main() -> Result<(), BoxError> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
     pool.install(|| {
         convolutions(&bench, batch)?;
+        grouped(&bench, batch)?;
+        images(&bench, batch)?;
         products(&bench);
         normalisation(&bench, batch);
         elementwise(&bench, batch)
@@ -134,6 +149,87 @@ fn convolutions(bench: &Bench, n: usize) -> Result<(), BoxError> {
             conv2d_backward_weight(&g, &x, &dy, 0.0, &mut dw, None)
         });
     }
+    Ok(())
+}
+
+fn grouped(bench: &Bench, n: usize) -> Result<(), BoxError> {
+    for (name, c, size, kernel, stride, groups) in GROUPED {
+        let window = Window { stride: [stride; 2], padding: [kernel / 2; 2], ..Window::new([kernel; 2]) };
+        let g = ConvGeom::new([n, c, size, size], c, window, groups)?;
+        let (x, w, dy) = (noise(g.x_len()), noise(g.w_len()), noise(g.y_len()));
+        let (mut y, mut dx, mut dw) = (dy.clone(), x.clone(), w.clone());
+        bench.run(&format!("{name} fwd"), g.flops() as f64, || {
+            conv2d(&g, &x, &w, None, Act::Identity, &mut y);
+        });
+        bench.run(&format!("{name} bwd"), 2.0 * g.flops() as f64, || {
+            conv2d_backward_data(&g, &dy, &w, &mut dx);
+            conv2d_backward_weight(&g, &x, &dy, 0.0, &mut dw, None);
+        });
+    }
+    Ok(())
+}
+
+/// What else there is for images: transposed convolution, resizing, parts, and the norms of groups and pixels.
+fn images(bench: &Bench, n: usize) -> Result<(), BoxError> {
+    let window = Window { stride: [2; 2], ..Window::new([2; 2]) };
+    let g = ConvGeom::new([n, 32, 32, 32], 64, window, 1)?;
+    let (x, w, b, dy) = (noise(g.y_len()), noise(g.w_len()), noise(g.c), noise(g.x_len()));
+    let (mut y, mut dx, mut dw) = (dy.clone(), x.clone(), w.clone());
+    bench.run("conv transpose unet fwd", g.flops() as f64, || {
+        conv_transpose2d(&g, &x, &w, Some(&b), &mut y);
+    });
+    bench.run("conv transpose unet bwd", 2.0 * g.flops() as f64, || {
+        conv2d(&g, &dy, &w, None, Act::Identity, &mut dx);
+        conv2d_backward_weight(&g, &dy, &x, 0.0, &mut dw, None);
+    });
+    let (x, dy) = (noise(n * 64 * 256), noise(n * 64 * 1024));
+    let (mut y, mut dx) = (dy.clone(), x.clone());
+    let bilinear = UpsampleMode::Bilinear { align_corners: false };
+    for (name, mode) in [("nearest", UpsampleMode::Nearest), ("bilinear", bilinear)] {
+        let g = UpsampleGeom::new([n, 64, 16, 16], [32, 32], mode, None)?;
+        bench.run(&format!("{name} 64x16 fwd"), 0.0, || upsample(&g, &x, &mut y));
+        bench.run(&format!("{name} 64x16 bwd"), 0.0, || upsample_backward(&g, &dy, &mut dx));
+    }
+    let g = AdaptivePoolGeom::new([n, 64, 16, 16], [7, 7])?;
+    let (mut at, dy, mut y) = (vec![0; g.y_len()], noise(g.y_len()), noise(g.y_len()));
+    bench.run("adaptive avg 64x16 fwd", 0.0, || adaptive_avg_pool2d(&g, &x, &mut y));
+    bench.run("adaptive avg 64x16 bwd", 0.0, || adaptive_avg_pool2d_backward(&g, &dy, &mut dx));
+    bench.run("adaptive max 64x16 fwd", 0.0, || adaptive_max_pool2d(&g, &x, &mut y, &mut at));
+    bench.run("adaptive max 64x16 bwd", 0.0, || adaptive_max_pool2d_backward(&g, &dy, &at, &mut dx));
+    let (c, inner) = (96, 784);
+    let (x, mut y, mut d) = (noise(n * c * inner), noise(n * c * inner), noise(n * c * inner));
+    let (g, mut dg, mut db) = (noise(c), noise(c), noise(c));
+    let (mut m, mut r) = (noise(n * inner), noise(n * inner));
+    let affine = LayerNormAffine { gamma: Some(&g), beta: Some(&g) };
+    for (name, groups) in [("group norm 32", 32), ("instance norm", c)] {
+        let s = GroupNormShape { n, c, groups, inner };
+        let rows = s.rows();
+        bench.run(&format!("{name} 96x28 fwd"), 0.0, || {
+            let stats = LayerNormStatsMut { mean: &mut m[..rows], rstd: &mut r[..rows] };
+            group_norm(s, &x, affine, 1e-5, &mut y, stats);
+        });
+        bench.run(&format!("{name} 96x28 bwd"), 0.0, || {
+            let grads = LayerNormGrads { dy: &mut d, dgamma: &mut dg, dbeta: &mut db };
+            group_norm_backward(
+                s,
+                &x,
+                Some(&g),
+                LayerNormStats { mean: &m[..rows], rstd: &r[..rows] },
+                grads,
+            );
+        });
+    }
+    bench.run("layer norm 2d 96x28 fwd", 0.0, || {
+        pixel_norm([n, c, inner], &x, affine, 1e-5, &mut y, LayerNormStatsMut { mean: &mut m, rstd: &mut r });
+    });
+    bench.run("layer norm 2d 96x28 bwd", 0.0, || {
+        let grads = LayerNormGrads { dy: &mut d, dgamma: &mut dg, dbeta: &mut db };
+        pixel_norm_backward([n, c, inner], &x, Some(&g), LayerNormStats { mean: &m, rstd: &r }, grads);
+    });
+    bench.run("rms norm fwd", 0.0, || rms_norm(c, &x, Some(&g), 1e-5, &mut y, &mut r));
+    bench.run("rms norm bwd", 0.0, || {
+        rms_norm_backward(c, &x, Some(&g), &r, RmsNormGrads { dy: &mut d, dgamma: &mut dg });
+    });
     Ok(())
 }
 

@@ -62,6 +62,48 @@ for name, i, o, h, k, s, p in LAYERS:
     run(f"{name} bwd-data", flops, *data)
     run(f"{name} bwd-weight", flops, *weight)
 
+GROUPED = [("dw 144x56", 144, 56, 3, 1, 144), ("dw 144x56 /2", 144, 56, 3, 2, 144), ("dw 192x28", 192, 28, 3, 1, 192), ("dw 576x14", 576, 14, 3, 1, 576),
+           ("dw 960x7", 960, 7, 3, 1, 960), ("dw5 240x14", 240, 14, 5, 1, 240), ("dw7 96x56", 96, 56, 7, 1, 96), ("x32 128x56", 128, 56, 3, 1, 32),
+           ("x32 512x14", 512, 14, 3, 1, 32)]
+for name, c, h, k, s, groups in GROUPED:
+    if not any(FILTER in f"{name} {d}" for d in ("fwd", "bwd")):
+        continue
+    fwd, bwd, flops = [], [], 0
+    for fmt in FORMATS:
+        x, w = torch.randn(N, c, h, h).to(memory_format=fmt), torch.randn(c, c // groups, k, k).to(memory_format=fmt)
+        y = F.conv2d(x, w, None, s, k // 2, 1, groups)
+        g, flops = torch.randn_like(y), 2 * y.numel() * c // groups * k * k
+        fwd.append(lambda x=x, w=w: F.conv2d(x, w, None, s, k // 2, 1, groups))
+        bwd.append(lambda g=g, x=x, w=w: torch.ops.aten.convolution_backward(
+            g, x, w, None, [s, s], [k // 2] * 2, [1, 1], False, [0, 0], groups, [True, True, False]))
+    run(f"{name} fwd", flops, *fwd)
+    run(f"{name} bwd", 2 * flops, *bwd)
+
+
+def images(name, make, *shapes, flops=0):
+    """A function of an image and parameters, in both layouts."""
+    fwd, bwd = [], []
+    for fmt in FORMATS:
+        args = [torch.randn(s) for s in shapes]
+        args = [(a.to(memory_format=fmt) if a.dim() == 4 else a).requires_grad_() for a in args]
+        f = lambda args=args: make(*args)
+        fwd.append(quiet(f))
+        bwd.append(backward(f, *args))
+    run(f"{name} fwd", flops, *fwd)
+    run(f"{name} bwd", 2 * flops, *bwd)
+
+
+images("conv transpose unet", lambda x, w, b: F.conv_transpose2d(x, w, b, 2), (N, 64, 16, 16), (64, 32, 2, 2), (32,),
+       flops=2 * N * 64 * 256 * 32 * 4)
+for mode in ("nearest", "bilinear"):
+    images(f"{mode} 64x16", lambda x: F.interpolate(x, (32, 32), mode=mode), (N, 64, 16, 16))
+images("adaptive avg 64x16", lambda x: F.adaptive_avg_pool2d(x, 7), (N, 64, 16, 16))
+images("adaptive max 64x16", lambda x: F.adaptive_max_pool2d(x, 7), (N, 64, 16, 16))
+images("group norm 32 96x28", lambda x, g, b: F.group_norm(x, 32, g, b), (N, 96, 28, 28), (96,), (96,))
+images("instance norm 96x28", lambda x, g, b: F.instance_norm(x, None, None, g, b), (N, 96, 28, 28), (96,), (96,))
+images("layer norm 2d 96x28", lambda x, g, b: F.layer_norm(x.permute(0, 2, 3, 1), (96,), g, b).permute(0, 3, 1, 2), (N, 96, 28, 28), (96,), (96,))
+images("rms norm", lambda x, g: F.rms_norm(x, (96,), g), (N * 784, 96), (96,))
+
 PRODUCTS = [("mlp l1 fwd", 64, 784, 512, 0, 1), ("mlp l1 dw", 512, 64, 784, 1, 0), ("mlp l2 fwd", 64, 512, 256, 0, 1), ("mlp l2 dx", 64, 256, 512, 0, 0),
             ("mlp l2 dw", 256, 64, 512, 1, 0), ("mlp l3 fwd", 64, 256, 10, 0, 1), ("mlp l3 dx", 64, 10, 256, 0, 0), ("vit qkv fwd", 4160, 192, 576, 0, 1),
             ("vit mlp fwd", 4160, 192, 768, 0, 1), ("vit mlp dx", 4160, 768, 192, 0, 0), ("vit mlp dw", 768, 4160, 192, 1, 0), ("square 512", 512, 512, 512, 0, 0),

@@ -17,7 +17,8 @@
 //! # Where things are
 //! Each folder says at its head which algorithm it holds. The files beside them are shared: `isa` (classes of CPU),
 //! `par` (how work is cut), `spinning` (threads that wait for it), `scratch` (working memory), `disjoint` (results
-//! that several threads write), `math`, `reduce`, `softmax`, `transpose` and `window`.
+//! that several threads write), `math`, `reduce`, `softmax`, `transpose`, `upsample` and
+//! `window`.
 #![allow(clippy::needless_range_loop)] // loops over indices are what the vectoriser sees through
 
 mod attention;
@@ -37,10 +38,11 @@ mod scratch;
 mod softmax;
 mod spinning;
 mod transpose;
+mod upsample;
 mod window;
 
 pub use attention::*;
-pub use conv::{ConvGeom, conv2d, conv2d_backward_data, conv2d_backward_weight};
+pub use conv::{ConvGeom, conv_transpose2d, conv2d, conv2d_backward_data, conv2d_backward_weight};
 pub use elementwise::{
     Act, act_backward, act_forward, act_inplace, add, add_assign, axpy, dropout, dropout_inplace, scale,
 };
@@ -52,6 +54,7 @@ pub use pool::*;
 pub use reduce::{channel_sums, col_sums, dot, row_sums, sum_squares};
 pub use softmax::{log_softmax, log_softmax_backward, softmax, softmax_backward};
 pub use spinning::keep_threads_hot;
+pub use upsample::{UpsampleGeom, UpsampleMode, upsample, upsample_backward};
 pub use window::Window;
 
 #[cfg(test)]

@@ -28,8 +28,8 @@ impl Window {
 
     /// What is left of an axis of `size` elements when the window stands at its beginning; `None` if it does not fit.
     pub(super) fn rest(&self, axis: usize, size: usize) -> Option<usize> {
-        let span = self.dilation[axis] * (self.kernel[axis] - 1) + 1;
-        (size + 2 * self.padding[axis]).checked_sub(span)
+        let span = self.dilation[axis].checked_mul(self.kernel[axis].checked_sub(1)?)?.checked_add(1)?;
+        self.padding[axis].checked_mul(2)?.checked_add(size)?.checked_sub(span)
     }
 
     /// The number of positions along an axis of `size` elements; `None` if the window does not fit.

@@ -1,10 +1,11 @@
 //! The three passes of a convolution, and which algorithm computes them.
 
 use super::geometry::ConvGeom;
-use super::{forward, image_lanes, input_grad, weight_grad, winograd};
+use super::{forward, grouped, image_lanes, input_grad, weight_grad, winograd};
 use crate::base::Elem;
 use crate::kernels::elementwise::{Act, act_inplace};
 use crate::kernels::gemm::{Bias, Epilogue, Mat, MatMut, gemm};
+use crate::kernels::par;
 use crate::kernels::reduce::{channel_sums, scale_or_zero};
 
 /// `y = act(conv(x, w) + bias)`.
@@ -24,6 +25,8 @@ pub fn conv2d(g: &ConvGeom, x: &[Elem], w: &[Elem], bias: Option<&[Elem]>, act: 
         let epilogue = Epilogue { bias: bias.map_or(Bias::None, Bias::Cols), act };
         let (x, w) = (Mat::new(x, g.n, inner), Mat::new(w, g.k, inner));
         gemm(1.0, x, w.t(), 0.0, MatMut::new(y, g.n, g.k), epilogue);
+    } else if grouped::fits(g) {
+        grouped::forward(g, x, w, y, epilogue);
     } else {
         forward::forward(g, x, w, y, epilogue);
     }
@@ -41,10 +44,22 @@ pub fn conv2d_backward_data(g: &ConvGeom, dy: &[Elem], w: &[Elem], dx: &mut [Ele
         let inner = g.c * g.h * g.w;
         let (dy, w) = (Mat::new(dy, g.n, g.k), Mat::new(w, g.k, inner));
         gemm(1.0, dy, w, 0.0, MatMut::new(dx, g.n, inner), Epilogue::default());
+    } else if grouped::fits(g) {
+        grouped::backward_data(g, dy, w, dx);
     } else if input_grad::is_narrow(g) && image_lanes::fits(g) {
         image_lanes::backward_data(g, dy, w, dx);
     } else {
         input_grad::backward_data(g, dy, w, dx);
+    }
+}
+
+/// `y = conv_transpose(x, w) + bias`, of a transposed convolution: `g` is the convolution that takes its output back to
+/// its input, so `y` has the shape of that one's input.
+pub fn conv_transpose2d(g: &ConvGeom, x: &[Elem], w: &[Elem], bias: Option<&[Elem]>, y: &mut [Elem]) {
+    assert!(bias.is_none_or(|b| b.len() == g.c), "bias does not fit {g:?}");
+    conv2d_backward_data(g, x, w, y);
+    if let Some(bias) = bias {
+        par::each_index((g.h * g.w).max(1), y, |p, y| y.iter_mut().for_each(|v| *v += bias[p % g.c]));
     }
 }
 
@@ -76,6 +91,9 @@ fn backward_weight(g: &ConvGeom, x: &[Elem], dy: &[Elem], beta: Elem, dw: &mut [
     }
     if let Some(shape) = winograd::Shape::forward(g) {
         return winograd::backward_weight(&shape, x, dy, beta, dw);
+    }
+    if grouped::fits(g) {
+        return grouped::backward_weight(g, x, dy, beta, dw);
     }
     #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
     if super::weight_grad_narrow::fits(g) {

@@ -62,6 +62,29 @@ impl ConvGeom {
         Ok(Self { n, c, h, w, k, kernel, stride, padding, dilation, groups, out })
     }
 
+    /// The geometry of the convolution that a transposed one turns round: from its output, of shape [n, c, size], to its
+    /// input, which has `out` positions.
+    ///
+    /// # Errors
+    /// As [`ConvGeom::new`], and if the output has fewer positions.
+    pub fn transposed(
+        input: [usize; 4],
+        k: usize,
+        window: Window,
+        groups: usize,
+        out: [usize; 2],
+    ) -> Result<Self> {
+        let g = Self::new(input, k, window, groups)?;
+        if g.out[0] < out[0] || g.out[1] < out[1] {
+            let [_, _, h, w] = input;
+            return Err(Error::invalid(format!(
+                "a transposed convolution does not reach {h} x {w} from {out:?}"
+            )));
+        }
+        // Padding of the output that is as large as the stride adds positions that the input does not have.
+        Ok(Self { out, ..g })
+    }
+
     /// Elements of the input.
     pub fn x_len(&self) -> usize {
         self.n * self.c * self.h * self.w

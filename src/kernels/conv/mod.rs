@@ -9,6 +9,7 @@
 //!   cuDNN, Chetlur et al., arXiv:1410.0759, and of the indirect convolution, Dukhan, arXiv:1907.02129): the
 //!   micro-kernel of `gemm` reads pixels through tables of offsets, and no im2col matrix is written. Columns of the
 //!   micro-kernel are output channels, or pixels where channels are too few to fill vectors.
+//! - **Shifted planes** for groups of few channels, depthwise convolutions above all (`grouped`).
 //! - **Vectors of images** for the gradient of the input of small maps (`image_lanes`), and **vectors of pixels** for
 //!   the gradient of the weight of few channels (`weight_grad_narrow`).
 //!
@@ -18,6 +19,7 @@
 mod conv2d;
 mod forward;
 mod geometry;
+mod grouped;
 pub(super) mod image_lanes;
 mod implicit_gemm;
 mod input_grad;
@@ -27,5 +29,5 @@ mod weight_grad;
 mod weight_grad_narrow;
 mod winograd;
 
-pub use conv2d::{conv2d, conv2d_backward_data, conv2d_backward_weight};
+pub use conv2d::{conv_transpose2d, conv2d, conv2d_backward_data, conv2d_backward_weight};
 pub use geometry::ConvGeom;

@@ -9,9 +9,9 @@ use crate::kernels::reduce::Lanes;
 use crate::kernels::scratch::Scratch;
 
 /// Rows of one task, and of one partial sum of the parameters' gradients: rows of 192 elements are then 48 KiB.
-const BLOCK: usize = 64;
+pub(super) const BLOCK: usize = 64;
 /// Lanes of a sum over a row: two AVX-512 registers, so that additions do not wait for each other.
-const LANES: usize = 32;
+pub(super) const LANES: usize = 32;
 
 /// What happens to normalised values: `* gamma + beta`, one number for each place of a row, 1 and 0 where there are
 /// none.
@@ -117,7 +117,7 @@ pub fn layer_norm_backward(
 
 /// The sum of `f` over the elements, in lanes.
 #[inline(always)]
-fn sum(x: &[Elem], f: impl Fn(Elem) -> Elem) -> Elem {
+pub(super) fn sum(x: &[Elem], f: impl Fn(Elem) -> Elem) -> Elem {
     let mut lanes = Lanes::<LANES>::ZERO;
     let (blocks, rest) = x.as_chunks::<LANES>();
     for block in blocks {

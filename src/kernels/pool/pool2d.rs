@@ -111,7 +111,11 @@ pub fn max_pool2d_backward(g: &PoolGeom, dy: &[Elem], argmax: &[u32], dx: &mut [
         dx.len() == g.x_len() && dy.len() == g.y_len() && argmax.len() == dy.len(),
         "slices do not fit {g:?}"
     );
-    let (plane, out) = (g.h * g.w, g.out[0] * g.out[1]);
+    scatter_max(g.h * g.w, g.out[0] * g.out[1], dy, argmax, dx);
+}
+
+/// Each gradient of a plane of `out` elements goes to its position in a plane of `plane`.
+pub(super) fn scatter_max(plane: usize, out: usize, dy: &[Elem], argmax: &[u32], dx: &mut [Elem]) {
     par::each_index(plane.max(1), dx, |p, dx| {
         dx.fill(0.0);
         for (d, at) in dy[p * out..][..out].iter().zip(&argmax[p * out..][..out]) {

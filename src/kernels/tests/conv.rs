@@ -142,6 +142,43 @@ fn two_hundred_random_shapes_equal_the_definition() {
     }
 }
 
+#[test]
+fn groups_of_few_channels_equal_the_definition() {
+    let mut rng = keyed(9, "conv shapes", 0, 0);
+    let mut done = 0;
+    while done < 150 {
+        let mut p = |range| pick(&mut rng, range);
+        let groups = p(2..=20);
+        let (per_group, multiplier) = if p(0..=1) == 0 { (1, p(1..=2)) } else { (p(1..=6), p(1..=7)) };
+        let input = [p(0..=4), groups * per_group, p(1..=30), p(1..=40)];
+        let (kernel, stride) = ([p(1..=6), p(1..=6)], [p(1..=4), p(1..=4)]);
+        let (padding, dilation) = ([p(0..=5), p(0..=5)], [p(1..=3), p(1..=3)]);
+        let window = Window { kernel, stride, padding, dilation };
+        if let Ok(g) = ConvGeom::new(input, groups * multiplier, window, groups) {
+            check(&g, 4000 + done);
+            done += 1;
+        }
+    }
+}
+
+#[test]
+fn the_depthwise_convolutions_of_common_networks() {
+    for (channels, size, kernel, stride) in [
+        (144, 56, 3, 1),
+        (144, 56, 3, 2),
+        (24, 28, 3, 1),
+        (37, 14, 3, 1),
+        (96, 7, 3, 1),
+        (24, 28, 5, 2),
+        (24, 14, 5, 1),
+        (24, 7, 5, 1),
+        (5, 14, 7, 1),
+    ] {
+        let window = Window { stride: [stride; 2], padding: [kernel / 2; 2], ..Window::new([kernel; 2]) };
+        check(&ConvGeom::new([3, channels, size, size], channels, window, channels).unwrap(), 5000);
+    }
+}
+
 /// Where pixels lie along the vectors: few channels, images of some width.
 #[test]
 fn few_channels_equal_the_definition() {

@@ -6,6 +6,7 @@ mod gemm;
 mod loss;
 mod norm;
 mod pool;
+mod spatial;
 
 use crate::base::Elem;
 
