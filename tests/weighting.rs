@@ -258,7 +258,7 @@ fn every_weighting_survives_a_cut_bit_for_bit() {
             RunnerBuilder::from_config(&node, Some("test.yaml"))?.limits(limits).build()
         };
         let scratch = tempfile::tempdir().unwrap();
-        for cut in verify(&make, |_| random_cuts(16, 3, 1), scratch.path()).unwrap() {
+        for cut in verify(&make, |_| random_cuts(16, 3, 1), scratch.path(), &mut |_| ()).unwrap() {
             assert_eq!(cut.difference, None, "{weighting}, cut after {}", cut.at);
         }
         names.push(entry.name);

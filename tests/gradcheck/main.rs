@@ -7,6 +7,7 @@
 mod arithmetic;
 mod losses;
 mod probe;
+mod spatial;
 mod transformer;
 
 use probe::{F64, Op, Probe, Simple, check, random, spaced};

@@ -181,30 +181,6 @@ impl Module for AvgPool2d {
     }
 }
 
-/// The mean of each of `output_size` parts of images [N, C, H, W], whatever their size.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-pub struct AdaptiveAvgPool2d {
-    /// Height and width of the output.
-    #[serde(default = "super::one")]
-    #[schemars(schema_with = "positive")]
-    pub output_size: Pair,
-}
-
-module!(AdaptiveAvgPool2d {});
-
-impl AdaptiveAvgPool2d {
-    /// Height and width of the output.
-    pub fn new(output_size: impl Into<Pair>) -> Self {
-        Self { output_size: output_size.into() }
-    }
-}
-
-impl Module for AdaptiveAvgPool2d {
-    fn forward<'t>(&mut self, x: Var<'t>, _: &mut Forward<'_>) -> Result<Var<'t>> {
-        x.adaptive_avg_pool2d(self.output_size.0).checked()
-    }
-}
-
 /// The mean of each channel: [N, C, ..] to [N, C], the neck between a convolutional backbone and a linear head.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub struct GlobalAveragePooling {
@@ -254,8 +230,6 @@ register! { /// The largest element of each window.
 dyn Module, "MaxPool2d" => MaxPool2d }
 register! { /// The mean of each window.
 dyn Module, "AvgPool2d" => AvgPool2d }
-register! { /// The mean of each of a given number of parts of an image.
-dyn Module, "AdaptiveAvgPool2d" => AdaptiveAvgPool2d }
 register! { /// The mean of each channel: the neck between a convolutional backbone and a linear head.
 dyn Module, "GlobalAveragePooling" => GlobalAveragePooling }
 
