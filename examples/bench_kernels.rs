@@ -54,6 +54,27 @@ const PRODUCTS: [(&str, usize, usize, usize, bool, bool); 13] = [
     ("square 1024", 1024, 1024, 1024, false, false),
 ];
 
+/// What is timed on a map of ResNet-20.
+const ACTIVATIONS: [(&str, Act); 17] = [
+    ("relu r20", Act::Relu),
+    ("leaky relu r20", Act::LeakyRelu { slope: 0.01 }),
+    ("relu6 r20", Act::Ramp { scale: 1.0, shift: 0.0, min: 0.0, max: 6.0 }),
+    ("elu r20", Act::Elu { alpha: 1.0, scale: 1.0, input_scale: 1.0 }),
+    ("gelu tanh r20", Act::GeluTanh),
+    ("silu r20", Act::Silu),
+    ("mish r20", Act::Mish),
+    ("hardswish r20", Act::Hardswish),
+    ("hardsigmoid r20", Act::Ramp { scale: 1.0 / 6.0, shift: 0.5, min: 0.0, max: 1.0 }),
+    ("softplus r20", Act::Softplus { beta: 1.0, threshold: 20.0 }),
+    ("log sigmoid r20", Act::LogSigmoid),
+    ("softsign r20", Act::Softsign),
+    ("sigmoid r20", Act::Sigmoid),
+    ("tanhshrink r20", Act::Tanhshrink),
+    ("softshrink r20", Act::Softshrink { bound: 0.5 }),
+    ("hardshrink r20", Act::Hardshrink { bound: 0.5 }),
+    ("tanh r20", Act::Tanh),
+];
+
 #[allow(unsafe_code)]
 fn cpu_seconds() -> f64 {
     #[repr(C)]
@@ -292,17 +313,39 @@ fn normalisation(bench: &Bench, n: usize) {
     });
 }
 
+/// PReLU with a slope a channel on the same map; GLU and SwiGLU on the hidden features of a ViT.
+fn gated_and_learnt(bench: &Bench, n: usize) {
+    let (x, slopes) = (noise(n * 16 * 32 * 32), noise(16));
+    let (mut y, mut terms, mut dw) = (x.clone(), x.clone(), slopes.clone());
+    bench.run("prelu r20 fwd", 0.0, || prelu(&slopes, 32 * 32, &x, &mut y));
+    bench.run("prelu r20 bwd", 0.0, || {
+        terms.copy_from_slice(&y);
+        prelu_slope_terms(&x, &mut terms);
+        channel_sums(n, 16, 32 * 32, &terms, 0.0, &mut dw);
+        prelu_backward(&slopes, 32 * 32, &x, &mut y);
+    });
+    let half = 768;
+    let (x, mut y) = (noise(n * 65 * 2 * half), noise(n * 65 * half));
+    let mut dx = x.clone();
+    for (name, gate) in [("glu vit", Gate::Sigmoid), ("swiglu vit", Gate::Swish)] {
+        bench.run(&format!("{name} fwd"), 0.0, || gated(gate, half, &x, &mut y));
+        bench.run(&format!("{name} bwd"), 0.0, || gated_backward(gate, half, &x, &y, &mut dx));
+    }
+}
+
 fn elementwise(bench: &Bench, n: usize) -> Result<(), BoxError> {
-    for (name, act, len) in [
-        ("tanh lenet", Act::Tanh, n * 6 * 28 * 28),
-        ("gelu vit", Act::Gelu, n * 65 * 768),
-        ("relu r20", Act::Relu, n * 16 * 32 * 32),
-    ] {
-        let x = noise(len);
+    for (name, act, len) in
+        [("tanh lenet", Act::Tanh, n * 6 * 28 * 28), ("gelu vit", Act::Gelu, n * 65 * 768)]
+            .into_iter()
+            .chain(ACTIVATIONS.map(|(name, act)| (name, act, n * 16 * 32 * 32)))
+    {
+        let x: Vec<Elem> = noise(len).iter().map(|v| v * 3.0).collect();
         let (mut y, mut d) = (x.clone(), x.clone());
         bench.run(&format!("{name} fwd"), 0.0, || act_forward(act, &x, &mut y));
-        bench.run(&format!("{name} bwd"), 0.0, || act_backward(act, &x, &mut d));
+        let saved = if act.saves_input() { x.clone() } else { y.clone() };
+        bench.run(&format!("{name} bwd"), 0.0, || act_backward(act, &saved, &mut d));
     }
+    gated_and_learnt(bench, n);
     let g = PoolGeom::new([n, 6, 28, 28], Window { stride: [2; 2], ..Window::new([2; 2]) }, false)?;
     let (x, mut y, mut dx, mut at) =
         (noise(g.x_len()), noise(g.y_len()), noise(g.x_len()), vec![0; g.y_len()]);

@@ -147,10 +147,27 @@ flops = 4 * N * 3 * 65 * 65 * 64
 run("attention fwd", flops, quiet(attention))
 run("attention bwd", 2.5 * flops, backward(attention, qkv))
 
-for name, f, shape in [("tanh lenet", torch.tanh, (N, 6, 28, 28)), ("gelu vit", F.gelu, (N * 65, 768)), ("relu r20", F.relu, (N, 16, 32, 32))]:
-    a = torch.randn(*shape, requires_grad=True)
+MAP, TOKENS = (N, 16, 32, 32), (N * 65, 2 * 768)
+ACTIVATIONS = [("relu", F.relu), ("leaky relu", F.leaky_relu), ("relu6", F.relu6), ("elu", F.elu), ("gelu tanh", lambda x: F.gelu(x, approximate="tanh")),
+               ("silu", F.silu), ("mish", F.mish), ("hardswish", F.hardswish), ("hardsigmoid", F.hardsigmoid), ("softplus", F.softplus),
+               ("log sigmoid", F.logsigmoid), ("softsign", F.softsign), ("sigmoid", torch.sigmoid), ("tanhshrink", F.tanhshrink),
+               ("softshrink", F.softshrink), ("hardshrink", F.hardshrink), ("tanh", torch.tanh)]
+
+
+def swiglu(x):
+    a, b = x.chunk(2, -1)
+    return F.silu(a) * b
+
+
+slopes = torch.rand(16, requires_grad=True)
+for name, f, shape, *more in [("tanh lenet", torch.tanh, (N, 6, 28, 28)), ("gelu vit", F.gelu, (N * 65, 768)),
+                              *((f"{name} r20", f, MAP) for name, f in ACTIVATIONS),
+                              ("prelu r20", lambda x: F.prelu(x, slopes), MAP, slopes), ("glu vit", F.glu, TOKENS), ("swiglu vit", swiglu, TOKENS)]:
+    if not any(FILTER in f"{name} {d}" for d in ("fwd", "bwd")):
+        continue
+    a = (3 * torch.rand(*shape) * 2 - 3).requires_grad_()
     run(f"{name} fwd", 0, quiet(lambda: f(a)))
-    run(f"{name} bwd", 0, backward(lambda: f(a), a))
+    run(f"{name} bwd", 0, backward(lambda: f(a), a, *more))
 p = torch.randn(N, 6, 28, 28, requires_grad=True)
 for name, f in [("avg pool lenet", lambda: F.avg_pool2d(p, 2)), ("max pool lenet", lambda: F.max_pool2d_with_indices(p, 2)[0])]:
     run(f"{name} fwd", 0, quiet(f))

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use shanty::registry;
 
 /// Words of the table that begin or go on with a capital letter and name no type.
-const PROSE: [&str; 8] =
-    ["JPEG", "PNG", "YAML", "MMEngine", "MMPretrain", "PyTorch", "Momentum", "ParamScheduler"];
+const PROSE: [&str; 9] =
+    ["JPEG", "PNG", "YAML", "MMCV", "MMEngine", "MMPretrain", "PyTorch", "Momentum", "ParamScheduler"];
 
 /// The rows of the table: kind, and the words of its cell.
 fn rows() -> Vec<(String, BTreeSet<String>)> {

@@ -1,4 +1,4 @@
-//! Exponential and hyperbolic tangent without branches, so that loops over them become vectors.
+//! Exponential, logarithm and hyperbolic tangent without branches, so that loops over them become vectors.
 //!
 //! For `f32` they are at most 2 ulp from the true value, which a test checks over all of the range, and are made as in
 //! Moshier's Cephes library; for `f64` they are the functions of Rust's library.
@@ -16,10 +16,33 @@ mod single {
         let x = if x < -105.0 { -105.0 } else { x };
         let (p, n) = parts(x);
         let half = n >> 1;
-        p * power(half) * power(n - half)
+        (p + 1.0) * power(half) * power(n - half)
     }
 
-    /// `p` and `n` with `e^x = p * 2^n`.
+    /// `e^x - 1`, exact near 0.
+    #[inline(always)]
+    pub fn exp_m1(x: f32) -> f32 {
+        // Below -25 it is -1; above 88.7 infinity, as is 2 to the power of 128.
+        let x = if x > 89.0 { 89.0 } else { x };
+        let x = if x < -25.0 { -25.0 } else { x };
+        let (p, n) = parts(x);
+        let power = power(n);
+        p * power + (power - 1.0)
+    }
+
+    /// `ln(1 + x)` for x in [0, 1]: `2 atanh(s)` with `s = x / (2 + x)`, by a polynomial in s².
+    #[inline(always)]
+    pub fn ln_1p(x: f32) -> f32 {
+        let s = x / (2.0 + x);
+        let z = s * s;
+        let mut p = 1.161_950_9e-1;
+        for c in [1.085_166_2e-1, 1.429_629_1e-1, 1.999_985_1e-1, 3.333_333_4e-1] {
+            p = p * z + c;
+        }
+        2.0 * (p * z * s + s)
+    }
+
+    /// `p` and `n` with `e^x = (1 + p) * 2^n`.
     #[inline(always)]
     fn parts(x: f32) -> (f32, i32) {
         // Adding 1.5 * 2^23 rounds to a whole number, which is then in the low bits.
@@ -31,7 +54,7 @@ mod single {
         for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1] {
             p = p * r + c;
         }
-        (p * r * r + r + 1.0, shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32)
+        (p * r * r + r, shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32)
     }
 
     #[inline(always)]
@@ -44,8 +67,8 @@ mod single {
     pub fn tanh(x: f32) -> f32 {
         let a = x.abs();
         // From 10 on the result is 1, and up to there the power of two is no extreme one.
-        let (e, n) = parts(2.0 * if a > 10.0 { 10.0 } else { a });
-        let large = 1.0 - 2.0 / (e * power(n) + 1.0);
+        let (p, n) = parts(2.0 * if a > 10.0 { 10.0 } else { a });
+        let large = 1.0 - 2.0 / ((p + 1.0) * power(n) + 1.0);
         let z = x * x;
         let mut p = -5.704_988_7e-3;
         for c in [2.063_908_9e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328_2e-1] {
@@ -57,13 +80,27 @@ mod single {
 }
 
 #[cfg(not(shanty_f64))]
-pub(super) use single::{exp, tanh};
+pub(super) use single::{exp, exp_m1, ln_1p, tanh};
 
 /// The library's exponential.
 #[cfg(shanty_f64)]
 #[inline(always)]
 pub(super) fn exp(x: f64) -> f64 {
     x.exp()
+}
+
+/// The library's `e^x - 1`.
+#[cfg(shanty_f64)]
+#[inline(always)]
+pub(super) fn exp_m1(x: f64) -> f64 {
+    x.exp_m1()
+}
+
+/// The library's `ln(1 + x)`.
+#[cfg(shanty_f64)]
+#[inline(always)]
+pub(super) fn ln_1p(x: f64) -> f64 {
+    x.ln_1p()
 }
 
 /// The library's hyperbolic tangent.
@@ -100,6 +137,12 @@ fn erf(x: f64) -> f64 {
 #[inline(always)]
 pub(super) fn sigmoid(x: Elem) -> Elem {
     1.0 / (1.0 + exp(-x))
+}
+
+/// `ln(1 + e^x)`, which neither overflows nor loses digits: `max(x, 0) + ln(1 + e^-|x|)`.
+#[inline(always)]
+pub(super) fn softplus(x: Elem) -> Elem {
+    (if x > 0.0 { x } else { 0.0 }) + ln_1p(exp(-x.abs()))
 }
 
 /// The normal distribution function, `(1 + erf(x / sqrt 2)) / 2`.

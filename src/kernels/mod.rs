@@ -44,7 +44,8 @@ mod window;
 pub use attention::*;
 pub use conv::{ConvGeom, conv_transpose2d, conv2d, conv2d_backward_data, conv2d_backward_weight};
 pub use elementwise::{
-    Act, act_backward, act_forward, act_inplace, add, add_assign, axpy, dropout, dropout_inplace, scale,
+    Act, Gate, act_backward, act_forward, act_inplace, add, add_assign, axpy, dropout, dropout_inplace,
+    gated, gated_backward, prelu, prelu_backward, prelu_slope_terms, scale,
 };
 pub use gemm::{Bias, Epilogue, Mat, MatMut, gemm, gemm_add, gemm_gelu, gemm_mul};
 pub use loss::*;

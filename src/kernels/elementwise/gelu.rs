@@ -2,7 +2,6 @@
 
 use crate::base::Elem;
 use crate::kernels::isa::multiversion;
-#[cfg(shanty_f64)]
 use crate::kernels::math;
 
 /// `a * b + c`, rounded once where the CPU does that in one instruction.
@@ -20,7 +19,7 @@ fn mul_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
 #[cfg(not(shanty_f64))]
 #[allow(clippy::excessive_precision)]
 #[inline(always)]
-fn normal<const FMA: bool>(x: f32) -> (f32, f32) {
+pub(super) fn normal<const FMA: bool>(x: f32) -> (f32, f32) {
     let z = x.abs();
     // exp(-x² / 2) = 2^-y² with y² = x² log2(e) / 2: a power of a whole number times one of a remainder in ±1/2; 0 from
     // y² = 127 on.
@@ -60,42 +59,17 @@ fn normal<const FMA: bool>(x: f32) -> (f32, f32) {
 /// `Φ(x)` and `exp(-x² / 2)`.
 #[cfg(shanty_f64)]
 #[inline(always)]
-fn normal<const FMA: bool>(x: f64) -> (f64, f64) {
+pub(super) fn normal<const FMA: bool>(x: f64) -> (f64, f64) {
     (math::normal_cdf(x), math::exp(-0.5 * x * x))
 }
 
 /// Value and slope.
 #[inline(always)]
-fn value_and_slope<const FMA: bool>(x: Elem) -> (Elem, Elem) {
+pub(super) fn value_and_slope<const FMA: bool>(x: Elem) -> (Elem, Elem) {
     /// 1 / sqrt(2 pi).
     const PEAK: f64 = 0.5 * std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2;
     let (cdf, e) = normal::<FMA>(x);
     (x * cdf, cdf + x * PEAK as Elem * e)
-}
-
-multiversion! {
-    pub(super) fn forward<const FMA: bool>(x: &[Elem], y: &mut [Elem]) {
-        for (y, &x) in y.iter_mut().zip(x) {
-            *y = x * normal::<FMA>(x).0;
-        }
-    }
-}
-
-multiversion! {
-    pub(super) fn inplace<const FMA: bool>(x: &mut [Elem]) {
-        for x in x {
-            *x *= normal::<FMA>(*x).0;
-        }
-    }
-}
-
-multiversion! {
-    /// `dy *= slope(x)`.
-    pub(super) fn backward<const FMA: bool>(x: &[Elem], dy: &mut [Elem]) {
-        for (d, &x) in dy.iter_mut().zip(x) {
-            *d *= value_and_slope::<FMA>(x).1;
-        }
-    }
 }
 
 multiversion! {
@@ -107,14 +81,15 @@ multiversion! {
     }
 }
 
-/// The value at one point, as [`Act::of`](super::Act::of) promises it.
+/// Value and slope of the approximation `x (1 + tanh(u)) / 2 = x sigmoid(2 u)`, `u = sqrt(2 / pi) (x + 0.044715 x³)`.
 #[inline(always)]
-pub(super) fn value(x: Elem) -> Elem {
-    x * normal::<false>(x).0
-}
-
-/// The slope at one point.
-#[inline(always)]
-pub(super) fn slope(x: Elem) -> Elem {
-    value_and_slope::<false>(x).1
+pub(super) fn by_tanh(x: Elem) -> (Elem, Elem) {
+    /// 2 sqrt(2 / pi).
+    const RISE: Elem = (2.0 * std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2) as Elem;
+    const BEND: Elem = 0.044715;
+    // Beyond 12 the sigmoid is 0 or 1 to all digits, and no power overflows.
+    let z = if x > 12.0 { 12.0 } else { x };
+    let z = if z < -12.0 { -12.0 } else { z };
+    let s = math::sigmoid(RISE * (z + BEND * z * z * z));
+    (x * s, s + x * s * (1.0 - s) * RISE * (1.0 + 3.0 * BEND * z * z))
 }

@@ -10,12 +10,48 @@ fn truth(act: Act, x: f64) -> (f64, f64) {
     match act {
         Act::Identity => (x, 1.0),
         Act::Relu => (x.max(0.0), if x > 0.0 { 1.0 } else { 0.0 }),
-        Act::LeakyRelu(s) => {
+        Act::LeakyRelu { slope } => {
             if x > 0.0 {
                 (x, 1.0)
             } else {
-                (s as f64 * x, s as f64)
+                (slope as f64 * x, slope as f64)
             }
+        }
+        Act::Elu { alpha, scale, input_scale } => {
+            let (a, k) = (alpha as f64, input_scale as f64);
+            if x > 0.0 {
+                (scale as f64 * x, scale as f64)
+            } else {
+                (a * (k * x).exp_m1(), a * k * (k * x).exp())
+            }
+        }
+        Act::Ramp { scale, shift, min, max } => {
+            let y = scale as f64 * x + shift as f64;
+            let within = y > min as f64 && y < max as f64;
+            (y.clamp(min as f64, max as f64), if within { scale as f64 } else { 0.0 })
+        }
+        Act::Hardswish if x <= -3.0 => (0.0, 0.0),
+        Act::Hardswish if x < 3.0 => (x * (x + 3.0) / 6.0, x / 3.0 + 0.5),
+        Act::Hardswish => (x, 1.0),
+        Act::Hardshrink { bound } | Act::Softshrink { bound } if x.abs() <= bound as f64 => (0.0, 0.0),
+        Act::Hardshrink { .. } => (x, 1.0),
+        Act::Softshrink { bound } => (x - x.signum() * bound as f64, 1.0),
+        Act::Tanhshrink => (x - x.tanh(), x.tanh().powi(2)),
+        Act::LogSigmoid => (x.min(0.0) - (-x.abs()).exp().ln_1p(), sigmoid(-x)),
+        Act::Softplus { beta, threshold } => {
+            let z = beta as f64 * x;
+            if z > threshold as f64 { (x, 1.0) } else { (z.exp().ln_1p() / beta as f64, sigmoid(z)) }
+        }
+        Act::Softsign => (x / (1.0 + x.abs()), (1.0 + x.abs()).powi(-2)),
+        Act::GeluTanh => {
+            let (rise, bend) = ((2.0 / std::f64::consts::PI).sqrt(), 0.044715);
+            let t = (rise * (x + bend * x.powi(3))).tanh();
+            let slope = 0.5 * x * (1.0 - t * t) * rise * (1.0 + 3.0 * bend * x * x);
+            (0.5 * x * (1.0 + t), 0.5 * (1.0 + t) + slope)
+        }
+        Act::Mish => {
+            let t = x.exp().ln_1p().tanh();
+            (x * t, t + x * (1.0 - t * t) * sigmoid(x))
         }
         Act::Tanh => (x.tanh(), 1.0 - x.tanh().powi(2)),
         Act::Sigmoid => (sigmoid(x), sigmoid(x) * (1.0 - sigmoid(x))),
@@ -36,8 +72,29 @@ fn normal_cdf(x: f64) -> f64 {
     0.5 + sum * h / 3.0 / (2.0 * std::f64::consts::PI).sqrt()
 }
 
-const ALL: [Act; 7] =
-    [Act::Identity, Act::Relu, Act::LeakyRelu(0.01), Act::Tanh, Act::Sigmoid, Act::Gelu, Act::Silu];
+const ALL: [Act; 21] = [
+    Act::Identity,
+    Act::Relu,
+    Act::LeakyRelu { slope: 0.01 },
+    Act::Elu { alpha: 1.0, scale: 1.0, input_scale: 1.0 },
+    Act::Elu { alpha: 1.7580993, scale: 1.050701, input_scale: 1.0 },
+    Act::Elu { alpha: 2.0, scale: 1.0, input_scale: 0.5 },
+    Act::Ramp { scale: 1.0, shift: 0.0, min: 0.0, max: 6.0 },
+    Act::Ramp { scale: 0.25, shift: 0.5, min: -1.0, max: 1.0 },
+    Act::Hardswish,
+    Act::Hardshrink { bound: 0.5 },
+    Act::Softshrink { bound: 0.5 },
+    Act::Tanhshrink,
+    Act::Tanh,
+    Act::Sigmoid,
+    Act::LogSigmoid,
+    Act::Softplus { beta: 2.0, threshold: 20.0 },
+    Act::Softsign,
+    Act::Gelu,
+    Act::GeluTanh,
+    Act::Silu,
+    Act::Mish,
+];
 
 #[test]
 fn activations_and_their_slopes_are_exact_to_2e_7() {
@@ -72,19 +129,25 @@ fn ulps(got: f32, want: f64) -> f64 {
 
 #[test]
 #[cfg(not(shanty_f64))]
-fn exp_and_tanh_are_within_two_ulp_and_keep_the_ends() {
-    use crate::kernels::math::{exp, tanh};
+fn exponentials_and_logarithms_are_within_two_ulp_and_keep_the_ends() {
+    use crate::kernels::math::{exp, exp_m1, ln_1p, tanh};
     // All exponents, a few hundred mantissas each.
-    let mut worst = [0.0f64; 2];
+    let mut worst = [0.0f64; 4];
     for bits in (0..0x7f80_0000u32).step_by(20_011) {
         for x in [f32::from_bits(bits), -f32::from_bits(bits)] {
             if x.abs() < 87.0 {
                 worst[0] = worst[0].max(ulps(exp(x), (x as f64).exp()));
             }
             worst[1] = worst[1].max(ulps(tanh(x), (x as f64).tanh()));
+            if x < 87.0 {
+                worst[2] = worst[2].max(ulps(exp_m1(x), (x as f64).exp_m1()));
+            }
+            if (0.0..=1.0).contains(&x) {
+                worst[3] = worst[3].max(ulps(ln_1p(x), (x as f64).ln_1p()));
+            }
         }
     }
-    assert!(worst[0] <= 2.0 && worst[1] <= 2.0, "{worst:?} ulp");
+    assert!(worst.iter().all(|ulps| *ulps <= 2.0), "{worst:?} ulp");
     assert_eq!(
         (exp(f32::INFINITY), exp(f32::NEG_INFINITY), exp(89.0), exp(0.0)),
         (f32::INFINITY, 0.0, f32::INFINITY, 1.0)
@@ -92,8 +155,27 @@ fn exp_and_tanh_are_within_two_ulp_and_keep_the_ends() {
     assert!(exp(88.7).is_finite() && exp(-100.0) > 0.0 && exp(-110.0) == 0.0);
     assert_eq!((tanh(f32::INFINITY), tanh(f32::NEG_INFINITY)), (1.0, -1.0));
     assert!(exp(f32::NAN).is_nan() && tanh(f32::NAN).is_nan());
+    assert_eq!((exp_m1(f32::INFINITY), exp_m1(f32::NEG_INFINITY), exp_m1(0.0)), (f32::INFINITY, -1.0, 0.0));
+    assert!(exp_m1(f32::NAN).is_nan() && ln_1p(f32::NAN).is_nan());
+}
+
+#[test]
+fn no_activation_swallows_nan_or_overflows() {
     for act in ALL {
-        assert!(act.of(f32::NAN).is_nan(), "{act:?} swallows NaN");
+        let mut y = [Elem::NAN, -1e4, 1e4, -300.0, 300.0, -89.0, 89.0];
+        let mut d = [1.0; 7];
+        let x = y;
+        act_inplace(act, &mut y);
+        act_backward(act, if act.saves_input() { &x } else { &y }, &mut d);
+        assert!(y[0].is_nan(), "{act:?} swallows NaN");
+        assert!(y[1..].iter().chain(&d[1..]).all(|v| v.is_finite()), "{act:?}: {y:?}, slopes {d:?}");
+        for (i, x) in x.iter().enumerate().skip(1) {
+            let (value, slope) = truth(act, *x as f64);
+            if value.is_finite() && slope.is_finite() {
+                assert!((y[i] as f64 - value).abs() <= 2e-7 * (x.abs() as f64), "{act:?}({x}) is {}", y[i]);
+                assert!((d[i] as f64 - slope).abs() <= 1e-6, "{act:?}'({x}) is {}, not {slope}", d[i]);
+            }
+        }
     }
 }
 

@@ -35,7 +35,7 @@ use ndarray::{ArrayViewD, ArrayViewMutD, IxDyn};
 use crate::base::{Elem, Error, Result};
 
 /// The axis that a number of either sign means.
-fn axis_of(op: &str, shape: &[usize], axis: isize) -> Result<usize> {
+pub(in crate::nn) fn axis_of(op: &str, shape: &[usize], axis: isize) -> Result<usize> {
     let axes = shape.len() as isize;
     let found = if axis < 0 { axis + axes } else { axis };
     if (0..axes).contains(&found) {

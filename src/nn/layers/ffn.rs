@@ -41,7 +41,7 @@ impl FFN {
     pub fn new(embed_dims: usize, feedforward_channels: usize, drop: f64) -> Self {
         let dropout = || Dropout::new(drop);
         let fc = Linear::new(embed_dims, feedforward_channels);
-        let hidden = Hidden { fc, act: GELU {}, drop: dropout() };
+        let hidden = Hidden { fc, act: GELU::new(), drop: dropout() };
         let layers = Layers { hidden, fc: Linear::new(feedforward_channels, embed_dims), drop: dropout() };
         let rule = Xavier { distribution: Distribution::Uniform, ..Xavier::default() };
         Self { layers, init: vec![Init::new(rule).layer("Linear").bias_std(1e-6)] }

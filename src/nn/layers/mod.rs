@@ -25,7 +25,7 @@ mod shape;
 mod shuffle;
 mod upsample;
 
-pub use activation::{GELU, LeakyReLU, ReLU, SiLU, Sigmoid, Tanh};
+pub use activation::*;
 pub use adaptive_pool::{AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveMaxPool1d, AdaptiveMaxPool2d};
 pub use attention::{AttentionOptions, MultiheadAttention, MultiheadAttentionConfig};
 pub use container::{Residual, ResidualConfig, Sequential, SequentialConfig};
