@@ -40,6 +40,11 @@ pub struct Extending;
 #[doc = include_str!("../docs/data.md")]
 pub struct DataPage;
 
+/// So are those of the page on tensors.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/tensors.md")]
+pub struct TensorsPage;
+
 /// What the macros need, so that a plugin crate need not depend on it.
 #[doc(hidden)]
 pub mod __private {

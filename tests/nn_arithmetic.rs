@@ -89,7 +89,8 @@ fn functions_at_points_that_are_known() {
     near(|x| x.powi(0), 0.0, 1.0, 0.0);
     near(|x| x.powf(1.5), 4.0, 8.0, 3.0);
     near(|x| x.clamp(-1.0, 1.0), 2.0, 1.0, 0.0);
-    near(|x| x.clamp(-1.0, 1.0), 1.0, 1.0, 1.0);
+    near(|x| x.clamp(-1.0, 1.0), 1.0, 1.0, 0.0);
+    near(|x| x.clamp(-1.0, Elem::INFINITY), 7.0, 7.0, 1.0);
     near(|x| x.maximum(x), 2.0, 2.0, 1.0);
     assert!(of(tensor(&[1], &[Elem::NAN]), |x| x.clamp(0.0, 1.0))[0].is_nan());
 }

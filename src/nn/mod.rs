@@ -43,6 +43,7 @@ mod tape;
 mod tree;
 mod var;
 
+pub use arithmetic::PadMode;
 pub use autograd::Autograd;
 pub use backward::Grads;
 pub use buffer_pool::BufferPool;

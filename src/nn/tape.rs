@@ -1,6 +1,6 @@
 //! Reverse-mode differentiation: an arena of values, each with the closure that takes its gradient to its inputs.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use ndarray::{ArrayD, ArrayViewD};
 use smallvec::SmallVec;
@@ -21,8 +21,10 @@ pub(super) type Backward = Box<dyn FnOnce(Vec<Elem>, &mut Grads<'_>)>;
 /// [`Autograd`](super::Autograd).
 pub struct Tape {
     pub(super) arena: RefCell<Arena>,
-    /// Whether parameters ask for gradients.
+    /// Whether a way back is kept at all.
     grad: bool,
+    /// Whether it is kept now: not within [`Tape::no_grad`].
+    recording: Cell<bool>,
 }
 
 #[derive(Default)]
@@ -67,7 +69,7 @@ impl Tape {
 
     fn with(mut pool: BufferPool, grad: bool) -> Self {
         pool.begin();
-        Self { arena: RefCell::new(Arena { pool, ..Arena::default() }), grad }
+        Self { arena: RefCell::new(Arena { pool, ..Arena::default() }), grad, recording: Cell::new(true) }
     }
 
     /// A value without gradient. A tensor that is not row-major is copied.
@@ -77,12 +79,40 @@ impl Tape {
 
     /// A parameter; its gradient is added to [`Param::grad`] by [`Tape::backward`]. It may be used any number of times.
     pub fn param(&self, param: &Param) -> Var<'_> {
-        let var = self.leaf("param", row_major(param.value.clone()), self.grad && param.trainable);
+        let recording = self.recording.get();
+        let wanted = self.grad && recording && param.trainable;
+        let var = self.leaf("param", row_major(param.value.clone()), wanted);
         if !param.value.is_empty() {
-            let leaf = Leaf { address: param.address(), id: var.id, listed: !param.trainable };
+            let listed = !param.trainable || !recording;
+            let leaf = Leaf { address: param.address(), id: var.id, listed };
             self.arena.borrow_mut().leaves.push(leaf);
         }
         var
+    }
+
+    /// What `f` computes counts as numbers: no gradient goes back through it, and parameters that it uses need not be
+    /// listed by the module of the step. So a teacher is asked within the step of its pupil.
+    ///
+    /// ```
+    /// use shanty::base::Tensor;
+    /// use shanty::nn::{BufferPool, Param, Tape};
+    ///
+    /// let weight = Param::new(Tensor::from_elem(vec![1], 3.0));
+    /// let tape = Tape::new(BufferPool::default());
+    /// let fixed = tape.no_grad(|| tape.param(&weight) * 2.0);
+    /// assert_eq!((fixed.item(), fixed.requires_grad()), (6.0, false));
+    /// assert!(tape.param(&weight).requires_grad());
+    /// ```
+    pub fn no_grad<R>(&self, f: impl FnOnce() -> R) -> R {
+        /// Puts the old value back, also when `f` panics.
+        struct Restore<'a>(&'a Cell<bool>, bool);
+        impl Drop for Restore<'_> {
+            fn drop(&mut self) {
+                self.0.set(self.1);
+            }
+        }
+        let _restore = Restore(&self.recording, self.recording.replace(false));
+        f()
     }
 
     fn leaf(&self, op: &'static str, value: Tensor, requires_grad: bool) -> Var<'_> {
@@ -103,7 +133,7 @@ impl Tape {
             let error = Error::invalid(format!("the inputs of `{op}` are on two tapes: a step has one"));
             return self.fail(value.shape(), error);
         }
-        let requires_grad = inputs.iter().any(|x| x.requires_grad());
+        let requires_grad = self.recording.get() && inputs.iter().any(|x| x.requires_grad());
         self.push(Node {
             op,
             value: row_major(value),

@@ -2,15 +2,17 @@
 //!
 //! Exact to about 1e-6 with `RUSTFLAGS='--cfg shanty_f64'`; in the usual f32 build a coarser check of the same things.
 
-#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // helpers of tests
 
+mod activations;
 mod arithmetic;
 mod losses;
 mod probe;
 mod spatial;
+mod tensor_ops;
 mod transformer;
 
-use probe::{F64, Op, Probe, Simple, check, random, spaced};
+use probe::{F64, Op, Probe, check, random, spaced};
 use shanty::base::{Elem, Result, Tensor};
 use shanty::model::{ResNet, ResNetConfig};
 use shanty::module;
@@ -78,22 +80,6 @@ fn pooling() {
     check("global", random(&[2, 3, 4, 5]), true, GlobalAveragePooling::default());
     for output_size in [Pair([1, 1]), Pair([2, 2]), Pair([2, 3])] {
         check("adaptive", random(&[2, 2, 4, 8]), true, AdaptiveAvgPool2d { output_size });
-    }
-}
-
-#[test]
-fn activations() {
-    let ops: [(&str, for<'t> fn(Var<'t>) -> Var<'t>); 7] = [
-        ("relu", |x| x.relu()),
-        ("leaky relu", |x| x.leaky_relu(0.1)),
-        ("tanh", |x| x.tanh()),
-        ("sigmoid", |x| x.sigmoid()),
-        ("gelu", |x| x.gelu()),
-        ("silu", |x| x.silu()),
-        ("times a number", |x| x * -1.5),
-    ];
-    for (name, op) in ops {
-        check(name, spaced(&[5, 8]), true, Simple(op));
     }
 }
 

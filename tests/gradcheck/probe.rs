@@ -80,6 +80,7 @@ impl Probe {
 
 pub fn check(what: &str, x: Tensor, training: bool, net: impl Module) {
     let mut probe = Probe { x: Param::new(x), net: Box::new(net) };
+    let mut worst = 0.0_f64;
     for (name, grad) in probe.gradients(training) {
         let scale = grad.iter().fold(1.0, |m: f64, g| m.max(f64::from(g.abs())));
         for (i, &found) in grad.iter().enumerate() {
@@ -91,8 +92,10 @@ pub fn check(what: &str, x: Tensor, training: bool, net: impl Module) {
             let wanted = (above - below) / f64::from(2.0 * STEP);
             let error = (f64::from(found) - wanted).abs() / scale;
             assert!(error < TOLERANCE, "{what}: {name}[{i}] is {found}, differences give {wanted}");
+            worst = worst.max(error);
         }
     }
+    println!("{what:40} worst error {worst:.1e}");
 }
 
 /// Numbers in -1..1.

@@ -2,6 +2,7 @@
 //! machine.
 
 use crate::base::{Elem, Error};
+use crate::kernels::Act;
 use crate::nn::Var;
 use crate::nn::buffer_pool::{slice, tensor};
 
@@ -67,22 +68,13 @@ impl<'t> Var<'t> {
         self.unary("powf", move |x| power(x, p), move |dy, x, _| dy * slope(x))
     }
 
-    /// `x` between `min` and `max`. Beyond them the slope is 0.
+    /// `x` between `min` and `max`. At and beyond them the slope is 0, as in PyTorch 2.15.
     pub fn clamp(self, min: Elem, max: Elem) -> Self {
         if min > max || min.is_nan() || max.is_nan() {
             let error = Error::invalid(format!("`clamp` wants min <= max, got {min} and {max}"));
             return self.attempt(|| Err(error));
         }
-        let within = move |x: Elem| {
-            if x < min {
-                min
-            } else if x > max {
-                max
-            } else {
-                x
-            }
-        };
-        self.unary("clamp", within, move |dy, x, _| if x < min || x > max { 0.0 } else { dy })
+        self.activate(Act::Ramp { scale: 1.0, shift: 0.0, min, max })
     }
 
     /// The larger of two values, element by element. Where they are equal, each has half of the gradient, as in

@@ -21,14 +21,22 @@
 //! returns a `Result`.
 
 mod broadcast;
+mod einsum;
 mod elementwise;
+mod index;
 mod join;
+mod like;
 mod matmul;
 mod operators;
+mod pad;
 mod reduce;
+mod scan;
 mod select;
 mod shape;
 mod softmax;
+mod variance;
+
+pub use pad::PadMode;
 
 use ndarray::{ArrayViewD, ArrayViewMutD, IxDyn};
 

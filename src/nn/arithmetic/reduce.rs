@@ -125,18 +125,18 @@ impl<'t> Var<'t> {
 }
 
 /// The axes along which an op goes.
-struct Axes {
-    op: &'static str,
+pub(super) struct Axes {
+    pub op: &'static str,
     /// For each axis of the input, whether it is one of them.
-    reduced: Vec<bool>,
+    pub reduced: Vec<bool>,
     /// The shape of the input.
     input: Vec<usize>,
     /// The shape of the result.
-    shape: Vec<usize>,
+    pub shape: Vec<usize>,
 }
 
 impl Axes {
-    fn new(op: &'static str, input: &[usize], axes: &[isize], keep: bool) -> Result<Self> {
+    pub fn new(op: &'static str, input: &[usize], axes: &[isize], keep: bool) -> Result<Self> {
         let mut reduced = vec![false; input.len()];
         for &axis in axes {
             if std::mem::replace(&mut reduced[axis_of(op, input, axis)?], true) {
@@ -150,12 +150,12 @@ impl Axes {
     }
 
     /// Elements that become one.
-    fn count(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.input.iter().zip(&self.reduced).filter(|(_, gone)| **gone).map(|(size, _)| *size).product()
     }
 
     /// The shape of the result with the axes at size 1.
-    fn kept_shape(&self) -> Vec<usize> {
+    pub fn kept_shape(&self) -> Vec<usize> {
         self.input.iter().zip(&self.reduced).map(|(size, gone)| if *gone { 1 } else { *size }).collect()
     }
 }

@@ -2,11 +2,11 @@
 
 use std::ops::{Bound, RangeBounds};
 
-use ndarray::{ArrayD, ArrayViewD, Axis, Slice, Zip};
+use ndarray::{ArrayD, Axis, Slice, Zip};
 
 use crate::base::{Elem, Error, Result};
 use crate::nn::Var;
-use crate::nn::buffer_pool::{slice, tensor};
+use crate::nn::buffer_pool::tensor;
 
 use super::broadcast::{joint_shape, sum_to};
 use super::{axis_of, view, view_mut};
@@ -102,58 +102,6 @@ impl<'t> Var<'t> {
         }))
     }
 
-    /// The places `index` of an axis, in that order; a place may come several times.
-    pub fn index_select(self, axis: isize, index: &[i64]) -> Self {
-        self.attempt(|| {
-            let x = self.value();
-            let axis = axis_of("index_select", x.shape(), axis)?;
-            let places = places("index_select", index.iter(), x.shape(), axis)?;
-            let part = x.select(Axis(axis), &places);
-            let mut y = self.tape.take(part.len());
-            view_mut(part.shape(), &mut y).assign(&part);
-            let (shape, own) = (x.shape().to_vec(), part.shape().to_vec());
-            Ok(self.tape.node("index_select", tensor(&own, y), &[self], move |dy, grads| {
-                let mut dx = grads.pool.take(shape.iter().product());
-                dx.fill(0.0);
-                let mut to = view_mut(&shape, &mut dx);
-                for (dy, place) in view(&own, &dy).axis_iter(Axis(axis)).zip(places) {
-                    let mut to = to.index_axis_mut(Axis(axis), place);
-                    to += &dy;
-                }
-                grads.pool.give(dy);
-                grads.add(0, dx);
-            }))
-        })
-    }
-
-    /// `y[i][j] = x[i][index[i][j]]` along an axis, as PyTorch's `gather`: `index` has the shape of the result, and no
-    /// axis but that one is longer or shorter than in `x`.
-    pub fn gather(self, axis: isize, index: &ArrayD<i64>) -> Self {
-        self.attempt(|| {
-            let x = self.value();
-            let axis = axis_of("gather", x.shape(), axis)?;
-            let fits = |i: usize| i == axis || index.shape()[i] == x.shape()[i];
-            if index.ndim() != x.ndim() || !(0..x.ndim()).all(fits) {
-                return Err(Error::invalid(format!(
-                    "`gather` along axis {axis} of shape {:?} got an index of shape {:?}: their other axes must be equal",
-                    x.shape(),
-                    index.shape()
-                )));
-            }
-            let places = places("gather", index.iter(), x.shape(), axis)?;
-            let (shape, own) = (x.shape().to_vec(), index.shape().to_vec());
-            let mut y = self.tape.take(index.len());
-            gathered(&x.view(), axis, &own, &places, |i, at| y[i] = slice(&x)[at]);
-            Ok(self.tape.node("gather", tensor(&own, y), &[self], move |dy, grads| {
-                let mut dx = grads.pool.take(shape.iter().product());
-                dx.fill(0.0);
-                gathered(&x.view(), axis, &own, &places, |i, at| dx[at] += dy[i]);
-                grads.pool.give(dy);
-                grads.add(0, dx);
-            }))
-        })
-    }
-
     /// The own element where `mask` is true, that of `other` elsewhere, as PyTorch's `where`. All three broadcast.
     pub fn where_mask(self, mask: &ArrayD<bool>, other: Self) -> Self {
         self.attempt(|| {
@@ -186,39 +134,5 @@ impl<'t> Var<'t> {
     /// `value` where `mask` is true, the own element elsewhere.
     pub fn masked_fill(self, mask: &ArrayD<bool>, value: Elem) -> Self {
         self.tape.input(ArrayD::from_elem(vec![], value)).where_mask(mask, self)
-    }
-}
-
-/// The places of an axis, checked.
-fn places<'a>(
-    op: &str,
-    index: impl Iterator<Item = &'a i64>,
-    shape: &[usize],
-    axis: usize,
-) -> Result<Vec<usize>> {
-    let place = |i: &i64| {
-        usize::try_from(*i).ok().filter(|i| *i < shape[axis]).ok_or_else(|| {
-            Error::invalid(format!(
-                "`{op}` got place {i} of axis {axis}, which has {} in shape {shape:?}",
-                shape[axis]
-            ))
-        })
-    };
-    index.map(place).collect()
-}
-
-/// Calls `f` with the place of each element of the result and that of the element of `x` that it is.
-fn gathered(
-    x: &ArrayViewD<'_, Elem>,
-    axis: usize,
-    shape: &[usize],
-    places: &[usize],
-    mut f: impl FnMut(usize, usize),
-) {
-    let inner: usize = shape[axis + 1..].iter().product();
-    let (own, from) = (shape[axis], x.shape()[axis]);
-    for (i, place) in places.iter().enumerate() {
-        let (outer, last) = (i / (own * inner).max(1), i % inner.max(1));
-        f(i, (outer * from + place) * inner + last);
     }
 }
