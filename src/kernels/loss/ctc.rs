@@ -34,7 +34,7 @@ impl Ctc {
             return if labels.is_empty() { 0.0 } else { f64::INFINITY };
         }
         self.log_softmax(scores);
-        let class = |state: usize| if state % 2 == 0 { self.blank } else { labels[state / 2] };
+        let class = |state: usize| if state.is_multiple_of(2) { self.blank } else { labels[state / 2] };
         // A blank between two labels may be left out where they differ.
         let skips = |state: usize| state % 2 == 1 && state >= 2 && class(state) != class(state - 2);
         fill(&mut self.alpha, steps * states);
