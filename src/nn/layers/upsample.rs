@@ -1,6 +1,6 @@
 //! Images made larger or smaller.
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
 use crate::base::{Elem, Error, Result, memory};
@@ -34,12 +34,19 @@ pub struct UpsampleConfig {
     #[schemars(schema_with = "optional_positive")]
     pub size: Option<Pair>,
     /// Output by input, one factor or (vertical, horizontal); either this or `size`.
-    #[schemars(inner(range(min = 0.000_1)))]
+    #[schemars(schema_with = "factors")]
     pub scale_factor: Option<OneOrMany<f64>>,
     /// How a pixel follows from those of the input.
     pub mode: UpsampleKind,
     /// Whether the centres of the corner pixels stay where they are; for `bilinear` alone.
     pub align_corners: Option<bool>,
+}
+
+/// The schema of one factor or two, or none.
+fn factors(_: &mut SchemaGenerator) -> Schema {
+    let one = json_schema!({ "type": "number", "exclusiveMinimum": 0.0 });
+    let (many, none) = (json_schema!({ "type": "array", "items": one }), json_schema!({ "type": "null" }));
+    json_schema!({ "anyOf": [one, many, none], "examples": [2.0] })
 }
 
 impl UpsampleConfig {
