@@ -75,7 +75,12 @@ impl To {
         }
         let about = match fs::metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            about => Some(about.at(path)?),
+            Err(error) => {
+                // Of links that lead in a circle, that is said.
+                followed(path)?;
+                return Err(error).at(path);
+            }
+            Ok(about) => Some(about),
         };
         if about.as_ref().is_some_and(fs::Metadata::is_dir) {
             return Err(Error::config(format!("{} is a folder: name a file", path.display())));
