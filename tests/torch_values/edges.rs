@@ -151,7 +151,7 @@ fn a_maximum_by_its_place_gives_its_gradient_to_that_place() {
         x.gather(1, &x.argmax(1).unwrap().insert_axis(ndarray::Axis(1)))
     }
     let x = tensor(&[2, 3], &[1.0, 7.0, 7.0, 4.0, 0.0, 2.0]);
-    assert_eq!(slope(x, |x| largest(x)), arr2(&[[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]).into_dyn());
+    assert_eq!(slope(x, largest), arr2(&[[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]).into_dyn());
 }
 
 /// Nothing is selected, nothing is padded, nothing is summed: no panic, and gradients of the right shape.
