@@ -67,7 +67,7 @@ impl Train {
             // What `check` refuses is refused here in the same words, before anything is made, or deleted for it.
             quietly(|| check(&node, Some(&name)))?;
         }
-        let builder = RunnerBuilder::from_config(&node, Some(&name))?.begin_from(self.begin_from(&node));
+        let builder = RunnerBuilder::to_train(&node, Some(&name))?.begin_from(self.begin_from(&node));
         let mut runner = builder.limits(limits).build()?;
         if self.no_sanity {
             runner.skip_sanity_check();

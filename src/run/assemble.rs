@@ -61,11 +61,23 @@ impl RunnerBuilder {
     /// # Errors
     /// All mistakes of the config at once, and folders that cannot be made.
     pub fn from_config(node: &Node, name: Option<&str>) -> Result<Self> {
-        let Assembled { builder, hooks, .. } = assemble(node, name, Purpose::Run)?;
-        let Refused { mut errors, inhabited } = places::refused(&builder, node, &hooks)?;
+        // Whether an earlier run in the way is gone on with or deleted may still be said.
+        let (builder, Refused { errors, .. }) = described(node, name)?;
+        if errors.is_empty() { Ok(builder) } else { Err(Diags(errors).into()) }
+    }
+
+    /// The same, to be trained as the config says it: an earlier run in its folders is a mistake of the config too.
+    pub(crate) fn to_train(node: &Node, name: Option<&str>) -> Result<Self> {
+        let (builder, Refused { mut errors, inhabited }) = described(node, name)?;
         errors.extend(inhabited);
         if errors.is_empty() { Ok(builder) } else { Err(Diags(errors).into()) }
     }
+}
+
+fn described(node: &Node, name: Option<&str>) -> Result<(RunnerBuilder, Refused)> {
+    let Assembled { builder, hooks, .. } = assemble(node, name, Purpose::Run)?;
+    let refused = places::refused(&builder, node, &hooks)?;
+    Ok((builder, refused))
 }
 
 /// The same for weights that are loaded from `load_from`, to be evaluated.
