@@ -164,7 +164,7 @@ fn convolutions(bench: &Bench, n: usize) -> Result<(), BoxError> {
         let (x, w, dy) = (noise(g.x_len()), noise(g.w_len()), noise(g.y_len()));
         let (mut y, mut dx, mut dw) = (dy.clone(), x.clone(), w.clone());
         let flops = g.flops() as f64;
-        bench.run(&format!("{name} fwd"), flops, || conv2d(&g, &x, &w, None, Act::Identity, &mut y));
+        bench.run(&format!("{name} fwd"), flops, || conv2d(&g, &x, &w, LayerEpilogue::default(), &mut y));
         bench.run(&format!("{name} bwd-data"), flops, || conv2d_backward_data(&g, &dy, &w, &mut dx));
         bench.run(&format!("{name} bwd-weight"), flops, || {
             conv2d_backward_weight(&g, &x, &dy, 0.0, &mut dw, None)
@@ -180,7 +180,7 @@ fn grouped(bench: &Bench, n: usize) -> Result<(), BoxError> {
         let (x, w, dy) = (noise(g.x_len()), noise(g.w_len()), noise(g.y_len()));
         let (mut y, mut dx, mut dw) = (dy.clone(), x.clone(), w.clone());
         bench.run(&format!("{name} fwd"), g.flops() as f64, || {
-            conv2d(&g, &x, &w, None, Act::Identity, &mut y);
+            conv2d(&g, &x, &w, LayerEpilogue::default(), &mut y);
         });
         bench.run(&format!("{name} bwd"), 2.0 * g.flops() as f64, || {
             conv2d_backward_data(&g, &dy, &w, &mut dx);
@@ -200,7 +200,7 @@ fn images(bench: &Bench, n: usize) -> Result<(), BoxError> {
         conv_transpose2d(&g, &x, &w, Some(&b), &mut y);
     });
     bench.run("conv transpose unet bwd", 2.0 * g.flops() as f64, || {
-        conv2d(&g, &dy, &w, None, Act::Identity, &mut dx);
+        conv2d(&g, &dy, &w, LayerEpilogue::default(), &mut dx);
         conv2d_backward_weight(&g, &dy, &x, 0.0, &mut dw, None);
     });
     let (x, dy) = (noise(n * 64 * 256), noise(n * 64 * 1024));

@@ -34,6 +34,10 @@ pub(super) struct Evaluate {
     /// Write the metrics to this JSON file too.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Compute batch norms, sums and activations with the convolution or linear map before them: faster, and equal
+    /// but for rounding.
+    #[arg(long)]
+    fused: bool,
     #[command(flatten)]
     bare: Bare,
 }
@@ -48,6 +52,9 @@ impl Evaluate {
         self.out.iter().try_for_each(|out| output::spare_inputs(out, &node, &[]))?;
         let out = self.out.as_deref().map(Output::at).transpose()?;
         let mut runner = Runner::to_evaluate(&node, Some(&config.name()))?;
+        if self.fused {
+            runner.fuse()?;
+        }
         let metrics = if test { runner.test()? } else { runner.val()? };
         let text: Vec<_> =
             metrics.0.iter().map(|(name, value)| format!("{name}: {}", fixed(*value, 4))).collect();

@@ -23,6 +23,10 @@ pub(super) struct Predict {
     /// Where the predictions go: a file that ends in .csv, .jsonl or .npy.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    /// Compute batch norms, sums and activations with the convolution or linear map before them: faster, and equal
+    /// but for rounding.
+    #[arg(long)]
+    fused: bool,
     #[command(flatten)]
     bare: Bare,
 }
@@ -58,6 +62,9 @@ impl Predict {
         output::spare_inputs(&self.out, &node, &self.input)?;
         let out = Output::at(&self.out)?;
         let mut model = Predictor::from_config(&node, Some(&config.name()))?;
+        if self.fused {
+            model.fuse()?;
+        }
         let data = model.data(&self.input)?;
         let mut all = Predictions::default();
         for batch in data.batches(0, Some(data.len())) {

@@ -47,7 +47,7 @@ pub use elementwise::{
     Act, Gate, act_backward, act_forward, act_inplace, add, add_assign, axpy, dropout, dropout_inplace,
     gated, gated_backward, prelu, prelu_backward, prelu_slope_terms, scale,
 };
-pub use gemm::{Bias, Epilogue, Mat, MatMut, gemm, gemm_add, gemm_gelu, gemm_mul};
+pub use gemm::{Bias, Epilogue, LayerEpilogue, Mat, MatMut, gemm, gemm_add, gemm_gelu, gemm_mul, linear};
 pub use loss::*;
 pub use norm::*;
 pub use optim::*;

@@ -97,6 +97,12 @@ pub trait Model: Params + Any + Send {
         path.rsplit("::").next().unwrap_or(path)
     }
 
+    /// Whether evaluation computes batch norms, sums and activations with the convolution or linear map before them.
+    /// Scores differ from those of the layers one by one by rounding, 1e-5 of the largest. Answers whether it can.
+    fn fuse(&mut self, _fuses: bool) -> bool {
+        false
+    }
+
     /// The fields of a batch that it reads, where it knows.
     fn reads(&self) -> FieldNeeds {
         FieldNeeds::default()

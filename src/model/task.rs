@@ -58,6 +58,11 @@ impl<T: Task> Model for T {
         init_weights(self, seed)
     }
 
+    fn fuse(&mut self, fuses: bool) -> bool {
+        self.autograd().fuse(fuses);
+        true
+    }
+
     fn number_mut(&mut self, module: &str, name: &str) -> Option<&mut f64> {
         crate::nn::find_mut(self, module)?.number_mut(name)
     }

@@ -93,6 +93,10 @@ impl Model for AverageClsScoreTTA {
         self.inner.init_weights(seed)
     }
 
+    fn fuse(&mut self, fuses: bool) -> bool {
+        self.inner.fuse(fuses)
+    }
+
     fn number_mut(&mut self, module: &str, name: &str) -> Option<&mut f64> {
         self.inner.number_mut(module, name)
     }

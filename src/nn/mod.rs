@@ -37,6 +37,7 @@ mod loss;
 mod module;
 mod module_tree;
 mod param;
+mod pending;
 mod place;
 mod shapes;
 mod tape;

@@ -9,6 +9,7 @@ use crate::base::{Elem, Error, Result, Tensor, caught_from};
 
 use super::backward::Grads;
 use super::buffer_pool::{row_major, tensor};
+use super::pending::Pending;
 use super::{BufferPool, InModule, Param, Var};
 
 pub(super) type Backward = Box<dyn FnOnce(Vec<Elem>, &mut Grads<'_>)>;
@@ -25,6 +26,8 @@ pub struct Tape {
     grad: bool,
     /// Whether it is kept now: not within [`Tape::no_grad`].
     recording: Cell<bool>,
+    /// Whether products wait for what follows them.
+    pub(super) fuses: bool,
 }
 
 #[derive(Default)]
@@ -43,6 +46,8 @@ pub(super) struct Node {
     pub requires_grad: bool,
     pub inputs: SmallVec<[u32; 3]>,
     pub backward: Option<Backward>,
+    /// What its value is computed from when somebody asks for it.
+    pub pending: Option<Pending>,
 }
 
 /// A use of a parameter.
@@ -69,7 +74,12 @@ impl Tape {
 
     fn with(mut pool: BufferPool, grad: bool) -> Self {
         pool.begin();
-        Self { arena: RefCell::new(Arena { pool, ..Arena::default() }), grad, recording: Cell::new(true) }
+        Self {
+            arena: RefCell::new(Arena { pool, ..Arena::default() }),
+            grad,
+            recording: Cell::new(true),
+            fuses: false,
+        }
     }
 
     /// A value without gradient. A tensor that is not row-major is copied.
@@ -115,8 +125,8 @@ impl Tape {
         f()
     }
 
-    fn leaf(&self, op: &'static str, value: Tensor, requires_grad: bool) -> Var<'_> {
-        self.push(Node { op, value, requires_grad, inputs: SmallVec::new(), backward: None })
+    pub(super) fn leaf(&self, op: &'static str, value: Tensor, requires_grad: bool) -> Var<'_> {
+        self.push(Node { op, value, requires_grad, inputs: SmallVec::new(), backward: None, pending: None })
     }
 
     /// The result of the op `op` with the way back: `backward` gets the gradient of `value` in a buffer of its own
@@ -140,6 +150,7 @@ impl Tape {
             requires_grad,
             inputs: inputs.iter().map(|x| x.id).collect(),
             backward: requires_grad.then(|| Box::new(backward) as Backward),
+            pending: None,
         })
     }
 
@@ -222,7 +233,14 @@ impl Tape {
     }
 
     pub(super) fn value(&self, id: u32) -> Tensor {
+        self.settle(id);
         self.arena.borrow().nodes[id as usize].value.clone()
+    }
+
+    pub(super) fn shape(&self, id: u32) -> Vec<usize> {
+        let arena = self.arena.borrow();
+        let node = &arena.nodes[id as usize];
+        node.pending.as_ref().map_or(node.value.shape(), Pending::shape).to_vec()
     }
 
     pub(super) fn wants(&self, id: u32) -> bool {
@@ -244,7 +262,7 @@ impl Tape {
     pub(super) fn discard(self) -> BufferPool {
         let Arena { nodes, mut pool, .. } = self.arena.into_inner();
         for node in nodes.into_iter().rev() {
-            drop(node.backward);
+            drop((node.backward, node.pending));
             pool.recycle(node.value);
         }
         pool

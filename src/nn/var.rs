@@ -29,7 +29,7 @@ impl<'t> Var<'t> {
 
     /// Its shape.
     pub fn shape(self) -> Vec<usize> {
-        self.value().shape().to_vec()
+        self.tape.shape(self.id)
     }
 
     /// Its first element: the number in a scalar. 0 when it is empty.

@@ -78,6 +78,14 @@ impl Predictor {
         self.runner.predict(batch)
     }
 
+    /// Predicts in fewer walks over memory: see [`Model::fuse`](crate::model::Model::fuse).
+    ///
+    /// # Errors
+    /// When the model has nothing that could be fused.
+    pub fn fuse(&mut self) -> Result<()> {
+        self.runner.fuse()
+    }
+
     /// The names of the classes, in the order of the scores; empty where there are none.
     pub fn classes(&self) -> &[String] {
         &self.classes

@@ -299,6 +299,18 @@ impl Runner {
         self.session.eval_step(batch)
     }
 
+    /// Evaluates in fewer walks over memory: see [`Model::fuse`].
+    ///
+    /// # Errors
+    /// When the model has nothing that could be fused.
+    pub fn fuse(&mut self) -> Result<()> {
+        let model = &mut self.session.state.model;
+        if model.fuse(true) {
+            return Ok(());
+        }
+        Err(Error::config(format!("`{}` cannot be fused: leave out `--fused`", model.name())))
+    }
+
     /// Adds a hook where it belongs in the order of the others.
     ///
     /// # Errors

@@ -3,33 +3,39 @@
 use super::geometry::ConvGeom;
 use super::{forward, grouped, image_lanes, input_grad, weight_grad, winograd};
 use crate::base::Elem;
-use crate::kernels::elementwise::{Act, act_inplace};
-use crate::kernels::gemm::{Bias, Epilogue, Mat, MatMut, gemm};
+use crate::kernels::elementwise::{act_inplace, add_assign};
+use crate::kernels::gemm::{Epilogue, LayerEpilogue, Mat, MatMut, gemm, linear};
 use crate::kernels::par;
 use crate::kernels::reduce::{channel_sums, scale_or_zero};
 
-/// `y = act(conv(x, w) + bias)`.
-pub fn conv2d(g: &ConvGeom, x: &[Elem], w: &[Elem], bias: Option<&[Elem]>, act: Act, y: &mut [Elem]) {
+/// `y = act(conv(x, w) + bias + residual)`.
+pub fn conv2d(g: &ConvGeom, x: &[Elem], w: &[Elem], then: LayerEpilogue<'_>, y: &mut [Elem]) {
     assert!(x.len() == g.x_len() && w.len() == g.w_len() && y.len() == g.y_len(), "slices do not fit {g:?}");
-    assert!(bias.is_none_or(|b| b.len() == g.k), "bias does not fit {g:?}");
-    let epilogue = |channel: usize, out: &mut [Elem]| {
-        if let Some(bias) = bias {
-            out.iter_mut().for_each(|v| *v += bias[channel]);
-        }
-        act_inplace(act, out);
-    };
+    assert!(then.bias.is_none_or(|b| b.len() == g.k), "bias does not fit {g:?}");
+    assert!(then.residual.is_none_or(|r| r.len() == y.len()), "residual does not fit {g:?}");
+    let epilogue = |at: usize, out: &mut [Elem]| follow(g, then, at, out);
     if let Some(shape) = winograd::Shape::forward(g) {
         winograd::run(&shape, &winograd::pack(g, w), x, y, epilogue);
     } else if g.is_linear() {
         let inner = g.c * g.h * g.w;
-        let epilogue = Epilogue { bias: bias.map_or(Bias::None, Bias::Cols), act };
-        let (x, w) = (Mat::new(x, g.n, inner), Mat::new(w, g.k, inner));
-        gemm(1.0, x, w.t(), 0.0, MatMut::new(y, g.n, g.k), epilogue);
+        linear(Mat::new(x, g.n, inner), Mat::new(w, g.k, inner), then, MatMut::new(y, g.n, g.k));
     } else if grouped::fits(g) {
         grouped::forward(g, x, w, y, epilogue);
     } else {
         forward::forward(g, x, w, y, epilogue);
     }
+}
+
+/// What follows, on `out`: the part of the output that begins at `at` and lies in one plane.
+fn follow(g: &ConvGeom, then: LayerEpilogue<'_>, at: usize, out: &mut [Elem]) {
+    if let Some(bias) = then.bias {
+        let bias = bias[at / (g.out[0] * g.out[1]) % g.k];
+        out.iter_mut().for_each(|v| *v += bias);
+    }
+    if let Some(residual) = then.residual {
+        add_assign(&residual[at..][..out.len()], out);
+    }
+    act_inplace(then.act, out);
 }
 
 /// `dx`: the gradient of the input; overwritten.

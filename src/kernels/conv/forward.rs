@@ -9,7 +9,7 @@ use crate::kernels::par::SERIAL_FLOPS;
 use crate::kernels::scratch::Scratch;
 use crate::kernels::transpose::transpose;
 
-/// `y`, overwritten; `epilogue(channel, plane)` is called on each finished output plane.
+/// `y`, overwritten; `epilogue(at, plane)` is called on each finished output plane with its place in `y`.
 pub(super) fn forward(
     g: &ConvGeom,
     x: &[Elem],

@@ -85,7 +85,7 @@ struct Block<'a> {
 }
 
 impl ImplicitGemm {
-    /// Computes all images; `epilogue(channel, plane)` is called on each finished output plane.
+    /// Computes all images; `epilogue(at, plane)` is called on each finished output plane with its place in `out`.
     pub fn run(
         &self,
         x: &[Elem],
@@ -94,14 +94,14 @@ impl ImplicitGemm {
         out: &mut [Elem],
         epilogue: impl Fn(usize, &mut [Elem]) + Sync + Send,
     ) {
-        let channels = self.groups * self.channels;
-        let image = channels * self.plane;
+        let image = self.groups * self.channels * self.plane;
         if image == 0 {
             return;
         }
         par::chunks(self.block * image, serial, out, |i, out| {
             self.block(i * self.block, x, weights, out);
-            out.chunks_exact_mut(self.plane).enumerate().for_each(|(c, plane)| epilogue(c % channels, plane));
+            let planes = out.chunks_exact_mut(self.plane).enumerate();
+            planes.for_each(|(p, plane)| epilogue(i * self.block * image + p * self.plane, plane));
         });
     }
 

@@ -27,6 +27,17 @@ pub struct Epilogue<'a> {
     pub act: Act,
 }
 
+/// What follows the product of a layer, each on its way to memory.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LayerEpilogue<'a> {
+    /// One number a channel (a column of a linear map, a plane of a convolution), added first.
+    pub bias: Option<&'a [Elem]>,
+    /// Added next; it lies as the output does.
+    pub residual: Option<&'a [Elem]>,
+    /// Applied last.
+    pub act: Act,
+}
+
 impl Bias<'_> {
     /// Panics if there is not one number for each row or column.
     pub(super) fn check(&self, rows: usize, cols: usize) {

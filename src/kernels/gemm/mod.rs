@@ -22,6 +22,6 @@ mod microkernel_x86;
 pub(super) mod pack;
 mod product;
 
-pub use epilogue::{Bias, Epilogue};
+pub use epilogue::{Bias, Epilogue, LayerEpilogue};
 pub use matrix::{Mat, MatMut};
-pub use product::{gemm, gemm_add, gemm_gelu, gemm_mul};
+pub use product::{gemm, gemm_add, gemm_gelu, gemm_mul, linear};

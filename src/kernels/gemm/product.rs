@@ -1,10 +1,11 @@
 //! The products that layers ask for.
 
 use super::blocked::Product;
-use super::epilogue::{Bias, Epilogue, EpilogueOp};
+use super::epilogue::{Bias, Epilogue, EpilogueOp, LayerEpilogue};
 use super::matrix::{Mat, MatMut};
 use crate::base::Elem;
 use crate::kernels::disjoint::DisjointMut;
+use crate::kernels::elementwise::act_inplace;
 
 /// Panics if the shapes do not fit each other or their slices.
 fn check(a: &Mat<'_>, b: &Mat<'_>, c: &MatMut<'_>, bias: &Bias<'_>) {
@@ -37,6 +38,20 @@ pub fn gemm_add(a: Mat<'_>, b: Mat<'_>, bias: Bias<'_>, more: &[Elem], c: MatMut
     check(&a, &b, &c, &bias);
     assert_eq!(more.len(), c.data.len(), "what is added to a product lies as the product does");
     Product { alpha: 1.0, beta: 0.0, bias, op: EpilogueOp::Add(more) }.run(a, b, c);
+}
+
+/// `y = act(x wᵀ + bias + residual)`: `x` [rows, in], `w` [out, in], `y` without gaps.
+///
+/// # Panics
+/// If the shapes do not fit each other or their slices.
+pub fn linear(x: Mat<'_>, w: Mat<'_>, then: LayerEpilogue<'_>, y: MatMut<'_>) {
+    let bias = then.bias.map_or(Bias::None, Bias::Cols);
+    let Some(residual) = then.residual else {
+        return gemm(1.0, x, w.t(), 0.0, y, Epilogue { bias, act: then.act });
+    };
+    let MatMut { data, rows, cols, rs } = y;
+    gemm_add(x, w.t(), bias, residual, MatMut { data: &mut *data, rows, cols, rs });
+    act_inplace(then.act, data);
 }
 
 /// `c = (a * b) ⊙ factor`, element by element, where `factor` lies as `c` does: the gradient before an activation.

@@ -3,7 +3,9 @@
 use super::{close, noise, on_1_and_2_threads, pick};
 use crate::base::{Elem, keyed};
 use crate::kernels::conv::image_lanes;
-use crate::kernels::{Act, ConvGeom, Window, conv2d, conv2d_backward_data, conv2d_backward_weight};
+use crate::kernels::{
+    Act, ConvGeom, LayerEpilogue, Window, conv2d, conv2d_backward_data, conv2d_backward_weight,
+};
 
 /// Calls `f` with the indices into x, w and y of every product of the definition.
 fn each_product(g: &ConvGeom, mut f: impl FnMut(usize, usize, usize)) {
@@ -42,6 +44,7 @@ fn tolerance(g: &ConvGeom) -> f64 {
 fn check(g: &ConvGeom, seed: u64) {
     let (x, w, dy) = (noise(seed, g.x_len()), noise(seed + 1, g.w_len()), noise(seed + 2, g.y_len()));
     let (bias, old) = (noise(seed + 3, g.k), noise(seed + 4, g.w_len()));
+    let residual = noise(seed + 5, g.y_len());
     let (mut y, mut dx, mut dw) = (vec![0.0f64; y_len(g)], vec![0.0f64; g.x_len()], vec![0.0f64; g.w_len()]);
     each_product(g, |ix, iw, iy| {
         y[iy] += x[ix] as f64 * w[iw] as f64;
@@ -49,14 +52,17 @@ fn check(g: &ConvGeom, seed: u64) {
         dw[iw] += dy[iy] as f64 * x[ix] as f64;
     });
     let plane = g.out[0] * g.out[1];
-    y.iter_mut().enumerate().for_each(|(i, y)| *y = (*y + bias[i / plane % g.k] as f64).max(0.0));
+    y.iter_mut().enumerate().for_each(|(i, y)| {
+        *y = (*y + bias[i / plane % g.k] as f64 + residual[i] as f64).max(0.0);
+    });
     dw.iter_mut().zip(&old).for_each(|(d, o)| *d += 0.5 * *o as f64);
     let mut db: Vec<f64> = vec![0.0; g.k];
     dy.iter().enumerate().for_each(|(i, d)| db[i / plane % g.k] += *d as f64);
 
     let got = on_1_and_2_threads(|| {
         let mut got = vec![Elem::NAN; g.y_len()];
-        conv2d(g, &x, &w, Some(&bias), Act::Relu, &mut got);
+        let then = LayerEpilogue { bias: Some(&bias), residual: Some(&residual), act: Act::Relu };
+        conv2d(g, &x, &w, then, &mut got);
         got
     });
     close(&got, &y, tolerance(g), &format!("forward of {g:?}"));
@@ -219,7 +225,7 @@ fn dilation_spreads_taps_and_uncovered_input_has_no_gradient() {
     let g = ConvGeom::new([1, 1, 1, 7], 1, window, 1).unwrap();
     let x: Vec<Elem> = (0..7).map(|v| v as Elem).collect();
     let mut y = vec![Elem::NAN; 2];
-    conv2d(&g, &x, &[1.0; 3], None, Act::Identity, &mut y);
+    conv2d(&g, &x, &[1.0; 3], LayerEpilogue::default(), &mut y);
     assert_eq!(y, [6.0, 12.0]);
     // 5 x 5 ones, 2 x 2 kernel, stride 2: the last row and column take no part.
     let window = Window { stride: [2, 2], ..Window::new([2, 2]) };

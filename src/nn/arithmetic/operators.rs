@@ -42,6 +42,10 @@ impl<'t> Add for Var<'t> {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
+        let with = |a: Self, b: Self| a.absorbed("add", |product| product.plus(b.value()));
+        if let Some(sum) = with(self, other).or_else(|| with(other, self)) {
+            return sum;
+        }
         let (a, b) = (self.value(), other.value());
         if a.shape() == b.shape() {
             return self.add_same(other, &a, &b);

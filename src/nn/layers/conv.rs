@@ -5,9 +5,10 @@ use serde::Deserialize;
 
 use crate::base::{Elem, Error, Result, memory};
 use crate::kernels::{
-    Act, ConvGeom, Window, channel_sums, conv2d, conv2d_backward_data, conv2d_backward_weight,
+    ConvGeom, LayerEpilogue, Window, channel_sums, conv2d, conv2d_backward_data, conv2d_backward_weight,
 };
 use crate::nn::buffer_pool::{slice, tensor};
+use crate::nn::pending::Pending;
 use crate::nn::shapes::{expect_shape, images};
 use crate::nn::{Forward, Module, Param, Var};
 use crate::registry::BuildCx;
@@ -240,13 +241,20 @@ impl<'t> Var<'t> {
             size_of::<Elem>(),
         )?;
         memory::fits("the output of a convolution", &[g.n, g.k, g.out[0], g.out[1]], size_of::<Elem>())?;
+        let shape = [g.n, g.k, g.out[0], g.out[1]];
+        if self.tape.fuses {
+            let run =
+                move |w: &[Elem], then: LayerEpilogue<'_>, y: &mut [Elem]| conv2d(&g, slice(&x), w, then, y);
+            return Ok(self.tape.pending("conv2d", Pending::new(&shape, 1, w, b, run)));
+        }
         let mut y = self.tape.take(g.y_len());
-        conv2d(&g, slice(&x), slice(&w), b.as_ref().map(slice), Act::Identity, &mut y);
+        let then = LayerEpilogue { bias: b.as_ref().map(slice), ..LayerEpilogue::default() };
+        conv2d(&g, slice(&x), slice(&w), then, &mut y);
         let inputs: &[Var<'t>] = match bias {
             Some(bias) => &[self, weight, bias],
             None => &[self, weight],
         };
-        Ok(self.tape.node("conv2d", tensor(&[g.n, g.k, g.out[0], g.out[1]], y), inputs, move |dy, grads| {
+        Ok(self.tape.node("conv2d", tensor(&shape, y), inputs, move |dy, grads| {
             if grads.wants(0) {
                 let mut dx = grads.pool.take(g.x_len());
                 conv2d_backward_data(&g, &dy, slice(&w), &mut dx);

@@ -4,7 +4,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::base::{Elem, Error, Result, memory};
-use crate::kernels::{Act, ConvGeom, Window, channel_sums, conv_transpose2d, conv2d, conv2d_backward_weight};
+use crate::kernels::{
+    ConvGeom, LayerEpilogue, Window, channel_sums, conv_transpose2d, conv2d, conv2d_backward_weight,
+};
 use crate::nn::buffer_pool::{slice, tensor};
 use crate::nn::shapes::{expect_shape, images};
 use crate::nn::{Forward, Module, Param, Var};
@@ -341,7 +343,7 @@ impl<'t> Var<'t> {
         Ok(self.tape.node("conv_transpose2d", tensor(&[n, k, oh, ow], y), &inputs, move |dy, grads| {
             if grads.wants(0) {
                 let mut dx = grads.pool.take(g.y_len());
-                conv2d(&g, &dy, slice(&w), None, Act::Identity, &mut dx);
+                conv2d(&g, &dy, slice(&w), LayerEpilogue::default(), &mut dx);
                 grads.add(0, dx);
             }
             if grads.wants(1) {

@@ -4,8 +4,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::base::{Elem, Error, Result};
-use crate::kernels::{Bias, Epilogue, Mat, MatMut, col_sums, gemm, gemm_add};
+use crate::kernels::{Act, Epilogue, LayerEpilogue, Mat, MatMut, col_sums, gemm, linear};
 use crate::nn::buffer_pool::{slice, tensor};
+use crate::nn::pending::Pending;
 use crate::nn::shapes::expect_shape;
 use crate::nn::{Forward, Grads, Module, Param, Var};
 use crate::registry::BuildCx;
@@ -97,17 +98,19 @@ impl<'t> Var<'t> {
             expect_shape("the bias of a linear map", b.shape(), &[s.outs])?;
         }
         let shape = s.output(x.shape());
-        let mut y = self.tape.take(s.rows * s.outs);
-        let add = b.as_ref().map_or(Bias::None, |b| Bias::Cols(slice(b)));
-        let (xm, wm) = (Mat::new(slice(&x), s.rows, s.ins), Mat::new(slice(&w), s.outs, s.ins));
-        let to = MatMut::new(&mut y, s.rows, s.outs);
-        match residual.map(Var::value) {
-            None => gemm(1.0, xm, wm.t(), 0.0, to, Epilogue { bias: add, ..Epilogue::default() }),
-            Some(more) => {
-                expect_shape("what is added to a linear map", more.shape(), &shape)?;
-                gemm_add(xm, wm.t(), add, slice(&more), to);
-            }
+        if let Some(residual) = residual {
+            expect_shape("what is added to a linear map", &residual.shape(), &shape)?;
         }
+        if self.tape.fuses {
+            let run = move |w: &[Elem], then: LayerEpilogue<'_>, y: &mut [Elem]| s.run(slice(&x), w, then, y);
+            let y = self.tape.pending("linear", Pending::new(&shape, shape.len() - 1, w, b, run));
+            return Ok(residual.map_or(y, |residual| y + residual));
+        }
+        let mut y = self.tape.take(s.rows * s.outs);
+        let more = residual.map(Var::value);
+        let (act, more) = (Act::Identity, more.as_ref().map(slice));
+        let then = LayerEpilogue { bias: b.as_ref().map(slice), residual: more, act };
+        s.run(slice(&x), slice(&w), then, &mut y);
         let inputs: Vec<Var<'t>> = [Some(self), Some(weight), bias, residual].into_iter().flatten().collect();
         let (at_bias, at_residual) = (bias.map(|_| 2), residual.map(|_| 2 + usize::from(bias.is_some())));
         Ok(self.tape.node("linear", tensor(&shape, y), &inputs, move |dy, grads| {
@@ -143,6 +146,12 @@ impl LinearShape {
             )));
         };
         Ok(Self { rows: leading.iter().product(), ins, outs })
+    }
+
+    /// `y = act(x wᵀ + bias + residual)`.
+    fn run(self, x: &[Elem], w: &[Elem], then: LayerEpilogue<'_>, y: &mut [Elem]) {
+        let (x, w) = (Mat::new(x, self.rows, self.ins), Mat::new(w, self.outs, self.ins));
+        linear(x, w, then, MatMut::new(y, self.rows, self.outs));
     }
 
     /// The shape of the result for an input of this shape.

@@ -271,11 +271,10 @@ impl<'t> Var<'t> {
         stats: BnStats,
         then: BnThen<'t>,
     ) -> Result<BnOutput<'t>> {
-        let x = self.value();
-        let &[n, c, ref rest @ ..] = x.shape() else {
+        let shape = self.shape();
+        let &[n, c, ref rest @ ..] = shape.as_slice() else {
             return Err(Error::invalid(format!(
-                "batch norm wants an input of shape [N, C, ..], got {:?}",
-                x.shape()
+                "batch norm wants an input of shape [N, C, ..], got {shape:?}"
             )));
         };
         let s = BnShape { n, c, inner: rest.iter().product() };
@@ -285,11 +284,20 @@ impl<'t> Var<'t> {
                 expect_shape(what, p.shape(), &[c])?;
             }
         }
-        let added = then.add.map(Var::value);
-        if let Some(added) = &added {
-            expect_shape("what is added to batch norm", added.shape(), x.shape())?;
+        if let Some(added) = then.add {
+            expect_shape("what is added to batch norm", &added.shape(), &shape)?;
+        }
+        if let BnStats::Fixed(mean, var) = &stats {
+            expect_shape("the running mean of batch norm", mean.shape(), &[c])?;
+            expect_shape("the running variance of batch norm", var.shape(), &[c])?;
         }
         let affine = BnAffine { gamma: gamma.as_ref().map(slice), beta: beta.as_ref().map(slice), eps };
+        if let BnStats::Fixed(mean, var) = &stats
+            && let Some(y) = self.with_norm(affine, Moments { mean: slice(mean), var: slice(var) }, then)
+        {
+            return Ok(BnOutput { y, mean: mean.clone(), var: var.clone(), count: s.count() });
+        }
+        let (x, added) = (self.value(), then.add.map(Var::value));
         let epilogue = BnEpilogue { residual: added.as_ref().map(slice), relu: then.relu };
         let batch = matches!(stats, BnStats::Batch);
         let mut y = self.tape.take(x.len());
@@ -308,8 +316,6 @@ impl<'t> Var<'t> {
                 (tensor(&[c], mean), tensor(&[c], var))
             }
             BnStats::Fixed(mean, var) => {
-                expect_shape("the running mean of batch norm", mean.shape(), &[c])?;
-                expect_shape("the running variance of batch norm", var.shape(), &[c])?;
                 let moments = Moments { mean: slice(&mean), var: slice(&var) };
                 bn_apply(s, slice(&x), moments, affine, epilogue, &mut y);
                 (mean, var)
@@ -352,5 +358,19 @@ impl<'t> Var<'t> {
             grads.pool.recycle(kept_var);
         });
         Ok(BnOutput { y, mean, var, count: s.count() })
+    }
+
+    /// The product that waits here with a batch norm in its weight and bias, and what follows; `None` if none waits.
+    fn with_norm(self, affine: BnAffine<'_>, moments: Moments<'_>, then: BnThen<'t>) -> Option<Self> {
+        let at = |values: Option<&[Elem]>, k: usize, absent: f64| values.map_or(absent, |v| f64::from(v[k]));
+        let channels = moments.var.iter().enumerate();
+        let scale = channels.map(|(k, var)| at(affine.gamma, k, 1.0) / f64::from(var + affine.eps).sqrt());
+        let scale: Vec<f64> = scale.collect();
+        let means = moments.mean.iter().zip(&scale).enumerate();
+        let shift: Vec<f64> =
+            means.map(|(k, (mean, scale))| at(affine.beta, k, 0.0) - f64::from(*mean) * scale).collect();
+        let y = self.absorbed("batch_norm", |product| product.scaled(&scale, &shift))?;
+        let y = then.add.map_or(y, |add| y + add);
+        Some(if then.relu { y.relu() } else { y })
     }
 }

@@ -73,7 +73,7 @@ fn each_plane(g: &ConvGeom, out: &mut [Elem], f: impl Fn(usize, usize, &mut [Ele
     });
 }
 
-/// `y`, overwritten; `epilogue(channel, plane)` is called on each finished output plane.
+/// `y`, overwritten; `epilogue(at, plane)` is called on each finished output plane with its place in `y`.
 pub(super) fn forward(
     g: &ConvGeom,
     x: &[Elem],
@@ -85,7 +85,7 @@ pub(super) fn forward(
     if let Some(masked) = masked::Masked::new(g, false) {
         return each_plane(g, y, |c, at, y| {
             masked.sums(kernel(g, w, c), &x[at..][..y.len()], y);
-            epilogue(c, y);
+            epilogue(at, y);
         });
     }
     let (flat, [from, to]) = (Flat::new(g), [g.c, g.k].map(|channels| channels / g.groups));
@@ -95,17 +95,19 @@ pub(super) fn forward(
     each_block(g, to * plane + from * image, |n, first, groups| {
         let mut input = Scratch::take(flat.input_len(from));
         let mut output = Scratch::take(to * sums::whole(len));
+        let at = (n * g.k + first * to) * plane;
         // SAFETY: each task has planes of its own.
-        let y = unsafe { y.slice((n * g.k + first * to) * plane, groups * to * plane) };
+        let y = unsafe { y.slice(at, groups * to * plane) };
         for i in 0..groups {
             let group = first + i;
             flat.fill(from, &x[(n * g.c + group * from) * image..], &mut input);
             let weights = &w[group * to * steps.len()..][..to * steps.len()];
             sums(Products { steps: &steps, weights, x: &input }, to, len, &mut output, sums::whole(len));
             for k in 0..to {
-                let y = &mut y[(i * to + k) * plane..];
+                let from = (i * to + k) * plane;
+                let y = &mut y[from..];
                 flat::compact(&output[k * sums::whole(len)..], flat.pitch, g.out, y);
-                epilogue(group * to + k, &mut y[..plane]);
+                epilogue(at + from, &mut y[..plane]);
             }
         }
     });

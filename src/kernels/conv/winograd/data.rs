@@ -68,8 +68,8 @@ pub(super) unsafe fn input_rows(
     }
 }
 
-/// Computes all images. `w` are packed kernels ([`pack`]); `epilogue(channel, pixels)` is called on each finished
-/// piece of an output plane.
+/// Computes all images. `w` are packed kernels ([`pack`]); `epilogue(at, pixels)` is called on each finished piece of
+/// an output plane with its place in `y`.
 pub(in crate::kernels::conv) fn run(
     s: &Shape,
     w: &[Elem],
@@ -90,6 +90,7 @@ pub(in crate::kernels::conv) fn run(
         for first in (0..all).step_by(rows) {
             let chunk = Chunk { s, first, rows: rows.min(all - first), shared };
             let v = chunk.transform(x);
+            let epilogue = |at: usize, out: &mut [Elem]| epilogue(block * images * image + at, out);
             par::tasks(s.k.div_ceil(NR), !shared, |p| chunk.panel(p, &u, &v, y, &epilogue));
         }
     });
@@ -182,7 +183,7 @@ impl Chunk<'_> {
             unsafe { store_planes(pixels, width, &sums, y.part(at), plane) };
             for l in 0..width {
                 // SAFETY: each task has channels of its own.
-                epilogue(l0 + l, unsafe { y.slice(at + l * plane, pixels) });
+                epilogue(at + l * plane, unsafe { y.slice(at + l * plane, pixels) });
             }
         }
     }

@@ -106,6 +106,9 @@ impl<'t> Var<'t> {
         if act == Act::Identity {
             return self;
         }
+        if let Some(with) = self.absorbed(act.name(), |product| product.then(act)) {
+            return with;
+        }
         let x = self.value();
         let mut y = self.tape.take(x.len());
         act_forward(act, slice(&x), &mut y);

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Inference of shanty, its layers one by one and fused, beside PyTorch's modes and ONNX Runtime in one run: images/s.
+#
+#   scripts/bench_inference.sh [NAME...]            default: resnet18 resnet50 mobilenet_v2
+#
+# Environment: PYTHON (python3, with torchvision), BATCH (1), SIZE (224), THREADS (2), ROUNDS (20).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+PYTHON=${PYTHON:-python3} BATCH=${BATCH:-1} SIZE=${SIZE:-224} THREADS=${THREADS:-2} ROUNDS=${ROUNDS:-20}
+bench=${CARGO_TARGET_DIR:-target}/release/examples/bench_infer
+[ -x "$bench" ] || { echo "no $bench: run cargo build --release --example bench_infer first" >&2; exit 2; }
+[ $# -gt 0 ] || set -- resnet18 resnet50 mobilenet_v2
+
+# The network of torchvision's name, with its pooling and its thousand classes.
+network() {
+  case $1 in
+    resnet*) echo "{type: ResNet, depth: ${1#resnet}} $([ "${1#resnet}" -lt 50 ] && echo 512 || echo 2048)" ;;
+    mobilenet_v2) echo "{type: MobileNetV2} 1280" ;;
+    *) echo "no network $1: resnet18, resnet50, …, mobilenet_v2" >&2; exit 2 ;;
+  esac
+}
+
+echo "batch $BATCH, $SIZE px, threads $THREADS, median of $ROUNDS, torch $($PYTHON -c 'import torch; print(torch.__version__)')"
+for name; do
+  of=$(network "$name")
+  layers="[${of% *}, {type: GlobalAveragePooling}, {type: Linear, in_features: ${of##* }, out_features: 1000}]"
+  sizes=(--batch "$BATCH" --size "$SIZE" --threads "$THREADS" --rounds "$ROUNDS")
+  { "$bench" "$layers" "${sizes[@]}" | sed 's/^/shanty /'; $PYTHON scripts/peers/infer.py "$name" "${sizes[@]}" 2>/dev/null; } | sed "s/^/$name: /"
+done

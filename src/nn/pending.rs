@@ -1,0 +1,121 @@
+//! Inference in fewer walks over memory: a product that nobody has looked at yet takes in what follows it.
+
+use std::rc::Rc;
+
+use crate::base::{Elem, Tensor};
+use crate::kernels::{Act, LayerEpilogue};
+
+use super::buffer_pool::{slice, tensor};
+use super::{Tape, Var};
+
+/// Computes a product of this weight, with what follows it, into a buffer.
+type Run = dyn Fn(&[Elem], LayerEpilogue<'_>, &mut [Elem]);
+
+/// A convolution or linear map on a tape that fuses, until somebody asks for its value.
+///
+/// A batch norm by running statistics goes into its weight and bias, a sum and an activation are applied while the
+/// result is in the cache. Each makes a product of its own out of this one, so that whoever else looks at the
+/// convolution itself still gets it. What follows what is known by the data alone, whatever modules it came from.
+#[derive(Clone)]
+pub(super) struct Pending {
+    /// The shape of the result.
+    shape: Vec<usize>,
+    /// Which axis of the result the first axis of the weight makes.
+    channel_axis: usize,
+    weight: Tensor,
+    bias: Option<Tensor>,
+    residual: Option<Tensor>,
+    act: Act,
+    run: Rc<Run>,
+}
+
+impl Pending {
+    /// The product alone.
+    pub fn new(
+        shape: &[usize],
+        channel_axis: usize,
+        weight: Tensor,
+        bias: Option<Tensor>,
+        run: impl Fn(&[Elem], LayerEpilogue<'_>, &mut [Elem]) + 'static,
+    ) -> Self {
+        let shape = shape.to_vec();
+        Self { shape, channel_axis, weight, bias, residual: None, act: Act::Identity, run: Rc::new(run) }
+    }
+
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The same followed by `scale * y + shift` of each channel; `None` where a channel is not the second axis, or
+    /// something follows already.
+    pub fn scaled(&self, scale: &[f64], shift: &[f64]) -> Option<Self> {
+        if self.channel_axis != 1 || self.residual.is_some() || self.act != Act::Identity {
+            return None;
+        }
+        let mut weight = slice(&self.weight).to_vec();
+        let row = weight.len() / scale.len().max(1);
+        for (row, scale) in weight.chunks_exact_mut(row.max(1)).zip(scale) {
+            row.iter_mut().for_each(|w| *w = (f64::from(*w) * scale) as Elem);
+        }
+        let old = |k: usize| self.bias.as_ref().map_or(0.0, |bias| f64::from(slice(bias)[k]));
+        let bias =
+            scale.iter().zip(shift).enumerate().map(|(k, (scale, shift))| (old(k) * scale + shift) as Elem);
+        let bias = Some(tensor(&[scale.len()], bias.collect()));
+        Some(Self { weight: tensor(self.weight.shape(), weight), bias, ..self.clone() })
+    }
+
+    /// The same with this added; `None` where it has another shape, or something follows already.
+    pub fn plus(&self, residual: Tensor) -> Option<Self> {
+        let fits = residual.shape() == self.shape && self.residual.is_none() && self.act == Act::Identity;
+        fits.then(|| Self { residual: Some(residual), ..self.clone() })
+    }
+
+    /// The same with this activation; `None` where one follows already.
+    pub fn then(&self, act: Act) -> Option<Self> {
+        (self.act == Act::Identity).then(|| Self { act, ..self.clone() })
+    }
+
+    /// The value.
+    fn compute(&self, mut y: Vec<Elem>) -> Tensor {
+        let (bias, residual) = (self.bias.as_ref().map(slice), self.residual.as_ref().map(slice));
+        (self.run)(slice(&self.weight), LayerEpilogue { bias, residual, act: self.act }, &mut y);
+        tensor(&self.shape, y)
+    }
+}
+
+impl Tape {
+    /// A tape that keeps nothing for a way back and computes batch norms, sums and activations with the convolution or
+    /// linear map before them. Where a batch norm is among them, results differ by rounding.
+    pub(super) fn fused(mut self, fuses: bool) -> Self {
+        self.fuses = fuses;
+        self
+    }
+
+    /// A product that waits for what follows it.
+    pub(super) fn pending(&self, op: &'static str, product: Pending) -> Var<'_> {
+        let var = self.leaf(op, Tensor::zeros(vec![0]), false);
+        self.arena.borrow_mut().nodes[var.id as usize].pending = Some(product);
+        var
+    }
+
+    /// Computes what waits at this place.
+    pub(super) fn settle(&self, id: u32) {
+        let waiting = self.arena.borrow_mut().nodes[id as usize].pending.take();
+        if let Some(product) = waiting {
+            let value = product.compute(self.take(product.shape().iter().product()));
+            self.arena.borrow_mut().nodes[id as usize].value = value;
+        }
+    }
+}
+
+impl<'t> Var<'t> {
+    /// What `change` makes of the product that waits here; `None` if none waits, or it does not take the change.
+    pub(super) fn absorbed(
+        self,
+        op: &'static str,
+        change: impl FnOnce(&Pending) -> Option<Pending>,
+    ) -> Option<Self> {
+        let product = self.tape.arena.borrow().nodes[self.id as usize].pending.clone()?;
+        Some(self.tape.pending(op, change(&product)?))
+    }
+}
