@@ -71,6 +71,120 @@ fn a_list_is_a_sequential() {
     assert!(error.contains("unknown module `Tahn`") && error.contains("net.yaml:1:58"), "{error}");
 }
 
+fn row(values: &[f32]) -> Tensor {
+    Tensor::from_shape_vec(IxDyn(&[1, values.len()]), values.iter().map(|v| *v as _).collect()).unwrap()
+}
+
+/// What a network of a config makes of rows of numbers, one an input.
+fn of(yaml: &str, inputs: &[&[f32]]) -> Result<Vec<f32>> {
+    let mut net = build(yaml)?;
+    let tape = Tape::without_grad(BufferPool::default());
+    let mut rng = keyed(0, "test", 0, 0);
+    let xs: Vec<_> = inputs.iter().map(|values| tape.input(row(values))).collect();
+    let y = net.forward_all(&xs, &mut Forward { training: false, rng: &mut rng })?;
+    Ok(y.value().iter().map(|v| *v as f32).collect())
+}
+
+#[test]
+fn branches_are_joined_as_the_config_says() {
+    let both = "branches: [{type: ReLU}, {type: Identity}]";
+    let skip = |keys: &str| of(&format!("{{type: Concat, {both}{keys}}}"), &[&[-2.0, 3.0]]).unwrap();
+    assert_eq!(skip(""), [0.0, 3.0, -2.0, 3.0]);
+    assert_eq!(skip(", axis: -1"), skip(""));
+    let pair = |keys: &str| of(&format!("{{type: Parallel, {both}{keys}}}"), &[&[-2.0, 3.0], &[5.0, 7.0]]);
+    assert_eq!(pair("").unwrap(), [0.0, 3.0, 5.0, 7.0]);
+    assert_eq!(pair(", join: sum").unwrap(), [5.0, 10.0]);
+    assert_eq!(pair(", join: mul").unwrap(), [0.0, 21.0]);
+    assert_eq!(pair(", join: concat, axis: 0").unwrap(), [0.0, 3.0, 5.0, 7.0]);
+}
+
+/// Several inputs find their way through any nesting whose first module takes them, by number too.
+#[test]
+fn several_inputs_reach_what_takes_them() {
+    let (a, b): (&[f32], &[f32]) = (&[-1.0, 2.0], &[10.0, 20.0, 30.0]);
+    for (yaml, wanted) in [
+        ("[{type: Select, input: 1}]", &[10.0, 20.0, 30.0][..]),
+        ("{type: Select, input: 1, channels: [2, 0]}", &[30.0, 10.0]),
+        ("{type: Select, input: 1, channels: [1, 2]}", &[20.0, 30.0]),
+        (
+            "[[{type: Parallel, branches: {a: {type: ReLU}, b: {type: Select, channels: [1]}}}]]",
+            &[0.0, 2.0, 20.0],
+        ),
+        (
+            "{type: Concat, branches: [{type: Select, input: 1}, [{type: Select, input: 0}, {type: ReLU}], \
+              {type: Select, input: 0}]}",
+            &[10.0, 20.0, 30.0, 0.0, 2.0, -1.0, 2.0],
+        ),
+        (
+            "{type: Residual, body: [{type: Select, input: 0}, {type: ReLU}], shortcut: {type: Select, input: 0}}",
+            &[-1.0, 4.0],
+        ),
+        ("{type: Select, input: 0, init_cfg: {type: Constant, val: 1, layer: Linear}}", &[-1.0, 2.0]),
+    ] {
+        assert_eq!(of(yaml, &[a, b]).unwrap(), wanted, "{yaml}");
+        assert!(build(yaml).unwrap().takes_several(), "{yaml}");
+    }
+    for yaml in
+        ["{type: ReLU}", "[]", "[{type: ReLU}, {type: Select, input: 0}]", "{type: Select, channels: [0]}"]
+    {
+        assert!(!build(yaml).unwrap().takes_several(), "{yaml}");
+    }
+}
+
+/// Names of the config are names of the tree.
+#[test]
+fn branches_and_layers_may_have_names() {
+    let net = build(
+        "
+- type: Concat
+  branches:
+    skip: {type: Identity}
+    deep: {type: Sequential, layers: {fc: {type: Linear, in_features: 2, out_features: 1}, act: {type: ReLU}}}
+- {type: Linear, in_features: 3, out_features: 1, bias: false}
+",
+    )
+    .unwrap();
+    let names: Vec<String> = StateDict::of(&*net).unwrap().0.into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["0.deep.fc.weight", "0.deep.fc.bias", "1.weight"]);
+    let paths: Vec<String> = named_modules(&*net).into_iter().map(|(path, _)| path).collect();
+    assert_eq!(paths, ["", "0", "0.skip", "0.deep", "0.deep.fc", "0.deep.act", "1"]);
+}
+
+/// What does not fit names the module and the cure.
+#[test]
+fn inputs_that_do_not_fit_are_refused() {
+    let (a, b): (&[f32], &[f32]) = (&[1.0, 2.0], &[3.0]);
+    for (yaml, inputs, text) in [
+        ("{type: ReLU}", &[a, b][..], "`ReLU` takes one input, and gets 2: `Parallel` has a branch for each"),
+        ("[[{type: ReLU}]]", &[a, b], "`0.0`: `ReLU` takes one input, and gets 2"),
+        ("[]", &[a, b], "gives its only input back"),
+        ("{type: Parallel, branches: {a: {type: ReLU}}}", &[a, b], "each of 1 inputs (a), and gets 2"),
+        (
+            "[{type: Parallel, branches: [{type: ReLU}, {type: ReLU}]}]",
+            &[a],
+            "`0`: `Parallel` has a branch for each of 2",
+        ),
+        (
+            "{type: Parallel, branches: [{type: ReLU}, {type: ReLU}], axis: 0}",
+            &[a, b],
+            "equal in all other axes",
+        ),
+        ("{type: Concat, branches: {s: {type: Identity}}, axis: 5}", &[a], "axis 5"),
+        ("{type: Concat, branches: {s: {type: Identity}}}", &[a, b], "`s`: `Identity` takes one input"),
+        ("{type: Select, input: 2}", &[a, b], "takes input 2, counted from 0, and gets 2"),
+        (
+            "{type: Select, channels: [1, 2]}",
+            &[a],
+            "no channel 2, counted from 0, in an input of shape [1, 2]",
+        ),
+        ("{type: Select, channels: [0]}", &[a, b], "say by `input` which"),
+        ("{type: Residual, body: {type: Select, input: 0}}", &[a, b], "give it a `shortcut`"),
+    ] {
+        let error = of(yaml, inputs).unwrap_err().to_string();
+        assert!(error.contains(text), "{yaml}: {error}");
+    }
+}
+
 /// `init_cfg` belongs to any module, and the innermost wins.
 #[test]
 fn any_module_may_have_an_init_cfg() {
@@ -120,6 +234,14 @@ fn mistakes() {
         ),
         ("{type: Dropout, p: 1.5}", ["1.5", "net.yaml:1:20"]),
         ("{type: Sequential}", ["layers", "net.yaml:1:"]),
+        ("{type: Concat, branches: []}", ["`branches` is empty", "net.yaml:1:"]),
+        ("{type: Parallel, branches: {}}", ["`branches` is empty", "net.yaml:1:"]),
+        ("{type: Concat, branches: {a.b: {type: ReLU}}}", ["`a.b` cannot name a module", "net.yaml:1:27"]),
+        ("{type: Sequential, layers: {a.b: {type: ReLU}}}", ["`a.b` cannot name a module", "net.yaml:1:29"]),
+        ("{type: Concat, branches: {a: {type: Relu}, b: 3}}", ["`Relu`", "this is a"]),
+        ("{type: Parallel, branches: [{type: ReLU}], join: add}", ["`add`", "net.yaml:1:50"]),
+        ("{type: Select}", ["`input` or `channels`", "net.yaml:1:"]),
+        ("{type: Select, input: -1}", ["-1", "net.yaml:1:23"]),
         ("{type: ReLU, init_cfg: {type: Kaimin}}", ["unknown initializer `Kaimin`", "Kaiming"]),
     ] {
         let error = build(yaml).err().unwrap().to_string();

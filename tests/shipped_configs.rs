@@ -35,7 +35,7 @@ fn small(config: &Path) -> Vec<String> {
         let loader = format!("{mode}_dataloader");
         let dataset = node.get(&loader).and_then(|l| l.get("dataset"));
         if let Some(kind) = dataset.and_then(|d| d.get("type")).and_then(Node::as_str)
-            && !["Digits", "Csv", "TextLines"].contains(&kind)
+            && !["Digits", "Csv", "Npz", "TextLines"].contains(&kind)
             && !kind.starts_with("Synthetic")
         {
             let channels = if kind == "MNIST" { 1 } else { 3 };

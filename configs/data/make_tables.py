@@ -1,8 +1,10 @@
-"""Writes houses.csv, shops.csv, weather.csv and words.tsv beside this script: python3 configs/data/make_tables.py"""
+"""Writes the tables and arrays beside this script: python3 configs/data/make_tables.py"""
 import csv
 import math
 import pathlib
 import random
+import struct
+import zipfile
 
 HERE = pathlib.Path(__file__).parent
 
@@ -65,6 +67,46 @@ def words(n=900):
         yield [word, name]
 
 
+def parcels(n=400, size=12):
+    """Parcels on a conveyor: a picture says of what kind each is, a table what it weighs and where it goes. The postage
+    follows from both."""
+    draw = random.Random(5)
+    pictures, tables, kinds, postages = [], [], [], []
+    for number in range(n):
+        kind = number % 3  # box, tube, letter
+        radius = draw.uniform(2.5, 4.5)
+        across, down = draw.uniform(4.5, size - 5.5), draw.uniform(4.5, size - 5.5)
+        for y in range(size):
+            for x in range(size):
+                square = max(abs(x - across), abs(y - down))
+                round_ = math.hypot(x - across, y - down)
+                inside = [square < radius, round_ < radius, radius - 1.2 < square < radius][kind]
+                pictures.append(draw.randint(0, 7) * 8 + (120 if inside else 0))
+        weight, length, distance = draw.uniform(0.1, 5), draw.uniform(10, 60), draw.uniform(5, 900)
+        express, insured = draw.randint(0, 1), draw.randint(0, 1)
+        tables += [weight, length, distance, express, insured]
+        kinds.append(kind)
+        postage = 3 + [2.5, 1.5, 0][kind] + 1.1 * weight + 0.004 * distance + 3 * express + 2 * insured
+        postages.append(postage + draw.gauss(0, 0.1))
+    return {
+        "picture": ("|u1", (n, 1, size, size), bytes(pictures)),
+        "table": ("<f4", (n, 5), struct.pack(f"<{n * 5}f", *tables)),
+        "target": ("<i8", (n,), struct.pack(f"<{n}q", *kinds)),
+        "postage": ("<f4", (n, 1), struct.pack(f"<{n}f", *postages)),
+    }
+
+
+def write_npz(name, arrays):
+    """As numpy.savez_compressed, byte for byte the same each time."""
+    with zipfile.ZipFile(HERE / name, "w", zipfile.ZIP_DEFLATED) as archive:
+        for field, (kind, shape, data) in arrays.items():
+            header = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}"
+            header += " " * (-(len(header) + 11) % 64) + "\n"
+            npy = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + data
+            entry = zipfile.ZipInfo(f"{field}.npy", (2026, 1, 1, 0, 0, 0))
+            archive.writestr(entry, npy, zipfile.ZIP_DEFLATED, 9)
+
+
 def write(name, header, rows, delimiter=","):
     with open(HERE / name, "w", newline="") as file:
         out = csv.writer(file, lineterminator="\n", delimiter=delimiter)
@@ -77,3 +119,4 @@ write("houses.csv", ["area", "rooms", "age", "district", "garden", "price"], hou
 write("shops.csv", ["customer", "visits", "spent", "channel", "member", "comes_back", "part"], shops())
 write("weather.csv", ["warmth", "damp", "wind", "pressure", "rain", "storm", "fog"], weather())
 write("words.tsv", None, words(), "\t")
+write_npz("parcels.npz", parcels())

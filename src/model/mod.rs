@@ -30,7 +30,7 @@ pub use preprocessors::{
     ImgDataPreprocessorConfig, PixelOps, Prepared, Preprocessor,
 };
 
-pub use supervised::{Heads, Objective, ObjectiveConfig, Supervised, SupervisedConfig};
+pub use supervised::{Objective, ObjectiveConfig, Supervised, SupervisedConfig};
 pub use task::Task;
 pub use weighting::{
     DynamicWeightAverage, DynamicWeightAverageConfig, GradNorm, GradNormConfig, UncertaintyWeighting,

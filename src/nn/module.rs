@@ -24,11 +24,37 @@ pub trait Module: ModuleTree + Params + Any + Send {
     /// # Errors
     /// When the input does not fit: number of axes, channels, size.
     fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>>;
+
+    /// The output for several inputs, as `Parallel` and other containers take them; of one that of `forward`.
+    ///
+    /// # Errors
+    /// Those of `forward`; when the module takes one input and gets another number.
+    fn forward_all<'t>(&mut self, xs: &[Var<'t>], cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        match xs {
+            [x] => self.forward(*x, cx),
+            _ => Err(Error::invalid(format!(
+                "`{}` takes one input, and gets {}: `Parallel` has a branch for each, `Select` takes one of them",
+                self.type_name(),
+                xs.len()
+            ))),
+        }
+    }
+
+    /// Whether inputs are handed to it one by one. To other modules they go side by side, as one.
+    fn takes_several(&self) -> bool {
+        false
+    }
 }
 
 impl<M: Module + ?Sized> Module for Box<M> {
     fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
         (**self).forward(x, cx)
+    }
+    fn forward_all<'t>(&mut self, xs: &[Var<'t>], cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        (**self).forward_all(xs, cx)
+    }
+    fn takes_several(&self) -> bool {
+        (**self).takes_several()
     }
 }
 
@@ -113,7 +139,20 @@ impl Forward<'_> {
         child: &mut M,
         x: Var<'t>,
     ) -> Result<Var<'t>> {
-        let y = child.forward(x, self).and_then(Var::checked);
+        self.child_all(name, child, &[x])
+    }
+
+    /// The output of a child for several inputs; an error has the child's name in its path.
+    ///
+    /// # Errors
+    /// As those of [`child`](Self::child).
+    pub fn child_all<'t, M: Module>(
+        &mut self,
+        name: impl std::fmt::Display,
+        child: &mut M,
+        xs: &[Var<'t>],
+    ) -> Result<Var<'t>> {
+        let y = child.forward_all(xs, self).and_then(Var::checked);
         y.map_err(|error| InModule::at(name, ModuleId::of(child), error))
     }
 }
@@ -170,5 +209,11 @@ impl ModuleTree for WithInit {
 impl Module for WithInit {
     fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
         self.inner.forward(x, cx)
+    }
+    fn forward_all<'t>(&mut self, xs: &[Var<'t>], cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        self.inner.forward_all(xs, cx)
+    }
+    fn takes_several(&self) -> bool {
+        self.inner.takes_several()
     }
 }

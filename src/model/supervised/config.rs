@@ -1,16 +1,15 @@
 //! `{type: Supervised, …}` of a config.
 
 use schemars::JsonSchema;
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
 use super::{Objective, Supervised};
 use crate::base::{Error, Result};
-use crate::config::OneOrMany;
+use crate::config::{Dict, OneOrMany};
 use crate::data::{INPUTS, TARGET, field_name};
 use crate::model::preprocessors::Preprocessor;
 use crate::model::{Model, Weighting, initial};
 use crate::nn::init::InitCfg;
-use crate::nn::{Loss, Module};
+use crate::nn::{Loss, Module, ModuleSpecs};
 use crate::register;
 use crate::registry::{BuildCx, Collected, Spec};
 
@@ -19,12 +18,14 @@ use crate::registry::{BuildCx, Collected, Spec};
 pub struct SupervisedConfig {
     /// From the inputs to what is predicted, or to the features that the heads take. A list of layers is a Sequential.
     pub network: Spec<dyn Module>,
-    /// The field that goes in, or several, which stand side by side along their second axis; `inputs` if not given.
+    /// The field that goes in, or several; `inputs` if not given. Several stand side by side along their second axis,
+    /// unless the network begins with `Parallel` or `Select`, which take them one by one.
     #[serde(default)]
     pub inputs: Option<OneOrMany<String>>,
     /// Networks behind `network`, one for each thing to predict, by the name of the prediction.
-    #[serde(default)]
-    pub heads: HeadSpecs,
+    #[serde(default, deserialize_with = "ModuleSpecs::named")]
+    #[schemars(with = "Dict<Spec<dyn Module>>")]
+    pub heads: ModuleSpecs,
     /// What training makes small, where there is one loss.
     #[serde(default)]
     pub loss: Option<Spec<dyn Loss>>,
@@ -76,40 +77,6 @@ fn one() -> f64 {
     1.0
 }
 
-/// Networks by name, in the order of the config.
-#[derive(Debug, Clone, Default)]
-pub struct HeadSpecs(pub Vec<(String, Spec<dyn Module>)>);
-
-impl<'de> Deserialize<'de> for HeadSpecs {
-    fn deserialize<D: Deserializer<'de>>(de: D) -> Result<Self, D::Error> {
-        struct Names;
-        impl<'de> Visitor<'de> for Names {
-            type Value = HeadSpecs;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a mapping of names to networks")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<HeadSpecs, A::Error> {
-                let mut heads = Vec::new();
-                while let Some(head) = map.next_entry()? {
-                    heads.push(head);
-                }
-                Ok(HeadSpecs(heads))
-            }
-        }
-        de.deserialize_map(Names)
-    }
-}
-
-impl JsonSchema for HeadSpecs {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Heads".into()
-    }
-    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        let head = generator.subschema_for::<Spec<dyn Module>>();
-        schemars::json_schema!({ "type": "object", "additionalProperties": head })
-    }
-}
-
 register! { /// A network trained by comparing what it says with fields of the data: classes, numbers, labels, masks.
 ///
 /// ```yaml
@@ -144,11 +111,7 @@ impl Supervised {
             }
             model.preprocessor = errors.take(spec.build(cx));
         }
-        for (name, spec) in &p.heads.0 {
-            if let Some(head) = errors.take(spec.build(cx)) {
-                model.heads.push(name, head);
-            }
-        }
+        model.heads = errors.take(p.heads.build(cx)).unwrap_or_default();
         for objective in p.objectives()? {
             if let Some(loss) = errors.take(objective.loss.build(cx)) {
                 let target = field_name(objective.target.as_deref().unwrap_or(TARGET)).to_owned();

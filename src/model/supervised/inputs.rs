@@ -1,4 +1,4 @@
-//! From the fields of a batch to the one input of a network.
+//! From the fields of a batch to the input of a network, or its inputs.
 
 use ndarray::IxDyn;
 
@@ -34,6 +34,11 @@ pub(super) fn side_by_side<'t>(batch: &Batch, fields: &[String], tape: &'t Tape)
     Ok(tape.input(tensor))
 }
 
+/// Each field for itself, whatever their shapes.
+pub(super) fn one_by_one<'t>(batch: &Batch, fields: &[String], tape: &'t Tape) -> Result<Vec<Var<'t>>> {
+    fields.chunks(1).map(|field| side_by_side(batch, field, tape)).collect()
+}
+
 fn fill<'a>(rows: impl Iterator<Item = &'a mut [Elem]>, mut from: impl Iterator<Item = Elem>) {
     for row in rows {
         row.iter_mut().zip(&mut from).for_each(|(to, from)| *to = from);
@@ -57,7 +62,8 @@ fn joined(columns: &[(&str, &Column)], n: usize) -> Result<Vec<usize>> {
         let (width, behind) = (own.get(1).copied().unwrap_or(1), own.get(2..).unwrap_or_default());
         if own.first() != Some(&n) || behind != &shape[2..] {
             return Err(Error::invalid(format!(
-                "`{name}` of shape {:?} and `{other}` of shape {own:?} do not fit side by side",
+                "`{name}` of shape {:?} and `{other}` of shape {own:?} do not fit side by side: let the network begin with \
+                 `Parallel`, which has a branch for each",
                 first.shape()
             )));
         }
@@ -85,7 +91,10 @@ mod tests {
         let text = side_by_side(&batch, &names, &tape).unwrap_err().to_string();
         assert_eq!(
             text,
-            "`inputs` of shape [2, 2] and `image` of shape [2, 1, 3, 3] do not fit side by side"
+            "`inputs` of shape [2, 2] and `image` of shape [2, 1, 3, 3] do not fit side by side: let the network begin \
+             with `Parallel`, which has a branch for each"
         );
+        let apart = one_by_one(&batch, &names, &tape).unwrap();
+        assert_eq!((apart[0].shape(), apart[1].shape()), (vec![2, 2], vec![2, 1, 3, 3]));
     }
 }

@@ -1,20 +1,20 @@
 //! Supervised learning of any kind: a network, its heads, and the losses that compare them with the data.
 
 mod config;
-mod heads;
 mod inputs;
 
 pub use config::{ObjectiveConfig, SupervisedConfig};
-pub use heads::Heads;
 
-use super::preprocessors::{Prepared, Preprocessor};
+use ndarray::ArrayD;
+
+use super::preprocessors::Preprocessor;
 use super::{FieldNeeds, LossDict, Outputs, SCORES, Task, Weighting};
 use crate::base::suggest::nearest;
 use crate::base::{Elem, Error, Result, Tensor};
 use crate::data::{Batch, Column, Fields, INPUTS, TARGET, field_name};
 use crate::module;
 use crate::nn::init::Init;
-use crate::nn::{Activation, Autograd, Forward, Loss, Losses, Module, Tape, Target, Var};
+use crate::nn::{Activation, Autograd, Forward, Loss, Losses, Module, ModuleDict, Tape, Target, Var};
 
 /// A loss, the head whose scores it takes, the field that it compares them with, and its weight among several.
 pub struct Objective {
@@ -54,8 +54,8 @@ impl Objective {
     }
 
     /// The loss of these scores.
-    fn measure<'t>(&self, scores: Var<'t>, batch: &Batch, prepared: &Prepared<'_>) -> Result<Losses<'t>> {
-        let target = target(batch, prepared, &self.target)?;
+    fn measure<'t>(&self, scores: Var<'t>, batch: &Batch, made: Option<&ArrayD<Elem>>) -> Result<Losses<'t>> {
+        let target = target(batch, made, &self.target)?;
         let Some(field) = &self.lengths else { return self.loss.forward(scores, target) };
         match batch.fields.find(field)? {
             Column::Int(lengths) => {
@@ -95,7 +95,7 @@ impl Objective {
 /// ```
 pub struct Supervised {
     network: Box<dyn Module>,
-    heads: Heads,
+    heads: ModuleDict,
     inputs: Vec<String>,
     objectives: Vec<Objective>,
     weighting: Option<Box<dyn Weighting>>,
@@ -117,7 +117,7 @@ impl Supervised {
     pub fn trunk(network: impl Module) -> Self {
         Self {
             network: Box::new(network),
-            heads: Heads::default(),
+            heads: ModuleDict::new(),
             inputs: vec![INPUTS.to_owned()],
             objectives: Vec::new(),
             weighting: None,
@@ -130,7 +130,7 @@ impl Supervised {
     /// The same with a further head behind the network: what it predicts has this name.
     #[must_use]
     pub fn head(mut self, name: &str, head: impl Module) -> Self {
-        self.heads.push(name, Box::new(head));
+        self.heads.insert(name, Box::new(head));
         self
     }
 
@@ -157,7 +157,8 @@ impl Supervised {
         }
     }
 
-    /// The same with these fields going in, side by side along their second axis.
+    /// The same with these fields going in: side by side along their second axis, or one by one where the network
+    /// begins with a module that takes several.
     #[must_use]
     pub fn inputs(self, fields: &[&str]) -> Self {
         Self { inputs: fields.iter().map(|name| field_name(name).to_owned()).collect(), ..self }
@@ -229,26 +230,33 @@ impl Supervised {
 
     /// What the preprocessor made of the batch, and the scores.
     fn scores<'t>(&mut self, batch: &Batch, tape: &'t Tape, cx: &mut Forward<'_>) -> Result<Scores<'t>> {
-        let prepared = match &self.preprocessor {
-            Some(preprocessor) => preprocessor.prepare(batch, cx, tape)?,
-            None => Prepared { inputs: inputs::side_by_side(batch, &self.inputs, tape)?, scores: None },
+        let (xs, made) = match &self.preprocessor {
+            Some(preprocessor) => {
+                let prepared = preprocessor.prepare(batch, cx, tape)?;
+                (vec![prepared.inputs], prepared.scores)
+            }
+            None if self.network.takes_several() => (inputs::one_by_one(batch, &self.inputs, tape)?, None),
+            None => (vec![inputs::side_by_side(batch, &self.inputs, tape)?], None),
         };
         let outputs = self.objectives.iter().map(|o| self.output_of(o)).collect::<Result<Vec<_>>>()?;
-        let x = cx.child("network", &mut self.network, prepared.inputs)?;
+        let x = cx.child_all("network", &mut self.network, &xs)?;
         self.check_weighting(&outputs)?;
         let features = match &mut self.weighting {
             Some(weighting) if cx.training => weighting.features(x, outputs.len()),
             _ => vec![x; outputs.len()],
         };
         if self.heads.is_empty() {
-            return Ok(Scores { prepared, outputs: vec![x], of_losses: features });
+            return Ok(Scores { made, outputs: vec![x], of_losses: features });
         }
         // A head takes the features of its first loss.
         let first = |head| outputs.iter().position(|output| *output == head);
-        let of_heads = (0..self.heads.names().count()).map(|head| first(head).map_or(x, |at| features[at]));
-        let scores = self.heads.forward(&of_heads.collect::<Vec<_>>(), cx)?;
+        let heads = self.heads.iter_mut().enumerate().map(|(at, (name, head))| {
+            let own = first(at).map_or(x, |at| features[at]);
+            cx.child(format_args!("heads.{name}"), head, own)
+        });
+        let scores = heads.collect::<Result<Vec<_>>>()?;
         let of_losses = outputs.into_iter().map(|output| scores[output]).collect();
-        Ok(Scores { prepared, outputs: scores, of_losses })
+        Ok(Scores { made, outputs: scores, of_losses })
     }
 
     /// What a loss is called in the log: `loss` where there is one, else with the head's name.
@@ -266,8 +274,8 @@ impl Supervised {
 
 /// What a forward pass gives.
 struct Scores<'t> {
-    /// What the preprocessor made of the batch.
-    prepared: Prepared<'t>,
+    /// Probabilities that the preprocessor made of `target`.
+    made: Option<ArrayD<Elem>>,
     /// One output a head, or that of the network.
     outputs: Vec<Var<'t>>,
     /// What each loss takes: its output, by a branch of its own where a weighting looks at it.
@@ -276,10 +284,10 @@ struct Scores<'t> {
 
 impl Task for Supervised {
     fn loss<'t>(&mut self, batch: &Batch, tape: &'t Tape, cx: &mut Forward<'_>) -> Result<LossDict<'t>> {
-        let Scores { prepared, of_losses, .. } = self.scores(batch, tape, cx)?;
+        let Scores { made, of_losses, .. } = self.scores(batch, tape, cx)?;
         let mut losses = Vec::with_capacity(of_losses.len());
         for (objective, scores) in self.objectives.iter().zip(of_losses) {
-            let loss = objective.measure(scores, batch, &prepared)?.loss;
+            let loss = objective.measure(scores, batch, made.as_ref())?.loss;
             let loss = if loss.shape().is_empty() { loss } else { loss.mean() };
             losses.push(if objective.weight == 1.0 { loss } else { loss * objective.weight as Elem });
         }
@@ -302,13 +310,13 @@ impl Task for Supervised {
     }
 
     fn predict(&mut self, batch: &Batch, tape: &Tape, cx: &mut Forward<'_>) -> Result<Outputs> {
-        let Scores { prepared, outputs, of_losses } = self.scores(batch, tape, cx)?;
+        let Scores { made, outputs, of_losses } = self.scores(batch, tape, cx)?;
         let labelled = self.objectives.iter().all(|objective| batch.get(&objective.target).is_some());
         let (mut losses, mut activations) = (vec![0.0; batch.len()], vec![None; outputs.len()]);
         for (objective, scores) in self.objectives.iter().zip(of_losses) {
             activations[self.output_of(objective)?].get_or_insert(objective.loss.activation());
             if labelled {
-                let own = objective.measure(scores, batch, &prepared)?.per_sample;
+                let own = objective.measure(scores, batch, made.as_ref())?.per_sample;
                 losses.iter_mut().zip(own).for_each(|(sum, own)| *sum += objective.weight as Elem * own);
             }
         }
@@ -337,8 +345,8 @@ impl Task for Supervised {
 }
 
 /// What a loss compares with: the field, or what the preprocessor made of `target`.
-fn target<'a>(batch: &'a Batch, prepared: &'a Prepared<'_>, field: &str) -> Result<Target<'a>> {
-    if let Some(made) = prepared.scores.as_ref().filter(|_| field == TARGET) {
+fn target<'a>(batch: &'a Batch, made: Option<&'a ArrayD<Elem>>, field: &str) -> Result<Target<'a>> {
+    if let Some(made) = made.filter(|_| field == TARGET) {
         return Ok(Target::Dense(made));
     }
     match batch.fields.find(field)? {

@@ -28,7 +28,10 @@ mod upsample;
 pub use activation::*;
 pub use adaptive_pool::{AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveMaxPool1d, AdaptiveMaxPool2d};
 pub use attention::{AttentionOptions, MultiheadAttention, MultiheadAttentionConfig};
-pub use container::{Residual, ResidualConfig, Sequential, SequentialConfig};
+pub use container::{
+    Concat, ConcatConfig, Join, ModuleDict, ModuleList, ModuleSpecs, Parallel, ParallelConfig, Residual,
+    ResidualConfig, Select, Sequential, SequentialConfig,
+};
 pub use conv::{Conv2d, Conv2dConfig, ConvOptions};
 pub use conv_transpose::{ConvTranspose1d, ConvTranspose2d, ConvTransposeConfig};
 pub use conv1d::{Conv1d, Conv1dConfig};

@@ -1,18 +1,26 @@
 //! Modules made of modules.
 
+mod branches;
+mod dict;
+mod select;
+
+pub use branches::{Concat, ConcatConfig, Join, Parallel, ParallelConfig};
+pub use dict::{ModuleDict, ModuleList, ModuleSpecs};
+pub use select::Select;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::base::Result;
+use crate::base::{Error, Result};
 use crate::nn::{Forward, Module, Var};
 use crate::registry::{BuildCx, Collected, Spec};
 use crate::{module, register};
 
-/// One layer after the other; the children are called `0`, `1`, …
+/// One layer after the other; the children are called `0`, `1`, …, or by names of their own.
 #[derive(Default)]
 pub struct Sequential {
     /// The layers in their order.
-    pub layers: Vec<Box<dyn Module>>,
+    pub layers: ModuleDict,
 }
 
 module!(Sequential { ..layers });
@@ -29,12 +37,33 @@ impl Sequential {
         self.layers.push(Box::new(layer));
         self
     }
+
+    /// The same with one more layer at the end, of this name.
+    #[must_use]
+    pub fn named(self, name: &str, layer: impl Module) -> Self {
+        Self { layers: self.layers.with(name, layer) }
+    }
 }
 
 impl Module for Sequential {
     fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
-        let mut layers = self.layers.iter_mut().enumerate();
-        layers.try_fold(x, |x, (i, layer)| cx.child(i, layer, x))
+        self.layers.iter_mut().try_fold(x, |x, (name, layer)| cx.child(name, layer, x))
+    }
+
+    fn forward_all<'t>(&mut self, xs: &[Var<'t>], cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        let mut layers = self.layers.iter_mut();
+        let x = match (layers.next(), xs) {
+            (Some((name, first)), _) => cx.child_all(name, first, xs)?,
+            (None, [x]) => return Ok(*x),
+            (None, _) => {
+                return Err(Error::invalid("a `Sequential` without layers gives its only input back"));
+            }
+        };
+        layers.try_fold(x, |x, (name, layer)| cx.child(name, layer, x))
+    }
+
+    fn takes_several(&self) -> bool {
+        self.layers.iter().next().is_some_and(|(_, first)| first.takes_several())
     }
 }
 
@@ -64,20 +93,34 @@ module!(Residual { body, shortcut });
 
 impl Module for Residual {
     fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
-        let y = cx.child("body", &mut self.body, x)?;
-        let shortcut = match &mut self.shortcut {
-            Some(shortcut) => cx.child("shortcut", shortcut, x)?,
-            None => x,
+        self.forward_all(&[x], cx)
+    }
+
+    fn forward_all<'t>(&mut self, xs: &[Var<'t>], cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        let y = cx.child_all("body", &mut self.body, xs)?;
+        let shortcut = match (&mut self.shortcut, xs) {
+            (Some(shortcut), _) => cx.child_all("shortcut", shortcut, xs)?,
+            (None, [x]) => *x,
+            (None, _) => {
+                return Err(Error::invalid(format!(
+                    "`Residual` adds its only input, and gets {}: give it a `shortcut` that makes one of them",
+                    xs.len()
+                )));
+            }
         };
         (y + shortcut).checked()
+    }
+
+    fn takes_several(&self) -> bool {
+        self.body.takes_several()
     }
 }
 
 /// The keys of a [`Sequential`] in YAML.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub struct SequentialConfig {
-    /// The layers in their order.
-    pub layers: Vec<Spec<dyn Module>>,
+    /// The layers in their order, a list or by name.
+    pub layers: ModuleSpecs,
 }
 
 register! { /// One layer after the other. A list of layers, where a module is expected, is the same.
@@ -85,7 +128,7 @@ dyn Module, "Sequential" => fn Sequential::from_config }
 
 impl Sequential {
     fn from_config(p: SequentialConfig, cx: &mut BuildCx) -> Result<Self> {
-        Ok(Self { layers: Spec::build_all(&p.layers, cx)? })
+        Ok(Self { layers: p.layers.build(cx)? })
     }
 }
 
