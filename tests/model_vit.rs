@@ -150,7 +150,7 @@ fn every_output_is_that_of_pytorch() {
         rule("weights.backbone").tensors().unwrap().unwrap().load_into(&mut net).unwrap();
         let tape = Tape::without_grad(BufferPool::default());
         let mut rng = keyed(0, "test", 0, 0);
-        let y = net.forward(tape.input(value("images")), &mut Forward { training: false, rng: &mut rng });
+        let y = net.forward(tape.input(value("images")), &mut Forward::new(false, &mut rng));
         near(wanted.view(), y.unwrap().value().view(), &format!("{out_type:?}"));
     }
 }

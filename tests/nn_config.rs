@@ -18,8 +18,7 @@ fn build(yaml: &str) -> Result<Box<dyn Module>> {
 fn shape(net: &mut dyn Module, input: &[usize]) -> Result<Vec<usize>> {
     let tape = Tape::without_grad(BufferPool::default());
     let mut rng = keyed(0, "test", 0, 0);
-    let y = net
-        .forward(tape.input(Tensor::zeros(IxDyn(input))), &mut Forward { training: false, rng: &mut rng })?;
+    let y = net.forward(tape.input(Tensor::zeros(IxDyn(input))), &mut Forward::new(false, &mut rng))?;
     Ok(y.shape())
 }
 
@@ -81,7 +80,7 @@ fn of(yaml: &str, inputs: &[&[f32]]) -> Result<Vec<f32>> {
     let tape = Tape::without_grad(BufferPool::default());
     let mut rng = keyed(0, "test", 0, 0);
     let xs: Vec<_> = inputs.iter().map(|values| tape.input(row(values))).collect();
-    let y = net.forward_all(&xs, &mut Forward { training: false, rng: &mut rng })?;
+    let y = net.forward_all(&xs, &mut Forward::new(false, &mut rng))?;
     Ok(y.value().iter().map(|v| *v as f32).collect())
 }
 

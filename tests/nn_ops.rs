@@ -47,7 +47,7 @@ fn both(
 /// What a layer gives for `x`.
 fn apply(layer: &mut dyn Module, x: Tensor, training: bool) -> Result<Tensor> {
     let tape = Tape::without_grad(BufferPool::default());
-    let y = layer.forward(tape.input(x), &mut Forward { training, rng: &mut rng() })?;
+    let y = layer.forward(tape.input(x), &mut Forward::new(training, &mut rng()))?;
     Ok(y.value())
 }
 

@@ -132,7 +132,7 @@ fn every_layer_equals_pytorch_at_random_shapes() {
 fn apply(net: &mut dyn Module, x: Tensor, training: bool) -> Result<Tensor> {
     let tape = Tape::new(BufferPool::default());
     let mut rng = keyed(3, "spatial", 0, 0);
-    Ok(net.forward(tape.input(x), &mut Forward { training, rng: &mut rng })?.checked()?.value())
+    Ok(net.forward(tape.input(x), &mut Forward::new(training, &mut rng))?.checked()?.value())
 }
 
 /// The rows of a picture that is dark above and bright below: only where its halves meet is there an edge.

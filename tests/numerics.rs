@@ -214,7 +214,7 @@ fn running_statistics_follow_the_closed_form() {
     for n in 1..=60 {
         let tape = Tape::without_grad(BufferPool::default());
         let x = tape.input(ndarray::arr2(&[[0.0], [2.0]]).into_dyn().into_shared());
-        norm.forward(x, &mut shanty::nn::Forward { training: true, rng: &mut rng }).unwrap();
+        norm.forward(x, &mut shanty::nn::Forward::new(true, &mut rng)).unwrap();
         let mut mean = 0.0;
         norm.visit(&mut |p| {
             if p.name == "running_mean" {

@@ -30,7 +30,7 @@ impl Autograd {
     ) -> Result<R> {
         keep_threads_hot();
         let tape = Tape::new(std::mem::take(&mut self.pool));
-        let done = step(module, &tape, &mut Forward { training: true, rng })
+        let done = step(module, &tape, &mut Forward::new(true, rng))
             .and_then(|(loss, result)| Ok((loss.checked()?.id(), result)));
         match done {
             Ok((loss, result)) => {
@@ -55,7 +55,7 @@ impl Autograd {
         step: impl for<'t> FnOnce(&mut M, &'t Tape, &mut Forward<'_>) -> Result<R>,
     ) -> Result<R> {
         let tape = Tape::without_grad(std::mem::take(&mut self.pool)).fused(self.fuses);
-        let done = step(module, &tape, &mut Forward { training: false, rng });
+        let done = step(module, &tape, &mut Forward::new(false, rng));
         let done = done.and_then(|result| tape.take_error().map_or(Ok(result), Err));
         let done = done.map_err(|error| located(module, error));
         let listed = tape.check_listed(module);

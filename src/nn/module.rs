@@ -1,6 +1,7 @@
 //! What a layer does.
 
 use std::any::Any;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -113,9 +114,36 @@ pub struct Forward<'a> {
     pub training: bool,
     /// The stream of this pass, keyed by seed and iteration: layers draw from it in the order in which they are called.
     pub rng: &'a mut Rng,
+    /// How many steps of each sequence of the batch are data, where shorter ones were filled up; all if `None`.
+    /// Recurrent layers, attention and what pools over time leave the others out.
+    pub lengths: Option<Arc<[usize]>>,
 }
 
-impl Forward<'_> {
+impl<'a> Forward<'a> {
+    /// A pass over whole sequences, or over what has none.
+    pub fn new(training: bool, rng: &'a mut Rng) -> Self {
+        Self { training, rng, lengths: None }
+    }
+
+    /// The lengths, for a layer whose input is `batch` sequences of `steps` steps.
+    ///
+    /// # Errors
+    /// When they are not those of such sequences.
+    pub fn lengths(&self, batch: usize, steps: usize) -> Result<Option<Arc<[usize]>>> {
+        let Some(lengths) = &self.lengths else { return Ok(None) };
+        if lengths.len() != batch {
+            return Err(Error::invalid(format!("there are {} lengths for {batch} sequences", lengths.len())));
+        }
+        match lengths.iter().position(|length| *length > steps) {
+            None => Ok(Some(Arc::clone(lengths))),
+            Some(at) => Err(Error::invalid(format!(
+                "sequence {at} has the length {}, but its layer got {steps} steps: a layer that shortens sequences leaves \
+                 their lengths behind",
+                lengths[at]
+            ))),
+        }
+    }
+
     /// The output of a child for `x`; an error has the child's name in its path.
     ///
     /// ```

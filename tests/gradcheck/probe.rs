@@ -44,7 +44,7 @@ impl Probe {
         let tape = Tape::new(BufferPool::default());
         let mut rng = keyed(7, "gradcheck", 0, 0);
         let x = tape.param(&self.x);
-        let y = self.net.forward(x, &mut Forward { training, rng: &mut rng }).unwrap();
+        let y = self.net.forward(x, &mut Forward::new(training, &mut rng)).unwrap();
         let mut draw = keyed(8, "gradcheck", 0, 0);
         let c = Tensor::from_shape_simple_fn(IxDyn(&y.shape()), || draw.random_range(-1.0..1.0));
         let loss = (y * tape.input(c)).sum();

@@ -119,7 +119,7 @@ mod tests {
         let mut batch = Batch::new(array![[1.0], [2.0]].into_dyn(), vec![2, 0]);
         let tape = Tape::new(BufferPool::default());
         let mut rng = keyed(0, "test", 0, 0);
-        let mut cx = Forward { training: true, rng: &mut rng };
+        let mut cx = Forward::new(true, &mut rng);
         let mut scores = |p: &ClsDataPreprocessor, batch: &Batch| {
             p.prepare(batch, &mut cx, &tape).map(|prepared| prepared.scores)
         };

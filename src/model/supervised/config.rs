@@ -22,6 +22,10 @@ pub struct SupervisedConfig {
     /// unless the network begins with `Parallel` or `Select`, which take them one by one.
     #[serde(default)]
     pub inputs: Option<OneOrMany<String>>,
+    /// The field that holds the lengths of the sequences that go in, where shorter ones are filled up: `pad_collate`
+    /// gives `inputs_lengths`. Recurrent layers, attention and pooling over time leave out what lies behind.
+    #[serde(default)]
+    pub lengths: Option<String>,
     /// Networks behind `network`, one for each thing to predict, by the name of the prediction.
     #[serde(default, deserialize_with = "ModuleSpecs::named")]
     #[schemars(with = "Dict<Spec<dyn Module>>")]
@@ -103,6 +107,7 @@ impl Supervised {
         if let Some(fields) = &p.inputs {
             model.inputs = fields.iter().map(|name| field_name(name).to_owned()).collect();
         }
+        model.lengths = p.lengths.as_deref().map(|name| field_name(name).to_owned());
         if let Some(spec) = &p.data_preprocessor {
             if model.inputs != [INPUTS] {
                 return Err(Error::config(

@@ -1,5 +1,7 @@
 //! From the fields of a batch to the input of a network, or its inputs.
 
+use std::sync::Arc;
+
 use ndarray::IxDyn;
 
 use crate::base::{Elem, Error, Result, Tensor};
@@ -37,6 +39,23 @@ pub(super) fn side_by_side<'t>(batch: &Batch, fields: &[String], tape: &'t Tape)
 /// Each field for itself, whatever their shapes.
 pub(super) fn one_by_one<'t>(batch: &Batch, fields: &[String], tape: &'t Tape) -> Result<Vec<Var<'t>>> {
     fields.chunks(1).map(|field| side_by_side(batch, field, tape)).collect()
+}
+
+/// The whole numbers of a field of lengths.
+pub(super) fn lengths(batch: &Batch, field: &str) -> Result<Vec<i64>> {
+    match batch.fields.find(field)? {
+        Column::Int(lengths) => Ok(lengths.iter().copied().collect()),
+        other => Err(Error::invalid(format!("`{field}` holds {}: lengths are whole numbers", other.kind()))),
+    }
+}
+
+/// The lengths of the sequences that go in.
+pub(super) fn steps(batch: &Batch, field: &str) -> Result<Arc<[usize]>> {
+    let step = |length: i64| {
+        usize::try_from(length)
+            .map_err(|_| Error::invalid(format!("`{field}` says {length}, which is no length of a sequence")))
+    };
+    lengths(batch, field)?.into_iter().map(step).collect()
 }
 
 fn fill<'a>(rows: impl Iterator<Item = &'a mut [Elem]>, mut from: impl Iterator<Item = Elem>) {

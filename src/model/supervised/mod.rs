@@ -57,15 +57,7 @@ impl Objective {
     fn measure<'t>(&self, scores: Var<'t>, batch: &Batch, made: Option<&ArrayD<Elem>>) -> Result<Losses<'t>> {
         let target = target(batch, made, &self.target)?;
         let Some(field) = &self.lengths else { return self.loss.forward(scores, target) };
-        match batch.fields.find(field)? {
-            Column::Int(lengths) => {
-                let lengths: Vec<i64> = lengths.iter().copied().collect();
-                self.loss.forward_lengths(scores, target, &lengths)
-            }
-            other => {
-                Err(Error::invalid(format!("`{field}` holds {}: lengths are whole numbers", other.kind())))
-            }
-        }
+        self.loss.forward_lengths(scores, target, &inputs::lengths(batch, field)?)
     }
 
     /// The same with this weight in the sum.
@@ -97,6 +89,7 @@ pub struct Supervised {
     network: Box<dyn Module>,
     heads: ModuleDict,
     inputs: Vec<String>,
+    lengths: Option<String>,
     objectives: Vec<Objective>,
     weighting: Option<Box<dyn Weighting>>,
     preprocessor: Option<Box<dyn Preprocessor>>,
@@ -119,6 +112,7 @@ impl Supervised {
             network: Box::new(network),
             heads: ModuleDict::new(),
             inputs: vec![INPUTS.to_owned()],
+            lengths: None,
             objectives: Vec::new(),
             weighting: None,
             preprocessor: None,
@@ -162,6 +156,12 @@ impl Supervised {
     #[must_use]
     pub fn inputs(self, fields: &[&str]) -> Self {
         Self { inputs: fields.iter().map(|name| field_name(name).to_owned()).collect(), ..self }
+    }
+
+    /// The same with sequences going in whose lengths are in this field, as `pad_collate` gives them.
+    #[must_use]
+    pub fn lengths(self, field: &str) -> Self {
+        Self { lengths: Some(field_name(field).to_owned()), ..self }
     }
 
     /// The same compared with this field, where there is one loss.
@@ -239,6 +239,7 @@ impl Supervised {
             None => (vec![inputs::side_by_side(batch, &self.inputs, tape)?], None),
         };
         let outputs = self.objectives.iter().map(|o| self.output_of(o)).collect::<Result<Vec<_>>>()?;
+        cx.lengths = self.lengths.as_ref().map(|field| inputs::steps(batch, field)).transpose()?;
         let x = cx.child_all("network", &mut self.network, &xs)?;
         self.check_weighting(&outputs)?;
         let features = match &mut self.weighting {
@@ -340,7 +341,8 @@ impl Task for Supervised {
             let own = |objective: &&Objective| self.output_of(objective).is_ok_and(|output| output == at);
             Some((name.to_owned(), self.objectives.iter().find(own)?.target.clone()))
         });
-        FieldNeeds { inputs: self.inputs.clone(), outputs: outputs.collect(), targets: targets.collect() }
+        let inputs = self.inputs.iter().chain(&self.lengths).cloned().collect();
+        FieldNeeds { inputs, outputs: outputs.collect(), targets: targets.collect() }
     }
 }
 

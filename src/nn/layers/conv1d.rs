@@ -95,7 +95,7 @@ impl Conv1dConfig {
 /// conv.weight.value.as_slice_mut().unwrap().copy_from_slice(&[-1.0, 1.0]);
 /// let tape = Tape::new(BufferPool::default());
 /// let x = tape.input(Tensor::from_shape_vec(vec![1, 1, 4], vec![0.0, 1.0, 4.0, 9.0]).unwrap());
-/// let y = conv.forward(x, &mut Forward { training: true, rng: &mut keyed(0, "example", 0, 0) })?;
+/// let y = conv.forward(x, &mut Forward::new(true, &mut keyed(0, "example", 0, 0)))?;
 /// assert_eq!(y.value().as_slice().unwrap(), [1.0, 3.0, 5.0]);
 /// # Ok::<(), shanty::base::Error>(())
 /// ```

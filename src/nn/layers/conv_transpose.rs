@@ -233,7 +233,7 @@ conv_transpose!(
     /// conv.weight.value.as_slice_mut().unwrap().copy_from_slice(&[1.0, 2.0, 3.0, 4.0]);
     /// let tape = Tape::new(BufferPool::default());
     /// let x = tape.input(Tensor::from_shape_vec(vec![1, 1, 1, 2], vec![1.0, 10.0]).unwrap());
-    /// let y = conv.forward(x, &mut Forward { training: true, rng: &mut keyed(0, "example", 0, 0) })?;
+    /// let y = conv.forward(x, &mut Forward::new(true, &mut keyed(0, "example", 0, 0)))?;
     /// assert_eq!(y.value().as_slice().unwrap(), [1.0, 2.0, 10.0, 20.0, 3.0, 4.0, 30.0, 40.0]);
     /// # Ok::<(), shanty::base::Error>(())
     /// ```

@@ -20,7 +20,7 @@ use super::dropout::draw_mask;
 ///
 /// let tape = Tape::new(BufferPool::default());
 /// let x = tape.input(Tensor::from_elem(vec![8, 8, 2, 2], 1.0));
-/// let y = Dropout2d::new(0.5).forward(x, &mut Forward { training: true, rng: &mut keyed(0, "", 0, 0) })?.value();
+/// let y = Dropout2d::new(0.5).forward(x, &mut Forward::new(true, &mut keyed(0, "", 0, 0)))?.value();
 /// let channels = y.as_slice().unwrap().chunks_exact(4);
 /// assert!(channels.clone().all(|c| c == [0.0; 4] || c == [2.0; 4]));
 /// assert!((20..44).contains(&channels.filter(|c| c[0] == 0.0).count()));
@@ -73,7 +73,7 @@ impl Module for Dropout2d {
 ///
 /// let tape = Tape::new(BufferPool::default());
 /// let x = tape.input(Tensor::from_elem(vec![64, 3], 1.0));
-/// let y = DropPath::new(0.5).forward(x, &mut Forward { training: true, rng: &mut keyed(0, "", 0, 0) })?.value();
+/// let y = DropPath::new(0.5).forward(x, &mut Forward::new(true, &mut keyed(0, "", 0, 0)))?.value();
 /// let samples = y.as_slice().unwrap().chunks_exact(3);
 /// assert!(samples.clone().all(|s| s == [0.0; 3] || s == [2.0; 3]));
 /// assert!((20..44).contains(&samples.filter(|s| s[0] == 0.0).count()));

@@ -59,7 +59,7 @@ impl LayerNormConfig {
 /// let mut norm = LayerNorm::new(2);
 /// let tape = Tape::new(BufferPool::default());
 /// let x = tape.input(Tensor::from_shape_vec(vec![1, 2], vec![1.0, 5.0]).unwrap());
-/// let y = norm.forward(x, &mut Forward { training: true, rng: &mut keyed(0, "example", 0, 0) })?.value();
+/// let y = norm.forward(x, &mut Forward::new(true, &mut keyed(0, "example", 0, 0)))?.value();
 /// assert!((y[[0, 0]] + 1.0).abs() < 1e-5 && (y[[0, 1]] - 1.0).abs() < 1e-5);
 /// # Ok::<(), shanty::base::Error>(())
 /// ```

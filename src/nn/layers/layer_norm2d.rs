@@ -42,7 +42,7 @@ fn eps() -> f64 {
 ///
 /// let tape = Tape::new(BufferPool::default());
 /// let x = tape.input(Tensor::from_shape_vec(vec![1, 2, 1, 2], vec![1.0, 9.0, 3.0, 5.0]).unwrap());
-/// let y = LayerNorm2d::new(2).forward(x, &mut Forward { training: true, rng: &mut keyed(0, "", 0, 0) })?.value();
+/// let y = LayerNorm2d::new(2).forward(x, &mut Forward::new(true, &mut keyed(0, "", 0, 0)))?.value();
 /// assert!(y.iter().zip([-1.0, 1.0, 1.0, -1.0]).all(|(y, wanted)| (y - wanted).abs() < 1e-4));
 /// # Ok::<(), shanty::base::Error>(())
 /// ```

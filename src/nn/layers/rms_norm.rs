@@ -53,7 +53,7 @@ impl RMSNormConfig {
 ///
 /// let tape = Tape::new(BufferPool::default());
 /// let x = tape.input(Tensor::from_shape_vec(vec![1, 2], vec![1.0, 7.0]).unwrap());
-/// let y = RMSNorm::new(2).forward(x, &mut Forward { training: true, rng: &mut keyed(0, "", 0, 0) })?.value();
+/// let y = RMSNorm::new(2).forward(x, &mut Forward::new(true, &mut keyed(0, "", 0, 0)))?.value();
 /// assert!((y[[0, 0]] - 0.2).abs() < 1e-6 && (y[[0, 1]] - 1.4).abs() < 1e-6);
 /// # Ok::<(), shanty::base::Error>(())
 /// ```

@@ -16,7 +16,7 @@ use crate::{module, register};
 ///
 /// let tape = Tape::new(BufferPool::default());
 /// let x = tape.input(Tensor::from_shape_vec(vec![1, 4, 1, 1], vec![1.0, 2.0, 3.0, 4.0]).unwrap());
-/// let y = PixelShuffle::new(2).forward(x, &mut Forward { training: true, rng: &mut keyed(0, "", 0, 0) })?;
+/// let y = PixelShuffle::new(2).forward(x, &mut Forward::new(true, &mut keyed(0, "", 0, 0)))?;
 /// assert_eq!((y.shape(), y.value().as_slice().unwrap().to_vec()), (vec![1, 1, 2, 2], vec![1.0, 2.0, 3.0, 4.0]));
 /// # Ok::<(), shanty::base::Error>(())
 /// ```
@@ -74,7 +74,7 @@ impl Module for PixelUnshuffle {
 ///
 /// let tape = Tape::new(BufferPool::default());
 /// let x = tape.input(Tensor::from_shape_fn(vec![1, 9, 1, 1], |i| i[1] as f32));
-/// let y = ChannelShuffle::new(3).forward(x, &mut Forward { training: true, rng: &mut keyed(0, "", 0, 0) })?;
+/// let y = ChannelShuffle::new(3).forward(x, &mut Forward::new(true, &mut keyed(0, "", 0, 0)))?;
 /// assert_eq!(y.value().as_slice().unwrap(), [0.0, 3.0, 6.0, 1.0, 4.0, 7.0, 2.0, 5.0, 8.0]);
 /// # Ok::<(), shanty::base::Error>(())
 /// ```
@@ -109,7 +109,7 @@ impl Module for ChannelShuffle {
 ///
 /// let tape = Tape::new(BufferPool::default());
 /// let x = tape.input(Tensor::from_shape_fn(vec![1, 4, 1, 1], |i| i[1] as f32));
-/// let y = ChannelSplit::new(2, 1).forward(x, &mut Forward { training: true, rng: &mut keyed(0, "", 0, 0) })?;
+/// let y = ChannelSplit::new(2, 1).forward(x, &mut Forward::new(true, &mut keyed(0, "", 0, 0)))?;
 /// assert_eq!(y.value().as_slice().unwrap(), [2.0, 3.0]);
 /// # Ok::<(), shanty::base::Error>(())
 /// ```

@@ -100,7 +100,7 @@ impl Default for VisionTransformerConfig {
 /// })?;
 /// let tape = Tape::without_grad(BufferPool::default());
 /// let x = tape.input(Tensor::zeros(vec![2, 3, 16, 16]));
-/// let y = vit.forward(x, &mut Forward { training: false, rng: &mut keyed(0, "example", 0, 0) })?;
+/// let y = vit.forward(x, &mut Forward::new(false, &mut keyed(0, "example", 0, 0)))?;
 /// assert_eq!(y.shape(), [2, 24]);
 /// # Ok::<(), shanty::base::Error>(())
 /// ```
