@@ -271,26 +271,8 @@ impl<'t> Var<'t> {
         stats: BnStats,
         then: BnThen<'t>,
     ) -> Result<BnOutput<'t>> {
-        let shape = self.shape();
-        let &[n, c, ref rest @ ..] = shape.as_slice() else {
-            return Err(Error::invalid(format!(
-                "batch norm wants an input of shape [N, C, ..], got {shape:?}"
-            )));
-        };
-        let s = BnShape { n, c, inner: rest.iter().product() };
-        let (gamma, beta) = (weight.map(Var::value), bias.map(Var::value));
-        for (what, p) in [("the weight of batch norm", &gamma), ("the bias of batch norm", &beta)] {
-            if let Some(p) = p {
-                expect_shape(what, p.shape(), &[c])?;
-            }
-        }
-        if let Some(added) = then.add {
-            expect_shape("what is added to batch norm", &added.shape(), &shape)?;
-        }
-        if let BnStats::Fixed(mean, var) = &stats {
-            expect_shape("the running mean of batch norm", mean.shape(), &[c])?;
-            expect_shape("the running variance of batch norm", var.shape(), &[c])?;
-        }
+        let s = self.fits_batch_norm(weight, bias, &stats, then)?;
+        let (gamma, beta, c) = (weight.map(Var::value), bias.map(Var::value), s.c);
         let affine = BnAffine { gamma: gamma.as_ref().map(slice), beta: beta.as_ref().map(slice), eps };
         if let BnStats::Fixed(mean, var) = &stats
             && let Some(y) = self.with_norm(affine, Moments { mean: slice(mean), var: slice(var) }, then)
@@ -303,13 +285,6 @@ impl<'t> Var<'t> {
         let mut y = self.tape.take(x.len());
         let (mean, var) = match stats {
             BnStats::Batch => {
-                if s.count() == 1 {
-                    return Err(Error::invalid(format!(
-                        "batch norm cannot train on one value per channel (input of shape {:?}): use larger batches, or \
-                         `drop_last: true` if this is the last one",
-                        x.shape()
-                    )));
-                }
                 let (mut mean, mut var) = (self.tape.take(c), self.tape.take(c));
                 let moments = MomentsMut { mean: &mut mean, var: &mut var };
                 bn_train(s, slice(&x), affine, epilogue, &mut y, moments);
@@ -358,6 +333,43 @@ impl<'t> Var<'t> {
             grads.pool.recycle(kept_var);
         });
         Ok(BnOutput { y, mean, var, count: s.count() })
+    }
+
+    /// The sizes of a batch norm of this value, if everything has the shape that it needs.
+    fn fits_batch_norm(
+        self,
+        weight: Option<Self>,
+        bias: Option<Self>,
+        stats: &BnStats,
+        then: BnThen<'t>,
+    ) -> Result<BnShape> {
+        let shape = self.shape();
+        let &[n, c, ref rest @ ..] = shape.as_slice() else {
+            return Err(Error::invalid(format!(
+                "batch norm wants an input of shape [N, C, ..], got {shape:?}"
+            )));
+        };
+        for (what, p) in [("the weight of batch norm", weight), ("the bias of batch norm", bias)] {
+            if let Some(p) = p {
+                expect_shape(what, &p.shape(), &[c])?;
+            }
+        }
+        if let Some(added) = then.add {
+            expect_shape("what is added to batch norm", &added.shape(), &shape)?;
+        }
+        let s = BnShape { n, c, inner: rest.iter().product() };
+        match stats {
+            BnStats::Batch if s.count() == 1 => Err(Error::invalid(format!(
+                "batch norm cannot train on one value per channel (input of shape {shape:?}): use larger batches, or \
+                 `drop_last: true` if this is the last one"
+            ))),
+            BnStats::Batch => Ok(s),
+            BnStats::Fixed(mean, var) => {
+                expect_shape("the running mean of batch norm", mean.shape(), &[c])?;
+                expect_shape("the running variance of batch norm", var.shape(), &[c])?;
+                Ok(s)
+            }
+        }
     }
 
     /// The product that waits here with a batch norm in its weight and bias, and what follows; `None` if none waits.
