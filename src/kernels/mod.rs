@@ -17,14 +17,15 @@
 //! # Where things are
 //! Each folder says at its head which algorithm it holds. The files beside them are shared: `isa` (classes of CPU),
 //! `par` (how work is cut), `spinning` (threads that wait for it), `scratch` (working memory), `disjoint` (results
-//! that several threads write), `math`, `reduce`, `softmax`, `transpose`, `upsample` and
-//! `window`.
+//! that several threads write), `math`, `reduce`, `softmax`, `transpose`, `upsample`,
+//! `embedding` and `window`.
 #![allow(clippy::needless_range_loop)] // loops over indices are what the vectoriser sees through
 
 mod attention;
 mod conv;
 mod disjoint;
 mod elementwise;
+mod embedding;
 mod gemm;
 mod isa;
 mod loss;
@@ -33,6 +34,7 @@ mod norm;
 mod optim;
 mod par;
 mod pool;
+mod recurrent;
 mod reduce;
 mod scratch;
 mod softmax;
@@ -47,11 +49,16 @@ pub use elementwise::{
     Act, Gate, act_backward, act_forward, act_inplace, add, add_assign, axpy, dropout, dropout_inplace,
     gated, gated_backward, prelu, prelu_backward, prelu_slope_terms, scale,
 };
+pub use embedding::{embedding, embedding_backward};
 pub use gemm::{Bias, Epilogue, LayerEpilogue, Mat, MatMut, gemm, gemm_add, gemm_gelu, gemm_mul, linear};
 pub use loss::*;
 pub use norm::*;
 pub use optim::*;
 pub use pool::*;
+pub use recurrent::{
+    Cell, RecurrentGeom, RecurrentSaved, RecurrentWeights, recurrent, recurrent_backward,
+    recurrent_hidden_grads,
+};
 pub use reduce::{channel_sums, col_sums, dot, row_sums, sum_squares};
 pub use softmax::{log_softmax, log_softmax_backward, softmax, softmax_backward};
 pub use spinning::keep_threads_hot;

@@ -8,6 +8,7 @@ mod activations;
 mod arithmetic;
 mod losses;
 mod probe;
+mod sequences;
 mod spatial;
 mod tensor_ops;
 mod transformer;

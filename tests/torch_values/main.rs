@@ -6,6 +6,7 @@ mod activations;
 mod draw;
 mod edges;
 mod page;
+mod sequences;
 mod tensor_ops;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,85 @@
+//! Layers of sequences: what runs along time, and what looks along it.
+
+use std::sync::Arc;
+
+use shanty::base::Result;
+use shanty::module;
+use shanty::nn::{
+    Bilinear, Embedding, Forward, GRU, LSTM, Module, OverTime, PoolOverTime, RNN, RecurrentOutput,
+    RnnNonlinearity, Var,
+};
+
+use super::probe::{F64, check, random, spaced};
+
+/// A layer over sequences of which some are shorter.
+struct Short<M: Module> {
+    net: M,
+    lengths: Arc<[usize]>,
+}
+impl<M: Module> shanty::nn::ModuleTree for Short<M> {
+    fn type_name(&self) -> &'static str {
+        "Short"
+    }
+    fn visit_children<'a>(&'a self, f: &mut dyn FnMut(&str, shanty::nn::Child<'a>)) {
+        self.net.visit_children(f);
+    }
+    fn visit_children_mut<'a>(&'a mut self, f: &mut dyn FnMut(&str, shanty::nn::ChildMut<'a>)) {
+        self.net.visit_children_mut(f);
+    }
+}
+impl<M: Module> Module for Short<M> {
+    fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        cx.lengths = Some(Arc::clone(&self.lengths));
+        self.net.forward(x, cx)
+    }
+}
+
+fn short<M: Module>(net: M, lengths: &[usize]) -> Short<M> {
+    Short { net, lengths: lengths.into() }
+}
+
+/// In f32 the wider step goes over the kinks of a ReLU.
+#[test]
+fn recurrent_layers() {
+    check("rnn", random(&[2, 3, 4]), true, RNN::new(4, 3));
+    if F64 {
+        let relu = RNN::new(4, 3).nonlinearity(RnnNonlinearity::Relu).bidirectional(true);
+        check("rnn with relu", random(&[2, 3, 4]), true, relu);
+    }
+    check("lstm", random(&[2, 3, 4]), true, LSTM::new(4, 3));
+    check("gru", random(&[2, 3, 4]), true, GRU::new(4, 3));
+    check("two gru layers", random(&[3, 4, 2]), true, GRU::new(2, 3).num_layers(2).dropout(0.4));
+    check("lstm without bias", random(&[2, 1, 3]), true, LSTM::new(3, 2).bias(false));
+    let both = || LSTM::new(2, 3).num_layers(2).bidirectional(true);
+    check("lstm, both ways", random(&[2, 3, 2]), true, both());
+    check("lstm, packed", random(&[4, 3, 2]), true, short(both(), &[2, 3, 1, 0]));
+    let last = GRU::new(2, 3).bidirectional(true).output(RecurrentOutput::Last);
+    check("gru, last states", random(&[3, 3, 2]), true, short(last, &[3, 1, 2]));
+    let rnn = RNN::new(2, 3).bidirectional(true).output(RecurrentOutput::Last);
+    check("rnn, last states", random(&[3, 3, 2]), true, short(rnn, &[1, 2, 3]));
+}
+
+#[test]
+fn pooling_over_time() {
+    for mode in [OverTime::Mean, OverTime::Max, OverTime::Last, OverTime::First] {
+        check("pool", spaced(&[2, 3, 4]), true, PoolOverTime::new(mode));
+        check("pool of short ones", spaced(&[3, 3, 2]), true, short(PoolOverTime::new(mode), &[1, 0, 3]));
+    }
+}
+
+#[test]
+fn tables_and_products() {
+    /// Rows of a table by fixed numbers, scaled by the input, so that it has a gradient too.
+    struct Rows {
+        table: Embedding,
+    }
+    module!(Rows { table });
+    impl Module for Rows {
+        fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+            let numbers = ndarray::arr1(&[2.0, 0.0, 2.0, 1.0]).into_dyn();
+            (self.table.forward(x.tape().input(numbers), cx)? * x).checked()
+        }
+    }
+    check("embedding", random(&[4, 3]), true, Rows { table: Embedding::new(4, 3) });
+    check("bilinear", random(&[2, 3, 5]), true, Bilinear::new(3, 2, 4));
+}
