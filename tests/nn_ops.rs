@@ -235,7 +235,7 @@ fn ignored_targets_give_zero() {
     let plain = CrossEntropyLoss::default();
     let (value, grad, _) = loss(x(), Target::Classes(&[-100, -100]), &plain);
     assert_eq!((value, grad), (0.0, ArrayD::<Elem>::zeros(vec![2, 3])));
-    let weighted = CrossEntropyLoss { class_weight: Some(vec![0.0, 1.0, 0.0]), ..plain.clone() };
+    let weighted = CrossEntropyLoss { class_weight: Some(vec![0.0, 1.0, 0.0].into()), ..plain.clone() };
     let (value, grad, _) = loss(x(), Target::Classes(&[0, 2]), &weighted);
     assert_eq!((value, grad), (0.0, ArrayD::<Elem>::zeros(vec![2, 3])));
     let (value, _, per_sample) = loss(x(), Target::Classes(&[-100, 1]), &plain);
@@ -251,7 +251,8 @@ fn ignored_targets_give_zero() {
 #[test]
 fn smoothing_with_class_weights() {
     let x = || tensor(&[2, 3], &[1.0, 2.0, 3.0, 0.0, 0.0, 0.0]);
-    let weighted = CrossEntropyLoss { weight: Some(vec![1.0, 2.0, 4.0]), ..CrossEntropyLoss::default() };
+    let weighted =
+        CrossEntropyLoss { weight: Some(vec![1.0, 2.0, 4.0].into()), ..CrossEntropyLoss::default() };
     let smooth = CrossEntropyLoss { label_smoothing: 0.3, ..weighted.clone() };
     let targets = Target::Classes(&[2, 0]);
     assert!((loss(x(), targets, &smooth).0 - 0.672936).abs() < 1e-6);

@@ -129,7 +129,7 @@ fn what_is_fitted_is_fitted_on_the_training_part_alone() {
     let dir = tempfile::tempdir().unwrap();
     let config = table(dir.path(), "x,kind,y,part\n1,a,1,train\n1000,b,2,val\n3,a,3,train\n,a,4,val\n");
     let split = shanty::data::Split { column: Some("part".into()), ..Default::default() };
-    let config = CsvConfig { split: Some(split), part: Part::Train, missing: Missing::Mean, ..config };
+    let config = CsvConfig { split: Some(split), part: Some(Part::Train), missing: Missing::Mean, ..config };
     let train = Csv::load(CsvConfig { unknown: Unknown::Ignore, ..config.clone() }).unwrap();
     let val = train.part(Part::Val).unwrap();
     assert_eq!([inputs(&train, 0), inputs(&train, 1)], [[-1.0, 1.0], [1.0, 1.0]]);
@@ -153,7 +153,7 @@ fn every_part_has_its_share_of_every_class() {
     let of = |seed, stratify, target: &str| {
         let split = shanty::data::Split { val: 0.2, test: 0.1, seed, stratify, column: None };
         let target = shanty::config::OneOrMany(vec![target.to_owned()]);
-        CsvConfig { split: Some(split), part: Part::Train, target, ..config.clone() }
+        CsvConfig { split: Some(split), part: Some(Part::Train), target, ..config.clone() }
     };
     let rare = |set: &Csv| {
         let of = |index| set.get(index, &mut keyed(0, "", 0, 0)).unwrap().label() == Some(1);

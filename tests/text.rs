@@ -75,7 +75,7 @@ fn the_vocabulary_is_that_of_the_training_part() {
     let dir = tempfile::tempdir().unwrap();
     let all: String = (0..8).map(|n| format!("{}\tx\n", char::from(b'a' + n))).collect();
     let split = Some(Split { val: 0.25, seed: 1, ..Split::default() });
-    let config = TextConfig { split, part: Part::Train, ..lines(dir.path(), &all) };
+    let config = TextConfig { split, part: Some(Part::Train), ..lines(dir.path(), &all) };
     let train = TextLines::load(config.clone()).unwrap();
     let val = train.part(Part::Val).unwrap();
     assert_eq!((train.len(), train.tokens().len(), val.len()), (6, 6, 2));
@@ -97,7 +97,7 @@ fn the_vocabulary_is_that_of_the_training_part() {
     assert_eq!(Fitted::of(&*of("train", None).unwrap()), Fitted::of(&train));
     let text = of("val", Some(Fitted::of(&train))).err().unwrap().to_string();
     assert!(text.contains("the training part has no \"") && text.contains("`unknown: ignore`"), "{text}");
-    let other = TextConfig { level: Level::Word, split: None, part: Part::All, ..config.clone() };
+    let other = TextConfig { level: Level::Word, split: None, part: None, ..config.clone() };
     let words = TextLines::load(other).unwrap();
     let text = of("val", Some(Fitted::of(&words))).err().unwrap().to_string();
     assert!(text.contains("`level` or `lowercase` is another"), "{text}");
@@ -111,7 +111,8 @@ fn every_part_has_its_share_of_every_class() {
     for seed in 0..5 {
         let split = Some(Split { val: 0.25, seed, stratify: true, ..Split::default() });
         let train =
-            TextLines::load(TextConfig { split, part: Part::Train, ..lines(dir.path(), &text) }).unwrap();
+            TextLines::load(TextConfig { split, part: Some(Part::Train), ..lines(dir.path(), &text) })
+                .unwrap();
         for (set, n) in [(train.part(Part::Val).unwrap(), 2), (train, 6)] {
             let b = (0..set.len()).filter(|index| get(&set, *index).label() == Some(1)).count();
             assert_eq!((set.len(), b), (3 * n, n), "seed {seed}");
@@ -179,7 +180,10 @@ fn keys_that_mean_nothing_together_are_refused() {
         ),
         (TextConfig { stride: Some(1), ..with_class.clone() }, "`stride` is for windows"),
         (TextConfig { text_column: 1, ..with_class.clone() }, "`label_column` and `text_column` are one"),
-        (TextConfig { part: Part::Val, ..with_class.clone() }, "there is no `split` that says which samples"),
+        (
+            TextConfig { part: Some(Part::Val), ..with_class.clone() },
+            "there is no `split` that says which samples",
+        ),
         (
             TextConfig { unknown: Unknown::Error, file: dir.path().to_owned(), ..with_class },
             "a folder, not a regular file",

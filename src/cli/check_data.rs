@@ -5,7 +5,7 @@ use clap::Args;
 use super::{Changed, Format, console};
 use crate::base::{Error, Result};
 use crate::config::{Diag, Node};
-use crate::data::{DataLoaderConfig, Shard, unreadable};
+use crate::data::{DataLoaderConfig, Shard, class_counts, unreadable};
 use crate::registry::BuildCx;
 use crate::run::RunConfig;
 
@@ -66,12 +66,14 @@ struct Survey {
     samples: Option<usize>,
     /// What the samples are made of, where the data set says it.
     summary: Option<String>,
+    /// Its classes, and how many samples each has.
+    classes: Vec<String>,
     bad: Vec<String>,
 }
 
 impl Survey {
     fn say(&self) {
-        let Self { loader, samples, summary, bad, .. } = self;
+        let Self { loader, samples, summary, classes, bad, .. } = self;
         let samples = samples.map(|samples| format!("{samples} samples, ")).unwrap_or_default();
         let mut lines = vec![match bad.len() {
             0 => format!("{loader}: {samples}all can be read"),
@@ -79,6 +81,7 @@ impl Survey {
             n => format!("{loader}: {samples}{n} cannot be read"),
         }];
         lines.extend(summary.iter().map(|summary| format!("  {summary}")));
+        lines.extend(classes.iter().map(|classes| format!("  {classes}")));
         lines.extend(bad.iter().map(|why| format!("  {why}")));
         console::say(&lines.join("\n"));
     }
@@ -112,7 +115,10 @@ fn surveyed(config: &RunConfig) -> Vec<Survey> {
         };
         let set = built.as_ref().map(|built| built.dataset());
         let (samples, summary) = (set.map(|set| set.len()), set.and_then(|set| set.summary()));
-        Some(Survey { loader, place, samples, summary, bad })
+        let classes = set.map(|set| class_counts(&**set)).unwrap_or_default();
+        let classes =
+            classes.iter().map(|classes| format!("classes in `{}`: {classes}", classes.field)).collect();
+        Some(Survey { loader, place, samples, summary, classes, bad })
     };
     loaders.into_iter().filter_map(survey).collect()
 }

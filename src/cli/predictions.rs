@@ -205,7 +205,7 @@ impl Predictions {
             let mut line = Map::new();
             let id = match id {
                 SampleId::Row(row) => json!(row),
-                SampleId::Name(name) => json!(name),
+                SampleId::Name { name, .. } => json!(name),
             };
             line.insert("id".into(), id);
             if let Some(file) = file.as_ref().filter(|_| self.files) {

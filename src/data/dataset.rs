@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::base::{Error, Result, Rng};
 
-use super::{FieldSpec, Fields, Fitted, Marks, Origin, Pipeline, Sample};
+use super::{FieldSpec, Fields, Fitted, Marks, Origin, Pipeline, Sample, Value};
 
 crate::registry!(dyn Dataset, "dataset");
 
@@ -86,6 +86,12 @@ pub trait Dataset: Send + Sync {
         Origin::Position
     }
 
+    /// The value of a field of the sample at `index`, where it is in memory before the sample is read: before a training
+    /// its classes are counted by it, and its targets measured.
+    fn peek(&self, _index: usize, _field: &str) -> Option<Value> {
+        None
+    }
+
     /// What goes in and what is predicted, in a line, where the set has found that out by itself: columns of a table.
     fn summary(&self) -> Option<String> {
         None
@@ -147,6 +153,10 @@ macro_rules! pointers_are_datasets {
 
             fn origin(&self, index: usize) -> Origin {
                 (**self).origin(index)
+            }
+
+            fn peek(&self, index: usize, field: &str) -> Option<Value> {
+                (**self).peek(index, field)
             }
 
             fn summary(&self) -> Option<String> {

@@ -6,6 +6,7 @@
 
 mod batch;
 mod buffers;
+mod class_counts;
 pub(crate) mod classes;
 mod collate;
 mod config;
@@ -23,7 +24,9 @@ mod plan;
 mod preview;
 mod sample;
 mod sampler;
+mod scales;
 mod sets;
+mod shared;
 mod stand_in;
 mod survey;
 mod transform;
@@ -31,6 +34,7 @@ mod unreadable;
 mod workers;
 
 pub use batch::{Batch, Column};
+pub(crate) use class_counts::{ClassCounts, class_counts};
 pub use collate::{BatchBuilder, Collate, DefaultCollate, ListCollate, PadCollate};
 pub use config::DataLoaderConfig;
 pub use dataset::Dataset;
@@ -42,10 +46,12 @@ pub use origin::{Origin, SampleId};
 pub use picture::{Backend, Bytes, Colors, Filter, Interpolation, Picture, PictureFile, Window};
 pub use sample::{Sample, Value};
 pub use sampler::{DefaultSampler, InfiniteSampler, Sampler, Shard, ShardPolicy};
+pub use scales::TargetScales;
 pub use sets::{ArrayData, ArrayDataset, Level, SyntheticTask, Task, TextConfig, TextLines};
 pub use sets::{ConcatDataset, RepeatDataset, Subset};
 pub use sets::{Csv, CsvConfig, Delimiter, Encoding, Missing, Part, Split, Unknown};
 pub use sets::{Digits, DigitsSplit, ImageFolder, Mnist, MnistSplit, Pixels, SplitBy, Synthetic};
+pub(crate) use shared::in_common;
 pub(crate) use stand_in::StandIn;
 pub use survey::unreadable;
 pub use transform::{

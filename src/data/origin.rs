@@ -24,15 +24,29 @@ pub enum Origin {
 pub enum SampleId {
     /// The number of its row, from 0.
     Row(u64),
-    /// What a column of names says.
-    Name(String),
+    /// What a column of names says of this row.
+    Name {
+        /// The name.
+        name: String,
+        /// The number of its row, from 0.
+        row: u64,
+    },
+}
+
+impl SampleId {
+    /// The number of its row, from 0.
+    pub fn row(&self) -> u64 {
+        match self {
+            Self::Row(row) | Self::Name { row, .. } => *row,
+        }
+    }
 }
 
 impl fmt::Display for SampleId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Row(row) => row.fmt(f),
-            Self::Name(name) => name.fmt(f),
+            Self::Name { name, .. } => name.fmt(f),
         }
     }
 }

@@ -91,6 +91,11 @@ impl Evaluator {
         Ok(evaluator)
     }
 
+    /// The fields that its metrics compare with.
+    pub fn targets(&self) -> impl Iterator<Item = &str> {
+        self.metrics.iter().map(|counted| counted.target.as_deref().unwrap_or(TARGET))
+    }
+
     /// Counts one batch in every metric.
     ///
     /// # Errors

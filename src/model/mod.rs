@@ -37,8 +37,8 @@ pub use weighting::{
     UncertaintyWeightingConfig, Weighed, Weighting,
 };
 
-use crate::base::{Elem, Result};
-use crate::data::Batch;
+use crate::base::{Elem, Error, Result};
+use crate::data::{Batch, TargetScales};
 use crate::params::Params;
 
 crate::registry!(dyn Model, "model");
@@ -106,6 +106,18 @@ pub trait Model: Params + Any + Send {
     /// The fields of a batch that it reads, where it knows.
     fn reads(&self) -> FieldNeeds {
         FieldNeeds::default()
+    }
+
+    /// Learns these targets with mean 0 and deviation 1, and predicts them in their own unit; asked for only where there
+    /// are some.
+    ///
+    /// # Errors
+    /// When it cannot, as most models that have no such targets.
+    fn standardize(&mut self, _scales: &TargetScales) -> Result<()> {
+        Err(Error::config(format!(
+            "`standardize_target`: `{}` does not scale its targets, leave it out",
+            self.name()
+        )))
     }
 
     /// A plain number of one of its modules, by path and name, to change while training: `backbone.dropout`, `p`.

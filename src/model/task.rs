@@ -3,8 +3,8 @@
 use std::any::Any;
 
 use super::{FieldNeeds, LossDict, Model, Outputs, StepCx};
-use crate::base::{Result, keyed};
-use crate::data::Batch;
+use crate::base::{Error, Result, keyed};
+use crate::data::{Batch, TargetScales};
 use crate::nn::init::init_weights;
 use crate::nn::{Autograd, Forward, ModuleTree, Tape};
 use crate::params::Params;
@@ -30,6 +30,14 @@ pub trait Task: ModuleTree + Params + Any + Send {
     /// The fields of a batch that it reads.
     fn reads(&self) -> FieldNeeds {
         FieldNeeds::default()
+    }
+
+    /// As [`Model::standardize`].
+    ///
+    /// # Errors
+    /// As there.
+    fn standardize(&mut self, _scales: &TargetScales) -> Result<()> {
+        Err(Error::config("`standardize_target`: this model does not scale its targets, leave it out"))
     }
 }
 
@@ -69,5 +77,9 @@ impl<T: Task> Model for T {
 
     fn reads(&self) -> FieldNeeds {
         Task::reads(self)
+    }
+
+    fn standardize(&mut self, scales: &TargetScales) -> Result<()> {
+        Task::standardize(self, scales)
     }
 }

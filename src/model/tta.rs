@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::{FieldNeeds, Model, Outputs, SCORES, StepCx};
 use crate::base::{Elem, Error, Result};
-use crate::data::Batch;
+use crate::data::{Batch, TargetScales};
 use crate::params::{HostParams, ParamMut, ParamRef};
 
 /// A view of a batch of images (N, C, H, W).
@@ -103,6 +103,10 @@ impl Model for AverageClsScoreTTA {
 
     fn reads(&self) -> FieldNeeds {
         self.inner.reads()
+    }
+
+    fn standardize(&mut self, scales: &TargetScales) -> Result<()> {
+        self.inner.standardize(scales)
     }
 }
 

@@ -10,9 +10,10 @@ use super::written::Written;
 use super::{Evaluation, LoopTotals, RunConfig, RunnerBuilder, checks};
 use crate::base::{Error, Result, memory};
 use crate::config::{Diag, Diags, Kind, Level, Node, OneOrMany};
-use crate::data::{DataLoader, DataLoaderConfig, Shard, StandIn};
+use crate::data::{DataLoader, DataLoaderConfig, Shard, StandIn, class_counts};
 use crate::hook::{Misplaced, Progress};
 use crate::metric::{Evaluator, Metric};
+use crate::nn::TrainedClasses;
 use crate::optim::{ScheduledParam, Totals};
 use crate::registry::{BuildCx, Collected, Spec, blamed, build_apart};
 
@@ -136,6 +137,8 @@ fn unread(node: &Node, purpose: Purpose, mut wrong: Diags) -> Diags {
         }
         Some(Err(_)) => &["hook"],
     };
+    // What is wrong with the data is told; losses that count classes need them.
+    cx.provide(TrainedClasses(None));
     let node = with_preprocessor(node);
     let copies = copies_of_weights(node.get("optim_wrapper").is_some_and(|optim| !optim.is_null()));
     let (mut more, _) = memory::accounted(true, copies, || build_apart::<RunConfig>(&node, passed, &mut cx));
@@ -215,7 +218,11 @@ impl<'a> Assembler<'a> {
     /// Loaders, loops and evaluators.
     fn data(&mut self) {
         let config = self.config;
-        if let Some(data) = self.loader(&config.train_dataloader, "train") {
+        let train = self.loader(&config.train_dataloader, "train");
+        if config.train_dataloader.is_some() {
+            self.cx.provide(TrainedClasses(train.as_ref().map(|data| class_counts(&**data.dataset()))));
+        }
+        if let Some(data) = train {
             self.change(|builder| builder.train_data(data));
         }
         if let Some(train_cfg) = &config.train_cfg {
@@ -240,6 +247,8 @@ impl<'a> Assembler<'a> {
         }
         let built = config.build(self.cx.seed, Shard::default(), &mut self.cx);
         let sample = StandIn::taken(&mut self.cx);
+        let odd = self.cx.take_warnings().0.into_iter().map(|diag| diag.on(config.dataset.node()));
+        self.errors.0.extend(odd);
         let built = self.errors.take_on(built, self.at(&format!("{mode}_dataloader")));
         if let (None, Some(sample)) = (&built, sample)
             && let Some(data) = config.over_stand_in(sample, &mut self.cx)

@@ -16,7 +16,7 @@ use crate::base::error::IoContext;
 use crate::base::fs::FileSystem;
 use crate::base::{Error, Result, caught_from, durable};
 use crate::checkpoint;
-use crate::data::Fitted;
+use crate::data::{Fitted, TargetScales};
 use crate::hook::{Control, Dirs, Hook, MessageHub, Mode, Profile, Progress, RunInfo, RunLog};
 use crate::registry::BuildCx;
 use crate::vis::LocalVisBackend;
@@ -37,6 +37,13 @@ impl RunnerBuilder {
         Ok(runner.written(written))
     }
 
+    /// What the data sets of the run have learnt from the training data.
+    pub(super) fn fitted(&self) -> Fitted {
+        let mut all = Fitted::default();
+        self.sets().iter().for_each(|(_, set)| set.fitted(&mut all));
+        all
+    }
+
     fn put_together(mut self) -> Result<Runner> {
         let seed = self.settle_seed();
         self.seed_loaders(seed)?;
@@ -47,7 +54,14 @@ impl RunnerBuilder {
                 "the training loop has no iteration: give it at least one epoch or iteration",
             ));
         }
-        let model = self.model.take().ok_or_else(|| Error::config("a run needs a model"))?;
+        if self.config.is_none() {
+            self.notes.extend(self.odd_data().into_iter().map(|odd| odd.text));
+        }
+        let mut model = self.model.take().ok_or_else(|| Error::config("a run needs a model"))?;
+        let scales = TargetScales::of(&self.fitted())?;
+        if !scales.0.is_empty() {
+            model.standardize(&scales)?;
+        }
         let bound = match &mut self.optim {
             Some(optim) => optim.bind(&*model)?,
             None => crate::params::check_distinct(&*model).map(|()| Vec::new())?,

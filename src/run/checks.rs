@@ -65,6 +65,7 @@ pub(super) fn of(parts: &RunParts<'_>) -> Vec<Diag> {
     accumulation(parts, &mut found);
     classes(parts, &mut found);
     fields(parts, &mut found);
+    found.extend(super::data_checks::of(parts));
     excluded(parts, &mut found);
     patterns(parts, &mut found);
     found.extend(super::numbers::of(parts));

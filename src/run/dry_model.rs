@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD};
 
 use crate::base::{Elem, Result};
-use crate::data::Batch;
+use crate::data::{Batch, TargetScales};
 use crate::model::{Model, Outputs, StepCx};
 use crate::params::{Info, Op, OptimState, OwnSet, Params, Role, RuleOf, Set, Want};
 
@@ -85,6 +85,9 @@ impl Model for DryRunModel {
     }
     fn eval_step(&mut self, _: &Batch) -> Result<Outputs> {
         Ok(Outputs::default())
+    }
+    fn standardize(&mut self, _: &TargetScales) -> Result<()> {
+        Ok(())
     }
     fn init_weights(&mut self, _: u64) -> Result<Vec<String>> {
         Ok(Vec::new())

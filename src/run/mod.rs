@@ -8,6 +8,7 @@ pub mod check;
 mod checks;
 mod class_names;
 mod config;
+mod data_checks;
 mod data_drift;
 mod differences;
 mod dry_model;

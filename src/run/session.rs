@@ -7,7 +7,7 @@ use super::rollback::Rollback;
 use super::saving::Saving;
 use crate::base::fs::FileSystem;
 use crate::base::{Error, Result, caught};
-use crate::data::{Batch, DataLoader};
+use crate::data::{Batch, DataLoader, class_counts};
 use crate::hook::{
     Control, Ctx, Dirs, Event, Hooks, MessageHub, Metrics, Mode, Phase, Point, Profile, Progress, RunInfo,
     RunLog, SaveRequest, Step, StopReason,
@@ -295,6 +295,9 @@ impl Session {
         }
         if let Some(data) = self.state.data.as_ref().and_then(|data| data.dataset().summary()) {
             log.info(format_args!("columns of the training data: {data}"));
+        }
+        for classes in self.state.data.iter().flat_map(|data| class_counts(&**data.dataset())) {
+            log.info(format_args!("classes in `{}` of the training data: {classes}", classes.field));
         }
         notes.iter().for_each(|note| log.warn(note));
         if let Some(optim) = self.state.optim.as_ref().filter(|optim| optim.groups().len() > 1) {

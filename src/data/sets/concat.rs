@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::base::{Error, Result, Rng};
-use crate::data::{Dataset, FieldSpec, Fields, Fitted, Marks, Origin, Pipeline, Sample};
+use crate::data::{Dataset, FieldSpec, Fields, Fitted, Marks, Origin, Pipeline, Sample, Value};
 use crate::registry::{BuildCx, Spec};
 
 /// Several sets, one behind the other.
@@ -125,6 +125,11 @@ impl Dataset for ConcatDataset {
     fn origin(&self, index: usize) -> Origin {
         let (set, index) = self.place(index);
         self.datasets.get(set).map_or(Origin::Position, |dataset| dataset.origin(index))
+    }
+
+    fn peek(&self, index: usize, field: &str) -> Option<Value> {
+        let (set, index) = self.place(index);
+        self.datasets.get(set)?.peek(index, field)
     }
 
     fn summary(&self) -> Option<String> {

@@ -14,7 +14,7 @@ use crate::data::classes::relabelled;
 use crate::data::field::TARGET;
 use crate::data::picture::WITHOUT;
 use crate::data::{
-    Dataset, FieldSpec, Fields, Marks, Origin, Picture, PictureFile, Pipeline, Sample, Transform,
+    Dataset, FieldSpec, Fields, Marks, Origin, Picture, PictureFile, Pipeline, Sample, Transform, Value,
 };
 use crate::registry::{BuildCx, Spec};
 
@@ -189,6 +189,11 @@ impl Dataset for ImageFolder {
 
     fn origin(&self, index: usize) -> Origin {
         if index < self.files.len() { Origin::File(self.path(index)) } else { Origin::Position }
+    }
+
+    fn peek(&self, index: usize, field: &str) -> Option<Value> {
+        let (_, label) = self.files.get(index)?;
+        (field == TARGET && *label >= 0).then(|| (*label).into())
     }
 
     /// Pictures, and all that are in folders, at any depth.

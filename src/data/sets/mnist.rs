@@ -56,7 +56,8 @@ impl Mnist {
                 labels.len()
             )));
         }
-        Pixels::new(bytes, labels, (shape[1], shape[2], 1), digit_names())
+        let set = Pixels::new(bytes, labels, (shape[1], shape[2], 1), digit_names())?;
+        Ok(set.from_file(images))
     }
 }
 

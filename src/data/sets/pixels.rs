@@ -1,9 +1,13 @@
 //! Images of one size in memory, a byte for each value.
 
+use std::path::PathBuf;
+
 use ndarray::Array3;
 
 use crate::base::{Error, Result, Rng};
-use crate::data::{Dataset, FieldKind, FieldSpec, Fields, Marks, Pipeline, Sample};
+use crate::data::{
+    Dataset, FieldKind, FieldSpec, Fields, Marks, Origin, Pipeline, Sample, SampleId, TARGET, Value,
+};
 
 /// Images of one size with their labels. A value stays a byte until its sample is asked for: a quarter of the memory.
 pub struct Pixels {
@@ -12,6 +16,8 @@ pub struct Pixels {
     /// Height, width, channels.
     shape: (usize, usize, usize),
     classes: Vec<String>,
+    /// The file that they are in, in their order.
+    file: Option<PathBuf>,
     pipeline: Pipeline,
 }
 
@@ -41,8 +47,13 @@ impl Pixels {
                 labels[i],
                 classes.len()
             ))),
-            None => Ok(Self { bytes, labels, shape, classes, pipeline: Pipeline::default() }),
+            None => Ok(Self { bytes, labels, shape, classes, file: None, pipeline: Pipeline::default() }),
         }
+    }
+
+    /// The same images, which are those of this file in its order.
+    pub(super) fn from_file(self, file: PathBuf) -> Self {
+        Self { file: Some(file), ..self }
     }
 
     /// The same images, changed by these transforms when they are read.
@@ -80,6 +91,16 @@ impl Dataset for Pixels {
 
     fn classes(&self) -> Option<&[String]> {
         Some(&self.classes)
+    }
+
+    fn origin(&self, index: usize) -> Origin {
+        let row = |file: &PathBuf| Origin::Row { file: Some(file.clone()), id: SampleId::Row(index as u64) };
+        self.file.as_ref().map_or(Origin::Position, row)
+    }
+
+    fn peek(&self, index: usize, field: &str) -> Option<Value> {
+        let label = self.labels.get(index).filter(|_| field == TARGET)?;
+        Some(i64::from(*label).into())
     }
 
     fn mark(&self, marks: &mut Marks) {

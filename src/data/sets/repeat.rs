@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::concat::too_many;
 use crate::base::{Error, Result, Rng};
-use crate::data::{Dataset, FieldSpec, Fields, Fitted, Marks, Origin, Pipeline, Sample};
+use crate::data::{Dataset, FieldSpec, Fields, Fitted, Marks, Origin, Pipeline, Sample, Value};
 use crate::registry::{BuildCx, Spec};
 
 /// A set that is read several times in one pass, each time with new augmentation.
@@ -91,6 +91,10 @@ impl Dataset for RepeatDataset {
 
     fn origin(&self, index: usize) -> Origin {
         self.dataset.origin(index % self.dataset.len().max(1))
+    }
+
+    fn peek(&self, index: usize, field: &str) -> Option<Value> {
+        self.dataset.peek(index % self.dataset.len().max(1), field)
     }
 
     fn summary(&self) -> Option<String> {

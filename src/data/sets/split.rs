@@ -39,10 +39,33 @@ impl Split {
         Ok(chosen)
     }
 
+    /// The part that `split` and `part` of a config ask for.
+    ///
+    /// # Errors
+    /// When one of them is there without the other: all rows where a part was meant are those to validate with, too.
+    pub(super) fn part(split: Option<&Self>, part: Option<Part>) -> Result<Part> {
+        match (split, part) {
+            (None, None | Some(Part::All)) => Ok(Part::All),
+            (Some(_), Some(part)) => Ok(part),
+            (Some(_), None) => Err(Error::config(
+                "`split` says which samples are for what, but no `part` says which of them these are: give `part`, which is \
+                 train, val, test, or all",
+            )),
+            (None, Some(part)) => Err(Error::config(format!(
+                "`part` asks for {part:?}, but there is no `split` that says which samples"
+            ))),
+        }
+    }
+
+    /// The part that everything is fitted on.
+    pub(super) fn fitted_on(split: Option<&Self>) -> Part {
+        if split.is_some() { Part::Train } else { Part::All }
+    }
+
     /// The positions of a part of something that has no columns.
     ///
     /// # Errors
-    /// When a part is asked for and nothing says which; a column; a part of nothing; no classes to stratify by.
+    /// A column; a part of nothing; no classes to stratify by.
     pub(super) fn of<C: Ord>(
         split: Option<&Self>,
         all: usize,
@@ -50,12 +73,7 @@ impl Split {
         classes: impl FnOnce() -> Result<Vec<C>>,
     ) -> Result<Vec<usize>> {
         let chosen = match (split, part) {
-            (_, Part::All) => (0..all).collect(),
-            (None, part) => {
-                return Err(Error::config(format!(
-                    "`part` asks for {part:?}, but there is no `split` that says which samples"
-                )));
-            }
+            (_, Part::All) | (None, _) => (0..all).collect(),
             (Some(split), _) if split.column.is_some() => {
                 return Err(Error::config("`split.column` is for tables: give shares, `val` and `test`"));
             }

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::base::{Error, Result, Rng};
-use crate::data::{Dataset, FieldSpec, Fields, Fitted, Marks, Origin, Pipeline, Sample};
+use crate::data::{Dataset, FieldSpec, Fields, Fitted, Marks, Origin, Pipeline, Sample, Value};
 use crate::registry::{BuildCx, Spec};
 
 /// Some samples of another set, in the order given.
@@ -108,6 +108,10 @@ impl Dataset for Subset {
 
     fn origin(&self, index: usize) -> Origin {
         self.indices.get(index).map_or(Origin::Position, |index| self.dataset.origin(*index))
+    }
+
+    fn peek(&self, index: usize, field: &str) -> Option<Value> {
+        self.dataset.peek(*self.indices.get(index)?, field)
     }
 
     fn summary(&self) -> Option<String> {

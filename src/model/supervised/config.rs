@@ -9,7 +9,7 @@ use crate::data::{INPUTS, TARGET, field_name};
 use crate::model::preprocessors::Preprocessor;
 use crate::model::{Model, Weighting, initial};
 use crate::nn::init::InitCfg;
-use crate::nn::{Loss, Module, ModuleSpecs};
+use crate::nn::{Loss, LossTarget, Module, ModuleSpecs};
 use crate::register;
 use crate::registry::{BuildCx, Collected, Spec};
 
@@ -118,14 +118,16 @@ impl Supervised {
         }
         model.heads = errors.take(p.heads.build(cx)).unwrap_or_default();
         for objective in p.objectives()? {
+            let target = field_name(objective.target.as_deref().unwrap_or(TARGET)).to_owned();
+            cx.provide(LossTarget(target.clone()));
             if let Some(loss) = errors.take(objective.loss.build(cx)) {
-                let target = field_name(objective.target.as_deref().unwrap_or(TARGET)).to_owned();
                 model.objectives.push(Objective {
                     loss,
                     head: objective.head,
                     target,
                     lengths: objective.lengths.map(|field| field_name(&field).to_owned()),
                     weight: objective.weight,
+                    scale: None,
                 });
             }
         }

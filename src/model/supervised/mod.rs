@@ -2,16 +2,18 @@
 
 mod config;
 mod inputs;
+mod scale;
 
 pub use config::{ObjectiveConfig, SupervisedConfig};
 
 use ndarray::ArrayD;
 
+use self::scale::Scale;
 use super::preprocessors::Preprocessor;
 use super::{FieldNeeds, LossDict, Outputs, SCORES, Task, Weighting};
 use crate::base::suggest::nearest;
 use crate::base::{Elem, Error, Result, Tensor};
-use crate::data::{Batch, Column, Fields, INPUTS, TARGET, field_name};
+use crate::data::{Batch, Column, Fields, INPUTS, TARGET, TargetScales, field_name};
 use crate::module;
 use crate::nn::init::Init;
 use crate::nn::{Activation, Autograd, Forward, Loss, Losses, Module, ModuleDict, Tape, Target, Var};
@@ -23,6 +25,7 @@ pub struct Objective {
     target: String,
     lengths: Option<String>,
     weight: f64,
+    scale: Option<Scale>,
 }
 
 impl Objective {
@@ -32,7 +35,7 @@ impl Objective {
     }
 
     fn of(loss: Box<dyn Loss>) -> Self {
-        Self { loss, head: None, target: TARGET.to_owned(), lengths: None, weight: 1.0 }
+        Self { loss, head: None, target: TARGET.to_owned(), lengths: None, weight: 1.0, scale: None }
     }
 
     /// The same for the head of this name.
@@ -56,6 +59,11 @@ impl Objective {
     /// The loss of these scores.
     fn measure<'t>(&self, scores: Var<'t>, batch: &Batch, made: Option<&ArrayD<Elem>>) -> Result<Losses<'t>> {
         let target = target(batch, made, &self.target)?;
+        let standardized = match (&self.scale, target) {
+            (Some(scale), Target::Dense(values)) => Some(scale.standardized(values.clone())),
+            _ => None,
+        };
+        let target = standardized.as_ref().map_or(target, Target::Dense);
         let Some(field) = &self.lengths else { return self.loss.forward(scores, target) };
         self.loss.forward_lengths(scores, target, &inputs::lengths(batch, field)?)
     }
@@ -321,10 +329,17 @@ impl Task for Supervised {
                 losses.iter_mut().zip(own).for_each(|(sum, own)| *sum += objective.weight as Elem * own);
             }
         }
-        let values = outputs
-            .iter()
-            .zip(activations)
-            .map(|(scores, activation)| activation.unwrap_or_default().apply(scores.value().into_owned()));
+        let mut scales: Vec<Option<&Scale>> = vec![None; outputs.len()];
+        for objective in &self.objectives {
+            scales[self.output_of(objective)?] = objective.scale.as_ref();
+        }
+        let values = outputs.iter().zip(activations).zip(scales).map(|((scores, activation), scale)| {
+            let values = activation.unwrap_or_default().apply(scores.value().into_owned());
+            match scale {
+                Some(scale) => scale.undone(values),
+                None => values,
+            }
+        });
         let names = self.outputs().into_iter().map(|name| name.to_owned().into());
         let predictions: Fields<_> = names.zip(values).collect();
         Ok(Outputs { predictions, sample_losses: labelled.then_some(losses), ..Outputs::default() })
@@ -332,6 +347,27 @@ impl Task for Supervised {
 
     fn autograd(&mut self) -> &mut Autograd {
         &mut self.autograd
+    }
+
+    fn standardize(&mut self, scales: &TargetScales) -> Result<()> {
+        let mut used = false;
+        for objective in &mut self.objectives {
+            let Some(scale) = scales.0.get(&objective.target) else { continue };
+            if objective.loss.activation() != Activation::Identity {
+                return Err(Error::config(format!(
+                    "`standardize_target`: the loss of `{}` predicts yes and no, or classes: leave it out",
+                    objective.target
+                )));
+            }
+            objective.scale = Some(Scale::of(scale));
+            used = true;
+        }
+        match used {
+            true => Ok(()),
+            false => {
+                Err(Error::config("`standardize_target`: no loss compares with these numbers, leave it out"))
+            }
+        }
     }
 
     fn reads(&self) -> FieldNeeds {

@@ -16,7 +16,7 @@ use crate::register;
 use crate::registry::BuildCx;
 
 use super::rows::{means, swap_axes};
-use super::{Loss, weighted};
+use super::{ClassWeight, Loss, weighted};
 
 /// `-log softmax(scores)[target]`, PyTorch's definition.
 ///
@@ -33,12 +33,11 @@ pub struct CrossEntropyLoss {
     /// Factor of the whole loss.
     #[schemars(range(min = 0.0))]
     pub loss_weight: f64,
-    /// One weight a class, MMPretrain's key: the mean is taken over the samples.
-    #[schemars(inner(range(min = 0.0)))]
-    pub class_weight: Option<Vec<f64>>,
-    /// One weight a class, PyTorch's key: the mean is taken over the targets' weights, without the ignored samples.
-    #[schemars(inner(range(min = 0.0)))]
-    pub weight: Option<Vec<f64>>,
+    /// What each class counts for, MMPretrain's key, with the mean over the samples: a number a class, numbers by name
+    /// (`{fail: 5.0}`, the others count for 1), or balanced, n / (K n_k) over the training data.
+    pub class_weight: Option<ClassWeight>,
+    /// The same, PyTorch's key: the mean is taken over the targets' weights, without the ignored samples.
+    pub weight: Option<ClassWeight>,
     /// Samples with this target are left out; `null` for none.
     #[schemars(extend("x-unbounded" = true))]
     pub ignore_index: Option<i64>,
@@ -62,10 +61,11 @@ impl Default for CrossEntropyLoss {
 }
 
 impl CrossEntropyLoss {
-    fn options(&self) -> CrossEntropyOptions {
+    fn options(&self) -> Result<CrossEntropyOptions> {
         let weights = |w: &Vec<f64>| ArrayD::from_shape_fn(vec![w.len()], |i| w[i[0]] as Elem).into_shared();
-        CrossEntropyOptions {
-            class_weight: self.class_weight.as_ref().or(self.weight.as_ref()).map(weights),
+        let given = self.class_weight.as_ref().or(self.weight.as_ref()).map(ClassWeight::numbers);
+        Ok(CrossEntropyOptions {
+            class_weight: given.transpose()?.map(weights),
             ignore_index: self.ignore_index,
             label_smoothing: self.label_smoothing,
             reduction: self.reduction,
@@ -74,7 +74,7 @@ impl CrossEntropyLoss {
             } else {
                 Average::Batch
             }),
-        }
+        })
     }
 }
 
@@ -86,7 +86,7 @@ impl Loss for CrossEntropyLoss {
                  take BCEWithLogitsLoss for yes or no, MSELoss for numbers",
             ));
         }
-        Ok(weighted(scores.cross_entropy(target, &self.options())?, self.loss_weight))
+        Ok(weighted(scores.cross_entropy(target, &self.options()?)?, self.loss_weight))
     }
 
     fn activation(&self) -> Activation {
@@ -98,20 +98,17 @@ register! { /// Softmax cross entropy with class weights, an ignored label and l
 dyn Loss, "CrossEntropyLoss" => fn CrossEntropyLoss::checked }
 
 impl CrossEntropyLoss {
-    fn checked(loss: Self, _: &mut BuildCx) -> Result<Self> {
+    fn checked(loss: Self, cx: &mut BuildCx) -> Result<Self> {
         if loss.class_weight.is_some() && loss.weight.is_some() {
             return Err(Error::config(
                 "give `class_weight` (MMPretrain's mean) or `weight` (PyTorch's mean), not both",
             ));
         }
-        for (key, weights) in [("class_weight", &loss.class_weight), ("weight", &loss.weight)] {
-            if weights.as_ref().is_some_and(|weights| weights.iter().all(|weight| *weight == 0.0)) {
-                return Err(Error::config(format!(
-                    "`{key}` lets no class count, so that nothing would be learnt: give one of them more than 0"
-                )));
-            }
-        }
-        Ok(loss)
+        Ok(Self {
+            class_weight: ClassWeight::resolved(loss.class_weight, "class_weight", cx)?,
+            weight: ClassWeight::resolved(loss.weight, "weight", cx)?,
+            ..loss
+        })
     }
 }
 

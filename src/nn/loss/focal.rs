@@ -6,11 +6,12 @@ use serde::Deserialize;
 use crate::base::{Elem, Result};
 use crate::nn::{Activation, Losses, Reduction, Target, Var};
 use crate::register;
+use crate::registry::BuildCx;
 
 use super::binary::Logistic;
 use super::rows::{Row, Rows};
 use super::targets::{LabelWeights, class, one_hot, shares, whole};
-use super::{Loss, weighted};
+use super::{ClassWeight, Loss, weighted};
 
 /// `a m^gamma BCE(x, y)` with `m = σ(x)` and `a = 1 - alpha` for a no, `m = 1 - σ(x)` and `a = alpha` for a yes: the
 /// focal loss of Lin 2017 as MMPretrain and mmcv have it, of scores [N, K]. The target is one class a sample, or a yes
@@ -65,9 +66,8 @@ pub struct SoftmaxFocalLoss {
     /// Factor of all classes.
     #[schemars(range(min = 0.0))]
     pub alpha: f64,
-    /// One weight a class.
-    #[schemars(inner(range(min = 0.0)))]
-    pub weight: Option<Vec<f64>>,
+    /// What each class counts for: a number a class, numbers by name, or balanced, as CrossEntropyLoss has it.
+    pub weight: Option<ClassWeight>,
     /// Samples with this target are left out; `null` for none.
     #[schemars(extend("x-unbounded" = true))]
     pub ignore_index: Option<i64>,
@@ -138,7 +138,7 @@ impl Loss for SoftmaxFocalLoss {
         let shape = scores.shape();
         let rows = Rows::of_classes(&shape, "`SoftmaxFocalLoss`")?;
         let targets = whole(target, rows.len(), "SoftmaxFocalLoss")?;
-        let weights = LabelWeights::new(self.weight.as_ref(), &shape[..2], "weight")?;
+        let weights = LabelWeights::of_classes(self.weight.as_ref(), &shape[..2], "weight")?;
         let losses = scores.row_loss("softmax_focal_loss", rows, self.reduction, |row, x, slope| {
             slope.fill(0.0);
             if self.ignore_index == Some(targets[row]) {
@@ -169,4 +169,10 @@ impl Loss for SoftmaxFocalLoss {
 register! { /// Cross entropy of yes and no that looks away from what is easy.
 dyn Loss, "FocalLoss" => FocalLoss }
 register! { /// Softmax cross entropy that looks away from what is easy.
-dyn Loss, "SoftmaxFocalLoss" => SoftmaxFocalLoss }
+dyn Loss, "SoftmaxFocalLoss" => fn SoftmaxFocalLoss::checked }
+
+impl SoftmaxFocalLoss {
+    fn checked(loss: Self, cx: &mut BuildCx) -> Result<Self> {
+        Ok(Self { weight: ClassWeight::resolved(loss.weight, "weight", cx)?, ..loss })
+    }
+}

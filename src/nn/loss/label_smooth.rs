@@ -9,7 +9,7 @@ use crate::register;
 use crate::registry::BuildCx;
 
 use super::targets::one_hot;
-use super::{BCEWithLogitsLoss, CrossEntropyLoss, Loss};
+use super::{BCEWithLogitsLoss, ClassWeight, CrossEntropyLoss, Loss};
 
 /// Cross entropy of smoothed targets, MMPretrain's `LabelSmoothLoss`, of scores [N, K] and one class a sample, or a value
 /// for each score.
@@ -50,10 +50,9 @@ pub struct LabelSmoothLoss {
     #[serde(default = "one")]
     #[schemars(range(min = 0.0))]
     pub loss_weight: f64,
-    /// One weight a class.
+    /// What each class counts for: a number a class, numbers by name, or balanced, as CrossEntropyLoss has it.
     #[serde(default)]
-    #[schemars(inner(range(min = 0.0)))]
-    pub class_weight: Option<Vec<f64>>,
+    pub class_weight: Option<ClassWeight>,
     /// What a yes weighs, one number a class, with `use_sigmoid`.
     #[serde(default)]
     #[schemars(inner(range(min = 0.0)))]
@@ -92,7 +91,7 @@ impl LabelSmoothLoss {
         }
     }
 
-    fn checked(loss: Self, _: &mut BuildCx) -> Result<Self> {
+    fn checked(loss: Self, cx: &mut BuildCx) -> Result<Self> {
         if loss.mode == SmoothMode::MultiLabel && loss.use_sigmoid == Some(false) {
             return Err(Error::config(
                 "`mode: multi_label` has a yes or no for each label: it needs `use_sigmoid`",
@@ -101,7 +100,8 @@ impl LabelSmoothLoss {
         if loss.pos_weight.is_some() && !loss.sigmoid() {
             return Err(Error::config("`pos_weight` weighs a yes: it needs `use_sigmoid: true`"));
         }
-        Ok(loss)
+        let class_weight = ClassWeight::resolved(loss.class_weight, "class_weight", cx)?;
+        Ok(Self { class_weight, ..loss })
     }
 
     fn sigmoid(&self) -> bool {
@@ -146,7 +146,7 @@ impl Loss for LabelSmoothLoss {
         let law = BCEWithLogitsLoss {
             reduction: self.reduction,
             loss_weight: self.loss_weight,
-            weight: self.class_weight.clone(),
+            weight: self.class_weight.as_ref().map(ClassWeight::numbers).transpose()?.cloned(),
             pos_weight: self.pos_weight.clone(),
         };
         law.forward(scores, Target::Dense(&smooth))

@@ -6,11 +6,12 @@ use serde::Deserialize;
 use crate::base::{Elem, Error, Result};
 use crate::nn::{Activation, Losses, Reduction, Target, Var};
 use crate::register;
+use crate::registry::BuildCx;
 
 use super::binary::Logistic;
 use super::rows::{Row, Rows};
 use super::targets::{LabelWeights, class, shares, whole};
-use super::{Loss, weighted};
+use super::{ClassWeight, Loss, weighted};
 
 /// `Σ_j≠t weight[t] max(0, margin - x[t] + x[j])^p / K` of scores [N, K] and a class t a sample: PyTorch's
 /// `MultiMarginLoss`, the hinge of a support vector machine with many classes. What it predicts is the softmax of the
@@ -35,9 +36,8 @@ pub struct MultiMarginLoss {
     /// By how much the score of the class should be above all others.
     #[schemars(range(min = 0.0))]
     pub margin: f64,
-    /// One weight a class.
-    #[schemars(inner(range(min = 0.0)))]
-    pub weight: Option<Vec<f64>>,
+    /// What each class counts for: a number a class, numbers by name, or balanced, as CrossEntropyLoss has it.
+    pub weight: Option<ClassWeight>,
     /// How the losses of the samples become one number.
     pub reduction: Reduction,
     /// Factor of the whole loss.
@@ -144,7 +144,7 @@ impl Loss for MultiMarginLoss {
     fn forward<'t>(&self, scores: Var<'t>, target: Target<'_>) -> Result<Losses<'t>> {
         let rows = rows_of(scores, "MultiMarginLoss")?;
         let targets = whole(target, rows.samples, "MultiMarginLoss")?;
-        let weights = LabelWeights::new(self.weight.as_ref(), &scores.shape(), "weight")?;
+        let weights = LabelWeights::of_classes(self.weight.as_ref(), &scores.shape(), "weight")?;
         let losses = scores.row_loss("multi_margin_loss", rows, self.reduction, |row, x, slope| {
             slope.fill(0.0);
             let own = class(targets[row], rows.k, row, "MultiMarginLoss")?;
@@ -206,7 +206,13 @@ impl Loss for MultiLabelSoftMarginLoss {
 }
 
 register! { /// The hinge of many classes, as a support vector machine has it: all other scores a margin below.
-dyn Loss, "MultiMarginLoss" => MultiMarginLoss }
+dyn Loss, "MultiMarginLoss" => fn MultiMarginLoss::checked }
+
+impl MultiMarginLoss {
+    fn checked(loss: Self, cx: &mut BuildCx) -> Result<Self> {
+        Ok(Self { weight: ClassWeight::resolved(loss.weight, "weight", cx)?, ..loss })
+    }
+}
 register! { /// The hinge of several labels: each score of a label a margin above all that are none.
 dyn Loss, "MultiLabelMarginLoss" => MultiLabelMarginLoss }
 register! { /// Cross entropy of yes and no, its mean over the labels of a sample.

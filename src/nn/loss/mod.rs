@@ -2,6 +2,7 @@
 
 mod activation;
 mod binary;
+mod class_weight;
 mod cosine;
 mod cross_entropy;
 mod ctc;
@@ -24,6 +25,8 @@ use ndarray::ArrayD;
 
 pub use activation::Activation;
 pub use binary::{BCELoss, BCEWithLogitsLoss};
+pub use class_weight::ClassWeight;
+pub(crate) use class_weight::{LossTarget, TrainedClasses};
 pub use cosine::CosineEmbeddingLoss;
 pub use cross_entropy::{CrossEntropyLoss, CrossEntropyOptions};
 pub use ctc::CTCLoss;

@@ -6,10 +6,11 @@ use serde::Deserialize;
 use crate::base::Result;
 use crate::nn::{Activation, Losses, Reduction, Target, Var};
 use crate::register;
+use crate::registry::BuildCx;
 
 use super::rows::{Row, Rows};
 use super::targets::{LabelWeights, class, whole};
-use super::{Loss, weighted};
+use super::{ClassWeight, Loss, weighted};
 
 /// `-weight[target] x[target]` of log-probabilities [N, K] or [N, K, …], PyTorch's `NLLLoss`: behind a `LogSoftmax` it
 /// is `CrossEntropyLoss`. The mean divides by the weights of the targets; when every sample is ignored it is 0, where
@@ -33,9 +34,8 @@ pub struct NLLLoss {
     /// Factor of the whole loss.
     #[schemars(range(min = 0.0))]
     pub loss_weight: f64,
-    /// One weight a class.
-    #[schemars(inner(range(min = 0.0)))]
-    pub weight: Option<Vec<f64>>,
+    /// What each class counts for: a number a class, numbers by name, or balanced, as CrossEntropyLoss has it.
+    pub weight: Option<ClassWeight>,
     /// Samples with this target are left out; `null` for none.
     #[schemars(extend("x-unbounded" = true))]
     pub ignore_index: Option<i64>,
@@ -52,7 +52,7 @@ impl Loss for NLLLoss {
         let shape = scores.shape();
         let rows = Rows::of_classes(&shape, "`NLLLoss`")?;
         let targets = whole(target, rows.len(), "NLLLoss")?;
-        let weights = LabelWeights::new(self.weight.as_ref(), &shape[..2], "weight")?;
+        let weights = LabelWeights::of_classes(self.weight.as_ref(), &shape[..2], "weight")?;
         let losses = scores.row_loss("nll_loss", rows, self.reduction, |row, x, slope| {
             slope.fill(0.0);
             if self.ignore_index == Some(targets[row]) {
@@ -73,4 +73,10 @@ impl Loss for NLLLoss {
 }
 
 register! { /// The negative log-likelihood of the class, of log-probabilities.
-dyn Loss, "NLLLoss" => NLLLoss }
+dyn Loss, "NLLLoss" => fn NLLLoss::checked }
+
+impl NLLLoss {
+    fn checked(loss: Self, cx: &mut BuildCx) -> Result<Self> {
+        Ok(Self { weight: ClassWeight::resolved(loss.weight, "weight", cx)?, ..loss })
+    }
+}

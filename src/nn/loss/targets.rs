@@ -4,8 +4,8 @@ use ndarray::{ArrayD, IxDyn};
 
 use crate::base::{Elem, Error, Result};
 
-use super::Target;
 use super::rows::{Rows, swap_axes};
+use super::{ClassWeight, Target};
 
 /// Numbers: classes have no distance from each other.
 pub(super) fn numbers<'t>(target: Target<'t>, loss: &str) -> Result<Target<'t>> {
@@ -130,6 +130,11 @@ impl LabelWeights {
                 each: shape.iter().skip(2).product::<usize>().max(1),
             }),
         }
+    }
+
+    /// The weights of classes.
+    pub fn of_classes(weights: Option<&ClassWeight>, shape: &[usize], key: &str) -> Result<Self> {
+        Self::new(weights.map(ClassWeight::numbers).transpose()?, shape, key)
     }
 
     /// The weight of value `i` of a sample.

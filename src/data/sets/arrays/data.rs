@@ -63,6 +63,22 @@ impl ArrayData {
         }
     }
 
+    /// Whether all of it is numbers that can be computed with.
+    ///
+    /// # Errors
+    /// The first that is not, and where it stands.
+    pub(super) fn finite(&self) -> std::result::Result<(), String> {
+        let Self::Float(values) = self else { return Ok(()) };
+        match values.indexed_iter().find(|(_, value)| !value.is_finite()) {
+            None => Ok(()),
+            Some((at, value)) => Err(format!(
+                "the value at {:?} is {value}, from which every loss becomes NaN: take the sample out, or fill the gap, before \
+                 the array is saved",
+                at.as_array_view().to_vec()
+            )),
+        }
+    }
+
     pub(super) fn kind(&self) -> FieldKind {
         match self {
             Self::Float(_) => FieldKind::Float,

@@ -31,9 +31,9 @@ struct NpyConfig {
     /// Which samples are for what: shares, chosen by a seed.
     #[serde(default)]
     split: Option<Split>,
-    /// Which of the parts: train, val, test or all.
+    /// Which of the parts: train, val, test or all. Needed where there is a `split`.
     #[serde(default)]
-    part: Part,
+    part: Option<Part>,
     /// What is done to each sample.
     #[serde(default)]
     pipeline: Vec<Spec<dyn Transform>>,
@@ -56,9 +56,9 @@ struct NpzConfig {
     /// Which samples are for what: shares, chosen by a seed.
     #[serde(default)]
     split: Option<Split>,
-    /// Which of the parts: train, val, test or all.
+    /// Which of the parts: train, val, test or all. Needed where there is a `split`.
     #[serde(default)]
-    part: Part,
+    part: Option<Part>,
     /// What is done to each sample.
     #[serde(default)]
     pipeline: Vec<Spec<dyn Transform>>,
@@ -78,14 +78,17 @@ impl ArrayDataset {
     fn from_npy(p: NpyConfig, cx: &mut BuildCx) -> Result<Self> {
         let read = p.files.iter().map(|(name, file)| Ok((name.clone(), of_npy(file)?)));
         let arrays = read.collect::<Result<Vec<_>>>()?;
+        let file = p.files.get(INPUTS).or(p.files.values().next()).cloned();
         let source = Source { pictures: p.pictures, classes: p.classes, npz: None };
-        source.set(arrays, p.split.as_ref(), p.part)?.through(&p.pipeline, cx)
+        let set = source.set(arrays, p.split.as_ref(), p.part)?;
+        ArrayDataset { file, ..set }.through(&p.pipeline, cx)
     }
 
     fn from_npz(p: NpzConfig, cx: &mut BuildCx) -> Result<Self> {
         let arrays = of_npz(&p.file, &p.fields, false)?;
         let source = Source { pictures: p.pictures, classes: p.classes, npz: Some(p.fields) };
-        source.set(arrays, p.split.as_ref(), p.part)?.through(&p.pipeline, cx)
+        let set = source.set(arrays, p.split.as_ref(), p.part)?;
+        ArrayDataset { file: Some(p.file), ..set }.through(&p.pipeline, cx)
     }
 
     fn through(self, specs: &[Spec<dyn Transform>], cx: &mut BuildCx) -> Result<Self> {
@@ -107,8 +110,9 @@ impl Source {
         self,
         arrays: Vec<(String, ArrayData)>,
         split: Option<&Split>,
-        part: Part,
+        part: Option<Part>,
     ) -> Result<ArrayDataset> {
+        let part = Split::part(split, part)?;
         let set = joined(arrays)?;
         let rows = Split::of(split, set.len, part, || set.strata())?;
         let set = match part {
@@ -140,14 +144,16 @@ impl Source {
 fn joined(arrays: Vec<(String, ArrayData)>) -> Result<ArrayDataset> {
     let mut arrays = arrays.into_iter().map(|(name, array)| (field_name(&name).to_owned(), array));
     let (name, first) = arrays.next().ok_or_else(|| Error::config("there is no array: name one"))?;
-    arrays.try_fold(ArrayDataset::new(name, first)?, |set, (name, array)| set.with(name, array))
+    let first = ArrayDataset::first(name.into(), first)?;
+    arrays.try_fold(first, |set, (name, array)| set.further(name.into(), array))
 }
 
 fn of_npy(file: &Path) -> Result<ArrayData> {
     text::regular(file)?;
     let open = File::open(file).at(file)?;
     let length = open.metadata().at(file)?.len();
-    npy::read(&mut BufReader::new(open), length).map_err(|why| wrong(file, None, &why))
+    let array = npy::read(&mut BufReader::new(open), length).map_err(|why| wrong(file, None, &why))?;
+    array.finite().map_err(|why| wrong(file, None, &why)).map(|()| array)
 }
 
 /// The arrays of these fields, or all; `lenient`: those of them that there are.
@@ -177,7 +183,8 @@ fn of_npz(file: &Path, fields: &BTreeMap<String, String>, lenient: bool) -> Resu
             .by_name(&format!("{array}.npy"))
             .map_err(|e| wrong(file, Some(&array), &format!("it cannot be read: {e}")))?;
         let length = entry.size();
-        arrays.push((field, npy::read(&mut entry, length).map_err(|why| wrong(file, Some(&array), &why))?));
+        let read = npy::read(&mut entry, length).and_then(|read| read.finite().map(|()| read));
+        arrays.push((field, read.map_err(|why| wrong(file, Some(&array), &why))?));
     }
     Ok(arrays)
 }

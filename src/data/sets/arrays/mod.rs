@@ -14,7 +14,7 @@ use self::files::Source;
 use super::{Part, Split};
 use crate::base::{Error, Result, Rng};
 use crate::data::{
-    Dataset, FieldKind, FieldSpec, Fields, Marks, Name, Origin, Pipeline, Sample, SampleId, TARGET,
+    Dataset, FieldKind, FieldSpec, Fields, Marks, Name, Origin, Pipeline, Sample, SampleId, TARGET, Value,
 };
 
 /// Arrays with a name each, whose first axis is that of the samples: one's own data.
@@ -38,7 +38,7 @@ pub struct ArrayDataset {
     pipeline: Arc<Pipeline>,
     /// The files that it is read from, if it is.
     source: Option<Source>,
-    /// The one file that all of it is from, and of each sample its row in the arrays, if they are not all.
+    /// The file in whose rows it is counted, the first of several, and of each sample its row if they are not all.
     file: Option<PathBuf>,
     rows: Option<Vec<usize>>,
 }
@@ -47,9 +47,13 @@ impl ArrayDataset {
     /// Samples with one field; the first axis of the array is that of the samples.
     ///
     /// # Errors
-    /// For an array of rank 0.
+    /// For an array of rank 0; for one with a value that is NaN or infinite.
     pub fn new(name: impl Into<Name>, array: impl Into<ArrayData>) -> Result<Self> {
-        let (name, array) = (name.into(), array.into());
+        let (name, array) = checked(name, array)?;
+        Self::first(name, array)
+    }
+
+    fn first(name: Name, array: ArrayData) -> Result<Self> {
         let len = *array.shape().first().ok_or_else(|| {
             Error::invalid(format!(
                 "`{name}` is one number: the first axis of an array is that of the samples"
@@ -61,9 +65,13 @@ impl ArrayDataset {
     /// The same with a further field.
     ///
     /// # Errors
-    /// When it is of another number of samples, or there is a field of this name.
-    pub fn with(mut self, name: impl Into<Name>, array: impl Into<ArrayData>) -> Result<Self> {
-        let (name, array) = (name.into(), array.into());
+    /// When it is of another number of samples, or there is a field of this name; when a value is NaN or infinite.
+    pub fn with(self, name: impl Into<Name>, array: impl Into<ArrayData>) -> Result<Self> {
+        let (name, array) = checked(name, array)?;
+        self.further(name, array)
+    }
+
+    fn further(mut self, name: Name, array: ArrayData) -> Result<Self> {
         if self.arrays.get(&name).is_some() {
             return Err(Error::invalid(format!("there are two arrays for the field `{name}`")));
         }
@@ -162,6 +170,14 @@ impl ArrayDataset {
     }
 }
 
+fn checked(name: impl Into<Name>, array: impl Into<ArrayData>) -> Result<(Name, ArrayData)> {
+    let (name, array) = (name.into(), array.into());
+    match array.finite() {
+        Ok(()) => Ok((name, array)),
+        Err(why) => Err(Error::invalid(format!("`{name}`: {why}"))),
+    }
+}
+
 impl Fields<ArrayData> {
     /// The samples at these positions.
     fn select(&self, rows: &[usize]) -> Self {
@@ -202,6 +218,10 @@ impl Dataset for ArrayDataset {
     fn origin(&self, index: usize) -> Origin {
         let row = self.rows.as_ref().and_then(|rows| rows.get(index)).unwrap_or(&index);
         Origin::Row { file: self.file.clone(), id: SampleId::Row(*row as u64) }
+    }
+
+    fn peek(&self, index: usize, field: &str) -> Option<Value> {
+        self.arrays.get(field).filter(|_| index < self.len).map(|array| array.value(index))
     }
 
     fn of_files(&self, files: &[PathBuf]) -> Result<Box<dyn Dataset>> {

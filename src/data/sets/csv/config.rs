@@ -53,12 +53,16 @@ pub struct CsvConfig {
     /// Whether inputs get mean 0 and deviation 1 over the training part.
     #[serde(default = "crate::config::yes")]
     pub standardize: bool,
+    /// Whether a model learns the numbers to predict with mean 0 and deviation 1 over the training part. It predicts them
+    /// in their own unit all the same: metrics and predictions are in it, the loss is not.
+    #[serde(default)]
+    pub standardize_target: bool,
     /// Which rows are for what: shares, or a column that says it.
     #[serde(default)]
     pub split: Option<Split>,
-    /// Which of the parts: train, val, test or all.
+    /// Which of the parts: train, val, test or all. Needed where there is a `split`.
     #[serde(default)]
-    pub part: Part,
+    pub part: Option<Part>,
     /// What parts the values of a line.
     #[serde(default)]
     pub delimiter: Delimiter,
@@ -87,8 +91,9 @@ impl CsvConfig {
             missing: Missing::default(),
             unknown: Unknown::default(),
             standardize: true,
+            standardize_target: false,
             split: None,
-            part: Part::All,
+            part: None,
             delimiter: Delimiter::default(),
             pipeline: Vec::new(),
         }
@@ -98,7 +103,7 @@ impl CsvConfig {
     #[must_use]
     pub fn holdout(self, val: f64, seed: u64) -> Self {
         let split = Some(Split { val, seed, ..Split::default() });
-        Self { split, part: Part::Train, ..self }
+        Self { split, part: Some(Part::Train), ..self }
     }
 
     /// Whether a column is no input unless it is named as one.
@@ -132,7 +137,7 @@ pub enum Unknown {
 }
 
 /// A part of the rows.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
     /// To learn from; everything that is fitted is fitted on it.
@@ -142,7 +147,6 @@ pub enum Part {
     /// To test with.
     Test,
     /// All rows.
-    #[default]
     All,
 }
 

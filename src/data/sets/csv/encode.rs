@@ -130,10 +130,16 @@ fn numbers(
             Some(number) => Ok(Some(*number)),
             None if config.unknown == Unknown::Ignore => Ok(None),
             None => {
-                let cure = format!(
-                    ": `unknown: ignore` passes over it, `ignore: [{}]` leaves the column out, as dates and free text want",
-                    column.name
+                let (name, pass) = (&column.name, "`unknown: ignore` passes over a new category");
+                let leave = format!(
+                    "`ignore: [{name}]` leaves the column out, `id: {name}` makes it the name of the row"
                 );
+                let cure = match table.names_rows(at) || text.contains(|c: char| c.is_ascii_digit()) {
+                    true => {
+                        format!(": dates, numbers of rows and free text are no categories: {leave}; {pass}")
+                    }
+                    false => format!(": {pass}; {leave}"),
+                };
                 Err(column.unknown(table, row, at, &cure))
             }
         },

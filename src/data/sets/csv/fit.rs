@@ -1,7 +1,7 @@
 //! What is learnt from the training part of a table: which columns are numbers, their mean and deviation, the
 //! categories.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +9,7 @@ use super::config::{CsvConfig, Encoding, Missing};
 use super::table::Table;
 use crate::base::{Error, Result};
 use crate::data::classes::{agree, shown};
+use crate::data::{TARGET, TargetScales};
 
 /// What the training part says of a column.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,6 +31,8 @@ pub(super) enum ColumnKind {
 pub(super) struct TableFit {
     pub(super) features: Vec<ColumnFit>,
     pub(super) targets: Vec<ColumnFit>,
+    #[serde(default)]
+    standardize_target: bool,
 }
 
 impl TableFit {
@@ -39,7 +42,13 @@ impl TableFit {
             let given = config.classes.as_deref().filter(|_| config.target.len() == 1);
             target(config, table, name, rows, given)
         });
-        let targets = targets.collect::<Result<_>>()?;
+        let targets: Vec<ColumnFit> = targets.collect::<Result<_>>()?;
+        let is_class = |column: &ColumnFit| matches!(column.kind, ColumnKind::Category { .. });
+        if config.standardize_target && targets.iter().all(is_class) {
+            return Err(Error::config(
+                "`standardize_target` is for numbers to predict, and there is none: leave it out",
+            ));
+        }
         let features = match config.features.is_empty() {
             true => table.header.iter().filter(|name| !config.is_no_feature(name)).cloned().collect(),
             false => config.features.clone(),
@@ -56,7 +65,8 @@ impl TableFit {
             )));
         }
         let features = features.iter().map(|name| feature(config, table, name, rows));
-        Ok(Self { features: features.collect::<Result<_>>()?, targets })
+        let standardize_target = config.standardize_target;
+        Ok(Self { features: features.collect::<Result<_>>()?, targets, standardize_target })
     }
 
     /// Whether it is that of these columns.
@@ -73,6 +83,12 @@ impl TableFit {
                 )));
             }
         }
+        if config.standardize_target != self.standardize_target {
+            return Err(Error::config(format!(
+                "`standardize_target` is {}, but {} for the training data, or the checkpoint: all data of a run say the same",
+                config.standardize_target, self.standardize_target
+            )));
+        }
         if let [ColumnFit { kind: ColumnKind::Category { values }, .. }] = &self.targets[..] {
             agree(config.classes.as_deref(), values)?;
         }
@@ -86,6 +102,21 @@ impl TableFit {
             ))),
             None => Ok(()),
         }
+    }
+
+    /// The numbers to predict that are learnt with mean 0 and deviation 1, by their fields.
+    pub(super) fn scales(&self) -> TargetScales {
+        let scale = |column: &ColumnFit| match column.kind {
+            ColumnKind::Number { mean, std, .. } => Some([mean, std]),
+            ColumnKind::Category { .. } => None,
+        };
+        let own = |column: &ColumnFit| Some((column.name.clone(), vec![scale(column)?]));
+        let all: Option<Vec<[f64; 2]>> = self.targets.iter().map(scale).collect();
+        TargetScales(match all {
+            _ if !self.standardize_target => BTreeMap::new(),
+            Some(all) => BTreeMap::from([(TARGET.to_owned(), all)]),
+            None => self.targets.iter().filter_map(own).collect(),
+        })
     }
 
     /// The columns that go in and those that are predicted, by what they are.
@@ -144,6 +175,30 @@ impl ColumnFit {
         let text = table.cell(row, at).unwrap_or_default();
         table.wrong(row, at, &format!("the training part has no {text:?} here, but {known}{cure}"))
     }
+}
+
+/// What is odd about the columns that go in where nobody named them: they number or name the rows.
+pub(super) fn odd(config: &CsvConfig, fit: &TableFit, table: &Table) -> Result<Vec<String>> {
+    let mut odd = Vec::new();
+    for column in fit.features.iter().filter(|_| config.features.is_empty()) {
+        let (name, at) = (&column.name, table.column(&column.name)?);
+        let category = matches!(column.kind, ColumnKind::Category { .. });
+        let why = match () {
+            () if name.is_empty() || name.starts_with("Unnamed: ") => {
+                "has no name, as the index that pandas writes"
+            }
+            () if !category && table.counts_rows(at) => "counts the rows",
+            () if category && table.names_rows(at) => "has another text in nearly each row",
+            () => continue,
+        };
+        let (place, shown) =
+            (format!("{}:1, column {}", config.file.display(), at + 1), serde_json::json!(name));
+        odd.push(format!(
+            "{place} ({shown}) goes in, and {why}: `ignore: [{shown}]` leaves it out, `id: {shown}` makes it the name of the \
+             row, and `features` names what goes in all the same"
+        ));
+    }
+    Ok(odd)
 }
 
 /// The order of categories and classes: numbers by their value, before text.
@@ -210,8 +265,26 @@ fn is_number(table: &Table, rows: &[usize], at: usize) -> Result<bool> {
             );
             Err(table.wrong(row, at, &what))
         }
-        Some(_) => Ok(false),
+        Some(&row) => {
+            let text = table.cell(row, at).unwrap_or_default();
+            match wrong.len() == all && comma(text) && wrong.iter().all(|&row| table.cell(row, at).is_some_and(comma)) {
+                true => Err(table.wrong(
+                    row,
+                    at,
+                    &format!(
+                        "{text:?} has a comma, and numbers have a point here and nothing between thousands: write the file \
+                         anew, or name the column in `categorical`"
+                    ),
+                )),
+                false => Ok(false),
+            }
+        }
     }
+}
+
+/// Whether a text is a number but for its commas.
+fn comma(text: &str) -> bool {
+    text.parse::<f64>().is_ok() || text.contains(',') && text.replace(['.', ','], "").parse::<f64>().is_ok()
 }
 
 fn feature(config: &CsvConfig, table: &Table, name: &str, rows: &[usize]) -> Result<ColumnFit> {
@@ -219,7 +292,7 @@ fn feature(config: &CsvConfig, table: &Table, name: &str, rows: &[usize]) -> Res
     let named = config.categorical.iter().any(|own| own == name);
     let kind = match named || !is_number(table, rows, at)? {
         true => ColumnKind::Category { values: categories(table, rows, at) },
-        false => number(config, table, rows, at)?,
+        false => number(config.standardize, config.missing, table, rows, at)?,
     };
     if matches!(&kind, ColumnKind::Category { values } if values.is_empty()) {
         return Err(Error::invalid(format!(
@@ -229,20 +302,26 @@ fn feature(config: &CsvConfig, table: &Table, name: &str, rows: &[usize]) -> Res
     Ok(ColumnFit { name: name.to_owned(), kind })
 }
 
-fn number(config: &CsvConfig, table: &Table, rows: &[usize], at: usize) -> Result<ColumnKind> {
+fn number(
+    standardize: bool,
+    missing: Missing,
+    table: &Table,
+    rows: &[usize],
+    at: usize,
+) -> Result<ColumnKind> {
     let values = rows.iter().map(|&row| table.number(row, at));
     let values: Vec<f64> = values.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
     let n = values.len().max(1) as f64;
     let mean = values.iter().sum::<f64>() / n;
     let variance = values.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / n;
-    let fill = match config.missing {
+    let fill = match missing {
         Missing::Error => None,
         Missing::Mean => Some(mean),
         Missing::Value(value) => Some(value),
     };
     // A column of one value says nothing: it becomes 0.
     let std = if variance > 0.0 { variance.sqrt() } else { 1.0 };
-    let (mean, std) = if config.standardize { (mean, std) } else { (0.0, 1.0) };
+    let (mean, std) = if standardize { (mean, std) } else { (0.0, 1.0) };
     Ok(ColumnKind::Number { mean, std, fill })
 }
 
@@ -260,7 +339,7 @@ fn target(
             let values = given.map_or_else(|| categories(table, rows, at), <[String]>::to_vec);
             ColumnKind::Category { values }
         }
-        false => ColumnKind::Number { mean: 0.0, std: 1.0, fill: None },
+        false => number(config.standardize_target, Missing::Error, table, rows, at)?,
     };
     Ok(ColumnFit { name: name.to_owned(), kind })
 }

@@ -16,8 +16,9 @@ use self::encode::{Rows, encoded};
 use self::fit::{ColumnKind, TableFit};
 use self::table::Table;
 use crate::base::{Error, Result, Rng};
+use crate::config::Diag;
 use crate::data::{
-    Dataset, FieldKind, FieldSpec, Fields, Fitted, INPUTS, Marks, Origin, Pipeline, Sample, SampleId,
+    Dataset, FieldKind, FieldSpec, Fields, Fitted, INPUTS, Marks, Origin, Pipeline, Sample, SampleId, Value,
 };
 use crate::registry::BuildCx;
 
@@ -45,6 +46,8 @@ pub struct Csv {
     fit: Arc<TableFit>,
     rows: Rows,
     ids: Vec<SampleId>,
+    /// What is odd about the columns that go in, said where they are fitted.
+    odd: Vec<String>,
     pipeline: Arc<Pipeline>,
 }
 
@@ -60,6 +63,7 @@ impl Csv {
         let set = Self::with_fit(Arc::new(p), fit.map(Arc::new), false)?;
         let pipeline = Pipeline::build_for(&set.raw_fields(), &specs, cx)?;
         let set = set.with_pipeline(pipeline);
+        cx.warn(set.odd.iter().map(Diag::warning));
         Fitted::provide(cx, &set);
         Ok(set)
     }
@@ -78,31 +82,33 @@ impl Csv {
     }
 
     fn with_fit(config: Arc<CsvConfig>, fit: Option<Arc<TableFit>>, predicted: bool) -> Result<Self> {
+        let part = Split::part(config.split.as_ref(), config.part)?;
         let table = Table::read(&config.file, config.delimiter.byte(), &config.missing_values)?;
+        let mut odd = Vec::new();
         let fit = match fit {
             Some(fit) => {
                 fit.check(&config)?;
                 fit
             }
             None => {
-                let part = if config.split.is_some() { Part::Train } else { Part::All };
-                Arc::new(TableFit::of(&config, &table, &chosen(&config, &table, part)?)?)
+                let training = chosen(&config, &table, Split::fitted_on(config.split.as_ref()))?;
+                let fit = TableFit::of(&config, &table, &training)?;
+                odd = fit::odd(&config, &fit, &table)?;
+                Arc::new(fit)
             }
         };
-        let part = chosen(&config, &table, config.part)?;
-        if part.is_empty() {
-            let (file, part) = (config.file.display(), config.part);
-            return Err(Error::invalid(format!("{file}: the part {part:?} has no row: look at `split`")));
-        }
+        let part = chosen(&config, &table, part)?;
         let rows = encoded(&config, &fit, &table, &part, predicted)?;
         let ids = match &config.id {
             None => part.iter().map(|row| SampleId::Row(*row as u64)).collect(),
             Some(name) => {
                 let at = table.column(name)?;
-                part.iter().map(|row| SampleId::Name(table.text(*row, at).to_owned())).collect()
+                let name =
+                    |row: usize| SampleId::Name { name: table.text(row, at).to_owned(), row: row as u64 };
+                part.iter().map(|row| name(*row)).collect()
             }
         };
-        Ok(Self { config, fit, rows, ids, pipeline: Arc::default() })
+        Ok(Self { config, fit, rows, ids, odd, pipeline: Arc::default() })
     }
 
     /// Another part of the same file, as this one is fitted.
@@ -110,7 +116,7 @@ impl Csv {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn part(&self, part: Part) -> Result<Self> {
-        self.other(CsvConfig { part, ..CsvConfig::clone(&self.config) }, false)
+        self.other(CsvConfig { part: Some(part), ..CsvConfig::clone(&self.config) }, false)
     }
 
     /// All rows of another file with these columns, as this one is fitted. Targets may be missing in it.
@@ -122,7 +128,7 @@ impl Csv {
     }
 
     fn all_of(&self, file: &Path) -> CsvConfig {
-        CsvConfig { file: file.to_owned(), split: None, part: Part::All, ..CsvConfig::clone(&self.config) }
+        CsvConfig { file: file.to_owned(), split: None, part: None, ..CsvConfig::clone(&self.config) }
     }
 
     fn other(&self, config: CsvConfig, predicted: bool) -> Result<Self> {
@@ -188,11 +194,16 @@ impl Dataset for Csv {
 
     fn fitted(&self, all: &mut Fitted) {
         all.set(KEY, &*self.fit);
+        self.fit.scales().ask(all);
     }
 
     fn origin(&self, index: usize) -> Origin {
         let row = |id: &SampleId| Origin::Row { file: Some(self.config.file.clone()), id: id.clone() };
         self.ids.get(index).map_or(Origin::Position, row)
+    }
+
+    fn peek(&self, index: usize, field: &str) -> Option<Value> {
+        self.rows.targets.get(field).filter(|_| index < self.len()).map(|target| target.value(index))
     }
 
     fn summary(&self) -> Option<String> {
@@ -213,18 +224,23 @@ impl Dataset for Csv {
     }
 }
 
-/// The rows of a part, ascending.
+/// The rows of a part, ascending; at least one.
 fn chosen(config: &CsvConfig, table: &Table, part: Part) -> Result<Vec<usize>> {
-    let all = table.len();
-    let split = match (&config.split, part) {
-        (_, Part::All) => return Ok((0..all).collect()),
-        (None, part) => {
-            return Err(Error::config(format!(
-                "`part` asks for {part:?}, but there is no `split` that says which rows"
-            )));
-        }
-        (Some(split), _) => split,
+    let rows = match &config.split {
+        Some(split) if part != Part::All => parted(config, split, table, part)?,
+        _ => (0..table.len()).collect(),
     };
+    match rows.is_empty() {
+        true => {
+            let file = config.file.display();
+            Err(Error::invalid(format!("{file}: the part {part:?} has no row: look at `split`")))
+        }
+        false => Ok(rows),
+    }
+}
+
+fn parted(config: &CsvConfig, split: &Split, table: &Table, part: Part) -> Result<Vec<usize>> {
+    let all = table.len();
     if let Some(name) = &split.column {
         if split.stratify {
             return Err(Error::config(

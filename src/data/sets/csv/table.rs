@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use crate::base::suggest::nearest;
 use crate::base::{Error, Result, text};
 
+/// From how many rows on a column is said to number them.
+const ROWS: usize = 10;
+
 /// A file of comma-separated values whose first line names the columns.
 pub(super) struct Table {
     file: PathBuf,
@@ -29,22 +32,17 @@ impl Table {
         for record in reader.into_records() {
             let record = record.map_err(|e| Error::invalid(format!("{}: {e}", file.display())))?;
             match &header {
-                None => header = Some(record.iter().map(|name| name.trim().to_owned()).collect()),
+                None => {
+                    let names: Vec<String> = record.iter().map(|name| name.trim().to_owned()).collect();
+                    parted(file, &names, char::from(delimiter))?;
+                    header = Some(names);
+                }
                 // A line of nothing is no row.
                 Some(_) if record.len() == 1 && record[0].trim().is_empty() => {}
                 Some(header) if record.len() != header.len() => {
                     let (line, n, wanted) = (line_of(&record), record.len(), header.len());
-                    let hint = match [';', '\t', ',', '|']
-                        .iter()
-                        .find(|sign| wanted == 1 && header[0].contains(**sign))
-                    {
-                        Some(sign) => {
-                            format!(", and has {sign:?} in it: give `delimiter: {:?}`", sign.to_string())
-                        }
-                        None => String::new(),
-                    };
                     return Err(Error::invalid(format!(
-                        "{}:{line}: {n} values where the first line names {wanted} columns{hint}",
+                        "{}:{line}: {n} values where the first line names {wanted} columns",
                         file.display()
                     )));
                 }
@@ -52,16 +50,6 @@ impl Table {
             }
         }
         let header = header.unwrap_or_default();
-        // Whoever gave another sign than the usual one is told of that first: no column would have its name.
-        if let ([whole], true) = (&header[..], delimiter != b',')
-            && let Some(sign) = [';', '\t', ','].into_iter().find(|sign| whole.contains(*sign))
-        {
-            let (given, file) = (shown_sign(char::from(delimiter)), file.display());
-            let (looks, cure) = (shown_sign(sign), if sign == ',' { "leave it out" } else { "give that" });
-            return Err(Error::invalid(format!(
-                "`delimiter: {given}` parts nothing in the first line of {file}, which looks parted by {looks:?}: {cure}"
-            )));
-        }
         let mut seen = HashSet::new();
         if let Some(twice) = header.iter().position(|name| !seen.insert(name)) {
             return Err(Error::invalid(format!(
@@ -110,6 +98,19 @@ impl Table {
         (!self.missing.iter().any(|missing| missing == text)).then_some(text)
     }
 
+    /// Whether a column of text has another value in nearly each of its rows, as names, dates and free text have.
+    pub(super) fn names_rows(&self, column: usize) -> bool {
+        let values: HashSet<&str> = (0..self.len()).filter_map(|row| self.cell(row, column)).collect();
+        self.len() >= ROWS && values.len() * 10 > self.len() * 9
+    }
+
+    /// Whether a column counts the rows, one by one.
+    pub(super) fn counts_rows(&self, column: usize) -> bool {
+        let number = |row: usize| self.text(row, column).parse::<i64>().ok();
+        let follows = |row: usize| Some(number(row)?.checked_sub(number(row.checked_sub(1)?)?)? == 1);
+        self.len() >= ROWS && (1..self.len()).all(|row| follows(row) == Some(true))
+    }
+
     /// A cell as a number, `None` where its value is missing.
     pub(super) fn number(&self, row: usize, column: usize) -> Result<Option<f64>> {
         let Some(text) = self.cell(row, column) else { return Ok(None) };
@@ -125,6 +126,20 @@ impl Table {
         let name = self.header.get(column).map_or("", String::as_str);
         Error::invalid(format!("{}:{line}, column {} (`{name}`): {what}", self.file.display(), column + 1))
     }
+}
+
+/// Whether the sign parts the first line, if there is one that would.
+fn parted(file: &Path, names: &[String], delimiter: char) -> Result<()> {
+    let [whole] = names else { return Ok(()) };
+    let Some(sign) = [';', '\t', ','].into_iter().find(|sign| whole.contains(*sign)) else { return Ok(()) };
+    let (given, looks, file) = (shown_sign(delimiter), shown_sign(sign), file.display());
+    let cure = if sign == ',' { "leave it out".to_owned() } else { format!("give `delimiter: '{looks}'`") };
+    Err(Error::invalid(match delimiter {
+        ',' => format!("{file}:1: the first line is one name, and looks parted by {looks:?}: {cure}"),
+        _ => format!(
+            "`delimiter: {given}` parts nothing in the first line of {file}, which looks parted by {looks:?}: {cure}"
+        ),
+    }))
 }
 
 /// A sign as a config writes it.

@@ -60,9 +60,9 @@ pub struct TextConfig {
     /// Which lines are for what: shares, chosen by a seed. For windows take a file for each part.
     #[serde(default)]
     pub split: Option<Split>,
-    /// Which of the parts: train, val, test or all.
+    /// Which of the parts: train, val, test or all. Needed where there is a `split`.
     #[serde(default)]
-    pub part: Part,
+    pub part: Option<Part>,
     /// What is done to each sample.
     #[serde(default)]
     pub pipeline: Vec<Spec<dyn Transform>>,
@@ -102,7 +102,7 @@ impl TextConfig {
             unknown: ignore(),
             encoding: integer(),
             split: None,
-            part: Part::All,
+            part: None,
             pipeline: Vec::new(),
         }
     }

@@ -92,7 +92,7 @@ impl TextLines {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn part(&self, part: Part) -> Result<Self> {
-        self.other(TextConfig { part, ..TextConfig::clone(&self.config) }, false)
+        self.other(TextConfig { part: Some(part), ..TextConfig::clone(&self.config) }, false)
     }
 
     /// All of another file, by the same vocabulary.
@@ -104,7 +104,7 @@ impl TextLines {
     }
 
     fn all_of(&self, file: &Path) -> TextConfig {
-        TextConfig { file: file.to_owned(), split: None, part: Part::All, ..TextConfig::clone(&self.config) }
+        TextConfig { file: file.to_owned(), split: None, part: None, ..TextConfig::clone(&self.config) }
     }
 
     /// The tokens that are known, from the number 2 on.
@@ -123,6 +123,7 @@ impl TextLines {
         predicted: bool,
     ) -> Result<Self> {
         coherent(&config)?;
+        let part = Split::part(config.split.as_ref(), config.part)?;
         let lines = Lines::read(&config, predicted)?;
         let vocabulary = match known {
             Some(known) => {
@@ -130,12 +131,12 @@ impl TextLines {
                 known
             }
             None => {
-                let part = if config.split.is_some() { Part::Train } else { Part::All };
-                let training = Split::of(config.split.as_ref(), lines.len(), part, || lines.strata())?;
+                let fitted_on = Split::fitted_on(config.split.as_ref());
+                let training = Split::of(config.split.as_ref(), lines.len(), fitted_on, || lines.strata())?;
                 Arc::new(Vocabulary::of(&config, &lines, &training)?)
             }
         };
-        let chosen = Split::of(config.split.as_ref(), lines.len(), config.part, || lines.strata())?;
+        let chosen = Split::of(config.split.as_ref(), lines.len(), part, || lines.strata())?;
         let (reader, mut ids, mut ends, mut labels, mut rows) =
             (vocabulary.reader(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for line in lines.at(&chosen) {
@@ -279,6 +280,15 @@ impl Dataset for TextLines {
         };
         let row = |row| Origin::Row { file: Some(self.config.file.clone()), id: SampleId::Row(row as u64) };
         id.map_or(Origin::Position, row)
+    }
+
+    fn peek(&self, index: usize, field: &str) -> Option<Value> {
+        match &self.samples {
+            Samples::Lines { labels: Some(labels), .. } if field == TARGET => {
+                Some((*labels.get(index)?).into())
+            }
+            _ => None,
+        }
     }
 
     fn of_files(&self, files: &[PathBuf]) -> Result<Box<dyn Dataset>> {

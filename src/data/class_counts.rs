@@ -1,0 +1,105 @@
+//! How many samples each class has: told before a training, and what `class_weight: balanced` goes by.
+
+use std::fmt;
+
+use super::{Dataset, FieldKind, TARGET, Value};
+
+/// How many samples are counted: a repeated set may have any number.
+const MOST: usize = 1 << 22;
+
+/// How many classes are told one by one, and how many there may be without names.
+const SHOWN: usize = 20;
+const UNNAMED: usize = 1000;
+
+/// The classes in one field of a data set.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ClassCounts {
+    pub field: String,
+    /// The names of the classes in the order of their numbers: the numbers where they have no names.
+    pub names: Vec<String>,
+    /// How many samples each has; `None` where the data set does not tell before it reads them.
+    pub counts: Option<Vec<usize>>,
+}
+
+/// The classes of each field that has some. No sample is read.
+pub(crate) fn class_counts(set: &dyn Dataset) -> Vec<ClassCounts> {
+    let fields = set.fields().unwrap_or_default();
+    let classes =
+        fields.iter().filter(|(_, spec)| spec.kind == FieldKind::Int && spec.shape == Some(Vec::new()));
+    let counted = classes.filter_map(|(field, spec)| {
+        let known = set.classes().filter(|_| field == TARGET).map(<[_]>::to_vec);
+        let mut names = Some(spec.names.clone()).filter(|names| !names.is_empty()).or(known);
+        let counts = counts(set, field, names.as_ref().map(Vec::len));
+        if field == TARGET {
+            let numbers = |counts: &Vec<usize>| (0..counts.len()).map(|class| class.to_string()).collect();
+            names = names.or_else(|| counts.as_ref().map(numbers));
+        }
+        Some(ClassCounts { field: field.to_owned(), names: names?, counts })
+    });
+    counted.collect()
+}
+
+/// How often each class comes; what is no class, as a label that is to be ignored, does not count.
+fn counts(set: &dyn Dataset, field: &str, classes: Option<usize>) -> Option<Vec<usize>> {
+    let mut counts = vec![0; classes.unwrap_or(0)];
+    for index in 0..set.len().min(MOST) {
+        let Some(Value::Int(class)) = set.peek(index, field) else { return None };
+        let Ok(class) = usize::try_from(*class.first()?) else { continue };
+        if class >= counts.len() {
+            if classes.is_some() || class >= UNNAMED {
+                return None;
+            }
+            counts.resize(class + 1, 0);
+        }
+        counts[class] += 1;
+    }
+    Some(counts)
+}
+
+/// `fail 20, ok 352`; of many classes the first, and how large the smallest and the largest are.
+impl fmt::Display for ClassCounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(counts) = &self.counts else { return f.write_str(&super::classes::shown(&self.names)) };
+        let told = self.names.iter().zip(counts).take(SHOWN).map(|(name, count)| format!("{name} {count}"));
+        f.write_str(&told.collect::<Vec<_>>().join(", "))?;
+        match (counts.iter().min(), counts.iter().max()) {
+            (Some(least), Some(most)) if counts.len() > SHOWN => {
+                write!(f, ", … ({} classes of {least} to {most} samples)", counts.len())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{ArrayDataset, RepeatDataset, Subset};
+    use ndarray::{arr1, arr2};
+
+    fn told(set: &dyn Dataset) -> Vec<String> {
+        class_counts(set).iter().map(|classes| format!("{}: {classes}", classes.field)).collect()
+    }
+
+    /// The counts are those of the set that is trained on, whatever it is made from.
+    #[test]
+    fn classes_are_counted_through_sets_of_sets() {
+        let inputs = arr2(&[[0.0f32]; 5]);
+        let set = || {
+            let set = ArrayDataset::new("inputs", inputs.clone()).unwrap();
+            set.with("target", arr1(&[2i64, 0, 2, 2, -100])).unwrap().with("age", arr1(&[7i64; 5])).unwrap()
+        };
+        assert_eq!(told(&set()), ["target: 0 1, 1 0, 2 3"]);
+        assert_eq!(told(&set().with_classes(&["a", "b", "c", "d"])), ["target: a 1, b 0, c 3, d 0"]);
+        let twice =
+            RepeatDataset::new(Box::new(Subset::new(Box::new(set()), vec![1, 3, 3]).unwrap()), 2).unwrap();
+        assert_eq!(told(&twice), ["target: 0 2, 1 0, 2 4"]);
+        let many =
+            ArrayDataset::new("target", (0..30i64).chain(5..30).collect::<ndarray::Array1<_>>()).unwrap();
+        assert!(
+            told(&many)[0].ends_with("18 2, 19 2, … (30 classes of 1 to 2 samples)"),
+            "{:?}",
+            told(&many)
+        );
+    }
+}

@@ -1,0 +1,287 @@
+//! Classes that are rare, and numbers that are large: weights by name or by the counts of the training part, targets
+//! that are learnt with mean 0 and deviation 1.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use shanty::base::{Error, Tensor};
+use shanty::config::{Diag, Level, load};
+use shanty::data::{Csv, CsvConfig, DataLoader, Dataset, Part};
+use shanty::nn::{
+    BufferPool, ClassWeight, CrossEntropyLoss, LabelSmoothLoss, Linear, Loss, MSELoss, MultiMarginLoss,
+    NLLLoss, SoftmaxFocalLoss, Tape, Target,
+};
+use shanty::prelude::{EpochBasedTrainLoop, MAE, R2, Sgd, Supervised};
+use shanty::run::{Outcome, Predictor, Runner, check};
+
+/// 12 parts, of which 2 fail: the training part is all of them.
+fn parts(dir: &Path) {
+    let rows: String =
+        (0..12).map(|i| format!("{},{}\n", i % 5, if i % 6 == 5 { "fail" } else { "ok" })).collect();
+    fs::write(dir.join("parts.csv"), format!("size,state\n{rows}")).unwrap();
+    fs::write(dir.join("new.csv"), "size,state\n1,ok\n2,fail\n3,ok\n4,ok\n").unwrap();
+}
+
+fn classified(loss: &str) -> String {
+    format!(
+        "\
+model:
+  type: Supervised
+  network: [{{type: Linear, in_features: 1, out_features: 2}}]
+  loss: {loss}
+train_dataloader: {{batch_size: 4, dataset: {{type: Csv, file: DIR/parts.csv, target: state}}}}
+val_dataloader: {{batch_size: 4, dataset: {{type: Csv, file: DIR/new.csv, target: state}}}}
+val_evaluator: [{{type: Accuracy}}]
+val_cfg: {{}}
+train_cfg: {{by_epoch: true, max_epochs: 2}}
+optim_wrapper: {{optimizer: {{type: SGD, lr: 0.1}}}}
+randomness: {{seed: 1}}
+work_dir: DIR/WORK
+"
+    )
+}
+
+/// The config in `dir`, whose run writes into the folder `work`.
+fn written(text: &str, dir: &Path, work: &str) -> PathBuf {
+    let path = dir.join(format!("{work}.yaml"));
+    fs::write(&path, text.replace("DIR", dir.to_str().unwrap()).replace("WORK", work)).unwrap();
+    path
+}
+
+fn said(text: &str, dir: &Path) -> Vec<Diag> {
+    let node = load(&written(text, dir, "checked"), &[]).map_err(Error::from);
+    node.and_then(|node| check(&node, None)).unwrap_or_else(|error| error.diags().unwrap()).0
+}
+
+fn complaint(text: &str, dir: &Path, level: Level) -> String {
+    let all = said(text, dir);
+    let own: Vec<_> = all.iter().filter(|diag| diag.level == level).collect();
+    let [diag] = own[..] else { panic!("{all:?}") };
+    assert!(diag.at.is_some(), "{diag:?}");
+    format!("{} at {}\n{}", diag.message, diag.at.as_ref().unwrap().text(), diag.notes.join("\n"))
+}
+
+/// The validation's loss and accuracy at the end of a training.
+fn trained(text: &str, dir: &Path, work: &str) -> [f64; 2] {
+    let mut runner = Runner::from_file(written(text, dir, work)).unwrap();
+    assert_eq!(runner.train().unwrap(), Outcome::Finished);
+    let metrics = runner.val().unwrap();
+    [metrics.get("val_loss").unwrap(), metrics.get("accuracy/top1").unwrap()]
+}
+
+/// A weight of a class by its place hit the wrong one when the order was another. Of 12 rows 2 fail and 10 are ok:
+/// scikit-learn's `balanced` is 12 / (2 · 2) = 3 and 12 / (2 · 10) = 0.6.
+#[test]
+fn weights_by_name_and_balanced_are_the_numbers_that_they_stand_for() {
+    let dir = tempfile::tempdir().unwrap();
+    parts(dir.path());
+    for (type_name, key) in [
+        ("CrossEntropyLoss", "class_weight"),
+        ("CrossEntropyLoss", "weight"),
+        ("LabelSmoothLoss, label_smooth_val: 0.1", "class_weight"),
+        ("NLLLoss", "weight"),
+        ("SoftmaxFocalLoss", "weight"),
+        ("MultiMarginLoss", "weight"),
+    ] {
+        let ends = |weights: &str, work: &str| {
+            trained(&classified(&format!("{{type: {type_name}, {key}: {weights}}}")), dir.path(), work)
+        };
+        let work = |nth: usize| format!("{}{key}{nth}", type_name.split(',').next().unwrap());
+        let balanced = ends("balanced", &work(0));
+        assert_eq!(balanced, ends("[3.0, 0.6]", &work(1)), "{type_name}");
+        assert_eq!(ends("{ok: 0.6, fail: 3.0}", &work(2)), balanced, "{type_name}");
+        assert_eq!(ends("{fail: 5}", &work(3)), ends("[5.0, 1.0]", &work(4)), "{type_name}");
+        assert_ne!(ends("[0.6, 3.0]", &work(5)), balanced, "{type_name}");
+    }
+}
+
+#[test]
+fn a_weight_for_no_class_is_refused_with_those_that_there_are() {
+    let dir = tempfile::tempdir().unwrap();
+    parts(dir.path());
+    let of = |loss: &str| complaint(&classified(loss), dir.path(), Level::Error);
+    let text = of("{type: CrossEntropyLoss, class_weight: {fial: 5.0}}");
+    let words = "names the class `fial`, but the classes in `target` of the training data are fail 2, ok 10 (did you mean `fail`?)";
+    assert!(text.contains(words), "{text}");
+    assert!(
+        of("{type: CrossEntropyLoss, class_weight: balance}")
+            .contains("or balanced, not \"balance\" at balance")
+    );
+    assert!(of("{type: NLLLoss, weight: {fail: 0, ok: 0}}").contains("`weight` lets no class count"));
+    assert!(of("{type: NLLLoss, weight: {fail: -1}}").contains("must be"));
+    let unknown = classified("{type: CrossEntropyLoss, class_weight: balanced}");
+    let set = "{type: SyntheticBlobs, n: 40, classes: 2, features: 1}";
+    let all = unknown
+        .replace("{type: Csv, file: DIR/parts.csv, target: state}", set)
+        .replace("{type: Csv, file: DIR/new.csv, target: state}", set);
+    let text = complaint(&all, dir.path(), Level::Error);
+    assert!(text.contains("`class_weight: balanced` counts the classes before a sample is read"), "{text}");
+    let alone: String = unknown
+        .lines()
+        .filter(|line| !line.starts_with("train") && !line.starts_with("optim"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let text = complaint(&alone, dir.path(), Level::Error);
+    assert!(text.contains("the classes are those of `train_dataloader`, which is not there"), "{text}");
+}
+
+/// A program knows its classes, and gives numbers.
+#[test]
+fn a_program_gives_numbers() {
+    let tape = Tape::new(BufferPool::default());
+    let x = tape.input(Tensor::from_shape_vec(vec![1, 2], vec![0.5, 1.0]).unwrap());
+    let losses: [Box<dyn Loss>; 5] = [
+        Box::new(CrossEntropyLoss {
+            class_weight: Some(ClassWeight::Balanced),
+            ..CrossEntropyLoss::default()
+        }),
+        Box::new(LabelSmoothLoss { class_weight: Some(ClassWeight::Balanced), ..LabelSmoothLoss::new(0.1) }),
+        Box::new(NLLLoss { weight: Some(ClassWeight::Balanced), ..NLLLoss::default() }),
+        Box::new(SoftmaxFocalLoss {
+            weight: Some(ClassWeight::Named(Vec::new())),
+            ..SoftmaxFocalLoss::default()
+        }),
+        Box::new(MultiMarginLoss { weight: Some(ClassWeight::Balanced), ..MultiMarginLoss::default() }),
+    ];
+    for loss in losses {
+        let text = loss.forward(x, Target::Classes(&[1])).err().unwrap().to_string();
+        assert!(text.contains("give `ClassWeight::Given` with a number for each class"), "{text}");
+    }
+}
+
+/// Prices of houses, 1500 the square metre and 40,000 for the ground.
+fn prices(dir: &Path) {
+    let rows: String = (0..60)
+        .map(|i| {
+            let area = 50 + (i * 37) % 100;
+            format!("{area},{},{}\n", ["Bern", "Chur"][i % 2], 40_000 + 1500 * area + 20_000 * (i % 2))
+        })
+        .collect();
+    fs::write(dir.join("houses.csv"), format!("area,town,price\n{rows}")).unwrap();
+    fs::write(dir.join("new.csv"), "area,town\n100,Bern\n120,Chur\n").unwrap();
+}
+
+const HOUSES: &str = "\
+model:
+  type: Supervised
+  network: [{type: Linear, in_features: 3, out_features: 1}]
+  loss: {type: MSELoss}
+train_dataloader:
+  batch_size: 8
+  sampler: {type: DefaultSampler, shuffle: true}
+  dataset: &houses {type: Csv, file: DIR/houses.csv, target: price, KEY split: {val: 0.25}, part: train}
+val_dataloader: {batch_size: 8, dataset: {<<: *houses, part: val}}
+val_evaluator: [{type: MAE}, {type: R2}]
+val_cfg: {}
+train_cfg: {by_epoch: true, max_epochs: 40}
+optim_wrapper: {optimizer: {type: SGD, lr: 0.05}}
+randomness: {seed: 1}
+work_dir: DIR/WORK
+";
+
+/// A price of 10^5 trained to an R² below 0 without a word. It is told of, and can be learnt with mean 0 and deviation
+/// 1: metrics and predictions are in the unit of the price.
+#[test]
+fn large_numbers_are_learnt_by_their_deviation_and_told_in_their_unit() {
+    let dir = tempfile::tempdir().unwrap();
+    prices(dir.path());
+    let text = complaint(&HOUSES.replace("KEY ", ""), dir.path(), Level::Warning);
+    assert!(text.contains("the target `price` has mean 206311") && text.contains("and deviation "), "{text}");
+    assert!(text.contains("`standardize_target: true` of a `Csv`"), "{text}");
+    let scaled = HOUSES.replace("KEY", "standardize_target: true,");
+    assert!(said(&scaled, dir.path()).is_empty());
+
+    let config = written(&scaled, dir.path(), "scaled");
+    let mut runner = Runner::from_file(&config).unwrap();
+    assert_eq!(runner.train().unwrap(), Outcome::Finished);
+    let metrics = runner.val().unwrap();
+    assert!(metrics.get("r2").unwrap() > 0.999, "{metrics:?}");
+    // The line is exact: what is left is a small part of the deviation, some 45,000.
+    assert!((1e-6..500.0).contains(&metrics.get("mae").unwrap()), "{metrics:?}");
+    assert!(metrics.get("val_loss").unwrap() < 1e-3, "{metrics:?}");
+
+    // What is predicted needs nothing but the checkpoint and the config.
+    let checkpoint = dir.path().join("scaled/epoch_40");
+    let set = format!("load_from={}", serde_json::to_string(&checkpoint).unwrap());
+    let mut model = Predictor::from_config(&load(&config, &[set]).unwrap(), None).unwrap();
+    let data = model.data(&[dir.path().join("new.csv")]).unwrap();
+    let outputs = model.predict(&data.batches(0, Some(1)).next().unwrap().unwrap()).unwrap();
+    let prices = outputs.predictions.get("prediction").unwrap();
+    for (at, price) in [190_000.0, 240_000.0].into_iter().enumerate() {
+        assert!((prices[[at, 0]] - price).abs() < 1000.0, "{prices}");
+    }
+}
+
+/// A run that goes on takes the means of its checkpoint, and ends as one that was not stopped.
+#[test]
+fn a_resumed_run_learns_in_the_same_unit() {
+    let dir = tempfile::tempdir().unwrap();
+    prices(dir.path());
+    let scaled =
+        HOUSES.replace("KEY", "standardize_target: true,").replace("max_epochs: 40", "max_epochs: 4");
+    let ends = |work: &str, text: &str| {
+        let mut runner = Runner::from_file(written(text, dir.path(), work)).unwrap();
+        runner.train().unwrap();
+        let metrics = runner.val().unwrap();
+        ["mae", "r2", "val_loss"].map(|name| metrics.get(name).unwrap().to_bits())
+    };
+    let whole = ends("whole", &scaled);
+    ends("cut", &scaled.replace("max_epochs: 4", "max_epochs: 2"));
+    assert_eq!(ends("cut", &format!("{scaled}resume: true\n")), whole);
+    let text = HOUSES.replace("KEY ", "").replace("WORK", "cut") + "resume: true\n";
+    let error = Runner::from_file(written(&text, dir.path(), "cut")).err().unwrap().to_string();
+    assert!(
+        error.contains("`standardize_target` is false, but true for the training data, or the checkpoint"),
+        "{error}"
+    );
+}
+
+/// Classes have no deviation, and yes and no none that one learns by.
+#[test]
+fn what_is_no_number_is_not_scaled() {
+    let dir = tempfile::tempdir().unwrap();
+    prices(dir.path());
+    let scaled = HOUSES.replace("KEY", "standardize_target: true,");
+    let text = scaled.replace("target: price", "target: town").replace("in_features: 3", "in_features: 2");
+    let all = said(&text, dir.path());
+    assert!(all[0].message.contains("`standardize_target` is for numbers to predict"), "{all:?}");
+    let text = scaled
+        .replace("MSELoss", "BCEWithLogitsLoss")
+        .replace("[{type: MAE}, {type: R2}]", "[{type: MultiLabelMetric}]");
+    let all = said(&text, dir.path());
+    assert!(
+        all.iter().any(|diag| diag.message.contains("the loss of `target` predicts yes and no")),
+        "{all:?}"
+    );
+    let rows = fs::read_to_string(dir.path().join("houses.csv")).unwrap();
+    fs::write(dir.path().join("houses.csv"), rows.replace("Bern", "3").replace("Chur", "5")).unwrap();
+    // Of two columns each has its own scale, and one that is small enough is not told of.
+    let both = HOUSES.replace("KEY ", "").replace("target: price", "target: [price, town]");
+    let both = both.replace("in_features: 3, out_features: 1", "in_features: 1, out_features: 2");
+    let text = complaint(&both, dir.path(), Level::Warning);
+    assert!(text.contains("`price`"), "{text}");
+}
+
+/// The same in a program.
+#[test]
+fn a_program_learns_by_the_deviation() {
+    let dir = tempfile::tempdir().unwrap();
+    prices(dir.path());
+    let table = CsvConfig::new(dir.path().join("houses.csv"), "price").holdout(0.25, 0);
+    let trained = |table: CsvConfig, name: &str| {
+        let train = Csv::load(table).unwrap();
+        let val = train.part(Part::Val).unwrap();
+        assert_eq!((train.len(), val.len()), (45, 15));
+        let mut runner = Runner::builder(Supervised::new(Linear::new(3, 1), MSELoss::default()))
+            .train(DataLoader::new(train).batch_size(8), EpochBasedTrainLoop::new(40), Sgd::new(0.05))
+            .val(DataLoader::new(val).batch_size(8), (MAE::default(), R2::default()))
+            .seed(0)
+            .work_dir(dir.path().join(name))
+            .build()
+            .unwrap();
+        runner.train().unwrap();
+        runner.val().unwrap().get("r2").unwrap()
+    };
+    assert!(trained(CsvConfig { standardize_target: true, ..table }, "scaled") > 0.999);
+}
