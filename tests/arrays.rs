@@ -198,3 +198,39 @@ fn arrays_of_other_kinds_are_taken_and_held_out() {
     assert_eq!(odd, i64::from(get(&val, 0).float("inputs").unwrap()[[0]] % 20.0 == 10.0));
     assert!(val.holdout(0.0, 0).err().unwrap().to_string().contains("the part Val of 3 samples is empty"));
 }
+
+/// A NaN in an array ended as "finished", with a loss of NaN. It is refused where it is read, with its place.
+#[test]
+fn a_value_that_is_no_number_is_refused_with_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let header = "{'descr': '<f8', 'fortran_order': False, 'shape': (2, 3), }\n";
+    let bytes = |values: [f64; 6]| {
+        let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+        bytes.extend((header.len() as u16).to_le_bytes());
+        bytes.extend(header.as_bytes());
+        bytes.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+        bytes
+    };
+    for (value, shown) in
+        [(f64::NAN, "NaN"), (f64::INFINITY, "inf"), (f64::NEG_INFINITY, "-inf"), (1e39, "inf")]
+    {
+        let values = [0.0, 1.0, 2.0, 3.0, value, value];
+        let (npy, npz) = (dir.path().join("x.npy"), dir.path().join("x.npz"));
+        std::fs::write(&npy, bytes(values)).unwrap();
+        let mut archive = zip::ZipWriter::new(std::fs::File::create(&npz).unwrap());
+        archive.start_file("x.npy", zip::write::SimpleFileOptions::default()).unwrap();
+        std::io::Write::write_all(&mut archive, &bytes(values)).unwrap();
+        archive.finish().unwrap();
+        let words = format!("the value at [1, 1] is {shown}, from which every loss becomes NaN");
+        let text = refused(&format!("{{type: Npy, files: {{inputs: {npy:?}}}}}"));
+        assert!(text.contains(&format!("x.npy: {words}")), "{text}");
+        let text = refused(&format!("{{type: Npz, file: {npz:?}}}"));
+        assert!(text.contains(&format!("x.npz, array `x`: {words}")), "{text}");
+        let array = Array2::from_shape_vec((2, 3), values.to_vec()).unwrap();
+        let text = ArrayDataset::new("inputs", array.clone()).err().unwrap().to_string();
+        assert!(text.contains(&format!("`inputs`: {words}")), "{text}");
+        let text =
+            ArrayDataset::new("inputs", arr1(&[1i64, 2])).unwrap().with("target", array).err().unwrap();
+        assert!(text.to_string().contains(&format!("`target`: {words}")), "{text}");
+    }
+}

@@ -261,11 +261,24 @@ fn classes_are_told_with_their_numbers_of_samples() {
     };
     let text = config(CLASSES, 1, &part("train"), &part("val"), dir.path());
     let path = dir.path().join("c.yaml");
-    fs::write(&path, text).unwrap();
+    fs::write(&path, &text).unwrap();
     Runner::from_file(&path).unwrap().train().unwrap();
     let log = log_of(&dir.path().join("work"));
     assert!(log.contains("columns of the training data: categories state (2) from numbers size\n"), "{log}");
     assert!(log.contains("classes in `target` of the training data: fail 2, ok 8\n"), "{log}");
+    // Of one class there is nothing to learn.
+    let rows = fs::read_to_string(dir.path().join("parts.csv")).unwrap().replace("fail", "ok");
+    fs::write(dir.path().join("one.csv"), rows).unwrap();
+    let one = |part: &str| {
+        format!("{{type: Csv, file: DIR/one.csv, target: state, split: {{val: 0.5}}, part: {part}}}")
+    };
+    let all = said(&config(CLASSES, 1, &one("train"), &one("val"), dir.path()), dir.path());
+    assert_eq!(
+        with(&all, Level::Warning, "all training samples are of the class \"ok\" in `target`").len(),
+        1,
+        "{all:?}"
+    );
+    fs::write(&path, text).unwrap();
     let out = std::process::Command::new(env!("CARGO_BIN_EXE_shanty"))
         .args(["check", "--data", "c.yaml"])
         .current_dir(dir.path())
@@ -273,4 +286,70 @@ fn classes_are_told_with_their_numbers_of_samples() {
         .unwrap();
     let text = String::from_utf8(out.stdout).unwrap();
     assert_eq!(text.matches("  classes in `target`: fail 2, ok 8\n").count(), 2, "{text}");
+}
+
+/// Columns that went in and teach nothing, and fields that nobody reads, were taken in silence.
+#[test]
+fn columns_and_fields_that_teach_nothing_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let told = |column: &str, value: &dyn Fn(usize) -> String, keys: &str| {
+        let rows: String = (0..20).map(|i| format!("{},{},{}\n", value(i), i * i % 7, i % 3)).collect();
+        fs::write(dir.path().join("t.csv"), format!("{column},x,y\n{rows}")).unwrap();
+        let table = |part: &str| {
+            format!(
+                "{{type: Csv, file: DIR/t.csv, target: y, unknown: ignore, {keys} split: {{val: 0.5}}, part: {part}}}"
+            )
+        };
+        let all = said(&config(NUMBERS, 2, &table("train"), &table("val"), dir.path()), dir.path());
+        let odd: Vec<_> = with(&all, Level::Warning, "goes in, and")
+            .iter()
+            .map(|diag| (line(diag), diag.message.clone()))
+            .collect();
+        assert!(odd.len() < 2 && odd.iter().all(|(line, _)| *line == 4), "{odd:?}");
+        odd.first().map(|(_, message)| {
+            message.split("goes in, and ").nth(1).unwrap().split(':').next().unwrap().to_owned()
+        })
+    };
+    let nameless = Some("has no name, as the index that pandas writes".to_owned());
+    let count: &dyn Fn(usize) -> String = &|i| i.to_string();
+    assert_eq!(told("", count, ""), nameless);
+    assert_eq!(told("Unnamed: 0", &|i| (i * i).to_string(), ""), nameless);
+    assert_eq!(told("", count, "ignore: [\"\"],"), None);
+    assert_eq!(told("", count, "id: \"\","), None);
+    assert_eq!(told("nr", count, ""), Some("numbers the rows".to_owned()));
+    assert_eq!(told("nr", &|i| (1019 - i).to_string(), ""), Some("numbers the rows".to_owned()));
+    assert_eq!(told("nr", &|i| (i * 7 % 20).to_string(), ""), Some("numbers the rows".to_owned()));
+    assert_eq!(told("nr", count, "features: [nr, x],"), None, "whoever names it means it");
+    assert_eq!(told("nr", &|i| (i / 2).to_string(), ""), None);
+    let texts = Some("has another text in nearly each row".to_owned());
+    assert_eq!(told("day", &|i| format!("2026-01-{i:02}"), ""), texts);
+    assert_eq!(told("who", &|i| format!("person {i}"), ""), texts);
+    assert_eq!(told("town", &|i| format!("town {}", i % 3), ""), None);
+
+    flats(dir.path(), "flats.csv");
+    let table = |part: &str| {
+        format!(
+            "{{type: Csv, file: DIR/flats.csv, target: rent, features: [rooms, town], encoding: integer, split: {{val: 0.5}}, part: {part}}}"
+        )
+    };
+    let text = config(NUMBERS, 1, &table("train"), &table("val"), dir.path());
+    let all = said(&text, dir.path());
+    let idle = with(&all, Level::Warning, "nothing reads the field `categories` of the training data");
+    assert_eq!(idle.iter().map(|diag| line(diag)).collect::<Vec<_>>(), [4], "{all:?}");
+    assert!(idle[0].notes[0].contains("`inputs: [inputs, categories]`"), "{all:?}");
+    let read = text
+        .replace("network:", "inputs: [inputs, categories], network:")
+        .replace("in_features: 1", "in_features: 2");
+    assert!(said(&read, dir.path()).is_empty());
+    let arrays = [
+        ("inputs", npy_of(&[0.5; 8], &[8, 1])),
+        ("target", npy_of(&[0.5; 8], &[8, 1])),
+        ("sigma", npy_of(&[0.5; 8], &[8, 1])),
+    ];
+    npz(&dir.path().join("a.npz"), &arrays);
+    let set = "{type: Npz, file: DIR/a.npz, split: {val: 0.5}, part: PART}";
+    let text = config(NUMBERS, 1, &set.replace("PART", "train"), &set.replace("PART", "val"), dir.path());
+    assert_eq!(with(&said(&text, dir.path()), Level::Warning, "nothing reads the field `sigma`").len(), 1);
+    let measured = text.replace("{type: MAE}", "{type: MAE, target: sigma}");
+    assert!(with(&said(&measured, dir.path()), Level::Warning, "nothing reads").is_empty());
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use ndarray::arr1;
 use shanty::base::keyed;
 use shanty::config::{Node, load, parse};
-use shanty::data::{Csv, CsvConfig, Dataset, Encoding, Fields, Fitted, Missing, Part, Unknown};
+use shanty::data::{Csv, CsvConfig, Dataset, Delimiter, Encoding, Fields, Fitted, Missing, Part, Unknown};
 use shanty::hook::Metrics;
 use shanty::run::{Outcome, Predictor, Runner};
 
@@ -198,7 +198,15 @@ fn the_columns_are_told_and_a_date_has_its_cure() {
     std::fs::write(&new, "day,hours,sky\n2026-12-01,3,sun\n").unwrap();
     let text = set.file(&new).err().unwrap().to_string();
     assert!(text.contains("new.csv:2, column 1 (`day`): the training part has no \"2026-12-01\""), "{text}");
-    assert!(text.ends_with("`unknown: ignore` passes over it, `ignore: [day]` leaves the column out, as dates and free text want"), "{text}");
+    let cure = "dates, numbers of rows and free text are no categories: `ignore: [day]` leaves the column out, `id: day` makes \
+                it the name of the row; `unknown: ignore` passes over a new category";
+    assert!(text.ends_with(cure), "{text}");
+    std::fs::write(&new, "day,hours,sky\n2026-11-01,3,fog\n").unwrap();
+    let text = set.file(&new).err().unwrap().to_string();
+    assert!(
+        text.contains("[rain, sun]: `unknown: ignore` passes over a new category; `ignore: [sky]`"),
+        "{text}"
+    );
     let without = Csv::load(CsvConfig { ignore: vec!["day".into()], ..config }).unwrap();
     assert_eq!(without.file(&new).unwrap().len(), 1);
     let header: Vec<String> = (0..40).map(|n| format!("x{n}")).collect();
@@ -244,7 +252,7 @@ fn every_slip_in_a_file_has_its_line_and_column() {
         assert!(found.contains(expected), "{text:?}: {found}");
     }
     let text = refused("x,y\n1,1e999\n2,2\n");
-    assert!(text.contains("table.csv:2, column 2 (`y`): \"1e999\" is no number"), "{text}");
+    assert!(text.contains("table.csv:2, column 2 (`y`): \"1e999\" is no finite number of 32 bits"), "{text}");
 }
 
 #[test]
@@ -296,4 +304,67 @@ fn several_heads_are_trained_together() {
     assert_eq!(shapes.iter().collect::<Vec<_>>(), [("digit", &vec![2, 5]), ("odd", &vec![2, 1])]);
     let mean = predicted.sample_losses.unwrap().iter().map(|l| f64::from(*l)).sum::<f64>() / 2.0;
     assert!((mean - parts).abs() < 1e-5);
+}
+
+/// Tables as people and programs write them: what is no table, and what is no column to learn from, has its remedy.
+#[test]
+fn a_table_from_the_wild_is_refused_with_its_remedy() {
+    let dir = tempfile::tempdir().unwrap();
+    let of = |text: &str| {
+        Csv::load(table(dir.path(), text)).err().map(|error| error.to_string()).unwrap_or_default()
+    };
+    let prices = |price: &dyn Fn(usize) -> String| {
+        (0..12).map(|i| format!("{},{}\n", i * i, price(i))).collect::<String>()
+    };
+    for (text, words) in [
+        (
+            "x;y\n1;2\n",
+            "table.csv:1: the first line is one name, and looks parted by \";\": give `delimiter: ';'`",
+        ),
+        ("x\ty\n1\t2\n", "looks parted by \"tab\": give `delimiter: tab`"),
+        ("x|y\n1|2\n", "looks parted by \"|\": give `delimiter: '|'`"),
+        (
+            "Report\nx,y\n1,2\n",
+            "table.csv:2: 2 values where the first line names 1 columns: what stands above the names",
+        ),
+        ("x,y\n\"1,2\n3,4\n", "a quotation mark is opened there, and not closed on its line"),
+        ("1,2\n3,4\n", "the first line should name the columns, and looks like a row"),
+        ("x,y\n1,\n2,\n", "the column `y` has no value in the training part: there is nothing to predict"),
+        (
+            "x,y,\n1,2,\n2,3,\n",
+            "the column `` has no value in the training part: `ignore: [\"\"]` leaves it out",
+        ),
+        (
+            "x,y\n1,2\na,3\nb,3\n,4\n",
+            "(`x`): the value is missing: `missing: mean` fills gaps in numbers, and takes a category",
+        ),
+        ("x,y\n1,2\ninf,3\n", "table.csv:3, column 1 (`x`): \"inf\" is no finite number of 32 bits"),
+    ] {
+        let said = of(text);
+        assert!(said.contains(words), "{text:?}: {said}");
+    }
+    let written: [&dyn Fn(usize) -> String; 9] = [
+        &|i| format!("\"{i},5\""),
+        &|i| if i % 4 == 0 { "3".to_owned() } else { format!("\"{i},5\"") },
+        &|i| format!("\"1,{i:03}.5\""),
+        &|i| format!("$1{i}"),
+        &|i| format!("{i} €"),
+        &|i| format!("{i}%"),
+        &|i| format!("1'{i:03}"),
+        &|i| format!("1 {i:03}"),
+        &|i| format!("-$1{i}"),
+    ];
+    for price in written {
+        let said = of(&format!("x,y\n{}", prices(price)));
+        assert!(
+            said.contains("(`y`): \"") && said.contains("is a number for people: write it with a point"),
+            "{said}"
+        );
+    }
+    let piped = table(dir.path(), "x|y\n1|2\n");
+    assert_eq!(Csv::load(CsvConfig { delimiter: Delimiter::Pipe, ..piped }).unwrap().len(), 1);
+    // What is text stays text.
+    for value in ["10-20", "a 1", "5.3.1", "v1,2", "True"] {
+        assert_eq!(of(&format!("x,y\n\"{value}\",1\nother,2\n")), "");
+    }
 }

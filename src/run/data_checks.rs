@@ -4,7 +4,7 @@ use super::RunnerBuilder;
 use super::checks::RunParts;
 use crate::base::number::short;
 use crate::config::Diag;
-use crate::data::{DataLoader, Dataset, FieldKind, FieldSpec, TargetScales, Value, in_common};
+use crate::data::{DataLoader, Dataset, FieldKind, FieldSpec, TargetScales, Value, class_counts, in_common};
 
 /// What is odd about the data of a loader, and what to do about it.
 pub(super) struct Odd {
@@ -26,6 +26,7 @@ impl RunnerBuilder {
     pub(super) fn odd_data(&self) -> Vec<Odd> {
         let Some(train) = self.train_data.as_ref().filter(|_| !self.placeholders) else { return Vec::new() };
         let mut found = self.shared(train);
+        found.extend(self.one_class(train));
         found.extend(self.unscaled(train));
         found.extend(self.unread(train));
         found
@@ -45,6 +46,27 @@ impl RunnerBuilder {
             Some(Odd { loader, text, cure: cure.to_owned() })
         };
         evaluated.filter_map(shared).collect()
+    }
+
+    /// Classes to predict of which there is one.
+    fn one_class(&self, train: &DataLoader) -> Vec<Odd> {
+        let Some(needs) = self.model.as_ref().map(|model| model.reads()) else { return Vec::new() };
+        let learnt =
+            class_counts(&**train.dataset()).into_iter().filter(|c| needs.targets.contains(&c.field));
+        let alone = learnt.filter_map(|classes| {
+            let counts = classes.counts.as_ref()?;
+            let mut there = classes.names.iter().zip(counts).filter(|(_, count)| **count > 0);
+            let (Some((name, _)), None) = (there.next(), there.next()) else { return None };
+            let (loader, field) = ("train_dataloader", &classes.field);
+            Some(Odd {
+                loader,
+                text: format!(
+                    "all training samples are of the class {name:?} in `{field}`: there is nothing to learn"
+                ),
+                cure: format!("take the samples of the other classes in, or name another `{field}`"),
+            })
+        });
+        alone.collect()
     }
 
     /// Numbers to predict whose size is far from that of the scores that weights begin with.

@@ -242,6 +242,9 @@ pub enum Delimiter {
     /// A tabulator.
     #[serde(rename = "\t", alias = "tab")]
     Tab,
+    /// A vertical bar.
+    #[serde(rename = "|")]
+    Pipe,
 }
 
 impl Delimiter {
@@ -250,6 +253,7 @@ impl Delimiter {
             Self::Comma => b',',
             Self::Semicolon => b';',
             Self::Tab => b'\t',
+            Self::Pipe => b'|',
         }
     }
 }

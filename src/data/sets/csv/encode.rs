@@ -134,7 +134,7 @@ fn numbers(
                 let leave = format!(
                     "`ignore: [{name}]` leaves the column out, `id: {name}` makes it the name of the row"
                 );
-                let cure = match table.names_rows(at) || text.contains(|c: char| c.is_ascii_digit()) {
+                let cure = match table.names_rows(at) || dated(text) {
                     true => {
                         format!(": dates, numbers of rows and free text are no categories: {leave}; {pass}")
                     }
@@ -193,12 +193,25 @@ fn numbered(columns: &[&ColumnFit], table: &Table, rows: &[usize]) -> Result<Tar
 
 fn classes(config: &CsvConfig, column: &ColumnFit, table: &Table, rows: &[usize]) -> Result<Vec<i64>> {
     let (at, known) = (table.column(&column.name)?, column.numbers());
-    let cure = if config.classes.is_some() { ": `classes` names them" } else { "" };
+    let cure = match (&config.classes, config.split.as_ref().is_some_and(|split| split.column.is_none())) {
+        (Some(_), _) => ": `classes` names them",
+        (None, true) => {
+            ": `stratify: true` in `split` gives each part its share of each class, and `classes` names them all"
+        }
+        (None, false) => "",
+    };
     let class = |row: usize| match table.cell(row, at) {
         None => Err(no_target(table, row, at)),
         Some(text) => known.get(text).map(|n| *n as i64).ok_or_else(|| column.unknown(table, row, at, cure)),
     };
     rows.iter().map(|&row| class(row)).collect()
+}
+
+/// Whether a text is a day or a time: digits in groups.
+fn dated(text: &str) -> bool {
+    let groups = text.split(|c: char| "-/:. T".contains(c)).filter(|group| !group.is_empty());
+    groups.clone().count() > 2
+        && groups.into_iter().all(|group| group.trim_end_matches('Z').parse::<u32>().is_ok())
 }
 
 fn no_target(table: &Table, row: usize, at: usize) -> Error {

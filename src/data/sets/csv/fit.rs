@@ -123,9 +123,9 @@ impl TableFit {
     pub(super) fn summary(&self) -> String {
         let of = |columns: &[ColumnFit]| {
             let numbers = columns.iter().filter(|column| matches!(column.kind, ColumnKind::Number { .. }));
-            let numbers: Vec<String> = numbers.map(|column| column.name.clone()).collect();
+            let numbers: Vec<String> = numbers.map(|column| column.shown()).collect();
             let categories = columns.iter().filter_map(|column| match &column.kind {
-                ColumnKind::Category { values } => Some(format!("{} ({})", column.name, values.len())),
+                ColumnKind::Category { values } => Some(format!("{} ({})", column.shown(), values.len())),
                 ColumnKind::Number { .. } => None,
             });
             let kinds = [("numbers", numbers), ("categories", categories.collect())];
@@ -150,6 +150,11 @@ impl TableFit {
 }
 
 impl ColumnFit {
+    /// Its name, or what stands for none.
+    fn shown(&self) -> String {
+        if self.name.is_empty() { "\"\"".to_owned() } else { self.name.clone() }
+    }
+
     fn width(&self, encoding: Encoding) -> usize {
         match (&self.kind, encoding) {
             (ColumnKind::Number { .. }, _) => 1,
@@ -180,23 +185,27 @@ impl ColumnFit {
 /// What is odd about the columns that go in where nobody named them: they number or name the rows.
 pub(super) fn odd(config: &CsvConfig, fit: &TableFit, table: &Table) -> Result<Vec<String>> {
     let mut odd = Vec::new();
-    for column in fit.features.iter().filter(|_| config.features.is_empty()) {
+    for column in fit.features.iter().chain(&fit.targets).filter(|_| config.features.is_empty()) {
         let (name, at) = (&column.name, table.column(&column.name)?);
         let category = matches!(column.kind, ColumnKind::Category { .. });
         let why = match () {
             () if name.is_empty() || name.starts_with("Unnamed: ") => {
                 "has no name, as the index that pandas writes"
             }
-            () if !category && table.counts_rows(at) => "counts the rows",
+            () if !category && table.numbers_rows(at) => "numbers the rows",
             () if category && table.names_rows(at) => "has another text in nearly each row",
             () => continue,
         };
         let (place, shown) =
             (format!("{}:1, column {}", config.file.display(), at + 1), serde_json::json!(name));
-        odd.push(format!(
-            "{place} ({shown}) goes in, and {why}: `ignore: [{shown}]` leaves it out, `id: {shown}` makes it the name of the \
-             row, and `features` names what goes in all the same"
-        ));
+        odd.push(match (config.target.contains(name), category) {
+            (true, false) => continue,
+            (true, true) => format!("{place} ({shown}) is predicted as a class, and {why}: no class can be learnt from one row"),
+            (false, _) => format!(
+                "{place} ({shown}) goes in, and {why}: `ignore: [{shown}]` leaves it out, `id: {shown}` makes it the name of \
+                 the row, and `features` names what goes in all the same"
+            ),
+        });
     }
     Ok(odd)
 }
@@ -212,7 +221,8 @@ pub(super) fn order(a: &str, b: &str) -> std::cmp::Ordering {
 }
 
 pub(super) fn missing(table: &Table, row: usize, at: usize) -> Error {
-    table.wrong(row, at, "the value is missing: `missing: mean` or a number fills gaps in numbers")
+    table.wrong(row, at, "the value is missing: `missing: mean` fills gaps in numbers, and takes a category that is missing for none of those that \
+         there are")
 }
 
 /// `age, area, rooms`, long lists shortened.
@@ -265,26 +275,26 @@ fn is_number(table: &Table, rows: &[usize], at: usize) -> Result<bool> {
             );
             Err(table.wrong(row, at, &what))
         }
-        Some(&row) => {
+        Some(&row) if cells().all(|(_, text)| text.parse::<f64>().is_ok() || signed(text)) => {
             let text = table.cell(row, at).unwrap_or_default();
-            match wrong.len() == all && comma(text) && wrong.iter().all(|&row| table.cell(row, at).is_some_and(comma)) {
-                true => Err(table.wrong(
-                    row,
-                    at,
-                    &format!(
-                        "{text:?} has a comma, and numbers have a point here and nothing between thousands: write the file \
-                         anew, or name the column in `categorical`"
-                    ),
-                )),
-                false => Ok(false),
-            }
+            let what = format!(
+                "{text:?} is a number for people: write it with a point, and without other signs, or name the column in \
+                 `categorical` or `ignore`"
+            );
+            Err(table.wrong(row, at, &what))
         }
+        Some(_) => Ok(false),
     }
 }
 
-/// Whether a text is a number but for its commas.
-fn comma(text: &str) -> bool {
-    text.parse::<f64>().is_ok() || text.contains(',') && text.replace(['.', ','], "").parse::<f64>().is_ok()
+/// Whether a text is a number but for the signs that people write with it: a decimal comma, what stands between
+/// thousands, a currency, a percent sign.
+fn signed(text: &str) -> bool {
+    const SIGNS: &str = ",'’ \u{a0}\u{202f}%$€£";
+    let rest = text.trim_start_matches(|c| "+-$€£ ".contains(c));
+    rest.starts_with(|c: char| c.is_ascii_digit())
+        && text.contains(|c| SIGNS.contains(c))
+        && rest.chars().all(|c| c.is_ascii_digit() || c == '.' || SIGNS.contains(c))
 }
 
 fn feature(config: &CsvConfig, table: &Table, name: &str, rows: &[usize]) -> Result<ColumnFit> {
@@ -296,7 +306,8 @@ fn feature(config: &CsvConfig, table: &Table, name: &str, rows: &[usize]) -> Res
     };
     if matches!(&kind, ColumnKind::Category { values } if values.is_empty()) {
         return Err(Error::invalid(format!(
-            "the column `{name}` has no value in the training part: leave it out of `features`"
+            "the column `{name}` has no value in the training part: `ignore: [{}]` leaves it out",
+            serde_json::json!(name)
         )));
     }
     Ok(ColumnFit { name: name.to_owned(), kind })
@@ -337,6 +348,11 @@ fn target(
     let kind = match named || !is_number(table, rows, at)? {
         true => {
             let values = given.map_or_else(|| categories(table, rows, at), <[String]>::to_vec);
+            if values.is_empty() {
+                return Err(Error::invalid(format!(
+                    "the column `{name}` has no value in the training part: there is nothing to predict"
+                )));
+            }
             ColumnKind::Category { values }
         }
         false => number(config.standardize_target, Missing::Error, table, rows, at)?,

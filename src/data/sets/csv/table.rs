@@ -41,8 +41,17 @@ impl Table {
                 Some(_) if record.len() == 1 && record[0].trim().is_empty() => {}
                 Some(header) if record.len() != header.len() => {
                     let (line, n, wanted) = (line_of(&record), record.len(), header.len());
+                    let hint = match () {
+                        () if record.iter().any(|cell| cell.contains('\n')) => {
+                            ": a quotation mark is opened there, and not closed on its line"
+                        }
+                        () if n > wanted && rows.is_empty() => {
+                            ": what stands above the names of the columns is in their way"
+                        }
+                        () => "",
+                    };
                     return Err(Error::invalid(format!(
-                        "{}:{line}: {n} values where the first line names {wanted} columns",
+                        "{}:{line}: {n} values where the first line names {wanted} columns{hint}",
                         file.display()
                     )));
                 }
@@ -80,6 +89,10 @@ impl Table {
             let hint = nearest(name, self.header.iter().map(String::as_str));
             let hint = hint.map_or(String::new(), |near| format!(" (did you mean `{near}`?)"));
             let known = self.header.join(", ");
+            let hint = match self.header.iter().any(|name| name.parse::<f64>().is_ok()) && hint.is_empty() {
+                true => ": the first line should name the columns, and looks like a row".to_owned(),
+                false => hint,
+            };
             Error::invalid(format!(
                 "{}:1: there is no column `{name}`: there are {known}{hint}",
                 self.file.display()
@@ -104,11 +117,14 @@ impl Table {
         self.len() >= ROWS && values.len() * 10 > self.len() * 9
     }
 
-    /// Whether a column counts the rows, one by one.
-    pub(super) fn counts_rows(&self, column: usize) -> bool {
+    /// Whether a column numbers the rows: whole numbers without a gap, each once, in whatever order.
+    pub(super) fn numbers_rows(&self, column: usize) -> bool {
         let number = |row: usize| self.text(row, column).parse::<i64>().ok();
-        let follows = |row: usize| Some(number(row)?.checked_sub(number(row.checked_sub(1)?)?)? == 1);
-        self.len() >= ROWS && (1..self.len()).all(|row| follows(row) == Some(true))
+        let Some(mut numbers) = (0..self.len()).map(number).collect::<Option<Vec<i64>>>() else {
+            return false;
+        };
+        numbers.sort_unstable();
+        self.len() >= ROWS && numbers.windows(2).all(|pair| pair[0].checked_add(1) == Some(pair[1]))
     }
 
     /// A cell as a number, `None` where its value is missing.
@@ -116,7 +132,8 @@ impl Table {
         let Some(text) = self.cell(row, column) else { return Ok(None) };
         match text.parse::<f64>() {
             Ok(value) if value.is_finite() && (value as f32).is_finite() => Ok(Some(value)),
-            _ => Err(self.wrong(row, column, &format!("{text:?} is no number"))),
+            Ok(_) => Err(self.wrong(row, column, &format!("{text:?} is no finite number of 32 bits"))),
+            Err(_) => Err(self.wrong(row, column, &format!("{text:?} is no number"))),
         }
     }
 
@@ -131,15 +148,23 @@ impl Table {
 /// Whether the sign parts the first line, if there is one that would.
 fn parted(file: &Path, names: &[String], delimiter: char) -> Result<()> {
     let [whole] = names else { return Ok(()) };
-    let Some(sign) = [';', '\t', ','].into_iter().find(|sign| whole.contains(*sign)) else { return Ok(()) };
+    let Some(sign) = [';', '\t', '|', ','].into_iter().find(|sign| whole.contains(*sign)) else {
+        return Ok(());
+    };
     let (given, looks, file) = (shown_sign(delimiter), shown_sign(sign), file.display());
-    let cure = if sign == ',' { "leave it out".to_owned() } else { format!("give `delimiter: '{looks}'`") };
+    let cure =
+        if sign == ',' { "leave it out".to_owned() } else { format!("give `delimiter: {}`", quoted(sign)) };
     Err(Error::invalid(match delimiter {
         ',' => format!("{file}:1: the first line is one name, and looks parted by {looks:?}: {cure}"),
         _ => format!(
             "`delimiter: {given}` parts nothing in the first line of {file}, which looks parted by {looks:?}: {cure}"
         ),
     }))
+}
+
+/// A sign as a config gives it.
+fn quoted(sign: char) -> String {
+    if sign == '\t' { "tab".to_owned() } else { format!("'{sign}'") }
 }
 
 /// A sign as a config writes it.
