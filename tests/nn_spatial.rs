@@ -126,7 +126,7 @@ fn every_layer_equals_pytorch_at_random_shapes() {
         println!("{name}: {count} shapes, worst error {error:.1e}");
         assert!(*count >= 20, "{name}");
     }
-    assert!(worst.len() >= 22, "{}", worst.len());
+    assert!(worst.len() >= 25, "{}", worst.len());
 }
 
 fn apply(net: &mut dyn Module, x: Tensor, training: bool) -> Result<Tensor> {
@@ -341,6 +341,8 @@ contracts! {
     adaptive_avg_pool1d: AdaptiveAvgPool1d::new(3), [2, 2, 7];
     bilinear: Upsample::scale(1.5).bilinear(false), [1, 2, 4, 5];
     corners: Upsample::size([7, 3]).bilinear(true), [1, 2, 4, 5];
+    se_layer: SELayer::new(4, 2).unwrap(), [2, 4, 3, 3];
+    eca: ECA::new(6), [2, 6, 3, 2];
     pixel_shuffle: PixelShuffle::new(2), [2, 4, 2, 3];
     pixel_unshuffle: PixelUnshuffle::new(2), [2, 1, 4, 2];
     channel_shuffle: ChannelShuffle::new(2), [2, 4, 2];
