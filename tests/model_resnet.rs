@@ -122,7 +122,7 @@ fn the_sizes_are_the_papers() {
 #[test]
 fn what_is_not_there_is_said() {
     let error = |p: ResNetConfig| ResNet::new(&p).map(|_| ()).unwrap_err().to_string();
-    assert!(error(ResNetConfig::new(50)).contains("18 or 34"));
+    assert!(error(ResNetConfig::new(51)).contains("18, 34, 50, 101, 152"));
     assert!(error(ResNetConfig { num_stages: Some(3), ..ResNetConfig::new(18) }).contains("4 stages"));
     let out = ResNetConfig { out_indices: Some(vec![0, 3]), ..ResNetConfig::new(18) };
     assert!(error(out).contains("out_indices: [3]"));

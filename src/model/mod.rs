@@ -14,15 +14,9 @@ mod weighting;
 
 use std::any::Any;
 
-pub use backbones::{
-    ArchConfig, BlockStyle, LeNet5, LeNet5Config, MLP, MLPConfig, OutType, ResNet, ResNetConfig,
-    TransformerEncoderLayer, VisionTransformer, VisionTransformerArch, VisionTransformerConfig,
-};
+pub use backbones::*;
 pub use classifier::{ClassifierTrainConfig, ImageClassifier, ImageClassifierConfig};
-pub use heads::{
-    ClsHead, ClsHeadConfig, Head, LinearClsHead, LinearClsHeadConfig, VisionTransformerClsHead,
-    VisionTransformerClsHeadConfig,
-};
+pub use heads::*;
 pub use losses::LossDict;
 pub use outputs::{Outputs, SCORES};
 pub use preprocessors::{

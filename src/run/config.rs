@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::LoopConfig;
 use crate::base::Result;
+use crate::checkpoint::Origin;
 use crate::config::{Diag, Diags, Kind, Node, OneOrMany, null_is_default};
 use crate::data::DataLoaderConfig;
 use crate::hook::{Hook, builtin::LogProcessor};
@@ -172,12 +173,14 @@ pub struct LoadConfig {
     pub strict: bool,
     /// `[pattern, replacement]` pairs, applied in turn to each name in the file; `$1` stands for the first group.
     pub revise_keys: Vec<(String, String)>,
+    /// The library that wrote the file, whose names for the networks of docs/models.md become ours; after `revise_keys`.
+    pub from: Option<Origin>,
 }
 
 impl Default for LoadConfig {
     /// Strict; `module.` in front, a wrapper of the writer, is left off.
     fn default() -> Self {
-        Self { strict: true, revise_keys: vec![(r"^module\.".into(), String::new())] }
+        Self { strict: true, revise_keys: vec![(r"^module\.".into(), String::new())], from: None }
     }
 }
 

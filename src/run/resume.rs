@@ -38,6 +38,9 @@ pub(super) fn load_weights(s: &mut Session, path: &Path, options: &LoadConfig) -
     checkpoint.model.align(&*s.state.model);
     s.fire(Event::AfterLoadCheckpoint(&mut checkpoint))?;
     revise(&mut checkpoint.model, &options.revise_keys)?;
+    if let Some(origin) = options.from {
+        checkpoint.model = origin.renamed(checkpoint.model, &*s.state.model)?;
+    }
     let report = checkpoint.model.load_into(&mut *s.state.model)?;
     if report.loaded.is_empty() || (options.strict && !report.is_exact()) {
         s.state.log.detail(format_args!("weights from {}: {report:#}", path.display()));

@@ -2,10 +2,12 @@
 
 mod cls;
 mod linear;
+mod stacked;
 mod vision_transformer;
 
 pub use cls::{ClsHead, ClsHeadConfig};
 pub use linear::{LinearClsHead, LinearClsHeadConfig};
+pub use stacked::{StackedLinearClsHead, StackedLinearClsHeadConfig};
 pub use vision_transformer::{VisionTransformerClsHead, VisionTransformerClsHeadConfig};
 
 use serde::{Deserialize, Deserializer};

@@ -1,0 +1,119 @@
+//! What the backbones share: chains of named parts, and what `frozen_stages` and `norm_eval` do.
+
+use crate::base::{Error, Result};
+use crate::nn::{
+    Child, ChildMut, Dropout, Forward, Linear, Module, ModuleTree, ReLU, Sequential, Var, set_norm_eval,
+    set_trainable,
+};
+
+/// Modules one behind the other, each under a name of its own: `conv1`, `layer1`, …
+#[derive(Default)]
+pub(super) struct Chain(Vec<(String, Box<dyn Module>)>);
+
+impl Chain {
+    /// The same with one more module at the end.
+    #[must_use]
+    pub fn with(mut self, name: impl Into<String>, module: impl Module) -> Self {
+        self.0.push((name.into(), Box::new(module)));
+        self
+    }
+
+    /// The modules in their order.
+    pub fn modules_mut(&mut self) -> impl Iterator<Item = &mut dyn Module> {
+        self.0.iter_mut().map(|(_, module)| &mut **module)
+    }
+}
+
+impl ModuleTree for Chain {
+    fn type_name(&self) -> &'static str {
+        "Sequential"
+    }
+    fn visit_children<'a>(&'a self, f: &mut dyn FnMut(&str, Child<'a>)) {
+        self.0.iter().for_each(|(name, module)| f(name, Child::Module(module)));
+    }
+    fn visit_children_mut<'a>(&'a mut self, f: &mut dyn FnMut(&str, ChildMut<'a>)) {
+        self.0.iter_mut().for_each(|(name, module)| f(name, ChildMut::Module(module)));
+    }
+}
+
+impl Module for Chain {
+    fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        self.0.iter_mut().try_fold(x, |x, (name, module)| cx.child(&*name, module, x))
+    }
+}
+
+/// `frozen_stages` and `norm_eval` of a backbone: freezes the first `frozen` of `stages`, each a list of parts.
+pub(super) fn freeze(
+    net: &mut dyn ModuleTree,
+    stages: &[Vec<String>],
+    frozen: i64,
+    norm_eval: bool,
+) -> Result<()> {
+    if frozen >= stages.len() as i64 {
+        let last = stages.len() - 1;
+        return Err(Error::config(format!("`frozen_stages: {frozen}`, but there are {last} stages")));
+    }
+    set_norm_eval(net, norm_eval);
+    let count = usize::try_from(frozen.saturating_add(1)).unwrap_or(0);
+    stages.iter().take(count).flatten().try_for_each(|part| set_trainable(net, part, false))
+}
+
+/// Rates of stochastic depth that grow from 0 at the first of `blocks` to `most` at the last.
+pub(super) fn drop_path_rates(most: f64, blocks: usize) -> impl Iterator<Item = f64> {
+    (0..blocks).map(move |i| most * i as f64 / (blocks.max(2) - 1) as f64)
+}
+
+pub(super) fn three() -> usize {
+    3
+}
+
+pub(super) fn one() -> f64 {
+    1.0
+}
+
+pub(super) fn none_frozen() -> i64 {
+    -1
+}
+
+/// Linear layers with ReLU and dropout, of these sizes and then so many classes: that of AlexNet drops out before each
+/// hidden layer, that of VGG behind it. None of -1 classes.
+pub(super) fn classifier(classes: i64, sizes: &[usize], before: bool) -> Result<Option<Sequential>> {
+    let classes = match usize::try_from(classes) {
+        Ok(0) => {
+            let text =
+                "`num_classes` is 0: give the number of the classes, or leave it out where a head follows";
+            return Err(Error::config(text));
+        }
+        Ok(classes) => classes,
+        Err(_) => return Ok(None),
+    };
+    let mut layers = Sequential::new();
+    for pair in sizes.windows(2) {
+        let (linear, drop) = (Linear::new(pair[0], pair[1]), Dropout::new(0.5));
+        layers = match before {
+            true => layers.with(drop).with(linear).with(ReLU::new()),
+            false => layers.with(linear).with(ReLU::new()).with(drop),
+        };
+    }
+    Ok(sizes.last().map(|last| layers.with(Linear::new(*last, classes))))
+}
+
+/// The features, or what the classifier makes of them, which wants `size` of them.
+pub(super) fn classify<'t>(
+    name: &str,
+    classifier: Option<&mut Sequential>,
+    features: Var<'t>,
+    size: usize,
+    cx: &mut Forward<'_>,
+) -> Result<Var<'t>> {
+    let Some(classifier) = classifier else { return Ok(features) };
+    let flat = features.flatten(1, -1).checked()?;
+    if flat.shape()[1] != size {
+        let shape = features.shape();
+        return Err(Error::invalid(format!(
+            "the classifier of {name} wants images of 224 × 224, which have {size} features, not a map of shape {shape:?}: \
+             resize the images, or leave out `num_classes` and take a head"
+        )));
+    }
+    cx.child("classifier", classifier, flat)
+}

@@ -1,0 +1,216 @@
+//! ConvNeXt (Liu et al. 2022, <https://arxiv.org/abs/2201.03545>) as in MMPretrain.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::common::{drop_path_rates, three};
+use crate::base::{Error, Result};
+use crate::nn::init::{Constant, Init, TruncNormal};
+use crate::nn::{
+    Conv2d, Conv2dConfig, DropPath, Forward, LayerNorm, LayerNorm2d, Linear, Module, Pair, Param, Sequential,
+    Var,
+};
+use crate::registry::BuildCx;
+use crate::{module, register};
+
+/// The keys of `{type: ConvNeXt, …}` in a config, and how a program says the same.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct ConvNeXtConfig {
+    /// How large.
+    pub arch: ConvNeXtArch,
+    /// Channels of the images.
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub in_channels: usize,
+    /// Probability with which the last block is left out in training; it grows from 0 at the first.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub drop_path_rate: f64,
+    /// What the branch of each block is multiplied by at first; 0 for no such weights.
+    #[schemars(range(min = 0.0))]
+    pub layer_scale_init_value: f64,
+    /// Whether the last norm is that of the mean over the image, and the output [N, C]; else it stays a map.
+    pub gap_before_final_norm: bool,
+}
+
+impl Default for ConvNeXtConfig {
+    fn default() -> Self {
+        Self {
+            arch: ConvNeXtArch::Tiny,
+            in_channels: three(),
+            drop_path_rate: 0.0,
+            layer_scale_init_value: 1e-6,
+            gap_before_final_norm: true,
+        }
+    }
+}
+
+/// Which ConvNeXt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum ConvNeXtArch {
+    Atto,
+    Femto,
+    Pico,
+    Nano,
+    Tiny,
+    Small,
+    Base,
+    Large,
+    Xlarge,
+}
+
+impl ConvNeXtArch {
+    /// Blocks of each stage, and channels of the first, which double from stage to stage.
+    fn sizes(self) -> ([usize; 4], usize) {
+        match self {
+            Self::Atto => ([2, 2, 6, 2], 40),
+            Self::Femto => ([2, 2, 6, 2], 48),
+            Self::Pico => ([2, 2, 6, 2], 64),
+            Self::Nano => ([2, 2, 8, 2], 80),
+            Self::Tiny => ([3, 3, 9, 3], 96),
+            Self::Small => ([3, 3, 27, 3], 96),
+            Self::Base => ([3, 3, 27, 3], 128),
+            Self::Large => ([3, 3, 27, 3], 192),
+            Self::Xlarge => ([3, 3, 27, 3], 256),
+        }
+    }
+}
+
+/// Blocks of a 7 × 7 convolution of each channel alone and two linear layers, as a transformer's: images to 768 features
+/// (`tiny`), normalised behind their mean, so that a linear head follows without a neck.
+///
+/// Weight names are MMPretrain's: `downsample_layers.0.0`, `stages.0.1.depthwise_conv`, `stages.0.1.gamma`, `norm3`.
+/// 28,589,128 parameters with a linear layer for 1000 classes.
+pub struct ConvNeXt {
+    downsample_layers: Vec<Sequential>,
+    stages: Vec<Sequential>,
+    norm3: LayerNorm2d,
+    mean: bool,
+    init: Vec<Init>,
+}
+
+module!(ConvNeXt { downsample_layers, stages, norm3 }, init_cfg = init);
+
+register! { /// ConvNeXt, `atto` to `xlarge`: images to features, [N, C].
+dyn Module, "ConvNeXt" => fn ConvNeXt::from_config }
+
+fn norm(channels: usize) -> LayerNorm2d {
+    LayerNorm2d::new(channels).eps(1e-6)
+}
+
+impl ConvNeXt {
+    fn from_config(p: ConvNeXtConfig, _: &mut BuildCx) -> Result<Self> {
+        Self::new(&p)
+    }
+
+    /// A network of this make.
+    ///
+    /// # Errors
+    /// When there are no channels.
+    pub fn new(p: &ConvNeXtConfig) -> Result<Self> {
+        let (depths, first) = p.arch.sizes();
+        let mut rates = drop_path_rates(p.drop_path_rate, depths.iter().sum());
+        let (mut downsample_layers, mut stages) = (Vec::new(), Vec::new());
+        for (i, depth) in depths.into_iter().enumerate() {
+            let channels = first << i;
+            downsample_layers.push(if i == 0 {
+                Sequential::new().with(Conv2d::new(p.in_channels, channels, 4).stride(4)).with(norm(channels))
+            } else {
+                let before = channels / 2;
+                Sequential::new().with(norm(before)).with(Conv2d::new(before, channels, 2).stride(2))
+            });
+            let mut stage = Sequential::new();
+            for _ in 0..depth {
+                stage = stage.with(Block::new(
+                    channels,
+                    p.layer_scale_init_value,
+                    rates.next().unwrap_or_default(),
+                )?);
+            }
+            stages.push(stage);
+        }
+        Ok(Self {
+            downsample_layers,
+            stages,
+            norm3: norm(first << 3),
+            mean: p.gap_before_final_norm,
+            init: vec![
+                Init::new(TruncNormal { std: 0.02, ..TruncNormal::default() })
+                    .layer("Conv2d")
+                    .layer("Linear"),
+                Init::new(Constant { val: 1.0 }).layer("LayerNorm"),
+            ],
+        })
+    }
+}
+
+impl Module for ConvNeXt {
+    fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        let mut x = x;
+        for (i, (down, stage)) in self.downsample_layers.iter_mut().zip(&mut self.stages).enumerate() {
+            x = cx.child(format_args!("downsample_layers.{i}"), down, x)?;
+            x = cx.child(format_args!("stages.{i}"), stage, x)?;
+        }
+        if !self.mean {
+            return cx.child("norm3", &mut self.norm3, x);
+        }
+        let mean = x.adaptive_avg_pool2d([1, 1]);
+        Ok(cx.child("norm3", &mut self.norm3, mean)?.flatten(1, -1))
+    }
+}
+
+/// `x + gamma · pointwise_conv2(gelu(pointwise_conv1(norm(depthwise_conv(x)))))`, the last three for each pixel.
+struct Block {
+    depthwise_conv: Conv2d,
+    norm: LayerNorm,
+    pointwise_conv1: Linear,
+    pointwise_conv2: Linear,
+    gamma: Option<Param>,
+    drop_path: DropPath,
+}
+
+module!(Block { depthwise_conv, norm, pointwise_conv1, pointwise_conv2, gamma, drop_path });
+
+impl Block {
+    fn new(channels: usize, scale: f64, drop_path: f64) -> Result<Self> {
+        let depthwise = Conv2dConfig {
+            in_channels: channels,
+            out_channels: channels,
+            kernel_size: Pair([7, 7]),
+            stride: Pair([1, 1]),
+            padding: Pair([3, 3]),
+            dilation: Pair([1, 1]),
+            groups: channels,
+            bias: true,
+        };
+        if !scale.is_finite() {
+            return Err(Error::config(format!(
+                "`layer_scale_init_value: {scale}` is no number to begin with"
+            )));
+        }
+        Ok(Self {
+            depthwise_conv: depthwise.build()?,
+            norm: LayerNorm::new(channels).eps(1e-6),
+            pointwise_conv1: Linear::new(channels, 4 * channels),
+            pointwise_conv2: Linear::new(4 * channels, channels),
+            gamma: (scale > 0.0).then(|| Param::full(&[channels], scale as _)),
+            drop_path: DropPath::new(drop_path),
+        })
+    }
+}
+
+impl Module for Block {
+    fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        let y = cx.child("depthwise_conv", &mut self.depthwise_conv, x)?;
+        let size = [y.shape()[2], y.shape()[3]];
+        let y = cx.child("norm", &mut self.norm, y.embed_tokens(None, None))?;
+        let y = cx.child("pointwise_conv1", &mut self.pointwise_conv1, y)?.gelu();
+        let mut y = cx.child("pointwise_conv2", &mut self.pointwise_conv2, y)?;
+        if let Some(gamma) = &self.gamma {
+            y = y * x.tape().param(gamma);
+        }
+        let y = self.drop_path.forward(y.token_planes(size), cx)?;
+        (x + y).checked()
+    }
+}

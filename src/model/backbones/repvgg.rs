@@ -1,0 +1,245 @@
+//! RepVGG (Ding et al. 2021, <https://arxiv.org/abs/2101.03697>) as in MMPretrain.
+
+use ndarray::{ArrayD, Axis};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::common::{Chain, freeze, none_frozen, three};
+use crate::base::{Elem, Error, Result};
+use crate::nn::init::{Constant, Init, Kaiming};
+use crate::nn::{BatchNorm2d, BnThen, Conv2d, ConvModule, Forward, Module, Param, Var, visit};
+use crate::registry::BuildCx;
+use crate::{module, register};
+
+/// The keys of `{type: RepVGG, …}` in a config, and how a program says the same.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct RepVGGConfig {
+    /// How deep and wide: `A0` to `B3`.
+    pub arch: RepVGGArch,
+    /// Channels of the images.
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub in_channels: usize,
+    /// Channels of the first stage, before the arch makes them more or less.
+    #[schemars(range(min = 4, max = 1_048_576))]
+    pub base_channels: usize,
+    /// Whether each block is one convolution, whose weights come from a trained network.
+    pub deploy: bool,
+    /// Accepted if it names the last stage, whose output is the network's.
+    #[schemars(length(min = 1, max = 1), inner(range(min = 3, max = 3)))]
+    pub out_indices: Vec<usize>,
+    /// Stages that are frozen, batch norms too: 0 the stem, n also the first n stages; -1 none.
+    #[schemars(range(min = -1, max = 4))]
+    pub frozen_stages: i64,
+    /// Whether batch norms normalise by their running statistics in training too, and leave them alone.
+    pub norm_eval: bool,
+}
+
+impl Default for RepVGGConfig {
+    fn default() -> Self {
+        Self {
+            arch: RepVGGArch::A0,
+            in_channels: three(),
+            base_channels: 64,
+            deploy: false,
+            out_indices: vec![3],
+            frozen_stages: none_frozen(),
+            norm_eval: false,
+        }
+    }
+}
+
+/// Which RepVGG.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[allow(missing_docs)]
+pub enum RepVGGArch {
+    A0,
+    A1,
+    A2,
+    B0,
+    B1,
+    B2,
+    B3,
+}
+
+impl RepVGGArch {
+    /// Blocks of each stage, and how much wider they are than the base.
+    fn sizes(self) -> ([usize; 4], [f64; 4]) {
+        let (a, b) = ([2, 4, 14, 1], [4, 6, 16, 1]);
+        match self {
+            Self::A0 => (a, [0.75, 0.75, 0.75, 2.5]),
+            Self::A1 => (a, [1.0, 1.0, 1.0, 2.5]),
+            Self::A2 => (a, [1.5, 1.5, 1.5, 2.75]),
+            Self::B0 => (b, [1.0, 1.0, 1.0, 2.5]),
+            Self::B1 => (b, [2.0, 2.0, 2.0, 4.0]),
+            Self::B2 => (b, [2.5, 2.5, 2.5, 5.0]),
+            Self::B3 => (b, [3.0, 3.0, 3.0, 5.0]),
+        }
+    }
+}
+
+/// Blocks of a 3 × 3 convolution, one of 1 × 1 and the input itself, each behind a batch norm, which after the training are
+/// one convolution: images to 1280 features (`A0`) of 1/32 of the size.
+///
+/// Weight names are MMPretrain's: `stem.branch_3x3.conv`, `stage_1.0.branch_norm`, and of a deployed network
+/// `stem.branch_reparam`. 9,108,968 parameters (`A0`) with a linear layer for 1000 classes, 8,309,384 deployed.
+pub struct RepVGG {
+    layers: Chain,
+    init: Vec<Init>,
+}
+
+module!(RepVGG { ..layers }, init_cfg = init);
+
+register! { /// RepVGG, `A0` to `B3`: features of 1/32 of the size.
+dyn Module, "RepVGG" => fn RepVGG::from_config }
+
+impl RepVGG {
+    fn from_config(p: RepVGGConfig, _: &mut BuildCx) -> Result<Self> {
+        Self::new(&p)
+    }
+
+    /// A network of this make.
+    ///
+    /// # Errors
+    /// When there are less stages than are frozen, or another than the last is asked for.
+    pub fn new(p: &RepVGGConfig) -> Result<Self> {
+        if p.out_indices != [3] {
+            return Err(Error::config("only the last stage is an output: `out_indices: [3]`"));
+        }
+        let (blocks, widths) = p.arch.sizes();
+        let width = |i: usize| ((p.base_channels << i) as f64 * widths[i]) as usize;
+        let mut from = p.base_channels.min(width(0));
+        let block = |from, to, stride| Block::new(from, to, stride, p.deploy);
+        let mut layers = Chain::default().with("stem", block(p.in_channels, from, 2)?);
+        for (i, blocks) in blocks.into_iter().enumerate() {
+            let mut stage = Chain::default();
+            for j in 0..blocks {
+                let stride = if j == 0 { 2 } else { 1 };
+                stage = stage
+                    .with(j.to_string(), block(std::mem::replace(&mut from, width(i)), width(i), stride)?);
+            }
+            layers = layers.with(format!("stage_{}", i + 1), stage);
+        }
+        let mut net = Self {
+            layers,
+            init: vec![
+                Init::new(Kaiming::default()).layer("Conv2d"),
+                Init::new(Constant { val: 1.0 }).layer("_BatchNorm").layer("GroupNorm"),
+            ],
+        };
+        let stages: Vec<_> = (1..=4).map(|i| vec![format!("stage_{i}")]).collect();
+        freeze(&mut net, &[vec![vec!["stem".to_owned()]], stages].concat(), p.frozen_stages, p.norm_eval)?;
+        Ok(net)
+    }
+
+    /// Makes one convolution of each block, which computes what the block does in evaluation.
+    pub fn switch_to_deploy(&mut self) {
+        deploy(&mut self.layers);
+    }
+}
+
+/// All blocks at and below a module. Chains hold them, and nothing else does.
+fn deploy(chain: &mut Chain) {
+    for module in chain.modules_mut() {
+        let module: &mut dyn std::any::Any = module;
+        if let Some(block) = module.downcast_mut::<Block>() {
+            block.switch_to_deploy();
+        } else if let Some(inner) = module.downcast_mut::<Chain>() {
+            deploy(inner);
+        }
+    }
+}
+
+impl Module for RepVGG {
+    fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        self.layers.forward(x, cx)
+    }
+}
+
+/// The three branches, or the one convolution that they become.
+struct Block {
+    branch_norm: Option<BatchNorm2d>,
+    branch_3x3: Option<Branch>,
+    branch_1x1: Option<Branch>,
+    branch_reparam: Option<Conv2d>,
+}
+
+struct Branch {
+    conv: Conv2d,
+    norm: BatchNorm2d,
+}
+
+module!(Block { branch_norm, branch_3x3, branch_1x1, branch_reparam });
+module!(Branch { conv, norm });
+
+impl Block {
+    fn new(from: usize, to: usize, stride: usize, deploy: bool) -> Result<Self> {
+        let conv = |kernel| ConvModule::of(from, to, kernel).stride(stride);
+        let branch = |kernel| -> Result<_> {
+            Ok(Branch { conv: conv(kernel).build()?.conv, norm: BatchNorm2d::new(to) })
+        };
+        Ok(Self {
+            branch_norm: (!deploy && from == to && stride == 1).then(|| BatchNorm2d::new(to)),
+            branch_3x3: (!deploy).then(|| branch(3)).transpose()?,
+            branch_1x1: (!deploy).then(|| branch(1)).transpose()?,
+            branch_reparam: deploy.then(|| conv(3).norm(None).build()).transpose()?.map(|m| m.conv),
+        })
+    }
+
+    fn switch_to_deploy(&mut self) {
+        let (Some(wide), Some(narrow)) = (self.branch_3x3.take(), self.branch_1x1.take()) else { return };
+        let mut weight = wide.conv.weight.value.to_owned();
+        let mut bias = scale(&mut weight, &wide.norm);
+        let mut pointwise = narrow.conv.weight.value.to_owned();
+        bias += &scale(&mut pointwise, &narrow.norm);
+        let mut middle = weight.index_axis_mut(Axis(3), 1);
+        let mut middle = middle.index_axis_mut(Axis(2), 1);
+        middle += &pointwise.index_axis(Axis(3), 0).index_axis(Axis(2), 0);
+        if let Some(norm) = self.branch_norm.take() {
+            let channels = bias.len();
+            let mut identity =
+                ArrayD::from_shape_fn(vec![channels; 2], |i| Elem::from(u8::from(i[0] == i[1])));
+            bias += &scale(&mut identity, &norm);
+            middle += &identity;
+        }
+        let mut conv = wide.conv.bias(true);
+        (conv.weight, conv.bias) = (Param::new(weight), Some(Param::new(bias)));
+        self.branch_reparam = Some(conv);
+    }
+}
+
+/// Multiplies the weights of each output channel by what a batch norm multiplies it with, and gives what it adds.
+fn scale(weight: &mut ArrayD<Elem>, norm: &BatchNorm2d) -> ArrayD<Elem> {
+    let mut own = [(); 4].map(|()| ArrayD::zeros(vec![0]));
+    visit(norm, &mut |p| {
+        let names = ["weight", "bias", "running_mean", "running_var"];
+        if let Some(i) = names.iter().position(|name| *name == p.name) {
+            own[i] = p.value.to_owned();
+        }
+    });
+    let [gamma, beta, mean, var] = own;
+    let factor = gamma / var.mapv(|v| (v + 1e-5).sqrt());
+    for (mut channel, factor) in weight.outer_iter_mut().zip(&factor) {
+        channel *= *factor;
+    }
+    beta - mean * factor
+}
+
+impl Module for Block {
+    fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        if let Some(conv) = &mut self.branch_reparam {
+            return Ok(cx.child("branch_reparam", conv, x)?.relu());
+        }
+        let mut sum = match &mut self.branch_norm {
+            Some(norm) => Some(norm.forward(x, cx)?),
+            None => None,
+        };
+        for (branch, relu) in [(&mut self.branch_1x1, false), (&mut self.branch_3x3, true)] {
+            if let Some(Branch { conv, norm }) = branch {
+                let y = conv.forward(x, cx)?;
+                sum = Some(norm.forward_then(y, BnThen { add: sum, relu }, cx)?);
+            }
+        }
+        Ok(sum.unwrap_or(x))
+    }
+}

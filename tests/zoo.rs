@@ -1,0 +1,323 @@
+//! The networks of the zoo against torchvision's, and against twins where it has none (`fixtures/zoo.json`, the script is
+//! beside it): every tensor of the file finds its place, the logits are PyTorch's, the parameters as many as published.
+
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests
+
+use std::collections::BTreeMap;
+
+use ndarray::{ArrayD, IxDyn};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use shanty::base::{Elem, Result, Tensor, keyed, memory};
+use shanty::checkpoint::Origin;
+use shanty::config::Node;
+use shanty::data::Batch;
+use shanty::model::{Head, Model, RepVGG, RepVGGConfig, StepCx};
+use shanty::module;
+use shanty::nn::init::init_weights;
+use shanty::nn::{BufferPool, Forward, Module, Tape, Var};
+use shanty::params::{HostParams, Info, Params, Role, StateDict, StateTensor};
+use shanty::registry::{BuildCx, Registrable, Spec};
+
+/// A network of the fixture.
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    origin: Option<Origin>,
+    config: Map<String, Value>,
+    size: usize,
+    n: usize,
+    parameters: usize,
+    tensors: Vec<String>,
+    classes: usize,
+    logits: Vec<f64>,
+}
+
+fn cases() -> Vec<Case> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/zoo.json");
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// An element of `noise` of the script.
+fn noise(seed: u64, i: u64) -> f64 {
+    let mut h = (i.wrapping_mul(2_654_435_761)).wrapping_add(seed * 40_503 + 1) & 0xFFFF_FFFF;
+    for (shift, factor) in [(16, 0x85EB_CA6B), (13, 0xC2B2_AE35), (16, 1)] {
+        h = ((h ^ (h >> shift)) * factor) & 0xFFFF_FFFF;
+    }
+    (h >> 8) as f64 / f64::from(1 << 23) - 1.0
+}
+
+/// `weights` of the script.
+fn weights(name: &str, shape: &[usize]) -> StateTensor {
+    let hash = |seed: u64, byte: u8| ((seed ^ u64::from(byte)) * 0x0100_0193) & 0xFFFF_FFFF;
+    let seed = name.bytes().fold(0x811C_9DC5, hash);
+    let (scale, shift) = match shape {
+        _ if name.ends_with("running_var") => (0.5, 1.0),
+        [_, rest @ ..] if !rest.is_empty() => ((6.0 / rest.iter().product::<usize>() as f64).sqrt(), 0.0),
+        _ => (0.1, if name.ends_with("weight") { 1.0 } else { 0.0 }),
+    };
+    let len = shape.iter().product::<usize>() as u64;
+    let values = (0..len).map(|i| (shift + noise(seed, i) * scale) as f32 as Elem).collect();
+    StateTensor { role: Role::Weight, value: ArrayD::from_shape_vec(IxDyn(shape), values).unwrap() }
+}
+
+impl Case {
+    /// The file that the library would have written.
+    fn file(&self) -> StateDict {
+        let mut file = Vec::new();
+        for line in &self.tensors {
+            let (name, shape) = line.split_once(' ').unwrap();
+            let shape: Vec<usize> = shape.split(' ').map(|size| size.parse().unwrap()).collect();
+            let own: &[&str] = match name.strip_suffix('*') {
+                Some(_) => &["weight", "bias", "running_mean", "running_var"],
+                None => &[""],
+            };
+            for own in own {
+                let name = name.trim_end_matches('*').to_owned() + own;
+                let tensor = weights(&name, &shape);
+                file.push((name, tensor));
+            }
+        }
+        StateDict(file)
+    }
+
+    fn images(&self) -> Tensor {
+        let mut i = -1.0;
+        Tensor::from_shape_simple_fn(IxDyn(&[self.n, 3, self.size, self.size]), || {
+            i += 1.0;
+            (0.37f64 * i).sin() as f32 as Elem
+        })
+    }
+}
+
+/// The parts of an ImageClassifier, whose scores are looked at before they become probabilities.
+struct Net {
+    backbone: Box<dyn Module>,
+    neck: Option<Box<dyn Module>>,
+    head: Box<dyn Head>,
+}
+
+module!(Net { backbone, neck, head });
+
+impl Module for Net {
+    fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        let mut x = cx.child("backbone", &mut self.backbone, x)?;
+        if let Some(neck) = &mut self.neck {
+            x = cx.child("neck", neck, x)?;
+        }
+        cx.child("head", &mut self.head, x)
+    }
+}
+
+fn build<T: ?Sized + Registrable>(value: &Value) -> Result<Box<T>> {
+    Spec::<T>::from_node(&Node::of("zoo", value.as_object().unwrap())?)?.build(&mut BuildCx::new(0))
+}
+
+/// The network of a config, of zeros.
+fn net(config: &Map<String, Value>) -> Net {
+    let (net, _) = memory::accounted(true, 1, || Net {
+        backbone: build(&config["backbone"]).unwrap_or_else(|e| panic!("{config:?}: {e}")),
+        neck: config.get("neck").map(|neck| build(neck).unwrap()),
+        head: build(&config["head"]).unwrap(),
+    });
+    net
+}
+
+fn parameters(net: &impl Params) -> usize {
+    let mut count = 0;
+    net.infos(&mut |p: Info<'_>| count += if p.role.is_trained() { p.shape.iter().product() } else { 0 });
+    count
+}
+
+fn scores(net: &mut Net, images: Tensor) -> Vec<f64> {
+    let tape = Tape::without_grad(BufferPool::default());
+    let mut rng = keyed(0, "zoo", 0, 0);
+    let y = net.forward(tape.input(images), &mut Forward::new(false, &mut rng)).unwrap();
+    y.value().iter().map(|y| f64::from(*y)).collect()
+}
+
+/// The largest difference, as a share of the largest logit.
+fn distance(case: &Case, found: &[f64]) -> f64 {
+    let shown: Vec<f64> =
+        found.chunks(case.classes).flat_map(|row| row.iter().copied().step_by(97)).collect();
+    assert_eq!(shown.len(), case.logits.len(), "{}", case.name);
+    let largest = case.logits.iter().fold(0.0f64, |most, y| most.max(y.abs()));
+    shown.iter().zip(&case.logits).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max) / largest
+}
+
+fn loaded(case: &Case) -> Net {
+    let mut net = net(&case.config);
+    assert_eq!(parameters(&net), case.parameters, "{}", case.name);
+    let file = match case.origin {
+        Some(origin) => origin.renamed(case.file(), &net).unwrap(),
+        None => case.file(),
+    };
+    let report = file.load_into(&mut net).unwrap();
+    assert!(report.is_exact(), "{}: {report}", case.name);
+    net
+}
+
+fn check(mine: impl Fn(&Case) -> bool) {
+    let mut seen = 0;
+    for case in cases().iter().filter(|case| mine(case)) {
+        let away = distance(case, &scores(&mut loaded(case), case.images()));
+        println!("{}: {} parameters, logits {away:.1e} away", case.name, case.parameters);
+        assert!(away < 2e-5, "{}: {away:.1e}", case.name);
+        seen += 1;
+    }
+    assert!(seen > 3, "{seen}");
+}
+
+fn is_residual(case: &Case) -> bool {
+    case.name.contains("ResNet") || case.name.contains("ResNeXt")
+}
+
+#[test]
+fn residual_networks_give_pytorchs_logits_from_its_weights() {
+    check(is_residual);
+}
+
+#[test]
+fn other_networks_of_torchvision_give_its_logits_from_its_weights() {
+    check(|case| case.origin.is_some() && !is_residual(case));
+}
+
+#[test]
+fn networks_that_torchvision_lacks_give_a_twins_logits() {
+    check(|case| case.origin.is_none() && !is_residual(case));
+}
+
+/// The counts of torchvision's models, and MMPretrain's where torchvision has none.
+#[test]
+fn the_networks_are_as_large_as_published() {
+    let linear =
+        |features: usize| json!({"type": "LinearClsHead", "num_classes": 1000, "in_channels": features});
+    let (bare, mean) = (json!({"type": "ClsHead"}), json!({"type": "GlobalAveragePooling"}));
+    let cases = [
+        (json!({"type": "ResNet", "depth": 34}), linear(512), 21_797_672),
+        (json!({"type": "ResNet", "depth": 101}), linear(2048), 44_549_160),
+        (json!({"type": "ResNet", "depth": 152}), linear(2048), 60_192_808),
+        (json!({"type": "ResNeXt", "depth": 101, "width_per_group": 8}), linear(2048), 88_791_336),
+        (
+            json!({"type": "ResNet", "depth": 50, "stem_channels": 64, "base_channels": 128, "expansion": 2}),
+            linear(2048),
+            68_883_240,
+        ),
+        (json!({"type": "VGG", "depth": 16, "num_classes": 1000}), bare.clone(), 138_357_544),
+        (json!({"type": "VGG", "depth": 11, "num_classes": 1000}), bare.clone(), 132_863_336),
+        (json!({"type": "AlexNet", "num_classes": 1000}), bare.clone(), 61_100_840),
+        (json!({"type": "DenseNet", "arch": "161"}), linear(2208), 28_681_000),
+        (json!({"type": "DenseNet", "arch": "201"}), linear(1920), 20_013_928),
+        (json!({"type": "ShuffleNetV2", "widen_factor": 0.5}), linear(1024), 1_366_792),
+        (json!({"type": "ShuffleNetV2", "widen_factor": 2.0}), linear(2048), 7_393_996),
+        (json!({"type": "EfficientNet", "arch": "b1"}), linear(1280), 7_794_184),
+        (json!({"type": "EfficientNet", "arch": "b3"}), linear(1536), 12_233_232),
+        (json!({"type": "ConvNeXt", "arch": "base"}), linear(1024), 88_591_464),
+        (json!({"type": "SwinTransformer", "arch": "tiny"}), linear(768), 28_288_354),
+        (json!({"type": "SwinTransformer", "arch": "base"}), linear(1024), 87_768_224),
+    ];
+    for (backbone, head, wanted) in cases {
+        let mut config = Map::new();
+        config.insert("backbone".into(), backbone);
+        config.insert("neck".into(), mean.clone());
+        config.insert("head".into(), head);
+        assert_eq!(parameters(&net(&config)), wanted, "{:?}", config["backbone"]);
+    }
+}
+
+/// One convolution for each block gives what the three branches gave.
+#[test]
+fn a_deployed_repvgg_gives_the_same_logits_with_less() {
+    let cases = cases();
+    let case = cases.iter().find(|case| case.name == "RepVGG-A0").unwrap();
+    let mut backbone = RepVGG::new(&RepVGGConfig { base_channels: 16, ..RepVGGConfig::default() }).unwrap();
+    let file = case.file();
+    let own = file
+        .0
+        .into_iter()
+        .filter_map(|(name, tensor)| Some((name.strip_prefix("backbone.")?.to_owned(), tensor)));
+    assert!(StateDict(own.collect()).load_into(&mut backbone).unwrap().is_exact());
+    backbone.switch_to_deploy();
+    let mut deployed = loaded(case);
+    deployed.backbone = Box::new(backbone);
+    assert!(distance(case, &scores(&mut deployed, case.images())) < 1e-4);
+    let mut config = case.config.clone();
+    config["backbone"]["deploy"] = true.into();
+    let mut names = net(&config);
+    assert_eq!(parameters(&names), parameters(&deployed));
+    assert!(StateDict::of(&deployed).unwrap().load_into(&mut names).unwrap().is_exact());
+}
+
+/// Behind ImageClassifier every network learns: the loss of a batch falls, and each parameter has a gradient.
+#[test]
+fn small_networks_train_behind_image_classifier() {
+    for case in cases().iter().filter(|case| case.origin.is_none() && case.name != "U-Net") {
+        let mut config = case.config.clone();
+        config.insert("type".into(), "ImageClassifier".into());
+        let mut model = build::<dyn Model>(&Value::Object(config)).unwrap();
+        model.init_weights(0).unwrap();
+        let batch = Batch::new(case.images().into_owned(), (0..case.n as i64).collect());
+        let outputs = model.train_step(&batch, &StepCx { seed: 0, iter: 0, loss_scale: 1.0 }).unwrap();
+        assert!(outputs.loss().unwrap().is_finite(), "{}", case.name);
+        let norm = model.norm(shanty::params::Set::Grads, 2.0, &shanty::params::all).unwrap();
+        assert!(norm > 0.0 && norm.is_finite(), "{}: {norm}", case.name);
+    }
+}
+
+/// What does not fit is said with the remedy.
+#[test]
+fn what_is_not_there_is_said() {
+    let said = |value: Value| build::<dyn Module>(&value).map(drop).unwrap_err().to_string();
+    let cases = [
+        (json!({"type": "ResNet", "depth": 51}), "18, 34, 50, 101, 152"),
+        (json!({"type": "ResNeXt", "depth": 18}), "take 50, 101 or 152"),
+        (json!({"type": "MobileNetV2", "frozen_stages": 8}), "frozen_stages"),
+        (json!({"type": "ShuffleNetV2", "widen_factor": 0.75}), "0.5, 1.0, 1.5 or 2.0"),
+        (json!({"type": "ShuffleNetV1", "groups": 5}), "1, 2, 3, 4 or 8"),
+        (json!({"type": "DenseNet", "arch": "111"}), "121"),
+        (json!({"type": "VGG", "depth": 12}), "11, 13, 16 or 19"),
+        (json!({"type": "AlexNet", "num_classes": 0}), "`num_classes` is 0"),
+        (json!({"type": "MlpMixer", "img_size": 30}), "no multiple"),
+        (json!({"type": "ECA", "channels": 8, "kernel_size": 4}), "odd number"),
+    ];
+    for (config, wanted) in cases {
+        let said = said(config.clone());
+        assert!(said.contains(wanted), "{config}: {said}");
+    }
+}
+
+/// An image that a network cannot take is an error that says which it can.
+#[test]
+fn images_that_do_not_fit_are_refused() {
+    let cases = [
+        (json!({"type": "AlexNet", "num_classes": 3}), 64, "224 × 224"),
+        (json!({"type": "UNet", "base_channels": 2}), 40, "multiples of 16"),
+        (json!({"type": "SwinTransformer"}), 32, "pad_small_map"),
+        (json!({"type": "MlpMixer", "img_size": 32}), 64, "32 × 32"),
+    ];
+    for (config, size, wanted) in cases {
+        let (mut net, _) = memory::accounted(true, 1, || build::<dyn Module>(&config).unwrap());
+        let tape = Tape::without_grad(BufferPool::default());
+        let mut rng = keyed(0, "zoo", 0, 0);
+        let x = tape.input(Tensor::zeros(IxDyn(&[1, 3, size, size])));
+        let y = net.forward(x, &mut Forward::new(false, &mut rng));
+        let said = y.map(drop).unwrap_err().to_string();
+        assert!(said.contains(wanted), "{config}: {said}");
+    }
+}
+
+/// Networks begin with finite weights, by rules that find their layers.
+#[test]
+fn initial_weights_are_finite() {
+    for case in cases().iter().filter(|case| case.parameters < 3_000_000) {
+        let mut net = net(&case.config);
+        init_weights(&mut net, 0).unwrap();
+        let mut spread: BTreeMap<String, f64> = BTreeMap::new();
+        net.visit(&mut |p| {
+            assert!(p.value.iter().all(|v| v.is_finite()), "{}: {}", case.name, p.name);
+            spread
+                .insert(p.name.to_owned(), f64::from(p.value.iter().fold(0.0, |m: Elem, v| m.max(v.abs()))));
+        });
+        assert!(spread.values().any(|most| *most > 0.0));
+    }
+}
