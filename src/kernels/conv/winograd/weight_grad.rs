@@ -1,11 +1,14 @@
 //! The gradient of the weight by the transposed algorithm: `Gt ((A dy At) . (Bt d B)) G`, summed over all tiles.
 #![allow(unsafe_code)]
 
+use std::ops::Range;
+
 use super::data::{TRANSPOSED_ROWS, channels_last, input_rows};
 use super::shape::Shape;
 use super::transforms::{OUT, POINTS, TileStrides, gradients, kernel_gradients};
 use crate::base::Elem;
 use crate::kernels::disjoint::DisjointMut;
+use crate::kernels::elementwise::add_assign;
 use crate::kernels::gemm::microkernel::{Gather, LANES, MicroKernel, NR, Offsets, balanced_mr};
 use crate::kernels::par;
 use crate::kernels::scratch::Scratch;
@@ -15,6 +18,11 @@ use crate::kernels::transpose::transpose;
 /// takes.
 const TILES: usize = 128;
 
+/// Chunks of images that a gradient is cut into at most: the work of up to 8 threads.
+const CHUNKS: usize = 8;
+/// Elements that the transformed gradients of all chunks may have: 8 MiB.
+const PARTIALS: usize = 1 << 21;
+
 /// One round: the tiles of some images, transformed.
 struct Round {
     tiles: usize,
@@ -22,9 +30,13 @@ struct Round {
     v: Scratch,
     /// Gradients, [panel, point, tile, lane].
     z: Scratch,
+    /// Whether its parts are tasks of several threads.
+    shared: bool,
 }
 
 /// `dw = beta * dw + gradient` for the forward pass `s`.
+///
+/// Chunks of images have sums of their own where those are small. A round of few channels is too short a work to share.
 pub(in crate::kernels::conv) fn backward_weight(
     s: &Shape,
     x: &[Elem],
@@ -32,18 +44,16 @@ pub(in crate::kernels::conv) fn backward_weight(
     beta: Elem,
     dw: &mut [Elem],
 ) {
-    let per_image = s.tile_rows() * s.tile_cols();
-    let images = TILES.div_ceil(per_image).min(s.n);
-    let most = images * per_image;
-    let mut round =
-        Round { tiles: 0, v: Scratch::take(POINTS * s.c * most), z: Scratch::take(POINTS * s.k * most) };
-    let mut u = Scratch::take(POINTS * s.c * s.k);
-    for n in (0..s.n).step_by(images) {
-        let count = images.min(s.n - n);
-        round.tiles = count * per_image;
-        round.transform(s, count, &x[n * s.c * s.h * s.w..], &dy[n * s.k * s.out_h * s.out_w..]);
-        round.multiply(s, n > 0, &mut u);
-    }
+    let size = POINTS * s.c * s.k;
+    let chunks = (PARTIALS / size).clamp(1, CHUNKS).min(s.n);
+    let images = s.n.div_ceil(chunks);
+    let mut sums = Scratch::take(s.n.div_ceil(images) * size);
+    par::chunks(size, chunks == 1, &mut sums, |i, u| {
+        let images = i * images..s.n.min((i + 1) * images);
+        chunk(s, images, chunks == 1, x, dy, u);
+    });
+    let (u, others) = sums.split_at_mut(size);
+    others.chunks_exact(size).for_each(|other| add_assign(other, u));
     par::chunks(NR * s.c * 9, false, dw, |p, dw| {
         let width = dw.len() / (s.c * 9);
         let u = &u[p * NR * POINTS * s.c..];
@@ -55,6 +65,20 @@ pub(in crate::kernels::conv) fn backward_weight(
     });
 }
 
+/// The transformed gradient `u` of some images.
+fn chunk(s: &Shape, images: Range<usize>, shared: bool, x: &[Elem], dy: &[Elem], u: &mut [Elem]) {
+    let per_image = s.tile_rows() * s.tile_cols();
+    let most = TILES.div_ceil(per_image).min(images.len());
+    let (inputs, gradients) = (POINTS * s.c * most * per_image, POINTS * s.k * most * per_image);
+    let mut round = Round { tiles: 0, v: Scratch::take(inputs), z: Scratch::take(gradients), shared };
+    for n in images.clone().step_by(most) {
+        let count = most.min(images.end - n);
+        round.tiles = count * per_image;
+        round.transform(s, count, &x[n * s.c * s.h * s.w..], &dy[n * s.k * s.out_h * s.out_w..]);
+        round.multiply(s, n > images.start, u);
+    }
+}
+
 impl Round {
     /// Fills `v` and `z` from `count` images.
     fn transform(&mut self, s: &Shape, count: usize, x: &[Elem], dy: &[Elem]) {
@@ -62,7 +86,7 @@ impl Round {
         let (v, z) = (DisjointMut::from(&mut self.v[..]), DisjointMut::from(&mut self.z[..]));
         let (blocks_c, blocks_k) = (s.c / LANES, s.k / LANES);
         // One task for 16 channels of one image, of the input or of the gradient.
-        par::tasks(count * (blocks_c + blocks_k), false, |i| {
+        par::tasks(count * (blocks_c + blocks_k), !self.shared, |i| {
             let (image, block) = (i / (blocks_c + blocks_k), i % (blocks_c + blocks_k));
             let first = image * s.tile_rows() * s.tile_cols();
             if block < blocks_c {
@@ -98,7 +122,7 @@ impl Round {
         let steps: Vec<u32> = (0..tiles as u32).map(|t| t * LANES as u32).collect();
         let u = DisjointMut::from(u);
         // One task for a panel and a point.
-        par::tasks(s.k.div_ceil(NR) * POINTS, false, |i| {
+        par::tasks(s.k.div_ceil(NR) * POINTS, !self.shared, |i| {
             let (panel, point) = (i / POINTS, i % POINTS);
             let width = NR.min(s.k - panel * NR);
             let z = &self.z[(panel * NR * POINTS + point * width) * tiles..][..width * tiles];
