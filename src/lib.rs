@@ -45,6 +45,14 @@ pub struct DataPage;
 #[doc = include_str!("../docs/tensors.md")]
 pub struct TensorsPage;
 
+/// And of those on modules and on what they cost.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/modules.md")]
+pub struct ModulesPage;
+#[cfg(doctest)]
+#[doc = include_str!("../docs/complexity.md")]
+pub struct ComplexityPage;
+
 /// What the macros need, so that a plugin crate need not depend on it.
 #[doc(hidden)]
 pub mod __private {

@@ -129,7 +129,14 @@ fn layers_that_nobody_names_start_as_in_pytorch() {
         ("heads.0.weight - [10, 84]", within(84)),
         ("heads.0.bias - [10]", within(84)),
     ];
-    assert_eq!(report, expected.map(|(tensor, rule)| format!("{tensor}: {rule}")));
+    let told: Vec<&str> = report.iter().filter_map(|line| Some(line.split_once(" (mean ")?.0)).collect();
+    assert_eq!(told, expected.map(|(tensor, rule)| format!("{tensor}: {rule}")));
+    let spread = std(&values(&net, "heads.0.weight"));
+    let (_, told) = report[4].rsplit_once("std ").unwrap();
+    assert!(
+        (told.trim_end_matches(')').parse::<f64>().unwrap() / spread - 1.0).abs() < 1e-3,
+        "{told}, {spread}"
+    );
 }
 
 #[test]
@@ -147,9 +154,16 @@ fn the_outer_config_reaches_everything_and_the_innermost_wins() {
     assert!(all(&net, "backbone.norm.running_mean", 0.0), "buffers are not weights");
     assert!(all(&net, "heads.0.bias", 0.5));
     assert!((std(&values(&net, "heads.0.weight")) - (2f64 / 94.0).sqrt()).abs() < 0.01);
-    assert_eq!(report[0], "backbone.conv.weight - [6, 1, 5, 5]: ConstantInit: val=2, bias=-1");
-    assert_eq!(report[2], "backbone.norm.weight - [6]: ConstantInit: val=3, bias=0");
-    assert_eq!(report[4], "heads.0.weight - [10, 84]: XavierInit: gain=1, distribution=normal, bias=0.5");
+    assert_eq!(
+        report[0],
+        "backbone.conv.weight - [6, 1, 5, 5]: ConstantInit: val=2, bias=-1 (mean 2, std 0)"
+    );
+    assert_eq!(report[2], "backbone.norm.weight - [6]: ConstantInit: val=3, bias=0 (mean 3, std 0)");
+    assert!(
+        report[4].starts_with("heads.0.weight - [10, 84]: XavierInit: gain=1, distribution=normal, bias=0.5"),
+        "{}",
+        report[4]
+    );
 }
 
 #[test]
@@ -179,8 +193,8 @@ fn pretrained_comes_last_and_leaves_the_rest_to_the_others() {
         assert!(all(&net, "heads.0.weight", 1.0), "the head is not left uninitialised");
         let line =
             format!("backbone.conv.weight - [6, 1, 5, 5]: PretrainedInit: load from {}", path.display());
-        assert_eq!(report[0], line);
-        assert_eq!(report[1], "backbone.conv.bias - [6]: ConstantInit: val=2, bias=0");
+        assert_eq!(report[0], line + " (mean 4, std 0)");
+        assert_eq!(report[1], "backbone.conv.bias - [6]: ConstantInit: val=2, bias=0 (mean 0, std 0)");
     }
     let told = logged(&path.display().to_string());
     assert!(told.contains("2 loaded, 5 missing (backbone.conv.bias, backbone.norm.weight"), "{told}");
@@ -313,7 +327,10 @@ impl Initializer for Eye {
 fn a_custom_rule_is_a_few_lines() {
     let mut own = net(vec![Init::new(Eye).layer("Linear")], vec![]);
     own.heads = vec![linear(2, 2)];
-    assert_eq!(init_weights(&mut own, 0).unwrap()[4], "heads.0.weight - [2, 2]: EyeInit, bias=0");
+    assert_eq!(
+        init_weights(&mut own, 0).unwrap()[4],
+        "heads.0.weight - [2, 2]: EyeInit, bias=0 (mean 0.5, std 0.5)"
+    );
     assert_eq!(values(&own, "heads.0.weight"), [1.0, 0.0, 0.0, 1.0]);
 }
 

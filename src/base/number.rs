@@ -39,6 +39,24 @@ pub fn short(value: f64) -> String {
     }
 }
 
+/// With a comma between thousands.
+///
+/// ```
+/// use shanty::base::number::grouped;
+/// assert_eq!([7, 1_000, 11_689_512].map(grouped), ["7", "1,000", "11,689,512"]);
+/// ```
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// Rust writes `1e-2`.
 fn padded(text: &str) -> String {
     match text.split_once('e') {

@@ -20,6 +20,7 @@ mod progress;
 mod replay;
 mod signals;
 mod started;
+mod summary;
 mod train;
 mod verify_resume;
 
@@ -55,6 +56,8 @@ enum Command {
     Predict(predict::Predict),
     /// Show what a config will do: learning rates, hooks, checkpoints, validations. Nothing is trained or written.
     Plan(plan::Plan),
+    /// Show the modules of a config's model: shapes, parameters, multiply-adds, and the memory of a training step.
+    Summary(summary::Summarize),
     /// Write a crate for a hook of your own.
     New(new::New),
     /// Look into checkpoints, compare, average and convert them.
@@ -213,9 +216,9 @@ fn usage(told: &clap::Error) -> ExitCode {
 
 /// Does what was asked; the exit code of a command that did not fail.
 fn run(command: Command, format: Format) -> Result<u8> {
-    use Command::{Check, Plan, Predict, Replay, Test, Train, Val, VerifyResume};
-    if let Train(_) | Replay(_) | VerifyResume(_) | Check(_) | Val(_) | Test(_) | Predict(_) | Plan(_) =
-        command
+    use Command::{Check, Plan, Predict, Replay, Summary, Test, Train, Val, VerifyResume};
+    if let Train(_) | Replay(_) | VerifyResume(_) | Check(_) | Val(_) | Test(_) | Predict(_) | Plan(_)
+    | Summary(_) = command
     {
         start_threads()?;
     }
@@ -229,6 +232,7 @@ fn run(command: Command, format: Format) -> Result<u8> {
         Command::Test(test) => test.run(true)?,
         Command::Predict(predict) => predict.run()?,
         Command::Plan(plan) => plan.run(format)?,
+        Command::Summary(summary) => summary.run(format)?,
         Command::New(new) => new.run()?,
         Command::Config(args) => inspect::config(&args.config.with(&args.bare))?,
         Command::Explain { config, key, bare } => inspect::explain(&config.with(&bare), &key)?,

@@ -143,12 +143,17 @@ impl Batch {
         rows.extend((0..self.len()).filter(|i| Some(*i) != low && Some(*i) != high));
         rows.truncate(few);
         rows.sort_unstable();
+        self.rows(&rows)
+    }
+
+    /// These samples, which must be there; one may come several times.
+    pub(crate) fn rows(&self, rows: &[usize]) -> Self {
         Self {
             ids: rows.iter().filter_map(|i| self.ids.get(*i).copied()).collect(),
             fields: self
                 .fields
                 .iter()
-                .map(|(name, column)| (name.to_owned().into(), column.rows(&rows)))
+                .map(|(name, column)| (name.to_owned().into(), column.rows(rows)))
                 .collect(),
             valid: rows.iter().filter(|i| **i < self.valid).count(),
         }

@@ -33,6 +33,7 @@ pub use weighting::{
 
 use crate::base::{Elem, Error, Result};
 use crate::data::{Batch, TargetScales};
+use crate::nn::Traced;
 use crate::params::Params;
 
 crate::registry!(dyn Model, "model");
@@ -79,7 +80,8 @@ pub trait Model: Params + Any + Send {
     /// If the batch does not fit the model.
     fn eval_step(&mut self, batch: &Batch) -> Result<Outputs>;
 
-    /// Sets all weights as a function of the seed, and tells who set what: `name - shape: rule`, a line a parameter.
+    /// Sets all weights as a function of the seed, and tells who set what: `name - shape: rule (mean, std)`, a line a
+    /// parameter.
     ///
     /// # Errors
     /// If a rule does not fit, or a checkpoint cannot be read.
@@ -112,6 +114,20 @@ pub trait Model: Params + Any + Send {
             "`standardize_target`: `{}` does not scale its targets, leave it out",
             self.name()
         )))
+    }
+
+    /// What each of its modules gives for a batch, and what that costs, where it knows; layers are in evaluation mode.
+    ///
+    /// # Errors
+    /// If the batch does not fit the model.
+    fn trace(&mut self, _batch: &Batch) -> Result<Vec<Traced>> {
+        Ok(Vec::new())
+    }
+
+    /// Bytes of the buffers that its steps have needed so far, where it knows: activations, gradients of them, and what
+    /// kernels work in.
+    fn buffer_bytes(&mut self) -> Option<usize> {
+        None
     }
 
     /// A plain number of one of its modules, by path and name, to change while training: `backbone.dropout`, `p`.

@@ -6,7 +6,7 @@ use super::{FieldNeeds, LossDict, Model, Outputs, StepCx};
 use crate::base::{Error, Result, keyed};
 use crate::data::{Batch, TargetScales};
 use crate::nn::init::init_weights;
-use crate::nn::{Autograd, Forward, ModuleTree, Tape};
+use crate::nn::{Autograd, Forward, ModuleTree, Tape, Traced};
 use crate::params::Params;
 
 /// A network that knows its losses and its predictions. It is a [`Model`]: tape, backward, buffers and noise are looked
@@ -60,6 +60,18 @@ impl<T: Task> Model for T {
         let outputs = autograd.eval(self, &mut rng, |task, tape, cx| task.predict(batch, tape, cx));
         *self.autograd() = autograd;
         outputs
+    }
+
+    fn trace(&mut self, batch: &Batch) -> Result<Vec<Traced>> {
+        let mut autograd = std::mem::take(self.autograd());
+        let traced = autograd
+            .trace(self, &mut keyed(0, "forward", 0, 0), |task, tape, cx| task.predict(batch, tape, cx));
+        *self.autograd() = autograd;
+        traced.map(|(_, traced)| traced)
+    }
+
+    fn buffer_bytes(&mut self) -> Option<usize> {
+        Some(self.autograd().pool().bytes())
     }
 
     fn init_weights(&mut self, seed: u64) -> Result<Vec<String>> {

@@ -4,6 +4,7 @@ use crate::base::{Result, Rng};
 use crate::kernels::keep_threads_hot;
 
 use super::place::located;
+use super::trace::Traced;
 use super::{BufferPool, Forward, ModuleTree, Tape, Var};
 
 /// Runs steps of a module and keeps their buffers. A model owns one; it is empty until the first step.
@@ -54,13 +55,57 @@ impl Autograd {
         rng: &mut Rng,
         step: impl for<'t> FnOnce(&mut M, &'t Tape, &mut Forward<'_>) -> Result<R>,
     ) -> Result<R> {
-        let tape = Tape::without_grad(std::mem::take(&mut self.pool)).fused(self.fuses);
+        self.evaluate(module, rng, step, false).map(|(result, _)| result)
+    }
+
+    /// As [`eval`](Self::eval), with what each module gave and what it cost, in the order of the tree.
+    ///
+    /// ```
+    /// use shanty::base::{Tensor, keyed};
+    /// use shanty::nn::{Autograd, Linear, Module, ReLU, Sequential, Var};
+    ///
+    /// let mut net = Sequential::new().with(Linear::new(3, 4)).with(ReLU::new()).with(Linear::new(4, 2));
+    /// let (y, traced) = Autograd::default().trace(&mut net, &mut keyed(0, "example", 0, 0), |net, tape, cx| {
+    ///     net.forward(tape.input(Tensor::from_elem(vec![5, 3], 1.0)), cx).map(Var::value)
+    /// })?;
+    /// let paths: Vec<&str> = traced.iter().map(|module| &*module.path).collect();
+    /// assert_eq!(paths, ["", "0", "1", "2"]);
+    /// assert_eq!((traced[0].parameters, traced[0].work.multiply_adds), (26, 5 * (3 * 4 + 4 * 2)));
+    /// // The features before the last layer.
+    /// let features = traced[2].output.as_ref().unwrap();
+    /// assert_eq!((traced[2].kind, features.shape(), y.shape()), ("ReLU", &[5, 4][..], &[5, 2][..]));
+    /// # Ok::<(), shanty::base::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As those of `eval`.
+    pub fn trace<M: ModuleTree, R>(
+        &mut self,
+        module: &mut M,
+        rng: &mut Rng,
+        step: impl for<'t> FnOnce(&mut M, &'t Tape, &mut Forward<'_>) -> Result<R>,
+    ) -> Result<(R, Vec<Traced>)> {
+        self.evaluate(module, rng, step, true)
+    }
+
+    fn evaluate<M: ModuleTree, R>(
+        &mut self,
+        module: &mut M,
+        rng: &mut Rng,
+        step: impl for<'t> FnOnce(&mut M, &'t Tape, &mut Forward<'_>) -> Result<R>,
+        traces: bool,
+    ) -> Result<(R, Vec<Traced>)> {
+        let tape = Tape::without_grad(std::mem::take(&mut self.pool)).fused(self.fuses && !traces);
+        if traces {
+            tape.trace();
+        }
         let done = step(module, &tape, &mut Forward::new(false, rng));
         let done = done.and_then(|result| tape.take_error().map_or(Ok(result), Err));
         let done = done.map_err(|error| located(module, error));
         let listed = tape.check_listed(module);
+        let told = tape.told(module);
         self.pool = tape.discard();
-        done.and_then(|result| listed.map(|()| result))
+        done.and_then(|result| listed.map(|()| (result, told)))
     }
 
     /// Whether evaluation computes batch norms, sums and activations with the convolution or linear map before them:

@@ -31,6 +31,7 @@ mod arithmetic;
 mod autograd;
 mod backward;
 mod buffer_pool;
+mod display;
 pub mod init;
 mod layers;
 mod loss;
@@ -39,8 +40,10 @@ mod module_tree;
 mod param;
 mod pending;
 mod place;
+mod replace;
 mod shapes;
 mod tape;
+mod trace;
 mod tree;
 mod var;
 
@@ -53,9 +56,11 @@ pub use loss::*;
 pub use module::{Forward, InModule, Module, ModuleConfig};
 pub use module_tree::{Child, ChildMut, Field, ModuleTree};
 pub use param::{Buffer, Counter, Param};
+pub use replace::{replace, set_eval};
 pub use tape::Tape;
+pub use trace::{Traced, Work};
 pub use tree::{
-    ModuleVisitor, find, find_mut, named_children, named_modules, set_norm_eval, set_trainable, visit,
-    visit_mut, walk, walk_from,
+    ModuleVisitor, apply, find, find_mut, named_buffers, named_children, named_modules, named_parameters,
+    set_norm_eval, set_trainable, visit, visit_mut, walk, walk_from,
 };
 pub use var::Var;

@@ -180,8 +180,11 @@ impl<'a> Forward<'a> {
         child: &mut M,
         xs: &[Var<'t>],
     ) -> Result<Var<'t>> {
-        let y = child.forward_all(xs, self).and_then(Var::checked);
-        y.map_err(|error| InModule::at(name, ModuleId::of(child), error))
+        let y = match xs.first() {
+            Some(x) => x.tape().called(&name, child, |child| child.forward_all(xs, self)),
+            None => child.forward_all(xs, self),
+        };
+        y.and_then(Var::checked).map_err(|error| InModule::at(name, ModuleId::of(child), error))
     }
 }
 
@@ -191,26 +194,39 @@ impl<'a> Forward<'a> {
 pub struct ModuleConfig {
     /// How the weights of the module and of all below it begin; instead of what its type says by itself.
     pub init_cfg: InitCfg,
+    /// The module and all below it work as in evaluation, in training too: no dropout, batch norms by their running
+    /// statistics. Their weights are trained.
+    pub eval: bool,
 }
 
 crate::registry!(dyn Module, "module", ModuleConfig, {
     const LIST: Option<(&'static str, &'static str)> = Some(("Sequential", "layers"));
 
     fn finish(inner: Box<Self>, options: &ModuleConfig, cx: &mut BuildCx) -> Result<Box<Self>> {
-        Ok(match options.init_cfg {
-            None => inner,
-            Some(_) => Box::new(WithInit { inner, init: Init::list(&options.init_cfg, cx)? }),
-        })
+        let ModuleConfig { init_cfg, eval } = options;
+        if init_cfg.is_none() && !eval {
+            return Ok(inner);
+        }
+        let init = init_cfg.is_some().then(|| Init::list(init_cfg, cx)).transpose()?;
+        Ok(Box::new(Wrapped { init, eval: *eval, ..Wrapped::new(inner) }))
     }
 });
 
-/// A module with an `init_cfg` of its own; in everything else it is that module.
-struct WithInit {
+/// A module with what every module may say; in everything else it is that module.
+pub(super) struct Wrapped {
     inner: Box<dyn Module>,
-    init: Vec<Init>,
+    init: Option<Vec<Init>>,
+    /// Whether it works as in evaluation.
+    pub(super) eval: bool,
 }
 
-impl ModuleTree for WithInit {
+impl Wrapped {
+    pub(super) fn new(inner: Box<dyn Module>) -> Self {
+        Self { inner, init: None, eval: false }
+    }
+}
+
+impl ModuleTree for Wrapped {
     fn type_name(&self) -> &'static str {
         self.inner.type_name()
     }
@@ -218,7 +234,7 @@ impl ModuleTree for WithInit {
         self.inner.families()
     }
     fn init_cfg(&self) -> &[Init] {
-        &self.init
+        self.init.as_deref().unwrap_or_else(|| self.inner.init_cfg())
     }
     fn groups(&self) -> usize {
         self.inner.groups()
@@ -234,12 +250,16 @@ impl ModuleTree for WithInit {
     }
 }
 
-impl Module for WithInit {
+impl Module for Wrapped {
     fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
-        self.inner.forward(x, cx)
+        self.forward_all(&[x], cx)
     }
     fn forward_all<'t>(&mut self, xs: &[Var<'t>], cx: &mut Forward<'_>) -> Result<Var<'t>> {
-        self.inner.forward_all(xs, cx)
+        let training = cx.training;
+        cx.training &= !self.eval;
+        let y = self.inner.forward_all(xs, cx);
+        cx.training = training;
+        y
     }
     fn takes_several(&self) -> bool {
         self.inner.takes_several()

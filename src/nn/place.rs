@@ -13,7 +13,7 @@ pub(super) struct Near {
 }
 
 /// A module by its address and its type: a struct and its first field lie at one address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct ModuleId(usize, &'static str);
 
 impl ModuleId {

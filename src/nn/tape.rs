@@ -10,6 +10,7 @@ use crate::base::{Elem, Error, Result, Tensor, caught_from};
 use super::backward::Grads;
 use super::buffer_pool::{row_major, tensor};
 use super::pending::Pending;
+use super::trace::Trace;
 use super::{BufferPool, InModule, Param, Var};
 
 pub(super) type Backward = Box<dyn FnOnce(Vec<Elem>, &mut Grads<'_>)>;
@@ -28,6 +29,8 @@ pub struct Tape {
     recording: Cell<bool>,
     /// Whether products wait for what follows them.
     pub(super) fuses: bool,
+    /// The calls of modules, where they are noted.
+    pub(super) trace: RefCell<Option<Trace>>,
 }
 
 #[derive(Default)]
@@ -79,6 +82,7 @@ impl Tape {
             grad,
             recording: Cell::new(true),
             fuses: false,
+            trace: RefCell::default(),
         }
     }
 
@@ -195,6 +199,11 @@ impl Tape {
     }
 
     fn push(&self, node: Node) -> Var<'_> {
+        if self.trace.borrow().is_some() {
+            let arena = self.arena.borrow();
+            let used = arena.leaves.iter().find(|leaf| node.inputs.contains(&leaf.id));
+            self.made(used.map(|leaf| leaf.address), &node.value);
+        }
         let nodes = &mut self.arena.borrow_mut().nodes;
         nodes.push(node);
         Var { tape: self, id: (nodes.len() - 1) as u32 }

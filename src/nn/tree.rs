@@ -8,7 +8,7 @@ use crate::base::suggest::nearest;
 use crate::base::{Elem, Error, Result};
 use crate::params::{HostParams, ParamMut, ParamRef, Role};
 
-use super::{Child, ChildMut, ModuleTree, Param};
+use super::{Buffer, Child, ChildMut, ModuleTree, Param};
 
 /// A walk's two calls at each module: before its children and after them.
 pub trait ModuleVisitor {
@@ -94,6 +94,58 @@ pub fn named_modules(root: &dyn ModuleTree) -> Vec<(String, &dyn ModuleTree)> {
     all
 }
 
+/// The parameters of the module and of all below it, with their names, as PyTorch's `named_parameters`.
+pub fn named_parameters(root: &dyn ModuleTree) -> Vec<(String, &Param)> {
+    named_leaves(root, &|part| match part {
+        Child::Param(param) => Some(param),
+        _ => None,
+    })
+}
+
+/// The buffers of the module and of all below it, with their names, as PyTorch's `named_buffers`. Counts are none.
+pub fn named_buffers(root: &dyn ModuleTree) -> Vec<(String, &Buffer)> {
+    named_leaves(root, &|part| match part {
+        Child::Buffer(buffer) => Some(buffer),
+        _ => None,
+    })
+}
+
+fn named_leaves<'a, T>(
+    root: &'a dyn ModuleTree,
+    choose: &dyn Fn(Child<'a>) -> Option<&'a T>,
+) -> Vec<(String, &'a T)> {
+    let mut all = Vec::new();
+    for (path, module) in named_modules(root) {
+        module.visit_children(&mut |name, part| {
+            let dot = if path.is_empty() { "" } else { "." };
+            all.extend(choose(part).map(|leaf| (format!("{path}{dot}{name}"), leaf)));
+        });
+    }
+    all
+}
+
+/// Calls `f` with every module and its path, children before their parent, as PyTorch's `apply`.
+///
+/// ```
+/// use shanty::nn::{Linear, Sequential, apply, find_mut};
+///
+/// let mut net = Sequential::new().with(Linear::new(2, 2)).with(Linear::new(2, 1));
+/// let mut seen = Vec::new();
+/// apply(&mut net, &mut |path, module| seen.push(format!("{path}:{}", module.type_name())));
+/// assert_eq!(seen, ["0:Linear", "1:Linear", ":Sequential"]);
+/// ```
+pub fn apply(root: &mut dyn ModuleTree, f: &mut dyn FnMut(&str, &mut dyn ModuleTree)) {
+    fn go(path: &mut Path, module: &mut dyn ModuleTree, f: &mut dyn FnMut(&str, &mut dyn ModuleTree)) {
+        module.visit_children_mut(&mut |name, part| {
+            if let ChildMut::Module(child) = part {
+                path.within(name, |path| go(path, child, f));
+            }
+        });
+        f(&path.0, module);
+    }
+    go(&mut Path(String::new()), root, f);
+}
+
 /// The module at a dotted path; the empty path is `root` itself.
 pub fn find<'a>(root: &'a dyn ModuleTree, path: &str) -> Option<&'a dyn ModuleTree> {
     path.split('.').filter(|step| !step.is_empty()).try_fold(root, |module, step| {
@@ -143,14 +195,18 @@ pub fn set_trainable(root: &mut dyn ModuleTree, path: &str, trainable: bool) -> 
             ChildMut::Counter(_) => {}
         });
     }
+    set(at_mut(root, path)?, trainable);
+    Ok(())
+}
+
+/// [`find_mut`], with an error that knows a path like the wrong one.
+pub(super) fn at_mut<'a>(root: &'a mut dyn ModuleTree, path: &str) -> Result<&'a mut dyn ModuleTree> {
     let paths: Vec<String> = named_modules(root).into_iter().map(|(path, _)| path).collect();
-    let module = find_mut(root, path).ok_or_else(|| {
+    find_mut(root, path).ok_or_else(|| {
         let near = nearest(path, paths.iter().map(String::as_str).filter(|path| !path.is_empty()));
         let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
         Error::invalid(format!("the model has no module `{path}`{hint}"))
-    })?;
-    set(module, trainable);
-    Ok(())
+    })
 }
 
 /// Fixes the running statistics of every batch norm below `root`, or lets them move. Scales and shifts are trained on.

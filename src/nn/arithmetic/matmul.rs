@@ -2,8 +2,8 @@
 
 use crate::base::{Elem, Error, Result};
 use crate::kernels::{Epilogue, Mat, MatMut, gemm};
-use crate::nn::Var;
 use crate::nn::buffer_pool::{slice, tensor};
+use crate::nn::{Var, Work};
 
 use super::broadcast::joint_shape;
 use super::reduce::offsets;
@@ -24,6 +24,7 @@ impl<'t> Var<'t> {
     fn try_matmul(self, other: Self) -> Result<Self> {
         let (a, b) = (self.value(), other.value());
         let s = Sizes::new(a.shape(), b.shape())?;
+        self.tape.worked(Work::sums(s.shape.iter().product(), s.k));
         let mut y = self.tape.take(s.shape.iter().product());
         s.each(|[at_a, at_b, at_y]| {
             s.product(0.0, s.a(slice(&a), at_a), s.b(slice(&b), at_b), &mut y[at_y..][..s.m * s.n]);

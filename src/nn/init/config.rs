@@ -7,7 +7,8 @@ use serde::{Deserialize, Deserializer};
 
 use super::draw::TruncatedNormal;
 use super::{
-    Caffe2Xavier, Constant, Init, Initializer, Kaiming, Normal, Pretrained, TruncNormal, Uniform, Xavier,
+    Caffe2Xavier, Constant, Init, Initializer, Kaiming, Normal, Orthogonal, Pretrained, TruncNormal, Uniform,
+    Xavier,
 };
 use crate::base::Result;
 use crate::config::{Diag, FromNode, Key, Kind, Node, OneOrMany, receive};
@@ -141,6 +142,8 @@ register! { /// Caffe2's Xavier: uniform within ±√(3 / fan_in).
 dyn Initializer, "Caffe2Xavier" => Caffe2Xavier }
 register! { /// `Caffe2Xavier`, by the name of MMEngine's class.
 dyn Initializer, "Caffe2XavierInit" => Caffe2Xavier }
+register! { /// Orthonormal rows or columns: a signal keeps its length.
+dyn Initializer, "Orthogonal" => Orthogonal }
 register! { /// Tensors of a checkpoint, by name; applied after everything below.
 dyn Initializer, "Pretrained" => Pretrained }
 register! { /// `Pretrained`, by the name of MMEngine's class.

@@ -2,6 +2,9 @@
 
 use std::collections::HashMap;
 
+use ndarray::ArrayViewD;
+
+use crate::base::{Elem, number};
 use crate::nn::{ModuleTree, tree};
 use crate::params::{HostParams, ParamMut, ParamRef};
 
@@ -38,10 +41,29 @@ impl Report {
         }
     }
 
-    /// `name - shape: rule`, in the order of the model.
-    pub fn lines(&self) -> Vec<String> {
-        self.lines.iter().map(|Line { name, shape, info }| format!("{name} - {shape:?}: {info}")).collect()
+    /// `name - shape: rule (mean, std)`, in the order of the model; mean and standard deviation are those of the values
+    /// that `root` has now.
+    pub fn lines(&self, root: &dyn ModuleTree) -> Vec<String> {
+        let mut lines = Vec::with_capacity(self.lines.len());
+        tree::visit(root, &mut |p| {
+            if let Some(&at) = self.index.get(p.name) {
+                let Line { name, shape, info } = &self.lines[at];
+                let (mean, std) = moments(&p.value);
+                let (mean, std) = (number::short(mean), number::short(std));
+                lines.push(format!("{name} - {shape:?}: {info} (mean {mean}, std {std})"));
+            }
+        });
+        lines
     }
+}
+
+/// Mean and standard deviation, both over all values; four digits are enough for a log.
+fn moments(values: &ArrayViewD<'_, Elem>) -> (f64, f64) {
+    let n = values.len().max(1) as f64;
+    let mean = values.iter().map(|v| f64::from(*v)).sum::<f64>() / n;
+    let variance = values.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / n;
+    let rounded = |v: f64| format!("{v:.3e}").parse().unwrap_or(v);
+    (rounded(mean), rounded(variance.sqrt()))
 }
 
 /// A sub-tree as a bag of tensors.

@@ -20,7 +20,7 @@ use crate::nn::{
 };
 use crate::params::StateDict;
 
-/// Initialises all weights below `root`, and tells of every parameter who did: `name - shape: rule`.
+/// Initialises all weights below `root`, and tells of every parameter who did: `name - shape: rule (mean, std)`.
 ///
 /// Calling it again with the same seed gives the same weights.
 ///
@@ -31,7 +31,7 @@ pub fn init_weights(root: &mut dyn ModuleTree, seed: u64) -> Result<Vec<String>>
     let mut walk = Walk { seed, report: Report::of(root) };
     walk_from("", root, &mut Defaults { seed, report: &mut walk.report })?;
     walk.level("", root)?;
-    Ok(walk.report.lines())
+    Ok(walk.report.lines(root))
 }
 
 struct Walk {

@@ -10,7 +10,7 @@ use crate::kernels::{
 };
 use crate::nn::buffer_pool::{row_major, slice, tensor};
 use crate::nn::shapes::expect_shape;
-use crate::nn::{BufferPool, Dropout, Forward, Linear, LinearConfig, Module, Tape, Var};
+use crate::nn::{BufferPool, Dropout, Forward, Linear, LinearConfig, Module, Tape, Var, Work};
 use crate::registry::BuildCx;
 use crate::{module, register};
 
@@ -214,6 +214,7 @@ impl<'t> Var<'t> {
             return Err(Error::invalid(format!("{q_len} tokens ask, but there are only {len}")));
         }
         let g = geometry(options, [batch, q_len, len, width / 3])?;
+        self.tape.worked(work(&g));
         let extra = SavedInputs::new(self.tape, &g, options, rng);
         let (mut out, mut lse) =
             (self.tape.take(batch * q_len * (width / 3)), self.tape.take(batch * g.heads * q_len));
@@ -254,6 +255,7 @@ impl<'t> Var<'t> {
         expect_shape("the keys of an attention", k.shape(), &[batch, k_len, width])?;
         expect_shape("the values of an attention", v.shape(), &[batch, k_len, width])?;
         let g = geometry(options, [batch, q_len, k_len, width])?;
+        self.tape.worked(work(&g));
         let extra = SavedInputs::new(self.tape, &g, options, rng);
         let (mut out, mut lse) = (self.tape.take(q.len()), self.tape.take(batch * g.heads * q_len));
         let qkv = Qkv { q: slice(&q), k: slice(&k), v: slice(&v) };
@@ -294,6 +296,12 @@ fn geometry(options: &AttentionOptions, sizes: [usize; 4]) -> Result<AttnGeom> {
         expect_shape("the bias of an attention", bias.shape(), &[q_len, k_len])?;
     }
     Ok(AttnGeom { batch, heads, q_len, k_len, dim: width / heads })
+}
+
+/// What the scores and the sums that they weigh cost.
+fn work(g: &AttnGeom) -> Work {
+    let scores = g.batch * g.heads * g.q_len;
+    Work::sums(scores * g.k_len, g.dim) + Work::sums(scores * g.dim, g.k_len)
 }
 
 /// Bias and dropout, saved for the way back.

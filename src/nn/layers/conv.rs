@@ -10,7 +10,7 @@ use crate::kernels::{
 use crate::nn::buffer_pool::{slice, tensor};
 use crate::nn::pending::Pending;
 use crate::nn::shapes::{expect_shape, images};
-use crate::nn::{Forward, Module, Param, Var};
+use crate::nn::{Forward, Module, Param, Var, Work};
 use crate::registry::BuildCx;
 use crate::{module, register};
 
@@ -241,6 +241,7 @@ impl<'t> Var<'t> {
             size_of::<Elem>(),
         )?;
         memory::fits("the output of a convolution", &[g.n, g.k, g.out[0], g.out[1]], size_of::<Elem>())?;
+        self.tape.worked(Work::sums(g.y_len(), per_group * kh * kw));
         let shape = [g.n, g.k, g.out[0], g.out[1]];
         if self.tape.fuses {
             let run =

@@ -9,7 +9,7 @@ use crate::kernels::{
 };
 use crate::nn::buffer_pool::{slice, tensor};
 use crate::nn::shapes::{expect_shape, images};
-use crate::nn::{Forward, Module, Param, Var};
+use crate::nn::{Forward, Module, Param, Var, Work};
 use crate::registry::BuildCx;
 use crate::{module, register};
 
@@ -336,6 +336,10 @@ impl<'t> Var<'t> {
         if let Some(b) = &b {
             expect_shape("the bias of a transposed convolution", b.shape(), &[k])?;
         }
+        let outputs = Work { activations: g.x_len() as u64, multiply_adds: 0 };
+        // Each input is multiplied with its part of the weight; the output is its grid with more points.
+        let products = Work { activations: 0, ..Work::sums(x.len(), per_group * kh * kw) };
+        self.tape.worked(outputs + products);
         let mut y = self.tape.take(g.x_len());
         conv_transpose2d(&g, slice(&x), slice(&w), b.as_ref().map(slice), &mut y);
         let inputs: Vec<Var<'t>> = [Some(self), Some(weight), bias].into_iter().flatten().collect();

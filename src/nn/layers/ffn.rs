@@ -96,6 +96,7 @@ impl<'t> Var<'t> {
         let inner = s1.output(x.shape());
         let s2 = LinearShape::new(&inner, w2.shape())?;
         let shape = s2.output(&inner);
+        self.tape.worked(s1.work() + s2.work());
         expect_shape("the bias of a linear map", b1.shape(), &[s1.outs])?;
         expect_shape("the bias of a linear map", b2.shape(), &[s2.outs])?;
         let more = residual.value();

@@ -8,7 +8,7 @@ use crate::kernels::{Act, Epilogue, LayerEpilogue, Mat, MatMut, col_sums, gemm, 
 use crate::nn::buffer_pool::{slice, tensor};
 use crate::nn::pending::Pending;
 use crate::nn::shapes::expect_shape;
-use crate::nn::{Forward, Grads, Module, Param, Var};
+use crate::nn::{Forward, Grads, Module, Param, Var, Work};
 use crate::registry::BuildCx;
 use crate::{module, register};
 
@@ -93,6 +93,7 @@ impl<'t> Var<'t> {
     fn affine(self, weight: Self, bias: Option<Self>, residual: Option<Self>) -> Result<Self> {
         let (x, w) = (self.value(), weight.value());
         let s = LinearShape::new(x.shape(), w.shape())?;
+        self.tape.worked(s.work());
         let b = bias.map(Var::value);
         if let Some(b) = &b {
             expect_shape("the bias of a linear map", b.shape(), &[s.outs])?;
@@ -152,6 +153,11 @@ impl LinearShape {
     fn run(self, x: &[Elem], w: &[Elem], then: LayerEpilogue<'_>, y: &mut [Elem]) {
         let (x, w) = (Mat::new(x, self.rows, self.ins), Mat::new(w, self.outs, self.ins));
         linear(x, w, then, MatMut::new(y, self.rows, self.outs));
+    }
+
+    /// What the product costs.
+    pub fn work(self) -> Work {
+        Work::sums(self.rows * self.outs, self.ins)
     }
 
     /// The shape of the result for an input of this shape.

@@ -20,7 +20,7 @@ use crate::{module, register};
 /// let tape = Tape::new(BufferPool::default());
 /// let x = tape.input(Tensor::from_shape_vec(vec![1, 2], vec![-3.0, 4.0]).unwrap());
 /// let mut both = Concat::new().with(Identity::new()).with(ReLU::new());
-/// let y = both.forward(x, &mut Forward { training: true, rng: &mut keyed(0, "", 0, 0) })?;
+/// let y = both.forward(x, &mut Forward::new(true, &mut keyed(0, "", 0, 0)))?;
 /// assert_eq!(y.value().as_slice().unwrap(), [-3.0, 4.0, 0.0, 4.0]);
 /// # Ok::<(), shanty::base::Error>(())
 /// ```
@@ -90,7 +90,7 @@ impl Module for Concat {
 /// let image = tape.input(Tensor::from_elem(vec![1, 1, 2, 2], 7.0));
 /// let table = tape.input(Tensor::from_elem(vec![1, 3], 5.0));
 /// let mut both = Parallel::new().branch("image", Flatten::new()).branch("table", Identity::new());
-/// let y = both.forward_all(&[image, table], &mut Forward { training: true, rng: &mut keyed(0, "", 0, 0) })?;
+/// let y = both.forward_all(&[image, table], &mut Forward::new(true, &mut keyed(0, "", 0, 0)))?;
 /// assert_eq!(y.value().as_slice().unwrap(), [7.0, 7.0, 7.0, 7.0, 5.0, 5.0, 5.0]);
 /// # Ok::<(), shanty::base::Error>(())
 /// ```

@@ -20,7 +20,7 @@ use crate::{module, register};
 /// let first = tape.input(Tensor::from_elem(vec![1, 1], 7.0));
 /// let second = tape.input(Tensor::from_shape_vec(vec![1, 3], vec![1.0, 2.0, 3.0]).unwrap());
 /// let mut rng = keyed(0, "", 0, 0);
-/// let cx = &mut Forward { training: true, rng: &mut rng };
+/// let cx = &mut Forward::new(true, &mut rng);
 /// let y = Select::input(1).forward_all(&[first, second], cx)?;
 /// assert_eq!(y.value().as_slice().unwrap(), [1.0, 2.0, 3.0]);
 /// let y = Select::channels(&[2, 0]).forward(second, cx)?;

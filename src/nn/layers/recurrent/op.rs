@@ -7,10 +7,10 @@ use crate::kernels::{
     Cell, RecurrentGeom, RecurrentSaved, RecurrentWeights, recurrent, recurrent_backward,
     recurrent_hidden_grads,
 };
-use crate::nn::Var;
 use crate::nn::buffer_pool::{slice, tensor};
 use crate::nn::layers::linear::LinearShape;
 use crate::nn::shapes::expect_shape;
+use crate::nn::{Var, Work};
 
 /// The weights of one direction of one layer: for the input, for the state, and a bias beside each.
 pub(super) struct Weights<'t> {
@@ -40,6 +40,7 @@ impl<'t> Var<'t> {
         for bias in bias.iter().flatten() {
             expect_shape("the bias of a recurrent layer", bias.shape(), &[wide])?;
         }
+        self.tape.worked(Work::sums(steps * batch * wide, ins + hidden));
         let g = RecurrentGeom { cell, steps, batch, ins, hidden, reverse };
         let mut h = self.tape.take(steps * batch * hidden);
         let (mut gates, mut state) = (self.tape.take(g.gates_len()), self.tape.take(g.state_len()));

@@ -1,0 +1,79 @@
+//! What the model of a config is made of, and what a step of it takes: measured on a few samples, nothing is trained.
+
+use super::RunnerBuilder;
+use super::assemble::{Assembled, Purpose, assemble};
+use crate::base::{Elem, Error, Result};
+use crate::config::Node;
+use crate::model::StepCx;
+use crate::nn::Traced;
+use crate::params::Role;
+
+/// The modules of a model, and the memory of its steps.
+#[derive(Debug, Clone, Default)]
+pub struct Summary {
+    /// The modules that had a part in a forward pass, in the order of the tree, the whole first. Outputs are those of
+    /// `samples` samples, work is that of one.
+    pub modules: Vec<Traced>,
+    /// Samples of the outputs: their first axis.
+    pub samples: usize,
+    /// Parameters of the model.
+    pub parameters: usize,
+    /// How many of them are trained.
+    pub trained: usize,
+    /// What a training step takes, where the config trains.
+    pub step: Option<StepMemory>,
+}
+
+/// Bytes of a training step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepMemory {
+    /// Samples of the batch.
+    pub batch_size: usize,
+    /// Weights and buffers.
+    pub weights: usize,
+    /// The gradients of the weights that are trained.
+    pub gradients: usize,
+    /// What was measured while the step was made: activations, their gradients, and what kernels work in.
+    pub activations: Option<usize>,
+}
+
+/// The summary of a config. Its data sets are opened for a few samples; where they are not on this machine, samples of
+/// the shape that the pipeline makes stand in for them.
+///
+/// # Errors
+/// The mistakes of the config; data of which nothing is known; what the model says of a batch.
+pub fn summary(node: &Node, name: Option<&str>) -> Result<Summary> {
+    let Assembled { builder, stand_ins, .. } = assemble(node, name, Purpose::Look)?;
+    let RunnerBuilder { model, train_data, val, test, .. } = builder;
+    let mut model = model.ok_or_else(|| Error::config("the config has no `model`"))?;
+    let trains = train_data.as_ref().map(|data| data.samples_per_batch());
+    let evaluated = [val, test].into_iter().flatten().map(|evaluation| evaluation.data);
+    let mut data = train_data.into_iter().chain(evaluated).chain(stand_ins.into_iter().map(|part| part.data));
+    let data = data.next().ok_or_else(|| {
+        Error::config("there is nothing to feed the model: give a `train_dataloader` or another one, whose data are here")
+    })?;
+    let batch = data.preview(0)?.ok_or_else(|| Error::config("the data set has no samples"))?;
+    let mut modules = model.trace(&batch)?;
+    let samples = batch.len();
+    for module in &mut modules {
+        module.work.multiply_adds /= samples as u64;
+        module.work.activations /= samples as u64;
+    }
+    let [mut weights, mut parameters, mut trained] = [0; 3];
+    model.infos(&mut |info| {
+        let len: usize = info.shape.iter().product();
+        weights += len;
+        if matches!(info.role, Role::Weight | Role::Bias) {
+            parameters += len;
+            trained += if info.frozen { 0 } else { len };
+        }
+    });
+    let step = trains.map(|batch_size| {
+        let rows: Vec<usize> = (0..batch_size).map(|i| i % samples).collect();
+        let step = StepCx { seed: 0, iter: 0, loss_scale: 1.0 };
+        model.train_step(&batch.rows(&rows), &step)?;
+        let (weights, gradients) = (weights * size_of::<Elem>(), trained * size_of::<Elem>());
+        Ok::<_, Error>(StepMemory { batch_size, weights, gradients, activations: model.buffer_bytes() })
+    });
+    Ok(Summary { modules, samples, parameters, trained, step: step.transpose()? })
+}
