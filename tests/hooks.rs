@@ -146,13 +146,9 @@ fn the_teacher_follows_the_student() {
 
 /// BN, dropout, linear: enough to need precise statistics and a warm-up.
 fn small_net() -> shanty::model::ImageClassifier {
-    let layers: Vec<Box<dyn shanty::nn::Module>> = vec![
-        Box::new(BatchNorm2d::new(1)),
-        Box::new(Flatten::default()),
-        Box::new(Dropout::new(0.5)),
-        Box::new(Linear::new(4, 2)),
-    ];
-    shanty::model::ImageClassifier::new(Sequential { layers }, shanty::model::ClsHead::default())
+    let layers = Sequential::new().with(BatchNorm2d::new(1)).with(Flatten::default());
+    let layers = layers.with(Dropout::new(0.5)).with(Linear::new(4, 2));
+    shanty::model::ImageClassifier::new(layers, shanty::model::ClsHead::default())
 }
 
 fn images(batches: usize) -> DataLoader {

@@ -11,7 +11,7 @@ use shanty::data::{DataLoader, Synthetic};
 use shanty::hook::HookConfig;
 use shanty::metric::Accuracy;
 use shanty::model::{ClsHead, ImageClassifier};
-use shanty::nn::{BatchNorm2d, Dropout, Flatten, Linear, Module, Sequential};
+use shanty::nn::{BatchNorm2d, Dropout, Flatten, Linear, Sequential};
 use shanty::optim::{OptimWrapper, Sgd};
 use shanty::plugin::prelude::*;
 use shanty::registry::{Spec, entries};
@@ -68,13 +68,9 @@ impl Model for Taught {
 }
 
 fn net() -> ImageClassifier {
-    let layers: Vec<Box<dyn Module>> = vec![
-        Box::new(BatchNorm2d::new(1)),
-        Box::new(Flatten::default()),
-        Box::new(Dropout::new(0.5)),
-        Box::new(Linear::new(9, 2)),
-    ];
-    ImageClassifier::new(Sequential { layers }, ClsHead::default())
+    let layers = Sequential::new().with(BatchNorm2d::new(1)).with(Flatten::default());
+    let layers = layers.with(Dropout::new(0.5)).with(Linear::new(9, 2));
+    ImageClassifier::new(layers, ClsHead::default())
 }
 
 fn images(batches: usize) -> DataLoader {

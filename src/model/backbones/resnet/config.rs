@@ -106,7 +106,7 @@ impl ResNetConfig {
 
     /// A ResNeXt (Xie et al. 2017): 32 groups of 4 channels unless told otherwise.
     #[must_use]
-    pub fn next(self) -> Self {
+    pub fn resnext(self) -> Self {
         Self { groups: self.groups.or(Some(32)), width_per_group: self.width_per_group.or(Some(4)), ..self }
     }
 

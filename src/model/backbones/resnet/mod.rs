@@ -38,7 +38,7 @@ resnet!(
 );
 resnet!(
     /// A residual network whose 3 × 3 convolutions are in groups: `groups` of `width_per_group` channels.
-    "ResNeXt", resnext, |p| ResNet::new(&p.next())
+    "ResNeXt", resnext, |p| ResNet::new(&p.resnext())
 );
 resnet!(
     /// A residual network with squeeze and excitation in its blocks.
@@ -46,7 +46,7 @@ resnet!(
 );
 resnet!(
     /// A ResNeXt with squeeze and excitation in its blocks.
-    "SEResNeXt", se_resnext, |p| ResNet::new(&p.next().squeeze())
+    "SEResNeXt", se_resnext, |p| ResNet::new(&p.resnext().squeeze())
 );
 resnet!(
     /// A residual network with three 3 × 3 convolutions as its stem.
