@@ -10,8 +10,8 @@ use shanty::base::{Elem, Result, Tensor, keyed};
 use shanty::config::parse;
 use shanty::data::Batch;
 use shanty::model::{
-    ArchConfig, ClsHead, ImageClassifier, Model, OutType, StepCx, VisionTransformer, VisionTransformerArch,
-    VisionTransformerClsHead, VisionTransformerConfig,
+    Arch, ArchConfig, ClsHead, ImageClassifier, Model, OutType, StepCx, VisionTransformer,
+    VisionTransformerArch, VisionTransformerClsHead, VisionTransformerConfig,
 };
 use shanty::nn::init::{Init, Initializer, Pretrained, init_weights};
 use shanty::nn::{

@@ -323,7 +323,10 @@ fn plain(bound: &Value) -> String {
 /// A JSON value as YAML on one line.
 fn yaml(value: &Value) -> String {
     match value {
-        Value::String(text) if text.chars().all(|c| c.is_alphanumeric() || c == '_') && !text.is_empty() => {
+        Value::String(text)
+            if text.chars().all(|c| c.is_alphanumeric() || c == '_')
+                && text.starts_with(char::is_alphabetic) =>
+        {
             text.clone()
         }
         Value::Array(items) => format!("[{}]", items.iter().map(yaml).collect::<Vec<_>>().join(", ")),

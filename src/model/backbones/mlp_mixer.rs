@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::arch::{Arch, ArchConfig};
 use crate::base::{Error, Result};
 use crate::nn::{FFN, Forward, LayerNorm, Module, Pair, PatchEmbed, Var};
 use crate::registry::BuildCx;
@@ -14,7 +15,7 @@ use crate::{module, register};
 pub struct MlpMixerConfig {
     /// `small`, `base` or `large`; or a mapping with `embed_dims`, `num_layers`, `tokens_mlp_dims` and
     /// `channels_mlp_dims`.
-    pub arch: MixerArchConfig,
+    pub arch: ArchConfig<MixerArch>,
     /// Size of the images, one number or [height, width]; a multiple of `patch_size`.
     #[schemars(schema_with = "crate::nn::positive")]
     pub img_size: Pair,
@@ -32,33 +33,13 @@ pub struct MlpMixerConfig {
 impl Default for MlpMixerConfig {
     fn default() -> Self {
         Self {
-            arch: MixerArchConfig::Named(MixerName::Base),
+            arch: ArchConfig::default(),
             img_size: Pair([224, 224]),
             patch_size: Pair([16, 16]),
             in_channels: 3,
             drop_rate: 0.0,
         }
     }
-}
-
-/// `arch` of an MLP-Mixer.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub enum MixerArchConfig {
-    /// By a name of the paper.
-    Named(MixerName),
-    /// By its sizes.
-    Sizes(MixerArch),
-}
-
-/// The names of the paper.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[allow(missing_docs)]
-pub enum MixerName {
-    Small,
-    Base,
-    Large,
 }
 
 /// The sizes of an MLP-Mixer.
@@ -78,15 +59,24 @@ pub struct MixerArch {
     pub channels_mlp_dims: usize,
 }
 
-impl MixerArchConfig {
-    fn sizes(self) -> MixerArch {
-        let [embed_dims, num_layers, tokens_mlp_dims, channels_mlp_dims] = match self {
-            Self::Sizes(sizes) => return sizes,
-            Self::Named(MixerName::Small) => [512, 8, 256, 2048],
-            Self::Named(MixerName::Base) => [768, 12, 384, 3072],
-            Self::Named(MixerName::Large) => [1024, 24, 512, 4096],
-        };
-        MixerArch { embed_dims, num_layers, tokens_mlp_dims, channels_mlp_dims }
+impl MixerArch {
+    fn of([embed_dims, num_layers, tokens_mlp_dims, channels_mlp_dims]: [usize; 4]) -> Self {
+        Self { embed_dims, num_layers, tokens_mlp_dims, channels_mlp_dims }
+    }
+}
+
+impl Default for MixerArch {
+    fn default() -> Self {
+        Self::of([768, 12, 384, 3072])
+    }
+}
+
+impl Arch for MixerArch {
+    fn names() -> Vec<(&'static str, Self)> {
+        let small = Self::of([512, 8, 256, 2048]);
+        let large = Self::of([1024, 24, 512, 4096]);
+        let base = Self::default();
+        vec![("s", small), ("small", small), ("b", base), ("base", base), ("l", large), ("large", large)]
     }
 }
 
@@ -118,7 +108,7 @@ impl MlpMixer {
     /// # Errors
     /// When sizes do not divide each other or are 0.
     pub fn new(p: &MlpMixerConfig) -> Result<Self> {
-        let (arch, Pair(img_size), Pair(patch)) = (p.arch.sizes(), p.img_size, p.patch_size);
+        let (arch, Pair(img_size), Pair(patch)) = (p.arch.0, p.img_size, p.patch_size);
         if patch.contains(&0) || (0..2).any(|i| img_size[i] == 0 || img_size[i] % patch[i] != 0) {
             return Err(Error::config(format!(
                 "`img_size: {img_size:?}` is no multiple of `patch_size: {patch:?}`"

@@ -1,6 +1,7 @@
 //! Backbones: from images to features.
 
 mod alexnet;
+mod arch;
 mod common;
 mod convnext;
 mod densenet;
@@ -21,22 +22,22 @@ mod vgg;
 mod vision_transformer;
 
 pub use alexnet::{AlexNet, AlexNetConfig};
+pub use arch::{Arch, ArchConfig};
 pub use convnext::{ConvNeXt, ConvNeXtArch, ConvNeXtConfig};
 pub use densenet::{DenseNet, DenseNetConfig};
 pub use efficientnet::{EfficientNet, EfficientNetArch, EfficientNetConfig, Padding, PaddingConfig};
 pub use lenet::{LeNet5, LeNet5Config};
 pub use mlp::{MLP, MLPConfig};
-pub use mlp_mixer::{MixerArch, MixerArchConfig, MixerName, MlpMixer, MlpMixerConfig};
+pub use mlp_mixer::{MixerArch, MlpMixer, MlpMixerConfig};
 pub use mobilenet_v2::{MobileNetV2, MobileNetV2Config};
 pub use mobilenet_v3::{MobileNetV3, MobileNetV3Arch, MobileNetV3Config};
 pub use repvgg::{RepVGG, RepVGGArch, RepVGGConfig};
 pub use resnet::{BlockStyle, ResNet, ResNetConfig};
 pub use shufflenet_v1::{ShuffleNetV1, ShuffleNetV1Config};
 pub use shufflenet_v2::{ShuffleNetV2, ShuffleNetV2Config};
-pub use swin::{SwinArch, SwinArchConfig, SwinName, SwinTransformer, SwinTransformerConfig};
+pub use swin::{SwinArch, SwinTransformer, SwinTransformerConfig};
 pub use unet::{UNet, UNetConfig};
 pub use vgg::{VGG, VGGConfig};
 pub use vision_transformer::{
-    ArchConfig, OutType, TransformerEncoderLayer, VisionTransformer, VisionTransformerArch,
-    VisionTransformerConfig,
+    OutType, TransformerEncoderLayer, VisionTransformer, VisionTransformerArch, VisionTransformerConfig,
 };

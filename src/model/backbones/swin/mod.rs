@@ -5,6 +5,7 @@ mod window;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::arch::{Arch, ArchConfig};
 use super::common::{Chain, drop_path_rates, three};
 use crate::base::{Error, Result};
 use crate::nn::{DropPath, Dropout, FFN, Forward, LayerNorm, Linear, Module, PadMode, Pair, PatchEmbed, Var};
@@ -18,7 +19,7 @@ use window::ShiftWindowMSA;
 #[serde(default)]
 pub struct SwinTransformerConfig {
     /// `tiny`, `small`, `base` or `large`; or a mapping with `embed_dims`, `depths` and `num_heads`.
-    pub arch: SwinArchConfig,
+    pub arch: ArchConfig<SwinArch>,
     /// Accepted for MMPretrain's configs: images may have any size.
     #[schemars(schema_with = "crate::nn::positive")]
     pub img_size: Pair,
@@ -44,7 +45,7 @@ pub struct SwinTransformerConfig {
 impl Default for SwinTransformerConfig {
     fn default() -> Self {
         Self {
-            arch: SwinArchConfig::Named(SwinName::Tiny),
+            arch: ArchConfig::default(),
             img_size: Pair([224, 224]),
             patch_size: Pair([4, 4]),
             in_channels: three(),
@@ -54,27 +55,6 @@ impl Default for SwinTransformerConfig {
             pad_small_map: false,
         }
     }
-}
-
-/// `arch` of a Swin transformer.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub enum SwinArchConfig {
-    /// By a name of the paper.
-    Named(SwinName),
-    /// By its sizes.
-    Sizes(SwinArch),
-}
-
-/// The names of the paper.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[allow(missing_docs)]
-pub enum SwinName {
-    Tiny,
-    Small,
-    Base,
-    Large,
 }
 
 /// The sizes of a Swin transformer.
@@ -91,17 +71,27 @@ pub struct SwinArch {
     pub num_heads: Vec<usize>,
 }
 
-impl SwinArchConfig {
-    fn sizes(&self) -> SwinArch {
-        let (embed_dims, third, heads) = match self {
-            Self::Sizes(sizes) => return sizes.clone(),
-            Self::Named(SwinName::Tiny) => (96, 6, 3),
-            Self::Named(SwinName::Small) => (96, 18, 3),
-            Self::Named(SwinName::Base) => (128, 18, 4),
-            Self::Named(SwinName::Large) => (192, 18, 6),
-        };
+impl SwinArch {
+    /// Of four stages, the third of which has so many blocks.
+    fn of(embed_dims: usize, third: usize, heads: usize) -> Self {
         let num_heads = (0..4).map(|i| heads << i).collect();
-        SwinArch { embed_dims, depths: vec![2, 2, third, 2], num_heads }
+        Self { embed_dims, depths: vec![2, 2, third, 2], num_heads }
+    }
+}
+
+impl Default for SwinArch {
+    fn default() -> Self {
+        Self::of(96, 6, 3)
+    }
+}
+
+impl Arch for SwinArch {
+    fn names() -> Vec<(&'static str, Self)> {
+        let sizes = [(96, 6, 3), (96, 18, 3), (128, 18, 4), (192, 18, 6)];
+        let names = [["t", "tiny"], ["s", "small"], ["b", "base"], ["l", "large"]];
+        let all = names.into_iter().zip(sizes);
+        all.flat_map(|(names, (dims, third, heads))| names.map(|name| (name, Self::of(dims, third, heads))))
+            .collect()
     }
 }
 
@@ -132,7 +122,7 @@ impl SwinTransformer {
     /// # Errors
     /// When there are not as many `num_heads` as `depths`, or heads do not divide the features.
     pub fn new(p: &SwinTransformerConfig) -> Result<Self> {
-        let SwinArch { embed_dims, depths, num_heads } = p.arch.sizes();
+        let SwinArch { embed_dims, depths, num_heads } = p.arch.0.clone();
         if depths.is_empty() || depths.len() != num_heads.len() || depths.len() > 16 {
             return Err(Error::config(format!(
                 "`depths: {depths:?}` and `num_heads: {num_heads:?}` have one number each for a stage, of up to 16"

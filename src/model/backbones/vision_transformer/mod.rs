@@ -6,9 +6,10 @@ mod layer;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub use arch::{ArchConfig, VisionTransformerArch};
+pub use arch::VisionTransformerArch;
 pub use layer::TransformerEncoderLayer;
 
+use super::arch::ArchConfig;
 use crate::base::{Error, Result};
 use crate::nn::init::TruncNormal;
 use crate::nn::{
@@ -23,7 +24,7 @@ use crate::{module, register};
 pub struct VisionTransformerConfig {
     /// A name (`base`, `deit-tiny`, …) or a mapping with `embed_dims`, `num_layers`, `num_heads` and
     /// `feedforward_channels`.
-    pub arch: ArchConfig,
+    pub arch: ArchConfig<VisionTransformerArch>,
     /// Size of the images, one number or [height, width]; a multiple of `patch_size`.
     #[schemars(schema_with = "crate::nn::positive")]
     pub img_size: Pair,
