@@ -86,7 +86,7 @@ fn renaming(report: &LoadReport) -> String {
             "the model's names have `{prefix}` before them: `load_options: {{revise_keys: [['^', '{prefix}']]}}`, or \
              `init_cfg: {{type: Pretrained, checkpoint: …}}` in that part of the model"
         ),
-        None => "rename its tensors with `load_options.revise_keys`".to_owned(),
+        None => "rename its tensors with `load_options.revise_keys`, or torchvision's with `from: torchvision` there".to_owned(),
     }
 }
 
