@@ -211,9 +211,7 @@ fn a_value_that_is_no_number_is_refused_with_its_place() {
         bytes.extend(values.iter().flat_map(|v| v.to_le_bytes()));
         bytes
     };
-    for (value, shown) in
-        [(f64::NAN, "NaN"), (f64::INFINITY, "inf"), (f64::NEG_INFINITY, "-inf"), (1e39, "inf")]
-    {
+    for (value, shown) in [(f64::NAN, "NaN"), (f64::INFINITY, "inf"), (f64::NEG_INFINITY, "-inf")] {
         let values = [0.0, 1.0, 2.0, 3.0, value, value];
         let (npy, npz) = (dir.path().join("x.npy"), dir.path().join("x.npz"));
         std::fs::write(&npy, bytes(values)).unwrap();

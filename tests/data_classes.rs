@@ -222,3 +222,38 @@ fn check_data_lists_every_sample_that_cannot_be_read() {
     assert_eq!((out.status.code(), found.as_array().unwrap().len()), (Some(1), 1), "{found}");
     assert!(found[0]["message"].as_str().unwrap().starts_with("val_dataloader: sample 7: "), "{found}");
 }
+
+/// One folder for both loaders, a link to it, or a copy of it: what is validated was trained on.
+#[test]
+fn pictures_that_are_trained_on_and_validated_are_told_of() {
+    let shared = |make: &dyn Fn(&Path)| {
+        let dir = tempfile::tempdir().unwrap();
+        classes(&dir.path().join("d/train"), &["cat", "dog"], 2);
+        config(dir.path(), 2, "");
+        make(dir.path());
+        let out = shanty(&["check", "c.yaml"], dir.path());
+        assert!(out.status.success(), "{}", said(&out));
+        let text = said(&out);
+        let words =
+            text.lines().find(|line| line.contains("are in `train_dataloader` too")).map(str::to_owned);
+        words.map(|line| line.split(" samples").next().unwrap().to_owned())
+    };
+    let to_train = |dir: &Path| {
+        let text = fs::read_to_string(dir.join("c.yaml")).unwrap();
+        fs::write(dir.join("c.yaml"), text.replace("data_prefix: val", "data_prefix: train")).unwrap();
+    };
+    let all = Some("warning: all 4".to_owned());
+    assert_eq!(shared(&to_train), all);
+    assert_eq!(shared(&|dir| classes(&dir.join("d/val"), &["cat", "dog"], 2)), all, "a copy");
+    #[cfg(unix)]
+    assert_eq!(shared(&|dir| std::os::unix::fs::symlink("train", dir.join("d/val")).unwrap()), all);
+    #[cfg(unix)]
+    let linked = |dir: &Path| {
+        write(dir.join("d/val/dog/0.png"), png(99));
+        std::os::unix::fs::symlink("../train/cat", dir.join("d/val/cat")).unwrap();
+    };
+    #[cfg(unix)]
+    assert_eq!(shared(&linked), Some("warning: 2 of the 3".to_owned()));
+    let others = |dir: &Path| (0..2).for_each(|i| write(dir.join(format!("d/val/cat/{i}.png")), png(70 + i)));
+    assert_eq!(shared(&others), None);
+}

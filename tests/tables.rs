@@ -207,6 +207,7 @@ fn the_columns_are_told_and_a_date_has_its_cure() {
         text.contains("[rain, sun]: `unknown: ignore` passes over a new category; `ignore: [sky]`"),
         "{text}"
     );
+    std::fs::write(&new, "day,hours,sky\n2026-12-01,3,sun\n").unwrap();
     let without = Csv::load(CsvConfig { ignore: vec!["day".into()], ..config }).unwrap();
     assert_eq!(without.file(&new).unwrap().len(), 1);
     let header: Vec<String> = (0..40).map(|n| format!("x{n}")).collect();

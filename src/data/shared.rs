@@ -15,14 +15,11 @@ const MOST: usize = 1 << 22;
 pub(crate) fn in_common(train: &dyn Dataset, other: &dyn Dataset) -> Option<String> {
     let mut places = Places::default();
     let trained: HashSet<u64> = places.of(train).map(|(key, _)| key).collect();
-    let common: Vec<Origin> =
-        places.of(other).filter(|(key, _)| trained.contains(key)).map(|(_, origin)| origin).collect();
-    let len = other.len().min(MOST);
-    match common.first() {
-        Some(first) if common.len() == len => Some(format!("all {len} samples, from {} on,", shown(first))),
-        Some(first) => {
-            Some(format!("{} of the {len} samples, the first being {},", common.len(), shown(first)))
-        }
+    let mut common = places.of(other).filter(|(key, _)| trained.contains(key)).map(|(_, origin)| origin);
+    let (first, more, len) = (common.next(), common.count(), other.len().min(MOST));
+    match first {
+        Some(first) if more + 1 == len => Some(format!("all {len} samples, from {} on,", shown(&first))),
+        Some(first) => Some(format!("{} of the {len} samples, the first being {},", more + 1, shown(&first))),
         None if train.len() == other.len() && same(train, other) => Some(format!("all {len} samples")),
         None => None,
     }

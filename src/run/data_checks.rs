@@ -4,7 +4,9 @@ use super::RunnerBuilder;
 use super::checks::RunParts;
 use crate::base::number::short;
 use crate::config::Diag;
-use crate::data::{DataLoader, Dataset, FieldKind, FieldSpec, TargetScales, Value, class_counts, in_common};
+use crate::data::{
+    DataLoader, Dataset, FieldKind, FieldSpec, TARGET, TargetScales, Value, class_counts, in_common,
+};
 
 /// What is odd about the data of a loader, and what to do about it.
 pub(super) struct Odd {
@@ -113,7 +115,8 @@ impl RunnerBuilder {
         let read: Vec<&str> =
             needs.inputs.iter().chain(&needs.targets).map(String::as_str).chain(metrics).collect();
         let fields = train.dataset().fields().unwrap_or_default();
-        let idle = fields.names().filter(|name| !read.contains(name));
+        // What has no use for the classes of its pictures, as an autoencoder, need not read them.
+        let idle = fields.names().filter(|name| *name != TARGET && !read.contains(name));
         let odd = |name: &str| Odd {
             loader: "train_dataloader",
             text: format!(
