@@ -57,7 +57,7 @@ impl Mnist {
             )));
         }
         let set = Pixels::new(bytes, labels, (shape[1], shape[2], 1), digit_names())?;
-        Ok(set.from_file(images))
+        Ok(set.stored_in(images))
     }
 }
 

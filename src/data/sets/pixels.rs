@@ -52,7 +52,7 @@ impl Pixels {
     }
 
     /// The same images, which are those of this file in its order.
-    pub(super) fn from_file(self, file: PathBuf) -> Self {
+    pub(super) fn stored_in(self, file: PathBuf) -> Self {
         Self { file: Some(file), ..self }
     }
 
