@@ -313,6 +313,33 @@ fn normalisation(bench: &Bench, n: usize) {
     });
 }
 
+/// One layer of 256 features over 64 steps.
+fn recurrent_layers(bench: &Bench, n: usize) {
+    let (steps, d) = (64, 256);
+    for (name, cell) in [("lstm", Cell::Lstm), ("gru", Cell::Gru), ("rnn", Cell::Tanh)] {
+        let g = RecurrentGeom { cell, steps, batch: n, ins: d, hidden: d, reverse: false };
+        let (rows, wide) = (steps * n, cell.gates() * d);
+        let scaled = |len: usize| noise(len).iter().map(|v| v / 16.0).collect::<Vec<Elem>>();
+        let (x, ih, hh, b) = (noise(rows * d), scaled(wide * d), scaled(wide * d), scaled(wide));
+        let (mut gates, mut state) = (vec![0.0; g.gates_len()], vec![0.0; g.state_len()]);
+        let (mut h, mut dx) = (vec![0.0; rows * d], vec![0.0; rows * d]);
+        let (mut dih, mut dhh, mut db) = (ih.clone(), hh.clone(), b.clone());
+        let w = RecurrentWeights { ih: &ih, hh: &hh, bias: Some([&b, &b]) };
+        let flops = 4.0 * (rows * d * wide) as f64;
+        bench.run(&format!("{name} 64x256 fwd + bwd"), 3.0 * flops, || {
+            let saved = RecurrentSaved { gates: &mut gates, state: &mut state };
+            recurrent(&g, None, &x, w, saved, &mut h);
+            let mut dy = h.clone();
+            let saved = RecurrentSaved { gates: &mut gates, state: &mut state };
+            recurrent_backward(&g, None, w, &h, saved, &mut dy);
+            let (all, xs) = (Mat::new(&gates, rows, wide), Mat::new(&x, rows, d));
+            gemm(1.0, all.t(), xs, 0.0, MatMut::new(&mut dih, wide, d), Epilogue::default());
+            recurrent_hidden_grads(&g, [&gates, &state, &h], &mut dhh, Some(&mut db));
+            gemm(1.0, all, Mat::new(&ih, wide, d), 0.0, MatMut::new(&mut dx, rows, d), Epilogue::default());
+        });
+    }
+}
+
 /// PReLU with a slope a channel on the same map; GLU and SwiGLU on the hidden features of a ViT.
 fn gated_and_learnt(bench: &Bench, n: usize) {
     let (x, slopes) = (noise(n * 16 * 32 * 32), noise(16));
@@ -346,6 +373,7 @@ fn elementwise(bench: &Bench, n: usize) -> Result<(), BoxError> {
         bench.run(&format!("{name} bwd"), 0.0, || act_backward(act, &saved, &mut d));
     }
     gated_and_learnt(bench, n);
+    recurrent_layers(bench, n);
     let g = PoolGeom::new([n, 6, 28, 28], Window { stride: [2; 2], ..Window::new([2; 2]) }, false)?;
     let (x, mut y, mut dx, mut at) =
         (noise(g.x_len()), noise(g.y_len()), noise(g.x_len()), vec![0; g.y_len()]);

@@ -147,6 +147,15 @@ flops = 4 * N * 3 * 65 * 65 * 64
 run("attention fwd", flops, quiet(attention))
 run("attention bwd", 2.5 * flops, backward(attention, qkv))
 
+for name, kind in [("lstm", torch.nn.LSTM), ("gru", torch.nn.GRU), ("rnn", torch.nn.RNN)]:
+    net, seq = kind(256, 256, batch_first=True), torch.randn(N, 64, 256, requires_grad=True)
+
+    def step(net=net, seq=seq):
+        y = net(seq)[0]
+        y.backward(y.detach())
+
+    run(f"{name} 64x256 fwd + bwd", 12 * 64 * N * 256 * net.weight_ih_l0.shape[0], step)
+
 MAP, TOKENS = (N, 16, 32, 32), (N * 65, 2 * 768)
 ACTIVATIONS = [("relu", F.relu), ("leaky relu", F.leaky_relu), ("relu6", F.relu6), ("elu", F.elu), ("gelu tanh", lambda x: F.gelu(x, approximate="tanh")),
                ("silu", F.silu), ("mish", F.mish), ("hardswish", F.hardswish), ("hardsigmoid", F.hardsigmoid), ("softplus", F.softplus),

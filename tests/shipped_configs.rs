@@ -79,7 +79,7 @@ fn every_shipped_config_goes_through_every_command() {
             "houses_mlp" | "waves_mlp" => "mae: ",
             "waves_autoencoder" => "mse: ",
             "weather_labels" => "multi-label/f1-score: ",
-            "shapes_masks" => "mIoU: ",
+            "shapes_masks" | "sums_language_model" => "mIoU: ",
             _ => "accuracy/top1",
         };
         assert!(run(&["val", &file, &checkpoint]).contains(metric));

@@ -67,6 +67,15 @@ def words(n=900):
         yield [word, name]
 
 
+def sums(seed, n):
+    """Sums in words, as "three and nine are twelve."."""
+    draw = random.Random(seed)
+    ones = "nought one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split()
+    for _ in range(n):
+        a, b = draw.randint(0, 8), draw.randint(0, 8)
+        yield [f"{ones[a]} and {ones[b]} are {ones[a + b]}."]
+
+
 def parcels(n=400, size=12):
     """Parcels on a conveyor: a picture says of what kind each is, a table what it weighs and where it goes. The postage
     follows from both."""
@@ -119,4 +128,6 @@ write("houses.csv", ["area", "rooms", "age", "district", "garden", "price"], hou
 write("shops.csv", ["customer", "visits", "spent", "channel", "member", "comes_back", "part"], shops())
 write("weather.csv", ["warmth", "damp", "wind", "pressure", "rain", "storm", "fog"], weather())
 write("words.tsv", None, words(), "\t")
+write("sums_train.txt", None, sums(6, 600), "\t")
+write("sums_val.txt", None, sums(7, 100), "\t")
 write_npz("parcels.npz", parcels())

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use shanty::base::Result;
 use shanty::module;
 use shanty::nn::{
-    Bilinear, Embedding, Forward, GRU, LSTM, Module, OverTime, PoolOverTime, RNN, RecurrentOutput,
-    RnnNonlinearity, Var,
+    Bilinear, Embedding, Forward, GRU, LSTM, Module, OverTime, PoolOverTime, PositionalEncoding, RNN,
+    RecurrentOutput, RnnNonlinearity, TransformerActivation, TransformerDecoderLayer,
+    TransformerEncoderLayer, TransformerLayerConfig, Transpose, Var,
 };
 
 use super::probe::{F64, check, random, spaced};
@@ -57,6 +58,38 @@ fn recurrent_layers() {
     check("gru, last states", random(&[3, 3, 2]), true, short(last, &[3, 1, 2]));
     let rnn = RNN::new(2, 3).bidirectional(true).output(RecurrentOutput::Last);
     check("rnn, last states", random(&[3, 3, 2]), true, short(rnn, &[1, 2, 3]));
+}
+
+/// A decoder whose memory is made of its tokens, so that one input has the gradients of both.
+struct Both {
+    layer: TransformerDecoderLayer,
+}
+module!(Both { layer });
+impl Module for Both {
+    fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        self.layer.forward_all(&[x, x.tanh()], cx)
+    }
+}
+
+#[test]
+fn transformer_layers() {
+    let config = || TransformerLayerConfig {
+        dim_feedforward: 5,
+        dropout: 0.0,
+        activation: TransformerActivation::Gelu,
+        ..TransformerLayerConfig::new(4, 2)
+    };
+    let encoder = |config| TransformerEncoderLayer::new(config).unwrap();
+    check("encoder", random(&[2, 3, 4]), true, encoder(config()));
+    let first = TransformerLayerConfig { norm_first: true, causal: Some(true), dropout: 0.3, ..config() };
+    check("causal, dropout", random(&[2, 3, 4]), true, encoder(first.clone()));
+    check("padded", random(&[3, 3, 4]), true, short(encoder(first.clone()), &[3, 1, 2]));
+    let decoder = |config| Both { layer: TransformerDecoderLayer::new(config).unwrap() };
+    check("decoder", random(&[2, 3, 4]), true, decoder(config()));
+    check("decoder of padded ones", random(&[2, 3, 4]), true, short(decoder(first), &[1, 3]));
+    check("sine", random(&[2, 3, 4]), true, PositionalEncoding::sine());
+    check("learnt", random(&[2, 3, 4]), true, PositionalEncoding::learnt(3, 4));
+    check("transposed", random(&[2, 3, 4]), true, Transpose::new(1, -1));
 }
 
 #[test]

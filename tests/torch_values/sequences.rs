@@ -6,7 +6,8 @@ use shanty::base::{Elem, Result, Tensor, keyed};
 use shanty::module;
 use shanty::nn::{
     Bilinear, BufferPool, Embedding, EmbeddingConfig, Forward, GRU, LSTM, Module, Param, RNN,
-    RecurrentOutput, RnnNonlinearity, Tape, Var,
+    RecurrentOutput, RnnNonlinearity, Tape, TransformerActivation, TransformerDecoderLayer,
+    TransformerEncoderLayer, TransformerLayerConfig, Var,
 };
 use shanty::params::HostParams;
 
@@ -18,18 +19,22 @@ const TOLERANCE: f64 = if size_of::<Elem>() == 8 { 1e-12 } else { 1e-5 };
 /// A layer and its input, which has a gradient too unless it is whole numbers.
 struct Case {
     x: Option<Param>,
+    memory: Option<Param>,
     net: Box<dyn Module>,
     numbers: Tensor,
     lengths: Option<Arc<[usize]>>,
 }
-module!(Case { x, net });
+module!(Case { x, memory, net });
 
 impl Case {
     fn run<'t>(&mut self, tape: &'t Tape) -> Result<Var<'t>> {
         let mut rng = keyed(0, "", 0, 0);
         let mut cx = Forward { lengths: self.lengths.clone(), ..Forward::new(false, &mut rng) };
         let x = self.x.as_ref().map_or_else(|| tape.input(self.numbers.clone()), |x| tape.param(x));
-        self.net.forward(x, &mut cx)
+        match &self.memory {
+            None => self.net.forward(x, &mut cx),
+            Some(memory) => self.net.forward_all(&[x, tape.param(memory)], &mut cx),
+        }
     }
 }
 
@@ -47,7 +52,7 @@ fn drawn(d: &mut Draw, mut net: impl Module) -> Box<dyn Module> {
 }
 
 fn case(net: Box<dyn Module>, x: Tensor) -> Case {
-    Case { x: Some(Param::new(x)), net, numbers: Tensor::zeros(vec![0]), lengths: None }
+    Case { x: Some(Param::new(x)), memory: None, net, numbers: Tensor::zeros(vec![0]), lengths: None }
 }
 
 fn recurrent(d: &mut Draw, kind: &str) -> Case {
@@ -91,13 +96,54 @@ fn bilinear(d: &mut Draw) -> Case {
     case(net, d.values(&shape, 1.0))
 }
 
-const LAYERS: [(&str, fn(&mut Draw) -> Case); 6] = [
+fn options(d: &mut Draw) -> TransformerLayerConfig {
+    let nhead = d.size(1, 3);
+    let (d_model, dim_feedforward) = (nhead * d.size(1, 3), d.size(1, 6));
+    let activation = if yes(d) { TransformerActivation::Gelu } else { TransformerActivation::Relu };
+    let (norm_first, bias) = (yes(d), yes(d));
+    TransformerLayerConfig {
+        dim_feedforward,
+        dropout: 0.0,
+        activation,
+        norm_first,
+        bias,
+        ..TransformerLayerConfig::new(d_model, nhead)
+    }
+}
+
+fn lengths(d: &mut Draw, n: usize, steps: usize) -> Option<Arc<[usize]>> {
+    let some = yes(d);
+    some.then(|| d.ints(&[n], 1, steps as i64).iter().map(|length| *length as usize).collect())
+}
+
+fn encoder(d: &mut Draw) -> Case {
+    let (own, causal, n, steps) = (options(d), yes(d), d.size(1, 3), d.size(1, 5));
+    let width = own.d_model;
+    let net = TransformerEncoderLayer::new(TransformerLayerConfig { causal: Some(causal), ..own });
+    let net = drawn(d, net.unwrap());
+    let x = d.values(&[n, steps, width], 1.0);
+    Case { lengths: lengths(d, n, steps), ..case(net, x) }
+}
+
+fn decoder(d: &mut Draw) -> Case {
+    let (own, causal, n, steps, keys) = (options(d), yes(d), d.size(1, 3), d.size(1, 5), d.size(1, 5));
+    let width = own.d_model;
+    let net = TransformerDecoderLayer::new(TransformerLayerConfig { causal: Some(causal), ..own });
+    let net = drawn(d, net.unwrap());
+    let x = d.values(&[n, steps, width], 1.0);
+    let memory = Some(Param::new(d.values(&[n, keys, width], 1.0)));
+    Case { memory, lengths: lengths(d, n, keys), ..case(net, x) }
+}
+
+const LAYERS: [(&str, fn(&mut Draw) -> Case); 8] = [
     ("rnn_tanh", |d| recurrent(d, "rnn_tanh")),
     ("rnn_relu", |d| recurrent(d, "rnn_relu")),
     ("lstm", |d| recurrent(d, "lstm")),
     ("gru", |d| recurrent(d, "gru")),
     ("embedding", embedding),
     ("bilinear", bilinear),
+    ("encoder", encoder),
+    ("decoder", decoder),
 ];
 
 #[test]

@@ -4,13 +4,12 @@
 //! never in memory as a whole, and the backward pass computes them again from the saved logarithms of the rows' sums,
 //! as FlashAttention does (Dao et al., arXiv:2205.14135). Sequences are the tasks.
 //!
-//! `multi_head`: attention; `tokens`: planes of channels become tokens.
+//! `multi_head`: attention; `operands`: what goes into it; `tokens`: planes of channels become tokens.
 
 mod multi_head;
+mod operands;
 mod tokens;
 
-pub use multi_head::{
-    AttentionArgs, AttnGeom, AttnOutput, AttnSaved, Qkv, QkvMut, attention, attention_backward,
-    attention_packed, attention_packed_backward,
-};
+pub use multi_head::{AttnGeom, attention, attention_backward, attention_packed, attention_packed_backward};
+pub use operands::{AttentionArgs, AttnOutput, AttnSaved, Qkv, QkvMut};
 pub use tokens::{TokenGeom, embed_tokens, token_mean, token_mean_backward, token_planes};

@@ -1,5 +1,6 @@
 //! Attention of several heads, one head's scores at a time.
 
+use super::operands::{AttentionArgs, AttnOutput, AttnSaved, Qkv, QkvMut};
 use crate::base::Elem;
 use crate::kernels::elementwise::dropout_inplace;
 use crate::kernels::gemm::blocked::gemm_serial;
@@ -13,6 +14,9 @@ use rayon::prelude::*;
 
 /// Rows of scores are padded to a multiple of this, an AVX-512 register, so that loops over them have no remainder.
 const LANES: usize = 16;
+
+/// Queries of one block of causal attention, whose keys end with the block's last query.
+const CAUSAL_ROWS: usize = 64;
 
 /// The shape of an attention: `q` and `out` are [batch, q_len, heads, dim], `k` and `v` [batch, k_len, heads, dim].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,56 +33,6 @@ pub struct AttnGeom {
     pub dim: usize,
 }
 
-/// What an attention takes besides its shape and its operands.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct AttentionArgs<'a> {
-    /// Added to the scores of every head: [q_len, k_len]; minus infinity forbids. A query that may look at nothing
-    /// gets 0.
-    pub bias: Option<&'a [Elem]>,
-    /// Dropout of the probabilities: what to keep, [batch, heads, q_len, k_len], and the scale `1 / (1 - p)`.
-    pub dropout: Option<(&'a [u8], Elem)>,
-}
-
-/// Query, key and value of all sequences.
-#[derive(Debug, Clone, Copy)]
-pub struct Qkv<'a> {
-    /// The queries.
-    pub q: &'a [Elem],
-    /// The keys.
-    pub k: &'a [Elem],
-    /// The values.
-    pub v: &'a [Elem],
-}
-
-/// [`Qkv`] to write to: the gradients.
-#[derive(Debug)]
-pub struct QkvMut<'a> {
-    /// The gradient of the queries.
-    pub q: &'a mut [Elem],
-    /// The gradient of the keys.
-    pub k: &'a mut [Elem],
-    /// The gradient of the values.
-    pub v: &'a mut [Elem],
-}
-
-/// What an attention computes.
-#[derive(Debug)]
-pub struct AttnOutput<'a> {
-    /// The weighted means of the values.
-    pub out: &'a mut [Elem],
-    /// [batch, heads, q_len]: the logarithm of each row's sum of exponentials, for the backward pass.
-    pub lse: &'a mut [Elem],
-}
-
-/// [`AttnOutput`] as the backward pass reads it.
-#[derive(Debug, Clone, Copy)]
-pub struct AttnSaved<'a> {
-    /// The weighted means of the values.
-    pub out: &'a [Elem],
-    /// The logarithms of the sums of exponentials.
-    pub lse: &'a [Elem],
-}
-
 /// One operand of one sequence: token t of head h is at `first + t * token + h * dim`.
 #[derive(Clone, Copy)]
 struct Heads<'a> {
@@ -88,9 +42,35 @@ struct Heads<'a> {
 }
 
 impl<'a> Heads<'a> {
-    fn mat(&self, g: &AttnGeom, h: usize, len: usize) -> Mat<'a> {
-        let data = self.data.get(self.first + h * g.dim..).unwrap_or_default();
-        Mat { data, rows: len, cols: g.dim, rs: self.token, cs: 1 }
+    /// The `rows` tokens from `first` on.
+    fn mat(&self, g: &AttnGeom, h: usize, first: usize, rows: usize) -> Mat<'a> {
+        let data = self.data.get(self.first + first * self.token + h * g.dim..).unwrap_or_default();
+        Mat { data, rows, cols: g.dim, rs: self.token, cs: 1 }
+    }
+}
+
+/// Queries, and the keys that any of them may look at: a matrix of scores.
+#[derive(Clone, Copy)]
+struct Block {
+    first: usize,
+    rows: usize,
+    keys: usize,
+}
+
+impl Block {
+    /// The distance of two rows of scores.
+    fn pitch(&self) -> usize {
+        self.keys.next_multiple_of(LANES)
+    }
+
+    /// The scores, without the padding.
+    fn scores<'a>(&self, p: &'a [Elem]) -> Mat<'a> {
+        Mat { data: p, rows: self.rows, cols: self.keys, rs: self.pitch(), cs: 1 }
+    }
+
+    /// The scores to write to.
+    fn scores_mut<'a>(&self, p: &'a mut [Elem]) -> MatMut<'a> {
+        MatMut { data: p, rows: self.rows, cols: self.keys, rs: self.pitch() }
     }
 }
 
@@ -99,19 +79,15 @@ impl AttnGeom {
         self.heads * self.dim
     }
 
-    /// The distance of two rows of scores.
-    fn pitch(&self) -> usize {
-        self.k_len.next_multiple_of(LANES)
-    }
-
-    /// A matrix of scores, without the padding.
-    fn scores<'a>(&self, p: &'a [Elem]) -> Mat<'a> {
-        Mat { data: p, rows: self.q_len, cols: self.k_len, rs: self.pitch(), cs: 1 }
-    }
-
-    /// A matrix of scores to write to.
-    fn scores_mut<'a>(&self, p: &'a mut [Elem]) -> MatMut<'a> {
-        MatMut { data: p, rows: self.q_len, cols: self.k_len, rs: self.pitch() }
+    /// The blocks of sequence `b`: the last one first, which sees the most keys.
+    fn blocks(&self, opts: &AttentionArgs<'_>, b: usize) -> impl Iterator<Item = Block> + use<> {
+        let keys = opts.keys.map_or(self.k_len, |keys| keys[b].min(self.k_len));
+        let (q_len, causal) = (self.q_len, opts.causal);
+        let size = if causal { CAUSAL_ROWS } else { q_len.max(1) };
+        (0..q_len.div_ceil(size)).rev().map(move |i| {
+            let (first, rows) = (i * size, size.min(q_len - i * size));
+            Block { first, rows, keys: if causal { keys.min(first + rows) } else { keys } }
+        })
     }
 
     fn check_operands(&self, qkv: Qkv<'_>) {
@@ -132,6 +108,7 @@ impl AttnGeom {
             opts.bias.is_none_or(|b| b.len() == self.q_len * self.k_len),
             "the bias does not fit {self:?}"
         );
+        assert!(opts.keys.is_none_or(|k| k.len() == self.batch), "a number of keys for each sequence");
         assert!(
             opts.dropout.is_none_or(|d| d.0.len() == rows * self.k_len),
             "the mask does not fit {self:?}"
@@ -186,13 +163,13 @@ pub fn attention_backward(
     each.enumerate().for_each(|(b, ((dq, dk), dv))| {
         let sequence = Backward { g, opts, b, heads: g.separate(qkv, b), saved, dout };
         for h in 0..g.heads {
-            sequence.head(h, |operand, product| {
-                let (data, rows) = match operand {
-                    Operand::Q => (&mut *dq, g.q_len),
-                    Operand::K => (&mut *dk, g.k_len),
-                    Operand::V => (&mut *dv, g.k_len),
+            sequence.head(h, |operand, [first, rows], product| {
+                let data = match operand {
+                    Operand::Q => &mut *dq,
+                    Operand::K => &mut *dk,
+                    Operand::V => &mut *dv,
                 };
-                product(MatMut { data: &mut data[h * g.dim..], rows, cols: g.dim, rs: w });
+                product(MatMut { data: &mut data[first * w + h * g.dim..], rows, cols: g.dim, rs: w });
             });
         }
     });
@@ -226,42 +203,41 @@ pub fn attention_packed_backward(
         d[g.q_len * 3 * w..].chunks_exact_mut(3 * w).for_each(|d| d[..w].fill(0.0));
         let sequence = Backward { g, opts, b, heads: g.packed(qkv, b), saved, dout };
         for h in 0..g.heads {
-            sequence.head(h, |operand, product| {
-                let data = &mut d[operand as usize * w + h * g.dim..];
-                let rows = if operand == Operand::Q { g.q_len } else { g.k_len };
+            sequence.head(h, |operand, [first, rows], product| {
+                let data = &mut d[(3 * first + operand as usize) * w + h * g.dim..];
                 product(MatMut { data, rows, cols: g.dim, rs: 3 * w });
             });
         }
     });
 }
 
-/// `p = q k^T / sqrt(dim) + bias` of one head, and minus infinity in the padding.
-fn scores(g: &AttnGeom, opts: &AttentionArgs<'_>, q: Mat<'_>, k: Mat<'_>, p: &mut [Elem]) {
+/// `p = q k^T / sqrt(dim) + bias` of a block of one head, and minus infinity where none may look and in the padding.
+fn scores(g: &AttnGeom, opts: &AttentionArgs<'_>, block: Block, q: Mat<'_>, k: Mat<'_>, p: &mut [Elem]) {
     let scale = 1.0 / (g.dim as Elem).sqrt();
-    let rows = p.chunks_exact_mut(g.pitch().max(1));
-    let beta = match opts.bias {
-        Some(bias) => {
-            rows.zip(bias.chunks_exact(g.k_len.max(1))).for_each(|(p, bias)| {
-                p[..g.k_len].copy_from_slice(bias);
-                p[g.k_len..].fill(Elem::NEG_INFINITY);
-            });
-            1.0
+    let (pitch, keys) = (block.pitch().max(1), block.keys);
+    for (i, p) in p.chunks_exact_mut(pitch).enumerate() {
+        if let Some(bias) = opts.bias {
+            p[..keys].copy_from_slice(&bias[(block.first + i) * g.k_len..][..keys]);
         }
-        None => {
-            rows.for_each(|p| p[g.k_len..].fill(Elem::NEG_INFINITY));
-            0.0
+        p[keys..].fill(Elem::NEG_INFINITY);
+    }
+    let beta = if opts.bias.is_some() { 1.0 } else { 0.0 };
+    gemm_serial(scale, q, k.t(), beta, block.scores_mut(p));
+    if opts.causal {
+        for (i, p) in p.chunks_exact_mut(pitch).enumerate() {
+            p[(block.first + i + 1).min(keys)..keys].fill(Elem::NEG_INFINITY);
         }
-    };
-    gemm_serial(scale, q, k.t(), beta, g.scores_mut(p));
+    }
 }
 
 /// The probabilities that dropout leaves.
-fn drop_out(g: &AttnGeom, opts: &AttentionArgs<'_>, head: usize, p: &mut [Elem]) {
+fn drop_out(g: &AttnGeom, opts: &AttentionArgs<'_>, block: Block, head: usize, p: &mut [Elem]) {
     if let Some((keep, scale)) = opts.dropout {
-        let size = g.q_len * g.k_len;
-        let keep = keep[head * size..][..size].chunks_exact(g.k_len.max(1));
-        let rows = p.chunks_exact_mut(g.pitch().max(1));
-        rows.zip(keep).for_each(|(p, keep)| dropout_inplace(keep, scale, &mut p[..g.k_len]));
+        let keep = keep[(head * g.q_len + block.first) * g.k_len..].chunks_exact(g.k_len.max(1));
+        let rows = p.chunks_exact_mut(block.pitch().max(1));
+        rows.zip(keep).for_each(|(p, keep)| {
+            dropout_inplace(&keep[..block.keys], scale, &mut p[..block.keys]);
+        });
     }
 }
 
@@ -279,22 +255,29 @@ fn forward<'a>(
     }
     let each = out.par_chunks_mut(g.q_len * w).zip(lse.par_chunks_mut(g.heads * g.q_len));
     each.enumerate().for_each(|(b, (out, lse))| {
-        let mut p = Scratch::take(g.q_len * g.pitch());
         let [q, k, v] = heads(b);
-        for (h, lse) in lse.chunks_exact_mut(g.q_len).enumerate() {
-            scores(g, &opts, q.mat(g, h, g.q_len), k.mat(g, h, g.k_len), &mut p);
-            for (i, lse) in lse.iter_mut().enumerate() {
-                *lse = softmax_inplace(&mut p[i * g.pitch()..][..g.pitch()]).sum();
+        for block in g.blocks(&opts, b) {
+            let (first, rows, pitch) = (block.first, block.rows, block.pitch());
+            let mut p = Scratch::take(rows * pitch);
+            for (h, lse) in lse.chunks_exact_mut(g.q_len).enumerate() {
+                let keys = k.mat(g, h, 0, block.keys);
+                scores(g, &opts, block, q.mat(g, h, first, rows), keys, &mut p);
+                for (i, lse) in lse[first..][..rows].iter_mut().enumerate() {
+                    *lse = match pitch {
+                        0 => Elem::NEG_INFINITY,
+                        _ => softmax_inplace(&mut p[i * pitch..][..pitch]).sum(),
+                    };
+                }
+                drop_out(g, &opts, block, b * g.heads + h, &mut p);
+                let out = MatMut { data: &mut out[first * w + h * g.dim..], rows, cols: g.dim, rs: w };
+                gemm_serial(1.0, block.scores(&p), v.mat(g, h, 0, block.keys), 0.0, out);
             }
-            drop_out(g, &opts, b * g.heads + h, &mut p);
-            let out = MatMut { data: &mut out[h * g.dim..], rows: g.q_len, cols: g.dim, rs: w };
-            gemm_serial(1.0, g.scores(&p), v.mat(g, h, g.k_len), 0.0, out);
         }
     });
 }
 
 /// Whose gradient it is; the numbers are the places in a packed projection.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy)]
 enum Operand {
     Q = 0,
     K = 1,
@@ -312,31 +295,46 @@ struct Backward<'a> {
 }
 
 impl Backward<'_> {
-    /// Computes the gradients of head `h`. For each operand `place` is handed the product that fills a matrix, and
-    /// calls it with the one to fill.
-    fn head(&self, h: usize, mut place: impl FnMut(Operand, &mut dyn FnMut(MatMut<'_>))) {
+    /// Computes the gradients of head `h`. For each operand and each range of tokens (the first, how many) `place` is
+    /// handed what fills or adds to a matrix, and calls it with the one to write to.
+    fn head(&self, h: usize, mut place: impl FnMut(Operand, [usize; 2], &mut dyn FnMut(MatMut<'_>))) {
         let (g, w) = (self.g, self.g.width());
-        let (nq, nk) = (g.q_len, g.k_len);
-        let row = (self.b * g.heads + h) * nq;
+        let head = self.b * g.heads + h;
         let [q, k, v] = self.heads;
-        let (q, k, v) = (q.mat(g, h, nq), k.mat(g, h, nk), v.mat(g, h, nk));
-        let slice = |data| Heads { data, first: self.b * nq * w, token: w };
-        let dy = slice(self.dout).mat(g, h, nq);
-        let y = slice(self.saved.out).mat(g, h, nq);
-        // The probabilities again, from the scores and the saved sums.
-        let size = nq * g.pitch();
-        let (mut p, mut ds) = (Scratch::take(size), Scratch::take(size));
-        scores(g, &self.opts, q, k, &mut p);
-        exp_minus(g.pitch().max(1), &self.saved.lse[row..row + nq], &mut p);
-        // ds = dout v^T through dropout and softmax; the row's mean gradient is dout . out.
-        gemm_serial(1.0, dy, v.t(), 0.0, g.scores_mut(&mut ds));
-        drop_out(g, &self.opts, self.b * g.heads + h, &mut ds);
-        softmax_slope(g.pitch().max(1), dy, y, &p, &mut ds);
-        drop_out(g, &self.opts, self.b * g.heads + h, &mut p);
-        let (p, ds) = (g.scores(&p), g.scores(&ds));
-        place(Operand::Q, &mut |to| gemm_serial(1.0, ds, k, 0.0, to));
-        place(Operand::K, &mut |to| gemm_serial(1.0, ds.t(), q, 0.0, to));
-        place(Operand::V, &mut |to| gemm_serial(1.0, p.t(), dy, 0.0, to));
+        let slice = |data| Heads { data, first: self.b * g.q_len * w, token: w };
+        let (dout, out) = (slice(self.dout), slice(self.saved.out));
+        // How many keys have a gradient so far: those that the first block, the last one, sees.
+        let mut written = 0;
+        for block in g.blocks(&self.opts, self.b) {
+            let (first, rows, keys, pitch) = (block.first, block.rows, block.keys, block.pitch());
+            let (q, k, v) = (q.mat(g, h, first, rows), k.mat(g, h, 0, keys), v.mat(g, h, 0, keys));
+            let (dy, y) = (dout.mat(g, h, first, rows), out.mat(g, h, first, rows));
+            let beta = if written == 0 { 0.0 } else { 1.0 };
+            written = written.max(keys);
+            // The probabilities again, from the scores and the saved sums.
+            let (mut p, mut ds) = (Scratch::take(rows * pitch), Scratch::take(rows * pitch));
+            scores(g, &self.opts, block, q, k, &mut p);
+            exp_minus(pitch.max(1), &self.saved.lse[head * g.q_len + first..][..rows], &mut p);
+            // ds = dout v^T through dropout and softmax; the row's mean gradient is dout . out.
+            gemm_serial(1.0, dy, v.t(), 0.0, block.scores_mut(&mut ds));
+            drop_out(g, &self.opts, block, head, &mut ds);
+            softmax_slope(pitch.max(1), dy, y, &p, &mut ds);
+            drop_out(g, &self.opts, block, head, &mut p);
+            let (p, ds) = (block.scores(&p), block.scores(&ds));
+            place(Operand::Q, [first, rows], &mut |to| gemm_serial(1.0, ds, k, 0.0, to));
+            if keys > 0 {
+                place(Operand::K, [0, keys], &mut |to| gemm_serial(1.0, ds.t(), q, beta, to));
+                place(Operand::V, [0, keys], &mut |to| gemm_serial(1.0, p.t(), dy, beta, to));
+            }
+        }
+        // Keys that nobody sees.
+        if written < g.k_len {
+            for operand in [Operand::K, Operand::V] {
+                place(operand, [written, g.k_len - written], &mut |to| {
+                    to.data.chunks_mut(to.rs).take(to.rows).for_each(|row| row[..to.cols].fill(0.0));
+                });
+            }
+        }
     }
 }
 

@@ -117,6 +117,9 @@ fn attention_truth(g: &AttnGeom, o: AttentionArgs<'_>, x: [&[Elem]; 3], dout: &[
         };
         let s: Vec<f64> = (0..g.k_len)
             .map(|j| {
+                if (o.causal && j > i) || o.keys.is_some_and(|keys| j >= keys[b]) {
+                    return f64::NEG_INFINITY;
+                }
                 dots(x[0], q, x[1], at(b, g.k_len, j, h)) * scale
                     + o.bias.map_or(0.0, |m| m[i * g.k_len + j] as f64)
             })
@@ -148,11 +151,16 @@ fn attention_truth(g: &AttnGeom, o: AttentionArgs<'_>, x: [&[Elem]; 3], dout: &[
 
 #[test]
 fn attention_equals_the_definition() {
-    for (batch, heads, nq, nk, dim, masked, dropped) in [
-        (2, 3, 7, 7, 8, true, false),
-        (3, 2, 5, 9, 4, false, true),
-        (1, 1, 65, 65, 64, false, false),
-        (2, 2, 1, 3, 5, true, true),
+    for (batch, heads, nq, nk, dim, masked, dropped, causal, lengths) in [
+        (2, 3, 7, 7, 8, true, false, false, None),
+        (3, 2, 5, 9, 4, false, true, false, None),
+        (1, 1, 65, 65, 64, false, false, false, None),
+        (2, 2, 1, 3, 5, true, true, false, None),
+        (2, 2, 130, 130, 8, false, true, true, None),
+        (3, 2, 70, 70, 4, true, false, true, Some([70, 66, 3])),
+        (3, 1, 5, 9, 4, false, true, false, Some([9, 0, 4])),
+        (2, 1, 70, 20, 4, false, false, true, None),
+        (2, 1, 3, 20, 4, false, false, true, None),
     ] {
         let g = AttnGeom { batch, heads, q_len: nq, k_len: nk, dim };
         let (lq, lk) = (batch * nq * heads * dim, batch * nk * heads * dim);
@@ -161,8 +169,12 @@ fn attention_equals_the_definition() {
         let bias: Vec<Elem> =
             (0..nq * nk).map(|i| if i % nk > i / nk || i / nk == 6 { NINF } else { 0.1 }).collect();
         let keep: Vec<u8> = (0..batch * heads * nq * nk).map(|i| (i % 3 != 0) as u8).collect();
-        let o =
-            AttentionArgs { bias: masked.then_some(&bias[..]), dropout: dropped.then_some((&keep[..], 1.5)) };
+        let o = AttentionArgs {
+            bias: masked.then_some(&bias[..]),
+            causal,
+            keys: lengths.as_ref().map(|lengths| &lengths[..batch]),
+            dropout: dropped.then_some((&keep[..], 1.5)),
+        };
         let want = attention_truth(&g, o, [&q, &k, &v], &dout).concat();
         let got = on_1_and_2_threads(|| {
             let (mut out, mut lse) = (vec![Elem::NAN; lq], vec![Elem::NAN; batch * heads * nq]);

@@ -1,5 +1,7 @@
 //! Self-attention of several heads.
 
+use std::sync::Arc;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -44,6 +46,9 @@ pub struct MultiheadAttentionConfig {
     /// Whether the result has an offset.
     #[serde(default = "crate::config::yes")]
     pub proj_bias: bool,
+    /// Whether a token looks at itself and at those before it alone.
+    #[serde(default)]
+    pub causal: bool,
 }
 
 impl MultiheadAttentionConfig {
@@ -64,11 +69,12 @@ impl MultiheadAttentionConfig {
             proj: linear(dims, dims, self.proj_bias),
             proj_drop: Dropout::new(self.proj_drop),
             heads,
+            causal: self.causal,
         })
     }
 }
 
-/// Self-attention over tokens [N, T, D] (Vaswani et al. 2017, <https://arxiv.org/abs/1706.03762>), with MMPretrain's
+/// Self-attention over tokens [N, T, D], not at what fills short sequences up ([`Forward::lengths`]) (Vaswani et al. 2017, <https://arxiv.org/abs/1706.03762>), with MMPretrain's
 /// weight names: `qkv` makes query, key and value in one product, `proj` the result of the joined heads.
 pub struct MultiheadAttention {
     /// [3 D, input].
@@ -80,6 +86,7 @@ pub struct MultiheadAttention {
     /// Of the result.
     pub proj_drop: Dropout,
     heads: usize,
+    causal: bool,
 }
 
 module!(MultiheadAttention { qkv, attn_drop, proj, proj_drop });
@@ -94,6 +101,7 @@ impl MultiheadAttention {
             proj: Linear::new(embed_dims, embed_dims),
             proj_drop: Dropout::new(0.0),
             heads: num_heads,
+            causal: false,
         }
     }
 
@@ -125,10 +133,20 @@ impl MultiheadAttention {
         self
     }
 
+    /// Whether a token looks at itself and at those before it alone; not unless this says so.
+    #[must_use]
+    pub fn causal(mut self, causal: bool) -> Self {
+        self.causal = causal;
+        self
+    }
+
     /// The joined heads, before `proj`, of the first `queries` tokens.
     fn heads<'t>(&mut self, x: Var<'t>, queries: Option<usize>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
         let dropout = if cx.training { self.attn_drop.p } else { 0.0 };
-        let options = AttentionOptions { dropout, queries, ..AttentionOptions::new(self.heads) };
+        let [batch, len, _] = tokens(&x.shape())?;
+        let (causal, keys) = (self.causal, cx.lengths(batch, len)?);
+        let options =
+            AttentionOptions { causal, keys, dropout, queries, ..AttentionOptions::new(self.heads) };
         self.qkv.forward(x, cx)?.attention_packed(&options, cx.rng).checked()
     }
 
@@ -179,6 +197,10 @@ pub struct AttentionOptions {
     /// Added to the scores of every head and sample: [tokens that ask, tokens that are looked at]. Minus infinity
     /// forbids.
     pub bias: Option<Tensor>,
+    /// Whether a token looks at itself and at those before it alone.
+    pub causal: bool,
+    /// How many tokens of each sequence there are to look at, the first ones; all if `None`.
+    pub keys: Option<Arc<[usize]>>,
     /// Probability with which dropout zeroes a weight of the mean.
     pub dropout: f64,
     /// For packed attention, how many tokens ask: the first ones; all if `None`.
@@ -188,14 +210,15 @@ pub struct AttentionOptions {
 impl AttentionOptions {
     /// Of all tokens, without bias and dropout.
     pub fn new(heads: usize) -> Self {
-        Self { heads, bias: None, dropout: 0.0, queries: None }
+        Self { heads, bias: None, causal: false, keys: None, dropout: 0.0, queries: None }
     }
 }
 
 impl<'t> Var<'t> {
     /// Self-attention of rows that hold query, key and value one behind the other: [N, T, 3 D] to [N, T, D] (or as many
     /// tokens as `queries` says), for each head
-    /// `softmax(q kᵀ / sqrt(D / heads) + bias) v` (Vaswani et al. 2017). The scores are never in memory as a whole.
+    /// `softmax(q kᵀ / sqrt(D / heads) + bias) v` (Vaswani et al. 2017). The scores are never in memory as a whole, and
+    /// those that `causal` forbids are not computed.
     pub fn attention_packed(self, options: &AttentionOptions, rng: &mut Rng) -> Self {
         self.attempt(|| self.try_attention_packed(options, rng))
     }
@@ -295,6 +318,9 @@ fn geometry(options: &AttentionOptions, sizes: [usize; 4]) -> Result<AttnGeom> {
     if let Some(bias) = &options.bias {
         expect_shape("the bias of an attention", bias.shape(), &[q_len, k_len])?;
     }
+    if let Some(keys) = options.keys.as_ref().filter(|keys| keys.len() != batch) {
+        return Err(Error::invalid(format!("there are {} lengths for {batch} sequences", keys.len())));
+    }
     Ok(AttnGeom { batch, heads, q_len, k_len, dim: width / heads })
 }
 
@@ -304,9 +330,11 @@ fn work(g: &AttnGeom) -> Work {
     Work::sums(scores * g.k_len, g.dim) + Work::sums(scores * g.dim, g.k_len)
 }
 
-/// Bias and dropout, saved for the way back.
+/// Masks and dropout, saved for the way back.
 struct SavedInputs {
     bias: Option<Tensor>,
+    causal: bool,
+    keys: Option<Arc<[usize]>>,
     mask: Option<(Vec<u8>, Elem)>,
 }
 
@@ -314,12 +342,14 @@ impl SavedInputs {
     fn new(tape: &Tape, g: &AttnGeom, options: &AttentionOptions, rng: &mut Rng) -> Self {
         let len = g.batch * g.heads * g.q_len * g.k_len;
         let mask = (options.dropout > 0.0).then(|| draw_mask(tape, len, options.dropout, rng));
-        Self { bias: options.bias.clone().map(row_major), mask }
+        let (causal, keys) = (options.causal, options.keys.clone());
+        Self { bias: options.bias.clone().map(row_major), causal, keys, mask }
     }
 
     fn opts(&self) -> AttentionArgs<'_> {
         let dropout = self.mask.as_ref().map(|(keep, scale)| (keep.as_slice(), *scale));
-        AttentionArgs { bias: self.bias.as_ref().map(slice), dropout }
+        let (bias, keys) = (self.bias.as_ref().map(slice), self.keys.as_deref());
+        AttentionArgs { bias, causal: self.causal, keys, dropout }
     }
 
     fn give(self, pool: &mut BufferPool) {

@@ -99,6 +99,18 @@ impl Module for Bilinear {
             ))),
         }
     }
+
+    fn forward_all<'t>(&mut self, xs: &[Var<'t>], cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        match xs {
+            [x] => self.forward(*x, cx),
+            [a, b] => self.forward_pair(*a, *b),
+            _ => Err(Error::invalid(format!("`Bilinear` takes two inputs, and gets {}", xs.len()))),
+        }
+    }
+
+    fn takes_several(&self) -> bool {
+        true
+    }
 }
 
 register! { /// A product of two inputs, side by side in the last axis, with a matrix for each output.

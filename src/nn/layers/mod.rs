@@ -25,10 +25,12 @@ mod pair;
 mod patch;
 mod pool;
 mod pool1d;
+mod position;
 mod recurrent;
 mod rms_norm;
 mod shape;
 mod shuffle;
+mod transformer;
 mod upsample;
 
 pub use activation::*;
@@ -60,10 +62,15 @@ pub use pair::{Pair, positive};
 pub use patch::{LayerNormName, PatchEmbed, PatchEmbedConfig, PatchNormConfig};
 pub use pool::{AvgPool2d, GlobalAveragePooling, MaxPool2d, PoolOptions};
 pub use pool1d::{AvgPool1d, MaxPool1d};
+pub use position::{PositionMode, PositionalEncoding, PositionalEncodingConfig};
 pub use recurrent::{GRU, LSTM, RNN, RNNConfig, RecurrentConfig, RecurrentOutput, RnnNonlinearity};
 pub use rms_norm::{RMSNorm, RMSNormConfig};
-pub use shape::{Flatten, Identity};
+pub use shape::{Flatten, Identity, Transpose, TransposeConfig};
 pub use shuffle::{ChannelShuffle, ChannelSplit, PixelShuffle, PixelUnshuffle};
+pub use transformer::{
+    TorchAttention, TransformerActivation, TransformerDecoderLayer, TransformerEncoderLayer,
+    TransformerLayerConfig,
+};
 pub use upsample::{Upsample, UpsampleConfig, UpsampleKind, UpsampleTo};
 
 fn zero() -> Pair {

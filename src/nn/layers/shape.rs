@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use crate::base::Result;
 use crate::nn::{Forward, Module, Var};
+use crate::registry::BuildCx;
 use crate::{module, register};
 
 /// Joins the axes `start_dim..=end_dim` into one: [N, C, H, W] to [N, C·H·W] by default.
@@ -45,6 +46,52 @@ impl Module for Flatten {
     }
 }
 
+/// The keys of a [`Transpose`] in YAML.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+pub struct TransposeConfig {
+    /// One axis; negative numbers count from the end.
+    #[serde(default = "first")]
+    #[schemars(extend("x-unbounded" = true))]
+    pub dim0: isize,
+    /// The other one.
+    #[serde(default = "second")]
+    #[schemars(extend("x-unbounded" = true))]
+    pub dim1: isize,
+}
+
+fn first() -> isize {
+    1
+}
+
+fn second() -> isize {
+    2
+}
+
+/// Exchanges two axes: [N, T, K] to [N, K, T], as the losses of classes want the scores of each step.
+#[derive(Debug, Clone)]
+pub struct Transpose {
+    axes: [isize; 2],
+}
+
+module!(Transpose {});
+
+impl Transpose {
+    /// Of these two axes; negative numbers count from the end.
+    pub fn new(dim0: isize, dim1: isize) -> Self {
+        Self { axes: [dim0, dim1] }
+    }
+
+    fn from_config(p: TransposeConfig, _: &mut BuildCx) -> Result<Self> {
+        Ok(Self::new(p.dim0, p.dim1))
+    }
+}
+
+impl Module for Transpose {
+    fn forward<'t>(&mut self, x: Var<'t>, _: &mut Forward<'_>) -> Result<Var<'t>> {
+        x.transpose(self.axes[0], self.axes[1]).checked()
+    }
+}
+
 /// The input itself.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -67,5 +114,7 @@ impl Module for Identity {
 
 register! { /// Joins axes into one: [N, C, H, W] to [N, C·H·W] by default.
 dyn Module, "Flatten" => Flatten }
+register! { /// Exchanges two axes: [N, T, K] to [N, K, T] by default.
+dyn Module, "Transpose" => fn Transpose::from_config }
 register! { /// The input itself.
 dyn Module, "Identity" => Identity }

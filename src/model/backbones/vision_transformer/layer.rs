@@ -31,6 +31,7 @@ impl TransformerEncoderLayer {
             proj_drop: p.drop_rate,
             qkv_bias: p.qkv_bias,
             proj_bias: true,
+            causal: false,
         };
         let ffn = FFN::new(arch.embed_dims, arch.feedforward_channels, p.drop_rate);
         Ok(Self { ln1: norm(), attn: attn.build()?, ln2: norm(), ffn })

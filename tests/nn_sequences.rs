@@ -1,0 +1,177 @@
+//! Layers of sequences: what they refuse, what does not change their bits, and what they owe a network.
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests
+
+use shanty::base::{Elem, Result, Tensor, keyed};
+use shanty::config::parse;
+use shanty::nn::{
+    Autograd, Bilinear, BufferPool, Embedding, Forward, GRU, LSTM, Module, MultiheadAttention, OverTime,
+    PoolOverTime, PositionalEncoding, Tape,
+};
+use shanty::params::{HostParams, StateDict};
+use shanty::registry::{BuildCx, Spec};
+
+fn noise(shape: &[usize]) -> Tensor {
+    use rand::RngExt as _;
+    let mut rng = keyed(3, "noise", 0, 0);
+    Tensor::from_shape_simple_fn(shape.to_vec(), || rng.random_range(-1.0..1.0))
+}
+
+fn apply(layer: &mut dyn Module, x: Tensor, lengths: Option<&[usize]>) -> Result<Tensor> {
+    let mut rng = keyed(0, "", 0, 0);
+    let mut cx = Forward { lengths: lengths.map(Into::into), ..Forward::new(false, &mut rng) };
+    let tape = Tape::new(BufferPool::default());
+    Ok(layer.forward(tape.input(x), &mut cx)?.checked()?.value())
+}
+
+#[test]
+fn what_does_not_fit_is_told_with_its_place() {
+    let number =
+        |x: Elem| Tensor::from_shape_fn(vec![2, 3], |at| if at[0] == 1 && at[1] == 2 { x } else { 0.0 });
+    let mut cases: Vec<(Box<dyn Module>, Tensor, Option<&[usize]>, &str)> = vec![
+        (Box::new(Embedding::new(5, 2)), number(5.0), None, "5 at [1, 2] is none of 5 embeddings"),
+        (Box::new(Embedding::new(5, 2)), number(-1.0), None, "-1 at [1, 2] is none of 5 embeddings"),
+        (Box::new(Embedding::new(5, 2)), number(0.5), None, "0.5 at [1, 2] is no whole number"),
+        (Box::new(Embedding::new(5, 2)), number(Elem::NAN), None, "NaN at [1, 2] is no whole number"),
+        (Box::new(LSTM::new(4, 3)), noise(&[2, 4]), None, "sequences of shape [N, T, 4]"),
+        (Box::new(LSTM::new(4, 3)), noise(&[2, 5, 3]), None, "its last axis must be 4"),
+        (Box::new(GRU::new(4, 3)), noise(&[2, 0, 4]), None, "there must be a step"),
+        (Box::new(GRU::new(4, 3)), noise(&[2, 5, 4]), Some(&[5]), "1 lengths for 2 sequences"),
+        (Box::new(GRU::new(4, 3)), noise(&[2, 5, 4]), Some(&[5, 6]), "sequence 1 has the length 6"),
+        (
+            Box::new(MultiheadAttention::new(4, 2)),
+            noise(&[2, 5, 4]),
+            Some(&[6, 1]),
+            "sequence 0 has the length 6",
+        ),
+        (Box::new(PoolOverTime::new(OverTime::Max)), noise(&[2, 5]), None, "pooling over time wants"),
+        (Box::new(PositionalEncoding::learnt(3, 4)), noise(&[2, 5, 4]), None, "raise `max_len`"),
+        (Box::new(Bilinear::new(2, 2, 1)), noise(&[2, 5]), None, "2 and 2 features side by side"),
+    ];
+    for (layer, x, lengths, wanted) in &mut cases {
+        let said =
+            apply(layer.as_mut(), x.clone(), *lengths).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(said.contains(*wanted), "{}: {said:?}, not {wanted:?}", layer.type_name());
+    }
+}
+
+#[test]
+fn mistakes_in_a_config() {
+    for (yaml, wanted) in [
+        ("{type: Embedding, num_embeddings: 3, embedding_dim: 2, padding_idx: 3}", "no row of 3 embeddings"),
+        ("{type: Embedding, num_embeddings: 3, embedding_dim: 2, padding_idx: -4}", "no row of 3 embeddings"),
+        ("{type: LSTM, input_size: 2}", "hidden_size"),
+        ("{type: LSTM, input_size: 2, hidden_size: 3, output: first}", "first"),
+        ("{type: TransformerEncoderLayer, d_model: 6, nhead: 4}", "`nhead: 4` does not divide `d_model: 6`"),
+        ("{type: PositionalEncoding, mode: learnt}", "needs `d_model` and `max_len`"),
+        ("{type: PositionalEncoding, max_len: 4}", "are for `mode: learnt`"),
+    ] {
+        let built = || -> Result<Box<dyn Module>> {
+            let spec: Spec<dyn Module> = parse("net.yaml", yaml)?.read()?;
+            spec.build(&mut BuildCx::new(0))
+        };
+        let said = built().err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(said.contains(wanted) && said.contains("net.yaml:1:"), "{yaml}: {said}");
+    }
+}
+
+/// Steps beyond the end of a sequence have no part in anything.
+#[test]
+fn what_fills_up_changes_nothing() {
+    let mut changed = noise(&[2, 4, 4]);
+    for step in 2..4 {
+        for feature in 0..4 {
+            changed[[1, step, feature]] = 99.0;
+        }
+    }
+    let layers: Vec<Box<dyn Module>> = vec![
+        Box::new(LSTM::new(4, 3).bidirectional(true).num_layers(2)),
+        Box::new(GRU::new(4, 3).bidirectional(true)),
+        Box::new(MultiheadAttention::new(4, 2)),
+        Box::new(PoolOverTime::new(OverTime::Mean)),
+    ];
+    for mut layer in layers {
+        let lengths: &[usize] = &[4, 2];
+        let own =
+            |y: Tensor| if y.ndim() == 3 { y.slice_move(ndarray::s![.., ..2, ..]).into_dyn() } else { y };
+        let a = own(apply(layer.as_mut(), noise(&[2, 4, 4]), Some(lengths)).unwrap());
+        let b = own(apply(layer.as_mut(), changed.clone(), Some(lengths)).unwrap());
+        assert_eq!(a, b, "{}", layer.type_name());
+    }
+}
+
+/// The gradients of large layers, whose work is shared out, for one, two and three threads.
+#[test]
+fn bits_do_not_depend_on_threads() {
+    struct Net {
+        table: Embedding,
+        lstm: LSTM,
+        gru: GRU,
+        attention: MultiheadAttention,
+    }
+    shanty::module!(Net { table, lstm, gru, attention });
+    let gradients = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let mut net = Net {
+                table: Embedding::new(700, 64),
+                lstm: LSTM::new(64, 96).bidirectional(true),
+                gru: GRU::new(192, 128),
+                attention: MultiheadAttention::new(128, 4).causal(true),
+            };
+            let numbers = Tensor::from_shape_fn(vec![40, 70], |at| ((at[0] * 31 + at[1] * 17) % 97) as Elem);
+            Autograd::default()
+                .train(&mut net, &mut keyed(0, "", 0, 0), |net, tape, cx| {
+                    let x = net.table.forward(tape.input(numbers), cx)?;
+                    let x = net.gru.forward(net.lstm.forward(x, cx)?, cx)?;
+                    let y = net.attention.forward(x, cx)?;
+                    Ok(((y * y).mean(), ()))
+                })
+                .unwrap();
+            let mut all = Vec::new();
+            net.visit(&mut |p| all.extend(p.grad.unwrap().iter().map(|g| g.to_bits())));
+            all
+        })
+    };
+    let one = gradients(1);
+    assert!(one == gradients(2) && one == gradients(3));
+}
+
+#[test]
+fn weight_names_are_pytorchs() {
+    let names = |net: &dyn Fn() -> Box<dyn Module>| -> Vec<String> {
+        StateDict::of(&net()).unwrap().0.iter().map(|(name, _)| name.to_string()).collect()
+    };
+    let mut lstm = names(&|| Box::new(LSTM::new(2, 3).num_layers(2).bidirectional(true)));
+    lstm.sort();
+    let mut wanted: Vec<String> = Vec::new();
+    for layer in ["l0", "l0_reverse", "l1", "l1_reverse"] {
+        for part in ["weight_ih", "weight_hh", "bias_ih", "bias_hh"] {
+            wanted.push(format!("{part}_{layer}"));
+        }
+    }
+    wanted.sort();
+    assert_eq!(lstm, wanted);
+}
+
+macro_rules! contracts {
+    ($($name:ident: $layer:expr, $shape:expr;)*) => {$(
+        mod $name {
+            use shanty::nn::*;
+            shanty::testing::layer_contract!($layer, $shape);
+        }
+    )*};
+}
+
+contracts! {
+    rnn: RNN::new(3, 2), [2, 3, 3];
+    lstm: LSTM::new(3, 2).num_layers(2), [2, 3, 3];
+    gru: GRU::new(3, 2).bidirectional(true), [2, 3, 3];
+    bilinear: Bilinear::new(2, 3, 2), [2, 5];
+    learnt_places: PositionalEncoding::learnt(4, 2), [2, 3, 2];
+    encoder_layer: TransformerEncoderLayer::new(TransformerLayerConfig {
+        dim_feedforward: 3,
+        dropout: 0.0,
+        activation: TransformerActivation::Gelu,
+        ..TransformerLayerConfig::new(4, 2)
+    }).unwrap(), [2, 3, 4];
+}
