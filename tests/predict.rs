@@ -237,6 +237,11 @@ fn arrays_are_predicted_by_row_and_class() {
     let whole = predicted(dir.path(), "c.yaml", "all.csv", &["x.npy"]);
     assert_eq!((part.lines().count(), whole.lines().count()), (11, 21));
     assert!(part.lines().all(|line| whole.lines().any(|other| other == line)), "{part}\n{whole}");
+
+    // The arrays of the training may be gone: what `target` was is kept.
+    fs::rename(dir.path().join("x.npy"), dir.path().join("new.npy")).unwrap();
+    fs::remove_file(dir.path().join("y.npy")).unwrap();
+    assert_eq!(predicted(dir.path(), "c.yaml", "new.csv", &["new.npy"]), whole);
 }
 
 /// Lines with or without their class.
@@ -293,6 +298,11 @@ fn pictures_and_folders_of_them_are_predicted_by_name() {
     assert!(text.contains("new/notes.txt"), "{text}");
     let text = refused(dir.path(), "c.yaml", &["nowhere.png"]);
     assert!(text.contains("nowhere.png"), "{text}");
+    // The folders of the training may be gone: the checkpoint knows the classes.
+    fs::rename(dir.path().join("d"), dir.path().join("e")).unwrap();
+    let moved = predicted(dir.path(), "c.yaml", "q.csv", &["new", "e/dark/0.png"]);
+    assert_eq!(moved.replace("e/dark", "d/dark"), csv);
+    fs::rename(dir.path().join("e"), dir.path().join("d")).unwrap();
     fs::create_dir(dir.path().join("empty")).unwrap();
     let text = refused(dir.path(), "c.yaml", &["empty"]);
     assert!(text.contains("empty: no picture"), "{text}");
@@ -306,4 +316,136 @@ fn data_that_read_no_files_say_so() {
     trained(dir.path(), &config);
     let text = refused(dir.path(), &config, &["x.npy"]);
     assert!(text.contains("does not read files: leave out `--input`"), "{text}");
+}
+
+/// A config over tables of its own: so many columns `a`, `b`, … go in, `y` is predicted.
+fn on_tables(dir: &Path, loss: &str, outputs: usize, set: &str) -> String {
+    let part = |part: &str| format!("{{batch_size: 4, dataset: {}}}", set.replace("PART", part));
+    let text = format!(
+        "model: {{type: Supervised, network: [{{type: Linear, in_features: 4, out_features: {outputs}}}], \
+         loss: {{type: {loss}}}, init_cfg: {{type: Constant, val: 1.0, layer: Linear}}}}\n\
+         train_dataloader: {}\nval_dataloader: {}\nval_cfg: {{}}\nval_evaluator: {{type: MAE}}\n\
+         train_cfg: {{by_epoch: false, max_iters: 2}}\noptim_wrapper: {{optimizer: {{type: SGD, lr: 1.0e-9}}}}\n\
+         default_hooks: {{checkpoint: {{type: CheckpointHook, save_best: BEST}}}}\nrandomness: {{seed: 1}}\n",
+        part("train"),
+        part("val")
+    );
+    // The hook asks the metric, whose data are not opened, which way it is better.
+    let (metric, best) =
+        if loss.starts_with("CrossEntropyLoss") { ("Accuracy", "accuracy/top1") } else { ("MAE", "mae") };
+    let text = text.replace("type: MAE", &format!("type: {metric}")).replace("BEST", best);
+    fs::write(dir.join("c.yaml"), text).unwrap();
+    "c.yaml".to_owned()
+}
+
+/// Predictions asked for the training's file, although the checkpoint keeps what was fitted on it; so did `val`, whose
+/// rows are in a file of their own. What is predicted is the same to the letter, wherever the files are.
+#[test]
+fn files_of_the_training_may_be_gone() {
+    let rows = |n: usize, y: &dyn Fn(usize) -> String| {
+        (0..n)
+            .map(|i| format!("{i},{},{},{},{}\n", i % 3, i % 5, ["x", "y"][i % 2], y(i)))
+            .collect::<String>()
+    };
+    let classes = |i: usize| ["low", "high"][i / 4 % 2].to_owned();
+    let numbers = |i: usize| (i * i).to_string();
+    // Three numbers, of which one is left out, and a category of two values: four inputs.
+    let csv = "{type: Csv, file: PART.csv, target: y, ignore: [n]}";
+    let subset = format!("{{type: Subset, first: 6, dataset: {csv}}}");
+    let several = format!("{{type: ConcatDataset, datasets: [{csv}, {csv}]}}");
+    let cases: [(&str, usize, &str, &dyn Fn(usize) -> String); 4] = [
+        // How often each class comes in the training is kept too: the loss of a validation is weighted by it.
+        ("CrossEntropyLoss, class_weight: balanced", 2, csv, &classes),
+        ("MSELoss", 1, csv, &numbers),
+        ("MSELoss", 1, &subset, &numbers),
+        ("CrossEntropyLoss", 2, &several, &classes),
+    ];
+    for (loss, outputs, set, y) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        let config = on_tables(dir.path(), loss, outputs, set);
+        for (file, n) in [("train.csv", 20), ("val.csv", 9), ("new.csv", 5)] {
+            fs::write(dir.path().join(file), format!("n,a,b,c,y\n{}", rows(n, y))).unwrap();
+        }
+        trained(dir.path(), &config);
+        let before = predicted(dir.path(), &config, "0.csv", &["new.csv"]);
+        assert_eq!(before.lines().count(), 6, "{before}");
+        let evaluated = || {
+            let out = shanty(dir.path(), &["val", &config, "work/iter_2"]);
+            assert!(out.status.success(), "{out:?}");
+            String::from_utf8(out.stdout).unwrap()
+        };
+        let metrics = evaluated();
+        fs::remove_file(dir.path().join("train.csv")).unwrap();
+        assert_eq!(evaluated(), metrics, "{set}");
+        fs::remove_file(dir.path().join("val.csv")).unwrap();
+        assert_eq!(predicted(dir.path(), &config, "1.csv", &["new.csv"]), before, "{set}");
+        let text = String::from_utf8(shanty(dir.path(), &["val", &config, "work/iter_2"]).stderr).unwrap();
+        assert!(text.contains("val.csv"), "{text}");
+    }
+}
+
+/// The same of lines of text with their vocabulary.
+#[test]
+fn texts_of_the_training_may_be_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = fs::read_to_string(config("words_chars")).unwrap();
+    let words = concat!(env!("CARGO_MANIFEST_DIR"), "/configs/data/words.tsv");
+    fs::create_dir(dir.path().join("data")).unwrap();
+    fs::copy(words, dir.path().join("data/words.tsv")).unwrap();
+    let bases = format!("{}/configs/_base_", env!("CARGO_MANIFEST_DIR"));
+    let text = text.replace("_base_: _base_/", &format!("_base_: {bases}/"));
+    fs::write(dir.path().join("c.yaml"), text).unwrap();
+    trained(dir.path(), "c.yaml");
+    fs::write(dir.path().join("a.txt"), "abe\nkilo\n").unwrap();
+    let before = predicted(dir.path(), "c.yaml", "0.csv", &["a.txt"]);
+    fs::remove_file(dir.path().join("data/words.tsv")).unwrap();
+    assert_eq!(predicted(dir.path(), "c.yaml", "1.csv", &["a.txt"]), before);
+}
+
+/// Without test data the validation's were predicted, without a word.
+#[test]
+fn whose_data_are_predicted_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let houses = config("houses_mlp");
+    trained(dir.path(), &houses);
+    let said = |more: &[&str]| {
+        let args = ["predict", &houses, "work/iter_2", "--out", "o.csv"];
+        let out = shanty(dir.path(), &[&args, more].concat());
+        assert!(out.status.success(), "{out:?}");
+        String::from_utf8(out.stderr).unwrap()
+    };
+    assert_eq!(said(&[]), "");
+    let warning = |what: &str| format!("warning: the config has no test data: its {what} data are predicted");
+    let off = ["test", "val"]
+        .map(|mode| ["dataloader", "cfg", "evaluator"].map(|key| format!("{mode}_{key}=null")));
+    let off: Vec<&str> = off.iter().flatten().map(String::as_str).collect();
+    assert!(said(&off[..3]).starts_with(&warning("validation")), "{}", said(&off[..3]));
+    assert!(said(&off).starts_with(&warning("training")), "{}", said(&off));
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/configs/data/houses.csv");
+    assert_eq!(said(&["--input", file]), "");
+}
+
+/// Scores that are NaN gave the first class. They give none, and it is said how many samples are so.
+#[test]
+fn predictions_that_are_no_numbers_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let set = "{type: Csv, file: PART.csv, target: y, features: [a, b, c, d], standardize: false}";
+    let config = on_tables(dir.path(), "CrossEntropyLoss", 2, set);
+    for file in ["train.csv", "val.csv"] {
+        fs::write(dir.path().join(file), "a,b,c,d,y\n1,2,3,4,no\n2,3,4,5,yes\n").unwrap();
+    }
+    trained(dir.path(), &config);
+    // Four times this is no number of 32 bits.
+    fs::write(dir.path().join("new.csv"), "a,b,c,d\n1,2,3,4\n3e38,3e38,3e38,3e38\n").unwrap();
+    let out =
+        shanty(dir.path(), &["predict", &config, "work/iter_2", "--input", "new.csv", "--out", "o.csv"]);
+    let text = String::from_utf8(out.stderr).unwrap();
+    assert!(text.starts_with("warning: the predictions of 1 of 2 samples are NaN or infinite"), "{text}");
+    let csv = fs::read_to_string(dir.path().join("o.csv")).unwrap();
+    let cells: Vec<&str> = csv.lines().nth(2).unwrap().split(',').collect();
+    assert_eq!(
+        (columns(&csv), &cells[..3]),
+        (vec!["id", "class", "class_id", "no", "yes"], &["1", "", ""][..])
+    );
+    assert!(csv.lines().nth(1).unwrap().starts_with("0,no,0,0.5") || csv.contains("0,yes,1,0.5"), "{csv}");
 }

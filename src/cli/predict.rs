@@ -77,6 +77,13 @@ impl Predict {
             ids.iter().for_each(|position| all.sample(*position, data.dataset().origin(*position as usize)));
             data.recycle(batch);
         }
+        if let odd @ 1.. = all.not_finite() {
+            log::warn!(
+                "the predictions of {odd} of {} samples are NaN or infinite: look for such numbers in the data \
+                 (`shanty check --data`) and in the log of the training",
+                all.len()
+            );
+        }
         let bytes = match form {
             Form::Csv => all.csv()?,
             Form::Jsonl => all.jsonl(),

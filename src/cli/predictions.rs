@@ -65,8 +65,16 @@ impl Output {
         self.values.get(sample * width..(sample + 1) * width).unwrap_or_default()
     }
 
-    /// The class of a sample, its number and its probability, where it has one.
+    /// Whether samples have a class, if their numbers are any.
+    fn has_classes(&self) -> bool {
+        matches!(self.meaning, Meaning::Scores(_) | Meaning::Binary(_))
+    }
+
+    /// The class of a sample, its number and its probability, where it has one: of NaN there is none.
     fn class<'a>(&'a self, row: &[Elem]) -> Option<(&'a str, usize, f64)> {
+        if row.iter().any(|p| p.is_nan()) {
+            return None;
+        }
         let (names, best, p) = match (&self.meaning, row) {
             (Meaning::Scores(names), row) => {
                 let best = best(row.iter());
@@ -145,6 +153,14 @@ impl Predictions {
         self.samples.len()
     }
 
+    /// How many samples have a prediction that is no finite number.
+    pub(super) fn not_finite(&self) -> usize {
+        let odd = |sample: &usize| {
+            self.outputs.iter().any(|output| output.row(*sample).iter().any(|value| !value.is_finite()))
+        };
+        (0..self.len()).filter(odd).count()
+    }
+
     /// Adds what is predicted under this name for the first `n` samples of a batch.
     pub(super) fn add(
         &mut self,
@@ -189,8 +205,9 @@ impl Predictions {
             }
             for output in &self.outputs {
                 let row = output.row(sample);
-                if let Some((class, id, _)) = output.class(row) {
-                    record.extend([class.to_owned(), id.to_string()]);
+                if output.has_classes() {
+                    let class = output.class(row).map(|(class, id, _)| [class.to_owned(), id.to_string()]);
+                    record.extend(class.unwrap_or_default());
                 }
                 record.extend(row.iter().map(ToString::to_string));
             }

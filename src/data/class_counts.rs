@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Dataset, FieldKind, TARGET, Value};
 
 /// How many samples are counted: a repeated set may have any number.
@@ -12,7 +14,7 @@ const SHOWN: usize = 20;
 const UNNAMED: usize = 1000;
 
 /// The classes in one field of a data set.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ClassCounts {
     pub field: String,
     /// The names of the classes in the order of their numbers: the numbers where they have no names.

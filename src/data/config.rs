@@ -1,5 +1,6 @@
 //! `train_dataloader`, `val_dataloader` and `test_dataloader` of a config.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -11,7 +12,7 @@ use crate::registry::{BuildCx, Collected, Spec};
 
 use super::plan::FEW;
 use super::stand_in::StandInSet;
-use super::{Collate, DataLoader, Dataset, DefaultSampler, Sample, Sampler, Shard};
+use super::{Collate, DataLoader, Dataset, DefaultSampler, Sample, Sampler, Shard, Unread};
 
 /// A loader as a config writes it, with PyTorch's and MMEngine's keys.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -91,10 +92,21 @@ impl DataLoaderConfig {
     /// The loader of a few samples like this one, in place of a data set that is not here.
     pub(crate) fn over_stand_in(&self, sample: Sample, cx: &mut BuildCx) -> Option<DataLoader> {
         let len = self.batch_size.min(FEW);
-        let loader = DataLoader::new(StandInSet { sample, len }).batch_size(len);
+        self.collated(DataLoader::new(StandInSet { sample, len }).batch_size(len), cx).ok()
+    }
+
+    /// The loader of these files, in their order and read as the data set reads its own, which need not be there.
+    pub(crate) fn of_files(&self, files: &[PathBuf], cx: &mut BuildCx) -> Result<DataLoader> {
+        cx.provide(Unread);
+        let set = self.dataset.build(cx);
+        cx.take::<Unread>();
+        self.collated(DataLoader::new(set?.of_files(files)?).batch_size(self.batch_size), cx)
+    }
+
+    fn collated(&self, loader: DataLoader, cx: &mut BuildCx) -> Result<DataLoader> {
         match &self.collate_fn {
-            Some(spec) => spec.build(cx).ok().map(|collate| loader.shared_collate(collate.into())),
-            None => Some(loader),
+            Some(spec) => Ok(loader.shared_collate(spec.build(cx)?.into())),
+            None => Ok(loader),
         }
     }
 

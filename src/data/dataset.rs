@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::base::{Error, Result, Rng};
+use crate::registry::BuildCx;
 
 use super::{FieldSpec, Fields, Fitted, Marks, Origin, Pipeline, Sample, Value};
 
@@ -110,6 +111,18 @@ pub trait Dataset: Send + Sync {
     /// what they are made from. A run that is resumed compares it with what it was. By default the length and the
     /// classes count.
     fn mark(&self, _marks: &mut Marks) {}
+}
+
+/// Where a builder finds it, the files of its data set need not be there: only [`Dataset::of_files`] will be asked of
+/// what it builds. A set without samples that knows how files are read, and what is [`Fitted`], is enough.
+#[derive(Debug)]
+pub struct Unread;
+
+impl Unread {
+    /// Whether sets are built for other files than their own.
+    pub fn is_enough(cx: &BuildCx) -> bool {
+        cx.get::<Self>().is_some()
+    }
 }
 
 macro_rules! pointers_are_datasets {

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::base::suggest::nearest;
 use crate::base::{Error, Result};
 
@@ -29,7 +31,8 @@ pub fn field_name(name: &str) -> &str {
 }
 
 /// Values by name, in the order in which they were added. There are few: a look-up walks over them.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Fields<V>(Vec<(Name, V)>);
 
 impl<V> Default for Fields<V> {
@@ -151,7 +154,7 @@ impl<V> FromIterator<(Name, V)> for Fields<V> {
 }
 
 /// What the values of a field are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FieldKind {
     /// Floating-point numbers.
     Float,
@@ -175,7 +178,7 @@ impl fmt::Display for FieldKind {
 }
 
 /// What a data set says of a field before a sample is read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FieldSpec {
     /// What its values are.
     pub kind: FieldKind,

@@ -1,13 +1,18 @@
 //! What data sets have learnt from the training data, so that all other data are seen as those were: means, categories,
-//! vocabularies.
+//! vocabularies, and which fields they had.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Dataset;
+use super::class_counts::{ClassCounts, class_counts};
+use super::{Dataset, FieldSpec, Fields};
 use crate::base::{Error, Result};
 use crate::registry::BuildCx;
+
+/// What fields and classes are called among what is fitted.
+const FIELDS: &str = "fields";
+const CLASSES: &str = "classes";
 
 /// What is fitted on the training data, by the data set's type. Checkpoints keep it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -19,7 +24,21 @@ impl Fitted {
     pub fn of(dataset: &dyn Dataset) -> Self {
         let mut all = Self::default();
         dataset.fitted(&mut all);
+        if let Some(fields) = dataset.fields() {
+            all.set(FIELDS, &fields);
+            all.set(CLASSES, &class_counts(dataset));
+        }
         all
+    }
+
+    /// The fields that the training data declared.
+    pub fn fields(&self) -> Option<Fields<FieldSpec>> {
+        self.read(FIELDS).ok().flatten()
+    }
+
+    /// The classes of the training data.
+    pub(crate) fn class_counts(&self) -> Option<Vec<ClassCounts>> {
+        self.read(CLASSES).ok().flatten()
     }
 
     /// What is known under this name.

@@ -37,7 +37,7 @@ pub use batch::{Batch, Column};
 pub(crate) use class_counts::{ClassCounts, class_counts};
 pub use collate::{BatchBuilder, Collate, DefaultCollate, ListCollate, PadCollate};
 pub use config::DataLoaderConfig;
-pub use dataset::Dataset;
+pub use dataset::{Dataset, Unread};
 pub use field::{FieldKind, FieldSpec, Fields, INPUTS, Name, TARGET, field_name};
 pub use fingerprint::{Fingerprint, Marks};
 pub use fitted::Fitted;

@@ -30,6 +30,11 @@ impl BuildCx {
         self.slots.get(&TypeId::of::<T>())?.downcast_ref()
     }
 
+    /// Takes the value of a type back.
+    pub fn take<T: Any>(&mut self) -> Option<T> {
+        self.slots.remove(&TypeId::of::<T>())?.downcast().ok().map(|value| *value)
+    }
+
     /// Says what is odd about something that can be built all the same.
     pub fn warn(&mut self, odd: impl IntoIterator<Item = Diag>) {
         self.odd.extend(odd);

@@ -10,7 +10,7 @@ use super::written::Written;
 use super::{Evaluation, LoopTotals, RunConfig, RunnerBuilder, checks};
 use crate::base::{Error, Result, memory};
 use crate::config::{Diag, Diags, Kind, Level, Node, OneOrMany};
-use crate::data::{DataLoader, DataLoaderConfig, Shard, StandIn, class_counts};
+use crate::data::{DataLoader, DataLoaderConfig, Fitted, Shard, StandIn, class_counts};
 use crate::hook::{Misplaced, Progress};
 use crate::metric::{Evaluator, Metric};
 use crate::nn::TrainedClasses;
@@ -50,8 +50,11 @@ pub(super) fn with_preprocessor(node: &Node) -> Node {
 pub(super) enum Purpose {
     /// To run: what is missing is an error.
     Run,
-    /// To be evaluated, as the checkpoint in `load_from` was trained: its means, categories and vocabularies count.
+    /// To be evaluated, as the checkpoint in `load_from` was trained: its means, categories and vocabularies count, and
+    /// the training data are only opened where it does not say what they were like.
     Evaluate,
+    /// To predict: as to evaluate, and the data that the config names may be gone too.
+    Predict,
     /// To be looked at: weights are only sizes, and data that is not on this machine is a warning.
     Look,
 }
@@ -81,11 +84,6 @@ fn described(node: &Node, name: Option<&str>) -> Result<(RunnerBuilder, Refused)
     Ok((builder, refused))
 }
 
-/// The same for weights that are loaded from `load_from`, to be evaluated.
-pub(super) fn to_evaluate(node: &Node, name: Option<&str>) -> Result<RunnerBuilder> {
-    Ok(assemble(node, name, Purpose::Evaluate)?.builder)
-}
-
 /// The parts of a run, and what is odd about them.
 pub(super) struct Assembled {
     pub builder: RunnerBuilder,
@@ -98,6 +96,8 @@ pub(super) struct Assembled {
     pub stand_ins: Vec<StandInData>,
     /// Bytes of the weights.
     pub weight_bytes: u64,
+    /// What further parts are built with.
+    pub cx: BuildCx,
 }
 
 /// Builds the parts of the run that a config describes. Whoever checks, plans, trains or tests a config comes through
@@ -113,11 +113,11 @@ pub(super) fn assemble(node: &Node, name: Option<&str>, purpose: Purpose) -> Res
     parts.optimizer();
     let hooks = parts.hooks();
     let odd = parts.odd(&hooks)?;
-    let Assembler { mut builder, weight_bytes, stand_ins, .. } = parts;
+    let Assembler { mut builder, weight_bytes, stand_ins, cx, .. } = parts;
     let notes = odd.0.iter().map(|diag| diag.render(false));
     builder = builder.notes(config.notes().into_iter().chain(notes).collect());
     builder.written = Some(Arc::new(Written::of(&config, node, &builder, &hooks, purpose)));
-    Ok(Assembled { builder, config, odd, hooks, stand_ins, weight_bytes })
+    Ok(Assembled { builder, config, odd, hooks, stand_ins, weight_bytes, cx })
 }
 
 /// What is wrong with a config that cannot be read, and with those of its parts that can.
@@ -168,6 +168,8 @@ struct Assembler<'a> {
     purpose: Purpose,
     builder: RunnerBuilder,
     cx: BuildCx,
+    /// Whether the training is put together.
+    trains: bool,
     errors: Collected,
     /// The specs of the schedules that could be built.
     schedules: Vec<Node>,
@@ -200,11 +202,14 @@ impl<'a> Assembler<'a> {
         builder.seed = config.randomness.seed;
         let mut cx = BuildCx::new(builder.settle_seed());
         cx.provide(config.log_processor.clone());
-        if config.resume || purpose == Purpose::Evaluate {
-            cx.provide(super::resume::saved_fits(Path::new(&work_dir), config.load_from.as_deref()));
+        let (evaluates, mut trains) = (matches!(purpose, Purpose::Evaluate | Purpose::Predict), true);
+        if config.resume || evaluates {
+            let fits = super::resume::saved_fits(Path::new(&work_dir), config.load_from.as_deref());
+            trains = !evaluates || fits.is_empty();
+            cx.provide(fits);
         }
         let (errors, schedules, stand_ins) = (Collected::default(), Vec::new(), Vec::new());
-        Self { config, node, purpose, builder, cx, errors, schedules, stand_ins, weight_bytes: 0 }
+        Self { config, node, purpose, builder, cx, trains, errors, schedules, stand_ins, weight_bytes: 0 }
     }
 
     fn at(&self, key: &str) -> &'a Node {
@@ -218,14 +223,18 @@ impl<'a> Assembler<'a> {
     /// Loaders, loops and evaluators.
     fn data(&mut self) {
         let config = self.config;
-        let train = self.loader(&config.train_dataloader, "train");
+        let trained = config.train_dataloader.as_ref().filter(|_| self.trains);
+        let train = self.loader(trained, "train");
         if config.train_dataloader.is_some() {
-            self.cx.provide(TrainedClasses(train.as_ref().map(|data| class_counts(&**data.dataset()))));
+            let counted = train.as_ref().map(|data| class_counts(&**data.dataset()));
+            let kept = || self.cx.get::<Fitted>().filter(|_| !self.trains).and_then(Fitted::class_counts);
+            let classes = TrainedClasses(counted.or_else(kept));
+            self.cx.provide(classes);
         }
         if let Some(data) = train {
             self.change(|builder| builder.train_data(data));
         }
-        if let Some(train_cfg) = &config.train_cfg {
+        if let Some(train_cfg) = config.train_cfg.as_ref().filter(|_| self.trains) {
             let built = train_cfg.build(&mut self.cx);
             if let Some(train_loop) = self.errors.take_on(built, self.at("train_cfg")) {
                 self.change(|builder| builder.boxed_loop(train_loop));
@@ -240,8 +249,8 @@ impl<'a> Assembler<'a> {
         }
     }
 
-    fn loader(&mut self, config: &Option<DataLoaderConfig>, mode: &'static str) -> Option<DataLoader> {
-        let config = config.as_ref()?;
+    fn loader(&mut self, config: Option<&DataLoaderConfig>, mode: &'static str) -> Option<DataLoader> {
+        let config = config?;
         if self.purpose == Purpose::Look {
             StandIn::ask(&mut self.cx);
         }
@@ -264,12 +273,18 @@ impl<'a> Assembler<'a> {
         evaluator: &Option<OneOrMany<Spec<dyn Metric>>>,
         mode: &'static str,
     ) -> Option<Evaluation> {
-        let data = self.loader(data, mode);
+        let read = self.purpose != Purpose::Predict || self.trains;
+        let data = self.loader(data.as_ref().filter(|_| read), mode);
         let evaluator = Evaluator::build(&evaluator.as_ref()?.0, &mut self.cx);
         let evaluator = self.errors.take_on(evaluator, self.at(&format!("{mode}_evaluator")))?;
         match (data, self.stand_ins.iter_mut().find(|data| data.mode == mode)) {
             (Some(data), _) => return Some(Evaluation::new(data, evaluator)),
             (None, Some(stand_in)) => stand_in.evaluator = Some(evaluator),
+            // Hooks ask the metrics for their names.
+            (None, None) if mode == "val" => {
+                self.cx.provide(evaluator.directions());
+                self.builder.directions = Some(evaluator.directions());
+            }
             (None, None) => {}
         }
         None
@@ -278,7 +293,7 @@ impl<'a> Assembler<'a> {
     /// The model. To look at it, its weights are not drawn.
     fn model(&mut self) {
         let spec = &self.config.model;
-        let copies = copies_of_weights(self.config.optim_wrapper.is_some());
+        let copies = copies_of_weights(self.trains && self.config.optim_wrapper.is_some());
         let mut build = |placeholders| memory::accounted(placeholders, copies, || spec.build(&mut self.cx));
         // Of zeros, which take no memory: whether all of it fits is known before the first weight is drawn.
         let (mut built, bytes) = build(true);
@@ -293,7 +308,7 @@ impl<'a> Assembler<'a> {
     }
 
     fn optimizer(&mut self) {
-        let Some(config) = &self.config.optim_wrapper else { return };
+        let Some(config) = self.config.optim_wrapper.as_ref().filter(|_| self.trains) else { return };
         let built = config.build(&mut self.cx);
         let Some(mut optim) = self.errors.take_on(built, self.at("optim_wrapper")) else { return };
         if let (Some(scale), Some(train)) = (&self.config.auto_scale_lr, &self.config.train_dataloader)

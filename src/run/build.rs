@@ -224,7 +224,10 @@ impl RunnerBuilder {
         let LoopTotals { epochs: max_epochs, iters: max_iters, by_epoch } = self.totals();
         let epoch_len = self.epoch_len();
         let run = Progress { max_epochs, max_iters, epoch_len, by_epoch, ..Progress::default() };
-        known_to_hooks(self.settle_seed(), self.train_data.as_ref().map(|_| run), self.val.as_ref())
+        let trained = self.train_data.as_ref().map(|_| run);
+        let mut cx = known_to_hooks(self.settle_seed(), trained, self.val.as_ref());
+        self.directions.iter().for_each(|known| cx.provide(known.clone()));
+        cx
     }
 
     /// The hook of a key, once it is added.

@@ -12,7 +12,7 @@ use crate::base::rng::fresh_seed;
 use crate::base::{Result, WallClock};
 use crate::data::DataLoader;
 use crate::hook::{Ctx, Event, Hook, HookConfig, HookResult, Hooks, Point};
-use crate::metric::Evaluator;
+use crate::metric::{Directions, Evaluator};
 use crate::model::Model;
 use crate::optim::OptimWrapper;
 use crate::registry::Spec;
@@ -49,6 +49,8 @@ pub struct RunnerBuilder {
     pub(super) line: Option<Hooks>,
     pub(super) keys: Vec<Arc<str>>,
     pub(super) no_default_hooks: bool,
+    /// Which way metrics are better whose data are not opened.
+    pub(super) directions: Option<Directions>,
     pub(super) no_sanity: bool,
     pub(super) work_dir: Option<PathBuf>,
     pub(super) experiment_name: Option<String>,
@@ -97,6 +99,7 @@ impl RunnerBuilder {
             line: None,
             keys: Vec::new(),
             no_default_hooks: false,
+            directions: None,
             no_sanity: false,
             work_dir: None,
             experiment_name: None,

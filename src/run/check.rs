@@ -26,7 +26,7 @@ const LARGE: u64 = 1 << 29;
 /// Everything that is wrong, each with its place.
 pub fn check(node: &Node, name: Option<&str>) -> Result<Diags> {
     let assembled = assemble(node, name, Purpose::Look)?;
-    let Assembled { builder, config, odd, hooks, stand_ins, weight_bytes } = assembled;
+    let Assembled { builder, config, odd, hooks, stand_ins, weight_bytes, .. } = assembled;
     let mut found = odd;
     let Refused { errors, inhabited } = places::refused(&builder, node, &hooks)?;
     found.extend(errors);

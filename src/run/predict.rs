@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Runner;
-use super::assemble::to_evaluate;
+use super::assemble::{Purpose, assemble};
+use super::{RunConfig, Runner};
 use crate::base::{Error, Result};
 use crate::config::Node;
-use crate::data::{Batch, DataLoader, FieldKind, TARGET};
+use crate::data::{Batch, DataLoader, FieldKind, FieldSpec, Fields, Fitted, Shard, TARGET};
 use crate::model::Outputs;
+use crate::registry::{BuildCx, Collected};
 
 /// A model with the weights of a checkpoint, which predicts. Nothing is written.
 ///
@@ -22,7 +23,10 @@ use crate::model::Outputs;
 /// ```
 pub struct Predictor {
     runner: Runner,
-    data: Option<DataLoader>,
+    config: RunConfig,
+    cx: BuildCx,
+    /// The fields of the data that it was trained with.
+    fields: Option<Fields<FieldSpec>>,
     classes: Vec<String>,
 }
 
@@ -56,18 +60,16 @@ impl Predictor {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn from_config(node: &Node, name: Option<&str>) -> Result<Self> {
-        let builder = to_evaluate(node, name)?;
-        let evaluations = [builder.test.as_ref(), builder.val.as_ref()];
-        let data = evaluations.into_iter().flatten().map(|evaluation| evaluation.data.clone()).next();
-        let data = data.or_else(|| builder.train_data.clone());
-        let mut runner = builder.dry().build()?;
+        let parts = assemble(node, name, Purpose::Predict)?;
+        let evaluated = parts.builder.test.as_ref().or(parts.builder.val.as_ref());
+        let data = evaluated.map(|evaluation| &evaluation.data).or(parts.builder.train_data.as_ref());
+        let kept = parts.cx.get::<Fitted>().and_then(Fitted::fields);
+        let fields = kept.or_else(|| data.and_then(DataLoader::fields));
+        let of_data = data.and_then(DataLoader::classes).unwrap_or_default().to_vec();
+        let mut runner = parts.builder.dry().build()?;
         runner.load()?;
-        let of_data = || data.as_ref().and_then(|data| data.classes()).map(<[_]>::to_vec);
-        let classes = match runner.classes() {
-            [] => of_data().unwrap_or_default(),
-            names => names.to_vec(),
-        };
-        Ok(Self { runner, data, classes })
+        let classes = if runner.classes().is_empty() { of_data } else { runner.classes().to_vec() };
+        Ok(Self { runner, config: parts.config, cx: parts.cx, fields, classes })
     }
 
     /// What the model says of a batch.
@@ -95,11 +97,10 @@ impl Predictor {
     pub fn names(&self, output: &str) -> Names {
         let outputs = self.runner.session().state.model.reads().outputs;
         let field = outputs.iter().find(|(name, _)| name == output).map_or(TARGET, |(_, field)| field);
-        let spec = self.data.as_ref().and_then(DataLoader::fields).and_then(|mut all| all.take(field));
-        let class =
-            spec.as_ref().is_some_and(|spec| spec.kind == FieldKind::Int && spec.shape == Some(Vec::new()));
+        let spec = self.fields.as_ref().and_then(|all| all.get(field));
+        let class = spec.is_some_and(|spec| spec.kind == FieldKind::Int && spec.shape == Some(Vec::new()));
         let number = spec.is_some_and(|spec| spec.kind != FieldKind::Int);
-        let names = self.data.as_ref().and_then(|data| data.names_of(field)).unwrap_or_default();
+        let names = spec.map(|spec| spec.names.clone()).unwrap_or_default();
         match (number, field == TARGET && !self.classes.is_empty()) {
             (true, _) if names.is_empty() => Names::Unknown,
             (true, _) => Names::Values(names),
@@ -110,20 +111,32 @@ impl Predictor {
         }
     }
 
-    /// The data of the config: those to test with, else to validate, else to train; or these files, read in the same
-    /// way.
+    /// These files, read as the data of the config are; without any the data themselves: those to test with, else to
+    /// validate, else to train, of which a warning tells.
     ///
     /// # Errors
     /// When the config has no data, or they cannot read files.
-    pub fn data(&self, files: &[PathBuf]) -> Result<DataLoader> {
-        let data = self.data.as_ref().ok_or_else(|| {
-            Error::config("the config names no data: give a `test_dataloader`, it says how files are read")
-        })?;
-        let set = match files.is_empty() {
-            true => Arc::clone(data.dataset()),
-            false => data.dataset().of_files(files)?.into(),
+    pub fn data(&mut self, files: &[PathBuf]) -> Result<DataLoader> {
+        let RunConfig { test_dataloader, val_dataloader, train_dataloader, .. } = &self.config;
+        let all = [("test", test_dataloader), ("validation", val_dataloader), ("training", train_dataloader)];
+        let (what, config) =
+            all.into_iter().find_map(|(what, config)| Some((what, config.as_ref()?))).ok_or_else(|| {
+                Error::config(
+                    "the config names no data: give a `test_dataloader`, it says how files are read",
+                )
+            })?;
+        let mut errors = Collected::default();
+        let data = match files {
+            [] => config.build(self.cx.seed, Shard::default(), &mut self.cx),
+            files => config.of_files(files, &mut self.cx),
         };
-        data.over(set)
+        let Some(data) = errors.take_on(data, config.dataset.node()) else { return Err(errors.0.into()) };
+        if files.is_empty() && what != "test" {
+            log::warn!(
+                "the config has no test data: its {what} data are predicted; `--input` names other files"
+            );
+        }
+        data.over(Arc::clone(data.dataset()))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::assemble::{Purpose, assemble};
 use super::eval::REHEARSED;
 use super::given::{check_made, known_to_hooks, type_name};
 use super::resume::Plan;
@@ -59,7 +60,7 @@ impl Runner {
     /// # Errors
     /// As there.
     pub fn to_evaluate(node: &Node, name: Option<&str>) -> Result<Self> {
-        super::assemble::to_evaluate(node, name)?.build()
+        assemble(node, name, Purpose::Evaluate)?.builder.build()
     }
 
     /// Reads, resolves and builds a config file.

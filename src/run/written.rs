@@ -61,7 +61,8 @@ impl Written {
         Self {
             node: node.clone(),
             resumes: config.resume,
-            start: (purpose != Purpose::Evaluate).then(|| given.unwrap_or(&model).clone()),
+            start: (purpose == Purpose::Run || purpose == Purpose::Look)
+                .then(|| given.unwrap_or(&model).clone()),
             model,
             hooks: hooks.to_vec(),
             train: loader("train", &config.train_dataloader, Vec::new()),

@@ -14,7 +14,8 @@ use crate::data::classes::relabelled;
 use crate::data::field::TARGET;
 use crate::data::picture::WITHOUT;
 use crate::data::{
-    Dataset, FieldSpec, Fields, Marks, Origin, Picture, PictureFile, Pipeline, Sample, Transform, Value,
+    Dataset, FieldSpec, Fields, Marks, Origin, Picture, PictureFile, Pipeline, Sample, Transform, Unread,
+    Value,
 };
 use crate::registry::{BuildCx, Spec};
 
@@ -372,6 +373,10 @@ impl ImageFolder {
         }
         let extensions = p.extensions.map_or_else(|| EXTENSIONS.map(str::to_owned).to_vec(), |e| e.0);
         let extensions: Vec<String> = extensions.iter().map(|e| e.to_lowercase()).collect();
+        if Unread::is_enough(cx) {
+            let (files, pipeline) = (Vec::new(), Arc::new(pipeline));
+            return Ok(Self { folder, files, classes: None, extensions, pipeline });
+        }
         let set = match (p.ann_file.as_os_str().is_empty(), p.with_label) {
             (false, _) => Self::by_list(&folder, &p.data_root.join(&p.ann_file), p.with_label)?,
             (true, true) => Self::by_folders(&folder, &extensions)?,

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::base::{Error, Result, Rng};
-use crate::data::{Dataset, FieldSpec, Fields, Fitted, Marks, Origin, Pipeline, Sample, Value};
+use crate::data::{Dataset, FieldSpec, Fields, Fitted, Marks, Origin, Pipeline, Sample, Unread, Value};
 use crate::registry::{BuildCx, Spec};
 
 /// Some samples of another set, in the order given.
@@ -51,6 +51,9 @@ crate::register! {
 impl Subset {
     fn from_config(p: SubsetConfig, cx: &mut BuildCx) -> Result<Self> {
         let dataset = p.dataset.build(cx)?;
+        if Unread::is_enough(cx) {
+            return Self::new(dataset, Vec::new());
+        }
         let indices = match (p.indices, p.first) {
             (Some(indices), None) => indices,
             (None, Some(first)) if first > dataset.len() => {

@@ -15,7 +15,7 @@ use crate::base::error::IoContext;
 use crate::base::suggest::nearest;
 use crate::base::{Error, Result, text};
 use crate::data::sets::{Part, Split};
-use crate::data::{ConcatDataset, Dataset, INPUTS, Pipeline, Transform, field_name};
+use crate::data::{ConcatDataset, Dataset, Fields, INPUTS, Pipeline, Transform, Unread, field_name};
 use crate::registry::{BuildCx, Spec};
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -76,17 +76,23 @@ crate::register! {
 
 impl ArrayDataset {
     fn from_npy(p: NpyConfig, cx: &mut BuildCx) -> Result<Self> {
+        let source = Source { pictures: p.pictures, classes: p.classes, npz: None };
+        if Unread::is_enough(cx) {
+            return source.unread(&p.pipeline, cx);
+        }
         let read = p.files.iter().map(|(name, file)| Ok((name.clone(), of_npy(file)?)));
         let arrays = read.collect::<Result<Vec<_>>>()?;
         let file = p.files.get(INPUTS).or(p.files.values().next()).cloned();
-        let source = Source { pictures: p.pictures, classes: p.classes, npz: None };
         let set = source.set(arrays, p.split.as_ref(), p.part)?;
         ArrayDataset { file, ..set }.through(&p.pipeline, cx)
     }
 
     fn from_npz(p: NpzConfig, cx: &mut BuildCx) -> Result<Self> {
+        let source = Source { pictures: p.pictures, classes: p.classes, npz: Some(p.fields.clone()) };
+        if Unread::is_enough(cx) {
+            return source.unread(&p.pipeline, cx);
+        }
         let arrays = of_npz(&p.file, &p.fields, false)?;
-        let source = Source { pictures: p.pictures, classes: p.classes, npz: Some(p.fields) };
         let set = source.set(arrays, p.split.as_ref(), p.part)?;
         ArrayDataset { file: Some(p.file), ..set }.through(&p.pipeline, cx)
     }
@@ -106,6 +112,13 @@ pub(super) struct Source {
 }
 
 impl Source {
+    /// No sample, to read other files.
+    fn unread(self, specs: &[Spec<dyn Transform>], cx: &mut BuildCx) -> Result<ArrayDataset> {
+        let classes = self.classes.clone();
+        let set = ArrayDataset { classes, source: Some(self), ..ArrayDataset::of(Fields::default(), 0) };
+        Ok(set.with_pipeline(Pipeline::build(specs, cx)?))
+    }
+
     fn set(
         self,
         arrays: Vec<(String, ArrayData)>,

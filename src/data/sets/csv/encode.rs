@@ -9,6 +9,7 @@ use crate::base::{Error, Result, memory};
 use crate::data::{FieldKind, FieldSpec, Fields, Marks, TARGET, Value};
 
 /// The rows of a part as numbers.
+#[derive(Default)]
 pub(super) struct Rows {
     pub(super) inputs: Array2<f32>,
     /// Numbers of categories, where those are integers.

@@ -18,7 +18,8 @@ use self::table::Table;
 use crate::base::{Error, Result, Rng};
 use crate::config::Diag;
 use crate::data::{
-    Dataset, FieldKind, FieldSpec, Fields, Fitted, INPUTS, Marks, Origin, Pipeline, Sample, SampleId, Value,
+    Dataset, FieldKind, FieldSpec, Fields, Fitted, INPUTS, Marks, Origin, Pipeline, Sample, SampleId, Unread,
+    Value,
 };
 use crate::registry::BuildCx;
 
@@ -59,6 +60,11 @@ crate::register! {
 impl Csv {
     fn from_config(p: CsvConfig, cx: &mut BuildCx) -> Result<Self> {
         let fit: Option<TableFit> = cx.get::<Fitted>().map_or(Ok(None), |fitted| fitted.read(KEY))?;
+        if let (Some(fit), true) = (&fit, Unread::is_enough(cx)) {
+            fit.check(&p)?;
+            let (pipeline, fit) = (Arc::new(Pipeline::build(&p.pipeline, cx)?), Arc::new(fit.clone()));
+            return Ok(Self { config: Arc::new(p), fit, rows: Rows::default(), ids: Vec::new(), pipeline });
+        }
         let specs = p.pipeline.clone();
         let set = Self::with_fit(Arc::new(p), fit.map(Arc::new), false)?;
         let pipeline = Pipeline::build_for(&set.raw_fields(), &specs, cx)?;

@@ -17,7 +17,7 @@ use super::{Encoding, Part, Split};
 use crate::base::{Error, Result, Rng, memory};
 use crate::data::{
     ConcatDataset, Dataset, FieldKind, FieldSpec, Fields, Fitted, INPUTS, Marks, Origin, Pipeline, Sample,
-    SampleId, TARGET, Value,
+    SampleId, TARGET, Unread, Value,
 };
 use crate::registry::BuildCx;
 
@@ -69,6 +69,11 @@ crate::register! {
 impl TextLines {
     fn from_config(p: TextConfig, cx: &mut BuildCx) -> Result<Self> {
         let known: Option<Vocabulary> = cx.get::<Fitted>().map_or(Ok(None), |fitted| fitted.read(KEY))?;
+        if let (Some(known), true) = (&known, Unread::is_enough(cx)) {
+            known.check(&p)?;
+            let (pipeline, known) = (Arc::new(Pipeline::build(&p.pipeline, cx)?), Arc::new(known.clone()));
+            return Ok(Self { pipeline, ..Self::of(Arc::new(p), known) });
+        }
         let specs = p.pipeline.clone();
         let set = Self::with_vocabulary(Arc::new(p), known.map(Arc::new), false)?;
         let pipeline = Pipeline::build_for(&set.raw_fields(), &specs, cx)?;
@@ -156,7 +161,13 @@ impl TextLines {
             let length = config.length.unwrap_or(1);
             memory::fits("a sample of one_hot tokens", &[length, vocabulary.len()], size_of::<f32>())?;
         }
-        Ok(Self { config, vocabulary, ids, samples, rows, pipeline: Arc::default() })
+        Ok(Self { ids, samples, rows, ..Self::of(config, vocabulary) })
+    }
+
+    /// No sample, to be read by this vocabulary.
+    fn of(config: Arc<TextConfig>, vocabulary: Arc<Vocabulary>) -> Self {
+        let samples = Samples::Lines { ends: Vec::new(), labels: None };
+        Self { config, vocabulary, ids: Vec::new(), samples, rows: Vec::new(), pipeline: Arc::default() }
     }
 
     fn raw_fields(&self) -> Fields<FieldSpec> {
