@@ -62,10 +62,6 @@ fn a_file_to_resume_from_is_called_what_it_is() {
     fs::write(dir.path().join("notes.txt"), "what I did").unwrap();
     fs::copy(dir.path().join("w/epoch_3/model.safetensors"), dir.path().join("m.safetensors")).unwrap();
     resume("c.yaml", &["is a config", "!file of weights"]);
-    resume(
-        "w/last_checkpoint",
-        &["the name of the newest checkpoint", "`--resume` alone", "!file of weights"],
-    );
     for part in ["manifest.json", "state.json", "optimizer.safetensors"] {
         let words = ["a part of a checkpoint", "resume the directory `w/epoch_3`", "!file of weights"];
         resume(&format!("w/epoch_3/{part}"), &words);
@@ -88,13 +84,74 @@ fn a_file_to_resume_from_is_called_what_it_is() {
     refused(dir.path(), "train c.yaml --work-dir v --resume=epoch_1", 1, &["none at all in "]);
 }
 
+/// The file that names the newest checkpoint was taken for weights, and the words that people use for checkpoints were
+/// unknown: `latest`, `best`, the work_dir. They lead to one wherever a command takes one.
+#[test]
+fn a_checkpoint_is_found_by_the_words_for_it() {
+    let dir = trained();
+    let said = |line: &str| {
+        let (code, said) = shanty(dir.path(), line);
+        assert_eq!(code, 0, "{line}: {said}");
+        said
+    };
+    let digest = |name: &str| said(&format!("ckpt digest w/{name}"));
+    let newest = digest("epoch_3");
+    assert_ne!(newest, digest("epoch_2"));
+    for word in ["last_checkpoint", "latest", "", "../w"] {
+        assert_eq!(digest(word), newest, "{word}");
+    }
+    let metrics = |name: &str| {
+        let said = said(&format!("val c.yaml {name} --work-dir w"));
+        said.lines().filter(|line| line.starts_with("accuracy")).collect::<String>()
+    };
+    let last = metrics("epoch_3");
+    assert!(!last.is_empty());
+    for word in ["last_checkpoint", "latest", "w", "w/latest", "w/last_checkpoint"] {
+        assert_eq!(metrics(word), last, "{word}");
+    }
+    // The pointer decides, also when it is told to lead back.
+    fs::write(dir.path().join("w/last_checkpoint"), "epoch_2").unwrap();
+    assert_eq!((digest("latest"), digest("last_checkpoint")), (digest("epoch_2"), digest("epoch_2")));
+    fs::remove_file(dir.path().join("w/last_checkpoint")).unwrap();
+    assert_eq!((digest("latest"), digest("last_checkpoint")), (newest.clone(), newest.clone()));
+    // A name of one's own comes before the word.
+    let copy = |to: &str| {
+        fs::create_dir(dir.path().join(to)).unwrap();
+        for file in fs::read_dir(dir.path().join("w/epoch_1")).unwrap() {
+            let file = file.unwrap().path();
+            fs::copy(&file, dir.path().join(to).join(file.file_name().unwrap())).unwrap();
+        }
+    };
+    copy("w/latest");
+    assert_eq!(digest("latest"), digest("epoch_1"));
+    let best = |words: &[&str]| refused(dir.path(), "ckpt digest w/best", 1, words);
+    best(&["no best checkpoint is kept", "save_best", "w holds latest, epoch_1, epoch_2, epoch_3"]);
+    copy("w/best_a_epoch_1");
+    assert_eq!((digest("best"), metrics("best")), (digest("epoch_1"), metrics("epoch_1")));
+    copy("w/best_b_epoch_1");
+    best(&["each of best_a_epoch_1, best_b_epoch_1 is best by its metric: name one"]);
+    refused(dir.path(), "ckpt digest w/epoch_22", 1, &["did you mean `epoch_2`?", "w holds"]);
+    for word in ["latest", "best"] {
+        let words = ["there is no such checkpoint, and none at all in elsewhere"];
+        refused(dir.path(), &format!("val c.yaml {word} --work-dir elsewhere"), 1, &words);
+    }
+    refused(dir.path(), "val c.yaml last --work-dir w", 1, &["there is no such checkpoint", "w holds"]);
+
+    let resumed = said("train c.yaml --work-dir w --resume w/best_a_epoch_1 train_cfg.max_epochs=3");
+    assert!(resumed.contains("resumed w/best_a_epoch_1"), "{resumed}");
+    let resumed = said("train c.yaml --work-dir w --resume last_checkpoint train_cfg.max_epochs=4");
+    assert!(resumed.contains("epoch 3, iteration"), "{resumed}");
+    refused(dir.path(), "verify-resume c.yaml --work-dir w", 2, &["leave out `--work-dir`"]);
+}
+
 /// `val CHECKPOINT CONFIG` suggested the very name that was given.
 #[test]
 fn swapped_arguments_are_called_swapped() {
     let dir = trained();
     for first in ["w/epoch_2", "w", "epoch_2", "w/epoch_2/model.safetensors"] {
-        for command in ["val", "test"] {
-            let words = ["are swapped", &format!("`shanty {command} c.yaml {first}`")];
+        for command in ["val", "test", "predict --out o.csv"] {
+            let bare = command.split(' ').next().unwrap_or_default();
+            let words = ["are swapped", &format!("`shanty {bare} c.yaml {first}`")];
             refused(dir.path(), &format!("{command} {first} c.yaml"), 2, &words);
         }
     }

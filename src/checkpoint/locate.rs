@@ -1,4 +1,4 @@
-//! Which checkpoint a person means: its directory, a name in the work_dir, or a whole work_dir.
+//! Which checkpoint a person means: its directory, a name or a word in the work_dir, or a whole work_dir.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -10,30 +10,78 @@ use crate::base::error::IoContext;
 use crate::base::escape::escaped;
 use crate::base::fs::{Disk, FileKind, FileSystem};
 use crate::base::suggest::nearest;
-use crate::base::{Error, Result};
+use crate::base::{Error, Result, durable};
+
+/// Words for a checkpoint of a folder, beside the name of the file that points to the newest.
+const NEWEST: &str = "latest";
+const BEST: &str = "best";
 
 /// The checkpoint directory, or the file of weights, that `named` stands for. What is not there from here is looked for
-/// in the work_dir; of a work_dir, the newest checkpoint is taken.
+/// in the work_dir. Of a work_dir, and of `last_checkpoint` and `latest` in it, the newest checkpoint is taken, and of
+/// `best` the one that `save_best` keeps.
 ///
 /// # Errors
-/// [`Error::Checkpoint`] when there is none.
+/// [`Error::Checkpoint`] when there is none, or more than one is best.
 pub fn locate(fs: &dyn FileSystem, named: &Path, work_dir: &Path) -> Result<PathBuf> {
-    let inside = work_dir.join(named);
-    let there = |path: &Path| !named.as_os_str().is_empty() && kind_of(fs, path).is_some();
-    let path = match (there(named), there(&inside)) {
-        (true, _) => named.to_owned(),
-        (false, true) => inside,
-        (false, false) => return Err(Error::checkpoint(named, missing(fs, named, work_dir))),
-    };
-    if kind_of(fs, &path) != Some(FileKind::Dir) || is_checkpoint(fs, &path) {
-        return Ok(path);
+    let places = [named.to_owned(), work_dir.join(named)];
+    let word = named.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    let there = |path: &&PathBuf| !named.as_os_str().is_empty() && kind_of(fs, path).is_some();
+    let is_dir = |path: &&Path| kind_of(fs, path) == Some(FileKind::Dir);
+    // What has the name of the pointer is not read by whoever looks for weights: it leads to them.
+    let path = places.iter().find(there).filter(|path| word != POINTER || is_dir(&path.as_path()));
+    // A word alone is one of the work_dir.
+    let of = if named.components().count() == 1 { 1 } else { 2 };
+    let mut homes = places.iter().rev().take(of).map(|place| durable::parent(place));
+    match (path, word) {
+        (Some(path), _) if !is_dir(&path.as_path()) || is_checkpoint(fs, path) => Ok(path.clone()),
+        (Some(path), _) => newest_of(fs, path, named),
+        (None, POINTER | NEWEST | BEST) => match (homes.find(is_dir), word) {
+            (Some(home), BEST) => best_of(fs, home, named),
+            (Some(home), _) => newest_of(fs, home, named),
+            (None, _) => Err(Error::checkpoint(named, missing(fs, named, work_dir))),
+        },
+        (None, _) => {
+            // Of a path it is told what its own folder holds.
+            let home = durable::parent(named);
+            let home = if home != Path::new(".") && is_dir(&home) { home } else { work_dir };
+            Err(Error::checkpoint(named, missing(fs, named, home)))
+        }
     }
-    let folders = Folders::of(fs.canonical(&path).at(&path)?);
-    let found = newest(fs, &folders, None)?;
-    found.checkpoint.map(|(path, _)| path).ok_or_else(|| {
-        let refused: String = found.refused.iter().map(|why| format!("; refused {why}")).collect();
-        Error::checkpoint(&path, format!("it is neither a checkpoint nor a work_dir that holds one{refused}"))
-    })
+}
+
+fn newest_of(fs: &dyn FileSystem, home: &Path, named: &Path) -> Result<PathBuf> {
+    let found = newest(fs, &Folders::of(fs.canonical(home).at(home)?), None)?;
+    match found.checkpoint {
+        Some((path, _)) => Ok(path),
+        None => {
+            let refused: String = found.refused.iter().map(|why| format!("; refused {why}")).collect();
+            Err(Error::checkpoint(
+                named,
+                format!("it is neither a checkpoint nor a work_dir that holds one{refused}"),
+            ))
+        }
+    }
+}
+
+fn best_of(fs: &dyn FileSystem, home: &Path, named: &Path) -> Result<PathBuf> {
+    let best: Vec<String> = held(fs, home).into_iter().filter(|name| name.starts_with("best_")).collect();
+    match &best[..] {
+        [one] => Ok(home.join(one)),
+        [] => Err(Error::checkpoint(
+            named,
+            format!(
+                "no best checkpoint is kept (`save_best` of the CheckpointHook does); {}",
+                holds(fs, home)
+            ),
+        )),
+        several => {
+            let all: Vec<_> = several.iter().map(|name| escaped(name)).collect();
+            Err(Error::checkpoint(
+                named,
+                format!("each of {} is best by its metric: name one", all.join(", ")),
+            ))
+        }
+    }
 }
 
 /// As [`locate`], to resume from.
@@ -50,10 +98,6 @@ pub fn locate_run(fs: &dyn FileSystem, named: &Path, work_dir: &Path) -> Result<
     let ending = path.extension().and_then(OsStr::to_str).unwrap_or_default().to_lowercase();
     let whole = path.parent().filter(|dir| kind_of(fs, &dir.join(MANIFEST_FILE)).is_some());
     let (is, then) = match (name, ending.as_str(), whole) {
-        (POINTER, ..) => (
-            "the name of the newest checkpoint".to_owned(),
-            "give `--resume` alone to go on with that".to_owned(),
-        ),
         (MODEL_FILE, _, Some(dir)) => {
             (WEIGHTS.to_owned(), format!("resume the directory `{}`, or {ALONE}", shown(dir)))
         }
@@ -80,9 +124,9 @@ const ALONE: &str = "start from the weights alone with `load_from`, without `res
 pub fn is_of_a_run(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default();
     // Of a bare name the folder is `.`.
-    let home = crate::base::durable::parent(path);
+    let home = durable::parent(path);
     let home = Disk.canonical(home).unwrap_or_else(|_| home.to_owned());
-    let temporary = name.as_encoded_bytes().starts_with(crate::base::durable::TEMPORARY.as_bytes());
+    let temporary = name.as_encoded_bytes().starts_with(durable::TEMPORARY.as_bytes());
     checkpoint_around(&Disk, &home).is_some() || temporary || name == POINTER
 }
 
@@ -98,20 +142,35 @@ fn is_checkpoint(fs: &dyn FileSystem, dir: &Path) -> bool {
 /// Names that an error lists.
 const SHOWN: usize = 20;
 
-fn missing(fs: &dyn FileSystem, named: &Path, work_dir: &Path) -> String {
-    let is_one = |name: &String| {
-        !name.starts_with('.') && kind_of(fs, &work_dir.join(name).join(MANIFEST_FILE)).is_some()
-    };
-    let entries = fs.list(work_dir).unwrap_or_default().into_iter();
-    let names: Vec<_> = entries.filter_map(|name| name.into_string().ok()).filter(is_one).collect();
+/// What is said where nothing has the name.
+fn missing(fs: &dyn FileSystem, named: &Path, home: &Path) -> String {
+    let names = held(fs, home);
     let near =
         named.file_name().and_then(|n| n.to_str()).and_then(|n| nearest(n, names.iter().map(String::as_str)));
     let near = near.map(|near| format!("; did you mean `{}`?", escaped(near))).unwrap_or_default();
-    let dir = escaped(&work_dir.to_string_lossy()).into_owned();
-    if names.is_empty() {
-        return format!("there is no such checkpoint, and none at all in {dir}");
+    match names.is_empty() {
+        true => format!("there is no such checkpoint, and {}", holds(fs, home)),
+        false => format!("there is no such checkpoint{near}; {}", holds(fs, home)),
     }
+}
+
+/// The names of the checkpoints in a folder, in the order in which people count.
+fn held(fs: &dyn FileSystem, home: &Path) -> Vec<String> {
+    let is_one =
+        |name: &String| !name.starts_with('.') && kind_of(fs, &home.join(name).join(MANIFEST_FILE)).is_some();
+    let entries = fs.list(home).unwrap_or_default().into_iter();
+    let mut names: Vec<_> = entries.filter_map(|name| name.into_string().ok()).filter(is_one).collect();
+    names.sort_by_cached_key(|name| (name.len(), name.clone()));
+    names
+}
+
+/// `work_dirs/a holds epoch_1, epoch_2`.
+fn holds(fs: &dyn FileSystem, home: &Path) -> String {
+    let (names, dir) = (held(fs, home), escaped(&home.to_string_lossy()).into_owned());
     let shown: Vec<_> = names.iter().take(SHOWN).map(|name| escaped(name)).collect();
     let more = if names.len() > SHOWN { format!(" and {} more", names.len() - SHOWN) } else { String::new() };
-    format!("there is no such checkpoint{near}; {dir} holds {}{more}", shown.join(", "))
+    match names.is_empty() {
+        true => format!("none at all in {dir}"),
+        false => format!("{dir} holds {}{more}", shown.join(", ")),
+    }
 }

@@ -23,7 +23,7 @@ pub(super) struct Ckpt {
 enum What {
     /// What is in it: counters, tensors, state of hooks. Verifies every file on the way.
     Inspect {
-        /// A checkpoint: a directory of ours, a .safetensors or a .pth file.
+        /// A checkpoint: a directory of ours, a work_dir, `latest` or `best` in one, a .safetensors or a .pth file.
         checkpoint: PathBuf,
     },
     /// One hash over weights, optimizer, hooks and counters; equal for equal runs.
@@ -89,7 +89,7 @@ impl Ckpt {
     }
 }
 
-/// A checkpoint, or the newest of a work_dir.
+/// A checkpoint, by its path or by a word of its folder.
 fn named(path: &Path) -> Result<PathBuf> {
     locate(&Disk, path, Path::new("."))
 }

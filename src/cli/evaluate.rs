@@ -29,7 +29,8 @@ fn as_json(table: &Table) -> Value {
 pub(super) struct Evaluate {
     #[command(flatten)]
     config: ConfigArgs,
-    /// The checkpoint: a directory of ours, a name in the work_dir, or a file of weights.
+    /// The checkpoint: a directory of ours, a name in the work_dir, `latest` or `best`, a work_dir, or a file of
+    /// weights.
     checkpoint: PathBuf,
     /// Write the metrics to this JSON file too.
     #[arg(long, value_name = "FILE")]
@@ -44,7 +45,7 @@ pub(super) struct Evaluate {
 
 impl Evaluate {
     pub fn run(self, test: bool) -> Result<()> {
-        self.refuse_swapped(if test { "test" } else { "val" })?;
+        refuse_swapped(&self.config.config, &self.checkpoint, if test { "test" } else { "val" })?;
         let mut config = self.config.with(&self.bare);
         let path = quoted(&self.checkpoint)?;
         config.set.extend([format!("load_from={path}"), "resume=false".into()]);
@@ -70,18 +71,17 @@ impl Evaluate {
         }
         Ok(())
     }
+}
 
-    /// The config comes first, whatever a person remembers.
-    fn refuse_swapped(&self, command: &str) -> Result<()> {
-        let (first, second) = (&self.config.config, &self.checkpoint);
-        let ending = |path: &Path| path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-        let is_config = |path: &Path| matches!(ending(path).as_str(), "yaml" | "yml") && !path.is_dir();
-        if !is_config(second) || is_config(first) {
-            return Ok(());
-        }
-        let [first, second] = [first, second].map(|path| escaped(&path.to_string_lossy()).into_owned());
-        Err(Error::config(format!(
-            "config and checkpoint are swapped: the config comes first, `shanty {command} {second} {first}`"
-        )))
+/// The config comes first, whatever a person remembers.
+pub(super) fn refuse_swapped(first: &Path, second: &Path, command: &str) -> Result<()> {
+    let ending = |path: &Path| path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    let is_config = |path: &Path| matches!(ending(path).as_str(), "yaml" | "yml") && !path.is_dir();
+    if !is_config(second) || is_config(first) {
+        return Ok(());
     }
+    let [first, second] = [first, second].map(|path| escaped(&path.to_string_lossy()).into_owned());
+    Err(Error::config(format!(
+        "config and checkpoint are swapped: the config comes first, `shanty {command} {second} {first}`"
+    )))
 }

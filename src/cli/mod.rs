@@ -32,6 +32,7 @@ use log::LevelFilter;
 
 use crate::base::{Error, Result};
 use crate::config::{Diag, Diags, Node};
+use crate::run::quoted;
 
 /// A hook-driven training runner.
 #[derive(Debug, Parser)]
@@ -119,6 +120,9 @@ struct ConfigArgs {
     /// A config laid over the one before; more than once if need be.
     #[arg(long, value_name = "FILE")]
     overlay: Vec<PathBuf>,
+    /// Folder of checkpoints and logs; the config's, else `work_dirs/<name of the config>`.
+    #[arg(long, value_name = "DIR")]
+    work_dir: Option<PathBuf>,
 }
 
 /// A config with changes that need no `--set` before them.
@@ -165,7 +169,12 @@ impl ConfigArgs {
         }
         let files: Vec<_> =
             std::iter::once(&self.config).chain(&self.overlay).map(PathBuf::as_path).collect();
-        let loaded = crate::config::load_all(&files, &self.set)?;
+        // What a person sets wins.
+        let work_dir =
+            self.work_dir.as_deref().map(|dir| Ok::<_, Error>(format!("work_dir={}", quoted(dir)?)));
+        let set: Vec<_> =
+            work_dir.into_iter().chain(self.set.iter().cloned().map(Ok)).collect::<Result<_>>()?;
+        let loaded = crate::config::load_all(&files, &set)?;
         loaded.warnings.0.iter().for_each(|warning| log::warn!("{}", warning.render(false)));
         Ok(loaded.node)
     }

@@ -4,6 +4,8 @@
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
+use crate::checkpoint::POINTER;
+
 /// Options that are followed by any number of changes.
 const CHANGES: [&str; 2] = ["--set", "--cfg-options"];
 /// Endings of files with weights: `--resume` refuses them with the right word, so they must reach it.
@@ -61,11 +63,12 @@ fn is_change(argument: &OsStr) -> bool {
 fn is_config(argument: &OsStr) -> bool {
     let path = Path::new(argument);
     let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-    let manifest = path.file_name().is_some_and(|name| name == "manifest.json" || name == "state.json");
+    let named = |names: &[&str]| path.file_name().is_some_and(|own| names.iter().any(|name| own == *name));
+    let manifest = named(&["manifest.json", "state.json", POINTER]);
     match ending.as_str() {
         "yaml" | "yml" | "py" => true,
         "json" => !manifest,
-        ending => !WEIGHTS.contains(&ending) && path.is_file(),
+        ending => !WEIGHTS.contains(&ending) && !manifest && path.is_file(),
     }
 }
 

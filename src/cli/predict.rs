@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::evaluate::refuse_swapped;
 use super::output::{self, Output};
 use super::predictions::Predictions;
 use super::{Bare, ConfigArgs, console};
@@ -15,7 +16,8 @@ use crate::run::{Predictor, quoted};
 pub(super) struct Predict {
     #[command(flatten)]
     config: ConfigArgs,
-    /// The checkpoint: a directory of ours, a name in the work_dir, or a file of weights.
+    /// The checkpoint: a directory of ours, a name in the work_dir, `latest` or `best`, a work_dir, or a file of
+    /// weights.
     checkpoint: PathBuf,
     /// Files to predict instead of the config's test data, read in the same way; of pictures their folders too.
     #[arg(long, value_name = "FILE", num_args = 1..)]
@@ -55,6 +57,7 @@ impl Form {
 
 impl Predict {
     pub fn run(self) -> Result<()> {
+        refuse_swapped(&self.config.config, &self.checkpoint, "predict")?;
         let form = Form::of(&self.out)?;
         let mut config = self.config.with(&self.bare);
         config.set.extend([format!("load_from={}", quoted(&self.checkpoint)?), "resume=false".into()]);

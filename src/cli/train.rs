@@ -8,24 +8,22 @@ use clap::Args;
 use super::progress::ProgressHook;
 use super::started::Started;
 use super::{Bare, ConfigArgs, console, signals};
+use crate::base::Result;
 use crate::base::number::fixed;
-use crate::base::{Error, Result};
 use crate::config::{Kind, Node};
 use crate::hook::builtin::{CheckpointHook, ProfilerHook};
 use crate::hook::{MessageHub, Mode};
-use crate::run::{Limits, Outcome, Runner, RunnerBuilder, check};
+use crate::run::{Limits, Outcome, Runner, RunnerBuilder, check, quoted};
 
 /// Arguments of `train`.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Train {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Go on with the newest checkpoint of the work_dir, or with this one: a directory, or a name in the work_dir.
+    /// Go on with the newest checkpoint of the work_dir, or with this one: a directory, a name in the work_dir, or
+    /// `best`.
     #[arg(long, value_name = "CHECKPOINT", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     resume: Option<String>,
-    /// Folder of checkpoints and logs; the config's, else `work_dirs/<name of the config>`.
-    #[arg(long, value_name = "DIR")]
-    work_dir: Option<PathBuf>,
     /// Delete the checkpoints that an earlier run left in the work_dir, and begin.
     #[arg(long)]
     overwrite: bool,
@@ -102,19 +100,12 @@ impl Train {
     /// Switches become overrides, before those of the person, which win.
     fn resolve(&self) -> Result<Node> {
         let mut set = Vec::new();
-        let quoted = |text: &str| {
-            serde_json::to_string(text)
-                .map_err(|e| Error::config(format!("this path cannot be written: {e}")))
-        };
-        if let Some(dir) = &self.work_dir {
-            set.push(format!("work_dir={}", quoted(&dir.to_string_lossy())?));
-        }
         if let Some(path) = &self.resume {
             set.push("resume=true".into());
             set.push(if path.is_empty() {
                 "load_from=null".into()
             } else {
-                format!("load_from={}", quoted(path)?)
+                format!("load_from={}", quoted(path.as_ref())?)
             });
         }
         if self.overwrite {

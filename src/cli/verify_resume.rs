@@ -31,6 +31,11 @@ pub(super) struct VerifyResume {
 impl VerifyResume {
     /// 0 if all resumed runs were equal, 1 if one was not.
     pub fn run(self) -> Result<u8> {
+        if self.config.work_dir.is_some() {
+            return Err(Error::config(
+                "the runs of `verify-resume` have folders of their own: leave out `--work-dir`",
+            ));
+        }
         let scratch = tempfile::tempdir().at("the folder for temporary files")?;
         let make = |dir: &Path, resume: bool, limits: Limits| self.runner(dir, resume, limits);
         let cuts = |total| verify::random_cuts(total, self.cuts, self.seed);

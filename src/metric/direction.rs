@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::base::suggest::nearest;
+
 /// Whether greater or smaller values are better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -31,6 +33,14 @@ impl Directions {
     /// The direction of this value, where its metric says it.
     pub fn get(&self, name: &str) -> Option<Direction> {
         self.0.get(name).copied()
+    }
+
+    /// What is wrong with a name whose direction is not known: that it is another one's, or else `unknown`.
+    pub fn meant(&self, name: &str, unknown: String) -> String {
+        match nearest(name, self.0.keys().map(String::as_str)) {
+            Some(near) => format!("the validation gives no `{name}`: did you mean `{near}`?"),
+            None => unknown,
+        }
     }
 }
 

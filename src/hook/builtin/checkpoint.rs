@@ -324,10 +324,11 @@ impl Hook for CheckpointHook {
     /// Whether its keys fit together, and then the direction of its metrics, which those of the validation may say.
     fn check_options(&self, cx: &BuildCx) -> Result<()> {
         self.fits()?;
-        let told = cx.get::<Directions>();
+        let known = cx.get::<Directions>().cloned().unwrap_or_default();
         let named = self.save_best.iter().flat_map(|best| &best.0).filter(|metric| *metric != "auto");
         named.filter(|_| self.rule.is_none()).try_for_each(|metric| {
-            self.direction(metric, told.and_then(|told| told.get(metric))).map(drop).map_err(Error::config)
+            let told = self.direction(metric, known.get(metric)).map(drop);
+            told.map_err(|why| Error::config(known.meant(metric, why)))
         })
     }
 

@@ -139,8 +139,9 @@ setters!(EarlyStoppingHook {
 impl Hook for EarlyStoppingHook {
     fn check_options(&self, cx: &BuildCx) -> Result<()> {
         check_ranges(self)?;
-        let told = cx.get::<Directions>().and_then(|known| known.get(&self.monitor));
-        self.direction(told).map(drop).map_err(Error::config)
+        let known = cx.get::<Directions>().cloned().unwrap_or_default();
+        let told = self.direction(known.get(&self.monitor)).map(drop);
+        told.map_err(|why| Error::config(known.meant(&self.monitor, why)))
     }
 
     fn priority(&self) -> Priority {
