@@ -57,6 +57,21 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
+/// A number of things, in the plural where there is not one of them: `1 epoch`, `3 batches`.
+///
+/// ```
+/// use shanty::base::number::count;
+/// assert_eq!([count(1, "epoch"), count(2, "batch"), count(0, "iteration")], ["1 epoch", "2 batches", "0 iterations"]);
+/// ```
+pub fn count(n: u64, thing: &str) -> String {
+    let ending = match thing {
+        _ if n == 1 => "",
+        _ if thing.ends_with("tch") => "es",
+        _ => "s",
+    };
+    format!("{n} {thing}{ending}")
+}
+
 /// Rust writes `1e-2`.
 fn padded(text: &str) -> String {
     match text.split_once('e') {

@@ -86,6 +86,53 @@ pub(super) fn say(text: &str) {
     }
 }
 
+/// The same in lines that fit the terminal; longer ones where nobody looks, for `grep` and `less`.
+pub(super) fn say_to_fit(text: &str) {
+    let terminal = io::stdout().is_terminal().then(::console::Term::stdout);
+    match terminal.and_then(|terminal| terminal.size_checked()) {
+        Some((_, columns)) => say(&wrapped(text, usize::from(columns))),
+        None => say(text),
+    }
+}
+
+/// Lines of at most `width` letters. What goes on stands below the second column of its line, if it has one, else below
+/// its beginning. Examples, which are copied, and words that are longer stay whole.
+fn wrapped(text: &str, width: usize) -> String {
+    let mut out = String::with_capacity(text.len());
+    for line in text.lines() {
+        let indent = line.len() - line.trim_start().len();
+        let second = line[indent..].find("  ").map(|at| indent + at).and_then(|gap| {
+            let begin = gap + line[gap..].len() - line[gap..].trim_start().len();
+            (begin < line.len() && begin <= width / 2).then_some(begin)
+        });
+        let below = second.unwrap_or(indent + 2);
+        if !out.is_empty() {
+            out.push('\n');
+        }
+        if line.chars().count() <= width || line.trim_start().starts_with('{') || below + 20 > width {
+            out.push_str(line);
+            continue;
+        }
+        let (head, rest) = line.split_at(second.unwrap_or(indent));
+        out.push_str(head);
+        let mut column = head.chars().count();
+        for (at, word) in rest.split(' ').enumerate() {
+            let long = word.chars().count();
+            if at > 0 && column + 1 + long > width {
+                out.push('\n');
+                out.extend(std::iter::repeat_n(' ', below));
+                column = below;
+            } else if at > 0 {
+                out.push(' ');
+                column += 1;
+            }
+            out.push_str(word);
+            column += long;
+        }
+    }
+    out
+}
+
 /// What is good to know beside it. It may be lost.
 pub(super) fn tell(text: &str) {
     let _ = print(text);
@@ -121,4 +168,25 @@ pub(super) fn complain_in_colour(text: &str) {
 /// Whether messages may be coloured: somebody looks at them.
 pub(super) fn in_colour() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `list` and `describe` were twice as wide as most terminals.
+    #[test]
+    fn lines_fit_the_terminal() {
+        let text = "hook:\n  EMAHook    Averages the weights of all iterations, and evaluates with them.\n\n  \
+                    by_epoch: true or false, as the loop counts; optional\n  {type: EMAHook, momentum: 0.0002, begin: 0}\n";
+        let expected = "hook:\n  EMAHook    Averages the weights of all\n             iterations, and evaluates\n             with them.\n\n  \
+                        by_epoch: true or false, as the loop\n    counts; optional\n  {type: EMAHook, momentum: 0.0002, begin: 0}";
+        assert_eq!(wrapped(text, 40), expected);
+        assert_eq!(wrapped(text, 200), text.trim_end());
+        for width in 0..120 {
+            let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+            assert_eq!(words(&wrapped(text, width)), words(text), "{width}");
+        }
+        assert_eq!(wrapped("  ä   ö ü", 3), "  ä   ö ü");
+    }
 }

@@ -9,7 +9,7 @@ use crate::run::RunConfig;
 
 /// Where a value comes from and what its key means.
 pub(super) fn explain(args: &ConfigArgs, key: &str) -> Result<()> {
-    console::say(registry::explain::<RunConfig>(&args.resolve()?, key)?.trim_end());
+    console::say_to_fit(registry::explain::<RunConfig>(&args.resolve()?, key)?.trim_end());
     Ok(())
 }
 
@@ -33,7 +33,7 @@ pub(super) fn describe(name: &str) -> Result<()> {
         )));
     }
     for (kind, entry) in found {
-        console::say(registry::describe(kind, entry).trim_end());
+        console::say_to_fit(registry::describe(kind, entry).trim_end());
     }
     Ok(())
 }
@@ -69,7 +69,7 @@ pub(super) fn list(kind: Option<&str>) -> Result<()> {
         console::say(&format!("{name}:"));
         for entry in registry::entries(name) {
             let doc = entry.doc().next().unwrap_or_default();
-            console::say(&format!("  {:<24} {doc}", entry.name));
+            console::say_to_fit(&format!("  {:<24} {doc}", entry.name));
         }
     }
     Ok(())

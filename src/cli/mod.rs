@@ -175,7 +175,7 @@ impl ConfigArgs {
         let set: Vec<_> =
             work_dir.into_iter().chain(self.set.iter().cloned().map(Ok)).collect::<Result<_>>()?;
         let loaded = crate::config::load_all(&files, &set)?;
-        loaded.warnings.0.iter().for_each(|warning| log::warn!("{}", warning.render(false)));
+        loaded.warnings.0.iter().for_each(|warning| log::warn!("{}", warning.untitled()));
         Ok(loaded.node)
     }
 

@@ -9,7 +9,7 @@ use super::progress::ProgressHook;
 use super::started::Started;
 use super::{Bare, ConfigArgs, console, signals};
 use crate::base::Result;
-use crate::base::number::fixed;
+use crate::base::number::{count, fixed};
 use crate::config::{Kind, Node};
 use crate::hook::builtin::{CheckpointHook, ProfilerHook};
 use crate::hook::{MessageHub, Mode};
@@ -141,8 +141,9 @@ fn last_line(runner: &Runner, outcome: &Outcome, seconds: f64) -> String {
         Outcome::Stopped(stop) => format!("stopped by {} ({})", stop.by, stop.reason),
     };
     let mut line = format!(
-        "{how} after {} epochs, {} iterations, {seconds:.1} s",
-        state.progress.epoch, state.progress.iter
+        "{how} after {}, {}, {seconds:.1} s",
+        count(state.progress.epoch, "epoch"),
+        count(state.progress.iter, "iteration")
     );
     let metrics = |message_hub: &MessageHub| -> Vec<(String, f64)> {
         let own = |n: &str| n != "time" && n != "data_time";

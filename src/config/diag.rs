@@ -159,6 +159,13 @@ impl Diag {
         self.at.as_ref()?.source().near.as_ref()
     }
 
+    /// The same without the word that says how grave it is: a log has a word of its own.
+    pub fn untitled(&self) -> String {
+        let text = self.render(false);
+        let title = ["warning: ", "error: "].iter().find_map(|title| text.strip_prefix(title));
+        title.map(str::to_owned).unwrap_or(text)
+    }
+
     /// For people: the source line with a caret, notes, and the corrected line.
     pub fn render(&self, color: bool) -> String {
         let mark = match self.level {

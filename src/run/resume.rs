@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::{LoadConfig, Session};
 use crate::base::fs::{Disk, FileSystem};
+use crate::base::number::count;
 use crate::base::{Error, Result, caught, codec, durable};
 use crate::checkpoint::{self, Checkpoint, Folders, Owner};
 use crate::config::{Kind, Node};
@@ -220,8 +221,8 @@ fn restore(s: &mut Session, path: &Path, mut checkpoint: Checkpoint, allow_hook_
     state.log.info(format_args!("resumed {}: epoch {epoch}, iteration {iter}", path.display()));
     if iter >= progress.max_iters && progress.max_iters > 0 {
         let (done, key) = match progress.by_epoch {
-            true => (format!("{epoch} epochs"), "max_epochs"),
-            false => (format!("{iter} iterations"), "max_iters"),
+            true => (count(epoch, "epoch"), "max_epochs"),
+            false => (count(iter, "iteration"), "max_iters"),
         };
         state.log.warn(format_args!(
             "the run is finished: all {done} are done and nothing is left to train; for more of them raise `train_cfg.{key}`"

@@ -6,6 +6,7 @@ use super::Evaluation;
 use super::rollback::Rollback;
 use super::saving::Saving;
 use crate::base::fs::FileSystem;
+use crate::base::number::count;
 use crate::base::{Error, Result, caught};
 use crate::data::{Batch, DataLoader, class_counts};
 use crate::hook::{
@@ -290,8 +291,9 @@ impl Session {
             info.seed
         ));
         if progress.max_iters > 0 {
-            let (epochs, iters, len) = (progress.max_epochs, progress.max_iters, progress.epoch_len);
-            log.info(format_args!("{epochs} epochs, {iters} iterations, {len} batches an epoch"));
+            let (epochs, iters) =
+                (count(progress.max_epochs, "epoch"), count(progress.max_iters, "iteration"));
+            log.info(format_args!("{epochs}, {iters}, {} an epoch", count(progress.epoch_len, "batch")));
         }
         if let Some(data) = self.state.data.as_ref().and_then(|data| data.dataset().summary()) {
             log.info(format_args!("columns of the training data: {data}"));

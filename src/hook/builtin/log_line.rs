@@ -300,10 +300,12 @@ impl LogLine {
         fields.join("  ")
     }
 
-    /// `loss: 2.3026`. Seconds are not known to more decimals than they are shown with.
+    /// `loss: 2.3026`, `time: 0.0000234`: of seconds too there are two digits to be seen, and three of short ones.
     fn field(&self, name: &str, value: f64) -> String {
         let digits = self.config.num_digits;
-        if is_time(name) {
+        let short = value > 0.0 && value < 10f64.powi(1 - digits.min(17) as i32);
+        if is_time(name) && (short || value < 1.0) {
+            let digits = if short { (2.0 - value.max(1e-9).log10().floor()) as usize } else { digits };
             format!("{name}: {value:.digits$}")
         } else {
             format!("{name}: {}", fixed(value, digits))
@@ -387,6 +389,25 @@ mod tests {
         message_hub.update_scalar(Mode::Val, "loss", 2.0);
         let tags = line().tags(&message_hub, &Progress::default(), Mode::Val);
         assert_eq!(tags, [("loss".to_owned(), 2.0)]);
+    }
+
+    /// Ten thousand iterations a second were shown as `time: 0.0000`.
+    #[test]
+    fn quick_iterations_have_a_time() {
+        let seconds = [12.5, 0.25, 0.0123, 0.0011, 0.000999, 0.00002345, 1.2e-7, 0.0, 3e-12];
+        let shown = seconds.map(|seconds| line().field("time", seconds));
+        let expected = [
+            "12.5000",
+            "0.2500",
+            "0.0123",
+            "0.0011",
+            "0.000999",
+            "0.0000234",
+            "0.000000120",
+            "0.0000",
+            "0.00000000000",
+        ];
+        assert_eq!(shown, expected.map(|text| format!("time: {text}")));
     }
 
     #[test]

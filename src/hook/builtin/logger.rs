@@ -137,7 +137,7 @@ impl Hook for LoggerHook {
 
     fn after_train_iter(&mut self, cx: &mut Ctx<'_>, _step: &mut Step<'_>) -> HookResult {
         let LoggerConfig { interval, ignore_last, interval_exp_name, .. } = self.config;
-        if cx.progress.every_n_iters(interval_exp_name, 0) || cx.progress.end_of_epoch() {
+        if cx.progress.every_n_iters(interval_exp_name, 0) {
             cx.log.info(format_args!("Exp name: {}", cx.info.experiment_name));
         }
         let rest = cx.progress.end_of_epoch() && (!ignore_last || cx.progress.epoch_len <= interval);
