@@ -51,6 +51,49 @@ fn every_example_passes_its_own_check() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
+/// An example that a config may have is one that can be built; that its files are not here is no fault of it.
+#[test]
+fn every_example_can_be_built() {
+    let mut wrong = Vec::new();
+    for kind in registry::kinds() {
+        for entry in registry::entries(kind.name) {
+            let example = registry::example(entry);
+            let node = config::parse("example.yaml", &example).unwrap();
+            let built = (kind.build)(&node, &mut registry::BuildCx::new(0));
+            match built.map(|built| built.map_err(|why| why.to_string())) {
+                Some(Ok(())) => {}
+                Some(Err(why))
+                    if ["No such file", "no such folder", "no MNIST here"]
+                        .iter()
+                        .any(|gone| why.contains(gone)) => {}
+                other => wrong.push(format!("{} {example}\n{other:?}", kind.name)),
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+/// Words that a key takes have a default, and `describe` kept it to itself.
+#[test]
+fn defaults_are_told() {
+    for (name, facts) in [
+        (
+            "Csv",
+            &[
+                "encoding: one of `one_hot`, `integer`; one_hot if absent",
+                "unknown: one of `error`, `ignore`; error if absent",
+            ][..],
+        ),
+        ("MSELoss", &["reduction: one of `mean`, `sum`, `none`; mean if absent"]),
+        ("Kaiming", &["distribution: one of `normal`, `uniform`; normal if absent"]),
+        ("Upsample", &["mode: one of `nearest`, `bilinear`; nearest if absent"]),
+    ] {
+        let (kind, entry) = entry(name);
+        let text = registry::describe(kind, entry);
+        facts.iter().for_each(|fact| assert!(text.contains(fact), "{name} lacks {fact:?}:\n{text}"));
+    }
+}
+
 #[test]
 fn a_description_has_types_ranges_defaults_docs_and_an_example() {
     let facts: [(&str, &[&str]); 3] = [

@@ -7,7 +7,7 @@ use crate::base::{Error, Result};
 use crate::params::{Op, Params, Set, Want};
 
 /// How gradients are limited.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClipKind {
     /// By the norm of all gradients together.

@@ -9,7 +9,7 @@ use crate::base::{Error, Result};
 use crate::registry::{BuildCx, Spec};
 
 /// The only wrapper type there is so far.
-#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema, serde::Serialize)]
 pub enum WrapperType {
     /// Plain precision.
     #[default]
@@ -17,7 +17,7 @@ pub enum WrapperType {
 }
 
 /// Who forms the parameter groups.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, serde::Serialize)]
 pub enum Constructor {
     /// MMEngine's: by the rules of `paramwise_cfg`.
     #[default]

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use crate::base::{Error, Result};
 
 /// Whose way of resizing is meant.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Backend {
     /// OpenCV's: an image that shrinks is not smoothed, unless by `area`.
@@ -17,7 +17,7 @@ pub enum Backend {
 }
 
 /// How a value between pixels depends on those around it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Interpolation {
     /// The pixel that covers the place.

@@ -70,7 +70,7 @@ impl PictureFile {
 
 /// Channels of a decoded picture. Transparency is left out; grey becomes three equal channels where colours are asked
 /// for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Colors {
     /// Blue, green, red, as OpenCV has it.

@@ -15,7 +15,7 @@ use super::pixels::{Pixels, digit_names, pictures};
 static DIGITS: &[u8] = include_bytes!("../../../assets/digits/digits.csv.gz");
 
 /// Which part of the digits.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DigitsSplit {
     /// To learn from: 1,498 images (1,500 when split by the tail).
@@ -26,7 +26,7 @@ pub enum DigitsSplit {
 }
 
 /// How the digits are parted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SplitBy {
     /// Every sixth image validates: those whose number is 5 modulo 6. The writers are the same in both parts.

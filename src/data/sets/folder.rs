@@ -393,10 +393,18 @@ impl ImageFolder {
 
 crate::register! {
     /// JPEG and PNG files in folders, one for each class, or in a list; decoded when they are read. Feature `images`.
+    ///
+    /// ```yaml
+    /// {type: ImageFolder, data_root: data/train, pipeline: [{type: LoadImageFromFile}, {type: Resize, scale: 64}]}
+    /// ```
     dyn Dataset, "ImageFolder" => fn ImageFolder::from_config
 }
 
 crate::register! {
     /// MMPretrain's name of ImageFolder.
+    ///
+    /// ```yaml
+    /// {type: CustomDataset, data_root: data/train, pipeline: [{type: LoadImageFromFile}, {type: Resize, scale: 64}]}
+    /// ```
     dyn Dataset, "CustomDataset" => fn ImageFolder::from_config
 }

@@ -45,6 +45,10 @@ struct SubsetConfig {
 
 crate::register! {
     /// Some samples of another set: those at `indices`, or the `first` ones.
+    ///
+    /// ```yaml
+    /// {type: Subset, dataset: {type: Digits, split: train}, first: 100}
+    /// ```
     dyn Dataset, "Subset" => fn Subset::from_config
 }
 

@@ -29,7 +29,7 @@ impl Default for LoadImageFromFile {
 }
 
 /// What a file gives.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 enum ColorType {
     /// Three channels.
@@ -44,7 +44,7 @@ enum ColorType {
 }
 
 /// The decoder that MMCV would take; there is one here.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Decoder {
     #[default]

@@ -97,6 +97,10 @@ struct PadConfig {
 
 crate::register! {
     /// Enlarges an image to a `size`, or by a border of `padding` pixels.
+    ///
+    /// ```yaml
+    /// {type: Pad, size: [32, 24]}
+    /// ```
     dyn Transform, "Pad" => fn Pad::from_config
 }
 

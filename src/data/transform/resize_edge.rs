@@ -11,7 +11,7 @@ use crate::registry::BuildCx;
 use super::masks::{no_masks, picture_alone};
 
 /// Which side of an image is meant.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Edge {
     /// The shorter one.

@@ -20,7 +20,7 @@ pub fn uniform(values: &mut ArrayViewMutD<'_, Elem>, low: f64, high: f64, rng: &
 }
 
 /// The family of a draw with mean 0 whose standard deviation is given.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Distribution {
     /// N(0, std²).

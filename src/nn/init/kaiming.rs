@@ -24,7 +24,7 @@ pub struct Kaiming {
 }
 
 /// Whose fan [`Kaiming`] divides by.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FanMode {
     /// [`Fans::fan_in`].
@@ -35,7 +35,7 @@ pub enum FanMode {
 }
 
 /// What comes after a layer, by PyTorch's names.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Nonlinearity {
     /// Gain √2.

@@ -16,7 +16,7 @@ use super::Pair;
 use super::pair::optional_positive;
 
 /// How a pixel follows from those of the input.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UpsampleKind {
     /// The nearest pixel.

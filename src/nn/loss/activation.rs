@@ -5,7 +5,9 @@ use ndarray::{ArrayD, Axis};
 use crate::base::Elem;
 
 /// What is done to the scores of a loss to make a prediction of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, schemars::JsonSchema, serde::Serialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
     /// They are the prediction.

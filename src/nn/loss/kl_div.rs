@@ -40,7 +40,7 @@ pub struct KLDivLoss {
 }
 
 /// How the divergences of the values become one number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KLReduction {
     /// Their mean over all values.

@@ -64,7 +64,7 @@ fn one() -> f64 {
 }
 
 /// What is made of a target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SmoothMode {
     /// A share is spread evenly over all classes.

@@ -54,7 +54,9 @@ pub enum Target<'a> {
 }
 
 /// How the losses of the samples become one number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, schemars::JsonSchema, serde::Serialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Reduction {
     /// Their mean, weighted by the class weights of the targets.
@@ -67,7 +69,9 @@ pub enum Reduction {
 }
 
 /// What a mean is taken over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, schemars::JsonSchema, serde::Serialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Average {
     /// The sum of the target weights of the samples that are not ignored, as PyTorch.

@@ -66,11 +66,19 @@ struct NpzConfig {
 
 crate::register! {
     /// Arrays from NumPy's .npy files, one file a field.
+    ///
+    /// ```yaml
+    /// {type: Npy, files: {inputs: x.npy, target: y.npy}, split: {val: 0.2, seed: 0}, part: train}
+    /// ```
     dyn Dataset, "Npy" => fn ArrayDataset::from_npy
 }
 
 crate::register! {
     /// Arrays from a .npz file of NumPy's, compressed or not.
+    ///
+    /// ```yaml
+    /// {type: Npz, file: signals.npz, fields: {inputs: x, target: y}, split: {val: 0.2, seed: 0}, part: train}
+    /// ```
     dyn Dataset, "Npz" => fn ArrayDataset::from_npz
 }
 

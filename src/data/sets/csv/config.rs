@@ -115,7 +115,7 @@ impl CsvConfig {
 }
 
 /// How categories go into a network.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize, JsonSchema, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Encoding {
     /// Each category is a number of the inputs, 1 for the sample's own and 0 for the others.
@@ -126,7 +126,7 @@ pub enum Encoding {
 }
 
 /// What becomes of a category that the training part has not.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize, JsonSchema, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unknown {
     /// It is an error.
@@ -230,7 +230,7 @@ impl JsonSchema for Missing {
 }
 
 /// What parts the values of a line.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize, JsonSchema, serde::Serialize)]
 pub enum Delimiter {
     /// A comma.
     #[default]

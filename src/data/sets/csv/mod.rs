@@ -54,6 +54,10 @@ pub struct Csv {
 
 crate::register! {
     /// Rows of a CSV file: numbers and categories in, one or several columns to predict.
+    ///
+    /// ```yaml
+    /// {type: Csv, file: houses.csv, target: price, split: {val: 0.2, seed: 0}, part: train}
+    /// ```
     dyn Dataset, "Csv" => fn Csv::from_config
 }
 

@@ -63,6 +63,10 @@ const KEY: &str = "TextLines";
 
 crate::register! {
     /// Windows of a text, or its lines with a class each, as characters or words.
+    ///
+    /// ```yaml
+    /// {type: TextLines, file: words.tsv, label_column: 1, length: 12, split: {val: 0.2, seed: 0}, part: train}
+    /// ```
     dyn Dataset, "TextLines" => fn TextLines::from_config
 }
 

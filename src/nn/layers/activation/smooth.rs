@@ -57,7 +57,7 @@ activation! {
 }
 
 /// How [`GELU`] computes Φ.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GeluApproximation {
     /// Exactly, by the error function.
