@@ -1,57 +1,15 @@
 //! What `check` says of configs that were taken in silence, or refused without a place or a remedy.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
+mod said;
+
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use shanty::base::Error;
-use shanty::config::{Diags, Level, load_all};
+use said::{Said, WIDE, wide};
+use shanty::config::{Level, load_all};
 use shanty::run::check;
-
-const WIDE: &str = include_str!("fixtures/wide.yaml");
-
-/// What `check` says of a config in `dir`: whether it refuses it, and of each complaint the level, the text with its
-/// notes, and what it points at.
-struct Said {
-    refused: bool,
-    all: Vec<(Level, String, String)>,
-}
-
-impl Said {
-    /// Of the text `text`, in the folder `dir`.
-    fn of(text: &str, dir: &Path) -> Self {
-        let path = dir.join("c.yaml");
-        fs::write(&path, text).unwrap();
-        let work = format!("work_dir={}", dir.join("work").display());
-        let checked =
-            load_all(&[&path], &[work]).map_err(Error::from).and_then(|loaded| check(&loaded.node, None));
-        let (refused, diags) = match checked {
-            Ok(diags) => (false, diags),
-            Err(error) => (true, error.diags().unwrap_or_else(|error| panic!("no place: {error}"))),
-        };
-        Self { refused, all: texts(&diags) }
-    }
-
-    /// Whether one complaint of this level has these words and points at this text.
-    fn has(&self, level: Level, words: &str, at: &str) {
-        let found =
-            self.all.iter().any(|(own, text, place)| *own == level && text.contains(words) && place == at);
-        assert!(found && self.refused == (level == Level::Error), "{words:?} at {at:?}: {:#?}", self.all);
-    }
-}
-
-fn texts(diags: &Diags) -> Vec<(Level, String, String)> {
-    let text = |d: &shanty::config::Diag| format!("{}\n{}", d.message, d.notes.join("\n"));
-    let place = |d: &shanty::config::Diag| d.at.as_ref().map_or("", |at| at.text()).to_owned();
-    diags.0.iter().map(|d| (d.level, text(d), place(d))).collect()
-}
-
-/// The fixture with a text replaced.
-fn wide(from: &str, to: &str) -> Said {
-    assert!(WIDE.contains(from), "{from}");
-    Said::of(&WIDE.replacen(from, to, 1), tempfile::tempdir().unwrap().path())
-}
 
 const TABLE: &str = "\
 model:
@@ -210,6 +168,13 @@ fn what_never_acts_in_the_run_is_told() {
     let schedule = |to: &str| wide("{type: MultiStepLR, milestones: [2, 3], gamma: 0.5}", to);
     let idle = "changes nothing in the 4 epochs of the run";
     schedule("{type: MultiStepLR, milestones: [20, 30], gamma: 0.5}").has(Level::Warning, idle, "[");
+    // Of milestones that are met in part, those that are not.
+    for (range, at) in [("", "30"), (", begin: 1, end: 3", "3")] {
+        let half = schedule(&format!("{{type: MultiStepLR, milestones: [1, {at}], gamma: 0.5{range}}}"));
+        half.has(Level::Warning, "this milestone is never met", at);
+        let milestones = half.all.iter().filter(|(_, text, _)| text.contains("milestone")).count();
+        assert_eq!(milestones, 1, "{:#?}", half.all);
+    }
     schedule("{type: StepLR, step_size: 10, gamma: 0.5}").has(Level::Warning, idle, "10");
     schedule("{type: StepLR, step_size: 100, gamma: 0.5, by_epoch: false}").has(Level::Warning, idle, "100");
     schedule("{type: MultiStepMomentum, milestones: [9]}").has(Level::Warning, idle, "[");

@@ -295,6 +295,14 @@ fn unreadable(path: &Path, error: &std::io::Error, asked: Option<&Loc>) -> Diags
         };
     };
     let diag = diag.at(at.clone());
+    let from = durable::parent(Path::new(&at.source().name));
+    let diag = match Path::new(at.text()).is_relative() {
+        true => diag.note(format!(
+            "the path of a base is counted from the folder of the file that names it, which is {}",
+            from.display()
+        )),
+        false => diag,
+    };
     match (neighbour(path), path.file_name().and_then(|n| n.to_str())) {
         (Some(name), Some(wrong)) => diag.fix(at.text().replace(wrong, &name)).into(),
         _ => diag.into(),

@@ -257,6 +257,13 @@ impl Node {
     pub(crate) fn with_kind(&self, kind: Kind) -> Self {
         Self { kind: Arc::new(kind), ..self.clone() }
     }
+
+    /// The same mapping with a `type` that it leaves out.
+    pub(crate) fn typed(&self, name: &str) -> Self {
+        let key = Key { text: "type".to_owned(), at: self.at.clone(), def: self.def.clone() };
+        let name = (key, self.with_kind(Kind::Str(name.to_owned())));
+        self.with_kind(Kind::Map([name].into_iter().chain(self.entries().iter().cloned()).collect()))
+    }
 }
 
 impl Serialize for Node {

@@ -1,6 +1,7 @@
 //! Errors of several parts, told together, each at the place that it speaks of.
 
 use crate::base::{Error, Result};
+use crate::config::source::Origin;
 use crate::config::{Diag, Diags, Node};
 
 /// The errors of parts that are built one after the other, so that all of them are told at once.
@@ -44,7 +45,8 @@ impl Collected {
 }
 
 /// The part of `node` that a complaint about it speaks of: a text that it quotes, or a key with its value
-/// (`` `interval: 0` ``); else a path that it names; else the value of a key that it names; else the `type`.
+/// (`` `interval: 0` ``); else a path that it names; else the value of a key that it names; else what an override set in
+/// it; else the `type`.
 pub fn blamed<'n>(node: &'n Node, message: &str) -> &'n Node {
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     let mut best: Option<(usize, &Node)> = None;
@@ -65,7 +67,17 @@ pub fn blamed<'n>(node: &'n Node, message: &str) -> &'n Node {
             best = Some((rank, value));
         }
     });
-    best.map_or_else(|| node.get("type").unwrap_or(node), |(_, found)| found)
+    best.map_or_else(|| overridden(node).or(node.get("type")).unwrap_or(node), |(_, found)| found)
+}
+
+/// The one value that an override has set below: without it there was nothing to complain about.
+fn overridden(node: &Node) -> Option<&Node> {
+    let set = |node: &Node| node.def.source().origin == Origin::Override;
+    if set(node) {
+        let whole = !node.entries().is_empty() || !node.items().is_empty();
+        return Some(node).filter(|_| !whole && !node.is_null());
+    }
+    node.entries().iter().map(|(_, value)| value).chain(node.items()).find_map(overridden)
 }
 
 /// Calls `f` with every value below `node`, and the key that it stands under.

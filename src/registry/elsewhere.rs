@@ -1,4 +1,5 @@
-//! Types that other projects have: an unknown name that one of them knows is no slip of the finger.
+//! Types that other projects have, and ours under their names: an unknown name that one of them knows is no slip of the
+//! finger.
 
 /// The lines of `elsewhere.txt`: a project, and names of its types.
 const NAMES: &str = include_str!("elsewhere.txt");
@@ -11,9 +12,40 @@ pub(crate) fn project(name: &str) -> Option<&'static str> {
     })
 }
 
+/// The lines of `aliases.txt`: a kind, a name of ours, and the names that others give it.
+const ALIASES: &str = include_str!("aliases.txt");
+
+/// Our name for the type of this kind that others call `name`.
+pub(crate) fn alias(kind: &str, name: &str) -> Option<&'static str> {
+    let name = name.to_lowercase().replace('_', "");
+    ALIASES.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
+        let (ours, theirs) = line.split_once(": ")?;
+        let (own, ours) = ours.split_once(' ')?;
+        (own == kind && theirs.split(' ').any(|known| known == name)).then_some(ours)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What people call a type leads to one that there is, and to one alone.
+    #[test]
+    fn aliases_lead_to_types() {
+        let mut seen = std::collections::BTreeSet::new();
+        for line in ALIASES.lines().filter(|line| !line.starts_with('#')) {
+            let (ours, theirs) = line.split_once(": ").unwrap();
+            let (kind, ours) = ours.split_once(' ').unwrap();
+            assert!(super::super::entries(kind).any(|entry| entry.name == ours), "{line}");
+            for name in theirs.split(' ') {
+                assert!(seen.insert((kind, name)), "{name} stands twice");
+                assert!(!super::super::entries(kind).any(|entry| entry.name == name), "{name} is a type");
+            }
+        }
+        assert_eq!(alias("loss", "Mean_Absolute_Error"), Some("L1Loss"));
+        assert_eq!(alias("metric", "MeanAbsoluteError"), Some("MAE"));
+        assert_eq!((alias("loss", "L1Loss"), alias("hook", "MAE")), (None, None));
+    }
 
     #[test]
     fn names_are_found_whole() {

@@ -9,7 +9,7 @@ use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Serialize, Serializer};
 
 use super::table::{self, a, entries, list};
-use super::{BuildCx, Collected, Entry, IGNORED, Registrable, parts, schema};
+use super::{BuildCx, Collected, Entry, IGNORED, Registrable, alias, parts, schema};
 use crate::base::memory::settled;
 use crate::base::suggest::nearest;
 use crate::base::{Error, Result, caught_from};
@@ -110,15 +110,12 @@ impl<T: ?Sized + Registrable> Spec<T> {
 /// The mapping that a list stands for, of kinds that have such lists; a mapping with the type that it leaves out, of
 /// kinds that have a default; any other node as it is.
 fn spelt_out<T: ?Sized + Registrable>(node: &Node) -> Node {
-    let key = |text: &str| Key { text: text.to_owned(), at: node.at.clone(), def: node.def.clone() };
-    let name = |name: &str| (key("type"), node.with_kind(Kind::Str(name.to_owned())));
     match (&*node.kind, T::LIST, T::DEFAULT) {
         (Kind::Seq(_), Some((list_type, list)), _) => {
-            node.with_kind(Kind::Map(vec![name(list_type), (key(list), node.clone())]))
+            let key = Key { text: list.to_owned(), at: node.at.clone(), def: node.def.clone() };
+            node.with_kind(Kind::Map(vec![(key, node.clone())])).typed(list_type)
         }
-        (Kind::Map(entries), _, Some(default)) if node.get("type").is_none() => {
-            node.with_kind(Kind::Map([name(default)].into_iter().chain(entries.iter().cloned()).collect()))
-        }
+        (Kind::Map(_), _, Some(default)) if node.get("type").is_none() => node.typed(default),
         _ => node.clone(),
     }
 }
@@ -150,7 +147,7 @@ fn name_of<'n, T: ?Sized + Registrable>(node: &'n Node, key: Option<&Key>) -> Re
                 Diag::error(format!("{} is written `{{type: …}}`, and this is {}", a(T::KIND), other.name()));
             let named = node.as_str().and_then(|name| {
                 let exact = known.iter().copied().find(|known| *known == name);
-                exact.or_else(|| nearest(name, known.iter().copied()))
+                exact.or_else(|| alias(T::KIND, name)).or_else(|| nearest(name, known.iter().copied()))
             });
             match (named, key) {
                 (Some(name), _) => diag.on(node).fix(format!("{{type: {name}}}")),

@@ -5,45 +5,18 @@ use std::sync::Arc;
 
 use super::given::GivenHook;
 use super::places::{self, Refused};
+use super::spelt_out::{default_slots, spelt_out};
 use super::stand_in::StandInData;
 use super::written::Written;
 use super::{Evaluation, LoopTotals, RunConfig, RunnerBuilder, checks};
 use crate::base::{Error, Result, memory};
-use crate::config::{Diag, Diags, Kind, Level, Node, OneOrMany};
+use crate::config::{Diag, Diags, Level, Node, OneOrMany};
 use crate::data::{DataLoader, DataLoaderConfig, Fitted, Shard, StandIn, class_counts};
 use crate::hook::{Misplaced, Progress};
 use crate::metric::{Evaluator, Metric};
 use crate::nn::TrainedClasses;
 use crate::optim::{ScheduledParam, Totals};
 use crate::registry::{BuildCx, Collected, Spec, blamed, build_apart};
-
-/// The slots that every run has unless its config says otherwise.
-const DEFAULT_HOOKS: &str = "\
-runtime_info: {type: RuntimeInfoHook}
-timer: {type: IterTimerHook}
-sampler_seed: {type: DistSamplerSeedHook}
-logger: {type: LoggerHook}
-param_scheduler: {type: ParamSchedulerHook}
-checkpoint: {type: CheckpointHook}
-";
-
-/// The config with the top-level `data_preprocessor` put into the model, as MMEngine does.
-pub(super) fn with_preprocessor(node: &Node) -> Node {
-    let Some((key, preprocessor)) = node.entry("data_preprocessor").map(|(k, n)| (k.clone(), n.clone()))
-    else {
-        return node.clone();
-    };
-    let mut top: Vec<_> = node.entries().iter().filter(|(k, _)| k.text != key.text).cloned().collect();
-    if let Some((_, model)) = top.iter_mut().find(|(k, _)| k.text == "model")
-        && model.get(&key.text).is_none()
-        && !preprocessor.is_null()
-    {
-        let mut entries = model.entries().to_vec();
-        entries.push((key, preprocessor));
-        model.kind = Arc::new(Kind::Map(entries));
-    }
-    Node { kind: Arc::new(Kind::Map(top)), ..node.clone() }
-}
 
 /// What a run is put together for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,7 +87,7 @@ pub(super) fn assemble(node: &Node, name: Option<&str>, purpose: Purpose) -> Res
     let hooks = parts.hooks();
     let odd = parts.odd(&hooks)?;
     let Assembler { mut builder, weight_bytes, stand_ins, cx, .. } = parts;
-    let notes = odd.0.iter().map(|diag| diag.render(false));
+    let notes = odd.0.iter().map(Diag::untitled);
     builder = builder.notes(config.notes().into_iter().chain(notes).collect());
     builder.written = Some(Arc::new(Written::of(&config, node, &builder, &hooks, purpose)));
     Ok(Assembled { builder, config, odd, hooks, stand_ins, weight_bytes, cx })
@@ -139,7 +112,7 @@ fn unread(node: &Node, purpose: Purpose, mut wrong: Diags) -> Diags {
     };
     // What is wrong with the data is told; losses that count classes need them.
     cx.provide(TrainedClasses(None));
-    let node = with_preprocessor(node);
+    let node = spelt_out(node);
     let copies = copies_of_weights(node.get("optim_wrapper").is_some_and(|optim| !optim.is_null()));
     let (mut more, _) = memory::accounted(true, copies, || build_apart::<RunConfig>(&node, passed, &mut cx));
     missing_is_told(purpose, &mut more);
@@ -303,7 +276,12 @@ impl<'a> Assembler<'a> {
         if let Some(model) = self.errors.take_on(built, spec.node()) {
             self.builder.model = Some(model);
         }
-        self.errors.0.extend(self.cx.take_warnings().0);
+        // A model that is built twice is odd once.
+        for odd in self.cx.take_warnings().0 {
+            if !self.errors.0.0.contains(&odd) {
+                self.errors.0.extend([odd]);
+            }
+        }
         self.weight_bytes = bytes;
     }
 
@@ -409,10 +387,6 @@ fn hooks(config: &RunConfig) -> Result<Vec<Spec<dyn crate::hook::Hook>>> {
     }
     let custom = config.custom_hooks.iter().flatten().cloned();
     Ok(slots.into_iter().filter_map(|(_, spec)| spec).chain(custom).collect())
-}
-
-pub(super) fn default_slots() -> Result<Vec<(String, Option<Spec<dyn crate::hook::Hook>>)>> {
-    Ok(crate::config::parse("default hooks", DEFAULT_HOOKS)?.read::<super::HookSlots>()?.0)
 }
 
 /// The default hooks, for a runner without a config.

@@ -37,7 +37,12 @@ impl Length {
 
     /// How many epochs or iterations there are, 0 where that is not known.
     fn counted(self, by_epoch: bool) -> (u64, &'static str) {
-        if by_epoch { (self.epochs, "epochs") } else { (self.iters, "iterations") }
+        match (by_epoch, if by_epoch { self.epochs } else { self.iters }) {
+            (true, 1) => (1, "epoch"),
+            (true, n) => (n, "epochs"),
+            (false, 1) => (1, "iteration"),
+            (false, n) => (n, "iterations"),
+        }
     }
 }
 
@@ -103,6 +108,19 @@ fn ranges(config: &RunConfig, length: Length, found: &mut Vec<Diag>) {
         } else if let Some((end, place)) = end.filter(|(end, _)| *end > total as f64) {
             let what = if spec.name() == "LinearLR" { "the warm-up" } else { "the schedule" };
             warn(format!("{what} lasts until {end}, but the run has {total} {unit}"), place);
+        }
+        // Where all of them lie behind the end the schedule changes nothing, which is told of it as a whole.
+        let until = extra.end.unwrap_or(total as f64).min(total as f64) - extra.begin;
+        let milestones = at.get("milestones").map_or(&[][..], Node::items);
+        let (met, missed): (Vec<_>, Vec<_>) =
+            milestones.iter().partition(|place| whole(place).is_none_or(|step| (step as f64) < until));
+        for place in missed.into_iter().filter(|_| !met.is_empty() || length.iters == 0) {
+            let end = if extra.begin > 0.0 {
+                format!(" {until} {unit} of the schedule")
+            } else {
+                format!(" {until} {unit}")
+            };
+            warn(format!("this milestone is never met: it lies behind the{end}"), place);
         }
     }
 }

@@ -208,7 +208,7 @@ pub enum LogLevel {
 }
 
 /// `launcher`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Launcher {
     /// One process.
@@ -293,7 +293,7 @@ impl JsonSchema for HookSlots {
             (name, slot.to_value())
         };
         let slots: serde_json::Map<_, _> =
-            super::assemble::default_slots().unwrap_or_default().into_iter().map(slot).collect();
+            super::spelt_out::default_slots().unwrap_or_default().into_iter().map(slot).collect();
         schemars::json_schema!({ "type": "object", "properties": slots, "additionalProperties": hook })
     }
 }
@@ -306,7 +306,7 @@ impl RunConfig {
     /// All mistakes at once, each with its place.
     pub fn read(node: &Node) -> Result<Self, Diags> {
         let (node, leftovers) = super::leftover::without(node)?;
-        let node = super::assemble::with_preprocessor(&node);
+        let node = super::spelt_out::spelt_out(&node);
         let config = Self { leftovers, ..node.read_checked()? };
         let wrong = Diags(config.inconsistencies(&node));
         if wrong.has_errors() { Err(wrong) } else { Ok(config) }

@@ -159,8 +159,8 @@ pub(super) const REHEARSED: u64 = 2;
 pub(super) struct Insane(pub Error);
 
 impl Insane {
-    pub const WHY: &str = "the validation does not work, as two batches of it show before the training (`--no-sanity` leaves \
-                           them out)";
+    pub const WHY: &str = "the validation does not work, as two batches of it show before the training (`--no-sanity`, in \
+                           a program `.sanity_check(false)`, leaves them out)";
 }
 
 impl Session {

@@ -31,6 +31,7 @@ mod runner;
 mod saver;
 mod saving;
 pub mod session;
+mod spelt_out;
 mod stand_in;
 mod summary;
 pub mod train_loop;

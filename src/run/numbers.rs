@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::LoopTotals;
 use super::checks::RunParts;
-use crate::base::number::short;
+use crate::base::number::{count, short};
 use crate::config::{Diag, Node, broken_rule};
 use crate::optim::{Group, ScheduledParam};
 use crate::registry::number_rules;
@@ -77,11 +77,11 @@ pub(super) fn idle(parts: &RunParts<'_>, told: &[Diag]) -> Vec<Diag> {
         }
     }
     let known = |spec: &Node| told.iter().filter_map(|diag| diag.at.as_ref()).any(|at| spec.holds(at));
-    let (total, unit) = if by_epoch { (epochs, "epochs") } else { (iters, "iterations") };
+    let total = if by_epoch { count(epochs, "epoch") } else { count(iters, "iteration") };
     let found = idle.iter().filter_map(|index| parts.schedules.get(*index)).filter(|spec| !known(spec));
     let diag = |spec: &Node| {
         let name = spec.get("type").and_then(Node::as_str).unwrap_or("schedule");
-        let text = format!("this {name} changes nothing in the {total} {unit} of the run");
+        let text = format!("this {name} changes nothing in the {total} of the run");
         Diag::warning(text).on(when(spec))
     };
     found.map(diag).collect()

@@ -147,10 +147,12 @@ pub(super) fn unknown_key(
         (None, None) => String::new(),
     };
     let diag = Diag::error(format!("unknown key `{}`{of}", key.text)).on_key(key);
-    if let Some((name, rest)) =
-        key.text.split_once(':').filter(|(name, _)| value.is_null() && known.contains(name))
-    {
-        return diag.fix(format!("{name}: {rest}")).note("a blank must follow the colon");
+    let parted =
+        |sign| key.text.split_once(sign).map(|(name, rest): (&str, &str)| (name.trim(), rest.trim()));
+    for (sign, note) in [(':', "a blank must follow the colon"), ('=', "a config writes `key: value`")] {
+        if let Some((name, rest)) = parted(sign).filter(|(name, _)| value.is_null() && known.contains(name)) {
+            return diag.fix(format!("{name}: {rest}")).note(note);
+        }
     }
     if let Some(name) = guess(&key.text, known) {
         return diag.fix(name);

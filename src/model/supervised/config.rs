@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 
+use super::last_layer::LastLayer;
 use super::{Objective, Supervised};
 use crate::base::{Error, Result};
 use crate::config::{Dict, OneOrMany};
@@ -103,6 +104,7 @@ impl Supervised {
         let init = errors.take(initial::rules(p.pretrained.as_ref(), &p.init_cfg, cx));
         let network = errors.take(p.network.build(cx));
         let (Some(init), Some(network)) = (init, network) else { return Err(errors.0.into()) };
+        let mut last = vec![(None, LastLayer::of(&network, p.network.node()))];
         let mut model = Self { init, ..Self::trunk(network) };
         if let Some(fields) = &p.inputs {
             model.inputs = fields.iter().map(|name| field_name(name).to_owned()).collect();
@@ -117,7 +119,14 @@ impl Supervised {
             model.preprocessor = errors.take(spec.build(cx));
         }
         model.heads = errors.take(p.heads.build(cx)).unwrap_or_default();
+        let heads = model.heads.iter().filter_map(|(name, head)| Some((name, head, p.heads.get(name)?)));
+        last.extend(heads.map(|(name, head, spec)| (Some(name.to_owned()), LastLayer::of(head, spec.node()))));
         for objective in p.objectives()? {
+            // Without a name it takes the only head, or the network itself.
+            let mut taken =
+                last.iter().rev().filter(|(name, _)| objective.head.is_none() || *name == objective.head);
+            let taken = taken.next().and_then(|(_, layer)| layer.as_ref());
+            cx.warn(taken.and_then(|layer| layer.odd_before(&objective.loss)));
             let target = field_name(objective.target.as_deref().unwrap_or(TARGET)).to_owned();
             cx.provide(LossTarget(target.clone()));
             if let Some(loss) = errors.take(objective.loss.build(cx)) {

@@ -2,6 +2,7 @@
 
 mod config;
 mod inputs;
+mod last_layer;
 mod scale;
 
 pub use config::{ObjectiveConfig, SupervisedConfig};

@@ -108,6 +108,11 @@ impl ModuleTree for ModuleDict {
 pub struct ModuleSpecs(Vec<(String, Spec<dyn Module>)>);
 
 impl ModuleSpecs {
+    /// The spec of this name.
+    pub fn get(&self, name: &str) -> Option<&Spec<dyn Module>> {
+        self.0.iter().find(|(own, _)| own == name).map(|(_, spec)| spec)
+    }
+
     /// Makes all of them.
     ///
     /// # Errors
