@@ -4,7 +4,6 @@
 mod said;
 
 use std::fs;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use said::{Said, WIDE, wide};

@@ -120,7 +120,9 @@ impl Supervised {
         }
         model.heads = errors.take(p.heads.build(cx)).unwrap_or_default();
         let heads = model.heads.iter().filter_map(|(name, head)| Some((name, head, p.heads.get(name)?)));
-        last.extend(heads.map(|(name, head, spec)| (Some(name.to_owned()), LastLayer::of(head, spec.node()))));
+        last.extend(
+            heads.map(|(name, head, spec)| (Some(name.to_owned()), LastLayer::of(head, spec.node()))),
+        );
         for objective in p.objectives()? {
             // Without a name it takes the only head, or the network itself.
             let mut taken =

@@ -67,7 +67,14 @@ impl Csv {
         if let (Some(fit), true) = (&fit, Unread::is_enough(cx)) {
             fit.check(&p)?;
             let (pipeline, fit) = (Arc::new(Pipeline::build(&p.pipeline, cx)?), Arc::new(fit.clone()));
-            return Ok(Self { config: Arc::new(p), fit, rows: Rows::default(), ids: Vec::new(), pipeline });
+            return Ok(Self {
+                config: Arc::new(p),
+                fit,
+                rows: Rows::default(),
+                ids: Vec::new(),
+                odd: Vec::new(),
+                pipeline,
+            });
         }
         let specs = p.pipeline.clone();
         let set = Self::with_fit(Arc::new(p), fit.map(Arc::new), false)?;
