@@ -124,6 +124,16 @@ pub trait Model: Params + Any + Send {
         Ok(Vec::new())
     }
 
+    /// Keeps of one of its modules, by its path, nothing but the inputs until the way back, which computes it once more:
+    /// `activation_checkpointing` of a config.
+    ///
+    /// # Errors
+    /// When there is no such module, or the model cannot.
+    fn checkpoint_activations(&mut self, _module: &str) -> Result<()> {
+        let name = self.name();
+        Err(Error::config(format!("`{name}` cannot compute its activations again on the way back")))
+    }
+
     /// Bytes of the buffers that its steps have needed so far, where it knows: activations, gradients of them, and what
     /// kernels work in.
     fn buffer_bytes(&mut self) -> Option<usize> {

@@ -70,6 +70,10 @@ impl<T: Task> Model for T {
         traced.map(|(_, traced)| traced)
     }
 
+    fn checkpoint_activations(&mut self, module: &str) -> Result<()> {
+        crate::nn::checkpoint_activations(self, module)
+    }
+
     fn buffer_bytes(&mut self) -> Option<usize> {
         Some(self.autograd().pool().bytes())
     }

@@ -37,7 +37,12 @@ impl Tape {
                 arena.pool.keep(spare);
             }
         });
-        let mut slots = arena.run_backward(loss).map_err(|failed| place::located(module, failed))?;
+        let mut first = arena.pool.take(1);
+        first[0] = 1.0;
+        let mut slots = match arena.run_backward(loss, first, module) {
+            Ok(slots) => slots,
+            Err(failed) => return Err(place::located(module, failed)),
+        };
         let Arena { mut pool, leaves, .. } = arena;
         each_param(module, &mut |param| collect(param, &leaves, &mut slots, &mut pool));
         slots.into_iter().flatten().for_each(|unclaimed| pool.give(unclaimed));
@@ -51,12 +56,15 @@ impl Tape {
 }
 
 impl Arena {
-    /// The gradient of each value for which one was asked, by its place on the tape.
-    fn run_backward(&mut self, loss: u32) -> Result<Vec<Option<Vec<Elem>>>> {
+    /// The gradient of each value for which one was asked, by its place on the tape, where `first` is that of `from`.
+    pub(super) fn run_backward(
+        &mut self,
+        from: u32,
+        first: Vec<Elem>,
+        module: &mut dyn ModuleTree,
+    ) -> Result<Vec<Option<Vec<Elem>>>> {
         let mut slots: Vec<Option<Vec<Elem>>> = vec![None; self.nodes.len()];
-        let mut first = self.pool.take(1);
-        first[0] = 1.0;
-        slots[loss as usize] = Some(first);
+        slots[from as usize] = Some(first);
         while let Some(mut node) = self.nodes.pop() {
             let id = self.nodes.len();
             if let Some(backward) = node.backward.take()
@@ -67,6 +75,7 @@ impl Arena {
                     node: &node,
                     below: &self.nodes,
                     slots: &mut slots,
+                    module: &mut *module,
                     error: None,
                 };
                 backward(dy, &mut grads);
@@ -163,6 +172,8 @@ fn add_into(sum: &mut [Elem], more: Vec<Elem>, pool: &mut BufferPool) {
 pub struct Grads<'a> {
     /// Buffers to take from and give to.
     pub pool: &'a mut BufferPool,
+    /// The module of the step.
+    pub(super) module: &'a mut dyn ModuleTree,
     node: &'a Node,
     below: &'a [Node],
     slots: &'a mut [Option<Vec<Elem>>],

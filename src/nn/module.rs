@@ -218,11 +218,17 @@ pub(super) struct Wrapped {
     init: Option<Vec<Init>>,
     /// Whether it works as in evaluation.
     pub(super) eval: bool,
+    /// Its path below the root, where its activations are computed again on the way back.
+    pub(super) checkpoint: Option<Arc<str>>,
 }
 
 impl Wrapped {
     pub(super) fn new(inner: Box<dyn Module>) -> Self {
-        Self { inner, init: None, eval: false }
+        Self { inner, init: None, eval: false, checkpoint: None }
+    }
+
+    pub(super) fn inner_mut(&mut self) -> &mut dyn Module {
+        &mut *self.inner
     }
 }
 
@@ -257,7 +263,10 @@ impl Module for Wrapped {
     fn forward_all<'t>(&mut self, xs: &[Var<'t>], cx: &mut Forward<'_>) -> Result<Var<'t>> {
         let training = cx.training;
         cx.training &= !self.eval;
-        let y = self.inner.forward_all(xs, cx);
+        let y = match &self.checkpoint {
+            Some(path) if cx.training => super::recompute::forward(&mut *self.inner, path, xs, cx),
+            _ => self.inner.forward_all(xs, cx),
+        };
         cx.training = training;
         y
     }

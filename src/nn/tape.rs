@@ -77,6 +77,11 @@ impl Tape {
 
     fn with(mut pool: BufferPool, grad: bool) -> Self {
         pool.begin();
+        Self::within(pool, grad)
+    }
+
+    /// A tape within the step of another one, whose buffers it works in and gives back.
+    pub(super) fn within(pool: BufferPool, grad: bool) -> Self {
         Self {
             arena: RefCell::new(Arena { pool, ..Arena::default() }),
             grad,
@@ -127,6 +132,41 @@ impl Tape {
         }
         let _restore = Restore(&self.recording, self.recording.replace(false));
         f()
+    }
+
+    /// Whether it keeps a way back now.
+    pub(super) fn keeps(&self) -> bool {
+        self.grad && self.recording.get()
+    }
+
+    /// Values from another tape, which ask for a gradient or not.
+    pub(super) fn given(&self, values: &[Tensor], wanted: &[bool]) -> Vec<Var<'_>> {
+        let each = values.iter().zip(wanted);
+        each.map(|(value, wanted)| self.leaf("input", value.clone(), *wanted)).collect()
+    }
+
+    /// The trained parameters that were used, each once: where they are, and their values.
+    pub(super) fn trained(&self) -> Vec<(usize, Tensor)> {
+        let arena = self.arena.borrow();
+        let mut found: Vec<(usize, Tensor)> = Vec::new();
+        for leaf in arena.leaves.iter().filter(|leaf| !leaf.listed) {
+            if found.iter().all(|(address, _)| *address != leaf.address) {
+                found.push((leaf.address, arena.nodes[leaf.id as usize].value.clone()));
+            }
+        }
+        found
+    }
+
+    /// A trained parameter by its place, as [`Tape::param`].
+    pub(super) fn param_at(&self, address: usize, value: Tensor) -> Var<'_> {
+        let var = self.leaf("param", value, self.keeps());
+        self.arena.borrow_mut().leaves.push(Leaf { address, id: var.id, listed: false });
+        var
+    }
+
+    /// What it holds.
+    pub(super) fn into_arena(self) -> Arena {
+        self.arena.into_inner()
     }
 
     pub(super) fn leaf(&self, op: &'static str, value: Tensor, requires_grad: bool) -> Var<'_> {

@@ -273,7 +273,11 @@ impl<'a> Assembler<'a> {
         if self.purpose != Purpose::Look && built.is_ok() {
             built = build(false).0;
         }
-        if let Some(model) = self.errors.take_on(built, spec.node()) {
+        if let Some(mut model) = self.errors.take_on(built, spec.node()) {
+            for module in self.config.activation_checkpointing.iter().flat_map(|all| all.iter()) {
+                let done = model.checkpoint_activations(module);
+                self.errors.take_on(done, self.at("activation_checkpointing"));
+            }
             self.builder.model = Some(model);
         }
         // A model that is built twice is odd once.

@@ -23,6 +23,10 @@ pub struct RunConfig {
     /// The model's `data_preprocessor`, where MMEngine's configs write it too.
     #[serde(default)]
     pub data_preprocessor: Option<Spec<dyn Preprocessor>>,
+    /// Modules of the model, by path (`network.0`), of which a training step keeps nothing but the inputs until the way
+    /// back, which computes them once more: less memory for more time, and the same result.
+    #[serde(default)]
+    pub activation_checkpointing: Option<OneOrMany<String>>,
     /// Folder of checkpoints and logs; `work_dirs/<name of the config>` from the command line if absent.
     #[serde(default)]
     pub work_dir: Option<String>,

@@ -1,0 +1,122 @@
+//! Activations that are computed again on the way back instead of being kept (Chen et al. 2016,
+//! <https://arxiv.org/abs/1604.06174>).
+
+use std::sync::Arc;
+
+use crate::base::{Elem, Result, Rng, Tensor};
+
+use super::replace::wrapped;
+use super::tape::Arena;
+use super::{ChildMut, Forward, Grads, Module, ModuleTree, Tape, Var};
+
+/// Keeps of the module at a dotted path nothing but its inputs until the way back, which computes it once more: less
+/// memory for more time, and the same bits.
+///
+/// # Errors
+/// As those of [`replace`](super::replace()).
+pub fn checkpoint_activations(root: &mut dyn ModuleTree, path: &str) -> Result<()> {
+    wrapped(root, path)?.checkpoint = Some(path.into());
+    Ok(())
+}
+
+/// What it takes to compute a module once more.
+struct Segment {
+    path: Arc<str>,
+    inputs: Vec<Tensor>,
+    /// The addresses of the trained parameters that it uses.
+    params: Vec<usize>,
+    rng: Rng,
+    lengths: Option<Arc<[usize]>>,
+}
+
+/// The output of `module`, which is at `path` below the module of the step; what leads to it is forgotten.
+pub(super) fn forward<'t>(
+    module: &mut dyn Module,
+    path: &Arc<str>,
+    xs: &[Var<'t>],
+    cx: &mut Forward<'_>,
+) -> Result<Var<'t>> {
+    let Some(tape) = xs.first().map(|x| x.tape()).filter(|tape| tape.keeps()) else {
+        return module.forward_all(xs, cx);
+    };
+    let (rng, lengths) = (Rng::deserialize_state(&cx.rng.serialize_state()), cx.lengths.clone());
+    let inputs: Vec<Tensor> = xs.iter().map(|x| x.value()).collect();
+    let wanted: Vec<bool> = xs.iter().map(|x| x.requires_grad()).collect();
+    // As on the way back, with all that is kept there: another way might round in another way.
+    let inner = Tape::within(tape.with_pool(std::mem::take), true);
+    let y = {
+        let vars = inner.given(&inputs, &wanted);
+        module.forward_all(&vars, cx).and_then(Var::checked).map(Var::value)
+    };
+    let trained = inner.trained();
+    let pool = inner.discard();
+    tape.with_pool(|own| *own = pool);
+    let y = y?;
+    let mut parts = xs.to_vec();
+    let (params, values): (Vec<usize>, Vec<Tensor>) = trained.into_iter().unzip();
+    parts.extend(params.iter().zip(values).map(|(address, value)| tape.param_at(*address, value)));
+    let segment = Segment { path: Arc::clone(path), inputs, params, rng, lengths };
+    Ok(tape.node("checkpoint", y, &parts, move |dy, grads| {
+        if let Err(error) = segment.backward(dy, grads) {
+            grads.fail(&error.to_string());
+        }
+    }))
+}
+
+impl Segment {
+    fn backward(self, dy: Vec<Elem>, grads: &mut Grads<'_>) -> Result<()> {
+        let Self { path, inputs, params, mut rng, lengths } = self;
+        let wanted: Vec<bool> = (0..inputs.len()).map(|i| grads.wants(i)).collect();
+        let tape = Tape::within(std::mem::take(grads.pool), true);
+        let module = wrapped(grads.module, &path)?.inner_mut();
+        // Running statistics have moved once, and counts have ticked.
+        let state = buffers(module);
+        let mut cx = Forward { lengths, ..Forward::new(true, &mut rng) };
+        let vars = tape.given(&inputs, &wanted);
+        let places: Vec<u32> = vars.iter().map(|x| x.id()).collect();
+        let y = module.forward_all(&vars, &mut cx).and_then(Var::checked).map(Var::id);
+        put_back(module, &mut state.into_iter());
+        let mut arena = tape.into_arena();
+        let mut slots = arena.run_backward(y?, dy, grads.module)?;
+        let Arena { pool, leaves, .. } = arena;
+        *grads.pool = pool;
+        let mut found = |id: u32| slots[id as usize].take();
+        for (i, id) in places.into_iter().enumerate() {
+            if let Some(grad) = found(id) {
+                grads.add(i, grad);
+            }
+        }
+        for leaf in leaves {
+            if let (Some(grad), Some(at)) = (found(leaf.id), params.iter().position(|at| *at == leaf.address))
+            {
+                grads.add(inputs.len() + at, grad);
+            }
+        }
+        slots.into_iter().flatten().for_each(|unclaimed| grads.pool.give(unclaimed));
+        Ok(())
+    }
+}
+
+/// The values of all buffers and counts below a module.
+fn buffers(module: &mut dyn ModuleTree) -> Vec<Tensor> {
+    let mut all = Vec::new();
+    each_buffer(module, &mut |value| all.push(value.clone()));
+    all
+}
+
+fn put_back(module: &mut dyn ModuleTree, state: &mut dyn Iterator<Item = Tensor>) {
+    each_buffer(module, &mut |value| {
+        if let Some(old) = state.next() {
+            *value = old;
+        }
+    });
+}
+
+fn each_buffer(module: &mut dyn ModuleTree, f: &mut dyn FnMut(&mut Tensor)) {
+    module.visit_children_mut(&mut |_, part| match part {
+        ChildMut::Buffer(buffer) => f(&mut buffer.value),
+        ChildMut::Counter(counter) => f(&mut counter.value),
+        ChildMut::Module(child) => each_buffer(child, f),
+        ChildMut::Param(_) => {}
+    });
+}
