@@ -165,3 +165,18 @@ fn the_path_of_a_base_is_counted_from_its_file() {
         format!("counted from the folder of the file that names it, which is {}", dir.path().display());
     assert!(diags.0[0].notes.iter().any(|own| own.ends_with(&note)), "{diags}");
 }
+
+/// A plan kept to itself what `check` finds odd.
+#[test]
+fn a_plan_tells_what_is_odd() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.yaml");
+    fs::write(&path, WIDE.replacen("milestones: [2, 3]", "milestones: [2, 30]", 1)).unwrap();
+    let work = format!("work_dir={}", dir.path().join("work").display());
+    let node = load_all(&[&path], &[work]).unwrap().node;
+    let warnings = shanty::run::plan(&node, None).unwrap().warnings.join("\n");
+    assert!(
+        warnings.contains("this milestone is never met") && warnings.contains("c.yaml:44:"),
+        "{warnings}"
+    );
+}

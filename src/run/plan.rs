@@ -87,6 +87,7 @@ pub fn plan(node: &Node, name: Option<&str>) -> Result<RunPlan> {
         let as_error = |diag| Diag { level: Level::Error, ..diag };
         return Err(Diags(absent.into_iter().map(as_error).collect()).into());
     }
+    let odd: Vec<_> = assembled.odd.0.iter().map(Diag::untitled).collect();
     let data = assembled.builder.train_data.as_ref().and_then(|data| data.dataset().summary());
     let (mut builder, weight_bytes) = (assembled.builder.with_placeholders()?, assembled.weight_bytes);
     let notes = Arc::new(Mutex::new(Notes::default()));
@@ -124,7 +125,7 @@ pub fn plan(node: &Node, name: Option<&str>) -> Result<RunPlan> {
         checkpoints: checkpoints(&session.state.planned),
         validations: notes.validations,
         weight_bytes,
-        warnings: session.state.log.captured(),
+        warnings: odd.into_iter().chain(session.state.log.captured()).collect(),
     };
     let more = warnings(&planned, session);
     planned.warnings.extend(more);
