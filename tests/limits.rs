@@ -342,3 +342,42 @@ fn a_transform_that_would_take_all_memory() {
         });
     }
 }
+
+/// Of a table each column took 9 kB: what was fitted on it stood in memory several times, as a tree of JSON.
+#[test]
+fn a_wide_table_takes_little_of_a_column() {
+    use shanty::run::{RunnerBuilder, check};
+
+    const COLUMNS: usize = 100_000;
+    let dir = tempfile::tempdir().unwrap();
+    let mut table: String = (0..COLUMNS).map(|n| format!("column_{n},")).collect::<String>() + "y\n";
+    for row in 0..10 {
+        table.extend((0..COLUMNS).map(|n| format!("{}.{row},", n % 7)));
+        table += &format!("{}\n", row % 2);
+    }
+    std::fs::write(dir.path().join("t.csv"), table).unwrap();
+    let config = format!(
+        "model: {{type: Supervised, network: {{type: Linear, in_features: {COLUMNS}, out_features: 1}}, loss: {{type: MSELoss}}}}\n\
+         train_dataloader: {{batch_size: 4, dataset: &t {{type: Csv, file: {0}/t.csv, target: y, split: {{val: 0.2}}, part: train}}}}\n\
+         val_dataloader: {{batch_size: 4, dataset: {{<<: *t, part: val}}}}\n\
+         val_cfg: {{}}\nval_evaluator: {{type: MAE}}\n\
+         optim_wrapper: {{optimizer: {{type: SGD, lr: 0.000001}}}}\n\
+         randomness: {{seed: 1}}\nwork_dir: {0}/w\n",
+        dir.path().display()
+    );
+    for (what, train, run) in [
+        ("check", "{by_epoch: true, max_epochs: 1}", false),
+        ("train", "{by_epoch: true, max_epochs: 1}", true),
+        ("resume", "{by_epoch: true, max_epochs: 2}\nresume: true", true),
+    ] {
+        let node = parse("c.yaml", &format!("{config}train_cfg: {train}\n")).unwrap();
+        let most = most_held(|| match run {
+            true => {
+                RunnerBuilder::from_config(&node, None).unwrap().build().unwrap().train().unwrap();
+            }
+            false => drop(check(&node, None).unwrap()),
+        });
+        println!("{what}: {} bytes a column", most / COLUMNS);
+        assert!(most < 300_000_000, "{what}: {most} bytes");
+    }
+}

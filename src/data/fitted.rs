@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::class_counts::{ClassCounts, class_counts};
 use super::{Dataset, FieldSpec, Fields};
@@ -14,10 +15,20 @@ use crate::registry::BuildCx;
 const FIELDS: &str = "fields";
 const CLASSES: &str = "classes";
 
-/// What is fitted on the training data, by the data set's type. Checkpoints keep it.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+/// What is fitted on the training data, by the data set's type. Checkpoints keep it. It is held as text: as a tree, a
+/// column of a table takes kilobytes, and a run has several copies.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Fitted(BTreeMap<String, serde_json::Value>);
+pub struct Fitted(BTreeMap<String, Box<RawValue>>);
+
+impl PartialEq for Fitted {
+    fn eq(&self, other: &Self) -> bool {
+        fn text<'a>((key, value): (&'a String, &'a Box<RawValue>)) -> (&'a str, &'a str) {
+            (key, value.get())
+        }
+        self.0.iter().map(text).eq(other.0.iter().map(text))
+    }
+}
 
 impl Fitted {
     /// What the data sets behind `dataset` have learnt.
@@ -41,26 +52,21 @@ impl Fitted {
         self.read(CLASSES).ok().flatten()
     }
 
-    /// What is known under this name.
-    pub fn get(&self, key: &str) -> Option<&serde_json::Value> {
-        self.0.get(key)
-    }
-
     /// What is known under this name, as it was set.
     ///
     /// # Errors
     /// When it is something else.
     pub fn read<T: serde::de::DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
         let Some(value) = self.0.get(key) else { return Ok(None) };
-        serde_json::from_value(value.clone())
+        serde_json::from_str(value.get())
             .map(Some)
             .map_err(|e| Error::invalid(format!("what a checkpoint keeps of `{key}` cannot be read: {e}")))
     }
 
     /// Adds what a data set has learnt; what was there first stays.
     pub fn set(&mut self, key: &str, value: &impl Serialize) {
-        if let Ok(value) = serde_json::to_value(value) {
-            self.0.entry(key.to_owned()).or_insert(value);
+        if let Ok(text) = to_raw_value(value) {
+            self.0.entry(key.to_owned()).or_insert(text);
         }
     }
 
