@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 fn shanty(dir: &Path, args: &[&str]) -> Output {
@@ -74,6 +74,107 @@ fn an_output_is_not_written_into_a_checkpoint() {
     refused(dir.path(), &["plan", &shipped(), "--svg", "last_checkpoint"], "name another file");
     assert_eq!(fs::read(saved.join("model.safetensors")).unwrap(), bytes);
     assert!(!saved.join("b.safetensors").exists());
+}
+
+const CONFIG: &str = "\
+model: {type: Supervised, network: [{type: Flatten}, {type: Linear, in_features: 12, out_features: 2}], loss: {type: CrossEntropyLoss}}
+train_dataloader: {batch_size: 4, dataset: &d {type: Synthetic, n: 12, shape: [3, 2, 2], classes: 2}}
+val_dataloader: {batch_size: 4, dataset: *d}
+val_evaluator: {type: Accuracy}
+optim_wrapper: {optimizer: {type: SGD, lr: 0.1}}
+train_cfg: {by_epoch: true, max_epochs: 1}
+val_cfg: {}
+randomness: {seed: 1}
+work_dir: w
+";
+
+/// Every file below a folder, with its bytes.
+fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let mut all: Vec<_> = entries
+        .flat_map(|path| match path.is_dir() {
+            true => files(&path),
+            false => vec![(path.clone(), fs::read(path).unwrap())],
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+/// Outputs were written over the dumped config, the log, scalars and tables, and what hooks had put beside them.
+#[test]
+fn an_output_is_not_written_over_what_a_run_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("c.yaml"), CONFIG).unwrap();
+    let out = shanty(dir.path(), &["train", "c.yaml"]);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let work = dir.path().join("w");
+    let logs = fs::read_dir(&work).unwrap().map(|entry| entry.unwrap().path());
+    let logs = logs.into_iter().find(|path| path.join("vis_data").is_dir()).unwrap();
+    let bundle = logs.join("replay_iter_3");
+    fs::create_dir(&bundle).unwrap();
+    fs::write(bundle.join("step.json"), "{}").unwrap();
+    let records = files(&work);
+    let names =
+        ["c.yaml", ".log", "scalars.json", "config.yaml", ".shanty-run.json", "last_checkpoint", "step.json"];
+    for name in names {
+        assert!(records.iter().any(|(path, _)| path.to_string_lossy().ends_with(name)), "{name}");
+    }
+    let link = dir.path().join("link");
+    let new = [logs.join("new.json"), logs.join("vis_data/new.json"), bundle.join("new.csv")];
+    for record in records.iter().map(|(path, _)| path).chain(&new) {
+        let _ = fs::remove_file(&link);
+        symlink(record, &link).unwrap();
+        for path in [record, &link].map(|path| path.to_str().unwrap()) {
+            refused(dir.path(), &["val", "c.yaml", "epoch_1", "--out", path], "name another file");
+            refused(dir.path(), &["plan", "c.yaml", "--svg", path], "name another file");
+            for args in [
+                &["predict", "c.yaml", "epoch_1", "--out", path][..],
+                &["ckpt", "convert", "w/epoch_1", path],
+            ] {
+                assert_eq!(shanty(dir.path(), args).status.code(), Some(2), "{args:?}");
+            }
+        }
+    }
+    assert_eq!(files(&work), records);
+    // What is nobody's but the user's is written, and written again.
+    for path in ["w/metrics.json", "w/metrics.json", "w/20260101_101010.json", "vis_data.json"] {
+        let out = shanty(dir.path(), &["val", "c.yaml", "epoch_1", "--out", path]);
+        assert!(out.status.success(), "{path}: {}", String::from_utf8_lossy(&out.stderr));
+    }
+}
+
+/// The mean of some checkpoints took the place of one of them.
+#[test]
+fn a_checkpoint_is_not_written_over_what_it_is_made_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![1], &[0; 4]).unwrap();
+    let bytes = safetensors::serialize([("w", view)], None).unwrap();
+    fs::create_dir(dir.path().join("bare")).unwrap();
+    for name in ["a.safetensors", "b.safetensors", "bare/model.safetensors"] {
+        fs::write(dir.path().join(name), &bytes).unwrap();
+    }
+    symlink("a.safetensors", dir.path().join("link.safetensors")).unwrap();
+    let before = files(dir.path());
+    let average = ["ckpt", "average", "a.safetensors", "bare", "b.safetensors", "--out"];
+    for to in [
+        "a.safetensors",
+        "b.safetensors",
+        "./bare/../a.safetensors",
+        "link.safetensors",
+        "bare/model.safetensors",
+    ] {
+        refused(dir.path(), &[&average[..], &[to]].concat(), "was read, and is not written over");
+    }
+    for (from, to) in [
+        ("a.safetensors", "a.safetensors"),
+        ("link.safetensors", "a.safetensors"),
+        ("bare", "bare/model.safetensors"),
+    ] {
+        refused(dir.path(), &["ckpt", "convert", from, to], "was read, and is not written over");
+    }
+    assert_eq!(files(dir.path()), before);
+    assert!(shanty(dir.path(), &[&average[..], &["mean.safetensors"]].concat()).status.success());
 }
 
 /// A reference that is longer than a width of `format!` may be was a panic.

@@ -4,11 +4,10 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::manifest::MANIFEST_FILE;
-use super::obstacles::checkpoint_around;
 use super::{Folders, MODEL_FILE, POINTER, kind, newest};
 use crate::base::error::IoContext;
 use crate::base::escape::escaped;
-use crate::base::fs::{Disk, FileKind, FileSystem};
+use crate::base::fs::{FileKind, FileSystem};
 use crate::base::suggest::nearest;
 use crate::base::{Error, Result, durable};
 
@@ -119,16 +118,6 @@ pub fn locate_run(fs: &dyn FileSystem, named: &Path, work_dir: &Path) -> Result<
 
 const WEIGHTS: &str = "a file of weights, and a run is more than that";
 const ALONE: &str = "start from the weights alone with `load_from`, without `resume`";
-
-/// Whether a file of this path would stand in a checkpoint, whose files are sealed, or under a name of a run's own.
-pub fn is_of_a_run(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default();
-    // Of a bare name the folder is `.`.
-    let home = durable::parent(path);
-    let home = Disk.canonical(home).unwrap_or_else(|_| home.to_owned());
-    let temporary = name.as_encoded_bytes().starts_with(durable::TEMPORARY.as_bytes());
-    checkpoint_around(&Disk, &home).is_some() || temporary || name == POINTER
-}
 
 /// What a path that a person names leads to, links followed.
 fn kind_of(fs: &dyn FileSystem, path: &Path) -> Option<FileKind> {

@@ -26,6 +26,7 @@ mod retention;
 pub mod tensors;
 #[cfg(feature = "torch")]
 mod torch;
+mod written;
 
 pub use commit::{Commit, POINTER, recover};
 pub use content::{Checkpoint, Meta};
@@ -33,7 +34,7 @@ pub use find::{Found, newest};
 pub use folders::{Folders, check_name};
 pub use home::Home;
 pub use load::{load, read};
-pub use locate::{is_of_a_run, locate, locate_run};
+pub use locate::{locate, locate_run};
 pub use lock::{LOCK_FILE, lock_dir};
 pub(crate) use manifest::sealed;
 pub use obstacles::{Names, may_meet, obstacles, occupied};
@@ -41,3 +42,4 @@ pub use origins::Origin;
 pub use owner::{Met, OWNER_FILE, Owner};
 pub use retention::{EMERGENCY, Prune, left_behind};
 pub use tensors::{MODEL_FILE, parse_tensors, read_tensors, write_tensors};
+pub use written::{DUMP, VIS_DATA, is_of_a_run};

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 
 use super::console;
-use super::output::Output;
+use super::output::{Output, spare};
 use crate::base::escape::escaped;
 use crate::base::fs::Disk;
 use crate::base::number::short;
 use crate::base::{Error, Result};
-use crate::checkpoint::{Checkpoint, digest, load, locate, raw};
+use crate::checkpoint::{Checkpoint, MODEL_FILE, digest, load, locate, raw};
 
 /// Arguments of `ckpt`.
 #[derive(Debug, Clone, Args)]
@@ -75,14 +75,16 @@ impl Ckpt {
             }
             What::Diff { a, b } => return diff(&load(&named(a)?)?, &load(&named(b)?)?),
             What::Average { checkpoints, out } => {
-                let save = Save::to(out)?;
+                refuse_other_type(out)?;
                 let paths = checkpoints.iter().map(|path| named(path)).collect::<Result<Vec<_>>>()?;
+                let save = Save::of(&paths, out)?;
                 let all = paths.iter().map(|path| Ok((path.as_path(), raw::read(path)?)));
                 save.write(&raw::mean(&all.collect::<Result<Vec<_>>>()?)?)?;
             }
             What::Convert { checkpoint, out } => {
-                let save = Save::to(out)?;
-                save.write(&raw::read(&named(checkpoint)?)?)?;
+                refuse_other_type(out)?;
+                let path = named(checkpoint)?;
+                Save::of(std::slice::from_ref(&path), out)?.write(&raw::read(&path)?)?;
             }
         }
         Ok(0)
@@ -179,8 +181,10 @@ struct Save<'a> {
 }
 
 impl<'a> Save<'a> {
-    fn to(out: &'a Path) -> Result<Self> {
-        refuse_other_type(out)?;
+    /// Before the checkpoints are read of which they are.
+    fn of(read: &[PathBuf], out: &'a Path) -> Result<Self> {
+        let weights = |path: &PathBuf| if path.is_dir() { path.join(MODEL_FILE) } else { path.clone() };
+        spare(out, &read.iter().map(weights).collect::<Vec<_>>())?;
         Ok(Self { out, file: Output::at(out)? })
     }
 

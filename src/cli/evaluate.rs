@@ -50,7 +50,7 @@ impl Evaluate {
         let path = quoted(&self.checkpoint)?;
         config.set.extend([format!("load_from={path}"), "resume=false".into()]);
         let node = config.resolve()?;
-        self.out.iter().try_for_each(|out| output::spare_inputs(out, &node, &[]))?;
+        self.out.iter().try_for_each(|out| output::spare(out, &output::read_for(&node)))?;
         let out = self.out.as_deref().map(Output::at).transpose()?;
         let mut runner = Runner::to_evaluate(&node, Some(&config.name()))?;
         if self.fused {

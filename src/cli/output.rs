@@ -102,7 +102,7 @@ fn writable(target: &Path, is_new: bool) -> Result<()> {
     let (home, shown) = (durable::parent(target), target.display());
     if checkpoint::is_of_a_run(target) {
         let text =
-            format!("{shown} belongs to a checkpoint or a run, and is not written over: name another file");
+            format!("{shown} belongs to a checkpoint or a run, which alone writes there: name another file");
         return Err(Error::config(text));
     }
     if is_new && fs::canonicalize(home).is_ok_and(|home| home == Path::new("/dev")) {
@@ -127,16 +127,21 @@ fn opened(path: &Path) -> Result<File> {
     told.recv_timeout(PATIENCE).unwrap_or_else(|_| late()).at(path)
 }
 
-/// Refuses an output that would take the place of what was read: a file of the config, a file that it names, an input.
+/// All files that a config is made of, and every path in it that may be one of a file.
+pub(super) fn read_for(config: &Node) -> Vec<PathBuf> {
+    let mut named: Vec<PathBuf> = config.files().into_iter().map(PathBuf::from).collect();
+    texts(config, &mut |text| named.push(text.into()));
+    named
+}
+
+/// Refuses an output that would take the place of a file that was read.
 ///
 /// # Errors
 /// [`Error::Config`] with the path.
-pub(super) fn spare_inputs(out: &Path, config: &Node, inputs: &[PathBuf]) -> Result<()> {
+pub(super) fn spare(out: &Path, read: &[PathBuf]) -> Result<()> {
     let Ok(home) = out.canonicalize() else { return Ok(()) };
-    let mut named: Vec<PathBuf> = config.files().into_iter().map(PathBuf::from).collect();
-    texts(config, &mut |text| named.push(text.into()));
     if fs::metadata(&home).is_ok_and(|about| about.is_file())
-        && named.iter().chain(inputs).any(|path| path.canonicalize().is_ok_and(|path| path == home))
+        && read.iter().any(|path| path.canonicalize().is_ok_and(|path| path == home))
     {
         let out = out.display();
         return Err(Error::config(format!("{out} was read, and is not written over: name another file")));

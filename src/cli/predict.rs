@@ -62,7 +62,7 @@ impl Predict {
         let mut config = self.config.with(&self.bare);
         config.set.extend([format!("load_from={}", quoted(&self.checkpoint)?), "resume=false".into()]);
         let node = config.resolve()?;
-        output::spare_inputs(&self.out, &node, &self.input)?;
+        output::spare(&self.out, &[output::read_for(&node), self.input.clone()].concat())?;
         let out = Output::at(&self.out)?;
         let mut model = Predictor::from_config(&node, Some(&config.name()))?;
         if self.fused {

@@ -81,7 +81,7 @@ impl RunnerBuilder {
         };
         let dump = self.dump(&dirs.work);
         let stamped = format!("{}.json", info.timestamp);
-        let vis_data = dirs.log.join("vis_data");
+        let vis_data = dirs.log.join(checkpoint::VIS_DATA);
         let vis = LocalVisBackend::in_dir(&*fs, &vis_data, &stamped)?;
         // Each save makes the lines durable that it counts; the name of their file is there before.
         fs.sync(&vis_data).at(&vis_data)?;
@@ -261,14 +261,14 @@ impl RunnerBuilder {
         }
         let log = work.join(&timestamp);
         made.logs(&log);
-        durable::make_dir(fs, &log.join("vis_data"))?;
+        durable::make_dir(fs, &log.join(checkpoint::VIS_DATA))?;
         let experiment_name = match &self.experiment_name {
             Some(name) => format!("{name}_{timestamp}"),
             None => timestamp.clone(),
         };
         let config = self.config.as_ref().map(|(_, text)| text.clone()).unwrap_or_default();
         if let Some((_, text)) = &self.config {
-            durable::replace(fs, &log.join("vis_data/config.yaml"), text.as_bytes())?;
+            durable::replace(fs, &log.join(checkpoint::VIS_DATA).join("config.yaml"), text.as_bytes())?;
         }
         Ok((
             Dirs { work, log },

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::base::fs::FileSystem;
+use crate::checkpoint;
 
 /// Folders and files that a run has made; dropped before the run has begun, they go again.
 #[derive(Default)]
@@ -71,7 +72,8 @@ impl Drop for Made {
     fn drop(&mut self) {
         let Some(fs) = &self.fs else { return };
         // What cannot be removed stays: the error that was told is worth more.
-        let of_hooks = |name: &OsString| name != "vis_data" && !name.to_string_lossy().ends_with(".log");
+        let of_hooks =
+            |name: &OsString| name != checkpoint::VIS_DATA && !name.to_string_lossy().ends_with(".log");
         let logs = self.logs.iter().filter(|dir| fs.list(dir).is_ok_and(|names| !names.iter().any(of_hooks)));
         for path in self.files.iter().chain(logs) {
             let _ = fs.remove(path);

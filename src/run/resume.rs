@@ -247,7 +247,7 @@ fn restore(s: &mut Session, path: &Path, mut checkpoint: Checkpoint, allow_hook_
 fn take_up_scalars(state: &mut super::State, path: &Path, meta: &checkpoint::Meta) -> Result<()> {
     let near = path.parent().into_iter().chain([state.dirs.work.as_path()]);
     let old = near
-        .map(|dir| dir.join(&meta.log_dir).join("vis_data"))
+        .map(|dir| dir.join(&meta.log_dir).join(checkpoint::VIS_DATA))
         .find(|dir| state.fs.entry(&dir.join(SCALARS)).is_ok_and(|e| e.is_some()));
     match old {
         Some(old) if !meta.log_dir.is_empty() => state.vis.continue_from(&*state.fs, &old, written(meta)),

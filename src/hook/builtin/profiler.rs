@@ -58,9 +58,9 @@ impl ProfilerHook {
         if cx.info.dry_run {
             return Ok(());
         }
-        let path = self.json_trace_path.clone().unwrap_or_else(|| cx.dirs.log.join("trace.json"));
         // Something may have taken the name since the run began.
-        writable(&path)?;
+        self.json_trace_path.as_deref().map_or(Ok(()), writable)?;
+        let path = self.json_trace_path.clone().unwrap_or_else(|| cx.dirs.log.join("trace.json"));
         if let Some(folder) = path.parent() {
             durable::make_dir(cx.fs, folder)?;
         }

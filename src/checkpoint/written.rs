@@ -1,0 +1,40 @@
+//! What runs write, told by where it stands and how it begins: no output of a command goes there.
+
+use std::path::Path;
+
+use super::POINTER;
+use super::obstacles::checkpoint_around;
+use crate::base::durable::{self, TEMPORARY};
+use crate::base::fs::{Disk, FileSystem};
+
+/// The first line of a dumped config: what lacks it was written by someone else.
+pub const DUMP: &str =
+    "# The resolved config of a run, written by shanty; the next start of the run replaces it.\n";
+
+/// The folder of scalars, tables and the config, in that of a run's logs.
+pub const VIS_DATA: &str = "vis_data";
+
+/// Whether a file of this path would be a run's: in a checkpoint, whose files are sealed, in a folder of logs, where
+/// hooks write what they like, under a name that runs give, or in place of a dumped config.
+pub fn is_of_a_run(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default();
+    // Of a bare name the folder is `.`.
+    let home = durable::parent(path);
+    let home = Disk.canonical(home).unwrap_or_else(|_| home.to_owned());
+    let is_dump =
+        || durable::read_begin(&Disk, path, DUMP.len() as u64).is_ok_and(|begin| begin == DUMP.as_bytes());
+    name == POINTER
+        || name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes())
+        || checkpoint_around(&Disk, &home).is_some()
+        || home.ancestors().any(is_log_folder)
+        || is_dump()
+}
+
+/// Whether it is `work_dir/20261126_101500`, or the second of one instant: `20261126_101500_2`.
+fn is_log_folder(dir: &Path) -> bool {
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    let parts: Vec<_> = name.split('_').collect();
+    let is_number = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let is_stamp = matches!(&parts[..], [day, time] | [day, time, _] if (day.len(), time.len()) == (8, 6));
+    is_stamp && parts.iter().all(is_number) && dir.join(VIS_DATA).is_dir()
+}
