@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use shanty::base::durable::sibling;
 use shanty::plugin::prelude::*;
 use shanty::registry::Spec;
 use shanty::run::RunnerBuilder;
@@ -34,6 +35,15 @@ fn names(dir: &Path) -> Vec<String> {
     let mut all: Vec<_> = all.map(|e| e.file_name().into_string().unwrap()).collect();
     all.sort();
     all
+}
+
+/// All that the runs in it have logged.
+fn log(dir: &Path) -> String {
+    let logs = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let logs = logs.flat_map(|path| fs::read_dir(path).into_iter().flatten());
+    let logs =
+        logs.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "log"));
+    logs.map(|path| fs::read_to_string(path).unwrap()).collect()
 }
 
 /// `max_keep_ckpts` deleted copies and renamed checkpoints when the run went on.
@@ -91,7 +101,7 @@ fn overwrite_refuses_what_shanty_did_not_save_under_this_name() {
 #[test]
 fn what_never_stepped_aside_does_not_come_back() {
     let dir = tempfile::tempdir().unwrap();
-    let old = dir.path().join(".shanty-old-x");
+    let old = sibling(&dir.path().join("x"), "old");
     fs::create_dir(&old).unwrap();
     fs::write(old.join("model.safetensors"), "mine").unwrap();
     train(run(dir.path(), 1, "")).unwrap();
@@ -132,12 +142,7 @@ fn files_of_ones_own_in_a_checkpoint_stay() {
         train(run(dir.path(), 4, "max_keep_ckpts: 1").resume(true)).unwrap();
         assert!(fs::symlink_metadata(&path).is_ok(), "{nth}: {name}");
         assert_eq!(names(dir.path()), ["epoch_1", "epoch_4"], "{nth}: {name}");
-        let logs = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
-        let logs = logs.flat_map(|path| fs::read_dir(path).into_iter().flatten());
-        let logs = logs
-            .map(|entry| entry.unwrap().path())
-            .filter(|path| path.extension().is_some_and(|e| e == "log"));
-        let text: String = logs.map(|path| fs::read_to_string(path).unwrap()).collect();
+        let text = log(dir.path());
         let told = text.lines().filter(|line| line.contains(&format!("it holds `{name}`"))).count();
         assert_eq!(told, 1, "{nth}: {text}");
         let error = train(run(dir.path(), 1, "").overwrite(true)).unwrap_err().to_string();
@@ -145,42 +150,60 @@ fn files_of_ones_own_in_a_checkpoint_stay() {
     }
 }
 
-/// What has the name of something that is being deleted, or stepped aside, and never was a checkpoint of that name.
+/// What has the name of something that is being saved or deleted, or stepped aside, and never was a checkpoint of that
+/// name; and what only looks like such a name.
 #[test]
 fn only_what_shanty_put_aside_is_cleared_away() {
     let dir = tempfile::tempdir().unwrap();
     train(run(dir.path(), 2, "")).unwrap();
-    let put = |name: &str, from: Option<&str>| {
-        let path = dir.path().join(name);
-        match from {
-            Some(from) => copy(&dir.path().join(from), &path),
-            None => {
-                fs::create_dir(&path).unwrap();
-                fs::write(path.join("model.safetensors"), "mine").unwrap();
-            }
-        }
+    let at = |name: &str| dir.path().join(name);
+    let aside = |what: &str, name: &str| sibling(&at(name), what);
+    let mine = |path: &Path| {
+        fs::create_dir(path).unwrap();
+        fs::write(path.join("model.safetensors"), "mine").unwrap();
     };
-    put(".shanty-del-thesis", None);
-    put(".shanty-old-thesis", None);
-    put(".shanty-del-copy", Some("epoch_1"));
-    put(".shanty-old-copy", Some("epoch_1"));
-    fs::write(dir.path().join(".shanty-del-notes"), "mine").unwrap();
+    let mut stays = Vec::new();
+    for what in ["tmp", "old", "del"] {
+        // Names without shanty's mark, or with that of another name.
+        let unmarked = |name: &str| at(&format!(".shanty-{what}-{name}"));
+        fs::write(unmarked("file"), "mine").unwrap();
+        fs::create_dir(unmarked("empty")).unwrap();
+        mine(&unmarked("epoch_9"));
+        copy(&at("epoch_1"), &unmarked("epoch_1"));
+        let mark = aside(what, "epoch_1").to_string_lossy().rsplit('-').next().unwrap().to_owned();
+        fs::create_dir(unmarked(&format!("epoch_2-{mark}"))).unwrap();
+        stays.extend(["file", "empty", "epoch_9", "epoch_1"].map(unmarked));
+        stays.push(unmarked(&format!("epoch_2-{mark}")));
+    }
+    // Its mark on what it did not write.
+    mine(&aside("del", "thesis"));
+    mine(&aside("old", "thesis"));
+    copy(&at("epoch_1"), &aside("del", "copy"));
+    copy(&at("epoch_1"), &aside("old", "copy"));
+    fs::write(aside("del", "notes"), "mine").unwrap();
+    stays.extend(
+        [("del", "thesis"), ("old", "thesis"), ("del", "copy"), ("old", "copy"), ("del", "notes")]
+            .map(|(what, name)| aside(what, name)),
+    );
     // And what shanty did put aside.
-    put(".shanty-del-epoch_1", Some("epoch_1"));
-    fs::create_dir(dir.path().join(".shanty-del-epoch_9")).unwrap();
-    fs::create_dir(dir.path().join(".shanty-tmp-epoch_9")).unwrap();
-    fs::write(dir.path().join(".shanty-tmp-epoch_9/model.safetensors"), "torn").unwrap();
+    copy(&at("epoch_1"), &aside("del", "epoch_1"));
+    fs::create_dir(aside("del", "epoch_9")).unwrap();
+    fs::create_dir(aside("tmp", "epoch_9")).unwrap();
+    fs::write(aside("tmp", "epoch_9").join("model.safetensors"), "torn").unwrap();
+    fs::write(aside("tmp", "last_checkpoint"), "epo").unwrap();
     train(run(dir.path(), 3, "").resume(true)).unwrap();
-    let left = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
-    let mut left: Vec<_> = left.filter(|name| name.starts_with(".shanty-") && name.contains("-")).collect();
-    left.retain(|name| !["lock", "run.json"].contains(&&name[".shanty-".len()..]));
+    let left = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+    let mut left: Vec<_> = left.filter(|path| path.to_string_lossy().contains("/.shanty-")).collect();
+    left.retain(|path| !path.ends_with(".shanty-lock") && !path.ends_with(".shanty-run.json"));
     left.sort();
-    let kept = [
-        ".shanty-del-copy",
-        ".shanty-del-notes",
-        ".shanty-del-thesis",
-        ".shanty-old-copy",
-        ".shanty-old-thesis",
-    ];
-    assert_eq!(left, kept);
+    stays.sort();
+    assert_eq!(left, stays);
+    let text = log(dir.path());
+    for path in stays {
+        assert_eq!(
+            text.lines().filter(|line| line.contains(&format!("{}:", path.display()))).count(),
+            1,
+            "{text}"
+        );
+    }
 }

@@ -8,6 +8,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use shanty::base::durable::sibling;
 use shanty::plugin::prelude::*;
 use shanty::registry::Spec;
 use shanty::run::RunnerBuilder;
@@ -202,6 +203,20 @@ fn a_crafted_manifest_names_nothing_outside() {
     }
 }
 
+/// What belongs to a name for a while, with the mark that shanty gives.
+const MARKED: [(&str, &str); 6] = [
+    ("tmp", "epoch_3"),
+    ("del", "epoch_1"),
+    ("old", "epoch_1"),
+    ("old", "epoch_3"),
+    ("tmp", "last_checkpoint"),
+    ("del", "victim"),
+];
+
+fn aside(what: &str, name: &str) -> String {
+    sibling(Path::new(name), what).to_string_lossy().into_owned()
+}
+
 /// Links in a work_dir to places outside, under each name that a run uses.
 #[test]
 fn links_are_not_followed() {
@@ -222,7 +237,8 @@ fn links_are_not_followed() {
         ".shanty-old-victim",
         ".shanty-del-victim",
     ];
-    for name in names {
+    let marked = MARKED.map(|(what, name)| aside(what, name));
+    for name in names.into_iter().chain(marked.iter().map(String::as_str)) {
         for target in ["../victim", "../victim/deep/file", "../nothing", "."] {
             let sandbox = Sandbox::new();
             let path = sandbox.at("work").join(name);
@@ -244,7 +260,8 @@ fn a_directory_with_something_foreign_in_it_is_not_deleted() {
         ".shanty-old-epoch_1",
         "best_accuracy_top1_epoch_9",
     ];
-    for name in names {
+    let marked = MARKED.map(|(what, name)| aside(what, name));
+    for name in names.into_iter().chain(marked.iter().map(String::as_str)) {
         for file in ["thesis.tex", "deep/thesis.tex", "model.safetensors/thesis.tex"] {
             let sandbox = Sandbox::new();
             let path = sandbox.at("work").join(name).join(file);

@@ -9,6 +9,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use shanty::base::durable::sibling;
 use shanty::hook::HookConfig;
 use shanty::plugin::prelude::*;
 use shanty::registry::Spec;
@@ -72,10 +73,16 @@ fn train(run: RunnerBuilder) -> Result<()> {
     run.build()?.train().map(drop)
 }
 
+/// The name that shanty gives for a while to what belongs to `name`.
+fn aside(what: &str, name: &str) -> String {
+    sibling(Path::new(name), what).to_string_lossy().into_owned()
+}
+
 /// `--overwrite` deleted `epoch_1`, `epoch_2` and the pointer before it met the user's file in `epoch_3`.
 #[test]
 fn overwrite_deletes_everything_or_nothing() {
-    for file in ["epoch_3/thesis.tex", "epoch_2/model.safetensors.bak", ".shanty-del-epoch_1/thesis.tex"] {
+    let deleted = format!("{}/thesis.tex", aside("del", "epoch_1"));
+    for file in ["epoch_3/thesis.tex", "epoch_2/model.safetensors.bak", &deleted] {
         let dir = tempfile::tempdir().unwrap();
         train(run(dir.path(), 3, "")).unwrap();
         for file in [file, "epoch_1/notes"] {
@@ -101,33 +108,33 @@ fn overwrite_deletes_everything_or_nothing() {
 type Put = fn(&Path);
 
 /// What people leave where a checkpoint would go.
-const OBSTACLES: [(&str, Put); 5] = [
-    ("epoch_2", |w| fs::write(w.join("epoch_2"), "mine").unwrap()),
-    ("epoch_3", |w| {
-        fs::create_dir(w.join("epoch_3")).unwrap();
-        fs::write(w.join("epoch_3/thesis.tex"), "mine").unwrap();
-    }),
-    ("iter_4", |w| symlink("elsewhere", w.join("iter_4")).unwrap()),
-    (".shanty-tmp-epoch_1", |w| {
-        fs::create_dir(w.join(".shanty-tmp-epoch_1")).unwrap();
-        fs::write(w.join(".shanty-tmp-epoch_1/f"), "mine").unwrap();
-    }),
-    ("emergency_iter_9", |w| {
-        assert!(Command::new("mkfifo").arg(w.join("emergency_iter_9")).status().unwrap().success())
-    }),
-];
+fn obstacles() -> [(String, Put); 5] {
+    let put: [(&str, Put); 4] = [
+        ("epoch_2", |path| fs::write(path, "mine").unwrap()),
+        ("epoch_3", |path| {
+            fs::create_dir(path).unwrap();
+            fs::write(path.join("thesis.tex"), "mine").unwrap();
+        }),
+        ("iter_4", |path| symlink("elsewhere", path).unwrap()),
+        ("emergency_iter_9", |path| assert!(Command::new("mkfifo").arg(path).status().unwrap().success())),
+    ];
+    let [file, folder, link, pipe] = put.map(|(name, put)| (name.to_owned(), put));
+    // One that somebody put into what shanty had begun to save.
+    let begun = (aside("tmp", "epoch_1"), folder.1);
+    [file, folder, link, begun, pipe]
+}
 
 /// It was found only when the save was due, and ended the run.
 #[test]
 fn what_is_in_the_way_of_a_save_is_refused_by_check_and_train() {
-    for (name, put) in OBSTACLES {
+    for (name, put) in obstacles() {
         let dir = with_config(CONFIG);
         fs::create_dir(dir.path().join("w")).unwrap();
-        put(&dir.path().join("w"));
+        put(&dir.path().join("w").join(&name));
         for command in ["check", "train"] {
             let out = shanty(dir.path(), &[command, "c.yaml"]);
             assert_eq!(out.status.code(), Some(2), "{command} with {name}: {}", said(&out));
-            assert!(said(&out).contains(name) && said(&out).contains("move it away"), "{}", said(&out));
+            assert!(said(&out).contains(&name) && said(&out).contains("move it away"), "{}", said(&out));
         }
         assert!(fs::symlink_metadata(dir.path().join("w").join(name)).is_ok());
     }
@@ -145,13 +152,13 @@ fn what_is_in_the_way_of_a_save_is_refused_by_check_and_train() {
 /// pointer, and a resume go by what is in it.
 #[test]
 fn a_save_whose_name_is_taken_gets_another_one() {
-    for (name, put) in OBSTACLES.into_iter().filter(|(name, _)| name.contains("epoch")) {
+    for (name, put) in obstacles().into_iter().filter(|(name, _)| name.contains("epoch")) {
         let (whole, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         train(run(whole.path(), 4, "max_keep_ckpts: 1")).unwrap();
-        let work = dir.path().to_owned();
+        let path = dir.path().join(&name);
         let comes = move |cx: &mut Ctx<'_>, _: &mut Event<'_>| {
             if cx.progress.iter == 1 {
-                put(&work);
+                put(&path);
             }
             Ok(())
         };
@@ -164,7 +171,7 @@ fn a_save_whose_name_is_taken_gets_another_one() {
         assert_eq!(checkpoints, 1, "{name}: retention holds");
         let model = |dir: &Path| fs::read(dir.join("epoch_4/model.safetensors")).unwrap();
         assert_eq!(model(dir.path()), model(whole.path()), "{name}");
-        assert!(fs::symlink_metadata(dir.path().join(name)).is_ok(), "{name} is still there");
+        assert!(fs::symlink_metadata(dir.path().join(&name)).is_ok(), "{name} is still there");
     }
 }
 
@@ -239,7 +246,7 @@ fn a_refused_start_makes_no_folder() {
 /// The name of a file of the run, held by a folder, was "Is a directory" without a word more; and it is not emptied.
 #[test]
 fn a_folder_that_has_the_name_of_a_file_of_the_run_is_told() {
-    for name in ["last_checkpoint", ".shanty-run.json", ".shanty-lock", ".shanty-tmp-last_checkpoint"] {
+    for name in ["last_checkpoint", ".shanty-run.json", ".shanty-lock", &aside("tmp", "last_checkpoint")] {
         for resume in [false, true] {
             let dir = tempfile::tempdir().unwrap();
             if resume {

@@ -7,6 +7,8 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use shanty::base::durable::sibling;
+use shanty::plugin::prelude::*;
 use shanty::testing::toy_runner;
 
 const CONFIG: &str = "\
@@ -46,6 +48,11 @@ fn refused(dir: &Path, args: &[&str], parts: &[&str]) {
         assert_eq!(out.status.code(), Some(2), "{all:?}: {text}");
         assert!(parts.iter().all(|part| text.contains(part)), "{all:?}, {parts:?}: {text}");
     }
+}
+
+/// The name that shanty gives for a while to what belongs to `name`.
+fn aside(what: &str, name: &str) -> String {
+    sibling(Path::new(name), what).to_string_lossy().into_owned()
 }
 
 fn fifo(path: &Path) {
@@ -116,16 +123,16 @@ fn no_file_of_the_config_is_written_over() {
 fn what_shanty_did_not_put_aside_stays() {
     let dir = tempfile::tempdir().unwrap();
     for name in ["x", "epoch_1"] {
-        let old = dir.path().join(format!(".shanty-old-{name}"));
+        let old = sibling(&dir.path().join(name), "old");
         fs::create_dir_all(&old).unwrap();
         fs::write(old.join("model.safetensors"), "mine").unwrap();
     }
     fs::create_dir(dir.path().join("x")).unwrap();
     let error = toy_runner(dir.path(), 2, 3).unwrap().build().unwrap().train().unwrap_err().to_string();
-    assert!(error.contains(".shanty-old-epoch_1") && error.contains("move it away"), "{error}");
-    fs::remove_dir_all(dir.path().join(".shanty-old-epoch_1")).unwrap();
+    assert!(error.contains(&aside("old", "epoch_1")) && error.contains("move it away"), "{error}");
+    fs::remove_dir_all(dir.path().join(aside("old", "epoch_1"))).unwrap();
     toy_runner(dir.path(), 2, 3).unwrap().build().unwrap().train().unwrap();
-    assert_eq!(fs::read(dir.path().join(".shanty-old-x/model.safetensors")).unwrap(), b"mine");
+    assert_eq!(fs::read(dir.path().join(aside("old", "x")).join("model.safetensors")).unwrap(), b"mine");
 }
 
 /// `check` passed, and `train` failed, or emptied a folder, or replaced a pipe.
@@ -137,16 +144,18 @@ fn what_has_the_name_of_a_file_of_the_run_is_refused() {
         fs::write(path.join("thesis.tex"), "mine").unwrap();
     };
     let link: Put = |path| symlink("elsewhere", path).unwrap();
+    let file: Put = |path| fs::write(path, "/home/me/mmengine/epoch_3.pth").unwrap();
     let pipe: Put = fifo;
     for (name, puts) in [
         (".shanty-lock", &[folder, pipe, link][..]),
         (".shanty-run.json", &[folder, pipe, link]),
-        ("last_checkpoint", &[folder, pipe]),
-        (".shanty-tmp-last_checkpoint", &[folder, pipe, link]),
-        (".shanty-tmp-.shanty-run.json", &[folder, pipe, link]),
-        (".shanty-tmp-c.yaml", &[folder, pipe, link]),
-        (".shanty-tmp-epoch_2", &[folder, pipe, link]),
-        (".shanty-del-epoch_1", &[folder, pipe, link]),
+        ("last_checkpoint", &[folder, pipe, link, file]),
+        (".shanty-lock", &[file]),
+        (&aside("tmp", "last_checkpoint"), &[folder, pipe, link]),
+        (&aside("tmp", ".shanty-run.json"), &[folder, pipe, link]),
+        (&aside("tmp", "c.yaml"), &[folder, pipe, link]),
+        (&aside("tmp", "epoch_2"), &[folder, pipe, link]),
+        (&aside("del", "epoch_1"), &[folder, pipe, link]),
     ] {
         for (at, put) in puts.iter().enumerate() {
             let dir = with(CONFIG);
@@ -163,11 +172,50 @@ fn what_has_the_name_of_a_file_of_the_run_is_refused() {
             );
         }
     }
-    // Of the files, the place is said.
-    let dir = with(CONFIG);
-    fs::create_dir_all(dir.path().join("w/.shanty-lock")).unwrap();
-    refused(dir.path(), &[], &["c.yaml:8:11"]);
-    refused(dir.path(), &["--set", "resume=true"], &["c.yaml:8:11"]);
+    // Of the files, the place is said; also of the one that says whose the work_dir is.
+    for (name, text) in [
+        ("last_checkpoint", None),
+        (".shanty-lock", None),
+        (".shanty-run.json", Some("{\"run\": 3")),
+        (".shanty-run.json", Some("")),
+    ] {
+        let dir = with(CONFIG);
+        let path = dir.path().join("w").join(name);
+        fs::create_dir(dir.path().join("w")).unwrap();
+        match text {
+            None => symlink("epoch_1", &path).unwrap(),
+            Some(text) => fs::write(&path, text).unwrap(),
+        }
+        refused(dir.path(), &[], &["c.yaml:8:11", name, "it"]);
+        refused(dir.path(), &["--set", "resume=true"], &["c.yaml:8:11", name]);
+        refused(dir.path(), &["--set", "overwrite=true"], &["c.yaml:8:11", name]);
+        let left = fs::read_dir(dir.path().join("w")).unwrap().count();
+        assert!(fs::symlink_metadata(&path).is_ok() && left == 1, "{name}");
+    }
+}
+
+/// A link of that name was replaced in the midst of a run; a file there is the run's to write, but no link is.
+#[test]
+fn a_link_in_the_place_of_the_pointer_stays_and_costs_no_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let pointer = dir.path().join("last_checkpoint");
+    let place = pointer.clone();
+    let links = move |cx: &mut Ctx<'_>, _: &mut Event<'_>| {
+        if cx.progress.iter == 4 {
+            fs::remove_file(&place).unwrap();
+            symlink("mine", &place).unwrap();
+        }
+        Ok(())
+    };
+    let run = |epochs| toy_runner(dir.path(), epochs, 3).unwrap().async_save(false);
+    run(3).on(Point::BeforeTrainIter, links).build().unwrap().train().unwrap();
+    assert_eq!(fs::read_link(&pointer).unwrap(), Path::new("mine"));
+    assert!(dir.path().join("epoch_3").exists());
+    let error = run(4).resume(true).build().unwrap().train().unwrap_err().to_string();
+    assert!(error.contains("last_checkpoint") && error.contains("move it away"), "{error}");
+    fs::remove_file(&pointer).unwrap();
+    run(4).resume(true).build().unwrap().train().unwrap();
+    assert_eq!(fs::read_to_string(&pointer).unwrap(), "epoch_4");
 }
 
 /// A link with a temporary name was removed without a word.
@@ -175,7 +223,7 @@ fn what_has_the_name_of_a_file_of_the_run_is_refused() {
 fn a_link_with_a_temporary_name_is_left() {
     let dir = with(CONFIG);
     fs::create_dir(dir.path().join("w")).unwrap();
-    let link = dir.path().join("w/.shanty-tmp-epoch_9");
+    let link = sibling(&dir.path().join("w/epoch_9"), "tmp");
     symlink("elsewhere", &link).unwrap();
     let out = shanty(dir.path(), &["train", "c.yaml"]);
     assert!(out.status.success(), "{}", said(&out));

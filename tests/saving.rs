@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
+use shanty::base::durable::sibling;
 use shanty::base::fs::Disk;
 use shanty::checkpoint::{Commit, EMERGENCY, Home, Prune, load};
 use shanty::plugin::prelude::*;
@@ -39,7 +40,9 @@ impl Gate {
         let gate = self.clone();
         JudgedDisk::new(move |op, path, _| {
             // The folder of the logs is written while nobody waits yet.
-            if op != Op::Write || !path.ancestors().any(|dir| dir.ends_with(".shanty-tmp-epoch_1")) {
+            if op != Op::Write
+                || !path.ancestors().any(|dir| dir.ends_with(sibling("epoch_1".as_ref(), "tmp")))
+            {
                 return Verdict::Go;
             }
             let open = gate.0.0.lock().unwrap();
@@ -254,7 +257,7 @@ fn a_checkpoint_that_had_stepped_aside_elsewhere_is_found() {
     };
     builder(1, false).build().unwrap().train().unwrap();
     let home = out.join("work/epoch_1");
-    fs::rename(&home, out.join("work/.shanty-old-epoch_1")).unwrap();
+    fs::rename(&home, sibling(&home, "old")).unwrap();
     let mut runner = builder(2, true).build().unwrap();
     runner.train().unwrap();
     assert_eq!(runner.session().state.progress.iter, 6);

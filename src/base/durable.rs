@@ -4,16 +4,30 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use super::error::{IoContext, Result};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::error::{Error, IoContext, Result};
 use super::fs::{FileKind, FileSystem};
 
-/// What every name begins with that a run gives to something for a while: nothing else is ever swept away.
+/// What every name of a run begins with that no person gives.
 pub const TEMPORARY: &str = ".shanty-";
 
-/// `.shanty-tmp-epoch_3` beside `epoch_3`.
+/// The name that a run gives for a while to what belongs beside `path`: `.shanty-tmp-epoch_3-bf8b2f6a` to the `tmp` of
+/// `epoch_3`. Its end is a mark that nobody else hits on, so that nothing else is ever swept away.
 pub fn sibling(path: &Path, what: &str) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!("{TEMPORARY}{what}-{name}"))
+    path.with_file_name(format!("{TEMPORARY}{what}-{name}-{}", mark(what, &name)))
+}
+
+/// What a name stands for that [`sibling`] gave: `tmp` and `epoch_3`. None of a name that anybody else may have given.
+pub fn stands_for(name: &str) -> Option<(&str, &str)> {
+    let (what, rest) = name.strip_prefix(TEMPORARY)?.split_once('-')?;
+    let (name, end) = rest.rsplit_once('-')?;
+    (end == mark(what, name)).then_some((what, name))
+}
+
+fn mark(what: &str, name: &str) -> String {
+    format!("{:08x}", xxh3_64(format!("{what}-{name}").as_bytes()) as u32)
 }
 
 /// Makes a directory and its parents, each durably: what is saved below one that is forgotten is lost with it.
@@ -40,18 +54,24 @@ pub fn make_dir(fs: &dyn FileSystem, dir: &Path) -> Result<()> {
 pub fn replace(fs: &dyn FileSystem, path: &Path, bytes: &[u8]) -> Result<()> {
     let temporary = sibling(path, "tmp");
     for place in [&*temporary, path] {
-        // A folder, a pipe or a device is not the run's to delete. A link in its place is replaced, and not followed.
-        let goes = |kind| kind == FileKind::File || (kind == FileKind::Link && place == path);
-        if fs.entry(place).at(place)?.is_some_and(|entry| !goes(entry.kind)) {
-            let why = "it is no plain file, and has the name of a file of the run: move it away";
-            return Err(io::Error::other(why)).at(place);
-        }
+        in_the_way(fs, place)?.map_or(Ok(()), Err)?;
     }
     fs.remove(&temporary).at(&temporary)?;
     fs.write(&temporary, bytes).at(&temporary)?;
     fs.sync(&temporary).at(&temporary)?;
     fs.rename(&temporary, path).at(path)?;
     fs.sync(parent(path)).at(path)
+}
+
+/// What has the name of a file of the run and is none: a folder, a link, a pipe or a device is not the run's to replace.
+///
+/// # Errors
+/// When it cannot be told.
+pub fn in_the_way(fs: &dyn FileSystem, path: &Path) -> Result<Option<Error>> {
+    let kind = fs.entry(path).at(path)?.map(|entry| entry.kind);
+    let why = "it is no plain file, and has the name of a file of the run: move it away";
+    let refused = || Error::Io { path: path.to_owned(), source: io::Error::other(why) };
+    Ok(kind.filter(|kind| *kind != FileKind::File).map(|_| refused()))
 }
 
 /// Writes `bytes` to a file outside of any run so that a crash at any instant leaves the old file or the new one. What
@@ -90,7 +110,7 @@ const LONGEST_NAME: usize = 255;
 
 /// Why no file can be written at `path`, with its temporary one beside it.
 pub fn unwritable(path: &Path) -> Option<String> {
-    let most = LONGEST_NAME - TEMPORARY.len() - "tmp-".len();
+    let most = LONGEST_NAME - TEMPORARY.len() - "tmp--".len() - mark("tmp", "").len();
     let name = path.file_name().unwrap_or_default().as_encoded_bytes();
     if name.len() > most {
         return Some(format!("its name is longer than {most} bytes"));

@@ -1,10 +1,11 @@
 //! The commit protocol: a crash at any step leaves an intact checkpoint that loads.
 //!
-//! 1. Write every file into `.shanty-tmp-<name>`, fsync each, the manifest last, fsync the directory.
-//! 2. Rename it to `<name>` (an old one of that name steps aside as `.shanty-old-<name>` first), fsync the parent.
+//! 1. Write every file into `.shanty-tmp-<name>-<mark>`, fsync each, the manifest last, fsync the directory.
+//! 2. Rename it to `<name>` (an old one of that name steps aside as `.shanty-old-<name>-<mark>` first), fsync the
+//!    parent.
 //! 3. Move the pointer `last_checkpoint`, written the same way.
-//! 4. Only now delete what retention gives up: rename to `.shanty-del-<name>`, so that no half is taken for a whole,
-//!    remove.
+//! 4. Only now delete what retention gives up: rename to `.shanty-del-<name>-<mark>`, so that no half is taken for a
+//!    whole, remove.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -42,8 +43,9 @@ pub struct Commit<'a> {
 }
 
 impl Commit<'_> {
-    /// Writes the checkpoint and returns its directory, and what retention could not delete. Where something that is
-    /// not of this run has its name, it gets another one: `epoch_3-1`.
+    /// Writes the checkpoint and returns its directory, and what was left undone: the pointer, where something that is no
+    /// file has its name, and what retention could not delete. Where something that is not of this run has the name of
+    /// the checkpoint, it gets another one: `epoch_3-1`.
     ///
     /// # Errors
     /// With the path that failed. Then neither the pointer nor an old checkpoint was touched.
@@ -58,15 +60,20 @@ impl Commit<'_> {
         let series = self.series_of(&home, whose);
         self.write_aside(checkpoint, &tmp, &name, series)?;
         folder.put_in_place(&name, whose)?;
+        let mut undone = Vec::new();
         if self.is_last {
             let work_dir = &self.home.dir;
-            let target = home.strip_prefix(work_dir).unwrap_or(&home);
-            durable::replace(self.fs, &work_dir.join(POINTER), target.to_string_lossy().as_bytes())?;
+            let (pointer, target) = (work_dir.join(POINTER), home.strip_prefix(work_dir).unwrap_or(&home));
+            match durable::in_the_way(self.fs, &pointer)? {
+                // Without a pointer the newest checkpoint is found by its iterations.
+                Some(refused) => undone.push(refused),
+                None => durable::replace(self.fs, &pointer, target.to_string_lossy().as_bytes())?,
+            }
         }
         let iter = checkpoint.meta.iter;
         let prune = |prune: &Prune| prune.run(self.fs, &home, self.home.whose(run, &prune.dir), iter);
-        let kept = self.prune.iter().flat_map(prune);
-        Ok((home.clone(), kept.collect()))
+        undone.extend(self.prune.iter().flat_map(prune));
+        Ok((home.clone(), undone))
     }
 
     /// A planned checkpoint that is written anew because nobody planned it (a signal after a rollback) stays a planned

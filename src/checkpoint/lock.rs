@@ -22,9 +22,10 @@ pub fn lock_dir(fs: &dyn FileSystem, dir: &Path) -> Result<Box<dyn Lock>> {
         return Err(io::Error::other("it is no plain file: remove it")).at(&path);
     }
     fs.lock(&path, &std::process::id().to_string()).at(&path)?.map_err(|holder| {
-        let holder = if holder.is_empty() { "unknown" } else { &holder };
+        let is_process = !holder.is_empty() && holder.bytes().all(|byte| byte.is_ascii_digit());
+        let process = if is_process { format!(" (process {holder})") } else { String::new() };
         Error::invalid(format!(
-            "{} is in use by another run (process {holder}): wait for it, or give this run its own work_dir",
+            "{} is in use by another run{process}: wait for it, or give this run its own work_dir",
             dir.display()
         ))
     })

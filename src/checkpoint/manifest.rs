@@ -1,6 +1,7 @@
 //! `manifest.json`: what a checkpoint consists of, and whose it is. It is written last.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -136,7 +137,12 @@ impl Manifest {
     /// Refuses a copy, and what was renamed: shanty saved it under another name, so that it is no longer shanty's to
     /// delete.
     pub fn bears_its_name(&self, home: &Path) -> Result<()> {
-        if home.file_name().is_some_and(|name| name == self.name.as_str()) {
+        self.is_called(home.file_name().unwrap_or_default(), home)
+    }
+
+    /// The same of what has another name for a while.
+    pub fn is_called(&self, name: &OsStr, home: &Path) -> Result<()> {
+        if name == self.name.as_str() {
             return Ok(());
         }
         let saved_as = match self.name.as_str() {

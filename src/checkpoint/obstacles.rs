@@ -1,6 +1,7 @@
 //! What stands in the way of what a run is going to write: better known before the first step than when it is due.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -9,11 +10,11 @@ use super::home::saved_for;
 use super::lock::LOCK_FILE;
 use super::manifest::MANIFEST_FILE;
 use super::owned::Folder;
-use super::owner::OWNER_FILE;
+use super::owner::{OWNER_FILE, Owner};
 use super::{MODEL_FILE, POINTER};
-use crate::base::durable::{TEMPORARY, sibling};
+use crate::base::durable::{in_the_way, read_begin, read_plain, sibling, stands_for};
 use crate::base::error::IoContext;
-use crate::base::fs::{FileKind, FileSystem};
+use crate::base::fs::FileSystem;
 use crate::base::{Error, Result};
 
 /// The names that a run may give to its checkpoints.
@@ -67,8 +68,7 @@ pub fn obstacles(
         let mut occupied = BTreeSet::new();
         for entry in fs.list(dir).at(dir)? {
             let Some(name) = entry.to_str() else { continue };
-            let aside = name.strip_prefix(TEMPORARY).and_then(|rest| rest.split_once('-'));
-            occupied.insert(aside.map_or(name, |(_, name)| name).to_owned());
+            occupied.insert(stands_for(name).map_or(name, |(_, name)| name).to_owned());
         }
         let folder = Folder::new(fs, dir);
         for name in occupied.iter().filter(|name| names.include(name)) {
@@ -97,19 +97,39 @@ pub fn occupied(fs: &dyn FileSystem, folders: &Folders, dump: Option<&Path>) -> 
     let files = [POINTER, OWNER_FILE].map(|name| work.join(name));
     let aside = files.iter().map(PathBuf::as_path).chain(dump).map(|file| sibling(file, "tmp"));
     let mut found = anothers(fs, folders)?;
-    for path in files.iter().cloned().chain(folders.all().map(|dir| dir.join(LOCK_FILE))) {
-        // A link with the pointer's name is replaced, and not followed.
-        let kind = fs.entry(&path).at(&path)?.map(|entry| entry.kind);
-        let goes = kind == Some(FileKind::Link) && path.ends_with(POINTER);
-        if !goes && kind.is_some_and(|kind| kind != FileKind::File) {
-            found.push(refused(
-                &path,
-                "it is no plain file, and has the name of a file of the run: move it away",
-            ));
-        }
+    let locks = folders.all().map(|dir| dir.join(LOCK_FILE));
+    for path in files.iter().cloned().chain(locks) {
+        let refused = match in_the_way(fs, &path)? {
+            None if fs.entry(&path).at(&path)?.is_some() => not_written_by_a_run(fs, folders, &path)?,
+            refused => refused,
+        };
+        found.extend(refused);
     }
     found.extend(aside.filter_map(|path| Folder::new(fs, work).clearable(&path).err()));
     Ok(found)
+}
+
+/// A plain file with the name of one of a run that no run wrote.
+fn not_written_by_a_run(fs: &dyn FileSystem, folders: &Folders, path: &Path) -> Result<Option<Error>> {
+    const WHY: &str = "no run of shanty wrote it, and it has the name of a file of the run: move it away";
+    let is_own = match path.file_name().and_then(OsStr::to_str) {
+        Some(OWNER_FILE) => return Ok(Owner::of(fs, folders).err()),
+        // The number of a process, or what a power failure left of it.
+        Some(LOCK_FILE) => {
+            let holder = read_begin(fs, path, 64)?;
+            holder.iter().all(|byte| byte.is_ascii_digit() || byte.is_ascii_whitespace() || *byte == 0)
+        }
+        _ => {
+            let owner = path.with_file_name(OWNER_FILE);
+            let named = || {
+                let text = String::from_utf8(read_plain(fs, path, 1 << 16).ok()?).ok()?;
+                Some(folders.resolve(fs, text.trim()).ok()?.join(MANIFEST_FILE))
+            };
+            fs.entry(&owner).at(&owner)?.is_some()
+                || named().is_some_and(|manifest| fs.entry(&manifest).is_ok_and(|entry| entry.is_some()))
+        }
+    };
+    Ok((!is_own).then(|| refused(path, WHY)))
 }
 
 /// Folders that belong to another run: they lie in a checkpoint, are its work_dir, or hold what it saves.

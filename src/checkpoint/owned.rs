@@ -2,14 +2,15 @@
 //! else: names are single path components below a folder of the run, links are not followed, and a directory goes only
 //! if there is nothing in it but the files of a checkpoint.
 
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::content::{HOOKS_FILE, OPTIMIZER_FILE, ROLLBACK_FILE, STATE_FILE};
 use super::folders::check_name;
+use super::lock::LOCK_FILE;
 use super::manifest::{MANIFEST_FILE, Manifest, Whose};
+use super::owner::OWNER_FILE;
 use super::tensors::MODEL_FILE;
-use crate::base::durable::{TEMPORARY, sibling};
+use crate::base::durable::{TEMPORARY, sibling, stands_for};
 use crate::base::error::IoContext;
 use crate::base::fs::{FileKind, FileSystem};
 use crate::base::{Error, Result};
@@ -136,7 +137,7 @@ impl<'a> Folder<'a> {
         }
     }
 
-    /// Moves the finished `.shanty-tmp-<name>` to its place. What stands there steps aside first, if it is a checkpoint
+    /// Moves the finished `tmp` of a checkpoint to its place. What stands there steps aside first, if it is a checkpoint
     /// of the same run or a damaged one.
     pub fn put_in_place(&self, name: &str, whose: Whose<'_>) -> Result<()> {
         let home = self.home(name)?;
@@ -181,9 +182,9 @@ impl<'a> Folder<'a> {
 
     /// Removes what an earlier deletion could only rename.
     pub fn clear_deleted(&self) -> Vec<Error> {
-        let prefix = format!("{TEMPORARY}del-");
         let names = self.fs.list(self.dir).unwrap_or_default().into_iter();
-        let left = names.filter(|name| name.to_str().is_some_and(|name| name.starts_with(&prefix)));
+        let left =
+            names.filter(|name| name.to_str().and_then(stands_for).is_some_and(|(what, _)| what == "del"));
         left.filter_map(|name| self.clear(&self.dir.join(name)).err()).collect()
     }
 
@@ -196,13 +197,18 @@ impl<'a> Folder<'a> {
         }
         for name in self.fs.list(self.dir).at(self.dir)? {
             let path = self.dir.join(&name);
-            let Some(what) = name.to_str().and_then(|name| name.strip_prefix(TEMPORARY)) else { continue };
-            let done = match what.split_once('-') {
+            let Some(name) = name.to_str().filter(|name| name.starts_with(TEMPORARY)) else { continue };
+            let done = match stands_for(name) {
                 Some(("tmp" | "del", _)) => self.clear(&path),
                 Some(("old", name)) if check_name(name).is_ok() => {
                     let manifest = Manifest::read(self.fs, &path);
                     let others = home.is_some_and(|home| manifest.is_ok_and(|m| !m.is_at_home(home)));
                     if others { Ok(()) } else { self.bring_back(&path, name) }
+                }
+                None if ![LOCK_FILE, OWNER_FILE].contains(&name) => {
+                    let why =
+                        "its name is like those that shanty gives for a while, but shanty did not give it";
+                    Err(Error::checkpoint(&path, why))
                 }
                 _ => Ok(()),
             };
@@ -227,15 +233,14 @@ impl<'a> Folder<'a> {
         let manifest = Manifest::look(self.fs, aside)?.ok_or_else(|| {
             Error::checkpoint(aside, "nothing in it says that shanty put it aside: move it away")
         })?;
-        manifest.bears_its_name(&self.dir.join(name))
+        manifest.is_called(name.as_ref(), aside)
     }
 
     /// Whether something with a temporary name may go: what a save began, and a checkpoint that is being deleted. Of that
     /// the manifest goes last.
     pub fn clearable(&self, path: &Path) -> Result<()> {
-        let temporary =
-            path.file_name().and_then(OsStr::to_str).and_then(|name| name.strip_prefix(TEMPORARY));
-        match (self.kind(path)?, temporary.and_then(|rest| rest.split_once('-'))) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        match (self.kind(path)?, stands_for(&name)) {
             (None, _) | (Some(FileKind::File), Some(("tmp", _))) => Ok(()),
             (Some(FileKind::Dir), Some((what, name))) if what != "tmp" && !self.is_empty(path)? => {
                 self.put_aside(path, name)

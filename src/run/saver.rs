@@ -71,7 +71,7 @@ pub(super) struct Committed {
     /// The name that it was to have, if that was taken.
     pub instead_of: Option<String>,
     /// Old checkpoints that had to stay.
-    pub not_deleted: Vec<Error>,
+    pub undone: Vec<Error>,
 }
 
 impl Job {
@@ -88,10 +88,10 @@ impl Job {
             is_last: self.is_last,
             prune: &self.prune,
         };
-        let (path, not_deleted) = commit.run(&self.checkpoint)?;
+        let (path, undone) = commit.run(&self.checkpoint)?;
         let instead_of = (path.file_name() != Some(self.name.as_ref())).then(|| self.name.clone());
         let saved = CheckpointSaved { path, is_last: self.is_last };
-        Ok(Committed { saved, instead_of, not_deleted })
+        Ok(Committed { saved, instead_of, undone })
     }
 }
 

@@ -56,7 +56,7 @@ pub(crate) struct Saving {
     /// The run has failed in the midst of one.
     failed_mid_step: bool,
     /// What could not be deleted, and was told.
-    told: BTreeSet<String>,
+    pub(super) told: BTreeSet<String>,
     interrupted: Option<ExitReason>,
 }
 
@@ -239,7 +239,7 @@ impl Session {
     /// What a checkpoint counts lines of. The name of the scalars' file is durable since the run began; that of the
     /// tables is not.
     fn logs(&self) -> Vec<PathBuf> {
-        let vis_data = self.state.dirs.log.join("vis_data");
+        let vis_data = self.state.dirs.log.join(checkpoint::VIS_DATA);
         let mut logs = vec![vis_data.join(SCALARS)];
         if self.state.vis.written().tables > 0 {
             logs.extend([vis_data.join(TABLES), vis_data]);
@@ -277,13 +277,11 @@ impl Session {
                 "something that this run did not write is called {name}: the checkpoint is {path}"
             ));
         }
-        for error in committed.not_deleted {
+        for error in committed.undone {
             let text = error.to_string();
             if self.saving.told.insert(text.clone()) {
                 let log = &self.state.log;
-                log.warn(format_args!(
-                    "an old checkpoint cannot be deleted, the next save tries again: {text}"
-                ));
+                log.warn(format_args!("a save left something undone, the next one tries again: {text}"));
             }
         }
         self.fire_held(Event::AfterSaveCheckpoint(&committed.saved))

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
-use crate::base::durable::{TEMPORARY, parent};
+use crate::base::durable::{parent, stands_for};
 use crate::base::fs::{Append, Entry, FileKind, FileSystem, Fill, Lock};
 
 /// What is done wrong.
@@ -98,7 +98,7 @@ impl<F: FileSystem> Broken<F> {
 
 /// `epoch_3` of what stands aside for it.
 fn checkpoint_aside(name: &OsStr) -> Option<&OsStr> {
-    let text = name.to_str()?.strip_prefix(TEMPORARY)?.strip_prefix("tmp-")?;
+    let ("tmp", text) = stands_for(name.to_str()?)? else { return None };
     ["epoch_", "iter_"].iter().any(|kind| text.contains(kind)).then(|| OsStr::new(text))
 }
 
@@ -161,7 +161,8 @@ impl<F: FileSystem> FileSystem for Broken<F> {
         let name = |path: &Path| path.file_name().unwrap_or_default().to_owned();
         let aside = checkpoint_aside(&name(from)).map(OsStr::to_owned);
         // What stands in its place already need not come there, and does not step aside for itself.
-        let old = |path: &Path| name(path).to_string_lossy().starts_with(&format!("{TEMPORARY}old-"));
+        let old =
+            |path: &Path| stands_for(&name(path).to_string_lossy()).is_some_and(|(what, _)| what == "old");
         let steps_aside = old(from) || old(to);
         if self.how == Sabotage::InPlace && (aside.is_some() || steps_aside) {
             return Ok(());
