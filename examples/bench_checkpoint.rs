@@ -124,7 +124,7 @@ fn main() -> Result<(), BoxError> {
             fs: &Disk,
             out_dir: &dir,
             name: &name,
-            home: &Home { dir: dir.clone(), name: String::new() },
+            home: &Home { dir: dir.clone(), ..Home::default() },
             series: "",
             is_last: true,
             prune: &[],

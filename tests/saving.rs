@@ -324,7 +324,7 @@ fn a_planned_checkpoint_that_a_signal_writes_anew_stays_planned() {
     let checkpoint = load(&dir.path().join("epoch_1")).unwrap();
     let commit = |name, series, prune: &[Prune]| {
         let (fs, out_dir) = (&Disk, dir.path());
-        let home = &Home { dir: dir.path().to_owned(), name: String::new() };
+        let home = &Home { dir: dir.path().to_owned(), ..Home::default() };
         Commit { fs, out_dir, name, home, series, is_last: true, prune }.run(&checkpoint).unwrap();
     };
     commit("iter_2", "iter_{}", &[]);

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use shanty::base::durable::sibling;
 use shanty::plugin::prelude::*;
 use shanty::run::RunnerBuilder;
 use shanty::testing::toy_runner;
@@ -105,7 +106,7 @@ fn retention_leaves_what_another_work_dir_saved_of_the_same_run() {
 fn what_stepped_aside_elsewhere_is_left_to_its_run() {
     let shared = Shared::new();
     train(shared.run("a", 1, "")).unwrap();
-    let aside = shared.at("o/w/.shanty-old-epoch_1");
+    let aside = sibling(&shared.at("o/w/epoch_1"), "old");
     fs::rename(shared.at("o/w/epoch_1"), &aside).unwrap();
     train(shared.run("b", 2, "filename_tmpl: 'b_{}'")).unwrap();
     assert!(aside.exists());
@@ -149,7 +150,7 @@ fn a_copied_work_dir_goes_by_a_name_of_its_own() {
     assert_eq!(shared.saved(), ["c_1", "epoch_4"]);
 }
 
-/// Of two copies whose original is gone, one is as good as moved, and the other must not give up what that one saves.
+/// Of copies whose original is gone none gives up what was saved before, nor what another one saves.
 #[test]
 fn two_copies_of_a_work_dir_that_is_gone_keep_apart() {
     let shared = Shared::new();
@@ -158,11 +159,40 @@ fn two_copies_of_a_work_dir_that_is_gone_keep_apart() {
     copy(&shared.at("a/w"), &shared.at("d/w"));
     fs::remove_dir_all(shared.at("a")).unwrap();
     train(shared.run("c", 3, "max_keep_ckpts: 1").resume(true)).unwrap();
-    assert_eq!(shared.saved(), ["epoch_3"]);
+    assert_eq!(shared.saved(), ["epoch_1", "epoch_2", "epoch_3"]);
     train(shared.run("d", 4, "max_keep_ckpts: 1").resume(true)).unwrap();
-    assert_eq!(shared.saved(), ["epoch_3", "epoch_4"]);
+    assert_eq!(shared.saved(), ["epoch_1", "epoch_2", "epoch_3", "epoch_4"]);
     train(shared.run("c", 5, "max_keep_ckpts: 1").resume(true)).unwrap();
-    assert_eq!(shared.saved(), ["epoch_4", "epoch_5"]);
+    assert_eq!(shared.saved(), ["epoch_1", "epoch_2", "epoch_4", "epoch_5"]);
+}
+
+/// A copy that was resumed when its original had been moved took itself for that, gave up its checkpoints, and the
+/// original went on with the copy's.
+#[test]
+fn a_copy_whose_original_was_moved_gives_up_nothing() {
+    for overwrite in [false, true] {
+        let shared = Shared::new();
+        train(shared.run("a", 2, "")).unwrap();
+        copy(&shared.at("a/w"), &shared.at("c/w"));
+        fs::rename(shared.at("a"), shared.at("z")).unwrap();
+        let theirs = model(&shared.at("o/w/epoch_2"));
+        if overwrite {
+            train(shared.run("c", 1, "filename_tmpl: 'c_{}'").overwrite(true)).unwrap();
+            assert_eq!(shared.saved(), ["c_1", "epoch_1", "epoch_2"]);
+        } else {
+            train(shared.run("c", 4, "max_keep_ckpts: 1").resume(true)).unwrap();
+            assert_eq!(shared.saved(), ["epoch_1", "epoch_2", "epoch_4"]);
+        }
+        assert_eq!(model(&shared.at("o/w/epoch_2")), theirs);
+        // The original goes on with its own, and gives them up; so do both from then on.
+        let mut original = shared.run("z", 3, "max_keep_ckpts: 1").resume(true).build().unwrap();
+        original.train().unwrap();
+        assert_eq!(original.session().state.progress.iter, 9);
+        let copys = if overwrite { "c_1" } else { "epoch_4" };
+        let mut both = vec!["epoch_3", copys];
+        both.sort_unstable();
+        assert_eq!(shared.saved(), both);
+    }
 }
 
 /// What is moved, linked, restored or copied together with its `out_dir` keeps its checkpoints and gives them up.

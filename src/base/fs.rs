@@ -80,6 +80,14 @@ pub trait FileSystem: Send + Sync {
     /// When it does not exist.
     fn canonical(&self, path: &Path) -> io::Result<PathBuf>;
 
+    /// What tells something from its copies, also after a rename: device and inode. `None` where there is no such thing.
+    ///
+    /// # Errors
+    /// When it does not exist.
+    fn identity(&self, path: &Path) -> io::Result<Option<String>> {
+        self.entry(path).map(|_| None)
+    }
+
     /// Makes a directory and its parents.
     ///
     /// # Errors
@@ -184,6 +192,13 @@ impl FileSystem for Disk {
         fs::canonicalize(path)
     }
 
+    #[cfg(unix)]
+    fn identity(&self, path: &Path) -> io::Result<Option<String>> {
+        use std::os::unix::fs::MetadataExt;
+        let about = fs::symlink_metadata(path)?;
+        Ok(Some(format!("{}:{}", about.dev(), about.ino())))
+    }
+
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         fs::create_dir_all(path)
     }
@@ -219,14 +234,15 @@ impl FileSystem for Disk {
 
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Result<Box<dyn Lock>, String>> {
         let mut file = loop {
-            let mut file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+            let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
             match file.try_lock() {
                 // Whoever held it may have removed it since it was opened.
                 Ok(()) if is_at(&file, path)? => break file,
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
+                    // Whoever holds it may not be shanty: its text is not believed to be short.
                     let mut other = String::new();
-                    let _ = file.read_to_string(&mut other);
+                    let _ = (&file).take(HOLDER).read_to_string(&mut other);
                     return Ok(Err(other.trim().to_owned()));
                 }
                 Err(TryLockError::Error(e)) => return Err(e),
@@ -238,6 +254,9 @@ impl FileSystem for Disk {
         Ok(Ok(Box::new(Held { _file: file })))
     }
 }
+
+/// Bytes of the text that says who holds a lock.
+const HOLDER: u64 = 64;
 
 /// Whether a path still names this open file.
 fn is_at(file: &File, path: &Path) -> io::Result<bool> {

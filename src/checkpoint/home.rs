@@ -1,5 +1,5 @@
 //! A work_dir as its checkpoints name it. In a folder elsewhere, which several may share, they say whose they are, and
-//! the way to it: so a work_dir that was copied is told from one that was moved.
+//! the way to it. With what the file system says of the work_dir, one that was copied is told from one that was moved.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -8,6 +8,7 @@ use super::manifest::Whose;
 use super::owned::{Folder, Listed};
 use super::owner::Owner;
 use crate::base::Result;
+use crate::base::error::IoContext;
 use crate::base::fs::FileSystem;
 
 /// A work_dir and its name.
@@ -17,28 +18,34 @@ pub struct Home {
     pub dir: PathBuf,
     /// What it is called in its checkpoints, as [`Owner`] keeps it.
     pub name: String,
+    /// What tells it from its copies: [`FileSystem::identity`].
+    pub folder: Option<String>,
 }
 
 impl Home {
     /// The home of the run that has these folders; it has no name where no run has begun. A work_dir that was copied
-    /// has the name of its original in it: where that one saves to the same folder, the copy goes by another name.
+    /// has the name of its original in it, whose checkpoints are not its to give up: it goes by another name, unless it
+    /// stands where they were saved for.
     ///
     /// # Errors
     /// When a folder cannot be read.
     pub fn of(fs: &dyn FileSystem, folders: &Folders) -> Result<Self> {
         let dir = folders.work();
-        let name = Owner::of(fs, folders)?.map(Owner::into_home).unwrap_or_default();
+        let folder = fs.identity(dir).at(dir)?;
+        let nameless = Self { dir: dir.to_owned(), name: String::new(), folder };
+        let Some(owner) = Owner::of(fs, folders)? else { return Ok(nameless) };
+        let is_original = nameless.folder.is_some() && owner.folder == nameless.folder;
+        let name = owner.into_home();
+        let mut saved_here = Vec::new();
         for elsewhere in folders.all().filter(|elsewhere| *elsewhere != dir) {
             let all = Folder::new(fs, elsewhere).checkpoints()?;
-            let of_another = |listed: &Listed| {
-                listed.manifest.as_ref().is_ok_and(|manifest| manifest.home == name)
-                    && saved_for(fs, listed).is_some_and(|work| work != dir)
-            };
-            if all.iter().any(of_another) {
-                return Ok(Self { dir: dir.to_owned(), name: String::new() });
-            }
+            let of_the_name = |listed: &&Listed| listed.manifest.as_ref().is_ok_and(|m| m.home == name);
+            saved_here.extend(all.iter().filter(of_the_name).map(|listed| saved_for(fs, listed)));
         }
-        Ok(Self { dir: dir.to_owned(), name })
+        let is_here = |work: &Option<PathBuf>| work.as_deref() == Some(dir);
+        let is_anothers = |work: &Option<PathBuf>| work.is_some() && !is_here(work);
+        let is_left = saved_here.is_empty() || is_original || saved_here.iter().any(is_here);
+        Ok(if is_left && !saved_here.iter().any(is_anothers) { Self { name, ..nameless } } else { nameless })
     }
 
     /// Whose the checkpoints of a run are in a folder: in the work_dir itself all are the work_dir's.

@@ -26,6 +26,9 @@ pub struct Owner {
     /// What the work_dir is called in its checkpoints, whichever run began in it, also when it is moved.
     #[serde(default)]
     pub home: String,
+    /// What tells the work_dir from its copies: [`FileSystem::identity`].
+    #[serde(default)]
+    pub folder: Option<String>,
     /// The seed in force.
     pub seed: u64,
 }

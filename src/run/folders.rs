@@ -5,11 +5,7 @@ use super::{Session, State, apart};
 use crate::base::error::IoContext;
 use crate::base::rng::fresh_seed;
 use crate::base::{Result, durable};
-use crate::checkpoint::{self, Folders, Home, Names, Owner};
-
-/// The first line of a dumped config: what lacks it was written by someone else.
-const DUMP: &str =
-    "# The resolved config of a run, written by shanty; the next start of the run replaces it.\n";
+use crate::checkpoint::{self, DUMP, Folders, Home, Names, Owner};
 
 impl Session {
     pub(super) fn lock_dirs(&mut self) -> Result<()> {
@@ -35,12 +31,18 @@ impl Session {
             self.saving.locks.push(checkpoint::lock_dir(fs, path)?);
         }
         let home = Home::of(fs, &folders)?;
+        if home.name.is_empty() && Owner::of(fs, &folders)?.is_some() {
+            self.state.log.warn(
+                "the work_dir is a copy, or comes from another disk: what was saved elsewhere before stays the original's",
+            );
+        }
         for path in folders.all() {
             // Elsewhere, what stepped aside may be another work_dir's.
             let whose = (path != folders.work()).then_some(&*home.name);
             for error in checkpoint::recover(fs, path, whose)? {
-                let log = &self.state.log;
-                log.warn(format_args!("what an earlier run left cannot be cleared away: {error}"));
+                let text = error.to_string();
+                self.state.log.warn(format_args!("left in its place: {text}"));
+                self.saving.told.insert(text);
             }
         }
         let name = if home.name.is_empty() { self.new_name() } else { home.name };
@@ -60,10 +62,10 @@ impl Session {
         if begins && self.saving.run.is_empty() {
             self.saving.run = self.new_name();
         }
-        let (run, home) = (self.saving.run.clone(), self.saving.home.name.clone());
+        let (run, Home { name: home, folder, .. }) = (self.saving.run.clone(), self.saving.home.clone());
         let progress = &self.state.progress;
         let names = self.hooks.save_names(progress.by_epoch, progress.max_epochs.max(progress.max_iters));
-        (Owner { run, home, seed: self.state.info.seed }, names)
+        (Owner { run, home, folder, seed: self.state.info.seed }, names)
     }
 
     /// Tells of checkpoints whose series has no hook any more: their template was changed.

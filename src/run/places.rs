@@ -113,7 +113,7 @@ fn met(builder: &RunnerBuilder, node: &Node, hooks: &[(Arc<str>, Node)]) -> Resu
     }
     let folders = folders(&all);
     let home = Home::of(&Disk, &folders).unwrap_or_default().name;
-    let owner = Owner { run: "to come".into(), home, seed: 0 };
+    let owner = Owner { run: "to come".into(), home, folder: None, seed: 0 };
     let met = owner.meets(&Disk, &folders, &names, true)?;
     match met.no_others() {
         Err(others) if !builder.overwrite => {

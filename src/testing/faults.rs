@@ -72,6 +72,10 @@ impl FileSystem for JudgedDisk {
         Disk.canonical(path)
     }
 
+    fn identity(&self, path: &Path) -> io::Result<Option<String>> {
+        Disk.identity(path)
+    }
+
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         self.ask(Op::CreateDir, path, || Disk.create_dir(path))
     }
