@@ -3,11 +3,12 @@
 use clap::Args;
 
 use super::{Changed, Format, console};
+use crate::base::rng::fresh_seed;
 use crate::base::{Error, Result};
 use crate::config::{Diag, Node};
 use crate::data::{DataLoaderConfig, Shard, class_counts, unreadable};
 use crate::registry::BuildCx;
-use crate::run::RunConfig;
+use crate::run::{RunConfig, check_as};
 
 /// Arguments of `check`.
 #[derive(Debug, Clone, Args)]
@@ -25,7 +26,8 @@ impl Check {
     pub(super) fn run(&self, format: Format) -> Result<u8> {
         let args = self.changed.config.with(&self.changed.bare);
         let node = args.resolve()?;
-        let mut found = crate::run::check(&node, Some(&args.name())).or_else(Error::diags)?;
+        let seed = fresh_seed();
+        let mut found = check_as(&node, Some(&args.name()), seed).or_else(Error::diags)?;
         let mut surveys = Vec::new();
         if self.data {
             // What the rehearsal met of them stands in the list of all.
@@ -49,7 +51,15 @@ impl Check {
         if !found.0.is_empty() {
             console::complain_in_colour(&found.render(console::in_colour()));
         }
-        RunConfig::read(&node)?.notes().iter().for_each(|note| console::complain(&format!("note: {note}")));
+        let config = RunConfig::read(&node)?;
+        let mut notes = config.notes();
+        if config.randomness.seed.is_none() && config.train_dataloader.is_some() && !config.resume {
+            notes.push(format!(
+                "the first batch was drawn with the seed {seed}: a training draws its own, as there is no \
+                 `randomness.seed`"
+            ));
+        }
+        notes.iter().for_each(|note| console::complain(&format!("note: {note}")));
         if !bad {
             console::tell(&format!("{} is fine", args.name()));
         }

@@ -10,10 +10,11 @@ use super::started::Started;
 use super::{Bare, ConfigArgs, console, signals};
 use crate::base::Result;
 use crate::base::number::{count, fixed};
+use crate::base::rng::fresh_seed;
 use crate::config::{Kind, Node};
 use crate::hook::builtin::{CheckpointHook, ProfilerHook};
 use crate::hook::{MessageHub, Mode};
-use crate::run::{Limits, Outcome, Runner, RunnerBuilder, check, quoted};
+use crate::run::{Limits, Outcome, Runner, RunnerBuilder, check_as, quoted};
 
 /// Arguments of `train`.
 #[derive(Debug, Clone, Args)]
@@ -61,11 +62,14 @@ impl Train {
             after_iter: None,
         };
         let resumes = node.get("resume").is_some_and(|given| matches!(*given.kind, Kind::Bool(true)));
+        // Where the config has none. The check is to look at the first batch of this run, and of no other.
+        let seed = fresh_seed();
         if !resumes && !self.no_sanity {
             // What `check` refuses is refused here in the same words, before anything is made, or deleted for it.
-            quietly(|| check(&node, Some(&name)))?;
+            quietly(|| check_as(&node, Some(&name), seed))?;
         }
-        let builder = RunnerBuilder::to_train(&node, Some(&name))?.begin_from(self.begin_from(&node));
+        let builder =
+            RunnerBuilder::to_train(&node, Some(&name), Some(seed))?.begin_from(self.begin_from(&node));
         let mut runner = builder.limits(limits).build()?;
         if self.no_sanity {
             runner.skip_sanity_check();

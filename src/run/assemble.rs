@@ -39,20 +39,21 @@ impl RunnerBuilder {
     /// All mistakes of the config at once, and folders that cannot be made.
     pub fn from_config(node: &Node, name: Option<&str>) -> Result<Self> {
         // Whether an earlier run in the way is gone on with or deleted may still be said.
-        let (builder, Refused { errors, .. }) = described(node, name)?;
+        let (builder, Refused { errors, .. }) = described(node, name, None)?;
         if errors.is_empty() { Ok(builder) } else { Err(Diags(errors).into()) }
     }
 
     /// The same, to be trained as the config says it: an earlier run in its folders is a mistake of the config too.
-    pub(crate) fn to_train(node: &Node, name: Option<&str>) -> Result<Self> {
-        let (builder, Refused { mut errors, inhabited }) = described(node, name)?;
+    /// `seed`: as in [`assemble`].
+    pub(crate) fn to_train(node: &Node, name: Option<&str>, seed: Option<u64>) -> Result<Self> {
+        let (builder, Refused { mut errors, inhabited }) = described(node, name, seed)?;
         errors.extend(inhabited);
         if errors.is_empty() { Ok(builder) } else { Err(Diags(errors).into()) }
     }
 }
 
-fn described(node: &Node, name: Option<&str>) -> Result<(RunnerBuilder, Refused)> {
-    let Assembled { builder, hooks, .. } = assemble(node, name, Purpose::Run)?;
+fn described(node: &Node, name: Option<&str>, seed: Option<u64>) -> Result<(RunnerBuilder, Refused)> {
+    let Assembled { builder, hooks, .. } = assemble(node, name, Purpose::Run, seed)?;
     let refused = places::refused(&builder, node, &hooks)?;
     Ok((builder, refused))
 }
@@ -74,13 +75,18 @@ pub(super) struct Assembled {
 }
 
 /// Builds the parts of the run that a config describes. Whoever checks, plans, trains or tests a config comes through
-/// here.
+/// here. `seed`: that of a run that begins, where the config has none; if not given one is drawn.
 ///
 /// # Errors
 /// All that is wrong with the config and its parts, each with its place.
-pub(super) fn assemble(node: &Node, name: Option<&str>, purpose: Purpose) -> Result<Assembled> {
+pub(super) fn assemble(
+    node: &Node,
+    name: Option<&str>,
+    purpose: Purpose,
+    seed: Option<u64>,
+) -> Result<Assembled> {
     let config = RunConfig::read(node).map_err(|wrong| unread(node, purpose, wrong))?;
-    let mut parts = Assembler::new(&config, node, name, purpose);
+    let mut parts = Assembler::new(&config, node, name, purpose, seed);
     parts.data();
     parts.model();
     parts.optimizer();
@@ -151,7 +157,13 @@ struct Assembler<'a> {
 }
 
 impl<'a> Assembler<'a> {
-    fn new(config: &'a RunConfig, node: &'a Node, name: Option<&str>, purpose: Purpose) -> Self {
+    fn new(
+        config: &'a RunConfig,
+        node: &'a Node,
+        name: Option<&str>,
+        purpose: Purpose,
+        seed: Option<u64>,
+    ) -> Self {
         let stem = name.map(|n| Path::new(n).file_stem().unwrap_or_default().to_string_lossy().into_owned());
         let default = || format!("work_dirs/{}", stem.as_deref().unwrap_or("run"));
         let work_dir = config.work_dir.clone().unwrap_or_else(default);
@@ -172,7 +184,7 @@ impl<'a> Assembler<'a> {
         if let Some(experiment) = config.experiment_name.clone().or(stem) {
             builder = builder.experiment_name(experiment);
         }
-        builder.seed = config.randomness.seed;
+        builder.seed = config.randomness.seed.or(seed.filter(|_| !config.resume));
         let mut cx = BuildCx::new(builder.settle_seed());
         cx.provide(config.log_processor.clone());
         let (evaluates, mut trains) = (matches!(purpose, Purpose::Evaluate | Purpose::Predict), true);

@@ -9,11 +9,13 @@ use super::places::{self, Refused};
 use super::stand_in::{StandInData, try_layers};
 use super::{RunConfig, Runner, RunnerBuilder};
 use crate::base::Result;
+use crate::base::memory::human;
+use crate::base::rng::fresh_seed;
 use crate::config::{Diag, Diags, Level, Node};
 use crate::data::Dataset;
 use crate::hook::{Ctx, Hook, HookConfig, HookResult, Priority, Step};
 
-/// Bytes of weights above which a model is put together, but not rehearsed.
+/// Bytes that a model asks for, above which it is put together, but not rehearsed.
 const LARGE: u64 = 1 << 29;
 
 /// All that would keep a config from its first iteration, or is odd about it; nothing is written or trained. That the
@@ -25,20 +27,33 @@ const LARGE: u64 = 1 << 29;
 /// # Errors
 /// Everything that is wrong, each with its place.
 pub fn check(node: &Node, name: Option<&str>) -> Result<Diags> {
-    let assembled = assemble(node, name, Purpose::Look)?;
+    check_as(node, name, fresh_seed())
+}
+
+/// The same on the first batch that a run has which draws this seed, where the config has none.
+///
+/// # Errors
+/// As [`check`].
+pub(crate) fn check_as(node: &Node, name: Option<&str>, seed: u64) -> Result<Diags> {
+    let assembled = assemble(node, name, Purpose::Look, Some(seed))?;
     let Assembled { builder, config, odd, hooks, stand_ins, weight_bytes, .. } = assembled;
     let mut found = odd;
     let Refused { errors, inhabited } = places::refused(&builder, node, &hooks)?;
     found.extend(errors);
     found.extend(inhabited.map(|diag| Diag { level: Level::Warning, ..diag }));
-    if weight_bytes <= LARGE {
-        if builder.has_all_of(&config) {
-            rehearse(builder, &config, node, &mut found)?;
-        } else {
-            say_what_stands_in(&stand_ins, &config, &mut found);
-            for error in try_layers(builder, stand_ins) {
-                found.extend(error.diags()?.0);
-            }
+    if weight_bytes > LARGE {
+        let (has, most) = (human(weight_bytes as f64), human(LARGE as f64));
+        let text = format!(
+            "whether the layers fit each other and the data was not checked: the model asks for {has}, and one \
+             of more than {most} is put together only"
+        );
+        found.extend([Diag::warning(text).on(config.model.node())]);
+    } else if builder.has_all_of(&config) {
+        rehearse(builder, &config, node, &mut found)?;
+    } else {
+        say_what_stands_in(&stand_ins, &config, &mut found);
+        for error in try_layers(builder, stand_ins) {
+            found.extend(error.diags()?.0);
         }
     }
     if !(config.train_dataloader.is_some()
@@ -157,5 +172,76 @@ impl RunnerBuilder {
         let evaluated = evaluated.into_iter().filter_map(|(mode, e)| Some((mode, &e.as_ref()?.data)));
         let all = self.train_data.iter().map(|data| ("train", data)).chain(evaluated);
         all.map(|(mode, data)| (mode, Arc::clone(data.dataset()))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Mutex;
+
+    use ndarray::Array3;
+
+    use super::*;
+    use crate::base::Rng;
+    use crate::data::Sample;
+    use crate::registry::BuildCx;
+
+    static READ: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+
+    struct Watched;
+
+    #[derive(Debug, Clone, serde::Deserialize, schemars::JsonSchema)]
+    struct WatchedConfig {}
+
+    impl Watched {
+        fn from_config(_: WatchedConfig, _: &mut BuildCx) -> Result<Self> {
+            Ok(Self)
+        }
+    }
+
+    crate::register! {
+        /// Notes which samples are read.
+        dyn Dataset, "WatchedForTests" => fn Watched::from_config
+    }
+
+    impl Dataset for Watched {
+        fn len(&self) -> usize {
+            100
+        }
+        fn get(&self, index: usize, _: &mut Rng) -> Result<Sample> {
+            READ.lock().unwrap().push(index);
+            Ok(Sample::image(Array3::zeros((2, 2, 3)), 0))
+        }
+    }
+
+    /// Without `randomness.seed` the check looked at another first batch than the run that it was for.
+    #[test]
+    fn the_check_of_a_training_looks_at_its_first_batch() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = format!(
+            "model: {{type: ToyModel, n: 100}}\n\
+             train_dataloader: {{batch_size: 4, dataset: {{type: WatchedForTests}}}}\n\
+             optim_wrapper: {{optimizer: {{type: SGD, lr: 0.1}}}}\n\
+             train_cfg: {{by_epoch: false, max_iters: 1}}\nwork_dir: {}\noverwrite: true\n",
+            dir.path().join("w").display()
+        );
+        let node = crate::config::parse("c.yaml", &text).unwrap();
+        let read = |run: &dyn Fn()| {
+            READ.lock().unwrap().clear();
+            run();
+            BTreeSet::from_iter(READ.lock().unwrap().iter().copied())
+        };
+        let mut all = BTreeSet::new();
+        for seed in 0..4 {
+            let checked = read(&|| drop(check_as(&node, None, seed).unwrap()));
+            let trained = read(&|| {
+                let builder = RunnerBuilder::to_train(&node, None, Some(seed)).unwrap();
+                builder.build().unwrap().train().unwrap();
+            });
+            assert!(checked == trained && checked.len() == 4, "{checked:?} {trained:?}");
+            all.insert(checked);
+        }
+        assert_eq!(all.len(), 4, "each seed has its own");
     }
 }

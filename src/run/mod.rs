@@ -41,6 +41,8 @@ mod written;
 
 pub use builder::RunnerBuilder;
 pub use check::check;
+#[cfg(feature = "cli")]
+pub(crate) use check::check_as;
 pub use config::{HookSlots, LoadConfig, RunConfig};
 pub use eval::Evaluation;
 pub use interrupt::{ExitReason, Interrupt, Limits};

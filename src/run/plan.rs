@@ -80,7 +80,7 @@ pub struct PlannedCheckpoint {
 /// The mistakes of the config, as a run would report them; a hook that fails; a run of more than three million
 /// iterations.
 pub fn plan(node: &Node, name: Option<&str>) -> Result<RunPlan> {
-    let assembled = super::assemble::assemble(node, name, super::assemble::Purpose::Look)?;
+    let assembled = super::assemble::assemble(node, name, super::assemble::Purpose::Look, None)?;
     let absent: Vec<_> = assembled.odd.0.iter().filter(|diag| diag.absent).cloned().collect();
     if !absent.is_empty() {
         // The length of an epoch is the data's.

@@ -60,7 +60,7 @@ impl Predictor {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn from_config(node: &Node, name: Option<&str>) -> Result<Self> {
-        let parts = assemble(node, name, Purpose::Predict)?;
+        let parts = assemble(node, name, Purpose::Predict, None)?;
         let evaluated = parts.builder.test.as_ref().or(parts.builder.val.as_ref());
         let data = evaluated.map(|evaluation| &evaluation.data).or(parts.builder.train_data.as_ref());
         let kept = parts.cx.get::<Fitted>().and_then(Fitted::fields);

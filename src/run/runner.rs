@@ -60,7 +60,7 @@ impl Runner {
     /// # Errors
     /// As there.
     pub fn to_evaluate(node: &Node, name: Option<&str>) -> Result<Self> {
-        assemble(node, name, Purpose::Evaluate)?.builder.build()
+        assemble(node, name, Purpose::Evaluate, None)?.builder.build()
     }
 
     /// Reads, resolves and builds a config file.

@@ -43,7 +43,7 @@ pub struct StepMemory {
 /// # Errors
 /// The mistakes of the config; data of which nothing is known; what the model says of a batch.
 pub fn summary(node: &Node, name: Option<&str>) -> Result<Summary> {
-    let Assembled { builder, stand_ins, .. } = assemble(node, name, Purpose::Look)?;
+    let Assembled { builder, stand_ins, .. } = assemble(node, name, Purpose::Look, None)?;
     let RunnerBuilder { model, train_data, val, test, .. } = builder;
     let mut model = model.ok_or_else(|| Error::config("the config has no `model`"))?;
     let trains = train_data.as_ref().map(|data| data.samples_per_batch());
