@@ -277,3 +277,113 @@ fn long_configs_are_read_in_a_time_that_grows_with_them() {
         rows(&|i| format!("  k{i}: '{{{{_base_.env_cfg.kk{i}}}}}'\n"))
     ));
 }
+
+const FEW: &str = "\
+model: {type: Supervised, network: [{type: Flatten}, {type: Linear, in_features: 12, out_features: 2}], loss: {type: CrossEntropyLoss}}
+train_dataloader: {batch_size: 4, dataset: &d {type: Synthetic, n: 12, shape: [3, 2, 2], classes: 2}}
+val_dataloader: {batch_size: 4, dataset: *d}
+val_cfg: {}
+val_evaluator: [{type: Accuracy}]
+optim_wrapper: {optimizer: {type: SGD, lr: 0.1}}
+train_cfg: {by_epoch: true, max_epochs: 1}
+randomness: {seed: 1}
+";
+
+fn few(from: &str, to: &str) -> Said {
+    assert!(FEW.contains(from), "{from}");
+    Said::of(&FEW.replacen(from, to, 1), tempfile::tempdir().unwrap().path())
+}
+
+/// Each hook was compared with all others, and each metric, and each schedule.
+#[test]
+fn many_parts_are_checked_in_a_time_that_grows_with_them() {
+    let many = |before: &str, item: &dyn Fn(usize) -> String| {
+        let items: String = (0..20_000).map(|n| format!("  - {}\n", item(n))).collect();
+        let began = Instant::now();
+        let said = few("randomness: {seed: 1}\n", &format!("randomness: {{seed: 1}}\n{before}\n{items}"));
+        assert!(began.elapsed() < Duration::from_secs(10), "{before}: {:?}", began.elapsed());
+        said
+    };
+    assert!(!many("custom_hooks:", &|_| "{type: DigestHook}".into()).refused);
+    assert!(many("custom_hooks:", &|_| "{type: EMAHook}".into()).refused);
+    let beside = |n| format!("{{type: DigestHook, after: [DigestHook#{}]}}", if n > 1 { n } else { 2 });
+    assert!(!many("custom_hooks:", &beside).refused);
+    assert!(many("custom_hooks:", &|_| "{type: DigestHook, after: [DigestHook]}".into()).refused);
+    many("param_scheduler:", &|_| "{type: ConstantLR, factor: 0.9, end: 1}".into());
+    many("param_scheduler:", &|_| "{type: CosineAnnealingLR, end: 1}".into());
+    let metrics: String = (0..20_000).map(|n| format!("{{type: Accuracy, prefix: p{n}}}, ")).collect();
+    let began = Instant::now();
+    assert!(!few("[{type: Accuracy}]", &format!("[{metrics}]")).refused);
+    assert!(began.elapsed() < Duration::from_secs(10), "metrics: {:?}", began.elapsed());
+}
+
+/// Of models from some fifty million numbers in a layer the layers were not tried on the data, and nobody was told.
+#[test]
+fn it_is_said_that_a_large_model_is_not_tried() {
+    for layer in [
+        "{type: LayerNorm, normalized_shape: 71000000}",
+        "{type: BatchNorm1d, num_features: 71000000}",
+        "{type: Linear, in_features: 1, out_features: 71000000}",
+    ] {
+        let said = few("{type: Linear, in_features: 12, out_features: 2}", layer);
+        let told = said.all.iter().any(|(level, text, place)| {
+            *level == Level::Warning && text.contains("was not checked") && place.contains("71000000")
+        });
+        assert!(told && !said.refused, "{layer}: {:#?}", said.all);
+    }
+}
+
+/// What somebody wrote was quoted whole, whatever its length.
+#[test]
+fn what_is_quoted_is_shortened() {
+    let (word, words) = ("A".repeat(100_000), "ab ".repeat(30_000));
+    for (from, to) in [
+        ("lr: 0.1", "lr: 1".to_owned() + &"1".repeat(100_000)),
+        ("lr: 0.1", format!("lr: 0.1, {}_: 1", "m".repeat(900))),
+        ("type: SGD", format!("type: {word}")),
+        ("type: SGD", format!("type: \"{words}\"")),
+        ("max_epochs: 1", format!("max_epochs: {words}")),
+        ("max_epochs: 1", format!("max_epochs: -{}", "9".repeat(50_000))),
+        ("randomness: {seed: 1}\n", format!("load_from: {word}\n")),
+        ("randomness: {seed: 1}\n", format!("load_from: \"{{{{${word}}}}}\"\n")),
+        (
+            "randomness: {seed: 1}\n",
+            format!("randomness: {{seed: 1}}\ncustom_hooks: [{{type: DigestHook, after: [{word}]}}]\n"),
+        ),
+        ("shape: [3, 2, 2]", format!("shape: [{}]", "3, ".repeat(20_000))),
+        (
+            "{type: Accuracy}",
+            format!("{{type: Accuracy, prefix: \"{words}\"}}, {{type: Accuracy, prefix: \"{words}\"}}"),
+        ),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.yaml");
+        fs::write(&path, FEW.replacen(from, &to, 1)).unwrap();
+        let checked =
+            load_all(&[&path], &[]).map_err(Error::from).and_then(|loaded| check(&loaded.node, None));
+        let text = checked.unwrap_err().diags().unwrap().render(false);
+        let longest = text.lines().map(|line| line.chars().count()).max().unwrap();
+        assert!(longest < 1500, "{longest} letters: {from} {:.60}: {text:.3000}", to);
+    }
+}
+
+/// A file that is no text was to be "a finite number".
+#[test]
+fn a_number_in_place_of_a_text_is_told_by_its_kind() {
+    for number in [".nan", ".inf", "-.inf", "3"] {
+        let said = few(
+            "{type: Synthetic, n: 12, shape: [3, 2, 2], classes: 2}",
+            &format!("{{type: Csv, file: {number}}}"),
+        );
+        assert!(
+            said.refused && said.all.iter().all(|(_, text, _)| !text.contains("finite")),
+            "{:#?}",
+            said.all
+        );
+        assert!(
+            said.all.iter().any(|(_, text, at)| text.contains("`file`") && at == number),
+            "{:#?}",
+            said.all
+        );
+    }
+}

@@ -24,6 +24,41 @@ pub fn escaped_coloured(text: &str) -> Cow<'_, str> {
     without(text, |c| matches!(c, '\u{80}'..='\u{9f}'))
 }
 
+/// Text that may quote what somebody wrote, of any length: of a long word, and of much between two quotes, the beginning
+/// and the end.
+///
+/// ```
+/// use shanty::base::escape::brief;
+/// let text = format!("unknown optimizer `{}`", "A".repeat(100_000));
+/// assert!(brief(&text).starts_with("unknown optimizer `AAA") && brief(&text).contains(" more letters) …AAA"));
+/// assert!(brief(&text).len() < 300);
+/// assert_eq!(brief("a short one"), "a short one");
+/// ```
+pub fn brief(text: &str) -> Cow<'_, str> {
+    match shortened(text, char::is_whitespace, 300) {
+        Cow::Borrowed(text) => shortened(text, |c| matches!(c, '`' | '"' | '\n'), 1000),
+        Cow::Owned(text) => shortened(&text, |c| matches!(c, '`' | '"' | '\n'), 1000).into_owned().into(),
+    }
+}
+
+/// Of each piece with more letters than this, only some.
+fn shortened(text: &str, ends: impl Fn(char) -> bool, most: usize) -> Cow<'_, str> {
+    if text.len() <= most {
+        return text.into();
+    }
+    let piece = |piece: &str| {
+        let letters = piece.chars().count();
+        let (begin, end) = (most / 2, most / 4);
+        if letters <= most {
+            return piece.to_owned();
+        }
+        let at = |nth: usize| piece.char_indices().nth(nth).map_or(piece.len(), |(at, _)| at);
+        let (first, last) = (&piece[..at(begin)], &piece[at(letters - end)..]);
+        format!("{first}… ({} more letters) …{last}", letters - begin - end)
+    };
+    text.split_inclusive(ends).map(piece).collect::<String>().into()
+}
+
 /// Marks that turn the direction of what follows: a name may not look like another one.
 fn is_turning(c: char) -> bool {
     matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

@@ -10,7 +10,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use indicatif::ProgressBar;
 
-use crate::base::escape::escaped_lines;
+use crate::base::escape::{brief, escaped_lines};
 
 /// Why a result could not be printed. The terminal is one per process, and so is this.
 static LOST: Mutex<Option<io::Error>> = Mutex::new(None);
@@ -156,7 +156,7 @@ pub(super) fn all_said() -> bool {
 
 /// Why a command failed.
 pub(super) fn complain(text: &str) {
-    complain_in_colour(&escaped_lines(text));
+    complain_in_colour(&escaped_lines(&brief(text)));
 }
 
 /// The same for text that brings its own colours, and whose parts are fit for a terminal.

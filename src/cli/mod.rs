@@ -30,6 +30,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use log::LevelFilter;
 
+use crate::base::escape::brief;
 use crate::base::{Error, Result};
 use crate::config::{Diag, Diags, Node};
 use crate::run::quoted;
@@ -218,6 +219,12 @@ fn on_own_stack() -> ExitCode {
 
 /// Help and versions are results; anything else is a mistake, whether it can be told or not.
 fn usage(told: &clap::Error) -> ExitCode {
+    let text = told.render().to_string();
+    // It quotes what was given as it is.
+    if told.use_stderr() && brief(&text) != text {
+        console::complain(&text);
+        return ExitCode::from(2);
+    }
     let printed = told.print();
     let lost = printed.is_err_and(|why| why.kind() != std::io::ErrorKind::BrokenPipe);
     ExitCode::from(if told.use_stderr() { 2 } else { u8::from(lost) })

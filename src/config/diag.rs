@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::source::{Loc, Origin};
 use crate::base::Error;
-use crate::base::escape::{escaped, escaped_coloured, escaped_lines};
+use crate::base::escape::{brief, escaped, escaped_coloured, escaped_lines};
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,18 +172,19 @@ impl Diag {
             Level::Error => Mark::ERROR,
             Level::Warning => Mark::WARNING,
         };
-        let title = mark.primary_title(escaped_lines(&self.message));
+        let fit = |text: &str| escaped_lines(&brief(text)).into_owned();
+        let title = mark.primary_title(fit(&self.message));
         let mut main = Group::with_title(title).elements(self.excerpts());
-        main = main.elements(self.notes.iter().map(|note| Mark::NOTE.message(escaped_lines(note))));
+        main = main.elements(self.notes.iter().map(|note| Mark::NOTE.message(fit(note))));
         if let Some(near) = self.near() {
-            let text = format!("the files have no such path; the nearest is `{}`", escaped(near));
+            let text = format!("the files have no such path; the nearest is `{}`", escaped(&brief(near)));
             main = main.element(Mark::HELP.message(text));
         }
         let mut report = vec![main];
         match (&self.suggestion, &self.fix) {
             (Some(text), Some(at)) => report.push(correction(at, text)),
             (Some(text), None) => {
-                let text = format!("did you mean `{}`?", escaped(text));
+                let text = format!("did you mean `{}`?", escaped(&brief(text)));
                 report.push(Group::with_title(Mark::HELP.secondary_title(text)));
             }
             _ => {}

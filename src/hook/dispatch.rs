@@ -53,11 +53,19 @@ pub struct Hooks {
     pub(super) keys: Arc<[Arc<str>]>,
     /// Where the hook of each key stands.
     pub(super) places: HashMap<Arc<str>, usize>,
+    /// How many hooks go by a name, or by it and a number.
+    pub(super) same: HashMap<String, usize>,
 }
 
 impl Default for Hooks {
     fn default() -> Self {
-        Self { slots: Vec::new(), union: Points::NONE, keys: Arc::default(), places: HashMap::new() }
+        Self {
+            slots: Vec::new(),
+            union: Points::NONE,
+            keys: Arc::default(),
+            places: HashMap::new(),
+            same: HashMap::new(),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! How hooks come into line: by priority, then by what they declare of each other.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::declared::matches_key;
@@ -53,6 +53,9 @@ impl From<Misplaced> for Error {
     }
 }
 
+/// Places of one hook beside another: those of some thousands beside all of each other would take all memory.
+const MOST_EDGES: usize = 1_000_000;
+
 /// One hook before another, by their places.
 struct Edge {
     first: usize,
@@ -67,12 +70,11 @@ impl Hooks {
     pub fn insert(&mut self, hook: Box<dyn Hook>, name: &str, options: &HookConfig) -> Arc<str> {
         let priority = options.priority.unwrap_or_else(|| hook.priority());
         let wanted = options.key.as_deref().unwrap_or(name);
-        let same =
-            |s: &&Slot| &*s.key == wanted || s.key.strip_prefix(wanted).is_some_and(|r| r.starts_with('#'));
-        let key = match self.slots.iter().filter(same).count() {
-            0 => Arc::from(wanted),
-            n => Arc::from(format!("{wanted}#{}", n + 1)),
+        let key: Arc<str> = match self.same.get(wanted) {
+            None => Arc::from(wanted),
+            Some(n) => Arc::from(format!("{wanted}#{}", n + 1)),
         };
+        self.count(&key);
         let mut declared = hook.order();
         let named = |names: &Option<crate::config::OneOrMany<String>>| {
             names.iter().flat_map(|n| n.0.clone()).map(std::borrow::Cow::Owned).collect::<Vec<_>>()
@@ -95,10 +97,19 @@ impl Hooks {
         own
     }
 
+    /// Counts a key as one more of each name that it begins with: `EMAHook#2` is an `EMAHook`.
+    fn count(&mut self, key: &str) {
+        let parts = key.match_indices('#').map(|(at, _)| &key[..at]).chain([key]);
+        parts.for_each(|name| *self.same.entry(name.to_owned()).or_default() += 1);
+    }
+
     /// Goes back to these hooks in this order.
     pub(crate) fn put_back(&mut self, keys: &[Arc<str>]) {
-        self.slots.retain(|slot| keys.contains(&slot.key));
-        self.slots.sort_by_key(|slot| keys.iter().position(|key| *key == slot.key));
+        let places: HashMap<_, _> = keys.iter().zip(0..).collect();
+        self.slots.retain(|slot| places.contains_key(&slot.key));
+        self.slots.sort_by_key(|slot| places.get(&slot.key).copied());
+        self.same.clear();
+        keys.iter().for_each(|key| self.count(key));
         self.renamed();
     }
 
@@ -136,16 +147,36 @@ impl Hooks {
     }
 
     fn edges(&self) -> Result<Vec<Edge>> {
+        // Who goes by a name: by its key, or by its type's name.
+        let mut called: HashMap<&str, Vec<usize>> = HashMap::new();
+        for (place, slot) in self.slots.iter().enumerate() {
+            called.entry(&slot.key).or_default().push(place);
+            if slot.name != *slot.key {
+                called.entry(&slot.name).or_default().push(place);
+            }
+        }
         let mut edges = Vec::new();
         for (own, slot) in self.slots.iter().enumerate() {
             for (names, comes_first) in
                 [(&slot.place.declared.before, true), (&slot.place.declared.after, false)]
             {
                 for name in names {
-                    self.check_name(slot, name)?;
-                    for other in self.named(name).filter(|other| *other != own) {
+                    let Some(others) = called.get(&**name) else {
+                        self.check_name(slot, name)?;
+                        continue;
+                    };
+                    for other in others.iter().copied().filter(|other| *other != own) {
                         let (first, second) = if comes_first { (own, other) } else { (other, own) };
                         edges.push(Edge { first, second, comes_first });
+                    }
+                    if edges.len() > MOST_EDGES {
+                        let text = format!(
+                            "hooks want more than {MOST_EDGES} places beside each other: hook `{}` alone has {} called \
+                             `{name}`",
+                            slot.key,
+                            others.len()
+                        );
+                        return Err(Misplaced::error(&slot.key, text));
                     }
                 }
             }
@@ -153,15 +184,10 @@ impl Hooks {
         Ok(edges)
     }
 
-    fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = usize> + 'a {
-        let called = move |s: &Slot| &*s.key == name || s.name == name;
-        self.slots.iter().enumerate().filter(move |(_, s)| called(s)).map(|(i, _)| i)
-    }
-
-    /// A name that is neither in the run nor registered is a slip of the pen.
+    /// A name that is not in the run, and not registered, is a slip of the pen.
     fn check_name(&self, slot: &Slot, name: &str) -> Result<()> {
         let registered = || crate::registry::entries("hook").map(|entry| entry.name);
-        if self.named(name).next().is_some() || registered().any(|known| known == name) {
+        if registered().any(|known| known == name) {
             return Ok(());
         }
         let known: Vec<_> = self.slots.iter().map(|s| &*s.key).chain(registered()).collect();
@@ -174,12 +200,16 @@ impl Hooks {
     fn wanted(&self, edges: &[Edge]) -> Vec<usize> {
         let mut places: Vec<usize> = (0..self.slots.len()).collect();
         for _ in 0..places.len() {
+            let before = places.clone();
             for &Edge { first, second, comes_first } in edges {
                 if comes_first {
                     places[first] = places[first].min(places[second]);
                 } else {
                     places[second] = places[second].max(places[first]);
                 }
+            }
+            if places == before {
+                break;
             }
         }
         places
@@ -188,20 +218,28 @@ impl Hooks {
     /// A topological order that takes the hook of the lowest place whenever it may choose.
     fn sorted(&self, edges: &[Edge]) -> Result<Vec<usize>> {
         let wanted = self.wanted(edges);
-        let mut left: BTreeSet<(usize, usize)> = wanted.iter().copied().zip(0..).collect();
-        let mut order = Vec::with_capacity(left.len());
-        while !left.is_empty() {
-            let waits =
-                |i: usize| edges.iter().any(|e| e.second == i && left.contains(&(wanted[e.first], e.first)));
-            match left.iter().copied().find(|(_, i)| !waits(*i)) {
-                Some(next) => {
-                    left.remove(&next);
-                    order.push(next.1);
+        // Of each hook for how many it waits, and who waits for it.
+        let (mut waits, mut followers) = (vec![0usize; wanted.len()], vec![Vec::new(); wanted.len()]);
+        for &Edge { first, second, .. } in edges {
+            waits[second] += 1;
+            followers[first].push(second);
+        }
+        let free = wanted.iter().copied().zip(0..).filter(|(_, i)| waits[*i] == 0);
+        let mut free: BTreeSet<(usize, usize)> = free.collect();
+        let mut order = Vec::with_capacity(wanted.len());
+        while let Some((_, next)) = free.pop_first() {
+            order.push(next);
+            for &follower in &followers[next] {
+                waits[follower] -= 1;
+                if waits[follower] == 0 {
+                    free.insert((wanted[follower], follower));
                 }
-                None => return Err(self.cycle(&left.iter().map(|(_, i)| *i).collect(), edges)),
             }
         }
-        Ok(order)
+        if order.len() == wanted.len() {
+            return Ok(order);
+        }
+        Err(self.cycle(&(0..wanted.len()).filter(|i| waits[*i] > 0).collect(), edges))
     }
 
     /// Follows what each hook waits for until one comes again.

@@ -165,21 +165,22 @@ fn overlaps(parts: &RunParts<'_>, found: &mut Vec<Diag>) {
     };
     let all: Vec<_> = optim.schedules().iter().zip(parts.schedules).collect();
     for (index, (later, spec)) in all.iter().enumerate() {
-        for (earlier, _) in &all[..index] {
-            let common = optim.groups().iter().find_map(|group| {
-                let number = later.number_of(group)?;
-                (earlier.number_of(group) == Some(number)).then_some(number)
-            });
-            let ((a, b), (c, d)) = (range(earlier), range(later));
-            let (from, to) = (a.max(c), b.min(d));
-            if let (Some(number), true) = (common, from < to && !(earlier.is_factor() && later.is_factor())) {
-                let text = format!(
-                    "two schedules move {number} in iterations {from} to {to}, and one of them goes to a fixed value: \
-                     together they reach neither's"
-                );
-                let cure = "`begin` and `end` keep them apart";
-                found.push(Diag::warning(text).on(spec).note(cure));
+        let ((begin, end), is_factor) = (range(later), later.is_factor());
+        let clash = all[..index].iter().find_map(|(earlier, _)| {
+            if is_factor && earlier.is_factor() {
+                return None;
             }
+            let (other_begin, other_end) = range(earlier);
+            let (from, to) = (begin.max(other_begin), end.min(other_end));
+            let number = |group| earlier.number_of(group).filter(|own| later.number_of(group) == Some(own));
+            optim.groups().iter().filter(|_| from < to).find_map(number).map(|number| (number, from, to))
+        });
+        if let Some((number, from, to)) = clash {
+            let text = format!(
+                "two schedules move {number} in iterations {from} to {to}, and one of them goes to a fixed value: \
+                 together they reach neither's"
+            );
+            found.push(Diag::warning(text).on(spec).note("`begin` and `end` keep them apart"));
         }
     }
 }

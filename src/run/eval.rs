@@ -69,10 +69,10 @@ impl Evaluation {
         let tables = self.evaluator.tables(|field| self.data.names_of(field))?;
         let (mut values, loss) = (self.evaluator.evaluate()?, MeanLoss::name(mode));
         if let Some(mean) = self.loss.take() {
-            values.push((loss.clone(), mean));
+            values.push((loss, mean));
         }
-        let direction =
-            |name: &str| self.evaluator.direction(name).or((name == loss).then_some(Direction::Less));
+        let known = self.directions();
+        let direction = |name: &str| known.get(name).or_else(|| self.evaluator.direction(name));
         Ok(Metrics::new(values, direction).with_tables(tables))
     }
 

@@ -98,6 +98,10 @@ impl<'s> Walk<'s> {
     }
 
     fn number(&mut self, node: &Node, key: Option<&Key>, value: f64, rules: &Map<String, Value>) {
+        if rules.get("type").and_then(Value::as_str).is_some_and(|t| !matches!(t, "number" | "integer")) {
+            // That no number is wanted here is said by whoever reads it.
+            return;
+        }
         if let Some(rule) = broken_rule(value, rules) {
             self.complain(node, key, &rule, &format!("not {}", node.summary()));
         }
