@@ -41,6 +41,19 @@ fn text_by_characters() {
     at_least(&trained("words_chars.yaml"), "accuracy/top1", 98.0);
 }
 
+/// Words as long as they are: an LSTM, and letters that look at each other.
+#[test]
+fn text_of_any_length() {
+    at_least(&trained("words_lstm.yaml"), "accuracy/top1", 97.0);
+    at_least(&trained("words_transformer.yaml"), "accuracy/top1", 95.0);
+}
+
+/// Which numbers a sum has can only be guessed, at their first letters; all else follows, the result with some thought.
+#[test]
+fn a_language_model() {
+    at_least(&trained("sums_language_model.yaml"), "aAcc", 80.0);
+}
+
 /// The noise of what goes in has a deviation of 0.05, the waves one of 0.5.
 #[test]
 fn a_sequence_of_numbers_to_a_number() {

@@ -150,16 +150,18 @@ const LAYERS: [(&str, fn(&mut Draw) -> Case); 8] = [
 fn layers_of_sequences_are_pytorchs() {
     let (mut answers, _) = Answers::read("sequences.safetensors");
     for (seed, (name, of)) in LAYERS.into_iter().enumerate() {
+        // A layer norm of a few equal features multiplies what was rounded by up to 1 / sqrt(1e-5), thrice in a decoder.
+        let tolerance = if ["encoder", "decoder"].contains(&name) { 20.0 * TOLERANCE } else { TOLERANCE };
         let mut draw = Draw::new(2000 + seed as u32);
         for _ in 0..20 {
             let mut case = of(&mut draw);
             let tape = Tape::new(BufferPool::default());
             let y = case.run(&tape).unwrap();
-            answers.compare(&format!("{name}.y"), y.value().iter(), 1.0, TOLERANCE);
+            answers.compare(&format!("{name}.y"), y.value().iter(), 1.0, tolerance);
             let loss = (y * tape.input(draw.values(&y.shape(), 1.0))).sum().id();
             tape.backward(loss, &mut case).unwrap();
             case.visit(&mut |p| {
-                answers.compare(&format!("{name}.d"), p.grad.unwrap().iter(), 1.0, TOLERANCE);
+                answers.compare(&format!("{name}.d"), p.grad.unwrap().iter(), 1.0, tolerance);
             });
         }
         println!("{name:12} worst error {:.1e}", answers.take_worst());
