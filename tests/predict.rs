@@ -354,7 +354,7 @@ fn files_of_the_training_may_be_gone() {
     let subset = format!("{{type: Subset, first: 6, dataset: {csv}}}");
     let several = format!("{{type: ConcatDataset, datasets: [{csv}, {csv}]}}");
     let cases: [(&str, usize, &str, &dyn Fn(usize) -> String); 4] = [
-        // How often each class comes in the training is kept too: the loss of a validation is weighted by it.
+        // The loss of a validation is weighted by the training's classes.
         ("CrossEntropyLoss, class_weight: balanced", 2, csv, &classes),
         ("MSELoss", 1, csv, &numbers),
         ("MSELoss", 1, &subset, &numbers),
@@ -447,5 +447,4 @@ fn predictions_that_are_no_numbers_are_told() {
         (columns(&csv), &cells[..3]),
         (vec!["id", "class", "class_id", "no", "yes"], &["1", "", ""][..])
     );
-    assert!(csv.lines().nth(1).unwrap().starts_with("0,no,0,0.5") || csv.contains("0,yes,1,0.5"), "{csv}");
 }

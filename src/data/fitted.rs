@@ -23,7 +23,7 @@ pub struct Fitted(BTreeMap<String, Box<RawValue>>);
 
 impl PartialEq for Fitted {
     fn eq(&self, other: &Self) -> bool {
-        fn text<'a>((key, value): (&'a String, &'a Box<RawValue>)) -> (&'a str, &'a str) {
+        fn text<'a>((key, value): (&'a String, &'a RawValue)) -> (&'a str, &'a str) {
             (key, value.get())
         }
         self.0.iter().map(text).eq(other.0.iter().map(text))

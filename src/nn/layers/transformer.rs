@@ -120,7 +120,7 @@ impl TorchAttention {
     /// # Errors
     /// When the heads do not divide the features.
     pub fn new(dims: usize, heads: usize, dropout: f64, bias: bool) -> Result<Self> {
-        if heads == 0 || dims % heads != 0 {
+        if heads == 0 || !dims.is_multiple_of(heads) {
             return Err(Error::config(format!("`nhead: {heads}` does not divide `d_model: {dims}`")));
         }
         let all = dims.saturating_mul(3);

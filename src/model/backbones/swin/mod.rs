@@ -136,7 +136,7 @@ impl SwinTransformer {
         for (i, (depth, heads)) in depths.iter().zip(&num_heads).enumerate() {
             let dims = embed_dims.saturating_mul(1 << i);
             let mut block = |j: usize| {
-                let shift = if j % 2 == 0 { 0 } else { p.window_size / 2 };
+                let shift = if j.is_multiple_of(2) { 0 } else { p.window_size / 2 };
                 Ok(Block {
                     norm1: LayerNorm::new(dims),
                     attn: ShiftWindowMSA::new(dims, *heads, [p.window_size, shift], p.pad_small_map)?,

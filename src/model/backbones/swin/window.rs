@@ -33,7 +33,7 @@ const APART: Elem = -100.0;
 
 impl ShiftWindowMSA {
     pub fn new(dims: usize, heads: usize, [window, shift]: [usize; 2], pad_small: bool) -> Result<Self> {
-        if heads == 0 || dims % heads != 0 {
+        if heads == 0 || !dims.is_multiple_of(heads) {
             return Err(Error::config(format!(
                 "`num_heads: {heads}` does not divide the {dims} features of its stage"
             )));

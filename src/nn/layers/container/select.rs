@@ -91,6 +91,10 @@ impl Module for Select {
 }
 
 register! { /// One of several inputs, or some channels of one.
+///
+/// ```yaml
+/// {type: Select, channels: [2, 0]}
+/// ```
 dyn Module, "Select" => fn Select::checked }
 
 impl Select {
