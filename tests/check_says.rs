@@ -360,7 +360,7 @@ fn what_is_quoted_is_shortened() {
         let path = dir.path().join("c.yaml");
         fs::write(&path, FEW.replacen(from, &to, 1)).unwrap();
         let checked =
-            load_all(&[&path], &[]).map_err(Error::from).and_then(|loaded| check(&loaded.node, None));
+            load_all(&[&path], &[]).map_err(shanty::base::Error::from).and_then(|loaded| check(&loaded.node, None));
         let text = checked.unwrap_err().diags().unwrap().render(false);
         let longest = text.lines().map(|line| line.chars().count()).max().unwrap();
         assert!(longest < 1500, "{longest} letters: {from} {:.60}: {text:.3000}", to);

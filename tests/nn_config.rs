@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests
 
 use ndarray::IxDyn;
-use shanty::base::{Result, Tensor, keyed};
+use shanty::base::{Elem, Result, Tensor, keyed};
 use shanty::config::parse;
 use shanty::nn::init::init_weights;
 use shanty::nn::{BufferPool, Forward, Loss, Module, ModuleTree, Tape, named_modules};
@@ -70,18 +70,18 @@ fn a_list_is_a_sequential() {
     assert!(error.contains("unknown module `Tahn`") && error.contains("net.yaml:1:58"), "{error}");
 }
 
-fn row(values: &[f32]) -> Tensor {
-    Tensor::from_shape_vec(IxDyn(&[1, values.len()]), values.iter().map(|v| *v as _).collect()).unwrap()
+fn row(values: &[Elem]) -> Tensor {
+    Tensor::from_shape_vec(IxDyn(&[1, values.len()]), values.to_vec()).unwrap()
 }
 
 /// What a network of a config makes of rows of numbers, one an input.
-fn of(yaml: &str, inputs: &[&[f32]]) -> Result<Vec<f32>> {
+fn of(yaml: &str, inputs: &[&[Elem]]) -> Result<Vec<Elem>> {
     let mut net = build(yaml)?;
     let tape = Tape::without_grad(BufferPool::default());
     let mut rng = keyed(0, "test", 0, 0);
     let xs: Vec<_> = inputs.iter().map(|values| tape.input(row(values))).collect();
     let y = net.forward_all(&xs, &mut Forward::new(false, &mut rng))?;
-    Ok(y.value().iter().map(|v| *v as f32).collect())
+    Ok(y.value().iter().copied().collect())
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn branches_are_joined_as_the_config_says() {
 /// Several inputs find their way through any nesting whose first module takes them, by number too.
 #[test]
 fn several_inputs_reach_what_takes_them() {
-    let (a, b): (&[f32], &[f32]) = (&[-1.0, 2.0], &[10.0, 20.0, 30.0]);
+    let (a, b): (&[Elem], &[Elem]) = (&[-1.0, 2.0], &[10.0, 20.0, 30.0]);
     for (yaml, wanted) in [
         ("[{type: Select, input: 1}]", &[10.0, 20.0, 30.0][..]),
         ("{type: Select, input: 1, channels: [2, 0]}", &[30.0, 10.0]),
@@ -152,7 +152,7 @@ fn branches_and_layers_may_have_names() {
 /// What does not fit names the module and the cure.
 #[test]
 fn inputs_that_do_not_fit_are_refused() {
-    let (a, b): (&[f32], &[f32]) = (&[1.0, 2.0], &[3.0]);
+    let (a, b): (&[Elem], &[Elem]) = (&[1.0, 2.0], &[3.0]);
     for (yaml, inputs, text) in [
         ("{type: ReLU}", &[a, b][..], "`ReLU` takes one input, and gets 2: `Parallel` has a branch for each"),
         ("[[{type: ReLU}]]", &[a, b], "`0.0`: `ReLU` takes one input, and gets 2"),

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests
 
-use shanty::base::{Tensor, keyed};
+use shanty::base::{Elem, Tensor, keyed};
 use shanty::config::parse;
 use shanty::model::{LeNet5, ResNet, ResNetConfig};
 use shanty::nn::{
@@ -18,12 +18,12 @@ fn build(yaml: &str) -> Box<dyn Module> {
 }
 
 /// The output in training for an input of ones.
-fn trained(net: &mut dyn Module, shape: &[usize]) -> Vec<f32> {
+fn trained(net: &mut dyn Module, shape: &[usize]) -> Vec<Elem> {
     let tape = Tape::new(BufferPool::default());
     let mut rng = keyed(0, "test", 0, 0);
     let x = tape.input(Tensor::from_elem(shape, 1.0));
     let y = net.forward(x, &mut Forward::new(true, &mut rng)).unwrap();
-    y.value().iter().map(|v| *v as f32).collect()
+    y.value().iter().copied().collect()
 }
 
 #[test]

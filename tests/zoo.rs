@@ -1,7 +1,7 @@
 //! The networks of the zoo against torchvision's, and against twins where it has none (`fixtures/zoo.json`, the script is
 //! beside it): every tensor of the file finds its place, the logits are PyTorch's, the parameters as many as published.
 
-#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // helpers of tests
 
 use ndarray::{ArrayD, IxDyn};
 use serde::Deserialize;
