@@ -327,7 +327,7 @@ fn it_is_said_that_a_large_model_is_not_tried() {
     ] {
         let said = few("{type: Linear, in_features: 12, out_features: 2}", layer);
         let told = said.all.iter().any(|(level, text, place)| {
-            *level == Level::Warning && text.contains("was not checked") && place.contains("71000000")
+            *level == Level::Warning && text.contains("was not checked") && place.starts_with('{')
         });
         assert!(told && !said.refused, "{layer}: {:#?}", said.all);
     }
@@ -359,8 +359,9 @@ fn what_is_quoted_is_shortened() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("c.yaml");
         fs::write(&path, FEW.replacen(from, &to, 1)).unwrap();
-        let checked =
-            load_all(&[&path], &[]).map_err(shanty::base::Error::from).and_then(|loaded| check(&loaded.node, None));
+        let checked = load_all(&[&path], &[])
+            .map_err(shanty::base::Error::from)
+            .and_then(|loaded| check(&loaded.node, None));
         let text = checked.unwrap_err().diags().unwrap().render(false);
         let longest = text.lines().map(|line| line.chars().count()).max().unwrap();
         assert!(longest < 1500, "{longest} letters: {from} {:.60}: {text:.3000}", to);

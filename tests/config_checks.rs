@@ -179,7 +179,7 @@ fn what_constructors_and_the_first_batches_refuse() {
         (hook("EMAHook, before: NoHook"), "which is no hook"),
         (hook("CheckInvalidLossHook, action: skip, interval: 2"), "leave `interval` out"),
         (hook("NumClassCheckHook"), ""),
-        (one("model.backbone={type: ResNet, depth: 9}"), "no ResNet of basic blocks has `depth: 9`"),
+        (one("model.backbone={type: ResNet, depth: 9}"), "no ResNet has `depth: 9`"),
         (
             one("val_evaluator=[{type: Accuracy}, {type: Accuracy}]"),
             "two metrics give a value named accuracy/top1",

@@ -59,11 +59,12 @@ register! {
 
 fn config(dir: &Path, metric: &str, hooks: &str) -> String {
     let data = "batch_size: 4, dataset: {type: Synthetic, n: 8, shape: [3, 1, 1], classes: 2}";
+    let other = data.replace("n: 8", "n: 8, seed: 1");
     format!(
         "
 model: {{type: ToyModel}}
 train_dataloader: {{{data}, sampler: {{type: DefaultSampler, shuffle: true}}}}
-val_dataloader: {{{data}}}
+val_dataloader: {{{other}}}
 val_evaluator: {metric}
 val_cfg: {{}}
 optim_wrapper: {{optimizer: {{type: SGD, lr: 0.1}}}}

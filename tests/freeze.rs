@@ -154,6 +154,6 @@ fn frozen_stages_and_norm_eval_are_those_of_mmpretrain() {
     assert_eq!(grads, all, "scales and shifts are trained");
     assert!(moved.is_empty(), "{moved:?}");
     let error = resnet(", frozen_stages: 4").err().unwrap().to_string();
-    assert!(error.contains("`frozen_stages: 4`, but depth 8 has 3 stages"), "{error}");
+    assert!(error.contains("`frozen_stages: 4`, but there are 3 stages"), "{error}");
     assert!(named_modules(&*resnet("").unwrap()).iter().any(|(path, _)| path == "layer1.0"));
 }

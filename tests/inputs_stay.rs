@@ -70,11 +70,11 @@ fn losses_refuse_targets_that_they_do_not_fit() {
     let number =
         config("ignore: [id], delimiter: ';'", "MSELoss").replace("in_features: 3", "in_features: 6");
     for (table, text, says) in [
-        (&*comma, number, "`MSELoss` compares numbers"),
+        (&*comma, number, "`price`): \"7,5\" is a number for people"),
         (TABLE, config("ignore: [id]", "CrossEntropyLoss"), "is always 0"),
         (TABLE, config("features: [size, price]", "MSELoss"), "is what is to be predicted"),
         (TABLE, config("ignore: [ID]", "MSELoss"), "did you mean `id`?"),
-        (&*TABLE.replace(',', ";"), config("ignore: [id]", "MSELoss"), "`price`"),
+        (&*TABLE.replace(',', ";"), config("ignore: [id]", "MSELoss"), "give `delimiter: ';'`"),
     ] {
         let dir = with(table, &text);
         for command in ["check", "train"] {

@@ -130,7 +130,7 @@ fn a_time_limit_and_a_stop_file_have_an_exit_code_of_their_own() {
     let (code, text) = shanty(dir.path(), &["train", "run.yaml", "--work-dir", "w", "--max-time", "0s"]);
     assert_eq!(code, 75, "{text}");
     assert!(
-        text.contains("interrupted (the time is up; `--resume` goes on) after 0 epochs, 1 iterations"),
+        text.contains("interrupted (the time is up; `--resume` goes on) after 0 epochs, 1 iteration,"),
         "{text}"
     );
     fs::write(dir.path().join("stop"), "").unwrap();

@@ -205,8 +205,9 @@ impl Diag {
         let mut pieces: Vec<Vec<(&Loc, AnnotationKind, &str)>> = Vec::new();
         for mark in first.chain(rest) {
             let near = |other: &Loc| {
-                other.same_source(mark.0)
-                    && other.line_column().0.abs_diff(mark.0.line_column().0) <= TOGETHER
+                let lines = other.line_column().0.abs_diff(mark.0.line_column().0);
+                let apart = other.range().start.abs_diff(mark.0.range().start);
+                other.same_source(mark.0) && lines <= TOGETHER && (lines > 0 || apart <= MARKED)
             };
             match pieces.iter_mut().find(|piece| near(piece[0].0)) {
                 Some(piece) => piece.push(mark),
@@ -227,6 +228,9 @@ fn lines<'a>(places: &[&'a Loc]) -> (&'a str, usize, usize) {
     (&text[start..end], start, places[0].source().line_column(start).0)
 }
 
+/// Bytes of a place that an excerpt marks at most: the renderer shows whatever is marked.
+const MARKED: usize = 200;
+
 /// The part of a place that lies in its first line, counted from `start`.
 fn within(at: &Loc, start: usize) -> std::ops::Range<usize> {
     let range = at.range();
@@ -238,7 +242,9 @@ fn within(at: &Loc, start: usize) -> std::ops::Range<usize> {
 fn excerpt<'a>(places: &[(&'a Loc, AnnotationKind, &'a str)]) -> Snippet<'a, Annotation<'a>> {
     let (text, start, number) = lines(&places.iter().map(|(at, ..)| *at).collect::<Vec<_>>());
     let marks = places.iter().map(|(at, kind, label)| {
-        let annotation = kind.span(within(at, start));
+        let marked = within(at, start);
+        let end = text.floor_char_boundary(marked.end.min(marked.start + MARKED));
+        let annotation = kind.span(marked.start..end);
         if label.is_empty() { annotation } else { annotation.label(escaped(label)) }
     });
     let name = escaped(&places[0].0.source().name);

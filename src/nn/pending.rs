@@ -94,7 +94,7 @@ impl Tape {
     /// A product that waits for what follows it.
     pub(super) fn pending(&self, op: &'static str, product: Pending) -> Var<'_> {
         let var = self.leaf(op, Tensor::zeros(vec![0]), false);
-        self.arena.borrow_mut().nodes[var.id as usize].pending = Some(product);
+        self.arena.borrow_mut().nodes[var.id as usize].pending = Some(Box::new(product));
         var
     }
 

@@ -50,7 +50,7 @@ pub(super) struct Node {
     pub inputs: SmallVec<[u32; 3]>,
     pub backward: Option<Backward>,
     /// What its value is computed from when somebody asks for it.
-    pub pending: Option<Pending>,
+    pub pending: Option<Box<Pending>>,
 }
 
 /// A use of a parameter.
@@ -289,7 +289,7 @@ impl Tape {
     pub(super) fn shape(&self, id: u32) -> Vec<usize> {
         let arena = self.arena.borrow();
         let node = &arena.nodes[id as usize];
-        node.pending.as_ref().map_or(node.value.shape(), Pending::shape).to_vec()
+        node.pending.as_ref().map_or(node.value.shape(), |product| product.shape()).to_vec()
     }
 
     pub(super) fn wants(&self, id: u32) -> bool {

@@ -191,6 +191,9 @@ impl<'a> Assembler<'a> {
         if config.resume || evaluates {
             let fits = super::resume::saved_fits(Path::new(&work_dir), config.load_from.as_deref());
             trains = !evaluates || fits.is_empty();
+            if evaluates {
+                builder.known = fits.clone();
+            }
             cx.provide(fits);
         }
         let (errors, schedules, stand_ins) = (Collected::default(), Vec::new(), Vec::new());

@@ -39,7 +39,7 @@ impl RunnerBuilder {
 
     /// What the data sets of the run have learnt from the training data.
     pub(super) fn fitted(&self) -> Fitted {
-        let mut all = Fitted::default();
+        let mut all = self.known.clone();
         self.sets().iter().for_each(|(_, set)| set.fitted(&mut all));
         all
     }

@@ -10,7 +10,7 @@ use super::{Background, Evaluation, Interrupt, Limits, LoopTotals, TrainLoop};
 use crate::base::fs::{Disk, FileSystem};
 use crate::base::rng::fresh_seed;
 use crate::base::{Result, WallClock};
-use crate::data::DataLoader;
+use crate::data::{DataLoader, Fitted};
 use crate::hook::{Ctx, Event, Hook, HookConfig, HookResult, Hooks, Point};
 use crate::metric::{Directions, Evaluator};
 use crate::model::Model;
@@ -61,6 +61,8 @@ pub struct RunnerBuilder {
     /// What the weights of a first start come from, where there is nothing to resume.
     pub(super) begin_from: Option<String>,
     pub(super) notes: Vec<String>,
+    /// What a checkpoint keeps of the training data, for a run that only evaluates.
+    pub(super) known: Fitted,
     pub(super) log_level: LogLevel,
     pub(super) load_from: Option<String>,
     pub(super) resume: bool,
@@ -108,6 +110,7 @@ impl RunnerBuilder {
             config_files: Vec::new(),
             begin_from: None,
             notes: Vec::new(),
+            known: Fitted::default(),
             log_level: LogLevel::default(),
             load_from: None,
             resume: false,

@@ -114,6 +114,8 @@ fn rehearse(builder: RunnerBuilder, config: &RunConfig, node: &Node, found: &mut
                 break;
             }
             if nth == 0 {
+                // A training begins with batches of which no hook hears: another mistake may come first there.
+                refused.unless_told(runner.rehearse_validation())?;
                 // The training would meet it again, and come no further.
                 runner.drop_validation();
             }
@@ -134,6 +136,22 @@ impl Told<'_> {
                 Ok(None)
             }
         }
+    }
+}
+
+impl Told<'_> {
+    /// The complaints of places of which nothing was said so far.
+    fn unless_told(&mut self, result: Result<()>) -> Result<()> {
+        let places: Vec<_> =
+            self.0.0.iter().filter_map(|diag| diag.at.as_ref().map(ToString::to_string)).collect();
+        let mut more = Diags::default();
+        Told(&mut more).take(result)?;
+        self.0.extend(
+            more.0
+                .into_iter()
+                .filter(|diag| diag.at.as_ref().is_some_and(|at| !places.contains(&at.to_string()))),
+        );
+        Ok(())
     }
 }
 
@@ -180,10 +198,10 @@ mod tests {
     use std::collections::BTreeSet;
     use std::sync::Mutex;
 
-    use ndarray::Array3;
+    use ndarray::Array1;
 
     use super::*;
-    use crate::base::Rng;
+    use crate::base::{Elem, Rng};
     use crate::data::Sample;
     use crate::registry::BuildCx;
 
@@ -211,7 +229,7 @@ mod tests {
         }
         fn get(&self, index: usize, _: &mut Rng) -> Result<Sample> {
             READ.lock().unwrap().push(index);
-            Ok(Sample::image(Array3::zeros((2, 2, 3)), 0))
+            Ok(Sample::new(Array1::<Elem>::zeros(3), 0))
         }
     }
 

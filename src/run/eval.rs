@@ -164,8 +164,8 @@ impl Insane {
 }
 
 impl Session {
-    /// Whether the validation works at all: better known now than after the first epoch.
-    pub(super) fn sanity_check(&mut self) -> Result<()> {
+    /// Two batches through the validation, of which nothing remains.
+    pub(super) fn rehearse_validation(&mut self) -> Result<()> {
         let Some(mut val) = self.val.take() else { return Ok(()) };
         let worked = val.rehearse(self);
         if worked.is_err() {
@@ -173,7 +173,12 @@ impl Session {
             val.loss = MeanLoss::default();
         }
         self.val = Some(val);
-        worked.map_err(|error| match error {
+        worked
+    }
+
+    /// Whether the validation works at all: better known now than after the first epoch.
+    pub(super) fn sanity_check(&mut self) -> Result<()> {
+        self.rehearse_validation().map_err(|error| match error {
             Error::Config(_) => Error::Config(Box::new(Insane(error))),
             error => Error::Other(Box::new(Insane(error))),
         })

@@ -235,6 +235,11 @@ impl Runner {
         Ok(())
     }
 
+    /// Two batches through the validation, of which no hook hears.
+    pub(super) fn rehearse_validation(&mut self) -> Result<()> {
+        self.evaluate("val", |session| session.rehearse_validation().map(|()| Metrics::default())).map(drop)
+    }
+
     /// From now on the run does not validate.
     pub(super) fn drop_validation(&mut self) {
         self.session.val = None;

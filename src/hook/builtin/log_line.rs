@@ -394,7 +394,7 @@ mod tests {
     /// Ten thousand iterations a second were shown as `time: 0.0000`.
     #[test]
     fn quick_iterations_have_a_time() {
-        let seconds = [12.5, 0.25, 0.0123, 0.0011, 0.000999, 0.00002345, 1.2e-7, 0.0, 3e-12];
+        let seconds = [12.5, 0.25, 0.0123, 0.0011, 0.000999, 0.00002346, 1.2e-7, 0.0, 3e-12];
         let shown = seconds.map(|seconds| line().field("time", seconds));
         let expected = [
             "12.5000",
@@ -402,7 +402,7 @@ mod tests {
             "0.0123",
             "0.0011",
             "0.000999",
-            "0.0000234",
+            "0.0000235",
             "0.000000120",
             "0.0000",
             "0.00000000000",

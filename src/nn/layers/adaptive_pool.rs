@@ -91,7 +91,8 @@ of_images!(
     ///
     /// let tape = Tape::new(BufferPool::default());
     /// let x = tape.input(Tensor::from_shape_vec(vec![1, 1, 1, 5], vec![1.0, 2.0, 5.0, 4.0, 3.0]).unwrap());
-    /// let cx = &mut Forward::new(true, &mut keyed(0, "example", 0, 0));
+    /// let rng = &mut keyed(0, "example", 0, 0);
+/// let cx = &mut Forward::new(true, rng);
     /// // Parts 0..3 and 2..5: neighbours overlap.
     /// assert_eq!(AdaptiveMaxPool2d::new([1, 2]).forward(x, cx)?.value().as_slice().unwrap(), [5.0, 5.0]);
     /// # Ok::<(), shanty::base::Error>(())

@@ -18,7 +18,8 @@ use super::conv1d::as_images;
 ///
 /// let tape = Tape::new(BufferPool::default());
 /// let x = tape.input(Tensor::from_shape_vec(vec![1, 1, 5], vec![1.0, 3.0, 2.0, 0.0, 4.0]).unwrap());
-/// let cx = &mut Forward::new(true, &mut keyed(0, "example", 0, 0));
+/// let rng = &mut keyed(0, "example", 0, 0);
+/// let cx = &mut Forward::new(true, rng);
 /// assert_eq!(MaxPool1d::new(2).forward(x, cx)?.value().as_slice().unwrap(), [3.0, 2.0]);
 /// assert_eq!(MaxPool1d::new(2).ceil_mode(true).forward(x, cx)?.value().as_slice().unwrap(), [3.0, 2.0, 4.0]);
 /// # Ok::<(), shanty::base::Error>(())
@@ -107,7 +108,8 @@ impl Module for MaxPool1d {
 ///
 /// let tape = Tape::new(BufferPool::default());
 /// let x = tape.input(Tensor::from_shape_vec(vec![1, 1, 4], vec![3.0, 6.0, 9.0, 12.0]).unwrap());
-/// let cx = &mut Forward::new(true, &mut keyed(0, "example", 0, 0));
+/// let rng = &mut keyed(0, "example", 0, 0);
+/// let cx = &mut Forward::new(true, rng);
 /// let pool = AvgPool1d::new(3).stride(2).padding(1);
 /// assert_eq!(pool.clone().forward(x, cx)?.value().as_slice().unwrap(), [3.0, 9.0]);
 /// let pool = &mut pool.count_include_pad(false);

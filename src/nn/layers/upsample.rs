@@ -110,7 +110,8 @@ pub enum UpsampleTo {
 ///
 /// let tape = Tape::new(BufferPool::default());
 /// let x = tape.input(Tensor::from_shape_vec(vec![1, 1, 1, 2], vec![0.0, 4.0]).unwrap());
-/// let cx = &mut Forward::new(true, &mut keyed(0, "example", 0, 0));
+/// let rng = &mut keyed(0, "example", 0, 0);
+/// let cx = &mut Forward::new(true, rng);
 /// let mut up = |mut layer: Upsample| Ok::<_, shanty::base::Error>(layer.forward(x, cx)?.value());
 /// assert_eq!(up(Upsample::size([1, 4]))?.as_slice().unwrap(), [0.0, 0.0, 4.0, 4.0]);
 /// assert_eq!(up(Upsample::size([1, 4]).bilinear(false))?.as_slice().unwrap(), [0.0, 1.0, 3.0, 4.0]);
