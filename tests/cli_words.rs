@@ -84,6 +84,37 @@ fn a_file_to_resume_from_is_called_what_it_is() {
     refused(dir.path(), "train c.yaml --work-dir v --resume=epoch_1", 1, &["none at all in "]);
 }
 
+/// The words led nowhere where checkpoints have a folder of their own; a damaged newest one was passed over in silence;
+/// a dump kept `overwrite`, with which a training by it would delete the run.
+#[test]
+fn words_find_what_is_saved_elsewhere_and_name_what_is_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("c.yaml"), CONFIG).unwrap();
+    let hook =
+        "default_hooks={checkpoint: {type: CheckpointHook, interval: 1, by_epoch: true, out_dir: outs}}";
+    let args = ["train", "c.yaml", "--work-dir", "w", "--overwrite", hook];
+    let out = Command::new(env!("CARGO_BIN_EXE_shanty")).args(args).current_dir(dir.path()).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let dump = fs::read_to_string(at("w/c.yaml")).unwrap();
+    assert!(!dump.contains("overwrite"), "{dump}");
+    let digest = |name: &str| {
+        let (code, said) = shanty(dir.path(), &format!("ckpt digest {name}"));
+        assert_eq!(code, 0, "{name}: {said}");
+        said
+    };
+    let newest = digest("outs/w/epoch_3");
+    assert_eq!((digest("w/latest"), digest("w")), (newest.clone(), newest));
+    let (code, said) = shanty(dir.path(), "val c.yaml epoch_2 --work-dir w");
+    assert_eq!(code, 0, "{said}");
+    let weights = at("outs/w/epoch_3/model.safetensors");
+    let mut bytes = fs::read(&weights).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&weights, bytes).unwrap();
+    let (code, said) = shanty(dir.path(), "val c.yaml latest --work-dir w");
+    assert!(code == 0 && said.contains("epoch_3") && said.contains("outs/w/epoch_2 is taken"), "{said}");
+}
+
 /// The file that names the newest checkpoint was taken for weights, and the words that people use for checkpoints were
 /// unknown: `latest`, `best`, the work_dir. They lead to one wherever a command takes one.
 #[test]

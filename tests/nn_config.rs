@@ -266,3 +266,34 @@ fn everything_is_registered() {
             .unwrap();
     assert!(loss.build(&mut BuildCx::new(0)).is_ok());
 }
+
+/// A branch without its `Flatten` was spread over the samples of the other: predictions mixed the batch.
+#[test]
+fn sums_do_not_spread_one_batch_over_the_other() {
+    let (a, b): (&[Elem], &[Elem]) = (&[-1.0, 2.0], &[10.0, 20.0]);
+    for (yaml, wanted) in [
+        ("{type: Parallel, join: sum, branches: [{type: Identity}, {type: Select, channels: [0]}]}", ""),
+        (
+            "{type: Residual, body: {type: Linear, in_features: 2, out_features: 1}}",
+            "of shape [1, 1] to a shortcut",
+        ),
+        ("{type: Residual, body: {type: Linear, in_features: 2, out_features: 2}}", ""),
+    ] {
+        let inputs: &[&[Elem]] = if yaml.contains("Parallel") { &[a, b] } else { &[a] };
+        let said = of(yaml, inputs).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(said.contains(wanted) && said.is_empty() == wanted.is_empty(), "{yaml}: {said}");
+    }
+    let mut net =
+        build("{type: Parallel, join: mul, branches: [{type: Identity}, {type: Identity}]}").unwrap();
+    let tape = Tape::without_grad(BufferPool::default());
+    let mut rng = keyed(0, "test", 0, 0);
+    let mut join = |one: &[usize], other: &[usize]| {
+        let xs = [one, other].map(|shape| tape.input(Tensor::zeros(shape.to_vec())));
+        net.forward_all(&xs, &mut Forward::new(false, &mut rng)).map(|y| y.shape())
+    };
+    assert_eq!(join(&[4, 3, 2, 2], &[4, 3, 1, 1]).unwrap(), [4, 3, 2, 2], "gates are multiplied");
+    for other in [&[4, 3][..], &[1, 3, 2, 2]] {
+        let said = join(&[4, 3, 2, 2], other).unwrap_err().to_string();
+        assert!(said.contains("are not added or multiplied"), "{said}");
+    }
+}

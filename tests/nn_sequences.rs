@@ -36,12 +36,17 @@ fn what_does_not_fit_is_told_with_its_place() {
         (Box::new(LSTM::new(4, 3)), noise(&[2, 5, 3]), None, "its last axis must be 4"),
         (Box::new(GRU::new(4, 3)), noise(&[2, 0, 4]), None, "there must be a step"),
         (Box::new(GRU::new(4, 3)), noise(&[2, 5, 4]), Some(&[5]), "1 lengths for 2 sequences"),
-        (Box::new(GRU::new(4, 3)), noise(&[2, 5, 4]), Some(&[5, 6]), "sequence 1 has the length 6"),
+        (
+            Box::new(GRU::new(4, 3)),
+            noise(&[2, 5, 4]),
+            Some(&[5, 6]),
+            "sequence 1 of the batch has the length 6",
+        ),
         (
             Box::new(MultiheadAttention::new(4, 2)),
             noise(&[2, 5, 4]),
             Some(&[6, 1]),
-            "sequence 0 has the length 6",
+            "sequence 0 of the batch has the length 6",
         ),
         (Box::new(PoolOverTime::new(OverTime::Max)), noise(&[2, 5]), None, "pooling over time wants"),
         (Box::new(PositionalEncoding::learnt(3, 4)), noise(&[2, 5, 4]), None, "raise `max_len`"),
@@ -174,4 +179,58 @@ contracts! {
         activation: TransformerActivation::Gelu,
         ..TransformerLayerConfig::new(4, 2)
     }).unwrap(), [2, 3, 4];
+}
+
+/// A layer that makes sequences longer left their lengths behind, and half of them was not looked at.
+#[test]
+fn lengths_are_those_of_the_input() {
+    let pool = || PoolOverTime::new(OverTime::Mean);
+    let mut rng = keyed(0, "", 0, 0);
+    let tape = Tape::new(BufferPool::default());
+    let lengths: &[usize] = &[5, 3];
+    let mut cx =
+        Forward { lengths: Some(lengths.into()), sizes: vec![5, 4], ..Forward::new(false, &mut rng) };
+    let mut of = |steps| pool().forward(tape.input(noise(&[2, steps, 4])), &mut cx).map(drop);
+    assert!(of(5).is_ok());
+    for steps in [6, 10] {
+        let said = of(steps).unwrap_err().to_string();
+        assert!(said.contains(&format!("their layer got {steps} steps")), "{said}");
+    }
+    // Of two inputs it is not known whose lengths they are.
+    let yaml = "{type: Supervised, inputs: [a, b], lengths: n, loss: {type: MSELoss}, network: [{type: Parallel, \
+                branches: [{type: PoolOverTime}, {type: PoolOverTime}]}]}";
+    let spec: Spec<dyn shanty::model::Model> = parse("net.yaml", yaml).unwrap().read().unwrap();
+    let said = spec.build(&mut BuildCx::new(0)).err().unwrap().to_string();
+    assert!(said.contains("`lengths` are those of one input"), "{said}");
+}
+
+/// A rule of an `init_cfg` went past the weights of recurrent layers, which have other names than `weight`.
+#[test]
+fn initial_weights_reach_every_weight_of_a_layer() {
+    for (layer, all) in [
+        ("LSTM, input_size: 4, hidden_size: 4", 4),
+        ("GRU, input_size: 4, hidden_size: 4, bidirectional: true", 8),
+        ("TransformerEncoderLayer, d_model: 4, nhead: 2, dim_feedforward: 4", 12),
+    ] {
+        let name = layer.split(',').next().unwrap();
+        let yaml =
+            format!("{{type: {layer}, init_cfg: {{type: Constant, val: 0.5, bias: 0.25, layer: {name}}}}}");
+        let yaml = match name {
+            "TransformerEncoderLayer" => format!(
+                "{{type: Sequential, layers: [{{type: {layer}}}], init_cfg: {{type: Constant, val: 0.5, bias: 0.25, override: \
+                 {{name: '0'}}}}}}"
+            ),
+            _ => yaml,
+        };
+        let spec: Spec<dyn Module> = parse("net.yaml", &yaml).unwrap().read().unwrap();
+        let mut net = spec.build(&mut BuildCx::new(0)).unwrap();
+        shanty::nn::init::init_weights(&mut net, 1).unwrap();
+        let mut seen = 0;
+        shanty::nn::visit(&*net, &mut |p| {
+            let wanted = if p.name.contains("bias") { 0.25 } else { 0.5 };
+            assert!(p.value.iter().all(|v| *v == wanted), "{}", p.name);
+            seen += 1;
+        });
+        assert_eq!(seen, all, "{name}");
+    }
 }

@@ -144,6 +144,35 @@ fn an_output_is_not_written_over_what_a_run_writes() {
     }
 }
 
+/// Pictures of a data set, and the weights that a config begins with, were written over.
+#[test]
+fn an_output_is_not_written_over_what_a_config_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let png = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/images/420_pillow.png");
+    fs::create_dir_all(at("pics/cats")).unwrap();
+    fs::copy(png, at("pics/cats/1.png")).unwrap();
+    symlink("pics/cats/1.png", at("link.json")).unwrap();
+    fs::write(at("c.yaml"), CONFIG).unwrap();
+    assert!(shanty(dir.path(), &["train", "c.yaml"]).status.success());
+    fs::copy(at("w/epoch_1/model.safetensors"), at("begin.safetensors")).unwrap();
+    fs::write(at("from.yaml"), CONFIG.to_owned() + "load_from: begin.safetensors\n").unwrap();
+    let folder = "test_dataloader={batch_size: 1, dataset: {type: ImageFolder, data_root: pics}}";
+    let before = [files(&at("pics")), files(&at("w"))];
+    for path in ["pics/cats/1.png", "link.json"] {
+        refused(dir.path(), &["val", "c.yaml", "epoch_1", folder, "--out", path], "name another file");
+        refused(dir.path(), &["plan", "c.yaml", folder, "--svg", path], "name another file");
+    }
+    for command in ["val", "predict"] {
+        let args = [command, "from.yaml", "epoch_1", "--out", "begin.safetensors"];
+        assert_eq!(shanty(dir.path(), &args).status.code(), Some(2), "{command}");
+    }
+    assert_eq!([files(&at("pics")), files(&at("w"))], before);
+    // Samples that a training leaves out are no matter of an evaluation.
+    let out = shanty(dir.path(), &["val", "c.yaml", "epoch_1", "exclude_samples=[0, 1]", "--out", "m.json"]);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+}
+
 /// The mean of some checkpoints took the place of one of them.
 #[test]
 fn a_checkpoint_is_not_written_over_what_it_is_made_of() {

@@ -22,7 +22,7 @@ const BEST: &str = "best";
 /// # Errors
 /// [`Error::Checkpoint`] when there is none, or more than one is best.
 pub fn locate(fs: &dyn FileSystem, named: &Path, work_dir: &Path) -> Result<PathBuf> {
-    let places = [named.to_owned(), work_dir.join(named)];
+    let places = [named.to_owned(), work_dir.join(named), saved_in(fs, work_dir).join(named)];
     let word = named.file_name().and_then(OsStr::to_str).unwrap_or_default();
     let there = |path: &&PathBuf| !named.as_os_str().is_empty() && kind_of(fs, path).is_some();
     let is_dir = |path: &&Path| kind_of(fs, path) == Some(FileKind::Dir);
@@ -30,7 +30,7 @@ pub fn locate(fs: &dyn FileSystem, named: &Path, work_dir: &Path) -> Result<Path
     let path = places.iter().find(there).filter(|path| word != POINTER || is_dir(&path.as_path()));
     // A word alone is one of the work_dir.
     let of = if named.components().count() == 1 { 1 } else { 2 };
-    let mut homes = places.iter().rev().take(of).map(|place| durable::parent(place));
+    let mut homes = places[..2].iter().rev().take(of).map(|place| durable::parent(place));
     match (path, word) {
         (Some(path), _) if !is_dir(&path.as_path()) || is_checkpoint(fs, path) => Ok(path.clone()),
         (Some(path), _) => newest_of(fs, path, named),
@@ -48,10 +48,27 @@ pub fn locate(fs: &dyn FileSystem, named: &Path, work_dir: &Path) -> Result<Path
     }
 }
 
+/// Where the run of a work_dir saves, which may be an `out_dir` elsewhere: the folder of what its pointer names.
+fn saved_in(fs: &dyn FileSystem, work_dir: &Path) -> PathBuf {
+    let named = durable::read_plain(fs, &work_dir.join(POINTER), 1 << 16).unwrap_or_default();
+    let named = String::from_utf8(named).unwrap_or_default();
+    let home = Path::new(named.trim()).parent().filter(|home| !home.as_os_str().is_empty());
+    // It is told from the work_dir, or as the config tells it.
+    let places = home.map(|home| [work_dir.join(home), home.to_owned()]);
+    let there = |home: &PathBuf| kind_of(fs, home) == Some(FileKind::Dir);
+    places.into_iter().flatten().find(there).unwrap_or_else(|| work_dir.to_owned())
+}
+
 fn newest_of(fs: &dyn FileSystem, home: &Path, named: &Path) -> Result<PathBuf> {
+    let home = &saved_in(fs, home);
     let found = newest(fs, &Folders::of(fs.canonical(home).at(home)?), None)?;
     match found.checkpoint {
-        Some((path, _)) => Ok(path),
+        Some((path, _)) => {
+            // Said once it is known what is taken instead.
+            let taken = escaped(&path.to_string_lossy()).into_owned();
+            found.refused.iter().for_each(|why| log::warn!("{why}: {taken} is taken"));
+            Ok(path)
+        }
         None => {
             let refused: String = found.refused.iter().map(|why| format!("; refused {why}")).collect();
             Err(Error::checkpoint(
@@ -63,6 +80,7 @@ fn newest_of(fs: &dyn FileSystem, home: &Path, named: &Path) -> Result<PathBuf> 
 }
 
 fn best_of(fs: &dyn FileSystem, home: &Path, named: &Path) -> Result<PathBuf> {
+    let home = &saved_in(fs, home);
     let best: Vec<String> = held(fs, home).into_iter().filter(|name| name.starts_with("best_")).collect();
     match &best[..] {
         [one] => Ok(home.join(one)),

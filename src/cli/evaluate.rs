@@ -48,9 +48,12 @@ impl Evaluate {
         refuse_swapped(&self.config.config, &self.checkpoint, if test { "test" } else { "val" })?;
         let mut config = self.config.with(&self.bare);
         let path = quoted(&self.checkpoint)?;
+        // What the config itself names as its weights is read by others.
+        let given = config.resolve()?;
         config.set.extend([format!("load_from={path}"), "resume=false".into()]);
         let node = config.resolve()?;
-        self.out.iter().try_for_each(|out| output::spare(out, &output::read_for(&node)))?;
+        let spared = |out| output::spare_inputs(out, &given).and_then(|()| output::spare_inputs(out, &node));
+        self.out.iter().try_for_each(|out| spared(out))?;
         let out = self.out.as_deref().map(Output::at).transpose()?;
         let mut runner = Runner::to_evaluate(&node, Some(&config.name()))?;
         if self.fused {

@@ -128,10 +128,41 @@ fn opened(path: &Path) -> Result<File> {
 }
 
 /// All files that a config is made of, and every path in it that may be one of a file.
-pub(super) fn read_for(config: &Node) -> Vec<PathBuf> {
+fn read_for(config: &Node) -> Vec<PathBuf> {
     let mut named: Vec<PathBuf> = config.files().into_iter().map(PathBuf::from).collect();
     texts(config, &mut |text| named.push(text.into()));
     named
+}
+
+/// The folders of the data of a config: whatever stands in them may be read.
+fn folders_of_data(config: &Node) -> Vec<PathBuf> {
+    let mut named = Vec::new();
+    for loader in ["train_dataloader", "val_dataloader", "test_dataloader"] {
+        config
+            .get(loader)
+            .iter()
+            .for_each(|loader| texts(loader, &mut |text| named.push(PathBuf::from(text))));
+    }
+    let here = std::env::current_dir().unwrap_or_default();
+    let folders = named.iter().filter(|path| path.is_dir()).filter_map(|path| path.canonicalize().ok());
+    folders.filter(|folder| !here.starts_with(folder)).collect()
+}
+
+/// Refuses an output that would take the place of a file that a config reads, or which lies among its data.
+///
+/// # Errors
+/// [`Error::Config`] with the path.
+pub(super) fn spare_inputs(out: &Path, config: &Node) -> Result<()> {
+    spare(out, &read_for(config))?;
+    let home = out.canonicalize().unwrap_or_default();
+    match folders_of_data(config).into_iter().find(|folder| home.is_file() && home.starts_with(folder)) {
+        Some(folder) => Err(Error::config(format!(
+            "{} lies among the data in {}, and is not written over: name another file",
+            out.display(),
+            folder.display()
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Refuses an output that would take the place of a file that was read.

@@ -25,7 +25,7 @@ pub(super) struct Plan {
 impl Plan {
     pub fn run(self, format: Format) -> Result<()> {
         let node = self.config.with(&self.bare).resolve()?;
-        self.svg.iter().try_for_each(|svg| output::spare(svg, &output::read_for(&node)))?;
+        self.svg.iter().try_for_each(|svg| output::spare_inputs(svg, &node))?;
         let svg = self.svg.as_deref().map(Output::at).transpose()?;
         let plan = plan(&node, Some(&self.config.name()))?;
         if let Some(svg) = svg {

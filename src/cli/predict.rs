@@ -60,9 +60,11 @@ impl Predict {
         refuse_swapped(&self.config.config, &self.checkpoint, "predict")?;
         let form = Form::of(&self.out)?;
         let mut config = self.config.with(&self.bare);
+        output::spare_inputs(&self.out, &config.resolve()?)?;
         config.set.extend([format!("load_from={}", quoted(&self.checkpoint)?), "resume=false".into()]);
         let node = config.resolve()?;
-        output::spare(&self.out, &[output::read_for(&node), self.input.clone()].concat())?;
+        output::spare_inputs(&self.out, &node)?;
+        output::spare(&self.out, &self.input)?;
         let out = Output::at(&self.out)?;
         let mut model = Predictor::from_config(&node, Some(&config.name()))?;
         if self.fused {

@@ -17,6 +17,9 @@ pub(super) fn rules(pretrained: Option<&String>, init_cfg: &InitCfg, cx: &mut Bu
 pub(super) fn settled<M: ModuleTree>(mut model: M, paths: &[String], cx: &mut BuildCx) -> Result<M> {
     cx.warn(idle(&model));
     for path in paths {
+        if path.is_empty() {
+            return Err(Error::config("`frozen` has an empty name: give a module's, such as `backbone`"));
+        }
         set_trainable(&mut model, path, false).map_err(|e| Error::config(format!("`frozen`: {e}")))?;
     }
     Ok(model)

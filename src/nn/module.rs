@@ -117,12 +117,15 @@ pub struct Forward<'a> {
     /// How many steps of each sequence of the batch are data, where shorter ones were filled up; all if `None`.
     /// Recurrent layers, attention and what pools over time leave the others out.
     pub lengths: Option<Arc<[usize]>>,
+    /// The sizes of the input whose lengths these are, behind its first axis; empty where it is not known. A layer of
+    /// another number of steps has other sequences.
+    pub sizes: Vec<usize>,
 }
 
 impl<'a> Forward<'a> {
     /// A pass over whole sequences, or over what has none.
     pub fn new(training: bool, rng: &'a mut Rng) -> Self {
-        Self { training, rng, lengths: None }
+        Self { training, rng, lengths: None, sizes: Vec::new() }
     }
 
     /// The lengths, for a layer whose input is `batch` sequences of `steps` steps.
@@ -134,11 +137,18 @@ impl<'a> Forward<'a> {
         if lengths.len() != batch {
             return Err(Error::invalid(format!("there are {} lengths for {batch} sequences", lengths.len())));
         }
+        if !self.sizes.is_empty() && !self.sizes.contains(&steps) {
+            return Err(Error::invalid(format!(
+                "the lengths are those of an input of sizes {:?}, but their layer got {steps} steps: a layer that shortens, \
+                 lengthens or joins sequences leaves their lengths behind",
+                self.sizes
+            )));
+        }
         match lengths.iter().position(|length| *length > steps) {
             None => Ok(Some(Arc::clone(lengths))),
             Some(at) => Err(Error::invalid(format!(
-                "sequence {at} has the length {}, but its layer got {steps} steps: a layer that shortens sequences leaves \
-                 their lengths behind",
+                "sequence {at} of the batch has the length {}, but its layer got {steps} steps: is `lengths` the field of \
+                 this input? A layer that shortens sequences leaves their lengths behind",
                 lengths[at]
             ))),
         }

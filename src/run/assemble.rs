@@ -10,7 +10,7 @@ use super::stand_in::StandInData;
 use super::written::Written;
 use super::{Evaluation, LoopTotals, RunConfig, RunnerBuilder, checks};
 use crate::base::{Error, Result, memory};
-use crate::config::{Diag, Diags, Level, Node, OneOrMany};
+use crate::config::{Diag, Diags, Kind, Level, Node, OneOrMany};
 use crate::data::{DataLoader, DataLoaderConfig, Fitted, Shard, StandIn, class_counts};
 use crate::hook::{Misplaced, Progress};
 use crate::metric::{Evaluator, Metric};
@@ -126,6 +126,13 @@ fn unread(node: &Node, purpose: Purpose, mut wrong: Diags) -> Diags {
     wrong
 }
 
+/// A run as its dump describes it: what was to become of an earlier one in its folder is no part of it, and who trains by
+/// the dump has not asked for it.
+fn as_dumped(node: &Node) -> Node {
+    let entries = node.entries().iter().filter(|(key, _)| key.text != "overwrite").cloned().collect();
+    Node::new(Kind::Map(entries), node.place().clone())
+}
+
 /// How often the memory of the weights is taken: once, and where they are trained again for their gradients and for
 /// what an optimizer keeps of each.
 fn copies_of_weights(trained: bool) -> u64 {
@@ -170,7 +177,7 @@ impl<'a> Assembler<'a> {
         let mut builder = RunnerBuilder::of(None)
             .without_default_hooks()
             .work_dir(&work_dir)
-            .config_text(name, node.to_yaml())
+            .config_text(name, as_dumped(node).to_yaml())
             .log_level(config.log_level)
             .start_from(config.load_from.clone())
             .resume(config.resume)

@@ -23,7 +23,8 @@ impl RunnerBuilder {
 
     /// Positions that are to be left out must be there.
     pub(super) fn check_excluded(&self) -> Result<()> {
-        let len = self.train_data.as_ref().map_or(0, |data| data.dataset().len() as u64);
+        let Some(data) = &self.train_data else { return Ok(()) };
+        let len = data.dataset().len() as u64;
         match self.exclude_samples.iter().find(|id| **id >= len && !self.placeholders) {
             Some(id) => Err(Error::config(format!(
                 "`exclude_samples` names sample {id}, but the training data have {len} samples, counted from 0"

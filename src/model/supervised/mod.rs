@@ -214,6 +214,11 @@ impl Supervised {
         if self.objectives.is_empty() {
             return Err(Error::config("nothing would be trained: give a `loss`, or a list of `losses`"));
         }
+        if self.lengths.is_some() && self.network.takes_several() {
+            return Err(Error::config(
+                "`lengths` are those of one input, and the network takes several one by one",
+            ));
+        }
         let trained = self.objectives.iter().map(|o| self.output_of(o)).collect::<Result<Vec<_>>>()?;
         match self.outputs().iter().enumerate().find(|(at, _)| !trained.contains(at)) {
             Some((_, head)) => Err(Error::config(format!("no loss trains the head `{head}`"))),
@@ -249,6 +254,7 @@ impl Supervised {
         };
         let outputs = self.objectives.iter().map(|o| self.output_of(o)).collect::<Result<Vec<_>>>()?;
         cx.lengths = self.lengths.as_ref().map(|field| inputs::steps(batch, field)).transpose()?;
+        cx.sizes = xs.first().map(|x| x.shape().into_iter().skip(1).collect()).unwrap_or_default();
         let x = cx.child_all("network", &mut self.network, &xs)?;
         self.check_weighting(&outputs)?;
         let features = match &mut self.weighting {

@@ -159,10 +159,10 @@ impl ModuleVisitor for Filler<'_> {
         each_tensor(self.seed, path, layer, &mut |tensor| {
             let values = &mut tensor.param.value.view_mut();
             match tensor.field {
-                "bias" if self.init.bias_std > 0.0 => {
+                name if is_kind(name, "bias") && self.init.bias_std > 0.0 => {
                     draw::normal(values, self.init.bias, self.init.bias_std, &mut tensor.rng);
                 }
-                "bias" => values.fill(self.init.bias as Elem),
+                name if is_kind(name, "bias") => values.fill(self.init.bias as Elem),
                 _ => self
                     .init
                     .rule
@@ -212,14 +212,26 @@ struct Target<'a> {
     rng: Rng,
 }
 
-/// Calls `f` with the weight and then the bias of one layer, those that it has.
+/// Calls `f` with the weights and then the biases of one layer, those that it has.
 fn each_tensor(
     seed: u64,
     path: &str,
     layer: &mut dyn ModuleTree,
     f: &mut dyn FnMut(&mut Target<'_>) -> Result<()>,
 ) -> Result<()> {
-    each_of(&["weight", "bias"], seed, path, layer, f)
+    let mut names = Vec::new();
+    layer.visit_children(&mut |name, child| {
+        if matches!(child, Child::Param(_)) && (is_kind(name, "weight") || is_kind(name, "bias")) {
+            names.push(name.to_owned());
+        }
+    });
+    names.sort_by_key(|name| is_kind(name, "bias"));
+    each_of(&names.iter().map(String::as_str).collect::<Vec<_>>(), seed, path, layer, f)
+}
+
+/// Whether a tensor is a weight or a bias: `weight`, and of layers with several `weight_ih_l0`, `in_proj_weight`.
+fn is_kind(name: &str, kind: &str) -> bool {
+    name.split('_').next() == Some(kind) || name.rsplit('_').next() == Some(kind)
 }
 
 /// Calls `f` with the tensors of these names, in their order, those that the layer has.

@@ -21,7 +21,7 @@ pub struct EmbeddingConfig {
     /// Size of a row.
     #[schemars(range(min = 1))]
     pub embedding_dim: usize,
-    /// The number of what only fills up; counted from the end if negative. Its row begins as zeros and is not trained.
+    /// The number of what only fills up; counted from the end if negative. Its row begins as zeros, unless an `init_cfg` fills the table, and is not trained.
     #[serde(default)]
     #[schemars(range(min = -16_777_216, max = 16_777_215))]
     pub padding_idx: Option<i64>,

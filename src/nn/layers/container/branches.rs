@@ -184,6 +184,16 @@ impl Join {
         let Some((first, others)) = ys.split_first() else {
             return Err(Error::invalid("it has no branches"));
         };
+        // Of other numbers of axes, one batch would be spread over the other.
+        let (axes, n) = (first.shape().len(), first.shape().first().copied());
+        let alike = |y: &&Var<'t>| y.shape().len() == axes && y.shape().first().copied() == n;
+        if let Some(other) = others.iter().find(|y| self != Self::Concat && !alike(y)) {
+            return Err(Error::invalid(format!(
+                "branches of shapes {:?} and {:?} are not added or multiplied: give them as many axes, and the same samples",
+                first.shape(),
+                other.shape()
+            )));
+        }
         let more = || others.iter().copied();
         match self {
             Self::Concat => Tape::concat(first.tape(), ys, axis),

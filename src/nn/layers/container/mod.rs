@@ -108,6 +108,14 @@ impl Module for Residual {
                 )));
             }
         };
+        if y.shape() != shortcut.shape() {
+            return Err(Error::invalid(format!(
+                "`Residual` adds a body of shape {:?} to a shortcut of shape {:?}: give it a `shortcut` that makes the \
+                 shape of the body",
+                y.shape(),
+                shortcut.shape()
+            )));
+        }
         (y + shortcut).checked()
     }
 
