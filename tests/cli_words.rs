@@ -84,6 +84,26 @@ fn a_file_to_resume_from_is_called_what_it_is() {
     refused(dir.path(), "train c.yaml --work-dir v --resume=epoch_1", 1, &["none at all in "]);
 }
 
+/// What a resume refuses of a changed config was told by it alone: a check looked for no checkpoint.
+#[test]
+fn a_check_of_a_resume_compares_with_the_checkpoint() {
+    let dir = trained();
+    let more = "resume=true train_cfg.max_epochs=4";
+    let (code, said) = shanty(dir.path(), &format!("check c.yaml --work-dir w {more}"));
+    assert_eq!(code, 0, "{said}");
+    for (change, word) in [
+        ("train_dataloader.dataset.n=12", "are not those of the checkpoint"),
+        ("optim_wrapper.optimizer.momentum=0", "SGD"),
+        ("model.backbone.layers.1.out_features=4", "[4, 12]"),
+    ] {
+        let line = |command: &str| format!("{command} c.yaml --work-dir w {more} {change}");
+        let (trained, told) = shanty(dir.path(), &line("train"));
+        let (checked, said) = shanty(dir.path(), &line("check"));
+        assert_eq!(trained == 0, checked == 0, "{change}: {told} … {said}");
+        assert!(trained == 0 || (told.contains(word) && said.contains(word)), "{change}: {told} … {said}");
+    }
+}
+
 /// The words led nowhere where checkpoints have a folder of their own; a damaged newest one was passed over in silence;
 /// a dump kept `overwrite`, with which a training by it would delete the run.
 #[test]

@@ -1,6 +1,6 @@
 //! Loading weights, and taking a whole run up again.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{LoadConfig, Session};
 use crate::base::fs::{Disk, FileSystem};
@@ -192,13 +192,16 @@ pub(super) fn saved_fits(work_dir: &Path, load_from: Option<&str>) -> Fitted {
         Some(named) => checkpoint::locate(&Disk, Path::new(named), work_dir)
             .and_then(|path| checkpoint::load(&path))
             .ok(),
-        None => Disk.canonical(work_dir).ok().and_then(|dir| {
-            let folders = Folders::of(dir);
-            let run = Owner::of(&Disk, &folders).ok()?.map(|owner| owner.run);
-            Some(checkpoint::newest(&Disk, &folders, run.as_deref()).ok()?.checkpoint?.1)
-        }),
+        None => newest_in(work_dir).map(|(_, checkpoint)| checkpoint),
     };
     loaded.map(|checkpoint| checkpoint.meta.fitted).unwrap_or_default()
+}
+
+/// The checkpoint that a run in this folder would resume.
+pub(super) fn newest_in(work_dir: &Path) -> Option<(PathBuf, Checkpoint)> {
+    let folders = Folders::of(Disk.canonical(work_dir).ok()?);
+    let run = Owner::of(&Disk, &folders).ok()?.map(|owner| owner.run);
+    checkpoint::newest(&Disk, &folders, run.as_deref()).ok()?.checkpoint
 }
 
 fn restore(s: &mut Session, path: &Path, mut checkpoint: Checkpoint, allow_hook_changes: bool) -> Result<()> {
