@@ -109,7 +109,7 @@ impl Autograd {
     }
 
     /// Whether evaluation computes batch norms, sums and activations with the convolution or linear map before them:
-    /// fewer walks over memory, and results that differ by rounding where a batch norm went into a weight. It does not
+    /// fewer walks over memory, and results that differ by rounding where there is a batch norm. It does not
     /// unless this says so.
     pub fn fuse(&mut self, fuses: bool) {
         self.fuses = fuses;

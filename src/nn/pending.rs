@@ -13,8 +13,8 @@ type Run = dyn Fn(&[Elem], LayerEpilogue<'_>, &mut [Elem]);
 
 /// A convolution or linear map on a tape that fuses, until somebody asks for its value.
 ///
-/// A batch norm by running statistics goes into its weight and bias, a sum and an activation are applied while the
-/// result is in the cache. Each makes a product of its own out of this one, so that whoever else looks at the
+/// A batch norm by running statistics (one factor and one number a channel), a sum and an activation are applied while
+/// the result is in the cache. Each makes a product of its own out of this one, so that whoever else looks at the
 /// convolution itself still gets it. What follows what is known by the data alone, whatever modules it came from.
 #[derive(Clone)]
 pub(super) struct Pending {
@@ -23,6 +23,7 @@ pub(super) struct Pending {
     /// Which axis of the result the first axis of the weight makes.
     channel_axis: usize,
     weight: Tensor,
+    scale: Option<Tensor>,
     bias: Option<Tensor>,
     residual: Option<Tensor>,
     act: Act,
@@ -39,7 +40,16 @@ impl Pending {
         run: impl Fn(&[Elem], LayerEpilogue<'_>, &mut [Elem]) + 'static,
     ) -> Self {
         let shape = shape.to_vec();
-        Self { shape, channel_axis, weight, bias, residual: None, act: Act::Identity, run: Rc::new(run) }
+        Self {
+            shape,
+            channel_axis,
+            weight,
+            scale: None,
+            bias,
+            residual: None,
+            act: Act::Identity,
+            run: Rc::new(run),
+        }
     }
 
     pub fn shape(&self) -> &[usize] {
@@ -49,19 +59,16 @@ impl Pending {
     /// The same followed by `scale * y + shift` of each channel; `None` where a channel is not the second axis, or
     /// something follows already.
     pub fn scaled(&self, scale: &[f64], shift: &[f64]) -> Option<Self> {
-        if self.channel_axis != 1 || self.residual.is_some() || self.act != Act::Identity {
+        let alone = self.scale.is_none() && self.residual.is_none() && self.act == Act::Identity;
+        if self.channel_axis != 1 || !alone {
             return None;
         }
-        let mut weight = slice(&self.weight).to_vec();
-        let row = weight.len() / scale.len().max(1);
-        for (row, scale) in weight.chunks_exact_mut(row.max(1)).zip(scale) {
-            row.iter_mut().for_each(|w| *w = (f64::from(*w) * scale) as Elem);
-        }
         let old = |k: usize| self.bias.as_ref().map_or(0.0, |bias| f64::from(slice(bias)[k]));
-        let bias =
-            scale.iter().zip(shift).enumerate().map(|(k, (scale, shift))| (old(k) * scale + shift) as Elem);
-        let bias = Some(tensor(&[scale.len()], bias.collect()));
-        Some(Self { weight: tensor(self.weight.shape(), weight), bias, ..self.clone() })
+        let channels = scale.iter().zip(shift).enumerate();
+        let bias = channels.map(|(k, (scale, shift))| (old(k) * scale + shift) as Elem).collect();
+        let scale = scale.iter().map(|scale| *scale as Elem).collect();
+        let of = |values: Vec<Elem>| Some(tensor(&[values.len()], values));
+        Some(Self { scale: of(scale), bias: of(bias), ..self.clone() })
     }
 
     /// The same with this added; `None` where it has another shape, or something follows already.
@@ -77,8 +84,9 @@ impl Pending {
 
     /// The value.
     fn compute(&self, mut y: Vec<Elem>) -> Tensor {
-        let (bias, residual) = (self.bias.as_ref().map(slice), self.residual.as_ref().map(slice));
-        (self.run)(slice(&self.weight), LayerEpilogue { bias, residual, act: self.act }, &mut y);
+        let [scale, bias, residual] =
+            [&self.scale, &self.bias, &self.residual].map(|t| t.as_ref().map(slice));
+        (self.run)(slice(&self.weight), LayerEpilogue { scale, bias, residual, act: self.act }, &mut y);
         tensor(&self.shape, y)
     }
 }

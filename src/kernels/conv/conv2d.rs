@@ -8,9 +8,10 @@ use crate::kernels::gemm::{Epilogue, LayerEpilogue, Mat, MatMut, gemm, linear};
 use crate::kernels::par;
 use crate::kernels::reduce::{channel_sums, scale_or_zero};
 
-/// `y = act(conv(x, w) + bias + residual)`.
+/// `y = act(conv(x, w) * scale + bias + residual)`.
 pub fn conv2d(g: &ConvGeom, x: &[Elem], w: &[Elem], then: LayerEpilogue<'_>, y: &mut [Elem]) {
     assert!(x.len() == g.x_len() && w.len() == g.w_len() && y.len() == g.y_len(), "slices do not fit {g:?}");
+    assert!(then.scale.is_none_or(|s| s.len() == g.k), "scale does not fit {g:?}");
     assert!(then.bias.is_none_or(|b| b.len() == g.k), "bias does not fit {g:?}");
     assert!(then.residual.is_none_or(|r| r.len() == y.len()), "residual does not fit {g:?}");
     let epilogue = |at: usize, out: &mut [Elem]| follow(g, then, at, out);
@@ -28,9 +29,14 @@ pub fn conv2d(g: &ConvGeom, x: &[Elem], w: &[Elem], then: LayerEpilogue<'_>, y: 
 
 /// What follows, on `out`: the part of the output that begins at `at` and lies in one plane.
 fn follow(g: &ConvGeom, then: LayerEpilogue<'_>, at: usize, out: &mut [Elem]) {
-    if let Some(bias) = then.bias {
-        let bias = bias[at / (g.out[0] * g.out[1]) % g.k];
-        out.iter_mut().for_each(|v| *v += bias);
+    let channel = at / (g.out[0] * g.out[1]) % g.k;
+    match (then.scale, then.bias.map(|bias| bias[channel])) {
+        (Some(scale), bias) => {
+            let (scale, bias) = (scale[channel], bias.unwrap_or(0.0));
+            out.iter_mut().for_each(|v| *v = *v * scale + bias);
+        }
+        (None, Some(bias)) => out.iter_mut().for_each(|v| *v += bias),
+        (None, None) => {}
     }
     if let Some(residual) = then.residual {
         add_assign(&residual[at..][..out.len()], out);

@@ -30,9 +30,11 @@ pub struct Epilogue<'a> {
 /// What follows the product of a layer, each on its way to memory.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LayerEpilogue<'a> {
-    /// One number a channel (a column of a linear map, a plane of a convolution), added first.
+    /// One factor a channel (a column of a linear map, a plane of a convolution), applied first.
+    pub scale: Option<&'a [Elem]>,
+    /// One number a channel, added next.
     pub bias: Option<&'a [Elem]>,
-    /// Added next; it lies as the output does.
+    /// Added to that; it lies as the output does.
     pub residual: Option<&'a [Elem]>,
     /// Applied last.
     pub act: Act,

@@ -5,7 +5,7 @@ use super::epilogue::{Bias, Epilogue, EpilogueOp, LayerEpilogue};
 use super::matrix::{Mat, MatMut};
 use crate::base::Elem;
 use crate::kernels::disjoint::DisjointMut;
-use crate::kernels::elementwise::act_inplace;
+use crate::kernels::elementwise::{act_inplace, add_assign};
 
 /// Panics if the shapes do not fit each other or their slices.
 fn check(a: &Mat<'_>, b: &Mat<'_>, c: &MatMut<'_>, bias: &Bias<'_>) {
@@ -40,17 +40,29 @@ pub fn gemm_add(a: Mat<'_>, b: Mat<'_>, bias: Bias<'_>, more: &[Elem], c: MatMut
     Product { alpha: 1.0, beta: 0.0, bias, op: EpilogueOp::Add(more) }.run(a, b, c);
 }
 
-/// `y = act(x wᵀ + bias + residual)`: `x` [rows, in], `w` [out, in], `y` without gaps.
+/// `y = act(x wᵀ * scale + bias + residual)`: `x` [rows, in], `w` [out, in], `y` without gaps.
 ///
 /// # Panics
 /// If the shapes do not fit each other or their slices.
 pub fn linear(x: Mat<'_>, w: Mat<'_>, then: LayerEpilogue<'_>, y: MatMut<'_>) {
     let bias = then.bias.map_or(Bias::None, Bias::Cols);
-    let Some(residual) = then.residual else {
-        return gemm(1.0, x, w.t(), 0.0, y, Epilogue { bias, act: then.act });
-    };
     let MatMut { data, rows, cols, rs } = y;
-    gemm_add(x, w.t(), bias, residual, MatMut { data: &mut *data, rows, cols, rs });
+    let to = MatMut { data: &mut *data, rows, cols, rs };
+    match (then.scale, then.residual) {
+        (None, None) => return gemm(1.0, x, w.t(), 0.0, to, Epilogue { bias, act: then.act }),
+        (None, Some(residual)) => gemm_add(x, w.t(), bias, residual, to),
+        (Some(scale), residual) => {
+            assert_eq!(scale.len(), cols, "one factor a column");
+            gemm(1.0, x, w.t(), 0.0, to, Epilogue::default());
+            let added = |c: usize| then.bias.map_or(0.0, |bias| bias[c]);
+            for row in data.chunks_exact_mut(cols.max(1)) {
+                row.iter_mut().zip(scale).enumerate().for_each(|(c, (v, s))| *v = *v * s + added(c));
+            }
+            if let Some(residual) = residual {
+                add_assign(residual, data);
+            }
+        }
+    }
     act_inplace(then.act, data);
 }
 

@@ -61,7 +61,12 @@ fn check(g: &ConvGeom, seed: u64) {
 
     let got = on_1_and_2_threads(|| {
         let mut got = vec![Elem::NAN; g.y_len()];
-        let then = LayerEpilogue { bias: Some(&bias), residual: Some(&residual), act: Act::Relu };
+        let then = LayerEpilogue {
+            bias: Some(&bias),
+            residual: Some(&residual),
+            act: Act::Relu,
+            ..Default::default()
+        };
         conv2d(g, &x, &w, then, &mut got);
         got
     });

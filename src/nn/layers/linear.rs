@@ -110,7 +110,7 @@ impl<'t> Var<'t> {
         let mut y = self.tape.take(s.rows * s.outs);
         let more = residual.map(Var::value);
         let (act, more) = (Act::Identity, more.as_ref().map(slice));
-        let then = LayerEpilogue { bias: b.as_ref().map(slice), residual: more, act };
+        let then = LayerEpilogue { scale: None, bias: b.as_ref().map(slice), residual: more, act };
         s.run(slice(&x), slice(&w), then, &mut y);
         let inputs: Vec<Var<'t>> = [Some(self), Some(weight), bias, residual].into_iter().flatten().collect();
         let (at_bias, at_residual) = (bias.map(|_| 2), residual.map(|_| 2 + usize::from(bias.is_some())));
