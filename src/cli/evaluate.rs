@@ -35,8 +35,8 @@ pub(super) struct Evaluate {
     /// Write the metrics to this JSON file too.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Compute batch norms, sums and activations with the convolution or linear map before them: faster, and equal
-    /// but for rounding.
+    /// Compute batch norms, sums and activations with the convolution or linear map before them: fewer walks over
+    /// memory, and equal but for rounding.
     #[arg(long)]
     fused: bool,
     #[command(flatten)]

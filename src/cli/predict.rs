@@ -25,8 +25,8 @@ pub(super) struct Predict {
     /// Where the predictions go: a file that ends in .csv, .jsonl or .npy.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Compute batch norms, sums and activations with the convolution or linear map before them: faster, and equal
-    /// but for rounding.
+    /// Compute batch norms, sums and activations with the convolution or linear map before them: fewer walks over
+    /// memory, and equal but for rounding.
     #[arg(long)]
     fused: bool,
     #[command(flatten)]
