@@ -1,4 +1,4 @@
-//! `shanty summary`: what a model is made of and what it costs.
+//! `shanty summary`: the modules of a model with shapes, parameters, multiply-adds and the memory of a step.
 
 use clap::Args;
 use serde_json::json;

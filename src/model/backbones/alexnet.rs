@@ -46,7 +46,7 @@ impl AlexNet {
         Self::new(&p)
     }
 
-    /// A network of this make.
+    /// The network that the config describes; its weights are set by `init_weights`.
     ///
     /// # Errors
     /// When the number of classes is 0.

@@ -104,7 +104,7 @@ impl ConvNeXt {
         Self::new(&p)
     }
 
-    /// A network of this make.
+    /// The network that the config describes; its weights are set by `init_weights`.
     ///
     /// # Errors
     /// When there are no channels.

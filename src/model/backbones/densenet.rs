@@ -57,7 +57,7 @@ impl DenseNet {
         Self::new(&p)
     }
 
-    /// A network of this make.
+    /// The network that the config describes; its weights are set by `init_weights`.
     ///
     /// # Errors
     /// When there is no such arch.

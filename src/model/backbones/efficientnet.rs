@@ -127,7 +127,7 @@ impl EfficientNet {
         Self::new(&p)
     }
 
-    /// A network of this make.
+    /// The network that the config describes; its weights are set by `init_weights`.
     ///
     /// # Errors
     /// When a number of channels is 0.

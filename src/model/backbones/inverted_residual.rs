@@ -5,7 +5,7 @@ use crate::kernels::Act;
 use crate::module;
 use crate::nn::{ConvModule, ConvNormConfig, DropPath, Forward, Module, SELayer, Var};
 
-/// What a block is made of.
+/// Channels, kernel, stride, activation and gate of an [`InvertedResidual`].
 #[derive(Clone, Copy)]
 pub(super) struct Shape {
     pub from: usize,

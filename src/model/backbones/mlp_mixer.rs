@@ -103,7 +103,7 @@ impl MlpMixer {
         Self::new(&p)
     }
 
-    /// A network of this make.
+    /// The network that the config describes; its weights are set by `init_weights`.
     ///
     /// # Errors
     /// When sizes do not divide each other or are 0.

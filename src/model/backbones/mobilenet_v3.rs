@@ -113,7 +113,7 @@ impl MobileNetV3 {
         Self::new(&p)
     }
 
-    /// A network of this make.
+    /// The network that the config describes; its weights are set by `init_weights`.
     ///
     /// # Errors
     /// When there are less stages than are frozen.

@@ -98,7 +98,7 @@ impl RepVGG {
         Self::new(&p)
     }
 
-    /// A network of this make.
+    /// The network that the config describes; its weights are set by `init_weights`.
     ///
     /// # Errors
     /// When there are less stages than are frozen, or another than the last is asked for.

@@ -58,7 +58,7 @@ impl ShuffleNetV1 {
         Self::new(&p)
     }
 
-    /// A network of this make.
+    /// The network that the config describes; its weights are set by `init_weights`.
     ///
     /// # Errors
     /// When there is none of so many groups, or they do not divide the channels.

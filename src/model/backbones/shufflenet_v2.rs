@@ -53,7 +53,7 @@ impl ShuffleNetV2 {
         Self::new(&p)
     }
 
-    /// A network of this make.
+    /// The network that the config describes; its weights are set by `init_weights`.
     ///
     /// # Errors
     /// When there is no such width.

@@ -53,7 +53,7 @@ impl UNet {
         Self::new(&p)
     }
 
-    /// A network of this make.
+    /// The network that the config describes; its weights are set by `init_weights`.
     ///
     /// # Errors
     /// When it has less than two stages or more than ten.

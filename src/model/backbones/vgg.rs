@@ -64,7 +64,7 @@ impl VGG {
         Self::new(&p)
     }
 
-    /// A network of this make.
+    /// The network that the config describes; its weights are set by `init_weights`.
     ///
     /// # Errors
     /// When there is no such depth, or the number of classes is 0.

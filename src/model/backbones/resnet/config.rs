@@ -1,4 +1,4 @@
-//! What a residual network is made of.
+//! The keys of a residual network, and the blocks and channels that follow from them.
 
 use schemars::JsonSchema;
 use serde::Deserialize;

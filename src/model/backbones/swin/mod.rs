@@ -117,7 +117,7 @@ impl SwinTransformer {
         Self::new(&p)
     }
 
-    /// A network of this make.
+    /// The network that the config describes; its weights are set by `init_weights`.
     ///
     /// # Errors
     /// When there are not as many `num_heads` as `depths`, or heads do not divide the features.

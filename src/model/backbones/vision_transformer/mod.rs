@@ -128,7 +128,7 @@ impl VisionTransformer {
         Self::new(&p)
     }
 
-    /// A network of this make.
+    /// The network that the config describes; its weights are set by `init_weights`.
     ///
     /// # Errors
     /// When sizes do not divide each other or are 0, or the class token is asked for and there is none.
