@@ -148,6 +148,32 @@ fn what_is_in_the_way_of_a_save_is_refused_by_check_and_train() {
     assert!(out.status.success(), "{}", said(&out));
 }
 
+/// A run that was to go on met it when the save was due; what has the name of an earlier checkpoint is in nobody's way.
+#[test]
+fn what_is_in_the_way_of_a_run_that_goes_on_is_refused_by_check_and_train() {
+    // What belongs to the checkpoint that is there already, and a pipe, whose content nobody waits for here.
+    let others = |(name, _): &(String, Put)| !name.contains("epoch_1") && name != "emergency_iter_9";
+    for (name, put) in obstacles().into_iter().filter(others) {
+        let dir = with_config(CONFIG);
+        let out = shanty(dir.path(), &["train", "c.yaml", "train_cfg.max_epochs=1"]);
+        assert!(out.status.success(), "{}", said(&out));
+        let at = dir.path().join("w").join(&name);
+        put(&at);
+        let before = content(&dir.path().join("w"));
+        for args in [["check", "c.yaml", "resume=true"], ["train", "c.yaml", "--resume"]] {
+            let out = shanty(dir.path(), &args);
+            assert_eq!(out.status.code(), Some(2), "{args:?} with {name}: {}", said(&out));
+            assert!(said(&out).contains(&name) && said(&out).contains("move it away"), "{}", said(&out));
+        }
+        assert_eq!(content(&dir.path().join("w")), before, "{name}");
+        fs::rename(&at, dir.path().join("w/epoch_0")).unwrap();
+        for args in [["check", "c.yaml", "resume=true"], ["train", "c.yaml", "--resume"]] {
+            let out = shanty(dir.path(), &args);
+            assert!(out.status.success(), "{args:?}: {}", said(&out));
+        }
+    }
+}
+
 /// What comes into the way while the run is going on costs the checkpoint its name, and nothing else: retention, the
 /// pointer, and a resume go by what is in it.
 #[test]

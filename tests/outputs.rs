@@ -122,6 +122,9 @@ fn an_output_is_not_written_over_what_a_run_writes() {
     }
     let link = dir.path().join("link");
     let new = [logs.join("new.json"), logs.join("vis_data/new.json"), bundle.join("new.csv")];
+    // Names that checkpoints are yet to have.
+    let new = new.into_iter().chain(["epoch_700", "iter_12"].map(|name| work.join(name)));
+    let new: Vec<_> = new.collect();
     for record in records.iter().map(|(path, _)| path).chain(&new) {
         let _ = fs::remove_file(&link);
         symlink(record, &link).unwrap();
@@ -138,7 +141,14 @@ fn an_output_is_not_written_over_what_a_run_writes() {
     }
     assert_eq!(files(&work), records);
     // What is nobody's but the user's is written, and written again.
-    for path in ["w/metrics.json", "w/metrics.json", "w/20260101_101010.json", "vis_data.json"] {
+    for path in [
+        "w/metrics.json",
+        "w/metrics.json",
+        "w/epoch_700.json",
+        "epoch_700",
+        "w/20260101_101010.json",
+        "vis_data.json",
+    ] {
         let out = shanty(dir.path(), &["val", "c.yaml", "epoch_1", "--out", path]);
         assert!(out.status.success(), "{path}: {}", String::from_utf8_lossy(&out.stderr));
     }

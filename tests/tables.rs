@@ -8,6 +8,7 @@ use shanty::base::keyed;
 use shanty::config::{Node, load, parse};
 use shanty::data::{Csv, CsvConfig, Dataset, Delimiter, Encoding, Fields, Fitted, Missing, Part, Unknown};
 use shanty::hook::Metrics;
+use shanty::registry::{BuildCx, Spec};
 use shanty::run::{Outcome, Predictor, Runner};
 
 fn shipped(name: &str, dir: &Path, set: &[&str]) -> (PathBuf, Node) {
@@ -29,6 +30,38 @@ fn with_weights(dir: &Path, name: &str, checkpoint: &str) -> Node {
     let load_from =
         format!("load_from={}", serde_json::to_string(&dir.join("work").join(checkpoint)).unwrap());
     shipped(name, dir, &[&load_from]).1
+}
+
+/// Of a key that only the training part decides, another value was taken in silence.
+#[test]
+fn what_the_fit_decides_is_the_same_for_all_data() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = table(dir.path(), "a,b,y\n1,2,3\n2,4,5\n");
+    let mut fitted = Fitted::default();
+    Csv::load(config.clone()).unwrap().fitted(&mut fitted);
+    let mut cx = BuildCx::new(0);
+    cx.provide(fitted);
+    let mut built = |keys: &str| {
+        let yaml = format!("{{type: Csv, file: {:?}, target: y, {keys}}}", config.file);
+        Spec::<dyn Dataset>::parse(&yaml)
+            .unwrap()
+            .build(&mut cx)
+            .map(|_| ())
+            .map_err(|error| error.to_string())
+    };
+    built("standardize: true, features: [a, b]").unwrap();
+    built("unknown: ignore").unwrap();
+    for (keys, why) in [
+        ("standardize: false", "`standardize` is false, but true for the training data, or the checkpoint"),
+        ("missing: mean", "`missing` is mean, but error for the training data"),
+        ("missing: 0.5", "`missing` is 0.5, but error"),
+        ("standardize_target: true", "`standardize_target` is true, but false"),
+        ("ignore: [b]", "`ignore` names the column `b`, which goes in for the training data"),
+        ("id: a", "`id` names the column `a`, which goes in"),
+    ] {
+        let text = built(keys).unwrap_err();
+        assert!(text.contains(why), "{keys}: {text}");
+    }
 }
 
 /// The noise in the prices has a deviation of 12, a mean distance of 9.6: nothing can be nearer on average.

@@ -213,6 +213,23 @@ fn large_numbers_are_learnt_by_their_deviation_and_told_in_their_unit() {
     }
 }
 
+/// Of a time in seconds 32 bits hold the first digits only, and no metric shows it.
+#[test]
+fn numbers_that_32_bits_cannot_tell_apart_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    prices(dir.path());
+    let seconds = |i| 1_700_000_000 + 128 * (i % 4);
+    let rows: String = (0..40)
+        .map(|i| format!("{},{},{}\n", 50 + i * 7 % 40, ["Bern", "Chur"][i % 2], seconds(i)))
+        .collect();
+    fs::write(dir.path().join("houses.csv"), format!("area,town,price\n{rows}")).unwrap();
+    let config = HOUSES.replace("KEY", "standardize_target: true,");
+    let text = complaint(&config, dir.path(), Level::Warning);
+    // Between 2^30 and 2^31 numbers of 24 bits are 128 apart.
+    assert!(text.contains("the target `price` has mean 1.7e+09 and deviation 1"), "{text}");
+    assert!(text.contains("two numbers of 32 bits are 128 apart there"), "{text}");
+}
+
 /// A run that goes on takes the means of its checkpoint, and ends as one that was not stopped.
 #[test]
 fn a_resumed_run_learns_in_the_same_unit() {

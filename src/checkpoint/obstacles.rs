@@ -22,6 +22,8 @@ use crate::base::{Error, Result};
 pub struct Names {
     /// Each with `{}` for a number: `epoch_{}`.
     pub templates: Vec<String>,
+    /// The number to which it has come.
+    pub done: u64,
     /// The largest number that it will come to.
     pub most: u64,
 }
@@ -29,11 +31,19 @@ pub struct Names {
 impl Names {
     /// Whether it is one of them.
     pub fn include(&self, name: &str) -> bool {
-        let number = |template: &str| {
+        self.numbers(name).any(|n| n <= self.most)
+    }
+
+    /// Whether it is one that is yet to be given.
+    fn are_to_have(&self, name: &str) -> bool {
+        self.numbers(name).any(|n| n <= self.most && (n > self.done || self.done == 0))
+    }
+
+    fn numbers(&self, name: &str) -> impl Iterator<Item = u64> {
+        self.templates.iter().filter_map(move |template| {
             let (before, after) = template.split_once("{}")?;
-            name.strip_prefix(before)?.strip_suffix(after)?.parse::<u64>().ok()
-        };
-        self.templates.iter().any(|template| number(template).is_some_and(|n| n <= self.most))
+            name.strip_prefix(before)?.strip_suffix(after)?.parse().ok()
+        })
     }
 }
 
@@ -49,8 +59,8 @@ pub fn may_meet(a: &str, b: &str) -> bool {
     before.is_some_and(digits) && after.is_some_and(digits)
 }
 
-/// All that has, or occupies, the name of a checkpoint of this run, and is not shanty's to move; outside of the
-/// work_dir also what was saved for another one than `home`. Nothing is changed.
+/// All that has, or occupies, the name of a checkpoint that this run is yet to save, and is not shanty's to move;
+/// outside of the work_dir also what was saved for another one than `home`, if that is given. Nothing is changed.
 ///
 /// # Errors
 /// When a folder cannot be read.
@@ -71,13 +81,13 @@ pub fn obstacles(
             occupied.insert(stands_for(name).map_or(name, |(_, name)| name).to_owned());
         }
         let folder = Folder::new(fs, dir);
-        for name in occupied.iter().filter(|name| names.include(name)) {
+        for name in occupied.iter().filter(|name| names.are_to_have(name)) {
             found.extend(folder.not_ours(name)?);
         }
-        if dir != folders.work() {
+        if let Some(home) = home.filter(|_| dir != folders.work()) {
             for listed in folder.checkpoints()?.into_iter().filter(|listed| names.include(&listed.name)) {
                 let listed = listed.known(fs)?;
-                if !listed.manifest.is_ok_and(|manifest| manifest.is_at_home(home.unwrap_or_default())) {
+                if !listed.manifest.is_ok_and(|manifest| manifest.is_at_home(home)) {
                     let why = "nothing says that a run of this work_dir saved it: move it away, or take another `out_dir`";
                     found.push(Error::checkpoint(listed.path, why));
                 }

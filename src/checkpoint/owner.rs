@@ -106,8 +106,8 @@ impl Owner {
     /// # Errors
     /// When a folder cannot be read.
     pub fn meets(&self, fs: &dyn FileSystem, folders: &Folders, names: &Names, begins: bool) -> Result<Met> {
-        let mut in_the_way =
-            if begins { obstacles(fs, folders, names, Some(&self.home))? } else { Vec::new() };
+        // A run that goes on leaves alone what others saved elsewhere meanwhile: it takes another name.
+        let mut in_the_way = obstacles(fs, folders, names, begins.then_some(&*self.home))?;
         let mut others = Vec::new();
         for dir in folders.all() {
             // A run that begins may have been asked to save before its weights were there.

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use super::POINTER;
 use super::obstacles::checkpoint_around;
+use super::owned::Folder;
+use super::owner::OWNER_FILE;
 use crate::base::durable::{self, TEMPORARY};
 use crate::base::fs::{Disk, FileSystem};
 
@@ -15,7 +17,8 @@ pub const DUMP: &str =
 pub const VIS_DATA: &str = "vis_data";
 
 /// Whether a file of this path would be a run's: in a checkpoint, whose files are sealed, in a folder of logs, where
-/// hooks write what they like, under a name that runs give, or in place of a dumped config.
+/// hooks write what they like, under a name that runs give, also one that they are yet to give, or in place of a dumped
+/// config.
 pub fn is_of_a_run(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default();
     // Of a bare name the folder is `.`.
@@ -27,7 +30,26 @@ pub fn is_of_a_run(path: &Path) -> bool {
         || name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes())
         || checkpoint_around(&Disk, &home).is_some()
         || home.ancestors().any(is_log_folder)
+        || is_to_come(&home, &name.to_string_lossy())
         || is_dump()
+}
+
+/// Whether a checkpoint may be saved there under this name: in a folder of a run, but for its number it is like one that
+/// is there, or as names are if nothing else is asked for.
+fn is_to_come(home: &Path, name: &str) -> bool {
+    let saved = Folder::new(&Disk, home).checkpoints().unwrap_or_default();
+    let is_runs = !saved.is_empty() || Disk.entry(&home.join(OWNER_FILE)).is_ok_and(|entry| entry.is_some());
+    let numberless = |name: &str| {
+        let texts = name.split(|c: char| c.is_ascii_digit()).filter(|text| !text.is_empty());
+        (texts.map(str::to_owned).collect::<Vec<_>>(), name.bytes().any(|byte| byte.is_ascii_digit()))
+    };
+    let usual = ["epoch_1", "iter_1"].into_iter();
+    is_runs
+        && saved
+            .iter()
+            .map(|listed| &*listed.name)
+            .chain(usual)
+            .any(|own| numberless(own) == numberless(name))
 }
 
 /// Whether it is `work_dir/20261126_101500`, or the second of one instant: `20261126_101500_2`.

@@ -267,7 +267,7 @@ impl Hooks {
         // Those that nobody planned have names of their own.
         let unplanned = ["iter_{}", "emergency_iter_{}"].map(String::from);
         let planned = self.slots.iter().flat_map(|slot| slot.hook.save_names(by_epoch));
-        Names { templates: unplanned.into_iter().chain(planned).collect(), most }
+        Names { templates: unplanned.into_iter().chain(planned).collect(), done: 0, most }
     }
 
     pub(crate) fn metric_readers(&self) -> impl Iterator<Item = (&str, &str)> {

@@ -54,7 +54,8 @@ impl RunnerBuilder {
 
 fn described(node: &Node, name: Option<&str>, seed: Option<u64>) -> Result<(RunnerBuilder, Refused)> {
     let Assembled { builder, hooks, .. } = assemble(node, name, Purpose::Run, seed)?;
-    let refused = places::refused(&builder, node, &hooks)?;
+    // What a run that goes on meets it tells itself, before it changes anything.
+    let refused = places::refused(&builder, node, &hooks, None)?;
     Ok((builder, refused))
 }
 

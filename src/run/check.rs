@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::assemble::{Assembled, Purpose, assemble};
 use super::eval::REHEARSED;
 use super::places::{self, Refused};
-use super::resume::newest_in;
+use super::resume::to_resume;
 use super::stand_in::{StandInData, try_layers};
 use super::{RunConfig, Runner, RunnerBuilder};
 use crate::base::Result;
@@ -38,13 +38,14 @@ pub fn check(node: &Node, name: Option<&str>) -> Result<Diags> {
 pub(crate) fn check_as(node: &Node, name: Option<&str>, seed: u64) -> Result<Diags> {
     let assembled = assemble(node, name, Purpose::Look, Some(seed))?;
     let Assembled { mut builder, config, odd, hooks, stand_ins, weight_bytes, .. } = assembled;
-    if builder.resume && builder.load_from.is_none() {
+    let resumed = builder.resume.then(|| to_resume(&builder.home(), builder.load_from.as_deref())).flatten();
+    if builder.load_from.is_none() {
         // What is rehearsed has no folders in which it could look for it.
-        let newest = builder.work_dir.as_deref().and_then(newest_in);
-        builder.load_from = newest.map(|(path, _)| path.to_string_lossy().into_owned());
+        builder.load_from = resumed.as_ref().map(|(path, _)| path.to_string_lossy().into_owned());
     }
     let mut found = odd;
-    let Refused { errors, inhabited } = places::refused(&builder, node, &hooks)?;
+    let resumed = resumed.as_ref().map(|(_, checkpoint)| &checkpoint.meta);
+    let Refused { errors, inhabited } = places::refused(&builder, node, &hooks, resumed)?;
     found.extend(errors);
     found.extend(inhabited.map(|diag| Diag { level: Level::Warning, ..diag }));
     if weight_bytes > LARGE {

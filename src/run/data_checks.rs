@@ -79,11 +79,16 @@ impl RunnerBuilder {
         let fields = set.fields().unwrap_or_default();
         for (name, spec) in fields.iter() {
             let learnt = spec.kind == FieldKind::Float && needs.targets.iter().any(|target| target == name);
-            if !learnt || scales.0.contains_key(name) {
+            if !learnt {
                 continue;
             }
             for (column, [mean, std]) in measured(&**set, name, spec) {
-                if mean.hypot(std) <= LARGE && (std == 0.0 || std >= SMALL) {
+                if let Some(odd) = coarse(&column, mean, std) {
+                    found.push(odd);
+                    continue;
+                }
+                let usual = mean.hypot(std) <= LARGE && (std == 0.0 || std >= SMALL);
+                if usual || scales.0.contains_key(name) {
                     continue;
                 }
                 let text = format!(
@@ -132,6 +137,23 @@ impl RunnerBuilder {
     }
 }
 
+/// A target whose numbers lie so far from zero that 32 bits tell them apart by their first digits only.
+fn coarse(column: &str, mean: f64, std: f64) -> Option<Odd> {
+    let size = mean.abs() as f32;
+    let apart = f64::from(size.next_up() - size);
+    (mean.abs() > LARGE && apart > std * SMALL).then(|| Odd {
+        loader: "train_dataloader",
+        text: format!(
+            "the target `{column}` has mean {} and deviation {}, and two numbers of 32 bits are {} apart there: what that \
+             takes from the target no metric shows",
+            short(mean),
+            short(std),
+            short(apart)
+        ),
+        cure: format!("subtract {} from the numbers before they are saved", short(mean)),
+    })
+}
+
 /// Beyond this size, or below that deviation, a target is told to be unscaled.
 const LARGE: f64 = 1000.0;
 const SMALL: f64 = 1e-3;
@@ -143,25 +165,30 @@ const COLUMNS: usize = 16;
 /// Mean and deviation of each number of a field, by its name, over samples that are spread over the set; none where the
 /// set does not tell before it reads them.
 fn measured(set: &dyn Dataset, field: &str, spec: &FieldSpec) -> Vec<(String, [f64; 2])> {
-    let (mut n, mut sums): (f64, Vec<[f64; 2]>) = (0.0, Vec::new());
+    // Of the distances to the first sample: squares of large numbers would hide a small deviation.
+    let (mut n, mut first, mut sums): (f64, Vec<f64>, Vec<[f64; 2]>) = (0.0, Vec::new(), Vec::new());
     for index in (0..set.len()).step_by(set.len().div_ceil(MOST).max(1)) {
         let Some(Value::Float(values)) = set.peek(index, field) else { return Vec::new() };
         // Of a picture or a sequence each value is one of many of a kind.
         if values.ndim() > 1 || values.len() > COLUMNS {
             return Vec::new();
         }
-        sums.resize(values.len(), [0.0; 2]);
+        if first.is_empty() {
+            first = values.iter().map(|value| f64::from(*value)).collect();
+            sums.resize(first.len(), [0.0; 2]);
+        }
         n += 1.0;
-        for (sum, value) in sums.iter_mut().zip(&values) {
-            *sum = [sum[0] + f64::from(*value), sum[1] + f64::from(*value) * f64::from(*value)];
+        for ((sum, value), first) in sums.iter_mut().zip(&values).zip(&first) {
+            let away = f64::from(*value) - first;
+            *sum = [sum[0] + away, sum[1] + away * away];
         }
     }
     let several = sums.len() > 1;
     let of = |(at, [sum, squares]): (usize, [f64; 2])| {
-        let mean = sum / n;
+        let away = sum / n;
         let numbered = || if several { format!("{field}[{at}]") } else { field.to_owned() };
         let name = spec.names.get(at).cloned().unwrap_or_else(numbered);
-        (name, [mean, (squares / n - mean * mean).max(0.0).sqrt()])
+        (name, [first[at] + away, (squares / n - away * away).max(0.0).sqrt()])
     };
     sums.into_iter().enumerate().map(of).collect()
 }

@@ -57,7 +57,7 @@ impl Session {
         format!("{}-{:08x}", self.state.info.timestamp, fresh_seed())
     }
 
-    /// Who the run is, and the names that it will give.
+    /// Who the run is, and the names that it gives.
     fn owner(&mut self, begins: bool) -> (Owner, Names) {
         if begins && self.saving.run.is_empty() {
             self.saving.run = self.new_name();
@@ -99,7 +99,7 @@ impl Session {
             return Ok(());
         }
         if let Some(begins) = self.saving.to_take.take() {
-            self.own_dirs(begins)?;
+            self.own_dirs(begins, 0)?;
         }
         self.dump_config()?;
         self.made_stays();
@@ -129,9 +129,11 @@ impl Session {
         durable::replace(&**fs, path, format!("{DUMP}{}", info.config).as_bytes())
     }
 
-    /// Notes whose the folders are now, before anything is written into them.
-    pub(super) fn own_dirs(&mut self, begins: bool) -> Result<()> {
+    /// Notes whose the folders are now, before anything is written into them. `done`: epochs or iterations, whichever
+    /// the run counts.
+    pub(super) fn own_dirs(&mut self, begins: bool, done: u64) -> Result<()> {
         let (owner, names) = self.owner(begins);
+        let names = Names { done, ..names };
         let Saving { folders, overwrite, start, .. } = &mut self.saving;
         start.file(folders.work().join(checkpoint::OWNER_FILE));
         owner.take(&*self.state.fs, folders, &names, begins, *overwrite)

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::apart::resolved;
+use super::resume::done;
 use super::{LoopTotals, RunnerBuilder};
 use crate::base::fs::Disk;
 use crate::base::{Error, Result, durable};
-use crate::checkpoint::{Folders, Home, Owner, occupied};
+use crate::checkpoint::{Folders, Home, Meta, Owner, occupied};
 use crate::config::{Diag, Node};
 use crate::hook::Dirs;
 
@@ -43,14 +44,19 @@ pub(super) struct Refused {
     pub inhabited: Option<Diag>,
 }
 
-/// Looks at the folders of a run.
+/// Looks at the folders of a run that begins, or of one that goes on with a checkpoint of this content.
 ///
 /// # Errors
 /// When a folder cannot be read.
-pub(super) fn refused(builder: &RunnerBuilder, node: &Node, hooks: &[(Arc<str>, Node)]) -> Result<Refused> {
+pub(super) fn refused(
+    builder: &RunnerBuilder,
+    node: &Node,
+    hooks: &[(Arc<str>, Node)],
+    resumed: Option<&Meta>,
+) -> Result<Refused> {
     let errors = unmakeable(builder, node, hooks);
-    if errors.is_empty() && !builder.resume {
-        return met(builder, node, hooks);
+    if errors.is_empty() && (!builder.resume || resumed.is_some()) {
+        return met(builder, node, hooks, resumed);
     }
     Ok(Refused { errors, inhabited: None })
 }
@@ -97,13 +103,19 @@ fn unmakeable(builder: &RunnerBuilder, node: &Node, hooks: &[(Arc<str>, Node)]) 
     found
 }
 
-/// What a run that begins meets in its folders.
+/// What a run meets in its folders.
 ///
 /// # Errors
 /// When a folder cannot be read.
-fn met(builder: &RunnerBuilder, node: &Node, hooks: &[(Arc<str>, Node)]) -> Result<Refused> {
+fn met(
+    builder: &RunnerBuilder,
+    node: &Node,
+    hooks: &[(Arc<str>, Node)],
+    resumed: Option<&Meta>,
+) -> Result<Refused> {
     let LoopTotals { epochs, iters, by_epoch } = builder.totals();
-    let Some(names) = builder.line.as_ref().map(|line| line.save_names(by_epoch, epochs.max(iters))) else {
+    let Some(mut names) = builder.line.as_ref().map(|line| line.save_names(by_epoch, epochs.max(iters)))
+    else {
         return Ok(Refused::default());
     };
     let all = all(builder, node, hooks);
@@ -113,13 +125,18 @@ fn met(builder: &RunnerBuilder, node: &Node, hooks: &[(Arc<str>, Node)]) -> Resu
     }
     let folders = folders(&all);
     let home = Home::of(&Disk, &folders).unwrap_or_default().name;
-    let owner = Owner { run: "to come".into(), home, folder: None, seed: 0 };
-    let met = owner.meets(&Disk, &folders, &names, true)?;
+    names.done = resumed.map_or(0, |meta| done(meta, by_epoch));
+    let run = resumed.map_or_else(|| "to come".into(), |meta| meta.run.clone());
+    let owner = Owner { run, home, folder: None, seed: 0 };
+    let met = owner.meets(&Disk, &folders, &names, resumed.is_none())?;
     match met.no_others() {
         Err(others) if !builder.overwrite => {
             let dir = met.others.first().map(|(dir, _)| &**dir);
-            let inhabited = on_folder(Diag::error(others.to_string()), dir, &all);
-            Ok(Refused { errors: Vec::new(), inhabited: Some(inhabited) })
+            let told = on_folder(Diag::error(others.to_string()), dir, &all);
+            Ok(match resumed {
+                Some(_) => Refused { errors: vec![told], inhabited: None },
+                None => Refused { errors: Vec::new(), inhabited: Some(told) },
+            })
         }
         _ => {
             let errors = met.in_the_way.iter().map(|error| placed(error, &all)).collect();

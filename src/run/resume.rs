@@ -6,7 +6,7 @@ use super::{LoadConfig, Session};
 use crate::base::fs::{Disk, FileSystem};
 use crate::base::number::count;
 use crate::base::{Error, Result, caught, codec, durable};
-use crate::checkpoint::{self, Checkpoint, Folders, Owner};
+use crate::checkpoint::{self, Checkpoint, Folders, Meta, Owner};
 use crate::config::{Kind, Node};
 use crate::data::Fitted;
 use crate::hook::Event;
@@ -157,7 +157,7 @@ pub(super) fn resume(s: &mut Session, plan: &Plan) -> Result<bool> {
     };
     s.compare_data(&path, &checkpoint.meta, plan.allow_data_changes)?;
     s.saving.run.clone_from(&checkpoint.meta.run);
-    s.own_dirs(false)?;
+    s.own_dirs(false, done(&checkpoint.meta, s.state.progress.by_epoch))?;
     s.tell_of_left_behind()?;
     let saved = plan.load_from.is_none() && !checkpoint.meta.inexact;
     restore(s, &path, checkpoint, plan.allow_hook_changes)?;
@@ -197,8 +197,21 @@ pub(super) fn saved_fits(work_dir: &Path, load_from: Option<&str>) -> Fitted {
     loaded.map(|checkpoint| checkpoint.meta.fitted).unwrap_or_default()
 }
 
+/// How far a run has come, in what its loop counts.
+pub(super) fn done(meta: &Meta, by_epoch: bool) -> u64 {
+    if by_epoch { meta.epoch } else { meta.iter }
+}
+
+/// The checkpoint that a run would resume, if there is one.
+pub(super) fn to_resume(work_dir: &Path, load_from: Option<&str>) -> Option<(PathBuf, Checkpoint)> {
+    let Some(named) = load_from else { return newest_in(work_dir) };
+    let path = checkpoint::locate_run(&Disk, Path::new(named), work_dir).ok()?;
+    let checkpoint = checkpoint::read(&Disk, &path).ok()?;
+    Some((path, checkpoint))
+}
+
 /// The checkpoint that a run in this folder would resume.
-pub(super) fn newest_in(work_dir: &Path) -> Option<(PathBuf, Checkpoint)> {
+fn newest_in(work_dir: &Path) -> Option<(PathBuf, Checkpoint)> {
     let folders = Folders::of(Disk.canonical(work_dir).ok()?);
     let run = Owner::of(&Disk, &folders).ok()?.map(|owner| owner.run);
     checkpoint::newest(&Disk, &folders, run.as_deref()).ok()?.checkpoint

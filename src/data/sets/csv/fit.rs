@@ -33,6 +33,24 @@ pub(super) struct TableFit {
     pub(super) targets: Vec<ColumnFit>,
     #[serde(default)]
     standardize_target: bool,
+    /// Keys of its config that act through what is fitted.
+    #[serde(default)]
+    said: BTreeMap<String, String>,
+}
+
+/// What a config says under the keys that only the training part, or the checkpoint, decides.
+fn said(config: &CsvConfig) -> BTreeMap<String, String> {
+    let missing = match config.missing {
+        Missing::Error => "error".to_owned(),
+        Missing::Mean => "mean".to_owned(),
+        Missing::Value(value) => value.to_string(),
+    };
+    let all = [
+        ("standardize", config.standardize.to_string()),
+        ("standardize_target", config.standardize_target.to_string()),
+        ("missing", missing),
+    ];
+    all.map(|(key, value)| (key.to_owned(), value)).into()
 }
 
 impl TableFit {
@@ -65,8 +83,9 @@ impl TableFit {
             )));
         }
         let features = features.iter().map(|name| feature(config, table, name, rows));
+        let features = features.collect::<Result<_>>()?;
         let standardize_target = config.standardize_target;
-        Ok(Self { features: features.collect::<Result<_>>()?, targets, standardize_target })
+        Ok(Self { features, targets, standardize_target, said: said(config) })
     }
 
     /// Whether it is that of these columns.
@@ -83,10 +102,22 @@ impl TableFit {
                 )));
             }
         }
-        if config.standardize_target != self.standardize_target {
+        for (key, value) in said(config) {
+            if let Some(fitted) = self.said.get(&key).filter(|fitted| **fitted != value) {
+                return Err(Error::config(format!(
+                    "`{key}` is {value}, but {fitted} for the training data, or the checkpoint: all data of a run say the same"
+                )));
+            }
+        }
+        let left_out = config.ignore.iter().map(|name| ("ignore", name));
+        let left_out = left_out.chain(config.id.iter().map(|name| ("id", name)));
+        let goes_in = |name: &String| self.features.iter().any(|column| column.name == *name);
+        if let Some((key, name)) =
+            left_out.filter(|_| config.features.is_empty()).find(|(_, name)| goes_in(name))
+        {
             return Err(Error::config(format!(
-                "`standardize_target` is {}, but {} for the training data, or the checkpoint: all data of a run say the same",
-                config.standardize_target, self.standardize_target
+                "`{key}` names the column `{name}`, which goes in for the training data, or the checkpoint: all data of a run \
+                 have the same columns"
             )));
         }
         if let [ColumnFit { kind: ColumnKind::Category { values }, .. }] = &self.targets[..] {
@@ -180,34 +211,6 @@ impl ColumnFit {
         let text = table.cell(row, at).unwrap_or_default();
         table.wrong(row, at, &format!("the training part has no {text:?} here, but {known}{cure}"))
     }
-}
-
-/// What is odd about the columns that go in where nobody named them: they number or name the rows.
-pub(super) fn odd(config: &CsvConfig, fit: &TableFit, table: &Table) -> Result<Vec<String>> {
-    let mut odd = Vec::new();
-    for column in fit.features.iter().chain(&fit.targets).filter(|_| config.features.is_empty()) {
-        let (name, at) = (&column.name, table.column(&column.name)?);
-        let category = matches!(column.kind, ColumnKind::Category { .. });
-        let why = match () {
-            () if name.is_empty() || name.starts_with("Unnamed: ") => {
-                "has no name, as the index that pandas writes"
-            }
-            () if !category && table.numbers_rows(at) => "numbers the rows",
-            () if category && table.names_rows(at) => "has another text in nearly each row",
-            () => continue,
-        };
-        let (place, shown) =
-            (format!("{}:1, column {}", config.file.display(), at + 1), serde_json::json!(name));
-        odd.push(match (config.target.contains(name), category) {
-            (true, false) => continue,
-            (true, true) => format!("{place} ({shown}) is predicted as a class, and {why}: no class can be learnt from one row"),
-            (false, _) => format!(
-                "{place} ({shown}) goes in, and {why}: `ignore: [{shown}]` leaves it out, `id: {shown}` makes it the name of \
-                 the row, and `features` names what goes in all the same"
-            ),
-        });
-    }
-    Ok(odd)
 }
 
 /// The order of categories and classes: numbers by their value, before text.

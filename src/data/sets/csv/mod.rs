@@ -3,6 +3,7 @@
 mod config;
 mod encode;
 mod fit;
+mod odd;
 mod table;
 
 use std::path::{Path, PathBuf};
@@ -110,7 +111,7 @@ impl Csv {
             None => {
                 let training = chosen(&config, &table, Split::fitted_on(config.split.as_ref()))?;
                 let fit = TableFit::of(&config, &table, &training)?;
-                odd = fit::odd(&config, &fit, &table)?;
+                odd = odd::of(&config, &fit, &table)?;
                 Arc::new(fit)
             }
         };
