@@ -317,7 +317,7 @@ fn what_can_be_named_is_listed_and_described() {
 fn defaults_of_pytorch_and_mmengine_pass() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("c.yaml"), CONFIG).unwrap();
-    let adam = "optim_wrapper.optimizer={type: Adam, lr: 0.001, amsgrad: ";
+    let adam = "optim_wrapper.optimizer={type: Adam, lr: 0.001, maximize: ";
     let check = |change: &str| {
         let arguments = ["check", "c.yaml", "--set", change];
         let out = Command::new(env!("CARGO_BIN_EXE_shanty"))
@@ -341,7 +341,7 @@ fn defaults_of_pytorch_and_mmengine_pass() {
         assert_eq!(code, 0, "{change}: {said}");
     }
     let (code, said) = check(&format!("{adam}true}}"));
-    assert!(code == 2 && said.contains("`amsgrad` may only be false"), "{said}");
+    assert!(code == 2 && said.contains("`maximize` may only be false"), "{said}");
 }
 
 /// A missing bundle was a missing file.

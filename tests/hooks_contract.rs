@@ -34,6 +34,8 @@ contracts! {
     early_stopping: EarlyStoppingHook, "{monitor: accuracy/top1, patience: 3}";
     precise_bn: PreciseBNHook, "";
     num_class_check: NumClassCheckHook, "";
+    class_num_check: ClassNumCheckHook, "";
+    freeze: FreezeHook, "{modules: backbone, begin: 2}", with_number;
     sync_buffers: SyncBuffersHook, "";
     empty_cache: EmptyCacheHook, "";
     profiler: ProfilerHook, "";
@@ -50,17 +52,26 @@ struct Rich {
     teacher: ToyModel,
     p: f64,
     teaches: bool,
+    /// The student is frozen.
+    still: bool,
 }
 
 impl HostParams for Rich {
     fn visit(&self, f: &mut dyn FnMut(ParamRef<'_>)) {
-        self.student.visit(&mut |p| f(ParamRef { name: "student.weight", ..p }));
+        self.student.visit(&mut |p| {
+            let grad = p.grad.filter(|_| !self.still);
+            f(ParamRef { name: "student.weight", grad, ..p });
+        });
         if self.teaches {
             self.teacher.visit(&mut |p| f(ParamRef { name: "teacher.weight", grad: None, ..p }));
         }
     }
     fn visit_mut(&mut self, f: &mut dyn FnMut(ParamMut<'_>)) {
-        self.student.visit_mut(&mut |p| f(ParamMut { name: "student.weight", ..p }));
+        let still = self.still;
+        self.student.visit_mut(&mut |p| {
+            let grad = p.grad.filter(|_| !still);
+            f(ParamMut { name: "student.weight", grad, ..p });
+        });
         if self.teaches {
             self.teacher.visit_mut(&mut |p| f(ParamMut { name: "teacher.weight", grad: None, ..p }));
         }
@@ -77,6 +88,10 @@ impl Model for Rich {
     fn init_weights(&mut self, seed: u64) -> Result<Vec<String>> {
         self.student.init_weights(seed)
     }
+    fn set_trainable(&mut self, _module: &str, trainable: bool) -> Result<()> {
+        self.still = !trainable;
+        Ok(())
+    }
     fn number_mut(&mut self, module: &str, name: &str) -> Option<&mut f64> {
         (module == "backbone" && name == "p").then_some(&mut self.p)
     }
@@ -84,7 +99,7 @@ impl Model for Rich {
 
 fn rich(dir: &Path, teaches: bool) -> Result<RunnerBuilder> {
     let (student, teacher) = (ToyModel::new(3), ToyModel::new(3));
-    contract_run_of(dir, Rich { student, teacher, p: 0.5, teaches })
+    contract_run_of(dir, Rich { student, teacher, p: 0.5, teaches, still: false })
 }
 fn with_number(dir: &Path) -> Result<RunnerBuilder> {
     rich(dir, false)

@@ -61,6 +61,43 @@ mod adam {
 mod adamw {
     shanty::testing::optimizer_contract!(shanty::optim::Adam::decoupled(0.1));
 }
+mod adadelta {
+    shanty::testing::optimizer_contract!(shanty::optim::Adadelta::default());
+}
+mod adagrad {
+    shanty::testing::optimizer_contract!(shanty::optim::Adagrad::default());
+}
+mod adamax {
+    shanty::testing::optimizer_contract!(shanty::optim::Adamax::default());
+}
+mod amsgrad {
+    shanty::testing::optimizer_contract!(shanty::optim::Adam::new(0.1).amsgrad(true));
+}
+mod lamb {
+    shanty::testing::optimizer_contract!(shanty::optim::Lamb::default());
+}
+mod lars {
+    shanty::testing::optimizer_contract!(shanty::optim::Lars {
+        momentum: 0.9,
+        ..shanty::optim::Lars::new(0.1)
+    });
+}
+mod lion {
+    shanty::testing::optimizer_contract!(shanty::optim::Lion::default());
+}
+mod nadam {
+    shanty::testing::optimizer_contract!(shanty::optim::NAdam::default());
+}
+mod radam {
+    shanty::testing::optimizer_contract!(shanty::optim::RAdam::default());
+}
+mod rmsprop {
+    shanty::testing::optimizer_contract!(shanty::optim::RMSprop {
+        momentum: 0.9,
+        centered: true,
+        ..shanty::optim::RMSprop::default()
+    });
+}
 
 /// Says one thing and gives another.
 struct Liar;

@@ -32,6 +32,11 @@ fn schedule(name: &str) -> String {
     format!("{{type: {name}{more}{number}}}")
 }
 
+/// Muon takes no biases, and the first two have no momentum to move.
+fn fit(optimizer: &str, schedule: &str) -> bool {
+    optimizer != "Muon" && !(["Adagrad", "Adadelta"].contains(&optimizer) && schedule.ends_with("Momentum"))
+}
+
 /// Hooks that keep state or change what is trained, and a run that keeps them busy.
 const HOOKS: &[&str] = &[
     "{type: CheckInvalidLossHook, action: rollback, check: all}",
@@ -116,7 +121,7 @@ fn every_optimizer_schedule_loop_and_stateful_hook() {
                     // Each optimizer with each loop and hook, each schedule with each loop.
                     let chosen =
                         s == (o + h) % schedules.len() || (o == s % optimizers.len() && h == s % HOOKS.len());
-                    if full || chosen {
+                    if (full || chosen) && fit(opt, sched) {
                         count += 1;
                         equal(&optimizer(opt), &schedule(sched), by_epoch, hook, count);
                     }

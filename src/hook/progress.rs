@@ -4,6 +4,9 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::number::count;
+use crate::base::{Error, Result};
+
 /// What the run is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -49,6 +52,25 @@ pub struct Progress {
 }
 
 impl Progress {
+    /// Completed epochs, or iterations in a loop that counts those.
+    pub fn completed(&self) -> u64 {
+        if self.by_epoch { self.epoch } else { self.iter }
+    }
+
+    /// Whether something that begins with the epoch (or iteration) `begin` begins in this run at all; where that is not
+    /// known, it does.
+    ///
+    /// # Errors
+    /// With the key and how long the run is.
+    pub fn check_begin(&self, key: &str, begin: u64) -> Result<()> {
+        let (total, unit) =
+            if self.by_epoch { (self.max_epochs, "epoch") } else { (self.max_iters, "iteration") };
+        if self.max_iters == 0 || begin <= total {
+            return Ok(());
+        }
+        Err(Error::config(format!("`{key}: {begin}`, but the run has {}", count(total, unit))))
+    }
+
     /// In `after_train_epoch`: true every `n` epochs, counted from `begin` (which triggers itself).
     ///
     /// ```

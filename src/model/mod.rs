@@ -140,6 +140,14 @@ pub trait Model: Params + Any + Send {
         None
     }
 
+    /// Freezes or frees one of its modules, by its path, and everything below.
+    ///
+    /// # Errors
+    /// When there is no such module, or the model cannot.
+    fn set_trainable(&mut self, _module: &str, _trainable: bool) -> Result<()> {
+        Err(Error::config(format!("`{}` cannot freeze its modules while it is trained", self.name())))
+    }
+
     /// A plain number of one of its modules, by path and name, to change while training: `backbone.dropout`, `p`.
     fn number_mut(&mut self, _module: &str, _name: &str) -> Option<&mut f64> {
         None

@@ -87,6 +87,10 @@ impl<T: Task> Model for T {
         true
     }
 
+    fn set_trainable(&mut self, module: &str, trainable: bool) -> Result<()> {
+        crate::nn::set_trainable(self, module, trainable)
+    }
+
     fn number_mut(&mut self, module: &str, name: &str) -> Option<&mut f64> {
         crate::nn::find_mut(self, module)?.number_mut(name)
     }

@@ -97,6 +97,10 @@ impl Model for AverageClsScoreTTA {
         self.inner.fuse(fuses)
     }
 
+    fn set_trainable(&mut self, module: &str, trainable: bool) -> Result<()> {
+        self.inner.set_trainable(module, trainable)
+    }
+
     fn number_mut(&mut self, module: &str, name: &str) -> Option<&mut f64> {
         self.inner.number_mut(module, name)
     }

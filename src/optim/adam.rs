@@ -24,17 +24,19 @@ pub struct AdamConfig {
     /// L2 penalty: added to the gradient by Adam (0 if absent), taken from the weight by AdamW (0.01 if absent).
     #[schemars(range(min = 0.0))]
     pub weight_decay: Option<f64>,
+    /// Divide by the largest mean square so far (Reddi et al. 2018).
+    pub amsgrad: bool,
 }
 
 /// Both at least 0 and below 1: a mean of weight 1 would never move.
-fn betas(_: &mut SchemaGenerator) -> Schema {
+pub(super) fn betas(_: &mut SchemaGenerator) -> Schema {
     let beta = json_schema!({ "type": "number", "minimum": 0.0, "exclusiveMaximum": 1.0 });
     json_schema!({ "type": "array", "prefixItems": [beta, beta], "minItems": 2, "maxItems": 2 })
 }
 
 impl Default for AdamConfig {
     fn default() -> Self {
-        Self { lr: 1e-3, betas: (0.9, 0.999), eps: 1e-8, weight_decay: None }
+        Self { lr: 1e-3, betas: (0.9, 0.999), eps: 1e-8, weight_decay: None, amsgrad: false }
     }
 }
 
@@ -51,6 +53,7 @@ pub struct Adam {
     betas: (f64, f64),
     eps: f64,
     weight_decay: f64,
+    amsgrad: bool,
     decoupled: bool,
 }
 
@@ -66,9 +69,9 @@ impl Adam {
     }
 
     fn of(config: &AdamConfig, decoupled: bool) -> Self {
-        let AdamConfig { lr, betas, eps, weight_decay } = *config;
+        let AdamConfig { lr, betas, eps, weight_decay, amsgrad } = *config;
         let weight_decay = weight_decay.unwrap_or(if decoupled { 0.01 } else { 0.0 });
-        Self { lr, betas, eps, weight_decay, decoupled }
+        Self { lr, betas, eps, weight_decay, amsgrad, decoupled }
     }
 
     fn from_config(config: AdamConfig, _: &mut BuildCx) -> Result<Self> {
@@ -100,23 +103,35 @@ impl Adam {
         self
     }
 
+    /// Divides by the largest mean square so far.
+    #[must_use]
+    pub fn amsgrad(mut self, amsgrad: bool) -> Self {
+        self.amsgrad = amsgrad;
+        self
+    }
+
     /// The numbers of an update after `steps` others, for a device that computes it by itself.
     pub fn at(&self, steps: u64) -> AdamStep {
         let (b1, b2) = self.betas;
-        let t = (steps + 1) as f64;
-        // Bias corrections in f64: 1 - β₂ᵗ of the first steps loses most of its digits in f32.
-        let (correct1, correct2) = (1.0 - b1.powf(t), (1.0 - b2.powf(t)).sqrt());
+        let (correct1, correct2) = corrections(self.betas, steps);
         AdamStep {
             rate: (self.lr / correct1) as Elem,
             new1: (1.0 - b1) as Elem,
             beta2: b2 as Elem,
             new2: (1.0 - b2) as Elem,
-            scale2: correct2 as Elem,
+            scale2: correct2.sqrt() as Elem,
             eps: self.eps as Elem,
             decay: if self.decoupled { 0.0 } else { self.weight_decay as Elem },
             shrink: if self.decoupled { (1.0 - self.lr * self.weight_decay) as Elem } else { 1.0 },
         }
     }
+}
+
+/// The bias corrections `1 - β₁ᵗ` and `1 - β₂ᵗ` of the update after `steps` others. In f64: those of the first steps
+/// lose most of their digits in f32.
+pub(super) fn corrections((b1, b2): (f64, f64), steps: u64) -> (f64, f64) {
+    let t = (steps + 1) as f64;
+    (1.0 - b1.powf(t), 1.0 - b2.powf(t))
 }
 
 impl Optimizer for Adam {
@@ -135,12 +150,22 @@ impl Optimizer for Adam {
     }
 
     fn state(&self) -> &'static [&'static str] {
-        &["exp_avg", "exp_avg_sq"]
+        if self.amsgrad { &["exp_avg", "exp_avg_sq", "max_exp_avg_sq"] } else { &["exp_avg", "exp_avg_sq"] }
+    }
+
+    fn flags(&mut self) -> Vec<(&'static str, &mut bool)> {
+        vec![("amsgrad", &mut self.amsgrad)]
     }
 
     fn step(&self, mut p: ParamStep<'_>) -> Result<()> {
-        let [mean, square] = p.state()?;
-        adam(&self.at(p.steps), p.value, p.grad, mean, square);
+        let step = self.at(p.steps);
+        if self.amsgrad {
+            let [mean, square, largest] = p.state()?;
+            adam(&step, p.value, p.grad, mean, square, Some(largest));
+        } else {
+            let [mean, square] = p.state()?;
+            adam(&step, p.value, p.grad, mean, square, None);
+        }
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
-use super::{ClipGrad, OptimWrapper, Optimizer, ParamwiseConfig};
+use super::{ClipGrad, OptimWrapper, Optimizer, ParamwiseConfig, SamConfig};
 use crate::base::{Error, Result};
 use crate::registry::{BuildCx, Spec};
 
@@ -41,6 +41,9 @@ pub struct OptimWrapperConfig {
     /// Limits gradients before each update.
     #[serde(default, deserialize_with = "checked")]
     pub clip_grad: Option<ClipGrad>,
+    /// Takes the gradient where the loss nearby is largest: sharpness-aware minimisation, two passes a batch.
+    #[serde(default)]
+    pub sam: Option<SamConfig>,
     /// Learning rate and weight decay by parameter.
     #[serde(default)]
     pub paramwise_cfg: Option<ParamwiseConfig>,
@@ -70,6 +73,9 @@ impl OptimWrapperConfig {
         let mut wrapper = OptimWrapper::boxed(self.optimizer.build(cx)?).accumulate(self.accumulative_counts);
         if let Some(clip) = &self.clip_grad {
             wrapper = wrapper.clip(clip.clone());
+        }
+        if let Some(sam) = &self.sam {
+            wrapper = wrapper.sam(sam.clone());
         }
         if let Some(paramwise) = self.paramwise()? {
             wrapper = wrapper.paramwise(paramwise);

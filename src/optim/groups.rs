@@ -17,18 +17,20 @@ pub struct Group {
     now: Vec<(&'static str, f64)>,
     /// The numbers that schedules start from, in the same order.
     base: Vec<f64>,
+    flags: Vec<(&'static str, bool)>,
     tensors: usize,
     elements: usize,
 }
 
 impl Clone for Group {
     fn clone(&self) -> Self {
-        let Self { name, rule, now, base, tensors, elements } = self;
+        let Self { name, rule, now, base, flags, tensors, elements } = self;
         Self {
             name: name.clone(),
             rule: rule.clone_box(),
             now: now.clone(),
             base: base.clone(),
+            flags: flags.clone(),
             tensors: *tensors,
             elements: *elements,
         }
@@ -40,7 +42,8 @@ impl Group {
     pub(super) fn new(name: impl Into<String>, mut rule: Box<dyn Optimizer>) -> Self {
         let now: Vec<_> = rule.numbers().into_iter().map(|(name, value)| (name, *value)).collect();
         let base = now.iter().map(|(_, value)| *value).collect();
-        Self { name: name.into(), rule, now, base, tensors: 0, elements: 0 }
+        let flags = rule.flags().into_iter().map(|(name, on)| (name, *on)).collect();
+        Self { name: name.into(), rule, now, base, flags, tensors: 0, elements: 0 }
     }
 
     /// What it is called: `default`, the key of `custom_keys`, `norm`, `bias`, `layer_3`, …
@@ -86,6 +89,25 @@ impl Group {
         Ok(())
     }
 
+    /// Sets a switch of the optimizer.
+    ///
+    /// # Errors
+    /// A name that the optimizer does not have.
+    pub(super) fn set_flag(&mut self, flag: &str, on: bool) -> Result<()> {
+        let at = self.flags.iter().position(|(name, _)| *name == flag).ok_or_else(|| {
+            let names: Vec<_> = self.flags.iter().map(|(name, _)| *name).collect();
+            let has = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+            let text =
+                format!("{} has no switch `{flag}` that a group may set. It has: {has}", self.rule.name());
+            Error::config(text)
+        })?;
+        self.flags[at].1 = on;
+        if let Some((_, place)) = self.rule.flags().into_iter().nth(at) {
+            *place = on;
+        }
+        Ok(())
+    }
+
     /// Sets a number and what schedules start from.
     pub(super) fn set_base(&mut self, number: &str, value: f64) -> Result<()> {
         self.set(number, value)?;
@@ -97,8 +119,8 @@ impl Group {
 
     /// Takes over the numbers of another group of the same optimizer.
     pub(super) fn take_numbers(&mut self, other: &Self) {
-        let Self { rule, now, base, .. } = other.clone();
-        (self.rule, self.now, self.base) = (rule, now, base);
+        let Self { rule, now, base, flags, .. } = other.clone();
+        (self.rule, self.now, self.base, self.flags) = (rule, now, base, flags);
     }
 
     /// `momentum` of an optimizer with betas is the first of them, as in MMEngine.
@@ -116,9 +138,11 @@ impl Group {
     pub fn describe(&self) -> String {
         let numbers: Vec<_> =
             self.now.iter().map(|(name, value)| format!("{name} {}", short(*value))).collect();
+        let flags: String =
+            self.flags.iter().filter(|(_, on)| *on).map(|(name, _)| format!(", {name}")).collect();
         let Self { name, tensors, elements, .. } = self;
         let plural = if *tensors == 1 { "" } else { "s" };
-        format!("{name}: {tensors} tensor{plural} of {elements} numbers, {}", numbers.join(", "))
+        format!("{name}: {tensors} tensor{plural} of {elements} numbers, {}{flags}", numbers.join(", "))
     }
 }
 
@@ -170,6 +194,10 @@ pub(super) fn form(
             Some(_) if p.frozen => Ok(None),
             Some(law) => law.group_of(&p, rule).map(Some),
         };
+        let group = group.and_then(|group| {
+            group.iter().try_for_each(|group| group.rule.takes(&p).and_then(|()| group.rule.check()))?;
+            Ok(group)
+        });
         let group = match group {
             Ok(None) => return,
             Ok(Some(group)) => group,
@@ -178,7 +206,7 @@ pub(super) fn form(
                 return;
             }
         };
-        let same = |g: &Group| g.name == group.name && g.now == group.now;
+        let same = |g: &Group| g.name == group.name && g.now == group.now && g.flags == group.flags;
         let at = formed.groups.iter().position(same).unwrap_or_else(|| {
             formed.groups.push(group);
             formed.groups.len() - 1

@@ -1,20 +1,42 @@
 //! Optimizers, their schedules, and the wrapper that groups, accumulates, clips and steps.
 
+mod adadelta;
+mod adagrad;
 mod adam;
+mod adamax;
 mod clip;
 mod config;
 mod groups;
+mod lamb;
+mod lars;
+mod lion;
+mod muon;
+mod nadam;
 mod paramwise;
+mod radam;
+mod rmsprop;
+mod sam;
 pub mod schedule;
 mod sgd;
 mod state;
 mod wrapper;
 
+pub use adadelta::Adadelta;
+pub use adagrad::Adagrad;
 pub use adam::{Adam, AdamConfig};
+pub use adamax::Adamax;
 pub use clip::{ClipGrad, ClipKind, Clipped};
 pub use config::{Constructor, OptimWrapperConfig};
 pub use groups::Group;
-pub use paramwise::ParamwiseConfig;
+pub use lamb::Lamb;
+pub use lars::Lars;
+pub use lion::Lion;
+pub use muon::{AdjustLr, Muon};
+pub use nadam::NAdam;
+pub use paramwise::{ParamwiseConfig, Setting};
+pub use radam::RAdam;
+pub use rmsprop::RMSprop;
+pub use sam::SamConfig;
 pub use schedule::{Schedule, ScheduleConfig, ScheduledParam, Totals};
 pub use sgd::Sgd;
 pub use wrapper::{OptimWrapper, Update};

@@ -11,6 +11,29 @@ use crate::base::suggest::nearest;
 use crate::base::{Error, Result};
 use crate::params::{Info, Params};
 
+/// What an entry of `custom_keys` sets.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "expected a number, true or false, or for `betas` a list of two numbers")]
+pub enum Setting {
+    /// A multiplier, or a number of the optimizer.
+    Number(f64),
+    /// A switch of the optimizer.
+    Flag(bool),
+    /// `betas`.
+    Betas([f64; 2]),
+}
+
+impl Setting {
+    /// Its numbers, by the optimizer's names.
+    fn numbers<'k>(&self, key: &'k str) -> Vec<(&'k str, f64)> {
+        match self {
+            Self::Number(value) => vec![(key, *value)],
+            Self::Flag(_) => Vec::new(),
+            Self::Betas([beta1, beta2]) => vec![("beta1", *beta1), ("beta2", *beta2)],
+        }
+    }
+}
+
 /// Multipliers of learning rate and weight decay by parameter, with MMEngine's meaning.
 ///
 /// The longest of `custom_keys` that is part of a parameter's name decides alone (of equally long ones the first in the
@@ -19,10 +42,11 @@ use crate::params::{Info, Params};
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ParamwiseConfig {
-    /// Numbers for the parameters whose name contains the key: `lr_mult`, `decay_mult`, or any number of the optimizer.
+    /// Numbers for the parameters whose name contains the key: `lr_mult`, `decay_mult`, any number of the optimizer, its
+    /// `betas`, or a switch such as `lars_exclude`.
     // `check` refuses what is negative.
     #[schemars(extend("x-unbounded" = true))]
-    pub custom_keys: BTreeMap<String, BTreeMap<String, f64>>,
+    pub custom_keys: BTreeMap<String, BTreeMap<String, Setting>>,
     /// Learning rate of biases, but for those of norms, times this.
     #[schemars(range(min = 0.0))]
     pub bias_lr_mult: Option<f64>,
@@ -69,8 +93,13 @@ impl ParamwiseConfig {
             if key.is_empty() {
                 return Err(Error::config("paramwise_cfg: an empty key of `custom_keys` is in every name"));
             }
-            for (number, value) in entries {
-                if !value.is_finite() || *value < 0.0 {
+            for (number, setting) in entries {
+                if matches!(setting, Setting::Betas(_)) && number != "betas" {
+                    let text = format!("paramwise_cfg: `{number}` of `{key}` is one number, not a list");
+                    return Err(Error::config(text));
+                }
+                let wrong = |(_, value): &(&str, f64)| !value.is_finite() || *value < 0.0;
+                if let Some((number, value)) = setting.numbers(number).into_iter().find(wrong) {
                     let text = format!("paramwise_cfg: `{number}` of `{key}` must be 0 or more, not {value}");
                     return Err(Error::config(text));
                 }
@@ -162,13 +191,19 @@ impl<'c> Law<'c> {
     fn by_key(&self, key: &str, group: &mut Group) -> Result<()> {
         let Some(entries) = self.config.custom_keys.get(key) else { return Ok(()) };
         for (number, mult) in [("lr", "lr_mult"), ("weight_decay", "decay_mult")] {
-            if let (Some(base), Some(mult)) = (group.get(number), entries.get(mult)) {
+            if let (Some(base), Some(Setting::Number(mult))) = (group.get(number), entries.get(mult)) {
                 group.set(number, base * mult)?;
             }
         }
         let absolute = entries.iter().filter(|(name, _)| !matches!(name.as_str(), "lr_mult" | "decay_mult"));
-        for (number, value) in absolute {
-            group.set(number, *value).map_err(|e| Error::config(format!("`custom_keys` `{key}`: {e}")))?;
+        for (name, setting) in absolute {
+            let set = match setting {
+                Setting::Flag(on) => group.set_flag(name, *on),
+                _ => {
+                    setting.numbers(name).into_iter().try_for_each(|(number, value)| group.set(number, value))
+                }
+            };
+            set.map_err(|e| Error::config(format!("`custom_keys` `{key}`: {e}")))?;
         }
         Ok(())
     }

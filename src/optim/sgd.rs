@@ -98,6 +98,10 @@ impl Optimizer for Sgd {
         ]
     }
 
+    fn flags(&mut self) -> Vec<(&'static str, &mut bool)> {
+        vec![("nesterov", &mut self.nesterov)]
+    }
+
     fn state(&self) -> &'static [&'static str] {
         if self.momentum == 0.0 { &[] } else { &["momentum"] }
     }

@@ -19,6 +19,9 @@ struct Saved {
     nonfinite_updates: u64,
     /// The updates of each parameter.
     steps: BTreeMap<String, u64>,
+    /// What optimizers keep of each parameter beside tensors.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    scalars: BTreeMap<String, Vec<f64>>,
 }
 
 /// How the sums of an open window are called.
@@ -35,6 +38,7 @@ impl OptimWrapper {
             window: self.window,
             nonfinite_updates: self.nonfinite_updates,
             steps: self.state.steps(),
+            scalars: self.state.scalars(),
         })?;
         self.state.save(params, &mut record)?;
         if self.window.batches > 0 {
@@ -50,7 +54,7 @@ impl OptimWrapper {
     /// # Errors
     /// A record of another optimizer, or state of a parameter that the model has not.
     pub fn load_state(&mut self, mut record: Record, params: &mut dyn Params) -> Result<(), BoxError> {
-        let Saved { optimizer, window, nonfinite_updates, steps } = record.read()?;
+        let Saved { optimizer, window, nonfinite_updates, steps, scalars } = record.read()?;
         let own = self.name();
         if optimizer != own {
             return Err(format!(
@@ -66,7 +70,7 @@ impl OptimWrapper {
         };
         params.put_grads(&record.tensors.iter().filter_map(sum).collect())?;
         record.tensors.retain(|key, _| !key.starts_with(GRAD));
-        self.state = OptimState::load(steps, record.tensors);
+        self.state = OptimState::load(steps, scalars, record.tensors);
         Ok(())
     }
 }

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::clip::Clipped;
 use super::groups::{Formed, form};
-use super::{ClipGrad, Group, Optimizer, ParamwiseConfig, ScheduledParam};
+use super::{ClipGrad, Group, Optimizer, ParamwiseConfig, SamConfig, ScheduledParam};
 use crate::base::{Elem, Result};
-use crate::params::{Info, Op, OptimState, Params};
+use crate::params::{Info, Op, OptimState, Params, Set};
 
 /// The optimizer of a run with everything around it.
 ///
@@ -24,11 +24,12 @@ pub struct OptimWrapper {
     scale: f64,
     groups: Vec<Group>,
     /// The group of each parameter; empty before the wrapper has met its model.
-    members: HashMap<String, usize>,
-    bound: bool,
+    pub(super) members: HashMap<String, usize>,
+    pub(super) bound: bool,
     pub(super) state: OptimState,
     schedules: Vec<ScheduledParam>,
     clip: Option<ClipGrad>,
+    pub(super) sam: Option<SamConfig>,
     accumulate: u64,
     pub(super) window: Window,
     /// Updates that were skipped because the norm of the gradients was not finite.
@@ -78,6 +79,7 @@ impl OptimWrapper {
             state: OptimState::default(),
             schedules: Vec::new(),
             clip: None,
+            sam: None,
             accumulate: 1,
             window: Window::default(),
             nonfinite_updates: 0,
@@ -88,6 +90,18 @@ impl OptimWrapper {
     #[must_use]
     pub fn clip(mut self, clip: ClipGrad) -> Self {
         self.clip = Some(clip);
+        self
+    }
+
+    /// Takes the gradient where the loss nearby is largest.
+    ///
+    /// ```
+    /// use shanty::optim::{OptimWrapper, SamConfig, Sgd};
+    /// let optim = OptimWrapper::new(Sgd::new(0.1).momentum(0.9)).sam(SamConfig { rho: 0.1 });
+    /// ```
+    #[must_use]
+    pub fn sam(mut self, sam: SamConfig) -> Self {
+        self.sam = Some(sam);
         self
     }
 
@@ -222,11 +236,7 @@ impl OptimWrapper {
     /// the device says.
     pub fn update(&mut self, params: &mut dyn Params) -> Result<Update> {
         self.meet(params)?;
-        let clipped = match &self.clip {
-            Some(clip) => clip.apply(params, &|p| self.has(p))?,
-            None => Clipped::Norm(None),
-        };
-        let done = match clipped {
+        let done = match self.limit(params)? {
             Clipped::Norm(norm) => {
                 let Self { groups, members, state, .. } = self;
                 let rule_of = |name: &str| members.get(name).and_then(|at| groups.get(*at)).map(Group::rule);
@@ -240,6 +250,26 @@ impl OptimWrapper {
         };
         self.clear(params)?;
         Ok(done)
+    }
+
+    /// Limits the gradients: by `clip_grad`, then by the norm that is part of the optimizer's formula.
+    fn limit(&self, params: &mut dyn Params) -> Result<Clipped> {
+        let want = |p: &Info<'_>| self.has(p);
+        let clipped = match &self.clip {
+            Some(clip) => clip.apply(params, &want)?,
+            None => Clipped::Norm(None),
+        };
+        let (Clipped::Norm(_), Some(most)) = (clipped, self.given.max_grad_norm()) else {
+            return Ok(clipped);
+        };
+        let norm = params.norm(Set::Grads, 2.0, &want)?;
+        if !norm.is_finite() {
+            return Ok(Clipped::NonFinite(norm));
+        }
+        if norm > most {
+            params.apply(Op::ScaleGrads(most / norm), &want)?;
+        }
+        Ok(clipped)
     }
 
     /// Drops the gradients and closes the window.
@@ -258,7 +288,7 @@ impl OptimWrapper {
         Ok(())
     }
 
-    fn has(&self, p: &Info<'_>) -> bool {
+    pub(super) fn has(&self, p: &Info<'_>) -> bool {
         self.members.contains_key(p.name)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 
+use super::Info;
 use crate::base::{Elem, Error, Result};
 
 /// The formula of an optimizer together with its numbers.
@@ -23,6 +24,30 @@ pub trait Optimizer: CloneOptimizer + Any + Send {
     /// The names of the tensors that are kept of each parameter, zeros at first. No dots in them.
     fn state(&self) -> &'static [&'static str] {
         &[]
+    }
+
+    /// The numbers that are kept of each parameter, zero at first; what they are is told in [`ParamStep::scalars`].
+    fn scalars(&self) -> usize {
+        0
+    }
+
+    /// The switches that groups of parameters may set, by name, always in the same order: `lars_exclude`, …
+    fn flags(&mut self) -> Vec<(&'static str, &mut bool)> {
+        Vec::new()
+    }
+
+    /// The norm to which the gradients of all its parameters together are cut before the updates, where that is part of
+    /// the formula.
+    fn max_grad_norm(&self) -> Option<f64> {
+        None
+    }
+
+    /// Whether it can move this parameter; asked when the optimizer meets its model.
+    ///
+    /// # Errors
+    /// Why not, and what else moves it.
+    fn takes(&self, _param: &Info<'_>) -> Result<()> {
+        Ok(())
     }
 
     /// Moves one parameter along its gradient.
@@ -65,6 +90,8 @@ pub struct ParamStep<'a> {
     pub grad: &'a [Elem],
     /// The updates that its state has had before this one: 0 if it is new.
     pub steps: u64,
+    /// As many numbers as [`Optimizer::scalars`] says, as the update before left them.
+    pub scalars: &'a mut [f64],
     pub(super) state: Vec<&'a mut [Elem]>,
 }
 

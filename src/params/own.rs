@@ -134,6 +134,8 @@ impl IntoIterator for HostSet {
 #[derive(Debug, Default)]
 pub struct OptimState {
     steps: HashMap<String, u64>,
+    /// The numbers of [`Optimizer::scalars`].
+    scalars: HashMap<String, Vec<f64>>,
     slots: Vec<(String, OwnSet)>,
 }
 
@@ -194,6 +196,18 @@ impl OptimState {
         }
         state.sort_by_key(|(place, _)| *place);
         let state = state.into_iter().map(|(_, tensor)| tensor).collect();
+        let mut none = Vec::new();
+        let scalars = match rule.scalars() {
+            0 => &mut none,
+            count => {
+                let own = self.scalars.entry(name.to_owned()).or_default();
+                if own.len() != count || is_new {
+                    is_new = true;
+                    *own = vec![0.0; count];
+                }
+                own
+            }
+        };
         let steps = tick(&mut self.steps, name, is_new);
         if grad.raw_dim() != shape {
             return Err(misfit(name, "gradient"));
@@ -202,11 +216,11 @@ impl OptimState {
         let grad = grad.as_slice().ok_or_else(|| misfit(name, "gradient"))?;
         let shape = ndarray::Dimension::slice(&shape);
         if let Some(value) = value.as_slice_mut() {
-            return rule.step(ParamStep { name, shape, value, grad, steps, state });
+            return rule.step(ParamStep { name, shape, value, grad, steps, scalars, state });
         }
         // A view that is not row-major: by way of a copy.
         let mut copy: Vec<Elem> = value.iter().copied().collect();
-        rule.step(ParamStep { name, shape, value: &mut copy, grad, steps, state })?;
+        rule.step(ParamStep { name, shape, value: &mut copy, grad, steps, scalars, state })?;
         value.iter_mut().zip(copy).for_each(|(v, new)| *v = new);
         Ok(())
     }
@@ -214,6 +228,11 @@ impl OptimState {
     /// The number of steps of each parameter.
     pub fn steps(&self) -> BTreeMap<String, u64> {
         self.steps.iter().map(|(name, steps)| (name.clone(), *steps)).collect()
+    }
+
+    /// The numbers of each parameter that has some.
+    pub fn scalars(&self) -> BTreeMap<String, Vec<f64>> {
+        self.scalars.iter().map(|(name, own)| (name.clone(), own.clone())).collect()
     }
 
     /// Adds all tensors to a record as `<slot>.<name>`.
@@ -228,15 +247,19 @@ impl OptimState {
         })
     }
 
-    /// The state of these steps and tensors, which are called `<slot>.<name>`.
-    pub fn load(steps: BTreeMap<String, u64>, tensors: BTreeMap<String, ArrayD<Elem>>) -> Self {
+    /// The state of these steps, numbers and tensors, which are called `<slot>.<name>`.
+    pub fn load(
+        steps: BTreeMap<String, u64>,
+        scalars: BTreeMap<String, Vec<f64>>,
+        tensors: BTreeMap<String, ArrayD<Elem>>,
+    ) -> Self {
         let mut slots: BTreeMap<String, Vec<(String, ArrayD<Elem>)>> = BTreeMap::new();
         for (key, tensor) in tensors {
             let (slot, name) = key.split_once('.').unwrap_or((&key, ""));
             slots.entry(slot.to_owned()).or_default().push((name.to_owned(), tensor));
         }
         let slots = slots.into_iter().map(|(slot, tensors)| (slot, OwnSet::of(tensors))).collect();
-        Self { steps: steps.into_iter().collect(), slots }
+        Self { steps: steps.into_iter().collect(), scalars: scalars.into_iter().collect(), slots }
     }
 }
 

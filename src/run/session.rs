@@ -151,8 +151,12 @@ impl Session {
         let State { model, optim, progress, info, .. } = &mut self.state;
         let loss_scale = optim.as_ref().map_or(1.0, |o| o.loss_scale(batch.len()));
         let cx = StepCx { seed: info.seed, iter: progress.iter, loss_scale };
-        caught(|| Ok(model.train_step(batch, &cx)?))
-            .map_err(|e| self.state.failed("the model", "train_step", e))
+        let pass = |model: &mut dyn Model| model.train_step(batch, &cx);
+        caught(|| match optim {
+            Some(optim) => Ok(optim.gradients(&mut **model, pass)?),
+            None => Ok(pass(&mut **model)?),
+        })
+        .map_err(|e| self.state.failed("the model", "train_step", e))
     }
 
     /// What is said of a model that does not tell what it optimised: all that watches a training would be blind.

@@ -80,6 +80,8 @@ impl DeviceModel {
     /// One update on the device; false if it does not have this optimizer.
     fn fused(&mut self, rule: &dyn Any, state: &mut OptimState) -> Result<bool> {
         let (sgd, fused_adam) = (rule.downcast_ref::<Sgd>(), rule.downcast_ref::<Adam>());
+        // AMSGrad is left to the host.
+        let fused_adam = fused_adam.filter(|adam| crate::optim::Optimizer::state(*adam).len() == 2);
         let slots: &[&str] = match (sgd, fused_adam) {
             (Some(sgd), _) => crate::optim::Optimizer::state(sgd),
             (_, Some(adam)) => crate::optim::Optimizer::state(adam),
@@ -100,7 +102,7 @@ impl DeviceModel {
             match (sgd, fused_adam, buffers.as_mut_slice()) {
                 (Some(sgd), _, []) => sgd_momentum(&sgd.at(steps), value, grad, None),
                 (Some(sgd), _, [momentum]) => sgd_momentum(&sgd.at(steps), value, grad, Some(momentum)),
-                (_, Some(rule), [mean, square]) => adam(&rule.at(steps), value, grad, mean, square),
+                (_, Some(rule), [mean, square]) => adam(&rule.at(steps), value, grad, mean, square, None),
                 _ => return Err(Error::invalid("the device and the optimizer disagree on the state")),
             }
         }

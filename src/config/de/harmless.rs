@@ -21,7 +21,6 @@ const KEYS: &[(&str, Values, &str)] = &[
     ("capturable", These(&["false"]), "there are no graphs of a GPU to capture"),
     ("differentiable", These(&["false"]), "updates are not differentiated"),
     ("maximize", These(&["false"]), "losses are made small; give the loss a negative weight"),
-    ("amsgrad", These(&["false"]), "the running maximum of AMSGrad is not there"),
     ("decoupled_weight_decay", These(&["false"]), "it is AdamW that takes the decay apart from the gradient"),
     ("last_step", These(&["-1"]), "schedules are functions of progress, and resume by themselves"),
     ("verbose", These(&["false"]), "learning rates stand in the log lines"),

@@ -40,6 +40,8 @@ pub struct CheckpointHook {
     save_last: bool,
     /// Metrics whose best checkpoint is kept; `auto` takes the first that a validation gives.
     save_best: Option<OneOrMany<String>>,
+    /// The first epoch (iteration, in a loop that counts them) whose validation can be the best.
+    best_begin: u64,
     /// `greater` or `less`, one for all metrics or one each; if absent the metric says it, or its name.
     rule: Option<OneOrMany<Direction>>,
     /// Names (or parts) of metrics of which more is better, instead of the usual ones.
@@ -66,6 +68,7 @@ impl Default for CheckpointHook {
             max_keep_ckpts: -1,
             save_last: true,
             save_best: None,
+            best_begin: 0,
             rule: None,
             greater_keys: None,
             less_keys: None,
@@ -300,6 +303,8 @@ setters!(CheckpointHook {
     by_epoch: some bool,
     /// First epoch or iteration that is saved.
     save_begin: = u64,
+    /// The first epoch whose validation can be the best.
+    best_begin: = u64,
     /// Whether to keep the optimizer's state; without it a run cannot be resumed.
     save_optimizer: = bool,
     /// Whether to save at the end of the run, and when it is stopped.
@@ -329,7 +334,8 @@ impl Hook for CheckpointHook {
         named.filter(|_| self.rule.is_none()).try_for_each(|metric| {
             let told = self.direction(metric, known.get(metric)).map(drop);
             told.map_err(|why| Error::config(known.meant(metric, why)))
-        })
+        })?;
+        cx.get::<Progress>().map_or(Ok(()), |run| run.check_begin("best_begin", self.best_begin))
     }
 
     fn order(&self) -> HookOrder {
@@ -401,7 +407,7 @@ impl Hook for CheckpointHook {
 
     fn after_val_epoch(&mut self, cx: &mut Ctx<'_>, metrics: &Metrics) -> HookResult {
         let judges = self.training && !cx.info.placeholders;
-        if self.save_best.is_none() || !judges {
+        if self.save_best.is_none() || !judges || cx.progress.completed() < self.best_begin {
             return cx.no_op();
         }
         for (metric, score, rule) in self.judged(metrics)? {

@@ -36,6 +36,10 @@ pub struct EarlyStoppingHook {
     /// Do not stop before so many epochs are complete; whether to stop then is decided by what has been seen since.
     #[serde(default)]
     min_epochs: u64,
+    /// The first epoch (iteration, in a loop that counts them) whose validation is looked at; those before it are neither
+    /// the best nor waited for.
+    #[serde(default)]
+    begin: u64,
     #[serde(skip)]
     state: State,
 }
@@ -68,6 +72,7 @@ impl EarlyStoppingHook {
             patience: patience(),
             stopping_threshold: None,
             min_epochs: 0,
+            begin: 0,
             state: State::default(),
         }
     }
@@ -134,6 +139,8 @@ setters!(EarlyStoppingHook {
     stopping_threshold: some f64,
     /// Epochs before which the run is not stopped.
     min_epochs: = u64,
+    /// The first epoch whose validation is looked at.
+    begin: = u64,
 });
 
 impl Hook for EarlyStoppingHook {
@@ -141,7 +148,8 @@ impl Hook for EarlyStoppingHook {
         check_ranges(self)?;
         let known = cx.get::<Directions>().cloned().unwrap_or_default();
         let told = self.direction(known.get(&self.monitor)).map(drop);
-        told.map_err(|why| Error::config(known.meant(&self.monitor, why)))
+        told.map_err(|why| Error::config(known.meant(&self.monitor, why)))?;
+        cx.get::<Progress>().map_or(Ok(()), |run| run.check_begin("begin", self.begin))
     }
 
     fn priority(&self) -> Priority {
@@ -173,8 +181,8 @@ impl Hook for EarlyStoppingHook {
     }
 
     fn after_val_epoch(&mut self, cx: &mut Ctx<'_>, metrics: &Metrics) -> HookResult {
-        if cx.info.placeholders {
-            return Ok(());
+        if cx.info.placeholders || cx.progress.completed() < self.begin {
+            return cx.no_op();
         }
         let Some(score) = metrics.get(&self.monitor) else {
             let text = self.missed(metrics);

@@ -98,6 +98,10 @@ impl Hook for NumClassCheckHook {
 }
 
 register! {
+    /// NumClassCheckHook under MMPretrain's name.
+    dyn Hook, "ClassNumCheckHook" => NumClassCheckHook
+}
+register! {
     /// Refuses a model whose number of classes is not that of the data.
     dyn Hook, "NumClassCheckHook" => NumClassCheckHook
 }

@@ -1,11 +1,7 @@
-//! The Adam update in one pass over value, gradient and both running means.
+//! The Adam update in one pass over value, gradient and running means.
 
+use super::walk;
 use crate::base::Elem;
-use crate::kernels::isa::multiversion;
-use rayon::prelude::*;
-
-/// Elements of one task: four streams of 128 KiB.
-const PART: usize = 1 << 15;
 
 /// The numbers of one update. What is a difference from one comes as it is: `1 - 0.999` in f32 is 0.0010000467.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -29,25 +25,32 @@ pub struct AdamStep {
 }
 
 /// `g = grad + decay * value; m += new1 * (g - m); s = beta2 * s + new2 * g²`;
-/// `value = value * shrink - rate * m / (√s / scale2 + eps)`.
-pub fn adam(step: &AdamStep, value: &mut [Elem], grad: &[Elem], mean: &mut [Elem], square: &mut [Elem]) {
-    assert!(value.len() == grad.len() && value.len() == mean.len() && value.len() == square.len());
-    if value.len() <= PART {
-        return part(step, value, grad, mean, square);
-    }
-    let values = value.par_chunks_mut(PART).zip(grad.par_chunks(PART));
-    let state = mean.par_chunks_mut(PART).zip(square.par_chunks_mut(PART));
-    values.zip(state).for_each(|((v, g), (m, s))| part(step, v, g, m, s));
-}
-
-multiversion! {
-    fn part(step: &AdamStep, value: &mut [Elem], grad: &[Elem], mean: &mut [Elem], square: &mut [Elem]) {
-        let k = *step;
-        for (((v, g), m), s) in value.iter_mut().zip(grad).zip(mean).zip(square) {
-            let g = g + k.decay * *v;
-            *m += k.new1 * (g - *m);
-            *s = k.beta2 * *s + k.new2 * g * g;
-            *v = *v * k.shrink - k.rate * *m / (s.sqrt() / k.scale2 + k.eps);
-        }
+/// `value = value * shrink - rate * m / (√s / scale2 + eps)`. With `largest` its running maximum takes the place of `s`
+/// in the denominator: AMSGrad.
+pub fn adam(
+    step: &AdamStep,
+    value: &mut [Elem],
+    grad: &[Elem],
+    mean: &mut [Elem],
+    square: &mut [Elem],
+    largest: Option<&mut [Elem]>,
+) {
+    let k = *step;
+    let means = move |w: Elem, g: Elem, m: Elem, s: Elem| {
+        let g = g + k.decay * w;
+        (m + k.new1 * (g - m), k.beta2 * s + k.new2 * g * g)
+    };
+    let moved = move |w: Elem, m: Elem, s: Elem| w * k.shrink - k.rate * m / (s.sqrt() / k.scale2 + k.eps);
+    match largest {
+        None => walk(value, grad, [mean, square], move |w, g, [m, s]| {
+            let (m, s) = means(w, g, m, s);
+            (moved(w, m, s), [m, s])
+        }),
+        Some(largest) => walk(value, grad, [mean, square, largest], move |w, g, [m, s, most]| {
+            let (m, s) = means(w, g, m, s);
+            // A NaN is kept, as PyTorch's `maximum` keeps it.
+            let most = if s > most || s.is_nan() { s } else { most };
+            (moved(w, m, most), [m, s, most])
+        }),
     }
 }

@@ -1,0 +1,91 @@
+//! Holds parts of the model still for some epochs.
+
+use crate::config::OneOrMany;
+use crate::plugin::prelude::*;
+
+/// Freezes modules from the epoch `begin` on, and trains them again from the epoch `end` on. In a loop that counts
+/// iterations both are iterations.
+///
+/// As with `frozen` of a model: no gradient, no weight decay, and batch norms are those of evaluation. What is frozen is a
+/// function of progress: there is nothing to keep.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+pub struct FreezeHook {
+    /// Paths of the modules: `backbone`, `[backbone.layer1, backbone.layer2]`.
+    modules: OneOrMany<String>,
+    /// The first epoch, from 1, in which they are frozen.
+    #[serde(default = "first")]
+    #[schemars(range(min = 1))]
+    begin: u64,
+    /// The first epoch in which they are trained again; never, if absent.
+    #[serde(default)]
+    end: Option<u64>,
+    #[serde(skip)]
+    frozen: bool,
+}
+
+fn first() -> u64 {
+    1
+}
+
+impl FreezeHook {
+    /// Freezes these modules before the epoch `end`.
+    pub fn until<M: Into<String>>(modules: impl IntoIterator<Item = M>, end: u64) -> Self {
+        let modules = OneOrMany(modules.into_iter().map(Into::into).collect());
+        Self { modules, begin: first(), end: Some(end), frozen: false }
+    }
+
+    /// Freezes these modules from the epoch `begin` on.
+    pub fn from<M: Into<String>>(modules: impl IntoIterator<Item = M>, begin: u64) -> Self {
+        let modules = OneOrMany(modules.into_iter().map(Into::into).collect());
+        Self { modules, begin, end: None, frozen: false }
+    }
+
+    fn freeze(&mut self, cx: &mut Ctx<'_>, frozen: bool) -> HookResult {
+        if self.frozen == frozen || cx.info.placeholders {
+            return cx.no_op();
+        }
+        for module in &self.modules.0 {
+            cx.model.set_trainable(module, !frozen)?;
+        }
+        self.frozen = frozen;
+        let what = if frozen { "frozen" } else { "trained again" };
+        cx.log.info(format_args!("from now on {}: {}", what, self.modules.0.join(", ")));
+        Ok(())
+    }
+}
+
+impl Hook for FreezeHook {
+    fn check_options(&self, cx: &BuildCx) -> Result<()> {
+        if self.modules.0.iter().any(String::is_empty) || self.modules.0.is_empty() {
+            return Err(Error::config("`modules` needs names of modules, such as `backbone`"));
+        }
+        if self.begin == 0 {
+            return Err(Error::config("`begin: 0`: the first epoch is 1"));
+        }
+        if let Some(end) = self.end.filter(|end| *end <= self.begin) {
+            let begin = self.begin;
+            return Err(Error::config(format!(
+                "`end: {end}` must be above `begin`, which is {begin}: nothing is frozen"
+            )));
+        }
+        cx.get::<Progress>().map_or(Ok(()), |run| run.check_begin("begin", self.begin))
+    }
+
+    fn before_train_iter(&mut self, cx: &mut Ctx<'_>, _batch: &mut Batch) -> HookResult {
+        let now = cx.progress.completed() + 1;
+        self.freeze(cx, now >= self.begin && self.end.is_none_or(|end| now < end))
+    }
+
+    fn after_train(&mut self, cx: &mut Ctx<'_>) -> HookResult {
+        self.freeze(cx, false)
+    }
+
+    fn on_error(&mut self, cx: &mut Ctx<'_>, _error: &Error) -> HookResult {
+        self.freeze(cx, false)
+    }
+}
+
+register! {
+    /// Freezes modules for some epochs: until one, from one on, or between two.
+    dyn Hook, "FreezeHook" => FreezeHook
+}
