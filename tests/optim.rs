@@ -2,9 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
 use ndarray::ArrayD;
-use serde_json::Value;
+use serde_json::{Value, json};
 use shanty::config::Node;
-use shanty::optim::{ClipGrad, OptimWrapper, Optimizer, Schedule, ScheduledParam, Totals};
+use shanty::optim::{ClipGrad, OptimWrapper, Optimizer, Schedule, ScheduledParam, Score, Sgd, Totals};
 use shanty::params::all;
 use shanty::plugin::prelude::*;
 use shanty::registry::Spec;
@@ -205,30 +205,131 @@ fn schedules_follow_mmengine() {
         if name.ends_with("one_step") || name == "converted_exponential" {
             continue;
         }
-        let specs: Option<Vec<_>> =
-            case["param_scheduler"].as_array().unwrap().iter().map(spec_of::<dyn Schedule>).collect();
-        let Some(specs) = specs else { continue };
         let (epochs, len) = (case["epochs"].as_u64().unwrap(), case["epoch_length"].as_u64().unwrap());
-        let base = case["base_lr"].as_f64().unwrap();
         let totals = Totals { max_epochs: epochs, max_iters: epochs * len, epoch_len: len };
-        let schedules: Vec<_> = specs
-            .iter()
-            .map(|s| {
-                let shape = s.build(&mut BuildCx::new(0)).unwrap();
-                ScheduledParam::from_options(shape, s.name(), &s.extra, true, totals).unwrap()
-            })
-            .collect();
+        let (mut optim, number, base) = optimizer_of(&case);
+        for spec in case["param_scheduler"].as_array().unwrap() {
+            let spec = spec_of::<dyn Schedule>(spec).unwrap_or_else(|| panic!("{spec}"));
+            let shape = spec.build(&mut BuildCx::new(0)).unwrap();
+            let schedule = ScheduledParam::from_options(shape, spec.name(), &spec.extra, true, totals);
+            optim = optim.schedule(schedule.unwrap());
+        }
         let by_iter = case["by"] == "iter";
         for (k, expected) in case["values"].as_array().unwrap().iter().enumerate() {
             let k = k as u64;
             let (epoch, iter) = if by_iter { (k / len, k) } else { (k, k * len) };
-            let lr = schedules.iter().fold(base, |lr, s| s.apply(lr, base, epoch, iter));
+            optim.set_progress(epoch, iter);
+            let value = optim.groups()[0].get(&number).unwrap();
             let expected = expected.as_f64().unwrap();
-            assert!((lr - expected).abs() <= 1e-9 * base, "{} at {k}: {lr} is not {expected}", case["name"]);
+            assert!((value - expected).abs() <= 1e-9 * base, "{name} at {k}: {value} is not {expected}");
+            if let Some(loss) = case["val_losses"].get(epoch as usize).and_then(Value::as_f64) {
+                let score = |name: &str| (name == "loss").then_some(Score { value: loss, greater: None });
+                optim.observe(epoch + 1, iter + len, &score).unwrap();
+            }
         }
         tried += 1;
     }
-    assert!(tried >= 20, "{tried} schedules were compared");
+    assert!(tried >= 75, "{tried} schedules were compared");
+}
+
+/// The optimizer of a case, the number that its schedules move, and what it begins with.
+fn optimizer_of(case: &Value) -> (OptimWrapper, String, f64) {
+    let number = case["number"].as_str().unwrap_or("lr").to_owned();
+    let base = case["base"].as_f64().unwrap();
+    let mut config = match (case["adam"] == true, number.as_str()) {
+        (true, "momentum") => json!({ "type": "AdamW", "lr": 0.1, "betas": [base, 0.99] }),
+        (true, _) => json!({ "type": "AdamW", "lr": 0.1 }),
+        _ => json!({ "type": "SGD", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.05 }),
+    };
+    if !(case["adam"] == true && number == "momentum") {
+        config[&number] = base.into();
+    }
+    let spec = spec_of::<dyn Optimizer>(&config).unwrap();
+    (OptimWrapper::boxed(spec.build(&mut BuildCx::new(0)).unwrap()), number, base)
+}
+
+/// What a plateau has seen is part of the checkpoint: a run that was cut reduces when the other one does.
+#[test]
+fn a_plateau_goes_on_where_it_was() {
+    let yaml = "{type: ReduceOnPlateauLR, monitor: val_loss, factor: 0.5, patience: 2, cooldown: 1}";
+    let made = || OptimWrapper::new(Sgd::new(0.8)).schedule(schedule(yaml, true, (40, 40, 1)).unwrap());
+    let loss = |epoch: u64| 1.0 - (epoch.min(6) as f64) * 0.1 + (epoch % 3) as f64 * 0.01;
+    let see = |optim: &mut OptimWrapper, epoch: u64| {
+        let score = |_: &str| Some(Score { value: loss(epoch), greater: Some(false) });
+        optim.observe(epoch + 1, epoch + 1, &score).unwrap();
+        optim.set_progress(epoch + 1, epoch + 1);
+        optim.groups()[0].lr()
+    };
+    let mut whole = made();
+    let rates: Vec<_> = (0..30).map(|epoch| see(&mut whole, epoch)).collect();
+    assert!(rates[0] == 0.8 && rates[29] < 0.1, "{rates:?}");
+    for cut in [1, 7, 9, 10, 11, 20] {
+        let (mut first, mut bag) = (made(), Bag::default());
+        for epoch in 0..cut {
+            see(&mut first, epoch);
+        }
+        let record = first.save_state(&bag).unwrap();
+        let mut second = made();
+        second.load_state(record, &mut bag).unwrap();
+        let rest: Vec<_> = (cut..30).map(|epoch| see(&mut second, epoch)).collect();
+        assert_eq!(rest, rates[cut as usize..], "cut after {cut}");
+    }
+    // A validation without the value says so.
+    let told = made().observe(1, 1, &|_| None).unwrap_err().to_string();
+    assert!(told.contains("`val_loss`"), "{told}");
+}
+
+/// Schedules of our own, by their formulas.
+#[test]
+fn warmup_stable_decay_and_formulas_give_what_they_say() {
+    let at = |yaml: &str, n: u64| -> Vec<f64> {
+        let made = schedule(yaml, false, (1, n, n)).unwrap_or_else(|error| panic!("{yaml}: {error}"));
+        (0..n).map(|t| made.apply(0.4, 0.4, 0, t)).collect()
+    };
+    let near = |found: Vec<f64>, expected: &[f64], what: &str| {
+        assert_eq!(found.len(), expected.len());
+        for (a, b) in found.iter().zip(expected) {
+            assert!((a - b).abs() < 1e-12, "{what}: {found:?} is not {expected:?}");
+        }
+    };
+    let wsd = |more: &str| at(&format!("{{type: WarmupStableDecayLR, warmup: 2, decay: 4{more}}}"), 8);
+    near(wsd(""), &[0.0, 0.2, 0.4, 0.4, 0.4, 0.3, 0.2, 0.1], "linear");
+    let half = 0.2 * (1.0 + std::f64::consts::FRAC_1_SQRT_2);
+    near(wsd(", decay_type: cosine"), &[0.0, 0.2, 0.4, 0.4, 0.4, half, 0.2, 0.4 - half], "cosine");
+    let root = |u: f64| 0.4 * (1.0 - u.sqrt());
+    near(
+        wsd(", decay_type: one_minus_sqrt, start_factor: 0.5"),
+        &[0.2, 0.3, 0.4, 0.4, 0.4, root(0.25), root(0.5), root(0.75)],
+        "one minus sqrt",
+    );
+    near(wsd(", end_factor: 0.5"), &[0.0, 0.2, 0.4, 0.4, 0.4, 0.35, 0.3, 0.25], "a floor");
+    let formula = at(r#"{type: ExpressionLR, expression: "lr * min(1, t/4) * cos(pi * t / T)"}"#, 6);
+    let expected: Vec<f64> = (0..6u32)
+        .map(|t| 0.4 * (f64::from(t) / 4.0).min(1.0) * (std::f64::consts::PI * f64::from(t) / 6.0).cos())
+        .collect();
+    near(formula, &expected, "a formula");
+    near(at(r#"{type: ExpressionLR, expression: "base / (1 + t)"}"#, 3), &[0.4, 0.2, 0.4 / 3.0], "inverse");
+}
+
+#[test]
+fn schedules_that_do_not_fit_say_why() {
+    for (yaml, says) in [
+        ("{type: CosineRestartLR, periods: [3, 4], eta_min: 0}", "1 numbers for 2 `periods`"),
+        ("{type: CosineRestartLR, periods: [3]}", "give `eta_min` or `eta_min_ratio`"),
+        ("{type: CosineRestartLR, periods: [3], eta_min: 0.1, eta_min_ratio: 0.1}", "not both"),
+        ("{type: OneCycleLR, eta_max: 0.1, total_steps: 5}", "the cycle has 5 steps and the schedule 20"),
+        ("{type: ReduceOnPlateauLR, factor: 1.0}", "`factor` must be below 1"),
+        ("{type: WarmupStableDecayLR, warmup: 15, decay: 6}", "do not fit into the 20"),
+        ("{type: OneCycleParamScheduler, eta_max: 0.1}", "`param_name` is missing"),
+    ] {
+        let told = schedule(yaml, false, (1, 20, 20)).map(drop).unwrap_err().to_string();
+        assert!(told.contains(says), "{yaml}: {told}");
+    }
+    let typo = Spec::<dyn Schedule>::parse(r#"{type: ExpressionLR, expression: "lr * tt"}"#).unwrap_err();
+    assert!(
+        typo.to_string().contains("`tt` is no name") && typo.to_string().contains("character 6"),
+        "{typo}"
+    );
 }
 
 fn schedule(yaml: &str, by_epoch: bool, totals: (u64, u64, u64)) -> Result<ScheduledParam> {

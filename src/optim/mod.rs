@@ -37,7 +37,7 @@ pub use paramwise::{ParamwiseConfig, Setting};
 pub use radam::RAdam;
 pub use rmsprop::RMSprop;
 pub use sam::SamConfig;
-pub use schedule::{Schedule, ScheduleConfig, ScheduledParam, Totals};
+pub use schedule::{Schedule, ScheduleConfig, ScheduledParam, Score, Totals};
 pub use sgd::Sgd;
 pub use wrapper::{OptimWrapper, Update};
 

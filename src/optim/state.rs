@@ -22,6 +22,9 @@ struct Saved {
     /// What optimizers keep of each parameter beside tensors.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     scalars: BTreeMap<String, Vec<f64>>,
+    /// What schedules have observed, by their place in the list.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    schedules: BTreeMap<usize, serde_json::Value>,
 }
 
 /// How the sums of an open window are called.
@@ -33,12 +36,17 @@ impl OptimWrapper {
     /// # Errors
     /// When the state cannot be written, or read from a device.
     pub fn save_state(&self, params: &dyn Params) -> Result<Record, BoxError> {
+        let mut schedules = BTreeMap::new();
+        for (place, schedule) in self.schedules.iter().enumerate() {
+            schedules.extend(schedule.state()?.map(|state| (place, state.data)));
+        }
         let mut record = Record::of(&Saved {
             optimizer: self.name().to_owned(),
             window: self.window,
             nonfinite_updates: self.nonfinite_updates,
             steps: self.state.steps(),
             scalars: self.state.scalars(),
+            schedules,
         })?;
         self.state.save(params, &mut record)?;
         if self.window.batches > 0 {
@@ -54,7 +62,7 @@ impl OptimWrapper {
     /// # Errors
     /// A record of another optimizer, or state of a parameter that the model has not.
     pub fn load_state(&mut self, mut record: Record, params: &mut dyn Params) -> Result<(), BoxError> {
-        let Saved { optimizer, window, nonfinite_updates, steps, scalars } = record.read()?;
+        let Saved { optimizer, window, nonfinite_updates, steps, scalars, schedules } = record.read()?;
         let own = self.name();
         if optimizer != own {
             return Err(format!(
@@ -68,6 +76,13 @@ impl OptimWrapper {
         let sum = |(key, tensor): (&String, &ArrayD<Elem>)| {
             Some((key.strip_prefix(GRAD)?.to_owned(), tensor.clone()))
         };
+        for (place, data) in schedules {
+            if let Some(schedule) =
+                self.schedules.get_mut(place).filter(|schedule| schedule.watches().is_some())
+            {
+                schedule.load_state(&Record { data, ..Record::default() })?;
+            }
+        }
         params.put_grads(&record.tensors.iter().filter_map(sum).collect())?;
         record.tensors.retain(|key, _| !key.starts_with(GRAD));
         self.state = OptimState::load(steps, scalars, record.tensors);

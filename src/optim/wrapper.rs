@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::clip::Clipped;
 use super::groups::{Formed, form};
-use super::{ClipGrad, Group, Optimizer, ParamwiseConfig, SamConfig, ScheduledParam};
-use crate::base::{Elem, Result};
+use super::{ClipGrad, Group, Optimizer, ParamwiseConfig, SamConfig, ScheduledParam, Score};
+use crate::base::{Elem, Error, Result};
 use crate::params::{Info, Op, OptimState, Params, Set};
 
 /// The optimizer of a run with everything around it.
@@ -27,7 +27,7 @@ pub struct OptimWrapper {
     pub(super) members: HashMap<String, usize>,
     pub(super) bound: bool,
     pub(super) state: OptimState,
-    schedules: Vec<ScheduledParam>,
+    pub(super) schedules: Vec<ScheduledParam>,
     clip: Option<ClipGrad>,
     pub(super) sam: Option<SamConfig>,
     accumulate: u64,
@@ -201,6 +201,24 @@ impl OptimWrapper {
                 let _ = group.set(number, value);
             }
         }
+    }
+
+    /// Tells the schedules that watch a validation what it gave, after `epoch` epochs and `iter` iterations; their
+    /// numbers follow with the next [`set_progress`](Self::set_progress).
+    ///
+    /// # Errors
+    /// A value that is watched and was not given.
+    pub fn observe(&mut self, epoch: u64, iter: u64, scores: &dyn Fn(&str) -> Option<Score>) -> Result<()> {
+        for schedule in &mut self.schedules {
+            let Some(name) = schedule.watches() else { continue };
+            let Some(score) = scores(name) else {
+                return Err(Error::invalid(format!(
+                    "the validation gave no `{name}` for a schedule to watch"
+                )));
+            };
+            schedule.observe(score, epoch, iter);
+        }
+        Ok(())
     }
 
     /// What the loss of a batch of `samples` is multiplied by: its weight in the window.

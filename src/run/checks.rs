@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{LoopTotals, RunConfig, RunnerBuilder};
+use super::{Evaluation, LoopTotals, RunConfig, RunnerBuilder};
 use crate::base::number::short;
 use crate::base::suggest::nearest;
 use crate::config::{Diag, Kind, Node};
@@ -67,6 +67,7 @@ pub(super) fn of(parts: &RunParts<'_>) -> Vec<Diag> {
         intervals(parts, length, &mut found);
         validations(parts, length, &mut found);
     }
+    watched(parts, &mut found);
     accumulation(parts, &mut found);
     classes(parts, &mut found);
     fields(parts, &mut found);
@@ -152,6 +153,25 @@ fn endings(parts: &RunParts<'_>, length: Length, found: &mut Vec<Diag>) {
         short(value)
     );
     found.push(Diag::warning(text).on(place).note("without `end` a schedule lasts as long as the run"));
+}
+
+/// Schedules that watch a validation that there is not, or a value that it does not give.
+fn watched(parts: &RunParts<'_>, found: &mut Vec<Diag>) {
+    let schedules = parts.builder.optim.as_ref().map_or(&[][..], |optim| optim.schedules());
+    let known = parts.builder.val.as_ref().map(Evaluation::directions).or(parts.builder.directions.clone());
+    for (schedule, spec) in schedules.iter().zip(parts.schedules) {
+        let Some(name) = schedule.watches() else { continue };
+        let text = match known.as_ref().filter(|known| known.get(name).is_none()) {
+            _ if parts.config.val_dataloader.is_none() => {
+                format!("the schedule watches `{name}`, and there is no validation: give `val_dataloader`")
+            }
+            Some(known) => known.meant(name, String::new()),
+            None => String::new(),
+        };
+        if !text.is_empty() {
+            found.push(Diag::error(text).on(spec.get("monitor").or(spec.get("type")).unwrap_or(spec)));
+        }
+    }
 }
 
 /// Two schedules that move one number at one time, where that is not a product of factors.

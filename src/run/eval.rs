@@ -6,6 +6,7 @@ use crate::data::{Batch, DataLoader};
 use crate::hook::{Event, Metrics, Mode, Phase, Step};
 use crate::metric::{Direction, Directions, Evaluator, MetricFailed, Predictions};
 use crate::model::Outputs;
+use crate::optim::ScheduledParam;
 
 /// Data and the metrics that are counted over it (MMEngine's ValLoop and TestLoop).
 pub struct Evaluation {
@@ -145,8 +146,26 @@ impl Evaluation {
         }
         match self.metrics(Mode::Val) {
             Err(error) if MetricFailed::lacks_samples(&error) => Ok(()),
-            metrics => s.hooks.check_metrics(&metrics?),
+            metrics => {
+                let metrics = metrics?;
+                s.hooks.check_metrics(&metrics)?;
+                all_watched(s, &metrics)
+            }
         }
+    }
+}
+
+/// Whether a validation gives what schedules watch.
+fn all_watched(s: &Session, metrics: &Metrics) -> Result<()> {
+    let watched =
+        s.state.optim.iter().flat_map(|optim| optim.schedules()).filter_map(ScheduledParam::watches);
+    match watched.into_iter().find(|name| metrics.get(name).is_none()) {
+        Some(name) => {
+            let given: Vec<_> = metrics.0.iter().map(|(name, _)| name.as_str()).collect();
+            let text = format!("a schedule watches `{name}`, and the validation gave {}", given.join(", "));
+            Err(Error::config(text))
+        }
+        None => Ok(()),
     }
 }
 

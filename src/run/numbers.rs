@@ -59,8 +59,10 @@ pub(super) fn idle(parts: &RunParts<'_>, told: &[Diag]) -> Vec<Diag> {
     let LoopTotals { epochs, iters, by_epoch } = parts.builder.totals();
     let Some(optim) = parts.builder.optim.as_ref().filter(|_| iters > 0) else { return Vec::new() };
     let schedules = optim.schedules().get(..MANY).unwrap_or(optim.schedules());
-    // One without steps is written to be none.
-    let has_steps = |index: &usize| schedules.get(*index).is_some_and(|s| s.range().0 < s.range().1);
+    // One without steps is written to be none, and what validations will say nobody knows.
+    let has_steps = |index: &usize| {
+        schedules.get(*index).is_some_and(|s| s.range().0 < s.range().1 && s.watches().is_none())
+    };
     let mut idle: BTreeSet<usize> = (0..schedules.len()).filter(has_steps).collect();
     for at in steps(parts) {
         for group in optim.groups() {

@@ -1,8 +1,11 @@
 //! Moves the numbers of the optimizer along their schedules.
 
+use crate::metric::Direction;
+use crate::optim::Score;
 use crate::plugin::prelude::*;
 
-/// Runs after the logger and before the checkpoint. Schedules are functions of progress, so there is nothing to keep.
+/// Runs after the logger and before the checkpoint. Schedules are functions of progress and of what validations gave,
+/// which is kept with the optimizer.
 #[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ParamSchedulerHook {}
@@ -27,6 +30,18 @@ impl Hook for ParamSchedulerHook {
     }
 
     fn after_train_epoch(&mut self, cx: &mut Ctx<'_>) -> HookResult {
+        Self::follow(cx)
+    }
+
+    fn after_val_epoch(&mut self, cx: &mut Ctx<'_>, metrics: &Metrics) -> HookResult {
+        let (epoch, iter) = (cx.progress.epoch, cx.progress.iter);
+        let Some(optim) = cx.optim.as_mut().filter(|_| !cx.info.placeholders) else { return Ok(()) };
+        let score = |name: &str| {
+            let known = metrics.direction(name).or_else(|| Direction::infer(name, None, None).ok());
+            let greater = known.map(|direction| direction == Direction::Greater);
+            metrics.get(name).map(|value| Score { value, greater })
+        };
+        optim.observe(epoch, iter, &score)?;
         Self::follow(cx)
     }
 }

@@ -44,11 +44,16 @@ impl Schedule for CosineAnnealing {
     }
 
     fn check(&self) -> Result<()> {
-        if self.eta_min.is_some() && self.eta_min_ratio.is_some() {
-            return Err(Error::config("give `eta_min` or `eta_min_ratio`, not both"));
-        }
-        Ok(())
+        one_floor(self.eta_min, self.eta_min_ratio)
     }
+}
+
+/// A floor is a value, or a part of the base value.
+pub(super) fn one_floor(value: Option<f64>, ratio: Option<f64>) -> Result<()> {
+    if value.is_some() && ratio.is_some() {
+        return Err(Error::config("give `eta_min` or `eta_min_ratio`, not both"));
+    }
+    Ok(())
 }
 
 family! {

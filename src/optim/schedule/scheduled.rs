@@ -1,8 +1,8 @@
 //! A schedule with the number that it moves and its place in the run.
 
-use super::{Schedule, ScheduleConfig};
+use super::{Schedule, ScheduleConfig, Score};
 use crate::base::suggest::nearest;
-use crate::base::{Error, Result};
+use crate::base::{BoxError, Error, Record, Result};
 use crate::optim::Group;
 use crate::optim::groups::unknown;
 
@@ -87,6 +87,9 @@ impl ScheduledParam {
         if options.convert_to_iter_based {
             shape.to_iters(epoch_len);
         }
+        if end > begin {
+            shape.check_length(end - begin)?;
+        }
         let by_epoch = by_epoch && !options.convert_to_iter_based;
         Ok(Self { shape, number, group: options.group.clone(), begin, end, by_epoch })
     }
@@ -115,6 +118,30 @@ impl ScheduledParam {
     /// The one group that it moves, if it is not all of them.
     pub fn only_in(&self) -> Option<&str> {
         self.group.as_deref()
+    }
+
+    /// See [`Schedule::watches`].
+    pub fn watches(&self) -> Option<&str> {
+        self.shape.watches()
+    }
+
+    /// Tells the shape what a validation gave for the value that it watches, if it is a step of the schedule after which
+    /// that was.
+    pub(in crate::optim) fn observe(&mut self, score: Score, epoch: u64, iter: u64) {
+        let progress = if self.by_epoch { epoch } else { iter };
+        if (self.begin..self.end).contains(&progress) {
+            self.shape.observe(score);
+        }
+    }
+
+    /// See [`Schedule::state`].
+    pub(in crate::optim) fn state(&self) -> Result<Option<Record>, BoxError> {
+        self.shape.state()
+    }
+
+    /// See [`Schedule::load_state`].
+    pub(in crate::optim) fn load_state(&mut self, state: &Record) -> Result<(), BoxError> {
+        self.shape.load_state(state)
     }
 
     /// See [`Schedule::is_factor`].
