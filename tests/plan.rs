@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use proptest::prelude::*;
 use shanty::config::{Node, parse};
 use shanty::plugin::prelude::*;
-use shanty::run::{RunPlan, Runner, plan};
+use shanty::run::{RunPlan, Runner, Sweep, lr_find, plan};
 
 /// Notes what the run uses and does, last in line.
 struct Watch(Arc<Mutex<(Vec<f64>, Vec<u64>, Vec<(String, u64)>)>>);
@@ -252,4 +252,74 @@ fn the_command_prints_json_text_and_svg() {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert!(!dir.path().join("work_dirs").exists(), "nothing was written");
+}
+
+/// The range test trains for as many steps as it is told, whatever the config says, suggests a rate at which the loss
+/// falls, and leaves nothing behind.
+#[test]
+fn lr_find_suggests_a_rate_and_writes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let work = dir.path().join("w");
+    let text = "model: {type: ImageClassifier, backbone: {type: Sequential, layers: [{type: Flatten}]}, \
+                head: {type: LinearClsHead, num_classes: 3, in_channels: 12}}\n\
+                train_dataloader: {batch_size: 8, dataset: {type: Synthetic, n: 64, shape: [3, 2, 2], classes: 3}}\n\
+                optim_wrapper: {optimizer: {type: SGD, lr: 0.1}, paramwise_cfg: {bias_lr_mult: 2}}\n\
+                param_scheduler: {type: LinearLR, end: 2}\n\
+                train_cfg: {by_epoch: true, max_epochs: 2, val_interval: 1}\nrandomness: {seed: 1}\n\
+                custom_hooks: [{type: CheckInvalidLossHook, interval: 1}]\n";
+    let node = config(text, &work);
+    let curve = lr_find(&node, None, Sweep { first: 1e-6, last: 1e4, steps: 60 }).unwrap();
+    assert!(curve.rates.len() <= 60 && curve.rates.len() == curve.losses.len());
+    assert!((curve.rates[0] - 1e-6).abs() < 1e-18, "{:?}", curve.rates);
+    let factor = 1e10f64.powf(1.0 / 59.0);
+    assert!(curve.rates.windows(2).all(|pair| (pair[1] / pair[0] / factor - 1.0).abs() < 1e-9));
+    assert!(curve.diverged, "a rate of 10000 does: {:?}", curve.losses);
+    let rate = curve.suggestion().unwrap();
+    assert!((1e-4..10.0).contains(&rate), "{rate}");
+    assert!(!work.exists() && !std::path::Path::new("work_dirs/run").exists());
+    // It is a function of the config and its seed.
+    assert_eq!(lr_find(&node, None, Sweep { first: 1e-6, last: 1e4, steps: 60 }).unwrap(), curve);
+    for (sweep, says) in [
+        (Sweep { first: 0.0, ..Sweep::default() }, "must grow from above 0"),
+        (Sweep { last: 1e-9, ..Sweep::default() }, "must grow from above 0"),
+        (Sweep { steps: 1, ..Sweep::default() }, "2 steps or more"),
+    ] {
+        assert!(lr_find(&node, None, sweep).unwrap_err().to_string().contains(says));
+    }
+}
+
+/// What a plateau does depends on validations: it is checked for one, and for the name that it watches.
+#[test]
+fn a_plateau_needs_a_validation_that_gives_its_metric() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = |val: bool, monitor: &str| {
+        let data = "{batch_size: 8, dataset: {type: Synthetic, n: 16, shape: [3, 2, 2], classes: 3}}";
+        let val = if val {
+            format!("val_dataloader: {data}\nval_cfg: {{}}\nval_evaluator: {{type: Accuracy}}\n")
+        } else {
+            String::new()
+        };
+        let text = format!(
+            "model: {{type: ImageClassifier, backbone: {{type: Sequential, layers: [{{type: Flatten}}]}}, \
+             head: {{type: LinearClsHead, num_classes: 3, in_channels: 12}}}}\ntrain_dataloader: {data}\n\
+             optim_wrapper: {{optimizer: {{type: SGD, lr: 0.1}}}}\ntrain_cfg: {{by_epoch: true, max_epochs: 6}}\n{val}\
+             param_scheduler: {{type: ReduceOnPlateauLR, monitor: {monitor}, patience: 0, factor: 0.5, threshold: 10}}\n"
+        );
+        config(&text, &dir.path().join("w"))
+    };
+    let told = |val, monitor| match shanty::run::check(&base(val, monitor), None) {
+        Ok(found) => found.to_string(),
+        Err(error) => error.to_string(),
+    };
+    assert!(told(false, "val_loss").contains("there is no validation"), "{}", told(false, "val_loss"));
+    assert!(told(true, "vall_loss").contains("did you mean `val_loss`"), "{}", told(true, "vall_loss"));
+    assert!(!told(true, "val_loss").contains("ReduceOnPlateauLR"), "{}", told(true, "val_loss"));
+    // No value is ten times better than the best: the rate is halved after each validation but the first.
+    let mut runner = Runner::from_config(&base(true, "val_loss"), None).unwrap();
+    let seen = Arc::new(Mutex::default());
+    runner.add_hook(Watch(Arc::clone(&seen))).unwrap();
+    runner.train().unwrap();
+    let (rates, ..) = std::mem::take(&mut *seen.lock().unwrap());
+    let expected: Vec<_> = (0..12).map(|iter: i32| 0.1 * 0.5f64.powi((iter / 2 - 1).max(0))).collect();
+    assert_eq!(rates, expected);
 }

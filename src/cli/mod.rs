@@ -8,6 +8,7 @@ mod ckpt;
 mod console;
 mod evaluate;
 mod inspect;
+mod lr_find;
 mod new;
 mod order;
 mod output;
@@ -58,6 +59,8 @@ enum Command {
     Predict(predict::Predict),
     /// Show what a config will do: learning rates, hooks, checkpoints, validations. Nothing is trained or written.
     Plan(plan::Plan),
+    /// Look for a learning rate: a short training in which it grows, and the loss at each. Nothing is written.
+    LrFind(lr_find::LrFind),
     /// Show the modules of a config's model: shapes, parameters, multiply-adds, and the memory of a training step.
     Summary(summary::Summarize),
     /// Write a crate for a hook of your own.
@@ -232,9 +235,9 @@ fn usage(told: &clap::Error) -> ExitCode {
 
 /// Does what was asked; the exit code of a command that did not fail.
 fn run(command: Command, format: Format) -> Result<u8> {
-    use Command::{Check, Plan, Predict, Replay, Summary, Test, Train, Val, VerifyResume};
+    use Command::{Check, LrFind, Plan, Predict, Replay, Summary, Test, Train, Val, VerifyResume};
     if let Train(_) | Replay(_) | VerifyResume(_) | Check(_) | Val(_) | Test(_) | Predict(_) | Plan(_)
-    | Summary(_) = command
+    | Summary(_) | LrFind(_) = command
     {
         start_threads()?;
     }
@@ -248,6 +251,7 @@ fn run(command: Command, format: Format) -> Result<u8> {
         Command::Test(test) => test.run(true)?,
         Command::Predict(predict) => predict.run()?,
         Command::Plan(plan) => plan.run(format)?,
+        Command::LrFind(find) => find.run(format)?,
         Command::Summary(summary) => summary.run(format)?,
         Command::New(new) => new.run()?,
         Command::Config(args) => inspect::config(&args.config.with(&args.bare))?,

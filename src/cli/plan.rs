@@ -29,7 +29,9 @@ impl Plan {
         let svg = self.svg.as_deref().map(Output::at).transpose()?;
         let plan = plan(&node, Some(&self.config.name()))?;
         if let Some(svg) = svg {
-            svg.write(plot::svg(&plan.lr).as_bytes())?;
+            let longest = plan.lr.iter().map(|(_, lr)| lr.len()).max().unwrap_or(0);
+            let axis = format!("iteration {longest}");
+            svg.write(plot::svg("learning rate", &axis, &plan.lr).as_bytes())?;
         }
         console::say(&match format {
             Format::Text => text(&plan),

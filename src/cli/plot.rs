@@ -34,19 +34,18 @@ pub(super) fn ascii(values: &[f64]) -> String {
     text + &format!("{:>10} +{}\n{:>12}{:>width$}\n", "", "-".repeat(width), 1, values.len())
 }
 
-/// One polyline a group, with axes and a legend.
-pub(super) fn svg(groups: &[(String, Vec<f64>)]) -> String {
+/// One polyline a group, with a legend, and words at both axes.
+pub(super) fn svg(upward: &str, along: &str, groups: &[(String, Vec<f64>)]) -> String {
     const COLOURS: [&str; 6] = ["#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf"];
     let (width, height, margin) = (800.0, 320.0, 60.0);
     let all = || groups.iter().flat_map(|(_, lr)| lr.iter().copied()).filter(|v| v.is_finite());
     let top = all().fold(0.0, f64::max).max(f64::MIN_POSITIVE);
-    let longest = groups.iter().map(|(_, lr)| lr.len()).max().unwrap_or(0);
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {} {}\" font-family=\"sans-serif\" font-size=\"12\">\n\
          <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
          <path d=\"M{margin} 20V{bottom}H{right}\" stroke=\"#888\" fill=\"none\"/>\n\
-         <text x=\"{margin}\" y=\"14\">learning rate, up to {}</text>\n\
-         <text x=\"{right}\" y=\"{below}\" text-anchor=\"end\">iteration {longest}</text>\n",
+         <text x=\"{margin}\" y=\"14\">{upward}, up to {}</text>\n\
+         <text x=\"{right}\" y=\"{below}\" text-anchor=\"end\">{along}</text>\n",
         width + 2.0 * margin,
         height + 60.0,
         short(top),
@@ -91,7 +90,11 @@ mod tests {
 
     #[test]
     fn an_svg_has_a_line_for_each_group() {
-        let svg = svg(&[("head".into(), vec![0.1, 0.2]), ("a<b".into(), vec![0.0, 0.1])]);
+        let svg = svg(
+            "learning rate",
+            "iteration 2",
+            &[("head".into(), vec![0.1, 0.2]), ("a<b".into(), vec![0.0, 0.1])],
+        );
         assert_eq!(svg.matches("<polyline").count(), 2);
         assert!(svg.contains("a&lt;b") && svg.contains("260.0,180.0 660.0,20.0"), "{svg}");
     }

@@ -18,6 +18,7 @@ mod given;
 mod interrupt;
 mod leftover;
 mod loop_config;
+mod lr_find;
 mod made;
 mod notes;
 mod numbers;
@@ -47,6 +48,7 @@ pub use config::{HookSlots, LoadConfig, RunConfig};
 pub use eval::Evaluation;
 pub use interrupt::{ExitReason, Interrupt, Limits};
 pub use loop_config::{LoopConfig, LoopType, TrainLoopConfig};
+pub use lr_find::{LrCurve, Sweep, lr_find};
 pub use plan::{HookCalls, PlannedCheckpoint, RunPlan, plan};
 #[cfg(feature = "cli")]
 pub(crate) use predict::quoted;
