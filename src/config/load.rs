@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::bounds::{MAX_BYTES, within_bounds};
 use super::source::{Loc, Origin, Source};
-use super::{Diag, Diags, Key, Kind, Node, interpolate, merge, overrides, python};
+use super::{Diag, Diags, Key, Kind, Node, interpolate, merge, mmcv, overrides, python};
 use crate::base::{durable, suggest::nearest, text};
 
 /// Longer chains of base files than this are refused.
@@ -50,6 +50,8 @@ pub fn load_all(paths: &[&Path], overrides: &[String]) -> Result<Loaded, Diags> 
         node = if i == 0 { file } else { merge::merge(&node, file)? };
     }
     let node = within_bounds(overrides::apply(&node, overrides)?)?;
+    let (node, old) = mmcv::modern(node)?;
+    loader.warnings.extend(old);
     Ok(Loaded { node, files: loader.files, warnings: loader.warnings })
 }
 
@@ -62,7 +64,8 @@ pub fn parse(name: &str, text: &str) -> Result<Node, Diags> {
     if let Some((key, _)) = node.entry(BASE) {
         return Err(Diag::error("only a file can have base files").on_key(key).into());
     }
-    within_bounds(merge::stripped(masked.fill(&node, None)?))
+    let node = within_bounds(merge::stripped(masked.fill(&node, None)?))?;
+    mmcv::modern(node).map(|(node, _)| node)
 }
 
 const BASE: &str = "_base_";
@@ -129,6 +132,8 @@ impl Loader {
         };
         let base = self.bases(source, &node, &masked)?;
         let own = masked.fill(&without(&node, &[BASE, OVERRIDE]), base.as_ref())?;
+        // A dumped config keeps a slip of its sources: where there is no base, there was nothing to delete.
+        let own = if base.is_none() { self.without_slips(own) } else { own };
         let own = self.checked(own)?;
         match base {
             Some(base) => merge::merge(&base, own),
@@ -166,6 +171,20 @@ impl Loader {
         Ok(Some(merged.unwrap_or_else(|| Node::new(Kind::Map(Vec::new()), key.at.clone()))))
     }
 
+    /// A file without bases, without its `_delete: true`, with a word about each.
+    fn without_slips(&mut self, node: Node) -> Node {
+        let mut slips = Vec::new();
+        if !has_slip(&node) {
+            return node;
+        }
+        let node = unslipped(&node, &mut slips);
+        for key in slips {
+            let text = "`_delete` means nothing, and `_delete_` would do nothing in a config without a base";
+            self.warnings.extend([Diag::warning(text).on_key(&key)]);
+        }
+        node
+    }
+
     /// The keys of a file that mean something to the loader itself.
     fn checked(&mut self, node: Node) -> Result<Node, Diags> {
         let mut misspelt = Diags::default();
@@ -188,6 +207,33 @@ impl Loader {
             node.entries().iter().filter(|(key, _)| key.text != DEPRECATION && !key.text.starts_with("__"));
         let kept: Vec<(Key, Node)> = kept.cloned().collect();
         Ok(node.with_kind(Kind::Map(kept)))
+    }
+}
+
+fn is_slip(key: &Key, value: &Node) -> bool {
+    key.text == "_delete" && matches!(*value.kind, Kind::Bool(true))
+}
+
+fn has_slip(node: &Node) -> bool {
+    node.entries().iter().any(|(key, value)| is_slip(key, value) || has_slip(value))
+        || node.items().iter().any(has_slip)
+}
+
+/// The tree without the entries `_delete: true`, which are added to `slips`.
+fn unslipped(node: &Node, slips: &mut Vec<Key>) -> Node {
+    match &*node.kind {
+        Kind::Map(entries) => {
+            slips.extend(
+                entries.iter().filter(|(key, value)| is_slip(key, value)).map(|(key, _)| key.clone()),
+            );
+            let kept = entries.iter().filter(|(key, value)| !is_slip(key, value));
+            let kept = kept.map(|(key, value)| (key.clone(), unslipped(value, slips))).collect();
+            node.with_kind(Kind::Map(kept))
+        }
+        Kind::Seq(items) => {
+            node.with_kind(Kind::Seq(items.iter().map(|item| unslipped(item, slips)).collect()))
+        }
+        _ => node.clone(),
     }
 }
 

@@ -9,6 +9,7 @@ mod diag;
 mod interpolate;
 mod load;
 mod merge;
+mod mmcv;
 mod node;
 mod overrides;
 mod path;

@@ -1,5 +1,6 @@
 //! Top-level variables of a dumped MMEngine config: Python needed them to make the config, the run does not. And
-//! configs of MMCV 1.x, which look alike and mean something else.
+//! keys of MMCV 1.x in a config of today, which look alike and do nothing. (A config that is all of MMCV 1.x was
+//! translated when it was read.)
 
 use super::RunConfig;
 use crate::base::escape::escaped;
@@ -40,9 +41,6 @@ pub(super) fn without(node: &Node) -> Result<(Node, Vec<String>), Diags> {
     let given = |key: &str| node.get(key).is_some_and(|value| !value.is_null());
     let modern = given("optim_wrapper") || given("train_dataloader") || given("val_dataloader");
     let old: Vec<_> = OLD.iter().filter(|(key, _)| given(key)).collect();
-    if !modern && old.len() > 1 {
-        return Err(layout(node, &old).into());
-    }
     let mut wrong = Diags::default();
     for (key, today) in old.iter().filter(|(key, _)| modern && !ORDINARY.contains(key)) {
         if let Some((key, _)) = node.entry(key) {
@@ -65,19 +63,6 @@ pub(super) fn without(node: &Node) -> Result<(Node, Vec<String>), Diags> {
     let (gone, kept): (Vec<_>, Vec<_>) = node.entries().iter().cloned().partition(is_leftover);
     let names = gone.iter().map(|(key, _)| escaped(&key.text).into_owned()).collect();
     Ok((Node { kind: Kind::Map(kept).into(), ..node.clone() }, names))
-}
-
-/// One answer to a whole config of the old layout.
-fn layout(node: &Node, old: &[&(&str, &str)]) -> Diag {
-    let mut diag =
-        Diag::error("this is a config of MMCV 1.x (MMClassification 0.x): its layout is another one");
-    if let Some((key, _)) = old.first().and_then(|(key, _)| node.entry(key)) {
-        diag = diag.on_key(key);
-    }
-    for (key, today) in old {
-        diag = diag.note(format!("`{key}` is now {today}"));
-    }
-    diag.note("MMPretrain's guide \"Migration from MMClassification 0.x\" goes through all keys")
 }
 
 /// Whether a key slipped out of a section that would take it. A variable that made the section has the value that
