@@ -21,7 +21,8 @@ import sys
 import types
 import venv
 
-PACKAGES = ["mmengine==0.10.7", "mmpretrain==1.2.0", "addict", "yapf", "rich", "termcolor", "pyyaml", "numpy", "platformdirs", "packaging"]
+PACKAGES = ["mmengine==0.10.7", "mmpretrain==1.2.0", "addict", "yapf", "rich", "termcolor", "pyyaml", "numpy", "platformdirs",
+            "packaging"]
 CLASSIFIER = "ImageClassifier"
 
 
@@ -65,8 +66,8 @@ def dump(folder):
                 raise AttributeError(name)
             return type(name, (), {})
 
-    for name in ["torch", "torch.nn", "torch.distributed", "torch.cuda", "torch.optim", "torch.utils", "torch.utils.data",
-                 "cv2", "matplotlib", "matplotlib.pyplot"]:
+    for name in ["torch", "torch.nn", "torch.distributed", "torch.cuda", "torch.optim", "torch.utils",
+                 "torch.utils.data", "cv2", "matplotlib", "matplotlib.pyplot"]:
         module = StandIn(name)
         module.__spec__ = importlib.machinery.ModuleSpec(name, None)
         sys.modules[name] = module
@@ -159,14 +160,18 @@ def train(args, path, config):
     os.makedirs(os.path.dirname(child), exist_ok=True)
     with open(child, "w") as file:
         json.dump(child_of(config, os.path.join(args.out, "runs", name)), file, indent=1)
-    try:
+
+    def shanty(*command, timeout):
         env = {**os.environ, "RAYON_NUM_THREADS": "1"}
-        size = subprocess.run([args.shanty, "summary", "--format", "json", child], capture_output=True, text=True, timeout=120, env=env)
+        return subprocess.run([args.shanty, *command, child], capture_output=True, text=True, timeout=timeout, env=env)
+
+    try:
+        size = shanty("summary", "--format", "json", timeout=120)
         if size.returncode == 0:
             macs = max(module["multiply_adds"] or 0 for module in json.loads(size.stdout)["modules"]) / 1e9
             if macs > args.largest:
                 return "too large", f"{macs:.0f} GMACs a picture"
-        done = subprocess.run([args.shanty, "train", "--overwrite", "--no-sanity", child], capture_output=True, text=True, timeout=240, env=env)
+        done = shanty("train", "--overwrite", "--no-sanity", timeout=240)
     except subprocess.TimeoutExpired:
         return "too slow", "four minutes are not enough"
     if done.returncode == 0:
@@ -178,9 +183,11 @@ def train(args, path, config):
 def child_of(config, work_dir):
     config = json.loads(json.dumps(config))
     loader = config["train_dataloader"]
-    side = picture_size(loader["dataset"]) or picture_size((config.get("test_dataloader") or {}).get("dataset", {})) or 224
-    gray = str(loader["dataset"].get("type")) in ("MNIST", "FashionMNIST")
-    pictures = {"type": "Synthetic", "n": 64, "shape": [1 if gray else 3, side, side], "classes": classes_of(config["model"])}
+    tested = (config.get("test_dataloader") or {}).get("dataset", {})
+    side = picture_size(loader["dataset"]) or picture_size(tested) or 224
+    channels = 1 if str(loader["dataset"].get("type")) in ("MNIST", "FashionMNIST") else 3
+    shape = [channels, side, side]
+    pictures = {"type": "Synthetic", "n": 64, "shape": shape, "classes": classes_of(config["model"])}
     loader.update(batch_size=2, num_workers=0, dataset=pictures, num_batch_per_epoch=3, persistent_workers=False)
     cfg = config["train_cfg"]
     cfg.update({"max_epochs": 1} if cfg.get("by_epoch", "max_epochs" in cfg) else {"max_iters": 3})

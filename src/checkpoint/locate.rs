@@ -22,6 +22,9 @@ const BEST: &str = "best";
 /// # Errors
 /// [`Error::Checkpoint`] when there is none, or more than one is best.
 pub fn locate(fs: &dyn FileSystem, named: &Path, work_dir: &Path) -> Result<PathBuf> {
+    if let Some(address) = named.to_str().filter(|named| named.contains("://")) {
+        return super::local(address);
+    }
     let places = [named.to_owned(), work_dir.join(named), saved_in(fs, work_dir).join(named)];
     let word = named.file_name().and_then(OsStr::to_str).unwrap_or_default();
     let there = |path: &&PathBuf| !named.as_os_str().is_empty() && kind_of(fs, path).is_some();

@@ -4,6 +4,7 @@
 //! `hooks.safetensors` if a hook keeps tensors, `state.json` (counters, hooks, message_hub, config) and, written last,
 //! `manifest.json` with the length and the xxh3-128 of each. `work_dir/last_checkpoint` names the newest.
 
+mod address;
 mod commit;
 mod content;
 mod decode;
@@ -28,6 +29,7 @@ pub mod tensors;
 mod torch;
 mod written;
 
+pub use address::local;
 pub use commit::{Commit, POINTER, recover};
 pub use content::{Checkpoint, Meta};
 pub use find::{Found, newest};

@@ -180,6 +180,7 @@ pub(super) fn form(
     }
     let law = config.map(|config| Law::new(config, rule, params)).transpose()?;
     let mut formed = Formed::default();
+    formed.warnings.extend(law.iter().flat_map(|law| law.idle.iter().cloned()));
     for (a, b) in &twice {
         formed.warnings.push(format!("`{b}` is `{a}` under another name: it is left out of the groups"));
     }

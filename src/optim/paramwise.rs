@@ -124,6 +124,17 @@ impl ParamwiseConfig {
     }
 }
 
+/// Parameters that some networks have and others lack: MMPretrain's configs of both share the rules for them.
+const SHARED: [&str; 7] = [
+    "cls_token",
+    "pos_embed",
+    "absolute_pos_embed",
+    "relative_position_bias_table",
+    "dist_token",
+    "mask_token",
+    "branch_norm.bias",
+];
+
 /// The rules, for one model.
 pub(super) struct Law<'c> {
     config: &'c ParamwiseConfig,
@@ -132,6 +143,8 @@ pub(super) struct Law<'c> {
     /// Paths of depth-wise convolutions.
     depthwise: HashSet<String>,
     depths: Option<Depths>,
+    /// What somebody should know of keys without a parameter.
+    pub idle: Vec<String>,
 }
 
 impl<'c> Law<'c> {
@@ -154,10 +167,12 @@ impl<'c> Law<'c> {
                 depthwise.insert(owner(p.name).to_owned());
             }
         });
-        for key in &keys {
-            if !names.iter().any(|name| name.contains(key.as_str())) {
+        let mut idle = Vec::new();
+        for key in keys.iter().filter(|key| !names.iter().any(|name| name.contains(key.as_str()))) {
+            if !SHARED.contains(&key.trim_start_matches('.')) {
                 return Err(matches_nothing(key, &names));
             }
+            idle.push(format!("`{key}` of `custom_keys` does nothing: this network has no such parameter"));
         }
         if let Some(key) = config.decays()
             && Group::new("", rule.clone_box()).get("weight_decay").is_none()
@@ -166,7 +181,7 @@ impl<'c> Law<'c> {
             return Err(Error::config(text));
         }
         let depths = config.layer_decay_rate.map(|rate| Depths::of(rate, params)).transpose()?;
-        Ok(Self { config, keys, depthwise, depths })
+        Ok(Self { config, keys, depthwise, depths, idle })
     }
 
     /// A group with the numbers of this parameter.

@@ -68,7 +68,8 @@ struct Action {
     /// The epoch, from 1, that is the first with the new pipeline.
     #[schemars(range(min = 1))]
     action_epoch: u64,
-    /// The new pipeline.
+    /// The new pipeline. Some configs of MMPretrain call it `pipeline`.
+    #[serde(alias = "pipeline")]
     train_pipeline: Vec<Spec<dyn Transform>>,
 }
 

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::{Fans, Initializer};
 use crate::base::{Elem, Error, Result, Rng};
+use crate::checkpoint::local;
 use crate::checkpoint::tensors::read_tensors;
 use crate::nn::{ModuleTree, tree};
 use crate::params::{LoadReport, StateDict};
@@ -17,7 +18,7 @@ use crate::params::{LoadReport, StateDict};
 /// off.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub struct Pretrained {
-    /// A checkpoint directory, or a `.safetensors` file.
+    /// A checkpoint directory, a file of weights, or the address of one, which is looked for in PyTorch's cache.
     #[schemars(length(min = 1))]
     pub checkpoint: String,
     /// Takes only the tensors below this name in the file, and leaves it off: `backbone.`.
@@ -49,11 +50,7 @@ impl Initializer for Pretrained {
     }
 
     fn tensors(&self) -> Result<Option<StateDict>> {
-        if self.checkpoint.contains("://") {
-            let text = format!("Pretrained reads local files: download `{}` first", self.checkpoint);
-            return Err(Error::config(text));
-        }
-        let path = Path::new(&self.checkpoint);
+        let path = &local(&self.checkpoint)?;
         let mut state = read_tensors(path)?;
         for (name, _) in &mut state.0 {
             if let Some(rest) = name.strip_prefix("module.") {
