@@ -350,7 +350,7 @@ mod with_decoders {
         let png = std::fs::read(fixture("scene.png")).unwrap();
         let cases: [(&[u8], &str); 6] = [
             (b"", "the file is empty"),
-            (b"GIF89a", "neither a JPEG nor a PNG file"),
+            (b"hello there", "no JPEG, PNG, WebP, BMP, GIF, PNM or TIFF file"),
             (&whole[..whole.len() / 2], "there is no end marker"),
             (&whole[..40], "it ends in its header"),
             (&png[..png.len() / 2], ""),

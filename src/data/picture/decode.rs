@@ -10,7 +10,8 @@ use crate::base::error::IoContext;
 use crate::base::{Error, Result, stale};
 
 use super::{
-    Backend, Bytes, Colors, Cut, Filter, Interpolation, PictureFile, Window, jpeg, orientation, png, resample,
+    Backend, Bytes, Colors, Cut, Filter, Interpolation, PictureFile, Window, jpeg, orientation, other, png,
+    resample,
 };
 
 /// What a thread works with.
@@ -62,10 +63,11 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// The two formats, with what the header tells.
+/// The formats, with what the header tells.
 enum Head {
     Jpeg(jpeg::Head),
     Png(png::Head),
+    Other(other::Head),
 }
 
 impl Head {
@@ -74,7 +76,10 @@ impl Head {
             [0xff, 0xd8, ..] => jpeg::Head::read(file).map(Self::Jpeg),
             [0x89, b'P', b'N', b'G', ..] => png::Head::read(file).map(Self::Png),
             [] => Err("the file is empty".to_owned()),
-            _ => Err("neither a JPEG nor a PNG file".to_owned()),
+            _ => match other::Head::read(file) {
+                Some(head) => head.map(Self::Other),
+                None => Err("no JPEG, PNG, WebP, BMP, GIF, PNM or TIFF file".to_owned()),
+            },
         }
     }
 
@@ -83,6 +88,7 @@ impl Head {
         match self {
             Self::Jpeg(head) => (head.height, head.width, head.turn),
             Self::Png(head) => (head.height, head.width, head.turn),
+            Self::Other(head) => (head.height, head.width, head.turn),
         }
     }
 }
@@ -123,6 +129,7 @@ pub(super) fn decoded_cut(
         let gray = file.colors == Colors::Gray;
         match &head {
             Head::Jpeg(head) => head.decode(&scratch.file, bottom, gray, &mut scratch.pixels),
+            Head::Other(head) => head.decode(&scratch.file, gray, &mut scratch.pixels),
             Head::Png(_) if turn.is_none() => {
                 let window = cut.window;
                 (cut.window.y, cut.window.x) = (0, 0);

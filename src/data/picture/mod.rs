@@ -13,6 +13,8 @@ mod jpeg;
 #[cfg(feature = "images")]
 mod orientation;
 #[cfg(feature = "images")]
+mod other;
+#[cfg(feature = "images")]
 mod png;
 mod resample;
 mod taps;
@@ -48,7 +50,7 @@ pub enum Picture {
 /// A picture file, and how to read it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PictureFile {
-    /// JPEG or PNG; its first bytes tell, not its name.
+    /// JPEG, PNG, WebP, BMP, GIF, PNM or TIFF; its first bytes tell, not its name.
     pub path: PathBuf,
     /// Which channels it gives.
     pub colors: Colors,
@@ -261,5 +263,5 @@ thread_local! {
 }
 
 /// What a program without the decoders says.
-pub(super) const WITHOUT: &str = "this program was built without the feature `images`, which reads JPEG and PNG files: build it \
+pub(super) const WITHOUT: &str = "this program was built without the feature `images`, which reads picture files: build it \
                                   without `--no-default-features`, or with `--features images`";

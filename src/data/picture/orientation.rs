@@ -16,7 +16,7 @@ impl Turn {
     }
 
     /// The turn of an orientation of 1..=8.
-    fn of(orientation: u16) -> Self {
+    pub(super) fn of(orientation: u16) -> Self {
         let (transpose, flip_x, flip_y) = match orientation {
             2 => (false, true, false),
             3 => (false, true, true),

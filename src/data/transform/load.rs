@@ -82,7 +82,7 @@ impl Default for LoadConfig {
 }
 
 crate::register! {
-    /// Reads the sample's JPEG or PNG file, 3 channels in the order BGR unless told otherwise.
+    /// Reads the sample's picture file, 3 channels in the order BGR unless told otherwise.
     dyn Transform, "LoadImageFromFile" => fn LoadImageFromFile::from_config
 }
 
