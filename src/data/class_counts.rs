@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{Dataset, FieldKind, TARGET, Value};
+use crate::base::{Error, Result};
 
 /// How many samples are counted: a repeated set may have any number.
 const MOST: usize = 1 << 22;
@@ -39,6 +40,27 @@ pub(crate) fn class_counts(set: &dyn Dataset) -> Vec<ClassCounts> {
         Some(ClassCounts { field: field.to_owned(), names: names?, counts })
     });
     counted.collect()
+}
+
+/// The classes of one sample: one, or of several labels those that hold; none, of a label that is to be ignored.
+///
+/// # Errors
+/// When the data set does not tell before it reads the sample.
+pub(crate) fn categories(set: &dyn Dataset, index: usize) -> Result<Vec<usize>> {
+    match set.peek(index, TARGET) {
+        Some(Value::Int(class)) if class.ndim() == 0 => {
+            Ok(class.iter().filter_map(|class| usize::try_from(*class).ok()).collect())
+        }
+        Some(Value::Int(labels)) if labels.ndim() == 1 => {
+            Ok(labels.iter().enumerate().filter(|(_, label)| **label > 0).map(|(class, _)| class).collect())
+        }
+        Some(Value::Float(labels)) if labels.ndim() == 1 => {
+            Ok(labels.iter().enumerate().filter(|(_, label)| **label > 0.0).map(|(class, _)| class).collect())
+        }
+        _ => Err(Error::invalid(format!(
+            "the data set does not tell the classes of its samples before it reads them (`{TARGET}` of sample {index})"
+        ))),
+    }
 }
 
 /// How often each class comes; what is no class, as a label that is to be ignored, does not count.

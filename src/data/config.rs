@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::base::Result;
+use crate::base::{Error, Result};
 use crate::config::{Diag, Diags};
 use crate::registry::{BuildCx, Collected, Spec};
 
@@ -47,6 +48,11 @@ pub struct DataLoaderConfig {
     /// its batch. `shanty check --data` finds them beforehand.
     #[serde(default)]
     pub max_bad_samples: usize,
+    /// Seconds that a batch may take its workers once the training waits for it, before that is an error which names the
+    /// samples that are being read; 0 for as long as they need.
+    #[serde(default)]
+    #[schemars(range(min = 0.0, max = 1e9))]
+    pub timeout: f64,
     /// Accepted for PyTorch's and MMEngine's configs; means nothing here.
     #[serde(default)]
     pub persistent_workers: Option<bool>,
@@ -78,15 +84,32 @@ impl DataLoaderConfig {
             .shard(shard)
             .max_batches(self.num_batch_per_epoch)
             .max_bad_samples(self.max_bad_samples)
+            .timeout(self.patience()?)
             .run_seed(seed);
         if let Some(prefetch) = self.prefetch_factor {
             loader = loader.prefetch(prefetch);
         }
+        let at_sampler = |error: Error| match &self.sampler {
+            Some(spec) => Diags::from(Diag::error(error.to_string()).on(spec.node())).into(),
+            None => error,
+        };
+        loader.plan.sampler().map_err(at_sampler)?;
         loader.check().map_err(|e| Diags::from(Diag::error(e.to_string()).on(self.dataset.node())))?;
         Ok(match collate.flatten() {
             Some(collate) => loader.shared_collate(collate.into()),
             None => loader,
         })
+    }
+
+    fn patience(&self) -> Result<Option<Duration>> {
+        match self.timeout {
+            0.0 => Ok(None),
+            _ if self.num_workers == 0 => {
+                let diag = Diag::error("`timeout` is for workers: set num_workers, or leave it out");
+                Err(Diags::from(diag.on(self.dataset.node())).into())
+            }
+            seconds => Ok(Duration::try_from_secs_f64(seconds).ok()),
+        }
     }
 
     /// The loader of a few samples like this one, in place of a data set that is not here.

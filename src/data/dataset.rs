@@ -93,6 +93,12 @@ pub trait Dataset: Send + Sync {
         None
     }
 
+    /// How long the sample at `index` is, a sequence of tokens say, where that is known before it is read: samplers
+    /// bring those together that are about as long.
+    fn length(&self, _index: usize) -> Option<usize> {
+        None
+    }
+
     /// What goes in and what is predicted, in a line, where the set has found that out by itself: columns of a table.
     fn summary(&self) -> Option<String> {
         None
@@ -170,6 +176,10 @@ macro_rules! pointers_are_datasets {
 
             fn peek(&self, index: usize, field: &str) -> Option<Value> {
                 (**self).peek(index, field)
+            }
+
+            fn length(&self, index: usize) -> Option<usize> {
+                (**self).length(index)
             }
 
             fn summary(&self) -> Option<String> {

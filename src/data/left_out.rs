@@ -18,7 +18,7 @@ impl DataLoader {
         let unreadable: BTreeSet<_> = self.bad_samples().into_iter().map(|(index, _)| index).collect();
         let mut orders = Orders::new(Arc::clone(&self.plan));
         for batch in batches {
-            if orders.indices(batch)?.samples.iter().any(|(_, index)| !unreadable.contains(index)) {
+            if orders.indices(batch)?.samples.iter().any(|place| !unreadable.contains(&place.index)) {
                 return Ok(false);
             }
         }

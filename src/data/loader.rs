@@ -1,6 +1,7 @@
 //! Batches by number: what batch `g` holds is a pure function of the loader, so that a run can resume anywhere at once.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
+use std::time::Duration;
 
 use crate::base::{Error, Result};
 
@@ -32,6 +33,8 @@ pub struct DataLoader {
     pub(super) plan: Arc<Plan>,
     pub(super) num_workers: usize,
     pub(super) prefetch: usize,
+    /// How long a batch of a worker's may be waited for.
+    pub(super) timeout: Option<Duration>,
 }
 
 impl DataLoader {
@@ -44,7 +47,8 @@ impl DataLoader {
     pub(crate) fn shared(dataset: Arc<dyn Dataset>) -> Self {
         let mut plan = Plan {
             collate: Arc::new(DefaultCollate {}),
-            sampler: Arc::new(DefaultSampler::sequential()),
+            given: Arc::new(DefaultSampler::sequential()),
+            fitted: OnceLock::new(),
             dataset,
             classes: None,
             switches: Arc::default(),
@@ -65,7 +69,7 @@ impl DataLoader {
             policy: ShardPolicy::RoundUp,
         };
         plan.measure();
-        Self { plan: Arc::new(plan), num_workers: 0, prefetch: 2 }
+        Self { plan: Arc::new(plan), num_workers: 0, prefetch: 2, timeout: None }
     }
 
     /// The same loader with classes numbered as in `names`: each sample gets the number of its own class's name.
@@ -129,7 +133,7 @@ impl DataLoader {
         let most = batches.map_or(usize::MAX, |n| n.saturating_mul(plan.batch_size));
         plan.share = plan.share.min(most);
         plan.shown = Some(FEW);
-        Self { plan: Arc::new(plan), num_workers: 0, prefetch: 1 }
+        Self { plan: Arc::new(plan), num_workers: 0, prefetch: 1, timeout: None }
     }
 
     /// A loader that makes batches of other samples in the same way, in their order and in the caller's thread.
@@ -208,6 +212,7 @@ impl DataLoader {
         let end = if self.is_empty() || fault.is_some() { start } else { end.unwrap_or(u64::MAX).max(start) };
         let count = usize::try_from(end - start).unwrap_or(usize::MAX);
         let workers = WorkerPool::spawn(&self.plan, self.num_workers.min(count), self.prefetch, count);
+        let workers = workers.map(|pool| pool.patient(self.timeout));
         let mut batches = Batches {
             orders: Orders::new(self.plan.clone()),
             next: start,
@@ -257,7 +262,7 @@ impl Iterator for Batches {
             Some(workers) => workers.recv(),
             None => {
                 let plan = self.orders.plan.clone();
-                self.orders.indices(self.next).and_then(|indices| plan.load(&indices, 1, &|| false))
+                self.orders.indices(self.next).and_then(|indices| plan.load(&indices, 1, &|_| false))
             }
         };
         let plan = &self.orders.plan;

@@ -45,10 +45,13 @@ pub use loader::{Batches, DataLoader};
 pub use origin::{Origin, SampleId};
 pub use picture::{Backend, Bytes, Colors, Filter, Interpolation, Picture, PictureFile, Window};
 pub use sample::{Sample, Value};
-pub use sampler::{DefaultSampler, InfiniteSampler, Sampler, Shard, ShardPolicy};
+pub use sampler::{
+    ClassAwareSampler, DefaultSampler, InfiniteSampler, LengthGroupedSampler, RepeatAugSampler,
+    SampleWeights, Sampler, SequentialSampler, Shard, ShardPolicy, Subsample, WeightedRandomSampler,
+};
 pub use scales::TargetScales;
 pub use sets::{ArrayData, ArrayDataset, Level, SyntheticTask, Task, TextConfig, TextLines};
-pub use sets::{ConcatDataset, RepeatDataset, Subset};
+pub use sets::{Cifar, CifarSplit, ConcatDataset, RepeatDataset, Subset};
 pub use sets::{Csv, CsvConfig, Delimiter, Encoding, Missing, Part, Split, Unknown};
 pub use sets::{Digits, DigitsSplit, ImageFolder, Mnist, MnistSplit, Pixels, SplitBy, Synthetic};
 pub(crate) use shared::in_common;

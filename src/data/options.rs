@@ -1,10 +1,12 @@
 //! How a loader is told what to do: one chained setter each.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use crate::base::{Error, Result, memory};
 
 use super::buffers::BufferPool;
+use super::orders::Place;
 use super::plan::Plan;
 use super::unreadable::Unreadable;
 use super::{Collate, DataLoader, DefaultSampler, Sampler, Shard, ShardPolicy};
@@ -16,6 +18,7 @@ impl DataLoader {
     fn change(self, change: impl FnOnce(&mut Plan)) -> Self {
         let mut plan = Plan::clone(&self.plan);
         change(&mut plan);
+        plan.fitted = OnceLock::new();
         plan.measure();
         Self { plan: Arc::new(plan), ..self }
     }
@@ -36,7 +39,7 @@ impl DataLoader {
     /// In which order samples come.
     #[must_use]
     pub fn sampler(self, sampler: impl Sampler + 'static) -> Self {
-        self.change(|plan| plan.sampler = Arc::new(sampler))
+        self.change(|plan| plan.given = Arc::new(sampler))
     }
 
     /// How a batch is made of its samples; they are stacked if not called.
@@ -66,6 +69,13 @@ impl DataLoader {
     #[must_use]
     pub fn prefetch(self, prefetch: usize) -> Self {
         Self { prefetch, ..self }.with_buffers()
+    }
+
+    /// How long a batch may take its workers once it is waited for: beyond that it is an error that names the samples
+    /// which are being read. As long as they need if not called. Without workers there is nobody who could tell.
+    #[must_use]
+    pub fn timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
+        Self { timeout: timeout.into(), ..self }
     }
 
     /// As many buffers as batches can be ahead, and the one in use.
@@ -116,7 +126,7 @@ impl DataLoader {
     ///
     /// # Errors
     /// [`Error::Invalid`] when a pass would hold no batch at all, for any rank, or more samples than this machine can
-    /// order.
+    /// order; [`Error::Config`] when the sampler does not fit the data.
     pub fn check(&self) -> Result<()> {
         let Plan { batch_size, drop_last, shard, policy, pass_len, .. } = *self.plan;
         let (num_workers, prefetch, ahead) = (self.num_workers, self.prefetch, self.ahead());
@@ -133,7 +143,7 @@ impl DataLoader {
         }
         memory::fits("the order of a pass over the data", &[pass_len], size_of::<usize>())?;
         let largest = if policy == ShardPolicy::Endless { batch_size } else { batch_size.min(pass_len) };
-        memory::fits("a batch", &[largest], size_of::<(u64, usize)>())?;
+        memory::fits("a batch", &[largest], size_of::<Place>())?;
         // Rank 0 has the largest share: a rank may come out empty, the whole may not.
         if self.plan.batches_of(policy.share(pass_len, Shard { rank: 0, ..shard })) == 0 {
             return Err(Error::invalid(format!(
@@ -142,12 +152,13 @@ impl DataLoader {
                 shard.world
             )));
         }
-        Ok(())
+        self.plan.sampler().map(drop)
     }
 
     /// Whether another seed of the run makes another order of the samples.
     pub(crate) fn order_follows(&self, then: u64, now: u64) -> bool {
-        let draw = |seed| self.plan.sampler.draw(self.plan.len, seed, 0);
+        let Ok(sampler) = self.plan.sampler() else { return false };
+        let draw = |seed| sampler.draw(self.plan.len, seed, 0);
         !self.plan.own_seed && draw(then) != draw(now)
     }
 }

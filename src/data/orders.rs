@@ -7,9 +7,19 @@ use crate::base::{Error, Result, caught_from};
 use super::ShardPolicy;
 use super::plan::Plan;
 
-/// Which samples make a batch: (pass, position in the data set) each, and how many of them are no repeats.
+/// One sample of a batch.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub(super) pass: u64,
+    /// Position in the data set.
+    pub(super) index: usize,
+    /// How often it came before in this pass.
+    pub(super) repeat: u32,
+}
+
+/// Which samples make a batch, and how many of them are no repeats that fill up a share.
 pub(super) struct BatchIndices {
-    pub(super) samples: Vec<(u64, usize)>,
+    pub(super) samples: Vec<Place>,
     pub(super) valid: usize,
 }
 
@@ -20,12 +30,14 @@ pub(super) struct Orders {
     excluded: Vec<u64>,
     pass: Option<u64>,
     order: Vec<usize>,
+    /// How often each in the order came before; empty where none comes twice.
+    repeats: Vec<u32>,
 }
 
 impl Orders {
     pub(super) fn new(plan: Arc<Plan>) -> Self {
         let excluded = plan.excluded.read().unwrap_or_else(PoisonError::into_inner).clone();
-        Self { plan, excluded, pass: None, order: Vec::new() }
+        Self { plan, excluded, pass: None, order: Vec::new(), repeats: Vec::new() }
     }
 
     /// The samples of batch `g`.
@@ -45,12 +57,14 @@ impl Orders {
         };
         let mut indices = BatchIndices { samples: Vec::new(), valid: 0 };
         for position in first..last {
-            let place = self.plan.shard.place(position);
+            let place = self.plan.policy.place(position, self.plan.pass_len, self.plan.shard);
             let pass = if endless { place / n } else { pass };
-            let index = self.order_of(pass)?[(place % n) as usize];
+            let within = (place % n) as usize;
+            let index = self.order_of(pass)?[within];
             if self.excluded.binary_search(&(index as u64)).is_err() {
                 indices.valid += usize::from(endless || place < n);
-                indices.samples.push((pass, index));
+                let repeat = self.repeats.get(within).copied().unwrap_or(0);
+                indices.samples.push(Place { pass, index, repeat });
             }
         }
         Ok(indices)
@@ -60,7 +74,8 @@ impl Orders {
         if self.pass != Some(pass) {
             let (n, len) = (self.plan.pass_len, self.plan.len);
             self.pass = None;
-            let draw = || Ok(self.plan.sampler.draw(len, self.plan.seed, pass));
+            let sampler = self.plan.sampler()?;
+            let draw = || Ok(sampler.draw(len, self.plan.seed, pass));
             self.order = caught_from("the sampler", draw)?;
             if self.order.len() != n || self.order.iter().any(|&i| i >= len) {
                 return Err(Error::invalid(format!(
@@ -68,8 +83,20 @@ impl Orders {
                     self.order.len()
                 )));
             }
+            self.repeats = repeats(&self.order, len);
             self.pass = Some(pass);
         }
         Ok(&self.order)
     }
+}
+
+/// How often each of an order came before in it; nothing if none did.
+fn repeats(order: &[usize], len: usize) -> Vec<u32> {
+    let mut came = vec![0u32; len];
+    let mut before = Vec::with_capacity(order.len());
+    for index in order {
+        before.push(came[*index]);
+        came[*index] = came[*index].saturating_add(1);
+    }
+    if came.iter().all(|times| *times < 2) { Vec::new() } else { before }
 }

@@ -6,7 +6,7 @@ use crate::base::{Elem, Error, Result, caught_from, keyed, memory};
 
 use super::buffers::BufferPool;
 use super::field::TARGET;
-use super::orders::BatchIndices;
+use super::orders::{BatchIndices, Place};
 use super::unreadable::{SampleError, Unreadable, of_the_machine};
 use super::{Batch, Collate, Dataset, Fingerprint, Pipeline, Sample, Sampler, Shard, ShardPolicy, Value};
 
@@ -14,7 +14,10 @@ use super::{Batch, Collate, Dataset, Fingerprint, Pipeline, Sample, Sampler, Sha
 #[derive(Clone)]
 pub(super) struct Plan {
     pub(super) dataset: Arc<dyn Dataset>,
-    pub(super) sampler: Arc<dyn Sampler>,
+    /// As it was given; [`Plan::sampler`] is the one to draw from.
+    pub(super) given: Arc<dyn Sampler>,
+    /// The same for these data, or why there is none; determined when it is needed first.
+    pub(super) fitted: OnceLock<Result<Arc<dyn Sampler>, String>>,
     pub(super) collate: Arc<dyn Collate>,
     /// The number of each class of the data set among these names, if they are not its own.
     pub(super) classes: Option<Arc<(Vec<i64>, Vec<String>)>>,
@@ -51,13 +54,23 @@ impl Plan {
         Self { excluded: Arc::new(RwLock::new(excluded)), unreadable, ..self.clone() }
     }
 
+    /// The sampler that knows the data.
+    pub(super) fn sampler(&self) -> Result<&dyn Sampler> {
+        let fit = || {
+            let batch = self.batch_size.saturating_mul(self.shard.world);
+            let fitted = caught_from("the sampler", || self.given.for_data(&*self.dataset, batch));
+            fitted.map(|own| own.unwrap_or_else(|| self.given.clone())).map_err(|error| error.to_string())
+        };
+        self.fitted.get_or_init(fit).as_deref().map_err(|why| Error::config(why.clone()))
+    }
+
     /// Counts what the settings make of the data set.
     pub(super) fn measure(&mut self) {
         let world = self.shard.world.max(1);
         let of_ranks = self.batch_size.saturating_mul(world);
         let limit = self.max_batches.map_or(usize::MAX, |n| n.saturating_mul(of_ranks));
         self.len = self.dataset.len().min(limit);
-        (self.pass_len, self.policy) = (self.sampler.pass_len(self.len), self.sampler.policy());
+        (self.pass_len, self.policy) = (self.given.pass_len(self.len), self.given.policy());
         self.share = self.policy.share(self.pass_len, Shard { world, ..self.shard });
     }
 
@@ -68,16 +81,22 @@ impl Plan {
         if self.drop_last { share / self.batch_size } else { share.div_ceil(self.batch_size) }
     }
 
-    /// Reads and stacks the samples; `stop` is asked before each. So many batches may be `ahead` in memory at once.
-    pub(super) fn load(&self, indices: &BatchIndices, ahead: usize, stop: &dyn Fn() -> bool) -> Result<Made> {
+    /// Reads and stacks the samples; `stop` is told of each before it is read. So many batches may be `ahead` in memory
+    /// at once.
+    pub(super) fn load(
+        &self,
+        indices: &BatchIndices,
+        ahead: usize,
+        stop: &dyn Fn(usize) -> bool,
+    ) -> Result<Made> {
         let n = indices.samples.len();
         let (mut bad, mut valid, mut builder) = (Vec::new(), 0, None);
         let mut samples = Vec::new();
-        for (place, &(pass, index)) in indices.samples.iter().enumerate() {
-            if stop() {
+        for (place, &of) in indices.samples.iter().enumerate() {
+            if stop(of.index) {
                 return Err(Error::invalid("the loader was dropped"));
             }
-            let sample = match self.sample(pass, index) {
+            let sample = match self.sample(of) {
                 Ok(sample) => sample,
                 Err(e) if bad.len() < self.unreadable.most && !of_the_machine(&e.source) => {
                     bad.push(e);
@@ -112,8 +131,10 @@ impl Plan {
         switches.iter().rfind(|(first, _)| *first <= pass).map(|(_, pipeline)| Arc::clone(pipeline))
     }
 
-    fn sample(&self, pass: u64, index: usize) -> Result<Sample, SampleError> {
-        let mut rng = keyed(self.seed, "augment", pass, index as u64);
+    fn sample(&self, Place { pass, index, repeat }: Place) -> Result<Sample, SampleError> {
+        // Whoever comes again is drawn for as one behind all others.
+        let again = u64::from(repeat).wrapping_mul(self.dataset.len() as u64);
+        let mut rng = keyed(self.seed, "augment", pass, again.wrapping_add(index as u64));
         let read = || match self.pipeline(pass) {
             Some(pipeline) => self.dataset.get_through(index, &mut rng, &pipeline),
             None => self.dataset.get(index, &mut rng),

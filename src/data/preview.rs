@@ -30,7 +30,7 @@ impl DataLoader {
         let mut orders = Orders::new(Arc::clone(&plan));
         for g in batches_of(self, pass) {
             let mut indices = orders.indices(g)?;
-            indices.samples.retain(|(of, _)| *of == pass);
+            indices.samples.retain(|place| place.pass == pass);
             indices.samples.truncate(FEW);
             let batch = looked_at(&plan, &indices)?;
             if !batch.is_empty() {
@@ -54,7 +54,7 @@ impl DataLoader {
             }
             let mut indices = orders.indices(g)?;
             let mut own = BTreeSet::new();
-            indices.samples.retain(|(_, index)| own.insert(self.dataset().part_of(*index)));
+            indices.samples.retain(|place| own.insert(self.dataset().part_of(place.index)));
             if own.len() > 1 && !own.is_subset(&met) {
                 looked_at(&plan, &indices)?;
                 met.extend(own);
@@ -95,7 +95,7 @@ fn batches_of(data: &DataLoader, pass: u64) -> std::ops::Range<u64> {
 }
 
 fn looked_at(plan: &Plan, indices: &BatchIndices) -> Result<Batch> {
-    let made = plan.load(indices, 1, &|| false)?;
+    let made = plan.load(indices, 1, &|_| false)?;
     plan.unreadable.count(made.bad)?;
     Ok(made.batch)
 }

@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
@@ -26,7 +26,15 @@ pub(super) struct WorkerPool {
     received: u64,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
+    /// The sample that each worker reads; [`IDLE`] of one that reads none.
+    reading: Vec<Arc<AtomicUsize>>,
+    /// How long a batch may be waited for.
+    timeout: Option<Duration>,
+    /// Some worker does not come to its end.
+    stuck: bool,
 }
+
+const IDLE: usize = usize::MAX;
 
 impl WorkerPool {
     /// Starts `workers` threads for `count` batches; `None` without workers, or when the system gives no thread.
@@ -35,15 +43,21 @@ impl WorkerPool {
         let (jobs, queue) = unbounded::<(u64, BatchIndices)>();
         let (results, done) = unbounded();
         let stop = Arc::new(AtomicBool::new(false));
-        let mut threads = Vec::new();
+        let (mut threads, mut reading) = (Vec::new(), Vec::new());
         for number in 0..workers {
             let (plan, queue, results, stop) = (plan.clone(), queue.clone(), results.clone(), stop.clone());
+            let sample = Arc::new(AtomicUsize::new(IDLE));
+            reading.push(sample.clone());
             let work = move || {
-                let stopped = || stop.load(Ordering::Relaxed);
+                let stopped = |index| {
+                    sample.store(index, Ordering::Relaxed);
+                    stop.load(Ordering::Relaxed)
+                };
                 while let Ok((number, indices)) = queue.recv() {
-                    if stopped() || results.send((number, plan.load(&indices, room, &stopped))).is_err() {
+                    if stopped(IDLE) || results.send((number, plan.load(&indices, room, &stopped))).is_err() {
                         return;
                     }
+                    sample.store(IDLE, Ordering::Relaxed);
                 }
             };
             match std::thread::Builder::new().name(format!("loader-{number}")).spawn(work) {
@@ -61,7 +75,25 @@ impl WorkerPool {
             return None;
         }
         let room = room.min(threads.len() * prefetch);
-        Some(Self { jobs: Some(jobs), done, ahead: VecDeque::new(), room, received: 0, stop, threads })
+        let (jobs, ahead) = (Some(jobs), VecDeque::new());
+        Some(Self {
+            jobs,
+            done,
+            ahead,
+            room,
+            received: 0,
+            stop,
+            threads,
+            reading,
+            timeout: None,
+            stuck: false,
+        })
+    }
+
+    /// The same, whose batches may be waited for as long as that.
+    pub(super) fn patient(mut self, timeout: Option<Duration>) -> Self {
+        self.timeout = timeout;
+        self
     }
 
     pub(super) fn has_room(&self) -> bool {
@@ -80,17 +112,50 @@ impl WorkerPool {
 
     /// The next batch in order, when it is ready.
     pub(super) fn recv(&mut self) -> Result<Made> {
+        let until = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
             match self.ahead.front_mut() {
                 None => return Err(Error::invalid("no batch was submitted")),
                 Some(Some(_)) => break,
                 Some(None) => {}
             }
-            let Some((number, batch)) = receive(&self.done) else { return Err(gone()) };
-            self.ahead[(number - self.received) as usize] = Some(batch);
+            match receive(&self.done, until) {
+                // A batch that came too late has no place any more.
+                Ok((number, batch)) => {
+                    let place =
+                        number.checked_sub(self.received).and_then(|at| self.ahead.get_mut(at as usize));
+                    if let Some(place) = place {
+                        *place = Some(batch);
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => return Err(gone()),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.ahead[0] = Some(Err(self.late()));
+                    self.stuck = true;
+                }
+            }
         }
         self.received += 1;
         self.ahead.pop_front().flatten().unwrap_or_else(|| Err(gone()))
+    }
+
+    fn late(&self) -> Error {
+        let mut samples: Vec<usize> = self
+            .reading
+            .iter()
+            .map(|sample| sample.load(Ordering::Relaxed))
+            .filter(|at| *at != IDLE)
+            .collect();
+        samples.sort_unstable();
+        let samples: Vec<String> = samples.iter().map(usize::to_string).collect();
+        Error::Other(
+            format!(
+                "no batch came within the {} s of `timeout`; its workers read samples {}",
+                self.timeout.unwrap_or_default().as_secs_f64(),
+                samples.join(", ")
+            )
+            .into(),
+        )
     }
 }
 
@@ -98,7 +163,11 @@ impl Drop for WorkerPool {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         self.jobs = None;
-        while receive(&self.done).is_some() {}
+        // Who waits for one that is stuck is stuck, too.
+        if self.stuck {
+            return;
+        }
+        while receive(&self.done, None).is_ok() {}
         for thread in self.threads.drain(..) {
             // A worker catches the panics of foreign code; there is nothing to learn from its end.
             let _ = thread.join();
@@ -106,18 +175,22 @@ impl Drop for WorkerPool {
     }
 }
 
-/// The next value, or `None` when all senders are gone. A thread of rayon's pool, as the runner trains on, does the
+/// The next value, unless all senders are gone, or that time has come. A thread of rayon's pool, as the runner trains on, does the
 /// pool's work while it waits: it may be what the sender waits for.
-fn receive<T>(from: &Receiver<T>) -> Option<T> {
+fn receive<T>(from: &Receiver<T>, until: Option<Instant>) -> Result<T, RecvTimeoutError> {
     const PATIENCE: Duration = Duration::from_millis(1);
     if rayon::current_thread_index().is_none() {
-        return from.recv().ok();
+        return match until {
+            Some(until) => from.recv_deadline(until),
+            None => from.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
     }
     loop {
         match from.recv_timeout(PATIENCE) {
-            Ok(value) => return Some(value),
-            Err(RecvTimeoutError::Disconnected) => return None,
-            Err(RecvTimeoutError::Timeout) => while rayon::yield_now() == Some(rayon::Yield::Executed) {},
+            Err(RecvTimeoutError::Timeout) if until.is_none_or(|until| Instant::now() < until) => {
+                while rayon::yield_now() == Some(rayon::Yield::Executed) {}
+            }
+            received => return received,
         }
     }
 }

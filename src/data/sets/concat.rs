@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::base::{Error, Result, Rng};
+use crate::config::OneOrMany;
 use crate::data::{Dataset, FieldSpec, Fields, Fitted, Marks, Origin, Pipeline, Sample, Value};
 use crate::registry::{BuildCx, Spec};
 
@@ -25,8 +26,12 @@ impl ConcatDataset {
     /// [`Error::Invalid`] when there is none, when two of them have different classes, or more samples than can be
     /// counted.
     pub fn new(datasets: Vec<Box<dyn Dataset>>) -> Result<Self> {
+        Self::joined(datasets, true)
+    }
+
+    fn joined(datasets: Vec<Box<dyn Dataset>>, alike: bool) -> Result<Self> {
         let Some(first) = datasets.first() else { return Err(Error::invalid("no data set to concatenate")) };
-        if let Some(other) = datasets.iter().position(|d| d.classes() != first.classes()) {
+        if let Some(other) = datasets.iter().position(|d| alike && d.classes() != first.classes()) {
             return Err(Error::invalid(format!(
                 "data sets 0 and {other} have different classes: {:?} and {:?}",
                 first.classes().unwrap_or_default(),
@@ -59,6 +64,14 @@ impl ConcatDataset {
 struct ConcatConfig {
     /// The sets, in order.
     datasets: Vec<Spec<dyn Dataset>>,
+    /// What need not be alike in all of them: `classes`, and those of the first count; other names are accepted, as
+    /// nothing else is compared.
+    #[serde(default)]
+    ignore_keys: OneOrMany<String>,
+    /// Accepted for MMEngine's configs: sets are read when a run needs them.
+    #[serde(default)]
+    #[allow(dead_code)]
+    lazy_init: bool,
 }
 
 crate::register! {
@@ -68,7 +81,8 @@ crate::register! {
 
 impl ConcatDataset {
     fn from_config(p: ConcatConfig, cx: &mut BuildCx) -> Result<Self> {
-        Self::new(Spec::build_all(&p.datasets, cx)?)
+        let alike = !p.ignore_keys.iter().any(|key| key == "classes");
+        Self::joined(Spec::build_all(&p.datasets, cx)?, alike)
     }
 }
 
@@ -130,6 +144,11 @@ impl Dataset for ConcatDataset {
     fn peek(&self, index: usize, field: &str) -> Option<Value> {
         let (set, index) = self.place(index);
         self.datasets.get(set)?.peek(index, field)
+    }
+
+    fn length(&self, index: usize) -> Option<usize> {
+        let (set, index) = self.place(index);
+        self.datasets.get(set)?.length(index)
     }
 
     fn summary(&self) -> Option<String> {

@@ -1,4 +1,4 @@
-//! The MNIST digits, read from their IDX files.
+//! The MNIST digits, and FashionMNIST's clothes, read from their IDX files.
 
 use std::path::{Path, PathBuf};
 
@@ -6,10 +6,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::base::{Error, Result, text};
-use crate::data::{Dataset, Pipeline, Transform};
-use crate::registry::{BuildCx, Spec};
+use crate::data::{Dataset, Pipeline};
+use crate::registry::BuildCx;
 
 use super::idx;
+use super::keys::{Indices, with_common_keys};
 use super::pixels::{Pixels, digit_names, pictures};
 
 /// Which part of MNIST.
@@ -43,7 +44,7 @@ impl Mnist {
     pub fn load(folder: &Path, split: MnistSplit) -> Result<Pixels> {
         text::no_file(folder)?;
         let [images, labels] = split.files().map(|name| find(folder, name));
-        let (Some(images), Some(labels)) = (images, labels) else { return Err(missing(folder)) };
+        let (Some(images), Some(labels)) = (images, labels) else { return Err(missing(folder, "MNIST")) };
         // To open a pipe would wait for whoever writes into it.
         [&images, &labels].into_iter().try_for_each(|file| text::regular(file))?;
         let (shape, bytes) = idx::read(&images, 3)?;
@@ -57,29 +58,36 @@ impl Mnist {
             )));
         }
         let set = Pixels::new(bytes, labels, (shape[1], shape[2], 1), digit_names())?;
-        Ok(set.stored_in(images))
+        Ok(set.stored_in(vec![(images, shape[0])]))
     }
 }
 
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(default)]
-struct MnistConfig {
-    /// Folder of the data; `data/mnist` if neither this nor `data_prefix` is given.
-    data_root: Option<PathBuf>,
-    /// Folder of the four files, within `data_root` unless it is absolute.
-    data_prefix: Option<PathBuf>,
-    /// train or test.
-    split: Option<MnistSplit>,
-    /// Whether to read the test images: MMPretrain's way to say `split: test`.
-    test_mode: Option<bool>,
-    /// What is done to each image.
-    pipeline: Vec<Spec<dyn Transform>>,
+with_common_keys! {
+    #[derive(Default)]
+    struct MnistConfig {
+        /// Folder of the data; `data/mnist`, or `data/fashion_mnist`, if neither this nor `data_prefix` is given.
+        #[serde(default)]
+        data_root: Option<PathBuf>,
+        /// Folder of the four files, within `data_root` unless it is absolute.
+        #[serde(default)]
+        data_prefix: Option<PathBuf>,
+        /// train or test.
+        #[serde(default)]
+        split: Option<MnistSplit>,
+        /// Whether to read the test images: MMPretrain's way to say `split: test`.
+        #[serde(default)]
+        test_mode: Option<bool>,
+        /// Accepted for MMPretrain's configs: nothing is fetched, what is missing is told.
+        #[serde(default)]
+        #[allow(dead_code)]
+        download: Option<bool>,
+    }
 }
 
 impl MnistConfig {
-    fn folder(&self) -> PathBuf {
+    fn folder(&self, usual: &str) -> PathBuf {
         match (&self.data_root, &self.data_prefix) {
-            (None, None) => PathBuf::from("data/mnist"),
+            (None, None) => PathBuf::from(usual),
             (root, prefix) => {
                 root.clone().unwrap_or_default().join(prefix.as_deref().unwrap_or(Path::new("")))
             }
@@ -102,10 +110,53 @@ crate::register! {
     dyn Dataset, "MNIST" => fn Mnist::from_config
 }
 
+crate::register! {
+    /// FashionMNIST's 70,000 pictures of ten kinds of clothes, stored as MNIST's.
+    ///
+    /// ```yaml
+    /// {type: FashionMNIST, data_root: data/fashion_mnist, split: train}
+    /// ```
+    dyn Dataset, "FashionMNIST" => fn Mnist::fashion
+}
+
+/// The kinds of clothes of FashionMNIST (Xiao, Rasul and Vollgraf 2017).
+const CLOTHES: [&str; 10] = [
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+];
+
 impl Mnist {
-    fn from_config(p: MnistConfig, cx: &mut BuildCx) -> Result<Pixels> {
+    fn from_config(p: MnistConfig, cx: &mut BuildCx) -> Result<Box<dyn Dataset>> {
+        Self::named("MNIST", "data/mnist", None, p, cx)
+    }
+
+    fn fashion(p: MnistConfig, cx: &mut BuildCx) -> Result<Box<dyn Dataset>> {
+        let clothes = CLOTHES.map(str::to_owned).to_vec();
+        Self::named("FashionMNIST", "data/fashion_mnist", Some(clothes), p, cx)
+    }
+
+    fn named(
+        name: &str,
+        usual: &str,
+        classes: Option<Vec<String>>,
+        p: MnistConfig,
+        cx: &mut BuildCx,
+    ) -> Result<Box<dyn Dataset>> {
         let pipeline = Pipeline::build_for(&pictures(Some([28, 28, 1])), &p.pipeline, cx)?;
-        Ok(Self::load(&p.folder(), p.part()?)?.with_pipeline(pipeline))
+        let set = Self::load(&p.folder(usual), p.part()?).map_err(|error| match error {
+            Error::Missing { path, .. } => missing(&path, name),
+            other => other,
+        })?;
+        let set = set.renamed(p.names()?.or(classes))?;
+        Indices::cut(p.indices.as_ref(), set.with_pipeline(pipeline), cx)
     }
 }
 
@@ -113,13 +164,13 @@ fn find(folder: &Path, name: &str) -> Option<PathBuf> {
     [folder.join(name), folder.join(format!("{name}.gz"))].into_iter().find(|path| path.exists())
 }
 
-fn missing(folder: &Path) -> Error {
+fn missing(folder: &Path, name: &str) -> Error {
     let files = [MnistSplit::Train.files(), MnistSplit::Test.files()].concat();
     let absent: Vec<&str> = files.iter().copied().filter(|name| find(folder, name).is_none()).collect();
     let what = format!(
-        "no MNIST here. Its four files are {}, each plain or with .gz behind its name; missing: {}. Take them from the \
-         MNIST page of their authors or from any copy, put them into one folder (data/mnist, say) and name it as data_prefix. \
-         The data set Digits needs no file.",
+        "no {name} here. Its four files are {}, each plain or with .gz behind its name; missing: {}. Take them from the \
+         {name} page of their authors or from any copy, put them into one folder (data/mnist, say) and name it as \
+         data_prefix. The data set Digits needs no file.",
         files.join(", "),
         absent.join(", ")
     );
@@ -179,9 +230,9 @@ mod tests {
             data_prefix: prefix.map(PathBuf::from),
             split,
             test_mode,
-            pipeline: Vec::new(),
+            ..MnistConfig::default()
         };
-        let folder = |root, prefix| params(root, prefix, None, None).folder();
+        let folder = |root, prefix| params(root, prefix, None, None).folder("data/mnist");
         assert_eq!(folder(None, None), Path::new("data/mnist"));
         assert_eq!(folder(None, Some("a/b")), Path::new("a/b"));
         assert_eq!(folder(Some("a"), Some("b")), Path::new("a/b"));

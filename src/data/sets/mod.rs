@@ -1,12 +1,15 @@
 //! Data sets that are ready to use.
 
 mod arrays;
+mod cifar;
+mod class_balanced;
 mod concat;
 mod csv;
 mod digits;
 mod folder;
 mod idx;
-mod list;
+mod k_fold;
+mod keys;
 mod mnist;
 mod pixels;
 mod repeat;
@@ -15,9 +18,9 @@ mod subset;
 mod synthetic;
 mod tasks;
 mod text;
-mod walk;
 
 pub use arrays::{ArrayData, ArrayDataset};
+pub use cifar::{Cifar, CifarSplit};
 pub use concat::ConcatDataset;
 pub use csv::{Csv, CsvConfig, Delimiter, Encoding, Missing, Part, Split, Unknown};
 pub use digits::{Digits, DigitsSplit, SplitBy};

@@ -16,8 +16,10 @@ pub struct Pixels {
     /// Height, width, channels.
     shape: (usize, usize, usize),
     classes: Vec<String>,
-    /// The file that they are in, in their order.
-    file: Option<PathBuf>,
+    /// The files that they are in, in their order, and how many are in each.
+    files: Vec<(PathBuf, usize)>,
+    /// Whether samples hold bytes, as those of a picture's file, or values.
+    as_bytes: bool,
     pipeline: Pipeline,
 }
 
@@ -47,13 +49,36 @@ impl Pixels {
                 labels[i],
                 classes.len()
             ))),
-            None => Ok(Self { bytes, labels, shape, classes, file: None, pipeline: Pipeline::default() }),
+            None => {
+                let (files, pipeline) = (Vec::new(), Pipeline::default());
+                Ok(Self { bytes, labels, shape, classes, files, as_bytes: false, pipeline })
+            }
         }
     }
 
-    /// The same images, which are those of this file in its order.
-    pub(super) fn stored_in(self, file: PathBuf) -> Self {
-        Self { file: Some(file), ..self }
+    /// The same images, which are those of these files in their order, so many of each.
+    pub(super) fn stored_in(self, files: Vec<(PathBuf, usize)>) -> Self {
+        Self { files, ..self }
+    }
+
+    /// The same images as bytes until a transform needs values, as those of picture files are.
+    pub(super) fn as_bytes(self) -> Self {
+        Self { as_bytes: true, ..self }
+    }
+
+    /// The same images with other names of their classes, if some are given.
+    ///
+    /// # Errors
+    /// When there are not as many as there are classes.
+    pub(super) fn renamed(self, classes: Option<Vec<String>>) -> Result<Self> {
+        let Some(classes) = classes else { return Ok(self) };
+        match self.classes.len() {
+            n if n == classes.len() => Ok(Self { classes, ..self }),
+            n => Err(Error::config(format!(
+                "`classes` names {}, and the data set has {n} classes",
+                classes.len()
+            ))),
+        }
     }
 
     /// The same images, changed by these transforms when they are read.
@@ -75,9 +100,15 @@ impl Dataset for Pixels {
     fn get_through(&self, index: usize, rng: &mut Rng, pipeline: &Pipeline) -> Result<Sample> {
         let (h, w, c) = self.shape;
         let size = h * w * c;
-        let values = self.bytes[index * size..][..size].iter().map(|&b| f32::from(b)).collect();
-        let img = Array3::from_shape_vec(self.shape, values).map_err(|e| Error::invalid(e.to_string()))?;
-        pipeline.apply(Sample::image(img, i64::from(self.labels[index])), rng)
+        let (bytes, label) = (&self.bytes[index * size..][..size], i64::from(self.labels[index]));
+        let wrong = |e: ndarray::ShapeError| Error::invalid(e.to_string());
+        let sample = if self.as_bytes {
+            Sample::of_bytes(Array3::from_shape_vec(self.shape, bytes.to_vec()).map_err(wrong)?, label)
+        } else {
+            let values = bytes.iter().map(|&byte| f32::from(byte)).collect();
+            Sample::image(Array3::from_shape_vec(self.shape, values).map_err(wrong)?, label)
+        };
+        pipeline.apply(sample, rng)
     }
 
     fn has_pipeline(&self) -> bool {
@@ -94,8 +125,14 @@ impl Dataset for Pixels {
     }
 
     fn origin(&self, index: usize) -> Origin {
-        let row = |file: &PathBuf| Origin::Row { file: Some(file.clone()), id: SampleId::Row(index as u64) };
-        self.file.as_ref().map_or(Origin::Position, row)
+        let mut row = index;
+        for (file, count) in &self.files {
+            match row.checked_sub(*count) {
+                Some(rest) => row = rest,
+                None => return Origin::Row { file: Some(file.clone()), id: SampleId::Row(row as u64) },
+            }
+        }
+        Origin::Position
     }
 
     fn peek(&self, index: usize, field: &str) -> Option<Value> {

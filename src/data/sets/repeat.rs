@@ -35,6 +35,10 @@ struct RepeatConfig {
     /// How often it is read in a pass.
     #[schemars(range(min = 1, max = 4294967296u64))]
     times: usize,
+    /// Accepted for MMEngine's configs: a set is read when a run needs it.
+    #[serde(default)]
+    #[allow(dead_code)]
+    lazy_init: bool,
 }
 
 crate::register! {
@@ -95,6 +99,10 @@ impl Dataset for RepeatDataset {
 
     fn peek(&self, index: usize, field: &str) -> Option<Value> {
         self.dataset.peek(index % self.dataset.len().max(1), field)
+    }
+
+    fn length(&self, index: usize) -> Option<usize> {
+        self.dataset.length(index % self.dataset.len().max(1))
     }
 
     fn summary(&self) -> Option<String> {

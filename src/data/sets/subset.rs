@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::keys::Indices;
 use crate::base::{Error, Result, Rng};
 use crate::data::{Dataset, FieldSpec, Fields, Fitted, Marks, Origin, Pipeline, Sample, Unread, Value};
 use crate::registry::{BuildCx, Spec};
@@ -35,9 +36,9 @@ impl Subset {
 struct SubsetConfig {
     /// The whole set.
     dataset: Spec<dyn Dataset>,
-    /// Positions of the samples to keep, in this order.
+    /// Positions of the samples to keep, in this order; or how many, from the beginning, or from the end if below 0.
     #[serde(default)]
-    indices: Option<Vec<usize>>,
+    indices: Option<Indices>,
     /// How many samples to keep from the beginning.
     #[serde(default)]
     first: Option<usize>,
@@ -59,7 +60,7 @@ impl Subset {
             return Self::new(dataset, Vec::new());
         }
         let indices = match (p.indices, p.first) {
-            (Some(indices), None) => indices,
+            (Some(indices), None) => indices.of(dataset.len())?,
             (None, Some(first)) if first > dataset.len() => {
                 let text = format!("`first` is {first}, but the data set has {} samples", dataset.len());
                 return Err(Error::config(text));
@@ -119,6 +120,10 @@ impl Dataset for Subset {
 
     fn peek(&self, index: usize, field: &str) -> Option<Value> {
         self.dataset.peek(*self.indices.get(index)?, field)
+    }
+
+    fn length(&self, index: usize) -> Option<usize> {
+        self.dataset.length(*self.indices.get(index)?)
     }
 
     fn summary(&self) -> Option<String> {

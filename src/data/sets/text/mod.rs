@@ -306,6 +306,16 @@ impl Dataset for TextLines {
         }
     }
 
+    fn length(&self, index: usize) -> Option<usize> {
+        match &self.samples {
+            Samples::Windows { count, length, .. } => (index < *count).then_some(*length),
+            Samples::Lines { ends, .. } => {
+                let begin = index.checked_sub(1).map_or(Some(0), |before| ends.get(before).copied())?;
+                ends.get(index)?.checked_sub(begin)
+            }
+        }
+    }
+
     fn of_files(&self, files: &[PathBuf]) -> Result<Box<dyn Dataset>> {
         let set = |file: &PathBuf| Ok(Box::new(self.other(self.all_of(file), true)?) as Box<dyn Dataset>);
         let sets = files.iter().map(set);

@@ -1,27 +1,24 @@
-//! Picture files in folders, one for each class.
+//! Picture files in folders, one for each class, or as a list names them.
 
-use std::borrow::Cow;
+mod config;
+mod cub;
+mod list;
+mod walk;
+
+use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{Deserialize, Deserializer};
-
 use crate::base::{Error, Result, Rng, text};
-use crate::config::{Diag, FromNode, Key, Kind, Node, OneOrMany, read, receive};
 use crate::data::classes::relabelled;
 use crate::data::field::TARGET;
 use crate::data::picture::WITHOUT;
-use crate::data::{
-    Dataset, FieldSpec, Fields, Marks, Origin, Picture, PictureFile, Pipeline, Sample, Transform, Unread,
-    Value,
-};
-use crate::registry::{BuildCx, Spec};
+use crate::data::{Dataset, FieldSpec, Fields, Marks, Origin, Picture, PictureFile, Pipeline, Sample, Value};
 
-use super::list;
 use super::pixels::pictures;
-use super::walk::{Walk, listed};
+pub(super) use list::names as names_in;
+use walk::{Walk, listed};
 
 /// Picture files with their classes. Only their names are kept; a file is read when its sample is asked for, by the
 /// thread that asks.
@@ -36,10 +33,11 @@ pub struct ImageFolder {
 }
 
 /// Endings of the files that are taken, in lower case.
-const EXTENSIONS: [&str; 3] = [".jpg", ".jpeg", ".png"];
+const EXTENSIONS: [&str; 11] =
+    [".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".tif", ".tiff"];
 
 impl ImageFolder {
-    /// The JPEG and PNG files in the folders of `folder`: one class each, in the order of their names, as are the
+    /// The picture files in the folders of `folder`: one class each, in the order of their names, as are the
     /// files.
     ///
     /// # Errors
@@ -109,11 +107,9 @@ impl ImageFolder {
     /// number of its own name, else they are new names in the folders' order.
     fn with_classes(mut self, classes: Vec<String>) -> Result<Self> {
         let (n, folder) = (classes.len(), self.folder.display());
-        if let Some(twice) = (1..n).find(|&i| classes[..i].contains(&classes[i])) {
-            return Err(Error::invalid(format!("`classes` names {:?} twice", classes[twice])));
-        }
         if let Some(own) = &self.classes {
-            if own.iter().any(|name| classes.contains(name)) {
+            let named: HashSet<&String> = classes.iter().collect();
+            if own.iter().any(|name| named.contains(name)) {
                 let to =
                     relabelled(own, &classes).map_err(|why| Error::invalid(format!("{folder}: {why}")))?;
                 self.files.iter_mut().for_each(|(_, label)| *label = to[*label as usize]);
@@ -131,6 +127,24 @@ impl ImageFolder {
             )));
         }
         Ok(Self { classes: Some(classes), ..self })
+    }
+
+    /// The same pictures with the folders' names for their classes, where each class of a list is a folder that is
+    /// called by its WordNet id, as `n01440764`: of a part of the classes, or other folders, none get a name.
+    fn with_wordnet_ids(mut self) -> Self {
+        let mut names = BTreeMap::new();
+        for (path, label) in &self.files {
+            let id = path.iter().next().and_then(|folder| folder.to_str()).unwrap_or_default();
+            let digits = id.strip_prefix('n').unwrap_or_default();
+            let is_id = digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_digit());
+            if !is_id || names.insert(*label, id).is_some_and(|known| known != id) {
+                return self;
+            }
+        }
+        let all = names.keys().copied().eq(0..names.len() as i64);
+        let apart = names.values().collect::<HashSet<_>>().len() == names.len();
+        self.classes = (all && apart).then(|| names.into_values().map(str::to_owned).collect());
+        self
     }
 
     /// The same pictures, changed by these transforms when they are read.
@@ -249,162 +263,4 @@ fn class_name(folder: &Path) -> Result<String> {
     name.to_str().map(str::to_owned).ok_or_else(|| {
         Error::invalid(format!("{}: the name of a class must be UTF-8: rename the folder", folder.display()))
     })
-}
-
-/// A folder; MMPretrain also writes `{img_path: folder}`.
-#[derive(Debug, Clone)]
-struct Prefix(PathBuf);
-
-impl FromNode for Prefix {
-    fn from_node(node: &Node, key: Option<&Key>) -> (Self, Vec<Diag>) {
-        let img_path = node.entries().iter().find(|(key, _)| key.text == "img_path");
-        let unknown = node.entries().iter().find(|(key, _)| key.text != "img_path");
-        if let Some((key, place)) = unknown {
-            let diag =
-                Diag::error(format!("unknown key `{}`: a mapping here has `img_path` alone", key.text));
-            return (Self(PathBuf::new()), vec![diag.on(place)]);
-        }
-        match read(img_path.map_or(node, |(_, folder)| folder), key, &[]) {
-            Ok(folder) => (Self(folder), Vec::new()),
-            Err(diags) => (Self(PathBuf::new()), diags.0),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Prefix {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
-        receive(d)
-    }
-}
-
-impl JsonSchema for Prefix {
-    fn schema_name() -> Cow<'static, str> {
-        "Prefix".into()
-    }
-    fn inline_schema() -> bool {
-        true
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let folder = json_schema!({ "type": "string" });
-        json_schema!({ "anyOf": [folder, {
-            "type": "object", "properties": { "img_path": folder }, "required": ["img_path"], "additionalProperties": false
-        }] })
-    }
-}
-
-/// Names of classes, or the file that lists them.
-#[derive(Debug, Clone)]
-enum Names {
-    Given(Vec<String>),
-    File(PathBuf),
-}
-
-impl FromNode for Names {
-    fn from_node(node: &Node, key: Option<&Key>) -> (Self, Vec<Diag>) {
-        match &*node.kind {
-            Kind::Str(file) => (Self::File(file.into()), Vec::new()),
-            _ => match read(node, key, &[]) {
-                Ok(names) => (Self::Given(names), Vec::new()),
-                Err(diags) => (Self::Given(Vec::new()), diags.0),
-            },
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Names {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
-        receive(d)
-    }
-}
-
-impl JsonSchema for Names {
-    fn schema_name() -> Cow<'static, str> {
-        "ClassNames".into()
-    }
-    fn inline_schema() -> bool {
-        true
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let name = json_schema!({ "type": "string" });
-        json_schema!({ "anyOf": [name, { "type": "array", "items": name }] })
-    }
-}
-
-#[derive(Debug, Clone, serde::Deserialize, JsonSchema)]
-struct ImageFolderConfig {
-    /// Folder of the data.
-    #[serde(default)]
-    data_root: PathBuf,
-    /// Folder of the pictures, within `data_root` unless it is absolute; also `{img_path: folder}`.
-    #[serde(default)]
-    data_prefix: Option<Prefix>,
-    /// A list of the pictures, within `data_root` unless it is absolute: a path within the pictures' folder and the
-    /// number of the class on each line. Without it each folder is a class.
-    #[serde(default)]
-    ann_file: PathBuf,
-    /// Whether pictures have classes; else all files are taken, and samples have no `target`.
-    #[serde(default = "crate::config::yes")]
-    with_label: bool,
-    /// Names of the classes by number, or the path of a file with one on each line; the folders' names if not given.
-    /// Names of folders give each folder its number here; other names are new ones in the folders' order.
-    #[serde(default)]
-    classes: Option<Names>,
-    /// Endings of the files to take, in any case; .jpg, .jpeg and .png if not given.
-    #[serde(default)]
-    extensions: Option<OneOrMany<String>>,
-    /// Accepted for MMPretrain's configs; the pipeline alone decides how pictures are read.
-    #[serde(default)]
-    #[allow(dead_code)]
-    test_mode: bool,
-    /// What is done to each picture.
-    #[serde(default)]
-    pipeline: Vec<Spec<dyn Transform>>,
-}
-
-impl ImageFolder {
-    fn from_config(p: ImageFolderConfig, cx: &mut BuildCx) -> Result<Self> {
-        let pipeline = Pipeline::build_for(&fields(p.with_label), &p.pipeline, cx)?;
-        let folder = match &p.data_prefix {
-            None => p.data_root.clone(),
-            Some(Prefix(path)) => p.data_root.join(path),
-        };
-        if folder.as_os_str().is_empty() {
-            return Err(Error::config("where are the pictures? Give their folder as `data_root`"));
-        }
-        let extensions = p.extensions.map_or_else(|| EXTENSIONS.map(str::to_owned).to_vec(), |e| e.0);
-        let extensions: Vec<String> = extensions.iter().map(|e| e.to_lowercase()).collect();
-        if Unread::is_enough(cx) {
-            let (files, pipeline) = (Vec::new(), Arc::new(pipeline));
-            return Ok(Self { folder, files, classes: None, extensions, pipeline });
-        }
-        let set = match (p.ann_file.as_os_str().is_empty(), p.with_label) {
-            (false, _) => Self::by_list(&folder, &p.data_root.join(&p.ann_file), p.with_label)?,
-            (true, true) => Self::by_folders(&folder, &extensions)?,
-            (true, false) => Self::unlabeled(&folder, &extensions)?,
-        };
-        let set = match p.classes {
-            Some(Names::Given(classes)) => set.with_classes(classes)?,
-            Some(Names::File(file)) => set.with_classes(list::names(&file)?)?,
-            None => set,
-        };
-        Ok(set.with_pipeline(pipeline))
-    }
-}
-
-crate::register! {
-    /// JPEG and PNG files in folders, one for each class, or in a list; decoded when they are read. Feature `images`.
-    ///
-    /// ```yaml
-    /// {type: ImageFolder, data_root: data/train, pipeline: [{type: LoadImageFromFile}, {type: Resize, scale: 64}]}
-    /// ```
-    dyn Dataset, "ImageFolder" => fn ImageFolder::from_config
-}
-
-crate::register! {
-    /// MMPretrain's name of ImageFolder.
-    ///
-    /// ```yaml
-    /// {type: CustomDataset, data_root: data/train, pipeline: [{type: LoadImageFromFile}, {type: Resize, scale: 64}]}
-    /// ```
-    dyn Dataset, "CustomDataset" => fn ImageFolder::from_config
 }

@@ -34,7 +34,7 @@ pub(super) fn pictures(folder: &Path, list: &Path, with_label: bool) -> Result<V
 }
 
 /// The names of classes in a file, one a line.
-pub(super) fn names(file: &Path) -> Result<Vec<String>> {
+pub(in crate::data::sets) fn names(file: &Path) -> Result<Vec<String>> {
     let text = text::read(file)?;
     let names: Vec<String> =
         text.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned).collect();

@@ -1,12 +1,21 @@
 //! The order in which samples are visited: a pure function of (length, seed, pass, rank).
 
+mod by_class;
+mod by_length;
+mod passes;
+mod repeat_aug;
+mod weighted;
+
 use std::sync::Arc;
 
-use schemars::JsonSchema;
-use serde::Deserialize;
+use super::Dataset;
+use crate::base::Result;
 
-use crate::base::keyed;
-use crate::base::rng::permutation;
+pub use by_class::ClassAwareSampler;
+pub use by_length::LengthGroupedSampler;
+pub use passes::{DefaultSampler, InfiniteSampler, SequentialSampler, Subsample};
+pub use repeat_aug::RepeatAugSampler;
+pub use weighted::{SampleWeights, WeightedRandomSampler};
 
 /// Which of several processes this one is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,13 +42,16 @@ impl Default for Shard {
     }
 }
 
-/// How the order of a pass is dealt out to the ranks; each takes every `world`-th sample, beginning with its rank.
+/// How the order of a pass is dealt out to the ranks; but for blocks, each takes every `world`-th sample, beginning
+/// with its rank.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ShardPolicy {
     /// Equal shares: the order is repeated from its beginning until they come out even.
     RoundUp,
     /// Every sample once; shares may differ by one, and be empty.
     Uneven,
+    /// Equal shares as blocks, one behind the other: the order is repeated from its beginning to fill the last ones.
+    Blocks,
     /// An endless stream of passes, without a seam between them: batches run across, nothing is repeated or left out.
     Endless,
 }
@@ -48,9 +60,19 @@ impl ShardPolicy {
     /// How many of the `n` samples of a pass this rank gets; for an endless stream all `n`, as MMEngine counts it.
     pub fn share(self, n: usize, shard: Shard) -> usize {
         match self {
-            Self::RoundUp => n.div_ceil(shard.world),
+            Self::RoundUp | Self::Blocks => n.div_ceil(shard.world),
             Self::Uneven => n.saturating_sub(shard.rank).div_ceil(shard.world),
             Self::Endless => n,
+        }
+    }
+
+    /// Where in the order of a pass of `n` samples the `position`-th of this rank stands.
+    pub(super) fn place(self, position: u64, n: usize, shard: Shard) -> u64 {
+        match self {
+            Self::Blocks => {
+                (shard.rank as u64).saturating_mul(self.share(n, shard) as u64).saturating_add(position)
+            }
+            _ => shard.place(position),
         }
     }
 }
@@ -60,8 +82,19 @@ crate::registry!(dyn Sampler, "sampler");
 /// Chooses the samples of each pass over a data set and their order.
 pub trait Sampler: Send + Sync {
     /// The positions in a data set of `len` samples that all ranks together visit in pass `pass`, in order. Must depend
-    /// on nothing but the arguments and the sampler's own settings: a resumed run calls it afresh.
+    /// on nothing but the arguments and the sampler's own settings: a resumed run calls it afresh. A sample that comes
+    /// several times in a pass is augmented anew each time.
     fn draw(&self, len: usize, seed: u64, pass: u64) -> Vec<usize>;
+
+    /// The sampler for these data, where it has to know more of them than how many there are: the classes, say. All ranks
+    /// together take `batch` samples at a time. A loader asks it before the first pass, and then draws from what it gives;
+    /// its `pass_len` and `policy` are those of this.
+    ///
+    /// # Errors
+    /// When the data do not tell, or do not fit.
+    fn for_data(&self, _data: &dyn Dataset, _batch: usize) -> Result<Option<Arc<dyn Sampler>>> {
+        Ok(None)
+    }
 
     /// Number of samples in each pass, if it is not the length of the data set.
     fn pass_len(&self, len: usize) -> usize {
@@ -82,16 +115,19 @@ pub trait Sampler: Send + Sync {
     /// the loader asks, so there is no point in overriding it.
     fn order(&self, len: usize, seed: u64, pass: u64, shard: Shard) -> Vec<usize> {
         let drawn = self.draw(len, seed, pass);
-        let (n, rank) = (drawn.len(), shard.rank);
+        let n = drawn.len();
         match self.policy() {
             _ if n == 0 => drawn,
             ShardPolicy::Endless => {
                 // The stream does not restart with the pass, so the rank's first place in it moves.
                 let done = (pass as u128 * n as u128 % shard.world as u128) as usize;
-                let first = (rank + shard.world - done) % shard.world;
+                let first = (shard.rank + shard.world - done) % shard.world;
                 drawn.into_iter().skip(first).step_by(shard.world).collect()
             }
-            policy => (0..policy.share(n, shard)).map(|i| drawn[(i * shard.world + rank) % n]).collect(),
+            policy => {
+                let place = |i| (policy.place(i as u64, n, shard) % n as u64) as usize;
+                (0..policy.share(n, shard)).map(|i| drawn[place(i)]).collect()
+            }
         }
     }
 }
@@ -101,6 +137,10 @@ macro_rules! pointers_are_samplers {
         impl<S: Sampler + ?Sized> Sampler for $pointer<S> {
             fn draw(&self, len: usize, seed: u64, pass: u64) -> Vec<usize> {
                 (**self).draw(len, seed, pass)
+            }
+
+            fn for_data(&self, data: &dyn Dataset, batch: usize) -> Result<Option<Arc<dyn Sampler>>> {
+                (**self).for_data(data, batch)
             }
 
             fn pass_len(&self, len: usize) -> usize {
@@ -114,81 +154,6 @@ macro_rules! pointers_are_samplers {
     )+};
 }
 pointers_are_samplers!(Box, Arc);
-
-crate::register! {
-    /// Each sample once in a pass, shuffled anew for every pass.
-    dyn Sampler, "DefaultSampler" => DefaultSampler
-}
-
-crate::register! {
-    /// An endless stream of passes for training by iterations: every batch is full.
-    dyn Sampler, "InfiniteSampler" => InfiniteSampler
-}
-
-/// Each sample once in a pass, shuffled anew for every pass.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(default)]
-pub struct DefaultSampler {
-    /// Whether to shuffle; else in the order of the data set.
-    pub shuffle: bool,
-    /// Seed of the order; the run's seed if it is not given.
-    pub seed: Option<u64>,
-    /// Whether ranks get equal shares, the order repeated from its beginning to fill them up.
-    pub round_up: bool,
-}
-
-impl Default for DefaultSampler {
-    fn default() -> Self {
-        Self { shuffle: true, seed: None, round_up: true }
-    }
-}
-
-impl DefaultSampler {
-    /// In the order of the data set, as one validates.
-    pub fn sequential() -> Self {
-        Self { shuffle: false, ..Self::default() }
-    }
-}
-
-impl Sampler for DefaultSampler {
-    fn draw(&self, len: usize, seed: u64, pass: u64) -> Vec<usize> {
-        one_pass(self.shuffle, len, self.seed.unwrap_or(seed), pass)
-    }
-
-    fn policy(&self) -> ShardPolicy {
-        if self.round_up { ShardPolicy::RoundUp } else { ShardPolicy::Uneven }
-    }
-}
-
-/// An endless stream of passes for training by iterations: batches run across the seam, so that all are full.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(default)]
-pub struct InfiniteSampler {
-    /// Whether to shuffle each pass; else in the order of the data set.
-    pub shuffle: bool,
-    /// Seed of the order; the run's seed if it is not given.
-    pub seed: Option<u64>,
-}
-
-impl Default for InfiniteSampler {
-    fn default() -> Self {
-        Self { shuffle: true, seed: None }
-    }
-}
-
-impl Sampler for InfiniteSampler {
-    fn draw(&self, len: usize, seed: u64, pass: u64) -> Vec<usize> {
-        one_pass(self.shuffle, len, self.seed.unwrap_or(seed), pass)
-    }
-
-    fn policy(&self) -> ShardPolicy {
-        ShardPolicy::Endless
-    }
-}
-
-fn one_pass(shuffle: bool, len: usize, seed: u64, pass: u64) -> Vec<usize> {
-    if shuffle { permutation(len, &mut keyed(seed, "shuffle", pass, 0)) } else { (0..len).collect() }
-}
 
 #[cfg(test)]
 mod tests {
@@ -207,6 +172,16 @@ mod tests {
         let lengths: Vec<usize> = orders(&uneven, 3, 8).iter().map(Vec::len).collect();
         assert_eq!(lengths, [1, 1, 1, 0, 0, 0, 0, 0]);
         assert!(orders(&uneven, 0, 2).iter().all(Vec::is_empty));
+    }
+
+    /// 8 examples on 2 ranks, as MMPretrain's documentation has it, and 5 on 3.
+    #[test]
+    fn blocks_follow_each_other() {
+        let blocks = SequentialSampler { subsample_type: Subsample::Sequential, ..Default::default() };
+        assert_eq!(orders(&blocks, 8, 2), [vec![0, 1, 2, 3], vec![4, 5, 6, 7]]);
+        assert_eq!(orders(&blocks, 5, 3), [vec![0, 1], vec![2, 3], vec![4, 0]]);
+        let turns = SequentialSampler::default();
+        assert_eq!(orders(&turns, 8, 2), [vec![0, 2, 4, 6], vec![1, 3, 5, 7]]);
     }
 
     #[test]

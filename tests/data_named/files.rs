@@ -1,0 +1,156 @@
+//! Pictures in ImageNet's layouts, CUB's lists, and the keys that all data sets take.
+
+use std::fs;
+
+use shanty::config::parse;
+use shanty::data::{DataLoaderConfig, Origin};
+
+use super::folders::{classes, labels, png, refusal, write};
+use super::{names, set};
+
+/// MMPretrain's configs say `data_root` and `split` and nothing more; both layouts that it documents are found.
+#[test]
+fn imagenet_is_found_by_its_split_in_folders_and_by_lists() {
+    let dir = tempfile::tempdir().unwrap();
+    let ids = ["n01440764", "n01443537", "n01484850"];
+    classes(&dir.path().join("train"), &ids, 2);
+    classes(&dir.path().join("val"), &ids[..2], 1);
+    write(dir.path().join("test/1.png"), png(1));
+    let train = set("ImageNet", dir.path(), "split: train").unwrap();
+    assert_eq!(names(&train).unwrap(), ids);
+    assert_eq!(labels(&train), [0, 0, 1, 1, 2, 2]);
+    assert_eq!(labels(&set("ImageNet", dir.path(), "split: val").unwrap()), [0, 1]);
+    // Its test pictures have no classes.
+    let test = set("mmpretrain.ImageNet", dir.path(), "split: test").unwrap();
+    assert!(test.dataset().fields().unwrap().get("target").is_none() && test.dataset().len() == 1);
+
+    // A list of this name wins; it names the classes where each is a folder.
+    write(dir.path().join("meta/train.txt"), "n01484850/1.png 0\nn01440764/0.png 1\nn01440764/1.png 1\n");
+    write(dir.path().join("meta/val.txt"), "n01440764/0.png 1\n");
+    let train = set("ImageNet", dir.path(), "split: train").unwrap();
+    assert_eq!((labels(&train), names(&train).unwrap()), (vec![0, 1, 1], vec!["n01484850", "n01440764"]));
+    let val = set("ImageNet", dir.path(), "split: val").unwrap();
+    assert_eq!((labels(&val), names(&val)), (vec![1], None), "a part of the classes has no names of its own");
+    // The layout of the last configs: the folder and the list by name.
+    let old = "ann_file: meta/train.txt, data_prefix: {img_path: train/}";
+    assert_eq!(labels(&set("ImageNet21k", dir.path(), old).unwrap()), [0, 1, 1]);
+    write(dir.path().join("meta/odd.txt"), "n01484850/1.png 0\nn01440764/0.png 0\n");
+    assert_eq!(
+        names(&set("ImageNet", dir.path(), "ann_file: meta/odd.txt, data_prefix: train").unwrap()),
+        None
+    );
+}
+
+/// `check` warns of what is not on this machine, and has to say what was looked for and where it comes from.
+#[test]
+fn a_data_set_that_is_not_here_says_what_was_looked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    for (kind, more, wanted) in [
+        (
+            "ImageNet",
+            "split: val",
+            "no ImageNet here. Its pictures are looked for in ROOT/val, in one folder for each class or as ROOT/meta/val.txt lists them",
+        ),
+        (
+            "ImageNet",
+            "ann_file: meta/train.txt, data_prefix: train",
+            "ROOT/train, in one folder for each class or as ROOT/meta/train.txt",
+        ),
+        ("ImageNet21k", "split: train", "no ImageNet-21k here"),
+        (
+            "CUB",
+            "split: test",
+            "no CUB-200-2011 here. In `data_root` images, images.txt, image_class_labels.txt",
+        ),
+        (
+            "CIFAR10",
+            "split: test",
+            "no CIFAR-10 here. Looked for were cifar-10-batches-py/{test_batch} and cifar-10-batches-bin/{test_batch.bin}",
+        ),
+        ("CIFAR100", "split: train", "cifar-100-python/{train} and cifar-100-binary/{train.bin}"),
+        ("FashionMNIST", "split: train", "no FashionMNIST here. Its four files are train-images-idx3-ubyte"),
+    ] {
+        let error = refusal(set(kind, dir.path(), more));
+        let wanted = wanted.replace("ROOT", &dir.path().display().to_string());
+        assert!(error.contains(&wanted), "{kind}: {error}");
+    }
+    write(dir.path().join("cifar-10-python.tar.gz"), "");
+    let packed = refusal(set("CIFAR10", dir.path(), ""));
+    assert!(
+        packed.contains("no CIFAR-10 here, but its archive: unpack it, `tar xzf cifar-10-python.tar.gz`"),
+        "{packed}"
+    );
+}
+
+/// Keys that MMEngine's data sets all have: what has an effect has it here, what has none is taken, the rest refused.
+#[test]
+fn the_keys_of_all_data_sets() {
+    let dir = tempfile::tempdir().unwrap();
+    classes(dir.path(), &["cat", "dog"], 3);
+    let of = |more: &str| set("CustomDataset", dir.path(), more);
+    let plain = "filter_cfg: null, serialize_data: false, lazy_init: true, max_refetch: 3, test_mode: true";
+    assert_eq!(labels(&of(plain).unwrap()), [0, 0, 0, 1, 1, 1]);
+    assert_eq!(labels(&of("indices: 4").unwrap()), [0, 0, 0, 1]);
+    assert_eq!(labels(&of("indices: -4").unwrap()), [0, 1, 1, 1]);
+    assert_eq!(labels(&of("indices: [5, 0, -2]").unwrap()), [1, 0, 1]);
+    assert!(refusal(of("indices: 7")).contains("`indices`: 7 samples are asked for, and there are 6"));
+    assert!(refusal(of("indices: [6]")).contains("`indices`: there is no sample 6: the data set has 6"));
+
+    let named = of("metainfo: {classes: [dog, cat], palette: [[1, 2, 3]]}").unwrap();
+    assert_eq!((labels(&named), names(&named).unwrap()), (vec![1, 1, 1, 0, 0, 0], vec!["dog", "cat"]));
+    let file = dir.path().join("names.txt");
+    fs::write(&file, "Katze\nHund\n").unwrap();
+    for how in
+        [format!("classes: '{}'", file.display()), format!("metainfo: {{classes: '{}'}}", file.display())]
+    {
+        assert_eq!(names(&of(&how).unwrap()).unwrap(), ["Katze", "Hund"]);
+    }
+    assert!(
+        refusal(of("classes: [a, b], metainfo: {classes: [b, a]}"))
+            .contains("name different classes: leave one out")
+    );
+    assert!(refusal(of("classes: [a, a]")).contains("`classes` names \"a\" twice"));
+    assert!(refusal(of("metainfo: {classes: [a, b, c]}")).contains("2 folders, but `classes` names 3"));
+
+    let wrong = |text: &str| {
+        let text = format!("{{batch_size: 1, dataset: {{type: CustomDataset, data_root: x, {text}}}}}");
+        parse("c.yaml", &text).unwrap().read_checked::<DataLoaderConfig>().unwrap_err().to_string()
+    };
+    assert!(wrong("filter_cfg: {filter_empty_gt: true}").contains("filter_empty_gt"));
+    assert!(wrong("metainfo: [cat]").contains("`metainfo` is a mapping"));
+    assert!(wrong("indices: all").contains("c.yaml:1:"));
+    assert!(wrong("split: holdout").contains("holdout"));
+}
+
+/// CUB's lists number pictures, classes and parts from 1.
+#[test]
+fn cub_is_read_by_its_lists() {
+    let dir = tempfile::tempdir().unwrap();
+    for (i, name) in ["001.A_bird/a.png", "001.A_bird/b.png", "002.B_bird/c.png"].iter().enumerate() {
+        write(dir.path().join("images").join(name), png(i as u8));
+    }
+    let list = |name: &str, text: &str| write(dir.path().join(name), text);
+    list("images.txt", "1 001.A_bird/a.png\n2 001.A_bird/b.png\n3 002.B_bird/c.png\n");
+    list("image_class_labels.txt", "1 1\n2 1\n3 2\n");
+    list("train_test_split.txt", "1 1\n2 0\n3 1\n");
+    list("classes.txt", "1 001.A_bird\n2 002.B_bird\n");
+    let train = set("CUB", dir.path(), "").unwrap();
+    assert_eq!((labels(&train), names(&train).unwrap()), (vec![0, 1], vec!["A_bird", "B_bird"]));
+    let test = set("CUB", dir.path(), "split: test").unwrap();
+    assert_eq!(labels(&test), [0]);
+    assert_eq!(test.dataset().origin(0), Origin::File(dir.path().join("images/001.A_bird/b.png")));
+    for (name, text, says) in [
+        ("image_class_labels.txt", "1 1\n2 1\n", "picture 3 of"),
+        ("image_class_labels.txt", "1 1\n2 1\n3 0\n", "the class 0 of 3; they count from 1"),
+        ("image_class_labels.txt", "1 1\n2 1\n3 9\n", "`classes` names only 2"),
+        ("train_test_split.txt", "1 x\n", "\"x\" of 1 is no number"),
+        ("images.txt", "one 001.A_bird/a.png\n", "images.txt:1: a line is a number, a space"),
+    ] {
+        let path = dir.path().join(name);
+        let before = fs::read(&path).unwrap();
+        fs::write(&path, text).unwrap();
+        let said = refusal(set("CUB", dir.path(), ""));
+        assert!(said.contains(says), "{said}");
+        fs::write(&path, before).unwrap();
+    }
+}
