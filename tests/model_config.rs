@@ -222,7 +222,7 @@ fn mistakes_are_refused_where_they_stand() {
             "data_preprocessor: {type: ImgDataPreprocessor, bgr_to_rgb: true, rgb_to_bgr: true}",
             "undo each other",
         ),
-        ("train_cfg: {augments: [{type: Mixup}]}", "augments"),
+        ("train_cfg: {augments: [{type: Mixup}]}", "alpha"),
         ("init_cfg: {type: Kaiming, lyer: Conv2d}", "lyer"),
     ];
     for (line, expected) in cases {

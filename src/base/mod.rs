@@ -20,6 +20,6 @@ mod wall;
 pub use caught::{caught, caught_from};
 pub use error::{BoxError, Error, Result};
 pub use record::Record;
-pub use rng::{Rng, keyed};
+pub use rng::{Rng, beta, keyed, permutation};
 pub use tensor::{Elem, Tensor};
 pub use wall::WallClock;

@@ -3,10 +3,12 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::heads::Head;
-use super::preprocessors::{ClsDataPreprocessor, Prepared, Preprocessor};
+use super::batch_augments::{BatchAugments, BatchAugmentsConfig};
+use super::heads::{Head, UNCOUNTABLE};
+use super::preprocessors::{ClsDataPreprocessor, Preprocessor, onehot};
 use super::{FieldNeeds, LossDict, Model, Outputs, SCORES, Task, initial};
 use crate::base::Result;
+use crate::config::{Diag, Diags, Kind};
 use crate::data::{Batch, INPUTS, TARGET};
 use crate::nn::init::{Init, InitCfg};
 use crate::nn::{Autograd, Forward, Module, Tape, Var};
@@ -36,14 +38,10 @@ pub struct ImageClassifierConfig {
     /// batch norms keep their running statistics and normalise by them.
     #[serde(default)]
     pub frozen: Vec<String>,
-    /// Accepted empty, for MMPretrain's configs.
+    /// How the samples of a training batch are mixed: `{augments: [{type: Mixup, alpha: 0.8}]}`.
     #[serde(default)]
-    pub train_cfg: Option<ClassifierTrainConfig>,
+    pub train_cfg: Option<BatchAugmentsConfig>,
 }
-
-/// `train_cfg` of a classifier: nothing so far.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-pub struct ClassifierTrainConfig {}
 
 register! { /// A classifier of images: backbone, neck and head.
 dyn Model, "ImageClassifier" => fn ImageClassifier::from_config }
@@ -66,6 +64,7 @@ pub struct ImageClassifier {
     neck: Option<Box<dyn Module>>,
     head: Box<dyn Head>,
     preprocessor: Box<dyn Preprocessor>,
+    augments: Option<BatchAugments>,
     init: Vec<Init>,
     autograd: Autograd,
 }
@@ -80,6 +79,7 @@ impl ImageClassifier {
             neck: None,
             head: Box::new(head),
             preprocessor: Box::new(ClsDataPreprocessor::default()),
+            augments: None,
             init: Vec::new(),
             autograd: Autograd::default(),
         }
@@ -92,6 +92,11 @@ impl ImageClassifier {
     pub fn from_config(p: ImageClassifierConfig, cx: &mut BuildCx) -> Result<Self> {
         let mut errors = Collected::default();
         let preprocessor = p.data_preprocessor.map(|spec| errors.take(spec.build(cx)));
+        let augments =
+            p.train_cfg.and_then(|cfg| errors.take(BatchAugments::from_config(&cfg, cx)).flatten());
+        if augments.is_some() {
+            errors.take(countable(&p.head));
+        }
         let init = errors.take(initial::rules(p.pretrained.as_ref(), &p.init_cfg, cx));
         let backbone = errors.take(p.backbone.build(cx));
         let neck = p.neck.and_then(|spec| errors.take(spec.build(cx)));
@@ -100,7 +105,8 @@ impl ImageClassifier {
             return Err(errors.0.into());
         };
         let preprocessor = preprocessor.flatten().unwrap_or_else(|| Box::new(ClsDataPreprocessor::default()));
-        let model = Self { backbone, neck, head, preprocessor, init, autograd: Autograd::default() };
+        let model =
+            Self { backbone, neck, head, preprocessor, augments, init, autograd: Autograd::default() };
         errors.or(initial::settled(model, &p.frozen, cx)?)
     }
 
@@ -116,37 +122,57 @@ impl ImageClassifier {
         Self { preprocessor, ..self }
     }
 
+    /// The same with samples of its training batches mixed.
+    #[must_use]
+    pub fn augments(self, augments: BatchAugments) -> Self {
+        Self { augments: Some(augments), ..self }
+    }
+
     /// The same with an `init_cfg` for the whole.
     #[must_use]
     pub fn init(self, init: Vec<Init>) -> Self {
         Self { init, ..self }
     }
 
-    /// From the batch to the scores of the head.
-    fn scores<'t>(
-        &mut self,
-        batch: &Batch,
-        tape: &'t Tape,
-        cx: &mut Forward<'_>,
-    ) -> Result<(Prepared<'t>, Var<'t>)> {
-        let prepared = self.preprocessor.prepare(batch, cx, tape)?;
-        let mut x = cx.child("backbone", &mut self.backbone, prepared.inputs)?;
+    /// From prepared inputs to the scores of the head.
+    fn scores<'t>(&mut self, inputs: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        let mut x = cx.child("backbone", &mut self.backbone, inputs)?;
         if let Some(neck) = &mut self.neck {
             x = cx.child("neck", neck, x)?;
         }
-        let scores = cx.child("head", &mut self.head, x)?;
-        Ok((prepared, scores))
+        cx.child("head", &mut self.head, x)
+    }
+}
+
+/// Refuses a head that counts right answers, for targets that are mixed.
+fn countable(head: &Spec<dyn Head>) -> Result<()> {
+    match head.node().get("cal_acc").map(|counts| (&*counts.kind, counts)) {
+        Some((Kind::Bool(true), place)) => Err(Diags::from(Diag::error(UNCOUNTABLE).on(place)).into()),
+        _ => Ok(()),
     }
 }
 
 impl Task for ImageClassifier {
     fn loss<'t>(&mut self, batch: &Batch, tape: &'t Tape, cx: &mut Forward<'_>) -> Result<LossDict<'t>> {
-        let (prepared, scores) = self.scores(batch, tape, cx)?;
+        let mut prepared = self.preprocessor.prepare(batch, cx, tape)?;
+        let mixed = match &self.augments {
+            Some(augments) => augments.mix(&mut prepared.inputs, cx.rng)?,
+            None => None,
+        };
+        let scores = self.scores(prepared.inputs, cx)?;
+        if let Some(mixed) = mixed {
+            let own = match prepared.scores.take() {
+                Some(own) => own,
+                None => onehot(batch.labels()?, scores.shape().last().copied().unwrap_or(0))?,
+            };
+            prepared.scores = Some(mixed.targets(&own));
+        }
         self.head.loss(scores, prepared.target(batch)?)
     }
 
     fn predict(&mut self, batch: &Batch, tape: &Tape, cx: &mut Forward<'_>) -> Result<Outputs> {
-        let (prepared, scores) = self.scores(batch, tape, cx)?;
+        let prepared = self.preprocessor.prepare(batch, cx, tape)?;
+        let scores = self.scores(prepared.inputs, cx)?;
         // Without an answer to every sample (-1 is customary) there is no loss, but there are scores.
         let labelled = prepared.scores.is_some()
             || batch.get(TARGET).is_some() && batch.labels()?.iter().all(|label| *label >= 0);

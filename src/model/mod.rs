@@ -1,6 +1,7 @@
 //! What the loops train. A [`Model`] turns a batch into losses and gradients, or into scores.
 
 mod backbones;
+mod batch_augments;
 mod classifier;
 mod heads;
 mod initial;
@@ -15,7 +16,11 @@ mod weighting;
 use std::any::Any;
 
 pub use backbones::*;
-pub use classifier::{ClassifierTrainConfig, ImageClassifier, ImageClassifierConfig};
+pub use batch_augments::{
+    BatchAugment, BatchAugments, BatchAugmentsConfig, CutMix, CutMixConfig, MixInterpolation, Mixed, Mixup,
+    ResizeMix, ResizeMixConfig, Stack,
+};
+pub use classifier::{ImageClassifier, ImageClassifierConfig};
 pub use heads::*;
 pub use losses::LossDict;
 pub use outputs::{Outputs, SCORES};

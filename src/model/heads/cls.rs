@@ -34,6 +34,10 @@ impl Default for ClsHeadConfig {
     }
 }
 
+/// What is said where right answers are to be counted among mixed targets.
+pub(in crate::model) const UNCOUNTABLE: &str =
+    "`cal_acc` counts right answers, and mixed targets have none: set it to false";
+
 /// A head for features that are scores already: of LeNet-5, or of a network written as `Sequential`.
 pub struct ClsHead {
     loss: Box<dyn Loss>,
@@ -94,9 +98,7 @@ impl Head for ClsHead {
         dict.push("loss", self.loss.forward(scores, target)?.loss);
         if self.cal_acc {
             let Target::Classes(classes) = target else {
-                return Err(Error::config(
-                    "`cal_acc` counts right answers, and mixed targets have none: set it to false",
-                ));
+                return Err(Error::config(UNCOUNTABLE));
             };
             let values = scores.value();
             let k_of = values.shape().last().copied().unwrap_or(0);

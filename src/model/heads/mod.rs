@@ -5,6 +5,7 @@ mod linear;
 mod stacked;
 mod vision_transformer;
 
+pub(super) use cls::UNCOUNTABLE;
 pub use cls::{ClsHead, ClsHeadConfig};
 pub use linear::{LinearClsHead, LinearClsHeadConfig};
 pub use stacked::{StackedLinearClsHead, StackedLinearClsHeadConfig};

@@ -91,7 +91,11 @@ impl Preprocessor for ClsDataPreprocessor {
     }
 }
 
-fn onehot(labels: &[i64], classes: usize) -> Result<ArrayD<Elem>> {
+/// The classes as rows of 0 and 1.
+///
+/// # Errors
+/// When a label is none of the classes.
+pub(in crate::model) fn onehot(labels: &[i64], classes: usize) -> Result<ArrayD<Elem>> {
     memory::fits("a batch of one-hot labels", &[labels.len(), classes], size_of::<Elem>())?;
     let mut scores = ArrayD::zeros(vec![labels.len(), classes]);
     for (i, &label) in labels.iter().enumerate() {

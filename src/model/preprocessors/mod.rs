@@ -10,6 +10,7 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 
 use ndarray::ArrayD;
 
+pub(super) use cls::onehot;
 pub use cls::{ClsDataPreprocessor, ClsDataPreprocessorConfig};
 pub use img::{BaseDataPreprocessor, ImgDataPreprocessor, ImgDataPreprocessorConfig};
 pub use pixels::PixelOps;
