@@ -58,7 +58,10 @@ pub(crate) use shared::in_common;
 pub(crate) use stand_in::StandIn;
 pub use survey::unreadable;
 pub use transform::{
-    Border, CenterCrop, Compose, Direction, Edge, LoadImageFromFile, MapLabels, Normalize, PackInputs, Pad,
-    Pipeline, RandomCrop, RandomFlip, RandomResizedCrop, Resize, ResizeEdge, Transform,
+    AddNoise, Along, Augment, AutoAugment, Border, CenterCrop, ColorJitter, Compose, Deviation, Direction,
+    Edge, EfficientNetCenterCrop, EfficientNetRandomCrop, Lighting, LoadImageFromFile, Magnitude, MapLabels,
+    Mask, Masked, Normalize, Op, Outside, PackInputs, Pad, Paint, Pipeline, RandAugment, RandomApply,
+    RandomChoice, RandomCrop, RandomErasing, RandomFlip, RandomGrayscale, RandomResizedCrop, RandomWindow,
+    Resize, ResizeEdge, Transform,
 };
 pub use unreadable::SampleError;

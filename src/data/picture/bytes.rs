@@ -12,16 +12,16 @@ use super::Window;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bytes {
     /// Rows of pixels of `depth` bytes.
-    stored: Vec<u8>,
-    height: usize,
-    width: usize,
-    depth: usize,
+    pub(super) stored: Vec<u8>,
+    pub(super) height: usize,
+    pub(super) width: usize,
+    pub(super) depth: usize,
     /// The first so many bytes of a pixel count.
-    channels: usize,
+    pub(super) channels: usize,
     /// Whether the channels are shown in the opposite order, and rows and pixels from the other end.
-    turned: bool,
-    flip_x: bool,
-    flip_y: bool,
+    pub(super) turned: bool,
+    pub(super) flip_x: bool,
+    pub(super) flip_y: bool,
 }
 
 impl Bytes {
@@ -138,7 +138,7 @@ impl Bytes {
     }
 
     /// Stored rows, in the order in which they are shown.
-    fn rows(&self) -> impl Iterator<Item = &[u8]> {
+    pub(super) fn rows(&self) -> impl Iterator<Item = &[u8]> {
         let len = self.width * self.depth;
         (0..self.height).map(move |y| {
             let y = if self.flip_y { self.height - 1 - y } else { y };

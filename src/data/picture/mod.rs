@@ -2,9 +2,12 @@
 //! the memory, and a window that is known before a file is decoded saves the decoding of the rest.
 
 mod bilinear;
+mod blur;
 mod bytes;
+mod canvas;
 #[cfg(feature = "images")]
 mod decode;
+mod enhance;
 mod filter;
 #[cfg(feature = "images")]
 mod inks;
@@ -18,8 +21,10 @@ mod other;
 mod png;
 mod resample;
 mod taps;
+mod tone;
 #[cfg(feature = "images")]
 mod upsample;
+mod warp;
 
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -34,7 +39,10 @@ use super::field::INPUTS;
 use super::{Sample, Value};
 
 pub use bytes::Bytes;
+pub(super) use canvas::{Canvas, Draw, Pixel};
 pub use filter::{Backend, Filter, Interpolation};
+pub(super) use tone::{Table, equalized, stretched, table};
+pub(super) use warp::{Affine, Warp};
 
 /// A picture in a sample: a file and bytes until a transform needs values as `f32`.
 #[derive(Debug, Clone, PartialEq)]

@@ -98,7 +98,7 @@ fn covered(i: usize, from: usize, scale: f64) -> Taps {
     Taps { first, weights: (first..end).map(|j| (part(j) / sum) as f32).collect() }
 }
 
-fn cubic(x: f64, a: f64) -> f64 {
+pub(super) fn cubic(x: f64, a: f64) -> f64 {
     match x.abs() {
         x if x < 1.0 => ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0,
         x if x < 2.0 => (((x - 5.0) * x + 8.0) * x - 4.0) * a,
@@ -110,7 +110,7 @@ fn sinc(x: f64) -> f64 {
     if x == 0.0 { 1.0 } else { libm::sin(PI * x) / (PI * x) }
 }
 
-fn lanczos(x: f64, lobes: f64) -> f64 {
+pub(super) fn lanczos(x: f64, lobes: f64) -> f64 {
     if x.abs() < lobes { sinc(x) * sinc(x / lobes) } else { 0.0 }
 }
 

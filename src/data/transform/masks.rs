@@ -72,6 +72,16 @@ pub(super) fn picture_and_masks(fields: &mut Fields<FieldSpec>) -> Result<()> {
 /// The declaration of a transform that cannot take masks along.
 pub(super) fn picture_alone(fields: &mut Fields<FieldSpec>) -> Result<()> {
     picture_in(fields)?;
+    unmasked(fields)
+}
+
+/// The declaration of a transform that changes a picture and keeps its size.
+pub(super) fn picture_kept(fields: &mut Fields<FieldSpec>) -> Result<()> {
+    picture_in(&mut fields.clone())
+}
+
+/// Refuses a declaration with masks, for a transform that cannot take them along.
+pub(super) fn unmasked(fields: &Fields<FieldSpec>) -> Result<()> {
     match fields.iter().find(|(name, spec)| *name != INPUTS && is_plane_of(spec)) {
         None => Ok(()),
         Some((name, spec)) => Err(left(name, &spec.to_string())),

@@ -1,11 +1,17 @@
 //! Changes to one sample on its way from the data set to the batch.
 
+mod augment;
 mod center_crop;
+mod choose;
+mod color;
 mod crop;
+mod efficient;
+mod erase;
 mod flip;
 mod load;
 mod map_labels;
 mod masks;
+mod noise;
 mod normalize;
 mod pad;
 mod pipeline;
@@ -13,11 +19,17 @@ mod resize;
 mod resize_edge;
 mod resized_crop;
 
+pub use augment::{Along, Augment, AutoAugment, Deviation, Magnitude, Op, Outside, RandAugment};
 pub use center_crop::CenterCrop;
+pub use choose::{RandomApply, RandomChoice};
+pub use color::{ColorJitter, Lighting, RandomGrayscale};
 pub use crop::RandomCrop;
+pub use efficient::{EfficientNetCenterCrop, EfficientNetRandomCrop};
+pub use erase::{Paint, RandomErasing};
 pub use flip::{Direction, RandomFlip};
 pub use load::LoadImageFromFile;
 pub use map_labels::MapLabels;
+pub use noise::{AddNoise, Mask, Masked, RandomWindow};
 pub use normalize::Normalize;
 pub use pad::{Border, Pad};
 pub(super) use pipeline::path_in;

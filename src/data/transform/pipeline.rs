@@ -107,7 +107,7 @@ impl Compose {
         Self { transforms, places: Vec::new() }
     }
 
-    fn build(specs: &[Spec<dyn Transform>], cx: &mut BuildCx) -> Result<Self> {
+    pub(super) fn build(specs: &[Spec<dyn Transform>], cx: &mut BuildCx) -> Result<Self> {
         let places = specs.iter().map(|spec| spec.node().clone()).collect();
         Ok(Self { transforms: Spec::build_all(specs, cx)?, places })
     }

@@ -67,16 +67,24 @@ struct RandomResizedCropConfig {
     interpolation: Interpolation,
 }
 
-fn area() -> [f64; 2] {
+pub(super) fn area() -> [f64; 2] {
     [0.08, 1.0]
 }
 
-fn aspect() -> [f64; 2] {
+pub(super) fn aspect() -> [f64; 2] {
     [3.0 / 4.0, 4.0 / 3.0]
 }
 
-fn attempts() -> usize {
+pub(super) fn attempts() -> usize {
     10
+}
+
+/// Refuses a range that is none of parts or ratios.
+pub(super) fn ordered(key: &str, [low, high]: [f64; 2]) -> Result<()> {
+    if low > 0.0 && low <= high && high.is_finite() {
+        return Ok(());
+    }
+    Err(Error::config(format!("`{key}` is two numbers above 0, the smaller one first, got [{low}, {high}]")))
 }
 
 crate::register! {
@@ -87,15 +95,8 @@ crate::register! {
 impl RandomResizedCrop {
     fn from_config(p: RandomResizedCropConfig, _: &mut BuildCx) -> Result<Self> {
         let (height, width) = pair("scale", &p.scale)?;
-        for (key, [low, high]) in
-            [("crop_ratio_range", p.crop_ratio_range), ("aspect_ratio_range", p.aspect_ratio_range)]
-        {
-            if !(low > 0.0 && low <= high && high.is_finite()) {
-                return Err(Error::config(format!(
-                    "`{key}` is two numbers above 0, the smaller one first, got [{low}, {high}]"
-                )));
-            }
-        }
+        ordered("crop_ratio_range", p.crop_ratio_range)?;
+        ordered("aspect_ratio_range", p.aspect_ratio_range)?;
         Ok(Self {
             area: p.crop_ratio_range,
             aspect: p.aspect_ratio_range,
