@@ -2,7 +2,9 @@
 //! loader that runs use. One line a pass: pictures a second by the clock and by the time of all CPUs.
 //! `scripts/peers/jpeg.py` does the same with torchvision.
 //!
-//! cargo run --release --example bench_jpeg -- FOLDER WORKERS [PASSES]
+//! cargo run --release --example bench_jpeg -- FOLDER WORKERS [PASSES [TRANSFORM]]
+//!
+//! TRANSFORM comes behind the flip: `{type: RandAugment, policies: timm_increasing, num_policies: 2, magnitude_level: 9}`.
 
 #![allow(clippy::print_stdout)]
 
@@ -12,8 +14,9 @@ use std::time::Instant;
 use shanty::base::{Error, Result};
 use shanty::data::{
     Colors, DataLoader, Direction, Filter, ImageFolder, LoadImageFromFile, Normalize, PackInputs, Pipeline,
-    RandomFlip, RandomResizedCrop, RepeatDataset,
+    RandomFlip, RandomResizedCrop, RepeatDataset, Transform,
 };
+use shanty::registry::{BuildCx, Spec};
 
 const BATCH: usize = 50;
 /// Each pass reads the folder so often, so that the start of the workers does not count.
@@ -22,23 +25,26 @@ const REPEAT: usize = 5;
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [folder, workers, passes @ ..] = &args[..] else {
-        return Err(Error::config("bench_jpeg FOLDER WORKERS [PASSES]"));
+        return Err(Error::config("bench_jpeg FOLDER WORKERS [PASSES [TRANSFORM]]"));
     };
     let number = |text: &String| text.parse().map_err(|e| Error::config(format!("{text}: {e}")));
-    let (workers, passes) = (number(workers)?, passes.first().map_or(Ok(5), number)?);
+    let (workers, count) = (number(workers)?, passes.first().map_or(Ok(5), number)?);
 
-    let pipeline = Pipeline::new(vec![
+    let mut transforms: Vec<Box<dyn Transform>> = vec![
         Box::new(LoadImageFromFile { colors: Colors::Rgb, ..LoadImageFromFile::default() }),
         Box::new(RandomResizedCrop { filter: Filter::PILLOW, ..RandomResizedCrop::new(224, 224) }),
         Box::new(RandomFlip { prob: 0.5, directions: vec![Direction::Horizontal] }),
-        Box::new(Normalize::new(vec![123.675, 116.28, 103.53], vec![58.395, 57.12, 57.375])?),
-        Box::new(PackInputs {}),
-    ]);
-    let set = ImageFolder::load(Path::new(folder))?.with_pipeline(pipeline);
+    ];
+    if let Some(config) = passes.get(1) {
+        transforms.push(Spec::<dyn Transform>::parse(config)?.build(&mut BuildCx::new(0))?);
+    }
+    transforms.push(Box::new(Normalize::new(vec![123.675, 116.28, 103.53], vec![58.395, 57.12, 57.375])?));
+    transforms.push(Box::new(PackInputs {}));
+    let set = ImageFolder::load(Path::new(folder))?.with_pipeline(Pipeline::new(transforms));
     let set = RepeatDataset::new(Box::new(set), REPEAT)?;
     let loader = DataLoader::new(set).batch_size(BATCH).shuffle(true).num_workers(workers);
 
-    for pass in 0..=passes as u64 {
+    for pass in 0..=count as u64 {
         let (start, busy, mut pictures, mut sum) = (Instant::now(), cpu_seconds(), 0, 0.0);
         for batch in loader.batches(pass * loader.len(), Some((pass + 1) * loader.len())) {
             let batch = batch?;

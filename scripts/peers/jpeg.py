@@ -1,7 +1,7 @@
 """Loads JPEGs the way `examples/bench_jpeg.rs` does, with torchvision: decode, RandomResizedCrop 224 (antialias), flip, to f32,
 normalise, batches of 50. One line a pass: pictures a second by the clock and by the time of all processes' CPUs.
 
-    python scripts/peers/jpeg.py FOLDER WORKERS [PASSES]
+    python scripts/peers/jpeg.py FOLDER WORKERS [PASSES [randaugment]]
 """
 
 import pathlib
@@ -18,13 +18,14 @@ BATCH = 50
 
 
 class Folder(Dataset):
-    def __init__(self, folder):
+    def __init__(self, folder, augments):
         self.files = [str(p) for p in sorted(pathlib.Path(folder).rglob("*.jpg"))]
         names = sorted({pathlib.Path(p).parent.name for p in self.files})
         self.labels = [names.index(pathlib.Path(p).parent.name) for p in self.files]
         self.transform = v2.Compose([
             v2.RandomResizedCrop(224, antialias=True),
             v2.RandomHorizontalFlip(),
+            *([v2.RandAugment(num_ops=2, magnitude=9, interpolation=v2.InterpolationMode.BILINEAR)] if augments else []),
             v2.ToDtype(torch.float32),
             v2.Normalize([123.675, 116.28, 103.53], [58.395, 57.12, 57.375]),
         ])
@@ -46,7 +47,7 @@ def main():
     folder, workers = sys.argv[1], int(sys.argv[2])
     passes = int(sys.argv[3]) if len(sys.argv) > 3 else 5
     torch.set_num_threads(1)
-    data = Folder(folder)
+    data = Folder(folder, "randaugment" in sys.argv[4:])
     # Each pass reads the set `repeat` times, so that the start of the workers does not count.
     repeat = 5
     data.files, data.labels = data.files * repeat, data.labels * repeat
