@@ -11,7 +11,8 @@ pub use crate::hook::builtin::{
     CheckInvalidLossHook, CheckpointHook, EMAHook, EarlyStoppingHook, LoggerHook, PreciseBNHook,
 };
 pub use crate::metric::{
-    Accuracy, ConfusionMatrix, IoUMetric, MAE, MSE, MultiLabelMetric, R2, SingleLabelMetric,
+    Accuracy, AveragePrecision, BalancedAccuracy, ConfusionMatrix, IoUMetric, MAE, MSE, MultiLabelMetric, R2,
+    RMSE, ROCAUC, SingleLabelMetric,
 };
 pub use crate::model::{
     ClsHead, ImageClassifier, LeNet5, LinearClsHead, MLP, Model, Objective, ResNet, ResNetConfig, Supervised,

@@ -9,6 +9,7 @@ use super::{Hook, HookConfig, HookOrder, Hooks, Metrics, Point};
 use crate::base::suggest::nearest;
 use crate::base::{Error, Result};
 use crate::checkpoint::Names;
+use crate::metric::meant;
 
 /// What a hook and its config say of its place.
 #[derive(Debug, Clone, Default)]
@@ -365,7 +366,7 @@ fn check_metric(hook: &str, point: Point, key: &str, metrics: Option<&[String]>)
         hook: hook.to_owned(),
         message: format!("hook `{hook}` reads the metric `{wanted}`, which the validation does not give"),
         given: Some(format!("it gives {}", metrics.join(", "))),
-        near: nearest(wanted, metrics.iter().map(String::as_str)).map(str::to_owned),
+        near: meant(wanted, metrics.iter().map(String::as_str)).map(str::to_owned),
     }
     .into())
 }

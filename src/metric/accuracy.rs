@@ -2,14 +2,15 @@
 
 use std::num::NonZeroUsize;
 
-use ndarray::{Array2, ArrayView1};
+use ndarray::ArrayView1;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::base::{Elem, Error, Result};
 use crate::config::OneOrMany;
 use crate::registry::BuildCx;
 
+use super::counts::{Counts, add_each, counted, no_sample};
 use super::{Direction, Metric, Predictions};
 
 /// Top-k accuracy in percent: `accuracy/top1`, `accuracy/top5`, …
@@ -17,9 +18,22 @@ use super::{Direction, Metric, Predictions};
 pub struct Accuracy {
     topk: Vec<usize>,
     thrs: Vec<Option<f64>>,
-    /// Hits for each k and each threshold.
-    hits: Array2<u64>,
+    counts: Hits,
+}
+
+/// Hits for each k and each threshold.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Hits {
+    hits: Vec<u64>,
     samples: u64,
+}
+
+impl Counts for Hits {
+    fn add(&mut self, other: Self) -> Result<()> {
+        add_each(&mut self.hits, other.hits, "kinds of hits", |own, other| *own += other)?;
+        self.samples += other.samples;
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -52,7 +66,7 @@ impl Accuracy {
 /// Top-1, with a score above 0.
 impl Default for Accuracy {
     fn default() -> Self {
-        Self { topk: vec![1], thrs: vec![Some(0.0)], hits: Array2::zeros((1, 1)), samples: 0 }
+        Self { topk: vec![1], thrs: vec![Some(0.0)], counts: Hits::default() }
     }
 }
 
@@ -71,7 +85,7 @@ impl Accuracy {
                 thrs.join(", ")
             )));
         }
-        Ok(Self { hits: Array2::zeros((topk.len(), thrs.len())), topk, thrs, samples: 0 })
+        Ok(Self { topk, thrs, counts: Hits::default() })
     }
 
     fn name(&self, k: usize, thr: Option<f64>) -> String {
@@ -101,29 +115,29 @@ impl Metric for Accuracy {
         if let Some(k) = self.topk.iter().find(|&&k| k > scores.ncols()) {
             return Err(Error::invalid(format!("topk {k} is more than the {} classes", scores.ncols())));
         }
+        self.counts.hits.resize(self.topk.len() * self.thrs.len(), 0);
         for (scores, &label) in scores.outer_iter().zip(&labels) {
             let Some(place) = place(scores, label) else { continue };
-            for ((i, j), hits) in self.hits.indexed_iter_mut() {
-                let above = self.thrs[j].is_none_or(|thr| scores[label] > thr as Elem);
-                *hits += u64::from(place < self.topk[i] && above);
+            let kinds = self.topk.iter().flat_map(|&k| self.thrs.iter().map(move |thr| (k, *thr)));
+            for ((k, thr), hits) in kinds.zip(&mut self.counts.hits) {
+                let above = thr.is_none_or(|thr| scores[label] > thr as Elem);
+                *hits += u64::from(place < k && above);
             }
         }
-        self.samples += labels.len() as u64;
+        self.counts.samples += labels.len() as u64;
         Ok(())
     }
 
     fn compute(&self) -> Result<Vec<(String, f64)>> {
-        if self.samples == 0 {
-            return Err(Error::invalid("there was no sample"));
+        let Hits { hits, samples } = &self.counts;
+        if *samples == 0 {
+            return Err(no_sample());
         }
-        let percent = |&hits: &u64| 100.0 * hits as f64 / self.samples as f64;
-        Ok(self.names().into_iter().zip(self.hits.iter().map(percent)).collect())
+        let percent = |&hits: &u64| 100.0 * hits as f64 / *samples as f64;
+        Ok(self.names().into_iter().zip(hits.iter().map(percent)).collect())
     }
 
-    fn reset(&mut self) {
-        self.hits.fill(0);
-        self.samples = 0;
-    }
+    counted!(counts);
 
     fn names(&self) -> Vec<String> {
         self.topk.iter().flat_map(|&k| self.thrs.iter().map(move |&thr| self.name(k, thr))).collect()

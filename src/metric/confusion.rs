@@ -2,37 +2,98 @@
 
 use ndarray::{Array2, ArrayView1};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::base::{Elem, Error, Result, memory};
-use crate::registry::BuildCx;
 
+use super::counts::{Counts, counted};
+use super::tally::Tally;
 use super::{Metric, Predictions, Table};
+
+/// How often each class was taken for each.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Confusion {
+    classes: usize,
+    /// A row of counts for each true class.
+    counts: Vec<u64>,
+}
+
+impl Counts for Confusion {
+    fn add(&mut self, other: Self) -> Result<()> {
+        if other.classes > 0 {
+            self.expect(other.classes)?;
+            self.counts.iter_mut().zip(other.counts).for_each(|(own, other)| *own += other);
+        }
+        Ok(())
+    }
+}
+
+impl Confusion {
+    /// Makes room for so many classes; the first scores say how many there are.
+    pub(super) fn expect(&mut self, classes: usize) -> Result<()> {
+        if self.classes == 0 {
+            // The counts, and the table of them that is handed out.
+            memory::fits("the table of the classes", &[2, classes, classes], size_of::<u64>())?;
+            *self = Self { classes, counts: vec![0; classes * classes] };
+        }
+        match self.classes == classes {
+            true => Ok(()),
+            false => Err(Error::invalid(format!("scores for {classes} classes after {}", self.classes))),
+        }
+    }
+
+    /// Counts one sample or place.
+    pub(super) fn count(&mut self, truth: usize, predicted: usize) {
+        self.counts[truth * self.classes + predicted] += 1;
+    }
+
+    /// Counts the classes with the best scores of a batch.
+    pub(super) fn process(&mut self, predictions: &Predictions<'_>) -> Result<()> {
+        let (scores, labels) = predictions.classified()?;
+        self.expect(scores.ncols())?;
+        scores.outer_iter().zip(&labels).for_each(|(scores, label)| self.count(*label, best(scores)));
+        Ok(())
+    }
+
+    /// How many samples were counted.
+    pub(super) fn total(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// Rows for the truth.
+    pub(super) fn matrix(&self) -> Array2<u64> {
+        Array2::from_shape_fn((self.classes, self.classes), |(i, j)| self.counts[i * self.classes + j])
+    }
+
+    /// What was counted of each class.
+    pub(super) fn tallies(&self) -> Vec<Tally> {
+        let mut all = vec![Tally::default(); self.classes];
+        for ((truth, predicted), n) in self.matrix().indexed_iter() {
+            all[truth].actual += n;
+            all[predicted].predicted += n;
+            all[truth].hits += if truth == predicted { *n } else { 0 };
+        }
+        all
+    }
+}
 
 /// Counts of (true class, class with the best score): the table `confusion_matrix/result`, a row for each true class and
 /// a column for each predicted one.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct ConfusionMatrix {
-    normalize: bool,
-    counts: Array2<u64>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default)]
-struct ConfusionMatrixConfig {
+pub struct ConfusionMatrix {
     /// Whether each row is divided by its sum.
     normalize: bool,
+    /// How many classes there have to be; as many as the scores have if not given.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    num_classes: Option<usize>,
+    #[serde(skip)]
+    counts: Confusion,
 }
 
 crate::register! {
     /// Which class is taken for which: the table `confusion_matrix/result`, a row for each true class.
-    dyn Metric, "ConfusionMatrix" => fn ConfusionMatrix::from_config
-}
-
-impl ConfusionMatrix {
-    fn from_config(p: ConfusionMatrixConfig, _: &mut BuildCx) -> Result<Self> {
-        Ok(Self::new(p.normalize))
-    }
+    dyn Metric, "ConfusionMatrix" => ConfusionMatrix
 }
 
 impl ConfusionMatrix {
@@ -42,8 +103,8 @@ impl ConfusionMatrix {
     }
 
     /// The counts so far: true class, then predicted class.
-    pub fn counts(&self) -> &Array2<u64> {
-        &self.counts
+    pub fn counts(&self) -> Array2<u64> {
+        self.counts.matrix()
     }
 }
 
@@ -60,31 +121,20 @@ pub(super) fn best(scores: ArrayView1<'_, Elem>) -> usize {
 
 impl Metric for ConfusionMatrix {
     fn process(&mut self, predictions: &Predictions<'_>) -> Result<()> {
-        let (scores, labels) = predictions.classified()?;
-        let classes = scores.ncols();
-        if self.counts.is_empty() {
-            // The counts, and the table of them that is handed out.
-            memory::fits("the table of the classes", &[2, classes, classes], size_of::<u64>())?;
-            self.counts = Array2::zeros((classes, classes));
-        } else if self.counts.nrows() != classes {
-            return Err(Error::invalid(format!(
-                "scores for {classes} classes after {}",
-                self.counts.nrows()
-            )));
+        if let Some(wanted) = self.num_classes {
+            let classes = predictions.classified()?.0.ncols();
+            if classes != wanted {
+                return Err(Error::invalid(format!("scores for {classes} classes instead of {wanted}")));
+            }
         }
-        for (scores, &label) in scores.outer_iter().zip(&labels) {
-            self.counts[[label, best(scores)]] += 1;
-        }
-        Ok(())
+        self.counts.process(predictions)
     }
 
     fn compute(&self) -> Result<Vec<(String, f64)>> {
         Ok(Vec::new())
     }
 
-    fn reset(&mut self) {
-        self.counts = Array2::default((0, 0));
-    }
+    counted!(counts);
 
     fn names(&self) -> Vec<String> {
         Vec::new()
@@ -95,7 +145,7 @@ impl Metric for ConfusionMatrix {
     }
 
     fn tables(&self) -> Vec<(String, Table)> {
-        let mut table = self.counts.mapv(|n| n as f64);
+        let mut table = self.counts().mapv(|n| n as f64);
         if self.normalize {
             for mut row in table.rows_mut() {
                 // A class without samples has a row of zeros.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::base::suggest::nearest;
+use super::meant;
 
 /// Whether greater or smaller values are better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -20,26 +20,34 @@ pub enum Direction {
 /// Which way the values of an evaluation are better, by their full names: what hooks are checked against when a run is
 /// built.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Directions(pub(super) BTreeMap<String, Direction>);
+pub struct Directions {
+    pub(super) known: BTreeMap<String, Direction>,
+    /// The names of all values, where they are known.
+    pub(super) names: Vec<String>,
+}
 
 impl Directions {
     /// The same, with a value that is known beside the metrics.
     #[must_use]
     pub fn with(mut self, name: &str, direction: Direction) -> Self {
-        self.0.insert(name.to_owned(), direction);
+        self.known.insert(name.to_owned(), direction);
         self
     }
 
     /// The direction of this value, where its metric says it.
     pub fn get(&self, name: &str) -> Option<Direction> {
-        self.0.get(name).copied()
+        self.known.get(name).copied()
     }
 
-    /// What is wrong with a name whose direction is not known: that it is another one's, or else `unknown`.
+    /// What is wrong with a name whose direction is not known: that there is no such value, or else `unknown`.
     pub fn meant(&self, name: &str, unknown: String) -> String {
-        match nearest(name, self.0.keys().map(String::as_str)) {
+        let is = |own: &String| own == name || own.strip_suffix('*').is_some_and(|own| name.starts_with(own));
+        if self.names.is_empty() || self.names.iter().any(is) {
+            return unknown;
+        }
+        match meant(name, self.names.iter().chain(self.known.keys()).map(String::as_str)) {
             Some(near) => format!("the validation gives no `{name}`: did you mean `{near}`?"),
-            None => unknown,
+            None => format!("the validation gives no `{name}`: it gives {}", self.names.join(", ")),
         }
     }
 }

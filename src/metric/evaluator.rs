@@ -131,7 +131,7 @@ impl Evaluator {
             let names = metric.names().into_iter();
             names.filter_map(|name| metric.direction(&name).map(|way| (join(prefix, name), way)))
         });
-        Directions(known.collect())
+        Directions { known: known.collect(), names: self.names() }
     }
 
     /// Which way a value is better, as far as its metric says it.
@@ -163,6 +163,36 @@ impl Evaluator {
     /// Forgets all samples.
     pub fn reset(&mut self) {
         self.metrics.iter_mut().for_each(|counted| counted.metric.reset());
+    }
+
+    /// What each metric has counted since the last reset, in order: what [`merge`](Self::merge) adds to an evaluator of
+    /// the same metrics, in this process or another one.
+    ///
+    /// # Errors
+    /// A metric that cannot be counted in parts, as [`MetricFailed`].
+    pub fn counted(&self) -> Result<Vec<Vec<u8>>> {
+        let all = self.metrics.iter().enumerate();
+        all.map(|(index, Counted { metric, .. })| {
+            attempt(index, metric.name().to_owned(), || metric.counted())
+        })
+        .collect()
+    }
+
+    /// Adds what another one has [`counted`](Self::counted), of other samples.
+    ///
+    /// # Errors
+    /// Counts of other metrics or classes.
+    pub fn merge(&mut self, counted: &[Vec<u8>]) -> Result<()> {
+        if counted.len() != self.metrics.len() {
+            let (own, other) = (self.metrics.len(), counted.len());
+            return Err(Error::invalid(format!(
+                "the counts of {other} metrics are merged with those of {own}"
+            )));
+        }
+        let mut all = self.metrics.iter_mut().zip(counted).enumerate();
+        all.try_for_each(|(index, (Counted { metric, .. }, other))| {
+            attempt(index, metric.name().to_owned(), || metric.merge(other))
+        })
     }
 
     /// The values of all samples, which it then forgets.

@@ -4,31 +4,44 @@
 //! on how the samples are dealt out. An [`Evaluator`] runs several of them and gives their values names.
 
 mod accuracy;
+mod agreement;
 mod confusion;
+mod correlation;
+mod counts;
 mod direction;
 mod evaluator;
 mod iou;
+mod likelihood;
 mod list;
+mod meant;
 mod multi_label;
 mod options;
 mod predictions;
 mod regression;
+mod scored;
 mod single_label;
 mod table;
+mod tally;
 
 pub use accuracy::Accuracy;
+pub use agreement::{BalancedAccuracy, CohenKappa, KappaWeights, MatthewsCorrCoef};
 pub use confusion::ConfusionMatrix;
+pub use correlation::{PearsonCorrCoef, SpearmanCorrCoef};
 pub use direction::{Direction, Directions};
 pub use evaluator::{Evaluator, MetricFailed, Undefined};
-pub use iou::IoUMetric;
+pub use iou::{IoUMetric, MaskFigure};
+pub use likelihood::{BrierScore, CalibrationError, LogLoss, Perplexity};
+pub use meant::meant;
 pub use multi_label::MultiLabelMetric;
 pub use options::MetricConfig;
 pub use predictions::{Pairs, Predictions};
-pub use regression::{MAE, MSE, R2};
-pub use single_label::{Average, Item, SingleLabelMetric};
+pub use regression::{MAE, MAPE, MSE, R2, RMSE};
+pub use scored::{AveragePrecision, ROCAUC};
+pub use single_label::{FBetaScore, Item, SingleLabelMetric};
 pub use table::Table;
+pub use tally::Average;
 
-use crate::base::Result;
+use crate::base::{Error, Result};
 
 crate::registry!(dyn Metric, "metric", MetricConfig);
 
@@ -60,6 +73,23 @@ pub trait Metric: Send {
 
     /// Forgets all samples.
     fn reset(&mut self);
+
+    /// What it has counted since the last reset, for [`merge`](Self::merge): ranks and shards count their own samples.
+    ///
+    /// # Errors
+    /// Of a metric that cannot be counted in parts.
+    fn counted(&self) -> Result<Vec<u8>> {
+        Err(Error::invalid(format!("{} cannot be counted in parts: it has no `counted`", self.name())))
+    }
+
+    /// Adds what another one of its kind and options has [`counted`](Self::counted): the values are then those of all
+    /// samples.
+    ///
+    /// # Errors
+    /// Counts of another metric, or of other classes.
+    fn merge(&mut self, _counted: &[u8]) -> Result<()> {
+        Err(Error::invalid(format!("{} cannot be counted in parts: it has no `merge`", self.name())))
+    }
 
     /// The names that [`Metric::compute`] will give, as far as they are known before there are data: configs are
     /// checked against them. A name may end in `*`, for all that begin so; none at all says that nothing is known.

@@ -3,91 +3,169 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::single_label::Tally;
-use super::{Average, Direction, Item, Metric, Predictions};
+use super::counts::counted;
+use super::tally::{self, Average, Tallies, Tally};
+use super::{Direction, Item, Metric, Predictions};
 use crate::base::{Error, Result};
 use crate::config::OneOrMany;
+use crate::registry::BuildCx;
 
 /// Precision, recall and F1 in percent of labels that do not exclude each other: `multi-label/precision`,
 /// `multi-label/recall`, `multi-label/f1-score` (MMPretrain's MultiLabelMetric).
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-#[serde(default)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct MultiLabelMetric {
-    /// A label is given whose probability is at least this.
-    #[schemars(range(min = 0.0, max = 1.0))]
-    thr: f64,
-    /// Which figures: precision, recall, f1-score, support.
-    items: OneOrMany<Item>,
-    /// macro: the mean over the labels; micro: all of them together; null: a figure for each label.
+    given: Given,
+    items: Vec<Item>,
     average: Option<Average>,
-    #[serde(skip)]
-    tallies: Vec<Tally>,
+    /// What a label of -1 is: a yes, a no, or nothing that counts.
+    doubtful: Option<bool>,
+    counts: Tallies,
 }
 
-impl Default for MultiLabelMetric {
+/// Which labels count as given.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Given {
+    /// Those whose probability is at least this.
+    Above(f64),
+    /// So many with the highest probabilities, the lower label among equals.
+    Best(usize),
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default)]
+struct MultiLabelConfig {
+    /// A label is given whose probability is at least this; 0.5 without `topk`.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    thr: Option<f64>,
+    /// Instead of `thr`: so many labels are given, those with the highest probabilities.
+    #[schemars(range(min = 1))]
+    topk: Option<usize>,
+    /// Which figures: precision, recall, f1-score, support.
+    items: OneOrMany<Item>,
+    /// macro: the mean over the labels; weighted: the mean over those that there are; micro: all of them together;
+    /// null: a figure for each label.
+    average: Option<Average>,
+    /// Whether a label of -1, which is in doubt, counts as one that is there; null: it does not count.
+    difficult_as_positive: Option<bool>,
+}
+
+impl Default for MultiLabelConfig {
     fn default() -> Self {
         let items = OneOrMany(vec![Item::Precision, Item::Recall, Item::F1Score]);
-        Self { thr: 0.5, items, average: Some(Average::Macro), tallies: Vec::new() }
+        Self { thr: None, topk: None, items, average: Some(Average::Macro), difficult_as_positive: None }
+    }
+}
+
+/// The mean over the labels, a label given from a probability of 0.5 on.
+impl Default for MultiLabelMetric {
+    fn default() -> Self {
+        let MultiLabelConfig { items, average, .. } = MultiLabelConfig::default();
+        Self { given: Given::Above(0.5), items: items.0, average, doubtful: None, counts: Tallies::default() }
     }
 }
 
 crate::register! {
     /// Precision, recall and F1 in percent of several labels at once: `multi-label/precision`, …
-    dyn Metric, "MultiLabelMetric" => MultiLabelMetric
+    dyn Metric, "MultiLabelMetric" => fn MultiLabelMetric::from_config
+}
+crate::register! {
+    /// MultiLabelMetric by its name for VOC, whose labels of -1 are in doubt.
+    dyn Metric, "VOCMultiLabelMetric" => fn MultiLabelMetric::from_config
 }
 
 impl MultiLabelMetric {
-    fn figures(&self, item: Item) -> Vec<(String, f64)> {
-        let mut total = Tally::default();
-        self.tallies.iter().for_each(|tally| total += tally);
-        let (name, n) = (item.name(), self.tallies.len().max(1) as f64);
-        let each = self.tallies.iter().map(|tally| tally.figure(item));
-        match self.average {
-            None => each.enumerate().map(|(at, value)| (format!("{name}_classwise/{at}"), value)).collect(),
-            Some(Average::Micro) => vec![(format!("{name}_micro"), total.figure(item))],
-            Some(Average::Macro) if item == Item::Support => vec![(name.to_owned(), total.figure(item))],
-            Some(Average::Macro) => vec![(name.to_owned(), each.sum::<f64>() / n)],
+    fn from_config(p: MultiLabelConfig, _: &mut BuildCx) -> Result<Self> {
+        let given = match (p.thr, p.topk) {
+            (Some(_), Some(_)) => {
+                return Err(Error::config("give either `thr` or `topk`: each says which labels are given"));
+            }
+            (thr, None) => Given::Above(thr.unwrap_or(0.5)),
+            (None, Some(k)) => Given::Best(k),
+        };
+        let (items, average, doubtful) = (p.items.0, p.average, p.difficult_as_positive);
+        Ok(Self { given, items, average, doubtful, counts: Tallies::default() })
+    }
+
+    /// The same with another average, or without one a figure for each label.
+    #[must_use]
+    pub fn average(self, average: Option<Average>) -> Self {
+        Self { average, ..self }
+    }
+
+    /// What stands behind the names: MMPretrain's, which tell everything but the usual threshold.
+    fn suffix(&self) -> String {
+        match self.given {
+            Given::Above(0.5) => String::new(),
+            Given::Above(thr) => format!("_thr-{thr:.2}"),
+            Given::Best(k) => format!("_top{k}"),
         }
+    }
+
+    /// Which of a sample's labels are given, by their probabilities.
+    fn given(&self, probabilities: &[f64]) -> Vec<bool> {
+        match self.given {
+            Given::Above(thr) => probabilities.iter().map(|p| *p >= thr).collect(),
+            Given::Best(k) => {
+                let mut order: Vec<usize> = (0..probabilities.len()).collect();
+                order.sort_by(|a, b| probabilities[*b].total_cmp(&probabilities[*a]));
+                let mut given = vec![false; probabilities.len()];
+                order.iter().take(k).for_each(|at| given[*at] = true);
+                given
+            }
+        }
+    }
+}
+
+/// Whether a label is there; -1 is what is `doubtful`.
+pub(super) fn label(value: f64, doubtful: Option<bool>) -> Result<Option<bool>> {
+    match value {
+        1.0 => Ok(Some(true)),
+        0.0 => Ok(Some(false)),
+        -1.0 => Ok(doubtful),
+        other => Err(Error::invalid(format!(
+            "a label is 0 or 1, or -1 where it does not count, and one is {other}"
+        ))),
     }
 }
 
 impl Metric for MultiLabelMetric {
     fn process(&mut self, predictions: &Predictions<'_>) -> Result<()> {
-        let (pairs, mut odd) = (predictions.pairs()?, None);
-        self.tallies.resize(pairs.width(), Tally::default());
-        pairs.each(|at, probability, label| {
-            let (given, actual, tally) = (probability >= self.thr, label == 1.0, &mut self.tallies[at]);
-            if label != 0.0 && label != 1.0 {
-                odd.get_or_insert(label);
-            }
-            tally.actual += u64::from(actual);
-            tally.predicted += u64::from(given);
-            tally.hits += u64::from(given && actual);
-        });
-        match odd {
-            Some(label) => Err(Error::invalid(format!("a label is 0 or 1, and one is {label}"))),
-            None => Ok(()),
+        let pairs = predictions.pairs()?;
+        let (width, before) = (pairs.width(), self.counts.0.len());
+        if let Given::Best(k) = self.given
+            && k > width
+        {
+            return Err(Error::invalid(format!("topk {k} is more than the {width} labels")));
         }
+        if before != 0 && before != width {
+            return Err(Error::invalid(format!("{width} labels after {before}")));
+        }
+        self.counts.0.resize(width, Tally::default());
+        pairs.rows(|probabilities, values| {
+            let given = self.given(probabilities);
+            for (at, value) in values.iter().enumerate() {
+                let (tally, given) = (&mut self.counts.0[at], given[at]);
+                let Some(actual) = label(*value, self.doubtful)? else { continue };
+                tally.actual += u64::from(actual);
+                tally.predicted += u64::from(given);
+                tally.hits += u64::from(given && actual);
+            }
+            Ok(())
+        })
     }
 
     fn compute(&self) -> Result<Vec<(String, f64)>> {
-        if self.tallies.is_empty() {
-            return Err(Error::invalid("there was no sample"));
-        }
-        Ok(self.items.iter().flat_map(|item| self.figures(*item)).collect())
+        let suffix = self.suffix();
+        let all = self.items.iter().map(|item| item.of(&self.counts, &suffix, self.average));
+        Ok(all.collect::<Result<Vec<_>>>()?.concat())
     }
 
-    fn reset(&mut self) {
-        self.tallies.clear();
-    }
+    counted!(counts);
 
     fn names(&self) -> Vec<String> {
-        let suffix = match self.average {
-            None => "_classwise/*",
-            Some(Average::Micro) => "_micro",
-            Some(Average::Macro) => "",
-        };
-        self.items.iter().map(|item| format!("{}{suffix}", item.name())).collect()
+        let suffix = self.suffix();
+        let name = |item: &Item| tally::names(&format!("{}{suffix}", item.name()), self.average, None);
+        self.items.iter().flat_map(name).collect()
     }
 
     fn prefix(&self) -> Option<&str> {
@@ -115,10 +193,9 @@ mod tests {
         metric.process(&Predictions::of(&batch, &outputs)).unwrap();
         let values: Vec<f64> = metric.compute().unwrap().into_iter().map(|(_, value)| value).collect();
         assert_eq!(values, [75.0, 75.0, 75.0]);
-        metric.average = Some(Average::Micro);
-        let micro = metric.compute().unwrap();
+        let micro = metric.clone().average(Some(Average::Micro)).compute().unwrap();
         assert_eq!(micro[0], ("precision_micro".to_owned(), 75.0));
-        metric.average = None;
-        assert_eq!(metric.compute().unwrap()[0], ("precision_classwise/0".to_owned(), 50.0));
+        let each = metric.average(None).compute().unwrap();
+        assert_eq!(each[0], ("precision_classwise/0".to_owned(), 50.0));
     }
 }

@@ -1,6 +1,6 @@
 //! What a metric sees of a batch and of the model's answer.
 
-use ndarray::{ArrayD, ArrayView2, ArrayViewD, Axis, Ix2, Slice};
+use ndarray::{ArrayD, ArrayView1, ArrayView2, ArrayViewD, Axis, Ix2, Slice};
 
 use crate::base::{Elem, Error, Result};
 use crate::data::{Batch, Column, Fields, TARGET};
@@ -105,6 +105,43 @@ impl<'a> Predictions<'a> {
         Ok(Pairs { predicted, target })
     }
 
+    /// Calls `f` with the scores of the classes at each place of the samples that count, and the class that is true
+    /// there: of scores [N, K] with one class a sample, of [N, K, …] with as many as there are places. Targets that are
+    /// `ignored` are left out.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the shapes do not fit, or a target is none of the K classes.
+    pub fn at_places(
+        &self,
+        ignored: Option<i64>,
+        mut f: impl FnMut(ArrayView1<'_, Elem>, usize),
+    ) -> Result<()> {
+        let (scores, targets) = (self.predicted()?, self.classes()?);
+        let shape = scores.shape().to_vec();
+        let places: usize = shape.iter().skip(2).product();
+        if shape.len() < 2 || targets.len() != shape[0] * places {
+            return Err(Error::invalid(format!(
+                "scores of shape {shape:?} and `{}` of shape {:?}: [N, K, …] and [N, …] are wanted",
+                self.target,
+                targets.shape()
+            )));
+        }
+        let classes = shape[1];
+        for (scores, target) in scores.lanes(Axis(1)).into_iter().zip(&targets) {
+            if ignored == Some(*target) {
+                continue;
+            }
+            let class = usize::try_from(*target).ok().filter(|class| *class < classes).ok_or_else(|| {
+                Error::invalid(format!(
+                    "`{}` has the class {target}, but the scores are for {classes} classes",
+                    self.target
+                ))
+            })?;
+            f(scores, class);
+        }
+        Ok(())
+    }
+
     /// Probabilities N, K of the samples that count, and their labels as classes.
     ///
     /// # Errors
@@ -174,6 +211,27 @@ impl Pairs<'_> {
                 predicted.zip(values.iter().map(|v| *v as f64)).enumerate().for_each(&mut f)
             }
         }
+    }
+
+    /// Calls `f` with what is predicted of each sample and what it should be.
+    ///
+    /// # Errors
+    /// The first of `f`.
+    pub fn rows(&self, mut f: impl FnMut(&[f64], &[f64]) -> Result<()>) -> Result<()> {
+        let (width, mut done) = (self.width(), Ok(()));
+        let (mut predicted, mut target) = (Vec::with_capacity(width), Vec::with_capacity(width));
+        self.each(|at, p, t| {
+            predicted.push(p);
+            target.push(t);
+            if at + 1 == width {
+                if done.is_ok() {
+                    done = f(&predicted, &target);
+                }
+                predicted.clear();
+                target.clear();
+            }
+        });
+        done
     }
 
     /// How many values a sample has.

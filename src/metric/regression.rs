@@ -1,31 +1,49 @@
 //! How far predicted numbers are from what they should be.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::base::{Error, Result};
 
+use super::counts::{Counts, add_each, counted, no_sample};
 use super::{Direction, Metric, Predictions, Undefined};
 
 /// What is counted of numbers and their predictions: nothing depends on how samples are dealt out in batches.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Moments {
     /// Of each value of a sample.
     columns: Vec<Column>,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 struct Column {
     n: u64,
     absolute: f64,
     square: f64,
+    /// Of the errors, each by the size of its target.
+    relative: f64,
     /// Mean of the targets, and the sum of their squared distances from it (Welford).
     mean: f64,
     spread: f64,
 }
 
+impl Counts for Moments {
+    fn add(&mut self, other: Self) -> Result<()> {
+        add_each(&mut self.columns, other.columns, "values a sample", |own, other| {
+            let (n, gap) = (own.n + other.n, other.mean - own.mean);
+            let share = other.n as f64 / n.max(1) as f64;
+            own.spread += other.spread + gap * gap * own.n as f64 * share;
+            own.mean += gap * share;
+            own.n = n;
+            own.absolute += other.absolute;
+            own.square += other.square;
+            own.relative += other.relative;
+        })
+    }
+}
+
 impl Moments {
-    fn add(&mut self, predictions: &Predictions<'_>) -> Result<()> {
+    fn count(&mut self, predictions: &Predictions<'_>) -> Result<()> {
         let pairs = predictions.pairs()?;
         let width = pairs.width();
         if !self.columns.is_empty() && self.columns.len() != width {
@@ -39,6 +57,7 @@ impl Moments {
             column.n += 1;
             column.absolute += error.abs();
             column.square += error * error;
+            column.relative += error.abs() / target.abs().max(f64::EPSILON);
             column.mean += gap / column.n as f64;
             column.spread += gap * (target - column.mean);
         });
@@ -48,7 +67,7 @@ impl Moments {
     /// The mean over the columns of a figure of each.
     fn mean(&self, figure: impl Fn(&Column) -> Result<f64>) -> Result<f64> {
         if self.columns.iter().all(|column| column.n == 0) {
-            return Err(Error::invalid("there was no sample"));
+            return Err(no_sample());
         }
         let sum = self.columns.iter().map(figure).sum::<Result<f64>>()?;
         Ok(sum / self.columns.len() as f64)
@@ -72,14 +91,12 @@ macro_rules! distance {
 
         impl Metric for $name {
             fn process(&mut self, predictions: &Predictions<'_>) -> Result<()> {
-                self.moments.add(predictions)
+                self.moments.count(predictions)
             }
             fn compute(&self) -> Result<Vec<(String, f64)>> {
                 Ok(vec![($value.to_owned(), self.moments.mean($figure)?)])
             }
-            fn reset(&mut self) {
-                self.moments = Moments::default();
-            }
+            counted!(moments);
             fn names(&self) -> Vec<String> {
                 vec![$value.to_owned()]
             }
@@ -97,6 +114,14 @@ distance! {
 distance! {
     /// The mean squared error, `mse`, over all values.
     MSE, "MSE", "mse", Less, |column: &Column| Ok(column.square / column.n as f64)
+}
+distance! {
+    /// The root of the mean squared error, `rmse`: scikit-learn's mean over the values of a sample.
+    RMSE, "RMSE", "rmse", Less, |column: &Column| Ok((column.square / column.n as f64).sqrt())
+}
+distance! {
+    /// The mean of the errors, each by the size of its target, as a share: `mape`. A target of 0 makes it very large.
+    MAPE, "MAPE", "mape", Less, |column: &Column| Ok(column.relative / column.n as f64)
 }
 distance! {
     /// The share of the targets' variance that is explained, `r2`: scikit-learn's mean over the values of a sample.

@@ -1,9 +1,7 @@
-//! Precision, recall and F1 of a classifier that names one class.
-
-use std::ops::AddAssign;
+//! Precision, recall, F1 and F-beta of a classifier that names one class.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::base::{Elem, Error, Result};
 use crate::config::OneOrMany;
@@ -11,6 +9,8 @@ use crate::registry::BuildCx;
 
 use super::accuracy::threshold_suffix;
 use super::confusion::best;
+use super::counts::{Counts, counted, no_sample};
+use super::tally::{self, Average, Tallies, Tally};
 use super::{Direction, Metric, Predictions};
 
 /// A figure of [`SingleLabelMetric`].
@@ -39,20 +39,25 @@ impl Item {
             Self::Support => "support",
         }
     }
-}
 
-/// How the figures of the classes become one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Average {
-    /// The mean over the classes.
-    Macro,
-    /// The figure of all samples together.
-    Micro,
+    /// Names and values of this figure; `suffix` tells the threshold.
+    pub(super) fn of(
+        self,
+        tallies: &Tallies,
+        suffix: &str,
+        average: Option<Average>,
+    ) -> Result<Vec<(String, f64)>> {
+        let name = format!("{}{suffix}", self.name());
+        let percent =
+            |figure: fn(&Tally) -> f64| tallies.figure(&name, average, |tally| 100.0 * figure(tally));
+        match self {
+            Self::Precision => percent(Tally::precision),
+            Self::Recall => percent(Tally::recall),
+            Self::F1Score => percent(|tally| tally.f(1.0)),
+            Self::Support => tallies.support(&name, average),
+        }
+    }
 }
-
-/// Classes whose figures are listed one by one before there are data; of more than these, only how their names begin.
-const LISTED: usize = 10_000;
 
 /// Precision, recall and F1 in percent: `single-label/precision`, `single-label/recall`, `single-label/f1-score`.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,8 +66,20 @@ pub struct SingleLabelMetric {
     items: Vec<Item>,
     average: Option<Average>,
     num_classes: Option<usize>,
-    /// Counts of each class, for each threshold.
-    tallies: Vec<Vec<Tally>>,
+    counts: ByThreshold,
+}
+
+/// Counts of each class, for each threshold.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct ByThreshold(Vec<Tallies>);
+
+impl Counts for ByThreshold {
+    fn add(&mut self, other: Self) -> Result<()> {
+        if self.0.is_empty() {
+            self.0.resize(other.0.len(), Tallies::default());
+        }
+        self.0.iter_mut().zip(other.0).try_for_each(|(own, other)| own.add(other))
+    }
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -73,7 +90,8 @@ struct SingleLabelConfig {
     thrs: OneOrMany<Option<f64>>,
     /// Which figures: precision, recall, f1-score, support.
     items: OneOrMany<Item>,
-    /// macro: the mean over the classes; micro: all samples together; null: a figure for each class.
+    /// macro: the mean over the classes; weighted: the mean over the samples; micro: all samples together; null: a
+    /// figure for each class.
     average: Option<Average>,
     /// Number of classes, where the names of the figures are wanted before there are data.
     #[schemars(range(min = 1, max = 10_000_000))]
@@ -100,38 +118,7 @@ impl SingleLabelMetric {
     fn from_config(p: SingleLabelConfig, _: &mut BuildCx) -> Result<Self> {
         Self::new(p.thrs.0, p.items.0, p.average, p.num_classes)
     }
-}
 
-/// What is counted for a class.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Tally {
-    pub(super) hits: u64,
-    pub(super) predicted: u64,
-    pub(super) actual: u64,
-}
-
-impl AddAssign<&Tally> for Tally {
-    fn add_assign(&mut self, other: &Tally) {
-        self.hits += other.hits;
-        self.predicted += other.predicted;
-        self.actual += other.actual;
-    }
-}
-
-impl Tally {
-    pub(super) fn figure(&self, item: Item) -> f64 {
-        let percent = |of: u64| 100.0 * self.hits as f64 / of.max(1) as f64;
-        match item {
-            Item::Precision => percent(self.predicted),
-            Item::Recall => percent(self.actual),
-            // 2PR / (P + R) with both written out; no hit at all gives 0.
-            Item::F1Score => 200.0 * self.hits as f64 / (self.predicted + self.actual).max(1) as f64,
-            Item::Support => self.actual as f64,
-        }
-    }
-}
-
-impl SingleLabelMetric {
     /// A prediction is the class with the best score, and none when that is not above the threshold. Without `average`
     /// there is a figure for each class: `precision_classwise/0`, …
     ///
@@ -146,78 +133,70 @@ impl SingleLabelMetric {
         if thrs.is_empty() || items.is_empty() {
             return Err(Error::invalid("SingleLabelMetric needs at least one threshold and one item"));
         }
-        Ok(Self { tallies: vec![Vec::new(); thrs.len()], thrs, items, average, num_classes })
+        Ok(Self { thrs, items, average, num_classes, counts: ByThreshold::default() })
     }
 
-    /// Name and value of one item of one threshold.
-    fn figures(&self, item: Item, tallies: &[Tally], suffix: &str) -> Vec<(String, f64)> {
-        let name = format!("{}{suffix}", item.name());
-        let mut total = Tally::default();
-        tallies.iter().for_each(|tally| total += tally);
-        let each = tallies.iter().map(|tally| tally.figure(item));
-        match self.average {
-            None => {
-                each.enumerate().map(|(class, value)| (format!("{name}_classwise/{class}"), value)).collect()
-            }
-            Some(Average::Micro) => vec![(format!("{name}_micro"), total.figure(item))],
-            Some(Average::Macro) if item == Item::Support => vec![(name, total.figure(item))],
-            Some(Average::Macro) => vec![(name, each.sum::<f64>() / tallies.len().max(1) as f64)],
+    /// What stands behind the names of each threshold's figures.
+    fn suffixes(&self) -> impl Iterator<Item = String> {
+        self.thrs.iter().map(|&thr| threshold_suffix(&self.thrs, thr))
+    }
+}
+
+/// Counts one batch in the tallies of a threshold; `wanted` is how many classes there have to be, where that is known.
+fn count(
+    tallies: &mut Tallies,
+    thr: Option<f64>,
+    wanted: Option<usize>,
+    predictions: &Predictions<'_>,
+) -> Result<()> {
+    let (scores, labels) = predictions.classified()?;
+    let classes = scores.ncols();
+    let expected = wanted.or(Some(tallies.0.len()).filter(|n| *n > 0));
+    if let Some(expected) = expected.filter(|n| *n != classes) {
+        return Err(Error::invalid(format!("scores for {classes} classes instead of {expected}")));
+    }
+    tallies.0.resize(classes, Tally::default());
+    for (scores, &label) in scores.outer_iter().zip(&labels) {
+        tallies.0[label].actual += 1;
+        let predicted = best(scores);
+        if thr.is_none_or(|thr| scores[predicted] > thr as Elem) {
+            tallies.0[predicted].predicted += 1;
+            tallies.0[predicted].hits += u64::from(predicted == label);
         }
     }
-
-    fn all_figures(&self, tallies: &[Vec<Tally>]) -> Vec<(String, f64)> {
-        let by_threshold = self.thrs.iter().zip(tallies);
-        let all = by_threshold.flat_map(|(&thr, tallies)| {
-            let suffix = threshold_suffix(&self.thrs, thr);
-            self.items.iter().flat_map(move |&item| self.figures(item, tallies, &suffix))
-        });
-        all.collect()
-    }
+    Ok(())
 }
 
 impl Metric for SingleLabelMetric {
     fn process(&mut self, predictions: &Predictions<'_>) -> Result<()> {
-        let (scores, labels) = predictions.classified()?;
-        let classes = scores.ncols();
-        let expected = self.num_classes.or(self.tallies.first().map(Vec::len).filter(|&n| n > 0));
-        if let Some(expected) = expected.filter(|&n| n != classes) {
-            return Err(Error::invalid(format!("scores for {classes} classes instead of {expected}")));
-        }
-        for (&thr, tallies) in self.thrs.iter().zip(&mut self.tallies) {
-            tallies.resize(classes, Tally::default());
-            for (scores, &label) in scores.outer_iter().zip(&labels) {
-                tallies[label].actual += 1;
-                let predicted = best(scores);
-                if thr.is_none_or(|thr| scores[predicted] > thr as Elem) {
-                    tallies[predicted].predicted += 1;
-                    tallies[predicted].hits += u64::from(predicted == label);
-                }
-            }
-        }
-        Ok(())
+        self.counts.0.resize(self.thrs.len(), Tallies::default());
+        let mut all = self.counts.0.iter_mut().zip(&self.thrs);
+        all.try_for_each(|(tallies, thr)| count(tallies, *thr, self.num_classes, predictions))
     }
 
     fn compute(&self) -> Result<Vec<(String, f64)>> {
-        if self.tallies[0].iter().all(|tally| tally.actual == 0) {
-            return Err(Error::invalid("there was no sample"));
+        if self.counts.0.is_empty() {
+            return Err(no_sample());
         }
-        Ok(self.all_figures(&self.tallies))
+        let mut all = Vec::new();
+        for (tallies, suffix) in self.counts.0.iter().zip(self.suffixes()) {
+            for item in &self.items {
+                all.extend(item.of(tallies, &suffix, self.average)?);
+            }
+        }
+        Ok(all)
     }
 
-    fn reset(&mut self) {
-        self.tallies.iter_mut().for_each(Vec::clear);
-    }
+    counted!(counts);
 
     fn names(&self) -> Vec<String> {
-        // An average has one name however many classes there are.
-        let listed = self.num_classes.filter(|n| self.average.is_none() && *n <= LISTED);
-        let blank = vec![vec![Tally::default(); listed.unwrap_or(1)]; self.thrs.len()];
-        let names = self.all_figures(&blank).into_iter().map(|(name, _)| name);
-        if self.average.is_some() || listed.is_some() {
-            return names.collect();
-        }
-        // How many classes there are, the first scores will tell; or they are too many to be listed.
-        names.map(|name| format!("{}*", name.trim_end_matches('0'))).collect()
+        let all = self.suffixes().flat_map(|suffix| {
+            let of = move |item: &Item| {
+                tally::names(&format!("{}{suffix}", item.name()), self.average, self.num_classes)
+            };
+            self.items.iter().flat_map(of)
+        });
+        all.collect()
     }
 
     fn prefix(&self) -> Option<&str> {
@@ -226,5 +205,72 @@ impl Metric for SingleLabelMetric {
 
     fn direction(&self, name: &str) -> Option<Direction> {
         (!name.starts_with(Item::Support.name())).then_some(Direction::Greater)
+    }
+}
+
+/// F-beta in percent, `(1 + β²) P R / (β² P + R)`: `single-label/f2-score`. Recall counts β times as much as precision.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct FBetaScore {
+    /// How many times as much recall counts as precision.
+    #[schemars(range(min = 0.0))]
+    beta: f64,
+    /// macro: the mean over the classes; weighted: the mean over the samples; micro: all samples together; null: a
+    /// figure for each class.
+    average: Option<Average>,
+    #[serde(skip)]
+    counts: Tallies,
+}
+
+/// F2 of each class, averaged over the classes.
+impl Default for FBetaScore {
+    fn default() -> Self {
+        Self { beta: 2.0, average: Some(Average::Macro), counts: Tallies::default() }
+    }
+}
+
+crate::register! {
+    /// F-beta in percent, in which recall counts `beta` times as much as precision: `single-label/f2-score`.
+    dyn Metric, "FBetaScore" => FBetaScore
+}
+
+impl FBetaScore {
+    /// With this beta.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for one that is negative or no number.
+    pub fn new(beta: f64, average: Option<Average>) -> Result<Self> {
+        match beta >= 0.0 && beta.is_finite() {
+            true => Ok(Self { beta, average, counts: Tallies::default() }),
+            false => Err(Error::invalid(format!("FBetaScore: `beta` is {beta}, and 0 or more is wanted"))),
+        }
+    }
+
+    fn figure(&self) -> String {
+        format!("f{}-score", self.beta)
+    }
+}
+
+impl Metric for FBetaScore {
+    fn process(&mut self, predictions: &Predictions<'_>) -> Result<()> {
+        count(&mut self.counts, None, None, predictions)
+    }
+
+    fn compute(&self) -> Result<Vec<(String, f64)>> {
+        self.counts.figure(&self.figure(), self.average, |tally| 100.0 * tally.f(self.beta))
+    }
+
+    counted!(counts);
+
+    fn names(&self) -> Vec<String> {
+        tally::names(&self.figure(), self.average, None)
+    }
+
+    fn prefix(&self) -> Option<&str> {
+        Some("single-label")
+    }
+
+    fn direction(&self, _: &str) -> Option<Direction> {
+        Some(Direction::Greater)
     }
 }
