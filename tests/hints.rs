@@ -136,7 +136,103 @@ fn a_metric_in_capitals_is_the_one_that_is_meant() {
         );
     }
     let other = numbers("default_hooks: {checkpoint: {save_best: quality}}");
-    other.has(Level::Error, "set `rule`", "quality");
+    other.has(Level::Error, "the validation gives no `quality`: it gives mae, r2", "quality");
+    numbers("default_hooks: {checkpoint: {save_best: RMSE}}").has(
+        Level::Error,
+        "the validation gives no `RMSE`: it gives mae, r2",
+        "RMSE",
+    );
+}
+
+/// What other libraries call a figure of a classifier was answered with a list at best; a figure of numbers was told to
+/// lack a `rule`.
+#[test]
+fn a_monitor_by_another_name_is_answered_with_the_one_that_is_written() {
+    let classes = |hook: &str| {
+        let data = "{batch_size: 4, dataset: {type: SyntheticBlobs, n: 16, features: 4, classes: 3}}";
+        let text = format!(
+            "model: {{type: Supervised, network: [{{type: Linear, in_features: 4, out_features: 3}}], \
+             loss: {{type: CrossEntropyLoss}}}}\ntrain_dataloader: {data}\nval_dataloader: {data}\nval_cfg: {{}}\n\
+             val_evaluator: [{{type: Accuracy}}, {{type: SingleLabelMetric}}, {{type: ROCAUC}}]\n\
+             train_cfg: {{by_epoch: true, max_epochs: 1}}\n\
+             optim_wrapper: {{optimizer: {{type: SGD, lr: 0.1}}}}\n{hook}\n"
+        );
+        Said::of(&text, tempfile::tempdir().unwrap().path())
+    };
+    for (name, meant) in [
+        ("acc", "accuracy/top1"),
+        ("top1", "accuracy/top1"),
+        ("accuracy", "accuracy/top1"),
+        ("val_acc", "accuracy/top1"),
+        ("val_accuracy", "accuracy/top1"),
+        ("accuracy_top-1", "accuracy/top1"),
+        ("loss", "val_loss"),
+        ("f1", "single-label/f1-score"),
+        ("f1_score", "single-label/f1-score"),
+        ("precision", "single-label/precision"),
+        ("auc", "roc_auc"),
+        ("AUROC", "roc_auc"),
+    ] {
+        for hook in [
+            format!("default_hooks: {{checkpoint: {{save_best: {name}}}}}"),
+            format!("custom_hooks: [{{type: EarlyStoppingHook, monitor: {name}}}]"),
+        ] {
+            let said = classes(&hook);
+            let answers = [format!("did you mean `{meant}`?"), format!("fix: {meant}")];
+            let answered = |text: &str| answers.iter().any(|answer| text.contains(answer));
+            let errors = said.all.iter().filter(|(level, ..)| *level == Level::Error);
+            assert!(
+                errors.clone().count() == 1 && errors.clone().all(|e| answered(&e.1)),
+                "{hook}: {:#?}",
+                said.all
+            );
+        }
+    }
+    for name in ["mae", "rmse", "quality", "mIoU"] {
+        let said = classes(&format!("default_hooks: {{checkpoint: {{save_best: {name}}}}}"));
+        let listed = said.all.iter().any(|(_, text, _)| text.contains("it gives accuracy/top1"));
+        assert!(said.refused && listed, "{name}: {:#?}", said.all);
+    }
+}
+
+/// Weights of classes have another key in every other loss, and the key that is spelt alike is another thing.
+#[test]
+fn weights_of_classes_are_found_by_any_key() {
+    let linear = "[{type: Linear, in_features: 4, out_features: 3}]";
+    let fix = |loss: &str| {
+        let said = ended(linear, loss);
+        assert!(said.refused, "{loss}: {:#?}", said.all);
+        let fix = |(_, text, _): (Level, String, String)| Some(text.split_once("fix: ")?.1.to_owned());
+        said.all.into_iter().filter_map(fix).collect::<Vec<_>>()
+    };
+    for loss in ["SoftmaxFocalLoss", "NLLLoss", "MultiMarginLoss"] {
+        for key in ["class_weight", "class_weights", "weights"] {
+            assert_eq!(fix(&format!("{loss}, {key}: balanced")), ["weight"], "{loss} {key}");
+        }
+        assert!(!ended(linear, &format!("{loss}, weight: [1.0, 2.0, 3.0]")).refused);
+        assert!(fix(&format!("{loss}, pos_weight: [1.0]")).is_empty(), "`loss_weight` is another thing");
+    }
+    for key in ["class_weight", "class_weights"] {
+        assert_eq!(fix(&format!("BCEWithLogitsLoss, {key}: balanced")), ["pos_weight"]);
+        assert!(fix(&format!("FocalLoss, {key}: balanced")).is_empty(), "`loss_weight` is another thing");
+    }
+    assert_eq!(fix("LabelSmoothLoss, label_smooth_val: 0.1, weight: balanced"), ["class_weight"]);
+    assert_eq!(fix("CrossEntropyLoss, class_weights: balanced"), ["class_weight"]);
+    for loss in
+        ["BCEWithLogitsLoss, weight", "BCEWithLogitsLoss, pos_weight", "MultiLabelSoftMarginLoss, weight"]
+    {
+        for value in ["balanced", "{a: 2.0}"] {
+            let said = ended(linear, &format!("{loss}: {value}"));
+            let told =
+                said.all.iter().any(|(_, text, _)| text.contains("weights of labels are a list of numbers"));
+            assert!(said.refused && told, "{loss}: {value} {:#?}", said.all);
+        }
+    }
+    for (value, words) in [("{}", "no class is named"), ("[]", "no class has a number")] {
+        for loss in ["CrossEntropyLoss, class_weight", "CrossEntropyLoss, weight", "NLLLoss, weight"] {
+            ended(linear, &format!("{loss}: {value}")).has(Level::Error, words, value);
+        }
+    }
 }
 
 /// A mistake that an override makes was shown at the line that it had replaced a value of.

@@ -11,7 +11,7 @@ use shanty::run::check;
 pub const WIDE: &str = include_str!("../fixtures/wide.yaml");
 
 /// What `check` says of a config in `dir`: whether it refuses it, and of each complaint the level, the text with its
-/// notes, and what it points at.
+/// notes and its cure, and what it points at.
 pub struct Said {
     pub refused: bool,
     pub all: Vec<(Level, String, String)>,
@@ -41,7 +41,9 @@ impl Said {
 }
 
 pub fn texts(diags: &Diags) -> Vec<(Level, String, String)> {
-    let text = |d: &shanty::config::Diag| format!("{}\n{}", d.message, d.notes.join("\n"));
+    let fix =
+        |d: &shanty::config::Diag| d.suggestion.iter().map(|fix| format!("\nfix: {fix}")).collect::<String>();
+    let text = |d: &shanty::config::Diag| format!("{}\n{}{}", d.message, d.notes.join("\n"), fix(d));
     let place = |d: &shanty::config::Diag| d.at.as_ref().map_or("", |at| at.text()).to_owned();
     diags.0.iter().map(|d| (d.level, text(d), place(d))).collect()
 }

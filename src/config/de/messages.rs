@@ -154,7 +154,15 @@ pub(super) fn unknown_key(
             return diag.fix(format!("{name}: {rest}")).note(note);
         }
     }
-    if let Some(name) = guess(&key.text, known) {
+    let has = |names: &[&'static str]| names.iter().copied().find(|name| known.contains(name));
+    let meant = match &*key.text {
+        // Losses call the weights of their classes by different names, and what is spelt alike is another thing.
+        "class_weight" | "class_weights" => has(&["class_weight", "pos_weight", "weight"]),
+        "pos_weight" => None,
+        "weight" | "weights" => has(&["weight", "class_weight"]).or_else(|| guess(&key.text, known)),
+        other => guess(other, known),
+    };
+    if let Some(name) = meant {
         return diag.fix(name);
     }
     let diag = match node.get("type") {

@@ -7,6 +7,7 @@ use crate::base::{Elem, Error, Result};
 use crate::nn::{Activation, Losses, Reduction, Target, Var};
 use crate::register;
 
+use super::class_weight::of_labels;
 use super::targets::{LabelWeights, shares};
 use super::{Loss, weighted};
 
@@ -33,9 +34,11 @@ pub struct BCEWithLogitsLoss {
     pub loss_weight: f64,
     /// What a label weighs, yes or no, one number a label.
     #[schemars(inner(range(min = 0.0)))]
+    #[serde(deserialize_with = "of_labels")]
     pub weight: Option<Vec<f64>>,
     /// What a yes weighs, one number a label.
     #[schemars(inner(range(min = 0.0)))]
+    #[serde(deserialize_with = "of_labels")]
     pub pos_weight: Option<Vec<f64>>,
 }
 
@@ -62,6 +65,7 @@ pub struct BCELoss {
     pub loss_weight: f64,
     /// What a label weighs, one number a label.
     #[schemars(inner(range(min = 0.0)))]
+    #[serde(deserialize_with = "of_labels")]
     pub weight: Option<Vec<f64>>,
 }
 

@@ -130,6 +130,14 @@ impl FromNode for ClassWeight {
                     format!("weights of classes are numbers, numbers by name, or balanced, not {word:?}");
                 (Self::Balanced, vec![Diag::error(text).on(node)])
             }
+            Kind::Map(entries) if entries.is_empty() => {
+                let text = "no class is named: give numbers by the names of classes, or leave it out";
+                (Self::Balanced, vec![Diag::error(text).on(node)])
+            }
+            Kind::Seq(items) if items.is_empty() => {
+                let text = "no class has a number: give one for each class, or leave it out";
+                (Self::Balanced, vec![Diag::error(text).on(node)])
+            }
             Kind::Map(entries) => or(entries
                 .iter()
                 .map(|(name, weight)| Ok((name.text.clone(), read::<f64>(weight, Some(name), &[])?)))
@@ -137,6 +145,31 @@ impl FromNode for ClassWeight {
                 .map(Self::Named)),
             _ => or(read(node, key, &[]).map(Self::Given)),
         }
+    }
+}
+
+/// Weights of labels that do not exclude each other: numbers, one a label.
+pub(super) fn of_labels<'de, D: Deserializer<'de>>(d: D) -> std::result::Result<Option<Vec<f64>>, D::Error> {
+    receive::<LabelNumbers, D>(d).map(|LabelNumbers(weights)| weights)
+}
+
+struct LabelNumbers(Option<Vec<f64>>);
+
+impl FromNode for LabelNumbers {
+    fn from_node(node: &Node, key: Option<&Key>) -> (Self, Vec<Diag>) {
+        let diags = match &*node.kind {
+            Kind::Str(_) | Kind::Map(_) => {
+                let text = "weights of labels are a list of numbers, one a label: a label is given or not beside all \
+                            others, so that `pos_weight` balances it, the number of samples without it by that of those \
+                            with it";
+                vec![Diag::error(text).on(node)]
+            }
+            _ => match read(node, key, &[]) {
+                Ok(weights) => return (Self(weights), Vec::new()),
+                Err(diags) => diags.0,
+            },
+        };
+        (Self(None), diags)
     }
 }
 

@@ -8,6 +8,7 @@ use crate::nn::{Activation, Average, Losses, Reduction, Target, Var};
 use crate::register;
 use crate::registry::BuildCx;
 
+use super::class_weight::of_labels;
 use super::targets::one_hot;
 use super::{BCEWithLogitsLoss, ClassWeight, CrossEntropyLoss, Loss};
 
@@ -56,6 +57,7 @@ pub struct LabelSmoothLoss {
     /// What a yes weighs, one number a class, with `use_sigmoid`.
     #[serde(default)]
     #[schemars(inner(range(min = 0.0)))]
+    #[serde(deserialize_with = "of_labels")]
     pub pos_weight: Option<Vec<f64>>,
 }
 

@@ -9,6 +9,7 @@ use crate::register;
 use crate::registry::BuildCx;
 
 use super::binary::Logistic;
+use super::class_weight::of_labels;
 use super::rows::{Row, Rows};
 use super::targets::{LabelWeights, class, shares, whole};
 use super::{ClassWeight, Loss, weighted};
@@ -86,6 +87,7 @@ pub struct MultiLabelMarginLoss {
 pub struct MultiLabelSoftMarginLoss {
     /// One weight a label.
     #[schemars(inner(range(min = 0.0)))]
+    #[serde(deserialize_with = "of_labels")]
     pub weight: Option<Vec<f64>>,
     /// How the losses of the samples become one number.
     pub reduction: Reduction,
