@@ -52,6 +52,26 @@ fn is_to_come(home: &Path, name: &str) -> bool {
             .any(|own| numberless(own) == numberless(name))
 }
 
+/// Why a file of a run's own, named by its config, is not written at `path`: it cannot be, or what stands there does not
+/// begin as such a file does. `what` it is: a trace, say.
+pub fn not_ours(path: &Path, begin: &[u8], what: &str) -> Option<String> {
+    let about = std::fs::symlink_metadata(path);
+    let is_ours = || durable::read_begin(&Disk, path, begin.len() as u64).is_ok_and(|own| own == begin);
+    if path.as_os_str().is_empty() {
+        Some("is empty: name a file".into())
+    } else if path.is_dir() {
+        Some("is a folder: name a file in it".into())
+    } else if about.as_ref().is_ok_and(|about| !about.is_file()) {
+        Some("is no plain file, and is not replaced by one: name another".into())
+    } else if about.is_ok() && !is_ours() {
+        Some(format!("is there already and is no {what} of shanty's: name another file, or move it away"))
+    } else if is_of_a_run(path) {
+        Some("has the name of a file of a run: name another".into())
+    } else {
+        durable::unwritable(path).map(|why| format!("cannot be written: {why}"))
+    }
+}
+
 /// Whether it is `work_dir/20261126_101500`, or the second of one instant: `20261126_101500_2`.
 fn is_log_folder(dir: &Path) -> bool {
     let name = dir.file_name().unwrap_or_default().to_string_lossy();

@@ -60,20 +60,24 @@ impl Evaluate {
             runner.fuse()?;
         }
         let metrics = if test { runner.test()? } else { runner.val()? };
-        let text: Vec<_> =
-            metrics.0.iter().map(|(name, value)| format!("{name}: {}", fixed(*value, 4))).collect();
-        console::say(&text.join("\n"));
-        for (name, table) in metrics.tables() {
-            console::say(&format!("{name}:\n{}", escaped_lines(&table.text(SHOWN))));
-        }
-        if let Some(out) = out {
-            let values = metrics.0.iter().map(|(name, value)| (name.clone(), to_json(*value)));
-            let tables = metrics.tables().iter().map(|(name, table)| (name.clone(), as_json(table)));
-            let map: serde_json::Map<_, _> = values.chain(tables).collect();
-            out.write(Value::Object(map).to_string().as_bytes())?;
-        }
-        Ok(())
+        tell(&metrics.0, metrics.tables(), out)
     }
+}
+
+/// Says the values of an evaluation and its tables, and writes them where that is wanted.
+pub(super) fn tell(values: &[(String, f64)], tables: &[(String, Table)], out: Option<Output>) -> Result<()> {
+    let text: Vec<_> = values.iter().map(|(name, value)| format!("{name}: {}", fixed(*value, 4))).collect();
+    console::say(&text.join("\n"));
+    for (name, table) in tables {
+        console::say(&format!("{name}:\n{}", escaped_lines(&table.text(SHOWN))));
+    }
+    if let Some(out) = out {
+        let values = values.iter().map(|(name, value)| (name.clone(), to_json(*value)));
+        let tables = tables.iter().map(|(name, table)| (name.clone(), as_json(table)));
+        let map: serde_json::Map<_, _> = values.chain(tables).collect();
+        out.write(Value::Object(map).to_string().as_bytes())?;
+    }
+    Ok(())
 }
 
 /// The config comes first, whatever a person remembers.

@@ -6,6 +6,7 @@
 mod check_data;
 mod ckpt;
 mod console;
+mod eval_offline;
 mod evaluate;
 mod inspect;
 mod lr_find;
@@ -57,6 +58,9 @@ enum Command {
     Test(evaluate::Evaluate),
     /// Write what a checkpoint says of the test data, or of files: CSV, JSON lines or NumPy.
     Predict(predict::Predict),
+    /// Compute metrics of predictions in a file, without a model and without data: `shanty predict --out FILE.jsonl` or
+    /// DumpResults wrote it.
+    EvalOffline(eval_offline::EvalOffline),
     /// Show what a config will do: learning rates, hooks, checkpoints, validations. Nothing is trained or written.
     Plan(plan::Plan),
     /// Look for a learning rate: a short training in which it grows, and the loss at each. Nothing is written.
@@ -250,6 +254,7 @@ fn run(command: Command, format: Format) -> Result<u8> {
         Command::Val(val) => val.run(false)?,
         Command::Test(test) => test.run(true)?,
         Command::Predict(predict) => predict.run()?,
+        Command::EvalOffline(offline) => offline.run()?,
         Command::Plan(plan) => plan.run(format)?,
         Command::LrFind(find) => find.run(format)?,
         Command::Summary(summary) => summary.run(format)?,

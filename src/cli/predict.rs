@@ -71,6 +71,8 @@ impl Predict {
             model.fuse()?;
         }
         let data = model.data(&self.input)?;
+        // Of files that are given to be predicted nobody knows the truth.
+        let targets = if self.input.is_empty() { model.targets() } else { Vec::new() };
         let mut all = Predictions::default();
         for batch in data.batches(0, Some(data.len())) {
             let batch = batch?;
@@ -80,6 +82,7 @@ impl Predict {
                 all.add(name, values, ids.len(), || model.names(name))?;
             }
             ids.iter().for_each(|position| all.sample(*position, data.dataset().origin(*position as usize)));
+            all.targets(&batch, &targets);
             data.recycle(batch);
         }
         if let odd @ 1.. = all.not_finite() {

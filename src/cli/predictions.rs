@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use ndarray::{ArrayD, Axis};
+use ndarray::{ArrayD, ArrayViewD, Axis};
 use serde_json::{Map, Value, json};
 
 use crate::base::{Elem, Error, Result};
-use crate::data::{Origin, SampleId};
+use crate::data::{Batch, Origin, SampleId};
+use crate::metric::{TARGETS, nested, of_row};
 use crate::run::Names;
 
 /// The predictions of all samples.
@@ -17,6 +18,8 @@ pub(super) struct Predictions {
     /// Whether the files are told: the samples are files, or rows of several.
     files: bool,
     outputs: Vec<Output>,
+    /// Of each what it is compared with, where that is known.
+    targets: Vec<Map<String, Value>>,
 }
 
 /// What a model says under one name.
@@ -122,13 +125,13 @@ impl Output {
             Meaning::Named(names) => {
                 Value::Object(names.iter().cloned().zip(row.iter().map(|v| json!(v))).collect())
             }
-            _ => nested(&self.shape, row),
+            _ => lists(&self.shape, row),
         };
         if let Meaning::Mask(classes) = self.meaning {
             let places = row.len() / classes;
             let ids = (0..places).map(|at| best(row.iter().skip(at).step_by(places)) as Elem);
             let ids: Vec<Elem> = ids.collect();
-            line.insert(format!("{prefix}class_ids"), whole(nested(&self.shape[1..], &ids)));
+            line.insert(format!("{prefix}class_ids"), whole(lists(&self.shape[1..], &ids)));
         }
         line.insert(self.name.clone(), values);
     }
@@ -147,6 +150,15 @@ impl Predictions {
         };
         self.files |= self.samples.first().is_some_and(|(_, first)| *first != sample.1);
         self.samples.push(sample);
+    }
+
+    /// Adds these fields of the samples of a batch, those that hold numbers.
+    pub(super) fn targets(&mut self, batch: &Batch, fields: &[String]) {
+        let known = fields.iter().filter_map(|name| Some((name, batch.get(name)?)));
+        let known: Vec<_> = known.collect();
+        self.targets.extend((0..batch.valid).map(|row| {
+            known.iter().filter_map(|(name, column)| Some(((*name).clone(), of_row(column, row)?))).collect()
+        }));
     }
 
     pub(super) fn len(&self) -> usize {
@@ -231,6 +243,9 @@ impl Predictions {
             for output in &self.outputs {
                 output.json(&self.prefix(output), output.row(sample), &mut line);
             }
+            if let Some(targets) = self.targets.get(sample).filter(|targets| !targets.is_empty()) {
+                line.insert(TARGETS.to_owned(), Value::Object(targets.clone()));
+            }
             out.push_str(&Value::Object(line).to_string());
             out.push('\n');
         }
@@ -279,15 +294,7 @@ fn whole(value: Value) -> Value {
     }
 }
 
-/// Lists within lists.
-fn nested(shape: &[usize], values: &[Elem]) -> Value {
-    match shape {
-        [] => values.first().map_or(Value::Null, |value| json!(value)),
-        [1] if values.len() == 1 => json!(values[0]),
-        [_] => json!(values),
-        [_, behind @ ..] => {
-            let size = behind.iter().product::<usize>().max(1);
-            Value::Array(values.chunks(size).map(|part| nested(behind, part)).collect())
-        }
-    }
+/// Lists within lists; of values that do not have this shape nothing.
+fn lists(shape: &[usize], values: &[Elem]) -> Value {
+    ArrayViewD::from_shape(shape, values).map_or(Value::Null, nested)
 }

@@ -1,6 +1,7 @@
 //! Several metrics over the same samples.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 use crate::base::{Error, Result, caught_from};
 use crate::config::{Diag, Diags, Node};
@@ -158,6 +159,18 @@ impl Evaluator {
             tables.extend(own.into_iter().map(|(name, table)| (join(prefix, name), table.named(&names))));
         }
         Ok(tables)
+    }
+
+    /// The files that its metrics want written.
+    ///
+    /// # Errors
+    /// A file that is not to be written over, as [`MetricFailed`].
+    pub fn files(&self) -> Result<Vec<(PathBuf, Vec<u8>)>> {
+        let all = self.metrics.iter().enumerate();
+        let files = all.map(|(index, Counted { metric, .. })| {
+            attempt(index, metric.name().to_owned(), || metric.files())
+        });
+        Ok(files.collect::<Result<Vec<_>>>()?.concat())
     }
 
     /// Forgets all samples.

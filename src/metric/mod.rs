@@ -9,6 +9,7 @@ mod confusion;
 mod correlation;
 mod counts;
 mod direction;
+mod dump;
 mod evaluator;
 mod iou;
 mod likelihood;
@@ -28,6 +29,8 @@ pub use agreement::{BalancedAccuracy, CohenKappa, KappaWeights, MatthewsCorrCoef
 pub use confusion::ConfusionMatrix;
 pub use correlation::{PearsonCorrCoef, SpearmanCorrCoef};
 pub use direction::{Direction, Directions};
+pub use dump::DumpResults;
+pub(crate) use dump::{TARGETS, nested, of_row};
 pub use evaluator::{Evaluator, MetricFailed, Undefined};
 pub use iou::{IoUMetric, MaskFigure};
 pub use likelihood::{BrierScore, CalibrationError, LogLoss, Perplexity};
@@ -40,6 +43,8 @@ pub use scored::{AveragePrecision, ROCAUC};
 pub use single_label::{FBetaScore, Item, SingleLabelMetric};
 pub use table::Table;
 pub use tally::Average;
+
+use std::path::PathBuf;
 
 use crate::base::{Error, Result};
 
@@ -98,6 +103,14 @@ pub trait Metric: Send {
     /// What stands before the names, with a slash between; a config may say another.
     fn prefix(&self) -> Option<&str> {
         None
+    }
+
+    /// Files that it wants written after a validation or test: never by a check, a plan or a rehearsal.
+    ///
+    /// # Errors
+    /// A file that is not to be written over.
+    fn files(&self) -> Result<Vec<(PathBuf, Vec<u8>)>> {
+        Ok(Vec::new())
     }
 
     /// What is no single number: tables by name, without prefix. They are printed and written after each validation and

@@ -1,7 +1,7 @@
 //! One pass over validation or test data.
 
 use super::Session;
-use crate::base::{Error, Result};
+use crate::base::{Error, Result, durable};
 use crate::data::{Batch, DataLoader};
 use crate::hook::{Event, Metrics, Mode, Phase, Step};
 use crate::metric::{Direction, Directions, Evaluator, MetricFailed, Predictions};
@@ -105,10 +105,10 @@ impl Evaluation {
         if !seen {
             return Err(s.nothing_to_evaluate(&self.data));
         }
-        let metrics = match self.placeholders {
-            true => Ok(Metrics::default()),
-            false => self.metrics(mode),
-        };
+        let counted = !self.placeholders;
+        let files = if counted && !s.state.info.dry_run { self.evaluator.files() } else { Ok(Vec::new()) };
+        let files = files.map_err(|e| failed(s, "files", e))?;
+        let metrics = if counted { self.metrics(mode) } else { Ok(Metrics::default()) };
         let metrics = match metrics {
             // A few samples of a rehearsal may lack what all of them have.
             Err(error) if s.state.info.dry_run && MetricFailed::lacks_samples(&error) => {
@@ -116,6 +116,10 @@ impl Evaluation {
             }
             metrics => metrics.map_err(|e| failed(s, "compute", e))?,
         };
+        for (path, bytes) in files {
+            path.parent().map_or(Ok(()), |folder| durable::make_dir(&*s.state.fs, folder))?;
+            durable::replace(&*s.state.fs, &path, &bytes)?;
+        }
         s.fire(if val { Event::AfterValEpoch(&metrics) } else { Event::AfterTestEpoch(&metrics) })?;
         s.fire(if val { Event::AfterVal } else { Event::AfterTest })?;
         Ok(metrics)

@@ -111,6 +111,18 @@ impl Predictor {
         }
     }
 
+    /// The fields of the data that its predictions are compared with.
+    pub fn targets(&self) -> Vec<String> {
+        let outputs = self.runner.session().state.model.reads().outputs;
+        let mut fields: Vec<String> = Vec::new();
+        for (_, field) in outputs {
+            if !fields.contains(&field) {
+                fields.push(field);
+            }
+        }
+        if fields.is_empty() { vec![TARGET.to_owned()] } else { fields }
+    }
+
     /// These files, read as the data of the config are; without any the data themselves: those to test with, else to
     /// validate, else to train, of which a warning tells.
     ///

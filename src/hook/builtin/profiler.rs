@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::base::durable;
-use crate::base::fs::Disk;
 use crate::checkpoint;
 use crate::hook::Profile;
 use crate::plugin::prelude::*;
@@ -82,32 +81,15 @@ fn chrome(profile: &Profile, keys: &[std::sync::Arc<str>]) -> Value {
     json!({"displayTimeUnit": "ms", "traceEvents": rows.chain(spans).collect::<Vec<_>>()})
 }
 
-/// Whether a file begins as the traces that are written here do: nothing else is replaced by one.
-fn is_trace(path: &Path) -> bool {
-    const BEGIN: &[u8] = br#"{"displayTimeUnit":"ms","traceEvents":"#;
-    durable::read_begin(&Disk, path, BEGIN.len() as u64).is_ok_and(|begin| begin == BEGIN)
-}
+/// What the traces that are written here begin with: nothing else is replaced by one.
+const BEGIN: &[u8] = br#"{"displayTimeUnit":"ms","traceEvents":"#;
 
 /// The file comes at the end of what is measured: that it cannot be written there is to be known before.
 fn writable(path: &Path) -> Result<()> {
-    let about = std::fs::symlink_metadata(path);
-    let unwritable = durable::unwritable(path);
-    let why = if path.as_os_str().is_empty() {
-        "is empty: name a file"
-    } else if path.is_dir() {
-        "is a folder: name a file in it"
-    } else if about.as_ref().is_ok_and(|about| !about.is_file()) {
-        "is no plain file, and is not replaced by one: name another"
-    } else if about.is_ok() && !is_trace(path) {
-        "is there already and is no trace of shanty's: name another file, or move it away"
-    } else if checkpoint::is_of_a_run(path) {
-        "has the name of a file of a run: name another"
-    } else if let Some(why) = &unwritable {
-        &format!("cannot be written: {why}")
-    } else {
-        return Ok(());
-    };
-    Err(Error::config(format!("`json_trace_path: {}` {why}", path.display())))
+    match checkpoint::not_ours(path, BEGIN, "trace") {
+        Some(why) => Err(Error::config(format!("`json_trace_path: {}` {why}", path.display()))),
+        None => Ok(()),
+    }
 }
 
 setters!(ProfilerHook {
