@@ -33,6 +33,17 @@ mod tasks {
     use shanty::data::{SyntheticTask, Task};
     shanty::testing::dataset_contract!(SyntheticTask::new(Task::Spirals { arms: 3 }, 20, 0));
 }
+mod smote {
+    use shanty::data::{ArrayDataset, Smote};
+    use shanty::ndarray::{Array1, Array2};
+    fn set() -> Smote {
+        let inputs = Array2::from_shape_fn((9, 2), |(n, k)| (n * n + k) as f32);
+        let set = ArrayDataset::new("inputs", inputs).unwrap();
+        let set = set.with("target", Array1::from_shape_fn(9, |n| i64::from(n < 3))).unwrap();
+        Smote::new(Box::new(set), 5, 1.0, 0).unwrap()
+    }
+    shanty::testing::dataset_contract!(set());
+}
 mod map_labels {
     use shanty::data::{MapLabels, Sample};
     shanty::testing::transform_contract!(

@@ -5,9 +5,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use shanty::base::{Error, Tensor};
+use ndarray::{Array1, Array2, ArrayD, arr1};
+use shanty::base::{Error, Rng, Tensor, keyed};
 use shanty::config::{Diag, Level, load};
-use shanty::data::{Csv, CsvConfig, DataLoader, Dataset, Part};
+use shanty::data::{ArrayDataset, Csv, CsvConfig, DataLoader, Dataset, Part, Sample, Smote, Value};
 use shanty::nn::{
     BufferPool, ClassWeight, CrossEntropyLoss, LabelSmoothLoss, Linear, Loss, MSELoss, MultiMarginLoss,
     NLLLoss, SoftmaxFocalLoss, Tape, Target,
@@ -301,4 +302,110 @@ fn a_program_learns_by_the_deviation() {
         runner.val().unwrap().get("r2").unwrap()
     };
     assert!(trained(CsvConfig { standardize_target: true, ..table }, "scaled") > 0.999);
+}
+
+/// 3 points of class 1 far from 9 of class 0, none of class 2 and 4 of class 3.
+fn points() -> Box<dyn Dataset> {
+    let label = |n: usize| [1i64, 3, 0][[3, 7, 16].iter().position(|end| n < *end).unwrap_or(2)];
+    let inputs =
+        Array2::from_shape_fn((16, 2), |(n, k)| label(n) as f32 * 100.0 + ((n * 7 + k * 3) % 11) as f32);
+    let set = ArrayDataset::new("inputs", inputs).unwrap();
+    Box::new(set.with("target", Array1::from_shape_fn(16, label)).unwrap())
+}
+
+fn every(set: &dyn Dataset) -> Vec<Sample> {
+    (0..set.len()).map(|at| set.get(at, &mut keyed(0, "", 0, 0)).unwrap()).collect()
+}
+
+fn counts(set: &dyn Dataset) -> [usize; 4] {
+    let all = every(set);
+    [0, 1, 2, 3].map(|class| all.iter().filter(|sample| sample.label() == Some(class)).count())
+}
+
+fn length(d: &ArrayD<f32>) -> f32 {
+    d.iter().map(|v| v * v).sum::<f32>().sqrt()
+}
+
+/// A made-up sample lies between two of its class; the others stand before it as they were, and the same seed makes the
+/// same ones.
+#[test]
+fn made_up_samples_lie_between_two_of_their_class() {
+    let own = every(&*points());
+    let smote = |k, ratio, seed| Smote::new(points(), k, ratio, seed).unwrap();
+    let made = every(&smote(2, 1.0, 0));
+    assert_eq!(counts(&smote(2, 1.0, 0)), [9, 9, 0, 9]);
+    assert_eq!(made[..16], own[..]);
+    for sample in &made[16..] {
+        let alike = own.iter().filter(|other| other.label() == sample.label());
+        let alike: Vec<&ArrayD<f32>> = alike.map(|other| other.float("inputs").unwrap()).collect();
+        let x = sample.float("inputs").unwrap();
+        let between = |a: &ArrayD<f32>, b: &ArrayD<f32>| {
+            (length(&(x - a)) + length(&(b - x)) - length(&(b - a))).abs() < 1e-3
+        };
+        assert!(alike.iter().any(|a| alike.iter().any(|b| a != b && between(a, b))), "{x}");
+    }
+    assert_eq!(every(&smote(2, 1.0, 0)), made);
+    assert_ne!(every(&smote(2, 1.0, 1)), made);
+    assert_eq!(counts(&smote(2, 0.5, 0)), [9, 5, 0, 5]);
+    assert_eq!(smote(2, 0.0, 0).len(), 16);
+    // What is peeked at before a training is what is read in it.
+    let set = smote(2, 1.0, 0);
+    for (at, sample) in made.iter().enumerate() {
+        assert_eq!(set.peek(at, "target").as_ref(), sample.fields.get("target"), "{at}");
+    }
+}
+
+/// With one neighbour each made-up sample is on the way to the nearest one of its class: none is between 1.5 and 8.
+#[test]
+fn made_up_samples_go_to_the_nearest() {
+    let x = [0.0f32, 1.0, 1.5, 8.0, 8.5].iter().chain(&[50.0; 60]).copied().collect::<Array1<f32>>();
+    let target = Array1::from_shape_fn(65, |n| i64::from(n < 5));
+    let set =
+        ArrayDataset::new("inputs", x.insert_axis(ndarray::Axis(1))).unwrap().with("target", target).unwrap();
+    let set = Smote::new(Box::new(set), 1, 1.0, 3).unwrap();
+    let made: Vec<f32> =
+        every(&set)[65..].iter().map(|sample| sample.float("inputs").unwrap()[[0]]).collect();
+    assert_eq!(made.len(), 55);
+    assert!(made.iter().all(|x| (0.0..=1.5).contains(x) || (8.0..=8.5).contains(x)), "{made:?}");
+}
+
+#[test]
+fn a_sample_that_has_no_way_to_go_is_refused() {
+    struct Three(Value, Value);
+    impl Dataset for Three {
+        fn len(&self) -> usize {
+            3
+        }
+        fn get(&self, index: usize, _: &mut Rng) -> shanty::base::Result<Sample> {
+            Ok(Sample::new(self.0.clone(), if index == 0 { self.1.clone() } else { Value::from(0i64) }))
+        }
+    }
+    let text = |inputs: Value, label: Value| {
+        Smote::new(Box::new(Three(inputs, label)), 5, 1.0, 0).err().unwrap().to_string()
+    };
+    let numbers = || Value::from(arr1(&[1.0f32]));
+    assert!(text(numbers(), 1i64.into()).contains("class 1 has one alone"));
+    assert!(text(numbers(), (-1i64).into()).contains("the `target` of sample 0 is no class"));
+    assert!(text(numbers(), 0.5f32.into()).contains("the `target` of sample 0 is no class"));
+    assert!(text(Value::from("a".to_owned()), 0i64.into()).contains("holds text"));
+}
+
+/// In a config it stands around the training data, whose classes are then counted with the made-up samples.
+#[test]
+fn a_config_wraps_its_training_data() {
+    let dir = tempfile::tempdir().unwrap();
+    parts(dir.path());
+    let plain = classified("{type: CrossEntropyLoss}");
+    let table = "dataset: {type: Csv, file: DIR/parts.csv, target: state}";
+    let text = plain.replacen(
+        table,
+        "dataset: {type: Smote, dataset: {type: Csv, file: DIR/parts.csv, target: state}}",
+        1,
+    );
+    assert_ne!(plain, text);
+    let mut runner = Runner::from_file(written(&text, dir.path(), "smote")).unwrap();
+    assert_eq!(runner.train().unwrap(), Outcome::Finished);
+    let log = runner.session().state.dirs.log.clone();
+    let log = fs::read_to_string(log.join(log.file_name().unwrap()).with_extension("log")).unwrap();
+    assert!(log.contains("fail 10, ok 10"), "{log}");
 }

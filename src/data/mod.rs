@@ -51,7 +51,7 @@ pub use sampler::{
 };
 pub use scales::TargetScales;
 pub use sets::{ArrayData, ArrayDataset, Level, SyntheticTask, Task, TextConfig, TextLines};
-pub use sets::{Cifar, CifarSplit, ConcatDataset, RepeatDataset, Subset};
+pub use sets::{Cifar, CifarSplit, ConcatDataset, RepeatDataset, Smote, Subset};
 pub use sets::{Csv, CsvConfig, Delimiter, Encoding, Missing, Part, Split, Unknown};
 pub use sets::{Digits, DigitsSplit, ImageFolder, Mnist, MnistSplit, Pixels, SplitBy, Synthetic};
 pub(crate) use shared::in_common;
