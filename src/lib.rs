@@ -8,6 +8,7 @@ pub mod checkpoint;
 pub mod cli;
 pub mod config;
 pub mod data;
+pub mod fusion;
 pub mod hook;
 pub mod kernels;
 pub mod metric;

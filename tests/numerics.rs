@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use ndarray::{Array1, Array2};
+use shanty::fusion::{Dca, Fused};
 use shanty::nn::{
     Autograd, BatchNorm1d, BufferPool, CrossEntropyLoss, Loss, Module, Param, Tape, Target, Var,
 };
@@ -285,4 +286,57 @@ fn biases_of_the_feed_forward_network_begin_as_in_mmpretrain() {
     // The estimates of mean and deviation from 4096 draws stray by 1.6 % and 1.1 % of the deviation.
     assert!((std / 1e-6 - 1.0).abs() < 0.05 && (bias.sum() / n).abs() < 0.08e-6, "{std}");
     assert!(found["layers.1.bias"].iter().all(|b| b.abs() < 6e-6));
+}
+
+/// The features of both kinds behind the maps of discriminant correlation analysis are those of NumPy's solvers; behind
+/// them each direction is correlated with its counterpart and with no other.
+#[test]
+fn fused_features_are_those_of_the_paper() {
+    #[derive(serde::Deserialize)]
+    struct Case {
+        classes: Vec<usize>,
+        x: Vec<Vec<f64>>,
+        y: Vec<Vec<f64>>,
+        xs: Vec<Vec<f64>>,
+        ys: Vec<Vec<f64>>,
+    }
+    let array = |rows: &[Vec<f64>]| Array2::from_shape_fn((rows.len(), rows[0].len()), |(i, j)| rows[i][j]);
+    let cases: Vec<Case> = serde_json::from_str(include_str!("fixtures/dca.json")).unwrap();
+    for case in &cases {
+        let (x, y) = (array(&case.x), array(&case.y));
+        let dca = Dca::fit(x.view(), y.view(), &case.classes).unwrap();
+        let (xs, ys) = dca.transform(x.view(), y.view()).unwrap();
+        for (own, theirs) in [(&xs, array(&case.xs)), (&ys, array(&case.ys))] {
+            assert_eq!(own.dim(), theirs.dim());
+            assert!((own - &theirs).iter().all(|d| d.abs() < 1e-9), "{own} {theirs}");
+        }
+        let common = xs.t().dot(&ys);
+        let off = (&common - &Array2::<f64>::eye(dca.directions())).mapv(f64::abs);
+        assert!(off.iter().all(|d| *d < 1e-9), "{common}");
+        let concat = dca.fuse(x.view(), y.view(), Fused::Concat).unwrap();
+        assert_eq!(concat.ncols(), 2 * dca.directions());
+        assert_eq!(dca.fuse(x.view(), y.view(), Fused::Sum).unwrap(), &xs + &ys);
+        // The numbers of the classes mean nothing.
+        let renamed: Vec<usize> = case.classes.iter().map(|class| 7 * class + 3).collect();
+        assert_eq!(Dca::fit(x.view(), y.view(), &renamed).unwrap(), dca);
+    }
+    let (x, y) = (array(&cases[0].x), array(&cases[0].y));
+    let text =
+        |x: &Array2<f64>, classes: &[usize]| Dca::fit(x.view(), y.view(), classes).unwrap_err().to_string();
+    assert!(text(&x, &[0; 3]).contains("rows of features for 3 samples"));
+    assert!(text(&x, &[4; 30]).contains("two classes at least are wanted, and there are 1"));
+    assert!(
+        text(&Array2::ones((30, 2)), &cases[0].classes)
+            .contains("do not differ in the means of the first features")
+    );
+    let mut odd = x.clone();
+    odd[[7, 1]] = f64::NAN;
+    assert!(
+        text(&odd, &cases[0].classes).contains("sample 7 has a value that is not finite among the first")
+    );
+    let dca = Dca::fit(x.view(), y.view(), &cases[0].classes).unwrap();
+    let narrow = Array2::<f64>::zeros((2, 3));
+    assert!(
+        dca.transform(narrow.view(), narrow.view()).unwrap_err().to_string().contains("were learnt from")
+    );
 }
