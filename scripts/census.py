@@ -24,6 +24,7 @@ import venv
 PACKAGES = ["mmengine==0.10.7", "mmpretrain==1.2.0", "addict", "yapf", "rich", "termcolor", "pyyaml", "numpy", "platformdirs",
             "packaging"]
 CLASSIFIER = "ImageClassifier"
+GROUPS = ["classification configs", "models alone, of which there is no run", "others (self-supervised, several modalities)"]
 
 
 def main():
@@ -89,13 +90,14 @@ def census(args, paths):
     configs = {path: load(path) for path in paths}
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
         checked = dict(zip(paths, pool.map(lambda path: check(args.shanty, path), paths)))
-        for group in (True, False):
-            of = [p for p in paths if is_classifier(configs[p]) == group]
-            if of:
-                name = "classification configs" if group else "others (self-supervised, several modalities)"
-                report(name, {p: checked[p] for p in of})
+        groups = collections.defaultdict(dict)
+        for path in paths:
+            groups[group_of(configs[path])][path] = checked[path]
+        for name in GROUPS:
+            if groups[name]:
+                report(name, groups[name])
         if args.train:
-            passed = [p for p in paths if not checked[p] and is_classifier(configs[p])]
+            passed = [p for p in paths if not checked[p] and group_of(configs[p]) == GROUPS[0]]
             tried = dict(zip(passed, pool.map(lambda path: train(args, path, configs[path]), passed)))
             done = collections.Counter(kind for kind, _ in tried.values())
             print(f"\n{done['trained']} of {len(passed)} that pass train three iterations: {dict(done)}")
@@ -113,8 +115,10 @@ def load(path):
         return yaml.load(file, loader) or {}
 
 
-def is_classifier(config):
-    return (config.get("model") or {}).get("type", "").split(".")[-1] == CLASSIFIER
+def group_of(config):
+    if (config.get("model") or {}).get("type", "").split(".")[-1] != CLASSIFIER:
+        return GROUPS[2]
+    return GROUPS[0] if any(config.get(f"{mode}_dataloader") for mode in ("train", "val", "test")) else GROUPS[1]
 
 
 def check(shanty, path):
@@ -149,6 +153,21 @@ def report(name, checked):
     for kind, n in sorted(count.items(), key=lambda item: (-item[1], item[0])):
         example = next(os.path.basename(p)[:-5] for p, kinds in checked.items() if kind in kinds)
         print(f"{n:7}  {alone[kind]:5}  {kind}  [{example}]")
+    steps = steps_to_all(checked)
+    if steps:
+        print("to mend, in this order, and how many pass then:")
+        print("; ".join(f"{kind} {passing}" for kind, passing in steps[:30]))
+
+
+def steps_to_all(checked):
+    """Kinds in the order in which mending them lets most configs pass, each with how many pass by then."""
+    open_, steps = {path: set(kinds) for path, kinds in checked.items() if kinds}, []
+    while open_:
+        fewest = min(map(len, open_.values()))
+        kind, _ = collections.Counter(k for kinds in open_.values() if len(kinds) == fewest for k in kinds).most_common(1)[0]
+        open_ = {path: kinds - {kind} for path, kinds in open_.items() if kinds != {kind}}
+        steps.append((kind, len(checked) - len(open_)))
+    return steps
 
 
 def train(args, path, config):
