@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
-# shanty against PyTorch, alternately in one run: images/s of training, and the ratio with its min-max over the pairs.
+# shanty against PyTorch, alternately in one run: samples/s of training, the ratio with its min-max over the pairs, and the peak memory.
 #
 #   scripts/bench_vs_torch.sh [MODEL...]            default: mlp lenet5 resnet20 resnet18 vit
+#                                                   others: resnet50 mobilenet_v2 shufflenet_v2 unet lstm transformer
 #
-# Environment: PYTHON (python3), BATCH (64), THREADS (2), ROUNDS (5), MODES ("eager channels_last compile"),
+# Environment: PYTHON (python3, with torchvision for those of 224 px), BATCH (64, 32 of the transformer, 16 at 224 px), THREADS (2),
+# ROUNDS (5), MODES ("eager channels_last compile compile_channels_last"; a network of no images has no channels last),
 # TUNED=1: both sides keep their freed memory (glibc's variables below). Each round runs shanty once and then every mode of PyTorch once;
 # a mode that did not come within 20 % of the best in two rounds is left out of the others. The mode with the best median counts.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-PYTHON=${PYTHON:-python3} BATCH=${BATCH:-64} THREADS=${THREADS:-2} ROUNDS=${ROUNDS:-5} MODES=${MODES:-eager channels_last compile}
+PYTHON=${PYTHON:-python3} THREADS=${THREADS:-2} ROUNDS=${ROUNDS:-5}
+MODES=${MODES:-eager channels_last compile compile_channels_last}
 bench=target/release/examples/bench
 [ -x "$bench" ] || { echo "no $bench: run cargo build --release --example bench first" >&2; exit 2; }
 [ $# -gt 0 ] || set -- mlp lenet5 resnet20 resnet18 vit
@@ -28,28 +31,37 @@ settle() {
   done
 }
 
-images_per_second() { sed -n 's|.*images/s \([0-9.]*\).*|\1|p' | head -n 1; }
+# The rate, and MiB at the peak.
+figures() { sed -n 's|.*images/s \([0-9.]*\).*memory at the peak \([0-9]*\) MiB.*|\1 \2|p' | head -n 1; }
 
 # Enough iterations for a median, few enough for a round in seconds.
-iterations() { case $1 in mlp) echo 400 ;; lenet5) echo 150 ;; resnet18) echo 7 ;; *) echo 20 ;; esac; }
+iterations() {
+  case $1 in
+    mlp) echo 400 ;; lenet5) echo 150 ;; resnet18) echo 7 ;; lstm) echo 12 ;; mobilenet_v2 | shufflenet_v2) echo 6 ;;
+    resnet50 | unet | transformer) echo 4 ;; *) echo 20 ;;
+  esac
+}
 
-echo "batch $BATCH, threads $THREADS, $ROUNDS rounds, $([ "${TUNED:-0}" = 1 ] && echo 'memory kept' || echo 'default allocator'), torch $($PYTHON -c 'import torch; print(torch.__version__)')"
+batch() { case $1 in resnet50 | mobilenet_v2 | shufflenet_v2) echo 16 ;; transformer) echo 32 ;; *) echo 64 ;; esac; }
+
+echo "threads $THREADS, $ROUNDS rounds, $([ "${TUNED:-0}" = 1 ] && echo 'memory kept' || echo 'default allocator'), torch $($PYTHON -c 'import torch; print(torch.__version__)')"
 samples=$(mktemp) && trap 'rm -f "$samples"' EXIT
 for model; do
-  n=$(iterations "$model") modes=$MODES
+  n=$(iterations "$model") size=${BATCH:-$(batch "$model")} modes=$MODES
+  case $model in lstm | transformer) modes=$(printf '%s\n' $MODES | grep -v channels_last | xargs) ;; esac
   : >"$samples"
   for round in $(seq "$ROUNDS"); do
     for who in shanty $modes; do
       settle
       if [ "$who" = shanty ]; then
-        rate=$("$bench" "$model" --batch "$BATCH" --threads "$THREADS" --iters "$n" | images_per_second)
+        found=$("$bench" "$model" --batch "$size" --threads "$THREADS" --iters "$n" | figures)
       else
-        rate=$($PYTHON scripts/peers/train.py "$model" --mode "$who" --batch "$BATCH" --threads "$THREADS" --iters "$n" | images_per_second)
+        found=$($PYTHON scripts/peers/train.py "$model" --mode "$who" --batch "$size" --threads "$THREADS" --iters "$n" | figures)
       fi
-      [ -n "$rate" ] || { echo "$model: $who printed no images/s" >&2; exit 1; }
-      echo "$round $who $rate" >>"$samples"
+      [ -n "$found" ] || { echo "$model: $who printed no images/s" >&2; exit 1; }
+      echo "$round $who $found" >>"$samples"
     done
     [ "$round" != 2 ] || modes=$($PYTHON scripts/peers/ratio.py --contenders <"$samples")
   done
-  $PYTHON scripts/peers/ratio.py "$model" <"$samples"
+  $PYTHON scripts/peers/ratio.py "$model, batch $size" <"$samples"
 done

@@ -1,6 +1,7 @@
 """Training throughput of PyTorch: forward, cross-entropy, backward and SGD with momentum on one synthetic batch.
 
     python train.py MODEL [--mode eager|channels_last|compile|compile_channels_last] [--batch 64] [--threads 2] [--iters 20]
+        [--warm-up 3]
 
 Prints `images/s X`, X from the median iteration after a warm-up; then the spread, and the peak memory of the process.
 """
@@ -12,7 +13,7 @@ import time
 import torch
 import torch.nn.functional as F
 
-from models import MODELS
+import models
 
 
 def memory(field):
@@ -22,19 +23,19 @@ def memory(field):
 
 
 args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-args.add_argument("model", choices=MODELS)
+args.add_argument("model", choices=models.MODELS)
 args.add_argument("--mode", choices=["eager", "channels_last", "compile", "compile_channels_last"], default="eager")
 args.add_argument("--batch", type=int, default=64)
 args.add_argument("--threads", type=int, default=2)
 args.add_argument("--iters", type=int, default=20)
+args.add_argument("--warm-up", type=int, default=3)
 args = args.parse_args()
 
 imported = memory("VmRSS")
 torch.set_num_threads(args.threads)
 torch.manual_seed(0)
-make, shape = MODELS[args.model]
-net, x, y = make().train(), torch.randn(args.batch, *shape), torch.arange(args.batch) % 10
-if args.mode.endswith("channels_last"):
+net, (x, y) = models.MODELS[args.model][0]().train(), models.batch(args.model, args.batch)
+if args.mode.endswith("channels_last") and x.dim() == 4:
     net, x = net.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
 run = torch.compile(net) if args.mode.startswith("compile") else net
 opt = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
@@ -46,7 +47,7 @@ def step():
     opt.step()
 
 
-for _ in range(3):
+for _ in range(args.warm_up):
     step()
 seconds = []
 for _ in range(args.iters):
