@@ -308,6 +308,7 @@ fn scalars_of_a_validation_do_not_share_a_tag_with_training() {
     for (tag, expected) in [
         ("time", &iterations[..]),
         ("data_time", &iterations),
+        ("memory", &iterations),
         ("loss", &iterations),
         ("val/time", &epochs),
         ("val/data_time", &epochs),

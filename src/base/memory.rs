@@ -158,6 +158,13 @@ pub fn machine() -> u64 {
     })
 }
 
+/// The most bytes of memory that the process has had so far, where the system tells it (Linux).
+pub fn peak() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.saturating_mul(1024))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

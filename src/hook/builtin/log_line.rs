@@ -295,7 +295,8 @@ impl LogLine {
             }
             fields.extend([self.field("time", time), self.field("data_time", data_time)]);
         }
-        let rest = tags.iter().filter(|(n, _)| !is_time(n));
+        fields.extend(find("memory").map(|peak| format!("memory: {peak}")));
+        let rest = tags.iter().filter(|(n, _)| !is_time(n) && n != "memory");
         fields.extend(rest.map(|(n, v)| self.field(n, *v)));
         fields.join("  ")
     }
@@ -356,6 +357,9 @@ mod tests {
             text,
             "Epoch(train) [1][ 10/938]  lr: 1.0000e-02  eta: 0:10:00  time: 0.0123  data_time: 0.0011  loss: 2.3101"
         );
+        let with_memory = [tags.clone(), vec![("memory".to_owned(), 95.0)]].concat();
+        let text = line().train(&with_memory, &message_hub(), &progress);
+        assert!(text.ends_with("data_time: 0.0011  memory: 95  loss: 2.3101"), "{text}");
         progress.max_epochs = 10;
         assert!(line().train(&tags, &message_hub(), &progress).starts_with("Epoch(train)  [1][ 10/938]  lr"));
     }

@@ -2,7 +2,7 @@
 
 use super::LogProcessor;
 use super::log_line::{LogLine, Tags};
-use crate::base::durable;
+use crate::base::{durable, memory};
 use crate::hook::Progress;
 use crate::plugin::prelude::*;
 use crate::vis::{TableLine, to_json};
@@ -17,6 +17,8 @@ pub struct LoggerHook {
     line: LogLine,
     /// Failures of the scalar files in a row: a full disk must not end a training because of its curves.
     lost: u32,
+    /// The peak of memory in MiB, and when it was asked for.
+    memory: Option<(f64, f64)>,
 }
 
 /// Parameters of [`LoggerHook`].
@@ -45,7 +47,7 @@ impl LoggerHook {
     /// A line every `interval` iterations, and after each validation or test.
     pub fn every(interval: u64) -> Self {
         let config = LoggerConfig { interval, ..LoggerConfig::default() };
-        Self { config, line: LogLine::default(), lost: 0 }
+        Self { config, line: LogLine::default(), lost: 0, memory: None }
     }
 
     /// Whether to leave out the rest of an epoch after its last full interval; so if not called.
@@ -111,6 +113,18 @@ impl LoggerHook {
         if by_epoch { progress.epoch } else { progress.iter }
     }
 
+    /// The most memory that the process has had, in MiB. Asked for once a second: lines may be more frequent.
+    fn peak(&mut self, now: f64) -> Option<f64> {
+        match self.memory {
+            Some((peak, at)) if now - at < 1.0 => Some(peak),
+            _ => {
+                let peak = memory::peak()? as f64 / f64::from(1 << 20);
+                self.memory = Some((peak.round(), now));
+                Some(peak.round())
+            }
+        }
+    }
+
     fn eval_iter(&self, cx: &Ctx<'_>, mode: Mode) {
         if cx.progress.eval_batch.is_multiple_of(self.config.interval) {
             let tags = self.line.tags(cx.message_hub, cx.progress, mode);
@@ -145,6 +159,11 @@ impl Hook for LoggerHook {
             return cx.no_op();
         }
         let mut tags = self.line.tags(cx.message_hub, cx.progress, Mode::Train);
+        if let Some(peak) = self.peak(cx.progress.now)
+            && !tags.iter().any(|(name, _)| name == "memory")
+        {
+            tags.push(("memory".into(), peak));
+        }
         cx.log.info(self.line.train(&tags, cx.message_hub, cx.progress));
         if self.line.by_epoch(cx.progress) {
             tags.push(("epoch".into(), cx.progress.current_epoch() as f64));
@@ -189,6 +208,6 @@ register! {
 impl LoggerHook {
     fn from_config(config: LoggerConfig, cx: &mut BuildCx) -> Result<Self> {
         let line = LogLine::new(cx.get::<LogProcessor>().cloned().unwrap_or_default())?;
-        Ok(Self { config, line, lost: 0 })
+        Ok(Self { config, line, lost: 0, memory: None })
     }
 }
