@@ -363,3 +363,39 @@ fn the_profiler_writes_a_chrome_trace() {
     assert!(named("after_train_iter") >= 6);
     assert!(events.iter().any(|e| e["args"]["name"] == "ProfilerHook"));
 }
+
+/// Weights that are far too large and far too small give values of variance 1 after LSUV, for the batch that the first
+/// iteration has, and the same in every run.
+#[test]
+fn lsuv_makes_every_layer_give_unit_variance() {
+    let variances = || {
+        let dir = tempfile::tempdir().unwrap();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&seen);
+        let mut runner = image_runner(dir.path(), 1)
+            .hook(LSUVHook::default().tolerance(0.01))
+            .on(Point::BeforeTrainIter, move |cx, event| {
+                let Event::BeforeTrainIter(batch) = event else { return Ok(()) };
+                if cx.progress.iter == 0 {
+                    for module in cx.model.trace(batch)? {
+                        let Some(y) = module.output.filter(|_| module.kind == "Linear") else { continue };
+                        let n = y.len() as f64;
+                        let mean = y.iter().map(|v| f64::from(*v)).sum::<f64>() / n;
+                        noted
+                            .lock()
+                            .unwrap()
+                            .push(y.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / n);
+                    }
+                }
+                Ok(())
+            })
+            .build()
+            .unwrap();
+        runner.train().unwrap();
+        let found = seen.lock().unwrap().clone();
+        found
+    };
+    let found = variances();
+    assert!(!found.is_empty() && found.iter().all(|v| (v - 1.0).abs() < 0.011), "{found:?}");
+    assert_eq!(found, variances());
+}

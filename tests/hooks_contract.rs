@@ -33,6 +33,7 @@ contracts! {
     swa: EMAHook, "{ema_type: StochasticWeightAverage, begin_epoch: 2}";
     early_stopping: EarlyStoppingHook, "{monitor: accuracy/top1, patience: 3}";
     precise_bn: PreciseBNHook, "";
+    lsuv: LSUVHook, "";
     num_class_check: NumClassCheckHook, "";
     class_num_check: ClassNumCheckHook, "";
     freeze: FreezeHook, "{modules: backbone, begin: 2}", with_number;

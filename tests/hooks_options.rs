@@ -69,7 +69,9 @@ fn a_program_hears_what_a_config_hears() {
     same!(WarmupParamHook::new("p", "dropout", 0), "param_name: p, module_name: dropout, warmup_epochs: 0");
     same!(ProfilerHook::default().profile_times(0), "profile_times: 0");
     same!(ProfilerHook::default().profile_times(3), "profile_times: 3");
-    assert_eq!(count, 22);
+    same!(LSUVHook::default().tolerance(0.0), "tolerance: 0.0");
+    same!(LSUVHook::default().max_iters(0), "max_iters: 0");
+    assert_eq!(count, 24);
     let twice = SwitchRecipeHook::new(vec![(1, Pipeline::default()), (1, Pipeline::default())]);
     assert!(refused(run(dir.path()).hook(twice)).ends_with("`schedule` has epoch 2 twice"));
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "a refused run leaves nothing");

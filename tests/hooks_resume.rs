@@ -18,12 +18,13 @@ use shanty::registry::{Spec, entries};
 use shanty::run::{EpochBasedTrainLoop, Outcome, Runner, RunnerBuilder};
 
 /// Every built-in hook but the six default ones, which are there anyway.
-const HOOKS: [&str; 15] = [
+const HOOKS: [&str; 16] = [
     "{type: CheckInvalidLossHook, interval: 1}",
     "{type: DigestHook, interval: 3}",
     "{type: EMAHook, momentum: 0.1, interval: 2, begin_iter: 3}",
     "{type: EarlyStoppingHook, monitor: accuracy/top1, patience: 99}",
     "{type: PreciseBNHook, num_samples: 8}",
+    "{type: LSUVHook}",
     "{type: NumClassCheckHook}",
     "{type: SyncBuffersHook}",
     "{type: EmptyCacheHook}",
