@@ -9,9 +9,9 @@ use shanty::model::{ClsHead, ImageClassifier, LinearClsHead, Model, ResNet, ResN
 use shanty::module;
 use shanty::nn::{
     Autograd, BatchNorm1d, BatchNorm2d, Conv1d, Conv2d, Forward, GlobalAveragePooling, Hardswish, Linear,
-    Module, ReLU, Residual, Sequential, SiLU, Var,
+    Module, ReLU, Residual, Sequential, SiLU, Var, fuse_conv_bn, named_modules, take_fused_form,
 };
-use shanty::params::{HostParams, Role};
+use shanty::params::{HostParams, Role, StateDict};
 
 fn noise(seed: u64, shape: &[usize]) -> Tensor {
     let mut rng = keyed(seed, "fused", 0, 0);
@@ -170,4 +170,124 @@ fn a_resnet_scores_the_same_and_trains_the_same() {
         all
     };
     assert_eq!(values(&one), values(&other));
+}
+
+/// The output in evaluation.
+fn plain(net: &mut impl Module, x: &Tensor) -> Tensor {
+    eval(net, x, false).0
+}
+
+/// The largest difference in units of the largest element.
+fn apart(a: &Tensor, b: &Tensor) -> f64 {
+    let largest = a.iter().fold(1e-6f64, |m, v| m.max(f64::from(v.abs())));
+    a.iter().zip(b).fold(0.0f64, |m, (a, b)| m.max(f64::from((a - b).abs()))) / largest
+}
+
+/// `fuse_conv_bn` over convolutions of all kinds, linear maps, norms without weights, and what stands in containers and
+/// backbones: the same values, without batch norms; and a network of the same config takes the fused weights.
+#[test]
+fn batch_norms_go_into_the_weights_before_them() {
+    let convs = || {
+        Sequential::new()
+            .with(Conv2d::new(3, 8, 3).padding(1).bias(false))
+            .with(BatchNorm2d::new(8))
+            .with(ReLU::new())
+            .with(Conv2d::new(8, 12, 3).stride(2).groups(4))
+            .with(BatchNorm2d::new(12).affine(false))
+            .with(Residual::new(conv_bn(12, 12, 3, 1, 12, true)))
+            .with(GlobalAveragePooling::default())
+            .with(Linear::new(12, 6).bias(false))
+            .with(BatchNorm1d::new(6).eps(1e-3))
+    };
+    let mut net = convs();
+    train(&mut net, 1);
+    let x = noise(1, &[3, 3, 9, 9]);
+    let before = plain(&mut net, &x);
+    let done = fuse_conv_bn(&mut net, &noise(2, &[1, 3, 9, 9])).unwrap();
+    let fused: Vec<_> = done.fused.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+    assert_eq!(fused, [("0", "1"), ("3", "4"), ("5.body.0", "5.body.1"), ("7", "8")]);
+    assert_eq!(done.left, []);
+    let error = apart(&before, &plain(&mut net, &x));
+    assert!(error < 1e-5, "{error}");
+    assert!(fuse_conv_bn(&mut net, &x).unwrap().fused.is_empty(), "there is nothing left");
+
+    let saved = StateDict::of(&net).unwrap();
+    let mut other = convs();
+    assert_eq!(take_fused_form(&mut other, &|name| saved.get(name).is_some()).unwrap(), 4);
+    assert!(saved.load_into(&mut other).unwrap().is_exact());
+    assert_eq!(plain(&mut other, &x), plain(&mut net, &x));
+}
+
+/// A backbone with its norms in fields of its own.
+#[test]
+fn fields_of_networks_are_fused_too() {
+    let mut net = ResNet::cifar(&ResNetConfig::new(20)).unwrap();
+    // Signals that neither die nor overflow.
+    net.visit_mut(&mut |mut p| {
+        let mut rng = keyed(4, p.name, 0, 0);
+        if p.name.contains("bn") && p.role != Role::Counter {
+            p.value.map_inplace(|v| *v = rng.random_range(0.5..1.5 as Elem));
+        }
+    });
+    let x = noise(4, &[2, 3, 32, 32]);
+    let before = plain(&mut net, &x);
+    let done = fuse_conv_bn(&mut net, &noise(5, &[1, 3, 32, 32])).unwrap();
+    assert_eq!((done.fused.len(), done.left.len()), (21, 0));
+    assert_eq!(done.fused[0], ("conv1".to_owned(), "bn1".to_owned()));
+    let error = apart(&before, &plain(&mut net, &x));
+    println!("worst difference of a ResNet-20 with fused weights: {error:.1e} of the largest value");
+    assert!(error < 1e-5, "{error}");
+    assert!(!named_modules(&net).iter().any(|(path, _)| path.contains("bn") && saved_under(&net, path)));
+}
+
+fn saved_under(net: &impl HostParams, path: &str) -> bool {
+    let mut found = false;
+    net.visit(&mut |p| found |= p.name.starts_with(&format!("{path}.")));
+    found
+}
+
+/// A weight that two places use.
+struct Twice {
+    conv: Conv2d,
+    first: BatchNorm2d,
+    second: BatchNorm2d,
+}
+
+module!(Twice { conv, first, second });
+
+impl Module for Twice {
+    fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        let (a, b) = (self.conv.forward(x, cx)?, self.conv.forward(x, cx)?);
+        Ok(self.first.forward(a, cx)? + self.second.forward(b, cx)?)
+    }
+}
+
+/// A layer that is looked at otherwise, one that is used twice, a norm behind no layer or over another axis, and one
+/// without running statistics keep their weights, each with its reason.
+#[test]
+fn what_cannot_be_fused_keeps_its_weights_and_says_why() {
+    fn left(mut net: impl Module + HostParams, shape: &[usize]) -> Vec<(String, String)> {
+        train(&mut net, 7);
+        let x = noise(7, shape);
+        let before = plain(&mut net, &x);
+        let done = fuse_conv_bn(&mut net, &x).unwrap();
+        assert_eq!(done.fused, []);
+        assert_eq!(before, plain(&mut net, &x), "not a bit changes");
+        done.left
+    }
+    let told = |path: &str, why: &str| [(path.to_owned(), why.to_owned())];
+    let shared = Shared { conv: Conv2d::new(4, 6, 3), norm: BatchNorm2d::new(6) };
+    assert_eq!(left(shared, &[2, 4, 8, 8]), told("norm", "the layer before it has another consumer"));
+    let new = || BatchNorm2d::new(6);
+    let twice = Twice { conv: Conv2d::new(4, 6, 3), first: new(), second: new() };
+    let why = "the weights before it are used more than once, or computed";
+    assert_eq!(left(twice, &[1, 4, 5, 5]), [told("first", why), told("second", why)].concat());
+    let behind = Sequential::new().with(ReLU::new()).with(BatchNorm2d::new(4));
+    let why = "it does not follow a convolution or linear map at once";
+    assert_eq!(left(behind, &[1, 4, 5, 5]), told("1", why));
+    let rows = Sequential::new().with(Linear::new(6, 6)).with(BatchNorm1d::new(6));
+    assert_eq!(left(rows, &[4, 6, 6]), told("1", why));
+    let batch =
+        Sequential::new().with(Linear::new(6, 5)).with(BatchNorm1d::new(5).track_running_stats(false));
+    assert_eq!(left(batch, &[4, 6]), told("1", "it has no running statistics"));
 }

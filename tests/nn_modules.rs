@@ -4,12 +4,13 @@
 
 use shanty::base::{Elem, Tensor, keyed};
 use shanty::config::parse;
-use shanty::model::{LeNet5, ResNet, ResNetConfig};
+use shanty::data::{Batch, Column};
+use shanty::model::{LeNet5, Model, ResNet, ResNetConfig, StepCx};
 use shanty::nn::{
     Autograd, BatchNorm1d, BufferPool, Conv2d, Dropout, Forward, Identity, Linear, Module, ModuleTree,
     Sequential, Tape, find, named_modules, named_parameters, replace, set_eval, set_trainable,
 };
-use shanty::params::{HostParams, StateDict};
+use shanty::params::{HostParams, Info, Set, StateDict};
 use shanty::registry::{BuildCx, Spec};
 
 fn build(yaml: &str) -> Box<dyn Module> {
@@ -90,7 +91,11 @@ fn modules_are_replaced_by_name() {
     let mut resnet = ResNet::new(&ResNetConfig::new(18)).unwrap();
     let fixed: [(&mut dyn ModuleTree, &str, &str); 2] = [
         (&mut lenet, "features.99", "the model has no module `features.99`"),
-        (&mut resnet, "conv1", "the place of `conv1` takes no other type than `Conv2d`"),
+        (
+            &mut resnet,
+            "conv1",
+            "`conv1` is a fixed part of its network, which takes no other type than `Conv2d` there",
+        ),
     ];
     for (net, path, text) in fixed {
         let error = replace(net, path, Identity::new()).err().unwrap().to_string();
@@ -166,4 +171,171 @@ fn a_trace_knows_each_layer() {
     assert_eq!(traced[0].work.activations, 3 * 8 + 2 * 3 * 8 + 3 * 3);
     assert_eq!((shape(1), shape(2), shape(3)), (vec![3, 3], vec![3, 2, 2, 2], vec![3, 8]));
     assert_eq!(find(&net, "own.fc").unwrap().type_name(), "Linear");
+}
+
+/// The token model of the tests below: an embedding, a hidden layer, and scores for each token.
+fn tied_model(keys: &str) -> shanty::base::Result<Box<dyn Model>> {
+    let yaml = format!(
+        "type: Supervised\nnetwork:\n  type: Sequential\n  layers:\n    tokens: {{type: Embedding, num_embeddings: 5, \
+         embedding_dim: 3}}\n    hidden: {{type: Linear, in_features: 3, out_features: 3}}\n    scores: {{type: Linear, \
+         in_features: 3, out_features: 5, bias: false}}\nloss: {{type: MSELoss}}\n{keys}"
+    );
+    let spec: Spec<dyn Model> = parse("net.yaml", &yaml)?.read()?;
+    let mut model = spec.build(&mut BuildCx::new(0))?;
+    model.init_weights(3)?;
+    Ok(model)
+}
+
+const TIE: &str = "tie_weights: [[network.scores.weight, network.tokens.weight]]";
+
+/// Weights that a config ties are one parameter: saved once, with the gradient of both places, moved once; a file that
+/// has both names, or the other one, is read.
+#[test]
+fn weights_tied_in_a_config_are_one_parameter() {
+    let tokens = ndarray::ArrayD::from_shape_vec(vec![4, 2], vec![0, 3, 1, 1, 4, 2, 0, 2]).unwrap();
+    let target = ndarray::ArrayD::from_shape_fn(vec![4, 2, 5], |i| (i[0] + 2 * i[1] + i[2]) as Elem / 7.0);
+    let batch = Batch { ids: (0..4).collect(), valid: 4, ..Batch::default() };
+    let batch = batch.with("inputs", Column::Int(tokens)).with("target", Column::Float(target));
+    let step = StepCx { seed: 0, iter: 0, loss_scale: 1.0 };
+    let (mut tied, mut plain) = (tied_model(TIE).unwrap(), tied_model("").unwrap());
+    let names = |model: &dyn Model| {
+        let mut names = Vec::new();
+        model.infos(&mut |info| names.push(info.name.to_owned()));
+        names
+    };
+    assert_eq!(names(&*tied), ["network.tokens.weight", "network.hidden.weight", "network.hidden.bias"]);
+    assert_eq!(tied.tied(), [("network.scores.weight".to_owned(), "network.tokens.weight".to_owned())]);
+    // The same numbers in both places of the other: its two gradients are the two terms of ours.
+    let state = StateDict::of(&*tied).unwrap();
+    let mut twice = state.clone();
+    twice.0.push(("network.scores.weight".into(), state.get("network.tokens.weight").unwrap().clone()));
+    assert!(twice.load_into(&mut *plain).unwrap().is_exact());
+    let before = [tied.eval_step(&batch).unwrap(), plain.eval_step(&batch).unwrap()];
+    assert_eq!(before[0].predictions, before[1].predictions);
+    let losses = [tied.train_step(&batch, &step).unwrap(), plain.train_step(&batch, &step).unwrap()];
+    assert_eq!(losses[0].loss(), losses[1].loss());
+    let grads = |model: &dyn Model| {
+        let mut found = std::collections::BTreeMap::new();
+        let all = |_: &Info<'_>| true;
+        model
+            .read(Set::Grads, &all, &mut |p, grad| drop(found.insert(p.name.to_owned(), grad.to_owned())))
+            .unwrap();
+        found
+    };
+    let (ours, theirs) = (grads(&*tied), grads(&*plain));
+    let sum = &theirs["network.tokens.weight"] + &theirs["network.scores.weight"];
+    assert!(ours["network.tokens.weight"].iter().zip(&sum).all(|(a, b)| (a - b).abs() < 1e-6));
+    // Moved once, both places move.
+    let all = |_: &Info<'_>| true;
+    tied.edit(Set::Values, &all, &mut |p, mut value| {
+        if p.name == "network.tokens.weight" {
+            value += 0.5;
+        }
+    })
+    .unwrap();
+    let mut moved = StateDict::of(&*tied).unwrap();
+    moved.0.push(("network.scores.weight".into(), moved.get("network.tokens.weight").unwrap().clone()));
+    moved.load_into(&mut *plain).unwrap();
+    let after = [tied.eval_step(&batch).unwrap(), plain.eval_step(&batch).unwrap()];
+    assert_eq!(after[0].predictions, after[1].predictions);
+    assert_ne!(after[0].predictions, before[0].predictions);
+}
+
+/// What cannot be tied is told by its name; if one of those that are tied is frozen, all are.
+#[test]
+fn weights_that_cannot_be_tied_are_refused() {
+    for (keys, says) in [
+        (
+            "tie_weights: [[network.scores.weight, network.token.weight]]",
+            "no parameter `network.token.weight`; did you mean `network.tokens.weight`?",
+        ),
+        (
+            "tie_weights: [[network.hidden.weight, network.tokens.weight]]",
+            "`network.tokens.weight` has the shape [5, 3] and `network.hidden.weight` [3, 3]",
+        ),
+        ("tie_weights: [[network.tokens.weight]]", "two parameters or more"),
+        ("tie_weights: [[]]", "two parameters or more"),
+        ("tie_weights: [[network.tokens.weight, network.tokens.weight]]", "named twice"),
+        (&format!("{TIE}\nfrozen: [network.scores, network.hidden]"), ""),
+    ] {
+        match tied_model(keys) {
+            Err(error) => assert!(!says.is_empty() && error.to_string().contains(says), "{keys}: {error}"),
+            Ok(model) => {
+                assert_eq!(says, "");
+                model.infos(&mut |info| assert!(info.frozen, "{}", info.name));
+            }
+        }
+    }
+}
+
+/// `with_cp` of a backbone recomputes its blocks: the same bits of loss and gradients.
+#[test]
+fn with_cp_of_a_backbone_changes_no_bit() {
+    let config = |backbone: &str, with_cp: bool| {
+        format!(
+            "{{type: ImageClassifier, backbone: {{{backbone}, with_cp: {with_cp}}}, head: {{type: LinearClsHead, num_classes: 3, in_channels: 24}}}}"
+        )
+    };
+    let arch = "arch: {embed_dims: 24, num_layers: 3, num_heads: 3, feedforward_channels: 48}";
+    let vit = format!(
+        "type: VisionTransformer, {arch}, img_size: 16, patch_size: 8, drop_rate: 0.1, drop_path_rate: 0.2, layer_scale_init_value: 0.5, pre_norm: true"
+    );
+    let batch = Batch::new(
+        ndarray::ArrayD::from_shape_fn(vec![4, 3, 16, 16], |i| {
+            (i[0] * 3 + i[2] * 5 + i[3]) as Elem % 7.0 - 3.0
+        }),
+        vec![0, 1, 2, 0],
+    );
+    let run = |with_cp: bool| {
+        let spec: Spec<dyn Model> = parse("net.yaml", &config(&vit, with_cp)).unwrap().read().unwrap();
+        let mut model = spec.build(&mut BuildCx::new(0)).unwrap();
+        model.init_weights(0).unwrap();
+        let loss = model.train_step(&batch, &StepCx { seed: 0, iter: 0, loss_scale: 1.0 }).unwrap().loss();
+        let mut grads = Vec::new();
+        let all = |_: &Info<'_>| true;
+        model.read(Set::Grads, &all, &mut |_, grad| grads.push(grad.to_owned())).unwrap();
+        (loss, grads, model.buffer_bytes().unwrap())
+    };
+    let ((loss, grads, bytes), (plain_loss, plain_grads, plain_bytes)) = (run(true), run(false));
+    assert_eq!((loss, grads), (plain_loss, plain_grads));
+    assert!(bytes < plain_bytes, "{bytes} {plain_bytes}");
+    // A network without blocks says so.
+    let spec: Spec<dyn Model> = parse("net.yaml", &config("type: LeNet5", true)).unwrap().read().unwrap();
+    let error = spec.build(&mut BuildCx::new(0)).err().unwrap().to_string();
+    assert!(error.contains("has no list of blocks"), "{error}");
+}
+
+/// Branches that go by the names of the inputs go by their order too.
+#[test]
+fn branches_in_another_order_than_the_inputs_are_refused() {
+    let model = |inputs: &str| -> shanty::base::Result<Box<dyn Model>> {
+        let yaml = format!(
+            "{{type: Supervised, inputs: [{inputs}], network: [{{type: Parallel, branches: {{a: {{type: Linear, in_features: 2, \
+             out_features: 2}}, b: {{type: Linear, in_features: 3, out_features: 2}}}}}}], loss: {{type: MSELoss}}}}"
+        );
+        let spec: Spec<dyn Model> = parse("net.yaml", &yaml)?.read()?;
+        spec.build(&mut BuildCx::new(0))
+    };
+    assert!(model("a, b").is_ok() && model("x, y").is_ok());
+    let error = model("b, a").err().unwrap().to_string();
+    assert!(error.contains("branches a, b are in another order than `inputs: [b, a]`"), "{error}");
+}
+
+/// What cannot be meant is told while a model is built.
+#[test]
+fn a_model_without_trained_weights_and_biases_said_twice_are_told() {
+    let yaml = "{type: Supervised, network: {type: Linear, in_features: 2, out_features: 1}, loss: {type: MSELoss}, frozen: [network]}";
+    let spec: Spec<dyn Model> = parse("net.yaml", yaml).unwrap().read().unwrap();
+    let mut cx = BuildCx::new(0);
+    spec.build(&mut cx).unwrap();
+    let told: Vec<String> = cx.take_warnings().0.iter().map(|diag| diag.render(false)).collect();
+    assert!(
+        told.len() == 1 && told[0].contains("`frozen` holds every parameter: there is nothing to train"),
+        "{told:?}"
+    );
+
+    let yaml = "{type: Linear, in_features: 2, out_features: 1, init_cfg: {type: Normal, layer: Linear, bias: 0, bias_prob: 0.1}}";
+    let spec: Spec<dyn Module> = parse("net.yaml", yaml).unwrap().read().unwrap();
+    let error = spec.build(&mut BuildCx::new(0)).err().unwrap().to_string();
+    assert!(error.contains("`bias` and `bias_prob` both say"), "{error}");
 }

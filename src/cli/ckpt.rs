@@ -4,13 +4,16 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
-use super::console;
-use super::output::{Output, spare};
+use super::evaluate::refuse_swapped;
+use super::output::{Output, spare, spare_inputs};
+use super::{ConfigArgs, console};
 use crate::base::escape::escaped;
 use crate::base::fs::Disk;
-use crate::base::number::short;
+use crate::base::number::{count, short};
 use crate::base::{Error, Result};
-use crate::checkpoint::{Checkpoint, MODEL_FILE, digest, load, locate, raw};
+use crate::checkpoint::{Checkpoint, MODEL_FILE, digest, load, locate, raw, write_tensors};
+use crate::nn::FusedWeights;
+use crate::run::{fused_weights, quoted};
 
 /// Arguments of `ckpt`.
 #[derive(Debug, Clone, Args)]
@@ -51,6 +54,16 @@ enum What {
         #[arg(long, short)]
         out: PathBuf,
     },
+    /// The weights of a checkpoint as a .safetensors file, with each batch norm in the convolution or linear layer
+    /// before it. The same config reads them by `load_options.fused=true`.
+    Fuse {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// A checkpoint.
+        checkpoint: PathBuf,
+        /// The file to write.
+        out: PathBuf,
+    },
     /// The weights of a checkpoint as a .safetensors file, each in the type that it has.
     Convert {
         /// A checkpoint.
@@ -81,6 +94,7 @@ impl Ckpt {
                 let all = paths.iter().map(|path| Ok((path.as_path(), raw::read(path)?)));
                 save.write(&raw::mean(&all.collect::<Result<Vec<_>>>()?)?)?;
             }
+            What::Fuse { config, checkpoint, out } => fuse(config, checkpoint, out)?,
             What::Convert { checkpoint, out } => {
                 refuse_other_type(out)?;
                 let path = named(checkpoint)?;
@@ -89,6 +103,25 @@ impl Ckpt {
         }
         Ok(0)
     }
+}
+
+fn fuse(config: &ConfigArgs, checkpoint: &Path, out: &Path) -> Result<()> {
+    refuse_swapped(&config.config, checkpoint, "ckpt fuse")?;
+    refuse_other_type(out)?;
+    let mut config = config.clone();
+    config.set.extend([format!("load_from={}", quoted(checkpoint)?), "resume=false".into()]);
+    let node = config.resolve()?;
+    spare_inputs(out, &node)?;
+    let save = Save::of(&[checkpoint.to_owned()], out)?;
+    let (weights, FusedWeights { fused, left }) = fused_weights(&node, Some(&config.name()))?;
+    for (norm, reason) in &left {
+        console::complain(&format!("`{}` stays: {reason}", escaped(norm)));
+    }
+    if fused.is_empty() {
+        return Err(Error::config("there is no batch norm that could be fused"));
+    }
+    console::complain(&format!("{} in the weights before them", count(fused.len() as u64, "batch norm")));
+    save.write_bytes(weights.0.len(), &write_tensors(&weights)?)
 }
 
 /// A checkpoint, by its path or by a word of its folder.
@@ -190,8 +223,13 @@ impl<'a> Save<'a> {
 
     /// Writes tensors, and says so: beside them if they go to stdout.
     fn write(self, tensors: &[raw::RawTensor]) -> Result<()> {
-        let told = format!("{} tensors in {}", tensors.len(), self.out.display());
-        let say = if self.file.write(&raw::write(tensors)?)? { console::tell } else { console::complain };
+        self.write_bytes(tensors.len(), &raw::write(tensors)?)
+    }
+
+    /// Writes a file of so many tensors.
+    fn write_bytes(self, tensors: usize, bytes: &[u8]) -> Result<()> {
+        let told = format!("{tensors} tensors in {}", self.out.display());
+        let say = if self.file.write(bytes)? { console::tell } else { console::complain };
         say(&told);
         Ok(())
     }

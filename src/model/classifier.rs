@@ -38,6 +38,10 @@ pub struct ImageClassifierConfig {
     /// batch norms keep their running statistics and normalise by them.
     #[serde(default)]
     pub frozen: Vec<String>,
+    /// Lists of parameters that are one, by their paths: `[[head.fc.weight, backbone.embedding.weight]]`. It goes by the
+    /// name of the first of them in the order of the network; it is saved once, and moved once a step.
+    #[serde(default)]
+    pub tie_weights: Vec<Vec<String>>,
     /// How the samples of a training batch are mixed: `{augments: [{type: Mixup, alpha: 0.8}]}`.
     #[serde(default)]
     pub train_cfg: Option<BatchAugmentsConfig>,
@@ -107,7 +111,7 @@ impl ImageClassifier {
         let preprocessor = preprocessor.flatten().unwrap_or_else(|| Box::new(ClsDataPreprocessor::default()));
         let model =
             Self { backbone, neck, head, preprocessor, augments, init, autograd: Autograd::default() };
-        errors.or(initial::settled(model, &p.frozen, cx)?)
+        errors.or(initial::settled(model, &p.frozen, &p.tie_weights, cx)?)
     }
 
     /// The same with a module between backbone and head.

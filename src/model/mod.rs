@@ -38,7 +38,7 @@ pub use weighting::{
 
 use crate::base::{Elem, Error, Result};
 use crate::data::{Batch, TargetScales};
-use crate::nn::Traced;
+use crate::nn::{FusedWeights, Traced};
 use crate::params::Params;
 
 crate::registry!(dyn Model, "model");
@@ -102,6 +102,29 @@ pub trait Model: Params + Any + Send {
     /// Scores differ from those of the layers one by one by rounding, 1e-5 of the largest. Answers whether it can.
     fn fuse(&mut self, _fuses: bool) -> bool {
         false
+    }
+
+    /// Puts batch norms into the weights of the convolutions and linear maps before them, by the data flow of a batch:
+    /// see [`fuse_conv_bn`](crate::nn::fuse_conv_bn).
+    ///
+    /// # Errors
+    /// If the batch does not fit the model, or the model cannot.
+    fn fuse_conv_bn(&mut self, _batch: &Batch) -> Result<FusedWeights> {
+        Err(Error::config(format!("`{}` has no batch norms that could be fused", self.name())))
+    }
+
+    /// Takes the form that weights of these names have after [`fuse_conv_bn`](Self::fuse_conv_bn). How many batch norms
+    /// are gone.
+    ///
+    /// # Errors
+    /// When it cannot.
+    fn take_fused_form(&mut self, _has: &dyn Fn(&str) -> bool) -> Result<usize> {
+        Err(Error::config(format!("`{}` has no batch norms that could be fused", self.name())))
+    }
+
+    /// The names of parameters that are one with another, each with the name by which that goes.
+    fn tied(&self) -> Vec<(String, String)> {
+        Vec::new()
     }
 
     /// The fields of a batch that it reads, where it knows.

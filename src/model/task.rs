@@ -6,7 +6,7 @@ use super::{FieldNeeds, LossDict, Model, Outputs, StepCx};
 use crate::base::{Error, Result, keyed};
 use crate::data::{Batch, TargetScales};
 use crate::nn::init::init_weights;
-use crate::nn::{Autograd, Forward, ModuleTree, Tape, Traced};
+use crate::nn::{Autograd, Forward, FusedWeights, ModuleTree, Tape, Traced};
 use crate::params::Params;
 
 /// A network that knows its losses and its predictions. It is a [`Model`]: tape, backward, buffers and noise are looked
@@ -89,6 +89,23 @@ impl<T: Task> Model for T {
 
     fn set_trainable(&mut self, module: &str, trainable: bool) -> Result<()> {
         crate::nn::set_trainable(self, module, trainable)
+    }
+
+    fn fuse_conv_bn(&mut self, batch: &Batch) -> Result<FusedWeights> {
+        let mut autograd = std::mem::take(self.autograd());
+        let fused = autograd.fuse_conv_bn(self, &mut keyed(0, "forward", 0, 0), |task, tape, cx| {
+            task.predict(batch, tape, cx)
+        });
+        *self.autograd() = autograd;
+        fused
+    }
+
+    fn take_fused_form(&mut self, has: &dyn Fn(&str) -> bool) -> Result<usize> {
+        crate::nn::take_fused_form(self, has)
+    }
+
+    fn tied(&self) -> Vec<(String, String)> {
+        crate::nn::tied_names(self)
     }
 
     fn number_mut(&mut self, module: &str, name: &str) -> Option<&mut f64> {

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::{FieldNeeds, Model, Outputs, SCORES, StepCx};
 use crate::base::{Elem, Error, Result};
 use crate::data::{Batch, TargetScales};
+use crate::nn::FusedWeights;
 use crate::params::{HostParams, ParamMut, ParamRef};
 
 /// A view of a batch of images (N, C, H, W).
@@ -99,6 +100,18 @@ impl Model for AverageClsScoreTTA {
 
     fn set_trainable(&mut self, module: &str, trainable: bool) -> Result<()> {
         self.inner.set_trainable(module, trainable)
+    }
+
+    fn fuse_conv_bn(&mut self, batch: &Batch) -> Result<FusedWeights> {
+        self.inner.fuse_conv_bn(batch)
+    }
+
+    fn take_fused_form(&mut self, has: &dyn Fn(&str) -> bool) -> Result<usize> {
+        self.inner.take_fused_form(has)
+    }
+
+    fn tied(&self) -> Vec<(String, String)> {
+        self.inner.tied()
     }
 
     fn number_mut(&mut self, module: &str, name: &str) -> Option<&mut f64> {

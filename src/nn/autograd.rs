@@ -1,11 +1,15 @@
 //! Forward, loss and backward in one call, with memory that stays from step to step.
 
+use std::sync::Arc;
+
 use crate::base::{Result, Rng};
 use crate::kernels::keep_threads_hot;
 
+use super::fold::{FusedWeights, fold};
 use super::place::located;
+use super::tie::{lend, take_back};
 use super::trace::Traced;
-use super::{BufferPool, Forward, ModuleTree, Tape, Var};
+use super::{BufferPool, Forward, ModuleTree, RankSums, Tape, Var};
 
 /// Runs steps of a module and keeps their buffers. A model owns one; it is empty until the first step.
 ///
@@ -14,6 +18,7 @@ use super::{BufferPool, Forward, ModuleTree, Tape, Var};
 pub struct Autograd {
     pool: BufferPool,
     fuses: bool,
+    ranks: Option<Arc<dyn RankSums>>,
 }
 
 impl Autograd {
@@ -30,19 +35,19 @@ impl Autograd {
         step: impl for<'t> FnOnce(&mut M, &'t Tape, &mut Forward<'_>) -> Result<(Var<'t>, R)>,
     ) -> Result<R> {
         keep_threads_hot();
+        lend(module);
         let tape = Tape::new(std::mem::take(&mut self.pool));
-        let done = step(module, &tape, &mut Forward::new(true, rng))
+        let ranks = self.ranks.clone();
+        let done = step(module, &tape, &mut Forward { ranks, ..Forward::new(true, rng) })
             .and_then(|(loss, result)| Ok((loss.checked()?.id(), result)));
-        match done {
-            Ok((loss, result)) => {
-                self.pool = tape.backward(loss, module)?;
-                Ok(result)
-            }
-            Err(error) => {
-                self.pool = tape.discard();
-                Err(located(module, error))
-            }
-        }
+        let done = match done {
+            Ok((loss, result)) => tape.backward(loss, module).map(|pool| (pool, Ok(result))),
+            Err(error) => Ok((tape.discard(), Err(located(module, error)))),
+        };
+        take_back(module);
+        let (pool, result) = done?;
+        self.pool = pool;
+        result
     }
 
     /// Calls `step` with a tape that keeps nothing for a way back; layers are in evaluation mode.
@@ -95,6 +100,7 @@ impl Autograd {
         step: impl for<'t> FnOnce(&mut M, &'t Tape, &mut Forward<'_>) -> Result<R>,
         traces: bool,
     ) -> Result<(R, Vec<Traced>)> {
+        lend(module);
         let tape = Tape::without_grad(std::mem::take(&mut self.pool)).fused(self.fuses && !traces);
         if traces {
             tape.trace();
@@ -105,7 +111,31 @@ impl Autograd {
         let listed = tape.check_listed(module);
         let told = tape.told(module);
         self.pool = tape.discard();
+        take_back(module);
         done.and_then(|result| listed.map(|()| (result, told)))
+    }
+
+    /// Puts batch norms into the weights of the convolutions and linear maps before them, which then need them no
+    /// more: MMEngine's `fuse_conv_bn`, by the data flow of a `step` in evaluation mode. See
+    /// [`fuse_conv_bn`](super::fuse_conv_bn).
+    ///
+    /// # Errors
+    /// As those of `eval`; nothing changes then.
+    pub fn fuse_conv_bn<M: ModuleTree, R>(
+        &mut self,
+        module: &mut M,
+        rng: &mut Rng,
+        step: impl for<'t> FnOnce(&mut M, &'t Tape, &mut Forward<'_>) -> Result<R>,
+    ) -> Result<FusedWeights> {
+        lend(module);
+        let tape = Tape::without_grad(std::mem::take(&mut self.pool)).fused(true);
+        let done = step(module, &tape, &mut Forward::new(false, rng)).map(drop);
+        let done = done.and_then(|()| tape.take_error().map_or(Ok(()), Err));
+        let seen = tape.norms_of_products();
+        self.pool = tape.discard();
+        take_back(module);
+        done.map_err(|error| located(module, error))?;
+        fold(module, &seen)
     }
 
     /// Whether evaluation computes batch norms, sums and activations with the convolution or linear map before them:
@@ -113,6 +143,11 @@ impl Autograd {
     /// unless this says so.
     pub fn fuse(&mut self, fuses: bool) {
         self.fuses = fuses;
+    }
+
+    /// Trains beside other processes, whose samples count in the statistics of each `SyncBatchNorm`.
+    pub fn beside(&mut self, ranks: Arc<dyn RankSums>) {
+        self.ranks = Some(ranks);
     }
 
     /// The buffers, for a look at their number and size.

@@ -12,7 +12,7 @@ use crate::registry::BuildCx;
 
 use super::init::{Init, InitCfg};
 use super::place::{ModuleId, Near};
-use super::{Child, ChildMut, ModuleTree, Var};
+use super::{Child, ChildMut, ModuleTree, RankSums, Var};
 
 /// A layer or a network: parts with a name, and a way from one tensor to the next.
 #[diagnostic::on_unimplemented(
@@ -120,12 +120,14 @@ pub struct Forward<'a> {
     /// The sizes of the input whose lengths these are, behind its first axis; empty where it is not known. A layer of
     /// another number of steps has other sequences.
     pub sizes: Vec<usize>,
+    /// The other processes that train the same network, if there are any.
+    pub ranks: Option<Arc<dyn RankSums>>,
 }
 
 impl<'a> Forward<'a> {
     /// A pass over whole sequences, or over what has none.
     pub fn new(training: bool, rng: &'a mut Rng) -> Self {
-        Self { training, rng, lengths: None, sizes: Vec::new() }
+        Self { training, rng, lengths: None, sizes: Vec::new(), ranks: None }
     }
 
     /// The lengths, for a layer whose input is `batch` sequences of `steps` steps.
@@ -207,13 +209,23 @@ pub struct ModuleConfig {
     /// The module and all below it work as in evaluation, in training too: no dropout, batch norms by their running
     /// statistics. Their weights are trained.
     pub eval: bool,
+    /// The activations within each block of the module, an item of its lists that has layers of its own, are computed
+    /// again on the way back instead of being kept: less memory for more time, and the same bits.
+    pub with_cp: bool,
 }
 
 crate::registry!(dyn Module, "module", ModuleConfig, {
     const LIST: Option<(&'static str, &'static str)> = Some(("Sequential", "layers"));
 
-    fn finish(inner: Box<Self>, options: &ModuleConfig, cx: &mut BuildCx) -> Result<Box<Self>> {
-        let ModuleConfig { init_cfg, eval } = options;
+    fn finish(mut inner: Box<Self>, options: &ModuleConfig, cx: &mut BuildCx) -> Result<Box<Self>> {
+        let ModuleConfig { init_cfg, eval, with_cp } = options;
+        if *with_cp && super::recompute::checkpoint_blocks(&mut inner) == 0 {
+            return Err(Error::config(format!(
+                "`with_cp`: `{}` has no list of blocks whose activations could be computed again; name modules in \
+                 `activation_checkpointing` of the config instead",
+                inner.type_name()
+            )));
+        }
         if init_cfg.is_none() && !eval {
             return Ok(inner);
         }
@@ -228,13 +240,13 @@ pub(super) struct Wrapped {
     init: Option<Vec<Init>>,
     /// Whether it works as in evaluation.
     pub(super) eval: bool,
-    /// Its path below the root, where its activations are computed again on the way back.
-    pub(super) checkpoint: Option<Arc<str>>,
+    /// Whether its activations are computed again on the way back.
+    pub(super) recompute: bool,
 }
 
 impl Wrapped {
     pub(super) fn new(inner: Box<dyn Module>) -> Self {
-        Self { inner, init: None, eval: false, checkpoint: None }
+        Self { inner, init: None, eval: false, recompute: false }
     }
 
     pub(super) fn inner_mut(&mut self) -> &mut dyn Module {
@@ -273,9 +285,9 @@ impl Module for Wrapped {
     fn forward_all<'t>(&mut self, xs: &[Var<'t>], cx: &mut Forward<'_>) -> Result<Var<'t>> {
         let training = cx.training;
         cx.training &= !self.eval;
-        let y = match &self.checkpoint {
-            Some(path) if cx.training => super::recompute::forward(&mut *self.inner, path, xs, cx),
-            _ => self.inner.forward_all(xs, cx),
+        let y = match self.recompute && cx.training {
+            true => super::recompute::forward(self, xs, cx),
+            false => self.inner.forward_all(xs, cx),
         };
         cx.training = training;
         y

@@ -92,7 +92,21 @@ macro_rules! leaf {
         }
     )+};
 }
-leaf!(Param, Buffer, Counter);
+leaf!(Buffer, Counter);
+
+/// One that is tied is listed where it is not.
+impl Field for Param {
+    fn visit<'a>(&'a self, name: &str, f: &mut dyn FnMut(&str, Child<'a>)) {
+        if !self.is_tied() {
+            f(name, Child::Param(self));
+        }
+    }
+    fn visit_mut<'a>(&'a mut self, name: &str, f: &mut dyn FnMut(&str, ChildMut<'a>)) {
+        if !self.is_tied() {
+            f(name, ChildMut::Param(self));
+        }
+    }
+}
 
 impl<M: ModuleTree> Field for M {
     fn visit<'a>(&'a self, name: &str, f: &mut dyn FnMut(&str, Child<'a>)) {

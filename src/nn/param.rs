@@ -10,6 +10,7 @@ use crate::base::{Elem, Tensor, keyed};
 
 use super::buffer_pool::row_major;
 use super::init::{FanInUniform, Fans, Initializer};
+use super::tie::{Lent, Tie};
 
 /// A trained tensor and its gradient.
 pub struct Param {
@@ -21,6 +22,8 @@ pub struct Param {
     init: Option<Arc<dyn Initializer>>,
     /// The memory of the last gradient, for the next one.
     spare: Option<ArrayD<Elem>>,
+    /// Whether it is one with other parameters.
+    pub(super) tie: Option<Tie>,
     /// Whether gradients are wanted; a frozen parameter has none.
     pub trainable: bool,
 }
@@ -29,7 +32,7 @@ impl Param {
     /// A trainable parameter. Shared memory is copied.
     pub fn new(value: impl Into<Tensor>) -> Self {
         let value = row_major(value.into()).into_owned().into_shared();
-        Self { value, grad: None, init: None, spare: None, trainable: true }
+        Self { value, grad: None, init: None, spare: None, tie: None, trainable: true }
     }
 
     /// A trainable parameter that begins by a rule, as the weights of our layers do: a run draws it from its seed and
@@ -72,6 +75,17 @@ impl Param {
     /// A trainable parameter of this shape, all elements equal.
     pub fn full(shape: &[usize], value: Elem) -> Self {
         Self::new(filled(shape, value))
+    }
+
+    /// Whether it is another one under a second name, which lists of parameters leave out.
+    pub(super) fn is_tied(&self) -> bool {
+        matches!(self.tie, Some(Tie::Borrows(_)))
+    }
+
+    /// Its value in a step, and whether that is trained: its own, or that of the parameter that it is tied to.
+    pub(super) fn in_step(&self) -> Lent {
+        let lent = if let Some(Tie::Borrows(slot)) = &self.tie { slot.get() } else { None };
+        lent.unwrap_or_else(|| Lent { value: self.value.clone(), trainable: self.trainable })
     }
 
     /// Where its value lies in memory, which tells it from all other parameters while it lives.

@@ -106,6 +106,34 @@ impl Tape {
         var
     }
 
+    /// Notes that a batch norm with its running mean at this address took in the product that waits here.
+    pub(super) fn followed_by_norm(&self, product: u32, mean: usize) {
+        self.arena.borrow_mut().norms.push((product, mean));
+    }
+
+    /// The batch norms that follow a product, by the addresses of their running means, each with the address of the
+    /// product's weight; or with the reason why the product has to stay what it is.
+    pub(super) fn norms_of_products(&self) -> Vec<(usize, Result<usize, &'static str>)> {
+        let arena = self.arena.borrow();
+        let weight = |product: u32, mean: usize| {
+            if arena.norms.iter().filter(|(_, other)| *other == mean).count() > 1 {
+                return Err("the network uses it more than once");
+            }
+            // What was looked at waits no longer.
+            let waits = arena.nodes[product as usize].pending.as_ref();
+            let alone = arena.absorbed.iter().filter(|id| **id == product).count() == 1;
+            let Some(waiting) = waits.filter(|_| alone) else {
+                return Err("the layer before it has another consumer");
+            };
+            let weight = waiting.weight.as_ptr() as usize;
+            match arena.leaves.iter().filter(|leaf| leaf.address == weight).count() {
+                1 => Ok(weight),
+                _ => Err("the weights before it are used more than once, or computed"),
+            }
+        };
+        arena.norms.iter().map(|(product, mean)| (*mean, weight(*product, *mean))).collect()
+    }
+
     /// Computes what waits at this place.
     pub(super) fn settle(&self, id: u32) {
         let waiting = self.arena.borrow_mut().nodes[id as usize].pending.take();
@@ -124,6 +152,8 @@ impl<'t> Var<'t> {
         change: impl FnOnce(&Pending) -> Option<Pending>,
     ) -> Option<Self> {
         let product = self.tape.arena.borrow().nodes[self.id as usize].pending.clone()?;
-        Some(self.tape.pending(op, change(&product)?))
+        let with = self.tape.pending(op, change(&product)?);
+        self.tape.arena.borrow_mut().absorbed.push(self.id);
+        Some(with)
     }
 }

@@ -1,13 +1,17 @@
 //! Activations that are computed again on the way back instead of being kept (Chen et al. 2016,
 //! <https://arxiv.org/abs/1604.06174>).
 
+use std::any::Any;
 use std::sync::Arc;
 
-use crate::base::{Elem, Result, Rng, Tensor};
+use crate::base::{Elem, Error, Result, Rng, Tensor};
 
-use super::replace::wrapped;
+use super::module::Wrapped;
+use super::replace::{wrap, wrapped};
 use super::tape::Arena;
-use super::{ChildMut, Forward, Grads, Module, ModuleTree, Tape, Var};
+use super::{
+    ChildMut, Forward, Grads, Module, ModuleTree, RankSums, Tape, Var, named_children, named_modules,
+};
 
 /// Keeps of the module at a dotted path nothing but its inputs until the way back, which computes it once more: less
 /// memory for more time, and the same bits.
@@ -15,27 +19,43 @@ use super::{ChildMut, Forward, Grads, Module, ModuleTree, Tape, Var};
 /// # Errors
 /// As those of [`replace`](super::replace()).
 pub fn checkpoint_activations(root: &mut dyn ModuleTree, path: &str) -> Result<()> {
-    wrapped(root, path)?.checkpoint = Some(path.into());
+    wrapped(root, path)?.recompute = true;
     Ok(())
+}
+
+/// [`checkpoint_activations`] of each block below a module: an item of a list that has modules of its own. How many
+/// there are.
+pub(super) fn checkpoint_blocks(root: &mut dyn ModuleTree) -> usize {
+    let mut found = 0;
+    root.visit_children_mut(&mut |name, part| {
+        let ChildMut::Module(child) = part else { return };
+        let is_block = name.bytes().all(|b| b.is_ascii_digit()) && !named_children(child).is_empty();
+        if !is_block || !(&*child as &dyn Any).is::<Box<dyn Module>>() {
+            found += checkpoint_blocks(child);
+        } else if let Some(wrapper) = (child as &mut dyn Any).downcast_mut().and_then(wrap) {
+            wrapper.recompute = true;
+            found += 1;
+        }
+    });
+    found
 }
 
 /// What it takes to compute a module once more.
 struct Segment {
-    path: Arc<str>,
+    /// Where the wrapper of the module lies in memory. The module of the step stays where it is during the step.
+    module: usize,
     inputs: Vec<Tensor>,
     /// The addresses of the trained parameters that it uses.
     params: Vec<usize>,
     rng: Rng,
     lengths: Option<Arc<[usize]>>,
+    ranks: Option<Arc<dyn RankSums>>,
 }
 
-/// The output of `module`, which is at `path` below the module of the step; what leads to it is forgotten.
-pub(super) fn forward<'t>(
-    module: &mut dyn Module,
-    path: &Arc<str>,
-    xs: &[Var<'t>],
-    cx: &mut Forward<'_>,
-) -> Result<Var<'t>> {
+/// The output of a module; what leads to it is forgotten.
+pub(super) fn forward<'t>(wrapper: &mut Wrapped, xs: &[Var<'t>], cx: &mut Forward<'_>) -> Result<Var<'t>> {
+    let place = address(wrapper);
+    let module = wrapper.inner_mut();
     let Some(tape) = xs.first().map(|x| x.tape()).filter(|tape| tape.keeps()) else {
         return module.forward_all(xs, cx);
     };
@@ -55,7 +75,8 @@ pub(super) fn forward<'t>(
     let mut parts = xs.to_vec();
     let (params, values): (Vec<usize>, Vec<Tensor>) = trained.into_iter().unzip();
     parts.extend(params.iter().zip(values).map(|(address, value)| tape.param_at(*address, value)));
-    let segment = Segment { path: Arc::clone(path), inputs, params, rng, lengths };
+    let ranks = cx.ranks.clone();
+    let segment = Segment { module: place, inputs, params, rng, lengths, ranks };
     Ok(tape.node("checkpoint", y, &parts, move |dy, grads| {
         if let Err(error) = segment.backward(dy, grads) {
             grads.fail(&error.to_string());
@@ -65,13 +86,15 @@ pub(super) fn forward<'t>(
 
 impl Segment {
     fn backward(self, dy: Vec<Elem>, grads: &mut Grads<'_>) -> Result<()> {
-        let Self { path, inputs, params, mut rng, lengths } = self;
+        let Self { module, inputs, params, mut rng, lengths, ranks } = self;
         let wanted: Vec<bool> = (0..inputs.len()).map(|i| grads.wants(i)).collect();
         let tape = Tape::within(std::mem::take(grads.pool), true);
+        let path = path_of(grads.module, module)
+            .ok_or_else(|| Error::invalid("a module was moved within its step"))?;
         let module = wrapped(grads.module, &path)?.inner_mut();
         // Running statistics have moved once, and counts have ticked.
         let state = buffers(module);
-        let mut cx = Forward { lengths, ..Forward::new(true, &mut rng) };
+        let mut cx = Forward { lengths, ranks, ..Forward::new(true, &mut rng) };
         let vars = tape.given(&inputs, &wanted);
         let places: Vec<u32> = vars.iter().map(|x| x.id()).collect();
         let y = module.forward_all(&vars, &mut cx).and_then(Var::checked).map(Var::id);
@@ -95,6 +118,20 @@ impl Segment {
         slots.into_iter().flatten().for_each(|unclaimed| grads.pool.give(unclaimed));
         Ok(())
     }
+}
+
+fn address(wrapper: &Wrapped) -> usize {
+    std::ptr::from_ref(wrapper) as usize
+}
+
+/// The path of the module whose wrapper lies at this address.
+fn path_of(root: &dyn ModuleTree, place: usize) -> Option<String> {
+    let is_it = |module: &dyn ModuleTree| {
+        let boxed = (module as &dyn Any).downcast_ref::<Box<dyn Module>>();
+        let wrapper = boxed.and_then(|inner| (&**inner as &dyn Any).downcast_ref::<Wrapped>());
+        wrapper.is_some_and(|wrapper| address(wrapper) == place)
+    };
+    named_modules(root).into_iter().find(|(_, module)| is_it(*module)).map(|(path, _)| path)
 }
 
 /// The values of all buffers and counts below a module.

@@ -4,8 +4,9 @@ use std::any::Any;
 
 use crate::base::{Error, Result};
 
+use super::layers::norm_of;
 use super::module::Wrapped;
-use super::tree::at_mut;
+use super::tree::{apply, at_mut};
 use super::{Identity, Module, ModuleTree};
 
 /// Puts a module in the place of the one at a dotted path, and gives the old one back. Weights of the new one are
@@ -41,14 +42,63 @@ pub fn set_eval(root: &mut dyn ModuleTree, path: &str, eval: bool) -> Result<()>
     Ok(())
 }
 
+/// Lets every batch norm below a module take its statistics over all processes that train together, as PyTorch's
+/// function of this name. Weights and their names stay. How many batch norms there are.
+///
+/// ```
+/// use shanty::nn::{BatchNorm1d, Linear, Sequential, convert_sync_batchnorm, find, revert_sync_batchnorm};
+///
+/// let mut net = Sequential::new().with(Linear::new(2, 3)).named("bn", BatchNorm1d::new(3));
+/// assert_eq!(convert_sync_batchnorm(&mut net), 1);
+/// assert_eq!(find(&net, "bn").unwrap().type_name(), "SyncBatchNorm");
+/// revert_sync_batchnorm(&mut net);
+/// assert_eq!(find(&net, "bn").unwrap().type_name(), "BatchNorm1d");
+/// ```
+pub fn convert_sync_batchnorm(root: &mut dyn ModuleTree) -> usize {
+    sync_batchnorm(root, true)
+}
+
+/// Lets every batch norm below a module take its statistics over its own batch, as MMEngine's function of this name.
+/// How many batch norms there are.
+pub fn revert_sync_batchnorm(root: &mut dyn ModuleTree) -> usize {
+    sync_batchnorm(root, false)
+}
+
+fn sync_batchnorm(root: &mut dyn ModuleTree, sync: bool) -> usize {
+    let mut found = 0;
+    apply(root, &mut |_, module| {
+        if let Some(norm) = concrete(module).and_then(norm_of) {
+            norm.sync = sync;
+            found += 1;
+        }
+    });
+    found
+}
+
 /// The wrapper of the module at a path, put around it where there is none yet.
 pub(super) fn wrapped<'a>(root: &'a mut dyn ModuleTree, path: &str) -> Result<&'a mut Wrapped> {
-    let place = place(root, path)?;
-    if (&**place as &dyn Any).downcast_ref::<Wrapped>().is_none() {
+    wrap(place(root, path)?).ok_or_else(|| Error::invalid("it was wrapped just now"))
+}
+
+/// The same of the module in a place; never `None`.
+pub(super) fn wrap(place: &mut Box<dyn Module>) -> Option<&mut Wrapped> {
+    if !(&**place as &dyn Any).is::<Wrapped>() {
         let inner = std::mem::replace(place, Box::new(Identity::new()));
         *place = Box::new(Wrapped::new(inner));
     }
-    (&mut **place as &mut dyn Any).downcast_mut().ok_or_else(|| Error::invalid("it was wrapped just now"))
+    (&mut **place as &mut dyn Any).downcast_mut()
+}
+
+/// A module as the type that it is, out of its box and its wrapper.
+pub(super) fn concrete(module: &mut dyn ModuleTree) -> Option<&mut dyn Any> {
+    let any: &dyn Any = module;
+    if any.is::<Box<dyn Module>>() {
+        return concrete(&mut **(module as &mut dyn Any).downcast_mut::<Box<dyn Module>>()?);
+    }
+    if any.is::<Wrapped>() {
+        return concrete((module as &mut dyn Any).downcast_mut::<Wrapped>()?.inner_mut());
+    }
+    Some(module)
 }
 
 /// The place of a module that takes any.
@@ -57,8 +107,8 @@ fn place<'a>(root: &'a mut dyn ModuleTree, path: &str) -> Result<&'a mut Box<dyn
     let kind = module.type_name();
     (module as &mut dyn Any).downcast_mut().ok_or_else(|| {
         Error::invalid(format!(
-            "the place of `{path}` takes no other type than `{kind}`: layers of containers and fields of type \
-             `Box<dyn Module>` can be replaced"
+            "`{path}` is a fixed part of its network, which takes no other type than `{kind}` there: layers and branches of \
+             containers, backbones, necks and heads can be replaced"
         ))
     })
 }

@@ -10,6 +10,7 @@ use crate::base::{Elem, Error, Result, Tensor, caught_from};
 use super::backward::Grads;
 use super::buffer_pool::{row_major, tensor};
 use super::pending::Pending;
+use super::tie::Lent;
 use super::trace::Trace;
 use super::{BufferPool, InModule, Param, Var};
 
@@ -40,6 +41,10 @@ pub(super) struct Arena {
     pub leaves: Vec<Leaf>,
     /// The first op that did not fit.
     pub error: Option<InModule>,
+    /// The waiting products that something took in, once for each that did.
+    pub absorbed: Vec<u32>,
+    /// Those among them that batch norms took in, with the address of the running mean.
+    pub norms: Vec<(u32, usize)>,
 }
 
 /// A value and the op that made it.
@@ -99,11 +104,11 @@ impl Tape {
     /// A parameter; its gradient is added to [`Param::grad`] by [`Tape::backward`]. It may be used any number of times.
     pub fn param(&self, param: &Param) -> Var<'_> {
         let recording = self.recording.get();
-        let wanted = self.grad && recording && param.trainable;
-        let var = self.leaf("param", row_major(param.value.clone()), wanted);
-        if !param.value.is_empty() {
-            let listed = !param.trainable || !recording;
-            let leaf = Leaf { address: param.address(), id: var.id, listed };
+        let Lent { value, trainable } = param.in_step();
+        let (address, empty) = (value.as_ptr() as usize, value.is_empty());
+        let var = self.leaf("param", row_major(value), self.grad && recording && trainable);
+        if !empty {
+            let leaf = Leaf { address, id: var.id, listed: !trainable || !recording };
             self.arena.borrow_mut().leaves.push(leaf);
         }
         var

@@ -354,7 +354,7 @@ fn excluded(parts: &RunParts<'_>, found: &mut Vec<Diag>) {
 fn patterns(parts: &RunParts<'_>, found: &mut Vec<Diag>) {
     let rules = parts.node.get("load_options").and_then(|options| options.get("revise_keys"));
     for place in rules.map_or(&[][..], Node::items).iter().filter_map(|rule| rule.items().first()) {
-        if let Some(Err(why)) = place.as_str().map(super::resume::pattern) {
+        if let Some(Err(why)) = place.as_str().map(super::names::pattern) {
             found.push(Diag::error(why.to_string()).on(place));
         }
     }

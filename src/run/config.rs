@@ -130,6 +130,9 @@ pub struct RunConfig {
     /// Accepted if `none`.
     #[serde(default)]
     pub launcher: Launcher,
+    /// Whose batch norms share their statistics among processes; without effect in a run of one.
+    #[serde(default)]
+    pub sync_bn: Option<SyncBn>,
     /// Accepted without effect: Python modules.
     #[serde(default)]
     pub custom_imports: Option<Node>,
@@ -179,12 +182,19 @@ pub struct LoadConfig {
     pub revise_keys: Vec<(String, String)>,
     /// The library that wrote the file, whose names for the networks of docs/models.md become ours; after `revise_keys`.
     pub from: Option<Origin>,
+    /// Whether `shanty ckpt fuse` wrote the file: what it has no batch norms for has none. Only to evaluate and predict.
+    pub fused: bool,
 }
 
 impl Default for LoadConfig {
     /// Strict; `module.` in front, a wrapper of the writer, is left off.
     fn default() -> Self {
-        Self { strict: true, revise_keys: vec![(r"^module\.".into(), String::new())], from: None }
+        Self {
+            strict: true,
+            revise_keys: vec![(r"^module\.".into(), String::new())],
+            from: None,
+            fused: false,
+        }
     }
 }
 
@@ -209,6 +219,16 @@ pub enum LogLevel {
     Info,
     Warning,
     Error,
+}
+
+/// `sync_bn`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SyncBn {
+    /// PyTorch's.
+    Torch,
+    /// MMCV's.
+    Mmcv,
 }
 
 /// `launcher`.

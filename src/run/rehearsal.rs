@@ -34,7 +34,7 @@ impl Session {
             Some(width) => {
                 let text =
                     format!("the model gives {width} scores, the training data have {classes} classes");
-                Err(self.state.failed("the model", "eval_step", text.into()))
+                Err(self.state.failed("the model", "evaluation", text.into()))
             }
             None => Ok(()),
         }
@@ -50,7 +50,7 @@ impl Session {
         model.clear_grads()?;
         tried.map_err(|error| {
             let text = format!("a batch of the first pass will have one sample: {error}");
-            self.state.failed("the model", "train_step", text.into())
+            self.state.failed("the model", "training", text.into())
         })
     }
 }

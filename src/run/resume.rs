@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{LoadConfig, Session};
+use super::{LoadConfig, Session, names};
 use crate::base::fs::{Disk, FileSystem};
 use crate::base::number::count;
 use crate::base::{Error, Result, caught, codec, durable};
@@ -10,7 +10,7 @@ use crate::checkpoint::{self, Checkpoint, Folders, Meta, Owner};
 use crate::config::{Kind, Node};
 use crate::data::Fitted;
 use crate::hook::Event;
-use crate::params::{LoadReport, Prefix, Set, StateDict};
+use crate::params::Set;
 use crate::vis::{SCALARS, Written};
 
 /// Where a run starts from.
@@ -38,19 +38,22 @@ pub(super) fn load_weights(s: &mut Session, path: &Path, options: &LoadConfig) -
     s.rollback.classes.clone_from(&checkpoint.meta.classes);
     checkpoint.model.align(&*s.state.model);
     s.fire(Event::AfterLoadCheckpoint(&mut checkpoint))?;
-    revise(&mut checkpoint.model, &options.revise_keys)?;
+    names::revise(&mut checkpoint.model, &options.revise_keys)?;
     if let Some(origin) = options.from {
         checkpoint.model = origin.renamed(checkpoint.model, &*s.state.model)?;
+    }
+    if options.fused {
+        let gone = names::take_fused_form(&mut *s.state.model, &checkpoint.model)?;
+        s.state.log.info(format_args!("{} in the weights before them", count(gone as u64, "batch norm")));
+    }
+    for odd in names::tied(&mut checkpoint.model, &s.state.model.tied()) {
+        s.state.log.warn(odd);
     }
     let report = checkpoint.model.load_into(&mut *s.state.model)?;
     if report.loaded.is_empty() || (options.strict && !report.is_exact()) {
         s.state.log.detail(format_args!("weights from {}: {report:#}", path.display()));
         s.saving.start.keep_logs();
-        let hint = if report.loaded.is_empty() {
-            renaming(&report)
-        } else {
-            "set `load_options: {strict: false}` to take what fits".to_owned()
-        };
+        let hint = names::remedy(&report);
         return Err(Error::checkpoint(path, format!("its weights do not fit the model: {report}; {hint}")));
     }
     let text = format!("weights from {}: {report}", path.display());
@@ -69,43 +72,6 @@ pub(super) fn load_weights(s: &mut Session, path: &Path, options: &LoadConfig) -
     );
     s.state.log.warn(&text);
     Ok(Some(text))
-}
-
-/// How the names of a file in which nothing fits could be made to.
-fn renaming(report: &LoadReport) -> String {
-    match report.prefix() {
-        None if !report.mismatched.is_empty() => {
-            "the names fit and the shapes do not: they are the weights of a model of other sizes".to_owned()
-        }
-        Some(Prefix::InFile(prefix)) => {
-            let pattern = prefix.replace('.', r"\.");
-            format!(
-                "its names have `{prefix}` before them: `load_options: {{revise_keys: [['^{pattern}', '']]}}`"
-            )
-        }
-        Some(Prefix::InModel(prefix)) => format!(
-            "the model's names have `{prefix}` before them: `load_options: {{revise_keys: [['^', '{prefix}']]}}`, or \
-             `init_cfg: {{type: Pretrained, checkpoint: …}}` in that part of the model"
-        ),
-        None => "rename its tensors with `load_options.revise_keys`, or torchvision's with `from: torchvision` there".to_owned(),
-    }
-}
-
-/// A pattern of `revise_keys`.
-pub(super) fn pattern(text: &str) -> Result<regex_lite::Regex> {
-    regex_lite::Regex::new(text)
-        .map_err(|e| Error::config(format!("`revise_keys` has a bad pattern `{text}`: {e}")))
-}
-
-/// Renames tensors by regular expressions, one after the other.
-fn revise(state: &mut StateDict, rules: &[(String, String)]) -> Result<()> {
-    for (text, replacement) in rules {
-        let pattern = pattern(text)?;
-        for (name, _) in &mut state.0 {
-            *name = pattern.replace_all(name, replacement.as_str()).into_owned();
-        }
-    }
-    Ok(())
 }
 
 /// Takes up the run of `load_from`, or of the newest checkpoint in the work_dir. False if there is none.

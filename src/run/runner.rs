@@ -122,6 +122,12 @@ impl Runner {
                 None => error,
             });
         };
+        if self.plan.options.fused {
+            self.train = Some(training);
+            let why = "`load_options.fused`: in fused weights there are no batch norms left to train, they are for `val`, \
+                       `test` and `predict`; train from the checkpoint that they were made of";
+            return Err(Error::config(why));
+        }
         let begins = !self.plan.resume && !self.prepared;
         let result = self.session.begin(begins).and_then(|()| {
             let result = self.guarded(|runner| {

@@ -156,7 +156,7 @@ impl Session {
             Some(optim) => Ok(optim.gradients(&mut **model, pass)?),
             None => Ok(pass(&mut **model)?),
         })
-        .map_err(|e| self.state.failed("the model", "train_step", e))
+        .map_err(|e| self.state.failed("the model", "training", e))
     }
 
     /// What is said of a model that does not tell what it optimised: all that watches a training would be blind.
@@ -168,7 +168,7 @@ impl Session {
              `outputs.vars.push((\"loss\".into(), loss))`",
             given.join(", ")
         );
-        self.state.failed("the model", "train_step", text.into())
+        self.state.failed("the model", "training", text.into())
     }
 
     /// Counts the batch; true when its gradients complete an update.
@@ -271,7 +271,7 @@ impl Session {
 
     pub(crate) fn eval_step(&mut self, batch: &Batch) -> Result<Outputs> {
         let model = &mut self.state.model;
-        caught(|| Ok(model.eval_step(batch)?)).map_err(|e| self.state.failed("the model", "eval_step", e))
+        caught(|| Ok(model.eval_step(batch)?)).map_err(|e| self.state.failed("the model", "evaluation", e))
     }
 }
 

@@ -36,10 +36,10 @@ fn try_one(model: &mut dyn Model, part: StandInData) -> Result<()> {
     let Some(batch) = part.data.preview(0)? else { return Ok(()) };
     let Some(mut evaluator) = part.evaluator else {
         let step = StepCx { seed: 0, iter: 0, loss_scale: 1.0 };
-        return refused("train_step", || Ok(model.train_step(&batch, &step).map(drop)?));
+        return refused("training", || Ok(model.train_step(&batch, &step).map(drop)?));
     };
     let mut given = None;
-    refused("eval_step", || {
+    refused("evaluation", || {
         given = Some(model.eval_step(&batch)?);
         Ok(())
     })?;

@@ -197,6 +197,53 @@ pub fn bn_train(
     });
 }
 
+/// How many values share a mean, and of each channel their sum and the sum of their squares: what several processes add
+/// up to the moments of all their batches, in double precision so that a large mean does not cancel.
+pub fn bn_sums(s: BnShape, x: &[Elem]) -> Vec<f64> {
+    assert!(x.len() == s.len(), "slices do not fit {s:?}");
+    let count = s.count() as f64;
+    let mut all = vec![count; 1 + 2 * s.c];
+    for c in 0..s.c {
+        let sum = sums(s, c, x);
+        let mean = (sum / count.max(1.0)) as Elem;
+        let centred = center_squares(s, c, x, mean);
+        let mean = f64::from(mean);
+        (all[1 + c], all[1 + s.c + c]) = (sum, centred + mean * (2.0 * sum - count * mean));
+    }
+    all
+}
+
+/// The moments of [`bn_sums`], which may be those of several processes.
+pub fn bn_moments(sums: &[f64], moments: MomentsMut<'_>) {
+    let (count, c) = (sums[0].max(1.0), moments.mean.len());
+    for k in 0..c {
+        let mean = sums[1 + k] / count;
+        moments.mean[k] = mean as Elem;
+        moments.var[k] = (sums[1 + c + k] / count - mean * mean).max(0.0) as Elem;
+    }
+}
+
+/// Turns the gradient of [`bn_apply`] into that of [`bn_train`]: takes off what comes through the moments of `count`
+/// values, with `dgamma` and `dbeta` summed over all of them.
+pub fn bn_through_moments(
+    s: BnShape,
+    saved: BnSaved<'_>,
+    (dgamma, dbeta): (&[f64], &[f64]),
+    count: f64,
+    dx: &mut [Elem],
+) {
+    for c in 0..s.c {
+        let (mean, var) = (saved.moments.mean[c], saved.moments.var[c] + saved.eps);
+        let rstd = 1.0 / f64::from(var).sqrt();
+        let scale = saved.gamma.map_or(1.0, |g| f64::from(g[c])) * rstd / count;
+        let (offset, slope) = ((scale * dbeta[c]) as Elem, (scale * rstd * dgamma[c]) as Elem);
+        for at in s.planes(c) {
+            let plane = dx[at..at + s.inner].iter_mut().zip(&saved.x[at..at + s.inner]);
+            plane.for_each(|(dx, x)| *dx -= offset + (x - mean) * slope);
+        }
+    }
+}
+
 /// The gradient of one channel: `scale * (dy - offset - (x - mean) * slope)`.
 #[derive(Clone, Copy)]
 pub(super) struct ChannelGrad {

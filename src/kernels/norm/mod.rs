@@ -18,7 +18,7 @@ mod rms_norm;
 
 pub use batch_norm::{
     BnAffine, BnEpilogue, BnGrads, BnSaved, BnShape, Moments, MomentsMut, bn_apply, bn_backward,
-    bn_eval_backward, bn_train,
+    bn_eval_backward, bn_moments, bn_sums, bn_through_moments, bn_train,
 };
 pub use group_norm::{GroupNormShape, group_norm, group_norm_backward};
 pub use layer_norm::{

@@ -9,8 +9,7 @@ use crate::base::Result;
 use crate::kernels::Act;
 use crate::nn::init::{Constant, Init, Kaiming};
 use crate::nn::{
-    BatchNormName, ConvModule, ConvNormConfig, Forward, Module, Sequential, Var, make_divisible,
-    set_norm_eval,
+    ConvModule, ConvNormConfig, Forward, Module, Sequential, Var, make_divisible, set_norm_eval,
 };
 use crate::registry::BuildCx;
 use crate::{module, register};
@@ -89,7 +88,7 @@ impl Default for EfficientNetConfig {
             arch: EfficientNetArch::B0,
             in_channels: three(),
             conv_cfg: PaddingConfig { kind: Padding::Conv2dAdaptivePadding },
-            norm_cfg: ConvNormConfig { kind: BatchNormName::BN, eps: 1e-3, momentum: 0.1 },
+            norm_cfg: ConvNormConfig { eps: 1e-3, momentum: 0.1, ..ConvNormConfig::default() },
             drop_path_rate: 0.0,
             norm_eval: false,
         }

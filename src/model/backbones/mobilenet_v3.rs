@@ -8,7 +8,7 @@ use super::inverted_residual::{InvertedResidual, Shape};
 use crate::base::Result;
 use crate::kernels::Act;
 use crate::nn::init::{Constant, Init, Kaiming, Nonlinearity};
-use crate::nn::{BatchNormName, ConvModule, ConvNormConfig, Forward, Module, Var, make_divisible};
+use crate::nn::{ConvModule, ConvNormConfig, Forward, Module, Var, make_divisible};
 use crate::registry::BuildCx;
 use crate::{module, register};
 
@@ -35,7 +35,7 @@ impl Default for MobileNetV3Config {
         Self {
             arch: MobileNetV3Arch::Small,
             in_channels: three(),
-            norm_cfg: ConvNormConfig { kind: BatchNormName::BN, eps: 1e-3, momentum: 0.01 },
+            norm_cfg: ConvNormConfig { eps: 1e-3, momentum: 0.01, ..ConvNormConfig::default() },
             frozen_stages: none_frozen(),
             norm_eval: false,
         }

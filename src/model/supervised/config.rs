@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 
 use super::last_layer::LastLayer;
-use super::{Objective, Supervised};
+use super::{Objective, Supervised, inputs};
 use crate::base::{Error, Result};
 use crate::config::{Dict, OneOrMany};
 use crate::data::{INPUTS, TARGET, field_name};
@@ -56,6 +56,10 @@ pub struct SupervisedConfig {
     /// Modules that are not trained, by path: `network.0`.
     #[serde(default)]
     pub frozen: Vec<String>,
+    /// Lists of parameters that are one, by their paths: `[[network.0.weight, network.2.weight]]`. It goes by the name of
+    /// the first of them in the order of the network; it is saved once, and moved once a step.
+    #[serde(default)]
+    pub tie_weights: Vec<Vec<String>>,
 }
 
 /// One of several losses.
@@ -109,6 +113,7 @@ impl Supervised {
         if let Some(fields) = &p.inputs {
             model.inputs = fields.iter().map(|name| field_name(name).to_owned()).collect();
         }
+        inputs::check_order(&model.network, &model.inputs)?;
         model.lengths = p.lengths.as_deref().map(|name| field_name(name).to_owned());
         if let Some(spec) = &p.data_preprocessor {
             if model.inputs != [INPUTS] {
@@ -148,7 +153,7 @@ impl Supervised {
         }
         let model = errors.or(model)?;
         model.check()?;
-        initial::settled(model, &p.frozen, cx)
+        initial::settled(model, &p.frozen, &p.tie_weights, cx)
     }
 }
 

@@ -6,7 +6,7 @@ use ndarray::IxDyn;
 
 use crate::base::{Elem, Error, Result, Tensor};
 use crate::data::{Batch, Column};
-use crate::nn::{Tape, Var};
+use crate::nn::{ModuleTree, Tape, Var, named_children, named_modules};
 
 /// The fields side by side along their second axis; a field of one number a sample counts as a column of its own.
 /// Integers become floats.
@@ -116,4 +116,21 @@ mod tests {
         let apart = one_by_one(&batch, &names, &tape).unwrap();
         assert_eq!((apart[0].shape(), apart[1].shape()), (vec![2, 2], vec![2, 1, 3, 3]));
     }
+}
+
+/// Whether the branches of a network that takes its inputs one by one are in their order, where they go by their names.
+pub(super) fn check_order(network: &dyn ModuleTree, inputs: &[String]) -> Result<()> {
+    for (_, module) in named_modules(network).into_iter().filter(|(_, m)| m.type_name() == "Parallel") {
+        let branches: Vec<String> = named_children(module).into_iter().map(|(name, _)| name).collect();
+        let same = branches.len() == inputs.len() && inputs.iter().all(|input| branches.contains(input));
+        if same && branches != inputs {
+            return Err(Error::config(format!(
+                "branch i of `Parallel` takes input i, and its branches {} are in another order than `inputs: [{}]`: name \
+                 them in one order",
+                branches.join(", "),
+                inputs.join(", ")
+            )));
+        }
+    }
+    Ok(())
 }

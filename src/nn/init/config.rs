@@ -11,7 +11,7 @@ use super::{
     Xavier,
 };
 use crate::base::Result;
-use crate::config::{Diag, FromNode, Key, Kind, Node, OneOrMany, receive};
+use crate::config::{Diag, Diags, FromNode, Key, Kind, Node, OneOrMany, receive};
 use crate::register;
 use crate::registry::{BuildCx, Collected, Spec};
 
@@ -97,6 +97,10 @@ impl Init {
     pub fn from_spec(spec: &Spec<dyn Initializer>, cx: &mut BuildCx) -> Result<Self> {
         let mut init = Self { node: Some(spec.node().clone()), ..Self::from_box(spec.build(cx)?) };
         let InitConfig { layer, bias, bias_prob, r#override } = &spec.extra;
+        if let (Some(_), Some(place)) = (bias_prob, spec.node().get("bias")) {
+            let text = "`bias` and `bias_prob` both say what the biases begin as: leave out one";
+            return Err(Diags::from(Diag::error(text).on(place)).into());
+        }
         init = match bias_prob {
             Some(p) => init.bias_prob(*p),
             None => init.bias(*bias),

@@ -6,7 +6,9 @@ use serde::Deserialize;
 use crate::base::Result;
 use crate::kernels::Act;
 use crate::module;
-use crate::nn::{BatchNorm2d, BnThen, Conv2d, Conv2dConfig, Forward, Module, PadMode, Pair, Var};
+use crate::nn::{
+    BatchNorm2d, BnThen, ChildMut, Conv2d, Conv2dConfig, Forward, Module, ModuleTree, PadMode, Pair, Var,
+};
 
 /// `norm_cfg` of convolutional networks: `{type: BN, eps: 1e-3, momentum: 0.01}`.
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
@@ -22,15 +24,26 @@ pub struct ConvNormConfig {
     #[serde(default = "momentum")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub momentum: f64,
+    /// Whether its factors and offsets are trained.
+    #[serde(default = "crate::config::yes")]
+    pub requires_grad: bool,
 }
 
-/// The norm of a [`ConvNormConfig`], under both of its names.
+/// The norm of a [`ConvNormConfig`], under all of its names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum BatchNormName {
-    /// The name in MMEngine's registry.
+    /// The name in MMCV's registry.
     BN,
+    /// The other name there.
+    BN2d,
     /// The name of the class.
     BatchNorm2d,
+    /// By the statistics of all processes that train together.
+    SyncBN,
+    /// The same by the name of an op of MMCV.
+    MMSyncBN,
+    /// The same by the name of the class.
+    SyncBatchNorm,
 }
 
 fn eps() -> f64 {
@@ -44,14 +57,22 @@ fn momentum() -> f64 {
 impl Default for ConvNormConfig {
     /// PyTorch's batch norm.
     fn default() -> Self {
-        Self { kind: BatchNormName::BN, eps: eps(), momentum: momentum() }
+        Self { kind: BatchNormName::BN, eps: eps(), momentum: momentum(), requires_grad: true }
     }
 }
 
 impl ConvNormConfig {
     /// A norm of this many channels.
     pub fn build(&self, channels: usize) -> BatchNorm2d {
-        BatchNorm2d::new(channels).eps(self.eps).momentum(self.momentum)
+        use BatchNormName::{MMSyncBN, SyncBN, SyncBatchNorm};
+        let sync = matches!(self.kind, SyncBN | MMSyncBN | SyncBatchNorm);
+        let mut norm = BatchNorm2d::new(channels).eps(self.eps).momentum(self.momentum).sync(sync);
+        norm.visit_children_mut(&mut |_, part| {
+            if let ChildMut::Param(param) = part {
+                param.trainable = self.requires_grad;
+            }
+        });
+        norm
     }
 }
 

@@ -8,7 +8,7 @@ use crate::nn::{Buffer, Counter, Forward, Module, Param, Var};
 use crate::registry::BuildCx;
 use crate::{module, register};
 
-use super::norm::{BnStats, BnThen};
+use super::batch_norm::{BnStats, BnThen};
 
 /// The keys of an instance norm in YAML.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

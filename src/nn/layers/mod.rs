@@ -3,6 +3,7 @@
 mod activation;
 mod adaptive_pool;
 mod attention;
+mod batch_norm;
 mod bilinear;
 mod container;
 mod conv;
@@ -19,7 +20,6 @@ mod instance_norm;
 mod layer_norm;
 mod layer_norm2d;
 mod linear;
-mod norm;
 mod over_time;
 mod pair;
 mod patch;
@@ -36,6 +36,8 @@ mod upsample;
 pub use activation::*;
 pub use adaptive_pool::{AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveMaxPool1d, AdaptiveMaxPool2d};
 pub use attention::{AttentionOptions, MultiheadAttention, MultiheadAttentionConfig};
+pub(super) use batch_norm::norm_of;
+pub use batch_norm::{BatchNorm1d, BatchNorm2d, BatchNormConfig, BnOutput, BnStats, BnThen, SyncBatchNorm};
 pub use bilinear::{Bilinear, BilinearConfig};
 pub use container::{
     Concat, ConcatConfig, Join, ModuleDict, ModuleList, ModuleSpecs, Parallel, ParallelConfig, Residual,
@@ -56,7 +58,6 @@ pub use instance_norm::{InstanceNorm1d, InstanceNorm2d, InstanceNormConfig};
 pub use layer_norm::{LayerNorm, LayerNormConfig};
 pub use layer_norm2d::{LayerNorm2d, LayerNorm2dConfig};
 pub use linear::{Linear, LinearConfig};
-pub use norm::{BatchNorm1d, BatchNorm2d, BatchNormConfig, BnOutput, BnStats, BnThen};
 pub use over_time::{OverTime, PoolOverTime};
 pub use pair::{Pair, positive};
 pub use patch::{LayerNormName, PatchEmbed, PatchEmbedConfig, PatchNormConfig};
