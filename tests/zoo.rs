@@ -1,5 +1,6 @@
-//! The networks of the zoo against torchvision's, and against twins where it has none (`fixtures/zoo.json`, the script is
-//! beside it): every tensor of the file finds its place, the logits are PyTorch's, the parameters as many as published.
+//! The networks of the zoo against torchvision's, against twins where it has none (`fixtures/zoo.json`), and by some keys
+//! against MMPretrain's own (`fixtures/zoo_mmpretrain.json`; the scripts are beside them): every tensor of the file finds
+//! its place, the logits are PyTorch's, the parameters as many as published.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // helpers of tests
 
@@ -34,8 +35,11 @@ struct Case {
 }
 
 fn cases() -> Vec<Case> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/zoo.json");
-    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    let read = |name: &str| -> Vec<Case> {
+        let path = format!("{}/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"));
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    };
+    ["zoo.json", "zoo_mmpretrain.json"].into_iter().flat_map(read).collect()
 }
 
 /// An element of `noise` of the script.

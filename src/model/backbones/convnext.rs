@@ -28,6 +28,9 @@ pub struct ConvNeXtConfig {
     /// What the branch of each block is multiplied by at first; 0 for no such weights.
     #[schemars(range(min = 0.0))]
     pub layer_scale_init_value: f64,
+    /// Whether the hidden layer of a block is normalised by the responses of its channels, as in ConvNeXt V2 (Woo et al.
+    /// 2023, <https://arxiv.org/abs/2301.00808>), which has `layer_scale_init_value: 0` besides.
+    pub use_grn: bool,
     /// Whether the last norm is that of the mean over the image, and the output [N, C]; else it stays a map.
     pub gap_before_final_norm: bool,
 }
@@ -39,6 +42,7 @@ impl Default for ConvNeXtConfig {
             in_channels: three(),
             drop_path_rate: 0.0,
             layer_scale_init_value: 1e-6,
+            use_grn: false,
             gap_before_final_norm: true,
         }
     }
@@ -58,6 +62,7 @@ pub enum ConvNeXtArch {
     Base,
     Large,
     Xlarge,
+    Huge,
 }
 
 impl ConvNeXtArch {
@@ -73,6 +78,7 @@ impl ConvNeXtArch {
             Self::Base => ([3, 3, 27, 3], 128),
             Self::Large => ([3, 3, 27, 3], 192),
             Self::Xlarge => ([3, 3, 27, 3], 256),
+            Self::Huge => ([3, 3, 27, 3], 352),
         }
     }
 }
@@ -92,7 +98,7 @@ pub struct ConvNeXt {
 
 module!(ConvNeXt { downsample_layers, stages, norm3 }, init_cfg = init);
 
-register! { /// ConvNeXt, `atto` to `xlarge`: images to features, [N, C].
+register! { /// ConvNeXt, `atto` to `huge`: images to features, [N, C].
 dyn Module, "ConvNeXt" => fn ConvNeXt::from_config }
 
 fn norm(channels: usize) -> LayerNorm2d {
@@ -122,11 +128,7 @@ impl ConvNeXt {
             });
             let mut stage = Sequential::new();
             for _ in 0..depth {
-                stage = stage.with(Block::new(
-                    channels,
-                    p.layer_scale_init_value,
-                    rates.next().unwrap_or_default(),
-                )?);
+                stage = stage.with(Block::new(channels, p, rates.next().unwrap_or_default())?);
             }
             stages.push(stage);
         }
@@ -160,20 +162,47 @@ impl Module for ConvNeXt {
     }
 }
 
-/// `x + gamma · pointwise_conv2(gelu(pointwise_conv1(norm(depthwise_conv(x)))))`, the last three for each pixel.
+/// Normalises channels that come last by how much they respond: `gamma · x · n + beta + x`, where `n` is the norm of a
+/// channel over the places of the image divided by the mean of these norms. Both weights begin as 0.
+struct GRN {
+    gamma: Param,
+    beta: Param,
+}
+
+module!(GRN { gamma, beta });
+
+impl GRN {
+    fn new(channels: usize) -> Self {
+        Self { gamma: Param::full(&[channels], 0.0), beta: Param::full(&[channels], 0.0) }
+    }
+}
+
+impl Module for GRN {
+    fn forward<'t>(&mut self, x: Var<'t>, _: &mut Forward<'_>) -> Result<Var<'t>> {
+        let tape = x.tape();
+        // A root has no slope at 0.
+        let norms = ((x * x).sum_keepdim(&[1]) + 1e-24).sqrt();
+        let scaled = x * (norms / (norms.mean_keepdim(&[-1]) + 1e-6));
+        (scaled * tape.param(&self.gamma) + tape.param(&self.beta) + x).checked()
+    }
+}
+
+/// `x + gamma · pointwise_conv2(grn(gelu(pointwise_conv1(norm(depthwise_conv(x))))))`, the last four for each pixel.
 struct Block {
     depthwise_conv: Conv2d,
     norm: LayerNorm,
     pointwise_conv1: Linear,
     pointwise_conv2: Linear,
+    grn: Option<GRN>,
     gamma: Option<Param>,
     drop_path: DropPath,
 }
 
-module!(Block { depthwise_conv, norm, pointwise_conv1, pointwise_conv2, gamma, drop_path });
+module!(Block { depthwise_conv, norm, pointwise_conv1, pointwise_conv2, grn, gamma, drop_path });
 
 impl Block {
-    fn new(channels: usize, scale: f64, drop_path: f64) -> Result<Self> {
+    fn new(channels: usize, p: &ConvNeXtConfig, drop_path: f64) -> Result<Self> {
+        let scale = p.layer_scale_init_value;
         let depthwise = Conv2dConfig {
             in_channels: channels,
             out_channels: channels,
@@ -194,6 +223,7 @@ impl Block {
             norm: LayerNorm::new(channels).eps(1e-6),
             pointwise_conv1: Linear::new(channels, 4 * channels),
             pointwise_conv2: Linear::new(4 * channels, channels),
+            grn: p.use_grn.then(|| GRN::new(4 * channels)),
             gamma: (scale > 0.0).then(|| Param::full(&[channels], scale as _)),
             drop_path: DropPath::new(drop_path),
         })
@@ -205,7 +235,10 @@ impl Module for Block {
         let y = cx.child("depthwise_conv", &mut self.depthwise_conv, x)?;
         let size = [y.shape()[2], y.shape()[3]];
         let y = cx.child("norm", &mut self.norm, y.embed_tokens(None, None))?;
-        let y = cx.child("pointwise_conv1", &mut self.pointwise_conv1, y)?.gelu();
+        let mut y = cx.child("pointwise_conv1", &mut self.pointwise_conv1, y)?.gelu();
+        if let Some(grn) = &mut self.grn {
+            y = cx.child("grn", grn, y)?;
+        }
         let mut y = cx.child("pointwise_conv2", &mut self.pointwise_conv2, y)?;
         if let Some(gamma) = &self.gamma {
             y = y * x.tape().param(gamma);

@@ -5,7 +5,7 @@ use crate::base::Result;
 use crate::module;
 use crate::nn::init::{Constant, Init};
 use crate::nn::{
-    AvgPool2d, BatchNorm2d, BnThen, Conv2d, ConvModule, Forward, Module, SELayer, Sequential, Var,
+    AvgPool2d, BatchNorm2d, BnThen, Conv2d, ConvModule, DropPath, Forward, Module, SELayer, Sequential, Var,
     make_divisible,
 };
 
@@ -24,15 +24,17 @@ pub(super) struct Place {
     /// Channels of its output.
     pub to: usize,
     pub stride: usize,
+    /// Probability with which the block is left out in training.
+    pub drop_path: f64,
 }
 
 impl Place {
     /// How the input gets to the sum: as it is, if nothing says otherwise.
-    fn shortcut(self, avg_down: bool) -> Result<Option<Sequential>> {
+    fn shortcut(self, p: &ResNetConfig) -> Result<Option<Sequential>> {
         if self.from == self.to && self.stride == 1 {
             return Ok(None);
         }
-        let means = avg_down && self.stride != 1;
+        let means = p.avg_down && self.stride != 1;
         let mut shortcut = Sequential::new();
         if means {
             let mean = AvgPool2d::new(self.stride).ceil_mode(true).count_include_pad(false);
@@ -40,7 +42,12 @@ impl Place {
         }
         let stride = if means { 1 } else { self.stride };
         let shortcut = shortcut.with(conv(self.from, self.to, 1, stride, 1)?);
-        Ok(Some(shortcut.with(BatchNorm2d::new(self.to))))
+        Ok(Some(shortcut.with(p.norm_cfg.build(self.to))))
+    }
+
+    /// What leaves the block out, if anything does.
+    fn drop_path(self) -> Option<DropPath> {
+        (self.drop_path > 0.0).then(|| DropPath::new(self.drop_path))
     }
 }
 
@@ -57,19 +64,21 @@ pub(super) struct BasicBlock {
     conv2: Conv2d,
     bn2: BatchNorm2d,
     downsample: Option<Sequential>,
+    drop_path: Option<DropPath>,
     init: Vec<Init>,
 }
 
-module!(BasicBlock { conv1, bn1, conv2, bn2, downsample }, init_cfg = init);
+module!(BasicBlock { conv1, bn1, conv2, bn2, downsample, drop_path }, init_cfg = init);
 
 impl BasicBlock {
     pub fn new(p: &ResNetConfig, at: Place) -> Result<Self> {
         Ok(Self {
             conv1: conv(at.from, at.to, 3, at.stride, 1)?,
-            bn1: BatchNorm2d::new(at.to),
+            bn1: p.norm_cfg.build(at.to),
             conv2: conv(at.to, at.to, 3, 1, 1)?,
-            bn2: BatchNorm2d::new(at.to),
-            downsample: at.shortcut(p.avg_down)?,
+            bn2: p.norm_cfg.build(at.to),
+            downsample: at.shortcut(p)?,
+            drop_path: at.drop_path(),
             init: begin("bn2", p.zero_init_residual),
         })
     }
@@ -84,7 +93,11 @@ impl Module for BasicBlock {
         let y = self.conv1.forward(x, cx)?;
         let y = self.bn1.forward_then(y, BnThen { add: None, relu: true }, cx)?;
         let y = self.conv2.forward(y, cx)?;
-        self.bn2.forward_then(y, BnThen { add: Some(shortcut), relu: true }, cx)
+        let Some(drop_path) = &mut self.drop_path else {
+            return self.bn2.forward_then(y, BnThen { add: Some(shortcut), relu: true }, cx);
+        };
+        let y = self.bn2.forward(y, cx)?;
+        Ok((drop_path.forward(y, cx)? + shortcut).relu())
     }
 }
 
@@ -98,10 +111,11 @@ pub(super) struct Bottleneck {
     bn3: BatchNorm2d,
     se_layer: Option<SELayer>,
     downsample: Option<Sequential>,
+    drop_path: Option<DropPath>,
     init: Vec<Init>,
 }
 
-module!(Bottleneck { conv1, bn1, conv2, bn2, conv3, bn3, se_layer, downsample }, init_cfg = init);
+module!(Bottleneck { conv1, bn1, conv2, bn2, conv3, bn3, se_layer, downsample, drop_path }, init_cfg = init);
 
 impl Bottleneck {
     pub fn new(p: &ResNetConfig, base: usize, at: Place) -> Result<Self> {
@@ -116,13 +130,14 @@ impl Bottleneck {
         let squeezed = |ratio: usize| make_divisible((at.to / ratio.max(1)) as f64, 8);
         Ok(Self {
             conv1: conv(at.from, inner, 1, first, 1)?,
-            bn1: BatchNorm2d::new(inner),
+            bn1: p.norm_cfg.build(inner),
             conv2: conv(inner, inner, 3, second, groups)?,
-            bn2: BatchNorm2d::new(inner),
+            bn2: p.norm_cfg.build(inner),
             conv3: conv(inner, at.to, 1, 1, 1)?,
-            bn3: BatchNorm2d::new(at.to),
+            bn3: p.norm_cfg.build(at.to),
             se_layer: p.se_ratio.map(|ratio| SELayer::new(at.to, squeezed(ratio))).transpose()?,
-            downsample: at.shortcut(p.avg_down)?,
+            downsample: at.shortcut(p)?,
+            drop_path: at.drop_path(),
             init: begin("bn3", p.zero_init_residual),
         })
     }
@@ -140,10 +155,16 @@ impl Module for Bottleneck {
         let y = self.conv2.forward(y, cx)?;
         let y = self.bn2.forward_then(y, then, cx)?;
         let y = self.conv3.forward(y, cx)?;
-        let Some(se_layer) = &mut self.se_layer else {
+        if self.se_layer.is_none() && self.drop_path.is_none() {
             return self.bn3.forward_then(y, BnThen { add: Some(shortcut), relu: true }, cx);
-        };
-        let y = self.bn3.forward(y, cx)?;
-        Ok((se_layer.forward(y, cx)? + shortcut).relu())
+        }
+        let mut y = self.bn3.forward(y, cx)?;
+        if let Some(se_layer) = &mut self.se_layer {
+            y = se_layer.forward(y, cx)?;
+        }
+        if let Some(drop_path) = &mut self.drop_path {
+            y = drop_path.forward(y, cx)?;
+        }
+        Ok((y + shortcut).relu())
     }
 }

@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::super::common::{none_frozen, three};
 use crate::base::{Error, Result};
+use crate::nn::ConvNormConfig;
 
 /// The keys of `{type: ResNet, …}` in a config, and how a program says the same.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -65,9 +66,16 @@ pub struct ResNetConfig {
     #[serde(default = "none_frozen")]
     #[schemars(range(min = -1))]
     pub frozen_stages: i64,
+    /// The batch norms.
+    #[serde(default)]
+    pub norm_cfg: ConvNormConfig,
     /// Whether batch norms normalise by their running statistics in training too, and leave them alone.
     #[serde(default)]
     pub norm_eval: bool,
+    /// Probability with which the last block is left out in training; it grows from 0 at the first.
+    #[serde(default)]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub drop_path_rate: f64,
 }
 
 /// Where a bottleneck has its stride; without effect on basic blocks.
@@ -100,7 +108,9 @@ impl ResNetConfig {
             style: BlockStyle::default(),
             zero_init_residual: true,
             frozen_stages: none_frozen(),
+            norm_cfg: ConvNormConfig::default(),
             norm_eval: false,
+            drop_path_rate: 0.0,
         }
     }
 

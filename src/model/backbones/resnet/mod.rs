@@ -10,7 +10,7 @@ pub use config::{BlockStyle, ResNetConfig};
 
 use block::{BasicBlock, Bottleneck, Place, conv};
 
-use super::common::freeze;
+use super::common::{drop_path_rates, freeze};
 use crate::base::Result;
 use crate::nn::init::{Constant, Init, Kaiming};
 use crate::nn::{BatchNorm2d, BnThen, Conv2d, ConvModule, Forward, MaxPool2d, Module, Sequential, Var};
@@ -109,6 +109,7 @@ impl ResNet {
         let plan = p.plan(small)?;
         let (base, mut from) = (plan.base, plan.stem);
         let expansion = if plan.bottleneck { p.expansion.unwrap_or(4) } else { 1 };
+        let mut rates = drop_path_rates(p.drop_path_rate, plan.blocks.iter().sum());
         let mut stages = Vec::new();
         for (i, blocks) in plan.blocks.iter().enumerate() {
             let inner = base.saturating_mul(1 << i);
@@ -116,7 +117,8 @@ impl ResNet {
             let mut stage: Vec<Box<dyn Module>> = Vec::new();
             for block in 0..*blocks {
                 let stride = if i > 0 && block == 0 { 2 } else { 1 };
-                let at = Place { from: std::mem::replace(&mut from, to), inner, to, stride };
+                let drop_path = rates.next().unwrap_or_default();
+                let at = Place { from: std::mem::replace(&mut from, to), inner, to, stride, drop_path };
                 stage.push(match plan.bottleneck {
                     true => Box::new(Bottleneck::new(p, base, at)?),
                     false => Box::new(BasicBlock::new(p, at)?),
@@ -137,8 +139,8 @@ impl ResNet {
         let plain = |kernel| conv(p.in_channels, plan.stem, kernel, stride, 1);
         let mut net = Self {
             conv1: (!p.deep_stem).then(|| plain(if small { 3 } else { 7 })).transpose()?,
-            bn1: (!p.deep_stem).then(|| BatchNorm2d::new(plan.stem)),
-            stem: p.deep_stem.then(|| deep_stem(p.in_channels, plan.stem, stride)).transpose()?,
+            bn1: (!p.deep_stem).then(|| p.norm_cfg.build(plan.stem)),
+            stem: p.deep_stem.then(|| deep_stem(p, plan.stem, stride)).transpose()?,
             layer1: stage(),
             layer2: stage(),
             layer3: stage(),
@@ -155,12 +157,13 @@ impl ResNet {
 }
 
 /// Three 3 × 3 convolutions, the first of which has the stride.
-fn deep_stem(from: usize, to: usize, stride: usize) -> Result<Sequential> {
+fn deep_stem(p: &ResNetConfig, to: usize, stride: usize) -> Result<Sequential> {
     let half = (to / 2).max(1);
+    let conv = |from, to| ConvModule::of(from, to, 3).norm(p.norm_cfg);
     Ok(Sequential::new()
-        .with(ConvModule::of(from, half, 3).stride(stride).build()?)
-        .with(ConvModule::of(half, half, 3).build()?)
-        .with(ConvModule::of(half, to, 3).build()?))
+        .with(conv(p.in_channels, half).stride(stride).build()?)
+        .with(conv(half, half).build()?)
+        .with(conv(half, to).build()?))
 }
 
 impl Module for ResNet {

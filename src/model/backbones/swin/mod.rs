@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::arch::{Arch, ArchConfig};
 use super::common::{Chain, drop_path_rates, three};
 use crate::base::{Error, Result};
+use crate::config::OneOrMany;
 use crate::nn::{DropPath, Dropout, FFN, Forward, LayerNorm, Linear, Module, PadMode, Pair, PatchEmbed, Var};
 use crate::registry::BuildCx;
 use crate::{module, register};
@@ -32,6 +33,8 @@ pub struct SwinTransformerConfig {
     /// Height and width, in patches, of the windows that attention stays in.
     #[schemars(range(min = 1, max = 256))]
     pub window_size: usize,
+    /// What the blocks have that differs, of all stages or a list with one of each.
+    pub stage_cfgs: OneOrMany<SwinStageConfig>,
     /// Probability with which dropout zeroes an element of the embedding.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub drop_rate: f64,
@@ -42,6 +45,32 @@ pub struct SwinTransformerConfig {
     pub pad_small_map: bool,
 }
 
+/// What a stage of a [`SwinTransformer`] has of its own.
+#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct SwinStageConfig {
+    /// Its blocks.
+    pub block_cfgs: SwinBlockConfig,
+}
+
+/// What the blocks of a stage have of their own.
+#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct SwinBlockConfig {
+    /// Height and width of the windows, in patches.
+    #[schemars(range(min = 1, max = 256))]
+    pub window_size: Option<usize>,
+}
+
+impl SwinTransformerConfig {
+    /// The size of the windows of a stage.
+    fn window_of(&self, stage: usize) -> usize {
+        let own =
+            if self.stage_cfgs.len() == 1 { self.stage_cfgs.first() } else { self.stage_cfgs.get(stage) };
+        own.and_then(|stage| stage.block_cfgs.window_size).unwrap_or(self.window_size)
+    }
+}
+
 impl Default for SwinTransformerConfig {
     fn default() -> Self {
         Self {
@@ -50,6 +79,7 @@ impl Default for SwinTransformerConfig {
             patch_size: Pair([4, 4]),
             in_channels: three(),
             window_size: 7,
+            stage_cfgs: OneOrMany(Vec::new()),
             drop_rate: 0.0,
             drop_path_rate: 0.1,
             pad_small_map: false,
@@ -128,7 +158,11 @@ impl SwinTransformer {
                 "`depths: {depths:?}` and `num_heads: {num_heads:?}` have one number each for a stage, of up to 16"
             )));
         }
-        if p.window_size == 0 || p.patch_size.0.contains(&0) {
+        if p.stage_cfgs.len() > 1 && p.stage_cfgs.len() != depths.len() {
+            let (own, stages) = (p.stage_cfgs.len(), depths.len());
+            return Err(Error::config(format!("`stage_cfgs` has {own} entries for {stages} stages")));
+        }
+        if (0..depths.len()).any(|i| p.window_of(i) == 0) || p.patch_size.0.contains(&0) {
             return Err(Error::config("`window_size` and `patch_size` must be at least 1"));
         }
         let mut rates = drop_path_rates(p.drop_path_rate, depths.iter().sum());
@@ -136,10 +170,11 @@ impl SwinTransformer {
         for (i, (depth, heads)) in depths.iter().zip(&num_heads).enumerate() {
             let dims = embed_dims.saturating_mul(1 << i);
             let mut block = |j: usize| {
-                let shift = if j.is_multiple_of(2) { 0 } else { p.window_size / 2 };
+                let window = p.window_of(i);
+                let shift = if j.is_multiple_of(2) { 0 } else { window / 2 };
                 Ok(Block {
                     norm1: LayerNorm::new(dims),
-                    attn: ShiftWindowMSA::new(dims, *heads, [p.window_size, shift], p.pad_small_map)?,
+                    attn: ShiftWindowMSA::new(dims, *heads, [window, shift], p.pad_small_map)?,
                     norm2: LayerNorm::new(dims),
                     ffn: FFN::new(dims, dims.saturating_mul(4), 0.0),
                     drop_path: DropPath::new(rates.next().unwrap_or_default()),

@@ -10,6 +10,7 @@ pub use arch::VisionTransformerArch;
 pub use layer::TransformerEncoderLayer;
 
 use super::arch::ArchConfig;
+use super::common::drop_path_rates;
 use crate::base::{Error, Result};
 use crate::nn::init::TruncNormal;
 use crate::nn::{
@@ -37,10 +38,18 @@ pub struct VisionTransformerConfig {
     /// Probability with which dropout zeroes an element of the embedding and behind every linear layer but `qkv`.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub drop_rate: f64,
+    /// Probability with which each branch of the last block is left out in training; it grows from 0 at the first.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub drop_path_rate: f64,
+    /// What each branch of a block is multiplied by at first, one trained number a feature; 0 for no such weights.
+    #[schemars(range(min = 0.0))]
+    pub layer_scale_init_value: f64,
     /// Whether query, key and value have an offset.
     pub qkv_bias: bool,
     /// The layer norms.
     pub norm_cfg: PatchNormConfig,
+    /// Whether the tokens are normalised before the blocks, as in CLIP; patches have no offset then.
+    pub pre_norm: bool,
     /// Whether the tokens are normalised once more at the end.
     pub final_norm: bool,
     /// Which of the tokens come out: the class token, the mean of the others, or all of them.
@@ -71,8 +80,11 @@ impl Default for VisionTransformerConfig {
             patch_size: Pair([16, 16]),
             in_channels: 3,
             drop_rate: 0.0,
+            drop_path_rate: 0.0,
+            layer_scale_init_value: 0.0,
             qkv_bias: true,
             norm_cfg: PatchNormConfig { kind: LayerNormName::LN, eps: 1e-6 },
+            pre_norm: false,
             final_norm: true,
             out_type: OutType::ClsToken,
             with_cls_token: true,
@@ -110,7 +122,8 @@ pub struct VisionTransformer {
     pos_embed: Param,
     patch_embed: PatchEmbed,
     drop_after_pos: Dropout,
-    layers: Vec<TransformerEncoderLayer>,
+    pre_norm: Option<LayerNorm>,
+    layers: Vec<Box<dyn Module>>,
     ln1: Option<LayerNorm>,
     ln2: Option<LayerNorm>,
     img_size: [usize; 2],
@@ -118,7 +131,7 @@ pub struct VisionTransformer {
     out_type: OutType,
 }
 
-module!(VisionTransformer { cls_token, pos_embed, patch_embed, drop_after_pos, layers, ln1, ln2 });
+module!(VisionTransformer { cls_token, pos_embed, patch_embed, drop_after_pos, pre_norm, layers, ln1, ln2 });
 
 register! { /// The vision transformer: images to the class token, [N, embed_dims], or as `out_type` says.
 dyn Module, "VisionTransformer" => fn VisionTransformer::from_config }
@@ -147,14 +160,24 @@ impl VisionTransformer {
         let grid = [img_size[0] / patch[0], img_size[1] / patch[1]];
         let tokens = grid[0].saturating_mul(grid[1]).saturating_add(usize::from(p.with_cls_token));
         let positions = TruncNormal { std: 0.02, ..TruncNormal::default() };
+        let depth = p.arch.0.num_layers;
+        let layer = |(i, drop_path)| -> Result<Box<dyn Module>> {
+            let first_only = p.out_type == OutType::ClsToken && i + 1 == depth;
+            Ok(Box::new(TransformerEncoderLayer::new(p, drop_path)?.first_only(first_only)))
+        };
+        let layers =
+            drop_path_rates(p.drop_path_rate, depth).enumerate().map(layer).collect::<Result<_>>()?;
+        let mut patch_embed = PatchEmbed::new(p.in_channels, dims, patch);
+        if p.pre_norm {
+            patch_embed.projection.bias = None;
+        }
         Ok(Self {
             cls_token: p.with_cls_token.then(|| Param::full(&[1, 1, dims], 0.0)),
             pos_embed: Param::init(&[1, tokens, dims], positions),
-            patch_embed: PatchEmbed::new(p.in_channels, dims, patch),
+            patch_embed,
             drop_after_pos: Dropout::new(p.drop_rate),
-            layers: (0..p.arch.0.num_layers)
-                .map(|_| TransformerEncoderLayer::new(p))
-                .collect::<Result<_>>()?,
+            pre_norm: p.pre_norm.then(|| p.norm_cfg.build(dims)),
+            layers,
             ln1: p.final_norm.then(|| p.norm_cfg.build(dims)),
             ln2: (p.out_type == OutType::AvgFeatmap).then(|| p.norm_cfg.build(dims)),
             img_size,
@@ -177,17 +200,19 @@ impl VisionTransformer {
         let tokens = map
             .embed_tokens(self.cls_token.as_ref().map(|p| tape.param(p)), Some(tape.param(&self.pos_embed)));
         let tokens = tokens.checked()?;
-        self.drop_after_pos.forward(tokens, cx)
+        let tokens = self.drop_after_pos.forward(tokens, cx)?;
+        match &mut self.pre_norm {
+            Some(norm) => norm.forward(tokens, cx),
+            None => Ok(tokens),
+        }
     }
 }
 
 impl Module for VisionTransformer {
     fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
         let mut x = self.embed(x, cx)?;
-        let last = self.layers.len().saturating_sub(1);
-        let first_only = self.out_type == OutType::ClsToken;
         for (i, layer) in self.layers.iter_mut().enumerate() {
-            x = if first_only && i == last { layer.forward_first(x, cx)? } else { layer.forward(x, cx)? };
+            x = cx.child(format_args!("layers.{i}"), layer, x)?;
         }
         if let Some(norm) = &mut self.ln1 {
             x = norm.forward(x, cx)?;
