@@ -139,3 +139,66 @@ fn a_time_limit_and_a_stop_file_have_an_exit_code_of_their_own() {
     let (code, _) = shanty(dir.path(), &["train", "run.yaml", "--work-dir", "w", "--resume"]);
     assert_eq!(code, 0);
 }
+
+/// Weights with the batch norms in them score as the checkpoint does, in the same config, and are not trained.
+#[test]
+fn fused_weights_are_read_by_the_same_config() {
+    let dir = tempfile::tempdir().unwrap();
+    let backbone = "[{type: Flatten}, {type: Linear, in_features: 12, out_features: 8, bias: false}, \
+            {type: BatchNorm1d, num_features: 8}, {type: ReLU}, {type: Linear, in_features: 8, out_features: 3}]";
+    let plain = "[{type: Flatten}, {type: Linear, in_features: 12, out_features: 3}]";
+    let config = CONFIG.replace(plain, backbone);
+    assert_ne!(config, CONFIG);
+    fs::write(dir.path().join("run.yaml"), config).unwrap();
+    let run = |args: &[&str]| shanty(dir.path(), args);
+    let (code, text) = run(&["train", "run.yaml", "--work-dir", "a"]);
+    assert_eq!(code, 0, "{text}");
+    let (code, text) = run(&["ckpt", "fuse", "run.yaml", "a/epoch_2", "fused.safetensors"]);
+    assert_eq!(code, 0, "{text}");
+    assert!(
+        text.contains("1 batch norm in the weights before them") && text.contains("4 tensors in"),
+        "{text}"
+    );
+    let names = read_tensors(&dir.path().join("fused.safetensors")).unwrap();
+    let names: Vec<_> = names.0.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["backbone.1.bias", "backbone.1.weight", "backbone.4.bias", "backbone.4.weight"]);
+
+    let predict = |weights: &str, out: &str, more: &[&str]| {
+        let args = [&["predict", "run.yaml", weights, "--out", out], more].concat();
+        let (code, text) = run(&args);
+        assert_eq!(code, 0, "{text}");
+        let text = fs::read_to_string(dir.path().join(out)).unwrap();
+        let numbers = text.lines().skip(1).flat_map(|line| line.split(','));
+        numbers.filter_map(|cell| cell.parse::<f64>().ok()).collect::<Vec<_>>()
+    };
+    let fused = ["load_options.fused=true"];
+    let (a, b) = (predict("a/epoch_2", "a.csv", &[]), predict("fused.safetensors", "b.csv", &fused));
+    assert!(a.len() == b.len() && a.len() > 20, "{a:?}");
+    assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-5), "{a:?} {b:?}");
+
+    let (code, text) = run(&["predict", "run.yaml", "fused.safetensors", "--out", "c.csv"]);
+    assert_eq!(code, 1);
+    assert!(text.contains("`load_options: {fused: true}`"), "{text}");
+    let (code, text) = run(&["train", "run.yaml", "load_from=fused.safetensors", fused[0], "work_dir=c"]);
+    assert_ne!(code, 0);
+    assert!(text.contains("there are no batch norms left to train"), "{text}");
+}
+
+/// What a layer gives is written in place of predictions; a layer that there is not is told with one that there is.
+#[test]
+fn features_of_a_layer_are_written() {
+    let dir = with_config();
+    let (code, text) = shanty(dir.path(), &["train", "run.yaml", "--work-dir", "a"]);
+    assert_eq!(code, 0, "{text}");
+    let features = |layer: &str, out: &str| {
+        shanty(dir.path(), &["predict", "run.yaml", "a/epoch_2", "--out", out, "--features", layer])
+    };
+    let (code, text) = features("backbone.0", "flat.csv");
+    assert!(code == 0 && text.contains("16 feature vectors in flat.csv"), "{text}");
+    let table = fs::read_to_string(dir.path().join("flat.csv")).unwrap();
+    let header: Vec<&str> = table.lines().next().unwrap().split(',').collect();
+    assert_eq!((header.len(), header[1], header[12]), (13, "backbone.0_0", "backbone.0_11"));
+    assert_eq!(table.lines().count(), 17);
+    let (code, text) = features("backbone.9", "none.csv");
+    assert!(code == 2 && text.contains("no module `backbone.9`") && text.contains("did you mean"), "{text}");
+}

@@ -9,7 +9,7 @@ use super::output::{self, Output};
 use super::predictions::Predictions;
 use super::{Bare, ConfigArgs, console};
 use crate::base::{Error, Result};
-use crate::run::{Predictor, quoted};
+use crate::run::{Names, Predictor, quoted};
 
 /// Arguments of `predict`.
 #[derive(Debug, Clone, Args)]
@@ -27,8 +27,11 @@ pub(super) struct Predict {
     out: PathBuf,
     /// Compute batch norms, sums and activations with the convolution or linear map before them: fewer walks over
     /// memory, and equal but for rounding.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "features")]
     fused: bool,
+    /// Write what this module gives (`backbone.layer4`, see `summary`) in place of predictions.
+    #[arg(long, value_name = "MODULE")]
+    features: Option<String>,
     #[command(flatten)]
     bare: Bare,
 }
@@ -76,10 +79,14 @@ impl Predict {
         let mut all = Predictions::default();
         for batch in data.batches(0, Some(data.len())) {
             let batch = batch?;
-            let outputs = model.predict(&batch)?;
             let ids = &batch.ids[..batch.valid];
-            for (name, values) in outputs.predictions.iter() {
-                all.add(name, values, ids.len(), || model.names(name))?;
+            if let Some(module) = &self.features {
+                all.add(module, &model.features(&batch, module)?, ids.len(), || Names::Unknown)?;
+            } else {
+                let outputs = model.predict(&batch)?;
+                for (name, values) in outputs.predictions.iter() {
+                    all.add(name, values, ids.len(), || model.names(name))?;
+                }
             }
             ids.iter().for_each(|position| all.sample(*position, data.dataset().origin(*position as usize)));
             all.targets(&batch, &targets);
@@ -98,7 +105,8 @@ impl Predict {
             Form::Npy => all.npy()?,
         };
         if out.write(&bytes)? {
-            console::say(&format!("{} predictions in {}", all.len(), self.out.display()));
+            let what = if self.features.is_some() { "feature vectors" } else { "predictions" };
+            console::say(&format!("{} {what} in {}", all.len(), self.out.display()));
         }
         Ok(())
     }

@@ -3,9 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ndarray::ArrayD;
+
 use super::assemble::{Purpose, assemble};
 use super::{RunConfig, Runner};
-use crate::base::{Error, Result};
+use crate::base::suggest::nearest;
+use crate::base::{Elem, Error, Result};
 use crate::config::Node;
 use crate::data::{Batch, DataLoader, FieldKind, FieldSpec, Fields, Fitted, Shard, TARGET};
 use crate::model::Outputs;
@@ -78,6 +81,35 @@ impl Predictor {
     /// A batch that does not fit the model.
     pub fn predict(&mut self, batch: &Batch) -> Result<Outputs> {
         self.runner.predict(batch)
+    }
+
+    /// What a module of the model, by its path, gives for a batch: features to compare samples by, or to learn from.
+    ///
+    /// # Errors
+    /// When there is no such module, or what it gives is not known or not one row a sample.
+    pub fn features(&mut self, batch: &Batch, module: &str) -> Result<ArrayD<Elem>> {
+        let traced = self.runner.model()?.trace(batch)?;
+        let Some(found) = traced.iter().find(|traced| traced.path == module) else {
+            let names = traced.iter().filter(|traced| traced.output.is_some()).map(|traced| &*traced.path);
+            let hint = nearest(module, names).map_or_else(
+                || "`shanty summary` shows its modules".to_owned(),
+                |near| format!("did you mean `{near}`?"),
+            );
+            return Err(Error::config(format!(
+                "the model has no module `{module}` that is computed: {hint}"
+            )));
+        };
+        let Some(output) = &found.output else {
+            return Err(Error::config(format!(
+                "what `{module}` gives is not known: take a module before or behind it for which `shanty summary` has an \
+                 output"
+            )));
+        };
+        if output.shape().first() != Some(&batch.len()) {
+            let shape = output.shape();
+            return Err(Error::config(format!("`{module}` gives {shape:?}, which is not one row a sample")));
+        }
+        Ok(output.to_owned())
     }
 
     /// Predicts in fewer walks over memory: see [`Model::fuse`](crate::model::Model::fuse).
