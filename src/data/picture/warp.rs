@@ -68,11 +68,15 @@ impl Draw for Warp<'_> {
             Interpolation::Bicubic => smooth(canvas, back, &fill, exact, |x| {
                 [cubic(x + 1.0, -0.75), cubic(x, -0.75), cubic(1.0 - x, -0.75), cubic(2.0 - x, -0.75)]
             }),
-            Interpolation::Lanczos => smooth(canvas, back, &fill, in_32nds, |x| {
-                let weights: [f64; 8] = std::array::from_fn(|k| taps::lanczos(x + 3.0 - k as f64, 4.0));
-                let sum: f64 = weights.iter().sum();
-                weights.map(|weight| weight / sum)
-            }),
+            Interpolation::Lanczos => {
+                let each: [[f64; 8]; 32] = std::array::from_fn(|part| {
+                    let x = part as f64 / 32.0 + 3.0;
+                    let weights: [f64; 8] = std::array::from_fn(|k| taps::lanczos(x - k as f64, 4.0));
+                    let sum: f64 = weights.iter().sum();
+                    weights.map(|weight| weight / sum)
+                });
+                smooth(canvas, back, &fill, in_32nds, |x| each[(x * 32.0) as usize % 32])
+            }
             _ => smooth(canvas, back, &fill, exact, |x| [1.0 - x, x]),
         }
     }
@@ -82,13 +86,13 @@ fn nearest<P: Pixel>(canvas: &mut Canvas<'_, P>, back: Affine, fill: &[P; 4]) ->
     let Canvas { height, width, depth, .. } = *canvas;
     let fill = fill.get(..depth).ok_or_else(|| too_deep(depth))?;
     let mut out = Vec::with_capacity(canvas.pixels.len());
+    // A place half-way between two pixels belongs to the second: by even and odd, as OpenCV 5 has it, a shift by half a
+    // pixel would double every other one.
+    let pixel = |place: f64| (place + 0.5).floor();
     for y in 0..height {
         let (sx, sy) = start(back, y);
         for x in 0..width {
-            let (x, y) = (
-                (sx + back.x[0] * x as f64).round_ties_even(),
-                (sy + back.y[0] * x as f64).round_ties_even(),
-            );
+            let (x, y) = (pixel(sx + back.x[0] * x as f64), pixel(sy + back.y[0] * x as f64));
             // The casts cut off at 0; what is below has been found out before.
             let inside = x >= 0.0 && y >= 0.0 && x < width as f64 && y < height as f64;
             match inside {

@@ -169,7 +169,7 @@ macro_rules! leveled {
                     (None, Some(range)) => {
                         let own = (p.magnitude_level, p.magnitude_std, p.total_level);
                         let (level, deviation, total) = policy.level.unwrap_or(own);
-                        Magnitude::Drawn { range, level, deviation, total }.checked()?
+                        Magnitude::Drawn { range, level, deviation, total }
                     }
                     _ => return Err(Error::config(format!("give either `{key}` or `magnitude_range`"))),
                 };

@@ -7,7 +7,7 @@ use rand_distr::StandardNormal;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer};
 
-use crate::base::{Error, Result, Rng};
+use crate::base::Rng;
 use crate::config::{Diag, FromNode, Key, Kind, Node, read, receive};
 
 /// A strength, or how it is drawn for each sample.
@@ -57,28 +57,6 @@ impl Magnitude {
             Deviation::Normal(_) => level,
         };
         level / total * (high - low) + low
-    }
-
-    /// Checked.
-    ///
-    /// # Errors
-    /// When a number is none that strengths can be made of.
-    pub(super) fn checked(self) -> Result<Self> {
-        let Self::Drawn { range, level, deviation, total } = self else { return Ok(self) };
-        if !range.iter().all(|end| end.is_finite()) {
-            return Err(Error::config(format!("`magnitude_range` is two numbers, got {range:?}")));
-        }
-        if !(total > 0.0 && total.is_finite() && level >= 0.0 && level.is_finite()) {
-            return Err(Error::config(format!(
-                "`magnitude_level` is at least 0 and `total_level` above it, got {level} and {total}"
-            )));
-        }
-        match deviation {
-            Deviation::Normal(std) if !std.is_finite() => Err(Error::config(format!(
-                "`magnitude_std` is a number, or inf for any level up to `magnitude_level`, got {std}"
-            ))),
-            _ => Ok(self),
-        }
     }
 }
 
