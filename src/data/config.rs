@@ -48,8 +48,8 @@ pub struct DataLoaderConfig {
     /// its batch. `shanty check --data` finds them beforehand.
     #[serde(default)]
     pub max_bad_samples: usize,
-    /// Seconds that a batch may take its workers once the training waits for it, before that is an error which names the
-    /// samples that are being read; 0 for as long as they need.
+    /// Seconds that a batch may take its workers once the training waits for it, before that is an error which names
+    /// the samples that are being read; 0 for as long as they need.
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 1e9))]
     pub timeout: f64,

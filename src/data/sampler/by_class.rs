@@ -17,8 +17,8 @@ crate::register! {
     dyn Sampler, "ClassAwareSampler" => ClassAwareSampler
 }
 
-/// The classes in turn, in an order drawn anew each time round, and of each the next of its samples in an order of their
-/// own (Shen, Lin and Huang 2016). A pass has as many samples as the data set.
+/// The classes in turn, in an order drawn anew each time round, and of each the next of its samples in an order of
+/// their own (Shen, Lin and Huang 2016). A pass has as many samples as the data set.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ClassAwareSampler {

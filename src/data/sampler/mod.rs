@@ -86,9 +86,9 @@ pub trait Sampler: Send + Sync {
     /// several times in a pass is augmented anew each time.
     fn draw(&self, len: usize, seed: u64, pass: u64) -> Vec<usize>;
 
-    /// The sampler for these data, where it has to know more of them than how many there are: the classes, say. All ranks
-    /// together take `batch` samples at a time. A loader asks it before the first pass, and then draws from what it gives;
-    /// its `pass_len` and `policy` are those of this.
+    /// The sampler for these data, where it has to know more of them than how many there are: the classes, say. All
+    /// ranks together take `batch` samples at a time. A loader asks it before the first pass, and then draws from what
+    /// it gives; its `pass_len` and `policy` are those of this.
     ///
     /// # Errors
     /// When the data do not tell, or do not fit.

@@ -16,7 +16,8 @@ use crate::registry::{BuildCx, Spec};
 struct ClassBalancedConfig {
     /// The set whose rare classes are repeated.
     dataset: Spec<dyn Dataset>,
-    /// The share t of samples, from 0 to 1, below which a class is rare: one of a share f comes ceil(sqrt(t / f)) times.
+    /// The share t of samples, from 0 to 1, below which a class is rare: one of a share f comes ceil(sqrt(t / f))
+    /// times.
     #[schemars(range(min = 0.0))]
     oversample_thr: f64,
     /// Accepted for MMEngine's configs: a set is read when a run needs it.

@@ -59,8 +59,9 @@ impl ImageFolder {
         }
         let [pictures, labels, parts] = LISTS.map(|name| root.join(name));
         if let Some(absent) = [&folder, &pictures, &labels, &parts].into_iter().find(|path| !path.exists()) {
-            let what = "no CUB-200-2011 here. In `data_root` images, images.txt, image_class_labels.txt and train_test_split.txt are \
-                        looked for. They are what CUB_200_2011.tgz of the Caltech vision group unpacks to";
+            let what = "no CUB-200-2011 here. In `data_root` images, images.txt, image_class_labels.txt and \
+                        train_test_split.txt are looked for. They are what CUB_200_2011.tgz of the Caltech vision group \
+                        unpacks to";
             return Err(Error::Missing { path: absent.clone(), what: what.to_owned() });
         }
         let files = chosen(&numbered(&pictures)?, &by_number(&labels)?, &by_number(&parts)?, p.split)?;
