@@ -560,7 +560,7 @@ fn a_dump_takes_no_file_of_somebody_else() {
     fs::write(dir.path().join("mine.jsonl"), "{\"name\": 1}\n").unwrap();
     fs::create_dir(dir.path().join("folder.jsonl")).unwrap();
     let with = |command: &str, file: &str| {
-        let set = format!("val_evaluator={{type: DumpResults, out_file_path: {file}}}");
+        let set = format!("val_evaluator=[{{type: Accuracy}}, {{type: DumpResults, out_file_path: {file}}}]");
         let out = shanty(dir.path(), &[command, &config, "--work-dir", "work", "--set", &set]);
         (out.status.code(), String::from_utf8([out.stdout, out.stderr].concat()).unwrap())
     };

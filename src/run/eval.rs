@@ -4,7 +4,7 @@ use super::Session;
 use crate::base::{Error, Result, durable};
 use crate::data::{Batch, DataLoader};
 use crate::hook::{Event, Metrics, Mode, Phase, Step};
-use crate::metric::{Direction, Directions, Evaluator, MetricFailed, Predictions};
+use crate::metric::{Direction, Directions, Evaluator, MetricFailed, Predictions, meant};
 use crate::model::Outputs;
 use crate::optim::ScheduledParam;
 
@@ -166,8 +166,10 @@ fn all_watched(s: &Session, metrics: &Metrics) -> Result<()> {
     match watched.into_iter().find(|name| metrics.get(name).is_none()) {
         Some(name) => {
             let given: Vec<_> = metrics.0.iter().map(|(name, _)| name.as_str()).collect();
-            let text = format!("a schedule watches `{name}`, and the validation gave {}", given.join(", "));
-            Err(Error::config(text))
+            let near = meant(name, given.iter().copied());
+            let near = near.map_or(String::new(), |near| format!(" (did you mean `{near}`?)"));
+            let given = given.join(", ");
+            Err(Error::config(format!("a schedule watches `{name}`, and the validation gave {given}{near}")))
         }
         None => Ok(()),
     }
