@@ -145,8 +145,8 @@ fn types_of_other_projects_are_called_what_they_are() {
         ("custom_hooks: [{type: mmpretrain.engine.hooks.SwAVHook}]\n", "MMPretrain"),
         ("custom_hooks: [{type: RFSearchHook}]\n", "MMCV"),
         ("custom_hooks: [{type: NPUProfilerHook}]\n", "MMEngine"),
-        ("optim_wrapper: {optimizer: {type: torch.optim.Adadelta}}\n", "PyTorch"),
-        ("optim_wrapper: {optimizer: {type: LARS}}\n", "MMPretrain"),
+        ("optim_wrapper: {optimizer: {type: torch.optim.ASGD}}\n", "PyTorch"),
+        ("optim_wrapper: {optimizer: {type: Adan}}\n", "MMPretrain"),
         ("train_dataloader: {dataset: {type: CUB, _delete_: true}}\n", "MMPretrain"),
         ("vis_backends: [{type: TensorboardVisBackend}]\n", "MMEngine"),
     ] {

@@ -157,3 +157,61 @@ fn frozen_stages_and_norm_eval_are_those_of_mmpretrain() {
     assert!(error.contains("`frozen_stages: 4`, but there are 3 stages"), "{error}");
     assert!(named_modules(&*resnet("").unwrap()).iter().any(|(path, _)| path == "layer1.0"));
 }
+
+/// The hook's epochs count from 1: what is frozen until the second stays through the first, and is trained then.
+#[test]
+fn the_freeze_hook_holds_modules_for_some_epochs() {
+    let still = |hook: &str| {
+        let all = moved("", "");
+        let found = moved("", hook);
+        all.into_iter().filter(|name| !found.contains(name)).collect::<Vec<_>>()
+    };
+    let frozen = ["backbone.1.weight", "backbone.1.bias"];
+    assert_eq!(still("{type: FreezeHook, modules: backbone.1}"), frozen);
+    assert_eq!(still("{type: FreezeHook, modules: backbone.1, end: 3}"), Vec::<String>::new());
+    assert_eq!(still("{type: FreezeHook, modules: [backbone.1], begin: 3}"), Vec::<String>::new());
+    // In an epoch in which it is frozen a weight stays bit for bit, and moves in the others.
+    let courses = |hook: &str| {
+        struct Course(Vec<StateDict>);
+        impl Hook for Course {
+            fn after_train_epoch(&mut self, cx: &mut Ctx<'_>) -> HookResult {
+                self.0.push(StateDict::of(&**cx.model)?);
+                Ok(())
+            }
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let mut runner = runner(dir.path(), false, "", hook, Limits::default()).unwrap();
+        runner.add_hook(Course(Vec::new())).unwrap();
+        runner.train().unwrap();
+        let course = &runner.hook::<Course>().unwrap().0;
+        let weight = |epoch: usize| course[epoch].get("backbone.1.weight").unwrap().value.clone();
+        (weight(0), weight(1), weight(2))
+    };
+    let (one, two, three) = courses("{type: FreezeHook, modules: backbone.1, begin: 2, end: 3}");
+    assert!(one == two && two != three);
+    let dir = tempfile::tempdir().unwrap();
+    for (hook, says) in [
+        (
+            "{type: FreezeHook, modules: backbone.1, begin: 2, end: 2}",
+            "`end: 2` must be above `begin`, which is 2",
+        ),
+        ("{type: FreezeHook, modules: backbone.1, begin: 4}", "`begin: 4`, but the run has 3 epochs"),
+    ] {
+        let said = runner(dir.path(), false, "", hook, Limits::default()).err().unwrap().to_string();
+        assert!(said.contains(says), "{said}");
+    }
+    let mut wrong =
+        runner(dir.path(), false, "", "{type: FreezeHook, modules: backbone.9}", Limits::default()).unwrap();
+    let said = wrong.train().unwrap_err().to_string();
+    assert!(said.contains("the model has no module `backbone.9`"), "{said}");
+}
+
+#[test]
+fn a_run_that_freezes_for_an_epoch_resumes_exactly_at_every_cut() {
+    let scratch = tempfile::tempdir().unwrap();
+    let hook = "{type: FreezeHook, modules: ['backbone.1', 'backbone.2'], begin: 2, end: 3}";
+    let make = |dir: &Path, resume: bool, limits: Limits| runner(dir, resume, "", hook, limits);
+    for cut in verify(&make, |total| (1..total).collect(), scratch.path(), &mut |_| ()).unwrap() {
+        assert_eq!(cut.difference, None, "cut after {}", cut.at);
+    }
+}

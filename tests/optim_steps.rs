@@ -324,3 +324,88 @@ fn groups_have_switches_and_betas() {
         assert!(said.as_ref().is_err_and(|e| e.to_string().contains(says)), "{keys}: {said:?}");
     }
 }
+
+/// Muon for the matrices and AdamW for what is left are what each of them does alone, and go through a checkpoint.
+#[test]
+fn several_optimizers_share_the_parameters() {
+    let both = "
+type: OptimWrapperDict
+wrappers:
+  conv: {modules: conv, optimizer: {type: SGD, lr: 0.1}, clip_grad: {max_norm: 0.1}}
+  hidden: {ndim: 2, optimizer: {type: Muon, lr: 0.02}}
+  rest: {modules: [], optimizer: {type: AdamW, lr: 0.01, weight_decay: 0.3}}
+";
+    let (given, _) = fixture();
+    let grads = given["grads"].as_array().unwrap();
+    let (mut bag, mut optim) = (Bag::of(&given["params"], None), wrapper(both));
+    optim.bind(&bag).unwrap();
+    assert_eq!(optim.name(), "conv: SGD, hidden: Muon, rest: AdamW");
+    let groups: Vec<_> = optim.groups().iter().map(|group| group.name().to_owned()).collect();
+    assert_eq!(groups, ["conv", "hidden", "rest"]);
+    assert_eq!(optim.group_of("fc.weight").unwrap().name(), "hidden");
+    let alone = [
+        (
+            json!(["conv.weight", "conv.bias"]),
+            "{optimizer: {type: SGD, lr: 0.1}, clip_grad: {max_norm: 0.1}}",
+        ),
+        (json!(["fc.weight", "tall.weight"]), "{optimizer: {type: Muon, lr: 0.02}}"),
+        (json!(["fc.bias"]), "{optimizer: {type: AdamW, lr: 0.01, weight_decay: 0.3}}"),
+    ];
+    let mut alone = alone.map(|(only, text)| (Bag::of(&given["params"], Some(&only)), wrapper(text)));
+    for grads in &grads[..6] {
+        bag.add_grads(grads, 1.0);
+        optim.update(&mut bag).unwrap();
+        optim = resumed(optim, both, &mut bag);
+        for (bag, optim) in &mut alone {
+            bag.add_grads(grads, 1.0);
+            optim.update(bag).unwrap();
+        }
+    }
+    for (name, value, _) in alone.iter().flat_map(|(bag, _)| &bag.0) {
+        assert_eq!(&bag.0.iter().find(|(n, ..)| n == name).unwrap().1, value, "{name}");
+    }
+    for (wrappers, says) in [
+        ("{conv: {optimizer: {type: SGD, lr: 0.1}}}", "no optimizer moves `fc."),
+        (
+            "{cnv: {optimizer: {type: Adam}}, rest: {modules: [], optimizer: {type: Adam}}}",
+            "`cnv` moves no parameter",
+        ),
+    ] {
+        let said =
+            wrapper(&format!("{{type: OptimWrapperDict, wrappers: {wrappers}}}")).bind(&bag).unwrap_err();
+        assert!(said.to_string().contains(says), "{said}");
+    }
+    for (text, says) in [
+        ("{type: OptimWrapperDict}", "needs `wrappers`"),
+        ("{}", "`optimizer` is missing"),
+        (
+            "{optimizer: {type: Adam}, wrappers: {a: {optimizer: {type: Adam}}}}",
+            "belong to `type: OptimWrapperDict`",
+        ),
+        (
+            "{type: OptimWrapperDict, clip_grad: {max_norm: 1}, wrappers: {a: {optimizer: {type: Adam}}}}",
+            "`clip_grad` belongs to each of the `wrappers`",
+        ),
+    ] {
+        let config = parse("optim.yaml", text).unwrap().read_checked::<OptimWrapperConfig>().unwrap();
+        let said = config.build(&mut BuildCx::new(0)).err().unwrap().to_string();
+        assert!(said.contains(says), "{text}: {said}");
+    }
+}
+
+/// In its turn an optimizer alone limits and moves; gradients cannot be accumulated between turns.
+#[test]
+fn optimizers_take_turns() {
+    let text = "{type: OptimWrapperDict, wrappers: {a: {optimizer: {type: SGD, lr: 1.0}}, b: {optimizer: {type: SGD, lr: 1.0}}}}";
+    let one = |name: &str| (name.to_owned(), ArrayD::zeros(vec![1]), ArrayD::from_elem(vec![1], 1.0));
+    let mut bag = Bag(vec![one("a.w"), one("b.w")]);
+    let mut optim = wrapper(text);
+    optim.bind(&bag).unwrap();
+    optim.take_turn(Some("b")).unwrap();
+    optim.update(&mut bag).unwrap();
+    assert_eq!((bag.0[0].1[[0]], bag.0[1].1[[0]]), (0.0, -1.0));
+    assert_eq!((bag.0[0].2[[0]], bag.0[1].2[[0]]), (0.0, 0.0), "the gradients of the others are dropped");
+    let said = optim.take_turn(Some("c")).unwrap_err().to_string();
+    assert!(said.contains("`c` in turn, and the optim_wrapper has a, b"), "{said}");
+    assert!(wrapper(text).accumulate(2).take_turn(Some("a")).is_err());
+}

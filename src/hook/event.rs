@@ -35,6 +35,14 @@ impl Metrics {
         Self(self.0, self.1, tables)
     }
 
+    /// The same with the values of another pass beside it, whose names end with `suffix`.
+    #[must_use]
+    pub(crate) fn beside(mut self, other: Self, suffix: &str) -> Self {
+        self.0.extend(other.0.into_iter().map(|(name, value)| (name + suffix, value)));
+        self.1.extend(other.1.into_iter().map(|(name, direction)| (name + suffix, direction)));
+        self
+    }
+
     /// What is no single number: `confusion_matrix/result`.
     pub fn tables(&self) -> &[(String, Table)] {
         &self.2

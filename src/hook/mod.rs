@@ -133,6 +133,16 @@ pub trait Hook: Any + Send {
         Ok(())
     }
 
+    /// Weights that are to be evaluated beside those that the model has during a validation or a test: puts them there
+    /// (`begins`) when the pass is over, or takes them away again after a second one. Gives what the names of those
+    /// values end with; nothing, where there are no others. What it puts there it takes away in `on_error` too.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    fn evaluate_also(&mut self, cx: &mut Ctx<'_>, begins: bool) -> HookResult<Option<&'static str>> {
+        Ok(None)
+    }
+
     /// The state that checkpoints keep; `None` keeps nothing.
     fn state(&mut self) -> Option<&mut dyn HookState> {
         None

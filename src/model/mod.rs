@@ -79,6 +79,21 @@ pub trait Model: Params + Any + Send {
     /// If the batch does not fit the model.
     fn train_step(&mut self, batch: &Batch, cx: &StepCx) -> Result<Outputs>;
 
+    /// The optimizers that take turns in each iteration, by name, in their order, as those of a GAN: the wrapper has to be
+    /// an OptimWrapperDict. Without any, all parameters move together after one [`train_step`](Self::train_step).
+    fn turns(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// The [`train_step`](Self::train_step) of one of the [`turns`](Self::turns): what moves afterwards are the parameters
+    /// of that optimizer, and all other gradients are dropped.
+    ///
+    /// # Errors
+    /// If the batch does not fit the model.
+    fn train_turn(&mut self, _optimizer: &str, batch: &Batch, cx: &StepCx) -> Result<Outputs> {
+        self.train_step(batch, cx)
+    }
+
     /// Forward only, with layers in evaluation mode: predictions, and the samples' losses where the batch has targets.
     ///
     /// # Errors

@@ -18,6 +18,25 @@ pub trait Task: ModuleTree + Params + Any + Send {
     /// If the batch does not fit.
     fn loss<'t>(&mut self, batch: &Batch, tape: &'t Tape, cx: &mut Forward<'_>) -> Result<LossDict<'t>>;
 
+    /// As [`Model::turns`].
+    fn turns(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// The losses of a batch in the turn of one optimizer.
+    ///
+    /// # Errors
+    /// If the batch does not fit.
+    fn turn_loss<'t>(
+        &mut self,
+        _optimizer: &str,
+        batch: &Batch,
+        tape: &'t Tape,
+        cx: &mut Forward<'_>,
+    ) -> Result<LossDict<'t>> {
+        self.loss(batch, tape, cx)
+    }
+
     /// What it predicts for a batch, and the loss of each sample where there are targets.
     ///
     /// # Errors
@@ -41,16 +60,32 @@ pub trait Task: ModuleTree + Params + Any + Send {
     }
 }
 
+fn train<T: Task>(task: &mut T, turn: Option<&str>, batch: &Batch, step: &StepCx) -> Result<Outputs> {
+    let mut rng = keyed(step.seed, "forward", step.iter, 0);
+    let mut autograd = std::mem::take(task.autograd());
+    let outputs = autograd.train(task, &mut rng, |task, tape, cx| {
+        let losses = match turn {
+            Some(optimizer) => task.turn_loss(optimizer, batch, tape, cx)?,
+            None => task.loss(batch, tape, cx)?,
+        };
+        let (total, outputs) = losses.total()?;
+        Ok((if step.loss_scale == 1.0 { total } else { total * step.loss_scale }, outputs))
+    });
+    *task.autograd() = autograd;
+    outputs
+}
+
 impl<T: Task> Model for T {
     fn train_step(&mut self, batch: &Batch, step: &StepCx) -> Result<Outputs> {
-        let mut rng = keyed(step.seed, "forward", step.iter, 0);
-        let mut autograd = std::mem::take(self.autograd());
-        let outputs = autograd.train(self, &mut rng, |task, tape, cx| {
-            let (total, outputs) = task.loss(batch, tape, cx)?.total()?;
-            Ok((if step.loss_scale == 1.0 { total } else { total * step.loss_scale }, outputs))
-        });
-        *self.autograd() = autograd;
-        outputs
+        train(self, None, batch, step)
+    }
+
+    fn turns(&self) -> &'static [&'static str] {
+        Task::turns(self)
+    }
+
+    fn train_turn(&mut self, optimizer: &str, batch: &Batch, step: &StepCx) -> Result<Outputs> {
+        train(self, Some(optimizer), batch, step)
     }
 
     fn eval_step(&mut self, batch: &Batch) -> Result<Outputs> {

@@ -4,16 +4,53 @@ use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
-use super::{ClipGrad, OptimWrapper, Optimizer, ParamwiseConfig, SamConfig};
+use super::{ClipGrad, OptimWrapper, Optimizer, ParamwiseConfig, SamConfig, Share};
 use crate::base::{Error, Result};
+use crate::config::{Dict, OneOrMany};
 use crate::registry::{BuildCx, Spec};
 
-/// The only wrapper type there is so far.
-#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema, serde::Serialize)]
+/// How many optimizers there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, serde::Serialize)]
 pub enum WrapperType {
+    /// One.
+    #[default]
+    OptimWrapper,
+    /// Several, by name, in `wrappers`.
+    OptimWrapperDict,
+}
+
+/// The type of one of several.
+#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema, serde::Serialize)]
+pub enum PartType {
     /// Plain precision.
     #[default]
     OptimWrapper,
+}
+
+/// One of the `wrappers` of an OptimWrapperDict.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+pub struct PartConfig {
+    /// `OptimWrapper`.
+    #[serde(default)]
+    pub r#type: PartType,
+    /// How a parameter is updated: the rule and its numbers.
+    pub optimizer: Spec<dyn Optimizer>,
+    /// Paths of the modules (or parameters) that it moves, as far as no wrapper before it does; an empty list is all that
+    /// is left. If absent the module of its own name, or with `ndim` all.
+    #[serde(default)]
+    pub modules: Option<OneOrMany<String>>,
+    /// It moves parameters with so many axes alone: 2 for Muon.
+    #[serde(default)]
+    pub ndim: Option<usize>,
+    /// Limits gradients before each update.
+    #[serde(default, deserialize_with = "checked")]
+    pub clip_grad: Option<ClipGrad>,
+    /// Learning rate and weight decay by parameter.
+    #[serde(default)]
+    pub paramwise_cfg: Option<ParamwiseConfig>,
+    /// Who forms the parameter groups.
+    #[serde(default)]
+    pub constructor: Option<Constructor>,
 }
 
 /// Who forms the parameter groups.
@@ -29,11 +66,15 @@ pub enum Constructor {
 /// `optim_wrapper:` of a config.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub struct OptimWrapperConfig {
-    /// `OptimWrapper`.
+    /// `OptimWrapper`, or `OptimWrapperDict` for several optimizers.
     #[serde(default)]
     pub r#type: WrapperType,
     /// How a parameter is updated: the rule and its numbers.
-    pub optimizer: Spec<dyn Optimizer>,
+    #[serde(default)]
+    pub optimizer: Option<Spec<dyn Optimizer>>,
+    /// The optimizers of an OptimWrapperDict, by name.
+    #[serde(default)]
+    pub wrappers: Dict<PartConfig>,
     /// Batches whose gradients are added before each update.
     #[serde(default = "one")]
     #[schemars(range(min = 1))]
@@ -70,39 +111,103 @@ impl OptimWrapperConfig {
     /// # Errors
     /// With the place of what is wrong.
     pub fn build(&self, cx: &mut BuildCx) -> Result<OptimWrapper> {
-        let mut wrapper = OptimWrapper::boxed(self.optimizer.build(cx)?).accumulate(self.accumulative_counts);
-        if let Some(clip) = &self.clip_grad {
-            wrapper = wrapper.clip(clip.clone());
-        }
+        let mut wrapper = match self.r#type {
+            WrapperType::OptimWrapper => self.one(cx)?,
+            WrapperType::OptimWrapperDict => self.several(cx)?,
+        };
         if let Some(sam) = &self.sam {
             wrapper = wrapper.sam(sam.clone());
         }
-        if let Some(paramwise) = self.paramwise()? {
-            wrapper = wrapper.paramwise(paramwise);
-        }
-        Ok(wrapper)
+        Ok(wrapper.accumulate(self.accumulative_counts))
     }
 
-    /// `paramwise_cfg` as the constructor means it; an empty one is none.
-    fn paramwise(&self) -> Result<Option<ParamwiseConfig>> {
-        let config = self.paramwise_cfg.clone().filter(|config| *config != ParamwiseConfig::default());
-        let by_layer = self.constructor == Some(Constructor::LearningRateDecayOptimWrapperConstructor);
-        let Some(mut config) = config.or_else(|| by_layer.then(ParamwiseConfig::default)) else {
-            return Ok(None);
+    /// The spec of the optimizer, or of the one of this name.
+    pub fn spec(&self, name: &str) -> Option<&Spec<dyn Optimizer>> {
+        self.optimizer.as_ref().or_else(|| self.wrappers.get(name).map(|part| &part.optimizer))
+    }
+
+    fn one(&self, cx: &mut BuildCx) -> Result<OptimWrapper> {
+        if !self.wrappers.0.is_empty() {
+            return Err(Error::config("`wrappers` belong to `type: OptimWrapperDict`"));
+        }
+        let Some(optimizer) = &self.optimizer else {
+            return Err(Error::config("`optimizer` is missing: give one, such as `{type: SGD, lr: 0.1}`"));
         };
-        if by_layer {
-            config.layer_decay_rate.get_or_insert(1.0);
-        } else if config.layer_decay_rate.is_some() {
+        let Self { clip_grad, paramwise_cfg, constructor, .. } = self;
+        wrap(optimizer, clip_grad.as_ref(), paramwise_cfg.as_ref(), *constructor, cx)
+    }
+
+    fn several(&self, cx: &mut BuildCx) -> Result<OptimWrapper> {
+        let of_each = [
+            ("optimizer", self.optimizer.is_some()),
+            ("clip_grad", self.clip_grad.is_some()),
+            ("paramwise_cfg", self.paramwise_cfg.is_some()),
+            ("constructor", self.constructor.is_some()),
+        ];
+        if let Some((key, _)) = of_each.iter().find(|(_, given)| *given) {
+            let text = format!("`{key}` belongs to each of the `wrappers` of an OptimWrapperDict");
+            return Err(Error::config(text));
+        }
+        if self.wrappers.0.is_empty() {
             return Err(Error::config(
-                "paramwise_cfg: `layer_decay_rate` needs `constructor: LearningRateDecayOptimWrapperConstructor`",
+                "an OptimWrapperDict needs `wrappers`: {generator: {optimizer: …}, …}",
             ));
         }
-        config.check()?;
-        if let Some(key) = config.decays().filter(|_| self.optimizer.node().get("weight_decay").is_none()) {
-            return Err(Error::config(format!(
-                "paramwise_cfg: `{key}` multiplies the optimizer's `weight_decay`, which is not given"
-            )));
-        }
-        Ok(Some(config))
+        let built = self.wrappers.0.iter().map(|(name, part)| {
+            let PartConfig { optimizer, modules, ndim, clip_grad, paramwise_cfg, constructor, .. } = part;
+            let wrapper = wrap(optimizer, clip_grad.as_ref(), paramwise_cfg.as_ref(), *constructor, cx)?;
+            let modules = match modules {
+                Some(modules) => modules.0.clone(),
+                None if ndim.is_some() => Vec::new(),
+                None => vec![name.clone()],
+            };
+            Ok((name.clone(), Share { modules, ndim: *ndim }, wrapper))
+        });
+        Ok(OptimWrapper::several(built.collect::<Result<Vec<_>>>()?))
     }
+}
+
+/// One optimizer with its clipping and its groups.
+fn wrap(
+    optimizer: &Spec<dyn Optimizer>,
+    clip: Option<&ClipGrad>,
+    rules: Option<&ParamwiseConfig>,
+    constructor: Option<Constructor>,
+    cx: &mut BuildCx,
+) -> Result<OptimWrapper> {
+    let mut wrapper = OptimWrapper::boxed(optimizer.build(cx)?);
+    if let Some(clip) = clip {
+        wrapper = wrapper.clip(clip.clone());
+    }
+    match meant(rules, constructor, optimizer)? {
+        Some(rules) => Ok(wrapper.paramwise(rules)),
+        None => Ok(wrapper),
+    }
+}
+
+/// `paramwise_cfg` as the constructor means it; an empty one is none.
+fn meant(
+    rules: Option<&ParamwiseConfig>,
+    constructor: Option<Constructor>,
+    optimizer: &Spec<dyn Optimizer>,
+) -> Result<Option<ParamwiseConfig>> {
+    let rules = rules.cloned().filter(|config| *config != ParamwiseConfig::default());
+    let by_layer = constructor == Some(Constructor::LearningRateDecayOptimWrapperConstructor);
+    let Some(mut config) = rules.or_else(|| by_layer.then(ParamwiseConfig::default)) else {
+        return Ok(None);
+    };
+    if by_layer {
+        config.layer_decay_rate.get_or_insert(1.0);
+    } else if config.layer_decay_rate.is_some() {
+        return Err(Error::config(
+            "paramwise_cfg: `layer_decay_rate` needs `constructor: LearningRateDecayOptimWrapperConstructor`",
+        ));
+    }
+    config.check()?;
+    if let Some(key) = config.decays().filter(|_| optimizer.node().get("weight_decay").is_none()) {
+        return Err(Error::config(format!(
+            "paramwise_cfg: `{key}` multiplies the optimizer's `weight_decay`, which is not given"
+        )));
+    }
+    Ok(Some(config))
 }

@@ -7,7 +7,7 @@ use super::paramwise::{Law, ParamwiseConfig};
 use crate::base::number::short;
 use crate::base::suggest::nearest;
 use crate::base::{Error, Result};
-use crate::params::{Params, check_names, duplicates};
+use crate::params::{Params, Want, check_names, duplicates};
 
 /// Parameters that share the numbers of their optimizer: the ones that they began with, and those of the next update.
 pub struct Group {
@@ -18,19 +18,22 @@ pub struct Group {
     /// The numbers that schedules start from, in the same order.
     base: Vec<f64>,
     flags: Vec<(&'static str, bool)>,
+    /// The number of its optimizer in the wrapper.
+    part: usize,
     tensors: usize,
     elements: usize,
 }
 
 impl Clone for Group {
     fn clone(&self) -> Self {
-        let Self { name, rule, now, base, flags, tensors, elements } = self;
+        let Self { name, rule, now, base, flags, part, tensors, elements } = self;
         Self {
             name: name.clone(),
             rule: rule.clone_box(),
             now: now.clone(),
             base: base.clone(),
             flags: flags.clone(),
+            part: *part,
             tensors: *tensors,
             elements: *elements,
         }
@@ -43,7 +46,18 @@ impl Group {
         let now: Vec<_> = rule.numbers().into_iter().map(|(name, value)| (name, *value)).collect();
         let base = now.iter().map(|(_, value)| *value).collect();
         let flags = rule.flags().into_iter().map(|(name, on)| (name, *on)).collect();
-        Self { name: name.into(), rule, now, base, flags, tensors: 0, elements: 0 }
+        Self { name: name.into(), rule, now, base, flags, part: 0, tensors: 0, elements: 0 }
+    }
+
+    /// The same group of another optimizer of the wrapper, under another name.
+    pub(super) fn of_part(mut self, part: usize, name: String) -> Self {
+        (self.part, self.name) = (part, name);
+        self
+    }
+
+    /// The number of its optimizer in the wrapper.
+    pub(super) fn part(&self) -> usize {
+        self.part
     }
 
     /// What it is called: `default`, the key of `custom_keys`, `norm`, `bias`, `layer_3`, …
@@ -164,11 +178,12 @@ pub(super) struct Formed {
 }
 
 /// Forms the groups: one of all parameters, or by the rules of `paramwise_cfg`. Parameters of equal numbers are
-/// together.
+/// together; only those that are `mine` are looked at.
 pub(super) fn form(
     rule: &dyn Optimizer,
     config: Option<&ParamwiseConfig>,
     params: &dyn Params,
+    mine: Want<'_>,
 ) -> Result<Formed> {
     check_names(params)?;
     let twice = duplicates(params);
@@ -178,7 +193,7 @@ pub(super) fn form(
             "`{a}` and `{b}` are one tensor, which would be trained twice: let the model visit it under one name"
         )));
     }
-    let law = config.map(|config| Law::new(config, rule, params)).transpose()?;
+    let law = config.map(|config| Law::new(config, rule, params, mine)).transpose()?;
     let mut formed = Formed::default();
     formed.warnings.extend(law.iter().flat_map(|law| law.idle.iter().cloned()));
     for (a, b) in &twice {
@@ -186,7 +201,7 @@ pub(super) fn form(
     }
     let mut failed = Ok(());
     params.infos(&mut |p| {
-        if failed.is_err() || !p.role.is_trained() || twice.iter().any(|(_, b)| b == p.name) {
+        if failed.is_err() || !p.role.is_trained() || !mine(&p) || twice.iter().any(|(_, b)| b == p.name) {
             return;
         }
         let group = match &law {

@@ -4,16 +4,17 @@
 use std::collections::{BTreeMap, HashSet};
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::{Group, Optimizer};
 use crate::base::suggest::nearest;
 use crate::base::{Error, Result};
-use crate::params::{Info, Params};
+use crate::params::{Info, Params, Want};
 
 /// What an entry of `custom_keys` sets.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-#[serde(untagged, expecting = "expected a number, true or false, or for `betas` a list of two numbers")]
+#[derive(Debug, Clone, PartialEq, JsonSchema)]
+#[schemars(untagged)]
 pub enum Setting {
     /// A multiplier, or a number of the optimizer.
     Number(f64),
@@ -21,6 +22,37 @@ pub enum Setting {
     Flag(bool),
     /// `betas`.
     Betas([f64; 2]),
+}
+
+impl<'de> Deserialize<'de> for Setting {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = Setting;
+            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                f.write_str("a number, true or false, or for `betas` a list of two numbers")
+            }
+            fn visit_bool<E>(self, on: bool) -> Result<Setting, E> {
+                Ok(Setting::Flag(on))
+            }
+            fn visit_i64<E>(self, value: i64) -> Result<Setting, E> {
+                Ok(Setting::Number(value as f64))
+            }
+            fn visit_u64<E>(self, value: u64) -> Result<Setting, E> {
+                Ok(Setting::Number(value as f64))
+            }
+            fn visit_f64<E>(self, value: f64) -> Result<Setting, E> {
+                Ok(Setting::Number(value))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Setting, A::Error> {
+                match (seq.next_element()?, seq.next_element()?, seq.next_element::<f64>()?) {
+                    (Some(beta1), Some(beta2), None) => Ok(Setting::Betas([beta1, beta2])),
+                    _ => Err(A::Error::custom("expected a list of two numbers")),
+                }
+            }
+        }
+        d.deserialize_any(Any)
+    }
 }
 
 impl Setting {
@@ -153,13 +185,18 @@ impl<'c> Law<'c> {
     /// # Errors
     /// A key of `custom_keys` that is part of no name, or names a number that the optimizer does not have; a layer-wise
     /// decay for a model without known layers.
-    pub fn new(config: &'c ParamwiseConfig, rule: &dyn Optimizer, params: &dyn Params) -> Result<Self> {
+    pub fn new(
+        config: &'c ParamwiseConfig,
+        rule: &dyn Optimizer,
+        params: &dyn Params,
+        mine: Want<'_>,
+    ) -> Result<Self> {
         config.check()?;
         let mut keys: Vec<_> = config.custom_keys.keys().collect();
         keys.sort_by_key(|key| std::cmp::Reverse(key.len()));
         let (mut names, mut depthwise) = (Vec::new(), HashSet::new());
         params.infos(&mut |p| {
-            if p.role.is_trained() {
+            if p.role.is_trained() && mine(&p) {
                 names.push(dotted(p.name));
             }
             // A weight is (out, in / groups, h, w): as many groups as channels.

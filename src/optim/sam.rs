@@ -65,12 +65,12 @@ impl OptimWrapper {
         }
         let sums = if self.window.batches > 0 { take_sums(model)? } else { BTreeMap::new() };
         let first = pass(model)?;
-        let norm = model.norm(Set::Grads, 2.0, &|p| self.has(p))?;
+        let norm = model.norm(Set::Grads, 2.0, &|p| self.moves(p.name))?;
         if norm.is_finite() {
             let mut here = OwnSet::default();
             model.apply(Op::CopyTo(&mut here), &all)?;
             let climb: Box<dyn Optimizer> = Box::new(Climb { scale: rho / (norm + 1e-12) });
-            let rule_of = |name: &str| self.members.contains_key(name).then_some(&*climb);
+            let rule_of = |name: &str| self.moves(name).then_some(&*climb);
             model.update(&rule_of, &mut OptimState::default())?;
             model.clear_grads()?;
             let second = pass(model);

@@ -41,7 +41,7 @@ impl OptimWrapper {
             schedules.extend(schedule.state()?.map(|state| (place, state.data)));
         }
         let mut record = Record::of(&Saved {
-            optimizer: self.name().to_owned(),
+            optimizer: self.name(),
             window: self.window,
             nonfinite_updates: self.nonfinite_updates,
             steps: self.state.steps(),

@@ -5,30 +5,31 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::clip::Clipped;
-use super::groups::{Formed, form};
-use super::{ClipGrad, Group, Optimizer, ParamwiseConfig, SamConfig, ScheduledParam, Score};
+use super::groups::Formed;
+use super::part::{Part, Share, form_all};
+use super::{ClipGrad, Group, Optimizer, ParamwiseConfig, SamConfig, ScheduledParam, Score, Sgd};
 use crate::base::{Elem, Error, Result};
-use crate::params::{Info, Op, OptimState, Params, Set};
+use crate::params::{CloneOptimizer, Info, Op, OptimState, Params};
 
 /// The optimizer of a run with everything around it.
 ///
 /// With `accumulative_counts: k` the gradients of k batches are added, weighted by their samples, so that k batches of
 /// b samples equal one batch of k·b. A window ends early at the end of an epoch (of the run, in the iteration loop).
 pub struct OptimWrapper {
-    /// The optimizer as it was given.
-    given: Box<dyn Optimizer>,
-    /// The same, scaled and moved by the schedules: its learning rate is MMEngine's `base_lr`.
+    /// One optimizer, or several of which each has its own parameters.
+    parts: Vec<Part>,
+    /// The one whose turn it is; all of them, where none takes turns.
+    turn: Option<usize>,
+    /// The first optimizer's own numbers.
     base: Group,
-    paramwise: Option<ParamwiseConfig>,
     /// The factor of the linear scaling rule.
     scale: f64,
     groups: Vec<Group>,
     /// The group of each parameter; empty before the wrapper has met its model.
-    pub(super) members: HashMap<String, usize>,
+    members: HashMap<String, usize>,
     pub(super) bound: bool,
     pub(super) state: OptimState,
     pub(super) schedules: Vec<ScheduledParam>,
-    clip: Option<ClipGrad>,
     pub(super) sam: Option<SamConfig>,
     accumulate: u64,
     pub(super) window: Window,
@@ -67,18 +68,48 @@ impl OptimWrapper {
 
     /// As [`new`](Self::new), for an optimizer from the registry.
     pub fn boxed(optimizer: Box<dyn Optimizer>) -> Self {
-        let base = Group::new("default", optimizer.clone_box());
+        Self::of(vec![Part::of(optimizer)])
+    }
+
+    /// Several optimizers, by name, each with the parameters that it moves: MMEngine's OptimWrapperDict. Of each wrapper
+    /// the optimizer, its groups and its clipping are taken.
+    ///
+    /// ```
+    /// use shanty::optim::{Adam, Muon, OptimWrapper, Share};
+    /// let matrices = Share { modules: vec!["backbone".into()], ndim: Some(2) };
+    /// let optim = OptimWrapper::several([
+    ///     ("hidden", matrices, OptimWrapper::new(Muon::default())),
+    ///     ("rest", Share::default(), OptimWrapper::new(Adam::decoupled(1e-3))),
+    /// ]);
+    /// ```
+    pub fn several<N: Into<String>>(wrappers: impl IntoIterator<Item = (N, Share, Self)>) -> Self {
+        let named = wrappers.into_iter().flat_map(|(name, share, wrapper)| {
+            let name = name.into();
+            wrapper.parts.into_iter().map(move |part| Part {
+                name: name.clone(),
+                share: share.clone(),
+                ..part
+            })
+        });
+        Self::of(named.collect())
+    }
+
+    fn of(parts: Vec<Part>) -> Self {
+        let group = |(at, part): (usize, &Part)| {
+            Group::new(part.called("default"), part.given.clone_box()).of_part(at, part.called("default"))
+        };
+        // Of no optimizer at all, of which `bind` complains, there are no numbers.
+        let first = parts.first().map_or_else(|| Sgd::new(0.0).clone_box(), |part| part.given.clone_box());
         Self {
-            given: optimizer,
-            groups: vec![base.clone()],
-            base,
-            paramwise: None,
+            base: Group::new("default", first),
+            groups: parts.iter().enumerate().map(group).collect(),
+            parts,
+            turn: None,
             scale: 1.0,
             members: HashMap::new(),
             bound: false,
             state: OptimState::default(),
             schedules: Vec::new(),
-            clip: None,
             sam: None,
             accumulate: 1,
             window: Window::default(),
@@ -89,7 +120,7 @@ impl OptimWrapper {
     /// Limits gradients before each step.
     #[must_use]
     pub fn clip(mut self, clip: ClipGrad) -> Self {
-        self.clip = Some(clip);
+        self.parts.iter_mut().for_each(|part| part.clip = Some(clip.clone()));
         self
     }
 
@@ -122,7 +153,7 @@ impl OptimWrapper {
     /// Forms groups by these rules.
     #[must_use]
     pub fn paramwise(mut self, rules: ParamwiseConfig) -> Self {
-        self.paramwise = Some(rules);
+        self.parts.iter_mut().for_each(|part| part.paramwise = Some(rules.clone()));
         self
     }
 
@@ -133,12 +164,12 @@ impl OptimWrapper {
     /// Numbers of the optimizer that do not fit together; a rule or a schedule that names what there is not; a tensor
     /// under two names.
     pub fn bind(&mut self, params: &dyn Params) -> Result<Vec<String>> {
-        self.given.check()?;
-        let Formed { mut groups, members, warnings } = form(&*self.given, self.paramwise.as_ref(), params)?;
+        let Formed { mut groups, members, warnings } = form_all(&self.parts, params)?;
         for group in &mut groups {
-            match &self.paramwise {
+            let before = self.groups.iter().find(|before| before.part() == group.part());
+            match self.parts.get(group.part()).and_then(|part| part.paramwise.as_ref()) {
                 // The one group is there already, and may have been changed.
-                None => self.groups.iter().for_each(|before| group.take_numbers(before)),
+                None => before.into_iter().for_each(|before| group.take_numbers(before)),
                 Some(_) if self.scale != 1.0 => group.set_base("lr", group.lr() * self.scale)?,
                 Some(_) => {}
             }
@@ -149,9 +180,49 @@ impl OptimWrapper {
         Ok(warnings)
     }
 
-    /// The optimizer's name.
-    pub fn name(&self) -> &'static str {
-        self.given.name()
+    /// The optimizer's name; of several `generator: Adam, discriminator: SGD`.
+    pub fn name(&self) -> String {
+        let named = |part: &Part| match part.name.as_str() {
+            "" => part.given.name().to_owned(),
+            name => format!("{name}: {}", part.given.name()),
+        };
+        self.parts.iter().map(named).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The names of several optimizers; none of one.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().map(|part| part.name.as_str()).filter(|name| !name.is_empty())
+    }
+
+    /// The optimizer of a group among several.
+    pub fn name_of(&self, group: &Group) -> &str {
+        self.parts.get(group.part()).map_or("", |part| &part.name)
+    }
+
+    /// From now on gradients are limited and parameters moved of this optimizer alone; `None`: of all.
+    ///
+    /// # Errors
+    /// When there is none of this name, or a window of several batches, which would lose what turns leave.
+    pub fn take_turn(&mut self, name: Option<&str>) -> Result<()> {
+        let Some(name) = name else {
+            self.turn = None;
+            return Ok(());
+        };
+        if self.accumulate > 1 {
+            return Err(Error::config(
+                "`accumulative_counts`: gradients are not accumulated where optimizers take turns; give 1",
+            ));
+        }
+        self.turn = self.parts.iter().position(|part| part.name == name);
+        if self.turn.is_none() {
+            let known: Vec<_> = self.names().collect();
+            let has = if known.is_empty() { "one optimizer alone".to_owned() } else { known.join(", ") };
+            return Err(Error::config(format!(
+                "the model trains with an optimizer `{name}` in turn, and the optim_wrapper has {has}: give an \
+                 `OptimWrapperDict` with the names that the model wants"
+            )));
+        }
+        Ok(())
     }
 
     /// The parameter groups; before the wrapper has met its model, one.
@@ -169,7 +240,7 @@ impl OptimWrapper {
         self.members.get(parameter).and_then(|at| self.groups.get(*at))
     }
 
-    /// The optimizer's own numbers, without the rules of any group, as the schedules move them.
+    /// The optimizer's own numbers, without the rules of any group, as the schedules move them. Of several, those of the first.
     pub fn base(&self) -> &Group {
         &self.base
     }
@@ -256,8 +327,10 @@ impl OptimWrapper {
         self.meet(params)?;
         let done = match self.limit(params)? {
             Clipped::Norm(norm) => {
-                let Self { groups, members, state, .. } = self;
-                let rule_of = |name: &str| members.get(name).and_then(|at| groups.get(*at)).map(Group::rule);
+                let Self { groups, members, state, turn, .. } = self;
+                let group_of = |name: &str| members.get(name).and_then(|at| groups.get(*at));
+                let on_turn = |group: &&Group| turn.is_none_or(|turn| turn == group.part());
+                let rule_of = |name: &str| group_of(name).filter(on_turn).map(Group::rule);
                 params.update(&rule_of, state)?;
                 Update::Stepped(norm)
             }
@@ -270,24 +343,20 @@ impl OptimWrapper {
         Ok(done)
     }
 
-    /// Limits the gradients: by `clip_grad`, then by the norm that is part of the optimizer's formula.
+    /// Limits the gradients of each optimizer, and gives the largest norm that was found.
     fn limit(&self, params: &mut dyn Params) -> Result<Clipped> {
-        let want = |p: &Info<'_>| self.has(p);
-        let clipped = match &self.clip {
-            Some(clip) => clip.apply(params, &want)?,
-            None => Clipped::Norm(None),
-        };
-        let (Clipped::Norm(_), Some(most)) = (clipped, self.given.max_grad_norm()) else {
-            return Ok(clipped);
-        };
-        let norm = params.norm(Set::Grads, 2.0, &want)?;
-        if !norm.is_finite() {
-            return Ok(Clipped::NonFinite(norm));
+        let mut largest: Option<f64> = None;
+        for (at, part) in
+            self.parts.iter().enumerate().filter(|(at, _)| self.turn.is_none_or(|turn| turn == *at))
+        {
+            let mine = |p: &Info<'_>| self.group_of(p.name).is_some_and(|group| group.part() == at);
+            match part.limit(params, &mine)? {
+                Clipped::Norm(Some(norm)) => largest = Some(largest.map_or(norm, |most| most.max(norm))),
+                Clipped::Norm(None) => {}
+                bad => return Ok(bad),
+            }
         }
-        if norm > most {
-            params.apply(Op::ScaleGrads(most / norm), &want)?;
-        }
-        Ok(clipped)
+        Ok(Clipped::Norm(largest))
     }
 
     /// Drops the gradients and closes the window.
@@ -306,8 +375,13 @@ impl OptimWrapper {
         Ok(())
     }
 
-    pub(super) fn has(&self, p: &Info<'_>) -> bool {
-        self.members.contains_key(p.name)
+    fn has(&self, p: &Info<'_>) -> bool {
+        self.moves(p.name)
+    }
+
+    /// Whether the next update moves this parameter.
+    pub(super) fn moves(&self, name: &str) -> bool {
+        self.group_of(name).is_some_and(|group| self.turn.is_none_or(|turn| turn == group.part()))
     }
 }
 

@@ -9,7 +9,7 @@ use crate::base::{Elem, Error, Result};
 ///
 /// Walking through the model, names, groups, the making, saving and loading of state and the counting of steps are the
 /// framework's. A group of parameters has a copy of the optimizer of its own, whose numbers multipliers and schedules
-/// change; so a formula reads its own fields. [docs/extending.md](https://docs.rs/shanty) has Lion in 30 lines.
+/// change; so a formula reads its own fields. [docs/extending.md](https://docs.rs/shanty) has one in 30 lines.
 pub trait Optimizer: CloneOptimizer + Any + Send {
     /// The name by which a checkpoint knows whose state it holds, and a device whether it has this formula: as
     /// registered. That of the type unless overridden.

@@ -63,7 +63,12 @@ impl RunnerBuilder {
             model.standardize(&scales)?;
         }
         let bound = match &mut self.optim {
-            Some(optim) => optim.bind(&*model)?,
+            Some(optim) => {
+                let said = optim.bind(&*model)?;
+                model.turns().iter().try_for_each(|turn| optim.take_turn(Some(turn)))?;
+                optim.take_turn(None)?;
+                said
+            }
             None => crate::params::check_distinct(&*model).map(|()| Vec::new())?,
         };
         self.check_excluded()?;

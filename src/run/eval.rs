@@ -120,6 +120,7 @@ impl Evaluation {
             path.parent().map_or(Ok(()), |folder| durable::make_dir(&*s.state.fs, folder))?;
             durable::replace(&*s.state.fs, &path, &bytes)?;
         }
+        let metrics = self.others(s, mode, metrics)?;
         s.fire(if val { Event::AfterValEpoch(&metrics) } else { Event::AfterTestEpoch(&metrics) })?;
         s.fire(if val { Event::AfterVal } else { Event::AfterTest })?;
         Ok(metrics)
@@ -129,6 +130,35 @@ impl Evaluation {
         self.loss.add(batch, outputs);
         let losses = outputs.sample_losses.as_deref();
         self.evaluator.process(&Predictions { losses, ..Predictions::of(batch, &outputs.predictions) })
+    }
+
+    /// A further pass for each hook that has other weights to evaluate. No hook hears of its batches.
+    fn others(&mut self, s: &mut Session, mode: Mode, mut metrics: Metrics) -> Result<Metrics> {
+        for index in 0..s.hooks.keys().len() {
+            let Some(suffix) = s.evaluate_also(index, true)? else { continue };
+            if !self.placeholders {
+                metrics = metrics.beside(self.quietly(s, mode)?, suffix);
+            }
+            s.evaluate_also(index, false)?;
+        }
+        Ok(metrics)
+    }
+
+    fn quietly(&mut self, s: &mut Session, mode: Mode) -> Result<Metrics> {
+        for batch in self.data.batches(0, Some(self.data.len())) {
+            let batch = s.received(batch, &self.data)?;
+            if !batch.is_empty() {
+                let outputs = s.eval_step(&batch)?;
+                self.count(&batch, &outputs).map_err(|e| failed(s, "process", e))?;
+                self.data.recycle(batch);
+            }
+        }
+        match self.metrics(mode) {
+            Err(error) if s.state.info.dry_run && MetricFailed::lacks_samples(&error) => {
+                Ok(Metrics::default())
+            }
+            metrics => metrics.map_err(|e| failed(s, "compute", e)),
+        }
     }
 
     /// Two batches through the model and the metrics, which forget them again. No hook hears of it.

@@ -24,10 +24,10 @@ pub(super) fn of(parts: &RunParts<'_>) -> Vec<Diag> {
     let (Some(optim), Some(config)) = (&parts.builder.optim, &parts.config.optim_wrapper) else {
         return Vec::new();
     };
-    let Some(entry) = config.optimizer.entry() else { return Vec::new() };
     let steps = steps(parts);
     let (mut found, mut told) = (Vec::new(), BTreeSet::new());
     for group in optim.groups() {
+        let Some(entry) = config.spec(optim.name_of(group)).and_then(|spec| spec.entry()) else { continue };
         for (number, _) in group.numbers() {
             let rules = number_rules(entry, number);
             let base = group.base(number).unwrap_or_default();

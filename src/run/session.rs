@@ -96,6 +96,16 @@ impl Session {
         self.apply_requests()
     }
 
+    /// Lets a hook put other weights into the model that are to be evaluated, or take them away.
+    pub(super) fn evaluate_also(&mut self, index: usize, begins: bool) -> Result<Option<&'static str>> {
+        let point = Point::AfterValEpoch;
+        let mut cx = self.state.ctx(point);
+        let Some(slot) = self.hooks.slots().get_mut(index) else { return Ok(None) };
+        let key = Arc::clone(&slot.key);
+        let done = caught(|| slot.hook.evaluate_also(&mut cx, begins));
+        done.map_err(|e| self.state.failed(&format!("hook `{key}`"), point.name(), e))
+    }
+
     /// Notes what the run is doing.
     pub fn enter(&mut self, phase: Phase) {
         self.state.progress.phase = phase;
@@ -122,19 +132,7 @@ impl Session {
         }
         (self.saving.mid_step, self.saving.idle) = (true, 0);
         self.fire(Event::BeforeTrainIter(&mut batch))?;
-        let began = self.state.profile.begin();
-        let mut outputs = self.train_step(&batch)?;
-        if outputs.loss().is_none() && !self.state.info.placeholders {
-            return Err(self.no_loss(&outputs));
-        }
-        self.state.profile.end("train_step", began);
-        self.take_hold()?;
-        if self.window_is_full(batch.len())? {
-            self.fire(Event::AfterBackward(Step { batch: &mut batch, outputs: &mut outputs }))?;
-            let began = self.state.profile.begin();
-            self.update(&mut outputs)?;
-            self.state.profile.end("optimizer", began);
-        }
+        let mut outputs = self.step_or_turns(&mut batch)?;
         self.state.progress.iter += 1;
         self.state.progress.batch += 1;
         self.fire(Event::AfterTrainIter(Step { batch: &mut batch, outputs: &mut outputs }))?;
@@ -146,12 +144,56 @@ impl Session {
         self.check_interrupts()
     }
 
+    /// Gradients of a batch, and the update if it is due: all optimizers together, or each in its turn. The loss of
+    /// several turns is their sum.
+    fn step_or_turns(&mut self, batch: &mut Batch) -> Result<Outputs> {
+        let turns = self.state.model.turns();
+        if turns.is_empty() {
+            return self.step(batch, None);
+        }
+        let (mut all, mut total) = (Outputs::default(), 0.0);
+        for turn in turns {
+            let optim = self.state.optim.as_mut();
+            optim.map_or(Ok(()), |optim| optim.take_turn(Some(turn)))?;
+            let own = self.step(batch, Some(turn))?;
+            total += own.loss().unwrap_or(0.0);
+            let named = own.vars.iter().map(|(name, value)| match &**name {
+                "loss" | "grad_norm" => (format!("{turn}.{name}").into(), *value),
+                _ => (name.clone(), *value),
+            });
+            all.vars.extend(named);
+        }
+        self.state.optim.as_mut().map_or(Ok(()), |optim| optim.take_turn(None))?;
+        all.vars.insert(0, ("loss".into(), total));
+        Ok(all)
+    }
+
+    fn step(&mut self, batch: &mut Batch, turn: Option<&str>) -> Result<Outputs> {
+        let began = self.state.profile.begin();
+        let mut outputs = self.train_step(batch, turn)?;
+        if outputs.loss().is_none() && !self.state.info.placeholders {
+            return Err(self.no_loss(&outputs));
+        }
+        self.state.profile.end("train_step", began);
+        self.take_hold()?;
+        if self.window_is_full(batch.len())? {
+            self.fire(Event::AfterBackward(Step { batch, outputs: &mut outputs }))?;
+            let began = self.state.profile.begin();
+            self.update(&mut outputs)?;
+            self.state.profile.end("optimizer", began);
+        }
+        Ok(outputs)
+    }
+
     /// Forward, loss and backward: gradients are added up.
-    fn train_step(&mut self, batch: &Batch) -> Result<Outputs> {
+    fn train_step(&mut self, batch: &Batch, turn: Option<&str>) -> Result<Outputs> {
         let State { model, optim, progress, info, .. } = &mut self.state;
         let loss_scale = optim.as_ref().map_or(1.0, |o| o.loss_scale(batch.len()));
         let cx = StepCx { seed: info.seed, iter: progress.iter, loss_scale };
-        let pass = |model: &mut dyn Model| model.train_step(batch, &cx);
+        let pass = |model: &mut dyn Model| match turn {
+            Some(turn) => model.train_turn(turn, batch, &cx),
+            None => model.train_step(batch, &cx),
+        };
         caught(|| match optim {
             Some(optim) => Ok(optim.gradients(&mut **model, pass)?),
             None => Ok(pass(&mut **model)?),

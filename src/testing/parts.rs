@@ -208,7 +208,7 @@ macro_rules! metric_contract {
     };
 }
 
-/// The same of an optimizer: `optimizer_contract!(Lion { lr: 0.1, .. })`.
+/// The same of an optimizer: `optimizer_contract!(Signum { lr: 0.1, .. })`.
 #[macro_export]
 macro_rules! optimizer_contract {
     ($optimizer:expr $(,)?) => {

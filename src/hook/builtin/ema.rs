@@ -27,6 +27,10 @@ pub struct EMAHook {
     begin_iter: u64,
     /// The first epoch, from 1, that enters the average.
     begin_epoch: u64,
+    /// Validate and test with the average; if not, with the weights of the run.
+    evaluate_on_ema: bool,
+    /// Validate and test with the weights of the run: beside the average in a second pass, `accuracy/top1_origin`.
+    evaluate_on_origin: bool,
     /// Accepted for MMEngine's configs: an average that does not fit is refused anyway.
     strict_load: bool,
     #[serde(skip)]
@@ -69,6 +73,8 @@ impl Default for EMAHook {
             update_buffers: false,
             begin_iter: 0,
             begin_epoch: 0,
+            evaluate_on_ema: true,
+            evaluate_on_origin: false,
             strict_load: false,
             state: State::default(),
             swapped: false,
@@ -104,6 +110,11 @@ impl EMAHook {
         }
     }
 
+    /// Puts what is evaluated in the place of the weights of the run, or takes it away.
+    fn evaluates(&mut self, cx: &mut Ctx<'_>, begins: bool) -> HookResult {
+        if self.evaluate_on_ema { self.swap(cx, begins) } else { cx.unsubscribe() }
+    }
+
     fn swap(&mut self, cx: &mut Ctx<'_>, averaged: bool) -> HookResult {
         if self.swapped != averaged {
             self.own().swap(&mut **cx.model)?;
@@ -128,6 +139,10 @@ setters!(EMAHook {
     begin_iter: = u64,
     /// The first epoch, from 1, that enters the average.
     begin_epoch: = u64,
+    /// Whether to validate and test with the average; so if not called.
+    evaluate_on_ema: = bool,
+    /// Whether to validate and test with the weights of the run too.
+    evaluate_on_origin: = bool,
 });
 
 impl Hook for EMAHook {
@@ -172,19 +187,27 @@ impl Hook for EMAHook {
     }
 
     fn before_val_epoch(&mut self, cx: &mut Ctx<'_>) -> HookResult {
-        self.swap(cx, true)
+        self.evaluates(cx, true)
     }
 
     fn after_val_epoch(&mut self, cx: &mut Ctx<'_>, _metrics: &Metrics) -> HookResult {
-        self.swap(cx, false)
+        self.evaluates(cx, false)
     }
 
     fn before_test_epoch(&mut self, cx: &mut Ctx<'_>) -> HookResult {
-        self.swap(cx, true)
+        self.evaluates(cx, true)
     }
 
     fn after_test_epoch(&mut self, cx: &mut Ctx<'_>, _metrics: &Metrics) -> HookResult {
-        self.swap(cx, false)
+        self.evaluates(cx, false)
+    }
+
+    fn evaluate_also(&mut self, cx: &mut Ctx<'_>, begins: bool) -> HookResult<Option<&'static str>> {
+        if !self.evaluate_on_origin || !self.evaluate_on_ema {
+            return Ok(None);
+        }
+        self.swap(cx, !begins)?;
+        Ok(Some("_origin"))
     }
 
     fn before_save_checkpoint(&mut self, cx: &mut Ctx<'_>, checkpoint: &mut Checkpoint) -> HookResult {

@@ -29,7 +29,17 @@ impl Hook for RuntimeInfoHook {
         if let Some(group) = optim.groups().first() {
             cx.message_hub.update_scalar(Mode::Train, "lr", group.lr());
         }
-        if optim.groups().len() > 1 {
+        if optim.names().next().is_some() {
+            // MMEngine's names; the first group of each optimizer.
+            for name in optim.names() {
+                let own = optim.groups().iter().find(|group| optim.name_of(group) == name);
+                cx.message_hub.update_scalar(
+                    Mode::Train,
+                    &format!("{name}.lr"),
+                    own.map_or(0.0, |group| group.lr()),
+                );
+            }
+        } else if optim.groups().len() > 1 {
             cx.message_hub.update_scalar(Mode::Train, "base_lr", optim.base().lr());
         }
         Ok(())
