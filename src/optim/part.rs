@@ -89,7 +89,9 @@ pub(super) fn form_all(parts: &[Part], params: &dyn Params) -> Result<Formed> {
             group.of_part(at, name)
         }));
         all.members.extend(formed.members.into_iter().map(|(name, group)| (name, first + group)));
-        all.warnings = formed.warnings;
+        // A tensor under two names is told by every part.
+        let new: Vec<_> = formed.warnings.into_iter().filter(|text| !all.warnings.contains(text)).collect();
+        all.warnings.extend(new);
     }
     let mut left = None;
     params.infos(&mut |p| {
