@@ -43,7 +43,7 @@ pub use fingerprint::{Fingerprint, Marks};
 pub use fitted::Fitted;
 pub use loader::{Batches, DataLoader};
 pub use origin::{Origin, SampleId};
-pub use picture::{Backend, Bytes, Colors, Filter, Interpolation, Picture, PictureFile, Window};
+pub use picture::{Backend, Bytes, Colors, Filter, Interpolation, Member, Picture, PictureFile, Window};
 pub use sample::{Sample, Value};
 pub use sampler::{
     ClassAwareSampler, DefaultSampler, InfiniteSampler, LengthGroupedSampler, RepeatAugSampler,
@@ -51,7 +51,7 @@ pub use sampler::{
 };
 pub use scales::TargetScales;
 pub use sets::{ArrayData, ArrayDataset, Level, SyntheticTask, Task, TextConfig, TextLines};
-pub use sets::{Cifar, CifarSplit, ConcatDataset, RepeatDataset, Smote, Subset};
+pub use sets::{Cifar, CifarSplit, ConcatDataset, RepeatDataset, Smote, Subset, WebDataset};
 pub use sets::{Csv, CsvConfig, Delimiter, Encoding, Missing, Part, Split, Unknown};
 pub use sets::{Digits, DigitsSplit, ImageFolder, Mnist, MnistSplit, Pixels, SplitBy, Synthetic};
 pub(crate) use shared::in_common;

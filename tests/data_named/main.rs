@@ -10,6 +10,7 @@ mod folders;
 mod formats;
 mod samplers;
 mod sets;
+mod shards;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 
 use fast_image_resize as fir;
 
@@ -108,7 +108,7 @@ pub(super) fn decoded_cut(
     SCRATCH.with_borrow_mut(|scratch| {
         // Not `invalid`, which would be the mistake of whoever asked.
         let wrong =
-            |reason: String| Error::Other(format!("{}: cannot be decoded: {reason}", file.path.display()).into());
+            |reason: String| Error::Other(format!("{file}: cannot be decoded: {reason}").into());
         read(file, &mut scratch.file)?;
         let head = Head::read(&scratch.file).map_err(wrong)?;
         let (height, width, turn) = head.shape();
@@ -160,19 +160,25 @@ pub(super) fn decoded_cut(
 
 /// The bytes of the file; not those of a device or a pipe, which may never end.
 fn read(file: &PictureFile, bytes: &mut Vec<u8>) -> Result<()> {
-    let wrong = |reason: String| Error::Other(format!("{}: {reason}", file.path.display()).into());
+    let wrong = |reason: String| Error::Other(format!("{file}: {reason}").into());
     let about = std::fs::metadata(&file.path).at(&file.path)?;
     if !about.is_file() {
         return Err(wrong("not a file".to_owned()));
     }
     // The largest pixels are four words of 16 bits; of what else a file may hold, some is allowed.
     let most = (file.max_pixels as u64).saturating_mul(8).saturating_add(1 << 24);
-    if about.len() > most {
-        let (len, pixels) = (about.len(), file.max_pixels);
+    let (start, len) = file.member.as_ref().map_or((0, about.len()), |member| (member.offset, member.len));
+    if len > most {
+        let pixels = file.max_pixels;
         return Err(wrong(format!("its {len} bytes are more than `max_pixels` {pixels} pixels can take")));
     }
     bytes.clear();
-    File::open(&file.path).at(&file.path)?.take(most).read_to_end(bytes).at(&file.path)?;
+    let mut opened = File::open(&file.path).at(&file.path)?;
+    if file.member.is_some() {
+        opened.seek(SeekFrom::Start(start)).at(&file.path)?;
+    }
+    // A file may grow meanwhile; a part of one has its length.
+    opened.take(if file.member.is_some() { len } else { most }).read_to_end(bytes).at(&file.path)?;
     Ok(())
 }
 

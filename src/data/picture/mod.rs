@@ -27,7 +27,9 @@ mod upsample;
 mod warp;
 
 use std::cell::RefCell;
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use ndarray::{Array3, s};
 use schemars::JsonSchema;
@@ -66,6 +68,29 @@ pub struct PictureFile {
     pub turn: bool,
     /// Refused is what promises to have more pixels, before memory is taken for it.
     pub max_pixels: usize,
+    /// Where in the file it stands; it is all of the file if this is `None`.
+    pub member: Option<Arc<Member>>,
+}
+
+/// A file within a tar file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// What it is called there.
+    pub name: String,
+    /// Its first byte.
+    pub offset: u64,
+    /// How many bytes it has.
+    pub len: u64,
+}
+
+/// As messages name it.
+impl fmt::Display for PictureFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.member {
+            Some(member) => write!(f, "{} in {}", member.name, self.path.display()),
+            None => self.path.display().fmt(f),
+        }
+    }
 }
 
 impl PictureFile {
@@ -74,7 +99,8 @@ impl PictureFile {
 
     /// As MMCV reads by default: three channels in the order BGR, turned as the camera says.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), colors: Colors::Bgr, turn: true, max_pixels: Self::MAX_PIXELS }
+        let path = path.into();
+        Self { path, colors: Colors::Bgr, turn: true, max_pixels: Self::MAX_PIXELS, member: None }
     }
 }
 
@@ -254,7 +280,7 @@ use decode::{decoded, decoded_cut, resized};
 
 #[cfg(not(feature = "images"))]
 fn decoded(file: &PictureFile) -> Result<Bytes> {
-    Err(Error::invalid(format!("{}: {WITHOUT}", file.path.display())))
+    Err(Error::invalid(format!("{file}: {WITHOUT}")))
 }
 
 #[cfg(not(feature = "images"))]

@@ -102,8 +102,7 @@ impl Transform for LoadImageFromFile {
     fn apply(&self, sample: &mut Sample, _rng: &mut Rng) -> Result<()> {
         match sample.picture()? {
             Picture::File(file) => {
-                let Self { colors, turn, max_pixels } = *self;
-                *file = PictureFile { colors, turn, max_pixels, path: std::mem::take(&mut file.path) };
+                (file.colors, file.turn, file.max_pixels) = (self.colors, self.turn, self.max_pixels);
             }
             Picture::Bytes(_) => {
                 return Err(Error::invalid(

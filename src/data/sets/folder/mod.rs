@@ -33,7 +33,7 @@ pub struct ImageFolder {
 }
 
 /// Endings of the files that are taken, in lower case.
-const EXTENSIONS: [&str; 11] =
+pub(super) const EXTENSIONS: [&str; 11] =
     [".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".tif", ".tiff"];
 
 impl ImageFolder {
@@ -229,7 +229,7 @@ impl Dataset for ImageFolder {
 }
 
 /// What a sample begins with: its picture, and its class where it has one.
-fn fields(labelled: bool) -> Fields<FieldSpec> {
+pub(super) fn fields(labelled: bool) -> Fields<FieldSpec> {
     let mut fields = pictures(None);
     if !labelled {
         fields.take(TARGET);
