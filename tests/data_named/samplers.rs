@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ndarray::Array3;
 use rand::RngExt;
-use shanty::base::{Result, Rng, keyed};
+use shanty::base::{Elem, Result, Rng, keyed};
 use shanty::config::parse;
 use shanty::data::{
     Batch, ClassAwareSampler, DataLoader, DataLoaderConfig, Dataset, LengthGroupedSampler, RepeatAugSampler,
@@ -154,7 +154,7 @@ fn repeated_samples_are_augmented_anew() {
     let loader = DataLoader::new(Labelled(uneven())).sampler(RepeatAugSampler::default()).batch_size(14);
     let batch = loader.batches(0, Some(1)).next().unwrap().unwrap();
     assert_eq!(batch.len(), 14);
-    let draws: Vec<f32> = batch.inputs().unwrap().iter().step_by(3).map(|value| *value as f32).collect();
+    let draws: Vec<Elem> = batch.inputs().unwrap().iter().step_by(3).copied().collect();
     for (ids, draws) in batch.ids.chunks_exact(3).zip(draws.chunks_exact(3)) {
         assert!(ids.iter().all(|id| *id == ids[0]));
         assert!(draws[0] != draws[1] && draws[1] != draws[2] && draws[0] != draws[2], "{draws:?}");

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use shanty::base::Result;
+use shanty::base::{Elem, Result};
 use shanty::data::{DataLoader, Origin, SampleId};
 use shanty::testing::dataset_breach;
 
@@ -49,7 +49,7 @@ fn samples_of_shards_are_read_in_any_order() {
         let all = set(&urls, "classes: [a, b, c]").unwrap();
         assert_eq!((labels(&all), names(&all).unwrap()), (vec![1, 0, 2], vec!["a", "b", "c"]));
         dataset_breach(&**all.dataset()).unwrap();
-        let grays: Vec<f32> = all
+        let grays: Vec<Elem> = all
             .batches(0, Some(1))
             .next()
             .unwrap()
@@ -58,7 +58,7 @@ fn samples_of_shards_are_read_in_any_order() {
             .unwrap()
             .iter()
             .step_by(192)
-            .map(|v| *v as f32)
+            .copied()
             .collect();
         assert_eq!(grays, [10.0, 20.0, 30.0]);
     }

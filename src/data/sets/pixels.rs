@@ -62,7 +62,7 @@ impl Pixels {
     }
 
     /// The same images as bytes until a transform needs values, as those of picture files are.
-    pub(super) fn as_bytes(self) -> Self {
+    pub(super) fn kept_as_bytes(self) -> Self {
         Self { as_bytes: true, ..self }
     }
 

@@ -119,7 +119,7 @@ impl Cifar {
             files.push((file, classes.len()));
             labels.extend(classes);
         }
-        Ok(Pixels::new(bytes, labels, (32, 32, 3), self.classes())?.as_bytes().stored_in(files))
+        Ok(Pixels::new(bytes, labels, (32, 32, 3), self.classes())?.kept_as_bytes().stored_in(files))
     }
 
     fn classes(self) -> Vec<String> {
