@@ -317,7 +317,7 @@ fn normalisation(bench: &Bench, n: usize) {
 fn recurrent_layers(bench: &Bench, n: usize) {
     let (steps, d) = (64, 256);
     for (name, cell) in [("lstm", Cell::Lstm), ("gru", Cell::Gru), ("rnn", Cell::Tanh)] {
-        let g = RecurrentGeom { cell, steps, batch: n, ins: d, hidden: d, reverse: false };
+        let g = RecurrentGeom { cell, steps, batch: n, ins: d, hidden: d, reverse: false, given: false };
         let (rows, wide) = (steps * n, cell.gates() * d);
         let scaled = |len: usize| noise(len).iter().map(|v| v / 16.0).collect::<Vec<Elem>>();
         let (x, ih, hh, b) = (noise(rows * d), scaled(wide * d), scaled(wide * d), scaled(wide));
@@ -331,7 +331,7 @@ fn recurrent_layers(bench: &Bench, n: usize) {
             recurrent(&g, None, &x, w, saved, &mut h);
             let mut dy = h.clone();
             let saved = RecurrentSaved { gates: &mut gates, state: &mut state };
-            recurrent_backward(&g, None, w, &h, saved, &mut dy);
+            recurrent_backward(&g, None, w, &h, saved, [&mut dy, &mut []]);
             let (all, xs) = (Mat::new(&gates, rows, wide), Mat::new(&x, rows, d));
             gemm(1.0, all.t(), xs, 0.0, MatMut::new(&mut dih, wide, d), Epilogue::default());
             recurrent_hidden_grads(&g, [&gates, &state, &h], &mut dhh, Some(&mut db));

@@ -4,8 +4,9 @@
 use shanty::base::{Elem, Result, Tensor, keyed};
 use shanty::config::parse;
 use shanty::nn::{
-    Autograd, Bilinear, BufferPool, Embedding, Forward, GRU, LSTM, Module, MultiheadAttention, OverTime,
-    PoolOverTime, PositionalEncoding, Tape,
+    AttentionMask, AttentionOptions, Autograd, Bilinear, BufferPool, Embedding, Forward, GRU, LSTM, Module,
+    MultiheadAttention, OverTime, PoolOverTime, PositionalEncoding, RecurrentState, Rotary, Tape,
+    TransformerDecoder, TransformerLayerConfig, TransformerStackConfig,
 };
 use shanty::params::{HostParams, StateDict};
 use shanty::registry::{BuildCx, Spec};
@@ -23,6 +24,10 @@ fn apply(layer: &mut dyn Module, x: Tensor, lengths: Option<&[usize]>) -> Result
     Ok(layer.forward(tape.input(x), &mut cx)?.checked()?.value())
 }
 
+fn stack() -> TransformerStackConfig {
+    TransformerStackConfig { layer: TransformerLayerConfig::new(4, 2), num_layers: 1, norm: false }
+}
+
 #[test]
 fn what_does_not_fit_is_told_with_its_place() {
     let number =
@@ -36,6 +41,19 @@ fn what_does_not_fit_is_told_with_its_place() {
         (Box::new(LSTM::new(4, 3)), noise(&[2, 5, 3]), None, "its last axis must be 4"),
         (Box::new(GRU::new(4, 3)), noise(&[2, 0, 4]), None, "there must be a step"),
         (Box::new(GRU::new(4, 3)), noise(&[2, 5, 4]), Some(&[5]), "1 lengths for 2 sequences"),
+        (
+            Box::new(LSTM::new(4, 3)),
+            noise(&[2, 5, 4]),
+            Some(&[5, 0]),
+            "sequence 1 of the batch has the length 0",
+        ),
+        (Box::new(Rotary::new(3)), noise(&[2, 5, 6]), None, "are no heads of 3 features"),
+        (
+            Box::new(TransformerDecoder::new(&stack()).unwrap()),
+            noise(&[2, 5, 4]),
+            None,
+            "tokens and a memory, and gets 1",
+        ),
         (
             Box::new(GRU::new(4, 3)),
             noise(&[2, 5, 4]),
@@ -67,6 +85,14 @@ fn mistakes_in_a_config() {
         ("{type: LSTM, input_size: 2}", "hidden_size"),
         ("{type: LSTM, input_size: 2, hidden_size: 3, output: first}", "first"),
         ("{type: TransformerEncoderLayer, d_model: 6, nhead: 4}", "`nhead: 4` does not divide `d_model: 6`"),
+        ("{type: LSTM, input_size: 2, hidden_size: 3, output: cells}", "cells"),
+        ("{type: Rotary, head_dims: 3}", "no number of pairs"),
+        ("{type: MultiheadAttention, embed_dims: 6, num_heads: 2, position: rotary}", "an odd number"),
+        (
+            "{type: TransformerEncoder, num_layers: 2, layer: {d_model: 6, nhead: 4}}",
+            "`nhead: 4` does not divide",
+        ),
+        ("{type: Transformer, d_model: 6, nhead: 2, position: rotary}", "an odd number"),
         ("{type: PositionalEncoding, mode: learnt}", "needs `d_model` and `max_len`"),
         ("{type: PositionalEncoding, max_len: 4}", "are for `mode: learnt`"),
     ] {
@@ -76,6 +102,70 @@ fn mistakes_in_a_config() {
         };
         let said = built().err().map(|e| e.to_string()).unwrap_or_default();
         assert!(said.contains(wanted) && said.contains("net.yaml:1:"), "{yaml}: {said}");
+    }
+}
+
+/// Masks and states of other sizes than the layer's.
+#[test]
+fn masks_and_states_have_the_sizes_of_their_layer() {
+    let tape = Tape::new(BufferPool::default());
+    let mut rng = keyed(0, "", 0, 0);
+    let mut cx = Forward::new(false, &mut rng);
+    let x = tape.input(noise(&[2, 3, 4]));
+    let mut attention = MultiheadAttention::new(4, 2);
+    let mask = |shape: &[usize]| AttentionMask { scores: Some(noise(shape)), ..AttentionMask::default() };
+    for shape in [&[3, 3][..], &[4, 3, 3]] {
+        attention.forward_masked(x, &mask(shape), &mut cx).unwrap();
+    }
+    for shape in [&[3][..], &[3, 4], &[2, 3, 3], &[4, 3, 4]] {
+        let said = attention.forward_masked(x, &mask(shape), &mut cx).unwrap_err().to_string();
+        assert!(said.contains("the mask of an attention is [3, 3] or [4, 3, 3]"), "{said}");
+        let padded = AttentionMask { padding: Some(ndarray::Array2::default((2, 3))), ..mask(shape) };
+        assert!(attention.forward_masked(x, &padded, &mut cx).is_err(), "{shape:?}");
+    }
+    let padding =
+        AttentionMask { padding: Some(ndarray::Array2::default((3, 3))), ..AttentionMask::default() };
+    let said = attention.forward_masked(x, &padding, &mut cx).unwrap_err().to_string();
+    assert!(said.contains("the padding of an attention"), "{said}");
+    let mut lstm = LSTM::new(4, 3).bidirectional(true);
+    for (h, c) in [([2, 1, 3], [2, 2, 3]), ([2, 2, 3], [2, 2, 4]), ([1, 2, 3], [2, 2, 3])] {
+        let state = RecurrentState { h: tape.input(noise(&h)), c: Some(tape.input(noise(&c))) };
+        let said = lstm.forward_states(x, Some(state), &mut cx).unwrap_err().to_string();
+        assert!(said.contains("the states that a recurrent layer begins with"), "{said}");
+    }
+}
+
+/// What a query and a key say to each other depends on how far apart they stand, not on where.
+#[test]
+fn turned_tokens_know_their_distance() {
+    let (tape, mut rng) = (Tape::new(BufferPool::default()), keyed(0, "", 0, 0));
+    let one = noise(&[1, 1, 8]);
+    let all = tape.input(one.broadcast(vec![1, 9, 8]).unwrap().to_shared());
+    let turned = Rotary::new(4).forward(all, &mut Forward::new(false, &mut rng)).unwrap();
+    let scores = turned.matmul(turned.transpose(1, 2)).value();
+    for (i, j) in [(0, 3), (2, 5), (5, 8)] {
+        assert!((scores[[0, i, j]] - scores[[0, 0, 3]]).abs() < 1e-5, "{i} {j}");
+    }
+    let options = AttentionOptions { bias: Some(noise(&[1])), ..AttentionOptions::new(1) };
+    assert!(all.attention(all, all, &options, &mut rng).checked().is_err());
+}
+
+/// A network of two inputs in YAML: what an encoder makes of the one is the memory of a decoder of the other.
+#[test]
+fn a_decoder_and_states_are_fed_from_yaml() {
+    let yaml = "{type: Transformer, d_model: 4, nhead: 2, num_encoder_layers: 1, num_decoder_layers: 1, dim_feedforward: 8}";
+    let lstm = "{type: LSTM, input_size: 4, hidden_size: 3, initial_states: true, output: state}";
+    for (yaml, second, wanted) in [(yaml, vec![2, 5, 4], vec![2, 5, 4]), (lstm, vec![2, 1, 3], vec![2, 1, 3])]
+    {
+        let spec: Spec<dyn Module> = parse("net.yaml", yaml).unwrap().read().unwrap();
+        let mut net = spec.build(&mut BuildCx::new(0)).unwrap();
+        assert!(net.takes_several());
+        let (tape, mut rng) = (Tape::new(BufferPool::default()), keyed(0, "", 0, 0));
+        let xs = [tape.input(noise(&[2, 3, 4])), tape.input(noise(&second))];
+        let y = net.forward_all(&xs, &mut Forward::new(false, &mut rng)).unwrap();
+        assert_eq!(y.shape(), wanted);
+        let said = net.forward(xs[0], &mut Forward::new(false, &mut rng)).unwrap_err().to_string();
+        assert!(said.contains("gets 1"), "{said}");
     }
 }
 
@@ -173,6 +263,8 @@ contracts! {
     gru: GRU::new(3, 2).bidirectional(true), [2, 3, 3];
     bilinear: Bilinear::new(2, 3, 2), [2, 5];
     learnt_places: PositionalEncoding::learnt(4, 2), [2, 3, 2];
+    rotary: Rotary::new(2), [2, 3, 4];
+    decoder_of_given_states: LSTM::new(3, 2).output(RecurrentOutput::State), [2, 3, 3];
     encoder_layer: TransformerEncoderLayer::new(TransformerLayerConfig {
         dim_feedforward: 3,
         dropout: 0.0,

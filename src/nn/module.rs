@@ -192,10 +192,27 @@ impl<'a> Forward<'a> {
         child: &mut M,
         xs: &[Var<'t>],
     ) -> Result<Var<'t>> {
-        let y = match xs.first() {
-            Some(x) => x.tape().called(&name, child, |child| child.forward_all(xs, self)),
-            None => child.forward_all(xs, self),
-        };
+        match xs.first() {
+            Some(x) => self.within(name, child, *x, |child, cx| child.forward_all(xs, cx)),
+            None => {
+                child.forward_all(xs, self).map_err(|error| InModule::at(name, ModuleId::of(child), error))
+            }
+        }
+    }
+
+    /// What `run` makes of a child for `x`, where that is not its `forward`; an error has the child's name in its path, and
+    /// what it cost is the child's.
+    ///
+    /// # Errors
+    /// As those of [`child`](Self::child).
+    pub fn within<'t, M: ModuleTree>(
+        &mut self,
+        name: impl std::fmt::Display,
+        child: &mut M,
+        x: Var<'t>,
+        run: impl FnOnce(&mut M, &mut Self) -> Result<Var<'t>>,
+    ) -> Result<Var<'t>> {
+        let y = x.tape().called(&name, child, |child| run(child, self));
         y.and_then(Var::checked).map_err(|error| InModule::at(name, ModuleId::of(child), error))
     }
 }

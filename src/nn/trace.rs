@@ -95,6 +95,16 @@ impl Tape {
         }
     }
 
+    /// The same, for one product of several in an op: what the module costs whose weight this is.
+    pub(super) fn worked_by(&self, weight: Var<'_>, work: Work) {
+        if let Some(trace) = self.trace.borrow_mut().as_mut() {
+            let arena = self.arena.borrow();
+            let address = arena.leaves.iter().find(|leaf| leaf.id == weight.id()).map(|leaf| leaf.address);
+            let op = trace.begin(What::Op(address));
+            trace.events[op].work = work;
+        }
+    }
+
     /// Begins to note the calls of modules.
     pub(super) fn trace(&self) {
         *self.trace.borrow_mut() = Some(Trace::default());

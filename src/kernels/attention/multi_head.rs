@@ -105,7 +105,7 @@ impl AttnGeom {
         assert!(out.len() == rows * self.dim, "slices do not fit {self:?}");
         assert!(lse.len() == rows, "one log-sum for each row of {self:?}");
         assert!(
-            opts.bias.is_none_or(|b| b.len() == self.q_len * self.k_len),
+            opts.bias.is_none_or(|b| [self.q_len, rows].contains(&(b.len() / self.k_len.max(1)))),
             "the bias does not fit {self:?}"
         );
         assert!(opts.keys.is_none_or(|k| k.len() == self.batch), "a number of keys for each sequence");
@@ -212,11 +212,20 @@ pub fn attention_packed_backward(
 }
 
 /// `p = q k^T / sqrt(dim) + bias` of a block of one head, and minus infinity where none may look and in the padding.
-fn scores(g: &AttnGeom, opts: &AttentionArgs<'_>, block: Block, q: Mat<'_>, k: Mat<'_>, p: &mut [Elem]) {
+fn scores(
+    g: &AttnGeom,
+    opts: &AttentionArgs<'_>,
+    block: Block,
+    head: usize,
+    [q, k]: [Mat<'_>; 2],
+    p: &mut [Elem],
+) {
+    let own = g.q_len * g.k_len;
+    let bias = opts.bias.map(|bias| if bias.len() == own { bias } else { &bias[head * own..] });
     let scale = 1.0 / (g.dim as Elem).sqrt();
     let (pitch, keys) = (block.pitch().max(1), block.keys);
     for (i, p) in p.chunks_exact_mut(pitch).enumerate() {
-        if let Some(bias) = opts.bias {
+        if let Some(bias) = bias {
             p[..keys].copy_from_slice(&bias[(block.first + i) * g.k_len..][..keys]);
         }
         p[keys..].fill(Elem::NEG_INFINITY);
@@ -261,7 +270,7 @@ fn forward<'a>(
             let mut p = Scratch::take(rows * pitch);
             for (h, lse) in lse.chunks_exact_mut(g.q_len).enumerate() {
                 let keys = k.mat(g, h, 0, block.keys);
-                scores(g, &opts, block, q.mat(g, h, first, rows), keys, &mut p);
+                scores(g, &opts, block, b * g.heads + h, [q.mat(g, h, first, rows), keys], &mut p);
                 for (i, lse) in lse[first..][..rows].iter_mut().enumerate() {
                     *lse = match pitch {
                         0 => Elem::NEG_INFINITY,
@@ -313,7 +322,7 @@ impl Backward<'_> {
             written = written.max(keys);
             // The probabilities again, from the scores and the saved sums.
             let (mut p, mut ds) = (Scratch::take(rows * pitch), Scratch::take(rows * pitch));
-            scores(g, &self.opts, block, q, k, &mut p);
+            scores(g, &self.opts, block, head, [q, k], &mut p);
             exp_minus(pitch.max(1), &self.saved.lse[head * g.q_len + first..][..rows], &mut p);
             // ds = dout v^T through dropout and softmax; the row's mean gradient is dout . out.
             gemm_serial(1.0, dy, v.t(), 0.0, block.scores_mut(&mut ds));

@@ -5,8 +5,8 @@ use crate::base::Elem;
 /// What an attention takes besides its shape and its operands.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AttentionArgs<'a> {
-    /// Added to the scores of every head: [q_len, k_len]; minus infinity forbids. A query that may look at nothing
-    /// gets 0.
+    /// Added to the scores: [q_len, k_len] to those of every head, [batch, heads, q_len, k_len] to those of each; minus
+    /// infinity forbids. A query that may look at nothing gets 0.
     pub bias: Option<&'a [Elem]>,
     /// Whether query i looks at the keys up to i alone. What no query of a block may look at is not computed.
     pub causal: bool,

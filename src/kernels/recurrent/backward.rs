@@ -9,15 +9,17 @@ use crate::kernels::reduce::col_sums;
 use crate::kernels::scratch::Scratch;
 
 /// The backward pass of [`recurrent`](super::recurrent) through all steps: `dy` is the gradient of `h`, and `saved`
-/// becomes the gradients of the products.
+/// becomes the gradients of the products. `dc` is the gradient of an LSTM's last `c`, if it has one. Where the first
+/// step is given, `dy` ends with the gradient of its `h`, and `saved.state` with that of its `c`.
 pub fn recurrent_backward(
     g: &RecurrentGeom,
     lengths: Option<&[usize]>,
     w: RecurrentWeights<'_>,
     h: &[Elem],
     saved: RecurrentSaved<'_>,
-    dy: &mut [Elem],
+    [dy, dc]: [&mut [Elem]; 2],
 ) {
+    assert!(dc.is_empty() || dc.len() == g.size(), "the gradient of a state of {g:?}");
     assert!(h.len() == g.steps * g.size() && dy.len() == h.len(), "slices do not fit {g:?}");
     assert!(saved.gates.len() == g.gates_len() && saved.state.len() == g.state_len(), "not of {g:?}");
     if h.is_empty() {
@@ -28,7 +30,11 @@ pub fn recurrent_backward(
     let (mut zeros, mut carried) = (Scratch::take(g.hidden), Scratch::take(g.size()));
     zeros.fill(0.0);
     // The gradient of c that comes from the step behind.
-    carried.fill(0.0);
+    if dc.is_empty() {
+        carried.fill(0.0)
+    } else {
+        carried.copy_from_slice(dc)
+    }
     for t in g.order().rev() {
         let (dh, dbefore) = g.step_mut(dy, t);
         let gates = &mut gates[t * wide..][..wide];
@@ -48,7 +54,7 @@ pub fn recurrent_backward(
                 let (c, c_before) = g.step(state, t);
                 let zeros = &zeros;
                 g.each_row(gates, dh, &mut carried, |row, gates, dh, dc| match ended(lengths, row, t) {
-                    true => [gates, dc].into_iter().for_each(|part| part.fill(0.0)),
+                    true => gates.fill(0.0),
                     false => {
                         lstm_backward(gates, row_of(c_before, row, zeros), &c[row * g.hidden..], dh, dc);
                     }
@@ -74,6 +80,14 @@ pub fn recurrent_backward(
                     gemm(1.0, d, new, 1.0, MatMut::new(dbefore, g.batch, g.hidden), Epilogue::default());
                 }
             }
+        }
+    }
+    if let Some(t) = g.given_step() {
+        gates[t * wide..][..wide].fill(0.0);
+        match g.cell {
+            Cell::Lstm => state[t * g.size()..][..g.size()].copy_from_slice(&carried),
+            Cell::Gru => state[t * g.size()..][..g.size()].fill(0.0),
+            Cell::Tanh | Cell::Relu => {}
         }
     }
 }

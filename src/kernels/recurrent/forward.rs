@@ -7,7 +7,7 @@ use crate::kernels::elementwise::{act_forward, add};
 use crate::kernels::gemm::{Bias, Epilogue, Mat, MatMut, gemm};
 use crate::kernels::scratch::Scratch;
 
-/// `h` [T, N, H] of `x` [T, N, D], from a state of zeros. Where sequences have `lengths`, `h` is 0 beyond their ends.
+/// `h` [T, N, H] of `x` [T, N, D], from a state of zeros or the one that is given. Where sequences have `lengths`, `h` is 0 beyond their ends.
 pub fn recurrent(
     g: &RecurrentGeom,
     lengths: Option<&[usize]>,

@@ -56,6 +56,8 @@ pub struct RecurrentGeom {
     pub hidden: usize,
     /// Whether the last step comes first.
     pub reverse: bool,
+    /// Whether the step that comes first is not computed but given: its `h`, and the `c` of an LSTM, are there already.
+    pub given: bool,
 }
 
 /// The weights of one direction of one layer.
@@ -74,7 +76,8 @@ pub struct RecurrentWeights<'a> {
 pub struct RecurrentSaved<'a> {
     /// [T, N, gates H]: the gates; then the gradients of the input's products.
     pub gates: &'a mut [Elem],
-    /// [T, N, H]: c of an LSTM; the state's part of n of a GRU, and then its gradient. Else empty.
+    /// [T, N, H]: c of an LSTM, and where the first step is given then the gradient of that one; the state's part of n
+    /// of a GRU, and then its gradient. Else empty.
     pub state: &'a mut [Elem],
 }
 
@@ -99,10 +102,15 @@ impl RecurrentGeom {
         self.batch * self.hidden
     }
 
-    /// The steps in the order in which they are computed.
+    /// The steps that are computed, in their order.
     fn order(&self) -> impl DoubleEndedIterator<Item = usize> + use<> {
         let (steps, reverse) = (self.steps, self.reverse);
-        (0..steps).map(move |i| if reverse { steps - 1 - i } else { i })
+        (usize::from(self.given)..steps).map(move |i| if reverse { steps - 1 - i } else { i })
+    }
+
+    /// The step that is given, if one is.
+    pub fn given_step(&self) -> Option<usize> {
+        (self.given && self.steps > 0).then(|| if self.reverse { self.steps - 1 } else { 0 })
     }
 
     /// Step `t` of `all` states, and the step before it; nothing before the first one.

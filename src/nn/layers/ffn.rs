@@ -7,8 +7,9 @@ use crate::nn::buffer_pool::{slice, tensor};
 use crate::nn::init::draw::Distribution;
 use crate::nn::init::{Init, Xavier};
 use crate::nn::shapes::expect_shape;
-use crate::nn::{Dropout, Forward, GELU, Linear, Module, Var};
+use crate::nn::{DropPath, Dropout, Forward, GELU, Linear, Module, Var};
 
+use super::layer_scale::LayerScale;
 use super::linear::LinearShape;
 
 /// Two linear layers with GELU between them, over the last axis: `x + second(gelu(first(x)))`.
@@ -17,6 +18,8 @@ use super::linear::LinearShape;
 /// N(0, 10⁻¹²), as in MMPretrain's vision transformer.
 pub struct FFN {
     layers: Layers,
+    gamma2: Option<LayerScale>,
+    drop_path: DropPath,
     init: Vec<Init>,
 }
 
@@ -32,7 +35,7 @@ struct Hidden {
     drop: Dropout,
 }
 
-module!(FFN { layers }, init_cfg = init);
+module!(FFN { layers, gamma2, drop_path as "dropout_layer" }, init_cfg = init);
 module!(Layers { hidden as "0", fc as "1", drop as "2" });
 module!(Hidden { fc as "0", act as "1", drop as "2" });
 
@@ -44,7 +47,23 @@ impl FFN {
         let hidden = Hidden { fc, act: GELU::new(), drop: dropout() };
         let layers = Layers { hidden, fc: Linear::new(feedforward_channels, embed_dims), drop: dropout() };
         let rule = Xavier { distribution: Distribution::Uniform, ..Xavier::default() };
-        Self { layers, init: vec![Init::new(rule).layer("Linear").bias_std(1e-6)] }
+        let init = vec![Init::new(rule).layer("Linear").bias_std(1e-6)];
+        Self { layers, gamma2: None, drop_path: DropPath::new(0.0), init }
+    }
+
+    /// The probability with which a sample's branch is left out in training.
+    #[must_use]
+    pub fn drop_path(mut self, p: f64) -> Self {
+        self.drop_path.drop_prob = p;
+        self
+    }
+
+    /// What the branch is multiplied by at first; without such weights for 0.
+    #[must_use]
+    pub fn layer_scale(mut self, first: f64) -> Self {
+        let dims = self.layers.fc.weight.value.shape()[0];
+        self.gamma2 = (first > 0.0).then(|| LayerScale::new(dims, first));
+        self
     }
 
     /// `residual +` what the two layers make of `x`.
@@ -57,9 +76,10 @@ impl FFN {
         residual: Var<'t>,
         cx: &mut Forward<'_>,
     ) -> Result<Var<'t>> {
-        let Layers { hidden, fc, drop } = &mut self.layers;
-        let dropping = cx.training && (hidden.drop.p > 0.0 || drop.p > 0.0);
-        if let (false, Some(first), Some(second)) = (dropping, &hidden.fc.bias, &fc.bias) {
+        let Self { layers: Layers { hidden, fc, drop }, gamma2, drop_path, .. } = self;
+        let dropping = cx.training && (hidden.drop.p > 0.0 || drop.p > 0.0 || drop_path.drop_prob > 0.0);
+        if let (false, Some(first), Some(second)) = (dropping || gamma2.is_some(), &hidden.fc.bias, &fc.bias)
+        {
             let tape = x.tape();
             let first = [tape.param(&hidden.fc.weight), tape.param(first)];
             let second = [tape.param(&fc.weight), tape.param(second)];
@@ -69,7 +89,12 @@ impl FFN {
         let x = hidden.act.forward(x, cx)?;
         let x = hidden.drop.forward(x, cx)?;
         let x = fc.forward(x, cx)?;
-        (drop.forward(x, cx)? + residual).checked()
+        let x = drop.forward(x, cx)?;
+        let x = match gamma2 {
+            Some(gamma2) => gamma2.forward(x, cx)?,
+            None => x,
+        };
+        (drop_path.forward(x, cx)? + residual).checked()
     }
 }
 
@@ -96,7 +121,8 @@ impl<'t> Var<'t> {
         let inner = s1.output(x.shape());
         let s2 = LinearShape::new(&inner, w2.shape())?;
         let shape = s2.output(&inner);
-        self.tape.worked(s1.work() + s2.work());
+        self.tape.worked_by(first[0], s1.work());
+        self.tape.worked_by(second[0], s2.work());
         expect_shape("the bias of a linear map", b1.shape(), &[s1.outs])?;
         expect_shape("the bias of a linear map", b2.shape(), &[s2.outs])?;
         let more = residual.value();

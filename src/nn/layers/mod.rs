@@ -19,7 +19,9 @@ mod group_norm;
 mod instance_norm;
 mod layer_norm;
 mod layer_norm2d;
+mod layer_scale;
 mod linear;
+mod mask;
 mod over_time;
 mod pair;
 mod patch;
@@ -28,6 +30,7 @@ mod pool1d;
 mod position;
 mod recurrent;
 mod rms_norm;
+mod rotary;
 mod shape;
 mod shuffle;
 mod transformer;
@@ -57,20 +60,26 @@ pub use group_norm::{GroupNorm, GroupNormConfig};
 pub use instance_norm::{InstanceNorm1d, InstanceNorm2d, InstanceNormConfig};
 pub use layer_norm::{LayerNorm, LayerNormConfig};
 pub use layer_norm2d::{LayerNorm2d, LayerNorm2dConfig};
+pub use layer_scale::LayerScale;
 pub use linear::{Linear, LinearConfig};
+pub use mask::AttentionMask;
 pub use over_time::{OverTime, PoolOverTime};
 pub use pair::{Pair, positive};
 pub use patch::{LayerNormName, PatchEmbed, PatchEmbedConfig, PatchNormConfig};
 pub use pool::{AvgPool2d, GlobalAveragePooling, MaxPool2d, PoolOptions};
 pub use pool1d::{AvgPool1d, MaxPool1d};
 pub use position::{PositionMode, PositionalEncoding, PositionalEncodingConfig};
-pub use recurrent::{GRU, LSTM, RNN, RNNConfig, RecurrentConfig, RecurrentOutput, RnnNonlinearity};
+pub use recurrent::{
+    GRU, LSTM, RNN, RNNConfig, RecurrentConfig, RecurrentOutput, RecurrentState, RnnNonlinearity,
+};
 pub use rms_norm::{RMSNorm, RMSNormConfig};
+pub use rotary::{AttentionPosition, Rotary};
 pub use shape::{Flatten, Identity, Transpose, TransposeConfig};
 pub use shuffle::{ChannelShuffle, ChannelSplit, PixelShuffle, PixelUnshuffle};
 pub use transformer::{
-    TorchAttention, TransformerActivation, TransformerDecoderLayer, TransformerEncoderLayer,
-    TransformerLayerConfig,
+    TorchAttention, Transformer, TransformerActivation, TransformerConfig, TransformerDecoder,
+    TransformerDecoderLayer, TransformerEncoder, TransformerEncoderLayer, TransformerLayerConfig,
+    TransformerStackConfig,
 };
 pub use upsample::{Upsample, UpsampleConfig, UpsampleKind, UpsampleTo};
 

@@ -73,6 +73,12 @@ fn eps() -> f64 {
     1e-5
 }
 
+impl Default for PatchNormConfig {
+    fn default() -> Self {
+        Self { kind: LayerNormName::LN, eps: eps() }
+    }
+}
+
 impl PatchNormConfig {
     /// A norm of tokens of this size.
     pub fn build(&self, features: usize) -> LayerNorm {

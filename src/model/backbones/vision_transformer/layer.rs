@@ -5,8 +5,8 @@ use crate::base::{Error, Result};
 use crate::module;
 use crate::nn::init::Init;
 use crate::nn::{
-    Child, ChildMut, DropPath, FFN, Field, Forward, LayerNorm, Module, ModuleTree, MultiheadAttention,
-    MultiheadAttentionConfig, Param, Var,
+    AttentionPosition, Child, ChildMut, DropPath, FFN, Field, Forward, LayerNorm, LayerScale, Module,
+    ModuleTree, MultiheadAttention, MultiheadAttentionConfig, Var,
 };
 
 /// `x + attn(ln1(x))`, and of that `x + ffn(ln2(x))`.
@@ -45,6 +45,7 @@ impl TransformerEncoderLayer {
             qkv_bias: p.qkv_bias,
             proj_bias: true,
             causal: false,
+            position: AttentionPosition::None,
         };
         let ffn = FFN::new(dims, arch.feedforward_channels, p.drop_rate);
         Ok(Self {
@@ -107,16 +108,9 @@ struct Scaled<M> {
     gamma: Option<LayerScale>,
 }
 
-/// The numbers.
-struct LayerScale {
-    weight: Param,
-}
-
-module!(LayerScale { weight });
-
 impl<M> Scaled<M> {
     fn new(inner: M, name: &'static str, dims: usize, scale: f64) -> Self {
-        let gamma = (scale > 0.0).then(|| LayerScale { weight: Param::full(&[dims], scale as _) });
+        let gamma = (scale > 0.0).then(|| LayerScale::new(dims, scale));
         Self { inner, name, gamma }
     }
 

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::{ModuleDict, ModuleSpecs};
 use crate::base::{Error, Result};
 use crate::nn::{Forward, Module, Tape, Var};
-use crate::registry::BuildCx;
+use crate::registry::{BuildCx, Collected, Spec};
 use crate::{module, register};
 
 /// Branches that all get the same input, or inputs; what they give is joined along an axis. A branch that is an
@@ -96,15 +96,16 @@ impl Module for Concat {
 /// ```
 pub struct Parallel {
     branches: ModuleDict,
+    into: Option<Box<dyn Module>>,
     join: Join,
     axis: isize,
 }
 
-module!(Parallel { ..branches });
+module!(Parallel { into, ..branches });
 
 impl Default for Parallel {
     fn default() -> Self {
-        Self { branches: ModuleDict::new(), join: Join::Concat, axis: 1 }
+        Self { branches: ModuleDict::new(), into: None, join: Join::Concat, axis: 1 }
     }
 }
 
@@ -133,6 +134,12 @@ impl Parallel {
         Self { join, ..self }
     }
 
+    /// The same with a module that takes what the branches give as its inputs, instead of the join.
+    #[must_use]
+    pub fn into_module(self, into: impl Module) -> Self {
+        Self { into: Some(Box::new(into)), ..self }
+    }
+
     /// The same concatenated along another axis; negative numbers count from the end.
     #[must_use]
     pub fn axis(self, axis: isize) -> Self {
@@ -158,7 +165,10 @@ impl Module for Parallel {
         }
         let ys = self.branches.iter_mut().zip(xs).map(|((name, branch), x)| cx.child(name, branch, *x));
         let ys = ys.collect::<Result<Vec<_>>>()?;
-        self.join.of(&ys, self.axis)
+        match &mut self.into {
+            Some(into) => cx.child_all("into", into, &ys),
+            None => self.join.of(&ys, self.axis),
+        }
     }
 
     fn takes_several(&self) -> bool {
@@ -233,6 +243,8 @@ impl Concat {
 pub struct ParallelConfig {
     /// The branches, a list or by name, in the order of the inputs.
     pub branches: ModuleSpecs,
+    /// What takes their outputs as its inputs, a decoder for example, instead of the join.
+    pub into: Option<Spec<dyn Module>>,
     /// What becomes of their outputs: concat, sum or mul.
     #[serde(default)]
     pub join: Join,
@@ -247,6 +259,21 @@ dyn Module, "Parallel" => fn Parallel::from_config }
 
 impl Parallel {
     fn from_config(p: ParallelConfig, cx: &mut BuildCx) -> Result<Self> {
-        Ok(Self { branches: p.branches.build_some("branches", cx)?, join: p.join, axis: p.axis })
+        let mut errors = Collected::default();
+        let into = p.into.and_then(|into| errors.take(into.build(cx)));
+        let Some(branches) = errors.take(p.branches.build_some("branches", cx)) else {
+            return Err(errors.0.into());
+        };
+        if into.is_some() && branches.names().any(|name| name == "into") {
+            return Err(Error::config(
+                "a branch has another name than `into`, which is that of what takes the branches",
+            ));
+        }
+        if into.is_some() && (p.join, p.axis) != (Join::Concat, channels()) {
+            return Err(Error::config(
+                "`join` and `axis` are without effect where `into` takes what the branches give",
+            ));
+        }
+        errors.or(Self { branches, into, join: p.join, axis: p.axis })
     }
 }

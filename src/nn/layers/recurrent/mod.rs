@@ -1,6 +1,7 @@
 //! Recurrent layers: RNN, LSTM, GRU.
 
 mod op;
+mod pass;
 mod stack;
 
 use schemars::JsonSchema;
@@ -12,6 +13,7 @@ use crate::nn::{Forward, Module, Var};
 use crate::registry::BuildCx;
 use crate::{module, register};
 
+pub use self::pass::RecurrentState;
 use self::stack::Stack;
 pub use self::stack::{RecurrentConfig, RecurrentOutput};
 
@@ -42,9 +44,12 @@ pub struct RNNConfig {
     #[serde(default)]
     pub bidirectional: bool,
     /// What it gives: sequence, the states of all steps [N, T, H]; last, those after the last step of each sequence
-    /// [N, H], in the direction of the layer.
+    /// [N, H], in the direction of the layer; state, those of all layers and directions [N, layers · directions, H].
     #[serde(default)]
     pub output: RecurrentOutput,
+    /// Whether the states begin as a second input says, [N, layers · directions, H]; as zeros if not.
+    #[serde(default)]
+    pub initial_states: bool,
 }
 
 fn one() -> usize {
@@ -76,9 +81,10 @@ macro_rules! recurrent {
         $(#[$doc])*
         ///
         /// All weights begin uniform within ±1/√H, as in PyTorch, and have its names: `weight_ih_l0`, `weight_hh_l0`,
-        /// `bias_ih_l0`, `bias_hh_l0`, `weight_ih_l0_reverse` and so on. The state begins as zeros. Sequences that are
-        /// shorter than T ([`Forward::lengths`]) give zeros beyond their ends, and their last state is that of their own
-        /// last step: the values of PyTorch's `pack_padded_sequence` and back.
+        /// `bias_ih_l0`, `bias_hh_l0`, `weight_ih_l0_reverse` and so on. The states begin as zeros, or as a second input
+        /// says. Sequences that are shorter than T ([`Forward::lengths`]) give zeros beyond their ends, and their last
+        /// state is that of their own last step: the values of PyTorch's `pack_padded_sequence` and back. As there, a
+        /// sequence has a step at least.
         pub struct $name {
             stack: Stack,
         }
@@ -126,11 +132,33 @@ macro_rules! recurrent {
             pub fn output(self, output: RecurrentOutput) -> Self {
                 self.with(|config| config.output = output)
             }
+
+            /// The states of all steps [N, T, directions · H] and those behind the last ones, from zeros or from given
+            /// states: PyTorch's `output, h_n = rnn(x, h_0)`, with the batch first in all of them.
+            ///
+            /// # Errors
+            /// When the sizes do not fit, or a sequence has no step.
+            pub fn forward_states<'t>(
+                &mut self,
+                x: Var<'t>,
+                initial: Option<RecurrentState<'t>>,
+                cx: &mut Forward<'_>,
+            ) -> Result<(Var<'t>, RecurrentState<'t>)> {
+                self.stack.forward_states(x, initial, cx)
+            }
         }
 
         impl Module for $name {
             fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
-                self.stack.forward(x, cx)?.checked()
+                self.stack.forward_all(&[x], cx)?.checked()
+            }
+
+            fn forward_all<'t>(&mut self, xs: &[Var<'t>], cx: &mut Forward<'_>) -> Result<Var<'t>> {
+                self.stack.forward_all(xs, cx)?.checked()
+            }
+
+            fn takes_several(&self) -> bool {
+                self.stack.config.initial_states
             }
         }
     };
@@ -207,9 +235,17 @@ impl RNN {
     }
 
     fn from_config(p: RNNConfig, _: &mut BuildCx) -> Result<Self> {
-        let RNNConfig { input_size, hidden_size, num_layers, bias, dropout, bidirectional, output, .. } = p;
-        let config =
-            RecurrentConfig { input_size, hidden_size, num_layers, bias, dropout, bidirectional, output };
+        let RNNConfig { input_size, hidden_size, num_layers, bias, dropout, bidirectional, .. } = p;
+        let config = RecurrentConfig {
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            dropout,
+            bidirectional,
+            output: p.output,
+            initial_states: p.initial_states,
+        };
         Ok(Self { stack: Stack::new(p.nonlinearity.cell(), config) })
     }
 }

@@ -1,9 +1,6 @@
-//! Self-attention of several heads.
+//! Attention as an op, of three tensors or of one that holds all three.
 
 use std::sync::Arc;
-
-use schemars::JsonSchema;
-use serde::Deserialize;
 
 use crate::base::{Elem, Error, Result, Rng, Tensor};
 use crate::kernels::{
@@ -11,191 +8,18 @@ use crate::kernels::{
     attention_packed, attention_packed_backward,
 };
 use crate::nn::buffer_pool::{row_major, slice, tensor};
+use crate::nn::layers::dropout::draw_mask;
+use crate::nn::layers::patch::tokens;
 use crate::nn::shapes::expect_shape;
-use crate::nn::{BufferPool, Dropout, Forward, Linear, LinearConfig, Module, Tape, Var, Work};
-use crate::registry::BuildCx;
-use crate::{module, register};
-
-use super::dropout::draw_mask;
-use super::patch::tokens;
-
-/// The keys of a [`MultiheadAttention`] in YAML.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-pub struct MultiheadAttentionConfig {
-    /// Size of a token.
-    #[schemars(range(min = 1))]
-    pub embed_dims: usize,
-    /// Heads, of `embed_dims / num_heads` features each.
-    #[schemars(range(min = 1))]
-    pub num_heads: usize,
-    /// Size of a token of the input; `embed_dims` if absent.
-    #[serde(default)]
-    #[schemars(range(min = 1))]
-    pub input_dims: Option<usize>,
-    /// Probability with which dropout zeroes an attention weight.
-    #[serde(default)]
-    #[schemars(range(min = 0.0, max = 1.0))]
-    pub attn_drop: f64,
-    /// Probability with which dropout zeroes an element of the result.
-    #[serde(default)]
-    #[schemars(range(min = 0.0, max = 1.0))]
-    pub proj_drop: f64,
-    /// Whether query, key and value have an offset.
-    #[serde(default = "crate::config::yes")]
-    pub qkv_bias: bool,
-    /// Whether the result has an offset.
-    #[serde(default = "crate::config::yes")]
-    pub proj_bias: bool,
-    /// Whether a token looks at itself and at those before it alone.
-    #[serde(default)]
-    pub causal: bool,
-}
-
-impl MultiheadAttentionConfig {
-    /// The layer.
-    ///
-    /// # Errors
-    /// When the heads do not divide the features.
-    pub fn build(&self) -> Result<MultiheadAttention> {
-        let (dims, heads) = (self.embed_dims, self.num_heads);
-        if heads == 0 || dims % heads != 0 {
-            return Err(Error::config(format!("`num_heads: {heads}` does not divide `embed_dims: {dims}`")));
-        }
-        let linear =
-            |in_features, out_features, bias| LinearConfig { in_features, out_features, bias }.build();
-        Ok(MultiheadAttention {
-            qkv: linear(self.input_dims.unwrap_or(dims), dims.saturating_mul(3), self.qkv_bias),
-            attn_drop: Dropout::new(self.attn_drop),
-            proj: linear(dims, dims, self.proj_bias),
-            proj_drop: Dropout::new(self.proj_drop),
-            heads,
-            causal: self.causal,
-        })
-    }
-}
-
-/// Self-attention over tokens [N, T, D], not at what fills short sequences up ([`Forward::lengths`]) (Vaswani et al. 2017, <https://arxiv.org/abs/1706.03762>), with MMPretrain's
-/// weight names: `qkv` makes query, key and value in one product, `proj` the result of the joined heads.
-pub struct MultiheadAttention {
-    /// [3 D, input].
-    pub qkv: Linear,
-    /// Of the attention weights.
-    pub attn_drop: Dropout,
-    /// [D, D].
-    pub proj: Linear,
-    /// Of the result.
-    pub proj_drop: Dropout,
-    heads: usize,
-    causal: bool,
-}
-
-module!(MultiheadAttention { qkv, attn_drop, proj, proj_drop });
-
-impl MultiheadAttention {
-    /// Of features split into heads, with all offsets and without dropout. If the heads do not divide the features,
-    /// `forward` says so.
-    pub fn new(embed_dims: usize, num_heads: usize) -> Self {
-        Self {
-            qkv: Linear::new(embed_dims, embed_dims.saturating_mul(3)),
-            attn_drop: Dropout::new(0.0),
-            proj: Linear::new(embed_dims, embed_dims),
-            proj_drop: Dropout::new(0.0),
-            heads: num_heads,
-            causal: false,
-        }
-    }
-
-    /// The probability with which dropout zeroes an attention weight.
-    #[must_use]
-    pub fn attn_drop(mut self, p: f64) -> Self {
-        self.attn_drop.p = p;
-        self
-    }
-
-    /// The probability with which dropout zeroes an element of the result.
-    #[must_use]
-    pub fn proj_drop(mut self, p: f64) -> Self {
-        self.proj_drop.p = p;
-        self
-    }
-
-    /// Whether query, key and value have an offset; they have unless this says no.
-    #[must_use]
-    pub fn qkv_bias(mut self, bias: bool) -> Self {
-        self.qkv = self.qkv.bias(bias);
-        self
-    }
-
-    /// Whether the result has an offset; it has unless this says no.
-    #[must_use]
-    pub fn proj_bias(mut self, bias: bool) -> Self {
-        self.proj = self.proj.bias(bias);
-        self
-    }
-
-    /// Whether a token looks at itself and at those before it alone; not unless this says so.
-    #[must_use]
-    pub fn causal(mut self, causal: bool) -> Self {
-        self.causal = causal;
-        self
-    }
-
-    /// The joined heads, before `proj`, of the first `queries` tokens.
-    fn heads<'t>(&mut self, x: Var<'t>, queries: Option<usize>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
-        let dropout = if cx.training { self.attn_drop.p } else { 0.0 };
-        let [batch, len, _] = tokens(&x.shape())?;
-        let (causal, keys) = (self.causal, cx.lengths(batch, len)?);
-        let options =
-            AttentionOptions { causal, keys, dropout, queries, ..AttentionOptions::new(self.heads) };
-        self.qkv.forward(x, cx)?.attention_packed(&options, cx.rng).checked()
-    }
-
-    /// `residual +` the attention over `x` [N, T, D]: of all tokens for a residual of that shape, of the first Q for
-    /// [N, Q, D].
-    ///
-    /// # Errors
-    /// When the sizes do not fit.
-    pub fn forward_add<'t>(
-        &mut self,
-        x: Var<'t>,
-        residual: Var<'t>,
-        cx: &mut Forward<'_>,
-    ) -> Result<Var<'t>> {
-        let x = self.heads(x, residual.shape().get(1).copied(), cx)?;
-        if cx.training && self.proj_drop.p > 0.0 {
-            let x = self.proj.forward(x, cx)?;
-            return (self.proj_drop.forward(x, cx)? + residual).checked();
-        }
-        let tape = x.tape();
-        let bias = self.proj.bias.as_ref().map(|b| tape.param(b));
-        x.linear_add(tape.param(&self.proj.weight), bias, residual).checked()
-    }
-}
-
-impl Module for MultiheadAttention {
-    fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
-        let x = self.heads(x, None, cx)?;
-        let x = self.proj.forward(x, cx)?;
-        self.proj_drop.forward(x, cx)
-    }
-}
-
-register! { /// Self-attention of several heads over tokens [N, T, D].
-dyn Module, "MultiheadAttention" => fn MultiheadAttention::from_config }
-
-impl MultiheadAttention {
-    fn from_config(p: MultiheadAttentionConfig, _: &mut BuildCx) -> Result<Self> {
-        p.build()
-    }
-}
+use crate::nn::{BufferPool, Tape, Var, Work};
 
 /// What an attention is besides its inputs.
 #[derive(Debug, Clone)]
 pub struct AttentionOptions {
     /// Heads that the last axis is split into; each sees its part alone.
     pub heads: usize,
-    /// Added to the scores of every head and sample: [tokens that ask, tokens that are looked at]. Minus infinity
-    /// forbids.
+    /// Added to the scores: [tokens that ask, tokens that are looked at] to those of every head and sample, or [N · heads,
+    /// tokens that ask, tokens that are looked at]. Minus infinity forbids.
     pub bias: Option<Tensor>,
     /// Whether a token looks at itself and at those before it alone.
     pub causal: bool,
@@ -315,8 +139,13 @@ fn geometry(options: &AttentionOptions, sizes: [usize; 4]) -> Result<AttnGeom> {
             "{width} features cannot be split into {heads} heads of equal size"
         )));
     }
-    if let Some(bias) = &options.bias {
-        expect_shape("the bias of an attention", bias.shape(), &[q_len, k_len])?;
+    let wanted: [&[usize]; 2] = [&[q_len, k_len], &[batch * heads, q_len, k_len]];
+    if let Some(bias) = options.bias.as_ref().filter(|bias| !wanted.contains(&bias.shape())) {
+        let [shared, own] = wanted;
+        return Err(Error::invalid(format!(
+            "the mask of an attention is {shared:?} or {own:?}, not {:?}",
+            bias.shape()
+        )));
     }
     if let Some(keys) = options.keys.as_ref().filter(|keys| keys.len() != batch) {
         return Err(Error::invalid(format!("there are {} lengths for {batch} sequences", keys.len())));

@@ -1,16 +1,22 @@
 //! The layers of a transformer, with PyTorch's keys and weight names.
 
+mod attention;
+mod stack;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::base::{Error, Result};
-use crate::nn::init::Xavier;
-use crate::nn::init::draw::Distribution;
-use crate::nn::{AttentionOptions, Dropout, Forward, LayerNorm, Linear, LinearConfig, Module, Param, Var};
+use crate::nn::{
+    AttentionMask, AttentionPosition, Dropout, Forward, LayerNorm, Linear, LinearConfig, Module, Var,
+};
 use crate::registry::BuildCx;
 use crate::{module, register};
 
-use super::patch::tokens;
+pub use self::attention::TorchAttention;
+pub use self::stack::{
+    Transformer, TransformerConfig, TransformerDecoder, TransformerEncoder, TransformerStackConfig,
+};
 
 /// The keys of a [`TransformerEncoderLayer`] or [`TransformerDecoderLayer`] in YAML: PyTorch's, with the batch first.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -45,6 +51,10 @@ pub struct TransformerLayerConfig {
     /// Whether a token looks at itself and at those before it alone; null for what is usual: a decoder's do.
     #[serde(default)]
     pub causal: Option<bool>,
+    /// How self-attention knows where tokens stand: none, by what they hold; rotary, queries and keys are turned by their
+    /// places.
+    #[serde(default)]
+    pub position: AttentionPosition,
 }
 
 fn feedforward() -> usize {
@@ -83,11 +93,19 @@ impl TransformerLayerConfig {
             norm_first: false,
             bias: true,
             causal: None,
+            position: AttentionPosition::None,
         }
     }
 
     fn attention(&self) -> Result<TorchAttention> {
         TorchAttention::new(self.d_model, self.nhead, self.dropout, self.bias)
+    }
+
+    /// That of the tokens to themselves.
+    fn self_attention(&self) -> Result<TorchAttention> {
+        let attention = self.attention()?;
+        self.position.check(self.d_model, self.nhead)?;
+        Ok(attention.position(self.position))
     }
 
     fn norm(&self) -> LayerNorm {
@@ -96,77 +114,6 @@ impl TransformerLayerConfig {
 
     fn linear(&self, in_features: usize, out_features: usize) -> Linear {
         LinearConfig { in_features, out_features, bias: self.bias }.build()
-    }
-}
-
-/// Attention of several heads with the weights of PyTorch's `nn.MultiheadAttention`: `in_proj_weight` makes query, key
-/// and value, `out_proj` the result. [`MultiheadAttention`](super::MultiheadAttention) has MMPretrain's names.
-pub struct TorchAttention {
-    /// [3 D, D].
-    pub in_proj_weight: Param,
-    /// `[3 D]`.
-    pub in_proj_bias: Option<Param>,
-    /// [D, D].
-    pub out_proj: Linear,
-    heads: usize,
-    dropout: f64,
-}
-
-module!(TorchAttention { in_proj_weight, in_proj_bias, out_proj });
-
-impl TorchAttention {
-    /// Of features split into heads.
-    ///
-    /// # Errors
-    /// When the heads do not divide the features.
-    pub fn new(dims: usize, heads: usize, dropout: f64, bias: bool) -> Result<Self> {
-        if heads == 0 || !dims.is_multiple_of(heads) {
-            return Err(Error::config(format!("`nhead: {heads}` does not divide `d_model: {dims}`")));
-        }
-        let all = dims.saturating_mul(3);
-        let rule = Xavier { distribution: Distribution::Uniform, ..Xavier::default() };
-        Ok(Self {
-            in_proj_weight: Param::init(&[all, dims], rule),
-            in_proj_bias: bias.then(|| Param::full(&[all], 0.0)),
-            out_proj: Linear::new(dims, dims).bias(bias),
-            heads,
-            dropout,
-        })
-    }
-
-    /// What the tokens `x` [N, Q, D] see of themselves, or of `memory` [N, K, D].
-    ///
-    /// # Errors
-    /// When the sizes do not fit.
-    pub fn attend<'t>(
-        &mut self,
-        x: Var<'t>,
-        memory: Option<Var<'t>>,
-        causal: bool,
-        cx: &mut Forward<'_>,
-    ) -> Result<Var<'t>> {
-        let tape = x.tape();
-        let weight = tape.param(&self.in_proj_weight);
-        let bias = self.in_proj_bias.as_ref().map(|b| tape.param(b));
-        let [batch, len, _] = tokens(&memory.unwrap_or(x).shape())?;
-        let dropout = if cx.training { self.dropout } else { 0.0 };
-        let options = AttentionOptions {
-            causal,
-            keys: cx.lengths(batch, len)?,
-            dropout,
-            ..AttentionOptions::new(self.heads)
-        };
-        let y = match memory {
-            None => x.linear(weight, bias).attention_packed(&options, cx.rng),
-            Some(memory) => {
-                let dims = self.out_proj.weight.value.shape()[0];
-                let bias_of = |range: std::ops::Range<usize>| bias.map(|b| b.slice(0, range));
-                let q = x.linear(weight.slice(0, ..dims), bias_of(0..dims));
-                let kv = memory.linear(weight.slice(0, dims..), bias_of(dims..3 * dims));
-                q.attention(kv.slice(-1, ..dims), kv.slice(-1, dims..), &options, cx.rng)
-            }
-        };
-        self.out_proj.forward(y.checked()?, cx)
     }
 }
 
@@ -242,7 +189,7 @@ impl TransformerEncoderLayer {
     /// When the heads do not divide the features.
     pub fn new(config: TransformerLayerConfig) -> Result<Self> {
         Ok(Self {
-            self_attn: config.attention()?,
+            self_attn: config.self_attention()?,
             linear1: config.linear(config.d_model, config.dim_feedforward),
             linear2: config.linear(config.dim_feedforward, config.d_model),
             norm1: config.norm(),
@@ -254,14 +201,27 @@ impl TransformerEncoderLayer {
     fn from_config(p: TransformerLayerConfig, _: &mut BuildCx) -> Result<Self> {
         Self::new(p)
     }
+
+    /// As `forward`, with a mask.
+    ///
+    /// # Errors
+    /// When the sizes do not fit.
+    pub fn forward_masked<'t>(
+        &mut self,
+        x: Var<'t>,
+        mask: &AttentionMask,
+        cx: &mut Forward<'_>,
+    ) -> Result<Var<'t>> {
+        let Self { self_attn, linear1, linear2, norm1, norm2, config } = self;
+        let x = branch(x, norm1, config, cx, |x, cx| self_attn.attend(x, None, mask, cx))?;
+        branch(x, norm2, config, cx, |x, cx| feed_forward([linear1, linear2], config, x, cx))
+    }
 }
 
 impl Module for TransformerEncoderLayer {
     fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
-        let Self { self_attn, linear1, linear2, norm1, norm2, config } = self;
-        let causal = config.causal.unwrap_or(false);
-        let x = branch(x, norm1, config, cx, |x, cx| self_attn.attend(x, None, causal, cx))?;
-        branch(x, norm2, config, cx, |x, cx| feed_forward([linear1, linear2], config, x, cx))
+        let causal = self.config.causal.unwrap_or(false);
+        self.forward_masked(x, &AttentionMask { causal, ..AttentionMask::default() }, cx)
     }
 }
 
@@ -297,7 +257,7 @@ impl TransformerDecoderLayer {
     /// When the heads do not divide the features.
     pub fn new(config: TransformerLayerConfig) -> Result<Self> {
         Ok(Self {
-            self_attn: config.attention()?,
+            self_attn: config.self_attention()?,
             multihead_attn: config.attention()?,
             linear1: config.linear(config.d_model, config.dim_feedforward),
             linear2: config.linear(config.dim_feedforward, config.d_model),
@@ -311,6 +271,33 @@ impl TransformerDecoderLayer {
     fn from_config(p: TransformerLayerConfig, _: &mut BuildCx) -> Result<Self> {
         Self::new(p)
     }
+
+    /// What tokens make of themselves and of a memory, with a mask of the tokens and one of the memory.
+    ///
+    /// # Errors
+    /// When the sizes do not fit.
+    pub fn forward_masked<'t>(
+        &mut self,
+        [x, memory]: [Var<'t>; 2],
+        [own, of_memory]: [&AttentionMask; 2],
+        cx: &mut Forward<'_>,
+    ) -> Result<Var<'t>> {
+        let Self { self_attn, multihead_attn, linear1, linear2, norm1, norm2, norm3, config } = self;
+        // The tokens themselves are whole; what fills them up looks at nothing that a loss should count.
+        let lengths = cx.lengths.take();
+        let x = branch(x, norm1, config, cx, |x, cx| self_attn.attend(x, None, own, cx));
+        cx.lengths = lengths;
+        let x = branch(x?, norm2, config, cx, |x, cx| multihead_attn.attend(x, Some(memory), of_memory, cx))?;
+        branch(x, norm3, config, cx, |x, cx| feed_forward([linear1, linear2], config, x, cx))
+    }
+}
+
+/// The tokens and the memory of a decoder.
+fn tokens_and_memory<'t>(kind: &str, xs: &[Var<'t>]) -> Result<[Var<'t>; 2]> {
+    xs.try_into().map_err(|_| {
+        let n = xs.len();
+        Error::invalid(format!("`{kind}` takes two inputs, tokens and a memory, and gets {n}"))
+    })
 }
 
 impl Module for TransformerDecoderLayer {
@@ -319,20 +306,10 @@ impl Module for TransformerDecoderLayer {
     }
 
     fn forward_all<'t>(&mut self, xs: &[Var<'t>], cx: &mut Forward<'_>) -> Result<Var<'t>> {
-        let &[x, memory] = xs else {
-            return Err(Error::invalid(format!(
-                "`TransformerDecoderLayer` takes two inputs, tokens and a memory, and gets {}",
-                xs.len()
-            )));
-        };
-        let Self { self_attn, multihead_attn, linear1, linear2, norm1, norm2, norm3, config } = self;
-        let causal = config.causal.unwrap_or(true);
-        // The tokens themselves are whole; what fills them up looks at nothing that a loss should count.
-        let lengths = cx.lengths.take();
-        let own = branch(x, norm1, config, cx, |x, cx| self_attn.attend(x, None, causal, cx));
-        cx.lengths = lengths;
-        let x = branch(own?, norm2, config, cx, |x, cx| multihead_attn.attend(x, Some(memory), false, cx))?;
-        branch(x, norm3, config, cx, |x, cx| feed_forward([linear1, linear2], config, x, cx))
+        let xs = tokens_and_memory("TransformerDecoderLayer", xs)?;
+        let causal = self.config.causal.unwrap_or(true);
+        let (own, all) = (AttentionMask { causal, ..AttentionMask::default() }, AttentionMask::default());
+        self.forward_masked(xs, [&own, &all], cx)
     }
 
     fn takes_several(&self) -> bool {
