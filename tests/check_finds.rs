@@ -416,3 +416,24 @@ fn what_the_initialisation_finds_odd_is_a_plain_warning_of_check() {
         "{text}"
     );
 }
+
+/// A table with less rows than the text has tokens was met when the first sample with the last token came, epochs later.
+#[test]
+fn a_vocabulary_larger_than_its_table_is_known_before_the_first_epoch() {
+    let dir = tempfile::tempdir().unwrap();
+    let of = |config: &str, rows: usize| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs").join(config);
+        let set =
+            [format!("model.network.0.num_embeddings={rows}"), format!("work_dir={}", dir.path().display())];
+        load(&path, &set).unwrap()
+    };
+    for (config, rows) in
+        [("words_lstm.yaml", 17), ("words_transformer.yaml", 17), ("sums_language_model.yaml", 22)]
+    {
+        assert_eq!(errors(&of(config, rows)), [], "{config}");
+        let less = rows - 1;
+        let found = errors(&of(config, less));
+        let wanted = format!("{less} at [0, 0] is none of {less} embeddings");
+        assert!(found.iter().any(|(said, _)| said.contains(&wanted)), "{config}: {found:?}");
+    }
+}

@@ -187,6 +187,9 @@ pub struct FieldSpec {
     /// Of classes their names, in the order of their numbers; of several numbers a name for each. Empty where there are
     /// none.
     pub names: Vec<String>,
+    /// What all whole numbers are less than, where that is known without reading them: of tokens how many there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub below: Option<usize>,
 }
 
 impl FieldSpec {
@@ -197,7 +200,13 @@ impl FieldSpec {
 
     /// A field of this kind, of which nothing more is known.
     pub fn any(kind: FieldKind) -> Self {
-        Self { kind, shape: None, names: Vec::new() }
+        Self { kind, shape: None, names: Vec::new(), below: None }
+    }
+
+    /// The same with numbers from 0 on that are less than this.
+    #[must_use]
+    pub fn below(self, end: usize) -> Self {
+        Self { below: Some(end), ..self }
     }
 
     /// The same with names of its classes, or of its numbers.

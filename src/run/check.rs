@@ -13,7 +13,7 @@ use crate::base::Result;
 use crate::base::memory::human;
 use crate::base::rng::fresh_seed;
 use crate::config::{Diag, Diags, Level, Node};
-use crate::data::Dataset;
+use crate::data::{Batch, DataLoader, Dataset, FieldSpec};
 use crate::hook::{Ctx, Hook, HookConfig, HookResult, Priority, Step};
 
 /// Bytes that a model asks for, above which it is put together, but not rehearsed.
@@ -98,7 +98,9 @@ fn say_what_stands_in(stand_ins: &[StandInData], config: &RunConfig, found: &mut
 /// A refusal of the machine, for which no config is to blame.
 fn rehearse(builder: RunnerBuilder, config: &RunConfig, node: &Node, found: &mut Diags) -> Result<()> {
     let options = HookConfig { priority: Some(Priority::LOWEST), ..HookConfig::default() };
-    let builder = builder.rehearsal().boxed_hook(Box::new(OneIteration), "the check", options);
+    let largest = builder.train_data.as_ref().map(largest).unwrap_or_default();
+    let hook = Box::new(OneIteration { largest });
+    let builder = builder.rehearsal().boxed_hook(hook, "the check", options);
     let mut refused = Told(found);
     if let Some(mut runner) = refused.take(builder.build())? {
         type Run = fn(&mut Runner) -> Result<()>;
@@ -162,10 +164,28 @@ impl Told<'_> {
     }
 }
 
-/// The last hook ends the rehearsal.
-struct OneIteration;
+/// The largest number of each field of which it is known, which need not be among the few samples that are looked at.
+fn largest(data: &DataLoader) -> Vec<(String, i64)> {
+    let fields = data.dataset().fields().unwrap_or_default();
+    let of = |(name, spec): (&str, &FieldSpec)| Some((name.to_owned(), spec.below?.checked_sub(1)? as i64));
+    fields.iter().filter_map(of).collect()
+}
+
+/// The last hook puts the largest numbers that there may be into the batch, and ends the rehearsal.
+struct OneIteration {
+    largest: Vec<(String, i64)>,
+}
 
 impl Hook for OneIteration {
+    fn before_train_iter(&mut self, _: &mut Ctx<'_>, batch: &mut Batch) -> HookResult {
+        for (name, most) in &self.largest {
+            if let Some(first) = batch.int_mut(name).ok().and_then(|numbers| numbers.iter_mut().next()) {
+                *first = *most;
+            }
+        }
+        Ok(())
+    }
+
     fn after_train_iter(&mut self, cx: &mut Ctx<'_>, _: &mut Step<'_>) -> HookResult {
         cx.stop("the rehearsal is over");
         Ok(())

@@ -166,7 +166,8 @@ fn in_both(fields: Fields<FieldSpec>, other: &Fields<FieldSpec>) -> Fields<Field
         let own = other.get(&name).filter(|own| own.kind == spec.kind)?;
         let shape = if own.shape == spec.shape { spec.shape } else { None };
         let names = if own.names == spec.names { spec.names } else { Vec::new() };
-        Some((name, FieldSpec { kind: spec.kind, shape, names }))
+        let below = spec.below.zip(own.below).map(|(a, b)| a.max(b));
+        Some((name, FieldSpec { kind: spec.kind, shape, names, below }))
     });
     common.collect()
 }

@@ -69,7 +69,10 @@ impl Transform for MapLabels {
                 "`values` makes the class {value}, and `classes` names {n}, from 0 on"
             )));
         }
-        fields.set(field_name(&self.to).to_owned(), FieldSpec { names: self.classes.clone(), ..spec });
+        fields.set(
+            field_name(&self.to).to_owned(),
+            FieldSpec { names: self.classes.clone(), below: None, ..spec },
+        );
         Ok(())
     }
 }

@@ -180,9 +180,14 @@ impl TextLines {
             Encoding::Integer => (FieldKind::Int, vec![length]),
             Encoding::OneHot => (FieldKind::Float, vec![length, Some(self.vocabulary.len())]),
         };
-        let mut fields = Fields::one(INPUTS, FieldSpec { shape: Some(shape), ..FieldSpec::any(kind) });
+        let below = (kind == FieldKind::Int).then(|| self.vocabulary.len());
+        let inputs = FieldSpec { shape: Some(shape), below, ..FieldSpec::any(kind) };
+        let mut fields = Fields::one(INPUTS, inputs);
         match &self.samples {
-            Samples::Windows { length, .. } => fields.set(TARGET, FieldSpec::new(FieldKind::Int, &[*length])),
+            Samples::Windows { length, .. } => {
+                let next = FieldSpec::new(FieldKind::Int, &[*length]);
+                fields.set(TARGET, next.below(self.vocabulary.len()));
+            }
             Samples::Lines { labels: Some(_), .. } => fields.set(TARGET, FieldSpec::class()),
             Samples::Lines { labels: None, .. } => {}
         }
