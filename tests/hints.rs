@@ -230,7 +230,7 @@ fn weights_of_classes_are_found_by_any_key() {
     }
     for (value, words) in [("{}", "no class is named"), ("[]", "no class has a number")] {
         for loss in ["CrossEntropyLoss, class_weight", "CrossEntropyLoss, weight", "NLLLoss, weight"] {
-            ended(linear, &format!("{loss}: {value}")).has(Level::Error, words, value);
+            ended(linear, &format!("{loss}: {value}")).has(Level::Error, words, &value[..1]);
         }
     }
 }
