@@ -8,7 +8,7 @@ use shanty::kernels::*;
 use std::time::{Duration, Instant};
 
 /// Name, input channels, output channels, input size, kernel, stride, padding.
-const LAYERS: [(&str, usize, usize, usize, usize, usize, usize); 13] = [
+const LAYERS: [(&str, usize, usize, usize, usize, usize, usize); 29] = [
     ("r20 stem", 3, 16, 32, 3, 1, 1),
     ("r20 s1", 16, 16, 32, 3, 1, 1),
     ("r20 s2", 32, 32, 16, 3, 1, 1),
@@ -22,6 +22,23 @@ const LAYERS: [(&str, usize, usize, usize, usize, usize, usize); 13] = [
     ("lenet c1", 1, 6, 32, 5, 1, 0),
     ("lenet c2", 6, 16, 14, 5, 1, 0),
     ("lenet c3", 16, 120, 5, 5, 1, 0),
+    // At 224 px, batch 16: ResNet-50, MobileNetV2, U-Net.
+    ("r50 stem", 3, 64, 224, 7, 2, 3),
+    ("r50 64-256x56", 64, 256, 56, 1, 1, 0),
+    ("r50 256-64x56", 256, 64, 56, 1, 1, 0),
+    ("r50 64x56", 64, 64, 56, 3, 1, 1),
+    ("r50 128x56 /2", 128, 128, 56, 3, 2, 1),
+    ("r50 256-512x56 /2", 256, 512, 56, 1, 2, 0),
+    ("r50 512-128x28", 512, 128, 28, 1, 1, 0),
+    ("r50 256-1024x14", 256, 1024, 14, 1, 1, 0),
+    ("r50 256x14", 256, 256, 14, 3, 1, 1),
+    ("r50 2048-512x7", 2048, 512, 7, 1, 1, 0),
+    ("r50 512x7", 512, 512, 7, 3, 1, 1),
+    ("mb2 stem", 3, 32, 224, 3, 2, 1),
+    ("mb2 16-96x112", 16, 96, 112, 1, 1, 0),
+    ("mb2 144-24x56", 144, 24, 56, 1, 1, 0),
+    ("mb2 384-64x14", 384, 64, 14, 1, 1, 0),
+    ("unet 64-32x64", 64, 32, 64, 3, 1, 1),
 ];
 
 /// Name, channels, size, kernel, stride, groups: as many output channels, the size kept or halved.
@@ -278,11 +295,12 @@ fn normalisation(bench: &Bench, n: usize) {
         for (what, residual) in [("relu", None), ("add relu", Some(&res[..]))] {
             bench.run(&name(&format!("{what} fwd")), 0.0, || {
                 let moments = MomentsMut { mean: &mut m, var: &mut v };
-                bn_train(s, &x, affine, BnEpilogue { residual, relu: true }, &mut y, moments);
+                bn_train(s, &x, affine, BnEpilogue { residual, relu: Some(Elem::INFINITY) }, &mut y, moments);
             });
             bench.run(&name(&format!("{what} bwd")), 0.0, || {
                 let moments = Moments { mean: &m, var: &v };
-                let saved = BnSaved { x: &x, y: Some(&y), gamma: Some(&g), moments, eps: 1e-5 };
+                let saved =
+                    BnSaved { x: &x, y: Some((&y, Elem::INFINITY)), gamma: Some(&g), moments, eps: 1e-5 };
                 let dresidual = residual.map(|_| &mut dr[..]);
                 bn_backward(s, saved, BnGrads { dy: &mut d, dgamma: &mut dg, dbeta: &mut db, dresidual });
             });

@@ -33,7 +33,7 @@ module!(Probe { x, norm });
 impl Module for Probe {
     fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
         let input = x.tape().param(&self.x);
-        self.norm.forward_then(input, BnThen { add: None, relu: true }, cx)
+        self.norm.forward_then(input, BnThen { add: None, relu: BnThen::RELU }, cx)
     }
 }
 

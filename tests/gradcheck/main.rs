@@ -30,7 +30,7 @@ struct Then {
 module!(Then { norm });
 impl Module for Then {
     fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
-        self.norm.forward_then(x, BnThen { add: Some(x * 0.5), relu: true }, cx)
+        self.norm.forward_then(x, BnThen { add: Some(x * 0.5), relu: BnThen::RELU }, cx)
     }
 }
 

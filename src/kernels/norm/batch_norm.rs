@@ -85,8 +85,8 @@ pub struct BnAffine<'a> {
 pub struct BnEpilogue<'a> {
     /// Added first; of the shape of the input.
     pub residual: Option<&'a [Elem]>,
-    /// Whether a ReLU comes last.
-    pub relu: bool,
+    /// The most that a ReLU at the end lets through: infinity, or 6 of a ReLU6; none is there if absent.
+    pub relu: Option<Elem>,
 }
 
 /// What the backward pass needs from the forward pass.
@@ -94,8 +94,9 @@ pub struct BnEpilogue<'a> {
 pub struct BnSaved<'a> {
     /// The input.
     pub x: &'a [Elem],
-    /// The output if the forward pass had the ReLU: where it is not positive, no gradient passes.
-    pub y: Option<&'a [Elem]>,
+    /// The output if the forward pass had the ReLU, and the most that it let through: where the output is not between 0
+    /// and that, no gradient passes.
+    pub y: Option<(&'a [Elem], Elem)>,
     /// The factors, if there were any.
     pub gamma: Option<&'a [Elem]>,
     /// The mean and variance that were used.
@@ -271,7 +272,7 @@ fn backward(s: BnShape, saved: BnSaved<'_>, grads: BnGrads<'_>, of_batch: bool) 
     let dresidual = grads.dresidual.map(DisjointMut::from);
     // Sums and gradient of channel `c`, which is channel `at` of the shape `s` of `x`, `y` and the planes of gradients.
     let channel =
-        |c: usize, (s, at): (BnShape, usize), x: &[Elem], y: Option<&[Elem]>, planes: Planes<'_>| {
+        |c: usize, (s, at): (BnShape, usize), x: &[Elem], y: Option<(&[Elem], Elem)>, planes: Planes<'_>| {
             let (mean, var) = (saved.moments.mean[c], saved.moments.var[c] + saved.eps);
             let (sum, sum_x) = sum_grads(s, at, x, y, mean, planes);
             let (sum, sum_xhat) = (sum as Elem, (sum_x / (var as f64).sqrt()) as Elem);
@@ -291,14 +292,14 @@ fn backward(s: BnShape, saved: BnSaved<'_>, grads: BnGrads<'_>, of_batch: bool) 
         if !s.is_scattered() {
             return channel(c, (s, c), saved.x, saved.y, Planes { dy, masked: dresidual });
         }
-        let (x, y) = (gather(s, c, saved.x), saved.y.map(|y| gather(s, c, y)));
+        let (x, y) = (gather(s, c, saved.x), saved.y.map(|(y, most)| (gather(s, c, y), most)));
         let mut local_dy = gather_own(s, c, dy);
         let mut masked = Scratch::take(if dresidual.is_some() { s.count() } else { 0 });
         let planes = Planes {
             dy: DisjointMut::from(&mut local_dy[..]),
             masked: dresidual.map(|_| DisjointMut::from(&mut masked[..])),
         };
-        channel(c, (s.gathered(), 0), &x, y.as_deref(), planes);
+        channel(c, (s.gathered(), 0), &x, y.as_ref().map(|(y, most)| (&y[..], *most)), planes);
         scatter(s, c, &local_dy, dy);
         if let Some(dr) = dresidual {
             scatter(s, c, &masked, dr);
@@ -317,7 +318,9 @@ pub(super) struct Planes<'a> {
 
 fn check_backward(s: BnShape, saved: &BnSaved<'_>, grads: &BnGrads<'_>) {
     assert!(
-        saved.x.len() == s.len() && grads.dy.len() == s.len() && saved.y.is_none_or(|y| y.len() == s.len()),
+        saved.x.len() == s.len()
+            && grads.dy.len() == s.len()
+            && saved.y.is_none_or(|(y, _)| y.len() == s.len()),
         "slices do not fit {s:?}"
     );
     assert!(saved.moments.mean.len() == s.c && saved.moments.var.len() == s.c, "moments do not fit {s:?}");

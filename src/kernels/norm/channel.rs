@@ -97,7 +97,7 @@ multiversion! {
         epilogue: BnEpilogue<'_>,
         y: DisjointMut<'_>,
     ) {
-        let floor = if epilogue.relu { 0.0 } else { Elem::NEG_INFINITY };
+        let (floor, most) = epilogue.relu.map_or((Elem::NEG_INFINITY, Elem::INFINITY), |most| (0.0, most));
         for at in s.planes(c) {
             let x = &x[at..at + s.inner];
             // SAFETY: the callers run one task a channel.
@@ -105,11 +105,13 @@ multiversion! {
             match epilogue.residual {
                 None => for (y, x) in y.iter_mut().zip(x) {
                     let v = (*x - map.mean) * map.scale + map.shift;
-                    *y = if v < floor { floor } else { v };
+                    let v = if v < floor { floor } else { v };
+                    *y = if v > most { most } else { v };
                 },
                 Some(r) => for ((y, x), r) in y.iter_mut().zip(x).zip(&r[at..at + s.inner]) {
                     let v = (*x - map.mean) * map.scale + map.shift + *r;
-                    *y = if v < floor { floor } else { v };
+                    let v = if v < floor { floor } else { v };
+                    *y = if v > most { most } else { v };
                 },
             }
         }
@@ -117,13 +119,13 @@ multiversion! {
 }
 
 multiversion! {
-    /// (sum of dy, sum of dy * (x - mean)), after setting dy to 0 where y is not positive. With `masked` the result
-    /// of that goes there and `dy` stays.
+    /// (sum of dy, sum of dy * (x - mean)), after setting dy to 0 where y is not between 0 and the number beside it. With
+    /// `masked` the result of that goes there and `dy` stays.
     pub(super) fn sum_grads(
         s: BnShape,
         c: usize,
         x: &[Elem],
-        y: Option<&[Elem]>,
+        y: Option<(&[Elem], Elem)>,
         mean: Elem,
         planes: Planes<'_>,
     ) -> (f64, f64) {
@@ -134,8 +136,8 @@ multiversion! {
             let dy = unsafe { planes.dy.slice(at, s.inner) };
             let dy = match planes.masked {
                 // SAFETY: the callers run one task a channel.
-                Some(masked) => mask(y.map(|y| &y[at..]), dy, unsafe { masked.slice(at, s.inner) }),
-                None => mask_inplace(y.map(|y| &y[at..]), dy),
+                Some(masked) => mask(y, at, dy, unsafe { masked.slice(at, s.inner) }),
+                None => mask_inplace(y, at, dy),
             };
             let ((dys, dy_rest), (xs, x_rest)) = (dy.as_chunks::<LANES>(), x.as_chunks::<LANES>());
             for (d, x) in dys.iter().zip(xs) {
@@ -156,21 +158,21 @@ multiversion! {
 }
 
 #[inline(always)]
-fn mask_inplace<'a>(y: Option<&[Elem]>, dy: &'a mut [Elem]) -> &'a [Elem] {
-    if let Some(y) = y {
-        for (d, y) in dy.iter_mut().zip(y) {
-            *d = if *y > 0.0 { *d } else { 0.0 };
+fn mask_inplace<'a>(y: Option<(&[Elem], Elem)>, at: usize, dy: &'a mut [Elem]) -> &'a [Elem] {
+    if let Some((y, most)) = y {
+        for (d, y) in dy.iter_mut().zip(&y[at..]) {
+            *d = if *y > 0.0 && *y < most { *d } else { 0.0 };
         }
     }
     dy
 }
 
 #[inline(always)]
-fn mask<'a>(y: Option<&[Elem]>, dy: &[Elem], masked: &'a mut [Elem]) -> &'a [Elem] {
+fn mask<'a>(y: Option<(&[Elem], Elem)>, at: usize, dy: &[Elem], masked: &'a mut [Elem]) -> &'a [Elem] {
     match y {
-        Some(y) => {
-            for ((m, d), y) in masked.iter_mut().zip(dy).zip(y) {
-                *m = if *y > 0.0 { *d } else { 0.0 };
+        Some((y, most)) => {
+            for ((m, d), y) in masked.iter_mut().zip(dy).zip(&y[at..]) {
+                *m = if *y > 0.0 && *y < most { *d } else { 0.0 };
             }
         }
         None => masked.copy_from_slice(dy),

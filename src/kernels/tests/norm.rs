@@ -13,7 +13,7 @@ fn batch_norm(
     g: &[Elem],
     b: &[Elem],
     res: &[Elem],
-    relu: bool,
+    relu: Option<Elem>,
     dy: &[Elem],
 ) -> [Vec<f64>; 7] {
     let channel = |i: usize| i / s.inner % s.c;
@@ -23,9 +23,10 @@ fn batch_norm(
     x.iter().enumerate().for_each(|(i, v)| var[channel(i)] += (*v as f64 - mean[channel(i)]).powi(2) / count);
     let xhat = |i: usize| (x[i] as f64 - mean[channel(i)]) / (var[channel(i)] + EPS as f64).sqrt();
     let raw = |i: usize| xhat(i) * g[channel(i)] as f64 + b[channel(i)] as f64 + res[i] as f64;
-    let y: Vec<f64> = (0..x.len()).map(|i| if relu { raw(i).max(0.0) } else { raw(i) }).collect();
-    let dres: Vec<f64> =
-        (0..x.len()).map(|i| if relu && raw(i) <= 0.0 { 0.0 } else { dy[i] as f64 }).collect();
+    let y: Vec<f64> =
+        (0..x.len()).map(|i| relu.map_or(raw(i), |most| raw(i).clamp(0.0, most as f64))).collect();
+    let passes = |i: usize| relu.is_none_or(|most| raw(i) > 0.0 && raw(i) < most as f64);
+    let dres: Vec<f64> = (0..x.len()).map(|i| if passes(i) { dy[i] as f64 } else { 0.0 }).collect();
     let (mut dg, mut db) = (vec![0.0; s.c], vec![0.0; s.c]);
     for (i, d) in dres.iter().enumerate() {
         dg[channel(i)] += d * xhat(i);
@@ -47,7 +48,9 @@ fn batch_norm_with_relu_and_residual_equals_the_formulas() {
         let len = n * c * inner;
         let (x, res, dy) = (noise(1, len), noise(2, len), noise(3, len));
         let (g, b) = (noise(4, c), noise(5, c));
-        for (relu, with_res) in [(false, false), (true, false), (true, true), (false, true)] {
+        let (plain, cut) = (Some(Elem::INFINITY), Some(0.75));
+        let cases = [(None, false), (plain, false), (plain, true), (None, true), (cut, false), (cut, true)];
+        for (relu, with_res) in cases {
             let zeros = vec![0.0; len];
             let want = batch_norm(s, &x, &g, &b, if with_res { &res } else { &zeros }, relu, &dy);
             let res = with_res.then_some(&res[..]);
@@ -59,12 +62,13 @@ fn batch_norm_with_relu_and_residual_equals_the_formulas() {
                 let moments = MomentsMut { mean: &mut mean, var: &mut var };
                 bn_train(s, &x, affine, BnEpilogue { residual: res, relu }, &mut y, moments);
                 let moments = Moments { mean: &mean, var: &var };
-                let saved = BnSaved { x: &x, y: relu.then_some(&y), gamma: Some(&g), moments, eps: EPS };
+                let saved =
+                    BnSaved { x: &x, y: relu.map(|most| (&y[..], most)), gamma: Some(&g), moments, eps: EPS };
                 let dresidual = Some(&mut dres[..]);
                 bn_backward(s, saved, BnGrads { dy: &mut dx, dgamma: &mut dg, dbeta: &mut db, dresidual });
                 [mean, var, y, dx, dg, db, dres].concat()
             });
-            close(&got, &want.concat(), 1e-5, &format!("{s:?}, relu {relu}, residual {with_res}"));
+            close(&got, &want.concat(), 1e-5, &format!("{s:?}, relu {relu:?}, residual {with_res}"));
         }
     }
 }
@@ -99,13 +103,13 @@ fn constant_statistics_have_no_gradient() {
     let moments = Moments { mean: &mean, var: &var };
     let mut y = vec![Elem::NAN; 120];
     let affine = BnAffine { gamma: Some(&g), beta: None, eps: EPS };
-    bn_apply(s, &x, moments, affine, BnEpilogue { residual: None, relu: true }, &mut y);
+    bn_apply(s, &x, moments, affine, BnEpilogue { residual: None, relu: Some(Elem::INFINITY) }, &mut y);
     let scale = |i: usize| g[i / 10 % 4] as f64 / (var[i / 10 % 4] as f64 + EPS as f64).sqrt();
     let raw = |i: usize| (x[i] as f64 - mean[i / 10 % 4] as f64) * scale(i);
     let want: Vec<f64> = (0..120).map(|i| raw(i).max(0.0)).collect();
     close(&y, &want, 1e-6, "eval");
     let (mut dx, mut dg, mut db) = (dy.clone(), [Elem::NAN; 4], [Elem::NAN; 4]);
-    let saved = BnSaved { x: &x, y: Some(&y), gamma: Some(&g), moments, eps: EPS };
+    let saved = BnSaved { x: &x, y: Some((&y, Elem::INFINITY)), gamma: Some(&g), moments, eps: EPS };
     let grads = BnGrads { dy: &mut dx, dgamma: &mut dg, dbeta: &mut db, dresidual: None };
     bn_eval_backward(s, saved, grads);
     let want: Vec<f64> = (0..120).map(|i| if raw(i) > 0.0 { dy[i] as f64 * scale(i) } else { 0.0 }).collect();

@@ -154,7 +154,7 @@ impl DenseLayer {
 
 impl Module for DenseLayer {
     fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
-        let then = BnThen { add: None, relu: true };
+        let then = BnThen { add: None, relu: BnThen::RELU };
         let x = self.norm1.forward_then(x, then, cx)?;
         let x = self.conv1.forward(x, cx)?;
         let x = self.norm2.forward_then(x, then, cx)?;

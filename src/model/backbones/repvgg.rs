@@ -234,7 +234,7 @@ impl Module for Block {
             Some(norm) => Some(norm.forward(x, cx)?),
             None => None,
         };
-        for (branch, relu) in [(&mut self.branch_1x1, false), (&mut self.branch_3x3, true)] {
+        for (branch, relu) in [(&mut self.branch_1x1, None), (&mut self.branch_3x3, BnThen::RELU)] {
             if let Some(Branch { conv, norm }) = branch {
                 let y = conv.forward(x, cx)?;
                 sum = Some(norm.forward_then(y, BnThen { add: sum, relu }, cx)?);

@@ -190,11 +190,11 @@ impl Module for ConvModule {
             x = x.pad(&[left, right, top, bottom], PadMode::Constant(0.0));
         }
         let x = cx.child("conv", &mut self.conv, x)?;
-        let relu = self.act == Act::Relu;
+        let relu = BnThen::relu_of(self.act);
         match &mut self.bn {
             Some(bn) => {
                 let x = bn.forward_then(x, BnThen { add: None, relu }, cx)?;
-                Ok(if relu { x } else { x.activate(self.act) })
+                Ok(if relu.is_some() { x } else { x.activate(self.act) })
             }
             None => Ok(x.activate(self.act)),
         }

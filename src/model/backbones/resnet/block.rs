@@ -91,10 +91,10 @@ impl Module for BasicBlock {
             None => x,
         };
         let y = self.conv1.forward(x, cx)?;
-        let y = self.bn1.forward_then(y, BnThen { add: None, relu: true }, cx)?;
+        let y = self.bn1.forward_then(y, BnThen { add: None, relu: BnThen::RELU }, cx)?;
         let y = self.conv2.forward(y, cx)?;
         let Some(drop_path) = &mut self.drop_path else {
-            return self.bn2.forward_then(y, BnThen { add: Some(shortcut), relu: true }, cx);
+            return self.bn2.forward_then(y, BnThen { add: Some(shortcut), relu: BnThen::RELU }, cx);
         };
         let y = self.bn2.forward(y, cx)?;
         Ok((drop_path.forward(y, cx)? + shortcut).relu())
@@ -149,14 +149,14 @@ impl Module for Bottleneck {
             Some(downsample) => downsample.forward(x, cx)?,
             None => x,
         };
-        let then = BnThen { add: None, relu: true };
+        let then = BnThen { add: None, relu: BnThen::RELU };
         let y = self.conv1.forward(x, cx)?;
         let y = self.bn1.forward_then(y, then, cx)?;
         let y = self.conv2.forward(y, cx)?;
         let y = self.bn2.forward_then(y, then, cx)?;
         let y = self.conv3.forward(y, cx)?;
         if self.se_layer.is_none() && self.drop_path.is_none() {
-            return self.bn3.forward_then(y, BnThen { add: Some(shortcut), relu: true }, cx);
+            return self.bn3.forward_then(y, BnThen { add: Some(shortcut), relu: BnThen::RELU }, cx);
         }
         let mut y = self.bn3.forward(y, cx)?;
         if let Some(se_layer) = &mut self.se_layer {

@@ -170,7 +170,7 @@ impl Module for ResNet {
     fn forward<'t>(&mut self, mut x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
         if let (Some(conv1), Some(bn1)) = (&mut self.conv1, &mut self.bn1) {
             x = conv1.forward(x, cx)?;
-            x = bn1.forward_then(x, BnThen { add: None, relu: true }, cx)?;
+            x = bn1.forward_then(x, BnThen { add: None, relu: BnThen::RELU }, cx)?;
         }
         if let Some(stem) = &mut self.stem {
             x = stem.forward(x, cx)?;

@@ -113,8 +113,7 @@ impl Core {
 
     fn forward<'t>(&mut self, x: Var<'t>, then: BnThen<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
         if self.folded {
-            let y = then.add.map_or(x, |add| x + add);
-            return if then.relu { y.relu() } else { y }.checked();
+            return then.after(x).checked();
         }
         let moves = cx.training && !self.running_mean.as_ref().is_some_and(|mean| mean.fixed);
         let stats = match (&self.running_mean, &self.running_var) {

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use crate::base::{Elem, Error, Result, Tensor};
 use crate::kernels::{
-    BnAffine, BnEpilogue, BnGrads, BnSaved, BnShape, Moments, MomentsMut, bn_apply, bn_backward,
+    Act, BnAffine, BnEpilogue, BnGrads, BnSaved, BnShape, Moments, MomentsMut, bn_apply, bn_backward,
     bn_eval_backward, bn_moments, bn_sums, bn_through_moments, bn_train,
 };
 use crate::nn::buffer_pool::{slice, tensor};
@@ -29,8 +29,32 @@ pub enum BnStats {
 pub struct BnThen<'t> {
     /// Added to the normalised values; of their shape.
     pub add: Option<Var<'t>>,
-    /// Whether a ReLU comes last.
-    pub relu: bool,
+    /// The most that a ReLU at the end lets through: infinity ([`BnThen::RELU`]), or 6 of a ReLU6; none if absent.
+    pub relu: Option<Elem>,
+}
+
+impl<'t> BnThen<'t> {
+    /// A plain ReLU.
+    pub const RELU: Option<Elem> = Some(Elem::INFINITY);
+
+    /// The ReLU that this activation is, if it is one.
+    pub fn relu_of(act: Act) -> Option<Elem> {
+        match act {
+            Act::Relu => Self::RELU,
+            Act::Ramp { scale: 1.0, shift: 0.0, min: 0.0, max } if max > 0.0 => Some(max),
+            _ => None,
+        }
+    }
+
+    /// The same by ops of its own.
+    pub(super) fn after(self, y: Var<'t>) -> Var<'t> {
+        let y = self.add.map_or(y, |add| y + add);
+        match self.relu {
+            None => y,
+            Self::RELU => y.relu(),
+            Some(max) => y.activate(Act::Ramp { scale: 1.0, shift: 0.0, min: 0.0, max }),
+        }
+    }
 }
 
 /// What [`Var::batch_norm`] computed.
@@ -106,7 +130,7 @@ impl<'t> Var<'t> {
         };
         drop(added);
         let y = tensor(x.shape(), y);
-        let masks = then.relu.then(|| y.clone());
+        let masks = then.relu.map(|most| (y.clone(), most));
         let inputs: SmallVec<[Var<'t>; 4]> =
             [Some(self), weight, bias, then.add].into_iter().flatten().collect();
         let at = |given: bool, before: &[bool]| given.then(|| 1 + before.iter().filter(|b| **b).count());
@@ -120,7 +144,7 @@ impl<'t> Var<'t> {
             let back = if batch { bn_backward } else { bn_eval_backward };
             let saved = BnSaved {
                 x: slice(&x),
-                y: masks.as_ref().map(slice),
+                y: masks.as_ref().map(|(y, most)| (slice(y), *most)),
                 gamma: gamma.as_ref().map(slice),
                 moments: Moments { mean: slice(&kept_mean), var: slice(&kept_var) },
                 eps,
@@ -195,7 +219,6 @@ impl<'t> Var<'t> {
             means.map(|(k, (mean, scale))| at(affine.beta, k, 0.0) - f64::from(*mean) * scale).collect();
         let y = self.absorbed("batch_norm", |product| product.scaled(&scale, &shift))?;
         self.tape.followed_by_norm(self.id, moments.mean.as_ptr() as usize);
-        let y = then.add.map_or(y, |add| y + add);
-        Some(if then.relu { y.relu() } else { y })
+        Some(then.after(y))
     }
 }
