@@ -1,6 +1,8 @@
 //! Images made larger or smaller, by the nearest pixel or by a mean of four, with PyTorch's rules for where a pixel
 //! comes from (`UpSample.h` of ATen).
 
+use super::elementwise::axpy;
+use super::isa::multiversion;
 use super::par;
 use super::scratch::Scratch;
 use crate::base::{Elem, Error, Result};
@@ -23,6 +25,15 @@ struct Axis {
     low: Vec<u32>,
     high: Vec<u32>,
     share: Vec<Elem>,
+    /// Whether it becomes twice as long, the usual case, which has loops of its own.
+    doubles: Option<Doubling>,
+}
+
+/// How an axis of at least three pixels becomes twice as long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doubling {
+    Nearest,
+    Bilinear,
 }
 
 impl Axis {
@@ -58,6 +69,11 @@ impl Axis {
             low: places.iter().map(|p| p.0 as u32).collect(),
             high: places.iter().map(|p| high(p.0) as u32).collect(),
             share: places.iter().map(|p| p.1).collect(),
+            doubles: match mode {
+                _ if out != 2 * size || size < 3 || scale.is_some_and(|scale| scale != 2.0) => None,
+                UpsampleMode::Nearest => Some(Doubling::Nearest),
+                UpsampleMode::Bilinear { align_corners } => (!align_corners).then_some(Doubling::Bilinear),
+            },
         }
     }
 
@@ -76,7 +92,6 @@ pub struct UpsampleGeom {
     pub out: [usize; 2],
     rows: Axis,
     cols: Axis,
-    nearest: bool,
 }
 
 impl UpsampleGeom {
@@ -99,8 +114,7 @@ impl UpsampleGeom {
             )));
         }
         let axis = |i: usize, size: usize| Axis::new(size, out[i], mode, scale.map(|s| s[i]));
-        let nearest = mode == UpsampleMode::Nearest;
-        Ok(Self { planes: n * c, size: [h, w], out, rows: axis(0, h), cols: axis(1, w), nearest })
+        Ok(Self { planes: n * c, size: [h, w], out, rows: axis(0, h), cols: axis(1, w) })
     }
 
     /// Elements of the input.
@@ -114,27 +128,27 @@ impl UpsampleGeom {
     }
 }
 
-/// `y`: the planes of `x` in their new size.
+/// `y`: the planes of `x` in their new size. Each row that is needed is resized once, then rows are mixed.
 pub fn upsample(g: &UpsampleGeom, x: &[Elem], y: &mut [Elem]) {
     assert!(x.len() == g.x_len() && y.len() == g.y_len(), "slices do not fit {g:?}");
-    let [h, w] = g.size;
-    par::each_index(g.out[0] * g.out[1], y, |p, y| {
+    let ([h, w], [_, out_w]) = (g.size, g.out);
+    par::each_index(g.out[0] * out_w, y, |p, y| {
         let x = &x[p * h * w..][..h * w];
-        let mut mixed = Scratch::take(w);
-        for (i, y) in y.chunks_exact_mut(g.out[1]).enumerate() {
+        // Rows with an even and with an odd number: those on both sides of a position are one of each.
+        let mut wide = Scratch::take(2 * out_w);
+        let (even, odd) = wide.split_at_mut(out_w);
+        let mut held = [usize::MAX; 2];
+        for (i, y) in y.chunks_exact_mut(out_w).enumerate() {
             let (low, high, share) = g.rows.at(i);
-            let (low, high) = (&x[low * w..][..w], &x[high * w..][..w]);
-            if g.nearest {
-                y.iter_mut().zip(&g.cols.low).for_each(|(y, at)| *y = low[*at as usize]);
-                continue;
+            for row in [low, high] {
+                if held[row % 2] != row {
+                    let to = if row % 2 == 0 { &mut *even } else { &mut *odd };
+                    widen(&g.cols, &x[row * w..][..w], to);
+                    held[row % 2] = row;
+                }
             }
-            for ((m, a), b) in mixed.iter_mut().zip(low).zip(high) {
-                *m = (1.0 - share) * a + share * b;
-            }
-            for (j, y) in y.iter_mut().enumerate() {
-                let (low, high, share) = g.cols.at(j);
-                *y = (1.0 - share) * mixed[low] + share * mixed[high];
-            }
+            let of = |row: usize| if row % 2 == 0 { &*even } else { &*odd };
+            if share == 0.0 { y.copy_from_slice(of(low)) } else { mix(share, of(low), of(high), y) }
         }
     });
 }
@@ -142,21 +156,109 @@ pub fn upsample(g: &UpsampleGeom, x: &[Elem], y: &mut [Elem]) {
 /// `dx`: the gradient of each pixel goes to those it came from; overwritten.
 pub fn upsample_backward(g: &UpsampleGeom, dy: &[Elem], dx: &mut [Elem]) {
     assert!(dx.len() == g.x_len() && dy.len() == g.y_len(), "slices do not fit {g:?}");
-    let ([_, w], out) = (g.size, g.out[0] * g.out[1]);
-    par::each_index(g.size[0] * w, dx, |p, dx| {
-        let mut mixed = Scratch::take(w);
-        dx.fill(0.0);
-        for (i, dy) in dy[p * out..][..out].chunks_exact(g.out[1]).enumerate() {
+    let ([h, w], [out_h, out_w]) = (g.size, g.out);
+    par::each_index(h * w, dx, |p, dx| {
+        let mut wide = Scratch::take(h * out_w);
+        wide.fill(0.0);
+        for (i, dy) in dy[p * out_h * out_w..][..out_h * out_w].chunks_exact(out_w).enumerate() {
             let (low, high, share) = g.rows.at(i);
-            mixed.fill(0.0);
-            for (j, d) in dy.iter().enumerate() {
-                let (low, high, share) = g.cols.at(j);
-                mixed[low] += (1.0 - share) * d;
-                mixed[high] += share * d;
-            }
-            for (to, part) in [(low, 1.0 - share), (high, share)] {
-                dx[to * w..][..w].iter_mut().zip(&mixed[..]).for_each(|(d, m)| *d += part * m);
+            axpy(1.0 - share, dy, &mut wide[low * out_w..][..out_w]);
+            if share != 0.0 {
+                axpy(share, dy, &mut wide[high * out_w..][..out_w]);
             }
         }
+        for (dx, wide) in dx.chunks_exact_mut(w).zip(wide.chunks_exact(out_w)) {
+            narrow(&g.cols, wide, dx);
+        }
     });
+}
+
+/// The places of one row.
+fn widen(axis: &Axis, x: &[Elem], y: &mut [Elem]) {
+    let inner = match axis.doubles {
+        Some(Doubling::Nearest) => return twice(x, y),
+        Some(Doubling::Bilinear) => {
+            twice_between(x, y);
+            2..y.len() - 2
+        }
+        None => 0..0,
+    };
+    for j in (0..inner.start).chain(inner.end..y.len()) {
+        let (low, high, share) = axis.at(j);
+        y[j] = if share == 0.0 { x[low] } else { (1.0 - share) * x[low] + share * x[high] };
+    }
+}
+
+/// The gradient of a row from that of its places.
+fn narrow(axis: &Axis, dy: &[Elem], dx: &mut [Elem]) {
+    if axis.doubles == Some(Doubling::Nearest) {
+        return half(dy, dx);
+    }
+    dx.fill(0.0);
+    // Pixels that have all of theirs, and the places that the others take from.
+    let (mut done, mut first, mut last) = (0..0, dy.len(), dy.len());
+    if axis.doubles.is_some() {
+        half_between(dy, dx);
+        (done, first, last) = (1..dx.len() - 1, 4, dy.len().saturating_sub(4).max(4));
+    }
+    for j in (0..first).chain(last..dy.len()) {
+        let (low, high, share) = axis.at(j);
+        for (to, part) in [(low, 1.0 - share), (high, share)] {
+            if !done.contains(&to) {
+                dx[to] += part * dy[j];
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// `y = (1 - share) * a + share * b`.
+    fn mix(share: Elem, a: &[Elem], b: &[Elem], y: &mut [Elem]) {
+        for ((y, a), b) in y.iter_mut().zip(a).zip(b) {
+            *y = (1.0 - share) * *a + share * *b;
+        }
+    }
+}
+
+multiversion! {
+    /// Each pixel twice.
+    fn twice(x: &[Elem], y: &mut [Elem]) {
+        for (y, x) in y.as_chunks_mut::<2>().0.iter_mut().zip(x) {
+            *y = [*x, *x];
+        }
+    }
+}
+
+multiversion! {
+    /// The sum of each two.
+    fn half(dy: &[Elem], dx: &mut [Elem]) {
+        for (d, [a, b]) in dx.iter_mut().zip(dy.as_chunks::<2>().0) {
+            *d = *a + *b;
+        }
+    }
+}
+
+multiversion! {
+    /// The two places of each pixel but the outer ones: a quarter of the way to its neighbours.
+    fn twice_between(x: &[Elem], y: &mut [Elem]) {
+        let places = y[2..].as_chunks_mut::<2>().0.iter_mut();
+        for (((y, before), x), behind) in places.zip(x).zip(&x[1..]).zip(&x[2..]) {
+            *y = [0.25 * *before + 0.75 * *x, 0.75 * *x + 0.25 * *behind];
+        }
+    }
+}
+
+multiversion! {
+    /// The gradient of each pixel but the outer ones, by [`twice_between`].
+    fn half_between(dy: &[Elem], dx: &mut [Elem]) {
+        let inner = dx.len() - 1;
+        // [own, own] of pixel i are places 2 i and 2 i + 1; a quarter comes from the places on both sides.
+        let (pairs, last) = (dy.as_chunks::<2>().0, &dy[1..]);
+        let before = last.as_chunks::<2>().0;
+        for (i, d) in dx[1..inner].iter_mut().enumerate() {
+            let ([a, b], [left, _]) = (pairs[i + 1], before[i]);
+            let [_, right] = before[i + 1];
+            *d = 0.75 * (a + b) + 0.25 * (left + right);
+        }
+    }
 }

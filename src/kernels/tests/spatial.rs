@@ -61,6 +61,39 @@ fn resizing_and_its_gradient_are_one_matrix() {
     }
 }
 
+#[test]
+fn images_of_twice_the_size_equal_the_definition() {
+    for ([h, w], bilinear) in
+        [[5, 1], [1, 2], [3, 3], [4, 4], [7, 20]].into_iter().flat_map(|s| [(s, false), (s, true)])
+    {
+        let mode =
+            if bilinear { UpsampleMode::Bilinear { align_corners: false } } else { UpsampleMode::Nearest };
+        let g = UpsampleGeom::new([2, 3, h, w], [2 * h, 2 * w], mode, Some([2.0; 2])).unwrap();
+        let (x, dy) = (noise(1, g.x_len()), noise(2, g.y_len()));
+        // The pixels that a place comes from, and their shares.
+        let from = |i: usize, size: usize| {
+            let exact = if bilinear { (0.5 * (i as f64 + 0.5) - 0.5).max(0.0) } else { (i / 2) as f64 };
+            let low = exact as usize;
+            [(low, 1.0 - (exact - low as f64)), ((low + 1).min(size - 1), exact - low as f64)]
+        };
+        let (mut y, mut dx) = (vec![0.0f64; g.y_len()], vec![0.0f64; g.x_len()]);
+        for i in 0..g.y_len() {
+            let (plane, row, col) = (i / (4 * h * w), i / (2 * w) % (2 * h), i % (2 * w));
+            for ((r, a), (c, b)) in from(row, h).into_iter().flat_map(|r| from(col, w).map(|c| (r, c))) {
+                y[i] += a * b * x[(plane * h + r) * w + c] as f64;
+                dx[(plane * h + r) * w + c] += a * b * dy[i] as f64;
+            }
+        }
+        let got = on_1_and_2_threads(|| {
+            let (mut y, mut dx) = (vec![Elem::NAN; g.y_len()], vec![Elem::NAN; g.x_len()]);
+            upsample(&g, &x, &mut y);
+            upsample_backward(&g, &dy, &mut dx);
+            [y, dx].concat()
+        });
+        close(&got, &[y, dx].concat(), 1e-6, &format!("{g:?}"));
+    }
+}
+
 /// Mean and deviation of some places, as the formula has them.
 fn moments(x: &[Elem], places: &[usize], eps: f64) -> (f64, f64) {
     let mean = places.iter().map(|i| x[*i] as f64).sum::<f64>() / places.len() as f64;
