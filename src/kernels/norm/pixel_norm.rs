@@ -142,28 +142,32 @@ multiversion! {
         let row = |i: usize| &x[place.at + i * place.pixels..][..width];
         // SAFETY: the caller has these pixels for itself, and one row is in use at a time.
         let grads = |i: usize| unsafe { dy.slice(place.at + i * place.pixels, width) };
+        // All of one length, so that the loops need not ask whether an element is there.
+        let (mean, rstd) = (&stats.mean[..width], &stats.rstd[..width]);
         let (mut a, mut b) = ([0.0; TILE], [0.0; TILE]);
+        let (a, b) = (&mut a[..width], &mut b[..width]);
         for i in 0..c {
             let g = gamma.map_or(1.0, |g| g[i]);
-            let (mut sum, mut sum_x) = ([0.0; TILE], [0.0; TILE]);
-            let dy = grads(i);
-            for (j, x) in row(i).iter().enumerate() {
+            let (mut all, mut all_x) = ([0.0; TILE], [0.0; TILE]);
+            let (sum, sum_x) = (&mut all[..width], &mut all_x[..width]);
+            let (x, dy) = (row(i), grads(i));
+            for j in 0..width {
                 let d = dy[j];
-                let xhat = (*x - stats.mean[j]) * stats.rstd[j];
+                let xhat = (x[j] - mean[j]) * rstd[j];
                 sum[j] = d;
                 sum_x[j] = d * xhat;
                 a[j] += d * g;
                 b[j] += d * g * xhat;
             }
-            dgamma[i] += Lanes(sum_x).sum();
-            dbeta[i] += Lanes(sum).sum();
+            dgamma[i] += Lanes(all_x).sum();
+            dbeta[i] += Lanes(all).sum();
         }
         for i in 0..c {
             let g = gamma.map_or(1.0, |g| g[i]);
-            let dy = grads(i);
-            for (j, x) in row(i).iter().enumerate() {
-                let xhat = (*x - stats.mean[j]) * stats.rstd[j];
-                dy[j] = stats.rstd[j] * (dy[j] * g - a[j] / c as Elem - xhat * (b[j] / c as Elem));
+            let (x, dy) = (row(i), grads(i));
+            for j in 0..width {
+                let xhat = (x[j] - mean[j]) * rstd[j];
+                dy[j] = rstd[j] * (dy[j] * g - a[j] / c as Elem - xhat * (b[j] / c as Elem));
             }
         }
     }
