@@ -7,7 +7,8 @@
 //! stride the columns and rows of each remainder lie in a plane of their own, so that strides cost nothing in the loops
 //! (`sums`).
 //!
-//! Where the CPU loads with masks and the image keeps its size, even the copy is saved (`masked`).
+//! Where the CPU loads with masks and the image keeps its size, even the copy is saved (`rows`, and `masked` for the
+//! gradient of the weight).
 //!
 //! One task is an image and some groups, or for the gradient of the weight some images and a group.
 #![allow(unsafe_code)]
@@ -15,6 +16,8 @@
 mod flat;
 #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
 mod masked;
+#[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
+mod rows;
 mod sums;
 mod vector;
 
@@ -82,9 +85,9 @@ pub(super) fn forward(
     epilogue: impl Fn(usize, &mut [Elem]) + Sync + Send,
 ) {
     #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
-    if let Some(masked) = masked::Masked::new(g, false) {
+    if let Some(rows) = rows::Rows::new(g) {
         return each_plane(g, y, |c, at, y| {
-            masked.sums(kernel(g, w, c), &x[at..][..y.len()], y);
+            rows.sums(kernel(g, w, c), false, &x[at..][..y.len()], y);
             epilogue(at, y);
         });
     }
@@ -116,8 +119,8 @@ pub(super) fn forward(
 /// `dx`, overwritten.
 pub(super) fn backward_data(g: &ConvGeom, dy: &[Elem], w: &[Elem], dx: &mut [Elem]) {
     #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
-    if let Some(masked) = masked::Masked::new(g, true) {
-        return each_plane(g, dx, |c, at, dx| masked.sums(kernel(g, w, c), &dy[at..][..dx.len()], dx));
+    if let Some(rows) = rows::Rows::new(g) {
+        return each_plane(g, dx, |c, at, dx| rows.sums(kernel(g, w, c), true, &dy[at..][..dx.len()], dx));
     }
     let (flat, [to, from]) = (Flat::new(g), [g.c, g.k].map(|channels| channels / g.groups));
     let phases = flat.output_steps(from);
@@ -187,7 +190,7 @@ pub(super) fn backward_weight(g: &ConvGeom, x: &[Elem], dy: &[Elem], beta: Elem,
         dots.finish(if one { beta } else { 0.0 }, own);
     };
     #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
-    let masked = masked::Masked::new(g, false);
+    let masked = masked::Masked::new(g);
     par::tasks(chunks * g.groups, g.flops() < SERIAL_FLOPS, |i| {
         let (chunk, at) = (i / g.groups, i % g.groups);
         let mut dots = Dots::new(group);
