@@ -16,9 +16,9 @@
 //!
 //! # Where things are
 //! Each folder says at its head which algorithm it holds. The files beside them are shared: `isa` (classes of CPU),
-//! `par` (how work is cut), `spinning` (threads that wait for it), `scratch` (working memory), `disjoint` (results
-//! that several threads write), `math`, `reduce`, `softmax`, `transpose`, `upsample`,
-//! `embedding` and `window`.
+//! `par` (how work is cut), `spinning` (threads that wait for it), `prefetch` (memory that is asked for ahead),
+//! `scratch` (working memory), `disjoint` (results that several threads write), `math`, `reduce`, `softmax`,
+//! `transpose`, `upsample`, `embedding` and `window`.
 #![allow(clippy::needless_range_loop)] // loops over indices are what the vectoriser sees through
 
 mod attention;
@@ -34,6 +34,7 @@ mod norm;
 mod optim;
 mod par;
 mod pool;
+mod prefetch;
 mod recurrent;
 mod reduce;
 mod scratch;

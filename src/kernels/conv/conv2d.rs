@@ -1,7 +1,7 @@
 //! The three passes of a convolution, and which algorithm computes them.
 
 use super::geometry::ConvGeom;
-use super::{forward, grouped, image_lanes, input_grad, weight_grad, winograd};
+use super::{forward, grouped, image_lanes, input_grad, pointwise, weight_grad, winograd};
 use crate::base::Elem;
 use crate::kernels::elementwise::{act_inplace, add_assign};
 use crate::kernels::gemm::{Epilogue, LayerEpilogue, Mat, MatMut, gemm, linear};
@@ -20,6 +20,8 @@ pub fn conv2d(g: &ConvGeom, x: &[Elem], w: &[Elem], then: LayerEpilogue<'_>, y: 
     } else if g.is_linear() {
         let inner = g.c * g.h * g.w;
         linear(Mat::new(x, g.n, inner), Mat::new(w, g.k, inner), then, MatMut::new(y, g.n, g.k));
+    } else if pointwise::fits_forward(g) {
+        pointwise::forward(g, x, w, y, epilogue);
     } else if grouped::fits(g) {
         grouped::forward(g, x, w, y, epilogue);
     } else {
@@ -56,6 +58,8 @@ pub fn conv2d_backward_data(g: &ConvGeom, dy: &[Elem], w: &[Elem], dx: &mut [Ele
         let inner = g.c * g.h * g.w;
         let (dy, w) = (Mat::new(dy, g.n, g.k), Mat::new(w, g.k, inner));
         gemm(1.0, dy, w, 0.0, MatMut::new(dx, g.n, inner), Epilogue::default());
+    } else if pointwise::fits_backward(g) {
+        pointwise::backward_data(g, dy, w, dx);
     } else if grouped::fits(g) {
         grouped::backward_data(g, dy, w, dx);
     } else if input_grad::is_narrow(g) && image_lanes::fits(g) {

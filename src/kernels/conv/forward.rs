@@ -4,8 +4,9 @@ use super::geometry::ConvGeom;
 use super::implicit_gemm::{ImplicitGemm, OutputGrid, Pass, block_size, prefers_pixels};
 use super::padded::{Padded, TapOffsets, grid};
 use crate::base::Elem;
-use crate::kernels::gemm::pack::{padded, panels, zero_padding};
-use crate::kernels::par::SERIAL_FLOPS;
+use crate::kernels::gemm::microkernel::NR;
+use crate::kernels::gemm::pack::{padded, zero_padding};
+use crate::kernels::par::{self, SERIAL_FLOPS};
 use crate::kernels::scratch::Scratch;
 use crate::kernels::transpose::transpose;
 
@@ -28,12 +29,13 @@ pub(super) fn forward(
     }
     let mut weights = Scratch::take(g.groups * plan.packed);
     for group in 0..g.groups {
-        for (l, cols) in panels(channels) {
-            let panel = &mut weights[group * plan.packed + l * steps..][..steps * padded(cols)];
-            let from = &w[(group * channels + l) * steps..];
+        let weights = &mut weights[group * plan.packed..][..plan.packed];
+        par::chunks((NR * steps).max(1), serial, weights, |p, panel| {
+            let cols = NR.min(channels - p * NR);
+            let from = &w[(group * channels + p * NR) * steps..];
             transpose(cols, steps, from, steps, 0.0, panel, padded(cols));
             zero_padding(panel, cols);
-        }
+        });
     }
     plan.run(x, &weights, serial, y, epilogue);
 }

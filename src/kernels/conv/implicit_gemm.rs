@@ -1,4 +1,6 @@
-//! A product over (channel, tap) for each pixel of the result, by blocks of images in parallel.
+//! A product over (channel, tap) for each pixel of the result, by blocks of images in parallel; where there are few, by
+//! channels or rows of each.
+#![allow(unsafe_code)]
 
 use super::padded::{Padded, TapOffsets};
 use crate::base::Elem;
@@ -12,6 +14,10 @@ use crate::kernels::transpose::transpose;
 /// Pixels that a block of images should have at least: four micro-kernels of 12 rows for each walk over a panel of
 /// weights.
 const BLOCK_PIXELS: usize = 48;
+
+/// The most pixels of an image whose sums are computed before they are transposed: those of a panel of 32 channels are
+/// 63 KiB, and what they see of the input is read once for all panels.
+const PART_PIXELS: usize = 504;
 
 /// The images of one block, each of `pixels` results.
 pub(super) fn block_size(n: usize, pixels: usize) -> usize {
@@ -29,13 +35,29 @@ pub(super) struct OutputGrid {
 }
 
 impl OutputGrid {
-    /// Writes a dense grid of results to its places in the output plane.
-    fn scatter(&self, grid: &[Elem], out: &mut [Elem]) {
-        for (y, row) in grid.chunks_exact(self.cols).enumerate() {
-            let out = &mut out[self.first + y * self.row_stride..];
-            out.iter_mut().step_by(self.col_stride).zip(row).for_each(|(o, v)| *o = *v);
+    /// Brings the sums of rows `first..first + rows`, [pixel, channel] with channels `width` apart, to their places in
+    /// the output planes, where there are as many as `out` holds.
+    fn place(&self, first: usize, rows: usize, sums: Sums<'_>, out: &mut [Elem], plane: usize) {
+        let (pixels, channels) = (rows * self.cols, out.len() / plane);
+        if self.rows * self.cols == plane {
+            transpose(pixels, channels, sums.of, sums.width, 0.0, &mut out[first * self.cols..], plane);
+            return;
+        }
+        transpose(pixels, channels, sums.of, sums.width, 0.0, sums.turned, pixels);
+        for (grid, out) in sums.turned.chunks_exact(pixels).zip(out.chunks_exact_mut(plane)) {
+            for (y, row) in grid.chunks_exact(self.cols).enumerate() {
+                let out = &mut out[self.first + (first + y) * self.row_stride..];
+                out.iter_mut().step_by(self.col_stride).zip(row).for_each(|(o, v)| *o = *v);
+            }
         }
     }
+}
+
+/// The results of a product for a panel of channels: [pixel, channel], `width` apart, and room to transpose them in.
+struct Sums<'a> {
+    of: &'a [Elem],
+    width: usize,
+    turned: &'a mut [Elem],
 }
 
 /// One product: each pixel of `grid` sums `taps` of the padded image.
@@ -82,6 +104,8 @@ struct Block<'a> {
     x: &'a [Elem],
     /// The packed weights of the group.
     weights: &'a [Elem],
+    /// Whether its parts are tasks of several threads.
+    shared: bool,
 }
 
 impl ImplicitGemm {
@@ -98,15 +122,18 @@ impl ImplicitGemm {
         if image == 0 {
             return;
         }
-        par::chunks(self.block * image, serial, out, |i, out| {
-            self.block(i * self.block, x, weights, out);
-            let planes = out.chunks_exact_mut(self.plane).enumerate();
-            planes.for_each(|(p, plane)| epilogue(i * self.block * image + p * self.plane, plane));
+        // Each thread has blocks of images of its own; where there are few, the threads share each.
+        let shared = !serial && out.len().div_ceil(self.block * image) < 4;
+        par::chunks(self.block * image, serial || shared, out, |i, out| {
+            self.block(i * self.block, x, weights, shared, out);
+            par::chunks(self.plane, !shared, out, |p, plane| {
+                epilogue(i * self.block * image + p * self.plane, plane);
+            });
         });
     }
 
-    /// The images from `first` on, as many as `out` holds.
-    fn block(&self, first: usize, x: &[Elem], weights: &[Elem], out: &mut [Elem]) {
+    /// The images from `first` on, as many as `out` holds; threads share them if `shared`.
+    fn block(&self, first: usize, x: &[Elem], weights: &[Elem], shared: bool, out: &mut [Elem]) {
         let p = &self.image;
         let images = out.len() / (self.groups * self.channels * self.plane);
         let source = p.c * p.h * p.w;
@@ -121,7 +148,7 @@ impl ImplicitGemm {
                 }
                 &copies[..]
             };
-            let block = Block { images, group, x, weights: &weights[group * self.packed..] };
+            let block = Block { images, group, x, weights: &weights[group * self.packed..], shared };
             for pass in &self.passes {
                 if self.narrow {
                     self.pixels_as_columns(pass, block, out);
@@ -136,7 +163,8 @@ impl ImplicitGemm {
     fn pixels_as_columns(&self, pass: &Pass, block: Block<'_>, out: &mut [Elem]) {
         let (grid, k) = (&pass.grid, pass.taps.offsets());
         let channels: Vec<u32> = (0..self.channels).map(|c| (c * k.len()) as u32).collect();
-        for row in 0..block.images * grid.rows {
+        let out = DisjointMut::from(out);
+        par::tasks(block.images * grid.rows, !block.shared, |row| {
             let (image, y) = (row / grid.rows, row % grid.rows);
             for (col, pixels) in panels(grid.cols) {
                 let mr = balanced_mr(self.channels, pixels);
@@ -150,53 +178,61 @@ impl ImplicitGemm {
                         a_rows,
                         b: &block.x[pass.windows[row * grid.cols + col] as usize..],
                         nr: pixels,
-                        c: DisjointMut::from(&mut out[at..]),
+                        // SAFETY: each task has a row of its own.
+                        c: unsafe { out.part(at) },
                         rs_c: self.plane,
                         accumulate: false,
                     }
                     .run();
                 }
             }
-        }
+        });
     }
 
     /// One product whose vectors are output channels, which are transposed on their way to the planes.
     fn channels_as_columns(&self, pass: &Pass, block: Block<'_>, out: &mut [Elem]) {
         let (grid, k) = (&pass.grid, pass.taps.offsets());
         let pixels = grid.rows * grid.cols;
-        let dense = pixels == self.plane;
-        let mut sums = Scratch::take(block.images * pixels * NR);
-        let mut plane = Scratch::take(if dense { 0 } else { pixels * NR });
-        for (l, channels) in panels(self.channels) {
-            let width = padded(channels);
-            let mr = balanced_mr(block.images * pixels, width);
-            for (i, a_rows) in pass.windows[..block.images * pixels].chunks(mr).enumerate() {
-                MicroKernel {
-                    k,
-                    gather: Gather::A { rs_b: width },
-                    a: block.x,
-                    a_rows,
-                    b: &block.weights[pass.first_panel + l * k.len()..],
-                    nr: width,
-                    c: DisjointMut::from(&mut sums[i * mr * width..]),
-                    rs_c: width,
-                    accumulate: false,
-                }
-                .run();
-            }
-            for i in 0..block.images {
-                let sums = &sums[i * pixels * width..];
-                let first = (i * self.groups + block.group) * self.channels + l;
-                let out = &mut out[first * self.plane..][..channels * self.plane];
-                if dense {
-                    transpose(pixels, channels, sums, width, 0.0, out, self.plane);
-                } else {
-                    transpose(pixels, channels, sums, width, 0.0, &mut plane, pixels);
-                    for (plane, out) in plane.chunks_exact(pixels).zip(out.chunks_exact_mut(self.plane)) {
-                        grid.scatter(plane, out);
+        // Small images side by side, or parts of a large one: whole rows, so that each has a place in the plane.
+        let part = if block.images > 1 { grid.rows } else { (PART_PIXELS / grid.cols.max(1)).max(1) };
+        let panels: Vec<(usize, usize)> = panels(self.channels).collect();
+        let out = DisjointMut::from(out);
+        let tasks = if block.shared { panels.len() } else { 1 };
+        par::tasks(tasks, !block.shared, |task| {
+            let panels = if block.shared { &panels[task..=task] } else { &panels[..] };
+            let mut sums = Scratch::take(block.images * part.min(grid.rows) * grid.cols * NR);
+            let mut plane =
+                Scratch::take(if pixels == self.plane { 0 } else { part.min(grid.rows) * grid.cols * NR });
+            for first in (0..grid.rows).step_by(part.max(1)) {
+                let rows = part.min(grid.rows - first);
+                let windows = &pass.windows[first * grid.cols..];
+                let windows = &windows[..(block.images - 1) * pixels + rows * grid.cols];
+                for &(l, channels) in panels {
+                    let width = padded(channels);
+                    let mr = balanced_mr(windows.len(), width);
+                    for (i, a_rows) in windows.chunks(mr).enumerate() {
+                        MicroKernel {
+                            k,
+                            gather: Gather::A { rs_b: width },
+                            a: block.x,
+                            a_rows,
+                            b: &block.weights[pass.first_panel + l * k.len()..],
+                            nr: width,
+                            c: DisjointMut::from(&mut sums[i * mr * width..]),
+                            rs_c: width,
+                            accumulate: false,
+                        }
+                        .run();
+                    }
+                    for i in 0..block.images {
+                        let sums = Sums { of: &sums[i * pixels * width..], width, turned: &mut plane };
+                        let channel = (i * self.groups + block.group) * self.channels + l;
+                        // SAFETY: each task has channels of its own.
+                        let out = unsafe { out.slice(channel * self.plane, channels * self.plane) };
+                        grid.place(first, rows, sums, out, self.plane);
                     }
                 }
             }
-        }
+        });
     }
 }

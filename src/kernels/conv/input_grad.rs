@@ -7,9 +7,11 @@ use super::geometry::ConvGeom;
 use super::implicit_gemm::{ImplicitGemm, OutputGrid, Pass, block_size, prefers_pixels};
 use super::padded::{Padded, TapOffsets, grid};
 use crate::base::Elem;
-use crate::kernels::gemm::pack::{padded, panels};
+use crate::kernels::gemm::microkernel::NR;
+use crate::kernels::gemm::pack::padded;
 use crate::kernels::par::{self, SERIAL_FLOPS};
 use crate::kernels::scratch::Scratch;
+use crate::kernels::transpose::transpose;
 
 /// Whether the columns of the micro-kernel should be pixels.
 pub(super) fn is_narrow(g: &ConvGeom) -> bool {
@@ -21,16 +23,17 @@ pub(super) fn is_narrow(g: &ConvGeom) -> bool {
 pub(super) fn backward_data(g: &ConvGeom, dy: &[Elem], w: &[Elem], dx: &mut [Elem]) {
     let (plan, tap_lists) = plan(g);
     let mut weights = Scratch::take(g.groups * plan.packed);
-    par::chunks(plan.packed.max(1), false, &mut weights, |group, weights| {
+    let serial = g.flops() < SERIAL_FLOPS;
+    for (group, weights) in weights.chunks_exact_mut(plan.packed.max(1)).enumerate() {
         for (pass, taps) in plan.passes.iter().zip(&tap_lists) {
             if plan.narrow {
                 copy_weights(g, group, taps, w, weights);
             } else {
-                pack_weights(g, group, taps, w, &mut weights[pass.first_panel..]);
+                pack_weights(g, group, taps, w, &mut weights[pass.first_panel..], serial);
             }
         }
-    });
-    plan.run(dy, &weights, g.flops() < SERIAL_FLOPS, dx, |_, _| {});
+    }
+    plan.run(dy, &weights, serial, dx, |_, _| {});
 }
 
 /// The weights of a group and a pass as [input channel, (output channel, tap)].
@@ -44,20 +47,26 @@ fn copy_weights(g: &ConvGeom, group: usize, taps: &[usize], w: &[Elem], weights:
 }
 
 /// The weights of a group and a pass as panels of input channels.
-fn pack_weights(g: &ConvGeom, group: usize, taps: &[usize], w: &[Elem], weights: &mut [Elem]) {
+fn pack_weights(g: &ConvGeom, group: usize, taps: &[usize], w: &[Elem], weights: &mut [Elem], serial: bool) {
     let (channels, from_channels) = (g.c / g.groups, g.k / g.groups);
-    let kernel = g.kernel[0] * g.kernel[1];
-    for (l, cols) in panels(channels) {
-        let (steps, width) = (from_channels * taps.len(), padded(cols));
-        let panel = &mut weights[l * steps..][..steps * width];
+    let (kernel, steps) = (g.kernel[0] * g.kernel[1], from_channels * taps.len());
+    let weights = &mut weights[..steps * padded(channels)];
+    par::chunks((NR * steps).max(1), serial, weights, |p, panel| {
+        let (l, cols) = (p * NR, NR.min(channels - p * NR));
+        let width = padded(cols);
+        let mut turned = Scratch::take(kernel * width);
         for (k, panel) in panel.chunks_exact_mut((taps.len() * width).max(1)).enumerate() {
             let from = &w[((group * from_channels + k) * channels + l) * kernel..][..cols * kernel];
+            match kernel {
+                1 => turned[..cols].copy_from_slice(from),
+                _ => transpose(cols, kernel, from, kernel, 0.0, &mut turned, width),
+            }
             for (row, &tap) in panel.chunks_exact_mut(width).zip(taps) {
-                row.iter_mut().zip(from[tap..].iter().step_by(kernel)).for_each(|(d, s)| *d = *s);
+                row[..cols].copy_from_slice(&turned[tap * width..][..cols]);
                 row[cols..].fill(0.0);
             }
         }
-    }
+    });
 }
 
 /// The products, and for each the taps of the kernel that it sums.

@@ -4,7 +4,7 @@
 //!
 //! - **Winograd's F(4 x 4, 3 x 3)** for 3 x 3 kernels of stride 1 and whole vectors of channels (`winograd`; Lavin and
 //!   Gray, "Fast Algorithms for Convolutional Neural Networks", arXiv:1509.09308): a quarter of the products.
-//! - **A matrix product** where the kernel covers its input.
+//! - **A matrix product** where the kernel covers its input, and for kernels of 1 x 1 from few channels (`pointwise`).
 //! - **Implicit products** for all else (`implicit_gemm`, `forward`, `input_grad`, `weight_grad`; the idea is that of
 //!   cuDNN, Chetlur et al., arXiv:1410.0759, and of the indirect convolution, Dukhan, arXiv:1907.02129): the
 //!   micro-kernel of `gemm` reads pixels through tables of offsets, and no im2col matrix is written. Columns of the
@@ -24,6 +24,7 @@ pub(super) mod image_lanes;
 mod implicit_gemm;
 mod input_grad;
 mod padded;
+mod pointwise;
 mod weight_grad;
 #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
 mod weight_grad_narrow;

@@ -15,6 +15,9 @@ use std::ops::Range;
 /// Pixels that one micro-kernel should sum before its results go to memory: with fewer, loading and storing them
 /// would weigh as much as the products.
 const BLOCK_PIXELS: usize = 128;
+/// Elements of the input that one micro-kernel after the other walks over, 256 KiB: they should stay in a second-level
+/// cache meanwhile.
+const PART: usize = 1 << 16;
 /// Elements that the partial gradients of all chunks of images may have: 8 MiB.
 const PARTIALS: usize = 1 << 21;
 /// Tasks that a gradient is cut into at least, where its shape allows: the work of up to 8 threads.
@@ -103,6 +106,8 @@ struct Plan {
     image: Padded,
     /// Images whose pixels one micro-kernel sums.
     block: usize,
+    /// Pixels of an image that one micro-kernel sums: all, but of a large image.
+    part: usize,
     /// Where the windows of one image begin: the steps.
     windows: Vec<u32>,
     last_window: usize,
@@ -123,9 +128,11 @@ impl Plan {
             let row = c * image.padded_h + r * g.dilation[0];
             (row * image.padded_w + s * g.dilation[1]) as u32
         };
+        let part = (PART / image.c.max(1)).clamp(BLOCK_PIXELS, 4 * BLOCK_PIXELS);
         Self {
             image,
             block: BLOCK_PIXELS.div_ceil((out_h * out_w).max(1)),
+            part: (out_h * out_w).div_ceil((out_h * out_w).div_ceil(part).max(1)),
             last_window: windows.iter().max().map_or(0, |&p| p as usize),
             windows,
             image_stride: if image.is_image() { g.c * g.h * g.w } else { image.len() },
@@ -138,7 +145,7 @@ impl Plan {
         let (channels, pixels, source) = (g.k / g.groups, self.windows.len(), p.c * p.h * p.w);
         let panel = self.taps.len() * NR;
         let mut copies = Scratch::take(if p.is_image() { 0 } else { self.block * p.len() });
-        let mut transposed = Scratch::take(self.block * pixels * NR);
+        let mut transposed = Scratch::take(self.block * self.part * NR);
         for n in task.images.clone().step_by(self.block) {
             let count = self.block.min(task.images.end - n);
             let x = if p.is_image() {
@@ -150,37 +157,54 @@ impl Plan {
                 }
                 &copies[..]
             };
-            for (i, partial) in task.partial.chunks_exact_mut(panel).enumerate() {
-                let l = (task.first_panel + i) * NR;
-                let cols = NR.min(channels - l);
-                let width = padded(cols);
-                for i in 0..count {
-                    let src = &dy[((n + i) * g.k + task.group * channels + l) * pixels..];
-                    let to = &mut transposed[i * pixels * width..];
-                    transpose(cols, pixels, src, pixels, 0.0, to, width);
-                }
-                zero_padding(&mut transposed[..count * pixels * width], cols);
-                let mr = balanced_mr(self.taps.len(), width);
-                for (j, a_rows) in self.taps.chunks(mr).enumerate() {
-                    MicroKernel {
-                        k: Offsets {
-                            inner: &self.windows,
-                            max_inner: self.last_window,
-                            outer: count,
-                            stride: self.image_stride,
-                        },
-                        gather: Gather::A { rs_b: width },
-                        a: x,
-                        a_rows,
-                        b: &transposed,
-                        nr: width,
-                        c: DisjointMut::from(&mut partial[j * mr * width..]),
-                        rs_c: width,
-                        accumulate: n > task.images.start,
+            for first in (0..pixels).step_by(self.part.max(1)) {
+                let windows = &self.windows[first..pixels.min(first + self.part)];
+                for (i, partial) in task.partial.chunks_exact_mut(panel).enumerate() {
+                    let l = (task.first_panel + i) * NR;
+                    let cols = NR.min(channels - l);
+                    let width = padded(cols);
+                    for i in 0..count {
+                        let src = &dy[((n + i) * g.k + task.group * channels + l) * pixels + first..];
+                        let to = &mut transposed[i * windows.len() * width..];
+                        transpose(cols, windows.len(), src, pixels, 0.0, to, width);
                     }
-                    .run();
+                    zero_padding(&mut transposed[..count * windows.len() * width], cols);
+                    let steps = Offsets {
+                        inner: windows,
+                        max_inner: self.last_window,
+                        outer: count,
+                        stride: self.image_stride,
+                    };
+                    self.add(steps, x, &transposed, width, n > task.images.start || first > 0, partial);
                 }
             }
+        }
+    }
+
+    /// The sums of these steps for all rows, in a panel of `width` columns.
+    fn add(
+        &self,
+        steps: Offsets<'_>,
+        x: &[Elem],
+        dy: &[Elem],
+        width: usize,
+        accumulate: bool,
+        partial: &mut [Elem],
+    ) {
+        let mr = balanced_mr(self.taps.len(), width);
+        for (j, a_rows) in self.taps.chunks(mr).enumerate() {
+            MicroKernel {
+                k: steps,
+                gather: Gather::A { rs_b: width },
+                a: x,
+                a_rows,
+                b: dy,
+                nr: width,
+                c: DisjointMut::from(&mut partial[j * mr * width..]),
+                rs_c: width,
+                accumulate,
+            }
+            .run();
         }
     }
 }

@@ -184,9 +184,42 @@ fn the_depthwise_convolutions_of_common_networks() {
         (24, 14, 5, 1),
         (24, 7, 5, 1),
         (5, 14, 7, 1),
+        (3, 43, 7, 1),
+        (6, 17, 5, 1),
     ] {
         let window = Window { stride: [stride; 2], padding: [kernel / 2; 2], ..Window::new([kernel; 2]) };
         check(&ConvGeom::new([3, channels, size, size], channels, window, channels).unwrap(), 5000);
+    }
+}
+
+#[test]
+fn kernels_of_one_pixel_equal_the_definition() {
+    // Panels within an image, across two and across many; rows that are shared out; more rows than one micro-kernel has.
+    for (input, k) in [
+        ([4, 32, 20, 20], 48),
+        ([3, 16, 9, 37], 40),
+        ([20, 64, 7, 7], 96),
+        ([40, 5, 3, 3], 7),
+        ([1, 160, 14, 14], 70),
+        ([1, 190, 3, 2], 33),
+        ([2, 192, 24, 24], 4),
+        ([2, 4, 24, 24], 192),
+        ([2, 300, 10, 10], 250),
+    ] {
+        check(&ConvGeom::new(input, k, Window::new([1, 1]), 1).unwrap(), 6000);
+    }
+}
+
+#[test]
+fn large_and_single_images_are_computed_in_parts() {
+    for (input, k, kernel, stride) in [
+        ([1, 3, 70, 61], 40, 7, 2),
+        ([5, 6, 64, 60], 20, 3, 2),
+        ([1, 40, 37, 41], 35, 5, 1),
+        ([1, 9, 33, 80], 8, 5, 1),
+    ] {
+        let window = Window { stride: [stride; 2], padding: [kernel / 2; 2], ..Window::new([kernel; 2]) };
+        check(&ConvGeom::new(input, k, window, 1).unwrap(), 7000);
     }
 }
 

@@ -97,13 +97,23 @@ pub(in crate::kernels::conv) fn run(
 }
 
 /// Kernels in the transformed domain: panel after panel of [point, c, lanes].
+///
+/// The points of a kernel lie a power of two apart, which a cache keeps in one set: sixteen channels at a time go through
+/// a buffer in which they lie a vector further apart, and from there in pieces of whole pages.
 fn transform_kernels(s: &Shape, w: &[Elem]) -> Scratch {
     let mut u = Scratch::take(POINTS * s.c * s.k);
     par::each_index(POINTS * s.c * NR, &mut u, |p, u| {
         let width = u.len() / (POINTS * s.c);
         let w = &w[p * NR * s.c * 9..][..width * s.c * 9];
-        for l in (0..width).step_by(LANES) {
-            kernels(&w[l..], width, s.c, s.c * width, &mut u[l..]);
+        let (block, pitch) = (LANES * width, LANES * width + LANES);
+        let mut local = Scratch::take(POINTS * pitch);
+        for c in (0..s.c).step_by(LANES) {
+            for l in (0..width).step_by(LANES) {
+                kernels(&w[c * 9 * width + l..], width, LANES, pitch, &mut local[l..]);
+            }
+            for (point, local) in local.chunks_exact(pitch).enumerate() {
+                u[(point * s.c + c) * width..][..block].copy_from_slice(&local[..block]);
+            }
         }
     });
     u
@@ -258,10 +268,12 @@ pub(in crate::kernels::conv) fn pack_flipped(g: &ConvGeom, w: &[Elem]) -> Scratc
     let mut packed = Scratch::take(g.c * steps);
     par::each_index(NR * steps, &mut packed, |p, panel| {
         let width = panel.len() / steps;
+        let mut turned = [0.0; 9 * NR];
         for (k, panel) in panel.chunks_exact_mut(9 * width).enumerate() {
             let from = &w[(k * g.c + p * NR) * 9..][..width * 9];
+            transpose(width, 9, from, 9, 0.0, &mut turned, width);
             for (tap, row) in panel.chunks_exact_mut(width).enumerate() {
-                row.iter_mut().zip(from[8 - tap..].iter().step_by(9)).for_each(|(d, s)| *d = *s);
+                row.copy_from_slice(&turned[(8 - tap) * width..][..width]);
             }
         }
     });
