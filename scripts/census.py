@@ -90,6 +90,8 @@ def census(args, paths):
     configs = {path: load(path) for path in paths}
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
         checked = dict(zip(paths, pool.map(lambda path: check(args.shanty, path), paths)))
+        with open(os.path.join(args.out, "checked.json"), "w") as file:
+            json.dump({os.path.basename(path): sorted(kinds) for path, kinds in checked.items()}, file, indent=1)
         groups = collections.defaultdict(dict)
         for path in paths:
             groups[group_of(configs[path])][path] = checked[path]
@@ -124,7 +126,7 @@ def group_of(config):
 def check(shanty, path):
     """The kinds of mistakes that the check finds; none if the config is fine."""
     try:
-        done = subprocess.run([shanty, "check", "--format", "json", path], capture_output=True, text=True, timeout=120)
+        done = run(shanty, "check", "--format", "json", path, timeout=120)
     except subprocess.TimeoutExpired:
         return {"the check takes longer than two minutes"}
     if done.returncode == 0:
@@ -132,7 +134,14 @@ def check(shanty, path):
     try:
         return {kind_of(d["message"]) for d in json.loads(done.stdout) if d["level"] == "error"}
     except ValueError:
-        return {kind_of((done.stderr or done.stdout).strip().splitlines()[0])}
+        said = (done.stderr or done.stdout).strip().splitlines()
+        return {kind_of(said[0]) if said else f"the check ends with {done.returncode} and says nothing"}
+
+
+def run(*command, timeout):
+    """One thread for each: there are as many of them as jobs."""
+    env = {**os.environ, "RAYON_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=env)
 
 
 def kind_of(message):
@@ -179,18 +188,13 @@ def train(args, path, config):
     os.makedirs(os.path.dirname(child), exist_ok=True)
     with open(child, "w") as file:
         json.dump(child_of(config, os.path.join(args.out, "runs", name)), file, indent=1)
-
-    def shanty(*command, timeout):
-        env = {**os.environ, "RAYON_NUM_THREADS": "1"}
-        return subprocess.run([args.shanty, *command, child], capture_output=True, text=True, timeout=timeout, env=env)
-
     try:
-        size = shanty("summary", "--format", "json", timeout=120)
+        size = run(args.shanty, "summary", "--format", "json", child, timeout=120)
         if size.returncode == 0:
             macs = max(module["multiply_adds"] or 0 for module in json.loads(size.stdout)["modules"]) / 1e9
             if macs > args.largest:
                 return "too large", f"{macs:.0f} GMACs a picture"
-        done = shanty("train", "--overwrite", "--no-sanity", timeout=240)
+        done = run(args.shanty, "train", "--overwrite", "--no-sanity", child, timeout=240)
     except subprocess.TimeoutExpired:
         return "too slow", "four minutes are not enough"
     if done.returncode == 0:
