@@ -34,6 +34,7 @@ def main():
     args.add_argument("--train", action="store_true", help="also train three iterations on made-up pictures")
     args.add_argument("--only", default="", help="configs whose name contains this")
     args.add_argument("--jobs", type=int, default=2)
+    args.add_argument("--seconds", type=float, default=120, help="for one check; a training has twice as many")
     args.add_argument("--largest", type=float, default=12.0, help="GMACs of a picture above which nothing is trained")
     args = args.parse_args()
     in_environment(args.out)
@@ -89,7 +90,7 @@ def dump(folder):
 def census(args, paths):
     configs = {path: load(path) for path in paths}
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-        checked = dict(zip(paths, pool.map(lambda path: check(args.shanty, path), paths)))
+        checked = dict(zip(paths, pool.map(lambda path: check(args, path), paths)))
         with open(os.path.join(args.out, "checked.json"), "w") as file:
             json.dump({os.path.basename(path): sorted(kinds) for path, kinds in checked.items()}, file, indent=1)
         groups = collections.defaultdict(dict)
@@ -123,12 +124,12 @@ def group_of(config):
     return GROUPS[0] if any(config.get(f"{mode}_dataloader") for mode in ("train", "val", "test")) else GROUPS[1]
 
 
-def check(shanty, path):
+def check(args, path):
     """The kinds of mistakes that the check finds; none if the config is fine."""
     try:
-        done = run(shanty, "check", "--format", "json", path, timeout=120)
+        done = run(args.shanty, "check", "--format", "json", path, timeout=args.seconds)
     except subprocess.TimeoutExpired:
-        return {"the check takes longer than two minutes"}
+        return {f"the check takes longer than {args.seconds:g} seconds"}
     if done.returncode == 0:
         return set()
     try:
@@ -189,14 +190,14 @@ def train(args, path, config):
     with open(child, "w") as file:
         json.dump(child_of(config, os.path.join(args.out, "runs", name)), file, indent=1)
     try:
-        size = run(args.shanty, "summary", "--format", "json", child, timeout=120)
+        size = run(args.shanty, "summary", "--format", "json", child, timeout=args.seconds)
         if size.returncode == 0:
             macs = max(module["multiply_adds"] or 0 for module in json.loads(size.stdout)["modules"]) / 1e9
             if macs > args.largest:
                 return "too large", f"{macs:.0f} GMACs a picture"
-        done = run(args.shanty, "train", "--overwrite", "--no-sanity", child, timeout=240)
+        done = run(args.shanty, "train", "--overwrite", "--no-sanity", child, timeout=2 * args.seconds)
     except subprocess.TimeoutExpired:
-        return "too slow", "four minutes are not enough"
+        return "too slow", f"{2 * args.seconds:g} seconds are not enough"
     if done.returncode == 0:
         return "trained", ""
     said = [line for line in done.stderr.splitlines() if line.startswith("error")] or done.stderr.splitlines()
