@@ -144,8 +144,9 @@ struct States<N> {
 }
 
 macro_rules! states {
-    ($($kind:ident)*) => {$(
-        module!(States<$kind> { ..net });
+    ($($name:ident of $kind:ident)*) => {$(
+        type $name = States<$kind>;
+        module!($name { ..net });
         impl Module for States<$kind> {
             fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
                 self.forward_all(&[x], cx)
@@ -159,7 +160,7 @@ macro_rules! states {
         }
     )*};
 }
-states!(RNN LSTM GRU);
+states!(RnnStates of RNN LstmStates of LSTM GruStates of GRU);
 
 fn states(d: &mut Draw, kind: &str) -> Case {
     let (n, steps, ins, hidden) = (d.size(1, 4), d.size(1, 5), d.size(1, 4), d.size(1, 5));
