@@ -1,6 +1,5 @@
-//! The gradient of the weight of depthwise convolutions that keep the size of their images, without a copy: rows follow
-//! each other in memory as they do in a flat plane, and what a tap must not see, because it lies in the next row, is
-//! masked out as it is loaded.
+//! Depthwise convolutions that keep the size of their images, without a copy: rows follow each other in memory as they
+//! do in a flat plane, and what a tap must not see, because it lies in the next row, is masked out as it is loaded.
 //!
 //! For AVX-512 alone, whose loads have masks.
 
@@ -27,15 +26,17 @@ const FLUSH: usize = 256 * LANES;
 
 impl Masked {
     /// The masks, where the shape is one for this file: a stride of 1, a kernel of 3 x 3, 5 x 5 or 7 x 7, and as many
-    /// pixels before as behind.
-    pub fn new(g: &ConvGeom) -> Option<Self> {
+    /// pixels before as behind. With `backward`, an input pixel looks for the outputs that it is part of.
+    pub fn new(g: &ConvGeom, backward: bool) -> Option<Self> {
         let [kh, kw] = g.kernel;
         let depthwise = g.groups == g.c && g.groups == g.k;
         let fits = depthwise && g.stride == [1, 1] && g.out == [g.h, g.w] && matches!(kh * kw, 9 | 25 | 49);
         if !fits || isa() != Isa::Avx512 {
             return None;
         }
-        let moves = |axis: usize, tap: usize| (tap * g.dilation[axis]) as isize - g.padding[axis] as isize;
+        let sign = if backward { -1 } else { 1 };
+        let moves =
+            |axis: usize, tap: usize| sign * ((tap * g.dilation[axis]) as isize - g.padding[axis] as isize);
         let taps: Vec<[isize; 2]> =
             (0..kh).flat_map(|r| (0..kw).map(move |s| [moves(0, r), moves(1, s)])).collect();
         let plane = g.h * g.w;
@@ -52,6 +53,42 @@ impl Masked {
             }
         }
         Some(Self { plane, shifts: taps.iter().map(|[y, x]| y * g.w as isize + x).collect(), masks })
+    }
+
+    /// `y`, a plane: the sum of the taps' weights times what they see of the plane `x`.
+    pub fn sums(&self, weights: &[Elem], x: &[Elem], y: &mut [Elem]) {
+        assert!(x.len() == self.plane && y.len() == self.plane && weights.len() == self.shifts.len());
+        // SAFETY: `new` has seen that the CPU has AVX-512, and that there are as many taps.
+        unsafe {
+            match weights.len() {
+                9 => self.sums_of::<9>(weights, x, y),
+                25 => self.sums_of::<25>(weights, x, y),
+                _ => self.sums_of::<49>(weights, x, y),
+            }
+        }
+    }
+
+    /// # Safety
+    /// The CPU has AVX-512 F; there are `T` taps and weights, and both planes are whole.
+    #[target_feature(enable = "avx512f")]
+    unsafe fn sums_of<const T: usize>(&self, weights: &[Elem], x: &[Elem], y: &mut [Elem]) {
+        let (mut shifts, mut w) = ([0; T], [_mm512_setzero_ps(); T]);
+        for t in 0..T {
+            (shifts[t], w[t]) = (self.shifts[t], _mm512_set1_ps(weights[t]));
+        }
+        for (v, masks) in self.masks.as_chunks::<T>().0.iter().enumerate() {
+            let at = x.as_ptr().wrapping_add(v * LANES);
+            ask_ahead(at);
+            ask_ahead(y.as_ptr().wrapping_add(v * LANES));
+            let mut acc = _mm512_setzero_ps();
+            for t in 0..T {
+                // SAFETY: the mask leaves out what is not in the plane.
+                let x = unsafe { _mm512_maskz_loadu_ps(masks[t], at.wrapping_offset(shifts[t])) };
+                acc = _mm512_fmadd_ps(x, w[t], acc);
+            }
+            // SAFETY: the lanes within the plane.
+            unsafe { _mm512_mask_storeu_ps(y.as_mut_ptr().wrapping_add(v * LANES), self.inside(v), acc) };
+        }
     }
 
     /// The lanes of a vector that lie in the plane.

@@ -7,8 +7,8 @@
 //! stride the columns and rows of each remainder lie in a plane of their own, so that strides cost nothing in the loops
 //! (`sums`).
 //!
-//! Where the CPU loads with masks and the image keeps its size, even the copy is saved (`rows`, and `masked` for the
-//! gradient of the weight).
+//! Where the CPU loads with masks and the image keeps its size, even the copy is saved (`masked`, and `rows` for
+//! kernels of 5 x 5 and 7 x 7).
 //!
 //! One task is an image and some groups, or for the gradient of the weight some images and a group.
 #![allow(unsafe_code)]
@@ -91,6 +91,13 @@ pub(super) fn forward(
             epilogue(at, y);
         });
     }
+    #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
+    if let Some(masked) = masked::Masked::new(g, false) {
+        return each_plane(g, y, |c, at, y| {
+            masked.sums(kernel(g, w, c), &x[at..][..y.len()], y);
+            epilogue(at, y);
+        });
+    }
     let (flat, [from, to]) = (Flat::new(g), [g.c, g.k].map(|channels| channels / g.groups));
     let (steps, plane, image) = (flat.steps(from), g.out[0] * g.out[1], g.h * g.w);
     let len = flat.span();
@@ -121,6 +128,10 @@ pub(super) fn backward_data(g: &ConvGeom, dy: &[Elem], w: &[Elem], dx: &mut [Ele
     #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
     if let Some(rows) = rows::Rows::new(g) {
         return each_plane(g, dx, |c, at, dx| rows.sums(kernel(g, w, c), true, &dy[at..][..dx.len()], dx));
+    }
+    #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
+    if let Some(masked) = masked::Masked::new(g, true) {
+        return each_plane(g, dx, |c, at, dx| masked.sums(kernel(g, w, c), &dy[at..][..dx.len()], dx));
     }
     let (flat, [to, from]) = (Flat::new(g), [g.c, g.k].map(|channels| channels / g.groups));
     let phases = flat.output_steps(from);
@@ -190,7 +201,7 @@ pub(super) fn backward_weight(g: &ConvGeom, x: &[Elem], dy: &[Elem], beta: Elem,
         dots.finish(if one { beta } else { 0.0 }, own);
     };
     #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
-    let masked = masked::Masked::new(g);
+    let masked = masked::Masked::new(g, false);
     par::tasks(chunks * g.groups, g.flops() < SERIAL_FLOPS, |i| {
         let (chunk, at) = (i / g.groups, i % g.groups);
         let mut dots = Dots::new(group);

@@ -1,5 +1,5 @@
-//! Depthwise convolutions that keep the size of their images, without a copy: eight rows of sixteen pixels at a time, so
-//! that a vector of the input, once in a register, serves up to eight sums, and a weight as many.
+//! Depthwise convolutions of 5 x 5 and 7 x 7 that keep the size of their images, without a copy: eight rows of sixteen
+//! pixels at a time, so that a vector of the input, once in a register, serves up to eight sums, and a weight as many.
 //!
 //! For AVX-512 alone: its loads leave out, by masks, what lies beside the image, and it has the registers.
 
@@ -22,13 +22,13 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// What there is to know beforehand, where the shape is one for this file: a square kernel of 3, 5 or 7 with as much
+    /// What there is to know beforehand, where the shape is one for this file: a square kernel of 5 or 7 with as much
     /// padding as keeps the size.
     pub fn new(g: &ConvGeom) -> Option<Self> {
         let [kernel, kw] = g.kernel;
         let depthwise = g.groups == g.c && g.groups == g.k;
         let keeps = g.stride == [1, 1] && g.dilation == [1, 1] && g.padding == [kernel / 2; 2];
-        if !depthwise || !keeps || kernel != kw || !matches!(kernel, 3 | 5 | 7) || isa() != Isa::Avx512 {
+        if !depthwise || !keeps || kernel != kw || !matches!(kernel, 5 | 7) || isa() != Isa::Avx512 {
             return None;
         }
         let pad = kernel / 2;
@@ -55,7 +55,6 @@ impl Rows {
         // SAFETY: `new` has seen that the CPU has AVX-512; the lengths are those of the planes and of the kernel.
         unsafe {
             match self.kernel {
-                3 => self.sums_of::<3, 10>(turned, x.as_ptr(), y.as_mut_ptr()),
                 5 => self.sums_of::<5, 12>(turned, x.as_ptr(), y.as_mut_ptr()),
                 _ => self.sums_of::<7, 14>(turned, x.as_ptr(), y.as_mut_ptr()),
             }
