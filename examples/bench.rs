@@ -124,7 +124,7 @@ fn config(name: &str) -> Result<(String, Input), BoxError> {
         "transformer" => {
             let layer = "{type: TransformerEncoderLayer, d_model: 256, nhead: 4, dim_feedforward: 1024, dropout: 0.0, \
                          activation: gelu, norm_first: true, causal: true}";
-            let layers = vec![layer; 6].join(", ");
+            let layers = [layer; 6].join(", ");
             let positions = "{type: PositionalEncoding, mode: learnt, d_model: 256, max_len: 128}";
             let norm = "{type: LayerNorm, normalized_shape: 256}";
             (language_model(&format!("{positions}, {layers}, {norm}")), Input::Text(128))

@@ -371,13 +371,7 @@ fn policies_of_mmcv_1_are_their_closed_forms() {
         ("policy: CosineAnnealingLrUpdaterHook, min_lr: 0", Box::new(|p, n| cos(0.1, 0.0, p / n))),
     ];
     let warm = |kind: &str, left: f64| match kind {
-        "constant" => {
-            if left > 0.0 {
-                0.25
-            } else {
-                1.0
-            }
-        }
+        "constant" if left > 0.0 => 0.25,
         "linear" => 1.0 - left * 0.75,
         "exp" => 0.25f64.powf(left),
         _ => 1.0,

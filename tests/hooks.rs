@@ -392,8 +392,7 @@ fn lsuv_makes_every_layer_give_unit_variance() {
             .build()
             .unwrap();
         runner.train().unwrap();
-        let found = seen.lock().unwrap().clone();
-        found
+        seen.lock().unwrap().clone()
     };
     let found = variances();
     assert!(!found.is_empty() && found.iter().all(|v| (v - 1.0).abs() < 0.011), "{found:?}");

@@ -147,7 +147,7 @@ pub fn upsample(g: &UpsampleGeom, x: &[Elem], y: &mut [Elem]) {
                     held[row % 2] = row;
                 }
             }
-            let of = |row: usize| if row % 2 == 0 { &*even } else { &*odd };
+            let of = |row: usize| if row.is_multiple_of(2) { &*even } else { &*odd };
             if share == 0.0 { y.copy_from_slice(of(low)) } else { mix(share, of(low), of(high), y) }
         }
     });

@@ -164,20 +164,20 @@ impl Module for ConvNeXt {
 
 /// Normalises channels that come last by how much they respond: `gamma · x · n + beta + x`, where `n` is the norm of a
 /// channel over the places of the image divided by the mean of these norms. Both weights begin as 0.
-struct GRN {
+struct Grn {
     gamma: Param,
     beta: Param,
 }
 
-module!(GRN { gamma, beta });
+module!(Grn { gamma, beta });
 
-impl GRN {
+impl Grn {
     fn new(channels: usize) -> Self {
         Self { gamma: Param::full(&[channels], 0.0), beta: Param::full(&[channels], 0.0) }
     }
 }
 
-impl Module for GRN {
+impl Module for Grn {
     fn forward<'t>(&mut self, x: Var<'t>, _: &mut Forward<'_>) -> Result<Var<'t>> {
         let tape = x.tape();
         // A root has no slope at 0.
@@ -193,7 +193,7 @@ struct Block {
     norm: LayerNorm,
     pointwise_conv1: Linear,
     pointwise_conv2: Linear,
-    grn: Option<GRN>,
+    grn: Option<Grn>,
     gamma: Option<Param>,
     drop_path: DropPath,
 }
@@ -223,7 +223,7 @@ impl Block {
             norm: LayerNorm::new(channels).eps(1e-6),
             pointwise_conv1: Linear::new(channels, 4 * channels),
             pointwise_conv2: Linear::new(4 * channels, channels),
-            grn: p.use_grn.then(|| GRN::new(4 * channels)),
+            grn: p.use_grn.then(|| Grn::new(4 * channels)),
             gamma: (scale > 0.0).then(|| Param::full(&[channels], scale as _)),
             drop_path: DropPath::new(drop_path),
         })

@@ -91,6 +91,23 @@ fn joined(columns: &[(&str, &Column)], n: usize) -> Result<Vec<usize>> {
     Ok(shape)
 }
 
+/// Whether the branches of a network that takes its inputs one by one are in their order, where they go by their names.
+pub(super) fn check_order(network: &dyn ModuleTree, inputs: &[String]) -> Result<()> {
+    for (_, module) in named_modules(network).into_iter().filter(|(_, m)| m.type_name() == "Parallel") {
+        let branches: Vec<String> = named_children(module).into_iter().map(|(name, _)| name).collect();
+        let same = branches.len() == inputs.len() && inputs.iter().all(|input| branches.contains(input));
+        if same && branches != inputs {
+            return Err(Error::config(format!(
+                "branch i of `Parallel` takes input i, and its branches {} are in another order than `inputs: [{}]`: name \
+                 them in one order",
+                branches.join(", "),
+                inputs.join(", ")
+            )));
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,21 +133,4 @@ mod tests {
         let apart = one_by_one(&batch, &names, &tape).unwrap();
         assert_eq!((apart[0].shape(), apart[1].shape()), (vec![2, 2], vec![2, 1, 3, 3]));
     }
-}
-
-/// Whether the branches of a network that takes its inputs one by one are in their order, where they go by their names.
-pub(super) fn check_order(network: &dyn ModuleTree, inputs: &[String]) -> Result<()> {
-    for (_, module) in named_modules(network).into_iter().filter(|(_, m)| m.type_name() == "Parallel") {
-        let branches: Vec<String> = named_children(module).into_iter().map(|(name, _)| name).collect();
-        let same = branches.len() == inputs.len() && inputs.iter().all(|input| branches.contains(input));
-        if same && branches != inputs {
-            return Err(Error::config(format!(
-                "branch i of `Parallel` takes input i, and its branches {} are in another order than `inputs: [{}]`: name \
-                 them in one order",
-                branches.join(", "),
-                inputs.join(", ")
-            )));
-        }
-    }
-    Ok(())
 }

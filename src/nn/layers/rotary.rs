@@ -105,7 +105,7 @@ impl Var<'_> {
         self.attempt(|| {
             let x = self.value();
             let [_, len, width] = tokens(x.shape())?;
-            if head == 0 || head % 2 != 0 || features % head != 0 || features > width {
+            if head == 0 || !head.is_multiple_of(2) || !features.is_multiple_of(head) || features > width {
                 return Err(Error::invalid(format!(
                     "{features} of the features of an input of shape {:?} are no heads of {head} features, an even number, \
                      to be turned",
