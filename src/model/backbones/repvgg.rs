@@ -58,8 +58,14 @@ pub enum RepVGGArch {
     A2,
     B0,
     B1,
+    B1g2,
+    B1g4,
     B2,
+    B2g2,
+    B2g4,
     B3,
+    B3g2,
+    B3g4,
 }
 
 impl RepVGGArch {
@@ -71,9 +77,20 @@ impl RepVGGArch {
             Self::A1 => (a, [1.0, 1.0, 1.0, 2.5]),
             Self::A2 => (a, [1.5, 1.5, 1.5, 2.75]),
             Self::B0 => (b, [1.0, 1.0, 1.0, 2.5]),
-            Self::B1 => (b, [2.0, 2.0, 2.0, 4.0]),
-            Self::B2 => (b, [2.5, 2.5, 2.5, 5.0]),
-            Self::B3 => (b, [3.0, 3.0, 3.0, 5.0]),
+            Self::B1 | Self::B1g2 | Self::B1g4 => (b, [2.0, 2.0, 2.0, 4.0]),
+            Self::B2 | Self::B2g2 | Self::B2g4 => (b, [2.5, 2.5, 2.5, 5.0]),
+            Self::B3 | Self::B3g2 | Self::B3g4 => (b, [3.0, 3.0, 3.0, 5.0]),
+        }
+    }
+}
+
+impl RepVGGArch {
+    /// Groups of every second block behind the stem, up to the last stage.
+    fn groups(self) -> usize {
+        match self {
+            Self::B1g2 | Self::B2g2 | Self::B3g2 => 2,
+            Self::B1g4 | Self::B2g4 | Self::B3g4 => 4,
+            _ => 1,
         }
     }
 }
@@ -108,8 +125,13 @@ impl RepVGG {
         }
         let (blocks, widths) = p.arch.sizes();
         let width = |i: usize| ((p.base_channels << i) as f64 * widths[i]) as usize;
-        let mut from = p.base_channels.min(width(0));
-        let block = |from, to, stride| Block::new(from, to, stride, p.deploy);
+        let mut from = width(0).min(64);
+        let mut at = 0;
+        let mut block = |from, to, stride| {
+            let groups = if at > 0 && at % 2 == 0 { p.arch.groups() } else { 1 };
+            at += 1;
+            Block::new(from, to, [stride, groups], p.deploy)
+        };
         let mut layers = Chain::default().with("stem", block(p.in_channels, from, 2)?);
         for (i, blocks) in blocks.into_iter().enumerate() {
             let mut stage = Chain::default();
@@ -173,8 +195,8 @@ module!(Block { branch_norm, branch_3x3, branch_1x1, branch_reparam });
 module!(Branch { conv, norm });
 
 impl Block {
-    fn new(from: usize, to: usize, stride: usize, deploy: bool) -> Result<Self> {
-        let conv = |kernel| ConvModule::of(from, to, kernel).stride(stride);
+    fn new(from: usize, to: usize, [stride, groups]: [usize; 2], deploy: bool) -> Result<Self> {
+        let conv = |kernel| ConvModule::of(from, to, kernel).stride(stride).groups(groups);
         let branch = |kernel| -> Result<_> {
             Ok(Branch { conv: conv(kernel).build()?.conv, norm: BatchNorm2d::new(to) })
         };
@@ -197,8 +219,9 @@ impl Block {
         middle += &pointwise.index_axis(Axis(3), 0).index_axis(Axis(2), 0);
         if let Some(norm) = self.branch_norm.take() {
             let channels = bias.len();
-            let mut identity =
-                ArrayD::from_shape_fn(vec![channels; 2], |i| Elem::from(u8::from(i[0] == i[1])));
+            let inside = middle.shape()[1];
+            let own = |i: ndarray::IxDyn| Elem::from(u8::from(i[0] % inside == i[1]));
+            let mut identity = ArrayD::from_shape_fn(vec![channels, inside], own);
             bias += &scale(&mut identity, &norm);
             middle += &identity;
         }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{ClsHead, ClsHeadConfig, Head};
-use crate::base::Result;
+use crate::base::{Error, Result};
 use crate::config::OneOrMany;
 use crate::model::{LossDict, Outputs};
 use crate::nn::init::{Constant, Init, InitCfg, TruncNormal};
@@ -47,7 +47,14 @@ pub struct VisionTransformerClsHeadConfig {
 register! { /// A linear layer, `layers.head`, behind a hidden one if `hidden_dim` is given, and a loss.
 dyn Head, "VisionTransformerClsHead" => fn VisionTransformerClsHead::from_config }
 
+register! { /// A linear layer for the class token and one, `layers.head_dist`, for the distillation token of DeiT, and a loss of their mean.
+dyn Head, "DeiTClsHead" => fn VisionTransformerClsHead::distilled_from_config }
+
 impl VisionTransformerClsHead {
+    fn distilled_from_config(p: VisionTransformerClsHeadConfig, cx: &mut BuildCx) -> Result<Self> {
+        Ok(Self::from_config(p, cx)?.distilled())
+    }
+
     fn from_config(p: VisionTransformerClsHeadConfig, cx: &mut BuildCx) -> Result<Self> {
         let cls = ClsHeadConfig { loss: p.loss, topk: p.topk, cal_acc: p.cal_acc, init_cfg: None };
         let mut head = Self::new(p.num_classes, p.in_channels, ClsHead::from_config(cls, cx)?);
@@ -63,7 +70,8 @@ impl VisionTransformerClsHead {
 }
 
 /// Scores of the class token by a linear layer, `layers.head`, whose weights begin as 0; in front of it may be a hidden
-/// layer, `layers.pre_logits`, which begins as N(0, 1 / in).
+/// layer, `layers.pre_logits`, which begins as N(0, 1 / in). With a distillation token the scores are the mean of those of both
+/// tokens, by two layers, in training as in evaluation.
 pub struct VisionTransformerClsHead {
     layers: Layers,
     cls: ClsHead,
@@ -74,15 +82,17 @@ struct Layers {
     pre_logits: Option<Linear>,
     act: Option<Box<dyn Module>>,
     head: Linear,
+    head_dist: Option<Linear>,
 }
 
 module!(VisionTransformerClsHead { layers }, init_cfg = init);
-module!(Layers { pre_logits, act, head });
+module!(Layers { pre_logits, act, head, head_dist });
 
 impl VisionTransformerClsHead {
     /// A layer from `in_channels` features to `num_classes` scores, and the loss of `cls`.
     pub fn new(num_classes: usize, in_channels: usize, cls: ClsHead) -> Self {
-        let layers = Layers { pre_logits: None, act: None, head: Linear::new(in_channels, num_classes) };
+        let head = Linear::new(in_channels, num_classes);
+        let layers = Layers { pre_logits: None, act: None, head, head_dist: None };
         Self { layers, cls, init: vec![Init::new(Constant { val: 0.0 }).layer("Linear")] }
     }
 
@@ -103,7 +113,16 @@ impl VisionTransformerClsHead {
             pre_logits: Some(Linear::new(ins, size)),
             act: Some(Box::new(act)),
             head: Linear::new(size, classes),
+            head_dist: None,
         };
+        self
+    }
+
+    /// The same for a class token and a distillation token, [N, 2, D]; call it behind [`hidden`](Self::hidden).
+    #[must_use]
+    pub fn distilled(mut self) -> Self {
+        let [classes, ins] = [0, 1].map(|axis| self.layers.head.weight.value.shape()[axis]);
+        self.layers.head_dist = Some(Linear::new(ins, classes));
         self
     }
 }
@@ -116,7 +135,17 @@ impl Module for VisionTransformerClsHead {
         if let Some(act) = &mut self.layers.act {
             x = act.forward(x, cx)?;
         }
-        self.layers.head.forward(x, cx)
+        let Layers { head, head_dist, .. } = &mut self.layers;
+        let Some(head_dist) = head_dist else { return head.forward(x, cx) };
+        if x.shape().len() != 3 || x.shape()[1] != 2 {
+            return Err(Error::invalid(format!(
+                "DeiTClsHead wants a class token and a distillation token, [N, 2, D], as a DistilledVisionTransformer gives \
+                 them, and got an input of shape {:?}",
+                x.shape()
+            )));
+        }
+        let both = head.forward(x.select(1, 0), cx)? + head_dist.forward(x.select(1, 1), cx)?;
+        (both * 0.5).checked()
     }
 }
 

@@ -5,8 +5,10 @@
 
 mod block;
 mod config;
+mod regnet;
 
 pub use config::{BlockStyle, ResNetConfig};
+pub use regnet::{RegNet, RegNetArch, RegNetConfig};
 
 use block::{BasicBlock, Bottleneck, Place, conv};
 

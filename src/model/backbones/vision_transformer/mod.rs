@@ -1,12 +1,14 @@
 //! The vision transformer (Dosovitskiy et al. 2020, <https://arxiv.org/abs/2010.11929>) as in MMPretrain.
 
 mod arch;
+mod deit;
 mod layer;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use arch::VisionTransformerArch;
+pub use deit::{DeiT3Arch, DeiT3Config};
 pub use layer::TransformerEncoderLayer;
 
 use super::arch::ArchConfig;
@@ -38,31 +40,31 @@ pub struct VisionTransformerConfig {
     /// Probability with which dropout zeroes an element of the embedding and behind every linear layer but `qkv`.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub drop_rate: f64,
-    /// Probability with which each branch of the last block is left out in training; it grows from 0 at the first.
+    /// Probability with which the last block's branches are left out in training; it grows from 0 at the first.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub drop_path_rate: f64,
-    /// What each branch of a block is multiplied by at first, one trained number a feature; 0 for no such weights.
-    #[schemars(range(min = 0.0))]
-    pub layer_scale_init_value: f64,
     /// Whether query, key and value have an offset.
     pub qkv_bias: bool,
     /// The layer norms.
     pub norm_cfg: PatchNormConfig,
-    /// Whether the tokens are normalised before the blocks, as in CLIP; patches have no offset then.
-    pub pre_norm: bool,
     /// Whether the tokens are normalised once more at the end.
     pub final_norm: bool,
     /// Which of the tokens come out: the class token, the mean of the others, or all of them.
     pub out_type: OutType,
     /// Whether a class token stands in front of those of the image.
     pub with_cls_token: bool,
+    /// What the branches of each block are multiplied by at first, by weights that are trained; 0 for no such weights.
+    #[schemars(range(min = 0.0))]
+    pub layer_scale_init_value: f64,
+    /// Whether the tokens are normalised before the first block, as in CLIP; their projection has no offset then.
+    pub pre_norm: bool,
 }
 
 /// What a [`VisionTransformer`] gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OutType {
-    /// The class token, [N, D].
+    /// The class token, [N, D]; with a distillation token both, [N, 2, D].
     ClsToken,
     /// The normalised mean of the tokens of the image, [N, D].
     AvgFeatmap,
@@ -81,15 +83,26 @@ impl Default for VisionTransformerConfig {
             in_channels: 3,
             drop_rate: 0.0,
             drop_path_rate: 0.0,
-            layer_scale_init_value: 0.0,
             qkv_bias: true,
             norm_cfg: PatchNormConfig { kind: LayerNormName::LN, eps: 1e-6 },
-            pre_norm: false,
             final_norm: true,
             out_type: OutType::ClsToken,
             with_cls_token: true,
+            layer_scale_init_value: 0.0,
+            pre_norm: false,
         }
     }
+}
+
+/// Which of its relatives a [`VisionTransformer`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Family {
+    /// That of the paper.
+    Plain,
+    /// With a distillation token behind the class token.
+    Distilled,
+    /// Whose class token joins behind the positions.
+    DeiT3,
 }
 
 /// Images cut into patches, a class token in front, and blocks of attention and feed-forward networks, normalised
@@ -119,6 +132,7 @@ impl Default for VisionTransformerConfig {
 /// ```
 pub struct VisionTransformer {
     cls_token: Option<Param>,
+    dist_token: Option<Param>,
     pos_embed: Param,
     patch_embed: PatchEmbed,
     drop_after_pos: Dropout,
@@ -129,9 +143,20 @@ pub struct VisionTransformer {
     img_size: [usize; 2],
     grid: [usize; 2],
     out_type: OutType,
+    family: Family,
 }
 
-module!(VisionTransformer { cls_token, pos_embed, patch_embed, drop_after_pos, pre_norm, layers, ln1, ln2 });
+module!(VisionTransformer {
+    cls_token,
+    pos_embed,
+    dist_token,
+    patch_embed,
+    drop_after_pos,
+    pre_norm,
+    layers,
+    ln1,
+    ln2
+});
 
 register! { /// The vision transformer: images to the class token, [N, embed_dims], or as `out_type` says.
 dyn Module, "VisionTransformer" => fn VisionTransformer::from_config }
@@ -146,6 +171,10 @@ impl VisionTransformer {
     /// # Errors
     /// When sizes do not divide each other or are 0, or the class token is asked for and there is none.
     pub fn new(p: &VisionTransformerConfig) -> Result<Self> {
+        Self::of(p, Family::Plain)
+    }
+
+    fn of(p: &VisionTransformerConfig, family: Family) -> Result<Self> {
         let (dims, Pair(img_size), Pair(patch)) = (p.arch.0.embed_dims, p.img_size, p.patch_size);
         if patch.contains(&0) || (0..2).any(|i| img_size[i] == 0 || img_size[i] % patch[i] != 0) {
             return Err(Error::config(format!(
@@ -157,13 +186,23 @@ impl VisionTransformer {
                 "`out_type: cls_token` needs `with_cls_token: true`; avg_featmap does without",
             ));
         }
+        if family == Family::Distilled && !p.with_cls_token {
+            return Err(Error::config(
+                "a DistilledVisionTransformer has a class token: leave `with_cls_token` out",
+            ));
+        }
         let grid = [img_size[0] / patch[0], img_size[1] / patch[1]];
-        let tokens = grid[0].saturating_mul(grid[1]).saturating_add(usize::from(p.with_cls_token));
-        let positions = TruncNormal { std: 0.02, ..TruncNormal::default() };
+        let placed = match family {
+            Family::Plain => usize::from(p.with_cls_token),
+            Family::Distilled => 2,
+            Family::DeiT3 => 0,
+        };
+        let tokens = grid[0].saturating_mul(grid[1]).saturating_add(placed);
         let depth = p.arch.0.num_layers;
+        let extra = usize::from(p.with_cls_token) + usize::from(family == Family::Distilled);
         let layer = |(i, drop_path)| -> Result<Box<dyn Module>> {
-            let first_only = p.out_type == OutType::ClsToken && i + 1 == depth;
-            Ok(Box::new(TransformerEncoderLayer::new(p, drop_path)?.first_only(first_only)))
+            let first = (p.out_type == OutType::ClsToken && i + 1 == depth).then_some(extra);
+            Ok(Box::new(TransformerEncoderLayer::new(p, drop_path)?.first_only(first)))
         };
         let layers =
             drop_path_rates(p.drop_path_rate, depth).enumerate().map(layer).collect::<Result<_>>()?;
@@ -171,18 +210,22 @@ impl VisionTransformer {
         if p.pre_norm {
             patch_embed.projection.bias = None;
         }
+        let positions = || TruncNormal { std: 0.02, ..TruncNormal::default() };
+        let mean_norm = p.out_type == OutType::AvgFeatmap && family != Family::DeiT3;
         Ok(Self {
             cls_token: p.with_cls_token.then(|| Param::full(&[1, 1, dims], 0.0)),
-            pos_embed: Param::init(&[1, tokens, dims], positions),
+            dist_token: (family == Family::Distilled).then(|| Param::init(&[1, 1, dims], positions())),
+            pos_embed: Param::init(&[1, tokens, dims], positions()),
             patch_embed,
             drop_after_pos: Dropout::new(p.drop_rate),
             pre_norm: p.pre_norm.then(|| p.norm_cfg.build(dims)),
             layers,
             ln1: p.final_norm.then(|| p.norm_cfg.build(dims)),
-            ln2: (p.out_type == OutType::AvgFeatmap).then(|| p.norm_cfg.build(dims)),
+            ln2: mean_norm.then(|| p.norm_cfg.build(dims)),
             img_size,
             grid,
             out_type: p.out_type,
+            family,
         })
     }
 
@@ -196,35 +239,58 @@ impl VisionTransformer {
             )));
         }
         let tape = x.tape();
-        let map = self.patch_embed.projection.forward(x, cx)?;
-        let tokens = map
-            .embed_tokens(self.cls_token.as_ref().map(|p| tape.param(p)), Some(tape.param(&self.pos_embed)));
-        let tokens = tokens.checked()?;
-        let tokens = self.drop_after_pos.forward(tokens, cx)?;
+        let map = cx.child("patch_embed.projection", &mut self.patch_embed.projection, x)?;
+        let [n, dims] = [shape[0], self.pos_embed.value.shape()[2]];
+        let positions = tape.param(&self.pos_embed);
+        let cls = self.cls_token.as_ref().map(|p| tape.param(p));
+        let alone = |token: Var<'t>| token.expand(&[n, 1, dims]);
+        let tokens = match (self.family, cls, &self.dist_token) {
+            (Family::Distilled, Some(cls), Some(dist)) => {
+                let tokens = map.embed_tokens(None, None);
+                tape.concat(&[alone(cls), alone(tape.param(dist)), tokens], 1) + positions
+            }
+            (Family::DeiT3, Some(cls), _) => {
+                let tokens =
+                    self.drop_after_pos.forward(map.embed_tokens(None, Some(positions)).checked()?, cx)?;
+                return tape.concat(&[alone(cls), tokens], 1).checked();
+            }
+            (_, cls, _) => map.embed_tokens(cls, Some(positions)),
+        };
+        let tokens = self.drop_after_pos.forward(tokens.checked()?, cx)?;
         match &mut self.pre_norm {
-            Some(norm) => norm.forward(tokens, cx),
+            Some(norm) => cx.child("pre_norm", norm, tokens),
             None => Ok(tokens),
         }
+    }
+
+    /// How many tokens stand in front of those of the image.
+    fn extra(&self) -> usize {
+        [&self.cls_token, &self.dist_token].into_iter().flatten().count()
     }
 }
 
 impl Module for VisionTransformer {
     fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
         let mut x = self.embed(x, cx)?;
+        let extra = self.extra();
         for (i, layer) in self.layers.iter_mut().enumerate() {
             x = cx.child(format_args!("layers.{i}"), layer, x)?;
         }
         if let Some(norm) = &mut self.ln1 {
-            x = norm.forward(x, cx)?;
+            x = cx.child("ln1", norm, x)?;
         }
         match (self.out_type, &mut self.ln2) {
-            (OutType::AvgFeatmap, Some(norm)) => {
-                let mean = x.token_mean(usize::from(self.cls_token.is_some())).checked()?;
-                norm.forward(mean, cx)
+            (OutType::AvgFeatmap, norm) => {
+                let mean = x.token_mean(extra).checked()?;
+                match norm {
+                    Some(norm) => cx.child("ln2", norm, mean),
+                    None => Ok(mean),
+                }
             }
             (OutType::Featmap, _) => x.token_planes(self.grid).checked(),
-            (OutType::ClsToken, _) if self.layers.is_empty() => x.select(1, 0).checked(),
-            _ => Ok(x),
+            (OutType::ClsToken, _) if extra == 1 => x.select(1, 0).checked(),
+            (OutType::ClsToken, _) => x.slice(1, ..extra).checked(),
+            (OutType::Raw, _) => Ok(x),
         }
     }
 }

@@ -1,0 +1,58 @@
+//! What the networks refuse, and with which words.
+
+use super::*;
+
+/// What does not fit is said with the remedy.
+#[test]
+fn what_is_not_there_is_said() {
+    let said = |value: Value| build::<dyn Module>(&value).map(drop).unwrap_err().to_string();
+    let cases = [
+        (json!({"type": "ResNet", "depth": 51}), "18, 34, 50, 101, 152"),
+        (json!({"type": "ResNeXt", "depth": 18}), "take 50, 101 or 152"),
+        (json!({"type": "MobileNetV2", "frozen_stages": 8}), "frozen_stages"),
+        (json!({"type": "ShuffleNetV2", "widen_factor": 0.75}), "0.5, 1.0, 1.5 or 2.0"),
+        (json!({"type": "ShuffleNetV1", "groups": 5}), "1, 2, 3, 4 or 8"),
+        (json!({"type": "DenseNet", "arch": "111"}), "121"),
+        (json!({"type": "VGG", "depth": 12}), "11, 13, 16 or 19"),
+        (json!({"type": "AlexNet", "num_classes": 0}), "`num_classes` is 0"),
+        (json!({"type": "MlpMixer", "img_size": 30}), "no multiple"),
+        (json!({"type": "PoolFormer", "pool_size": 4}), "an odd number"),
+        (json!({"type": "RegNet", "arch": "regnetx_401mf"}), "did you mean `regnetx_400mf`?"),
+        (
+            json!({"type": "RegNet", "arch": {"w0": 16, "wa": 0.0, "wm": 2.0, "group_w": 8, "depth": 3}}),
+            "has four stages",
+        ),
+        (json!({"type": "XCiT", "patch_size": 12}), "8 or 16"),
+        (json!({"type": "XCiT", "num_heads": 7}), "does not divide"),
+        (
+            json!({"type": "DistilledVisionTransformer", "with_cls_token": false, "out_type": "raw"}),
+            "has a class token",
+        ),
+        (json!({"type": "ECA", "channels": 8, "kernel_size": 4}), "odd number"),
+    ];
+    for (config, wanted) in cases {
+        let said = said(config.clone());
+        assert!(said.contains(wanted), "{config}: {said}");
+    }
+}
+
+/// An image that a network cannot take is an error that says which it can.
+#[test]
+fn images_that_do_not_fit_are_refused() {
+    let cases = [
+        (json!({"type": "AlexNet", "num_classes": 3}), 64, "224 × 224"),
+        (json!({"type": "UNet", "base_channels": 2}), 40, "multiples of 16"),
+        (json!({"type": "SwinTransformer"}), 32, "pad_small_map"),
+        (json!({"type": "MlpMixer", "img_size": 32}), 64, "32 × 32"),
+        (json!({"type": "DeiT3", "arch": "small", "img_size": 32}), 64, "32 × 32"),
+    ];
+    for (config, size, wanted) in cases {
+        let (mut net, _) = memory::accounted(true, 1, || build::<dyn Module>(&config).unwrap());
+        let tape = Tape::without_grad(BufferPool::default());
+        let mut rng = keyed(0, "zoo", 0, 0);
+        let x = tape.input(Tensor::zeros(IxDyn(&[1, 3, size, size])));
+        let y = net.forward(x, &mut Forward::new(false, &mut rng));
+        let said = y.map(drop).unwrap_err().to_string();
+        assert!(said.contains(wanted), "{config}: {said}");
+    }
+}
