@@ -154,8 +154,9 @@ impl RIFormer {
     /// When a size is 0.
     pub fn new(p: &RIFormerConfig) -> Result<Self> {
         let affine = |dims| Conv2d::new(dims, dims, 1).groups(dims);
-        let mixer =
-            |dims| Ok(if p.deploy { Mixer::None } else { Mixer::Affine(Affine { affine: affine(dims) }) });
+        let mixer = |dims| {
+            Ok(if p.deploy { Mixer::None } else { Mixer::Affine(Box::new(Affine { affine: affine(dims) })) })
+        };
         Ok(Self { layers: stages(&p.arch.0, p.in_channels, p.drop_path_rate, mixer)? })
     }
 }
@@ -230,7 +231,7 @@ enum Mixer {
     /// At the mean of so many on each side, without themselves.
     Pooling(usize),
     /// Not at all: each channel is scaled and shifted.
-    Affine(Affine),
+    Affine(Box<Affine>),
     /// Not at all, and the norm before has taken the scaling over.
     None,
 }
@@ -270,7 +271,7 @@ impl Block {
         let pool = |size| AvgPool2d::new(size).stride(1).padding(size / 2).count_include_pad(false);
         let (norm1, norm_reparam, token_mixer, pool) = match mixer {
             Mixer::Pooling(size) => (Some(norm()), None, None, Some(pool(size))),
-            Mixer::Affine(affine) => (Some(norm()), None, Some(affine), None),
+            Mixer::Affine(affine) => (Some(norm()), None, Some(*affine), None),
             Mixer::None => (None, Some(norm()), None, None),
         };
         Self {

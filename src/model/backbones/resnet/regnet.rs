@@ -195,7 +195,13 @@ impl RegNet {
             let mut stage = Chain::default();
             for block in 0..blocks {
                 let stride = if block == 0 { 2 } else { 1 };
-                let at = Place { from: std::mem::replace(&mut from, width), inner: width, to: width, stride, drop_path: 0.0 };
+                let at = Place {
+                    from: std::mem::replace(&mut from, width),
+                    inner: width,
+                    to: width,
+                    stride,
+                    drop_path: 0.0,
+                };
                 stage = stage.with(block.to_string(), Bottleneck::new(&own, width, at)?);
             }
             layers = layers.with(format!("layer{}", i + 1), stage);
