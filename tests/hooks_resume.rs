@@ -18,7 +18,7 @@ use shanty::registry::{Spec, entries};
 use shanty::run::{EpochBasedTrainLoop, Outcome, Runner, RunnerBuilder};
 
 /// Every built-in hook but the six default ones, which are there anyway.
-const HOOKS: [&str; 16] = [
+const HOOKS: [&str; 18] = [
     "{type: CheckInvalidLossHook, interval: 1}",
     "{type: DigestHook, interval: 3}",
     "{type: EMAHook, momentum: 0.1, interval: 2, begin_iter: 3}",
@@ -26,6 +26,8 @@ const HOOKS: [&str; 16] = [
     "{type: PreciseBNHook, num_samples: 8}",
     "{type: LSUVHook}",
     "{type: NumClassCheckHook}",
+    "{type: ClassNumCheckHook}",
+    "{type: FreezeHook, modules: backbone, end: 2}",
     "{type: SyncBuffersHook}",
     "{type: EmptyCacheHook}",
     "{type: VisualizationHook}",

@@ -18,9 +18,9 @@ fn every_promise_has_its_test() {
             let (file, name) = test.split_once("::").unwrap();
             let one = root.join("tests").join(file).with_extension("rs");
             // A test of several files is a folder.
-            let path = if one.exists() { one } else { root.join("tests").join(file).join("main.rs") };
-            let text = fs::read_to_string(path);
-            let text = text.unwrap_or_else(|e| panic!("{test}: {e}"));
+            let parts = fs::read_dir(root.join("tests").join(file)).into_iter().flatten();
+            let paths = parts.map(|part| part.unwrap().path()).chain(one.exists().then_some(one));
+            let text: String = paths.map(|path| fs::read_to_string(path).unwrap_or_default()).collect();
             let at = text.find(&format!("fn {name}(")).unwrap_or_else(|| panic!("no test `{test}`"));
             assert!(text[..at].contains("#[test]"), "{test} is no test");
         }

@@ -26,6 +26,11 @@ fn schedule(name: &str) -> String {
         "MultiStep" => ", milestones: [1, 2]",
         "Step" => ", step_size: 1",
         "Exponential" => ", gamma: 0.9",
+        "CosineRestart" => ", periods: [6, 6], restart_weights: [1, 0.5], eta_min: 0.001",
+        "OneCycle" => ", eta_max: 0.05, total_steps: 12",
+        "ReduceOnPlateau" => ", monitor: accuracy/top1, patience: 0",
+        "WarmupStableDecay" => ", warmup: 1, decay: 1",
+        "Expression" => ", expression: 'value * (1 - t / (2 * T))'",
         _ => "",
     };
     let number = if name.ends_with("ParamScheduler") { ", param_name: weight_decay" } else { "" };

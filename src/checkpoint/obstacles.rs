@@ -22,6 +22,8 @@ use crate::base::{Error, Result};
 pub struct Names {
     /// Each with `{}` for a number: `epoch_{}`.
     pub templates: Vec<String>,
+    /// Of saves that nobody planned.
+    pub unplanned: Vec<String>,
     /// The number to which it has come.
     pub done: u64,
     /// The largest number that it will come to.
@@ -31,20 +33,24 @@ pub struct Names {
 impl Names {
     /// Whether it is one of them.
     pub fn include(&self, name: &str) -> bool {
-        self.numbers(name).any(|n| n <= self.most)
+        self.templates
+            .iter()
+            .chain(&self.unplanned)
+            .any(|own| number(own, name).is_some_and(|n| n <= self.most))
     }
 
-    /// Whether it is one that is yet to be given.
+    /// Whether a run that goes on is going to give it.
     fn are_to_have(&self, name: &str) -> bool {
-        self.numbers(name).any(|n| n <= self.most && (n > self.done || self.done == 0))
+        let to_come = |n: u64| self.done < n && n <= self.most;
+        self.templates.iter().any(|own| number(own, name).is_some_and(to_come))
     }
+}
 
-    fn numbers(&self, name: &str) -> impl Iterator<Item = u64> {
-        self.templates.iter().filter_map(move |template| {
-            let (before, after) = template.split_once("{}")?;
-            name.strip_prefix(before)?.strip_suffix(after)?.parse().ok()
-        })
-    }
+/// The number in a name that a template gives.
+fn number(template: &str, name: &str) -> Option<u64> {
+    let (before, after) = template.split_once("{}")?;
+    let digits = name.strip_prefix(before)?.strip_suffix(after)?;
+    digits.parse().ok().filter(|n: &u64| n.to_string() == digits)
 }
 
 /// Whether two templates with `{}` for a number can give the same name.
@@ -75,16 +81,20 @@ pub fn obstacles(
         if fs.entry(dir).at(dir)?.is_none() {
             continue;
         }
+        let folder = Folder::new(fs, dir);
+        let Some(home) = home else {
+            found.extend(in_front(folder, names)?);
+            continue;
+        };
         let mut occupied = BTreeSet::new();
         for entry in fs.list(dir).at(dir)? {
             let Some(name) = entry.to_str() else { continue };
             occupied.insert(stands_for(name).map_or(name, |(_, name)| name).to_owned());
         }
-        let folder = Folder::new(fs, dir);
-        for name in occupied.iter().filter(|name| names.are_to_have(name)) {
+        for name in occupied.iter().filter(|name| names.include(name)) {
             found.extend(folder.not_ours(name)?);
         }
-        if let Some(home) = home.filter(|_| dir != folders.work()) {
+        if dir != folders.work() {
             for listed in folder.checkpoints()?.into_iter().filter(|listed| names.include(&listed.name)) {
                 let listed = listed.known(fs)?;
                 if !listed.manifest.is_ok_and(|manifest| manifest.is_at_home(home)) {
@@ -92,6 +102,22 @@ pub fn obstacles(
                     found.push(Error::checkpoint(listed.path, why));
                 }
             }
+        }
+    }
+    Ok(found)
+}
+
+/// What has the name of a checkpoint that a run which goes on is yet to save, and is none: a damaged one, or one that is
+/// another run's, gives the save another name, and the run goes on.
+fn in_front(folder: Folder<'_>, names: &Names) -> Result<Vec<Error>> {
+    let checkpoints: BTreeSet<_> = folder.checkpoints()?.into_iter().map(|listed| listed.name).collect();
+    let mut found = Vec::new();
+    for entry in folder.fs.list(folder.dir).at(folder.dir)? {
+        let Some(name) = entry.to_str() else { continue };
+        if names.are_to_have(name) && !checkpoints.contains(name) {
+            let here = folder.dir.join(name);
+            let own = |error: &Error| matches!(error, Error::Checkpoint { path, .. } if **path == here);
+            found.extend(folder.not_ours(name)?.into_iter().filter(own));
         }
     }
     Ok(found)

@@ -43,13 +43,10 @@ fn is_to_come(home: &Path, name: &str) -> bool {
         let texts = name.split(|c: char| c.is_ascii_digit()).filter(|text| !text.is_empty());
         (texts.map(str::to_owned).collect::<Vec<_>>(), name.bytes().any(|byte| byte.is_ascii_digit()))
     };
-    let usual = ["epoch_1", "iter_1"].into_iter();
-    is_runs
-        && saved
-            .iter()
-            .map(|listed| &*listed.name)
-            .chain(usual)
-            .any(|own| numberless(own) == numberless(name))
+    let usual = ["epoch_1", "iter_1", "emergency_iter_1", "epoch_1-1", "iter_1-1"];
+    let is_best = name.starts_with("best_") && ["_epoch_", "_iter_"].iter().any(|at| name.contains(at));
+    let names = saved.iter().map(|listed| &*listed.name).chain(usual);
+    is_runs && (is_best || names.into_iter().any(|own| numberless(own) == numberless(name)))
 }
 
 /// Why a file of a run's own, named by its config, is not written at `path`: it cannot be, or what stands there does not

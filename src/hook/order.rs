@@ -266,9 +266,9 @@ impl Hooks {
     /// Keys of hooks that go by a metric of the validation, with the metric.
     pub(crate) fn save_names(&self, by_epoch: bool, most: u64) -> Names {
         // Those that nobody planned have names of their own.
-        let unplanned = ["iter_{}", "emergency_iter_{}"].map(String::from);
+        let unplanned = ["iter_{}", "emergency_iter_{}"].map(String::from).into();
         let planned = self.slots.iter().flat_map(|slot| slot.hook.save_names(by_epoch));
-        Names { templates: unplanned.into_iter().chain(planned).collect(), done: 0, most }
+        Names { templates: planned.collect(), unplanned, done: 0, most }
     }
 
     pub(crate) fn metric_readers(&self) -> impl Iterator<Item = (&str, &str)> {
@@ -362,9 +362,17 @@ fn check_metric(hook: &str, point: Point, key: &str, metrics: Option<&[String]>)
     if metrics.is_empty() || metrics.iter().any(|given| matches_key(given, wanted)) {
         return Ok(());
     }
+    // EMAHook's second pass gives such names, too late for those who go by a metric.
+    let why = match wanted.strip_suffix("_origin") {
+        Some(own) => format!(
+            " (`_origin` names what EMAHook logs of the weights that are not averaged: hooks go by `{own}`, that \
+             of the averaged ones)"
+        ),
+        None => String::new(),
+    };
     Err(Misplaced {
         hook: hook.to_owned(),
-        message: format!("hook `{hook}` reads the metric `{wanted}`, which the validation does not give"),
+        message: format!("hook `{hook}` reads the metric `{wanted}`, which the validation does not give{why}"),
         given: Some(format!("it gives {}", metrics.join(", "))),
         near: meant(wanted, metrics.iter().map(String::as_str)).map(str::to_owned),
     }

@@ -128,6 +128,10 @@ impl Metric for DumpResults {
         Vec::new()
     }
 
+    fn out_file(&self) -> Option<&Path> {
+        Some(&self.path)
+    }
+
     fn files(&self) -> Result<Vec<(PathBuf, Vec<u8>)>> {
         // Something may have taken the name since the run began.
         writable(&self.path)?;

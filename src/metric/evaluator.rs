@@ -1,7 +1,7 @@
 //! Several metrics over the same samples.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::base::{Error, Result, caught_from};
 use crate::config::{Diag, Diags, Node};
@@ -159,6 +159,11 @@ impl Evaluator {
             tables.extend(own.into_iter().map(|(name, table)| (join(prefix, name), table.named(&names))));
         }
         Ok(tables)
+    }
+
+    /// The files that its metrics are going to write.
+    pub(crate) fn out_files(&self) -> impl Iterator<Item = &Path> {
+        self.metrics.iter().filter_map(|counted| counted.metric.out_file())
     }
 
     /// The files that its metrics want written.

@@ -105,6 +105,11 @@ pub trait Metric: Send {
         None
     }
 
+    /// The file that it is going to write, which is to be nobody else's of the run.
+    fn out_file(&self) -> Option<&std::path::Path> {
+        None
+    }
+
     /// Files that it wants written after a validation or test: never by a check, a plan or a rehearsal.
     ///
     /// # Errors

@@ -129,6 +129,18 @@ impl RunnerBuilder {
                 return Err(Misplaced { hook: key.to_string(), message, ..Misplaced::default() }.into());
             }
         }
+        // The files of a test may be those of the validation.
+        let of_val: Vec<_> = self.val.iter().flat_map(|e| e.evaluator.out_files()).collect();
+        let of_test = self.test.iter().flat_map(|e| e.evaluator.out_files());
+        let of_test: Vec<_> = of_test.filter(|path| !of_val.contains(path)).collect();
+        for path in of_val.iter().chain(&of_test) {
+            if is_own(path, true) {
+                let path = path.display();
+                return Err(Error::config(format!(
+                    "`out_file_path: {path}` is the name of a checkpoint or of another file of this run: name another file"
+                )));
+            }
+        }
         match &self.limits.stop_file {
             Some(path) if is_own(path, true) => Err(Error::config(format!(
                 "the stop file {} has the name of a checkpoint, a folder or another file of this run: name another",

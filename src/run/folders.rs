@@ -72,7 +72,8 @@ impl Session {
     pub(super) fn tell_of_left_behind(&mut self) -> Result<()> {
         const SHOWN: usize = 5;
         let (owner, names) = self.owner(false);
-        let left = checkpoint::left_behind(&*self.state.fs, &self.saving.folders, &owner, &names.templates)?;
+        let saved: Vec<_> = names.unplanned.into_iter().chain(names.templates).collect();
+        let left = checkpoint::left_behind(&*self.state.fs, &self.saving.folders, &owner, &saved)?;
         if !left.is_empty() {
             let shown = left.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
             let more = left.len().saturating_sub(SHOWN);

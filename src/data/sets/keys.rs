@@ -257,7 +257,7 @@ macro_rules! read_from_nodes {
 }
 read_from_nodes! {
     Indices, "Indices" => {
-        "anyOf": [{ "type": "integer" }, { "type": "array", "items": { "type": "integer" } }]
+        "anyOf": [{ "type": "integer" }, { "type": "array", "items": { "type": "integer" } }], "x-unbounded": true
     };
     Prefix, "Prefix" => {
         "anyOf": [{ "type": "string" }, {

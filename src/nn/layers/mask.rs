@@ -55,22 +55,19 @@ impl AttentionMask {
         [batch, q_len, k_len]: [usize; 3],
     ) -> Result<AttentionOptions> {
         let mut options = AttentionOptions { causal: self.causal, ..AttentionOptions::new(heads) };
+        let all = [batch * heads, q_len, k_len];
+        let (shared, given) = ([q_len, k_len], self.scores.as_ref().map(|scores| scores.shape()));
+        if let Some(given) = given.filter(|given| *given != shared && *given != all) {
+            return Err(Error::invalid(format!(
+                "the mask of an attention is {shared:?} or {all:?}, not {given:?}"
+            )));
+        }
         let Some(padding) = &self.padding else {
             options.bias = self.scores.clone();
             return Ok(options);
         };
         expect_shape("the padding of an attention", padding.shape(), &[batch, k_len])?;
-        let all = [batch * heads, q_len, k_len];
-        let scores = match &self.scores {
-            None => None,
-            Some(scores) => Some(scores.broadcast(&all[..]).ok_or_else(|| {
-                let (shared, own) = ([q_len, k_len], all);
-                Error::invalid(format!(
-                    "the mask of an attention is {shared:?} or {own:?}, not {:?}",
-                    scores.shape()
-                ))
-            })?),
-        };
+        let scores = self.scores.as_ref().and_then(|scores| scores.broadcast(&all[..]));
         let score = |at: ndarray::IxDyn| match &scores {
             _ if padding[[at[0] / heads.max(1), at[2]]] => Elem::NEG_INFINITY,
             Some(scores) => scores[at],

@@ -205,9 +205,11 @@ impl Module for SwinTransformer {
             x = cx.child("patch_embed.norm", norm, x)?;
         }
         x = self.drop_after_pos.forward(x, cx)?;
-        for stage in &mut self.stages {
-            for block in &mut stage.blocks {
-                x = block.forward(x, size, cx)?;
+        for (i, stage) in self.stages.iter_mut().enumerate() {
+            for (j, block) in stage.blocks.iter_mut().enumerate() {
+                x = cx.within(format_args!("stages.{i}.blocks.{j}"), block, x, |block, cx| {
+                    block.forward(x, size, cx)
+                })?;
             }
             if let Some(downsample) = &mut stage.downsample {
                 (x, size) = downsample.forward(x, size, cx)?;
@@ -239,8 +241,8 @@ module!(Block { norm1, attn, norm2, ffn, drop_path });
 impl Block {
     /// Of the tokens [N, H W, C] of a map.
     fn forward<'t>(&mut self, x: Var<'t>, size: [usize; 2], cx: &mut Forward<'_>) -> Result<Var<'t>> {
-        let y = self.norm1.forward(x, cx)?;
-        let y = self.attn.forward(y, size, cx)?;
+        let y = cx.child("norm1", &mut self.norm1, x)?;
+        let y = cx.within("attn", &mut self.attn, y, |attn, cx| attn.forward(y, size, cx))?;
         let x = x + self.drop_path.forward(y, cx)?;
         let y = self.norm2.forward(x, cx)?;
         if cx.training && self.drop_path.drop_prob > 0.0 {

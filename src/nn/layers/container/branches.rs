@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::{ModuleDict, ModuleSpecs};
 use crate::base::{Error, Result};
 use crate::nn::{Forward, Module, Tape, Var};
-use crate::registry::{BuildCx, Collected, Spec};
+use crate::registry::{BuildCx, Spec};
 use crate::{module, register};
 
 /// Branches that all get the same input, or inputs; what they give is joined along an axis. A branch that is an
@@ -259,11 +259,8 @@ dyn Module, "Parallel" => fn Parallel::from_config }
 
 impl Parallel {
     fn from_config(p: ParallelConfig, cx: &mut BuildCx) -> Result<Self> {
-        let mut errors = Collected::default();
-        let into = p.into.and_then(|into| errors.take(into.build(cx)));
-        let Some(branches) = errors.take(p.branches.build_some("branches", cx)) else {
-            return Err(errors.0.into());
-        };
+        let branches = p.branches.build_some("branches", cx)?;
+        let into = p.into.map(|into| into.build(cx)).transpose()?;
         if into.is_some() && branches.names().any(|name| name == "into") {
             return Err(Error::config(
                 "a branch has another name than `into`, which is that of what takes the branches",
@@ -274,6 +271,6 @@ impl Parallel {
                 "`join` and `axis` are without effect where `into` takes what the branches give",
             ));
         }
-        errors.or(Self { branches, into, join: p.join, axis: p.axis })
+        Ok(Self { branches, into, join: p.join, axis: p.axis })
     }
 }
