@@ -112,6 +112,29 @@ fn images_of_values_are_changed_as_bytes_or_refused() {
     assert_eq!(turned, img.slice(ndarray::s![..;-1, ..;-1, ..]).to_owned());
 }
 
+/// Bicubic weights overshoot beside edges: values that could be bytes stay such, and can be inverted afterwards.
+#[test]
+fn values_that_could_be_bytes_stay_so_where_pixels_move() {
+    // As handwritten digits are: whole numbers from 0 to 16.
+    let img = Array3::from_shape_fn((8, 8, 1), |(y, x, _)| if (x + y) % 3 == 0 { 16u8 } else { 0 });
+    for moved in ["Shear, magnitude: 0.3", "Rotate, angle: 20", "Translate, magnitude: 0.3"] {
+        for interpolation in ["bicubic", "lanczos"] {
+            let moved = format!("{{type: {moved}, prob: 1, interpolation: {interpolation}}}");
+            let both = format!("{{type: Compose, transforms: [{moved}, {{type: Invert, prob: 1}}]}}");
+            let (moved, both) = (transform(&moved), transform(&both));
+            for draw in 0..8 {
+                let of_values = applied(&*both, Sample::image(img.mapv(f32::from), 0), draw);
+                let of_bytes = applied(&*both, Sample::of_bytes(img.clone(), 0), draw);
+                assert_eq!(of_values, of_bytes);
+                // What is no byte is not cut off.
+                let scaled = img.mapv(|v| f32::from(v) / 8.0 - 1.0);
+                let out = applied(&*moved, Sample::image(scaled, 0), draw);
+                assert!(out.iter().any(|v| *v < 0.0));
+            }
+        }
+    }
+}
+
 #[test]
 fn what_does_not_fit_is_refused_with_the_remedy() {
     for (config, said) in [

@@ -65,6 +65,9 @@ impl Model for Taught {
     fn init_weights(&mut self, seed: u64) -> Result<Vec<String>> {
         self.student.init_weights(seed)
     }
+    fn set_trainable(&mut self, module: &str, trainable: bool) -> Result<()> {
+        self.student.set_trainable(module, trainable)
+    }
     fn number_mut(&mut self, module: &str, name: &str) -> Option<&mut f64> {
         shanty::nn::find_mut(self, module)?.number_mut(name)
     }

@@ -29,7 +29,8 @@ pub(super) struct Predict {
     /// memory, and equal but for rounding.
     #[arg(long, conflicts_with = "features")]
     fused: bool,
-    /// Write what this module gives (`backbone.layer4`, see `summary`) in place of predictions.
+    /// Write what this module gives (`backbone`, or another for which `summary` shows an output) in place of
+    /// predictions.
     #[arg(long, value_name = "MODULE")]
     features: Option<String>,
     #[command(flatten)]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use ndarray::ArrayD;
 use serde::{Deserialize, Serialize};
 
 use super::{Dataset, FieldKind, TARGET, Value};
@@ -45,7 +46,7 @@ pub(crate) fn class_counts(set: &dyn Dataset) -> Vec<ClassCounts> {
 /// The classes of one sample: one, or of several labels those that hold; none, of a label that is to be ignored.
 ///
 /// # Errors
-/// When the data set does not tell before it reads the sample.
+/// When the data set does not tell before it reads the sample, or its targets are numbers that are no classes.
 pub(crate) fn categories(set: &dyn Dataset, index: usize) -> Result<Vec<usize>> {
     match set.peek(index, TARGET) {
         Some(Value::Int(class)) if class.ndim() == 0 => {
@@ -54,13 +55,36 @@ pub(crate) fn categories(set: &dyn Dataset, index: usize) -> Result<Vec<usize>> 
         Some(Value::Int(labels)) if labels.ndim() == 1 => {
             Ok(labels.iter().enumerate().filter(|(_, label)| **label > 0).map(|(class, _)| class).collect())
         }
-        Some(Value::Float(labels)) if labels.ndim() == 1 => {
+        Some(Value::Float(labels)) if labels.ndim() == 1 && labels.len() > 1 && are_labels(&labels) => {
             Ok(labels.iter().enumerate().filter(|(_, label)| **label > 0.0).map(|(class, _)| class).collect())
         }
-        _ => Err(Error::invalid(format!(
-            "the data set does not tell the classes of its samples before it reads them (`{TARGET}` of sample {index})"
+        Some(Value::Float(_)) => Err(no_classes()),
+        Some(_) => Err(Error::invalid(format!(
+            "the data set does not tell the classes of its samples: `{TARGET}` of sample {index} is neither a class nor \
+             a label for each class. Draw by `DefaultSampler`"
+        ))),
+        None if are_numbers(set) => Err(no_classes()),
+        None => Err(Error::invalid(format!(
+            "the data set does not tell the classes of its samples before it reads them (`{TARGET}` of sample {index}): \
+             draw by `DefaultSampler`, or by `WeightedRandomSampler` with a list of a number for each sample"
         ))),
     }
+}
+
+/// Whether these are 1 and 0 for each class. A label that nobody gave is -1, or no number.
+fn are_labels(values: &ArrayD<f32>) -> bool {
+    values.iter().all(|label| [-1.0, 0.0, 1.0].contains(label) || label.is_nan())
+}
+
+fn are_numbers(set: &dyn Dataset) -> bool {
+    set.fields().is_some_and(|fields| fields.get(TARGET).is_some_and(|spec| spec.kind == FieldKind::Float))
+}
+
+fn no_classes() -> Error {
+    Error::invalid(format!(
+        "the data set does not tell the classes of its samples: `{TARGET}` holds numbers (floats), and those are no \
+         classes. Draw by `DefaultSampler`, or make classes of them: whole numbers, or a column of text"
+    ))
 }
 
 /// How often each class comes; what is no class, as a label that is to be ignored, does not count.
@@ -103,6 +127,22 @@ mod tests {
 
     fn told(set: &dyn Dataset) -> Vec<String> {
         class_counts(set).iter().map(|classes| format!("{}: {classes}", classes.field)).collect()
+    }
+
+    /// Several labels are ones and zeros; whatever else is a float is a number to be predicted.
+    #[test]
+    fn numbers_are_no_classes() {
+        let of = |set: ArrayDataset| categories(&set, 1).map_err(|e| e.to_string());
+        let labels = ArrayDataset::new("target", arr2(&[[1.0f32, 0.0, 0.0], [1.0, 0.0, 1.0]])).unwrap();
+        assert_eq!(of(labels), Ok(vec![0, 2]));
+        for numbers in [
+            ArrayDataset::new("target", arr1(&[0.5f32, 2.5])),
+            ArrayDataset::new("target", arr2(&[[0.0f32], [1.0]])),
+            ArrayDataset::new("target", arr2(&[[1.0f32, 0.0], [1.0, 2.5]])),
+        ] {
+            let text = of(numbers.unwrap()).unwrap_err();
+            assert!(text.contains("those are no classes. Draw by `DefaultSampler`"), "{text}");
+        }
     }
 
     /// The counts are those of the set that is trained on, whatever it is made from.

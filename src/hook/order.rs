@@ -372,7 +372,9 @@ fn check_metric(hook: &str, point: Point, key: &str, metrics: Option<&[String]>)
     };
     Err(Misplaced {
         hook: hook.to_owned(),
-        message: format!("hook `{hook}` reads the metric `{wanted}`, which the validation does not give{why}"),
+        message: format!(
+            "hook `{hook}` reads the metric `{wanted}`, which the validation does not give{why}"
+        ),
         given: Some(format!("it gives {}", metrics.join(", "))),
         near: meant(wanted, metrics.iter().map(String::as_str)).map(str::to_owned),
     }

@@ -164,7 +164,7 @@ impl Group {
 pub(super) fn unknown(optimizer: &str, number: &str, known: &[(&'static str, f64)]) -> Error {
     let names: Vec<_> = known.iter().map(|(name, _)| *name).collect();
     let near = nearest(number, names.iter().copied());
-    let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+    let hint = near.map_or_else(|| ".".to_owned(), |near| format!("; did you mean `{near}`?"));
     Error::config(format!("{optimizer} has no number `{number}`{hint} It has: {}", names.join(", ")))
 }
 

@@ -61,13 +61,14 @@ pub(super) struct RunParts<'a> {
 pub(super) fn of(parts: &RunParts<'_>) -> Vec<Diag> {
     let mut found = Vec::new();
     if let Some(length) = Length::of(parts.builder) {
-        ranges(parts.config, length, &mut found);
+        ranges(parts.config, length, parts.builder.epoch_len(), &mut found);
         endings(parts, length, &mut found);
         overlaps(parts, &mut found);
         intervals(parts, length, &mut found);
         validations(parts, length, &mut found);
     }
     watched(parts, &mut found);
+    backends(parts.node, &mut found);
     accumulation(parts, &mut found);
     classes(parts, &mut found);
     fields(parts, &mut found);
@@ -87,7 +88,7 @@ pub(super) fn of(parts: &RunParts<'_>) -> Vec<Diag> {
 }
 
 /// Schedules that never begin, never end, have no steps, or count what the loop does not.
-fn ranges(config: &RunConfig, length: Length, found: &mut Vec<Diag>) {
+fn ranges(config: &RunConfig, length: Length, epoch_len: u64, found: &mut Vec<Diag>) {
     for spec in config.param_scheduler.iter().flat_map(|s| &s.0) {
         let (at, extra) = (spec.node(), &spec.extra);
         let by_epoch = extra.by_epoch.unwrap_or(length.by_epoch);
@@ -100,7 +101,12 @@ fn ranges(config: &RunConfig, length: Length, found: &mut Vec<Diag>) {
         if let Some((end, place)) = end.filter(|(end, _)| *end == extra.begin && *end > 0.0) {
             warn(format!("the schedule begins and ends at {end}: it does nothing"), place);
         }
-        let (total, unit) = length.counted(by_epoch);
+        let (total, unit) = if extra.convert_to_iter_based && !length.by_epoch && epoch_len > 0 {
+            // A loop of iterations has one epoch of its own; the data have as many as fit.
+            (length.iters.div_ceil(epoch_len), "epochs of the data")
+        } else {
+            length.counted(by_epoch)
+        };
         if total == 0 {
             continue;
         }
@@ -122,6 +128,15 @@ fn ranges(config: &RunConfig, length: Length, found: &mut Vec<Diag>) {
                 format!(" {until} {unit}")
             };
             warn(format!("this milestone is never met: it lies behind the{end}"), place);
+        }
+        let periods = at.get("periods").filter(|_| spec.name().starts_with("CosineRestart"));
+        let covered = periods.map(|all| all.items().iter().filter_map(whole).fold(0, u64::saturating_add));
+        if let Some((place, covered)) = periods.zip(covered).filter(|(_, sum)| (*sum as f64) < until) {
+            let text = format!(
+                "the periods end after {covered} of the {until} {unit} of the schedule, and its value stays \
+                 where it is then: give more `periods` and `restart_weights`, or an `end`"
+            );
+            warn(text, place);
         }
     }
 }
@@ -165,6 +180,10 @@ fn watched(parts: &RunParts<'_>, found: &mut Vec<Diag>) {
             _ if parts.config.val_dataloader.is_none() => {
                 format!("the schedule watches `{name}`, and there is no validation: give `val_dataloader`")
             }
+            // The names of a test are known as well, and are no answer to somebody who validates.
+            Some(known) if name == "loss" && known.get("val_loss").is_some() => {
+                "the validation gives no `loss`: did you mean `val_loss`?".to_owned()
+            }
             Some(known) => known.meant(name, String::new()),
             None => String::new(),
         };
@@ -186,8 +205,12 @@ fn overlaps(parts: &RunParts<'_>, found: &mut Vec<Diag>) {
     let all: Vec<_> = optim.schedules().iter().zip(parts.schedules).collect();
     for (index, (later, spec)) in all.iter().enumerate() {
         let ((begin, end), is_factor) = (range(later), later.is_factor());
-        let clash = all[..index].iter().find_map(|(earlier, _)| {
-            if is_factor && earlier.is_factor() {
+        if settles(later) {
+            continue;
+        }
+        let clash = all[..index].iter().find_map(|(earlier, other)| {
+            // What stands at one place, a policy of MMCV 1.x has become: its parts belong together.
+            if is_factor && earlier.is_factor() || other.at == spec.at && other.def == spec.def {
                 return None;
             }
             let (other_begin, other_end) = range(earlier);
@@ -201,6 +224,31 @@ fn overlaps(parts: &RunParts<'_>, found: &mut Vec<Diag>) {
                  together they reach neither's"
             );
             found.push(Diag::warning(text).on(spec).note("`begin` and `end` keep them apart"));
+        }
+    }
+}
+
+/// Whether the last step leaves what the schedules before give, as that of a warm-up behind them does.
+///
+/// From there on they reach their values.
+fn settles(schedule: &ScheduledParam) -> bool {
+    let (_, last, _) = schedule.range();
+    let leaves = |value: f64| (schedule.apply(value, 1.0, last, last) - value).abs() < 1e-9;
+    schedule.watches().is_none() && leaves(1.0) && leaves(0.5)
+}
+
+/// Backends that MMEngine has, and that write nothing here.
+fn backends(node: &Node, found: &mut Vec<Diag>) {
+    let of_visualizer = node.get("visualizer").and_then(|visualizer| visualizer.get("vis_backends"));
+    let lists = [node.get("vis_backends"), of_visualizer];
+    let named = lists.into_iter().flatten().flat_map(Node::items).filter_map(|item| item.get("type"));
+    for place in named {
+        let name = place.as_str().and_then(|name| name.rsplit('.').next()).unwrap_or_default();
+        if name != "LocalVisBackend" {
+            let text = format!(
+                "`{name}` writes nothing here: scalars are in `vis_data/scalars.json` of the log folder"
+            );
+            found.push(Diag::warning(text).on(place));
         }
     }
 }

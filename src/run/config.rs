@@ -266,15 +266,28 @@ pub enum VisualizerType {
 /// A backend of the visualizer.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub struct VisBackendRef {
-    /// `LocalVisBackend` is the one there is.
+    /// `LocalVisBackend` is the one that writes; the others are accepted with a warning.
     pub r#type: VisBackendType,
+    /// Accepted without effect.
+    #[serde(default)]
+    pub save_dir: Option<String>,
+    /// Accepted without effect: what another backend hands to its own library.
+    #[serde(default)]
+    pub init_kwargs: Option<Node>,
 }
 
-/// The backends.
+/// The backends that MMEngine knows by name.
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[allow(missing_docs, clippy::enum_variant_names)]
 pub enum VisBackendType {
     LocalVisBackend,
+    TensorboardVisBackend,
+    WandbVisBackend,
+    MLflowVisBackend,
+    ClearMLVisBackend,
+    NeptuneVisBackend,
+    DVCLiveVisBackend,
+    AimVisBackend,
 }
 
 /// `default_hooks`: slots in the order of the config; null removes one.

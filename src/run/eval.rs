@@ -144,6 +144,7 @@ impl Evaluation {
         Ok(metrics)
     }
 
+    /// The metrics alone: files of metrics, as those of DumpResults, are of the pass before.
     fn quietly(&mut self, s: &mut Session, mode: Mode) -> Result<Metrics> {
         for batch in self.data.batches(0, Some(self.data.len())) {
             let batch = s.received(batch, &self.data)?;
@@ -199,7 +200,17 @@ fn all_watched(s: &Session, metrics: &Metrics) -> Result<()> {
             let near = meant(name, given.iter().copied());
             let near = near.map_or(String::new(), |near| format!(" (did you mean `{near}`?)"));
             let given = given.join(", ");
-            Err(Error::config(format!("a schedule watches `{name}`, and the validation gave {given}{near}")))
+            // EMAHook's second pass is no part of what schedules are told.
+            let why = match name.ends_with("_origin") {
+                true => {
+                    ": `_origin` names what EMAHook logs of the weights that are not averaged, and schedules go \
+                     by those that are"
+                }
+                false => "",
+            };
+            Err(Error::config(format!(
+                "a schedule watches `{name}`, and the validation gave {given}{near}{why}"
+            )))
         }
         None => Ok(()),
     }

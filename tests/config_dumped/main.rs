@@ -158,6 +158,22 @@ fn types_of_other_projects_are_called_what_they_are() {
     one_error("custom_hooks: [{type: NobodysHook}]\n", "not linked");
 }
 
+/// Backends of MMEngine were refused, although the documents said that they are accepted.
+#[test]
+fn backends_of_mmengine_are_warned_of_at_their_place() {
+    let (_dir, path) = lone("c.yaml", &format!("{RUN}vis_backends: [{{type: TensorboardVisBackend}}]\n"));
+    let node = config::load(&path, &[]).unwrap();
+    let told = match shanty::run::check(&node, Some("c.yaml")) {
+        Ok(warnings) => warnings.to_string(),
+        Err(error) => error.to_string(),
+    };
+    assert!(
+        told.contains("`TensorboardVisBackend` writes nothing here") && told.contains("c.yaml:10:"),
+        "{told}"
+    );
+    one_error("vis_backends: [{type: NobodysVisBackend}]\n", "NobodysVisBackend");
+}
+
 /// The same mistake in three loaders was told three times.
 #[test]
 fn one_mistake_in_several_places_is_told_once() {

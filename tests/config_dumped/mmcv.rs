@@ -54,6 +54,16 @@ fn mistakes_of_mmcv_1_keep_their_places() {
         ("[[train, 1]]", "[[train, 1], [val, 1]]", "a `workflow` that validates", ":36:"),
         ("lr: 0.1, momentum", "lr: -0.1, momentum", "lr", ":27:"),
         ("max_norm: 35", "max_norm: -1", "max_norm", ":28:"),
+        ("seed: 7", "seed: 7\nfp16: {loss_scale: 512.0}", "leave `fp16` out", ":36:"),
+        ("runner: {type: EpochBasedRunner, max_epochs: 100}\n", "", "`runner` is missing", ":27:"),
+        ("max_epochs: 100}", "max_epochs: 100}\ntotal_epochs: 90", "`total_epochs` is 90", ":31:"),
+        ("{type: TextLoggerHook}", "{type: PaviLoggerHook}", "the logger `PaviLoggerHook`", ":32:"),
+        (
+            "seed: 7",
+            "seed: 7\ncustom_hooks: [{type: EMAHook, momentum: 0.1, warm_up: 50}]",
+            "write `warm_up: 1`",
+            ":36:",
+        ),
         (
             "log_config: {interval: 100, hooks: [{type: TextLoggerHook}]}",
             "log_config: 3",
@@ -68,6 +78,27 @@ fn mistakes_of_mmcv_1_keep_their_places() {
     }
     one_error("lr_config: {policy: step}\n", "write `param_scheduler`");
     one_error("resume_from: work_dirs/x\n", "`resume: true`");
+}
+
+/// Loggers, the name of the best score and the average have their forms of today.
+#[test]
+fn loggers_scores_and_averages_of_mmcv_1_are_translated() {
+    let text = OLD
+        .replace("{type: TextLoggerHook}", "{type: TextLoggerHook}, {type: MlflowLoggerHook, exp_name: x}")
+        .replace("save_best: auto", "save_best: accuracy_top-1")
+        .replace("seed: 7", "custom_hooks: [{type: EMAHook, momentum: 0.5, interval: 2, warm_up: 1}]");
+    let (_dir, path) = lone("old.yaml", &text);
+    let node = config::load(&path, &[]).unwrap();
+    for (key, says) in [
+        ("vis_backends", "type: MLflowVisBackend"),
+        ("default_hooks", "save_best: accuracy/top1"),
+        ("custom_hooks", "momentum: 0.25"),
+    ] {
+        let found = node.get(key).unwrap_or_else(|| panic!("{key}")).to_yaml();
+        assert!(found.contains(says) && !found.contains("warm_up"), "{key}: {found}");
+    }
+    let said = whole(&path).text;
+    assert!(!said.contains("VisBackend") && !said.contains("EMAHook"), "{said}");
 }
 
 /// The schedules of an old config over a run of `epochs` epochs of `len` iterations: the rate of each iteration.

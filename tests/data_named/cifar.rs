@@ -67,6 +67,51 @@ fn cifar_is_read_from_pickles_and_from_records() {
     assert_eq!(labels(&set("CIFAR100", dir.path(), "split: test").unwrap()), [2, 35, 68]);
 }
 
+/// Python 3 writes bytes for protocol 2 as text that a call encodes, and NumPy's arrays for protocol 5 as a buffer.
+#[test]
+fn batches_of_every_protocol_since_two_are_read() {
+    let planes: Vec<u8> = (0..3072).map(|i| (i % 256) as u8).collect();
+    let text = |bytes: &[u8]| {
+        let letters: String = bytes.iter().map(|byte| char::from(*byte)).collect();
+        [b"X".as_slice(), &(letters.len() as u32).to_le_bytes(), letters.as_bytes()].concat()
+    };
+    let encoded =
+        |bytes: &[u8]| [b"c_codecs\nencode\n".as_slice(), &text(bytes), &text(b"latin1"), b"\x86R"].concat();
+    let kind = [b"cnumpy\ndtype\n".as_slice(), &text(b"u1"), b"\x89\x88\x87R"].concat();
+    let two = [
+        b"\x80\x02}(".as_slice(),
+        &encoded(b"labels"),
+        b"]K\x03a",
+        &encoded(b"data"),
+        b"cnumpy._core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85",
+        &encoded(b"b"),
+        b"\x87R(K\x01K\x01M\x00\x0c\x86",
+        &kind,
+        b"\x89",
+        &encoded(&planes),
+        b"tbu.",
+    ]
+    .concat();
+    let five = [
+        b"\x80\x05}(\x8c\x06labels]K\x03a\x8c\x04data".as_slice(),
+        b"\x8c\x13numpy._core.numeric\x8c\x0b_frombuffer\x93(",
+        b"\x96\x00\x0c\0\0\0\0\0\0",
+        &planes,
+        &kind,
+        b"K\x01M\x00\x0c\x86\x8c\x01CtRu.",
+    ]
+    .concat();
+    let dir = tempfile::tempdir().unwrap();
+    for batch in [two, five] {
+        fs::write(dir.path().join("test_batch"), &batch).unwrap();
+        let set = Cifar::Ten.load(dir.path(), CifarSplit::Test).unwrap();
+        let sample = set.get(0, &mut keyed(0, "", 0, 0)).unwrap();
+        assert_eq!((set.len(), sample.label()), (1, Some(3)));
+        let values = sample.float("inputs").unwrap();
+        assert!(values.iter().zip(&planes).all(|(value, byte)| *value == f32::from(*byte)));
+    }
+}
+
 /// A pickle is a program: nothing of it is run, and what is not plain data is refused wherever it is damaged.
 #[test]
 fn damaged_and_hostile_batches_are_errors() {
@@ -95,7 +140,14 @@ fn damaged_and_hostile_batches_are_errors() {
         }
     }
     // What `os.system("…")` is pickled as, and what asks for more memory than it has bytes.
-    assert!(said(b"\x80\x02cposix\nsystem\nU\x02ls\x85R.").unwrap_err().contains("no list `labels`"));
+    let text = said(b"\x80\x02cposix\nsystem\nU\x02ls\x85R.").unwrap_err();
+    assert!(
+        text.contains("no list `labels`")
+            && text.contains("asks for a call of posix.system, and nothing is called"),
+        "{text}"
+    );
+    // The first bytes of protocol 0.
+    assert!(said(b"(dp0\nVlabels\n").unwrap_err().contains("`pickle.dump(…, protocol=4)`"));
     assert!(said(b"\x80\x02}(U\x06labelsi__builtin__\neval\nu.").unwrap_err().contains("is no plain data"));
     assert!(said(b"\x80\x02T\xff\xff\xff\x7fabc").unwrap_err().contains("cut off"));
     assert!(

@@ -128,6 +128,14 @@ fn weights_that_do_not_fit_are_errors_at_the_sampler() {
         text.contains("does not tell the classes of its samples") && text.contains("c.yaml:2:"),
         "{text}"
     );
+    // Numbers to be predicted are no classes; the classes of made-up sets are known by the numbers of their samples.
+    for sampler in ["{type: ClassAwareSampler}", "{type: WeightedRandomSampler, weights: balanced}"] {
+        let text = of(sampler, "{type: SyntheticRegression}").unwrap();
+        assert!(text.contains("those are no classes. Draw by `DefaultSampler`"), "{text}");
+        for made in ["Synthetic", "SyntheticBlobs", "SyntheticSpirals"] {
+            assert_eq!(of(sampler, &format!("{{type: {made}, n: 20}}")), None, "{sampler} {made}");
+        }
+    }
     let text = of("{type: SequentialSampler, subsample_type: sequential, round_up: false}", digits).unwrap();
     assert!(text.contains("`subsample_type: sequential` goes with `round_up: true`"), "{text}");
 }

@@ -102,6 +102,28 @@ fn what_is_wrong_in_a_shard_is_told_with_its_name() {
             Err(error) => assert!(error.to_string().contains("x.tar"), "{error}"),
         }
     }
+    // What is cut off has lost samples: nothing short of its end mark is taken, and the place is told.
+    let at = |cut: usize| {
+        fs::write(&path, &whole[..cut]).unwrap();
+        refusal(set(&format!("'{}'", path.display()), "with_label: false"))
+    };
+    let picture = png(10).len();
+    let text = at(512 + picture / 2);
+    let place = format!("x.tar: it is cut off in 0.png, at byte {}: ", 512 + picture / 2);
+    assert!(text.contains(&place), "{text}");
+    let end = whole.len() - 1024;
+    assert!(at(end).contains(&format!("it ends at byte {end} without the mark")), "{}", at(end));
+    assert!(at(512 + picture.next_multiple_of(512) + 100).contains("in a header"));
+    assert!(at(0).contains("without the mark"));
+    for (bytes, says) in [
+        (&b"\x1f\x8b\x08\0\0\0\0\0"[..], "x.tar: this is gzipped, and"),
+        (&[0x9c; 2000][..], "x.tar: this is no tar archive"),
+        (&b"junk"[..], "x.tar: this is no tar archive"),
+    ] {
+        fs::write(&path, bytes).unwrap();
+        let text = refusal(set(&format!("'{}'", path.display()), ""));
+        assert!(text.contains(says) && text.chars().all(|c| !c.is_control() || c == '\n'), "{text:?}");
+    }
     // A picture that is torn is named.
     tar(&path, &[("a.png", &png(1)[..40]), ("a.cls", b"0")]);
     let torn = set(&format!("'{}'", path.display()), "").unwrap();

@@ -77,6 +77,13 @@ fn metrics_are_computed_again_from_what_was_predicted() {
     let said = shanty(dir.path(), &["eval-offline", &shops, "o.jsonl"]);
     let text = String::from_utf8(said.stderr).unwrap();
     assert!(text.contains("o.jsonl:1: there are no `targets` to compare with"), "{text}");
+    // Features have targets too, and were counted as scores.
+    let args = ["predict", &shops, "work/iter_2", "--features", "network.0", "--out", "f.jsonl"];
+    let said = shanty(dir.path(), &args);
+    assert!(said.status.success(), "{said:?}");
+    let said = shanty(dir.path(), &["eval-offline", &shops, "f.jsonl"]);
+    let text = String::from_utf8(said.stderr).unwrap();
+    assert!(!said.status.success() && text.contains("f.jsonl:1: `network.0` is no prediction"), "{text}");
 }
 
 /// Each mistake in a file of predictions has its line.
@@ -85,22 +92,19 @@ fn a_broken_file_of_predictions_is_told_by_its_line() {
     let dir = tempfile::tempdir().unwrap();
     let config = config("shops_mlp");
     let line =
-        |scores: &str, target: &str| format!("{{\"id\": 0, \"scores\": {scores}, \"targets\": {target}}}\n");
+        |scores: &str, target: &str| format!("{{\"id\": ID, \"scores\": {scores}, \"targets\": {target}}}\n");
     let good = line("[0.5, 0.25, 0.25]", "{\"target\": 0}");
     let said = |file: &str, text: &str| {
-        fs::write(dir.path().join(file), text).unwrap();
+        let numbered = text.lines().enumerate().map(|(at, line)| line.replace("ID", &at.to_string()) + "\n");
+        fs::write(dir.path().join(file), numbered.collect::<String>()).unwrap();
         let out = shanty(dir.path(), &["eval-offline", &config, file]);
-        (
-            out.status.code(),
-            String::from_utf8(if out.stderr.is_empty() { out.stdout } else { out.stderr }).unwrap(),
-        )
+        (out.status.code(), String::from_utf8([out.stdout, out.stderr].concat()).unwrap())
     };
     assert_eq!(said("p.jsonl", &good.repeat(600)).0, Some(0));
     let nan = line("[null, null, null]", "{\"target\": 0}");
-    assert!(
-        said("p.jsonl", &(good.clone() + &nan)).1.contains("accuracy/top1: 50.0"),
-        "NaN is null, and no hit"
-    );
+    let text = said("p.jsonl", &(good.clone() + &nan)).1;
+    assert!(text.contains("accuracy/top1: 50.0"), "NaN is null, and no hit: {text}");
+    assert!(text.contains("the predictions of 1 samples have a null, which stands for NaN"), "{text}");
     for (bad, words) in [
         ("nonsense".to_owned(), "p.jsonl:3: this is no JSON object"),
         ("[1]".to_owned(), "p.jsonl:3: this is no JSON object"),
@@ -120,7 +124,24 @@ fn a_broken_file_of_predictions_is_told_by_its_line() {
         let (code, text) = said("p.jsonl", &(good.repeat(2) + &bad));
         assert!(code != Some(0) && text.contains(words), "{bad} {text}");
     }
-    assert!(said("p.jsonl", "").1.contains("there was no sample"));
+    let four = line("[0.4, 0.3, 0.2, 0.1]", "{\"target\": 0}");
+    let null = line("[0.5, 0.25, 0.25]", "{\"target\": null}");
+    let bare = "{\"id\": ID, \"targets\": {\"target\": 0}}\n".to_owned();
+    for (text, words) in [
+        (four.clone(), "p.jsonl:1: `scores` has 4 numbers, and the config's model has 3 classes"),
+        (good.repeat(300) + &four, "p.jsonl:301: `scores` has the shape [4], and [3] in the lines above"),
+        (good.replace("ID", "7").repeat(2), "p.jsonl:2: `id: 7` stands in line 1 too"),
+        (good.replace("ID", "null"), "p.jsonl:1: there is no `id`"),
+        (good.clone() + &null, "p.jsonl:2: `target` of `targets` is null"),
+        (bare + &good, "p.jsonl:1: there is no prediction: `scores` or `prediction` is wanted"),
+    ] {
+        let (code, said) = said("p.jsonl", &text);
+        assert!(code != Some(0) && said.contains(words), "{words} {said}");
+    }
+    // Names may stand twice, as those of customers, and not unseen.
+    let (code, text) = said("p.jsonl", &good.replace("ID", "\"a\"").repeat(2));
+    assert!(code == Some(0) && text.contains("lines 1 and 2 have one `id`"), "{text}");
+    assert!(said("p.jsonl", "").1.contains("p.jsonl: there was no sample"));
     assert!(said("p.csv", "id,class\n").1.contains("predictions with their targets are JSON lines"));
     let out = shanty(dir.path(), &["eval-offline", &config, "nowhere.jsonl"]);
     assert!(String::from_utf8(out.stderr).unwrap().contains("nowhere.jsonl"));
@@ -147,6 +168,8 @@ fn a_dump_takes_no_file_of_somebody_else() {
         ("mine.jsonl", "is there already and is no file of predictions of shanty's"),
         ("folder.jsonl", "is a folder: name a file in it"),
         ("mine.jsonl/x.jsonl", "cannot be written"),
+        ("work/epoch_2/x.jsonl", "is the name of a checkpoint or of another file of this run"),
+        ("work/last_checkpoint/x.jsonl", "is the name of a checkpoint or of another file of this run"),
     ] {
         let (code, text) = with("check", file);
         assert!(code == Some(2) && text.contains(words), "{file} {text}");

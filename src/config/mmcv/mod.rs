@@ -2,12 +2,13 @@
 //! written, so that a mistake in one is told there.
 
 mod data;
+mod hooks;
 mod parts;
 mod pipeline;
 mod schedule;
 mod warmup;
 
-use parts::{Taken, list, map, text};
+use parts::{Taken, list, map};
 
 use super::source::Origin;
 use super::{Diag, Diags, Key, Kind, Node, merge};
@@ -105,6 +106,7 @@ impl Reading {
         self.loops(by_epoch, evaluation.as_ref());
         data::translated(self, evaluation.as_ref(), by_epoch);
         self.hooks(by_epoch, evaluation.as_ref());
+        self.averages();
         self.rest();
     }
 
@@ -151,8 +153,10 @@ impl Reading {
             match kind.as_ref().and_then(|(_, kind)| Some((kind, kind.as_str()?))) {
                 None | Some((_, "OptimizerHook" | "GradientCumulativeOptimizerHook")) => {}
                 Some((at, name)) if name.contains("Fp16") => {
-                    wrapper.push((Key::like(at, "type"), text(at, "AmpOptimWrapper")));
-                    wrapper.extend(config.take_all(&["loss_scale"]));
+                    config.take("loss_scale");
+                    let message = format!("`{name}` asks for half precision, which there is not here");
+                    let usual = "take the hook without `Fp16` in its name, and leave `loss_scale` out";
+                    self.refuse(Diag::error(message).on(at).note(usual));
                 }
                 Some((at, name)) => {
                     let message = format!("`{name}` is a hook of MMCV 1.x that has no form of today");
@@ -162,9 +166,9 @@ impl Reading {
             config.take("detect_anomalous_params");
             wrapper.extend(config.rest);
         }
-        if let Some((key, fp16)) = self.taken.take("fp16").filter(|(_, fp16)| !fp16.is_null()) {
-            wrapper.push((Key::like_key(&key, "type"), text(&fp16, "AmpOptimWrapper")));
-            wrapper.extend(Taken::of(&fp16).rest);
+        if let Some((key, _)) = self.taken.take("fp16").filter(|(_, fp16)| !fp16.is_null()) {
+            let diag = Diag::error("there is no half precision here: leave `fp16` out").on_key(&key);
+            self.refuse(diag.note("the run computes in single precision"));
         }
         wrapper.push((Key::like_key(&key, "optimizer"), optimizer.whole()));
         self.add("optim_wrapper", &key, map(&key, wrapper));
@@ -174,7 +178,7 @@ impl Reading {
     fn loops(&mut self, by_epoch: bool, evaluation: Option<&(Key, Node)>) {
         let runner = self.taken.take("runner").filter(|(_, runner)| !runner.is_null());
         let epochs = self.taken.take("total_epochs");
-        let Some((key, _)) = runner.as_ref().or(epochs.as_ref()) else { return };
+        let Some((key, _)) = runner.as_ref().or(epochs.as_ref()) else { return self.without_length() };
         let (key, mut runner) =
             (key.clone(), runner.map_or_else(Taken::default, |(_, runner)| Taken::of(&runner)));
         let mut cfg =
@@ -185,6 +189,16 @@ impl Reading {
         {
             let message = format!("the runner {} has no form of today", kind.summary());
             self.refuse(Diag::error(message).on(&kind).note(format!("there are {}", known.join(" and "))));
+        }
+        // MMCV asserts that both are equal.
+        if let (Some((at, total)), Some(own)) = (&epochs, runner.peek("max_epochs"))
+            && !total.is_null()
+            && !own.is_null()
+            && total.as_u64() != own.as_u64()
+        {
+            let (total, own) = (total.summary(), own.summary());
+            let message = format!("`total_epochs` is {total} and `max_epochs` of `runner` is {own}");
+            self.refuse(Diag::error(message).on_key(at).note("leave `total_epochs` out: `runner` is enough"));
         }
         let has_length = runner.peek("max_epochs").or(runner.peek("max_iters")).is_some();
         if let Some((key, epochs)) = epochs.filter(|_| !has_length) {
@@ -198,53 +212,15 @@ impl Reading {
         self.add("train_cfg", &key, map(&key, cfg));
     }
 
-    /// `checkpoint_config`, `log_config` and what `evaluation` says of the best checkpoint → `default_hooks`.
-    fn hooks(&mut self, by_epoch: bool, evaluation: Option<&(Key, Node)>) {
-        let mut slots = Vec::new();
-        let checkpoint = self.taken.take("checkpoint_config").filter(|(_, c)| !c.is_null());
-        let best = evaluation.map(|(_, e)| Taken::of(e).take_all(&["save_best", "rule"])).unwrap_or_default();
-        if let Some((key, config)) = checkpoint {
-            let mut config = Taken::of(&config);
-            config.take("create_symlink");
-            config.take("type");
-            let mut hook = vec![(Key::like_key(&key, "type"), Node::at_key(&key, "CheckpointHook"))];
-            hook.append(&mut config.rest);
-            if !by_epoch && hook.iter().all(|(key, _)| key.text != "by_epoch") {
-                hook.push((Key::like_key(&key, "by_epoch"), Node::new(Kind::Bool(false), key.at.clone())));
-            }
-            hook.extend(best);
-            slots.push((Key::like_key(&key, "checkpoint"), map(&key, hook)));
-        } else if let Some((key, _)) = best.first() {
-            let key = key.clone();
-            let kind = (Key::like_key(&key, "type"), Node::at_key(&key, "CheckpointHook"));
-            slots.push((Key::like_key(&key, "checkpoint"), map(&key, [kind].into_iter().chain(best))));
-        }
-        if let Some((key, config)) = self.taken.take("log_config").filter(|(_, c)| !c.is_null()) {
-            let mut config = Taken::of(&config);
-            let loggers = config.take("hooks");
-            let kind = (Key::like_key(&key, "type"), Node::at_key(&key, "LoggerHook"));
-            slots.push((Key::like_key(&key, "logger"), map(&key, [kind].into_iter().chain(config.rest))));
-            self.loggers(loggers);
-        }
-        if let Some((key, _)) = slots.first().cloned() {
-            self.add("default_hooks", &key, map(&key, slots));
-        }
-    }
-
-    /// The text of a log is always written, and so are the scalars that other loggers of MMCV draw.
-    fn loggers(&mut self, loggers: Option<(Key, Node)>) {
-        let Some((key, loggers)) = loggers else { return };
-        let named = loggers.items().iter().filter_map(|logger| logger.get("type"));
-        let backends: Vec<_> = named
-            .filter_map(|kind| {
-                let name = kind.as_str()?.strip_suffix("LoggerHook").filter(|name| *name != "Text")?;
-                let backend = text(kind, &format!("{name}VisBackend"));
-                Some(Node::new(Kind::Map(vec![(Key::like(kind, "type"), backend)]), kind.at.clone()))
-            })
-            .collect();
-        if !backends.is_empty() {
-            self.add("vis_backends", &key, list(&key, backends));
-        }
+    /// Who trains says how long; the word for that is the old config's own.
+    fn without_length(&mut self) {
+        let data = self.taken.peek("data").and_then(|data| data.get("train"));
+        let trains = data.is_some_and(|set| !set.is_null()) && self.taken.peek("train_cfg").is_none();
+        let stepped = self.made.iter().find(|(key, _)| key.text == "optim_wrapper");
+        let Some((key, _)) = stepped.filter(|_| trains) else { return };
+        let message = "`runner` is missing, as `runner: {type: EpochBasedRunner, max_epochs: 100}`";
+        let diag = Diag::error(message).on_key(key);
+        self.refuse(diag);
     }
 
     /// What is small: `workflow`, `resume_from`, `seed`, `dist_params`.

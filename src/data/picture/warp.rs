@@ -134,6 +134,10 @@ fn smoothed<P: Pixel, const K: usize, const D: usize>(
     let Canvas { height, width, .. } = *canvas;
     let fill: [f32; D] = std::array::from_fn(|c| fill[c].value());
     let (pixels, _) = canvas.pixels.as_chunks::<D>();
+    // Bicubic and lanczos overshoot beside edges. Bytes are cut off as they are made; values that could be bytes are
+    // too, or what works on bytes would refuse the picture afterwards.
+    let is_byte = |value: f32| (0.0..=255.0).contains(&value);
+    let bytes = fill.iter().all(|value| is_byte(*value)) && canvas.pixels.iter().all(|v| is_byte(v.value()));
     let at = |x: isize, y: isize| {
         let inside = (0..width as isize).contains(&x) && (0..height as isize).contains(&y);
         if inside { pixels[y as usize * width + x as usize].map(P::value) } else { fill }
@@ -157,7 +161,7 @@ fn smoothed<P: Pixel, const K: usize, const D: usize>(
                 }
                 (0..D).for_each(|c| sum[c] += down * row[c]);
             }
-            out.extend(sum.map(P::of));
+            out.extend(sum.map(|v| P::of(if bytes { v.clamp(0.0, 255.0) } else { v })));
         }
     }
     *canvas.pixels = out;

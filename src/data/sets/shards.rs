@@ -2,7 +2,7 @@
 //! one behind the other. The files are gone through once; then each sample is read from its place.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -87,19 +87,39 @@ struct Parts {
     label: Option<i64>,
 }
 
+/// Headers and members begin at multiples of it.
+const BLOCK: u64 = 512;
+
 /// More than the digits of any class.
 const MOST_DIGITS: u64 = 32;
 
 impl Shard<'_> {
     fn index(&mut self) -> Result<()> {
         text::regular(self.path)?;
-        let file = File::open(self.path).at(self.path)?;
+        let mut file = File::open(self.path).at(self.path)?;
         let size = file.metadata().at(self.path)?.len();
+        self.is_packed(&file)?;
+        file.rewind().at(self.path)?;
         let mut archive = tar::Archive::new(file);
         let mut parts = Parts::default();
+        // Where the next member begins.
+        let mut next = 0;
         for entry in archive.entries_with_seek().at(self.path)? {
-            let entry = entry.at(self.path)?;
-            if !entry.header().entry_type().is_file() {
+            let entry = entry.map_err(|error| self.broken(&error, next, size))?;
+            let (offset, len) = (entry.raw_file_position(), entry.size());
+            let kind = entry.header().entry_type();
+            // One with holes is shorter in the file than it says.
+            let stored = if kind.is_gnu_sparse() { 0 } else { len };
+            let end = offset.saturating_add(stored);
+            if end > size {
+                let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+                let (at, over) = (size, end - size);
+                return Err(self.wrong(&format!(
+                    "it is cut off in {name}, at byte {at}: {over} bytes of it are missing. Copy the file anew"
+                )));
+            }
+            next = end.div_ceil(BLOCK).saturating_mul(BLOCK);
+            if !kind.is_file() {
                 continue;
             }
             let name = String::from_utf8(entry.path_bytes().into_owned())
@@ -107,10 +127,6 @@ impl Shard<'_> {
             let Some((key, ending)) = key_of(&name) else { continue };
             if key != parts.key {
                 self.done(std::mem::replace(&mut parts, Parts { key: key.to_owned(), ..Parts::default() }))?;
-            }
-            let (offset, len) = (entry.raw_file_position(), entry.size());
-            if offset.checked_add(len).is_none_or(|end| end > size) {
-                return Err(self.wrong(&format!("it is cut off in {name}")));
             }
             if EXTENSIONS.iter().any(|known| known[1..] == ending) && parts.picture.is_none() {
                 parts.picture = Some(Member { name, offset, len });
@@ -123,7 +139,51 @@ impl Shard<'_> {
                 parts.label = Some(label.into());
             }
         }
+        // One that is cut off between two members has lost the others without a trace, but for the mark at its end.
+        if size < next.saturating_add(BLOCK) {
+            return Err(self.wrong(&format!(
+                "it ends at byte {size} without the mark that a tar archive ends with: members may be missing. \
+                 Copy the file anew; if it is whole, add the mark by `head -c 1024 /dev/zero >> FILE`"
+            )));
+        }
         self.done(parts)
+    }
+
+    /// # Errors
+    /// When the file is packed, as the first bytes of it tell.
+    fn is_packed(&self, file: &File) -> Result<()> {
+        let mut head = Vec::new();
+        file.take(6).read_to_end(&mut head).at(self.path)?;
+        let kinds: [(&[u8], &str, &str); 5] = [
+            (b"\x1f\x8b", "is gzipped", "gunzip"),
+            (b"BZh", "is packed by bzip2", "bunzip2"),
+            (b"\xfd7zXZ", "is packed by xz", "unxz"),
+            (b"\x28\xb5\x2f\xfd", "is packed by zstd", "unzstd"),
+            (b"PK\x03\x04", "is a zip file", "unzip"),
+        ];
+        match kinds.into_iter().find(|(mark, _, _)| head.starts_with(mark)) {
+            Some((_, what, by)) => Err(self.wrong(&format!(
+                "this {what}, and samples are read from their places: unpack it first, `{by}`"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// What is wrong where the member at `next` ought to begin. What the reader says of it quotes bytes of the file.
+    fn broken(&self, error: &std::io::Error, next: u64, size: u64) -> Error {
+        match error.kind() {
+            ErrorKind::Other
+            | ErrorKind::InvalidData
+            | ErrorKind::InvalidInput
+            | ErrorKind::UnexpectedEof => self.wrong(&match (next, size.saturating_sub(next) < BLOCK) {
+                (0, _) => "this is no tar archive: it does not begin with the header of one".to_owned(),
+                (_, true) => format!("it is cut off at byte {size}, in a header. Copy the file anew"),
+                (_, false) => format!(
+                    "there is no whole header of a member at byte {next}: it is damaged. Copy the file anew"
+                ),
+            }),
+            kind => self.wrong(&format!("it cannot be read at byte {next}: {kind}")),
+        }
     }
 
     /// Takes up a sample of which all files are known.

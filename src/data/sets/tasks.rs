@@ -99,6 +99,15 @@ impl SyntheticTask {
         uniform(&mut keyed(self.seed, "task", a as u64, b as u64))
     }
 
+    /// The cloud or the arm that a sample is from: its number alone tells.
+    fn class(&self, number: u64) -> Option<u64> {
+        match self.task {
+            Task::Blobs { classes, .. } => Some(number % classes.max(1) as u64),
+            Task::Spirals { arms } => Some(number % arms.max(1) as u64),
+            Task::Regression { .. } | Task::Sequences { .. } | Task::Shapes { .. } => None,
+        }
+    }
+
     fn sample(&self, number: u64) -> Sample {
         let mut rng = keyed(self.seed, "task sample", number, 0);
         let rng = &mut rng;
@@ -330,6 +339,11 @@ impl Dataset for SyntheticTask {
 
     fn classes(&self) -> Option<&[String]> {
         self.classes.as_deref()
+    }
+
+    fn peek(&self, index: usize, field: &str) -> Option<Value> {
+        let class = self.class(self.start.wrapping_add(index as u64))?;
+        (field == TARGET && index < self.n).then(|| (class as i64).into())
     }
 
     fn mark(&self, marks: &mut Marks) {

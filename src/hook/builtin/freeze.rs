@@ -48,9 +48,39 @@ impl FreezeHook {
             cx.model.set_trainable(module, !frozen)?;
         }
         self.frozen = frozen;
+        if frozen {
+            self.warn(cx);
+        }
         let what = if frozen { "frozen" } else { "trained again" };
         cx.log.info(format_args!("from now on {}: {}", what, self.modules.0.join(", ")));
         Ok(())
+    }
+
+    /// Says what is frozen in vain, and when nothing is left to train.
+    fn warn(&self, cx: &Ctx<'_>) {
+        // A parameter that is one with another goes by the name of that.
+        let tied = cx.model.tied().into_iter().map(|(name, _)| name);
+        let (mut names, mut trains) = (tied.collect::<Vec<String>>(), false);
+        cx.model.infos(&mut |p| {
+            if p.role.is_trained() {
+                names.push(p.name.to_owned());
+                trains |= !p.frozen;
+            }
+        });
+        for module in &self.modules.0 {
+            let below = |name: &String| {
+                let rest = name.strip_prefix(module.as_str());
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            };
+            if !names.iter().any(below) {
+                cx.log.warn(format_args!("FreezeHook: `{module}` has no weights: nothing is frozen by it"));
+            }
+        }
+        if !trains && !names.is_empty() {
+            cx.log.warn(
+                "FreezeHook: every parameter is frozen, and nothing is trained: leave a module out of `modules`",
+            );
+        }
     }
 }
 

@@ -163,7 +163,7 @@ impl ScheduledParam {
         let names = || groups.iter().map(Group::name);
         if let Some(group) = self.group.as_deref().filter(|group| names().all(|name| name != *group)) {
             let near = nearest(group, names());
-            let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+            let hint = near.map_or_else(|| ".".to_owned(), |near| format!("; did you mean `{near}`?"));
             let all: Vec<_> = names().collect();
             let text = format!(
                 "a schedule moves the group `{group}`, which there is not{hint} Groups: {}",

@@ -160,8 +160,17 @@ fn pickled(of: Cifar, file: &[u8]) -> Result<(Vec<u8>, Vec<u8>), String> {
     let pickle =
         Pickle::read(file).map_err(|why| format!("it cannot be read as a pickle of pictures: {why}"))?;
     let labels = if of == Cifar::Ten { "labels" } else { "fine_labels" };
-    let classes = pickle.ints(labels).ok_or_else(|| format!("it has no list `{labels}` of whole numbers"))?;
-    let (shape, planes) = pickle.array("data").ok_or("it has no array `data` of bytes")?;
+    // What is pickled by other means than those of plain data is named: nothing of a pickle is run.
+    let called = |name: &str| {
+        let call = pickle.call(name);
+        call.map(|of| format!(": it asks for a call of {of}, and nothing is called")).unwrap_or_default()
+    };
+    let classes = pickle
+        .ints(labels)
+        .ok_or_else(|| format!("it has no list `{labels}` of whole numbers{}", called(labels)))?;
+    let (shape, planes) = pickle
+        .array("data")
+        .ok_or_else(|| format!("it has no array `data` of bytes, row by row{}", called("data")))?;
     if shape != [classes.len(), PICTURE] || planes.len() != classes.len() * PICTURE {
         return Err(format!(
             "`data` of shape {shape:?} is not {} pictures of {PICTURE} values",

@@ -16,6 +16,8 @@ enum Value<'a> {
     Int(i64),
     /// Text or bytes: Python 2 does not tell them apart.
     Bytes(&'a [u8]),
+    /// Bytes that stood there as text.
+    Decoded(Vec<u8>),
     List(Vec<Id>),
     Tuple(Vec<Id>),
     Dict(Vec<(Id, Id)>),
@@ -36,7 +38,7 @@ pub(super) struct Pickle<'a> {
 }
 
 impl<'a> Pickle<'a> {
-    /// Reads the pickle, of protocol 2 to 4.
+    /// Reads the pickle, of protocol 2 to 5.
     ///
     /// # Errors
     /// What does not belong into plain data, and where.
@@ -49,9 +51,9 @@ impl<'a> Pickle<'a> {
                 let root = machine.stack.pop().ok_or("it holds nothing")?;
                 return Ok(Self { values: machine.values, root });
             }
-            machine
-                .step(op)
-                .ok_or_else(|| format!("byte {at}, {op:#04x}, is no plain data, or it is cut off"))?;
+            machine.step(op).ok_or_else(|| {
+                format!("byte {at}, {op:#04x}, is no plain data, or it is cut off{}", hint(file, op))
+            })?;
             if machine.values.len().max(machine.stack.len()).max(machine.marks.len()) > MOST_VALUES {
                 return Err(format!("it holds more than {MOST_VALUES} values"));
             }
@@ -82,20 +84,51 @@ impl<'a> Pickle<'a> {
         items.iter().map(|id| self.int(*id)).collect()
     }
 
+    /// What would have to be called for the value of this name, or for all of them.
+    pub(super) fn call(&self, name: &str) -> Option<String> {
+        let Value::Call { of, .. } = self.entry(name).unwrap_or_else(|| self.value(self.root)) else {
+            return None;
+        };
+        let Value::Global(module, own) = self.value(*of) else { return None };
+        let [module, own] =
+            [module, own].map(|part| String::from_utf8_lossy(part).escape_debug().to_string());
+        Some(format!("{module}.{own}"))
+    }
+
+    fn bytes(&self, id: Id) -> Option<&[u8]> {
+        match self.value(id) {
+            Value::Bytes(bytes) => Some(bytes),
+            Value::Decoded(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    fn sides(&self, shape: Id) -> Option<Vec<usize>> {
+        let Value::Tuple(shape) = self.value(shape) else { return None };
+        shape.iter().map(|id| self.int(*id).and_then(|side| usize::try_from(side).ok())).collect()
+    }
+
     /// The shape and the values of the array of bytes, row by row, of this name.
-    pub(super) fn array(&self, name: &str) -> Option<(Vec<usize>, &'a [u8])> {
-        let Value::Call { of, state: Some(state), .. } = self.entry(name)? else { return None };
+    pub(super) fn array(&self, name: &str) -> Option<(Vec<usize>, &[u8])> {
+        let Value::Call { of, with, state } = self.entry(name)? else { return None };
+        let Some(state) = state else { return self.array_of_buffer(*of, *with) };
         let reconstructs = matches!(self.value(*of), Value::Global(module, b"_reconstruct") if module.starts_with(b"numpy."));
         // Version, shape, type, whether columns come first, values.
         let Value::Tuple(parts) = self.value(*state) else { return None };
         let &[_, shape, kind, by_columns, values] = parts.as_slice() else { return None };
-        let (Value::Tuple(shape), Value::Bytes(values)) = (self.value(shape), self.value(values)) else {
-            return None;
-        };
         let is_plain =
             reconstructs && self.is_u1(kind) && matches!(self.value(by_columns), Value::Bool(false));
-        let sides = shape.iter().map(|id| self.int(*id).and_then(|side| usize::try_from(side).ok()));
-        sides.collect::<Option<_>>().filter(|_| is_plain).map(|sides| (sides, *values))
+        if is_plain { Some((self.sides(shape)?, self.bytes(values)?)) } else { None }
+    }
+
+    /// The same as NumPy writes it since protocol 5: values, type, shape, order.
+    fn array_of_buffer(&self, of: Id, with: Id) -> Option<(Vec<usize>, &[u8])> {
+        let Value::Global(module, b"_frombuffer") = self.value(of) else { return None };
+        let Value::Tuple(parts) = self.value(with) else { return None };
+        let &[values, kind, shape, order, ..] = parts.as_slice() else { return None };
+        let is_plain =
+            module.starts_with(b"numpy.") && self.is_u1(kind) && self.bytes(order) == Some(b"C".as_slice());
+        if is_plain { Some((self.sides(shape)?, self.bytes(values)?)) } else { None }
     }
 
     /// Whether it is NumPy's type of bytes without a sign.
@@ -105,6 +138,21 @@ impl<'a> Pickle<'a> {
         let first = with.first().map(|id| self.value(*id));
         matches!(self.value(*of), Value::Global(b"numpy", b"dtype"))
             && matches!(first, Some(Value::Bytes(b"u1" | b"|u1")))
+    }
+}
+
+/// What to do about a pickle that cannot be read.
+fn hint(file: &[u8], op: u8) -> &'static str {
+    match op {
+        // INST, OBJ, NEWOBJ, NEWOBJ_EX, PERSID and BINPERSID make objects of a class.
+        b'i' | b'o' | 0x81 | 0x92 | b'P' | b'Q' => {
+            ": it asks for a call, and nothing is called. Write a dict of lists and NumPy's arrays alone"
+        }
+        // Protocols 0 and 1 do not say which they are.
+        _ if file.first() != Some(&0x80) => {
+            ": no protocol of 2 to 5 begins like this. Write it anew by `pickle.dump(…, protocol=4)`"
+        }
+        _ => "",
     }
 }
 
@@ -190,6 +238,21 @@ impl<'a> Machine<'a> {
         Some(())
     }
 
+    /// What a call gives where that is known without it: Python 3 writes bytes for protocol 2 as text, each as the
+    /// letter of its number, to be encoded again.
+    fn called(&self, of: Id, with: Id) -> Option<Value<'a>> {
+        let Value::Global(b"_codecs", b"encode") = self.values.get(of)? else { return None };
+        let Value::Tuple(with) = self.values.get(with)? else { return None };
+        let &[text, name] = with.as_slice() else { return None };
+        let Value::Bytes(b"latin1") = self.values.get(name)? else { return None };
+        let Value::Bytes(text) = self.values.get(text)? else { return None };
+        if text.is_ascii() {
+            return Some(Value::Bytes(text));
+        }
+        let letters = std::str::from_utf8(text).ok()?.chars();
+        letters.map(|letter| u8::try_from(letter).ok()).collect::<Option<_>>().map(Value::Decoded)
+    }
+
     /// One instruction, by the names that Python's `pickletools` gives it.
     fn step(&mut self, op: u8) -> Option<()> {
         match op {
@@ -208,10 +271,10 @@ impl<'a> Machine<'a> {
                 self.push(Value::Int(value.into()))
             }
             b'J' => self.word().and_then(|value| self.push(Value::Int(value.cast_signed().into()))),
-            // BINSTRING, BINUNICODE and BINBYTES, their short forms, and those of 8 bytes.
+            // BINSTRING, BINUNICODE and BINBYTES, their short forms, and those of 8 bytes; BYTEARRAY8.
             b'T' | b'X' | b'B' => self.counted(4).and_then(|bytes| self.push(Value::Bytes(bytes))),
             b'U' | b'C' | 0x8c => self.counted(1).and_then(|bytes| self.push(Value::Bytes(bytes))),
-            0x8d | 0x8e => self.counted(8).and_then(|bytes| self.push(Value::Bytes(bytes))),
+            0x8d | 0x8e | 0x96 => self.counted(8).and_then(|bytes| self.push(Value::Bytes(bytes))),
             b']' => self.push(Value::List(Vec::new())),
             b'}' => self.push(Value::Dict(Vec::new())),
             b')' => self.push(Value::Tuple(Vec::new())),
@@ -243,7 +306,8 @@ impl<'a> Machine<'a> {
             // REDUCE would call, BUILD would set a state.
             b'R' => {
                 let (with, of) = (self.stack.pop()?, self.stack.pop()?);
-                self.push(Value::Call { of, with, state: None })
+                let known = self.called(of, with);
+                self.push(known.unwrap_or(Value::Call { of, with, state: None }))
             }
             b'b' => {
                 let given = self.stack.pop()?;

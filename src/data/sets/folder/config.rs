@@ -126,13 +126,17 @@ impl ImageFolderConfig {
 
     /// What was looked for, and where it comes from.
     fn missing(&self, path: &Path, name: &str) -> Error {
-        let list = self.split.map_or_else(|| self.data_root.join(&self.ann_file), |split| self.meta(split));
+        // Without either there is no list to name but the key of one.
+        let list = match self.split {
+            Some(split) => self.meta(split).display().to_string(),
+            None if self.ann_file.as_os_str().is_empty() => "the file of `ann_file`".to_owned(),
+            None => self.data_root.join(&self.ann_file).display().to_string(),
+        };
         let what = format!(
-            "no {name} here. Its pictures are looked for in {}, in one folder for each class or as {} lists them, in \
+            "no {name} here. Its pictures are looked for in {}, in one folder for each class or as {list} lists them, in \
              lines such as `n01440764/n01440764_10026.JPEG 0`. image-net.org gives it to those who register: unpack it, \
              or link to it, and name its folder as `data_root`",
             self.folder().display(),
-            list.display(),
         );
         Error::Missing { path: path.to_owned(), what }
     }

@@ -1,7 +1,6 @@
 //! Some of many transforms, drawn anew for each sample.
 
 use std::borrow::Cow;
-use std::num::NonZeroUsize;
 
 use rand::RngExt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -121,7 +120,8 @@ struct RandAugmentConfig {
     /// The transforms to draw from: a list, or timm_increasing, simple_increasing or trivial_wide.
     policies: Policies,
     /// How many are drawn for a sample; one may come twice.
-    num_policies: NonZeroUsize,
+    #[schemars(range(min = 1, max = 100))]
+    num_policies: usize,
     /// The level of all that have a `magnitude_range`.
     #[schemars(range(min = 0.0))]
     magnitude_level: f64,
@@ -153,7 +153,7 @@ crate::register! {
 impl RandAugment {
     fn from_config(p: RandAugmentConfig, cx: &mut BuildCx) -> Result<Self> {
         let given = p.hparams.given(Some((p.magnitude_level, p.magnitude_std, p.total_level)));
-        Ok(Self { policies: p.policies.build(given, cx)?, num_policies: p.num_policies.get() })
+        Ok(Self { policies: p.policies.build(given, cx)?, num_policies: p.num_policies })
     }
 }
 
