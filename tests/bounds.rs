@@ -193,11 +193,25 @@ fn any_number_of_any_type_is_built_or_refused() {
             let mut spec = serde_json::to_value(parse("example", &example(entry)).unwrap()).unwrap();
             // Networks that are large as they are would be drawn for each number.
             match entry.name {
-                "VisionTransformer" => {
+                "VisionTransformer" | "DistilledVisionTransformer" | "DeiT3" => {
                     spec["arch"] =
                         json!({"embed_dims": 8, "num_layers": 1, "num_heads": 1, "feedforward_channels": 8})
                 }
                 "ResNet" | "ResNet_CIFAR" => spec["base_channels"] = json!(2),
+                "XCiT" => {
+                    spec["embed_dims"] = json!(8);
+                    spec["depth"] = json!(1);
+                    spec["num_heads"] = json!(1);
+                }
+                "EfficientNetV2" => spec["arch"] = json!("b0"),
+                "PoolFormer" | "RIFormer" => {
+                    spec["arch"] = json!({"layers": [1, 1, 1, 1], "embed_dims": [4, 4, 4, 4],
+                        "mlp_ratios": [1, 1, 1, 1], "layer_scale_init_value": 1e-5})
+                }
+                "RegNet" => {
+                    spec["arch"] = json!({"w0": 16, "wa": 12.5, "wm": 2.0, "group_w": 8, "depth": 9,
+                        "bot_mul": 1.0})
+                }
                 _ => {}
             }
             for schema in schemas {
