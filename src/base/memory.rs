@@ -119,6 +119,22 @@ pub fn fits(what: &str, counts: &[usize], each: usize) -> Result<usize> {
     own.ok_or_else(|| Error::invalid(too_much(what, counts, each)))
 }
 
+/// [`fits`] for a list with an entry for each sample: orders, classes, places. There are several of them at a time, and
+/// the data beside them, so one may have an eighth of the memory.
+///
+/// # Errors
+/// As [`fits`].
+pub fn lists(what: &str, samples: usize, each: usize) -> Result<()> {
+    let most = machine() / 8;
+    if (samples as u128) * (each as u128) <= u128::from(most) {
+        return Ok(());
+    }
+    let (own, most) = (human(samples as f64 * each as f64), human(most as f64));
+    Err(Error::invalid(format!(
+        "{what} takes {own} ({samples} entries of {each} bytes): at most {most}, an eighth of this machine's memory"
+    )))
+}
+
 fn bytes(shape: &[usize], size: usize) -> Option<u64> {
     let product = shape.iter().fold(size as u128, |product, n| product.saturating_mul(*n as u128));
     u64::try_from(if shape.contains(&0) { 0 } else { product }).ok()

@@ -141,9 +141,9 @@ impl DataLoader {
                 "num_workers {num_workers} × prefetch {prefetch} lets {ahead} batches be ahead: at most {MOST_AHEAD} may"
             )));
         }
-        memory::fits("the order of a pass over the data", &[pass_len], size_of::<usize>())?;
+        memory::lists("the order of a pass over the data", pass_len, size_of::<usize>())?;
         let largest = if policy == ShardPolicy::Endless { batch_size } else { batch_size.min(pass_len) };
-        memory::fits("a batch", &[largest], size_of::<Place>())?;
+        memory::lists("a batch", largest, size_of::<Place>())?;
         // Rank 0 has the largest share: a rank may come out empty, the whole may not.
         if self.plan.batches_of(policy.share(pass_len, Shard { rank: 0, ..shard })) == 0 {
             return Err(Error::invalid(format!(

@@ -43,7 +43,7 @@ impl Sampler for ClassAwareSampler {
     }
 
     fn for_data(&self, data: &dyn Dataset, _: usize) -> Result<Option<Arc<dyn Sampler>>> {
-        memory::fits("the classes of all samples", &[data.len()], size_of::<usize>())?;
+        memory::lists("the classes of all samples", data.len(), size_of::<usize>())?;
         let mut classes = BTreeMap::<usize, Vec<usize>>::new();
         for index in 0..data.len() {
             categories(data, index)?

@@ -46,7 +46,7 @@ impl Sampler for LengthGroupedSampler {
     }
 
     fn for_data(&self, data: &dyn Dataset, batch: usize) -> Result<Option<Arc<dyn Sampler>>> {
-        memory::fits("the lengths of all samples", &[data.len()], size_of::<usize>())?;
+        memory::lists("the lengths of all samples", data.len(), size_of::<usize>())?;
         let untold = |index| {
             Error::invalid(format!(
                 "the data set does not tell how long sample {index} is before it reads it"

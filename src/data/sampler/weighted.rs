@@ -82,7 +82,7 @@ impl WeightedRandomSampler {
                 ))),
             };
         }
-        memory::fits("the classes of all samples", &[data.len()], size_of::<Vec<usize>>())?;
+        memory::lists("the classes of all samples", data.len(), size_of::<Vec<usize>>())?;
         let all: Vec<Vec<usize>> =
             (0..data.len()).map(|index| categories(data, index)).collect::<Result<_>>()?;
         let of_classes = self.of_classes(&all, data)?;

@@ -47,7 +47,7 @@ fn class_balanced(p: ClassBalancedConfig, cx: &mut BuildCx) -> Result<Subset> {
 /// Each position as often as its sample comes.
 fn repeated(set: &dyn Dataset, threshold: f64) -> Result<Vec<usize>> {
     let n = set.len();
-    memory::fits("the classes of all samples", &[n], size_of::<Vec<usize>>())?;
+    memory::lists("the classes of all samples", n, size_of::<Vec<usize>>())?;
     let of_each: Vec<Vec<usize>> = (0..n).map(|index| categories(set, index)).collect::<Result<_>>()?;
     let mut counts = BTreeMap::<usize, usize>::new();
     of_each.iter().flatten().for_each(|class| *counts.entry(*class).or_default() += 1);

@@ -54,7 +54,7 @@ fn k_fold(p: KFoldConfig, cx: &mut BuildCx) -> Result<Subset> {
         return Subset::new(set, Vec::new());
     }
     let n = set.len();
-    memory::fits("the order of the samples", &[n], size_of::<usize>())?;
+    memory::lists("the order of the samples", n, size_of::<usize>())?;
     let mut order = match p.seed {
         Some(seed) => permutation(n, &mut keyed(seed, "k-fold", 0, 0)),
         None => (0..n).collect(),
