@@ -82,7 +82,7 @@ impl TrainLoop for Bare {
 #[test]
 fn no_allocations_after_the_first_iteration() {
     let dir = tempfile::tempdir().unwrap();
-    let data = DataLoader::new(Synthetic::new(1 << 30, [1, 1, 1], 2, 0));
+    let data = DataLoader::new(Synthetic::new(1 << 20, [1, 1, 1], 2, 0));
     let mut builder = Runner::builder(Nothing)
         .train(data, Bare, Sgd::new(0.1))
         .without_default_hooks()

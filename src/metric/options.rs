@@ -1,13 +1,15 @@
 //! Keys that every metric of a config may carry.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 /// The keys of any metric: MMEngine's, and what is compared with what.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct MetricConfig {
-    /// What stands before the names of the values, instead of the metric's own prefix.
+    /// What stands before the names of the values, instead of the metric's own prefix. A line of a log holds it.
+    #[serde(deserialize_with = "of_one_line")]
     pub prefix: Option<String>,
     /// Which of the model's predictions is counted: the name of a head. Needed where there are several.
     pub output: Option<String>,
@@ -25,5 +27,18 @@ impl MetricConfig {
         let why = "metrics keep counts, which need no place to be collected in";
         let keys = [("collect_device", &self.collect_device), ("collect_dir", &self.collect_dir)];
         keys.into_iter().filter(|(_, given)| given.is_some()).map(|(key, _)| (key, why)).collect()
+    }
+}
+
+fn of_one_line<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let prefix = Option::<String>::deserialize(deserializer)?;
+    match &prefix {
+        Some(text) if text.is_empty() => {
+            Err(D::Error::custom("an empty prefix: leave the key out for the metric's own"))
+        }
+        Some(text) if text.chars().any(char::is_control) => Err(D::Error::custom(
+            "a prefix is a part of a name in one line: it has no line ends and no control characters",
+        )),
+        _ => Ok(prefix),
     }
 }
