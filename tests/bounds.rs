@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 use std::fmt::Write as _;
 use std::fs;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -20,15 +21,26 @@ fn memory(line: &str) -> usize {
     kib.unwrap_or_default() << 10
 }
 
-/// Runs `f`, and gives its seconds and the bytes that it took at most.
-fn measured<T>(f: impl FnOnce() -> T) -> (T, f64, usize) {
-    // The memory is that of the whole process: one at a time.
-    static ONE: Mutex<()> = Mutex::new(());
-    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+/// Runs `f`, and gives its seconds and the bytes that the process took at most.
+fn timed<T>(f: impl FnOnce() -> T) -> (T, f64, usize) {
     let _ = fs::write("/proc/self/clear_refs", "5");
     let (before, began) = (memory("VmRSS:"), Instant::now());
     let made = f();
     (made, began.elapsed().as_secs_f64(), memory("VmHWM:").saturating_sub(before))
+}
+
+/// The memory is that of the whole process, and the time is that of a machine that does other things: what is beyond the
+/// bounds beside others is measured again alone.
+fn measured<T>(f: impl Fn() -> T) -> (T, f64, usize) {
+    static BESIDE: RwLock<()> = RwLock::new(());
+    let shared = BESIDE.read().unwrap_or_else(PoisonError::into_inner);
+    let (made, seconds, bytes) = timed(&f);
+    drop(shared);
+    if seconds <= MOST_SECONDS && bytes <= MOST_BYTES {
+        return (made, seconds, bytes);
+    }
+    let _alone = BESIDE.write().unwrap_or_else(PoisonError::into_inner);
+    timed(&f)
 }
 
 /// Beside the weights of a network that is small enough to be rehearsed, with their gradients and momentum.
@@ -177,13 +189,33 @@ fn attack(name: &str, config: &Value, numbers: &[&str], wrong: &mut Vec<String>)
     numbers.len()
 }
 
+/// A config with a hole for a whole or for any number, and how it is called.
+type Case = (String, Value, bool);
+
 #[test]
 fn any_number_of_any_type_is_built_or_refused() {
-    let (mut wrong, mut tried) = (Vec::new(), 0);
     shanty::run::check(&parse("c.yaml", &base().to_string()).unwrap(), Some("c.yaml")).unwrap();
-    let check = |name: &str, config: &Value, whole: bool, wrong: &mut Vec<String>| {
-        attack(name, config, if whole { &INTEGERS } else { &FLOATS }, wrong)
+    let cases = [of_types(), of_the_top_level()].concat();
+    let (next, tried, wrong) = (AtomicUsize::new(0), AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let work = || {
+        while let Some((name, config, whole)) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let mut own = Vec::new();
+            let numbers: &[&str] = if *whole { &INTEGERS } else { &FLOATS };
+            tried.fetch_add(attack(name, config, numbers, &mut own), Ordering::Relaxed);
+            wrong.lock().unwrap().extend(own);
+        }
     };
+    std::thread::scope(|scope| {
+        (0..2).for_each(|_| drop(scope.spawn(work)));
+    });
+    let (tried, wrong) = (tried.into_inner(), wrong.into_inner().unwrap());
+    assert!(tried > 1000, "{tried}");
+    assert!(wrong.is_empty(), "{} of {tried}:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Each number of each type that is registered.
+fn of_types() -> Vec<Case> {
+    let mut cases = Vec::new();
     for kind in kinds() {
         for entry in entries(kind.name) {
             let mut generator = schemars::generate::SchemaSettings::draft2020_12().into_generator();
@@ -224,13 +256,17 @@ fn any_number_of_any_type_is_built_or_refused() {
                         let mut spec = spec.clone();
                         spec[key] = value.clone();
                         let Some(config) = with(kind.name, spec) else { continue };
-                        let name = format!("{} {}.{key} {value}", kind.name, entry.name);
-                        tried += check(&name, &config, whole, &mut wrong);
+                        cases.push((format!("{} {}.{key} {value}", kind.name, entry.name), config, whole));
                     }
                 }
             }
         }
     }
+    cases
+}
+
+fn of_the_top_level() -> Vec<Case> {
+    let mut cases = Vec::new();
     let schema = schemars::schema_for!(RunConfig).to_value();
     for (key, part) in schema["properties"].as_object().into_iter().flatten() {
         for (value, whole) in holes(part, &schema, 5) {
@@ -239,11 +275,10 @@ fn any_number_of_any_type_is_built_or_refused() {
                 (Some(given), Some(new)) => given.extend(new.clone()),
                 _ => config[key] = value.clone(),
             }
-            tried += check(&format!("{key} {value}"), &config, whole, &mut wrong);
+            cases.push((format!("{key} {value}"), config, whole));
         }
     }
-    assert!(tried > 1000, "{tried}");
-    assert!(wrong.is_empty(), "{} of {tried}:\n{}", wrong.len(), wrong.join("\n"));
+    cases
 }
 
 /// Ten thousand layers that fit one by one filled the machine before they were refused.
