@@ -42,9 +42,11 @@ const LAYERS: [(&str, usize, usize, usize, usize, usize, usize); 29] = [
 ];
 
 /// Name, channels, size, kernel, stride, groups: as many output channels, the size kept or halved.
-const GROUPED: [(&str, usize, usize, usize, usize, usize); 9] = [
+const GROUPED: [(&str, usize, usize, usize, usize, usize); 11] = [
     ("dw 144x56", 144, 56, 3, 1, 144),
     ("dw 144x56 /2", 144, 56, 3, 2, 144),
+    ("dw 576x14 /2", 576, 14, 3, 2, 576),
+    ("dw5 96x28 /2", 96, 28, 5, 2, 96),
     ("dw 192x28", 192, 28, 3, 1, 192),
     ("dw 576x14", 576, 14, 3, 1, 576),
     ("dw 960x7", 960, 7, 3, 1, 960),
@@ -170,6 +172,7 @@ fn main() -> Result<(), BoxError> {
         images(&bench, batch)?;
         products(&bench);
         normalisation(&bench, batch);
+        embeddings(&bench, batch);
         elementwise(&bench, batch)
     })
 }
@@ -269,6 +272,16 @@ fn images(bench: &Bench, n: usize) -> Result<(), BoxError> {
         rms_norm_backward(c, &x, Some(&g), &r, RmsNormGrads { dy: &mut d, dgamma: &mut dg });
     });
     Ok(())
+}
+
+/// Words of texts of 128 words, out of ten thousand.
+fn embeddings(bench: &Bench, n: usize) {
+    let (words, width) = (10_000, 256);
+    let index: Vec<u32> = (0..n * 128).map(|i| (i * 7919 % words) as u32).collect();
+    let (table, mut dtable) = (noise(words * width), noise(words * width));
+    let mut y = noise(index.len() * width);
+    bench.run("embedding 10000x256 fwd", 0.0, || embedding(width, &index, &table, &mut y));
+    bench.run("embedding 10000x256 bwd", 0.0, || embedding_backward(width, &index, &y, None, &mut dtable));
 }
 
 fn products(bench: &Bench) {

@@ -67,7 +67,8 @@ for name, i, o, h, k, s, p in LAYERS:
     run(f"{name} bwd-data", flops, *data)
     run(f"{name} bwd-weight", flops, *weight)
 
-GROUPED = [("dw 144x56", 144, 56, 3, 1, 144), ("dw 144x56 /2", 144, 56, 3, 2, 144), ("dw 192x28", 192, 28, 3, 1, 192), ("dw 576x14", 576, 14, 3, 1, 576),
+GROUPED = [("dw 144x56", 144, 56, 3, 1, 144), ("dw 144x56 /2", 144, 56, 3, 2, 144),
+           ("dw 576x14 /2", 576, 14, 3, 2, 576), ("dw5 96x28 /2", 96, 28, 5, 2, 96), ("dw 192x28", 192, 28, 3, 1, 192), ("dw 576x14", 576, 14, 3, 1, 576),
            ("dw 960x7", 960, 7, 3, 1, 960), ("dw5 240x14", 240, 14, 5, 1, 240), ("dw7 96x56", 96, 56, 7, 1, 96), ("x32 128x56", 128, 56, 3, 1, 32),
            ("x32 512x14", 512, 14, 3, 1, 32)]
 for name, c, h, k, s, groups in GROUPED:
@@ -108,6 +109,11 @@ images("group norm 32 96x28", lambda x, g, b: F.group_norm(x, 32, g, b), (N, 96,
 images("instance norm 96x28", lambda x, g, b: F.instance_norm(x, None, None, g, b), (N, 96, 28, 28), (96,), (96,))
 images("layer norm 2d 96x28", lambda x, g, b: F.layer_norm(x.permute(0, 2, 3, 1), (96,), g, b).permute(0, 3, 1, 2), (N, 96, 28, 28), (96,), (96,))
 images("rms norm", lambda x, g: F.rms_norm(x, (96,), g), (N * 784, 96), (96,))
+
+if any(FILTER in f"embedding 10000x256 {d}" for d in ("fwd", "bwd")):
+    table, index = torch.randn(10_000, 256, requires_grad=True), torch.arange(N * 128) * 7919 % 10_000
+    run("embedding 10000x256 fwd", 0, quiet(lambda: F.embedding(index, table)))
+    run("embedding 10000x256 bwd", 0, backward(lambda: F.embedding(index, table), table))
 
 PRODUCTS = [("mlp l1 fwd", 64, 784, 512, 0, 1), ("mlp l1 dw", 512, 64, 784, 1, 0), ("mlp l2 fwd", 64, 512, 256, 0, 1), ("mlp l2 dx", 64, 256, 512, 0, 0),
             ("mlp l2 dw", 256, 64, 512, 1, 0), ("mlp l3 fwd", 64, 256, 10, 0, 1), ("mlp l3 dx", 64, 10, 256, 0, 0), ("vit qkv fwd", 4160, 192, 576, 0, 1),

@@ -1,7 +1,6 @@
 //! Images made larger or smaller, by the nearest pixel or by a mean of four, with PyTorch's rules for where a pixel
 //! comes from (`UpSample.h` of ATen).
 
-use super::elementwise::axpy;
 use super::isa::multiversion;
 use super::par;
 use super::scratch::Scratch;
@@ -128,12 +127,17 @@ impl UpsampleGeom {
     }
 }
 
-/// `y`: the planes of `x` in their new size. Each row that is needed is resized once, then rows are mixed.
+/// `y`: the planes of `x` in their new size.
 pub fn upsample(g: &UpsampleGeom, x: &[Elem], y: &mut [Elem]) {
     assert!(x.len() == g.x_len() && y.len() == g.y_len(), "slices do not fit {g:?}");
-    let ([h, w], [_, out_w]) = (g.size, g.out);
-    par::each_index(g.out[0] * out_w, y, |p, y| {
-        let x = &x[p * h * w..][..h * w];
+    let plane = g.size[0] * g.size[1];
+    par::each_index(g.out[0] * g.out[1], y, |p, y| resized(g, &x[p * plane..][..plane], y));
+}
+
+multiversion! {
+    /// One plane. Each row that is needed is resized once, then rows are mixed.
+    fn resized(g: &UpsampleGeom, x: &[Elem], y: &mut [Elem]) {
+        let (w, out_w) = (g.size[1], g.out[1]);
         // Rows with an even and with an odd number: those on both sides of a position are one of each.
         let mut wide = Scratch::take(2 * out_w);
         let (even, odd) = wide.split_at_mut(out_w);
@@ -150,30 +154,43 @@ pub fn upsample(g: &UpsampleGeom, x: &[Elem], y: &mut [Elem]) {
             let of = |row: usize| if row.is_multiple_of(2) { &*even } else { &*odd };
             if share == 0.0 { y.copy_from_slice(of(low)) } else { mix(share, of(low), of(high), y) }
         }
-    });
+    }
 }
 
 /// `dx`: the gradient of each pixel goes to those it came from; overwritten.
 pub fn upsample_backward(g: &UpsampleGeom, dy: &[Elem], dx: &mut [Elem]) {
     assert!(dx.len() == g.x_len() && dy.len() == g.y_len(), "slices do not fit {g:?}");
-    let ([h, w], [out_h, out_w]) = (g.size, g.out);
-    par::each_index(h * w, dx, |p, dx| {
+    let plane = g.out[0] * g.out[1];
+    par::each_index(g.size[0] * g.size[1], dx, |p, dx| gathered(g, &dy[p * plane..][..plane], dx));
+}
+
+multiversion! {
+    /// The gradient of one plane.
+    fn gathered(g: &UpsampleGeom, dy: &[Elem], dx: &mut [Elem]) {
+        let ([h, w], out_w) = (g.size, g.out[1]);
         let mut wide = Scratch::take(h * out_w);
         wide.fill(0.0);
-        for (i, dy) in dy[p * out_h * out_w..][..out_h * out_w].chunks_exact(out_w).enumerate() {
+        for (i, dy) in dy.chunks_exact(out_w).enumerate() {
             let (low, high, share) = g.rows.at(i);
-            axpy(1.0 - share, dy, &mut wide[low * out_w..][..out_w]);
+            add_part(1.0 - share, dy, &mut wide[low * out_w..][..out_w]);
             if share != 0.0 {
-                axpy(share, dy, &mut wide[high * out_w..][..out_w]);
+                add_part(share, dy, &mut wide[high * out_w..][..out_w]);
             }
         }
         for (dx, wide) in dx.chunks_exact_mut(w).zip(wide.chunks_exact(out_w)) {
             narrow(&g.cols, wide, dx);
         }
-    });
+    }
+}
+
+/// `y += part * x`.
+#[inline(always)]
+fn add_part(part: Elem, x: &[Elem], y: &mut [Elem]) {
+    y.iter_mut().zip(x).for_each(|(y, x)| *y += part * *x);
 }
 
 /// The places of one row.
+#[inline(always)]
 fn widen(axis: &Axis, x: &[Elem], y: &mut [Elem]) {
     let inner = match axis.doubles {
         Some(Doubling::Nearest) => return twice(x, y),
@@ -190,6 +207,7 @@ fn widen(axis: &Axis, x: &[Elem], y: &mut [Elem]) {
 }
 
 /// The gradient of a row from that of its places.
+#[inline(always)]
 fn narrow(axis: &Axis, dy: &[Elem], dx: &mut [Elem]) {
     if axis.doubles == Some(Doubling::Nearest) {
         return half(dy, dx);
@@ -211,54 +229,49 @@ fn narrow(axis: &Axis, dy: &[Elem], dx: &mut [Elem]) {
     }
 }
 
-multiversion! {
-    /// `y = (1 - share) * a + share * b`.
-    fn mix(share: Elem, a: &[Elem], b: &[Elem], y: &mut [Elem]) {
-        for ((y, a), b) in y.iter_mut().zip(a).zip(b) {
-            *y = (1.0 - share) * *a + share * *b;
-        }
+/// `y = (1 - share) * a + share * b`.
+#[inline(always)]
+fn mix(share: Elem, a: &[Elem], b: &[Elem], y: &mut [Elem]) {
+    for ((y, a), b) in y.iter_mut().zip(a).zip(b) {
+        *y = (1.0 - share) * *a + share * *b;
     }
 }
 
-multiversion! {
-    /// Each pixel twice.
-    fn twice(x: &[Elem], y: &mut [Elem]) {
-        for (y, x) in y.as_chunks_mut::<2>().0.iter_mut().zip(x) {
-            *y = [*x, *x];
-        }
+/// Each pixel twice.
+#[inline(always)]
+fn twice(x: &[Elem], y: &mut [Elem]) {
+    for (y, x) in y.as_chunks_mut::<2>().0.iter_mut().zip(x) {
+        *y = [*x, *x];
     }
 }
 
-multiversion! {
-    /// The sum of each two.
-    fn half(dy: &[Elem], dx: &mut [Elem]) {
-        for (d, [a, b]) in dx.iter_mut().zip(dy.as_chunks::<2>().0) {
-            *d = *a + *b;
-        }
+/// The sum of each two.
+#[inline(always)]
+fn half(dy: &[Elem], dx: &mut [Elem]) {
+    for (d, [a, b]) in dx.iter_mut().zip(dy.as_chunks::<2>().0) {
+        *d = *a + *b;
     }
 }
 
-multiversion! {
-    /// The two places of each pixel but the outer ones: a quarter of the way to its neighbours.
-    fn twice_between(x: &[Elem], y: &mut [Elem]) {
-        let places = y[2..].as_chunks_mut::<2>().0.iter_mut();
-        for (((y, before), x), behind) in places.zip(x).zip(&x[1..]).zip(&x[2..]) {
-            *y = [0.25 * *before + 0.75 * *x, 0.75 * *x + 0.25 * *behind];
-        }
+/// The two places of each pixel but the outer ones: a quarter of the way to its neighbours.
+#[inline(always)]
+fn twice_between(x: &[Elem], y: &mut [Elem]) {
+    let places = y[2..].as_chunks_mut::<2>().0.iter_mut();
+    for (((y, before), x), behind) in places.zip(x).zip(&x[1..]).zip(&x[2..]) {
+        *y = [0.25 * *before + 0.75 * *x, 0.75 * *x + 0.25 * *behind];
     }
 }
 
-multiversion! {
-    /// The gradient of each pixel but the outer ones, by [`twice_between`].
-    fn half_between(dy: &[Elem], dx: &mut [Elem]) {
-        let inner = dx.len() - 1;
-        // [own, own] of pixel i are places 2 i and 2 i + 1; a quarter comes from the places on both sides.
-        let (pairs, last) = (dy.as_chunks::<2>().0, &dy[1..]);
-        let before = last.as_chunks::<2>().0;
-        for (i, d) in dx[1..inner].iter_mut().enumerate() {
-            let ([a, b], [left, _]) = (pairs[i + 1], before[i]);
-            let [_, right] = before[i + 1];
-            *d = 0.75 * (a + b) + 0.25 * (left + right);
-        }
+/// The gradient of each pixel but the outer ones, by [`twice_between`].
+#[inline(always)]
+fn half_between(dy: &[Elem], dx: &mut [Elem]) {
+    let inner = dx.len() - 1;
+    // [own, own] of pixel i are places 2 i and 2 i + 1; a quarter comes from the places on both sides.
+    let (pairs, last) = (dy.as_chunks::<2>().0, &dy[1..]);
+    let before = last.as_chunks::<2>().0;
+    for (i, d) in dx[1..inner].iter_mut().enumerate() {
+        let ([a, b], [left, _]) = (pairs[i + 1], before[i]);
+        let [_, right] = before[i + 1];
+        *d = 0.75 * (a + b) + 0.25 * (left + right);
     }
 }

@@ -1,22 +1,50 @@
 //! The three passes of a convolution, and which algorithm computes them.
 
 use super::geometry::ConvGeom;
-use super::{forward, grouped, image_lanes, input_grad, pointwise, weight_grad, winograd};
+use super::packed_weight::{PackedWeight, WeightLayout};
+use super::{forward, grouped, image_lanes, input_grad, pointwise, thinned, weight_grad, winograd};
 use crate::base::Elem;
 use crate::kernels::elementwise::{act_inplace, add_assign};
 use crate::kernels::gemm::{Epilogue, LayerEpilogue, Mat, MatMut, gemm, linear};
+use crate::kernels::isa::multiversion;
 use crate::kernels::par;
 use crate::kernels::reduce::{channel_sums, scale_or_zero};
+use crate::kernels::scratch::Scratch;
 
 /// `y = act(conv(x, w) * scale + bias + residual)`.
 pub fn conv2d(g: &ConvGeom, x: &[Elem], w: &[Elem], then: LayerEpilogue<'_>, y: &mut [Elem]) {
-    assert!(x.len() == g.x_len() && w.len() == g.w_len() && y.len() == g.y_len(), "slices do not fit {g:?}");
+    assert_eq!(w.len(), g.w_len(), "the weight does not fit {g:?}");
+    let layout = WeightLayout::of(g);
+    let mut packed = Scratch::take(layout.len(g));
+    layout.pack(g, w, &mut packed);
+    run(g, x, if layout == WeightLayout::Plain { w } else { &packed }, then, y);
+}
+
+/// The same by a weight that was packed before.
+pub fn conv2d_packed(
+    g: &ConvGeom,
+    x: &[Elem],
+    (w, packed): (&[Elem], &PackedWeight),
+    then: LayerEpilogue<'_>,
+    y: &mut [Elem],
+) {
+    run(g, x, packed.of(g, w), then, y);
+}
+
+/// The forward pass by a weight in the layout of `g`.
+fn run(g: &ConvGeom, x: &[Elem], w: &[Elem], then: LayerEpilogue<'_>, y: &mut [Elem]) {
+    assert!(x.len() == g.x_len() && y.len() == g.y_len(), "slices do not fit {g:?}");
     assert!(then.scale.is_none_or(|s| s.len() == g.k), "scale does not fit {g:?}");
     assert!(then.bias.is_none_or(|b| b.len() == g.k), "bias does not fit {g:?}");
     assert!(then.residual.is_none_or(|r| r.len() == y.len()), "residual does not fit {g:?}");
+    if let Some(thin) = thinned::thinned(g) {
+        let mut seen = Scratch::take(thin.x_len());
+        thinned::gather(g, x, &mut seen);
+        return run(&thin, &seen, w, then, y);
+    }
     let epilogue = |at: usize, out: &mut [Elem]| follow(g, then, at, out);
     if let Some(shape) = winograd::Shape::forward(g) {
-        winograd::run(&shape, &winograd::pack(g, w), x, y, epilogue);
+        winograd::run(&shape, w, x, y, epilogue);
     } else if g.is_linear() {
         let inner = g.c * g.h * g.w;
         linear(Mat::new(x, g.n, inner), Mat::new(w, g.k, inner), then, MatMut::new(y, g.n, g.k));
@@ -33,11 +61,8 @@ pub fn conv2d(g: &ConvGeom, x: &[Elem], w: &[Elem], then: LayerEpilogue<'_>, y: 
 fn follow(g: &ConvGeom, then: LayerEpilogue<'_>, at: usize, out: &mut [Elem]) {
     let channel = at / (g.out[0] * g.out[1]) % g.k;
     match (then.scale, then.bias.map(|bias| bias[channel])) {
-        (Some(scale), bias) => {
-            let (scale, bias) = (scale[channel], bias.unwrap_or(0.0));
-            out.iter_mut().for_each(|v| *v = *v * scale + bias);
-        }
-        (None, Some(bias)) => out.iter_mut().for_each(|v| *v += bias),
+        (Some(scale), bias) => affine(scale[channel], bias.unwrap_or(0.0), out),
+        (None, Some(bias)) => affine(1.0, bias, out),
         (None, None) => {}
     }
     if let Some(residual) = then.residual {
@@ -46,14 +71,28 @@ fn follow(g: &ConvGeom, then: LayerEpilogue<'_>, at: usize, out: &mut [Elem]) {
     act_inplace(then.act, out);
 }
 
+multiversion! {
+    /// `x = x * scale + shift`.
+    fn affine(scale: Elem, shift: Elem, x: &mut [Elem]) {
+        x.iter_mut().for_each(|x| *x = *x * scale + shift);
+    }
+}
+
 /// `dx`: the gradient of the input; overwritten.
 pub fn conv2d_backward_data(g: &ConvGeom, dy: &[Elem], w: &[Elem], dx: &mut [Elem]) {
     assert!(
         dx.len() == g.x_len() && w.len() == g.w_len() && dy.len() == g.y_len(),
         "slices do not fit {g:?}"
     );
+    if let Some(thin) = thinned::thinned(g) {
+        let mut seen = Scratch::take(thin.x_len());
+        conv2d_backward_data(&thin, dy, w, &mut seen);
+        return thinned::spread(g, &seen, dx);
+    }
     if let Some(shape) = winograd::Shape::backward(g) {
-        winograd::run(&shape, &winograd::pack_flipped(g, w), dy, dx, |_, _| {});
+        let mut flipped = Scratch::take(winograd::packed_len(g));
+        winograd::pack_flipped(g, w, &mut flipped);
+        winograd::run(&shape, &flipped, dy, dx, |_, _| {});
     } else if g.is_linear() {
         let inner = g.c * g.h * g.w;
         let (dy, w) = (Mat::new(dy, g.n, g.k), Mat::new(w, g.k, inner));
@@ -104,6 +143,11 @@ fn backward_weight(g: &ConvGeom, x: &[Elem], dy: &[Elem], beta: Elem, dw: &mut [
     }
     if g.n == 0 {
         return scale_or_zero(beta, dw);
+    }
+    if let Some(thin) = thinned::thinned(g) {
+        let mut seen = Scratch::take(thin.x_len());
+        thinned::gather(g, x, &mut seen);
+        return backward_weight(&thin, &seen, dy, beta, dw);
     }
     if let Some(shape) = winograd::Shape::forward(g) {
         return winograd::backward_weight(&shape, x, dy, beta, dw);

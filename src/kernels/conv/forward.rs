@@ -7,10 +7,36 @@ use crate::base::Elem;
 use crate::kernels::gemm::microkernel::NR;
 use crate::kernels::gemm::pack::{padded, zero_padding};
 use crate::kernels::par::{self, SERIAL_FLOPS};
-use crate::kernels::scratch::Scratch;
 use crate::kernels::transpose::transpose;
 
-/// `y`, overwritten; `epilogue(at, plane)` is called on each finished output plane with its place in `y`.
+/// Whether the columns of the micro-kernel should be pixels: then the weight is read as it is, [channel, step].
+pub(super) fn is_narrow(g: &ConvGeom) -> bool {
+    let steps = g.c / g.groups * g.kernel[0] * g.kernel[1];
+    g.stride[1] == 1 && prefers_pixels(g.k / g.groups, g.out, steps)
+}
+
+/// Elements of the packed weight.
+pub(super) fn packed_len(g: &ConvGeom) -> usize {
+    g.groups * padded(g.k / g.groups) * (g.c / g.groups) * g.kernel[0] * g.kernel[1]
+}
+
+/// The weight as panels of output channels, for all but [narrow](is_narrow) convolutions.
+pub(super) fn pack(g: &ConvGeom, w: &[Elem], packed: &mut [Elem]) {
+    let channels = g.k / g.groups;
+    let steps = g.c / g.groups * g.kernel[0] * g.kernel[1];
+    let serial = g.flops() < SERIAL_FLOPS;
+    for (group, packed) in packed.chunks_exact_mut((padded(channels) * steps).max(1)).enumerate() {
+        par::chunks((NR * steps).max(1), serial, packed, |p, panel| {
+            let cols = NR.min(channels - p * NR);
+            let from = &w[(group * channels + p * NR) * steps..];
+            transpose(cols, steps, from, steps, 0.0, panel, padded(cols));
+            zero_padding(panel, cols);
+        });
+    }
+}
+
+/// `y`, overwritten, by the weight as it is or [packed](pack); `epilogue(at, plane)` is called on each finished output
+/// plane with its place in `y`.
 pub(super) fn forward(
     g: &ConvGeom,
     x: &[Elem],
@@ -18,26 +44,7 @@ pub(super) fn forward(
     y: &mut [Elem],
     epilogue: impl Fn(usize, &mut [Elem]) + Sync + Send,
 ) {
-    let (channels_in, channels) = (g.c / g.groups, g.k / g.groups);
-    let steps = channels_in * g.kernel[0] * g.kernel[1];
-    let narrow = g.stride[1] == 1 && prefers_pixels(channels, g.out, steps);
-    let plan = plan(g, narrow);
-    let serial = g.flops() < SERIAL_FLOPS;
-    if narrow {
-        // The weight is [channel, step] already.
-        return plan.run(x, w, serial, y, epilogue);
-    }
-    let mut weights = Scratch::take(g.groups * plan.packed);
-    for group in 0..g.groups {
-        let weights = &mut weights[group * plan.packed..][..plan.packed];
-        par::chunks((NR * steps).max(1), serial, weights, |p, panel| {
-            let cols = NR.min(channels - p * NR);
-            let from = &w[(group * channels + p * NR) * steps..];
-            transpose(cols, steps, from, steps, 0.0, panel, padded(cols));
-            zero_padding(panel, cols);
-        });
-    }
-    plan.run(x, &weights, serial, y, epilogue);
+    plan(g, is_narrow(g)).run(x, w, g.flops() < SERIAL_FLOPS, y, epilogue);
 }
 
 fn plan(g: &ConvGeom, narrow: bool) -> ImplicitGemm {

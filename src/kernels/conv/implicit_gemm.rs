@@ -109,7 +109,8 @@ struct Block<'a> {
 }
 
 impl ImplicitGemm {
-    /// Computes all images; `epilogue(at, plane)` is called on each finished output plane with its place in `out`.
+    /// Computes all images; `epilogue(at, pixels)` is called on each finished piece of an output plane with its place in
+    /// `out`. Where there is one, a single pass makes all pixels.
     pub fn run(
         &self,
         x: &[Elem],
@@ -125,15 +126,24 @@ impl ImplicitGemm {
         // Each thread has blocks of images of its own; where there are few, the threads share each.
         let shared = !serial && out.len().div_ceil(self.block * image) < 4;
         par::chunks(self.block * image, serial || shared, out, |i, out| {
-            self.block(i * self.block, x, weights, shared, out);
-            par::chunks(self.plane, !shared, out, |p, plane| {
-                epilogue(i * self.block * image + p * self.plane, plane);
-            });
+            let epilogue = |at: usize, pixels: &mut [Elem]| epilogue(i * self.block * image + at, pixels);
+            self.block(i * self.block, x, weights, shared, out, &epilogue);
+            if self.narrow {
+                par::chunks(self.plane, !shared, out, |p, plane| epilogue(p * self.plane, plane));
+            }
         });
     }
 
     /// The images from `first` on, as many as `out` holds; threads share them if `shared`.
-    fn block(&self, first: usize, x: &[Elem], weights: &[Elem], shared: bool, out: &mut [Elem]) {
+    fn block(
+        &self,
+        first: usize,
+        x: &[Elem],
+        weights: &[Elem],
+        shared: bool,
+        out: &mut [Elem],
+        epilogue: &(impl Fn(usize, &mut [Elem]) + Sync),
+    ) {
         let p = &self.image;
         let images = out.len() / (self.groups * self.channels * self.plane);
         let source = p.c * p.h * p.w;
@@ -144,7 +154,7 @@ impl ImplicitGemm {
                 &x[at(0)..]
             } else {
                 for i in 0..images {
-                    p.fill(&x[at(i)..][..source], &mut copies[i * p.len()..][..p.len()]);
+                    p.fill(&x[at(i)..][..source], shared, &mut copies[i * p.len()..][..p.len()]);
                 }
                 &copies[..]
             };
@@ -153,7 +163,7 @@ impl ImplicitGemm {
                 if self.narrow {
                     self.pixels_as_columns(pass, block, out);
                 } else {
-                    self.channels_as_columns(pass, block, out);
+                    self.channels_as_columns(pass, block, out, epilogue);
                 }
             }
         }
@@ -189,8 +199,15 @@ impl ImplicitGemm {
         });
     }
 
-    /// One product whose vectors are output channels, which are transposed on their way to the planes.
-    fn channels_as_columns(&self, pass: &Pass, block: Block<'_>, out: &mut [Elem]) {
+    /// One product whose vectors are output channels, which are transposed on their way to the planes, where what follows
+    /// meets them in the cache.
+    fn channels_as_columns(
+        &self,
+        pass: &Pass,
+        block: Block<'_>,
+        out: &mut [Elem],
+        epilogue: &(impl Fn(usize, &mut [Elem]) + Sync),
+    ) {
         let (grid, k) = (&pass.grid, pass.taps.offsets());
         let pixels = grid.rows * grid.cols;
         // Small images side by side, or parts of a large one: whole rows, so that each has a place in the plane.
@@ -230,6 +247,11 @@ impl ImplicitGemm {
                         // SAFETY: each task has channels of its own.
                         let out = unsafe { out.slice(channel * self.plane, channels * self.plane) };
                         grid.place(first, rows, sums, out, self.plane);
+                        let whole = if pixels == self.plane { out } else { &mut [] };
+                        for (c, plane) in whole.chunks_exact_mut(self.plane).enumerate() {
+                            let at = first * grid.cols;
+                            epilogue((channel + c) * self.plane + at, &mut plane[at..][..rows * grid.cols]);
+                        }
                     }
                 }
             }

@@ -9,11 +9,13 @@
 //!   cuDNN, Chetlur et al., arXiv:1410.0759, and of the indirect convolution, Dukhan, arXiv:1907.02129): the
 //!   micro-kernel of `gemm` reads pixels through tables of offsets, and no im2col matrix is written. Columns of the
 //!   micro-kernel are output channels, or pixels where channels are too few to fill vectors.
+//! - **The pixels that are seen**, copied, for kernels of 1 x 1 with a stride (`thinned`).
 //! - **Shifted planes** for groups of few channels, depthwise convolutions above all (`grouped`).
 //! - **Vectors of images** for the gradient of the input of small maps (`image_lanes`), and **vectors of pixels** for
 //!   the gradient of the weight of few channels (`weight_grad_narrow`).
 //!
-//! `conv2d` holds the public functions and makes the choice, `geometry` the shape, `padded` copies images with their
+//! `conv2d` holds the public functions and makes the choice, `packed_weight` says in which order each algorithm reads
+//! the weight, `geometry` holds the shape, `padded` copies images with their
 //! padding and lists where windows and taps lie in them.
 
 mod conv2d;
@@ -23,12 +25,15 @@ mod grouped;
 pub(super) mod image_lanes;
 mod implicit_gemm;
 mod input_grad;
+mod packed_weight;
 mod padded;
 mod pointwise;
+mod thinned;
 mod weight_grad;
 #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
 mod weight_grad_narrow;
 mod winograd;
 
-pub use conv2d::{conv_transpose2d, conv2d, conv2d_backward_data, conv2d_backward_weight};
+pub use conv2d::{conv_transpose2d, conv2d, conv2d_backward_data, conv2d_backward_weight, conv2d_packed};
 pub use geometry::ConvGeom;
+pub use packed_weight::{PackedWeight, WeightLayout};

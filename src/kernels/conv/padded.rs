@@ -4,6 +4,7 @@ use super::geometry::ConvGeom;
 use crate::base::Elem;
 use crate::kernels::gemm::microkernel::Offsets;
 use crate::kernels::isa::multiversion;
+use crate::kernels::par;
 
 /// A padded (or, where `top` or `left` is negative, cropped) copy of one image's channels: [c, padded_h, padded_w].
 #[derive(Debug, Clone, Copy)]
@@ -41,15 +42,17 @@ impl Padded {
         self.top == 0 && self.left == 0 && self.padded_h == self.h && self.padded_w == self.w
     }
 
-    /// Copies the channels `src` ([c, h, w]).
-    pub fn fill(&self, src: &[Elem], dst: &mut [Elem]) {
+    /// Copies the channels `src` ([c, h, w]); threads share them if `shared`.
+    pub fn fill(&self, src: &[Elem], shared: bool, dst: &mut [Elem]) {
         if src.is_empty() {
             dst.fill(0.0);
             return;
         }
-        let copies = dst.chunks_exact_mut(self.padded_h * self.padded_w);
-        for (src, dst) in src.chunks_exact(self.h * self.w).zip(copies) {
-            fill_plane(self, src, dst);
+        let (plane, image) = (self.padded_h * self.padded_w, self.h * self.w);
+        let fill = |c: usize, dst: &mut [Elem]| fill_plane(self, &src[c * image..][..image], dst);
+        match shared {
+            true => par::each_index(plane, dst, fill),
+            false => dst.chunks_exact_mut(plane).enumerate().for_each(|(c, dst)| fill(c, dst)),
         }
     }
 }

@@ -153,7 +153,7 @@ impl Plan {
             } else {
                 for i in 0..count {
                     let src = &x[((n + i) * g.groups + task.group) * source..][..source];
-                    p.fill(src, &mut copies[i * p.len()..][..p.len()]);
+                    p.fill(src, false, &mut copies[i * p.len()..][..p.len()]);
                 }
                 &copies[..]
             };

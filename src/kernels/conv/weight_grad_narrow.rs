@@ -61,7 +61,7 @@ pub(super) fn backward_weight(g: &ConvGeom, x: &[Elem], dy: &[Elem], beta: Elem,
         let (mut local_x, mut local_dy) = (Scratch::take(rows.image.len()), Scratch::take(g.k * oh * pitch));
         let (image, grad) = (g.c * g.h * g.w, g.k * oh * ow);
         for n in i * images..g.n.min((i + 1) * images) {
-            rows.image.fill(&x[n * image..][..image], &mut local_x);
+            rows.image.fill(&x[n * image..][..image], false, &mut local_x);
             for (local, dy) in local_dy.chunks_exact_mut(pitch).zip(dy[n * grad..][..grad].chunks_exact(ow)) {
                 local[..ow].copy_from_slice(dy);
                 local[ow..].fill(0.0);

@@ -4,7 +4,9 @@
 use super::pool2d::scatter_max;
 use crate::base::{Elem, Error, Result};
 use crate::kernels::disjoint::DisjointMut;
+use crate::kernels::isa::multiversion;
 use crate::kernels::par;
+use crate::kernels::scratch::Scratch;
 use std::ops::Range;
 
 /// The shape of an adaptive pooling: `x` is [planes, h, w], `y` is [planes, out].
@@ -50,8 +52,11 @@ impl AdaptivePoolGeom {
         self.planes * self.out[0] * self.out[1]
     }
 
-    /// Rows and columns of each part, row by row.
-    fn bins(self) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
+    /// The rows of each row of parts, and the columns of each column of them; none where there is no plane to cut.
+    fn bins(self) -> [Vec<Range<usize>>; 2] {
+        if self.planes == 0 {
+            return [Vec::new(), Vec::new()];
+        }
         let bin = |i: usize, size: usize, out: usize| {
             // Whole parts and the rest apart, so that no product overflows.
             let (whole, rest) = (size / out, size % out);
@@ -59,36 +64,61 @@ impl AdaptivePoolGeom {
             let behind = |i: usize| i * whole + (i as u128 * rest as u128).div_ceil(out as u128) as usize;
             at(i)..behind(i + 1)
         };
-        (0..self.out[0]).flat_map(move |i| {
-            (0..self.out[1]).map(move |j| (bin(i, self.h, self.out[0]), bin(j, self.w, self.out[1])))
-        })
+        [(self.h, self.out[0]), (self.w, self.out[1])].map(|(s, o)| (0..o).map(|i| bin(i, s, o)).collect())
     }
 }
 
 /// `y`: the mean of each part.
 pub fn adaptive_avg_pool2d(g: &AdaptivePoolGeom, x: &[Elem], y: &mut [Elem]) {
     assert!(x.len() == g.x_len() && y.len() == g.y_len(), "slices do not fit {g:?}");
-    let plane = g.h * g.w;
+    let (plane, [rows, cols]) = (g.h * g.w, g.bins());
     par::each_index((g.out[0] * g.out[1]).max(1), y, |p, y| {
-        let x = &x[p * plane..][..plane];
-        for (y, (rows, cols)) in y.iter_mut().zip(g.bins()) {
-            let count = (rows.len() * cols.len()) as Elem;
-            *y = rows.map(|r| x[r * g.w..][cols.clone()].iter().sum::<Elem>()).sum::<Elem>() / count;
-        }
+        means(g.w, &rows, &cols, &x[p * plane..][..plane], y);
     });
+}
+
+multiversion! {
+    /// The mean of each part of a plane: its rows are added up first, side by side.
+    fn means(w: usize, rows: &[Range<usize>], cols: &[Range<usize>], x: &[Elem], y: &mut [Elem]) {
+        let mut sums = Scratch::take(w);
+        for (y, rows) in y.chunks_exact_mut(cols.len()).zip(rows) {
+            sums.fill(0.0);
+            for x in x[rows.start * w..rows.end * w].chunks_exact(w) {
+                sums.iter_mut().zip(x).for_each(|(sum, x)| *sum += *x);
+            }
+            for (y, cols) in y.iter_mut().zip(cols) {
+                let count = (rows.len() * cols.len()) as Elem;
+                *y = sums[cols.clone()].iter().sum::<Elem>() / count;
+            }
+        }
+    }
 }
 
 /// `dx`: the gradient of each mean, spread over its part; overwritten.
 pub fn adaptive_avg_pool2d_backward(g: &AdaptivePoolGeom, dy: &[Elem], dx: &mut [Elem]) {
     assert!(dx.len() == g.x_len() && dy.len() == g.y_len(), "slices do not fit {g:?}");
-    let out = g.out[0] * g.out[1];
+    let (out, [rows, cols]) = (g.out[0] * g.out[1], g.bins());
     par::each_index((g.h * g.w).max(1), dx, |p, dx| {
-        dx.fill(0.0);
-        for (dy, (rows, cols)) in dy[p * out..][..out].iter().zip(g.bins()) {
-            let share = dy / (rows.len() * cols.len()) as Elem;
-            rows.for_each(|r| dx[r * g.w..][cols.clone()].iter_mut().for_each(|d| *d += share));
-        }
+        shares(g.w, &rows, &cols, &dy[p * out..][..out], dx);
     });
+}
+
+multiversion! {
+    /// The gradient of each mean to all of its part: a row of shares is made once and added to each row of the part.
+    fn shares(w: usize, rows: &[Range<usize>], cols: &[Range<usize>], dy: &[Elem], dx: &mut [Elem]) {
+        let mut row = Scratch::take(w);
+        dx.fill(0.0);
+        for (dy, rows) in dy.chunks_exact(cols.len()).zip(rows) {
+            row.fill(0.0);
+            for (dy, cols) in dy.iter().zip(cols) {
+                let share = dy / (rows.len() * cols.len()) as Elem;
+                row[cols.clone()].iter_mut().for_each(|d| *d += share);
+            }
+            for dx in dx[rows.start * w..rows.end * w].chunks_exact_mut(w) {
+                dx.iter_mut().zip(&*row).for_each(|(d, share)| *d += *share);
+            }
+        }
+    }
 }
 
 /// `y`: the largest element of each part; `argmax`: its position in its plane (`y * w + x`), the first of equals. NaN
@@ -99,17 +129,21 @@ pub fn adaptive_max_pool2d(g: &AdaptivePoolGeom, x: &[Elem], y: &mut [Elem], arg
         "slices do not fit {g:?}"
     );
     let (plane, out) = (g.h * g.w, (g.out[0] * g.out[1]).max(1));
-    let at = DisjointMut::from(y);
+    let (at, [rows, cols]) = (DisjointMut::from(y), g.bins());
     par::each_index(out, argmax, |p, argmax| {
         // SAFETY: one task for each plane.
         let y = unsafe { at.slice(p * out, out) };
         let x = &x[p * plane..][..plane];
-        for ((y, argmax), (rows, cols)) in y.iter_mut().zip(argmax).zip(g.bins()) {
+        let parts = rows.iter().flat_map(|rows| cols.iter().map(move |cols| (rows.clone(), cols.clone())));
+        for ((y, argmax), (rows, cols)) in y.iter_mut().zip(argmax).zip(parts) {
             let first = rows.start * g.w + cols.start;
             (*y, *argmax) = (x[first], first as u32);
-            for i in rows.flat_map(|r| cols.clone().map(move |c| r * g.w + c)) {
-                if x[i] > *y || x[i].is_nan() {
-                    (*y, *argmax) = (x[i], i as u32);
+            for r in rows {
+                let from = r * g.w + cols.start;
+                for (i, x) in (from..).zip(&x[from..][..cols.len()]) {
+                    if *x > *y || x.is_nan() {
+                        (*y, *argmax) = (*x, i as u32);
+                    }
                 }
             }
         }

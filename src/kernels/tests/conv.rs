@@ -4,7 +4,8 @@ use super::{close, noise, on_1_and_2_threads, pick};
 use crate::base::{Elem, keyed};
 use crate::kernels::conv::image_lanes;
 use crate::kernels::{
-    Act, ConvGeom, LayerEpilogue, Window, conv2d, conv2d_backward_data, conv2d_backward_weight,
+    Act, ConvGeom, LayerEpilogue, PackedWeight, Window, conv2d, conv2d_backward_data, conv2d_backward_weight,
+    conv2d_packed,
 };
 
 /// Calls `f` with the indices into x, w and y of every product of the definition.
@@ -68,6 +69,9 @@ fn check(g: &ConvGeom, seed: u64) {
             ..Default::default()
         };
         conv2d(g, &x, &w, then, &mut got);
+        let mut by_packed = vec![Elem::NAN; g.y_len()];
+        conv2d_packed(g, &x, (&w, &PackedWeight::new(g, &w)), then, &mut by_packed);
+        assert!(got == by_packed, "a packed weight changes no bit of {g:?}");
         got
     });
     close(&got, &y, tolerance(g), &format!("forward of {g:?}"));
@@ -189,6 +193,41 @@ fn the_depthwise_convolutions_of_common_networks() {
     ] {
         let window = Window { stride: [stride; 2], padding: [kernel / 2; 2], ..Window::new([kernel; 2]) };
         check(&ConvGeom::new([3, channels, size, size], channels, window, channels).unwrap(), 5000);
+    }
+}
+
+/// Depthwise convolutions that halve their images: rows of all lengths about a vector, every padding that is less than
+/// the kernel and more, rows and columns that no window sees.
+#[test]
+fn depthwise_convolutions_of_stride_2() {
+    let mut rng = keyed(10, "conv shapes", 0, 0);
+    let mut done = 0;
+    while done < 60 {
+        let mut p = |range| pick(&mut rng, range);
+        let (channels, kernel) = (p(2..=9), if p(0..=1) == 0 { 3 } else { 5 });
+        let input = [p(1..=3), channels, p(1..=20), p(1..=80)];
+        let window = Window { stride: [2; 2], padding: [p(0..=5), p(0..=20)], ..Window::new([kernel; 2]) };
+        if let Ok(g) = ConvGeom::new(input, channels, window, channels) {
+            check(&g, 8000 + done);
+            done += 1;
+        }
+    }
+}
+
+/// Kernels of one pixel with a stride see only some pixels: the others have no gradient.
+#[test]
+fn kernels_of_one_pixel_with_a_stride() {
+    for (input, k, stride, groups) in [
+        ([3, 24, 14, 14], 48, [2, 2], 1),
+        ([2, 200, 9, 7], 30, [2, 2], 1),
+        ([1, 5, 8, 33], 4, [1, 2], 1),
+        ([2, 6, 10, 11], 9, [3, 4], 3),
+        ([2, 8, 7, 6], 8, [2, 3], 8),
+        ([3, 7, 1, 1], 9, [2, 2], 1),
+        ([2, 3, 2, 9], 40, [5, 2], 1),
+        ([0, 3, 4, 4], 2, [2, 2], 1),
+    ] {
+        check(&ConvGeom::new(input, k, Window { stride, ..Window::new([1, 1]) }, groups).unwrap(), 9000);
     }
 }
 

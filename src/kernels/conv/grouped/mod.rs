@@ -7,8 +7,8 @@
 //! stride the columns and rows of each remainder lie in a plane of their own, so that strides cost nothing in the loops
 //! (`sums`).
 //!
-//! Where the CPU loads with masks and the image keeps its size, even the copy is saved (`masked`, and `rows` for
-//! kernels of 5 x 5 and 7 x 7).
+//! Where the CPU loads with masks, even the copy is saved, if the image keeps its size (`masked`, and `rows` for kernels
+//! of 5 x 5 and 7 x 7) or is halved (`strided`, the forward pass).
 //!
 //! One task is an image and some groups, or for the gradient of the weight some images and a group.
 #![allow(unsafe_code)]
@@ -18,6 +18,8 @@ mod flat;
 mod masked;
 #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
 mod rows;
+#[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
+mod strided;
 mod sums;
 mod vector;
 
@@ -62,18 +64,27 @@ fn kernel<'a>(g: &ConvGeom, w: &'a [Elem], channel: usize) -> &'a [Elem] {
     &w[channel * taps..][..taps]
 }
 
-/// Calls `f` with the channel, the place and the memory of each plane of the result of a depthwise convolution that
-/// keeps the size of its images.
+/// Calls `f` with the number and the memory of each plane, of `size` elements, of the result of a depthwise convolution.
 #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
-fn each_plane(g: &ConvGeom, out: &mut [Elem], f: impl Fn(usize, usize, &mut [Elem]) + Sync + Send) {
-    let plane = g.h * g.w;
-    let planes = (TASK / plane.max(1)).max(1);
-    par::chunks(planes * plane.max(1), g.flops() < SERIAL_FLOPS, out, |i, out| {
-        for (j, out) in out.chunks_exact_mut(plane).enumerate() {
-            let at = i * planes + j;
-            f(at % g.c, at * plane, out);
-        }
+fn each_plane(g: &ConvGeom, size: usize, out: &mut [Elem], f: impl Fn(usize, &mut [Elem]) + Sync + Send) {
+    let planes = (TASK / (g.h * g.w).max(1)).max(1);
+    par::chunks(planes * size.max(1), g.flops() < SERIAL_FLOPS, out, |i, out| {
+        out.chunks_exact_mut(size).enumerate().for_each(|(j, out)| f(i * planes + j, out));
     });
+}
+
+/// What computes a plane of a depthwise convolution from the taps of its channel and the plane of the input as it lies,
+/// if the shape is one for that.
+#[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
+fn without_copy(g: &ConvGeom) -> Option<Box<dyn Fn(&[Elem], &[Elem], &mut [Elem]) + Sync + Send>> {
+    if let Some(rows) = rows::Rows::new(g) {
+        return Some(Box::new(move |w, x, y| rows.sums(w, false, x, y)));
+    }
+    if let Some(masked) = masked::Masked::new(g, false) {
+        return Some(Box::new(move |w, x, y| masked.sums(w, x, y)));
+    }
+    let strided = strided::Strided::new(g)?;
+    Some(Box::new(move |w, x, y| strided.sums(w, x, y)))
 }
 
 /// `y`, overwritten; `epilogue(at, plane)` is called on each finished output plane with its place in `y`.
@@ -85,17 +96,11 @@ pub(super) fn forward(
     epilogue: impl Fn(usize, &mut [Elem]) + Sync + Send,
 ) {
     #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
-    if let Some(rows) = rows::Rows::new(g) {
-        return each_plane(g, y, |c, at, y| {
-            rows.sums(kernel(g, w, c), false, &x[at..][..y.len()], y);
-            epilogue(at, y);
-        });
-    }
-    #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
-    if let Some(masked) = masked::Masked::new(g, false) {
-        return each_plane(g, y, |c, at, y| {
-            masked.sums(kernel(g, w, c), &x[at..][..y.len()], y);
-            epilogue(at, y);
+    if let Some(sums) = without_copy(g) {
+        let (image, plane) = (g.h * g.w, g.out[0] * g.out[1]);
+        return each_plane(g, plane, y, |i, y| {
+            sums(kernel(g, w, i % g.c), &x[i * image..][..image], y);
+            epilogue(i * plane, y);
         });
     }
     let (flat, [from, to]) = (Flat::new(g), [g.c, g.k].map(|channels| channels / g.groups));
@@ -127,11 +132,17 @@ pub(super) fn forward(
 pub(super) fn backward_data(g: &ConvGeom, dy: &[Elem], w: &[Elem], dx: &mut [Elem]) {
     #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
     if let Some(rows) = rows::Rows::new(g) {
-        return each_plane(g, dx, |c, at, dx| rows.sums(kernel(g, w, c), true, &dy[at..][..dx.len()], dx));
+        let plane = g.h * g.w;
+        return each_plane(g, plane, dx, |i, dx| {
+            rows.sums(kernel(g, w, i % g.c), true, &dy[i * plane..][..plane], dx);
+        });
     }
     #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
     if let Some(masked) = masked::Masked::new(g, true) {
-        return each_plane(g, dx, |c, at, dx| masked.sums(kernel(g, w, c), &dy[at..][..dx.len()], dx));
+        let plane = g.h * g.w;
+        return each_plane(g, plane, dx, |i, dx| {
+            masked.sums(kernel(g, w, i % g.c), &dy[i * plane..][..plane], dx);
+        });
     }
     let (flat, [to, from]) = (Flat::new(g), [g.c, g.k].map(|channels| channels / g.groups));
     let phases = flat.output_steps(from);

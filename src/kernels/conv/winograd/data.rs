@@ -68,16 +68,15 @@ pub(super) unsafe fn input_rows(
     }
 }
 
-/// Computes all images. `w` are packed kernels ([`pack`]); `epilogue(at, pixels)` is called on each finished piece of
-/// an output plane with its place in `y`.
+/// Computes all images. `u` are kernels in the transformed domain ([`pack`], [`pack_flipped`]); `epilogue(at, pixels)`
+/// is called on each finished piece of an output plane with its place in `y`.
 pub(in crate::kernels::conv) fn run(
     s: &Shape,
-    w: &[Elem],
+    u: &[Elem],
     x: &[Elem],
     y: &mut [Elem],
     epilogue: impl Fn(usize, &mut [Elem]) + Sync + Send,
 ) {
-    let u = transform_kernels(s, w);
     let (per_image, image) = (s.tile_rows() * s.tile_cols(), s.k * s.out_h * s.out_w);
     let images = TILES.div_ceil(per_image).min(s.n.max(1));
     // Each thread has blocks of images of its own; where there are few, the threads share each.
@@ -91,7 +90,7 @@ pub(in crate::kernels::conv) fn run(
             let chunk = Chunk { s, first, rows: rows.min(all - first), shared };
             let v = chunk.transform(x);
             let epilogue = |at: usize, out: &mut [Elem]| epilogue(block * images * image + at, out);
-            par::tasks(s.k.div_ceil(NR), !shared, |p| chunk.panel(p, &u, &v, y, &epilogue));
+            par::tasks(s.k.div_ceil(NR), !shared, |p| chunk.panel(p, u, &v, y, &epilogue));
         }
     });
 }
@@ -100,23 +99,21 @@ pub(in crate::kernels::conv) fn run(
 ///
 /// The points of a kernel lie a power of two apart, which a cache keeps in one set: sixteen channels at a time go through
 /// a buffer in which they lie a vector further apart, and from there in pieces of whole pages.
-fn transform_kernels(s: &Shape, w: &[Elem]) -> Scratch {
-    let mut u = Scratch::take(POINTS * s.c * s.k);
-    par::each_index(POINTS * s.c * NR, &mut u, |p, u| {
-        let width = u.len() / (POINTS * s.c);
-        let w = &w[p * NR * s.c * 9..][..width * s.c * 9];
+fn transform_kernels(channels: usize, w: &[Elem], u: &mut [Elem]) {
+    par::each_index(POINTS * channels * NR, u, |p, u| {
+        let width = u.len() / (POINTS * channels);
+        let w = &w[p * NR * channels * 9..][..width * channels * 9];
         let (block, pitch) = (LANES * width, LANES * width + LANES);
         let mut local = Scratch::take(POINTS * pitch);
-        for c in (0..s.c).step_by(LANES) {
+        for c in (0..channels).step_by(LANES) {
             for l in (0..width).step_by(LANES) {
                 kernels(&w[c * 9 * width + l..], width, LANES, pitch, &mut local[l..]);
             }
             for (point, local) in local.chunks_exact(pitch).enumerate() {
-                u[(point * s.c + c) * width..][..block].copy_from_slice(&local[..block]);
+                u[(point * channels + c) * width..][..block].copy_from_slice(&local[..block]);
             }
         }
     });
-    u
 }
 
 /// Some rows of tiles, counted through the images of a block.
@@ -250,8 +247,13 @@ unsafe fn store_planes(pixels: usize, width: usize, sums: &[Elem], y: DisjointMu
     }
 }
 
-/// The weight ([k, c, 3, 3]) packed for the forward pass: panel after panel of [c, tap, output channel].
-pub(in crate::kernels::conv) fn pack(g: &ConvGeom, w: &[Elem]) -> Scratch {
+/// Elements of transformed kernels.
+pub(in crate::kernels::conv) fn packed_len(g: &ConvGeom) -> usize {
+    POINTS * g.c * g.k
+}
+
+/// The weight ([k, c, 3, 3]) transformed for the forward pass, by panels of [c, tap, output channel].
+pub(in crate::kernels::conv) fn pack(g: &ConvGeom, w: &[Elem], u: &mut [Elem]) {
     let steps = g.c * 9;
     let mut packed = Scratch::take(g.k * steps);
     par::each_index(NR * steps, &mut packed, |p, panel| {
@@ -259,11 +261,11 @@ pub(in crate::kernels::conv) fn pack(g: &ConvGeom, w: &[Elem]) -> Scratch {
         transpose(width, steps, &w[p * NR * steps..], steps, 0.0, panel, width);
         zero_padding(panel, width);
     });
-    packed
+    transform_kernels(g.c, &packed, u);
 }
 
-/// The weight packed for the gradient of the input: panel after panel of [k, tap, input channel], the last tap first.
-pub(in crate::kernels::conv) fn pack_flipped(g: &ConvGeom, w: &[Elem]) -> Scratch {
+/// The weight transformed for the gradient of the input, by panels of [k, tap, input channel], the last tap first.
+pub(in crate::kernels::conv) fn pack_flipped(g: &ConvGeom, w: &[Elem], u: &mut [Elem]) {
     let steps = g.k * 9;
     let mut packed = Scratch::take(g.c * steps);
     par::each_index(NR * steps, &mut packed, |p, panel| {
@@ -277,5 +279,5 @@ pub(in crate::kernels::conv) fn pack_flipped(g: &ConvGeom, w: &[Elem]) -> Scratc
             }
         }
     });
-    packed
+    transform_kernels(g.k, &packed, u);
 }

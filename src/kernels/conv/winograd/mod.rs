@@ -14,6 +14,6 @@ mod shape;
 mod transforms;
 mod weight_grad;
 
-pub(super) use data::{pack, pack_flipped, run};
+pub(super) use data::{pack, pack_flipped, packed_len, run};
 pub(super) use shape::Shape;
 pub(super) use weight_grad::backward_weight;
