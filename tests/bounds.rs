@@ -148,10 +148,11 @@ fn with(kind: &str, thing: Value) -> Option<Value> {
         "param_scheduler" => "/param_scheduler",
         "sampler" => "/train_dataloader/sampler",
         "transform" => "/train_dataloader/dataset/pipeline",
+        "vis_backend" => "/vis_backends",
         _ => return None,
     };
     let thing = match kind {
-        "hook" | "param_scheduler" | "metric" => json!([thing]),
+        "hook" | "param_scheduler" | "metric" | "vis_backend" => json!([thing]),
         "transform" => json!([thing, {"type": "PackInputs"}]),
         _ => thing,
     };

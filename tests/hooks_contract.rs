@@ -28,6 +28,7 @@ contracts! {
     check_invalid_loss: CheckInvalidLossHook, "interval: 1";
     skip_invalid_loss: CheckInvalidLossHook, "action: skip";
     digest: DigestHook, "interval: 3";
+    histogram: HistogramHook, "interval: 2";
     ema: EMAHook, "{momentum: 0.1, interval: 2, begin_iter: 2}";
     ema_annealing: EMAHook, "{ema_type: MomentumAnnealingEMA, update_buffers: true}";
     swa: EMAHook, "{ema_type: StochasticWeightAverage, begin_epoch: 2}";

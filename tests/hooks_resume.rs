@@ -18,11 +18,12 @@ use shanty::registry::{Spec, entries};
 use shanty::run::{EpochBasedTrainLoop, Outcome, Runner, RunnerBuilder};
 
 /// Every built-in hook but the six default ones, which are there anyway.
-const HOOKS: [&str; 18] = [
+const HOOKS: [&str; 19] = [
     "{type: CheckInvalidLossHook, interval: 1}",
     "{type: DigestHook, interval: 3}",
     "{type: EMAHook, momentum: 0.1, interval: 2, begin_iter: 3}",
     "{type: EarlyStoppingHook, monitor: accuracy/top1, patience: 99}",
+    "{type: HistogramHook, interval: 4}",
     "{type: PreciseBNHook, num_samples: 8}",
     "{type: LSUVHook}",
     "{type: NumClassCheckHook}",
@@ -124,7 +125,7 @@ fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
             "manifest.json" => continue,
             "state.json" => {
                 let mut state: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
-                for key in ["experiment_name", "run", "log_dir", "scalars"] {
+                for key in ["experiment_name", "run", "log_dir", "events"] {
                     state["meta"][key] = serde_json::Value::Null;
                 }
                 // Names of the checkpoints that this run wrote.

@@ -52,10 +52,8 @@ pub struct Meta {
     pub inexact: bool,
     /// Folder of the logs, below the work_dir.
     pub log_dir: String,
-    /// Bytes of `scalars.json` at the time of the save.
-    pub scalars: u64,
-    /// Bytes of `tables.json`.
-    pub tables: u64,
+    /// Bytes of the event log, `vis_data/events.jsonl`, at the time of the save.
+    pub events: u64,
     /// Samples that are left out of training.
     pub excluded: Vec<u64>,
     /// Class names of the training data.

@@ -8,6 +8,7 @@ mod ckpt;
 mod console;
 mod eval_offline;
 mod evaluate;
+mod export_logs;
 mod inspect;
 mod lr_find;
 mod new;
@@ -61,6 +62,8 @@ enum Command {
     /// Compute metrics of predictions in a file, without a model and without data: `shanty predict --out FILE.jsonl` or
     /// DumpResults wrote it.
     EvalOffline(eval_offline::EvalOffline),
+    /// Write the event log of a run in another form: CSV, TensorBoard, scalars.json.
+    ExportLogs(export_logs::ExportLogs),
     /// Show what a config will do: learning rates, hooks, checkpoints, validations. Nothing is trained or written.
     Plan(plan::Plan),
     /// Look for a learning rate: a short training in which it grows, and the loss at each. Nothing is written.
@@ -255,6 +258,7 @@ fn run(command: Command, format: Format) -> Result<u8> {
         Command::Test(test) => test.run(true)?,
         Command::Predict(predict) => predict.run()?,
         Command::EvalOffline(offline) => offline.run()?,
+        Command::ExportLogs(export) => export.run()?,
         Command::Plan(plan) => plan.run(format)?,
         Command::LrFind(find) => find.run(format)?,
         Command::Summary(summary) => summary.run(format)?,

@@ -1,5 +1,6 @@
 //! `shanty train`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -15,6 +16,7 @@ use crate::config::{Kind, Node};
 use crate::hook::builtin::{CheckpointHook, ProfilerHook};
 use crate::hook::{MessageHub, Mode};
 use crate::run::{Limits, Outcome, Runner, RunnerBuilder, check_as, quoted};
+use crate::vis::METRICS_ADDR;
 
 /// Arguments of `train`.
 #[derive(Debug, Clone, Args)]
@@ -46,6 +48,11 @@ pub(super) struct Train {
     /// Save and leave when this file appears. Exit code 75.
     #[arg(long, value_name = "FILE")]
     stop_file: Option<PathBuf>,
+    /// Answer Prometheus at this address, or at this port of this machine; 127.0.0.1:9464 without one. A port that is
+    /// taken is a warning.
+    #[arg(long, value_name = "ADDR", num_args = 0..=1, require_equals = true, default_missing_value = METRICS_ADDR,
+        value_parser = metrics_addr)]
+    metrics_addr: Option<SocketAddr>,
     #[command(flatten)]
     bare: Bare,
 }
@@ -70,6 +77,7 @@ impl Train {
         }
         let builder =
             RunnerBuilder::to_train(&node, Some(&name), Some(seed))?.begin_from(self.begin_from(&node));
+        let builder = self.metrics_addr.into_iter().fold(builder, RunnerBuilder::answer_prometheus);
         let mut runner = builder.limits(limits).build()?;
         if self.no_sanity {
             runner.skip_sanity_check();
@@ -165,6 +173,14 @@ fn last_line(runner: &Runner, outcome: &Outcome, seconds: f64) -> String {
         n => line += &format!("; unreadable samples left out: {n}"),
     }
     format!("{line}; in {}", state.dirs.work.display())
+}
+
+/// `127.0.0.1:9464`, or a port of this machine: `9464`.
+fn metrics_addr(text: &str) -> Result<SocketAddr, String> {
+    let port = || Some(SocketAddr::from(([127, 0, 0, 1], text.parse().ok()?)));
+    text.parse().ok().or_else(port).ok_or_else(|| {
+        format!("`{text}` is no address with a port: write {METRICS_ADDR}, or a port of this machine")
+    })
 }
 
 /// `90`, `45m`, `1h30m`, `2d`, `11:55:00` in seconds.

@@ -8,7 +8,7 @@ use crate::base::{Rng, keyed};
 use crate::data::{DataLoader, Fitted};
 use crate::model::Model;
 use crate::optim::OptimWrapper;
-use crate::vis::LocalVisBackend;
+use crate::vis::Visualizer;
 
 /// The folders of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -63,8 +63,8 @@ pub struct Ctx<'r> {
     pub fs: &'r dyn FileSystem,
     /// The text log.
     pub log: &'r RunLog,
-    /// `vis_data/scalars.json`.
-    pub vis: &'r mut LocalVisBackend,
+    /// The event log, `vis_data/events.jsonl`, and the backends that show it.
+    pub vis: &'r mut Visualizer,
     /// The training data, in a run that trains.
     pub data: Option<&'r DataLoader>,
     /// Times of hooks and of the run.

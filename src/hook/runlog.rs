@@ -18,11 +18,19 @@ pub struct RunLog {
     level: Level,
     /// The warnings of a log that nobody is to see.
     captured: Option<Mutex<Vec<String>>>,
+    /// Warnings that the event log is yet to hear.
+    untold: Mutex<Vec<String>>,
 }
 
 impl Default for RunLog {
     fn default() -> Self {
-        Self { file: None, wall: WallClock::default(), level: Level::Info, captured: None }
+        Self {
+            file: None,
+            wall: WallClock::default(),
+            level: Level::Info,
+            captured: None,
+            untold: Mutex::default(),
+        }
     }
 }
 
@@ -33,7 +41,7 @@ impl RunLog {
     /// When the file cannot be opened.
     pub fn to_file(fs: &dyn FileSystem, path: &Path, level: Level, wall: WallClock) -> Result<Self> {
         let file = Some(Mutex::new(fs.append(path).at(path)?));
-        Ok(Self { file, wall, level, captured: None })
+        Ok(Self { file, wall, level, ..Self::default() })
     }
 
     /// A log that writes nothing and keeps its warnings.
@@ -45,6 +53,11 @@ impl RunLog {
     pub(crate) fn captured(&self) -> Vec<String> {
         let lines = self.captured.as_ref().map(|c| c.lock().unwrap_or_else(PoisonError::into_inner).clone());
         lines.unwrap_or_default()
+    }
+
+    /// The warnings since this was asked last.
+    pub(crate) fn take_untold(&self) -> Vec<String> {
+        std::mem::take(&mut *self.untold.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// A line of news.
@@ -80,6 +93,9 @@ impl RunLog {
         }
         log::log!(target: "shanty", level, "{text}");
         self.write(level, text);
+        if level == Level::Warn {
+            self.untold.lock().unwrap_or_else(PoisonError::into_inner).push(text.to_string());
+        }
     }
 
     fn write(&self, level: Level, text: Arguments<'_>) {

@@ -26,6 +26,15 @@ pub(crate) fn isa() -> Isa {
     })
 }
 
+/// The features of the CPU that the kernels use.
+pub fn cpu_features() -> &'static str {
+    match isa() {
+        Isa::Portable => "those of every CPU of its kind",
+        Isa::Avx2 => "AVX2, FMA",
+        Isa::Avx512 => "AVX-512 F, BW, DQ, VL",
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 fn best() -> Isa {
     let avx512 = is_x86_feature_detected!("avx512f")

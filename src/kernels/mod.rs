@@ -55,6 +55,7 @@ pub use elementwise::{
 };
 pub use embedding::{embedding, embedding_backward};
 pub use gemm::{Bias, Epilogue, LayerEpilogue, Mat, MatMut, gemm, gemm_add, gemm_gelu, gemm_mul, linear};
+pub use isa::cpu_features;
 pub use loss::*;
 pub use norm::*;
 pub use optim::*;

@@ -12,5 +12,6 @@ pub use crate::model::{Model, Outputs, StepCx};
 pub use crate::params::{HostParams, Info, ParamMut, ParamRef, Params, Role, Set};
 pub use crate::register;
 pub use crate::registry::BuildCx;
+pub use crate::vis::{VisBackend, VisCx, VisEvent};
 pub use schemars::JsonSchema;
 pub use serde::{Deserialize, Serialize};

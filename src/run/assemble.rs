@@ -17,6 +17,7 @@ use crate::metric::{Evaluator, Metric};
 use crate::nn::TrainedClasses;
 use crate::optim::{ScheduledParam, Totals};
 use crate::registry::{BuildCx, Collected, Spec, blamed, build_apart};
+use crate::vis::{Given, check_apart};
 
 /// What a run is put together for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +92,7 @@ pub(super) fn assemble(
     parts.data();
     parts.model();
     parts.optimizer();
+    parts.backends();
     let hooks = parts.hooks();
     let odd = parts.odd(&hooks)?;
     let Assembler { mut builder, weight_bytes, stand_ins, cx, .. } = parts;
@@ -340,6 +342,21 @@ impl<'a> Assembler<'a> {
             }
         }
         self.change(|builder| builder.optim(optim));
+    }
+
+    /// Where the events go.
+    fn backends(&mut self) {
+        let specs = self.config.backends();
+        let mut given: Vec<Given> = Vec::new();
+        for spec in specs {
+            if let Some(backend) = self.errors.take(spec.build(&mut self.cx)) {
+                given.push((backend, spec.name().to_owned(), spec.extra.clone()));
+            }
+        }
+        if let (Err((at, error)), true) = (check_apart(&given), given.len() == specs.len()) {
+            self.errors.0.extend(specs.get(at).map(|spec| Diag::error(error.to_string()).on(spec.node())));
+        }
+        self.builder.vis_backends = given;
     }
 
     /// The hooks, in their order; gives their keys with their places.

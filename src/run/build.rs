@@ -19,7 +19,7 @@ use crate::checkpoint;
 use crate::data::{Fitted, TargetScales};
 use crate::hook::{Control, Dirs, Hook, MessageHub, Mode, Profile, Progress, RunInfo, RunLog};
 use crate::registry::BuildCx;
-use crate::vis::LocalVisBackend;
+use crate::vis::Visualizer;
 
 impl RunnerBuilder {
     /// Makes the folders, opens the logs, and puts everything in its place.
@@ -85,11 +85,16 @@ impl RunnerBuilder {
             RunLog::to_file(&*fs, &file, self.level(), self.wall.clone())?
         };
         let dump = self.dump(&dirs.work);
-        let stamped = format!("{}.json", info.timestamp);
         let vis_data = dirs.log.join(checkpoint::VIS_DATA);
-        let vis = LocalVisBackend::in_dir(&*fs, &vis_data, &stamped)?;
-        // Each save makes the lines durable that it counts; the name of their file is there before.
-        fs.sync(&vis_data).at(&vis_data)?;
+        let backends = std::mem::take(&mut self.vis_backends);
+        crate::vis::check_apart(&backends).map_err(|(_, error)| error)?;
+        let vis = match self.dry_run {
+            true => Visualizer::default(),
+            false => Visualizer::new(fs.clone(), &vis_data, &dirs.work, self.wall.clone(), backends),
+        };
+        let config = self.config.as_ref().and_then(|(name, _)| Some(Path::new(name.as_deref()?).to_owned()));
+        let home = config.as_deref().map_or(Path::new("."), durable::parent).to_owned();
+        let project = Some(home).filter(|_| self.fs.is_none() && !self.dry_run);
         let began = Instant::now();
         let timer = self.timer.take().unwrap_or_else(|| Box::new(move || began.elapsed().as_secs_f64()));
         let hooks = self.line.take().unwrap_or_default();
@@ -102,6 +107,7 @@ impl RunnerBuilder {
             dirs,
             log,
             vis,
+            project,
             data: self.train_data.clone(),
             profile: Profile::default(),
             planned: Vec::new(),

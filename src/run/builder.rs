@@ -16,6 +16,9 @@ use crate::metric::{Directions, Evaluator};
 use crate::model::Model;
 use crate::optim::OptimWrapper;
 use crate::registry::Spec;
+use crate::vis::{Given, VisBackend, VisConfig};
+#[cfg(feature = "cli")]
+use crate::vis::{LocalVisBackend, PrometheusVisBackend};
 
 /// Puts a run together: a model ([`Runner::builder`](super::Runner::builder)), and what is done with it.
 ///
@@ -80,6 +83,7 @@ pub struct RunnerBuilder {
     pub(super) timer: Option<Box<dyn FnMut() -> f64 + Send>>,
     pub(super) record_calls: bool,
     pub(super) dry_run: bool,
+    pub(super) vis_backends: Vec<Given>,
     /// Where a config writes the parts.
     pub(super) written: Option<Arc<Written>>,
     /// Model and data are stand-ins without values: `plan`.
@@ -128,6 +132,7 @@ impl RunnerBuilder {
             timer: None,
             record_calls: false,
             dry_run: false,
+            vis_backends: Vec::new(),
             written: None,
             placeholders: false,
         }
@@ -184,6 +189,31 @@ impl RunnerBuilder {
     #[must_use]
     pub fn hook<H: Hook>(self, hook: H) -> Self {
         self.boxed_hook(Box::new(hook), type_name::<H>(), HookConfig::default())
+    }
+
+    /// A backend that shows the events of the run, in place of `scalars.json`: name [`LocalVisBackend`] too if it is to
+    /// be written.
+    ///
+    /// [`LocalVisBackend`]: crate::vis::LocalVisBackend
+    #[must_use]
+    pub fn vis_backend<B: VisBackend + 'static>(self, backend: B) -> Self {
+        self.boxed_vis_backend(Box::new(backend), type_name::<B>(), VisConfig::default())
+    }
+
+    /// A backend with the keys that a config gives to every backend, under this name.
+    #[must_use]
+    pub fn boxed_vis_backend(mut self, backend: Box<dyn VisBackend>, name: &str, config: VisConfig) -> Self {
+        self.vis_backends.push((backend, name.to_owned(), config));
+        self
+    }
+
+    /// Answers Prometheus beside what the config asks for.
+    #[cfg(feature = "cli")]
+    #[must_use]
+    pub(crate) fn answer_prometheus(self, addr: std::net::SocketAddr) -> Self {
+        let builder =
+            if self.vis_backends.is_empty() { self.vis_backend(LocalVisBackend::default()) } else { self };
+        builder.vis_backend(PrometheusVisBackend::new(addr))
     }
 
     /// A closure at one point.

@@ -14,6 +14,7 @@ use crate::data::classes::relabelled;
 use crate::optim::ScheduledParam;
 use crate::params::Role;
 use crate::registry::blamed;
+use crate::vis::ELSEWHERE;
 
 /// How long the training is.
 #[derive(Clone, Copy)]
@@ -68,7 +69,7 @@ pub(super) fn of(parts: &RunParts<'_>) -> Vec<Diag> {
         validations(parts, length, &mut found);
     }
     watched(parts, &mut found);
-    backends(parts.node, &mut found);
+    backends(parts.config, &mut found);
     accumulation(parts, &mut found);
     classes(parts, &mut found);
     fields(parts, &mut found);
@@ -238,18 +239,13 @@ fn settles(schedule: &ScheduledParam) -> bool {
 }
 
 /// Backends that MMEngine has, and that write nothing here.
-fn backends(node: &Node, found: &mut Vec<Diag>) {
-    let of_visualizer = node.get("visualizer").and_then(|visualizer| visualizer.get("vis_backends"));
-    let lists = [node.get("vis_backends"), of_visualizer];
-    let named = lists.into_iter().flatten().flat_map(Node::items).filter_map(|item| item.get("type"));
-    for place in named {
-        let name = place.as_str().and_then(|name| name.rsplit('.').next()).unwrap_or_default();
-        if name != "LocalVisBackend" {
-            let text = format!(
-                "`{name}` writes nothing here: scalars are in `vis_data/scalars.json` of the log folder"
-            );
-            found.push(Diag::warning(text).on(place));
-        }
+fn backends(config: &RunConfig, found: &mut Vec<Diag>) {
+    for spec in config.backends().iter().filter(|spec| ELSEWHERE.contains(&spec.name())) {
+        let text = format!(
+            "`{}` writes nothing here: all that the run logs is in `vis_data/events.jsonl` of the log folder",
+            spec.name()
+        );
+        found.push(Diag::warning(text).on(spec.node().get("type").unwrap_or(spec.node())));
     }
 }
 

@@ -14,6 +14,7 @@ use crate::metric::Metric;
 use crate::model::{Model, Preprocessor};
 use crate::optim::{OptimWrapperConfig, Schedule};
 use crate::registry::Spec;
+use crate::vis::VisBackend;
 
 /// A whole run. Keys are MMEngine's; what only means something in Python is accepted with a note.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -115,12 +116,12 @@ pub struct RunConfig {
     /// Least important lines of the log file.
     #[serde(default)]
     pub log_level: LogLevel,
-    /// Accepted for MMEngine's configs: scalars always go to `vis_data/scalars.json`.
+    /// Where the events of the run go, as MMEngine writes it.
     #[serde(default)]
-    pub visualizer: Option<Visualizer>,
-    /// Where scalars go, as MMEngine's configs also write it.
+    pub visualizer: Option<VisualizerConfig>,
+    /// Where the events of the run go, if `visualizer` does not say it: `scalars.json` if absent.
     #[serde(default)]
-    pub vis_backends: Option<Vec<VisBackendRef>>,
+    pub vis_backends: Option<OneOrMany<Spec<dyn VisBackend>>>,
     /// Accepted without effect: registries have no scopes to choose from.
     #[serde(default)]
     pub default_scope: Option<String>,
@@ -243,11 +244,11 @@ pub enum Launcher {
 /// `visualizer`.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default)]
-pub struct Visualizer {
-    /// A visualizer of MMEngine or of the projects around it: scalars are written, nothing is drawn.
+pub struct VisualizerConfig {
+    /// A visualizer of MMEngine or of the projects around it: they are one here.
     pub r#type: Option<VisualizerType>,
     /// The backends.
-    pub vis_backends: Option<Vec<VisBackendRef>>,
+    pub vis_backends: Option<OneOrMany<Spec<dyn VisBackend>>>,
     /// Accepted without effect.
     pub name: Option<String>,
 }
@@ -261,33 +262,6 @@ pub enum VisualizerType {
     ClsVisualizer,
     DetLocalVisualizer,
     SegLocalVisualizer,
-}
-
-/// A backend of the visualizer.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-pub struct VisBackendRef {
-    /// `LocalVisBackend` is the one that writes; the others are accepted with a warning.
-    pub r#type: VisBackendType,
-    /// Accepted without effect.
-    #[serde(default)]
-    pub save_dir: Option<String>,
-    /// Accepted without effect: what another backend hands to its own library.
-    #[serde(default)]
-    pub init_kwargs: Option<Node>,
-}
-
-/// The backends that MMEngine knows by name.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[allow(missing_docs, clippy::enum_variant_names)]
-pub enum VisBackendType {
-    LocalVisBackend,
-    TensorboardVisBackend,
-    WandbVisBackend,
-    MLflowVisBackend,
-    ClearMLVisBackend,
-    NeptuneVisBackend,
-    DVCLiveVisBackend,
-    AimVisBackend,
 }
 
 /// `default_hooks`: slots in the order of the config; null removes one.
@@ -336,6 +310,12 @@ impl JsonSchema for HookSlots {
 }
 
 impl RunConfig {
+    /// The backends of the run.
+    pub(super) fn backends(&self) -> &[Spec<dyn VisBackend>] {
+        let of_visualizer = self.visualizer.as_ref().and_then(|visualizer| visualizer.vis_backends.as_ref());
+        of_visualizer.or(self.vis_backends.as_ref()).map_or(&[], |backends| &backends.0)
+    }
+
     /// Reads a resolved config: names, keys, types and ranges. Whether its parts can be built and fit together,
     /// [`check`](super::check()) tells.
     ///

@@ -12,6 +12,7 @@ mod data_checks;
 mod data_drift;
 mod differences;
 mod dry_model;
+mod environment;
 mod eval;
 mod folders;
 mod fused;

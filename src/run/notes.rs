@@ -26,9 +26,11 @@ fn of(config: &RunConfig) -> Vec<String> {
         "custom_imports",
         "it names Python modules; link plugin crates instead",
     );
-    let visualizer = "scalars always go to `vis_data/scalars.json` of the log folder";
-    note(config.visualizer.is_some(), "visualizer", visualizer);
-    note(config.vis_backends.is_some(), "vis_backends", visualizer);
+    let named = config.visualizer.as_ref().is_some_and(|visualizer| visualizer.name.is_some());
+    note(named, "visualizer.name", "a run has one visualizer");
+    let of_visualizer = config.visualizer.as_ref().and_then(|visualizer| visualizer.vis_backends.as_ref());
+    let other = of_visualizer.zip(config.vis_backends.as_ref()).is_some_and(|(used, other)| used != other);
+    note(other, "vis_backends", "`visualizer` has backends of its own");
     note(config.randomness.diff_rank_seed, "randomness.diff_rank_seed", "the run has one process");
     let loaders = [
         ("train", &config.train_dataloader),

@@ -11,7 +11,7 @@ use crate::config::{Kind, Node};
 use crate::data::Fitted;
 use crate::hook::Event;
 use crate::params::Set;
-use crate::vis::{SCALARS, Written};
+use crate::vis::EVENTS;
 
 /// Where a run starts from.
 #[derive(Debug, Clone, Default)]
@@ -134,6 +134,7 @@ pub(super) fn resume(s: &mut Session, plan: &Plan) -> Result<bool> {
     }
     // A run that leaves before its next step leaves the checkpoint as it is, under its own series.
     s.saving.saved_iter = saved.then_some(s.state.progress.iter);
+    s.saving.resumed = Some(path);
     Ok(true)
 }
 
@@ -197,7 +198,7 @@ fn restore(s: &mut Session, path: &Path, mut checkpoint: Checkpoint, allow_hook_
             path.display()
         ));
     }
-    take_up_scalars(state, path, &meta)?;
+    take_up_events(state, path, &meta)?;
     let progress = &state.progress;
     let (epoch, iter) = (progress.epoch, progress.iter);
     state.log.info(format_args!("resumed {}: epoch {epoch}, iteration {iter}", path.display()));
@@ -224,21 +225,17 @@ fn restore(s: &mut Session, path: &Path, mut checkpoint: Checkpoint, allow_hook_
     Ok(())
 }
 
-/// The lines that the run had written when it was saved come first in the new `scalars.json` and `tables.json`, and
-/// none after them: a step stands there once.
-fn take_up_scalars(state: &mut super::State, path: &Path, meta: &checkpoint::Meta) -> Result<()> {
+/// The events that the run had logged when it was saved come first in the new log, and none after them: a step stands
+/// there once.
+fn take_up_events(state: &mut super::State, path: &Path, meta: &checkpoint::Meta) -> Result<()> {
     let near = path.parent().into_iter().chain([state.dirs.work.as_path()]);
     let old = near
         .map(|dir| dir.join(&meta.log_dir).join(checkpoint::VIS_DATA))
-        .find(|dir| state.fs.entry(&dir.join(SCALARS)).is_ok_and(|e| e.is_some()));
+        .find(|dir| state.fs.entry(&dir.join(EVENTS)).is_ok_and(|e| e.is_some()));
     match old {
-        Some(old) if !meta.log_dir.is_empty() => state.vis.continue_from(&*state.fs, &old, written(meta)),
+        Some(old) if !meta.log_dir.is_empty() => state.vis.continue_from(&*state.fs, &old, meta.events),
         _ => Ok(()),
     }
-}
-
-fn written(meta: &checkpoint::Meta) -> Written {
-    Written { scalars: meta.scalars, tables: meta.tables }
 }
 
 /// Puts weights, optimizer, message_hub and counters of a checkpoint into the run.
@@ -284,7 +281,7 @@ pub(super) fn put_back(s: &mut Session, mut snapshot: Checkpoint, asked: usize) 
     restore_hooks(s, path, &snapshot, true, Some(asked))?;
     snapshot.model.align(&*s.state.model);
     s.fire_held(Event::AfterLoadCheckpoint(&mut snapshot))?;
-    let written = written(&snapshot.meta);
+    let written = snapshot.meta.events;
     put_in(s, path, snapshot)?;
     s.saving.saved_iter = None;
     (s.state.control.skip_update, s.state.control.snapshot) = (None, false);

@@ -136,7 +136,7 @@ impl Runner {
                 runner.prepare()?;
                 runner.session.compare_classes();
                 // The data of now, not those at the first save.
-                runner.session.fingerprints();
+                runner.session.begin_log()?;
                 runner.session.saving.began_at = runner.session.state.progress.iter;
                 if runner.sanity_check && runner.session.state.progress.iter == 0 {
                     runner.session.sanity_check()?;
@@ -157,14 +157,21 @@ impl Runner {
                 self.session.saving.made == 0 && (!self.prepared || self.session.state.progress.iter == 0);
             result.map_err(|error| if first { self.placed("train", error) } else { error })
         });
-        self.session.end();
-        self.train = Some(training);
-        result?;
-        Ok(match (self.session.interrupted(), self.session.stop_reason()) {
+        let outcome = result.map(|()| match (self.session.interrupted(), self.session.stop_reason()) {
             (Some(reason), _) => Outcome::Interrupted(reason.clone()),
             (None, Some(reason)) => Outcome::Stopped(reason),
             (None, None) => Outcome::Finished,
-        })
+        });
+        let (reason, detail) = match &outcome {
+            Ok(Outcome::Finished) => ("finished", None),
+            Ok(Outcome::Stopped(stop)) => ("stopped", Some(format!("{}: {}", stop.by, stop.reason))),
+            Ok(Outcome::Interrupted(reason)) => ("interrupted", Some(reason.to_string())),
+            Err(error) => ("failed", Some(error.to_string())),
+        };
+        self.session.end_log(reason, detail);
+        self.session.end();
+        self.train = Some(training);
+        outcome
     }
 
     /// Validates the weights as they are (after `load_from`, if given).
@@ -190,9 +197,14 @@ impl Runner {
             runner.prepare()?;
             runner.session.made_stays();
             runner.session.take_classes()?;
+            runner.session.begin_log()?;
             metrics = what(&mut runner.session)?;
             runner.session.fire(Event::AfterRun)
         });
+        match &result {
+            Ok(()) => self.session.end_log("finished", None),
+            Err(error) => self.session.end_log("failed", Some(error.to_string())),
+        }
         match result {
             Ok(()) => Ok(metrics),
             Err(error) if self.session.state.progress.eval_batch <= REHEARSED => {

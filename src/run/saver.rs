@@ -70,6 +70,8 @@ pub(super) struct Committed {
     pub saved: CheckpointSaved,
     /// The name that it was to have, if that was taken.
     pub instead_of: Option<String>,
+    /// The epoch and the iteration that it is of.
+    pub at: (u64, u64),
     /// Old checkpoints that had to stay.
     pub undone: Vec<Error>,
 }
@@ -91,7 +93,8 @@ impl Job {
         let (path, undone) = commit.run(&self.checkpoint)?;
         let instead_of = (path.file_name() != Some(self.name.as_ref())).then(|| self.name.clone());
         let saved = CheckpointSaved { path, is_last: self.is_last };
-        Ok(Committed { saved, instead_of, undone })
+        let at = (self.checkpoint.meta.epoch, self.checkpoint.meta.iter);
+        Ok(Committed { saved, instead_of, at, undone })
     }
 }
 

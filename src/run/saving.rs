@@ -13,7 +13,6 @@ use crate::base::{Error, Result, caught, codec};
 use crate::checkpoint::{self, Checkpoint, EMERGENCY, Folders, Home, Meta, Prune};
 use crate::hook::{Asked, Event, SaveRequest};
 use crate::params::{Set, StateDict};
-use crate::vis::{SCALARS, TABLES};
 
 /// What a session knows about its checkpoints.
 pub(crate) struct Saving {
@@ -58,6 +57,8 @@ pub(crate) struct Saving {
     /// What could not be deleted, and was told.
     pub(super) told: BTreeSet<String>,
     interrupted: Option<ExitReason>,
+    /// The checkpoint that the run goes on from.
+    pub(super) resumed: Option<PathBuf>,
 }
 
 impl Saving {
@@ -92,6 +93,7 @@ impl Saving {
             failed_mid_step: false,
             told: BTreeSet::new(),
             interrupted: None,
+            resumed: None,
         }
     }
 }
@@ -125,8 +127,7 @@ impl Session {
             run: self.saving.run.clone(),
             inexact: self.saving.failed_mid_step,
             log_dir: dirs.log.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-            scalars: vis.written().scalars,
-            tables: vis.written().tables,
+            events: vis.written(),
             excluded: self.rollback.excluded.clone(),
             classes: info.classes.clone(),
             fitted: info.fitted.clone(),
@@ -214,7 +215,7 @@ impl Session {
         }
         let job = Job {
             fs: self.state.fs.clone(),
-            logs: self.logs(),
+            logs: self.state.vis.files(),
             checkpoint,
             name: request.name.clone(),
             home: self.saving.home.clone(),
@@ -234,17 +235,6 @@ impl Session {
             ));
         }
         Ok(())
-    }
-
-    /// What a checkpoint counts lines of. The name of the scalars' file is durable since the run began; that of the
-    /// tables is not.
-    fn logs(&self) -> Vec<PathBuf> {
-        let vis_data = self.state.dirs.log.join(checkpoint::VIS_DATA);
-        let mut logs = vec![vis_data.join(SCALARS)];
-        if self.state.vis.written().tables > 0 {
-            logs.extend([vis_data.join(TABLES), vis_data]);
-        }
-        logs
     }
 
     /// What is given up once the checkpoint is safe: the surplus of its series, and what was saved without a plan.
@@ -284,6 +274,7 @@ impl Session {
                 log.warn(format_args!("a save left something undone, the next one tries again: {text}"));
             }
         }
+        self.log_checkpoint(&committed.saved.path, committed.at);
         self.fire_held(Event::AfterSaveCheckpoint(&committed.saved))
     }
 

@@ -1,5 +1,6 @@
 //! What happens in one iteration, and how requests of hooks are carried out.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Evaluation;
@@ -15,7 +16,7 @@ use crate::hook::{
 };
 use crate::model::{Model, Outputs, StepCx};
 use crate::optim::{Group, OptimWrapper, Update};
-use crate::vis::LocalVisBackend;
+use crate::vis::{VisEvent, Visualizer};
 
 /// Everything that hooks may see. The public fields are what a custom loop works with.
 pub struct State {
@@ -33,8 +34,10 @@ pub struct State {
     pub dirs: Dirs,
     /// The text log.
     pub log: RunLog,
-    /// The scalar log.
-    pub vis: LocalVisBackend,
+    /// The event log.
+    pub vis: Visualizer,
+    /// The folder whose git commit the log names; none where the run is not on the disk.
+    pub(crate) project: Option<PathBuf>,
     /// The training data, in a run that trains.
     pub data: Option<DataLoader>,
     /// Times of hooks and of the run.
@@ -68,6 +71,21 @@ impl State {
         }
     }
 
+    /// What the event log is yet to hear of the text log, and the other way round.
+    pub(super) fn tell(&mut self) {
+        let warning = |text: String| VisEvent::new("warning").with("text", text);
+        for text in self.log.take_untold() {
+            self.vis.add(warning(text));
+        }
+        for complaint in self.vis.complaints() {
+            self.log.warn(&complaint.text);
+            self.log.take_untold();
+            if !complaint.of_log {
+                self.vis.add_to_log(warning(complaint.text));
+            }
+        }
+    }
+
     pub(super) fn failed(&self, who: &str, point: &'static str, source: crate::base::BoxError) -> Error {
         Error::Run { who: who.into(), point, epoch: self.progress.epoch, iter: self.progress.iter, source }
     }
@@ -92,7 +110,9 @@ impl Session {
     /// The first failure of a hook, or of what was asked.
     pub fn fire(&mut self, mut event: Event<'_>) -> Result<()> {
         let mut cx = self.state.ctx(event.point());
-        self.hooks.dispatch(&mut event, &mut cx)?;
+        let done = self.hooks.dispatch(&mut event, &mut cx);
+        self.state.tell();
+        done?;
         self.apply_requests()
     }
 
@@ -336,6 +356,7 @@ impl Session {
             rayon::current_num_threads(),
             info.seed
         ));
+        log.info(super::environment::line(self.state.project.as_deref()));
         if progress.max_iters > 0 {
             let (epochs, iters) =
                 (count(progress.max_epochs, "epoch"), count(progress.max_iters, "iteration"));

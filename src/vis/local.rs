@@ -1,225 +1,123 @@
-//! `vis_data/scalars.json` and `vis_data/tables.json`: one JSON object a line.
+//! `vis_data/scalars.json` and `vis_data/tables.json`: one JSON object a line, as MMEngine writes them.
 
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use ndarray::Array2;
-use serde::{Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::event::{number, to_json};
+use super::{EVENTS, GrowingFile, VisBackend, VisCx, VisEvent};
+use crate::base::Error;
 use crate::base::error::{IoContext, Result};
-use crate::base::fs::{Append, FileSystem};
-use crate::base::{Error, durable};
+use crate::register;
+use crate::registry::BuildCx;
 
-/// Names and values of one line, in order.
-pub type Scalars<'a> = &'a [(&'a str, f64)];
-
-/// Appends lines to the scalar files of a run, and to that of its tables. A number that is not finite is written as the
-/// string `"NaN"`, `"Infinity"` or `"-Infinity"`, so that each line is strict JSON.
-#[derive(Default)]
-pub struct LocalVisBackend {
-    /// `scalars.json`, and a copy of this process's lines.
-    scalars: Lines,
-    tables: Lines,
-    /// Where the tables go; their file is made with the first of them.
-    tables_file: PathBuf,
-}
-
-/// How much a run has written: checkpoints keep the numbers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Written {
-    /// Bytes of `scalars.json`.
-    pub scalars: u64,
-    /// Bytes of `tables.json`.
-    pub tables: u64,
-}
-
-/// What `vis_data` is made of.
+/// The scalars.
 pub const SCALARS: &str = "scalars.json";
 /// One table a line.
 pub const TABLES: &str = "tables.json";
 
+/// Appends a line to `scalars.json` for each event with scalars, and to `tables.json` for each table. A number that is
+/// not finite is written as the string `"NaN"`, `"Infinity"` or `"-Infinity"`, so that each line is strict JSON.
+pub struct LocalVisBackend {
+    config: LocalVisConfig,
+    scalars: Option<GrowingFile>,
+    tables: Option<GrowingFile>,
+}
+
+/// Parameters of [`LocalVisBackend`].
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct LocalVisConfig {
+    /// The name of the scalars' file in `vis_data`; it ends in `.json`.
+    pub scalar_save_file: String,
+}
+
+impl Default for LocalVisConfig {
+    fn default() -> Self {
+        Self { scalar_save_file: SCALARS.to_owned() }
+    }
+}
+
+impl Default for LocalVisBackend {
+    fn default() -> Self {
+        Self { config: LocalVisConfig::default(), scalars: None, tables: None }
+    }
+}
+
 impl LocalVisBackend {
-    /// A backend that writes to `scalars.json` and `tables.json` in this folder, and its scalars to another file there
-    /// too.
-    ///
-    /// # Errors
-    /// When a file cannot be opened.
-    pub fn in_dir(fs: &dyn FileSystem, dir: &Path, also: &str) -> Result<Self> {
-        let scalars = Lines::open(fs, SCALARS, &[&dir.join(SCALARS), &dir.join(also)])?;
-        Ok(Self { scalars, tables: Lines::default(), tables_file: dir.join(TABLES) })
-    }
-
-    /// Bytes so far.
-    pub fn written(&self) -> Written {
-        Written { scalars: self.scalars.written(), tables: self.tables.written() }
-    }
-
-    /// Begins with the lines that an older run had written to `dir` when it counted so much.
-    ///
-    /// # Errors
-    /// When the disk refuses.
-    pub fn continue_from(&mut self, fs: &dyn FileSystem, dir: &Path, written: Written) -> Result<()> {
-        self.scalars.continue_from(fs, &dir.join(SCALARS), written.scalars)?;
-        if written.tables == 0 {
-            return Ok(());
+    fn from_config(config: LocalVisConfig, _: &mut BuildCx) -> Result<Self> {
+        let name = &config.scalar_save_file;
+        let is_plain =
+            Path::new(name).file_name() == Some(name.as_ref()) && !name.contains(['/', '\\', '\0']);
+        let free = ![TABLES, EVENTS, "config.yaml"].contains(&name.as_str()) && name.len() <= 200;
+        if !is_plain || !free || !name.ends_with(".json") || name.starts_with('.') {
+            return Err(Error::config(format!(
+                "`scalar_save_file` is the name of a file in `vis_data` that ends in `.json` and is no other one's: \
+                 `{name}` is not"
+            )));
         }
-        self.open_tables(fs)?;
-        self.tables.continue_from(fs, &dir.join(TABLES), written.tables)
+        Ok(Self { config, scalars: None, tables: None })
     }
 
-    /// Forgets the lines behind so much: they will be written again.
-    ///
-    /// # Errors
-    /// When the disk refuses.
-    pub fn rewind(&mut self, written: Written) -> Result<()> {
-        self.scalars.rewind(written.scalars)?;
-        self.tables.rewind(written.tables)
-    }
-
-    /// Appends one line: the scalars, then `step`.
-    ///
-    /// # Errors
-    /// When the disk refuses.
-    pub fn add_scalars(&mut self, scalars: Scalars<'_>, step: u64) -> Result<()> {
-        if self.scalars.files.is_empty() {
-            return Ok(());
-        }
-        let mut line: Map<String, Value> =
-            scalars.iter().map(|(k, v)| ((*k).to_owned(), to_json(*v))).collect();
-        line.entry("step").or_insert_with(|| step.into());
-        self.scalars.append(&Value::Object(line).to_string())
-    }
-
-    /// Appends one line with a table.
-    ///
-    /// # Errors
-    /// When the disk refuses.
-    pub fn add_table(&mut self, fs: &dyn FileSystem, table: &TableLine<'_>) -> Result<()> {
-        if self.scalars.files.is_empty() {
-            return Ok(());
-        }
-        self.open_tables(fs)?;
-        self.tables.append(&serde_json::to_string(table).map_err(|e| Error::Other(e.into()))?)
-    }
-
-    fn open_tables(&mut self, fs: &dyn FileSystem) -> Result<()> {
-        if self.tables.files.is_empty() {
-            self.tables = Lines::open(fs, TABLES, &[&self.tables_file])?;
-        }
-        Ok(())
+    fn scalars<'a>(&'a mut self, cx: &VisCx<'_>) -> Result<&'a mut GrowingFile> {
+        opened(&mut self.scalars, cx, &self.config.scalar_save_file)
     }
 }
 
-/// A line of `tables.json`.
-#[derive(Debug, Clone, Serialize)]
-pub struct TableLine<'a> {
-    /// `confusion_matrix/result`.
-    pub name: &'a str,
-    /// `val` or `test`.
-    pub mode: &'a str,
-    /// What the rows are and what the columns are: `["truth", "prediction"]`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub axes: Option<&'a [String; 2]>,
-    /// Names of the rows.
-    pub rows: &'a [String],
-    /// Names of the columns.
-    pub columns: &'a [String],
-    /// The rows, each a list of numbers.
-    #[serde(serialize_with = "of_rows")]
-    pub values: &'a Array2<f64>,
-    /// Where the run stands, as in the scalars of this validation.
-    pub step: u64,
+/// The file, which is begun if it is not open yet.
+pub(super) fn opened<'a>(
+    file: &'a mut Option<GrowingFile>,
+    cx: &VisCx<'_>,
+    name: &str,
+) -> Result<&'a mut GrowingFile> {
+    Ok(match file {
+        Some(file) => file,
+        None => file.insert(GrowingFile::begin(cx.fs, &cx.dir.join(name))?),
+    })
 }
 
-/// Rows of numbers as strict JSON.
-fn of_rows<S: Serializer>(values: &Array2<f64>, to: S) -> Result<S::Ok, S::Error> {
-    to.collect_seq(values.rows().into_iter().map(|row| row.iter().map(|v| to_json(*v)).collect::<Vec<_>>()))
+/// The line of an event with scalars: they, then where the run stands.
+fn line(event: &VisEvent) -> String {
+    let mut line: Map<String, Value> =
+        event.scalars().map(|(name, value)| (name.to_owned(), to_json(value))).collect();
+    let stands: &[&str] = if event.kind() == "train" { &["epoch", "iter"] } else { &[] };
+    for key in stands.iter().filter_map(|key| Some((*key, event.get(key)?))) {
+        line.insert(key.0.to_owned(), key.1.clone());
+    }
+    line.entry("step").or_insert_with(|| event.step().into());
+    Value::Object(line).to_string() + "\n"
 }
 
-/// Files that get the same lines.
-#[derive(Default)]
-struct Lines {
-    name: &'static str,
-    /// Each with its bytes in whole lines.
-    files: Vec<(Box<dyn Append>, u64)>,
-    /// The disk took a part of a line.
-    torn: bool,
-}
-
-impl Lines {
-    fn open(fs: &dyn FileSystem, name: &'static str, paths: &[&Path]) -> Result<Self> {
-        let open = |path: &&Path| {
-            let file = fs.append(path).at(path)?;
-            Ok((file, fs.entry(path).at(path)?.map_or(0, |entry| entry.len)))
-        };
-        Ok(Self { name, files: paths.iter().map(open).collect::<Result<_>>()?, torn: false })
-    }
-
-    fn written(&self) -> u64 {
-        self.files.first().map_or(0, |(_, written)| *written)
-    }
-
-    /// Begins the first file with the first `bytes` bytes of an older run's, whole lines only.
-    fn continue_from(&mut self, fs: &dyn FileSystem, old: &Path, bytes: u64) -> Result<()> {
-        let mut text = durable::read_plain(fs, old, u64::MAX)?;
-        text.truncate(usize::try_from(bytes).unwrap_or(usize::MAX));
-        // A disk that lost a part of the file has zeros there, or half a line.
-        let is_line = |line: &&[u8]| {
-            line.ends_with(b"\n") && serde_json::from_slice::<Map<String, Value>>(line).is_ok()
-        };
-        let lines: Vec<u8> =
-            text.split_inclusive(|b| *b == b'\n').filter(is_line).flatten().copied().collect();
-        if let Some((file, written)) = self.files.first_mut() {
-            file.append(&lines).at(self.name)?;
-            *written += lines.len() as u64;
-        }
-        Ok(())
-    }
-
-    /// Cuts the first file down to so many bytes.
-    fn rewind(&mut self, bytes: u64) -> Result<()> {
-        if let Some((file, written)) = self.files.first_mut() {
-            let bytes = bytes.min(*written);
-            file.truncate(bytes).at(self.name)?;
-            *written = bytes;
-        }
-        Ok(())
-    }
-
-    fn append(&mut self, line: &str) -> Result<()> {
-        let text = format!("{line}\n");
-        // Until all files have it the line counts as torn, and what there is of it goes before the next one.
-        let torn = std::mem::replace(&mut self.torn, true);
-        for (file, written) in &mut self.files {
-            if torn {
-                file.truncate(*written).at(self.name)?;
+impl VisBackend for LocalVisBackend {
+    fn add(&mut self, event: &VisEvent, cx: &VisCx<'_>) -> Result<()> {
+        match event.kind() {
+            // A run that has logged nothing yet has a file that says so.
+            "run" => self.scalars(cx).map(drop),
+            "table" => {
+                let line: Map<String, Value> =
+                    event.fields().map(|(key, value)| (key.clone(), value.clone())).collect();
+                let line = Value::Object(line).to_string() + "\n";
+                opened(&mut self.tables, cx, TABLES)?.append(line.as_bytes())
             }
-            file.append(text.as_bytes()).at(self.name)?;
-            *written += text.len() as u64;
+            "train" | "val" | "scalars" => self.scalars(cx)?.append(line(event).as_bytes()),
+            _ => Ok(()),
         }
-        self.torn = false;
-        Ok(())
+    }
+
+    fn restart(&mut self) -> Result<()> {
+        self.scalars.iter_mut().chain(&mut self.tables).try_for_each(|file| file.truncate(0))
+    }
+
+    fn files(&self) -> Vec<String> {
+        vec![self.config.scalar_save_file.clone(), TABLES.to_owned()]
     }
 }
 
-impl fmt::Debug for LocalVisBackend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "LocalVisBackend({:?})", self.written())
-    }
-}
-
-/// A number as strict JSON: whole ones without a fraction, NaN and infinities as texts.
-pub fn to_json(v: f64) -> Value {
-    if v.is_nan() {
-        "NaN".into()
-    } else if v.is_infinite() {
-        if v > 0.0 { "Infinity".into() } else { "-Infinity".into() }
-    } else if v.fract() == 0.0 && v.abs() < 1e15 && !(v == 0.0 && v.is_sign_negative()) {
-        Value::from(v as i64)
-    } else {
-        Value::from(v)
-    }
+register! {
+    /// `scalars.json` and `tables.json` in `vis_data` of the log folder, one JSON object a line.
+    dyn VisBackend, "LocalVisBackend" => fn LocalVisBackend::from_config
 }
 
 /// Reads the lines of a scalar file back; a torn last line is left out.
@@ -228,10 +126,6 @@ pub fn to_json(v: f64) -> Value {
 /// When the file cannot be read.
 pub fn read_scalars(path: &Path) -> Result<Vec<Vec<(String, f64)>>> {
     let text = String::from_utf8_lossy(&std::fs::read(path).at(path)?).into_owned();
-    let number = |v: &Value| match v {
-        Value::String(s) => s.replace("Infinity", "inf").parse().ok(),
-        other => other.as_f64(),
-    };
     let line = |line: &str| {
         let map: Map<String, Value> = serde_json::from_str(line).ok()?;
         Some(map.iter().filter_map(|(k, v)| Some((k.clone(), number(v)?))).collect())

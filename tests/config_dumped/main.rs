@@ -161,16 +161,13 @@ fn types_of_other_projects_are_called_what_they_are() {
 /// Backends of MMEngine were refused, although the documents said that they are accepted.
 #[test]
 fn backends_of_mmengine_are_warned_of_at_their_place() {
-    let (_dir, path) = lone("c.yaml", &format!("{RUN}vis_backends: [{{type: TensorboardVisBackend}}]\n"));
+    let (_dir, path) = lone("c.yaml", &format!("{RUN}vis_backends: [{{type: WandbVisBackend}}]\n"));
     let node = config::load(&path, &[]).unwrap();
     let told = match shanty::run::check(&node, Some("c.yaml")) {
         Ok(warnings) => warnings.to_string(),
         Err(error) => error.to_string(),
     };
-    assert!(
-        told.contains("`TensorboardVisBackend` writes nothing here") && told.contains("c.yaml:10:"),
-        "{told}"
-    );
+    assert!(told.contains("`WandbVisBackend` writes nothing here") && told.contains("c.yaml:10:"), "{told}");
     one_error("vis_backends: [{type: NobodysVisBackend}]\n", "NobodysVisBackend");
 }
 

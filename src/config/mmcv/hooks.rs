@@ -63,7 +63,7 @@ impl Reading {
                 backends.push(typed(kind, backend, Vec::new()));
             } else {
                 let message = format!("the logger `{name}` has no form of today: leave it out");
-                let usual = "scalars always go to `vis_data/scalars.json` of the log folder";
+                let usual = "all that a run logs is in `vis_data/events.jsonl` of the log folder";
                 self.refuse(Diag::error(message).on(kind).note(usual));
             }
         }

@@ -5,18 +5,16 @@ use super::log_line::{LogLine, Tags};
 use crate::base::{durable, memory};
 use crate::hook::Progress;
 use crate::plugin::prelude::*;
-use crate::vis::{TableLine, to_json};
+use crate::vis::{TableLine, VisEvent, to_json};
 
 /// Rows and columns of a table that the text log shows.
 const SHOWN: usize = 20;
 
-/// Writes a line every `interval` iterations and after each validation or test; the same numbers go to
-/// `vis_data/scalars.json`, tables of metrics to `vis_data/tables.json`.
+/// Writes a line every `interval` iterations and after each validation or test; the same numbers, and tables of metrics,
+/// go to the event log.
 pub struct LoggerHook {
     config: LoggerConfig,
     line: LogLine,
-    /// Failures of the scalar files in a row: a full disk must not end a training because of its curves.
-    lost: u32,
     /// The peak of memory in MiB, and when it was asked for.
     memory: Option<(f64, f64)>,
 }
@@ -47,7 +45,7 @@ impl LoggerHook {
     /// A line every `interval` iterations, and after each validation or test.
     pub fn every(interval: u64) -> Self {
         let config = LoggerConfig { interval, ..LoggerConfig::default() };
-        Self { config, line: LogLine::default(), lost: 0, memory: None }
+        Self { config, line: LogLine::default(), memory: None }
     }
 
     /// Whether to leave out the rest of an epoch after its last full interval; so if not called.
@@ -72,38 +70,26 @@ impl LoggerHook {
         self
     }
 
-    fn add_scalars(&mut self, cx: &mut Ctx<'_>, tags: Tags, mode: Mode, step: u64) -> HookResult {
-        if self.lost >= OnError::WARNINGS {
-            return Ok(());
+    fn add_scalars(&self, cx: &mut Ctx<'_>, tags: Tags, mode: Mode, step: u64) {
+        let progress = cx.progress;
+        let mut event = VisEvent::new(mode.name());
+        if mode != Mode::Train {
+            event = event.with("epoch", progress.epoch);
+        } else if self.line.by_epoch(progress) {
+            event = event.with("epoch", progress.current_epoch());
         }
         let tags = self.line.named(tags, cx.message_hub, mode);
-        let tags: Vec<_> = tags.iter().map(|(n, v)| (n.as_str(), *v)).collect();
-        let written = cx.vis.add_scalars(&tags, step);
-        self.count_lost(cx, "scalars", step, written);
-        Ok(())
+        let tags: Vec<_> = tags.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+        cx.vis.add(event.with("iter", progress.iter).with("step", step).with_scalars(&tags));
     }
 
-    /// Tables go to the text log, as far as they fit, and to `vis_data/tables.json`.
-    fn add_tables(&mut self, cx: &mut Ctx<'_>, metrics: &Metrics, mode: Mode, step: u64) {
+    /// Tables go to the text log, as far as they fit, and to the event log.
+    fn add_tables(cx: &mut Ctx<'_>, metrics: &Metrics, mode: Mode, step: u64) {
         for (name, table) in metrics.tables() {
             cx.log.info(format_args!("{name}:\n{}", table.text(SHOWN)));
             let (axes, rows, columns, values) = (table.axes(), table.rows(), table.columns(), table.values());
             let line = TableLine { name, mode: mode.name(), axes, rows, columns, values, step };
-            if self.lost < OnError::WARNINGS {
-                let written = cx.vis.add_table(cx.fs, &line);
-                self.count_lost(cx, "tables", step, written);
-            }
-        }
-    }
-
-    fn count_lost(&mut self, cx: &Ctx<'_>, what: &str, step: u64, written: Result<()>) {
-        match written {
-            Ok(()) => self.lost = 0,
-            Err(why) => {
-                self.lost += 1;
-                let end = if self.lost == OnError::WARNINGS { "; no more are tried in this run" } else { "" };
-                cx.log.warn(format_args!("the {what} of step {step} were not written: {why}{end}"));
-            }
+            cx.vis.add(VisEvent::table(&line));
         }
     }
 
@@ -165,11 +151,9 @@ impl Hook for LoggerHook {
             tags.push(("memory".into(), peak));
         }
         cx.log.info(self.line.train(&tags, cx.message_hub, cx.progress));
-        if self.line.by_epoch(cx.progress) {
-            tags.push(("epoch".into(), cx.progress.current_epoch() as f64));
-        }
-        tags.push(("iter".into(), cx.progress.iter as f64));
-        self.add_scalars(cx, tags, Mode::Train, cx.progress.iter)
+        let step = cx.progress.iter;
+        self.add_scalars(cx, tags, Mode::Train, step);
+        Ok(())
     }
 
     fn after_val_iter(&mut self, cx: &mut Ctx<'_>, _step: &mut Step<'_>) -> HookResult {
@@ -186,14 +170,17 @@ impl Hook for LoggerHook {
         let tags = self.line.tags(cx.message_hub, cx.progress, Mode::Val);
         cx.log.info(self.line.eval_epoch(&tags, cx.progress, Mode::Val));
         let step = self.eval_step(cx.progress);
-        self.add_tables(cx, metrics, Mode::Val, step);
-        self.add_scalars(cx, tags, Mode::Val, step)
+        Self::add_tables(cx, metrics, Mode::Val, step);
+        self.add_scalars(cx, tags, Mode::Val, step);
+        Ok(())
     }
 
     fn after_test_epoch(&mut self, cx: &mut Ctx<'_>, metrics: &Metrics) -> HookResult {
         let tags = self.line.tags(cx.message_hub, cx.progress, Mode::Test);
         cx.log.info(self.line.eval_epoch(&tags, cx.progress, Mode::Test));
-        self.add_tables(cx, metrics, Mode::Test, self.eval_step(cx.progress));
+        let step = self.eval_step(cx.progress);
+        Self::add_tables(cx, metrics, Mode::Test, step);
+        self.add_scalars(cx, tags, Mode::Test, step);
         let result: serde_json::Map<_, _> = metrics.0.iter().map(|(n, v)| (n.clone(), to_json(*v))).collect();
         let path = cx.dirs.log.join(format!("{}.json", cx.info.timestamp));
         Ok(durable::replace(cx.fs, &path, serde_json::to_string_pretty(&result)?.as_bytes())?)
@@ -208,6 +195,6 @@ register! {
 impl LoggerHook {
     fn from_config(config: LoggerConfig, cx: &mut BuildCx) -> Result<Self> {
         let line = LogLine::new(cx.get::<LogProcessor>().cloned().unwrap_or_default())?;
-        Ok(Self { config, line, lost: 0, memory: None })
+        Ok(Self { config, line, memory: None })
     }
 }

@@ -1,0 +1,113 @@
+//! `shanty export-logs`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::console;
+use crate::base::error::IoContext;
+use crate::base::fs::{Disk, FileSystem};
+use crate::base::number::count;
+use crate::base::{Error, Result, durable};
+use crate::checkpoint::{self, VIS_DATA};
+use crate::registry::{BuildCx, Spec};
+use crate::vis::{EVENTS, VisBackend, VisCx, read_events};
+
+/// Arguments of `export-logs`.
+#[derive(Debug, Clone, Args)]
+pub(super) struct ExportLogs {
+    /// A work_dir, of which the newest log is taken, or a folder of logs.
+    work_dir: PathBuf,
+    /// What the log becomes.
+    #[arg(long, value_enum)]
+    to: Form,
+    /// The folder of the files; `csv`, `tensorboard` or `scalars` in the work_dir if not given.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Write into a folder that has files: those of an earlier export are replaced.
+    #[arg(long)]
+    overwrite: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Form {
+    /// `train.csv`, `val.csv`, `test.csv`.
+    Csv,
+    /// A file of TensorBoard.
+    Tensorboard,
+    /// `scalars.json` and `tables.json`.
+    Scalars,
+}
+
+impl Form {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Csv => "csv",
+            Self::Tensorboard => "tensorboard",
+            Self::Scalars => "scalars",
+        }
+    }
+
+    fn backend(self) -> Result<Box<dyn VisBackend>> {
+        let spec = match self {
+            Self::Csv => "{type: CsvVisBackend}",
+            Self::Tensorboard => "{type: TensorboardVisBackend}",
+            Self::Scalars => "{type: LocalVisBackend}",
+        };
+        Spec::<dyn VisBackend>::parse(spec)?.build(&mut BuildCx::new(0))
+    }
+}
+
+impl ExportLogs {
+    /// Tells every event of the log to a backend.
+    pub fn run(self) -> Result<()> {
+        let (log, work) = self.log()?;
+        let events = read_events(&Disk, &log)?;
+        let out = self.out.clone().unwrap_or_else(|| work.join(self.to.name()));
+        let mut backend = self.to.backend()?;
+        self.check_out(&out)?;
+        durable::make_dir(&Disk, &out)?;
+        let cx = VisCx { fs: &Disk, dir: &out, work: &work };
+        events.iter().try_for_each(|event| backend.add(event, &cx))?;
+        console::tell(&format!(
+            "{} of {} in {}",
+            count(events.len() as u64, "event"),
+            log.display(),
+            out.display()
+        ));
+        Ok(())
+    }
+
+    /// The event log, and the work_dir that it belongs to.
+    fn log(&self) -> Result<(PathBuf, PathBuf)> {
+        let given = &self.work_dir;
+        let at = |dir: &Path| Some(dir.join(VIS_DATA).join(EVENTS)).filter(|file| file.is_file());
+        if let Some(log) = at(given) {
+            return Ok((log, durable::parent(given).to_owned()));
+        }
+        let names = Disk.list(given).at(given)?;
+        let log = names.iter().rev().find_map(|name| at(&given.join(name)));
+        let none = || {
+            let given = given.display();
+            Error::invalid(format!(
+                "{given}: no `{VIS_DATA}/{EVENTS}` in a folder of logs: name the work_dir of a run"
+            ))
+        };
+        Ok((log.ok_or_else(none)?, given.clone()))
+    }
+
+    fn check_out(&self, out: &Path) -> Result<()> {
+        let refused = |why: &str| Err(Error::invalid(format!("{}: {why}", out.display())));
+        if checkpoint::is_of_a_run(&out.join("train.csv")) {
+            return refused("is a folder of a run's own files: name another with `--out`");
+        }
+        if let Some(why) = durable::unusable(out) {
+            return refused(&why);
+        }
+        let is_used = Disk.list(out).is_ok_and(|names| !names.is_empty());
+        if is_used && !self.overwrite {
+            return refused("has files: name another folder with `--out`, or give `--overwrite`");
+        }
+        Ok(())
+    }
+}
