@@ -237,6 +237,45 @@ fn of_types() -> Vec<Case> {
                     spec["num_heads"] = json!(1);
                 }
                 "EfficientNetV2" => spec["arch"] = json!("b0"),
+                "VAN" => {
+                    spec["arch"] = json!({"embed_dims": [4, 4, 4, 4], "depths": [1, 1, 1, 1], "ffn_ratios": [1, 1, 1, 1]})
+                }
+                "ConvMixer" => {
+                    spec["arch"] = json!({"embed_dims": 4, "depth": 1, "patch_size": 2, "kernel_size": 3})
+                }
+                "MobileOne" => {
+                    spec["arch"] = json!({"num_blocks": [1, 1, 1, 1], "width_factor": [0.125, 0.0625, 0.03125, 0.015625],
+                        "num_conv_branches": [1, 1, 1, 1], "num_se_blocks": [0, 0, 0, 0]})
+                }
+                "EdgeNeXt" => {
+                    spec["arch"] =
+                        json!({"channels": [8, 8, 8, 8], "depths": [1, 1, 1, 1], "num_heads": [1, 1, 1, 1]})
+                }
+                "HorNet" => {
+                    spec["arch"] = json!({"base_dim": 4, "depths": [1, 1, 1, 1], "orders": [1, 2, 3, 2],
+                        "dw_cfg": vec![json!({"type": "DW"}); 4]})
+                }
+                "HRNet" => {
+                    let stage = |maps: usize| {
+                        json!({"num_modules": 1, "num_branches": maps, "block": "BASIC", "num_blocks": vec![1; maps],
+                            "num_channels": vec![2; maps]})
+                    };
+                    spec["extra"] = json!({"stage1": stage(1), "stage2": stage(2), "stage3": stage(3), "stage4": stage(4)})
+                }
+                "Res2Net" | "ResNeSt" => {
+                    spec["stem_channels"] = json!(4);
+                    spec["base_channels"] = json!(4);
+                }
+                "RepLKNet" => {
+                    spec["arch"] = json!({"large_kernel_sizes": [3, 3, 3, 3], "layers": [1, 1, 1, 1],
+                        "channels": [4, 4, 4, 4], "small_kernel": 1, "dw_ratio": 1.0})
+                }
+                "RepMLPNet" => {
+                    spec["img_size"] = json!(32);
+                    spec["arch"] = json!({"channels": [4, 4, 4, 4], "depths": [1, 1, 1, 1], "sharesets_nums": [1, 1, 1, 1]})
+                }
+                "Vig" => spec["arch"] = json!({"num_blocks": 1, "channels": 8}),
+                "PyramidVig" => spec["arch"] = json!({"blocks": [1, 1, 1, 1], "channels": [4, 4, 4, 4]}),
                 "PoolFormer" | "RIFormer" => {
                     spec["arch"] = json!({"layers": [1, 1, 1, 1], "embed_dims": [4, 4, 4, 4],
                         "mlp_ratios": [1, 1, 1, 1], "layer_scale_init_value": 1e-5})

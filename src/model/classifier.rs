@@ -140,10 +140,17 @@ impl ImageClassifier {
 
     /// From prepared inputs to the scores of the head.
     fn scores<'t>(&mut self, inputs: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
-        let mut x = cx.child("backbone", &mut self.backbone, inputs)?;
-        if let Some(neck) = &mut self.neck {
-            x = cx.child("neck", neck, x)?;
-        }
+        let x = match &mut self.neck {
+            Some(neck) if neck.takes_several() => {
+                let all = cx.child_several("backbone", &mut self.backbone, inputs)?;
+                cx.child_all("neck", neck, &all)?
+            }
+            Some(neck) => {
+                let x = cx.child("backbone", &mut self.backbone, inputs)?;
+                cx.child("neck", neck, x)?
+            }
+            None => cx.child("backbone", &mut self.backbone, inputs)?,
+        };
         cx.child("head", &mut self.head, x)
     }
 }

@@ -45,6 +45,15 @@ pub trait Module: ModuleTree + Params + Any + Send {
     fn takes_several(&self) -> bool {
         false
     }
+
+    /// All outputs, of a backbone that has several, as HRNet's maps; the last of them is that of `forward`. A neck of a
+    /// classifier that takes several inputs gets all of them.
+    ///
+    /// # Errors
+    /// Those of `forward`.
+    fn forward_several<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Vec<Var<'t>>> {
+        Ok(vec![self.forward(x, cx)?])
+    }
 }
 
 impl<M: Module + ?Sized> Module for Box<M> {
@@ -56,6 +65,9 @@ impl<M: Module + ?Sized> Module for Box<M> {
     }
     fn takes_several(&self) -> bool {
         (**self).takes_several()
+    }
+    fn forward_several<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Vec<Var<'t>>> {
+        (**self).forward_several(x, cx)
     }
 }
 
@@ -200,6 +212,24 @@ impl<'a> Forward<'a> {
         }
     }
 
+    /// All outputs of a child for `x`; an error has the child's name in its path.
+    ///
+    /// # Errors
+    /// As those of [`child`](Self::child).
+    pub fn child_several<'t, M: Module>(
+        &mut self,
+        name: impl std::fmt::Display,
+        child: &mut M,
+        x: Var<'t>,
+    ) -> Result<Vec<Var<'t>>> {
+        let mut all = Vec::new();
+        self.within(name, child, x, |child, cx| {
+            all = child.forward_several(x, cx)?;
+            all.last().copied().ok_or_else(|| Error::invalid("it has no output"))
+        })?;
+        Ok(all)
+    }
+
     /// What `run` makes of a child for `x`, where that is not its `forward`; an error has the child's name in its path, and
     /// what it cost is the child's.
     ///
@@ -311,5 +341,15 @@ impl Module for Wrapped {
     }
     fn takes_several(&self) -> bool {
         self.inner.takes_several()
+    }
+    fn forward_several<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Vec<Var<'t>>> {
+        let training = cx.training;
+        cx.training &= !self.eval;
+        let ys = match self.recompute && cx.training {
+            true => super::recompute::forward(self, &[x], cx).map(|y| vec![y]),
+            false => self.inner.forward_several(x, cx),
+        };
+        cx.training = training;
+        ys
     }
 }

@@ -45,6 +45,28 @@ fn the_networks_are_as_large_as_published() {
         (json!({"type": "RegNet", "arch": "regnetx_400mf"}), linear(384), 5_157_512),
         (json!({"type": "RegNet", "arch": "regnetx_3.2gf"}), linear(1008), 15_296_552),
         (json!({"type": "RegNet", "arch": "regnetx_12gf"}), linear(2240), 46_106_056),
+        (json!({"type": "RepVGG", "arch": "D2se"}), linear(2560), 133_334_836),
+        (json!({"type": "VAN", "arch": "tiny"}), linear(256), 4_105_800),
+        (json!({"type": "VAN", "arch": "base"}), linear(512), 26_578_472),
+        (json!({"type": "ConvMixer", "arch": "768/32"}), linear(768), 21_110_248),
+        (json!({"type": "ConvMixer", "arch": "1536/20"}), linear(1536), 51_625_960),
+        (json!({"type": "MobileOne", "arch": "s0"}), linear(1024), 5_293_272),
+        (json!({"type": "MobileOne", "arch": "s4"}), linear(2048), 14_951_248),
+        (json!({"type": "MobileOne", "arch": "s0", "deploy": true}), linear(1024), 2_078_504),
+        (
+            json!({"type": "Res2Net", "depth": 50, "scales": 8, "base_width": 14, "deep_stem": false, "avg_down": false}),
+            linear(2048),
+            25_059_816,
+        ),
+        (json!({"type": "ResNeSt", "depth": 50}), linear(2048), 27_483_240),
+        (json!({"type": "ResNeSt", "depth": 269, "stem_channels": 128}), linear(2048), 110_929_480),
+        (json!({"type": "RepLKNet", "arch": "31B"}), linear(1024), 79_864_168),
+        (json!({"type": "RepLKNet", "arch": "XL"}), linear(2048), 335_435_752),
+        (json!({"type": "RepMLPNet", "arch": "B"}), linear(768), 68_240_762),
+        (json!({"type": "RepMLPNet", "arch": "B", "deploy": true}), linear(768), 68_332_664),
+        (json!({"type": "CSPDarkNet", "depth": 53}), linear(1024), 27_642_184),
+        (json!({"type": "CSPResNet", "depth": 50}), linear(1024), 21_616_168),
+        (json!({"type": "CSPResNeXt", "depth": 50}), linear(2048), 20_569_896),
         (json!({"type": "SwinTransformer", "arch": "tiny"}), linear(768), 28_288_354),
         (json!({"type": "SwinTransformer", "arch": "base"}), linear(1024), 87_768_224),
     ];
@@ -58,6 +80,10 @@ fn the_networks_are_as_large_as_published() {
         });
         (backbone, linear(dims))
     };
+    let vig = |backbone: &str, arch: &str, features: usize| {
+        let head = json!({"type": "VigClsHead", "num_classes": 1000, "in_channels": features});
+        (json!({"type": backbone, "arch": arch}), head)
+    };
     let bare = [
         (deit("DistilledVisionTransformer", "DeiTClsHead", "deit-tiny", 192), 5_910_800),
         (deit("DistilledVisionTransformer", "DeiTClsHead", "deit-base", 768), 87_338_192),
@@ -66,6 +92,15 @@ fn the_networks_are_as_large_as_published() {
         (xcit(16, 128, 4, false), 3_053_224),
         (xcit(8, 192, 4, true), 6_706_504),
         (xcit(16, 384, 8, true), 26_253_304),
+        ((json!({"type": "EdgeNeXt", "arch": "xxsmall"}), linear(168)), 1_327_216),
+        ((json!({"type": "EdgeNeXt", "arch": "base"}), linear(584)), 18_511_292),
+        ((json!({"type": "HorNet", "arch": "tiny"}), linear(512)), 22_409_512),
+        ((json!({"type": "HorNet", "arch": "tiny-gf"}), linear(512)), 22_991_848),
+        ((json!({"type": "InceptionV3"}), json!({"type": "ClsHead"})), 23_834_568),
+        (vig("Vig", "tiny", 192), 7_184_744),
+        (vig("Vig", "base", 640), 86_841_832),
+        (vig("PyramidVig", "tiny", 384), 12_486_314),
+        (vig("PyramidVig", "base", 1024), 95_213_258),
     ];
     let all = cases.into_iter().map(|(backbone, head, wanted)| (backbone, Some(mean.clone()), head, wanted));
     let bare = bare.into_iter().map(|((backbone, head), wanted)| (backbone, None, head, wanted));

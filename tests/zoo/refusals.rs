@@ -28,6 +28,42 @@ fn what_is_not_there_is_said() {
             json!({"type": "DistilledVisionTransformer", "with_cls_token": false, "out_type": "raw"}),
             "has a class token",
         ),
+        (json!({"type": "ConvMixer", "arch": "768/33"}), "did you mean `768/32`?"),
+        (
+            json!({"type": "ConvMixer", "arch": {"embed_dims": 8, "depth": 1, "patch_size": 7, "kernel_size": 4}}),
+            "an odd number",
+        ),
+        (
+            json!({"type": "EdgeNeXt", "arch": {"channels": [8, 8, 8, 8], "depths": [1, 1, 1, 1], "num_heads": [1, 3, 1, 1]}}),
+            "`num_heads: 3` does not divide",
+        ),
+        (
+            json!({"type": "EdgeNeXt", "arch": {"channels": [8, 8, 8, 5], "depths": [1, 1, 1, 1], "num_heads": [1, 1, 1, 1]}}),
+            "do not split into 4 parts",
+        ),
+        (
+            json!({"type": "HorNet", "arch": {"base_dim": 6, "depths": [1, 1, 1, 1], "orders": [3, 1, 1, 1],
+                "dw_cfg": vec![json!({"type": "DW"}); 4]}}),
+            "halve the channels 2 times",
+        ),
+        (json!({"type": "Res2Net", "depth": 100}), "50, 101, 152"),
+        (json!({"type": "ResNeSt", "depth": 100}), "50, 101, 152, 200 or 269"),
+        (
+            json!({"type": "RepLKNet", "arch": {"large_kernel_sizes": [3, 3, 3, 3], "layers": [1, 1, 1, 1],
+                "channels": [2, 2, 2, 2], "small_kernel": 5}}),
+            "`small_kernel` is larger",
+        ),
+        (json!({"type": "RepMLPNet", "img_size": 30}), "no multiple of `patch_size"),
+        (
+            json!({"type": "RepMLPNet", "arch": {"channels": [6, 6, 6, 6], "depths": [1, 1, 1, 1],
+                "sharesets_nums": [1, 4, 1, 1]}}),
+            "`sharesets_nums: 4` does not divide",
+        ),
+        (json!({"type": "CSPResNet", "depth": 50, "in_channels": 0}), "at least"),
+        (json!({"type": "InceptionV3", "aux_logits": true}), "`aux_logits: true`"),
+        (json!({"type": "Vig", "arch": {"num_blocks": 1, "channels": 12}}), "no multiple of 8"),
+        (json!({"type": "PyramidVig", "use_stochastic": true}), "they are not drawn"),
+        (json!({"type": "HRFuseScales", "in_channels": [1, 2, 3, 4, 5]}), "1 to 4"),
         (json!({"type": "ECA", "channels": 8, "kernel_size": 4}), "odd number"),
     ];
     for (config, wanted) in cases {
@@ -45,6 +81,15 @@ fn images_that_do_not_fit_are_refused() {
         (json!({"type": "SwinTransformer"}), 32, "pad_small_map"),
         (json!({"type": "MlpMixer", "img_size": 32}), 64, "32 × 32"),
         (json!({"type": "DeiT3", "arch": "small", "img_size": 32}), 64, "32 × 32"),
+        (json!({"type": "InceptionV3"}), 64, "75 × 75"),
+        (json!({"type": "Vig", "arch": {"num_blocks": 1, "channels": 8}}), 64, "224 × 224"),
+        (
+            json!({"type": "RepMLPNet", "img_size": 32, "arch": {"channels": [4, 4, 4, 4], "depths": [1, 1, 1, 1],
+                "sharesets_nums": [1, 1, 1, 1]}}),
+            64,
+            "32 × 32",
+        ),
+        (json!({"type": "HRFuseScales", "in_channels": [3, 6]}), 8, "made for 2 maps"),
     ];
     for (config, size, wanted) in cases {
         let (mut net, _) = memory::accounted(true, 1, || build::<dyn Module>(&config).unwrap());

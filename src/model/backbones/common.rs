@@ -2,8 +2,8 @@
 
 use crate::base::{Error, Result};
 use crate::nn::{
-    Child, ChildMut, Dropout, Forward, Linear, Module, ModuleTree, ReLU, Sequential, Var, set_norm_eval,
-    set_trainable,
+    Child, ChildMut, Dropout, Forward, Linear, Module, ModuleTree, Param, ReLU,
+    Sequential, Var, set_norm_eval, set_trainable,
 };
 
 /// Modules one behind the other, each under a name of its own: `conv1`, `layer1`, …
@@ -18,9 +18,23 @@ impl Chain {
         self
     }
 
-    /// The modules in their order.
-    pub fn modules_mut(&mut self) -> impl Iterator<Item = &mut dyn Module> {
-        self.0.iter_mut().map(|(_, module)| &mut **module)
+    /// The same with those of another chain at the end.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
+    /// Calls `f` with each block of this type, in this chain and those that it holds.
+    pub fn each_mut<B: Module>(&mut self, f: &mut impl FnMut(&mut B)) {
+        for (_, module) in &mut self.0 {
+            let module: &mut dyn std::any::Any = &mut **module;
+            if let Some(block) = module.downcast_mut::<B>() {
+                f(block);
+            } else if let Some(inner) = module.downcast_mut::<Self>() {
+                inner.each_mut(f);
+            }
+        }
     }
 }
 
@@ -116,4 +130,17 @@ pub(super) fn classify<'t>(
         )));
     }
     cx.child("classifier", classifier, flat)
+}
+
+/// Refuses sizes that no network has, which a program may give: those of a config have their limits in its schema.
+pub(super) fn bounded(key: &str, sizes: &[usize], most: usize) -> Result<()> {
+    match sizes.iter().find(|size| !(1..=most).contains(*size)) {
+        Some(size) => Err(Error::config(format!("`{key}` is from 1 to {most}, not {size}"))),
+        None => Ok(()),
+    }
+}
+
+/// Each channel of a map times its own number.
+pub(super) fn scaled<'t>(scale: &Param, x: Var<'t>) -> Var<'t> {
+    x.tape().param(scale).reshape(&[scale.value.len(), 1, 1]) * x
 }

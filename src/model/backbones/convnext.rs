@@ -7,8 +7,7 @@ use super::common::{drop_path_rates, three};
 use crate::base::{Error, Result};
 use crate::nn::init::{Constant, Init, TruncNormal};
 use crate::nn::{
-    Conv2d, Conv2dConfig, DropPath, Forward, LayerNorm, LayerNorm2d, Linear, Module, Pair, Param, Sequential,
-    Var,
+    Conv2d, ConvModule, DropPath, Forward, LayerNorm, LayerNorm2d, Linear, Module, Param, Sequential, Var,
 };
 use crate::registry::BuildCx;
 use crate::{module, register};
@@ -89,21 +88,14 @@ impl ConvNeXtArch {
 /// Weight names are MMPretrain's: `downsample_layers.0.0`, `stages.0.1.depthwise_conv`, `stages.0.1.gamma`, `norm3`.
 /// 28,589,128 parameters with a linear layer for 1000 classes.
 pub struct ConvNeXt {
-    downsample_layers: Vec<Sequential>,
-    stages: Vec<Sequential>,
-    norm3: LayerNorm2d,
-    mean: bool,
+    layers: Pyramid,
     init: Vec<Init>,
 }
 
-module!(ConvNeXt { downsample_layers, stages, norm3 }, init_cfg = init);
+module!(ConvNeXt { ..layers }, init_cfg = init);
 
 register! { /// ConvNeXt, `atto` to `huge`: images to features, [N, C].
 dyn Module, "ConvNeXt" => fn ConvNeXt::from_config }
-
-fn norm(channels: usize) -> LayerNorm2d {
-    LayerNorm2d::new(channels).eps(1e-6)
-}
 
 impl ConvNeXt {
     fn from_config(p: ConvNeXtConfig, _: &mut BuildCx) -> Result<Self> {
@@ -116,27 +108,20 @@ impl ConvNeXt {
     /// When there are no channels.
     pub fn new(p: &ConvNeXtConfig) -> Result<Self> {
         let (depths, first) = p.arch.sizes();
+        let channels = [0, 1, 2, 3].map(|i| first << i);
         let mut rates = drop_path_rates(p.drop_path_rate, depths.iter().sum());
-        let (mut downsample_layers, mut stages) = (Vec::new(), Vec::new());
-        for (i, depth) in depths.into_iter().enumerate() {
-            let channels = first << i;
-            downsample_layers.push(if i == 0 {
-                Sequential::new().with(Conv2d::new(p.in_channels, channels, 4).stride(4)).with(norm(channels))
-            } else {
-                let before = channels / 2;
-                Sequential::new().with(norm(before)).with(Conv2d::new(before, channels, 2).stride(2))
-            });
+        let mut stages = Vec::new();
+        for (depth, channels) in depths.into_iter().zip(channels) {
             let mut stage = Sequential::new();
             for _ in 0..depth {
-                stage = stage.with(Block::new(channels, p, rates.next().unwrap_or_default())?);
+                let rate = rates.next().unwrap_or_default();
+                stage = stage.with(Block::new([channels, 7], p.layer_scale_init_value, p.use_grn, rate)?);
             }
             stages.push(stage);
         }
+        let norm = LayerNorm2d::new(channels[3]).eps(1e-6);
         Ok(Self {
-            downsample_layers,
-            stages,
-            norm3: norm(first << 3),
-            mean: p.gap_before_final_norm,
+            layers: Pyramid::new(p.in_channels, channels, stages, norm, p.gap_before_final_norm),
             init: vec![
                 Init::new(TruncNormal { std: 0.02, ..TruncNormal::default() })
                     .layer("Conv2d")
@@ -148,6 +133,41 @@ impl ConvNeXt {
 }
 
 impl Module for ConvNeXt {
+    fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        self.layers.forward(x, cx)
+    }
+}
+
+/// Four stages on ever smaller maps, and a norm of what comes out: the frame of ConvNeXt, EdgeNeXt and HorNet.
+pub(super) struct Pyramid {
+    downsample_layers: Vec<Sequential>,
+    stages: Vec<Sequential>,
+    norm3: LayerNorm2d,
+    mean: bool,
+}
+
+module!(Pyramid { downsample_layers, stages, norm3 });
+
+impl Pyramid {
+    /// These stages, of so many channels each; the norm is that of the mean over the map, or of each of its places.
+    pub fn new(
+        in_channels: usize,
+        channels: [usize; 4],
+        stages: Vec<Sequential>,
+        norm3: LayerNorm2d,
+        mean: bool,
+    ) -> Self {
+        let norm = |channels| LayerNorm2d::new(channels).eps(1e-6);
+        let patches = Conv2d::new(in_channels, channels[0], 4).stride(4);
+        let mut downsample_layers = vec![Sequential::new().with(patches).with(norm(channels[0]))];
+        downsample_layers.extend(channels.windows(2).map(|pair| {
+            Sequential::new().with(norm(pair[0])).with(Conv2d::new(pair[0], pair[1], 2).stride(2))
+        }));
+        Self { downsample_layers, stages, norm3, mean }
+    }
+}
+
+impl Module for Pyramid {
     fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
         let mut x = x;
         for (i, (down, stage)) in self.downsample_layers.iter_mut().zip(&mut self.stages).enumerate() {
@@ -188,7 +208,7 @@ impl Module for Grn {
 }
 
 /// `x + gamma · pointwise_conv2(grn(gelu(pointwise_conv1(norm(depthwise_conv(x))))))`, the last four for each pixel.
-struct Block {
+pub(super) struct Block {
     depthwise_conv: Conv2d,
     norm: LayerNorm,
     pointwise_conv1: Linear,
@@ -201,29 +221,20 @@ struct Block {
 module!(Block { depthwise_conv, norm, pointwise_conv1, pointwise_conv2, grn, gamma, drop_path });
 
 impl Block {
-    fn new(channels: usize, p: &ConvNeXtConfig, drop_path: f64) -> Result<Self> {
-        let scale = p.layer_scale_init_value;
-        let depthwise = Conv2dConfig {
-            in_channels: channels,
-            out_channels: channels,
-            kernel_size: Pair([7, 7]),
-            stride: Pair([1, 1]),
-            padding: Pair([3, 3]),
-            dilation: Pair([1, 1]),
-            groups: channels,
-            bias: true,
-        };
+    /// Of so many channels and a kernel of this size, of 1 × 1 at least; 0 is no scale at all.
+    pub fn new([channels, kernel]: [usize; 2], scale: f64, grn: bool, drop_path: f64) -> Result<Self> {
+        let depthwise = ConvModule::of(channels, channels, kernel).groups(channels).norm(None);
         if !scale.is_finite() {
             return Err(Error::config(format!(
                 "`layer_scale_init_value: {scale}` is no number to begin with"
             )));
         }
         Ok(Self {
-            depthwise_conv: depthwise.build()?,
+            depthwise_conv: depthwise.build()?.conv,
             norm: LayerNorm::new(channels).eps(1e-6),
             pointwise_conv1: Linear::new(channels, 4 * channels),
             pointwise_conv2: Linear::new(4 * channels, channels),
-            grn: p.use_grn.then(|| Grn::new(4 * channels)),
+            grn: grn.then(|| Grn::new(4 * channels)),
             gamma: (scale > 0.0).then(|| Param::full(&[channels], scale as _)),
             drop_path: DropPath::new(drop_path),
         })

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::arch::{Arch, ArchConfig};
-use super::common::{Chain, drop_path_rates, three};
+use super::common::{Chain, bounded, drop_path_rates, scaled, three};
 use crate::base::{Elem, Error, Result};
 use crate::nn::{AvgPool2d, Conv2d, DropPath, Forward, GroupNorm, Module, Param, Var};
 use crate::registry::BuildCx;
@@ -181,13 +181,10 @@ fn stages(
     mixer: impl Fn(usize) -> Result<Mixer>,
 ) -> Result<Chain> {
     let MetaFormerArch { layers, embed_dims, mlp_ratios, layer_scale_init_value } = arch.clone();
-    let outside = |sizes: [usize; 4], most| sizes.iter().any(|size| !(1..=most).contains(size));
-    if outside(layers, 1000) || outside(embed_dims, 1 << 20) || outside(mlp_ratios, 1024) || in_channels == 0
-    {
-        return Err(Error::config(
-            "`layers` are from 1 to 1000, `embed_dims` from 1 to 1048576, `mlp_ratios` from 1 to 1024",
-        ));
-    }
+    bounded("layers", &layers, 1000)?;
+    bounded("embed_dims", &embed_dims, 1 << 20)?;
+    bounded("mlp_ratios", &mlp_ratios, 1024)?;
+    bounded("in_channels", &[in_channels], 1 << 20)?;
     let mut rates = drop_path_rates(drop_path, layers.iter().sum());
     let (mut network, mut parts) = (Chain::default(), 0);
     for i in 0..4 {
@@ -314,12 +311,11 @@ impl Module for Mlp {
 
 impl Module for Block {
     fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
-        let each = |scale: &Param| x.tape().param(scale).reshape(&[scale.value.len(), 1, 1]);
-        let [first, second] = [each(&self.layer_scale_1), each(&self.layer_scale_2)];
         let y = self.mixed(x, cx)?;
-        let x = x + self.drop_path.forward(first * y, cx)?;
+        let y = scaled(&self.layer_scale_1, y);
+        let x = x + self.drop_path.forward(y, cx)?;
         let y = cx.child("norm2", &mut self.norm2, x)?;
-        let y = cx.child("mlp", &mut self.mlp, y)?;
-        (x + self.drop_path.forward(second * y, cx)?).checked()
+        let y = scaled(&self.layer_scale_2, cx.child("mlp", &mut self.mlp, y)?);
+        (x + self.drop_path.forward(y, cx)?).checked()
     }
 }

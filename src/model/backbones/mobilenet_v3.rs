@@ -16,7 +16,7 @@ use crate::{module, register};
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct MobileNetV3Config {
-    /// `small` or `large`.
+    /// `small` or `large`, and `small_075` or `small_050` of less channels.
     pub arch: MobileNetV3Arch,
     /// Channels of the images.
     #[schemars(range(min = 1, max = 1_048_576))]
@@ -48,6 +48,12 @@ impl Default for MobileNetV3Config {
 pub enum MobileNetV3Arch {
     /// Of 11 blocks: 576 features.
     Small,
+    /// With three quarters of the channels: 432 features.
+    #[serde(rename = "small_075")]
+    Small075,
+    /// With half of the channels: 288 features.
+    #[serde(rename = "small_050")]
+    Small050,
     /// Of 15 blocks: 960 features.
     Large,
 }
@@ -73,6 +79,34 @@ const SMALL: [Row; 11] = [
     (5, 288, 96, true, HSWISH, 2),
     (5, 576, 96, true, HSWISH, 1),
     (5, 576, 96, true, HSWISH, 1),
+];
+
+const SMALL_075: [Row; 11] = [
+    (3, 16, 16, true, RELU, 2),
+    (3, 72, 24, false, RELU, 2),
+    (3, 88, 24, false, RELU, 1),
+    (5, 96, 32, true, HSWISH, 2),
+    (5, 192, 32, true, HSWISH, 1),
+    (5, 192, 32, true, HSWISH, 1),
+    (5, 96, 40, true, HSWISH, 1),
+    (5, 120, 40, true, HSWISH, 1),
+    (5, 240, 72, true, HSWISH, 2),
+    (5, 432, 72, true, HSWISH, 1),
+    (5, 432, 72, true, HSWISH, 1),
+];
+
+const SMALL_050: [Row; 11] = [
+    (3, 16, 8, true, RELU, 2),
+    (3, 40, 16, false, RELU, 2),
+    (3, 56, 16, false, RELU, 1),
+    (5, 64, 24, true, HSWISH, 2),
+    (5, 144, 24, true, HSWISH, 1),
+    (5, 144, 24, true, HSWISH, 1),
+    (5, 72, 24, true, HSWISH, 1),
+    (5, 72, 24, true, HSWISH, 1),
+    (5, 144, 48, true, HSWISH, 2),
+    (5, 288, 48, true, HSWISH, 1),
+    (5, 288, 48, true, HSWISH, 1),
 ];
 
 const LARGE: [Row; 15] = [
@@ -120,6 +154,8 @@ impl MobileNetV3 {
     pub fn new(p: &MobileNetV3Config) -> Result<Self> {
         let (rows, last) = match p.arch {
             MobileNetV3Arch::Small => (&SMALL[..], 576),
+            MobileNetV3Arch::Small075 => (&SMALL_075[..], 432),
+            MobileNetV3Arch::Small050 => (&SMALL_050[..], 288),
             MobileNetV3Arch::Large => (&LARGE[..], 960),
         };
         let conv = |from, to, kernel| ConvModule::of(from, to, kernel).norm(p.norm_cfg).act(HSWISH);

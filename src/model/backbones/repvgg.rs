@@ -1,13 +1,13 @@
 //! RepVGG (Ding et al. 2021, <https://arxiv.org/abs/2101.03697>) as in MMPretrain.
 
-use ndarray::{ArrayD, Axis};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::common::{Chain, freeze, none_frozen, three};
-use crate::base::{Elem, Error, Result};
+use super::reparam::{Branch, merged};
+use crate::base::{Error, Result};
 use crate::nn::init::{Constant, Init, Kaiming};
-use crate::nn::{BatchNorm2d, BnThen, Conv2d, ConvModule, Forward, Module, Param, Var, visit};
+use crate::nn::{BatchNorm2d, BnThen, Conv2d, ConvModule, Forward, Module, SELayer, Var};
 use crate::registry::BuildCx;
 use crate::{module, register};
 
@@ -15,7 +15,7 @@ use crate::{module, register};
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct RepVGGConfig {
-    /// How deep and wide: `A0` to `B3`.
+    /// How deep and wide: `A0` to `B3`, and `D2se` with squeeze and excitation.
     pub arch: RepVGGArch,
     /// Channels of the images.
     #[schemars(range(min = 1, max = 1_048_576))]
@@ -66,6 +66,7 @@ pub enum RepVGGArch {
     B3,
     B3g2,
     B3g4,
+    D2se,
 }
 
 impl RepVGGArch {
@@ -80,6 +81,7 @@ impl RepVGGArch {
             Self::B1 | Self::B1g2 | Self::B1g4 => (b, [2.0, 2.0, 2.0, 4.0]),
             Self::B2 | Self::B2g2 | Self::B2g4 => (b, [2.5, 2.5, 2.5, 5.0]),
             Self::B3 | Self::B3g2 | Self::B3g4 => (b, [3.0, 3.0, 3.0, 5.0]),
+            Self::D2se => ([8, 14, 24, 1], [2.5, 2.5, 2.5, 5.0]),
         }
     }
 }
@@ -107,7 +109,7 @@ pub struct RepVGG {
 
 module!(RepVGG { ..layers }, init_cfg = init);
 
-register! { /// RepVGG, `A0` to `B3`: features of 1/32 of the size.
+register! { /// RepVGG, `A0` to `B3` and `D2se`: features of 1/32 of the size.
 dyn Module, "RepVGG" => fn RepVGG::from_config }
 
 impl RepVGG {
@@ -130,7 +132,7 @@ impl RepVGG {
         let mut block = |from, to, stride| {
             let groups = if at > 0 && at % 2 == 0 { p.arch.groups() } else { 1 };
             at += 1;
-            Block::new(from, to, [stride, groups], p.deploy)
+            Block::new(from, to, [stride, groups], p)
         };
         let mut layers = Chain::default().with("stem", block(p.in_channels, from, 2)?);
         for (i, blocks) in blocks.into_iter().enumerate() {
@@ -156,19 +158,7 @@ impl RepVGG {
 
     /// Makes one convolution of each block, which computes what the block does in evaluation.
     pub fn switch_to_deploy(&mut self) {
-        deploy(&mut self.layers);
-    }
-}
-
-/// All blocks at and below a module. Chains hold them, and nothing else does.
-fn deploy(chain: &mut Chain) {
-    for module in chain.modules_mut() {
-        let module: &mut dyn std::any::Any = module;
-        if let Some(block) = module.downcast_mut::<Block>() {
-            block.switch_to_deploy();
-        } else if let Some(inner) = module.downcast_mut::<Chain>() {
-            deploy(inner);
-        }
+        self.layers.each_mut(&mut |block: &mut Block| block.switch_to_deploy());
     }
 }
 
@@ -184,23 +174,19 @@ struct Block {
     branch_3x3: Option<Branch>,
     branch_1x1: Option<Branch>,
     branch_reparam: Option<Conv2d>,
+    se_layer: Option<SELayer>,
 }
 
-struct Branch {
-    conv: Conv2d,
-    norm: BatchNorm2d,
-}
-
-module!(Block { branch_norm, branch_3x3, branch_1x1, branch_reparam });
-module!(Branch { conv, norm });
+module!(Block { branch_norm, branch_3x3, branch_1x1, branch_reparam, se_layer });
 
 impl Block {
-    fn new(from: usize, to: usize, [stride, groups]: [usize; 2], deploy: bool) -> Result<Self> {
+    fn new(from: usize, to: usize, [stride, groups]: [usize; 2], p: &RepVGGConfig) -> Result<Self> {
+        let deploy = p.deploy;
         let conv = |kernel| ConvModule::of(from, to, kernel).stride(stride).groups(groups);
-        let branch = |kernel| -> Result<_> {
-            Ok(Branch { conv: conv(kernel).build()?.conv, norm: BatchNorm2d::new(to) })
-        };
+        let branch = |kernel| Branch::new(&conv(kernel));
+        let squeezed = p.arch == RepVGGArch::D2se;
         Ok(Self {
+            se_layer: squeezed.then(|| SELayer::new(to, (to / 16).max(1))).transpose()?,
             branch_norm: (!deploy && from == to && stride == 1).then(|| BatchNorm2d::new(to)),
             branch_3x3: (!deploy).then(|| branch(3)).transpose()?,
             branch_1x1: (!deploy).then(|| branch(1)).transpose()?,
@@ -210,59 +196,36 @@ impl Block {
 
     fn switch_to_deploy(&mut self) {
         let (Some(wide), Some(narrow)) = (self.branch_3x3.take(), self.branch_1x1.take()) else { return };
-        let mut weight = wide.conv.weight.value.to_owned();
-        let mut bias = scale(&mut weight, &wide.norm);
-        let mut pointwise = narrow.conv.weight.value.to_owned();
-        bias += &scale(&mut pointwise, &narrow.norm);
-        let mut middle = weight.index_axis_mut(Axis(3), 1);
-        let mut middle = middle.index_axis_mut(Axis(2), 1);
-        middle += &pointwise.index_axis(Axis(3), 0).index_axis(Axis(2), 0);
-        if let Some(norm) = self.branch_norm.take() {
-            let channels = bias.len();
-            let inside = middle.shape()[1];
-            let own = |i: ndarray::IxDyn| Elem::from(u8::from(i[0] % inside == i[1]));
-            let mut identity = ArrayD::from_shape_fn(vec![channels, inside], own);
-            bias += &scale(&mut identity, &norm);
-            middle += &identity;
-        }
-        let mut conv = wide.conv.bias(true);
-        (conv.weight, conv.bias) = (Param::new(weight), Some(Param::new(bias)));
-        self.branch_reparam = Some(conv);
+        let branches = [(&wide.conv, &wide.norm), (&narrow.conv, &narrow.norm)];
+        self.branch_reparam = merged(&branches, self.branch_norm.take().as_ref());
     }
-}
-
-/// Multiplies the weights of each output channel by what a batch norm multiplies it with, and gives what it adds.
-fn scale(weight: &mut ArrayD<Elem>, norm: &BatchNorm2d) -> ArrayD<Elem> {
-    let mut own = [(); 4].map(|()| ArrayD::zeros(vec![0]));
-    visit(norm, &mut |p| {
-        let names = ["weight", "bias", "running_mean", "running_var"];
-        if let Some(i) = names.iter().position(|name| *name == p.name) {
-            own[i] = p.value.to_owned();
-        }
-    });
-    let [gamma, beta, mean, var] = own;
-    let factor = gamma / var.mapv(|v| (v + 1e-5).sqrt());
-    for (mut channel, factor) in weight.outer_iter_mut().zip(&factor) {
-        channel *= *factor;
-    }
-    beta - mean * factor
 }
 
 impl Module for Block {
     fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
-        if let Some(conv) = &mut self.branch_reparam {
-            return Ok(cx.child("branch_reparam", conv, x)?.relu());
-        }
-        let mut sum = match &mut self.branch_norm {
-            Some(norm) => Some(norm.forward(x, cx)?),
-            None => None,
-        };
-        for (branch, relu) in [(&mut self.branch_1x1, None), (&mut self.branch_3x3, BnThen::RELU)] {
-            if let Some(Branch { conv, norm }) = branch {
-                let y = conv.forward(x, cx)?;
-                sum = Some(norm.forward_then(y, BnThen { add: sum, relu }, cx)?);
+        let relu = if self.se_layer.is_none() { BnThen::RELU } else { None };
+        let y = match &mut self.branch_reparam {
+            Some(conv) => {
+                let y = cx.child("branch_reparam", conv, x)?;
+                if relu.is_some() { y.relu() } else { y }
             }
+            None => {
+                let mut sum = match &mut self.branch_norm {
+                    Some(norm) => Some(norm.forward(x, cx)?),
+                    None => None,
+                };
+                for (branch, relu) in [(&mut self.branch_1x1, None), (&mut self.branch_3x3, relu)] {
+                    if let Some(Branch { conv, norm }) = branch {
+                        let y = conv.forward(x, cx)?;
+                        sum = Some(norm.forward_then(y, BnThen { add: sum, relu }, cx)?);
+                    }
+                }
+                sum.unwrap_or(x)
+            }
+        };
+        match &mut self.se_layer {
+            Some(se_layer) => Ok(cx.child("se_layer", se_layer, y)?.relu()),
+            None => Ok(y),
         }
-        Ok(sum.unwrap_or(x))
     }
 }

@@ -3,12 +3,14 @@
 mod cls;
 mod linear;
 mod stacked;
+mod vig;
 mod vision_transformer;
 
 pub(super) use cls::UNCOUNTABLE;
 pub use cls::{ClsHead, ClsHeadConfig};
 pub use linear::{LinearClsHead, LinearClsHeadConfig};
 pub use stacked::{StackedLinearClsHead, StackedLinearClsHeadConfig};
+pub use vig::{VigClsHead, VigClsHeadConfig};
 pub use vision_transformer::{VisionTransformerClsHead, VisionTransformerClsHeadConfig};
 
 use serde::{Deserialize, Deserializer};

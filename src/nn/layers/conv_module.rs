@@ -6,6 +6,7 @@ use serde::Deserialize;
 use crate::base::Result;
 use crate::kernels::Act;
 use crate::module;
+use crate::nn::init::{Init, Kaiming};
 use crate::nn::{
     BatchNorm2d, BnThen, ChildMut, Conv2d, Conv2dConfig, Forward, Module, ModuleTree, PadMode, Pair, Var,
 };
@@ -83,6 +84,7 @@ pub struct ConvModuleOptions {
     norm: Option<ConvNormConfig>,
     act: Act,
     adaptive: bool,
+    init: Vec<Init>,
 }
 
 /// A convolution, and in one call the batch norm and the activation that follow it (mmcv's ConvModule).
@@ -97,9 +99,10 @@ pub struct ConvModule {
     act: Act,
     /// Kernel and stride of a convolution whose input is padded by its size.
     adaptive: Option<[usize; 2]>,
+    init: Vec<Init>,
 }
 
-module!(ConvModule { conv, bn });
+module!(ConvModule { conv, bn }, init_cfg = init);
 
 impl ConvModule {
     /// Begins one that keeps the size, with batch norm and ReLU: `ConvModule::of(16, 32, 3).stride(2).build()?`.
@@ -114,11 +117,19 @@ impl ConvModule {
             groups: 1,
             bias: false,
         };
-        ConvModuleOptions { conv, norm: Some(ConvNormConfig::default()), act: Act::Relu, adaptive: false }
+        let norm = Some(ConvNormConfig::default());
+        ConvModuleOptions { conv, norm, act: Act::Relu, adaptive: false, init: Vec::new() }
     }
 }
 
 impl ConvModuleOptions {
+    /// Another kernel, of unequal sides, and the zeros that its input is framed by.
+    #[must_use]
+    pub fn kernel(mut self, kernel: Pair, padding: Pair) -> Self {
+        (self.conv.kernel_size, self.conv.padding) = (kernel, padding);
+        self
+    }
+
     /// The step of the kernel.
     #[must_use]
     pub fn stride(mut self, stride: usize) -> Self {
@@ -130,6 +141,13 @@ impl ConvModuleOptions {
     #[must_use]
     pub fn groups(mut self, groups: usize) -> Self {
         self.conv.groups = groups;
+        self
+    }
+
+    /// How the convolution begins, whatever the network says: mmcv's begin by themselves.
+    #[must_use]
+    pub fn kaiming(mut self, rule: Kaiming) -> Self {
+        self.init = vec![Init::new(rule).layer("Conv2d")];
         self
     }
 
@@ -174,7 +192,7 @@ impl ConvModuleOptions {
             conv.padding = Pair([0, 0]);
         }
         let bn = self.norm.map(|norm| norm.build(conv.out_channels));
-        Ok(ConvModule { conv: conv.build()?, bn, act: self.act, adaptive })
+        Ok(ConvModule { conv: conv.build()?, bn, act: self.act, adaptive, init: self.init.clone() })
     }
 }
 

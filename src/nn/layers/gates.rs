@@ -84,11 +84,20 @@ impl SELayer {
     }
 }
 
+impl SELayer {
+    /// What the channels are multiplied by, [N, C, 1, 1].
+    ///
+    /// # Errors
+    /// When the image has another number of channels.
+    pub fn weights<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        let y = cx.child("conv1", &mut self.conv1, x.adaptive_avg_pool2d([1, 1]))?;
+        cx.child("conv2", &mut self.conv2, y)
+    }
+}
+
 impl Module for SELayer {
     fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
-        let y = cx.child("conv1", &mut self.conv1, x.adaptive_avg_pool2d([1, 1]))?;
-        let y = cx.child("conv2", &mut self.conv2, y)?;
-        (x * y).checked()
+        (x * self.weights(x, cx)?).checked()
     }
 }
 

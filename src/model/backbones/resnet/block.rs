@@ -24,13 +24,15 @@ pub(super) struct Place {
     /// Channels of its output.
     pub to: usize,
     pub stride: usize,
+    /// Whether its stage begins with it.
+    pub first: bool,
     /// Probability with which the block is left out in training.
     pub drop_path: f64,
 }
 
 impl Place {
     /// How the input gets to the sum: as it is, if nothing says otherwise.
-    fn shortcut(self, p: &ResNetConfig) -> Result<Option<Sequential>> {
+    pub fn shortcut(self, p: &ResNetConfig) -> Result<Option<Sequential>> {
         if self.from == self.to && self.stride == 1 {
             return Ok(None);
         }
@@ -46,13 +48,13 @@ impl Place {
     }
 
     /// What leaves the block out, if anything does.
-    fn drop_path(self) -> Option<DropPath> {
+    pub fn drop_path(self) -> Option<DropPath> {
         (self.drop_path > 0.0).then(|| DropPath::new(self.drop_path))
     }
 }
 
 /// The last norm of a block begins as 0, if so wished.
-fn begin(last: &str, zero: bool) -> Vec<Init> {
+pub(super) fn begin(last: &str, zero: bool) -> Vec<Init> {
     let rule = Init::new(Constant { val: 0.0 }).override_all(last);
     if zero { vec![rule] } else { Vec::new() }
 }

@@ -5,12 +5,21 @@
 
 mod block;
 mod config;
+mod hr_fuse;
+mod hrnet;
 mod regnet;
+mod res2net;
+mod resnest;
 
 pub use config::{BlockStyle, ResNetConfig};
+pub use hr_fuse::{HRFuseScales, HRFuseScalesConfig};
+pub use hrnet::{HRNet, HRNetArch, HRNetConfig, HRNetExtra, HRStageConfig, ResidualKind};
 pub use regnet::{RegNet, RegNetArch, RegNetConfig};
+pub use res2net::Res2NetConfig;
+pub use resnest::ResNeStConfig;
 
 use block::{BasicBlock, Bottleneck, Place, conv};
+use config::Plan;
 
 use super::common::{drop_path_rates, freeze};
 use crate::base::Result;
@@ -109,6 +118,19 @@ impl ResNet {
 
     fn with_stem(p: &ResNetConfig, small: bool) -> Result<Self> {
         let plan = p.plan(small)?;
+        let (base, deep) = (plan.base, plan.bottleneck);
+        Self::with_blocks(p, plan, small, |at| {
+            Ok(if deep { Box::new(Bottleneck::new(p, base, at)?) } else { Box::new(BasicBlock::new(p, at)?) })
+        })
+    }
+
+    /// A network of such blocks.
+    fn with_blocks(
+        p: &ResNetConfig,
+        plan: Plan,
+        small: bool,
+        block: impl Fn(Place) -> Result<Box<dyn Module>>,
+    ) -> Result<Self> {
         let (base, mut from) = (plan.base, plan.stem);
         let expansion = if plan.bottleneck { p.expansion.unwrap_or(4) } else { 1 };
         let mut rates = drop_path_rates(p.drop_path_rate, plan.blocks.iter().sum());
@@ -117,14 +139,11 @@ impl ResNet {
             let inner = base.saturating_mul(1 << i);
             let to = inner.saturating_mul(expansion);
             let mut stage: Vec<Box<dyn Module>> = Vec::new();
-            for block in 0..*blocks {
-                let stride = if i > 0 && block == 0 { 2 } else { 1 };
+            for j in 0..*blocks {
+                let stride = if i > 0 && j == 0 { 2 } else { 1 };
                 let drop_path = rates.next().unwrap_or_default();
-                let at = Place { from: std::mem::replace(&mut from, to), inner, to, stride, drop_path };
-                stage.push(match plan.bottleneck {
-                    true => Box::new(Bottleneck::new(p, base, at)?),
-                    false => Box::new(BasicBlock::new(p, at)?),
-                });
+                let from = std::mem::replace(&mut from, to);
+                stage.push(block(Place { from, inner, to, stride, first: j == 0, drop_path })?);
             }
             stages.push(stage);
         }

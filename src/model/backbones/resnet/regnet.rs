@@ -200,6 +200,7 @@ impl RegNet {
                     inner: width,
                     to: width,
                     stride,
+                    first: block == 0,
                     drop_path: 0.0,
                 };
                 stage = stage.with(block.to_string(), Bottleneck::new(&own, width, at)?);

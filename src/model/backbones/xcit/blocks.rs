@@ -114,16 +114,23 @@ impl Xca {
 
 impl Module for Xca {
     fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
-        let [n, t, c] = [0, 1, 2].map(|axis| x.shape()[axis]);
-        let heads = self.temperature.value.len();
-        let qkv = cx.child("qkv", &mut self.qkv, x)?.reshape(&[n, t, 3, heads, c / heads]);
-        let [q, k, v] = [0, 1, 2].map(|part| qkv.select(2, part).permute(&[0, 2, 3, 1]));
-        let unit = |x: Var<'t>| x / (x * x).sum_keepdim(&[-1]).clamp(1e-24, Elem::MAX).sqrt();
-        let scores = unit(q).matmul(unit(k).transpose(2, 3)) * x.tape().param(&self.temperature);
-        let y = scores.softmax(-1).matmul(v).permute(&[0, 3, 1, 2]).reshape(&[n, t, c]);
+        let qkv = cx.child("qkv", &mut self.qkv, x)?;
+        let y = cross_covariance(qkv, x.tape().param(&self.temperature));
         let y = cx.child("proj", &mut self.proj, y)?;
         self.proj_drop.forward(y, cx)
     }
+}
+
+/// The softmax of `temperature · k̂ᵀ q̂` of each head, times the values: of `qkv` [N, T, 3 C], the normalised channels over
+/// all tokens, and as many temperatures as heads.
+pub(in crate::model::backbones) fn cross_covariance<'t>(qkv: Var<'t>, temperature: Var<'t>) -> Var<'t> {
+    let [n, t, c] = [0, 1, 2].map(|axis| qkv.shape()[axis] / [1, 1, 3][axis]);
+    let heads = temperature.shape()[0];
+    let qkv = qkv.reshape(&[n, t, 3, heads, c / heads]);
+    let [q, k, v] = [0, 1, 2].map(|part| qkv.select(2, part).permute(&[0, 2, 3, 1]));
+    let unit = |x: Var<'t>| x / (x * x).sum_keepdim(&[-1]).clamp(1e-24, Elem::MAX).sqrt();
+    let scores = unit(q).matmul(unit(k).transpose(2, 3)) * temperature;
+    scores.softmax(-1).matmul(v).permute(&[0, 3, 1, 2]).reshape(&[n, t, c])
 }
 
 /// What tokens see of their neighbours: `conv2(bn(gelu(conv1(x))))`, 3 × 3 for each channel alone.

@@ -14,6 +14,7 @@ use crate::nn::{ConvModule, Dropout, Forward, LayerNorm, Module, Pair, Param, Pa
 use crate::registry::BuildCx;
 use crate::{module, register};
 
+pub(super) use blocks::cross_covariance;
 use blocks::{ClassBlock, Sizes, XcaBlock};
 
 /// The keys of `{type: XCiT, …}` in a config, and how a program says the same.
@@ -230,10 +231,10 @@ impl Waves {
 }
 
 /// Of each axis.
-const WAVES: usize = 32;
+pub(super) const WAVES: usize = 32;
 
 /// A sine and a cosine in turn, of the row and then of the column as a part of a circle: [1, 64, H, W].
-fn waves(h: usize, w: usize) -> Tensor {
+pub(super) fn waves(h: usize, w: usize) -> Tensor {
     let wave = |at: usize, size: usize, i: usize| {
         let turn = (at + 1) as f64 / (size as f64 + 1e-6) * std::f64::consts::TAU;
         let angle = turn / libm::pow(10_000.0, (2 * (i / 2)) as f64 / WAVES as f64);
