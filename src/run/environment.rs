@@ -73,7 +73,9 @@ impl Session {
     /// # Errors
     /// When it cannot be written.
     pub(super) fn begin_log(&mut self) -> Result<()> {
-        let data = serde_json::to_value(self.fingerprints()).unwrap_or(Value::Null);
+        // Only a training compares them: to evaluate, nobody waits until all data were looked at.
+        let trains = self.state.optim.is_some();
+        let data = trains.then(|| serde_json::to_value(self.fingerprints()).unwrap_or(Value::Null));
         let resumed = self.saving.resumed.take();
         let mut vis = std::mem::take(&mut self.state.vis);
         let State { info, progress, dirs, project, .. } = &self.state;
