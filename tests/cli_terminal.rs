@@ -188,12 +188,8 @@ fn a_pipe_that_breaks_in_the_middle_ends_nothing() {
 /// A terminal whose other end is closed while the bar is drawn on it.
 #[test]
 fn a_terminal_that_goes_away_ends_nothing() {
-    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     let dir = with_config();
-    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
-    grantpt(&master).unwrap();
-    unlockpt(&master).unwrap();
-    let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
+    let (name, master) = terminal();
     let terminal = || File::options().read(true).write(true).open(&name).unwrap();
     let mut child =
         shell(dir.path(), "exec \"$SHANTY\" train c.yaml --work-dir w --set train_cfg.max_epochs=400")
@@ -201,7 +197,7 @@ fn a_terminal_that_goes_away_ends_nothing() {
             .stderr(terminal())
             .spawn()
             .unwrap();
-    let mut seen = BufReader::new(File::from(master));
+    let mut seen = BufReader::new(master);
     let mut text = Vec::new();
     while !String::from_utf8_lossy(&text).contains("iterations,") {
         assert!(seen.read_until(b'\n', &mut text).unwrap() > 0);
@@ -210,4 +206,117 @@ fn a_terminal_that_goes_away_ends_nothing() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert!(dir.path().join("w/epoch_400").exists());
     assert_eq!(logged(&dir.path().join("w")), 1600);
+}
+
+/// A pseudo terminal: its name, and the side on which a person would look.
+fn terminal() -> (String, File) {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    (ptsname(&master, Vec::new()).unwrap().into_string().unwrap(), File::from(master))
+}
+
+/// The bar makes way for each line of the log, however wide the terminal is and becomes.
+#[test]
+fn no_line_of_the_log_is_garbled_by_the_bar() {
+    let dir = with_config();
+    let (name, mut master) = terminal();
+    let width = |columns: u32| {
+        let done =
+            Command::new("stty").args(["-F", &name, "rows", "24", "cols", &columns.to_string()]).status();
+        assert!(done.unwrap().success());
+    };
+    width(80);
+    let open = || File::options().read(true).write(true).open(&name).unwrap();
+    let mut child =
+        shell(dir.path(), "exec \"$SHANTY\" train c.yaml --work-dir w --set train_cfg.max_epochs=200")
+            .stdout(open())
+            .stderr(open())
+            .spawn()
+            .unwrap();
+    let (mut seen, mut widths) = (Vec::new(), [200, 40, 120].into_iter());
+    let mut bytes = [0; 4096];
+    // Nobody has the terminal any more: an error, not an end.
+    while let Ok(n @ 1..) = std::io::Read::read(&mut master, &mut bytes) {
+        seen.extend_from_slice(&bytes[..n]);
+        if seen.len() > 20_000 * (4 - widths.len()) {
+            widths.next().into_iter().for_each(width);
+        }
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(widths.next(), None, "it was resized three times");
+    let seen = String::from_utf8(seen).unwrap();
+    assert!(seen.contains("/800 iterations,") && seen.contains(" left, loss "), "there was a bar");
+    let work = dir.path().join("w");
+    let log = fs::read_dir(&work).unwrap().map(|e| e.unwrap().path()).find(|p| p.join("vis_data").exists());
+    let log = log.unwrap();
+    let text = fs::read_to_string(log.join(format!("{}.log", log.file_name().unwrap().to_str().unwrap())));
+    let lines: Vec<_> =
+        text.unwrap().lines().filter_map(|l| Some(l.split_once("Epoch(train)")?.1.to_owned())).collect();
+    assert_eq!(lines.len(), 800);
+    for line in lines {
+        assert!(seen.contains(&format!("Epoch(train){line}\r\n")), "{line}");
+    }
+    assert!(
+        seen.contains("\r\nfinished after 200 epochs") || seen.contains("\x1b[2Kfinished after"),
+        "the end"
+    );
+}
+
+/// What the command says on stdout and on stderr, as a pipe gets it.
+fn said(dir: &Path, line: &str) -> (String, String) {
+    let out = shell(dir, line).output().unwrap();
+    assert!(out.status.success(), "{line}: {out:?}");
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (text(out.stdout), text(out.stderr))
+}
+
+/// Bars and colours in a pipe made files that no editor shows.
+#[test]
+fn a_pipe_gets_plain_lines_and_as_many_as_were_asked_for() {
+    let dir = with_config();
+    let train = |more: &str| {
+        let line = "\"$SHANTY\" train c.yaml --overwrite --work-dir w --set train_cfg.max_epochs=2";
+        said(dir.path(), &line.replacen("\"$SHANTY\"", &format!("{more} \"$SHANTY\""), 1))
+    };
+    let (out, err) = train("");
+    assert!(!(out.clone() + &err).contains(['\r', '\x1b']), "{err}");
+    assert_eq!(err.matches("INFO - Epoch(train)").count(), 8);
+    assert!(out.starts_with("finished after 2 epochs, 8 iterations, "), "{out}");
+    assert!(out.contains(" samples/s in training; at most ") && out.contains("hooks took "), "{out}");
+    for filter in ["RUST_LOG=warn", "RUST_LOG=off"] {
+        let (out, err) = train(filter);
+        assert!(err.is_empty() && out.starts_with("finished after"), "{filter}: {err}");
+    }
+    let with = |flags: &str| {
+        said(
+            dir.path(),
+            &format!("\"$SHANTY\" train c.yaml --overwrite --work-dir w {flags} train_cfg.max_epochs=2"),
+        )
+    };
+    for quiet in ["--quiet", "-q", "--set log_level=WARNING --set randomness.seed=1"] {
+        let (out, err) = with(quiet);
+        assert_eq!(err, "", "{quiet}");
+        assert!(out.starts_with("finished after 2 epochs"), "{quiet}: {out}");
+        assert_eq!(out.lines().count(), if quiet.contains("log_level") { 2 } else { 1 }, "{quiet}: {out}");
+    }
+    let (_, err) = with("--verbose");
+    assert!(err.contains("DEBUG - config:\n") && err.contains("Epoch(train)"), "{err}");
+    let (_, err) = with("-v --set log_level=ERROR");
+    assert!(err.contains("DEBUG - config:\n"), "who asks on the command line wins: {err}");
+}
+
+/// A warning of the first second has left the screen when a run is over.
+#[test]
+fn the_end_tells_the_warnings_once_more() {
+    let dir = with_config();
+    let line = "\"$SHANTY\" train c.yaml --work-dir w default_scope=mmpretrain train_cfg.max_epochs=1";
+    let (out, err) = said(dir.path(), line);
+    let warning = "`default_scope` is accepted without effect: all registered types are in reach";
+    assert!(err.contains(&format!("WARN - {warning}")), "{err}");
+    assert!(
+        out.contains("\n  1 warning, once more:\n    ") && out.contains(&format!("\n    {warning}\n")),
+        "{out}"
+    );
 }

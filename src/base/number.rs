@@ -72,6 +72,17 @@ pub fn count(n: u64, thing: &str) -> String {
     format!("{n} {thing}{ending}")
 }
 
+/// Python's timedelta of whole seconds: `0:10:00`, `1 day, 2:03:04`.
+pub fn duration(seconds: f64) -> String {
+    let s = seconds.max(0.0) as u64;
+    let (days, progress) = (s / 86_400, format!("{}:{:02}:{:02}", s % 86_400 / 3600, s % 3600 / 60, s % 60));
+    match days {
+        0 => progress,
+        1 => format!("1 day, {progress}"),
+        n => format!("{n} days, {progress}"),
+    }
+}
+
 /// Rust writes `1e-2`.
 fn padded(text: &str) -> String {
     match text.split_once('e') {
@@ -112,5 +123,11 @@ mod tests {
         {
             assert_eq!(short(value), text);
         }
+    }
+
+    #[test]
+    fn durations_read_as_in_python() {
+        assert_eq!(duration(600.9), "0:10:00");
+        assert_eq!(duration(93_784.0), "1 day, 2:03:04");
     }
 }

@@ -6,6 +6,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::panic::catch_unwind;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use indicatif::ProgressBar;
@@ -35,19 +36,23 @@ fn around_bar<R>(write: impl FnOnce() -> R) -> R {
     }
 }
 
+/// Whether a config may say how much is told: neither the command line nor `RUST_LOG` did.
+static UNDECIDED: AtomicBool = AtomicBool::new(false);
+
 /// Sends log lines from this level on to stderr: those of a `run` in MMEngine's layout, of other commands as plain
 /// warnings. `RUST_LOG` chooses more or less of them.
-pub(super) fn init(run: bool, level: log::LevelFilter) {
+pub(super) fn init(run: bool, level: log::LevelFilter, is_asked: bool) {
     let style =
         if io::stderr().is_terminal() { env_logger::WriteStyle::Auto } else { env_logger::WriteStyle::Never };
-    let default = || env_logger::Env::default().default_filter_or(level.as_str());
+    let filtered = std::env::var_os(env_logger::DEFAULT_FILTER_ENV).is_some() && !is_asked;
     // It prints its complaint about a wrong filter, and panics if nobody can read that.
-    let builder = catch_unwind(|| env_logger::Builder::from_env(default()));
-    let mut builder = builder.unwrap_or_else(|_| {
+    let given = filtered.then(|| catch_unwind(|| env_logger::Builder::from_env(env_logger::Env::default())));
+    let mut builder = given.and_then(Result::ok).unwrap_or_else(|| {
         let mut plain = env_logger::Builder::new();
-        plain.filter_level(level);
+        plain.filter_level(log::LevelFilter::Debug);
         plain
     });
+    UNDECIDED.store(run && !is_asked && !filtered, Ordering::Relaxed);
     builder
         .format(move |out, record| {
             if !run {
@@ -64,6 +69,22 @@ pub(super) fn init(run: bool, level: log::LevelFilter) {
         .target(env_logger::Target::Pipe(Box::new(AroundBar)));
     // A program may have a logger of its own.
     let _ = builder.try_init();
+    if !filtered {
+        log::set_max_level(level);
+    }
+}
+
+/// Tells as much of a run as its config says (`log_level`), unless somebody chose otherwise.
+pub(super) fn follow(level: &str) {
+    let level = match level {
+        "WARNING" => Ok(log::LevelFilter::Warn),
+        level => level.parse(),
+    };
+    if let Ok(level) = level
+        && UNDECIDED.load(Ordering::Relaxed)
+    {
+        log::set_max_level(level);
+    }
 }
 
 /// Takes the bar off the screen while something else is written.

@@ -6,6 +6,7 @@
 mod check_data;
 mod ckpt;
 mod console;
+mod ended;
 mod eval_offline;
 mod evaluate;
 mod export_logs;
@@ -47,6 +48,13 @@ struct Cli {
     /// How mistakes of a config, and plans, are printed.
     #[arg(long, value_enum, default_value_t, global = true)]
     format: Format,
+    /// Tell warnings, errors and results only, and draw no bar. What a run's log file holds is another matter: the
+    /// config's `log_level`.
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    /// Tell more: what is only in the log file otherwise; of `verify-resume` the logs of its runs.
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    verbose: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -108,13 +116,16 @@ enum Command {
 
 impl Command {
     /// Whether it shows the log of a run, and from which level on anything is told beside its results.
-    fn log(&self) -> (bool, LevelFilter) {
+    fn log(&self, quiet: bool, verbose: bool) -> (bool, LevelFilter) {
         match self {
-            Self::Train(_) | Self::Val(_) | Self::Test(_) | Self::Replay(_) => (true, LevelFilter::Info),
-            Self::VerifyResume(verify) if verify.verbose => (true, LevelFilter::Info),
+            Self::VerifyResume(_) if verbose => (true, LevelFilter::Info),
             // Its runs are made to be cut: what they say of it is no news.
             Self::VerifyResume(_) => (false, LevelFilter::Error),
-            _ => (false, LevelFilter::Warn),
+            own => {
+                let runs = matches!(own, Self::Train(_) | Self::Val(_) | Self::Test(_) | Self::Replay(_));
+                let usual = if runs && !quiet { LevelFilter::Info } else { LevelFilter::Warn };
+                (runs, if verbose { LevelFilter::Debug } else { usual })
+            }
         }
     }
 }
@@ -163,6 +174,13 @@ enum Format {
     Json,
 }
 
+/// How a command tells what it tells.
+#[derive(Debug, Clone, Copy)]
+struct How {
+    format: Format,
+    quiet: bool,
+}
+
 impl ConfigArgs {
     /// The same with further changes, which win.
     fn with(&self, bare: &Bare) -> Self {
@@ -187,6 +205,7 @@ impl ConfigArgs {
             work_dir.into_iter().chain(self.set.iter().cloned().map(Ok)).collect::<Result<_>>()?;
         let loaded = crate::config::load_all(&files, &set)?;
         loaded.warnings.0.iter().for_each(|warning| log::warn!("{}", warning.untitled()));
+        loaded.node.get("log_level").and_then(Node::as_str).into_iter().for_each(console::follow);
         Ok(loaded.node)
     }
 
@@ -212,9 +231,10 @@ fn on_own_stack() -> ExitCode {
         Ok(cli) => cli,
         Err(told) => return usage(&told),
     };
-    let (runs, level) = cli.command.log();
-    console::init(runs, level);
-    let code = match run(cli.command, cli.format) {
+    let (runs, level) = cli.command.log(cli.quiet, cli.verbose);
+    console::init(runs, level, cli.quiet || cli.verbose);
+    let how = How { format: cli.format, quiet: cli.quiet };
+    let code = match run(cli.command, how) {
         Ok(code) => code,
         Err(error) => {
             match cli.format {
@@ -241,15 +261,15 @@ fn usage(told: &clap::Error) -> ExitCode {
 }
 
 /// Does what was asked; the exit code of a command that did not fail.
-fn run(command: Command, format: Format) -> Result<u8> {
+fn run(command: Command, How { format, quiet }: How) -> Result<u8> {
     use Command::{Check, LrFind, Plan, Predict, Replay, Summary, Test, Train, Val, VerifyResume};
-    if let Train(_) | Replay(_) | VerifyResume(_) | Check(_) | Val(_) | Test(_) | Predict(_) | Plan(_)
-    | Summary(_) | LrFind(_) = command
+    if let Train(_) | Replay(_) | VerifyResume(_) | Check(_) | Val(_) | Test(_) | Predict(_)
+    | Plan(_) | Summary(_) | LrFind(_) = command
     {
         start_threads()?;
     }
     match command {
-        Command::Train(train) => return train.run(),
+        Command::Train(train) => return train.run(quiet),
         Command::Ckpt(ckpt) => return ckpt.run(),
         Command::Replay(replay) => return replay.run(),
         Command::VerifyResume(verify) => return verify.run(),

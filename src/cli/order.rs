@@ -50,7 +50,7 @@ fn joined(option: &str, value: &OsStr) -> OsString {
 
 fn is_option(argument: &OsStr) -> bool {
     let text = argument.to_string_lossy();
-    text.starts_with("--") && text.len() > 2 || text == "-h"
+    text.starts_with("--") && text.len() > 2 || matches!(&*text, "-h" | "-q" | "-v")
 }
 
 /// `a.b=1`, `a+=1`, `~a`, and no file of that name.

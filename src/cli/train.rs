@@ -6,16 +6,15 @@ use std::time::Instant;
 
 use clap::Args;
 
+use super::ended::Ended;
 use super::progress::ProgressHook;
 use super::started::Started;
 use super::{Bare, ConfigArgs, console, signals};
 use crate::base::Result;
-use crate::base::number::{count, fixed};
 use crate::base::rng::fresh_seed;
 use crate::config::{Kind, Node};
-use crate::hook::builtin::{CheckpointHook, ProfilerHook};
-use crate::hook::{MessageHub, Mode};
-use crate::run::{Limits, Outcome, Runner, RunnerBuilder, check_as, quoted};
+use crate::hook::builtin::ProfilerHook;
+use crate::run::{Limits, Outcome, RunnerBuilder, check_as, quoted};
 use crate::vis::METRICS_ADDR;
 
 /// Arguments of `train`.
@@ -59,7 +58,7 @@ pub(super) struct Train {
 
 impl Train {
     /// Trains, and says how the process should exit.
-    pub fn run(self) -> Result<u8> {
+    pub fn run(self, quiet: bool) -> Result<u8> {
         let name = self.config.name();
         let node = self.resolve()?;
         let limits = Limits {
@@ -82,7 +81,7 @@ impl Train {
         if self.no_sanity {
             runner.skip_sanity_check();
         }
-        if let Some(progress) = ProgressHook::on_terminal() {
+        if let Some(progress) = ProgressHook::on_terminal().filter(|_| !quiet) {
             runner.add_hook(progress)?;
         }
         if let Some(started) = Started::if_asked() {
@@ -92,12 +91,19 @@ impl Train {
             runner.add_hook(ProfilerHook::whole_run())?;
         }
         let began = Instant::now();
-        let outcome = runner.train()?;
+        let outcome = runner.train();
+        let ended = Ended { runner: &runner, seconds: began.elapsed().as_secs_f64() };
+        let outcome = outcome.inspect_err(|error| ended.write_down(&format!("failed: {error}")))?;
         if self.profile {
             let session = runner.session();
             console::tell(&session.state.profile.table(session.hooks.keys()));
         }
-        console::tell(&last_line(&runner, &outcome, began.elapsed().as_secs_f64()));
+        let first = ended.first_line(&outcome);
+        ended.write_down(&first);
+        console::tell(&first);
+        if !quiet {
+            ended.more().iter().for_each(|line| console::tell(line));
+        }
         Ok(if let Outcome::Interrupted(reason) = &outcome { reason.exit_code() } else { 0 })
     }
 
@@ -142,37 +148,6 @@ fn quietly<T>(look: impl FnOnce() -> T) -> T {
     let seen = look();
     log::set_max_level(level);
     seen
-}
-
-/// What a person wants to know when they come back: how it ended, how good it is, where it lies.
-fn last_line(runner: &Runner, outcome: &Outcome, seconds: f64) -> String {
-    let state = &runner.session().state;
-    let how = match outcome {
-        Outcome::Finished => "finished".to_owned(),
-        Outcome::Interrupted(reason) => format!("interrupted ({reason}; `--resume` goes on)"),
-        Outcome::Stopped(stop) => format!("stopped by {} ({})", stop.by, stop.reason),
-    };
-    let mut line = format!(
-        "{how} after {}, {}, {seconds:.1} s",
-        count(state.progress.epoch, "epoch"),
-        count(state.progress.iter, "iteration")
-    );
-    let metrics = |message_hub: &MessageHub| -> Vec<(String, f64)> {
-        let own = |n: &str| n != "time" && n != "data_time";
-        let all = message_hub.scalars(Mode::Val).filter(|(n, _)| own(n));
-        all.filter_map(|(n, h)| Some((n.to_owned(), h.current()?))).collect()
-    };
-    for (name, value) in metrics(&state.message_hub) {
-        line += &format!("; {name} {}", fixed(value, 4));
-        if let Some((best, dir)) = runner.hook::<CheckpointHook>().and_then(|h| h.best_so_far(&name)) {
-            line += &format!(" (best {}: {dir})", fixed(best, 4));
-        }
-    }
-    match runner.session().unreadable().len() {
-        0 => {}
-        n => line += &format!("; unreadable samples left out: {n}"),
-    }
-    format!("{line}; in {}", state.dirs.work.display())
 }
 
 /// `127.0.0.1:9464`, or a port of this machine: `9464`.

@@ -21,9 +21,6 @@ pub(super) struct VerifyResume {
     /// Where to cut: another seed cuts elsewhere.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Show the log of all the runs too.
-    #[arg(long, short)]
-    pub verbose: bool,
     #[command(flatten)]
     bare: Bare,
 }

@@ -16,11 +16,16 @@ pub struct RunLog {
     file: Option<Mutex<Box<dyn Append>>>,
     wall: WallClock,
     level: Level,
-    /// The warnings of a log that nobody is to see.
-    captured: Option<Mutex<Vec<String>>>,
+    /// Nobody is to see it.
+    silent: bool,
+    /// The warnings and errors, each once, and how often it came.
+    warned: Mutex<Vec<(String, u64)>>,
     /// Warnings that the event log is yet to hear.
     untold: Mutex<Vec<String>>,
 }
+
+/// Different warnings that are kept.
+const KEPT: usize = 100;
 
 impl Default for RunLog {
     fn default() -> Self {
@@ -28,7 +33,8 @@ impl Default for RunLog {
             file: None,
             wall: WallClock::default(),
             level: Level::Info,
-            captured: None,
+            silent: false,
+            warned: Mutex::default(),
             untold: Mutex::default(),
         }
     }
@@ -46,13 +52,12 @@ impl RunLog {
 
     /// A log that writes nothing and keeps its warnings.
     pub(crate) fn capturing() -> Self {
-        Self { captured: Some(Mutex::default()), ..Self::default() }
+        Self { silent: true, ..Self::default() }
     }
 
-    /// The warnings that were kept.
-    pub(crate) fn captured(&self) -> Vec<String> {
-        let lines = self.captured.as_ref().map(|c| c.lock().unwrap_or_else(PoisonError::into_inner).clone());
-        lines.unwrap_or_default()
+    /// The warnings and errors so far, each once, with how often it came.
+    pub fn warnings(&self) -> Vec<(String, u64)> {
+        self.warned.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The warnings since this was asked last.
@@ -65,19 +70,36 @@ impl RunLog {
         self.line(Level::Info, format_args!("{text}"));
     }
 
-    /// Something the user should know but the run survives.
+    /// Something the user should know but the run survives. The same words are told once.
     pub fn warn(&self, text: impl Display) {
-        self.line(Level::Warn, format_args!("{text}"));
+        let text = text.to_string();
+        if self.is_news(&text) {
+            self.line(Level::Warn, format_args!("{text}"));
+        }
+    }
+
+    fn is_news(&self, text: &str) -> bool {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, times)) = warned.iter_mut().find(|(told, _)| told == text) {
+            *times += 1;
+            return false;
+        }
+        if warned.len() < KEPT {
+            warned.push((text.to_owned(), 1));
+        }
+        true
     }
 
     /// Something that failed.
     pub fn error(&self, text: impl Display) {
+        let text = text.to_string();
+        self.is_news(&text);
         self.line(Level::Error, format_args!("{text}"));
     }
 
     /// What only the file should tell: the whole config, who initialised what.
     pub fn detail(&self, text: impl Display) {
-        if self.captured.is_some() {
+        if self.silent {
             return;
         }
         log::debug!(target: "shanty", "{text}");
@@ -85,10 +107,7 @@ impl RunLog {
     }
 
     fn line(&self, level: Level, text: Arguments<'_>) {
-        if let Some(captured) = &self.captured {
-            if level <= Level::Warn {
-                captured.lock().unwrap_or_else(PoisonError::into_inner).push(text.to_string());
-            }
+        if self.silent {
             return;
         }
         log::log!(target: "shanty", level, "{text}");

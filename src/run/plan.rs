@@ -125,7 +125,10 @@ pub fn plan(node: &Node, name: Option<&str>) -> Result<RunPlan> {
         checkpoints: checkpoints(&session.state.planned),
         validations: notes.validations,
         weight_bytes,
-        warnings: odd.into_iter().chain(session.state.log.captured()).collect(),
+        warnings: odd
+            .into_iter()
+            .chain(session.state.log.warnings().into_iter().map(|(text, _)| text))
+            .collect(),
     };
     let more = warnings(&planned, session);
     planned.warnings.extend(more);

@@ -2,7 +2,7 @@
 
 use regex_lite::Regex;
 
-use crate::base::number::{fixed, scientific};
+use crate::base::number::{duration, fixed, scientific};
 use crate::config::null_is_default;
 use crate::hook::{History, MessageHub, Mode, Progress};
 use crate::plugin::prelude::*;
@@ -240,9 +240,7 @@ impl LogLine {
             .filter(|(n, _)| n.ends_with("lr"))
             .map(|(n, v)| format!("{n}: {}", scientific(*v, self.config.num_digits)))
             .collect();
-        if !rates.is_empty() {
-            line += &format!("{}  ", rates.join(" "));
-        }
+        line += &format!("{}  ", rates.join(" "));
         let rest: Vec<_> = tags.iter().filter(|(n, _)| !n.ends_with("lr")).cloned().collect();
         line + &self.times_and_rest(&rest, message_hub, true)
     }
@@ -256,7 +254,12 @@ impl LogLine {
         mode: Mode,
     ) -> String {
         let times: Tags = tags.iter().filter(|(n, _)| is_time(n)).cloned().collect();
-        format!("{}    {}", self.eval_head(progress, mode), self.times_and_rest(&times, message_hub, true))
+        let epoch = match progress.max_epochs {
+            0 => format!("[{}]", progress.epoch),
+            _ => self.epoch(progress, progress.epoch),
+        };
+        let head = self.eval_head(progress, mode, &epoch);
+        format!("{head}    {}", self.times_and_rest(&times, message_hub, true))
     }
 
     /// `Epoch(val) [1][157/157]    accuracy/top1: 97.1000  data_time: 0.0012  time: 0.0123`
@@ -264,19 +267,21 @@ impl LogLine {
         let metrics = tags.iter().filter(|(n, _)| !is_time(n));
         let times = ["data_time", "time"].iter().filter_map(|t| tags.iter().find(|(n, _)| n == t));
         let shown: Vec<_> = metrics.chain(times).map(|(n, v)| self.field(n, *v)).collect();
-        format!("{}    {}", self.eval_head(progress, mode), shown.join("  "))
+        // MMEngine lines up the epochs of iterations alone.
+        let head = self.eval_head(progress, mode, &format!(" [{}]", progress.epoch));
+        format!("{head}    {}", shown.join("  "))
     }
 
-    fn eval_head(&self, progress: &Progress, mode: Mode) -> String {
+    fn eval_head(&self, progress: &Progress, mode: Mode, epoch: &str) -> String {
         let width = progress.eval_len.to_string().len();
         let at = format!("[{:>width$}/{}]", progress.eval_batch, progress.eval_len);
         let name = mode.name();
         if !self.by_epoch(progress) {
             format!("Iter({name}) {at}")
-        } else if mode == Mode::Test || progress.max_epochs == 0 {
+        } else if mode == Mode::Test {
             format!("Epoch({name}) {at}")
         } else {
-            format!("Epoch({name}){}{at}", self.epoch(progress, progress.epoch))
+            format!("Epoch({name}){epoch}{at}")
         }
     }
 
@@ -318,17 +323,6 @@ fn is_time(name: &str) -> bool {
     matches!(name, "time" | "data_time")
 }
 
-/// Python's timedelta of whole seconds: `0:10:00`, `1 day, 2:03:04`.
-pub(super) fn duration(seconds: f64) -> String {
-    let s = seconds.max(0.0) as u64;
-    let (days, progress) = (s / 86_400, format!("{}:{:02}:{:02}", s % 86_400 / 3600, s % 3600 / 60, s % 60));
-    match days {
-        0 => progress,
-        1 => format!("1 day, {progress}"),
-        n => format!("{n} days, {progress}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -346,44 +340,71 @@ mod tests {
         message_hub
     }
 
-    // The examples of MMEngine's documentation of its layout.
-    #[test]
-    fn train_line_has_the_layout_of_mmengine() {
-        let mut progress =
-            Progress { batch: 10, epoch_len: 938, max_epochs: 5, by_epoch: true, ..Progress::default() };
-        let tags = line().tags(&message_hub(), &progress, Mode::Train);
-        let text = line().train(&tags, &message_hub(), &progress);
-        assert_eq!(
-            text,
-            "Epoch(train) [1][ 10/938]  lr: 1.0000e-02  eta: 0:10:00  time: 0.0123  data_time: 0.0011  loss: 2.3101"
-        );
-        let with_memory = [tags.clone(), vec![("memory".to_owned(), 95.0)]].concat();
-        let text = line().train(&with_memory, &message_hub(), &progress);
-        assert!(text.ends_with("data_time: 0.0011  memory: 95  loss: 2.3101"), "{text}");
-        progress.max_epochs = 10;
-        assert!(line().train(&tags, &message_hub(), &progress).starts_with("Epoch(train)  [1][ 10/938]  lr"));
+    /// A state of a run, and the line that MMEngine makes of it (`tests/fixtures/gen_log_lines.py`).
+    #[derive(Deserialize)]
+    struct Case {
+        by_epoch: bool,
+        mode: String,
+        epoch: u64,
+        max_epochs: u64,
+        done: u64,
+        length: u64,
+        max_iters: u64,
+        scalars: Vec<(String, Vec<f64>)>,
+        eta: Option<f64>,
+        whole: bool,
+        line: String,
+    }
+
+    impl Case {
+        fn ours(&self) -> String {
+            let mode =
+                [Mode::Train, Mode::Val, Mode::Test].into_iter().find(|m| m.name() == self.mode).unwrap();
+            let mut hub = MessageHub::default();
+            for (name, values) in &self.scalars {
+                values.iter().for_each(|value| hub.update_scalar(mode, name, *value));
+            }
+            self.eta.into_iter().for_each(|eta| hub.update_info("eta", eta));
+            let (trains, done, length) = (mode == Mode::Train, self.done, self.length);
+            let progress = Progress {
+                epoch: self.epoch,
+                iter: done,
+                max_epochs: self.max_epochs,
+                max_iters: self.max_iters,
+                by_epoch: self.by_epoch,
+                batch: if trains { done } else { 0 },
+                epoch_len: if trains { length } else { 0 },
+                eval_batch: if trains { 0 } else { done },
+                eval_len: if trains { 0 } else { length },
+                ..Progress::default()
+            };
+            let tags = line().tags(&hub, &progress, mode);
+            match mode {
+                Mode::Train => line().train(&tags, &hub, &progress),
+                _ if self.whole => line().eval_epoch(&tags, &progress, mode),
+                _ => line().eval_iter(&tags, &hub, &progress, mode),
+            }
+        }
     }
 
     #[test]
-    fn val_lines_have_four_blanks_and_count_finished_epochs() {
-        let progress = Progress {
-            epoch: 1,
-            epoch_len: 938,
-            max_epochs: 5,
-            by_epoch: true,
-            eval_batch: 157,
-            eval_len: 157,
-            ..Progress::default()
-        };
-        let mut message_hub = MessageHub::default();
-        for (name, value) in [("data_time", 0.0012), ("time", 0.0123), ("accuracy/top1", 97.1)] {
-            message_hub.update_scalar(Mode::Val, name, value);
+    fn lines_are_those_of_mmengine_letter_by_letter() {
+        let text = include_str!("../../../tests/fixtures/log_lines.json");
+        let cases: Vec<Case> = serde_json::from_str(text).unwrap();
+        assert_eq!(cases.len(), 21);
+        for case in cases {
+            assert_eq!(case.ours(), case.line);
         }
-        let tags = line().tags(&message_hub, &progress, Mode::Val);
-        assert_eq!(
-            line().eval_epoch(&tags, &progress, Mode::Val),
-            "Epoch(val) [1][157/157]    accuracy/top1: 97.1000  data_time: 0.0012  time: 0.0123"
-        );
+    }
+
+    #[test]
+    fn the_peak_of_memory_stands_behind_the_times() {
+        let progress =
+            Progress { batch: 10, epoch_len: 938, max_epochs: 5, by_epoch: true, ..Progress::default() };
+        let mut tags = line().tags(&message_hub(), &progress, Mode::Train);
+        tags.push(("memory".to_owned(), 95.0));
+        let text = line().train(&tags, &message_hub(), &progress);
+        assert!(text.ends_with("data_time: 0.0011  memory: 95  loss: 2.3101"), "{text}");
     }
 
     #[test]
@@ -412,11 +433,5 @@ mod tests {
             "0.00000000000",
         ];
         assert_eq!(shown, expected.map(|text| format!("time: {text}")));
-    }
-
-    #[test]
-    fn durations_read_as_in_python() {
-        assert_eq!(duration(600.9), "0:10:00");
-        assert_eq!(duration(93_784.0), "1 day, 2:03:04");
     }
 }
