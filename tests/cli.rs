@@ -124,3 +124,136 @@ fn the_resolved_config_reads_back() {
     assert_eq!(text(&again.stdout), text(&out.stdout));
     assert!(text(&out.stdout).contains("max_epochs: 3"));
 }
+
+/// A short training in `work`, with a table of confusions.
+fn trained(work: &Path, more: &[&str]) {
+    let base =
+        ["train", "configs/digits_lenet.yaml", "--overwrite", "-q", "--work-dir", &work.to_string_lossy()]
+            .map(str::to_owned);
+    let quick = [
+        "train_cfg.max_epochs=2",
+        "train_dataloader.num_batch_per_epoch=2",
+        "val_dataloader.num_batch_per_epoch=1",
+        "val_evaluator=[{type: Accuracy}, {type: ConfusionMatrix}]",
+        "default_hooks.logger.interval=1",
+    ];
+    let args: Vec<&str> = base.iter().map(String::as_str).chain(quick).chain(more.iter().copied()).collect();
+    let out = shanty(&args);
+    assert!(out.status.success(), "{}", text(&out.stderr));
+}
+
+/// The numbers in a report, and its text.
+fn reported(args: &[&str]) -> (serde_json::Value, String) {
+    let out = shanty(args);
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    let file = args.last().unwrap();
+    let page = fs::read_to_string(file).unwrap();
+    let data = page.split_once("id=\"report\">").unwrap().1.split_once("</script>").unwrap().0;
+    (serde_json::from_str(data).unwrap(), page)
+}
+
+#[test]
+fn a_report_tells_of_a_run_in_one_file_and_compares_several() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = |name: &str| dir.path().join(name);
+    let (a, b, out) = (place("a"), place("<script>alert(1)"), place("r.html"));
+    trained(&a, &["default_scope=mmpretrain"]);
+    trained(&b, &["optim_wrapper.optimizer.lr=0.01"]);
+    let [a, b, out] = [&a, &b, &out].map(|path| path.to_str().unwrap());
+    let (report, page) = reported(&["report", a, "-o", out]);
+    // One file: nothing is fetched, and no text ends the data.
+    assert!(!page.contains("http:") && !page.contains("https:") && !page.contains("src="), "it asks nobody");
+    let run = &report["runs"][0];
+    assert_eq!((run["name"].as_str(), run["state"].as_str()), (Some("a"), Some("finished")));
+    assert!(run["end"].as_str().unwrap().starts_with("finished after 2 epochs, 4 iterations"), "{run}");
+    assert!(run["warnings"][0].as_str().unwrap().starts_with("`default_scope` is accepted without"), "{run}");
+    let config = run["config"].as_array().unwrap();
+    let row = |path: &str| config.iter().find(|row| row[0] == path).unwrap();
+    assert_eq!(row("optim_wrapper.optimizer.lr")[1], "0.05");
+    assert_eq!(row("optim_wrapper.optimizer.lr")[2], "configs/digits_lenet.yaml:14:30");
+    assert!(row("train_cfg.max_epochs")[2].as_str().unwrap().contains("`train_cfg.max_epochs=2`"), "{run}");
+    let charts = report["charts"].as_array().unwrap();
+    let titles: Vec<_> = charts.iter().map(|chart| chart["title"].as_str().unwrap()).collect();
+    assert_eq!(titles[..2], ["Loss", "accuracy/top1"], "{titles:?}");
+    assert!(titles.contains(&"Throughput") && titles.contains(&"Gradient norm"), "{titles:?}");
+    // The curves are those of the scalar file.
+    let loss = &charts[0]["series"][0];
+    assert_eq!((loss["name"].as_str(), &loss["x"]), (Some("loss"), &serde_json::json!([1, 2, 3, 4])));
+    assert_eq!(
+        charts[0]["series"][1]["x"],
+        serde_json::json!([2, 4]),
+        "validations stand where they were made"
+    );
+    let log =
+        fs::read_dir(a).unwrap().map(|e| e.unwrap().path()).find(|p| p.join("vis_data").exists()).unwrap();
+    let first = fs::read_to_string(log.join("vis_data/scalars.json")).unwrap();
+    let first: serde_json::Value = serde_json::from_str(first.lines().next().unwrap()).unwrap();
+    let off = (loss["y"][0].as_f64().unwrap() - first["loss"].as_f64().unwrap()).abs();
+    assert!(off < 5e-5 * first["loss"].as_f64().unwrap(), "{loss} {first}");
+    let table = &report["tables"][0];
+    assert_eq!(table["axes"], serde_json::json!(["truth", "prediction"]));
+    let sum: f64 = table["values"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|row| row.as_array().unwrap())
+        .filter_map(serde_json::Value::as_f64)
+        .sum();
+    assert_eq!(sum, 64.0, "each sample once");
+
+    let (both, page) = reported(&["report", a, b, "-o", out]);
+    assert_eq!(both["runs"].as_array().unwrap().len(), 2);
+    assert_eq!(both["charts"][0]["series"].as_array().unwrap().len(), 4);
+    assert!(!page.contains("<script>alert"), "texts stay texts");
+
+    // A run's own files are not written over, a folder without a run is named.
+    let refused = shanty(&["report", a, "-o", &format!("{a}/last_checkpoint")]);
+    assert_eq!(refused.status.code(), Some(2));
+    let refused = shanty(&["report", dir.path().to_str().unwrap(), "-o", out]);
+    assert!(text(&refused.stderr).contains("no run has logged in it; name the work_dir of a run"));
+}
+
+#[test]
+fn all_runs_stand_in_one_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().to_str().unwrap();
+    trained(&dir.path().join("deep/a"), &["train_cfg.max_epochs=1"]);
+    trained(&dir.path().join("b"), &[]);
+    let out = shanty(&["runs", root, "--json", "--sort", "epoch"]);
+    let all: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    let of = |i: usize, key: &str| all[i][key].clone();
+    assert_eq!([of(0, "epoch"), of(1, "epoch"), of(1, "max_epochs")], [2, 1, 1].map(serde_json::Value::from));
+    assert!(of(1, "work_dir").as_str().unwrap().ends_with("deep/a"));
+    assert_eq!(of(0, "state"), "finished");
+    assert_eq!(of(0, "best")["name"], "accuracy/top1");
+    // What the files tell of one that was killed: nothing of an end, and nobody holds it.
+    let log = fs::read_dir(dir.path().join("b"))
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .find(|p| p.join("vis_data").exists());
+    let log = log.unwrap();
+    let file = log.join(log.file_name().unwrap()).with_extension("log");
+    let whole = fs::read_to_string(&file).unwrap();
+    let ends = [
+        ("finished after 2", "interrupted (SIGTERM; `--resume` goes on) after 2", "interrupted"),
+        ("finished after 2", "failed: the loss is NaN after 2", "failed"),
+        ("finished after 2", "stopped by EarlyStoppingHook (no better) after 2", "stopped"),
+    ];
+    for (from, to, state) in ends {
+        fs::write(&file, whole.replace(from, to)).unwrap();
+        let text = text(&shanty(&["runs", root]).stdout);
+        assert!(text.lines().any(|line| line.contains("/b ") && line.contains(state)), "{state}: {text}");
+    }
+    let config = log.join("vis_data/config.yaml");
+    fs::write(&config, fs::read_to_string(&config).unwrap().replace("max_epochs: 2", "max_epochs: 5"))
+        .unwrap();
+    fs::write(&file, whole.replace("finished after", "said nothing of its end after")).unwrap();
+    let died = text(&shanty(&["runs", root]).stdout);
+    assert!(died.contains("died") && died.contains("2/5"), "{died}");
+    // A run that is under way holds its folder.
+    let lock = fs::File::create(dir.path().join("b/.shanty-lock")).unwrap();
+    lock.lock().unwrap();
+    fs::write(dir.path().join("b/.shanty-lock"), std::process::id().to_string()).unwrap();
+    assert!(text(&shanty(&["runs", root]).stdout).contains("running"));
+    assert_eq!(shanty(&["runs", &format!("{root}/nothing")]).status.code(), Some(1));
+}

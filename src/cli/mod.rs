@@ -22,6 +22,9 @@ mod predictions;
 mod program;
 mod progress;
 mod replay;
+mod report;
+mod run_files;
+mod runs;
 mod signals;
 mod started;
 mod summary;
@@ -78,6 +81,10 @@ enum Command {
     LrFind(lr_find::LrFind),
     /// Show the modules of a config's model: shapes, parameters, multiply-adds, and the memory of a training step.
     Summary(summary::Summarize),
+    /// Write one HTML file about a run, or that compares several: curves, tables, config, checkpoints, warnings.
+    Report(report::Report),
+    /// Show all runs below a folder: state, epoch, best metric, age.
+    Runs(runs::Runs),
     /// Write a crate for a hook of your own.
     New(new::New),
     /// Look into checkpoints, compare, average and convert them.
@@ -282,6 +289,8 @@ fn run(command: Command, How { format, quiet }: How) -> Result<u8> {
         Command::Plan(plan) => plan.run(format)?,
         Command::LrFind(find) => find.run(format)?,
         Command::Summary(summary) => summary.run(format)?,
+        Command::Report(report) => report.run()?,
+        Command::Runs(runs) => runs.run(format)?,
         Command::New(new) => new.run()?,
         Command::Config(args) => inspect::config(&args.config.with(&args.bare))?,
         Command::Explain { config, key, bare } => inspect::explain(&config.with(&bare), &key)?,

@@ -19,6 +19,9 @@ use crate::optim::{ScheduledParam, Totals};
 use crate::registry::{BuildCx, Collected, Spec, blamed, build_apart};
 use crate::vis::{Given, check_apart};
 
+/// Values of a config whose places are noted beside its dump: a report shows no more.
+const PLACES: usize = 2000;
+
 /// What a run is put together for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
@@ -191,6 +194,8 @@ impl<'a> Assembler<'a> {
             .allow_data_changes(config.allow_data_changes)
             .overwrite(config.overwrite);
         builder.config_files = node.files().into_iter().map(Into::into).collect();
+        let place = |(path, value): (String, &Node)| (path, value.def.to_string());
+        builder.config_places = node.leaves().into_iter().take(PLACES).map(place).collect();
         if let Some(experiment) = config.experiment_name.clone().or(stem) {
             builder = builder.experiment_name(experiment);
         }

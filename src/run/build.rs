@@ -279,7 +279,17 @@ impl RunnerBuilder {
         };
         let config = self.config.as_ref().map(|(_, text)| text.clone()).unwrap_or_default();
         if let Some((_, text)) = &self.config {
-            durable::replace(fs, &log.join(checkpoint::VIS_DATA).join("config.yaml"), text.as_bytes())?;
+            let vis_data = log.join(checkpoint::VIS_DATA);
+            durable::replace(fs, &vis_data.join("config.yaml"), text.as_bytes())?;
+            if !self.config_places.is_empty() && !self.dry_run {
+                let places: serde_json::Map<_, _> = self
+                    .config_places
+                    .iter()
+                    .map(|(path, place)| (path.clone(), place.clone().into()))
+                    .collect();
+                let text = serde_json::Value::Object(places).to_string();
+                durable::replace(fs, &vis_data.join("places.json"), text.as_bytes())?;
+            }
         }
         Ok((
             Dirs { work, log },

@@ -61,6 +61,8 @@ pub struct RunnerBuilder {
     pub(super) config: Option<(Option<String>, String)>,
     /// The files that the config was read from.
     pub(super) config_files: Vec<PathBuf>,
+    /// Where its values are written.
+    pub(super) config_places: Vec<(String, String)>,
     /// What the weights of a first start come from, where there is nothing to resume.
     pub(super) begin_from: Option<String>,
     pub(super) notes: Vec<String>,
@@ -112,6 +114,7 @@ impl RunnerBuilder {
             seed: None,
             config: None,
             config_files: Vec::new(),
+            config_places: Vec::new(),
             begin_from: None,
             notes: Vec::new(),
             known: Fitted::default(),

@@ -1,0 +1,369 @@
+//! What the files of a run tell, whether it is still under way or long over: nothing is written, nothing is waited for.
+
+use std::fs::{self, File, TryLockError};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde_json::{Map, Value};
+
+use crate::base::error::IoContext;
+use crate::base::{Error, Result};
+use crate::checkpoint::{LOCK_FILE, OWNER_FILE, VIS_DATA};
+use crate::config::{self, Node};
+use crate::hook::Mode;
+use crate::metric::Direction;
+use crate::vis::{SCALARS, TABLES, read_scalars};
+
+/// One line of scalars.
+#[derive(Debug, Clone)]
+pub(super) struct Line {
+    /// Training, or an evaluation.
+    pub mode: Mode,
+    /// Completed iterations: of an evaluation those of the training before it.
+    pub iter: f64,
+    /// Names without the mode, and values.
+    pub values: Vec<(String, f64)>,
+}
+
+impl Line {
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.values.iter().find(|(own, _)| own == name).map(|(_, value)| *value)
+    }
+}
+
+/// How a run stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RunState {
+    /// A process holds its folder.
+    Running,
+    /// Its schedule is complete.
+    Finished,
+    /// A hook ended it.
+    Stopped,
+    /// It saved and left.
+    Interrupted,
+    /// It ended with an error.
+    Failed,
+    /// Its process is gone without a word.
+    Died,
+}
+
+impl RunState {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Finished => "finished",
+            Self::Stopped => "stopped",
+            Self::Interrupted => "interrupted",
+            Self::Failed => "failed",
+            Self::Died => "died",
+        }
+    }
+
+    /// By how the last line of a log begins that tells of an end.
+    fn told(message: &str) -> Option<Self> {
+        let begins = [
+            ("finished after ", Self::Finished),
+            ("stopped by ", Self::Stopped),
+            ("interrupted (", Self::Interrupted),
+            ("failed: ", Self::Failed),
+        ];
+        begins.into_iter().find(|(begin, _)| message.starts_with(begin)).map(|(_, state)| state)
+    }
+}
+
+/// A message of the text log.
+#[derive(Debug, Clone)]
+pub(super) struct Message {
+    pub time: String,
+    pub level: String,
+    pub text: String,
+}
+
+/// A checkpoint: its name, its iteration, its bytes.
+#[derive(Debug, Clone)]
+pub(super) struct Saved {
+    pub name: String,
+    pub iter: u64,
+    pub bytes: u64,
+}
+
+/// The best value of the first metric.
+#[derive(Debug, Clone)]
+pub(super) struct Best {
+    pub name: String,
+    pub value: f64,
+    pub iter: f64,
+}
+
+/// The files of one run.
+#[derive(Debug)]
+pub(super) struct RunFiles {
+    /// The work_dir.
+    pub dir: PathBuf,
+    /// The folder of logs of the newest training.
+    pub log: PathBuf,
+    pub scalars: Vec<Line>,
+    pub config: Option<Node>,
+    pub messages: Vec<Message>,
+    pub state: RunState,
+}
+
+/// Whether a folder is the work_dir of a run.
+pub(super) fn is_work_dir(dir: &Path) -> bool {
+    dir.join(OWNER_FILE).is_file() || log_folders(dir).next().is_some()
+}
+
+fn log_folders(dir: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.filter(|path| path.join(VIS_DATA).is_dir())
+}
+
+impl RunFiles {
+    /// Reads a work_dir, or one of its folders of logs.
+    ///
+    /// # Errors
+    /// When it is none, or its scalars cannot be read.
+    pub fn read(given: &Path) -> Result<Self> {
+        let (dir, mut logs): (PathBuf, Vec<PathBuf>) = if given.join(VIS_DATA).is_dir() {
+            (given.parent().unwrap_or(given).to_owned(), vec![given.to_owned()])
+        } else {
+            (given.to_owned(), log_folders(given).collect())
+        };
+        if logs.is_empty() {
+            let shown = given.display();
+            let what = if given.is_dir() { "no run has logged in it" } else { "there is no such folder" };
+            return Err(Error::config(format!("{shown}: {what}; name the work_dir of a run")));
+        }
+        logs.sort();
+        let mut newest = None;
+        for log in logs.iter().rev() {
+            let scalars = lines(log)?;
+            let trains = scalars.iter().any(|line| line.mode == Mode::Train);
+            if newest.is_none() || trains {
+                newest = Some((log.clone(), scalars));
+            }
+            if trains {
+                break;
+            }
+        }
+        let (log, scalars) = newest.unwrap_or_default();
+        let text = fs::read_to_string(log.join(VIS_DATA).join("config.yaml")).ok();
+        let config = text.and_then(|text| config::parse("config.yaml", &text).ok());
+        let messages = messages(&log);
+        let mut files = Self { dir, log, scalars, config, messages, state: RunState::Died };
+        files.state = files.how();
+        Ok(files)
+    }
+
+    /// What people call it: the name of its folder.
+    pub fn name(&self) -> String {
+        let path = self.dir.canonicalize().unwrap_or_else(|_| self.dir.clone());
+        path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+    }
+
+    fn how(&self) -> RunState {
+        if is_held(&self.dir) {
+            return RunState::Running;
+        }
+        let told = || self.messages.iter().rev().find_map(|message| RunState::told(&message.text));
+        let complete = || self.epochs().is_some_and(|(done, all)| all.is_some_and(|all| done >= all));
+        let told = ended(&self.log).or_else(told);
+        told.unwrap_or(if complete() { RunState::Finished } else { RunState::Died })
+    }
+
+    /// The last message that tells of an end.
+    pub fn end(&self) -> Option<&str> {
+        let ends = |message: &&Message| RunState::told(&message.text).is_some();
+        self.messages.iter().rev().find(ends).map(|message| message.text.as_str())
+    }
+
+    /// A value of the config by its path.
+    pub fn configured(&self, path: &str) -> Option<f64> {
+        self.config.as_ref()?.at_path(path)?.summary().parse().ok()
+    }
+
+    fn last(&self) -> Option<&Line> {
+        self.scalars.iter().rev().find(|line| line.mode == Mode::Train)
+    }
+
+    /// The epoch under way, and how many there will be; of a run that counts iterations those.
+    pub fn epochs(&self) -> Option<(f64, Option<f64>)> {
+        let last = self.last()?;
+        match last.get("epoch") {
+            Some(epoch) => Some((epoch, self.configured("train_cfg.max_epochs"))),
+            None => Some((last.iter, self.configured("train_cfg.max_iters"))),
+        }
+    }
+
+    /// The best value of the first metric that has a direction.
+    pub fn best(&self) -> Option<Best> {
+        let evaluations = || self.scalars.iter().filter(|line| line.mode != Mode::Train);
+        let is_metric = |name: &str| !matches!(name, "time" | "data_time");
+        let names = evaluations().flat_map(|line| line.values.iter().map(|(name, _)| name.as_str()));
+        let name =
+            names.filter(|name| is_metric(name)).find(|name| Direction::infer(name, None, None).is_ok())?;
+        let direction = Direction::infer(name, None, None).ok()?;
+        let mut best: Option<Best> = None;
+        for line in evaluations() {
+            let Some(value) = line.get(name) else { continue };
+            if direction.beats(value, best.as_ref().map(|best| best.value)) {
+                best = Some(Best { name: name.to_owned(), value, iter: line.iter });
+            }
+        }
+        best
+    }
+
+    /// The checkpoints in the work_dir, oldest first.
+    pub fn checkpoints(&self) -> Vec<Saved> {
+        let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        let mut all: Vec<Saved> = entries.filter_map(|entry| saved(&entry.path())).collect();
+        all.sort_by(|a, b| (a.iter, &a.name).cmp(&(b.iter, &b.name)));
+        all
+    }
+
+    /// The tables of the last evaluation that had some, as they stand in `tables.json`.
+    pub fn tables(&self) -> Vec<Map<String, Value>> {
+        let text = fs::read_to_string(self.log.join(VIS_DATA).join(TABLES)).unwrap_or_default();
+        let mut last: Vec<Map<String, Value>> = Vec::new();
+        for table in text.lines().filter_map(|line| serde_json::from_str::<Map<_, _>>(line).ok()) {
+            let same = |key: &str, old: &Map<String, Value>| old.get(key) == table.get(key);
+            last.retain(|old| same("step", old) && same("mode", old) && !same("name", old));
+            last.push(table);
+        }
+        last
+    }
+
+    /// Where the values of the config were written.
+    pub fn places(&self) -> Map<String, Value> {
+        let text = fs::read_to_string(self.log.join(VIS_DATA).join("places.json")).unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+
+    /// When something was written last.
+    pub fn touched(&self) -> Option<SystemTime> {
+        let files = [self.log_file(), self.log.join(VIS_DATA).join(SCALARS)];
+        files.iter().filter_map(|file| fs::metadata(file).ok()?.modified().ok()).max()
+    }
+
+    fn log_file(&self) -> PathBuf {
+        log_file(&self.log)
+    }
+}
+
+fn log_file(log: &Path) -> PathBuf {
+    log.join(log.file_name().unwrap_or_default()).with_extension("log")
+}
+
+/// Whether a process trains in the folder. The lock is tried only if its holder seems to live: a run that begins in this
+/// instant must find it free.
+fn is_held(dir: &Path) -> bool {
+    let Ok(mut file) = File::open(dir.join(LOCK_FILE)) else { return false };
+    let mut holder = String::new();
+    let _ = (&mut file).take(64).read_to_string(&mut holder);
+    let processes = Path::new("/proc/self").exists();
+    if processes && !Path::new("/proc").join(holder.trim()).exists() {
+        return false;
+    }
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+}
+
+/// How the event log ends, where there is one: `{"event": "end", "reason": "finished", …}`.
+fn ended(log: &Path) -> Option<RunState> {
+    let text = fs::read_to_string(log.join(VIS_DATA).join("events.jsonl")).ok()?;
+    let last: Value = serde_json::from_str(text.lines().next_back()?).ok()?;
+    match (last.get("event")?.as_str()?, last.get("reason")?.as_str()?) {
+        ("end", "finished") => Some(RunState::Finished),
+        ("end", "stopped") => Some(RunState::Stopped),
+        ("end", "interrupted") => Some(RunState::Interrupted),
+        ("end", "failed") => Some(RunState::Failed),
+        _ => None,
+    }
+}
+
+/// The scalars of a folder of logs.
+fn lines(log: &Path) -> Result<Vec<Line>> {
+    let file = log.join(VIS_DATA).join(SCALARS);
+    if !file.exists() {
+        return Ok(Vec::new());
+    }
+    let mut trained = 0.0;
+    let line = |values: Vec<(String, f64)>| {
+        let find = |wanted: &str| values.iter().find(|(name, _)| name == wanted).map(|(_, value)| *value);
+        let iter = find("iter").or_else(|| find("train/iter"));
+        let tests = values.iter().any(|(name, _)| name.starts_with("test/"));
+        let mode = if iter.is_some() {
+            Mode::Train
+        } else if tests {
+            Mode::Test
+        } else {
+            Mode::Val
+        };
+        trained = iter.unwrap_or(trained);
+        let prefix = format!("{}/", mode.name());
+        let plain =
+            |(name, value): (String, f64)| (name.strip_prefix(&*prefix).unwrap_or(&name).to_owned(), value);
+        let shown = |(name, _): &(String, f64)| !matches!(name.as_str(), "iter" | "step");
+        Line { mode, iter: trained, values: values.into_iter().map(plain).filter(shown).collect() }
+    };
+    Ok(read_scalars(&file)?.into_iter().map(line).collect())
+}
+
+/// The messages of the text log; what follows on further lines belongs to the one before.
+fn messages(log: &Path) -> Vec<Message> {
+    let text = fs::read(log_file(log)).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let mut all: Vec<Message> = Vec::new();
+    for line in text.lines() {
+        match line.split_once(" - shanty - ").and_then(|(time, rest)| Some((time, rest.split_once(" - ")?))) {
+            Some((time, (level, text))) => {
+                all.push(Message { time: time.to_owned(), level: level.to_owned(), text: text.to_owned() });
+            }
+            None => {
+                if let Some(message) = all.last_mut() {
+                    message.text.push('\n');
+                    message.text.push_str(line);
+                }
+            }
+        }
+    }
+    all
+}
+
+fn saved(dir: &Path) -> Option<Saved> {
+    let text = fs::read_to_string(dir.join("manifest.json")).ok()?;
+    let manifest: Value = serde_json::from_str(&text).ok()?;
+    let files = manifest.get("files")?.as_object()?;
+    let bytes = files.values().filter_map(|file| file.get("bytes")?.as_u64()).fold(0, u64::saturating_add);
+    let name = dir.file_name()?.to_string_lossy().into_owned();
+    Some(Saved { name, iter: manifest.get("iter")?.as_u64()?, bytes })
+}
+
+/// All work_dirs below a folder, itself too. What cannot be read is passed over.
+pub(super) fn below(root: &Path) -> Result<Vec<PathBuf>> {
+    /// Deeper nobody keeps runs; a link is not followed.
+    const DEEPEST: usize = 6;
+    let (mut found, mut look) = (Vec::new(), vec![(root.to_owned(), 0)]);
+    fs::read_dir(root).at(root)?;
+    while let Some((dir, depth)) = look.pop() {
+        let is_run = is_work_dir(&dir);
+        if is_run {
+            found.push(dir.clone());
+        }
+        if depth == DEEPEST {
+            continue;
+        }
+        for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
+            let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+            let path = entry.path();
+            // What a run has saved and logged holds no other runs.
+            let own = is_run && (path.join("manifest.json").exists() || path.join(VIS_DATA).exists());
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) && !hidden && !own {
+                look.push((path, depth + 1));
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
