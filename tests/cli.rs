@@ -226,6 +226,13 @@ fn all_runs_stand_in_one_table() {
     assert!(of(1, "work_dir").as_str().unwrap().ends_with("deep/a"));
     assert_eq!(of(0, "state"), "finished");
     assert_eq!(of(0, "best")["name"], "accuracy/top1");
+    let once = text(&shanty(&["watch", dir.path().join("b").to_str().unwrap()]).stdout);
+    assert!(once.starts_with("b: finished, epoch 2/2") && once.contains(" 100 %\n"), "{once}");
+    assert!(
+        once.contains("loss: ") && once.contains("best accuracy/top1 ") && once.contains("Epoch(val) [2]"),
+        "{once}"
+    );
+    assert!(once.lines().count() < 24 && once.lines().all(|line| line.chars().count() <= 80), "{once}");
     // What the files tell of one that was killed: nothing of an end, and nobody holds it.
     let log = fs::read_dir(dir.path().join("b"))
         .unwrap()

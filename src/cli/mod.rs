@@ -30,6 +30,7 @@ mod started;
 mod summary;
 mod train;
 mod verify_resume;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -83,6 +84,8 @@ enum Command {
     Summary(summary::Summarize),
     /// Write one HTML file about a run, or that compares several: curves, tables, config, checkpoints, warnings.
     Report(report::Report),
+    /// Follow a run on one screen: progress, curves, the last validation, the end of its log. Leaving does not touch it.
+    Watch(watch::Watch),
     /// Show all runs below a folder: state, epoch, best metric, age.
     Runs(runs::Runs),
     /// Write a crate for a hook of your own.
@@ -290,6 +293,7 @@ fn run(command: Command, How { format, quiet }: How) -> Result<u8> {
         Command::LrFind(find) => find.run(format)?,
         Command::Summary(summary) => summary.run(format)?,
         Command::Report(report) => report.run()?,
+        Command::Watch(watch) => watch.run()?,
         Command::Runs(runs) => runs.run(format)?,
         Command::New(new) => new.run()?,
         Command::Config(args) => inspect::config(&args.config.with(&args.bare))?,
