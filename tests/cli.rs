@@ -264,3 +264,42 @@ fn all_runs_stand_in_one_table() {
     assert!(text(&shanty(&["runs", root]).stdout).contains("running"));
     assert_eq!(shanty(&["runs", &format!("{root}/nothing")]).status.code(), Some(1));
 }
+
+#[test]
+fn a_sheet_shows_samples_as_they_are_and_as_they_are_trained() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("sheet.html");
+    let run = |config: &str, more: &[&str]| {
+        let args = [&["browse", config, "-o", out.to_str().unwrap()], more].concat();
+        let said = shanty(&args);
+        assert!(said.status.success(), "{}", text(&said.stderr));
+        let page = fs::read_to_string(&out).unwrap();
+        let data = page.split_once("id=\"samples\">").unwrap().1.split_once("</script>").unwrap().0;
+        serde_json::from_str::<serde_json::Value>(data).unwrap()
+    };
+    let sheet = run("configs/digits_lenet.yaml", &["--samples", "5", "--passes", "2"]);
+    let samples = sheet["samples"].as_array().unwrap();
+    assert_eq!(samples.len(), 5);
+    for sample in samples {
+        let parts = sample["parts"].as_array().unwrap();
+        let sizes: Vec<_> = parts.iter().map(|part| part["width"].as_u64().unwrap()).collect();
+        assert_eq!(sizes, [8, 32, 32], "as it is read, and in two passes");
+        // Three bytes a pixel, in base64.
+        assert_eq!(parts[1]["rgb"].as_str().unwrap().len(), 32 * 32 * 4);
+        assert_ne!(parts[1]["rgb"], parts[2]["rgb"], "another crop in each pass");
+        assert!(
+            sample["label"].as_str().unwrap().parse::<u8>().is_ok_and(|digit| digit < 10),
+            "{}",
+            sample["label"]
+        );
+    }
+    assert_eq!(
+        run("configs/digits_lenet.yaml", &["--samples", "5", "--passes", "2"]),
+        sheet,
+        "the same each time"
+    );
+    let table = run("configs/houses_mlp.yaml", &["--samples", "2", "--passes", "1"]);
+    assert!(table["samples"][0]["parts"][0]["text"].as_str().unwrap().contains(", "), "{table}");
+    let words = run("configs/words_lstm.yaml", &["--samples", "1"]);
+    assert_eq!(words["samples"].as_array().unwrap().len(), 1);
+}

@@ -3,6 +3,7 @@
 //! Exit codes: 0 the command did what it was asked; 1 it failed; 2 the config or the command line is wrong; 143, 130
 //! and 75 a training saved and left, on SIGTERM, on SIGINT and at a limit: resume it.
 
+mod browse;
 mod check_data;
 mod ckpt;
 mod console;
@@ -80,6 +81,8 @@ enum Command {
     Plan(plan::Plan),
     /// Look for a learning rate: a short training in which it grows, and the loss at each. Nothing is written.
     LrFind(lr_find::LrFind),
+    /// Write a sheet of training samples before and after augmentation, with their labels, as one HTML file.
+    Browse(browse::Browse),
     /// Show the modules of a config's model: shapes, parameters, multiply-adds, and the memory of a training step.
     Summary(summary::Summarize),
     /// Write one HTML file about a run, or that compares several: curves, tables, config, checkpoints, warnings.
@@ -272,8 +275,8 @@ fn usage(told: &clap::Error) -> ExitCode {
 
 /// Does what was asked; the exit code of a command that did not fail.
 fn run(command: Command, How { format, quiet }: How) -> Result<u8> {
-    use Command::{Check, LrFind, Plan, Predict, Replay, Summary, Test, Train, Val, VerifyResume};
-    if let Train(_) | Replay(_) | VerifyResume(_) | Check(_) | Val(_) | Test(_) | Predict(_)
+    use Command::{Browse, Check, LrFind, Plan, Predict, Replay, Summary, Test, Train, Val, VerifyResume};
+    if let Browse(_) | Train(_) | Replay(_) | VerifyResume(_) | Check(_) | Val(_) | Test(_) | Predict(_)
     | Plan(_) | Summary(_) | LrFind(_) = command
     {
         start_threads()?;
@@ -292,6 +295,7 @@ fn run(command: Command, How { format, quiet }: How) -> Result<u8> {
         Command::Plan(plan) => plan.run(format)?,
         Command::LrFind(find) => find.run(format)?,
         Command::Summary(summary) => summary.run(format)?,
+        Command::Browse(browse) => browse.run()?,
         Command::Report(report) => report.run()?,
         Command::Watch(watch) => watch.run()?,
         Command::Runs(runs) => runs.run(format)?,

@@ -131,7 +131,7 @@ impl Plan {
         switches.iter().rfind(|(first, _)| *first <= pass).map(|(_, pipeline)| Arc::clone(pipeline))
     }
 
-    fn sample(&self, Place { pass, index, repeat }: Place) -> Result<Sample, SampleError> {
+    pub(super) fn sample(&self, Place { pass, index, repeat }: Place) -> Result<Sample, SampleError> {
         // Whoever comes again is drawn for as one behind all others.
         let again = u64::from(repeat).wrapping_mul(self.dataset.len() as u64);
         let mut rng = keyed(self.seed, "augment", pass, again.wrapping_add(index as u64));

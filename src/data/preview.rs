@@ -4,11 +4,11 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 
-use crate::base::Result;
+use crate::base::{Error, Result, caught_from, keyed};
 
-use super::orders::{BatchIndices, Orders};
+use super::orders::{BatchIndices, Orders, Place};
 use super::plan::{FEW, Plan};
-use super::{Batch, DataLoader};
+use super::{Batch, DataLoader, Pipeline, Sample};
 
 impl DataLoader {
     /// The first samples of a pass, as its pipeline makes them; `None` if all of it is left out.
@@ -38,6 +38,19 @@ impl DataLoader {
             }
         }
         Ok(None)
+    }
+
+    /// A sample as the pipeline makes it in a pass.
+    pub(crate) fn look(&self, index: usize, pass: u64) -> Result<Sample> {
+        let made = self.plan.sample(Place { pass, index, repeat: 0 });
+        made.map_err(|why| Error::Other(Box::new(why)))
+    }
+
+    /// A sample as the set has it before its pipeline; `None` where there is none to be left out.
+    pub(crate) fn raw(&self, index: usize) -> Option<Sample> {
+        let (set, nothing) = (self.dataset(), Pipeline::new(Vec::new()));
+        let mut rng = keyed(0, "raw", 0, 0);
+        caught_from("the data set", || set.get_through(index, &mut rng, &nothing)).ok()
     }
 
     /// Whether the samples of the sets that this one is made of fit together where the first pass mixes them.

@@ -2,6 +2,7 @@
 
 mod apart;
 mod assemble;
+mod browse;
 mod build;
 mod builder;
 pub mod check;
@@ -43,6 +44,7 @@ mod unreadable;
 pub mod verify;
 mod written;
 
+pub use browse::{Browsed, BrowsedSample, browse};
 pub use builder::RunnerBuilder;
 pub use check::check;
 #[cfg(feature = "cli")]
