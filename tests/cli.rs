@@ -303,3 +303,19 @@ fn a_sheet_shows_samples_as_they_are_and_as_they_are_trained() {
     let words = run("configs/words_lstm.yaml", &["--samples", "1"]);
     assert_eq!(words["samples"].as_array().unwrap().len(), 1);
 }
+
+#[test]
+fn a_profile_tells_the_parts_of_the_run_beside_the_hooks() {
+    let dir = tempfile::tempdir().unwrap();
+    let work = dir.path().to_str().unwrap();
+    let quick = ["train_dataloader.num_batch_per_epoch=2", "train_cfg.max_epochs=2", "--no-sanity"];
+    let out = shanty(
+        &[&["train", "configs/digits_lenet.yaml", "--profile", "-q", "--work-dir", work], &quick[..]]
+            .concat(),
+    );
+    let table = text(&out.stdout);
+    let calls = |part: &str| table.lines().any(|line| line.starts_with("(run) ") && line.contains(part));
+    for part in ["data", "train_step", "optimizer", "val", "save"] {
+        assert!(calls(part), "{part}: {table}");
+    }
+}

@@ -52,6 +52,8 @@ pub struct Profile {
     /// How often each point was called, measured or not.
     fired: [u64; POINTS],
     spans: Vec<Span>,
+    /// What the run itself does, while every call is measured: spans end somewhere, these sums do not.
+    parts: Vec<(&'static str, Spent)>,
     calls: Option<Vec<Call>>,
 }
 
@@ -63,6 +65,7 @@ impl Default for Profile {
             hooks: Vec::new(),
             fired: [0; POINTS],
             spans: Vec::new(),
+            parts: Vec::new(),
             calls: None,
         }
     }
@@ -150,9 +153,13 @@ impl Profile {
 
     /// The end of what [`begin`](Self::begin) began.
     pub(crate) fn end(&mut self, what: &'static str, began: Option<Instant>) {
-        if let Some(began) = began {
-            self.keep(None, what, began, began.elapsed().as_secs_f64());
+        let Some(began) = began else { return };
+        let length = began.elapsed().as_secs_f64();
+        match self.parts.iter_mut().find(|(own, _)| *own == what) {
+            Some((_, spent)) => (spent.calls, spent.seconds) = (spent.calls + 1, spent.seconds + length),
+            None => self.parts.push((what, Spent { calls: 1, seconds: length })),
         }
+        self.keep(None, what, began, length);
     }
 
     fn keep(&mut self, hook: Option<usize>, what: &'static str, began: Instant, length: f64) {
@@ -162,15 +169,25 @@ impl Profile {
         }
     }
 
-    /// A line for each hook and point, longest first: estimated seconds, microseconds a call.
+    /// What the run itself spent its time with, while every call was measured: `data`, `train_step` (forward and
+    /// backward), `optimizer`, `val`, `save`.
+    pub fn parts(&self) -> &[(&'static str, Spent)] {
+        &self.parts
+    }
+
+    /// A line for each hook and point, and for each part of the run if it was measured, longest first: estimated
+    /// seconds, microseconds a call.
     pub fn table(&self, keys: &[std::sync::Arc<str>]) -> String {
-        let mut rows = Vec::new();
+        let part = |(what, spent): &(&'static str, Spent)| {
+            (spent.seconds, spent.seconds / spent.calls as f64, "(run)", *what)
+        };
+        let mut rows: Vec<(f64, f64, &str, &str)> = self.parts.iter().map(part).collect();
         for (hook, key) in keys.iter().enumerate() {
             for point in Point::ALL {
                 let spent = self.spent(hook, *point);
                 if spent.calls > 0 {
                     let each = spent.seconds / spent.calls as f64;
-                    rows.push((self.estimate(hook, *point), each, key, point.name()));
+                    rows.push((self.estimate(hook, *point), each, &**key, point.name()));
                 }
             }
         }

@@ -100,6 +100,14 @@ impl Session {
         batches.next().map(|batch| self.received(batch, data)).transpose()
     }
 
+    /// The next batch, with the time that it was waited for.
+    fn timed_batch(&mut self, batches: &mut Batches, data: &DataLoader) -> Result<Option<Batch>> {
+        let began = self.state.profile.begin();
+        let batch = self.next_batch(batches, data)?;
+        self.state.profile.end("data", began);
+        Ok(batch)
+    }
+
     /// Trains what is left of the epoch in which the counters stand, up to its end, a stop, or a way back
     /// ([`take_rollback`]): after that the epoch is another one, and has not ended.
     ///
@@ -110,7 +118,7 @@ impl Session {
     pub fn train_epoch(&mut self, data: &DataLoader) -> Result<()> {
         self.begin_epoch()?;
         let mut batches = self.batches_of_epoch(data);
-        while let Some(batch) = self.next_batch(&mut batches, data)? {
+        while let Some(batch) = self.timed_batch(&mut batches, data)? {
             self.train_iter(batch)?;
             if self.take_rollback() {
                 return Ok(());
@@ -202,7 +210,7 @@ impl TrainLoop for IterBasedTrainLoop {
         s.val_if_due(&self.val, s.state.progress.iter, self.max_iters)?;
         let mut batches = data.batches(s.state.progress.iter, Some(self.max_iters));
         while s.state.progress.iter < self.max_iters && !s.stopping() {
-            let Some(batch) = s.next_batch(&mut batches, data)? else { break };
+            let Some(batch) = s.timed_batch(&mut batches, data)? else { break };
             s.train_iter(batch)?;
             if s.take_rollback() {
                 batches = data.batches(s.state.progress.iter, Some(self.max_iters));
