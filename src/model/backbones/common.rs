@@ -2,7 +2,7 @@
 
 use crate::base::{Error, Result};
 use crate::nn::{
-    Child, ChildMut, Dropout, Forward, Linear, Module, ModuleTree, Param, ReLU,
+    Child, ChildMut, Conv2d, ConvModule, Dropout, Forward, Linear, Module, ModuleTree, Param, ReLU,
     Sequential, Var, set_norm_eval, set_trainable,
 };
 
@@ -143,4 +143,10 @@ pub(super) fn bounded(key: &str, sizes: &[usize], most: usize) -> Result<()> {
 /// Each channel of a map times its own number.
 pub(super) fn scaled<'t>(scale: &Param, x: Var<'t>) -> Var<'t> {
     x.tape().param(scale).reshape(&[scale.value.len(), 1, 1]) * x
+}
+
+/// A convolution of each channel alone that keeps the size. Made at once: the weights of one without groups, which it would
+/// be first, may be more than a machine has.
+pub(super) fn depthwise(channels: usize, kernel: usize) -> Result<Conv2d> {
+    Ok(ConvModule::of(channels, channels, kernel).groups(channels).norm(None).build()?.conv)
 }

@@ -4,9 +4,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::arch::{Arch, ArchConfig};
-use super::common::{Chain, bounded, three};
+use super::common::{Chain, bounded, depthwise, three};
 use crate::base::{Error, Result};
-use crate::nn::{Conv2d, ConvNormConfig, Forward, GELU, Module, Var};
+use crate::nn::{Conv2d, ConvNormConfig, Forward, GELU, Module, ReLU, Var};
 use crate::registry::BuildCx;
 use crate::{module, register};
 
@@ -21,11 +21,35 @@ pub struct ConvMixerConfig {
     pub in_channels: usize,
     /// The batch norms.
     pub norm_cfg: ConvNormConfig,
+    /// What follows the convolutions: GELU, or ReLU as in the config of `768/32`.
+    pub act_cfg: MixerActConfig,
+}
+
+/// `act_cfg` of a ConvMixer: `{type: ReLU}`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+pub struct MixerActConfig {
+    /// Its type.
+    #[serde(rename = "type")]
+    pub kind: MixerAct,
+}
+
+/// What follows the convolutions of a ConvMixer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum MixerAct {
+    /// `x Φ(x)`.
+    GELU,
+    /// What is positive.
+    ReLU,
 }
 
 impl Default for ConvMixerConfig {
     fn default() -> Self {
-        Self { arch: ArchConfig::default(), in_channels: three(), norm_cfg: ConvNormConfig::default() }
+        Self {
+            arch: ArchConfig::default(),
+            in_channels: three(),
+            norm_cfg: ConvNormConfig::default(),
+            act_cfg: MixerActConfig { kind: MixerAct::GELU },
+        }
     }
 }
 
@@ -97,13 +121,17 @@ impl ConvMixer {
             )));
         }
         let behind = |conv, first: usize| {
-            let names = [first, first + 1, first + 2].map(|i| i.to_string());
-            let [conv_name, act, norm] = names;
-            Chain::default().with(conv_name, conv).with(act, GELU::new()).with(norm, p.norm_cfg.build(dims))
+            let [conv_name, act, norm] = [first, first + 1, first + 2].map(|i| i.to_string());
+            let chain = Chain::default().with(conv_name, conv);
+            let chain = match p.act_cfg.kind {
+                MixerAct::GELU => chain.with(act, GELU::new()),
+                MixerAct::ReLU => chain.with(act, ReLU::new()),
+            };
+            chain.with(norm, p.norm_cfg.build(dims))
         };
         let mut stages = Chain::default();
         for i in 0..depth {
-            let places = Conv2d::new(dims, dims, kernel_size).padding(kernel_size / 2).groups(dims);
+            let places = depthwise(dims, kernel_size)?;
             let mixed = Chain::default()
                 .with("0", Mixed { inner: behind(places, 0) })
                 .and(behind(Conv2d::new(dims, dims, 1), 1));

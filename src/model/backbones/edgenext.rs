@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::arch::{Arch, ArchConfig};
-use super::common::{bounded, drop_path_rates, three};
+use super::common::{bounded, depthwise, drop_path_rates, three};
 use super::convnext::{Block, Pyramid};
 use super::xcit::{WAVES, cross_covariance, waves};
 use crate::base::{Error, Result};
@@ -199,9 +199,8 @@ impl Sdta {
             Error::config(format!("`channels: {channels}` do not split into {parts} parts of {part}"))
         })?;
         let split = [vec![part; parts - 1], vec![last]].concat();
-        let conv = || Conv2d::new(part, part, 3).padding(1).groups(part);
         Ok(Self {
-            conv_modules: (1..parts).map(|_| conv()).collect(),
+            conv_modules: (1..parts).map(|_| depthwise(part, 3)).collect::<Result<_>>()?,
             pos_embed: placed.then(|| PositionEncoding { proj: Conv2d::new(2 * WAVES, channels, 1) }),
             norm_csa: LayerNorm::new(channels),
             gamma_csa: Param::full(&[channels], 1e-6),

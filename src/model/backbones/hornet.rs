@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::arch::{Arch, ArchConfig};
-use super::common::{bounded, drop_path_rates, scaled, three};
+use super::common::{bounded, depthwise, drop_path_rates, scaled, three};
 use super::convnext::Pyramid;
 use crate::base::{Elem, Error, Result, Tensor};
 use crate::kernels::UpsampleMode;
@@ -277,8 +277,6 @@ impl GnConv {
 impl FilterConfig {
     fn build(self, channels: usize) -> Result<Box<dyn Module>> {
         let Self { kind, kernel_size, h, w } = self;
-        let depthwise =
-            |channels, kernel| Conv2d::new(channels, channels, kernel).padding(kernel / 2).groups(channels);
         if kind == FilterKind::DW {
             bounded("kernel_size", &[kernel_size], 255)?;
             if kernel_size.is_multiple_of(2) {
@@ -286,7 +284,7 @@ impl FilterConfig {
                     "`kernel_size: {kernel_size}` has no middle: it is an odd number"
                 )));
             }
-            return Ok(Box::new(depthwise(channels, kernel_size)));
+            return Ok(Box::new(depthwise(channels, kernel_size)?));
         }
         bounded("h", &[h], 4096)?;
         bounded("w", &[w], 4096)?;
@@ -298,7 +296,7 @@ impl FilterConfig {
             )));
         }
         Ok(Box::new(GlobalLocal {
-            dw: depthwise(half, 3).bias(false),
+            dw: depthwise(half, 3)?.bias(false),
             complex_weight: Param::init(&[half, h, w, 2], Normal { mean: 0.0, std: 0.02 }),
             pre_norm: norm(channels),
             post_norm: norm(channels),

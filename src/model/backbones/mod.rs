@@ -38,7 +38,7 @@ mod xcit;
 
 pub use alexnet::{AlexNet, AlexNetConfig};
 pub use arch::{Arch, ArchConfig};
-pub use convmixer::{ConvMixer, ConvMixerArch, ConvMixerConfig};
+pub use convmixer::{ConvMixer, ConvMixerArch, ConvMixerConfig, MixerAct, MixerActConfig};
 pub use convnext::{ConvNeXt, ConvNeXtArch, ConvNeXtConfig};
 pub use csp::{CSPDarkNetConfig, CSPNet, CSPResNetConfig};
 pub use densenet::{DenseNet, DenseNetConfig};

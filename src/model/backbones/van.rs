@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::arch::{Arch, ArchConfig};
-use super::common::{Chain, bounded, drop_path_rates, freeze, none_frozen, scaled, three};
+use super::common::{Chain, bounded, depthwise, drop_path_rates, freeze, none_frozen, scaled, three};
 use crate::base::Result;
 use crate::nn::{BatchNorm2d, Conv2d, DropPath, Dropout, Forward, LayerNorm2d, Module, Param, Var};
 use crate::registry::BuildCx;
@@ -124,7 +124,7 @@ impl VAN {
             let mut blocks = Chain::default();
             for j in 0..depths[i] {
                 let rates = [p.drop_rate, rates.next().unwrap_or_default()];
-                blocks = blocks.with(j.to_string(), Block::new(dims, dims * ffn_ratios[i], rates));
+                blocks = blocks.with(j.to_string(), Block::new(dims, dims * ffn_ratios[i], rates)?);
             }
             let names = ["patch_embed", "blocks", "norm"].map(|part| format!("{part}{}", i + 1));
             layers = layers
@@ -192,14 +192,14 @@ module!(LargeKernelAttention { local as "DW_conv", dilated as "DW_D_conv", conv1
 module!(MixFfn { fc1, dwconv, fc2, drop });
 
 impl Block {
-    fn new(dims: usize, inner: usize, [drop, drop_path]: [f64; 2]) -> Self {
+    fn new(dims: usize, inner: usize, [drop, drop_path]: [f64; 2]) -> Result<Self> {
         let pointwise = || Conv2d::new(dims, dims, 1);
         let spatial_gating_unit = LargeKernelAttention {
-            local: Conv2d::new(dims, dims, 5).padding(2).groups(dims),
-            dilated: Conv2d::new(dims, dims, 7).padding(9).dilation(3).groups(dims),
+            local: depthwise(dims, 5)?,
+            dilated: depthwise(dims, 7)?.padding(9).dilation(3),
             conv1: pointwise(),
         };
-        Self {
+        Ok(Self {
             layer_scale_1: Param::full(&[dims], 1e-2),
             layer_scale_2: Param::full(&[dims], 1e-2),
             norm1: BatchNorm2d::new(dims),
@@ -207,12 +207,12 @@ impl Block {
             norm2: BatchNorm2d::new(dims),
             mlp: MixFfn {
                 fc1: Conv2d::new(dims, inner, 1),
-                dwconv: Conv2d::new(inner, inner, 3).padding(1).groups(inner),
+                dwconv: depthwise(inner, 3)?,
                 fc2: Conv2d::new(inner, dims, 1),
                 drop: Dropout::new(drop),
             },
             drop_path: DropPath::new(drop_path),
-        }
+        })
     }
 }
 
