@@ -286,3 +286,45 @@ fn ignored_pixels_have_no_part_in_a_dice() {
     assert_eq!((grad[[0, 0, 1]], grad[[0, 1, 1]]), (0.0, 0.0));
     assert!(grad[[0, 0, 0]] > 0.0 && grad[[0, 1, 0]] < 0.0, "{grad}");
 }
+
+/// MMPretrain's `use_sigmoid`: the binary cross entropy added up over the classes, the mean over the samples. Classes are
+/// the same as rows of yes and no, `use_soft` changes nothing of rows of probabilities, and what a softmax alone has is
+/// refused beside it.
+#[test]
+fn a_cross_entropy_of_yes_and_no_is_added_up_over_classes() {
+    let of = |keys: &str| Spec::<dyn Loss>::parse(&format!("{{type: CrossEntropyLoss, {keys}}}")).unwrap();
+    let built = |keys: &str| of(keys).build(&mut BuildCx::new(0));
+    let x = [0.5, -1.0, 2.0, -0.25, 0.0, 1.5];
+    let (weight, yes) = ([1.0, 2.0, 0.5], [3.0, 1.0, 2.0]);
+    let cost = |x: f64| (1.0 + x.exp()).ln();
+    let one = |i: usize| {
+        let is = [2, 0][i / 3] == i % 3;
+        weight[i % 3] * if is { yes[i % 3] * cost(-x[i]) } else { cost(x[i]) }
+    };
+    let wanted = 2.0 * (0..6).map(one).sum::<f64>() / 2.0;
+    let loss = built(
+        "use_sigmoid: true, loss_weight: 2.0, class_weight: [1.0, 2.0, 0.5], pos_weight: [3.0, 1.0, 2.0]",
+    );
+    let loss = loss.unwrap();
+    let scores = || ArrayD::from_shape_vec(vec![2, 3], x.map(|x| x as Elem).to_vec()).unwrap();
+    let rows = ArrayD::from_shape_vec(vec![2, 3], vec![0.0, 0.0, 1.0, 1.0, 0.0, 0.0]).unwrap();
+    let (by_class, slope) = run(&*loss, scores(), Target::Classes(&[2, 0]), None, |_| 1.0).unwrap();
+    let (by_row, _) = run(&*loss, scores(), Target::Dense(&rows), None, |_| 1.0).unwrap();
+    assert_eq!(by_class, by_row);
+    assert!((f64::from(by_class[[]]) / wanted - 1.0).abs() < 1e-6, "{by_class} is not {wanted}");
+    // The slope of a no is its weight times the sigmoid.
+    let sigmoid = 1.0 / (1.0 + (-0.5f64).exp());
+    assert!((f64::from(slope[[0, 0]]) - sigmoid).abs() < 1e-6, "{slope}");
+    let soft = |keys: &str| {
+        run(&*built(keys).unwrap(), scores(), Target::Dense(&rows), None, |_| 1.0).unwrap().0[[]]
+    };
+    assert_eq!(soft("use_soft: true"), soft("use_soft: false"));
+    for (keys, wanted) in [
+        ("use_sigmoid: true, label_smoothing: 0.1", "`label_smoothing` is for a softmax"),
+        ("use_sigmoid: true, use_soft: true", "`use_soft` is for a softmax"),
+        ("pos_weight: [1.0]", "needs `use_sigmoid: true`"),
+    ] {
+        let error = built(keys).err().unwrap().to_string();
+        assert!(error.contains(wanted), "{keys}: {error}");
+    }
+}

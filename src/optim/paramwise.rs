@@ -157,7 +157,7 @@ impl ParamwiseConfig {
 }
 
 /// Parameters that some networks have and others lack: MMPretrain's configs of both share the rules for them.
-const SHARED: [&str; 7] = [
+const SHARED: [&str; 9] = [
     "cls_token",
     "pos_embed",
     "absolute_pos_embed",
@@ -165,6 +165,8 @@ const SHARED: [&str; 7] = [
     "dist_token",
     "mask_token",
     "branch_norm.bias",
+    "branch_1x1.norm",
+    "branch_3x3.norm",
 ];
 
 /// The rules, for one model.

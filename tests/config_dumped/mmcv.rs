@@ -236,3 +236,22 @@ fn cycles_of_mmcv_1_are_their_closed_forms() {
     );
     assert!(told.unwrap_err().to_string().contains("the periods end at 7, and the run at 9"));
 }
+
+/// A config of today may still have a batch augment under its old name.
+#[test]
+fn a_batch_augment_keeps_its_old_name_in_a_config_of_today() {
+    let of = |augments: &str| {
+        let (dir, path) =
+            lone("c.yaml", &format!("_base_: run.yaml\nmodel: {{train_cfg: {{augments: {augments}}}}}\n"));
+        fs::write(dir.path().join("run.yaml"), RUN).unwrap();
+        let loaded = config::load_all(&[&path], &[]).unwrap();
+        assert!(whole(&path).errors.is_empty(), "{}", whole(&path).text);
+        (loaded.node.get("model").unwrap().to_yaml(), loaded.warnings.to_string())
+    };
+    let (model, told) = of("{type: BatchCutMix, alpha: 1.0, num_classes: 1000, prob: 1.0}");
+    assert!(model.contains("type: CutMix") && model.contains("probs:"), "{model}");
+    assert!(!model.contains("num_classes") && told.contains("c.yaml:2:"), "{model} {told}");
+    assert!(told.contains("batch augments of MMClassification 0.x"), "{told}");
+    let (model, told) = of("[{type: CutMix, alpha: 1.0}]");
+    assert!(model.contains("type: CutMix") && told.is_empty(), "{model} {told}");
+}

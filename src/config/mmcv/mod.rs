@@ -41,7 +41,7 @@ pub(super) fn modern(node: Node) -> Result<(Node, Option<Diag>), Diags> {
     let old: Vec<_> = OLD.into_iter().filter(|key| given(key)).collect();
     let is_old = old.len() > 1 || old.iter().any(|key| !ORDINARY.contains(key));
     if TODAY.iter().any(written) || !is_old {
-        return Ok((node, None));
+        return Ok(with_augments(node));
     }
     let mut reading = Reading { taken: Taken::of(&node), made: Vec::new(), wrong: Diags::default() };
     reading.run();
@@ -56,6 +56,31 @@ pub(super) fn modern(node: Node) -> Result<(Node, Option<Diag>), Diags> {
     let translated = node.with_kind(Kind::Map(rest.into_iter().chain(made).collect()));
     let node = merge::merge(&translated, node.with_kind(Kind::Map(today)))?;
     Ok((node, Some(note)))
+}
+
+/// A config of today, whose model may have batch augments under their old names, `BatchCutMix`; those are translated too.
+fn with_augments(node: Node) -> (Node, Option<Diag>) {
+    let old = |model: &Node| {
+        let augments = model.get("train_cfg")?.get("augments")?;
+        let all = if augments.items().is_empty() { std::slice::from_ref(augments) } else { augments.items() };
+        let is_old = |augment: &&Node| {
+            augment.get("type").and_then(Node::as_str).is_some_and(|name| name.starts_with("Batch"))
+        };
+        all.iter().find(is_old).cloned()
+    };
+    let Some(first) = node.get("model").and_then(old) else { return (node, None) };
+    let mut note =
+        Diag::warning("batch augments of MMClassification 0.x are read in today's form").on(&first);
+    let replaced = |(key, value): &(Key, Node)| {
+        let value = if key.text == "model" { pipeline::augments(value.clone()) } else { value.clone() };
+        (key.clone(), value)
+    };
+    let entries: Vec<_> = node.entries().iter().map(replaced).collect();
+    let node = node.with_kind(Kind::Map(entries));
+    if let Some(cfg) = node.get("model").and_then(|model| model.get("train_cfg")) {
+        note = note.note(format!("train_cfg: {}", cfg.flow()));
+    }
+    (node, Some(note))
 }
 
 /// What was read as what.

@@ -2,6 +2,7 @@
 
 mod cls;
 mod linear;
+mod multi_label;
 mod stacked;
 mod vig;
 mod vision_transformer;
@@ -9,6 +10,10 @@ mod vision_transformer;
 pub(super) use cls::UNCOUNTABLE;
 pub use cls::{ClsHead, ClsHeadConfig};
 pub use linear::{LinearClsHead, LinearClsHeadConfig};
+pub use multi_label::{
+    CSRAClsHead, CSRAClsHeadConfig, MultiLabelClsHead, MultiLabelClsHeadConfig, MultiLabelLinearClsHead,
+    MultiLabelLinearClsHeadConfig,
+};
 pub use stacked::{StackedLinearClsHead, StackedLinearClsHeadConfig};
 pub use vig::{VigClsHead, VigClsHeadConfig};
 pub use vision_transformer::{VisionTransformerClsHead, VisionTransformerClsHeadConfig};

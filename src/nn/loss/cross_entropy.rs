@@ -15,8 +15,10 @@ use crate::nn::{Activation, Average, Losses, Reduction, Target, Var};
 use crate::register;
 use crate::registry::BuildCx;
 
+use super::class_weight::of_labels;
 use super::rows::{means, swap_axes};
-use super::{ClassWeight, Loss, weighted};
+use super::targets::one_hot;
+use super::{BCEWithLogitsLoss, ClassWeight, Loss, weighted};
 
 /// `-log softmax(scores)[target]`, PyTorch's definition.
 ///
@@ -44,6 +46,16 @@ pub struct CrossEntropyLoss {
     /// The share of each target that is spread evenly over all classes.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub label_smoothing: f64,
+    /// Whether each score is a yes or no of its own, as MMPretrain's: the binary cross entropy, added up over the classes of
+    /// a sample. A mean is taken over the samples.
+    pub use_sigmoid: bool,
+    /// Accepted for MMPretrain's configs, where it asks for a probability for each class: these are taken as they are, and
+    /// class numbers as well.
+    pub use_soft: bool,
+    /// What a yes weighs, one number a class, with `use_sigmoid`.
+    #[schemars(inner(range(min = 0.0)))]
+    #[serde(deserialize_with = "of_labels")]
+    pub pos_weight: Option<Vec<f64>>,
 }
 
 impl Default for CrossEntropyLoss {
@@ -56,11 +68,31 @@ impl Default for CrossEntropyLoss {
             weight: None,
             ignore_index: Some(-100),
             label_smoothing: 0.0,
+            use_sigmoid: false,
+            use_soft: false,
+            pos_weight: None,
         }
     }
 }
 
 impl CrossEntropyLoss {
+    /// Of a yes or no for each class.
+    fn binary<'t>(&self, scores: Var<'t>, target: Target<'_>) -> Result<Losses<'t>> {
+        let shape = scores.shape();
+        let target = one_hot(target, &shape, "CrossEntropyLoss")?;
+        let mean = self.reduction == Reduction::Mean;
+        let law = BCEWithLogitsLoss {
+            reduction: if mean { Reduction::Sum } else { self.reduction },
+            loss_weight: self.loss_weight,
+            weight: self.class_weight.as_ref().map(ClassWeight::numbers).transpose()?.cloned(),
+            pos_weight: self.pos_weight.clone(),
+        };
+        let Losses { loss, per_sample } = law.forward(scores, Target::Dense(&target))?;
+        let classes = shape.iter().skip(1).product::<usize>() as Elem;
+        let share = if mean { 1.0 / shape.first().copied().unwrap_or(1).max(1) as Elem } else { 1.0 };
+        Ok(Losses { loss: loss * share, per_sample: per_sample.iter().map(|loss| loss * classes).collect() })
+    }
+
     fn options(&self) -> Result<CrossEntropyOptions> {
         let weights = |w: &Vec<f64>| ArrayD::from_shape_fn(vec![w.len()], |i| w[i[0]] as Elem).into_shared();
         let given = self.class_weight.as_ref().or(self.weight.as_ref()).map(ClassWeight::numbers);
@@ -80,6 +112,9 @@ impl CrossEntropyLoss {
 
 impl Loss for CrossEntropyLoss {
     fn forward<'t>(&self, scores: Var<'t>, target: Target<'_>) -> Result<Losses<'t>> {
+        if self.use_sigmoid {
+            return self.binary(scores, target);
+        }
         if scores.shape().get(1) == Some(&1) {
             return Err(Error::invalid(
                 "cross entropy over the scores of one class is always 0: give the last layer a score for each class, or \
@@ -90,7 +125,7 @@ impl Loss for CrossEntropyLoss {
     }
 
     fn activation(&self) -> Activation {
-        Activation::Softmax
+        if self.use_sigmoid { Activation::Sigmoid } else { Activation::Softmax }
     }
 }
 
@@ -103,6 +138,22 @@ impl CrossEntropyLoss {
             return Err(Error::config(
                 "give `class_weight` (MMPretrain's mean) or `weight` (PyTorch's mean), not both",
             ));
+        }
+        if loss.pos_weight.is_some() && !loss.use_sigmoid {
+            return Err(Error::config("`pos_weight` weighs a yes: it needs `use_sigmoid: true`"));
+        }
+        let plain = Self::default();
+        let others = [
+            ("use_soft", loss.use_soft),
+            ("label_smoothing", loss.label_smoothing != 0.0),
+            ("ignore_index", loss.ignore_index != plain.ignore_index),
+            ("weight", loss.weight.is_some()),
+            ("average", loss.average.is_some()),
+        ];
+        if let (true, Some((key, _))) = (loss.use_sigmoid, others.iter().find(|(_, given)| *given)) {
+            return Err(Error::config(format!(
+                "`{key}` is for a softmax over the classes: leave out it, or `use_sigmoid`"
+            )));
         }
         Ok(Self {
             class_weight: ClassWeight::resolved(loss.class_weight, "class_weight", cx)?,
