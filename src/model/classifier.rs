@@ -9,7 +9,7 @@ use super::preprocessors::{ClsDataPreprocessor, Preprocessor, onehot};
 use super::{FieldNeeds, LossDict, Model, Outputs, SCORES, Task, initial};
 use crate::base::Result;
 use crate::config::{Diag, Diags, Kind};
-use crate::data::{Batch, INPUTS, TARGET};
+use crate::data::{Batch, Column, INPUTS, TARGET};
 use crate::nn::init::{Init, InitCfg};
 use crate::nn::{Autograd, Forward, Module, Tape, Var};
 use crate::registry::{BuildCx, Collected, Spec};
@@ -174,7 +174,10 @@ impl Task for ImageClassifier {
         if let Some(mixed) = mixed {
             let own = match prepared.scores.take() {
                 Some(own) => own,
-                None => onehot(batch.labels()?, scores.shape().last().copied().unwrap_or(0))?,
+                None => match batch.get(TARGET) {
+                    Some(Column::Float(labels)) => labels.mapv(|label| label.max(0.0)),
+                    _ => onehot(batch.labels()?, scores.shape().last().copied().unwrap_or(0))?,
+                },
             };
             prepared.scores = Some(mixed.targets(&own));
         }
@@ -186,7 +189,11 @@ impl Task for ImageClassifier {
         let scores = self.scores(prepared.inputs, cx)?;
         // Without an answer to every sample (-1 is customary) there is no loss, but there are scores.
         let labelled = prepared.scores.is_some()
-            || batch.get(TARGET).is_some() && batch.labels()?.iter().all(|label| *label >= 0);
+            || match batch.get(TARGET) {
+                Some(Column::Float(_)) => true,
+                Some(_) => batch.labels()?.iter().all(|label| *label >= 0),
+                None => false,
+            };
         let target = if labelled { Some(prepared.target(batch)?) } else { None };
         self.head.predict(scores, target)
     }

@@ -63,6 +63,11 @@ fn a_data_set_that_is_not_here_says_what_was_looked_for() {
             "no CUB-200-2011 here. In `data_root` images, images.txt, image_class_labels.txt",
         ),
         (
+            "VOC",
+            "split: test",
+            "no Pascal VOC here. In `data_root` JPEGImages, Annotations and ImageSets/Main",
+        ),
+        (
             "CIFAR10",
             "split: test",
             "no CIFAR-10 here. Looked for were cifar-10-batches-py/{test_batch} and cifar-10-batches-bin/{test_batch.bin}",
@@ -120,6 +125,61 @@ fn the_keys_of_all_data_sets() {
     assert!(wrong("metainfo: [cat]").contains("`metainfo` is a mapping"));
     assert!(wrong("indices: all").contains("c.yaml:1:"));
     assert!(wrong("split: holdout").contains("holdout"));
+}
+
+/// VOC's lists name pictures and its annotations what is in them: 1 where a class is, -1 where only a difficult object is of it.
+/// A run learns several labels at once, and is evaluated without those in doubt.
+#[test]
+fn voc_has_several_labels_of_a_picture() {
+    let dir = tempfile::tempdir().unwrap();
+    let object = |name: &str, difficult: u8| {
+        format!("<object><name>{name}</name><difficult>{difficult}</difficult></object>")
+    };
+    for (i, (name, objects)) in [
+        ("000005", object("cat", 0) + &object("dog", 0)),
+        ("000007", object("cat", 1)),
+        ("000012", object("dog", 1) + &object("dog", 0) + &object("unicorn", 0)),
+    ]
+    .iter()
+    .enumerate()
+    {
+        write(dir.path().join(format!("JPEGImages/{name}.jpg")), png(80 * i as u8));
+        write(
+            dir.path().join(format!("Annotations/{name}.xml")),
+            format!("<annotation>\n{objects}</annotation>\n"),
+        );
+    }
+    write(dir.path().join("ImageSets/Main/trainval.txt"), "000005\n000007\n000012\n");
+    write(dir.path().join("ImageSets/Main/test.txt"), "000012\n");
+    let of = |more: &str| set("VOC", dir.path(), more).unwrap();
+    let batch = of("classes: [cat, dog]").batches(0, Some(1)).next().unwrap().unwrap();
+    let found: Vec<_> = batch.float("target").unwrap().iter().copied().collect();
+    assert_eq!(found, [1.0, 1.0, -1.0, 0.0, 0.0, 1.0]);
+    let test = of("split: test");
+    assert_eq!(test.dataset().len(), 1);
+    assert_eq!(test.dataset().fields().unwrap().get("target").unwrap().names.len(), 20);
+    write(dir.path().join("ImageSets/Main/val.txt"), "000012\n000013\n");
+    let said = refusal(set("VOC", dir.path(), "split: val"));
+    assert!(said.contains("000013.xml"), "{said}");
+
+    let data = format!(
+        "{{type: VOC, data_root: '{}', classes: [cat, dog], pipeline: [{{type: LoadImageFromFile}}, {{type: PackInputs, \
+         meta_keys: [img_path, gt_label_difficult]}}]}}",
+        dir.path().display()
+    );
+    let text = format!(
+        "model: {{type: ImageClassifier, backbone: [{{type: Flatten}}], head: {{type: MultiLabelLinearClsHead, num_classes: 2, \
+         in_channels: 192}}, data_preprocessor: {{mean: [0, 0, 0], std: [255, 255, 255]}}}}\n\
+         train_dataloader: {{batch_size: 3, dataset: {data}}}\nval_dataloader: {{batch_size: 2, dataset: {data}}}\n\
+         train_cfg: {{by_epoch: true, max_epochs: 1}}\nval_cfg: {{}}\n\
+         val_evaluator: [{{type: VOCMultiLabelMetric, average: micro}}, {{type: VOCAveragePrecision}}]\n\
+         optim_wrapper: {{optimizer: {{type: SGD, lr: 0.1}}}}\nwork_dir: '{}'\n",
+        dir.path().join("run").display()
+    );
+    let mut runner = shanty::run::Runner::from_config(&parse("c.yaml", &text).unwrap(), None).unwrap();
+    runner.train().unwrap();
+    let found = runner.val().unwrap();
+    assert!(found.get("multi-label/mAP").is_some_and(f64::is_finite), "{found:?}");
 }
 
 /// CUB's lists number pictures, classes and parts from 1.

@@ -40,6 +40,7 @@ const KEYS: &[(&str, Values, &str)] = &[
     ("profile_memory", These(&["false"]), "time is measured, not memory"),
     ("with_stack", These(&["false"]), "hooks and steps are measured, not calls"),
     ("with_flops", These(&["false"]), "time is measured, not arithmetic"),
+    ("meta_keys", Any, ""),
     ("input_key", These(&["img"]), "a sample has one image"),
     ("num_classes", These(&["null"]), "the scores say how many classes there are"),
     ("device", These(&["null", "cpu"]), "there is no GPU"),

@@ -16,7 +16,7 @@ pub use img::{BaseDataPreprocessor, ImgDataPreprocessor, ImgDataPreprocessorConf
 pub use pixels::PixelOps;
 
 use crate::base::{Elem, Result};
-use crate::data::Batch;
+use crate::data::{Batch, Column, TARGET};
 use crate::nn::{Forward, Tape, Target, Var};
 
 /// The first step of a model.
@@ -55,8 +55,12 @@ impl Prepared<'_> {
     /// When the batch has no classes.
     pub fn target<'a>(&'a self, batch: &'a Batch) -> Result<Target<'a>> {
         match &self.scores {
-            None => Ok(Target::Classes(batch.labels()?)),
             Some(scores) => Ok(Target::Dense(scores)),
+            // A yes or no for each of several labels.
+            None => match batch.get(TARGET) {
+                Some(Column::Float(labels)) => Ok(Target::Dense(labels)),
+                _ => Ok(Target::Classes(batch.labels()?)),
+            },
         }
     }
 }

@@ -3,6 +3,7 @@
 mod config;
 mod cub;
 mod list;
+mod voc;
 mod walk;
 
 use std::collections::{BTreeMap, HashSet};
