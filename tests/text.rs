@@ -49,6 +49,21 @@ fn windows_and_the_token_behind_each() {
     assert!(text.contains("text.txt: 8 tokens are no window of 8 and one behind it"), "{text}");
 }
 
+/// A file need not end with a line end: of one that does not, none was read, and none is to be learnt.
+#[test]
+fn a_line_end_that_is_not_there_is_no_token() {
+    let dir = tempfile::tempdir().unwrap();
+    let tokens = |text: &[u8]| {
+        let set = TextLines::load(file(dir.path(), text, 1)).unwrap();
+        let last = set.len() - 1;
+        (set.len(), set.tokens().to_vec(), ints(&set, last, "target"))
+    };
+    let all = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    assert_eq!(tokens(b"abab"), (3, all(&["a", "b"]), vec![3]));
+    assert_eq!(tokens(b"abab\n"), (4, all(&["a", "b", "\n"]), vec![4]));
+    assert_eq!(tokens(b"a\na\na"), (4, all(&["a", "\n"]), vec![2]));
+}
+
 #[test]
 fn lines_with_a_class_are_filled_up_cut_or_left() {
     let dir = tempfile::tempdir().unwrap();

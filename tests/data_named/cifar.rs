@@ -112,6 +112,21 @@ fn batches_of_every_protocol_since_two_are_read() {
     }
 }
 
+/// NumPy stores an array that was transposed column by column, and says so.
+#[test]
+fn batches_that_are_stored_column_by_column_are_turned() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["columns4.pkl", "columns5.pkl"] {
+        fs::copy(fixture("cifar").join(name), dir.path().join("test_batch")).unwrap();
+        let set = Cifar::Ten.load(dir.path(), CifarSplit::Test).unwrap();
+        assert_eq!(set.len(), 2);
+        for at in 0..2 {
+            let sample = set.get(at, &mut keyed(0, "", 0, 0)).unwrap();
+            assert_eq!(sample.float("inputs").unwrap(), &cifar_picture(at).into_dyn(), "{name} {at}");
+        }
+    }
+}
+
 /// A pickle is a program: nothing of it is run, and what is not plain data is refused wherever it is damaged.
 #[test]
 fn damaged_and_hostile_batches_are_errors() {

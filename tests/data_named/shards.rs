@@ -89,6 +89,16 @@ fn what_is_wrong_in_a_shard_is_told_with_its_name() {
         said(&[("a.png", &png(1)), ("a.cls", b"cat")], "")
             .contains("a.cls holds \"cat\": it is to be the number of a class")
     );
+    // Of two pictures under one name the second one was left alone.
+    let two = "x.tar: a.png and a.jpg are two pictures of one sample";
+    assert!(said(&[("a.png", &png(1)), ("a.cls", b"0"), ("a.jpg", &png(2))], "").contains(two));
+    assert!(
+        said(&[("a.png", &png(1)), ("a.png", &png(2))], "with_label: false")
+            .contains("are two pictures of one")
+    );
+    assert!(
+        said(&[("a.png", &png(1)), ("a.cls", b"0"), ("a.cls", b"1")], "").contains("are two classes of one")
+    );
     assert!(said(&[("a.txt", b"1")], "").contains("no picture in "));
     assert!(said(&[("a.png", &png(1)), ("a.cls", b"7")], "classes: [a]").contains("a.png in "));
     assert!(refusal(set(&format!("'{root}/t-{{2..1}}.tar'"), "")).contains("is no range of numbers"));

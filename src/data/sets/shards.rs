@@ -1,14 +1,16 @@
 //! Pictures in tar files, as the `webdataset` library writes them: samples are files of one name with several endings,
 //! one behind the other. The files are gone through once; then each sample is read from its place.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::base::error::IoContext;
+use crate::base::number::count;
 use crate::base::{Error, Result, Rng, text};
-use crate::config::OneOrMany;
+use crate::config::{Diag, OneOrMany};
 use crate::data::{
     Dataset, FieldSpec, Fields, Marks, Member, Origin, Picture, PictureFile, Pipeline, Sample, SampleId,
     TARGET, Unread, Value,
@@ -54,6 +56,25 @@ impl WebDataset {
             }
             false => Ok(Self { shards, samples, classes: None, pipeline: Arc::default() }),
         }
+    }
+
+    /// What is odd about samples of one name in one tar file: whoever unpacks it has the last one alone.
+    fn named_alike(&self) -> Option<String> {
+        let mut seen = HashSet::new();
+        let mut all: Vec<&Shot> = Vec::new();
+        for shot in &self.samples {
+            if !seen.insert((shot.shard, key_of(&shot.picture.name).map(|(key, _)| key))) {
+                all.push(shot);
+            }
+        }
+        let (name, shard) =
+            all.first().map(|shot| (&shot.picture.name, self.shards[shot.shard].display()))?;
+        Some(format!(
+            "{} of {shard} and {} in all come again under the name of an earlier sample of their file: they are taken as \
+             samples of their own",
+            name,
+            count(all.len() as u64, "sample")
+        ))
     }
 
     fn with_classes(self, names: Option<Vec<String>>) -> Result<Self> {
@@ -128,15 +149,20 @@ impl Shard<'_> {
             if key != parts.key {
                 self.done(std::mem::replace(&mut parts, Parts { key: key.to_owned(), ..Parts::default() }))?;
             }
-            if EXTENSIONS.iter().any(|known| known[1..] == ending) && parts.picture.is_none() {
-                parts.picture = Some(Member { name, offset, len });
+            if EXTENSIONS.iter().any(|known| known[1..] == ending) {
+                let first = parts.picture.replace(Member { name, offset, len });
+                if let (Some(first), Some(second)) = (first, &parts.picture) {
+                    return Err(self.twice(&first.name, &second.name, "pictures"));
+                }
             } else if ending == "cls" {
                 let mut digits = String::new();
                 entry.take(MOST_DIGITS).read_to_string(&mut digits).at(self.path)?;
                 let label = digits.trim().parse::<u32>().map_err(|_| {
                     self.wrong(&format!("{name} holds {digits:?}: it is to be the number of a class"))
                 })?;
-                parts.label = Some(label.into());
+                if parts.label.replace(label.into()).is_some() {
+                    return Err(self.twice(&parts.key, &name, "classes"));
+                }
             }
         }
         // One that is cut off between two members has lost the others without a trace, but for the mark at its end.
@@ -201,6 +227,14 @@ impl Shard<'_> {
         };
         self.samples.push(Shot { shard: self.number, picture: Arc::new(picture), label });
         Ok(())
+    }
+
+    /// Files that lie one behind the other are of one sample where their names are one up to the first point.
+    fn twice(&self, first: &str, second: &str, what: &str) -> Error {
+        self.wrong(&format!(
+            "{first} and {second} are two {what} of one sample, as their names are one up to the first point: give each \
+             sample a name of its own"
+        ))
     }
 
     fn wrong(&self, what: &str) -> Error {
@@ -339,6 +373,7 @@ impl WebDataset {
             shards.extend(in_place(&p.data_root.join(url))?);
         }
         let set = Self::load(shards, p.with_label)?.with_classes(p.names()?)?;
+        cx.warn(set.named_alike().map(Diag::warning));
         Indices::cut(p.indices.as_ref(), Self { pipeline, ..set }, cx)
     }
 }

@@ -168,9 +168,8 @@ fn pickled(of: Cifar, file: &[u8]) -> Result<(Vec<u8>, Vec<u8>), String> {
     let classes = pickle
         .ints(labels)
         .ok_or_else(|| format!("it has no list `{labels}` of whole numbers{}", called(labels)))?;
-    let (shape, planes) = pickle
-        .array("data")
-        .ok_or_else(|| format!("it has no array `data` of bytes, row by row{}", called("data")))?;
+    let (shape, planes) =
+        pickle.array("data").ok_or_else(|| format!("it has no array `data` of bytes{}", called("data")))?;
     if shape != [classes.len(), PICTURE] || planes.len() != classes.len() * PICTURE {
         return Err(format!(
             "`data` of shape {shape:?} is not {} pictures of {PICTURE} values",
@@ -178,7 +177,7 @@ fn pickled(of: Cifar, file: &[u8]) -> Result<(Vec<u8>, Vec<u8>), String> {
         ));
     }
     let class = |class: &i64| u8::try_from(*class).map_err(|_| format!("{class} is no class"));
-    Ok((planes.to_vec(), classes.iter().map(class).collect::<Result<_, _>>()?))
+    Ok((planes.into_owned(), classes.iter().map(class).collect::<Result<_, _>>()?))
 }
 
 /// Those of records: the number of the class, of CIFAR-100 behind that of the coarse one, then the picture.

@@ -1,7 +1,10 @@
 //! Pickles of plain data and NumPy's arrays, read without running anything. A pickle is a program for a machine with a
 //! stack; what it would call is not called, but kept with what it is given.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+
+use ndarray::{ArrayView, IxDyn, ShapeBuilder};
 
 /// A value, by its number.
 type Id = usize;
@@ -109,26 +112,39 @@ impl<'a> Pickle<'a> {
     }
 
     /// The shape and the values of the array of bytes, row by row, of this name.
-    pub(super) fn array(&self, name: &str) -> Option<(Vec<usize>, &[u8])> {
+    pub(super) fn array(&self, name: &str) -> Option<(Vec<usize>, Cow<'_, [u8]>)> {
         let Value::Call { of, with, state } = self.entry(name)? else { return None };
         let Some(state) = state else { return self.array_of_buffer(*of, *with) };
         let reconstructs = matches!(self.value(*of), Value::Global(module, b"_reconstruct") if module.starts_with(b"numpy."));
         // Version, shape, type, whether columns come first, values.
         let Value::Tuple(parts) = self.value(*state) else { return None };
         let &[_, shape, kind, by_columns, values] = parts.as_slice() else { return None };
-        let is_plain =
-            reconstructs && self.is_u1(kind) && matches!(self.value(by_columns), Value::Bool(false));
-        if is_plain { Some((self.sides(shape)?, self.bytes(values)?)) } else { None }
+        let Value::Bool(by_columns) = self.value(by_columns) else { return None };
+        if reconstructs && self.is_u1(kind) { self.in_rows(shape, values, *by_columns) } else { None }
     }
 
     /// The same as NumPy writes it since protocol 5: values, type, shape, order.
-    fn array_of_buffer(&self, of: Id, with: Id) -> Option<(Vec<usize>, &[u8])> {
+    fn array_of_buffer(&self, of: Id, with: Id) -> Option<(Vec<usize>, Cow<'_, [u8]>)> {
         let Value::Global(module, b"_frombuffer") = self.value(of) else { return None };
         let Value::Tuple(parts) = self.value(with) else { return None };
         let &[values, kind, shape, order, ..] = parts.as_slice() else { return None };
-        let is_plain =
-            module.starts_with(b"numpy.") && self.is_u1(kind) && self.bytes(order) == Some(b"C".as_slice());
-        if is_plain { Some((self.sides(shape)?, self.bytes(values)?)) } else { None }
+        let by_columns = match self.bytes(order)? {
+            b"C" => false,
+            b"F" => true,
+            _ => return None,
+        };
+        let is_plain = module.starts_with(b"numpy.") && self.is_u1(kind);
+        if is_plain { self.in_rows(shape, values, by_columns) } else { None }
+    }
+
+    /// The shape and the values of an array, which may be stored column by column.
+    fn in_rows(&self, shape: Id, values: Id, by_columns: bool) -> Option<(Vec<usize>, Cow<'_, [u8]>)> {
+        let (sides, values) = (self.sides(shape)?, self.bytes(values)?);
+        if !by_columns {
+            return Some((sides, values.into()));
+        }
+        let array = ArrayView::from_shape(IxDyn(&sides).f(), values).ok()?;
+        Some((sides, array.iter().copied().collect::<Vec<_>>().into()))
     }
 
     /// Whether it is NumPy's type of bytes without a sign.

@@ -29,6 +29,8 @@ pub(super) struct Line<'t> {
     number: usize,
     pub(super) text: &'t str,
     pub(super) label: Option<&'t str>,
+    /// Whether a line end stands behind it: the last line of a file need not have one.
+    ended: bool,
 }
 
 impl Lines {
@@ -63,20 +65,21 @@ impl Lines {
     pub(super) fn at<'t>(&'t self, chosen: &'t [usize]) -> impl Iterator<Item = Result<Line<'t>>> {
         chosen.iter().map(|&at| {
             let (begin, end, number) = self.places[at];
-            self.line(&self.text[begin..end], number)
+            self.line((begin, end), number)
         })
     }
 
     /// The class of each line.
     pub(super) fn strata(&self) -> Result<Vec<&str>> {
         let line = |&(begin, end, number): &(usize, usize, usize)| {
-            Ok(self.line(&self.text[begin..end], number)?.label.unwrap_or_default())
+            Ok(self.line((begin, end), number)?.label.unwrap_or_default())
         };
         self.places.iter().map(line).collect()
     }
 
-    fn line<'t>(&'t self, text: &'t str, number: usize) -> Result<Line<'t>> {
-        let whole = Line { file: &self.file, number, text, label: None };
+    fn line(&self, (begin, end): (usize, usize), number: usize) -> Result<Line<'_>> {
+        let (text, ended) = (&self.text[begin..end], end < self.text.len());
+        let whole = Line { file: &self.file, number, text, label: None, ended };
         let Some(columns) = &self.columns else { return Ok(whole) };
         let all: Vec<&str> = text.split(columns.delimiter).collect();
         if columns.predicted && all.len() == 1 {
@@ -104,14 +107,14 @@ impl Line<'_> {
         self.number.saturating_sub(1)
     }
 
-    /// Its tokens. A line of a running text ends with one of its own where tokens are characters.
+    /// Its tokens. The end of a line of a running text is one of its own where tokens are characters.
     pub(super) fn tokens(&self, config: &TextConfig) -> Box<dyn Iterator<Item = String> + '_> {
         let lower = config.lowercase;
         let cased = move |token: &str| if lower { token.to_lowercase() } else { token.to_owned() };
         match config.level {
             Level::Word => Box::new(self.text.split_whitespace().map(cased)),
             Level::Char => {
-                let end = config.label_column.is_none().then_some('\n');
+                let end = (config.label_column.is_none() && self.ended).then_some('\n');
                 Box::new(self.text.chars().chain(end).map(move |c| cased(c.encode_utf8(&mut [0; 4]))))
             }
         }
