@@ -61,15 +61,15 @@ impl Walk<'_> {
     }
 }
 
-/// A builder's error with the place of what it builds, unless it has one.
+/// A builder's errors, each with the place of what it builds, unless it has one.
 pub(super) fn placed(node: &Node, entry: &Entry, error: Error) -> Error {
-    match error {
-        Error::Config(source) if source.is::<Diags>() => Error::Config(source),
-        other => {
-            let at = super::blamed(node, &other.to_string());
-            let absent = other.is_absence();
-            let diag = Diag::error(format!("cannot build `{}`: {other}", entry.name)).on(at);
-            Diags::from(Diag { absent, ..diag }).into()
-        }
+    let absent = error.is_absence();
+    let mut all =
+        error.diags().unwrap_or_else(|other| Diag { absent, ..Diag::error(other.to_string()) }.into());
+    for diag in all.0.iter_mut().filter(|diag| diag.at.is_none()) {
+        let at = super::blamed(node, &diag.message);
+        let message = format!("cannot build `{}`: {}", entry.name, diag.message);
+        *diag = Diag { message, ..diag.clone() }.on(at);
     }
+    all.into()
 }

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // helpers of tests
 
+mod accumulation;
 mod activations;
 mod arithmetic;
 mod losses;
