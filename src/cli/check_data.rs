@@ -6,9 +6,9 @@ use super::{Changed, Format, console};
 use crate::base::rng::fresh_seed;
 use crate::base::{Error, Result};
 use crate::config::{Diag, Node};
-use crate::data::{DataLoaderConfig, Shard, class_counts, unreadable};
+use crate::data::{DataLoaderConfig, Shard, class_counts, survey};
 use crate::registry::BuildCx;
-use crate::run::{RunConfig, check_as};
+use crate::run::{RunConfig, check_as, try_samples};
 
 /// Arguments of `check`.
 #[derive(Debug, Clone, Args)]
@@ -34,6 +34,11 @@ impl Check {
             found.0.retain(|diag| !diag.failure);
             if let Ok(config) = RunConfig::read(&node) {
                 surveys = surveyed(&config);
+            }
+            // What the first batches have not shown of labels and tokens, the model may refuse later.
+            if !found.has_errors() {
+                let chosen: Vec<_> = surveys.iter().map(|own| (own.mode(), own.extremes.clone())).collect();
+                found.extend(try_samples(&node, &chosen)?.0);
             }
         }
         let bad = surveys.iter().any(|survey| !survey.bad.is_empty());
@@ -79,9 +84,16 @@ struct Survey {
     /// Its classes, and how many samples each has.
     classes: Vec<String>,
     bad: Vec<String>,
+    /// Of each field of whole numbers the samples with the smallest and the largest.
+    extremes: Vec<[usize; 2]>,
 }
 
 impl Survey {
+    /// train, val or test.
+    fn mode(&self) -> &'static str {
+        self.loader.strip_suffix("_dataloader").unwrap_or(self.loader)
+    }
+
     fn say(&self) {
         let Self { loader, samples, summary, classes, bad, .. } = self;
         let samples = samples.map(|samples| format!("{samples} samples, ")).unwrap_or_default();
@@ -113,10 +125,13 @@ fn surveyed(config: &RunConfig) -> Vec<Survey> {
     let survey = |(loader, of, without): (&'static str, &Option<DataLoaderConfig>, &[u64])| {
         let of = of.as_ref()?;
         let place = of.dataset.node().clone();
+        let mut extremes = Vec::new();
         let (built, bad) = match of.build(seed, Shard::default(), &mut BuildCx::new(seed)) {
             Ok(built) => {
-                let bad = unreadable(&**built.dataset(), seed, without);
-                let bad = bad.iter().map(|(index, why)| format!("sample {index}: {why}")).collect();
+                let read = survey(&**built.dataset(), seed, without);
+                extremes = read.extremes;
+                let bad =
+                    read.unreadable.iter().map(|(index, why)| format!("sample {index}: {why}")).collect();
                 (Some(built), bad)
             }
             // Elsewhere they may be there; to be read they must be here.
@@ -128,7 +143,7 @@ fn surveyed(config: &RunConfig) -> Vec<Survey> {
         let classes = set.map(|set| class_counts(&**set)).unwrap_or_default();
         let classes =
             classes.iter().map(|classes| format!("classes in `{}`: {classes}", classes.field)).collect();
-        Some(Survey { loader, place, samples, summary, classes, bad })
+        Some(Survey { loader, place, samples, summary, classes, bad, extremes })
     };
     loaders.into_iter().filter_map(survey).collect()
 }

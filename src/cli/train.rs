@@ -142,7 +142,7 @@ impl Train {
 }
 
 /// What is loaded and drawn to look at it is loaded and drawn again for the run, which tells of it.
-fn quietly<T>(look: impl FnOnce() -> T) -> T {
+pub(super) fn quietly<T>(look: impl FnOnce() -> T) -> T {
     let level = log::max_level();
     log::set_max_level(log::LevelFilter::Off);
     let seen = look();

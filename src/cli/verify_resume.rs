@@ -4,11 +4,13 @@ use std::path::Path;
 
 use clap::Args;
 
+use super::train::quietly;
 use super::{Bare, ConfigArgs, console};
 use crate::base::error::IoContext;
 use crate::base::{Error, Result};
+use crate::config::Node;
 use crate::run::verify::{self, Cut};
-use crate::run::{Limits, Runner, RunnerBuilder};
+use crate::run::{Limits, Runner, RunnerBuilder, check_as};
 
 /// Arguments of `verify-resume`.
 #[derive(Debug, Clone, Args)]
@@ -34,6 +36,9 @@ impl VerifyResume {
             ));
         }
         let scratch = tempfile::tempdir().at("the folder for temporary files")?;
+        // What `train` refuses is refused here in the same words, before anything is run.
+        let checked = self.config_in(&scratch.path().join("checked"), false, &[])?;
+        quietly(|| check_as(&checked, Some(&self.config.name()), self.fixed_seed()?))?;
         let make = |dir: &Path, resume: bool, limits: Limits| self.runner(dir, resume, limits);
         let cuts = |total| verify::random_cuts(total, self.cuts, self.seed);
         match verify::verify(&make, cuts, scratch.path(), &mut |cut| console::say(&told(cut))) {
@@ -48,16 +53,19 @@ impl VerifyResume {
     }
 
     fn runner(&self, dir: &Path, resume: bool, limits: Limits) -> Result<Runner> {
+        let node = self.config_in(dir, resume, &["load_from=null"])?;
+        RunnerBuilder::from_config(&node, Some(&self.config.name()))?.limits(limits).build()
+    }
+
+    /// The config of a run in this folder.
+    fn config_in(&self, dir: &Path, resume: bool, more: &[&str]) -> Result<Node> {
         let mut config = self.config.with(&self.bare);
         let dir = serde_json::to_string(&dir.to_string_lossy()).map_err(|e| Error::Other(e.into()))?;
-        config.set.extend([
-            format!("work_dir={dir}"),
-            format!("resume={resume}"),
-            "load_from=null".into(),
-            // A seed that is drawn would make two runs of two.
-            format!("randomness.seed={}", self.fixed_seed()?),
-        ]);
-        RunnerBuilder::from_config(&config.resolve()?, Some(&config.name()))?.limits(limits).build()
+        config.set.extend([format!("work_dir={dir}"), format!("resume={resume}")]);
+        config.set.extend(more.iter().map(|set| (*set).to_owned()));
+        // A seed that is drawn would make two runs of two.
+        config.set.push(format!("randomness.seed={}", self.fixed_seed()?));
+        config.resolve()
     }
 
     fn fixed_seed(&self) -> Result<u64> {

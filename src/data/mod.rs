@@ -56,7 +56,7 @@ pub use sets::{Csv, CsvConfig, Delimiter, Encoding, Missing, Part, Split, Unknow
 pub use sets::{Digits, DigitsSplit, ImageFolder, Mnist, MnistSplit, Pixels, SplitBy, Synthetic};
 pub(crate) use shared::in_common;
 pub(crate) use stand_in::StandIn;
-pub use survey::unreadable;
+pub use survey::{Surveyed, survey};
 pub use transform::{
     AddNoise, Along, Augment, AutoAugment, Border, CenterCrop, ColorJitter, Compose, Deviation, Direction,
     Edge, EfficientNetCenterCrop, EfficientNetRandomCrop, Lighting, LoadImageFromFile, Magnitude, MapLabels,

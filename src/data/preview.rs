@@ -76,6 +76,36 @@ impl DataLoader {
         Ok(())
     }
 
+    /// A batch of these samples, as the first pass makes them.
+    ///
+    /// # Errors
+    /// That of a sample that cannot be read, or does not fit to the others.
+    pub(crate) fn look_at(&self, samples: &[usize]) -> Result<Batch> {
+        let plan = Arc::new(self.plan.apart());
+        let places = samples.iter().map(|index| Place { pass: 0, index: *index, repeat: 0 });
+        looked_at(&plan, &BatchIndices { samples: places.collect(), valid: samples.len() })
+    }
+
+    /// How many samples the first pass of the sampler does not come to; nothing where it comes to each once, or where
+    /// there are too many to count.
+    pub(crate) fn missed(&self) -> Result<Option<usize>> {
+        /// A second is too long for it.
+        const MOST: usize = 1 << 20;
+        let (len, sampler) = (self.plan.len, self.plan.sampler()?);
+        if len > MOST {
+            return Ok(None);
+        }
+        let drawn = caught_from("the sampler", || Ok(sampler.draw(len, self.plan.seed, 0)))?;
+        let mut missed = vec![true; len];
+        for index in &drawn {
+            if let Some(missed) = missed.get_mut(*index) {
+                *missed = false;
+            }
+        }
+        let missed = missed.into_iter().filter(|missed| *missed).count();
+        Ok(Some(missed).filter(|missed| *missed > 0 || drawn.len() > len))
+    }
+
     /// Samples in the smallest batch of the first pass; a batch of which all is left out does not count.
     pub(crate) fn smallest_batch(&self) -> Result<usize> {
         let (size, share) = (self.samples_per_batch(), self.plan.share);

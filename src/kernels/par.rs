@@ -1,8 +1,9 @@
 //! How kernels share out their work among the threads of the pool.
 //!
-//! The cut depends on lengths and shapes alone, never on the number of threads, so that results do not either.
+//! The cut depends on lengths and shapes alone, never on the number of threads, so that results do not either. Where only
+//! shapes count, what would be shared out is left out: see [`shapes_only`](crate::base::shapes_only).
 
-use crate::base::Elem;
+use crate::base::{Elem, is_shapes_only};
 use rayon::prelude::*;
 
 /// Elements of one chunk: 64 KiB of f32, about what stays in a first-level cache on its way through.
@@ -13,17 +14,27 @@ const SERIAL: usize = 1 << 16;
 /// 100 GFLOP/s) as it takes two threads to meet.
 pub(super) const SERIAL_FLOPS: usize = 400_000;
 
+/// Whether work that is not `serial` is left out, because only shapes count.
+#[inline]
+pub(super) fn left_out(serial: bool) -> bool {
+    !serial && is_shapes_only()
+}
+
 /// Calls `f` on the chunks of `y`.
 pub(super) fn each(y: &mut [Elem], f: impl Fn(&mut [Elem]) + Sync + Send) {
-    if y.len() <= SERIAL { f(y) } else { y.par_chunks_mut(CHUNK).for_each(f) }
+    if y.len() <= SERIAL {
+        f(y);
+    } else if !left_out(false) {
+        y.par_chunks_mut(CHUNK).for_each(f);
+    }
 }
 
 /// Calls `f` on the chunks of `x` and `y`, which are of one length.
 pub(super) fn zip<X: Sync>(x: &[X], y: &mut [Elem], f: impl Fn(&[X], &mut [Elem]) + Sync + Send) {
     assert_eq!(x.len(), y.len(), "two slices of one length");
     if y.len() <= SERIAL {
-        f(x, y)
-    } else {
+        f(x, y);
+    } else if !left_out(false) {
         y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| f(x, y));
     }
 }
@@ -43,7 +54,7 @@ pub(super) fn count(count: usize, elements: usize, f: impl Fn(usize) + Sync + Se
 pub(super) fn tasks(count: usize, serial: bool, f: impl Fn(usize) + Sync + Send) {
     if serial {
         (0..count).for_each(f);
-    } else {
+    } else if !left_out(false) {
         (0..count).into_par_iter().with_max_len(1).for_each(f);
     }
 }
@@ -57,7 +68,7 @@ pub(super) fn chunks(
 ) {
     if serial {
         y.chunks_mut(size).enumerate().for_each(|(i, y)| f(i, y));
-    } else {
+    } else if !left_out(false) {
         y.par_chunks_mut(size).enumerate().for_each(|(i, y)| f(i, y));
     }
 }
@@ -66,7 +77,7 @@ pub(super) fn chunks(
 pub(super) fn each_index<T: Send>(size: usize, y: &mut [T], f: impl Fn(usize, &mut [T]) + Sync + Send) {
     if y.len() <= SERIAL {
         y.chunks_mut(size).enumerate().for_each(|(i, y)| f(i, y));
-    } else {
+    } else if !left_out(false) {
         let pieces = (CHUNK / size).max(1);
         y.par_chunks_mut(size * pieces).enumerate().for_each(|(block, y)| {
             y.chunks_mut(size).enumerate().for_each(|(i, y)| f(block * pieces + i, y));

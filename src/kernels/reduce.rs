@@ -2,6 +2,7 @@
 
 use super::elementwise::scale;
 use super::isa::multiversion;
+use super::par;
 use crate::base::Elem;
 use rayon::prelude::*;
 
@@ -90,6 +91,9 @@ pub fn dot(x: &[Elem], y: &[Elem]) -> f64 {
     if x.len() <= PART {
         return dot_part(x, y);
     }
+    if par::left_out(false) {
+        return 0.0;
+    }
     let parts: Vec<f64> = x.par_chunks(PART).zip(y.par_chunks(PART)).map(|(x, y)| dot_part(x, y)).collect();
     parts.iter().sum()
 }
@@ -122,6 +126,9 @@ pub fn col_sums(x: &[Elem], beta: Elem, out: &mut [Elem]) {
     if x.len() <= SERIAL {
         return add_rows(cols.max(1), 0, x, out);
     }
+    if par::left_out(false) {
+        return;
+    }
     // Columns in pieces of a few cache lines; each piece walks down all rows.
     out.par_chunks_mut(64).enumerate().for_each(|(i, out)| add_rows(cols, i * 64, x, out));
 }
@@ -134,7 +141,7 @@ pub fn row_sums(x: &[Elem], beta: Elem, out: &mut [Elem]) {
     let one = |(i, o): (usize, &mut Elem)| *o += sum_part(&x[i * cols..][..cols]) as Elem;
     if x.len() <= SERIAL {
         out.iter_mut().enumerate().for_each(one);
-    } else {
+    } else if !par::left_out(false) {
         out.par_iter_mut().with_min_len(16).enumerate().for_each(one);
     }
 }
@@ -151,7 +158,7 @@ pub fn channel_sums(n: usize, c: usize, inner: usize, x: &[Elem], beta: Elem, ou
     };
     if x.len() <= SERIAL {
         out.iter_mut().enumerate().for_each(one);
-    } else {
+    } else if !par::left_out(false) {
         out.par_iter_mut().enumerate().for_each(one);
     }
 }

@@ -1,6 +1,6 @@
 //! What each module gave in a forward pass, and what it cost.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
 
 use crate::base::Tensor;
@@ -149,11 +149,8 @@ impl Tape {
         let mut all = Vec::new();
         for (path, module) in named_modules(root) {
             let Some((output, work)) = found.get(&path) else { continue };
-            let below = |name: &str| {
-                path.is_empty() || name.strip_prefix(&*path).is_some_and(|rest| rest.starts_with('.'))
-            };
-            let parameters =
-                params.iter().filter(|(name, _)| below(name)).map(|(_, param)| param.value.len()).sum();
+            let below = params.iter().filter(|(name, _)| is_within(name, &path));
+            let parameters = below.map(|(_, param)| param.value.len()).sum();
             let kind = module.type_name();
             all.push(Traced { path, kind, output: output.clone(), parameters, work: *work });
         }
@@ -161,16 +158,23 @@ impl Tape {
     }
 }
 
+/// Whether a path is this one, or of something below.
+fn is_within(path: &str, above: &str) -> bool {
+    let rest = path.strip_prefix(above);
+    above.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
 impl Trace {
     /// The output and the work of each module that had a part, and the work of those above it.
     fn by_path(&self, root: &dyn ModuleTree) -> HashMap<String, (Option<Tensor>, Work)> {
-        let (mut owners, mut modules) = (HashMap::new(), HashMap::new());
+        let (mut owners, mut modules, mut known) = (HashMap::new(), HashMap::new(), HashSet::new());
         for (path, module) in named_modules(root) {
             module.visit_children(&mut |_, part| {
                 if let Child::Param(param) = part {
                     owners.insert(Param::address(param), path.clone());
                 }
             });
+            known.insert(path.clone());
             if let Some(id) = ModuleId::of(module) {
                 modules.entry(id).or_insert(path);
             }
@@ -185,7 +189,10 @@ impl Trace {
                     if above.is_empty() { name.clone() } else { format!("{above}.{name}") }
                 }),
                 What::Op(address) => {
-                    address.and_then(|at| owners.get(&at).cloned()).unwrap_or_else(|| above.to_owned())
+                    let owner = address.and_then(|at| owners.get(&at)).map(String::as_str);
+                    // A layer whose weight is that of another one does its own work.
+                    let own = |owner: &&str| is_within(owner, above) || !known.contains(above);
+                    owner.filter(own).unwrap_or(above).to_owned()
                 }
             };
             let dots = path.match_indices('.').map(|(dot, _)| &path[..dot]);

@@ -114,6 +114,7 @@ impl RunnerBuilder {
             fs,
             timer,
             batch_size: self.train_data.as_ref().map_or(0, |d| d.samples_per_batch() as u64),
+            shapes_only: self.shapes_only,
             control: Control::default(),
         };
         if let Some(optim) = &mut state.optim {

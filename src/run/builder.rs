@@ -86,6 +86,8 @@ pub struct RunnerBuilder {
     pub(super) record_calls: bool,
     pub(super) dry_run: bool,
     pub(super) vis_backends: Vec<Given>,
+    /// Steps of the model count by their shapes alone: a check of a large one.
+    pub(super) shapes_only: bool,
     /// Where a config writes the parts.
     pub(super) written: Option<Arc<Written>>,
     /// Model and data are stand-ins without values: `plan`.
@@ -136,6 +138,7 @@ impl RunnerBuilder {
             record_calls: false,
             dry_run: false,
             vis_backends: Vec::new(),
+            shapes_only: false,
             written: None,
             placeholders: false,
         }

@@ -5,25 +5,23 @@ use std::sync::Arc;
 
 use super::assemble::{Assembled, Purpose, assemble};
 use super::eval::REHEARSED;
+use super::extent::Extent;
 use super::places::{self, Refused};
 use super::resume::to_resume;
 use super::stand_in::{StandInData, try_layers};
 use super::{RunConfig, Runner, RunnerBuilder};
 use crate::base::Result;
-use crate::base::memory::human;
 use crate::base::rng::fresh_seed;
 use crate::config::{Diag, Diags, Level, Node};
 use crate::data::{Batch, DataLoader, Dataset, FieldSpec};
 use crate::hook::{Ctx, Hook, HookConfig, HookResult, Priority, Step};
 
-/// Bytes that a model asks for, above which it is put together, but not rehearsed.
-const LARGE: u64 = 1 << 29;
-
 /// All that would keep a config from its first iteration, or is odd about it; nothing is written or trained. That the
 /// work_dir holds an earlier run is odd only: `resume` or `overwrite` say what is to become of it.
 ///
 /// Data sets are opened if they are there, and their first batches are read as a run would read them. A data set that
-/// is not on this machine is a warning: another one may have it, and then the rest of the run is not rehearsed.
+/// is not on this machine is a warning: another one may have it, and then the rest of the run is not rehearsed. Nor is it
+/// where the model is large; its layers are tried all the same, by their shapes.
 ///
 /// # Errors
 /// Everything that is wrong, each with its place.
@@ -48,14 +46,10 @@ pub(crate) fn check_as(node: &Node, name: Option<&str>, seed: u64) -> Result<Dia
     let Refused { errors, inhabited } = places::refused(&builder, node, &hooks, resumed)?;
     found.extend(errors);
     found.extend(inhabited.map(|diag| Diag { level: Level::Warning, ..diag }));
-    if weight_bytes > LARGE {
-        let (has, most) = (human(weight_bytes as f64), human(LARGE as f64));
-        let text = format!(
-            "whether the layers fit each other and the data was not checked: the model asks for {has}, and one \
-             of more than {most} is put together only"
-        );
-        found.extend([Diag::warning(text).on(config.model.node())]);
-    } else if builder.has_all_of(&config) {
+    let extent = Extent::of(&mut builder, &stand_ins, weight_bytes);
+    found.extend(extent.diag().map(|diag| diag.on(config.model.node())));
+    builder.shapes_only = extent.shapes_only;
+    if builder.has_all_of(&config) && !extent.layers_only {
         rehearse(builder, &config, node, &mut found)?;
     } else {
         say_what_stands_in(&stand_ins, &config, &mut found);

@@ -11,13 +11,15 @@ use crate::data::{
 /// What is odd about the data of a loader, and what to do about it.
 pub(super) struct Odd {
     loader: &'static str,
+    /// The key of the loader that it is about.
+    key: &'static str,
     pub text: String,
     cure: String,
 }
 
 pub(super) fn of(parts: &RunParts<'_>) -> Vec<Diag> {
-    let diag = |Odd { loader, text, cure }: Odd| {
-        let place = parts.node.get(loader).and_then(|loader| loader.get("dataset")).unwrap_or(parts.node);
+    let diag = |Odd { loader, key, text, cure }: Odd| {
+        let place = parts.node.get(loader).and_then(|loader| loader.get(key)).unwrap_or(parts.node);
         Diag::warning(text).on(place).note(cure)
     };
     parts.builder.odd_data().into_iter().map(diag).collect()
@@ -26,18 +28,50 @@ pub(super) fn of(parts: &RunParts<'_>) -> Vec<Diag> {
 impl RunnerBuilder {
     /// Nothing is read for it but what the data sets hold.
     pub(super) fn odd_data(&self) -> Vec<Odd> {
-        let Some(train) = self.train_data.as_ref().filter(|_| !self.placeholders) else { return Vec::new() };
-        let mut found = self.shared(train);
+        if self.placeholders {
+            return Vec::new();
+        }
+        let mut found = self.resampled();
+        let Some(train) = self.train_data.as_ref() else { return found };
+        found.extend(self.shared(train));
         found.extend(self.one_class(train));
         found.extend(self.unscaled(train));
         found.extend(self.unread(train));
         found
     }
 
+    /// The loaders of evaluations, by their keys.
+    fn evaluated(&self) -> impl Iterator<Item = (&'static str, &DataLoader)> {
+        let evaluated = [("val_dataloader", &self.val), ("test_dataloader", &self.test)];
+        evaluated.into_iter().filter_map(|(key, e)| Some((key, &e.as_ref()?.data)))
+    }
+
+    /// Samplers of evaluations that do not come to each sample once.
+    fn resampled(&self) -> Vec<Odd> {
+        let odd = |(loader, data): (&'static str, &DataLoader)| {
+            let text = match data.missed().ok()? {
+                // What it cannot draw is told when its batches are asked for.
+                Some(missed) => format!(
+                    "the sampler of `{loader}` comes to some samples several times, and to {missed} not at all: what is \
+                     measured is not the mean over the data"
+                ),
+                None if data.infinite() && data.dataset().len() % data.samples_per_batch().max(1) > 0 => {
+                    format!(
+                        "the sampler of `{loader}` has no end: the last batch is filled up with samples of the next pass, which \
+                     count twice"
+                    )
+                }
+                None => return None,
+            };
+            let cure =
+                "`sampler: {type: DefaultSampler, shuffle: false}` comes to each sample once".to_owned();
+            Some(Odd { loader, key: "sampler", text, cure })
+        };
+        self.evaluated().filter_map(odd).collect()
+    }
+
     /// Samples that are trained on and evaluated.
     fn shared(&self, train: &DataLoader) -> Vec<Odd> {
-        let evaluated = [("val_dataloader", &self.val), ("test_dataloader", &self.test)];
-        let evaluated = evaluated.into_iter().filter_map(|(key, e)| Some((key, &e.as_ref()?.data)));
         let shared = |(loader, data): (&'static str, &DataLoader)| {
             let common = in_common(&**train.dataset(), &**data.dataset())?;
             let text = format!(
@@ -45,9 +79,9 @@ impl RunnerBuilder {
             );
             let cure = "give each loader its own part (`split`, the same for both, with `part: train` and `part: val`), or \
                         files of its own";
-            Some(Odd { loader, text, cure: cure.to_owned() })
+            Some(Odd { loader, key: "dataset", text, cure: cure.to_owned() })
         };
-        evaluated.filter_map(shared).collect()
+        self.evaluated().filter_map(shared).collect()
     }
 
     /// Classes to predict of which there is one.
@@ -62,6 +96,7 @@ impl RunnerBuilder {
             let (loader, field) = ("train_dataloader", &classes.field);
             Some(Odd {
                 loader,
+                key: "dataset",
                 text: format!(
                     "all training samples are of the class {name:?} in `{field}`: there is nothing to learn"
                 ),
@@ -103,7 +138,7 @@ impl RunnerBuilder {
                     short(mean),
                     short(if std > 0.0 { std } else { 1.0 })
                 );
-                found.push(Odd { loader: "train_dataloader", text, cure });
+                found.push(Odd { loader: "train_dataloader", key: "dataset", text, cure });
             }
         }
         found
@@ -124,6 +159,7 @@ impl RunnerBuilder {
         let idle = fields.names().filter(|name| *name != TARGET && !read.contains(name));
         let odd = |name: &str| Odd {
             loader: "train_dataloader",
+            key: "dataset",
             text: format!(
                 "nothing reads the field `{name}` of the training data: the model takes {}",
                 needs.inputs.join(", ")
@@ -143,6 +179,7 @@ fn coarse(column: &str, mean: f64, std: f64) -> Option<Odd> {
     let apart = f64::from(size.next_up() - size);
     (mean.abs() > LARGE && apart > std * SMALL).then(|| Odd {
         loader: "train_dataloader",
+        key: "dataset",
         text: format!(
             "the target `{column}` has mean {} and deviation {}, and two numbers of 32 bits are {} apart there: what that \
              takes from the target no metric shows",

@@ -15,6 +15,7 @@ mod differences;
 mod dry_model;
 mod environment;
 mod eval;
+mod extent;
 mod folders;
 mod fused;
 mod given;
@@ -62,5 +63,7 @@ pub use predict::{Names, Predictor};
 pub use runner::{Outcome, Runner};
 pub use saver::{Background, Task};
 pub use session::{Session, State};
+#[cfg(feature = "cli")]
+pub(crate) use stand_in::try_samples;
 pub use summary::{StepMemory, Summary, summary};
 pub use train_loop::{EpochBasedTrainLoop, Intervals, IterBasedTrainLoop, LoopTotals, TrainLoop};

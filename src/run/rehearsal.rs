@@ -2,7 +2,7 @@
 //! nothing remains.
 
 use super::{Session, State};
-use crate::base::{Result, caught};
+use crate::base::{Result, caught, shapes_only};
 use crate::data::Batch;
 use crate::model::StepCx;
 use crate::params::StateDict;
@@ -26,10 +26,9 @@ impl Session {
 
     /// A model that cannot evaluate may train all the same.
     fn enough_scores(&mut self, batch: &Batch) -> Result<()> {
-        let State { model, info, .. } = &mut self.state;
-        let scores =
-            caught(|| Ok(model.eval_step(batch)?)).ok().and_then(|outputs| outputs.scores().cloned());
-        let (width, classes) = (scores.and_then(|s| s.shape().get(1).copied()), info.classes.len());
+        let scores = self.eval_step(batch).ok().and_then(|outputs| outputs.scores().cloned());
+        let (width, classes) =
+            (scores.and_then(|s| s.shape().get(1).copied()), self.state.info.classes.len());
         match width.filter(|width| *width < classes) {
             Some(width) => {
                 let text =
@@ -42,10 +41,11 @@ impl Session {
 
     /// One sample alone, as it comes when it is left over at the end of a pass.
     fn try_one(&mut self, batch: Batch) -> Result<()> {
-        let State { model, info, .. } = &mut self.state;
+        let State { model, info, shapes_only: by_shapes, .. } = &mut self.state;
         let before = StateDict::of(&**model)?;
         let step = StepCx { seed: info.seed, iter: 0, loss_scale: 1.0 };
-        let tried = caught(|| model.train_step(&batch.extremes(1), &step).map(drop).map_err(Into::into));
+        let one = batch.extremes(1);
+        let tried = caught(|| Ok(shapes_only(*by_shapes, || model.train_step(&one, &step)).map(drop)?));
         before.load_into(&mut **model)?;
         model.clear_grads()?;
         tried.map_err(|error| {

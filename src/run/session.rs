@@ -8,7 +8,7 @@ use super::rollback::Rollback;
 use super::saving::Saving;
 use crate::base::fs::FileSystem;
 use crate::base::number::count;
-use crate::base::{Error, Result, caught};
+use crate::base::{Error, Result, caught, shapes_only};
 use crate::data::{Batch, DataLoader, class_counts};
 use crate::hook::{
     Control, Ctx, Dirs, Event, Hooks, MessageHub, Metrics, Mode, Phase, Point, Profile, Progress, RunInfo,
@@ -48,6 +48,8 @@ pub struct State {
     /// Seconds since some instant; a test gives its own.
     pub(crate) timer: Box<dyn FnMut() -> f64 + Send>,
     pub(crate) batch_size: u64,
+    /// Whether steps of the model count by their shapes alone.
+    pub(super) shapes_only: bool,
     pub(crate) control: Control,
 }
 
@@ -207,12 +209,14 @@ impl Session {
 
     /// Forward, loss and backward: gradients are added up.
     fn train_step(&mut self, batch: &Batch, turn: Option<&str>) -> Result<Outputs> {
-        let State { model, optim, progress, info, .. } = &mut self.state;
+        let State { model, optim, progress, info, shapes_only: by_shapes, .. } = &mut self.state;
         let loss_scale = optim.as_ref().map_or(1.0, |o| o.loss_scale(batch.len()));
         let cx = StepCx { seed: info.seed, iter: progress.iter, loss_scale };
-        let pass = |model: &mut dyn Model| match turn {
-            Some(turn) => model.train_turn(turn, batch, &cx),
-            None => model.train_step(batch, &cx),
+        let pass = |model: &mut dyn Model| {
+            shapes_only(*by_shapes, || match turn {
+                Some(turn) => model.train_turn(turn, batch, &cx),
+                None => model.train_step(batch, &cx),
+            })
         };
         caught(|| match optim {
             Some(optim) => Ok(optim.gradients(&mut **model, pass)?),
@@ -332,8 +336,9 @@ impl Session {
     }
 
     pub(crate) fn eval_step(&mut self, batch: &Batch) -> Result<Outputs> {
-        let model = &mut self.state.model;
-        caught(|| Ok(model.eval_step(batch)?)).map_err(|e| self.state.failed("the model", "evaluation", e))
+        let State { model, shapes_only: by_shapes, .. } = &mut self.state;
+        caught(|| Ok(shapes_only(*by_shapes, || model.eval_step(batch))?))
+            .map_err(|e| self.state.failed("the model", "evaluation", e))
     }
 }
 

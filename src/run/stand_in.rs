@@ -1,8 +1,11 @@
 //! The layers of a config whose data are not on this machine, tried on samples like theirs.
 
 use super::RunnerBuilder;
-use crate::base::{BoxError, Error, Result, caught};
-use crate::data::DataLoader;
+use super::assemble::{Assembled, Purpose, assemble};
+use super::extent::Extent;
+use crate::base::{BoxError, Error, Result, caught, shapes_only};
+use crate::config::{Diags, Node};
+use crate::data::{Batch, DataLoader};
 use crate::metric::{Evaluator, Predictions};
 use crate::model::{Model, StepCx};
 
@@ -16,9 +19,9 @@ pub(super) struct StandInData {
 }
 
 /// One step of the model on the data that there are, and on stand-ins for the others. Nothing else of a run is tried:
-/// how long it will be is not known.
+/// how long it will be is not known, or what it would take is too much.
 pub(super) fn try_layers(builder: RunnerBuilder, mut stand_ins: Vec<StandInData>) -> Vec<Error> {
-    let RunnerBuilder { model, train_data, val, test, written, .. } = builder;
+    let RunnerBuilder { model, train_data, val, test, written, shapes_only: by_shapes, .. } = builder;
     let (Some(mut model), Some(written)) = (model, written) else { return Vec::new() };
     stand_ins.extend(train_data.map(|data| StandInData { mode: "train", data, evaluator: None }));
     for (mode, evaluation) in [("val", val), ("test", test)] {
@@ -28,27 +31,68 @@ pub(super) fn try_layers(builder: RunnerBuilder, mut stand_ins: Vec<StandInData>
         };
         stand_ins.extend(evaluation.map(given));
     }
-    let tried = stand_ins.into_iter().map(|part| (part.mode, try_one(&mut *model, part)));
+    let tried = stand_ins.into_iter().map(|part| {
+        let tried = match part.data.preview(0) {
+            Ok(Some(batch)) => try_one(&mut *model, &batch, part.evaluator, by_shapes),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        (part.mode, tried)
+    });
     tried.filter_map(|(mode, tried)| Some(written.failed(mode, tried.err()?))).collect()
 }
 
-fn try_one(model: &mut dyn Model, part: StandInData) -> Result<()> {
-    let Some(batch) = part.data.preview(0)? else { return Ok(()) };
-    let Some(mut evaluator) = part.evaluator else {
+/// Whether a model takes the samples with the smallest and the largest whole numbers of each loader, by train, val or
+/// test: what a run would stumble over when it comes to them.
+///
+/// # Errors
+/// What is wrong with the config.
+pub(crate) fn try_samples(node: &Node, chosen: &[(&str, Vec<[usize; 2]>)]) -> Result<Diags> {
+    let Assembled { mut builder, weight_bytes, .. } = assemble(node, None, Purpose::Look, None)?;
+    let by_shapes = Extent::of(&mut builder, &[], weight_bytes).shapes_only;
+    let RunnerBuilder { model, train_data, val, test, written, .. } = builder;
+    let mut found = Diags::default();
+    let (Some(mut model), Some(written)) = (model, written) else { return Ok(found) };
+    let (val, test) = (val.map(|val| val.data), test.map(|test| test.data));
+    for (mode, pairs) in chosen {
+        let loader =
+            [("train", &train_data), ("val", &val), ("test", &test)].into_iter().find(|(of, _)| of == mode);
+        let Some(data) = loader.and_then(|(_, data)| data.as_ref()) else { continue };
+        for pair in pairs {
+            let tried = data.look_at(pair).and_then(|batch| try_one(&mut *model, &batch, None, by_shapes));
+            if let Err(error) = tried {
+                found.extend(written.failed(mode, error).diags()?.0);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// A training step, or an evaluation where there is something to count.
+fn try_one(
+    model: &mut dyn Model,
+    batch: &Batch,
+    evaluator: Option<Evaluator>,
+    by_shapes: bool,
+) -> Result<()> {
+    let Some(mut evaluator) = evaluator else {
         let step = StepCx { seed: 0, iter: 0, loss_scale: 1.0 };
-        return refused("training", || Ok(model.train_step(&batch, &step).map(drop)?));
+        return refused("training", || {
+            Ok(shapes_only(by_shapes, || model.train_step(batch, &step)).map(drop)?)
+        });
     };
     let mut given = None;
     refused("evaluation", || {
-        given = Some(model.eval_step(&batch)?);
+        given = Some(shapes_only(by_shapes, || model.eval_step(batch))?);
         Ok(())
     })?;
     let Some(outputs) = given else { return Ok(()) };
     let losses = outputs.sample_losses.as_deref();
-    evaluator.process(&Predictions { losses, ..Predictions::of(&batch, &outputs.predictions) })
+    evaluator.process(&Predictions { losses, ..Predictions::of(batch, &outputs.predictions) })
 }
 
-fn refused(point: &'static str, step: impl FnOnce() -> Result<(), BoxError>) -> Result<()> {
+/// What a model says of a batch, as a run tells it.
+pub(super) fn refused(point: &'static str, step: impl FnOnce() -> Result<(), BoxError>) -> Result<()> {
     let who = "the model".to_owned();
     caught(step).map_err(|source| Error::Run { who, point, epoch: 0, iter: 0, source })
 }

@@ -1,8 +1,10 @@
-//! What the model of a config is made of, and what a step of it takes: measured on a few samples, nothing is trained.
+//! What the model of a config is made of, and what a step of it takes: measured on a few samples by their shapes,
+//! nothing is computed.
 
 use super::RunnerBuilder;
 use super::assemble::{Assembled, Purpose, assemble};
-use crate::base::{Elem, Error, Result};
+use super::stand_in::refused;
+use crate::base::{Elem, Error, Result, shapes_only};
 use crate::config::Node;
 use crate::model::StepCx;
 use crate::nn::Traced;
@@ -44,16 +46,29 @@ pub struct StepMemory {
 /// The mistakes of the config; data of which nothing is known; what the model says of a batch.
 pub fn summary(node: &Node, name: Option<&str>) -> Result<Summary> {
     let Assembled { builder, stand_ins, .. } = assemble(node, name, Purpose::Look, None)?;
-    let RunnerBuilder { model, train_data, val, test, .. } = builder;
+    let RunnerBuilder { model, train_data, val, test, written, .. } = builder;
     let mut model = model.ok_or_else(|| Error::config("the config has no `model`"))?;
     let trains = train_data.as_ref().map(|data| data.samples_per_batch());
-    let evaluated = [val, test].into_iter().flatten().map(|evaluation| evaluation.data);
-    let mut data = train_data.into_iter().chain(evaluated).chain(stand_ins.into_iter().map(|part| part.data));
-    let data = data.next().ok_or_else(|| {
+    let evaluated = [("val", val), ("test", test)];
+    let evaluated = evaluated.into_iter().filter_map(|(mode, evaluation)| Some((mode, evaluation?.data)));
+    let stand_ins = stand_ins.into_iter().map(|part| (part.mode, part.data));
+    let mut data = train_data.map(|data| ("train", data)).into_iter().chain(evaluated).chain(stand_ins);
+    let (mode, data) = data.next().ok_or_else(|| {
         Error::config("there is nothing to feed the model: give a `train_dataloader` or another one, whose data are here")
     })?;
-    let batch = data.preview(0)?.ok_or_else(|| Error::config("the data set has no samples"))?;
-    let mut modules = model.trace(&batch)?;
+    // What `check` tells with its place is told so here.
+    let placed = |error| match &written {
+        Some(written) => written.failed(mode, error),
+        None => error,
+    };
+    let batch =
+        data.preview(0).map_err(placed)?.ok_or_else(|| Error::config("the data set has no samples"))?;
+    let mut modules = Vec::new();
+    let traced = refused("evaluation", || {
+        modules = shapes_only(true, || model.trace(&batch))?;
+        Ok(())
+    });
+    traced.map_err(placed)?;
     let samples = batch.len();
     for module in &mut modules {
         module.work.multiply_adds /= samples as u64;
@@ -71,7 +86,9 @@ pub fn summary(node: &Node, name: Option<&str>) -> Result<Summary> {
     let step = trains.map(|batch_size| {
         let rows: Vec<usize> = (0..batch_size).map(|i| i % samples).collect();
         let step = StepCx { seed: 0, iter: 0, loss_scale: 1.0 };
-        model.train_step(&batch.rows(&rows), &step)?;
+        let batch = batch.rows(&rows);
+        let train = || Ok(shapes_only(true, || model.train_step(&batch, &step)).map(drop)?);
+        refused("training", train).map_err(placed)?;
         let (weights, gradients) = (weights * size_of::<Elem>(), trained * size_of::<Elem>());
         Ok::<_, Error>(StepMemory { batch_size, weights, gradients, activations: model.buffer_bytes() })
     });

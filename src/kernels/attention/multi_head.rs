@@ -7,6 +7,7 @@ use crate::kernels::gemm::blocked::gemm_serial;
 use crate::kernels::gemm::{Mat, MatMut};
 use crate::kernels::isa::multiversion;
 use crate::kernels::math;
+use crate::kernels::par;
 use crate::kernels::reduce::Lanes;
 use crate::kernels::scratch::Scratch;
 use crate::kernels::softmax::softmax_inplace;
@@ -155,6 +156,9 @@ pub fn attention_backward(
     assert_eq!(dout.len(), saved.out.len(), "a gradient for each element of {g:?}");
     let w = g.width();
     let (sq, sk) = ((g.q_len * w).max(1), (g.k_len * w).max(1));
+    if par::left_out(false) {
+        return;
+    }
     if g.q_len * w == 0 {
         dk.fill(0.0);
         return dv.fill(0.0);
@@ -195,6 +199,9 @@ pub fn attention_packed_backward(
     g.check_output(saved.out, saved.lse, &opts);
     assert!(dqkv.len() == qkv.len() && dout.len() == saved.out.len(), "slices do not fit {g:?}");
     let w = g.width();
+    if par::left_out(false) {
+        return;
+    }
     if g.q_len == 0 {
         return dqkv.fill(0.0);
     }
@@ -261,6 +268,9 @@ fn forward<'a>(
     let w = g.width();
     if g.q_len * w == 0 {
         return lse.fill(0.0);
+    }
+    if par::left_out(false) {
+        return;
     }
     let each = out.par_chunks_mut(g.q_len * w).zip(lse.par_chunks_mut(g.heads * g.q_len));
     each.enumerate().for_each(|(b, (out, lse))| {

@@ -1,6 +1,7 @@
 //! Queries and keys are turned by their places (Su et al. 2021, <https://arxiv.org/abs/2104.09864>).
 
 use crate::base::Elem;
+use crate::kernels::par;
 use rayon::prelude::*;
 
 /// Tokens [batch, len, width], of which the first features are heads that are turned.
@@ -22,7 +23,7 @@ pub struct RotaryGeom {
 pub fn rotary(g: &RotaryGeom, back: bool, x: &mut [Elem]) {
     assert!(g.turned <= g.width && g.head.is_multiple_of(2), "no heads of {g:?}");
     assert!(g.head > 0 && g.turned.is_multiple_of(g.head), "no heads of {g:?}");
-    if g.width == 0 || g.len == 0 {
+    if g.width == 0 || g.len == 0 || par::left_out(false) {
         return;
     }
     let half = g.head / 2;

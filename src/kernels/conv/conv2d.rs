@@ -7,7 +7,7 @@ use crate::base::Elem;
 use crate::kernels::elementwise::{act_inplace, add_assign};
 use crate::kernels::gemm::{Epilogue, LayerEpilogue, Mat, MatMut, gemm, linear};
 use crate::kernels::isa::multiversion;
-use crate::kernels::par;
+use crate::kernels::par::{self, SERIAL_FLOPS};
 use crate::kernels::reduce::{channel_sums, scale_or_zero};
 use crate::kernels::scratch::Scratch;
 
@@ -37,6 +37,9 @@ fn run(g: &ConvGeom, x: &[Elem], w: &[Elem], then: LayerEpilogue<'_>, y: &mut [E
     assert!(then.scale.is_none_or(|s| s.len() == g.k), "scale does not fit {g:?}");
     assert!(then.bias.is_none_or(|b| b.len() == g.k), "bias does not fit {g:?}");
     assert!(then.residual.is_none_or(|r| r.len() == y.len()), "residual does not fit {g:?}");
+    if left_out(g) {
+        return;
+    }
     if let Some(thin) = thinned::thinned(g) {
         let mut seen = Scratch::take(thin.x_len());
         thinned::gather(g, x, &mut seen);
@@ -55,6 +58,11 @@ fn run(g: &ConvGeom, x: &[Elem], w: &[Elem], then: LayerEpilogue<'_>, y: &mut [E
     } else {
         forward::forward(g, x, w, y, epilogue);
     }
+}
+
+/// Whether it is large enough to be left out where only shapes count.
+fn left_out(g: &ConvGeom) -> bool {
+    par::left_out(g.flops() < SERIAL_FLOPS)
 }
 
 /// What follows, on `out`: the part of the output that begins at `at` and lies in one plane.
@@ -84,6 +92,9 @@ pub fn conv2d_backward_data(g: &ConvGeom, dy: &[Elem], w: &[Elem], dx: &mut [Ele
         dx.len() == g.x_len() && w.len() == g.w_len() && dy.len() == g.y_len(),
         "slices do not fit {g:?}"
     );
+    if left_out(g) {
+        return;
+    }
     if let Some(thin) = thinned::thinned(g) {
         let mut seen = Scratch::take(thin.x_len());
         conv2d_backward_data(&thin, dy, w, &mut seen);
@@ -138,7 +149,7 @@ pub fn conv2d_backward_weight(
 }
 
 fn backward_weight(g: &ConvGeom, x: &[Elem], dy: &[Elem], beta: Elem, dw: &mut [Elem]) {
-    if dw.is_empty() {
+    if dw.is_empty() || left_out(g) {
         return;
     }
     if g.n == 0 {

@@ -45,6 +45,9 @@ impl<'a> Product<'a> {
     /// Computes `c`; the caller has checked the shapes.
     pub fn run(self, a: Mat<'a>, b: Mat<'a>, c: MatMut<'a>) {
         let serial = 2 * c.rows * c.cols * a.cols < SERIAL_FLOPS;
+        if par::left_out(serial) {
+            return;
+        }
         if c.rows > 0 && c.cols > 0 {
             Blocked::new(self, a, b, c).run(serial);
         }

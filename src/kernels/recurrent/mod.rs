@@ -12,6 +12,7 @@ mod forward;
 
 use crate::base::Elem;
 use crate::kernels::elementwise::Act;
+use crate::kernels::par;
 use rayon::prelude::*;
 
 pub use backward::{recurrent_backward, recurrent_hidden_grads};
@@ -164,7 +165,7 @@ impl RecurrentGeom {
             let rows = gates.chunks_exact_mut(wide).zip(a.chunks_exact_mut(width));
             let rows = rows.zip(b.chunks_exact_mut(width)).enumerate();
             rows.for_each(|(row, ((gates, a), b))| f(row, gates, a, b));
-        } else {
+        } else if !par::left_out(false) {
             let rows = gates.par_chunks_exact_mut(wide).zip(a.par_chunks_exact_mut(width));
             let rows = rows.zip(b.par_chunks_exact_mut(width)).enumerate();
             let few = (SERIAL / 2 / wide).max(1);

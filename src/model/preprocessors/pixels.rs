@@ -3,7 +3,7 @@
 use ndarray::{ArrayD, IxDyn};
 use rayon::prelude::*;
 
-use crate::base::{Elem, Error, Result, Tensor, memory};
+use crate::base::{Elem, Error, Result, Tensor, is_shapes_only, memory};
 use crate::data::PictureFile;
 use crate::nn::{Tape, Var};
 
@@ -77,7 +77,7 @@ impl PixelOps {
     fn fill(&self, source: &[Elem], target: &mut [Elem], grid: Grid) {
         /// Elements of one task at least.
         const TASK: usize = 1 << 14;
-        if source.is_empty() {
+        if source.is_empty() || is_shapes_only() {
             return;
         }
         let image = grid.channels * grid.plane.len();

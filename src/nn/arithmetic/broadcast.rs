@@ -2,12 +2,12 @@
 
 use ndarray::Zip;
 
-use crate::base::{Elem, Error, Result, Tensor};
+use crate::base::{Elem, Error, Result, Tensor, left_out};
 use crate::nn::buffer_pool::{slice, tensor};
 use crate::nn::{BufferPool, Var};
 
 use super::reduce::fold;
-use super::{view, view_mut};
+use super::{assign, view, view_mut};
 
 /// The shape that two shapes have in common.
 pub(super) fn joint_shape(op: &str, a: &[usize], b: &[usize]) -> Result<Vec<usize>> {
@@ -42,6 +42,9 @@ pub(super) fn sum_to(grad: Vec<Elem>, from: &[usize], to: &[usize], pool: &mut B
 
 /// `y = f(a, b)`, element by element, of values that broadcast to `shape`.
 fn zip(shape: &[usize], [a, b]: [&Tensor; 2], y: &mut [Elem], f: impl Fn(Elem, Elem) -> Elem) {
+    if left_out(y.len()) {
+        return;
+    }
     if a.shape() == b.shape() {
         return y.iter_mut().zip(slice(a)).zip(slice(b)).for_each(|((y, a), b)| *y = f(*a, *b));
     }
@@ -57,6 +60,9 @@ fn zip_back(
     dx: &mut [Elem],
     df: impl Fn(Elem, Elem, Elem) -> Elem,
 ) {
+    if left_out(dx.len()) {
+        return;
+    }
     let to = Zip::from(view_mut(shape, dx)).and(view(shape, dy));
     to.and_broadcast(a.view()).and_broadcast(b.view()).for_each(|dx, dy, a, b| *dx = df(*dy, *a, *b));
 }
@@ -101,7 +107,7 @@ impl Var<'_> {
                 )));
             };
             let mut y = self.tape.take(shape.iter().product());
-            view_mut(shape, &mut y).assign(&repeated);
+            assign(view_mut(shape, &mut y), &repeated);
             let (from, to) = (x.shape().to_vec(), shape.to_vec());
             Ok(self.tape.node("expand", tensor(shape, y), &[self], move |dy, grads| {
                 let dx = sum_to(dy, &to, &from, grads.pool);

@@ -2,13 +2,13 @@
 
 use ndarray::ArrayD;
 
-use crate::base::{Elem, Error, Result};
+use crate::base::{Elem, Error, Result, left_out};
 use crate::nn::Var;
 use crate::nn::buffer_pool::{slice, tensor};
 
-use super::axis_of;
 use super::broadcast::joint_shape;
 use super::reduce::offsets;
+use super::{axis_of, zeros};
 
 impl<'t> Var<'t> {
     /// The places `index` of an axis, in that order; a place may come several times.
@@ -133,7 +133,8 @@ impl<'t> Var<'t> {
         shape[axis] = map.len();
         let len = x.len();
         let mut y = self.tape.take(shape.iter().product());
-        for (outer, y) in y.chunks_exact_mut(to.max(1)).enumerate() {
+        let computed = if left_out(y.len()) { 0 } else { y.len() };
+        for (outer, y) in y[..computed].chunks_exact_mut(to.max(1)).enumerate() {
             let x = &slice(&x)[outer * from..][..from];
             for (y, place) in y.chunks_exact_mut(inner).zip(&map) {
                 match place {
@@ -143,9 +144,9 @@ impl<'t> Var<'t> {
             }
         }
         self.tape.node(op, tensor(&shape, y), &[self], move |dy, grads| {
-            let mut dx = grads.pool.take(len);
-            dx.fill(0.0);
-            for (outer, dy) in dy.chunks_exact(to.max(1)).enumerate() {
+            let mut dx = zeros(grads.pool, len);
+            let computed = if left_out(dy.len()) { 0 } else { dy.len() };
+            for (outer, dy) in dy[..computed].chunks_exact(to.max(1)).enumerate() {
                 let dx = &mut dx[outer * from..][..from];
                 for (dy, place) in dy.chunks_exact(inner).zip(&map) {
                     if let Some(place) = place {

@@ -6,7 +6,7 @@ use crate::base::{Error, Result};
 use crate::nn::buffer_pool::tensor;
 use crate::nn::{Tape, Var};
 
-use super::{axis_of, view, view_mut};
+use super::{assign, axis_of, view, view_mut};
 
 impl Tape {
     /// Values one behind the other along an axis; their other axes are equal.
@@ -42,7 +42,8 @@ impl Tape {
         let mut y = self.take(shape.iter().product());
         let mut to = view_mut(&shape, &mut y);
         for (value, range) in values.iter().zip(starts.windows(2)) {
-            to.slice_axis_mut(Axis(axis), Slice::from(range[0]..range[1])).assign(&value.value());
+            let part = to.slice_axis_mut(Axis(axis), Slice::from(range[0]..range[1]));
+            assign(part, &value.value().view());
         }
         let y = tensor(&shape, y);
         Ok(self.node("concat", y, values, move |dy, grads| {
@@ -51,7 +52,7 @@ impl Tape {
                     let all = view(&shape, &dy);
                     let own = all.slice_axis(Axis(axis), Slice::from(range[0]..range[1]));
                     let mut dx = grads.pool.take(own.len());
-                    view_mut(own.shape(), &mut dx).assign(&own);
+                    assign(view_mut(own.shape(), &mut dx), &own);
                     grads.add(i, dx);
                 }
             }

@@ -1,12 +1,13 @@
 //! Products of matrices.
 
-use crate::base::{Elem, Error, Result};
+use crate::base::{Elem, Error, Result, left_out};
 use crate::kernels::{Epilogue, Mat, MatMut, gemm};
 use crate::nn::buffer_pool::{slice, tensor};
 use crate::nn::{Var, Work};
 
 use super::broadcast::joint_shape;
 use super::reduce::offsets;
+use super::zeros;
 
 impl<'t> Var<'t> {
     /// The product of the matrices in the last two axes: [.., m, k] times [.., k, n] is [.., m, n]. The axes before
@@ -33,16 +34,14 @@ impl<'t> Var<'t> {
         Ok(self.tape.node("matmul", y, &[self, other], move |dy, grads| {
             // A matrix that was repeated collects a gradient from each of its products.
             if grads.wants(0) {
-                let mut da = grads.pool.take(a.len());
-                da.fill(0.0);
+                let mut da = zeros(grads.pool, a.len());
                 s.each(|[at_a, at_b, at_y]| {
                     s.product(1.0, s.y(&dy, at_y), s.b(slice(&b), at_b).t(), &mut da[at_a..][..s.m * s.k]);
                 });
                 grads.add(0, da);
             }
             if grads.wants(1) {
-                let mut db = grads.pool.take(b.len());
-                db.fill(0.0);
+                let mut db = zeros(grads.pool, b.len());
                 s.each(|[at_a, at_b, at_y]| {
                     s.product(1.0, s.a(slice(&a), at_a).t(), s.y(&dy, at_y), &mut db[at_b..][..s.k * s.n]);
                 });
@@ -94,6 +93,11 @@ impl Sizes {
 
     /// Calls `f` with the places of both factors and of the product, one matrix after the other.
     fn each(&self, mut f: impl FnMut([usize; 3])) {
+        // Many small products are large together.
+        let matrices = self.batch.iter().product::<usize>();
+        if left_out(matrices * (self.m * self.k + self.k * self.n + self.m * self.n)) {
+            return;
+        }
         let [a, b, y] = [0, 1, 2].map(|i| {
             let mut all = Vec::new();
             offsets(&self.batch, &self.strides[i], |at| all.push(at));

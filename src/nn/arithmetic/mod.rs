@@ -40,7 +40,8 @@ pub use pad::PadMode;
 
 use ndarray::{ArrayViewD, ArrayViewMutD, IxDyn};
 
-use crate::base::{Elem, Error, Result};
+use super::BufferPool;
+use crate::base::{Elem, Error, Result, left_out};
 
 /// The axis that a number of either sign means.
 pub(in crate::nn) fn axis_of(op: &str, shape: &[usize], axis: isize) -> Result<usize> {
@@ -56,6 +57,22 @@ pub(in crate::nn) fn axis_of(op: &str, shape: &[usize], axis: isize) -> Result<u
 #[allow(clippy::expect_used)] // Ops take the buffer by the length of the shape.
 fn view<'a>(shape: &[usize], buffer: &'a [Elem]) -> ArrayViewD<'a, Elem> {
     ArrayViewD::from_shape(IxDyn(shape), buffer).expect("an op's buffer has the length of its shape")
+}
+
+/// Puts the elements of one array into another one of its shape.
+fn assign(mut to: ArrayViewMutD<'_, Elem>, from: &ArrayViewD<'_, Elem>) {
+    if !left_out(from.len()) {
+        to.assign(from);
+    }
+}
+
+/// A buffer of zeros.
+fn zeros(pool: &mut BufferPool, len: usize) -> Vec<Elem> {
+    let mut buffer = pool.take(len);
+    if !left_out(len) {
+        buffer.fill(0.0);
+    }
+    buffer
 }
 
 /// The buffer of an op as an array of this shape, to write.

@@ -2,7 +2,7 @@
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
-use crate::base::{Elem, Tensor};
+use crate::base::{Elem, Tensor, left_out};
 use crate::kernels;
 use crate::nn::Var;
 use crate::nn::buffer_pool::{slice, tensor};
@@ -15,7 +15,9 @@ impl<'t> Var<'t> {
         self.tape.node("add", tensor(a.shape(), y), &[self, other], move |dy, grads| {
             if grads.wants(0) && grads.wants(1) {
                 let mut copy = grads.pool.take(dy.len());
-                copy.copy_from_slice(&dy);
+                if !left_out(dy.len()) {
+                    copy.copy_from_slice(&dy);
+                }
                 grads.add(0, copy);
                 grads.add(1, dy);
             } else {
@@ -28,7 +30,9 @@ impl<'t> Var<'t> {
     fn affine_map(self, op: &'static str, slope: Elem, f: impl Fn(Elem) -> Elem) -> Self {
         let x = self.value();
         let mut y = self.tape.take(x.len());
-        y.iter_mut().zip(slice(&x)).for_each(|(y, x)| *y = f(*x));
+        if !left_out(y.len()) {
+            y.iter_mut().zip(slice(&x)).for_each(|(y, x)| *y = f(*x));
+        }
         self.tape.node(op, tensor(x.shape(), y), &[self], move |mut dy, grads| {
             if slope != 1.0 {
                 kernels::scale(slope, &mut dy);

@@ -1,6 +1,6 @@
 //! Sums, means, maxima and minima, of all elements or along axes.
 
-use crate::base::{Elem, Error, Result};
+use crate::base::{Elem, Error, Result, left_out};
 use crate::nn::Var;
 use crate::nn::buffer_pool::{slice, tensor};
 
@@ -173,6 +173,10 @@ pub(super) fn fold(
     for axis in (0..shape.len()).rev().filter(|axis| !reduced[*axis]) {
         strides[axis] = len;
         len *= shape[axis];
+    }
+    if left_out(x.len()) {
+        // Of no other number are quotients and logarithms finite.
+        return vec![1.0; len];
     }
     let mut out = vec![init; len];
     let row = shape.last().copied().unwrap_or(1);

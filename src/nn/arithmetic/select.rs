@@ -9,7 +9,7 @@ use crate::nn::Var;
 use crate::nn::buffer_pool::tensor;
 
 use super::broadcast::{joint_shape, sum_to};
-use super::{axis_of, view, view_mut};
+use super::{assign, axis_of, view, view_mut, zeros};
 
 impl<'t> Var<'t> {
     /// A range of an axis: `x.slice(1, 2..5)`, `x.slice(-1, ..3)`.
@@ -90,13 +90,12 @@ impl<'t> Var<'t> {
         }
         let part = x.slice_axis(Axis(axis), Slice::from(start..end));
         let mut y = self.tape.take(part.len());
-        view_mut(part.shape(), &mut y).assign(&part);
+        assign(view_mut(part.shape(), &mut y), &part);
         let own = part.shape().to_vec();
         Ok(self.tape.node(op, tensor(&own, y), &[self], move |dy, grads| {
-            let mut dx = grads.pool.take(shape.iter().product());
-            dx.fill(0.0);
+            let mut dx = zeros(grads.pool, shape.iter().product());
             let mut to = view_mut(&shape, &mut dx);
-            to.slice_axis_mut(Axis(axis), Slice::from(start..end)).assign(&view(&own, &dy));
+            assign(to.slice_axis_mut(Axis(axis), Slice::from(start..end)), &view(&own, &dy));
             grads.pool.give(dy);
             grads.add(0, dx);
         }))

@@ -6,7 +6,7 @@ use crate::base::{Error, Result};
 use crate::nn::Var;
 use crate::nn::buffer_pool::tensor;
 
-use super::{axis_of, view, view_mut};
+use super::{assign, axis_of, view, view_mut};
 
 impl<'t> Var<'t> {
     /// The same elements in row-major order under another shape; nothing is copied.
@@ -102,12 +102,12 @@ impl<'t> Var<'t> {
         let x = self.value();
         let turned = x.view().permuted_axes(IxDyn(order));
         let mut y = self.tape.take(x.len());
-        view_mut(turned.shape(), &mut y).assign(&turned);
+        assign(view_mut(turned.shape(), &mut y), &turned);
         let shape = turned.shape().to_vec();
         self.tape.node(op, tensor(&shape, y), &[self], move |dy, grads| {
             let straight = view(&shape, &dy).permuted_axes(IxDyn(&back));
             let mut dx = grads.pool.take(dy.len());
-            view_mut(straight.shape(), &mut dx).assign(&straight);
+            assign(view_mut(straight.shape(), &mut dx), &straight);
             grads.pool.give(dy);
             grads.add(0, dx);
         })

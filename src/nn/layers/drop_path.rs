@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::base::{Error, Result, Rng};
+use crate::base::{Error, Result, Rng, left_out};
 use crate::kernels::{dropout, dropout_inplace};
 use crate::nn::buffer_pool::{slice, tensor};
 use crate::nn::{Forward, Module, Var};
@@ -137,7 +137,9 @@ impl<'t> Var<'t> {
         let (drawn, scale) = draw_mask(self.tape, x.shape().iter().take(axes).product(), p, rng);
         let scale = if scaled { scale } else { 1.0 };
         let mut keep = self.tape.with_pool(|pool| pool.masks.take(x.len()));
-        keep.chunks_exact_mut(block.max(1)).zip(&drawn).for_each(|(keep, drawn)| keep.fill(*drawn));
+        if !left_out(keep.len()) {
+            keep.chunks_exact_mut(block.max(1)).zip(&drawn).for_each(|(keep, drawn)| keep.fill(*drawn));
+        }
         self.tape.with_pool(|pool| pool.masks.give(drawn));
         let mut y = self.tape.take(x.len());
         dropout(&keep, scale, slice(&x), &mut y);

@@ -4,7 +4,7 @@ use rand::Rng as _;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::base::{Elem, Result, Rng};
+use crate::base::{Elem, Result, Rng, left_out};
 use crate::kernels::{dropout, dropout_inplace};
 use crate::nn::buffer_pool::{slice, tensor};
 use crate::nn::{Forward, Module, Tape, Var};
@@ -70,6 +70,8 @@ pub(super) fn draw_mask(tape: &Tape, len: usize, p: f64, rng: &mut Rng) -> (Vec<
     let mut keep = tape.with_pool(|pool| pool.masks.take(len));
     // A draw of 32 bits is below the bound with probability p, to 2⁻³²; everything is for p = 1.
     let bound = (p * 2f64.powi(32)) as u64;
-    keep.iter_mut().for_each(|k| *k = u8::from(u64::from(rng.next_u32()) >= bound));
+    if !left_out(len) {
+        keep.iter_mut().for_each(|k| *k = u8::from(u64::from(rng.next_u32()) >= bound));
+    }
     (keep, if p < 1.0 { (1.0 / (1.0 - p)) as Elem } else { 0.0 })
 }

@@ -3,7 +3,7 @@
 use ndarray::{ArrayD, ArrayViewMutD, IxDyn};
 use rayon::prelude::*;
 
-use crate::base::{Elem, Error, Result, Rng, Tensor};
+use crate::base::{Elem, Error, Result, Rng, Tensor, left_out};
 use crate::model::backbones::common::Chain;
 use crate::module;
 use crate::nn::init::{Fans, Initializer};
@@ -152,6 +152,9 @@ fn beside_neighbours<'t>(x: Var<'t>, position: Option<&Param>, n: Neighbours) ->
 fn nearest(distances: &Tensor, n: Neighbours) -> Vec<usize> {
     let among = distances.shape().last().copied().unwrap_or(1).max(1);
     let mut found = vec![0; distances.len() / among * n.k];
+    if left_out(distances.len()) {
+        return found;
+    }
     let rows = distances.as_slice().unwrap_or_default().par_chunks_exact(among);
     found.par_chunks_exact_mut(n.k).zip(rows).for_each(|(found, row)| {
         let nearer = |a: &usize, b: &usize| row[*a].total_cmp(&row[*b]).then(a.cmp(b));
@@ -176,6 +179,9 @@ fn best(
 ) -> ArrayD<i64> {
     let among = values.shape().last().copied().unwrap_or(1).max(1);
     let mut best = vec![0; samples * channels * places];
+    if left_out(best.len()) {
+        return ArrayD::from_shape_vec(IxDyn(&[samples, channels, places]), best).unwrap_or_default();
+    }
     let planes = values.as_slice().unwrap_or_default().par_chunks_exact(among);
     best.par_chunks_exact_mut(places.max(1)).zip(planes).enumerate().for_each(|(i, (best, plane))| {
         let own = &nearest[i / channels * places * k..][..places * k];
