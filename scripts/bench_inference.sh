@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Inference of shanty, its layers one by one and fused, beside PyTorch's modes and ONNX Runtime in one run: images/s.
+# Inference of shanty, its layers one by one and fused, beside PyTorch's modes and ONNX Runtime by turns: images/s, as a table.
 #
 #   scripts/bench_inference.sh [NAME...]            default: resnet18 resnet50 mobilenet_v2 inception
 #
-# Environment: PYTHON (python3, with torchvision), BATCH (1), SIZE (224), THREADS (2), ROUNDS (20).
+# Environment: PYTHON (python3, with torchvision), BATCHES ("1 16"), SIZE (224), THREADS (2), ROUNDS (5), PASSES (4, of each mode in a round).
 set -euo pipefail
 cd "$(dirname "$0")/.."
-PYTHON=${PYTHON:-python3} BATCH=${BATCH:-1} SIZE=${SIZE:-224} THREADS=${THREADS:-2} ROUNDS=${ROUNDS:-20}
+PYTHON=${PYTHON:-python3} BATCHES=${BATCHES:-1 16} SIZE=${SIZE:-224} THREADS=${THREADS:-2} ROUNDS=${ROUNDS:-5} PASSES=${PASSES:-4}
 bench=${CARGO_TARGET_DIR:-target}/release/examples/bench_infer
 [ -x "$bench" ] || { echo "no $bench: run cargo build --release --example bench_infer first" >&2; exit 2; }
 [ $# -gt 0 ] || set -- resnet18 resnet50 mobilenet_v2 inception
@@ -34,10 +34,13 @@ network() {
   esac
 }
 
-echo "batch $BATCH, $SIZE px, threads $THREADS, median of $ROUNDS, torch $($PYTHON -c 'import torch; print(torch.__version__)')"
+echo "$SIZE px, threads $THREADS, medians of $ROUNDS rounds of $PASSES, torch $($PYTHON -c 'import torch; print(torch.__version__)')"
+echo "| network, batch | one by one | fused | eager | channels last | compile | ONNX Runtime | fused / one by one | largest difference |"
+echo "|---|---|---|---|---|---|---|---|---|"
 for name; do
   of=$(network "$name")
   layers="[${of% *}, {type: GlobalAveragePooling}, {type: Linear, in_features: ${of##* }, out_features: 1000}]"
-  sizes=(--batch "$BATCH" --size "$SIZE" --threads "$THREADS" --rounds "$ROUNDS")
-  { "$bench" "$layers" "${sizes[@]}" | sed 's/^/shanty /'; $PYTHON scripts/peers/infer.py "$name" "${sizes[@]}" 2>/dev/null; } | sed "s/^/$name: /"
+  for batch in $BATCHES; do
+    $PYTHON scripts/peers/infer.py "$name" "$bench" "$layers" --batch "$batch" --size "$SIZE" --threads "$THREADS" --rounds "$ROUNDS" --passes "$PASSES"
+  done
 done

@@ -1,26 +1,34 @@
-"""Inference of torchvision's networks: PyTorch in its modes, and ONNX Runtime where it is installed.
+"""Inference of torchvision's networks by turns: shanty one by one and fused, PyTorch in its modes, and ONNX Runtime where it is installed.
 
-    python infer.py NAME [--batch 1] [--size 224] [--threads 2] [--rounds 20]
+    python infer.py NAME BENCH YAML [--batch 1] [--size 224] [--threads 2] [--rounds 5] [--passes 4]
 
-NAME is one of torchvision.models, or inception: GoogLeNet's stem and its first block. Prints a line `MODE images/s X` each, X from the median pass; `compile` is
-torch.compile of a frozen network without gradients, which folds batch norms by itself.
+NAME is one of torchvision.models, or inception: GoogLeNet's stem and its first block. BENCH is bench_infer of shanty, YAML its network. In each
+round every mode makes a pass that is not counted and PASSES that are, after a pause in which the threads of the others go to sleep. Prints a row
+of a table: the images/s of the median pass of each mode, and the largest difference of shanty's two results, in units of the largest. `compile` is
+torch.compile of a network without gradients, which folds batch norms by itself where inductor's freezing is on, as here.
 """
 
 import argparse
 import io
 import statistics
+import subprocess
+import sys
 import time
+import warnings
 
 import torch
 import torchvision
 from torch import nn
 
+MODES = ["plain", "fused", "eager", "channels last", "compile", "ONNX Runtime"]
+
 args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 args.add_argument("name")
-for key, value in dict(batch=1, size=224, threads=2, rounds=20).items():
+args.add_argument("bench")
+args.add_argument("yaml")
+for key, value in dict(batch=1, size=224, threads=2, rounds=5, passes=4).items():
     args.add_argument(f"--{key}", type=int, default=value)
 args = args.parse_args()
-
 
 
 def conv(cin, cout, kernel, stride=1):
@@ -47,28 +55,43 @@ def inception():
     return nn.Sequential(*features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(256, 1000))
 
 
-torch.set_num_threads(args.threads)
-torch.manual_seed(0)
-net = (inception() if args.name == "inception" else torchvision.models.get_model(args.name, weights=None)).eval()
-x = torch.randn(args.batch, 3, args.size, args.size)
+def make():
+    torch.manual_seed(0)
+    return (inception() if args.name == "inception" else torchvision.models.get_model(args.name, weights=None)).eval()
 
 
-def measure(mode, run):
-    for _ in range(3):
-        run()
-    seconds = []
-    for _ in range(args.rounds):
+def timed(run):
+    def seconds():
         start = time.perf_counter()
         run()
-        seconds.append(time.perf_counter() - start)
-    print(f"{mode} images/s {args.batch / statistics.median(seconds):.1f}", flush=True)
+        return time.perf_counter() - start
+
+    return seconds
 
 
-def onnx_runtime():
+def shanty():
+    """Its two modes, and the difference of their results."""
+    given = {"--batch": args.batch, "--size": args.size, "--threads": args.threads, "--rounds": 0}
+    command = [args.bench, args.yaml, *(str(word) for pair in given.items() for word in pair)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    difference = process.stdout.readline().split()[-1]
+
+    def mode(name):
+        def seconds():
+            process.stdin.write(f"{name}\n")
+            process.stdin.flush()
+            return float(process.stdout.readline())
+
+        return seconds
+
+    return mode("plain"), mode("fused"), difference
+
+
+def onnx_runtime(x):
     import onnxruntime
 
     file = io.BytesIO()
-    torch.onnx.export(net, (x,), file, dynamo=False)
+    torch.onnx.export(make(), (x,), file, dynamo=False)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = args.threads
     session = onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
@@ -76,16 +99,30 @@ def onnx_runtime():
     return lambda: session.run(None, feed)
 
 
-with torch.inference_mode():
-    measure("eager", lambda: net(x))
-    last, xl = net.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
-    measure("channels_last", lambda: last(xl))
-    net = net.to(memory_format=torch.contiguous_format)
-    try:
-        measure("onnxruntime", onnx_runtime())
-    except ImportError as missing:
-        print(f"onnxruntime not measured: {missing}")
-    frozen = torch.jit.optimize_for_inference(torch.jit.trace(net, x))
-    measure("jit", lambda: frozen(x))
-    compiled = torch.compile(net)
-    measure("compile", lambda: compiled(x))
+def compiled(x):
+    torch._inductor.config.freezing = True
+    run = torch.compile(make())
+    run(x)
+    return lambda: run(x)
+
+
+torch.set_num_threads(args.threads)
+warnings.filterwarnings("ignore")
+x = torch.randn(args.batch, 3, args.size, args.size)
+found = {mode: [] for mode in MODES}
+with torch.no_grad():
+    plain, fused, difference = shanty()
+    net, last, xl = make(), make().to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
+    modes = {"plain": plain, "fused": fused, "eager": timed(lambda: net(x)), "channels last": timed(lambda: last(xl))}
+    for name, more in [("compile", compiled), ("ONNX Runtime", onnx_runtime)]:
+        try:
+            modes[name] = timed(more(x))
+        except Exception as error:
+            print(f"{args.name}: {name} is not measured: {str(error).strip().splitlines()[0]}", file=sys.stderr)
+    for _ in range(args.rounds):
+        for name, seconds in modes.items():
+            time.sleep(0.1)
+            found[name] += [seconds() for _ in range(args.passes + 1)][1:]
+rates = {mode: args.batch / statistics.median(seconds) for mode, seconds in found.items() if seconds}
+cells = [f"{rates[mode]:.1f}" if mode in rates else "–" for mode in MODES]
+print(" | ".join([f"| {args.name}, {args.batch}", *cells, f"{rates['fused'] / rates['plain']:.2f}", f"{difference} |"]), flush=True)
