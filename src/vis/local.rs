@@ -20,6 +20,7 @@ pub const TABLES: &str = "tables.json";
 
 /// Appends a line to `scalars.json` for each event with scalars, and to `tables.json` for each table. A number that is
 /// not finite is written as the string `"NaN"`, `"Infinity"` or `"-Infinity"`, so that each line is strict JSON.
+#[derive(Default)]
 pub struct LocalVisBackend {
     config: LocalVisConfig,
     scalars: Option<GrowingFile>,
@@ -37,12 +38,6 @@ pub struct LocalVisConfig {
 impl Default for LocalVisConfig {
     fn default() -> Self {
         Self { scalar_save_file: SCALARS.to_owned() }
-    }
-}
-
-impl Default for LocalVisBackend {
-    fn default() -> Self {
-        Self { config: LocalVisConfig::default(), scalars: None, tables: None }
     }
 }
 
