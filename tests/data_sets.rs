@@ -10,7 +10,7 @@ use shanty::base::{Error, Result, Rng};
 use shanty::checkpoint::load;
 use shanty::config::{Diags, parse};
 use shanty::data::{
-    Batch, DataLoader, Dataset, Fingerprint, Marks, RepeatDataset, Sample, Subset, Synthetic, unreadable,
+    Batch, DataLoader, Dataset, Fingerprint, Marks, RepeatDataset, Sample, Subset, Synthetic, survey,
 };
 use shanty::plugin::prelude::*;
 use shanty::run::EpochBasedTrainLoop;
@@ -141,7 +141,7 @@ fn excluded_samples_are_never_read() {
 
 #[test]
 fn a_survey_finds_what_cannot_be_read() {
-    let found = unreadable(&Probe::of(50, &[3, 8, 17]), 0, &[17]);
+    let found = survey(&Probe::of(50, &[3, 8, 17]), 0, &[17]).unreadable;
     assert_eq!(found.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [3, 8]);
     assert!(found[0].1.contains("the file is torn") && found[1].1.contains("panicked: torn"), "{found:?}");
 }

@@ -8,8 +8,9 @@ use shanty::data::Batch;
 use shanty::model::{ClsHead, ImageClassifier, LinearClsHead, Model, ResNet, ResNetConfig, StepCx};
 use shanty::module;
 use shanty::nn::{
-    Autograd, BatchNorm1d, BatchNorm2d, Conv1d, Conv2d, Forward, GlobalAveragePooling, Hardswish, Linear,
-    Module, ReLU, Residual, Sequential, SiLU, Var, fuse_conv_bn, named_modules, take_fused_form,
+    Autograd, BatchNorm1d, BatchNorm2d, Concat, Conv1d, Conv2d, Forward, GlobalAveragePooling, Hardswish,
+    Identity, Linear, Module, ReLU, Residual, Sequential, SiLU, Tape, Var, fuse_conv_bn, named_modules,
+    take_fused_form,
 };
 use shanty::params::{HostParams, Role, StateDict};
 
@@ -101,8 +102,18 @@ fn linear_maps_and_sequences_take_in_what_follows_them() {
     let linear = Sequential::new().with(Linear::new(7, 12)).with(BatchNorm1d::new(12)).with(SiLU::new());
     let (error, [before, after]) = compare(linear, &[9, 7], 1);
     assert!(error < 1e-5 && (before, after) == (3, 1), "{error} {before} {after}");
-    let conv = Sequential::new().with(Conv1d::new(5, 8, 3)).with(BatchNorm1d::new(8)).with(ReLU::new());
-    assert!(compare(conv, &[3, 5, 11], 2).0 < 1e-5);
+    for conv in [
+        Conv1d::new(6, 8, 3),
+        Conv1d::new(6, 9, 1).bias(false),
+        Conv1d::new(6, 12, 5).stride(2).padding(2).groups(3),
+        Conv1d::new(6, 6, 3).dilation(2).groups(6),
+        Conv1d::new(6, 5, 11),
+    ] {
+        let channels = conv.weight.value.shape()[0];
+        let conv = Sequential::new().with(conv).with(BatchNorm1d::new(channels)).with(ReLU::new());
+        let (error, [before, after]) = compare(conv, &[3, 6, 11], 2);
+        assert!(error < 1e-5 && (before, after) == (3, 1), "{error} {before} {after}");
+    }
     // The channels of a batch norm over [N, C, L] are not the features of a linear map: nothing may be folded.
     let rows = Sequential::new().with(Linear::new(6, 6)).with(BatchNorm1d::new(6));
     assert!(compare(rows, &[4, 6, 6], 3).0 < 1e-6);
@@ -172,6 +183,46 @@ fn a_resnet_scores_the_same_and_trains_the_same() {
     assert_eq!(values(&one), values(&other));
 }
 
+/// Branches that are joined: of a single image each is computed to its place, so that only the inputs of the second
+/// convolution and the whole take a buffer; of several, nothing changes but rounding.
+#[test]
+fn what_is_joined_is_computed_to_its_place() {
+    let net = || {
+        let branch = || conv_bn(8, 16, 3, 1, 1, false).with(ReLU::new());
+        Concat::new()
+            .with(conv_bn(8, 4, 1, 1, 1, true).with(ReLU::new()))
+            .with(Sequential::new().with(conv_bn(8, 6, 1, 1, 1, false)).with(conv_bn(6, 5, 5, 1, 1, false)))
+            .with(Identity::new())
+            .with(branch())
+    };
+    let (error, [before, after]) = compare(net(), &[1, 8, 7, 7], 8);
+    assert!(error < 1e-5 && (before, after) == (3 + 4 + 3 + 1, 2), "{error} {before} {after}");
+    let (error, [_, after]) = compare(net(), &[3, 8, 7, 7], 9);
+    assert!(error < 1e-5 && after == 2 + 3, "{error} {after}");
+}
+
+/// A convolution that stands in two places of a whole, and in a sum beside it.
+struct JoinedTwice {
+    conv: Conv2d,
+}
+
+module!(JoinedTwice { conv });
+
+impl Module for JoinedTwice {
+    fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        let (y, z) = (self.conv.forward(x, cx)?, self.conv.forward(x, cx)?.relu());
+        let both = Tape::concat(x.tape(), &[y, z, y], 1);
+        Ok(Tape::concat(x.tape(), &[both, y + z, z], 1))
+    }
+}
+
+#[test]
+fn what_is_joined_may_be_looked_at_again() {
+    for batch in [1, 2] {
+        assert_eq!(compare(JoinedTwice { conv: Conv2d::new(4, 6, 3) }, &[batch, 4, 6, 6], 10).0, 0.0);
+    }
+}
+
 /// The output in evaluation.
 fn plain(net: &mut impl Module, x: &Tensor) -> Tensor {
     eval(net, x, false).0
@@ -216,6 +267,48 @@ fn batch_norms_go_into_the_weights_before_them() {
     assert_eq!(take_fused_form(&mut other, &|name| saved.get(name).is_some()).unwrap(), 4);
     assert!(saved.load_into(&mut other).unwrap().is_exact());
     assert_eq!(plain(&mut other, &x), plain(&mut net, &x));
+}
+
+/// Convolutions of sequences take norms in as those of images do.
+#[test]
+fn batch_norms_go_into_convolutions_of_sequences() {
+    let convs = || {
+        Sequential::new()
+            .with(Conv1d::new(4, 8, 3).padding(1).bias(false))
+            .with(BatchNorm1d::new(8))
+            .with(ReLU::new())
+            .with(Conv1d::new(8, 6, 5).stride(2).groups(2))
+            .with(BatchNorm1d::new(6).affine(false))
+    };
+    let mut net = convs();
+    train(&mut net, 11);
+    let x = noise(11, &[3, 4, 13]);
+    let before = plain(&mut net, &x);
+    let done = fuse_conv_bn(&mut net, &noise(12, &[1, 4, 13])).unwrap();
+    let fused: Vec<_> = done.fused.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+    assert_eq!((fused, done.left), (vec![("0", "1"), ("3", "4")], vec![]));
+    let error = apart(&before, &plain(&mut net, &x));
+    assert!(error < 1e-5, "{error}");
+    let saved = StateDict::of(&net).unwrap();
+    let mut other = convs();
+    assert_eq!(take_fused_form(&mut other, &|name| saved.get(name).is_some()).unwrap(), 2);
+    assert!(saved.load_into(&mut other).unwrap().is_exact());
+    assert_eq!(plain(&mut other, &x), plain(&mut net, &x));
+}
+
+/// One convolution of sequences that a norm and an activation look at.
+struct SharedSequence {
+    conv: Conv1d,
+    norm: BatchNorm1d,
+}
+
+module!(SharedSequence { conv, norm });
+
+impl Module for SharedSequence {
+    fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        let y = self.conv.forward(x, cx)?;
+        Ok(self.norm.forward(y, cx)? + y.relu())
+    }
 }
 
 /// A backbone with its norms in fields of its own.
@@ -278,6 +371,8 @@ fn what_cannot_be_fused_keeps_its_weights_and_says_why() {
     let told = |path: &str, why: &str| [(path.to_owned(), why.to_owned())];
     let shared = Shared { conv: Conv2d::new(4, 6, 3), norm: BatchNorm2d::new(6) };
     assert_eq!(left(shared, &[2, 4, 8, 8]), told("norm", "the layer before it has another consumer"));
+    let shared = SharedSequence { conv: Conv1d::new(4, 6, 3), norm: BatchNorm1d::new(6) };
+    assert_eq!(left(shared, &[2, 4, 8]), told("norm", "the layer before it has another consumer"));
     let new = || BatchNorm2d::new(6);
     let twice = Twice { conv: Conv2d::new(4, 6, 3), first: new(), second: new() };
     let why = "the weights before it are used more than once, or computed";

@@ -45,10 +45,7 @@ mod upsample;
 mod window;
 
 pub use attention::*;
-pub use conv::{
-    ConvGeom, PackedWeight, WeightLayout, conv_transpose2d, conv2d, conv2d_backward_data,
-    conv2d_backward_weight, conv2d_packed,
-};
+pub use conv::{ConvGeom, conv_transpose2d, conv2d, conv2d_backward_data, conv2d_backward_weight};
 pub use elementwise::{
     Act, Gate, act_backward, act_forward, act_inplace, add, add_assign, axpy, dropout, dropout_inplace,
     gated, gated_backward, prelu, prelu_backward, prelu_slope_terms, scale,

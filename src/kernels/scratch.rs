@@ -15,39 +15,11 @@ thread_local! {
     static FREE: RefCell<Vec<Vec<Line>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Elements that begin on a cache line.
-#[derive(Default)]
-pub(super) struct Aligned {
+/// A buffer from this thread's free list; it goes back when dropped. Its contents are stale.
+pub(super) struct Scratch {
     lines: Vec<Line>,
     len: usize,
 }
-
-impl Aligned {
-    /// `len` zeros.
-    pub fn zeros(len: usize) -> Self {
-        Self { lines: vec![Line([0.0; LINE]); len.div_ceil(LINE)], len }
-    }
-}
-
-#[allow(unsafe_code)]
-impl Deref for Aligned {
-    type Target = [Elem];
-    fn deref(&self) -> &[Elem] {
-        // SAFETY: `Line` is `repr(C)` around an array that fills it, so `lines` are LINE * lines.len() >= len elements.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
-    }
-}
-
-#[allow(unsafe_code)]
-impl DerefMut for Aligned {
-    fn deref_mut(&mut self) -> &mut [Elem] {
-        // SAFETY: `lines` are at least `len` elements, and `self` is borrowed mutably.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
-    }
-}
-
-/// A buffer from this thread's free list; it goes back when dropped. Its contents are stale.
-pub(super) struct Scratch(Aligned);
 
 impl Scratch {
     /// A buffer of `len` elements.
@@ -62,7 +34,7 @@ impl Scratch {
         if lines.len() < need {
             lines.resize(need, Line([0.0; LINE]));
         }
-        let mut scratch = Self(Aligned { lines, len });
+        let mut scratch = Self { lines, len };
         if is_shapes_only() {
             // What would fill it may be left out, and its numbers be summed all the same.
             scratch.fill(0.0);
@@ -75,21 +47,25 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let lines = std::mem::take(&mut self.0.lines);
+        let lines = std::mem::take(&mut self.lines);
         // A thread that is ending has no free list any more.
         let _ = FREE.try_with(|free| free.borrow_mut().push(lines));
     }
 }
 
+#[allow(unsafe_code)]
 impl Deref for Scratch {
     type Target = [Elem];
     fn deref(&self) -> &[Elem] {
-        &self.0
+        // SAFETY: `Line` is `repr(C)` around an array that fills it, so `lines` are LINE * lines.len() >= len elements.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
     }
 }
 
+#[allow(unsafe_code)]
 impl DerefMut for Scratch {
     fn deref_mut(&mut self) -> &mut [Elem] {
-        &mut self.0
+        // SAFETY: `lines` are at least `len` elements, and `self` is borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
     }
 }

@@ -100,6 +100,7 @@ impl Autograd {
         step: impl for<'t> FnOnce(&mut M, &'t Tape, &mut Forward<'_>) -> Result<R>,
         traces: bool,
     ) -> Result<(R, Vec<Traced>)> {
+        keep_threads_hot();
         lend(module);
         let tape = Tape::without_grad(std::mem::take(&mut self.pool)).fused(self.fuses && !traces);
         if traces {

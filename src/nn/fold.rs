@@ -9,7 +9,7 @@ use super::buffer_pool::tensor;
 use super::layers::norm_of;
 use super::replace::concrete;
 use super::tree::at_mut;
-use super::{Autograd, Child, Conv2d, Linear, Module, ModuleTree, Param, Var, named_modules};
+use super::{Autograd, Child, Conv1d, Conv2d, Linear, Module, ModuleTree, Param, Var, named_modules};
 
 /// What was done to the batch norms of a network.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -90,7 +90,7 @@ pub(super) fn fold(root: &mut dyn ModuleTree, seen: &[Seen]) -> Result<FusedWeig
         let layer = before.and_then(|weight| {
             let layer = owners.get(&weight).ok_or("the weights before it are no layer's")?;
             let module = at_mut(root, layer).ok().and_then(concrete).and_then(product);
-            module.map(|_| layer).ok_or("the layer before it is neither Conv2d nor Linear")
+            module.map(|_| layer).ok_or("the layer before it is neither Conv1d, Conv2d nor Linear")
         });
         match layer {
             Ok(layer) => {
@@ -124,6 +124,9 @@ fn owners(root: &dyn ModuleTree) -> HashMap<usize, String> {
 fn product(module: &mut dyn Any) -> Option<(&mut Param, &mut Option<Param>)> {
     if module.is::<Conv2d>() {
         return module.downcast_mut::<Conv2d>().map(|conv| (&mut conv.weight, &mut conv.bias));
+    }
+    if module.is::<Conv1d>() {
+        return module.downcast_mut::<Conv1d>().map(|conv| (&mut conv.weight, &mut conv.bias));
     }
     module.downcast_mut::<Linear>().map(|linear| (&mut linear.weight, &mut linear.bias))
 }

@@ -82,12 +82,20 @@ impl Pending {
         (self.act == Act::Identity).then(|| Self { act, ..self.clone() })
     }
 
-    /// The value.
-    fn compute(&self, mut y: Vec<Elem>) -> Tensor {
+    /// The same without an axis of size 1 behind the channels.
+    pub fn squeezed(&self, axis: usize) -> Option<Self> {
+        let mut shape = self.shape.clone();
+        (axis > self.channel_axis && shape.get(axis) == Some(&1)).then(|| {
+            shape.remove(axis);
+            Self { shape, ..self.clone() }
+        })
+    }
+
+    /// Writes the value.
+    fn compute(&self, y: &mut [Elem]) {
         let [scale, bias, residual] =
             [&self.scale, &self.bias, &self.residual].map(|t| t.as_ref().map(slice));
-        (self.run)(slice(&self.weight), LayerEpilogue { scale, bias, residual, act: self.act }, &mut y);
-        tensor(&self.shape, y)
+        (self.run)(slice(&self.weight), LayerEpilogue { scale, bias, residual, act: self.act }, y);
     }
 }
 
@@ -138,8 +146,9 @@ impl Tape {
     pub(super) fn settle(&self, id: u32) {
         let waiting = self.arena.borrow_mut().nodes[id as usize].pending.take();
         if let Some(product) = waiting {
-            let value = product.compute(self.take(product.shape().iter().product()));
-            self.arena.borrow_mut().nodes[id as usize].value = value;
+            let mut y = self.take(product.shape().iter().product());
+            product.compute(&mut y);
+            self.arena.borrow_mut().nodes[id as usize].value = tensor(product.shape(), y);
         }
     }
 }
@@ -155,5 +164,17 @@ impl<'t> Var<'t> {
         let with = self.tape.pending(op, change(&product)?);
         self.tape.arena.borrow_mut().absorbed.push(self.id);
         Some(with)
+    }
+
+    /// Computes the product that waits here to where it is wanted, a part of the value of another node; whether one
+    /// waits. Who computes it so tells its place next, by [`lies_in`](Self::lies_in).
+    pub(super) fn compute_to(self, part: &mut [Elem]) -> bool {
+        let waiting = self.tape.arena.borrow_mut().nodes[self.id as usize].pending.take();
+        waiting.inspect(|product| product.compute(part)).is_some()
+    }
+
+    /// The value is this part of another one, whose memory it shares.
+    pub(super) fn lies_in(self, part: Tensor) {
+        self.tape.arena.borrow_mut().nodes[self.id as usize].value = part;
     }
 }

@@ -1,7 +1,7 @@
 //! The three passes of a convolution, and which algorithm computes them.
 
 use super::geometry::ConvGeom;
-use super::packed_weight::{PackedWeight, WeightLayout};
+use super::weight_layout::WeightLayout;
 use super::{forward, grouped, image_lanes, input_grad, pointwise, thinned, weight_grad, winograd};
 use crate::base::Elem;
 use crate::kernels::elementwise::{act_inplace, add_assign};
@@ -18,17 +18,6 @@ pub fn conv2d(g: &ConvGeom, x: &[Elem], w: &[Elem], then: LayerEpilogue<'_>, y: 
     let mut packed = Scratch::take(layout.len(g));
     layout.pack(g, w, &mut packed);
     run(g, x, if layout == WeightLayout::Plain { w } else { &packed }, then, y);
-}
-
-/// The same by a weight that was packed before.
-pub fn conv2d_packed(
-    g: &ConvGeom,
-    x: &[Elem],
-    (w, packed): (&[Elem], &PackedWeight),
-    then: LayerEpilogue<'_>,
-    y: &mut [Elem],
-) {
-    run(g, x, packed.of(g, w), then, y);
 }
 
 /// The forward pass by a weight in the layout of `g`.

@@ -14,7 +14,7 @@
 //! - **Vectors of images** for the gradient of the input of small maps (`image_lanes`), and **vectors of pixels** for
 //!   the gradient of the weight of few channels (`weight_grad_narrow`).
 //!
-//! `conv2d` holds the public functions and makes the choice, `packed_weight` says in which order each algorithm reads
+//! `conv2d` holds the public functions and makes the choice, `weight_layout` says in which order each algorithm reads
 //! the weight, `geometry` holds the shape, `padded` copies images with their
 //! padding and lists where windows and taps lie in them.
 
@@ -25,15 +25,14 @@ mod grouped;
 pub(super) mod image_lanes;
 mod implicit_gemm;
 mod input_grad;
-mod packed_weight;
 mod padded;
 mod pointwise;
 mod thinned;
 mod weight_grad;
 #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
 mod weight_grad_narrow;
+mod weight_layout;
 mod winograd;
 
-pub use conv2d::{conv_transpose2d, conv2d, conv2d_backward_data, conv2d_backward_weight, conv2d_packed};
+pub use conv2d::{conv_transpose2d, conv2d, conv2d_backward_data, conv2d_backward_weight};
 pub use geometry::ConvGeom;
-pub use packed_weight::{PackedWeight, WeightLayout};

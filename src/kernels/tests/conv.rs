@@ -4,8 +4,7 @@ use super::{close, noise, on_1_and_2_threads, pick};
 use crate::base::{Elem, keyed};
 use crate::kernels::conv::image_lanes;
 use crate::kernels::{
-    Act, ConvGeom, LayerEpilogue, PackedWeight, Window, conv2d, conv2d_backward_data, conv2d_backward_weight,
-    conv2d_packed,
+    Act, ConvGeom, LayerEpilogue, Window, conv2d, conv2d_backward_data, conv2d_backward_weight,
 };
 
 /// Calls `f` with the indices into x, w and y of every product of the definition.
@@ -69,9 +68,6 @@ fn check(g: &ConvGeom, seed: u64) {
             ..Default::default()
         };
         conv2d(g, &x, &w, then, &mut got);
-        let mut by_packed = vec![Elem::NAN; g.y_len()];
-        conv2d_packed(g, &x, (&w, &PackedWeight::new(g, &w)), then, &mut by_packed);
-        assert!(got == by_packed, "a packed weight changes no bit of {g:?}");
         got
     });
     close(&got, &y, tolerance(g), &format!("forward of {g:?}"));

@@ -41,11 +41,22 @@ impl Tape {
         shape[axis] = starts[values.len()];
         let mut y = self.take(shape.iter().product());
         let mut to = view_mut(&shape, &mut y);
-        for (value, range) in values.iter().zip(starts.windows(2)) {
-            let part = to.slice_axis_mut(Axis(axis), Slice::from(range[0]..range[1]));
-            assign(part, &value.value().view());
+        let part = |i: usize| Slice::from(starts[i]..starts[i + 1]);
+        let mut in_place = Vec::new();
+        for (i, value) in values.iter().enumerate() {
+            let mut to = to.slice_axis_mut(Axis(axis), part(i));
+            let once = values.iter().filter(|other| other.id == value.id).count() == 1;
+            // A product that waits is computed to its place, if that is one piece: nothing is copied.
+            if once && to.as_slice_mut().is_some_and(|to| value.compute_to(to)) {
+                in_place.push(i);
+            } else {
+                assign(to, &value.value().view());
+            }
         }
         let y = tensor(&shape, y);
+        for i in in_place {
+            values[i].lies_in(y.clone().slice_axis_move(Axis(axis), part(i)));
+        }
         Ok(self.node("concat", y, values, move |dy, grads| {
             for (i, range) in starts.windows(2).enumerate() {
                 if grads.wants(i) {

@@ -192,7 +192,9 @@ impl<'t> Var<'t> {
         self.attempt(|| {
             let x = as_images(self, "a convolution of sequences")?;
             let weight = as_images(weight, "the weight of a convolution of sequences")?;
-            Ok(x.conv2d(weight, bias, options).checked()?.squeeze(2))
+            let y = x.conv2d(weight, bias, options).checked()?;
+            let waiting = y.absorbed("squeeze", |product| product.squeezed(2));
+            Ok(waiting.unwrap_or_else(|| y.squeeze(2)))
         })
     }
 }
