@@ -226,7 +226,12 @@ fn of_types() -> Vec<Case> {
             let mut spec = serde_json::to_value(parse("example", &example(entry)).unwrap()).unwrap();
             // Networks that are large as they are would be drawn for each number.
             match entry.name {
-                "VisionTransformer" | "DistilledVisionTransformer" | "DeiT3" => {
+                "VisionTransformer"
+                | "DistilledVisionTransformer"
+                | "DeiT3"
+                | "BEiTViT"
+                | "ViTEVA02"
+                | "RevVisionTransformer" => {
                     spec["arch"] =
                         json!({"embed_dims": 8, "num_layers": 1, "num_heads": 1, "feedforward_channels": 8})
                 }
@@ -280,6 +285,51 @@ fn of_types() -> Vec<Case> {
                     spec["arch"] = json!({"layers": [1, 1, 1, 1], "embed_dims": [4, 4, 4, 4],
                         "mlp_ratios": [1, 1, 1, 1], "layer_scale_init_value": 1e-5})
                 }
+                "SwinTransformerV2" => {
+                    spec["arch"] = json!({"embed_dims": 4, "depths": [1, 1], "num_heads": [1, 1]})
+                }
+                "TinyViT" => {
+                    spec["arch"] =
+                        json!({"channels": [4, 4, 4, 4], "num_heads": [1, 1, 1, 1], "depths": [1, 1, 1, 1]})
+                }
+                "LeViT" => {
+                    spec["arch"] = json!({"embed_dims": [8, 8, 8], "num_heads": [1, 1, 1], "depths": [1, 1, 1],
+                        "key_dims": [4, 4, 4]})
+                }
+                "MViT" => {
+                    spec["arch"] =
+                        json!({"embed_dims": 4, "num_layers": 2, "num_heads": 1, "downscale_indices": [1]})
+                }
+                "HiViT" => spec["arch"] = json!({"embed_dims": 8, "depths": [1, 1, 1], "num_heads": 1}),
+                "DaViT" => {
+                    spec["arch"] = json!({"embed_dims": 4, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 1, 1]})
+                }
+                "PCPVT" | "SVT" => {
+                    let four = |size: usize| json!(vec![size; 4]);
+                    spec["arch"] = json!({"embed_dims": four(4), "depths": four(1), "num_heads": four(1),
+                        "patch_sizes": four(2), "strides": four(2), "mlp_ratios": four(1), "sr_ratios": four(1)});
+                    if entry.name == "SVT" {
+                        spec["arch"]["window_sizes"] = four(2);
+                    }
+                }
+                "T2T_ViT" => {
+                    spec["embed_dims"] = json!(12);
+                    spec["num_layers"] = json!(1);
+                    spec["t2t_cfg"] = json!({"token_dims": 4});
+                }
+                "TNT" => {
+                    spec["arch"] = json!({"embed_dims_outer": 4, "embed_dims_inner": 4, "num_layers": 1,
+                        "num_heads_outer": 1, "num_heads_inner": 1})
+                }
+                "Conformer" => {
+                    spec["arch"] = json!({"embed_dims": 8, "channel_ratio": 1, "num_heads": 1, "depths": 3});
+                    spec["base_channels"] = json!(4);
+                }
+                "EfficientFormer" => {
+                    spec["arch"] = json!({"layers": [1, 1, 1, 1], "embed_dims": [4, 4, 4, 4],
+                        "downsamples": [false, true, true, true], "vit_num": 1})
+                }
+                "MobileViT" => spec["arch"] = json!("xx_small"),
                 "RegNet" => {
                     spec["arch"] = json!({"w0": 16, "wa": 12.5, "wm": 2.0, "group_w": 8, "depth": 9,
                         "bot_mul": 1.0})

@@ -1,13 +1,13 @@
 //! The classifier of images.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::batch_augments::{BatchAugments, BatchAugmentsConfig};
 use super::heads::{Head, UNCOUNTABLE};
 use super::preprocessors::{ClsDataPreprocessor, Preprocessor, onehot};
 use super::{FieldNeeds, LossDict, Model, Outputs, SCORES, Task, initial};
-use crate::base::Result;
+use crate::base::{Error, Result};
 use crate::config::{Diag, Diags, Kind};
 use crate::data::{Batch, Column, INPUTS, TARGET};
 use crate::nn::init::{Init, InitCfg};
@@ -23,8 +23,10 @@ pub struct ImageClassifierConfig {
     /// Between backbone and head.
     #[serde(default)]
     pub neck: Option<Spec<dyn Module>>,
-    /// From features to scores and losses.
-    pub head: Spec<dyn Head>,
+    /// From features to scores and losses. Without one (`head: null`) the features are what it predicts, and nothing can be
+    /// trained.
+    #[serde(deserialize_with = "or_null")]
+    pub head: Option<Spec<dyn Head>>,
     /// From batches to images; ClsDataPreprocessor without normalisation if absent.
     #[serde(default)]
     pub data_preprocessor: Option<Spec<dyn Preprocessor>>,
@@ -47,6 +49,11 @@ pub struct ImageClassifierConfig {
     pub train_cfg: Option<BatchAugmentsConfig>,
 }
 
+/// A key that must be there, though it may be null: nobody forgets the head.
+fn or_null<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Spec<dyn Head>>, D::Error> {
+    Option::deserialize(d)
+}
+
 register! { /// A classifier of images: backbone, neck and head.
 dyn Model, "ImageClassifier" => fn ImageClassifier::from_config }
 
@@ -66,7 +73,7 @@ dyn Model, "ImageClassifier" => fn ImageClassifier::from_config }
 pub struct ImageClassifier {
     backbone: Box<dyn Module>,
     neck: Option<Box<dyn Module>>,
-    head: Box<dyn Head>,
+    head: Option<Box<dyn Head>>,
     preprocessor: Box<dyn Preprocessor>,
     augments: Option<BatchAugments>,
     init: Vec<Init>,
@@ -81,7 +88,7 @@ impl ImageClassifier {
         Self {
             backbone: Box::new(backbone),
             neck: None,
-            head: Box::new(head),
+            head: Some(Box::new(head)),
             preprocessor: Box::new(ClsDataPreprocessor::default()),
             augments: None,
             init: Vec::new(),
@@ -99,12 +106,16 @@ impl ImageClassifier {
         let augments =
             p.train_cfg.and_then(|cfg| errors.take(BatchAugments::from_config(&cfg, cx)).flatten());
         if augments.is_some() {
-            errors.take(countable(&p.head));
+            p.head.as_ref().map(|head| errors.take(countable(head)));
         }
         let init = errors.take(initial::rules(p.pretrained.as_ref(), &p.init_cfg, cx));
         let backbone = errors.take(p.backbone.build(cx));
         let neck = p.neck.and_then(|spec| errors.take(spec.build(cx)));
-        let head = errors.take(p.head.build(cx));
+        let head = p.head.map(|spec| errors.take(spec.build(cx)));
+        let head = match head {
+            Some(built) => built.map(Some),
+            None => Some(None),
+        };
         let (Some(init), Some(backbone), Some(head)) = (init, backbone, head) else {
             return Err(errors.0.into());
         };
@@ -138,7 +149,7 @@ impl ImageClassifier {
         Self { init, ..self }
     }
 
-    /// From prepared inputs to the scores of the head.
+    /// From prepared inputs to the scores of the head, or to the features if there is none.
     fn scores<'t>(&mut self, inputs: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
         let x = match &mut self.neck {
             Some(neck) if neck.takes_several() => {
@@ -151,9 +162,15 @@ impl ImageClassifier {
             }
             None => cx.child("backbone", &mut self.backbone, inputs)?,
         };
-        cx.child("head", &mut self.head, x)
+        match &mut self.head {
+            Some(head) => cx.child("head", head, x),
+            None => Ok(x),
+        }
     }
 }
+
+/// What a classifier without a head predicts.
+const FEATURES: &str = "features";
 
 /// Refuses a head that counts right answers, for targets that are mixed.
 fn countable(head: &Spec<dyn Head>) -> Result<()> {
@@ -181,12 +198,21 @@ impl Task for ImageClassifier {
             };
             prepared.scores = Some(mixed.targets(&own));
         }
-        self.head.loss(scores, prepared.target(batch)?)
+        match &self.head {
+            Some(head) => head.loss(scores, prepared.target(batch)?),
+            None => Err(Error::config(
+                "`head: null`: this classifier gives features and has no loss to train by; give it a head, as \
+                 `{type: LinearClsHead, num_classes: 10, in_channels: 768}`",
+            )),
+        }
     }
 
     fn predict(&mut self, batch: &Batch, tape: &Tape, cx: &mut Forward<'_>) -> Result<Outputs> {
         let prepared = self.preprocessor.prepare(batch, cx, tape)?;
         let scores = self.scores(prepared.inputs, cx)?;
+        let Some(head) = &self.head else {
+            return Ok(Outputs::predicted(FEATURES, scores.value().into_owned()));
+        };
         // Without an answer to every sample (-1 is customary) there is no loss, but there are scores.
         let labelled = prepared.scores.is_some()
             || match batch.get(TARGET) {
@@ -195,7 +221,7 @@ impl Task for ImageClassifier {
                 None => false,
             };
         let target = if labelled { Some(prepared.target(batch)?) } else { None };
-        self.head.predict(scores, target)
+        head.predict(scores, target)
     }
 
     fn autograd(&mut self) -> &mut Autograd {
@@ -203,10 +229,11 @@ impl Task for ImageClassifier {
     }
 
     fn reads(&self) -> FieldNeeds {
+        let scored = self.head.is_some();
         FieldNeeds {
             inputs: vec![INPUTS.into()],
-            targets: vec![TARGET.into()],
-            outputs: vec![(SCORES.into(), TARGET.into())],
+            targets: if scored { vec![TARGET.into()] } else { Vec::new() },
+            outputs: if scored { vec![(SCORES.into(), TARGET.into())] } else { Vec::new() },
         }
     }
 }

@@ -346,6 +346,29 @@ fn small_networks_train_behind_image_classifier() {
     }
 }
 
+/// Without a head there are features to look at and nothing to train by; the key must be there all the same.
+#[test]
+fn a_classifier_without_a_head_gives_features() {
+    let cases = cases();
+    let case = cases.iter().find(|case| case.name == "EVA-02").unwrap();
+    let mut config = case.config.clone();
+    config.insert("type".into(), "ImageClassifier".into());
+    config.insert("head".into(), Value::Null);
+    let mut model = build::<dyn Model>(&Value::Object(config.clone())).unwrap();
+    let batch = Batch::new(case.images(2).into_owned(), vec![0, 1]);
+    let outputs = model.eval_step(&batch).unwrap();
+    assert_eq!(outputs.predictions.get("features").unwrap().shape(), [2, 24]);
+    assert!(outputs.scores().is_none() && outputs.sample_losses.is_none());
+    let features = model.trace(&batch).unwrap();
+    assert!(features.iter().any(|row| row.path == "backbone" && row.output.is_some()));
+    let error =
+        model.train_step(&batch, &StepCx { seed: 0, iter: 0, loss_scale: 1.0 }).unwrap_err().to_string();
+    assert!(error.contains("`head: null`") && error.contains("LinearClsHead"), "{error}");
+    config.remove("head");
+    let error = build::<dyn Model>(&Value::Object(config)).map(drop).unwrap_err().to_string();
+    assert!(error.contains("head"), "{error}");
+}
+
 /// Networks begin with finite weights, by rules that find their layers.
 #[test]
 fn initial_weights_are_finite() {

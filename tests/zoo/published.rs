@@ -69,6 +69,22 @@ fn the_networks_are_as_large_as_published() {
         (json!({"type": "CSPResNeXt", "depth": 50}), linear(2048), 20_569_896),
         (json!({"type": "SwinTransformer", "arch": "tiny"}), linear(768), 28_288_354),
         (json!({"type": "SwinTransformer", "arch": "base"}), linear(1024), 87_768_224),
+        (json!({"type": "SwinTransformerV2", "arch": "tiny"}), linear(768), 28_347_154),
+        (json!({"type": "SwinTransformerV2", "arch": "base"}), linear(1024), 87_918_816),
+        (json!({"type": "MViT", "arch": "tiny"}), linear(768), 24_173_320),
+        (json!({"type": "DaViT", "arch": "t"}), linear(768), 28_360_168),
+        (json!({"type": "HiViT", "arch": "tiny", "rpe": true}), linear(384), 19_180_900),
+        (
+            json!({"type": "PCPVT", "qkv_bias": true, "norm_after_stage": [false, false, false, true]}),
+            linear(512),
+            24_106_216,
+        ),
+        (
+            json!({"type": "SVT", "qkv_bias": true, "norm_after_stage": [false, false, false, true]}),
+            linear(512),
+            24_060_776,
+        ),
+        (json!({"type": "MobileViT", "arch": "small"}), linear(640), 5_578_632),
     ];
     let deit = |backbone: &str, head: &str, arch: &str, features: usize| {
         let head = json!({"type": head, "num_classes": 1000, "in_channels": features});
@@ -101,6 +117,24 @@ fn the_networks_are_as_large_as_published() {
         (vig("Vig", "base", 640), 86_841_832),
         (vig("PyramidVig", "tiny", 384), 12_486_314),
         (vig("PyramidVig", "base", 1024), 95_213_258),
+        ((json!({"type": "TinyViT", "arch": "5m"}), linear(320)), 5_392_764),
+        ((json!({"type": "BEiTViT"}), linear(768)), 86_530_984),
+        (
+            (
+                json!({"type": "ViTEVA02", "img_size": 336, "patch_size": 14, "out_type": "avg_featmap", "final_norm": false}),
+                linear(192),
+            ),
+            5_758_888,
+        ),
+        ((json!({"type": "RevVisionTransformer", "arch": "deit-small"}), linear(768)), 22_434_664),
+        (
+            (
+                json!({"type": "T2T_ViT"}),
+                json!({"type": "VisionTransformerClsHead", "num_classes": 1000, "in_channels": 384}),
+            ),
+            21_465_422,
+        ),
+        ((json!({"type": "TNT", "arch": "s"}), linear(384)), 23_755_336),
     ];
     let all = cases.into_iter().map(|(backbone, head, wanted)| (backbone, Some(mean.clone()), head, wanted));
     let bare = bare.into_iter().map(|((backbone, head), wanted)| (backbone, None, head, wanted));

@@ -64,6 +64,16 @@ fn what_is_not_there_is_said() {
         (json!({"type": "Vig", "arch": {"num_blocks": 1, "channels": 12}}), "no multiple of 8"),
         (json!({"type": "PyramidVig", "use_stochastic": true}), "they are not drawn"),
         (json!({"type": "HRFuseScales", "in_channels": [1, 2, 3, 4, 5]}), "1 to 4"),
+        (json!({"type": "SwinTransformerV2", "window_size": 1}), "at least 2"),
+        (json!({"type": "TinyViT", "local_conv_size": 2}), "an odd number"),
+        (json!({"type": "DaViT", "out_indices": [0, 1, 2, 3]}), "the last of 4 stages"),
+        (json!({"type": "ViTEVA02", "img_size": 225}), "no multiple"),
+        (json!({"type": "BEiTViT", "bias": "all"}), "`qv_bias`, true for all"),
+        (json!({"type": "BEiTViT", "with_cls_token": false}), "counts on a class token"),
+        (json!({"type": "PCPVT", "norm_after_stage": [true, false]}), "2 entries for 4 stages"),
+        (json!({"type": "HiViT", "patch_size": 6}), "a multiple of 4"),
+        (json!({"type": "EfficientFormer", "pool_size": 2}), "an odd number"),
+        (json!({"type": "Conformer", "patch_size": 20}), "a multiple of 16"),
         (json!({"type": "ECA", "channels": 8, "kernel_size": 4}), "odd number"),
     ];
     for (config, wanted) in cases {
@@ -90,6 +100,10 @@ fn images_that_do_not_fit_are_refused() {
             "32 × 32",
         ),
         (json!({"type": "HRFuseScales", "in_channels": [3, 6]}), 8, "made for 2 maps"),
+        (json!({"type": "LeViT", "arch": "128s", "img_size": 64}), 32, "64 × 64"),
+        (json!({"type": "EfficientFormer", "arch": "l1"}), 64, "224 × 224"),
+        (json!({"type": "MViT", "arch": "tiny", "img_size": 64}), 32, "64 × 64"),
+        (json!({"type": "T2T_ViT", "num_layers": 1}), 64, "set `img_size`"),
     ];
     for (config, size, wanted) in cases {
         let (mut net, _) = memory::accounted(true, 1, || build::<dyn Module>(&config).unwrap());

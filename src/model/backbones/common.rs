@@ -1,8 +1,11 @@
-//! What the backbones share: chains of named parts, and what `frozen_stages` and `norm_eval` do.
+//! What the backbones share: chains of named parts, an MLP, and what `frozen_stages`, `norm_eval` and `out_indices` do.
 
 use crate::base::{Error, Result};
+use crate::config::OneOrMany;
+use crate::module;
+use crate::nn::init::{Constant, Init};
 use crate::nn::{
-    Child, ChildMut, Conv2d, ConvModule, Dropout, Forward, Linear, Module, ModuleTree, Param, ReLU,
+    Child, ChildMut, Conv2d, ConvModule, Dropout, Forward, Linear, Module, ModuleTree, PadMode, Param, ReLU,
     Sequential, Var, set_norm_eval, set_trainable,
 };
 
@@ -70,6 +73,77 @@ pub(super) fn freeze(
     set_norm_eval(net, norm_eval);
     let count = usize::try_from(frozen.saturating_add(1)).unwrap_or(0);
     stages.iter().take(count).flatten().try_for_each(|part| set_trainable(net, part, false))
+}
+
+/// `out_indices` of a network whose output is that of its last stage alone.
+pub(super) fn last_stage() -> OneOrMany<i64> {
+    OneOrMany(vec![-1])
+}
+
+/// Refuses `out_indices` that name another one of so many stages than the last.
+pub(super) fn last_only(out_indices: &[i64], stages: usize) -> Result<()> {
+    match out_indices {
+        [at] if *at == -1 || usize::try_from(*at).is_ok_and(|at| at == stages.saturating_sub(1)) => Ok(()),
+        _ => Err(Error::config(format!(
+            "`out_indices: {out_indices:?}`, but the output is that of the last of {stages} stages: -1, or leave it out"
+        ))),
+    }
+}
+
+/// Refuses heads that do not divide the features.
+pub(super) fn divided(features: usize, heads: usize) -> Result<()> {
+    match features.checked_rem(heads) {
+        Some(0) => Ok(()),
+        _ => Err(Error::config(format!("{heads} heads do not divide {features} features"))),
+    }
+}
+
+/// The rule by which the factors of the norm at this path begin as 0, so that a block begins as its shortcut.
+pub(super) fn begins_at_zero(norm: &str) -> Vec<Init> {
+    vec![Init::new(Constant { val: 0.0 }).override_all(norm)]
+}
+
+/// Two linear layers with GELU between them, over the last axis: MMPretrain's `fc1` and `fc2`.
+pub(super) struct Mlp {
+    fc1: Linear,
+    fc2: Linear,
+}
+
+module!(Mlp { fc1, fc2 });
+
+impl Mlp {
+    /// From `dims` to `inner` and on to `out`.
+    pub fn new(dims: usize, inner: usize, out: usize) -> Self {
+        Self { fc1: Linear::new(dims, inner), fc2: Linear::new(inner, out) }
+    }
+}
+
+impl Module for Mlp {
+    fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        let x = cx.child("fc1", &mut self.fc1, x)?.gelu();
+        cx.child("fc2", &mut self.fc2, x)
+    }
+}
+
+/// Patches of `size` × `size` at each `step`th place of images [N, C, H, W] with `pad` zeros around them, as tokens [N, P, C
+/// size²] whose features are C groups of size × size (PyTorch's `unfold`), and how many there are along both axes.
+pub(super) fn unfold(x: Var<'_>, [size, step, pad]: [usize; 3]) -> Result<(Var<'_>, [usize; 2])> {
+    let shape = x.checked()?.shape();
+    let &[n, c, h, w] = &shape[..] else {
+        return Err(Error::invalid(format!("images [N, C, H, W] wanted, got an input of shape {shape:?}")));
+    };
+    let [h, w] = [h, w].map(|side| side + 2 * pad);
+    if h < size || w < size || step == 0 {
+        return Err(Error::invalid(format!("an input of shape {shape:?} has no patch of {size} × {size}")));
+    }
+    let [rows, columns] = [h, w].map(|side| (side - size) / step + 1);
+    let starts = (0..rows).flat_map(|row| (0..columns).map(move |column| row * step * w + column * step));
+    let inside = || (0..size).flat_map(|row| (0..size).map(move |column| row * w + column));
+    let places: Vec<i64> = starts.flat_map(|start| inside().map(move |at| (start + at) as i64)).collect();
+    let padded = x.pad(&[pad as isize; 4], PadMode::Constant(0.0)).reshape(&[n, c, h * w]);
+    let patches = padded.index_select(2, &places).reshape(&[n, c, rows * columns, size * size]);
+    let tokens = patches.permute(&[0, 2, 1, 3]).reshape(&[n, rows * columns, c * size * size]);
+    Ok((tokens.checked()?, [rows, columns]))
 }
 
 /// Rates of stochastic depth that grow from 0 at the first of `blocks` to `most` at the last.

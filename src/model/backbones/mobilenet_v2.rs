@@ -81,7 +81,12 @@ impl MobileNetV2 {
             for block in 0..blocks {
                 let to = width(channels);
                 let stride = if block == 0 { stride } else { 1 };
-                stage = stage.with(Block::new(std::mem::replace(&mut from, to), to, stride, expand)?);
+                stage = stage.with(InvertedResidual::new(
+                    [std::mem::replace(&mut from, to), to],
+                    stride,
+                    expand,
+                    RELU6,
+                )?);
             }
             layers = layers.with(format!("layer{}", i + 1), stage);
         }
@@ -106,19 +111,19 @@ impl Module for MobileNetV2 {
     }
 }
 
-/// An inverted residual block, by the weight names of this network alone: `conv.0`, `conv.1`, …
-struct Block {
+/// An inverted residual block, by the weight names of this network and of MobileViT: `conv.0`, `conv.1`, …
+pub(super) struct InvertedResidual {
     conv: Vec<ConvModule>,
     residual: bool,
 }
 
-module!(Block { conv });
+module!(InvertedResidual { conv });
 
-impl Block {
-    fn new(from: usize, to: usize, stride: usize, expand: usize) -> Result<Self> {
+impl InvertedResidual {
+    pub fn new([from, to]: [usize; 2], stride: usize, expand: usize, act: Act) -> Result<Self> {
         let inner = from.saturating_mul(expand);
-        let wide = ConvModule::of(from, inner, 1).act(RELU6);
-        let depthwise = ConvModule::of(inner, inner, 3).stride(stride).groups(inner).act(RELU6);
+        let wide = ConvModule::of(from, inner, 1).act(act);
+        let depthwise = ConvModule::of(inner, inner, 3).stride(stride).groups(inner).act(act);
         let narrow = ConvModule::of(inner, to, 1).act(Act::Identity);
         let parts = [(expand != 1).then_some(wide), Some(depthwise), Some(narrow)];
         let conv = parts.iter().flatten().map(|part| part.build()).collect::<Result<_>>()?;
@@ -126,7 +131,7 @@ impl Block {
     }
 }
 
-impl Module for Block {
+impl Module for InvertedResidual {
     fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
         let mut parts = self.conv.iter_mut().enumerate();
         let y = parts.try_fold(x, |x, (i, part)| cx.child(format_args!("conv.{i}"), part, x))?;

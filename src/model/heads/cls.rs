@@ -79,23 +79,22 @@ impl ClsHead {
         Ok(Self { loss, topk: p.topk.to_vec(), cal_acc: p.cal_acc, init: Init::list(&p.init_cfg, cx)? })
     }
 
-    /// The same, which logs `accuracy_top-k` in training for each of these.
-    #[must_use]
-    pub fn accuracy(self, topk: impl Into<Vec<usize>>) -> Self {
-        Self { topk: topk.into(), cal_acc: true, ..self }
-    }
-}
-
-impl Module for ClsHead {
-    fn forward<'t>(&mut self, x: Var<'t>, _: &mut Forward<'_>) -> Result<Var<'t>> {
-        Ok(x)
-    }
-}
-
-impl Head for ClsHead {
-    fn loss<'t>(&self, scores: Var<'t>, target: Target<'_>) -> Result<LossDict<'t>> {
+    /// The sum of the losses of each of `all` scores, and the accuracies of `scores`.
+    ///
+    /// # Errors
+    /// As those of [`Head::loss`].
+    pub(super) fn loss_of<'t>(
+        &self,
+        all: &[Var<'t>],
+        scores: Var<'t>,
+        target: Target<'_>,
+    ) -> Result<LossDict<'t>> {
         let mut dict = LossDict::default();
-        dict.push("loss", self.loss.forward(scores, target)?.loss);
+        let losses: Vec<_> =
+            all.iter().map(|scores| Ok(self.loss.forward(*scores, target)?.loss)).collect::<Result<_>>()?;
+        if let Some(total) = losses.into_iter().reduce(|a, b| a + b) {
+            dict.push("loss", total.checked()?);
+        }
         if self.cal_acc {
             let Target::Classes(classes) = target else {
                 return Err(Error::config(UNCOUNTABLE));
@@ -111,6 +110,24 @@ impl Head for ClsHead {
             }
         }
         Ok(dict)
+    }
+
+    /// The same, which logs `accuracy_top-k` in training for each of these.
+    #[must_use]
+    pub fn accuracy(self, topk: impl Into<Vec<usize>>) -> Self {
+        Self { topk: topk.into(), cal_acc: true, ..self }
+    }
+}
+
+impl Module for ClsHead {
+    fn forward<'t>(&mut self, x: Var<'t>, _: &mut Forward<'_>) -> Result<Var<'t>> {
+        Ok(x)
+    }
+}
+
+impl Head for ClsHead {
+    fn loss<'t>(&self, scores: Var<'t>, target: Target<'_>) -> Result<LossDict<'t>> {
+        self.loss_of(&[scores], scores, target)
     }
 
     fn predict(&self, scores: Var<'_>, target: Option<Target<'_>>) -> Result<Outputs> {

@@ -1,6 +1,8 @@
 //! Heads: from features to scores, from scores to losses and predictions.
 
 mod cls;
+mod conformer;
+mod distilled;
 mod linear;
 mod multi_label;
 mod stacked;
@@ -9,6 +11,8 @@ mod vision_transformer;
 
 pub(super) use cls::UNCOUNTABLE;
 pub use cls::{ClsHead, ClsHeadConfig};
+pub use conformer::{ConformerHead, ConformerHeadConfig};
+pub use distilled::{DistilledClsHeadConfig, EfficientFormerClsHead, LeViTClsHead};
 pub use linear::{LinearClsHead, LinearClsHeadConfig};
 pub use multi_label::{
     CSRAClsHead, CSRAClsHeadConfig, MultiLabelClsHead, MultiLabelClsHeadConfig, MultiLabelLinearClsHead,

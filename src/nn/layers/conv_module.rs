@@ -196,16 +196,35 @@ impl ConvModuleOptions {
     }
 }
 
+/// How many zeros an axis of this size lacks for a kernel to have size / stride places, rounded up.
+fn lacking(size: usize, kernel: usize, stride: usize) -> isize {
+    let covered = (size.div_ceil(stride.max(1)).max(1) - 1) * stride + kernel;
+    covered.saturating_sub(size) as isize
+}
+
+/// Images with zeros on all sides, so that a convolution gives size / stride places, rounded up (mmcv's `padding: same`).
+pub(crate) fn same_padding(x: Var<'_>, kernel: usize, stride: usize) -> Var<'_> {
+    let &[_, _, h, w] = &x.shape()[..] else { return x };
+    let [[top, bottom], [left, right]] = [h, w].map(|size| {
+        let more = lacking(size, kernel, stride);
+        [more / 2, more - more / 2]
+    });
+    x.pad(&[left, right, top, bottom], PadMode::Constant(0.0))
+}
+
+/// Images with zeros at their ends, so that a convolution gives size / stride places, rounded up (mmcv's `padding: corner`).
+pub(crate) fn corner_padding(x: Var<'_>, kernel: usize, stride: usize) -> Var<'_> {
+    let &[_, _, h, w] = &x.shape()[..] else { return x };
+    match [h, w].map(|size| lacking(size, kernel, stride)) {
+        [0, 0] => x,
+        [bottom, right] => x.pad(&[0, right, 0, bottom], PadMode::Constant(0.0)),
+    }
+}
+
 impl Module for ConvModule {
     fn forward<'t>(&mut self, mut x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
-        if let (Some([kernel, stride]), &[_, _, h, w]) = (self.adaptive, &x.shape()[..]) {
-            let more = |size: usize| {
-                let covered = (size.div_ceil(stride).max(1) - 1) * stride + kernel;
-                let more = covered.saturating_sub(size) as isize;
-                [more / 2, more - more / 2]
-            };
-            let ([left, right], [top, bottom]) = (more(w), more(h));
-            x = x.pad(&[left, right, top, bottom], PadMode::Constant(0.0));
+        if let Some([kernel, stride]) = self.adaptive {
+            x = same_padding(x, kernel, stride);
         }
         let x = cx.child("conv", &mut self.conv, x)?;
         let relu = BnThen::relu_of(self.act);

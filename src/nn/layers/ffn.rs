@@ -12,7 +12,7 @@ use crate::nn::{DropPath, Dropout, Forward, GELU, Linear, Module, Var};
 use super::layer_scale::LayerScale;
 use super::linear::LinearShape;
 
-/// Two linear layers with GELU between them, over the last axis: `x + second(gelu(first(x)))`.
+/// Two linear layers with GELU (or another activation) between them, over the last axis: `x + second(gelu(first(x)))`.
 ///
 /// Weight names are MMCV's, `layers.0.0` and `layers.1`. The weights begin uniform by Xavier's rule, the biases from
 /// N(0, 10⁻¹²), as in MMPretrain's vision transformer.
@@ -31,7 +31,9 @@ struct Layers {
 
 struct Hidden {
     fc: Linear,
-    act: GELU,
+    act: Box<dyn Module>,
+    /// Whether the activation is GELU, of which both layers can be one op.
+    gelu: bool,
     drop: Dropout,
 }
 
@@ -44,7 +46,7 @@ impl FFN {
     pub fn new(embed_dims: usize, feedforward_channels: usize, drop: f64) -> Self {
         let dropout = || Dropout::new(drop);
         let fc = Linear::new(embed_dims, feedforward_channels);
-        let hidden = Hidden { fc, act: GELU::new(), drop: dropout() };
+        let hidden = Hidden { fc, act: Box::new(GELU::new()), gelu: true, drop: dropout() };
         let layers = Layers { hidden, fc: Linear::new(feedforward_channels, embed_dims), drop: dropout() };
         let rule = Xavier { distribution: Distribution::Uniform, ..Xavier::default() };
         let init = vec![Init::new(rule).layer("Linear").bias_std(1e-6)];
@@ -66,6 +68,14 @@ impl FFN {
         self
     }
 
+    /// What stands between the layers; GELU unless this says otherwise.
+    #[must_use]
+    pub fn act(mut self, act: impl Module) -> Self {
+        self.layers.hidden.act = Box::new(act);
+        self.layers.hidden.gelu = false;
+        self
+    }
+
     /// `residual +` what the two layers make of `x`.
     ///
     /// # Errors
@@ -78,13 +88,22 @@ impl FFN {
     ) -> Result<Var<'t>> {
         let Self { layers: Layers { hidden, fc, drop }, gamma2, drop_path, .. } = self;
         let dropping = cx.training && (hidden.drop.p > 0.0 || drop.p > 0.0 || drop_path.drop_prob > 0.0);
-        if let (false, Some(first), Some(second)) = (dropping || gamma2.is_some(), &hidden.fc.bias, &fc.bias)
-        {
+        let fuses = hidden.gelu && !dropping && gamma2.is_none();
+        if let (true, Some(first), Some(second)) = (fuses, &hidden.fc.bias, &fc.bias) {
             let tape = x.tape();
             let first = [tape.param(&hidden.fc.weight), tape.param(first)];
             let second = [tape.param(&fc.weight), tape.param(second)];
             return x.feed_forward(first, second, residual).checked();
         }
+        (self.branch(x, cx)? + residual).checked()
+    }
+
+    /// What the two layers make of `x`, without a sum.
+    ///
+    /// # Errors
+    /// When the sizes do not fit.
+    pub fn branch<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        let Self { layers: Layers { hidden, fc, drop }, gamma2, drop_path, .. } = self;
         let x = hidden.fc.forward(x, cx)?;
         let x = hidden.act.forward(x, cx)?;
         let x = hidden.drop.forward(x, cx)?;
@@ -94,7 +113,7 @@ impl FFN {
             Some(gamma2) => gamma2.forward(x, cx)?,
             None => x,
         };
-        (drop_path.forward(x, cx)? + residual).checked()
+        drop_path.forward(x, cx)
     }
 }
 

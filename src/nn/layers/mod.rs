@@ -48,6 +48,7 @@ pub use container::{
 };
 pub use conv::{Conv2d, Conv2dConfig, ConvOptions};
 pub use conv_module::{BatchNormName, ConvModule, ConvModuleOptions, ConvNormConfig};
+pub(crate) use conv_module::{corner_padding, same_padding};
 pub use conv_transpose::{ConvTranspose1d, ConvTranspose2d, ConvTransposeConfig};
 pub use conv1d::{Conv1d, Conv1dConfig};
 pub use drop_path::{DropPath, Dropout2d};

@@ -2,8 +2,9 @@
 
 use super::{BlockStyle, ResNetConfig};
 use crate::base::Result;
+use crate::model::backbones::common::begins_at_zero;
 use crate::module;
-use crate::nn::init::{Constant, Init};
+use crate::nn::init::Init;
 use crate::nn::{
     AvgPool2d, BatchNorm2d, BnThen, Conv2d, ConvModule, DropPath, Forward, Module, SELayer, Sequential, Var,
     make_divisible,
@@ -53,12 +54,6 @@ impl Place {
     }
 }
 
-/// The last norm of a block begins as 0, if so wished.
-pub(super) fn begin(last: &str, zero: bool) -> Vec<Init> {
-    let rule = Init::new(Constant { val: 0.0 }).override_all(last);
-    if zero { vec![rule] } else { Vec::new() }
-}
-
 /// Two 3 × 3 convolutions beside a shortcut.
 pub(super) struct BasicBlock {
     conv1: Conv2d,
@@ -81,7 +76,7 @@ impl BasicBlock {
             bn2: p.norm_cfg.build(at.to),
             downsample: at.shortcut(p)?,
             drop_path: at.drop_path(),
-            init: begin("bn2", p.zero_init_residual),
+            init: if p.zero_init_residual { begins_at_zero("bn2") } else { Vec::new() },
         })
     }
 }
@@ -140,7 +135,7 @@ impl Bottleneck {
             se_layer: p.se_ratio.map(|ratio| SELayer::new(at.to, squeezed(ratio))).transpose()?,
             downsample: at.shortcut(p)?,
             drop_path: at.drop_path(),
-            init: begin("bn3", p.zero_init_residual),
+            init: if p.zero_init_residual { begins_at_zero("bn3") } else { Vec::new() },
         })
     }
 }

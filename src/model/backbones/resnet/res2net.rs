@@ -3,11 +3,11 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::block::{Place, begin, conv};
+use super::block::{Place, conv};
 use super::config::Plan;
 use super::{ResNet, ResNetConfig};
 use crate::base::{Error, Result};
-use crate::model::backbones::common::{none_frozen, three};
+use crate::model::backbones::common::{begins_at_zero, none_frozen, three};
 use crate::nn::init::Init;
 use crate::nn::{
     AvgPool2d, BatchNorm2d, BnThen, Conv2d, ConvNormConfig, DropPath, Forward, Module, Sequential, Var,
@@ -162,7 +162,7 @@ impl Bottle2neck {
             drop_path: at.drop_path(),
             pool: at.first.then(|| AvgPool2d::new(3).stride(at.stride).padding(1)),
             width,
-            init: begin("bn3", p.zero_init_residual),
+            init: if p.zero_init_residual { begins_at_zero("bn3") } else { Vec::new() },
         })
     }
 }

@@ -3,11 +3,11 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::block::{Place, begin, conv};
+use super::block::{Place, conv};
 use super::config::Plan;
 use super::{BlockStyle, ResNet, ResNetConfig};
 use crate::base::{Error, Result};
-use crate::model::backbones::common::{bounded, none_frozen, three};
+use crate::model::backbones::common::{begins_at_zero, bounded, none_frozen, three};
 use crate::nn::init::Init;
 use crate::nn::{
     AvgPool2d, BatchNorm2d, BnThen, Conv2d, Conv2dConfig, ConvNormConfig, Forward, Module, Pair, Sequential,
@@ -177,7 +177,7 @@ impl Bottleneck {
             bn3: p.norm_cfg.build(at.to),
             downsample: at.shortcut(own)?,
             means: means.then(|| AvgPool2d::new(3).stride(second).padding(1)),
-            init: begin("bn3", p.zero_init_residual),
+            init: if p.zero_init_residual { begins_at_zero("bn3") } else { Vec::new() },
         })
     }
 }

@@ -1,5 +1,6 @@
 //! The Swin transformer (Liu et al. 2021, <https://arxiv.org/abs/2103.14030>) as in MMPretrain.
 
+mod v2;
 mod window;
 
 use schemars::JsonSchema;
@@ -13,7 +14,8 @@ use crate::nn::{DropPath, Dropout, FFN, Forward, LayerNorm, Linear, Module, PadM
 use crate::registry::BuildCx;
 use crate::{module, register};
 
-use window::ShiftWindowMSA;
+pub use v2::{SwinTransformerV2, SwinTransformerV2Config, SwinV2Arch};
+pub(super) use window::ShiftWindowMSA;
 
 /// The keys of `{type: SwinTransformer, …}` in a config, and how a program says the same.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -247,7 +249,7 @@ impl Block {
         let y = self.norm2.forward(x, cx)?;
         if cx.training && self.drop_path.drop_prob > 0.0 {
             // Without the sum, which stochastic depth leaves alone.
-            let y = self.ffn.forward_add(y, y.zeros_like(), cx)?;
+            let y = self.ffn.branch(y, cx)?;
             return (x + self.drop_path.forward(y, cx)?).checked();
         }
         self.ffn.forward_add(y, x, cx)
@@ -258,6 +260,8 @@ impl Block {
 struct PatchMerging {
     norm: LayerNorm,
     reduction: Linear,
+    /// Whether the norm is that of the result.
+    normed_last: bool,
 }
 
 module!(PatchMerging { norm, reduction });
@@ -265,7 +269,13 @@ module!(PatchMerging { norm, reduction });
 impl PatchMerging {
     fn new(dims: usize) -> Self {
         let all = dims.saturating_mul(4);
-        Self { norm: LayerNorm::new(all), reduction: Linear::new(all, dims.saturating_mul(2)).bias(false) }
+        let reduction = Linear::new(all, dims.saturating_mul(2)).bias(false);
+        Self { norm: LayerNorm::new(all), reduction, normed_last: false }
+    }
+
+    /// With the norm behind the linear layer.
+    fn normed_last(dims: usize) -> Self {
+        Self { norm: LayerNorm::new(dims.saturating_mul(2)), normed_last: true, ..Self::new(dims) }
     }
 
     /// The tokens of the smaller map, and its size. The 4 C features of a token are C groups of 2 × 2, as those of
@@ -281,7 +291,9 @@ impl PatchMerging {
         let map = x.reshape(&[n, h, w, c]).pad(&[0, 0, 0, odd[1], 0, odd[0]], PadMode::Constant(0.0));
         let parts = map.reshape(&[n, half[0], 2, half[1], 2, c]).permute(&[0, 1, 3, 5, 2, 4]);
         let x = parts.reshape(&[n, half[0] * half[1], 4 * c]).checked()?;
-        let x = self.norm.forward(x, cx)?;
-        Ok((self.reduction.forward(x, cx)?, half))
+        let Self { norm, reduction, normed_last } = self;
+        let x = if *normed_last { x } else { cx.child("norm", norm, x)? };
+        let x = cx.child("reduction", reduction, x)?;
+        Ok((if *normed_last { cx.child("norm", norm, x)? } else { x }, half))
     }
 }

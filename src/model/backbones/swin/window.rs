@@ -1,14 +1,16 @@
 //! Attention within windows of a map.
 
-use crate::base::{Elem, Error, Result, Tensor};
+use crate::base::{Elem, Error, Result};
+use crate::model::backbones::windows::{APART, Windows, distances, weighed};
 use crate::module;
 use crate::nn::init::TruncNormal;
-use crate::nn::{Forward, Linear, Module as _, Param, Var};
+use crate::nn::{Forward, Linear, Module, Param, Var};
 
 /// Attention of the tokens of a map within windows, which begin `shift` places later in every other block, so that what one
 /// block keeps apart the next one brings together.
-pub(super) struct ShiftWindowMSA {
-    w_msa: WindowMSA,
+pub(in crate::model::backbones) struct ShiftWindowMSA {
+    /// Takes windows [N · windows, T, C], and what is added to the scores, [windows, 1, T, T].
+    w_msa: Box<dyn Module>,
     window: usize,
     shift: usize,
     pad_small: bool,
@@ -20,16 +22,11 @@ struct WindowMSA {
     qkv: Linear,
     proj: Linear,
     heads: usize,
-    /// The row of the table for each pair of tokens.
-    places: Vec<i64>,
+    window: usize,
 }
 
 module!(ShiftWindowMSA { w_msa });
 module!(WindowMSA { relative_position_bias_table, qkv, proj });
-
-/// What is added to the score of two tokens that the shift has put into one window, though the map has them at opposite
-/// ends.
-const APART: Elem = -100.0;
 
 impl ShiftWindowMSA {
     pub fn new(dims: usize, heads: usize, [window, shift]: [usize; 2], pad_small: bool) -> Result<Self> {
@@ -39,19 +36,20 @@ impl ShiftWindowMSA {
             )));
         }
         let side = 2 * window - 1;
-        let tokens = || (0..window).flat_map(|row| (0..window).map(move |column| (row, column)));
-        let place =
-            |(a, b): (usize, usize), (c, d): (usize, usize)| (a + window - 1 - c) * side + b + window - 1 - d;
-        let places = tokens().flat_map(|from| tokens().map(move |to| place(from, to) as i64)).collect();
         let rule = TruncNormal { std: 0.02, ..TruncNormal::default() };
         let w_msa = WindowMSA {
             relative_position_bias_table: Param::init(&[side * side, heads], rule),
             qkv: Linear::new(dims, dims.saturating_mul(3)),
             proj: Linear::new(dims, dims),
             heads,
-            places,
+            window,
         };
-        Ok(Self { w_msa, window, shift, pad_small })
+        Ok(Self::of(w_msa, [window, shift], pad_small))
+    }
+
+    /// With another attention within the windows.
+    pub fn of(w_msa: impl Module, [window, shift]: [usize; 2], pad_small: bool) -> Self {
+        Self { w_msa: Box::new(w_msa), window, shift, pad_small }
     }
 
     /// Of the tokens [N, H W, C] of a map.
@@ -65,85 +63,36 @@ impl ShiftWindowMSA {
             )));
         }
         let shift = if least == self.window && !self.pad_small { 0 } else { self.shift };
-        let windows = Windows::new(size, self.window, shift);
-        let [n, l, c] = [x.shape()[0], x.shape()[1], x.shape()[2]];
-        let filled =
-            if windows.order.len() > l { x.tape().concat(&[x, x.slice(1, 0..1).zeros_like()], 1) } else { x };
-        let tokens = self.window * self.window;
-        let count = windows.order.len() / tokens;
-        let inside = filled.index_select(1, &windows.order).reshape(&[n * count, tokens, c]);
-        let y = self.w_msa.forward(inside.checked()?, windows.mask(tokens), cx)?;
-        y.reshape(&[n, count * tokens, c]).index_select(1, &windows.back).checked()
+        Windows::new(size, self.window, shift).attend(x, APART, |inside, mask| {
+            let inputs: Vec<_> = [Some(inside), mask].into_iter().flatten().collect();
+            cx.child_all("w_msa", &mut self.w_msa, &inputs)
+        })
     }
 }
 
-impl WindowMSA {
-    /// Of windows [N · windows, T, C]; the mask [windows, 1, T, T] is added to the scores.
-    fn forward<'t>(&mut self, x: Var<'t>, mask: Option<Tensor>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+impl Module for WindowMSA {
+    fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        self.forward_all(&[x], cx)
+    }
+
+    fn forward_all<'t>(&mut self, xs: &[Var<'t>], cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        let (x, mask) = windows_of(xs)?;
         let ([b, t, c], heads) = ([x.shape()[0], x.shape()[1], x.shape()[2]], self.heads);
         let qkv = self.qkv.forward(x, cx)?.reshape(&[b, t, 3, heads, c / heads]).permute(&[2, 0, 3, 1, 4]);
         let [q, k, v] = [0, 1, 2].map(|i| qkv.select(0, i));
         let q = q * (1.0 / ((c / heads) as Elem).sqrt());
         let table = x.tape().param(&self.relative_position_bias_table);
-        let bias = table.index_select(0, &self.places).transpose(0, 1).reshape(&[heads, t, t]);
-        let mut scores = q.matmul(k.transpose(2, 3)) + bias;
-        if let Some(mask) = mask {
-            let windows = mask.shape()[0];
-            let grouped = scores.reshape(&[b / windows, windows, heads, t, t]);
-            scores = (grouped + x.tape().input(mask)).reshape(&[b, heads, t, t]);
-        }
-        let y = scores.softmax(-1).matmul(v).transpose(1, 2).reshape(&[b, t, c]);
-        self.proj.forward(y.checked()?, cx)
+        let bias =
+            table.index_select(0, &distances([self.window; 2])).transpose(0, 1).reshape(&[heads, t, t]);
+        let y = weighed(q.matmul(k.transpose(2, 3)) + bias, mask, v)?;
+        self.proj.forward(y, cx)
     }
 }
 
-/// How the tokens of a map are put into windows.
-struct Windows {
-    /// For each place of each window the token that stands there; the one behind the last where the map has none.
-    order: Vec<i64>,
-    /// For each token its place.
-    back: Vec<i64>,
-    /// For each place the part of the map that it belongs to, if there are several.
-    parts: Option<Vec<usize>>,
-}
-
-impl Windows {
-    fn new([h, w]: [usize; 2], window: usize, shift: usize) -> Self {
-        let [rows, columns] = [h, w].map(|size| size.div_ceil(window) * window);
-        let mut order = Vec::with_capacity(rows * columns);
-        let mut back = vec![0; h * w];
-        let mut parts = Vec::with_capacity(if shift > 0 { rows * columns } else { 0 });
-        // Which of three parts of an axis a shifted place is in: the second and third come together in the last window.
-        let part =
-            |at: usize, size: usize| usize::from(at + window >= size) + usize::from(at + shift >= size);
-        for top in (0..rows).step_by(window) {
-            for left in (0..columns).step_by(window) {
-                for (row, column) in
-                    (top..top + window).flat_map(|row| (left..left + window).map(move |c| (row, c)))
-                {
-                    let (y, x) = ((row + shift) % rows, (column + shift) % columns);
-                    if y < h && x < w {
-                        back[y * w + x] = order.len() as i64;
-                        order.push((y * w + x) as i64);
-                    } else {
-                        order.push((h * w) as i64);
-                    }
-                    if shift > 0 {
-                        parts.push(part(row, rows) * 3 + part(column, columns));
-                    }
-                }
-            }
-        }
-        Self { order, back, parts: (shift > 0).then_some(parts) }
-    }
-
-    /// What is added to the scores of windows of so many tokens.
-    fn mask(&self, tokens: usize) -> Option<Tensor> {
-        let parts = self.parts.as_ref()?;
-        let shape = vec![parts.len() / tokens, 1, tokens, tokens];
-        Some(Tensor::from_shape_fn(shape, |i| {
-            let part = |token: usize| parts[i[0] * tokens + token];
-            if part(i[2]) == part(i[3]) { 0.0 } else { APART }
-        }))
+/// The windows, and what is added to their scores.
+pub(super) fn windows_of<'t>(xs: &[Var<'t>]) -> Result<(Var<'t>, Option<Var<'t>>)> {
+    match xs {
+        [x, more @ ..] => Ok((*x, more.first().copied())),
+        [] => Err(Error::invalid("an attention of windows got no input")),
     }
 }

@@ -26,7 +26,7 @@ impl VisionTransformer {
     /// # Errors
     /// As those of [`new`](Self::new).
     pub fn distilled(p: &VisionTransformerConfig) -> Result<Self> {
-        Self::of(p, Family::Distilled)
+        Self::of(p, Family::Distilled, Self::usual_layers(p, 2)?)
     }
 
     fn deit3_from_config(p: DeiT3Config, _: &mut BuildCx) -> Result<Self> {
@@ -53,7 +53,7 @@ impl VisionTransformer {
             layer_scale_init_value: if p.use_layer_scale { 1e-5 } else { 0.0 },
             ..VisionTransformerConfig::default()
         };
-        Self::of(&own, Family::DeiT3)
+        Self::of(&own, Family::DeiT3, Self::usual_layers(&own, usize::from(own.with_cls_token))?)
     }
 }
 

@@ -1,15 +1,22 @@
 //! The vision transformer (Dosovitskiy et al. 2020, <https://arxiv.org/abs/2010.11929>) as in MMPretrain.
 
 mod arch;
+mod beit;
 mod deit;
+mod eva02;
 mod layer;
+mod rev;
+mod swiglu;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use arch::VisionTransformerArch;
+pub use beit::{BEiTBias, BEiTLayerConfig, BEiTViTConfig};
 pub use deit::{DeiT3Arch, DeiT3Config};
-pub use layer::TransformerEncoderLayer;
+pub use eva02::{Eva02Arch, ViTEVA02Config};
+pub use layer::{FfnType, LayerConfig, TransformerEncoderLayer};
+pub use rev::RevVisionTransformerConfig;
 
 use super::arch::ArchConfig;
 use super::common::drop_path_rates;
@@ -58,6 +65,8 @@ pub struct VisionTransformerConfig {
     pub layer_scale_init_value: f64,
     /// Whether the tokens are normalised before the first block, as in CLIP; their projection has no offset then.
     pub pre_norm: bool,
+    /// What all blocks have that is not usual.
+    pub layer_cfgs: LayerConfig,
 }
 
 /// What a [`VisionTransformer`] gives.
@@ -90,6 +99,7 @@ impl Default for VisionTransformerConfig {
             with_cls_token: true,
             layer_scale_init_value: 0.0,
             pre_norm: false,
+            layer_cfgs: LayerConfig::default(),
         }
     }
 }
@@ -103,6 +113,19 @@ enum Family {
     Distilled,
     /// Whose class token joins behind the positions.
     DeiT3,
+    /// Of two streams side by side.
+    TwoStreams,
+}
+
+/// Height and width of the images in patches.
+fn grid(p: &VisionTransformerConfig) -> Result<[usize; 2]> {
+    let (Pair(img_size), Pair(patch)) = (p.img_size, p.patch_size);
+    if patch.contains(&0) || (0..2).any(|i| img_size[i] == 0 || img_size[i] % patch[i] != 0) {
+        return Err(Error::config(format!(
+            "`img_size: {img_size:?}` is no multiple of `patch_size: {patch:?}`"
+        )));
+    }
+    Ok([img_size[0] / patch[0], img_size[1] / patch[1]])
 }
 
 /// Images cut into patches, a class token in front, and blocks of attention and feed-forward networks, normalised
@@ -133,7 +156,7 @@ enum Family {
 pub struct VisionTransformer {
     cls_token: Option<Param>,
     dist_token: Option<Param>,
-    pos_embed: Param,
+    pos_embed: Option<Param>,
     patch_embed: PatchEmbed,
     drop_after_pos: Dropout,
     pre_norm: Option<LayerNorm>,
@@ -171,16 +194,22 @@ impl VisionTransformer {
     /// # Errors
     /// When sizes do not divide each other or are 0, or the class token is asked for and there is none.
     pub fn new(p: &VisionTransformerConfig) -> Result<Self> {
-        Self::of(p, Family::Plain)
+        Self::of(p, Family::Plain, Self::usual_layers(p, usize::from(p.with_cls_token))?)
     }
 
-    fn of(p: &VisionTransformerConfig, family: Family) -> Result<Self> {
+    /// The usual blocks, before the first of which so many tokens stand in front of those of the image.
+    fn usual_layers(p: &VisionTransformerConfig, extra: usize) -> Result<Vec<Box<dyn Module>>> {
+        let depth = p.arch.0.num_layers;
+        let layer = |(i, drop_path)| -> Result<Box<dyn Module>> {
+            let first = (p.out_type == OutType::ClsToken && i + 1 == depth).then_some(extra);
+            Ok(Box::new(TransformerEncoderLayer::new(p, drop_path)?.first_only(first)))
+        };
+        drop_path_rates(p.drop_path_rate, depth).enumerate().map(layer).collect()
+    }
+
+    fn of(p: &VisionTransformerConfig, family: Family, layers: Vec<Box<dyn Module>>) -> Result<Self> {
         let (dims, Pair(img_size), Pair(patch)) = (p.arch.0.embed_dims, p.img_size, p.patch_size);
-        if patch.contains(&0) || (0..2).any(|i| img_size[i] == 0 || img_size[i] % patch[i] != 0) {
-            return Err(Error::config(format!(
-                "`img_size: {img_size:?}` is no multiple of `patch_size: {patch:?}`"
-            )));
-        }
+        let grid = grid(p)?;
         if p.out_type == OutType::ClsToken && !p.with_cls_token {
             return Err(Error::config(
                 "`out_type: cls_token` needs `with_cls_token: true`; avg_featmap does without",
@@ -191,36 +220,29 @@ impl VisionTransformer {
                 "a DistilledVisionTransformer has a class token: leave `with_cls_token` out",
             ));
         }
-        let grid = [img_size[0] / patch[0], img_size[1] / patch[1]];
         let placed = match family {
-            Family::Plain => usize::from(p.with_cls_token),
+            Family::Plain | Family::TwoStreams => usize::from(p.with_cls_token),
             Family::Distilled => 2,
             Family::DeiT3 => 0,
         };
         let tokens = grid[0].saturating_mul(grid[1]).saturating_add(placed);
-        let depth = p.arch.0.num_layers;
-        let extra = usize::from(p.with_cls_token) + usize::from(family == Family::Distilled);
-        let layer = |(i, drop_path)| -> Result<Box<dyn Module>> {
-            let first = (p.out_type == OutType::ClsToken && i + 1 == depth).then_some(extra);
-            Ok(Box::new(TransformerEncoderLayer::new(p, drop_path)?.first_only(first)))
-        };
-        let layers =
-            drop_path_rates(p.drop_path_rate, depth).enumerate().map(layer).collect::<Result<_>>()?;
         let mut patch_embed = PatchEmbed::new(p.in_channels, dims, patch);
         if p.pre_norm {
             patch_embed.projection.bias = None;
         }
         let positions = || TruncNormal { std: 0.02, ..TruncNormal::default() };
-        let mean_norm = p.out_type == OutType::AvgFeatmap && family != Family::DeiT3;
+        let mean_norm =
+            p.out_type == OutType::AvgFeatmap && !matches!(family, Family::DeiT3 | Family::TwoStreams);
+        let streams = if family == Family::TwoStreams { 2 } else { 1 };
         Ok(Self {
             cls_token: p.with_cls_token.then(|| Param::full(&[1, 1, dims], 0.0)),
             dist_token: (family == Family::Distilled).then(|| Param::init(&[1, 1, dims], positions())),
-            pos_embed: Param::init(&[1, tokens, dims], positions()),
+            pos_embed: Some(Param::init(&[1, tokens, dims], positions())),
             patch_embed,
             drop_after_pos: Dropout::new(p.drop_rate),
             pre_norm: p.pre_norm.then(|| p.norm_cfg.build(dims)),
             layers,
-            ln1: p.final_norm.then(|| p.norm_cfg.build(dims)),
+            ln1: p.final_norm.then(|| p.norm_cfg.build(dims.saturating_mul(streams))),
             ln2: mean_norm.then(|| p.norm_cfg.build(dims)),
             img_size,
             grid,
@@ -240,25 +262,26 @@ impl VisionTransformer {
         }
         let tape = x.tape();
         let map = cx.child("patch_embed.projection", &mut self.patch_embed.projection, x)?;
-        let [n, dims] = [shape[0], self.pos_embed.value.shape()[2]];
-        let positions = tape.param(&self.pos_embed);
+        let [n, dims] = [shape[0], map.shape()[1]];
+        let positions = self.pos_embed.as_ref().map(|p| tape.param(p));
         let cls = self.cls_token.as_ref().map(|p| tape.param(p));
         let alone = |token: Var<'t>| token.expand(&[n, 1, dims]);
         let tokens = match (self.family, cls, &self.dist_token) {
             (Family::Distilled, Some(cls), Some(dist)) => {
                 let tokens = map.embed_tokens(None, None);
-                tape.concat(&[alone(cls), alone(tape.param(dist)), tokens], 1) + positions
+                let all = tape.concat(&[alone(cls), alone(tape.param(dist)), tokens], 1);
+                positions.map_or(all, |positions| all + positions)
             }
             (Family::DeiT3, Some(cls), _) => {
-                let tokens =
-                    self.drop_after_pos.forward(map.embed_tokens(None, Some(positions)).checked()?, cx)?;
+                let tokens = self.drop_after_pos.forward(map.embed_tokens(None, positions).checked()?, cx)?;
                 return tape.concat(&[alone(cls), tokens], 1).checked();
             }
-            (_, cls, _) => map.embed_tokens(cls, Some(positions)),
+            (_, cls, _) => map.embed_tokens(cls, positions),
         };
         let tokens = self.drop_after_pos.forward(tokens.checked()?, cx)?;
         match &mut self.pre_norm {
             Some(norm) => cx.child("pre_norm", norm, tokens),
+            None if self.family == Family::TwoStreams => tape.concat(&[tokens, tokens], -1).checked(),
             None => Ok(tokens),
         }
     }

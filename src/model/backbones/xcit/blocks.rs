@@ -2,6 +2,7 @@
 
 use crate::base::{Elem, Result};
 use crate::kernels::Act;
+use crate::model::backbones::windows::unit;
 use crate::module;
 use crate::nn::{
     AttentionOptions, BatchNorm2d, Conv2d, ConvModule, DropPath, Dropout, FFN, Forward, LayerNorm, Linear,
@@ -81,14 +82,9 @@ impl XcaBlock {
         let y = cx.child("local_mp", local_mp, y.token_planes(size))?.embed_tokens(None, None);
         let x = x + drop_path.forward(tape.param(gamma3) * y, cx)?;
         let y = cx.child("norm2", norm2, x)?;
-        let y = alone(ffn, y, cx)?;
+        let y = cx.within("ffn", ffn, y, |ffn, cx| ffn.branch(y, cx))?;
         (x + drop_path.forward(tape.param(gamma2) * y, cx)?).checked()
     }
-}
-
-/// What a feed-forward network makes of `x`, without a sum.
-fn alone<'t>(ffn: &mut FFN, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
-    cx.within("ffn", ffn, x, |ffn, cx| ffn.forward_add(x, x.zeros_like(), cx))
 }
 
 /// Attention of channels: each head's softmax of `temperature · k̂ᵀ q̂`, of the normalised channels over all tokens.
@@ -128,7 +124,6 @@ pub(in crate::model::backbones) fn cross_covariance<'t>(qkv: Var<'t>, temperatur
     let heads = temperature.shape()[0];
     let qkv = qkv.reshape(&[n, t, 3, heads, c / heads]);
     let [q, k, v] = [0, 1, 2].map(|part| qkv.select(2, part).permute(&[0, 2, 3, 1]));
-    let unit = |x: Var<'t>| x / (x * x).sum_keepdim(&[-1]).clamp(1e-24, Elem::MAX).sqrt();
     let scores = unit(q).matmul(unit(k).transpose(2, 3)) * temperature;
     scores.softmax(-1).matmul(v).permute(&[0, 3, 1, 2]).reshape(&[n, t, c])
 }
@@ -230,7 +225,8 @@ impl Module for ClassBlock {
                 tape.concat(&[first, x.slice(1, 1..)], 1)
             }
         };
-        let first = gamma2 * alone(&mut self.ffn, x.slice(1, ..1), cx)?;
+        let first = x.slice(1, ..1);
+        let first = gamma2 * cx.within("ffn", &mut self.ffn, first, |ffn, cx| ffn.branch(first, cx))?;
         (x + tape.concat(&[first, x.slice(1, 1..)], 1)).checked()
     }
 }

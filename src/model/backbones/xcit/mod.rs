@@ -5,9 +5,10 @@ mod blocks;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::common::{Chain, three};
+use super::common::{Chain, last_only, last_stage, three};
 use super::vision_transformer::OutType;
 use crate::base::{Elem, Error, Result, Tensor};
+use crate::config::OneOrMany;
 use crate::kernels::Act;
 use crate::nn::init::{Init, TruncNormal};
 use crate::nn::{ConvModule, Dropout, Forward, LayerNorm, Module, Pair, Param, PatchNormConfig, Var};
@@ -63,8 +64,7 @@ pub struct XCiTConfig {
     /// Which of the tokens come out: the class token, the mean of the others, or all of them.
     pub out_type: OutType,
     /// Accepted if it names the last block, whose output is the network's.
-    #[schemars(length(min = 1), inner(range(min = -1)))]
-    pub out_indices: Vec<i64>,
+    pub out_indices: OneOrMany<i64>,
     /// The layer norms.
     pub norm_cfg: PatchNormConfig,
 }
@@ -87,7 +87,7 @@ impl Default for XCiTConfig {
             layer_scale_init_value: 1.0,
             tokens_norm: false,
             out_type: OutType::ClsToken,
-            out_indices: vec![-1],
+            out_indices: last_stage(),
             norm_cfg: PatchNormConfig { eps: 1e-6, ..PatchNormConfig::default() },
         }
     }
@@ -133,10 +133,7 @@ impl XCiT {
         if p.depth == 0 || p.cls_attn_layers == 0 {
             return Err(Error::config("`depth` and `cls_attn_layers` must be at least 1"));
         }
-        let last = (p.depth + p.cls_attn_layers) as i64 - 1;
-        if p.out_indices != [-1] && p.out_indices != [last] {
-            return Err(Error::config("only the last block is an output: `out_indices: [-1]`"));
-        }
+        last_only(&p.out_indices, p.depth.saturating_add(p.cls_attn_layers))?;
         let rule = || TruncNormal { std: 0.02, ..TruncNormal::default() };
         let sizes = Sizes {
             dims,
