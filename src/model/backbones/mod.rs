@@ -3,8 +3,8 @@
 mod alexnet;
 mod arch;
 mod common;
-mod convmixer;
 mod conformer;
+mod convmixer;
 mod convnext;
 mod csp;
 mod davit;
@@ -14,9 +14,9 @@ mod edgenext;
 mod efficientformer;
 mod efficientnet;
 mod efficientnet_v2;
+mod hivit;
 mod hornet;
 mod inception_v3;
-mod hivit;
 mod inverted_residual;
 mod lenet;
 mod levit;
@@ -26,11 +26,11 @@ mod mlp_mixer;
 mod mobilenet_v2;
 mod mobilenet_v3;
 mod mobileone;
+mod mobilevit;
+mod mvit;
 mod reparam;
 mod replknet;
 mod repmlp;
-mod mobilevit;
-mod mvit;
 mod repvgg;
 mod resnet;
 mod shufflenet_v1;
@@ -50,8 +50,8 @@ mod xcit;
 
 pub use alexnet::{AlexNet, AlexNetConfig};
 pub use arch::{Arch, ArchConfig};
-pub use convmixer::{ConvMixer, ConvMixerArch, ConvMixerConfig, MixerAct, MixerActConfig};
 pub use conformer::{Conformer, ConformerArch, ConformerConfig};
+pub use convmixer::{ConvMixer, ConvMixerArch, ConvMixerConfig, MixerAct, MixerActConfig};
 pub use convnext::{ConvNeXt, ConvNeXtArch, ConvNeXtConfig};
 pub use csp::{CSPDarkNetConfig, CSPNet, CSPResNetConfig};
 pub use davit::{DaViT, DaViTArch, DaViTConfig};
@@ -62,9 +62,9 @@ pub use efficientnet::{
     BlockAct, BlockActConfig, EfficientNet, EfficientNetArch, EfficientNetConfig, Padding, PaddingConfig,
 };
 pub use efficientnet_v2::{EfficientNetV2, EfficientNetV2Arch, EfficientNetV2Config};
+pub use hivit::{HiViT, HiViTArch, HiViTConfig};
 pub use hornet::{FilterConfig, FilterKind, HorNet, HorNetArch, HorNetConfig};
 pub use inception_v3::{InceptionV3, InceptionV3Config};
-pub use hivit::{HiViT, HiViTArch, HiViTConfig};
 pub use lenet::{LeNet5, LeNet5Config};
 pub use levit::{LeViT, LeViTArch, LeViTConfig};
 pub use metaformer::{MetaFormerArch, PoolFormer, PoolFormerConfig, RIFormer, RIFormerConfig};
@@ -73,10 +73,10 @@ pub use mlp_mixer::{MixerArch, MlpMixer, MlpMixerConfig};
 pub use mobilenet_v2::{MobileNetV2, MobileNetV2Config};
 pub use mobilenet_v3::{MobileNetV3, MobileNetV3Arch, MobileNetV3Config};
 pub use mobileone::{MobileOne, MobileOneArch, MobileOneConfig};
-pub use replknet::{RepLKNet, RepLKNetArch, RepLKNetConfig};
-pub use repmlp::{RepMLPNet, RepMLPNetArch, RepMLPNetConfig};
 pub use mobilevit::{MobileViT, MobileViTArch, MobileViTConfig};
 pub use mvit::{MViT, MViTArch, MViTConfig};
+pub use replknet::{RepLKNet, RepLKNetArch, RepLKNetConfig};
+pub use repmlp::{RepMLPNet, RepMLPNetArch, RepMLPNetConfig};
 pub use repvgg::{RepVGG, RepVGGArch, RepVGGConfig};
 pub use resnet::{
     BlockStyle, HRFuseScales, HRFuseScalesConfig, HRNet, HRNetArch, HRNetConfig, HRNetExtra, HRStageConfig,
