@@ -26,7 +26,7 @@ model:
   neck: {type: GlobalAveragePooling}
   head: {type: LinearClsHead, num_classes: 10, in_channels: 2048}
 train_dataloader: {batch_size: 2, dataset: {type: Synthetic, n: 4, shape: [3, 512, 512], classes: 10}}
-val_dataloader: {batch_size: 2, dataset: {type: Synthetic, n: 4, shape: [3, 512, 512], classes: 10, split: val}}
+val_dataloader: {batch_size: 2, dataset: {type: Synthetic, n: 4, shape: [3, 512, 512], classes: 10, seed: 7}}
 val_evaluator: [{type: Accuracy}]
 val_cfg: {}
 train_cfg: {by_epoch: true, max_epochs: 2}
@@ -235,7 +235,8 @@ fn a_summary_tells_what_check_tells() {
 #[test]
 fn a_layer_with_the_weight_of_another_one_has_a_row_of_its_own() {
     let dir = tempfile::tempdir().unwrap();
-    let network = "network:\n    tokens: {type: Embedding, num_embeddings: 7, embedding_dim: 12}\n    \
+    let network = "network:\n    type: Sequential\n    layers:\n      \
+                   tokens: {type: Embedding, num_embeddings: 7, embedding_dim: 12}\n      \
                    scores: {type: Linear, in_features: 12, out_features: 7, bias: false}\n  \
                    tie_weights: [[network.scores.weight, network.tokens.weight]]\n  loss";
     let (head, rest) = ARRAYS.split_once("network:").unwrap();

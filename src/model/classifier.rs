@@ -1,6 +1,6 @@
 //! The classifier of images.
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Deserializer};
 
 use super::batch_augments::{BatchAugments, BatchAugmentsConfig};
@@ -17,6 +17,7 @@ use crate::{module, register};
 
 /// The keys of `{type: ImageClassifier, …}` in a config, and how a program says the same.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[schemars(transform = head_required)]
 pub struct ImageClassifierConfig {
     /// From images to features.
     pub backbone: Spec<dyn Module>,
@@ -47,6 +48,13 @@ pub struct ImageClassifierConfig {
     /// How the samples of a training batch are mixed: `{augments: [{type: Mixup, alpha: 0.8}]}`.
     #[serde(default)]
     pub train_cfg: Option<BatchAugmentsConfig>,
+}
+
+/// Says in the schema that the head must be there, though it may be null.
+fn head_required(schema: &mut Schema) {
+    if let Some(serde_json::Value::Array(required)) = schema.get_mut("required") {
+        required.push("head".into());
+    }
 }
 
 /// A key that must be there, though it may be null: nobody forgets the head.

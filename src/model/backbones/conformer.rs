@@ -37,6 +37,7 @@ pub struct ConformerConfig {
     #[schemars(range(min = 0.0, max = 1.0))]
     pub drop_path_rate: f64,
     /// Accepted if it names the last block, whose output is the network's.
+    #[schemars(extend("x-unbounded" = true))]
     pub out_indices: OneOrMany<i64>,
 }
 

@@ -43,6 +43,7 @@ pub struct DaViTConfig {
     /// The norm of the output.
     pub norm_cfg: PatchNormConfig,
     /// Accepted if it names the last stage, whose output is the network's.
+    #[schemars(extend("x-unbounded" = true))]
     pub out_indices: OneOrMany<i64>,
 }
 

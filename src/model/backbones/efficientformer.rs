@@ -36,6 +36,7 @@ pub struct EfficientFormerConfig {
     /// Whether branches are scaled, by 1e-5 at first.
     pub use_layer_scale: bool,
     /// Accepted if it names the last stage, whose output is the network's.
+    #[schemars(extend("x-unbounded" = true))]
     pub out_indices: OneOrMany<i64>,
 }
 

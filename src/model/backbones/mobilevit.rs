@@ -31,6 +31,7 @@ pub struct MobileViTConfig {
     #[schemars(range(min = 1, max = 1024))]
     pub last_exp_factor: usize,
     /// Accepted if it names the last stage, whose output is the network's.
+    #[schemars(extend("x-unbounded" = true))]
     pub out_indices: OneOrMany<i64>,
 }
 

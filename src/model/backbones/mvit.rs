@@ -42,6 +42,7 @@ pub struct MViTConfig {
     /// The layer norms.
     pub norm_cfg: PatchNormConfig,
     /// Accepted if it names the last size of the map, whose output is the network's.
+    #[schemars(extend("x-unbounded" = true))]
     pub out_scales: OneOrMany<i64>,
 }
 

@@ -47,6 +47,7 @@ pub struct T2TViTConfig {
     /// The sizes of the blocks.
     pub layer_cfgs: T2TLayerConfig,
     /// Accepted if it names the last block, whose class token is the output.
+    #[schemars(extend("x-unbounded" = true))]
     pub out_indices: OneOrMany<i64>,
 }
 

@@ -47,6 +47,7 @@ pub struct TinyViTConfig {
     /// The norm of the output.
     pub norm_cfg: PatchNormConfig,
     /// Accepted if it names the last stage, whose output is the network's.
+    #[schemars(extend("x-unbounded" = true))]
     pub out_indices: OneOrMany<i64>,
 }
 

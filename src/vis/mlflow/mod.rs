@@ -24,6 +24,7 @@ use crate::registry::BuildCx;
 #[serde(default)]
 pub struct MLflowVisConfig {
     /// The server: `http://127.0.0.1:5000`; the environment's `MLFLOW_TRACKING_URI` if absent.
+    #[schemars(extend("examples" = ["http://127.0.0.1:5000"]))]
     pub tracking_uri: Option<String>,
     /// The experiment, which is made if it is not there; `Default` if absent.
     pub exp_name: Option<String>,

@@ -64,8 +64,9 @@ with_common_keys! {
 }
 
 crate::register! {
-    /// Pascal VOC 2007 or 2012 as its archives unpack: which of 20 classes are in a picture; -1 where only objects that are
-    /// difficult are of it. Feature `images`.
+    /// Pascal VOC 2007 or 2012 as its archives unpack, with which of 20 classes are in a picture.
+    ///
+    /// A class of which only difficult objects are there is -1. Feature `images`.
     ///
     /// ```yaml
     /// {type: VOC, data_root: data/VOC2007, split: trainval, pipeline: [{type: LoadImageFromFile}]}

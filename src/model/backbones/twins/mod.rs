@@ -46,6 +46,7 @@ pub struct TwinsConfig<A: Arch> {
     /// Whether a stage ends with a norm, of all stages or a list with one of each.
     pub norm_after_stage: OneOrMany<bool>,
     /// Accepted if it names the last stage, whose output is the network's.
+    #[schemars(extend("x-unbounded" = true))]
     pub out_indices: OneOrMany<i64>,
 }
 

@@ -64,6 +64,7 @@ pub struct XCiTConfig {
     /// Which of the tokens come out: the class token, the mean of the others, or all of them.
     pub out_type: OutType,
     /// Accepted if it names the last block, whose output is the network's.
+    #[schemars(extend("x-unbounded" = true))]
     pub out_indices: OneOrMany<i64>,
     /// The layer norms.
     pub norm_cfg: PatchNormConfig,
