@@ -54,7 +54,8 @@ fn no_backend_ends_a_run() {
         assert!(log.contains(part), "{part}\n{log}");
     }
     assert!(!log.contains("second: "), "{log}");
-    assert_eq!(log.matches("first: ").count(), 10, "{log}");
+    // Ten failures in nine lines: those of the training and of the validation at step 4 read the same.
+    assert_eq!(log.matches("first: ").count(), 9, "{log}");
 }
 
 /// The event log itself may be lost in parts: the run goes on, and what a resume takes up is whole lines.

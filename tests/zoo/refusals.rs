@@ -63,7 +63,7 @@ fn what_is_not_there_is_said() {
         (json!({"type": "InceptionV3", "aux_logits": true}), "`aux_logits: true`"),
         (json!({"type": "Vig", "arch": {"num_blocks": 1, "channels": 12}}), "no multiple of 8"),
         (json!({"type": "PyramidVig", "use_stochastic": true}), "they are not drawn"),
-        (json!({"type": "HRFuseScales", "in_channels": [1, 2, 3, 4, 5]}), "1 to 4"),
+        (json!({"type": "HRFuseScales", "in_channels": [1, 2, 3, 4, 5]}), "at most 4 items"),
         (json!({"type": "SwinTransformerV2", "window_size": 1}), "at least 2"),
         (json!({"type": "TinyViT", "local_conv_size": 2}), "an odd number"),
         (json!({"type": "DaViT", "out_indices": [0, 1, 2, 3]}), "the last of 4 stages"),

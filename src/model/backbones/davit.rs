@@ -156,7 +156,7 @@ impl DaViT {
                 let windows = ShiftWindowMSA::of(window, [p.window_size, 0], p.pad_small_map);
                 blocks.push(Block {
                     spatial_block: Half::new(p, dims, Seer::Windows(windows), rate),
-                    channel_block: Half::new(p, dims, Seer::Channels(channels), rate),
+                    channel_block: Half::new(p, dims, Seer::Channels(Box::new(channels)), rate),
                 });
             }
             let downsample = (i + 1 < depths.len()).then(|| Down {
@@ -265,7 +265,7 @@ impl Half {
                 let y = cx.within("attn", attn, y, |attn, cx| attn.forward(y, size, cx))?;
                 x + self.drop_path.forward(y, cx)?
             }
-            Seer::Channels(attn) => x + cx.child("attn", attn, y)?,
+            Seer::Channels(attn) => x + cx.child("attn", &mut **attn, y)?,
         };
         let x = cx.within("cpe2", &mut self.cpe2, x, |cpe, cx| cpe.forward(x, size, cx))?;
         let y = cx.child("norm2", &mut self.norm2, x)?;
@@ -276,7 +276,7 @@ impl Half {
 /// The attention of one half of a block.
 enum Seer {
     Windows(ShiftWindowMSA),
-    Channels(ChannelAttention),
+    Channels(Box<ChannelAttention>),
 }
 
 impl ModuleTree for Seer {

@@ -178,7 +178,7 @@ impl HiViT {
             if !last {
                 let (norm, reduction) =
                     (p.norm_cfg.build(4 * dims), Linear::new(4 * dims, 2 * dims).bias(false));
-                blocks.push(Part::Merge(Merge { norm, reduction }));
+                blocks.push(Part::Merge(Box::new(Merge { norm, reduction })));
                 dims *= 2;
             }
         }
@@ -237,7 +237,7 @@ impl Module for HiViT {
 /// An item of the list of blocks.
 enum Part {
     Block(Box<Block>),
-    Merge(Merge),
+    Merge(Box<Merge>),
 }
 
 impl Field for Part {
