@@ -57,7 +57,11 @@ fn a_large_network_is_tried_by_its_shapes() {
     let began = Instant::now();
     let fine = Said::of(LARGE, dir.path());
     let by_shapes = "the layers were tried by their shapes alone, their numbers not";
-    assert!(!fine.refused && fine.all.iter().any(|(_, text, _)| text.starts_with(by_shapes)), "{:?}", fine.all);
+    assert!(
+        !fine.refused && fine.all.iter().any(|(_, text, _)| text.starts_with(by_shapes)),
+        "{:?}",
+        fine.all
+    );
     // What does not fit is found all the same, behind all of the layers.
     let wrong = Said::of(&LARGE.replace("in_channels: 2048", "in_channels: 2000"), dir.path());
     assert!(wrong.refused && wrong.all.iter().any(|(_, text, _)| text.contains("2048")), "{:?}", wrong.all);
