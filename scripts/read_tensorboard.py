@@ -18,7 +18,10 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 vis_data = Path(sys.argv[1])
 wanted = defaultdict(list)
 histograms = 0
-for line in (vis_data / "events.jsonl").read_text().splitlines():
+# Not `splitlines`, which also ends lines at characters that a text within one may hold.
+for line in (vis_data / "events.jsonl").read_text(encoding="utf-8").split("\n"):
+    if not line:
+        continue
     event = json.loads(line)
     histograms += event["event"] == "histogram"
     if event["event"] in ("train", "val", "test", "scalars"):

@@ -68,8 +68,7 @@ fn a_large_network_is_tried_by_its_shapes() {
     let labels = Said::of(&LARGE.replace("num_classes: 10", "num_classes: 9"), dir.path());
     assert!(labels.refused, "{:?}", labels.all);
     // Weights of more than 256 MiB are not drawn.
-    let wide = LARGE.replace("depth: 50", "depth: 152").replace("ResNet,", "ResNet, base_channels: 96,");
-    let wide = Said::of(&wide.replace("in_channels: 2048", "in_channels: 3072"), dir.path());
+    let wide = Said::of(&wide(152), dir.path());
     assert!(
         !wide.refused && wide.all.iter().any(|(_, text, _)| text.contains("are not drawn")),
         "{:?}",
@@ -78,6 +77,73 @@ fn a_large_network_is_tried_by_its_shapes() {
     assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
     #[cfg(target_os = "linux")]
     assert!(most_bytes() < 2 << 30, "{}", most_bytes());
+}
+
+/// A network of so many layers, whose weights take more than a check draws.
+fn wide(depth: u32) -> String {
+    LARGE
+        .replace("depth: 50", &format!("depth: {depth}"))
+        .replace("ResNet,", "ResNet, base_channels: 96,")
+        .replace("in_channels: 2048", "in_channels: 3072")
+}
+
+/// Of a large network, or one whose data are elsewhere, nobody looked at what its weights begin with, and of a large one
+/// nobody asked the hooks: the check said that all is fine, and the training began with an error.
+#[test]
+fn what_the_weights_begin_with_is_read_for_a_large_network_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    fs::write(at("garbage.pth"), "no weights").unwrap();
+    fs::write(at("other.yaml"), "a: 1").unwrap();
+    fs::create_dir(at("empty")).unwrap();
+    for name in ["garbage.pth", "other.yaml", "empty", "missing.pth"] {
+        let said = Said::of(&format!("{}load_from: {}\n", wide(152), at(name)), dir.path());
+        told(&said, Level::Error, name);
+    }
+    let small = LARGE.replace("512, 512", "32, 32").replace("depth: 50", "depth: 18");
+    fs::write(at("small.yaml"), small.replace("2048", "512") + "work_dir: small\n").unwrap();
+    let (code, text) = shanty(&["train", "small.yaml"], dir.path());
+    assert_eq!(code, 0, "{text}");
+    let another = format!("{}load_from: {}\n", wide(152), at("small/epoch_2"));
+    for text in [another.clone(), another + "resume: true\nallow_data_changes: true\n"] {
+        told(&Said::of(&text, dir.path()), Level::Error, "its weights do not fit the model");
+    }
+    let file =
+        format!("base_channels: 96, init_cfg: {{type: Pretrained, checkpoint: {}}},", at("missing.pth"));
+    let begun = wide(101).replace("base_channels: 96,", &file);
+    told(&Said::of(&begun, dir.path()), Level::Error, "missing.pth");
+}
+
+/// What hooks ask of the model in the first iteration needs no numbers.
+#[test]
+fn the_hooks_of_a_large_network_are_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let with = |hook: &str| Said::of(&format!("{}custom_hooks: [{hook}]\n", wide(152)), dir.path());
+    told(&with("{type: FreezeHook, modules: [backbone.nothing]}"), Level::Error, "backbone.nothing");
+    told(&with("{type: MeanTeacherHook}"), Level::Error, "no weights below `teacher`");
+    let fine = with("{type: FreezeHook, modules: [backbone.layer1]}");
+    assert!(!fine.refused, "{:#?}", fine.all);
+}
+
+/// Nor does it need the data to read a checkpoint; that the hooks were not asked is said.
+#[test]
+fn what_the_weights_begin_with_is_read_without_the_data() {
+    let dir = tempfile::tempdir().unwrap();
+    let here = "{type: Synthetic, n: 4, shape: [3, 32, 32], classes: 10}";
+    let small = LARGE.replace("512, 512", "32, 32").replace("depth: 50", "depth: 18").replace("2048", "512");
+    assert!(small.contains(here));
+    let gone =
+        "{type: ImageFolder, data_root: no/where, pipeline: [{type: LoadImageFromFile}, {type: PackInputs}]}";
+    let absent = small.replace(here, gone);
+    let fine = Said::of(&absent, dir.path());
+    assert!(!fine.refused, "{:#?}", fine.all);
+    told(&Said::of(&format!("{absent}load_from: nowhere.pth\n"), dir.path()), Level::Error, "nowhere.pth");
+    let hook = "custom_hooks: [{type: FreezeHook, modules: [backbone.nothing]}]\n";
+    told(
+        &Said::of(&(absent + hook), dir.path()),
+        Level::Warning,
+        "what the hooks do in a training was not tried",
+    );
 }
 
 /// A network of a few layers is computed: what its numbers would refuse is known before a training.
@@ -190,11 +256,14 @@ fn labels_and_tokens_beyond_the_model_are_found_in_all_of_the_data() {
     write(3, 4);
     let (code, said) = shanty(&["check", "c.yaml", "--data"], dir.path());
     assert!(code == 0 && said.contains("c.yaml is fine"), "{said}");
-    for (token, label, wrong) in [(3, 5, "5"), (3, -7, "-7"), (10, 4, "10"), (-1, 4, "-1")] {
+    // A row of the batch that is tried says nothing of the place in the data.
+    for (token, label, wrong, sample) in
+        [(3, 5, "5", "700"), (3, -7, "-7", "700"), (10, 4, "10", "833"), (-1, 4, "-1", "833")]
+    {
         write(token, label);
         let (code, said) = shanty(&["check", "c.yaml", "--data"], dir.path());
         assert!(code == 2 && said.contains("c.yaml:") && said.contains(wrong), "{token} {label}: {said}");
-        assert!(said.contains("1000 samples, all can be read"), "{said}");
+        assert!(said.contains("1000 samples, all can be read") && said.contains(sample), "{said}");
     }
 }
 

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 fn shanty(args: &[&str]) -> Output {
@@ -142,6 +142,15 @@ fn trained(work: &Path, more: &[&str]) {
     assert!(out.status.success(), "{}", text(&out.stderr));
 }
 
+/// `vis_data` of the first training in a work_dir.
+fn vis_data(work: &Path) -> PathBuf {
+    let mut all: Vec<PathBuf> =
+        fs::read_dir(work).unwrap().map(|entry| entry.unwrap().path().join("vis_data")).collect();
+    all.retain(|dir| dir.is_dir());
+    all.sort();
+    all.swap_remove(0)
+}
+
 /// The numbers in a report, and its text.
 fn reported(args: &[&str]) -> (serde_json::Value, String) {
     let out = shanty(args);
@@ -265,6 +274,71 @@ fn all_runs_stand_in_one_table() {
     fs::write(dir.path().join("b/.shanty-lock"), std::process::id().to_string()).unwrap();
     assert!(text(&shanty(&["runs", root]).stdout).contains("running"));
     assert_eq!(shanty(&["runs", &format!("{root}/nothing")]).status.code(), Some(1));
+}
+
+/// What is said of an end is the event log's: neither the last epoch nor the text log makes a run finished.
+#[test]
+fn a_run_that_was_killed_in_its_last_epoch_has_died() {
+    let dir = tempfile::tempdir().unwrap();
+    let work = dir.path().join("k");
+    trained(&work, &[]);
+    let [root, work_dir] = [dir.path(), work.as_path()].map(|path| path.to_str().unwrap());
+    let events = vis_data(&work).join("events.jsonl");
+    let whole = fs::read_to_string(&events).unwrap();
+    let state = || {
+        let all: serde_json::Value =
+            serde_json::from_slice(&shanty(&["runs", root, "--json"]).stdout).unwrap();
+        (all[0]["state"].as_str().unwrap().to_owned(), all[0]["epoch"].clone())
+    };
+    let is = |state: &str| (state.to_owned(), serde_json::Value::from(2));
+    let until: String =
+        whole.split_inclusive('\n').filter(|line| !line.starts_with("{\"event\":\"end\"")).collect();
+    assert_ne!(until, whole);
+    fs::write(&events, &until).unwrap();
+    assert_eq!(state(), is("died"));
+    let once = text(&shanty(&["watch", work_dir, "--once"]).stdout);
+    assert!(once.starts_with("k: died, epoch 2/2\n"), "nobody can press a key: {once}");
+    // Behind the end there may be warnings, and a run that goes on.
+    let warned = format!("{whole}{{\"event\":\"warning\",\"text\":\"it came late\"}}\n");
+    fs::write(&events, &warned).unwrap();
+    assert_eq!(state(), is("finished"));
+    let out = dir.path().join("r.html");
+    let (report, _) = reported(&["report", work_dir, "-o", out.to_str().unwrap()]);
+    let warnings = report["runs"][0]["warnings"].as_array().unwrap();
+    assert!(warnings.iter().any(|warning| warning == "it came late"), "{warnings:?}");
+    fs::write(&events, format!("{warned}{{\"event\":\"resume\"}}\n")).unwrap();
+    assert_eq!(state(), is("died"));
+}
+
+/// Views are for others: the numbers are those of the event log.
+#[test]
+fn a_run_without_a_scalar_file_shows_its_numbers() {
+    let dir = tempfile::tempdir().unwrap();
+    let work = dir.path().join("c");
+    trained(&work, &["vis_backends=[{type: CsvVisBackend}]"]);
+    let scalars = vis_data(&work).join("scalars.json");
+    assert!(!scalars.exists());
+    let [root, work_dir] = [dir.path(), work.as_path()].map(|path| path.to_str().unwrap());
+    let all = text(&shanty(&["runs", root]).stdout);
+    assert!(all.contains("finished") && all.contains("accuracy/top1 ") && all.contains("2/2"), "{all}");
+    let once = text(&shanty(&["watch", work_dir]).stdout);
+    assert!(once.contains("loss: ") && once.contains("best accuracy/top1 "), "{once}");
+    // What else has the name of a view is in nobody's way.
+    fs::create_dir(&scalars).unwrap();
+    let out = dir.path().join("r.html");
+    let (report, _) = reported(&["report", work_dir, "-o", out.to_str().unwrap()]);
+    let charts = report["charts"].as_array().unwrap();
+    let chart = charts.iter().find(|chart| chart["title"] == "accuracy/top1").unwrap();
+    assert_eq!(chart["series"][0]["x"], serde_json::json!([2, 4]), "where the validations were made");
+    assert!(!report["tables"].as_array().unwrap().is_empty(), "{report}");
+    // A test has a folder of logs of its own, and is shown with the training before it.
+    let checkpoint = format!("{work_dir}/epoch_2");
+    let set = format!("work_dir={work_dir}");
+    let tested = shanty(&["test", "configs/digits_lenet.yaml", &checkpoint, "--set", &set]);
+    assert!(tested.status.success(), "{}", text(&tested.stderr));
+    let once = text(&shanty(&["watch", work_dir]).stdout);
+    assert!(once.starts_with("c: finished, epoch 2/2\n"), "{once}");
+    assert!(once.contains("\ntest: accuracy/top1 "), "{once}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use clap::Args;
 use super::{Changed, Format, console};
 use crate::base::rng::fresh_seed;
 use crate::base::{Error, Result};
-use crate::config::{Diag, Node};
+use crate::config::{Diag, Diags, Node};
 use crate::data::{DataLoaderConfig, Shard, class_counts, survey};
 use crate::registry::BuildCx;
 use crate::run::{RunConfig, check_as, try_samples};
@@ -37,8 +37,7 @@ impl Check {
             }
             // What the first batches have not shown of labels and tokens, the model may refuse later.
             if !found.has_errors() {
-                let chosen: Vec<_> = surveys.iter().map(|own| (own.mode(), own.extremes.clone())).collect();
-                found.extend(try_samples(&node, &chosen)?.0);
+                found.extend(refused_samples(&node, &surveys)?.0);
             }
         }
         let bad = surveys.iter().any(|survey| !survey.bad.is_empty());
@@ -112,6 +111,31 @@ impl Survey {
         let diag = |why| Diag::error(format!("{}: {why}", self.loader)).on(&self.place);
         self.bad.iter().map(move |why| Diag { failure: true, ..diag(why) })
     }
+}
+
+/// What the model says of the samples with the smallest and the largest numbers, with their positions in the data: a
+/// complaint counts the rows of the batch that was made of them.
+fn refused_samples(node: &Node, surveys: &[Survey]) -> Result<Diags> {
+    let chosen: Vec<_> = surveys.iter().map(|own| (own.mode(), own.extremes.clone())).collect();
+    let all = try_samples(node, &chosen)?;
+    if all.0.is_empty() {
+        return Ok(all);
+    }
+    let mut found = Diags::default();
+    for (mode, pairs) in &chosen {
+        for pair in pairs {
+            let [low, high] = pair;
+            let note = match low == high {
+                true => format!("the batch is sample {low} of `{mode}_dataloader`, counted from 0"),
+                false => format!(
+                    "the batch is made of the samples {low} and {high} of `{mode}_dataloader`, counted from 0"
+                ),
+            };
+            let told = try_samples(node, &[(*mode, vec![*pair])])?.0;
+            found.extend(told.into_iter().map(|diag| diag.note(&note)));
+        }
+    }
+    Ok(found)
 }
 
 /// Reads every sample of the loaders that can be built; of the others the check has said why they cannot.

@@ -6,17 +6,17 @@ use clap::Args;
 
 use super::console;
 use crate::base::error::IoContext;
-use crate::base::fs::{Disk, FileSystem};
+use crate::base::fs::{Disk, FileKind, FileSystem};
 use crate::base::number::count;
 use crate::base::{Error, Result, durable};
 use crate::checkpoint::{self, VIS_DATA};
 use crate::registry::{BuildCx, Spec};
-use crate::vis::{EVENTS, VisBackend, VisCx, read_events};
+use crate::vis::{EVENTS, SCALARS, TABLES, VisBackend, VisCx, read_events, read_whole};
 
 /// Arguments of `export-logs`.
 #[derive(Debug, Clone, Args)]
 pub(super) struct ExportLogs {
-    /// A work_dir, of which the newest log is taken, or a folder of logs.
+    /// A work_dir, of which the newest log of a training is taken, or a folder of logs.
     work_dir: PathBuf,
     /// What the log becomes.
     #[arg(long, value_enum)]
@@ -24,7 +24,7 @@ pub(super) struct ExportLogs {
     /// The folder of the files; `csv`, `tensorboard` or `scalars` in the work_dir if not given.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Write into a folder that has files: those of an earlier export are replaced.
+    /// Write into a folder that has files: all those of earlier exports to this form are removed first.
     #[arg(long)]
     overwrite: bool,
 }
@@ -48,6 +48,15 @@ impl Form {
         }
     }
 
+    /// Whether an export may have left a file of this name.
+    fn owns(self, name: &str) -> bool {
+        match self {
+            Self::Csv => ["train.csv", "val.csv", "test.csv", "scalars.csv"].contains(&name),
+            Self::Tensorboard => name.starts_with("events.out.tfevents."),
+            Self::Scalars => [SCALARS, TABLES].contains(&name),
+        }
+    }
+
     fn backend(self) -> Result<Box<dyn VisBackend>> {
         let spec = match self {
             Self::Csv => "{type: CsvVisBackend}",
@@ -62,11 +71,12 @@ impl ExportLogs {
     /// Tells every event of the log to a backend.
     pub fn run(self) -> Result<()> {
         let (log, work) = self.log()?;
-        let events = read_events(&Disk, &log)?;
+        let (events, unread) = read_whole(&Disk, &log)?;
         let out = self.out.clone().unwrap_or_else(|| work.join(self.to.name()));
         let mut backend = self.to.backend()?;
         self.check_out(&out)?;
         durable::make_dir(&Disk, &out)?;
+        self.clear(&out)?;
         let cx = VisCx { fs: &Disk, dir: &out, work: &work };
         events.iter().try_for_each(|event| backend.add(event, &cx))?;
         console::tell(&format!(
@@ -75,6 +85,24 @@ impl ExportLogs {
             log.display(),
             out.display()
         ));
+        if unread > 0 {
+            let lines = count(unread, "line");
+            console::complain(&format!("{}: {lines} could not be read", log.display()));
+        }
+        Ok(())
+    }
+
+    /// Removes what an earlier export left: a file that this one does not write would stand there as its own, and one
+    /// that is a link would be written where it leads. A folder of such a name is left, and then refused.
+    fn clear(&self, out: &Path) -> Result<()> {
+        for name in Disk.list(out).at(out)? {
+            let file = out.join(&name);
+            let kind = Disk.entry(&file).at(&file)?.map(|entry| entry.kind);
+            let is_file = matches!(kind, Some(FileKind::File | FileKind::Link));
+            if is_file && self.to.owns(&name.to_string_lossy()) {
+                Disk.remove(&file).at(&file)?;
+            }
+        }
         Ok(())
     }
 
@@ -86,7 +114,12 @@ impl ExportLogs {
             return Ok((log, durable::parent(given).to_owned()));
         }
         let names = Disk.list(given).at(given)?;
-        let log = names.iter().rev().find_map(|name| at(&given.join(name)));
+        let logs: Vec<PathBuf> = names.iter().rev().filter_map(|name| at(&given.join(name))).collect();
+        // A test of the weights, or a run that failed at once, has a log too, and nothing of a training in it.
+        let has_training = |log: &&PathBuf| {
+            read_events(&Disk, log).is_ok_and(|events| events.iter().any(|event| event.kind() == "train"))
+        };
+        let log = logs.iter().find(has_training).or(logs.first()).cloned();
         let none = || {
             let given = given.display();
             Error::invalid(format!(

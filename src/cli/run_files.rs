@@ -1,5 +1,7 @@
 //! What the files of a run tell, whether it is still under way or long over: nothing is written, nothing is waited for.
 
+mod record;
+
 use std::fs::{self, File, TryLockError};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -13,15 +15,20 @@ use crate::checkpoint::{LOCK_FILE, OWNER_FILE, VIS_DATA};
 use crate::config::{self, Node};
 use crate::hook::Mode;
 use crate::metric::Direction;
-use crate::vis::{SCALARS, TABLES, read_scalars};
+use crate::vis::{EVENTS, SCALARS};
+use record::Record;
 
 /// One line of scalars.
 #[derive(Debug, Clone)]
 pub(super) struct Line {
     /// Training, or an evaluation.
     pub mode: Mode,
+    /// Whether a hook has told it of its own accord: it says nothing of how far the run is.
+    pub own: bool,
     /// Completed iterations: of an evaluation those of the training before it.
     pub iter: f64,
+    /// Of a training the epoch under way, if it counts them.
+    pub epoch: Option<f64>,
     /// Names without the mode, and values.
     pub values: Vec<(String, f64)>,
 }
@@ -59,6 +66,12 @@ impl RunState {
             Self::Failed => "failed",
             Self::Died => "died",
         }
+    }
+
+    /// By the `reason` of the event `end`.
+    fn ended(reason: &str) -> Option<Self> {
+        let all = [Self::Finished, Self::Stopped, Self::Interrupted, Self::Failed];
+        all.into_iter().find(|state| state.name() == reason)
     }
 
     /// By how the last line of a log begins that tells of an end.
@@ -104,7 +117,7 @@ pub(super) struct RunFiles {
     pub dir: PathBuf,
     /// The folder of logs of the newest training.
     pub log: PathBuf,
-    pub scalars: Vec<Line>,
+    record: Record,
     pub config: Option<Node>,
     pub messages: Vec<Message>,
     pub state: RunState,
@@ -124,7 +137,7 @@ impl RunFiles {
     /// Reads a work_dir, or one of its folders of logs.
     ///
     /// # Errors
-    /// When it is none, or its scalars cannot be read.
+    /// When it is none, or its event log cannot be read.
     pub fn read(given: &Path) -> Result<Self> {
         let (dir, mut logs): (PathBuf, Vec<PathBuf>) = if given.join(VIS_DATA).is_dir() {
             (given.parent().unwrap_or(given).to_owned(), vec![given.to_owned()])
@@ -137,23 +150,14 @@ impl RunFiles {
             return Err(Error::config(format!("{shown}: {what}; name the work_dir of a run")));
         }
         logs.sort();
-        let mut newest = None;
-        for log in logs.iter().rev() {
-            let scalars = lines(log)?;
-            let trains = scalars.iter().any(|line| line.mode == Mode::Train);
-            if newest.is_none() || trains {
-                newest = Some((log.clone(), scalars));
-            }
-            if trains {
-                break;
-            }
-        }
-        let (log, scalars) = newest.unwrap_or_default();
+        // Asked first: a run that ends meanwhile has told of its end before it lets go of its folder.
+        let is_held = is_held(&dir);
+        let (log, record) = newest(&logs)?;
         let text = fs::read_to_string(log.join(VIS_DATA).join("config.yaml")).ok();
         let config = text.and_then(|text| config::parse("config.yaml", &text).ok());
         let messages = messages(&log);
-        let mut files = Self { dir, log, scalars, config, messages, state: RunState::Died };
-        files.state = files.how();
+        let mut files = Self { dir, log, record, config, messages, state: RunState::Died };
+        files.state = files.how(is_held);
         Ok(files)
     }
 
@@ -163,14 +167,31 @@ impl RunFiles {
         path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
     }
 
-    fn how(&self) -> RunState {
-        if is_held(&self.dir) {
-            return RunState::Running;
+    fn how(&self, is_held: bool) -> RunState {
+        let held = is_held.then_some(RunState::Running);
+        if !self.record.is_older {
+            return self.record.end.or(held).unwrap_or(RunState::Died);
         }
+        // Without an event log the text may say it, and else that nothing was left to do.
         let told = || self.messages.iter().rev().find_map(|message| RunState::told(&message.text));
         let complete = || self.epochs().is_some_and(|(done, all)| all.is_some_and(|all| done >= all));
-        let told = ended(&self.log).or_else(told);
-        told.unwrap_or(if complete() { RunState::Finished } else { RunState::Died })
+        let unsaid = || if complete() { RunState::Finished } else { RunState::Died };
+        held.or_else(told).unwrap_or_else(unsaid)
+    }
+
+    /// The scalars, in their order.
+    pub fn scalars(&self) -> &[Line] {
+        &self.record.lines
+    }
+
+    /// Those of a training or of evaluations, without what hooks have told of their own accord.
+    pub fn of(&self, mode: Mode) -> impl DoubleEndedIterator<Item = &Line> {
+        self.record.lines.iter().filter(move |line| line.mode == mode && !line.own)
+    }
+
+    /// The warnings of the event log, with those of the runs that this one goes on with.
+    pub fn warnings(&self) -> &[String] {
+        &self.record.warnings
     }
 
     /// The last message that tells of an end.
@@ -184,29 +205,28 @@ impl RunFiles {
         self.config.as_ref()?.at_path(path)?.summary().parse().ok()
     }
 
-    fn last(&self) -> Option<&Line> {
-        self.scalars.iter().rev().find(|line| line.mode == Mode::Train)
-    }
-
     /// The epoch under way, and how many there will be; of a run that counts iterations those.
     pub fn epochs(&self) -> Option<(f64, Option<f64>)> {
-        let last = self.last()?;
-        match last.get("epoch") {
+        let last = self.of(Mode::Train).next_back()?;
+        match last.epoch {
             Some(epoch) => Some((epoch, self.configured("train_cfg.max_epochs"))),
             None => Some((last.iter, self.configured("train_cfg.max_iters"))),
         }
     }
 
-    /// The best value of the first metric that has a direction.
+    /// The best value of the first metric that has a direction: of validations, and of tests where there are none.
     pub fn best(&self) -> Option<Best> {
-        let evaluations = || self.scalars.iter().filter(|line| line.mode != Mode::Train);
+        self.best_of(Mode::Val).or_else(|| self.best_of(Mode::Test))
+    }
+
+    fn best_of(&self, mode: Mode) -> Option<Best> {
         let is_metric = |name: &str| !matches!(name, "time" | "data_time");
-        let names = evaluations().flat_map(|line| line.values.iter().map(|(name, _)| name.as_str()));
-        let name =
-            names.filter(|name| is_metric(name)).find(|name| Direction::infer(name, None, None).is_ok())?;
+        let names = self.of(mode).flat_map(|line| line.values.iter().map(|(name, _)| name.as_str()));
+        let mut metrics = names.filter(|name| is_metric(name));
+        let name = metrics.find(|name| Direction::infer(name, None, None).is_ok())?;
         let direction = Direction::infer(name, None, None).ok()?;
         let mut best: Option<Best> = None;
-        for line in evaluations() {
+        for line in self.of(mode) {
             let Some(value) = line.get(name) else { continue };
             if direction.beats(value, best.as_ref().map(|best| best.value)) {
                 best = Some(Best { name: name.to_owned(), value, iter: line.iter });
@@ -223,16 +243,9 @@ impl RunFiles {
         all
     }
 
-    /// The tables of the last evaluation that had some, as they stand in `tables.json`.
-    pub fn tables(&self) -> Vec<Map<String, Value>> {
-        let text = fs::read_to_string(self.log.join(VIS_DATA).join(TABLES)).unwrap_or_default();
-        let mut last: Vec<Map<String, Value>> = Vec::new();
-        for table in text.lines().filter_map(|line| serde_json::from_str::<Map<_, _>>(line).ok()) {
-            let same = |key: &str, old: &Map<String, Value>| old.get(key) == table.get(key);
-            last.retain(|old| same("step", old) && same("mode", old) && !same("name", old));
-            last.push(table);
-        }
-        last
+    /// The tables of the last evaluation that had some, each with the keys of a line of `tables.json`.
+    pub fn tables(&self) -> &[Map<String, Value>] {
+        &self.record.tables
     }
 
     /// Where the values of the config were written.
@@ -243,13 +256,28 @@ impl RunFiles {
 
     /// When something was written last.
     pub fn touched(&self) -> Option<SystemTime> {
-        let files = [self.log_file(), self.log.join(VIS_DATA).join(SCALARS)];
+        let numbers = if self.record.is_older { SCALARS } else { EVENTS };
+        let files = [self.log_file(), self.log.join(VIS_DATA).join(numbers)];
         files.iter().filter_map(|file| fs::metadata(file).ok()?.modified().ok()).max()
     }
 
     fn log_file(&self) -> PathBuf {
         log_file(&self.log)
     }
+}
+
+/// The newest training of folders in their order, with the tests since; the newest of all if none trains.
+fn newest(logs: &[PathBuf]) -> Result<(PathBuf, Record)> {
+    let mut later: Vec<(PathBuf, Record)> = Vec::new();
+    for log in logs.iter().rev() {
+        let mut record = Record::read(log)?;
+        if record.trains {
+            later.iter().rev().for_each(|(_, evaluation)| record.add_tests(evaluation));
+            return Ok((log.clone(), record));
+        }
+        later.push((log.clone(), record));
+    }
+    Ok(later.into_iter().next().unwrap_or_default())
 }
 
 fn log_file(log: &Path) -> PathBuf {
@@ -267,47 +295,6 @@ fn is_held(dir: &Path) -> bool {
         return false;
     }
     matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
-}
-
-/// How the event log ends, where there is one: `{"event": "end", "reason": "finished", …}`.
-fn ended(log: &Path) -> Option<RunState> {
-    let text = fs::read_to_string(log.join(VIS_DATA).join("events.jsonl")).ok()?;
-    let last: Value = serde_json::from_str(text.lines().next_back()?).ok()?;
-    match (last.get("event")?.as_str()?, last.get("reason")?.as_str()?) {
-        ("end", "finished") => Some(RunState::Finished),
-        ("end", "stopped") => Some(RunState::Stopped),
-        ("end", "interrupted") => Some(RunState::Interrupted),
-        ("end", "failed") => Some(RunState::Failed),
-        _ => None,
-    }
-}
-
-/// The scalars of a folder of logs.
-fn lines(log: &Path) -> Result<Vec<Line>> {
-    let file = log.join(VIS_DATA).join(SCALARS);
-    if !file.exists() {
-        return Ok(Vec::new());
-    }
-    let mut trained = 0.0;
-    let line = |values: Vec<(String, f64)>| {
-        let find = |wanted: &str| values.iter().find(|(name, _)| name == wanted).map(|(_, value)| *value);
-        let iter = find("iter").or_else(|| find("train/iter"));
-        let tests = values.iter().any(|(name, _)| name.starts_with("test/"));
-        let mode = if iter.is_some() {
-            Mode::Train
-        } else if tests {
-            Mode::Test
-        } else {
-            Mode::Val
-        };
-        trained = iter.unwrap_or(trained);
-        let prefix = format!("{}/", mode.name());
-        let plain =
-            |(name, value): (String, f64)| (name.strip_prefix(&*prefix).unwrap_or(&name).to_owned(), value);
-        let shown = |(name, _): &(String, f64)| !matches!(name.as_str(), "iter" | "step");
-        Line { mode, iter: trained, values: values.into_iter().map(plain).filter(shown).collect() }
-    };
-    Ok(read_scalars(&file)?.into_iter().map(line).collect())
 }
 
 /// The messages of the text log; what follows on further lines belongs to the one before.

@@ -123,7 +123,9 @@ impl Row {
             .as_ref()
             .map_or("-".into(), |(name, value)| format!("{} {}", escaped(name), fixed(*value, 4)));
         let age = self.age.map_or("-".into(), age);
-        [self.dir.display().to_string(), self.state.name().to_owned(), epoch, best, age]
+        // Escaped here already: the width of the column is that of what is shown.
+        let dir = escaped(&self.dir.to_string_lossy()).into_owned();
+        [dir, self.state.name().to_owned(), epoch, best, age]
     }
 }
 
@@ -151,11 +153,22 @@ fn table(rows: &[Row]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::age;
+    use super::{Row, RunState, age, table};
 
     #[test]
     fn ages_read_as_people_say_them() {
         let shown = [0.0, 89.0, 300.0, 5400.0, 12_600.0, 172_800.0].map(age);
         assert_eq!(shown, ["0 s", "89 s", "5 min", "1.5 h", "3.5 h", "2 days"]);
+    }
+
+    #[test]
+    fn a_folder_of_an_odd_name_leaves_the_columns_in_line() {
+        let state = RunState::Died;
+        let row = |dir: &str| Row { dir: dir.into(), state, epoch: None, best: None, age: None };
+        let shown = table(&[row("plain"), row("o\u{1b}dd\n")]);
+        let widths: Vec<_> = shown.lines().skip(1).map(|line| line.chars().count()).collect();
+        assert_eq!(widths.len(), 2, "{shown}");
+        assert_eq!(widths[0], widths[1], "{shown}");
+        assert!(!shown.contains('\u{1b}'), "{shown}");
     }
 }

@@ -40,7 +40,7 @@ impl Watch {
     pub fn run(&self) -> Result<()> {
         let term = Term::stdout();
         if self.once || !io::stdout().is_terminal() || !io::stdin().is_terminal() {
-            console::say(&screen(&RunFiles::read(&self.dir)?, USUAL).join("\n"));
+            console::say(&screen(&RunFiles::read(&self.dir)?, USUAL, false).join("\n"));
             return Ok(());
         }
         RunFiles::read(&self.dir)?;
@@ -55,7 +55,7 @@ impl Watch {
     fn follow(&self, mut term: &Term, leave: &mpsc::Receiver<()>) -> Result<()> {
         loop {
             let size = term.size_checked().map_or(USUAL, |(rows, columns)| (rows.into(), columns.into()));
-            let lines = screen(&RunFiles::read(&self.dir)?, size);
+            let lines = screen(&RunFiles::read(&self.dir)?, size, true);
             // Each line is cleared behind its end, so that nothing flickers.
             let text = lines.join("\x1b[K\r\n");
             if write!(term, "\x1b[H{text}\x1b[K\x1b[J").and_then(|()| term.flush()).is_err() {
@@ -85,9 +85,9 @@ fn leaving() -> Result<mpsc::Receiver<()>> {
     Ok(told)
 }
 
-/// What is seen, cut to the size.
-fn screen(run: &RunFiles, (rows, columns): (usize, usize)) -> Vec<String> {
-    let mut lines = head(run, columns);
+/// What is seen, cut to the size; `keys` if somebody can press one.
+fn screen(run: &RunFiles, (rows, columns): (usize, usize), keys: bool) -> Vec<String> {
+    let mut lines = head(run, columns, keys);
     lines.push(String::new());
     let room = rows.saturating_sub(lines.len() + 4);
     lines.extend(curves(run, columns, (rows / 3).clamp(LOW, 16).min(room)));
@@ -102,15 +102,19 @@ fn cut(line: &str, columns: usize) -> String {
 }
 
 /// Name, state, progress, the last numbers.
-fn head(run: &RunFiles, columns: usize) -> Vec<String> {
+fn head(run: &RunFiles, columns: usize, keys: bool) -> Vec<String> {
     let epochs = run.epochs().map_or(String::new(), |(done, planned)| {
         let planned = planned.map_or(String::new(), |planned| format!("/{planned}"));
         let unit = if run.configured("train_cfg.max_epochs").is_some() { "epoch" } else { "iteration" };
         format!(", {unit} {done}{planned}")
     });
     let name = run.name();
-    let mut lines =
-        vec![format!("{}: {}{epochs} (q leaves, the run goes on)", escaped(&name), run.state.name())];
+    let keys = match run.state {
+        _ if !keys => "",
+        RunState::Running => " (q leaves, the run goes on)",
+        _ => " (q leaves)",
+    };
+    let mut lines = vec![format!("{}: {}{epochs}{keys}", escaped(&name), run.state.name())];
     let last = run.messages.iter().rev().find(|message| message.text.contains("(train)"));
     let text = last.map_or("", |message| message.text.as_str());
     let done = if run.state == RunState::Finished { Some(1.0) } else { fraction(run, text) };
@@ -123,7 +127,7 @@ fn head(run: &RunFiles, columns: usize) -> Vec<String> {
         lines.push(format!("{bar} {:.0} %{left}", done * 100.0));
     }
     let shown = |mode: Mode, skip: &[&str]| -> String {
-        let line = run.scalars.iter().rev().find(|line| line.mode == mode);
+        let line = run.of(mode).next_back();
         let values =
             line.into_iter().flat_map(|line| &line.values).filter(|(name, _)| !skip.contains(&name.as_str()));
         let text = |(name, value): &(String, f64)| {
@@ -132,8 +136,12 @@ fn head(run: &RunFiles, columns: usize) -> Vec<String> {
         };
         values.map(text).collect::<Vec<_>>().join("  ")
     };
-    lines.push(shown(Mode::Train, &["epoch", "memory"]));
+    lines.push(shown(Mode::Train, &["memory"]));
     lines.push(shown(Mode::Val, &["time", "data_time"]));
+    let test = shown(Mode::Test, &["time", "data_time"]);
+    if !test.is_empty() {
+        lines.push(format!("test: {test}"));
+    }
     if let Some(best) = run.best() {
         lines.push(format!(
             "best {} {} at iteration {}",
@@ -178,8 +186,8 @@ fn curves(run: &RunFiles, columns: usize, tall: usize) -> Vec<String> {
         Some((Mode::Train, "lr")),
     ];
     let points = |(mode, name): (Mode, &str)| {
-        let own = run.scalars.iter().filter(|line| line.mode == mode);
-        let all: Vec<(f64, f64)> = own
+        let all: Vec<(f64, f64)> = run
+            .of(mode)
             .filter_map(|line| Some((line.iter, line.get(name)?)))
             .filter(|(_, y)| y.is_finite())
             .collect();

@@ -1,9 +1,9 @@
 //! Samples in place of those of a data set that is not on this machine, where its pipeline says what they look like.
 
-use ndarray::Array3;
+use ndarray::{Array3, ArrayD};
 
 use super::field::{FieldKind, FieldSpec, Fields, INPUTS, TARGET};
-use super::{Dataset, Pipeline, Sample};
+use super::{Dataset, Picture, Pipeline, Sample, Value};
 use crate::base::{Result, Rng, keyed};
 use crate::registry::BuildCx;
 
@@ -40,12 +40,12 @@ fn sample(fields: &Fields<FieldSpec>, pipeline: &Pipeline, channels: usize) -> O
         Some([Some(height), Some(width), Some(channels)]) => Some([*height, *width, *channels]),
         _ => None,
     };
-    let labelled = fields.get(TARGET).is_some();
+    let target = fields.get(TARGET).map(target);
     let made = |shape: [usize; 3]| {
         let picture = Array3::from_shape_fn(shape, |(y, x, c)| ((7 * y + 3 * x + c) % 256) as f32);
-        let mut sample = Sample::image(picture, 0);
-        if !labelled {
-            sample.fields.take(TARGET);
+        let mut sample = Sample::unlabelled(Picture::Values(picture));
+        if let Some(target) = &target {
+            sample.fields.set(TARGET, target.clone());
         }
         pipeline.apply(sample, &mut keyed(0, "stand-in", 0, 0)).ok()
     };
@@ -55,6 +55,15 @@ fn sample(fields: &Fields<FieldSpec>, pipeline: &Pipeline, channels: usize) -> O
         return first.filter(|first| second.is_some_and(|second| shape(first) == shape(&second)));
     };
     made(shape)
+}
+
+/// As many floats as `spec` says, where it does: of several labels none is given. Else the first class.
+fn target(spec: &FieldSpec) -> Value {
+    let lengths: Option<Vec<usize>> = spec.shape.as_ref().and_then(|shape| shape.iter().copied().collect());
+    match lengths.filter(|_| spec.kind == FieldKind::Float) {
+        Some(lengths) => Value::Float(ArrayD::zeros(lengths)),
+        None => Value::from(0i64),
+    }
 }
 
 /// As many samples as there are to be, all of them the stand-in.

@@ -4,7 +4,7 @@ use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Deserializer};
 
 use super::batch_augments::{BatchAugments, BatchAugmentsConfig};
-use super::heads::{Head, UNCOUNTABLE};
+use super::heads::{ConformerHead, Head, UNCOUNTABLE};
 use super::preprocessors::{ClsDataPreprocessor, Preprocessor, onehot};
 use super::{FieldNeeds, LossDict, Model, Outputs, SCORES, Task, initial};
 use crate::base::{Error, Result};
@@ -119,6 +119,7 @@ impl ImageClassifier {
         let init = errors.take(initial::rules(p.pretrained.as_ref(), &p.init_cfg, cx));
         let backbone = errors.take(p.backbone.build(cx));
         let neck = p.neck.and_then(|spec| errors.take(spec.build(cx)));
+        let head_node = p.head.as_ref().map(|spec| spec.node().clone());
         let head = p.head.map(|spec| errors.take(spec.build(cx)));
         let head = match head {
             Some(built) => built.map(Some),
@@ -130,6 +131,10 @@ impl ImageClassifier {
         let preprocessor = preprocessor.flatten().unwrap_or_else(|| Box::new(ClsDataPreprocessor::default()));
         let model =
             Self { backbone, neck, head, preprocessor, augments, init, autograd: Autograd::default() };
+        // A neck may give other widths than the backbone.
+        if let (Some(node), None) = (&head_node, &model.neck) {
+            errors.take_on(ConformerHead::widths_fit(&model), node);
+        }
         errors.or(initial::settled(model, &p.frozen, &p.tie_weights, cx)?)
     }
 

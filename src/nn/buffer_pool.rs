@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use ndarray::IxDyn;
 
-use crate::base::{Elem, Tensor, stale};
+use crate::base::{Elem, Tensor, is_shapes_only, stale};
 
 /// Buffers by exact length, handed out with whatever they held last: who takes one writes all of it.
 ///
@@ -32,6 +32,19 @@ struct FreeList<T> {
     taken: usize,
 }
 
+/// Above this glibc's `calloc` maps fresh pages, which take no memory until somebody touches them; what is smaller may be
+/// memory that was freed before, which it has to clear.
+const MAPPED: usize = 33 << 20;
+
+/// A new buffer. Where only shapes count nobody writes it, and large networks have more buffers than a machine has memory.
+fn zeros<T: Default + Clone>(len: usize) -> Vec<T> {
+    let large = len.saturating_mul(size_of::<T>()) > 1 << 20;
+    let least = if large && is_shapes_only() { MAPPED / size_of::<T>() } else { 0 };
+    let mut buffer = vec![T::default(); len.max(least)];
+    buffer.truncate(len);
+    buffer
+}
+
 impl<T: Default + bytemuck::Pod> FreeLists<T> {
     pub fn take(&mut self, len: usize) -> Vec<T> {
         if len == 0 {
@@ -41,7 +54,7 @@ impl<T: Default + bytemuck::Pod> FreeLists<T> {
         list.taken += 1;
         let mut buffer = list.free.pop().unwrap_or_else(|| {
             self.misses += 1;
-            vec![T::default(); len]
+            zeros(len)
         });
         stale::hand_out(&mut buffer);
         buffer

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::assemble::{Assembled, Purpose, assemble};
 use super::eval::REHEARSED;
-use super::extent::Extent;
+use super::extent::{Extent, undrawn};
 use super::places::{self, Refused};
 use super::resume::to_resume;
 use super::stand_in::{StandInData, try_layers};
@@ -20,8 +20,9 @@ use crate::hook::{Ctx, Hook, HookConfig, HookResult, Priority, Step};
 /// work_dir holds an earlier run is odd only: `resume` or `overwrite` say what is to become of it.
 ///
 /// Data sets are opened if they are there, and their first batches are read as a run would read them. A data set that
-/// is not on this machine is a warning: another one may have it, and then the rest of the run is not rehearsed. Nor is it
-/// where the model is large; its layers are tried all the same, by their shapes.
+/// is not on this machine is a warning: another one may have it, and then no iteration is rehearsed. The layers are
+/// tried all the same where the shape of a sample is known, and what the weights begin with is read. A large model is
+/// rehearsed by its shapes.
 ///
 /// # Errors
 /// Everything that is wrong, each with its place.
@@ -49,13 +50,18 @@ pub(crate) fn check_as(node: &Node, name: Option<&str>, seed: u64) -> Result<Dia
     let extent = Extent::of(&mut builder, &stand_ins, weight_bytes);
     found.extend(extent.diag().map(|diag| diag.on(config.model.node())));
     builder.shapes_only = extent.shapes_only;
-    if builder.has_all_of(&config) && !extent.layers_only {
-        rehearse(builder, &config, node, &mut found)?;
+    if builder.has_all_of(&config) {
+        rehearse(builder, &config, node, extent.undrawn, &mut found)?;
     } else {
         say_what_stands_in(&stand_ins, &config, &mut found);
+        let start = builder.load_from.clone();
         for error in try_layers(builder, stand_ins) {
             found.extend(error.diags()?.0);
         }
+        // The layers took the parts of the run: what follows needs others.
+        let Assembled { mut builder, config, .. } = assemble(node, name, Purpose::Look, Some(seed))?;
+        builder.load_from = start;
+        try_start(builder, &config, node, extent.undrawn, &mut found)?;
     }
     if !(config.train_dataloader.is_some()
         || config.val_dataloader.is_some()
@@ -84,16 +90,56 @@ fn say_what_stands_in(stand_ins: &[StandInData], config: &RunConfig, found: &mut
             false => "what its samples look like is not known without it: whether the layers fit them was not checked".into(),
         });
     }
+    let hooks = config.custom_hooks.iter().flatten().next().is_some();
+    if let Some(first) = found.0.iter_mut().find(|diag| diag.absent && hooks) {
+        first.notes.push("what the hooks do in a training was not tried".into());
+    }
+}
+
+/// Puts the weights in place that a run would begin with, without data: what `load_from`, `resume` and an `init_cfg`
+/// name is read as a prediction would read it.
+///
+/// # Errors
+/// A refusal of the machine, for which no config is to blame.
+fn try_start(
+    mut builder: RunnerBuilder,
+    config: &RunConfig,
+    node: &Node,
+    undrawn: bool,
+    found: &mut Diags,
+) -> Result<()> {
+    // The parts of a training that is not whole would be missed, and what is wrong with them has been told.
+    (builder.train_data, builder.train_loop) = (None, None);
+    (builder.val, builder.test) = (None, None);
+    builder.leave_undrawn(config, undrawn);
+    let (written, resumes) = (builder.written.clone(), builder.resume);
+    let mut refused = Told(found);
+    if let Some(mut runner) = refused.take(builder.dry().build())? {
+        let loaded = runner.load().map_err(|error| match &written {
+            Some(written) => written.unstarted(error, resumes),
+            None => error,
+        });
+        refused.take(loaded)?;
+        refused.odd_weights(&runner, node);
+    }
+    Ok(())
 }
 
 /// Builds the run and goes through its first iteration. Its errors have their places, as those of any run of a config.
 ///
 /// # Errors
 /// A refusal of the machine, for which no config is to blame.
-fn rehearse(builder: RunnerBuilder, config: &RunConfig, node: &Node, found: &mut Diags) -> Result<()> {
+fn rehearse(
+    mut builder: RunnerBuilder,
+    config: &RunConfig,
+    node: &Node,
+    undrawn: bool,
+    found: &mut Diags,
+) -> Result<()> {
+    builder.leave_undrawn(config, undrawn);
     let options = HookConfig { priority: Some(Priority::LOWEST), ..HookConfig::default() };
     let largest = builder.train_data.as_ref().map(largest).unwrap_or_default();
-    let hook = Box::new(OneIteration { largest });
+    let hook = Box::new(OneIteration { largest, undrawn });
     let builder = builder.rehearsal().boxed_hook(hook, "the check", options);
     let mut refused = Told(found);
     if let Some(mut runner) = refused.take(builder.build())? {
@@ -106,8 +152,8 @@ fn rehearse(builder: RunnerBuilder, config: &RunConfig, node: &Node, found: &mut
         let mut told = false;
         for (nth, (_, run)) in runs.into_iter().enumerate().filter(|(_, (given, _))| *given) {
             let done = refused.take(run(&mut runner))?.is_some();
-            if let Some(odd) = runner.odd_weights().filter(|_| !std::mem::replace(&mut told, true)) {
-                refused.0.extend([Diag::warning(odd).on(node.get("load_from").unwrap_or(node))]);
+            if !told {
+                told = refused.odd_weights(&runner, node);
             }
             if done {
                 continue;
@@ -143,6 +189,13 @@ impl Told<'_> {
 }
 
 impl Told<'_> {
+    /// Tells what is odd about the weights that were loaded, and whether anything is.
+    fn odd_weights(&mut self, runner: &Runner, node: &Node) -> bool {
+        let odd = runner.odd_weights();
+        self.0.extend(odd.map(|odd| Diag::warning(odd).on(node.get("load_from").unwrap_or(node))));
+        odd.is_some()
+    }
+
     /// The complaints of places of which nothing was said so far.
     fn unless_told(&mut self, result: Result<()>) -> Result<()> {
         let places: Vec<_> =
@@ -168,6 +221,8 @@ fn largest(data: &DataLoader) -> Vec<(String, i64)> {
 /// The last hook puts the largest numbers that there may be into the batch, and ends the rehearsal.
 struct OneIteration {
     largest: Vec<(String, i64)>,
+    /// Whether the step of the optimizer is left out: what it writes and keeps of large weights takes memory.
+    undrawn: bool,
 }
 
 impl Hook for OneIteration {
@@ -176,6 +231,13 @@ impl Hook for OneIteration {
             if let Some(first) = batch.int_mut(name).ok().and_then(|numbers| numbers.iter_mut().next()) {
                 *first = *most;
             }
+        }
+        Ok(())
+    }
+
+    fn after_backward(&mut self, cx: &mut Ctx<'_>, _: &mut Step<'_>) -> HookResult {
+        if self.undrawn {
+            cx.skip_update("the weights are not drawn");
         }
         Ok(())
     }
@@ -194,6 +256,13 @@ impl RunnerBuilder {
             (self.test.is_some(), config.test_dataloader.is_some()),
         ];
         pairs.iter().all(|(have, given)| have == given)
+    }
+
+    /// Keeps a model that is too large to be tried from drawing its weights.
+    fn leave_undrawn(&mut self, config: &RunConfig, large: bool) {
+        if large {
+            self.model = self.model.take().map(|model| undrawn(model, config.model.node()));
+        }
     }
 
     /// The same run over a few samples of each batch, which writes nothing.

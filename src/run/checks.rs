@@ -9,8 +9,8 @@ use super::{Evaluation, LoopTotals, RunConfig, RunnerBuilder};
 use crate::base::number::short;
 use crate::base::suggest::nearest;
 use crate::config::{Diag, Kind, Node};
-use crate::data::DataLoader;
 use crate::data::classes::relabelled;
+use crate::data::{DataLoader, FieldKind, TARGET};
 use crate::optim::ScheduledParam;
 use crate::params::Role;
 use crate::registry::blamed;
@@ -316,7 +316,10 @@ fn accumulation(parts: &RunParts<'_>, found: &mut Vec<Diag>) {
 
 /// Models with another number of classes than the data, and classes that the training data have not.
 fn classes(parts: &RunParts<'_>, found: &mut Vec<Diag>) {
-    let of = |data: &DataLoader| data.dataset().classes().map(<[_]>::len);
+    let of = |data: &DataLoader| match data.dataset().classes() {
+        Some(names) => Some((names.len(), false)),
+        None => Some((labels(data)?, true)),
+    };
     let builder = parts.builder;
     let loaders = [
         ("train", builder.train_data.as_ref()),
@@ -336,17 +339,27 @@ fn classes(parts: &RunParts<'_>, found: &mut Vec<Diag>) {
         }
     }
     let mut told = BTreeSet::new();
-    for (mode, classes) in loaders.iter().filter_map(|(mode, data)| Some((mode, of((*data)?)? as u64))) {
+    for (mode, (classes, several)) in loaders.iter().filter_map(|(mode, data)| Some((mode, of((*data)?)?))) {
+        let classes = classes as u64;
         num_classes("model", parts.config.model.node(), &mut |path, node| {
             let Some(n) = whole(node).filter(|n| *n > 0 && *n != classes) else { return };
             if !told.insert((path.to_owned(), classes)) {
                 return;
             }
             let text = format!("`{path}` is {n}, but the data of `{mode}_dataloader` has {classes} classes");
-            let diag = if n < classes { Diag::error(text) } else { Diag::warning(text) };
+            // One class too many is never right; of several labels at once each score wants its own.
+            let wrong = n < classes || several && path.starts_with("model.head.");
+            let diag = if wrong { Diag::error(text) } else { Diag::warning(text) };
             found.push(diag.on(node));
         });
     }
+}
+
+/// How many labels a sample may have at once, where its target is a number for each of them.
+fn labels(data: &DataLoader) -> Option<usize> {
+    let fields = data.fields()?;
+    let target = fields.get(TARGET).filter(|spec| spec.kind == FieldKind::Float)?;
+    Some(target.names.len()).filter(|n| *n > 1)
 }
 
 /// Fields that the model reads and the data have not, as far as both say so.

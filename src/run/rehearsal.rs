@@ -4,7 +4,7 @@
 use super::{Session, State};
 use crate::base::{Result, caught, shapes_only};
 use crate::data::Batch;
-use crate::model::StepCx;
+use crate::model::{Outputs, StepCx};
 use crate::params::StateDict;
 
 impl Session {
@@ -26,9 +26,9 @@ impl Session {
 
     /// A model that cannot evaluate may train all the same.
     fn enough_scores(&mut self, batch: &Batch) -> Result<()> {
-        let scores = self.eval_step(batch).ok().and_then(|outputs| outputs.scores().cloned());
-        let (width, classes) =
-            (scores.and_then(|s| s.shape().get(1).copied()), self.state.info.classes.len());
+        let width_of = |outputs: Outputs| outputs.scores().and_then(|scores| scores.shape().get(1).copied());
+        let width = self.eval_step(batch).ok().and_then(width_of);
+        let classes = self.state.info.classes.len();
         match width.filter(|width| *width < classes) {
             Some(width) => {
                 let text =
@@ -42,11 +42,14 @@ impl Session {
     /// One sample alone, as it comes when it is left over at the end of a pass.
     fn try_one(&mut self, batch: Batch) -> Result<()> {
         let State { model, info, shapes_only: by_shapes, .. } = &mut self.state;
-        let before = StateDict::of(&**model)?;
+        // Who goes by shapes alone checks a config, and nothing of it remains: a copy of large weights helps nobody.
+        let before = if *by_shapes { None } else { Some(StateDict::of(&**model)?) };
         let step = StepCx { seed: info.seed, iter: 0, loss_scale: 1.0 };
         let one = batch.extremes(1);
         let tried = caught(|| Ok(shapes_only(*by_shapes, || model.train_step(&one, &step)).map(drop)?));
-        before.load_into(&mut **model)?;
+        if let Some(before) = before {
+            before.load_into(&mut **model)?;
+        }
         model.clear_grads()?;
         tried.map_err(|error| {
             let text = format!("a batch of the first pass will have one sample: {error}");

@@ -48,7 +48,7 @@ pub fn summary(node: &Node, name: Option<&str>) -> Result<Summary> {
     let Assembled { builder, stand_ins, .. } = assemble(node, name, Purpose::Look, None)?;
     let RunnerBuilder { model, train_data, val, test, written, .. } = builder;
     let mut model = model.ok_or_else(|| Error::config("the config has no `model`"))?;
-    let trains = train_data.as_ref().map(|data| data.samples_per_batch());
+    let trains = train_data.as_ref().filter(|_| !headless(node)).map(|data| data.samples_per_batch());
     let evaluated = [("val", val), ("test", test)];
     let evaluated = evaluated.into_iter().filter_map(|(mode, evaluation)| Some((mode, evaluation?.data)));
     let stand_ins = stand_ins.into_iter().map(|part| (part.mode, part.data));
@@ -93,4 +93,10 @@ pub fn summary(node: &Node, name: Option<&str>) -> Result<Summary> {
         Ok::<_, Error>(StepMemory { batch_size, weights, gradients, activations: model.buffer_bytes() })
     });
     Ok(Summary { modules, samples, parameters, trained, step: step.transpose()? })
+}
+
+/// Whether the model is a classifier with `head: null`: it has no loss to train by, but modules to look at.
+fn headless(node: &Node) -> bool {
+    let head = node.get("model").and_then(|model| model.get("head"));
+    head.is_some_and(Node::is_null)
 }

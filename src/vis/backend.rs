@@ -33,6 +33,18 @@ pub trait VisBackend: Send {
     fn files(&self) -> Vec<String> {
         Vec::new()
     }
+
+    /// Where it writes what has no name yet, as messages say it: ``a file of TensorBoard in `vis_data` ``. No two
+    /// backends of a run may say the same.
+    fn place(&self) -> Option<String> {
+        None
+    }
+
+    /// Of one that sends later what it could not send at once: how many events it has not sent. An error of its `add`
+    /// is then no loss yet.
+    fn held(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// Where a backend is at work.

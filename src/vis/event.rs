@@ -156,8 +156,20 @@ fn of_rows<S: Serializer>(values: &Array2<f64>, to: S) -> Result<S::Ok, S::Error
 /// # Errors
 /// When the file cannot be read.
 pub fn read_events(fs: &dyn FileSystem, path: &Path) -> Result<Vec<VisEvent>> {
+    Ok(read_whole(fs, path)?.0)
+}
+
+/// The same, with the number of the lines that are passed over.
+pub(crate) fn read_whole(fs: &dyn FileSystem, path: &Path) -> Result<(Vec<VisEvent>, u64)> {
     let text = durable::read_plain(fs, path, u64::MAX)?;
-    Ok(text.split_inclusive(|byte| *byte == b'\n').filter_map(VisEvent::parse).collect())
+    let (mut events, mut unread) = (Vec::new(), 0);
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        match VisEvent::parse(line) {
+            Some(event) => events.push(event),
+            None => unread += 1,
+        }
+    }
+    Ok((events, unread))
 }
 
 /// A number as strict JSON: whole ones without a fraction, NaN and infinities as texts.

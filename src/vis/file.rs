@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::base::error::{IoContext, Result};
 use crate::base::fs::{Append, FileSystem};
 
-/// A file that grows by whole pieces: what the disk took of one that it refused goes before the next.
+/// A file that grows by whole pieces: what the disk took of one that it refused goes at once, or before the next.
 pub struct GrowingFile {
     file: Box<dyn Append>,
     path: PathBuf,
@@ -34,7 +34,11 @@ impl GrowingFile {
         if std::mem::replace(&mut self.torn, true) {
             self.file.truncate(self.written).at(&self.path)?;
         }
-        self.file.append(piece).at(&self.path)?;
+        if let Err(why) = self.file.append(piece) {
+            // Cut at once, if the disk lets it: there may be no next piece, and whoever reads meanwhile sees no half.
+            self.torn = self.file.truncate(self.written).is_err();
+            return Err(why).at(&self.path);
+        }
         self.written += piece.len() as u64;
         self.torn = false;
         Ok(())

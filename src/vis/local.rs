@@ -46,7 +46,8 @@ impl LocalVisBackend {
         let name = &config.scalar_save_file;
         let is_plain =
             Path::new(name).file_name() == Some(name.as_ref()) && !name.contains(['/', '\\', '\0']);
-        let free = ![TABLES, EVENTS, "config.yaml"].contains(&name.as_str()) && name.len() <= 200;
+        let others = [TABLES, EVENTS, "config.yaml", "places.json", "train.csv", "val.csv", "test.csv"];
+        let free = !others.contains(&name.as_str()) && name.len() <= 200;
         if !is_plain || !free || !name.ends_with(".json") || name.starts_with('.') {
             return Err(Error::config(format!(
                 "`scalar_save_file` is the name of a file in `vis_data` that ends in `.json` and is no other one's: \

@@ -19,6 +19,8 @@ mod visualizer;
 pub use backend::{OnVisError, VisBackend, VisConfig, VisCx};
 pub use csv::CsvVisBackend;
 pub(crate) use elsewhere::ELSEWHERE;
+#[cfg(feature = "cli")]
+pub(crate) use event::read_whole;
 pub use event::{TableLine, VisEvent, read_events, to_json};
 pub use file::GrowingFile;
 pub use local::{LocalVisBackend, LocalVisConfig, SCALARS, TABLES, read_scalars};

@@ -27,6 +27,10 @@ pub struct Visualizer {
     wall: WallClock,
     log: Option<GrowingFile>,
     of_log: Tally,
+    /// How often the log began to fail.
+    outages: u32,
+    /// The end was told, and not yet what the backends lack.
+    ended: bool,
     backends: Vec<Slot>,
     /// Lines of the run that is gone on with, until the log begins.
     earlier: Vec<u8>,
@@ -60,7 +64,11 @@ struct Slot {
 struct Tally {
     in_a_row: u32,
     lost: u64,
+    /// Those of them that were not even tried.
+    untried: u64,
     first: String,
+    /// What was lost when it was told last.
+    told: u64,
 }
 
 impl Tally {
@@ -86,11 +94,20 @@ impl Tally {
         self.lost += 1;
     }
 
-    /// What is said at the end, once.
-    fn told(&mut self, name: &str) -> Option<String> {
-        let Self { lost, first, .. } = std::mem::take(self);
-        let events = count(lost, "event");
-        (lost > 0).then(|| format!("{name} lacks {events} of this run; first {first}"))
+    /// Of a backend that is told nothing more.
+    fn pass_over(&mut self, event: &VisEvent) {
+        self.untried += 1;
+        self.lose(event, "it was given up");
+    }
+
+    /// What is said at the end, unless it was said before. A backend that sends later what it could not send at once
+    /// lacks what it still holds, whatever failed on the way.
+    fn told(&mut self, name: &str, held: Option<u64>) -> Option<String> {
+        let lost = held.map_or(self.lost, |held| held + self.untried);
+        if lost == 0 || lost == std::mem::replace(&mut self.told, lost) {
+            return None;
+        }
+        Some(format!("{name} lacks {} of this run; first {}", count(lost, "event"), self.first))
     }
 }
 
@@ -156,6 +173,7 @@ impl Visualizer {
             return;
         }
         let event = self.stamped(event);
+        self.ended |= event.kind() == "end";
         if self.log.is_some() { self.write(&event) } else { self.waiting.push(event) }
     }
 
@@ -217,10 +235,24 @@ impl Visualizer {
     /// When it cannot be read.
     pub fn continue_from(&mut self, fs: &dyn FileSystem, dir: &Path, bytes: u64) -> Result<()> {
         let mut text = durable::read_plain(fs, &dir.join(EVENTS), u64::MAX)?;
+        let missing = bytes.saturating_sub(text.len() as u64);
         text.truncate(usize::try_from(bytes).unwrap_or(usize::MAX));
         // A disk that lost a part of the file has zeros there, or half a line.
         let lines = text.split_inclusive(|byte| *byte == b'\n');
-        self.earlier = lines.filter(|line| VisEvent::parse(line).is_some()).flatten().copied().collect();
+        let (whole, torn): (Vec<_>, Vec<_>) = lines.partition(|line| VisEvent::parse(line).is_some());
+        self.earlier = whole.concat();
+        if missing > 0 || !torn.is_empty() {
+            let lines = count(torn.len() as u64, "line");
+            let text = format!(
+                "{}: {lines} could not be read, and of what the checkpoint counts {} are not there: this run's log \
+                 lacks them",
+                dir.join(EVENTS).display(),
+                count(missing, "byte")
+            );
+            // To both logs by a way of its own: the one of events has not begun.
+            self.add(VisEvent::new("warning").with("text", text.as_str()));
+            self.complaints.push(Complaint { text, of_log: true });
+        }
         Ok(())
     }
 
@@ -252,11 +284,15 @@ impl Visualizer {
         std::mem::take(&mut self.complaints)
     }
 
-    /// What was lost, a sentence for the log and each backend; once.
+    /// What was lost, a sentence for the log, and one for each backend when it was told the end: until then one that
+    /// sends later may make it good. Nothing is told twice.
     pub(crate) fn losses(&mut self) -> Vec<String> {
-        let of_log = self.of_log.told(EVENTS);
-        let slots = self.backends.iter_mut().filter_map(|slot| slot.tally.told(&slot.name));
-        of_log.into_iter().chain(slots).collect()
+        let mut told: Vec<String> = self.of_log.told(EVENTS, None).into_iter().collect();
+        if std::mem::take(&mut self.ended) {
+            let of = |Slot { backend, name, tally, .. }: &mut Slot| tally.told(name, backend.held());
+            told.extend(self.backends.iter_mut().filter_map(of));
+        }
+        told
     }
 
     fn stamped(&self, event: VisEvent) -> VisEvent {
@@ -273,17 +309,33 @@ impl Visualizer {
         self.show(event);
     }
 
-    /// Writes it to the log.
+    /// Writes it to the log. That is tried at every event, however often it failed: it is the record of the run, and a
+    /// disk that was full for two seconds has to cost no more than these. An outage is two lines: when it begins, and
+    /// when it is over; of the first ones only, so that a disk that comes and goes makes no flood.
     fn keep(&mut self, event: &VisEvent) {
-        let Some(log) = self.log.as_mut().filter(|_| !self.of_log.gave_up()) else {
-            return self.of_log.lose(event, "it was given up");
+        let Some(log) = &mut self.log else { return };
+        let tally = &mut self.of_log;
+        let complaint = match log.append(event.line().as_bytes()) {
+            Ok(()) => {
+                let lost = std::mem::take(&mut tally.in_a_row);
+                let text = |lost: String| format!("{EVENTS} is written again, without {lost}");
+                let lost = (lost > 0).then(|| count(u64::from(lost), "event"));
+                lost.map(|lost| Complaint { text: text(lost), of_log: false })
+            }
+            // What the log says of itself is in the text log, and is no event of the run.
+            Err(_) if event.kind() == "warning" && event.text("text").starts_with(EVENTS) => None,
+            Err(why) => {
+                let why = why.to_string();
+                tally.lose(event, &why);
+                tally.in_a_row = tally.in_a_row.saturating_add(1);
+                let begins = tally.in_a_row == 1;
+                self.outages = self.outages.saturating_add(u32::from(begins));
+                let what = described(event);
+                let text = || format!("{EVENTS}: {what} not written: {why}; each further event is tried");
+                begins.then(|| Complaint { text: text(), of_log: true })
+            }
         };
-        let done = log.append(event.line().as_bytes()).map_err(|why| why.to_string());
-        if done.is_ok() {
-            self.of_log.in_a_row = 0;
-        }
-        let said = self.of_log.count(EVENTS, event, done);
-        self.complaints.extend(said.map(|text| Complaint { text, of_log: true }));
+        self.complaints.extend(complaint.filter(|_| self.outages <= OnVisError::IN_A_ROW));
     }
 
     /// Tells it to the backends.
@@ -292,7 +344,7 @@ impl Visualizer {
         let cx = VisCx { fs: &**fs, dir, work };
         for Slot { backend, name, on_error, tally } in &mut self.backends {
             if tally.gave_up() {
-                tally.lose(event, "it was given up");
+                tally.pass_over(event);
                 continue;
             }
             let done = caught(|| Ok(backend.add(event, &cx)?)).map_err(|why| why.to_string());
@@ -316,10 +368,13 @@ pub(crate) fn check_apart(backends: &[Given]) -> Result<(), (usize, Error)> {
         let own = given.0.files();
         for other in &backends[..at] {
             let shared = other.0.files().into_iter().find(|file| own.contains(file));
+            let place = other.0.place().filter(|place| given.0.place().as_ref() == Some(place));
             let text = if name(other) == name(given) {
                 format!("two backends are called `{}`: give one a `name`", name(given))
             } else if let Some(file) = shared {
                 format!("`{}` writes `{file}` too: leave one of them out", name(other))
+            } else if let Some(place) = place {
+                format!("`{}` writes {place} too: leave one of them out", name(other))
             } else {
                 continue;
             };

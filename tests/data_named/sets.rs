@@ -1,10 +1,14 @@
 //! Sets of sets.
 
+use std::path::Path;
+
 use shanty::base::Result;
+use shanty::config::{Diags, parse};
 use shanty::data::{Batch, DataLoader};
+use shanty::run::check;
 use shanty::testing::dataset_breach;
 
-use super::folders::{classes, labels, loader, refusal};
+use super::folders::{classes, labels, loader, png, refusal, write};
 
 /// The formula of LVIS by hand: of ten samples two are of the rare class, sqrt(0.5 / 0.2) is 1.58, so they come twice.
 #[test]
@@ -66,4 +70,46 @@ fn folds_part_the_samples() {
     );
     assert!(refusal(few).contains("the fold of 3 samples in 5 folds is empty"));
     dataset_breach(&**of(2, false, ", seed: 1").unwrap().dataset()).unwrap();
+}
+
+/// A run that learns the labels of VOC as MMPretrain's configs write it, with these data and a head for `classes`.
+fn several(data: &str, classes: usize, dir: &Path) -> Result<Diags> {
+    let loader = format!(
+        "{{batch_size: 2, dataset: {{type: VOC, {data}, pipeline: [{{type: LoadImageFromFile}}, \
+         {{type: RandomResizedCrop, scale: 8}}, {{type: PackInputs}}]}}}}"
+    );
+    let text = format!(
+        "model: {{type: ImageClassifier, backbone: [{{type: Flatten}}], head: {{type: MultiLabelLinearClsHead, \
+         num_classes: {classes}, in_channels: 192}}, data_preprocessor: {{to_onehot: true, num_classes: {classes}}}}}\n\
+         train_dataloader: {loader}\nval_dataloader: {loader}\ntrain_cfg: {{by_epoch: true, max_epochs: 1}}\n\
+         val_cfg: {{}}\nval_evaluator: [{{type: VOCMultiLabelMetric, average: micro}}]\n\
+         optim_wrapper: {{optimizer: {{type: SGD, lr: 0.1}}}}\nwork_dir: '{}'\n",
+        dir.join("run").display()
+    );
+    check(&parse("c.yaml", &text)?, None)
+}
+
+/// Where VOC is not, `check` tries the layers with as many labels as there are classes; where it is, a head for another
+/// number of them is told as such.
+#[test]
+fn several_labels_are_checked_with_and_without_the_data() {
+    let dir = tempfile::tempdir().unwrap();
+    let absent = several("data_root: no/where", 20, dir.path()).unwrap();
+    assert!(!absent.0.is_empty(), "that it is not here is a warning");
+    let error = several("data_root: no/where", 19, dir.path()).unwrap_err().to_string();
+    assert!(error.contains("`to_onehot`") && error.contains("num_classes: 19"), "{error}");
+
+    write(dir.path().join("JPEGImages/000005.jpg"), png(80));
+    let object = "<object><name>cat</name><difficult>0</difficult></object>";
+    let notes = format!("<annotation>\n{object}</annotation>\n");
+    write(dir.path().join("Annotations/000005.xml"), notes);
+    write(dir.path().join("ImageSets/Main/trainval.txt"), "000005\n");
+    let here = format!("data_root: '{}', classes: [cat, dog, cow]", dir.path().display());
+    for classes in [2, 4] {
+        let error = several(&here, classes, dir.path()).unwrap_err().to_string();
+        let wanted = format!(
+            "`model.head.num_classes` is {classes}, but the data of `train_dataloader` has 3 classes"
+        );
+        assert!(error.contains(&wanted), "{error}");
+    }
 }

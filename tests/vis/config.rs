@@ -53,6 +53,32 @@ fn a_config_names_its_backends() {
     assert_eq!(fs::read_dir(shared.path().join("tb")).unwrap().count(), 1);
 }
 
+/// Runs that begin in one second under one name have a file each in a folder that they share; one that goes on has the
+/// same again.
+#[test]
+fn runs_that_share_a_folder_have_a_file_each() {
+    let (one, two, shared) =
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let yaml = format!("{{type: TensorboardVisBackend, name: tb, save_dir: '{}'}}", shared.path().display());
+    let files = || {
+        let names = fs::read_dir(shared.path()).unwrap();
+        names.map(|name| name.unwrap().file_name()).collect::<std::collections::BTreeSet<_>>()
+    };
+    let run = |dir: &Path, resume: bool| with(every_step(dir, resume), &[&yaml]);
+    let kill = |cx: &mut Ctx<'_>, _: &mut Event<'_>| match cx.progress.iter {
+        10 => Err("killed".into()),
+        _ => Ok(()),
+    };
+    run(one.path(), false).on(Point::BeforeTrainIter, kill).build().unwrap().train().unwrap_err();
+    let first = files();
+    run(two.path(), false).build().unwrap().train().unwrap();
+    let both = files();
+    assert_eq!((first.len(), both.len()), (1, 2));
+    assert!(both.is_superset(&first));
+    run(one.path(), true).build().unwrap().train().unwrap();
+    assert_eq!(files(), both);
+}
+
 /// `check` and `train` refuse the same, at its place.
 #[test]
 fn backends_that_cannot_be_are_refused_by_check_and_train() {
@@ -62,6 +88,18 @@ fn backends_that_cannot_be_are_refused_by_check_and_train() {
     for (backends, why) in [
         ("[{type: LocalVisBackend, scalar_save_file: ../up.json}]", "`../up.json` is not"),
         ("[{type: LocalVisBackend, scalar_save_file: events.jsonl}]", "`events.jsonl` is not"),
+        ("[{type: LocalVisBackend, scalar_save_file: places.json}]", "`places.json` is not"),
+        ("[{type: LocalVisBackend, scalar_save_file: tables.json}]", "`tables.json` is not"),
+        ("[{type: LocalVisBackend, scalar_save_file: train.csv}]", "`train.csv` is not"),
+        (
+            "[{type: TensorboardVisBackend}, {type: TensorboardVisBackend, name: b}]",
+            "writes a file of TensorBoard in `vis_data` too",
+        ),
+        (
+            "[{type: TensorboardVisBackend, save_dir: x}, \
+             {type: TensorboardVisBackend, name: b, save_dir: ./x}]",
+            "writes a file of TensorBoard in `",
+        ),
         ("[{type: LocalVisBackend, save_dir: x}]", "unknown key `save_dir`"),
         ("[{type: LocalVisBackend}, {type: LocalVisBackend}]", "two backends are called `LocalVisBackend`"),
         ("[{type: LocalVisBackend}, {type: LocalVisBackend, name: b}]", "writes `scalars.json` too"),
@@ -117,4 +155,32 @@ fn every_view_is_made_again_of_the_log() {
     assert!(!done && said.contains("a run's own files"), "{said}");
     let (done, said) = export(&[own.to_str().unwrap(), "--to", "csv"]);
     assert!(!done && said.contains("name the work_dir of a run"), "{said}");
+}
+
+/// What an earlier export left goes first, links are not followed, and what nobody exported stays. A log without a
+/// training is passed over, and a line that cannot be read is said.
+#[test]
+fn an_export_replaces_the_one_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut runner = every_step(dir.path(), false).build().unwrap();
+    runner.train().unwrap();
+    let (work, out) = (dir.path().to_str().unwrap(), dir.path().join("csv"));
+    let later = dir.path().join("29991231_000000/vis_data");
+    fs::create_dir_all(&later).unwrap();
+    fs::write(later.join("events.jsonl"), "{\"event\":\"run\"}\n").unwrap();
+    fs::create_dir(&out).unwrap();
+    for name in ["test.csv", "notes.txt", "outside"] {
+        fs::write(out.join(name), "old").unwrap();
+    }
+    #[cfg(unix)]
+    std::os::unix::fs::symlink(out.join("outside"), out.join("train.csv")).unwrap();
+    let log = vis_data(&runner).join("events.jsonl");
+    let whole = fs::read_to_string(&log).unwrap();
+    fs::write(&log, format!("{whole}{{\"event\":")).unwrap();
+    let (done, said) = export(&[work, "--to", "csv", "--overwrite"]);
+    assert!(done && said.contains("1 line could not be read"), "{said}");
+    assert!(!out.join("test.csv").exists());
+    assert_eq!(fs::read_to_string(out.join("notes.txt")).unwrap(), "old");
+    assert_eq!(fs::read_to_string(out.join("outside")).unwrap(), "old");
+    assert_eq!(rows(&out.join("train.csv")).len(), 13);
 }

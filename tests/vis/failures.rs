@@ -78,4 +78,47 @@ fn a_disk_without_room_for_the_event_log_ends_no_run() {
     assert!(text.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{text}");
     assert_eq!(events(&vis_data(&runner)).last().unwrap().kind(), "end");
     assert!(text.contains("events.jsonl lacks 4 events of this run"), "{text}");
+    assert!(text.contains("events.jsonl is written again, without 4 events"), "{text}");
+    // An outage is one line when it begins.
+    assert_eq!(text_log(&runner).matches("each further event is tried").count(), 1);
+}
+
+/// What a resume cannot take over of the older log stands in the new one.
+#[test]
+fn lines_that_a_resume_cannot_read_are_told() {
+    let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let text = "{\"event\":\"run\"}\n{\"event\":\"tra\n";
+    fs::write(old.path().join("events.jsonl"), text).unwrap();
+    let mut vis = Visualizer::new(Arc::new(Disk), new.path(), new.path(), WallClock::default(), Vec::new());
+    vis.continue_from(&Disk, old.path(), text.len() as u64 + 5).unwrap();
+    vis.begin(VisEvent::new).unwrap();
+    let told = events(new.path());
+    assert_eq!(kinds(&told), ["run", "resume", "warning"]);
+    let said = told[2].text("text");
+    assert!(said.contains("1 line could not be read") && said.contains("5 bytes are not there"), "{said}");
+}
+
+/// However long the disk was full, the log goes on when it has room again; and no half line is left meanwhile.
+#[test]
+fn the_event_log_never_gives_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let full = Arc::new(AtomicBool::new(false));
+    let is_full = Arc::clone(&full);
+    let disk = JudgedDisk::new(move |op, path, _| {
+        match op == Op::Append && path.ends_with("events.jsonl") && is_full.load(Ordering::Relaxed) {
+            true => Verdict::Torn(10, io::Error::other("disk full")),
+            false => Verdict::Go,
+        }
+    });
+    let mut vis = Visualizer::new(Arc::new(disk), dir.path(), dir.path(), WallClock::default(), Vec::new());
+    vis.begin(VisEvent::new).unwrap();
+    vis.add_scalars(&[("loss", 1.0)], 1);
+    full.store(true, Ordering::Relaxed);
+    (2..=40).for_each(|step| vis.add_scalars(&[("loss", 1.0)], step));
+    assert!(fs::read_to_string(dir.path().join("events.jsonl")).unwrap().ends_with("}\n"));
+    full.store(false, Ordering::Relaxed);
+    vis.add_scalars(&[("loss", 1.0)], 41);
+    assert_eq!(steps(&events(dir.path()), "scalars"), [1, 41]);
+    let views = shanty::vis::read_scalars(&dir.path().join("scalars.json")).unwrap();
+    assert_eq!(views.len(), 41);
 }

@@ -115,3 +115,34 @@ fn images_that_do_not_fit_are_refused() {
         assert!(said.contains(wanted), "{config}: {said}");
     }
 }
+
+/// Each part of what a Conformer gives is compared with the head's: the sum of both is the same the wrong way round.
+#[test]
+fn a_conformer_head_the_wrong_way_round_is_refused() {
+    let model = |widths: [usize; 2]| {
+        let arch = json!({"embed_dims": 24, "channel_ratio": 1, "num_heads": 3, "depths": 6});
+        let config = json!({
+            "type": "ImageClassifier",
+            "backbone": {"type": "Conformer", "arch": arch, "base_channels": 8},
+            "head": {"type": "ConformerHead", "num_classes": 10, "in_channels": widths},
+        });
+        build::<dyn Model>(&config).map(drop)
+    };
+    model([32, 24]).unwrap();
+    let said = model([24, 32]).unwrap_err().to_string();
+    assert!(said.contains("the wrong way round, `in_channels: [32, 24]`"), "{said}");
+    let said = model([30, 26]).unwrap_err().to_string();
+    assert!(said.contains("set the second of `in_channels` to 24"), "{said}");
+}
+
+/// Without a head there is nothing to train by, but there are modules to look at.
+#[test]
+fn a_summary_needs_no_head() {
+    let text = "model: {type: ImageClassifier, head: null,\n  \
+                backbone: [{type: Flatten}, {type: Linear, in_features: 12, out_features: 4}]}\n\
+                train_dataloader: {batch_size: 2, dataset: {type: Synthetic, n: 4, shape: [3, 2, 2], classes: 2}}\n\
+                optim_wrapper: {optimizer: {type: SGD, lr: 0.1}}\ntrain_cfg: {by_epoch: true, max_epochs: 1}\n";
+    let found = shanty::run::summary(&shanty::config::parse("c.yaml", text).unwrap(), None).unwrap();
+    assert!(found.step.is_none() && found.parameters == 52, "{found:?}");
+    assert!(found.modules.iter().any(|row| row.path == "backbone"));
+}

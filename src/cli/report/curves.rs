@@ -16,6 +16,8 @@ struct Curve {
     run: usize,
     name: String,
     mode: Mode,
+    /// Of a hook's own scalars.
+    own: bool,
     points: Vec<(f64, f64)>,
 }
 
@@ -60,21 +62,23 @@ fn title(curve: &Curve) -> (u8, String) {
 fn of_run(run: usize, files: &RunFiles) -> Vec<Curve> {
     let mut curves: Vec<Curve> = Vec::new();
     let mut add = |line: &Line, name: &str, value: f64| {
-        let found = curves.iter_mut().find(|curve| curve.mode == line.mode && curve.name == name);
+        let is_same = |curve: &Curve| (curve.mode, curve.own) == (line.mode, line.own) && curve.name == name;
+        let found = curves.iter_mut().find(|curve| is_same(curve));
         match found {
             Some(curve) => curve.points.push((line.iter, value)),
             None => {
-                let (name, mode, points) = (name.to_owned(), line.mode, vec![(line.iter, value)]);
-                curves.push(Curve { run, name, mode, points });
+                let (name, points) = (name.to_owned(), vec![(line.iter, value)]);
+                curves.push(Curve { run, name, mode: line.mode, own: line.own, points });
             }
         }
     };
     let batch = files.configured("train_dataloader.batch_size");
-    for line in &files.scalars {
-        for (name, value) in line.values.iter().filter(|(name, _)| name != "epoch") {
+    for line in files.scalars() {
+        for (name, value) in &line.values {
             add(line, name, *value);
         }
-        if let Some(time) = line.get("time").filter(|time| line.mode == Mode::Train && *time > 0.0) {
+        let trains = line.mode == Mode::Train && !line.own;
+        if let Some(time) = line.get("time").filter(|time| trains && *time > 0.0) {
             let (name, each) = batch.map_or(("iterations/s", 1.0), |batch| ("samples/s", batch));
             add(line, name, each / time);
         }
@@ -94,9 +98,9 @@ impl Curve {
     }
 }
 
-/// `val loss` where training has a loss too; a metric is what it is.
+/// `val loss` where training has a loss too; a metric is what it is, unless it is one of a test beside validations.
 fn named(mode: Mode, name: &str) -> String {
-    if matches!(name, "loss" | "time" | "data_time") {
+    if mode == Mode::Test || matches!(name, "loss" | "time" | "data_time") {
         format!("{} {name}", mode.name())
     } else {
         name.to_owned()

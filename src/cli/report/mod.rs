@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::console;
 use super::output::Output;
 use super::run_files::{RunFiles, RunState};
-use crate::base::escape::brief;
+use crate::base::escape::{brief, escaped_lines};
 use crate::base::memory::human;
 use crate::base::number::count;
 use crate::base::{Error, Result, WallClock};
@@ -95,21 +95,29 @@ fn about(run: &RunFiles, name: &str) -> Value {
     if let (Some(first), Some(last)) = (run.messages.first(), run.messages.last()) {
         facts.push(["logged".into(), format!("{} to {}", first.time, last.time)]);
     }
-    let mut warnings: Vec<String> = Vec::new();
-    for message in run.messages.iter().filter(|message| matches!(message.level.as_str(), "WARNING" | "ERROR"))
-    {
-        let text = brief(&message.text).into_owned();
-        if !warnings.contains(&text) && warnings.len() < LONGEST {
-            warnings.push(text);
-        }
-    }
     let mut saved = run.checkpoints();
     saved.drain(..saved.len().saturating_sub(LONGEST));
     let saved: Vec<_> = saved.iter().map(|c| json!([c.name, c.iter, human(c.bytes as f64)])).collect();
-    let end = run.end().filter(|_| run.state != RunState::Running);
+    let end = run.end().filter(|_| !matches!(run.state, RunState::Running | RunState::Died));
     json!({"name": name, "state": run.state.name(), "best": best, "facts": facts, "end": end.map(brief),
-           "warnings": warnings, "checkpoints": saved, "hooks": hooks(run), "environment": environment(run),
+           "warnings": warnings(run), "checkpoints": saved, "hooks": hooks(run), "environment": environment(run),
            "config": config(run)})
+}
+
+/// Each warning once: those of the event log, which knows what was said before a resume, then what the text log alone
+/// has, such as errors and what the event log could not be told.
+fn warnings(run: &RunFiles) -> Vec<String> {
+    let is_one = |level: &str| matches!(level, "WARNING" | "ERROR");
+    let in_text = run.messages.iter().filter(|message| is_one(&message.level)).map(|message| &message.text);
+    let mut all: Vec<String> = Vec::new();
+    for text in run.warnings().iter().chain(in_text) {
+        // The text log is without control characters.
+        let text = brief(&escaped_lines(text)).into_owned();
+        if !all.contains(&text) && all.len() < LONGEST {
+            all.push(text);
+        }
+    }
+    all
 }
 
 /// What the log says before the hooks are listed.
@@ -149,7 +157,7 @@ fn hooks(run: &RunFiles) -> Vec<Value> {
 
 /// The tables of the last evaluation, the largest cut down to what matters.
 fn tables(run: &RunFiles, name: &str, several: bool) -> Vec<Value> {
-    let shown = |table: Map<String, Value>| {
+    let shown = |table: &Map<String, Value>| {
         let texts = |key: &str| -> Vec<String> {
             let all = table.get(key).and_then(Value::as_array).into_iter().flatten();
             all.filter_map(Value::as_str).map(|text| brief(text).into_owned()).collect()
@@ -170,7 +178,7 @@ fn tables(run: &RunFiles, name: &str, several: bool) -> Vec<Value> {
         let axes = (axes.len() == 2).then_some(axes);
         Some(json!({"title": title, "rows": rows, "columns": columns, "axes": axes, "values": values}))
     };
-    run.tables().into_iter().filter_map(shown).collect()
+    run.tables().iter().filter_map(shown).collect()
 }
 
 /// Of a table that is too large to be seen, the cells off the diagonal with most in them: what is taken for what.

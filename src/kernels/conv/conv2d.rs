@@ -29,7 +29,7 @@ fn run(g: &ConvGeom, x: &[Elem], w: &[Elem], then: LayerEpilogue<'_>, y: &mut [E
     if left_out(g) {
         return;
     }
-    if let Some(thin) = thinned::thinned(g) {
+    if let Some(thin) = thinned::thinned_input(g) {
         let mut seen = Scratch::take(thin.x_len());
         thinned::gather(g, x, &mut seen);
         return run(&thin, &seen, w, then, y);
@@ -144,7 +144,7 @@ fn backward_weight(g: &ConvGeom, x: &[Elem], dy: &[Elem], beta: Elem, dw: &mut [
     if g.n == 0 {
         return scale_or_zero(beta, dw);
     }
-    if let Some(thin) = thinned::thinned(g) {
+    if let Some(thin) = thinned::thinned_input(g) {
         let mut seen = Scratch::take(thin.x_len());
         thinned::gather(g, x, &mut seen);
         return backward_weight(&thin, &seen, dy, beta, dw);

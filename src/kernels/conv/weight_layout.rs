@@ -1,7 +1,7 @@
 //! The weight in the order in which the forward pass reads it.
 
 use super::geometry::ConvGeom;
-use super::thinned::thinned;
+use super::thinned::thinned_input;
 use super::{forward, grouped, pointwise, winograd};
 use crate::base::Elem;
 
@@ -19,7 +19,7 @@ pub(super) enum WeightLayout {
 impl WeightLayout {
     /// That of `g`.
     pub fn of(g: &ConvGeom) -> Self {
-        let g = &thinned(g).unwrap_or(*g);
+        let g = &thinned_input(g).unwrap_or(*g);
         if winograd::Shape::forward(g).is_some() {
             return Self::Winograd;
         }

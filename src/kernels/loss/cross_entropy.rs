@@ -98,7 +98,7 @@ fn class(t: i64, k: usize, row: usize) -> Result<usize> {
     match usize::try_from(t) {
         Ok(t) if t < k => Ok(t),
         _ => Err(Error::invalid(format!(
-            "target {t} of sample {row} is outside the {k} classes; labels run from 0 to {}",
+            "target {t} of sample {row} of the batch is outside the {k} classes; labels run from 0 to {}",
             k.saturating_sub(1)
         ))),
     }

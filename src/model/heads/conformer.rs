@@ -8,7 +8,7 @@ use crate::base::{Error, Result};
 use crate::config::OneOrMany;
 use crate::model::{LossDict, Outputs};
 use crate::nn::init::{Init, InitCfg, TruncNormal};
-use crate::nn::{Forward, Linear, Loss, Module, Target, Var};
+use crate::nn::{Forward, Linear, Loss, Module, ModuleTree, Target, Var, named_parameters};
 use crate::registry::{BuildCx, Spec};
 use crate::{module, register};
 
@@ -64,6 +64,36 @@ impl ConformerHead {
             cls: ClsHead::from_config(cls, cx)?,
             init,
         })
+    }
+
+    /// Refuses a model whose backbone is a Conformer and whose head wants other widths of its two parts. Side by side
+    /// only their sum is seen, so that a head with both the wrong way round would train on a mixture of the two. The
+    /// backbone ends in a layer norm of the transformer's features, by whose weight their number is known.
+    pub(in crate::model) fn widths_fit(model: &dyn ModuleTree) -> Result<()> {
+        let all = named_parameters(model);
+        let shape = |wanted: &str| {
+            let found = all.iter().find(|(name, _)| name == wanted);
+            found.map(|(_, param)| param.value.shape())
+        };
+        let (Some(&[_, first]), Some(&[_, second]), Some(&[given]), Some(_)) = (
+            shape("head.conv_cls_head.weight"),
+            shape("head.trans_cls_head.weight"),
+            shape("backbone.trans_norm.weight"),
+            shape("backbone.trans_patch_conv.weight"),
+        ) else {
+            return Ok(());
+        };
+        if second == given {
+            return Ok(());
+        }
+        let cure = match first == given {
+            true => format!("the two are the wrong way round, `in_channels: [{second}, {first}]`"),
+            false => format!("set the second of `in_channels` to {given}"),
+        };
+        Err(Error::config(format!(
+            "ConformerHead: `in_channels: [{first}, {second}]` are the features of the convolutions and those of the \
+             transformer, of which the backbone gives {given}: {cure}"
+        )))
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::{PixelOps, Prepared, Preprocessor};
 use crate::base::{Elem, Error, Result, memory};
 use crate::config::OneOrMany;
-use crate::data::{Batch, TARGET};
+use crate::data::{Batch, Column, TARGET};
 use crate::nn::{Forward, Tape};
 use crate::register;
 use crate::registry::BuildCx;
@@ -84,11 +84,27 @@ impl Preprocessor for ClsDataPreprocessor {
     fn prepare<'t>(&self, batch: &Batch, _: &mut Forward<'_>, tape: &'t Tape) -> Result<Prepared<'t>> {
         let scores = match (batch.get("gt_score"), self.onehot) {
             (Some(_), _) => Some(batch.float("gt_score")?.clone()),
-            (None, Some(classes)) if batch.get(TARGET).is_some() => Some(onehot(batch.labels()?, classes)?),
-            (None, _) => None,
+            (None, Some(classes)) => match batch.get(TARGET) {
+                // Several labels a sample are rows already. They stay the batch's, where -1 is what is in doubt.
+                Some(Column::Float(rows)) => rows_of(rows.shape(), batch.len(), classes).map(|()| None)?,
+                Some(_) => Some(onehot(batch.labels()?, classes)?),
+                None => None,
+            },
+            (None, None) => None,
         };
         Ok(Prepared { inputs: self.pixels.apply(batch.inputs()?, tape)?, scores })
     }
+}
+
+/// Refuses floats that are no row of as many numbers as there are classes for each of `n` samples.
+fn rows_of(shape: &[usize], n: usize, classes: usize) -> Result<()> {
+    if shape == [n, classes] {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "`to_onehot` with `num_classes: {classes}` wants classes, or targets of shape [{n}, {classes}] that are \
+         one-hot already, and `{TARGET}` holds floats of shape {shape:?}"
+    )))
 }
 
 /// The classes as rows of 0 and 1.
@@ -136,6 +152,13 @@ mod tests {
         let few = ClsDataPreprocessor { onehot: Some(2), ..Default::default() };
         let error = scores(&few, &batch).unwrap_err().to_string();
         assert_eq!(error, "label 2 of sample 0 is none of the 2 classes (`num_classes`)");
+        // Several labels at once are rows already.
+        let mut several = batch.clone();
+        let labels: ArrayD<Elem> = array![[1.0, 0.0, 1.0], [0.0, -1.0, 0.0]].into_dyn();
+        several.fields.set(TARGET, labels);
+        assert_eq!(scores(&rows, &several).unwrap(), None);
+        let error = scores(&few, &several).unwrap_err().to_string();
+        assert!(error.contains("`to_onehot` with `num_classes: 2`") && error.contains("[2, 3]"), "{error}");
         let mixed = array![[0.5, 0.5], [1.0, 0.0]].into_dyn();
         batch.fields.set("gt_score", mixed.clone());
         assert_eq!(scores(&rows, &batch).unwrap().unwrap(), mixed);

@@ -287,6 +287,14 @@ impl Saved {
                         shape
                     )));
                 }
+                if let Some(at) = q.iter().position(|q| *q < 0.0) {
+                    let sample = at / (q.len() / q.shape()[0].max(1)).max(1);
+                    return Err(Error::invalid(format!(
+                        "the target of sample {sample} of the batch holds {}, and a probability is not negative; of several \
+                         labels, some of them unknown, take MultiLabelLinearClsHead or `use_sigmoid: true`",
+                        q.iter().nth(at).copied().unwrap_or_default()
+                    )));
+                }
                 let (own, even) = ((1.0 - smoothing) as Elem, (smoothing / k as f64) as Elem);
                 let smooth: Vec<Elem> = q.iter().map(|q| q * own + even).collect();
                 let mut rows = vec![0.0; smooth.len()];

@@ -129,7 +129,8 @@ impl CTCLoss {
         let n = row.iter().take_while(|label| !fills(label)).count();
         if let Some(label) = row[n..].iter().find(|label| !fills(label)) {
             return Err(Error::invalid(format!(
-                "`CTCLoss`: label {label} of sample {sample} stands behind -1 or the blank ({}), which end the labels",
+                "`CTCLoss`: label {label} of sample {sample} of the batch stands behind -1 or the blank ({}), which end \
+                 the labels",
                 self.blank
             )));
         }

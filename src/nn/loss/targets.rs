@@ -37,7 +37,8 @@ pub(super) fn class(class: i64, k: usize, row: usize, loss: &str) -> Result<usiz
     usize::try_from(class).ok().filter(|class| *class < k).ok_or_else(|| {
         let last = k.saturating_sub(1);
         Error::invalid(format!(
-            "`{loss}`: target {class} of sample {row} is outside the {k} classes; labels run from 0 to {last}"
+            "`{loss}`: target {class} of sample {row} of the batch is outside the {k} classes; labels run from 0 to \
+             {last}"
         ))
     })
 }

@@ -39,12 +39,14 @@ pub(super) struct Client {
     /// Key, value, milliseconds since 1970, step.
     waiting: Vec<(String, f64, u64, u64)>,
     lost: u64,
+    /// Events of which something was lost.
+    short: u64,
 }
 
 impl Client {
     pub fn new(target: Target) -> Self {
         let (sent, waiting) = (BTreeMap::new(), Vec::new());
-        Self { target, begin: None, run_id: None, sent, waiting, lost: 0 }
+        Self { target, begin: None, run_id: None, sent, waiting, lost: 0, short: 0 }
     }
 
     /// Takes an event to be sent.
@@ -53,6 +55,7 @@ impl Client {
             self.begin = Some(event.clone());
         }
         let prefix = if event.kind() == "test" { "test/" } else { "" };
+        let before = self.lost;
         for (name, value) in event.scalars() {
             if self.waiting.len() >= WAITING {
                 self.lost += 1;
@@ -63,6 +66,14 @@ impl Client {
             let key: String = format!("{prefix}{name}").chars().map(plain).take(250).collect();
             self.waiting.push((key, value, (event.wall_time() * 1e3) as u64, event.step()));
         }
+        self.short += u64::from(self.lost > before);
+    }
+
+    /// Events that the server has not, or not whole.
+    pub fn held(&self) -> u64 {
+        // Those of one event stand together.
+        let events = self.waiting.chunk_by(|(.., at, step), (.., next, own)| (at, step) == (next, own));
+        events.count() as u64 + self.short
     }
 
     /// Sends what waits. What the server has already, of a run that was cut and goes on, is not sent again.
@@ -132,8 +143,12 @@ impl Client {
         let name = &self.target.exp_name;
         let path = format!("experiments/get-by-name?experiment_name={}", quoted(name));
         let (status, found) = self.target.base.ask(&path, None)?;
-        if let (200, Some(id)) = (status, found["experiment"]["experiment_id"].as_str()) {
-            return Ok(id.to_owned());
+        if (200..300).contains(&status) {
+            return self.text(&found["experiment"]["experiment_id"], "experiment_id");
+        }
+        // A server that has a fault of its own did not say that there is none.
+        if status != 404 && found["error_code"].as_str() != Some("RESOURCE_DOES_NOT_EXIST") {
+            return Err(refused("experiments/get-by-name", status, &found));
         }
         let made = self.post("experiments/create", json!({"name": name}))?;
         self.text(&made["experiment_id"], "experiment_id")
@@ -189,10 +204,7 @@ impl Client {
     fn post(&self, path: &str, body: Value) -> Result<Value> {
         match self.target.base.ask(path, Some(&body))? {
             (200..300, answer) => Ok(answer),
-            (status, answer) => {
-                let why = answer["message"].as_str().unwrap_or("no reason is given").to_owned();
-                Err(Error::Other(format!("{path} is answered with {status}: {why}").into()))
-            }
+            (status, answer) => Err(refused(path, status, &answer)),
         }
     }
 
@@ -200,6 +212,11 @@ impl Client {
         let none = || Error::Other(format!("the answer has no `{what}`: is this a server of MLflow?").into());
         value.as_str().map(str::to_owned).ok_or_else(none)
     }
+}
+
+fn refused(path: &str, status: u16, answer: &Value) -> Error {
+    let why = answer["message"].as_str().unwrap_or("no reason is given");
+    Error::Other(format!("{path} is answered with {status}: {why}").into())
 }
 
 fn leaves(path: &str, node: &Node, found: &mut Vec<(String, String)>) {

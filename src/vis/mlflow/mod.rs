@@ -4,6 +4,7 @@ mod client;
 mod http;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -23,7 +24,7 @@ use crate::registry::BuildCx;
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct MLflowVisConfig {
-    /// The server: `http://127.0.0.1:5000`; the environment's `MLFLOW_TRACKING_URI` if absent.
+    /// The server: `http://127.0.0.1:5000`. Needed, unless the environment's `MLFLOW_TRACKING_URI` says it.
     #[schemars(extend("examples" = ["http://127.0.0.1:5000"]))]
     pub tracking_uri: Option<String>,
     /// The experiment, which is made if it is not there; `Default` if absent.
@@ -40,12 +41,16 @@ pub struct MLflowVisConfig {
 pub struct MLflowVisBackend {
     target: Target,
     worker: Option<Worker>,
+    /// Events that the thread did not hear of.
+    dropped: u64,
 }
 
 struct Worker {
     events: Sender<VisEvent>,
     /// What went wrong and was not told yet.
     failed: Arc<Mutex<Option<String>>>,
+    /// Events that the server has not, since it was asked last.
+    held: Arc<AtomicU64>,
     /// The end of the run is told.
     ended: Receiver<()>,
     _thread: JoinHandle<()>,
@@ -71,7 +76,7 @@ impl MLflowVisBackend {
             tags: config.tags,
             tracked: config.tracked_config_keys.unwrap_or_default(),
         };
-        Ok(Self { target, worker: None })
+        Ok(Self { target, worker: None, dropped: 0 })
     }
 
     fn worker(&mut self) -> Result<&Worker> {
@@ -87,17 +92,23 @@ impl Worker {
     fn start(client: Client) -> Result<Self> {
         let (events, to_send) = bounded(QUEUE);
         let (told, ended) = bounded(1);
-        let failed = Arc::new(Mutex::new(None));
-        let (failures, name) = (Arc::clone(&failed), "shanty-mlflow".to_owned());
-        let thread =
-            std::thread::Builder::new().name(name).spawn(move || work(client, &to_send, &told, &failures));
+        let (failed, held) = (Arc::new(Mutex::new(None)), Arc::new(AtomicU64::new(0)));
+        let (failures, holds) = (Arc::clone(&failed), Arc::clone(&held));
+        let thread = std::thread::Builder::new().name("shanty-mlflow".to_owned());
+        let thread = thread.spawn(move || work(client, &to_send, &told, &failures, &holds));
         let thread = thread.map_err(|why| Error::Other(why.into()))?;
-        Ok(Self { events, failed, ended, _thread: thread })
+        Ok(Self { events, failed, held, ended, _thread: thread })
     }
 }
 
 /// Sends what comes, together what comes together. A server that is gone is asked again after a while.
-fn work(mut client: Client, events: &Receiver<VisEvent>, told: &Sender<()>, failed: &Mutex<Option<String>>) {
+fn work(
+    mut client: Client,
+    events: &Receiver<VisEvent>,
+    told: &Sender<()>,
+    failed: &Mutex<Option<String>>,
+    held: &AtomicU64,
+) {
     let (mut pause, mut again, mut waits) = (Duration::ZERO, Instant::now(), false);
     loop {
         let first = match events.recv_timeout(Duration::from_secs(1)) {
@@ -115,11 +126,15 @@ fn work(mut client: Client, events: &Receiver<VisEvent>, told: &Sender<()>, fail
         if end.is_none() && Instant::now() < again {
             continue;
         }
+        // All of it, for one who does not wait until the server has answered.
+        held.store(client.held() + u64::from(end.is_some()), Ordering::Relaxed);
         let sent = match &end {
             Some(event) => client.end(event),
             None => client.flush(),
         };
         waits = sent.is_err();
+        // The end is not told again.
+        held.store(client.held() + u64::from(waits && end.is_some()), Ordering::Relaxed);
         pause = if waits {
             (pause * 2).clamp(Duration::from_secs(2), Duration::from_secs(600))
         } else {
@@ -142,6 +157,7 @@ impl VisBackend for MLflowVisBackend {
         }
         let worker = self.worker()?;
         if worker.events.try_send(event.clone()).is_err() {
+            self.dropped += 1;
             return Err(Error::Other("the server is too slow".into()));
         }
         if ends && worker.ended.recv_timeout(LAST).is_err() {
@@ -157,6 +173,13 @@ impl VisBackend for MLflowVisBackend {
     /// What the server was told it keeps.
     fn restart(&mut self) -> Result<()> {
         Ok(())
+    }
+
+    fn held(&self) -> Option<u64> {
+        let worker = self.worker.as_ref()?;
+        // What waits for the thread it has not counted.
+        let queued = worker.events.len() as u64;
+        Some(worker.held.load(Ordering::Relaxed) + queued + self.dropped)
     }
 }
 

@@ -3,12 +3,14 @@
 mod proto;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use prost::Message;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use xxhash_rust::xxh3::xxh3_64;
 
 use self::proto::{
     Event, Experiment, HParam, HParamInfo, HParamValue, HParams, Histogram, Image, Metadata, MetricInfo,
@@ -25,7 +27,8 @@ use crate::registry::BuildCx;
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct TensorboardVisConfig {
-    /// A folder of one's own for the file, which several runs may share; `vis_data` of the log folder if absent.
+    /// A folder for the file, which several runs may share: the file's name tells them apart. `vis_data` of the log
+    /// folder if absent.
     pub save_dir: Option<String>,
 }
 
@@ -55,7 +58,15 @@ impl TensorboardVisBackend {
         let name = run.text("experiment_name");
         let plain: String =
             name.chars().take(120).map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-        dir.join(format!("events.out.tfevents.{:010}.{plain}", run.wall_time() as u64))
+        let mut file = format!("events.out.tfevents.{:010}.{plain}", run.wall_time() as u64);
+        if self.config.save_dir.is_some() {
+            // Runs that share a folder may begin in one second. Where a run is tells it apart from all others, a copy
+            // of it among them, and is the same when it goes on; so is the log folder in which it began.
+            let work = cx.fs.canonical(cx.work).unwrap_or_else(|_| cx.work.to_owned());
+            let own = work.join(run.text("log_dir"));
+            let _ = write!(file, ".{:016x}", xxh3_64(own.as_os_str().as_encoded_bytes()));
+        }
+        dir.join(file)
     }
 
     /// Adds records; the file begins with how the run does.
@@ -235,6 +246,17 @@ impl VisBackend for TensorboardVisBackend {
         let file = self.file.take();
         *self = Self { config: self.config.clone(), ..Self::default() };
         file.map_or(Ok(()), |mut file| file.truncate(0))
+    }
+
+    fn place(&self) -> Option<String> {
+        let dir = match self.config.save_dir.as_deref().map(Path::new) {
+            // One folder may be written in two ways.
+            Some(dir) => std::fs::canonicalize(dir)
+                .or_else(|_| std::path::absolute(dir))
+                .unwrap_or_else(|_| dir.to_owned()),
+            None => PathBuf::from("vis_data"),
+        };
+        Some(format!("a file of TensorBoard in `{}`", dir.display()))
     }
 }
 
