@@ -137,7 +137,13 @@ fn what_the_weights_begin_with_is_read_without_the_data() {
     let absent = small.replace(here, gone);
     let fine = Said::of(&absent, dir.path());
     assert!(!fine.refused, "{:#?}", fine.all);
-    told(&Said::of(&format!("{absent}load_from: nowhere.pth\n"), dir.path()), Level::Error, "nowhere.pth");
+    // Weights may be where the data are; what is here and no weights is a mistake.
+    let from = |path: &Path| Said::of(&format!("{absent}load_from: '{}'\n", path.display()), dir.path());
+    let elsewhere = from(&dir.path().join("nowhere.pth"));
+    told(&elsewhere, Level::Warning, "nowhere.pth");
+    assert!(!elsewhere.refused);
+    fs::write(dir.path().join("torn.pth"), "no weights").unwrap();
+    told(&from(&dir.path().join("torn.pth")), Level::Error, "torn.pth");
     let hook = "custom_hooks: [{type: FreezeHook, modules: [backbone.nothing]}]\n";
     told(
         &Said::of(&(absent + hook), dir.path()),

@@ -61,7 +61,9 @@ pub(crate) fn check_as(node: &Node, name: Option<&str>, seed: u64) -> Result<Dia
         // The layers took the parts of the run: what follows needs others.
         let Assembled { mut builder, config, .. } = assemble(node, name, Purpose::Look, Some(seed))?;
         builder.load_from = start;
+        let told = found.0.len();
         try_start(builder, &config, node, extent.undrawn, &mut found)?;
+        found.0.iter_mut().skip(told).for_each(only_warn_of_what_is_elsewhere);
     }
     if !(config.train_dataloader.is_some()
         || config.val_dataloader.is_some()
@@ -93,6 +95,16 @@ fn say_what_stands_in(stand_ins: &[StandInData], config: &RunConfig, found: &mut
     let hooks = config.custom_hooks.iter().flatten().next().is_some();
     if let Some(first) = found.0.iter_mut().find(|diag| diag.absent && hooks) {
         first.notes.push("what the hooks do in a training was not tried".into());
+    }
+}
+
+/// Weights that are not here are no mistake of a config whose data are not here either.
+fn only_warn_of_what_is_elsewhere(diag: &mut Diag) {
+    let is_gone =
+        ["No such file", "there is no such checkpoint"].iter().any(|gone| diag.message.contains(gone));
+    if is_gone && diag.level == Level::Error {
+        diag.level = Level::Warning;
+        diag.notes.push("a training refuses to begin without it".into());
     }
 }
 
