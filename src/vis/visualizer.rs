@@ -217,7 +217,8 @@ impl Visualizer {
         self.log.as_ref().map_or(0, GrowingFile::written)
     }
 
-    /// What a checkpoint makes durable before it counts it, and what is made of that.
+    /// The files that must be on the disk before a checkpoint counts their lines: the event log, those of the backends, and
+    /// their folder.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         let Some(Place { dir, fs, .. }) = &self.place else { return Vec::new() };
         let views = self.backends.iter().flat_map(|slot| slot.backend.files());
