@@ -13,8 +13,8 @@ pub(super) fn thinned(g: &ConvGeom) -> Option<ConvGeom> {
     leaves_out.then(|| ConvGeom { h: g.out[0], w: g.out[1], stride: [1, 1], ..*g })
 }
 
-/// The same for the passes that read the input, where its channels are many enough to be worth a copy: of 64 the products
-/// take less time than the copy (256 won, 64 lost, see docs/bench.md).
+/// The same for the passes that read the input, where its channels are enough to be worth a copy: of the two numbers of
+/// channels that were measured, 256 gained by it and 64 lost (docs/bench.md).
 pub(super) fn thinned_input(g: &ConvGeom) -> Option<ConvGeom> {
     thinned(g).filter(|_| g.c / g.groups >= 256)
 }
