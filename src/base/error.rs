@@ -92,6 +92,12 @@ impl Error {
         }
     }
 
+    /// Whether the system refused: that says nothing of what is there. Something else in the place of a file, a folder
+    /// or a pipe, is no such refusal.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.raw_os_error().is_some())
+    }
+
     /// The exit code of a process that ends with this error: 2 for a wrong config, 1 otherwise.
     pub fn exit_code(&self) -> u8 {
         match self {

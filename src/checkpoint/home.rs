@@ -1,6 +1,7 @@
 //! A work_dir as its checkpoints name it. In a folder elsewhere, which several may share, they say whose they are, and
 //! the way to it. With what the file system says of the work_dir, one that was copied is told from one that was moved.
 
+use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 
 use super::folders::Folders;
@@ -38,9 +39,12 @@ impl Home {
         let name = owner.into_home();
         let mut saved_here = Vec::new();
         for elsewhere in folders.all().filter(|elsewhere| *elsewhere != dir) {
-            let all = Folder::new(fs, elsewhere).checkpoints()?;
-            let of_the_name = |listed: &&Listed| listed.manifest.as_ref().is_ok_and(|m| m.home == name);
-            saved_here.extend(all.iter().filter(of_the_name).map(|listed| saved_for(fs, listed)));
+            for listed in Folder::new(fs, elsewhere).checkpoints()? {
+                let listed = listed.known(fs)?;
+                if listed.manifest.as_ref().is_ok_and(|manifest| manifest.home == name) {
+                    saved_here.push(saved_for(fs, &listed)?);
+                }
+            }
         }
         let is_here = |work: &Option<PathBuf>| work.as_deref() == Some(dir);
         let is_anothers = |work: &Option<PathBuf>| work.is_some() && !is_here(work);
@@ -64,17 +68,26 @@ impl Home {
 }
 
 /// The work_dir elsewhere that a checkpoint was saved for, where it is there and goes by the same name still.
-pub(super) fn saved_for(fs: &dyn FileSystem, listed: &Listed) -> Option<PathBuf> {
-    let manifest = listed.manifest.as_ref().ok().filter(|manifest| !manifest.work_dir.is_empty())?;
-    let from = listed.path.parent()?.to_owned();
-    let place = Path::new(&manifest.work_dir).components().fold(from, |mut at, part| {
+///
+/// # Errors
+/// When the system refuses to tell: a work_dir that cannot be read at the moment is not one that is gone.
+pub(super) fn saved_for(fs: &dyn FileSystem, listed: &Listed) -> Result<Option<PathBuf>> {
+    let manifest = listed.manifest.as_ref().ok().filter(|manifest| !manifest.work_dir.is_empty());
+    let (Some(manifest), Some(from)) = (manifest, listed.path.parent()) else { return Ok(None) };
+    let place = Path::new(&manifest.work_dir).components().fold(from.to_owned(), |mut at, part| {
         match part {
             Component::ParentDir => drop(at.pop()),
             part => at.push(part),
         }
         at
     });
-    let work = fs.canonical(&place).ok()?;
-    let owner = Owner::of(fs, &Folders::of(&work)).ok()??;
-    (owner.into_home() == manifest.home).then_some(work)
+    let work = match fs.canonical(&place) {
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
+        found => found.at(&place)?,
+    };
+    let owner = match Owner::of(fs, &Folders::of(&work)) {
+        Err(refused) if refused.is_refusal() => return Err(refused),
+        owner => owner.ok().flatten(),
+    };
+    Ok(owner.is_some_and(|owner| owner.into_home() == manifest.home).then_some(work))
 }

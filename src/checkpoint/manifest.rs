@@ -116,10 +116,7 @@ impl Manifest {
         }
         match durable::read_plain(fs, &file, LONGEST) {
             Ok(bytes) => Ok(Self::parse(&bytes).ok()),
-            // Something else in its place, a folder or a pipe, is no refusal of the disk's.
-            Err(Error::Io { path, source }) if source.raw_os_error().is_some() => {
-                Err(Error::Io { path, source })
-            }
+            Err(refused) if refused.is_refusal() => Err(refused),
             Err(_) => Ok(None),
         }
     }

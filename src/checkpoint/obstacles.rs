@@ -186,7 +186,8 @@ fn anothers(fs: &dyn FileSystem, folders: &Folders) -> Result<Vec<Error>> {
     }
     if !is_there(work.join(OWNER_FILE))? {
         let all = Folder::new(fs, work).checkpoints()?;
-        let whose = all.iter().find_map(|listed| saved_for(fs, listed)).filter(|home| home != work);
+        let whose = all.iter().map(|listed| saved_for(fs, listed)).find_map(Result::transpose).transpose()?;
+        let whose = whose.filter(|home| home != work);
         found.extend(whose.map(|home| {
             let home = home.display();
             refused(work, &format!("the run in {home} saves its checkpoints here: take another `--work-dir`"))

@@ -80,7 +80,7 @@ fn runs_keep_every_promise() {
 /// Stories far out that were violations once: a refused read of a manifest made a checkpoint another run's.
 #[test]
 fn stories_that_broke_a_promise_are_told_again() {
-    for seed in [8700, 10969, 12281, 22359, 34275, 49992] {
+    for seed in [8700, 10969, 12281, 19320, 22359, 23030, 24250, 24947, 34275, 34733, 41624, 49992] {
         assert_eq!(tell(seed, Telling::default()).violation, None, "seed {seed}");
     }
 }
