@@ -134,6 +134,7 @@ fn base() -> Value {
 fn with(kind: &str, thing: Value) -> Option<Value> {
     let mut config = base();
     let place = match kind {
+        "batch_sampler" => "/train_dataloader/batch_sampler",
         "collate" => "/train_dataloader/collate_fn",
         "data_preprocessor" => "/model/data_preprocessor",
         "dataset" => "/train_dataloader/dataset",

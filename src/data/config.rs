@@ -8,12 +8,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::base::{Error, Result};
-use crate::config::{Diag, Diags};
+use crate::config::{Diag, Diags, Node};
 use crate::registry::{BuildCx, Collected, Spec};
 
 use super::plan::FEW;
 use super::stand_in::StandInSet;
-use super::{Collate, DataLoader, Dataset, DefaultSampler, Sample, Sampler, Shard, Unread};
+use super::{BatchSampler, Collate, DataLoader, Dataset, DefaultSampler, Sample, Sampler, Shard, Unread};
 
 /// A loader as a config writes it, with PyTorch's and MMEngine's keys.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -26,6 +26,9 @@ pub struct DataLoaderConfig {
     /// In which order; `{type: DefaultSampler, shuffle: true}` if not given.
     #[serde(default)]
     pub sampler: Option<Spec<dyn Sampler>>,
+    /// How that order is put into batches; `{type: BatchSampler}` if not given, which cuts it in turn.
+    #[serde(default)]
+    pub batch_sampler: Option<Spec<dyn BatchSampler>>,
     /// How a batch is made of samples; `{type: default_collate}` if not given.
     #[serde(default)]
     pub collate_fn: Option<Spec<dyn Collate>>,
@@ -71,9 +74,12 @@ impl DataLoaderConfig {
         let default = || Some(Arc::new(DefaultSampler::default()) as Arc<dyn Sampler>);
         let sampler =
             self.sampler.as_ref().map_or_else(default, |s| errors.take(s.build(cx)).map(Into::into));
+        let batching = self.batch_sampler.as_ref().map(|spec| errors.take(spec.build(cx)));
         let collate = self.collate_fn.as_ref().map(|spec| errors.take(spec.build(cx)));
         let dataset = errors.take(self.dataset.build(cx));
-        let (Some(sampler), Some(dataset), None | Some(Some(_))) = (sampler, dataset, &collate) else {
+        let (Some(sampler), Some(dataset), None | Some(Some(_)), None | Some(Some(_))) =
+            (sampler, dataset, &batching, &collate)
+        else {
             return Err(errors.0.into());
         };
         let mut loader = DataLoader::shared(dataset.into())
@@ -89,11 +95,15 @@ impl DataLoaderConfig {
         if let Some(prefetch) = self.prefetch_factor {
             loader = loader.prefetch(prefetch);
         }
-        let at_sampler = |error: Error| match &self.sampler {
-            Some(spec) => Diags::from(Diag::error(error.to_string()).on(spec.node())).into(),
+        if let Some(batching) = batching.flatten() {
+            loader = loader.batch_sampler(batching);
+        }
+        let at = |node: Option<&Node>, error: Error| match node {
+            Some(node) => Diags::from(Diag::error(error.to_string()).on(node)).into(),
             None => error,
         };
-        loader.plan.sampler().map_err(at_sampler)?;
+        loader.plan.sampler().map_err(|e| at(self.sampler.as_ref().map(Spec::node), e))?;
+        loader.plan.batching().map_err(|e| at(self.batch_sampler.as_ref().map(Spec::node), e))?;
         loader.check().map_err(|e| Diags::from(Diag::error(e.to_string()).on(self.dataset.node())))?;
         Ok(match collate.flatten() {
             Some(collate) => loader.shared_collate(collate.into()),

@@ -99,6 +99,15 @@ pub trait Dataset: Send + Sync {
         None
     }
 
+    /// Height and width of the picture in `inputs` of the sample at `index`, where they are known without decoding it:
+    /// samplers bring those together that lie the same way round.
+    ///
+    /// # Errors
+    /// When its file cannot be read so far.
+    fn picture_size(&self, _index: usize) -> Result<Option<[usize; 2]>> {
+        Ok(None)
+    }
+
     /// What goes in and what is predicted, in a line, where the set has found that out by itself: columns of a table.
     fn summary(&self) -> Option<String> {
         None
@@ -180,6 +189,10 @@ macro_rules! pointers_are_datasets {
 
             fn length(&self, index: usize) -> Option<usize> {
                 (**self).length(index)
+            }
+
+            fn picture_size(&self, index: usize) -> Result<Option<[usize; 2]>> {
+                (**self).picture_size(index)
             }
 
             fn summary(&self) -> Option<String> {

@@ -49,6 +49,8 @@ impl DataLoader {
             collate: Arc::new(DefaultCollate {}),
             given: Arc::new(DefaultSampler::sequential()),
             fitted: OnceLock::new(),
+            batching: None,
+            fitted_batching: OnceLock::new(),
             dataset,
             classes: None,
             switches: Arc::default(),
@@ -64,8 +66,7 @@ impl DataLoader {
             shard: Shard::SOLO,
             max_batches: None,
             len: 0,
-            pass_len: 0,
-            share: 0,
+            most: usize::MAX,
             policy: ShardPolicy::RoundUp,
         };
         plan.measure();
@@ -131,7 +132,7 @@ impl DataLoader {
     pub(crate) fn rehearsal(&self, batches: Option<usize>) -> Self {
         let mut plan = self.plan.apart();
         let most = batches.map_or(usize::MAX, |n| n.saturating_mul(plan.batch_size));
-        plan.share = plan.share.min(most);
+        plan.most = most;
         plan.shown = Some(FEW);
         Self { plan: Arc::new(plan), num_workers: 0, prefetch: 1, timeout: None }
     }
@@ -161,7 +162,7 @@ impl DataLoader {
 
     /// Batches in a pass of this rank.
     pub fn len(&self) -> u64 {
-        self.plan.batches_of(self.plan.share) as u64
+        self.plan.batches_of(self.plan.share()) as u64
     }
 
     /// Whether this rank gets no batch; only when there are fewer samples than ranks and the sampler does not round up.

@@ -5,6 +5,7 @@
 //! any batch without reading those before it, and results do not depend on the number of workers.
 
 mod batch;
+mod batch_sampler;
 mod buffers;
 mod class_counts;
 pub(crate) mod classes;
@@ -34,6 +35,7 @@ mod unreadable;
 mod workers;
 
 pub use batch::{Batch, Column};
+pub use batch_sampler::{AspectRatioBatchSampler, BatchSampler, InTurn, LengthBatchSampler};
 pub(crate) use class_counts::{ClassCounts, class_counts};
 pub use collate::{BatchBuilder, Collate, DefaultCollate, ListCollate, PadCollate};
 pub use config::DataLoaderConfig;
@@ -46,7 +48,7 @@ pub use origin::{Origin, SampleId};
 pub use picture::{Backend, Bytes, Colors, Filter, Interpolation, Member, Picture, PictureFile, Window};
 pub use sample::{Sample, Value};
 pub use sampler::{
-    ClassAwareSampler, DefaultSampler, InfiniteSampler, LengthGroupedSampler, RepeatAugSampler,
+    ClassAwareSampler, DefaultSampler, GroupSampler, InfiniteSampler, RepeatAugSampler, RepeatFactorSampler,
     SampleWeights, Sampler, SequentialSampler, Shard, ShardPolicy, Subsample, WeightedRandomSampler,
 };
 pub use scales::TargetScales;

@@ -9,7 +9,7 @@ use super::buffers::BufferPool;
 use super::orders::Place;
 use super::plan::Plan;
 use super::unreadable::Unreadable;
-use super::{Collate, DataLoader, DefaultSampler, Sampler, Shard, ShardPolicy};
+use super::{BatchSampler, Collate, DataLoader, DefaultSampler, Sampler, Shard, ShardPolicy};
 
 /// Batches that all workers together may be ahead: each is planned before it is made.
 const MOST_AHEAD: usize = 1 << 16;
@@ -18,7 +18,7 @@ impl DataLoader {
     fn change(self, change: impl FnOnce(&mut Plan)) -> Self {
         let mut plan = Plan::clone(&self.plan);
         change(&mut plan);
-        plan.fitted = OnceLock::new();
+        (plan.fitted, plan.fitted_batching) = (OnceLock::new(), OnceLock::new());
         plan.measure();
         Self { plan: Arc::new(plan), ..self }
     }
@@ -40,6 +40,12 @@ impl DataLoader {
     #[must_use]
     pub fn sampler(self, sampler: impl Sampler + 'static) -> Self {
         self.change(|plan| plan.given = Arc::new(sampler))
+    }
+
+    /// How the order of a pass is put into batches; they are cut from it in turn if not called.
+    #[must_use]
+    pub fn batch_sampler(self, batch_sampler: impl BatchSampler + 'static) -> Self {
+        self.change(|plan| plan.batching = Some(Arc::new(batch_sampler)))
     }
 
     /// How a batch is made of its samples; they are stacked if not called.
@@ -128,7 +134,7 @@ impl DataLoader {
     /// [`Error::Invalid`] when a pass would hold no batch at all, for any rank, or more samples than this machine can
     /// order; [`Error::Config`] when the sampler does not fit the data.
     pub fn check(&self) -> Result<()> {
-        let Plan { batch_size, drop_last, shard, policy, pass_len, .. } = *self.plan;
+        let Plan { batch_size, shard, policy, .. } = *self.plan;
         let (num_workers, prefetch, ahead) = (self.num_workers, self.prefetch, self.ahead());
         if batch_size == 0 || prefetch == 0 || shard.rank >= shard.world {
             return Err(Error::invalid(format!(
@@ -141,6 +147,7 @@ impl DataLoader {
                 "num_workers {num_workers} × prefetch {prefetch} lets {ahead} batches be ahead: at most {MOST_AHEAD} may"
             )));
         }
+        let (pass_len, drop_last) = (self.plan.pass_len(), self.plan.drops_last());
         memory::lists("the order of a pass over the data", pass_len, size_of::<usize>())?;
         let largest = if policy == ShardPolicy::Endless { batch_size } else { batch_size.min(pass_len) };
         memory::lists("a batch", largest, size_of::<Place>())?;
@@ -152,7 +159,14 @@ impl DataLoader {
                 shard.world
             )));
         }
-        self.plan.sampler().map(drop)
+        self.plan.sampler()?;
+        if policy == ShardPolicy::Blocks && shard.world > 1 && self.plan.batching.is_some() {
+            return Err(Error::config(
+                "a batch sampler puts samples of all ranks into one batch, and `subsample_type: sequential` gives each rank a \
+                 block of its own: leave one of them out",
+            ));
+        }
+        self.plan.batching().map(drop)
     }
 
     /// Whether another seed of the run makes another order of the samples.

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use crate::base::{Error, Result, caught_from};
 
 use super::ShardPolicy;
-use super::plan::Plan;
+use super::plan::{BATCH_SAMPLER, Plan};
 
 /// One sample of a batch.
 #[derive(Clone, Copy)]
@@ -43,7 +43,7 @@ impl Orders {
     /// The samples of batch `g`.
     pub(super) fn indices(&mut self, g: u64) -> Result<BatchIndices> {
         let (size, share, n) =
-            (self.plan.batch_size as u64, self.plan.share as u64, self.plan.pass_len as u64);
+            (self.plan.batch_size as u64, self.plan.share() as u64, self.plan.pass_len() as u64);
         let endless = self.plan.policy == ShardPolicy::Endless;
         let (pass, first, last) = if endless {
             let end = g.checked_add(1).and_then(|after| after.checked_mul(size));
@@ -51,13 +51,13 @@ impl Orders {
                 end.ok_or_else(|| Error::invalid(format!("batch {g} is beyond what can be counted")))?;
             (0, end - size, end)
         } else {
-            let len = self.plan.batches_of(self.plan.share) as u64;
+            let len = self.plan.batches_of(self.plan.share()) as u64;
             let first = g % len * size;
             (g / len, first, first.saturating_add(size).min(share))
         };
         let mut indices = BatchIndices { samples: Vec::new(), valid: 0 };
         for position in first..last {
-            let place = self.plan.policy.place(position, self.plan.pass_len, self.plan.shard);
+            let place = self.plan.policy.place(position, n as usize, self.plan.shard);
             let pass = if endless { place / n } else { pass };
             let within = (place % n) as usize;
             let index = self.order_of(pass)?[within];
@@ -72,21 +72,44 @@ impl Orders {
 
     fn order_of(&mut self, pass: u64) -> Result<&[usize]> {
         if self.pass != Some(pass) {
-            let (n, len) = (self.plan.pass_len, self.plan.len);
+            let (n, len) = (self.plan.pass_len(), self.plan.len);
             self.pass = None;
             let sampler = self.plan.sampler()?;
             let draw = || Ok(sampler.draw(len, self.plan.seed, pass));
             self.order = caught_from("the sampler", draw)?;
-            if self.order.len() != n || self.order.iter().any(|&i| i >= len) {
+            let beyond = |order: &[usize]| order.iter().any(|&i| i >= len);
+            if self.order.len() != n || beyond(&self.order) {
                 return Err(Error::invalid(format!(
                     "the sampler drew {} samples for pass {pass}; its pass_len promises {n}, each below {len}",
                     self.order.len()
                 )));
             }
+            if let Some(batching) = self.plan.batching()? {
+                let (batch, begun) = (self.plan.of_ranks(), self.begun(pass));
+                let own = self.order.get_mut(begun..).unwrap_or_default();
+                caught_from(BATCH_SAMPLER, || Ok(batching.arrange(own, batch, self.plan.seed, pass)))?;
+                if beyond(&self.order) {
+                    return Err(Error::invalid(format!(
+                        "the batch sampler put a sample into pass {pass} that is not below {len}"
+                    )));
+                }
+            }
             self.repeats = repeats(&self.order, len);
             self.pass = Some(pass);
         }
         Ok(&self.order)
+    }
+}
+
+impl Orders {
+    /// How many samples of a pass fill up a batch that the pass before has begun.
+    fn begun(&self, pass: u64) -> usize {
+        if self.plan.policy != ShardPolicy::Endless {
+            return 0;
+        }
+        let batch = self.plan.of_ranks().max(1) as u128;
+        let before = u128::from(pass) * self.plan.pass_len() as u128 % batch;
+        ((batch - before) % batch) as usize
     }
 }
 

@@ -8,7 +8,9 @@ use super::buffers::BufferPool;
 use super::field::TARGET;
 use super::orders::{BatchIndices, Place};
 use super::unreadable::{SampleError, Unreadable, of_the_machine};
-use super::{Batch, Collate, Dataset, Fingerprint, Pipeline, Sample, Sampler, Shard, ShardPolicy, Value};
+use super::{
+    Batch, BatchSampler, Collate, Dataset, Fingerprint, Pipeline, Sample, Sampler, Shard, ShardPolicy, Value,
+};
 
 /// What a loader and its workers share.
 #[derive(Clone)]
@@ -18,6 +20,10 @@ pub(super) struct Plan {
     pub(super) given: Arc<dyn Sampler>,
     /// The same for these data, or why there is none; determined when it is needed first.
     pub(super) fitted: OnceLock<Result<Arc<dyn Sampler>, String>>,
+    /// How the order of a pass is put into batches, as it was given; they are cut from it in turn if this is `None`.
+    pub(super) batching: Option<Arc<dyn BatchSampler>>,
+    /// The same for these data.
+    pub(super) fitted_batching: OnceLock<Result<Option<Arc<dyn BatchSampler>>, String>>,
     pub(super) collate: Arc<dyn Collate>,
     /// The number of each class of the data set among these names, if they are not its own.
     pub(super) classes: Option<Arc<(Vec<i64>, Vec<String>)>>,
@@ -40,9 +46,8 @@ pub(super) struct Plan {
     pub(super) max_batches: Option<usize>,
     /// Samples of the data set that are used.
     pub(super) len: usize,
-    /// Samples of a pass, of all ranks and of this one.
-    pub(super) pass_len: usize,
-    pub(super) share: usize,
+    /// What this rank takes of a pass at most; a rehearsal needs no more than a few batches.
+    pub(super) most: usize,
     pub(super) policy: ShardPolicy,
 }
 
@@ -57,28 +62,56 @@ impl Plan {
     /// The sampler that knows the data.
     pub(super) fn sampler(&self) -> Result<&dyn Sampler> {
         let fit = || {
-            let batch = self.batch_size.saturating_mul(self.shard.world);
-            let fitted = caught_from("the sampler", || self.given.for_data(&*self.dataset, batch));
+            let fitted = caught_from("the sampler", || self.given.for_data(&*self.dataset, self.of_ranks()));
             fitted.map(|own| own.unwrap_or_else(|| self.given.clone())).map_err(|error| error.to_string())
         };
         self.fitted.get_or_init(fit).as_deref().map_err(|why| Error::config(why.clone()))
     }
 
+    /// The batch sampler that knows the data, if batches are not cut from the order in turn.
+    pub(super) fn batching(&self) -> Result<Option<&dyn BatchSampler>> {
+        let fit = || {
+            let Some(given) = &self.batching else { return Ok(None) };
+            let fitted = caught_from(BATCH_SAMPLER, || given.for_data(&*self.dataset));
+            let fitted = fitted.map(|own| own.unwrap_or_else(|| given.clone()));
+            fitted.map(Some).map_err(|error| error.to_string())
+        };
+        let fitted = self.fitted_batching.get_or_init(fit).as_ref();
+        fitted.map(Option::as_deref).map_err(|why| Error::config(why.clone()))
+    }
+
     /// Counts what the settings make of the data set.
     pub(super) fn measure(&mut self) {
-        let world = self.shard.world.max(1);
-        let of_ranks = self.batch_size.saturating_mul(world);
-        let limit = self.max_batches.map_or(usize::MAX, |n| n.saturating_mul(of_ranks));
-        self.len = self.dataset.len().min(limit);
-        (self.pass_len, self.policy) = (self.given.pass_len(self.len), self.given.policy());
-        self.share = self.policy.share(self.pass_len, Shard { world, ..self.shard });
+        let limit = self.max_batches.map_or(usize::MAX, |n| n.saturating_mul(self.of_ranks()));
+        (self.len, self.policy) = (self.dataset.len().min(limit), self.given.policy());
+    }
+
+    /// Samples in a batch of all ranks together.
+    pub(super) fn of_ranks(&self) -> usize {
+        self.batch_size.saturating_mul(self.shard.world.max(1))
+    }
+
+    /// Samples of a pass, of all ranks; of a sampler that does not fit the data, what it would be without them.
+    pub(super) fn pass_len(&self) -> usize {
+        self.sampler().unwrap_or(&*self.given).pass_len(self.len)
+    }
+
+    /// Samples of a pass of this rank.
+    pub(super) fn share(&self) -> usize {
+        let shard = Shard { world: self.shard.world.max(1), ..self.shard };
+        self.policy.share(self.pass_len(), shard).min(self.most)
+    }
+
+    /// Whether a last batch that is not full is left out.
+    pub(super) fn drops_last(&self) -> bool {
+        self.drop_last || self.batching.as_ref().is_some_and(|batching| batching.drop_last())
     }
 
     pub(super) fn batches_of(&self, share: usize) -> usize {
         if self.batch_size == 0 {
             return 0;
         }
-        if self.drop_last { share / self.batch_size } else { share.div_ceil(self.batch_size) }
+        if self.drops_last() { share / self.batch_size } else { share.div_ceil(self.batch_size) }
     }
 
     /// Reads and stacks the samples; `stop` is told of each before it is read. So many batches may be `ahead` in memory
@@ -170,3 +203,4 @@ fn fits(n: usize, values: usize, ahead: usize) -> Result<()> {
 pub(super) const FEW: usize = 2;
 
 const COLLATE: &str = "the collate function";
+pub(super) const BATCH_SAMPLER: &str = "the batch sampler";

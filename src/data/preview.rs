@@ -108,10 +108,10 @@ impl DataLoader {
 
     /// Samples in the smallest batch of the first pass; a batch of which all is left out does not count.
     pub(crate) fn smallest_batch(&self) -> Result<usize> {
-        let (size, share) = (self.samples_per_batch(), self.plan.share);
+        let (size, share) = (self.samples_per_batch(), self.plan.share());
         let whole = self.plan.excluded.read().unwrap_or_else(PoisonError::into_inner).is_empty();
         if whole {
-            let last = if self.infinite() || self.plan.drop_last { 0 } else { share % size };
+            let last = if self.infinite() || self.plan.drops_last() { 0 } else { share % size };
             return Ok(if last == 0 { size } else { last });
         }
         let mut orders = Orders::new(Arc::clone(&self.plan));
@@ -128,7 +128,7 @@ impl DataLoader {
 
 /// The batches in which samples of a pass are.
 fn batches_of(data: &DataLoader, pass: u64) -> std::ops::Range<u64> {
-    let (len, size) = (data.plan.pass_len as u64, data.samples_per_batch() as u64);
+    let (len, size) = (data.plan.pass_len() as u64, data.samples_per_batch() as u64);
     if data.infinite() {
         let (first, end) = (pass.saturating_mul(len), pass.saturating_add(1).saturating_mul(len));
         return first / size..end.div_ceil(size);

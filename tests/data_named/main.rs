@@ -2,6 +2,7 @@
 #![cfg(feature = "images")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
+mod batches;
 mod cifar;
 mod files;
 #[allow(dead_code)]
@@ -19,7 +20,7 @@ use std::path::{Path, PathBuf};
 use folders::loader;
 use shanty::base::Result;
 use shanty::config::parse;
-use shanty::data::{DataLoader, Dataset, Sampler};
+use shanty::data::{BatchSampler, DataLoader, Dataset, Sampler};
 use shanty::registry;
 
 fn fixture(name: &str) -> PathBuf {
@@ -47,10 +48,13 @@ fn the_configs_of_the_docs_can_be_read() {
         if of("sampler") {
             registry::Spec::<dyn Sampler>::parse(text).unwrap();
             *kinds.entry("sampler").or_default() += 1;
+        } else if of("batch_sampler") {
+            registry::Spec::<dyn BatchSampler>::parse(text).unwrap();
+            *kinds.entry("batch_sampler").or_default() += 1;
         } else if of("dataset") {
             registry::Spec::<dyn Dataset>::parse(text).unwrap();
             *kinds.entry("dataset").or_default() += 1;
         }
     }
-    assert!(kinds["sampler"] >= 7 && kinds["dataset"] >= 14, "{kinds:?}");
+    assert!(kinds["sampler"] >= 8 && kinds["batch_sampler"] >= 3 && kinds["dataset"] >= 14, "{kinds:?}");
 }

@@ -1,6 +1,5 @@
 //! The order of samples, and what a loader makes of it.
 
-use std::path::Path;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -10,20 +9,17 @@ use rand::RngExt;
 use shanty::base::{Elem, Result, Rng, keyed};
 use shanty::config::parse;
 use shanty::data::{
-    Batch, ClassAwareSampler, DataLoader, DataLoaderConfig, Dataset, LengthGroupedSampler, RepeatAugSampler,
-    Sample, SampleWeights, Sampler, Shard, WeightedRandomSampler,
+    ClassAwareSampler, DataLoader, DataLoaderConfig, Dataset, RepeatAugSampler, RepeatFactorSampler, Sample,
+    SampleWeights, Sampler, Shard, WeightedRandomSampler,
 };
-use shanty::registry::{self, BuildCx};
-use shanty::run::verify::verify;
-use shanty::run::{EpochBasedTrainLoop, Limits};
-use shanty::testing::{toy_optim, toy_runner};
+use shanty::registry::BuildCx;
 
 /// A set of ten samples of class 0, three of class 1 and one of class 2.
-fn uneven() -> Vec<i64> {
+pub fn uneven() -> Vec<i64> {
     [vec![0; 10], vec![1; 3], vec![2]].concat()
 }
 
-struct Labelled(Vec<i64>);
+pub struct Labelled(pub Vec<i64>);
 
 impl Dataset for Labelled {
     fn len(&self) -> usize {
@@ -38,6 +34,10 @@ impl Dataset for Labelled {
     }
     fn length(&self, index: usize) -> Option<usize> {
         Some(index % 5)
+    }
+    /// Every third picture is upright.
+    fn picture_size(&self, index: usize) -> Result<Option<[usize; 2]>> {
+        Ok(Some(if index.is_multiple_of(3) { [4, 3] } else { [3, 4] }))
     }
     fn peek(&self, index: usize, field: &str) -> Option<shanty::data::Value> {
         (field == "target").then(|| self.0[index].into())
@@ -136,6 +136,10 @@ fn weights_that_do_not_fit_are_errors_at_the_sampler() {
             assert_eq!(of(sampler, &format!("{{type: {made}, n: 20}}")), None, "{sampler} {made}");
         }
     }
+    let text = of("{type: RepeatFactorSampler, oversample_thr: 0.5}", "{type: SyntheticRegression}").unwrap();
+    assert!(text.contains("those are no classes. Draw by `DefaultSampler`"), "{text}");
+    let text = of("{type: RepeatFactorSampler, oversample_thr: 1.5}", digits).unwrap();
+    assert!(text.contains("oversample_thr") && text.contains("c.yaml:2:"), "{text}");
     let text = of("{type: SequentialSampler, subsample_type: sequential, round_up: false}", digits).unwrap();
     assert!(text.contains("`subsample_type: sequential` goes with `round_up: true`"), "{text}");
 }
@@ -156,6 +160,42 @@ fn classes_come_in_turn() {
     assert!(twice.chunks(2).all(|two| two[0] == two[1]), "{twice:?}");
 }
 
+/// LVIS's: r = sqrt(0.5 / f) is 1 for 10 of 14, sqrt(7 / 3) for 3 of 14 and sqrt(7) for 1 of 14. Each sample comes r
+/// times, rounded up or down anew in each pass, and r times in the mean; a pass is as long as the sum, 17.23, rounded.
+#[test]
+fn rare_classes_come_as_often_as_lvis_says() {
+    let loader = DataLoader::new(Labelled(uneven())).sampler(RepeatFactorSampler::new(0.5)).batch_size(1);
+    assert_eq!(loader.len(), 17);
+    let (passes, mut all) = (600, [0usize; 14]);
+    let mut rounded = [[usize::MAX, 0]; 14];
+    for pass in 0..passes {
+        let mut times = [0usize; 14];
+        let batches = loader.batches(pass * 17, Some((pass + 1) * 17));
+        batches.for_each(|batch| times[batch.unwrap().ids[0] as usize] += 1);
+        for (index, n) in times.into_iter().enumerate() {
+            all[index] += n;
+            rounded[index] = [rounded[index][0].min(n), rounded[index][1].max(n)];
+        }
+    }
+    let factor = |index: usize| [1.0, (7f64 / 3.0).sqrt(), 7f64.sqrt()][uneven()[index] as usize];
+    let bounds = |index| [factor(index).floor() as usize, factor(index).ceil() as usize];
+    assert_eq!(rounded, std::array::from_fn(bounds));
+    // The 0.23 that a pass is too short for are taken from four samples, and chance adds four deviations of a draw of
+    // one in two.
+    for (index, n) in all.into_iter().enumerate() {
+        let mean = n as f64 / passes as f64;
+        assert!((mean - factor(index)).abs() < 0.23 / 2.0 + 4.0 * 0.5 / (passes as f64).sqrt(), "{index}: {mean}");
+    }
+    // Rounded anew in each pass, and the same whenever it is asked for; in the order of the data where it is said.
+    let kept = RepeatFactorSampler { shuffle: false, ..RepeatFactorSampler::new(1.0) };
+    let drawn = kept.for_data(&Labelled(vec![0, 0, 0, 1]), 1).unwrap().unwrap();
+    // sqrt(4 / 3) three times and 2: 5.46 in all.
+    assert!((0..20).all(|pass| drawn.draw(4, 0, pass).is_sorted() && drawn.draw(4, 0, pass).len() == 5));
+    let several: std::collections::BTreeSet<_> = (0..20).map(|pass| drawn.draw(4, 0, pass)).collect();
+    assert!(several.len() > 1 && several.iter().all(|order| order.ends_with(&[3, 3])), "{several:?}");
+    assert_eq!(drawn.draw(4, 3, 7), drawn.draw(4, 3, 7));
+}
+
 /// DeiT's: a third of the samples, three times each in a row, and each time augmented anew.
 #[test]
 fn repeated_samples_are_augmented_anew() {
@@ -172,76 +212,6 @@ fn repeated_samples_are_augmented_anew() {
     // Two ranks take turns: each gets another copy.
     let order = |rank| kept.order(6, 0, 0, Shard { rank, world: 2 });
     assert_eq!((order(0), order(1)), (vec![0, 1, 2], vec![0, 1, 2]));
-}
-
-/// Every registered sampler: batches are those of an uncut run from any cut on, for any number of workers and any rank.
-#[test]
-fn every_sampler_goes_on_where_it_was_cut() {
-    let mut count = 0;
-    for entry in registry::entries("sampler") {
-        let more = if entry.name == "WeightedRandomSampler" { ", weights: balanced" } else { "" };
-        let make = |workers: usize, world: usize, rank: usize| {
-            let text = format!("{{type: {}{more}}}", entry.name);
-            let sampler =
-                registry::Spec::<dyn Sampler>::parse(&text).unwrap().build(&mut BuildCx::new(0)).unwrap();
-            DataLoader::new(Labelled(uneven()))
-                .sampler(sampler)
-                .batch_size(3)
-                .seed(5)
-                .num_workers(workers)
-                .shard(Shard { rank, world })
-        };
-        let read = |loader: DataLoader, from: u64| -> Vec<Batch> {
-            loader.batches(from, Some(13)).map(Result::unwrap).collect()
-        };
-        for (world, rank) in [(1, 0), (2, 1), (3, 2)] {
-            let whole = read(make(0, world, rank), 0);
-            for (workers, cut) in [(0, 1), (1, 4), (2, 0), (2, 7), (8, 0), (8, 5)] {
-                assert_eq!(
-                    read(make(workers, world, rank), cut),
-                    whole[cut as usize..],
-                    "{}, {workers} workers, cut at {cut}",
-                    entry.name
-                );
-            }
-        }
-        count += 1;
-        // A training over it ends as one that was not cut.
-        let run = |dir: &Path, resume: bool, limits: Limits| {
-            let loader = make(2, 1, 0);
-            let runner = toy_runner(dir, 3, 4)?.train(loader, EpochBasedTrainLoop::new(3), toy_optim());
-            runner.resume(resume).limits(limits).build()
-        };
-        let scratch = tempfile::tempdir().unwrap();
-        for cut in verify(&run, |_| vec![2, 7], scratch.path(), &mut |_| ()).unwrap() {
-            assert_eq!(cut.difference, None, "{}, cut after {}", entry.name, cut.at);
-        }
-    }
-    assert!(count >= 7, "{count}");
-}
-
-/// Batches of as long samples, but for those at the seams of lengths: each sample once, another order in every pass.
-#[test]
-fn batches_are_grouped_by_length() {
-    let set = || Labelled((0..103).collect());
-    let loader = DataLoader::new(set()).sampler(LengthGroupedSampler::default()).batch_size(4);
-    let n = loader.len();
-    let pass = |pass: u64| -> Vec<Vec<u64>> {
-        loader.batches(pass * n, Some((pass + 1) * n)).map(|batch| batch.unwrap().ids).collect()
-    };
-    let (first, second) = (pass(0), pass(1));
-    assert_ne!(first, second);
-    for batches in [&first, &second] {
-        let mut all: Vec<u64> = batches.concat();
-        all.sort_unstable();
-        assert_eq!(all, (0..103).collect::<Vec<u64>>());
-        let mixed = batches.iter().filter(|ids| ids.iter().any(|id| id % 5 != ids[0] % 5)).count();
-        assert!(mixed <= 4, "{mixed} batches of several lengths, of five lengths");
-        assert!(batches.windows(2).any(|two| two[0][0] % 5 < two[1][0] % 5), "batches are shuffled, too");
-    }
-    let untold = super::folders::loader("{type: Digits}").unwrap();
-    let error = DataLoader::new(untold.dataset().clone()).sampler(LengthGroupedSampler::default()).check();
-    assert!(error.unwrap_err().to_string().contains("does not tell how long sample 0 is"));
 }
 
 /// A disk that does not answer hung the run; what is read is named, and nobody waits for who is stuck.

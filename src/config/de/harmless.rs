@@ -51,7 +51,6 @@ const KEYS: &[(&str, Values, &str)] = &[
     ("use_soft", These(&["false"]), "the loss takes class numbers"),
     ("reduction", These(&["mean"]), "losses are means over the batch"),
     ("pos_weight", These(&["null"]), "it belongs to a sigmoid"),
-    ("batch_sampler", These(&["null"]), "batches are cut from the order of the `sampler`"),
     ("worker_init_fn", These(&["null"]), "workers are threads without a state of their own"),
     ("timeout", These(&["0"]), "batches are waited for"),
     ("backend_args", These(&["null", "{}", "{backend: local}"]), "files are read from the disk"),

@@ -106,10 +106,8 @@ pub(super) fn decoded_cut(
     choose: impl FnOnce(usize, usize) -> Result<Cut>,
 ) -> Result<Bytes> {
     SCRATCH.with_borrow_mut(|scratch| {
-        // Not `invalid`, which would be the mistake of whoever asked.
-        let wrong =
-            |reason: String| Error::Other(format!("{file}: cannot be decoded: {reason}").into());
-        read(file, &mut scratch.file)?;
+        let wrong = |reason: String| undecodable(file, &reason);
+        read(file, u64::MAX, &mut scratch.file)?;
         let head = Head::read(&scratch.file).map_err(wrong)?;
         let (height, width, turn) = head.shape();
         let turn = if file.turn { turn } else { orientation::Turn::default() };
@@ -158,8 +156,32 @@ pub(super) fn decoded_cut(
     })
 }
 
-/// The bytes of the file; not those of a device or a pipe, which may never end.
-fn read(file: &PictureFile, bytes: &mut Vec<u8>) -> Result<()> {
+/// What of a JPEG is read to know its size: what cameras write before the frame header fits into it.
+const BEGINNING: u64 = 64 << 10;
+
+/// Height and width as the picture is shown, without decoding it.
+pub(super) fn size(file: &PictureFile) -> Result<[usize; 2]> {
+    let mut bytes = Vec::new();
+    read(file, BEGINNING, &mut bytes)?;
+    let known = if bytes.starts_with(&[0xff, 0xd8]) { jpeg::Head::shape(&bytes) } else { None };
+    let (height, width, turn) = match known {
+        Some(shape) => shape,
+        None => {
+            read(file, u64::MAX, &mut bytes)?;
+            let head = Head::read(&bytes).map_err(|reason| undecodable(file, &reason))?;
+            head.shape()
+        }
+    };
+    Ok(if file.turn && turn.transpose { [width, height] } else { [height, width] })
+}
+
+/// Not `invalid`, which would be the mistake of whoever asked.
+fn undecodable(file: &PictureFile, reason: &str) -> Error {
+    Error::Other(format!("{file}: cannot be decoded: {reason}").into())
+}
+
+/// The first bytes of the file, `at_most` so many; not those of a device or a pipe, which may never end.
+fn read(file: &PictureFile, at_most: u64, bytes: &mut Vec<u8>) -> Result<()> {
     let wrong = |reason: String| Error::Other(format!("{file}: {reason}").into());
     let about = std::fs::metadata(&file.path).at(&file.path)?;
     if !about.is_file() {
@@ -178,7 +200,8 @@ fn read(file: &PictureFile, bytes: &mut Vec<u8>) -> Result<()> {
         opened.seek(SeekFrom::Start(start)).at(&file.path)?;
     }
     // A file may grow meanwhile; a part of one has its length.
-    opened.take(if file.member.is_some() { len } else { most }).read_to_end(bytes).at(&file.path)?;
+    let len = if file.member.is_some() { len } else { most };
+    opened.take(len.min(at_most)).read_to_end(bytes).at(&file.path)?;
     Ok(())
 }
 

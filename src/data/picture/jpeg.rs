@@ -60,6 +60,25 @@ impl Head {
         }
     }
 
+    /// Height, width and turn by the beginning of a file; none where it ends before its frame header.
+    pub(super) fn shape(beginning: &[u8]) -> Option<(usize, usize, Turn)> {
+        let (mut at, mut turn) = (2, Turn::default());
+        loop {
+            let (marker, body, end) = segment(beginning, at)?;
+            match marker {
+                0xc0..=0xcf if ![0xc4, 0xc8, 0xcc].contains(&marker) => {
+                    let &[_, h1, h0, w1, w0] = beginning.get(body..)?.first_chunk()?;
+                    let side = |high, low| usize::from(u16::from_be_bytes([high, low]));
+                    return Some((side(h1, h0), side(w1, w0), turn));
+                }
+                0xe1 if turn.is_none() => turn = Turn::from_exif(beginning.get(body..end)?),
+                0xda => return None,
+                _ => {}
+            }
+            at = end;
+        }
+    }
+
     fn from_frame(file: &[u8], at: usize, marks: Marks) -> Result<Self, String> {
         let short = "it ends in its header";
         let &[bits, h1, h0, w1, w0, n] = file.get(at..).and_then(<[u8]>::first_chunk).ok_or(short)?;

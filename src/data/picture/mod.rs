@@ -102,6 +102,14 @@ impl PictureFile {
         let path = path.into();
         Self { path, colors: Colors::Bgr, turn: true, max_pixels: Self::MAX_PIXELS, member: None }
     }
+
+    /// Height and width of the picture as it is shown: of a JPEG the beginning of its file tells.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or tells nothing.
+    pub fn size(&self) -> Result<[usize; 2]> {
+        size(self)
+    }
 }
 
 /// Channels of a decoded picture. Transparency is left out; grey becomes three equal channels where colours are asked
@@ -276,11 +284,16 @@ pub(super) fn affordable(height: usize, width: usize) -> Result<()> {
 }
 
 #[cfg(feature = "images")]
-use decode::{decoded, decoded_cut, resized};
+use decode::{decoded, decoded_cut, resized, size};
 
 #[cfg(not(feature = "images"))]
 fn decoded(file: &PictureFile) -> Result<Bytes> {
     Err(Error::invalid(format!("{file}: {WITHOUT}")))
+}
+
+#[cfg(not(feature = "images"))]
+fn size(file: &PictureFile) -> Result<[usize; 2]> {
+    decoded(file).map(|bytes| [bytes.height, bytes.width])
 }
 
 #[cfg(not(feature = "images"))]

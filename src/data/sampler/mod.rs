@@ -1,9 +1,11 @@
 //! The order in which samples are visited: a pure function of (length, seed, pass, rank).
 
 mod by_class;
-mod by_length;
+mod grouped;
+mod groups;
 mod passes;
 mod repeat_aug;
+mod repeat_factor;
 mod weighted;
 
 use std::sync::Arc;
@@ -12,9 +14,12 @@ use super::Dataset;
 use crate::base::Result;
 
 pub use by_class::ClassAwareSampler;
-pub use by_length::LengthGroupedSampler;
+pub use grouped::GroupSampler;
+pub(super) use groups::orientations;
 pub use passes::{DefaultSampler, InfiniteSampler, SequentialSampler, Subsample};
 pub use repeat_aug::RepeatAugSampler;
+pub use repeat_factor::RepeatFactorSampler;
+pub(super) use repeat_factor::repeat_factors;
 pub use weighted::{SampleWeights, WeightedRandomSampler};
 
 /// Which of several processes this one is.
@@ -88,7 +93,7 @@ pub trait Sampler: Send + Sync {
 
     /// The sampler for these data, where it has to know more of them than how many there are: the classes, say. All
     /// ranks together take `batch` samples at a time. A loader asks it before the first pass, and then draws from what
-    /// it gives; its `pass_len` and `policy` are those of this.
+    /// it gives, also how long a pass is; its `policy` is that of this.
     ///
     /// # Errors
     /// When the data do not tell, or do not fit.

@@ -1,13 +1,11 @@
 //! A set in which samples of rare classes come several times.
 
-use std::collections::BTreeMap;
-
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Subset;
-use crate::base::{Error, Result, memory};
-use crate::data::class_counts::categories;
+use crate::base::Result;
+use crate::data::sampler::repeat_factors;
 use crate::data::{Dataset, Unread};
 use crate::registry::{BuildCx, Spec};
 
@@ -46,26 +44,6 @@ fn class_balanced(p: ClassBalancedConfig, cx: &mut BuildCx) -> Result<Subset> {
 
 /// Each position as often as its sample comes.
 fn repeated(set: &dyn Dataset, threshold: f64) -> Result<Vec<usize>> {
-    let n = set.len();
-    memory::lists("the classes of all samples", n, size_of::<Vec<usize>>())?;
-    let of_each: Vec<Vec<usize>> = (0..n).map(|index| categories(set, index)).collect::<Result<_>>()?;
-    let mut counts = BTreeMap::<usize, usize>::new();
-    of_each.iter().flatten().for_each(|class| *counts.entry(*class).or_default() += 1);
-    let times = |class: &usize| {
-        let share = counts.get(class).copied().unwrap_or(n) as f64 / n as f64;
-        (threshold / share).sqrt().max(1.0)
-    };
-    let times: Vec<f64> =
-        of_each.iter().map(|classes| classes.iter().map(times).fold(1.0, f64::max).ceil()).collect();
-    let all: f64 = times.iter().sum();
-    if all > f64::from(u32::MAX) {
-        return Err(Error::config(format!(
-            "`oversample_thr` {threshold} makes {all:.0} samples of {n}: take less"
-        )));
-    }
-    Ok(times
-        .iter()
-        .enumerate()
-        .flat_map(|(index, times)| std::iter::repeat_n(index, *times as usize))
-        .collect())
+    let factors = repeat_factors(set, threshold)?.into_iter().enumerate();
+    Ok(factors.flat_map(|(index, factor)| std::iter::repeat_n(index, factor.ceil() as usize)).collect())
 }

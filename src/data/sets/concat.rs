@@ -151,6 +151,11 @@ impl Dataset for ConcatDataset {
         self.datasets.get(set)?.length(index)
     }
 
+    fn picture_size(&self, index: usize) -> Result<Option<[usize; 2]>> {
+        let (set, index) = self.place(index);
+        self.datasets.get(set).map_or(Ok(None), |dataset| dataset.picture_size(index))
+    }
+
     fn summary(&self) -> Option<String> {
         self.datasets.first()?.summary()
     }

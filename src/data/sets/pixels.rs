@@ -140,6 +140,11 @@ impl Dataset for Pixels {
         Some(i64::from(*label).into())
     }
 
+    fn picture_size(&self, _: usize) -> Result<Option<[usize; 2]>> {
+        let (height, width, _) = self.shape;
+        Ok(Some([height, width]))
+    }
+
     fn mark(&self, marks: &mut Marks) {
         marks.contents(&self.bytes);
         marks.contents(&self.labels);

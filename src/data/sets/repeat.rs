@@ -105,6 +105,10 @@ impl Dataset for RepeatDataset {
         self.dataset.length(index % self.dataset.len().max(1))
     }
 
+    fn picture_size(&self, index: usize) -> Result<Option<[usize; 2]>> {
+        self.dataset.picture_size(index % self.dataset.len().max(1))
+    }
+
     fn summary(&self) -> Option<String> {
         self.dataset.summary()
     }

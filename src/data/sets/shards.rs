@@ -77,6 +77,12 @@ impl WebDataset {
         ))
     }
 
+    /// The picture of a sample, in its tar file.
+    fn file(&self, index: usize) -> PictureFile {
+        let Shot { shard, picture, .. } = &self.samples[index];
+        PictureFile { member: Some(picture.clone()), ..PictureFile::new(&self.shards[*shard]) }
+    }
+
     fn with_classes(self, names: Option<Vec<String>>) -> Result<Self> {
         let Some(names) = names else { return Ok(self) };
         match self.samples.iter().find(|shot| shot.label >= names.len() as i64) {
@@ -259,11 +265,9 @@ impl Dataset for WebDataset {
     }
 
     fn get_through(&self, index: usize, rng: &mut Rng, pipeline: &Pipeline) -> Result<Sample> {
-        let Shot { shard, picture, label } = &self.samples[index];
-        let file = PictureFile { member: Some(picture.clone()), ..PictureFile::new(&self.shards[*shard]) };
-        let sample = match *label {
-            -1 => Sample::unlabelled(Picture::File(file)),
-            label => Sample::of_file(file, label),
+        let sample = match self.samples[index].label {
+            -1 => Sample::unlabelled(Picture::File(self.file(index))),
+            label => Sample::of_file(self.file(index), label),
         };
         pipeline.apply(sample, rng)
     }
@@ -290,6 +294,10 @@ impl Dataset for WebDataset {
     fn peek(&self, index: usize, field: &str) -> Option<Value> {
         let shot = self.samples.get(index)?;
         (field == TARGET && shot.label >= 0).then(|| shot.label.into())
+    }
+
+    fn picture_size(&self, index: usize) -> Result<Option<[usize; 2]>> {
+        self.file(index).size().map(Some)
     }
 
     fn of_files(&self, files: &[PathBuf]) -> Result<Box<dyn Dataset>> {

@@ -126,6 +126,10 @@ impl Dataset for Subset {
         self.dataset.length(*self.indices.get(index)?)
     }
 
+    fn picture_size(&self, index: usize) -> Result<Option<[usize; 2]>> {
+        self.indices.get(index).map_or(Ok(None), |index| self.dataset.picture_size(*index))
+    }
+
     fn summary(&self) -> Option<String> {
         self.dataset.summary()
     }

@@ -14,7 +14,7 @@ use self::files::Source;
 use super::{Part, Split};
 use crate::base::{Error, Result, Rng};
 use crate::data::{
-    Dataset, FieldKind, FieldSpec, Fields, Marks, Name, Origin, Pipeline, Sample, SampleId, TARGET, Value,
+    Dataset, FieldKind, FieldSpec, Fields, INPUTS, Marks, Name, Origin, Pipeline, Sample, SampleId, TARGET, Value,
 };
 
 /// Arrays with a name each, whose first axis is that of the samples: one's own data.
@@ -222,6 +222,11 @@ impl Dataset for ArrayDataset {
 
     fn peek(&self, index: usize, field: &str) -> Option<Value> {
         self.arrays.get(field).filter(|_| index < self.len).map(|array| array.value(index))
+    }
+
+    fn picture_size(&self, _: usize) -> Result<Option<[usize; 2]>> {
+        let shape = self.arrays.get(INPUTS).filter(|_| self.is_picture(INPUTS)).map(ArrayData::shape);
+        Ok(shape.and_then(|shape| Some([*shape.get(1)?, *shape.get(2)?])))
     }
 
     fn of_files(&self, files: &[PathBuf]) -> Result<Box<dyn Dataset>> {

@@ -212,6 +212,10 @@ impl Dataset for ImageFolder {
         (field == TARGET && *label >= 0).then(|| (*label).into())
     }
 
+    fn picture_size(&self, index: usize) -> Result<Option<[usize; 2]>> {
+        PictureFile::new(self.path(index)).size().map(Some)
+    }
+
     /// Pictures, and all that are in folders, at any depth.
     fn of_files(&self, files: &[PathBuf]) -> Result<Box<dyn Dataset>> {
         let mut all = Vec::new();

@@ -183,6 +183,10 @@ impl Dataset for Voc {
         Some(self.pipeline.fields(several(&self.classes)))
     }
 
+    fn picture_size(&self, index: usize) -> Result<Option<[usize; 2]>> {
+        PictureFile::new(self.path(index)).size().map(Some)
+    }
+
     fn origin(&self, index: usize) -> Origin {
         if index < self.files.len() { Origin::File(self.path(index)) } else { Origin::Position }
     }
