@@ -9,6 +9,7 @@ mod files;
 #[path = "../folders/mod.rs"]
 mod folders;
 mod formats;
+mod kept;
 mod samplers;
 mod sets;
 mod shards;

@@ -122,7 +122,7 @@ fn part(value: Value, bgr: bool, caption: String) -> Json {
             Ok(planes) => planes,
             Err(why) => return text(why.to_string()),
         },
-        Value::Float(values) if matches!(values.shape(), [1 | 3, _, _]) => {
+        Value::Float(values) if matches!(values.shape(), [1 | 3 | 4, _, _]) => {
             match values.into_dimensionality::<ndarray::Ix3>() {
                 Ok(planes) => planes,
                 Err(why) => return text(why.to_string()),
@@ -151,7 +151,7 @@ fn pixels(planes: &Array3<f32>, step: usize, bgr: bool) -> Vec<u8> {
     for y in (0..height).step_by(step) {
         for x in (0..width).step_by(step) {
             for color in 0..3 {
-                let channel = if channels == 1 {
+                let channel = if channels < 3 {
                     0
                 } else if bgr {
                     2 - color

@@ -172,6 +172,7 @@ impl Picture {
     /// # Errors
     /// When the file cannot be decoded, and where its values are none of a byte's.
     pub(in crate::data) fn as_bytes(&mut self) -> Result<Canvas<'_, u8>> {
+        self.bytes()?;
         if let Self::Values(values) = self {
             let (mut least, mut most, mut whole) = (f32::INFINITY, f32::NEG_INFINITY, true);
             for v in values.iter() {
@@ -185,9 +186,12 @@ impl Picture {
             // What is scaled to 0..1 would become black and white.
             let other = least.is_nan() || least < 0.0 || most > 255.0 || (!whole && most <= 1.0);
             if !values.is_empty() && other {
+                let cure = match whole && most > 255.0 {
+                    true => "a picture of 16 bits becomes bytes by another `color_type` than `unchanged`",
+                    false => "it comes before `Normalize`, or the values are to be scaled",
+                };
                 return Err(Error::invalid(format!(
-                    "it works on bytes, values from 0 to 255, and the image has {least} to {most}: it comes before \
-                     `Normalize`, or the values are to be scaled"
+                    "it works on bytes, values from 0 to 255, and the image has {least} to {most}: {cure}"
                 )));
             }
             *self = Self::Bytes(Bytes::new(values.mapv(u8::of)));

@@ -10,8 +10,8 @@ use crate::base::error::IoContext;
 use crate::base::{Error, Result, stale};
 
 use super::{
-    Backend, Bytes, Colors, Cut, Filter, Interpolation, PictureFile, Window, jpeg, orientation, other, png,
-    resample,
+    Backend, Bytes, Colors, Cut, Filter, Interpolation, Picture, PictureFile, Window, jpeg, orientation,
+    other, png, resample, unchanged::unchanged,
 };
 
 /// What a thread works with.
@@ -64,14 +64,14 @@ thread_local! {
 }
 
 /// The formats, with what the header tells.
-enum Head {
+pub(super) enum Head {
     Jpeg(jpeg::Head),
     Png(png::Head),
     Other(other::Head),
 }
 
 impl Head {
-    fn read(file: &[u8]) -> std::result::Result<Self, String> {
+    pub(super) fn read(file: &[u8]) -> std::result::Result<Self, String> {
         match file {
             [0xff, 0xd8, ..] => jpeg::Head::read(file).map(Self::Jpeg),
             [0x89, b'P', b'N', b'G', ..] => png::Head::read(file).map(Self::Png),
@@ -84,7 +84,7 @@ impl Head {
     }
 
     /// Height and width as they are stored, and how to turn them.
-    fn shape(&self) -> (usize, usize, orientation::Turn) {
+    pub(super) fn shape(&self) -> (usize, usize, orientation::Turn) {
         match self {
             Self::Jpeg(head) => (head.height, head.width, head.turn),
             Self::Png(head) => (head.height, head.width, head.turn),
@@ -94,9 +94,12 @@ impl Head {
 }
 
 /// The whole picture.
-pub(super) fn decoded(file: &PictureFile) -> Result<Bytes> {
+pub(super) fn decoded(file: &PictureFile) -> Result<Picture> {
+    if file.unchanged {
+        return unchanged(file);
+    }
     let whole = |height, width| Ok(Cut { window: Window { y: 0, x: 0, height, width }, height, width });
-    decoded_cut(file, Filter::default(), whole)
+    decoded_cut(file, Filter::default(), whole).map(Picture::Bytes)
 }
 
 /// A part of the picture in another size. What lies below it is not decoded.
@@ -112,16 +115,7 @@ pub(super) fn decoded_cut(
         let (height, width, turn) = head.shape();
         let turn = if file.turn { turn } else { orientation::Turn::default() };
         let (shown_height, shown_width) = if turn.transpose { (width, height) } else { (height, width) };
-        if height == 0 || width == 0 {
-            return Err(wrong("it has no pixels".to_owned()));
-        }
-        if height.checked_mul(width).is_none_or(|pixels| pixels > file.max_pixels) {
-            return Err(wrong(format!(
-                "its header promises {width} × {height} pixels, more than `max_pixels` {}: if that is meant, raise it at \
-                 LoadImageFromFile",
-                file.max_pixels
-            )));
-        }
+        within(file, height, width)?;
         let mut cut = choose(shown_height, shown_width)?;
         let bottom = if turn.is_none() { cut.window.y + cut.window.height } else { height };
         let gray = file.colors == Colors::Gray;
@@ -175,8 +169,32 @@ pub(super) fn size(file: &PictureFile) -> Result<[usize; 2]> {
     Ok(if file.turn && turn.transpose { [width, height] } else { [height, width] })
 }
 
+/// The bytes of the file.
+pub(super) fn bytes_of(file: &PictureFile) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    read(file, u64::MAX, &mut bytes).map(|()| bytes)
+}
+
+/// Refuses a picture without pixels, or with more than are allowed.
+pub(super) fn within(file: &PictureFile, height: usize, width: usize) -> Result<()> {
+    if height == 0 || width == 0 {
+        return Err(undecodable(file, "it has no pixels"));
+    }
+    match height.checked_mul(width).is_some_and(|pixels| pixels <= file.max_pixels) {
+        true => Ok(()),
+        false => Err(undecodable(
+            file,
+            &format!(
+                "its header promises {width} × {height} pixels, more than `max_pixels` {}: if that is meant, raise it at \
+                 LoadImageFromFile",
+                file.max_pixels
+            ),
+        )),
+    }
+}
+
 /// Not `invalid`, which would be the mistake of whoever asked.
-fn undecodable(file: &PictureFile, reason: &str) -> Error {
+pub(super) fn undecodable(file: &PictureFile, reason: &str) -> Error {
     Error::Other(format!("{file}: cannot be decoded: {reason}").into())
 }
 

@@ -60,6 +60,11 @@ impl Head {
         }
     }
 
+    /// Whether it has one component.
+    pub(super) fn is_gray(&self) -> bool {
+        self.space == Space::Gray
+    }
+
     /// Height, width and turn by the beginning of a file; none where it ends before its frame header.
     pub(super) fn shape(beginning: &[u8]) -> Option<(usize, usize, Turn)> {
         let (mut at, mut turn) = (2, Turn::default());

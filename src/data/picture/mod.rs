@@ -23,6 +23,8 @@ mod resample;
 mod taps;
 mod tone;
 #[cfg(feature = "images")]
+mod unchanged;
+#[cfg(feature = "images")]
 mod upsample;
 mod warp;
 
@@ -66,6 +68,8 @@ pub struct PictureFile {
     pub colors: Colors,
     /// Whether to turn the picture as the EXIF data of its camera say.
     pub turn: bool,
+    /// Whether it is taken as it is stored: values of 16 bits and transparency are kept, grey has one channel.
+    pub unchanged: bool,
     /// Refused is what promises to have more pixels, before memory is taken for it.
     pub max_pixels: usize,
     /// Where in the file it stands; it is all of the file if this is `None`.
@@ -100,7 +104,8 @@ impl PictureFile {
     /// As MMCV reads by default: three channels in the order BGR, turned as the camera says.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
-        Self { path, colors: Colors::Bgr, turn: true, max_pixels: Self::MAX_PIXELS, member: None }
+        let max_pixels = Self::MAX_PIXELS;
+        Self { path, colors: Colors::Bgr, turn: true, unchanged: false, max_pixels, member: None }
     }
 
     /// Height and width of the picture as it is shown: of a JPEG the beginning of its file tells.
@@ -195,13 +200,13 @@ impl Picture {
         Ok(std::mem::take(self.values()?).permuted_axes([2, 0, 1]))
     }
 
-    /// Its bytes, decoded by now; none where it has become values.
+    /// Its bytes, decoded by now; none where it has become values, as a picture of 16 bits is from the beginning.
     ///
     /// # Errors
     /// When the file cannot be decoded; the error names it.
     pub fn bytes(&mut self) -> Result<Option<&mut Bytes>> {
         if let Self::File(file) = self {
-            *self = Self::Bytes(decoded(file)?);
+            *self = decoded(file)?;
         }
         match self {
             Self::Bytes(bytes) => Ok(Some(bytes)),
@@ -241,6 +246,9 @@ impl Picture {
             affordable(cut.height, cut.width)?;
             Ok(cut)
         };
+        if matches!(self, Self::File(file) if file.unchanged) {
+            self.bytes()?;
+        }
         match self {
             Self::Values(values) => {
                 let (h, w, _) = values.dim();
@@ -287,18 +295,18 @@ pub(super) fn affordable(height: usize, width: usize) -> Result<()> {
 use decode::{decoded, decoded_cut, resized, size};
 
 #[cfg(not(feature = "images"))]
-fn decoded(file: &PictureFile) -> Result<Bytes> {
+fn decoded(file: &PictureFile) -> Result<Picture> {
     Err(Error::invalid(format!("{file}: {WITHOUT}")))
 }
 
 #[cfg(not(feature = "images"))]
 fn size(file: &PictureFile) -> Result<[usize; 2]> {
-    decoded(file).map(|bytes| [bytes.height, bytes.width])
+    Err(Error::invalid(format!("{file}: {WITHOUT}")))
 }
 
 #[cfg(not(feature = "images"))]
 fn decoded_cut(file: &PictureFile, _: Filter, _: impl FnOnce(usize, usize) -> Result<Cut>) -> Result<Bytes> {
-    decoded(file)
+    Err(Error::invalid(format!("{file}: {WITHOUT}")))
 }
 
 #[cfg(not(feature = "images"))]

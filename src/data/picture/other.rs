@@ -2,13 +2,15 @@
 
 use std::io::Cursor;
 
-use image::codecs::{bmp::BmpDecoder, gif::GifDecoder, pnm::PnmDecoder, webp::WebPDecoder};
+use image::codecs::pnm::{PnmDecoder, SampleEncoding};
+use image::codecs::{bmp::BmpDecoder, gif::GifDecoder, webp::WebPDecoder};
 use image::{ImageDecoder, Limits};
 use tiff::decoder::DecodingResult;
 
 use super::decode::Pixels;
 use super::inks::lightness;
 use super::orientation::Turn;
+use super::unchanged::{Stored, Values};
 
 /// What the header tells.
 #[derive(Debug)]
@@ -87,9 +89,23 @@ impl Head {
         }
     }
 
+    /// All of the picture as it is stored; palettes become colours.
+    pub(super) fn stored(&self, file: &[u8]) -> Result<Stored, String> {
+        match self.kind {
+            Kind::Tiff => self.tiff(file),
+            Kind::Pnm => deep_pnm(file).transpose().unwrap_or_else(|| self.values(file)),
+            _ => self.values(file),
+        }
+    }
+
     /// All of the picture. 16 bits become the upper 8, palettes become colours, transparency is left out.
     pub(super) fn decode(&self, file: &[u8], gray: bool, out: &mut Pixels) -> Result<(), String> {
-        let (values, samples) = if self.kind == Kind::Tiff { self.tiff(file)? } else { self.values(file)? };
+        let Stored { values, channels: samples } =
+            if self.kind == Kind::Tiff { self.tiff(file)? } else { self.values(file)? };
+        let values = match values {
+            Values::Bytes(bytes) => bytes,
+            Values::Words(words) => words.into_iter().map(upper).collect(),
+        };
         out.reshape(self.height, self.width, if gray { 1 } else { 4 });
         if values.len() != self.height * self.width * samples || samples == 0 {
             return Err("its headers contradict each other".to_owned());
@@ -110,8 +126,7 @@ impl Head {
         Ok(())
     }
 
-    /// Bytes, and how many a pixel has.
-    fn values(&self, file: &[u8]) -> Result<(Vec<u8>, usize), String> {
+    fn values(&self, file: &[u8]) -> Result<Stored, String> {
         let mut decoder = decoder(self.kind, file)?;
         let mut limits = Limits::no_limits();
         // As much again as the picture takes as four words of 16 bits.
@@ -126,13 +141,15 @@ impl Head {
             return Err(format!("its values are {color:?}, which cannot be read"));
         }
         decoder.read_image_boxed(&mut bytes).map_err(|e| e.to_string())?;
-        if wide == 2 {
-            bytes = bytes.as_chunks::<2>().0.iter().map(|word| upper(u16::from_ne_bytes(*word))).collect();
-        }
-        Ok((bytes, samples))
+        let word = |word: &[u8; 2]| u16::from_ne_bytes(*word);
+        let values = match wide {
+            2 => Values::Words(bytes.as_chunks::<2>().0.iter().map(word).collect()),
+            _ => Values::Bytes(bytes),
+        };
+        Ok(Stored { values, channels: samples })
     }
 
-    fn tiff(&self, file: &[u8]) -> Result<(Vec<u8>, usize), String> {
+    fn tiff(&self, file: &[u8]) -> Result<Stored, String> {
         use tiff::ColorType::{Gray, GrayA, RGB, RGBA};
         let mut decoder = opened(file, self.height * self.width)?;
         let color = decoder.colortype().map_err(|e| e.to_string())?;
@@ -150,11 +167,41 @@ impl Head {
             return Err("its colours are stored one behind the other, which cannot be read".to_owned());
         }
         match decoder.read_image().map_err(|e| e.to_string())? {
-            DecodingResult::U8(bytes) => Ok((bytes, samples)),
-            DecodingResult::U16(words) => Ok((words.into_iter().map(upper).collect(), samples)),
+            DecodingResult::U8(bytes) => Ok(Stored { values: Values::Bytes(bytes), channels: samples }),
+            DecodingResult::U16(words) => Ok(Stored { values: Values::Words(words), channels: samples }),
             _ => Err("its values are no whole numbers of 8 or 16 bits".to_owned()),
         }
     }
+}
+
+/// The values of a PNM of 16 bits as they are stored: where they end below 65,535, the decoder stretches them. Nothing of
+/// one of 8 bits.
+fn deep_pnm(file: &[u8]) -> Result<Option<Stored>, String> {
+    let decoder = PnmDecoder::new(Cursor::new(file)).map_err(|e| e.to_string())?;
+    let (channels, encoding) =
+        (usize::from(decoder.color_type().channel_count()), decoder.subtype().sample_encoding());
+    let (rest, header) = decoder.into_inner();
+    if header.maximal_sample() < 256 {
+        return Ok(None);
+    }
+    let values = (header.height() as usize)
+        .checked_mul(header.width() as usize)
+        .and_then(|pixels| pixels.checked_mul(channels))
+        .ok_or_else(|| "it is too large".to_owned())?;
+    let from = usize::try_from(rest.position()).unwrap_or(usize::MAX);
+    let rest = file.get(from..).unwrap_or_default();
+    let ends = || "its data end before its last row".to_owned();
+    if encoding == SampleEncoding::Binary {
+        let bytes = values.checked_mul(2).and_then(|n| rest.get(..n)).ok_or_else(ends)?;
+        return Ok(Some(Stored::big_endian(bytes, channels)));
+    }
+    let text = std::str::from_utf8(rest).map_err(|_| "its values are no digits".to_owned())?;
+    let word = |digits: &str| digits.parse().map_err(|_| format!("a value is {digits:?}"));
+    let words = text.split_ascii_whitespace().take(values).map(word).collect::<Result<Vec<u16>, _>>()?;
+    if words.len() < values {
+        return Err(ends());
+    }
+    Ok(Some(Stored { values: Values::Words(words), channels }))
 }
 
 /// The upper 8 of 16 bits.

@@ -27,7 +27,8 @@ pub(super) fn resampled(img: ArrayView3<'_, f32>, cut: Cut, filter: Filter) -> R
         && let Some(bad) = values.iter().find(|v| !(0.0..=255.0).contains(*v))
     {
         return Err(Error::invalid(format!(
-            "`backend: pillow` resizes values from 0 to 255, the image has {bad}: resize it before Normalize, or with `backend: cv2`"
+            "`backend: pillow` resizes values from 0 to 255, the image has {bad}: resize it before Normalize, or, as a picture \
+             of 16 bits, with `backend: cv2`"
         )));
     }
     let out = rescaled(&values, (w.height, w.width, channels), (cut.height, cut.width), filter);

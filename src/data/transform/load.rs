@@ -17,6 +17,8 @@ pub struct LoadImageFromFile {
     pub colors: Colors,
     /// Whether to turn the picture as the EXIF data of its camera say.
     pub turn: bool,
+    /// Whether to take it as it is stored: values of 16 bits and transparency are kept, grey has one channel.
+    pub unchanged: bool,
     /// Refused is what promises to have more pixels.
     pub max_pixels: usize,
 }
@@ -24,7 +26,7 @@ pub struct LoadImageFromFile {
 /// As MMCV's without arguments.
 impl Default for LoadImageFromFile {
     fn default() -> Self {
-        Self { colors: Colors::Bgr, turn: true, max_pixels: PictureFile::MAX_PIXELS }
+        Self { colors: Colors::Bgr, turn: true, unchanged: false, max_pixels: PictureFile::MAX_PIXELS }
     }
 }
 
@@ -41,6 +43,8 @@ enum ColorType {
     Grayscale,
     /// One channel; a picture stays as it is stored.
     GrayscaleIgnoreOrientation,
+    /// As it is stored: one, three or four channels, values of 8 or 16 bits, whichever way the camera was held.
+    Unchanged,
 }
 
 /// The decoder that MMCV would take; there is one here.
@@ -55,7 +59,8 @@ enum Decoder {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default)]
 struct LoadConfig {
-    /// color, grayscale, color_ignore_orientation or grayscale_ignore_orientation.
+    /// color, grayscale, color_ignore_orientation, grayscale_ignore_orientation, or unchanged: values of 16 bits are
+    /// kept, grey has one channel, and what is transparent a fourth one.
     color_type: ColorType,
     /// Order of three channels: bgr or rgb.
     channel_order: Colors,
@@ -88,11 +93,12 @@ crate::register! {
 
 impl LoadImageFromFile {
     fn from_config(p: LoadConfig, _: &mut BuildCx) -> Result<Self> {
-        use ColorType::{ColorIgnoreOrientation, Grayscale, GrayscaleIgnoreOrientation};
+        use ColorType::{ColorIgnoreOrientation, Grayscale, GrayscaleIgnoreOrientation, Unchanged};
         let gray = matches!(p.color_type, Grayscale | GrayscaleIgnoreOrientation);
         Ok(Self {
             colors: if gray { Colors::Gray } else { p.channel_order },
-            turn: !matches!(p.color_type, ColorIgnoreOrientation | GrayscaleIgnoreOrientation),
+            turn: !matches!(p.color_type, ColorIgnoreOrientation | GrayscaleIgnoreOrientation | Unchanged),
+            unchanged: matches!(p.color_type, Unchanged),
             max_pixels: p.max_pixels,
         })
     }
@@ -102,7 +108,8 @@ impl Transform for LoadImageFromFile {
     fn apply(&self, sample: &mut Sample, _rng: &mut Rng) -> Result<()> {
         match sample.picture()? {
             Picture::File(file) => {
-                (file.colors, file.turn, file.max_pixels) = (self.colors, self.turn, self.max_pixels);
+                (file.colors, file.turn, file.unchanged) = (self.colors, self.turn, self.unchanged);
+                file.max_pixels = self.max_pixels;
             }
             Picture::Bytes(_) => {
                 return Err(Error::invalid(

@@ -37,11 +37,13 @@ impl Pipeline {
     ) -> Result<Self> {
         let pipeline = Self::build(specs, cx)?;
         pipeline.0.declare(&mut fields.clone())?;
-        let gray = |spec: &Spec<dyn Transform>| {
-            let colors = spec.node().get("color_type").and_then(Node::as_str);
-            colors.is_some_and(|colors| colors.starts_with("grayscale"))
-        };
-        StandIn::offer(cx, fields, &pipeline, if specs.iter().any(gray) { 1 } else { 3 });
+        let colors = specs.iter().find_map(|spec| spec.node().get("color_type").and_then(Node::as_str));
+        match colors {
+            // How many channels there are is known by the files alone.
+            Some("unchanged") => {}
+            Some(colors) if colors.starts_with("grayscale") => StandIn::offer(cx, fields, &pipeline, 1),
+            _ => StandIn::offer(cx, fields, &pipeline, 3),
+        }
         Ok(pipeline)
     }
 
