@@ -21,6 +21,7 @@ mod options;
 mod orders;
 mod origin;
 mod picture;
+mod picture_cache;
 mod plan;
 mod preview;
 mod sample;
@@ -60,7 +61,7 @@ pub(crate) use shared::in_common;
 pub(crate) use stand_in::StandIn;
 pub use survey::{Surveyed, survey};
 pub use transform::{
-    AddNoise, Along, Augment, AutoAugment, Border, CenterCrop, ColorJitter, Compose, Deviation, Direction,
+    AddNoise, Along, Augment, AutoAugment, Border, CachePictures, CenterCrop, ColorJitter, Compose, Deviation, Direction,
     Edge, EfficientNetCenterCrop, EfficientNetRandomCrop, Lighting, LoadImageFromFile, Magnitude, MapLabels,
     Mask, Masked, Normalize, Op, Outside, PackInputs, Pad, Paint, Pipeline, RandAugment, RandomApply,
     RandomChoice, RandomCrop, RandomErasing, RandomFlip, RandomGrayscale, RandomResizedCrop, RandomWindow,

@@ -27,6 +27,11 @@ impl StandIn {
         cx.provide(Self::default());
     }
 
+    /// Whether sets are built to be looked at: nothing is trained with them.
+    pub fn is_asked(cx: &BuildCx) -> bool {
+        cx.get::<Self>().is_some()
+    }
+
     /// What was offered last.
     pub fn taken(cx: &mut BuildCx) -> Option<Sample> {
         cx.get_mut().and_then(|Self(kept)| kept.take())

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
 mod batches;
+mod cache;
 mod cifar;
 mod files;
 #[allow(dead_code)]

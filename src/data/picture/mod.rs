@@ -4,6 +4,7 @@
 mod bilinear;
 mod blur;
 mod bytes;
+mod cached;
 mod canvas;
 #[cfg(feature = "images")]
 mod decode;

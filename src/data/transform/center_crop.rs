@@ -57,6 +57,10 @@ impl Transform for CenterCrop {
         sample.picture()?.cut(window)
     }
 
+    fn is_fixed(&self) -> bool {
+        true
+    }
+
     fn declare(&self, fields: &mut Fields<FieldSpec>) -> Result<()> {
         picture_and_masks(fields)
     }

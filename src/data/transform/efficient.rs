@@ -93,6 +93,10 @@ impl Transform for EfficientNetCenterCrop {
         resized(sample, self.filter, self.size, |h, w| self.window(h, w))
     }
 
+    fn is_fixed(&self) -> bool {
+        true
+    }
+
     fn declare(&self, fields: &mut Fields<FieldSpec>) -> Result<()> {
         picture_alone(fields)
     }

@@ -121,6 +121,10 @@ impl Transform for LoadImageFromFile {
         Ok(())
     }
 
+    fn is_fixed(&self) -> bool {
+        true
+    }
+
     fn declare(&self, fields: &mut Fields<FieldSpec>) -> Result<()> {
         picture_in(fields)
     }

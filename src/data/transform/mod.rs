@@ -1,6 +1,7 @@
 //! Changes to one sample on its way from the data set to the batch.
 
 mod augment;
+mod cache;
 mod center_crop;
 mod choose;
 mod color;
@@ -20,6 +21,7 @@ mod resize_edge;
 mod resized_crop;
 
 pub use augment::{Along, Augment, AutoAugment, Deviation, Magnitude, Op, Outside, RandAugment};
+pub use cache::CachePictures;
 pub use center_crop::CenterCrop;
 pub use choose::{RandomApply, RandomChoice};
 pub use color::{ColorJitter, Lighting, RandomGrayscale};
@@ -55,6 +57,12 @@ pub trait Transform: Send + Sync {
     /// # Errors
     /// When the sample does not fit, for example an image smaller than the crop.
     fn apply(&self, sample: &mut Sample, rng: &mut Rng) -> Result<()>;
+
+    /// Whether it makes the same of the same picture each time, and nothing of the other fields: what it makes may be
+    /// kept for later passes.
+    fn is_fixed(&self) -> bool {
+        false
+    }
 
     /// Says which fields it reads, and changes the declaration as it will change samples: configs are checked with it
     /// before any sample is read. Does nothing unless overridden.

@@ -106,6 +106,10 @@ impl Transform for Normalize {
         Ok(())
     }
 
+    fn is_fixed(&self) -> bool {
+        true
+    }
+
     fn declare(&self, fields: &mut Fields<FieldSpec>) -> Result<()> {
         picture_in(fields)
     }

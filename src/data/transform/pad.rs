@@ -136,6 +136,10 @@ impl Transform for Pad {
         Ok(())
     }
 
+    fn is_fixed(&self) -> bool {
+        true
+    }
+
     fn declare(&self, fields: &mut Fields<FieldSpec>) -> Result<()> {
         picture_alone(fields)
     }

@@ -37,8 +37,7 @@ impl Pipeline {
     ) -> Result<Self> {
         let pipeline = Self::build(specs, cx)?;
         pipeline.0.declare(&mut fields.clone())?;
-        let colors = specs.iter().find_map(|spec| spec.node().get("color_type").and_then(Node::as_str));
-        match colors {
+        match specs.iter().find_map(|spec| color_type(spec.node())) {
             // How many channels there are is known by the files alone.
             Some("unchanged") => {}
             Some(colors) if colors.starts_with("grayscale") => StandIn::offer(cx, fields, &pipeline, 1),
@@ -63,6 +62,12 @@ impl Pipeline {
         let _ = self.0.declare(&mut fields).and_then(|()| PackInputs {}.declare(&mut fields));
         fields
     }
+}
+
+/// Which channels the first transform that says it reads, in `transforms` of others too.
+fn color_type(node: &Node) -> Option<&str> {
+    let inner = node.get("transforms").map_or(&[][..], Node::items);
+    node.get("color_type").and_then(Node::as_str).or_else(|| inner.iter().find_map(color_type))
 }
 
 /// What a transform refused, with its position in the pipeline. It reads as what it holds.
@@ -113,6 +118,11 @@ impl Compose {
         let places = specs.iter().map(|spec| spec.node().clone()).collect();
         Ok(Self { transforms: Spec::build_all(specs, cx)?, places })
     }
+
+    /// The first transform that is not fixed.
+    pub(super) fn loose(&self) -> Option<usize> {
+        self.transforms.iter().position(|transform| !transform.is_fixed())
+    }
 }
 
 impl Transform for Compose {
@@ -120,6 +130,10 @@ impl Transform for Compose {
         self.transforms.iter().enumerate().try_for_each(|(index, transform)| {
             transform.apply(sample, rng).map_err(|source| InTransform::at(index, source))
         })
+    }
+
+    fn is_fixed(&self) -> bool {
+        self.loose().is_none()
     }
 
     fn declare(&self, fields: &mut Fields<FieldSpec>) -> Result<()> {

@@ -90,6 +90,10 @@ impl Transform for Resize {
         })
     }
 
+    fn is_fixed(&self) -> bool {
+        true
+    }
+
     fn declare(&self, fields: &mut Fields<FieldSpec>) -> Result<()> {
         picture_alone(fields)
     }
