@@ -67,6 +67,83 @@ collate_fn: {type: default_collate}
     assert_eq!(keys, ["persistent_workers", "pin_memory"]);
 }
 
+mod own {
+    use shanty::data::{Collate, DefaultCollate, Sample};
+    use shanty::plugin::prelude::*;
+
+    /// Stacks samples the other way round, beginning with as many as are asked for.
+    #[derive(Debug, Clone, Deserialize, JsonSchema)]
+    pub struct Backwards {
+        /// How many samples are left.
+        #[schemars(range(min = 1))]
+        first: usize,
+    }
+
+    impl Collate for Backwards {
+        fn collate(&self, samples: Vec<Sample>) -> Result<shanty::data::Batch> {
+            DefaultCollate {}.collate(samples.into_iter().take(self.first).rev().collect())
+        }
+    }
+
+    register! {
+        /// Stacks the first samples the other way round.
+        dyn Collate, "backwards_collate" => Backwards
+    }
+}
+
+/// A collate function of one's own is a type like any other: its keys are those of the config, and so are its mistakes.
+#[test]
+fn a_collate_function_of_ones_own_is_named_in_a_config() {
+    let of = |collate: &str| {
+        format!(
+            "{{batch_size: 4,\n collate_fn: {collate},\n sampler: {{type: DefaultSampler, shuffle: false}}, \
+             dataset: {{type: Digits, split: val}}}}"
+        )
+    };
+    for workers in [0, 2] {
+        let text = of("{type: backwards_collate, first: 3}").replacen('{', &format!("{{num_workers: {workers}, "), 1);
+        assert_eq!(first(&loader(&text).unwrap()).ids, [2, 1, 0]);
+    }
+    for (collate, says) in [
+        ("{type: backwards_collate}", "first"),
+        ("{type: backwards_collate, first: 0}", "first"),
+        ("{type: backward_collate, first: 1}", "backwards_collate"),
+        ("{type: default_collate, first: 1}", "unknown key `first`"),
+        ("{type: DefaultSampler}", "unknown collate `DefaultSampler`"),
+    ] {
+        let text = refusal(&of(collate));
+        assert!(text.contains(says) && text.contains("c.yaml:2:"), "{collate}: {text}");
+    }
+}
+
+/// What MMEngine's loaders and data sets take besides: what would mean nothing passes, the rest is refused with the
+/// reason. Draws are by seed, pass and sample, so that there is no worker to be seeded.
+#[test]
+fn keys_of_mmengines_loaders() {
+    let of = |more: &str, set: &str| {
+        format!("{{batch_size: 2,\n num_workers: 1, {more}dataset: {{type: CIFAR10, data_root: no/where{set}}}}}")
+    };
+    for more in ["worker_init_fn: null, ", "disable_subprocess_warning: true, ", "timeout: 0, ", "in_order: true, "] {
+        let read = parse("c.yaml", &of(more, "")).unwrap().read_checked::<DataLoaderConfig>();
+        assert!(read.is_ok(), "{more}: {:?}", read.err());
+    }
+    for set in [", filter_cfg: {}", ", filter_cfg: null", ", max_refetch: 1000", ", indices: 7", ", indices: [3, 0, -1]"] {
+        let read = parse("c.yaml", &of("", set)).unwrap().read_checked::<DataLoaderConfig>();
+        assert!(read.is_ok(), "{set}: {:?}", read.err());
+    }
+    for (more, set, says) in [
+        ("worker_init_fn: {type: mine}, ", "", "workers are threads without a state of their own"),
+        ("in_order: false, ", "", "batches come in their order"),
+        ("timeout: -1, ", "", "timeout"),
+        ("", ", filter_cfg: {filter_empty_gt: true}", "filter_empty_gt"),
+        ("", ", max_refetch: -1", "max_refetch"),
+        ("", ", indices: some", "indices"),
+    ] {
+        let text = refusal(&of(more, set));
+        assert!(text.contains(says) && text.contains("c.yaml:2:"), "{more}{set}: {text}");
+    }
+}
+
 #[test]
 fn the_workers_of_a_config_change_nothing() {
     let batches = |workers: usize, sampler: &str| -> Vec<Batch> {

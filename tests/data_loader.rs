@@ -1,6 +1,6 @@
 //! What the loader promises: batches are a pure function of their number, whoever makes them.
 
-#![allow(clippy::unwrap_used)] // helpers of tests
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -196,6 +196,110 @@ fn a_failing_sample_is_named_and_the_rest_goes_on() {
             Ok(vec![12, 13, 14, 15]),
         ];
         assert_eq!(got, expected);
+    }
+}
+
+/// Whatever of a loader panics is an error of its batch, at once, and the other batches come all the same. A worker that
+/// had panicked outside of the data set was waited for without an end.
+#[test]
+fn a_panic_anywhere_is_an_error_within_a_second() {
+    use shanty::data::{BatchBuilder, Collate};
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Where {
+        Collate,
+        Begin,
+        Add,
+        Finish,
+    }
+    struct Torn(Where, Vec<u64>);
+    impl Collate for Torn {
+        fn collate(&self, samples: Vec<Sample>) -> Result<Batch> {
+            assert!(self.0 != Where::Collate || samples[0].id != 4, "torn sails");
+            Ok(Batch { ids: samples.iter().map(|sample| sample.id).collect(), ..Batch::default() })
+        }
+        fn begin(&self, n: usize, _: Batch) -> Option<Box<dyn BatchBuilder>> {
+            assert!(self.0 != Where::Begin || n == 4, "torn sails");
+            (self.0 != Where::Collate).then(|| Box::new(Torn(self.0, Vec::new())) as _)
+        }
+    }
+    impl BatchBuilder for Torn {
+        fn add(&mut self, sample: Sample) -> Result<()> {
+            assert!(self.0 != Where::Add || sample.id != 6, "torn sails");
+            self.1.push(sample.id);
+            Ok(())
+        }
+        fn finish(self: Box<Self>) -> Result<Batch> {
+            assert!(self.0 != Where::Finish || self.1[0] != 4, "torn sails");
+            Ok(Batch { ids: self.1, ..Batch::default() })
+        }
+    }
+    for place in [Where::Collate, Where::Begin, Where::Add, Where::Finish] {
+        for workers in [0, 1, 3] {
+            // What begins a batch sees how large it is: the last one is short.
+            let (len, bad) = if place == Where::Begin { (15, 3) } else { (16, 1) };
+            let loader = DataLoader::new(Probe::of(len)).batch_size(4).collate(Torn(place, Vec::new()));
+            let begun = Instant::now();
+            let made: Vec<_> = loader.num_workers(workers).batches(0, Some(4)).collect();
+            assert!(begun.elapsed() < Duration::from_secs(1), "{place:?} {workers}");
+            for (number, batch) in made.into_iter().enumerate() {
+                match batch {
+                    Ok(batch) => assert!(number != bad && batch.ids[0] == 4 * number as u64, "{place:?} {workers}"),
+                    Err(error) => {
+                        assert_eq!(number, bad, "{place:?} {workers}: {error}");
+                        assert_eq!(error.to_string(), "the collate function panicked: torn sails");
+                    }
+                }
+            }
+        }
+    }
+    struct Lost;
+    impl Sampler for Lost {
+        fn draw(&self, _: usize, _: u64, pass: u64) -> Vec<usize> {
+            assert!(pass != 1, "lost at sea");
+            vec![0, 1]
+        }
+    }
+    for workers in [0, 2] {
+        let loader = loader(2, Lost, 2).num_workers(workers);
+        let said: Vec<_> =
+            loader.batches(0, Some(3)).map(|b| b.map(|b| b.ids).map_err(|e| e.to_string())).collect();
+        let error = Err("the sampler panicked: lost at sea".to_owned());
+        assert_eq!(said, [Ok(vec![0, 1]), error, Ok(vec![0, 1])]);
+    }
+}
+
+/// A bad sample ended a run when the slowest of the others had been read, on a disk that hangs never.
+#[test]
+fn a_bad_sample_does_not_wait_for_a_slow_one() {
+    use std::sync::Mutex;
+    use std::sync::mpsc::{Receiver, channel};
+    struct Slow(Mutex<Receiver<()>>, bool);
+    impl Dataset for Slow {
+        fn len(&self) -> usize {
+            8
+        }
+        fn get(&self, index: usize, _: &mut Rng) -> Result<Sample> {
+            match index {
+                2 if self.1 => panic!("torn"),
+                2 => return Err(Error::invalid("the file is torn")),
+                5 => drop(self.0.lock().unwrap().recv()),
+                _ => {}
+            }
+            Ok(Sample::new(0.5f32, 0))
+        }
+    }
+    for (panics, says) in
+        [(false, "sample 2: the file is torn"), (true, "sample 2: the data set panicked: torn")]
+    {
+        let (release, wait) = channel();
+        let begun = Instant::now();
+        let loader = DataLoader::new(Slow(Mutex::new(wait), panics)).batch_size(2).num_workers(2);
+        let mut batches = loader.batches(0, Some(4));
+        assert_eq!(batches.next().unwrap().unwrap().ids, [0, 1]);
+        assert_eq!(batches.next().unwrap().unwrap_err().to_string(), says);
+        drop(batches);
+        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+        drop(release);
     }
 }
 

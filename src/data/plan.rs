@@ -139,7 +139,7 @@ impl Plan {
             };
             if valid == 0 && samples.is_empty() && builder.is_none() {
                 fits(n, sample.fields.iter().map(|(_, value)| value.len()).sum(), ahead)?;
-                builder = self.collate.begin(n, self.buffers.take());
+                builder = caught_from(COLLATE, || Ok(self.collate.begin(n, self.buffers.take())))?;
             }
             valid += usize::from(place < indices.valid);
             match &mut builder {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
-use crate::base::{Error, Result};
+use crate::base::{Error, Result, caught_from};
 
 use super::orders::BatchIndices;
 use super::plan::{Made, Plan};
@@ -36,6 +36,9 @@ pub(super) struct WorkerPool {
 
 const IDLE: usize = usize::MAX;
 
+/// How long samples that are being read are waited for at the end: the error of a bad one must not wait for a slow one.
+const FAREWELL: Duration = Duration::from_millis(500);
+
 impl WorkerPool {
     /// Starts `workers` threads for `count` batches; `None` without workers, or when the system gives no thread.
     pub(super) fn spawn(plan: &Arc<Plan>, workers: usize, prefetch: usize, count: usize) -> Option<Self> {
@@ -54,7 +57,9 @@ impl WorkerPool {
                     stop.load(Ordering::Relaxed)
                 };
                 while let Ok((number, indices)) = queue.recv() {
-                    if stopped(IDLE) || results.send((number, plan.load(&indices, room, &stopped))).is_err() {
+                    // Whoever waits for a batch of a worker that is gone waits for ever.
+                    let load = || caught_from("a worker of the loader", || plan.load(&indices, room, &stopped));
+                    if stopped(IDLE) || results.send((number, load())).is_err() {
                         return;
                     }
                     sample.store(IDLE, Ordering::Relaxed);
@@ -167,7 +172,15 @@ impl Drop for WorkerPool {
         if self.stuck {
             return;
         }
-        while receive(&self.done, None).is_ok() {}
+        let until = Instant::now().checked_add(FAREWELL);
+        loop {
+            match receive(&self.done, until) {
+                Ok(_) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+                // It ends behind its sample, and nobody needs it any more.
+                Err(RecvTimeoutError::Timeout) => return,
+            }
+        }
         for thread in self.threads.drain(..) {
             // A worker catches the panics of foreign code; there is nothing to learn from its end.
             let _ = thread.join();
