@@ -58,6 +58,7 @@ fn what_the_fit_decides_is_the_same_for_all_data() {
         ("standardize_target: true", "`standardize_target` is true, but false"),
         ("ignore: [b]", "`ignore` names the column `b`, which goes in for the training data"),
         ("id: a", "`id` names the column `a`, which goes in"),
+        ("classes: [x, y]", "`classes` names the classes of `y`, whose values are numbers in the training data"),
     ] {
         let text = built(keys).unwrap_err();
         assert!(text.contains(why), "{keys}: {text}");
@@ -266,6 +267,21 @@ fn the_columns_stand_in_the_log_and_in_the_plan() {
     let log = runner.session().state.dirs.log.clone();
     let log = std::fs::read_to_string(log.join(log.file_name().unwrap()).with_extension("log")).unwrap();
     assert!(log.contains(&format!("columns of the training data: {columns}\n")), "{log}");
+}
+
+/// `classes` are names of one target's classes: beside several targets they had no effect.
+#[test]
+fn classes_are_those_of_one_target() {
+    let dir = tempfile::tempdir().unwrap();
+    let classes = Some(vec!["x".to_owned(), "y".to_owned()]);
+    let config = CsvConfig { classes, ..table(dir.path(), "a,b,c\n1,x,3\n2,y,4\n") };
+    let of = |target: &[&str]| {
+        let target = target.iter().map(|name| (*name).to_owned()).collect();
+        Csv::load(CsvConfig { target: shanty::config::OneOrMany(target), ..config.clone() })
+    };
+    assert_eq!(of(&["b"]).unwrap().classes().unwrap(), ["x", "y"]);
+    let several = of(&["b", "c"]).err().unwrap().to_string();
+    assert!(several.starts_with("`classes` are those of one `target`, and there are 2"), "{several}");
 }
 
 #[test]

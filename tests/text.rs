@@ -145,6 +145,39 @@ fn rare_tokens_are_left_out() {
     assert_eq!((set.tokens().len(), ints(&set, 0, "inputs")), (1, vec![2, 2, 2, 1, 1, 1]));
 }
 
+/// What a loader says of the vocabulary had no effect beside that of the training data; a bound that nothing reaches
+/// made one token of all.
+#[test]
+fn bounds_of_the_vocabulary_are_those_of_the_training_data() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("lines.tsv");
+    std::fs::write(&file, "aaab\tx\nabbc\ty\n").unwrap();
+    let built = |train: &str, other: &str| {
+        use shanty::data::Dataset;
+        use shanty::registry::{BuildCx, Spec};
+        let mut cx = BuildCx::new(0);
+        let mut build = |more: &str| {
+            let text = format!("{{type: TextLines, file: '{}', label_column: 1, length: 4{more}}}", file.display());
+            Spec::<dyn Dataset>::parse(&text).unwrap().build(&mut cx).map(drop).map_err(|e| e.to_string())
+        };
+        build(train).and_then(|()| build(other))
+    };
+    assert_eq!(built(", min_count: 2", ", min_count: 2"), Ok(()));
+    for (train, other, says) in [
+        (", min_count: 2", "", "`min_count` is 1, but 2 for the training data, or the checkpoint"),
+        ("", ", min_count: 3", "`min_count` is 3, but 1 for the training data"),
+        (", max_tokens: 2", "", "`max_tokens` is not given, but 2 for the training data"),
+        (", max_tokens: 2", ", max_tokens: 3", "`max_tokens` is 3, but 2 for the training data"),
+        ("", ", lowercase: true", "`level` or `lowercase` is another"),
+        (", min_count: 5", "", "`min_count` 5 leaves no token: \"a\", the most frequent one, comes 4 times"),
+    ] {
+        let text = built(train, other).unwrap_err();
+        assert!(text.contains(says), "{train} {other}: {text}");
+    }
+    let windows = TextConfig { text_column: 1, ..TextConfig::new(&file, 2) };
+    assert!(refused(windows).contains("`text_column` is for lines with a `label_column`"));
+}
+
 #[test]
 fn a_file_to_predict_needs_no_classes() {
     let dir = tempfile::tempdir().unwrap();

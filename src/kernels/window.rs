@@ -1,5 +1,9 @@
 //! The sliding window of convolutions and poolings.
 
+/// What to do where a window is larger than what it moves over: seldom is padding what is wrong.
+pub(super) const TOO_SMALL: &str = "what comes in is too small. Make the pictures or sequences larger (their transforms and the strides \
+                                    before decide it), take a smaller kernel, or more padding";
+
 /// A window that moves over an image. Each pair is vertical, horizontal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {

@@ -214,3 +214,29 @@ fn cub_is_read_by_its_lists() {
         fs::write(&path, before).unwrap();
     }
 }
+
+/// A list that names a picture again had it come twice, of whichever classes, without a word.
+#[test]
+fn pictures_that_a_list_names_again_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    classes(&dir.path().join("p"), &["a", "b"], 2);
+    let told = |list: &str| -> Vec<String> {
+        write(dir.path().join("list.txt"), list);
+        let text = format!(
+            "{{batch_size: 1, dataset: {{type: CustomDataset, data_root: '{}', data_prefix: p, ann_file: list.txt}}}}",
+            dir.path().display()
+        );
+        let config: DataLoaderConfig = parse("c.yaml", &text).unwrap().read_checked().unwrap();
+        let mut cx = shanty::registry::BuildCx::new(0);
+        config.build(0, shanty::data::Shard::SOLO, &mut cx).unwrap();
+        cx.take_warnings().0.into_iter().map(|diag| diag.message).collect()
+    };
+    assert_eq!(told("a/0.png 0\nb/0.png 1\n"), Vec::<String>::new());
+    for (list, says) in [
+        ("a/0.png 0\na/0.png 0\n", "names a/0.png again, and 1 picture in all: they come several times in each pass"),
+        ("a/0.png 0\nb/0.png 1\nb/0.png 0\na/0.png 0\n", "b/0.png again, and 2 pictures in all, 1 of them with another class"),
+    ] {
+        let told = told(list);
+        assert!(told.len() == 1 && told[0].contains(says), "{told:?}");
+    }
+}

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use shanty::base::{Elem, Result};
-use shanty::data::{DataLoader, Origin, SampleId};
+use shanty::config::parse;
+use shanty::data::{DataLoader, Origin, SampleId, Shard};
+use shanty::registry::BuildCx;
 use shanty::testing::dataset_breach;
 
 use super::folders::{labels, loader, png, refusal};
@@ -139,4 +141,49 @@ fn what_is_wrong_in_a_shard_is_told_with_its_name() {
     let torn = set(&format!("'{}'", path.display()), "").unwrap();
     let error = torn.batches(0, Some(1)).next().unwrap().unwrap_err().to_string();
     assert!(error.contains("sample 0: a.png in ") && error.contains("cannot be decoded"), "{error}");
+}
+
+fn warnings(urls: &str, more: &str) -> Vec<String> {
+    let text = format!("{{batch_size: 1, dataset: {{type: WebDataset, urls: {urls}, {more}}}}}");
+    let config: shanty::data::DataLoaderConfig = parse("c.yaml", &text).unwrap().read_checked().unwrap();
+    let mut cx = BuildCx::new(0);
+    config.build(0, Shard::SOLO, &mut cx).unwrap();
+    cx.take_warnings().0.into_iter().map(|diag| diag.message).collect()
+}
+
+/// A class without a picture was dropped, and a shard read twice, without a word.
+#[test]
+fn classes_without_a_picture_and_shards_named_again_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = shards(dir.path());
+    assert_eq!(warnings(&format!("'{root}'"), ""), Vec::<String>::new());
+    let lone = dir.path().join("x.tar");
+    let picture = png(1);
+    let one: [(&str, &[u8]); 4] = [("0.jp2", b"?"), ("0.cls", b"1"), ("1.png", &picture), ("1.cls", b"0")];
+    let two = [&one[..], &[("2.cls", b"0"), ("README", b"hello")]].concat();
+    for (files, says) in [
+        (&one[..], "1 sample has a class and no picture, and is left out, from 0.cls of "),
+        (&two[..], "2 samples have a class and no picture, and are left out, from 0.cls of "),
+    ] {
+        tar(&lone, files);
+        for more in ["", "with_label: false"] {
+            let told = warnings(&format!("'{}'", lone.display()), more);
+            assert!(told.len() == 1 && told[0].starts_with(says) && told[0].contains("x.tar: a picture ends in .jpg"), "{told:?}");
+        }
+    }
+    // Files of a sample that lie apart are two samples, each of which lacks something.
+    tar(&lone, &[("0.png", &picture), ("1.png", &picture), ("0.cls", b"1")]);
+    let error = refusal(set(&format!("'{}'", lone.display()), ""));
+    assert!(error.contains("files of a sample lie one behind the other"), "{error}");
+    fs::remove_file(&lone).unwrap();
+    std::os::unix::fs::symlink(dir.path().join("t-00.tar"), dir.path().join("u.link")).unwrap();
+    let first = format!("{root}/t-00.tar");
+    for (urls, again) in [
+        (format!("['{first}', '{first}']"), "t-00.tar again, and 1 tar file in all"),
+        (format!("['{root}', '{root}/./t-01.tar', '{first}']"), "t-01.tar again, and 2 tar files in all"),
+        (format!("['{first}', '{root}/u.link']"), "u.link again, and 1 tar file in all"),
+    ] {
+        let told = warnings(&urls, "");
+        assert!(told.len() == 1 && told[0].contains(again), "{urls}: {told:?}");
+    }
 }

@@ -1,7 +1,7 @@
 //! The shape of a convolution.
 
 use crate::base::{Error, Result};
-use crate::kernels::window::Window;
+use crate::kernels::window::{TOO_SMALL, Window};
 
 /// The shape of a convolution: `x` is [n, c, h, w], `w` is [k, c / groups, kernel], `y` is [n, k, out].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl ConvGeom {
             window.positions(axis, size).ok_or_else(|| {
                 Error::invalid(format!(
                     "a convolution with kernel {kernel:?}, dilation {dilation:?} and padding {padding:?} does not fit \
-                     an input of {h} x {w}; pad more or use a smaller kernel"
+                     an input of {h} x {w}: {TOO_SMALL}"
                 ))
             })
         };

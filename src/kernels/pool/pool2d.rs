@@ -7,7 +7,7 @@ use crate::kernels::disjoint::DisjointMut;
 use crate::kernels::elementwise::scale;
 use crate::kernels::par;
 use crate::kernels::reduce::row_sums;
-use crate::kernels::window::Window;
+use crate::kernels::window::{TOO_SMALL, Window};
 
 /// The shape of a pooling: `x` is [n, c, h, w], `y` is [n, c, out].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl PoolGeom {
                 Some(o) => Ok(o),
                 None => Err(Error::invalid(format!(
                     "a pooling window of {kernel:?} with dilation {dilation:?} and padding {padding:?} does not fit an \
-                     input of {h} x {w}; use a smaller kernel"
+                     input of {h} x {w}: {TOO_SMALL}"
                 ))),
             }
         };

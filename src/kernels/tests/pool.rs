@@ -121,7 +121,7 @@ fn sizes_follow_torch() {
     // The third window would start in the right padding.
     assert_eq!(size(4, 2, 3, 1, true).unwrap(), 2);
     assert!(size(4, 2, 2, 2, false).unwrap_err().to_string().contains("more than half"));
-    assert!(size(1, 3, 1, 0, false).unwrap_err().to_string().contains("does not fit"));
+    assert!(size(1, 3, 1, 0, false).unwrap_err().to_string().contains(": what comes in is too small."));
 }
 
 #[test]

@@ -56,9 +56,11 @@ fn said(config: &CsvConfig) -> BTreeMap<String, String> {
 impl TableFit {
     /// What these rows say.
     pub(super) fn of(config: &CsvConfig, table: &Table, rows: &[usize]) -> Result<Self> {
+        if config.classes.is_some() && config.target.len() != 1 {
+            return Err(no_one_target(config.target.len()));
+        }
         let targets = config.target.iter().map(|name| {
-            let given = config.classes.as_deref().filter(|_| config.target.len() == 1);
-            target(config, table, name, rows, given)
+            target(config, table, name, rows, config.classes.as_deref())
         });
         let targets: Vec<ColumnFit> = targets.collect::<Result<_>>()?;
         let is_class = |column: &ColumnFit| matches!(column.kind, ColumnKind::Category { .. });
@@ -120,8 +122,16 @@ impl TableFit {
                  have the same columns"
             )));
         }
-        if let [ColumnFit { kind: ColumnKind::Category { values }, .. }] = &self.targets[..] {
-            agree(config.classes.as_deref(), values)?;
+        match (&self.targets[..], &config.classes) {
+            (_, None) => {}
+            ([ColumnFit { kind: ColumnKind::Category { values }, .. }], given) => agree(given.as_deref(), values)?,
+            ([ColumnFit { name, .. }], Some(_)) => {
+                return Err(Error::config(format!(
+                    "`classes` names the classes of `{name}`, whose values are numbers in the training data, or the \
+                     checkpoint: leave it out, or give `classes` to the training data too"
+                )));
+            }
+            (several, Some(_)) => return Err(no_one_target(several.len())),
         }
         let as_number = |name: &&String| {
             let mut all = self.features.iter().chain(&self.targets);
@@ -211,6 +221,13 @@ impl ColumnFit {
         let text = table.cell(row, at).unwrap_or_default();
         table.wrong(row, at, &format!("the training part has no {text:?} here, but {known}{cure}"))
     }
+}
+
+fn no_one_target(targets: usize) -> Error {
+    Error::config(format!(
+        "`classes` are those of one `target`, and there are {targets}: leave it out, the classes of each are those of the \
+         training part"
+    ))
 }
 
 /// The order of categories and classes: numbers by their value, before text.

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::list::named_twice;
 use super::{EXTENSIONS, ImageFolder, fields};
 use crate::base::{Error, Result};
-use crate::config::OneOrMany;
+use crate::config::{Diag, OneOrMany};
 use crate::data::sets::keys::{Indices, Prefix, with_common_keys};
 use crate::data::{Dataset, Pipeline, Unread};
 use crate::registry::BuildCx;
@@ -116,6 +117,8 @@ impl ImageFolderConfig {
             (None, true) => ImageFolder::by_folders(&folder, &extensions)?,
             (None, false) => ImageFolder::unlabeled(&folder, &extensions)?,
         };
+        let again = list.as_deref().and_then(|list| named_twice(list, &set.files));
+        cx.warn(again.map(Diag::warning));
         let set = match (self.names()?, known) {
             (Some(names), _) => set.with_classes(names)?,
             (None, Some(_)) if list.is_some() => set.with_wordnet_ids(),

@@ -1,7 +1,9 @@
 //! Lists of pictures and of class names, as text files.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use crate::base::number::count;
 use crate::base::{Error, Result, text};
 
 /// The pictures that `list` names, one a line: a path within `folder` and, behind a space, the number of its class.
@@ -31,6 +33,30 @@ pub(super) fn pictures(folder: &Path, list: &Path, with_label: bool) -> Result<V
         return Err(Error::invalid(format!("{}: it names no picture", list.display())));
     }
     Ok(files)
+}
+
+/// How many pictures of a list are looked at.
+const MOST: usize = 1 << 22;
+
+/// What is odd about pictures that a list names again.
+pub(super) fn named_twice(list: &Path, files: &[(PathBuf, i64)]) -> Option<String> {
+    let (mut seen, mut again, mut others) = (HashMap::new(), Vec::new(), 0u64);
+    for (path, label) in files.iter().take(MOST) {
+        match seen.get(path.as_path()) {
+            Some(known) => {
+                others += u64::from(known != label);
+                again.push(path);
+            }
+            None => drop(seen.insert(path.as_path(), *label)),
+        }
+    }
+    let first = again.first()?.display();
+    let classes = if others > 0 { format!(", {others} of them with another class") } else { String::new() };
+    Some(format!(
+        "{} names {first} again, and {} in all{classes}: they come several times in each pass",
+        list.display(),
+        count(again.len() as u64, "picture")
+    ))
 }
 
 /// The names of classes in a file, one a line.

@@ -1,6 +1,6 @@
 //! What is learnt from the training part of a text: its tokens and its classes.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,15 @@ pub(super) struct Vocabulary {
     lowercase: bool,
     pub(super) tokens: Vec<String>,
     pub(super) classes: Vec<String>,
+    /// Keys of its config that act through what is learnt.
+    #[serde(default)]
+    said: BTreeMap<String, String>,
+}
+
+/// What a config says under the keys that only the training part, or the checkpoint, decides.
+fn said(config: &TextConfig) -> BTreeMap<String, String> {
+    let most = config.max_tokens.map_or("not given".to_owned(), |most| most.to_string());
+    [("min_count".to_owned(), config.min_count.to_string()), ("max_tokens".to_owned(), most)].into()
 }
 
 impl Vocabulary {
@@ -34,26 +43,40 @@ impl Vocabulary {
             line.tokens(config).for_each(|token| *counts.entry(token).or_default() += 1);
             classes.extend(line.label.map(str::to_owned));
         }
-        let mut counts: Vec<(String, usize)> =
-            counts.into_iter().filter(|(_, count)| *count >= config.min_count).collect();
+        let mut counts: Vec<(String, usize)> = counts.into_iter().collect();
         counts.sort_unstable_by(|(a, n), (b, m)| m.cmp(n).then_with(|| a.cmp(b)));
+        if let Some((token, count)) = counts.first().filter(|(_, count)| *count < config.min_count) {
+            return Err(Error::config(format!(
+                "`min_count` {} leaves no token: {token:?}, the most frequent one, comes {count} times in the training part",
+                config.min_count
+            )));
+        }
+        counts.retain(|(_, count)| *count >= config.min_count);
         counts.truncate(config.max_tokens.unwrap_or(usize::MAX));
         Ok(Self {
             level: config.level,
             lowercase: config.lowercase,
             tokens: counts.into_iter().map(|(token, _)| token).collect(),
             classes: config.classes.clone().unwrap_or_else(|| classes.into_iter().collect()),
+            said: said(config),
         })
     }
 
     /// Whether texts of this config are read by it.
     pub(super) fn check(&self, config: &TextConfig) -> Result<()> {
-        if (self.level, self.lowercase) == (config.level, config.lowercase) {
-            return agree(config.classes.as_deref(), &self.classes);
+        if (self.level, self.lowercase) != (config.level, config.lowercase) {
+            return Err(Error::config(
+                "`level` or `lowercase` is another than that of the training data, or of the checkpoint: all data of a run have the same",
+            ));
         }
-        Err(Error::config(
-            "`level` or `lowercase` is another than that of the training data, or of the checkpoint: all data of a run have the same",
-        ))
+        for (key, value) in said(config) {
+            if let Some(known) = self.said.get(&key).filter(|known| **known != value) {
+                return Err(Error::config(format!(
+                    "`{key}` is {value}, but {known} for the training data, or the checkpoint: all data of a run say the same"
+                )));
+            }
+        }
+        agree(config.classes.as_deref(), &self.classes)
     }
 
     /// How many tokens there are, with the two for filling up and for what is not known.
