@@ -172,6 +172,29 @@ fn files_are_split_predicted_and_told_apart() {
     assert!(text.contains("there are two arrays for the field `inputs`"), "{text}");
 }
 
+/// Names of classes had no effect where the target is numbers.
+#[test]
+fn classes_of_numbers_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let array = |descr: &str, shape: &str, values: &[u8]| {
+        let folder = tempfile::tempdir_in(dir.path()).unwrap().keep();
+        npy(&folder, &format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}"), values);
+        serde_json::to_string(&folder.join("a.npy")).unwrap()
+    };
+    let of = |descr: &str, shape: &str, values: &[u8]| {
+        let (x, y) = (array("|u1", "(2, 1)", &[1, 2]), array(descr, shape, values));
+        built(&format!("{{type: Npy, files: {{inputs: {x}, target: {y}}}, classes: [a, b]}}"))
+    };
+    let ones = [1.0f32, 1.0].map(f32::to_le_bytes).concat();
+    for shape in ["(2,)", "(2, 1)"] {
+        let text = of("<f4", shape, &ones).err().unwrap().to_string();
+        assert!(text.contains("`classes` names classes, and `target` holds numbers (floats)"), "{text}");
+    }
+    assert_eq!(of("|u1", "(2,)", &[1, 0]).unwrap().classes().unwrap(), ["a", "b"]);
+    // Of several labels, ones and zeros, they are the names.
+    assert!(of("<f4", "(2, 2)", &[&ones[..], &ones[..]].concat()).is_ok());
+}
+
 #[test]
 fn pictures_go_through_the_transforms_of_pictures() {
     let images = Array4::from_shape_fn((2, 4, 5, 3), |(n, y, x, c)| (60 * n + 15 * y + 3 * x + c) as u8);

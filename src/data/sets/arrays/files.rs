@@ -15,7 +15,9 @@ use crate::base::error::IoContext;
 use crate::base::suggest::nearest;
 use crate::base::{Error, Result, text};
 use crate::data::sets::{Part, Split};
-use crate::data::{ConcatDataset, Dataset, Fields, INPUTS, Pipeline, Transform, Unread, field_name};
+use crate::data::{
+    ConcatDataset, Dataset, FieldKind, Fields, INPUTS, Pipeline, TARGET, Transform, Unread, field_name,
+};
 use crate::registry::{BuildCx, Spec};
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -135,6 +137,14 @@ impl Source {
     ) -> Result<ArrayDataset> {
         let part = Split::part(split, part)?;
         let set = joined(arrays)?;
+        let is_number = |target: &&ArrayData| {
+            target.kind() == FieldKind::Float && target.shape().iter().skip(1).all(|length| *length == 1)
+        };
+        if self.classes.is_some() && set.arrays.get(TARGET).filter(is_number).is_some() {
+            return Err(Error::config(
+                "`classes` names classes, and `target` holds numbers (floats): leave it out, or save `target` as integers",
+            ));
+        }
         let rows = Split::of(split, set.len, part, || set.strata())?;
         let set = match part {
             Part::All => set,
