@@ -49,12 +49,24 @@ fn pictures_are_kept_as_they_are_stored() {
         let bytes = picture.bytes().unwrap_or_else(|e| panic!("{e}")).is_some();
         let most = if name.ends_with("lossy.webp") { 2.0 } else { 0.0 };
         let own = picture.values().unwrap();
-        let alike = own.dim() == expected.dim() && own.iter().zip(&expected).all(|(a, b)| (a - b).abs() <= most);
+        let alike =
+            own.dim() == expected.dim() && own.iter().zip(&expected).all(|(a, b)| (a - b).abs() <= most);
         if bytes == deep || !alike {
             wrong.push(format!("{name}: {:?} for {:?}, 16 bits {}", own.dim(), expected.dim(), !bytes));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Those of a BMP and a GIF are three, whatever they hold.
+#[test]
+fn formats_of_three_channels() {
+    for name in ["alpha.bmp", "gray.bmp", "rgb.bmp", "gray.gif", "interlaced.gif"] {
+        let path = fixture("formats").join(name);
+        let [own, plain] = [stored(path.clone()), PictureFile::new(path)]
+            .map(|file| Sample::of_file(file, 0).picture().unwrap().values().unwrap().clone());
+        assert_eq!(own, plain, "{name}");
+    }
 }
 
 /// A JPEG has three channels, or one where it is grey, and is not turned; the order is that which is asked for.
@@ -97,7 +109,8 @@ fn no_transform_cuts_sixteen_bits_off() {
     for entry in registry::entries("transform") {
         let spec = Spec::<dyn Transform>::parse(&registry::example(entry)).unwrap();
         let Ok(transform) = spec.build(&mut BuildCx::new(0)) else { continue };
-        let deep = Array3::from_shape_fn((48, 40, 3), |(y, x, c)| ((1361 * y + 37 * x + 9001 * c) % 65536) as f32);
+        let deep =
+            Array3::from_shape_fn((48, 40, 3), |(y, x, c)| ((1361 * y + 37 * x + 9001 * c) % 65536) as f32);
         for draw in 0..4 {
             let mut sample = Sample::new(Picture::Values(deep.clone()), 0);
             if let Err(error) = transform.apply(&mut sample, &mut keyed(0, "augment", draw, 0)) {
@@ -113,9 +126,13 @@ fn no_transform_cuts_sixteen_bits_off() {
     let told = |name: &str| refused.iter().find(|(own, _)| *own == name).map(|(_, text)| text.as_str());
     for name in ["AutoContrast", "Equalize", "ColorJitter", "GaussianBlur"] {
         let text = told(name).unwrap_or_default();
-        assert!(text.contains("a picture of 16 bits becomes bytes by another `color_type`"), "{name}: {text}");
+        assert!(
+            text.contains("a picture of 16 bits becomes bytes by another `color_type`"),
+            "{name}: {text}"
+        );
     }
-    for name in ["Resize", "ResizeEdge", "RandomFlip", "Pad", "CenterCrop", "RandomCrop", "RandomResizedCrop"] {
+    for name in ["Resize", "ResizeEdge", "RandomFlip", "Pad", "CenterCrop", "RandomCrop", "RandomResizedCrop"]
+    {
         assert_eq!(told(name), None, "{name}");
     }
 }
@@ -132,7 +149,8 @@ fn hostile_deep_pictures_are_errors() {
             other[at] ^= 0xff;
             for bytes in [&bytes[..at], &other] {
                 fs::write(&path, bytes).unwrap();
-                let mut sample = Sample::of_file(PictureFile { max_pixels: 1 << 16, ..stored(path.clone()) }, 0);
+                let mut sample =
+                    Sample::of_file(PictureFile { max_pixels: 1 << 16, ..stored(path.clone()) }, 0);
                 if let Err(error) = sample.picture().unwrap().values() {
                     assert!(error.to_string().starts_with(path.to_str().unwrap()), "{error}");
                 }

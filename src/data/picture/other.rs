@@ -94,7 +94,8 @@ impl Head {
         match self.kind {
             Kind::Tiff => self.tiff(file),
             Kind::Pnm => deep_pnm(file).transpose().unwrap_or_else(|| self.values(file)),
-            _ => self.values(file),
+            Kind::Bmp | Kind::Gif => self.values(file).map(Stored::opaque),
+            Kind::WebP => self.values(file),
         }
     }
 

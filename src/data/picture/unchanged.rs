@@ -30,6 +30,23 @@ impl Stored {
         Self { values: Values::Words(words.collect()), channels }
     }
 
+    /// Without what is transparent, for formats of which nobody takes it.
+    pub(super) fn opaque(self) -> Self {
+        fn first<T: Copy>(values: &[T], depth: usize, channels: usize) -> Vec<T> {
+            values.chunks_exact(depth).flat_map(|pixel| &pixel[..channels]).copied().collect()
+        }
+        let (depth, channels) = match self.channels {
+            2 => (2, 1),
+            4 => (4, 3),
+            _ => return self,
+        };
+        let values = match &self.values {
+            Values::Bytes(bytes) => Values::Bytes(first(bytes, depth, channels)),
+            Values::Words(words) => Values::Words(first(words, depth, channels)),
+        };
+        Self { values, channels }
+    }
+
     fn len(&self) -> usize {
         match &self.values {
             Values::Bytes(bytes) => bytes.len(),
@@ -76,7 +93,7 @@ fn shown(stored: &Stored, (height, width): (usize, usize), turned: bool) -> Resu
     match &stored.values {
         Values::Bytes(bytes) => {
             let pixels = bytes.chunks_exact(depth);
-            let ordered = pixels.flat_map(|pixel| places.iter().map(|at| pixel[*at])).collect();
+            let ordered = pixels.flat_map(|pixel| places.iter().map(move |at| pixel[*at])).collect();
             let array = Array3::from_shape_vec((height, width, channels), ordered).map_err(invalid)?;
             Ok(Picture::Bytes(Bytes::new(array)))
         }
@@ -101,8 +118,11 @@ fn of_png(file: &[u8]) -> Result<Stored, String> {
     let mut bytes = vec![0; size];
     let info = reader.next_frame(&mut bytes).map_err(|e| e.to_string())?;
     let channels = info.color_type.samples();
-    Ok(match info.bit_depth {
+    let stored = match info.bit_depth {
         png::BitDepth::Sixteen => Stored::big_endian(&bytes, channels),
         _ => Stored { values: Values::Bytes(bytes), channels },
-    })
+    };
+    // A grey that stands for nothing makes no channel of its own, as a colour does.
+    let gray = reader.info().color_type == png::ColorType::Grayscale;
+    Ok(if gray { stored.opaque() } else { stored })
 }
