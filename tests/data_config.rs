@@ -101,7 +101,11 @@ fn a_collate_function_of_ones_own_is_named_in_a_config() {
         )
     };
     for workers in [0, 2] {
-        let text = of("{type: backwards_collate, first: 3}").replacen('{', &format!("{{num_workers: {workers}, "), 1);
+        let text = of("{type: backwards_collate, first: 3}").replacen(
+            '{',
+            &format!("{{num_workers: {workers}, "),
+            1,
+        );
         assert_eq!(first(&loader(&text).unwrap()).ids, [2, 1, 0]);
     }
     for (collate, says) in [
@@ -121,13 +125,23 @@ fn a_collate_function_of_ones_own_is_named_in_a_config() {
 #[test]
 fn keys_of_mmengines_loaders() {
     let of = |more: &str, set: &str| {
-        format!("{{batch_size: 2,\n num_workers: 1, {more}dataset: {{type: CIFAR10, data_root: no/where{set}}}}}")
+        format!(
+            "{{batch_size: 2,\n num_workers: 1, {more}dataset: {{type: CIFAR10, data_root: no/where{set}}}}}"
+        )
     };
-    for more in ["worker_init_fn: null, ", "disable_subprocess_warning: true, ", "timeout: 0, ", "in_order: true, "] {
+    for more in
+        ["worker_init_fn: null, ", "disable_subprocess_warning: true, ", "timeout: 0, ", "in_order: true, "]
+    {
         let read = parse("c.yaml", &of(more, "")).unwrap().read_checked::<DataLoaderConfig>();
         assert!(read.is_ok(), "{more}: {:?}", read.err());
     }
-    for set in [", filter_cfg: {}", ", filter_cfg: null", ", max_refetch: 1000", ", indices: 7", ", indices: [3, 0, -1]"] {
+    for set in [
+        ", filter_cfg: {}",
+        ", filter_cfg: null",
+        ", max_refetch: 1000",
+        ", indices: 7",
+        ", indices: [3, 0, -1]",
+    ] {
         let read = parse("c.yaml", &of("", set)).unwrap().read_checked::<DataLoaderConfig>();
         assert!(read.is_ok(), "{set}: {:?}", read.err());
     }

@@ -243,7 +243,9 @@ fn a_panic_anywhere_is_an_error_within_a_second() {
             assert!(begun.elapsed() < Duration::from_secs(1), "{place:?} {workers}");
             for (number, batch) in made.into_iter().enumerate() {
                 match batch {
-                    Ok(batch) => assert!(number != bad && batch.ids[0] == 4 * number as u64, "{place:?} {workers}"),
+                    Ok(batch) => {
+                        assert!(number != bad && batch.ids[0] == 4 * number as u64, "{place:?} {workers}")
+                    }
                     Err(error) => {
                         assert_eq!(number, bad, "{place:?} {workers}: {error}");
                         assert_eq!(error.to_string(), "the collate function panicked: torn sails");

@@ -58,7 +58,10 @@ fn what_the_fit_decides_is_the_same_for_all_data() {
         ("standardize_target: true", "`standardize_target` is true, but false"),
         ("ignore: [b]", "`ignore` names the column `b`, which goes in for the training data"),
         ("id: a", "`id` names the column `a`, which goes in"),
-        ("classes: [x, y]", "`classes` names the classes of `y`, whose values are numbers in the training data"),
+        (
+            "classes: [x, y]",
+            "`classes` names the classes of `y`, whose values are numbers in the training data",
+        ),
     ] {
         let text = built(keys).unwrap_err();
         assert!(text.contains(why), "{keys}: {text}");

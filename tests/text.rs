@@ -157,7 +157,8 @@ fn bounds_of_the_vocabulary_are_those_of_the_training_data() {
         use shanty::registry::{BuildCx, Spec};
         let mut cx = BuildCx::new(0);
         let mut build = |more: &str| {
-            let text = format!("{{type: TextLines, file: '{}', label_column: 1, length: 4{more}}}", file.display());
+            let text =
+                format!("{{type: TextLines, file: '{}', label_column: 1, length: 4{more}}}", file.display());
             Spec::<dyn Dataset>::parse(&text).unwrap().build(&mut cx).map(drop).map_err(|e| e.to_string())
         };
         build(train).and_then(|()| build(other))

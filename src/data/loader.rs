@@ -66,6 +66,7 @@ impl DataLoader {
             shard: Shard::SOLO,
             max_batches: None,
             len: 0,
+            pass_len: OnceLock::new(),
             most: usize::MAX,
             policy: ShardPolicy::RoundUp,
         };

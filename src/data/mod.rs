@@ -36,7 +36,7 @@ mod unreadable;
 mod workers;
 
 pub use batch::{Batch, Column};
-pub use batch_sampler::{AspectRatioBatchSampler, BatchSampler, InTurn, LengthBatchSampler};
+pub use batch_sampler::{AspectRatioBatchSampler, BatchSampler, DefaultBatchSampler, LengthBatchSampler};
 pub(crate) use class_counts::{ClassCounts, class_counts};
 pub use collate::{BatchBuilder, Collate, DefaultCollate, ListCollate, PadCollate};
 pub use config::DataLoaderConfig;
@@ -61,10 +61,10 @@ pub(crate) use shared::in_common;
 pub(crate) use stand_in::StandIn;
 pub use survey::{Surveyed, survey};
 pub use transform::{
-    AddNoise, Along, Augment, AutoAugment, Border, CachePictures, CenterCrop, ColorJitter, Compose, Deviation, Direction,
-    Edge, EfficientNetCenterCrop, EfficientNetRandomCrop, Lighting, LoadImageFromFile, Magnitude, MapLabels,
-    Mask, Masked, Normalize, Op, Outside, PackInputs, Pad, Paint, Pipeline, RandAugment, RandomApply,
-    RandomChoice, RandomCrop, RandomErasing, RandomFlip, RandomGrayscale, RandomResizedCrop, RandomWindow,
-    Resize, ResizeEdge, Transform,
+    AddNoise, Along, Augment, AutoAugment, Border, CachePictures, CenterCrop, ColorJitter, Compose,
+    Deviation, Direction, Edge, EfficientNetCenterCrop, EfficientNetRandomCrop, Lighting, LoadImageFromFile,
+    Magnitude, MapLabels, Mask, Masked, Normalize, Op, Outside, PackInputs, Pad, Paint, Pipeline,
+    RandAugment, RandomApply, RandomChoice, RandomCrop, RandomErasing, RandomFlip, RandomGrayscale,
+    RandomResizedCrop, RandomWindow, Resize, ResizeEdge, Transform,
 };
 pub use unreadable::SampleError;

@@ -1,6 +1,6 @@
 //! How a loader is told what to do: one chained setter each.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{Error, Result, memory};
@@ -18,7 +18,6 @@ impl DataLoader {
     fn change(self, change: impl FnOnce(&mut Plan)) -> Self {
         let mut plan = Plan::clone(&self.plan);
         change(&mut plan);
-        (plan.fitted, plan.fitted_batching) = (OnceLock::new(), OnceLock::new());
         plan.measure();
         Self { plan: Arc::new(plan), ..self }
     }

@@ -87,7 +87,10 @@ impl Orders {
             if let Some(batching) = self.plan.batching()? {
                 let (batch, begun) = (self.plan.of_ranks(), self.begun(pass));
                 let own = self.order.get_mut(begun..).unwrap_or_default();
-                caught_from(BATCH_SAMPLER, || Ok(batching.arrange(own, batch, self.plan.seed, pass)))?;
+                caught_from(BATCH_SAMPLER, || {
+                    batching.arrange(own, batch, self.plan.seed, pass);
+                    Ok(())
+                })?;
                 if beyond(&self.order) {
                     return Err(Error::invalid(format!(
                         "the batch sampler put a sample into pass {pass} that is not below {len}"

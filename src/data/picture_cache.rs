@@ -153,6 +153,10 @@ impl PictureCache {
             }
             let beside = sibling(place, "tmp");
             if let Some(folder) = place.parent() {
+                // A link leads to what is somebody else's.
+                if fs::symlink_metadata(folder).is_ok_and(|about| !about.is_dir()) {
+                    return Ok((used, None));
+                }
                 fs::create_dir_all(folder).at(folder)?;
             }
             let file = match OpenOptions::new().write(true).create_new(true).open(&beside) {
@@ -173,12 +177,12 @@ impl PictureCache {
         if fresh {
             *held = Some(self.opened(&path)?);
         }
-        let Some(ledger) = held.as_mut() else { return Err(Error::invalid("the ledger is not open")) };
+        let Some(mut ledger) = held.as_ref() else { return Err(Error::invalid("the ledger is not open")) };
         ledger.lock().at(&path)?;
-        let done = (|| {
+        let done = (|| -> Result<T> {
             let mut text = String::new();
             ledger.rewind().at(&path)?;
-            let known = ledger.by_ref().take(32).read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
+            let known = ledger.take(32).read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
             // Whoever comes anew counts anew: runs die, and people delete files.
             let used = match known.filter(|_| !fresh) {
                 Some(used) => used,
@@ -207,7 +211,7 @@ impl PictureCache {
     fn counted(&self) -> u64 {
         let mut all = 0u64;
         for folder in entries(&self.folder).filter(|(name, kind)| kind.is_dir() && is_hex(name, 2)) {
-            for (name, kind) in entries(&self.folder.join(&folder.0)).filter(|(_, kind)| kind.is_file()) {
+            for (name, _) in entries(&self.folder.join(&folder.0)).filter(|(_, kind)| kind.is_file()) {
                 let path = self.folder.join(&folder.0).join(&name);
                 let half = stands_for(&name).is_some_and(|(what, name)| what == "tmp" && is_own(name));
                 if half && is_left(&path) && fs::remove_file(&path).is_ok() {
@@ -223,7 +227,7 @@ impl PictureCache {
 }
 
 /// Names and kinds of what is in a folder; of names that are no text none is the cache's.
-fn entries(folder: &Path) -> impl Iterator<Item = (String, fs::FileType)> {
+fn entries(folder: &Path) -> impl Iterator<Item = (String, fs::FileType)> + use<> {
     let all = fs::read_dir(folder).into_iter().flatten().filter_map(|entry| entry.ok());
     all.filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.file_type().ok()?)))
 }

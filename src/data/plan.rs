@@ -46,6 +46,8 @@ pub(super) struct Plan {
     pub(super) max_batches: Option<usize>,
     /// Samples of the data set that are used.
     pub(super) len: usize,
+    /// Samples of a pass, of all ranks, once they are counted.
+    pub(super) pass_len: OnceLock<usize>,
     /// What this rank takes of a pass at most; a rehearsal needs no more than a few batches.
     pub(super) most: usize,
     pub(super) policy: ShardPolicy,
@@ -84,6 +86,7 @@ impl Plan {
     pub(super) fn measure(&mut self) {
         let limit = self.max_batches.map_or(usize::MAX, |n| n.saturating_mul(self.of_ranks()));
         (self.len, self.policy) = (self.dataset.len().min(limit), self.given.policy());
+        (self.fitted, self.fitted_batching, self.pass_len) = Default::default();
     }
 
     /// Samples in a batch of all ranks together.
@@ -93,7 +96,7 @@ impl Plan {
 
     /// Samples of a pass, of all ranks; of a sampler that does not fit the data, what it would be without them.
     pub(super) fn pass_len(&self) -> usize {
-        self.sampler().unwrap_or(&*self.given).pass_len(self.len)
+        *self.pass_len.get_or_init(|| self.sampler().unwrap_or(&*self.given).pass_len(self.len))
     }
 
     /// Samples of a pass of this rank.

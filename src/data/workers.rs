@@ -58,7 +58,8 @@ impl WorkerPool {
                 };
                 while let Ok((number, indices)) = queue.recv() {
                     // Whoever waits for a batch of a worker that is gone waits for ever.
-                    let load = || caught_from("a worker of the loader", || plan.load(&indices, room, &stopped));
+                    let load =
+                        || caught_from("a worker of the loader", || plan.load(&indices, room, &stopped));
                     if stopped(IDLE) || results.send((number, load())).is_err() {
                         return;
                     }

@@ -81,7 +81,8 @@ fn bits_are_the_same_with_and_without_a_cache() {
             let (first, second) = (loader(), loader());
             std::thread::scope(|scope| {
                 let both = [&first, &second].map(|loader| scope.spawn(|| two_passes(loader)));
-                both.into_iter().for_each(|made| assert_eq!(made.join().unwrap(), expected, "{kept} {workers}"));
+                both.into_iter()
+                    .for_each(|made| assert_eq!(made.join().unwrap(), expected, "{kept} {workers}"));
             });
             assert_eq!(files(&cache).len(), 6, "one for each picture");
         }
@@ -89,7 +90,10 @@ fn bits_are_the_same_with_and_without_a_cache() {
     // All in one folder: what is done to a picture is part of its name.
     let one = home.path().join("one");
     for kept in [LOAD, RESIZED] {
-        assert_eq!(two_passes(&cached(pictures.path(), kept, &one, 1.0)), two_passes(&plain(pictures.path(), kept)));
+        assert_eq!(
+            two_passes(&cached(pictures.path(), kept, &one, 1.0)),
+            two_passes(&plain(pictures.path(), kept))
+        );
     }
     assert_eq!(files(&one).len(), 12);
     // Of 16 bits the values are kept.
@@ -172,7 +176,8 @@ fn the_limit_holds_for_all_who_share_a_folder() {
     for part in [0.0, 0.3, 0.6, 0.99, 1.0] {
         let cache = tempfile::tempdir().unwrap();
         let most = (whole as f64 * part).ceil();
-        let loader = || cached(pictures.path(), LOAD, cache.path(), most / (1u64 << 30) as f64).num_workers(2);
+        let loader =
+            || cached(pictures.path(), LOAD, cache.path(), most / (1u64 << 30) as f64).num_workers(2);
         let three = [loader(), loader(), loader()];
         std::thread::scope(|scope| {
             let made: Vec<_> = three.iter().map(|loader| scope.spawn(|| two_passes(loader))).collect();
@@ -229,11 +234,15 @@ fn nothing_but_the_caches_own_is_touched() {
 fn a_cache_that_cannot_be_is_refused_and_a_check_writes_none() {
     let pictures = pictures();
     let root = pictures.path();
-    let step = |transforms: &str, more: &str| format!("{{type: CachePictures, transforms: [{transforms}], {more}}}");
+    let step =
+        |transforms: &str, more: &str| format!("{{type: CachePictures, transforms: [{transforms}], {more}}}");
     fs::write(root.join("file"), "x").unwrap();
     let beneath = format!("cache_dir: '{}', max_gib: 1", root.join("file/cache").display());
     for (step, says) in [
-        (step("{type: LoadImageFromFile}, {type: RandomFlip, prob: 0.5}", "cache_dir: c, max_gib: 1"), "`RandomFlip` makes"),
+        (
+            step("{type: LoadImageFromFile}, {type: RandomFlip, prob: 0.5}", "cache_dir: c, max_gib: 1"),
+            "`RandomFlip` makes",
+        ),
         (step("{type: PackInputs}", "cache_dir: c, max_gib: 1"), "`PackInputs` makes"),
         (step("", "cache_dir: c, max_gib: 1"), "name some"),
         (step(LOAD, "cache_dir: '', max_gib: 1"), "name one"),
@@ -251,8 +260,11 @@ fn a_cache_that_cannot_be_is_refused_and_a_check_writes_none() {
     let config = super::folders::config(dir.path(), 2, "");
     let text = fs::read_to_string(&config).unwrap();
     let with = |cache: &str| {
-        let pipeline = format!("pipeline: [{{type: CachePictures, transforms: [{LOAD}], cache_dir: {cache}, max_gib: 1}}]");
-        fs::write(&config, text.replace("data_prefix: train}", &format!("data_prefix: train, {pipeline}}}"))).unwrap();
+        let pipeline = format!(
+            "pipeline: [{{type: CachePictures, transforms: [{LOAD}], cache_dir: {cache}, max_gib: 1}}]"
+        );
+        fs::write(&config, text.replace("data_prefix: train}", &format!("data_prefix: train, {pipeline}}}")))
+            .unwrap();
     };
     with("kept");
     let out = shanty(&["check", "c.yaml"], dir.path());

@@ -233,8 +233,14 @@ fn pictures_that_a_list_names_again_are_told() {
     };
     assert_eq!(told("a/0.png 0\nb/0.png 1\n"), Vec::<String>::new());
     for (list, says) in [
-        ("a/0.png 0\na/0.png 0\n", "names a/0.png again, and 1 picture in all: they come several times in each pass"),
-        ("a/0.png 0\nb/0.png 1\nb/0.png 0\na/0.png 0\n", "b/0.png again, and 2 pictures in all, 1 of them with another class"),
+        (
+            "a/0.png 0\na/0.png 0\n",
+            "names a/0.png again, and 1 picture in all: they come several times in each pass",
+        ),
+        (
+            "a/0.png 0\nb/0.png 1\nb/0.png 0\na/0.png 0\n",
+            "b/0.png again, and 2 pictures in all, 1 of them with another class",
+        ),
     ] {
         let told = told(list);
         assert!(told.len() == 1 && told[0].contains(says), "{told:?}");

@@ -184,7 +184,10 @@ fn rare_classes_come_as_often_as_lvis_says() {
     // one in two.
     for (index, n) in all.into_iter().enumerate() {
         let mean = n as f64 / passes as f64;
-        assert!((mean - factor(index)).abs() < 0.23 / 2.0 + 4.0 * 0.5 / (passes as f64).sqrt(), "{index}: {mean}");
+        assert!(
+            (mean - factor(index)).abs() < 0.23 / 2.0 + 4.0 * 0.5 / (passes as f64).sqrt(),
+            "{index}: {mean}"
+        );
     }
     // Rounded anew in each pass, and the same whenever it is asked for; in the order of the data where it is said.
     let kept = RepeatFactorSampler { shuffle: false, ..RepeatFactorSampler::new(1.0) };

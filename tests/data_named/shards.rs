@@ -168,7 +168,12 @@ fn classes_without_a_picture_and_shards_named_again_are_told() {
         tar(&lone, files);
         for more in ["", "with_label: false"] {
             let told = warnings(&format!("'{}'", lone.display()), more);
-            assert!(told.len() == 1 && told[0].starts_with(says) && told[0].contains("x.tar: a picture ends in .jpg"), "{told:?}");
+            assert!(
+                told.len() == 1
+                    && told[0].starts_with(says)
+                    && told[0].contains("x.tar: a picture ends in .jpg"),
+                "{told:?}"
+            );
         }
     }
     // Files of a sample that lie apart are two samples, each of which lacks something.

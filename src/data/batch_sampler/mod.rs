@@ -61,18 +61,18 @@ pointers_are_batch_samplers!(Box, Arc);
 
 crate::register! {
     /// Batches in the order of the sampler, one behind the other: PyTorch's, and what a loader does by itself.
-    dyn BatchSampler, "BatchSampler" => InTurn
+    dyn BatchSampler, "BatchSampler" => DefaultBatchSampler
 }
 
 /// Batches in the order of the sampler, one behind the other.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default)]
-pub struct InTurn {
+pub struct DefaultBatchSampler {
     /// Whether to leave out the last batch of a pass when it is not full, as `drop_last` of the loader says it.
     pub drop_last: bool,
 }
 
-impl BatchSampler for InTurn {
+impl BatchSampler for DefaultBatchSampler {
     fn arrange(&self, _: &mut [usize], _: usize, _: u64, _: u64) {}
 
     fn drop_last(&self) -> bool {

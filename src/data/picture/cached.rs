@@ -25,7 +25,17 @@ impl Picture {
                 let (depth, channels) = (canvas.depth, canvas.channels);
                 let pixels = canvas.pixels.chunks_exact(depth.max(1));
                 let payload: Vec<u8> = pixels.flat_map(|pixel| &pixel[..channels]).copied().collect();
-                ([BYTES, number(canvas.height)?, number(canvas.width)?, number(depth)?, number(channels)?, turned.into()], payload)
+                (
+                    [
+                        BYTES,
+                        number(canvas.height)?,
+                        number(canvas.width)?,
+                        number(depth)?,
+                        number(channels)?,
+                        turned.into(),
+                    ],
+                    payload,
+                )
             }
             Self::Values(values) => {
                 let (height, width, channels) = values.dim();
@@ -48,7 +58,10 @@ impl Picture {
     pub(in crate::data) fn of_cache(file: &[u8], key: u128) -> Option<Self> {
         let (head, payload) = file.split_at_checked(HEAD)?;
         let (head, sum) = head.split_last_chunk::<8>()?;
-        if !head.starts_with(MAGIC) || head.get(16..32)? != key.to_le_bytes() || checksum(head, payload) != u64::from_le_bytes(*sum) {
+        if !head.starts_with(MAGIC)
+            || head.get(16..32)? != key.to_le_bytes()
+            || checksum(head, payload) != u64::from_le_bytes(*sum)
+        {
             return None;
         }
         let (numbers, _) = head.get(32..)?.as_chunks::<4>();
@@ -70,7 +83,9 @@ impl Picture {
         let stored = match depth == channels {
             true => payload.to_vec(),
             // The byte that means nothing.
-            false => payload.chunks_exact(channels).flat_map(|pixel| pixel.iter().copied().chain([255])).collect(),
+            false => {
+                payload.chunks_exact(channels).flat_map(|pixel| pixel.iter().copied().chain([255])).collect()
+            }
         };
         let (turned, flip_x, flip_y) = (turned == 1, false, false);
         Some(Self::Bytes(Bytes { stored, height, width, depth, channels, turned, flip_x, flip_y }))

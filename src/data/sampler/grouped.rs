@@ -110,7 +110,8 @@ impl Sampler for Grouped {
             let more = own.next_multiple_of(self.batch) - own;
             for at in 0..more {
                 // A small group comes several times as a whole.
-                let at = if self.sampler.shuffle { rng.random_range(0..own as u64) as usize } else { at % own };
+                let at =
+                    if self.sampler.shuffle { rng.random_range(0..own as u64) as usize } else { at % own };
                 group.push(group[at]);
             }
             batches.extend(group.chunks(self.batch).map(<[usize]>::to_vec));

@@ -135,6 +135,11 @@ impl Dataset for Synthetic {
         known.then(|| ((index % self.prototypes.len()) as i64).into())
     }
 
+    fn picture_size(&self, _: usize) -> Result<Option<[usize; 2]>> {
+        let (height, width, _) = self.shape;
+        Ok(Some([height, width]))
+    }
+
     fn mark(&self, marks: &mut Marks) {
         let (height, width, channels) = self.shape;
         let shape = [height, width, channels].into_iter().map(|n| n as u64);

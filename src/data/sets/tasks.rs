@@ -346,6 +346,13 @@ impl Dataset for SyntheticTask {
         (field == TARGET && index < self.n).then(|| (class as i64).into())
     }
 
+    fn picture_size(&self, _: usize) -> Result<Option<[usize; 2]>> {
+        Ok(match self.task {
+            Task::Shapes { size } => Some([size, size]),
+            _ => None,
+        })
+    }
+
     fn mark(&self, marks: &mut Marks) {
         let all = [self.seed, self.start, self.noise.to_bits().into()];
         all.into_iter().chain(self.task.marks()).for_each(|number| marks.contents(&number.to_le_bytes()));

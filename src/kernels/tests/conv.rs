@@ -318,7 +318,10 @@ fn shapes_that_cannot_be_are_refused_by_name() {
         ConvGeom::new(input, k, Window { stride, ..Window::new(kernel) }, groups).unwrap_err().to_string()
     };
     let small = refuse([1, 1, 4, 4], 1, [5, 1], [1, 1], 1);
-    assert!(small.contains("does not fit an input of 4 x 4: what comes in is too small. Make the pictures"), "{small}");
+    assert!(
+        small.contains("does not fit an input of 4 x 4: what comes in is too small. Make the pictures"),
+        "{small}"
+    );
     assert!(refuse([1, 1, 4, 4], 1, [1, 0], [1, 1], 1).contains("kernel size"));
     assert!(refuse([1, 1, 4, 4], 1, [1, 1], [0, 1], 1).contains("stride"));
     assert!(refuse([1, 3, 4, 4], 4, [1, 1], [1, 1], 2).contains("2 groups"));

@@ -14,7 +14,8 @@ use self::files::Source;
 use super::{Part, Split};
 use crate::base::{Error, Result, Rng};
 use crate::data::{
-    Dataset, FieldKind, FieldSpec, Fields, INPUTS, Marks, Name, Origin, Pipeline, Sample, SampleId, TARGET, Value,
+    Dataset, FieldKind, FieldSpec, Fields, INPUTS, Marks, Name, Origin, Pipeline, Sample, SampleId, TARGET,
+    Value,
 };
 
 /// Arrays with a name each, whose first axis is that of the samples: one's own data.

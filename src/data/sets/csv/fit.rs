@@ -59,9 +59,8 @@ impl TableFit {
         if config.classes.is_some() && config.target.len() != 1 {
             return Err(no_one_target(config.target.len()));
         }
-        let targets = config.target.iter().map(|name| {
-            target(config, table, name, rows, config.classes.as_deref())
-        });
+        let targets =
+            config.target.iter().map(|name| target(config, table, name, rows, config.classes.as_deref()));
         let targets: Vec<ColumnFit> = targets.collect::<Result<_>>()?;
         let is_class = |column: &ColumnFit| matches!(column.kind, ColumnKind::Category { .. });
         if config.standardize_target && targets.iter().all(is_class) {
@@ -124,7 +123,9 @@ impl TableFit {
         }
         match (&self.targets[..], &config.classes) {
             (_, None) => {}
-            ([ColumnFit { kind: ColumnKind::Category { values }, .. }], given) => agree(given.as_deref(), values)?,
+            ([ColumnFit { kind: ColumnKind::Category { values }, .. }], given) => {
+                agree(given.as_deref(), values)?
+            }
             ([ColumnFit { name, .. }], Some(_)) => {
                 return Err(Error::config(format!(
                     "`classes` names the classes of `{name}`, whose values are numbers in the training data, or the \

@@ -40,7 +40,8 @@ pub(super) fn expanded(text: &str) -> Result<Vec<String>> {
 /// What is odd about tar files that are named again, however they are written.
 pub(super) fn named_twice(shards: &[PathBuf]) -> Option<String> {
     let mut seen = HashSet::new();
-    let again = shards.iter().filter(|path| !seen.insert(path.canonicalize().unwrap_or_else(|_| path.to_path_buf())));
+    let again =
+        shards.iter().filter(|path| !seen.insert(path.canonicalize().unwrap_or_else(|_| path.to_path_buf())));
     let again: Vec<&PathBuf> = again.collect();
     let first = again.first()?;
     Some(format!(

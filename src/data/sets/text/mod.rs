@@ -223,9 +223,9 @@ fn coherent(config: &TextConfig) -> Result<()> {
         None if config.classes.is_some() => {
             wrong("`classes` are those of a `label_column`, which is missing")
         }
-        None if config.text_column != 0 => {
-            wrong("`text_column` is for lines with a `label_column`, which is missing: windows are of all of the file")
-        }
+        None if config.text_column != 0 => wrong(
+            "`text_column` is for lines with a `label_column`, which is missing: windows are of all of the file",
+        ),
         Some(_) if config.stride.is_some() => {
             wrong("`stride` is for windows, and a `label_column` for lines")
         }
