@@ -43,6 +43,8 @@ contracts! {
     profiler: ProfilerHook, "";
     switch_recipe: SwitchRecipeHook, "schedule: [{action_epoch: 2, train_pipeline: [{type: RandomFlip, prob: 1.0}]}]";
     pipeline_switch: PipelineSwitchHook, "{switch_epoch: 1, switch_pipeline: [{type: RandomFlip, prob: 1.0}]}";
+    visualization: VisualizationHook, "{enable: true, interval: 2}";
+    worst_samples: WorstSamplesHook, "number: 2";
     warmup_param: WarmupParamHook, "{param_name: p, module_name: backbone, warmup_epochs: 1}", with_number;
     mean_teacher: MeanTeacherHook, "momentum: 0.1", with_teacher;
     prepare_tta: PrepareTTAHook, "tta_cfg: {type: AverageClsScoreTTA}";

@@ -18,7 +18,7 @@ use shanty::registry::{Spec, entries};
 use shanty::run::{EpochBasedTrainLoop, Outcome, Runner, RunnerBuilder};
 
 /// Every built-in hook but the six default ones, which are there anyway.
-const HOOKS: [&str; 19] = [
+const HOOKS: [&str; 20] = [
     "{type: CheckInvalidLossHook, interval: 1}",
     "{type: DigestHook, interval: 3}",
     "{type: EMAHook, momentum: 0.1, interval: 2, begin_iter: 3}",
@@ -31,7 +31,8 @@ const HOOKS: [&str; 19] = [
     "{type: FreezeHook, modules: backbone, end: 2}",
     "{type: SyncBuffersHook}",
     "{type: EmptyCacheHook}",
-    "{type: VisualizationHook}",
+    "{type: VisualizationHook, enable: true, interval: 3}",
+    "{type: WorstSamplesHook, number: 2}",
     "{type: SwitchRecipeHook, schedule: [{action_epoch: 2, train_pipeline: [{type: RandomFlip, prob: 0.5}]}]}",
     "{type: PipelineSwitchHook, switch_epoch: 3, switch_pipeline: []}",
     "{type: WarmupParamHook, param_name: p, module_name: student.backbone.2, warmup_epochs: 2}",

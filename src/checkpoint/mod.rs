@@ -44,4 +44,4 @@ pub use origins::Origin;
 pub use owner::{Met, OWNER_FILE, Owner};
 pub use retention::{EMERGENCY, Prune, left_behind};
 pub use tensors::{MODEL_FILE, parse_tensors, read_tensors, write_tensors};
-pub use written::{DUMP, VIS_DATA, is_of_a_run, not_ours};
+pub use written::{DUMP, VIS_DATA, is_of_a_run, not_ours, not_own};

@@ -52,8 +52,15 @@ fn is_to_come(home: &Path, name: &str) -> bool {
 /// Why a file of a run's own, named by its config, is not written at `path`: it cannot be, or what stands there does not
 /// begin as such a file does. `what` it is: a trace, say.
 pub fn not_ours(path: &Path, begin: &[u8], what: &str) -> Option<String> {
+    not_own(path, |own| own.starts_with(begin), what)
+}
+
+/// The same of a file whose first bytes are known by another mark than how they begin.
+pub fn not_own(path: &Path, is_own: impl Fn(&[u8]) -> bool, what: &str) -> Option<String> {
+    /// No mark lies further behind.
+    const BEGIN: u64 = 256;
     let about = std::fs::symlink_metadata(path);
-    let is_ours = || durable::read_begin(&Disk, path, begin.len() as u64).is_ok_and(|own| own == begin);
+    let is_ours = || durable::read_begin(&Disk, path, BEGIN).is_ok_and(|begin| is_own(&begin));
     if path.as_os_str().is_empty() {
         Some("is empty: name a file".into())
     } else if path.is_dir() {

@@ -41,6 +41,22 @@ impl Column {
         }
     }
 
+    /// What it holds for one sample; nothing of one that is not there.
+    pub fn value(&self, row: usize) -> Option<Value> {
+        if row >= self.shape().first().copied().unwrap_or(0) {
+            return None;
+        }
+        match self {
+            Self::Float(values) => {
+                let own = values.index_axis(Axis(0), row);
+                Some(Value::Float(own.mapv(|value| f64::from(value) as f32)))
+            }
+            Self::Int(values) => Some(Value::Int(values.index_axis(Axis(0), row).to_owned())),
+            Self::Text(texts) => texts.get(row).cloned().map(Value::Text),
+            Self::List(values) => values.get(row).cloned(),
+        }
+    }
+
     /// What it holds, in words.
     pub fn kind(&self) -> &'static str {
         match self {

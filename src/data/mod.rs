@@ -7,6 +7,7 @@
 mod batch;
 mod batch_sampler;
 mod buffers;
+mod channel_order;
 mod class_counts;
 pub(crate) mod classes;
 mod collate;
@@ -31,6 +32,7 @@ mod sets;
 mod shared;
 mod stand_in;
 mod survey;
+mod told;
 mod transform;
 mod unreadable;
 mod workers;

@@ -19,6 +19,18 @@ pub enum Origin {
     },
 }
 
+impl Origin {
+    /// What people call the sample, which stands at this position: `sample 3`, `cats/7.png`, `17 of houses.csv`.
+    pub fn told(&self, position: usize) -> String {
+        match self {
+            Self::Position => format!("sample {position}"),
+            Self::File(file) => file.display().to_string(),
+            Self::Row { file: Some(file), id } => format!("{id} of {}", file.display()),
+            Self::Row { file: None, id } => id.to_string(),
+        }
+    }
+}
+
 /// What a sample is called in its file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SampleId {

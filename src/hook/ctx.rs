@@ -67,6 +67,8 @@ pub struct Ctx<'r> {
     pub vis: &'r mut Visualizer,
     /// The training data, in a run that trains.
     pub data: Option<&'r DataLoader>,
+    /// The data of the validation or test under way.
+    pub evaluated: Option<&'r DataLoader>,
     /// Times of hooks and of the run.
     pub profile: &'r mut Profile,
     pub(crate) control: &'r mut Control,

@@ -109,6 +109,7 @@ impl RunnerBuilder {
             vis,
             project,
             data: self.train_data.clone(),
+            evaluated: None,
             profile: Profile::default(),
             planned: Vec::new(),
             fs,

@@ -40,6 +40,8 @@ pub struct State {
     pub(crate) project: Option<PathBuf>,
     /// The training data, in a run that trains.
     pub data: Option<DataLoader>,
+    /// The data of the validation or test under way.
+    pub(super) evaluated: Option<DataLoader>,
     /// Times of hooks and of the run.
     pub profile: Profile,
     /// What a dry run would have written, with the iteration.
@@ -68,6 +70,7 @@ impl State {
             log: &self.log,
             vis: &mut self.vis,
             data: self.data.as_ref(),
+            evaluated: self.evaluated.as_ref(),
             profile: &mut self.profile,
             control: &mut self.control,
         }
@@ -328,7 +331,9 @@ impl Session {
         self.state.control.hold += 1;
         let before = self.state.progress.phase;
         let began = self.state.profile.begin();
+        self.state.evaluated = Some(what.data.clone());
         let metrics = what.run(self, mode);
+        self.state.evaluated = None;
         self.state.profile.end(mode.name(), began);
         self.enter(before);
         self.state.control.hold -= 1;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::event::{number, to_json};
-use super::{EVENTS, GrowingFile, VisBackend, VisCx, VisEvent};
+use super::{EVENTS, GrowingFile, VisBackend, VisCx, VisEvent, WORST_SAMPLES};
 use crate::base::Error;
 use crate::base::error::{IoContext, Result};
 use crate::register;
@@ -46,7 +46,8 @@ impl LocalVisBackend {
         let name = &config.scalar_save_file;
         let is_plain =
             Path::new(name).file_name() == Some(name.as_ref()) && !name.contains(['/', '\\', '\0']);
-        let others = [TABLES, EVENTS, "config.yaml", "places.json", "train.csv", "val.csv", "test.csv"];
+        let others =
+            [TABLES, EVENTS, WORST_SAMPLES, "config.yaml", "places.json", "train.csv", "val.csv", "test.csv"];
         let free = !others.contains(&name.as_str()) && name.len() <= 200;
         if !is_plain || !free || !name.ends_with(".json") || name.starts_with('.') {
             return Err(Error::config(format!(

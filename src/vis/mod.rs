@@ -6,6 +6,7 @@
 
 mod backend;
 mod csv;
+mod drawing;
 mod elsewhere;
 mod event;
 mod file;
@@ -18,6 +19,7 @@ mod visualizer;
 
 pub use backend::{OnVisError, VisBackend, VisConfig, VisCx};
 pub use csv::CsvVisBackend;
+pub use drawing::{Drawing, Rgb};
 pub(crate) use elsewhere::ELSEWHERE;
 #[cfg(feature = "cli")]
 pub(crate) use event::read_whole;
@@ -29,4 +31,4 @@ pub use prometheus::{METRICS_ADDR, PrometheusVisBackend, PrometheusVisConfig};
 #[cfg(feature = "tensorboard")]
 pub use tensorboard::{TensorboardVisBackend, TensorboardVisConfig};
 pub(crate) use visualizer::check_apart;
-pub use visualizer::{EVENTS, Given, Scalars, Visualizer};
+pub use visualizer::{EVENTS, Given, Scalars, Visualizer, WORST_SAMPLES};

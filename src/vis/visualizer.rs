@@ -12,6 +12,8 @@ use crate::base::{Error, Result, WallClock, caught, durable};
 
 /// The event log, in `vis_data`.
 pub const EVENTS: &str = "events.jsonl";
+/// What WorstSamplesHook keeps of the last validation or test, in `vis_data`.
+pub const WORST_SAMPLES: &str = "worst_samples.json";
 
 /// Names and values of one event, in order.
 pub type Scalars<'a> = &'a [(&'a str, f64)];

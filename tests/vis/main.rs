@@ -5,6 +5,7 @@
 mod board;
 mod config;
 mod failures;
+mod pictures;
 mod servers;
 
 use std::collections::BTreeMap;
