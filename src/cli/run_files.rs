@@ -15,7 +15,7 @@ use crate::checkpoint::{LOCK_FILE, OWNER_FILE, VIS_DATA};
 use crate::config::{self, Node};
 use crate::hook::Mode;
 use crate::metric::Direction;
-use crate::vis::{EVENTS, SCALARS};
+use crate::vis::{EVENTS, SCALARS, WORST_SAMPLES};
 use record::Record;
 
 /// One line of scalars.
@@ -108,6 +108,7 @@ pub(super) struct Best {
     pub name: String,
     pub value: f64,
     pub iter: f64,
+    pub direction: Direction,
 }
 
 /// The files of one run.
@@ -121,6 +122,8 @@ pub(super) struct RunFiles {
     pub config: Option<Node>,
     pub messages: Vec<Message>,
     pub state: RunState,
+    /// What WorstSamplesHook kept of the newest validation or test.
+    pub worst: Option<Value>,
 }
 
 /// Whether a folder is the work_dir of a run.
@@ -156,7 +159,10 @@ impl RunFiles {
         let text = fs::read_to_string(log.join(VIS_DATA).join("config.yaml")).ok();
         let config = text.and_then(|text| config::parse("config.yaml", &text).ok());
         let messages = messages(&log);
-        let mut files = Self { dir, log, record, config, messages, state: RunState::Died };
+        // An earlier run of this folder is another one, unless this one goes on with it.
+        let own = |given: &&PathBuf| record.resumed || **given >= log;
+        let worst = logs.iter().rev().filter(own).find_map(|log| worst(log));
+        let mut files = Self { dir, log, record, config, messages, state: RunState::Died, worst };
         files.state = files.how(is_held);
         Ok(files)
     }
@@ -221,15 +227,19 @@ impl RunFiles {
 
     fn best_of(&self, mode: Mode) -> Option<Best> {
         let is_metric = |name: &str| !matches!(name, "time" | "data_time");
+        // A name says less than the metric itself: more of an error of the field is worse, whatever it is called.
+        let direction = |name: &str| {
+            let told = self.record.directions.get(name).copied();
+            told.or_else(|| Direction::infer(name, None, None).ok())
+        };
         let names = self.of(mode).flat_map(|line| line.values.iter().map(|(name, _)| name.as_str()));
         let mut metrics = names.filter(|name| is_metric(name));
-        let name = metrics.find(|name| Direction::infer(name, None, None).is_ok())?;
-        let direction = Direction::infer(name, None, None).ok()?;
+        let (name, direction) = metrics.find_map(|name| Some((name, direction(name)?)))?;
         let mut best: Option<Best> = None;
         for line in self.of(mode) {
             let Some(value) = line.get(name) else { continue };
             if direction.beats(value, best.as_ref().map(|best| best.value)) {
-                best = Some(Best { name: name.to_owned(), value, iter: line.iter });
+                best = Some(Best { name: name.to_owned(), value, iter: line.iter, direction });
             }
         }
         best
@@ -278,6 +288,14 @@ fn newest(logs: &[PathBuf]) -> Result<(PathBuf, Record)> {
         later.push((log.clone(), record));
     }
     Ok(later.into_iter().next().unwrap_or_default())
+}
+
+/// What a hook kept of the worst samples: a plain file of a size that it may have.
+fn worst(log: &Path) -> Option<Value> {
+    const MOST: u64 = 64 << 20;
+    let file = log.join(VIS_DATA).join(WORST_SAMPLES);
+    let about = fs::symlink_metadata(&file).ok()?;
+    (about.is_file() && about.len() <= MOST).then(|| serde_json::from_slice(&fs::read(&file).ok()?).ok())?
 }
 
 fn log_file(log: &Path) -> PathBuf {

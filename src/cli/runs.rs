@@ -7,11 +7,12 @@ use std::time::SystemTime;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::run_files::{RunFiles, RunState, below};
+use super::run_files::{Best, RunFiles, RunState, below};
 use super::{Format, console};
 use crate::base::Result;
 use crate::base::escape::escaped;
 use crate::base::number::{fixed, short};
+use crate::metric::Direction;
 
 /// Arguments of `runs`.
 #[derive(Debug, Clone, Args)]
@@ -44,7 +45,7 @@ struct Row {
     state: RunState,
     /// Done and planned: epochs, or iterations.
     epoch: Option<(f64, Option<f64>)>,
-    best: Option<(String, f64)>,
+    best: Option<Best>,
     /// Seconds since something was written.
     age: Option<f64>,
 }
@@ -77,10 +78,8 @@ impl Sort {
             (a, b) => b.is_some().cmp(&a.is_some()),
         };
         let best = |row: &Row| {
-            let (name, value) = row.best.as_ref()?;
-            let less =
-                crate::metric::Direction::infer(name, None, None) == Ok(crate::metric::Direction::Less);
-            Some(if less { *value } else { -value })
+            let Best { value, direction, .. } = row.best.as_ref()?;
+            Some(if *direction == Direction::Less { *value } else { -value })
         };
         match self {
             Self::Age => numbers(a.age, b.age),
@@ -98,7 +97,7 @@ impl Row {
         Self {
             state: files.state,
             epoch: files.epochs(),
-            best: files.best().map(|best| (best.name, best.value)),
+            best: files.best(),
             age: files.touched().map(since),
             dir: files.dir,
         }
@@ -107,8 +106,8 @@ impl Row {
     fn json(&self) -> Value {
         let number = |value: Option<f64>| value.map_or(Value::Null, crate::vis::to_json);
         let (done, planned) = self.epoch.map_or((None, None), |(done, planned)| (Some(done), planned));
-        let best =
-            self.best.as_ref().map(|(name, value)| json!({"name": name, "value": number(Some(*value))}));
+        let best = self.best.as_ref();
+        let best = best.map(|best| json!({"name": best.name, "value": number(Some(best.value))}));
         json!({"work_dir": self.dir, "state": self.state.name(), "epoch": number(done), "max_epochs": number(planned),
                "best": best, "age_seconds": number(self.age)})
     }
@@ -121,7 +120,7 @@ impl Row {
         let best = self
             .best
             .as_ref()
-            .map_or("-".into(), |(name, value)| format!("{} {}", escaped(name), fixed(*value, 4)));
+            .map_or("-".into(), |best| format!("{} {}", escaped(&best.name), fixed(best.value, 4)));
         let age = self.age.map_or("-".into(), age);
         // Escaped here already: the width of the column is that of what is shown.
         let dir = escaped(&self.dir.to_string_lossy()).into_owned();

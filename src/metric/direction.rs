@@ -34,6 +34,11 @@ impl Directions {
         self
     }
 
+    /// The values whose metrics say it, by name.
+    pub fn known(&self) -> &BTreeMap<String, Direction> {
+        &self.known
+    }
+
     /// The direction of this value, where its metric says it.
     pub fn get(&self, name: &str) -> Option<Direction> {
         self.known.get(name).copied()

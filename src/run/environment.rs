@@ -77,6 +77,8 @@ impl Session {
         let trains = self.state.optim.is_some();
         let data = trains.then(|| serde_json::to_value(self.fingerprints()).unwrap_or(Value::Null));
         let resumed = self.saving.resumed.take();
+        let directions = self.val.as_ref().or(self.test.as_ref()).map(|evaluation| evaluation.directions());
+        let directions = directions.map(|all| json!(all.known()));
         let mut vis = std::mem::take(&mut self.state.vis);
         let State { info, progress, dirs, project, .. } = &self.state;
         let git = project.as_deref().and_then(commit);
@@ -99,6 +101,7 @@ impl Session {
                 .with("epoch_len", progress.epoch_len)
                 .with("by_epoch", progress.by_epoch)
                 .with("classes", info.classes.as_slice())
+                .with("directions", directions)
                 .with("data", data)
                 .with("config", info.config.as_str());
             if let Some(path) = &resumed {

@@ -2,6 +2,7 @@
 //! its own to draw the curves included, and asks no network.
 
 mod curves;
+mod samples;
 
 use std::path::PathBuf;
 
@@ -65,7 +66,8 @@ fn page(runs: &[RunFiles], written: &str) -> Result<String> {
     let tables: Vec<_> =
         runs.iter().zip(&names).flat_map(|(run, name)| tables(run, name, runs.len() > 1)).collect();
     let report = json!({"version": env!("CARGO_PKG_VERSION"), "written": written, "runs": told,
-                        "charts": curves::charts(runs), "tables": tables});
+                        "charts": curves::charts(runs), "tables": tables,
+                        "samples": samples::worst(runs, &names)});
     let data = serde_json::to_string(&report).map_err(|e| Error::Other(e.into()))?;
     // In a script element only `<` could end it, or begin a comment.
     let data = data.replace('<', "\\u003c");

@@ -162,6 +162,67 @@ function matrix(spec) {
 }
 section('Tables of the last validation', report.tables.length ? el('div', {}, ...report.tables.map(matrix)) : null);
 
+// ---- the worst samples, and what is predicted against what is true
+function sample(spec) {
+  const line = (name, text, extra = '') => text === null ? null : el('p', {}, el('span', { class: 'soft' }, name + ' '), el('span', { class: extra }, text));
+  return el('figure', { class: 'sample' }, spec.png ? el('img', { src: 'data:image/png;base64,' + spec.png, alt: spec.name }) : null,
+    line('true', spec.truth), line('predicted', spec.prediction, spec.right === null ? '' : spec.right ? 'right' : 'wrong'),
+    line('loss', spec.loss === null ? 'no number' : short(spec.loss)), el('p', { class: 'soft' }, spec.name));
+}
+function plot(title, note, labels, paint) {
+  const canvas = el('canvas', {});
+  canvas.setAttribute('role', 'img'); canvas.setAttribute('aria-label', `${title}. ${note}`);
+  const draw = () => {
+    const width = canvas.clientWidth, height = canvas.clientHeight, ratio = window.devicePixelRatio || 1;
+    if (!width) return;
+    canvas.width = width * ratio; canvas.height = height * ratio;
+    const g = canvas.getContext('2d'); g.scale(ratio, ratio); g.font = '11px system-ui, sans-serif'; g.lineWidth = 1;
+    const axes = (x0, x1, y0, y1) => {
+      const yTicks = ticks(y0, y1, 5), left = Math.ceil(Math.max(20, ...yTicks.map(v => g.measureText(short(v)).width))) + 8, right = 10, top = 8, bottom = 30;
+      const px = x => left + (x - x0) / (x1 - x0) * (width - left - right), py = y => top + (y1 - y) / (y1 - y0) * (height - top - bottom);
+      g.strokeStyle = css('--line'); g.fillStyle = css('--soft'); g.textAlign = 'right'; g.textBaseline = 'middle';
+      for (const v of yTicks) { const y = Math.round(py(v)) + .5; g.beginPath(); g.moveTo(left, y); g.lineTo(width - right, y); g.stroke(); g.fillText(short(v), left - 5, y); }
+      g.textAlign = 'center'; g.textBaseline = 'top';
+      for (const v of ticks(x0, x1, Math.max(2, Math.floor(width / 90)))) g.fillText(short(v), Math.min(px(v), width - right - 12), height - bottom + 4);
+      g.fillText(labels, left + (width - left - right) / 2, height - 13);
+      return { px, py };
+    };
+    paint(g, axes);
+  };
+  new ResizeObserver(draw).observe(canvas);
+  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', draw);
+  return el('figure', {}, el('header', {}, el('h3', {}, title)), canvas, el('figcaption', {}, note));
+}
+function residuals(spec) {
+  const pairs = spec.x.map((x, i) => [x, spec.y[i]]).filter(([x, y]) => x !== null && y !== null);
+  if (!pairs.length) return [];
+  const all = pairs.flat(), off = pairs.map(([x, y]) => y - x);
+  const spread = values => { const low = values.reduce((a, b) => Math.min(a, b)), high = values.reduce((a, b) => Math.max(a, b)); return low < high ? [low, high] : [low - 1, high + 1]; };
+  const [low, high] = spread(all), [least, most] = spread(off);
+  const mean = off.reduce((a, b) => a + b, 0) / off.length, deviation = Math.sqrt(off.reduce((a, b) => a + (b - mean) ** 2, 0) / off.length);
+  const shown = pairs.length < spec.of ? `${pairs.length} of ${spec.of} samples` : `${pairs.length} samples`;
+  const bins = Math.min(40, Math.max(8, Math.round(Math.sqrt(off.length)))), counts = new Array(bins).fill(0);
+  for (const v of off) counts[Math.min(bins - 1, Math.floor((v - least) / (most - least) * bins))]++;
+  const scatter = plot(`${spec.name}: predicted against true`, `${shown}; on the line both are equal.`, 'true', (g, axes) => {
+    const pad = (high - low) * .04, { px, py } = axes(low - pad, high + pad, low - pad, high + pad);
+    g.strokeStyle = css('--soft'); g.setLineDash([4, 4]); g.beginPath(); g.moveTo(px(low), py(low)); g.lineTo(px(high), py(high)); g.stroke(); g.setLineDash([]);
+    g.fillStyle = css('--c0'); g.globalAlpha = .55;
+    for (const [x, y] of pairs) { g.beginPath(); g.arc(px(x), py(y), 2.2, 0, 7); g.fill(); }
+    g.globalAlpha = 1;
+  });
+  const histogram = plot(`${spec.name}: residuals`, `Predicted less true: ${short(mean)} on average, deviation ${short(deviation)}.`, 'predicted − true', (g, axes) => {
+    const { px, py } = axes(least, most, 0, Math.max(...counts) * 1.05), step = (most - least) / bins;
+    g.fillStyle = css('--c0');
+    counts.forEach((n, i) => { const x = px(least + i * step); g.fillRect(x + .5, py(n), Math.max(1, px(least + (i + 1) * step) - x - 1), py(0) - py(n)); });
+    if (least < 0 && most > 0) { g.strokeStyle = css('--soft'); g.setLineDash([4, 4]); g.beginPath(); g.moveTo(px(0), py(0)); g.lineTo(px(0), 8); g.stroke(); g.setLineDash([]); }
+  });
+  return [scatter, histogram];
+}
+section('Worst samples', ...report.samples.map(run => el('div', {}, several ? el('h3', {}, run.run) : null, el('p', { class: 'soft' }, run.note),
+  el('div', { class: 'samples' }, ...run.samples.map(sample)))));
+section('Predicted against true', ...report.samples.filter(run => run.residuals.length).map(run => el('div', {}, several ? el('h3', {}, run.run) : null,
+  el('div', { class: 'charts' }, ...run.residuals.flatMap(residuals)))));
+
 const head = run => several ? el('h3', {}, run.name) : null;
 const each = make => report.runs.map(run => { const body = make(run); return body && el('div', {}, head(run), body); });
 section('Warnings', ...each(run => run.warnings.length ? el('ul', {}, ...run.warnings.map(text => el('li', {}, text))) : null));

@@ -1,5 +1,6 @@
 //! What a folder of logs tells in numbers: its event log, or `scalars.json` where there is none.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -10,6 +11,7 @@ use crate::base::Result;
 use crate::base::error::IoContext;
 use crate::checkpoint::VIS_DATA;
 use crate::hook::Mode;
+use crate::metric::Direction;
 use crate::vis::{EVENTS, SCALARS, TABLES, VisEvent, read_scalars};
 
 /// The events of a folder of logs, sorted by what they are.
@@ -20,6 +22,10 @@ pub(super) struct Record {
     pub tables: Vec<Map<String, Value>>,
     /// Those of the runs that this one goes on with, too.
     pub warnings: Vec<String>,
+    /// Which way its metrics are better, as far as they say so.
+    pub directions: BTreeMap<String, Direction>,
+    /// It goes on with an earlier run, whose folder of logs is another one.
+    pub resumed: bool,
     /// How it ended, unless it has begun again since.
     pub end: Option<RunState>,
     /// Whether it trains: an evaluation has a folder of its own.
@@ -64,6 +70,9 @@ impl Record {
         match event.kind() {
             "run" | "resume" => {
                 self.end = None;
+                self.resumed |= event.kind() == "resume";
+                let told = event.get("directions").cloned().map(serde_json::from_value);
+                self.directions.extend(told.and_then(Result::ok).unwrap_or_else(BTreeMap::new));
                 // Of what is only evaluated, the data are not told.
                 self.trains |= event.get("data").is_some_and(|data| !data.is_null());
             }
