@@ -360,9 +360,8 @@ fn a_sheet_shows_samples_as_they_are_and_as_they_are_trained() {
         let parts = sample["parts"].as_array().unwrap();
         let sizes: Vec<_> = parts.iter().map(|part| part["width"].as_u64().unwrap()).collect();
         assert_eq!(sizes, [8, 32, 32], "as it is read, and in two passes");
-        // Three bytes a pixel, in base64.
-        assert_eq!(parts[1]["rgb"].as_str().unwrap().len(), 32 * 32 * 4);
-        assert_ne!(parts[1]["rgb"], parts[2]["rgb"], "another crop in each pass");
+        assert!(parts[1]["png"].as_str().unwrap().starts_with("iVBORw0KGgo"), "a PNG file in base64");
+        assert_ne!(parts[1]["png"], parts[2]["png"], "another crop in each pass");
         assert!(
             sample["label"].as_str().unwrap().parse::<u8>().is_ok_and(|digit| digit < 10),
             "{}",

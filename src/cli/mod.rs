@@ -81,7 +81,7 @@ enum Command {
     Plan(plan::Plan),
     /// Look for a learning rate: a short training in which it grows, and the loss at each. Nothing is written.
     LrFind(lr_find::LrFind),
-    /// Write a sheet of training samples before and after augmentation, with their labels, as one HTML file.
+    /// Write a sheet of training samples before and after augmentation, with their labels: one HTML file, or a picture.
     Browse(browse::Browse),
     /// Show the modules of a config's model: shapes, parameters, multiply-adds, and the memory of a training step.
     Summary(summary::Summarize),

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::base::error::IoContext;
+use crate::base::fs::Disk;
 use crate::base::{Error, Result, durable};
 use crate::checkpoint;
 use crate::config::{Kind, Node};
@@ -39,6 +40,27 @@ impl Output {
     /// Says why it cannot be written.
     pub fn at(path: &Path) -> Result<Self> {
         Ok(Self { path: path.to_owned(), to: To::of(path)? })
+    }
+
+    /// The same for what a command makes whole: a file that is there is replaced only if it begins as such ones do, or if
+    /// `overwrite` says so. `what` it is: a sheet of samples, say.
+    ///
+    /// # Errors
+    /// Says why it cannot be written, or is not written over.
+    pub fn of_own(path: &Path, is_own: impl Fn(&[u8]) -> bool, what: &str, overwrite: bool) -> Result<Self> {
+        /// No mark lies further behind.
+        const BEGIN: u64 = 256;
+        let out = Self::at(path)?;
+        if let To::File(target, Some(_)) = &out.to
+            && !overwrite
+            && !durable::read_begin(&Disk, target, BEGIN).is_ok_and(|begin| is_own(&begin))
+        {
+            let path = path.display();
+            return Err(Error::config(format!(
+                "{path} is there already and is no {what} of shanty's: name another file, or give `--overwrite`"
+            )));
+        }
+        Ok(out)
     }
 
     /// Writes `bytes`. True if that is a plain file; what is told beside then may go to stdout.

@@ -2,8 +2,8 @@
 
 use super::assemble::{Assembled, Purpose, assemble};
 use crate::base::{Error, Result};
-use crate::config::Node;
-use crate::data::{Origin, Sample};
+use crate::config::{Diags, Level, Node};
+use crate::data::{Colors, Origin, Sample};
 
 /// Some training samples.
 #[derive(Debug, Clone, Default)]
@@ -14,6 +14,8 @@ pub struct Browsed {
     pub classes: Vec<String>,
     /// How many samples the data set has.
     pub of: usize,
+    /// The order of the channels that come out of the pipeline.
+    pub colors: Colors,
 }
 
 /// A training sample before and after its pipeline.
@@ -35,11 +37,9 @@ pub struct BrowsedSample {
 /// # Errors
 /// The mistakes of the config; no training data on this machine; a sample that cannot be read.
 pub fn browse(node: &Node, name: Option<&str>, samples: usize, passes: u64) -> Result<Browsed> {
-    let Assembled { mut builder, .. } = assemble(node, name, Purpose::Look, None)?;
+    let Assembled { mut builder, odd, .. } = assemble(node, name, Purpose::Look, None)?;
     let seed = builder.settle_seed();
-    let data = builder.train_data.take().ok_or_else(|| {
-        Error::config("there are no training data to look at: give a `train_dataloader` whose data are here")
-    })?;
+    let data = builder.train_data.take().ok_or_else(|| no_data(odd))?;
     let data = data.run_seed(seed);
     let of = data.dataset().len();
     let shown = samples.min(of);
@@ -49,5 +49,16 @@ pub fn browse(node: &Node, name: Option<&str>, samples: usize, passes: u64) -> R
         Ok(BrowsedSample { index, origin: data.dataset().origin(index), before: data.raw(index), after })
     };
     let samples = (0..shown).map(sample).collect::<Result<_>>()?;
-    Ok(Browsed { samples, classes: data.classes().unwrap_or_default().to_vec(), of })
+    let classes = data.classes().unwrap_or_default().to_vec();
+    Ok(Browsed { samples, classes, of, colors: data.channel_order(node.get("train_dataloader")) })
+}
+
+/// Why there are no training data: what is not on this machine, or that a config has none.
+fn no_data(odd: Diags) -> Error {
+    let mut absent: Vec<_> = odd.0.into_iter().filter(|diag| diag.absent).collect();
+    if absent.is_empty() {
+        return Error::config("there are no training data to look at: the config has no `train_dataloader`");
+    }
+    absent.iter_mut().for_each(|diag| diag.level = Level::Error);
+    Diags(absent).into()
 }

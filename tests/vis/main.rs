@@ -5,6 +5,8 @@
 mod board;
 mod config;
 mod failures;
+#[cfg(all(unix, feature = "cli"))]
+mod looked_at;
 mod pictures;
 mod servers;
 

@@ -1,26 +1,27 @@
 //! `shanty browse`: a sheet of training samples before and after augmentation, with their labels, as one HTML file that
-//! asks no network.
+//! asks no network, or as one picture.
 
 use std::path::PathBuf;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use clap::Args;
-use ndarray::{Array3, ArrayD};
 use serde_json::{Value as Json, json};
 
 use super::output::{self, Output};
 use super::{Bare, ConfigArgs, console};
-use crate::base::escape::brief;
-use crate::base::number::{count, short};
+use crate::base::number::count;
 use crate::base::{Error, Result};
-use crate::data::{Colors, INPUTS, Origin, Picture, Sample, TARGET, Value};
+use crate::data::{Colors, INPUTS, Picture, Sample, TARGET, Value};
 use crate::run::{Browsed, BrowsedSample, browse};
+use crate::vis::{Drawing, Rgb};
 
 /// Arguments of `browse`.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Browse {
     #[command(flatten)]
     config: ConfigArgs,
-    /// The HTML file.
+    /// The file: a picture if it ends in .png, else HTML.
     #[arg(short, long, value_name = "FILE")]
     out: PathBuf,
     /// How many samples, at equal distances in the data set.
@@ -29,26 +30,49 @@ pub(super) struct Browse {
     /// In how many passes each is shown.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=20))]
     passes: u64,
+    /// Write over a file that is no sheet of an earlier `browse`.
+    #[arg(long)]
+    overwrite: bool,
     #[command(flatten)]
     bare: Bare,
 }
 
 const PAGE: &str = include_str!("page.html");
 
-/// Pixels of a side; of larger pictures every second, third, … row and column is shown.
+/// Pixels of a side; of larger pictures each pixel that is shown is the mean of several.
 const SIDE: usize = 160;
-/// Numbers of a sample that is no picture.
-const FEW: usize = 24;
+/// A smaller picture is enlarged in a sheet that is a picture: its caption stands below it.
+const LEAST: usize = 140;
+/// Pixels of a row of such a sheet, if one sample is not wider.
+const ROW: usize = 1500;
+/// States of samples that such a sheet may show: it takes some 100 kB of memory for each.
+const STATES: u64 = 1200;
+const LIGHT: Rgb = [230, 233, 237];
+const SOFT: Rgb = [160, 166, 174];
 
 impl Browse {
     pub fn run(self) -> Result<()> {
         let node = self.config.with(&self.bare).resolve()?;
         output::spare_inputs(&self.out, &node)?;
-        let out = Output::at(&self.out)?;
+        let is_picture = self.out.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("png"));
+        if is_picture && self.samples * (self.passes + 1) > STATES {
+            return Err(Error::config(format!(
+                "a picture of {} in {} is too large to be looked at: give fewer `--samples` or `--passes`, or write .html",
+                count(self.samples, "sample"),
+                count(self.passes + 1, "state")
+            )));
+        }
+        let is_own = |begin: &[u8]| match is_picture {
+            true => Drawing::is_own(begin),
+            false => begin.starts_with(PAGE.split_once("<html").map_or(PAGE, |(begin, _)| begin).as_bytes()),
+        };
+        let out = Output::of_own(&self.out, is_own, "sheet of samples", self.overwrite)?;
         let name = self.config.name();
         let browsed = browse(&node, Some(&name), self.samples as usize, self.passes)?;
-        let page = page(&name, &browsed)?;
-        if out.write(page.as_bytes())? {
+        let cards: Vec<_> = browsed.samples.iter().map(|sample| Card::of(sample, &browsed)).collect();
+        let bytes =
+            if is_picture { sheet(&cards).png()? } else { page(&name, &cards, browsed.of)?.into_bytes() };
+        if out.write(&bytes)? {
             let shown = count(browsed.samples.len() as u64, "sample");
             console::tell(&format!("{} of {shown}", self.out.display()));
         }
@@ -56,149 +80,111 @@ impl Browse {
     }
 }
 
-fn page(name: &str, browsed: &Browsed) -> Result<String> {
-    let samples: Vec<_> = browsed.samples.iter().map(|sample| card(sample, &browsed.classes)).collect();
+/// A sample on a sheet.
+struct Card {
+    parts: Vec<Part>,
+    label: String,
+    origin: String,
+}
+
+/// One state of a sample: a picture, or its numbers in a line.
+struct Part {
+    shown: std::result::Result<Drawing, String>,
+    caption: String,
+}
+
+impl Card {
+    fn of(sample: &BrowsedSample, browsed: &Browsed) -> Self {
+        let inputs = |sample: &Sample| sample.fields.get(INPUTS).cloned();
+        let before = sample.before.as_ref().and_then(inputs);
+        let of_file =
+            |value: &Value| matches!(value, Value::Picture(Picture::File(f)) if f.colors == Colors::Bgr);
+        let first = before.into_iter().map(|value| {
+            let bgr = of_file(&value);
+            Part::of(value, bgr, "as it is read".into())
+        });
+        let bgr = browsed.colors == Colors::Bgr;
+        let passes =
+            sample.after.iter().enumerate().filter_map(|(pass, sample)| Some((pass, inputs(sample)?)));
+        let after = passes.map(|(pass, value)| Part::of(value, bgr, format!("pass {}", pass + 1)));
+        let labelled = sample.after.first().or(sample.before.as_ref());
+        let target = labelled.and_then(|sample| sample.fields.get(TARGET));
+        Self {
+            parts: first.chain(after).collect(),
+            label: target.map_or(String::new(), |target| target.told(&browsed.classes)),
+            origin: sample.origin.told(sample.index),
+        }
+    }
+
+    fn json(&self) -> Result<Json> {
+        let part = |part: &Part| {
+            Ok::<_, Error>(match &part.shown {
+                Ok(drawn) => json!({"png": BASE64_STANDARD.encode(drawn.png()?), "width": drawn.size().0,
+                                    "height": drawn.size().1, "caption": part.caption}),
+                Err(text) => json!({"text": text, "caption": part.caption}),
+            })
+        };
+        let parts = self.parts.iter().map(part).collect::<Result<Vec<_>>>()?;
+        Ok(json!({"parts": parts, "label": self.label, "origin": self.origin}))
+    }
+
+    fn drawn(&self) -> Drawing {
+        let part = |part: &Part| match &part.shown {
+            Ok(drawn) => drawn.clone().at_least(LEAST).captioned(&[(part.caption.clone(), SOFT)]),
+            Err(text) => {
+                let texts = [(text.clone(), LIGHT), (part.caption.clone(), SOFT)];
+                Drawing::blank(2 * LEAST, 1, [0; 3]).captioned(&texts)
+            }
+        };
+        let parts: Vec<_> = self.parts.iter().map(part).collect();
+        Drawing::beside(&parts).captioned(&[(self.label.clone(), LIGHT), (self.origin.clone(), SOFT)])
+    }
+}
+
+impl Part {
+    fn of(value: Value, bgr: bool, caption: String) -> Self {
+        let text = |text: String| Self { shown: Err(text), caption: caption.clone() };
+        let planes = match value {
+            Value::Picture(picture) => match picture.packed() {
+                Ok(planes) => planes,
+                Err(why) => return text(why.to_string()),
+            },
+            Value::Float(values) if matches!(values.shape(), [1 | 3 | 4, _, _]) => {
+                match values.into_dimensionality::<ndarray::Ix3>() {
+                    Ok(planes) => planes,
+                    Err(why) => return text(why.to_string()),
+                }
+            }
+            other => return text(other.told(&[])),
+        };
+        let (_, height, width) = planes.dim();
+        let caption = format!("{caption}, {width} × {height}");
+        Self { shown: Ok(Drawing::of_values(planes.view(), bgr, SIDE)), caption }
+    }
+}
+
+fn page(name: &str, cards: &[Card], of: usize) -> Result<String> {
+    let samples = cards.iter().map(Card::json).collect::<Result<Vec<_>>>()?;
     let note = format!(
-        "{} of {}: as it is read, then as the first passes of a training get it.",
+        "{} of {of}: as it is read, then as the first passes of a training get it.",
         count(samples.len() as u64, "sample"),
-        browsed.of
     );
     let sheet = json!({"title": format!("training samples of {name}"), "note": note, "samples": samples});
     let data = serde_json::to_string(&sheet).map_err(|e| Error::Other(e.into()))?;
     Ok(PAGE.replacen("{{DATA}}", &data.replace('<', "\\u003c"), 1))
 }
 
-fn card(sample: &BrowsedSample, classes: &[String]) -> Json {
-    // What comes out of the pipeline has the order of channels that went in.
-    let inputs = |sample: &Sample| sample.fields.get(INPUTS).cloned();
-    let before = sample.before.as_ref().and_then(inputs);
-    let bgr = matches!(&before, Some(Value::Picture(Picture::File(file))) if file.colors == Colors::Bgr);
-    let first = before.into_iter().map(|value| part(value, bgr, "as it is read".into()));
-    let passes = sample.after.iter().enumerate().filter_map(|(pass, sample)| Some((pass, inputs(sample)?)));
-    let after = passes.map(|(pass, value)| part(value, bgr, format!("pass {}", pass + 1)));
-    let parts: Vec<_> = first.chain(after).collect();
-    let labelled = sample.after.first().or(sample.before.as_ref());
-    let label = labelled
-        .and_then(|sample| sample.fields.get(TARGET))
-        .map_or(String::new(), |target| label(target, classes));
-    json!({"parts": parts, "label": label, "origin": origin(sample)})
-}
-
-fn origin(sample: &BrowsedSample) -> String {
-    match &sample.origin {
-        Origin::Position => format!("sample {}", sample.index),
-        Origin::File(file) => file.display().to_string(),
-        Origin::Row { file: Some(file), id } => format!("{id} of {}", file.display()),
-        Origin::Row { file: None, id } => id.to_string(),
-    }
-}
-
-/// A class by its name, numbers as they are.
-fn label(target: &Value, classes: &[String]) -> String {
-    let named = |class: i64| usize::try_from(class).ok().and_then(|class| classes.get(class)).cloned();
-    match target {
-        Value::Int(class) if class.len() == 1 => {
-            let class = class.first().copied().unwrap_or_default();
-            named(class).unwrap_or_else(|| class.to_string())
+/// The samples in rows.
+fn sheet(cards: &[Card]) -> Drawing {
+    let (mut rows, mut row): (Vec<Drawing>, Vec<Drawing>) = (Vec::new(), Vec::new());
+    for card in cards {
+        let drawn = card.drawn();
+        let width = row.iter().map(|drawn| drawn.size().0).sum::<usize>() + drawn.size().0;
+        if width > ROW && !row.is_empty() {
+            rows.push(Drawing::beside(&std::mem::take(&mut row)));
         }
-        Value::Int(values) => few(values, |value| value.to_string()),
-        Value::Float(values) => few(values, |value| short(f64::from(*value))),
-        Value::Text(text) => brief(text).into_owned(),
-        Value::Picture(_) => "a picture".into(),
+        row.push(drawn);
     }
-}
-
-fn few<T>(values: &ArrayD<T>, shown: impl Fn(&T) -> String) -> String {
-    let texts: Vec<_> = values.iter().take(FEW).map(shown).collect();
-    let more = if values.len() > FEW { format!(", … ({:?})", values.shape()) } else { String::new() };
-    format!("{}{more}", texts.join(", "))
-}
-
-/// One state of a sample: a picture, or its numbers in a line.
-fn part(value: Value, bgr: bool, caption: String) -> Json {
-    let text = |text: String| json!({"text": text, "caption": caption});
-    let planes = match value {
-        Value::Picture(picture) => match picture.packed() {
-            Ok(planes) => planes,
-            Err(why) => return text(why.to_string()),
-        },
-        Value::Float(values) if matches!(values.shape(), [1 | 3 | 4, _, _]) => {
-            match values.into_dimensionality::<ndarray::Ix3>() {
-                Ok(planes) => planes,
-                Err(why) => return text(why.to_string()),
-            }
-        }
-        other => return text(label(&other, &[])),
-    };
-    let (_, height, width) = planes.dim();
-    let step = height.max(width).div_ceil(SIDE).max(1);
-    let (high, wide) = (height.div_ceil(step), width.div_ceil(step));
-    let caption = format!("{caption}, {width} × {height}");
-    json!({"width": wide, "height": high, "rgb": base64(&pixels(&planes, step, bgr)), "caption": caption})
-}
-
-/// Bytes of red, green and blue. Values that are none of bytes are stretched from the smallest to the largest.
-fn pixels(planes: &Array3<f32>, step: usize, bgr: bool) -> Vec<u8> {
-    let (channels, height, width) = planes.dim();
-    let finite = planes.iter().copied().filter(|value| value.is_finite());
-    let (low, high) =
-        finite.fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
-    // Digits of 0 to 16 would be black.
-    let are_bytes = low >= 0.0 && high <= 255.0 && high > 32.0;
-    let (low, scale) =
-        if are_bytes { (0.0, 1.0) } else { (low, 255.0 / (high - low).max(f32::MIN_POSITIVE)) };
-    let mut bytes = Vec::with_capacity(height.div_ceil(step) * width.div_ceil(step) * 3);
-    for y in (0..height).step_by(step) {
-        for x in (0..width).step_by(step) {
-            for color in 0..3 {
-                let channel = if channels < 3 {
-                    0
-                } else if bgr {
-                    2 - color
-                } else {
-                    color
-                };
-                // What is no number becomes black.
-                bytes.push(((planes[[channel, y, x]] - low) * scale).round() as u8);
-            }
-        }
-    }
-    bytes
-}
-
-/// RFC 4648.
-fn base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for three in bytes.chunks(3) {
-        let bits =
-            three.iter().enumerate().fold(0u32, |bits, (i, byte)| bits | u32::from(*byte) << (16 - 8 * i));
-        for i in 0..4 {
-            let letter = LETTERS[(bits >> (18 - 6 * i)) as usize & 63];
-            text.push(if i <= three.len() { char::from(letter) } else { '=' });
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The examples of RFC 4648.
-    #[test]
-    fn base64_is_that_of_the_standard() {
-        let encoded = ["", "f", "fo", "foo", "foob", "fooba", "foobar"].map(|text| base64(text.as_bytes()));
-        assert_eq!(encoded, ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"]);
-    }
-
-    #[test]
-    fn values_become_bytes_in_the_order_of_a_screen() {
-        let bytes = Array3::from_shape_vec((3, 1, 2), vec![10.0, 20.0, 30.0, 40.0, 50.0, 60.0]).unwrap();
-        assert_eq!(pixels(&bytes, 1, false), [10, 30, 50, 20, 40, 60]);
-        assert_eq!(pixels(&bytes, 1, true), [50, 30, 10, 60, 40, 20]);
-        assert_eq!(pixels(&bytes, 2, false), [10, 30, 50]);
-        let normalised = Array3::from_shape_vec((1, 1, 3), vec![-1.0, 0.0, f32::NAN]).unwrap();
-        assert_eq!(pixels(&normalised, 1, false), [0, 0, 0, 255, 255, 255, 0, 0, 0]);
-    }
+    rows.push(Drawing::beside(&row));
+    Drawing::below(&rows)
 }

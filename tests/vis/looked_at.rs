@@ -1,0 +1,216 @@
+//! What the command line makes of samples to be looked at: the worst ones in a report, and sheets of training samples.
+
+use std::os::unix::fs::symlink;
+use std::process::{Command, Output};
+
+use shanty::data::Colors;
+use shanty::run::browse;
+use shanty::vis::Drawing;
+
+use super::*;
+
+fn shanty(dir: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_shanty")).args(args).current_dir(dir).output().unwrap()
+}
+
+fn said(out: &Output) -> String {
+    String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr)
+}
+
+fn shipped(name: &str) -> String {
+    format!("{}/configs/{name}.yaml", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Trains a shipped config for two epochs, with the hook that keeps the worst samples.
+fn trained(dir: &Path, name: &str, work: &str) {
+    let set = [
+        "custom_hooks=[{type: WorstSamplesHook}]",
+        "train_dataloader.num_batch_per_epoch=2",
+        "train_cfg.max_epochs=2",
+        "train_cfg.val_interval=1",
+    ];
+    let config = shipped(name);
+    let args = [&["train", &*config, "-q", "--overwrite", "--work-dir", work], &set[..]].concat();
+    let out = shanty(dir, &args);
+    assert!(out.status.success(), "{}", said(&out));
+}
+
+/// The data of a page, and how long the page is.
+fn data(dir: &Path, file: &str, id: &str) -> (Value, usize) {
+    let page = fs::read_to_string(dir.join(file)).unwrap();
+    let data = page.split_once(&format!("id=\"{id}\">")).unwrap().1.split_once("</script>").unwrap().0;
+    (serde_json::from_str(data).unwrap(), page.len())
+}
+
+fn report(dir: &Path, work: &str) -> (Value, usize) {
+    let out = shanty(dir, &["report", work, "-o", "r.html"]);
+    assert!(out.status.success(), "{}", said(&out));
+    data(dir, "r.html", "report")
+}
+
+fn kept(dir: &Path, work: &str) -> PathBuf {
+    let logs = fs::read_dir(dir.join(work)).unwrap().map(|entry| entry.unwrap().path().join("vis_data"));
+    let mut logs: Vec<_> = logs.filter(|dir| dir.is_dir()).collect();
+    logs.sort();
+    logs.pop().unwrap().join("worst_samples.json")
+}
+
+#[test]
+fn a_report_shows_the_worst_samples_as_pictures() {
+    let dir = tempfile::tempdir().unwrap();
+    trained(dir.path(), "digits_lenet", "w");
+    let (told, bytes) = report(dir.path(), "w");
+    assert!(bytes < 300_000, "{bytes}");
+    let run = &told["samples"][0];
+    let samples = run["samples"].as_array().unwrap();
+    assert_eq!(samples.len(), 12);
+    for sample in samples {
+        assert!(sample["png"].as_str().unwrap().starts_with("iVBORw0KGgo"), "a PNG file in base64");
+        assert!(
+            sample["truth"].is_string() && sample["prediction"].is_string() && sample["right"].is_boolean()
+        );
+    }
+    let note = run["note"].as_str().unwrap();
+    assert!(note.starts_with("Of the last validation, after epoch 2: the largest losses of "), "{note}");
+    // What is no letter of base64 is no picture, and pictures end where a report would grow too long.
+    let file = kept(dir.path(), "w");
+    let mut own: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    let long = "A".repeat(140_000);
+    let pictures = [json!("\" onerror=\"alert(1)"), json!(long), json!(long), json!(long), json!("AAAA")];
+    for (at, png) in pictures.into_iter().enumerate() {
+        own["samples"][at]["png"] = png;
+    }
+    own["samples"][0]["name"] = json!("</script><script>alert(1)</script>");
+    fs::write(&file, own.to_string()).unwrap();
+    let (told, bytes) = report(dir.path(), "w");
+    let has = |at: usize| told["samples"][0]["samples"][at]["png"].is_string();
+    assert_eq!([0, 1, 2, 3, 4].map(has), [false, true, true, false, true]);
+    assert!(bytes < 700_000, "{bytes}");
+    assert_eq!(told["samples"][0]["samples"][0]["name"], "</script><script>alert(1)</script>");
+    // What an earlier run of the folder kept is no part of this one, and what is no such file is passed over.
+    let old = dir.path().join("w/20200101_000000/vis_data");
+    fs::create_dir_all(&old).unwrap();
+    fs::rename(&file, old.join("worst_samples.json")).unwrap();
+    assert_eq!(report(dir.path(), "w").0["samples"], json!([]));
+    fs::write(&file, "no json").unwrap();
+    assert_eq!(report(dir.path(), "w").0["samples"], json!([]));
+}
+
+/// Of an error the best is the smallest, though its name has no word that says so.
+#[test]
+fn a_report_shows_residuals_and_the_smallest_error() {
+    let dir = tempfile::tempdir().unwrap();
+    trained(dir.path(), "houses_mlp", "w");
+    let (told, _) = report(dir.path(), "w");
+    let residuals = &told["samples"][0]["residuals"][0];
+    let lens = ["x", "y"].map(|key| residuals[key].as_array().unwrap().len());
+    assert_eq!(residuals["of"], lens[0]);
+    assert!(lens[0] == lens[1] && lens[0] > 20, "{lens:?}");
+    let all = events(kept(dir.path(), "w").parent().unwrap());
+    assert_eq!(
+        all[0].get("directions"),
+        Some(&json!({"mae": "less", "r2": "greater", "test_loss": "less", "val_loss": "less"}))
+    );
+    let maes =
+        all.iter().filter(|event| event.kind() == "val").filter_map(|event| event.get("mae")?.as_f64());
+    let least = maes.fold(f64::INFINITY, f64::min);
+    let best = &told["runs"][0]["best"];
+    assert_eq!(best["name"], "mae");
+    assert!((best["value"].as_f64().unwrap() - least).abs() < 1e-3 * least, "{best}: {least}");
+    let runs: Value = serde_json::from_slice(&shanty(dir.path(), &["runs", ".", "--json"]).stdout).unwrap();
+    assert_eq!(runs[0]["best"]["name"], "mae");
+}
+
+#[test]
+fn a_sheet_is_a_picture_too_and_replaces_nothing_but_a_sheet() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = shipped("digits_lenet");
+    let browse =
+        |more: &[&str]| shanty(dir.path(), &[&["browse", &*config, "--samples", "3"], more].concat());
+    assert!(browse(&["-o", "sheet.png"]).status.success());
+    let sheet = fs::read(dir.path().join("sheet.png")).unwrap();
+    assert!(Drawing::is_own(&sheet));
+    let reader = png::Decoder::new(io::Cursor::new(&sheet)).read_info().unwrap();
+    // A state of 8 pixels is 144 wide, one of 32 is 160; below each a caption, below all a label and an origin.
+    let (wide, high) = (reader.info().width, reader.info().height);
+    assert_eq!((wide, high % 4), (2 * (144 + 3 * 164) + 4, 0), "two samples in a row");
+    for name in ["sheet.png", "sheet.html", "sheet.html"] {
+        let out = browse(&["-o", name]);
+        assert!(out.status.success(), "{name}: {}", said(&out));
+    }
+    assert_eq!(fs::read(dir.path().join("sheet.png")).unwrap(), sheet, "the same each time");
+    let picture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/images/420_pillow.png");
+    fs::copy(picture, dir.path().join("photo.png")).unwrap();
+    fs::write(dir.path().join("mine.html"), "<!doctype html>\n<p>mine").unwrap();
+    symlink("photo.png", dir.path().join("link.png")).unwrap();
+    for name in ["photo.png", "mine.html", "link.png"] {
+        let before = fs::read(dir.path().join(name)).unwrap();
+        let out = browse(&["-o", name]);
+        assert_eq!(out.status.code(), Some(2), "{}", said(&out));
+        assert!(
+            said(&out).contains("is no sheet of samples of shanty's") && said(&out).contains("--overwrite")
+        );
+        assert_eq!(fs::read(dir.path().join(name)).unwrap(), before, "{name}");
+    }
+    assert!(browse(&["-o", "photo.png", "--overwrite"]).status.success());
+    assert!(Drawing::is_own(&fs::read(dir.path().join("photo.png")).unwrap()));
+    let piped = browse(&["-o", "/dev/stdout"]);
+    assert!(said(&piped).starts_with("<!doctype html>"));
+    let large = shanty(dir.path(), &["browse", &config, "-o", "x.png", "--samples", "1000", "--passes", "5"]);
+    assert_eq!(large.status.code(), Some(2));
+    assert!(said(&large).contains("too large to be looked at"), "{}", said(&large));
+}
+
+const MODEL: &str =
+    "model: {type: ImageClassifier, backbone: {type: LeNet5, num_classes: 2}, head: {type: ClsHead}}\n";
+const TRAINED: &str =
+    "train_cfg: {by_epoch: true, max_epochs: 1}\noptim_wrapper: {optimizer: {type: SGD, lr: 0.1}}\n";
+
+/// Where the data are not here that was hidden: it is said what was looked for, and where the config names it.
+#[test]
+fn a_sheet_without_data_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let data =
+        "train_dataloader: {batch_size: 1, dataset: {type: ImageFolder, data_root: no/such/pictures}}\n";
+    fs::write(dir.path().join("absent.yaml"), format!("{MODEL}{data}{TRAINED}")).unwrap();
+    fs::write(dir.path().join("none.yaml"), MODEL).unwrap();
+    let absent = shanty(dir.path(), &["browse", "absent.yaml", "-o", "a.html"]);
+    assert_eq!(absent.status.code(), Some(2));
+    assert!(
+        said(&absent).contains("no/such/pictures") && said(&absent).contains("absent.yaml:2:"),
+        "{}",
+        said(&absent)
+    );
+    let none = shanty(dir.path(), &["browse", "none.yaml", "-o", "a.html"]);
+    assert!(said(&none).contains("the config has no `train_dataloader`"), "{}", said(&none));
+    assert!(!dir.path().join("a.html").exists());
+}
+
+/// Files are read with blue first, and Normalize turns that round: what it gives was drawn with blue for red.
+#[test]
+fn a_sheet_knows_where_the_red_channel_is() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir_all(dir.path().join("pics/red")).unwrap();
+    fs::write(dir.path().join("pics/red/1.png"), Drawing::blank(8, 8, [200, 30, 10]).png().unwrap()).unwrap();
+    let looked = |transforms: &str| {
+        let text = format!(
+            "{MODEL}train_dataloader: {{batch_size: 1, dataset: {{type: ImageFolder, data_root: '{}', pipeline: \
+             [{{type: LoadImageFromFile}}, {transforms}{{type: PackInputs}}]}}}}\n{TRAINED}",
+            dir.path().join("pics").display()
+        );
+        browse(&parse("c.yaml", &text).unwrap(), None, 1, 1).unwrap()
+    };
+    let plain = looked("");
+    assert_eq!(plain.colors, Colors::Bgr);
+    let first = |values: &shanty::run::Browsed| -> Vec<f32> {
+        let inputs = match values.samples[0].after[0].fields.get("inputs").unwrap().clone() {
+            shanty::data::Value::Picture(picture) => picture.packed().unwrap().into_dyn(),
+            shanty::data::Value::Float(values) => values,
+            other => panic!("{other:?}"),
+        };
+        [0, 1, 2].map(|channel| inputs[[channel, 0, 0]]).to_vec()
+    };
+    assert_eq!(first(&plain), [10.0, 30.0, 200.0]);
+    let turned = looked("{type: Normalize, mean: [0.0], std: [1.0]}, ");
+    assert_eq!((turned.colors, first(&turned)), (Colors::Rgb, vec![200.0, 30.0, 10.0]));
+}
