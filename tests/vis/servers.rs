@@ -125,12 +125,15 @@ fn answer(path: &str, told: &[(String, Value)]) -> (u16, Value) {
         }
         "runs/create" => (200, json!({"run": {"info": {"run_id": "r1"}}})),
         "runs/log-batch" | "runs/update" | "runs/search" => (200, json!({})),
+        path if path.starts_with("/api/2.0/mlflow-artifacts/artifacts/7/r1/artifacts/") => (200, json!({})),
         path if path.starts_with("runs/get?run_id=r1") => {
             let mut latest = BTreeMap::new();
             for metric in all("runs/log-batch").filter_map(|body| body["metrics"].as_array()).flatten() {
                 latest.insert(metric["key"].to_string(), metric.clone());
             }
-            (200, json!({"run": {"data": {"metrics": latest.into_values().collect::<Vec<_>>()}}}))
+            let data = json!({"metrics": latest.into_values().collect::<Vec<_>>()});
+            let info = json!({"artifact_uri": "mlflow-artifacts:/7/r1/artifacts"});
+            (200, json!({"run": {"data": data, "info": info}}))
         }
         _ => (404, json!({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "none"})),
     }
@@ -143,7 +146,7 @@ fn mlflow_hears_each_step_once() {
     let server = Server::start();
     let dir = tempfile::tempdir().unwrap();
     let yaml = format!(
-        "{{type: MLflowVisBackend, tracking_uri: 'http://{}', exp_name: toys, tags: {{a: b}}}}",
+        "{{type: MLflowVisBackend, tracking_uri: 'http://{}', exp_name: toys, tags: {{a: b}}, params: {{n: 3}}}}",
         server.addr
     );
     let run = |resume| with(every_step(dir.path(), resume), &[&yaml]);
@@ -159,7 +162,9 @@ fn mlflow_hears_each_step_once() {
     assert!(made[0]["tags"].as_array().unwrap().contains(&json!({"key": "a", "value": "b"})), "{made:?}");
     let params = server.of("/api/2.0/mlflow/runs/log-batch");
     let params: Vec<_> = params.iter().filter_map(|body| body["params"].as_array()).flatten().collect();
-    assert_eq!(params, [&json!({"key": "randomness.seed", "value": "0"})]);
+    let [seed, own] =
+        [("randomness.seed", "0"), ("n", "3")].map(|(key, value)| json!({"key": key, "value": value}));
+    assert_eq!(params, [&seed, &own]);
     let metrics = server.metrics();
     let steps =
         |key: &str| -> Vec<u64> { metrics.iter().filter(|(k, _)| k == key).map(|(_, step)| *step).collect() };
@@ -200,4 +205,56 @@ fn a_server_that_dies_in_the_middle_ends_no_run() {
         let said = spec.unwrap().build(&mut BuildCx::new(0)).map(drop).unwrap_err().to_string();
         assert!(said.contains(why), "{said}");
     }
+}
+
+/// Files of the run whose names end as the config says, those of the folder itself and of its own logs, each where the
+/// server keeps the artifacts of this run.
+#[test]
+fn mlflow_keeps_the_files_of_a_run() {
+    let server = Server::start();
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("notes ä.yaml"), "a: 1\n").unwrap();
+    fs::write(dir.path().join("notes.txt"), "no\n").unwrap();
+    fs::create_dir_all(dir.path().join("20200101_000000/vis_data")).unwrap();
+    fs::write(dir.path().join("20200101_000000/vis_data/old.json"), "{}").unwrap();
+    let trained = |more: &str| {
+        let yaml = format!("{{type: MLflowVisBackend, tracking_uri: 'http://{}', {more}}}", server.addr);
+        let mut runner =
+            with(toy_runner(dir.path(), 1, 2).unwrap().overwrite(true), &[&yaml]).build().unwrap();
+        assert_eq!(runner.train().unwrap(), Outcome::Finished);
+        let before = "/api/2.0/mlflow-artifacts/artifacts/7/r1/artifacts/";
+        let mut told = server.told.lock().unwrap();
+        let names =
+            told.iter().filter_map(|(path, _)| path.strip_prefix(before).map(str::to_owned)).collect();
+        told.clear();
+        (runner.session().state.info.timestamp.clone(), names)
+    };
+    let (stamp, names): (String, Vec<String>) = trained("exp_name: toys");
+    assert_eq!(names[0], "notes%20%C3%A4.yaml", "{names:?}");
+    for name in [format!("{stamp}/{stamp}.log"), "epoch_1/manifest.json".into(), "epoch_1/state.json".into()]
+    {
+        assert!(names.contains(&name), "{name}: {names:?}");
+    }
+    assert!(!names.iter().any(|name| name.contains("20200101") || name.ends_with(".txt")), "{names:?}");
+    let (_, weights) = trained("artifact_suffix: model.safetensors");
+    assert_eq!(weights, ["epoch_1/model.safetensors"]);
+    assert_eq!(trained("artifact_suffix: []").1, [""; 0]);
+}
+
+/// A server that takes what it is told and never answers holds the end of a run no longer than `timeout`.
+#[test]
+fn a_server_that_is_silent_does_not_hold_the_end() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (tell, held) = std::sync::mpsc::channel();
+    std::thread::spawn(move || listener.incoming().try_for_each(|stream| tell.send(stream)));
+    let dir = tempfile::tempdir().unwrap();
+    let yaml = format!("{{type: MLflowVisBackend, tracking_uri: 'http://{addr}', timeout: 0.2}}");
+    let mut runner = with(toy_runner(dir.path(), 1, 2).unwrap(), &[&yaml]).build().unwrap();
+    let began = std::time::Instant::now();
+    assert_eq!(runner.train().unwrap(), Outcome::Finished);
+    assert!(began.elapsed().as_secs_f64() < 4.0, "less than the patience with one request");
+    let log = text_log(&runner);
+    assert!(log.contains("the server was not done in time (`timeout`)"), "{log}");
+    drop(held);
 }

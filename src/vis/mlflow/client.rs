@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::artifacts::{self, Artifact};
 use super::http::{Base, quoted};
 use crate::base::{Error, Result};
 use crate::config::{Kind, Node, parse};
@@ -26,6 +27,10 @@ pub(super) struct Target {
     pub tags: BTreeMap<String, String>,
     /// Keys of the config whose values are parameters; all if none is named.
     pub tracked: Vec<String>,
+    /// Further parameters.
+    pub params: BTreeMap<String, Value>,
+    /// Where a new experiment keeps its artifacts; the server chooses if absent.
+    pub artifact_location: Option<String>,
 }
 
 /// What is to be sent, and what the server has.
@@ -120,6 +125,20 @@ impl Client {
         self.post("runs/update", json!({"run_id": run_id, "status": status, "end_time": end})).map(drop)
     }
 
+    /// Sends files of the run.
+    ///
+    /// # Errors
+    /// How many are not there, and why.
+    pub fn send(&mut self, files: &[Artifact]) -> Result<()> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        let run_id = self.run()?;
+        let found = self.target.base.ask(&format!("runs/get?run_id={}", quoted(&run_id)), None)?.1;
+        let uri = self.text(&found["run"]["info"]["artifact_uri"], "artifact_uri")?;
+        artifacts::send(&self.target.base, &uri, files)
+    }
+
     /// The run on the server: the one that this run began, or a new one.
     fn run(&mut self) -> Result<String> {
         if let Some(run_id) = &self.run_id {
@@ -150,7 +169,11 @@ impl Client {
         if status != 404 && found["error_code"].as_str() != Some("RESOURCE_DOES_NOT_EXIST") {
             return Err(refused("experiments/get-by-name", status, &found));
         }
-        let made = self.post("experiments/create", json!({"name": name}))?;
+        let mut wanted = json!({"name": name});
+        if let Some(location) = &self.target.artifact_location {
+            wanted["artifact_location"] = location.as_str().into();
+        }
+        let made = self.post("experiments/create", wanted)?;
         self.text(&made["experiment_id"], "experiment_id")
     }
 
@@ -185,7 +208,7 @@ impl Client {
         Ok(run_id)
     }
 
-    /// The values of the config by their paths, and the seed.
+    /// The values of the config by their paths, the seed, and what is given beside them.
     fn params(&self, begin: &VisEvent) -> Vec<Value> {
         let mut found = Vec::new();
         if let Ok(node) = parse("config.yaml", begin.text("config")) {
@@ -197,6 +220,9 @@ impl Client {
         }
         found.retain(|(key, _)| key != "randomness.seed");
         found.extend(begin.get("seed").map(|seed| ("randomness.seed".to_owned(), seed.to_string())));
+        found.retain(|(key, _)| !self.target.params.contains_key(key));
+        let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        found.extend(self.target.params.iter().map(|(key, value)| (key.clone(), plain(value))));
         let param = |(key, value): (String, String)| json!({"key": key.chars().take(250).collect::<String>(), "value": value.chars().take(500).collect::<String>()});
         found.into_iter().map(param).collect()
     }

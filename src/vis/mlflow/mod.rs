@@ -1,5 +1,6 @@
 //! A server of MLflow is told over its REST API, by a thread of its own: a training does not wait for a server.
 
+mod artifacts;
 mod client;
 mod http;
 
@@ -13,15 +14,17 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::artifacts::Artifact;
 use self::client::{Client, Target};
 use self::http::Base;
 use super::{VisBackend, VisCx, VisEvent};
 use crate::base::{Error, Result};
+use crate::config::{OneOrMany, check_ranges};
 use crate::register;
 use crate::registry::BuildCx;
 
 /// Parameters of [`MLflowVisBackend`].
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct MLflowVisConfig {
     /// The server: `http://127.0.0.1:5000`. Needed, unless the environment's `MLFLOW_TRACKING_URI` says it.
@@ -33,20 +36,54 @@ pub struct MLflowVisConfig {
     pub run_name: Option<String>,
     /// Tags of the run.
     pub tags: BTreeMap<String, String>,
+    /// Further parameters of the run.
+    pub params: BTreeMap<String, serde_json::Value>,
     /// The top-level keys of the config whose values are parameters; all if absent.
     pub tracked_config_keys: Option<Vec<String>>,
+    /// Files of the work_dir whose names end so are sent at the end of a run; `.safetensors` adds the weights. None if
+    /// the list is empty.
+    pub artifact_suffix: OneOrMany<String>,
+    /// Where an experiment that is made keeps its artifacts; the server chooses if absent.
+    pub artifact_location: Option<String>,
+    /// Accepted without effect: the folder in which MMEngine's keeps a run without a server.
+    pub save_dir: Option<String>,
+    /// Seconds that the ends of a run wait for the server, all together.
+    #[schemars(range(min = 0.0, max = 3600.0))]
+    pub timeout: f64,
 }
 
-/// Tells MLflow scalars as metrics and the config as parameters. A run that goes on goes on there too.
+impl Default for MLflowVisConfig {
+    fn default() -> Self {
+        Self {
+            tracking_uri: None,
+            exp_name: None,
+            run_name: None,
+            tags: BTreeMap::new(),
+            params: BTreeMap::new(),
+            tracked_config_keys: None,
+            artifact_suffix: OneOrMany([".json", ".log", ".yaml", ".py"].map(str::to_owned).to_vec()),
+            artifact_location: None,
+            save_dir: None,
+            timeout: 10.0,
+        }
+    }
+}
+
+/// Tells MLflow scalars as metrics and the config as parameters, and sends files at the end. A run that goes on goes on
+/// there too.
 pub struct MLflowVisBackend {
     target: Target,
+    artifact_suffix: Vec<String>,
+    /// What is left of the time that the ends of the run wait.
+    patience: Duration,
     worker: Option<Worker>,
     /// Events that the thread did not hear of.
     dropped: u64,
 }
 
 struct Worker {
-    events: Sender<VisEvent>,
+    /// With the files to be sent behind an end.
+    events: Sender<(VisEvent, Vec<Artifact>)>,
     /// What went wrong and was not told yet.
     failed: Arc<Mutex<Option<String>>>,
     /// Events that the server has not, since it was asked last.
@@ -56,13 +93,12 @@ struct Worker {
     _thread: JoinHandle<()>,
 }
 
-/// How long the end of a run waits for the server.
-const LAST: Duration = Duration::from_secs(20);
 /// Events that wait for the thread.
 const QUEUE: usize = 4096;
 
 impl MLflowVisBackend {
     fn from_config(config: MLflowVisConfig, _: &mut BuildCx) -> Result<Self> {
+        check_ranges(&config)?;
         let uri = config.tracking_uri.or_else(|| std::env::var("MLFLOW_TRACKING_URI").ok());
         let uri = uri.ok_or_else(|| {
             let text =
@@ -75,8 +111,12 @@ impl MLflowVisBackend {
             run_name: config.run_name,
             tags: config.tags,
             tracked: config.tracked_config_keys.unwrap_or_default(),
+            params: config.params,
+            artifact_location: config.artifact_location,
         };
-        Ok(Self { target, worker: None, dropped: 0 })
+        let patience =
+            Duration::try_from_secs_f64(config.timeout).map_err(|why| Error::config(why.to_string()))?;
+        Ok(Self { target, artifact_suffix: config.artifact_suffix.0, patience, worker: None, dropped: 0 })
     }
 
     fn worker(&mut self) -> Result<&Worker> {
@@ -104,7 +144,7 @@ impl Worker {
 /// Sends what comes, together what comes together. A server that is gone is asked again after a while.
 fn work(
     mut client: Client,
-    events: &Receiver<VisEvent>,
+    events: &Receiver<(VisEvent, Vec<Artifact>)>,
     told: &Sender<()>,
     failed: &Mutex<Option<String>>,
     held: &AtomicU64,
@@ -118,9 +158,9 @@ fn work(
             Err(RecvTimeoutError::Disconnected) => return,
         };
         let mut end = None;
-        for event in first.into_iter().chain(events.try_iter()) {
+        for (event, files) in first.into_iter().chain(events.try_iter()) {
             client.take(&event);
-            end = Some(event).filter(|event| event.kind() == "end").or(end);
+            end = Some((event, files)).filter(|(event, _)| event.kind() == "end").or(end);
         }
         waits = true;
         if end.is_none() && Instant::now() < again {
@@ -129,7 +169,7 @@ fn work(
         // All of it, for one who does not wait until the server has answered.
         held.store(client.held() + u64::from(end.is_some()), Ordering::Relaxed);
         let sent = match &end {
-            Some(event) => client.end(event),
+            Some((event, _)) => client.end(event),
             None => client.flush(),
         };
         waits = sent.is_err();
@@ -141,29 +181,47 @@ fn work(
             Duration::ZERO
         };
         again = Instant::now() + pause;
-        *failed.lock().unwrap_or_else(PoisonError::into_inner) = sent.err().map(|why| why.to_string());
-        if end.is_some() {
+        let say = |what: Option<String>| *failed.lock().unwrap_or_else(PoisonError::into_inner) = what;
+        let why = sent.err().map(|why| why.to_string());
+        if let Some((_, files)) = end {
+            // Until they are there it lacks them, and a server that is gone takes none.
+            say(why
+                .clone()
+                .or_else(|| Some(format!("the files of the run, {} of them, are under way", files.len()))));
+            say(why.or_else(|| client.send(&files).err().map(|why| why.to_string())));
             // Nobody waits if it took too long.
             let _ = told.try_send(());
+        } else {
+            say(why);
         }
     }
 }
 
 impl VisBackend for MLflowVisBackend {
-    fn add(&mut self, event: &VisEvent, _: &VisCx<'_>) -> Result<()> {
+    fn add(&mut self, event: &VisEvent, cx: &VisCx<'_>) -> Result<()> {
         let ends = event.kind() == "end";
         if !(event.has_scalars() || ends || event.kind() == "run") {
             return Ok(());
         }
+        let files = if ends { artifacts::found(cx, &self.artifact_suffix) } else { Vec::new() };
+        let patience = self.patience;
         let worker = self.worker()?;
-        if worker.events.try_send(event.clone()).is_err() {
+        // Of an end that was not waited for.
+        while worker.ended.try_recv().is_ok() {}
+        if worker.events.try_send((event.clone(), files)).is_err() {
             self.dropped += 1;
             return Err(Error::Other("the server is too slow".into()));
         }
-        if ends && worker.ended.recv_timeout(LAST).is_err() {
-            return Err(Error::Other("the server does not answer: what it lacks is in the event log".into()));
+        let began = Instant::now();
+        let late = ends && worker.ended.recv_timeout(patience).is_err();
+        let why = worker.failed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.patience = if ends { patience.saturating_sub(began.elapsed()) } else { patience };
+        if late {
+            let why = why.unwrap_or_else(|| "what it lacks is in the event log".into());
+            let text = format!("the server was not done in time (`timeout`): {why}");
+            return Err(Error::Other(text.into()));
         }
-        match worker.failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        match why {
             Some(why) if ends => Err(Error::Other(format!("{why}; it lacks what was not sent").into())),
             Some(why) => Err(Error::Other(format!("{why}; it is asked again").into())),
             None => Ok(()),
@@ -184,6 +242,6 @@ impl VisBackend for MLflowVisBackend {
 }
 
 register! {
-    /// Tells a server of MLflow over its REST API: scalars as metrics, the config as parameters.
+    /// Tells a server of MLflow over its REST API: scalars as metrics, the config as parameters, files as artifacts.
     dyn VisBackend, "MLflowVisBackend" => fn MLflowVisBackend::from_config
 }
