@@ -170,7 +170,7 @@ function sample(spec) {
     line('loss', spec.loss === null ? 'no number' : short(spec.loss)), el('p', { class: 'soft' }, spec.name));
 }
 function plot(title, note, labels, paint) {
-  const canvas = el('canvas', {});
+  const canvas = el('canvas', { style: 'cursor: default' });
   canvas.setAttribute('role', 'img'); canvas.setAttribute('aria-label', `${title}. ${note}`);
   const draw = () => {
     const width = canvas.clientWidth, height = canvas.clientHeight, ratio = window.devicePixelRatio || 1;
@@ -214,7 +214,7 @@ function residuals(spec) {
     const { px, py } = axes(least, most, 0, Math.max(...counts) * 1.05), step = (most - least) / bins;
     g.fillStyle = css('--c0');
     counts.forEach((n, i) => { const x = px(least + i * step); g.fillRect(x + .5, py(n), Math.max(1, px(least + (i + 1) * step) - x - 1), py(0) - py(n)); });
-    if (least < 0 && most > 0) { g.strokeStyle = css('--soft'); g.setLineDash([4, 4]); g.beginPath(); g.moveTo(px(0), py(0)); g.lineTo(px(0), 8); g.stroke(); g.setLineDash([]); }
+    if (least < 0 && most > 0) { g.strokeStyle = css('--fg'); g.setLineDash([4, 4]); g.beginPath(); g.moveTo(px(0), py(0)); g.lineTo(px(0), 8); g.stroke(); g.setLineDash([]); }
   });
   return [scatter, histogram];
 }
