@@ -380,7 +380,7 @@ fn a_sheet_shows_samples_as_they_are_and_as_they_are_trained() {
 }
 
 #[test]
-fn a_profile_tells_the_parts_of_the_run_beside_the_hooks() {
+fn a_profile_tells_the_parts_of_the_run_its_layers_and_its_hooks() {
     let dir = tempfile::tempdir().unwrap();
     let work = dir.path().to_str().unwrap();
     let quick = ["train_dataloader.num_batch_per_epoch=2", "train_cfg.max_epochs=2", "--no-sanity"];
@@ -389,8 +389,16 @@ fn a_profile_tells_the_parts_of_the_run_beside_the_hooks() {
             .concat(),
     );
     let table = text(&out.stdout);
-    let calls = |part: &str| table.lines().any(|line| line.starts_with("(run) ") && line.contains(part));
-    for part in ["data", "train_step", "optimizer", "val", "save"] {
-        assert!(calls(part), "{part}: {table}");
+    let row = |name: &str| table.lines().find(|line| line.starts_with(&format!("{name} ")));
+    for part in
+        ["data", "forward", "backward", "rest of the step", "optimizer", "hooks", "val", "save", "all else"]
+    {
+        assert!(row(part).is_some_and(|row| row.contains(" %")), "{part}: {table}");
     }
+    // A convolution multiplies both ways, and a share of what this machine does is said of each.
+    let conv = row("backbone.features.0").unwrap_or_else(|| panic!("{table}"));
+    assert_eq!((conv.matches(" s ").count(), conv.matches(" %").count()), (2, 2), "{conv}");
+    assert!(row("the machine:").is_some() && row("CheckpointHook").is_some(), "{table}");
+    let log = fs::read_dir(work).unwrap().map(|entry| entry.unwrap().path());
+    assert!(log.into_iter().any(|folder| folder.join("trace.json").is_file()));
 }

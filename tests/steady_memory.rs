@@ -1,22 +1,36 @@
-//! Once warm, a training iteration of the shipped networks asks the heap for nothing large.
+//! Once warm, a training iteration of the shipped networks asks the heap for nothing large, and a profile of a long run
+//! grows no more.
 #![allow(unsafe_code)]
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 mod nets;
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use ndarray::Array2;
+use shanty::hook::builtin::ProfilerHook;
 use shanty::model::{Model, StepCx};
+use shanty::nn::{Linear, MSELoss, ReLU, Sequential};
 use shanty::optim::{ClipGrad, OptimWrapper, Sgd};
+use shanty::prelude::{ArrayDataset, DataLoader, IterBasedTrainLoop, Point, Runner, Supervised};
 
-/// Counts what is asked for in pieces of 64 KiB and more.
+/// Counts what is asked for in pieces of 64 KiB and more, and the bytes that are held.
 struct Counting;
 
 static LARGE: AtomicU64 = AtomicU64::new(0);
+static HELD: AtomicI64 = AtomicI64::new(0);
+/// The numbers are those of the process: one test at a time.
+static ALONE: Mutex<()> = Mutex::new(());
 
 fn count(size: usize) {
     LARGE.fetch_add(u64::from(size >= 1 << 16), Relaxed);
+    HELD.fetch_add(size as i64, Relaxed);
+}
+
+fn gone(size: usize) {
+    HELD.fetch_sub(size as i64, Relaxed);
 }
 
 // SAFETY: every call is passed on to the system's allocator as it came.
@@ -27,6 +41,7 @@ unsafe impl GlobalAlloc for Counting {
         unsafe { System.alloc(layout) }
     }
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        gone(layout.size());
         // SAFETY: as above; `ptr` came from `System`.
         unsafe { System.dealloc(ptr, layout) }
     }
@@ -36,6 +51,7 @@ unsafe impl GlobalAlloc for Counting {
         unsafe { System.alloc_zeroed(layout) }
     }
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        gone(layout.size());
         count(size);
         // SAFETY: as above; `ptr` came from `System`.
         unsafe { System.realloc(ptr, layout, size) }
@@ -48,6 +64,7 @@ static ALLOCATOR: Counting = Counting;
 /// Which thread runs which task varies, and each keeps working memory of its own: with one thread the count is exact.
 #[test]
 fn a_warm_iteration_asks_for_nothing_large() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     for (name, mut model, batch) in nets::all() {
         let mut optim = OptimWrapper::new(Sgd::new(0.01).momentum(0.9)).clip(ClipGrad::by_norm(5.0));
@@ -62,4 +79,42 @@ fn a_warm_iteration_asks_for_nothing_large() {
         (2..5).for_each(&mut step);
         assert_eq!(LARGE.load(Relaxed) - before, 0, "{name}");
     }
+}
+
+/// The trace of `--profile` has an end, and sums take the place of what follows: an hour of training takes as much memory
+/// as a minute.
+#[test]
+fn a_profile_of_a_long_run_stays_flat() {
+    const ITERS: u64 = 12_000;
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let dir = tempfile::tempdir().unwrap();
+    let x = Array2::from_shape_fn((32, 3), |(n, axis)| ((n * (axis + 2)) % 13) as f32);
+    let data = ArrayDataset::new("inputs", x.clone()).unwrap().with("target", x).unwrap();
+    let network = Sequential::new().with(Linear::new(3, 4)).with(ReLU::new()).with(Linear::new(4, 3));
+    // Bytes that are held at each hundredth iteration since the trace is full, and those of the spans.
+    let (held, spans) = (Arc::new(Mutex::new(Vec::with_capacity(200))), Arc::new(Mutex::new(0)));
+    let (notes, kept) = (Arc::clone(&held), Arc::clone(&spans));
+    let mut runner = Runner::builder(Supervised::new(network, MSELoss::default()))
+        .train(DataLoader::new(data).batch_size(4), IterBasedTrainLoop::new(ITERS), Sgd::new(0.001))
+        .without_default_hooks()
+        .hook(ProfilerHook::whole_run())
+        .on(Point::AfterTrainIter, move |cx, _| {
+            if cx.profile.is_cut() && cx.progress.iter.is_multiple_of(100) {
+                notes.lock().unwrap().push(HELD.load(Relaxed));
+                *kept.lock().unwrap() = cx.profile.spans().len();
+            }
+            Ok(())
+        })
+        .work_dir(dir.path())
+        .build()
+        .unwrap();
+    runner.train().unwrap();
+    let held = held.lock().unwrap();
+    assert!(held.len() > 20, "the trace was full for {} hundred iterations", held.len());
+    assert_eq!(*spans.lock().unwrap(), 100_000);
+    let (least, most) = (held.iter().min().unwrap(), held.iter().max().unwrap());
+    assert!(most - least < 1 << 16, "{least} to {most} bytes");
+    let profile = &runner.session().state.profile;
+    let forward = profile.parts().iter().find(|(part, _)| *part == "forward").unwrap().1;
+    assert_eq!(forward.calls, ITERS, "sums go on");
 }

@@ -38,7 +38,8 @@ pub(super) struct Train {
     /// Scale the learning rate with the batch size, as the config's `auto_scale_lr` says.
     #[arg(long)]
     auto_scale_lr: bool,
-    /// Measure every hook and step: a table at the end, and a trace for chrome://tracing in the log folder.
+    /// Measure every part of each iteration, every layer and every hook: tables at the end, and a trace for
+    /// https://ui.perfetto.dev in the log folder.
     #[arg(long)]
     profile: bool,
     /// Save and leave after this time: `90` (seconds), `45m`, `1h30m`, `11:55:00`. Exit code 75.
@@ -96,7 +97,7 @@ impl Train {
         let outcome = outcome.inspect_err(|error| ended.write_down(&format!("failed: {error}")))?;
         if self.profile {
             let session = runner.session();
-            console::tell(&session.state.profile.table(session.hooks.keys()));
+            console::tell(&session.state.profile.tables(session.hooks.keys()));
         }
         let first = ended.first_line(&outcome);
         ended.write_down(&first);

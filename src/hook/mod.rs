@@ -29,7 +29,7 @@ pub use message_hub::{History, MessageHub, Mode};
 pub use options::{HookConfig, OnError};
 pub(crate) use order::Misplaced;
 pub use priority::Priority;
-pub use profile::{Call, Profile, Span, Spent};
+pub use profile::{Call, LayerTotals, Profile, Span, Spent, Who};
 pub use progress::{Phase, Progress};
 pub use runlog::RunLog;
 pub use state::HookState;

@@ -33,6 +33,7 @@ mod math;
 mod norm;
 mod optim;
 mod par;
+mod peak;
 mod pool;
 mod prefetch;
 mod recurrent;
@@ -56,6 +57,7 @@ pub use isa::cpu_features;
 pub use loss::*;
 pub use norm::*;
 pub use optim::*;
+pub use peak::{PEAK_SIZE, peak_flops};
 pub use pool::*;
 pub use recurrent::{
     Cell, RecurrentGeom, RecurrentSaved, RecurrentWeights, recurrent, recurrent_backward,

@@ -9,8 +9,9 @@ use super::buffer_pool::tensor;
 use super::module::InModule;
 use super::place::{self, Near};
 use super::tape::{Arena, Leaf, Node, Tape};
+use super::trace::Trace;
 use super::tree::each_param;
-use super::{BufferPool, ModuleTree, Param};
+use super::{BufferPool, ModuleTree, Param, Work};
 
 impl Tape {
     /// Adds the gradient of the scalar `loss` to every parameter of `module` that it was computed from, and gives the
@@ -32,6 +33,9 @@ impl Tape {
             )));
         }
         arena.check_listed(module)?;
+        if let Some(trace) = &mut arena.trace {
+            trace.turn();
+        }
         each_param(module, &mut |param| {
             if let Some(spare) = param.take_spare() {
                 arena.pool.keep(spare);
@@ -43,9 +47,12 @@ impl Tape {
             Ok(slots) => slots,
             Err(failed) => return Err(place::located(module, failed)),
         };
-        let Arena { mut pool, leaves, .. } = arena;
+        let Arena { mut pool, leaves, trace, .. } = arena;
         each_param(module, &mut |param| collect(param, &leaves, &mut slots, &mut pool));
         slots.into_iter().flatten().for_each(|unclaimed| pool.give(unclaimed));
+        if let Some(trace) = trace {
+            trace.ended(module);
+        }
         Ok(pool)
     }
 
@@ -70,8 +77,12 @@ impl Arena {
             if let Some(backward) = node.backward.take()
                 && let Some(dy) = slots[id].take()
             {
+                if let (Some(trace), Some(_)) = (&mut self.trace, node.event) {
+                    trace.goes_back();
+                }
                 let mut grads = Grads {
                     pool: &mut self.pool,
+                    trace: &mut self.trace,
                     node: &node,
                     below: &self.nodes,
                     slots: &mut slots,
@@ -79,7 +90,11 @@ impl Arena {
                     error: None,
                 };
                 backward(dy, &mut grads);
-                if let Some(error) = grads.error {
+                let error = grads.error;
+                if let (Some(trace), Some(event)) = (&mut self.trace, node.event) {
+                    trace.returned(event);
+                }
+                if let Some(error) = error {
                     let near = self.near_node(id as u32, &node);
                     return Err(InModule::noted(error, near).into_error());
                 }
@@ -174,6 +189,8 @@ pub struct Grads<'a> {
     pub pool: &'a mut BufferPool,
     /// The module of the step.
     pub(super) module: &'a mut dyn ModuleTree,
+    /// Where times are noted.
+    pub(super) trace: &'a mut Option<Trace>,
     node: &'a Node,
     below: &'a [Node],
     slots: &'a mut [Option<Vec<Elem>>],
@@ -184,6 +201,18 @@ impl Grads<'_> {
     /// Whether input `i` asks for its gradient: false for data and for what is computed from data alone.
     pub fn wants(&self, i: usize) -> bool {
         self.input(i).is_some_and(|input| input.requires_grad)
+    }
+
+    /// Tells what this way back multiplies, for the profile: an op tells its way there by [`Tape::worked`].
+    pub fn worked(&mut self, work: Work) {
+        if let (Some(trace), Some(event)) = (self.trace.as_mut(), self.node.event) {
+            trace.multiplied(event, work);
+        }
+    }
+
+    /// What the trace has of the op.
+    pub(super) fn event(&self) -> Option<usize> {
+        self.node.event
     }
 
     fn input(&self, i: usize) -> Option<&Node> {

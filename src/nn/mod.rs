@@ -47,6 +47,7 @@ mod replace;
 mod shapes;
 mod tape;
 mod tie;
+mod timing;
 mod trace;
 mod tree;
 mod var;
@@ -66,6 +67,7 @@ pub use recompute::checkpoint_activations;
 pub use replace::{convert_sync_batchnorm, replace, revert_sync_batchnorm, set_eval};
 pub use tape::Tape;
 pub use tie::{tie_weights, tied_names};
+pub use timing::{Cost, LayerTimes, PassTimes, timed};
 pub use trace::{Traced, Work};
 pub use tree::{
     ModuleVisitor, apply, find, find_mut, named_buffers, named_children, named_modules, named_parameters,

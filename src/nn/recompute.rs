@@ -64,11 +64,13 @@ pub(super) fn forward<'t>(wrapper: &mut Wrapped, xs: &[Var<'t>], cx: &mut Forwar
     let wanted: Vec<bool> = xs.iter().map(|x| x.requires_grad()).collect();
     // As on the way back, with all that is kept there: another way might round in another way.
     let inner = Tape::within(tape.with_pool(std::mem::take), true);
+    inner.pass_trace(&mut tape.arena.borrow_mut().trace);
     let y = {
         let vars = inner.given(&inputs, &wanted);
         module.forward_all(&vars, cx).and_then(Var::checked).map(Var::value)
     };
     let trained = inner.trained();
+    inner.pass_trace(&mut tape.arena.borrow_mut().trace);
     let pool = inner.discard();
     tape.with_pool(|own| *own = pool);
     let y = y?;
@@ -89,6 +91,11 @@ impl Segment {
         let Self { module, inputs, params, mut rng, lengths, ranks } = self;
         let wanted: Vec<bool> = (0..inputs.len()).map(|i| grads.wants(i)).collect();
         let tape = Tape::within(std::mem::take(grads.pool), true);
+        let op = grads.event();
+        if let Some(trace) = grads.trace.as_mut() {
+            trace.go_on_within(op);
+        }
+        tape.pass_trace(grads.trace);
         let path = path_of(grads.module, module)
             .ok_or_else(|| Error::invalid("a module was moved within its step"))?;
         let module = wrapped(grads.module, &path)?.inner_mut();
@@ -101,8 +108,8 @@ impl Segment {
         put_back(module, &mut state.into_iter());
         let mut arena = tape.into_arena();
         let mut slots = arena.run_backward(y?, dy, grads.module)?;
-        let Arena { pool, leaves, .. } = arena;
-        *grads.pool = pool;
+        let Arena { pool, leaves, trace, .. } = arena;
+        (*grads.pool, *grads.trace) = (pool, trace);
         let mut found = |id: u32| slots[id as usize].take();
         for (i, id) in places.into_iter().enumerate() {
             if let Some(grad) = found(id) {

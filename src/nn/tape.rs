@@ -30,8 +30,6 @@ pub struct Tape {
     recording: Cell<bool>,
     /// Whether products wait for what follows them.
     pub(super) fuses: bool,
-    /// The calls of modules, where they are noted.
-    pub(super) trace: RefCell<Option<Trace>>,
 }
 
 #[derive(Default)]
@@ -45,6 +43,8 @@ pub(super) struct Arena {
     pub absorbed: Vec<u32>,
     /// Those among them that batch norms took in, with the address of the running mean.
     pub norms: Vec<(u32, usize)>,
+    /// The calls of modules, where they are noted.
+    pub trace: Option<Trace>,
 }
 
 /// A value and the op that made it.
@@ -56,6 +56,8 @@ pub(super) struct Node {
     pub backward: Option<Backward>,
     /// What its value is computed from when somebody asks for it.
     pub pending: Option<Box<Pending>>,
+    /// What the trace has of it.
+    pub event: Option<usize>,
 }
 
 /// A use of a parameter.
@@ -82,7 +84,9 @@ impl Tape {
 
     fn with(mut pool: BufferPool, grad: bool) -> Self {
         pool.begin();
-        Self::within(pool, grad)
+        let tape = Self::within(pool, grad);
+        tape.arena.borrow_mut().trace = grad.then(Trace::timed).flatten();
+        tape
     }
 
     /// A tape within the step of another one, whose buffers it works in and gives back.
@@ -92,7 +96,6 @@ impl Tape {
             grad,
             recording: Cell::new(true),
             fuses: false,
-            trace: RefCell::default(),
         }
     }
 
@@ -169,13 +172,19 @@ impl Tape {
         var
     }
 
+    /// Takes over the trace of another tape, and gives it its own.
+    pub(super) fn pass_trace(&self, other: &mut Option<Trace>) {
+        std::mem::swap(&mut self.arena.borrow_mut().trace, other);
+    }
+
     /// What it holds.
     pub(super) fn into_arena(self) -> Arena {
         self.arena.into_inner()
     }
 
     pub(super) fn leaf(&self, op: &'static str, value: Tensor, requires_grad: bool) -> Var<'_> {
-        self.push(Node { op, value, requires_grad, inputs: SmallVec::new(), backward: None, pending: None })
+        let inputs = SmallVec::new();
+        self.push(Node { op, value, requires_grad, inputs, backward: None, pending: None, event: None })
     }
 
     /// The result of the op `op` with the way back: `backward` gets the gradient of `value` in a buffer of its own
@@ -200,6 +209,7 @@ impl Tape {
             inputs: inputs.iter().map(|x| x.id).collect(),
             backward: requires_grad.then(|| Box::new(backward) as Backward),
             pending: None,
+            event: None,
         })
     }
 
@@ -243,13 +253,11 @@ impl Tape {
         })
     }
 
-    fn push(&self, node: Node) -> Var<'_> {
-        if self.trace.borrow().is_some() {
-            let arena = self.arena.borrow();
-            let used = arena.leaves.iter().find(|leaf| node.inputs.contains(&leaf.id));
-            self.made(used.map(|leaf| leaf.address), &node.value);
+    fn push(&self, mut node: Node) -> Var<'_> {
+        let Arena { nodes, leaves, trace, .. } = &mut *self.arena.borrow_mut();
+        if let Some(trace) = trace {
+            node.event = trace.made(&node, leaves);
         }
-        let nodes = &mut self.arena.borrow_mut().nodes;
         nodes.push(node);
         Var { tape: self, id: (nodes.len() - 1) as u32 }
     }

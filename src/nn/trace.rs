@@ -6,6 +6,8 @@ use std::fmt::Display;
 use crate::base::Tensor;
 
 use super::place::ModuleId;
+use super::tape::{Arena, Leaf, Node};
+use super::timing::{Cost, Times};
 use super::{Child, ModuleTree, Param, Tape, Var, named_modules, named_parameters};
 
 /// What products cost: those of matrices, convolutions and attention. Other ops are as good as free beside them.
@@ -59,66 +61,126 @@ pub(super) struct Trace {
     open: Vec<usize>,
     /// The op whose work was told and whose node is still to come.
     told: Option<usize>,
+    /// What each took, where that is asked for instead of what each gave.
+    pub(super) times: Option<Times>,
 }
 
 /// A call of a module, or an op.
-struct Event {
+pub(super) struct Event {
     /// The call in which it happened.
     within: Option<usize>,
     what: What,
     output: Option<Tensor>,
     work: Work,
+    /// What it took, forward and on the way back.
+    pub(super) costs: [Cost; 2],
 }
 
 enum What {
     /// Of a module, by the name that its caller has for it.
     Call(String, Option<ModuleId>),
-    /// With a parameter at this address, if any.
-    Op(Option<usize>),
+    /// With parameters, of which these are the addresses of the first and the last; if any.
+    Op(Option<[usize; 2]>),
 }
 
 impl Trace {
+    /// One that notes times.
+    pub fn of(times: Times) -> Self {
+        Self { times: Some(times), ..Self::default() }
+    }
+
     fn begin(&mut self, what: What) -> usize {
         let within = self.open.last().copied();
-        self.events.push(Event { within, what, output: None, work: Work::default() });
+        self.events.push(Event {
+            within,
+            what,
+            output: None,
+            work: Work::default(),
+            costs: Default::default(),
+        });
         self.events.len() - 1
+    }
+
+    /// The call of a module; its event.
+    pub fn enter(&mut self, name: &dyn Display, id: Option<ModuleId>) -> usize {
+        if let Some(within) = self.open.last().copied() {
+            self.took(within);
+        }
+        let at = self.begin(What::Call(name.to_string(), id));
+        self.open.push(at);
+        self.entered();
+        at
+    }
+
+    /// Goes on within the call in which an op was made.
+    pub fn go_on_within(&mut self, op: Option<usize>) {
+        self.open = op.and_then(|op| self.events[op].within).into_iter().collect();
+    }
+
+    /// The op that is to make the next node multiplied this.
+    fn worked(&mut self, work: Work) {
+        let op = self.told.take().unwrap_or_else(|| self.begin(What::Op(None)));
+        self.told = Some(op);
+        self.events[op].work = self.events[op].work + work;
+        self.multiplied(op, work);
+    }
+
+    /// Notes the node of an op with the parameters that it uses; its event. What leads to a parameter or an input is
+    /// part of the op that takes it.
+    pub fn made(&mut self, node: &Node, leaves: &[Leaf]) -> Option<usize> {
+        let told = self.told.take();
+        let of = |id: &u32| leaves.binary_search_by_key(id, |leaf| leaf.id).ok().map(|at| leaves[at]);
+        let used = || node.inputs.iter().filter_map(of);
+        let timed = self.times.is_some();
+        let first = used().min_by_key(|leaf| leaf.id);
+        // A work of several layers that was told of each has its output here.
+        let last = if timed { used().max_by_key(|leaf| leaf.id) } else { first };
+        let ends = first.zip(last).map(|(first, last)| [first.address, last.address]);
+        let noted = if timed { !node.inputs.is_empty() } else { ends.is_some() };
+        let at = told.or_else(|| noted.then(|| self.begin(What::Op(None))))?;
+        self.events[at].what = What::Op(ends);
+        match timed {
+            true => self.took(at),
+            false => self.events[at].output = ends.map(|_| node.value.clone()),
+        }
+        Some(at)
+    }
+
+    pub(super) fn event(&mut self, at: usize) -> &mut Event {
+        &mut self.events[at]
+    }
+
+    pub(super) fn events(&self) -> &[Event] {
+        &self.events
     }
 }
 
 impl Tape {
     /// Adds to what the module that is being called costs: for an op that multiplies, before it makes its node.
     pub fn worked(&self, work: Work) {
-        if let Some(trace) = self.trace.borrow_mut().as_mut() {
-            let op = trace.begin(What::Op(None));
-            trace.events[op].work = work;
-            trace.told = Some(op);
+        if let Some(trace) = &mut self.arena.borrow_mut().trace {
+            trace.worked(work);
         }
     }
 
-    /// The same, for one product of several in an op: what the module costs whose weight this is.
+    /// The same, for one product of several in an op: what the module costs whose weight this is. Where times are
+    /// noted it counts with the op, whose products take one time.
     pub(super) fn worked_by(&self, weight: Var<'_>, work: Work) {
-        if let Some(trace) = self.trace.borrow_mut().as_mut() {
-            let arena = self.arena.borrow();
-            let address = arena.leaves.iter().find(|leaf| leaf.id == weight.id()).map(|leaf| leaf.address);
-            let op = trace.begin(What::Op(address));
-            trace.events[op].work = work;
+        let Arena { leaves, trace, .. } = &mut *self.arena.borrow_mut();
+        match trace {
+            Some(trace) if trace.times.is_none() => {
+                let address = leaves.iter().find(|leaf| leaf.id == weight.id()).map(|leaf| leaf.address);
+                let op = trace.begin(What::Op(address.map(|address| [address; 2])));
+                trace.events[op].work = work;
+            }
+            Some(trace) => trace.worked(work),
+            None => {}
         }
     }
 
     /// Begins to note the calls of modules.
     pub(super) fn trace(&self) {
-        *self.trace.borrow_mut() = Some(Trace::default());
-    }
-
-    /// Notes the node of an op, which uses the parameter at this address, if any.
-    pub(super) fn made(&self, address: Option<usize>, value: &Tensor) {
-        let Some(trace) = &mut *self.trace.borrow_mut() else { return };
-        let told = trace.told.take();
-        if address.is_some() {
-            let at = told.unwrap_or_else(|| trace.begin(What::Op(None)));
-            trace.events[at].what = What::Op(address);
-            trace.events[at].output = Some(value.clone());
-        }
+        self.arena.borrow_mut().trace = Some(Trace::default());
     }
 
     /// Notes the call of a module by `call`, if calls are noted.
@@ -128,22 +190,25 @@ impl Tape {
         module: &mut M,
         call: impl FnOnce(&mut M) -> Result<Var<'t>, E>,
     ) -> Result<Var<'t>, E> {
-        let begun = self.trace.borrow_mut().as_mut().map(|trace| {
-            let at = trace.begin(What::Call(name.to_string(), ModuleId::of(module)));
-            trace.open.push(at);
-            at
+        let begun = self.arena.borrow_mut().trace.as_mut().map(|trace| {
+            let at = trace.enter(name, ModuleId::of(module));
+            (at, trace.times.is_some())
         });
         let y = call(module);
-        if let (Some(at), Some(trace)) = (begun, self.trace.borrow_mut().as_mut()) {
-            trace.open.pop();
-            trace.events[at].output = y.as_ref().ok().map(|y| y.value());
+        if let Some((at, timed)) = begun {
+            let output = y.as_ref().ok().filter(|_| !timed).map(|y| y.value());
+            if let Some(trace) = &mut self.arena.borrow_mut().trace {
+                trace.open.pop();
+                trace.events[at].output = output;
+                trace.returned(at);
+            }
         }
         y
     }
 
     /// What the modules of `root` did so far, in their order.
     pub(super) fn told(&self, root: &dyn ModuleTree) -> Vec<Traced> {
-        let Some(trace) = self.trace.take() else { return Vec::new() };
+        let Some(trace) = self.arena.borrow_mut().trace.take() else { return Vec::new() };
         let found = trace.by_path(root);
         let params = named_parameters(root);
         let mut all = Vec::new();
@@ -167,6 +232,26 @@ fn is_within(path: &str, above: &str) -> bool {
 impl Trace {
     /// The output and the work of each module that had a part, and the work of those above it.
     fn by_path(&self, root: &dyn ModuleTree) -> HashMap<String, (Option<Tensor>, Work)> {
+        let mut found: HashMap<String, (Option<Tensor>, Work)> = HashMap::new();
+        for (event, path) in self.events.iter().zip(self.paths(root)) {
+            let dots = path.match_indices('.').map(|(dot, _)| &path[..dot]);
+            for above in dots.chain([""]).filter(|above| *above != path) {
+                let entry = found.entry(above.to_owned()).or_default();
+                entry.1 = entry.1 + event.work;
+            }
+            let (output, work) = found.entry(path).or_default();
+            *work = *work + event.work;
+            match event.what {
+                What::Call(..) => *output = event.output.clone(),
+                What::Op(Some(_)) if output.is_none() => *output = event.output.clone(),
+                What::Op(_) => {}
+            }
+        }
+        found
+    }
+
+    /// The path of the module of each event.
+    pub(super) fn paths(&self, root: &dyn ModuleTree) -> Vec<String> {
         let (mut owners, mut modules, mut known) = (HashMap::new(), HashMap::new(), HashSet::new());
         for (path, module) in named_modules(root) {
             module.visit_children(&mut |_, part| {
@@ -180,7 +265,6 @@ impl Trace {
             }
         }
         let mut paths: Vec<String> = Vec::with_capacity(self.events.len());
-        let mut found: HashMap<String, (Option<Tensor>, Work)> = HashMap::new();
         for event in &self.events {
             let above = event.within.map(|at| paths[at].as_str()).unwrap_or_default();
             // A module that takes memory is known by it, also where somebody above was called without a name.
@@ -188,27 +272,18 @@ impl Trace {
                 What::Call(name, id) => id.and_then(|id| modules.get(&id).cloned()).unwrap_or_else(|| {
                     if above.is_empty() { name.clone() } else { format!("{above}.{name}") }
                 }),
-                What::Op(address) => {
-                    let owner = address.and_then(|at| owners.get(&at)).map(String::as_str);
-                    // A layer whose weight is that of another one does its own work.
-                    let own = |owner: &&str| is_within(owner, above) || !known.contains(above);
-                    owner.filter(own).unwrap_or(above).to_owned()
+                What::Op(ends) => {
+                    let [owner, last] = ends.map_or([None; 2], |ends| ends.map(|at| owners.get(&at)));
+                    // A layer whose weight is that of another one does its own work, and an op with the weights of
+                    // several layers is that of who calls it.
+                    let own = |owner: &&String| {
+                        last == Some(*owner) && (is_within(owner, above) || !known.contains(above))
+                    };
+                    owner.filter(own).map_or(above, String::as_str).to_owned()
                 }
             };
-            let dots = path.match_indices('.').map(|(dot, _)| &path[..dot]);
-            for above in dots.chain([""]).filter(|above| *above != path) {
-                let entry = found.entry(above.to_owned()).or_default();
-                entry.1 = entry.1 + event.work;
-            }
-            let (output, work) = found.entry(path.clone()).or_default();
-            *work = *work + event.work;
-            match event.what {
-                What::Call(..) => *output = event.output.clone(),
-                What::Op(Some(_)) if output.is_none() => *output = event.output.clone(),
-                What::Op(_) => {}
-            }
             paths.push(path);
         }
-        found
+        paths
     }
 }

@@ -228,9 +228,10 @@ impl Runner {
         self.session.report_unreadable();
         let Session { state, hooks, .. } = &self.session;
         if state.progress.iter > 0 {
-            state
-                .log
-                .detail(format_args!("time of hooks, from samples:\n{}", state.profile.table(hooks.keys())));
+            state.log.detail(format_args!(
+                "time of hooks, from samples:\n{}",
+                state.profile.hook_table(hooks.keys())
+            ));
         }
         hooks.failures().iter().for_each(|line| state.log.warn(line));
         if let Err(error) = &result {

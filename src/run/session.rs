@@ -15,6 +15,7 @@ use crate::hook::{
     RunLog, SaveRequest, Step, StopReason,
 };
 use crate::model::{Model, Outputs, StepCx};
+use crate::nn::timed;
 use crate::optim::{Group, OptimWrapper, Update};
 use crate::vis::{VisEvent, Visualizer};
 
@@ -195,11 +196,13 @@ impl Session {
 
     fn step(&mut self, batch: &mut Batch, turn: Option<&str>) -> Result<Outputs> {
         let began = self.state.profile.begin();
-        let mut outputs = self.train_step(batch, turn)?;
+        let (outputs, passes) = timed(began.is_some(), || self.train_step(batch, turn));
+        let mut outputs = outputs?;
         if outputs.loss().is_none() && !self.state.info.placeholders {
             return Err(self.no_loss(&outputs));
         }
         self.state.profile.end("train_step", began);
+        self.state.profile.passed(passes);
         self.take_hold()?;
         if self.window_is_full(batch.len())? {
             self.fire(Event::AfterBackward(Step { batch, outputs: &mut outputs }))?;

@@ -1,16 +1,18 @@
-//! A trace of where the time goes, for chrome://tracing and Perfetto.
+//! A trace of where the time goes, for Perfetto and chrome://tracing.
 
+use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde::ser::SerializeSeq;
 
 use crate::base::durable;
 use crate::checkpoint;
-use crate::hook::Profile;
+use crate::hook::{Profile, Span, Who};
 use crate::plugin::prelude::*;
 
-/// Measures every hook, step and save of the first `profile_times` epochs or iterations, then writes the trace as JSON
-/// and the table of hooks into the log.
+/// Measures the parts of each iteration, every layer, hook and save of the first `profile_times` epochs or iterations,
+/// then writes the trace as JSON and the tables into the log. A trace has the first 100,000 calls, the tables all.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ProfilerHook {
@@ -53,32 +55,124 @@ impl ProfilerHook {
             return Ok(());
         }
         cx.profile.stop();
-        cx.log.info(format_args!("time of hooks:\n{}", cx.profile.table(cx.keys())));
         if cx.info.dry_run {
             return Ok(());
         }
+        cx.profile.measure_peak();
+        cx.log.info(format_args!("where the time went:\n{}", cx.profile.tables(cx.keys())));
         // Something may have taken the name since the run began.
         self.json_trace_path.as_deref().map_or(Ok(()), writable)?;
         let path = self.json_trace_path.clone().unwrap_or_else(|| cx.dirs.log.join("trace.json"));
         if let Some(folder) = path.parent() {
             durable::make_dir(cx.fs, folder)?;
         }
-        durable::replace(cx.fs, &path, serde_json::to_string(&chrome(cx.profile, cx.keys()))?.as_bytes())?;
-        cx.log.info(format_args!("trace for chrome://tracing in {}", path.display()));
+        let trace = Trace {
+            display_time_unit: "ms",
+            trace_events: Events { profile: &*cx.profile, keys: cx.keys() },
+        };
+        durable::replace(cx.fs, &path, &serde_json::to_vec(&trace)?)?;
+        let cut = if cx.profile.is_cut() { ", of the first iterations: the tables have all" } else { "" };
+        cx.log.info(format_args!("trace for https://ui.perfetto.dev in {}{cut}", path.display()));
         Ok(())
     }
 }
 
-/// The trace event format: complete events ("X") in microseconds, one row for the run and one for each hook.
-fn chrome(profile: &Profile, keys: &[std::sync::Arc<str>]) -> Value {
-    let row = |tid: usize, name: &str| json!({"name": "thread_name", "ph": "M", "pid": 0, "tid": tid, "args": {"name": name}});
-    let rows = std::iter::once(row(0, "run")).chain(keys.iter().enumerate().map(|(i, key)| row(i + 1, key)));
-    let spans = profile.spans().iter().map(|span| {
-        let tid = span.hook.map_or(0, |i| i + 1);
-        json!({"name": span.what, "cat": if tid == 0 { "run" } else { "hook" }, "ph": "X", "pid": 0, "tid": tid,
-               "ts": span.begin * 1e6, "dur": span.length * 1e6})
-    });
-    json!({"displayTimeUnit": "ms", "traceEvents": rows.chain(spans).collect::<Vec<_>>()})
+/// The trace event format.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Trace<'a> {
+    display_time_unit: &'static str,
+    trace_events: Events<'a>,
+}
+
+/// The events, which are made one by one while they are written.
+struct Events<'a> {
+    profile: &'a Profile,
+    keys: &'a [Arc<str>],
+}
+
+/// A name of a row ("M"), or what happened from `ts` on, for `dur` microseconds ("X").
+#[derive(Serialize)]
+struct TraceEvent<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cat: Option<&'a str>,
+    ph: &'a str,
+    pid: u32,
+    tid: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ts: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dur: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    args: Option<Args<'a>>,
+}
+
+/// What is written beside an event.
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Args<'a> {
+    Name(&'a str),
+    Type(&'a str),
+}
+
+impl Serialize for Events<'_> {
+    /// One row for the run, with the layers below its parts, and one for each hook.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut events = serializer.serialize_seq(None)?;
+        let rows = std::iter::once("run").chain(self.keys.iter().map(|key| &**key));
+        for (tid, row) in rows.enumerate() {
+            let args = Some(Args::Name(row));
+            let named = TraceEvent {
+                name: "thread_name",
+                cat: None,
+                ph: "M",
+                pid: 0,
+                tid,
+                ts: None,
+                dur: None,
+                args,
+            };
+            events.serialize_element(&named)?;
+        }
+        // What contains another one stands before it, also where both begin at once.
+        let mut spans: Vec<&Span> = self.profile.spans().iter().collect();
+        spans.sort_by_key(|span| (span.ends[0], Reverse(span.ends[1])));
+        for span in spans {
+            events.serialize_element(&self.event(span))?;
+        }
+        events.end()
+    }
+}
+
+impl Events<'_> {
+    fn event(&self, span: &Span) -> TraceEvent<'_> {
+        let [begin, end] = span.ends;
+        let (ts, dur) = (begin as f64 / 1e3, end.saturating_sub(begin) as f64 / 1e3);
+        let plain = TraceEvent {
+            name: span.what,
+            cat: Some("run"),
+            ph: "X",
+            pid: 0,
+            tid: 0,
+            ts: Some(ts),
+            dur: Some(dur),
+            args: None,
+        };
+        match span.who {
+            Who::Run => plain,
+            Who::Hook(at) => TraceEvent { cat: Some("hook"), tid: at + 1, ..plain },
+            Who::Layer(at) => match self.profile.layers().all().get(at) {
+                Some(layer) => TraceEvent {
+                    name: layer.name(),
+                    cat: Some(span.what),
+                    args: Some(Args::Type(layer.kind)),
+                    ..plain
+                },
+                None => plain,
+            },
+        }
+    }
 }
 
 /// What the traces that are written here begin with: nothing else is replaced by one.
@@ -152,6 +246,6 @@ impl Hook for ProfilerHook {
 }
 
 register! {
-    /// Measures hooks, steps and saves, and writes a chrome trace and a table.
+    /// Measures the parts of iterations, layers and hooks, and writes tables and a trace for Perfetto.
     dyn Hook, "ProfilerHook" => ProfilerHook
 }

@@ -25,7 +25,8 @@ impl<'t> Var<'t> {
     fn try_matmul(self, other: Self) -> Result<Self> {
         let (a, b) = (self.value(), other.value());
         let s = Sizes::new(a.shape(), b.shape())?;
-        self.tape.worked(Work::sums(s.shape.iter().product(), s.k));
+        let work = Work::sums(s.shape.iter().product(), s.k);
+        self.tape.worked(work);
         let mut y = self.tape.take(s.shape.iter().product());
         s.each(|[at_a, at_b, at_y]| {
             s.product(0.0, s.a(slice(&a), at_a), s.b(slice(&b), at_b), &mut y[at_y..][..s.m * s.n]);
@@ -38,6 +39,7 @@ impl<'t> Var<'t> {
                 s.each(|[at_a, at_b, at_y]| {
                     s.product(1.0, s.y(&dy, at_y), s.b(slice(&b), at_b).t(), &mut da[at_a..][..s.m * s.k]);
                 });
+                grads.worked(work);
                 grads.add(0, da);
             }
             if grads.wants(1) {
@@ -45,6 +47,7 @@ impl<'t> Var<'t> {
                 s.each(|[at_a, at_b, at_y]| {
                     s.product(1.0, s.a(slice(&a), at_a).t(), s.y(&dy, at_y), &mut db[at_b..][..s.k * s.n]);
                 });
+                grads.worked(work);
                 grads.add(1, db);
             }
             grads.pool.give(dy);

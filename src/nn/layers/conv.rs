@@ -241,7 +241,8 @@ impl<'t> Var<'t> {
             size_of::<Elem>(),
         )?;
         memory::fits("the output of a convolution", &[g.n, g.k, g.out[0], g.out[1]], size_of::<Elem>())?;
-        self.tape.worked(Work::sums(g.y_len(), per_group * kh * kw));
+        let work = Work::sums(g.y_len(), per_group * kh * kw);
+        self.tape.worked(work);
         let shape = [g.n, g.k, g.out[0], g.out[1]];
         if self.tape.fuses {
             let run =
@@ -259,12 +260,14 @@ impl<'t> Var<'t> {
             if grads.wants(0) {
                 let mut dx = grads.pool.take(g.x_len());
                 conv2d_backward_data(&g, &dy, slice(&w), &mut dx);
+                grads.worked(work);
                 grads.add(0, dx);
             }
             let mut db = (b.is_some() && grads.wants(2)).then(|| grads.pool.take(g.k));
             if grads.wants(1) {
                 let mut dw = grads.pool.take(g.w_len());
                 conv2d_backward_weight(&g, slice(&x), &dy, 0.0, &mut dw, db.as_deref_mut());
+                grads.worked(work);
                 grads.add(1, dw);
             } else if let Some(db) = &mut db {
                 channel_sums(g.n, g.k, g.out[0] * g.out[1], &dy, 0.0, db);

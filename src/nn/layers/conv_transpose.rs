@@ -348,11 +348,13 @@ impl<'t> Var<'t> {
             if grads.wants(0) {
                 let mut dx = grads.pool.take(g.y_len());
                 conv2d(&g, &dy, slice(&w), LayerEpilogue::default(), &mut dx);
+                grads.worked(products);
                 grads.add(0, dx);
             }
             if grads.wants(1) {
                 let mut dw = grads.pool.take(g.w_len());
                 conv2d_backward_weight(&g, &dy, slice(&x), 0.0, &mut dw, None);
+                grads.worked(products);
                 grads.add(1, dw);
             }
             if has_bias && grads.wants(2) {

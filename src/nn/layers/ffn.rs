@@ -173,6 +173,7 @@ impl<'t> Var<'t> {
                 let mut dh = grads.pool.take(slope.len());
                 let (d, wm) = (Mat::new(&dy, s2.rows, s2.outs), Mat::new(slice(&w2), s2.outs, s2.ins));
                 gemm_mul(d, wm, &slope, MatMut::new(&mut dh, s2.rows, s2.ins));
+                grads.worked(s2.work());
                 grads.weights_of_linear(1, Some(2), s1, &dh, slice(&x));
                 if grads.wants(0) {
                     grads.input_of_linear(0, s1, &dh, slice(&w1));

@@ -173,6 +173,7 @@ impl Grads<'_> {
         let mut dx = self.pool.take(s.rows * s.ins);
         let (d, w) = (Mat::new(dy, s.rows, s.outs), Mat::new(w, s.outs, s.ins));
         gemm(1.0, d, w, 0.0, MatMut::new(&mut dx, s.rows, s.ins), Epilogue::default());
+        self.worked(s.work());
         self.add(i, dx);
     }
 
@@ -190,6 +191,7 @@ impl Grads<'_> {
             let mut dw = self.pool.take(s.outs * s.ins);
             let (d, x) = (Mat::new(dy, s.rows, s.outs), Mat::new(x, s.rows, s.ins));
             gemm(1.0, d.t(), x, 0.0, MatMut::new(&mut dw, s.outs, s.ins), Epilogue::default());
+            self.worked(s.work());
             self.add(weight, dw);
         }
         if let Some(bias) = bias.filter(|i| self.wants(*i)) {

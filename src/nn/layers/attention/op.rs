@@ -61,7 +61,8 @@ impl<'t> Var<'t> {
             return Err(Error::invalid(format!("{q_len} tokens ask, but there are only {len}")));
         }
         let g = geometry(options, [batch, q_len, len, width / 3])?;
-        self.tape.worked(work(&g));
+        let work = work(&g);
+        self.tape.worked(work);
         let extra = SavedInputs::new(self.tape, &g, options, rng);
         let (mut out, mut lse) =
             (self.tape.take(batch * q_len * (width / 3)), self.tape.take(batch * g.heads * q_len));
@@ -77,6 +78,8 @@ impl<'t> Var<'t> {
             let mut dqkv = grads.pool.take(qkv.len());
             let saved = AttnSaved { out: slice(&y), lse: &lse };
             attention_packed_backward(&g, extra.opts(), slice(&qkv), saved, &dy, &mut dqkv);
+            // Each of its two products has one for each of its factors.
+            grads.worked(work + work);
             extra.give(grads.pool);
             grads.pool.give(lse);
             grads.pool.give(dy);
@@ -102,7 +105,8 @@ impl<'t> Var<'t> {
         expect_shape("the keys of an attention", k.shape(), &[batch, k_len, width])?;
         expect_shape("the values of an attention", v.shape(), &[batch, k_len, width])?;
         let g = geometry(options, [batch, q_len, k_len, width])?;
-        self.tape.worked(work(&g));
+        let work = work(&g);
+        self.tape.worked(work);
         let extra = SavedInputs::new(self.tape, &g, options, rng);
         let (mut out, mut lse) = (self.tape.take(q.len()), self.tape.take(batch * g.heads * q_len));
         let qkv = Qkv { q: slice(&q), k: slice(&k), v: slice(&v) };
@@ -121,6 +125,8 @@ impl<'t> Var<'t> {
             let saved = AttnSaved { out: slice(&y), lse: &lse };
             let dqkv = QkvMut { q: &mut dq, k: &mut dk, v: &mut dv };
             attention_backward(&g, extra.opts(), qkv, saved, &dy, dqkv);
+            // Each of its two products has one for each of its factors.
+            grads.worked(work + work);
             extra.give(grads.pool);
             grads.pool.give(lse);
             grads.pool.give(dy);

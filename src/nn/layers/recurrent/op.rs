@@ -49,6 +49,7 @@ impl<'t> Var<'t> {
         let Course { reverse, lengths, initial, cells } = course;
         let (given, size) = (!initial.is_empty(), batch * hidden);
         let computed = steps - usize::from(given).min(steps);
+        let of_states = Work::sums(computed * batch * wide, hidden);
         self.tape.worked(Work::sums(computed * batch * wide, ins + hidden));
         let g = RecurrentGeom { cell, steps, batch, ins, hidden, reverse, given };
         let mut h = self.tape.take((steps + usize::from(cells)) * size);
@@ -98,6 +99,8 @@ impl<'t> Var<'t> {
             let (mut dhh, mut dbias) = (grads.pool.take(hh.len()), grads.pool.take(wide));
             let found = [&gates[..], &state, states];
             recurrent_hidden_grads(&g, found, &mut dhh, has_bias.then_some(&mut dbias));
+            // The gradients of the states, from step to step, and those of their weight.
+            grads.worked(of_states + of_states);
             grads.add(2, dhh);
             match has_bias {
                 true => grads.add(4, dbias),
