@@ -101,6 +101,15 @@ fn best_checkpoints_need_a_number_and_a_name_that_fits() {
     assert_eq!(check(&node, None).is_ok(), trained.is_ok(), "{trained:?}");
 }
 
+/// A prefix with a line separator broke a line of the log in two, for all that break lines there.
+#[test]
+fn a_prefix_of_a_metric_is_a_part_of_one_line() {
+    for odd in [r"\u2028", r"\u2029", r"\u0085", r"\n", r"\u200b", r"\u202e", r"\ufeff"] {
+        let metric = format!(r#"val_evaluator=[{{type: Accuracy, prefix: "a{odd}b"}}]"#);
+        both_refuse(&[&metric], "a prefix is a part of a name in one line", &format!(r#""a{odd}b""#));
+    }
+}
+
 /// A file of NaN fits every model, and nothing can be learned from it.
 #[test]
 fn weights_that_are_not_finite_are_warned_of() {

@@ -296,3 +296,42 @@ fn a_file_in_which_no_name_fits_is_told_in_a_few_words() {
     let text: String = logs.filter_map(|log| fs::read_to_string(log).ok()).collect();
     assert!(text.contains("net.backbone.30.weight") && !said(&out).contains("net.backbone.30.weight"));
 }
+
+/// `report -o notes.md` replaced whatever was there; only without `-o` it looked.
+#[test]
+fn a_report_takes_the_place_of_reports_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/digits_lenet.yaml");
+    let quick = ["train_dataloader.num_batch_per_epoch=1", "train_cfg.max_epochs=1"];
+    let train =
+        [&["-q", "train", configs.to_str().unwrap(), "--no-sanity", "--work-dir", "w"], &quick[..]].concat();
+    let out = shanty(dir.path(), &train);
+    assert!(out.status.success(), "{}", said(&out));
+    let at = |name: &str| dir.path().join(name);
+    // Of others a page of HTML, a picture, text, an empty file, and what links lead to.
+    for (name, bytes) in [
+        ("report.html", &b"<!doctype html>\n<html>mine</html>"[..]),
+        ("notes.md", b"# notes"),
+        ("empty", b""),
+        ("sheet.html", b"<!doctype html>\n<!-- a sheet of samples, by shanty -->\n"),
+    ] {
+        fs::write(at(name), bytes).unwrap();
+        let ask = if name == "report.html" { vec!["report", "w"] } else { vec!["report", "w", "-o", name] };
+        let refused = shanty(dir.path(), &ask);
+        assert_eq!(refused.status.code(), Some(2), "{name}");
+        let words = format!(
+            "{name} is there already and is no report of shanty's: name another file, or give `--overwrite`"
+        );
+        assert!(said(&refused).contains(&words), "{}", said(&refused));
+        assert_eq!(fs::read(at(name)).unwrap(), bytes, "{name}");
+    }
+    symlink("notes.md", at("link")).unwrap();
+    assert_eq!(shanty(dir.path(), &["report", "w", "-o", "link"]).status.code(), Some(2));
+    assert!(shanty(dir.path(), &["report", "w", "-o", "notes.md", "--overwrite"]).status.success());
+    let report = fs::read(at("notes.md")).unwrap();
+    assert!(report.starts_with(b"<!doctype html>\n<!-- a report of shanty -->"));
+    // An older report makes way for a newer one, whatever it is called, and a pipe is written into.
+    assert!(shanty(dir.path(), &["report", "w", "-o", "notes.md"]).status.success());
+    let piped = shanty(dir.path(), &["report", "w", "-o", "/dev/stdout"]);
+    assert!(piped.stdout.starts_with(b"<!doctype html>\n<!-- a report of shanty -->"), "{}", said(&piped));
+}

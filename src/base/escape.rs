@@ -11,12 +11,19 @@ use std::fmt::Write;
 /// assert_eq!(escaped("Köln"), "Köln");
 /// ```
 pub fn escaped(text: &str) -> Cow<'_, str> {
-    without(text, |c| c.is_control() || is_turning(c))
+    without(text, |c| c.is_control() || is_separator(c) || is_turning(c))
 }
 
 /// Text of several lines: line ends and tabs stay. What is left is valid JSON if it was before.
 pub fn escaped_lines(text: &str) -> Cow<'_, str> {
-    without(text, |c| c.is_control() && c != '\n' && c != '\t')
+    without(text, |c| (c.is_control() || is_separator(c)) && c != '\n' && c != '\t')
+}
+
+/// Ends of lines, control characters, marks of direction, joiners and spaces without width: nobody sees them, and two
+/// names that look alike would be two things.
+pub fn is_unseen(c: char) -> bool {
+    let joins = matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+    c.is_control() || is_separator(c) || is_turning(c) || joins
 }
 
 /// Text with colours, of which everything but the second block of control characters was taken care of.
@@ -57,6 +64,11 @@ fn shortened(text: &str, ends: impl Fn(char) -> bool, most: usize) -> Cow<'_, st
         format!("{first}… ({} more letters) …{last}", letters - begin - end)
     };
     text.split_inclusive(ends).map(piece).collect::<String>().into()
+}
+
+/// Ends of lines and paragraphs, at which Python and browsers break a line, and terminals do not.
+fn is_separator(c: char) -> bool {
+    matches!(c, '\u{2028}' | '\u{2029}')
 }
 
 /// Marks that turn the direction of what follows: a name may not look like another one.

@@ -4,14 +4,12 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
+use crate::base::escape::is_unseen;
 use crate::base::fs::FileSystem;
 use crate::base::{Error, Result};
 
 /// Names of files: no file system takes more than 255 bytes, and a temporary name is a little longer.
 const LONGEST_NAME: usize = 200;
-
-/// Marks of direction, joiners and spaces without width: two names that look alike would be two checkpoints.
-const UNSEEN: fn(char) -> bool = |c| matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
 
 /// Whether a checkpoint may have this name: one path component that is not hidden and can be printed.
 ///
@@ -28,7 +26,7 @@ pub fn check_name(name: &str) -> Result<(), String> {
     if name.chars().any(|c| c == '/' || c == '\\' || c.is_control()) {
         return wrong("it holds a slash or a control character");
     }
-    if name.contains(UNSEEN) {
+    if name.contains(is_unseen) {
         return wrong("it holds a character that is not seen or turns the text around");
     }
     if name.starts_with('.') {

@@ -4,14 +4,15 @@
 //! command was asked for and could not be printed is remembered, and becomes its exit code. All text passes
 //! [`escaped_lines`].
 
+use std::collections::BTreeSet;
 use std::io::{self, IsTerminal, Write};
-use std::panic::catch_unwind;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use indicatif::ProgressBar;
 
-use crate::base::escape::{brief, escaped_lines};
+use crate::base::escape::{brief, escaped, escaped_lines};
+use crate::base::suggest::nearest;
 
 /// Why a result could not be printed. The terminal is one per process, and so is this.
 static LOST: Mutex<Option<io::Error>> = Mutex::new(None);
@@ -40,18 +41,19 @@ fn around_bar<R>(write: impl FnOnce() -> R) -> R {
 static UNDECIDED: AtomicBool = AtomicBool::new(false);
 
 /// Sends log lines from this level on to stderr: those of a `run` in MMEngine's layout, of other commands as plain
-/// warnings. `RUST_LOG` chooses more or less of them.
-pub(super) fn init(run: bool, level: log::LevelFilter, is_asked: bool) {
+/// warnings. `RUST_LOG` chooses more or less of them; what of it means nothing is complained of. Any crate may log where
+/// it is not said which do.
+pub(super) fn init(run: bool, level: log::LevelFilter, is_asked: bool, crates: Option<&BTreeSet<&str>>) {
     let style =
         if io::stderr().is_terminal() { env_logger::WriteStyle::Auto } else { env_logger::WriteStyle::Never };
-    let filtered = std::env::var_os(env_logger::DEFAULT_FILTER_ENV).is_some() && !is_asked;
-    // It prints its complaint about a wrong filter, and panics if nobody can read that.
-    let given = filtered.then(|| catch_unwind(|| env_logger::Builder::from_env(env_logger::Env::default())));
-    let mut builder = given.and_then(Result::ok).unwrap_or_else(|| {
-        let mut plain = env_logger::Builder::new();
-        plain.filter_level(log::LevelFilter::Debug);
-        plain
-    });
+    let given = if is_asked { None } else { std::env::var_os(FILTER) };
+    let (filter, wrong) = read_filter(&given.unwrap_or_default().to_string_lossy(), crates);
+    let filtered = !filter.is_empty();
+    let mut builder = env_logger::Builder::new();
+    match filtered {
+        true => builder.parse_filters(&filter),
+        false => builder.filter_level(log::LevelFilter::Debug),
+    };
     UNDECIDED.store(run && !is_asked && !filtered, Ordering::Relaxed);
     builder
         .format(move |out, record| {
@@ -67,11 +69,58 @@ pub(super) fn init(run: bool, level: log::LevelFilter, is_asked: bool) {
         })
         .write_style(style)
         .target(env_logger::Target::Pipe(Box::new(AroundBar)));
-    // A program may have a logger of its own.
-    let _ = builder.try_init();
+    // A program may have a logger of its own, which reads the filter itself.
+    if builder.try_init().is_ok() {
+        wrong.iter().for_each(|why| complain(&format!("warning: {FILTER}: {why}")));
+    }
     if !filtered {
         log::set_max_level(level);
     }
+}
+
+const FILTER: &str = "RUST_LOG";
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// Of `info,shanty=debug/words` what says something: levels, crates that are linked with or without a level, and the
+/// words that a line must have. And why the rest says nothing.
+fn read_filter(text: &str, crates: Option<&BTreeSet<&str>>) -> (String, Vec<String>) {
+    let (items, words) = text.split_once('/').map_or((text, None), |(items, words)| (items, Some(words)));
+    let (mut read, mut wrong) = (Vec::new(), Vec::new());
+    for item in items.split(',').map(str::trim).filter(|item| !item.is_empty()) {
+        let (target, level) = match item.split_once('=') {
+            Some((target, level)) => (target.trim(), level.trim()),
+            None if LEVELS.iter().any(|level| level.eq_ignore_ascii_case(item)) => ("", item),
+            None => (item, ""),
+        };
+        match misread(target, level, item.contains('='), crates) {
+            None => read.push(item),
+            Some(why) => wrong.push(why),
+        }
+    }
+    let words = words.filter(|words| !words.is_empty()).map_or(String::new(), |words| format!("/{words}"));
+    (read.join(",") + &words, wrong)
+}
+
+/// Why an item of a filter says nothing.
+fn misread(target: &str, level: &str, has_level: bool, crates: Option<&BTreeSet<&str>>) -> Option<String> {
+    let meant = |near: Option<&str>| near.map_or(String::new(), |near| format!(" (did you mean `{near}`?)"));
+    if !level.is_empty() && !LEVELS.iter().any(|own| own.eq_ignore_ascii_case(level)) {
+        let near = meant(nearest(level, LEVELS));
+        return Some(format!("`{}` is no level{near}: there are {}", escaped(level), LEVELS.join(", ")));
+    }
+    if target.is_empty() {
+        return (level.is_empty() && has_level).then(|| "`=` stands between a crate and a level".to_owned());
+    }
+    let own = target.split("::").next().unwrap_or(target);
+    let crates = crates.filter(|crates| !crates.contains(own))?;
+    let names = crates.iter().copied();
+    let levels = LEVELS.into_iter().filter(|_| !has_level);
+    let near = meant(nearest(own, names.chain(levels)));
+    let known = crates.iter().copied().collect::<Vec<_>>().join(", ");
+    Some(format!(
+        "nothing here logs as `{}`{near}: there are the levels and the crates {known}",
+        escaped(target)
+    ))
 }
 
 /// Tells as much of a run as its config says (`log_level`), unless somebody chose otherwise.
@@ -194,6 +243,34 @@ pub(super) fn in_colour() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// `RUST_LOG=warnn` and `shnty=debug` were filters of crates that nobody has: all lines were gone, and nothing said
+    /// why.
+    #[test]
+    fn a_filter_says_what_of_it_means_nothing() {
+        let crates = BTreeSet::from(["shanty", "my_hook"]);
+        for (text, read, wrong) in [
+            ("", "", &[][..]),
+            ("info,shanty=debug", "info,shanty=debug", &[]),
+            (" WARN , shanty::run=off,my_hook", "WARN,shanty::run=off,my_hook", &[]),
+            ("shanty=", "shanty=", &[]),
+            ("debug/Epoch", "debug/Epoch", &[]),
+            ("warnn", "", &["`warnn` (did you mean `warn`?)"]),
+            ("shnty=debug,info", "info", &["`shnty` (did you mean `shanty`?)"]),
+            ("shanty=dbug", "", &["`dbug` is no level (did you mean `debug`?)"]),
+            ("warning", "", &["`warning`"]),
+            ("=,info=info", "", &["`=` stands between", "nothing here logs as `info`"]),
+            ("hyper=info,a\u{1b}[2J", "", &["`hyper`", "`a\\u001b[2J`"]),
+        ] {
+            let (found, why) = read_filter(text, Some(&crates));
+            assert_eq!(found, read, "{text}");
+            assert_eq!(why.len(), wrong.len(), "{text}: {why:?}");
+            why.iter().zip(wrong).for_each(|(why, words)| assert!(why.contains(words), "{text}: {why}"));
+        }
+        // A program of somebody's own has crates that nobody lists.
+        assert_eq!(read_filter("my_program=debug", None), ("my_program=debug".to_owned(), Vec::new()));
+        assert_eq!(read_filter("my_program=dbug", None).1.len(), 1);
+    }
 
     /// `list` and `describe` were twice as wide as most terminals.
     #[test]

@@ -27,7 +27,6 @@ mod report;
 mod run_files;
 mod runs;
 mod signals;
-mod started;
 mod summary;
 mod train;
 mod verify_resume;
@@ -245,7 +244,7 @@ fn on_own_stack() -> ExitCode {
         Err(told) => return usage(&told),
     };
     let (runs, level) = cli.command.log(cli.quiet, cli.verbose);
-    console::init(runs, level, cli.quiet || cli.verbose);
+    console::init(runs, level, cli.quiet || cli.verbose, Some(&crate::registry::crates()));
     let how = How { format: cli.format, quiet: cli.quiet };
     let code = match run(cli.command, how) {
         Ok(code) => code,

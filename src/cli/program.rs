@@ -10,7 +10,7 @@ impl RunnerBuilder {
     /// program has a logger already, that one stays. `RUST_LOG` chooses more or less.
     #[must_use]
     pub fn log_to_console(self) -> Self {
-        console::init(true, log::LevelFilter::Info, false);
+        console::init(true, log::LevelFilter::Info, false, None);
         match ProgressHook::on_terminal() {
             Some(bar) => self.hook(bar),
             None => self,

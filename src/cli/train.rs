@@ -8,7 +8,6 @@ use clap::Args;
 
 use super::ended::Ended;
 use super::progress::ProgressHook;
-use super::started::Started;
 use super::{Bare, ConfigArgs, console, signals};
 use crate::base::Result;
 use crate::base::rng::fresh_seed;
@@ -84,9 +83,6 @@ impl Train {
         }
         if let Some(progress) = ProgressHook::on_terminal().filter(|_| !quiet) {
             runner.add_hook(progress)?;
-        }
-        if let Some(started) = Started::if_asked() {
-            runner.add_hook(started)?;
         }
         if self.profile {
             runner.add_hook(ProfilerHook::whole_run())?;

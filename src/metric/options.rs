@@ -4,6 +4,8 @@ use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
+use crate::base::escape::is_unseen;
+
 /// The keys of any metric: MMEngine's, and what is compared with what.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -36,8 +38,8 @@ fn of_one_line<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Stri
         Some(text) if text.is_empty() => {
             Err(D::Error::custom("an empty prefix: leave the key out for the metric's own"))
         }
-        Some(text) if text.chars().any(char::is_control) => Err(D::Error::custom(
-            "a prefix is a part of a name in one line: it has no line ends and no control characters",
+        Some(text) if text.contains(is_unseen) => Err(D::Error::custom(
+            "a prefix is a part of a name in one line: it has no line ends, no control characters and none that are not seen",
         )),
         _ => Ok(prefix),
     }

@@ -158,6 +158,10 @@ impl Session {
         }
         (self.saving.mid_step, self.saving.idle) = (true, 0);
         self.fire(Event::BeforeTrainIter(&mut batch))?;
+        if self.state.progress.iter == self.saving.began_at {
+            // For whoever measures how long a start takes: `RUST_LOG=info,shanty=debug`.
+            log::debug!(target: "shanty", "iteration {} begins", self.state.progress.iter + 1);
+        }
         let mut outputs = self.step_or_turns(&mut batch)?;
         self.state.progress.iter += 1;
         self.state.progress.batch += 1;

@@ -16,7 +16,6 @@ use crate::base::escape::{brief, escaped_lines};
 use crate::base::memory::human;
 use crate::base::number::count;
 use crate::base::{Error, Result, WallClock};
-use crate::checkpoint;
 use crate::config::Node;
 
 /// Arguments of `report`.
@@ -25,9 +24,12 @@ pub(super) struct Report {
     /// The work_dirs of the runs, or folders of logs in them.
     #[arg(value_name = "WORK_DIR", required = true)]
     runs: Vec<PathBuf>,
-    /// The file; `report.html` if absent, which must be none but an older report.
-    #[arg(short, long, value_name = "FILE")]
-    out: Option<PathBuf>,
+    /// The file.
+    #[arg(short, long, value_name = "FILE", default_value = "report.html")]
+    out: PathBuf,
+    /// Write over a file that is no report of an earlier `report`.
+    #[arg(long)]
+    overwrite: bool,
 }
 
 const PAGE: &str = include_str!("page.html");
@@ -41,19 +43,14 @@ const LONGEST: usize = 200;
 
 impl Report {
     pub fn run(&self) -> Result<()> {
-        let path = self.out.clone().unwrap_or_else(|| "report.html".into());
-        let begin = PAGE.split_once("<head>").map_or("", |(begin, _)| begin);
-        if self.out.is_none()
-            && let Some(why) = checkpoint::not_ours(&path, begin.as_bytes(), "report")
-        {
-            return Err(Error::config(format!("{} {why}, by `-o`", path.display())));
-        }
-        let out = Output::at(&path)?;
+        let begin = PAGE.split_once("<head>").map_or(PAGE, |(begin, _)| begin);
+        let is_own = |own: &[u8]| own.starts_with(begin.as_bytes());
+        let out = Output::of_own(&self.out, is_own, "report", self.overwrite)?;
         let runs = self.runs.iter().map(|dir| RunFiles::read(dir)).collect::<Result<Vec<_>>>()?;
         let page = page(&runs, &WallClock::default().format("%Y-%m-%d %H:%M"))?;
         if out.write(page.as_bytes())? {
             let (runs, size) = (count(runs.len() as u64, "run"), human(page.len() as f64));
-            console::tell(&format!("{} of {runs}, {size}", path.display()));
+            console::tell(&format!("{} of {runs}, {size}", self.out.display()));
         }
         Ok(())
     }
