@@ -80,6 +80,7 @@ impl DataLoader {
     ///
     /// # Errors
     /// That of a sample that cannot be read, or does not fit to the others.
+    #[cfg(feature = "cli")]
     pub(crate) fn look_at(&self, samples: &[usize]) -> Result<Batch> {
         let plan = Arc::new(self.plan.apart());
         let places = samples.iter().map(|index| Place { pass: 0, index: *index, repeat: 0 });

@@ -30,6 +30,7 @@ pub use confusion::ConfusionMatrix;
 pub use correlation::{PearsonCorrCoef, SpearmanCorrCoef};
 pub use direction::{Direction, Directions};
 pub use dump::DumpResults;
+#[cfg(feature = "cli")]
 pub(crate) use dump::{TARGETS, nested, of_row};
 pub use evaluator::{Evaluator, MetricFailed, Undefined};
 pub use iou::{IoUMetric, MaskFigure};

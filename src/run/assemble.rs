@@ -49,6 +49,7 @@ impl RunnerBuilder {
 
     /// The same, to be trained as the config says it: an earlier run in its folders is a mistake of the config too.
     /// `seed`: as in [`assemble`].
+    #[cfg(any(feature = "cli", test))]
     pub(crate) fn to_train(node: &Node, name: Option<&str>, seed: Option<u64>) -> Result<Self> {
         let (builder, Refused { mut errors, inhabited }) = described(node, name, seed)?;
         errors.extend(inhabited);

@@ -34,6 +34,8 @@ mod rehearsal;
 mod resume;
 mod rollback;
 mod runner;
+#[cfg(feature = "cli")]
+mod samples;
 mod saver;
 mod saving;
 pub mod session;
@@ -61,9 +63,9 @@ pub use plan::{HookCalls, PlannedCheckpoint, RunPlan, plan};
 pub(crate) use predict::quoted;
 pub use predict::{Names, Predictor};
 pub use runner::{Outcome, Runner};
+#[cfg(feature = "cli")]
+pub(crate) use samples::try_samples;
 pub use saver::{Background, Task};
 pub use session::{Session, State};
-#[cfg(feature = "cli")]
-pub(crate) use stand_in::try_samples;
 pub use summary::{StepMemory, Summary, summary};
 pub use train_loop::{EpochBasedTrainLoop, Intervals, IterBasedTrainLoop, LoopTotals, TrainLoop};

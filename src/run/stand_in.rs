@@ -1,10 +1,7 @@
 //! The layers of a config whose data are not on this machine, tried on samples like theirs.
 
 use super::RunnerBuilder;
-use super::assemble::{Assembled, Purpose, assemble};
-use super::extent::Extent;
 use crate::base::{BoxError, Error, Result, caught, shapes_only};
-use crate::config::{Diags, Node};
 use crate::data::{Batch, DataLoader};
 use crate::metric::{Evaluator, Predictions};
 use crate::model::{Model, StepCx};
@@ -42,34 +39,8 @@ pub(super) fn try_layers(builder: RunnerBuilder, mut stand_ins: Vec<StandInData>
     tried.filter_map(|(mode, tried)| Some(written.failed(mode, tried.err()?))).collect()
 }
 
-/// Whether a model takes the samples with the smallest and the largest whole numbers of each loader, by train, val or
-/// test: what a run would stumble over when it comes to them.
-///
-/// # Errors
-/// What is wrong with the config.
-pub(crate) fn try_samples(node: &Node, chosen: &[(&str, Vec<[usize; 2]>)]) -> Result<Diags> {
-    let Assembled { mut builder, weight_bytes, .. } = assemble(node, None, Purpose::Look, None)?;
-    let by_shapes = Extent::of(&mut builder, &[], weight_bytes).shapes_only;
-    let RunnerBuilder { model, train_data, val, test, written, .. } = builder;
-    let mut found = Diags::default();
-    let (Some(mut model), Some(written)) = (model, written) else { return Ok(found) };
-    let (val, test) = (val.map(|val| val.data), test.map(|test| test.data));
-    for (mode, pairs) in chosen {
-        let loader =
-            [("train", &train_data), ("val", &val), ("test", &test)].into_iter().find(|(of, _)| of == mode);
-        let Some(data) = loader.and_then(|(_, data)| data.as_ref()) else { continue };
-        for pair in pairs {
-            let tried = data.look_at(pair).and_then(|batch| try_one(&mut *model, &batch, None, by_shapes));
-            if let Err(error) = tried {
-                found.extend(written.failed(mode, error).diags()?.0);
-            }
-        }
-    }
-    Ok(found)
-}
-
 /// A training step, or an evaluation where there is something to count.
-fn try_one(
+pub(super) fn try_one(
     model: &mut dyn Model,
     batch: &Batch,
     evaluator: Option<Evaluator>,
