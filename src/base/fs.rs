@@ -251,7 +251,7 @@ impl FileSystem for Disk {
         file.set_len(0)?;
         file.rewind()?;
         writeln!(file, "{holder}")?;
-        Ok(Ok(Box::new(Held { _file: file })))
+        Ok(Ok(Box::new(Held(file))))
     }
 }
 
@@ -300,12 +300,18 @@ impl Append for Log {
     }
 }
 
-/// The operating system lets go of the lock when the file is closed, however the process ends.
-struct Held {
-    _file: File,
-}
+/// The operating system lets go of the lock when the process ends, however it ends.
+struct Held(File);
 
 impl Lock for Held {}
+
+impl Drop for Held {
+    /// A program that is being started meanwhile has the open file, too, until it is itself: that the lock goes is not
+    /// left to the last who closes it.
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -337,6 +343,18 @@ mod tests {
         Disk.remove(&link).unwrap();
         assert_eq!(Disk.entry(&link).unwrap(), None);
         assert_eq!(fs::read_to_string(home.join("kept")).unwrap(), "text");
+    }
+
+    #[test]
+    fn a_lock_goes_though_somebody_else_has_its_file_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let file = File::create(&path).unwrap();
+        file.lock().unwrap();
+        let child = file.try_clone().unwrap();
+        drop(Held(file));
+        assert!(Disk.lock(&path, "43").unwrap().is_ok());
+        drop(child);
     }
 
     #[test]
