@@ -6,6 +6,7 @@ pub mod base;
 pub mod checkpoint;
 #[cfg(feature = "cli")]
 pub mod cli;
+pub mod comm;
 pub mod config;
 pub mod data;
 pub mod fusion;

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use rand::RngExt;
 use shanty::base::{Elem, Result, Tensor, keyed};
+use shanty::comm::Comm;
 use shanty::config::parse;
 use shanty::model::{ResNet, ResNetConfig};
 use shanty::module;
 use shanty::nn::{
-    Autograd, BatchNorm2d, BnThen, Forward, Module, Param, RankSums, Sequential, SyncBatchNorm, Var,
+    Autograd, BatchNorm2d, BnThen, Forward, Module, Param, Sequential, SyncBatchNorm, Var,
     checkpoint_activations, convert_sync_batchnorm, named_modules, revert_sync_batchnorm,
 };
 use shanty::params::HostParams;
@@ -46,7 +47,7 @@ struct Found {
     running: [Tensor; 2],
 }
 
-fn step(x: Tensor, dy: Tensor, group: Option<Arc<dyn RankSums>>) -> Result<Found> {
+fn step(x: Tensor, dy: Tensor, group: Option<Arc<dyn Comm>>) -> Result<Found> {
     let channels = x.shape()[1];
     let mut norm = SyncBatchNorm::new(channels);
     norm.visit_mut(&mut |mut p| {

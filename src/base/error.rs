@@ -40,6 +40,9 @@ pub enum Error {
         /// Why it was refused.
         reason: String,
     },
+    /// The processes of a run have come apart: one is gone, late, or does something else.
+    #[error("{0}")]
+    Comm(String),
     /// A hook or the model failed in the middle of a run.
     #[error("{who} in {point}, epoch {epoch}, iteration {iter}: {source}")]
     Run {

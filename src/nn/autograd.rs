@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use crate::base::{Result, Rng};
+use crate::comm::Comm;
 use crate::kernels::keep_threads_hot;
 
 use super::fold::{FusedWeights, fold};
 use super::place::located;
 use super::tie::{lend, take_back};
 use super::trace::Traced;
-use super::{BufferPool, Forward, ModuleTree, RankSums, Tape, Var};
+use super::{BufferPool, Forward, ModuleTree, Tape, Var};
 
 /// Runs steps of a module and keeps their buffers. A model owns one; it is empty until the first step.
 ///
@@ -18,7 +19,7 @@ use super::{BufferPool, Forward, ModuleTree, RankSums, Tape, Var};
 pub struct Autograd {
     pool: BufferPool,
     fuses: bool,
-    ranks: Option<Arc<dyn RankSums>>,
+    ranks: Option<Arc<dyn Comm>>,
 }
 
 impl Autograd {
@@ -147,7 +148,7 @@ impl Autograd {
     }
 
     /// Trains beside other processes, whose samples count in the statistics of each `SyncBatchNorm`.
-    pub fn beside(&mut self, ranks: Arc<dyn RankSums>) {
+    pub fn beside(&mut self, ranks: Arc<dyn Comm>) {
         self.ranks = Some(ranks);
     }
 

@@ -7,12 +7,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::base::{Error, Result, Rng};
+use crate::comm::Comm;
 use crate::params::Params;
 use crate::registry::BuildCx;
 
 use super::init::{Init, InitCfg};
 use super::place::{ModuleId, Near};
-use super::{Child, ChildMut, ModuleTree, RankSums, Var};
+use super::{Child, ChildMut, ModuleTree, Var};
 
 /// A layer or a network: parts with a name, and a way from one tensor to the next.
 #[diagnostic::on_unimplemented(
@@ -133,7 +134,7 @@ pub struct Forward<'a> {
     /// another number of steps has other sequences.
     pub sizes: Vec<usize>,
     /// The other processes that train the same network, if there are any.
-    pub ranks: Option<Arc<dyn RankSums>>,
+    pub ranks: Option<Arc<dyn Comm>>,
 }
 
 impl<'a> Forward<'a> {

@@ -5,13 +5,12 @@ use std::any::Any;
 use std::sync::Arc;
 
 use crate::base::{Elem, Error, Result, Rng, Tensor};
+use crate::comm::Comm;
 
 use super::module::Wrapped;
 use super::replace::{wrap, wrapped};
 use super::tape::Arena;
-use super::{
-    ChildMut, Forward, Grads, Module, ModuleTree, RankSums, Tape, Var, named_children, named_modules,
-};
+use super::{ChildMut, Forward, Grads, Module, ModuleTree, Tape, Var, named_children, named_modules};
 
 /// Keeps of the module at a dotted path nothing but its inputs until the way back, which computes it once more: less
 /// memory for more time, and the same bits.
@@ -49,7 +48,7 @@ struct Segment {
     params: Vec<usize>,
     rng: Rng,
     lengths: Option<Arc<[usize]>>,
-    ranks: Option<Arc<dyn RankSums>>,
+    ranks: Option<Arc<dyn Comm>>,
 }
 
 /// The output of a module; what leads to it is forgotten.

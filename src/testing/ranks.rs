@@ -1,21 +1,23 @@
 //! Processes that train together, as threads.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use crate::base::{Error, Result};
-use crate::nn::RankSums;
+use crate::base::{Elem, Error, Result};
+use crate::comm::{Comm, Pending, Place};
 
 /// What each rank of a group does, with what it gave, in their order.
 ///
-/// Ranks add up their numbers as processes do: each sum waits for all, and a rank that ends with an error ends the
-/// sums of the others.
+/// Ranks speak as processes do: each sum waits for all, calls that do not match are errors on every rank, and a rank
+/// that ends too early, by an error or a panic, ends the calls of the others.
 ///
 /// ```
 /// use shanty::testing::ranks;
 ///
-/// let sums = ranks(3, |rank, group| {
+/// let sums = ranks(3, |rank, comm| {
 ///     let mut numbers = [rank as f64, 1.0];
-///     group.sum(&mut numbers)?;
+///     comm.sum(&mut numbers)?;
 ///     Ok(numbers)
 /// })?;
 /// assert_eq!(sums, [[3.0, 3.0]; 3]);
@@ -23,30 +25,42 @@ use crate::nn::RankSums;
 /// ```
 ///
 /// # Errors
-/// The first of a rank.
+/// What the rank said that failed first.
 pub fn ranks<R: Send>(
     world: usize,
-    run: impl Fn(usize, Arc<dyn RankSums>) -> Result<R> + Sync,
+    run: impl Fn(usize, Arc<dyn Comm>) -> Result<R> + Sync,
 ) -> Result<Vec<R>> {
     let shared = Arc::new(Shared { world, state: Mutex::default(), turned: Condvar::new() });
-    std::thread::scope(|scope| {
+    let ended: Vec<Result<R>> = std::thread::scope(|scope| {
         let one = |rank: usize| {
             let (shared, run) = (Arc::clone(&shared), &run);
             scope.spawn(move || {
-                let _leaves = Leaves(Arc::clone(&shared));
-                run(rank, Arc::new(Rank { rank, shared }))
+                let leaves = Leaves { rank, shared: Arc::clone(&shared) };
+                let result = run(rank, Arc::new(Rank { rank, shared, calls: Mutex::default() }));
+                if let Err(error) = &result {
+                    leaves.shared.fail(format!("rank {rank} failed: {error}"));
+                }
+                result
             })
         };
         let threads: Vec<_> = (0..world).map(one).collect();
         let ended = threads.into_iter().map(|thread| thread.join());
         ended.map(|result| result.unwrap_or_else(|_| Err(Error::invalid("a rank panicked")))).collect()
-    })
+    });
+    // That another rank has gone is said by those that did not fail first.
+    let is_echo = |result: &Result<R>| matches!(result, Err(Error::Comm(_)));
+    match ended.iter().any(|result| result.is_err() && !is_echo(result)) {
+        true => ended.into_iter().filter(|result| !is_echo(result)).collect(),
+        false => ended.into_iter().collect(),
+    }
 }
 
 #[derive(Debug)]
 struct Rank {
     rank: usize,
     shared: Arc<Shared>,
+    /// How many calls this rank has made: the number of a call is the same on all ranks.
+    calls: Mutex<u64>,
 }
 
 #[derive(Debug)]
@@ -58,52 +72,181 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The numbers of the ranks that have come to the sum that is under way.
-    given: Vec<(usize, Vec<f64>)>,
-    /// The last sum that is complete, and how many there have been.
-    sum: Vec<f64>,
-    done: u64,
-    /// Whether a rank has left.
-    left: bool,
+    /// What the ranks gave to the calls that not all have taken the result of, by the number of the call.
+    calls: BTreeMap<u64, Call>,
+    /// The ranks that have left.
+    left: BTreeSet<usize>,
+    /// Why the group is of no more use.
+    failed: Option<String>,
+    patience: Patience,
 }
 
-/// Tells the others when a rank ends, however it does.
-struct Leaves(Arc<Shared>);
+#[derive(Debug)]
+struct Patience(Duration);
 
-impl Drop for Leaves {
-    fn drop(&mut self) {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner).left = true;
-        self.0.turned.notify_all();
+impl Default for Patience {
+    fn default() -> Self {
+        Self(Duration::from_secs(60))
     }
 }
 
-impl RankSums for Rank {
+#[derive(Debug, Default)]
+struct Call {
+    kind: String,
+    given: BTreeMap<usize, Vec<u8>>,
+    taken: usize,
+}
+
+/// Tells the others when a rank ends, however it does.
+struct Leaves {
+    rank: usize,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Leaves {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.left.insert(self.rank);
+        self.shared.turned.notify_all();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fail(&self, why: String) -> Error {
+        let mut state = self.lock();
+        let why = state.failed.get_or_insert(why).clone();
+        self.turned.notify_all();
+        Error::Comm(why)
+    }
+}
+
+impl Rank {
+    fn give(&self, kind: String, own: Vec<u8>) -> Result<u64> {
+        let number = {
+            let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+            *calls += 1;
+            *calls
+        };
+        let mut state = self.shared.lock();
+        if let Some(why) = &state.failed {
+            return Err(Error::Comm(why.clone()));
+        }
+        let call =
+            state.calls.entry(number).or_insert_with(|| Call { kind: kind.clone(), ..Call::default() });
+        if call.kind != kind {
+            let why = format!("rank {} came to {kind}, another rank to {}", self.rank, call.kind);
+            drop(state);
+            return Err(self.shared.fail(why));
+        }
+        call.given.insert(self.rank, own);
+        self.shared.turned.notify_all();
+        Ok(number)
+    }
+
+    /// Waits until all have given to a call; then what they gave, in their order.
+    fn take(&self, number: u64) -> Result<Vec<Vec<u8>>> {
+        let world = self.shared.world;
+        let mut state = self.shared.lock();
+        let began = Instant::now();
+        loop {
+            let State { calls, left, failed, patience } = &mut *state;
+            let Some(call) = calls.get_mut(&number) else {
+                return Err(Error::Comm("a sum of another group is waited for".into()));
+            };
+            if call.given.len() == world {
+                call.taken += 1;
+                let all = call.given.values().cloned().collect();
+                if call.taken == world {
+                    calls.remove(&number);
+                }
+                return Ok(all);
+            }
+            // What is complete is had, whatever went wrong later.
+            if let Some(why) = failed {
+                return Err(Error::Comm(why.clone()));
+            }
+            let missing = |rank: &usize| !call.given.contains_key(rank);
+            let gone = (0..world).filter(missing).find(|rank| left.contains(rank));
+            if let Some(gone) = gone {
+                drop(state);
+                return Err(self.shared.fail(format!("another rank has left: rank {gone}")));
+            }
+            let patience = patience.0;
+            let Some(rest) = patience.checked_sub(began.elapsed()) else {
+                let late: Vec<String> = (0..world).filter(missing).map(|rank| rank.to_string()).collect();
+                let why = format!("rank {} has not come to {} in {patience:?}", late.join(", "), call.kind);
+                drop(state);
+                return Err(self.shared.fail(why));
+            };
+            state = self.shared.turned.wait_timeout(state, rest).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+impl Comm for Rank {
+    fn place(&self) -> Place {
+        let (rank, world) = (self.rank, self.shared.world);
+        Place { rank, world, local_rank: rank, local_world: world }
+    }
+
     fn sum(&self, numbers: &mut [f64]) -> Result<()> {
-        let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let round = state.done;
-        state.given.push((self.rank, numbers.to_vec()));
-        if state.given.len() == self.shared.world {
-            let mut given = std::mem::take(&mut state.given);
-            given.sort_by_key(|(rank, _)| *rank);
-            if given.iter().any(|(_, own)| own.len() != numbers.len()) {
-                state.left = true;
-                self.shared.turned.notify_all();
-                return Err(Error::invalid("the ranks add up different numbers of numbers"));
-            }
-            state.sum = vec![0.0; numbers.len()];
-            for (_, own) in given {
-                state.sum.iter_mut().zip(own).for_each(|(sum, own)| *sum += own);
-            }
-            state.done += 1;
-            self.shared.turned.notify_all();
+        let call =
+            self.give(format!("a sum of {} numbers", numbers.len()), bytemuck::cast_slice(numbers).to_vec())?;
+        for (rank, given) in self.take(call)?.into_iter().enumerate() {
+            let given = given.chunks_exact(size_of::<f64>()).map(bytemuck::pod_read_unaligned::<f64>);
+            numbers
+                .iter_mut()
+                .zip(given)
+                .for_each(|(sum, own)| *sum = if rank == 0 { own } else { *sum + own });
         }
-        while state.done == round && !state.left {
-            state = self.shared.turned.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        if state.done == round {
-            return Err(Error::invalid("another rank has left"));
-        }
-        numbers.copy_from_slice(&state.sum);
         Ok(())
+    }
+
+    fn start_sum(&self, data: Vec<Elem>) -> Result<Pending> {
+        let id =
+            self.give(format!("a sum of {} elements", data.len()), bytemuck::cast_slice(&data).to_vec())?;
+        Ok(Pending { id })
+    }
+
+    fn poll(&self) -> Result<()> {
+        match &self.shared.lock().failed {
+            Some(why) => Err(Error::Comm(why.clone())),
+            None => Ok(()),
+        }
+    }
+
+    fn finish(&self, sum: Pending) -> Result<Vec<Elem>> {
+        let mut sums: Vec<Elem> = Vec::new();
+        for given in self.take(sum.id)? {
+            let given = given.chunks_exact(size_of::<Elem>()).map(bytemuck::pod_read_unaligned::<Elem>);
+            match sums.is_empty() {
+                true => sums = given.collect(),
+                false => sums.iter_mut().zip(given).for_each(|(sum, own)| *sum += own),
+            }
+        }
+        Ok(sums)
+    }
+
+    fn gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>> {
+        let call = self.give("a gathering".into(), own.to_vec())?;
+        self.take(call)
+    }
+
+    fn set_patience(&self, limit: Duration) {
+        self.shared.lock().patience = Patience(limit);
+    }
+
+    /// A thread cannot end its process without the others' tests: it unwinds.
+    fn abort(&self, code: i32, why: &str) -> ! {
+        self.shared.fail(format!("rank {} aborted with {code}: {why}", self.rank));
+        std::panic::resume_unwind(Box::new(why.to_owned()))
+    }
+
+    fn close(&self) -> Result<()> {
+        self.agree(0).map(drop)
     }
 }

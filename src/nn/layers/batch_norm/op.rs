@@ -5,13 +5,14 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::base::{Elem, Error, Result, Tensor};
+use crate::comm::Comm;
 use crate::kernels::{
     Act, BnAffine, BnEpilogue, BnGrads, BnSaved, BnShape, Moments, MomentsMut, bn_apply, bn_backward,
     bn_eval_backward, bn_moments, bn_sums, bn_through_moments, bn_train,
 };
 use crate::nn::buffer_pool::{slice, tensor};
 use crate::nn::shapes::expect_shape;
-use crate::nn::{RankSums, Var};
+use crate::nn::Var;
 
 /// Where the statistics of a batch norm come from.
 #[derive(Debug, Clone)]
@@ -19,7 +20,7 @@ pub enum BnStats {
     /// The batch itself.
     Batch,
     /// The batches of all processes that train together.
-    Across(Arc<dyn RankSums>),
+    Across(Arc<dyn Comm>),
     /// Fixed mean and variance `[C]`: the running ones.
     Fixed(Tensor, Tensor),
 }
