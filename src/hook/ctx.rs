@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::{Asked, Control, HookResult, MessageHub, Point, Profile, Progress, RunLog, SaveRequest};
 use crate::base::fs::FileSystem;
 use crate::base::{Rng, keyed};
+use crate::comm::Comm;
 use crate::data::{DataLoader, Fitted};
 use crate::model::Model;
 use crate::optim::OptimWrapper;
@@ -59,6 +60,8 @@ pub struct Ctx<'r> {
     pub info: &'r RunInfo,
     /// Folders.
     pub dirs: &'r Dirs,
+    /// The processes that train together: what a hook decides by numbers of its own rank, all must agree on.
+    pub comm: &'r dyn Comm,
     /// The disk: what a hook writes in those folders goes through it, so that a test can take the disk's place.
     pub fs: &'r dyn FileSystem,
     /// The text log.

@@ -2,6 +2,7 @@
 
 pub use crate::base::{BoxError, Elem, Error, Record, Result, Rng};
 pub use crate::checkpoint::Checkpoint;
+pub use crate::comm::{Comm, Place};
 pub use crate::config::check_ranges;
 pub use crate::data::Batch;
 pub use crate::hook::{

@@ -112,6 +112,7 @@ impl RunnerBuilder {
             evaluated: None,
             profile: Profile::default(),
             planned: Vec::new(),
+            comm: self.comm.clone(),
             fs,
             timer,
             batch_size: self.train_data.as_ref().map_or(0, |d| d.samples_per_batch() as u64),

@@ -10,6 +10,7 @@ use super::{Background, Evaluation, Interrupt, Limits, LoopTotals, TrainLoop};
 use crate::base::fs::{Disk, FileSystem};
 use crate::base::rng::fresh_seed;
 use crate::base::{Result, WallClock};
+use crate::comm::{Comm, Solo};
 use crate::data::{DataLoader, Fitted};
 use crate::hook::{Ctx, Event, Hook, HookConfig, HookResult, Hooks, Point};
 use crate::metric::{Directions, Evaluator};
@@ -73,6 +74,7 @@ pub struct RunnerBuilder {
     pub(super) resume: bool,
     pub(super) allow_hook_changes: bool,
     pub(super) allow_data_changes: bool,
+    pub(super) comm: Arc<dyn Comm>,
     pub(super) fs: Option<Arc<dyn FileSystem>>,
     pub(super) wall: WallClock,
     pub(super) overwrite: bool,
@@ -125,6 +127,7 @@ impl RunnerBuilder {
             resume: false,
             allow_hook_changes: false,
             allow_data_changes: false,
+            comm: Arc::new(Solo::default()),
             fs: None,
             wall: WallClock::default(),
             overwrite: false,
@@ -328,6 +331,13 @@ impl RunnerBuilder {
     #[must_use]
     pub fn allow_data_changes(mut self, allow: bool) -> Self {
         self.allow_data_changes = allow;
+        self
+    }
+
+    /// The processes that this one trains with, each with a runner built alike; none if not called.
+    #[must_use]
+    pub fn comm(mut self, comm: Arc<dyn Comm>) -> Self {
+        self.comm = comm;
         self
     }
 

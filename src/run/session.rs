@@ -9,6 +9,7 @@ use super::saving::Saving;
 use crate::base::fs::FileSystem;
 use crate::base::number::count;
 use crate::base::{Error, Result, caught, shapes_only};
+use crate::comm::Comm;
 use crate::data::{Batch, DataLoader, class_counts};
 use crate::hook::{
     Control, Ctx, Dirs, Event, Hooks, MessageHub, Metrics, Mode, Phase, Point, Profile, Progress, RunInfo,
@@ -47,6 +48,8 @@ pub struct State {
     pub profile: Profile,
     /// What a dry run would have written, with the iteration.
     pub(crate) planned: Vec<(SaveRequest, u64)>,
+    /// The processes that train together.
+    pub comm: Arc<dyn Comm>,
     pub(crate) fs: Arc<dyn FileSystem>,
     /// Seconds since some instant; a test gives its own.
     pub(crate) timer: Box<dyn FnMut() -> f64 + Send>,
@@ -67,6 +70,7 @@ impl State {
             message_hub: &mut self.message_hub,
             info: &self.info,
             dirs: &self.dirs,
+            comm: &*self.comm,
             fs: &*self.fs,
             log: &self.log,
             vis: &mut self.vis,
