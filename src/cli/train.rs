@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
@@ -11,6 +12,7 @@ use super::progress::ProgressHook;
 use super::{Bare, ConfigArgs, console, signals};
 use crate::base::Result;
 use crate::base::rng::fresh_seed;
+use crate::comm::Solo;
 use crate::config::{Kind, Node};
 use crate::hook::builtin::ProfilerHook;
 use crate::run::{Limits, Outcome, RunnerBuilder, check_as, quoted};
@@ -74,8 +76,9 @@ impl Train {
             // What `check` refuses is refused here in the same words, before anything is made, or deleted for it.
             quietly(|| check_as(&node, Some(&name), seed))?;
         }
+        let comm = Arc::new(Solo::default());
         let builder =
-            RunnerBuilder::to_train(&node, Some(&name), Some(seed))?.begin_from(self.begin_from(&node));
+            RunnerBuilder::to_train(&node, Some(&name), Some(seed), comm)?.begin_from(self.begin_from(&node));
         let builder = self.metrics_addr.into_iter().fold(builder, RunnerBuilder::answer_prometheus);
         let mut runner = builder.limits(limits).build()?;
         if self.no_sanity {

@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::given::GivenHook;
-use super::places::{self, Refused};
 use super::spelt_out::{default_slots, spelt_out};
 use super::stand_in::StandInData;
 use super::written::Written;
 use super::{Evaluation, LoopTotals, RunConfig, RunnerBuilder, checks};
 use crate::base::{Error, Result, memory};
+use crate::comm::{Comm, Place, Solo};
 use crate::config::{Diag, Diags, Kind, Level, Node, OneOrMany};
 use crate::data::{DataLoader, DataLoaderConfig, Fitted, Shard, StandIn, class_counts};
 use crate::hook::{Misplaced, Progress};
@@ -34,34 +34,6 @@ pub(super) enum Purpose {
     Predict,
     /// To be looked at: weights are only sizes, and data that is not on this machine is a warning.
     Look,
-}
-
-impl RunnerBuilder {
-    /// What a resolved config describes, for a program that changes some of it before it is built, such as its limits.
-    ///
-    /// # Errors
-    /// All mistakes of the config at once, and folders that cannot be made.
-    pub fn from_config(node: &Node, name: Option<&str>) -> Result<Self> {
-        // Whether an earlier run in the way is gone on with or deleted may still be said.
-        let (builder, Refused { errors, .. }) = described(node, name, None)?;
-        if errors.is_empty() { Ok(builder) } else { Err(Diags(errors).into()) }
-    }
-
-    /// The same, to be trained as the config says it: an earlier run in its folders is a mistake of the config too.
-    /// `seed`: as in [`assemble`].
-    #[cfg(any(feature = "cli", test))]
-    pub(crate) fn to_train(node: &Node, name: Option<&str>, seed: Option<u64>) -> Result<Self> {
-        let (builder, Refused { mut errors, inhabited }) = described(node, name, seed)?;
-        errors.extend(inhabited);
-        if errors.is_empty() { Ok(builder) } else { Err(Diags(errors).into()) }
-    }
-}
-
-fn described(node: &Node, name: Option<&str>, seed: Option<u64>) -> Result<(RunnerBuilder, Refused)> {
-    let Assembled { builder, hooks, .. } = assemble(node, name, Purpose::Run, seed)?;
-    // What a run that goes on meets it tells itself, before it changes anything.
-    let refused = places::refused(&builder, node, &hooks, None)?;
-    Ok((builder, refused))
 }
 
 /// The parts of a run, and what is odd about them.
@@ -91,8 +63,19 @@ pub(super) fn assemble(
     purpose: Purpose,
     seed: Option<u64>,
 ) -> Result<Assembled> {
+    assemble_among(node, name, purpose, seed, Arc::new(Solo::default()))
+}
+
+/// The same for one of several processes.
+pub(super) fn assemble_among(
+    node: &Node,
+    name: Option<&str>,
+    purpose: Purpose,
+    seed: Option<u64>,
+    comm: Arc<dyn Comm>,
+) -> Result<Assembled> {
     let config = RunConfig::read(node).map_err(|wrong| unread(node, purpose, wrong))?;
-    let mut parts = Assembler::new(&config, node, name, purpose, seed);
+    let mut parts = Assembler::new(&config, node, name, purpose, seed, comm);
     parts.data();
     parts.model();
     parts.optimizer();
@@ -177,11 +160,13 @@ impl<'a> Assembler<'a> {
         name: Option<&str>,
         purpose: Purpose,
         seed: Option<u64>,
+        comm: Arc<dyn Comm>,
     ) -> Self {
         let stem = name.map(|n| Path::new(n).file_stem().unwrap_or_default().to_string_lossy().into_owned());
         let default = || format!("work_dirs/{}", stem.as_deref().unwrap_or("run"));
         let work_dir = config.work_dir.clone().unwrap_or_else(default);
         let mut builder = RunnerBuilder::of(None)
+            .comm(comm)
             .without_default_hooks()
             .work_dir(&work_dir)
             .config_text(name, as_dumped(node).to_yaml())
@@ -258,7 +243,8 @@ impl<'a> Assembler<'a> {
         if self.purpose == Purpose::Look {
             StandIn::ask(&mut self.cx);
         }
-        let built = config.build(self.cx.seed, Shard::default(), &mut self.cx);
+        let Place { rank, world, .. } = self.builder.comm.place();
+        let built = config.build(self.cx.seed, Shard { rank, world }, &mut self.cx);
         let sample = StandIn::taken(&mut self.cx);
         let odd = self.cx.take_warnings().0.into_iter().map(|diag| diag.on(config.dataset.node()));
         self.errors.0.extend(odd);

@@ -356,7 +356,13 @@ mod tests {
         for seed in 0..4 {
             let checked = read(&|| drop(check_as(&node, None, seed).unwrap()));
             let trained = read(&|| {
-                let builder = RunnerBuilder::to_train(&node, None, Some(seed)).unwrap();
+                let builder = RunnerBuilder::to_train(
+                    &node,
+                    None,
+                    Some(seed),
+                    std::sync::Arc::new(crate::comm::Solo::default()),
+                )
+                .unwrap();
                 builder.build().unwrap().train().unwrap();
             });
             assert!(checked == trained && checked.len() == 4, "{checked:?} {trained:?}");

@@ -11,6 +11,7 @@ mod class_names;
 mod config;
 mod data_checks;
 mod data_drift;
+mod described;
 mod differences;
 mod dry_model;
 mod environment;

@@ -3,13 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::assemble::{Purpose, assemble};
+use super::assemble::{Purpose, assemble_among};
 use super::eval::REHEARSED;
 use super::given::{check_made, known_to_hooks, type_name};
 use super::resume::Plan;
 use super::written::Written;
 use super::{ExitReason, RunnerBuilder, Session, State, TrainLoop};
 use crate::base::{Error, Result, caught_from};
+use crate::comm::{Comm, Solo};
 use crate::config::Node;
 use crate::data::{Batch, DataLoader};
 use crate::hook::{Control, Event, Hook, HookConfig, Metrics, Mode, Phase, StopReason};
@@ -60,7 +61,15 @@ impl Runner {
     /// # Errors
     /// As there.
     pub fn to_evaluate(node: &Node, name: Option<&str>) -> Result<Self> {
-        assemble(node, name, Purpose::Evaluate, None)?.builder.build()
+        Self::to_evaluate_among(node, name, Arc::new(Solo::default()))
+    }
+
+    /// The same as one of several processes, each of which calls this with the same config.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn to_evaluate_among(node: &Node, name: Option<&str>, comm: Arc<dyn Comm>) -> Result<Self> {
+        assemble_among(node, name, Purpose::Evaluate, None, comm)?.builder.build()
     }
 
     /// Reads, resolves and builds a config file.
