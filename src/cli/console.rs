@@ -37,6 +37,20 @@ fn around_bar<R>(write: impl FnOnce() -> R) -> R {
     }
 }
 
+/// Whether somebody looks at stderr. A launcher of many processes may give each of them a terminal of its own, and writes
+/// what they say wherever it was told to.
+pub(super) fn is_watched() -> bool {
+    io::stderr().is_terminal() && !super::group::is_likely()
+}
+
+/// Tells nothing of a run: another process does.
+pub(super) fn hush() {
+    UNDECIDED.store(false, Ordering::Relaxed);
+    if std::env::var_os(env_logger::DEFAULT_FILTER_ENV).is_none() {
+        log::set_max_level(log::LevelFilter::Off);
+    }
+}
+
 /// Whether a config may say how much is told: neither the command line nor `RUST_LOG` did.
 static UNDECIDED: AtomicBool = AtomicBool::new(false);
 
@@ -44,8 +58,7 @@ static UNDECIDED: AtomicBool = AtomicBool::new(false);
 /// warnings. `RUST_LOG` chooses more or less of them; what of it means nothing is complained of. Any crate may log where
 /// it is not said which do.
 pub(super) fn init(run: bool, level: log::LevelFilter, is_asked: bool, crates: Option<&BTreeSet<&str>>) {
-    let style =
-        if io::stderr().is_terminal() { env_logger::WriteStyle::Auto } else { env_logger::WriteStyle::Never };
+    let style = if is_watched() { env_logger::WriteStyle::Auto } else { env_logger::WriteStyle::Never };
     let given = if is_asked { None } else { std::env::var_os(FILTER) };
     let (filter, wrong) = read_filter(&given.unwrap_or_default().to_string_lossy(), crates);
     let filtered = !filter.is_empty();
@@ -237,7 +250,7 @@ pub(super) fn complain_in_colour(text: &str) {
 
 /// Whether messages may be coloured: somebody looks at them.
 pub(super) fn in_colour() -> bool {
-    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+    is_watched() && std::env::var_os("NO_COLOR").is_none()
 }
 
 #[cfg(test)]

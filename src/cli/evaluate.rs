@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::group::{self, LauncherArg};
 use super::output::{self, Output};
 use super::{Bare, ConfigArgs, console};
 use crate::base::escape::{escaped, escaped_lines};
@@ -40,6 +41,8 @@ pub(super) struct Evaluate {
     #[arg(long)]
     fused: bool,
     #[command(flatten)]
+    pub launcher: LauncherArg,
+    #[command(flatten)]
     bare: Bare,
 }
 
@@ -55,12 +58,12 @@ impl Evaluate {
         let spared = |out| output::spare_inputs(out, &given).and_then(|()| output::spare_inputs(out, &node));
         self.out.iter().try_for_each(|out| spared(out))?;
         let out = self.out.as_deref().map(Output::at).transpose()?;
-        let mut runner = Runner::to_evaluate(&node, Some(&config.name()))?;
+        let mut runner = Runner::to_evaluate_among(&node, Some(&config.name()), group::comm())?;
         if self.fused {
             runner.fuse()?;
         }
         let metrics = if test { runner.test()? } else { runner.val()? };
-        tell(&metrics.0, metrics.tables(), out)
+        if group::speaks() { tell(&metrics.0, metrics.tables(), out) } else { Ok(()) }
     }
 }
 

@@ -10,7 +10,9 @@ mod console;
 mod ended;
 mod eval_offline;
 mod evaluate;
+mod exit_file;
 mod export_logs;
+mod group;
 mod inspect;
 mod lr_find;
 mod new;
@@ -246,17 +248,19 @@ fn on_own_stack() -> ExitCode {
     let (runs, level) = cli.command.log(cli.quiet, cli.verbose);
     console::init(runs, level, cli.quiet || cli.verbose, Some(&crate::registry::crates()));
     let how = How { format: cli.format, quiet: cli.quiet };
-    let code = match run(cli.command, how) {
-        Ok(code) => code,
+    let (code, failed) = match run(cli.command, how) {
+        Ok(code) => (code, false),
         Err(error) => {
             match cli.format {
+                _ if !group::tells(&error) => {}
                 Format::Json => tell_as_json(&error),
                 Format::Text => explain(&error),
             }
-            error.exit_code()
+            (error.exit_code(), true)
         }
     };
-    ExitCode::from(if console::all_said() { code } else { code.max(1) })
+    let code = if console::all_said() { code } else { code.max(1) };
+    ExitCode::from(group::leave(code, failed))
 }
 
 /// Help and versions are results; anything else is a mistake, whether it can be told or not.
@@ -275,6 +279,11 @@ fn usage(told: &clap::Error) -> ExitCode {
 /// Does what was asked; the exit code of a command that did not fail.
 fn run(command: Command, How { format, quiet }: How) -> Result<u8> {
     use Command::{Browse, Check, LrFind, Plan, Predict, Replay, Summary, Test, Train, Val, VerifyResume};
+    match &command {
+        Train(train) => group::join(train.launcher)?,
+        Val(evaluate) | Test(evaluate) => group::join(evaluate.launcher)?,
+        _ => group::refuse()?,
+    }
     if let Browse(_) | Train(_) | Replay(_) | VerifyResume(_) | Check(_) | Val(_) | Test(_) | Predict(_)
     | Plan(_) | Summary(_) | LrFind(_) = command
     {
@@ -311,7 +320,12 @@ fn run(command: Command, How { format, quiet }: How) -> Result<u8> {
 /// Starts the threads that kernels and readers share. Left to itself, the pool would panic where none can be had.
 fn start_threads() -> Result<()> {
     use std::error::Error as _;
-    match rayon::ThreadPoolBuilder::new().build_global() {
+    let pool = rayon::ThreadPoolBuilder::new();
+    let pool = match group::threads()? {
+        Some(threads) => pool.num_threads(threads),
+        None => pool,
+    };
+    match pool.build_global() {
         // Without a cause it says that the program has started them itself.
         Err(error) if error.source().is_some() => {
             let text = format!(

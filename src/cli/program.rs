@@ -25,6 +25,6 @@ impl RunnerBuilder {
     /// # Errors
     /// When the system refuses a handler.
     pub fn handle_signals(self) -> Result<Self> {
-        Ok(self.interrupted_by(signals::install()?))
+        Ok(self.interrupted_by(signals::install(false)?))
     }
 }

@@ -1,7 +1,5 @@
 //! A bar for the iterations of a training; only on a terminal.
 
-use std::io::{IsTerminal, stderr};
-
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::base::escape::escaped;
@@ -24,7 +22,7 @@ pub(super) struct ProgressHook {
 impl ProgressHook {
     /// `None` where nobody watches.
     pub fn on_terminal() -> Option<Self> {
-        stderr().is_terminal().then(|| {
+        super::console::is_watched().then(|| {
             let style = ProgressStyle::with_template("{bar:16.cyan} {wide_msg}");
             let bar =
                 ProgressBar::no_length().with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));

@@ -11,9 +11,12 @@ use crate::run::Interrupt;
 /// committed stays. A terminal that is closed sends SIGHUP more than once, and so does a limit SIGXCPU: further ones
 /// say nothing new. SIGXFSZ (a limit of a file's size) would end the process; caught, it leaves an error of the write.
 ///
+/// Of `many` processes the launcher may pass on a signal that each of them got already: a second one says nothing new
+/// either, and it is the launcher that ends them.
+///
 /// A signal that the parent had told to be ignored (`nohup`, `&` of a script) stays ignored.
 #[cfg(unix)]
-pub(super) fn install() -> Result<Interrupt> {
+pub(super) fn install(many: bool) -> Result<Interrupt> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXCPU, SIGXFSZ};
     use signal_hook::flag;
 
@@ -23,7 +26,7 @@ pub(super) fn install() -> Result<Interrupt> {
     let heard = |signal: i32| ignored >> (signal - 1) & 1 == 0;
     let register = || {
         for signal in [SIGTERM, SIGINT, SIGHUP, SIGXCPU].into_iter().filter(|signal| heard(*signal)) {
-            if signal == SIGTERM || signal == SIGINT {
+            if !many && (signal == SIGTERM || signal == SIGINT) {
                 // Actions run in the order of registration: this one sees whether there was a signal before.
                 flag::register_conditional_default(signal, Arc::clone(&asked))?;
                 flag::register(signal, Arc::clone(&asked))?;
@@ -50,6 +53,6 @@ fn ignored() -> u64 {
 
 /// There are no such signals here.
 #[cfg(not(unix))]
-pub(super) fn install() -> Result<Interrupt> {
+pub(super) fn install(_: bool) -> Result<Interrupt> {
     Ok(Interrupt::default())
 }

@@ -2,17 +2,17 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
 
 use super::ended::Ended;
+use super::exit_file::ExitFile;
+use super::group::{self, LauncherArg};
 use super::progress::ProgressHook;
 use super::{Bare, ConfigArgs, console, signals};
 use crate::base::Result;
 use crate::base::rng::fresh_seed;
-use crate::comm::Solo;
 use crate::config::{Kind, Node};
 use crate::hook::builtin::ProfilerHook;
 use crate::run::{Limits, Outcome, RunnerBuilder, check_as, quoted};
@@ -55,6 +55,8 @@ pub(super) struct Train {
         value_parser = metrics_addr)]
     metrics_addr: Option<SocketAddr>,
     #[command(flatten)]
+    pub launcher: LauncherArg,
+    #[command(flatten)]
     bare: Bare,
 }
 
@@ -63,20 +65,20 @@ impl Train {
     pub fn run(self, quiet: bool) -> Result<u8> {
         let name = self.config.name();
         let node = self.resolve()?;
+        let comm = group::comm();
         let limits = Limits {
-            interrupt: signals::install()?,
+            interrupt: signals::install(comm.place().world > 1)?,
             max_seconds: self.max_time,
             stop_file: self.stop_file.clone(),
             after_iter: None,
         };
         let resumes = node.get("resume").is_some_and(|given| matches!(*given.kind, Kind::Bool(true)));
         // Where the config has none. The check is to look at the first batch of this run, and of no other.
-        let seed = fresh_seed();
+        let seed = group::shared(fresh_seed())?;
         if !resumes && !self.no_sanity {
             // What `check` refuses is refused here in the same words, before anything is made, or deleted for it.
             quietly(|| check_as(&node, Some(&name), seed))?;
         }
-        let comm = Arc::new(Solo::default());
         let builder =
             RunnerBuilder::to_train(&node, Some(&name), Some(seed), comm)?.begin_from(self.begin_from(&node));
         let builder = self.metrics_addr.into_iter().fold(builder, RunnerBuilder::answer_prometheus);
@@ -87,24 +89,35 @@ impl Train {
         if let Some(progress) = ProgressHook::on_terminal().filter(|_| !quiet) {
             runner.add_hook(progress)?;
         }
+        if runner.session().state.comm.place().world > 1 {
+            runner.add_hook(ExitFile::default())?;
+        }
         if self.profile {
             runner.add_hook(ProfilerHook::whole_run())?;
         }
         let began = Instant::now();
         let outcome = runner.train();
         let ended = Ended { runner: &runner, seconds: began.elapsed().as_secs_f64() };
+        let code = match &outcome {
+            Ok(Outcome::Interrupted(reason)) => reason.exit_code(),
+            Ok(_) => 0,
+            Err(error) => error.exit_code(),
+        };
+        ExitFile::note(&runner, code);
         let outcome = outcome.inspect_err(|error| ended.write_down(&format!("failed: {error}")))?;
-        if self.profile {
+        if self.profile && group::speaks() {
             let session = runner.session();
             console::tell(&session.state.profile.tables(session.hooks.keys()));
         }
         let first = ended.first_line(&outcome);
         ended.write_down(&first);
-        console::tell(&first);
-        if !quiet {
+        if group::speaks() {
+            console::tell(&first);
+        }
+        if group::speaks() && !quiet {
             ended.more().iter().for_each(|line| console::tell(line));
         }
-        Ok(if let Outcome::Interrupted(reason) = &outcome { reason.exit_code() } else { 0 })
+        Ok(code)
     }
 
     /// The weights that the config begins with, which `--resume` leaves alone while there is a checkpoint.
@@ -117,7 +130,7 @@ impl Train {
 
     /// Switches become overrides, before those of the person, which win.
     fn resolve(&self) -> Result<Node> {
-        let mut set = Vec::new();
+        let mut set: Vec<_> = self.launcher.change().into_iter().collect();
         if let Some(path) = &self.resume {
             set.push("resume=true".into());
             set.push(if path.is_empty() {

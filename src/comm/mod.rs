@@ -1,13 +1,17 @@
-//! What the processes of a run say to each other. A run of one has [`Solo`]; real ones meet through MPI; in tests
-//! [`testing::ranks`](crate::testing::ranks) makes ranks of threads.
+//! What the processes of a run say to each other. A run of one has [`Solo`]; those that a launcher started meet through
+//! MPI ([`join`]); in tests [`testing::ranks`](crate::testing::ranks) makes ranks of threads.
 
 use std::fmt::Debug;
 use std::time::Duration;
 
 use crate::base::{Elem, Error, Result};
 
+mod launcher;
+#[cfg(unix)]
+mod mpi;
 mod solo;
 
+pub use launcher::{Launcher, Started, join};
 pub use solo::Solo;
 
 /// Which of the processes this one is.
@@ -47,8 +51,8 @@ pub struct Pending {
 /// **Contract.** All ranks make the same calls in the same order, whatever their data: `sum`, `start_sum`, `gather`,
 /// `broadcast` and `agree` are such calls. `poll` and `finish` need no order; other calls may stand between the start
 /// and the finish of a sum. One thread calls at a time. Calls that do not match (another kind, another length) are
-/// errors on every rank, as is a rank that has left or that does not come within the patience. After an error a group
-/// is of no more use: what is left to do is [`abort`](Self::abort).
+/// errors on every rank, as is a rank that has failed or that does not come within the patience. After an error a group
+/// is of no more use: what is left to do is [`fail`](Self::fail) and [`abort`](Self::abort).
 ///
 /// Sums are made in the order of the ranks, `r0 + r1 + r2 …`, so that all ranks, runs, libraries and sizes of buckets
 /// give equal bits.
@@ -121,8 +125,13 @@ pub trait Comm: Debug + Send + Sync {
     /// How long a call waits for the other ranks; 30 minutes at first.
     fn set_patience(&self, limit: Duration);
 
+    /// Tells the others that this rank has failed, and waits a few seconds for them to hear of it and to have said the
+    /// same. True for the one rank that is to tell a person: it failed by itself, not because of another, and none
+    /// before it says the same.
+    fn fail(&self, why: &str) -> bool;
+
     /// Ends all ranks, this one with the code, and waits for none of them.
-    fn abort(&self, code: i32, why: &str) -> !;
+    fn abort(&self, code: i32) -> !;
 
     /// The orderly end, when all ranks have come to it. Dropping ends nothing: a rank that unwinds must not say that
     /// all is well.

@@ -44,7 +44,11 @@ impl Comm for Solo {
 
     fn set_patience(&self, _: Duration) {}
 
-    fn abort(&self, code: i32, _: &str) -> ! {
+    fn fail(&self, _: &str) -> bool {
+        true
+    }
+
+    fn abort(&self, code: i32) -> ! {
         std::process::exit(code)
     }
 

@@ -96,6 +96,11 @@ impl Ctx<'_> {
         Ok(())
     }
 
+    /// Whether this is the process that writes the files of the run; the only one of a run that trains alone.
+    pub fn is_main(&self) -> bool {
+        self.comm.place().is_main()
+    }
+
     /// The key of the hook being called: its name in checkpoints.
     pub fn key(&self) -> &str {
         self.control.keys.get(self.control.current).map_or("", |key| key)

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Ctx, Event, Hook, HookResult, OnError, Point, Priority};
+use super::{Ctx, Event, Hook, HookResult, OnError, Point, Priority, Ranks};
 use crate::base::{BoxError, Error, Result, caught};
 
 /// A set of points, one bit each.
@@ -109,10 +109,10 @@ impl Hooks {
     }
 
     /// Subscribes every hook to every point again: what a run begins with. One that begins `anew`, at iteration 0,
-    /// resets what hooks keep.
-    pub(crate) fn reset(&mut self, anew: bool) {
+    /// resets what hooks keep. Hooks that are of the `main` rank only are not called on others.
+    pub(crate) fn reset(&mut self, anew: bool, main: bool) {
         for slot in &mut self.slots {
-            slot.points = Points::ALL;
+            slot.points = if main || slot.hook.ranks() == Ranks::All { Points::ALL } else { Points::NONE };
             slot.failures = Failures::default();
             if let Some(state) = slot.hook.state().filter(|_| anew) {
                 state.reset();

@@ -26,7 +26,7 @@ pub use declared::HookOrder;
 pub use dispatch::Hooks;
 pub use event::{CheckpointSaved, Event, Metrics, Point, Step};
 pub use message_hub::{History, MessageHub, Mode};
-pub use options::{HookConfig, OnError};
+pub use options::{HookConfig, OnError, Ranks};
 pub(crate) use order::Misplaced;
 pub use priority::Priority;
 pub use profile::{Call, LayerTotals, Profile, Span, Spent, Who};
@@ -84,6 +84,12 @@ pub trait Hook: Any + Send {
     /// Whom it must precede or follow, what it reads and writes where; nothing in particular unless overridden.
     fn order(&self) -> HookOrder {
         HookOrder::default()
+    }
+
+    /// On which of the processes that train together it is called: a hook that only writes files says
+    /// [`Ranks::Main`]. The points of saving are called there alone, whatever it says.
+    fn ranks(&self) -> Ranks {
+        Ranks::All
     }
 
     /// Whether its options can be, fit together, and fit what is known of the run. It is asked when the hook is made of

@@ -25,6 +25,16 @@ pub struct HookConfig {
     pub on_error: Option<OnError>,
 }
 
+/// On which of the processes that train together a hook is called.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Ranks {
+    /// On each.
+    #[default]
+    All,
+    /// On the first, which writes the files of a run. There it must not call the others.
+    Main,
+}
+
 /// What a failure of a hook means for the run.
 ///
 /// ```

@@ -7,7 +7,7 @@ pub use crate::config::check_ranges;
 pub use crate::data::Batch;
 pub use crate::hook::{
     CheckpointSaved, Ctx, Event, Hook, HookOrder, HookResult, HookState, MessageHub, Metrics, Mode, OnError,
-    Phase, Point, Priority, Progress, SaveRequest, Step,
+    Phase, Point, Priority, Progress, Ranks, SaveRequest, Step,
 };
 pub use crate::model::{Model, Outputs, StepCx};
 pub use crate::params::{HostParams, Info, ParamMut, ParamRef, Params, Role, Set};

@@ -7,7 +7,7 @@ use super::given::GivenHook;
 use super::spelt_out::{default_slots, spelt_out};
 use super::stand_in::StandInData;
 use super::written::Written;
-use super::{Evaluation, LoopTotals, RunConfig, RunnerBuilder, checks};
+use super::{Evaluation, LoopTotals, RunConfig, RunnerBuilder, checks, meet};
 use crate::base::{Error, Result, memory};
 use crate::comm::{Comm, Place, Solo};
 use crate::config::{Diag, Diags, Kind, Level, Node, OneOrMany};
@@ -198,7 +198,21 @@ impl<'a> Assembler<'a> {
             cx.provide(fits);
         }
         let (errors, schedules, stand_ins) = (Collected::default(), Vec::new(), Vec::new());
-        Self { config, node, purpose, builder, cx, trains, errors, schedules, stand_ins, weight_bytes: 0 }
+        let mut parts = Self {
+            config,
+            node,
+            purpose,
+            builder,
+            cx,
+            trains,
+            errors,
+            schedules,
+            stand_ins,
+            weight_bytes: 0,
+        };
+        parts.builder.launcher = config.launcher;
+        parts.builder.patience = parts.errors.take(meet::patience(config.env_cfg.as_ref())).flatten();
+        parts
     }
 
     fn at(&self, key: &str) -> &'a Node {

@@ -9,14 +9,15 @@ use log::Level;
 use super::config::LogLevel;
 use super::given::{GivenHook, known_to_hooks};
 use super::made::Made;
+use super::meet::of_first;
 use super::rollback::Rollback;
 use super::saving::Saving;
 use super::{LoopTotals, Runner, RunnerBuilder, Session, State, apart};
 use crate::base::error::IoContext;
-use crate::base::fs::FileSystem;
+use crate::base::fs::{Disk, FileSystem};
 use crate::base::{Error, Result, caught_from, durable};
 use crate::checkpoint;
-use crate::data::{Fitted, TargetScales};
+use crate::data::{DataLoader, Fitted, TargetScales};
 use crate::hook::{Control, Dirs, Hook, MessageHub, Mode, Profile, Progress, RunInfo, RunLog};
 use crate::registry::BuildCx;
 use crate::vis::Visualizer;
@@ -45,6 +46,7 @@ impl RunnerBuilder {
     }
 
     fn put_together(mut self) -> Result<Runner> {
+        self.meet()?;
         let seed = self.settle_seed();
         self.seed_loaders(seed)?;
         let LoopTotals { epochs: max_epochs, iters: max_iters, by_epoch } = self.totals();
@@ -75,22 +77,25 @@ impl RunnerBuilder {
         let classes = self.agree_on_classes()?;
         let fs = self.disk();
         self.line_up(self.val.is_some())?;
-        let mut made = if self.dry_run { Made::default() } else { Made::on(fs.clone()) };
+        let place = self.comm.place();
+        let writes = !self.dry_run && place.is_main();
+        let mut made = if writes { Made::on(fs.clone()) } else { Made::default() };
         let (dirs, mut info) = self.folders(&*fs, seed, classes, &mut made)?;
         info.fitted = self.train_data.as_ref().map(|data| Fitted::of(&**data.dataset())).unwrap_or_default();
         let log = if self.dry_run {
             RunLog::capturing()
         } else {
-            let file = dirs.log.join(format!("{}.log", info.timestamp));
+            let of_rank = if place.is_main() { String::new() } else { format!("_rank{}", place.rank) };
+            let file = dirs.log.join(format!("{}{of_rank}.log", info.timestamp));
             RunLog::to_file(&*fs, &file, self.level(), self.wall.clone())?
         };
         let dump = self.dump(&dirs.work);
         let vis_data = dirs.log.join(checkpoint::VIS_DATA);
         let backends = std::mem::take(&mut self.vis_backends);
         crate::vis::check_apart(&backends).map_err(|(_, error)| error)?;
-        let vis = match self.dry_run {
-            true => Visualizer::default(),
-            false => Visualizer::new(fs.clone(), &vis_data, &dirs.work, self.wall.clone(), backends),
+        let vis = match writes {
+            false => Visualizer::default(),
+            true => Visualizer::new(fs.clone(), &vis_data, &dirs.work, self.wall.clone(), backends),
         };
         let config = self.config.as_ref().and_then(|(name, _)| Some(Path::new(name.as_deref()?).to_owned()));
         let home = config.as_deref().map_or(Path::new("."), durable::parent).to_owned();
@@ -197,6 +202,37 @@ impl RunnerBuilder {
         if fs.entry(&work).at(&work)?.is_none() { checkpoint::read(&*fs, &path).map(drop) } else { Ok(()) }
     }
 
+    /// Where its files are.
+    pub(super) fn disk(&self) -> Arc<dyn FileSystem> {
+        self.fs.clone().unwrap_or_else(|| Arc::new(Disk))
+    }
+
+    pub(super) fn log_level(mut self, level: LogLevel) -> Self {
+        self.log_level = level;
+        self
+    }
+
+    pub(super) fn notes(mut self, notes: Vec<String>) -> Self {
+        self.notes = notes;
+        self
+    }
+
+    pub(super) fn config_text(mut self, name: Option<&str>, text: String) -> Self {
+        self.config = Some((name.map(str::to_owned), text));
+        self
+    }
+
+    /// Batches in an epoch of the training data; 0 without them.
+    pub(super) fn epoch_len(&self) -> u64 {
+        self.train_data.as_ref().map_or(0, DataLoader::len)
+    }
+
+    /// How long the training is; nothing without a loop.
+    pub(super) fn totals(&self) -> LoopTotals {
+        let none = LoopTotals { epochs: 0, iters: 0, by_epoch: true };
+        self.train_loop.as_ref().map_or(none, |train_loop| train_loop.totals(self.epoch_len()))
+    }
+
     /// The work_dir as it was given.
     pub(super) fn home(&self) -> PathBuf {
         self.work_dir.clone().unwrap_or_else(|| "work_dirs/run".into())
@@ -254,7 +290,7 @@ impl RunnerBuilder {
         &self.keys
     }
 
-    /// `work_dir/<timestamp>/vis_data` with the config in it.
+    /// `work_dir/<timestamp>/vis_data` with the config in it; the first rank makes them for all.
     fn folders(
         &self,
         fs: &dyn FileSystem,
@@ -262,6 +298,39 @@ impl RunnerBuilder {
         classes: Vec<String>,
         made: &mut Made,
     ) -> Result<(Dirs, RunInfo)> {
+        let place = self.comm.place();
+        let timestamp = if place.is_main() { self.make_folders(fs, made)? } else { String::new() };
+        let timestamp = of_first(&*self.comm, timestamp)?;
+        let (work, seen) = (self.home(), |dir: &Path| fs.entry(dir).is_ok_and(|entry| entry.is_some()));
+        if !place.is_main() && !seen(&work.join(&timestamp)) {
+            return Err(Error::config(format!(
+                "rank {} does not see {}, which rank 0 made: give all ranks a work_dir on a file system that they share",
+                place.rank,
+                work.join(&timestamp).display()
+            )));
+        }
+        let work = fs.canonical(&work).at(&work)?;
+        let experiment_name = match &self.experiment_name {
+            Some(name) => format!("{name}_{timestamp}"),
+            None => timestamp.clone(),
+        };
+        Ok((
+            Dirs { log: work.join(&timestamp), work },
+            RunInfo {
+                experiment_name,
+                timestamp,
+                config: self.config.as_ref().map(|(_, text)| text.clone()).unwrap_or_default(),
+                seed,
+                classes,
+                fitted: Fitted::default(),
+                dry_run: self.dry_run,
+                placeholders: self.placeholders,
+            },
+        ))
+    }
+
+    /// Makes the folders; gives the name of that of the logs.
+    fn make_folders(&self, fs: &dyn FileSystem, made: &mut Made) -> Result<String> {
         let work = self.home();
         made.folder(&work);
         durable::make_dir(fs, &work)?;
@@ -276,11 +345,6 @@ impl RunnerBuilder {
         let log = work.join(&timestamp);
         made.logs(&log);
         durable::make_dir(fs, &log.join(checkpoint::VIS_DATA))?;
-        let experiment_name = match &self.experiment_name {
-            Some(name) => format!("{name}_{timestamp}"),
-            None => timestamp.clone(),
-        };
-        let config = self.config.as_ref().map(|(_, text)| text.clone()).unwrap_or_default();
         if let Some((_, text)) = &self.config {
             let vis_data = log.join(checkpoint::VIS_DATA);
             durable::replace(fs, &vis_data.join("config.yaml"), text.as_bytes())?;
@@ -294,18 +358,6 @@ impl RunnerBuilder {
                 durable::replace(fs, &vis_data.join("places.json"), text.as_bytes())?;
             }
         }
-        Ok((
-            Dirs { work, log },
-            RunInfo {
-                experiment_name,
-                timestamp,
-                config,
-                seed,
-                classes,
-                fitted: Fitted::default(),
-                dry_run: self.dry_run,
-                placeholders: self.placeholders,
-            },
-        ))
+        Ok(timestamp)
     }
 }

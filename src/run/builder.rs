@@ -2,15 +2,16 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::config::{LoadConfig, LogLevel};
 use super::given::{Closure, GivenHook, type_name};
 use super::written::Written;
-use super::{Background, Evaluation, Interrupt, Limits, LoopTotals, TrainLoop};
-use crate::base::fs::{Disk, FileSystem};
+use super::{Background, Evaluation, Interrupt, Limits, TrainLoop};
+use crate::base::fs::FileSystem;
 use crate::base::rng::fresh_seed;
 use crate::base::{Result, WallClock};
-use crate::comm::{Comm, Solo};
+use crate::comm::{Comm, Launcher, Solo};
 use crate::data::{DataLoader, Fitted};
 use crate::hook::{Ctx, Event, Hook, HookConfig, HookResult, Hooks, Point};
 use crate::metric::{Directions, Evaluator};
@@ -75,6 +76,9 @@ pub struct RunnerBuilder {
     pub(super) allow_hook_changes: bool,
     pub(super) allow_data_changes: bool,
     pub(super) comm: Arc<dyn Comm>,
+    /// How the config says that it is started, and how long ranks wait for each other.
+    pub(super) launcher: Option<Launcher>,
+    pub(super) patience: Option<Duration>,
     pub(super) fs: Option<Arc<dyn FileSystem>>,
     pub(super) wall: WallClock,
     pub(super) overwrite: bool,
@@ -128,6 +132,8 @@ impl RunnerBuilder {
             allow_hook_changes: false,
             allow_data_changes: false,
             comm: Arc::new(Solo::default()),
+            launcher: None,
+            patience: None,
             fs: None,
             wall: WallClock::default(),
             overwrite: false,
@@ -334,16 +340,12 @@ impl RunnerBuilder {
         self
     }
 
-    /// The processes that this one trains with, each with a runner built alike; none if not called.
+    /// The processes that this one trains with, each with a runner built alike; none if not called. Who joined them
+    /// ([`comm::join`](crate::comm::join)) also ends them: by [`Comm::close`], or [`Comm::fail`] and [`Comm::abort`].
     #[must_use]
     pub fn comm(mut self, comm: Arc<dyn Comm>) -> Self {
         self.comm = comm;
         self
-    }
-
-    /// Where its files are.
-    pub(super) fn disk(&self) -> Arc<dyn FileSystem> {
-        self.fs.clone().unwrap_or_else(|| Arc::new(Disk))
     }
 
     /// Where all files of the run are written, and read again by a resume; the disk if not called.
@@ -422,31 +424,5 @@ impl RunnerBuilder {
     pub fn sanity_check(mut self, on: bool) -> Self {
         self.no_sanity = !on;
         self
-    }
-
-    pub(super) fn log_level(mut self, level: LogLevel) -> Self {
-        self.log_level = level;
-        self
-    }
-
-    pub(super) fn notes(mut self, notes: Vec<String>) -> Self {
-        self.notes = notes;
-        self
-    }
-
-    pub(super) fn config_text(mut self, name: Option<&str>, text: String) -> Self {
-        self.config = Some((name.map(str::to_owned), text));
-        self
-    }
-
-    /// Batches in an epoch of the training data; 0 without them.
-    pub(super) fn epoch_len(&self) -> u64 {
-        self.train_data.as_ref().map_or(0, DataLoader::len)
-    }
-
-    /// How long the training is; nothing without a loop.
-    pub(super) fn totals(&self) -> LoopTotals {
-        let none = LoopTotals { epochs: 0, iters: 0, by_epoch: true };
-        self.train_loop.as_ref().map_or(none, |train_loop| train_loop.totals(self.epoch_len()))
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::LoopConfig;
 use crate::base::Result;
 use crate::checkpoint::Origin;
+use crate::comm::Launcher;
 use crate::config::{Diag, Diags, Kind, Node, OneOrMany, null_is_default};
 use crate::data::DataLoaderConfig;
 use crate::hook::{Hook, builtin::LogProcessor};
@@ -125,12 +126,13 @@ pub struct RunConfig {
     /// Accepted without effect: registries have no scopes to choose from.
     #[serde(default)]
     pub default_scope: Option<String>,
-    /// Accepted without effect: tuning of Python processes.
+    /// Tuning of processes: of several that train together, `dist_cfg: {timeout: SECONDS}` is how long one waits for the
+    /// others, 1800 if absent. Accepted without effect: all else, which tunes Python.
     #[serde(default)]
     pub env_cfg: Option<Node>,
-    /// Accepted if `none`.
+    /// What starts the processes of the run; told from their environment if absent.
     #[serde(default)]
-    pub launcher: Launcher,
+    pub launcher: Option<Launcher>,
     /// Whose batch norms share their statistics among processes; without effect in a run of one.
     #[serde(default)]
     pub sync_bn: Option<SyncBn>,
@@ -230,15 +232,6 @@ pub enum SyncBn {
     Torch,
     /// MMCV's.
     Mmcv,
-}
-
-/// `launcher`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Launcher {
-    /// One process.
-    #[default]
-    None,
 }
 
 /// `visualizer`.

@@ -29,7 +29,7 @@ impl RunnerBuilder {
     }
 
     /// The same, to be trained as the config says it: an earlier run in its folders is a mistake of the config too.
-    /// `seed`: as in [`assemble`].
+    /// `seed`: that of a run that begins, where the config has none.
     #[cfg(any(feature = "cli", test))]
     pub(crate) fn to_train(
         node: &Node,

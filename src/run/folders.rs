@@ -8,10 +8,20 @@ use crate::base::{Result, durable};
 use crate::checkpoint::{self, DUMP, Folders, Home, Names, Owner};
 
 impl Session {
+    /// Whether this is the rank that has the folders, and writes into them.
+    pub(super) fn is_main(&self) -> bool {
+        self.state.comm.place().is_main()
+    }
+
     pub(super) fn lock_dirs(&mut self) -> Result<()> {
         let dirs = &self.state.dirs;
         let declared: Vec<_> =
             self.hooks.slots().iter().filter_map(|slot| slot.hook.save_dir(dirs)).collect();
+        if !self.is_main() {
+            // The first rank holds the folders for all.
+            self.saving.places = declared.into_iter().map(|dir| (dir.clone(), dir)).collect();
+            return Ok(());
+        }
         let fs = &*self.state.fs;
         // A hook may have been added since the run was built.
         apart::check_saves(&self.hooks, self.hooks.keys(), fs, dirs, self.state.progress.by_epoch)?;
@@ -71,6 +81,9 @@ impl Session {
     /// Tells of checkpoints whose series has no hook any more: their template was changed.
     pub(super) fn tell_of_left_behind(&mut self) -> Result<()> {
         const SHOWN: usize = 5;
+        if !self.is_main() {
+            return Ok(());
+        }
         let (owner, names) = self.owner(false);
         let saved: Vec<_> = names.unplanned.into_iter().chain(names.templates).collect();
         let left = checkpoint::left_behind(&*self.state.fs, &self.saving.folders, &owner, &saved)?;
@@ -88,6 +101,9 @@ impl Session {
 
     /// Whether a run may begin in its folders, or go on without a checkpoint; nothing is changed.
     pub(super) fn look_at_dirs(&mut self, begins: bool) -> Result<()> {
+        if !self.is_main() {
+            return Ok(());
+        }
         let (owner, names) = self.owner(begins);
         let Saving { folders, overwrite, .. } = &self.saving;
         owner.look(&*self.state.fs, folders, &names, begins, *overwrite).map(drop)
@@ -114,7 +130,7 @@ impl Session {
 
     /// `work_dir/<config>.yaml`: only the run that holds the work_dir writes it, and over nothing but an older dump.
     fn dump_config(&self) -> Result<()> {
-        let Some(path) = &self.saving.dump else { return Ok(()) };
+        let Some(path) = self.saving.dump.as_ref().filter(|_| self.is_main()) else { return Ok(()) };
         let State { fs, info, log, .. } = &self.state;
         if fs.entry(path).at(path)?.is_some() {
             // Only how it begins: it may be any file, of any size.
@@ -133,6 +149,9 @@ impl Session {
     /// Notes whose the folders are now, before anything is written into them. `done`: epochs or iterations, whichever
     /// the run counts.
     pub(super) fn own_dirs(&mut self, begins: bool, done: u64) -> Result<()> {
+        if !self.is_main() {
+            return Ok(());
+        }
         let (owner, names) = self.owner(begins);
         let names = Names { done, ..names };
         let Saving { folders, overwrite, start, .. } = &mut self.saving;

@@ -25,6 +25,7 @@ mod leftover;
 mod loop_config;
 mod lr_find;
 mod made;
+mod meet;
 mod names;
 mod notes;
 mod numbers;

@@ -20,7 +20,15 @@ fn of(config: &RunConfig) -> Vec<String> {
         }
     };
     note(config.default_scope.is_some(), "default_scope", "all registered types are in reach");
-    note(config.env_cfg.is_some(), "env_cfg", "it tunes Python processes and GPUs");
+    for (key, _) in
+        config.env_cfg.iter().flat_map(|env| env.entries()).filter(|(key, _)| key.text != "dist_cfg")
+    {
+        note(true, &format!("env_cfg.{}", key.text), "it tunes Python processes and GPUs");
+    }
+    let tunes = config.env_cfg.as_ref().and_then(|env| env.get("dist_cfg"));
+    for (key, _) in tunes.iter().flat_map(|tunes| tunes.entries()).filter(|(key, _)| key.text != "timeout") {
+        note(true, &format!("env_cfg.dist_cfg.{}", key.text), "processes meet through MPI");
+    }
     note(
         config.custom_imports.is_some(),
         "custom_imports",

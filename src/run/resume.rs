@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::meet::of_first;
 use super::{LoadConfig, Session, names};
 use crate::base::fs::{Disk, FileSystem};
 use crate::base::number::count;
@@ -76,6 +77,45 @@ pub(super) fn load_weights(s: &mut Session, path: &Path, options: &LoadConfig) -
 
 /// Takes up the run of `load_from`, or of the newest checkpoint in the work_dir. False if there is none.
 pub(super) fn resume(s: &mut Session, plan: &Plan) -> Result<bool> {
+    let is_main = s.state.comm.place().is_main();
+    let mut found = if is_main { look(s, plan)? } else { None };
+    // The others read what the first one found: it alone holds the folders, and knows what there is to be passed over.
+    let named = found.as_ref().map(|found| found.path.to_string_lossy().into_owned()).unwrap_or_default();
+    let named = of_first(&*s.state.comm, named)?;
+    if !is_main && !named.is_empty() {
+        let path = PathBuf::from(named);
+        let checkpoint = checkpoint::read(source(s), &path)?;
+        found = Some(Found { path, checkpoint, passed_over: false });
+    }
+    let Some(Found { path, checkpoint, passed_over }) = found else { return Ok(false) };
+    let work = s.state.dirs.work.clone();
+    s.compare_data(&path, &checkpoint.meta, plan.allow_data_changes)?;
+    s.saving.run.clone_from(&checkpoint.meta.run);
+    s.own_dirs(false, done(&checkpoint.meta, s.state.progress.by_epoch))?;
+    s.tell_of_left_behind()?;
+    let saved = plan.load_from.is_none() && !checkpoint.meta.inexact;
+    restore(s, &path, checkpoint, plan.allow_hook_changes)?;
+    if passed_over {
+        // Others that follow the pointer are to find what the run goes on with, but not before it does.
+        let target = path.strip_prefix(&work).unwrap_or(&path);
+        durable::replace(&*s.state.fs, &work.join(checkpoint::POINTER), target.to_string_lossy().as_bytes())?;
+    }
+    // A run that leaves before its next step leaves the checkpoint as it is, under its own series.
+    s.saving.saved_iter = saved.then_some(s.state.progress.iter);
+    s.saving.resumed = Some(path);
+    Ok(true)
+}
+
+/// What a run goes on with.
+struct Found {
+    path: PathBuf,
+    checkpoint: Checkpoint,
+    /// Newer ones cannot be read.
+    passed_over: bool,
+}
+
+/// Looks for it; nothing if the run begins.
+fn look(s: &mut Session, plan: &Plan) -> Result<Option<Found>> {
     let work = s.state.dirs.work.clone();
     let mut passed_over = false;
     let (path, checkpoint) = match &plan.load_from {
@@ -116,26 +156,12 @@ pub(super) fn resume(s: &mut Session, plan: &Plan) -> Result<bool> {
                     work.display(),
                     with.unwrap_or_default()
                 ));
-                return Ok(false);
+                return Ok(None);
             };
             (path, checkpoint)
         }
     };
-    s.compare_data(&path, &checkpoint.meta, plan.allow_data_changes)?;
-    s.saving.run.clone_from(&checkpoint.meta.run);
-    s.own_dirs(false, done(&checkpoint.meta, s.state.progress.by_epoch))?;
-    s.tell_of_left_behind()?;
-    let saved = plan.load_from.is_none() && !checkpoint.meta.inexact;
-    restore(s, &path, checkpoint, plan.allow_hook_changes)?;
-    if passed_over {
-        // Others that follow the pointer are to find what the run goes on with, but not before it does.
-        let target = path.strip_prefix(&work).unwrap_or(&path);
-        durable::replace(&*s.state.fs, &work.join(checkpoint::POINTER), target.to_string_lossy().as_bytes())?;
-    }
-    // A run that leaves before its next step leaves the checkpoint as it is, under its own series.
-    s.saving.saved_iter = saved.then_some(s.state.progress.iter);
-    s.saving.resumed = Some(path);
-    Ok(true)
+    Ok(Some(Found { path, checkpoint, passed_over }))
 }
 
 /// The seed of the checkpoint that a run is going to resume: a config that names no seed keeps to it.
@@ -233,7 +259,9 @@ fn take_up_events(state: &mut super::State, path: &Path, meta: &checkpoint::Meta
         .map(|dir| dir.join(&meta.log_dir).join(checkpoint::VIS_DATA))
         .find(|dir| state.fs.entry(&dir.join(EVENTS)).is_ok_and(|e| e.is_some()));
     match old {
-        Some(old) if !meta.log_dir.is_empty() => state.vis.continue_from(&*state.fs, &old, meta.events),
+        Some(old) if !meta.log_dir.is_empty() && state.comm.place().is_main() => {
+            state.vis.continue_from(&*state.fs, &old, meta.events)
+        }
         _ => Ok(()),
     }
 }
@@ -363,7 +391,7 @@ fn mismatch(meta: &checkpoint::Meta, epoch_len: u64, batch_size: u64) -> String 
 }
 
 /// Leaves of the two configs that differ: `optim_wrapper.optimizer.lr: 0.1 -> 0.05`.
-fn drift(old: &str, new: &str) -> Vec<String> {
+pub(super) fn drift(old: &str, new: &str) -> Vec<String> {
     let (Ok(old), Ok(new)) = (crate::config::parse("old", old), crate::config::parse("new", new)) else {
         return Vec::new();
     };

@@ -230,7 +230,8 @@ impl Runner {
         self.session.state.control = Control::default();
         let anew = self.session.state.progress.iter == 0;
         let reset = caught_from("the reset of a hook", || {
-            self.session.hooks.reset(anew);
+            let main = self.session.is_main();
+            self.session.hooks.reset(anew, main);
             Ok(())
         });
         let result = reset.and_then(|()| rayon::scope(|_| caught_from("the run", || run(self))));

@@ -283,6 +283,7 @@ impl Session {
     /// before its first step.
     pub(super) fn begin(&mut self, begins: bool) -> Result<()> {
         self.saving.limits.check(&*self.state.fs)?;
+        self.meet()?;
         if !self.state.info.dry_run {
             self.lock_dirs()?;
             if begins {

@@ -240,10 +240,16 @@ impl Comm for Rank {
         self.shared.lock().patience = Patience(limit);
     }
 
-    /// A thread cannot end its process without the others' tests: it unwinds.
-    fn abort(&self, code: i32, why: &str) -> ! {
-        self.shared.fail(format!("rank {} aborted with {code}: {why}", self.rank));
-        std::panic::resume_unwind(Box::new(why.to_owned()))
+    fn fail(&self, why: &str) -> bool {
+        let first = self.shared.lock().failed.is_none();
+        self.shared.fail(format!("rank {} failed: {why}", self.rank));
+        first
+    }
+
+    /// A thread does not end its process: it unwinds.
+    fn abort(&self, code: i32) -> ! {
+        self.fail(&format!("aborted with {code}"));
+        std::panic::resume_unwind(Box::new(code))
     }
 
     fn close(&self) -> Result<()> {

@@ -65,11 +65,11 @@ impl LabelNoise {
                 continue;
             }
             let outputs = cx.model.eval_step(&batch)?;
-            let Some(found) = outputs.sample_losses else { return Ok(Vec::new()) };
+            let Some(found) = outputs.sample_losses else { break };
             let pairs = batch.ids.iter().zip(found).take(batch.valid);
             losses.extend(pairs.map(|(id, loss)| (*id, f64::from(loss))));
         }
-        Ok(losses)
+        of_all_ranks(cx, losses)
     }
 
     fn rank(&mut self, losses: Vec<(u64, f64)>) -> BetaMixture {
@@ -91,6 +91,9 @@ impl LabelNoise {
     }
 
     fn write(&self, cx: &Ctx<'_>) -> HookResult {
+        if !cx.is_main() {
+            return Ok(());
+        }
         let path = self.out.clone().unwrap_or_else(|| cx.dirs.log.join("label_noise.csv"));
         let mut file = csv::Writer::from_writer(Vec::new());
         file.write_record(["sample", "loss", "noise"])?;
@@ -99,6 +102,24 @@ impl LabelNoise {
         }
         Ok(cx.fs.write(&path, &file.into_inner().map_err(|e| e.to_string())?)?)
     }
+}
+
+/// The losses of the samples of all processes that train together; one that several were given counts once.
+fn of_all_ranks(cx: &Ctx<'_>, own: Vec<(u64, f64)>) -> HookResult<Vec<(u64, f64)>> {
+    if cx.comm.place().world == 1 {
+        return Ok(own);
+    }
+    let numbers = own.iter().flat_map(|(id, loss)| [*id, loss.to_bits()]);
+    let bytes: Vec<u8> = numbers.flat_map(u64::to_le_bytes).collect();
+    let mut all = Vec::new();
+    for given in cx.comm.gather(&bytes)? {
+        let numbers: Vec<u64> =
+            given.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect();
+        all.extend(numbers.as_chunks::<2>().0.iter().map(|[id, loss]| (*id, f64::from_bits(*loss))));
+    }
+    all.sort_by_key(|(id, _)| *id);
+    all.dedup_by_key(|(id, _)| *id);
+    Ok(all)
 }
 
 /// Losses between their 5th and 95th percentile, stretched to (0, 1): the paper's way to keep outliers out.

@@ -140,7 +140,8 @@ impl CheckInvalidLossHook {
         // Before the disk can refuse the bundle: the checkpoint of that failure holds the gradients of this window.
         self.state.past.poisoned |= self.action == Action::Skip;
         if self.bundle {
-            let dir = cx.dirs.log.join(format!("replay_iter_{iter}"));
+            let of_rank = if cx.is_main() { String::new() } else { format!("_rank{}", cx.comm.place().rank) };
+            let dir = cx.dirs.log.join(format!("replay_iter_{iter}{of_rank}"));
             text += &match replay::write(cx, step, found, iter, &dir) {
                 Ok(()) => format!("; repeat it with `shanty replay {}`", dir.display()),
                 // It is good to have, and no reason to end the run.

@@ -181,6 +181,9 @@ impl Hook for LoggerHook {
         let step = self.eval_step(cx.progress);
         Self::add_tables(cx, metrics, Mode::Test, step);
         self.add_scalars(cx, tags, Mode::Test, step);
+        if !cx.is_main() {
+            return Ok(());
+        }
         let result: serde_json::Map<_, _> = metrics.0.iter().map(|(n, v)| (n.clone(), to_json(*v))).collect();
         let path = cx.dirs.log.join(format!("{}.json", cx.info.timestamp));
         Ok(durable::replace(cx.fs, &path, serde_json::to_string_pretty(&result)?.as_bytes())?)

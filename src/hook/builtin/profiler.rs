@@ -8,7 +8,7 @@ use serde::ser::SerializeSeq;
 
 use crate::base::durable;
 use crate::checkpoint;
-use crate::hook::{Profile, Span, Who};
+use crate::hook::{Profile, Ranks, Span, Who};
 use crate::plugin::prelude::*;
 
 /// Measures the parts of each iteration, every layer, hook and save of the first `profile_times` epochs or iterations,
@@ -196,6 +196,10 @@ setters!(ProfilerHook {
 });
 
 impl Hook for ProfilerHook {
+    fn ranks(&self) -> Ranks {
+        Ranks::Main
+    }
+
     fn check_options(&self, cx: &BuildCx) -> Result<()> {
         check_ranges(self)?;
         if self.activity_with_cuda {

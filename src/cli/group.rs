@@ -1,0 +1,155 @@
+//! The processes that a launcher started with this one: how a command joins them, and how all of them end.
+//!
+//! One of them speaks, the first; of a failure the one that it happened to. As the terminal, the group is one of the
+//! process.
+
+use std::sync::{Arc, OnceLock};
+
+use clap::{Args, ValueEnum};
+
+use super::console;
+use crate::base::{Error, Result};
+use crate::comm::{self, Comm, Launcher, Solo, Started};
+
+static GROUP: OnceLock<Arc<dyn Comm>> = OnceLock::new();
+
+/// What `--launcher` may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Asked {
+    /// A run of one process, whatever started it.
+    None,
+    /// MPI's mpirun or mpiexec.
+    Mpi,
+    /// SLURM's srun.
+    Slurm,
+}
+
+impl Asked {
+    fn launcher(self) -> Launcher {
+        match self {
+            Self::None => Launcher::None,
+            Self::Mpi => Launcher::Mpi,
+            Self::Slurm => Launcher::Slurm,
+        }
+    }
+}
+
+/// `--launcher`.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct LauncherArg {
+    /// What started the processes of this run; told from their environment if not given.
+    #[arg(long, value_enum, value_name = "LAUNCHER")]
+    launcher: Option<Asked>,
+}
+
+impl LauncherArg {
+    /// The same as a change of the config.
+    pub fn change(self) -> Option<String> {
+        let name = self.launcher?.to_possible_value()?.get_name().to_owned();
+        Some(format!("launcher={name}"))
+    }
+}
+
+/// Whether a launcher has started others with this process.
+pub(super) fn is_likely() -> bool {
+    Started::from_env().is_some_and(|started| started.world > 1)
+}
+
+/// Joins the others, of a command that processes can do together.
+pub(super) fn join(LauncherArg { launcher: asked }: LauncherArg) -> Result<()> {
+    let comm: Arc<dyn Comm> = match asked {
+        Some(Asked::None) => Arc::new(Solo::default()),
+        _ => comm::join()?,
+    };
+    if let Some(asked) = asked.map(Asked::launcher) {
+        asked.check(comm.place())?;
+    }
+    if !comm.place().is_main() {
+        console::hush();
+    }
+    let _ = GROUP.set(comm);
+    Ok(())
+}
+
+/// Of a command that one process does: several that do it at once would write over each other's files.
+pub(super) fn refuse() -> Result<()> {
+    match Started::from_env().filter(|started| started.world > 1) {
+        Some(Started { rank: 0, world, .. }) => Err(Error::config(format!(
+            "{world} processes were started together, but only `train`, `val` and `test` are done by several: leave \
+             mpirun or srun out"
+        ))),
+        // The first one says it.
+        Some(_) => std::process::exit(2),
+        None => Ok(()),
+    }
+}
+
+/// The processes of this one; itself alone, where it joined none.
+pub(super) fn comm() -> Arc<dyn Comm> {
+    GROUP.get().cloned().unwrap_or_else(|| Arc::new(Solo::default()))
+}
+
+/// Whether this process speaks for all.
+pub(super) fn speaks() -> bool {
+    comm().place().is_main()
+}
+
+/// How many threads to start: as many as there are processors for this process. Those that may run on the same ones share
+/// them. None leaves it to the pool: a process alone, or RAYON_NUM_THREADS.
+pub(super) fn threads() -> Result<Option<usize>> {
+    let comm = comm();
+    if comm.place().world == 1 || std::env::var_os("RAYON_NUM_THREADS").is_some() {
+        return Ok(None);
+    }
+    let file = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let status = file("/proc/self/status");
+    let processors = status.lines().find(|line| line.starts_with("Cpus_allowed_list")).unwrap_or_default();
+    let own = format!("{} {processors}", file("/proc/sys/kernel/hostname"));
+    let all = comm.gather(own.as_bytes())?;
+    let sharing = match processors.is_empty() {
+        true => comm.place().local_world,
+        false => all.iter().filter(|other| **other == own.as_bytes()).count(),
+    };
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    Ok(Some((processors / sharing.max(1)).max(1)))
+}
+
+/// A number that the first rank drew.
+pub(super) fn shared(own: u64) -> Result<u64> {
+    let mut bytes = own.to_le_bytes().to_vec();
+    comm().broadcast(0, &mut bytes)?;
+    let bytes = bytes.try_into().map_err(|_| Error::Comm("the first rank did not give its seed".into()))?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+/// Tells the others of a failure; whether this process is to tell a person. With the number of the rank where it is not
+/// the first.
+pub(super) fn tells(error: &Error) -> bool {
+    let comm = comm();
+    let place = comm.place();
+    if place.world == 1 {
+        return true;
+    }
+    let tells = comm.fail(&error.to_string());
+    if tells && !place.is_main() {
+        console::complain(&format!("rank {} of {} failed:", place.rank, place.world));
+    }
+    tells
+}
+
+/// The end of this process, with all others: those that have done what was asked wait for each other, a failure ends all.
+pub(super) fn leave(code: u8, failed: bool) -> u8 {
+    let comm = comm();
+    if failed && comm.place().world > 1 {
+        comm.abort(code.into());
+    }
+    match comm.close() {
+        Ok(()) => code,
+        Err(error) => {
+            if tells(&error) {
+                console::complain(&format!("error: {error}"));
+            }
+            comm.abort(code.max(1).into());
+        }
+    }
+}

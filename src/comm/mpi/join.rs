@@ -1,0 +1,44 @@
+//! How the processes of an MPI launcher meet.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use super::library::Library;
+use super::words::Words;
+use super::{Mpi, State};
+use crate::base::{Error, Result};
+use crate::comm::launcher::Started;
+use crate::comm::{Comm, Place};
+
+/// As PyTorch's and MMEngine's.
+const PATIENCE: Duration = Duration::from_secs(30 * 60);
+
+/// Loads the library and meets the others.
+pub fn join(started: &Started, files: &[String]) -> Result<Arc<dyn Comm>> {
+    static JOINED: OnceLock<()> = OnceLock::new();
+    if JOINED.set(()).is_err() {
+        return Err(Error::Comm(
+            "this process has joined the others before: MPI begins once a process".into(),
+        ));
+    }
+    let library = Library::begin(files)?;
+    let (rank, world) = (library.rank, library.world);
+    if (rank, world) != (started.rank, started.world) {
+        return Err(Error::Comm(format!(
+            "the launcher started {} processes, of which this is rank {}, but {} ({}) says that it is rank {rank} of \
+             {world}: this is not the launcher's library; name that one in SHANTY_MPI, or put its folder into \
+             LD_LIBRARY_PATH",
+            started.world, started.rank, library.version, library.file
+        )));
+    }
+    let place = Place { rank, world, local_rank: 0, local_world: 1 };
+    let state =
+        State { calls: 0, sums: BTreeMap::new(), words: Words::begin(library, place)?, patience: PATIENCE };
+    let mut mpi = Mpi { library, place, state: Mutex::new(state) };
+    let machines = mpi.gather(library.machine().as_bytes())?;
+    let here = |rank: &usize| machines.get(*rank) == machines.get(mpi.place.rank);
+    mpi.place.local_rank = (0..rank).filter(here).count();
+    mpi.place.local_world = (0..world).filter(here).count();
+    Ok(Arc::new(mpi))
+}
