@@ -59,7 +59,7 @@ pub(super) fn is_likely() -> bool {
 pub(super) fn join(LauncherArg { launcher: asked }: LauncherArg) -> Result<()> {
     let comm: Arc<dyn Comm> = match asked {
         Some(Asked::None) => Arc::new(Solo::default()),
-        _ => comm::join()?,
+        _ => comm::join().or_else(once_a_machine)?,
     };
     if let Some(asked) = asked.map(Asked::launcher) {
         asked.check(comm.place())?;
@@ -69,6 +69,16 @@ pub(super) fn join(LauncherArg { launcher: asked }: LauncherArg) -> Result<()> {
     }
     let _ = GROUP.set(comm);
     Ok(())
+}
+
+/// Processes that could not join each other cannot agree who is to speak: the first of each machine does.
+fn once_a_machine<T>(error: Error) -> Result<T> {
+    match Started::from_env() {
+        Some(Started { rank, local_rank, .. }) if local_rank.unwrap_or(rank) != 0 => {
+            std::process::exit(error.exit_code().into())
+        }
+        _ => Err(error),
+    }
 }
 
 /// Of a command that one process does: several that do it at once would write over each other's files.

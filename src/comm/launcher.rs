@@ -54,6 +54,8 @@ pub struct Started {
     pub rank: usize,
     /// How many there are.
     pub world: usize,
+    /// The number of this one among those of its machine, where that is told.
+    pub local_rank: Option<usize>,
     /// The variable that says so.
     variable: &'static str,
     /// Whether the launcher is Open MPI's, or speaks as it does.
@@ -70,8 +72,10 @@ impl Started {
         let number = |name: &str| var(name)?.parse::<usize>().ok();
         let pmix =
             var("PMIX_NAMESPACE").is_some() || var("SLURM_MPI_TYPE").is_some_and(|t| t.starts_with("pmix"));
+        let local = ["OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID", "LOCAL_RANK"];
+        let local_rank = local.into_iter().find_map(number);
         let told = |by, rank: &str, variable, open_mpi| {
-            Some(Self { by, rank: number(rank)?, world: number(variable)?, variable, open_mpi })
+            Some(Self { by, rank: number(rank)?, world: number(variable)?, local_rank, variable, open_mpi })
         };
         // Each launcher that is inside another one stands before it.
         told(Some(Launcher::Mpi), "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", true)

@@ -291,9 +291,9 @@ impl Comm for Mpi {
     fn fail(&self, why: &str) -> bool {
         let state = &mut *self.state();
         let own = state.words.say(self.library, self.place, why);
-        let (began, mut looks) = (Instant::now(), 0);
+        let (grace, began, mut looks) = (words::GRACE.min(state.patience), Instant::now(), 0);
         // The others may need what this rank has begun, to hear of it.
-        while began.elapsed() < words::GRACE && !state.words.all_heard(self.library) {
+        while began.elapsed() < grace && !state.words.all_heard(self.library) {
             let _ = self.move_on(state);
             pause(&mut looks);
         }
