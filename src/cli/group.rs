@@ -108,7 +108,7 @@ pub(super) fn speaks() -> bool {
 /// them. None leaves it to the pool: a process alone, or RAYON_NUM_THREADS.
 pub(super) fn threads() -> Result<Option<usize>> {
     let comm = comm();
-    if comm.place().world == 1 || std::env::var_os("RAYON_NUM_THREADS").is_some() {
+    if comm.place().world == 1 {
         return Ok(None);
     }
     let file = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
@@ -116,6 +116,9 @@ pub(super) fn threads() -> Result<Option<usize>> {
     let processors = status.lines().find(|line| line.starts_with("Cpus_allowed_list")).unwrap_or_default();
     let own = format!("{} {processors}", file("/proc/sys/kernel/hostname"));
     let all = comm.gather(own.as_bytes())?;
+    if std::env::var_os("RAYON_NUM_THREADS").is_some() {
+        return Ok(None);
+    }
     let sharing = match processors.is_empty() {
         true => comm.place().local_world,
         false => all.iter().filter(|other| **other == own.as_bytes()).count(),

@@ -9,7 +9,7 @@ use super::words::Words;
 use super::{Mpi, State};
 use crate::base::{Error, Result};
 use crate::comm::launcher::Started;
-use crate::comm::{Comm, Place};
+use crate::comm::{Comm, Launcher, Place};
 
 /// As PyTorch's and MMEngine's.
 const PATIENCE: Duration = Duration::from_secs(30 * 60);
@@ -28,8 +28,16 @@ pub fn join(started: &Started, files: &[String]) -> Result<Arc<dyn Comm>> {
         return Err(Error::Comm(format!(
             "the launcher started {} processes, of which this is rank {}, but {} ({}) says that it is rank {rank} of \
              {world}: this is not the launcher's library; name that one in SHANTY_MPI, or put its folder into \
-             LD_LIBRARY_PATH",
-            started.world, started.rank, library.version, library.file
+             LD_LIBRARY_PATH{}",
+            started.world,
+            started.rank,
+            library.version,
+            library.file,
+            if started.by == Some(Launcher::Slurm) {
+                "; `srun --mpi=pmix` is for Open MPI, `--mpi=pmi2` for MPICH"
+            } else {
+                ""
+            }
         )));
     }
     let place = Place { rank, world, local_rank: 0, local_world: 1 };

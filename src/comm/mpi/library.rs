@@ -23,7 +23,7 @@ type Status = [u64; 16];
 /// Bytes of one message at most: counts are `int` before MPI 4.
 const PIECE: usize = 1 << 30;
 /// Longer than what any family writes of a text.
-const TEXT: usize = 8192;
+const TEXT: usize = 8193;
 
 /// What tells a family: its constants.
 #[derive(Debug, Clone, Copy)]
@@ -166,11 +166,11 @@ impl Library {
         let (mut text, mut length) = ([0 as c_char; TEXT], 0);
         // SAFETY: the standard bounds what is written by MPI_MAX_LIBRARY_VERSION_STRING, which no family sets above
         // `TEXT`; it ends with a zero, as does the array if nothing is written.
-        let text = unsafe {
+        let written = unsafe {
             function(text.as_mut_ptr(), &raw mut length);
             CStr::from_ptr(text.as_ptr())
         };
-        text.to_string_lossy().lines().next().unwrap_or_default().trim().to_owned()
+        written.to_string_lossy().lines().next().unwrap_or_default().trim().to_owned()
     }
 
     fn checked(&self, what: &str, code: c_int) -> Result<()> {

@@ -25,7 +25,7 @@ use words::Words;
 
 /// Bytes of the first message of a call: its head, and as much of the data as there is room for.
 const FIRST: usize = 4096;
-const HEAD: usize = size_of::<Head>();
+const HEAD: usize = size_of::<[u64; 3]>();
 /// The tags of one call: its first message, the rest of it, the parts to be summed, the sums.
 const TAGS: i32 = 4;
 /// MPI grants tags up to 32767, of which the last is that of last words.
@@ -41,8 +41,7 @@ enum Kind {
 }
 
 /// What each rank says of a call before its data: the number of the call, what it is, how many bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Head {
     number: u64,
     kind: u64,
@@ -50,6 +49,12 @@ struct Head {
 }
 
 impl Head {
+    /// As the first message of a rank begins with it.
+    fn read(message: &[u8]) -> Self {
+        let [number, kind, bytes] = bytemuck::pod_read_unaligned(&message[..HEAD]);
+        Self { number, kind, bytes }
+    }
+
     /// Whether two ranks have come to the same.
     fn fits(self, other: Self) -> bool {
         let unlike_lengths = self.kind != Kind::Gather as u64 && self.bytes != other.bytes;
@@ -70,7 +75,7 @@ impl fmt::Display for Head {
 
 /// What a head and the beginning of the data are as one message.
 fn first_message(head: Head, data: &[u8]) -> Vec<u8> {
-    let mut bytes = bytemuck::bytes_of(&head).to_vec();
+    let mut bytes = bytemuck::cast_slice(&[head.number, head.kind, head.bytes]).to_vec();
     bytes.extend_from_slice(data);
     bytes
 }
@@ -129,7 +134,7 @@ fn send_to_all<T: Pod>(
 fn agreed(heads: &[u8], own: Head, place: Place) -> Result<Vec<Head>> {
     let of = |rank: usize| match rank == place.rank {
         true => own,
-        false => bytemuck::pod_read_unaligned(&heads[row(rank, FIRST)][..HEAD]),
+        false => Head::read(&heads[row(rank, FIRST)]),
     };
     let all: Vec<Head> = (0..place.world).map(of).collect();
     match (0..place.world).find(|rank| !all[*rank].fits(all[0])) {
