@@ -161,14 +161,32 @@ impl DataLoader {
         self.plan.buffers.give(batch);
     }
 
-    /// Batches in a pass of this rank.
+    /// Batches in a pass, as many for each rank. Where shares are uneven, the last of a smaller one may be empty.
     pub fn len(&self) -> u64 {
-        self.plan.batches_of(self.plan.share()) as u64
+        self.plan.batches() as u64
     }
 
-    /// Whether this rank gets no batch; only when there are fewer samples than ranks and the sampler does not round up.
+    /// Whether a pass has no batch.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Whether a batch of this rank may come without a sample while those of other ranks have some.
+    pub fn may_come_empty(&self) -> bool {
+        let Plan { policy, unreadable, excluded, .. } = &*self.plan;
+        *policy == ShardPolicy::Uneven
+            || unreadable.most > 0
+            || !excluded.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// How passes are dealt out to the ranks.
+    pub fn policy(&self) -> ShardPolicy {
+        self.plan.policy
+    }
+
+    /// Samples in a batch of all ranks together.
+    pub fn samples_of_all(&self) -> usize {
+        self.plan.of_ranks()
     }
 
     /// Samples in a batch of this rank, but for a short last one.
@@ -204,7 +222,7 @@ impl DataLoader {
 
     /// Whether batches run on from one pass into the next.
     pub fn infinite(&self) -> bool {
-        self.plan.policy == ShardPolicy::Endless
+        self.policy() == ShardPolicy::Endless
     }
 
     /// The batches `start..end`, or without an end. Nothing before `start` is read. Workers begin at once; they end

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::{Error, Result, memory};
+use crate::base::{Error, Result, caught_from, memory};
 
 use super::buffers::BufferPool;
 use super::orders::Place;
@@ -111,6 +111,9 @@ impl DataLoader {
     /// Which of several processes this one is.
     #[must_use]
     pub fn shard(self, shard: Shard) -> Self {
+        if self.plan.shard == shard {
+            return self;
+        }
         self.change(|plan| plan.shard = shard)
     }
 
@@ -150,8 +153,7 @@ impl DataLoader {
         memory::lists("the order of a pass over the data", pass_len, size_of::<usize>())?;
         let largest = if policy == ShardPolicy::Endless { batch_size } else { batch_size.min(pass_len) };
         memory::lists("a batch", largest, size_of::<Place>())?;
-        // Rank 0 has the largest share: a rank may come out empty, the whole may not.
-        if self.plan.batches_of(policy.share(pass_len, Shard { rank: 0, ..shard })) == 0 {
+        if self.plan.batches() == 0 {
             return Err(Error::invalid(format!(
                 "no batch to load: n {pass_len} samples, batch {batch_size}, drop_last {drop_last}, world size {}; add \
                  samples, make batch_size smaller or set drop_last: false",
@@ -166,6 +168,21 @@ impl DataLoader {
             ));
         }
         self.plan.batching().map(drop)
+    }
+
+    /// Whether the samples come in the same order where all ranks together take so many at a time.
+    pub(crate) fn same_order_by(&self, batch: usize) -> Result<bool> {
+        let (len, seed) = (self.plan.len, self.plan.seed);
+        let other = caught_from("the sampler", || self.plan.given.for_data(&*self.plan.dataset, batch))?;
+        let other = other.unwrap_or_else(|| self.plan.given.clone());
+        let arranged = |sampler: &dyn Sampler, batch: usize| -> Result<Vec<usize>> {
+            let mut order = sampler.draw(len, seed, 0);
+            if let Some(batching) = self.plan.batching()? {
+                batching.arrange(&mut order, batch, seed, 0);
+            }
+            Ok(order)
+        };
+        Ok(arranged(&*other, batch)? == arranged(self.plan.sampler()?, self.plan.of_ranks())?)
     }
 
     /// Whether another seed of the run makes another order of the samples.

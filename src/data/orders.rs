@@ -51,7 +51,7 @@ impl Orders {
                 end.ok_or_else(|| Error::invalid(format!("batch {g} is beyond what can be counted")))?;
             (0, end - size, end)
         } else {
-            let len = self.plan.batches_of(self.plan.share()) as u64;
+            let len = self.plan.batches() as u64;
             let first = g % len * size;
             (g / len, first, first.saturating_add(size).min(share))
         };

@@ -101,7 +101,11 @@ impl Plan {
 
     /// Samples of a pass of this rank.
     pub(super) fn share(&self) -> usize {
-        let shard = Shard { world: self.shard.world.max(1), ..self.shard };
+        self.share_of(self.shard.rank)
+    }
+
+    fn share_of(&self, rank: usize) -> usize {
+        let shard = Shard { world: self.shard.world.max(1), rank };
         self.policy.share(self.pass_len(), shard).min(self.most)
     }
 
@@ -110,10 +114,12 @@ impl Plan {
         self.drop_last || self.batching.as_ref().is_some_and(|batching| batching.drop_last())
     }
 
-    pub(super) fn batches_of(&self, share: usize) -> usize {
+    /// Batches of a pass, for each rank: as many as the largest share takes, so that the last of some may be empty.
+    pub(super) fn batches(&self) -> usize {
         if self.batch_size == 0 {
             return 0;
         }
+        let share = self.share_of(0);
         if self.drops_last() { share / self.batch_size } else { share.div_ceil(self.batch_size) }
     }
 
