@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use shanty::hook::builtin::{DigestHook, EMAHook};
 use shanty::optim::{Adam, ClipGrad, OptimWrapper, Optimizer, ParamStep, Sgd};
-use shanty::params::{StateDict, all};
+use shanty::params::{FlatGrads, StateDict, all};
 use shanty::plugin::prelude::*;
 use shanty::run::verify::verify;
 use shanty::run::{EpochBasedTrainLoop, Limits, RunnerBuilder};
@@ -173,14 +173,14 @@ fn gradients_are_exchanged_as_one_buffer() {
         let step = StepCx { seed: 0, iter: 0, loss_scale: 1.0 };
         let batch = Batch::new(ndarray::arr2(&[[1.0, 2.0, 3.0]]).into_dyn(), vec![0]);
         model.train_step(&batch, &step).unwrap();
-        let double = &mut |flat: &mut [Elem]| {
-            assert_eq!(flat, [-1.0, -2.0, -3.0]);
-            flat.iter_mut().for_each(|g| *g *= 2.0);
+        let double = &mut |flat: &mut FlatGrads| {
+            assert_eq!((&flat.values[..], &flat.reached[..]), (&[-1.0, -2.0, -3.0][..], &[true][..]));
+            flat.values.iter_mut().for_each(|g| *g *= 2.0);
             Ok(())
         };
         model.exchange(&all, double).unwrap();
         assert_eq!(model.norm(Set::Grads, 1.0, &all).unwrap(), 12.0);
-        let refused = &mut |_: &mut [Elem]| Err(Error::invalid("no link"));
+        let refused = &mut |_: &mut FlatGrads| Err(Error::invalid("no link"));
         assert!(model.exchange(&all, refused).unwrap_err().to_string().contains("no link"));
     }
 }

@@ -15,11 +15,13 @@ mod nadam;
 mod paramwise;
 mod part;
 mod radam;
+mod ranks;
 mod rmsprop;
 mod sam;
 pub mod schedule;
 mod sgd;
 mod state;
+mod window;
 mod wrapper;
 
 pub use adadelta::Adadelta;
@@ -41,6 +43,7 @@ pub use rmsprop::RMSprop;
 pub use sam::SamConfig;
 pub use schedule::{Schedule, ScheduleConfig, ScheduledParam, Score, Totals};
 pub use sgd::Sgd;
+pub(crate) use state::other_ranks;
 pub use wrapper::{OptimWrapper, Update};
 
 pub use crate::params::{Optimizer, ParamStep};

@@ -15,7 +15,8 @@ use crate::params::{Op, OptimState, OwnSet, Params, Set, all};
 /// loss nearby is largest to first order, `g` the gradient of `w`.
 ///
 /// Each batch goes through the model twice. Buffers (running means) are those of the first pass, and so are the numbers
-/// that are logged; dropout draws the same in both. Each batch of an accumulation window climbs by its own gradient.
+/// that are logged; dropout draws the same in both. Each batch of an accumulation window climbs by its own gradient, which
+/// is that of all ranks where there are several: so they exchange gradients twice a batch, also within a window.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct SamConfig {
@@ -65,6 +66,8 @@ impl OptimWrapper {
         }
         let sums = if self.window.batches > 0 { take_sums(model)? } else { BTreeMap::new() };
         let first = pass(model)?;
+        // All ranks climb to one place.
+        self.join(model, 0)?;
         let norm = model.norm(Set::Grads, 2.0, &|p| self.moves(p.name))?;
         if norm.is_finite() {
             let mut here = OwnSet::default();

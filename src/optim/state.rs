@@ -6,8 +6,10 @@ use ndarray::ArrayD;
 use serde::{Deserialize, Serialize};
 
 use super::OptimWrapper;
-use super::wrapper::Window;
+use super::window::Window;
+use crate::base::number::count;
 use crate::base::{BoxError, Elem, Record, Result};
+use crate::comm::Place;
 use crate::params::{OptimState, Params, Set};
 
 /// What stands beside the tensors.
@@ -16,6 +18,9 @@ struct Saved {
     /// The type of the optimizer: the state of one means nothing to another.
     optimizer: String,
     window: Window,
+    /// The samples that an open window holds of each rank, where there are several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    samples_of_ranks: Vec<u64>,
     nonfinite_updates: u64,
     /// The updates of each parameter.
     steps: BTreeMap<String, u64>,
@@ -29,6 +34,11 @@ struct Saved {
 
 /// How the sums of an open window are called.
 const GRAD: &str = "grad.";
+/// What comes before the number of a rank in the names of its sums; those of rank 0 go by [`GRAD`].
+const GRAD_OF: &str = "grad@";
+
+/// The samples of a rank's open window, and its sums with their names and shapes.
+type OfRank = (u64, Vec<(String, Vec<usize>, Vec<Elem>)>);
 
 impl OptimWrapper {
     /// The state of optimizer and window. The sums of an open window are part of it.
@@ -43,6 +53,7 @@ impl OptimWrapper {
         let mut record = Record::of(&Saved {
             optimizer: self.name(),
             window: self.window,
+            samples_of_ranks: Vec::new(),
             nonfinite_updates: self.nonfinite_updates,
             steps: self.state.steps(),
             scalars: self.state.scalars(),
@@ -57,12 +68,41 @@ impl OptimWrapper {
         Ok(record)
     }
 
+    /// Adds to a state what an open window holds of the other ranks, all of which call this, with a state or without;
+    /// without an open window, or on one rank, there is nothing to add.
+    ///
+    /// # Errors
+    /// Those of the other ranks, and of a device.
+    pub fn add_windows(&self, params: &dyn Params, record: Option<&mut Record>) -> Result<(), BoxError> {
+        let Some(comm) = self.ranks.as_ref().filter(|_| self.window.batches > 0) else { return Ok(()) };
+        let mut own: OfRank = (self.window.samples, Vec::new());
+        params.read(Set::Grads, &crate::params::all, &mut |p, grad| {
+            own.1.push((p.name.to_owned(), p.shape.to_vec(), grad.iter().copied().collect()));
+        })?;
+        let mut bytes = Vec::new();
+        ciborium::into_writer(&own, &mut bytes)?;
+        let given = comm.gather(&bytes)?;
+        let Some(record) = record else { return Ok(()) };
+        let mut saved: Saved = record.read()?;
+        for (rank, bytes) in given.iter().enumerate() {
+            let (samples, sums): OfRank = ciborium::from_reader(&bytes[..])?;
+            saved.samples_of_ranks.push(samples);
+            for (name, shape, sum) in sums.into_iter().filter(|_| rank > 0) {
+                let sum = ArrayD::from_shape_vec(shape, sum)?;
+                record.tensors.insert(format!("{}{name}", sums_of(rank)), sum);
+            }
+        }
+        record.data = Record::of(&saved)?.data;
+        Ok(())
+    }
+
     /// Takes the state back.
     ///
     /// # Errors
     /// A record of another optimizer, or state of a parameter that the model has not.
     pub fn load_state(&mut self, mut record: Record, params: &mut dyn Params) -> Result<(), BoxError> {
-        let Saved { optimizer, window, nonfinite_updates, steps, scalars, schedules } = record.read()?;
+        let Saved { optimizer, mut window, samples_of_ranks, nonfinite_updates, steps, scalars, schedules } =
+            record.read()?;
         let own = self.name();
         if optimizer != own {
             return Err(format!(
@@ -72,9 +112,17 @@ impl OptimWrapper {
             .into());
         }
         check_fits(&record, params)?;
+        let mut sums = GRAD.to_owned();
+        if !samples_of_ranks.is_empty() {
+            let place = self.ranks.as_ref().map_or(Place::SOLO, |comm| comm.place());
+            let of_all = samples_of_ranks.len();
+            let own = samples_of_ranks.get(place.rank).filter(|_| of_all == place.world);
+            window.samples = *own.ok_or_else(|| other_ranks(of_all, place.world))?;
+            sums = sums_of(place.rank);
+        }
         (self.window, self.nonfinite_updates) = (window, nonfinite_updates);
         let sum = |(key, tensor): (&String, &ArrayD<Elem>)| {
-            Some((key.strip_prefix(GRAD)?.to_owned(), tensor.clone()))
+            Some((key.strip_prefix(&sums)?.to_owned(), tensor.clone()))
         };
         for (place, data) in schedules {
             if let Some(schedule) =
@@ -84,10 +132,25 @@ impl OptimWrapper {
             }
         }
         params.put_grads(&record.tensors.iter().filter_map(sum).collect())?;
-        record.tensors.retain(|key, _| !key.starts_with(GRAD));
+        record.tensors.retain(|key, _| !key.starts_with(GRAD) && !key.starts_with(GRAD_OF));
         self.state = OptimState::load(steps, scalars, record.tensors);
         Ok(())
     }
+}
+
+/// How the sums of a rank are called.
+fn sums_of(rank: usize) -> String {
+    if rank == 0 { GRAD.to_owned() } else { format!("{GRAD_OF}{rank}.") }
+}
+
+/// What is said of an open window that other ranks filled.
+pub(crate) fn other_ranks(then: usize, now: usize) -> String {
+    format!(
+        "it stands within an accumulation window, of which each of {} holds a part, and this run has {}: resume with as \
+         many, or from a checkpoint at the end of an epoch",
+        count(then as u64, "rank"),
+        count(now as u64, "rank")
+    )
 }
 
 /// Every tensor of the state must belong to a parameter of the model and have its shape.

@@ -1,15 +1,16 @@
 //! One place for the update: group, accumulate over micro-batches, clip, step, clear.
 
 use std::collections::HashMap;
-
-use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 use super::clip::Clipped;
 use super::groups::Formed;
 use super::part::{Part, Share, form_all};
+use super::window::Window;
 use super::{ClipGrad, Group, Optimizer, ParamwiseConfig, SamConfig, ScheduledParam, Score, Sgd};
-use crate::base::{Elem, Error, Result};
-use crate::params::{CloneOptimizer, Info, Op, OptimState, Params};
+use crate::base::{Error, Result};
+use crate::comm::Comm;
+use crate::params::{CloneOptimizer, Info, OptimState, Params};
 
 /// The optimizer of a run with everything around it.
 ///
@@ -31,17 +32,12 @@ pub struct OptimWrapper {
     pub(super) state: OptimState,
     pub(super) schedules: Vec<ScheduledParam>,
     pub(super) sam: Option<SamConfig>,
-    accumulate: u64,
+    pub(super) accumulate: u64,
     pub(super) window: Window,
+    /// Those that it trains beside.
+    pub(super) ranks: Option<Arc<dyn Comm>>,
     /// Updates that were skipped because the norm of the gradients was not finite.
     pub(super) nonfinite_updates: u64,
-}
-
-/// The open accumulation window.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Window {
-    pub batches: u64,
-    pub samples: u64,
 }
 
 /// What an update did.
@@ -113,6 +109,7 @@ impl OptimWrapper {
             sam: None,
             accumulate: 1,
             window: Window::default(),
+            ranks: None,
             nonfinite_updates: 0,
         }
     }
@@ -292,32 +289,6 @@ impl OptimWrapper {
         Ok(())
     }
 
-    /// What the loss of a batch of `samples` is multiplied by: its weight in the window.
-    pub fn loss_scale(&self, samples: usize) -> Elem {
-        if self.accumulate == 1 { 1.0 } else { samples as Elem }
-    }
-
-    /// Counts a batch whose gradients were added. True when an update is due.
-    pub fn backward_done(&mut self, samples: usize, last: bool) -> bool {
-        self.window.batches += 1;
-        self.window.samples += samples as u64;
-        last || self.window.batches >= self.accumulate
-    }
-
-    /// Turns the sum of the window into a mean over its samples; before hooks see the gradients.
-    ///
-    /// # Errors
-    /// What the device says.
-    pub fn finish_window(&mut self, params: &mut dyn Params) -> Result<()> {
-        if self.accumulate > 1 && self.window.samples > 0 {
-            self.meet(params)?;
-            // In the arithmetic of the weights, as the sum itself.
-            let scale = f64::from(1.0 / self.window.samples as Elem);
-            params.apply(Op::ScaleGrads(scale), &|p| self.has(p))?;
-        }
-        Ok(())
-    }
-
     /// Clips and steps, then clears the gradients.
     ///
     /// # Errors
@@ -368,14 +339,14 @@ impl OptimWrapper {
         params.clear_grads()
     }
 
-    fn meet(&mut self, params: &dyn Params) -> Result<()> {
+    pub(super) fn meet(&mut self, params: &dyn Params) -> Result<()> {
         if !self.bound {
             self.bind(params)?;
         }
         Ok(())
     }
 
-    fn has(&self, p: &Info<'_>) -> bool {
+    pub(super) fn has(&self, p: &Info<'_>) -> bool {
         self.moves(p.name)
     }
 

@@ -80,7 +80,7 @@ macro_rules! forward_params {
             fn exchange(
                 &mut self,
                 want: $crate::params::Want<'_>,
-                f: &mut dyn FnMut(&mut [$crate::base::Elem]) -> $crate::base::Result<()>,
+                f: &mut dyn FnMut(&mut $crate::params::FlatGrads) -> $crate::base::Result<()>,
             ) -> $crate::base::Result<()> {
                 self.$field.exchange(want, f)
             }

@@ -173,14 +173,23 @@ pub trait Params {
         update_by_transfer(self, rule_of, state)
     }
 
-    /// Gives `f` the gradients of all wanted parameters as one flat buffer, in the order of the model, and takes back
-    /// what it leaves there: an all-reduce.
+    /// Gives `f` the gradients of all wanted parameters that are trained as one flat buffer, in the order of the model,
+    /// and takes back what it leaves there: a sum over ranks.
     ///
     /// # Errors
-    /// What the device or `f` says.
-    fn exchange(&mut self, want: Want<'_>, f: &mut dyn FnMut(&mut [Elem]) -> Result<()>) -> Result<()> {
+    /// What the device or `f` says; a buffer of another length.
+    fn exchange(&mut self, want: Want<'_>, f: &mut dyn FnMut(&mut FlatGrads) -> Result<()>) -> Result<()> {
         transfer::exchange(self, want, f)
     }
+}
+
+/// Gradients as one buffer, for [`Params::exchange`].
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct FlatGrads {
+    /// The gradients, one behind the other; zeros of a parameter that no loss has reached.
+    pub values: Vec<Elem>,
+    /// Of each parameter, whether it has a gradient: afterwards those have one for which this says so.
+    pub reached: Vec<bool>,
 }
 
 /// The trained tensors that stand under two names, as pairs of the first and a later one.

@@ -1,0 +1,51 @@
+//! The batches whose gradients make one step.
+
+use serde::{Deserialize, Serialize};
+
+use super::OptimWrapper;
+use crate::base::{Elem, Result};
+use crate::params::{Op, Params};
+
+/// The open accumulation window.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Window {
+    pub batches: u64,
+    pub samples: u64,
+}
+
+impl OptimWrapper {
+    /// What the loss of a batch of `samples` is multiplied by: its weight in the window.
+    pub fn loss_scale(&self, samples: usize) -> Elem {
+        if self.adds_up() { samples as Elem } else { 1.0 }
+    }
+
+    /// Whether a step is made of the gradients of several batches, which count by their samples.
+    fn adds_up(&self) -> bool {
+        self.accumulate > 1 || self.ranks.is_some()
+    }
+
+    /// Counts a batch whose gradients were added. True when an update is due.
+    pub fn backward_done(&mut self, samples: usize, last: bool) -> bool {
+        self.window.batches += 1;
+        self.window.samples += samples as u64;
+        last || self.window.batches >= self.accumulate
+    }
+
+    /// Turns the sum of the window, of all ranks, into a mean over its samples; before hooks see the gradients.
+    ///
+    /// # Errors
+    /// What the device says, and the other ranks.
+    pub fn finish_window(&mut self, params: &mut dyn Params) -> Result<()> {
+        if !self.adds_up() {
+            return Ok(());
+        }
+        self.meet(params)?;
+        let samples = self.join(params, self.window.samples)?;
+        if samples > 0 {
+            // In the arithmetic of the weights, as the sum itself.
+            let scale = f64::from(1.0 / samples as Elem);
+            params.apply(Op::ScaleGrads(scale), &|p| self.has(p))?;
+        }
+        Ok(())
+    }
+}
