@@ -37,8 +37,11 @@ pub struct Meta {
     pub batch: u64,
     /// Batches in an epoch.
     pub epoch_len: u64,
-    /// Samples in a batch of the training data; 0 if unknown.
+    /// Samples in a batch of the training data, of all ranks together; 0 if unknown.
     pub batch_size: u64,
+    /// How many ranks trained together; 0 where there was but one.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub world: u64,
     /// The iteration at which the last validation ended.
     pub validated: Option<u64>,
     /// The seed of the run.
@@ -69,6 +72,10 @@ pub struct Meta {
     pub config: String,
     /// Version of shanty.
     pub version: String,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// A checkpoint in memory. Hooks may change it in `before_save_checkpoint` and `after_load_checkpoint`.

@@ -2,8 +2,9 @@
 
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::base::{Elem, Record, Result};
-use crate::params::{Params, Set, StateDict, all};
+use crate::base::{Elem, Error, Record, Result};
+use crate::comm::Comm;
+use crate::params::{Params, Set, StateDict, all, trained};
 
 use super::Checkpoint;
 
@@ -80,6 +81,40 @@ pub fn parts(checkpoint: &Checkpoint) -> Vec<(String, String)> {
     let earlier = checkpoint.rollback.iter().flat_map(|earlier| parts(earlier));
     all.extend(earlier.map(|(name, part)| (format!("rollback/{name}"), part)));
     all
+}
+
+/// Makes sure that all ranks, each of which calls this, hold equal weights. Buffers do not count, for they belong to a
+/// rank.
+///
+/// # Errors
+/// The first rank that holds others than rank 0, and the first of them; what the other ranks say, and the device.
+pub fn same_on_all_ranks(params: &dyn Params, comm: &dyn Comm) -> Result<()> {
+    if comm.place().world == 1 {
+        return Ok(());
+    }
+    let mut tensors: Vec<(String, String)> = Vec::new();
+    params.read(Set::Values, &trained, &mut |p, value| {
+        let mut digest = Digest::default();
+        digest.tensor(p.name, &value);
+        tensors.push((p.name.to_owned(), digest.hex()));
+    })?;
+    let lines = |tensors: &[(String, String)]| -> String {
+        tensors.iter().flat_map(|(name, own)| [name.as_str(), " ", own.as_str(), "\n"]).collect()
+    };
+    let mut whole = Digest::default();
+    tensors.iter().for_each(|(_, own)| whole.text(own));
+    let given = comm.gather(whole.hex().as_bytes())?;
+    let Some(rank) = given.iter().position(|own| Some(own) != given.first()) else { return Ok(()) };
+    let given = comm.gather(lines(&tensors).as_bytes())?;
+    let of = |rank: usize| String::from_utf8_lossy(given.get(rank).map_or(&[][..], Vec::as_slice));
+    let (first, other) = (of(0), of(rank));
+    let differs = first.lines().zip(other.lines()).find(|(first, other)| first != other);
+    let tensor =
+        differs.and_then(|(first, _)| first.rsplit_once(' ')).map_or("their number", |(name, _)| name);
+    Err(Error::invalid(format!(
+        "rank {rank} holds other weights than rank 0, the first of them `{tensor}`: ranks that train together take the same \
+         steps, so something changed them by what its own rank alone saw"
+    )))
 }
 
 /// One digest over all [`parts`].

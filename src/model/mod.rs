@@ -14,6 +14,7 @@ pub mod tta;
 mod weighting;
 
 use std::any::Any;
+use std::sync::Arc;
 
 pub use backbones::*;
 pub use batch_augments::{
@@ -37,6 +38,7 @@ pub use weighting::{
 };
 
 use crate::base::{Elem, Error, Result};
+use crate::comm::Comm;
 use crate::data::{Batch, TargetScales};
 use crate::nn::{FusedWeights, Traced};
 use crate::params::Params;
@@ -106,6 +108,17 @@ pub trait Model: Params + Any + Send {
     /// # Errors
     /// If a rule does not fit, or a checkpoint cannot be read.
     fn init_weights(&mut self, seed: u64) -> Result<Vec<String>>;
+
+    /// Trains beside other ranks, each with its own part of the batches; asked for only where there are some. Gradients are
+    /// added up by the run; what is left to a model are statistics over the samples of all ranks, as those of a
+    /// [`SyncBatchNorm`](crate::nn::SyncBatchNorm), and noise, which should be another one on each rank.
+    fn beside(&mut self, _comm: Arc<dyn Comm>) {}
+
+    /// Lets its batch norms take their statistics over the samples of all ranks: `sync_bn` of a config. How many there
+    /// are.
+    fn sync_batchnorm(&mut self) -> usize {
+        0
+    }
 
     /// What errors call it: the name of its type.
     fn name(&self) -> &str {

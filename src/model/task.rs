@@ -1,9 +1,11 @@
 //! From a network with losses to a model.
 
 use std::any::Any;
+use std::sync::Arc;
 
 use super::{FieldNeeds, LossDict, Model, Outputs, StepCx};
 use crate::base::{Error, Result, keyed};
+use crate::comm::Comm;
 use crate::data::{Batch, TargetScales};
 use crate::nn::init::init_weights;
 use crate::nn::{Autograd, Forward, FusedWeights, ModuleTree, Tape, Traced};
@@ -61,7 +63,7 @@ pub trait Task: ModuleTree + Params + Any + Send {
 }
 
 fn train<T: Task>(task: &mut T, turn: Option<&str>, batch: &Batch, step: &StepCx) -> Result<Outputs> {
-    let mut rng = keyed(step.seed, "forward", step.iter, 0);
+    let mut rng = keyed(step.seed, "forward", step.iter, task.autograd().rank() as u64);
     let mut autograd = std::mem::take(task.autograd());
     let outputs = autograd.train(task, &mut rng, |task, tape, cx| {
         let losses = match turn {
@@ -95,6 +97,14 @@ impl<T: Task> Model for T {
         let outputs = autograd.eval(self, &mut rng, |task, tape, cx| task.predict(batch, tape, cx));
         *self.autograd() = autograd;
         outputs
+    }
+
+    fn beside(&mut self, comm: Arc<dyn Comm>) {
+        self.autograd().beside(comm);
+    }
+
+    fn sync_batchnorm(&mut self) -> usize {
+        crate::nn::convert_sync_batchnorm(self)
     }
 
     fn trace(&mut self, batch: &Batch) -> Result<Vec<Traced>> {

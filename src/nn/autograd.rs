@@ -152,6 +152,11 @@ impl Autograd {
         self.ranks = Some(ranks);
     }
 
+    /// The number of this process among those that it trains beside: noise is drawn for it and its iteration.
+    pub fn rank(&self) -> usize {
+        self.ranks.as_ref().map_or(0, |ranks| ranks.place().rank)
+    }
+
     /// The buffers, for a look at their number and size.
     pub fn pool(&self) -> &BufferPool {
         &self.pool

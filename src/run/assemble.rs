@@ -4,14 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::given::GivenHook;
+use super::ranks::shard;
 use super::spelt_out::{default_slots, spelt_out};
 use super::stand_in::StandInData;
 use super::written::Written;
 use super::{Evaluation, LoopTotals, RunConfig, RunnerBuilder, checks, meet};
 use crate::base::{Error, Result, memory};
-use crate::comm::{Comm, Place, Solo};
+use crate::comm::{Comm, Solo};
 use crate::config::{Diag, Diags, Kind, Level, Node, OneOrMany};
-use crate::data::{DataLoader, DataLoaderConfig, Fitted, Shard, StandIn, class_counts};
+use crate::data::{DataLoader, DataLoaderConfig, Fitted, StandIn, class_counts};
 use crate::hook::{Misplaced, Progress};
 use crate::metric::{Evaluator, Metric};
 use crate::nn::TrainedClasses;
@@ -75,7 +76,9 @@ pub(super) fn assemble_among(
     comm: Arc<dyn Comm>,
 ) -> Result<Assembled> {
     let config = RunConfig::read(node).map_err(|wrong| unread(node, purpose, wrong))?;
-    let mut parts = Assembler::new(&config, node, name, purpose, seed, comm);
+    let mut beside = RunnerBuilder::of(None).comm(comm);
+    beside.draw_seed()?;
+    let mut parts = Assembler::new(&config, node, name, purpose, seed, beside);
     parts.data();
     parts.model();
     parts.optimizer();
@@ -160,13 +163,12 @@ impl<'a> Assembler<'a> {
         name: Option<&str>,
         purpose: Purpose,
         seed: Option<u64>,
-        comm: Arc<dyn Comm>,
+        builder: RunnerBuilder,
     ) -> Self {
         let stem = name.map(|n| Path::new(n).file_stem().unwrap_or_default().to_string_lossy().into_owned());
         let default = || format!("work_dirs/{}", stem.as_deref().unwrap_or("run"));
         let work_dir = config.work_dir.clone().unwrap_or_else(default);
-        let mut builder = RunnerBuilder::of(None)
-            .comm(comm)
+        let mut builder = builder
             .without_default_hooks()
             .work_dir(&work_dir)
             .config_text(name, as_dumped(node).to_yaml())
@@ -257,8 +259,8 @@ impl<'a> Assembler<'a> {
         if self.purpose == Purpose::Look {
             StandIn::ask(&mut self.cx);
         }
-        let Place { rank, world, .. } = self.builder.comm.place();
-        let built = config.build(self.cx.seed, Shard { rank, world }, &mut self.cx);
+        let shard = shard(&*self.builder.comm);
+        let built = config.build(self.cx.seed, shard, &mut self.cx);
         let sample = StandIn::taken(&mut self.cx);
         let odd = self.cx.take_warnings().0.into_iter().map(|diag| diag.on(config.dataset.node()));
         self.errors.0.extend(odd);
@@ -309,6 +311,11 @@ impl<'a> Assembler<'a> {
                 let done = model.checkpoint_activations(module);
                 self.errors.take_on(done, self.at("activation_checkpointing"));
             }
+            let syncs = self.config.sync_bn.is_some() && self.builder.comm.place().world > 1;
+            if syncs && model.sync_batchnorm() == 0 {
+                let odd = Diag::warning("the model has no batch norm whose statistics ranks could share");
+                self.errors.0.extend([odd.on(self.at("sync_bn"))]);
+            }
             self.builder.model = Some(model);
         }
         // A model that is built twice is odd once.
@@ -327,7 +334,8 @@ impl<'a> Assembler<'a> {
         if let (Some(scale), Some(train)) = (&self.config.auto_scale_lr, &self.config.train_dataloader)
             && scale.enable
         {
-            let scaled = optim.scale_lr(train.batch_size as f64 / scale.base_batch_size as f64);
+            let of_all = train.batch_size as f64 * self.builder.comm.place().world as f64;
+            let scaled = optim.scale_lr(of_all / scale.base_batch_size as f64);
             self.errors.take_on(scaled, self.at("auto_scale_lr"));
         }
         if let Some(model) = &self.builder.model {

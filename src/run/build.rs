@@ -47,6 +47,8 @@ impl RunnerBuilder {
 
     fn put_together(mut self) -> Result<Runner> {
         self.meet()?;
+        self.draw_seed()?;
+        self.beside_others();
         let seed = self.settle_seed();
         self.seed_loaders(seed)?;
         let LoopTotals { epochs: max_epochs, iters: max_iters, by_epoch } = self.totals();
@@ -120,7 +122,7 @@ impl RunnerBuilder {
             comm: self.comm.clone(),
             fs,
             timer,
-            batch_size: self.train_data.as_ref().map_or(0, |d| d.samples_per_batch() as u64),
+            batch_size: self.train_data.as_ref().map_or(0, |d| d.samples_of_all() as u64),
             shapes_only: self.shapes_only,
             control: Control::default(),
         };
@@ -302,7 +304,7 @@ impl RunnerBuilder {
         let timestamp = if place.is_main() { self.make_folders(fs, made)? } else { String::new() };
         let timestamp = of_first(&*self.comm, timestamp)?;
         let (work, seen) = (self.home(), |dir: &Path| fs.entry(dir).is_ok_and(|entry| entry.is_some()));
-        if !place.is_main() && !seen(&work.join(&timestamp)) {
+        if !place.is_main() && !self.dry_run && !seen(&work.join(&timestamp)) {
             return Err(Error::config(format!(
                 "rank {} does not see {}, which rank 0 made: give all ranks a work_dir on a file system that they share",
                 place.rank,

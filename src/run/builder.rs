@@ -79,6 +79,8 @@ pub struct RunnerBuilder {
     /// How the config says that it is started, and how long ranks wait for each other.
     pub(super) launcher: Option<Launcher>,
     pub(super) patience: Option<Duration>,
+    /// The seed that the ranks drew together, for a run that is given none.
+    pub(super) drawn: Option<u64>,
     pub(super) fs: Option<Arc<dyn FileSystem>>,
     pub(super) wall: WallClock,
     pub(super) overwrite: bool,
@@ -134,6 +136,7 @@ impl RunnerBuilder {
             comm: Arc::new(Solo::default()),
             launcher: None,
             patience: None,
+            drawn: None,
             fs: None,
             wall: WallClock::default(),
             overwrite: false,
@@ -290,7 +293,8 @@ impl RunnerBuilder {
     /// Settles the seed, where nobody gave one, and gives it.
     pub(super) fn settle_seed(&mut self) -> u64 {
         let saved = || super::resume::saved_seed(&*self.disk(), &self.home(), self.load_from.as_deref());
-        let seed = self.seed.or_else(|| self.resume.then(saved).flatten()).unwrap_or_else(fresh_seed);
+        let seed = self.seed.or_else(|| self.resume.then(saved).flatten()).or(self.drawn);
+        let seed = seed.unwrap_or_else(fresh_seed);
         *self.seed.insert(seed)
     }
 

@@ -2,11 +2,15 @@
 
 use super::Session;
 use crate::base::{Error, Result, durable};
+use crate::comm::Comm;
 use crate::data::{Batch, DataLoader};
 use crate::hook::{Event, Metrics, Mode, Phase, Step};
 use crate::metric::{Direction, Directions, Evaluator, MetricFailed, Predictions, meant};
 use crate::model::Outputs;
 use crate::optim::ScheduledParam;
+
+/// What a rank has counted: of each metric, and the sum and the number of losses.
+type Counts = (Vec<Vec<u8>>, f64, u64);
 
 /// Data and the metrics that are counted over it (MMEngine's ValLoop and TestLoop).
 pub struct Evaluation {
@@ -77,6 +81,27 @@ impl Evaluation {
         Ok(Metrics::new(values, direction).with_tables(tables))
     }
 
+    /// Takes what all ranks have counted, in their order: from now on each has the figures of all samples.
+    fn join(&mut self, comm: &dyn Comm) -> Result<()> {
+        if comm.place().world == 1 {
+            return Ok(());
+        }
+        let unread = |why: String| Error::Comm(format!("the counts of another rank: {why}"));
+        let mut own = Vec::new();
+        let counts: Counts = (self.evaluator.counted()?, self.loss.sum, self.loss.samples);
+        ciborium::into_writer(&counts, &mut own).map_err(|why| unread(why.to_string()))?;
+        let given = comm.gather(&own)?;
+        self.evaluator.reset();
+        self.loss = MeanLoss::default();
+        for bytes in given {
+            let (counted, sum, samples): Counts =
+                ciborium::from_reader(&bytes[..]).map_err(|why| unread(why.to_string()))?;
+            self.evaluator.merge(&counted)?;
+            (self.loss.sum, self.loss.samples) = (self.loss.sum + sum, self.loss.samples + samples);
+        }
+        Ok(())
+    }
+
     pub(crate) fn run(&mut self, s: &mut Session, mode: Mode) -> Result<Metrics> {
         let val = mode == Mode::Val;
         s.enter(if val { Phase::Val } else { Phase::Test });
@@ -84,6 +109,7 @@ impl Evaluation {
         s.state.progress.eval_batch = 0;
         s.fire(if val { Event::BeforeVal } else { Event::BeforeTest })?;
         s.fire(if val { Event::BeforeValEpoch } else { Event::BeforeTestEpoch })?;
+        s.evaluate_alike()?;
         let mut seen = false;
         for batch in self.data.batches(0, Some(self.data.len())) {
             let mut batch = s.received(batch, &self.data)?;
@@ -102,11 +128,15 @@ impl Evaluation {
             s.fire(if val { Event::AfterValIter(step) } else { Event::AfterTestIter(step) })?;
             self.data.recycle(batch);
         }
-        if !seen {
+        if !s.any_rank(seen)? {
             return Err(s.nothing_to_evaluate(&self.data));
         }
         let counted = !self.placeholders;
-        let files = if counted && !s.state.info.dry_run { self.evaluator.files() } else { Ok(Vec::new()) };
+        if counted {
+            self.join(&*s.state.comm).map_err(|e| failed(s, "merge", e))?;
+        }
+        let writes = counted && !s.state.info.dry_run && s.state.comm.place().is_main();
+        let files = if writes { self.evaluator.files() } else { Ok(Vec::new()) };
         let files = files.map_err(|e| failed(s, "files", e))?;
         let metrics = if counted { self.metrics(mode) } else { Ok(Metrics::default()) };
         let metrics = match metrics {
@@ -146,6 +176,7 @@ impl Evaluation {
 
     /// The metrics alone: files of metrics, as those of DumpResults, are of the pass before.
     fn quietly(&mut self, s: &mut Session, mode: Mode) -> Result<Metrics> {
+        s.evaluate_alike()?;
         for batch in self.data.batches(0, Some(self.data.len())) {
             let batch = s.received(batch, &self.data)?;
             if !batch.is_empty() {
@@ -154,6 +185,7 @@ impl Evaluation {
                 self.data.recycle(batch);
             }
         }
+        self.join(&*s.state.comm).map_err(|e| failed(s, "merge", e))?;
         match self.metrics(mode) {
             Err(error) if s.state.info.dry_run && MetricFailed::lacks_samples(&error) => {
                 Ok(Metrics::default())
@@ -175,10 +207,11 @@ impl Evaluation {
             self.data.recycle(batch);
             seen = true;
         }
-        if !seen {
+        if !s.any_rank(seen)? {
             // It may have samples further on; if not, the validation says so.
             return Ok(());
         }
+        self.join(&*s.state.comm)?;
         match self.metrics(Mode::Val) {
             Err(error) if MetricFailed::lacks_samples(&error) => Ok(()),
             metrics => {

@@ -1,9 +1,12 @@
 //! How far a check goes: what would take long, or much memory, is tried by its shapes alone.
 
+use std::sync::Arc;
+
 use super::RunnerBuilder;
 use super::stand_in::StandInData;
 use crate::base::memory::human;
 use crate::base::{Result, caught, shapes_only};
+use crate::comm::Comm;
 use crate::config::{Diag, Node};
 use crate::data::{Batch, DataLoader, TargetScales};
 use crate::model::{FieldNeeds, Model, Outputs, StepCx};
@@ -122,6 +125,12 @@ impl Model for Undrawn {
     }
     fn init_weights(&mut self, _: u64) -> Result<Vec<String>> {
         Ok(Vec::new())
+    }
+    fn beside(&mut self, comm: Arc<dyn Comm>) {
+        self.inner.beside(comm);
+    }
+    fn sync_batchnorm(&mut self) -> usize {
+        self.inner.sync_batchnorm()
     }
     fn name(&self) -> &str {
         self.inner.name()

@@ -43,6 +43,16 @@ pub enum ExitReason {
 }
 
 impl ExitReason {
+    /// The bit by which ranks tell each other of it. A signal that has none counts as SIGTERM.
+    pub(super) fn bit(&self) -> u64 {
+        match self {
+            Self::Signal(number) if *number <= LAST_SIGNAL => 1 << number,
+            Self::Signal(_) => 1 << 15,
+            Self::TimeUp => 1 << TIME_UP,
+            Self::StopFile(_) => 1 << STOP_FILE,
+        }
+    }
+
     /// The exit code of the process: 128 and the signal's number, as shells count; 75 ("try again later") for a limit.
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -66,7 +76,22 @@ impl fmt::Display for ExitReason {
     }
 }
 
+/// What the bits of [`ExitReason::bit`] mean: up to this the signal of that number.
+const LAST_SIGNAL: usize = 47;
+const TIME_UP: usize = 48;
+const STOP_FILE: usize = 49;
+
 impl Limits {
+    /// Why to leave, of the bits that any rank set.
+    pub(super) fn leave_of(&self, bits: u64) -> Option<ExitReason> {
+        match (bits & ((1 << (STOP_FILE + 1)) - 1)).trailing_zeros() as usize {
+            number if number <= LAST_SIGNAL => Some(ExitReason::Signal(number)),
+            TIME_UP => Some(ExitReason::TimeUp),
+            STOP_FILE => Some(ExitReason::StopFile(self.stop_file.clone().unwrap_or_default())),
+            _ => None,
+        }
+    }
+
     /// A stop file of yesterday would end every run after its first step.
     pub(super) fn check(&self, fs: &dyn FileSystem) -> Result<()> {
         match &self.stop_file {

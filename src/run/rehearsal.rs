@@ -21,7 +21,8 @@ impl Session {
             Err(error) => return self.received(Err(error), &data).map(drop),
         };
         self.enough_scores(&batch)?;
-        if data.samples_per_batch() > 1 && data.smallest_batch()? == 1 { self.try_one(batch) } else { Ok(()) }
+        let alone = data.samples_per_batch() > 1 && data.smallest_batch()? == 1;
+        if self.any_rank(alone)? { self.try_one(batch) } else { Ok(()) }
     }
 
     /// A model that cannot evaluate may train all the same.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::meet::of_first;
-use super::{LoadConfig, Session, names};
+use super::{LoadConfig, Session, names, position};
 use crate::base::fs::{Disk, FileSystem};
 use crate::base::number::count;
 use crate::base::{Error, Result, caught, codec, durable};
@@ -273,6 +273,7 @@ fn put_in(s: &mut Session, path: &Path, checkpoint: Checkpoint) -> Result<()> {
     if !report.is_exact() {
         return Err(Error::checkpoint(path, format!("its weights do not fit the model: {report}")));
     }
+    let stands = position::of(state, &checkpoint).map_err(|why| Error::checkpoint(path, why))?;
     if let Some(optim) = &mut state.optim {
         let saved = checkpoint.optimizer.ok_or_else(|| {
             Error::checkpoint(path, "it holds weights only: start from it with `load_from`, without `resume`")
@@ -285,8 +286,7 @@ fn put_in(s: &mut Session, path: &Path, checkpoint: Checkpoint) -> Result<()> {
     let meta = &checkpoint.meta;
     let progress = &mut state.progress;
     (progress.epoch, progress.validated) = (meta.epoch, meta.validated);
-    (progress.iter, progress.batch) = rescale(meta, progress.epoch_len, state.batch_size, progress.by_epoch)
-        .ok_or_else(|| Error::checkpoint(path, mismatch(meta, progress.epoch_len, state.batch_size)))?;
+    (progress.iter, progress.batch) = stands;
     if progress.iter != meta.iter {
         progress.validated = progress.validated.filter(|at| *at == meta.iter).map(|_| progress.iter);
     }
@@ -352,42 +352,6 @@ fn restore_hooks(
     }
     changes.iter().for_each(|text| s.state.log.warn(text));
     Ok(())
-}
-
-/// Iterations and batches in the units of this run: samples seen are kept. `None` if that is not exact.
-fn rescale(meta: &checkpoint::Meta, epoch_len: u64, batch_size: u64, by_epoch: bool) -> Option<(u64, u64)> {
-    if (meta.epoch_len, meta.batch_size) == (epoch_len, batch_size) || epoch_len == 0 || meta.batch_size == 0
-    {
-        return Some((meta.iter, if by_epoch { meta.batch } else { meta.iter }));
-    }
-    let exact = |batches: u64| {
-        let samples = batches * meta.batch_size;
-        (batch_size > 0 && samples.is_multiple_of(batch_size)).then(|| samples / batch_size)
-    };
-    if by_epoch {
-        let batch = exact(meta.batch)?;
-        return (batch <= epoch_len).then_some((meta.epoch * epoch_len + batch, batch));
-    }
-    exact(meta.iter).map(|iter| (iter, iter))
-}
-
-fn mismatch(meta: &checkpoint::Meta, epoch_len: u64, batch_size: u64) -> String {
-    let stands = format!(
-        "it stands at iteration {} of {} batches an epoch, each of {} samples",
-        meta.iter, meta.epoch_len, meta.batch_size
-    );
-    if meta.batch_size == batch_size {
-        return format!(
-            "{stands}, {} of them into an epoch that has only {epoch_len} now: resume with the data as it was, or from the \
-             end of an epoch",
-            meta.batch
-        );
-    }
-    format!(
-        "{stands}; that is no whole number of this run's batches ({epoch_len} an epoch of {batch_size}): resume \
-         with batch_size {}",
-        meta.batch_size
-    )
 }
 
 /// Leaves of the two configs that differ: `optim_wrapper.optimizer.lr: 0.1 -> 0.05`.

@@ -76,7 +76,8 @@ impl Session {
             Error::invalid(format!("hook `{by}` asked to go back, but there is no snapshot to go back to"))
         })?;
         let before = self.rollback.excluded.clone();
-        self.rollback.excluded.extend(asked.what);
+        let without = self.of_all_ranks(asked.what)?;
+        self.rollback.excluded.extend(without);
         self.rollback.excluded.sort_unstable();
         self.rollback.excluded.dedup();
         self.leave_out();
@@ -95,7 +96,8 @@ impl Session {
     /// finds the samples that were there `before`.
     fn keep_a_sample(&mut self, before: Vec<u64>) -> Result<()> {
         let Some(data) = &self.state.data else { return Ok(()) };
-        if !data.nothing_left(self.state.progress.pass())? {
+        let is_left = !data.nothing_left(self.state.progress.pass())?;
+        if self.any_rank(is_left)? {
             return Ok(());
         }
         let error = self.nothing_to_train();

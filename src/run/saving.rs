@@ -1,8 +1,7 @@
-//! How a run is saved, and how it ends early when it is told to.
+//! How a run is saved.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 
 use super::interrupt::{ExitReason, Limits};
 use super::made::Made;
@@ -11,17 +10,17 @@ use super::{Session, State};
 use crate::base::fs::Lock;
 use crate::base::{Error, Result, caught, codec};
 use crate::checkpoint::{self, Checkpoint, EMERGENCY, Folders, Home, Meta, Prune};
-use crate::hook::{Asked, Event, SaveRequest};
+use crate::hook::{Event, SaveRequest};
 use crate::params::{Set, StateDict};
 
 /// What a session knows about its checkpoints.
 pub(crate) struct Saving {
-    saver: Saver,
+    pub(super) saver: Saver,
     /// Write on the training thread.
     in_step: bool,
-    limits: Limits,
+    pub(super) limits: Limits,
     /// When the run began, on its own timer.
-    began: f64,
+    pub(super) began: f64,
     /// While the run holds its folders.
     pub(super) locks: Vec<Box<dyn Lock>>,
     /// What was made for a run that has not begun.
@@ -56,7 +55,11 @@ pub(crate) struct Saving {
     failed_mid_step: bool,
     /// What could not be deleted, and was told.
     pub(super) told: BTreeSet<String>,
-    interrupted: Option<ExitReason>,
+    pub(super) interrupted: Option<ExitReason>,
+    /// How many samples that cannot be read all ranks know of.
+    pub(super) unreadable_of_all: usize,
+    /// Why all ranks are to leave, and whether they are to save, since it was asked last.
+    pub(super) agreed: Option<(Option<ExitReason>, bool)>,
     /// The checkpoint that the run goes on from.
     pub(super) resumed: Option<PathBuf>,
 }
@@ -93,6 +96,8 @@ impl Saving {
             failed_mid_step: false,
             told: BTreeSet::new(),
             interrupted: None,
+            unreadable_of_all: 0,
+            agreed: None,
             resumed: None,
         }
     }
@@ -110,9 +115,14 @@ impl Session {
     /// The run as a checkpoint, its weights in the memory of an older one.
     fn snapshot(&mut self, with_optimizer: bool, spent: StateDict) -> Result<Checkpoint> {
         let (data, unreadable) = (self.fingerprints(), self.unreadable());
-        let State { progress, model, optim, message_hub, info, batch_size, vis, dirs, .. } = &mut self.state;
+        let State { progress, model, optim, message_hub, info, batch_size, comm, vis, dirs, .. } =
+            &mut self.state;
         let optimizer = match optim {
-            Some(optim) if with_optimizer => Some(optim.save_state(&**model)?),
+            Some(optim) if with_optimizer => {
+                let mut record = optim.save_state(&**model)?;
+                optim.add_windows(&**model, Some(&mut record))?;
+                Some(record)
+            }
             _ => None,
         };
         let meta = Meta {
@@ -121,6 +131,7 @@ impl Session {
             batch: if progress.by_epoch { progress.batch } else { 0 },
             epoch_len: progress.epoch_len,
             batch_size: *batch_size,
+            world: Some(comm.place().world as u64).filter(|world| *world > 1).unwrap_or(0),
             validated: progress.validated,
             seed: info.seed,
             experiment_name: info.experiment_name.clone(),
@@ -206,6 +217,9 @@ impl Session {
 
     fn commit(&mut self, request: &SaveRequest, dir: PathBuf) -> Result<()> {
         checkpoint::check_name(&request.name).map_err(Error::invalid)?;
+        if !self.is_main() {
+            return self.give_window(request);
+        }
         let spent = self.saving.saver.spent();
         let mut checkpoint = self.snapshot(request.optimizer, spent)?;
         checkpoint.rollback = if request.optimizer { self.earlier() } else { None };
@@ -235,6 +249,14 @@ impl Session {
             ));
         }
         Ok(())
+    }
+
+    /// A rank that does not write gives the one that does what an open window holds of it.
+    fn give_window(&self, request: &SaveRequest) -> Result<()> {
+        match self.state.optim.as_ref().filter(|_| request.optimizer) {
+            Some(optim) => Ok(optim.add_windows(&*self.state.model, None)?),
+            None => Ok(()),
+        }
     }
 
     /// What is given up once the checkpoint is safe: the surplus of its series, and what was saved without a plan.
@@ -313,55 +335,6 @@ impl Session {
         self.saving.locks.clear();
     }
 
-    /// Between two steps: a save that failed ends the run, and so does whoever asks for it from outside, after a
-    /// checkpoint. Loops call it after each step.
-    ///
-    /// # Errors
-    /// The failure of a save.
-    pub fn check_interrupts(&mut self) -> Result<()> {
-        self.saving.mid_step = false;
-        self.saving.saver.check()?;
-        if self.saving.interrupted.is_some() {
-            return Ok(());
-        }
-        let (fs, timer, began) = (&self.state.fs, &mut self.state.timer, self.saving.began);
-        if let Some(reason) = self.saving.limits.due(&**fs, self.saving.made, || timer() - began) {
-            self.state.log.warn(format_args!("{reason}: saving and leaving"));
-            if self.saving.saved_iter != Some(self.state.progress.iter) {
-                self.save(&self.unplanned("iter"))?;
-            }
-            self.join()?;
-            let asked = Asked { by: usize::MAX, what: reason.to_string() };
-            self.state.control.stop.get_or_insert(asked);
-            self.saving.interrupted = Some(reason);
-        } else if self.saving.limits.interrupt.save.swap(false, Ordering::Relaxed) {
-            self.state.log.info("asked to save");
-            self.save_as_asked()?;
-        }
-        Ok(())
-    }
-
-    /// A save that nobody planned must not end the run: it is waited for, and a failure is a warning.
-    fn save_as_asked(&mut self) -> Result<()> {
-        self.join()?;
-        let before = self.saving.saved_iter;
-        if before == Some(self.state.progress.iter) {
-            return Ok(());
-        }
-        let saved = self.save(&self.unplanned("iter")).and_then(|_| self.saving.saver.wait());
-        if let Err(error) = saved {
-            self.saving.saved_iter = before;
-            self.saving.saver.take_failure();
-            self.state.log.warn(format_args!("the save that was asked for failed, the run goes on: {error}"));
-        }
-        Ok(())
-    }
-
-    fn unplanned(&self, name: &str) -> SaveRequest {
-        let name = format!("{name}_{}", self.state.progress.iter);
-        SaveRequest { series: EMERGENCY.to_owned(), ..SaveRequest::new(name) }
-    }
-
     /// A run that failed keeps what it has learned since the last checkpoint, in a checkpoint of its own that the next
     /// planned one replaces. If a save has failed, or weights are not finite, there is nothing to be kept.
     pub(super) fn save_after_failure(&mut self) {
@@ -400,10 +373,5 @@ impl Session {
             }
             Err(error) => log.error(format_args!("no emergency checkpoint: {error}")),
         }
-    }
-
-    /// Why the run was told to leave.
-    pub fn interrupted(&self) -> Option<&ExitReason> {
-        self.saving.interrupted.as_ref()
     }
 }

@@ -53,6 +53,7 @@ pub struct State {
     pub(crate) fs: Arc<dyn FileSystem>,
     /// Seconds since some instant; a test gives its own.
     pub(crate) timer: Box<dyn FnMut() -> f64 + Send>,
+    /// Samples of a training batch, of all ranks.
     pub(crate) batch_size: u64,
     /// Whether steps of the model count by their shapes alone.
     pub(super) shapes_only: bool,
@@ -157,7 +158,7 @@ impl Session {
     /// # Errors
     /// The first failure of a hook, the model or the optimizer.
     pub fn train_iter(&mut self, mut batch: Batch) -> Result<()> {
-        if batch.is_empty() {
+        if self.nobody_has_samples(&batch)? {
             return self.empty_iter();
         }
         (self.saving.mid_step, self.saving.idle) = (true, 0);
@@ -166,10 +167,11 @@ impl Session {
             // For whoever measures how long a start takes: `RUST_LOG=info,shanty=debug`.
             log::debug!(target: "shanty", "iteration {} begins", self.state.progress.iter + 1);
         }
+        self.begin_alike()?;
         let mut outputs = self.step_or_turns(&mut batch)?;
         self.state.progress.iter += 1;
         self.state.progress.batch += 1;
-        self.fire(Event::AfterTrainIter(Step { batch: &mut batch, outputs: &mut outputs }))?;
+        self.after_iter(Step { batch: &mut batch, outputs: &mut outputs })?;
         if let Some(data) = &self.state.data {
             data.recycle(batch);
         }
@@ -206,6 +208,7 @@ impl Session {
         let began = self.state.profile.begin();
         let (outputs, passes) = timed(began.is_some(), || self.train_step(batch, turn));
         let mut outputs = outputs?;
+        self.mean_of_ranks(&mut outputs, batch.len())?;
         if outputs.loss().is_none() && !self.state.info.placeholders {
             return Err(self.no_loss(&outputs));
         }
@@ -221,13 +224,14 @@ impl Session {
         Ok(outputs)
     }
 
-    /// Forward, loss and backward: gradients are added up.
+    /// Forward, loss and backward: gradients are added up. A rank that has no sample while others have adds nothing.
     fn train_step(&mut self, batch: &Batch, turn: Option<&str>) -> Result<Outputs> {
         let State { model, optim, progress, info, shapes_only: by_shapes, .. } = &mut self.state;
         let loss_scale = optim.as_ref().map_or(1.0, |o| o.loss_scale(batch.len()));
         let cx = StepCx { seed: info.seed, iter: progress.iter, loss_scale };
         let pass = |model: &mut dyn Model| {
             shapes_only(*by_shapes, || match turn {
+                _ if batch.is_empty() => Ok(Outputs::default()),
                 Some(turn) => model.train_turn(turn, batch, &cx),
                 None => model.train_step(batch, &cx),
             })
@@ -264,9 +268,11 @@ impl Session {
     }
 
     fn update(&mut self, outputs: &mut Outputs) -> Result<()> {
-        let State { progress, model, optim, log, control, .. } = &mut self.state;
+        let skips = self.state.control.skip_update.take().is_some();
+        let skips = self.any_rank(skips)?;
+        let State { progress, model, optim, log, .. } = &mut self.state;
         let Some(optim) = optim else { return Ok(()) };
-        if control.skip_update.take().is_some() {
+        if skips {
             optim.clear(&mut **model)?;
             return Ok(());
         }
@@ -288,7 +294,7 @@ impl Session {
     }
 
     /// Saves and validations that hooks asked for. Inside a save or a validation they wait for the outermost call.
-    fn apply_requests(&mut self) -> Result<()> {
+    pub(super) fn apply_requests(&mut self) -> Result<()> {
         if self.state.control.hold > 0 {
             return Ok(());
         }
@@ -322,6 +328,9 @@ impl Session {
         let metrics = self.evaluate(&mut val, Mode::Val);
         self.val = Some(val);
         self.state.progress.validated = Some(self.state.progress.iter);
+        if metrics.is_ok() {
+            self.agree()?;
+        }
         self.apply_requests()?;
         metrics
     }

@@ -55,7 +55,8 @@ impl Session {
     /// That of a hook.
     pub fn begin_train(&mut self) -> Result<()> {
         self.enter(Phase::Train);
-        self.fire(Event::BeforeTrain)
+        self.fire(Event::BeforeTrain)?;
+        self.compare_ranks()
     }
 
     /// Ends the training, finished or stopped: the point `after_train`.
@@ -63,6 +64,7 @@ impl Session {
     /// # Errors
     /// That of a hook.
     pub fn end_train(&mut self) -> Result<()> {
+        self.compare_ranks()?;
         self.fire(Event::AfterTrain)
     }
 
@@ -83,7 +85,8 @@ impl Session {
         if self.state.progress.by_epoch {
             self.state.progress.tick_epoch_if_complete();
         }
-        self.fire(Event::AfterTrainEpoch)
+        self.fire(Event::AfterTrainEpoch)?;
+        self.agree()
     }
 
     /// The batches that are left of the epoch in which the counters stand.

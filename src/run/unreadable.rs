@@ -53,7 +53,7 @@ impl Session {
         self.state.progress.batch += 1;
         self.saving.made = self.state.progress.iter;
         if let (Some(data), Some(pass)) = (&self.state.data, self.state.progress.ended_pass())
-            && data.nothing_left(pass)?
+            && !self.any_rank(!data.nothing_left(pass)?)?
         {
             return Err(self.nothing_to_train());
         }

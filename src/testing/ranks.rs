@@ -36,7 +36,11 @@ pub fn ranks<R: Send>(
             let (shared, run) = (Arc::clone(&shared), &run);
             scope.spawn(move || {
                 let leaves = Leaves { rank, shared: Arc::clone(&shared) };
-                let result = run(rank, Arc::new(Rank { rank, shared, calls: Mutex::default() }));
+                // A rank that waits for the others holds no thread that these need.
+                let own = rayon::ThreadPoolBuilder::new().num_threads(1).build();
+                let own = own.map_err(|why| Error::Other(Box::new(why)));
+                let comm = Arc::new(Rank { rank, shared, calls: Mutex::default() });
+                let result = own.and_then(|own| own.install(|| run(rank, comm)));
                 if let Err(error) = &result {
                     leaves.shared.fail(format!("rank {rank} failed: {error}"));
                 }

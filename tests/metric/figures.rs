@@ -4,21 +4,25 @@ use super::*;
 
 /// Samples with the figures that scikit-learn and SciPy give for them, by the metric that counts them.
 #[derive(Deserialize)]
-struct Case {
-    name: String,
+pub(super) struct Case {
+    pub(super) name: String,
     whole: bool,
     target: Vec<Value>,
     scores: Vec<Vec<f64>>,
-    expected: BTreeMap<String, BTreeMap<String, Option<f64>>>,
+    pub(super) expected: BTreeMap<String, BTreeMap<String, Option<f64>>>,
 }
 
 impl Case {
-    fn all() -> Vec<Self> {
+    pub(super) fn all() -> Vec<Self> {
         serde_json::from_str(include_str!("../fixtures/metrics.json")).unwrap()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.target.len()
+    }
+
     /// These samples and what is said of them.
-    fn batch(&self, rows: &[usize]) -> (Batch, Fields<ArrayD<Elem>>) {
+    pub(super) fn batch(&self, rows: &[usize]) -> (Batch, Fields<ArrayD<Elem>>) {
         let (n, width) = (rows.len(), self.scores[0].len());
         let scores = Array2::from_shape_fn((n, width), |(i, j)| self.scores[rows[i]][j] as f32 as Elem);
         let own: Vec<&[Value]> = rows.iter().map(|row| std::slice::from_ref(&self.target[*row])).collect();
@@ -37,7 +41,7 @@ impl Case {
     }
 
     /// Counts every sample in one of so many evaluators and merges them.
-    fn evaluated(&self, config: &str, shards: usize) -> Result<Vec<(String, f64)>> {
+    pub(super) fn evaluated(&self, config: &str, shards: usize) -> Result<Vec<(String, f64)>> {
         let mut all: Vec<Evaluator> = (0..shards).map(|_| built(config)).collect();
         for (rank, evaluator) in all.iter_mut().enumerate() {
             let own: Vec<usize> = (rank..self.scores.len()).step_by(shards).collect();

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 mod figures;
+mod on_ranks;
 
 use std::collections::BTreeMap;
 

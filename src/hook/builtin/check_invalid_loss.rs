@@ -125,7 +125,8 @@ impl CheckInvalidLossHook {
         let bad = bad_loss.is_some()
             || (gradients && finite::bad_gradient(&**cx.model)?.is_some())
             || (self.check == Check::All && finite::bad_values(&**cx.model, step.batch)?);
-        bad.then(|| finite::explain(&**cx.model, step, bad_loss)).transpose()
+        let bad = cx.comm.agree(u64::from(bad))? != 0;
+        bad.then(|| finite::explain(&**cx.model, step, bad_loss, cx.comm)).transpose()
     }
 
     /// Acts on a bad step; `iter` counts from 1.
@@ -292,7 +293,7 @@ impl Hook for CheckInvalidLossHook {
             match finite::bad_weight(&**cx.model)? {
                 None => cx.snapshot(),
                 Some(_) => {
-                    let found = finite::explain(&**cx.model, step, None)?;
+                    let found = finite::explain(&**cx.model, step, None, cx.comm)?;
                     return self.act(cx, step, &found, iter);
                 }
             }

@@ -1,11 +1,11 @@
 //! A chain of digests in the log: two runs whose lines agree did the same.
 
-use crate::checkpoint::digest::Digest;
+use crate::checkpoint::digest::{Digest, same_on_all_ranks};
 use crate::plugin::prelude::*;
 
 /// Logs every `interval` iterations a digest of weights, optimizer and the samples seen since the last line, chained to
-/// all lines before it: runs whose chains are equal at a step were equal up to that step. The config key
-/// `digest_interval` adds it.
+/// all lines before it: runs whose chains are equal at a step were equal up to that step. Of several ranks, each with
+/// samples of its own, the weights must be equal at each line. The config key `digest_interval` adds it.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct DigestHook {
@@ -62,6 +62,7 @@ impl Hook for DigestHook {
         if !cx.progress.every_n_iters(self.interval, 0) {
             return cx.no_op();
         }
+        same_on_all_ranks(&**cx.model, cx.comm)?;
         let (mut params, mut optim, mut chain) = (Digest::default(), Digest::default(), Digest::default());
         params.params(&**cx.model)?;
         if let Some(wrapper) = &cx.optim {

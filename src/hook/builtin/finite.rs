@@ -91,11 +91,19 @@ pub(super) fn bad_values(model: &dyn Model, batch: &Batch) -> Result<bool> {
     Ok(floats(batch).any(|values| has_bad(values.view())) || bad_weight(model)?.is_some())
 }
 
-/// Follows the step from the data on to the first tensor that is bad.
-pub(super) fn explain(model: &dyn Model, step: &Step<'_>, loss: Option<(String, f64)>) -> Result<Finding> {
+/// Follows the step from the data on to the first tensor that is bad. All ranks call it.
+pub(super) fn explain(
+    model: &dyn Model,
+    step: &Step<'_>,
+    loss: Option<(String, f64)>,
+    comm: &dyn Comm,
+) -> Result<Finding> {
     let samples = bad_samples(step.batch);
+    let any_bad = comm.agree(u64::from(!samples.is_empty()))? != 0;
     let first = if !samples.is_empty() {
         format!("the input of samples {samples:?}")
+    } else if any_bad {
+        "an input of another rank".into()
     } else if let Some(name) = bad_weight(model)? {
         format!("the weight `{name}`")
     } else if let Some((name, _)) = &loss {
@@ -109,7 +117,8 @@ pub(super) fn explain(model: &dyn Model, step: &Step<'_>, loss: Option<(String, 
         Some((name, value)) => format!("`{name}` became {value}"),
         None => "numbers became invalid".into(),
     };
-    let samples = if samples.is_empty() { step.batch.ids.clone() } else { samples };
+    // Whose samples are good has nothing to do with it.
+    let samples = if any_bad { samples } else { step.batch.ids.clone() };
     Ok(Finding { what, first, samples })
 }
 

@@ -10,15 +10,15 @@ use crate::plugin::prelude::*;
 /// Probe value of a running statistic: large, so that the layer's momentum shows in it almost exactly.
 const PROBE: Elem = 1_048_576.0;
 
-/// Replaces the running means and variances of batch norms by their mean over many batches, with weights held still (Wu
-/// and Johnson 2021, after mmpretrain's hook).
+/// Replaces the running means and variances of batch norms by their mean over many batches, those of all ranks, with
+/// weights held still (Wu and Johnson 2021, after mmpretrain's hook).
 ///
 /// It works for every model whose statistics are called `running_mean` and `running_var` and move by a fixed share of
 /// the batch's: that share is measured, the layers are not touched. Gradients and counters are as they were afterwards.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct PreciseBNHook {
-    /// Samples to average over, at most those of an epoch.
+    /// Samples to average over, of all ranks, at most those of an epoch.
     #[schemars(range(min = 1))]
     num_samples: u64,
     /// Epochs (iterations, in the iteration loop) between two estimates.
@@ -77,13 +77,13 @@ fn after_step(
     Ok(found)
 }
 
-/// The mean over `batches` of each statistic of a single batch.
+/// The sums over `batches` of each statistic of a single batch, and how many there were.
 fn estimate(
     model: &mut dyn Model,
     names: &BTreeSet<String>,
     batches: impl Iterator<Item = Result<Batch>>,
     cx: &StepCx,
-) -> Result<Vec<ArrayD<f64>>> {
+) -> Result<(Vec<ArrayD<f64>>, f64)> {
     let mut momenta: Option<Vec<f64>> = None;
     let (mut sums, mut n): (Vec<ArrayD<f64>>, f64) = (Vec::new(), 0.0);
     for batch in batches {
@@ -107,6 +107,18 @@ fn estimate(
         }
         n += 1.0;
     }
+    Ok((sums, n))
+}
+
+/// The means over the batches of all ranks.
+fn means((mut sums, mut n): (Vec<ArrayD<f64>>, f64), comm: &dyn Comm) -> Result<Vec<ArrayD<f64>>> {
+    if comm.place().world > 1 {
+        let mut flat: Vec<f64> = std::iter::once(n).chain(sums.iter().flatten().copied()).collect();
+        comm.sum(&mut flat)?;
+        let mut flat = flat.into_iter();
+        n = flat.next().unwrap_or(n);
+        sums.iter_mut().flatten().zip(flat).for_each(|(sum, of_all)| *sum = of_all);
+    }
     sums.iter_mut().for_each(|sum| *sum /= n);
     Ok(sums)
 }
@@ -125,7 +137,7 @@ fn moved_in_order(model: &dyn Model, names: &BTreeSet<String>) -> Vec<String> {
 impl PreciseBNHook {
     fn run(self, cx: &mut Ctx<'_>) -> HookResult {
         let Some(data) = cx.data.filter(|_| !cx.info.placeholders) else { return Ok(()) };
-        let n = (self.num_samples / data.samples_per_batch() as u64).min(data.len());
+        let n = (self.num_samples / data.samples_of_all() as u64).min(data.len());
         let mut has_statistics = false;
         cx.model.infos(&mut |p| has_statistics |= statistics(&p));
         if !has_statistics || n == 0 {
@@ -146,7 +158,8 @@ impl PreciseBNHook {
             Some(batch) => moving(&mut **cx.model, &batch?, &step)?,
             None => BTreeSet::new(),
         };
-        let means = estimate(&mut **cx.model, &names, data.batches(first, Some(first + n)), &step)?;
+        let found = estimate(&mut **cx.model, &names, data.batches(first, Some(first + n)), &step)?;
+        let means = means(found, cx.comm)?;
         if grads.is_empty() {
             // Between two updates there are none.
             cx.model.clear_grads()?;

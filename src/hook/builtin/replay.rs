@@ -7,6 +7,7 @@ use crate::base::durable;
 use crate::base::error::IoContext;
 use crate::base::fs::Disk;
 use crate::checkpoint::{MODEL_FILE, read_tensors, write_tensors};
+use crate::comm::Solo;
 use crate::data::Column;
 use crate::params::{StateDict, StateTensor};
 use crate::plugin::prelude::*;
@@ -164,7 +165,7 @@ impl Replay {
             || super::finite::bad_gradient(model)?.is_some()
             || super::finite::bad_values(model, &self.batch)?;
         let step = Step { batch: &mut self.batch, outputs: &mut outputs };
-        let found = bad.then(|| super::finite::explain(model, &step, loss)).transpose()?;
+        let found = bad.then(|| super::finite::explain(model, &step, loss, &Solo::default())).transpose()?;
         Ok(found.map(|found| (found.what, found.first)))
     }
 }

@@ -288,6 +288,17 @@ impl Supervised {
     }
 }
 
+/// The values of the losses; beside other ranks their means over the samples of all.
+fn values_of_all(losses: &[Var<'_>], samples: usize, cx: &Forward<'_>) -> Result<Vec<Elem>> {
+    let own = losses.iter().map(|loss| loss.item());
+    let Some(comm) = &cx.ranks else { return Ok(own.collect()) };
+    let mut sums = vec![samples as f64];
+    sums.extend(own.map(|loss| f64::from(loss) * samples as f64));
+    comm.sum(&mut sums)?;
+    let of_all = sums.remove(0);
+    Ok(sums.into_iter().map(|sum| (sum / of_all) as Elem).collect())
+}
+
 /// What a forward pass gives.
 struct Scores<'t> {
     /// Probabilities that the preprocessor made of `target`.
@@ -313,7 +324,7 @@ impl Task for Supervised {
             names.into_iter().zip(losses).for_each(|(name, loss)| dict.push(name, loss));
             return Ok(dict);
         };
-        let weighed = weighting.weigh(&losses)?;
+        let weighed = weighting.weigh(&losses, &values_of_all(&losses, batch.len(), cx)?)?;
         for ((name, term), weight) in names.into_iter().zip(weighed.terms).zip(weighed.weights) {
             let weight = tape.input(Tensor::from_elem(vec![], weight as Elem));
             dict.log(name.replacen("loss", "weight", 1), weight);

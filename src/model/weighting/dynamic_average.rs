@@ -43,7 +43,7 @@ fn two() -> f64 {
 /// for (a, b) in [(4.0, 4.0), (2.0, 4.0), (1.0, 4.0)] {
 ///     let tape = Tape::new(BufferPool::default());
 ///     let losses = [a, b].map(|loss| tape.input(ndarray::arr0(loss).into_dyn()));
-///     weights = weighting.weigh(&losses)?.weights;
+///     weights = weighting.weigh(&losses, &[a, b])?.weights;
 /// }
 /// // The first fell to a half, the second not at all: e^(1/4) to e^(1/2).
 /// let wanted = 2.0 / (1.0 + 0.25f64.exp());
@@ -105,11 +105,11 @@ impl DynamicWeightAverage {
     }
 
     /// Takes the losses of a batch into the averages.
-    fn note(&mut self, losses: &[Var<'_>]) {
-        if self.sums.fixed || !losses.iter().all(|loss| loss.item().is_finite()) {
+    fn note(&mut self, losses: &[Elem]) {
+        if self.sums.fixed || !losses.iter().all(|loss| loss.is_finite()) {
             return;
         }
-        self.sums.value.iter_mut().zip(losses).for_each(|(sum, loss)| *sum += loss.item());
+        self.sums.value.iter_mut().zip(losses).for_each(|(sum, loss)| *sum += loss);
         self.batches.tick();
         if self.batches.get() >= self.interval {
             let mean = self.sums.value.mapv(|sum| sum / self.interval as Elem).into_shared();
@@ -128,9 +128,9 @@ impl Weighting for DynamicWeightAverage {
         (self.batches, self.averages) = (Counter::default(), Counter::default());
     }
 
-    fn weigh<'t>(&mut self, losses: &[Var<'t>]) -> Result<Weighed<'t>> {
+    fn weigh<'t>(&mut self, losses: &[Var<'t>], values: &[Elem]) -> Result<Weighed<'t>> {
         let weights = self.weights();
-        self.note(losses);
+        self.note(values);
         let terms = losses.iter().zip(&weights).map(|(loss, weight)| *loss * *weight as Elem).collect();
         Ok(Weighed { terms, weights, extra: None })
     }

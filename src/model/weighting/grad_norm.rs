@@ -37,7 +37,8 @@ impl Default for GradNormConfig {
 /// The gradient is measured at the features in front of the heads, where it costs nothing but its norm, and not at the
 /// weights of the last shared layer. The weights are the parameter `weighting.weights`, moved by the run's optimizer
 /// along the slope of `Σ |norm - wanted norm|`; another rate for them is
-/// `paramwise_cfg: {custom_keys: {weighting: {lr_mult: 0.1, decay_mult: 0}}}`.
+/// `paramwise_cfg: {custom_keys: {weighting: {lr_mult: 0.1, decay_mult: 0}}}`. Of several ranks each measures the gradients
+/// of its own samples, and the slope is the mean of theirs.
 ///
 /// ```
 /// use shanty::model::{GradNorm, Objective, Supervised};
@@ -146,14 +147,13 @@ impl Weighting for GradNorm {
         (0..losses).map(branch).collect()
     }
 
-    fn weigh<'t>(&mut self, losses: &[Var<'t>]) -> Result<Weighed<'t>> {
+    fn weigh<'t>(&mut self, losses: &[Var<'t>], own: &[Elem]) -> Result<Weighed<'t>> {
         let known = |value: Elem| value > 0.0 && value.is_finite();
-        let own: Vec<Elem> = losses.iter().map(|loss| loss.item()).collect();
         if !self.initial.fixed
             && !self.initial.value.iter().all(|first| known(*first))
             && own.iter().all(|own| known(*own))
         {
-            self.initial.value.iter_mut().zip(&own).for_each(|(first, own)| *first = *own);
+            self.initial.value.iter_mut().zip(own).for_each(|(first, own)| *first = *own);
         }
         if self.initial.value.iter().all(|first| known(*first)) {
             let ratios = own.iter().zip(&self.initial.value).map(|(own, first)| f64::from(own / first));

@@ -10,7 +10,7 @@ pub use dynamic_average::{DynamicWeightAverage, DynamicWeightAverageConfig};
 pub use grad_norm::{GradNorm, GradNormConfig};
 pub use uncertainty::{UncertaintyWeighting, UncertaintyWeightingConfig};
 
-use crate::base::Result;
+use crate::base::{Elem, Result};
 use crate::nn::{Activation, ModuleTree, Var};
 
 /// What makes weights for the losses of a [`Supervised`](super::Supervised) while it trains. What it has learnt or seen
@@ -31,11 +31,12 @@ pub trait Weighting: ModuleTree + Any + Send {
         vec![features; losses]
     }
 
-    /// The losses of a batch, each a single number, with their weights.
+    /// The losses of a batch, each a single number, with their weights. What is learnt from them is learnt from `values`:
+    /// where several ranks train together, those are the means over the samples of all, so that all learn the same.
     ///
     /// # Errors
     /// Of ops that do not fit.
-    fn weigh<'t>(&mut self, losses: &[Var<'t>]) -> Result<Weighed<'t>>;
+    fn weigh<'t>(&mut self, losses: &[Var<'t>], values: &[Elem]) -> Result<Weighed<'t>>;
 }
 
 /// What is optimised.

@@ -60,7 +60,7 @@ impl Weighting for UncertaintyWeighting {
         self.log_vars = Param::init(&[losses.len()], Constant { val: 0.0 });
     }
 
-    fn weigh<'t>(&mut self, losses: &[Var<'t>]) -> Result<Weighed<'t>> {
+    fn weigh<'t>(&mut self, losses: &[Var<'t>], _: &[Elem]) -> Result<Weighed<'t>> {
         let mut weighed = Weighed { terms: Vec::new(), weights: Vec::new(), extra: None };
         for (i, (loss, factor)) in losses.iter().zip(&self.factors).enumerate() {
             let log_var = loss.tape().param(&self.log_vars).select(0, i);

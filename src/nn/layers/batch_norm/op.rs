@@ -10,9 +10,9 @@ use crate::kernels::{
     Act, BnAffine, BnEpilogue, BnGrads, BnSaved, BnShape, Moments, MomentsMut, bn_apply, bn_backward,
     bn_eval_backward, bn_moments, bn_sums, bn_through_moments, bn_train,
 };
+use crate::nn::Var;
 use crate::nn::buffer_pool::{slice, tensor};
 use crate::nn::shapes::expect_shape;
-use crate::nn::Var;
 
 /// Where the statistics of a batch norm come from.
 #[derive(Debug, Clone)]
