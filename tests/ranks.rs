@@ -18,6 +18,7 @@ use shanty::params::{Set, StateDict};
 use shanty::plugin::prelude::*;
 use shanty::prelude::*;
 use shanty::registry::{Spec, entries};
+use shanty::run::{Scale, scale};
 use shanty::testing::{ToyModel, ranks, toy_data, toy_runner};
 
 /// How close 32-bit, or 64-bit, sums in another order stay over some dozens of steps.
@@ -629,4 +630,40 @@ default_hooks: {checkpoint: null}
         assert!((own - 0.1 * world as f64 * 4.0 / 8.0).abs() < 1e-12, "{own}");
         assert_eq!(batches, epoch_len);
     }
+}
+
+/// An iteration is computing, waiting and communication; on 8 ranks a call has 7 messages, and of a sum 7/8 go each way.
+#[test]
+fn a_step_is_measured_and_predicted() {
+    let yaml = "\
+model: {type: ToyModel}
+train_dataloader: {batch_size: 4, dataset: {type: Synthetic, n: 48, shape: [3, 1, 1], classes: 2}}
+train_cfg: {by_epoch: true, max_epochs: 2}
+optim_wrapper: {optimizer: {type: SGD, lr: 0.1}}
+";
+    let node = shanty::config::parse("run.yaml", yaml).unwrap();
+    let all = ranks(2, |_, comm| scale(&node, None, comm, 5)).unwrap();
+    let found = all[0];
+    assert_eq!(found.world, 2);
+    let parts = found.compute() + found.waiting + found.communication;
+    assert!(found.iteration > 0.0 && (parts - found.iteration).abs() < 1e-9, "{found:?}");
+    // A gathering of the losses, the gradients, and whether to skip and to leave.
+    assert!(found.calls == 4.0 && found.bytes > 12.0, "{found:?}");
+    assert!(found.of_call > 0.0, "{found:?}");
+    let known = Scale {
+        world: 2,
+        iteration: 10e-3,
+        waiting: 0.0,
+        communication: 1e-3,
+        calls: 4.0,
+        bytes: 1e6,
+        of_call: 1e-6,
+        of_byte: 1e-9,
+    };
+    let wanted = 9e-3 + 4.0 * 7.0 * 1e-6 + 1e6 * 1e-9 * (7.0 / 8.0) / 0.5;
+    assert!(
+        (known.predicted(8) - wanted).abs() < 1e-12 && (known.efficiency(8) - 9e-3 / wanted).abs() < 1e-12
+    );
+    let alone = scale(&node, None, Arc::new(shanty::comm::Solo::default()), 5).unwrap_err().to_string();
+    assert!(alone.contains("start several"), "{alone}");
 }

@@ -28,6 +28,7 @@ mod replay;
 mod report;
 mod run_files;
 mod runs;
+mod scale;
 mod signals;
 mod summary;
 mod train;
@@ -82,6 +83,9 @@ enum Command {
     Plan(plan::Plan),
     /// Look for a learning rate: a short training in which it grows, and the loss at each. Nothing is written.
     LrFind(lr_find::LrFind),
+    /// Measure an iteration of several ranks: computing, waiting, communication; and predict more of them. Nothing is
+    /// written.
+    Scale(scale::Scale),
     /// Write a sheet of training samples before and after augmentation, with their labels: one HTML file, or a picture.
     Browse(browse::Browse),
     /// Show the modules of a config's model: shapes, parameters, multiply-adds, and the memory of a training step.
@@ -278,19 +282,23 @@ fn usage(told: &clap::Error) -> ExitCode {
 
 /// Does what was asked; the exit code of a command that did not fail.
 fn run(command: Command, How { format, quiet }: How) -> Result<u8> {
-    use Command::{Browse, Check, LrFind, Plan, Predict, Replay, Summary, Test, Train, Val, VerifyResume};
+    use Command::{
+        Browse, Check, LrFind, Plan, Predict, Replay, Scale, Summary, Test, Train, Val, VerifyResume,
+    };
     match &command {
         Train(train) => group::join(train.launcher)?,
         Val(evaluate) | Test(evaluate) => group::join(evaluate.launcher)?,
+        Scale(scale) => group::join(scale.launcher)?,
         _ => group::refuse()?,
     }
     if let Browse(_) | Train(_) | Replay(_) | VerifyResume(_) | Check(_) | Val(_) | Test(_) | Predict(_)
-    | Plan(_) | Summary(_) | LrFind(_) = command
+    | Plan(_) | Summary(_) | LrFind(_) | Scale(_) = command
     {
         start_threads()?;
     }
     match command {
         Command::Train(train) => return train.run(quiet),
+        Command::Scale(scale) => return scale.run(format),
         Command::Ckpt(ckpt) => return ckpt.run(),
         Command::Replay(replay) => return replay.run(),
         Command::VerifyResume(verify) => return verify.run(),

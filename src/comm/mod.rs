@@ -10,9 +10,11 @@ mod launcher;
 #[cfg(unix)]
 mod mpi;
 mod solo;
+mod timed;
 
 pub use launcher::{Launcher, Started, join};
 pub use solo::Solo;
+pub use timed::{Spent, Timed};
 
 /// Which of the processes this one is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

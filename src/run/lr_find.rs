@@ -40,7 +40,7 @@ const SMOOTHING: f64 = 0.98;
 /// The loss has diverged when it is so many times the smallest.
 const DIVERGED: f64 = 4.0;
 /// Parts of a run that have no place in so short a training.
-const LEFT_OUT: [&str; 9] = [
+pub(super) const LEFT_OUT: [&str; 9] = [
     "param_scheduler",
     "custom_hooks",
     "val_dataloader",

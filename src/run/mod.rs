@@ -43,6 +43,7 @@ mod runner;
 mod samples;
 mod saver;
 mod saving;
+mod scale;
 pub mod session;
 mod spelt_out;
 mod stand_in;
@@ -71,6 +72,7 @@ pub use runner::{Outcome, Runner};
 #[cfg(feature = "cli")]
 pub(crate) use samples::try_samples;
 pub use saver::{Background, Task};
+pub use scale::{Scale, scale};
 pub use session::{Session, State};
 pub use summary::{StepMemory, Summary, summary};
 pub use train_loop::{EpochBasedTrainLoop, Intervals, IterBasedTrainLoop, LoopTotals, TrainLoop};

@@ -1,0 +1,133 @@
+//! What a step of several ranks is made of, and what it would be made of on more of them.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use super::RunnerBuilder;
+use super::lr_find::LEFT_OUT;
+use crate::base::{Elem, Error, Result};
+use crate::comm::{Comm, Spent, Timed};
+use crate::config::{Node, overridden};
+use crate::hook::{Ctx, Hook, HookConfig, HookResult, Priority, Step};
+
+/// Iterations that are not counted: memory is found, and files come into the cache.
+const WARM: u64 = 3;
+/// Calls of which the time of one is the mean, and the elements of two sums of which the time of a byte is the slope.
+const CALLS: u32 = 100;
+const SUMS: [usize; 2] = [1 << 12, 1 << 20];
+
+/// A step of several ranks, in seconds; means over the ranks.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Scale {
+    /// How many ranks.
+    pub world: usize,
+    /// All of it.
+    pub iteration: f64,
+    /// Until the slowest rank has come, before each call.
+    pub waiting: f64,
+    /// What the calls take from then on.
+    pub communication: f64,
+    /// Calls of the group.
+    pub calls: f64,
+    /// Bytes that a rank gives to them.
+    pub bytes: f64,
+    /// A call without data: α.
+    pub of_call: f64,
+    /// A byte of a sum: β.
+    pub of_byte: f64,
+}
+
+impl Scale {
+    /// What the rank does by itself.
+    pub fn compute(&self) -> f64 {
+        (self.iteration - self.waiting - self.communication).max(0.0)
+    }
+
+    /// A step of so many ranks, each with as large a batch: a call sends a message to each other rank, and of a sum each
+    /// rank sends and gets 2 (w - 1) / w.
+    pub fn predicted(&self, world: usize) -> f64 {
+        let others = |world: usize| world.saturating_sub(1) as f64;
+        let share = |world: usize| others(world) / world.max(1) as f64;
+        let calls = self.calls * self.of_call * others(world) / others(self.world).max(1.0);
+        let bytes = self.bytes * self.of_byte * share(world) / share(self.world.max(2));
+        self.compute() + self.waiting + calls + bytes
+    }
+
+    /// How much of its time a rank computes, on so many.
+    pub fn efficiency(&self, world: usize) -> f64 {
+        self.compute() / self.predicted(world)
+    }
+}
+
+/// Trains what a config describes for some iterations, on all ranks of a group, and measures them. Nothing is written;
+/// validations, schedules and custom hooks are left out.
+///
+/// # Errors
+/// As those of a training; a group of one.
+pub fn scale(node: &Node, name: Option<&str>, comm: Arc<dyn Comm>, iters: u64) -> Result<Scale> {
+    let world = comm.place().world;
+    if world == 1 {
+        return Err(Error::config("one rank has nothing to wait for, and nobody to tell: start several"));
+    }
+    let gone = LEFT_OUT.into_iter().filter(|key| node.get(key).is_some()).map(|key| format!("~{key}"));
+    let iters = iters.max(1);
+    let length = format!("train_cfg={{_delete_: true, by_epoch: false, max_iters: {}}}", iters + WARM);
+    let quiet = ["default_hooks.checkpoint=null", "default_hooks.logger=null", "resume=false"];
+    let changes: Vec<_> = gone.chain([length]).chain(quiet.map(str::to_owned)).collect();
+    let node = overridden(node, &changes)?;
+    let timed = Arc::new(Timed::new(Arc::clone(&comm)));
+    let seen = Arc::new(Mutex::new(None));
+    let watch = Stopwatch { timed: Arc::clone(&timed), iters, began: None, seen: Arc::clone(&seen) };
+    let options = HookConfig { priority: Some(Priority::LOWEST), ..HookConfig::default() };
+    let builder = RunnerBuilder::from_config_among(&node, name, timed)?.dry();
+    builder.boxed_hook(Box::new(watch), "the stopwatch", options).build()?.train()?;
+    let seen = *seen.lock().unwrap_or_else(PoisonError::into_inner);
+    let (seconds, spent) = seen.ok_or_else(|| Error::invalid("the training ended before it was measured"))?;
+    let per_step = |value: f64| value / iters as f64 / world as f64;
+    let Spent { calls, bytes, waiting, moving } = spent;
+    let mut own = [seconds, waiting.as_secs_f64(), moving.as_secs_f64(), calls as f64, bytes as f64];
+    comm.sum(&mut own)?;
+    let [iteration, waiting, communication, calls, bytes] = own.map(per_step);
+    let (of_call, of_byte) = cost(&*comm)?;
+    Ok(Scale { world, iteration, waiting, communication, calls, bytes, of_call, of_byte })
+}
+
+/// The seconds of a call, and of a byte of a sum.
+fn cost(comm: &dyn Comm) -> Result<(f64, f64)> {
+    let seconds = |call: &dyn Fn() -> Result<()>| -> Result<f64> {
+        comm.agree(0)?;
+        let began = Instant::now();
+        (0..CALLS).try_for_each(|_| call())?;
+        Ok(began.elapsed().as_secs_f64() / f64::from(CALLS))
+    };
+    let of_call = seconds(&|| comm.agree(0).map(drop))?;
+    let sum = |len: usize| {
+        let data = vec![1.0 as Elem; len];
+        seconds(&|| comm.finish(comm.start_sum(data.clone())?).map(drop))
+    };
+    let [small, large] = SUMS;
+    let bytes = (large - small) * size_of::<Elem>();
+    Ok((of_call, ((sum(large)? - sum(small)?) / bytes as f64).max(0.0)))
+}
+
+/// Measures all iterations but the first ones.
+struct Stopwatch {
+    timed: Arc<Timed>,
+    iters: u64,
+    began: Option<Instant>,
+    seen: Arc<Mutex<Option<(f64, Spent)>>>,
+}
+
+impl Hook for Stopwatch {
+    fn after_train_iter(&mut self, cx: &mut Ctx<'_>, _: &mut Step<'_>) -> HookResult {
+        if cx.progress.iter == WARM {
+            self.timed.take();
+            self.began = Some(Instant::now());
+        }
+        if let Some(began) = self.began.filter(|_| cx.progress.iter == WARM + self.iters) {
+            let seen = Some((began.elapsed().as_secs_f64(), self.timed.take()));
+            *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+        }
+        Ok(())
+    }
+}
