@@ -557,6 +557,31 @@ fn what_is_not_finite_on_one_rank_is_skipped_by_all() {
     assert!(first.iter().all(|(_, tensor)| tensor.value.iter().all(|value| value.is_finite())));
 }
 
+/// A sample that is no number is met by one rank: all go back, and on without that sample, of the others none.
+#[test]
+fn all_ranks_go_back_from_what_one_has_met() {
+    let dir = tempfile::tempdir().unwrap();
+    let seen = train(2, dir.path(), |dir| {
+        let poison = |_: &mut Ctx<'_>, event: &mut Event<'_>| {
+            if let Event::BeforeTrainIter(batch) = event
+                && let Some(row) = batch.ids.iter().position(|id| *id == 5)
+            {
+                batch.inputs_mut()?.index_axis_mut(ndarray::Axis(0), row).fill(Elem::NAN);
+            }
+            Ok(())
+        };
+        toy_runner(dir, 3, 8)
+            .unwrap()
+            .on(Point::BeforeTrainIter, poison)
+            .hook(CheckInvalidLossHook::rollback(2).bundle(false))
+    });
+    assert_eq!(load(&dir.path().join("epoch_3")).unwrap().meta.excluded, [5]);
+    assert!(seen.iter().all(|seen| seen.end == Outcome::Finished));
+    assert_eq!(seen[0].weights, seen[1].weights);
+    assert_eq!(seen[0].losses.len(), seen[1].losses.len());
+    assert_eq!(seen[0].losses.iter().filter(|loss| loss.is_nan()).count(), 1);
+}
+
 /// Early stopping goes by the figures of all samples, which all ranks have.
 #[test]
 fn early_stopping_is_decided_by_the_samples_of_all_ranks() {
