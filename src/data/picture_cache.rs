@@ -88,7 +88,7 @@ impl PictureCache {
             File::open(&place)?.take(self.most.min(about.len())).read_to_end(&mut bytes)?;
             Ok::<_, std::io::Error>(bytes)
         };
-        let found = read().ok().and_then(|bytes| Picture::of_cache(&bytes, key));
+        let found = read().ok().and_then(|bytes| Picture::of_kept(&bytes, key));
         if found.is_none() && !self.told.swap(true, Ordering::Relaxed) {
             log::warn!(
                 "{}: a damaged file of the picture cache is not used: its picture is decoded anew",
@@ -103,7 +103,7 @@ impl PictureCache {
         if self.looks || self.closed.load(Ordering::Relaxed) {
             return;
         }
-        let Some(file) = picture.to_cache(key) else { return };
+        let Some(file) = picture.kept(key) else { return };
         let folder = self.folder.display();
         match self.store(key, &file) {
             Ok(true) => {}

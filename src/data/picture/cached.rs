@@ -14,7 +14,7 @@ const VALUES: u32 = 1;
 
 impl Picture {
     /// The file of the cache for this picture, which is decoded; none where its sides are beyond what is kept.
-    pub(in crate::data) fn to_cache(&mut self, key: u128) -> Option<Vec<u8>> {
+    pub(in crate::data) fn kept(&mut self, key: u128) -> Option<Vec<u8>> {
         let number = |n: usize| u32::try_from(n).ok();
         let (head, payload) = match self {
             Self::File(_) => return None,
@@ -55,7 +55,7 @@ impl Picture {
     }
 
     /// The picture in a file of the cache, if it is whole and the one of this key.
-    pub(in crate::data) fn of_cache(file: &[u8], key: u128) -> Option<Self> {
+    pub(in crate::data) fn of_kept(file: &[u8], key: u128) -> Option<Self> {
         let (head, payload) = file.split_at_checked(HEAD)?;
         let (head, sum) = head.split_last_chunk::<8>()?;
         if !head.starts_with(MAGIC)
@@ -116,17 +116,17 @@ mod tests {
         let deep = Bytes { stored, height: 3, width: 4, depth: 4, channels: 3, turned, flip_x, flip_y };
         let values = Array3::from_shape_fn((2, 3, 2), |(y, x, c)| (9001 * y + 37 * x + c) as f32 - 0.25);
         for picture in [Picture::Bytes(mirrored), Picture::Bytes(deep), Picture::Values(values)] {
-            let file = picture.clone().to_cache(7).unwrap();
-            let mut back = Picture::of_cache(&file, 7).unwrap();
+            let file = picture.clone().kept(7).unwrap();
+            let mut back = Picture::of_kept(&file, 7).unwrap();
             assert_eq!(back.values().unwrap(), picture.clone().values().unwrap());
-            assert_eq!(Picture::of_cache(&file, 8), None);
+            assert_eq!(Picture::of_kept(&file, 8), None);
             for at in 0..file.len() {
-                assert_eq!(Picture::of_cache(&file[..at], 7), None);
+                assert_eq!(Picture::of_kept(&file[..at], 7), None);
                 let mut other = file.clone();
                 other[at] ^= 1 << (at % 8);
-                assert_eq!(Picture::of_cache(&other, 7), None, "byte {at}");
+                assert_eq!(Picture::of_kept(&other, 7), None, "byte {at}");
             }
-            assert_eq!(Picture::of_cache(&[&file[..], &[0]].concat(), 7), None);
+            assert_eq!(Picture::of_kept(&[&file[..], &[0]].concat(), 7), None);
         }
     }
 }
