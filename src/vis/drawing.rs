@@ -177,7 +177,8 @@ impl Drawing {
 
     fn put(&mut self, c: char, (x, y): (usize, usize), color: Rgb) {
         let width = self.width;
-        for (row, line) in glyph::of(c).iter().zip(self.pixels.chunks_exact_mut(width).skip(y)) {
+        let rows = glyph::of(c).chunks_exact(glyph::WIDTH);
+        for (row, line) in rows.zip(self.pixels.chunks_exact_mut(width).skip(y)) {
             for (ink, pixel) in row.iter().zip(line.iter_mut().skip(x)) {
                 let mix = |(under, over): (u8, u8)| {
                     let (under, over, ink) = (i32::from(under), i32::from(over), i32::from(*ink));
@@ -238,20 +239,20 @@ fn color_of(class: i64) -> Rgb {
     })
 }
 
-/// Letters of Noto Sans Mono; what it has not here is a question mark.
+/// Letters of Noto Sans Mono, row by row; what it has not here is a question mark.
 mod glyph {
     pub const WIDTH: usize = 7;
     pub const HEIGHT: usize = 16;
 
     #[cfg(feature = "images")]
-    pub fn of(c: char) -> &'static [&'static [u8]] {
+    pub fn of(c: char) -> &'static [u8] {
         use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster};
         let raster = |c: char| get_raster(c, FontWeight::Regular, RasterHeight::Size16);
-        raster(c).or_else(|| raster('?')).map_or(&[][..], |raster| raster.raster())
+        raster(c).or_else(|| raster('?')).map_or(&[][..], |raster| raster.pixels())
     }
 
     #[cfg(not(feature = "images"))]
-    pub fn of(_: char) -> &'static [&'static [u8]] {
+    pub fn of(_: char) -> &'static [u8] {
         &[]
     }
 }
@@ -300,9 +301,7 @@ mod tests {
     #[test]
     fn letters_are_of_one_size_and_a_file_knows_who_drew_it() {
         for c in ['a', 'É', '…', '?', '本', '\n'] {
-            let rows = glyph::of(c);
-            let is_one_size = rows.iter().all(|row| row.len() == glyph::WIDTH);
-            assert!(rows.len() == glyph::HEIGHT && is_one_size, "{c}: {} rows", rows.len());
+            assert_eq!(glyph::of(c).len(), glyph::WIDTH * glyph::HEIGHT, "{c}");
         }
         let drawn = Drawing::of(3, 2, |y, x| [y as u8, x as u8, 200]).png().unwrap();
         assert!(Drawing::is_own(&drawn) && !Drawing::is_own(&drawn[1..]));
