@@ -146,6 +146,8 @@ fn activations_that_are_computed_again_are_told_by_their_layers() {
         );
         let again = if paths == ["2.body.2", "2", "1"] { "2.body.0" } else { "1.body.0" };
         assert_eq!(multiplied(&passes[0].layers, again), [product, 3 * product], "{paths:?}");
+        let mut net = build();
+        paths.iter().for_each(|path| checkpoint_activations(&mut net, path).unwrap());
         let (none, grads) = step(&mut net, &input(&[5, 8]), false);
         assert!(none.is_empty(), "nobody asked");
         assert_eq!(grads, wanted, "{paths:?}");
