@@ -162,7 +162,8 @@ fn what_cannot_be_drawn_or_kept_ends_no_run() {
 #[test]
 fn options_of_pictures_are_checked() {
     let build = |yaml: &str| {
-        let built = Spec::<dyn Hook>::parse(yaml).and_then(|spec| spec.build(&mut BuildCx::new(0)));
+        let spec = Spec::<dyn Hook>::parse(yaml).map_err(shanty::base::Error::from);
+        let built = spec.and_then(|spec| spec.build(&mut BuildCx::new(0)));
         built.map(drop).map_err(|why| why.to_string())
     };
     let window = build("{type: VisualizationHook, enable: true, show: true}").unwrap_err();
