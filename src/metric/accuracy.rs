@@ -109,21 +109,8 @@ fn place(scores: ArrayView1<'_, Elem>, class: usize) -> Option<usize> {
     (!own.is_nan()).then(|| scores.iter().enumerate().filter(|&s| better(s)).count())
 }
 
-/// Refuses the `features` that a classifier without a head predicts: the largest of them is no class, and would be
-/// counted as one where there are enough of them. Who means an output of that name all the same says so by `output`.
-fn scored(predictions: &Predictions<'_>) -> Result<()> {
-    match (predictions.output, predictions.outputs.only()) {
-        (None, Some(("features", _))) => Err(Error::invalid(
-            "the model predicts `features`, and no scores of classes to be right or wrong: with `head: null` there is \
-             no accuracy. Give it a head, as `{type: LinearClsHead, num_classes: 10, in_channels: 768}`",
-        )),
-        _ => Ok(()),
-    }
-}
-
 impl Metric for Accuracy {
     fn process(&mut self, predictions: &Predictions<'_>) -> Result<()> {
-        scored(predictions)?;
         let (scores, labels) = predictions.classified()?;
         if let Some(k) = self.topk.iter().find(|&&k| k > scores.ncols()) {
             return Err(Error::invalid(format!("topk {k} is more than the {} classes", scores.ncols())));
@@ -168,23 +155,7 @@ impl Metric for Accuracy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Batch, Fields};
-    use ndarray::{ArrayD, arr1};
-
-    #[test]
-    fn features_are_no_scores() {
-        let batch = Batch::new(ArrayD::zeros(vec![2, 3]), vec![0, 1]);
-        let values: ArrayD<Elem> = ArrayD::zeros(vec![2, 4]);
-        let refused = |name: &'static str, output: Option<&str>| {
-            let outputs: Fields<ArrayD<Elem>> = Fields::one(name, values.clone());
-            let predictions = Predictions { output, ..Predictions::of(&batch, &outputs) };
-            Accuracy::default().process(&predictions).err().map(|error| error.to_string())
-        };
-        let error = refused("features", None).unwrap_or_default();
-        assert!(error.contains("predicts `features`") && error.contains("`head: null`"), "{error}");
-        assert_eq!(refused("scores", None), None);
-        assert_eq!(refused("features", Some("features")), None);
-    }
+    use ndarray::arr1;
 
     #[test]
     fn places_count_from_the_best_and_ties_go_to_the_lower_class() {

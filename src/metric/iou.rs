@@ -97,7 +97,7 @@ fn with_all_pixels<T>(mut figures: Vec<T>, all: T) -> Vec<T> {
 
 impl Metric for IoUMetric {
     fn process(&mut self, predictions: &Predictions<'_>) -> Result<()> {
-        let shape = predictions.predicted()?.shape().to_vec();
+        let shape = predictions.scores()?.shape().to_vec();
         match shape[..] {
             [_, classes, _, ..] => self.counts.expect(classes)?,
             _ => return Err(Error::invalid(format!("scores of shape {shape:?}: masks want [N, K, H, W]"))),

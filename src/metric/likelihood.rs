@@ -11,7 +11,7 @@ use crate::base::{Elem, Error, Result};
 /// Of each sample the probability of each class and the true class; of one score a sample its probabilities of no and
 /// yes.
 fn each(predictions: &Predictions<'_>, mut f: impl FnMut(&[f64], usize)) -> Result<()> {
-    let shape = predictions.predicted()?.shape().to_vec();
+    let shape = predictions.scores()?.shape().to_vec();
     if shape.len() == 2 && shape[1] > 1 {
         let (scores, labels) = predictions.classified()?;
         let mut row = Vec::with_capacity(scores.ncols());

@@ -130,6 +130,7 @@ pub(super) fn label(value: f64, doubtful: Option<bool>) -> Result<Option<bool>> 
 
 impl Metric for MultiLabelMetric {
     fn process(&mut self, predictions: &Predictions<'_>) -> Result<()> {
+        predictions.scores()?;
         let pairs = predictions.pairs()?;
         let (width, before) = (pairs.width(), self.counts.0.len());
         if let Given::Best(k) = self.given

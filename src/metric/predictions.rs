@@ -58,6 +58,22 @@ impl<'a> Predictions<'a> {
         }
     }
 
+    /// The same, of classes or labels: refuses the `features` that a classifier without a head predicts. The largest of them
+    /// is no class, and would be counted as one where there are enough of them. Who means an output of that name all the
+    /// same says so by `output`.
+    ///
+    /// # Errors
+    /// As those of [`predicted`](Self::predicted), and for features.
+    pub fn scores(&self) -> Result<ArrayViewD<'a, Elem>> {
+        match (self.output, self.outputs.only()) {
+            (None, Some(("features", _))) => Err(Error::invalid(
+                "the model predicts `features`, and no scores of classes to be right or wrong: with `head: null` there \
+                 is nothing to count. Give it a head, as `{type: LinearClsHead, num_classes: 10, in_channels: 768}`",
+            )),
+            _ => self.predicted(),
+        }
+    }
+
     fn no_output(&self, name: &str) -> Error {
         let names: Vec<&str> = self.outputs.names().collect();
         Error::invalid(format!("the model predicts {}, and no `{name}`", names.join(", ")))
@@ -116,7 +132,7 @@ impl<'a> Predictions<'a> {
         ignored: Option<i64>,
         mut f: impl FnMut(ArrayView1<'_, Elem>, usize),
     ) -> Result<()> {
-        let (scores, targets) = (self.predicted()?, self.classes()?);
+        let (scores, targets) = (self.scores()?, self.classes()?);
         let shape = scores.shape().to_vec();
         let places: usize = shape.iter().skip(2).product();
         if shape.len() < 2 || targets.len() != shape[0] * places {
@@ -148,7 +164,7 @@ impl<'a> Predictions<'a> {
     /// [`Error::Invalid`] when the model gave no scores or not one row a sample, or when a label is none of the K
     /// classes.
     pub fn classified(&self) -> Result<(ArrayView2<'a, Elem>, Vec<usize>)> {
-        let (scores, n) = (self.predicted()?, self.batch.len());
+        let (scores, n) = (self.scores()?, self.batch.len());
         let shape = scores.shape().to_vec();
         let scores = scores.into_dimensionality::<Ix2>().map_err(|_| {
             Error::invalid(format!("scores of shape {shape:?} for {n} samples: expected [{n}, classes]"))

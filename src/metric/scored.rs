@@ -50,7 +50,7 @@ impl Scored {
 
     /// One class a sample, or a yes or no for each label; -1 is what is `doubtful`.
     fn process(&mut self, predictions: &Predictions<'_>, doubtful: Option<bool>) -> Result<()> {
-        let shape = predictions.predicted()?.shape().to_vec();
+        let shape = predictions.scores()?.shape().to_vec();
         let wide = shape.len() == 2 && shape[1] > 1;
         if wide && predictions.classes().is_ok_and(|target| target.len() == target.len_of(Axis(0))) {
             let (scores, labels) = predictions.classified()?;

@@ -243,3 +243,27 @@ fn scores_that_are_no_numbers_show() {
         assert!(evaluator.compute().unwrap()[0].1.is_nan(), "{config}");
     }
 }
+
+/// What a classifier without a head predicts was refused by Accuracy alone: others took its features for scores.
+#[test]
+fn features_are_no_scores_of_any_metric_of_classes() {
+    let of_numbers =
+        ["DumpResults", "MAE", "MSE", "RMSE", "MAPE", "R2", "PearsonCorrCoef", "SpearmanCorrCoef"];
+    let mut seen = 0;
+    for entry in entries("metric").filter(|entry| !of_numbers.contains(&entry.name)) {
+        let (batch, features) = (batch(&[0, 1]), ArrayD::from_elem(vec![2, 4], 0.25));
+        let said = |name: &'static str, output: Option<&str>| {
+            let outputs: Fields<ArrayD<Elem>> = Fields::one(name, features.clone());
+            let mut metric =
+                Spec::<dyn Metric>::parse(&example(entry)).unwrap().build(&mut BuildCx::default()).unwrap();
+            let done = metric.process(&Predictions { output, ..Predictions::of(&batch, &outputs) });
+            done.map_or_else(|error| error.to_string(), |()| String::new())
+        };
+        let refused = said("features", None);
+        assert!(refused.contains("predicts `features`") && refused.contains("`head: null`"), "{refused}");
+        assert!(!said("scores", None).contains("`features`"), "{}", entry.name);
+        assert!(!said("features", Some("features")).contains("`head: null`"), "{}", entry.name);
+        seen += 1;
+    }
+    assert!(seen > 14, "{seen} metrics");
+}

@@ -19,7 +19,7 @@ use shanty::metric::{
     Accuracy, Average, CalibrationError, ConfusionMatrix, Evaluator, Item, MAE, Metric, MetricConfig,
     Perplexity, Predictions, SingleLabelMetric,
 };
-use shanty::registry::{BuildCx, Spec};
+use shanty::registry::{BuildCx, Spec, entries, example};
 
 fn batch(labels: &[i64]) -> Batch {
     Batch::new(ArrayD::zeros(vec![labels.len(), 1]), labels.to_vec())
