@@ -151,6 +151,14 @@ fn policies_of_mmcv_1_are_their_closed_forms() {
                 if p < flat { 0.1 } else { cos(0.1, 0.01, (p - flat) / (n - flat)) }
             }),
         ),
+        (
+            "policy: CosineAnnealingCooldown, min_lr: 0.01, cool_down_ratio: 0.5, cool_down_time: 3",
+            Box::new(|p, n| if p > n - 3.0 { 0.005 } else { cos(0.1, 0.01, p / (n - 3.0)) }),
+        ),
+        (
+            "policy: CosineAnnealingCooldown, min_lr_ratio: 0.2, cool_down_time: 2",
+            Box::new(|p, n| if p > n - 2.0 { 0.002 } else { cos(0.1, 0.02, p / (n - 2.0)) }),
+        ),
         ("policy: CosineAnnealingLrUpdaterHook, min_lr: 0", Box::new(|p, n| cos(0.1, 0.0, p / n))),
     ];
     let warm = |kind: &str, left: f64| match kind {

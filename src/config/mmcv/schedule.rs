@@ -156,6 +156,12 @@ fn by_policy(
             let fall = cosine(x, &target(place, keys)?, &format!("(t - {flat}) / (T - {flat})"));
             vec![place.formula(format!("if(t < {flat}, {x}, {fall})"))]
         }
+        "cosineannealingcooldown" => {
+            let (floor, ratio) = (target(place, keys)?, number(keys, "cool_down_ratio", 0.1));
+            let fallen = format!("(T - {})", number(keys, "cool_down_time", 10.0));
+            let fall = cosine(x, &floor, &format!("t / {fallen}"));
+            vec![place.formula(format!("if(t > {fallen}, {floor} * {ratio}, {fall})"))]
+        }
         "cosinerestart" => vec![restarts(place, keys, total)?],
         "cyclic" => vec![cyclic(place, keys)],
         "onecycle" if place.moves == Moves::Lr => {
