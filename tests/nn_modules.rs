@@ -2,13 +2,16 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests
 
+use ndarray::{Array1, Ix2};
 use shanty::base::{Elem, Tensor, keyed};
 use shanty::config::parse;
 use shanty::data::{Batch, Column};
 use shanty::model::{LeNet5, Model, ResNet, ResNetConfig, StepCx};
+use shanty::nn::init::init_weights;
 use shanty::nn::{
     Autograd, BatchNorm1d, BufferPool, Conv2d, Dropout, Forward, Identity, Linear, Module, ModuleTree,
-    Sequential, Tape, find, named_modules, named_parameters, replace, set_eval, set_trainable,
+    Sequential, Tape, find, named_modules, named_parameters, replace, set_eval, set_trainable, tie_weights,
+    tied_names,
 };
 use shanty::params::{HostParams, Info, Set, StateDict};
 use shanty::registry::{BuildCx, Spec};
@@ -256,6 +259,10 @@ fn weights_that_cannot_be_tied_are_refused() {
         ("tie_weights: [[network.tokens.weight]]", "two parameters or more"),
         ("tie_weights: [[]]", "two parameters or more"),
         ("tie_weights: [[network.tokens.weight, network.tokens.weight]]", "named twice"),
+        (
+            "tie_weights: [[network.scores.weight, network.tokens.weight], [network.tokens.weight, network.scores.weight]]",
+            "`network.scores.weight` and `network.tokens.weight` are tied already: name one of them",
+        ),
         (&format!("{TIE}\nfrozen: [network.scores, network.hidden]"), ""),
     ] {
         match tied_model(keys) {
@@ -265,6 +272,40 @@ fn weights_that_cannot_be_tied_are_refused() {
                 model.infos(&mut |info| assert!(info.frozen, "{}", info.name));
             }
         }
+    }
+}
+
+/// Lists that share a parameter tie all of theirs, in whichever order they come: the second took the value away from those
+/// that the first had tied.
+#[test]
+fn lists_that_share_a_parameter_are_one() {
+    let layer = || Linear::new(3, 3).bias(false);
+    let names = ["0.weight", "1.weight", "2.weight", "3.weight"];
+    let [a, b, c, d] = names;
+    let lists: [&[&[&str]]; 5] = [
+        &[&names],
+        &[&[c, d], &[b, c], &[a, b]],
+        &[&[a, b], &[c, d], &[d, a]],
+        &[&[b, d], &[c, a], &[d, c]],
+        &[&[d, a], &[b, d], &[d, c]],
+    ];
+    for lists in lists {
+        let mut net = Sequential::new().with(layer()).with(layer()).with(layer()).with(layer());
+        init_weights(&mut net, 5).unwrap();
+        lists.iter().for_each(|list| tie_weights(&mut net, list).unwrap());
+        assert_eq!(named_parameters(&net).into_iter().map(|(name, _)| name).collect::<Vec<_>>(), [a]);
+        let mut gone = tied_names(&net);
+        gone.sort();
+        assert_eq!(gone, [b, c, d].map(|name| (name.to_owned(), a.to_owned())));
+        let weight = named_parameters(&net)[0].1.value.clone().into_dimensionality::<Ix2>().unwrap();
+        let found = Autograd::default()
+            .eval(&mut net, &mut keyed(0, "", 0, 0), |net, tape, cx| {
+                let x = tape.input(Tensor::from_elem(vec![1, 3], 1.0));
+                Ok(net.forward(x, cx)?.value().into_owned())
+            })
+            .unwrap();
+        let wanted = (0..4).fold(Array1::<Elem>::ones(3), |x, _| weight.dot(&x));
+        assert!(found.iter().zip(&wanted).all(|(a, b)| (a - b).abs() < 1e-5), "{lists:?}: {found} {wanted}");
     }
 }
 

@@ -70,7 +70,8 @@ pub(super) fn take_back(root: &mut dyn ModuleTree) {
 
 /// Makes one parameter of several, by their paths: that of the first in the order of the network stays, with its
 /// name, and the others are no parameters any more; their places use it. Its gradient is the sum over all places, a
-/// checkpoint holds it once, and the optimizer moves it once. If one of them is frozen, all are.
+/// checkpoint holds it once, and the optimizer moves it once. If one of them is frozen, all are. A parameter that is
+/// tied already brings along what it is tied to.
 ///
 /// ```
 /// use shanty::base::Tensor;
@@ -85,55 +86,84 @@ pub(super) fn take_back(root: &mut dyn ModuleTree) {
 /// ```
 ///
 /// # Errors
-/// When a path is no parameter's, one is named twice, there is but one, or their shapes differ.
+/// When a path is no parameter's, one is named twice or tied to another one of them already, there is but one, or their
+/// shapes differ.
 pub fn tie_weights<S: AsRef<str>>(root: &mut dyn ModuleTree, paths: &[S]) -> Result<()> {
     let asked: Vec<&str> = paths.iter().map(AsRef::as_ref).collect();
-    let mut order = Vec::new();
-    {
-        let all = named_parameters(root);
-        for (i, path) in asked.iter().enumerate() {
-            if asked[..i].contains(path) {
-                return Err(Error::config(format!("`{path}` is named twice")));
-            }
-            let at = all.iter().position(|(name, _)| name == path).ok_or_else(|| {
-                let hint = nearest(path, all.iter().map(|(name, _)| name.as_str()));
-                let hint = hint.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-                Error::config(format!("the model has no parameter `{path}`{hint}"))
-            })?;
-            order.push((at, all[at].0.clone(), all[at].1.value.shape().to_vec(), all[at].1.trainable));
-        }
-    }
-    order.sort();
-    let [(_, first, shape, _), others @ ..] = &order[..] else { return Err(too_few()) };
+    let known = tied_names(root);
+    let order = standing(root, &asked, &known)?;
+    let [first, others @ ..] = &order[..] else { return Err(too_few()) };
     if others.is_empty() {
         return Err(too_few());
     }
-    if let Some((_, other, odd, _)) = others.iter().find(|(_, _, odd, _)| odd != shape) {
+    if let Some(odd) = others.iter().find(|other| other.shape != first.shape) {
         return Err(Error::config(format!(
-            "`{first}` has the shape {shape:?} and `{other}` {odd:?}: tied weights have one shape"
+            "`{}` has the shape {:?} and `{}` {:?}: tied weights have one shape",
+            first.name, first.shape, odd.name, odd.shape
         )));
     }
-    let trainable = order.iter().all(|(_, _, _, trainable)| *trainable);
+    let trainable = order.iter().all(|one| one.trainable);
+    // With each of the others goes what is tied to it.
+    let mut gone = Vec::new();
+    for other in others {
+        let own = known.iter().filter(|(_, stays)| *stays == other.name);
+        gone.push(other.name.clone());
+        gone.extend(own.map(|(gone, _)| gone.clone()));
+    }
     let mut slot = Slot::default();
-    at_param(root, first, &mut |param| {
+    at_param(root, &first.name, &mut |param| {
         param.trainable = trainable;
-        let gone = others.iter().map(|(_, other, ..)| other.clone());
         match &mut param.tie {
             Some(Tie::Lends(own, names)) => {
                 slot = own.clone();
-                names.extend(gone);
+                names.extend(gone.iter().cloned());
             }
-            tie => *tie = Some(Tie::Lends(slot.clone(), gone.collect())),
+            tie => *tie = Some(Tie::Lends(slot.clone(), gone.clone())),
         }
     })?;
-    for (_, other, ..) in others {
+    for other in &gone {
         at_param(root, other, &mut |param| {
-            param.value = Tensor::zeros(vec![0; shape.len()]);
+            param.value = Tensor::zeros(vec![0; first.shape.len()]);
             param.grad = None;
             param.tie = Some(Tie::Borrows(slot.clone()));
         })?;
     }
     Ok(())
+}
+
+/// A parameter that is to be tied.
+struct Standing {
+    name: String,
+    shape: Vec<usize>,
+    trainable: bool,
+}
+
+/// The parameters of these paths in the order of the network. Who is tied already is what it is tied to.
+fn standing(root: &dyn ModuleTree, asked: &[&str], known: &[(String, String)]) -> Result<Vec<Standing>> {
+    let all = named_parameters(root);
+    let mut places: Vec<usize> = Vec::new();
+    for (i, path) in asked.iter().enumerate() {
+        if asked[..i].contains(path) {
+            return Err(Error::config(format!("`{path}` is named twice")));
+        }
+        let own = known.iter().find(|(gone, _)| gone == path).map_or(*path, |(_, stays)| stays.as_str());
+        let at = all.iter().position(|(name, _)| name == own).ok_or_else(|| {
+            let hint = nearest(path, all.iter().map(|(name, _)| name.as_str()));
+            let hint = hint.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+            Error::config(format!("the model has no parameter `{path}`{hint}"))
+        })?;
+        if let Some(before) = places.iter().position(|place| *place == at) {
+            let before = asked[before];
+            return Err(Error::config(format!("`{path}` and `{before}` are tied already: name one of them")));
+        }
+        places.push(at);
+    }
+    places.sort_unstable();
+    let one = |at: usize| {
+        let (name, param) = &all[at];
+        Standing { name: name.clone(), shape: param.value.shape().to_vec(), trainable: param.trainable }
+    };
+    Ok(places.into_iter().map(one).collect())
 }
 
 fn too_few() -> Error {
