@@ -142,8 +142,27 @@ fn what_the_weights_begin_with_is_read_without_the_data() {
     let elsewhere = from(&dir.path().join("nowhere.pth"));
     told(&elsewhere, Level::Warning, "nowhere.pth");
     assert!(!elsewhere.refused);
-    fs::write(dir.path().join("torn.pth"), "no weights").unwrap();
-    told(&from(&dir.path().join("torn.pth")), Level::Error, "torn.pth");
+    let address = "https://example.org/none-of-the-cache.pth";
+    let fetched = Said::of(&format!("{absent}load_from: {address}\n"), dir.path());
+    told(&fetched, Level::Warning, address);
+    assert!(!fetched.refused);
+    // It is not by the words of the message that one is told from the other.
+    for name in ["torn.pth", "No such file.pth", "there is no such checkpoint"] {
+        fs::write(dir.path().join(name), "no weights").unwrap();
+        let torn = from(&dir.path().join(name));
+        told(&torn, Level::Error, name);
+        assert!(torn.refused, "{name}");
+    }
+    let begun = |file: &str| {
+        let init = format!("depth: 18, init_cfg: {{type: Pretrained, checkpoint: '{file}'}}");
+        Said::of(&absent.replace("depth: 18", &init), dir.path())
+    };
+    for file in [address, "nowhere.pth"] {
+        let elsewhere = begun(file);
+        told(&elsewhere, Level::Warning, file);
+        assert!(!elsewhere.refused, "{file}");
+    }
+    told(&begun(&dir.path().join("torn.pth").display().to_string()), Level::Error, "torn.pth");
     let hook = "custom_hooks: [{type: FreezeHook, modules: [backbone.nothing]}]\n";
     told(
         &Said::of(&(absent + hook), dir.path()),

@@ -8,7 +8,8 @@ use crate::base::{Error, Result};
 /// The file that a config means: a path as it is, an address by its last name in PyTorch's cache.
 ///
 /// # Errors
-/// An address whose file is not there, with the command that puts it there; a scheme that is no address of a file.
+/// [`Error::Missing`] for an address whose file is not there, with the command that puts it there; [`Error::Config`] for a
+/// scheme that is no address of a file.
 pub fn local(named: &str) -> Result<PathBuf> {
     if named.contains("://") { cached(named, &cache()) } else { Ok(PathBuf::from(named)) }
 }
@@ -38,11 +39,12 @@ fn cached(address: &str, cache: &Path) -> Result<PathBuf> {
     if file.is_file() {
         return Ok(file);
     }
-    Err(Error::config(format!(
+    let what = format!(
         "`{address}` is not on this machine, and shanty fetches nothing. It is looked for where PyTorch keeps such \
          files: curl -L --create-dirs -o '{}' '{address}'",
         file.display()
-    )))
+    );
+    Err(Error::Missing { path: file, what })
 }
 
 #[cfg(test)]

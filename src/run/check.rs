@@ -100,9 +100,7 @@ fn say_what_stands_in(stand_ins: &[StandInData], config: &RunConfig, found: &mut
 
 /// Weights that are not here are no mistake of a config whose data are not here either.
 fn only_warn_of_what_is_elsewhere(diag: &mut Diag) {
-    let is_gone =
-        ["No such file", "there is no such checkpoint"].iter().any(|gone| diag.message.contains(gone));
-    if is_gone && diag.level == Level::Error {
+    if diag.absent && diag.level == Level::Error {
         diag.level = Level::Warning;
         diag.notes.push("a training refuses to begin without it".into());
     }

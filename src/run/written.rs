@@ -110,8 +110,8 @@ impl Written {
 
     /// The complaints at the parts that they are about; at `place` where nobody else is to blame.
     fn about(&self, mode: &str, error: Error, place: &Node) -> Vec<Diag> {
-        let text = error.to_string();
-        let on = |node: &Node, text: &str| vec![Diag::error(text).on(blamed(node, text))];
+        let (text, absent) = (error.to_string(), error.is_absence());
+        let on = |node: &Node, text: &str| vec![Diag { absent, ..Diag::error(text).on(blamed(node, text)) }];
         match error {
             Error::Run { source, .. } if source.is::<MetricFailed>() => {
                 let metric =
