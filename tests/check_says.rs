@@ -247,6 +247,32 @@ fn layers_are_tried_without_the_data() {
     unknown.has(Level::Warning, "whether the layers fit them was not checked", "no/where");
 }
 
+const MIXED: &str = "
+model:
+  type: ImageClassifier
+  backbone: {type: Sequential, layers: [{type: Flatten}, {type: Linear, in_features: 12, out_features: 3}]}
+  head: {type: ClsHead, loss: {type: CrossEntropyLoss}}
+  train_cfg: {augments: {type: Mixup, alpha: 0.8}}
+train_dataloader: {batch_size: 4, dataset: {type: Synthetic, n: 8, shape: [3, 2, 2], classes: 3}}
+train_cfg: {by_epoch: true, max_epochs: 1}
+optim_wrapper: {optimizer: {type: SGD, lr: 0.01}}
+";
+
+/// Complaints of a part that has no key for them stand at the part, not at the model that holds it.
+#[test]
+fn a_part_that_is_wrong_inside_of_the_model_is_pointed_at() {
+    let dir = tempfile::tempdir().unwrap();
+    let of = |from: &str, to: &str| Said::of(&MIXED.replace(from, to), dir.path());
+    assert!(!of("", "").refused);
+    // What takes classes alone gets shares of them from mixed samples.
+    for loss in ["SoftmaxFocalLoss", "MultiMarginLoss"] {
+        of("CrossEntropyLoss", loss).has(Level::Error, "are for CrossEntropyLoss", loss);
+    }
+    let layers = "Sequential, layers: [{type: Flatten}, {type: Linear, in_features: 12, out_features: 3}]";
+    let performer = "T2T_ViT, embed_dims: 12, num_layers: 1, t2t_cfg: {use_performer: true}";
+    of(layers, performer).has(Level::Error, "`use_performer: true` is not here", "true");
+}
+
 /// What was quadratic in the number of lines: a repeated key took ten seconds at half of this.
 #[test]
 fn long_configs_are_read_in_a_time_that_grows_with_them() {

@@ -45,22 +45,23 @@ impl Collected {
 }
 
 /// The part of `node` that a complaint about it speaks of: a text that it quotes, or a key with its value
-/// (`` `interval: 0` ``); else a path that it names; else the value of a key that it names; else what an override set in
-/// it; else the `type`.
+/// (`` `interval: 0` ``); else a path that it names; else the value of a key that it names; else the type that it begins
+/// with; else what an override set in it; else the `type`.
 pub fn blamed<'n>(node: &'n Node, message: &str) -> &'n Node {
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
-    let mut best: Option<(usize, &Node)> = None;
+    let mut best: Option<(u8, &Node)> = None;
     leaves(node, None, &mut |key, value| {
         let begins = |text: &str| message.strip_prefix(text).is_some_and(|rest| rest.starts_with(':'));
         let is_path = |text: &str| begins(text) || text.contains(['/', '.']) && message.contains(text);
         let rests = |key| quoted.iter().filter_map(move |q: &&str| q.strip_prefix(key));
         let with_value = |key, text| rests(key).any(|rest| rest.strip_prefix(": ") == Some(text));
         let rank = match (value.as_str(), key) {
+            (Some(text), Some("type")) => u8::from(quoted.first() == Some(&text)),
             (_, Some("type")) => 0,
-            (Some(text), _) if quoted.contains(&text) => 3,
-            (Some(text), Some(key)) if with_value(key, text) => 3,
-            (Some(text), _) if is_path(text) => 2,
-            (_, Some(key)) if rests(key).any(|rest| rest.is_empty() || rest.starts_with(": ")) => 1,
+            (Some(text), _) if quoted.contains(&text) => 4,
+            (Some(text), Some(key)) if with_value(key, text) => 4,
+            (Some(text), _) if is_path(text) => 3,
+            (_, Some(key)) if rests(key).any(|rest| rest.is_empty() || rest.starts_with(": ")) => 2,
             _ => 0,
         };
         if rank > best.map_or(0, |(rank, _)| rank) {

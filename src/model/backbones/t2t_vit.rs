@@ -136,10 +136,13 @@ impl T2TViT {
     /// # Errors
     /// When sizes are 0 or heads do not divide the features.
     pub fn new(p: &T2TViTConfig) -> Result<Self> {
-        if !(16..=2048).contains(&p.img_size) || p.num_layers > 1000 || p.t2t_cfg.use_performer {
+        if p.t2t_cfg.use_performer {
             return Err(Error::config(
-                "`img_size` is from 16 to 2048, `num_layers` at most 1000, and `use_performer` false",
+                "`use_performer: true` is not here: tokens are joined by plain attention",
             ));
+        }
+        if !(16..=2048).contains(&p.img_size) || p.num_layers > 1000 {
+            return Err(Error::config("`img_size` is from 16 to 2048, `num_layers` at most 1000"));
         }
         last_only(&p.out_indices, p.num_layers)?;
         let dims = p.embed_dims;

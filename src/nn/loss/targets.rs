@@ -26,7 +26,8 @@ pub(super) fn whole<'t>(target: Target<'t>, n: usize, loss: &str) -> Result<&'t 
             Err(Error::invalid(format!("`{loss}` got {} targets where {n} belong", classes.len())))
         }
         Target::Dense(values) => Err(Error::invalid(format!(
-            "`{loss}` compares with classes (whole numbers), and the target holds numbers of shape {:?}",
+            "`{loss}` compares with classes (whole numbers), and the target holds numbers of shape {:?}: shares of classes, as \
+             mixed samples and one-hot labels have them, are for CrossEntropyLoss",
             values.shape()
         ))),
     }
