@@ -291,6 +291,19 @@ fn classes_and_folders() {
         twelve[0],
         "warning: `model.backbone.num_classes` is 12, but the data of `train_dataloader` has 10 classes"
     );
+    // Without `to_onehot` the preprocessor does nothing with its number.
+    let idle = complaints(&["data_preprocessor.num_classes=9"]);
+    assert_eq!(
+        idle,
+        [
+            "warning: `model.data_preprocessor.num_classes` is 9, but the data of `train_dataloader` has 10 classes"
+        ]
+    );
+    let rows = complaints(&["data_preprocessor.num_classes=9", "data_preprocessor.to_onehot=true"]);
+    assert!(
+        rows.iter().any(|text| text.starts_with("error: `model.data_preprocessor.num_classes`")),
+        "{rows:?}"
+    );
     // A hook that was asked to makes an error of it.
     let checked = complaints(&["model.backbone.num_classes=12", "custom_hooks=[{type: NumClassCheckHook}]"]);
     assert!(checked.iter().any(|text| text.starts_with("error: hook `NumClassCheckHook`")), "{checked:?}");

@@ -161,6 +161,18 @@ fn the_longest_key_decides() {
     expect(&bound(rules, &odd).unwrap(), &[("conv2.bconv.conv1", 7.0, 1.0), ("param1", 11.0, 1.0)]);
 }
 
+/// A dot too many at the front, as a config of MMPretrain's has it: MMEngine finds no parameter and says nothing.
+#[test]
+fn a_key_with_a_dot_too_many_is_told() {
+    let rules = "paramwise_cfg: {custom_keys: {.sub.conv1: {lr_mult: 10}}}";
+    let mut optim = bound(rules, &example()).unwrap();
+    expect(&optim, &[("sub.conv1.weight", 1.0, 1.0)]);
+    let told = optim.bind(&example()).unwrap();
+    assert!(told.iter().any(|text| text.contains("`sub.conv1` is what is meant")), "{told:?}");
+    let error = bound(&rules.replace("conv1", "conv9"), &example()).err().unwrap().to_string();
+    assert!(error.contains("`.sub.conv9` of `custom_keys` is part of no parameter's name"), "{error}");
+}
+
 /// A number of the optimizer in a key is meant as it stands.
 #[test]
 fn a_key_sets_any_number_of_the_optimizer() {

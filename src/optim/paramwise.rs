@@ -207,11 +207,19 @@ impl<'c> Law<'c> {
             }
         });
         let mut idle = Vec::new();
-        for key in keys.iter().filter(|key| !names.iter().any(|name| name.contains(key.as_str()))) {
-            if !SHARED.contains(&key.trim_start_matches('.')) {
+        let fits = |key: &str| names.iter().any(|name| name.contains(key));
+        for key in keys.iter().filter(|key| !fits(key)) {
+            let bare = key.trim_start_matches('.');
+            idle.push(if SHARED.contains(&bare) {
+                format!("`{key}` of `custom_keys` does nothing: this network has no such parameter")
+            } else if bare != key.as_str() && fits(bare) {
+                format!(
+                    "`{key}` of `custom_keys` does nothing: no name begins with a dot but that of a parameter of the model \
+                     itself; `{bare}` is what is meant"
+                )
+            } else {
                 return Err(matches_nothing(key, &names));
-            }
-            idle.push(format!("`{key}` of `custom_keys` does nothing: this network has no such parameter"));
+            });
         }
         if let Some(key) = config.decays()
             && Group::new("", rule.clone_box()).get("weight_decay").is_none()

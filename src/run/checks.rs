@@ -338,6 +338,9 @@ fn classes(parts: &RunParts<'_>, found: &mut Vec<Diag>) {
             found.push(Diag::error(text).on(place.unwrap_or(parts.node)));
         }
     }
+    let preprocessor = parts.config.model.node().get("data_preprocessor");
+    let onehot = preprocessor.and_then(|node| node.get("to_onehot"));
+    let onehot = onehot.is_some_and(|node| matches!(*node.kind, Kind::Bool(true)));
     let mut told = BTreeSet::new();
     for (mode, (classes, several)) in loaders.iter().filter_map(|(mode, data)| Some((mode, of((*data)?)?))) {
         let classes = classes as u64;
@@ -347,8 +350,10 @@ fn classes(parts: &RunParts<'_>, found: &mut Vec<Diag>) {
                 return;
             }
             let text = format!("`{path}` is {n}, but the data of `{mode}_dataloader` has {classes} classes");
-            // One class too many is never right; of several labels at once each score wants its own.
-            let wrong = n < classes || several && path.starts_with("model.head.");
+            // One class too many is never right; of several labels at once each score wants its own. Without `to_onehot` a
+            // preprocessor only has the number, as MMPretrain's for ImageNet-21k has one that is not its head's.
+            let idle = !onehot && path.starts_with("model.data_preprocessor.");
+            let wrong = !idle && (n < classes || several && path.starts_with("model.head."));
             let diag = if wrong { Diag::error(text) } else { Diag::warning(text) };
             found.push(diag.on(node));
         });
