@@ -155,6 +155,59 @@ fn every_output_is_that_of_pytorch() {
     }
 }
 
+/// Images of another size than that of the training have positions that are resized: MMPretrain's configs train at 224 and
+/// test at 384. A training says which size it has.
+#[test]
+fn positions_are_resized_for_other_images_as_in_pytorch() {
+    let out = fixture("out");
+    let value = |name: &str| out.get(name).unwrap().value.clone().into_owned();
+    let mut model = from_pytorch();
+    let batch = Batch::new(value("large"), vec![3, 1]);
+    let scores = model.eval_step(&batch).unwrap().scores().cloned().unwrap();
+    for (logits, scores) in value("large_logits").outer_iter().zip(scores.outer_iter()) {
+        let total: f64 = logits.iter().map(|v| f64::from(*v).exp()).sum();
+        for (l, s) in logits.iter().zip(&scores) {
+            assert!((f64::from(*l).exp() / total - f64::from(*s)).abs() < 1e-6, "{l} {s}");
+        }
+    }
+    let step = StepCx { seed: 0, iter: 0, loss_scale: 1.0 };
+    let refused = model.train_step(&batch, &step).unwrap_err().to_string();
+    assert!(
+        refused.contains("made for images of 16 × 16") && refused.contains("set `img_size`"),
+        "{refused}"
+    );
+    let odd = Batch::new(ArrayD::zeros(vec![1, 3, 18, 20]), vec![0]);
+    let refused = model.eval_step(&odd).unwrap_err().to_string();
+    assert!(refused.contains("any multiple of `patch_size: [4, 4]`"), "{refused}");
+}
+
+/// A checkpoint of another size has its positions resized as it is loaded, once: the scores are those of resizing in each
+/// evaluation.
+#[test]
+fn positions_of_a_checkpoint_are_resized_as_it_is_loaded() {
+    let sized = |img_size: [usize; 2]| {
+        VisionTransformer::new(&VisionTransformerConfig { img_size: Pair(img_size), ..params() }).unwrap()
+    };
+    let (mut small, mut large) = (sized([16, 16]), sized([24, 24]));
+    let file = fixture("weights.backbone");
+    assert!(file.load_into(&mut small).unwrap().resized.is_empty());
+    let report = file.load_into(&mut large).unwrap();
+    assert!(report.is_exact(), "{report}");
+    assert_eq!(report.resized, ["pos_embed: file [1, 17, 24], model [1, 37, 24]"]);
+    let images =
+        Tensor::from_shape_fn(vec![2, 3, 24, 24], |i| ((i[1] + 2 * i[2] + 5 * i[3]) % 9) as Elem / 4.0);
+    let scores = |net: &mut VisionTransformer| {
+        let tape = Tape::without_grad(BufferPool::default());
+        let mut rng = keyed(0, "test", 0, 0);
+        let y = net.forward(tape.input(images.clone()), &mut Forward::new(false, &mut rng));
+        y.unwrap().value().into_owned()
+    };
+    near(scores(&mut small).view(), scores(&mut large).view(), "the class token");
+    // Of a map that is no square nobody knows how the positions lie.
+    let report = file.load_into(&mut sized([24, 16])).unwrap();
+    assert_eq!(report.mismatched, ["pos_embed: file [1, 17, 24], model [1, 25, 24]"]);
+}
+
 /// That the last block computes the class token alone changes no gradient.
 #[test]
 fn the_short_last_block_has_the_gradients_of_the_whole() {

@@ -18,10 +18,11 @@
 //! Each folder says at its head which algorithm it holds. The files beside them are shared: `isa` (classes of CPU),
 //! `par` (how work is cut), `spinning` (threads that wait for it), `prefetch` (memory that is asked for ahead),
 //! `scratch` (working memory), `disjoint` (results that several threads write), `math`, `reduce`, `softmax`,
-//! `transpose`, `upsample`, `embedding` and `window`.
+//! `transpose`, `upsample`, `bicubic`, `embedding` and `window`.
 #![allow(clippy::needless_range_loop)] // loops over indices are what the vectoriser sees through
 
 mod attention;
+mod bicubic;
 mod conv;
 mod disjoint;
 mod elementwise;
@@ -46,6 +47,7 @@ mod upsample;
 mod window;
 
 pub use attention::*;
+pub use bicubic::bicubic_taps;
 pub use conv::{ConvGeom, conv_transpose2d, conv2d, conv2d_backward_data, conv2d_backward_weight};
 pub use elementwise::{
     Act, Gate, act_backward, act_forward, act_inplace, add, add_assign, axpy, dropout, dropout_inplace,

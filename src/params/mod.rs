@@ -9,6 +9,7 @@ mod forward;
 mod host;
 mod optimizer;
 mod own;
+mod positions;
 mod state_dict;
 mod transfer;
 

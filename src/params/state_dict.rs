@@ -1,10 +1,11 @@
 //! Copies of all tensors by name: what a checkpoint holds.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use ndarray::ArrayD;
 
-use super::{Params, Role, Set, all};
+use super::{Params, Role, Set, all, positions};
 use crate::base::escape::escaped;
 use crate::base::{Elem, Result, stale};
 
@@ -32,6 +33,8 @@ pub struct LoadReport {
     pub unexpected: Vec<String>,
     /// Name and both shapes: `head.fc.weight: file [10, 84], model [5, 84]`.
     pub mismatched: Vec<String>,
+    /// Tables of positions, among those that were copied, which were learnt on images of another size.
+    pub resized: Vec<String>,
 }
 
 impl LoadReport {
@@ -88,6 +91,7 @@ impl std::fmt::Display for LoadReport {
             ("missing", &self.missing),
             ("unexpected", &self.unexpected),
             ("of another shape", &self.mismatched),
+            ("resized", &self.resized),
         ] {
             if !names.is_empty() {
                 let all = || names.iter().map(|name| escaped(name)).collect::<Vec<_>>().join(", ");
@@ -130,6 +134,10 @@ impl StateDict {
         Ok(Self(copies))
     }
 
+    fn shape_of(&self, name: &str) -> &[usize] {
+        self.get(name).map_or(&[], |tensor| tensor.value.shape())
+    }
+
     /// The tensor of this name.
     pub fn get(&self, name: &str) -> Option<&StateTensor> {
         self.0.iter().find(|(n, _)| n == name).map(|(_, t)| t)
@@ -149,33 +157,39 @@ impl StateDict {
     }
 
     /// Copies every tensor that fits by name and shape into `params`, and says what it did. Counters that the file
-    /// lacks are not counted as missing.
+    /// lacks are not counted as missing. A table of positions (`…pos_embed`) that was learnt on square images of another
+    /// size is resized, as in MMPretrain.
     ///
     /// # Errors
     /// What the device says.
     pub fn load_into(&self, params: &mut dyn Params) -> Result<LoadReport> {
         let mut report = LoadReport::default();
         let mut seen = HashSet::new();
-        let index: HashMap<&str, &StateTensor> = self.0.iter().map(|(n, t)| (n.as_str(), t)).collect();
+        let mut index: HashMap<&str, Cow<'_, ArrayD<Elem>>> =
+            self.0.iter().map(|(name, tensor)| (name.as_str(), Cow::Borrowed(&tensor.value))).collect();
         params.infos(&mut |p| {
-            let Some(found) = index.get(p.name) else {
+            let Some(found) = index.get_mut(p.name) else {
                 if p.role != Role::Counter {
                     report.missing.push(p.name.to_owned());
                 }
                 return;
             };
             seen.insert(p.name.to_owned());
-            let shape = found.value.shape();
-            if shape == p.shape {
+            let shapes = || format!("{}: file {:?}, model {:?}", p.name, self.shape_of(p.name), p.shape);
+            if let Some(resized) = positions::resized(p.name, found, p.shape) {
+                *found = Cow::Owned(resized);
+                report.resized.push(shapes());
+            }
+            if found.shape() == p.shape {
                 report.loaded.push(p.name.to_owned());
             } else {
-                report.mismatched.push(format!("{}: file {shape:?}, model {:?}", p.name, p.shape));
+                report.mismatched.push(shapes());
             }
         });
-        let fitting = |name: &str, shape: &[usize]| index.get(name).filter(|t| t.value.shape() == shape);
+        let fitting = |name: &str, shape: &[usize]| index.get(name).filter(|value| value.shape() == shape);
         params.edit(Set::Values, &|p| fitting(p.name, p.shape).is_some(), &mut |p, mut value| {
             if let Some(found) = fitting(p.name, p.shape) {
-                value.assign(&found.value);
+                value.assign(&**found);
             }
         })?;
         report.unexpected =

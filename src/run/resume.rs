@@ -270,7 +270,7 @@ fn take_up_events(state: &mut super::State, path: &Path, meta: &checkpoint::Meta
 fn put_in(s: &mut Session, path: &Path, checkpoint: Checkpoint) -> Result<()> {
     let state = &mut s.state;
     let report = checkpoint.model.load_into(&mut *state.model)?;
-    if !report.is_exact() {
+    if !report.is_exact() || !report.resized.is_empty() {
         return Err(Error::checkpoint(path, format!("its weights do not fit the model: {report}")));
     }
     let stands = position::of(state, &checkpoint).map_err(|why| Error::checkpoint(path, why))?;

@@ -156,7 +156,7 @@ impl Replay {
     /// Weights that do not fit the model; the model's own failure.
     pub fn step(&mut self, model: &mut dyn Model) -> Result<Option<(String, String)>> {
         let report = self.weights.load_into(model)?;
-        if !report.is_exact() {
+        if !report.is_exact() || !report.resized.is_empty() {
             return Err(Error::invalid(format!("the bundle's weights do not fit the model: {report}")));
         }
         let mut outputs = model.train_step(&self.batch, &self.cx)?;

@@ -5,6 +5,7 @@ mod beit;
 mod deit;
 mod eva02;
 mod layer;
+mod positions;
 mod rev;
 mod swiglu;
 
@@ -19,8 +20,9 @@ pub use layer::{FfnType, LayerConfig, TransformerEncoderLayer};
 pub use rev::RevVisionTransformerConfig;
 
 use super::arch::ArchConfig;
-use super::common::drop_path_rates;
+use super::common::{drop_path_rates, last_only, last_stage};
 use crate::base::{Error, Result};
+use crate::config::OneOrMany;
 use crate::nn::init::TruncNormal;
 use crate::nn::{
     Dropout, Forward, LayerNorm, LayerNormName, Module, Pair, Param, PatchEmbed, PatchNormConfig, Var,
@@ -67,6 +69,9 @@ pub struct VisionTransformerConfig {
     pub pre_norm: bool,
     /// What all blocks have that is not usual.
     pub layer_cfgs: LayerConfig,
+    /// Accepted if it names the last block, whose output is the network's.
+    #[schemars(extend("x-unbounded" = true))]
+    pub out_indices: OneOrMany<i64>,
 }
 
 /// What a [`VisionTransformer`] gives.
@@ -86,6 +91,7 @@ pub enum OutType {
 impl Default for VisionTransformerConfig {
     fn default() -> Self {
         Self {
+            out_indices: last_stage(),
             arch: ArchConfig::default(),
             img_size: Pair([224, 224]),
             patch_size: Pair([16, 16]),
@@ -134,6 +140,9 @@ fn grid(p: &VisionTransformerConfig) -> Result<[usize; 2]> {
 /// Weight names are MMPretrain's: `cls_token`, `pos_embed`, `patch_embed.projection`, `layers.{i}.ln1`, `.attn.qkv`,
 /// `.attn.proj`, `.ln2`, `.ffn.layers.0.0`, `.ffn.layers.1`, and `ln1` for the final norm. The positions begin as N(0,
 /// 0.02²) cut off at ±2, the class token as 0, the feed-forward networks as [`FFN`](crate::nn::FFN) says.
+///
+/// In evaluation images may have another size than `img_size`: the positions are resized, as in MMPretrain. Training at
+/// another size than `img_size` is refused: with the right one the positions of a checkpoint are resized once.
 ///
 /// Where only the class token is looked at (`out_type: cls_token`), the last block computes attention, feed-forward
 /// network and norm of that token alone: the same result and the same gradients, without what nobody reads.
@@ -210,6 +219,7 @@ impl VisionTransformer {
     fn of(p: &VisionTransformerConfig, family: Family, layers: Vec<Box<dyn Module>>) -> Result<Self> {
         let (dims, Pair(img_size), Pair(patch)) = (p.arch.0.embed_dims, p.img_size, p.patch_size);
         let grid = grid(p)?;
+        last_only(&p.out_indices, p.arch.0.num_layers)?;
         if p.out_type == OutType::ClsToken && !p.with_cls_token {
             return Err(Error::config(
                 "`out_type: cls_token` needs `with_cls_token: true`; avg_featmap does without",
@@ -251,19 +261,31 @@ impl VisionTransformer {
         })
     }
 
-    /// The tokens that the blocks get, with class token and positions.
-    fn embed<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
-        let shape = x.shape();
-        if shape.len() != 4 || shape[2..] != self.img_size {
-            let [h, w] = self.img_size;
-            return Err(Error::invalid(format!(
-                "VisionTransformer was made for images of {h} × {w}, not a batch of shape {shape:?}: set `img_size`, or resize them"
-            )));
+    /// Height and width in patches of these images, which have another size than `img_size` in evaluation alone.
+    fn grid_of(&self, shape: &[usize], training: bool) -> Result<[usize; 2]> {
+        let patch = [0, 1].map(|axis| self.img_size[axis] / self.grid[axis]);
+        match *shape {
+            [_, _, h, w] if [h, w] == self.img_size => Ok(self.grid),
+            [_, _, h, w] if !training && h.min(w) > 0 && h % patch[0] == 0 && w % patch[1] == 0 => {
+                Ok([h / patch[0], w / patch[1]])
+            }
+            _ => {
+                let [h, w] = self.img_size;
+                Err(Error::invalid(format!(
+                    "VisionTransformer was made for images of {h} × {w}, not a batch of shape {shape:?}: set `img_size`, or \
+                     resize them (in evaluation any multiple of `patch_size: {patch:?}` is taken)"
+                )))
+            }
         }
+    }
+
+    /// The tokens that the blocks get, with class token and positions.
+    fn embed<'t>(&mut self, x: Var<'t>, grid: [usize; 2], cx: &mut Forward<'_>) -> Result<Var<'t>> {
         let tape = x.tape();
         let map = cx.child("patch_embed.projection", &mut self.patch_embed.projection, x)?;
-        let [n, dims] = [shape[0], map.shape()[1]];
-        let positions = self.pos_embed.as_ref().map(|p| tape.param(p));
+        let [n, dims] = [0, 1].map(|axis| map.shape()[axis]);
+        let own = self.pos_embed.as_ref().map(|p| tape.param(p));
+        let positions = own.map(|own| positions::resized(own, self.grid, grid));
         let cls = self.cls_token.as_ref().map(|p| tape.param(p));
         let alone = |token: Var<'t>| token.expand(&[n, 1, dims]);
         let tokens = match (self.family, cls, &self.dist_token) {
@@ -294,7 +316,8 @@ impl VisionTransformer {
 
 impl Module for VisionTransformer {
     fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
-        let mut x = self.embed(x, cx)?;
+        let grid = self.grid_of(&x.shape(), cx.training)?;
+        let mut x = self.embed(x, grid, cx)?;
         let extra = self.extra();
         for (i, layer) in self.layers.iter_mut().enumerate() {
             x = cx.child(format_args!("layers.{i}"), layer, x)?;
@@ -310,7 +333,7 @@ impl Module for VisionTransformer {
                     None => Ok(mean),
                 }
             }
-            (OutType::Featmap, _) => x.token_planes(self.grid).checked(),
+            (OutType::Featmap, _) => x.token_planes(grid).checked(),
             (OutType::ClsToken, _) if extra == 1 => x.select(1, 0).checked(),
             (OutType::ClsToken, _) => x.slice(1, ..extra).checked(),
             (OutType::Raw, _) => Ok(x),
