@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use ndarray::{ArrayD, ArrayViewD};
 use safetensors::SafeTensors;
 use shanty::base::Elem;
+use shanty::config::OneOrMany;
 use shanty::data::Batch;
 use shanty::model::{ClsHead, ImageClassifier, LinearClsHead, Model, ResNet, ResNetConfig, StepCx};
 use shanty::nn::GlobalAveragePooling;
@@ -124,8 +125,8 @@ fn what_is_not_there_is_said() {
     let error = |p: ResNetConfig| ResNet::new(&p).map(|_| ()).unwrap_err().to_string();
     assert!(error(ResNetConfig::new(51)).contains("18, 34, 50, 101, 152"));
     assert!(error(ResNetConfig { num_stages: Some(3), ..ResNetConfig::new(18) }).contains("4 stages"));
-    let out = ResNetConfig { out_indices: Some(vec![0, 3]), ..ResNetConfig::new(18) };
-    assert!(error(out).contains("out_indices: [3]"));
+    let out = ResNetConfig { out_indices: OneOrMany(vec![0, 3]), ..ResNetConfig::new(18) };
+    assert!(error(out).contains("`out_indices: [0, 3]`, but the output is that of the last of 4 stages"));
 }
 
 /// A block begins as its shortcut.

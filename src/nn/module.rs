@@ -13,7 +13,7 @@ use crate::registry::BuildCx;
 
 use super::init::{Init, InitCfg};
 use super::place::{ModuleId, Near};
-use super::{Child, ChildMut, ModuleTree, Var};
+use super::{Child, ChildMut, ModuleTree, Var, named_modules};
 
 /// A layer or a network: parts with a name, and a way from one tensor to the next.
 #[diagnostic::on_unimplemented(
@@ -268,11 +268,7 @@ crate::registry!(dyn Module, "module", ModuleConfig, {
     fn finish(mut inner: Box<Self>, options: &ModuleConfig, cx: &mut BuildCx) -> Result<Box<Self>> {
         let ModuleConfig { init_cfg, eval, with_cp } = options;
         if *with_cp && super::recompute::checkpoint_blocks(&mut inner) == 0 {
-            return Err(Error::config(format!(
-                "`with_cp`: `{}` has no list of blocks whose activations could be computed again; name modules in \
-                 `activation_checkpointing` of the config instead",
-                inner.type_name()
-            )));
+            return Err(no_blocks(&*inner));
         }
         if init_cfg.is_none() && !eval {
             return Ok(inner);
@@ -281,6 +277,24 @@ crate::registry!(dyn Module, "module", ModuleConfig, {
         Ok(Box::new(Wrapped { init, eval: *eval, ..Wrapped::new(inner) }))
     }
 });
+
+/// What is said where `with_cp` finds no blocks: other places that can be computed again, if there are any.
+fn no_blocks(module: &dyn Module) -> Error {
+    let replaceable = |module: &dyn ModuleTree| (module as &dyn Any).is::<Box<dyn Module>>();
+    let below = named_modules(module).into_iter().skip(1).filter(|(_, module)| replaceable(*module));
+    let places: Vec<String> = below.take(3).map(|(path, _)| format!("`{path}`")).collect();
+    let remedy = match places.is_empty() {
+        true => "leave it out; a smaller batch with `accumulative_counts` takes less memory too".to_owned(),
+        false => format!(
+            "leave it out, and name modules below it in `activation_checkpointing` of the config: {}",
+            places.join(", ")
+        ),
+    };
+    Error::config(format!(
+        "`with_cp`: `{}` has no list of blocks whose activations could be computed again: {remedy}",
+        module.type_name()
+    ))
+}
 
 /// A module with what every module may say; in everything else it is that module.
 pub(super) struct Wrapped {

@@ -6,6 +6,7 @@
 
 mod deployed;
 mod published;
+mod recomputed;
 mod refusals;
 mod vig;
 

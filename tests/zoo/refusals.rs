@@ -1,6 +1,9 @@
 //! What the networks refuse, and with which words.
 
 use super::*;
+use shanty::config::parse;
+use shanty::nn::checkpoint_activations;
+use shanty::registry::{entries, example};
 
 /// What does not fit is said with the remedy.
 #[test]
@@ -90,7 +93,7 @@ fn images_that_do_not_fit_are_refused() {
         (json!({"type": "UNet", "base_channels": 2}), 40, "multiples of 16"),
         (json!({"type": "SwinTransformer"}), 32, "pad_small_map"),
         (json!({"type": "MlpMixer", "img_size": 32}), 64, "32 × 32"),
-        (json!({"type": "DeiT3", "arch": "small", "img_size": 32}), 64, "32 × 32"),
+        (json!({"type": "DeiT3", "arch": "small", "img_size": 32}), 40, "32 × 32"),
         (json!({"type": "InceptionV3"}), 64, "75 × 75"),
         (json!({"type": "Vig", "arch": {"num_blocks": 1, "channels": 8}}), 64, "224 × 224"),
         (
@@ -145,4 +148,104 @@ fn a_summary_needs_no_head() {
     let found = shanty::run::summary(&shanty::config::parse("c.yaml", text).unwrap(), None).unwrap();
     assert!(found.step.is_none() && found.parameters == 52, "{found:?}");
     assert!(found.modules.iter().any(|row| row.path == "backbone"));
+}
+
+/// `with_cp` is taken by whatever has blocks; where it is refused, what the error advises works: it named a key that six
+/// networks refuse too.
+#[test]
+fn what_is_advised_in_place_of_with_cp_works() {
+    let made = |config: &str| {
+        let spec: Spec<dyn Module> = parse("net.yaml", config).unwrap().read().unwrap();
+        memory::accounted(true, 1, || spec.build(&mut BuildCx::new(0))).0
+    };
+    let (mut taken, mut advised, mut left) = (0, 0, 0);
+    for entry in entries("module") {
+        let plain = example(entry);
+        let Some(open) = plain.strip_suffix('}').filter(|open| open.starts_with("{type")) else { continue };
+        let said = match made(&format!("{open}, with_cp: true}}")) {
+            Ok(_) => {
+                taken += 1;
+                continue;
+            }
+            Err(error) => error.to_string(),
+        };
+        assert!(said.contains("leave it out"), "{}: {said}", entry.name);
+        let Some((_, places)) = said.split_once("of the config: ") else {
+            left += 1;
+            continue;
+        };
+        let mut net = made(&plain).unwrap();
+        let places: Vec<&str> = places.split('`').skip(1).step_by(2).collect();
+        assert!(!places.is_empty(), "{}: {said}", entry.name);
+        for place in places {
+            checkpoint_activations(&mut net, place).unwrap_or_else(|why| panic!("{}: {why}", entry.name));
+        }
+        advised += 1;
+    }
+    assert!(taken > 20 && advised > 0 && left > 10, "{taken} {advised} {left}");
+}
+
+/// `out_indices: -1` is the last stage in MMPretrain, of whatever has stages: some refused it, or knew no such key.
+#[test]
+fn the_last_stage_goes_by_minus_one_too() {
+    let made = |config: String| -> Result<Box<dyn Module>> {
+        let spec: Spec<dyn Module> = parse("net.yaml", &config)?.read()?;
+        memory::accounted(true, 1, || spec.build(&mut BuildCx::new(0))).0
+    };
+    for (network, last) in [
+        ("ResNet, depth: 18", Some(3)),
+        ("ResNet_CIFAR, depth: 20", Some(2)),
+        ("ResNeXt, depth: 50", Some(3)),
+        ("Res2Net", Some(3)),
+        ("ResNeSt", Some(3)),
+        ("RegNet, arch: regnetx_400mf", Some(3)),
+        ("RepVGG", Some(3)),
+        ("RepMLPNet", Some(3)),
+        ("RepLKNet", Some(3)),
+        ("MobileOne", Some(3)),
+        ("MobileViT", Some(4)),
+        ("EdgeNeXt", Some(3)),
+        ("DaViT", Some(3)),
+        ("VisionTransformer, arch: deit-tiny", Some(11)),
+        ("DistilledVisionTransformer, arch: deit-tiny", Some(11)),
+        ("MlpMixer, arch: small", Some(7)),
+        ("ConvMixer, arch: 768/32", Some(31)),
+        ("ConvNeXt", Some(3)),
+        ("SwinTransformer", Some(3)),
+        ("SwinTransformerV2", Some(3)),
+        ("HorNet", Some(3)),
+        ("VAN", Some(3)),
+        ("DenseNet", Some(3)),
+        ("ShuffleNetV1", Some(2)),
+        ("ShuffleNetV2", Some(3)),
+        ("MobileNetV2", Some(7)),
+        ("DeiT3", None),
+        ("EfficientNet", None),
+        ("PoolFormer", None),
+        ("VGG, depth: 11", None),
+    ] {
+        let of = |at: &str| made(format!("{{type: {network}, out_indices: {at}}}"));
+        for at in ["-1".to_owned(), "[-1]".to_owned()].into_iter().chain(last.map(|at| at.to_string())) {
+            of(&at).unwrap_or_else(|why| panic!("{network} {at}: {why}"));
+        }
+        for at in ["0", "-9", "99", "[0, -1]"] {
+            let said = of(at).map(drop).unwrap_err().to_string();
+            assert!(said.contains("`out_indices"), "{said}");
+            assert!(last.is_none() || said.contains("the output is that of the last"), "{said}");
+        }
+    }
+}
+
+/// Stages and blocks that are not there are none.
+#[test]
+fn blocks_beyond_the_last_are_refused() {
+    let said = |indices: Value| {
+        let arch = json!({"embed_dims": 8, "num_layers": 4, "num_heads": 1, "downscale_indices": indices});
+        build::<dyn Module>(&json!({"type": "MViT", "arch": arch, "img_size": 32})).map(drop)
+    };
+    said(json!([1, 3])).unwrap();
+    for wrong in [json!([1, 4]), json!([99]), json!([1, 1])] {
+        let said = said(wrong.clone()).unwrap_err().to_string();
+        assert!(said.contains("are blocks from 0 to 3, each named once"), "{wrong}: {said}");
+    }
 }

@@ -61,6 +61,7 @@ const KEYS: &[(&str, Values, &str)] = &[
     ("train_cfg", These(&["null", "{}"]), "`augments` of batches are not there"),
     ("test_cfg", These(&["null", "{}"]), "a model is tested as it is validated"),
     ("pretrained", These(&["null"]), "write `init_cfg: {type: Pretrained, checkpoint: …}`"),
+    ("out_indices", These(&["-1", "[-1]"]), "the output is that of the last stage"),
     ("with_cp", These(&["false"]), "activations are kept"),
     ("serialize_data", Any, ""),
     ("lazy_init", These(&["false"]), "data sets are read when they are made"),

@@ -1,6 +1,6 @@
 //! What the backbones share: chains of named parts, an MLP, and what `frozen_stages`, `norm_eval` and `out_indices` do.
 
-use crate::base::{Error, Result};
+use crate::base::{Error, Result, Tensor};
 use crate::config::OneOrMany;
 use crate::module;
 use crate::nn::init::{Constant, Init};
@@ -144,6 +144,20 @@ pub(super) fn unfold(x: Var<'_>, [size, step, pad]: [usize; 3]) -> Result<(Var<'
     let patches = padded.index_select(2, &places).reshape(&[n, c, rows * columns, size * size]);
     let tokens = patches.permute(&[0, 2, 1, 3]).reshape(&[n, rows * columns, c * size * size]);
     Ok((tokens.checked()?, [rows, columns]))
+}
+
+/// The tokens [N, H W, C] of a map, and its size beside them: that of a tensor without values. What a block is handed that
+/// wants to know both, so that all of it goes the way of its inputs.
+pub(super) fn on_map(x: Var<'_>, [h, w]: [usize; 2]) -> [Var<'_>; 2] {
+    [x, x.tape().input(Tensor::zeros(vec![h, w, 0]))]
+}
+
+/// The same where it arrives.
+pub(super) fn of_map<'t>(xs: &[Var<'t>]) -> Result<(Var<'t>, [usize; 2])> {
+    match xs {
+        [x, size] if size.shape().len() == 3 => Ok((*x, [0, 1].map(|axis| size.shape()[axis]))),
+        _ => Err(Error::invalid("a block of a map wants its tokens and its size")),
+    }
 }
 
 /// Rates of stochastic depth that grow from 0 at the first of `blocks` to `most` at the last.

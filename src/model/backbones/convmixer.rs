@@ -4,8 +4,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::arch::{Arch, ArchConfig};
-use super::common::{Chain, bounded, depthwise, three};
+use super::common::{Chain, bounded, depthwise, last_only, last_stage, three};
 use crate::base::{Error, Result};
+use crate::config::OneOrMany;
 use crate::nn::{Conv2d, ConvNormConfig, Forward, GELU, Module, ReLU, Var};
 use crate::registry::BuildCx;
 use crate::{module, register};
@@ -23,6 +24,9 @@ pub struct ConvMixerConfig {
     pub norm_cfg: ConvNormConfig,
     /// What follows the convolutions: GELU, or ReLU as in the config of `768/32`.
     pub act_cfg: MixerActConfig,
+    /// Accepted if it names the last block, whose output is the network's.
+    #[schemars(extend("x-unbounded" = true))]
+    pub out_indices: OneOrMany<i64>,
 }
 
 /// `act_cfg` of a ConvMixer: `{type: ReLU}`.
@@ -45,6 +49,7 @@ pub enum MixerAct {
 impl Default for ConvMixerConfig {
     fn default() -> Self {
         Self {
+            out_indices: last_stage(),
             arch: ArchConfig::default(),
             in_channels: three(),
             norm_cfg: ConvNormConfig::default(),
@@ -110,6 +115,7 @@ impl ConvMixer {
     /// # Errors
     /// When a size is 0, or `kernel_size` is no odd number.
     pub fn new(p: &ConvMixerConfig) -> Result<Self> {
+        last_only(&p.out_indices, p.arch.0.depth)?;
         let ConvMixerArch { embed_dims: dims, depth, patch_size, kernel_size } = p.arch.0;
         bounded("embed_dims", &[dims], 1 << 20)?;
         bounded("depth", &[depth], 1000)?;

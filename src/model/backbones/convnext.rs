@@ -3,8 +3,9 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::common::{drop_path_rates, three};
+use super::common::{drop_path_rates, last_only, last_stage, three};
 use crate::base::{Error, Result};
+use crate::config::OneOrMany;
 use crate::nn::init::{Constant, Init, TruncNormal};
 use crate::nn::{
     Conv2d, ConvModule, DropPath, Forward, LayerNorm, LayerNorm2d, Linear, Module, Param, Sequential, Var,
@@ -32,11 +33,15 @@ pub struct ConvNeXtConfig {
     pub use_grn: bool,
     /// Whether the last norm is that of the mean over the image, and the output [N, C]; else it stays a map.
     pub gap_before_final_norm: bool,
+    /// Accepted if it names the last stage, whose output is the network's.
+    #[schemars(extend("x-unbounded" = true))]
+    pub out_indices: OneOrMany<i64>,
 }
 
 impl Default for ConvNeXtConfig {
     fn default() -> Self {
         Self {
+            out_indices: last_stage(),
             arch: ConvNeXtArch::Tiny,
             in_channels: three(),
             drop_path_rate: 0.0,
@@ -107,6 +112,7 @@ impl ConvNeXt {
     /// # Errors
     /// When there are no channels.
     pub fn new(p: &ConvNeXtConfig) -> Result<Self> {
+        last_only(&p.out_indices, 4)?;
         let (depths, first) = p.arch.sizes();
         let channels = [0, 1, 2, 3].map(|i| first << i);
         let mut rates = drop_path_rates(p.drop_path_rate, depths.iter().sum());

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::arch::{Arch, ArchConfig};
-use super::common::{divided, drop_path_rates, last_only, last_stage, three};
+use super::common::{divided, drop_path_rates, last_only, last_stage, of_map, on_map, three};
 use super::swin::ShiftWindowMSA;
 use crate::base::{Elem, Error, Result};
 use crate::config::OneOrMany;
@@ -144,7 +144,7 @@ impl DaViT {
         for i in 0..depths.len() {
             let (dims, heads) = (embed_dims.saturating_mul(1 << i), num_heads[i]);
             divided(dims, heads)?;
-            let mut blocks = Vec::new();
+            let mut blocks: Vec<Box<dyn Module>> = Vec::new();
             for _ in 0..depths[i] {
                 let rate = rates.next().unwrap_or_default();
                 let window = MultiheadAttention::new(dims, heads).qkv_bias(p.qkv_bias);
@@ -154,10 +154,10 @@ impl DaViT {
                     heads,
                 };
                 let windows = ShiftWindowMSA::of(window, [p.window_size, 0], p.pad_small_map);
-                blocks.push(Block {
+                blocks.push(Box::new(Block {
                     spatial_block: Half::new(p, dims, Seer::Windows(windows), rate),
                     channel_block: Half::new(p, dims, Seer::Channels(Box::new(channels)), rate),
-                });
+                }));
             }
             let downsample = (i + 1 < depths.len()).then(|| Down {
                 norm: LayerNorm::new(dims),
@@ -186,9 +186,7 @@ impl Module for DaViT {
         }
         for (i, stage) in self.stages.iter_mut().enumerate() {
             for (j, block) in stage.blocks.iter_mut().enumerate() {
-                x = cx.within(format_args!("stages.{i}.blocks.{j}"), block, x, |block, cx| {
-                    block.forward(x, size, cx)
-                })?;
+                x = cx.child_all(format_args!("stages.{i}.blocks.{j}"), block, &on_map(x, size))?;
             }
             if let Some(Down { norm, projection }) = &mut stage.downsample {
                 let y = cx.child(format_args!("stages.{i}.downsample.norm"), norm, x)?.token_planes(size);
@@ -203,7 +201,7 @@ impl Module for DaViT {
 
 /// Blocks on one size of the map, and the step to the next.
 struct Stage {
-    blocks: Vec<Block>,
+    blocks: Vec<Box<dyn Module>>,
     downsample: Option<Down>,
 }
 
@@ -234,9 +232,14 @@ module!(Down { norm, projection });
 module!(Block { spatial_block, channel_block });
 module!(Half { cpe1, norm1, attn, cpe2, norm2, ffn, drop_path });
 
-impl Block {
-    /// Of the tokens [N, H W, C] of a map.
-    fn forward<'t>(&mut self, x: Var<'t>, size: [usize; 2], cx: &mut Forward<'_>) -> Result<Var<'t>> {
+impl Module for Block {
+    fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        self.forward_all(&[x], cx)
+    }
+
+    /// Of the tokens of a map.
+    fn forward_all<'t>(&mut self, xs: &[Var<'t>], cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        let (x, size) = of_map(xs)?;
         let Self { spatial_block, channel_block } = self;
         let x = cx.within("spatial_block", spatial_block, x, |half, cx| half.forward(x, size, cx))?;
         cx.within("channel_block", channel_block, x, |half, cx| half.forward(x, size, cx))

@@ -3,8 +3,9 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::common::{Chain, three};
+use super::common::{Chain, last_only, last_stage, three};
 use crate::base::{Error, Result};
+use crate::config::OneOrMany;
 use crate::module;
 use crate::nn::{
     AvgPool2d, BatchNorm2d, BnThen, Conv2d, ConvModule, Dropout, Forward, MaxPool2d, Module, ReLU,
@@ -29,11 +30,20 @@ pub struct DenseNetConfig {
     /// Probability with which dropout zeroes what a layer gives.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub drop_rate: f64,
+    /// Accepted if it names the last stage, whose output is the network's.
+    #[schemars(extend("x-unbounded" = true))]
+    pub out_indices: OneOrMany<i64>,
 }
 
 impl Default for DenseNetConfig {
     fn default() -> Self {
-        Self { arch: "121".into(), in_channels: three(), bn_size: 4, drop_rate: 0.0 }
+        Self {
+            out_indices: last_stage(),
+            arch: "121".into(),
+            in_channels: three(),
+            bn_size: 4,
+            drop_rate: 0.0,
+        }
     }
 }
 
@@ -62,6 +72,7 @@ impl DenseNet {
     /// # Errors
     /// When there is no such arch.
     pub fn new(p: &DenseNetConfig) -> Result<Self> {
+        last_only(&p.out_indices, 4)?;
         let (growth, depths, first) = match &*p.arch {
             "121" => (32, [6, 12, 24, 16], 64),
             "161" => (48, [6, 12, 36, 24], 96),

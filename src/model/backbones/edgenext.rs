@@ -4,10 +4,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::arch::{Arch, ArchConfig};
-use super::common::{bounded, depthwise, drop_path_rates, three};
+use super::common::{bounded, depthwise, drop_path_rates, last_only, last_stage, three};
 use super::convnext::{Block, Pyramid};
 use super::xcit::{WAVES, cross_covariance, waves};
 use crate::base::{Error, Result};
+use crate::config::OneOrMany;
 use crate::nn::{Conv2d, DropPath, Forward, LayerNorm, LayerNorm2d, Linear, Module, Param, Sequential, Var};
 use crate::registry::BuildCx;
 use crate::{module, register};
@@ -28,8 +29,8 @@ pub struct EdgeNeXtConfig {
     #[schemars(range(min = 0.0))]
     pub layer_scale_init_value: f64,
     /// Accepted if it names the last stage, whose output is the network's.
-    #[schemars(length(min = 1, max = 1), inner(range(min = 3, max = 3)))]
-    pub out_indices: Vec<usize>,
+    #[schemars(extend("x-unbounded" = true))]
+    pub out_indices: OneOrMany<i64>,
     /// Whether the last norm is that of the mean over the image, and the output [N, C]; else it stays a map.
     pub gap_before_final_norm: bool,
 }
@@ -41,7 +42,7 @@ impl Default for EdgeNeXtConfig {
             in_channels: three(),
             drop_path_rate: 0.0,
             layer_scale_init_value: 1e-6,
-            out_indices: vec![3],
+            out_indices: last_stage(),
             gap_before_final_norm: true,
         }
     }
@@ -113,9 +114,7 @@ impl EdgeNeXt {
         bounded("channels", &channels, 1 << 20)?;
         bounded("depths", &depths, 1000)?;
         bounded("num_heads", &num_heads, 1 << 20)?;
-        if p.out_indices != [3] {
-            return Err(Error::config("only the last stage is an output: `out_indices: [3]`"));
-        }
+        last_only(&p.out_indices, 4)?;
         let mut rates = drop_path_rates(p.drop_path_rate, depths.iter().sum());
         let mut stages = Vec::new();
         for (i, [kernel, parts]) in STAGES.into_iter().enumerate() {

@@ -9,8 +9,8 @@ use super::windows::{distances, weighed};
 use crate::base::{Elem, Error, Result};
 use crate::nn::init::{Init, TruncNormal};
 use crate::nn::{
-    AttentionOptions, Child, ChildMut, Conv2d, DropPath, Dropout, Field, Forward, LayerNorm, Linear, Module,
-    Pair, Param, PatchNormConfig, Var,
+    AttentionOptions, Conv2d, DropPath, Dropout, Forward, LayerNorm, Linear, Module, Pair, Param,
+    PatchNormConfig, Var,
 };
 use crate::registry::BuildCx;
 use crate::{module, register};
@@ -120,7 +120,7 @@ pub struct HiViT {
     pos_embed: Option<Param>,
     patch_embed: Patches,
     pos_drop: Dropout,
-    blocks: Vec<Part>,
+    blocks: Vec<Box<dyn Module>>,
     patch: usize,
     grid: [usize; 2],
     init: Vec<Init>,
@@ -163,22 +163,17 @@ impl HiViT {
         let (grid, mut dims) = (size.map(|side| side / patch), embed_dims / 4);
         let count = 2 * (depths[0] + depths[1]) + depths[2];
         let mut rates = drop_path_rates(p.drop_path_rate, count);
-        let (small, mut blocks) = (dims, Vec::new());
+        let (small, mut blocks) = (dims, Vec::<Box<dyn Module>>::new());
         for (i, depth) in depths.into_iter().enumerate() {
             let last = i == 2;
             for _ in 0..if last { depth } else { 2 * depth } {
                 let attn = last.then(|| Attention::new(p, dims, num_heads, grid));
-                blocks.push(Part::Block(Box::new(Block::new(
-                    p,
-                    dims,
-                    attn,
-                    rates.next().unwrap_or_default(),
-                ))));
+                blocks.push(Box::new(Block::new(p, dims, attn, rates.next().unwrap_or_default())));
             }
             if !last {
                 let (norm, reduction) =
                     (p.norm_cfg.build(4 * dims), Linear::new(4 * dims, 2 * dims).bias(false));
-                blocks.push(Part::Merge(Box::new(Merge { norm, reduction })));
+                blocks.push(Box::new(Merge { norm, reduction }));
                 dims *= 2;
             }
         }
@@ -216,12 +211,8 @@ impl Module for HiViT {
         if let Some(norm) = &mut self.patch_embed.norm {
             x = cx.child("patch_embed.norm", norm, x)?;
         }
-        for (i, part) in self.blocks.iter_mut().enumerate() {
-            let path = format_args!("blocks.{i}");
-            x = match part {
-                Part::Merge(merge) => cx.child(path, merge, x)?,
-                Part::Block(block) => cx.child(path, &mut **block, x)?,
-            };
+        for (i, block) in self.blocks.iter_mut().enumerate() {
+            x = cx.child(format_args!("blocks.{i}"), block, x)?;
             if let &[n, tokens, 1, 1, c] = &x.shape()[..] {
                 x = x.reshape(&[n, tokens, c]);
                 if let Some(pos_embed) = &self.pos_embed {
@@ -231,27 +222,6 @@ impl Module for HiViT {
             }
         }
         x.token_planes([h, w]).checked()
-    }
-}
-
-/// An item of the list of blocks.
-enum Part {
-    Block(Box<Block>),
-    Merge(Box<Merge>),
-}
-
-impl Field for Part {
-    fn visit<'a>(&'a self, name: &str, f: &mut dyn FnMut(&str, Child<'a>)) {
-        match self {
-            Self::Block(block) => (**block).visit(name, f),
-            Self::Merge(merge) => merge.visit(name, f),
-        }
-    }
-    fn visit_mut<'a>(&'a mut self, name: &str, f: &mut dyn FnMut(&str, ChildMut<'a>)) {
-        match self {
-            Self::Block(block) => (**block).visit_mut(name, f),
-            Self::Merge(merge) => merge.visit_mut(name, f),
-        }
     }
 }
 

@@ -6,9 +6,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::arch::{Arch, ArchConfig};
-use super::common::{bounded, depthwise, drop_path_rates, scaled, three};
+use super::common::{bounded, depthwise, drop_path_rates, last_only, last_stage, scaled, three};
 use super::convnext::Pyramid;
 use crate::base::{Elem, Error, Result, Tensor};
+use crate::config::OneOrMany;
 use crate::kernels::UpsampleMode;
 use crate::nn::init::Normal;
 use crate::nn::{
@@ -38,11 +39,15 @@ pub struct HorNetConfig {
     pub use_layer_scale: bool,
     /// Whether the last norm is that of the mean over the image, and the output [N, C]; else it stays a map.
     pub gap_before_final_norm: bool,
+    /// Accepted if it names the last stage, whose output is the network's.
+    #[schemars(extend("x-unbounded" = true))]
+    pub out_indices: OneOrMany<i64>,
 }
 
 impl Default for HorNetConfig {
     fn default() -> Self {
         Self {
+            out_indices: last_stage(),
             arch: ArchConfig::default(),
             in_channels: three(),
             drop_path_rate: 0.0,
@@ -171,6 +176,7 @@ impl HorNet {
     /// # Errors
     /// When the orders halve the channels more often than they can be, or a kernel is no odd number.
     pub fn new(p: &HorNetConfig) -> Result<Self> {
+        last_only(&p.out_indices, 4)?;
         let HorNetArch { base_dim, depths, orders, dw_cfg } = p.arch.0;
         bounded("base_dim", &[base_dim], 1 << 17)?;
         bounded("depths", &depths, 1000)?;

@@ -4,7 +4,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::arch::{Arch, ArchConfig};
+use super::common::{last_only, last_stage};
 use crate::base::{Error, Result};
+use crate::config::OneOrMany;
 use crate::nn::{FFN, Forward, LayerNorm, Module, Pair, PatchEmbed, Var};
 use crate::registry::BuildCx;
 use crate::{module, register};
@@ -28,11 +30,15 @@ pub struct MlpMixerConfig {
     /// Probability with which dropout zeroes an element behind every linear layer.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub drop_rate: f64,
+    /// Accepted if it names the last block, whose output is the network's.
+    #[schemars(extend("x-unbounded" = true))]
+    pub out_indices: OneOrMany<i64>,
 }
 
 impl Default for MlpMixerConfig {
     fn default() -> Self {
         Self {
+            out_indices: last_stage(),
             arch: ArchConfig::default(),
             img_size: Pair([224, 224]),
             patch_size: Pair([16, 16]),
@@ -108,6 +114,7 @@ impl MlpMixer {
     /// # Errors
     /// When sizes do not divide each other or are 0.
     pub fn new(p: &MlpMixerConfig) -> Result<Self> {
+        last_only(&p.out_indices, p.arch.0.num_layers)?;
         let (arch, Pair(img_size), Pair(patch)) = (p.arch.0, p.img_size, p.patch_size);
         if patch.contains(&0) || (0..2).any(|i| img_size[i] == 0 || img_size[i] % patch[i] != 0) {
             return Err(Error::config(format!(

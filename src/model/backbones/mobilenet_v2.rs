@@ -3,8 +3,9 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::common::{Chain, freeze, none_frozen, one, three};
+use super::common::{Chain, freeze, last_only, last_stage, none_frozen, one, three};
 use crate::base::Result;
+use crate::config::OneOrMany;
 use crate::kernels::Act;
 use crate::nn::init::{Constant, Init, Kaiming};
 use crate::nn::{ConvModule, Forward, Module, Sequential, Var, make_divisible};
@@ -26,11 +27,20 @@ pub struct MobileNetV2Config {
     pub frozen_stages: i64,
     /// Whether batch norms normalise by their running statistics in training too, and leave them alone.
     pub norm_eval: bool,
+    /// Accepted if it names the last of 8 layers, whose output is the network's.
+    #[schemars(extend("x-unbounded" = true))]
+    pub out_indices: OneOrMany<i64>,
 }
 
 impl Default for MobileNetV2Config {
     fn default() -> Self {
-        Self { widen_factor: one(), in_channels: three(), frozen_stages: none_frozen(), norm_eval: false }
+        Self {
+            out_indices: last_stage(),
+            widen_factor: one(),
+            in_channels: three(),
+            frozen_stages: none_frozen(),
+            norm_eval: false,
+        }
     }
 }
 
@@ -72,6 +82,7 @@ impl MobileNetV2 {
     /// # Errors
     /// When there are less stages than are frozen.
     pub fn new(p: &MobileNetV2Config) -> Result<Self> {
+        last_only(&p.out_indices, 8)?;
         let width = |channels: usize| make_divisible(channels as f64 * p.widen_factor, 8);
         let mut from = width(32);
         let conv = |from, to, kernel| ConvModule::of(from, to, kernel).act(RELU6);

@@ -4,9 +4,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::arch::{Arch, ArchConfig};
-use super::common::{Chain, bounded, freeze, none_frozen, three};
+use super::common::{Chain, bounded, freeze, last_only, last_stage, none_frozen, three};
 use super::reparam::{Branch, merged};
 use crate::base::{Error, Result};
+use crate::config::OneOrMany;
 use crate::nn::init::{Constant, Init, Kaiming};
 use crate::nn::{BatchNorm2d, BnThen, Conv2d, ConvModule, Forward, Module, SELayer, Var, make_divisible};
 use crate::registry::BuildCx;
@@ -24,8 +25,8 @@ pub struct MobileOneConfig {
     /// Whether each block is one convolution, whose weights come from a trained network.
     pub deploy: bool,
     /// Accepted if it names the last stage, whose output is the network's.
-    #[schemars(length(min = 1, max = 1), inner(range(min = 3, max = 3)))]
-    pub out_indices: Vec<usize>,
+    #[schemars(extend("x-unbounded" = true))]
+    pub out_indices: OneOrMany<i64>,
     /// Stages that are frozen, batch norms too: 0 the stem, n also the first n stages; -1 none.
     #[schemars(range(min = -1, max = 4))]
     pub frozen_stages: i64,
@@ -39,7 +40,7 @@ impl Default for MobileOneConfig {
             arch: ArchConfig::default(),
             in_channels: three(),
             deploy: false,
-            out_indices: vec![3],
+            out_indices: last_stage(),
             frozen_stages: none_frozen(),
             norm_eval: false,
         }
@@ -118,9 +119,7 @@ impl MobileOne {
     /// # Errors
     /// When there are less stages than are frozen, or another output than the last is asked for.
     pub fn new(p: &MobileOneConfig) -> Result<Self> {
-        if p.out_indices != [3] {
-            return Err(Error::config("only the last stage is an output: `out_indices: [3]`"));
-        }
+        last_only(&p.out_indices, 4)?;
         let (arch, channels) = (&p.arch.0, p.arch.0.channels());
         bounded("num_blocks", &arch.num_blocks, 1000)?;
         bounded("num_conv_branches", &arch.num_conv_branches, 1000)?;

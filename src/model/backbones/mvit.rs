@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::arch::{Arch, ArchConfig};
-use super::common::{Chain, Mlp, divided, drop_path_rates, last_only, last_stage, three};
+use super::common::{Chain, Mlp, divided, drop_path_rates, last_only, last_stage, of_map, on_map, three};
 use super::windows::weighed;
 use crate::base::{Elem, Error, Result};
 use crate::config::OneOrMany;
@@ -109,9 +109,11 @@ impl Arch for MViTArch {
 /// `norm3`. 24,173,320 parameters (`tiny`) with a linear layer for 1000 classes.
 pub struct MViT {
     patch_embed: PatchEmbed,
-    blocks: Vec<Block>,
+    blocks: Vec<Box<dyn Module>>,
     norm: Chain,
     img_size: usize,
+    /// The blocks that halve the map.
+    downscale_indices: Vec<usize>,
 }
 
 module!(MViT { patch_embed, blocks, ..norm });
@@ -135,12 +137,21 @@ impl MViT {
                 "`num_layers` is from 1 to 1000, `downscale_indices` has up to 8 numbers, `img_size` is at least 4",
             ));
         }
+        for (at, block) in downscale_indices.iter().enumerate() {
+            if *block >= num_layers || downscale_indices[..at].contains(block) {
+                return Err(Error::config(format!(
+                    "`downscale_indices: {downscale_indices:?}` are blocks from 0 to {}, each named once",
+                    num_layers - 1
+                )));
+            }
+        }
         let scales = downscale_indices.len() + 1;
         last_only(&p.out_scales, scales)?;
         let halves = |i: usize| downscale_indices.contains(&i);
         let (mut dims, mut heads, mut stride_kv, mut side) =
             (embed_dims, num_heads, 4, p.img_size.div_ceil(4));
-        let (mut rates, mut blocks) = (drop_path_rates(p.drop_path_rate, num_layers), Vec::new());
+        let (mut rates, mut blocks) =
+            (drop_path_rates(p.drop_path_rate, num_layers), Vec::<Box<dyn Module>>::new());
         for i in 0..num_layers {
             let doubles = if p.dim_mul_in_attention { halves(i) } else { halves(i + 1) };
             let out = if doubles { dims.saturating_mul(2) } else { dims };
@@ -153,7 +164,7 @@ impl MViT {
             let strides = [if halves(i) { 2 } else { 1 }, stride_kv];
             let attn = Attention::new(p, [dims, attn_dims], heads, strides, side);
             side = side.div_ceil(strides[0]);
-            blocks.push(Block {
+            blocks.push(Box::new(Block {
                 norm1: p.norm_cfg.build(dims),
                 attn,
                 drop_path: DropPath::new(rates.next().unwrap_or_default()),
@@ -162,7 +173,7 @@ impl MViT {
                 proj: doubles.then(|| Linear::new(dims, out)),
                 pool_skip: halves(i).then(|| MaxPool2d::new(3).stride(2).padding(1)),
                 in_attention: p.dim_mul_in_attention,
-            });
+            }));
             dims = out;
         }
         Ok(Self {
@@ -170,6 +181,7 @@ impl MViT {
             blocks,
             norm: Chain::default().with(format!("norm{}", scales - 1), p.norm_cfg.build(dims)),
             img_size: p.img_size,
+            downscale_indices,
         })
     }
 }
@@ -187,8 +199,8 @@ impl Module for MViT {
         let mut side = map.shape()[2];
         let mut x = map.embed_tokens(None, None);
         for (i, block) in self.blocks.iter_mut().enumerate() {
-            x =
-                cx.within(format_args!("blocks.{i}"), block, x, |block, cx| block.forward(x, &mut side, cx))?;
+            x = cx.child_all(format_args!("blocks.{i}"), block, &on_map(x, [side; 2]))?;
+            side = if self.downscale_indices.contains(&i) { side.div_ceil(2) } else { side };
         }
         self.norm.forward(x, cx)?.token_planes([side; 2]).checked()
     }
@@ -253,19 +265,22 @@ impl ModuleTree for Attention {
     }
 }
 
-impl Block {
-    /// Of the tokens [N, side², C] of a map, whose side it changes where it halves it.
-    fn forward<'t>(&mut self, x: Var<'t>, side: &mut usize, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+impl Module for Block {
+    fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        self.forward_all(&[x], cx)
+    }
+
+    /// Of the tokens of a square map.
+    fn forward_all<'t>(&mut self, xs: &[Var<'t>], cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        let (x, [side, _]) = of_map(xs)?;
         let normed = cx.child("norm1", &mut self.norm1, x)?;
-        let from = *side;
-        let seen = cx.within("attn", &mut self.attn, normed, |attn, cx| attn.forward(normed, from, cx))?;
+        let seen = cx.within("attn", &mut self.attn, normed, |attn, cx| attn.forward(normed, side, cx))?;
         let mut around = match &mut self.proj {
             Some(proj) if self.in_attention => cx.child("proj", proj, normed)?,
             _ => x,
         };
         if let Some(pool) = &mut self.pool_skip {
-            let map = pool.forward(around.token_planes([from; 2]).checked()?, cx)?;
-            *side = map.shape()[2];
+            let map = pool.forward(around.token_planes([side; 2]).checked()?, cx)?;
             around = map.embed_tokens(None, None);
         }
         let x = around + self.drop_path.forward(seen, cx)?;

@@ -4,9 +4,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::arch::{Arch, ArchConfig};
-use super::common::{Chain, bounded, drop_path_rates, freeze, none_frozen, three};
+use super::common::{Chain, bounded, drop_path_rates, freeze, last_only, last_stage, none_frozen, three};
 use super::reparam::merged;
 use crate::base::{Error, Result};
+use crate::config::OneOrMany;
 use crate::kernels::Act;
 use crate::nn::init::{Constant, Init, Kaiming};
 use crate::nn::{BatchNorm2d, BnThen, Conv2d, ConvModule, DropPath, Forward, Module, Var};
@@ -26,8 +27,8 @@ pub struct RepLKNetConfig {
     #[schemars(range(min = 1, max = 1024))]
     pub ffn_ratio: usize,
     /// Accepted if it names the last stage, whose output is the network's.
-    #[schemars(length(min = 1, max = 1), inner(range(min = 3, max = 3)))]
-    pub out_indices: Vec<usize>,
+    #[schemars(extend("x-unbounded" = true))]
+    pub out_indices: OneOrMany<i64>,
     /// Probability with which the last block is left out in training; it grows from 0 at the first.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub drop_path_rate: f64,
@@ -46,7 +47,7 @@ impl Default for RepLKNetConfig {
             arch: ArchConfig::default(),
             in_channels: three(),
             ffn_ratio: 4,
-            out_indices: vec![3],
+            out_indices: last_stage(),
             drop_path_rate: 0.3,
             small_kernel_merged: false,
             frozen_stages: none_frozen(),
@@ -136,9 +137,7 @@ impl RepLKNet {
         bounded("layers", &layers, 1000)?;
         bounded("channels", &channels, 1 << 20)?;
         bounded("ffn_ratio", &[p.ffn_ratio], 1024)?;
-        if p.out_indices != [3] {
-            return Err(Error::config("only the last stage is an output: `out_indices: [3]`"));
-        }
+        last_only(&p.out_indices, 4)?;
         let kernels = large_kernel_sizes.iter().chain(&small_kernel);
         if let Some(kernel) = kernels.clone().find(|kernel| kernel.is_multiple_of(2)) {
             return Err(Error::config(format!("a kernel of {kernel} has no middle: it is an odd number")));

@@ -4,8 +4,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::arch::{Arch, ArchConfig};
-use super::common::{Chain, bounded, three};
+use super::common::{Chain, bounded, last_only, last_stage, three};
 use crate::base::{Error, Result};
+use crate::config::OneOrMany;
 use crate::kernels::Act;
 use crate::nn::init::Kaiming;
 use crate::nn::{
@@ -31,8 +32,8 @@ pub struct RepMLPNetConfig {
     #[schemars(schema_with = "crate::nn::positive")]
     pub patch_size: Pair,
     /// Accepted if it names the last stage, whose output is the network's.
-    #[schemars(length(min = 1, max = 1), inner(range(min = 3, max = 3)))]
-    pub out_indices: Vec<usize>,
+    #[schemars(extend("x-unbounded" = true))]
+    pub out_indices: OneOrMany<i64>,
     /// Kernels of the convolutions beside the fully connected layers, odd numbers.
     #[schemars(inner(range(min = 1, max = 255)))]
     pub reparam_conv_kernels: Vec<usize>,
@@ -52,7 +53,7 @@ impl Default for RepMLPNetConfig {
             img_size: Pair([224, 224]),
             in_channels: three(),
             patch_size: Pair([4, 4]),
-            out_indices: vec![3],
+            out_indices: last_stage(),
             reparam_conv_kernels: vec![3],
             globalperceptron_ratio: 4,
             final_norm: true,
@@ -120,9 +121,7 @@ impl RepMLPNet {
         bounded("channels", &channels, 1 << 20)?;
         bounded("depths", &depths, 1000)?;
         bounded("sharesets_nums", &sharesets_nums, 1 << 20)?;
-        if p.out_indices != [3] {
-            return Err(Error::config("only the last stage is an output: `out_indices: [3]`"));
-        }
+        last_only(&p.out_indices, 4)?;
         if let Some(kernel) = p.reparam_conv_kernels.iter().find(|kernel| kernel.is_multiple_of(2)) {
             return Err(Error::config(format!(
                 "`reparam_conv_kernels`: {kernel} has no middle, it is an odd number"

@@ -3,9 +3,10 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::common::{Chain, freeze, none_frozen, three};
+use super::common::{Chain, freeze, last_only, last_stage, none_frozen, three};
 use super::reparam::{Branch, merged};
-use crate::base::{Error, Result};
+use crate::base::Result;
+use crate::config::OneOrMany;
 use crate::nn::init::{Constant, Init, Kaiming};
 use crate::nn::{BatchNorm2d, BnThen, Conv2d, ConvModule, Forward, Module, SELayer, Var};
 use crate::registry::BuildCx;
@@ -26,8 +27,8 @@ pub struct RepVGGConfig {
     /// Whether each block is one convolution, whose weights come from a trained network.
     pub deploy: bool,
     /// Accepted if it names the last stage, whose output is the network's.
-    #[schemars(length(min = 1, max = 1), inner(range(min = 3, max = 3)))]
-    pub out_indices: Vec<usize>,
+    #[schemars(extend("x-unbounded" = true))]
+    pub out_indices: OneOrMany<i64>,
     /// Stages that are frozen, batch norms too: 0 the stem, n also the first n stages; -1 none.
     #[schemars(range(min = -1, max = 4))]
     pub frozen_stages: i64,
@@ -42,7 +43,7 @@ impl Default for RepVGGConfig {
             in_channels: three(),
             base_channels: 64,
             deploy: false,
-            out_indices: vec![3],
+            out_indices: last_stage(),
             frozen_stages: none_frozen(),
             norm_eval: false,
         }
@@ -122,9 +123,7 @@ impl RepVGG {
     /// # Errors
     /// When there are less stages than are frozen, or another than the last is asked for.
     pub fn new(p: &RepVGGConfig) -> Result<Self> {
-        if p.out_indices != [3] {
-            return Err(Error::config("only the last stage is an output: `out_indices: [3]`"));
-        }
+        last_only(&p.out_indices, 4)?;
         let (blocks, widths) = p.arch.sizes();
         let width = |i: usize| ((p.base_channels << i) as f64 * widths[i]) as usize;
         let mut from = width(0).min(64);

@@ -3,8 +3,9 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::common::{one, three};
+use super::common::{last_only, last_stage, one, three};
 use crate::base::{Error, Result};
+use crate::config::OneOrMany;
 use crate::kernels::Act;
 use crate::nn::init::{Constant, Init, Kaiming};
 use crate::nn::{
@@ -28,11 +29,20 @@ pub struct ShuffleNetV1Config {
     pub in_channels: usize,
     /// Whether batch norms normalise by their running statistics in training too, and leave them alone.
     pub norm_eval: bool,
+    /// Accepted if it names the last stage, whose output is the network's.
+    #[schemars(extend("x-unbounded" = true))]
+    pub out_indices: OneOrMany<i64>,
 }
 
 impl Default for ShuffleNetV1Config {
     fn default() -> Self {
-        Self { groups: 3, widen_factor: one(), in_channels: three(), norm_eval: false }
+        Self {
+            out_indices: last_stage(),
+            groups: 3,
+            widen_factor: one(),
+            in_channels: three(),
+            norm_eval: false,
+        }
     }
 }
 
@@ -63,6 +73,7 @@ impl ShuffleNetV1 {
     /// # Errors
     /// When there is none of so many groups, or they do not divide the channels.
     pub fn new(p: &ShuffleNetV1Config) -> Result<Self> {
+        last_only(&p.out_indices, 3)?;
         let channels = match p.groups {
             1 => 144,
             2 => 200,

@@ -3,8 +3,9 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::common::{one, three};
+use super::common::{last_only, last_stage, one, three};
 use crate::base::{Error, Result};
+use crate::config::OneOrMany;
 use crate::kernels::Act;
 use crate::nn::init::{Constant, Init, Kaiming};
 use crate::nn::{ConvModule, Forward, MaxPool2d, Module, Sequential, Var, set_norm_eval};
@@ -23,11 +24,14 @@ pub struct ShuffleNetV2Config {
     pub in_channels: usize,
     /// Whether batch norms normalise by their running statistics in training too, and leave them alone.
     pub norm_eval: bool,
+    /// Accepted if it names the last of 4 layers, whose output is the network's.
+    #[schemars(extend("x-unbounded" = true))]
+    pub out_indices: OneOrMany<i64>,
 }
 
 impl Default for ShuffleNetV2Config {
     fn default() -> Self {
-        Self { widen_factor: one(), in_channels: three(), norm_eval: false }
+        Self { out_indices: last_stage(), widen_factor: one(), in_channels: three(), norm_eval: false }
     }
 }
 
@@ -58,6 +62,7 @@ impl ShuffleNetV2 {
     /// # Errors
     /// When there is no such width.
     pub fn new(p: &ShuffleNetV2Config) -> Result<Self> {
+        last_only(&p.out_indices, 4)?;
         let (channels, last) = match p.widen_factor {
             0.5 => ([48, 96, 192], 1024),
             1.0 => ([116, 232, 464], 1024),

@@ -4,8 +4,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::arch::{Arch, ArchConfig};
-use super::common::{Chain, bounded, depthwise, drop_path_rates, freeze, none_frozen, scaled, three};
+use super::common::{
+    Chain, bounded, depthwise, drop_path_rates, freeze, last_only, last_stage, none_frozen, scaled, three,
+};
 use crate::base::Result;
+use crate::config::OneOrMany;
 use crate::nn::{BatchNorm2d, Conv2d, DropPath, Dropout, Forward, LayerNorm2d, Module, Param, Var};
 use crate::registry::BuildCx;
 use crate::{module, register};
@@ -33,11 +36,15 @@ pub struct VANConfig {
     pub frozen_stages: i64,
     /// Whether batch norms normalise by their running statistics in training too, and leave them alone.
     pub norm_eval: bool,
+    /// Accepted if it names the last stage, whose output is the network's.
+    #[schemars(extend("x-unbounded" = true))]
+    pub out_indices: OneOrMany<i64>,
 }
 
 impl Default for VANConfig {
     fn default() -> Self {
         Self {
+            out_indices: last_stage(),
             arch: ArchConfig::default(),
             patch_sizes: [7, 3, 3, 3],
             in_channels: three(),
@@ -111,6 +118,7 @@ impl VAN {
     /// # Errors
     /// When a size is 0, or there are less stages than are frozen.
     pub fn new(p: &VANConfig) -> Result<Self> {
+        last_only(&p.out_indices, 4)?;
         let VANArch { embed_dims, depths, ffn_ratios } = p.arch.0;
         bounded("embed_dims", &embed_dims, 1 << 20)?;
         bounded("depths", &depths, 1000)?;

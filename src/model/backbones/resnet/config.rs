@@ -3,8 +3,9 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::super::common::{none_frozen, three};
+use super::super::common::{last_only, last_stage, none_frozen, three};
 use crate::base::{Error, Result};
+use crate::config::OneOrMany;
 use crate::nn::ConvNormConfig;
 
 /// The keys of `{type: ResNet, …}` in a config, and how a program says the same.
@@ -54,8 +55,9 @@ pub struct ResNetConfig {
     #[schemars(range(min = 1))]
     pub num_stages: Option<usize>,
     /// Accepted if it names the last stage, whose output is the network's.
-    #[serde(default)]
-    pub out_indices: Option<Vec<usize>>,
+    #[serde(default = "last_stage")]
+    #[schemars(extend("x-unbounded" = true))]
+    pub out_indices: OneOrMany<i64>,
     /// Where a bottleneck has its stride: `pytorch` or `caffe`. A basic block has only one place for it.
     #[serde(default)]
     pub style: BlockStyle,
@@ -104,7 +106,7 @@ impl ResNetConfig {
             deep_stem: false,
             avg_down: false,
             num_stages: None,
-            out_indices: None,
+            out_indices: last_stage(),
             style: BlockStyle::default(),
             zero_init_residual: true,
             frozen_stages: none_frozen(),
@@ -177,13 +179,7 @@ impl ResNetConfig {
         if self.num_stages.is_some_and(|n| n != stages) {
             return Err(Error::config(format!("a ResNet of depth {} has {stages} stages", self.depth)));
         }
-        if self.out_indices.as_ref().is_some_and(|out| *out != [stages - 1]) {
-            return Err(Error::config(format!(
-                "only the last stage is an output: `out_indices: [{}]`",
-                stages - 1
-            )));
-        }
-        Ok(())
+        last_only(&self.out_indices, stages)
     }
 }
 

@@ -6,8 +6,9 @@ use serde::Deserialize;
 use super::block::{Bottleneck, Place, conv};
 use super::{BlockStyle, ResNetConfig};
 use crate::base::{Error, Result};
+use crate::config::OneOrMany;
 use crate::model::backbones::arch::{Arch, ArchConfig};
-use crate::model::backbones::common::{Chain, freeze, none_frozen, three};
+use crate::model::backbones::common::{Chain, freeze, last_only, last_stage, none_frozen, three};
 use crate::nn::init::{Constant, Init, Kaiming};
 use crate::nn::{BatchNorm2d, Forward, Module, ReLU, Var};
 use crate::registry::BuildCx;
@@ -32,8 +33,9 @@ pub struct RegNetConfig {
     #[schemars(range(min = 1, max = 1_048_576))]
     pub base_channels: usize,
     /// Accepted if it names the last stage, whose output is the network's.
-    #[serde(default)]
-    pub out_indices: Option<Vec<usize>>,
+    #[serde(default = "last_stage")]
+    #[schemars(extend("x-unbounded" = true))]
+    pub out_indices: OneOrMany<i64>,
     /// Where a bottleneck has its stride: `pytorch` or `caffe`.
     #[serde(default)]
     pub style: BlockStyle,
@@ -61,7 +63,7 @@ impl RegNetConfig {
             in_channels: three(),
             stem_channels: stem(),
             base_channels: stem(),
-            out_indices: None,
+            out_indices: last_stage(),
             style: BlockStyle::default(),
             zero_init_residual: true,
             frozen_stages: none_frozen(),
@@ -176,9 +178,7 @@ impl RegNet {
     /// # Errors
     /// When the arch makes no four stages, or another output than the last is asked for.
     pub fn new(p: &RegNetConfig) -> Result<Self> {
-        if p.out_indices.as_ref().is_some_and(|out| *out != [3]) {
-            return Err(Error::config("only the last stage is an output: `out_indices: [3]`"));
-        }
+        last_only(&p.out_indices, 4)?;
         let mut from = p.stem_channels;
         let mut layers = Chain::default()
             .with("conv1", conv(p.in_channels, from, 3, 2, 1)?)

@@ -7,7 +7,8 @@ use super::block::{Place, conv};
 use super::config::Plan;
 use super::{ResNet, ResNetConfig};
 use crate::base::{Error, Result};
-use crate::model::backbones::common::{begins_at_zero, none_frozen, three};
+use crate::config::OneOrMany;
+use crate::model::backbones::common::{begins_at_zero, last_only, last_stage, none_frozen, three};
 use crate::nn::init::Init;
 use crate::nn::{
     AvgPool2d, BatchNorm2d, BnThen, Conv2d, ConvNormConfig, DropPath, Forward, Module, Sequential, Var,
@@ -45,8 +46,8 @@ pub struct Res2NetConfig {
     #[schemars(range(min = 4, max = 4))]
     pub num_stages: usize,
     /// Accepted if it names the last stage, whose output is the network's.
-    #[schemars(length(min = 1, max = 1), inner(range(min = 3, max = 3)))]
-    pub out_indices: Vec<usize>,
+    #[schemars(extend("x-unbounded" = true))]
+    pub out_indices: OneOrMany<i64>,
     /// Whether each block begins as its shortcut: the scale of its last batch norm is 0 at first.
     pub zero_init_residual: bool,
     /// The batch norms.
@@ -73,7 +74,7 @@ impl Default for Res2NetConfig {
             deep_stem: true,
             avg_down: true,
             num_stages: 4,
-            out_indices: vec![3],
+            out_indices: last_stage(),
             zero_init_residual: true,
             norm_cfg: ConvNormConfig::default(),
             frozen_stages: none_frozen(),
@@ -96,11 +97,10 @@ impl ResNet {
     /// # Errors
     /// When there is no such depth, or the parts have no channels.
     pub fn res2net(p: &Res2NetConfig) -> Result<Self> {
-        if p.num_stages != 4 || p.out_indices != [3] {
-            return Err(Error::config(
-                "a Res2Net has four stages, and only the last is an output: `out_indices: [3]`",
-            ));
+        if p.num_stages != 4 {
+            return Err(Error::config("a Res2Net has four stages: leave `num_stages` out"));
         }
+        last_only(&p.out_indices, 4)?;
         let inner = ResNetConfig {
             in_channels: p.in_channels,
             stem_channels: Some(p.stem_channels),

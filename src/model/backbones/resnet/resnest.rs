@@ -7,7 +7,8 @@ use super::block::{Place, conv};
 use super::config::Plan;
 use super::{BlockStyle, ResNet, ResNetConfig};
 use crate::base::{Error, Result};
-use crate::model::backbones::common::{begins_at_zero, bounded, none_frozen, three};
+use crate::config::OneOrMany;
+use crate::model::backbones::common::{begins_at_zero, bounded, last_only, last_stage, none_frozen, three};
 use crate::nn::init::Init;
 use crate::nn::{
     AvgPool2d, BatchNorm2d, BnThen, Conv2d, Conv2dConfig, ConvNormConfig, Forward, Module, Pair, Sequential,
@@ -50,8 +51,8 @@ pub struct ResNeStConfig {
     #[schemars(range(min = 4, max = 4))]
     pub num_stages: usize,
     /// Accepted if it names the last stage, whose output is the network's.
-    #[schemars(length(min = 1, max = 1), inner(range(min = 3, max = 3)))]
-    pub out_indices: Vec<usize>,
+    #[schemars(extend("x-unbounded" = true))]
+    pub out_indices: OneOrMany<i64>,
     /// Where a block has its stride: `pytorch` or `caffe`.
     pub style: BlockStyle,
     /// Whether each block begins as its shortcut: the scale of its last batch norm is 0 at first.
@@ -78,7 +79,7 @@ impl Default for ResNeStConfig {
             reduction_factor: 4,
             avg_down_stride: true,
             num_stages: 4,
-            out_indices: vec![3],
+            out_indices: last_stage(),
             style: BlockStyle::default(),
             zero_init_residual: true,
             norm_cfg: ConvNormConfig::default(),
@@ -101,11 +102,10 @@ impl ResNet {
     /// # Errors
     /// When there is no such depth, or groups do not divide channels.
     pub fn resnest(p: &ResNeStConfig) -> Result<Self> {
-        if p.num_stages != 4 || p.out_indices != [3] {
-            return Err(Error::config(
-                "a ResNeSt has four stages, and only the last is an output: `out_indices: [3]`",
-            ));
+        if p.num_stages != 4 {
+            return Err(Error::config("a ResNeSt has four stages: leave `num_stages` out"));
         }
+        last_only(&p.out_indices, 4)?;
         bounded("radix", &[p.radix], 64)?;
         let blocks = match p.depth {
             50 => [3, 4, 6, 3],

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::arch::{Arch, ArchConfig};
-use super::common::{Chain, drop_path_rates, three};
+use super::common::{Chain, drop_path_rates, last_only, last_stage, of_map, on_map, three};
 use crate::base::{Error, Result};
 use crate::config::OneOrMany;
 use crate::nn::{DropPath, Dropout, FFN, Forward, LayerNorm, Linear, Module, PadMode, Pair, PatchEmbed, Var};
@@ -45,6 +45,9 @@ pub struct SwinTransformerConfig {
     pub drop_path_rate: f64,
     /// Whether a map that is smaller than a window is filled up with zeros, and not refused.
     pub pad_small_map: bool,
+    /// Accepted if it names the last stage, whose output is the network's.
+    #[schemars(extend("x-unbounded" = true))]
+    pub out_indices: OneOrMany<i64>,
 }
 
 /// What a stage of a [`SwinTransformer`] has of its own.
@@ -76,6 +79,7 @@ impl SwinTransformerConfig {
 impl Default for SwinTransformerConfig {
     fn default() -> Self {
         Self {
+            out_indices: last_stage(),
             arch: ArchConfig::default(),
             img_size: Pair([224, 224]),
             patch_size: Pair([4, 4]),
@@ -160,6 +164,7 @@ impl SwinTransformer {
                 "`depths: {depths:?}` and `num_heads: {num_heads:?}` have one number each for a stage, of up to 16"
             )));
         }
+        last_only(&p.out_indices, depths.len())?;
         if p.stage_cfgs.len() > 1 && p.stage_cfgs.len() != depths.len() {
             let (own, stages) = (p.stage_cfgs.len(), depths.len());
             return Err(Error::config(format!("`stage_cfgs` has {own} entries for {stages} stages")));
@@ -171,16 +176,16 @@ impl SwinTransformer {
         let mut stages = Vec::new();
         for (i, (depth, heads)) in depths.iter().zip(&num_heads).enumerate() {
             let dims = embed_dims.saturating_mul(1 << i);
-            let mut block = |j: usize| {
+            let mut block = |j: usize| -> Result<Box<dyn Module>> {
                 let window = p.window_of(i);
                 let shift = if j.is_multiple_of(2) { 0 } else { window / 2 };
-                Ok(Block {
+                Ok(Box::new(Block {
                     norm1: LayerNorm::new(dims),
                     attn: ShiftWindowMSA::new(dims, *heads, [window, shift], p.pad_small_map)?,
                     norm2: LayerNorm::new(dims),
                     ffn: FFN::new(dims, dims.saturating_mul(4), 0.0),
                     drop_path: DropPath::new(rates.next().unwrap_or_default()),
-                })
+                }))
             };
             let blocks = (0..*depth).map(&mut block).collect::<Result<_>>()?;
             stages
@@ -209,9 +214,7 @@ impl Module for SwinTransformer {
         x = self.drop_after_pos.forward(x, cx)?;
         for (i, stage) in self.stages.iter_mut().enumerate() {
             for (j, block) in stage.blocks.iter_mut().enumerate() {
-                x = cx.within(format_args!("stages.{i}.blocks.{j}"), block, x, |block, cx| {
-                    block.forward(x, size, cx)
-                })?;
+                x = cx.child_all(format_args!("stages.{i}.blocks.{j}"), block, &on_map(x, size))?;
             }
             if let Some(downsample) = &mut stage.downsample {
                 (x, size) = downsample.forward(x, size, cx)?;
@@ -223,7 +226,7 @@ impl Module for SwinTransformer {
 
 /// Blocks on one size of the map, and the step to the next.
 struct Stage {
-    blocks: Vec<Block>,
+    blocks: Vec<Box<dyn Module>>,
     downsample: Option<PatchMerging>,
 }
 
@@ -240,9 +243,14 @@ struct Block {
 
 module!(Block { norm1, attn, norm2, ffn, drop_path });
 
-impl Block {
-    /// Of the tokens [N, H W, C] of a map.
-    fn forward<'t>(&mut self, x: Var<'t>, size: [usize; 2], cx: &mut Forward<'_>) -> Result<Var<'t>> {
+impl Module for Block {
+    fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        self.forward_all(&[x], cx)
+    }
+
+    /// Of the tokens of a map.
+    fn forward_all<'t>(&mut self, xs: &[Var<'t>], cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        let (x, size) = of_map(xs)?;
         let y = cx.child("norm1", &mut self.norm1, x)?;
         let y = cx.within("attn", &mut self.attn, y, |attn, cx| attn.forward(y, size, cx))?;
         let x = x + self.drop_path.forward(y, cx)?;

@@ -8,7 +8,7 @@ use super::window::{ShiftWindowMSA, windows_of};
 use crate::base::{Elem, Error, Result, Tensor};
 use crate::config::OneOrMany;
 use crate::model::backbones::arch::{Arch, ArchConfig};
-use crate::model::backbones::common::{Chain, drop_path_rates, three};
+use crate::model::backbones::common::{Chain, drop_path_rates, last_only, last_stage, of_map, on_map, three};
 use crate::model::backbones::windows::{distances, unit, weighed};
 use crate::nn::{DropPath, Dropout, FFN, Forward, LayerNorm, Linear, Module, Pair, Param, PatchEmbed, Var};
 use crate::registry::BuildCx;
@@ -43,11 +43,15 @@ pub struct SwinTransformerV2Config {
     /// The windows of each stage by which loaded weights were trained, 0 for the same ones; all the same if absent.
     #[schemars(inner(range(max = 256)))]
     pub pretrained_window_sizes: Vec<usize>,
+    /// Accepted if it names the last stage, whose output is the network's.
+    #[schemars(extend("x-unbounded" = true))]
+    pub out_indices: OneOrMany<i64>,
 }
 
 impl Default for SwinTransformerV2Config {
     fn default() -> Self {
         Self {
+            out_indices: last_stage(),
             arch: ArchConfig::default(),
             img_size: Pair([256, 256]),
             patch_size: Pair([4, 4]),
@@ -141,6 +145,7 @@ impl SwinTransformerV2 {
                 "`depths: {depths:?}` and `num_heads: {num_heads:?}` have one number each for a stage, of up to 16"
             )));
         }
+        last_only(&p.out_indices, count)?;
         let windows = match &*p.window_size {
             [one] => vec![*one; count],
             many => many.to_vec(),
@@ -159,19 +164,19 @@ impl SwinTransformerV2 {
         for (i, (depth, heads)) in depths.iter().zip(&num_heads).enumerate() {
             let (dims, window) = (embed_dims.saturating_mul(1 << i), windows[i]);
             let base = if trained[i] > 0 { trained[i] } else { window };
-            let mut block = |j: usize| {
+            let mut block = |j: usize| -> Result<Box<dyn Module>> {
                 let shift = if j.is_multiple_of(2) { 0 } else { window / 2 };
                 let attention = WindowMsaV2::new(dims, *heads, window, base)?;
                 let extra =
                     extra_norm_every_n_blocks > 0 && (j + 1).is_multiple_of(extra_norm_every_n_blocks);
-                Ok(Block {
+                Ok(Box::new(Block {
                     attn: ShiftWindowMSA::of(attention, [window, shift], p.pad_small_map),
                     norm1: LayerNorm::new(dims),
                     ffn: FFN::new(dims, dims.saturating_mul(4), 0.0),
                     norm2: LayerNorm::new(dims),
                     norm3: extra.then(|| LayerNorm::new(dims)),
                     drop_path: DropPath::new(rates.next().unwrap_or_default()),
-                })
+                }))
             };
             let blocks = (0..*depth).map(&mut block).collect::<Result<_>>()?;
             stages.push(Stage { downsample: (i > 0).then(|| PatchMerging::normed_last(dims / 2)), blocks });
@@ -202,9 +207,7 @@ impl Module for SwinTransformerV2 {
                 (x, size) = downsample.forward(x, size, cx)?;
             }
             for (j, block) in stage.blocks.iter_mut().enumerate() {
-                x = cx.within(format_args!("stages.{i}.blocks.{j}"), block, x, |block, cx| {
-                    block.forward(x, size, cx)
-                })?;
+                x = cx.child_all(format_args!("stages.{i}.blocks.{j}"), block, &on_map(x, size))?;
             }
         }
         self.norm.forward(x, cx)?.token_planes(size).checked()
@@ -214,7 +217,7 @@ impl Module for SwinTransformerV2 {
 /// The step to a smaller map, and blocks on it.
 struct Stage {
     downsample: Option<PatchMerging>,
-    blocks: Vec<Block>,
+    blocks: Vec<Box<dyn Module>>,
 }
 
 module!(Stage { downsample, blocks });
@@ -232,9 +235,14 @@ struct Block {
 
 module!(Block { attn, norm1, ffn, norm2, norm3, drop_path });
 
-impl Block {
-    /// Of the tokens [N, H W, C] of a map.
-    fn forward<'t>(&mut self, x: Var<'t>, size: [usize; 2], cx: &mut Forward<'_>) -> Result<Var<'t>> {
+impl Module for Block {
+    fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        self.forward_all(&[x], cx)
+    }
+
+    /// Of the tokens of a map.
+    fn forward_all<'t>(&mut self, xs: &[Var<'t>], cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        let (x, size) = of_map(xs)?;
         let y = cx.within("attn", &mut self.attn, x, |attn, cx| attn.forward(x, size, cx))?;
         let y = self.drop_path.forward(y, cx)?;
         let x = x + cx.child("norm1", &mut self.norm1, y)?;

@@ -8,7 +8,7 @@ use serde::Deserialize;
 pub use arch::{PCPVTArch, SVTArch};
 
 use super::arch::{Arch, ArchConfig};
-use super::common::{divided, drop_path_rates, last_only, last_stage, three};
+use super::common::{divided, drop_path_rates, last_only, last_stage, of_map, on_map, three};
 use super::windows::Windows;
 use crate::base::{Elem, Error, Result};
 use crate::config::OneOrMany;
@@ -74,7 +74,7 @@ impl<A: Arch> Default for TwinsConfig<A> {
 pub struct Twins {
     patch_embeds: Vec<PatchEmbed>,
     position_encodings: Vec<Peg>,
-    stages: Vec<Vec<Block>>,
+    stages: Vec<Vec<Box<dyn Module>>>,
     norms: Norms,
     drop: Dropout,
     /// Size and step of the patches.
@@ -162,17 +162,17 @@ impl Twins {
             patch_embeds.push(patches.norm(LayerNorm::new(dims)));
             position_encodings.push(Peg { proj: Conv2d::new(dims, dims, 3).padding(1).groups(dims) });
             divided(dims, arch.num_heads[i])?;
-            let block = |j: usize| {
+            let block = |j: usize| -> Box<dyn Module> {
                 let drop_path = rates.next().unwrap_or_default();
                 let window = windows.filter(|_| j.is_multiple_of(2)).map(|windows| windows[i]);
                 let ffn = FFN::new(dims, dims.saturating_mul(arch.mlp_ratios[i]), p.drop_rate);
-                Block {
+                Box::new(Block {
                     norm1: p.norm_cfg.build(dims),
                     attn: Attention::new(p, arch, i, window, drop_path),
                     norm2: p.norm_cfg.build(dims),
                     ffn: ffn.drop_path(drop_path),
                     drop_path: DropPath::new(drop_path),
-                }
+                })
             };
             stages.push((0..arch.depths[i]).map(block).collect());
         }
@@ -205,9 +205,7 @@ impl Module for Twins {
             }
             x = self.drop.forward(x, cx)?;
             for (j, block) in stage.iter_mut().enumerate() {
-                x = cx.within(format_args!("stages.{i}.{j}"), block, x, |block, cx| {
-                    block.forward(x, size, cx)
-                })?;
+                x = cx.child_all(format_args!("stages.{i}.{j}"), block, &on_map(x, size))?;
                 if j == 0 {
                     let near = x.token_planes(size);
                     let seen = cx.child(format_args!("position_encodings.{i}.proj"), &mut peg.proj, near)?;
@@ -324,9 +322,14 @@ impl Attention {
     }
 }
 
-impl Block {
-    /// Of the tokens [N, H W, C] of a map.
-    fn forward<'t>(&mut self, x: Var<'t>, size: [usize; 2], cx: &mut Forward<'_>) -> Result<Var<'t>> {
+impl Module for Block {
+    fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        self.forward_all(&[x], cx)
+    }
+
+    /// Of the tokens of a map.
+    fn forward_all<'t>(&mut self, xs: &[Var<'t>], cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        let (x, size) = of_map(xs)?;
         let y = cx.child("norm1", &mut self.norm1, x)?;
         let y = cx.within("attn", &mut self.attn, y, |attn, cx| attn.forward(y, size, cx))?;
         let x = x + self.drop_path.forward(y, cx)?;

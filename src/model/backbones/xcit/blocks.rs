@@ -2,6 +2,7 @@
 
 use crate::base::{Elem, Result};
 use crate::kernels::Act;
+use crate::model::backbones::common::of_map;
 use crate::model::backbones::windows::unit;
 use crate::module;
 use crate::nn::{
@@ -70,9 +71,16 @@ impl XcaBlock {
             drop_path: DropPath::new(s.drop_path),
         })
     }
+}
 
-    /// Of the tokens [N, H W, D] of a map.
-    pub fn forward<'t>(&mut self, x: Var<'t>, size: [usize; 2], cx: &mut Forward<'_>) -> Result<Var<'t>> {
+impl Module for XcaBlock {
+    fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        self.forward_all(&[x], cx)
+    }
+
+    /// Of the tokens of a map.
+    fn forward_all<'t>(&mut self, xs: &[Var<'t>], cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        let (x, size) = of_map(xs)?;
         let Self { norm1, attn, norm3, local_mp, norm2, ffn, gamma1, gamma3, gamma2, drop_path } = self;
         let tape = x.tape();
         let y = cx.child("norm1", norm1, x)?;

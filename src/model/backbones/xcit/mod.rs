@@ -5,7 +5,7 @@ mod blocks;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::common::{Chain, last_only, last_stage, three};
+use super::common::{Chain, last_only, last_stage, on_map, three};
 use super::vision_transformer::OutType;
 use crate::base::{Elem, Error, Result, Tensor};
 use crate::config::OneOrMany;
@@ -105,8 +105,8 @@ pub struct XCiT {
     patch_embed: Embed,
     pos_embed: Option<Waves>,
     pos_drop: Dropout,
-    xca_layers: Vec<XcaBlock>,
-    ca_layers: Vec<ClassBlock>,
+    xca_layers: Vec<Box<dyn Module>>,
+    ca_layers: Vec<Box<dyn Module>>,
     norm: LayerNorm,
     out_type: OutType,
     init: Vec<Init>,
@@ -151,8 +151,10 @@ impl XCiT {
             patch_embed: Embed { proj: patches(p)? },
             pos_embed: p.use_pos_embed.then(|| Waves::new(dims)).transpose()?,
             pos_drop: Dropout::new(p.drop_rate),
-            xca_layers: (0..p.depth).map(|_| XcaBlock::new(&sizes)).collect::<Result<_>>()?,
-            ca_layers: (0..p.cls_attn_layers).map(|_| ClassBlock::new(&sizes, p.tokens_norm)).collect(),
+            xca_layers: (0..p.depth).map(|_| Ok(boxed(XcaBlock::new(&sizes)?))).collect::<Result<_>>()?,
+            ca_layers: (0..p.cls_attn_layers)
+                .map(|_| boxed(ClassBlock::new(&sizes, p.tokens_norm)))
+                .collect(),
             norm: p.norm_cfg.build(dims),
             out_type: p.out_type,
             init: vec![Init::new(rule()).layer("Linear")],
@@ -172,8 +174,7 @@ impl Module for XCiT {
         }
         let mut x = self.pos_drop.forward(map.embed_tokens(None, None).checked()?, cx)?;
         for (i, block) in self.xca_layers.iter_mut().enumerate() {
-            x = cx
-                .within(format_args!("xca_layers.{i}"), block, x, |block, cx| block.forward(x, [h, w], cx))?;
+            x = cx.child_all(format_args!("xca_layers.{i}"), block, &on_map(x, [h, w]))?;
         }
         let cls = x.tape().param(&self.cls_token);
         let dims = cls.shape()[2];
@@ -190,6 +191,10 @@ impl Module for XCiT {
         }
         .checked()
     }
+}
+
+fn boxed(block: impl Module) -> Box<dyn Module> {
+    Box::new(block)
 }
 
 /// Convolutions of stride 2 that make patches.
