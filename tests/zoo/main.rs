@@ -6,6 +6,7 @@
 
 mod deployed;
 mod published;
+mod recipes;
 mod recomputed;
 mod refusals;
 mod vig;
@@ -77,39 +78,43 @@ fn weights(name: &str, shape: &[usize]) -> StateTensor {
     StateTensor { role: Role::Weight, value: ArrayD::from_shape_vec(IxDyn(shape), values).unwrap() }
 }
 
-impl Case {
-    /// The file that the library would have written.
-    fn file(&self) -> StateDict {
-        let mut file = Vec::new();
-        for line in &self.tensors {
-            let (name, shape) = line.split_once(' ').unwrap();
-            let shape: Vec<usize> = shape.split(' ').map(|size| size.parse().unwrap()).collect();
-            let own: &[&str] = match name.strip_suffix('*') {
-                Some(_) => &["weight", "bias", "running_mean", "running_var"],
-                None => &[""],
-            };
-            for own in own {
-                let name = name.trim_end_matches('*').to_owned() + own;
-                let tensor = weights(&name, &shape);
-                file.push((name, tensor));
-            }
+/// The tensors of these lines, as the library would have written them.
+fn file(lines: &[String]) -> StateDict {
+    let mut file = Vec::new();
+    for line in lines {
+        let (name, shape) = line.split_once(' ').unwrap();
+        let shape: Vec<usize> = shape.split(' ').map(|size| size.parse().unwrap()).collect();
+        let own: &[&str] = match name.strip_suffix('*') {
+            Some(_) => &["weight", "bias", "running_mean", "running_var"],
+            None => &[""],
+        };
+        for own in own {
+            let name = name.trim_end_matches('*').to_owned() + own;
+            let tensor = weights(&name, &shape);
+            file.push((name, tensor));
         }
-        StateDict(file)
     }
+    StateDict(file)
+}
 
-    /// The same where the script begins to train: batch norms keep what follows them away from its kinks.
-    fn begin(&self) -> StateDict {
-        let mut file = self.file();
-        let norms: Vec<&str> = self.tensors.iter().filter_map(|line| Some(line.split_once('*')?.0)).collect();
-        for (name, tensor) in &mut file.0 {
-            let of = |own: &str| name.strip_suffix(own).is_some_and(|owner| norms.contains(&owner));
-            if of("weight") {
-                tensor.value.mapv_inplace(|scale| scale * 0.3);
-            } else if of("bias") {
-                tensor.value.mapv_inplace(|offset| offset + 0.6);
-            }
+/// The same where the scripts begin to train: batch norms keep what follows them away from its kinks.
+fn begin(lines: &[String]) -> StateDict {
+    let mut file = file(lines);
+    let norms: Vec<&str> = lines.iter().filter_map(|line| Some(line.split_once('*')?.0)).collect();
+    for (name, tensor) in &mut file.0 {
+        let of = |own: &str| name.strip_suffix(own).is_some_and(|owner| norms.contains(&owner));
+        if of("weight") {
+            tensor.value.mapv_inplace(|scale| scale * 0.3);
+        } else if of("bias") {
+            tensor.value.mapv_inplace(|offset| offset + 0.6);
         }
-        file
+    }
+    file
+}
+
+impl Case {
+    fn file(&self) -> StateDict {
+        file(&self.tensors)
     }
 
     /// `squares` of the script.
@@ -243,7 +248,7 @@ fn loss<'t>(net: &mut Net, images: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<
 
 /// The losses of ten steps of SGD with momentum, and that of the network in evaluation.
 fn losses(case: &Case) -> Vec<f64> {
-    let mut net = loaded_from(case, case.begin());
+    let mut net = loaded_from(case, begin(&case.tensors));
     let mut optim = OptimWrapper::new(Sgd::new(case.lr).momentum(0.9));
     optim.bind(&net).unwrap();
     let images = case.squares(4);
