@@ -3,21 +3,21 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::given::GivenHook;
 use super::ranks::shard;
-use super::spelt_out::{default_slots, spelt_out};
+use super::slots::{hooks, misplaced};
+use super::spelt_out::spelt_out;
 use super::stand_in::StandInData;
 use super::written::Written;
 use super::{Evaluation, LoopTotals, RunConfig, RunnerBuilder, checks, meet};
-use crate::base::{Error, Result, memory};
+use crate::base::{Result, memory};
 use crate::comm::{Comm, Solo};
 use crate::config::{Diag, Diags, Kind, Level, Node, OneOrMany};
 use crate::data::{DataLoader, DataLoaderConfig, Fitted, StandIn, class_counts};
-use crate::hook::{Misplaced, Progress};
+use crate::hook::Progress;
 use crate::metric::{Evaluator, Metric};
 use crate::nn::TrainedClasses;
 use crate::optim::{ScheduledParam, Totals};
-use crate::registry::{BuildCx, Collected, Spec, blamed, build_apart};
+use crate::registry::{BuildCx, Collected, Spec, build_apart};
 use crate::vis::{Given, check_apart};
 
 /// Values of a config whose places are noted beside its dump: a report shows no more.
@@ -409,45 +409,4 @@ impl<'a> Assembler<'a> {
         found.extend(checks::of(&checks::RunParts { config, node, builder, schedules, hooks }));
         if found.has_errors() { Err(found.into()) } else { Ok(found) }
     }
-}
-
-/// What is wrong with the order of the hooks, at the hook that it is about.
-pub(super) fn misplaced(error: Error, hooks: &[(Arc<str>, Node)]) -> Diag {
-    let text = error.to_string();
-    let Error::Config(source) = error else { return Diag::error(text) };
-    let Some(Misplaced { hook, message, given, near }) = source.downcast_ref() else {
-        return Diag::error(text);
-    };
-    let mut diag = Diag::error(message.as_str());
-    if let Some((_, node)) = hooks.iter().find(|(key, _)| **key == **hook) {
-        diag = diag.on(blamed(node, message));
-    }
-    diag = given.iter().fold(diag, |diag, given| diag.note(given));
-    near.iter().fold(diag, |diag, near| diag.fix(near))
-}
-
-/// Default slots with the config's replacements, then the custom hooks.
-fn hooks(config: &RunConfig) -> Result<Vec<Spec<dyn crate::hook::Hook>>> {
-    let mut slots = default_slots()?;
-    for (name, given) in &config.default_hooks.0 {
-        match slots.iter_mut().find(|(n, _)| n == name) {
-            Some((_, slot)) => *slot = given.clone(),
-            None if given.is_some() => slots.push((name.clone(), given.clone())),
-            None => {
-                let known: Vec<_> = slots.iter().map(|(n, _)| n.as_str()).collect();
-                let text = format!(
-                    "there is no default hook slot `{name}` to remove: known are {}",
-                    known.join(", ")
-                );
-                return Err(crate::base::Error::config(text));
-            }
-        }
-    }
-    let custom = config.custom_hooks.iter().flatten().cloned();
-    Ok(slots.into_iter().filter_map(|(_, spec)| spec).chain(custom).collect())
-}
-
-/// The default hooks, for a runner without a config.
-pub(super) fn default_hooks() -> Result<Vec<GivenHook>> {
-    Ok(default_slots()?.into_iter().filter_map(|(_, spec)| spec).map(GivenHook::Written).collect())
 }

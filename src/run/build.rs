@@ -257,7 +257,7 @@ impl RunnerBuilder {
         let mut all = std::mem::take(&mut self.hooks).into_iter().map(build).collect::<Result<Vec<_>>>()?;
         if self.line.is_none() && !self.no_default_hooks {
             let build = |hook: GivenHook| hook.build(&mut cx);
-            let defaults = super::assemble::default_hooks()?.into_iter().map(build).collect::<Result<_>>()?;
+            let defaults = super::slots::default_hooks()?.into_iter().map(build).collect::<Result<_>>()?;
             all = apart::with_defaults(defaults, all);
         }
         let line = self.line.get_or_insert_default();

@@ -45,6 +45,7 @@ mod saver;
 mod saving;
 mod scale;
 pub mod session;
+mod slots;
 mod spelt_out;
 mod stand_in;
 mod summary;

@@ -4,8 +4,9 @@
 use std::io;
 use std::sync::Arc;
 
-use super::assemble::{Purpose, misplaced};
+use super::assemble::Purpose;
 use super::eval::Insane;
+use super::slots::misplaced;
 use super::unreadable::NotGiven;
 use super::{RunConfig, RunnerBuilder};
 use crate::base::Error;
