@@ -307,6 +307,78 @@ fn a_pipe_gets_plain_lines_and_as_many_as_were_asked_for() {
     assert!(err.contains("DEBUG - config:\n"), "who asks on the command line wins: {err}");
 }
 
+/// The lines of a training, each number as `#`: log lines with their levels in colour on a terminal, which they never were
+/// there, and plain in a pipe; then what the end tells.
+#[test]
+fn a_training_has_these_lines_on_a_terminal_and_in_a_pipe() {
+    let numberless = |text: &str| {
+        let parts = text.split(|c: char| c.is_ascii_digit()).collect::<Vec<_>>();
+        let mut out = String::new();
+        for (at, part) in parts.iter().enumerate() {
+            // Of several digits in a row only the first.
+            out += if at > 0 && (!part.is_empty() || at + 1 == parts.len()) { "#" } else { "" };
+            out += part;
+        }
+        out
+    };
+    let train =
+        "Epoch(train) [#][#/#]  lr: #.#e-#  eta: #:#:#  time: #.#  data_time: #.#  memory: #  loss: #.#";
+    let told = [
+        &["WARN", "`default_scope` is accepted without effect: all registered types are in reach"][..],
+        &["INFO", "hooks in the order in which they are called:"],
+        &["(VERY_HIGH   ) RuntimeInfoHook"],
+        &["(NORMAL      ) IterTimerHook"],
+        &["(NORMAL      ) DistSamplerSeedHook"],
+        &["(BELOW_NORMAL) LoggerHook"],
+        &["(LOW         ) ParamSchedulerHook"],
+        &["(VERY_LOW    ) CheckpointHook"],
+        &["INFO", train],
+        &["INFO", train],
+        &["INFO", train],
+        &["INFO", train],
+        &["INFO", "saving checkpoint epoch_#"],
+    ];
+    let lines = |begin: &str, end: &str| {
+        let line = |line: &&[&str]| match line {
+            [level, text] => format!("#/# #:#:# - shanty - {begin}{level}{end} - {text}"),
+            other => other.concat(),
+        };
+        told.iter().map(line).collect::<Vec<_>>().join("\n") + "\n"
+    };
+    let ends = [
+        "finished after # epoch, # iterations, #.# s; in w\n",
+        " samples/s in training; at most #.# MiB of memory; hooks took ",
+        "  # warning, once more:\n    `default_scope` is accepted without effect: all registered types are in reach\n",
+    ];
+    let dir = with_config();
+    let line =
+        "\"$SHANTY\" train c.yaml --overwrite --work-dir w default_scope=mmpretrain train_cfg.max_epochs=1";
+    let (out, err) = said(dir.path(), line);
+    assert!(numberless(&err).ends_with(&lines("", "")), "{err}");
+    ends.iter().for_each(|end| assert!(numberless(&out).contains(end), "{end}: {out}"));
+
+    for (before, begin, end) in [("", "\x1b[#m", "\x1b[#m"), ("NO_COLOR=1 ", "", ""), ("TERM=dumb ", "", "")]
+    {
+        let (name, mut master) = terminal();
+        let open = || File::options().read(true).write(true).open(&name).unwrap();
+        let line = format!("exec env TERM=xterm {before}{line}");
+        let mut child = shell(dir.path(), &line).stdout(open()).stderr(open()).spawn().unwrap();
+        let (mut seen, mut bytes) = (Vec::new(), [0; 4096]);
+        while let Ok(n @ 1..) = std::io::Read::read(&mut master, &mut bytes) {
+            seen.extend_from_slice(&bytes[..n]);
+        }
+        assert!(child.wait().unwrap().success());
+        // What stands on the line behind what the bar took off it.
+        let seen = String::from_utf8(seen).unwrap();
+        let kept = seen.split("\r\n").map(|line| line.rsplit("\x1b[2K").next().unwrap_or_default());
+        let seen = numberless(&kept.collect::<Vec<_>>().join("\n"));
+        assert!(seen.contains(&lines(begin, end)), "{before}: {seen}");
+        let plain = lines("", "");
+        assert_eq!(seen.contains(&plain), begin.is_empty(), "{before}: {seen}");
+        ends.iter().for_each(|end| assert!(seen.contains(end), "{before}{end}: {seen}"));
+    }
+}
+
 /// What of `RUST_LOG` means nothing was said by nobody, and all lines were gone.
 #[test]
 fn a_filter_that_means_nothing_is_complained_of_and_left_out() {

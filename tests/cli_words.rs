@@ -392,3 +392,22 @@ fn a_huge_file_in_the_place_of_the_dump_is_only_looked_at() {
     assert_eq!(huge.metadata().unwrap().len(), 20_000_000_000);
     assert!(said.contains("is no dump of shanty's"), "{said}");
 }
+
+/// A mapping of `--set` without its `type` was told at the line of the file whose key it replaces.
+#[test]
+fn a_mapping_of_the_command_line_is_told_where_it_stands() {
+    let dir = trained();
+    for (set, caret) in [
+        ("optim_wrapper.optimizer={lr: 0.1}", "                        ^^^^^^^^^"),
+        ("optim_wrapper={optimizer: {lr: 0.1}}", "               ^^^^^^^^^"),
+        ("optim_wrapper.optimizer={type: SGD, lrr: 0.1}", "                                    ^^^"),
+        ("optim_wrapper.optimizer=  {type: SDG}", "                                 ^^^"),
+        ("custom_hooks=[{interval: 1}]", "              ^^^^^^^^^^^^^"),
+    ] {
+        let mut check = Command::new(env!("CARGO_BIN_EXE_shanty"));
+        let out = check.args(["check", "c.yaml", "--set", set]).current_dir(dir.path()).output().unwrap();
+        let said = String::from_utf8(out.stderr).unwrap();
+        assert_eq!(out.status.code(), Some(2), "{said}");
+        assert!(said.contains(&format!("1 | {set}\n  | {caret}")), "{set}: {said}");
+    }
+}

@@ -228,6 +228,25 @@ fn checkpoints_under_a_former_template_are_told_once() {
     assert!(!text(dir.path()).contains("no hook saves under"));
 }
 
+/// With `save_best: auto` the best checkpoint was told to be nobody's on every resume. What `best` names has no optimizer,
+/// and is refused before anything is told of what a resume would do.
+#[test]
+fn the_best_checkpoint_is_the_hooks_own_and_no_run() {
+    for best in ["auto", "accuracy/top1"] {
+        let dir = tempfile::tempdir().unwrap();
+        train(run(dir.path(), 3, &format!("save_best: {best}"))).unwrap();
+        let logs = || {
+            let all =
+                paths(dir.path()).into_iter().filter(|path| path.extension().is_some_and(|end| end == "log"));
+            all.map(|path| fs::read_to_string(path).unwrap()).collect::<String>()
+        };
+        train(run(dir.path(), 4, &format!("save_best: {best}")).resume(true)).unwrap();
+        assert!(!logs().contains("no hook saves under these names"), "{best}: {}", logs());
+        let resumed = || run(dir.path(), 5, &format!("save_best: {best}")).resume(true).load_from("best");
+        leaves_nothing(dir.path(), resumed, "it holds weights only");
+    }
+}
+
 /// What is named is looked for on the disk that the run is on.
 #[test]
 fn weights_and_runs_are_found_on_the_file_system_of_the_run() {

@@ -58,7 +58,8 @@ static UNDECIDED: AtomicBool = AtomicBool::new(false);
 /// warnings. `RUST_LOG` chooses more or less of them; what of it means nothing is complained of. Any crate may log where
 /// it is not said which do.
 pub(super) fn init(run: bool, level: log::LevelFilter, is_asked: bool, crates: Option<&BTreeSet<&str>>) {
-    let style = if is_watched() { env_logger::WriteStyle::Auto } else { env_logger::WriteStyle::Never };
+    // Left to itself it would look at the pipe behind which the bar is, and colour nothing.
+    let style = if in_colour() { env_logger::WriteStyle::Always } else { env_logger::WriteStyle::Never };
     let given = if is_asked { None } else { std::env::var_os(FILTER) };
     let (filter, wrong) = read_filter(&given.unwrap_or_default().to_string_lossy(), crates);
     let filtered = !filter.is_empty();
@@ -248,9 +249,11 @@ pub(super) fn complain_in_colour(text: &str) {
     let _ = around_bar(|| writeln!(io::stderr(), "{text}"));
 }
 
-/// Whether messages may be coloured: somebody looks at them.
+/// Whether messages may be coloured: somebody looks at them, on a terminal that knows colours.
 pub(super) fn in_colour() -> bool {
-    is_watched() && std::env::var_os("NO_COLOR").is_none()
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|own| !own.is_empty());
+    let unknown = std::env::var_os("TERM").is_some_and(|own| own == "dumb");
+    is_watched() && !unwanted && !unknown
 }
 
 #[cfg(test)]

@@ -55,7 +55,9 @@ impl Ended<'_> {
             0 => {}
             n => line += &format!("; unreadable samples left out: {n}"),
         }
-        format!("{line}; in {}", dirs.work.display())
+        let here = std::env::current_dir().unwrap_or_default();
+        let near = dirs.work.strip_prefix(&here).ok().filter(|near| !near.as_os_str().is_empty());
+        format!("{line}; in {}", near.unwrap_or(&dirs.work).display())
     }
 
     /// Throughput, memory, the time of hooks, and the warnings once more.

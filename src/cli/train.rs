@@ -23,8 +23,7 @@ use crate::vis::METRICS_ADDR;
 pub(super) struct Train {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Go on with the newest checkpoint of the work_dir, or with this one: a directory, a name in the work_dir, or
-    /// `best`.
+    /// Go on with the newest checkpoint of the work_dir, or with this one: a directory, or a name in the work_dir.
     #[arg(long, value_name = "CHECKPOINT", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     resume: Option<String>,
     /// Delete the checkpoints that an earlier run left in the work_dir, and begin.

@@ -138,8 +138,9 @@ fn name_of<'n, T: ?Sized + Registrable>(node: &'n Node, key: Option<&Key>) -> Re
             let like = entries.iter().find(|(key, _)| nearest(&key.text, ["type"]).is_some());
             match (like, key) {
                 (Some((wrong, _)), _) => diag.on_key(wrong).fix("type"),
-                (None, Some(key)) => diag.on_key(key),
-                (None, None) => diag.on(node),
+                // A mapping of the command line stands under a key of a file.
+                (None, Some(key)) if key.at.same_source(&node.at) => diag.on_key(key),
+                (None, _) => diag.on(node),
             }
         }
         (other, _) => {

@@ -88,13 +88,17 @@ pub(super) fn resume(s: &mut Session, plan: &Plan) -> Result<bool> {
         found = Some(Found { path, checkpoint, passed_over: false });
     }
     let Some(Found { path, checkpoint, passed_over }) = found else { return Ok(false) };
+    if s.state.optim.is_some() && checkpoint.optimizer.is_none() {
+        return Err(weights_only(&path));
+    }
     let work = s.state.dirs.work.clone();
     s.compare_data(&path, &checkpoint.meta, plan.allow_data_changes)?;
     s.saving.run.clone_from(&checkpoint.meta.run);
     s.own_dirs(false, done(&checkpoint.meta, s.state.progress.by_epoch))?;
-    s.tell_of_left_behind()?;
     let saved = plan.load_from.is_none() && !checkpoint.meta.inexact;
     restore(s, &path, checkpoint, plan.allow_hook_changes)?;
+    // Now the hooks know what they have saved.
+    s.tell_of_left_behind()?;
     if passed_over {
         // Others that follow the pointer are to find what the run goes on with, but not before it does.
         let target = path.strip_prefix(&work).unwrap_or(&path);
@@ -266,6 +270,12 @@ fn take_up_events(state: &mut super::State, path: &Path, meta: &checkpoint::Meta
     }
 }
 
+/// Why a checkpoint without an optimizer is no run.
+fn weights_only(path: &Path) -> Error {
+    let text = "it holds weights only, as all that `save_best` keeps do: start from it with `load_from`, without `resume`";
+    Error::checkpoint(path, text)
+}
+
 /// Puts weights, optimizer, message_hub and counters of a checkpoint into the run.
 fn put_in(s: &mut Session, path: &Path, checkpoint: Checkpoint) -> Result<()> {
     let state = &mut s.state;
@@ -275,9 +285,7 @@ fn put_in(s: &mut Session, path: &Path, checkpoint: Checkpoint) -> Result<()> {
     }
     let stands = position::of(state, &checkpoint).map_err(|why| Error::checkpoint(path, why))?;
     if let Some(optim) = &mut state.optim {
-        let saved = checkpoint.optimizer.ok_or_else(|| {
-            Error::checkpoint(path, "it holds weights only: start from it with `load_from`, without `resume`")
-        })?;
+        let saved = checkpoint.optimizer.ok_or_else(|| weights_only(path))?;
         caught(|| optim.load_state(saved, &mut *state.model))
             .map_err(|e| Error::checkpoint(path, e.to_string()))?;
     }

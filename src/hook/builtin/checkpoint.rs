@@ -351,7 +351,12 @@ impl Hook for CheckpointHook {
     fn save_names(&self, by_epoch: bool) -> Vec<String> {
         let within = (by_epoch && self.by_epoch != Some(false)).then(|| self.template_within());
         let all: Vec<_> = std::iter::once(self.template(by_epoch).to_owned()).chain(within).collect();
-        let metrics = self.save_best.iter().flat_map(|best| &best.0);
+        let asked = self.save_best.iter().flat_map(|best| &best.0);
+        // What `auto` stands for is known once there is a best one.
+        let metrics = asked.flat_map(|metric| match metric.as_str() {
+            "auto" => self.state.best.keys().collect(),
+            _ => vec![metric],
+        });
         let best =
             metrics.flat_map(|metric| all.iter().map(move |name| format!("{}_{name}", best_of(metric))));
         let plans = self.save_last || self.interval.is_none_or(|n| n > 0);
