@@ -20,7 +20,7 @@ use super::{Comm, Pending, Place};
 use crate::base::{Elem, Error, Result};
 pub(super) use join::join;
 use library::{Area, Library};
-use sum::Sum;
+use sum::{Number, Sum};
 use words::Words;
 
 /// Bytes of the first message of a call: its head, and as much of the data as there is room for.
@@ -95,7 +95,7 @@ pub struct Mpi {
 #[derive(Debug)]
 struct State {
     calls: u64,
-    sums: BTreeMap<u64, Sum>,
+    sums: BTreeMap<u64, Sum<Elem>>,
     words: Words,
     patience: Duration,
 }
@@ -200,11 +200,18 @@ impl Mpi {
         state.words.listen(self.library)
     }
 
+    /// Waits for a sum.
+    fn result<T: Number>(&self, state: &mut State, sum: &mut Sum<T>) -> Result<Vec<T>> {
+        let (library, place) = (self.library, self.place);
+        self.until(state, sum.head, |_| Ok((!sum.is_done(library, place)?).then(|| sum.awaited())))?;
+        sum.take()
+    }
+
     /// The bytes of all ranks.
-    fn exchange(&self, kind: Kind, own: &[u8]) -> Result<Vec<Vec<u8>>> {
+    fn exchange(&self, own: &[u8]) -> Result<Vec<Vec<u8>>> {
         let (library, place) = (self.library, self.place);
         let state = &mut *self.state();
-        let head = Self::next(state, kind, own.len());
+        let head = Self::next(state, Kind::Gather, own.len());
         let mut heads = expect_heads(library, place, head.number)?;
         let mut sent = Area::new(first_message(head, own));
         let inline = FIRST.min(HEAD + own.len());
@@ -252,13 +259,10 @@ impl Comm for Mpi {
     }
 
     fn sum(&self, numbers: &mut [f64]) -> Result<()> {
-        let all = self.exchange(Kind::Sum, bytemuck::cast_slice(numbers))?;
-        for (rank, given) in all.into_iter().enumerate() {
-            let given = given.chunks_exact(size_of::<f64>()).map(bytemuck::pod_read_unaligned::<f64>);
-            for (sum, number) in numbers.iter_mut().zip(given) {
-                *sum = if rank == 0 { number } else { *sum + number };
-            }
-        }
+        let state = &mut *self.state();
+        let head = Self::next(state, Kind::Sum, size_of_val(numbers));
+        let mut sum = Sum::begin(self.library, self.place, head, numbers.to_vec())?;
+        numbers.copy_from_slice(&self.result(state, &mut sum)?);
         Ok(())
     }
 
@@ -279,14 +283,11 @@ impl Comm for Mpi {
         let Some(mut sum) = state.sums.remove(&sum.id) else {
             return Err(Error::Comm("a sum of another group is waited for".into()));
         };
-        let (library, place) = (self.library, self.place);
-        let done =
-            self.until(state, sum.head, |_| Ok((!sum.is_done(library, place)?).then(|| sum.awaited())));
-        done.and_then(|()| sum.into_data())
+        self.result(state, &mut sum)
     }
 
     fn gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>> {
-        self.exchange(Kind::Gather, own)
+        self.exchange(own)
     }
 
     fn set_patience(&self, limit: Duration) {

@@ -1,21 +1,29 @@
-//! A sum of many elements: each rank adds up one part of them for all.
+//! A sum over the ranks: of many numbers each rank adds up one part for all.
 
-use std::ops::Range;
+use std::ops::{AddAssign, Range};
+
+use bytemuck::Pod;
 
 use super::library::{Area, Library};
 use super::{FIRST, HEAD, Head, agreed, expect_heads, first_message, peers, row, send_to_all, tag};
-use crate::base::{Elem, Result};
+use crate::base::Result;
 use crate::comm::Place;
+
+/// What is added up: elements of tensors, or numbers of twice their length.
+pub trait Number: Pod + AddAssign {}
+
+impl Number for f32 {}
+impl Number for f64 {}
 
 /// A sum under way.
 #[derive(Debug)]
-pub struct Sum {
+pub struct Sum<T: Pod> {
     pub head: Head,
     own: Area<u8>,
     heads: Area<u8>,
-    data: Area<Elem>,
+    data: Area<T>,
     /// What the other ranks give to the part that this one adds up.
-    rows: Area<Elem>,
+    rows: Area<T>,
     stage: Stage,
 }
 
@@ -42,21 +50,21 @@ fn is_small(head: Head) -> bool {
 }
 
 /// `r0 + r1 + r2 …`, where the numbers of this rank stand in the sum.
-fn add_up<'a>(sum: &mut [Elem], rank: usize, world: usize, given: impl Fn(usize) -> &'a [Elem]) {
+fn add_up<'a, T: Number>(sum: &mut [T], rank: usize, world: usize, given: impl Fn(usize) -> &'a [T]) {
     if rank == 0 {
-        (1..world).for_each(|r| sum.iter_mut().zip(given(r)).for_each(|(sum, x)| *sum += x));
+        (1..world).for_each(|r| sum.iter_mut().zip(given(r)).for_each(|(sum, x)| *sum += *x));
         return;
     }
     let mut total = given(0).to_vec();
     for r in 1..world {
         let of_rank = if r == rank { &*sum } else { given(r) };
-        total.iter_mut().zip(of_rank).for_each(|(total, x)| *total += x);
+        total.iter_mut().zip(of_rank).for_each(|(total, x)| *total += *x);
     }
     sum.copy_from_slice(&total);
 }
 
-impl Sum {
-    pub fn begin(library: &Library, place: Place, head: Head, data: Vec<Elem>) -> Result<Self> {
+impl<T: Number> Sum<T> {
+    pub fn begin(library: &Library, place: Place, head: Head, data: Vec<T>) -> Result<Self> {
         let heads = expect_heads(library, place, head.number)?;
         let small = is_small(head);
         let message = first_message(head, if small { bytemuck::cast_slice(&data) } else { &[] });
@@ -94,16 +102,15 @@ impl Sum {
         agreed(heads, self.head, place)?;
         let bytes = self.head.bytes as usize;
         if is_small(self.head) {
-            let read = |bytes: &[u8]| {
-                bytes.chunks_exact(size_of::<Elem>()).map(bytemuck::pod_read_unaligned).collect()
-            };
-            let given: Vec<Vec<Elem>> =
+            let read =
+                |bytes: &[u8]| bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect();
+            let given: Vec<Vec<T>> =
                 (0..world).map(|r| read(&heads[row(r, FIRST)][HEAD..HEAD + bytes])).collect();
             add_up(self.data.data()?, rank, world, |r| &given[r]);
             return Ok(Stage::Done);
         }
-        let length = part(rank, bytes / size_of::<Elem>(), world).len();
-        self.rows = Area::new(vec![0.0; length * world]);
+        let length = part(rank, bytes / size_of::<T>(), world).len();
+        self.rows = Area::new(vec![T::zeroed(); length * world]);
         for peer in peers(place) {
             self.rows.receive(library, row(peer, length), peer, tag(self.head.number, 2))?;
         }
@@ -134,7 +141,8 @@ impl Sum {
         all
     }
 
-    pub fn into_data(mut self) -> Result<Vec<Elem>> {
+    /// The sum, once it is done.
+    pub fn take(&mut self) -> Result<Vec<T>> {
         self.data.data().map(std::mem::take)
     }
 }
@@ -142,6 +150,7 @@ impl Sum {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::Elem;
 
     #[test]
     fn parts_cover_all_without_overlap_and_sums_are_in_the_order_of_the_ranks() {
