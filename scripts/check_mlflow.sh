@@ -9,7 +9,10 @@ SHANTY=${SHANTY:-target/release/shanty} PORT=${PORT:-5055}
 TMP=$(mktemp -d)
 SERVER=
 stop() {
-    if [ -n "$SERVER" ]; then kill -9 -- "-$SERVER" 2>/dev/null || true; fi
+    if [ -n "$SERVER" ]; then
+        kill -9 -- "-$SERVER" 2>/dev/null || true
+        wait "$SERVER" 2>/dev/null || true
+    fi
     SERVER=
 }
 trap 'stop; rm -rf "$TMP"' EXIT
@@ -115,4 +118,3 @@ for name in ["killed", "gone"]:
     assert any(path.endswith("manifest.json") for path in files), files
     print(f"{name}: {metrics} metrics of {len(wanted)} names, each step once; {len(run.data.params)} parameters, {len(files)} files")
 P
-grep -h "MLflowVisBackend" "$TMP"/*.log || true

@@ -9,7 +9,7 @@ pub type Rgb = [u8; 3];
 
 /// What stands behind pictures and captions.
 const GROUND: Rgb = [24, 27, 31];
-/// Pixels between the parts of a picture, and around a caption.
+/// Pixels around a caption.
 const GAP: usize = 4;
 /// Lines of a caption; what is longer ends in dots.
 const LINES: usize = 6;
@@ -124,26 +124,26 @@ impl Drawing {
         });
     }
 
-    /// Several in a row.
-    pub fn beside(parts: &[Self]) -> Self {
-        let width = parts.iter().map(|part| part.width + GAP).sum::<usize>().saturating_sub(GAP);
+    /// Several in a row, so many pixels apart.
+    pub fn beside(parts: &[Self], gap: usize) -> Self {
+        let width = parts.iter().map(|part| part.width + gap).sum::<usize>().saturating_sub(gap);
         let height = parts.iter().map(|part| part.size().1).max().unwrap_or(0);
         let mut all = Self::blank(width, height, GROUND);
         parts.iter().fold(0, |x, part| {
             all.paste(part, x, 0);
-            x + part.width + GAP
+            x + part.width + gap
         });
         all
     }
 
-    /// Several below each other.
-    pub fn below(parts: &[Self]) -> Self {
+    /// Several below each other, so many pixels apart.
+    pub fn below(parts: &[Self], gap: usize) -> Self {
         let width = parts.iter().map(|part| part.width).max().unwrap_or(0);
-        let height = parts.iter().map(|part| part.size().1 + GAP).sum::<usize>().saturating_sub(GAP);
+        let height = parts.iter().map(|part| part.size().1 + gap).sum::<usize>().saturating_sub(gap);
         let mut all = Self::blank(width, height, GROUND);
         parts.iter().fold(0, |y, part| {
             all.paste(part, 0, y);
-            y + part.size().1 + GAP
+            y + part.size().1 + gap
         });
         all
     }
@@ -283,8 +283,8 @@ mod tests {
         let two = Drawing::of(2, 1, |_, x| [x as u8; 3]);
         assert_eq!(two.clone().at_least(3).size(), (4, 2));
         assert_eq!(bytes(&two.clone().at_least(3))[..12], [0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1]);
-        assert_eq!(Drawing::beside(&[two.clone(), two.clone()]).size(), (2 + GAP + 2, 1));
-        assert_eq!(Drawing::below(&[two.clone(), two.clone()]).size(), (2, 1 + GAP + 1));
+        assert_eq!(Drawing::beside(&[two.clone(), two.clone()], 3).size(), (7, 1));
+        assert_eq!(Drawing::below(&[two.clone(), two.clone()], 3).size(), (2, 5));
         let wide = two.at_least(100);
         let text = |n: usize| [("x".repeat(n), [255; 3])];
         let lines = |n: usize| (wide.clone().captioned(&text(n)).size().1 - 50 - 2 * GAP) / glyph::HEIGHT;

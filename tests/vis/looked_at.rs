@@ -131,9 +131,9 @@ fn a_sheet_is_a_picture_too_and_replaces_nothing_but_a_sheet() {
     let sheet = fs::read(dir.path().join("sheet.png")).unwrap();
     assert!(Drawing::is_own(&sheet));
     let reader = png::Decoder::new(io::Cursor::new(&sheet)).read_info().unwrap();
-    // A state of 8 pixels is 144 wide, one of 32 is 160; below each a caption, below all a label and an origin.
+    // States of 8 and of 32 pixels are 160 wide; below each a caption, below all a label and an origin.
     let (wide, high) = (reader.info().width, reader.info().height);
-    assert_eq!((wide, high % 4), (2 * (144 + 3 * 164) + 4, 0), "two samples in a row");
+    assert_eq!((wide, high % 4), (2 * (160 + 3 * 164) + 20, 0), "two samples in a row");
     for name in ["sheet.png", "sheet.html", "sheet.html"] {
         let out = browse(&["-o", name]);
         assert!(out.status.success(), "{name}: {}", said(&out));

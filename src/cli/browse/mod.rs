@@ -41,12 +41,12 @@ const PAGE: &str = include_str!("page.html");
 
 /// Pixels of a side; of larger pictures each pixel that is shown is the mean of several.
 const SIDE: usize = 160;
-/// A smaller picture is enlarged in a sheet that is a picture: its caption stands below it.
-const LEAST: usize = 140;
+/// Pixels between two states of a sample, and between samples, in a sheet that is a picture.
+const BETWEEN: [usize; 2] = [4, 20];
 /// Pixels of a row of such a sheet, if one sample is not wider.
 const ROW: usize = 1500;
-/// States of samples that such a sheet may show: it takes some 100 kB of memory for each.
-const STATES: u64 = 1200;
+/// States of samples that such a sheet may show: each takes up to 0.3 MB of memory, some of it thrice.
+const STATES: u64 = 600;
 const LIGHT: Rgb = [230, 233, 237];
 const SOFT: Rgb = [160, 166, 174];
 
@@ -130,14 +130,15 @@ impl Card {
 
     fn drawn(&self) -> Drawing {
         let part = |part: &Part| match &part.shown {
-            Ok(drawn) => drawn.clone().at_least(LEAST).captioned(&[(part.caption.clone(), SOFT)]),
+            Ok(drawn) => drawn.clone().at_least(SIDE).captioned(&[(part.caption.clone(), SOFT)]),
             Err(text) => {
                 let texts = [(text.clone(), LIGHT), (part.caption.clone(), SOFT)];
-                Drawing::blank(2 * LEAST, 1, [0; 3]).captioned(&texts)
+                Drawing::blank(2 * SIDE, 1, [0; 3]).captioned(&texts)
             }
         };
         let parts: Vec<_> = self.parts.iter().map(part).collect();
-        Drawing::beside(&parts).captioned(&[(self.label.clone(), LIGHT), (self.origin.clone(), SOFT)])
+        Drawing::beside(&parts, BETWEEN[0])
+            .captioned(&[(self.label.clone(), LIGHT), (self.origin.clone(), SOFT)])
     }
 }
 
@@ -181,10 +182,10 @@ fn sheet(cards: &[Card]) -> Drawing {
         let drawn = card.drawn();
         let width = row.iter().map(|drawn| drawn.size().0).sum::<usize>() + drawn.size().0;
         if width > ROW && !row.is_empty() {
-            rows.push(Drawing::beside(&std::mem::take(&mut row)));
+            rows.push(Drawing::beside(&std::mem::take(&mut row), BETWEEN[1]));
         }
         row.push(drawn);
     }
-    rows.push(Drawing::beside(&row));
-    Drawing::below(&rows)
+    rows.push(Drawing::beside(&row, BETWEEN[1]));
+    Drawing::below(&rows, BETWEEN[1])
 }

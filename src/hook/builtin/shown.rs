@@ -127,7 +127,11 @@ impl Viewer {
             let right = predicted.iter().zip(&truth).filter(|(own, truth)| own == truth).count();
             let share = 100.0 * right as f64 / truth.len().max(1) as f64;
             let panels = [truth, predicted].map(|mask| Drawing::of_classes(mask.view(), side)).to_vec();
-            return Shown { panels, prediction: format!("{share:.1} % of the pixels"), ..Shown::default() };
+            return Shown {
+                panels,
+                prediction: format!("{share:.1} % of the pixels are right"),
+                ..Shown::default()
+            };
         }
         if let Ok(scores) = values.view().into_dimensionality::<Ix1>() {
             let said = self.classes(scores, target, names).or_else(|| self.labels(scores, target, names));
@@ -304,13 +308,13 @@ mod tests {
     fn masks_are_drawn_beside_each_other() {
         let scores = arr3::<Elem, _, _>(&[[[0.9, 0.2]], [[0.1, 0.8]]]).into_dyn();
         let shown = said(scores, Some(Value::from(arr2(&[[0i64, 0]]))), &[], Style::default());
-        assert_eq!((shown.panels.len(), &*shown.prediction), (2, "50.0 % of the pixels"));
+        assert_eq!((shown.panels.len(), &*shown.prediction), (2, "50.0 % of the pixels are right"));
         let yes = said(
             arr2::<Elem, _>(&[[0.9, 0.2]]).into_dyn(),
             Some(Value::from(arr3(&[[[1f32, 0.0]]]))),
             &[],
             Style::default(),
         );
-        assert_eq!((yes.panels.len(), &*yes.prediction), (2, "100.0 % of the pixels"));
+        assert_eq!((yes.panels.len(), &*yes.prediction), (2, "100.0 % of the pixels are right"));
     }
 }

@@ -121,7 +121,7 @@ impl VisualizationHook {
         let color = shown.right.map_or(LIGHT, |right| if right { GREEN } else { RED });
         let prediction = self.draw_pred.then(|| (format!("Prediction: {}", shown.prediction), color));
         let texts: Vec<_> = truth.into_iter().chain(prediction).collect();
-        let all = Drawing::beside(&panels);
+        let all = Drawing::beside(&panels, 4);
         if texts.is_empty() { all } else { all.captioned(&texts) }
     }
 

@@ -179,7 +179,7 @@ impl WorstSamplesHook {
 fn sample(cx: &Ctx<'_>, id: u64, loss: f64, shown: Shown) -> Value {
     let position = id as usize;
     let origin = cx.evaluated.map_or(Origin::Position, |data| data.dataset().origin(position));
-    let png = Some(Drawing::beside(&shown.panels)).filter(|_| !shown.panels.is_empty());
+    let png = Some(Drawing::beside(&shown.panels, 1)).filter(|_| !shown.panels.is_empty());
     // Without the feature `images` there are none.
     let png = png.and_then(|drawn| drawn.png().ok()).map(|png| BASE64_STANDARD.encode(png));
     json!({"name": origin.told(position), "loss": to_json(loss), "truth": shown.truth, "prediction": shown.prediction,
