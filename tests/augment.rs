@@ -263,7 +263,7 @@ fn workers_and_resumes_change_no_value_of_any_transform() {
         let of_sequences = ["AddNoise", "TimeMask", "FeatureMask", "RandomWindow"].contains(&entry.name);
         let sample = match entry.name {
             // What has been read already is not read again; images of values never were.
-            "LoadImageFromFile" => values,
+            "LoadImageFromFile" | "CachePictures" => values,
             _ if of_sequences => sequence,
             _ => picture,
         };

@@ -44,7 +44,7 @@ fn folder() -> tempfile::TempDir {
 fn the_documented_configs_are_read() {
     let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/pictures.md")).unwrap();
     let blocks: Vec<&str> = text.split("```yaml\n").skip(1).map(|b| b.split("```").next().unwrap()).collect();
-    assert_eq!(blocks.len(), 2);
+    assert_eq!(blocks.len(), 3);
     for block in blocks {
         let node = parse("pictures.md", block).unwrap();
         for (key, loader) in node.entries() {

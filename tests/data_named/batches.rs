@@ -224,7 +224,7 @@ fn ways_to_batches_that_do_not_fit_are_errors_at_their_place() {
         (
             "batch_sampler: {type: AspectRatioBatchSampler}",
             "dataset: {type: SyntheticRegression}",
-            "does not tell of sample 0 the height and width of its picture before it reads it; it tells",
+            "does not tell of sample 0 the height and width of its picture before it reads it",
         ),
         ("sampler: {type: GroupSampler, by: length}", digits, "does not tell of sample 0 how long it is"),
         ("sampler: {type: GroupSampler, by: shop}", digits, "its `shop` before it reads it; it tells target"),

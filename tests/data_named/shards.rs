@@ -171,7 +171,7 @@ fn classes_without_a_picture_and_shards_named_again_are_told() {
             assert!(
                 told.len() == 1
                     && told[0].starts_with(says)
-                    && told[0].contains("x.tar: a picture ends in .jpg"),
+                    && told[0].contains("x.tar on: a picture ends in .jpg"),
                 "{told:?}"
             );
         }

@@ -187,7 +187,9 @@ impl Picture {
             let other = least.is_nan() || least < 0.0 || most > 255.0 || (!whole && most <= 1.0);
             if !values.is_empty() && other {
                 let cure = match whole && most > 255.0 {
-                    true => "a picture of 16 bits becomes bytes by another `color_type` than `unchanged`",
+                    true => {
+                        "it comes before `Normalize`, and a picture of 16 bits becomes bytes by another `color_type` than `unchanged`"
+                    }
                     false => "it comes before `Normalize`, or the values are to be scaled",
                 };
                 return Err(Error::invalid(format!(
