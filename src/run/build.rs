@@ -28,6 +28,8 @@ impl RunnerBuilder {
     /// # Errors
     /// Parts that do not fit together; a folder that cannot be made.
     pub fn build(mut self) -> Result<Runner> {
+        // Told without a place in the config: that is another one on each rank.
+        self.meet()?;
         let Some(written) = self.written.take() else {
             self.find_start()?;
             return self.put_together();
@@ -46,7 +48,7 @@ impl RunnerBuilder {
     }
 
     fn put_together(mut self) -> Result<Runner> {
-        self.meet()?;
+        self.check_launcher()?;
         self.draw_seed()?;
         self.beside_others();
         let seed = self.settle_seed();

@@ -71,14 +71,17 @@ fn unlike_configs(first: &str, other: &str) -> String {
 }
 
 impl RunnerBuilder {
-    /// Whether this is the start that the config asks for, and all ranks are of one mind. The first call that ranks make
-    /// of each other.
-    pub(super) fn meet(&self) -> Result<()> {
-        let place = self.comm.place();
-        if let Some(launcher) = self.launcher.filter(|_| self.train_loop.is_some() && !self.dry_run) {
-            launcher.check(place)?;
+    /// Whether this is the start that the config asks for, of a run that trains.
+    pub(super) fn check_launcher(&self) -> Result<()> {
+        match self.launcher.filter(|_| self.train_loop.is_some() && !self.dry_run) {
+            Some(launcher) => launcher.check(self.comm.place()),
+            None => Ok(()),
         }
-        if place.world == 1 {
+    }
+
+    /// Whether all ranks are of one mind.
+    pub(super) fn meet(&self) -> Result<()> {
+        if self.comm.place().world == 1 {
             return Ok(());
         }
         self.patience.into_iter().for_each(|limit| self.comm.set_patience(limit));

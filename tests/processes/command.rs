@@ -201,7 +201,7 @@ fn a_signal_to_any_rank_ends_all_in_one_checkpoint() {
             let output = reap(child);
             let text = said(&output);
             assert_eq!(place.exit_code(&work), Some(143), "{:?}: {text}", place.what());
-            assert_eq!(text.matches("SIGTERM: saving and leaving").count(), 1, "{text}");
+            assert_eq!(text.matches("WARN - SIGTERM: saving and leaving").count(), 1, "{text}");
             assert_eq!(text.matches("interrupted (SIGTERM").count(), 1, "{text}");
             let on = place.train(2, &work, &["--resume", "--max-time", "0"]).output().unwrap();
             assert_eq!(place.exit_code(&work), Some(75), "{}", said(&on));

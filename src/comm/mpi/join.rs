@@ -41,8 +41,13 @@ pub fn join(started: &Started, files: &[String]) -> Result<Arc<dyn Comm>> {
         )));
     }
     let place = Place { rank, world, local_rank: 0, local_world: 1 };
-    let state =
-        State { calls: 0, sums: BTreeMap::new(), words: Words::begin(library, place)?, patience: PATIENCE };
+    let state = State {
+        calls: 0,
+        sums: BTreeMap::new(),
+        words: Words::begin(library, place)?,
+        silent: false,
+        patience: PATIENCE,
+    };
     let mut mpi = Mpi { library, place, state: Mutex::new(state) };
     let machines = mpi.gather(library.machine().as_bytes())?;
     let here = |rank: &usize| machines.get(*rank) == machines.get(mpi.place.rank);

@@ -11,7 +11,7 @@ mod words;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use bytemuck::Pod;
@@ -97,6 +97,8 @@ struct State {
     calls: u64,
     sums: BTreeMap<u64, Sum<Elem>>,
     words: Words,
+    /// Whether this rank has failed, and another one tells why.
+    silent: bool,
     patience: Duration,
 }
 
@@ -303,15 +305,22 @@ impl Comm for Mpi {
             let _ = self.move_on(state);
             pause(&mut looks);
         }
-        own && state.words.is_first(self.place.rank, why)
+        state.silent = !(own && state.words.is_first(self.place.rank, why));
+        !state.silent
     }
 
     fn abort(&self, code: i32) -> ! {
         // MPI is called by one thread at a time: one that is in the midst of a call leaves no way but this.
-        match self.state.try_lock() {
-            Err(std::sync::TryLockError::WouldBlock) => std::process::exit(code),
-            _ => self.library.abort(code),
+        let silent = match self.state.try_lock() {
+            Err(TryLockError::WouldBlock) => std::process::exit(code),
+            Err(TryLockError::Poisoned(state)) => state.into_inner().silent,
+            Ok(state) => state.silent,
+        };
+        if silent {
+            // The rank that tells a person ends all, with its code, when it has.
+            std::thread::sleep(words::GRACE);
         }
+        self.library.abort(code)
     }
 
     fn close(&self) -> Result<()> {
