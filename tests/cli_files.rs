@@ -335,3 +335,40 @@ fn a_report_takes_the_place_of_reports_alone() {
     let piped = shanty(dir.path(), &["report", "w", "-o", "/dev/stdout"]);
     assert!(piped.stdout.starts_with(b"<!doctype html>\n<!-- a report of shanty -->"), "{}", said(&piped));
 }
+
+/// With `-v` the tables of the log file had a row for what only the terminal was told. The file goes by `log_level`.
+#[test]
+fn the_log_file_goes_by_the_level_of_the_config_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/digits_lenet.yaml");
+    // What the lines say, without times and other numbers.
+    let told = |filter: Option<&str>, flags: &[&str]| {
+        let quick = ["train_dataloader.num_batch_per_epoch=1", "train_cfg.max_epochs=1"];
+        let train = ["train", config.to_str().unwrap(), "--overwrite", "--no-sanity", "--work-dir", "w"];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_shanty"));
+        command.args([&train[..], flags, &quick[..]].concat()).current_dir(dir.path()).env_remove("RUST_LOG");
+        let out = command.envs(filter.map(|filter| ("RUST_LOG", filter))).output().unwrap();
+        assert!(out.status.success(), "{}", said(&out));
+        let logs = fs::read_dir(dir.path().join("w")).unwrap().map(|entry| entry.unwrap().path());
+        let log = logs.filter(|path| path.join("vis_data").exists()).max().unwrap();
+        let file = log.join(format!("{}.log", log.file_name().unwrap().to_str().unwrap()));
+        let plain = |line: &str| {
+            let words = line.split_whitespace().filter(|word| !word.contains(|c: char| c.is_ascii_digit()));
+            words.filter(|word| !["ms", "µs", "s"].contains(word)).collect::<Vec<_>>().join(" ")
+        };
+        let mut lines: Vec<String> = fs::read_to_string(file).unwrap().lines().map(plain).collect();
+        // The longest time comes first.
+        lines.sort();
+        lines
+    };
+    let plain = told(None, &[]);
+    assert!(plain.iter().any(|line| line.contains("CheckpointHook after_train_epoch")), "{plain:?}");
+    for (filter, flags) in [(None, &["-v"][..]), (None, &["-q"]), (Some("debug"), &[]), (Some("off"), &[])] {
+        assert_eq!(told(filter, flags), plain, "{filter:?} {flags:?}");
+    }
+    for (level, few) in [("WARNING", "- shanty - WARNING -"), ("ERROR", "- shanty - ERROR -")] {
+        let lines = told(None, &["-v", "--set", &format!("log_level={level}"), "default_scope=mmpretrain"]);
+        assert!(lines.iter().all(|line| line.contains(few)), "{level}: {lines:?}");
+        assert_eq!(lines.is_empty(), level == "ERROR", "{level}: {lines:?}");
+    }
+}

@@ -401,44 +401,6 @@ fn a_filter_that_means_nothing_is_complained_of_and_left_out() {
     assert_eq!(err, "");
 }
 
-/// With `-v` the tables of the log file had a row for what only the terminal was told. The file goes by `log_level`.
-#[test]
-fn the_log_file_goes_by_the_level_of_the_config_alone() {
-    let dir = with_config();
-    // What the lines say, without times and other numbers.
-    let told = |before: &str, flags: &str| {
-        let line = format!(
-            "{before} \"$SHANTY\" train c.yaml --overwrite --work-dir w {flags} train_cfg.max_epochs=1"
-        );
-        said(dir.path(), &line);
-        let log = fs::read_dir(dir.path().join("w")).unwrap().map(|e| e.unwrap().path());
-        let log = log.filter(|path| path.join("vis_data").exists()).max().unwrap();
-        let file = log.join(format!("{}.log", log.file_name().unwrap().to_str().unwrap()));
-        let text = fs::read_to_string(file).unwrap();
-        let mut lines: Vec<String> = text
-            .lines()
-            .map(|line| {
-                let words =
-                    line.split_whitespace().filter(|word| !word.contains(|c: char| c.is_ascii_digit()));
-                words.filter(|word| !["ms", "µs", "s"].contains(word)).collect::<Vec<_>>().join(" ")
-            })
-            .collect();
-        // The longest time comes first.
-        lines.sort();
-        lines
-    };
-    let plain = told("", "");
-    assert!(plain.iter().any(|line| line.contains("CheckpointHook after_train_epoch")), "{plain:?}");
-    for (before, flags) in [("", "-v"), ("", "-q"), ("RUST_LOG=debug", ""), ("RUST_LOG=off", "")] {
-        assert_eq!(told(before, flags), plain, "{before} {flags}");
-    }
-    for (level, few) in [("WARNING", "- shanty - WARNING -"), ("ERROR", "- shanty - ERROR -")] {
-        let lines = told("", &format!("-v --set log_level={level} default_scope=mmpretrain"));
-        assert!(lines.iter().all(|line| line.contains(few)), "{level}: {lines:?}");
-        assert_eq!(lines.is_empty(), level == "ERROR", "{level}: {lines:?}");
-    }
-}
-
 /// A warning of the first second has left the screen when a run is over.
 #[test]
 fn the_end_tells_the_warnings_once_more() {
