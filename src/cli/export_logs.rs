@@ -11,7 +11,7 @@ use crate::base::number::count;
 use crate::base::{Error, Result, durable};
 use crate::checkpoint::{self, VIS_DATA};
 use crate::registry::{BuildCx, Spec};
-use crate::vis::{EVENTS, SCALARS, TABLES, VisBackend, VisCx, read_events, read_whole};
+use crate::vis::{EVENTS, SCALARS, TABLES, VisBackend, VisCx, VisEvent, read_events, read_whole};
 
 /// Arguments of `export-logs`.
 #[derive(Debug, Clone, Args)]
@@ -21,7 +21,7 @@ pub(super) struct ExportLogs {
     /// What the log becomes.
     #[arg(long, value_enum)]
     to: Form,
-    /// The folder of the files; `csv`, `tensorboard` or `scalars` in the work_dir if not given.
+    /// The folder of the files; `csv`, `tensorboard`, … in the work_dir if not given.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Write into a folder that has files: all those of earlier exports to this form are removed first.
@@ -37,6 +37,8 @@ enum Form {
     Tensorboard,
     /// `scalars.json` and `tables.json`.
     Scalars,
+    /// `train.parquet`, `val.parquet`, `test.parquet`: of a build with the feature `parquet`.
+    Parquet,
 }
 
 impl Form {
@@ -45,6 +47,7 @@ impl Form {
             Self::Csv => "csv",
             Self::Tensorboard => "tensorboard",
             Self::Scalars => "scalars",
+            Self::Parquet => "parquet",
         }
     }
 
@@ -54,17 +57,38 @@ impl Form {
             Self::Csv => ["train.csv", "val.csv", "test.csv", "scalars.csv"].contains(&name),
             Self::Tensorboard => name.starts_with("events.out.tfevents."),
             Self::Scalars => [SCALARS, TABLES].contains(&name),
+            Self::Parquet => {
+                ["train", "val", "test", "scalars"].iter().any(|kind| name == format!("{kind}.parquet"))
+            }
         }
     }
 
-    fn backend(self) -> Result<Box<dyn VisBackend>> {
+    /// What writes it.
+    fn writer(self) -> Result<Writer> {
         let spec = match self {
             Self::Csv => "{type: CsvVisBackend}",
             Self::Tensorboard => "{type: TensorboardVisBackend}",
             Self::Scalars => "{type: LocalVisBackend}",
+            Self::Parquet => return parquet(),
         };
-        Spec::<dyn VisBackend>::parse(spec)?.build(&mut BuildCx::new(0))
+        let mut backend = Spec::<dyn VisBackend>::parse(spec)?.build(&mut BuildCx::new(0))?;
+        Ok(Box::new(move |events, cx| events.iter().try_for_each(|event| backend.add(event, cx))))
     }
+}
+
+/// Makes the files of a log.
+type Writer = Box<dyn FnOnce(&[VisEvent], &VisCx<'_>) -> Result<()>>;
+
+#[cfg(feature = "parquet")]
+fn parquet() -> Result<Writer> {
+    Ok(Box::new(|events, cx| super::parquet::write(events, cx.dir)))
+}
+
+#[cfg(not(feature = "parquet"))]
+fn parquet() -> Result<Writer> {
+    Err(Error::config(
+        "this build writes no Parquet: `cargo install --path . --features parquet` makes one that does",
+    ))
 }
 
 impl ExportLogs {
@@ -73,12 +97,12 @@ impl ExportLogs {
         let (log, work) = self.log()?;
         let (events, unread) = read_whole(&Disk, &log)?;
         let out = self.out.clone().unwrap_or_else(|| work.join(self.to.name()));
-        let mut backend = self.to.backend()?;
+        let write = self.to.writer()?;
         self.check_out(&out)?;
         durable::make_dir(&Disk, &out)?;
         self.clear(&out)?;
         let cx = VisCx { fs: &Disk, dir: &out, work: &work };
-        events.iter().try_for_each(|event| backend.add(event, &cx))?;
+        write(&events, &cx)?;
         console::tell(&format!(
             "{} of {} in {}",
             count(events.len() as u64, "event"),

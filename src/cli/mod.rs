@@ -18,6 +18,8 @@ mod lr_find;
 mod new;
 mod order;
 mod output;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod plan;
 mod plot;
 mod predict;

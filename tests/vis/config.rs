@@ -184,3 +184,42 @@ fn an_export_replaces_the_one_before() {
     assert_eq!(fs::read_to_string(out.join("outside")).unwrap(), "old");
     assert_eq!(rows(&out.join("train.csv")).len(), 13);
 }
+
+/// The columns of the Parquet files are those of the CSV files, as numbers; a build without them says how to get one.
+#[test]
+fn a_log_becomes_parquet_where_that_is_built() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut runner = every_step(dir.path(), false).build().unwrap();
+    runner.train().unwrap();
+    let work = dir.path().to_str().unwrap();
+    let (done, said) = export(&[work, "--to", "parquet"]);
+    #[cfg(not(feature = "parquet"))]
+    assert!(!done && said.contains("--features parquet") && !dir.path().join("parquet").exists(), "{said}");
+    #[cfg(feature = "parquet")]
+    {
+        use parquet::file::reader::{FileReader, SerializedFileReader};
+        use parquet::record::Field;
+        assert!(done, "{said}");
+        assert!(export(&[work, "--to", "csv"]).0);
+        for kind in ["train", "val"] {
+            let file = fs::File::open(dir.path().join(format!("parquet/{kind}.parquet"))).unwrap();
+            let reader = SerializedFileReader::new(file).unwrap();
+            let table = rows(&dir.path().join(format!("csv/{kind}.csv")));
+            let found: Vec<_> = reader.get_row_iter(None).unwrap().map(Result::unwrap).collect();
+            assert_eq!(found.len(), table.len() - 1);
+            for (row, line) in found.iter().zip(&table[1..]) {
+                for ((name, value), (title, text)) in row.get_column_iter().zip(table[0].iter().zip(line)) {
+                    match value {
+                        Field::TimestampMicros(micros) => {
+                            assert_eq!(*micros, 1_764_000_000_250_000, "{title} {text}")
+                        }
+                        Field::Long(value) => assert_eq!((name, value.to_string()), (title, text.clone())),
+                        Field::Double(value) => assert_eq!((name, value.to_string()), (title, text.clone())),
+                        Field::Null => assert_eq!(text, "", "{title}"),
+                        other => panic!("{name}: {other:?}"),
+                    }
+                }
+            }
+        }
+    }
+}
