@@ -2,19 +2,32 @@
 
 use crate::config::{Kind, Node};
 
-use super::{Colors, DataLoader, INPUTS, Picture, Value};
+use super::{Colors, DataLoader, Origin};
 
 impl DataLoader {
-    /// The order of the channels in its batches, as far as it can be told: files give the one that their set or
+    /// The order of the channels in its batches, as far as it can be told: that in which they are read, or which
     /// LoadImageFromFile says, and each Normalize with `to_rgb` turns it round. `config` is the loader's section of a
     /// config, of one that was made of a config.
     pub fn channel_order(&self, config: Option<&Node>) -> Colors {
-        let mut order = match self.raw(0).and_then(|mut sample| sample.fields.take(INPUTS)) {
-            Some(Value::Picture(Picture::File(file))) => file.colors,
-            _ => Colors::Rgb,
-        };
+        let mut order = self.read_order(config);
         config.iter().for_each(|config| turned(config, &mut order));
         order
+    }
+
+    /// The order before any transform: files are read with blue first.
+    pub(crate) fn read_order(&self, config: Option<&Node>) -> Colors {
+        let is_file = !self.dataset().is_empty() && matches!(self.dataset().origin(0), Origin::File(_));
+        if is_file || config.is_some_and(loads) { Colors::Bgr } else { Colors::Rgb }
+    }
+}
+
+/// Whether a pipeline loads pictures from files.
+fn loads(node: &Node) -> bool {
+    match &*node.kind {
+        Kind::Map(entries) => entries.iter().any(|(_, value)| loads(value)),
+        Kind::Seq(items) => items.iter().any(loads),
+        Kind::Str(text) => text == "LoadImageFromFile",
+        _ => false,
     }
 }
 

@@ -14,6 +14,8 @@ pub struct Browsed {
     pub classes: Vec<String>,
     /// How many samples the data set has.
     pub of: usize,
+    /// The order of the channels as they are read.
+    pub read: Colors,
     /// The order of the channels that come out of the pipeline.
     pub colors: Colors,
 }
@@ -50,7 +52,9 @@ pub fn browse(node: &Node, name: Option<&str>, samples: usize, passes: u64) -> R
     };
     let samples = (0..shown).map(sample).collect::<Result<_>>()?;
     let classes = data.classes().unwrap_or_default().to_vec();
-    Ok(Browsed { samples, classes, of, colors: data.channel_order(node.get("train_dataloader")) })
+    let section = node.get("train_dataloader");
+    let (read, colors) = (data.read_order(section), data.channel_order(section));
+    Ok(Browsed { samples, classes, of, read, colors })
 }
 
 /// Why there are no training data: what is not on this machine, or that a config has none.

@@ -198,19 +198,30 @@ fn a_sheet_knows_where_the_red_channel_is() {
              [{{type: LoadImageFromFile}}, {transforms}{{type: PackInputs}}]}}}}\n{TRAINED}",
             dir.path().join("pics").display()
         );
+        fs::write(dir.path().join("turned.yaml"), &text).unwrap();
         browse(&parse("c.yaml", &text).unwrap(), None, 1, 1).unwrap()
     };
     let plain = looked("");
-    assert_eq!(plain.colors, Colors::Bgr);
-    let first = |values: &shanty::run::Browsed| -> Vec<f32> {
-        let inputs = match values.samples[0].after[0].fields.get("inputs").unwrap().clone() {
-            shanty::data::Value::Picture(picture) => picture.packed().unwrap().into_dyn(),
-            shanty::data::Value::Float(values) => values,
-            other => panic!("{other:?}"),
-        };
+    assert_eq!((plain.read, plain.colors), (Colors::Bgr, Colors::Bgr));
+    let first = |sample: &shanty::data::Sample| -> Vec<f32> {
+        let inputs = sample.float("inputs").unwrap();
         [0, 1, 2].map(|channel| inputs[[channel, 0, 0]]).to_vec()
     };
-    assert_eq!(first(&plain), [10.0, 30.0, 200.0]);
+    let sample = |looked: &shanty::run::Browsed| looked.samples[0].clone();
+    assert_eq!(first(&sample(&plain).before.unwrap()), [10.0, 30.0, 200.0]);
+    assert_eq!(first(&sample(&plain).after[0]), [10.0, 30.0, 200.0]);
     let turned = looked("{type: Normalize, mean: [0.0], std: [1.0]}, ");
-    assert_eq!((turned.colors, first(&turned)), (Colors::Rgb, vec![200.0, 30.0, 10.0]));
+    assert_eq!((turned.read, turned.colors), (Colors::Bgr, Colors::Rgb));
+    assert_eq!(first(&sample(&turned).before.unwrap()), [10.0, 30.0, 200.0]);
+    assert_eq!(first(&sample(&turned).after[0]), [200.0, 30.0, 10.0]);
+    // On the sheet both are red.
+    let out = shanty(dir.path(), &["browse", "turned.yaml", "-o", "sheet.png", "--passes", "1"]);
+    assert!(out.status.success(), "{}", said(&out));
+    let sheet = fs::read(dir.path().join("sheet.png")).unwrap();
+    let mut reader = png::Decoder::new(io::Cursor::new(&sheet)).read_info().unwrap();
+    let mut bytes = vec![0; reader.output_buffer_size().unwrap()];
+    reader.next_frame(&mut bytes).unwrap();
+    let width = reader.info().width as usize;
+    let pixel = |x: usize, y: usize| bytes[(y * width + x) * 3..][..3].to_vec();
+    assert_eq!([pixel(10, 10), pixel(174, 10)], [[200, 30, 10], [200, 30, 10]].map(Vec::from));
 }

@@ -12,7 +12,7 @@ use super::output::{self, Output};
 use super::{Bare, ConfigArgs, console};
 use crate::base::number::count;
 use crate::base::{Error, Result};
-use crate::data::{Colors, INPUTS, Picture, Sample, TARGET, Value};
+use crate::data::{Colors, INPUTS, Sample, TARGET, Value};
 use crate::run::{Browsed, BrowsedSample, browse};
 use crate::vis::{Drawing, Rgb};
 
@@ -97,16 +97,11 @@ impl Card {
     fn of(sample: &BrowsedSample, browsed: &Browsed) -> Self {
         let inputs = |sample: &Sample| sample.fields.get(INPUTS).cloned();
         let before = sample.before.as_ref().and_then(inputs);
-        let of_file =
-            |value: &Value| matches!(value, Value::Picture(Picture::File(f)) if f.colors == Colors::Bgr);
-        let first = before.into_iter().map(|value| {
-            let bgr = of_file(&value);
-            Part::of(value, bgr, "as it is read".into())
-        });
-        let bgr = browsed.colors == Colors::Bgr;
+        let [read, given] = [browsed.read, browsed.colors].map(|order| order == Colors::Bgr);
+        let first = before.into_iter().map(|value| Part::of(value, read, "as it is read".into()));
         let passes =
             sample.after.iter().enumerate().filter_map(|(pass, sample)| Some((pass, inputs(sample)?)));
-        let after = passes.map(|(pass, value)| Part::of(value, bgr, format!("pass {}", pass + 1)));
+        let after = passes.map(|(pass, value)| Part::of(value, given, format!("pass {}", pass + 1)));
         let labelled = sample.after.first().or(sample.before.as_ref());
         let target = labelled.and_then(|sample| sample.fields.get(TARGET));
         Self {
