@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::ranks::shard;
+use super::ranks::{shard, sync_batchnorm};
 use super::slots::{hooks, misplaced};
 use super::spelt_out::spelt_out;
 use super::stand_in::StandInData;
@@ -76,8 +76,7 @@ pub(super) fn assemble_among(
     comm: Arc<dyn Comm>,
 ) -> Result<Assembled> {
     let config = RunConfig::read(node).map_err(|wrong| unread(node, purpose, wrong))?;
-    let mut beside = RunnerBuilder::of(None).comm(comm);
-    beside.draw_seed()?;
+    let beside = RunnerBuilder::of(None).comm(comm).draw_seed()?;
     let mut parts = Assembler::new(&config, node, name, purpose, seed, beside);
     parts.data();
     parts.model();
@@ -259,8 +258,7 @@ impl<'a> Assembler<'a> {
         if self.purpose == Purpose::Look {
             StandIn::ask(&mut self.cx);
         }
-        let shard = shard(&*self.builder.comm);
-        let built = config.build(self.cx.seed, shard, &mut self.cx);
+        let built = config.build(self.cx.seed, shard(&*self.builder.comm), &mut self.cx);
         let sample = StandIn::taken(&mut self.cx);
         let odd = self.cx.take_warnings().0.into_iter().map(|diag| diag.on(config.dataset.node()));
         self.errors.0.extend(odd);
@@ -311,11 +309,9 @@ impl<'a> Assembler<'a> {
                 let done = model.checkpoint_activations(module);
                 self.errors.take_on(done, self.at("activation_checkpointing"));
             }
-            let syncs = self.config.sync_bn.is_some() && self.builder.comm.place().world > 1;
-            if syncs && model.sync_batchnorm() == 0 {
-                let odd = Diag::warning("the model has no batch norm whose statistics ranks could share");
-                self.errors.0.extend([odd.on(self.at("sync_bn"))]);
-            }
+            let syncs = self.config.sync_bn.filter(|_| self.builder.comm.place().world > 1);
+            let odd = syncs.and_then(|_| sync_batchnorm(&mut *model));
+            self.errors.0.extend(odd.map(|odd| odd.on(self.at("sync_bn"))));
             self.builder.model = Some(model);
         }
         // A model that is built twice is odd once.

@@ -49,7 +49,7 @@ impl RunnerBuilder {
 
     fn put_together(mut self) -> Result<Runner> {
         self.check_launcher()?;
-        self.draw_seed()?;
+        self = self.draw_seed()?;
         self.beside_others();
         let seed = self.settle_seed();
         self.seed_loaders(seed)?;

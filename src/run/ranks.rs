@@ -9,9 +9,10 @@ use crate::base::rng::fresh_seed;
 use crate::base::{Elem, Error, Result};
 use crate::checkpoint::digest;
 use crate::comm::{Comm, Place};
+use crate::config::Diag;
 use crate::data::{Batch, DataLoader, Shard};
 use crate::hook::{Asked, Event, Step};
-use crate::model::Outputs;
+use crate::model::{Model, Outputs};
 use crate::params::{Params, Set, Want, all};
 
 /// Iterations between two looks at whether all ranks hold equal weights.
@@ -39,6 +40,12 @@ pub(super) fn drawn_together(comm: &dyn Comm) -> Result<Option<u64>> {
     comm.broadcast(0, &mut bytes)?;
     let seed = bytes.try_into().map(u64::from_le_bytes);
     seed.map(Some).map_err(|_| Error::Comm("the first rank did not give its seed".into()))
+}
+
+/// Lets batch norms take their statistics over all ranks; what is odd where there are none.
+pub(super) fn sync_batchnorm(model: &mut dyn Model) -> Option<Diag> {
+    let none = model.sync_batchnorm() == 0;
+    none.then(|| Diag::warning("the model has no batch norm whose statistics ranks could share"))
 }
 
 /// Gives all ranks the values that the first one has of these tensors.
@@ -70,11 +77,11 @@ pub(super) fn take_values(model: &mut (impl Params + ?Sized), comm: &dyn Comm, w
 
 impl RunnerBuilder {
     /// Draws a seed with the other ranks, for a run that is given none.
-    pub(super) fn draw_seed(&mut self) -> Result<()> {
+    pub(super) fn draw_seed(mut self) -> Result<Self> {
         if self.drawn.is_none() {
             self.drawn = drawn_together(&*self.comm)?;
         }
-        Ok(())
+        Ok(self)
     }
 
     /// Gives each loader the part of this rank, and lets model and optimizer know of the others.
@@ -177,6 +184,8 @@ impl Session {
         if self.state.progress.iter.is_multiple_of(COMPARED) {
             self.compare_ranks()?;
         }
+        // As far as limits go, the iteration is made.
+        self.saving.made = self.state.progress.iter;
         self.agree()?;
         self.apply_requests()
     }

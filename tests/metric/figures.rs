@@ -57,7 +57,7 @@ impl Case {
     }
 }
 
-fn built(config: &str) -> Evaluator {
+pub(super) fn built(config: &str) -> Evaluator {
     let spec: Spec<dyn Metric> = parse("c.yaml", config).unwrap().read().unwrap();
     Evaluator::build(&[spec], &mut BuildCx::default()).unwrap()
 }

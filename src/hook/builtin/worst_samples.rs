@@ -31,7 +31,7 @@ impl Default for WorstSamplesHook {
 }
 
 /// What is kept of the pass under way.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Kept {
     /// The worst first.
     samples: Vec<Worst>,
@@ -39,7 +39,7 @@ struct Kept {
     of: u64,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Worst {
     id: u64,
     loss: f64,
@@ -55,7 +55,7 @@ impl Worst {
 }
 
 /// What is true and what is predicted, evenly thinned where there are many samples.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Residuals {
     name: String,
     /// From one sample that is kept to the next.
@@ -88,6 +88,14 @@ impl Residuals {
             }
         }
         self.seen += 1;
+    }
+
+    /// Adds those of another rank.
+    fn join(&mut self, other: Self) {
+        self.seen += other.seen;
+        self.pairs.extend(other.pairs);
+        let stride = self.pairs.len().div_ceil(PAIRS).max(1);
+        self.pairs = std::mem::take(&mut self.pairs).into_iter().step_by(stride).collect();
     }
 
     fn json(&self) -> Value {
@@ -157,9 +165,34 @@ impl WorstSamplesHook {
         }
     }
 
+    /// The worst of all ranks, in place of those of this one.
+    fn join(&mut self, comm: &dyn Comm) -> HookResult {
+        let mut own = Vec::new();
+        ciborium::into_writer(&std::mem::take(&mut self.kept), &mut own)?;
+        for given in comm.gather(&own)? {
+            let Kept { samples, residuals, of } = ciborium::from_reader(&given[..])?;
+            for worst in samples {
+                let kept = &mut self.kept.samples;
+                let at = kept.partition_point(|kept| kept.comes_before((worst.loss, worst.id)));
+                kept.insert(at, worst);
+                kept.truncate(self.number);
+            }
+            if self.kept.residuals.is_empty() {
+                self.kept.residuals = residuals;
+            } else {
+                self.kept.residuals.iter_mut().zip(residuals).for_each(|(own, other)| own.join(other));
+            }
+            self.kept.of += of;
+        }
+        Ok(())
+    }
+
     fn tell(&mut self, cx: &mut Ctx<'_>) -> HookResult {
+        if cx.comm.place().world > 1 {
+            self.join(cx.comm)?;
+        }
         let Kept { samples, residuals, of } = std::mem::take(&mut self.kept);
-        if samples.is_empty() {
+        if samples.is_empty() || !cx.is_main() {
             return cx.no_op();
         }
         let mode = if cx.progress.phase == Phase::Test { Mode::Test } else { Mode::Val };
