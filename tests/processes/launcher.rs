@@ -44,6 +44,8 @@ pub fn mpirun((kind, file): &(Kind, PathBuf), ranks: usize, program: &Path) -> C
         Kind::OpenMpi => {
             command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
             command.args(["--bind-to", "none", "--oversubscribe", "--timeout", "60"]);
+            // Ranks make way for others themselves.
+            command.args(["--mca", "mpi_yield_when_idle", "0"]);
         }
         Kind::Mpich => {
             command.env("MPIEXEC_TIMEOUT", "60");

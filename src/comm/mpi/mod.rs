@@ -148,12 +148,12 @@ fn agreed(heads: &[u8], own: Head, place: Place) -> Result<Vec<Head>> {
     }
 }
 
-/// Between two looks: soon at first, then with the processor free for others.
-fn pause(looks: &mut u32) {
-    *looks += 1;
-    match *looks {
-        0..500 => std::hint::spin_loop(),
-        500..3000 => std::thread::yield_now(),
+/// Between two looks: at once at first, then with the processor free for whoever is ready, then with a pause. Where others
+/// are ready, giving them the processor takes longer than such a pause.
+fn pause(began: Instant) {
+    match began.elapsed().as_micros() {
+        0..50 => std::hint::spin_loop(),
+        50..1000 => std::thread::yield_now(),
         _ => std::thread::sleep(Duration::from_micros(50)),
     }
 }
@@ -177,11 +177,11 @@ impl Mpi {
         head: Head,
         mut look: impl FnMut(&mut State) -> Result<Option<Vec<usize>>>,
     ) -> Result<()> {
-        let (began, mut looks) = (Instant::now(), 0);
+        let began = Instant::now();
         while let Some(awaited) = look(state)? {
             self.move_on(state)?;
-            pause(&mut looks);
-            if looks.is_multiple_of(64) && began.elapsed() > state.patience {
+            pause(began);
+            if began.elapsed() > state.patience {
                 let late: Vec<_> = awaited.iter().map(ToString::to_string).collect();
                 return Err(Error::Comm(format!(
                     "rank {} has not come to {head} within {:?}: it hangs, or is slower than the others by more than \
@@ -299,11 +299,11 @@ impl Comm for Mpi {
     fn fail(&self, why: &str) -> bool {
         let state = &mut *self.state();
         let own = state.words.say(self.library, self.place, why);
-        let (grace, began, mut looks) = (words::GRACE.min(state.patience), Instant::now(), 0);
+        let (grace, began) = (words::GRACE.min(state.patience), Instant::now());
         // The others may need what this rank has begun, to hear of it.
         while began.elapsed() < grace && !state.words.all_heard(self.library) {
             let _ = self.move_on(state);
-            pause(&mut looks);
+            pause(began);
         }
         state.silent = !(own && state.words.is_first(self.place.rank, why));
         !state.silent
