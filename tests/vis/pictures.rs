@@ -229,3 +229,19 @@ fn residuals_are_kept_where_numbers_are_predicted() {
     assert!(kept["samples"][0]["png"].is_null() && kept["samples"][0]["right"].is_null());
     assert!(kept["samples"][0]["name"].as_str().unwrap().contains("houses.csv"), "{kept}");
 }
+
+/// Labels that are given or not have no residuals; of several outputs those that are numbers have.
+#[test]
+fn residuals_are_those_of_numbers() {
+    let names = |config: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        let more = [&SHORT[..], &["custom_hooks=[{type: WorstSamplesHook}]"]].concat();
+        let mut runner = shipped(config, dir.path(), &more).unwrap().build().unwrap();
+        runner.train().unwrap();
+        let kept = worst(&vis_data(&runner));
+        let residuals = kept["residuals"].as_array().unwrap().iter();
+        residuals.map(|residuals| residuals["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(names("weather_labels.yaml"), [""; 0]);
+    assert_eq!(names("parcels_two_inputs.yaml"), ["postage"]);
+}

@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use ndarray::Axis;
+use ndarray::{ArrayD, Axis};
 use serde_json::{Value, json};
 
 use super::shown::{Shown, Style, Viewer};
@@ -37,6 +37,18 @@ struct Kept {
     samples: Vec<Worst>,
     residuals: Vec<Residuals>,
     of: u64,
+}
+
+impl Kept {
+    /// Those of this name, which begin now if they are new.
+    fn residuals_of(&mut self, name: String) -> &mut Residuals {
+        let at = self.residuals.iter().position(|own| own.name == name);
+        let at = at.unwrap_or_else(|| {
+            self.residuals.push(Residuals { name, stride: 1, seen: 0, pairs: Vec::new() });
+            self.residuals.len() - 1
+        });
+        &mut self.residuals[at]
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -133,35 +145,23 @@ impl WorstSamplesHook {
 
     /// Adds the numbers of a batch, where numbers are predicted.
     fn add_residuals(&mut self, cx: &Ctx<'_>, step: &Step<'_>) {
-        let Some((name, predicted)) = step.outputs.predictions.only() else { return };
         let reads = cx.model.reads();
-        let known = reads.outputs.iter().find(|(output, _)| output == name);
-        let field = known.map_or(TARGET, |(_, field)| field);
-        let Some(Column::Float(truth)) = step.batch.get(field) else { return };
-        let samples = step.batch.len();
-        let of = |values: &ndarray::ArrayD<Elem>| {
-            values.shape().first().filter(|rows| **rows == samples).map(|rows| values.len() / rows.max(&1))
-        };
-        let (Some(width), true) = (of(truth), of(truth) == of(predicted)) else { return };
-        if !(1..=NUMBERS).contains(&width) {
-            return;
-        }
-        if self.kept.residuals.is_empty() {
+        for (output, predicted) in step.outputs.predictions.iter() {
+            let known = reads.outputs.iter().find(|(own, _)| own == output);
+            let field = known.map_or(TARGET, |(_, field)| field);
+            let Some(Column::Float(truth)) = step.batch.get(field) else { continue };
+            let Some(width) = numbers(truth, predicted, step.batch.len()) else { continue };
             let names = cx.evaluated.and_then(|data| data.names_of(field)).unwrap_or_default();
-            let named = |at: usize| {
-                names.get(at).cloned().unwrap_or_else(|| match width {
-                    1 => field.to_owned(),
-                    _ => format!("{field} {at}"),
-                })
-            };
-            let new = |at: usize| Residuals { name: named(at), stride: 1, seen: 0, pairs: Vec::new() };
-            self.kept.residuals = (0..width).map(new).collect();
-        }
-        for row in 0..step.batch.valid {
-            let pairs = truth.index_axis(Axis(0), row);
-            let pairs =
-                pairs.iter().zip(predicted.index_axis(Axis(0), row)).map(|(t, p)| [*t, *p].map(f64::from));
-            self.kept.residuals.iter_mut().zip(pairs).for_each(|(residuals, pair)| residuals.add(pair));
+            for at in 0..width {
+                let unnamed = || if width == 1 { field.to_owned() } else { format!("{field} {at}") };
+                let residuals = self.kept.residuals_of(names.get(at).cloned().unwrap_or_else(unnamed));
+                for row in 0..step.batch.valid {
+                    let of = |values: &ArrayD<Elem>| {
+                        values.index_axis(Axis(0), row).iter().nth(at).map(|value| f64::from(*value))
+                    };
+                    residuals.add([of(truth), of(predicted)].map(|value| value.unwrap_or(f64::NAN)));
+                }
+            }
         }
     }
 
@@ -177,10 +177,8 @@ impl WorstSamplesHook {
                 kept.insert(at, worst);
                 kept.truncate(self.number);
             }
-            if self.kept.residuals.is_empty() {
-                self.kept.residuals = residuals;
-            } else {
-                self.kept.residuals.iter_mut().zip(residuals).for_each(|(own, other)| own.join(other));
+            for other in residuals {
+                self.kept.residuals_of(other.name.clone()).join(other);
             }
             self.kept.of += of;
         }
@@ -206,6 +204,16 @@ impl WorstSamplesHook {
         }
         Ok(())
     }
+}
+
+/// How many numbers a sample has, if they are as many on both sides and no labels that are given or not.
+fn numbers(truth: &ArrayD<Elem>, predicted: &ArrayD<Elem>, samples: usize) -> Option<usize> {
+    let width = |values: &ArrayD<Elem>| {
+        values.shape().first().filter(|rows| **rows == samples).map(|rows| values.len() / rows.max(&1))
+    };
+    let is_switch = |value: &Elem| *value == 0.0 || *value == 1.0;
+    let labels = truth.iter().all(is_switch) && predicted.iter().all(|p| (0.0..=1.0).contains(p));
+    width(truth).filter(|own| !labels && width(predicted) == Some(*own) && (1..=NUMBERS).contains(own))
 }
 
 /// A sample as the file has it.
