@@ -399,6 +399,6 @@ fn mistakes_are_told_with_the_cure() {
         assert!(error.contains(text), "{yaml}: {error}");
     }
     let batch = Batch::new(ArrayD::zeros(vec![2, 3, 20, 20]), vec![0, 1]);
-    let error = classifier().eval_step(&batch).err().unwrap().to_string();
-    assert!(error.contains("images of 16 × 16, not a batch of shape [2, 3, 20, 20]"), "{error}");
+    // Positions that were learnt for images of another size are resized.
+    classifier().eval_step(&batch).unwrap();
 }
