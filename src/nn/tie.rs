@@ -23,8 +23,8 @@ pub(super) struct Lent {
 /// What a parameter has to do with others.
 #[derive(Debug)]
 pub(super) enum Tie {
-    /// It is used by those that are tied to it, which had these names.
-    Lends(Slot, Vec<String>),
+    /// It is used by those that are tied to it, which had these names: where each of them looks for it.
+    Lends(Vec<Slot>, Vec<String>),
     /// It has no value of its own, and no place in a list of parameters.
     Borrows(Slot),
 }
@@ -53,8 +53,9 @@ pub fn tied_names(root: &dyn ModuleTree) -> Vec<(String, String)> {
 /// Lets parameters that are tied use those that they are tied to.
 pub(super) fn lend(root: &mut dyn ModuleTree) {
     each_param(root, &mut |param| {
-        if let Some(Tie::Lends(slot, _)) = &param.tie {
-            slot.put(Some(Lent { value: param.value.clone(), trainable: param.trainable }));
+        if let Some(Tie::Lends(slots, _)) = &param.tie {
+            let lent = || Lent { value: param.value.clone(), trainable: param.trainable };
+            slots.iter().for_each(|slot| slot.put(Some(lent())));
         }
     });
 }
@@ -62,8 +63,8 @@ pub(super) fn lend(root: &mut dyn ModuleTree) {
 /// Ends that.
 pub(super) fn take_back(root: &mut dyn ModuleTree) {
     each_param(root, &mut |param| {
-        if let Some(Tie::Lends(slot, _)) = &param.tie {
-            slot.put(None);
+        if let Some(Tie::Lends(slots, _)) = &param.tie {
+            slots.iter().for_each(|slot| slot.put(None));
         }
     });
 }
@@ -103,32 +104,28 @@ pub fn tie_weights<S: AsRef<str>>(root: &mut dyn ModuleTree, paths: &[S]) -> Res
         )));
     }
     let trainable = order.iter().all(|one| one.trainable);
-    // With each of the others goes what is tied to it.
-    let mut gone = Vec::new();
+    let (mut slots, mut gone) = (Vec::new(), Vec::new());
     for other in others {
-        let own = known.iter().filter(|(_, stays)| *stays == other.name);
-        gone.push(other.name.clone());
-        gone.extend(own.map(|(gone, _)| gone.clone()));
-    }
-    let mut slot = Slot::default();
-    at_param(root, &first.name, &mut |param| {
-        param.trainable = trainable;
-        match &mut param.tie {
-            Some(Tie::Lends(own, names)) => {
-                slot = own.clone();
-                names.extend(gone.iter().cloned());
-            }
-            tie => *tie = Some(Tie::Lends(slot.clone(), gone.clone())),
-        }
-    })?;
-    for other in &gone {
-        at_param(root, other, &mut |param| {
+        let slot = Slot::default();
+        at_param(root, &other.name, &mut |param| {
             param.value = Tensor::zeros(vec![0; first.shape.len()]);
             param.grad = None;
-            param.tie = Some(Tie::Borrows(slot.clone()));
+            // With it goes what is tied to it, which looks for its value where it did.
+            if let Some(Tie::Lends(own, names)) = param.tie.replace(Tie::Borrows(slot.clone())) {
+                slots.extend(own);
+                gone.extend(names);
+            }
         })?;
+        slots.push(slot);
+        gone.push(other.name.clone());
     }
-    Ok(())
+    at_param(root, &first.name, &mut |param| {
+        param.trainable = trainable;
+        if let Tie::Lends(own, names) = param.tie.get_or_insert(Tie::Lends(Vec::new(), Vec::new())) {
+            own.append(&mut slots);
+            names.append(&mut gone);
+        }
+    })
 }
 
 /// A parameter that is to be tied.
