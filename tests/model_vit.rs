@@ -156,7 +156,7 @@ fn every_output_is_that_of_pytorch() {
 }
 
 /// Images of another size than that of the training have positions that are resized: MMPretrain's configs train at 224 and
-/// test at 384. A training says which size it has.
+/// test at 384, or train at 384 as well.
 #[test]
 fn positions_are_resized_for_other_images_as_in_pytorch() {
     let out = fixture("out");
@@ -171,11 +171,19 @@ fn positions_are_resized_for_other_images_as_in_pytorch() {
         }
     }
     let step = StepCx { seed: 0, iter: 0, loss_scale: 1.0 };
-    let refused = model.train_step(&batch, &step).unwrap_err().to_string();
-    assert!(
-        refused.contains("made for images of 16 × 16") && refused.contains("set `img_size`"),
-        "{refused}"
-    );
+    let cross_entropy = |logits: &[Elem], label: usize| {
+        logits.iter().map(|v| f64::from(*v).exp()).sum::<f64>().ln() - f64::from(logits[label])
+    };
+    let logits = value("large_logits");
+    let rows: Vec<&[Elem]> = logits.as_slice().unwrap().chunks(5).collect();
+    let wanted = (cross_entropy(rows[0], 3) + cross_entropy(rows[1], 1)) / 2.0;
+    let loss = model.train_step(&batch, &step).unwrap().loss().unwrap();
+    assert!((loss / wanted - 1.0).abs() < 1e-5, "{loss} {wanted}");
+    let mut moved = false;
+    model.visit(&mut |p| {
+        moved |= p.name == "backbone.pos_embed" && p.grad.unwrap().iter().any(|g| *g != 0.0);
+    });
+    assert!(moved, "positions learn from images of another size");
     let odd = Batch::new(ArrayD::zeros(vec![1, 3, 18, 20]), vec![0]);
     let refused = model.eval_step(&odd).unwrap_err().to_string();
     assert!(refused.contains("any multiple of `patch_size: [4, 4]`"), "{refused}");
@@ -398,7 +406,7 @@ fn mistakes_are_told_with_the_cure() {
         let error = build().err().unwrap().to_string();
         assert!(error.contains(text), "{yaml}: {error}");
     }
-    let batch = Batch::new(ArrayD::zeros(vec![2, 3, 20, 20]), vec![0, 1]);
-    // Positions that were learnt for images of another size are resized.
-    classifier().eval_step(&batch).unwrap();
+    let batch = Batch::new(ArrayD::zeros(vec![2, 3, 18, 20]), vec![0, 1]);
+    let error = classifier().eval_step(&batch).err().unwrap().to_string();
+    assert!(error.contains("images of 16 × 16, not a batch of shape [2, 3, 18, 20]"), "{error}");
 }

@@ -141,8 +141,8 @@ fn grid(p: &VisionTransformerConfig) -> Result<[usize; 2]> {
 /// `.attn.proj`, `.ln2`, `.ffn.layers.0.0`, `.ffn.layers.1`, and `ln1` for the final norm. The positions begin as N(0,
 /// 0.02²) cut off at ±2, the class token as 0, the feed-forward networks as [`FFN`](crate::nn::FFN) says.
 ///
-/// In evaluation images may have another size than `img_size`: the positions are resized, as in MMPretrain. Training at
-/// another size than `img_size` is refused: with the right one the positions of a checkpoint are resized once.
+/// Images may have another size than `img_size`, a multiple of the patches': the positions are resized for them, as in
+/// MMPretrain. A training at another size says so: with the right `img_size` those of a checkpoint are resized once.
 ///
 /// Where only the class token is looked at (`out_type: cls_token`), the last block computes attention, feed-forward
 /// network and norm of that token alone: the same result and the same gradients, without what nobody reads.
@@ -176,6 +176,8 @@ pub struct VisionTransformer {
     grid: [usize; 2],
     out_type: OutType,
     family: Family,
+    /// Whether it has been said that it is trained at another size.
+    told: bool,
 }
 
 module!(VisionTransformer {
@@ -258,22 +260,30 @@ impl VisionTransformer {
             grid,
             out_type: p.out_type,
             family,
+            told: false,
         })
     }
 
-    /// Height and width in patches of these images, which have another size than `img_size` in evaluation alone.
-    fn grid_of(&self, shape: &[usize], training: bool) -> Result<[usize; 2]> {
+    /// Height and width in patches of these images, which may have another size than `img_size`.
+    fn grid_of(&mut self, shape: &[usize], training: bool) -> Result<[usize; 2]> {
         let patch = [0, 1].map(|axis| self.img_size[axis] / self.grid[axis]);
         match *shape {
             [_, _, h, w] if [h, w] == self.img_size => Ok(self.grid),
-            [_, _, h, w] if !training && h.min(w) > 0 && h % patch[0] == 0 && w % patch[1] == 0 => {
+            [_, _, h, w] if h.min(w) > 0 && h % patch[0] == 0 && w % patch[1] == 0 => {
+                if training && !std::mem::replace(&mut self.told, true) {
+                    log::warn!(
+                        "VisionTransformer is trained on images of {h} × {w}, and has positions for {:?}: they are resized in \
+                         each step; with `img_size: [{h}, {w}]` those of a checkpoint are resized once",
+                        self.img_size
+                    );
+                }
                 Ok([h / patch[0], w / patch[1]])
             }
             _ => {
                 let [h, w] = self.img_size;
                 Err(Error::invalid(format!(
                     "VisionTransformer was made for images of {h} × {w}, not a batch of shape {shape:?}: set `img_size`, or \
-                     resize them (in evaluation any multiple of `patch_size: {patch:?}` is taken)"
+                     resize them (any multiple of `patch_size: {patch:?}` is taken)"
                 )))
             }
         }
