@@ -74,11 +74,14 @@ pub(super) fn join(LauncherArg { launcher: asked }: LauncherArg) -> Result<()> {
 /// Processes that could not join each other cannot agree who is to speak: the first of each machine does.
 fn once_a_machine<T>(error: Error) -> Result<T> {
     match Started::from_env() {
-        Some(Started { rank, local_rank, .. }) if local_rank.unwrap_or(rank) != 0 => {
-            std::process::exit(error.exit_code().into())
-        }
+        Some(Started { rank, local_rank, .. }) if local_rank.unwrap_or(rank) != 0 => leave_it_to_the_first(),
         _ => Err(error),
     }
+}
+
+/// Ends without a word, and as if nothing were wrong: a launcher ends all when one fails, also who is about to say why.
+fn leave_it_to_the_first() -> ! {
+    std::process::exit(0)
 }
 
 /// Of a command that one process does: several that do it at once would write over each other's files.
@@ -88,8 +91,7 @@ pub(super) fn refuse() -> Result<()> {
             "{world} processes were started together, but only `train`, `val` and `test` are done by several: leave \
              mpirun or srun out"
         ))),
-        // The first one says it.
-        Some(_) => std::process::exit(2),
+        Some(_) => leave_it_to_the_first(),
         None => Ok(()),
     }
 }

@@ -20,7 +20,7 @@ pub(super) fn of(state: &State, checkpoint: &Checkpoint) -> Result<(u64, u64), S
     let (epoch_len, by_epoch) = (progress.epoch_len, progress.by_epoch);
     let stands = rescale(meta, epoch_len, state.batch_size, by_epoch);
     let stands = stands.ok_or_else(|| mismatch(meta, epoch_len, state.batch_size, now))?;
-    let within = if by_epoch { meta.batch > 0 } else { meta.iter > 0 };
+    let within = if by_epoch { meta.batch > 0 && !has_gone_through(meta) } else { meta.iter > 0 };
     match within && state.data.is_some() {
         true => goes_on_within(state, meta, then != now).map(|()| stands),
         false => Ok(stands),
@@ -48,6 +48,11 @@ fn goes_on_within(state: &State, meta: &Meta, other_world: bool) -> Result<(), S
     ))
 }
 
+/// Whether all batches of the epoch under way are made, so that nothing of it is left but its end.
+fn has_gone_through(meta: &Meta) -> bool {
+    meta.epoch_len > 0 && meta.batch == meta.epoch_len
+}
+
 /// Iterations and batches in the units of this run: samples seen are kept. `None` if that is not exact.
 fn rescale(meta: &Meta, epoch_len: u64, batch_size: u64, by_epoch: bool) -> Option<(u64, u64)> {
     if (meta.epoch_len, meta.batch_size) == (epoch_len, batch_size) || epoch_len == 0 || meta.batch_size == 0
@@ -59,7 +64,7 @@ fn rescale(meta: &Meta, epoch_len: u64, batch_size: u64, by_epoch: bool) -> Opti
         (batch_size > 0 && samples.is_multiple_of(batch_size)).then(|| samples / batch_size)
     };
     if by_epoch {
-        let batch = exact(meta.batch)?;
+        let batch = if has_gone_through(meta) { epoch_len } else { exact(meta.batch)? };
         return (batch <= epoch_len).then_some((meta.epoch * epoch_len + batch, batch));
     }
     exact(meta.iter).map(|iter| (iter, iter))

@@ -124,6 +124,8 @@ fn go_wrong(comm: &Arc<dyn Comm>, scene: &str) -> Result<()> {
         "late" if odd => loop {
             std::thread::park();
         },
+        // The launcher notices first.
+        "vanishes" => comm.agree(0).map(drop),
         _ => {
             comm.set_patience(Duration::from_millis(300));
             comm.agree(0).map(drop)

@@ -31,6 +31,8 @@ const TAGS: i32 = 4;
 /// MPI grants tags up to 32767, of which the last is that of last words.
 const LAST_WORD: i32 = 32_767;
 const CALLS_APART: u64 = 8191;
+/// What a launcher is given to pass on the last words of a rank.
+const LAST_READ: Duration = Duration::from_millis(300);
 
 /// What a call is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -316,10 +318,9 @@ impl Comm for Mpi {
             Err(TryLockError::Poisoned(state)) => state.into_inner().silent,
             Ok(state) => state.silent,
         };
-        if silent {
-            // The rank that tells a person ends all, with its code, when it has.
-            std::thread::sleep(words::GRACE);
-        }
+        // The rank that tells a person ends all, with its code, when that can have been read: a launcher that is asked to
+        // end its processes looks no more at what they have written (MPICH's).
+        std::thread::sleep(if silent { words::GRACE } else { LAST_READ });
         self.library.abort(code)
     }
 
