@@ -41,7 +41,7 @@ pub use lock::{LOCK_FILE, lock_dir};
 pub(crate) use manifest::sealed;
 pub use obstacles::{Names, may_meet, obstacles, occupied};
 pub use origins::Origin;
-pub use owner::{Met, OWNER_FILE, Owner};
+pub use owner::{EXIT_FILE, Met, OWNER_FILE, Owner};
 pub use retention::{EMERGENCY, Prune, left_behind};
 pub use tensors::{MODEL_FILE, parse_tensors, read_tensors, write_tensors};
 pub use written::{DUMP, VIS_DATA, is_of_a_run, not_ours, not_own};

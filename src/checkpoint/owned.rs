@@ -8,7 +8,7 @@ use super::content::{HOOKS_FILE, OPTIMIZER_FILE, ROLLBACK_FILE, STATE_FILE};
 use super::folders::check_name;
 use super::lock::LOCK_FILE;
 use super::manifest::{MANIFEST_FILE, Manifest, Whose};
-use super::owner::OWNER_FILE;
+use super::owner::{EXIT_FILE, OWNER_FILE};
 use super::tensors::MODEL_FILE;
 use crate::base::durable::{TEMPORARY, sibling, stands_for};
 use crate::base::error::IoContext;
@@ -205,7 +205,7 @@ impl<'a> Folder<'a> {
                     let others = home.is_some_and(|home| manifest.is_ok_and(|m| !m.is_at_home(home)));
                     if others { Ok(()) } else { self.bring_back(&path, name) }
                 }
-                None if ![LOCK_FILE, OWNER_FILE].contains(&name) => {
+                None if ![LOCK_FILE, OWNER_FILE, EXIT_FILE].contains(&name) => {
                     let why =
                         "its name is like those that shanty gives for a while, but shanty did not give it";
                     Err(Error::checkpoint(&path, why))

@@ -18,6 +18,10 @@ use crate::base::{Error, Result};
 /// The file in a work_dir that says whose it is.
 pub const OWNER_FILE: &str = ".shanty-run.json";
 
+/// The file in a work_dir with the exit code of a training of many processes, and a newline. It is not there while the
+/// training runs, nor after it was killed.
+pub const EXIT_FILE: &str = ".shanty-exit-code";
+
 /// The run that a work_dir belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {

@@ -3,12 +3,10 @@
 use crate::base::durable;
 use crate::base::error::IoContext;
 use crate::base::fs::Disk;
+use crate::checkpoint::EXIT_FILE;
 use crate::hook::Ranks;
 use crate::plugin::prelude::*;
 use crate::run::Runner;
-
-/// The file in the work_dir: the number, and a newline. It is not there while the training runs, nor after it was killed.
-const NAME: &str = ".shanty-exit-code";
 
 /// Takes away what an earlier run has left.
 #[derive(Default)]
@@ -23,7 +21,7 @@ impl ExitFile {
         if !runner.hook::<Self>().is_some_and(|hook| hook.begun) {
             return;
         }
-        let file = state.dirs.work.join(NAME);
+        let file = state.dirs.work.join(EXIT_FILE);
         if let Err(error) = durable::replace(&Disk, &file, format!("{code}\n").as_bytes()) {
             state.log.error(format_args!("the exit code {code} is in no file: {error}"));
         }
@@ -37,7 +35,7 @@ impl Hook for ExitFile {
 
     fn before_train(&mut self, cx: &mut Ctx<'_>) -> HookResult {
         self.begun = true;
-        let file = cx.dirs.work.join(NAME);
+        let file = cx.dirs.work.join(EXIT_FILE);
         if cx.fs.entry(&file).at(&file)?.is_some() {
             cx.fs.remove(&file).at(&file)?;
         }

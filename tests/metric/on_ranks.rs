@@ -48,7 +48,7 @@ fn on_ranks(
         let set = match target {
             Column::Int(target) => set.with("target", target.clone())?,
             Column::Float(target) => set.with("target", target.clone())?,
-            other => panic!("no numbers: {other:?}"),
+            other => unreachable!("no numbers: {other:?}"),
         };
         let sampler = DefaultSampler { round_up, ..DefaultSampler::default() };
         let data = DataLoader::new(set).sampler(sampler).batch_size(7);
@@ -78,7 +78,7 @@ fn equal_on_ranks(
     let dir = tempfile::tempdir().unwrap();
     let one = on_ranks(1, samples, true, dir.path(), metrics);
     for world in [2, 3, 4] {
-        let many = on_ranks(world, samples, (what.len() + world) % 2 == 0, dir.path(), metrics);
+        let many = on_ranks(world, samples, (what.len() + world).is_multiple_of(2), dir.path(), metrics);
         assert_eq!(one.0.len(), many.0.len());
         for ((name, one), (other, many)) in one.0.iter().zip(&many.0) {
             assert_eq!(name, other);

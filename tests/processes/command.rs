@@ -203,8 +203,12 @@ fn a_signal_to_any_rank_ends_all_in_one_checkpoint() {
             assert_eq!(place.exit_code(&work), Some(143), "{:?}: {text}", place.what());
             assert_eq!(text.matches("WARN - SIGTERM: saving and leaving").count(), 1, "{text}");
             assert_eq!(text.matches("interrupted (SIGTERM").count(), 1, "{text}");
-            let on = place.train(2, &work, &["--resume", "--max-time", "0"]).output().unwrap();
+            let on = place
+                .train(2, &work, &["--resume", "--max-time", "0", "--set", "train_cfg.max_epochs=4000"])
+                .output()
+                .unwrap();
             assert_eq!(place.exit_code(&work), Some(75), "{}", said(&on));
+            assert!(!said(&on).contains("left in its place"), "{}", said(&on));
         }
     }
 }
@@ -227,8 +231,12 @@ fn a_rank_that_is_killed_ends_all() {
                 std::thread::park_timeout(Duration::from_millis(20));
             }
             assert_eq!(place.exit_code(&work), None);
-            let on = place.train(2, &work, &["--resume", "--max-time", "0"]).output().unwrap();
+            let on = place
+                .train(2, &work, &["--resume", "--max-time", "0", "--set", "train_cfg.max_epochs=4000"])
+                .output()
+                .unwrap();
             assert_eq!(place.exit_code(&work), Some(75), "{}", said(&on));
+            assert!(!said(&on).contains("left in its place"), "{}", said(&on));
         }
     }
 }
