@@ -1,4 +1,4 @@
-//! `shanty scale`: what a step of several ranks is made of, and how many of them are worth their while.
+//! `shanty scale`: how an iteration divides into computing, waiting and communicating, and how many ranks pay.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! What a step of several ranks is made of, and what it would be made of on more of them.
+//! How an iteration divides into computing, waiting and communicating, and what that predicts for more ranks.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
