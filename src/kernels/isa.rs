@@ -13,16 +13,40 @@ pub(crate) enum Isa {
     Avx512,
 }
 
-/// The best class that the CPU has and `SHANTY_SIMD` (`off`, `avx2`; unset: the best) allows.
+/// What multiplies bf16 numbers, beside the class of [`isa`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Bf16Isa {
+    /// Multiplications of f32.
+    Portable,
+    /// AVX512-BF16: two products a lane.
+    Avx512,
+    /// AMX-BF16 as well: 512 products of tiles a step.
+    Amx,
+}
+
+/// The classes that the environment allows: `SHANTY_SIMD` is `off`, `avx2`, `avx512` or `avx512bf16`; unset: the best.
+fn allowed() -> (Isa, Bf16Isa) {
+    match std::env::var("SHANTY_SIMD").as_deref() {
+        Ok("off") => (Isa::Portable, Bf16Isa::Portable),
+        Ok("avx2") => (Isa::Avx2, Bf16Isa::Portable),
+        Ok("avx512") => (Isa::Avx512, Bf16Isa::Portable),
+        Ok("avx512bf16") => (Isa::Avx512, Bf16Isa::Avx512),
+        _ => (Isa::Avx512, Bf16Isa::Amx),
+    }
+}
+
+/// The best class that the CPU has and `SHANTY_SIMD` allows.
 pub(crate) fn isa() -> Isa {
     static ISA: OnceLock<Isa> = OnceLock::new();
-    *ISA.get_or_init(|| {
-        let allowed = match std::env::var("SHANTY_SIMD").as_deref() {
-            Ok("off") => Isa::Portable,
-            Ok("avx2") => Isa::Avx2,
-            _ => Isa::Avx512,
-        };
-        best().min(allowed)
+    *ISA.get_or_init(|| best().min(allowed().0))
+}
+
+/// The best class for bf16 that the CPU and the system have and `SHANTY_SIMD` allows.
+pub(crate) fn bf16_isa() -> Bf16Isa {
+    static ISA: OnceLock<Bf16Isa> = OnceLock::new();
+    *ISA.get_or_init(|| match allowed().1 {
+        Bf16Isa::Portable => Bf16Isa::Portable,
+        allowed => best_bf16().min(allowed),
     })
 }
 
@@ -31,7 +55,11 @@ pub fn cpu_features() -> &'static str {
     match isa() {
         Isa::Portable => "those of every CPU of its kind",
         Isa::Avx2 => "AVX2, FMA",
-        Isa::Avx512 => "AVX-512 F, BW, DQ, VL",
+        Isa::Avx512 => match bf16_isa() {
+            Bf16Isa::Portable => "AVX-512 F, BW, DQ, VL",
+            Bf16Isa::Avx512 => "AVX-512 F, BW, DQ, VL, BF16",
+            Bf16Isa::Amx => "AVX-512 F, BW, DQ, VL, BF16, AMX-BF16",
+        },
     }
 }
 
@@ -52,6 +80,22 @@ fn best() -> Isa {
 #[cfg(not(target_arch = "x86_64"))]
 fn best() -> Isa {
     Isa::Portable
+}
+
+#[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
+fn best_bf16() -> Bf16Isa {
+    if best() < Isa::Avx512 || !is_x86_feature_detected!("avx512bf16") {
+        Bf16Isa::Portable
+    } else if super::bf16::amx::may_be_used() {
+        Bf16Isa::Amx
+    } else {
+        Bf16Isa::Avx512
+    }
+}
+
+#[cfg(not(all(target_arch = "x86_64", not(shanty_f64))))]
+fn best_bf16() -> Bf16Isa {
+    Bf16Isa::Portable
 }
 
 /// Compiles one plain function three times, for the baseline, AVX2 and AVX-512, and picks one at each call.

@@ -22,6 +22,7 @@
 #![allow(clippy::needless_range_loop)] // loops over indices are what the vectoriser sees through
 
 mod attention;
+mod bf16;
 mod bicubic;
 mod conv;
 mod disjoint;
@@ -36,6 +37,7 @@ mod optim;
 mod par;
 mod peak;
 mod pool;
+mod precision;
 mod prefetch;
 mod recurrent;
 mod reduce;
@@ -61,6 +63,7 @@ pub use norm::*;
 pub use optim::*;
 pub use peak::{PEAK_SIZE, peak_flops};
 pub use pool::*;
+pub use precision::{Precision, precision, with_precision};
 pub use recurrent::{
     Cell, RecurrentGeom, RecurrentSaved, RecurrentWeights, recurrent, recurrent_backward,
     recurrent_hidden_grads,

@@ -60,11 +60,11 @@ pub(super) fn tasks(count: usize, serial: bool, f: impl Fn(usize) + Sync + Send)
 }
 
 /// Calls `f` on the chunks of `size` elements and their numbers, on this thread if `serial`.
-pub(super) fn chunks(
+pub(super) fn chunks<T: Send>(
     size: usize,
     serial: bool,
-    y: &mut [Elem],
-    f: impl Fn(usize, &mut [Elem]) + Sync + Send,
+    y: &mut [T],
+    f: impl Fn(usize, &mut [T]) + Sync + Send,
 ) {
     if serial {
         y.chunks_mut(size).enumerate().for_each(|(i, y)| f(i, y));
