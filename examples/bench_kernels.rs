@@ -57,7 +57,7 @@ const GROUPED: [(&str, usize, usize, usize, usize, usize); 11] = [
 ];
 
 /// Name, m, k, n, and whether a and b are transposed in memory.
-const PRODUCTS: [(&str, usize, usize, usize, bool, bool); 13] = [
+const PRODUCTS: [(&str, usize, usize, usize, bool, bool); 17] = [
     ("mlp l1 fwd", 64, 784, 512, false, true),
     ("mlp l1 dw", 512, 64, 784, true, false),
     ("mlp l2 fwd", 64, 512, 256, false, true),
@@ -69,8 +69,12 @@ const PRODUCTS: [(&str, usize, usize, usize, bool, bool); 13] = [
     ("vit mlp fwd", 4160, 192, 768, false, true),
     ("vit mlp dx", 4160, 768, 192, false, false),
     ("vit mlp dw", 768, 4160, 192, true, false),
+    ("lm ffn fwd", 4096, 256, 1024, false, true),
+    ("lm head fwd", 4096, 256, 10_000, false, true),
+    ("square 256", 256, 256, 256, false, false),
     ("square 512", 512, 512, 512, false, false),
     ("square 1024", 1024, 1024, 1024, false, false),
+    ("large 3072x1024", 3072, 1024, 1024, false, true),
 ];
 
 /// What is timed on a map of ResNet-20.
@@ -142,6 +146,12 @@ impl Bench {
         let rate =
             if flops > 0.0 { format!("\t{:6.1} GFLOP/s", flops / median / 1e9) } else { String::new() };
         println!("{name:24}\t{:8.3} ms (min {:8.3}){rate}", median * 1e3, min * 1e3);
+    }
+
+    /// Times `f` with operands as they are and rounded to bf16.
+    fn run_both(&self, name: &str, flops: f64, mut f: impl FnMut()) {
+        self.run(name, flops, &mut f);
+        self.run(&format!("{name} bf16"), flops, || with_precision(Precision::Bf16, &mut f));
     }
 }
 
@@ -289,7 +299,7 @@ fn products(bench: &Bench) {
         let (a, b, mut c) = (noise(m * k), noise(k * n), vec![0.0; m * n]);
         let a = if ta { Mat::new(&a, k, m).t() } else { Mat::new(&a, m, k) };
         let b = if tb { Mat::new(&b, n, k).t() } else { Mat::new(&b, k, n) };
-        bench.run(name, 2.0 * (m * k * n) as f64, || {
+        bench.run_both(name, 2.0 * (m * k * n) as f64, || {
             gemm(1.0, a, b, 0.0, MatMut::new(&mut c, m, n), Epilogue::default())
         });
     }
@@ -335,10 +345,10 @@ fn normalisation(bench: &Bench, n: usize) {
     let (qkv, mut out, mut lse) = (noise(rows * 3 * d), x.clone(), noise(rows * 3));
     let (dout, mut dqkv) = (x.clone(), qkv.clone());
     let flops = 4.0 * (n * 3 * 65 * 65 * 64) as f64;
-    bench.run("attention fwd", flops, || {
+    bench.run_both("attention fwd", flops, || {
         attention_packed(&a, AttentionArgs::default(), &qkv, AttnOutput { out: &mut out, lse: &mut lse });
     });
-    bench.run("attention bwd", 2.5 * flops, || {
+    bench.run_both("attention bwd", 2.5 * flops, || {
         let saved = AttnSaved { out: &out, lse: &lse };
         attention_packed_backward(&a, AttentionArgs::default(), &qkv, saved, &dout, &mut dqkv);
     });
@@ -357,7 +367,7 @@ fn recurrent_layers(bench: &Bench, n: usize) {
         let (mut dih, mut dhh, mut db) = (ih.clone(), hh.clone(), b.clone());
         let w = RecurrentWeights { ih: &ih, hh: &hh, bias: Some([&b, &b]) };
         let flops = 4.0 * (rows * d * wide) as f64;
-        bench.run(&format!("{name} 64x256 fwd + bwd"), 3.0 * flops, || {
+        bench.run_both(&format!("{name} 64x256 fwd + bwd"), 3.0 * flops, || {
             let saved = RecurrentSaved { gates: &mut gates, state: &mut state };
             recurrent(&g, None, &x, w, saved, &mut h);
             let mut dy = h.clone();

@@ -13,10 +13,12 @@
 //! - Each kernel is plain Rust over [`Elem`](crate::base::Elem); for `f32` on x86-64 it is compiled again for AVX2
 //!   and AVX-512 (or replaced there by a hand-written one) and chosen once per process. `SHANTY_SIMD=off` selects the
 //!   portable code, `SHANTY_SIMD=avx2` the middle one. Bits may differ between these classes of CPU.
+//! - [`with_precision`] rounds the operands of products to bf16 or f16; sums stay in `Elem`. bf16 has instructions of
+//!   its own, AVX512-BF16 and AMX-BF16, which `SHANTY_SIMD=avx512` and `SHANTY_SIMD=avx512bf16` (without AMX) leave out.
 //!
 //! # Where things are
 //! Each folder says at its head which algorithm it holds. The files beside them are shared: `isa` (classes of CPU),
-//! `par` (how work is cut), `spinning` (threads that wait for it), `prefetch` (memory that is asked for ahead),
+//! `precision` (what operands are rounded to), `bf16` (products of such numbers, for `gemm` and `conv`), `par` (how work is cut), `spinning` (threads that wait for it), `prefetch` (memory that is asked for ahead),
 //! `scratch` (working memory), `disjoint` (results that several threads write), `math`, `reduce`, `softmax`,
 //! `transpose`, `upsample`, `bicubic`, `embedding` and `window`.
 #![allow(clippy::needless_range_loop)] // loops over indices are what the vectoriser sees through

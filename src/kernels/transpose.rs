@@ -39,7 +39,7 @@ pub(super) fn transpose(
 
 #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
 #[allow(unsafe_code)]
-mod avx512 {
+pub(super) mod avx512 {
     use std::arch::x86_64::*;
 
     /// Transposes at most 16 x 16 elements.
@@ -100,7 +100,7 @@ mod avx512 {
     /// The transpose of 16 x 16 elements in registers.
     #[target_feature(enable = "avx512f")]
     #[inline]
-    fn transposed(r: [__m512; 16]) -> [__m512; 16] {
+    pub fn transposed(r: [__m512; 16]) -> [__m512; 16] {
         let pd = |a: __m512| _mm512_castps_pd(a);
         let ps = |a: __m512d| _mm512_castpd_ps(a);
         let mut t = r;

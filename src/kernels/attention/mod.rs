@@ -4,12 +4,13 @@
 //! never in memory as a whole, and the backward pass computes them again from the saved logarithms of the rows' sums,
 //! as FlashAttention does (Dao et al., arXiv:2205.14135). Sequences are the tasks.
 //!
-//! `multi_head`: attention; `operands`: what goes into it; `rotary`: queries and keys are turned by their places;
-//! `tokens`: planes of channels become tokens.
+//! `multi_head`: attention; `operands`: what goes into it; `slope`: of its softmax; `rotary`: queries and keys are
+//! turned by their places; `tokens`: planes of channels become tokens.
 
 mod multi_head;
 mod operands;
 mod rotary;
+mod slope;
 mod tokens;
 
 pub use multi_head::{AttnGeom, attention, attention_backward, attention_packed, attention_packed_backward};

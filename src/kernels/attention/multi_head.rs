@@ -1,20 +1,19 @@
 //! Attention of several heads, one head's scores at a time.
 
 use super::operands::{AttentionArgs, AttnOutput, AttnSaved, Qkv, QkvMut};
+use super::slope::{exp_minus, softmax_slope};
 use crate::base::Elem;
+use crate::kernels::bf16::ReleaseTiles;
 use crate::kernels::elementwise::dropout_inplace;
-use crate::kernels::gemm::blocked::gemm_serial;
-use crate::kernels::gemm::{Mat, MatMut};
-use crate::kernels::isa::multiversion;
-use crate::kernels::math;
+use crate::kernels::gemm::{Mat, MatMut, gemm_serial};
 use crate::kernels::par;
-use crate::kernels::reduce::Lanes;
+use crate::kernels::precision::{Precision, precision};
 use crate::kernels::scratch::Scratch;
 use crate::kernels::softmax::softmax_inplace;
 use rayon::prelude::*;
 
 /// Rows of scores are padded to a multiple of this, an AVX-512 register, so that loops over them have no remainder.
-const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
 
 /// Queries of one block of causal attention, whose keys end with the block's last query.
 const CAUSAL_ROWS: usize = 64;
@@ -164,8 +163,10 @@ pub fn attention_backward(
         return dv.fill(0.0);
     }
     let each = dq.par_chunks_mut(sq).zip(dk.par_chunks_mut(sk)).zip(dv.par_chunks_mut(sk));
+    let precision = precision();
     each.enumerate().for_each(|(b, ((dq, dk), dv))| {
-        let sequence = Backward { g, opts, b, heads: g.separate(qkv, b), saved, dout };
+        let _release = ReleaseTiles;
+        let sequence = Backward { g, opts, precision, b, heads: g.separate(qkv, b), saved, dout };
         for h in 0..g.heads {
             sequence.head(h, |operand, [first, rows], product| {
                 let data = match operand {
@@ -205,10 +206,12 @@ pub fn attention_packed_backward(
     if g.q_len == 0 {
         return dqkv.fill(0.0);
     }
+    let precision = precision();
     dqkv.par_chunks_mut((g.k_len * 3 * w).max(1)).enumerate().for_each(|(b, d)| {
+        let _release = ReleaseTiles;
         // Tokens that did not ask have no gradient as queries.
         d[g.q_len * 3 * w..].chunks_exact_mut(3 * w).for_each(|d| d[..w].fill(0.0));
-        let sequence = Backward { g, opts, b, heads: g.packed(qkv, b), saved, dout };
+        let sequence = Backward { g, opts, precision, b, heads: g.packed(qkv, b), saved, dout };
         for h in 0..g.heads {
             sequence.head(h, |operand, [first, rows], product| {
                 let data = &mut d[(3 * first + operand as usize) * w + h * g.dim..];
@@ -222,6 +225,7 @@ pub fn attention_packed_backward(
 fn scores(
     g: &AttnGeom,
     opts: &AttentionArgs<'_>,
+    precision: Precision,
     block: Block,
     head: usize,
     [q, k]: [Mat<'_>; 2],
@@ -238,7 +242,7 @@ fn scores(
         p[keys..].fill(Elem::NEG_INFINITY);
     }
     let beta = if opts.bias.is_some() { 1.0 } else { 0.0 };
-    gemm_serial(scale, q, k.t(), beta, block.scores_mut(p));
+    gemm_serial(precision, scale, q, k.t(), beta, block.scores_mut(p));
     if opts.causal {
         for (i, p) in p.chunks_exact_mut(pitch).enumerate() {
             p[(block.first + i + 1).min(keys)..keys].fill(Elem::NEG_INFINITY);
@@ -273,14 +277,17 @@ fn forward<'a>(
         return;
     }
     let each = out.par_chunks_mut(g.q_len * w).zip(lse.par_chunks_mut(g.heads * g.q_len));
+    let precision = precision();
     each.enumerate().for_each(|(b, (out, lse))| {
+        let _release = ReleaseTiles;
         let [q, k, v] = heads(b);
         for block in g.blocks(&opts, b) {
             let (first, rows, pitch) = (block.first, block.rows, block.pitch());
             let mut p = Scratch::take(rows * pitch);
             for (h, lse) in lse.chunks_exact_mut(g.q_len).enumerate() {
                 let keys = k.mat(g, h, 0, block.keys);
-                scores(g, &opts, block, b * g.heads + h, [q.mat(g, h, first, rows), keys], &mut p);
+                let operands = [q.mat(g, h, first, rows), keys];
+                scores(g, &opts, precision, block, b * g.heads + h, operands, &mut p);
                 for (i, lse) in lse[first..][..rows].iter_mut().enumerate() {
                     *lse = match pitch {
                         0 => Elem::NEG_INFINITY,
@@ -289,7 +296,7 @@ fn forward<'a>(
                 }
                 drop_out(g, &opts, block, b * g.heads + h, &mut p);
                 let out = MatMut { data: &mut out[first * w + h * g.dim..], rows, cols: g.dim, rs: w };
-                gemm_serial(1.0, block.scores(&p), v.mat(g, h, 0, block.keys), 0.0, out);
+                gemm_serial(precision, 1.0, block.scores(&p), v.mat(g, h, 0, block.keys), 0.0, out);
             }
         }
     });
@@ -307,6 +314,7 @@ enum Operand {
 struct Backward<'a> {
     g: &'a AttnGeom,
     opts: AttentionArgs<'a>,
+    precision: Precision,
     b: usize,
     heads: [Heads<'a>; 3],
     saved: AttnSaved<'a>,
@@ -317,7 +325,7 @@ impl Backward<'_> {
     /// Computes the gradients of head `h`. For each operand and each range of tokens (the first, how many) `place` is
     /// handed what fills or adds to a matrix, and calls it with the one to write to.
     fn head(&self, h: usize, mut place: impl FnMut(Operand, [usize; 2], &mut dyn FnMut(MatMut<'_>))) {
-        let (g, w) = (self.g, self.g.width());
+        let (g, w, precision) = (self.g, self.g.width(), self.precision);
         let head = self.b * g.heads + h;
         let [q, k, v] = self.heads;
         let slice = |data| Heads { data, first: self.b * g.q_len * w, token: w };
@@ -332,18 +340,18 @@ impl Backward<'_> {
             written = written.max(keys);
             // The probabilities again, from the scores and the saved sums.
             let (mut p, mut ds) = (Scratch::take(rows * pitch), Scratch::take(rows * pitch));
-            scores(g, &self.opts, block, head, [q, k], &mut p);
+            scores(g, &self.opts, precision, block, head, [q, k], &mut p);
             exp_minus(pitch.max(1), &self.saved.lse[head * g.q_len + first..][..rows], &mut p);
             // ds = dout v^T through dropout and softmax; the row's mean gradient is dout . out.
-            gemm_serial(1.0, dy, v.t(), 0.0, block.scores_mut(&mut ds));
+            gemm_serial(precision, 1.0, dy, v.t(), 0.0, block.scores_mut(&mut ds));
             drop_out(g, &self.opts, block, head, &mut ds);
             softmax_slope(pitch.max(1), dy, y, &p, &mut ds);
             drop_out(g, &self.opts, block, head, &mut p);
             let (p, ds) = (block.scores(&p), block.scores(&ds));
-            place(Operand::Q, [first, rows], &mut |to| gemm_serial(1.0, ds, k, 0.0, to));
+            place(Operand::Q, [first, rows], &mut |to| gemm_serial(precision, 1.0, ds, k, 0.0, to));
             if keys > 0 {
-                place(Operand::K, [0, keys], &mut |to| gemm_serial(1.0, ds.t(), q, beta, to));
-                place(Operand::V, [0, keys], &mut |to| gemm_serial(1.0, p.t(), dy, beta, to));
+                place(Operand::K, [0, keys], &mut |to| gemm_serial(precision, 1.0, ds.t(), q, beta, to));
+                place(Operand::V, [0, keys], &mut |to| gemm_serial(precision, 1.0, p.t(), dy, beta, to));
             }
         }
         // Keys that nobody sees.
@@ -352,40 +360,6 @@ impl Backward<'_> {
                 place(operand, [written, g.k_len - written], &mut |to| {
                     to.data.chunks_mut(to.rs).take(to.rows).for_each(|row| row[..to.cols].fill(0.0));
                 });
-            }
-        }
-    }
-}
-
-multiversion! {
-    /// `p = exp(p - lse)`, row by row; zeros for a row without a place to look at.
-    fn exp_minus(pitch: usize, lse: &[Elem], p: &mut [Elem]) {
-        for (p, lse) in p.chunks_exact_mut(pitch).zip(lse) {
-            let lse = if *lse == Elem::NEG_INFINITY { Elem::INFINITY } else { *lse };
-            for p in p {
-                *p = math::exp(*p - lse);
-            }
-        }
-    }
-}
-
-multiversion! {
-    /// `ds = p * (ds - dy . y) / sqrt(dim)`, row by row; `dy` and `y` have the rows of one head.
-    fn softmax_slope(pitch: usize, dy: Mat<'_>, y: Mat<'_>, p: &[Elem], ds: &mut [Elem]) {
-        let dim = dy.cols;
-        let scale = 1.0 / (dim as Elem).sqrt();
-        for (i, (ds, p)) in ds.chunks_exact_mut(pitch).zip(p.chunks_exact(pitch)).enumerate() {
-            let mut lanes = Lanes::<LANES>::ZERO;
-            let (a, b) = (&dy.data[i * dy.rs..][..dim], &y.data[i * y.rs..][..dim]);
-            let (a, b) = (a.chunks(LANES), b.chunks(LANES));
-            for (a, b) in a.zip(b) {
-                for ((l, a), b) in lanes.0.iter_mut().zip(a).zip(b) {
-                    *l += *a * *b;
-                }
-            }
-            let delta = lanes.sum();
-            for (d, p) in ds.iter_mut().zip(p) {
-                *d = *p * (*d - delta) * scale;
             }
         }
     }

@@ -72,10 +72,16 @@ struct Config {
     rows: [u8; 16],
 }
 
+/// Whether tiles that are set up for a block of size `have` serve one of size `want`, which may leave the second ones
+/// out.
+fn serves(have: u8, want: u8) -> bool {
+    have == want || have.min(16) == want
+}
+
 /// Sets up the tiles for a block: 0 to 3 are C, row by row; 4 and 5 are A; 6 and 7 are B.
 fn set_up(rows: usize, cols: usize) {
-    let size = Some((rows as u8, cols as u8));
-    if SET_UP.get() == size {
+    let want = (rows as u8, cols as u8);
+    if SET_UP.get().is_some_and(|have| serves(have.0, want.0) && serves(have.1, want.1)) {
         return;
     }
     let mut config =
@@ -92,7 +98,7 @@ fn set_up(rows: usize, cols: usize) {
     // SAFETY: the process may use tiles (`may_be_used`), and the configuration is one of palette 1: at most 16 rows of 64
     // bytes.
     unsafe { asm!("ldtilecfg [{}]", in(reg) &config, options(nostack, preserves_flags, readonly)) };
-    SET_UP.set(size);
+    SET_UP.set(Some(want));
 }
 
 /// Gives the tile registers of this thread free.

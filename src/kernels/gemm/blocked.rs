@@ -1,13 +1,13 @@
 //! The loops around the micro-kernel.
 #![allow(unsafe_code)]
 
-use super::epilogue::{Bias, EpilogueOp};
 use super::matrix::{Mat, MatMut};
 use super::microkernel::{Gather, LANES, MicroKernel, NR, Offsets, balanced_mr};
 use super::pack::{pack_panel, padded};
+use super::product::Product;
 use crate::base::Elem;
 use crate::kernels::disjoint::DisjointMut;
-use crate::kernels::elementwise::{Act, scale};
+use crate::kernels::elementwise::scale;
 use crate::kernels::par::{self, SERIAL_FLOPS};
 use crate::kernels::scratch::Scratch;
 use crate::kernels::transpose::transpose;
@@ -32,39 +32,8 @@ const FAR_STRIDE: usize = 256;
 /// is a multiple of half of that, 512 elements, push each other out of two sets: then a block of A is copied first.
 const CONFLICT_STRIDE: usize = 512;
 
-/// `c = op(alpha * a * b + beta * c + bias)`, without the matrices.
-#[derive(Clone, Copy)]
-pub(super) struct Product<'a> {
-    pub alpha: Elem,
-    pub beta: Elem,
-    pub bias: Bias<'a>,
-    pub op: EpilogueOp<'a>,
-}
-
-impl<'a> Product<'a> {
-    /// Computes `c`; the caller has checked the shapes.
-    pub fn run(self, a: Mat<'a>, b: Mat<'a>, c: MatMut<'a>) {
-        let serial = 2 * c.rows * c.cols * a.cols < SERIAL_FLOPS;
-        if par::left_out(serial) {
-            return;
-        }
-        if c.rows > 0 && c.cols > 0 {
-            Blocked::new(self, a, b, c).run(serial);
-        }
-    }
-}
-
-/// `c = alpha * a * b + beta * c` on this thread: a small product inside of a task.
-pub(crate) fn gemm_serial(alpha: Elem, a: Mat<'_>, b: Mat<'_>, beta: Elem, c: MatMut<'_>) {
-    debug_assert!(a.rows == c.rows && b.rows == a.cols && b.cols == c.cols);
-    if c.rows > 0 && c.cols > 0 {
-        let product = Product { alpha, beta, bias: Bias::None, op: EpilogueOp::Act(Act::Identity) };
-        Blocked::new(product, a, b, c).run(true);
-    }
-}
-
 /// A product and how it is cut.
-struct Blocked<'a> {
+pub(super) struct Blocked<'a> {
     product: Product<'a>,
     a: Mat<'a>,
     b: Mat<'a>,
@@ -94,7 +63,7 @@ fn packing_cost(b: Mat<'_>) -> usize {
 
 impl<'a> Blocked<'a> {
     /// Chooses roles and block sizes for a result with elements.
-    fn new(product: Product<'a>, a: Mat<'a>, b: Mat<'a>, c: MatMut<'a>) -> Self {
+    pub fn new(product: Product<'a>, a: Mat<'a>, b: Mat<'a>, c: MatMut<'a>) -> Self {
         let (m, n, k) = (c.rows, c.cols, a.cols);
         // Multiplications on whole vectors, and what packing and transposing cost beside them.
         let multiplications = |cols: usize, rows: usize| padded(cols) * rows * k;
@@ -112,7 +81,7 @@ impl<'a> Blocked<'a> {
     }
 
     /// Loops 5 and 3: a task for each block of MC rows and each group of panels.
-    fn run(&self, serial: bool) {
+    pub fn run(&self, serial: bool) {
         let k = self.b.rows;
         let panels = self.b.cols.div_ceil(NR);
         let (row_blocks, groups) = (self.a.rows.div_ceil(self.mc), panels.div_ceil(self.panels));
@@ -257,16 +226,10 @@ impl<'a> Blocked<'a> {
                     self.store_transposed(p, rows.clone(), sums);
                 }
             }
-        } else if !self.product.op.is_nothing(&self.product.bias) {
-            let from = panels.start * NR;
-            let cols = (panels.end * NR).min(self.b.cols) - from;
-            for i in rows {
-                // SAFETY: the caller's promise.
-                unsafe {
-                    let c = self.c.slice(i * self.rs_c + from, cols);
-                    self.product.op.apply(&self.product.bias, c, [i, from], self.rs_c);
-                }
-            }
+        } else {
+            let cols = panels.start * NR..(panels.end * NR).min(self.b.cols);
+            // SAFETY: the caller's promise.
+            unsafe { self.product.finish(self.c, self.rs_c, rows, cols) };
         }
     }
 

@@ -9,11 +9,17 @@
 //! their roles (Cᵀ = Bᵀ Aᵀ) where that costs less. And what follows a product (bias, activation, a sum, a factor) is
 //! applied to a block of C before it leaves the cache.
 //!
+//! Where another precision is asked for, the operands are rounded on their way: to bf16 as they are packed for the
+//! instructions that multiply such numbers, or else in copies that the loops above multiply. Products of fewer than
+//! 32,768 multiplications stay as they are, by their shape alone.
+//!
 //! - `product`: the public functions; `matrix`: their operands.
+//! - `bf16`: the loops for bf16; `rounded`: copies of rounded numbers.
 //! - `blocked`: the loops; `pack`: panels of B; `epilogue`: what follows.
 //! - `microkernel`: the innermost loop in plain Rust, and what it demands; `microkernel_x86`: in AVX-512 and AVX2.
 
-pub(super) mod blocked;
+mod bf16;
+mod blocked;
 mod epilogue;
 mod matrix;
 pub(super) mod microkernel;
@@ -21,7 +27,9 @@ pub(super) mod microkernel;
 mod microkernel_x86;
 pub(super) mod pack;
 mod product;
+mod rounded;
 
 pub use epilogue::{Bias, Epilogue, LayerEpilogue};
 pub use matrix::{Mat, MatMut};
+pub(super) use product::gemm_serial;
 pub use product::{gemm, gemm_add, gemm_gelu, gemm_mul, linear};

@@ -1,11 +1,93 @@
-//! The products that layers ask for.
+//! The products that layers ask for, and in which precision they are computed.
+#![allow(unsafe_code)]
 
-use super::blocked::Product;
+use super::bf16::{Bf16Product, is_serial};
+use super::blocked::Blocked;
 use super::epilogue::{Bias, Epilogue, EpilogueOp, LayerEpilogue};
 use super::matrix::{Mat, MatMut};
+use super::rounded::rounded;
 use crate::base::Elem;
 use crate::kernels::disjoint::DisjointMut;
-use crate::kernels::elementwise::{act_inplace, add_assign};
+use crate::kernels::elementwise::{Act, act_inplace, add_assign};
+use crate::kernels::isa::{Bf16Isa, bf16_isa};
+use crate::kernels::par::{self, SERIAL_FLOPS};
+use crate::kernels::precision::{Precision, precision};
+use crate::kernels::scratch::Scratch;
+use std::ops::Range;
+
+/// Products of fewer multiplications stay in full precision: rounding the operands would take as long as it saves.
+const ROUNDED_FROM: usize = 1 << 15;
+
+/// `c = op(alpha * a * b + beta * c + bias)`, without the matrices.
+#[derive(Clone, Copy)]
+pub(super) struct Product<'a> {
+    pub alpha: Elem,
+    pub beta: Elem,
+    pub bias: Bias<'a>,
+    pub op: EpilogueOp<'a>,
+}
+
+impl<'a> Product<'a> {
+    /// Computes `c` in the precision of this thread; the caller has checked the shapes.
+    fn run(self, a: Mat<'a>, b: Mat<'a>, c: MatMut<'a>) {
+        let precision = precision_of(precision(), c.rows, a.cols, c.cols);
+        let serial = match precision {
+            Precision::Bf16 => is_serial(c.rows, a.cols, c.cols),
+            _ => 2 * c.rows * c.cols * a.cols < SERIAL_FLOPS,
+        };
+        if !par::left_out(serial) {
+            self.compute(precision, a, b, c, serial);
+        }
+    }
+
+    fn compute(self, precision: Precision, a: Mat<'_>, b: Mat<'_>, c: MatMut<'_>, serial: bool) {
+        if c.rows == 0 || c.cols == 0 {
+            return;
+        }
+        match precision {
+            Precision::Full => Blocked::new(self, a, b, c).run(serial),
+            Precision::Bf16 if bf16_isa() > Bf16Isa::Portable => Bf16Product::new(self, a, b, c).run(serial),
+            // Without instructions for them, rounded operands are multiplied as others are.
+            _ => {
+                let (mut to_a, mut to_b) = (Scratch::take(a.rows * a.cols), Scratch::take(b.rows * b.cols));
+                let a = rounded(precision, a, &mut to_a, serial);
+                let b = rounded(precision, b, &mut to_b, serial);
+                Blocked::new(self, a, b, c).run(serial);
+            }
+        }
+    }
+
+    /// Applies what follows the sums to columns `cols` of rows `rows` of C, whose rows lie `rs_c` apart.
+    ///
+    /// # Safety
+    /// No other thread may touch these rows of these columns.
+    pub unsafe fn finish(&self, c: DisjointMut<'_>, rs_c: usize, rows: Range<usize>, cols: Range<usize>) {
+        if self.op.is_nothing(&self.bias) {
+            return;
+        }
+        for i in rows {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let c = c.slice(i * rs_c + cols.start, cols.len());
+                self.op.apply(&self.bias, c, [i, cols.start], rs_c);
+            }
+        }
+    }
+}
+
+/// `wanted`, or full precision where a product is too small for another to pay: by its shape alone.
+fn precision_of(wanted: Precision, m: usize, k: usize, n: usize) -> Precision {
+    if m * k * n < ROUNDED_FROM { Precision::Full } else { wanted }
+}
+
+/// `c = alpha * a * b + beta * c` on this thread: a small product inside of a task, whose caller has asked for the
+/// precision.
+pub(crate) fn gemm_serial(wanted: Precision, alpha: Elem, a: Mat<'_>, b: Mat<'_>, beta: Elem, c: MatMut<'_>) {
+    debug_assert!(a.rows == c.rows && b.rows == a.cols && b.cols == c.cols);
+    let precision = precision_of(wanted, c.rows, a.cols, c.cols);
+    Product { alpha, beta, bias: Bias::None, op: EpilogueOp::Act(Act::Identity) }
+        .compute(precision, a, b, c, true);
+}
 
 /// Panics if the shapes do not fit each other or their slices.
 fn check(a: &Mat<'_>, b: &Mat<'_>, c: &MatMut<'_>, bias: &Bias<'_>) {

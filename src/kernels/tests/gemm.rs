@@ -2,13 +2,30 @@
 
 use super::{close, noise, on_1_and_2_threads, pick};
 use crate::base::{Elem, keyed};
-use crate::kernels::{Act, Bias, Epilogue, Mat, MatMut, act_backward, gemm, gemm_add, gemm_gelu, gemm_mul};
+use crate::kernels::{
+    Act, Bias, Epilogue, Mat, MatMut, Precision, act_backward, gemm, gemm_add, gemm_gelu, gemm_mul,
+    with_precision,
+};
+
+/// What a product of `multiplications` makes of an operand: those of fewer than 32,768 are not rounded.
+fn operand(precision: Precision, multiplications: usize, v: Elem) -> f64 {
+    match precision {
+        _ if multiplications < 32_768 => v as f64,
+        Precision::Full => v as f64,
+        Precision::Bf16 => half::bf16::from_f32(v as f32).to_f64(),
+        Precision::F16 => half::f16::from_f32(v as f32).to_f64(),
+    }
+}
+
+/// [`check_in`] full precision.
+fn check(m: usize, k: usize, n: usize, t: (bool, bool), numbers: (Elem, Elem), extra: usize, seed: u64) {
+    check_in(Precision::Full, [m, k, n], t, numbers, extra, seed);
+}
 
 /// One product in every layout, with stale output, padding between rows, bias and activation.
-fn check(
-    m: usize,
-    k: usize,
-    n: usize,
+fn check_in(
+    precision: Precision,
+    [m, k, n]: [usize; 3],
     (ta, tb): (bool, bool),
     (alpha, beta): (Elem, Elem),
     extra: usize,
@@ -36,11 +53,14 @@ fn check(
     };
     let got = on_1_and_2_threads(|| {
         let mut c = old.clone();
-        gemm(alpha, a, b, beta, MatMut { data: &mut c, rows: m, cols: n, rs }, ep);
+        with_precision(precision, || {
+            gemm(alpha, a, b, beta, MatMut { data: &mut c, rows: m, cols: n, rs }, ep);
+        });
         c
     });
-    let what =
-        format!("{m} x {k} x {n}, transposed {ta} {tb}, alpha {alpha}, beta {beta}, {extra} between rows");
+    let what = format!(
+        "{precision:?}, {m} x {k} x {n}, transposed {ta} {tb}, alpha {alpha}, beta {beta}, {extra} between rows"
+    );
     let (mut of_product, mut want) = (Vec::new(), Vec::new());
     for i in 0..m {
         for j in 0..rs {
@@ -52,8 +72,9 @@ fn check(
                 );
                 continue;
             }
+            let of = |v| operand(precision, m * k * n, v);
             let sum: f64 =
-                (0..k).map(|p| a.data[i * a.rs + p * a.cs] as f64 * b.data[p * b.rs + j * b.cs] as f64).sum();
+                (0..k).map(|p| of(a.data[i * a.rs + p * a.cs]) * of(b.data[p * b.rs + j * b.cs])).sum();
             let mut v =
                 alpha as f64 * sum + if beta == 0.0 { 0.0 } else { beta as f64 * old[i * rs + j] as f64 };
             match ep.bias {
@@ -70,8 +91,19 @@ fn check(
 
 #[test]
 fn random_products_equal_the_definition() {
+    random_products(Precision::Full, 200);
+}
+
+/// Sums of rounded operands are those of the definition: only the operands lose bits.
+#[test]
+fn random_products_of_rounded_operands_equal_the_definition() {
+    random_products(Precision::Bf16, 200);
+    random_products(Precision::F16, 50);
+}
+
+fn random_products(precision: Precision, count: u64) {
     let mut rng = keyed(3, "products", 0, 0);
-    for seed in 0..200 {
+    for seed in 0..count {
         let mut p = |range| pick(&mut rng, range);
         let (m, k, n) = match p(0..=3) {
             0 => (p(1..=9), p(1..=9), p(1..=9)),
@@ -82,7 +114,7 @@ fn random_products_equal_the_definition() {
         let numbers = [(1.0, 0.0), (1.0, 1.0), (0.5, 0.0), (1.0, -0.5), (-2.0, 0.25)][p(0..=4)];
         let layout = (p(0..=1) == 1, p(0..=1) == 1);
         let extra = [0, 0, 3][p(0..=2)];
-        check(m, k, n, layout, numbers, extra, seed);
+        check_in(precision, [m, k, n], layout, numbers, extra, seed);
     }
 }
 

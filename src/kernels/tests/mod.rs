@@ -1,5 +1,6 @@
 //! The kernels against their definitions, written as plain loops.
 
+mod bf16;
 mod conv;
 mod elementwise;
 mod gemm;
