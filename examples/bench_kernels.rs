@@ -8,7 +8,7 @@ use shanty::kernels::*;
 use std::time::{Duration, Instant};
 
 /// Name, input channels, output channels, input size, kernel, stride, padding.
-const LAYERS: [(&str, usize, usize, usize, usize, usize, usize); 29] = [
+const LAYERS: [(&str, usize, usize, usize, usize, usize, usize); 30] = [
     ("r20 stem", 3, 16, 32, 3, 1, 1),
     ("r20 s1", 16, 16, 32, 3, 1, 1),
     ("r20 s2", 32, 32, 16, 3, 1, 1),
@@ -27,6 +27,7 @@ const LAYERS: [(&str, usize, usize, usize, usize, usize, usize); 29] = [
     ("r50 64-256x56", 64, 256, 56, 1, 1, 0),
     ("r50 256-64x56", 256, 64, 56, 1, 1, 0),
     ("r50 64x56", 64, 64, 56, 3, 1, 1),
+    ("r50 128x28", 128, 128, 28, 3, 1, 1),
     ("r50 128x56 /2", 128, 128, 56, 3, 2, 1),
     ("r50 256-512x56 /2", 256, 512, 56, 1, 2, 0),
     ("r50 512-128x28", 512, 128, 28, 1, 1, 0),
@@ -194,9 +195,10 @@ fn convolutions(bench: &Bench, n: usize) -> Result<(), BoxError> {
         let (x, w, dy) = (noise(g.x_len()), noise(g.w_len()), noise(g.y_len()));
         let (mut y, mut dx, mut dw) = (dy.clone(), x.clone(), w.clone());
         let flops = g.flops() as f64;
-        bench.run(&format!("{name} fwd"), flops, || conv2d(&g, &x, &w, LayerEpilogue::default(), &mut y));
-        bench.run(&format!("{name} bwd-data"), flops, || conv2d_backward_data(&g, &dy, &w, &mut dx));
-        bench.run(&format!("{name} bwd-weight"), flops, || {
+        let then = LayerEpilogue::default();
+        bench.run_both(&format!("{name} fwd"), flops, || conv2d(&g, &x, &w, then, &mut y));
+        bench.run_both(&format!("{name} bwd-data"), flops, || conv2d_backward_data(&g, &dy, &w, &mut dx));
+        bench.run_both(&format!("{name} bwd-weight"), flops, || {
             conv2d_backward_weight(&g, &x, &dy, 0.0, &mut dw, None)
         });
     }

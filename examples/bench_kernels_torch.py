@@ -46,7 +46,7 @@ LAYERS = [("r20 stem", 3, 16, 32, 3, 1, 1), ("r20 s1", 16, 16, 32, 3, 1, 1), ("r
           ("r20 s1-2 /2", 16, 32, 32, 3, 2, 1), ("r18 s1", 64, 64, 32, 3, 1, 1), ("r18 s2", 128, 128, 16, 3, 1, 1), ("r18 s3", 256, 256, 8, 3, 1, 1),
           ("r18 s4", 512, 512, 4, 3, 1, 1), ("r18 1x1/2", 64, 128, 32, 1, 2, 0), ("lenet c1", 1, 6, 32, 5, 1, 0), ("lenet c2", 6, 16, 14, 5, 1, 0),
           ("lenet c3", 16, 120, 5, 5, 1, 0), ("r50 stem", 3, 64, 224, 7, 2, 3), ("r50 64-256x56", 64, 256, 56, 1, 1, 0), ("r50 256-64x56", 256, 64, 56, 1, 1, 0),
-          ("r50 64x56", 64, 64, 56, 3, 1, 1), ("r50 128x56 /2", 128, 128, 56, 3, 2, 1), ("r50 256-512x56 /2", 256, 512, 56, 1, 2, 0),
+          ("r50 64x56", 64, 64, 56, 3, 1, 1), ("r50 128x28", 128, 128, 28, 3, 1, 1), ("r50 128x56 /2", 128, 128, 56, 3, 2, 1), ("r50 256-512x56 /2", 256, 512, 56, 1, 2, 0),
           ("r50 512-128x28", 512, 128, 28, 1, 1, 0), ("r50 256-1024x14", 256, 1024, 14, 1, 1, 0), ("r50 256x14", 256, 256, 14, 3, 1, 1),
           ("r50 2048-512x7", 2048, 512, 7, 1, 1, 0), ("r50 512x7", 512, 512, 7, 3, 1, 1), ("mb2 stem", 3, 32, 224, 3, 2, 1),
           ("mb2 16-96x112", 16, 96, 112, 1, 1, 0), ("mb2 144-24x56", 144, 24, 56, 1, 1, 0), ("mb2 384-64x14", 384, 64, 14, 1, 1, 0),
@@ -54,18 +54,19 @@ LAYERS = [("r20 stem", 3, 16, 32, 3, 1, 1), ("r20 s1", 16, 16, 32, 3, 1, 1), ("r
 for name, i, o, h, k, s, p in LAYERS:
     if not any(FILTER in f"{name} {d}" for d in ("fwd", "bwd-data", "bwd-weight")):
         continue
-    fwd, data, weight, flops = [], [], [], 0
-    for fmt in FORMATS:
-        x, w = torch.randn(N, i, h, h).to(memory_format=fmt), torch.randn(o, i, k, k).to(memory_format=fmt)
-        y = F.conv2d(x, w, None, s, p)
-        g, flops = torch.randn_like(y), 2 * y.numel() * i * k * k
-        back = lambda mask, g=g, x=x, w=w: lambda: torch.ops.aten.convolution_backward(g, x, w, None, [s, s], [p, p], [1, 1], False, [0, 0], 1, mask)
-        fwd.append(lambda x=x, w=w: F.conv2d(x, w, None, s, p))
-        data.append(back([True, False, False]))
-        weight.append(back([False, True, False]))
-    run(f"{name} fwd", flops, *fwd)
-    run(f"{name} bwd-data", flops, *data)
-    run(f"{name} bwd-weight", flops, *weight)
+    for suffix, dtype in (("", torch.float32), (" bf16", torch.bfloat16)):
+        fwd, data, weight, flops = [], [], [], 0
+        for fmt in FORMATS:
+            x, w = (torch.randn(*shape).to(dtype, memory_format=fmt) for shape in ((N, i, h, h), (o, i, k, k)))
+            y = F.conv2d(x, w, None, s, p)
+            g, flops = torch.randn_like(y), 2 * y.numel() * i * k * k
+            back = lambda mask, g=g, x=x, w=w: lambda: torch.ops.aten.convolution_backward(g, x, w, None, [s, s], [p, p], [1, 1], False, [0, 0], 1, mask)
+            fwd.append(lambda x=x, w=w: F.conv2d(x, w, None, s, p))
+            data.append(back([True, False, False]))
+            weight.append(back([False, True, False]))
+        run(f"{name} fwd{suffix}", flops, *fwd)
+        run(f"{name} bwd-data{suffix}", flops, *data)
+        run(f"{name} bwd-weight{suffix}", flops, *weight)
 
 GROUPED = [("dw 144x56", 144, 56, 3, 1, 144), ("dw 144x56 /2", 144, 56, 3, 2, 144),
            ("dw 576x14 /2", 576, 14, 3, 2, 576), ("dw5 96x28 /2", 96, 28, 5, 2, 96), ("dw 192x28", 192, 28, 3, 1, 192), ("dw 576x14", 576, 14, 3, 1, 576),

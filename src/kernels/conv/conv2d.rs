@@ -1,6 +1,9 @@
 //! The three passes of a convolution, and which algorithm computes them.
 
+#[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
+use super::bf16;
 use super::geometry::ConvGeom;
+use super::precision::{Way, rounded_copy};
 use super::weight_layout::WeightLayout;
 use super::{forward, grouped, image_lanes, input_grad, pointwise, thinned, weight_grad, winograd};
 use crate::base::Elem;
@@ -14,18 +17,40 @@ use crate::kernels::scratch::Scratch;
 /// `y = act(conv(x, w) * scale + bias + residual)`.
 pub fn conv2d(g: &ConvGeom, x: &[Elem], w: &[Elem], then: LayerEpilogue<'_>, y: &mut [Elem]) {
     assert_eq!(w.len(), g.w_len(), "the weight does not fit {g:?}");
+    match Way::of(g) {
+        Way::Full => full_precision(g, x, w, then, y),
+        Way::Rounded(precision) => {
+            let (x, w) = (rounded_copy(precision, x, g.n), rounded_copy(precision, w, g.k));
+            full_precision(g, &x, &w, then, y);
+        }
+        #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
+        Way::Tiles => {
+            check(g, x, then, y);
+            if !left_out(g) {
+                bf16::forward(g, x, w, y, |at, out| follow(g, then, at, out));
+            }
+        }
+    }
+}
+
+fn full_precision(g: &ConvGeom, x: &[Elem], w: &[Elem], then: LayerEpilogue<'_>, y: &mut [Elem]) {
     let layout = WeightLayout::of(g);
     let mut packed = Scratch::take(layout.len(g));
     layout.pack(g, w, &mut packed);
     run(g, x, if layout == WeightLayout::Plain { w } else { &packed }, then, y);
 }
 
-/// The forward pass by a weight in the layout of `g`.
-fn run(g: &ConvGeom, x: &[Elem], w: &[Elem], then: LayerEpilogue<'_>, y: &mut [Elem]) {
+/// Panics if a slice does not fit.
+fn check(g: &ConvGeom, x: &[Elem], then: LayerEpilogue<'_>, y: &[Elem]) {
     assert!(x.len() == g.x_len() && y.len() == g.y_len(), "slices do not fit {g:?}");
     assert!(then.scale.is_none_or(|s| s.len() == g.k), "scale does not fit {g:?}");
     assert!(then.bias.is_none_or(|b| b.len() == g.k), "bias does not fit {g:?}");
     assert!(then.residual.is_none_or(|r| r.len() == y.len()), "residual does not fit {g:?}");
+}
+
+/// The forward pass by a weight in the layout of `g`.
+fn run(g: &ConvGeom, x: &[Elem], w: &[Elem], then: LayerEpilogue<'_>, y: &mut [Elem]) {
+    check(g, x, then, y);
     if left_out(g) {
         return;
     }
@@ -84,9 +109,20 @@ pub fn conv2d_backward_data(g: &ConvGeom, dy: &[Elem], w: &[Elem], dx: &mut [Ele
     if left_out(g) {
         return;
     }
+    match Way::of(g) {
+        Way::Full => input_gradient(g, dy, w, dx),
+        Way::Rounded(precision) => {
+            input_gradient(g, &rounded_copy(precision, dy, g.n), &rounded_copy(precision, w, g.k), dx);
+        }
+        #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
+        Way::Tiles => bf16::backward_data(g, dy, w, dx),
+    }
+}
+
+fn input_gradient(g: &ConvGeom, dy: &[Elem], w: &[Elem], dx: &mut [Elem]) {
     if let Some(thin) = thinned::thinned(g) {
         let mut seen = Scratch::take(thin.x_len());
-        conv2d_backward_data(&thin, dy, w, &mut seen);
+        input_gradient(&thin, dy, w, &mut seen);
         return thinned::spread(g, &seen, dx);
     }
     if let Some(shape) = winograd::Shape::backward(g) {
@@ -131,19 +167,27 @@ pub fn conv2d_backward_weight(
         x.len() == g.x_len() && dw.len() == g.w_len() && dy.len() == g.y_len(),
         "slices do not fit {g:?}"
     );
-    backward_weight(g, x, dy, beta, dw);
+    if dw.is_empty() || left_out(g) {
+        // Nothing to compute.
+    } else if g.n == 0 {
+        scale_or_zero(beta, dw);
+    } else {
+        match Way::of(g) {
+            Way::Full => backward_weight(g, x, dy, beta, dw),
+            Way::Rounded(precision) => {
+                let (x, dy) = (rounded_copy(precision, x, g.n), rounded_copy(precision, dy, g.n));
+                backward_weight(g, &x, &dy, beta, dw);
+            }
+            #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
+            Way::Tiles => bf16::backward_weight(g, x, dy, beta, dw),
+        }
+    }
     if let Some(db) = db {
         channel_sums(g.n, g.k, g.out[0] * g.out[1], dy, beta, db);
     }
 }
 
 fn backward_weight(g: &ConvGeom, x: &[Elem], dy: &[Elem], beta: Elem, dw: &mut [Elem]) {
-    if dw.is_empty() || left_out(g) {
-        return;
-    }
-    if g.n == 0 {
-        return scale_or_zero(beta, dw);
-    }
     if let Some(thin) = thinned::thinned_input(g) {
         let mut seen = Scratch::take(thin.x_len());
         thinned::gather(g, x, &mut seen);

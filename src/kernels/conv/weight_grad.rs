@@ -68,19 +68,35 @@ pub(super) fn backward_weight(g: &ConvGeom, x: &[Elem], dy: &[Elem], beta: Elem,
     } else {
         tasks.into_par_iter().with_max_len(1).for_each(run);
     }
-    // Lanes become rows again, and the chunks are summed in their order.
-    let all_panels = g.groups * split.panels;
-    let serial = g.w_len() * split.chunks < SERIAL_FLOPS / 4;
     for (group, dw) in dw.chunks_exact_mut(channels * rows).enumerate() {
-        par::chunks(panel, serial, dw, |p, dw| {
-            let cols = dw.len() / rows;
-            for chunk in 0..split.chunks {
-                let beta = if chunk == 0 { beta } else { 1.0 };
-                let from = &partials[(chunk * all_panels + group * split.panels + p) * panel..];
-                transpose(rows, cols, from, padded(cols), beta, dw, rows);
-            }
-        });
+        sum_chunks(
+            &partials[group * split.panels * panel..],
+            [split.chunks, g.groups * split.panels],
+            rows,
+            beta,
+            dw,
+        );
     }
+}
+
+/// `dw = beta * dw` and the sum of partial gradients in their order: `chunks` of them, `panels` panels apart. Lanes become
+/// rows again.
+pub(super) fn sum_chunks(
+    partials: &[Elem],
+    [chunks, panels]: [usize; 2],
+    rows: usize,
+    beta: Elem,
+    dw: &mut [Elem],
+) {
+    let panel = rows * NR;
+    par::chunks(panel, dw.len() * chunks < SERIAL_FLOPS / 4, dw, |p, dw| {
+        let cols = dw.len() / rows;
+        for chunk in 0..chunks {
+            let beta = if chunk == 0 { beta } else { 1.0 };
+            let from = &partials[(chunk * panels + p) * panel..];
+            transpose(rows, cols, from, padded(cols), beta, dw, rows);
+        }
+    });
 }
 
 /// The tasks, chunk after chunk of images; the last task of a group may have fewer panels.

@@ -33,3 +33,4 @@ pub use epilogue::{Bias, Epilogue, LayerEpilogue};
 pub use matrix::{Mat, MatMut};
 pub(super) use product::gemm_serial;
 pub use product::{gemm, gemm_add, gemm_gelu, gemm_mul, linear};
+pub(crate) use rounded::rounded;

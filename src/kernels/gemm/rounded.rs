@@ -10,7 +10,7 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 /// `mat` with its numbers rounded, in `to`, whose length is theirs; what lay side by side still does.
-pub(super) fn rounded<'a>(precision: Precision, mat: Mat<'_>, to: &'a mut [Elem], serial: bool) -> Mat<'a> {
+pub(crate) fn rounded<'a>(precision: Precision, mat: Mat<'_>, to: &'a mut [Elem], serial: bool) -> Mat<'a> {
     if mat.rs == 1 && mat.cs != 1 {
         return rounded(precision, mat.t(), to, serial).t();
     }

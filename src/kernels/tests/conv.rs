@@ -4,7 +4,8 @@ use super::{close, noise, on_1_and_2_threads, pick};
 use crate::base::{Elem, keyed};
 use crate::kernels::conv::image_lanes;
 use crate::kernels::{
-    Act, ConvGeom, LayerEpilogue, Window, conv2d, conv2d_backward_data, conv2d_backward_weight,
+    Act, ConvGeom, LayerEpilogue, Precision, Window, conv2d, conv2d_backward_data, conv2d_backward_weight,
+    with_precision,
 };
 
 /// Calls `f` with the indices into x, w and y of every product of the definition.
@@ -40,16 +41,34 @@ fn tolerance(g: &ConvGeom) -> f64 {
     }
 }
 
-/// All three passes against the definition, on stale outputs, on one and two threads.
+/// All three passes against the definition, in full precision and with operands rounded to bf16.
 fn check(g: &ConvGeom, seed: u64) {
+    check_in(Precision::Full, g, seed);
+    check_in(Precision::Bf16, g, seed);
+}
+
+/// What operands are rounded to: groups and small convolutions stay as they are.
+fn rounded(precision: Precision, g: &ConvGeom, numbers: &[Elem]) -> Vec<Elem> {
+    let round: fn(Elem) -> Elem = match precision {
+        _ if g.groups > 1 || g.flops() / 2 < 1 << 15 => |v| v,
+        Precision::Full => |v| v,
+        Precision::Bf16 => |v| half::bf16::from_f32(v as f32).to_f32() as Elem,
+        Precision::F16 => |v| half::f16::from_f32(v as f32).to_f32() as Elem,
+    };
+    numbers.iter().map(|&v| round(v)).collect()
+}
+
+/// All three passes against the definition on rounded operands, on stale outputs, on one and two threads.
+fn check_in(precision: Precision, g: &ConvGeom, seed: u64) {
     let (x, w, dy) = (noise(seed, g.x_len()), noise(seed + 1, g.w_len()), noise(seed + 2, g.y_len()));
+    let [rounded_x, rounded_w, rounded_dy] = [&x, &w, &dy].map(|v| rounded(precision, g, v));
     let (bias, old) = (noise(seed + 3, g.k), noise(seed + 4, g.w_len()));
     let residual = noise(seed + 5, g.y_len());
     let (mut y, mut dx, mut dw) = (vec![0.0f64; y_len(g)], vec![0.0f64; g.x_len()], vec![0.0f64; g.w_len()]);
     each_product(g, |ix, iw, iy| {
-        y[iy] += x[ix] as f64 * w[iw] as f64;
-        dx[ix] += dy[iy] as f64 * w[iw] as f64;
-        dw[iw] += dy[iy] as f64 * x[ix] as f64;
+        y[iy] += rounded_x[ix] as f64 * rounded_w[iw] as f64;
+        dx[ix] += rounded_dy[iy] as f64 * rounded_w[iw] as f64;
+        dw[iw] += rounded_dy[iy] as f64 * rounded_x[ix] as f64;
     });
     let plane = g.out[0] * g.out[1];
     y.iter_mut().enumerate().for_each(|(i, y)| {
@@ -59,7 +78,7 @@ fn check(g: &ConvGeom, seed: u64) {
     let mut db: Vec<f64> = vec![0.0; g.k];
     dy.iter().enumerate().for_each(|(i, d)| db[i / plane % g.k] += *d as f64);
 
-    let got = on_1_and_2_threads(|| {
+    let got = on_1_and_2_threads_in(precision, || {
         let mut got = vec![Elem::NAN; g.y_len()];
         let then = LayerEpilogue {
             bias: Some(&bias),
@@ -70,14 +89,14 @@ fn check(g: &ConvGeom, seed: u64) {
         conv2d(g, &x, &w, then, &mut got);
         got
     });
-    close(&got, &y, tolerance(g), &format!("forward of {g:?}"));
-    let got = on_1_and_2_threads(|| {
+    close(&got, &y, tolerance(g), &format!("forward of {g:?} in {precision:?}"));
+    let got = on_1_and_2_threads_in(precision, || {
         let mut got = vec![Elem::NAN; g.x_len()];
         conv2d_backward_data(g, &dy, &w, &mut got);
         got
     });
-    close(&got, &dx, tolerance(g), &format!("gradient of the input of {g:?}"));
-    let got = on_1_and_2_threads(|| {
+    close(&got, &dx, tolerance(g), &format!("gradient of the input of {g:?} in {precision:?}"));
+    let got = on_1_and_2_threads_in(precision, || {
         let (mut got, mut got_b) = (old.clone(), vec![Elem::NAN; g.k]);
         conv2d_backward_weight(g, &x, &dy, 0.5, &mut got, None);
         conv2d_backward_weight(g, &x, &dy, 0.0, &mut vec![Elem::NAN; g.w_len()], Some(&mut got_b));
@@ -85,7 +104,44 @@ fn check(g: &ConvGeom, seed: u64) {
         got
     });
     dw.extend(db);
-    close(&got, &dw, tolerance(g), &format!("gradient of the weight of {g:?}"));
+    close(&got, &dw, tolerance(g), &format!("gradient of the weight of {g:?} in {precision:?}"));
+}
+
+fn on_1_and_2_threads_in(precision: Precision, f: impl Fn() -> Vec<Elem> + Send + Sync) -> Vec<Elem> {
+    on_1_and_2_threads(|| with_precision(precision, &f))
+}
+
+/// Blocks of 2 to 32 channels, so that a step has one tap or several; strides whose phases lie apart, gaps that lines
+/// share, dilation, padding of more than the kernel, images in parts and together.
+#[test]
+fn rounded_operands_on_many_shapes() {
+    let mut rng = keyed(11, "conv shapes", 0, 0);
+    let mut done = 0;
+    while done < 120 {
+        let mut p = |range| pick(&mut rng, range);
+        let channels = [p(1..=5), p(6..=20), p(30..=70)][p(0..=2)];
+        let size = if p(0..=3) == 0 { 40 } else { 12 };
+        let input = [p(1..=6), channels, p(1..=size), p(1..=size)];
+        let (k, kernel, stride) = (p(1..=70), [p(1..=5), p(1..=5)], [p(1..=3), p(1..=3)]);
+        let (padding, dilation) = ([p(0..=4), p(0..=4)], [p(1..=3), p(1..=3)]);
+        let Ok(g) = ConvGeom::new(input, k, Window { kernel, stride, padding, dilation }, 1) else {
+            continue;
+        };
+        if g.flops() / 2 >= 1 << 15 && g.flops() < 20_000_000 {
+            check_in(Precision::Bf16, &g, 20_000 + done);
+            done += 1;
+        }
+    }
+}
+
+#[test]
+fn operands_rounded_to_f16() {
+    for (input, k, kernel, groups) in
+        [([3, 16, 12, 12], 32, 3, 1), ([2, 40, 9, 7], 24, 1, 1), ([2, 8, 9, 9], 8, 3, 8)]
+    {
+        let window = Window { padding: [kernel / 2; 2], ..Window::new([kernel; 2]) };
+        check_in(Precision::F16, &ConvGeom::new(input, k, window, groups).unwrap(), 30_000);
+    }
 }
 
 #[test]

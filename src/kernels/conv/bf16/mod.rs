@@ -1,0 +1,46 @@
+//! Convolutions of bf16 numbers: implicit products in tiles.
+//!
+//! Where tiles multiply hundreds of pairs an instruction, a convolution is about moving memory. Images are rounded and
+//! copied once, a cache's worth at a time, with their channels last and their padding around them (`image`); a tap is an
+//! offset into that copy, and no im2col matrix is written. Sums become planes again as those of f32 do. The gradient of
+//! the input is the same product with the roles of the channels exchanged (`data`). The gradient of the weight sums over
+//! pixels, 32 a step, so there the copies are planes (`weight_grad`).
+//!
+//! - `axis`: what outputs see, along one axis; `image`: the copies, and the steps of a product over them; `lines`: how
+//!   numbers become bf16; `weights`: the packed weight.
+//! - `data`: the forward pass and the gradient of the input; `weight_grad`: the gradient of the weight.
+//!
+//! A fold of taps, and rows without gaps, multiply some pixels by zeros: where those are infinite or NaN, results beside
+//! them are NaN as well.
+
+mod axis;
+mod data;
+mod image;
+mod lines;
+mod weight_grad;
+mod weights;
+
+use super::geometry::ConvGeom;
+use crate::base::Elem;
+use crate::kernels::bf16::bf16;
+pub(super) use data::{backward_data, forward};
+pub(super) use weight_grad::backward_weight;
+
+/// Whether `g` is a convolution for this folder: all but those of groups, whose products are few.
+pub(super) fn fits(g: &ConvGeom) -> bool {
+    g.groups == 1
+}
+
+/// The two numbers of each element.
+#[allow(unsafe_code)]
+fn numbers(elements: &[Elem]) -> &[bf16] {
+    // SAFETY: an element is as large as two numbers and at least as aligned; any bits are numbers.
+    unsafe { std::slice::from_raw_parts(elements.as_ptr().cast(), 2 * elements.len()) }
+}
+
+/// The two numbers of each element, to be written.
+#[allow(unsafe_code)]
+fn numbers_mut(elements: &mut [Elem]) -> &mut [bf16] {
+    // SAFETY: as in `numbers`; any bits are an element as well.
+    unsafe { std::slice::from_raw_parts_mut(elements.as_mut_ptr().cast(), 2 * elements.len()) }
+}
