@@ -49,11 +49,11 @@ fn check(g: &ConvGeom, seed: u64) {
 
 /// What operands are rounded to: groups and small convolutions stay as they are.
 fn rounded(precision: Precision, g: &ConvGeom, numbers: &[Elem]) -> Vec<Elem> {
-    let round: fn(Elem) -> Elem = match precision {
-        _ if g.groups > 1 || g.flops() / 2 < 1 << 15 => |v| v,
-        Precision::Full => |v| v,
-        Precision::Bf16 => |v| half::bf16::from_f32(v as f32).to_f32() as Elem,
-        Precision::F16 => |v| half::f16::from_f32(v as f32).to_f32() as Elem,
+    let small = g.groups > 1 || g.flops() / 2 < 1 << 15;
+    let round = |v: Elem| match precision {
+        Precision::Bf16 if !small => half::bf16::from_f32(v as f32).to_f32() as Elem,
+        Precision::F16 if !small => half::f16::from_f32(v as f32).to_f32() as Elem,
+        _ => v,
     };
     numbers.iter().map(|&v| round(v)).collect()
 }

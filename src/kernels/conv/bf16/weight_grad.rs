@@ -24,20 +24,12 @@ const CHUNKS: usize = 8;
 /// Elements that all partial gradients may have: 8 MiB.
 const PARTIALS: usize = 1 << 21;
 /// Numbers of the copies that one task uses, 1 MiB: about a second-level cache.
-fn block_c() -> usize {
-    static V: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
-    *V.get_or_init(|| std::env::var("W_BLOCK").ok().and_then(|v| v.parse().ok()).unwrap_or(1 << 19))
-}
+const BLOCK: usize = 1 << 19;
 /// The same where threads share them.
-fn shared_block_c() -> usize {
-    static V: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
-    *V.get_or_init(|| std::env::var("W_SHARED_BLOCK").ok().and_then(|v| v.parse().ok()).unwrap_or(1 << 21))
-}
-/// Positions that one micro-kernel sums: those of 32 channels of both operands are 64 KiB.
-fn part_c() -> usize {
-    static V: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
-    *V.get_or_init(|| std::env::var("W_PART").ok().and_then(|v| v.parse().ok()).unwrap_or(512))
-}
+const SHARED_BLOCK: usize = 1 << 21;
+/// Positions that one micro-kernel sums: those of 32 channels of both operands are 32 KiB, which a first-level cache keeps
+/// from tap to tap.
+const PART: usize = 256;
 
 /// `dw = beta * dw + gradient`; neither the weight nor the batch is empty.
 pub(in crate::kernels::conv) fn backward_weight(
@@ -51,7 +43,7 @@ pub(in crate::kernels::conv) fn backward_weight(
     // A chunk of images for each task; where partial gradients would be large or images few, the threads share all.
     let shared = g.n < CHUNKS || g.w_len() * CHUNKS > PARTIALS;
     let images = if shared { g.n } else { g.n.div_ceil(CHUNKS) };
-    let plan = Plan::new(g, images, if shared { shared_block_c() } else { block_c() });
+    let plan = Plan::new(g, images, if shared { SHARED_BLOCK } else { BLOCK });
     let partial = plan.rows() * g.k.div_ceil(NR) * NR;
     let chunks = g.n.div_ceil(images);
     let mut partials = Scratch::take(chunks * partial);
@@ -190,8 +182,8 @@ impl<'a> Plan<'a> {
     fn multiply(&self, [c, k]: [usize; 2], a: &[bf16], b: &[bf16], accumulate: bool, rows: &mut [Elem]) {
         let (cols, taps) = (NR.min(self.g.k - k), self.taps.len());
         let width = padded(cols);
-        let steps: Vec<u32> = (0..part_c() / STEP).map(|s| (s * STEP) as u32).collect();
-        for first in (0..self.len).step_by(part_c()) {
+        let steps: Vec<u32> = (0..PART / STEP).map(|s| (s * STEP) as u32).collect();
+        for first in (0..self.len).step_by(PART) {
             let steps = &steps[..((self.len - first) / STEP).min(steps.len())];
             for (tap, &at) in self.taps.iter().enumerate() {
                 Bf16Kernel {
