@@ -55,6 +55,11 @@ pub struct ModulesPage;
 #[doc = include_str!("../docs/complexity.md")]
 pub struct ComplexityPage;
 
+/// And of that on mixed precision.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/mixed_precision.md")]
+pub struct MixedPrecisionPage;
+
 /// What the macros need, so that a plugin crate need not depend on it.
 #[doc(hidden)]
 pub mod __private {

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
-use super::{ClipGrad, OptimWrapper, Optimizer, ParamwiseConfig, SamConfig, Share};
+use super::{Amp, AmpDtype, ClipGrad, LossScale, OptimWrapper, Optimizer, ParamwiseConfig, SamConfig, Share};
 use crate::base::{Error, Result};
 use crate::config::{Dict, OneOrMany};
 use crate::registry::{BuildCx, Spec};
@@ -15,6 +15,8 @@ pub enum WrapperType {
     /// One.
     #[default]
     OptimWrapper,
+    /// One, of a training in mixed precision.
+    AmpOptimWrapper,
     /// Several, by name, in `wrappers`.
     OptimWrapperDict,
 }
@@ -25,12 +27,14 @@ pub enum PartType {
     /// Plain precision.
     #[default]
     OptimWrapper,
+    /// Mixed precision, which all parts have in common.
+    AmpOptimWrapper,
 }
 
 /// One of the `wrappers` of an OptimWrapperDict.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub struct PartConfig {
-    /// `OptimWrapper`.
+    /// `OptimWrapper`, or `AmpOptimWrapper` for mixed precision.
     #[serde(default)]
     pub r#type: PartType,
     /// How a parameter is updated: the rule and its numbers.
@@ -51,6 +55,15 @@ pub struct PartConfig {
     /// Who forms the parameter groups.
     #[serde(default)]
     pub constructor: Option<Constructor>,
+    /// Of an AmpOptimWrapper: what products are computed in; `bfloat16` if absent, as autocast does on a CPU.
+    #[serde(default)]
+    pub dtype: Option<AmpDtype>,
+    /// Of an AmpOptimWrapper: `dynamic`, which it is if absent, a number, or the numbers of the dynamic one.
+    #[serde(default)]
+    pub loss_scale: Option<LossScale>,
+    /// Of an AmpOptimWrapper: must be false, weights are not sharded among processes.
+    #[serde(default)]
+    pub use_fsdp: Option<bool>,
 }
 
 /// Who forms the parameter groups.
@@ -66,7 +79,7 @@ pub enum Constructor {
 /// `optim_wrapper:` of a config.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub struct OptimWrapperConfig {
-    /// `OptimWrapper`, or `OptimWrapperDict` for several optimizers.
+    /// `OptimWrapper`, `AmpOptimWrapper` for mixed precision, or `OptimWrapperDict` for several optimizers.
     #[serde(default)]
     pub r#type: WrapperType,
     /// How a parameter is updated: the rule and its numbers.
@@ -91,6 +104,15 @@ pub struct OptimWrapperConfig {
     /// Who forms the parameter groups.
     #[serde(default)]
     pub constructor: Option<Constructor>,
+    /// Of an AmpOptimWrapper: what products are computed in; `bfloat16` if absent, as autocast does on a CPU.
+    #[serde(default)]
+    pub dtype: Option<AmpDtype>,
+    /// Of an AmpOptimWrapper: `dynamic`, which it is if absent, a number, or the numbers of the dynamic one.
+    #[serde(default)]
+    pub loss_scale: Option<LossScale>,
+    /// Of an AmpOptimWrapper: must be false, weights are not sharded among processes.
+    #[serde(default)]
+    pub use_fsdp: Option<bool>,
 }
 
 /// Clipping whose keys fit together.
@@ -112,7 +134,7 @@ impl OptimWrapperConfig {
     /// With the place of what is wrong.
     pub fn build(&self, cx: &mut BuildCx) -> Result<OptimWrapper> {
         let mut wrapper = match self.r#type {
-            WrapperType::OptimWrapper => self.one(cx)?,
+            WrapperType::OptimWrapper | WrapperType::AmpOptimWrapper => self.one(cx)?,
             WrapperType::OptimWrapperDict => self.several(cx)?,
         };
         if let Some(sam) = &self.sam {
@@ -134,7 +156,10 @@ impl OptimWrapperConfig {
             return Err(Error::config("`optimizer` is missing: give one, such as `{type: SGD, lr: 0.1}`"));
         };
         let Self { clip_grad, paramwise_cfg, constructor, .. } = self;
-        wrap(optimizer, clip_grad.as_ref(), paramwise_cfg.as_ref(), *constructor, cx)
+        let mixed = self.r#type == WrapperType::AmpOptimWrapper;
+        let amp = mixed_precision(mixed, self.dtype, self.loss_scale, self.use_fsdp)?;
+        let wrapper = wrap(optimizer, clip_grad.as_ref(), paramwise_cfg.as_ref(), *constructor, cx)?;
+        Ok(amp.into_iter().fold(wrapper, OptimWrapper::amp))
     }
 
     fn several(&self, cx: &mut BuildCx) -> Result<OptimWrapper> {
@@ -143,6 +168,9 @@ impl OptimWrapperConfig {
             ("clip_grad", self.clip_grad.is_some()),
             ("paramwise_cfg", self.paramwise_cfg.is_some()),
             ("constructor", self.constructor.is_some()),
+            ("dtype", self.dtype.is_some()),
+            ("loss_scale", self.loss_scale.is_some()),
+            ("use_fsdp", self.use_fsdp.is_some()),
         ];
         if let Some((key, _)) = of_each.iter().find(|(_, given)| *given) {
             let text = format!("`{key}` belongs to each of the `wrappers` of an OptimWrapperDict");
@@ -163,8 +191,50 @@ impl OptimWrapperConfig {
             };
             Ok((name.clone(), Share { modules, ndim: *ndim }, wrapper))
         });
-        Ok(OptimWrapper::several(built.collect::<Result<Vec<_>>>()?))
+        let wrapper = OptimWrapper::several(built.collect::<Result<Vec<_>>>()?);
+        Ok(self.common_precision()?.into_iter().fold(wrapper, OptimWrapper::amp))
     }
+
+    /// The mixed precision that all parts have: one backward pass makes the gradients of all of them.
+    fn common_precision(&self) -> Result<Option<Amp>> {
+        let mut first: Option<(&str, Option<Amp>)> = None;
+        for (name, part) in &self.wrappers.0 {
+            let mixed = matches!(part.r#type, PartType::AmpOptimWrapper);
+            let amp = mixed_precision(mixed, part.dtype, part.loss_scale, part.use_fsdp)?;
+            match first {
+                Some((other, others)) if others != amp => {
+                    return Err(Error::config(format!(
+                        "the wrappers `{other}` and `{name}` differ in `type`, `dtype` or `loss_scale`: one step makes the \
+                         gradients of all, in one precision and of one loss; give all of them the same"
+                    )));
+                }
+                _ => first = Some((name, amp)),
+            }
+        }
+        Ok(first.and_then(|(_, amp)| amp))
+    }
+}
+
+/// The mixed precision that these keys ask for, if the type is `AmpOptimWrapper`.
+fn mixed_precision(
+    mixed: bool,
+    dtype: Option<AmpDtype>,
+    loss_scale: Option<LossScale>,
+    use_fsdp: Option<bool>,
+) -> Result<Option<Amp>> {
+    let keys =
+        [("dtype", dtype.is_some()), ("loss_scale", loss_scale.is_some()), ("use_fsdp", use_fsdp.is_some())];
+    if let Some((key, _)) = keys.into_iter().find(|(_, given)| *given && !mixed) {
+        return Err(Error::config(format!("`{key}` belongs to `type: AmpOptimWrapper`")));
+    }
+    if use_fsdp == Some(true) {
+        return Err(Error::config(
+            "`use_fsdp: true` scales gradients of weights that are sharded among processes, which there are not here: leave \
+             it out",
+        ));
+    }
+    let amp = Amp { dtype: dtype.unwrap_or_default(), loss_scale: loss_scale.unwrap_or_default() };
+    if mixed { amp.check().map(|()| Some(amp)) } else { Ok(None) }
 }
 
 /// One optimizer with its clipping and its groups.

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::{OptimWrapper, Optimizer, ParamStep};
 use crate::base::{Elem, Error, Result};
-use crate::kernels::walk;
+use crate::kernels::{walk, with_precision};
 use crate::params::{Op, OptimState, OwnSet, Params, Set, all};
 
 /// `sam:` of an optim_wrapper: the gradient that the optimizer takes is that of the weights `w + rho·g/|g|`, where the
@@ -50,8 +50,8 @@ impl Optimizer for Climb {
 }
 
 impl OptimWrapper {
-    /// Adds the gradients that the next update wants, by `pass`, a forward and a backward pass: one, or with SAM two. A
-    /// gradient that is not finite is left as it is.
+    /// Adds the gradients that the next update wants, by `pass`, a forward and a backward pass: one, or with SAM two, in
+    /// the precision of [`amp`](Self::amp). A gradient that is not finite is left as it is.
     ///
     /// # Errors
     /// Those of `pass`; what the device says; with SAM, a wrapper that has not met its model.
@@ -60,6 +60,8 @@ impl OptimWrapper {
         model: &mut P,
         mut pass: impl FnMut(&mut P) -> Result<T>,
     ) -> Result<T> {
+        let precision = self.precision();
+        let mut pass = |model: &mut P| with_precision(precision, || pass(model));
         let Some(SamConfig { rho }) = self.sam else { return pass(model) };
         if !self.bound {
             return Err(Error::invalid("SAM has to know the parameters: call `bind` with the model before"));

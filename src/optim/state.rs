@@ -6,6 +6,7 @@ use ndarray::ArrayD;
 use serde::{Deserialize, Serialize};
 
 use super::OptimWrapper;
+use super::amp::{Scaler, ScalerState};
 use super::window::Window;
 use crate::base::number::count;
 use crate::base::{BoxError, Elem, Record, Result};
@@ -22,6 +23,9 @@ struct Saved {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     samples_of_ranks: Vec<u64>,
     nonfinite_updates: u64,
+    /// The scale of mixed precision, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    loss_scaler: Option<ScalerState>,
     /// The updates of each parameter.
     steps: BTreeMap<String, u64>,
     /// What optimizers keep of each parameter beside tensors.
@@ -55,6 +59,7 @@ impl OptimWrapper {
             window: self.window,
             samples_of_ranks: Vec::new(),
             nonfinite_updates: self.nonfinite_updates,
+            loss_scaler: self.scaler.as_ref().map(Scaler::state),
             steps: self.state.steps(),
             scalars: self.state.scalars(),
             schedules,
@@ -96,13 +101,25 @@ impl OptimWrapper {
         Ok(())
     }
 
-    /// Takes the state back.
+    /// Takes the state back. Gives what somebody should know: that mixed precision has come or gone.
     ///
     /// # Errors
     /// A record of another optimizer, or state of a parameter that the model has not.
-    pub fn load_state(&mut self, mut record: Record, params: &mut dyn Params) -> Result<(), BoxError> {
-        let Saved { optimizer, mut window, samples_of_ranks, nonfinite_updates, steps, scalars, schedules } =
-            record.read()?;
+    pub fn load_state(
+        &mut self,
+        mut record: Record,
+        params: &mut dyn Params,
+    ) -> Result<Vec<String>, BoxError> {
+        let Saved {
+            optimizer,
+            mut window,
+            samples_of_ranks,
+            nonfinite_updates,
+            loss_scaler,
+            steps,
+            scalars,
+            schedules,
+        } = record.read()?;
         let own = self.name();
         if optimizer != own {
             return Err(format!(
@@ -121,8 +138,11 @@ impl OptimWrapper {
             sums = sums_of(place.rank);
         }
         (self.window, self.nonfinite_updates) = (window, nonfinite_updates);
+        let notes = self.take_scale(loss_scaler);
+        // Sums of losses that had another scale.
+        let rescaled = self.amp_scale().unwrap_or(1.0) / loss_scaler.map_or(1.0, |then| then.scale);
         let sum = |(key, tensor): (&String, &ArrayD<Elem>)| {
-            Some((key.strip_prefix(&sums)?.to_owned(), tensor.clone()))
+            Some((key.strip_prefix(&sums)?.to_owned(), tensor * rescaled as Elem))
         };
         for (place, data) in schedules {
             if let Some(schedule) =
@@ -134,7 +154,26 @@ impl OptimWrapper {
         params.put_grads(&record.tensors.iter().filter_map(sum).collect())?;
         record.tensors.retain(|key, _| !key.starts_with(GRAD) && !key.starts_with(GRAD_OF));
         self.state = OptimState::load(steps, scalars, record.tensors);
-        Ok(())
+        Ok(notes)
+    }
+
+    /// Goes on with the scale of mixed precision, where both runs have one; what is to be said where one has not.
+    fn take_scale(&mut self, then: Option<ScalerState>) -> Vec<String> {
+        let note = match (&mut self.scaler, then) {
+            (None, None) => return Vec::new(),
+            (Some(scaler), Some(then)) => {
+                scaler.take_up(then);
+                return Vec::new();
+            }
+            (Some(_), None) => {
+                "the checkpoint is of a run without mixed precision, and this one has it: its loss scale begins anew"
+            }
+            (None, Some(_)) => {
+                "the checkpoint is of a run with mixed precision, and this one has none: its loss scale is dropped, and the \
+                 run goes on in single precision"
+            }
+        };
+        vec![note.to_owned()]
     }
 }
 

@@ -14,9 +14,10 @@ pub(super) struct Window {
 }
 
 impl OptimWrapper {
-    /// What the loss of a batch of `samples` is multiplied by: its weight in the window.
+    /// What the loss of a batch of `samples` is multiplied by: its weight in the window, times the scale of mixed
+    /// precision.
     pub fn loss_scale(&self, samples: usize) -> Elem {
-        if self.adds_up() { samples as Elem } else { 1.0 }
+        if self.adds_up() { samples as Elem * self.loss_factor() } else { self.loss_factor() }
     }
 
     /// Whether a step is made of the gradients of several batches, which count by their samples.
@@ -31,21 +32,22 @@ impl OptimWrapper {
         last || self.window.batches >= self.accumulate
     }
 
-    /// Turns the sum of the window, of all ranks, into a mean over its samples; before hooks see the gradients.
+    /// Turns the sum of the window, of all ranks, into a mean over its samples, without the scale of mixed precision;
+    /// before hooks see the gradients.
     ///
     /// # Errors
     /// What the device says, and the other ranks.
     pub fn finish_window(&mut self, params: &mut dyn Params) -> Result<()> {
-        if !self.adds_up() {
+        if !self.adds_up() && self.scaler.is_none() {
             return Ok(());
         }
         self.meet(params)?;
-        let samples = self.join(params, self.window.samples)?;
-        if samples > 0 {
-            // In the arithmetic of the weights, as the sum itself.
-            let scale = f64::from(1.0 / samples as Elem);
-            params.apply(Op::ScaleGrads(scale), &|p| self.has(p))?;
+        let samples = if self.adds_up() { self.join(params, self.window.samples)? } else { 1 };
+        // In the arithmetic of the weights, as the sum itself.
+        let factor = f64::from(1.0 / samples.max(1) as Elem);
+        if self.scaler.is_some() {
+            return self.unscale(params, factor);
         }
-        Ok(())
+        params.apply(Op::ScaleGrads(factor), &|p| self.has(p))
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::amp::Scaler;
 use super::clip::Clipped;
 use super::groups::Formed;
 use super::part::{Part, Share, form_all};
@@ -32,6 +33,8 @@ pub struct OptimWrapper {
     pub(super) state: OptimState,
     pub(super) schedules: Vec<ScheduledParam>,
     pub(super) sam: Option<SamConfig>,
+    /// Of mixed precision.
+    pub(super) scaler: Option<Scaler>,
     pub(super) accumulate: u64,
     pub(super) window: Window,
     /// Those that it trains beside.
@@ -47,6 +50,13 @@ pub enum Update {
     Stepped(Option<f64>),
     /// The norm was not finite: weights are as they were.
     Skipped(f64),
+    /// With mixed precision: gradients were not finite, and weights are as they were.
+    Overflowed {
+        /// The scale of the loss in this step.
+        from: f64,
+        /// That of the next one.
+        to: f64,
+    },
 }
 
 /// Where an [`OptimWrapper`] is wanted, an optimizer alone will do.
@@ -107,6 +117,7 @@ impl OptimWrapper {
             state: OptimState::default(),
             schedules: Vec::new(),
             sam: None,
+            scaler: None,
             accumulate: 1,
             window: Window::default(),
             ranks: None,
@@ -161,6 +172,7 @@ impl OptimWrapper {
     /// Numbers of the optimizer that do not fit together; a rule or a schedule that names what there is not; a tensor
     /// under two names.
     pub fn bind(&mut self, params: &dyn Params) -> Result<Vec<String>> {
+        self.check_amp()?;
         let Formed { mut groups, members, warnings } = form_all(&self.parts, params)?;
         for group in &mut groups {
             let before = self.groups.iter().find(|before| before.part() == group.part());
@@ -289,13 +301,21 @@ impl OptimWrapper {
         Ok(())
     }
 
-    /// Clips and steps, then clears the gradients.
+    /// Clips and steps, then clears the gradients. With mixed precision gradients that are not finite are not looked at
+    /// any further: the step is left out.
     ///
     /// # Errors
-    /// A norm that is not finite under `error_if_nonfinite`; a parameter that changed its shape, or has two names; what
+    /// A norm that is not finite under `error_if_nonfinite`; gradients that are not finite at any loss scale; a parameter that changed its shape, or has two names; what
     /// the device says.
     pub fn update(&mut self, params: &mut dyn Params) -> Result<Update> {
         self.meet(params)?;
+        if self.is_scaled() {
+            self.finish_window(params)?;
+        }
+        if let Some(overflowed) = self.move_scale()? {
+            self.clear(params)?;
+            return Ok(overflowed);
+        }
         let done = match self.limit(params)? {
             Clipped::Norm(norm) => {
                 let Self { groups, members, state, turn, .. } = self;
@@ -336,6 +356,7 @@ impl OptimWrapper {
     /// What the device says.
     pub fn clear(&mut self, params: &mut dyn Params) -> Result<()> {
         self.window = Window::default();
+        self.forget_overflow();
         params.clear_grads()
     }
 

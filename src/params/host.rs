@@ -183,6 +183,14 @@ impl<H: HostParams> Params for H {
         Ok(norm(self, set, order, want))
     }
 
+    fn unscale(&mut self, factor: f64, want: Want<'_>) -> Result<bool> {
+        let (factor, mut finite) = (factor as Elem, true);
+        edit(self, Set::Grads, want, &mut |_, grad| {
+            each(grad, |all| finite &= kernels::unscale(factor, all))
+        });
+        Ok(finite)
+    }
+
     fn clear_grads(&mut self) -> Result<()> {
         self.zero_grads();
         Ok(())

@@ -150,6 +150,15 @@ pub trait Params {
     /// What the device says.
     fn norm(&self, set: Set, order: f64, want: Want<'_>) -> Result<f64>;
 
+    /// Gradients times a factor; whether all of the wanted ones are finite afterwards. Mixed precision asks in each step.
+    ///
+    /// # Errors
+    /// What the device says.
+    fn unscale(&mut self, factor: f64, want: Want<'_>) -> Result<bool> {
+        self.apply(Op::ScaleGrads(factor), want)?;
+        Ok(self.norm(Set::Grads, f64::INFINITY, want)?.is_finite())
+    }
+
     /// Forgets all gradients: they become zero or, where a backward pass makes them, are not there any more.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::config::EvalConfig;
 use super::ranks::{shard, sync_batchnorm};
 use super::slots::{hooks, misplaced};
 use super::spelt_out::spelt_out;
@@ -244,11 +245,13 @@ impl<'a> Assembler<'a> {
                 self.change(|builder| builder.boxed_loop(train_loop));
             }
         }
-        if let Some(val) = self.evaluation(&config.val_dataloader, &config.val_evaluator, "val") {
+        if let Some(mut val) = self.evaluation(&config.val_dataloader, &config.val_evaluator, "val") {
+            val.precision = EvalConfig::precision(config.val_cfg.as_ref());
             self.cx.provide(val.directions());
             self.change(|builder| builder.validation(val));
         }
-        if let Some(test) = self.evaluation(&config.test_dataloader, &config.test_evaluator, "test") {
+        if let Some(mut test) = self.evaluation(&config.test_dataloader, &config.test_evaluator, "test") {
+            test.precision = EvalConfig::precision(config.test_cfg.as_ref());
             self.change(|builder| builder.testing(test));
         }
     }

@@ -11,6 +11,7 @@ use crate::comm::Launcher;
 use crate::config::{Diag, Diags, Kind, Node, OneOrMany, null_is_default};
 use crate::data::DataLoaderConfig;
 use crate::hook::{Hook, builtin::LogProcessor};
+use crate::kernels::Precision;
 use crate::metric::Metric;
 use crate::model::{Model, Preprocessor};
 use crate::optim::{OptimWrapperConfig, Schedule};
@@ -150,8 +151,15 @@ pub struct RunConfig {
 pub struct EvalConfig {
     /// `ValLoop` or `TestLoop`.
     pub r#type: Option<EvalLoopType>,
-    /// Half precision: must be false, there is none yet.
+    /// Products of forward passes are computed in bfloat16, as autocast does on a CPU.
     pub fp16: bool,
+}
+
+impl EvalConfig {
+    /// What products are computed in: `fp16` is autocast, which on a CPU has bfloat16 unless it is told otherwise.
+    pub(super) fn precision(given: Option<&Self>) -> Precision {
+        if given.is_some_and(|cfg| cfg.fp16) { Precision::Bf16 } else { Precision::Full }
+    }
 }
 
 /// The evaluation loops.
@@ -351,13 +359,6 @@ impl RunConfig {
             && let Err(text) = train.to_loop()
         {
             wrong.push(Diag::error(text).on(at));
-        }
-        for (key, cfg) in [("val_cfg", &self.val_cfg), ("test_cfg", &self.test_cfg)] {
-            if let (Some(EvalConfig { fp16: true, .. }), Some(at)) =
-                (cfg, node.get(key).and_then(|n| n.get("fp16")))
-            {
-                wrong.push(Diag::error("half-precision evaluation is not there yet: remove `fp16`").on(at));
-            }
         }
         wrong
     }

@@ -5,6 +5,7 @@ use crate::base::{Error, Result, durable};
 use crate::comm::Comm;
 use crate::data::{Batch, DataLoader};
 use crate::hook::{Event, Metrics, Mode, Phase, Step};
+use crate::kernels::{Precision, with_precision};
 use crate::metric::{Direction, Directions, Evaluator, MetricFailed, Predictions, meant};
 use crate::model::Outputs;
 use crate::optim::ScheduledParam;
@@ -19,6 +20,8 @@ pub struct Evaluation {
     /// Walk through the points only.
     pub(super) placeholders: bool,
     pub(super) loss: MeanLoss,
+    /// That of the products of forward passes.
+    pub(super) precision: Precision,
 }
 
 /// The mean of the samples' losses: `val_loss`, `test_loss` (MMEngine's names). NaN losses count, as they should be
@@ -51,7 +54,7 @@ impl MeanLoss {
 impl Evaluation {
     /// Counts `evaluator` over `data`.
     pub(super) fn new(data: DataLoader, evaluator: Evaluator) -> Self {
-        Self { data, evaluator, placeholders: false, loss: MeanLoss::default() }
+        Self { data, evaluator, placeholders: false, loss: MeanLoss::default(), precision: Precision::Full }
     }
 
     /// Names of the values it will give: those of the metrics, and the loss where the model tells it for each sample.
@@ -119,7 +122,7 @@ impl Evaluation {
             }
             seen = true;
             s.fire(if val { Event::BeforeValIter(&mut batch) } else { Event::BeforeTestIter(&mut batch) })?;
-            let mut outputs = s.eval_step(&batch)?;
+            let mut outputs = self.step(s, &batch)?;
             if !self.placeholders {
                 self.count(&batch, &outputs).map_err(|e| failed(s, "process", e))?;
             }
@@ -156,6 +159,10 @@ impl Evaluation {
         Ok(metrics)
     }
 
+    fn step(&self, s: &mut Session, batch: &Batch) -> Result<Outputs> {
+        with_precision(self.precision, || s.eval_step(batch))
+    }
+
     fn count(&mut self, batch: &Batch, outputs: &Outputs) -> Result<()> {
         self.loss.add(batch, outputs);
         let losses = outputs.sample_losses.as_deref();
@@ -180,7 +187,7 @@ impl Evaluation {
         for batch in self.data.batches(0, Some(self.data.len())) {
             let batch = s.received(batch, &self.data)?;
             if !batch.is_empty() {
-                let outputs = s.eval_step(&batch)?;
+                let outputs = self.step(s, &batch)?;
                 self.count(&batch, &outputs).map_err(|e| failed(s, "process", e))?;
                 self.data.recycle(batch);
             }
@@ -202,7 +209,7 @@ impl Evaluation {
             if batch.is_empty() {
                 continue;
             }
-            let outputs = s.eval_step(&batch)?;
+            let outputs = self.step(s, &batch)?;
             self.count(&batch, &outputs)?;
             self.data.recycle(batch);
             seen = true;

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use ndarray::ArrayD;
 
 use super::assemble::{Purpose, assemble};
+use super::config::EvalConfig;
 use super::{RunConfig, Runner};
 use crate::base::suggest::nearest;
 use crate::base::{Elem, Error, Result};
 use crate::config::Node;
 use crate::data::{Batch, DataLoader, FieldKind, FieldSpec, Fields, Fitted, Shard, TARGET};
+use crate::kernels::with_precision;
 use crate::model::Outputs;
 use crate::registry::{BuildCx, Collected};
 
@@ -75,12 +77,13 @@ impl Predictor {
         Ok(Self { runner, config: parts.config, cx: parts.cx, fields, classes })
     }
 
-    /// What the model says of a batch.
+    /// What the model says of a batch, in the precision of a test.
     ///
     /// # Errors
     /// A batch that does not fit the model.
     pub fn predict(&mut self, batch: &Batch) -> Result<Outputs> {
-        self.runner.predict(batch)
+        let precision = EvalConfig::precision(self.config.test_cfg.as_ref());
+        with_precision(precision, || self.runner.predict(batch))
     }
 
     /// What a module of the model, by its path, gives for a batch: features to compare samples by, or to learn from.

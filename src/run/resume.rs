@@ -286,8 +286,9 @@ fn put_in(s: &mut Session, path: &Path, checkpoint: Checkpoint) -> Result<()> {
     let stands = position::of(state, &checkpoint).map_err(|why| Error::checkpoint(path, why))?;
     if let Some(optim) = &mut state.optim {
         let saved = checkpoint.optimizer.ok_or_else(|| weights_only(path))?;
-        caught(|| optim.load_state(saved, &mut *state.model))
+        let notes = caught(|| optim.load_state(saved, &mut *state.model))
             .map_err(|e| Error::checkpoint(path, e.to_string()))?;
+        notes.iter().for_each(|note| state.log.warn(note));
     }
     state.message_hub = codec::from_json(&checkpoint.message_hub)
         .map_err(|e| Error::checkpoint(path, format!("its message_hub cannot be read: {e}")))?;

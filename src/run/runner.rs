@@ -14,6 +14,7 @@ use crate::comm::{Comm, Solo};
 use crate::config::Node;
 use crate::data::{Batch, DataLoader};
 use crate::hook::{Control, Event, Hook, HookConfig, Metrics, Mode, Phase, StopReason};
+use crate::kernels::{Precision, with_precision};
 use crate::model::{Model, Outputs};
 
 /// How a training ended.
@@ -234,7 +235,10 @@ impl Runner {
             self.session.hooks.reset(anew, main);
             Ok(())
         });
-        let result = reset.and_then(|()| rayon::scope(|_| caught_from("the run", || run(self))));
+        // That thread may wait within another run, for a product of another precision.
+        let result = reset.and_then(|()| {
+            rayon::scope(|_| caught_from("the run", || with_precision(Precision::Full, || run(self))))
+        });
         self.session.report_unreadable();
         let Session { state, hooks, .. } = &self.session;
         if state.progress.iter > 0 {

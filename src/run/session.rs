@@ -7,7 +7,7 @@ use super::Evaluation;
 use super::rollback::Rollback;
 use super::saving::Saving;
 use crate::base::fs::FileSystem;
-use crate::base::number::count;
+use crate::base::number::{count, short};
 use crate::base::{Error, Result, caught, shapes_only};
 use crate::comm::Comm;
 use crate::data::{Batch, DataLoader, class_counts};
@@ -194,7 +194,7 @@ impl Session {
             let own = self.step(batch, Some(turn))?;
             total += own.loss().unwrap_or(0.0);
             let named = own.vars.iter().map(|(name, value)| match &**name {
-                "loss" | "grad_norm" => (format!("{turn}.{name}").into(), *value),
+                "loss" | "grad_norm" | "loss_scale" => (format!("{turn}.{name}").into(), *value),
                 _ => (name.clone(), *value),
             });
             all.vars.extend(named);
@@ -276,6 +276,7 @@ impl Session {
             optim.clear(&mut **model)?;
             return Ok(());
         }
+        let (scale, may_overflow) = (optim.amp_scale(), optim.may_overflow());
         let update = caught(|| Ok(optim.update(&mut **model)?)).map_err(|e| {
             let who = format!("the optimizer `{}`", optim.name());
             Error::Run { who, point: "update", epoch: progress.epoch, iter: progress.iter, source: e }
@@ -286,10 +287,20 @@ impl Session {
                 log.warn(format_args!("the norm of the gradients is {norm}: this update is skipped"));
                 Some(norm)
             }
+            Update::Overflowed { from, to } => {
+                let (from, next) = (short(from), short(to));
+                let text = format!(
+                    "the gradients are not finite with a loss scale of {from}: this update is skipped"
+                );
+                match may_overflow {
+                    true if next != from => log.info(format_args!("{text}, the next scale is {next}")),
+                    _ => log.warn(text),
+                }
+                None
+            }
         };
-        if let Some(norm) = norm {
-            outputs.vars.push(("grad_norm".into(), norm));
-        }
+        let told = [("grad_norm", norm), ("loss_scale", scale)];
+        outputs.vars.extend(told.into_iter().filter_map(|(name, value)| Some((name.into(), value?))));
         Ok(())
     }
 
@@ -399,6 +410,9 @@ impl Session {
             log.info(format_args!("classes in `{}` of the training data: {classes}", classes.field));
         }
         notes.iter().for_each(|note| log.warn(note));
+        if let Some(amp) = self.state.optim.as_ref().and_then(OptimWrapper::describe_amp) {
+            log.info(format_args!("mixed precision: {amp}"));
+        }
         if let Some(optim) = self.state.optim.as_ref().filter(|optim| optim.groups().len() > 1) {
             let groups: Vec<_> = optim.groups().iter().map(Group::describe).collect();
             log.info(format_args!("parameter groups of {}:\n{}", optim.name(), groups.join("\n")));

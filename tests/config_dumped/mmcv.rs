@@ -54,7 +54,8 @@ fn mistakes_of_mmcv_1_keep_their_places() {
         ("[[train, 1]]", "[[train, 1], [val, 1]]", "a `workflow` that validates", ":36:"),
         ("lr: 0.1, momentum", "lr: -0.1, momentum", "lr", ":27:"),
         ("max_norm: 35", "max_norm: -1", "max_norm", ":28:"),
-        ("seed: 7", "seed: 7\nfp16: {loss_scale: 512.0}", "leave `fp16` out", ":36:"),
+        ("seed: 7", "seed: 7\nfp16: {loss_scale: -512.0}", "loss_scale", ":36:"),
+        ("seed: 7", "seed: 7\nfp16: {loss_scal: 512.0}", "unknown key `loss_scal`", ":36:"),
         ("runner: {type: EpochBasedRunner, max_epochs: 100}\n", "", "`runner` is missing", ":27:"),
         ("max_epochs: 100}", "max_epochs: 100}\ntotal_epochs: 90", "`total_epochs` is 90", ":31:"),
         ("{type: TextLoggerHook}", "{type: PaviLoggerHook}", "the logger `PaviLoggerHook`", ":32:"),
@@ -99,6 +100,30 @@ fn loggers_scores_and_averages_of_mmcv_1_are_translated() {
     }
     let said = whole(&path).text;
     assert!(!said.contains("VisBackend") && !said.contains("EMAHook"), "{said}");
+}
+
+/// Half precision is an AmpOptimWrapper, whoever asked for it.
+#[test]
+fn half_precision_of_mmcv_1_is_an_amp_optim_wrapper() {
+    let hook = "type: GradientCumulativeOptimizerHook";
+    assert!(OLD.contains(hook), "{OLD}");
+    let with_hook = |name: &str, scale: &str| OLD.replace(hook, &format!("type: {name}{scale}"));
+    let with_key = |fp16: &str| OLD.replace("seed: 7", &format!("seed: 7\nfp16: {fp16}"));
+    for (text, scale) in [
+        (with_key("{loss_scale: 512.0}"), "loss_scale: 512.0"),
+        (with_key("{}"), "loss_scale: 512.0"),
+        (with_key("{loss_scale: dynamic, coalesce: true}"), "loss_scale: dynamic"),
+        (with_key("{loss_scale: {init_scale: 8.0}}"), "init_scale: 8.0"),
+        (with_hook("GradientCumulativeFp16OptimizerHook", ", loss_scale: 64.0"), "loss_scale: 64.0"),
+    ] {
+        let (_dir, path) = lone("old.yaml", &text);
+        let wrapper = config::load(&path, &[]).unwrap().get("optim_wrapper").unwrap().to_yaml();
+        for says in ["type: AmpOptimWrapper", "dtype: float16", scale, "accumulative_counts: 4"] {
+            assert!(wrapper.contains(says), "{says}: {wrapper}");
+        }
+        assert!(!wrapper.contains("coalesce"), "{wrapper}");
+        assert!(!whole(&path).text.contains("error"), "{}", whole(&path).text);
+    }
 }
 
 /// The schedules of an old config over a run of `epochs` epochs of `len` iterations: the rate of each iteration.

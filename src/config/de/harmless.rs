@@ -67,7 +67,7 @@ const KEYS: &[(&str, Values, &str)] = &[
     ("lazy_init", These(&["false"]), "data sets are read when they are made"),
     ("filter_cfg", These(&["null", "{}"]), "samples are not filtered"),
     ("collect_device", These(&["cpu"]), "the run has one process"),
-    ("use_dynamic_scale", These(&["null"]), "there is no half precision"),
+    ("use_dynamic_scale", These(&["null"]), "the scale of losses is `loss_scale` of the optim_wrapper"),
 ];
 
 /// Whether a key that nobody knows says nothing.

@@ -97,6 +97,19 @@ fn note(node: &Node, old: &[&str], made: &[(Key, Node)]) -> Diag {
     diag
 }
 
+/// Half precision as `fp16` and the optimizer's hooks for it have it, with MMCV's scale where they name none.
+fn half_precision(key: &Key, given: &mut Taken) -> Vec<(Key, Node)> {
+    // How gradients go from process to process is not asked.
+    given.take_all(&["coalesce", "bucket_size_mb"]);
+    let scale = given.take("loss_scale").map(|(_, scale)| scale).filter(|scale| !scale.is_null());
+    let scale = scale.unwrap_or_else(|| Node::new(Kind::Float(512.0), key.def.clone()));
+    vec![
+        (Key::like_key(key, "type"), Node::at_key(key, "AmpOptimWrapper")),
+        (Key::like_key(key, "dtype"), Node::at_key(key, "float16")),
+        (Key::like_key(key, "loss_scale"), scale),
+    ]
+}
+
 /// A config on its way from one form to the other.
 struct Reading {
     /// What is left of the old one.
@@ -169,21 +182,19 @@ impl Reading {
         let Some((key, optimizer)) = self.taken.take("optimizer") else { return };
         let mut optimizer = Taken::of(&optimizer);
         let mut wrapper = optimizer.take_all(&["paramwise_cfg", "constructor"]);
+        let mut half = Vec::new();
         if let Some((_, config)) = config.filter(|(_, config)| !config.is_null()) {
             let mut config = Taken::of(&config);
             let kind = config.take("type");
             wrapper.extend(
                 config.renamed(&[("grad_clip", "clip_grad"), ("cumulative_iters", "accumulative_counts")]),
             );
-            match kind.as_ref().and_then(|(_, kind)| Some((kind, kind.as_str()?))) {
-                None | Some((_, "OptimizerHook" | "GradientCumulativeOptimizerHook")) => {}
-                Some((at, name)) if name.contains("Fp16") => {
-                    config.take("loss_scale");
-                    let message = format!("`{name}` asks for half precision, which there is not here");
-                    let usual = "take the hook without `Fp16` in its name, and leave `loss_scale` out";
-                    self.refuse(Diag::error(message).on(at).note(usual));
+            match kind.as_ref().and_then(|(key, kind)| Some((key, kind, kind.as_str()?))) {
+                None | Some((.., "OptimizerHook" | "GradientCumulativeOptimizerHook")) => {}
+                Some((key, _, "Fp16OptimizerHook" | "GradientCumulativeFp16OptimizerHook")) => {
+                    half = half_precision(key, &mut config);
                 }
-                Some((at, name)) => {
+                Some((_, at, name)) => {
                     let message = format!("`{name}` is a hook of MMCV 1.x that has no form of today");
                     self.refuse(Diag::error(message).on(at).note("`optim_wrapper` steps the optimizer now"));
                 }
@@ -191,10 +202,12 @@ impl Reading {
             config.take("detect_anomalous_params");
             wrapper.extend(config.rest);
         }
-        if let Some((key, _)) = self.taken.take("fp16").filter(|(_, fp16)| !fp16.is_null()) {
-            let diag = Diag::error("there is no half precision here: leave `fp16` out").on_key(&key);
-            self.refuse(diag.note("the run computes in single precision"));
+        if let Some((key, fp16)) = self.taken.take("fp16").filter(|(_, fp16)| !fp16.is_null()) {
+            let mut fp16 = Taken::of(&fp16);
+            half = half_precision(&key, &mut fp16);
+            wrapper.append(&mut fp16.rest);
         }
+        wrapper.splice(0..0, half);
         wrapper.push((Key::like_key(&key, "optimizer"), optimizer.whole()));
         self.add("optim_wrapper", &key, map(&key, wrapper));
     }

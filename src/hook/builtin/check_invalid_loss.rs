@@ -9,7 +9,8 @@ use crate::plugin::prelude::*;
 /// `skip` drops the update and takes buffers back, as if the batch (with accumulation: the window of batches) had not
 /// been. `rollback` returns to the last good state in memory, up to `rollback_steps` steps back, and goes on without
 /// the offending samples; those with bad inputs if there are any, else all of the batch. Each time a replay bundle is
-/// written to the log folder.
+/// written to the log folder. With mixed precision gradients that are not finite are no bad step while there is a loss
+/// scale to lower.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct CheckInvalidLossHook {
@@ -120,8 +121,10 @@ impl CheckInvalidLossHook {
     /// What is wrong with this step, if anything that is to be looked at is.
     fn find(&self, cx: &mut Ctx<'_>, step: &Step<'_>) -> Result<Option<Finding>> {
         let bad_loss = finite::bad_loss(step.outputs);
-        // In a window with a bad batch the gradients are that batch's: the later ones are not to blame for them.
-        let gradients = self.check != Check::Loss && !self.state.past.poisoned;
+        // In a window with a bad batch the gradients are that batch's: the later ones are not to blame for them. Those that
+        // are too large for the scale of mixed precision are its own business.
+        let overflows = cx.optim.as_ref().is_some_and(|optim| optim.may_overflow());
+        let gradients = self.check != Check::Loss && !self.state.past.poisoned && !overflows;
         let bad = bad_loss.is_some()
             || (gradients && finite::bad_gradient(&**cx.model)?.is_some())
             || (self.check == Check::All && finite::bad_values(&**cx.model, step.batch)?);

@@ -9,6 +9,8 @@ use crate::base::fs::Disk;
 use crate::checkpoint::{MODEL_FILE, read_tensors, write_tensors};
 use crate::comm::Solo;
 use crate::data::Column;
+use crate::kernels::{Precision, with_precision};
+use crate::optim::AmpDtype;
 use crate::params::{StateDict, StateTensor};
 use crate::plugin::prelude::*;
 
@@ -26,6 +28,9 @@ struct StepFile {
     /// The iteration, from 1.
     iter: u64,
     loss_scale: f64,
+    /// That of mixed precision, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    dtype: Option<AmpDtype>,
     ids: Vec<u64>,
     /// The columns of the batch in order, those of floats by name alone: their values stand in `batch.safetensors`.
     columns: Vec<(String, StoredColumn)>,
@@ -67,6 +72,8 @@ pub struct Replay {
     pub batch: Batch,
     /// Seed and iteration.
     pub cx: StepCx,
+    /// What its products were computed in.
+    pub precision: Precision,
     /// The iteration, from 1.
     pub iter: u64,
     /// What was found in the run: `` `loss` became NaN ``, and the first bad tensor.
@@ -92,6 +99,7 @@ pub(super) fn write(cx: &Ctx<'_>, step: &Step<'_>, found: &Finding, iter: u64, d
         seed: cx.info.seed,
         iter,
         loss_scale: cx.optim.as_ref().map_or(1.0, |o| f64::from(o.loss_scale(batch.len()))),
+        dtype: cx.optim.as_ref().and_then(|o| o.amp_dtype()),
         ids: batch.ids.clone(),
         columns: columns.collect::<HookResult<_>>()?,
         valid: batch.valid,
@@ -145,6 +153,7 @@ impl Replay {
                 iter: about.iter.saturating_sub(1),
                 loss_scale: about.loss_scale as Elem,
             },
+            precision: about.dtype.unwrap_or(AmpDtype::Float32).precision(),
             iter: about.iter,
             found: (about.what, about.first),
         })
@@ -159,7 +168,7 @@ impl Replay {
         if !report.is_exact() || !report.resized.is_empty() {
             return Err(Error::invalid(format!("the bundle's weights do not fit the model: {report}")));
         }
-        let mut outputs = model.train_step(&self.batch, &self.cx)?;
+        let mut outputs = with_precision(self.precision, || model.train_step(&self.batch, &self.cx))?;
         let loss = super::finite::bad_loss(&outputs);
         let bad = loss.is_some()
             || super::finite::bad_gradient(model)?.is_some()

@@ -1,5 +1,7 @@
 //! The vector operations of gradients and optimizers.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::base::Elem;
 use crate::kernels::isa::multiversion;
 use crate::kernels::par;
@@ -9,6 +11,25 @@ multiversion! {
         for v in x {
             *v *= a;
         }
+    }
+}
+
+multiversion! {
+    fn unscale_chunk(a: Elem, x: &mut [Elem]) -> bool {
+        // A finite number times zero is a zero; sums of those in any order are zeros.
+        let mut zeros = [0.0; 32];
+        let mut chunks = x.chunks_exact_mut(32);
+        for chunk in &mut chunks {
+            for l in 0..32 {
+                chunk[l] *= a;
+                zeros[l] += chunk[l] * 0.0;
+            }
+        }
+        for (zero, v) in zeros.iter_mut().zip(chunks.into_remainder()) {
+            *v *= a;
+            *zero += *v * 0.0;
+        }
+        zeros.iter().all(|zero| *zero == 0.0)
     }
 }
 
@@ -31,6 +52,17 @@ multiversion! {
 /// `x *= a`.
 pub fn scale(a: Elem, x: &mut [Elem]) {
     par::each(x, |x| scale_chunk(a, x));
+}
+
+/// `x *= a`; whether all of it is finite afterwards.
+pub fn unscale(a: Elem, x: &mut [Elem]) -> bool {
+    let finite = AtomicBool::new(true);
+    par::each(x, |x| {
+        if !unscale_chunk(a, x) {
+            finite.store(false, Ordering::Relaxed);
+        }
+    });
+    finite.into_inner()
 }
 
 /// `y += a * x`.

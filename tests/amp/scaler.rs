@@ -1,0 +1,132 @@
+//! The scale of the loss, step by step.
+
+use super::*;
+
+/// What `args` of a recorded case ask for.
+fn asked(args: &Value) -> LossScale {
+    if let Some(fixed) = args["fixed"].as_f64() {
+        return LossScale::Fixed(fixed);
+    }
+    LossScale::Dynamic(DynamicScale {
+        init_scale: args["init_scale"].as_f64().unwrap(),
+        growth_factor: args["growth_factor"].as_f64().unwrap(),
+        backoff_factor: args["backoff_factor"].as_f64().unwrap(),
+        growth_interval: args["growth_interval"].as_u64().unwrap(),
+    })
+}
+
+fn tracker(optim: &OptimWrapper, model: &Given) -> Option<u64> {
+    optim.save_state(model).unwrap().data["loss_scaler"]["_growth_tracker"].as_u64()
+}
+
+#[test]
+fn the_scale_moves_as_that_of_gradscaler() {
+    let recorded = recorded();
+    for case in recorded["scaler"].as_array().unwrap() {
+        let loss_scale = asked(&case["args"]);
+        let amp = Amp { dtype: AmpDtype::Float32, loss_scale };
+        let (mut optim, mut model) = (OptimWrapper::new(Sgd::new(0.125)).amp(amp), Given::new());
+        let steps = case["overflows"].as_array().unwrap().iter().zip(case["steps"].as_array().unwrap());
+        for (n, (overflow, step)) in steps.enumerate() {
+            let what = format!("{}, step {n}", case["args"]);
+            let (from, to) = (step["scale"].as_f64().unwrap(), step["next"].as_f64().unwrap());
+            assert_eq!(f64::from(optim.loss_scale(64)), from, "{what}");
+            model.scaled([1.0, 2.0, 3.0], optim.loss_scale(64));
+            match overflow.as_u64() {
+                Some(1) => model.grad[[1]] = Elem::INFINITY,
+                Some(2) => model.grad[[1]] = Elem::NAN,
+                _ => {}
+            }
+            assert!(optim.backward_done(64, false));
+            let update = optim.update(&mut model).unwrap();
+            match overflow.as_u64() {
+                Some(0) => assert_eq!(update, Update::Stepped(None), "{what}"),
+                _ => assert_eq!(update, Update::Overflowed { from, to }, "{what}"),
+            }
+            assert_eq!(optim.amp_scale(), Some(to), "{what}");
+            if matches!(loss_scale, LossScale::Dynamic(_)) {
+                assert_eq!(tracker(&optim, &model), step["tracker"].as_u64(), "{what}");
+            }
+            for (found, expected) in model.weight.iter().zip(numbers(&step["weight"])) {
+                assert!((f64::from(*found) - expected).abs() < 1e-6, "{what}: {}", model.weight);
+            }
+            assert!(model.grad.iter().all(|g| *g == 0.0), "{what}");
+        }
+    }
+}
+
+/// Hooks, clipping and the norm that is logged see the gradient of the loss itself.
+#[test]
+fn gradients_are_seen_without_the_scale() {
+    let clip = shanty::optim::ClipGrad::by_norm(1.0);
+    let mut optim = OptimWrapper::new(Sgd::new(1.0)).clip(clip).accumulate(2).amp(Amp::default());
+    let mut model = Given::new();
+    assert_eq!(optim.loss_scale(3), 3.0 * 65536.0);
+    model.scaled([3.0, 4.0, 0.0], optim.loss_scale(3));
+    assert!(!optim.backward_done(3, false));
+    model.grad += &(arr1(&[0.0, 0.0, 12.0]).into_dyn() * optim.loss_scale(1));
+    assert!(optim.backward_done(1, false));
+    optim.finish_window(&mut model).unwrap();
+    assert_eq!(model.grad, arr1(&[2.25, 3.0, 3.0]).into_dyn(), "(3·[3, 4, 0] + [0, 0, 12]) / 4");
+    let Update::Stepped(Some(norm)) = optim.update(&mut model).unwrap() else { panic!() };
+    assert!((norm - 23.0625f64.sqrt()).abs() < 1e-6, "{norm}");
+}
+
+/// A scale that a hook keeps from its step does not move.
+#[test]
+fn a_step_that_is_dropped_is_no_step_of_the_scale() {
+    let mut optim = OptimWrapper::new(Sgd::new(1.0)).amp(Amp::default());
+    let mut model = Given::new();
+    model.scaled([Elem::NAN, 0.0, 0.0], 1.0);
+    optim.finish_window(&mut model).unwrap();
+    optim.clear(&mut model).unwrap();
+    model.scaled([1.0, 0.0, 0.0], optim.loss_scale(1));
+    assert_eq!(optim.update(&mut model).unwrap(), Update::Stepped(None));
+    assert_eq!((optim.amp_scale(), tracker(&optim, &model)), (Some(65536.0), Some(1)));
+}
+
+/// With PyTorch the scale would fall to 0 and the run go on without a step to its end.
+#[test]
+fn gradients_that_no_scale_makes_finite_end_the_run() {
+    let loss_scale = LossScale::Dynamic(DynamicScale { init_scale: 1e-36, ..DynamicScale::default() });
+    let mut optim = OptimWrapper::new(Sgd::new(1.0)).amp(Amp { loss_scale, ..Amp::default() });
+    let mut model = Given::new();
+    assert!(!optim.may_overflow());
+    let mut step = || {
+        model.scaled([Elem::INFINITY, 0.0, 0.0], 1.0);
+        optim.update(&mut model)
+    };
+    let error = (0..20).find_map(|_| step().err()).unwrap().to_string();
+    assert!(error.contains("not finite at any loss scale"), "{error}");
+}
+
+/// A number of single precision, as long as the run.
+#[test]
+fn a_resumed_scale_goes_on_and_comes_and_goes_with_a_word() {
+    let amp = || OptimWrapper::new(Sgd::new(0.5)).accumulate(2).amp(Amp::default());
+    let plain = || OptimWrapper::new(Sgd::new(0.5)).accumulate(2);
+    let (mut optim, mut model) = (amp(), Given::new());
+    model.scaled([Elem::INFINITY, 0.0, 0.0], 1.0);
+    optim.update(&mut model).unwrap();
+    // Within a window, whose sum has the scale.
+    model.scaled([1.0, 2.0, 3.0], optim.loss_scale(4));
+    assert!(!optim.backward_done(4, false));
+    let saved = optim.save_state(&model).unwrap();
+
+    let (mut resumed, mut anew) = (amp(), Given::new());
+    assert!(resumed.load_state(saved.clone(), &mut anew).unwrap().is_empty());
+    assert_eq!(resumed.amp_scale(), Some(32768.0));
+    assert_eq!(anew.grad, model.grad);
+
+    let mut without = plain();
+    let notes = without.load_state(saved, &mut anew).unwrap();
+    assert!(notes[0].contains("its loss scale is dropped"), "{notes:?}");
+    assert_eq!(anew.grad, arr1(&[4.0, 8.0, 12.0]).into_dyn(), "a sum of losses without a scale");
+    let saved = without.save_state(&anew).unwrap();
+    assert!(saved.data.get("loss_scaler").is_none());
+
+    let mut with = amp();
+    let notes = with.load_state(saved, &mut anew).unwrap();
+    assert!(notes[0].contains("its loss scale begins anew"), "{notes:?}");
+    assert_eq!(anew.grad, arr1(&[4.0, 8.0, 12.0]).into_dyn() * 65536.0);
+}
