@@ -1,7 +1,8 @@
 //! Training throughput of a network: forward, cross entropy, backward and SGD with momentum on one synthetic batch.
 //!
-//! `cargo run --release --example bench -- MODEL [--batch 64] [--threads 2] [--iters 20] [--warm-up 3]`, MODEL one of mlp,
-//! lenet5, resnet20, resnet18, vit; at 224 px resnet50, mobilenet_v2, shufflenet_v2; unet, lstm, transformer.
+//! `cargo run --release --example bench -- MODEL [--batch 64] [--threads 2] [--iters 20] [--warm-up 3] [--dtype float32]`,
+//! MODEL one of mlp, lenet5, resnet20, resnet18, vit; at 224 px resnet50, mobilenet_v2, shufflenet_v2; unet, lstm,
+//! transformer. With `--dtype bfloat16` or `float16` as an AmpOptimWrapper trains, its dynamic loss scale included.
 //! `scripts/bench_vs_torch.sh` holds it against PyTorch.
 #![allow(clippy::print_stdout, unsafe_code)]
 
@@ -14,7 +15,7 @@ use rand::RngExt as _;
 use shanty::base::{BoxError, Elem, keyed};
 use shanty::data::Batch;
 use shanty::model::{Model, StepCx};
-use shanty::optim::{OptimWrapper, Sgd};
+use shanty::optim::{Amp, AmpDtype, OptimWrapper, Sgd};
 use shanty::registry::{BuildCx, Spec};
 
 /// Counts what is asked of the heap.
@@ -183,12 +184,23 @@ struct Args {
     iters: usize,
     /// Iterations that are not counted: buffers grow, pages come in.
     warm_up: usize,
+    /// That of mixed precision.
+    dtype: Option<AmpDtype>,
 }
 
 fn args() -> Result<Args, BoxError> {
-    let mut args = Args { model: String::new(), batch: 64, threads: 2, iters: 20, warm_up: 3 };
+    let mut args = Args { model: String::new(), batch: 64, threads: 2, iters: 20, warm_up: 3, dtype: None };
     let mut given = std::env::args().skip(1);
     while let Some(arg) = given.next() {
+        if arg == "--dtype" {
+            args.dtype = match given.next().as_deref() {
+                Some("float32") => None,
+                Some("bfloat16") => Some(AmpDtype::Bfloat16),
+                Some("float16") => Some(AmpDtype::Float16),
+                _ => return Err("--dtype is float32, bfloat16 or float16".into()),
+            };
+            continue;
+        }
         let mut number =
             || given.next().ok_or(format!("{arg} needs a number"))?.parse().map_err(BoxError::from);
         match arg.as_str() {
@@ -217,7 +229,9 @@ fn main() -> Result<(), BoxError> {
     model.init_weights(0)?;
     let batch = input.batch(args.batch);
     let flops = flops(model.as_mut(), &input.batch(1))? * args.batch as f64;
-    let mut optim = OptimWrapper::new(Sgd::new(0.01).momentum(0.9));
+    let plain = OptimWrapper::new(Sgd::new(0.01).momentum(0.9));
+    let amp = args.dtype.map(|dtype| Amp { dtype, ..Amp::default() });
+    let mut optim = amp.into_iter().fold(plain, OptimWrapper::amp);
 
     // On a thread of the pool from the first iteration to the last, as the runner trains: nothing is handed over for
     // each kernel.
@@ -229,8 +243,8 @@ fn main() -> Result<(), BoxError> {
                 before = (CALLS.load(Relaxed), LARGE.load(Relaxed));
             }
             let start = Instant::now();
-            let cx = StepCx { seed: 0, iter: iter as u64, loss_scale: 1.0 };
-            let outputs = model.train_step(&batch, &cx)?;
+            let cx = StepCx { seed: 0, iter: iter as u64, loss_scale: optim.loss_scale(batch.len()) };
+            let outputs = optim.gradients(model.as_mut(), |model| model.train_step(&batch, &cx))?;
             optim.update(model.as_mut())?;
             seconds.push(start.elapsed().as_secs_f64());
             if !outputs.loss().is_some_and(f64::is_finite) {

@@ -1,7 +1,9 @@
 """Training throughput of PyTorch: forward, cross-entropy, backward and SGD with momentum on one synthetic batch.
 
-    python train.py MODEL [--mode eager|channels_last|compile|compile_channels_last] [--batch 64] [--threads 2] [--iters 20]
-        [--warm-up 3]
+    python train.py MODEL [--mode eager|channels_last|compile|compile_channels_last] [--dtype float32|bfloat16] [--batch 64]
+        [--threads 2] [--iters 20] [--warm-up 3]
+
+With --dtype bfloat16 forward pass and loss are under autocast.
 
 Prints `images/s X`, X from the median iteration after a warm-up; then the spread, and the peak memory of the process.
 """
@@ -25,6 +27,7 @@ def memory(field):
 args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 args.add_argument("model", choices=models.MODELS)
 args.add_argument("--mode", choices=["eager", "channels_last", "compile", "compile_channels_last"], default="eager")
+args.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
 args.add_argument("--batch", type=int, default=64)
 args.add_argument("--threads", type=int, default=2)
 args.add_argument("--iters", type=int, default=20)
@@ -43,7 +46,9 @@ opt = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
 
 def step():
     opt.zero_grad()
-    F.cross_entropy(run(x), y).backward()
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=args.dtype == "bfloat16"):
+        loss = F.cross_entropy(run(x), y)
+    loss.backward()
     opt.step()
 
 
