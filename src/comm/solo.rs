@@ -10,12 +10,21 @@ use crate::base::{Elem, Error, Result};
 /// One process: each sum is what went in.
 #[derive(Debug, Default)]
 pub struct Solo {
+    rank: usize,
     under_way: Mutex<(u64, BTreeMap<u64, Vec<Elem>>)>,
+}
+
+impl Solo {
+    /// One process that does what a rank of a larger run did, as where a step of it is taken again: noise is drawn as
+    /// for that rank.
+    pub fn in_place_of(rank: usize) -> Self {
+        Self { rank, ..Self::default() }
+    }
 }
 
 impl Comm for Solo {
     fn place(&self) -> Place {
-        Place::SOLO
+        Place { rank: self.rank, ..Place::SOLO }
     }
 
     fn sum(&self, _: &mut [f64]) -> Result<()> {

@@ -179,6 +179,11 @@ impl DataLoader {
             || !excluded.read().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
+    /// Whether the last batch of a pass has samples for some ranks only.
+    pub fn ends_without_some(&self) -> bool {
+        self.plan.ends_without_some()
+    }
+
     /// How passes are dealt out to the ranks.
     pub fn policy(&self) -> ShardPolicy {
         self.plan.policy

@@ -123,6 +123,12 @@ impl Plan {
         if self.drops_last() { share / self.batch_size } else { share.div_ceil(self.batch_size) }
     }
 
+    /// Whether the last batch of a pass has samples for some ranks only.
+    pub(super) fn ends_without_some(&self) -> bool {
+        let smallest = self.share_of(self.shard.world.max(1) - 1);
+        self.batch_size > 0 && smallest.div_ceil(self.batch_size) < self.batches()
+    }
+
     /// Reads and stacks the samples; `stop` is told of each before it is read. So many batches may be `ahead` in memory
     /// at once.
     pub(super) fn load(

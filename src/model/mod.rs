@@ -114,6 +114,12 @@ pub trait Model: Params + Any + Send {
     /// [`SyncBatchNorm`](crate::nn::SyncBatchNorm), and noise, which should be another one on each rank.
     fn beside(&mut self, _comm: Arc<dyn Comm>) {}
 
+    /// Whether its steps call the group that it trains [beside](Self::beside), as a `SyncBatchNorm` does: then no rank can
+    /// be without samples where others have some.
+    fn meets_in_steps(&self) -> bool {
+        false
+    }
+
     /// Lets its batch norms take their statistics over the samples of all ranks: `sync_bn` of a config. How many there
     /// are.
     fn sync_batchnorm(&mut self) -> usize {

@@ -8,7 +8,7 @@ use crate::base::{Error, Result, keyed};
 use crate::comm::Comm;
 use crate::data::{Batch, TargetScales};
 use crate::nn::init::init_weights;
-use crate::nn::{Autograd, Forward, FusedWeights, ModuleTree, Tape, Traced};
+use crate::nn::{Autograd, Forward, FusedWeights, ModuleTree, Tape, Traced, named_modules};
 use crate::params::Params;
 
 /// A network that knows its losses and its predictions. It is a [`Model`]: tape, backward, buffers and noise are looked
@@ -53,6 +53,14 @@ pub trait Task: ModuleTree + Params + Any + Send {
         FieldNeeds::default()
     }
 
+    /// As [`Model::meets_in_steps`]: if it has a `SyncBatchNorm`.
+    fn meets_in_steps(&self) -> bool
+    where
+        Self: Sized,
+    {
+        has_sync_batchnorm(self)
+    }
+
     /// As [`Model::standardize`].
     ///
     /// # Errors
@@ -60,6 +68,11 @@ pub trait Task: ModuleTree + Params + Any + Send {
     fn standardize(&mut self, _scales: &TargetScales) -> Result<()> {
         Err(Error::config("`standardize_target`: this model does not scale its targets, leave it out"))
     }
+}
+
+/// Whether a batch norm below this module takes its statistics over all ranks.
+pub(super) fn has_sync_batchnorm(root: &dyn ModuleTree) -> bool {
+    named_modules(root).iter().any(|(_, module)| module.type_name() == "SyncBatchNorm")
 }
 
 fn train<T: Task>(task: &mut T, turn: Option<&str>, batch: &Batch, step: &StepCx) -> Result<Outputs> {
@@ -101,6 +114,10 @@ impl<T: Task> Model for T {
 
     fn beside(&mut self, comm: Arc<dyn Comm>) {
         self.autograd().beside(comm);
+    }
+
+    fn meets_in_steps(&self) -> bool {
+        Task::meets_in_steps(self)
     }
 
     fn sync_batchnorm(&mut self) -> usize {

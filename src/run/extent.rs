@@ -129,6 +129,9 @@ impl Model for Undrawn {
     fn beside(&mut self, comm: Arc<dyn Comm>) {
         self.inner.beside(comm);
     }
+    fn meets_in_steps(&self) -> bool {
+        self.inner.meets_in_steps()
+    }
     fn sync_batchnorm(&mut self) -> usize {
         self.inner.sync_batchnorm()
     }

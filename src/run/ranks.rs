@@ -115,10 +115,40 @@ impl Session {
     }
 
     /// Whether no rank has a sample in this iteration. Where none may be without, nobody is asked.
+    ///
+    /// # Errors
+    /// When some ranks have none, of a model whose steps all of them must take.
     pub(super) fn nobody_has_samples(&self, batch: &Batch) -> Result<bool> {
-        match !self.is_alone() && self.state.data.as_ref().is_some_and(DataLoader::may_come_empty) {
-            true => Ok(!self.any_rank(!batch.is_empty())?),
-            false => Ok(batch.is_empty()),
+        if self.is_alone() || !self.state.data.as_ref().is_some_and(DataLoader::may_come_empty) {
+            return Ok(batch.is_empty());
+        }
+        const NONE: u64 = 1;
+        const SOME: u64 = 2;
+        let of_all = self.state.comm.agree(if batch.is_empty() { NONE } else { SOME })?;
+        if of_all == NONE | SOME {
+            self.refuse_without("in this iteration some ranks have no sample")?;
+        }
+        Ok(of_all == NONE)
+    }
+
+    /// Refuses ranks without samples, if all of them are needed in a step.
+    fn refuse_without(&self, when: &str) -> Result<()> {
+        if !self.state.model.meets_in_steps() {
+            return Ok(());
+        }
+        let text = format!(
+            "{when}, while others have some, and the model's steps take numbers of all ranks (a SyncBatchNorm, a weighting of \
+             losses): let all have as many, by `round_up: true` of the sampler, `drop_last: true` or another `batch_size`"
+        );
+        Err(self.state.failed("the ranks", "training", text.into()))
+    }
+
+    /// Refuses a training at its beginning whose passes will end so.
+    pub(super) fn check_last_batch(&self) -> Result<()> {
+        let max_iters = self.state.progress.max_iters;
+        match self.state.data.as_ref().is_some_and(|d| d.ends_without_some() && d.len() <= max_iters) {
+            true => self.refuse_without("in the last iteration of an epoch some ranks will have no sample"),
+            false => Ok(()),
         }
     }
 
@@ -148,14 +178,7 @@ impl Session {
         let mut own = Vec::new();
         let vars = outputs.vars.iter().map(|(name, value)| (&**name, *value)).collect::<Vec<_>>();
         ciborium::into_writer(&(samples as u64, vars), &mut own).map_err(garbled)?;
-        let given = self.state.comm.gather(&own).map_err(|error| match samples {
-            // The others are in the midst of their batch.
-            0 => Error::Comm(format!(
-                "this rank has no sample in an iteration in which others have some ({error}): let all have as many, by \
-                 `round_up: true` of the sampler, or leave out SyncBatchNorm, whose statistics want samples of all ranks"
-            )),
-            _ => error,
-        })?;
+        let given = self.state.comm.gather(&own)?;
         let mut means: Vec<(String, f64, f64)> = Vec::new();
         for bytes in given {
             let (samples, vars): (u64, Vec<(String, f64)>) =

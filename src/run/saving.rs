@@ -306,6 +306,7 @@ impl Session {
     pub(super) fn begin(&mut self, begins: bool) -> Result<()> {
         self.saving.limits.check(&*self.state.fs)?;
         self.meet()?;
+        self.check_last_batch()?;
         if !self.state.info.dry_run {
             self.lock_dirs()?;
             if begins {

@@ -390,11 +390,15 @@ impl Session {
     pub(super) fn announce(&self, notes: &[String]) {
         let State { log, info, progress, .. } = &self.state;
         log.info(format_args!("shanty {}, experiment {}", env!("CARGO_PKG_VERSION"), info.experiment_name));
+        let threads = count(rayon::current_num_threads() as u64, "thread");
+        let threads = match self.state.comm.place().world {
+            1 => threads,
+            world => format!("{world} ranks of {threads}"),
+        };
         log.info(format_args!(
-            "{} {}, {} threads, seed {}",
+            "{} {}, {threads}, seed {}",
             std::env::consts::OS,
             std::env::consts::ARCH,
-            rayon::current_num_threads(),
             info.seed
         ));
         log.info(super::environment::line(self.state.project.as_deref()));

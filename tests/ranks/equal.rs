@@ -84,14 +84,36 @@ fn uneven_last_batches_are_exact() {
             );
         }
     }
-    // SyncBatchNorm wants samples of all.
-    let dir = tempfile::tempdir().unwrap();
-    let text = tried(3, dir.path(), |dir| {
-        let (data, norm) = (data(25, 4).sampler(sampler()), Some(SyncBatchNorm::new(4)));
-        Runner::builder(model(norm)).train(data, EpochBasedTrainLoop::new(1), optim()).work_dir(dir).seed(3)
-    });
-    let text = text.unwrap_err().to_string();
-    assert!(text.contains("sum") || text.contains("no sample"), "{text}");
+}
+
+/// Statistics of all ranks want samples of all: shares of which the last batch of some has nothing are refused before the
+/// first step, and a batch of samples that cannot be read when it comes, on all ranks in the same words.
+#[test]
+fn batch_norms_over_all_ranks_refuse_a_rank_without_samples() {
+    let run = |n: usize, batch: usize, exclude: Vec<u64>| {
+        let dir = tempfile::tempdir().unwrap();
+        let steps = AtomicUsize::new(0);
+        let said = ranks(3, |_, comm| {
+            let sampler = DefaultSampler { round_up: false, ..DefaultSampler::sequential() };
+            let data = data(n, batch).sampler(sampler);
+            let run = Runner::builder(model(Some(SyncBatchNorm::new(4))));
+            let run = run.train(data, EpochBasedTrainLoop::new(1), optim()).exclude_samples(exclude.clone());
+            let mut run = run.work_dir(dir.path()).seed(3).comm(comm).build()?;
+            let ended = run.train();
+            steps.fetch_add(run.session().state.progress.iter as usize, Ordering::Relaxed);
+            Ok(ended.err().map(|error| error.to_string()).unwrap_or_default())
+        });
+        (said.unwrap(), steps.into_inner())
+    };
+    let (said, steps) = run(25, 4, Vec::new());
+    let expected = "in the last iteration of an epoch some ranks will have no sample, while others have some";
+    assert!(steps == 0 && said.iter().all(|text| text.contains(expected) && *text == said[0]), "{said:?}");
+    // Of 24 each has two batches; those of one rank in the second are left out.
+    let (said, steps) = run(24, 4, vec![13, 16, 19, 22]);
+    let expected = "in this iteration some ranks have no sample";
+    assert!(steps == 3 && said.iter().all(|text| text.contains(expected) && *text == said[0]), "{said:?}");
+    // Shares of 9, 9 and 8: each has two batches.
+    assert_eq!(run(26, 5, Vec::new()), (vec![String::new(); 3], 6));
 }
 
 /// The gradient of the toy is w minus the mean of a batch: of 5 samples on 1, 2 (3 and 2) and 3 ranks (2, 2 and 1) it is

@@ -1,6 +1,7 @@
 //! Ranks that train one model, here threads, against one process with all samples.
 #![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests
 
+mod agreed;
 mod asks;
 mod dealt;
 mod equal;

@@ -1,6 +1,7 @@
 //! A replay bundle: everything that one training step needs, in a folder.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::finite::Finding;
 use crate::base::durable;
@@ -36,6 +37,9 @@ struct StepFile {
     columns: Vec<(String, StoredColumn)>,
     /// How many samples count.
     valid: usize,
+    /// The rank whose step it was.
+    #[serde(default)]
+    rank: usize,
     /// What was found.
     what: String,
     first: String,
@@ -76,6 +80,8 @@ pub struct Replay {
     pub precision: Precision,
     /// The iteration, from 1.
     pub iter: u64,
+    /// The rank whose step it was: its samples, and its noise.
+    pub rank: usize,
     /// What was found in the run: `` `loss` became NaN ``, and the first bad tensor.
     pub found: (String, String),
 }
@@ -103,6 +109,7 @@ pub(super) fn write(cx: &Ctx<'_>, step: &Step<'_>, found: &Finding, iter: u64, d
         ids: batch.ids.clone(),
         columns: columns.collect::<HookResult<_>>()?,
         valid: batch.valid,
+        rank: cx.comm.place().rank,
         what: found.what.clone(),
         first: found.first.clone(),
     };
@@ -155,11 +162,13 @@ impl Replay {
             },
             precision: about.dtype.unwrap_or(AmpDtype::Float32).precision(),
             iter: about.iter,
+            rank: about.rank,
             found: (about.what, about.first),
         })
     }
 
-    /// Takes the step again on a model built from the same config: what is wrong with it now, in the same words.
+    /// Takes the step again on a model built from the same config: what is wrong with it now, in the same words. Of a
+    /// rank among several it is the step of that rank by itself: a SyncBatchNorm has the statistics of its samples.
     ///
     /// # Errors
     /// Weights that do not fit the model; the model's own failure.
@@ -168,6 +177,7 @@ impl Replay {
         if !report.is_exact() || !report.resized.is_empty() {
             return Err(Error::invalid(format!("the bundle's weights do not fit the model: {report}")));
         }
+        model.beside(Arc::new(Solo::in_place_of(self.rank)));
         let mut outputs = with_precision(self.precision, || model.train_step(&self.batch, &self.cx))?;
         let loss = super::finite::bad_loss(&outputs);
         let bad = loss.is_some()

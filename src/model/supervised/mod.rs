@@ -11,6 +11,7 @@ use ndarray::ArrayD;
 
 use self::scale::Scale;
 use super::preprocessors::Preprocessor;
+use super::task::has_sync_batchnorm;
 use super::{FieldNeeds, LossDict, Outputs, SCORES, Task, Weighting};
 use crate::base::suggest::nearest;
 use crate::base::{Elem, Error, Result, Tensor};
@@ -334,6 +335,10 @@ impl Task for Supervised {
             dict.push("loss_weighting", extra);
         }
         Ok(dict)
+    }
+
+    fn meets_in_steps(&self) -> bool {
+        self.weighting.is_some() || has_sync_batchnorm(self)
     }
 
     fn predict(&mut self, batch: &Batch, tape: &Tape, cx: &mut Forward<'_>) -> Result<Outputs> {
