@@ -92,6 +92,29 @@ fn a_refused_start_leaves_nothing() {
     leaves_nothing(home.path(), || run(&at("w"), 3, "").resume(true), "no checkpoint can be resumed");
 }
 
+/// Several runs that start at one instant in one work_dir had one folder of logs, which whoever was refused took away from
+/// the others: all of them failed for a file that had gone.
+#[test]
+fn of_several_starts_at_once_one_goes_on() {
+    for _ in 0..10 {
+        let home = tempfile::tempdir().unwrap();
+        let at_once = std::sync::Barrier::new(4);
+        let start = || {
+            at_once.wait();
+            train(run(&home.path().join("w"), 2, "")).err().map(|error| error.to_string())
+        };
+        let ended: Vec<Option<String>> = std::thread::scope(|scope| {
+            let all: Vec<_> = (0..4).map(|_| scope.spawn(start)).collect();
+            all.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        let refused: Vec<&String> = ended.iter().flatten().collect();
+        let known =
+            |text: &&String| text.contains("in use by another run") || text.contains("an earlier run");
+        assert!(refused.len() == 3 && refused.iter().all(known), "{ended:?}");
+        assert_eq!(load(&home.path().join("w/epoch_2")).unwrap().meta.epoch, 2);
+    }
+}
+
 /// All that is below a folder, with what is in it.
 fn content(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     paths(dir)

@@ -94,6 +94,17 @@ pub trait FileSystem: Send + Sync {
     /// When the disk refuses.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
 
+    /// Makes a directory that nobody else has, in one that is there: of several who try at once one succeeds.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AlreadyExists`] when something has this name; when the disk refuses.
+    fn create_new_dir(&self, path: &Path) -> io::Result<()> {
+        match self.entry(path)? {
+            Some(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            None => self.create_dir(path),
+        }
+    }
+
     /// Writes a whole new file of `len` bytes, which `fill` hands over; it is called once.
     ///
     /// # Errors
@@ -201,6 +212,10 @@ impl FileSystem for Disk {
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         fs::create_dir_all(path)
+    }
+
+    fn create_new_dir(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir(path)
     }
 
     fn write_with(&self, path: &Path, len: u64, fill: Fill<'_>) -> io::Result<()> {

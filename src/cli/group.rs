@@ -79,6 +79,13 @@ fn once_a_machine<T>(error: Error) -> Result<T> {
     }
 }
 
+/// Before what is told of a command line that cannot be read, or of one that asks for help: the first process tells it.
+pub(super) fn one_speaks() {
+    if Started::from_env().is_some_and(|started| started.world > 1 && started.rank != 0) {
+        leave_it_to_the_first();
+    }
+}
+
 /// Ends without a word, and as if nothing were wrong: a launcher ends all when one fails, also who is about to say why.
 fn leave_it_to_the_first() -> ! {
     std::process::exit(0)

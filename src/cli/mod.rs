@@ -249,7 +249,10 @@ pub fn main() -> ExitCode {
 fn on_own_stack() -> ExitCode {
     let cli = match Cli::try_parse_from(order::sorted(std::env::args_os())) {
         Ok(cli) => cli,
-        Err(told) => return usage(&told),
+        Err(told) => {
+            group::one_speaks();
+            return usage(&told);
+        }
     };
     let (runs, level) = cli.command.log(cli.quiet, cli.verbose);
     console::init(runs, level, cli.quiet || cli.verbose, Some(&crate::registry::crates()));

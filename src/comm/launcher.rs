@@ -27,7 +27,18 @@ impl Launcher {
     /// # Errors
     /// What to do instead.
     pub fn check(self, place: Place) -> Result<()> {
+        self.check_among(place, Started::from_env().and_then(|started| started.by))
+    }
+
+    /// The same, where this launcher started the process.
+    fn check_among(self, place: Place, by: Option<Self>) -> Result<()> {
         let name = match (self, place.world) {
+            (Self::Mpi | Self::Slurm, 2..) if by.is_some_and(|by| by != self) => {
+                let [asked, started] = if self == Self::Mpi { ["mpi", "srun"] } else { ["slurm", "mpirun"] };
+                return Err(Error::config(format!(
+                    "`launcher: {asked}`, but {started} started these processes: leave the key out, either will do"
+                )));
+            }
             (Self::None, 1) | (Self::Mpi | Self::Slurm, 2..) => return Ok(()),
             (Self::None, world) => {
                 return Err(Error::config(format!(
@@ -185,6 +196,12 @@ mod tests {
             assert_eq!(refused(launcher, fits), None);
             assert!(refused(launcher, other).is_some_and(|why| why.contains(remedy)), "{launcher:?}");
         }
+        let other = |asked: Launcher, by| asked.check_among(two, Some(by)).err().map(|e| e.to_string());
+        assert!(
+            other(Launcher::Slurm, Launcher::Mpi).is_some_and(|why| why.contains("mpirun started these"))
+        );
+        assert!(other(Launcher::Mpi, Launcher::Slurm).is_some_and(|why| why.contains("srun started these")));
+        assert_eq!(other(Launcher::Mpi, Launcher::Mpi), None);
         let torchrun = |name: &str| ["RANK", "WORLD_SIZE"].contains(&name).then(|| "2".to_owned());
         let why = Started::of(torchrun).map(|started| started.strangers().to_string()).unwrap_or_default();
         assert!(

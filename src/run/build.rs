@@ -341,13 +341,19 @@ impl RunnerBuilder {
         let work = fs.canonical(&work).at(&work)?;
         let now = self.wall.format("%Y%m%d_%H%M%S");
         let (mut timestamp, mut n) = (now.clone(), 1);
-        // Two runs may begin within one second.
-        while fs.entry(&work.join(&timestamp)).at(&work)?.is_some() {
-            n += 1;
-            timestamp = format!("{now}_{n}");
-        }
-        let log = work.join(&timestamp);
+        // Two runs may begin within one second, and in one instant: the one that is refused takes its own folder away.
+        let log = loop {
+            let log = work.join(&timestamp);
+            match fs.create_new_dir(&log) {
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                    n += 1;
+                    timestamp = format!("{now}_{n}");
+                }
+                made => break made.at(&log).map(|()| log)?,
+            }
+        };
         made.logs(&log);
+        fs.sync(&work).at(&work)?;
         durable::make_dir(fs, &log.join(checkpoint::VIS_DATA))?;
         if let Some((_, text)) = &self.config {
             let vis_data = log.join(checkpoint::VIS_DATA);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::resume::drift;
+use super::resume::differing;
 use super::{RunnerBuilder, Session};
 use crate::base::{Error, Result};
 use crate::comm::Comm;
@@ -63,7 +63,7 @@ fn program() -> String {
 
 /// What sets two configs apart.
 fn unlike_configs(first: &str, other: &str) -> String {
-    let mut all = drift(first, other);
+    let mut all = differing(first, other);
     let more = all.len().saturating_sub(3);
     all.truncate(3);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };

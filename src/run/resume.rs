@@ -363,15 +363,21 @@ fn restore_hooks(
     Ok(())
 }
 
-/// Leaves of the two configs that differ: `optim_wrapper.optimizer.lr: 0.1 -> 0.05`.
+/// What sets a config apart from that of a checkpoint.
 pub(super) fn drift(old: &str, new: &str) -> Vec<String> {
+    let mut found = differing(old, new);
+    // They say how this run came about, not what it is.
+    found.retain(|line| !["resume:", "load_from:", "work_dir:"].iter().any(|key| line.starts_with(key)));
+    found
+}
+
+/// Leaves of the two configs that differ: `optim_wrapper.optimizer.lr: 0.1 -> 0.05`.
+pub(super) fn differing(old: &str, new: &str) -> Vec<String> {
     let (Ok(old), Ok(new)) = (crate::config::parse("old", old), crate::config::parse("new", new)) else {
         return Vec::new();
     };
     let mut found = Vec::new();
     differences("", Some(&old), Some(&new), &mut found);
-    // They say how this run came about, not what it is.
-    found.retain(|line| !["resume:", "load_from:", "work_dir:"].iter().any(|key| line.starts_with(key)));
     found
 }
 
