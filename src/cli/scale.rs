@@ -69,7 +69,18 @@ impl Scale {
 }
 
 fn text(measured: &Measured) -> String {
-    let Measured { world, iteration, waiting, communication, calls, bytes, of_call, of_byte } = *measured;
+    let Measured {
+        world,
+        iteration,
+        waiting,
+        communication,
+        calls,
+        bytes,
+        of_call,
+        of_byte,
+        of_sum,
+        of_library,
+    } = *measured;
     let line = |name: &str, seconds: f64| {
         format!("{name:<16}{:>10.3} ms {:>5.1} %\n", seconds * 1e3, 100.0 * seconds / iteration)
     };
@@ -84,6 +95,11 @@ fn text(measured: &Measured) -> String {
         of_call * 1e6,
         of_byte * 1e9
     );
+    text += &format!("one sum of {:.3} MB in the order of the ranks {:.3} ms", bytes / 1e6, of_sum * 1e3);
+    text += &of_library.map_or_else(String::new, |own| {
+        format!(", in the order of the library's own all-reduce {:.3} ms", own * 1e3)
+    });
+    text.push('\n');
     text += "\nwith as large a batch on each rank, and as fast a network between all:\n\n ranks     iteration  efficiency\n";
     for world in PREDICTED {
         let (step, efficiency) = (measured.predicted(world), measured.efficiency(world));
@@ -106,6 +122,8 @@ fn as_json(measured: &Measured) -> serde_json::Value {
         "bytes": measured.bytes,
         "seconds_of_a_call": measured.of_call,
         "seconds_of_a_byte": measured.of_byte,
+        "seconds_of_a_sum": measured.of_sum,
+        "seconds_of_an_all_reduce": measured.of_library,
         "predicted": predicted,
     })
 }

@@ -86,6 +86,15 @@ pub trait Comm: Debug + Send + Sync {
     /// As the contract says.
     fn finish(&self, sum: Pending) -> Result<Vec<Elem>>;
 
+    /// Sums elements by the transport's own call, in whatever order that takes: for whoever asks what the order of the
+    /// ranks costs. A call that all make, which has no patience. False of a transport without one.
+    ///
+    /// # Errors
+    /// What the transport says.
+    fn sum_in_any_order(&self, _data: &mut [Elem]) -> Result<bool> {
+        Ok(false)
+    }
+
     /// The bytes of all ranks, of any lengths, in the order of the ranks.
     ///
     /// # Errors

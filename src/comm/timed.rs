@@ -76,6 +76,10 @@ impl Comm for Timed {
         Ok(sum)
     }
 
+    fn sum_in_any_order(&self, data: &mut [Elem]) -> Result<bool> {
+        self.timed(size_of_val(data), |comm| comm.sum_in_any_order(data))
+    }
+
     fn gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>> {
         self.timed(own.len(), |comm| comm.gather(own))
     }

@@ -14,6 +14,8 @@ use crate::hook::{Ctx, Hook, HookConfig, HookResult, Priority, Step};
 const WARM: u64 = 3;
 /// Calls of which the time of one is the mean, and the elements of two sums of which the time of a byte is the slope.
 const CALLS: u32 = 100;
+/// The same of sums as large as an iteration's.
+const LARGE_CALLS: u32 = 20;
 const SUMS: [usize; 2] = [1 << 12, 1 << 20];
 
 /// A step of several ranks, in seconds; means over the ranks.
@@ -35,6 +37,10 @@ pub struct Scale {
     pub of_call: f64,
     /// A byte of a sum: β.
     pub of_byte: f64,
+    /// One sum of as many bytes as an iteration's, in the order of the ranks.
+    pub of_sum: f64,
+    /// The same by the library's own call, whose order is its own; of a transport that has one.
+    pub of_library: Option<f64>,
 }
 
 impl Scale {
@@ -88,26 +94,48 @@ pub fn scale(node: &Node, name: Option<&str>, comm: Arc<dyn Comm>, iters: u64) -
     let mut own = [seconds, waiting.as_secs_f64(), moving.as_secs_f64(), calls as f64, bytes as f64];
     comm.sum(&mut own)?;
     let [iteration, waiting, communication, calls, bytes] = own.map(per_step);
-    let (of_call, of_byte) = cost(&*comm)?;
-    Ok(Scale { world, iteration, waiting, communication, calls, bytes, of_call, of_byte })
+    let measured = Scale { world, iteration, waiting, communication, calls, bytes, ..Scale::default() };
+    measured.with_costs(&*comm)
 }
 
-/// The seconds of a call, and of a byte of a sum.
-fn cost(comm: &dyn Comm) -> Result<(f64, f64)> {
-    let seconds = |call: &dyn Fn() -> Result<()>| -> Result<f64> {
-        comm.agree(0)?;
-        let began = Instant::now();
-        (0..CALLS).try_for_each(|_| call())?;
-        Ok(began.elapsed().as_secs_f64() / f64::from(CALLS))
-    };
-    let of_call = seconds(&|| comm.agree(0).map(drop))?;
-    let sum = |len: usize| {
-        let data = vec![1.0 as Elem; len];
-        seconds(&|| comm.finish(comm.start_sum(data.clone())?).map(drop))
-    };
-    let [small, large] = SUMS;
-    let bytes = (large - small) * size_of::<Elem>();
-    Ok((of_call, ((sum(large)? - sum(small)?) / bytes as f64).max(0.0)))
+/// The mean seconds of a call that all ranks make.
+fn seconds(comm: &dyn Comm, calls: u32, mut call: impl FnMut() -> Result<()>) -> Result<f64> {
+    comm.agree(0)?;
+    let began = Instant::now();
+    (0..calls).try_for_each(|_| call())?;
+    Ok(began.elapsed().as_secs_f64() / f64::from(calls))
+}
+
+/// The seconds of a sum of so many elements.
+fn of_sum(comm: &dyn Comm, len: usize, calls: u32) -> Result<f64> {
+    let mut data = vec![0.0 as Elem; len];
+    seconds(comm, calls, || {
+        data = comm.finish(comm.start_sum(std::mem::take(&mut data))?)?;
+        Ok(())
+    })
+}
+
+impl Scale {
+    /// With what calls and sums cost by themselves.
+    fn with_costs(self, comm: &dyn Comm) -> Result<Self> {
+        let of_call = seconds(comm, CALLS, || comm.agree(0).map(drop))?;
+        let [small, large] = SUMS;
+        let bytes = (large - small) * size_of::<Elem>();
+        let of_byte = (of_sum(comm, large, CALLS)? - of_sum(comm, small, CALLS)?) / bytes as f64;
+        let len = (self.bytes / size_of::<Elem>() as f64).ceil() as usize;
+        let (mut data, mut has_one) = (vec![0.0 as Elem; len], false);
+        let of_library = seconds(comm, LARGE_CALLS, || {
+            has_one = comm.sum_in_any_order(&mut data)?;
+            Ok(())
+        })?;
+        Ok(Self {
+            of_call,
+            of_byte: of_byte.max(0.0),
+            of_sum: of_sum(comm, len, LARGE_CALLS)?,
+            of_library: has_one.then_some(of_library),
+            ..self
+        })
+    }
 }
 
 /// Measures all iterations but the first ones.

@@ -1,9 +1,8 @@
-//! `shanty` under each launcher: one message, one set of files, one checkpoint when it is told to leave.
+//! `shanty` under each launcher: one message, one set of files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output};
 
 use crate::launcher::{Kind, installed, mpirun};
 
@@ -30,13 +29,13 @@ default_hooks: {checkpoint: {type: CheckpointHook, interval: 5, by_epoch: false,
 randomness: {seed: 3}
 ";
 
-struct Place {
-    dir: tempfile::TempDir,
+pub struct Place {
+    pub dir: tempfile::TempDir,
     launcher: (Kind, PathBuf),
 }
 
 /// A folder with the config, for each launcher.
-fn places(test: &str) -> Vec<Place> {
+pub fn places(test: &str) -> Vec<Place> {
     let place = |launcher| {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("tiny.yaml"), CONFIG).unwrap();
@@ -46,46 +45,36 @@ fn places(test: &str) -> Vec<Place> {
 }
 
 impl Place {
-    fn work(&self, name: &str) -> PathBuf {
+    pub fn work(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// `shanty train` in this work_dir.
-    fn train(&self, ranks: usize, work: &str, more: &[&str]) -> Command {
+    pub fn train(&self, ranks: usize, work: &str, more: &[&str]) -> Command {
         let mut command = mpirun(&self.launcher, ranks, Path::new(env!("CARGO_BIN_EXE_shanty")));
         command.current_dir(self.dir.path()).args(["train", "tiny.yaml", "--work-dir", work]).args(more);
         command
     }
 
-    fn what(&self) -> Kind {
+    pub fn what(&self) -> Kind {
         self.launcher.0
     }
 
-    fn exit_code(&self, work: &str) -> Option<u8> {
+    pub fn exit_code(&self, work: &str) -> Option<u8> {
         let text = fs::read_to_string(self.work(work).join(".shanty-exit-code")).ok()?;
         text.trim().parse().ok()
     }
 
     /// The weights and the optimizer's state at the end.
-    fn end(&self, work: &str) -> Vec<Vec<u8>> {
+    pub fn end(&self, work: &str) -> Vec<Vec<u8>> {
         let newest = fs::read_to_string(self.work(work).join("last_checkpoint")).unwrap();
         let dir = self.work(work).join(newest.trim());
         ["model.safetensors", "optimizer.safetensors"].map(|file| fs::read(dir.join(file)).unwrap()).to_vec()
     }
 }
 
-fn said(output: &Output) -> String {
+pub fn said(output: &Output) -> String {
     String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned()
-}
-
-/// Reaped, or killed if it hangs.
-fn reap(mut child: Child) -> Output {
-    let began = Instant::now();
-    while child.try_wait().unwrap().is_none() {
-        assert!(began.elapsed() < Duration::from_secs(60), "it hangs");
-        std::thread::park_timeout(Duration::from_millis(20));
-    }
-    child.wait_with_output().unwrap()
 }
 
 /// Two ranks train to the end with one voice; what is cut at an epoch, or told to leave, and gone on with ends as the run
@@ -147,96 +136,5 @@ fn a_wrong_start_is_told_once() {
             once(strange, "but");
         }
         assert!(!place.work("w").exists(), "nothing stays of a start that was refused");
-    }
-}
-
-/// The processes of a launcher that run shanty.
-#[cfg(target_os = "linux")]
-fn ranks_of(launcher: u32) -> Vec<u32> {
-    let parent = |id: u32| -> Option<u32> {
-        let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
-    };
-    let is_below =
-        |id: u32| std::iter::successors(Some(id), |id| parent(*id)).take(9).any(|id| id == launcher);
-    let is_shanty =
-        |id: &u32| fs::read_link(format!("/proc/{id}/exe")).is_ok_and(|exe| exe.ends_with("shanty"));
-    let ids = fs::read_dir("/proc").unwrap().filter_map(|e| e.unwrap().file_name().to_str()?.parse().ok());
-    let mut ranks: Vec<u32> = ids.filter(is_shanty).filter(|id| is_below(*id)).collect();
-    ranks.sort_unstable();
-    ranks
-}
-
-/// Starts a run that would go on for long, and gives its ranks once it has saved.
-#[cfg(target_os = "linux")]
-fn under_way(place: &Place, work: &str) -> (Child, Vec<u32>) {
-    let mut command = place.train(2, work, &["--set", "train_cfg.max_epochs=4000"]);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let began = Instant::now();
-    while !place.work(work).join("last_checkpoint").exists() {
-        if began.elapsed() > Duration::from_secs(30) || child.try_wait().unwrap().is_some() {
-            panic!("it does not train: {}", said(&child.wait_with_output().unwrap()));
-        }
-        std::thread::park_timeout(Duration::from_millis(10));
-    }
-    let ranks = ranks_of(child.id());
-    assert_eq!(ranks.len(), 2);
-    (child, ranks)
-}
-
-#[cfg(target_os = "linux")]
-fn kill(signal: &str, id: u32) {
-    assert!(Command::new("kill").args([signal, &id.to_string()]).status().unwrap().success());
-}
-
-/// SIGTERM to one rank: all agree, one checkpoint, the code that says what to do.
-#[test]
-#[cfg(target_os = "linux")]
-fn a_signal_to_any_rank_ends_all_in_one_checkpoint() {
-    for place in places("a_signal_to_any_rank_ends_all_in_one_checkpoint") {
-        for which in [0, 1] {
-            let work = format!("w{which}");
-            let (child, ranks) = under_way(&place, &work);
-            kill("-TERM", ranks[which]);
-            let output = reap(child);
-            let text = said(&output);
-            assert_eq!(place.exit_code(&work), Some(143), "{:?}: {text}", place.what());
-            assert_eq!(text.matches("WARN - SIGTERM: saving and leaving").count(), 1, "{text}");
-            assert_eq!(text.matches("interrupted (SIGTERM").count(), 1, "{text}");
-            let on = place
-                .train(2, &work, &["--resume", "--max-time", "0", "--set", "train_cfg.max_epochs=4000"])
-                .output()
-                .unwrap();
-            assert_eq!(place.exit_code(&work), Some(75), "{}", said(&on));
-            assert!(!said(&on).contains("left in its place"), "{}", said(&on));
-        }
-    }
-}
-
-/// A rank that is killed: the launcher ends the others, and what was saved is gone on with.
-#[test]
-#[cfg(target_os = "linux")]
-fn a_rank_that_is_killed_ends_all() {
-    for place in places("a_rank_that_is_killed_ends_all") {
-        for which in [0, 1] {
-            let work = format!("w{which}");
-            let (child, ranks) = under_way(&place, &work);
-            let began = Instant::now();
-            kill("-KILL", ranks[which]);
-            let output = reap(child);
-            assert!(!output.status.success());
-            let gone = |id: &u32| !Path::new(&format!("/proc/{id}/exe")).exists();
-            while !ranks.iter().all(gone) {
-                assert!(began.elapsed() < Duration::from_secs(10), "{:?}: a rank lives on", place.what());
-                std::thread::park_timeout(Duration::from_millis(20));
-            }
-            assert_eq!(place.exit_code(&work), None);
-            let on = place
-                .train(2, &work, &["--resume", "--max-time", "0", "--set", "train_cfg.max_epochs=4000"])
-                .output()
-                .unwrap();
-            assert_eq!(place.exit_code(&work), Some(75), "{}", said(&on));
-            assert!(!said(&on).contains("left in its place"), "{}", said(&on));
-        }
     }
 }

@@ -23,6 +23,9 @@ pub fn installed(test: &str) -> Vec<(Kind, PathBuf)> {
         let is_open = String::from_utf8_lossy(&said).contains("Open MPI");
         all.push((if is_open { Kind::OpenMpi } else { Kind::Mpich }, mpirun));
     }
+    if let Ok(only) = std::env::var("SHANTY_LAUNCHER") {
+        all.retain(|(_, file)| file.to_string_lossy().ends_with(&only));
+    }
     if all.is_empty() {
         println!("{test}: skipped, there is no mpirun");
     }

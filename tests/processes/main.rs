@@ -5,5 +5,7 @@
 #[cfg(feature = "cli")]
 mod command;
 mod launcher;
+#[cfg(all(feature = "cli", target_os = "linux"))]
+mod signals;
 mod speak;
 mod threads;

@@ -133,7 +133,8 @@ optim_wrapper: {optimizer: {type: SGD, lr: 0.1}}
     assert!(found.iteration > 0.0 && (parts - found.iteration).abs() < 1e-9, "{found:?}");
     // A gathering of the losses, the gradients, and whether to skip and to leave.
     assert!(found.calls == 4.0 && found.bytes > 12.0, "{found:?}");
-    assert!(found.of_call > 0.0, "{found:?}");
+    assert!(found.of_call > 0.0 && found.of_sum > 0.0, "{found:?}");
+    assert_eq!(found.of_library, None, "threads have no library");
     let known = Scale {
         world: 2,
         iteration: 10e-3,
@@ -143,6 +144,7 @@ optim_wrapper: {optimizer: {type: SGD, lr: 0.1}}
         bytes: 1e6,
         of_call: 1e-6,
         of_byte: 1e-9,
+        ..Scale::default()
     };
     let wanted = 9e-3 + 4.0 * 7.0 * 1e-6 + 1e6 * 1e-9 * (7.0 / 8.0) / 0.5;
     assert!(

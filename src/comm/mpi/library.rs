@@ -13,7 +13,7 @@ use std::ops::Range;
 use bytemuck::Pod;
 use libloading::os::unix::{Library as Shared, RTLD_GLOBAL, RTLD_NOW};
 
-use crate::base::{Error, Result};
+use crate::base::{Elem, Error, Result};
 
 /// A handle of any family.
 type Handle = usize;
@@ -31,19 +31,34 @@ struct Family {
     name: &'static str,
     world: Handle,
     byte: Handle,
+    /// The type of [`Elem`].
+    elem: Handle,
+    sum: Handle,
     errors_return: Handle,
     serialized: c_int,
 }
+
+/// Whether elements have 64 bits.
+const DOUBLE: bool = size_of::<Elem>() == size_of::<f64>();
 
 const MPICH: Family = Family {
     name: "MPICH",
     world: 0x4400_0000,
     byte: 0x4c00_010d,
+    elem: if DOUBLE { 0x4c00_080b } else { 0x4c00_040a },
+    sum: 0x5800_0003,
     errors_return: 0x5400_0001,
     serialized: 2,
 };
-const ABI: Family =
-    Family { name: "MPI 5", world: 0x101, byte: 0x247, errors_return: 0x142, serialized: 2048 };
+const ABI: Family = Family {
+    name: "MPI 5",
+    world: 0x101,
+    byte: 0x247,
+    elem: if DOUBLE { 0x214 } else { 0x210 },
+    sum: 0x21,
+    errors_return: 0x142,
+    serialized: 2048,
+};
 
 macro_rules! functions {
     ($($field:ident = $symbol:literal: fn($($arg:ty),*);)+) => {
@@ -67,6 +82,7 @@ functions! {
     isend = b"MPI_Isend\0": fn(*const c_void, c_int, Handle, c_int, c_int, Handle, *mut Handle);
     irecv = b"MPI_Irecv\0": fn(*mut c_void, c_int, Handle, c_int, c_int, Handle, *mut Handle);
     test = b"MPI_Test\0": fn(*mut Handle, *mut c_int, *mut Status);
+    allreduce = b"MPI_Allreduce\0": fn(*const c_void, *mut c_void, c_int, Handle, Handle, Handle);
     error_string = b"MPI_Error_string\0": fn(c_int, *mut c_char, *mut c_int);
     library_version = b"MPI_Get_library_version\0": fn(*mut c_char, *mut c_int);
     processor_name = b"MPI_Get_processor_name\0": fn(*mut c_char, *mut c_int);
@@ -170,7 +186,9 @@ impl Library {
             function(text.as_mut_ptr(), &raw mut length);
             CStr::from_ptr(text.as_ptr())
         };
-        written.to_string_lossy().lines().next().unwrap_or_default().trim().to_owned()
+        let line = written.to_string_lossy().lines().next().unwrap_or_default().to_owned();
+        // MPICH puts a tab before its number.
+        line.split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
     fn checked(&self, what: &str, code: c_int) -> Result<()> {
@@ -184,6 +202,20 @@ impl Library {
             CStr::from_ptr(text.as_ptr())
         };
         Err(Error::Comm(format!("{what} failed: {} (code {code})", said.to_string_lossy().trim())))
+    }
+
+    /// Sums as the library does.
+    pub fn all_reduce(&self, data: &mut [Elem]) -> Result<()> {
+        let Ok(count) = c_int::try_from(data.len()) else {
+            return Err(Error::Comm(format!("{} elements are too many for one MPI_Allreduce", data.len())));
+        };
+        let (own, Family { elem, sum, world, .. }) = (data.to_vec(), self.family);
+        // SAFETY: both buffers have so many elements of this type, lie apart, and stay until the call returns.
+        let code = unsafe {
+            let (from, to) = (own.as_ptr().cast(), data.as_mut_ptr().cast());
+            (self.functions.allreduce)(from, to, count, elem, sum, world)
+        };
+        self.checked("MPI_Allreduce", code)
     }
 
     /// Ends all ranks.
@@ -205,9 +237,19 @@ fn family(shared: &Shared) -> Family {
     // SAFETY: only the addresses of the symbols are taken; they are not read here.
     let address =
         |name: &[u8]| unsafe { shared.get::<*mut c_void>(name).ok().map(|s| s.as_raw_ptr() as usize) };
-    let open = (address(b"ompi_mpi_comm_world\0"), address(b"ompi_mpi_byte\0"));
-    if let ((Some(world), Some(byte)), Some(errors_return)) = (open, address(b"ompi_mpi_errors_return\0")) {
-        return Family { name: "Open MPI", world, byte, errors_return, serialized: 2 };
+    let open = || {
+        Some(Family {
+            name: "Open MPI",
+            world: address(b"ompi_mpi_comm_world\0")?,
+            byte: address(b"ompi_mpi_byte\0")?,
+            elem: address(if DOUBLE { b"ompi_mpi_double\0" } else { b"ompi_mpi_float\0" })?,
+            sum: address(b"ompi_mpi_op_sum\0")?,
+            errors_return: address(b"ompi_mpi_errors_return\0")?,
+            serialized: 2,
+        })
+    };
+    if let Some(family) = open() {
+        return family;
     }
     // SAFETY: MPI 5 gives the name this signature, and it may be called before MPI is initialised.
     let version = unsafe {

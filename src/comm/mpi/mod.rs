@@ -31,6 +31,8 @@ const TAGS: i32 = 4;
 /// MPI grants tags up to 32767, of which the last is that of last words.
 const LAST_WORD: i32 = 32_767;
 const CALLS_APART: u64 = 8191;
+/// The most that the time between two looks counts as waiting.
+const GLANCE: Duration = Duration::from_millis(100);
 /// What a launcher is given to pass on the last words of a rank.
 const LAST_READ: Duration = Duration::from_millis(300);
 
@@ -180,10 +182,14 @@ impl Mpi {
         mut look: impl FnMut(&mut State) -> Result<Option<Vec<usize>>>,
     ) -> Result<()> {
         let began = Instant::now();
+        let (mut seen, mut waited) = (began, Duration::ZERO);
         while let Some(awaited) = look(state)? {
             self.move_on(state)?;
             pause(began);
-            if began.elapsed() > state.patience {
+            // A process that was itself stopped for a while has not waited for the others meanwhile.
+            waited += seen.elapsed().min(GLANCE);
+            seen = Instant::now();
+            if waited > state.patience {
                 let late: Vec<_> = awaited.iter().map(ToString::to_string).collect();
                 return Err(Error::Comm(format!(
                     "rank {} has not come to {head} within {:?}: it hangs, or is slower than the others by more than \
@@ -288,6 +294,12 @@ impl Comm for Mpi {
             return Err(Error::Comm("a sum of another group is waited for".into()));
         };
         self.result(state, &mut sum)
+    }
+
+    fn sum_in_any_order(&self, data: &mut [Elem]) -> Result<bool> {
+        // No other call may stand within it.
+        let _state = self.state();
+        self.library.all_reduce(data).map(|()| true)
     }
 
     fn gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>> {
