@@ -216,6 +216,26 @@ macro_rules! optimizer_contract {
     };
 }
 
+/// Tests that a model keeps its contract, with how one is made and four batches on which it trains:
+/// `model_contract!(ToyModel::new(3), batches())`. A third argument counts the tensors that a model on a device has
+/// moved: `|model| …`. It makes one `#[test]`; several in one file go into modules.
+/// [`model_breach`](crate::testing::model_breach) says what is tested.
+#[macro_export]
+macro_rules! model_contract {
+    ($make:expr, $batches:expr $(,)?) => {
+        $crate::model_contract!($make, $batches, |_| 0);
+    };
+    ($make:expr, $batches:expr, $moved:expr $(,)?) => {
+        $crate::__contract!(the_model_keeps_its_contract, {
+            let make = || -> $crate::base::Result<::std::boxed::Box<dyn $crate::model::Model>> {
+                ::core::result::Result::Ok(::std::boxed::Box::new($make))
+            };
+            let moved: fn(&dyn $crate::model::Model) -> u64 = $moved;
+            $crate::testing::model_breach(&make, &$batches, &moved)
+        });
+    };
+}
+
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __contract {
