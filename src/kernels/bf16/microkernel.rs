@@ -53,18 +53,18 @@ pub(crate) struct Bf16Kernel<'a> {
 
 impl Bf16Kernel<'_> {
     /// Computes the block with the best code that the CPU has.
-    pub fn run(self) {
+    pub fn run(&self) {
         self.run_by(bf16_isa());
     }
 
     /// Computes the block with the code of a class that the CPU must have.
-    pub fn run_by(self, isa: Bf16Isa) {
+    pub fn run_by(&self, isa: Bf16Isa) {
         assert!(isa <= bf16_isa(), "the CPU does not have {isa:?}");
         self.check();
         #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
         match isa {
-            Bf16Isa::Amx => return super::amx::run(&self),
-            Bf16Isa::Avx512 => return super::avx512::run(&self),
+            Bf16Isa::Amx => return super::amx::run(self),
+            Bf16Isa::Avx512 => return super::avx512::run(self),
             Bf16Isa::Portable => {}
         }
         portable(self);
@@ -99,7 +99,7 @@ fn widen(v: bf16) -> Elem {
 
 multiversion! {
     /// Four rows and one tile's columns at a time, few enough sums for the registers of most processors.
-    fn portable(t: Bf16Kernel<'_>) {
+    fn portable(t: &Bf16Kernel<'_>) {
         for first in (0..t.rows).step_by(4) {
             for j in (0..t.cols).step_by(LANES) {
                 let mut sums = [[0.0; LANES]; 4];

@@ -29,7 +29,7 @@ pub(crate) use half::bf16;
 use std::ops::{Deref, DerefMut};
 
 pub(crate) use microkernel::{Bf16Kernel, MR, NR, TILE, tiles_for};
-pub(crate) use pack::{pack_a, pack_b, packed_a_len, packed_b_len};
+pub(crate) use pack::{pack_a, pack_b, packed_a_len};
 pub(crate) use round::round;
 
 /// Products of one step.

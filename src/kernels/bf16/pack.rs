@@ -6,7 +6,7 @@ use crate::base::Elem;
 use crate::kernels::gemm::Mat;
 
 /// Numbers that a panel of B of `k` rows and `cols` columns takes.
-pub(crate) fn packed_b_len(k: usize, cols: usize) -> usize {
+fn packed_b_len(k: usize, cols: usize) -> usize {
     k.div_ceil(STEP) * tiles_for(cols) * TILE
 }
 

@@ -10,32 +10,37 @@ use super::matrix::{Mat, MatMut};
 use super::microkernel::Offsets;
 use super::product::Product;
 use crate::kernels::bf16::{
-    Bf16Kernel, Bf16Scratch, MR, NR, ReleaseTiles, STEP, TILE, bf16, pack_a, pack_b, packed_b_len, tiles_for,
+    Bf16Kernel, Bf16Scratch, MR, NR, ReleaseTiles, STEP, TILE, bf16, pack_a, pack_b, packed_a_len, tiles_for,
 };
 use crate::kernels::disjoint::DisjointMut;
 use crate::kernels::elementwise::scale;
 use crate::kernels::par;
 use std::ops::Range;
 
-/// Steps of 32 products of one block. A block of 256 rows or columns then is 512 KiB.
+/// Products of one walk: a task's own block of 256 rows or columns then is 512 KiB, and leaves room in a second-level
+/// cache for the panels that pass by.
 const KC: usize = 32 * STEP;
 
 /// Panels of one task at most.
 const BLOCK_PANELS: usize = 8;
 
+/// Panels of B that one panel of A meets before the next one: their columns of C lie side by side, 2 KiB of each row,
+/// which the processor asks for ahead.
+const GROUP: usize = 16;
+
 /// Tasks that a product is cut into at least, where its shape allows: the work of up to 8 threads. It must not depend
 /// on the number of threads.
 const TASKS: usize = 8;
 
-/// Panels of the other operand after which what follows a product is applied to their part of C.
-const FINISH_PANELS: usize = 8;
-
 /// Below so many elements of an operand its packing stays on its thread: they take about 4 µs.
 const SERIAL_PACKING: usize = 40_000;
 
+/// Steps of one task that packs some products of all panels.
+const PACK_STEPS: usize = 4;
+
 /// Rows or columns of a panel: those of a micro-kernel.
 const PANEL: usize = MR;
-const _: () = assert!(MR == NR && MR * STEP == 2 * TILE);
+const _: () = assert!(MR == NR && MR * STEP == 2 * TILE, "panels of either operand take the same");
 
 /// Whether a product is packed and multiplied faster by one thread than two threads meet, as
 /// [`par::SERIAL_FLOPS`] has it for f32.
@@ -63,18 +68,6 @@ pub(super) struct Bf16Product<'a> {
     block: usize,
 }
 
-/// Packed panels of one operand: `k` products of each row or column.
-#[derive(Clone, Copy)]
-struct Panels<'a> {
-    data: &'a [bf16],
-    k: usize,
-}
-
-/// What a panel of `k` products takes, of either operand.
-fn panel_len(k: usize) -> usize {
-    k.div_ceil(STEP) * PANEL * STEP
-}
-
 impl<'a> Bf16Product<'a> {
     /// Chooses how a product with elements is cut.
     pub fn new(product: Product<'a>, a: Mat<'a>, b: Mat<'a>, c: MatMut<'a>) -> Self {
@@ -88,17 +81,19 @@ impl<'a> Bf16Product<'a> {
 
     pub fn run(&self, serial: bool) {
         let k = self.a.cols;
-        let other = if self.own == Side::A { Side::B } else { Side::A };
+        let other = self.other();
         let count = self.lanes(other).div_ceil(PANEL);
-        let mut shared = Bf16Scratch::take(count * panel_len(k));
-        let alone = serial || k * self.lanes(other) < SERIAL_PACKING;
-        par::chunks(panel_len(k), alone, &mut shared, |p, panel| self.pack(other, p, (0, k), panel));
-        let shared = Panels { data: &shared, k };
+        let mut shared = Bf16Scratch::take(count * packed_a_len(k));
+        self.pack_shared(other, count, serial, &mut shared);
         let blocks = self.lanes(self.own).div_ceil(self.block * PANEL);
         par::tasks(blocks, serial, |block| {
             let _release = (!serial).then_some(ReleaseTiles);
-            self.task(block, shared, count);
+            self.task(block, &shared, count);
         });
+    }
+
+    fn other(&self) -> Side {
+        if self.own == Side::A { Side::B } else { Side::A }
     }
 
     /// Rows of A, columns of B.
@@ -114,95 +109,139 @@ impl<'a> Bf16Product<'a> {
         panels.start * PANEL..(panels.end * PANEL).min(self.lanes(side))
     }
 
+    /// Packs all `count` panels of the operand that tasks share.
+    fn pack_shared(&self, side: Side, count: usize, serial: bool, to: &mut [bf16]) {
+        let k = self.a.cols;
+        let serial = serial || k * self.lanes(side) < SERIAL_PACKING;
+        let to = DisjointMut::from(to);
+        // A task reads what lies side by side: panels, or some products of all of them.
+        let (panels, products) =
+            if self.products_are_adjacent(side) { (1, k) } else { (count, PACK_STEPS * STEP) };
+        let cuts = k.div_ceil(products);
+        par::tasks(count.div_ceil(panels) * cuts, serial, |task| {
+            let (p, pc) = (task / cuts * panels, task % cuts * products);
+            self.pack_block(side, p..p + panels, (pc, products.min(k - pc)), |p| {
+                // SAFETY: this task alone has these products of these panels.
+                unsafe { to.part(p * packed_a_len(k) + self.step_len(side, p) * (pc / STEP)) }
+            });
+        });
+    }
+
+    /// Whether the products of a row or column lie side by side.
+    fn products_are_adjacent(&self, side: Side) -> bool {
+        match side {
+            Side::A => self.a.cs == 1,
+            Side::B => self.b.rs == 1,
+        }
+    }
+
+    /// What one step of panel `p` takes.
+    fn step_len(&self, side: Side, p: usize) -> usize {
+        match side {
+            Side::A => PANEL * STEP,
+            Side::B => tiles_for(self.range(side, p..p + 1).len()) * TILE,
+        }
+    }
+
+    /// Packs the products `pc` (first, count) of `panels` to the places that `to` gives.
+    fn pack_block<'b>(
+        &self,
+        side: Side,
+        panels: Range<usize>,
+        (pc, kc): (usize, usize),
+        to: impl Fn(usize) -> DisjointMut<'b, bf16>,
+    ) {
+        // Panel after panel, or all panels step after step: in the order of the memory.
+        let steps = if self.products_are_adjacent(side) { kc.div_ceil(STEP) } else { 1 };
+        for first in (0..kc).step_by(steps * STEP) {
+            for p in panels.clone() {
+                let len = self.step_len(side, p);
+                // SAFETY: the caller hands over what belongs to these panels.
+                let panel = unsafe { to(p).slice(first / STEP * len, steps * len) };
+                self.pack(side, p, (pc + first, (steps * STEP).min(kc - first)), panel);
+            }
+        }
+    }
+
     /// Packs the products `pc` (first, count) of panel `p`.
     fn pack(&self, side: Side, p: usize, pc: (usize, usize), panel: &mut [bf16]) {
         let lanes = self.range(side, p..p + 1);
         let lanes = (lanes.start, lanes.len());
         match side {
             Side::A => pack_a(&self.a, lanes, pc, panel),
-            Side::B => {
-                let len = packed_b_len(pc.1, lanes.1);
-                pack_b(&self.b, self.product.alpha, pc, lanes, &mut panel[..len]);
-            }
+            Side::B => pack_b(&self.b, self.product.alpha, pc, lanes, panel),
         }
     }
 
     /// One block of rows or columns of C.
-    fn task(&self, block: usize, shared: Panels<'_>, count: usize) {
+    fn task(&self, block: usize, shared: &[bf16], count: usize) {
         let k = self.a.cols;
         let panels = self.lanes(self.own).div_ceil(PANEL);
         let own = block * self.block..((block + 1) * self.block).min(panels);
-        self.scale_old(self.place(own.clone(), 0..count));
-        let mut packed = Bf16Scratch::take(own.len() * panel_len(k.min(KC)));
-        for pc in (0..k).step_by(KC) {
-            let kc = KC.min(k - pc);
-            for (p, panel) in own.clone().zip(packed.chunks_exact_mut(panel_len(kc))) {
-                self.pack(self.own, p, (pc, kc), panel);
-            }
-            for first in (0..count).step_by(FINISH_PANELS) {
-                let passing = first..(first + FINISH_PANELS).min(count);
-                for p in passing.clone() {
-                    for q in own.clone() {
-                        let mine = Panels { data: &packed[(q - own.start) * panel_len(kc)..], k: kc };
-                        let theirs = Panels { data: &shared.data[p * panel_len(k)..], k: shared.k };
-                        self.multiply([q, p], (mine, theirs), (pc, kc));
+        let kc_max = KC.min(k.next_multiple_of(STEP));
+        let mut packed = Bf16Scratch::take(own.len() * packed_a_len(kc_max));
+        for pc in (0..k).step_by(kc_max) {
+            let kc = kc_max.min(k - pc);
+            let to = DisjointMut::from(&mut packed[..]);
+            // SAFETY: they are this task's own.
+            self.pack_block(self.own, own.clone(), (pc, kc), |p| unsafe {
+                to.part((p - own.start) * packed_a_len(kc_max))
+            });
+            let mine = |q: usize| &packed[(q - own.start) * packed_a_len(kc_max)..];
+            let passing =
+                |p: usize| &shared[p * packed_a_len(k) + pc / STEP * self.step_len(self.other(), p)..];
+            match self.own {
+                Side::A => {
+                    for first in (0..count).step_by(GROUP) {
+                        let cols = first..(first + GROUP).min(count);
+                        self.block([own.clone(), cols], mine, passing, (pc, kc));
                     }
                 }
-                if pc + kc == k {
-                    let [rows, cols] = self.place(own.clone(), passing);
-                    // SAFETY: this task alone has these rows of these columns.
-                    unsafe { self.product.finish(self.c, self.rs_c, rows, cols) };
-                }
+                Side::B => self.block([0..count, own.clone()], passing, mine, (pc, kc)),
             }
         }
     }
 
-    /// The rows and columns of C where own panels and passing ones meet.
-    fn place(&self, own: Range<usize>, passing: Range<usize>) -> [Range<usize>; 2] {
-        match self.own {
-            Side::A => [self.range(Side::A, own), self.range(Side::B, passing)],
-            Side::B => [self.range(Side::A, passing), self.range(Side::B, own)],
-        }
-    }
-
-    /// The old C times beta, unless that is not read or stays as it is.
-    fn scale_old(&self, [rows, cols]: [Range<usize>; 2]) {
-        let beta = self.product.beta;
-        if beta != 0.0 && beta != 1.0 {
-            for i in rows {
-                // SAFETY: these rows and columns are this task's alone.
-                scale(beta, unsafe { self.c.slice(i * self.rs_c + cols.start, cols.len()) });
-            }
-        }
-    }
-
-    /// Adds the products `pc` (first, count) of an own panel and a passing one, of which `theirs` has all.
-    fn multiply(
+    /// The products `pc` (first, count) where panels of A and of B meet: `a` and `b` give what begins with the first.
+    /// After the last ones follows what follows the product.
+    fn block<'b>(
         &self,
-        [own, passing]: [usize; 2],
-        (mine, theirs): (Panels<'_>, Panels<'_>),
+        [rows, cols]: [Range<usize>; 2],
+        a: impl Fn(usize) -> &'b [bf16],
+        b: impl Fn(usize) -> &'b [bf16],
         (pc, kc): (usize, usize),
     ) {
-        let [rows, cols] = self.place(own..own + 1, passing..passing + 1);
-        let (at_a, at_b) = (PANEL * STEP, tiles_for(cols.len()) * TILE);
-        let step = pc / STEP;
-        let (a, b) = match self.own {
-            Side::A => (mine.data, &theirs.data[step * at_b..]),
-            Side::B => (&theirs.data[step * at_a..], mine.data),
-        };
-        Bf16Kernel {
-            k: Offsets { inner: &[0], max_inner: 0, outer: kc.div_ceil(STEP), stride: at_a },
-            a,
-            rs_a: STEP,
-            rows: rows.len(),
-            b,
-            rs_b: at_b,
-            cols: cols.len(),
-            // SAFETY: these rows and columns are this task's alone, and its micro-kernels follow one another.
-            c: unsafe { self.c.part(rows.start * self.rs_c + cols.start) },
-            rs_c: self.rs_c,
-            accumulate: pc > 0 || self.product.beta != 0.0,
+        let beta = if pc == 0 { self.product.beta } else { 1.0 };
+        let across = self.range(Side::B, cols.clone());
+        for p in rows {
+            let (a, down) = (a(p), self.range(Side::A, p..p + 1));
+            if beta != 0.0 && beta != 1.0 {
+                for i in down.clone() {
+                    // SAFETY: these rows of these columns are this task's alone.
+                    scale(beta, unsafe { self.c.slice(i * self.rs_c + across.start, across.len()) });
+                }
+            }
+            for q in cols.clone() {
+                let range = self.range(Side::B, q..q + 1);
+                Bf16Kernel {
+                    k: Offsets { inner: &[0], max_inner: 0, outer: kc.div_ceil(STEP), stride: PANEL * STEP },
+                    a,
+                    rs_a: STEP,
+                    rows: down.len(),
+                    b: b(q),
+                    rs_b: self.step_len(Side::B, q),
+                    cols: range.len(),
+                    // SAFETY: these rows of these columns are this task's alone; its micro-kernels follow one another.
+                    c: unsafe { self.c.part(down.start * self.rs_c + range.start) },
+                    rs_c: self.rs_c,
+                    accumulate: beta != 0.0,
+                }
+                .run();
+            }
+            if pc + kc == self.a.cols {
+                // SAFETY: these rows of these columns are this task's alone.
+                unsafe { self.product.finish(self.c, self.rs_c, down, across.clone()) };
+            }
         }
-        .run();
     }
 }

@@ -3,7 +3,7 @@
 use super::{close, noise, on_1_and_2_threads, pick};
 use crate::base::{Elem, keyed};
 use crate::kernels::bf16::{
-    Bf16Kernel, Bf16Scratch, MR, STEP, TILE, pack_a, pack_b, packed_a_len, packed_b_len, round, tiles_for,
+    Bf16Kernel, Bf16Scratch, MR, STEP, TILE, pack_a, pack_b, packed_a_len, round, tiles_for,
 };
 use crate::kernels::gemm::microkernel::Offsets;
 use crate::kernels::isa::{Bf16Isa, bf16_isa};
@@ -11,6 +11,11 @@ use crate::kernels::{
     AttentionArgs, AttnGeom, AttnOutput, AttnSaved, Bias, Epilogue, Mat, MatMut, Precision, attention_packed,
     attention_packed_backward, gemm, gemm_add, gemm_gelu, gemm_mul, with_precision,
 };
+
+/// Numbers of a packed panel of B.
+fn packed_b_len(k: usize, cols: usize) -> usize {
+    k.div_ceil(STEP) * tiles_for(cols) * TILE
+}
 
 /// The classes that this process may use.
 fn classes() -> impl Iterator<Item = Bf16Isa> {
