@@ -21,7 +21,7 @@ const BLOCK: usize = 1 << 18;
 const PART: usize = 1152;
 
 /// `y`, overwritten; `epilogue(at, pixels)` is called on each finished piece of a plane with its place in `y`.
-pub(in crate::kernels::conv) fn forward(
+pub(super) fn forward(
     g: &ConvGeom,
     x: &[Elem],
     w: &[Elem],
@@ -34,7 +34,7 @@ pub(in crate::kernels::conv) fn forward(
 }
 
 /// `dx`, overwritten.
-pub(in crate::kernels::conv) fn backward_data(g: &ConvGeom, dy: &[Elem], w: &[Elem], dx: &mut [Elem]) {
+pub(super) fn backward_data(g: &ConvGeom, dy: &[Elem], w: &[Elem], dx: &mut [Elem]) {
     let layout = Layout::new(Axis::backward(g, 0), Axis::backward(g, 1), g.kernel[1], g.k);
     let weight = Weight { w, shape: [g.k, g.c, g.kernel[0] * g.kernel[1]], backward: true };
     let product = Product::new(g.n, layout, weight, [g.h, g.w]);

@@ -94,6 +94,22 @@ pub(super) fn singles(v: &View, lines: Range<usize>, from: &[f32], ahead: usize,
     unsafe { avx512_singles(v, lines, from, ahead, to) };
 }
 
+/// The pairs of `count` pixels of two planes (none: zeros) as rows of tiles, 16 pixels each: two tiles side by side, the
+/// next two `panel` numbers behind. The planes that come next lie `ahead` elements behind.
+pub(super) fn columns(
+    planes: [Option<&[f32]>; 2],
+    count: usize,
+    ahead: usize,
+    to: &mut [bf16],
+    panel: usize,
+) {
+    let last = count.div_ceil(16) - 1;
+    assert!(planes.iter().flatten().all(|plane| plane.len() >= count), "a plane is too small");
+    assert!(is_there() && last / 2 * panel + last % 2 * TILE + 32 <= to.len(), "columns do not fit");
+    // SAFETY: the CPU has this class, and the lengths are checked.
+    unsafe { avx512_columns(planes, count, ahead, to, panel) };
+}
+
 /// A tile of B from rows of 16 elements: row i of its 32 begins at `at[i]`.
 pub(super) fn tile(rows: &[f32], at: &[usize; 32], to: &mut [bf16]) {
     assert!(at.iter().all(|&at| at + 16 <= rows.len()) && to.len() == TILE, "the rows of a tile");
@@ -271,6 +287,33 @@ unsafe fn turn_block(
             if c + i < cols {
                 _mm512_mask_storeu_ps(to.as_mut_ptr().add(i * plane), lanes(count), columns[i]);
             }
+        }
+    }
+}
+
+/// # Safety
+/// As [`columns`] has asserted.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+unsafe fn avx512_columns(
+    planes: [Option<&[f32]>; 2],
+    count: usize,
+    ahead: usize,
+    to: &mut [bf16],
+    panel: usize,
+) {
+    for i in 0..count.div_ceil(16) {
+        let mask = lanes(count - 16 * i);
+        let mut numbers = [_mm512_setzero_ps(); 2];
+        // SAFETY: lanes past the end are masked, and rows of tiles have been checked.
+        unsafe {
+            for (numbers, plane) in numbers.iter_mut().zip(planes) {
+                if let Some(plane) = plane {
+                    *numbers = load(plane.as_ptr().add(16 * i), 1, mask);
+                    ask(plane.as_ptr().wrapping_add(16 * i + ahead));
+                }
+            }
+            let to = to.as_mut_ptr().add(i / 2 * panel + i % 2 * TILE);
+            _mm512_storeu_si512(to.cast(), paired(numbers[0], numbers[1]));
         }
     }
 }

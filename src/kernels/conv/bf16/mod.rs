@@ -9,6 +9,7 @@
 //! - `axis`: what outputs see, along one axis; `image`: the copies, and the steps of a product over them; `lines`: how
 //!   numbers become bf16; `weights`: the packed weight.
 //! - `data`: the forward pass and the gradient of the input; `weight_grad`: the gradient of the weight.
+//! - `pointwise`: the former for kernels of one pixel on large maps, which multiply planes as they lie.
 //!
 //! A fold of taps, and rows without gaps, multiply some pixels by zeros: where those are infinite or NaN, results beside
 //! them are NaN as well.
@@ -17,18 +18,37 @@ mod axis;
 mod data;
 mod image;
 mod lines;
+mod pointwise;
 mod weight_grad;
 mod weights;
 
 use super::geometry::ConvGeom;
 use crate::base::Elem;
 use crate::kernels::bf16::bf16;
-pub(super) use data::{backward_data, forward};
 pub(super) use weight_grad::backward_weight;
 
-/// Whether `g` is a convolution for this folder: all but those of groups, whose products are few.
-pub(super) fn fits(g: &ConvGeom) -> bool {
-    g.groups == 1
+/// `y`, overwritten; `epilogue(at, pixels)` is called on each finished piece of a plane with its place in `y`.
+pub(super) fn forward(
+    g: &ConvGeom,
+    x: &[Elem],
+    w: &[Elem],
+    y: &mut [Elem],
+    epilogue: impl Fn(usize, &mut [Elem]) + Sync + Send,
+) {
+    if pointwise::fits(g) {
+        pointwise::forward(g, x, w, y, epilogue);
+    } else {
+        data::forward(g, x, w, y, epilogue);
+    }
+}
+
+/// `dx`, overwritten.
+pub(super) fn backward_data(g: &ConvGeom, dy: &[Elem], w: &[Elem], dx: &mut [Elem]) {
+    if pointwise::fits(g) {
+        pointwise::backward_data(g, dy, w, dx);
+    } else {
+        data::backward_data(g, dy, w, dx);
+    }
 }
 
 /// The two numbers of each element.
