@@ -72,16 +72,26 @@ impl Form {
             Self::Parquet => return parquet(),
         };
         let mut backend = Spec::<dyn VisBackend>::parse(spec)?.build(&mut BuildCx::new(0))?;
-        Ok(Box::new(move |events, cx| events.iter().try_for_each(|event| backend.add(event, cx))))
+        Ok(Box::new(move |events, cx| {
+            let mut left_out = Vec::new();
+            for event in events {
+                match backend.add(event, cx) {
+                    // A picture is a file of its own, which may be gone: the rest is there all the same.
+                    Err(why) if event.kind() == "image" => left_out.push(why),
+                    done => done?,
+                }
+            }
+            Ok(left_out)
+        }))
     }
 }
 
-/// Makes the files of a log.
-type Writer = Box<dyn FnOnce(&[VisEvent], &VisCx<'_>) -> Result<()>>;
+/// Makes the files of a log, and says why a picture is not in them.
+type Writer = Box<dyn FnOnce(&[VisEvent], &VisCx<'_>) -> Result<Vec<Error>>>;
 
 #[cfg(feature = "parquet")]
 fn parquet() -> Result<Writer> {
-    Ok(Box::new(|events, cx| super::parquet::write(events, cx.dir)))
+    Ok(Box::new(|events, cx| super::parquet::write(events, cx.dir).map(|()| Vec::new())))
 }
 
 #[cfg(not(feature = "parquet"))]
@@ -96,13 +106,17 @@ impl ExportLogs {
     pub fn run(self) -> Result<()> {
         let (log, work) = self.log()?;
         let (events, unread) = read_whole(&Disk, &log)?;
+        if events.is_empty() {
+            let lines = count(unread, "line");
+            return Err(Error::invalid(format!("{}: no event can be read in its {lines}", log.display())));
+        }
         let out = self.out.clone().unwrap_or_else(|| work.join(self.to.name()));
         let write = self.to.writer()?;
         self.check_out(&out)?;
         durable::make_dir(&Disk, &out)?;
         self.clear(&out)?;
         let cx = VisCx { fs: &Disk, dir: &out, work: &work };
-        write(&events, &cx)?;
+        let left_out = write(&events, &cx)?;
         console::tell(&format!(
             "{} of {} in {}",
             count(events.len() as u64, "event"),
@@ -112,6 +126,10 @@ impl ExportLogs {
         if unread > 0 {
             let lines = count(unread, "line");
             console::complain(&format!("{}: {lines} could not be read", log.display()));
+        }
+        if let Some(first) = left_out.first() {
+            let pictures = count(left_out.len() as u64, "picture");
+            console::complain(&format!("{pictures} left out, first {first}"));
         }
         Ok(())
     }

@@ -35,7 +35,8 @@ impl Table {
         Ok(Self { file, columns: Vec::new(), header: 0 })
     }
 
-    /// Writes the header anew, with these columns at its end; rows that are there get empty fields.
+    /// Writes the header anew, with these columns at its end; rows that are there get empty fields, and stay as they are
+    /// where the disk has no room for that.
     fn widen(&mut self, new: Vec<String>, cx: &VisCx<'_>) -> Result<()> {
         let mut columns = self.columns.clone();
         columns.extend(new.iter().cloned());
@@ -50,9 +51,10 @@ impl Table {
                 text.extend(new.iter().map(|_| b','));
                 text.push(b'\n');
             }
-            self.file.truncate(0)?;
+            self.file = GrowingFile::replace(cx.fs, self.file.path(), &text)?;
+        } else {
+            self.file.append(&text)?;
         }
-        self.file.append(&text)?;
         (self.columns, self.header) = (columns, header);
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::base::durable;
 use crate::base::error::{IoContext, Result};
 use crate::base::fs::{Append, FileSystem};
 
@@ -24,6 +25,16 @@ impl GrowingFile {
         let file = fs.append(path).at(path)?;
         let is_empty = fs.entry(path).at(path)?.is_none_or(|entry| entry.len == 0);
         Ok(Self { file, path: path.to_owned(), written: 0, torn: !is_empty })
+    }
+
+    /// A file that begins with these bytes, in place of one that was there: that one stays if the disk refuses.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn replace(fs: &dyn FileSystem, path: &Path, bytes: &[u8]) -> Result<Self> {
+        durable::replace(fs, path, bytes)?;
+        let file = fs.append(path).at(path)?;
+        Ok(Self { file, path: path.to_owned(), written: bytes.len() as u64, torn: false })
     }
 
     /// Adds a piece.

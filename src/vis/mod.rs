@@ -12,6 +12,7 @@ mod event;
 mod file;
 mod local;
 mod mlflow;
+mod png;
 mod prometheus;
 #[cfg(feature = "tensorboard")]
 mod tensorboard;

@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -35,12 +35,13 @@ impl Default for PrometheusVisConfig {
 }
 
 /// Answers `GET /metrics` with the newest value of each scalar, in Prometheus' text form. A port that is taken is a
-/// warning.
+/// warning; it is tried again at each event, since whoever has it may end.
 pub struct PrometheusVisBackend {
     addr: SocketAddr,
     newest: Newest,
     server: Option<Server>,
-    tried: bool,
+    /// Events of which nobody could ask.
+    unheard: u64,
 }
 
 /// Values by name.
@@ -49,7 +50,7 @@ type Newest = Arc<Mutex<BTreeMap<String, f64>>>;
 impl PrometheusVisBackend {
     /// A backend that listens here from the first event on.
     pub fn new(addr: SocketAddr) -> Self {
-        Self { addr, newest: Newest::default(), server: None, tried: false }
+        Self { addr, newest: Newest::default(), server: None, unheard: 0 }
     }
 
     fn from_config(config: PrometheusVisConfig, _: &mut BuildCx) -> Result<Self> {
@@ -62,10 +63,19 @@ impl PrometheusVisBackend {
     }
 
     fn listen(&mut self) -> Result<()> {
-        if !std::mem::replace(&mut self.tried, true) {
-            let server = Server::start(self.addr, Arc::clone(&self.newest));
-            let refused = |why| Error::Other(format!("nobody can ask at {}: {why}", self.addr).into());
-            self.server = Some(server.map_err(refused)?);
+        if self.server.is_some() {
+            return Ok(());
+        }
+        match Server::start(self.addr, Arc::clone(&self.newest)) {
+            // The newest numbers are all that is asked for: who comes late lacks nothing.
+            Ok(server) => (self.server, self.unheard) = (Some(server), 0),
+            Err(why) => {
+                self.unheard += 1;
+                if self.unheard == 1 {
+                    let text = format!("nobody can ask at {}: {why}; it is tried again", self.addr);
+                    return Err(Error::Other(text.into()));
+                }
+            }
         }
         Ok(())
     }
@@ -76,7 +86,9 @@ impl VisBackend for PrometheusVisBackend {
         {
             let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
             for (name, value) in event.scalars() {
-                newest.insert(metric(&[event.kind(), name]), value);
+                // A name may have its mode already.
+                let own = name.strip_prefix(event.kind()).and_then(|name| name.strip_prefix('/'));
+                newest.insert(metric(&[event.kind(), own.unwrap_or(name)]), value);
             }
             for key in ["epoch", "iter"] {
                 let value = event.get(key).and_then(serde_json::Value::as_f64);
@@ -92,6 +104,10 @@ impl VisBackend for PrometheusVisBackend {
     fn restart(&mut self) -> Result<()> {
         self.newest.lock().unwrap_or_else(PoisonError::into_inner).clear();
         Ok(())
+    }
+
+    fn held(&self) -> Option<u64> {
+        Some(self.unheard)
     }
 }
 
@@ -127,8 +143,10 @@ struct Server {
     thread: Option<JoinHandle<()>>,
 }
 
-/// How long somebody who asks may take.
+/// How long somebody who asks may take for all of it, however often they give a sign of life.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How soon the end of the run is noticed by who waits for a question.
+const LOOK: Duration = Duration::from_millis(50);
 
 impl Server {
     fn start(addr: SocketAddr, newest: Newest) -> io::Result<Self> {
@@ -141,7 +159,7 @@ impl Server {
                     return;
                 }
                 // Who does not ask properly gets no answer.
-                let _ = stream.and_then(|stream| answer(stream, &newest));
+                let _ = stream.and_then(|stream| answer(stream, &newest, &stopped));
             }
         };
         let thread = std::thread::Builder::new().name("shanty-metrics".into()).spawn(answer_all)?;
@@ -160,16 +178,28 @@ impl Drop for Server {
     }
 }
 
-fn answer(mut stream: TcpStream, newest: &Newest) -> io::Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+/// What is asked, unless it takes too long or the run ends meanwhile.
+fn question(stream: &mut TcpStream, stopped: &AtomicBool) -> io::Result<Vec<u8>> {
     let (mut asked, mut part) = (Vec::new(), [0; 1024]);
+    let limit = Instant::now() + PATIENCE;
+    stream.set_read_timeout(Some(LOOK))?;
     while !asked.windows(4).any(|end| end == b"\r\n\r\n") && asked.len() < 8192 {
-        match stream.read(&mut part)? {
-            0 => break,
-            n => asked.extend(part.iter().take(n)),
+        if stopped.load(Ordering::Relaxed) || Instant::now() >= limit {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        match stream.read(&mut part) {
+            Ok(0) => break,
+            Ok(n) => asked.extend(part.iter().take(n)),
+            Err(why) if matches!(why.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
+            Err(why) => return Err(why),
         }
     }
+    Ok(asked)
+}
+
+fn answer(mut stream: TcpStream, newest: &Newest, stopped: &AtomicBool) -> io::Result<()> {
+    let asked = question(&mut stream, stopped)?;
+    stream.set_write_timeout(Some(PATIENCE))?;
     let is_known = asked.starts_with(b"GET /metrics ") || asked.starts_with(b"GET / ");
     let (status, body) = match is_known {
         true => ("200 OK", text(&newest.lock().unwrap_or_else(PoisonError::into_inner))),

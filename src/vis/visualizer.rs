@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{GrowingFile, LocalVisBackend, OnVisError, VisBackend, VisConfig, VisCx, VisEvent};
+use super::{GrowingFile, LocalVisBackend, OnVisError, VisBackend, VisConfig, VisCx, VisEvent, png};
 use crate::base::error::IoContext;
 use crate::base::fs::FileSystem;
 use crate::base::number::count;
@@ -198,14 +198,10 @@ impl Visualizer {
     /// When it is no PNG, or the disk refuses it.
     pub fn add_image(&mut self, name: &str, png: &[u8], step: u64) -> Result<()> {
         let Some(Place { fs, dir, work }) = &self.place else { return Ok(()) };
-        let side = |at: usize| Some(u32::from_be_bytes(png.get(at..at + 4)?.try_into().ok()?));
-        let (Some(width), Some(height)) = (side(16).filter(|_| png.starts_with(b"\x89PNG\r\n")), side(20))
-        else {
+        let Some([width, height]) = png::size(png) else {
             return Err(Error::invalid(format!("the picture `{name}` is no PNG file")));
         };
-        let plain: String =
-            name.chars().take(100).map(|c| if c.is_alphanumeric() { c } else { '_' }).collect();
-        let file = dir.join("vis_image").join(format!("{plain}_{step}.png"));
+        let file = dir.join("vis_image").join(format!("{}_{step}.png", png::file_name(name)));
         durable::make_dir(&**fs, durable::parent(&file))?;
         durable::replace(&**fs, &file, png)?;
         let path = file.strip_prefix(work).unwrap_or(&file).to_string_lossy().into_owned();
@@ -245,13 +241,12 @@ impl Visualizer {
         let (whole, torn): (Vec<_>, Vec<_>) = lines.partition(|line| VisEvent::parse(line).is_some());
         self.earlier = whole.concat();
         if missing > 0 || !torn.is_empty() {
-            let lines = count(torn.len() as u64, "line");
-            let text = format!(
-                "{}: {lines} could not be read, and of what the checkpoint counts {} are not there: this run's log \
-                 lacks them",
-                dir.join(EVENTS).display(),
-                count(missing, "byte")
-            );
+            let torn =
+                (!torn.is_empty()).then(|| format!("{} could not be read", count(torn.len() as u64, "line")));
+            let missing = (missing > 0)
+                .then(|| format!("of what the checkpoint counts {} are not there", count(missing, "byte")));
+            let why = torn.into_iter().chain(missing).collect::<Vec<_>>().join(", and ");
+            let text = format!("{}: {why}: this run's log lacks them", dir.join(EVENTS).display());
             // To both logs by a way of its own: the one of events has not begun.
             self.add(VisEvent::new("warning").with("text", text.as_str()));
             self.complaints.push(Complaint { text, of_log: true });

@@ -122,3 +122,62 @@ fn the_event_log_never_gives_up() {
     let views = shanty::vis::read_scalars(&dir.path().join("scalars.json")).unwrap();
     assert_eq!(views.len(), 41);
 }
+
+/// A scalar that comes later is a further column: all rows are written anew, and stay where there is no room for that.
+#[test]
+fn rows_of_csv_outlive_a_disk_without_room_for_a_further_column() {
+    let dir = tempfile::tempdir().unwrap();
+    let full = Arc::new(AtomicBool::new(false));
+    let is_full = Arc::clone(&full);
+    let disk = JudgedDisk::new(move |op, path, _| {
+        let is_table = path.to_string_lossy().contains("scalars.csv");
+        match is_table && matches!(op, Op::Append | Op::Write) && is_full.load(Ordering::Relaxed) {
+            true => Verdict::Fail(io::Error::other("disk full")),
+            false => Verdict::Go,
+        }
+    });
+    let csv = vec![backend("{type: CsvVisBackend}")];
+    let mut vis = Visualizer::new(Arc::new(disk), dir.path(), dir.path(), WallClock::default(), csv);
+    vis.begin(VisEvent::new).unwrap();
+    (1..=3).for_each(|step| vis.add_scalars(&[("a", 1.0)], step));
+    full.store(true, Ordering::Relaxed);
+    vis.add_scalars(&[("a", 1.0), ("b", 2.0)], 4);
+    let steps = || rows(&dir.path().join("scalars.csv")).iter().map(|row| row[0].clone()).collect::<Vec<_>>();
+    assert_eq!(steps(), ["step", "1", "2", "3"]);
+    full.store(false, Ordering::Relaxed);
+    vis.add_scalars(&[("a", 1.0), ("b", 2.0)], 5);
+    assert_eq!(steps(), ["step", "1", "2", "3", "5"]);
+    let table = rows(&dir.path().join("scalars.csv"));
+    assert!(table[0].ends_with(&["a".into(), "b".into()]), "{table:?}");
+    assert!(table.iter().all(|row| row.len() == table[0].len()), "{table:?}");
+}
+
+/// What a log says of files is not believed: pictures of the run alone are read, and one that is gone costs itself.
+#[cfg(feature = "tensorboard")]
+#[test]
+fn a_log_names_no_other_files_than_pictures_of_its_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let work = dir.path().join("w");
+    let log = work.join("20260101_000000/vis_data");
+    fs::create_dir_all(&log).unwrap();
+    fs::write(dir.path().join("secret"), "\u{89}PNG no").unwrap();
+    fs::write(work.join("text"), "a secret").unwrap();
+    let png = fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/images/420_pillow.png")).unwrap();
+    fs::write(work.join("own.png"), &png).unwrap();
+    let mut text = String::from("{\"event\":\"run\"}\n");
+    let outside = dir.path().join("secret").display().to_string();
+    for path in ["../secret", &outside, "text", "gone.png", "own.png", "20260101_000000/../text"] {
+        text += &format!("{{\"event\":\"image\",\"name\":\"p\",\"step\":1,\"path\":\"{path}\"}}\n");
+    }
+    text += "{\"event\":\"train\",\"step\":1,\"iter\":1,\"loss\":2}\n";
+    fs::write(log.join("events.jsonl"), text).unwrap();
+    let args = ["export-logs", "w", "--to", "tensorboard"];
+    let out =
+        std::process::Command::new(env!("CARGO_BIN_EXE_shanty")).args(args).current_dir(dir.path()).output();
+    let out = out.unwrap();
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(out.status.success() && said.contains("5 pictures left out, first "), "{said}");
+    let tags: Vec<_> = board::summaries(&work.join("tensorboard")).into_iter().map(|(tag, ..)| tag).collect();
+    assert_eq!(tags.iter().filter(|tag| *tag == "p").count(), 1, "{tags:?}");
+    assert!(tags.contains(&"loss".to_owned()), "{tags:?}");
+}

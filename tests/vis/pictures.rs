@@ -245,3 +245,27 @@ fn residuals_are_those_of_numbers() {
     assert_eq!(names("weather_labels.yaml"), [""; 0]);
     assert_eq!(names("parcels_two_inputs.yaml"), ["postage"]);
 }
+
+/// Two names that are alike as files are two pictures.
+#[test]
+fn pictures_of_odd_names_keep_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut vis = Visualizer::new(Arc::new(Disk), dir.path(), dir.path(), WallClock::default(), Vec::new());
+    vis.begin(VisEvent::new).unwrap();
+    let png = fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/images/420_pillow.png")).unwrap();
+    let long = "日".repeat(200);
+    let names =
+        ["a b", "a_b", "a/b", "a.b", "..", ".shanty-tmp-x", "", &long, &format!("{long}x"), "\u{1b}[2J"];
+    for name in names {
+        vis.add_image(name, &png, 7).unwrap();
+    }
+    let files: Vec<_> =
+        fs::read_dir(dir.path().join("vis_image")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(files.len(), names.len(), "{files:?}");
+    let plain = |file: &std::ffi::OsString| {
+        let name = file.to_str().unwrap();
+        !name.starts_with('.') && !name.contains(char::is_control) && name.ends_with("_7.png")
+    };
+    assert!(files.iter().all(plain), "{files:?}");
+    assert!(files.contains(&"a_b_7.png".into()) && files.contains(&"a.b_7.png".into()), "{files:?}");
+}

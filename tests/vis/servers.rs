@@ -52,11 +52,46 @@ fn prometheus_asks_for_the_newest_numbers() {
     drop(held);
 }
 
+/// Somebody who asks a letter at a time holds neither the run nor its end. A port that was taken is tried again.
+#[test]
+fn who_asks_slowly_does_not_hold_the_end() {
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = held.local_addr().unwrap();
+    let mut held = Some(held);
+    let (tell, slow) = std::sync::mpsc::channel();
+    let dir = tempfile::tempdir().unwrap();
+    let mut runner = every_step(dir.path(), false)
+        .vis_backend(PrometheusVisBackend::new(addr))
+        .on(Point::BeforeTrainIter, move |cx, _| {
+            if cx.progress.iter == 2 {
+                drop(held.take());
+            }
+            if cx.progress.iter == 6 {
+                let mut stream = TcpStream::connect(addr).unwrap();
+                stream.write_all(b"GET /met").unwrap();
+                tell.send(stream).unwrap();
+            }
+            Ok(())
+        })
+        .build()
+        .unwrap();
+    assert_eq!(runner.train().unwrap(), Outcome::Finished);
+    let log = text_log(&runner);
+    assert_eq!(log.matches("it is tried again").count(), 1, "{log}");
+    assert!(!log.contains("lacks"), "who comes late has all that is asked for: {log}");
+    let began = std::time::Instant::now();
+    drop(runner);
+    assert!(began.elapsed().as_secs_f64() < 1.5, "less than the patience with one question");
+    drop(slow.recv().unwrap());
+}
+
 /// A server of MLflow as far as a run asks it: what it was told, by path. It answers until it is told not to.
 struct Server {
     addr: std::net::SocketAddr,
     told: Arc<Mutex<Vec<(String, Value)>>>,
     broken: Arc<AtomicBool>,
+    /// It dies before it hears of the next parameters, and comes back at once.
+    dies: Arc<AtomicBool>,
 }
 
 impl Server {
@@ -65,21 +100,27 @@ impl Server {
         let addr = listener.local_addr().unwrap();
         let (told, broken) = (Arc::<Mutex<Vec<(String, Value)>>>::default(), Arc::<AtomicBool>::default());
         let (own, out) = (Arc::clone(&told), Arc::clone(&broken));
+        let dies = Arc::<AtomicBool>::default();
+        let death = Arc::clone(&dies);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let Some((path, body, mut stream)) = request(stream.unwrap()) else { continue };
                 if out.load(Ordering::Relaxed) {
                     continue;
                 }
+                if !body["params"].is_null() && death.swap(false, Ordering::Relaxed) {
+                    continue;
+                }
                 let mut told = own.lock().unwrap();
-                let answer = answer(&path, &told);
-                told.push((path, body));
-                let (status, answer) = answer;
+                let (status, answer) = answer(&path, &body, &told);
+                if status == 200 {
+                    told.push((path, body));
+                }
                 write!(stream, "HTTP/1.0 {status} X\r\nContent-Type: application/json\r\n\r\n{answer}")
                     .unwrap();
             }
         });
-        Self { addr, told, broken }
+        Self { addr, told, broken, dies }
     }
 
     fn of(&self, path: &str) -> Vec<Value> {
@@ -114,8 +155,13 @@ fn request(mut stream: TcpStream) -> Option<(String, Value, TcpStream)> {
     }
 }
 
-fn answer(path: &str, told: &[(String, Value)]) -> (u16, Value) {
+fn answer(path: &str, body: &Value, told: &[(String, Value)]) -> (u16, Value) {
     let path = path.trim_start_matches("/api/2.0/mlflow/");
+    let metrics = body["metrics"].as_array();
+    if metrics.into_iter().flatten().any(|metric| metric["key"] == "refused") {
+        let why = json!({"error_code": "INVALID_PARAMETER_VALUE", "message": "no such name here"});
+        return (400, why);
+    }
     let all =
         |name: &'static str| told.iter().filter(move |(path, _)| path.ends_with(name)).map(|(_, body)| body);
     match path {
@@ -131,7 +177,9 @@ fn answer(path: &str, told: &[(String, Value)]) -> (u16, Value) {
             for metric in all("runs/log-batch").filter_map(|body| body["metrics"].as_array()).flatten() {
                 latest.insert(metric["key"].to_string(), metric.clone());
             }
-            let data = json!({"metrics": latest.into_values().collect::<Vec<_>>()});
+            let params = all("runs/log-batch").filter_map(|body| body["params"].as_array()).flatten();
+            let params: Vec<_> = params.collect();
+            let data = json!({"metrics": latest.into_values().collect::<Vec<_>>(), "params": params});
             let info = json!({"artifact_uri": "mlflow-artifacts:/7/r1/artifacts"});
             (200, json!({"run": {"data": data, "info": info}}))
         }
@@ -205,6 +253,39 @@ fn a_server_that_dies_in_the_middle_ends_no_run() {
         let said = spec.unwrap().build(&mut BuildCx::new(0)).map(drop).unwrap_err().to_string();
         assert!(said.contains(why), "{said}");
     }
+}
+
+/// A metric that the server will not have costs itself alone, and the end is told; a server that died when the run was
+/// made gets its parameters when it is back.
+#[test]
+fn what_mlflow_refuses_costs_nothing_else() {
+    let server = Server::start();
+    let dir = tempfile::tempdir().unwrap();
+    let yaml =
+        format!("{{type: MLflowVisBackend, tracking_uri: 'http://{}', params: {{n: 3}}}}", server.addr);
+    let odd = |cx: &mut Ctx<'_>, _: &mut Event<'_>| {
+        let step = cx.progress.iter;
+        cx.vis.add_scalars(&[("refused", 1.0), ("a//../b", 2.0)], step);
+        Ok(())
+    };
+    server.dies.store(true, Ordering::Relaxed);
+    let mut runner =
+        with(every_step(dir.path(), false), &[&yaml]).on(Point::AfterTrainIter, odd).build().unwrap();
+    assert_eq!(runner.train().unwrap(), Outcome::Finished);
+    let metrics = server.metrics();
+    for key in ["loss", "a/__/b"] {
+        let steps = metrics.iter().filter(|(own, _)| own == key).map(|(_, step)| *step);
+        assert_eq!(steps.collect::<Vec<_>>(), (1..=12).collect::<Vec<_>>(), "{key}");
+    }
+    assert!(!metrics.iter().any(|(key, _)| key == "refused"));
+    let params = server.of("/api/2.0/mlflow/runs/log-batch");
+    let params: Vec<_> = params.iter().filter_map(|body| body["params"].as_array()).flatten().collect();
+    assert_eq!(params.len(), 2, "the seed and `n`, once each: {params:?}");
+    let ends = server.of("/api/2.0/mlflow/runs/update");
+    assert_eq!(ends.last().unwrap()["status"], "FINISHED", "{ends:?}");
+    let log = text_log(&runner);
+    assert!(log.contains("MLflowVisBackend lacks 12 events of this run"), "{log}");
+    assert!(log.contains("no such name here"), "{log}");
 }
 
 /// Files of the run whose names end as the config says, those of the folder itself and of its own logs, each where the

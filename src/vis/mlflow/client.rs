@@ -1,6 +1,6 @@
 //! One run on a server of MLflow.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -33,6 +33,9 @@ pub(super) struct Target {
     pub artifact_location: Option<String>,
 }
 
+/// A metric that is to be sent: key, value, milliseconds since 1970, step.
+type Waiting = (String, f64, u64, u64);
+
 /// What is to be sent, and what the server has.
 pub(super) struct Client {
     target: Target,
@@ -41,17 +44,30 @@ pub(super) struct Client {
     run_id: Option<String>,
     /// The last step of each metric that the server has.
     sent: BTreeMap<String, u64>,
-    /// Key, value, milliseconds since 1970, step.
-    waiting: Vec<(String, f64, u64, u64)>,
+    waiting: Vec<Waiting>,
     lost: u64,
+    /// Why the server will not have a metric, until that is told.
+    refused: Option<String>,
     /// Events of which something was lost.
     short: u64,
+    /// Time and step of the last event that is short of a metric which the server would not have.
+    short_of: Option<(u64, u64)>,
 }
 
 impl Client {
     pub fn new(target: Target) -> Self {
         let (sent, waiting) = (BTreeMap::new(), Vec::new());
-        Self { target, begin: None, run_id: None, sent, waiting, lost: 0, short: 0 }
+        Self {
+            target,
+            begin: None,
+            run_id: None,
+            sent,
+            waiting,
+            lost: 0,
+            refused: None,
+            short: 0,
+            short_of: None,
+        }
     }
 
     /// Takes an event to be sent.
@@ -66,9 +82,7 @@ impl Client {
                 self.lost += 1;
                 continue;
             }
-            // Of other characters the server takes none in a name.
-            let plain = |c: char| if c.is_alphanumeric() || "_-./ ".contains(c) { c } else { '_' };
-            let key: String = format!("{prefix}{name}").chars().map(plain).take(250).collect();
+            let key = key(&format!("{prefix}{name}"));
             self.waiting.push((key, value, (event.wall_time() * 1e3) as u64, event.step()));
         }
         self.short += u64::from(self.lost > before);
@@ -89,23 +103,46 @@ impl Client {
         let run_id = self.run()?;
         while !self.waiting.is_empty() {
             let part = self.waiting.len().min(METRICS);
-            let new = |(key, .., step): &&(String, f64, u64, u64)| {
-                self.sent.get(key).is_none_or(|sent| step > sent)
-            };
+            let new = |(key, .., step): &&Waiting| self.sent.get(key).is_none_or(|sent| step > sent);
             let batch: Vec<_> = self.waiting.iter().take(part).filter(new).cloned().collect();
-            if !batch.is_empty() {
-                let metric = |(key, value, timestamp, step): &(String, f64, u64, u64)| json!({"key": key, "value": to_json(*value), "timestamp": timestamp, "step": step});
-                let metrics: Vec<_> = batch.iter().map(metric).collect();
-                self.post("runs/log-batch", json!({"run_id": run_id, "metrics": metrics}))?;
-            }
+            self.send_metrics(&run_id, &batch)?;
             self.waiting.drain(..part);
             self.sent.extend(batch.into_iter().map(|(key, .., step)| (key, step)));
         }
-        match std::mem::take(&mut self.lost) {
-            0 => Ok(()),
-            lost => {
-                Err(Error::Other(format!("{lost} scalars came while {WAITING} waited for the server").into()))
+        Ok(())
+    }
+
+    /// What was left out since this was asked last, and why. The rest is sent.
+    pub fn left_out(&mut self) -> Option<String> {
+        let lost = std::mem::take(&mut self.lost);
+        let late = (lost > 0).then(|| format!("{lost} scalars came while {WAITING} waited for the server"));
+        self.refused.take().or(late)
+    }
+
+    /// Sends metrics in one request. If the server will have none of them for what one of them is, they are sent in
+    /// halves, until that one stands alone and is left out.
+    fn send_metrics(&mut self, run_id: &str, metrics: &[Waiting]) -> Result<()> {
+        if metrics.is_empty() {
+            return Ok(());
+        }
+        let json = |(key, value, timestamp, step): &Waiting| json!({"key": key, "value": to_json(*value), "timestamp": timestamp, "step": step});
+        let body = json!({"run_id": run_id, "metrics": metrics.iter().map(json).collect::<Vec<_>>()});
+        let (status, answer) = self.target.base.ask("runs/log-batch", Some(&body))?;
+        match status {
+            200..300 => Ok(()),
+            400 if metrics.len() > 1 => {
+                let (first, second) = metrics.split_at(metrics.len() / 2);
+                self.send_metrics(run_id, first)?;
+                self.send_metrics(run_id, second)
             }
+            400 => {
+                // Those of one event come behind each other.
+                let at = metrics.first().map(|(.., at, step)| (*at, *step));
+                self.short += u64::from(std::mem::replace(&mut self.short_of, at) != at);
+                self.refused.get_or_insert(refused("runs/log-batch", status, &answer).to_string());
+                Ok(())
+            }
+            _ => Err(refused("runs/log-batch", status, &answer)),
         }
     }
 
@@ -151,7 +188,7 @@ impl Client {
         let search = json!({"experiment_ids": [experiment], "filter": filter, "max_results": 1});
         let found = self.post("runs/search", search)?;
         let run_id = match found["runs"][0]["info"]["run_id"].as_str() {
-            Some(run_id) => self.take_up(run_id)?,
+            Some(run_id) => self.take_up(run_id, &begin)?,
             None => self.create(&experiment, &begin, &own.replace('\'', "_"))?,
         };
         self.run_id = Some(run_id.clone());
@@ -177,8 +214,8 @@ impl Client {
         self.text(&made["experiment_id"], "experiment_id")
     }
 
-    /// Goes on with a run: what its metrics have is known.
-    fn take_up(&mut self, run_id: &str) -> Result<String> {
+    /// Goes on with a run: what its metrics have is known. A server that died when the run was made lacks parameters.
+    fn take_up(&mut self, run_id: &str, begin: &VisEvent) -> Result<String> {
         let found = self.target.base.ask(&format!("runs/get?run_id={}", quoted(run_id)), None)?.1;
         for metric in found["run"]["data"]["metrics"].as_array().into_iter().flatten() {
             // A number of 64 bits may come as a text.
@@ -187,6 +224,11 @@ impl Client {
             self.sent.insert(metric["key"].as_str().unwrap_or_default().to_owned(), step);
         }
         self.post("runs/update", json!({"run_id": run_id, "status": "RUNNING"}))?;
+        let there = found["run"]["data"]["params"].as_array().into_iter().flatten();
+        let there: BTreeSet<&str> = there.filter_map(|param| param["key"].as_str()).collect();
+        let mut params = self.params(begin);
+        params.retain(|param| !param["key"].as_str().is_some_and(|key| there.contains(key)));
+        self.send_params(run_id, &params)?;
         Ok(run_id.to_owned())
     }
 
@@ -202,10 +244,15 @@ impl Client {
         let made = json!({"experiment_id": experiment, "run_name": name, "start_time": start, "tags": tags});
         let made = self.post("runs/create", made)?;
         let run_id = self.text(&made["run"]["info"]["run_id"], "run_id")?;
-        for params in self.params(begin).chunks(PARAMS) {
-            self.post("runs/log-batch", json!({"run_id": run_id, "params": params}))?;
-        }
+        self.send_params(&run_id, &self.params(begin))?;
         Ok(run_id)
+    }
+
+    fn send_params(&self, run_id: &str, params: &[Value]) -> Result<()> {
+        let mut parts = params.chunks(PARAMS);
+        parts.try_for_each(|part| {
+            self.post("runs/log-batch", json!({"run_id": run_id, "params": part})).map(drop)
+        })
     }
 
     /// The values of the config by their paths, the seed, and what is given beside them.
@@ -223,7 +270,7 @@ impl Client {
         found.retain(|(key, _)| !self.target.params.contains_key(key));
         let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         found.extend(self.target.params.iter().map(|(key, value)| (key.clone(), plain(value))));
-        let param = |(key, value): (String, String)| json!({"key": key.chars().take(250).collect::<String>(), "value": value.chars().take(500).collect::<String>()});
+        let param = |(key, value): (String, String)| json!({"key": self::key(&key), "value": value.chars().take(500).collect::<String>()});
         found.into_iter().map(param).collect()
     }
 
@@ -238,6 +285,15 @@ impl Client {
         let none = || Error::Other(format!("the answer has no `{what}`: is this a server of MLflow?").into());
         value.as_str().map(str::to_owned).ok_or_else(none)
     }
+}
+
+/// A name as a server takes it: of letters, digits and `_-./ `, and one that stands for itself where it names a file.
+fn key(name: &str) -> String {
+    let plain = |c: char| if c.is_alphanumeric() || "_-./ ".contains(c) { c } else { '_' };
+    let plain: String = name.chars().map(plain).take(250).collect();
+    let part = |part: &str| if part == ".." { "__".to_owned() } else { part.to_owned() };
+    let parts: Vec<_> = plain.split('/').filter(|part| !matches!(*part, "" | ".")).map(part).collect();
+    if parts.is_empty() { "_".to_owned() } else { parts.join("/") }
 }
 
 fn refused(path: &str, status: u16, answer: &Value) -> Error {
@@ -256,5 +312,28 @@ fn leaves(path: &str, node: &Node, found: &mut Vec<(String, String)>) {
         }
         Kind::Null => {}
         _ => found.push((path.to_owned(), node.to_yaml().trim().to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::key;
+
+    /// MLflow refuses `name` unless `posixpath.normpath(name) == name`, and all that is sent with it.
+    #[test]
+    fn a_key_stands_for_itself_as_a_path() {
+        for (name, told) in [
+            ("accuracy/top1", "accuracy/top1"),
+            ("a//b", "a/b"),
+            ("/a/./b/", "a/b"),
+            ("../up", "__/up"),
+            ("a/..", "a/__"),
+            ("100 % (µ)", "100 _ _µ_"),
+            ("//", "_"),
+            ("", "_"),
+        ] {
+            assert_eq!(key(name), told);
+        }
+        assert_eq!(key(&"x".repeat(300)).len(), 250);
     }
 }

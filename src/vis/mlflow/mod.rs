@@ -182,7 +182,8 @@ fn work(
         };
         again = Instant::now() + pause;
         let say = |what: Option<String>| *failed.lock().unwrap_or_else(PoisonError::into_inner) = what;
-        let why = sent.err().map(|why| why.to_string());
+        let again_asked = if end.is_none() { "; it is asked again" } else { "" };
+        let why = sent.err().map(|why| format!("{why}{again_asked}")).or_else(|| client.left_out());
         if let Some((_, files)) = end {
             // Until they are there it lacks them, and a server that is gone takes none.
             say(why
@@ -223,7 +224,7 @@ impl VisBackend for MLflowVisBackend {
         }
         match why {
             Some(why) if ends => Err(Error::Other(format!("{why}; it lacks what was not sent").into())),
-            Some(why) => Err(Error::Other(format!("{why}; it is asked again").into())),
+            Some(why) => Err(Error::Other(why.into())),
             None => Ok(()),
         }
     }

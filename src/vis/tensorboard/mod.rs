@@ -4,7 +4,7 @@ mod proto;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use prost::Message;
 use schemars::JsonSchema;
@@ -17,7 +17,7 @@ use self::proto::{
     MetricName, PluginData, SessionEnd, SessionStart, Summary, SummaryValue, Tensor, record,
 };
 use super::event::number;
-use super::{GrowingFile, VisBackend, VisCx, VisEvent};
+use super::{GrowingFile, VisBackend, VisCx, VisEvent, png};
 use crate::base::{Error, Result, durable};
 use crate::config::{Kind, Node, parse};
 use crate::register;
@@ -205,8 +205,14 @@ fn histogram(event: &VisEvent) -> Histogram {
     }
 }
 
+/// A picture of the run: what else a log may name, of somebody else or damaged, is no file to be read and passed on.
 fn image(event: &VisEvent, cx: &VisCx<'_>) -> Result<Image> {
-    let encoded = durable::read_plain(cx.fs, &cx.work.join(event.text("path")), 1 << 28)?;
+    let path = Path::new(event.text("path"));
+    let is_below = path.components().all(|part| matches!(part, Component::Normal(_)));
+    let encoded = is_below.then(|| durable::read_plain(cx.fs, &cx.work.join(path), 1 << 28)).transpose()?;
+    let Some(encoded) = encoded.filter(|bytes| bytes.starts_with(png::BEGIN)) else {
+        return Err(Error::invalid(format!("{}: is no picture of this run", path.display())));
+    };
     let of = |key: &str| event.get(key).and_then(Value::as_i64).and_then(|n| i32::try_from(n).ok());
     let (height, width) = (of("height").unwrap_or_default(), of("width").unwrap_or_default());
     Ok(Image { height, width, colorspace: 3, encoded })
