@@ -414,3 +414,39 @@ fn the_end_tells_the_warnings_once_more() {
         "{out}"
     );
 }
+
+/// What is looked at may go away for a while, and come back: `watch` waits for it, and whoever leaves finds the terminal as
+/// it was. It ended with an error, and what was typed then was not seen any more.
+#[test]
+fn watch_leaves_the_terminal_as_it_was() {
+    let dir = with_config();
+    let line = "\"$SHANTY\" train c.yaml --work-dir w train_cfg.max_epochs=2 -q";
+    assert_eq!(code(dir.path(), line), 0);
+    let (name, mut master) = terminal();
+    // Held open, so that its settings outlive the program.
+    let held = File::options().read(true).write(true).open(&name).unwrap();
+    let settings = || Command::new("stty").args(["-F", &name, "-g"]).output().unwrap().stdout;
+    let before = settings();
+    let open = || held.try_clone().unwrap();
+    let mut watch = Command::new(env!("CARGO_BIN_EXE_shanty"));
+    watch.args(["watch", "w"]).current_dir(dir.path()).env("TERM", "xterm");
+    let mut child = watch.stdin(open()).stdout(open()).stderr(open()).spawn().unwrap();
+    let (mut seen, mut bytes) = (Vec::new(), [0; 4096]);
+    let mut until = |master: &mut File, words: &str| {
+        while !String::from_utf8_lossy(&seen).contains(words) {
+            let n = std::io::Read::read(master, &mut bytes).unwrap();
+            seen.extend_from_slice(&bytes[..n]);
+        }
+        seen.clear();
+    };
+    until(&mut master, "w: finished, epoch 2/2 (q leaves)");
+    fs::rename(dir.path().join("w"), dir.path().join("away")).unwrap();
+    until(&mut master, "w: there is no such folder; name the work_dir of a run (q leaves)");
+    fs::rename(dir.path().join("away"), dir.path().join("w")).unwrap();
+    until(&mut master, "w: finished, epoch 2/2 (q leaves)");
+    assert_ne!(settings(), before, "keys are heard one by one");
+    std::io::Write::write_all(&mut master, b"q").unwrap();
+    until(&mut master, "\x1b[?1049l");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(settings(), before);
+}

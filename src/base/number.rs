@@ -39,6 +39,21 @@ pub fn short(value: f64) -> String {
     }
 }
 
+/// Whether values are spread so far that a linear scale shows little but the largest: all above zero, and the largest a
+/// hundred times the smallest. What is not finite does not count.
+///
+/// ```
+/// use shanty::base::number::steep;
+/// assert!(steep([2.3, 0.02, f64::NAN].into_iter()) && !steep([2.3, 0.2].into_iter()));
+/// assert!(!steep([2.3, 0.0].into_iter()) && !steep(std::iter::empty()));
+/// ```
+pub fn steep(values: impl Iterator<Item = f64>) -> bool {
+    let finite = values.filter(|value| value.is_finite());
+    let (low, high) =
+        finite.fold((f64::INFINITY, 0.0f64), |(low, high), value| (low.min(value), high.max(value)));
+    low > 0.0 && high >= 100.0 * low
+}
+
 /// With a comma between thousands.
 ///
 /// ```

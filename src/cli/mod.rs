@@ -3,6 +3,7 @@
 //! Exit codes: 0 the command did what it was asked; 1 it failed; 2 the config or the command line is wrong; 143, 130
 //! and 75 a training saved and left, on SIGTERM, on SIGINT and at a limit: resume it.
 
+mod braille;
 mod browse;
 mod check_data;
 mod ckpt;

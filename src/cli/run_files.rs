@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use serde_json::{Map, Value};
 
 use crate::base::error::IoContext;
+use crate::base::number::count;
 use crate::base::{Error, Result};
 use crate::checkpoint::{LOCK_FILE, OWNER_FILE, VIS_DATA};
 use crate::config::{self, Node};
@@ -200,6 +201,21 @@ impl RunFiles {
         &self.record.warnings
     }
 
+    /// How much of the training is done, as far as the event log says how long it is.
+    pub fn fraction(&self) -> Option<f64> {
+        let last = self.of(Mode::Train).next_back()?;
+        let all = self.record.max_iters.filter(|all| *all > 0.0)?;
+        Some((last.iter / all).clamp(0.0, 1.0))
+    }
+
+    /// What the numbers lack, of an event log that was damaged.
+    pub fn lacks(&self) -> Option<String> {
+        let file = self.log.join(VIS_DATA).join(EVENTS);
+        let lines = (self.record.unread > 0).then(|| count(self.record.unread, "line"))?;
+        let instead = if self.record.is_older { ": the numbers are those of `scalars.json`" } else { "" };
+        Some(format!("{}: {lines} could not be read{instead}", file.display()))
+    }
+
     /// The last message that tells of an end.
     pub fn end(&self) -> Option<&str> {
         let ends = |message: &&Message| RunState::told(&message.text).is_some();
@@ -209,6 +225,12 @@ impl RunFiles {
     /// A value of the config by its path.
     pub fn configured(&self, path: &str) -> Option<f64> {
         self.config.as_ref()?.at_path(path)?.summary().parse().ok()
+    }
+
+    /// What the run counts.
+    pub fn unit(&self) -> &'static str {
+        let last = self.of(Mode::Train).next_back();
+        if last.is_some_and(|line| line.epoch.is_some()) { "epoch" } else { "iteration" }
     }
 
     /// The epoch under way, and how many there will be; of a run that counts iterations those.

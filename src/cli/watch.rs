@@ -4,17 +4,18 @@ use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ::console::{Key, Term};
 use clap::Args;
 
+use super::braille::{LOW, Plot, padded};
 use super::console;
 use super::run_files::{RunFiles, RunState};
 use crate::base::Result;
 use crate::base::error::IoContext;
 use crate::base::escape::escaped;
-use crate::base::number::{fixed, short};
+use crate::base::number::{fixed, short, steep};
 use crate::hook::Mode;
 
 /// Arguments of `watch`.
@@ -33,40 +34,62 @@ pub(super) struct Watch {
 
 /// Rows and columns where no terminal says them.
 const USUAL: (usize, usize) = (24, 80);
-/// Rows of a curve, at least.
-const LOW: usize = 6;
+
+/// How often it is looked whether somebody made the terminal wider.
+const GLANCE: Duration = Duration::from_millis(200);
+/// Of its own time no more than a part of so many is spent with looking: a long log takes a while, and the run needs the
+/// machine.
+const SHARE: u32 = 10;
 
 impl Watch {
     pub fn run(&self) -> Result<()> {
         let term = Term::stdout();
+        let first = RunFiles::read(&self.dir)?;
         if self.once || !io::stdout().is_terminal() || !io::stdin().is_terminal() {
-            console::say(&screen(&RunFiles::read(&self.dir)?, USUAL, false).join("\n"));
+            console::say(&screen(&first, USUAL, false).join("\n"));
             return Ok(());
         }
-        RunFiles::read(&self.dir)?;
         let leave = leaving()?;
         // A screen of its own, so that what stood on the terminal comes back.
         let _ = write!(&term, "\x1b[?1049h\x1b[?25l");
-        let seen = self.follow(&term, &leave);
+        self.follow(&term, &leave);
         let _ = write!(&term, "\x1b[?25h\x1b[?1049l");
-        seen
+        Ok(())
     }
 
-    fn follow(&self, mut term: &Term, leave: &mpsc::Receiver<()>) -> Result<()> {
+    /// Until somebody leaves. A folder that cannot be read may be there again soon: only a key ends it, by whose thread
+    /// the terminal is as it was before.
+    fn follow(&self, term: &Term, leave: &mpsc::Receiver<()>) {
+        let size = || term.size_checked().map_or(USUAL, |(rows, columns)| (rows.into(), columns.into()));
         loop {
-            let size = term.size_checked().map_or(USUAL, |(rows, columns)| (rows.into(), columns.into()));
-            let lines = screen(&RunFiles::read(&self.dir)?, size, true);
-            // Each line is cleared behind its end, so that nothing flickers.
-            let text = lines.join("\x1b[K\r\n");
-            if write!(term, "\x1b[H{text}\x1b[K\x1b[J").and_then(|()| term.flush()).is_err() {
-                return Ok(());
-            }
-            match leave.recv_timeout(Duration::from_secs(self.every)) {
-                Err(mpsc::RecvTimeoutError::Timeout) => {}
-                _ => return Ok(()),
+            let began = Instant::now();
+            let run = RunFiles::read(&self.dir);
+            let pause = Duration::from_secs(self.every).max(began.elapsed() * SHARE);
+            let mut drawn = None;
+            while drawn.is_none() || began.elapsed() < pause {
+                let now = size();
+                if drawn.replace(now) != Some(now) {
+                    let lines = match &run {
+                        Ok(run) => screen(run, now, true),
+                        Err(why) => vec![format!("{} (q leaves)", escaped(&why.to_string()))],
+                    };
+                    if !show(term, &lines) {
+                        return;
+                    }
+                }
+                match leave.recv_timeout(GLANCE) {
+                    Err(mpsc::RecvTimeoutError::Timeout) => {}
+                    _ => return,
+                }
             }
         }
     }
+}
+
+/// Each line is cleared behind its end, so that nothing flickers. False where the terminal is gone.
+fn show(mut term: &Term, lines: &[String]) -> bool {
+    let text = lines.join("\x1b[K\r\n");
+    write!(term, "\x1b[H{text}\x1b[K\x1b[J").and_then(|()| term.flush()).is_ok()
 }
 
 /// Hears of `q`, Escape and Ctrl-C. Its thread puts the terminal back as it was before it tells.
@@ -90,68 +113,65 @@ fn screen(run: &RunFiles, (rows, columns): (usize, usize), keys: bool) -> Vec<St
     let mut lines = head(run, columns, keys);
     lines.push(String::new());
     let room = rows.saturating_sub(lines.len() + 4);
-    lines.extend(curves(run, columns, (rows / 3).clamp(LOW, 16).min(room)));
+    lines.extend(curves(run, columns, (2 * rows / 5).min(20).min(room)));
     let left = rows.saturating_sub(lines.len() + 1);
     lines.extend(tail(run, left));
     lines.truncate(rows.saturating_sub(1));
-    lines.iter().map(|line| cut(line, columns)).collect()
-}
-
-fn cut(line: &str, columns: usize) -> String {
-    line.chars().take(columns).collect()
+    lines.iter().map(|line| padded(line, columns).trim_end().to_owned()).collect()
 }
 
 /// Name, state, progress, the last numbers.
 fn head(run: &RunFiles, columns: usize, keys: bool) -> Vec<String> {
     let epochs = run.epochs().map_or(String::new(), |(done, planned)| {
         let planned = planned.map_or(String::new(), |planned| format!("/{planned}"));
-        let unit = if run.configured("train_cfg.max_epochs").is_some() { "epoch" } else { "iteration" };
-        format!(", {unit} {done}{planned}")
+        format!(", {} {done}{planned}", run.unit())
     });
-    let name = run.name();
     let keys = match run.state {
         _ if !keys => "",
         RunState::Running => " (q leaves, the run goes on)",
         _ => " (q leaves)",
     };
-    let mut lines = vec![format!("{}: {}{epochs}{keys}", escaped(&name), run.state.name())];
-    let last = run.messages.iter().rev().find(|message| message.text.contains("(train)"));
-    let text = last.map_or("", |message| message.text.as_str());
-    let done = if run.state == RunState::Finished { Some(1.0) } else { fraction(run, text) };
-    if let Some(done) = done {
-        let width = columns.saturating_sub(40).clamp(10, 60);
-        let full = (done * width as f64).round() as usize;
-        let bar = format!("{}{}", "█".repeat(full.min(width)), "░".repeat(width.saturating_sub(full)));
-        let left = field(text, "eta: ").filter(|_| run.state == RunState::Running);
-        let left = left.map_or(String::new(), |eta| format!(", {eta} left"));
-        lines.push(format!("{bar} {:.0} %{left}", done * 100.0));
-    }
-    let shown = |mode: Mode, skip: &[&str]| -> String {
-        let line = run.of(mode).next_back();
-        let values =
-            line.into_iter().flat_map(|line| &line.values).filter(|(name, _)| !skip.contains(&name.as_str()));
-        let text = |(name, value): &(String, f64)| {
-            let value = if name.ends_with("lr") { short(*value) } else { fixed(*value, 4) };
-            format!("{} {value}", escaped(name))
-        };
-        values.map(text).collect::<Vec<_>>().join("  ")
-    };
-    lines.push(shown(Mode::Train, &["memory"]));
-    lines.push(shown(Mode::Val, &["time", "data_time"]));
-    let test = shown(Mode::Test, &["time", "data_time"]);
-    if !test.is_empty() {
-        lines.push(format!("test: {test}"));
+    let mut lines = vec![format!("{}: {}{epochs}{keys}", escaped(&run.name()), run.state.name())];
+    lines.extend(progress(run, columns));
+    lines.extend(run.lacks().map(|lacks| escaped(&lacks).into_owned()));
+    for (mode, skip) in [
+        (Mode::Train, &["memory"][..]),
+        (Mode::Val, &["time", "data_time"]),
+        (Mode::Test, &["time", "data_time"]),
+    ] {
+        lines.extend(newest(run, mode, skip));
     }
     if let Some(best) = run.best() {
-        lines.push(format!(
-            "best {} {} at iteration {}",
-            escaped(&best.name),
-            fixed(best.value, 4),
-            best.iter
-        ));
+        let (name, value) = (escaped(&best.name), fixed(best.value, 4));
+        lines.push(format!("best   {name} {value} at iteration {}", best.iter));
     }
-    lines.retain(|line| !line.is_empty());
     lines
+}
+
+/// A bar, and the time that is left as the log says it.
+fn progress(run: &RunFiles, columns: usize) -> Option<String> {
+    let last = run.messages.iter().rev().find(|message| message.text.contains("(train)"));
+    let text = last.map_or("", |message| message.text.as_str());
+    let done =
+        if run.state == RunState::Finished { 1.0 } else { run.fraction().or_else(|| fraction(run, text))? };
+    let width = columns.saturating_sub(40).clamp(10, 60);
+    let full = ((done * width as f64).round() as usize).min(width);
+    let bar = format!("{}{}", "█".repeat(full), "░".repeat(width - full));
+    let left = field(text, "eta: ").filter(|_| run.state == RunState::Running);
+    let left = left.map_or(String::new(), |eta| format!(", {} left", escaped(eta)));
+    Some(format!("{bar} {:.0} %{left}", done * 100.0))
+}
+
+/// The last numbers of a training or of evaluations.
+fn newest(run: &RunFiles, mode: Mode, skip: &[&str]) -> Option<String> {
+    let line = run.of(mode).next_back()?;
+    let values = line.values.iter().filter(|(name, _)| !skip.contains(&name.as_str()));
+    let text = |(name, value): &(String, f64)| {
+        let value = if name.ends_with("lr") { short(*value) } else { fixed(*value, 4) };
+        format!("{} {value}", escaped(name))
+    };
+    let shown = values.map(text).collect::<Vec<_>>();
+    (!shown.is_empty()).then(|| format!("{:<6} {}", mode.name(), shown.join("  ")))
 }
 
 /// What stands behind a word of a log line, up to two blanks.
@@ -199,58 +219,13 @@ fn curves(run: &RunFiles, columns: usize, tall: usize) -> Vec<String> {
         return Vec::new();
     }
     let width = (columns / wanted.len()).saturating_sub(2);
-    let plots: Vec<_> = wanted.iter().map(|(name, points)| plot(name, points, width, tall)).collect();
-    let line = |i: usize| {
-        let parts = plots.iter().map(|plot| format!("{:<width$}", plot.get(i).map_or("", String::as_str)));
-        parts.collect::<Vec<_>>().join("  ")
-    };
+    let plots = wanted.iter().map(|(name, points)| {
+        let log = name.contains("loss") && steep(points.iter().map(|(_, y)| *y));
+        Plot { name, points, log }.lines(width, tall)
+    });
+    let plots: Vec<_> = plots.collect();
+    let line = |i: usize| plots.iter().map(|plot| plot[i].as_str()).collect::<Vec<_>>().join("  ");
     (0..tall).map(line).chain([String::new()]).collect()
-}
-
-/// A curve in Braille, two by four points a letter, below a line with its name and its ends.
-fn plot(name: &str, points: &[(f64, f64)], width: usize, lines: usize) -> Vec<String> {
-    const BITS: [[u32; 4]; 2] = [[0x01, 0x02, 0x04, 0x40], [0x08, 0x10, 0x20, 0x80]];
-    let (width, lines) = (width.max(1), lines.max(2));
-    let (wide, tall) = (width * 2, (lines - 1) * 4);
-    let ends = |of: fn(&(f64, f64)) -> f64| {
-        points
-            .iter()
-            .map(of)
-            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)))
-    };
-    let ((x0, x1), (y0, y1)) = (ends(|p| p.0), ends(|p| p.1));
-    let place = |v: f64, low: f64, high: f64, size: usize| {
-        let part = if high > low { (v - low) / (high - low) } else { 0.5 };
-        ((part * (size - 1) as f64).round() as usize).min(size - 1)
-    };
-    // The mean of each column of points.
-    let mut sums = vec![(0.0, 0u32); wide];
-    for (x, y) in points {
-        let (sum, count) = &mut sums[place(*x, x0, x1, wide)];
-        (*sum, *count) = (*sum + y, *count + 1);
-    }
-    let mut cells = vec![vec![0u32; width]; lines - 1];
-    let mut before: Option<(usize, usize)> = None;
-    for (column, (sum, count)) in sums.iter().enumerate().filter(|(_, (_, count))| *count > 0) {
-        let row = tall - 1 - place(sum / f64::from(*count), y0, y1, tall);
-        let (from, first) = before.unwrap_or((row, column));
-        for at in first..=column {
-            // A line to the next point, with all rows between two columns.
-            let on = |at: usize| {
-                let part = if column > first { (at - first) as f64 / (column - first) as f64 } else { 1.0 };
-                (from as f64 + part * (row as f64 - from as f64)).round() as usize
-            };
-            let (a, b) = (on(at), on((at + 1).min(column)));
-            for y in a.min(b)..=a.max(b) {
-                cells[y / 4][at / 2] |= BITS[at % 2][y % 4];
-            }
-        }
-        before = Some((row, column));
-    }
-    let head = format!("{name}: {} to {}", short(y0), short(y1));
-    let letters =
-        |row: &Vec<u32>| row.iter().filter_map(|bits| char::from_u32(0x2800 + bits)).collect::<String>();
-    std::iter::once(cut(&head, width)).chain(cells.iter().map(letters)).collect()
 }
 
 /// The last lines of the log.
@@ -269,23 +244,6 @@ fn tail(run: &RunFiles, rows: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_curve_goes_from_corner_to_corner() {
-        let line: Vec<(f64, f64)> = (0..40).map(|i| (f64::from(i), f64::from(i))).collect();
-        let drawn = plot("loss", &line, 10, 6);
-        assert_eq!((drawn.len(), drawn[0].as_str()), (6, "loss: 0 to"));
-        let blank = |row: &str| row.chars().map(|c| c == '\u{2800}').collect::<Vec<_>>();
-        // Two letters a row, one row after the other.
-        for (i, row) in drawn[1..].iter().rev().enumerate() {
-            let inked: Vec<_> = (0..10).filter(|k| !blank(row)[*k]).collect();
-            assert!(inked.iter().all(|k| (2 * i).saturating_sub(1) <= *k && *k <= 2 * i + 2), "{drawn:?}");
-        }
-        assert!(!blank(&drawn[5])[0] && !blank(&drawn[1])[9], "{drawn:?}");
-        // One that is the same always lies in the middle, and takes no width at all.
-        let flat = plot("flat", &[(1.0, 2.0), (2.0, 2.0)], 0, 0);
-        assert_eq!((flat.len(), blank(&flat[1])), (2, vec![false]));
-    }
 
     #[test]
     fn a_field_ends_at_two_blanks() {

@@ -28,8 +28,12 @@ pub(super) struct Record {
     pub resumed: bool,
     /// How it ended, unless it has begun again since.
     pub end: Option<RunState>,
+    /// Iterations that are planned.
+    pub max_iters: Option<f64>,
     /// Whether it trains: an evaluation has a folder of its own.
     pub trains: bool,
+    /// Whole lines of the event log that could not be read.
+    pub unread: u64,
     /// There is no event log: MMEngine has none, and neither had older versions. Then nothing says how it ended.
     pub is_older: bool,
 }
@@ -44,13 +48,21 @@ impl Record {
         let file = dir.join(EVENTS);
         // Whatever else has this name is not opened: a pipe that nobody writes to would be waited for.
         let text = if file.is_file() { fs::read(&file).at(&file)? } else { Vec::new() };
-        let events: Vec<VisEvent> =
-            text.split_inclusive(|byte| *byte == b'\n').filter_map(VisEvent::parse).collect();
-        if events.is_empty() {
-            return Self::older(&dir);
-        }
         let mut record = Self::default();
-        events.iter().for_each(|event| record.add(event));
+        let mut is_empty = true;
+        for line in text.split_inclusive(|byte| *byte == b'\n') {
+            match VisEvent::parse(line) {
+                Some(event) => {
+                    record.add(&event);
+                    is_empty = false;
+                }
+                // A last one without its end is being written, or was torn.
+                None => record.unread += u64::from(line.ends_with(b"\n")),
+            }
+        }
+        if is_empty {
+            return Ok(Self { unread: record.unread, ..Self::older(&dir)? });
+        }
         Ok(record)
     }
 
@@ -71,6 +83,7 @@ impl Record {
             "run" | "resume" => {
                 self.end = None;
                 self.resumed |= event.kind() == "resume";
+                self.max_iters = event.get("max_iters").and_then(Value::as_f64);
                 let told = event.get("directions").cloned().map(serde_json::from_value);
                 self.directions.extend(told.and_then(Result::ok).unwrap_or_else(BTreeMap::new));
                 // Of what is only evaluated, the data are not told.
