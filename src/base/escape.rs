@@ -15,8 +15,13 @@ pub fn escaped(text: &str) -> Cow<'_, str> {
 }
 
 /// Text of several lines: line ends and tabs stay. What is left is valid JSON if it was before.
+///
+/// ```
+/// use shanty::base::escape::escaped_lines;
+/// assert_eq!(escaped_lines("a\n\u{202e}b\u{7}"), "a\n\\u202eb\\u0007");
+/// ```
 pub fn escaped_lines(text: &str) -> Cow<'_, str> {
-    without(text, |c| (c.is_control() || is_separator(c)) && c != '\n' && c != '\t')
+    without(text, |c| (c.is_control() || is_separator(c) || is_turning(c)) && c != '\n' && c != '\t')
 }
 
 /// Ends of lines, control characters, marks of direction, joiners and spaces without width: nobody sees them, and two

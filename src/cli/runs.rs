@@ -55,7 +55,10 @@ impl Runs {
         let mut rows: Vec<Row> = Vec::new();
         for dir in below(&self.dir)? {
             match RunFiles::read(&dir) {
-                Ok(files) => rows.push(Row::of(files)),
+                Ok(files) => {
+                    files.lacks().into_iter().for_each(|lacks| log::warn!("{lacks}"));
+                    rows.push(Row::of(files));
+                }
                 Err(why) => log::warn!("{why}"),
             }
         }

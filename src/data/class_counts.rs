@@ -6,6 +6,7 @@ use ndarray::ArrayD;
 use serde::{Deserialize, Serialize};
 
 use super::{Dataset, FieldKind, TARGET, Value};
+use crate::base::escape::escaped;
 use crate::base::{Error, Result};
 
 /// How many samples are counted: a repeated set may have any number.
@@ -108,7 +109,12 @@ fn counts(set: &dyn Dataset, field: &str, classes: Option<usize>) -> Option<Vec<
 impl fmt::Display for ClassCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(counts) = &self.counts else { return f.write_str(&super::classes::shown(&self.names)) };
-        let told = self.names.iter().zip(counts).take(SHOWN).map(|(name, count)| format!("{name} {count}"));
+        let told = self
+            .names
+            .iter()
+            .zip(counts)
+            .take(SHOWN)
+            .map(|(name, count)| format!("{} {count}", escaped(name)));
         f.write_str(&told.collect::<Vec<_>>().join(", "))?;
         match (counts.iter().min(), counts.iter().max()) {
             (Some(least), Some(most)) if counts.len() > SHOWN => {

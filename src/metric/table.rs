@@ -2,6 +2,7 @@
 
 use ndarray::Array2;
 
+use crate::base::escape::escaped;
 use crate::base::number::fixed;
 use crate::base::{Error, Result};
 
@@ -84,18 +85,19 @@ impl Table {
         &self.values
     }
 
-    /// The rows and columns that are shown where there is room for `most` of each, and how many are left out.
+    /// The rows and columns that are shown where there is room for `most` of each, and how many are left out. Each name
+    /// stands on one line, of a long one the beginning.
     pub fn text(&self, most: usize) -> String {
         let (rows, columns) = (self.rows.len().min(most), self.columns.len().min(most));
         let cell = |value: f64| if value.fract() == 0.0 { format!("{value}") } else { fixed(value, 4) };
         let names = self.rows.iter().take(rows).map(String::as_str);
         let corner = self.axes.as_ref().map(|axes| axes.join(" \\ ")).unwrap_or_default();
         let mut lines: Vec<Vec<String>> =
-            std::iter::once(&*corner).chain(names).map(|name| vec![name.to_owned()]).collect();
+            std::iter::once(&*corner).chain(names).map(|name| vec![told(name)]).collect();
         for (at, name) in self.columns.iter().enumerate().take(columns) {
             let cells =
                 self.values.column(at).iter().take(rows).map(|value| cell(*value)).collect::<Vec<_>>();
-            lines.iter_mut().zip(std::iter::once(name.clone()).chain(cells)).for_each(|(l, c)| l.push(c));
+            lines.iter_mut().zip(std::iter::once(told(name)).chain(cells)).for_each(|(l, c)| l.push(c));
         }
         let width = |at: usize| lines.iter().map(|line| line[at].chars().count()).max().unwrap_or(0);
         let widths: Vec<usize> = (0..=columns).map(width).collect();
@@ -112,6 +114,16 @@ impl Table {
             text += &format!("\n(the first {rows} × {columns} of {all} × {across})");
         }
         text
+    }
+}
+
+/// A name, fit for its column.
+fn told(name: &str) -> String {
+    const LONGEST: usize = 40;
+    let name = escaped(name);
+    match name.char_indices().nth(LONGEST) {
+        Some(_) => name.chars().take(LONGEST - 1).chain(['…']).collect(),
+        None => name.into_owned(),
     }
 }
 
@@ -135,6 +147,20 @@ mod tests {
     fn a_large_table_is_shortened_and_says_so() {
         let table = Table::of_classes(Array2::from_shape_fn((30, 40), |(i, j)| (10 * i + j) as f64));
         assert_eq!(table.text(2), "    0   1\n0   0   1\n1  10  11\n(the first 2 × 2 of 30 × 40)");
+    }
+
+    /// A class is called as its folder is, and a folder may be called anything.
+    #[test]
+    fn odd_names_stay_in_their_column() {
+        let names = vec!["a\nb\u{1b}".to_owned(), "x".repeat(60)];
+        let table = Table::of_classes(Array2::zeros((2, 2))).named(&names);
+        let text = table.to_string();
+        let widths: Vec<_> = text.lines().map(|line| line.chars().count()).collect();
+        assert_eq!(widths, [40 + 2 + 14 + 2 + 40; 3], "{text}");
+        assert!(
+            text.contains("a\\u000ab\\u001b") && text.contains(&format!("{}…", "x".repeat(39))),
+            "{text}"
+        );
     }
 
     #[test]

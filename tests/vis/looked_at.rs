@@ -225,3 +225,110 @@ fn a_sheet_knows_where_the_red_channel_is() {
     let pixel = |x: usize, y: usize| bytes[(y * width + x) * 3..][..3].to_vec();
     assert_eq!([pixel(10, 10), pixel(174, 10)], [[200, 30, 10], [200, 30, 10]].map(Vec::from));
 }
+
+/// A log folder of which these are the lines, and a text log of one.
+fn logged(dir: &Path, lines: &[Value]) -> PathBuf {
+    let log = dir.join("w/20260101_000000/vis_data");
+    fs::create_dir_all(&log).unwrap();
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    fs::write(log.join("events.jsonl"), text).unwrap();
+    log
+}
+
+fn train(iter: u64, more: Value) -> Value {
+    let mut line = json!({"event": "train", "epoch": 1, "iter": iter, "step": iter});
+    more.as_object().unwrap().iter().for_each(|(key, value)| line[key] = value.clone());
+    line
+}
+
+/// Whoever made a log: its names move no cursor, turn no text round, and end no page.
+#[test]
+fn names_of_a_strangers_run_are_only_names() {
+    const NAME: &str = "\u{1b}]0;own\u{7}\u{1b}[2J</script><script>alert(1)</script>\u{202e}\u{2066}x";
+    let dir = tempfile::tempdir().unwrap();
+    let mut lines = vec![json!({"event": "run", "data": {}, "directions": {NAME: "greater"}})];
+    lines.extend((1..5).map(|iter| train(iter, json!({NAME: iter, "loss": 1}))));
+    lines.push(json!({"event": "val", "iter": 4, "step": 1, NAME: 3}));
+    lines.push(json!({"event": "table", "name": NAME, "mode": "val", "axes": [NAME, NAME], "rows": [NAME],
+                      "columns": [NAME], "values": [[1]], "step": 1}));
+    lines.push(json!({"event": "warning", "text": NAME}));
+    lines.push(json!({"event": "end", "reason": "finished"}));
+    let log = logged(dir.path(), &lines);
+    let text = format!("2026/01/01 00:00:00 - shanty - INFO - Epoch(train) [1][4/4]  eta: {NAME}\n");
+    fs::write(log.parent().unwrap().join("20260101_000000.log"), text).unwrap();
+    let is_unseen = |c: char| c.is_control() && c != '\n' || ('\u{202a}'..='\u{2069}').contains(&c);
+    for args in [&["watch", "w", "--once"][..], &["runs", "."], &["report", "w", "-o", "r.html"]] {
+        let out = shanty(dir.path(), args);
+        assert!(out.status.success() && !said(&out).contains(is_unseen), "{args:?}: {}", said(&out));
+    }
+    let page = fs::read_to_string(dir.path().join("r.html")).unwrap();
+    assert!(!page.contains(is_unseen) && !page.contains("</script><script>alert"));
+    assert!(!page.contains("\\u001b") || page.contains("\\\\u001b"), "what is seen stands for it");
+    data(dir.path(), "r.html", "report");
+}
+
+/// Numbers of a damaged log are not all: that is said wherever they are shown.
+#[test]
+fn a_damaged_log_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = logged(dir.path(), &[json!({"event": "run", "data": {}}), train(1, json!({"loss": 1}))]);
+    let file = log.join("events.jsonl");
+    let whole = fs::read_to_string(&file).unwrap();
+    // A last line without its end is under way.
+    for (text, lines) in [
+        (whole.clone() + "{\"event\":\"tr", 0),
+        (whole.clone() + "\0\0\0\n{\"event\":7}\n", 2),
+        (whole.replace("train", "tr\u{0}in") + "half\n", 2),
+    ] {
+        fs::write(&file, text).unwrap();
+        for args in [&["watch", "w", "--once"][..], &["runs", "."]] {
+            let told = said(&shanty(dir.path(), args));
+            assert_eq!(told.contains("could not be read"), lines > 0, "{told}");
+            assert!(lines == 0 || told.contains(&format!("{lines} lines could not be read")), "{told}");
+        }
+        let (told, _) = report(dir.path(), "w");
+        assert_eq!(told["runs"][0]["warnings"].as_array().unwrap().len(), usize::from(lines > 0), "{told}");
+    }
+    fs::write(&file, "half\n").unwrap();
+    let out = shanty(dir.path(), &["export-logs", "w", "--to", "csv"]);
+    assert!(
+        !out.status.success() && said(&out).contains("no event can be read in its 1 line"),
+        "{}",
+        said(&out)
+    );
+    assert!(!dir.path().join("w/csv").exists());
+}
+
+/// A thousand classes are no thousand charts, and a loss that falls to a hundredth is seen to the end.
+#[test]
+fn charts_are_as_many_as_can_be_looked_at() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut lines = vec![json!({"event": "run", "data": {}, "max_iters": 40})];
+    lines.extend((1..11).map(|iter| train(iter, json!({"loss": 10f64.powi(-(iter as i32)), "lr": 0.1}))));
+    let mut val = json!({"event": "val", "iter": 10, "step": 1, "accuracy/top1": 3});
+    (0..1000).for_each(|class| val[format!("single-label/recall_classwise/{class}")] = json!(class));
+    (0..90).for_each(|i| val[format!("metric_{i}")] = json!(i));
+    lines.push(val);
+    logged(dir.path(), &lines);
+    let (told, bytes) = report(dir.path(), "w");
+    let charts = told["charts"].as_array().unwrap();
+    assert_eq!(charts.len(), 60);
+    assert!(bytes < 300_000, "{bytes}");
+    assert_eq!(charts[59]["note"], "And 34 more charts: the event log has them.");
+    let of = |title: &str| charts.iter().find(|chart| chart["title"] == title).unwrap();
+    assert_eq!((&of("Loss")["log"], &of("accuracy/top1")["log"]), (&json!(true), &json!(false)));
+    let classes = of("single-label/recall_classwise");
+    assert_eq!(classes["series"].as_array().unwrap().len(), 40);
+    assert_eq!(classes["note"], "The first 40 of 1000 curves.");
+    // What `watch` shows of it, without a text log that says how far it is.
+    let told = said(&shanty(dir.path(), &["watch", "w", "--once"]));
+    for part in [
+        "w: died, epoch 1\n",
+        "25 %",
+        "train  loss 1.0000e-10  lr 0.1\n",
+        "loss (log scale)",
+        "val    accuracy/top1 3",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+}

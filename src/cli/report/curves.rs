@@ -1,8 +1,12 @@
 //! The curves of a report: which scalars stand in one chart, and how many points of them are kept.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::rounded;
+use crate::base::escape::brief;
+use crate::base::number::{count, steep};
 use crate::cli::run_files::{Line, RunFiles};
 use crate::hook::Mode;
 
@@ -10,6 +14,12 @@ use crate::hook::Mode;
 const POINTS: usize = 30_000;
 /// Points of one curve: more than a screen has columns.
 const MOST: usize = 2_000;
+/// Charts of a page, and curves of a chart: a browser draws them all at once.
+const CHARTS: usize = 60;
+const TOGETHER: usize = 40;
+/// Places in the order of charts.
+const METRIC: u8 = 1;
+const OWN: u8 = 7;
 
 /// One curve.
 struct Curve {
@@ -27,20 +37,52 @@ pub(super) fn charts(runs: &[RunFiles]) -> Vec<Value> {
     let mut titles: Vec<(u8, String)> = curves.iter().map(title).collect();
     let in_order = titles.clone();
     titles.sort_by_key(|(rank, _)| *rank);
-    titles.dedup();
-    let mut unique: Vec<(u8, String)> = Vec::new();
-    for title in titles {
-        if !unique.contains(&title) {
-            unique.push(title);
-        }
-    }
-    let kept = (POINTS / curves.len().max(1)).clamp(20, MOST);
-    let chart = |title: (u8, String)| {
-        let own =
-            curves.iter().zip(&in_order).filter(|(_, of)| **of == title).map(|(curve, _)| curve.json(kept));
-        json!({"title": title.1, "series": own.collect::<Vec<_>>()})
+    let mut seen = BTreeSet::new();
+    titles.retain(|title| seen.insert(title.clone()));
+    let left_out = keep_charts(&mut titles);
+    let of = |title: &(u8, String)| -> Vec<&Curve> {
+        curves.iter().zip(&in_order).filter(|(_, of)| *of == title).map(|(curve, _)| curve).collect()
     };
-    unique.into_iter().map(chart).collect()
+    let drawn: Vec<_> = titles.iter().map(|title| (title, of(title))).collect();
+    let many: usize = drawn.iter().map(|(_, curves)| curves.len().min(TOGETHER)).sum();
+    let kept = (POINTS / many.max(1)).clamp(20, MOST);
+    let mut charts: Vec<Value> = drawn
+        .iter()
+        .map(|((_, title), curves)| {
+            let shown: Vec<_> = curves.iter().take(TOGETHER).map(|curve| curve.json(kept)).collect();
+            let note = (curves.len() > shown.len())
+                .then(|| format!("The first {} of {} curves.", shown.len(), curves.len()));
+            json!({"title": brief(title), "series": shown, "log": is_steep(curves), "note": note})
+        })
+        .collect();
+    if left_out > 0
+        && let Some(last) = charts.last_mut()
+    {
+        last["note"] =
+            json!(format!("And {} more: the event log has them.", count(left_out as u64, "chart")));
+    }
+    charts
+}
+
+/// Keeps as many as can be looked at: all that every run has, and the first of its metrics and own scalars. How many are
+/// left out.
+fn keep_charts(titles: &mut Vec<(u8, String)>) -> usize {
+    let all = titles.len();
+    let is_own = |rank: u8| matches!(rank, METRIC | OWN);
+    let usual = titles.iter().filter(|(rank, _)| !is_own(*rank)).count();
+    let mut room = CHARTS.saturating_sub(usual);
+    titles.retain(|(rank, _)| {
+        let kept = !is_own(*rank) || room > 0;
+        room = room.saturating_sub(usize::from(is_own(*rank)));
+        kept
+    });
+    all - titles.len()
+}
+
+/// Whether a linear scale would show little but the beginning, as of most losses.
+fn is_steep(curves: &[&Curve]) -> bool {
+    let values = curves.iter().flat_map(|curve| &curve.points).map(|(_, y)| *y);
+    curves.iter().all(|curve| curve.name.contains("loss")) && steep(values)
 }
 
 /// Where a curve stands, and in which chart.
@@ -50,13 +92,19 @@ fn title(curve: &Curve) -> (u8, String) {
     match name {
         _ if name.contains("loss") => (0, "Loss".into()),
         "time" | "data_time" => (5, "Seconds an iteration".into()),
-        _ if evaluated => (1, name.into()),
+        _ if evaluated => (METRIC, without_class(name).into()),
         _ if name.ends_with("lr") => (2, "Learning rate".into()),
         _ if name.ends_with("grad_norm") => (3, "Gradient norm".into()),
         "samples/s" | "iterations/s" => (4, "Throughput".into()),
         "memory" => (6, "Memory (MiB)".into()),
-        _ => (7, name.into()),
+        _ => (OWN, name.into()),
     }
+}
+
+/// Metrics of single classes stand in one chart: `single-label/recall_classwise/7`.
+fn without_class(name: &str) -> &str {
+    let is_number = |class: &str| !class.is_empty() && class.bytes().all(|byte| byte.is_ascii_digit());
+    name.rsplit_once('/').filter(|(_, class)| is_number(class)).map_or(name, |(metric, _)| metric)
 }
 
 fn of_run(run: usize, files: &RunFiles) -> Vec<Curve> {
@@ -94,7 +142,7 @@ impl Curve {
         let ys = |points: &[(f64, f64)]| points.iter().map(|(_, y)| rounded(*y)).collect::<Vec<_>>();
         let means = (!means.is_empty()).then(|| json!({"x": xs(&means), "y": ys(&means)}));
         let dash = self.mode != Mode::Train;
-        json!({"run": self.run, "name": name, "dash": dash, "x": xs(&thin), "y": ys(&thin), "mean": means})
+        json!({"run": self.run, "name": brief(&name), "dash": dash, "x": xs(&thin), "y": ys(&thin), "mean": means})
     }
 }
 

@@ -65,10 +65,20 @@ fn page(runs: &[RunFiles], written: &str) -> Result<String> {
     let report = json!({"version": env!("CARGO_PKG_VERSION"), "written": written, "runs": told,
                         "charts": curves::charts(runs), "tables": tables,
                         "samples": samples::worst(runs, &names)});
-    let data = serde_json::to_string(&report).map_err(|e| Error::Other(e.into()))?;
+    let data = serde_json::to_string(&fit(report)).map_err(|e| Error::Other(e.into()))?;
     // In a script element only `<` could end it, or begin a comment.
     let data = data.replace('<', "\\u003c");
     Ok(PAGE.replace("{{STYLE}}", STYLE).replace("{{SCRIPT}}", SCRIPT).replacen("{{DATA}}", &data, 1))
+}
+
+/// All texts without marks that nobody sees, such as those that turn what follows them round.
+fn fit(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(escaped_lines(&text).into_owned()),
+        Value::Array(items) => items.into_iter().map(fit).collect(),
+        Value::Object(fields) => fields.into_iter().map(|(key, value)| (key, fit(value))).collect(),
+        other => other,
+    }
 }
 
 /// What the runs are called: their folders, with those above where two are called alike.
@@ -87,9 +97,8 @@ fn about(run: &RunFiles, name: &str) -> Value {
         run.best().map(|best| json!({"name": best.name, "value": rounded(best.value), "iter": best.iter}));
     let mut facts: Vec<[String; 2]> = vec![["folder".into(), run.dir.display().to_string()]];
     if let Some((done, planned)) = run.epochs() {
-        let unit = if run.configured("train_cfg.max_epochs").is_some() { "epochs" } else { "iterations" };
         let planned = planned.map_or(String::new(), |planned| format!(" of {planned}"));
-        facts.push([unit.into(), format!("{done}{planned}")]);
+        facts.push([format!("{}s", run.unit()), format!("{done}{planned}")]);
     }
     if let (Some(first), Some(last)) = (run.messages.first(), run.messages.last()) {
         facts.push(["logged".into(), format!("{} to {}", first.time, last.time)]);
@@ -109,7 +118,8 @@ fn warnings(run: &RunFiles) -> Vec<String> {
     let is_one = |level: &str| matches!(level, "WARNING" | "ERROR");
     let in_text = run.messages.iter().filter(|message| is_one(&message.level)).map(|message| &message.text);
     let mut all: Vec<String> = Vec::new();
-    for text in run.warnings().iter().chain(in_text) {
+    let lacks = run.lacks();
+    for text in lacks.iter().chain(run.warnings()).chain(in_text) {
         // The text log is without control characters.
         let text = brief(&escaped_lines(text)).into_owned();
         if !all.contains(&text) && all.len() < LONGEST {

@@ -34,17 +34,28 @@ function table(head, rows, numbers = []) {
 // ---- charts: drag over a stretch to look closer, click twice to see all again.
 function ticks(low, high, most) {
   const raw = (high - low) / most, power = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 5, 10].map(k => k * power).find(s => s >= raw) || raw;
+  let step = [1, 2, 5, 10].map(k => k * power).find(s => s >= raw) || raw;
+  // One mark alone says nothing of the scale.
+  if (Math.floor(high / step) - Math.ceil(low / step) < 1) step /= 2;
   const all = [];
   for (let v = Math.ceil(low / step) * step; v <= high + step * 1e-9; v += step) all.push(Math.abs(v) < step * 1e-9 ? 0 : v);
   return all;
+}
+// Of logarithms: whole powers of ten, with 3 or with 2 and 5 between them where there are few.
+function logTicks(low, high) {
+  const marks = factors => { const all = [];
+    for (let k = Math.floor(low); k <= high; k++) for (const f of factors) { const v = k + Math.log10(f); if (v >= low && v <= high) all.push(v); }
+    return all; };
+  const powers = marks([1]);
+  if (powers.length > 6) return powers.filter((_, i) => i % Math.ceil(powers.length / 6) === 0);
+  return [[1], [1, 3], [1, 2, 5]].map(marks).find(all => all.length >= 3) || ticks(low, high, 5);
 }
 function chart(spec) {
   const canvas = el('canvas', { tabIndex: 0 }), legend = el('div', { class: 'legend' });
   canvas.setAttribute('role', 'img');
   canvas.setAttribute('aria-label', spec.title + ': ' + spec.series.map(s => `${s.name} ends at ${short(s.y.at(-1))}`).join(', '));
-  const log = el('input', { type: 'checkbox' });
   const positive = spec.series.every(s => s.y.every(y => y === null || y > 0));
+  const log = el('input', { type: 'checkbox', checked: spec.log });
   const header = el('header', {}, el('h3', {}, spec.title), positive ? el('label', {}, log, ' log scale') : null);
   const state = { from: null, to: null, hover: null, drag: null, off: new Set() };
   const color = (s, i) => several ? runColor(s.run) : runColor(i);
@@ -83,7 +94,7 @@ function chart(spec) {
     const pad = (high - low || Math.abs(high) * .1 || 1) * .06; low -= pad; high += pad;
     if (!useLog && y0 >= 0 && low < 0) low = 0;
     g.font = '11px system-ui, sans-serif';
-    const yTicks = ticks(low, high, 5), yText = yTicks.map(v => short(useLog ? 10 ** v : v));
+    const yTicks = useLog ? logTicks(low, high) : ticks(low, high, 5), yText = yTicks.map(v => short(useLog ? 10 ** v : v));
     const left = Math.ceil(Math.max(...yText.map(text => g.measureText(text).width), 20)) + 8, bottom = 18, right = 8, top = 8;
     const px = x => left + (x - x0) / (x1 - x0) * (width - left - right), py = v => top + (high - v) / (high - low) * (height - top - bottom);
     area = { left, right: width - right, x0, x1 };
@@ -130,7 +141,7 @@ function chart(spec) {
   log.onchange = draw;
   new ResizeObserver(draw).observe(canvas);
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', draw);
-  return el('figure', {}, header, canvas, legend);
+  return el('figure', {}, header, canvas, legend, spec.note ? el('figcaption', {}, spec.note) : null);
 }
 
 // ---- the page
