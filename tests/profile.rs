@@ -192,6 +192,37 @@ fn runner(dir: &Path, hook: ProfilerHook) -> Runner {
         .unwrap()
 }
 
+/// Google's "Trace Event Format", as far as it is used: one object with `traceEvents`; complete events ("X") with a
+/// name, a time and a duration in microseconds, on rows of a process that metadata ("M") names once each. Perfetto takes
+/// process and row 0 for a machine at rest.
+fn check_format(trace: &serde_json::Value) {
+    assert_eq!(trace["displayTimeUnit"], "ms");
+    let events = trace["traceEvents"].as_array().unwrap();
+    let of = |ph: &str| events.iter().filter(move |event| event["ph"] == ph).collect::<Vec<_>>();
+    let (named, calls) = (of("M"), of("X"));
+    assert_eq!(named.len() + calls.len(), events.len());
+    let place = |event: &serde_json::Value| [&event["pid"], &event["tid"]].map(|at| at.as_u64().unwrap());
+    let mut rows: Vec<_> = named.iter().map(|event| place(event)).collect();
+    for row in &named {
+        assert_eq!(row["name"], "thread_name");
+        assert!(row["args"]["name"].as_str().is_some_and(|name| !name.is_empty()), "{row}");
+    }
+    assert!(rows.iter().flatten().all(|at| *at > 0), "{rows:?}");
+    let many = rows.len();
+    rows.dedup();
+    assert_eq!(rows.len(), many, "each row has one name");
+    for call in calls {
+        assert!(rows.contains(&place(call)), "{call} stands in a row without a name");
+        assert!(call["name"].is_string() && call["cat"].is_string(), "{call}");
+        assert!(
+            ["ts", "dur"].iter().all(|key| call[*key].as_f64().is_some_and(|time| time >= 0.0)),
+            "{call}"
+        );
+        let known = ["name", "cat", "ph", "pid", "tid", "ts", "dur", "args"];
+        assert!(call.as_object().unwrap().keys().all(|key| known.contains(&&**key)), "{call}");
+    }
+}
+
 /// The events of a trace, as Perfetto reads them: what happens in one row lies beside or within what else does.
 #[test]
 fn the_trace_has_parts_layers_and_hooks_within_each_other() {
@@ -209,12 +240,13 @@ fn the_trace_has_parts_layers_and_hooks_within_each_other() {
     assert_eq!((named("network.0", "forward"), named("network.0", "backward")), (8, 8));
     let layer = calls.iter().find(|event| event["name"] == "network.2").unwrap();
     assert_eq!(layer["args"]["type"], "Linear");
-    let rows = events.iter().filter(|event| event["ph"] == "M").count();
-    for tid in 0..rows {
+    let rows: Vec<_> = events.iter().filter(|event| event["ph"] == "M").map(|row| &row["tid"]).collect();
+    check_format(&trace);
+    for tid in rows {
         let ns = |event: &serde_json::Value, key: &str| (event[key].as_f64().unwrap() * 1e3).round() as u64;
         let mut open: Vec<u64> = Vec::new();
         let mut last = 0;
-        for event in calls.iter().filter(|event| event["tid"] == tid) {
+        for event in calls.iter().filter(|event| event["tid"] == *tid) {
             let (begin, end) = (ns(event, "ts"), ns(event, "ts") + ns(event, "dur"));
             assert!(begin >= last, "events come in their order");
             last = begin;

@@ -94,9 +94,9 @@ impl Ended<'_> {
             .iter()
             .take(NAMED)
             .filter(|(seconds, _)| *seconds >= 0.01 * sum && *seconds > 0.0)
-            .map(|(seconds, key)| format!("{key} {} s", fixed(*seconds, 2)))
+            .map(|(seconds, key)| format!("{key} {}", shown(*seconds)))
             .collect();
-        (!named.is_empty()).then(|| format!("hooks took {} s: {}", fixed(sum, 2), named.join(", ")))
+        (!named.is_empty()).then(|| format!("hooks took {}: {}", shown(sum), named.join(", ")))
     }
 
     fn warnings(&self) -> Vec<String> {
@@ -112,5 +112,21 @@ impl Ended<'_> {
         let more = all.len().saturating_sub(SHOWN);
         let rest = (more > 0).then(|| format!("    and {more} more: see the log file"));
         std::iter::once(head).chain(all.iter().take(SHOWN).map(line)).chain(rest).collect()
+    }
+}
+
+/// `1.20 s`, and of less than a hundredth of a second `4.5 ms`.
+fn shown(seconds: f64) -> String {
+    if seconds < 0.01 { format!("{:.1} ms", 1e3 * seconds) } else { format!("{} s", fixed(seconds, 2)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shown;
+
+    #[test]
+    fn short_times_have_a_unit_that_fits_them() {
+        let all = [1.2, 0.046, 0.00448, 0.00002].map(shown);
+        assert_eq!(all, ["1.20 s", "0.05 s", "4.5 ms", "0.0 ms"]);
     }
 }

@@ -92,7 +92,7 @@ impl Train {
             runner.add_hook(ExitFile::default())?;
         }
         if self.profile {
-            runner.add_hook(ProfilerHook::whole_run())?;
+            runner.add_hook(ProfilerHook::whole_run().quiet())?;
         }
         let began = Instant::now();
         let outcome = runner.train();

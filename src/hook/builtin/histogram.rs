@@ -1,5 +1,6 @@
 //! Histograms of weights and gradients.
 
+use crate::base::number::count;
 use crate::plugin::prelude::*;
 use crate::vis::to_json;
 
@@ -35,20 +36,29 @@ impl Default for HistogramHook {
 impl HistogramHook {
     fn tell(&self, set: Set, cx: &mut Ctx<'_>, step: u64) -> Result<()> {
         let prefix = if set == Set::Grads { "gradients" } else { "weights" };
-        let (mut told, bins) = (Vec::new(), self.bins);
+        let (mut told, mut without, bins) = (Vec::new(), Vec::new(), self.bins);
         cx.model.read(set, &crate::params::trained, &mut |info, values| {
             let values = values.iter().map(|value| f64::from(*value));
-            told.extend(
-                histogram(values, bins).map(|event| event.with("name", format!("{prefix}/{}", info.name))),
-            );
+            let name = format!("{prefix}/{}", info.name);
+            match histogram(values, bins) {
+                Some(event) => told.push(event.with("name", name)),
+                None => without.push(name),
+            }
         })?;
         told.into_iter().for_each(|event| cx.vis.add(event.with("step", step)));
+        if let Some(first) = without.first() {
+            cx.log.warn(format_args!(
+                "HistogramHook: {} without a finite value, first {first}: no histogram of them",
+                count(without.len() as u64, "tensor")
+            ));
+        }
         Ok(())
     }
 }
 
-/// The event of finite values; none where there are none.
+/// The event of finite values, with the number of the others if there are some; none where none is finite.
 fn histogram(values: impl Iterator<Item = f64> + Clone, bins: usize) -> Option<VisEvent> {
+    let not_finite = values.clone().filter(|value| !value.is_finite()).count() as u64;
     let finite = values.filter(|value| value.is_finite());
     let (mut min, mut max) = (f64::INFINITY, f64::NEG_INFINITY);
     let (mut num, mut sum, mut sum_squares) = (0u64, 0.0, 0.0);
@@ -66,7 +76,8 @@ fn histogram(values: impl Iterator<Item = f64> + Clone, bins: usize) -> Option<V
     let limits: Vec<_> = (1..=bins).map(limit).map(to_json).collect();
     let event = VisEvent::new("histogram").with("min", to_json(min)).with("max", to_json(max));
     let event = event.with("num", num).with("sum", to_json(sum)).with("sum_squares", to_json(sum_squares));
-    (num > 0).then(|| event.with("limits", limits).with("counts", counts))
+    let event = event.with("limits", limits).with("counts", counts);
+    (num > 0).then(|| if not_finite > 0 { event.with("not_finite", not_finite) } else { event })
 }
 
 impl Hook for HistogramHook {
@@ -114,10 +125,11 @@ mod tests {
         let values = [0.0, 1.0, 2.0, 3.0, 4.0, f64::NAN, f64::INFINITY];
         let event = histogram(values.into_iter(), 2).unwrap();
         let of = |key: &str| event.get(key).unwrap().to_string();
-        let told = ["num", "sum", "sum_squares", "min", "max", "limits", "counts"].map(of);
-        assert_eq!(told, ["5", "10", "30", "0", "4", "[2,4]", "[2,3]"]);
+        let told = ["num", "sum", "sum_squares", "min", "max", "limits", "counts", "not_finite"].map(of);
+        assert_eq!(told, ["5", "10", "30", "0", "4", "[2,4]", "[2,3]", "2"]);
         assert!(histogram([f64::NAN].into_iter(), 2).is_none());
         let alike = histogram([7.0, 7.0].into_iter(), 3).unwrap();
         assert_eq!(alike.get("counts").unwrap().to_string(), "[2,0,0]");
+        assert!(alike.get("not_finite").is_none());
     }
 }

@@ -1,141 +1,14 @@
 //! The log lines of MMEngine's LogProcessor: which scalars, smoothed how, laid out how.
 
+use std::collections::BTreeSet;
+
 use regex_lite::Regex;
 
+use super::log_processor::{CustomStatistic, LogProcessor, Statistic, Window};
 use crate::base::number::{duration, fixed, scientific};
-use crate::config::null_is_default;
+use crate::base::suggest::nearest;
 use crate::hook::{History, MessageHub, Mode, Progress};
 use crate::plugin::prelude::*;
-
-/// `log_processor:` of a config.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(default)]
-pub struct LogProcessor {
-    /// `LogProcessor`.
-    pub r#type: Option<LogProcessorType>,
-    /// Values in a smoothed mean.
-    #[schemars(range(min = 1))]
-    pub window_size: usize,
-    /// Count epochs or iterations in the lines; as the training loop counts if absent.
-    pub by_epoch: Option<bool>,
-    /// Statistics beside the usual ones.
-    #[serde(deserialize_with = "null_is_default")]
-    #[schemars(with = "Option<Vec<CustomStatistic>>")]
-    pub custom_cfg: Vec<CustomStatistic>,
-    /// Decimals of numbers; those of which they would show less than two digits have an exponent.
-    #[schemars(range(min = 0, max = 17))]
-    pub num_digits: usize,
-    /// Scalars whose name matches are smoothed; others are shown as they are.
-    pub mean_pattern: String,
-    /// Write `train/loss` instead of `loss` to the scalar file.
-    pub log_with_hierarchy: bool,
-}
-
-/// The one there is.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[allow(missing_docs)]
-pub enum LogProcessorType {
-    LogProcessor,
-}
-
-/// An entry of `custom_cfg`.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-pub struct CustomStatistic {
-    /// The scalar, without its mode.
-    pub data_src: String,
-    /// What is computed of its values.
-    pub method_name: Statistic,
-    /// The name in the line; replaces `data_src` if absent.
-    #[serde(default)]
-    pub log_name: Option<String>,
-    /// How many values: a number, `epoch` or `global`.
-    #[serde(default)]
-    pub window_size: Window,
-}
-
-/// What `custom_cfg` can compute.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[allow(missing_docs)]
-pub enum Statistic {
-    Mean,
-    Max,
-    Min,
-    Current,
-}
-
-/// How many values a statistic looks at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Window {
-    /// The last so many.
-    Last(usize),
-    /// Those of the current epoch.
-    Epoch,
-    /// All of the run (of those that are kept).
-    Global,
-}
-
-impl Default for Window {
-    fn default() -> Self {
-        Self::Last(10)
-    }
-}
-
-impl<'de> Deserialize<'de> for Window {
-    fn deserialize<D: serde::Deserializer<'de>>(de: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl serde::de::Visitor<'_> for Visitor {
-            type Value = Window;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a number of values, `epoch` or `global`")
-            }
-            fn visit_u64<E: serde::de::Error>(self, n: u64) -> Result<Window, E> {
-                if n == 0 {
-                    Err(E::custom("a window needs at least 1 value"))
-                } else {
-                    Ok(Window::Last(n as usize))
-                }
-            }
-            fn visit_i64<E: serde::de::Error>(self, n: i64) -> Result<Window, E> {
-                self.visit_u64(u64::try_from(n).unwrap_or(0))
-            }
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Window, E> {
-                match text {
-                    "epoch" => Ok(Window::Epoch),
-                    "global" => Ok(Window::Global),
-                    other => Err(E::unknown_variant(other, &["epoch", "global"])),
-                }
-            }
-        }
-        de.deserialize_any(Visitor)
-    }
-}
-
-impl JsonSchema for Window {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Window".into()
-    }
-
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({
-            "anyOf": [{ "type": "integer", "minimum": 1 }, { "enum": ["epoch", "global"] }]
-        })
-    }
-}
-
-impl Default for LogProcessor {
-    fn default() -> Self {
-        Self {
-            r#type: None,
-            window_size: 10,
-            by_epoch: None,
-            custom_cfg: Vec::new(),
-            num_digits: 4,
-            mean_pattern: ".*(loss|time|data_time|grad_norm).*".into(),
-            log_with_hierarchy: false,
-        }
-    }
-}
 
 /// The processor with its pattern compiled.
 #[derive(Debug, Clone)]
@@ -169,6 +42,38 @@ impl LogLine {
             )));
         }
         Ok(Self { config, mean: Some(mean) })
+    }
+
+    /// `window_size: epoch` needs epochs.
+    ///
+    /// # Errors
+    /// Which entry has it in lines that count iterations.
+    pub fn check(&self, progress: &Progress) -> Result<()> {
+        let of_epoch = |custom: &&CustomStatistic| custom.window_size == Window::Epoch;
+        match self.config.custom_cfg.iter().find(of_epoch) {
+            Some(custom) if !self.by_epoch(progress) => Err(Error::config(format!(
+                "log_processor: `window_size: epoch` of `{}` in lines that count iterations, which have no epochs: write \
+                 a number, or `global`",
+                custom.data_src
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// What `custom_cfg` names and nobody has told.
+    pub fn missing(&self, message_hub: &MessageHub) -> Option<String> {
+        let modes = [Mode::Train, Mode::Val, Mode::Test];
+        let is_there = |name: &str| modes.into_iter().any(|mode| message_hub.scalar(mode, name).is_some());
+        let custom = self.config.custom_cfg.iter().find(|custom| !is_there(&custom.data_src))?;
+        let told: BTreeSet<&str> =
+            modes.into_iter().flat_map(|mode| message_hub.scalars(mode)).map(|(name, _)| name).collect();
+        let near = nearest(&custom.data_src, told.iter().copied());
+        let near = near.map_or(String::new(), |near| format!(" (did you mean `{near}`?)"));
+        let told = told.into_iter().collect::<Vec<_>>().join(", ");
+        let source = &custom.data_src;
+        Some(format!(
+            "log_processor: `custom_cfg` names `{source}`, which no scalar is called{near}: there are {told}"
+        ))
     }
 
     pub fn by_epoch(&self, progress: &Progress) -> bool {
@@ -338,6 +243,46 @@ mod tests {
         }
         message_hub.update_info("eta", 600.4);
         message_hub
+    }
+
+    fn with_custom(custom_cfg: Vec<CustomStatistic>, by_epoch: Option<bool>) -> LogLine {
+        LogLine::new(LogProcessor { custom_cfg, by_epoch, ..LogProcessor::default() }).unwrap()
+    }
+
+    fn custom(data_src: &str, window_size: Window) -> CustomStatistic {
+        CustomStatistic {
+            data_src: data_src.into(),
+            method_name: Statistic::Max,
+            log_name: None,
+            window_size,
+        }
+    }
+
+    /// MMEngine: "window_size cannot be epoch if LoggerHook.by_epoch is False".
+    #[test]
+    fn a_window_of_an_epoch_needs_epochs() {
+        let of = |window, by_epoch| with_custom(vec![custom("loss", window)], by_epoch);
+        let (epochs, iters) = (Progress { by_epoch: true, ..Progress::default() }, Progress::default());
+        assert!(of(Window::Epoch, None).check(&epochs).is_ok());
+        assert!(of(Window::Global, None).check(&iters).is_ok());
+        for (line, progress) in [(of(Window::Epoch, None), &iters), (of(Window::Epoch, Some(false)), &epochs)]
+        {
+            let why = line.check(progress).unwrap_err().to_string();
+            assert!(why.contains("`window_size: epoch` of `loss`"), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_scalar_that_never_comes_is_named() {
+        let line = with_custom(vec![custom("loss", Window::Global), custom("los", Window::Global)], None);
+        let why = line.missing(&message_hub()).unwrap();
+        assert!(
+            why.contains("`los`")
+                && why.contains("did you mean `loss`?")
+                && why.contains("data_time, loss, lr"),
+            "{why}"
+        );
+        assert_eq!(with_custom(vec![custom("lr", Window::Epoch)], None).missing(&message_hub()), None);
     }
 
     /// A state of a run, and the line that MMEngine makes of it (`tests/fixtures/gen_log_lines.py`).

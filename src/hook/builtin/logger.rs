@@ -135,6 +135,15 @@ impl Hook for LoggerHook {
             .reads(Point::AfterValEpoch, "val")
     }
 
+    fn before_train(&mut self, cx: &mut Ctx<'_>) -> HookResult {
+        Ok(self.line.check(cx.progress)?)
+    }
+
+    fn after_train(&mut self, cx: &mut Ctx<'_>) -> HookResult {
+        self.line.missing(cx.message_hub).into_iter().for_each(|why| cx.log.warn(why));
+        Ok(())
+    }
+
     fn after_train_iter(&mut self, cx: &mut Ctx<'_>, _step: &mut Step<'_>) -> HookResult {
         let LoggerConfig { interval, ignore_last, interval_exp_name, .. } = self.config;
         if cx.progress.every_n_iters(interval_exp_name, 0) {

@@ -29,6 +29,9 @@ pub struct ProfilerHook {
     json_trace_path: Option<PathBuf>,
     #[serde(skip)]
     until: u64,
+    /// The tables are in the log file alone.
+    #[serde(skip)]
+    quiet: bool,
 }
 
 impl Default for ProfilerHook {
@@ -40,6 +43,7 @@ impl Default for ProfilerHook {
             activity_with_cuda: false,
             json_trace_path: None,
             until: 0,
+            quiet: false,
         }
     }
 }
@@ -48,6 +52,13 @@ impl ProfilerHook {
     /// Measures the whole run.
     pub fn whole_run() -> Self {
         Self { profile_times: u64::MAX, ..Self::default() }
+    }
+
+    /// The tables go to the log file alone, for a program that prints them itself.
+    #[must_use]
+    pub fn quiet(mut self) -> Self {
+        self.quiet = true;
+        self
     }
 
     fn close(&mut self, cx: &mut Ctx<'_>) -> HookResult {
@@ -59,7 +70,12 @@ impl ProfilerHook {
             return Ok(());
         }
         cx.profile.measure_peak();
-        cx.log.info(format_args!("where the time went:\n{}", cx.profile.tables(cx.keys())));
+        let text = format!("where the time went:\n{}", cx.profile.tables(cx.keys()));
+        if self.quiet {
+            cx.log.detail(text)
+        } else {
+            cx.log.info(text)
+        }
         // Something may have taken the name since the run began.
         self.json_trace_path.as_deref().map_or(Ok(()), writable)?;
         let path = self.json_trace_path.clone().unwrap_or_else(|| cx.dirs.log.join("trace.json"));
@@ -76,6 +92,10 @@ impl ProfilerHook {
         Ok(())
     }
 }
+
+/// The process of a trace, and the row of the run: Perfetto keeps 0 for a machine that does nothing.
+const PROCESS: u32 = 1;
+const RUN: usize = 1;
 
 /// The trace event format.
 #[derive(Serialize)]
@@ -127,8 +147,8 @@ impl Serialize for Events<'_> {
                 name: "thread_name",
                 cat: None,
                 ph: "M",
-                pid: 0,
-                tid,
+                pid: PROCESS,
+                tid: RUN + tid,
                 ts: None,
                 dur: None,
                 args,
@@ -153,15 +173,15 @@ impl Events<'_> {
             name: span.what,
             cat: Some("run"),
             ph: "X",
-            pid: 0,
-            tid: 0,
+            pid: PROCESS,
+            tid: RUN,
             ts: Some(ts),
             dur: Some(dur),
             args: None,
         };
         match span.who {
             Who::Run => plain,
-            Who::Hook(at) => TraceEvent { cat: Some("hook"), tid: at + 1, ..plain },
+            Who::Hook(at) => TraceEvent { cat: Some("hook"), tid: RUN + 1 + at, ..plain },
             Who::Layer(at) => match self.profile.layers().all().get(at) {
                 Some(layer) => TraceEvent {
                     name: layer.name(),

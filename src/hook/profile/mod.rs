@@ -14,6 +14,8 @@ const SAMPLED: u64 = 64;
 /// Spans kept for a trace file, which so stays one that a browser opens; sums go on.
 const MAX_SPANS: usize = 100_000;
 const POINTS: usize = Point::ALL.len();
+/// Seconds of a hook at a point, below which it is no line of its own.
+const LEAST: f64 = 1e-4;
 /// Parts of the run: the step of the model, and what it consists of where its tape tells it.
 const STEP: &str = "train_step";
 const FORWARD: &str = "forward";
@@ -299,7 +301,8 @@ impl Profile {
         text + &format!("\n{:<18}{:>10.4} s", "measured", self.measured)
     }
 
-    /// A line for each hook and point, longest first: estimated seconds, microseconds a call.
+    /// A line for each hook and point, longest first: estimated seconds, microseconds a call. Those of less than a tenth
+    /// of a millisecond are one line.
     pub fn hook_table(&self, keys: &[std::sync::Arc<str>]) -> String {
         let mut rows: Vec<(f64, f64, &str, &str)> = Vec::new();
         for (hook, key) in keys.iter().enumerate() {
@@ -313,8 +316,15 @@ impl Profile {
         }
         rows.sort_by(|a, b| b.0.total_cmp(&a.0));
         let mut text = format!("{:<24}{:<24}{:>12}{:>14}", "hook", "point", "total", "a call");
+        let shown = rows.partition_point(|(total, ..)| *total >= LEAST);
+        let (rows, rest) = rows.split_at(shown);
         for (total, each, key, point) in rows {
             text += &format!("\n{key:<24}{point:<24}{total:>10.4} s{:>11.2} µs", each * 1e6);
+        }
+        if !rest.is_empty() {
+            let name = format!("and {} more", rest.len());
+            let total: f64 = rest.iter().map(|(total, ..)| total).sum();
+            text += &format!("\n{name:<24}{:<24}{total:>10.4} s", "");
         }
         text
     }
