@@ -59,7 +59,7 @@ pub(super) fn charts(runs: &[RunFiles]) -> Vec<Value> {
         && let Some(last) = charts.last_mut()
     {
         last["note"] =
-            json!(format!("And {} more: the event log has them.", count(left_out as u64, "chart")));
+            json!(format!("And {}: the event log has them.", count(left_out as u64, "more chart")));
     }
     charts
 }
