@@ -1,0 +1,140 @@
+//! What the Runner costs beside a loop of burn's own, and how long a save holds the training up:
+//! `cargo run --release --example overhead`.
+#![allow(clippy::print_stdout)] // an example speaks
+
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use burn::module::Module;
+use burn::optim::momentum::MomentumConfig;
+use burn::optim::{GradientsParams, SgdConfig};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use shanty::base::Result;
+use shanty::data::{DataLoader, Synthetic};
+use shanty::hook::Point;
+use shanty::optim::Sgd;
+use shanty::run::{IterBasedTrainLoop, Runner};
+use shanty_burn::{BurnModel, cross_entropies};
+
+#[path = "mlp.rs"]
+mod mlp;
+#[path = "resnet.rs"]
+mod resnet;
+
+use resnet::{ResNet, ResNetConfig};
+
+const STEPS: u64 = 30;
+const BATCH: usize = 64;
+
+fn config() -> ResNetConfig {
+    ResNetConfig { blocks: 1, channels: 16, classes: 10 }
+}
+
+/// A loop as burn's book has it, on batches that are there. Seconds a step.
+fn own_loop() -> Result<f64> {
+    let device = Device::default().autodiff();
+    let mut net = ResNet::new(&config(), &device)?;
+    let momentum = MomentumConfig { momentum: 0.9, dampening: 0.0, nesterov: false };
+    let mut optim = SgdConfig::new().with_momentum(Some(momentum)).init();
+    let pixels: Vec<f32> = (0..BATCH * 64).map(|i| (i as f32 * 0.37).sin()).collect();
+    let classes: Vec<i64> = (0..BATCH as i64).map(|i| i % 10).collect();
+    let mut began = Instant::now();
+    for step in 0..=STEPS {
+        if step == 1 {
+            began = Instant::now();
+        }
+        let x = Tensor::<4>::from_data(TensorData::new(pixels.clone(), [BATCH, 1, 8, 8]), &device);
+        let y = Tensor::<1, Int>::from_data(TensorData::new(classes.clone(), [BATCH]), &device);
+        let loss = cross_entropies(net.forward(x), y).mean();
+        let gradients = GradientsParams::from_grads(loss.backward(), &net);
+        net = optim.step(0.01, net, gradients);
+        let _: f32 = loss.into_scalar();
+    }
+    drop(net.valid());
+    Ok(began.elapsed().as_secs_f64() / STEPS as f64)
+}
+
+/// The same under the Runner, with its default hooks: logging, timers, checks. Seconds a step.
+fn under_the_runner() -> Result<f64> {
+    let dir = tempfile::tempdir().map_err(|e| shanty::base::Error::Other(e.into()))?;
+    let model = BurnModel::new(|device| ResNet::new(&config(), device))?;
+    let data =
+        DataLoader::new(Synthetic::new(BATCH * (STEPS as usize + 1), [1, 8, 8], 10, 0)).batch_size(BATCH);
+    let times = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&times);
+    let mut runner = Runner::builder(model)
+        .train(data, IterBasedTrainLoop::new(STEPS + 1), Sgd::new(0.01).momentum(0.9))
+        .work_dir(dir.path())
+        .on(Point::AfterTrainIter, move |_, _| {
+            if let Ok(mut times) = noted.lock() {
+                times.push(Instant::now());
+            }
+            Ok(())
+        })
+        .build()?;
+    runner.train()?;
+    let times = times.lock().map(|times| times.clone()).unwrap_or_default();
+    let took = times.last().zip(times.first()).map(|(last, first)| last.duration_since(*first).as_secs_f64());
+    Ok(took.unwrap_or(f64::NAN) / STEPS as f64)
+}
+
+/// How long an iteration is held up by the save that follows it, of 50 MB of weights and as much momentum. Seconds.
+fn stall() -> Result<f64> {
+    let dir = tempfile::tempdir().map_err(|e| shanty::base::Error::Other(e.into()))?;
+    let config = mlp::MlpConfig { inputs: 64, hidden: 166_000, classes: 10, dropout: 0.0, norm: false };
+    let model = BurnModel::new(move |device| mlp::Mlp::new(&config, device))?;
+    let data = DataLoader::new(Synthetic::new(64, [1, 8, 8], 10, 0)).batch_size(4);
+    let (asked, held) = (Arc::new(Mutex::new(None)), Arc::new(Mutex::new(Vec::new())));
+    let (ends, begins, noted) = (Arc::clone(&asked), asked, Arc::clone(&held));
+    let mut runner = Runner::builder(model)
+        .train(data, IterBasedTrainLoop::new(13), Sgd::new(0.01).momentum(0.9))
+        .without_default_hooks()
+        .hook_yaml(
+            "{type: CheckpointHook, interval: 4, by_epoch: false, max_keep_ckpts: 1, save_last: false}",
+        )?
+        .on(Point::AfterTrainIter, move |cx, _| {
+            if let Ok(mut asked) = ends.lock() {
+                *asked = cx.progress.iter.is_multiple_of(4).then(Instant::now);
+            }
+            Ok(())
+        })
+        .on(Point::BeforeTrainIter, move |_, _| {
+            if let (Ok(mut asked), Ok(mut held)) = (begins.lock(), noted.lock())
+                && let Some(since) = asked.take()
+            {
+                held.push(since.elapsed().as_secs_f64());
+            }
+            Ok(())
+        })
+        .work_dir(dir.path())
+        .build()?;
+    runner.train()?;
+    let mut held = held.lock().map(|held| held.clone()).unwrap_or_default();
+    held.sort_by(f64::total_cmp);
+    Ok(held.get(held.len() / 2).copied().unwrap_or(f64::NAN))
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+fn main() -> Result<()> {
+    let rounds = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(9);
+    let (mut own, mut ours) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        own.push(own_loop()?);
+        ours.push(under_the_runner()?);
+    }
+    let least = |times: &[f64]| times.iter().copied().fold(f64::INFINITY, f64::min);
+    println!("fastest round: own loop {:.3} ms, Runner {:.3} ms", least(&own) * 1e3, least(&ours) * 1e3);
+    let (own, ours) = (median(own), median(ours));
+    println!(
+        "a step: own loop {:.3} ms, Runner {:.3} ms, {:+.2} %",
+        own * 1e3,
+        ours * 1e3,
+        100.0 * (ours / own - 1.0)
+    );
+    println!("a save of 100 MB holds the training up for {:.1} ms", stall()? * 1e3);
+    Ok(())
+}
