@@ -6,6 +6,7 @@
 //! beforehand for all tasks, pass by.
 #![allow(unsafe_code)]
 
+use super::epilogue::{Bias, EpilogueOp};
 use super::matrix::{Mat, MatMut};
 use super::microkernel::Offsets;
 use super::product::Product;
@@ -13,7 +14,7 @@ use crate::kernels::bf16::{
     Bf16Kernel, Bf16Scratch, MR, NR, ReleaseTiles, STEP, TILE, bf16, pack_a, pack_b, packed_a_len, tiles_for,
 };
 use crate::kernels::disjoint::DisjointMut;
-use crate::kernels::elementwise::scale;
+use crate::kernels::elementwise::{Act, scale};
 use crate::kernels::par;
 use std::ops::Range;
 
@@ -48,6 +49,19 @@ pub(super) fn is_serial(m: usize, k: usize, n: usize) -> bool {
     m * n * k / 8 + 12 * (m * k + k * n + m * n) < par::SERIAL_FLOPS
 }
 
+/// B packed for several products with it.
+pub(super) fn pack_right(b: Mat<'_>) -> Bf16Scratch {
+    let mut packed = Bf16Scratch::take(b.cols.div_ceil(PANEL) * packed_a_len(b.rows));
+    let a = Mat { data: &[], rows: 0, cols: b.rows, rs: 0, cs: 1 };
+    let nothing = Product { alpha: 1.0, beta: 0.0, bias: Bias::None, op: EpilogueOp::Act(Act::Identity) };
+    Bf16Product::new(nothing, a, b, None, MatMut::new(&mut [], 0, b.cols)).pack_all(
+        Side::B,
+        false,
+        &mut packed,
+    );
+    packed
+}
+
 /// Which operand.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Side {
@@ -60,6 +74,8 @@ pub(super) struct Bf16Product<'a> {
     product: Product<'a>,
     a: Mat<'a>,
     b: Mat<'a>,
+    /// All panels of B, if they are packed already.
+    packed_b: Option<&'a [bf16]>,
     c: DisjointMut<'a>,
     rs_c: usize,
     /// The operand whose panels tasks have for their own.
@@ -70,25 +86,35 @@ pub(super) struct Bf16Product<'a> {
 
 impl<'a> Bf16Product<'a> {
     /// Chooses how a product with elements is cut.
-    pub fn new(product: Product<'a>, a: Mat<'a>, b: Mat<'a>, c: MatMut<'a>) -> Self {
+    pub fn new(
+        product: Product<'a>,
+        a: Mat<'a>,
+        b: Mat<'a>,
+        packed_b: Option<&'a [bf16]>,
+        c: MatMut<'a>,
+    ) -> Self {
         let own = if c.rows >= c.cols { Side::A } else { Side::B };
         let panels = c.rows.max(c.cols).div_ceil(PANEL);
         // An even number of equal blocks: two threads take a half each.
         let blocks = panels.div_ceil(BLOCK_PANELS).next_multiple_of(2).max(TASKS);
         let (rs_c, c) = (c.rs, DisjointMut::from(c.data));
-        Self { product, a, b, c, rs_c, own, block: panels.div_ceil(blocks) }
+        Self { product, a, b, packed_b, c, rs_c, own, block: panels.div_ceil(blocks) }
     }
 
     pub fn run(&self, serial: bool) {
-        let k = self.a.cols;
         let other = self.other();
         let count = self.lanes(other).div_ceil(PANEL);
-        let mut shared = Bf16Scratch::take(count * packed_a_len(k));
-        self.pack_shared(other, count, serial, &mut shared);
+        let packed = self.packed_b.filter(|_| other == Side::B);
+        let len = if packed.is_none() { count * packed_a_len(self.a.cols) } else { 0 };
+        let mut copy = Bf16Scratch::take(len);
+        if packed.is_none() {
+            self.pack_all(other, serial, &mut copy);
+        }
+        let shared = packed.unwrap_or(&copy);
         let blocks = self.lanes(self.own).div_ceil(self.block * PANEL);
         par::tasks(blocks, serial, |block| {
             let _release = (!serial).then_some(ReleaseTiles);
-            self.task(block, &shared, count);
+            self.task(block, shared, count);
         });
     }
 
@@ -109,9 +135,9 @@ impl<'a> Bf16Product<'a> {
         panels.start * PANEL..(panels.end * PANEL).min(self.lanes(side))
     }
 
-    /// Packs all `count` panels of the operand that tasks share.
-    fn pack_shared(&self, side: Side, count: usize, serial: bool, to: &mut [bf16]) {
-        let k = self.a.cols;
+    /// Packs all panels of an operand.
+    fn pack_all(&self, side: Side, serial: bool, to: &mut [bf16]) {
+        let (k, count) = (self.a.cols, self.lanes(side).div_ceil(PANEL));
         let serial = serial || k * self.lanes(side) < SERIAL_PACKING;
         let to = DisjointMut::from(to);
         // A task reads what lies side by side: panels, or some products of all of them.
@@ -178,16 +204,23 @@ impl<'a> Bf16Product<'a> {
         let k = self.a.cols;
         let panels = self.lanes(self.own).div_ceil(PANEL);
         let own = block * self.block..((block + 1) * self.block).min(panels);
-        let kc_max = KC.min(k.next_multiple_of(STEP));
-        let mut packed = Bf16Scratch::take(own.len() * packed_a_len(kc_max));
-        for pc in (0..k).step_by(kc_max) {
-            let kc = kc_max.min(k - pc);
-            let to = DisjointMut::from(&mut packed[..]);
-            // SAFETY: they are this task's own.
-            self.pack_block(self.own, own.clone(), (pc, kc), |p| unsafe {
-                to.part((p - own.start) * packed_a_len(kc_max))
-            });
-            let mine = |q: usize| &packed[(q - own.start) * packed_a_len(kc_max)..];
+        // Where B is packed already, panels have all products.
+        let packed = self.packed_b.filter(|_| self.own == Side::B);
+        let slot = packed_a_len(if packed.is_some() { k } else { KC.min(k) });
+        let mut copy = Bf16Scratch::take(if packed.is_none() { own.len() * slot } else { 0 });
+        for pc in (0..k).step_by(KC) {
+            let kc = KC.min(k - pc);
+            if packed.is_none() {
+                let to = DisjointMut::from(&mut copy[..]);
+                // SAFETY: they are this task's own.
+                self.pack_block(self.own, own.clone(), (pc, kc), |p| unsafe {
+                    to.part((p - own.start) * slot)
+                });
+            }
+            let mine = |q: usize| match packed {
+                Some(all) => &all[q * slot + pc / STEP * self.step_len(self.own, q)..],
+                None => &copy[(q - own.start) * slot..],
+            };
             let passing =
                 |p: usize| &shared[p * packed_a_len(k) + pc / STEP * self.step_len(self.other(), p)..];
             match self.own {

@@ -13,7 +13,7 @@
 //! instructions that multiply such numbers, or else in copies that the loops above multiply. Products of fewer than
 //! 32,768 multiplications stay as they are, by their shape alone.
 //!
-//! - `product`: the public functions; `matrix`: their operands.
+//! - `product`: the public functions; `matrix`: their operands; `right`: one of several products.
 //! - `bf16`: the loops for bf16; `rounded`: copies of rounded numbers.
 //! - `blocked`: the loops; `pack`: panels of B; `epilogue`: what follows.
 //! - `microkernel`: the innermost loop in plain Rust, and what it demands; `microkernel_x86`: in AVX-512 and AVX2.
@@ -27,6 +27,7 @@ pub(super) mod microkernel;
 mod microkernel_x86;
 pub(super) mod pack;
 mod product;
+mod right;
 mod rounded;
 
 pub use epilogue::{Bias, Epilogue, LayerEpilogue};
@@ -34,3 +35,4 @@ pub use matrix::{Mat, MatMut};
 pub(super) use product::gemm_serial;
 pub use product::{gemm, gemm_add, gemm_gelu, gemm_mul, linear};
 pub(crate) use rounded::rounded;
+pub(super) use right::RightOperand;

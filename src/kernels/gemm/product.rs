@@ -7,6 +7,7 @@ use super::epilogue::{Bias, Epilogue, EpilogueOp, LayerEpilogue};
 use super::matrix::{Mat, MatMut};
 use super::rounded::rounded;
 use crate::base::Elem;
+use crate::kernels::bf16::bf16;
 use crate::kernels::disjoint::DisjointMut;
 use crate::kernels::elementwise::{Act, act_inplace, add_assign};
 use crate::kernels::isa::{Bf16Isa, bf16_isa};
@@ -30,23 +31,38 @@ pub(super) struct Product<'a> {
 impl<'a> Product<'a> {
     /// Computes `c` in the precision of this thread; the caller has checked the shapes.
     fn run(self, a: Mat<'a>, b: Mat<'a>, c: MatMut<'a>) {
+        self.run_packed(a, b, None, c);
+    }
+
+    /// [`run`](Self::run), where B may be packed for bf16 already.
+    pub fn run_packed(self, a: Mat<'_>, b: Mat<'_>, packed_b: Option<&[bf16]>, c: MatMut<'_>) {
         let precision = precision_of(precision(), c.rows, a.cols, c.cols);
         let serial = match precision {
             Precision::Bf16 => is_serial(c.rows, a.cols, c.cols),
             _ => 2 * c.rows * c.cols * a.cols < SERIAL_FLOPS,
         };
         if !par::left_out(serial) {
-            self.compute(precision, a, b, c, serial);
+            self.compute(precision, a, b, packed_b, c, serial);
         }
     }
 
-    fn compute(self, precision: Precision, a: Mat<'_>, b: Mat<'_>, c: MatMut<'_>, serial: bool) {
+    fn compute(
+        self,
+        precision: Precision,
+        a: Mat<'_>,
+        b: Mat<'_>,
+        packed_b: Option<&[bf16]>,
+        c: MatMut<'_>,
+        serial: bool,
+    ) {
         if c.rows == 0 || c.cols == 0 {
             return;
         }
         match precision {
             Precision::Full => Blocked::new(self, a, b, c).run(serial),
-            Precision::Bf16 if bf16_isa() > Bf16Isa::Portable => Bf16Product::new(self, a, b, c).run(serial),
+            Precision::Bf16 if bf16_isa() > Bf16Isa::Portable => {
+                Bf16Product::new(self, a, b, packed_b, c).run(serial);
+            }
             // Without instructions for them, rounded operands are multiplied as others are.
             _ => {
                 let (mut to_a, mut to_b) = (Scratch::take(a.rows * a.cols), Scratch::take(b.rows * b.cols));
@@ -76,7 +92,7 @@ impl<'a> Product<'a> {
 }
 
 /// `wanted`, or full precision where a product is too small for another to pay: by its shape alone.
-fn precision_of(wanted: Precision, m: usize, k: usize, n: usize) -> Precision {
+pub(super) fn precision_of(wanted: Precision, m: usize, k: usize, n: usize) -> Precision {
     if m * k * n < ROUNDED_FROM { Precision::Full } else { wanted }
 }
 
@@ -86,11 +102,11 @@ pub(crate) fn gemm_serial(wanted: Precision, alpha: Elem, a: Mat<'_>, b: Mat<'_>
     debug_assert!(a.rows == c.rows && b.rows == a.cols && b.cols == c.cols);
     let precision = precision_of(wanted, c.rows, a.cols, c.cols);
     Product { alpha, beta, bias: Bias::None, op: EpilogueOp::Act(Act::Identity) }
-        .compute(precision, a, b, c, true);
+        .compute(precision, a, b, None, c, true);
 }
 
 /// Panics if the shapes do not fit each other or their slices.
-fn check(a: &Mat<'_>, b: &Mat<'_>, c: &MatMut<'_>, bias: &Bias<'_>) {
+pub(super) fn check(a: &Mat<'_>, b: &Mat<'_>, c: &MatMut<'_>, bias: &Bias<'_>) {
     assert!(
         a.rows == c.rows && b.rows == a.cols && b.cols == c.cols,
         "shapes of a matrix product do not fit"

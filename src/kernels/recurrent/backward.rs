@@ -4,7 +4,7 @@ use super::cell::{gru_backward, lstm_backward};
 use super::{Cell, RecurrentGeom, RecurrentSaved, RecurrentWeights, ended, row_of};
 use crate::base::Elem;
 use crate::kernels::elementwise::act_backward;
-use crate::kernels::gemm::{Epilogue, Mat, MatMut, gemm};
+use crate::kernels::gemm::{Epilogue, Mat, MatMut, RightOperand, gemm};
 use crate::kernels::reduce::col_sums;
 use crate::kernels::scratch::Scratch;
 
@@ -26,7 +26,8 @@ pub fn recurrent_backward(
         return;
     }
     let RecurrentSaved { gates, state } = saved;
-    let (wide, hh) = (g.batch * g.gates(), w.hh);
+    let wide = g.batch * g.gates();
+    let [all, new] = g.of_state(w.hh).map(|hh| RightOperand::new(hh, g.batch));
     let (mut zeros, mut carried) = (Scratch::take(g.hidden), Scratch::take(g.size()));
     zeros.fill(0.0);
     // The gradient of c that comes from the step behind.
@@ -48,7 +49,7 @@ pub fn recurrent_backward(
                         gates.fill(0.0);
                     }
                 }
-                state_grad(g, gates, hh, g.hidden, dbefore);
+                state_grad(g, gates, &all, g.hidden, dbefore);
             }
             Cell::Lstm => {
                 let (c, c_before) = g.step(state, t);
@@ -59,7 +60,7 @@ pub fn recurrent_backward(
                         lstm_backward(gates, row_of(c_before, row, zeros), &c[row * g.hidden..], dh, dc);
                     }
                 });
-                state_grad(g, gates, hh, 4 * g.hidden, dbefore);
+                state_grad(g, gates, &all, 4 * g.hidden, dbefore);
             }
             Cell::Gru => {
                 let (own, zeros, dh) = (&mut state[t * g.size()..][..g.size()], &zeros, &*dh);
@@ -73,11 +74,10 @@ pub fn recurrent_backward(
                         gru_backward(gates, row_of(before, row, zeros), dh, state, dbefore);
                     }
                 });
-                let (rz, new) = hh.split_at(2 * g.hidden * g.hidden);
-                state_grad(g, gates, rz, 2 * g.hidden, dbefore);
+                state_grad(g, gates, &all, 2 * g.hidden, dbefore);
                 if !first {
-                    let (d, new) = (Mat::new(own, g.batch, g.hidden), Mat::new(new, g.hidden, g.hidden));
-                    gemm(1.0, d, new, 1.0, MatMut::new(dbefore, g.batch, g.hidden), Epilogue::default());
+                    let (d, to) = (Mat::new(own, g.batch, g.hidden), MatMut::new(dbefore, g.batch, g.hidden));
+                    new.product(d, 1.0, to, Epilogue::default());
                 }
             }
         }
@@ -93,11 +93,11 @@ pub fn recurrent_backward(
 }
 
 /// Adds the gradient that the first `cols` gates of a step give to the state before.
-fn state_grad(g: &RecurrentGeom, gates: &[Elem], hh: &[Elem], cols: usize, dbefore: &mut [Elem]) {
+fn state_grad(g: &RecurrentGeom, gates: &[Elem], hh: &RightOperand<'_>, cols: usize, dbefore: &mut [Elem]) {
     if !dbefore.is_empty() {
         let d = Mat { data: gates, rows: g.batch, cols, rs: g.gates(), cs: 1 };
         let to = MatMut::new(dbefore, g.batch, g.hidden);
-        gemm(1.0, d, Mat::new(hh, cols, g.hidden), 1.0, to, Epilogue::default());
+        hh.product(d, 1.0, to, Epilogue::default());
     }
 }
 

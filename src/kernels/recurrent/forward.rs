@@ -4,7 +4,7 @@ use super::cell::{gru, lstm};
 use super::{Cell, RecurrentGeom, RecurrentSaved, RecurrentWeights, ended, row_of};
 use crate::base::Elem;
 use crate::kernels::elementwise::{act_forward, add};
-use crate::kernels::gemm::{Bias, Epilogue, Mat, MatMut, gemm};
+use crate::kernels::gemm::{Bias, Epilogue, Mat, MatMut, RightOperand, gemm};
 use crate::kernels::scratch::Scratch;
 
 /// `h` [T, N, H] of `x` [T, N, D], from a state of zeros or the one that is given. Where sequences have `lengths`, `h` is 0 beyond their ends.
@@ -22,6 +22,7 @@ pub fn recurrent(
     }
     let RecurrentSaved { gates, state } = saved;
     inputs(g, x, &w, gates);
+    let [all, new] = g.of_state(w.hh).map(|hh| RightOperand::new(hh.t(), g.batch));
     let (wide, mut zeros) = (g.batch * g.gates(), Scratch::take(g.hidden));
     zeros.fill(0.0);
     for t in g.order() {
@@ -29,7 +30,7 @@ pub fn recurrent(
         let gates = &mut gates[t * wide..][..wide];
         match g.cell {
             Cell::Tanh | Cell::Relu => {
-                add_state(g, before, w.hh, g.hidden, gates);
+                add_state(g, before, &all, g.hidden, gates);
                 act_forward(g.act(), gates, h);
                 for (row, h) in h.chunks_exact_mut(g.hidden).enumerate() {
                     if ended(lengths, row, t) {
@@ -38,7 +39,7 @@ pub fn recurrent(
                 }
             }
             Cell::Lstm => {
-                add_state(g, before, w.hh, 4 * g.hidden, gates);
+                add_state(g, before, &all, 4 * g.hidden, gates);
                 let (c, c_before) = g.step_mut(state, t);
                 let c_before = &*c_before;
                 g.each_row(gates, c, h, |row, gates, c, h| match ended(lengths, row, t) {
@@ -48,9 +49,8 @@ pub fn recurrent(
             }
             Cell::Gru => {
                 let (own, before) = (&mut state[t * g.size()..][..g.size()], &*before);
-                let (rz, new) = w.hh.split_at(2 * g.hidden * g.hidden);
-                add_state(g, before, rz, 2 * g.hidden, gates);
-                state_of_n(g, before, new, w.bias.map(|[_, hh]| &hh[2 * g.hidden..]), own);
+                add_state(g, before, &all, 2 * g.hidden, gates);
+                state_of_n(g, before, &new, w.bias.map(|[_, hh]| &hh[2 * g.hidden..]), own);
                 g.each_row(gates, own, h, |row, gates, state, h| match ended(lengths, row, t) {
                     true => [gates, state, h].into_iter().for_each(|part| part.fill(0.0)),
                     false => gru(gates, row_of(before, row, &zeros), state, h),
@@ -75,16 +75,21 @@ fn inputs(g: &RecurrentGeom, x: &[Elem], w: &RecurrentWeights<'_>, gates: &mut [
 }
 
 /// Adds the product of the state before to the first `cols` gates of a step.
-fn add_state(g: &RecurrentGeom, before: &[Elem], hh: &[Elem], cols: usize, gates: &mut [Elem]) {
+fn add_state(g: &RecurrentGeom, before: &[Elem], hh: &RightOperand<'_>, cols: usize, gates: &mut [Elem]) {
     if !before.is_empty() {
-        let (before, hh) = (Mat::new(before, g.batch, g.hidden), Mat::new(hh, cols, g.hidden));
         let to = MatMut { data: gates, rows: g.batch, cols, rs: g.gates() };
-        gemm(1.0, before, hh.t(), 1.0, to, Epilogue::default());
+        hh.product(Mat::new(before, g.batch, g.hidden), 1.0, to, Epilogue::default());
     }
 }
 
 /// What the state before adds to n of a GRU.
-fn state_of_n(g: &RecurrentGeom, before: &[Elem], hh: &[Elem], bias: Option<&[Elem]>, state: &mut [Elem]) {
+fn state_of_n(
+    g: &RecurrentGeom,
+    before: &[Elem],
+    hh: &RightOperand<'_>,
+    bias: Option<&[Elem]>,
+    state: &mut [Elem],
+) {
     if before.is_empty() {
         let rows = state.chunks_exact_mut(g.hidden);
         return match bias {
@@ -92,8 +97,8 @@ fn state_of_n(g: &RecurrentGeom, before: &[Elem], hh: &[Elem], bias: Option<&[El
             None => state.fill(0.0),
         };
     }
-    let (before, hh) = (Mat::new(before, g.batch, g.hidden), Mat::new(hh, g.hidden, g.hidden));
     let bias = bias.map_or(Bias::None, Bias::Cols);
     let to = MatMut::new(state, g.batch, g.hidden);
-    gemm(1.0, before, hh.t(), 0.0, to, Epilogue { bias, ..Epilogue::default() });
+    let before = Mat::new(before, g.batch, g.hidden);
+    hh.product(before, 0.0, to, Epilogue { bias, ..Epilogue::default() });
 }

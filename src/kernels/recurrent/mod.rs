@@ -12,6 +12,7 @@ mod forward;
 
 use crate::base::Elem;
 use crate::kernels::elementwise::Act;
+use crate::kernels::gemm::Mat;
 use crate::kernels::par;
 use rayon::prelude::*;
 
@@ -96,6 +97,15 @@ impl RecurrentGeom {
     /// The numbers of all gates of a sequence.
     fn gates(&self) -> usize {
         self.cell.gates() * self.hidden
+    }
+
+    /// The weights of the state [gates H, H]: those whose products are added to the gates, and those of n of a GRU,
+    /// whose product is not; else the second have no rows.
+    fn of_state<'a>(&self, hh: &'a [Elem]) -> [Mat<'a>; 2] {
+        let own = if self.cell == Cell::Gru { self.hidden } else { 0 };
+        let added = self.gates() - own;
+        let (all, new) = hh.split_at(added * self.hidden);
+        [Mat::new(all, added, self.hidden), Mat::new(new, own, self.hidden)]
     }
 
     /// The numbers of all states of a step.

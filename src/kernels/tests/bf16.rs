@@ -8,8 +8,9 @@ use crate::kernels::bf16::{
 use crate::kernels::gemm::microkernel::Offsets;
 use crate::kernels::isa::{Bf16Isa, bf16_isa};
 use crate::kernels::{
-    AttentionArgs, AttnGeom, AttnOutput, AttnSaved, Bias, Epilogue, Mat, MatMut, Precision, attention_packed,
-    attention_packed_backward, gemm, gemm_add, gemm_gelu, gemm_mul, with_precision,
+    AttentionArgs, AttnGeom, AttnOutput, AttnSaved, Bias, Cell, Epilogue, Mat, MatMut, Precision,
+    RecurrentGeom, RecurrentSaved, RecurrentWeights, attention_packed, attention_packed_backward, gemm,
+    gemm_add, gemm_gelu, gemm_mul, recurrent, recurrent_backward, with_precision,
 };
 
 /// Numbers of a packed panel of B.
@@ -210,5 +211,38 @@ fn attention_of_rounded_operands() {
         // Two roundings of 2^-9 a product, and sums in which they even out.
         close(&both(Precision::Bf16, causal), &full, 1e-2, "bf16");
         close(&both(Precision::F16, causal), &full, 2e-3, "f16");
+    }
+}
+
+/// Recurrent layers pack the weights of their state once for all steps: near full precision, and the same bits for any
+/// number of threads.
+#[test]
+fn recurrent_layers_of_rounded_operands() {
+    for cell in [Cell::Lstm, Cell::Gru, Cell::Tanh] {
+        let (steps, batch, ins, hidden) = (5, 40, 30, 72);
+        let g = RecurrentGeom { cell, steps, batch, ins, hidden, reverse: false, given: false };
+        let (rows, wide) = (steps * batch, cell.gates() * hidden);
+        let small = |seed, len| noise(seed, len).into_iter().map(|v| v / 8.0).collect::<Vec<Elem>>();
+        let (x, dy) = (noise(1, rows * ins), noise(2, rows * hidden));
+        let (ih, hh, bias) = (small(3, wide * ins), small(4, wide * hidden), small(5, wide));
+        let w = RecurrentWeights { ih: &ih, hh: &hh, bias: Some([&bias, &bias]) };
+        let all = |precision| {
+            on_1_and_2_threads(|| {
+                with_precision(precision, || {
+                    let (mut gates, mut state) = (vec![0.0; g.gates_len()], vec![0.0; g.state_len()]);
+                    let (mut h, mut dy) = (vec![0.0; rows * hidden], dy.clone());
+                    let saved = RecurrentSaved { gates: &mut gates, state: &mut state };
+                    recurrent(&g, None, &x, w, saved, &mut h);
+                    let saved = RecurrentSaved { gates: &mut gates, state: &mut state };
+                    recurrent_backward(&g, None, w, &h, saved, [&mut dy, &mut []]);
+                    h.extend(gates);
+                    h
+                })
+            })
+        };
+        let full: Vec<f64> = all(Precision::Full).into_iter().map(f64::from).collect();
+        let rounded = all(Precision::Bf16);
+        close(&rounded, &full, 1e-2, &format!("{cell:?}"));
+        assert!(rounded.iter().zip(&full).any(|(r, f)| f64::from(*r) != *f), "{cell:?} was not rounded");
     }
 }
