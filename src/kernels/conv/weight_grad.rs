@@ -79,8 +79,8 @@ pub(super) fn backward_weight(g: &ConvGeom, x: &[Elem], dy: &[Elem], beta: Elem,
     }
 }
 
-/// `dw = beta * dw` and the sum of partial gradients in their order: `chunks` of them, `panels` panels apart. Lanes become
-/// rows again.
+/// `dw = beta * dw` and the sum of partial gradients in their order: `chunks` of them, `panels` panels apart. Lanes
+/// become rows again.
 pub(super) fn sum_chunks(
     partials: &[Elem],
     [chunks, panels]: [usize; 2],

@@ -27,6 +27,8 @@ pub(super) struct Axis {
     /// Inputs, and how far apart they are that neighbouring outputs see.
     pub size: usize,
     pub stride: usize,
+    /// How many elements of the copy lie from what one output sees to what its neighbour does.
+    pub spread: usize,
     /// The remainders of the inputs that are seen.
     pub phases: Vec<usize>,
     /// The smallest shift: the copy begins with input `stride * low` and its phase.
@@ -38,6 +40,16 @@ pub(super) struct Axis {
 }
 
 impl Axis {
+    /// Of the output of `g`, with the inputs as they lie: neighbouring outputs see what is a stride apart.
+    pub fn spread(g: &ConvGeom, axis: usize) -> Self {
+        let taps = (0..g.kernel[axis]).map(|index| {
+            let shift = (index * g.dilation[axis]) as isize - g.padding[axis] as isize;
+            Tap { index, shift, phase: 0 }
+        });
+        let run = Run { first: 0, step: 1, count: g.out[axis], taps: taps.collect() };
+        Self::new([g.h, g.w][axis], 1, g.stride[axis], vec![run])
+    }
+
     /// Of the output of `g`: one run.
     pub fn forward(g: &ConvGeom, axis: usize) -> Self {
         let stride = g.stride[axis];
@@ -47,7 +59,7 @@ impl Axis {
             Tap { index, shift, phase: phase as usize }
         });
         let run = Run { first: 0, step: 1, count: g.out[axis], taps: taps.collect() };
-        Self::new([g.h, g.w][axis], stride, vec![run])
+        Self::new([g.h, g.w][axis], stride, 1, vec![run])
     }
 
     /// Of the gradient of the input of `g`, from that of the output: inputs of one remainder modulo the stride meet the
@@ -62,23 +74,25 @@ impl Axis {
                 .map(|(index, d)| Tap { index, shift: d.div_euclid(step as isize), phase: 0 });
             Run { first, step, count: (size - first).div_ceil(step), taps: taps.collect() }
         };
-        Self::new(g.out[axis], 1, (0..step.min(size)).map(run).collect())
+        Self::new(g.out[axis], 1, 1, (0..step.min(size)).map(run).collect())
     }
 
-    fn new(size: usize, stride: usize, runs: Vec<Run>) -> Self {
-        let taps = || runs.iter().flat_map(|run| run.taps.iter().map(move |tap| (run.count as isize, tap)));
+    fn new(size: usize, stride: usize, spread: usize, runs: Vec<Run>) -> Self {
+        // From the first output's element to the last one's.
+        let width = |run: &Run| run.count.saturating_sub(1) * spread + 1;
+        let taps = || runs.iter().flat_map(|run| run.taps.iter().map(move |tap| (width(run) as isize, tap)));
         let low = taps().map(|(_, tap)| tap.shift).min().unwrap_or(0);
-        let reach = taps().map(|(count, tap)| count + tap.shift - low).max().unwrap_or(0) as usize;
+        let reach = taps().map(|(width, tap)| width + tap.shift - low).max().unwrap_or(0) as usize;
         let mut phases: Vec<usize> = taps().map(|(_, tap)| tap.phase).collect();
         phases.sort_unstable();
         phases.dedup();
-        let mut axis = Self { size, stride, phases, low, pitch: 0, reach, runs };
+        let mut axis = Self { size, stride, spread, phases, low, pitch: 0, reach, runs };
         // What lies between the last element of a line and the first of the next one is zero for both.
         let seen = || axis.phases.iter().map(|&phase| axis.seen(phase, reach));
         let left = seen().map(|s| s.start).min().unwrap_or(0);
         let right = seen().map(|s| s.end).max().unwrap_or(0);
-        let count = axis.runs.iter().map(|run| run.count).max().unwrap_or(0);
-        axis.pitch = count.max(right).max(reach - left);
+        let width = axis.runs.iter().map(width).max().unwrap_or(0);
+        axis.pitch = width.max(right).max(reach - left).next_multiple_of(spread);
         axis
     }
 

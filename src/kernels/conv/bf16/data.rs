@@ -28,7 +28,7 @@ pub(super) fn forward(
     y: &mut [Elem],
     epilogue: impl Fn(usize, &mut [Elem]) + Sync + Send,
 ) {
-    let layout = Layout::new(Axis::forward(g, 0), Axis::forward(g, 1), g.kernel[1], g.c);
+    let layout = Layout::new(Axis::forward(g, 0), Axis::spread(g, 1), g.kernel[1], g.c);
     let weight = Weight { w, shape: [g.k, g.c, g.kernel[0] * g.kernel[1]], backward: false };
     Product::new(g.n, layout, weight, g.out).run(x, g.flops() < SERIAL_FLOPS, y, &epilogue);
 }
@@ -85,13 +85,14 @@ impl<'a> Product<'a> {
         let blocks = images.div_ceil(fit);
         let block = images.div_ceil(if blocks > 1 { blocks.next_multiple_of(2) } else { 1 });
         layout.reserve(block);
+        let (pitch, _) = layout.results();
         let (mut passes, mut packed) = (Vec::new(), 0);
         for y in &layout.y.runs {
             for x in &layout.x.runs {
                 let steps = layout.steps([y, x]);
                 let offsets = steps.iter().map(|step| step.offset as u32).collect();
                 let positions = (0..y.count)
-                    .flat_map(|row| (0..x.count).map(move |col| (row * layout.x.pitch + col) as u32))
+                    .flat_map(|row| (0..x.count).map(move |col| (row * pitch + col) as u32))
                     .collect();
                 let panel = panel_len(&layout, steps.len());
                 let (y, x) = (y.clone(), x.clone());
@@ -170,9 +171,9 @@ impl<'a> Product<'a> {
 
     /// Small images together, or rows of a large one.
     fn parts(&self, pass: &Pass, images: usize) -> Vec<Part> {
-        let (rows, area) = (pass.y.count, self.layout.area.max(1));
-        let step = (PART / area).max(1);
-        let pieces = (rows * self.layout.x.pitch).div_ceil(PART).max(1);
+        let (rows, (pitch, area)) = (pass.y.count, self.layout.results());
+        let step = (PART / area.max(1)).max(1);
+        let pieces = (rows * pitch).div_ceil(PART).max(1);
         let piece = rows.div_ceil(pieces).max(1);
         (0..images)
             .step_by(step)
@@ -196,9 +197,11 @@ impl<'a> Product<'a> {
         copies: &[bf16],
         packed: &[bf16],
     ) -> Scratch {
-        let (layout, block, pitch) = (&self.layout, self.layout.block, self.layout.x.pitch);
-        let first = part.image * layout.area + part.row * pitch;
-        let positions = (part.images - 1) * layout.area + (part.rows - 1) * pitch + pass.x.count;
+        let (layout, (pitch, area)) = (&self.layout, self.layout.results());
+        // From what one result sees to what its neighbour does.
+        let distance = layout.x.spread * layout.block;
+        let first = part.image * area + part.row * pitch;
+        let positions = (part.images - 1) * area + (part.rows - 1) * pitch + pass.x.count;
         let width = padded(cols);
         let mut sums = Scratch::take(positions * width);
         if pass.steps.is_empty() {
@@ -214,8 +217,8 @@ impl<'a> Product<'a> {
                     outer: layout.blocks(),
                     stride: layout.stride(),
                 },
-                a: &copies[(first + at) * block..],
-                rs_a: block,
+                a: &copies[(first + at) * distance..],
+                rs_a: distance,
                 rows: MR.min(positions - at),
                 b: &packed[pass.first_panel + l / NR * pass.panel..],
                 rs_b: tiles_for(cols) * TILE,
@@ -248,8 +251,9 @@ impl<'a> Product<'a> {
         // A plane after the other: 32 of them at once, often whole pages apart, would wait for the cache.
         let pitch = positions.len().next_multiple_of(LANES) + LANES;
         let mut turned = Scratch::take(cols * pitch);
+        let (_, area) = self.layout.results();
         for i in 0..part.images {
-            turn(&sums[i * self.layout.area * width..], width, positions, cols, &mut turned, pitch);
+            turn(&sums[i * area * width..], width, positions, cols, &mut turned, pitch);
             for (c, turned) in turned.chunks_exact(pitch).enumerate() {
                 let at = ((part.image + i) * self.weight.columns() + l + c) * self.plane;
                 if whole {

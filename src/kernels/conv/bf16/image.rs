@@ -75,6 +75,11 @@ impl Layout {
         self.channels * self.y.size * self.x.size
     }
 
+    /// How many results lie from one row to the next, and from one image to the next, with those for gaps between them.
+    pub fn results(&self) -> (usize, usize) {
+        (self.x.pitch / self.x.spread, self.area / self.x.spread)
+    }
+
     fn phases(&self) -> usize {
         self.y.phases.len() * self.x.phases.len()
     }

@@ -81,7 +81,7 @@ pub(super) fn pairs(v: &View, lines: Range<usize>, a: &[f32], b: Option<&[f32]>,
     // The planes of the next two channels most likely come next.
     let ahead = 2 * v.plane;
     v.check(&lines, a.len().min(b.map_or(usize::MAX, <[f32]>::len)), to.len());
-    assert!(is_there());
+    assert!(is_there(), "no instructions for bf16");
     // SAFETY: the CPU has this class, and the lengths are checked.
     unsafe { avx512_pairs(v, lines, [a.as_ptr(), b.map_or(std::ptr::null(), <[f32]>::as_ptr)], ahead, to) };
 }
@@ -89,13 +89,13 @@ pub(super) fn pairs(v: &View, lines: Range<usize>, a: &[f32], b: Option<&[f32]>,
 /// Lines `lines` of the copy of a plane; the one that comes next lies `ahead` elements behind.
 pub(super) fn singles(v: &View, lines: Range<usize>, from: &[f32], ahead: usize, to: &mut [bf16]) {
     v.check(&lines, from.len(), to.len());
-    assert!(is_there());
+    assert!(is_there(), "no instructions for bf16");
     // SAFETY: the CPU has this class, and the lengths are checked.
     unsafe { avx512_singles(v, lines, from, ahead, to) };
 }
 
-/// The pairs of `count` pixels of two planes (none: zeros) as rows of tiles, 16 pixels each: two tiles side by side, the
-/// next two `panel` numbers behind. The planes that come next lie `ahead` elements behind.
+/// The pairs of `count` pixels of two planes (none: zeros) as rows of tiles, 16 pixels each: two tiles side by side,
+/// the next two `panel` numbers behind. The planes that come next lie `ahead` elements behind.
 pub(super) fn columns(
     planes: [Option<&[f32]>; 2],
     count: usize,
@@ -113,7 +113,7 @@ pub(super) fn columns(
 /// A tile of B from rows of 16 elements: row i of its 32 begins at `at[i]`.
 pub(super) fn tile(rows: &[f32], at: &[usize; 32], to: &mut [bf16]) {
     assert!(at.iter().all(|&at| at + 16 <= rows.len()) && to.len() == TILE, "the rows of a tile");
-    assert!(is_there());
+    assert!(is_there(), "no instructions for bf16");
     // SAFETY: the CPU has this class, and the lengths are checked.
     unsafe { avx512_tile(rows, at, to) };
 }
@@ -263,8 +263,8 @@ pub(super) fn turn(sums: &[f32], width: usize, at: &[u32], cols: usize, to: &mut
 }
 
 /// # Safety
-/// The CPU has AVX-512 F; the rows of `sums` exist, and `to` has the first `count` elements of planes `c..cols`, at most
-/// 16.
+/// The CPU has AVX-512 F; the rows of `sums` exist, and `to` has the first `count` elements of planes `c..cols`, at
+/// most 16.
 #[target_feature(enable = "avx512f")]
 #[inline]
 unsafe fn turn_block(

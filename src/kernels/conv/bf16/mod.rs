@@ -1,18 +1,18 @@
 //! Convolutions of bf16 numbers: implicit products in tiles.
 //!
 //! Where tiles multiply hundreds of pairs an instruction, a convolution is about moving memory. Images are rounded and
-//! copied once, a cache's worth at a time, with their channels last and their padding around them (`image`); a tap is an
-//! offset into that copy, and no im2col matrix is written. Sums become planes again as those of f32 do. The gradient of
-//! the input is the same product with the roles of the channels exchanged (`data`). The gradient of the weight sums over
-//! pixels, 32 a step, so there the copies are planes (`weight_grad`).
+//! copied once, a cache's worth at a time, with their channels last and their padding around them (`image`); a tap is
+//! an offset into that copy, and no im2col matrix is written. Sums become planes again as those of f32 do. The gradient
+//! of the input is the same product with the roles of the channels exchanged (`data`). The gradient of the weight sums
+//! over pixels, 32 a step, so there the copies are planes (`weight_grad`).
 //!
 //! - `axis`: what outputs see, along one axis; `image`: the copies, and the steps of a product over them; `lines`: how
 //!   numbers become bf16; `weights`: the packed weight.
 //! - `data`: the forward pass and the gradient of the input; `weight_grad`: the gradient of the weight.
 //! - `pointwise`: the former for kernels of one pixel on large maps, which multiply planes as they lie.
 //!
-//! A fold of taps, and rows without gaps, multiply some pixels by zeros: where those are infinite or NaN, results beside
-//! them are NaN as well.
+//! A fold of taps, and rows without gaps, multiply some pixels by zeros: where those are infinite or NaN, results
+//! beside them are NaN as well.
 
 mod axis;
 mod data;
@@ -23,8 +23,10 @@ mod weight_grad;
 mod weights;
 
 use super::geometry::ConvGeom;
+use super::thinned::{gather, spread, thinned};
 use crate::base::Elem;
 use crate::kernels::bf16::bf16;
+use crate::kernels::scratch::Scratch;
 pub(super) use weight_grad::backward_weight;
 
 /// `y`, overwritten; `epilogue(at, pixels)` is called on each finished piece of a plane with its place in `y`.
@@ -35,7 +37,11 @@ pub(super) fn forward(
     y: &mut [Elem],
     epilogue: impl Fn(usize, &mut [Elem]) + Sync + Send,
 ) {
-    if pointwise::fits(g) {
+    if let Some(thin) = thinned(g).filter(pointwise::fits) {
+        let mut seen = Scratch::take(thin.x_len());
+        gather(g, x, &mut seen);
+        pointwise::forward(&thin, &seen, w, y, epilogue);
+    } else if pointwise::fits(g) {
         pointwise::forward(g, x, w, y, epilogue);
     } else {
         data::forward(g, x, w, y, epilogue);
@@ -44,7 +50,11 @@ pub(super) fn forward(
 
 /// `dx`, overwritten.
 pub(super) fn backward_data(g: &ConvGeom, dy: &[Elem], w: &[Elem], dx: &mut [Elem]) {
-    if pointwise::fits(g) {
+    if let Some(thin) = thinned(g) {
+        let mut seen = Scratch::take(thin.x_len());
+        backward_data(&thin, dy, w, &mut seen);
+        spread(g, &seen, dx);
+    } else if pointwise::fits(g) {
         pointwise::backward_data(g, dy, w, dx);
     } else {
         data::backward_data(g, dy, w, dx);

@@ -1,5 +1,5 @@
-//! Kernels of one pixel on large maps: pixels are the columns, which lie side by side in a plane already, so that nothing
-//! is transposed on the way in or out. These products wait for memory, and that would cost as much as they do.
+//! Kernels of one pixel on large maps: pixels are the columns, which lie side by side in a plane already, so that
+//! nothing is transposed on the way in or out. These products wait for memory, and that would cost as much as they do.
 #![allow(unsafe_code)]
 
 use super::lines::columns;

@@ -1,8 +1,9 @@
 //! The gradient of the weight: products of the planes of the input and of the gradient, over pixels.
 //!
-//! Rows of A are channels of the input: 32 pixels side by side in a padded plane, from any pixel on, so that a tap is an
-//! offset here as well. Columns of B are output channels, and its pairs are pixels: the gradient of the output lies as the
-//! input does, with zeros where that has its padding, so that the pixels of all rows and images follow one another.
+//! Rows of A are channels of the input: 32 pixels side by side in a padded plane, from any pixel on, so that a tap is
+//! an offset here as well. Columns of B are output channels, and its pairs are pixels: the gradient of the output lies
+//! as the input does, with zeros where that has its padding, so that the pixels of all rows and images follow one
+//! another.
 
 use super::axis::Axis;
 use super::lines::{View, singles};
@@ -27,8 +28,8 @@ const PARTIALS: usize = 1 << 21;
 const BLOCK: usize = 1 << 19;
 /// The same where threads share them.
 const SHARED_BLOCK: usize = 1 << 21;
-/// Positions that one micro-kernel sums: those of 32 channels of both operands are 32 KiB, which a first-level cache keeps
-/// from tap to tap.
+/// Positions that one micro-kernel sums: those of 32 channels of both operands are 32 KiB, which a first-level cache
+/// keeps from tap to tap.
 const PART: usize = 256;
 
 /// `dw = beta * dw + gradient`; neither the weight nor the batch is empty.
