@@ -3,6 +3,7 @@
 
 mod nets;
 
+use shanty::data::Batch;
 use shanty::model::{Model, StepCx};
 use shanty::optim::{Amp, AmpDtype, OptimWrapper, Sgd};
 use shanty::params::StateDict;
@@ -10,7 +11,7 @@ use shanty::params::StateDict;
 /// Everything that three steps leave behind, network by network.
 fn after_steps(threads: usize, dtype: AmpDtype) -> Vec<(&'static str, StateDict)> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-    let train = |(name, mut model, batch): (_, shanty::model::ImageClassifier, _)| {
+    let train = |(name, mut model, batch): (_, shanty::model::ImageClassifier, Batch)| {
         let amp = Amp { dtype, ..Amp::default() };
         let mut optim = OptimWrapper::new(Sgd::new(0.05).momentum(0.9)).amp(amp);
         for iter in 0..3 {

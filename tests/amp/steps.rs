@@ -1,7 +1,7 @@
 //! 50 steps from equal weights, beside PyTorch's autocast.
 
 use super::*;
-use shanty::data::{Batch, Digits, DigitsSplit, Filter, Pipeline, Resize, SplitBy};
+use shanty::data::{Batch, Dataset as _, Digits, DigitsSplit, Filter, Pipeline, Resize, SplitBy};
 use shanty::model::{ClsDataPreprocessor, ClsHead, ImageClassifier, LeNet5, MLP, PixelOps};
 use shanty::nn::ReLU;
 use shanty::nn::init::{Init, Pretrained};
