@@ -157,8 +157,8 @@ fn request(mut stream: TcpStream) -> Option<(String, Value, TcpStream)> {
 
 fn answer(path: &str, body: &Value, told: &[(String, Value)]) -> (u16, Value) {
     let path = path.trim_start_matches("/api/2.0/mlflow/");
-    let metrics = body["metrics"].as_array();
-    if metrics.into_iter().flatten().any(|metric| metric["key"] == "refused") {
+    let given = ["metrics", "params"].map(|what| body[what].as_array());
+    if given.into_iter().flatten().flatten().any(|one| one["key"] == "refused") {
         let why = json!({"error_code": "INVALID_PARAMETER_VALUE", "message": "no such name here"});
         return (400, why);
     }
@@ -280,7 +280,8 @@ fn what_mlflow_refuses_costs_nothing_else() {
     assert!(!metrics.iter().any(|(key, _)| key == "refused"));
     let params = server.of("/api/2.0/mlflow/runs/log-batch");
     let params: Vec<_> = params.iter().filter_map(|body| body["params"].as_array()).flatten().collect();
-    assert_eq!(params.len(), 2, "the seed and `n`, once each: {params:?}");
+    let params: Vec<_> = params.iter().map(|param| param["key"].as_str().unwrap()).collect();
+    assert_eq!(params, ["randomness.seed", "a/b", "n"], "each once");
     let ends = server.of("/api/2.0/mlflow/runs/update");
     assert_eq!(ends.last().unwrap()["status"], "FINISHED", "{ends:?}");
     let log = text_log(&runner);

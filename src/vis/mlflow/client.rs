@@ -51,7 +51,7 @@ pub(super) struct Client {
     /// Events of which something was lost.
     short: u64,
     /// Time and step of the last event that is short of a metric which the server would not have.
-    short_of: Option<(u64, u64)>,
+    short_of: Option<[Option<u64>; 2]>,
 }
 
 impl Client {
@@ -105,7 +105,9 @@ impl Client {
             let part = self.waiting.len().min(METRICS);
             let new = |(key, .., step): &&Waiting| self.sent.get(key).is_none_or(|sent| step > sent);
             let batch: Vec<_> = self.waiting.iter().take(part).filter(new).cloned().collect();
-            self.send_metrics(&run_id, &batch)?;
+            let json = |(key, value, timestamp, step): &Waiting| json!({"key": key, "value": to_json(*value), "timestamp": timestamp, "step": step});
+            let metrics: Vec<_> = batch.iter().map(json).collect();
+            self.send_batch(&run_id, "metrics", &metrics)?;
             self.waiting.drain(..part);
             self.sent.extend(batch.into_iter().map(|(key, .., step)| (key, step)));
         }
@@ -119,26 +121,24 @@ impl Client {
         self.refused.take().or(late)
     }
 
-    /// Sends metrics in one request. If the server will have none of them for what one of them is, they are sent in
-    /// halves, until that one stands alone and is left out.
-    fn send_metrics(&mut self, run_id: &str, metrics: &[Waiting]) -> Result<()> {
-        if metrics.is_empty() {
-            return Ok(());
-        }
-        let json = |(key, value, timestamp, step): &Waiting| json!({"key": key, "value": to_json(*value), "timestamp": timestamp, "step": step});
-        let body = json!({"run_id": run_id, "metrics": metrics.iter().map(json).collect::<Vec<_>>()});
-        let (status, answer) = self.target.base.ask("runs/log-batch", Some(&body))?;
+    /// Sends `metrics` or `params` in one request. If the server will have none of them for what one of them is, they are
+    /// sent in halves, until that one stands alone and is left out.
+    fn send_batch(&mut self, run_id: &str, what: &str, batch: &[Value]) -> Result<()> {
+        let Some(first) = batch.first() else { return Ok(()) };
+        let (status, answer) =
+            self.target.base.ask("runs/log-batch", Some(&json!({"run_id": run_id, (what): batch})))?;
         match status {
             200..300 => Ok(()),
-            400 if metrics.len() > 1 => {
-                let (first, second) = metrics.split_at(metrics.len() / 2);
-                self.send_metrics(run_id, first)?;
-                self.send_metrics(run_id, second)
+            400 if batch.len() > 1 => {
+                let (first, second) = batch.split_at(batch.len() / 2);
+                self.send_batch(run_id, what, first)?;
+                self.send_batch(run_id, what, second)
             }
             400 => {
-                // Those of one event come behind each other.
-                let at = metrics.first().map(|(.., at, step)| (*at, *step));
-                self.short += u64::from(std::mem::replace(&mut self.short_of, at) != at);
+                // Metrics of one event come behind each other.
+                let at = [&first["timestamp"], &first["step"]].map(Value::as_u64);
+                let is_new = what == "metrics" && std::mem::replace(&mut self.short_of, Some(at)) != Some(at);
+                self.short += u64::from(is_new);
                 self.refused.get_or_insert(refused("runs/log-batch", status, &answer).to_string());
                 Ok(())
             }
@@ -232,7 +232,7 @@ impl Client {
         Ok(run_id.to_owned())
     }
 
-    fn create(&self, experiment: &str, begin: &VisEvent, own: &str) -> Result<String> {
+    fn create(&mut self, experiment: &str, begin: &VisEvent, own: &str) -> Result<String> {
         let name = self.target.run_name.as_deref().unwrap_or_else(|| begin.text("experiment_name"));
         let mut tags =
             vec![json!({"key": TAG, "value": own}), json!({"key": "mlflow.runName", "value": name})];
@@ -244,15 +244,13 @@ impl Client {
         let made = json!({"experiment_id": experiment, "run_name": name, "start_time": start, "tags": tags});
         let made = self.post("runs/create", made)?;
         let run_id = self.text(&made["run"]["info"]["run_id"], "run_id")?;
-        self.send_params(&run_id, &self.params(begin))?;
+        let params = self.params(begin);
+        self.send_params(&run_id, &params)?;
         Ok(run_id)
     }
 
-    fn send_params(&self, run_id: &str, params: &[Value]) -> Result<()> {
-        let mut parts = params.chunks(PARAMS);
-        parts.try_for_each(|part| {
-            self.post("runs/log-batch", json!({"run_id": run_id, "params": part})).map(drop)
-        })
+    fn send_params(&mut self, run_id: &str, params: &[Value]) -> Result<()> {
+        params.chunks(PARAMS).try_for_each(|part| self.send_batch(run_id, "params", part))
     }
 
     /// The values of the config by their paths, the seed, and what is given beside them.
@@ -271,7 +269,10 @@ impl Client {
         let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         found.extend(self.target.params.iter().map(|(key, value)| (key.clone(), plain(value))));
         let param = |(key, value): (String, String)| json!({"key": self::key(&key), "value": value.chars().take(500).collect::<String>()});
-        found.into_iter().map(param).collect()
+        // Two that are cut to one name are one.
+        let mut names = BTreeSet::new();
+        let params = found.into_iter().map(param);
+        params.filter(|param| names.insert(param["key"].to_string())).collect()
     }
 
     fn post(&self, path: &str, body: Value) -> Result<Value> {
