@@ -149,16 +149,20 @@ fn a_signal_ends_all_in_one_checkpoint() {
             let work = format!("w{nth}");
             let (child, ranks) = under_way(&place, &work, &[]);
             std::thread::sleep(Duration::from_secs_f64(rng.random_range(0.0..1.0)));
-            let whom = ranks.get(nth.wrapping_sub(terms)).copied().unwrap_or(child.id());
+            let launcher = child.id();
+            let whom = ranks.get(nth.wrapping_sub(terms)).copied().unwrap_or(launcher);
             assert!(kill("-TERM", whom));
             let (output, took) = reap(child, &ranks);
             let text = said(&output);
             assert_eq!(place.exit_code(&work), Some(143), "{:?}: {text}", place.what());
-            assert_eq!(text.matches("WARN - SIGTERM: saving and leaving").count(), 1, "{text}");
-            assert_eq!(text.matches("interrupted (SIGTERM").count(), 1, "{text}");
-            // One was saved in this moment, or is now.
+            // Open MPI's launcher passes on nothing more once it has been told to end.
+            let said_once = |words: &str| text.matches(words).count() == 1 || whom == launcher;
+            assert!(said_once("WARN - SIGTERM: saving and leaving"), "{text}");
+            assert!(said_once("interrupted (SIGTERM"), "{text}");
+            // One was saved in this moment, or is now; there is no other but the periodic one before it.
             let after = text.split_once("SIGTERM: saving and leaving").map_or("", |(_, after)| after);
             assert!(after.matches("saving checkpoint").count() <= 1, "{:?}: {text}", place.what());
+            assert!(checkpoints(&place, &work).len() <= 2, "{:?}: {text}", place.what());
             goes_on_as_uncut(&place, &work, &mut uncut);
             fs::remove_dir_all(place.work(&work)).unwrap();
             longest = longest.max(took);
