@@ -61,14 +61,12 @@ pub(super) fn join(LauncherArg { launcher: asked }: LauncherArg) -> Result<()> {
         Some(Asked::None) => Arc::new(Solo::default()),
         _ => comm::join().or_else(once_a_machine)?,
     };
-    if let Some(asked) = asked.map(Asked::launcher) {
-        asked.check(comm.place())?;
-    }
-    if !comm.place().is_main() {
+    let place = comm.place();
+    if !place.is_main() {
         console::hush();
     }
     let _ = GROUP.set(comm);
-    Ok(())
+    asked.map(Asked::launcher).map_or(Ok(()), |asked| asked.check(place))
 }
 
 /// Processes that could not join each other cannot agree who is to speak: the first of each machine does.

@@ -118,6 +118,8 @@ fn a_wrong_start_is_told_once() {
             place.train(2, "w", &["--set", "launcher=none"]),
             "`launcher: none` makes each a run of its own",
         );
+        once(place.train(2, "w", &["--launcher", "slurm"]), "mpirun started these processes");
+        once(place.train(2, "w", &["--work-dri", "w"]), "unexpected argument '--work-dri'");
         let mut unlike = place.train(1, "w", &[]);
         unlike.args([":", "-np", "1"]).arg(shanty).args(["train", "tiny.yaml", "--work-dir", "w"]);
         unlike.args(["--set", "optim_wrapper.optimizer.lr=0.2"]);
