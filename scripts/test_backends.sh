@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Builds, lints and tests the crates in backends/, which are no part of the workspace, with their examples.
+#
+#   scripts/test_backends.sh [BACKEND...]          default: every folder of backends/
+#
+# It takes too long for CI: candle alone compiles two hundred crates. Run it for a change to src/params, src/model or a
+# backend.
+set -euo pipefail
+cd "$(dirname "$0")/../backends"
+[ $# -gt 0 ] || set -- */
+for backend; do
+  echo "== ${backend%/}"
+  (
+    cd "$backend"
+    cargo fmt --check
+    cargo clippy --release --all-targets -- -D warnings
+    cargo test --release
+  )
+done
