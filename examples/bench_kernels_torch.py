@@ -118,13 +118,18 @@ if any(FILTER in f"embedding 10000x256 {d}" for d in ("fwd", "bwd")):
 
 PRODUCTS = [("mlp l1 fwd", 64, 784, 512, 0, 1), ("mlp l1 dw", 512, 64, 784, 1, 0), ("mlp l2 fwd", 64, 512, 256, 0, 1), ("mlp l2 dx", 64, 256, 512, 0, 0),
             ("mlp l2 dw", 256, 64, 512, 1, 0), ("mlp l3 fwd", 64, 256, 10, 0, 1), ("mlp l3 dx", 64, 10, 256, 0, 0), ("vit qkv fwd", 4160, 192, 576, 0, 1),
-            ("vit mlp fwd", 4160, 192, 768, 0, 1), ("vit mlp dx", 4160, 768, 192, 0, 0), ("vit mlp dw", 768, 4160, 192, 1, 0), ("square 512", 512, 512, 512, 0, 0),
-            ("square 1024", 1024, 1024, 1024, 0, 0)]
+            ("vit mlp fwd", 4160, 192, 768, 0, 1), ("vit mlp dx", 4160, 768, 192, 0, 0), ("vit mlp dw", 768, 4160, 192, 1, 0), ("lm ffn fwd", 4096, 256, 1024, 0, 1),
+            ("lm head fwd", 4096, 256, 10_000, 0, 1), ("square 256", 256, 256, 256, 0, 0), ("square 512", 512, 512, 512, 0, 0),
+            ("square 1024", 1024, 1024, 1024, 0, 0), ("large 3072x1024", 3072, 1024, 1024, 0, 1)]
 for name, m, k, n, ta, tb in PRODUCTS:
     a = torch.randn(k, m).t() if ta else torch.randn(m, k)
     b = torch.randn(n, k).t() if tb else torch.randn(k, n)
     c = torch.empty(m, n)
     run(name, 2 * m * k * n, lambda: torch.mm(a, b, out=c))
+    # Operands and result as bf16 in memory, and as f32 that are cast on their way.
+    half_a, half_b, half_c = a.bfloat16(), b.bfloat16(), c.bfloat16()
+    run(f"{name} bf16", 2 * m * k * n, lambda: torch.mm(half_a, half_b, out=half_c))
+    run(f"{name} bf16, cast", 2 * m * k * n, lambda: c.copy_(torch.mm(a.bfloat16(), b.bfloat16())))
 
 for c, s in [(16, 32), (32, 16), (64, 8), (64, 32), (512, 4)]:
     if not any(FILTER in f"bn {c}x{s}x{s} {d}" for d in ("relu fwd", "relu bwd", "add relu fwd", "add relu bwd")):
