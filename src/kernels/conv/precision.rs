@@ -2,7 +2,10 @@
 
 use super::geometry::ConvGeom;
 use crate::base::Elem;
+#[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
+use crate::kernels::bf16::STEP;
 use crate::kernels::gemm::{Mat, rounded};
+#[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
 use crate::kernels::isa::{Bf16Isa, bf16_isa};
 use crate::kernels::par::SERIAL_FLOPS;
 use crate::kernels::precision::{Precision, precision};
@@ -35,8 +38,9 @@ impl Way {
         match wanted {
             Precision::Full => Self::Full,
             #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
-            // By AVX512-BF16 alone tiles take three to four times as long as rounded copies in f32.
-            Precision::Bf16 if bf16_isa() == Bf16Isa::Amx => Self::Tiles,
+            // By AVX512-BF16 alone tiles take three to four times as long as rounded copies in f32. Windows that do not
+            // fill a step, those of the first layers of most networks, gain nothing by tiles.
+            Precision::Bf16 if bf16_isa() == Bf16Isa::Amx && g.w_len() / g.k >= STEP => Self::Tiles,
             rounded => Self::Rounded(rounded),
         }
     }

@@ -138,18 +138,16 @@ impl<'a> Plan<'a> {
     /// One channel of the input of some images.
     fn fill_channel(&self, c: usize, x: &[Elem], images: usize, to: &mut [bf16]) {
         let (g, mut phases) = (self.g, to.chunks_exact_mut(self.phase));
+        let plane = g.h * g.w;
+        // Where the plane lies that comes next.
+        let ahead = if images > 1 { g.c * plane } else { plane };
         for &py in &self.y.phases {
             for &px in &self.x.phases {
                 let view = View::new(&self.y, &self.x, [py, px]);
                 let Some(phase) = phases.next() else { return };
                 for (i, to) in phase.chunks_exact_mut(self.area).take(images).enumerate() {
-                    singles(
-                        &view,
-                        0..self.y.pitch,
-                        &x[(i * g.c + c) * g.h * g.w..][..g.h * g.w],
-                        g.c * g.h * g.w,
-                        to,
-                    );
+                    let from = &x[(i * g.c + c) * plane..][..plane];
+                    singles(&view, 0..self.y.pitch, from, ahead, to);
                 }
                 phase[images * self.area..].fill(bf16::ZERO);
             }
@@ -162,6 +160,7 @@ impl<'a> Plan<'a> {
         let channels = NR.min(g.k - p * NR);
         let tiles = tiles_for(channels);
         let view = View::plain([rows, cols], self.x.pitch);
+        let ahead = rows * cols * if images > 1 { g.k } else { 1 };
         let mut planes = Scratch::take(16 * half);
         for t in 0..tiles {
             let channels = 16.min(channels - 16 * t);
@@ -169,7 +168,7 @@ impl<'a> Plan<'a> {
                 let plane = numbers_mut(plane);
                 for (image, to) in plane.chunks_exact_mut(self.area).take(images).enumerate() {
                     let from = (image * g.k + p * NR + 16 * t + i) * rows * cols;
-                    singles(&view, 0..self.y.pitch, &dy[from..][..rows * cols], g.k * rows * cols, to);
+                    singles(&view, 0..self.y.pitch, &dy[from..][..rows * cols], ahead, to);
                 }
                 plane[images * self.area..].fill(bf16::ZERO);
             }
