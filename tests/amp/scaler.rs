@@ -25,13 +25,13 @@ fn the_scale_moves_as_that_of_gradscaler() {
     for case in recorded["scaler"].as_array().unwrap() {
         let loss_scale = asked(&case["args"]);
         let amp = Amp { dtype: AmpDtype::Float32, loss_scale };
-        let (mut optim, mut model) = (OptimWrapper::new(Sgd::new(0.125)).amp(amp), Given::new());
+        let (mut optim, mut model) = (OptimWrapper::new(Sgd::new(0.5)).amp(amp), Given::new());
         let steps = case["overflows"].as_array().unwrap().iter().zip(case["steps"].as_array().unwrap());
         for (n, (overflow, step)) in steps.enumerate() {
             let what = format!("{}, step {n}", case["args"]);
             let (from, to) = (step["scale"].as_f64().unwrap(), step["next"].as_f64().unwrap());
             assert_eq!(f64::from(optim.loss_scale(64)), from, "{what}");
-            model.scaled([1.0, 2.0, 3.0], optim.loss_scale(64));
+            model.scaled([0.25, 0.5, 0.75], optim.loss_scale(64));
             match overflow.as_u64() {
                 Some(1) => model.grad[[1]] = Elem::INFINITY,
                 Some(2) => model.grad[[1]] = Elem::NAN,
