@@ -66,7 +66,7 @@ shanty::module!(Deep { hidden, head });
 fn linear(ins: usize, outs: usize, gain: f64) -> Linear {
     let rule = Normal { mean: 0.0, std: (gain / ins as f64).sqrt() };
     let bias = Some(Param::init(&[outs], Normal { mean: 0.0, std: 0.0 }));
-    Linear { weight: Param::init(&[outs, ins], rule), bias }
+    Linear::of(Param::init(&[outs, ins], rule), bias)
 }
 
 fn layer(yaml: &str) -> Result<Box<dyn Module>> {

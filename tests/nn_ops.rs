@@ -157,8 +157,8 @@ fn layouts_do_not_matter() {
 #[test]
 fn empty_products_are_zero() {
     let zeros = |shape: &[usize]| Tensor::zeros(IxDyn(shape));
-    let mut inner =
-        Linear { weight: Param::new(zeros(&[3, 0])), bias: Some(Param::new(tensor(&[3], &[1.0, 2.0, 3.0]))) };
+    let bias = Param::new(tensor(&[3], &[1.0, 2.0, 3.0]));
+    let mut inner = Linear::of(Param::new(zeros(&[3, 0])), Some(bias));
     assert_eq!(
         apply(&mut inner, zeros(&[2, 0]), true).unwrap(),
         tensor(&[2, 3], &[1.0, 2.0, 3.0, 1.0, 2.0, 3.0])

@@ -98,7 +98,7 @@ fn the_pool_does_not_grow() {
 /// Gradients add up until they are zeroed, and a step that fails changes none.
 #[test]
 fn gradients_accumulate() {
-    let mut module = Linear { weight: Param::full(&[1, 1], 3.0), bias: None };
+    let mut module = Linear::of(Param::full(&[1, 1], 3.0), None);
     let mut autograd = Autograd::default();
     let mut go = |module: &mut Linear, fail: bool| {
         autograd.train(module, &mut keyed(0, "", 0, 0), |module, tape, cx| {

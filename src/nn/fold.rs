@@ -128,7 +128,9 @@ fn product(module: &mut dyn Any) -> Option<(&mut Param, &mut Option<Param>)> {
     if module.is::<Conv1d>() {
         return module.downcast_mut::<Conv1d>().map(|conv| (&mut conv.weight, &mut conv.bias));
     }
-    module.downcast_mut::<Linear>().map(|linear| (&mut linear.weight, &mut linear.bias))
+    // What an adapter adds would have to be scaled as well.
+    let linear = module.downcast_mut::<Linear>().filter(|linear| !linear.is_adapted());
+    linear.map(|linear| (&mut linear.weight, &mut linear.bias))
 }
 
 /// Output `k` becomes `scale[k] y + shift[k]`.

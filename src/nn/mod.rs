@@ -62,6 +62,7 @@ pub use module::{Forward, InModule, Module, ModuleConfig};
 pub use module_tree::{Child, ChildMut, Field, ModuleTree};
 pub use param::{Buffer, Counter, Param};
 pub use recompute::checkpoint_activations;
+pub(crate) use replace::linear_of;
 pub use replace::{convert_sync_batchnorm, replace, revert_sync_batchnorm, set_eval};
 pub use tape::Tape;
 pub use tie::{tie_weights, tied_names};

@@ -7,7 +7,7 @@ use crate::base::{Error, Result};
 use super::layers::norm_of;
 use super::module::Wrapped;
 use super::tree::{apply, at_mut};
-use super::{Identity, Module, ModuleTree};
+use super::{Identity, Linear, Module, ModuleTree};
 
 /// Puts a module in the place of the one at a dotted path, and gives the old one back. Weights of the new one are
 /// called as its place is.
@@ -73,6 +73,11 @@ fn sync_batchnorm(root: &mut dyn ModuleTree, sync: bool) -> usize {
         }
     });
     found
+}
+
+/// A module as the linear layer that it is.
+pub(crate) fn linear_of(module: &mut dyn ModuleTree) -> Option<&mut Linear> {
+    concrete(module)?.downcast_mut()
 }
 
 /// The wrapper of the module at a path, put around it where there is none yet.

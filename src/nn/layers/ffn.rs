@@ -88,7 +88,8 @@ impl FFN {
     ) -> Result<Var<'t>> {
         let Self { layers: Layers { hidden, fc, drop }, gamma2, drop_path, .. } = self;
         let dropping = cx.training && (hidden.drop.p > 0.0 || drop.p > 0.0 || drop_path.drop_prob > 0.0);
-        let fuses = hidden.gelu && !dropping && gamma2.is_none();
+        let adapted = hidden.fc.is_adapted() || fc.is_adapted();
+        let fuses = hidden.gelu && !dropping && gamma2.is_none() && !adapted;
         if let (true, Some(first), Some(second)) = (fuses, &hidden.fc.bias, &fc.bias) {
             let tape = x.tape();
             let first = [tape.param(&hidden.fc.weight), tape.param(first)];

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::lora::Adapter;
 use crate::base::{Elem, Error, Result};
 use crate::kernels::{Act, Epilogue, LayerEpilogue, Mat, MatMut, col_sums, gemm, linear};
 use crate::nn::buffer_pool::{slice, tensor};
@@ -35,14 +36,20 @@ pub struct Linear {
     pub weight: Param,
     /// `[out]`.
     pub bias: Option<Param>,
+    adapter: Adapter,
 }
 
-module!(Linear { weight, bias });
+module!(Linear { weight, bias, ..adapter });
 
 impl Linear {
     /// A layer with bias.
     pub fn new(in_features: usize, out_features: usize) -> Self {
         LinearConfig { in_features, out_features, bias: true }.build()
+    }
+
+    /// A layer of these: `weight` [out, in], `bias` `[out]`.
+    pub fn of(weight: Param, bias: Option<Param>) -> Self {
+        Self { weight, bias, adapter: Adapter::default() }
     }
 
     /// Whether an offset is added; it is unless this says no.
@@ -52,6 +59,32 @@ impl Linear {
         self.bias = bias.then(|| Param::fan_in(&[outs], ins));
         self
     }
+
+    /// Adds `alpha / rank` times the product of two matrices of this rank, of which the second begins as zeros. Its own
+    /// weights are frozen by whoever wants that.
+    pub(crate) fn adapt(&mut self, alpha: f64, rank: usize, drop_rate: f64) {
+        if let &[outs, ins] = self.weight.value.shape() {
+            self.adapter = Adapter::new([outs, ins], alpha, rank, drop_rate);
+        }
+    }
+
+    /// Whether it adds more to `x` than its weights say: who multiplies by them himself calls `adapted` too.
+    pub(crate) fn is_adapted(&self) -> bool {
+        self.adapter.is_some()
+    }
+
+    /// Whether what is added was added in a pass since this was asked; `None` for a layer that adds nothing.
+    pub(crate) fn take_called(&mut self) -> Option<bool> {
+        self.adapter.take_called()
+    }
+
+    /// `y`, which the weights make of `x`, and what is added to it.
+    ///
+    /// # Errors
+    /// When the sizes do not fit.
+    pub(crate) fn adapted<'t>(&mut self, x: Var<'t>, y: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
+        self.adapter.add(x, y, cx)
+    }
 }
 
 impl LinearConfig {
@@ -59,14 +92,15 @@ impl LinearConfig {
     pub fn build(&self) -> Linear {
         let Self { in_features: ins, out_features: outs, bias } = *self;
         let weight = Param::fan_in(&[outs, ins], ins);
-        Linear { weight, bias: bias.then(|| Param::fan_in(&[outs], ins)) }
+        Linear::of(weight, bias.then(|| Param::fan_in(&[outs], ins)))
     }
 }
 
 impl Module for Linear {
-    fn forward<'t>(&mut self, x: Var<'t>, _: &mut Forward<'_>) -> Result<Var<'t>> {
+    fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
         let tape = x.tape();
-        x.linear(tape.param(&self.weight), self.bias.as_ref().map(|b| tape.param(b))).checked()
+        let y = x.linear(tape.param(&self.weight), self.bias.as_ref().map(|b| tape.param(b)));
+        self.adapted(x, y, cx)?.checked()
     }
 }
 

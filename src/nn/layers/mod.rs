@@ -21,6 +21,7 @@ mod layer_norm;
 mod layer_norm2d;
 mod layer_scale;
 mod linear;
+mod lora;
 mod mask;
 mod over_time;
 mod pair;

@@ -322,7 +322,8 @@ impl Module for WindowMsaV2 {
         let ([b, t, c], heads, tape) = ([0, 1, 2].map(|axis| x.shape()[axis]), self.heads, x.tape());
         let [q_bias, v_bias] = [tape.param(&self.q_bias), tape.param(&self.v_bias)];
         let bias = tape.concat(&[q_bias, q_bias.zeros_like(), v_bias], 0);
-        let qkv = x.linear(tape.param(&self.qkv.weight), Some(bias)).reshape(&[b, t, 3, heads, c / heads]);
+        let qkv = x.linear(tape.param(&self.qkv.weight), Some(bias));
+        let qkv = self.qkv.adapted(x, qkv, cx)?.reshape(&[b, t, 3, heads, c / heads]);
         let [q, k, v] = [0, 1, 2].map(|part| qkv.select(2, part).transpose(1, 2));
         let scale = tape.param(&self.logit_scale).clamp(Elem::MIN, Elem::ln(100.0)).exp();
         let table = tape.input(self.table());

@@ -279,7 +279,9 @@ impl Module for Attention {
         let qkv = match (&self.q_bias, &self.v_bias) {
             (Some(q), Some(v)) => {
                 let [q, v] = [q, v].map(|bias| tape.param(bias));
-                x.linear(tape.param(&self.qkv.weight), Some(tape.concat(&[q, q.zeros_like(), v], 0)))
+                let bias = tape.concat(&[q, q.zeros_like(), v], 0);
+                let y = x.linear(tape.param(&self.qkv.weight), Some(bias));
+                self.qkv.adapted(x, y, cx)?
             }
             _ => cx.child("qkv", &mut self.qkv, x)?,
         };

@@ -230,7 +230,7 @@ impl MultiheadAttention {
     ) -> Result<Var<'t>> {
         let x = self.heads(x, residual.shape().get(1).copied(), &AttentionMask::default(), cx)?;
         let dropping = cx.training && (self.proj_drop.p > 0.0 || self.drop_path.drop_prob > 0.0);
-        if dropping || self.gamma1.is_some() {
+        if dropping || self.gamma1.is_some() || self.proj.is_adapted() {
             return (self.project(x, cx)? + residual).checked();
         }
         let tape = x.tape();
