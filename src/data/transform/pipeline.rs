@@ -115,6 +115,17 @@ impl Compose {
     }
 
     pub(super) fn build(specs: &[Spec<dyn Transform>], cx: &mut BuildCx) -> Result<Self> {
+        // The cache goes by files: behind what has read one it would keep nothing, and say nothing.
+        let cache = specs.iter().position(|spec| spec.name() == "CachePictures").unwrap_or_default();
+        let reads = |spec: &&Spec<dyn Transform>| spec.name() != "LoadImageFromFile";
+        if let Some(first) = specs[..cache].iter().find(reads) {
+            let text = format!(
+                "CachePictures keeps nothing here: `{}` before it has read the picture's file. Put CachePictures first, and what it \
+                 is to keep into its `transforms`",
+                first.name()
+            );
+            return Err(Diags::from(Diag::error(text).on(specs[cache].node())).into());
+        }
         let places = specs.iter().map(|spec| spec.node().clone()).collect();
         Ok(Self { transforms: Spec::build_all(specs, cx)?, places })
     }
