@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::source::{Loc, Origin};
 use crate::base::Error;
 use crate::base::escape::{brief, escaped, escaped_coloured, escaped_lines};
+use crate::base::number::count;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -260,6 +261,9 @@ fn correction<'a>(at: &'a Loc, text: &'a str) -> Group<'a> {
 /// The label of a further place.
 const AGAIN: &str = "and here";
 
+/// Further places that are shown of one mistake; the others are counted.
+const PLACES: usize = 8;
+
 /// Complaints of one reading that are kept: all work that a single one makes is done so often at most.
 const MOST: usize = 1000;
 
@@ -270,16 +274,23 @@ pub struct Diags(pub Vec<Diag>);
 impl Diags {
     /// For people. What is wrong in the same way in several places is said once.
     pub fn render(&self, color: bool) -> String {
-        let mut told: Vec<Diag> = Vec::new();
+        let mut told: Vec<(Diag, usize)> = Vec::new();
         for diag in &self.0 {
-            match told.iter_mut().find(|known| known.says_what(diag)) {
+            match told.iter_mut().find(|(known, _)| known.says_what(diag)) {
                 // One line that is used in several places has one more use.
-                Some(known) if known.at == diag.at => known.places.extend(diag.places.clone()),
-                Some(known) => known.places.extend(diag.at.clone().map(|at| (at, AGAIN.to_owned()))),
-                None => told.push(diag.clone()),
+                Some((known, _)) if known.at == diag.at => known.places.extend(diag.places.clone()),
+                Some((known, more)) if known.places.len() >= PLACES => {
+                    *more += usize::from(diag.at.is_some())
+                }
+                Some((known, _)) => known.places.extend(diag.at.clone().map(|at| (at, AGAIN.to_owned()))),
+                None => told.push((diag.clone(), 0)),
             }
         }
-        told.iter().map(|d| d.render(color)).collect::<Vec<_>>().join("\n\n")
+        let whole = |(diag, more): (Diag, usize)| match more {
+            0 => diag,
+            more => diag.note(format!("and in {}", count(more as u64, "further place"))),
+        };
+        told.into_iter().map(|told| whole(told).render(color)).collect::<Vec<_>>().join("\n\n")
     }
 
     /// For editors and scripts: an array.

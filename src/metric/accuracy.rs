@@ -113,7 +113,10 @@ impl Metric for Accuracy {
     fn process(&mut self, predictions: &Predictions<'_>) -> Result<()> {
         let (scores, labels) = predictions.classified()?;
         if let Some(k) = self.topk.iter().find(|&&k| k > scores.ncols()) {
-            return Err(Error::invalid(format!("topk {k} is more than the {} classes", scores.ncols())));
+            return Err(Error::invalid(format!(
+                "topk {k} is more than the {} classes: give `topk: [1]`, in an `evaluation` of MMCV 1.x by `metric_options`",
+                scores.ncols()
+            )));
         }
         self.counts.hits.resize(self.topk.len() * self.thrs.len(), 0);
         for (scores, &label) in scores.outer_iter().zip(&labels) {

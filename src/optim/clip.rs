@@ -82,7 +82,10 @@ impl ClipGrad {
             ClipKind::Value => ("clip_value", self.clip_value, self.max_norm.map(|_| "max_norm")),
         };
         if let Some(other) = other {
-            return Err(Error::config(format!("`{other}` does not belong to this clip_grad type")));
+            let kind = if needs == "max_norm" { "value" } else { "norm" };
+            return Err(Error::config(format!(
+                "`{other}` belongs to a clip_grad of `type: {kind}`, and this one clips by `{needs}`: leave one out"
+            )));
         }
         let limit = limit.ok_or_else(|| Error::config(format!("clip_grad: `{needs}` is missing")))?;
         Ok((needs, limit))

@@ -17,12 +17,26 @@ const ALIASES: &str = include_str!("aliases.txt");
 
 /// Our name for the type of this kind that others call `name`.
 pub(crate) fn alias(kind: &str, name: &str) -> Option<&'static str> {
-    let name = name.to_lowercase().replace('_', "");
+    // MMPretrain names torchvision's transforms `torchvision/…`.
+    let name = name.rsplit('/').next().unwrap_or(name).to_lowercase().replace('_', "");
     ALIASES.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
         let (ours, theirs) = line.split_once(": ")?;
         let (own, ours) = ours.split_once(' ')?;
         (own == kind && theirs.split(' ').any(|known| known == name)).then_some(ours)
     })
+}
+
+/// What people look for among the types of a kind, in any letters, and that is no type here: where it is instead.
+const ADVICE: &[(&str, &str, &str)] = &[(
+    "optimizer",
+    "sam",
+    "SAM works with any optimizer: `sam: {rho: 0.05}` stands beside `optimizer`, see docs/optimizers.md",
+)];
+
+/// Where to find what is no type of this kind.
+pub(crate) fn advice(kind: &str, name: &str) -> Option<&'static str> {
+    let known = ADVICE.iter().find(|(own, word, _)| *own == kind && name.eq_ignore_ascii_case(word));
+    known.map(|(.., text)| *text)
 }
 
 #[cfg(test)]
@@ -44,6 +58,8 @@ mod tests {
         }
         assert_eq!(alias("loss", "Mean_Absolute_Error"), Some("L1Loss"));
         assert_eq!(alias("metric", "MeanAbsoluteError"), Some("MAE"));
+        assert_eq!(alias("transform", "torchvision/RandomHorizontalFlip"), Some("RandomFlip"));
+        assert!(advice("optimizer", "SAM").is_some() && advice("hook", "SAM").is_none());
         assert_eq!((alias("loss", "L1Loss"), alias("hook", "MAE")), (None, None));
     }
 

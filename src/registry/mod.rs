@@ -53,7 +53,7 @@ use crate::config::{Diags, Key, Node};
 pub use collect::{Collected, blamed};
 pub use cx::BuildCx;
 pub use describe::{Parameter, describe, example, parameters};
-pub(crate) use elsewhere::{alias, project};
+pub(crate) use elsewhere::{advice, alias, project};
 pub use explain::explain;
 #[doc(hidden)]
 pub use macros::{FromYaml, Make};

@@ -4,7 +4,7 @@ use std::any::TypeId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
-use super::{Entry, KindEntry, Registrable, alias, project};
+use super::{Entry, KindEntry, Registrable, advice, alias, project};
 use crate::base::suggest::nearest;
 use crate::base::{Error, Result};
 use crate::config::{Diag, Diags, Node};
@@ -137,6 +137,9 @@ fn unknown<T: ?Sized + Registrable>(node: &Node, text: &str) -> Diag {
     let name = split(text).1;
     let diag = Diag::error(format!("unknown {} `{name}`", T::KIND)).on(node);
     let known: Vec<&str> = entries(T::KIND).map(|entry| entry.name).collect();
+    if let Some(where_it_is) = advice(T::KIND, name) {
+        return diag.note(where_it_is);
+    }
     if let Some(ours) = alias(T::KIND, name) {
         return diag.fix(ours).note(list::<T>(&known));
     }

@@ -30,13 +30,19 @@ impl Session {
             self.state.log.warn(text);
         }
         batch.map_err(|error| {
-            let text = match SampleError::of(&error).is_some() {
-                true if most > 0 => format!("{error}; {count} samples are left out, and max_bad_samples is {most}"),
-                true => format!(
-                    "{error}; `max_bad_samples: N` in the loader leaves up to N such samples out, `shanty check --data` lists \
-                     them all"
-                ),
-                false => error.to_string(),
+            let text = match SampleError::of(&error) {
+                Some(_) if most > 0 => {
+                    format!("{error}; {count} samples are left out, and max_bad_samples is {most}")
+                }
+                Some(sample) => {
+                    // A transform may refuse all samples, which is the config's doing, or a few.
+                    let few = if sample.transform().is_empty() { "" } else { "where few samples are so, " };
+                    format!(
+                        "{error}; {few}`max_bad_samples: N` in the loader leaves up to N such samples out, `shanty check --data` \
+                         lists them all"
+                    )
+                }
+                None => error.to_string(),
             };
             let (epoch, iter) = (progress.epoch, progress.iter);
             let source = Box::new(NotGiven { text, source: error });

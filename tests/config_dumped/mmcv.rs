@@ -44,7 +44,12 @@ fn a_config_of_mmcv_1_is_read_in_todays_form() {
 fn mistakes_of_mmcv_1_keep_their_places() {
     for (from, to, says, place) in [
         ("step: [30, 60, 90]", "step: [30, 60, x]", "expected an integer", ":29:"),
-        ("policy: step", "policy: steps", "the policy `steps` has no form of today", ":29:"),
+        (
+            "policy: step",
+            "policy: steps",
+            "the policy `steps` has no form of today: did you mean `step`?",
+            ":29:",
+        ),
         ("warmup: linear", "warmup: line", "none of constant, linear and exp", ":29:"),
         ("warmup_iters: 500, ", "", "a warm-up needs `warmup_iters`", ":29:"),
         ("step: [30, 60, 90]", "step: [30], stepp: 4", "unknown key `stepp`", ":29:"),

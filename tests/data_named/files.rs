@@ -79,6 +79,15 @@ fn a_data_set_that_is_not_here_says_what_was_looked_for() {
         let wanted = wanted.replace("ROOT", &dir.path().display().to_string());
         assert!(error.contains(&wanted), "{kind}: {error}");
     }
+    // Of a copy that broke off all files but those that are there were looked for.
+    let broken = tempfile::tempdir().unwrap();
+    for part in [1, 2, 3, 5] {
+        write(broken.path().join(format!("cifar-10-batches-bin/data_batch_{part}.bin")), "");
+    }
+    let error = refusal(set("CIFAR10", broken.path(), "split: train"));
+    let wanted =
+        "of the files of CIFAR-10 in cifar-10-batches-bin there is no data_batch_4.bin: copy it again";
+    assert!(error.contains(wanted), "{error}");
     write(dir.path().join("cifar-10-python.tar.gz"), "");
     let packed = refusal(set("CIFAR10", dir.path(), ""));
     assert!(

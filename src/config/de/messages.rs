@@ -162,8 +162,20 @@ pub(super) fn unknown_key(
         "weight" | "weights" => has(&["weight", "class_weight"]).or_else(|| guess(&key.text, known)),
         other => guess(other, known),
     };
-    if let Some(name) = meant {
-        return diag.fix(name);
+    let reason = super::harmless::reason(&key.text);
+    match meant.filter(|_| reason.is_none()) {
+        // Twice in one mapping it would be the next mistake.
+        Some(name) if node.get(name).is_some() => {
+            return diag.note(format!("`{name}` stands there already: keep one of the two"));
+        }
+        Some(name) => return diag.fix(name),
+        None => {}
+    }
+    if known.contains(&"wrappers") && value.get("optimizer").is_some() {
+        return diag.note(format!(
+            "several optimizers stand under `wrappers`: {{type: OptimWrapperDict, wrappers: {{{}: {{modules: …, optimizer: …}}}}}}",
+            key.text
+        ));
     }
     let diag = match node.get("type") {
         Some(name) if inherits(name, key) => diag
@@ -175,7 +187,7 @@ pub(super) fn unknown_key(
         let note = format!("`{}` above it is empty: indent what belongs to it", above.text);
         return diag.note(note).suggest(format!("{}.{}", above.text, key.text));
     }
-    if let Some(reason) = super::harmless::reason(&key.text) {
+    if let Some(reason) = reason {
         return diag.note(reason);
     }
     if known.is_empty() {

@@ -2,6 +2,7 @@
 
 use super::parts::{Taken, text};
 use super::warmup;
+use crate::base::suggest::nearest;
 use crate::config::{Diag, Diags, Key, Kind, Node};
 
 /// What a schedule moves, and how its keys are called.
@@ -123,6 +124,22 @@ fn one(config: &Node, moves: Moves, by_epoch: bool, total: Option<u64>) -> Resul
     Ok(made.into_iter().chain(warm).map(|schedule| schedule.node(&policy)).collect())
 }
 
+/// What `policy` may say, in any letters.
+const POLICIES: [&str; 12] = [
+    "fixed",
+    "step",
+    "exp",
+    "inv",
+    "poly",
+    "CosineAnnealing",
+    "LinearAnnealing",
+    "FlatCosineAnnealing",
+    "CosineAnnealingCooldown",
+    "CosineRestart",
+    "cyclic",
+    "OneCycle",
+];
+
 fn by_policy(
     name: &str,
     place: &Place<'_>,
@@ -179,8 +196,11 @@ fn by_policy(
         }
         "onecycle" => vec![one_cycle_momentum(place, keys)],
         other => {
-            let text = format!("the policy `{other}` has no form of today");
-            return Err(Box::new(Diag::error(text).on(place.at)));
+            let near = nearest(other, POLICIES).map(|near| format!(": did you mean `{near}`?"));
+            let text = format!("the policy `{other}` has no form of today{}", near.unwrap_or_default());
+            return Err(Box::new(
+                Diag::error(text).on(place.at).note(format!("known are {}", POLICIES.join(", "))),
+            ));
         }
     })
 }

@@ -243,10 +243,18 @@ fn unpacked(name: &str) -> Error {
 }
 
 fn unequal<T: std::fmt::Debug + ?Sized>(what: &str, a: u64, of_a: &T, b: u64, of_b: &T) -> Error {
-    Error::invalid(format!(
-        "samples {a} and {b} of one batch differ in {what}: {of_a:?} and {of_b:?} (Resize, Pad or RandomCrop give images one \
-         size, `pad_collate` pads sequences)"
-    ))
+    let (of_a, of_b) = (format!("{of_a:?}"), format!("{of_b:?}"));
+    let lengths = |of: &str| of.trim_matches(['[', ']']).split(", ").map(str::to_owned).collect::<Vec<_>>();
+    let remedy = match (&lengths(&of_a)[..], &lengths(&of_b)[..]) {
+        ([a, rest @ ..], [b, others @ ..])
+            if rest.len() == 2 && rest == others && a.parse::<usize>().is_ok() && a != b =>
+        {
+            "of pictures the first number is that of the channels: `color_type` gives all the same, and so does \
+             `keep_channels: true` of RandomGrayscale"
+        }
+        _ => "Resize, Pad or RandomCrop give images one size, `pad_collate` pads sequences",
+    };
+    Error::invalid(format!("samples {a} and {b} of one batch differ in {what}: {of_a} and {of_b} ({remedy})"))
 }
 
 #[cfg(test)]
@@ -280,6 +288,9 @@ mod tests {
         assert!(error.to_string().starts_with(
             "samples 3 and 7 of one batch differ in the shape of `inputs`: [2, 2, 1] and [2, 3, 1] (Resize, Pad or RandomCrop"
         ), "{error}");
+        // Grey and coloured pictures are of one size.
+        let error = DefaultCollate {}.collate(vec![sample(3, (3, 2, 2)), sample(7, (1, 2, 2))]).unwrap_err();
+        assert!(error.to_string().contains("`keep_channels: true` of RandomGrayscale"), "{error}");
     }
 
     #[test]

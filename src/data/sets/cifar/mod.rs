@@ -141,6 +141,18 @@ impl Cifar {
         };
         let archives = self.layouts().map(archive);
         let packed = archives.iter().find(|name| folder.join(name).exists());
+        // A copy that broke off is told from a folder that is another one.
+        let broken = self.layouts().into_iter().find_map(|layout| {
+            let there = |name: &&str| {
+                [folder.join(layout.folder).join(name), folder.join(name)].iter().any(|file| file.exists())
+            };
+            let (found, absent): (Vec<&str>, Vec<&str>) = layout.files[part].iter().copied().partition(there);
+            (!found.is_empty() && !absent.is_empty()).then(|| (layout.folder, absent.join(", ")))
+        });
+        if let Some((of, absent)) = broken {
+            let what = format!("of the files of {} in {of} there is no {absent}: copy it again", self.name());
+            return Error::Missing { path: folder.to_owned(), what };
+        }
         let what = match packed {
             Some(name) => format!("no {} here, but its archive: unpack it, `tar xzf {name}`", self.name()),
             None => format!(

@@ -53,6 +53,7 @@ impl WebDataset {
             Shard { path, number, with_label, samples: &mut samples, lone: &mut lone }.index()?;
         }
         match samples.is_empty() {
+            true if shards.is_empty() => Err(Error::config("`urls` names no tar file")),
             true => {
                 let shards =
                     shards.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");

@@ -11,7 +11,13 @@ use crate::base::{Error, Result};
 pub(super) fn in_place(path: &Path) -> Result<Vec<PathBuf>> {
     let missing = |what: &str| Error::Missing { path: path.to_owned(), what: what.to_owned() };
     if !path.exists() {
-        return Err(missing("no such tar file, or folder of tar files"));
+        let starred = path.as_os_str().as_encoded_bytes().contains(&b'*');
+        return Err(missing(match starred {
+            true => {
+                "no such tar file: `*` is not filled in, so name their folder, or a range of numbers such as {000..099}"
+            }
+            false => "no such tar file, or folder of tar files",
+        }));
     }
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
@@ -23,17 +29,23 @@ pub(super) fn in_place(path: &Path) -> Result<Vec<PathBuf>> {
     if shards.is_empty() { Err(missing("no file in it ends in .tar")) } else { Ok(shards) }
 }
 
+/// Tar files of one range.
+const MOST: u32 = 1_000_000;
+
 /// `train-08.tar` to `train-11.tar` of `train-{08..11}.tar`.
 pub(super) fn expanded(text: &str) -> Result<Vec<String>> {
     let range = text.split_once('{').and_then(|(before, rest)| Some((before, rest.split_once('}')?)));
     let Some((before, (range, after))) = range else { return Ok(vec![text.to_owned()]) };
     let ends =
         range.split_once("..").and_then(|(a, b)| Some((a, a.parse::<u32>().ok()?, b.parse::<u32>().ok()?)));
+    let wrong = |why: &str| Err(Error::config(format!("`{{{range}}}` {why}")));
     match ends {
-        Some((digits, from, to)) if from <= to && to - from < 1_000_000 => {
+        Some((_, from, to)) if from > to => wrong("begins behind its end: the smaller number comes first"),
+        Some((_, from, to)) if to - from >= MOST => wrong(&format!("are more than {MOST} tar files")),
+        Some((digits, from, to)) => {
             Ok((from..=to).map(|n| format!("{before}{n:0width$}{after}", width = digits.len())).collect())
         }
-        _ => Err(Error::config(format!("`{{{range}}}` is no range of numbers such as {{000..099}}"))),
+        None => wrong("is no range of numbers such as {000..099}"),
     }
 }
 
@@ -59,8 +71,20 @@ mod tests {
     fn ranges_of_shards_are_counted_out() {
         assert_eq!(expanded("a-{08..11}.tar").unwrap(), ["a-08.tar", "a-09.tar", "a-10.tar", "a-11.tar"]);
         assert_eq!(expanded("a.tar").unwrap(), ["a.tar"]);
-        for wrong in ["{2..1}", "{a..b}", "{1,2}", "{0..4294967295}"] {
-            assert!(expanded(wrong).unwrap_err().to_string().contains("is no range of numbers"), "{wrong}");
+        for (wrong, why) in [
+            ("{2..1}", "the smaller number comes first"),
+            ("{a..b}", "is no range of numbers"),
+            ("{1,2}", "is no range of numbers"),
+            ("{0..4294967295}", "are more than 1000000 tar files"),
+        ] {
+            let text = expanded(wrong).unwrap_err().to_string();
+            assert!(text.contains(why), "{wrong}: {text}");
         }
+    }
+
+    #[test]
+    fn who_writes_a_star_is_told_what_to_write() {
+        let text = in_place(Path::new("no/where/*.tar")).unwrap_err().to_string();
+        assert!(text.contains("name their folder, or a range of numbers"), "{text}");
     }
 }
