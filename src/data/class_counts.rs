@@ -44,6 +44,24 @@ pub(crate) fn class_counts(set: &dyn Dataset) -> Vec<ClassCounts> {
     counted.collect()
 }
 
+/// The smallest and the largest class in `target`, each with the first sample that has it, where the data set tells them
+/// before it reads its samples. Samples that are left out do not count.
+pub(crate) fn label_range(set: &dyn Dataset, without: &[u64]) -> Option<[(i64, usize); 2]> {
+    let mut range: Option<[(i64, usize); 2]> = None;
+    for index in (0..set.len().min(MOST)).filter(|index| !without.contains(&(*index as u64))) {
+        let Some(Value::Int(class)) = set.peek(index, TARGET) else { return None };
+        let own = (*class.first().filter(|_| class.ndim() == 0)?, index);
+        let [low, high] = range.get_or_insert([own; 2]);
+        if own.0 < low.0 {
+            *low = own;
+        }
+        if own.0 > high.0 {
+            *high = own;
+        }
+    }
+    range
+}
+
 /// The classes of one sample: one, or of several labels those that hold; none, of a label that is to be ignored.
 ///
 /// # Errors

@@ -39,7 +39,7 @@ mod workers;
 
 pub use batch::{Batch, Column};
 pub use batch_sampler::{AspectRatioBatchSampler, BatchSampler, DefaultBatchSampler, LengthBatchSampler};
-pub(crate) use class_counts::{ClassCounts, class_counts};
+pub(crate) use class_counts::{ClassCounts, class_counts, label_range};
 pub use collate::{BatchBuilder, Collate, DefaultCollate, ListCollate, PadCollate};
 pub use config::DataLoaderConfig;
 pub use dataset::{Dataset, Unread};

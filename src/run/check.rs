@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::assemble::{Assembled, Purpose, assemble};
 use super::eval::REHEARSED;
 use super::extent::{Extent, undrawn};
+use super::one_iteration::OneIteration;
 use super::places::{self, Refused};
 use super::resume::to_resume;
 use super::stand_in::{StandInData, try_layers};
@@ -13,8 +14,8 @@ use super::{RunConfig, Runner, RunnerBuilder};
 use crate::base::Result;
 use crate::base::rng::fresh_seed;
 use crate::config::{Diag, Diags, Level, Node};
-use crate::data::{Batch, DataLoader, Dataset, FieldSpec};
-use crate::hook::{Ctx, Hook, HookConfig, HookResult, Priority, Step};
+use crate::data::Dataset;
+use crate::hook::{HookConfig, Priority};
 
 /// All that would keep a config from its first iteration, or is odd about it; nothing is written or trained. That the
 /// work_dir holds an earlier run is odd only: `resume` or `overwrite` say what is to become of it.
@@ -148,8 +149,8 @@ fn rehearse(
 ) -> Result<()> {
     builder.leave_undrawn(config, undrawn);
     let options = HookConfig { priority: Some(Priority::LOWEST), ..HookConfig::default() };
-    let largest = builder.train_data.as_ref().map(largest).unwrap_or_default();
-    let hook = Box::new(OneIteration { largest, undrawn });
+    let hook = Box::new(OneIteration::of(&builder, &config.exclude_samples, undrawn));
+    let labels = hook.labels.clone();
     let builder = builder.rehearsal().boxed_hook(hook, "the check", options);
     let mut refused = Told(found);
     if let Some(mut runner) = refused.take(builder.build())? {
@@ -161,7 +162,12 @@ fn rehearse(
         ];
         let mut told = false;
         for (nth, (_, run)) in runs.into_iter().enumerate().filter(|(_, (given, _))| *given) {
+            let before = refused.0.0.len();
             let done = refused.take(run(&mut runner))?.is_some();
+            let mode = ["val", "test", "train"][nth];
+            labels
+                .iter()
+                .for_each(|own| own.say_whose(mode, refused.0.0.get_mut(before..).unwrap_or_default()));
             if !told {
                 told = refused.odd_weights(&runner, node);
             }
@@ -217,43 +223,6 @@ impl Told<'_> {
                 .into_iter()
                 .filter(|diag| diag.at.as_ref().is_some_and(|at| !places.contains(&at.to_string()))),
         );
-        Ok(())
-    }
-}
-
-/// The largest number of each field of which it is known, which need not be among the few samples that are looked at.
-fn largest(data: &DataLoader) -> Vec<(String, i64)> {
-    let fields = data.dataset().fields().unwrap_or_default();
-    let of = |(name, spec): (&str, &FieldSpec)| Some((name.to_owned(), spec.below?.checked_sub(1)? as i64));
-    fields.iter().filter_map(of).collect()
-}
-
-/// The last hook puts the largest numbers that there may be into the batch, and ends the rehearsal.
-struct OneIteration {
-    largest: Vec<(String, i64)>,
-    /// Whether the step of the optimizer is left out: what it writes and keeps of large weights takes memory.
-    undrawn: bool,
-}
-
-impl Hook for OneIteration {
-    fn before_train_iter(&mut self, _: &mut Ctx<'_>, batch: &mut Batch) -> HookResult {
-        for (name, most) in &self.largest {
-            if let Some(first) = batch.int_mut(name).ok().and_then(|numbers| numbers.iter_mut().next()) {
-                *first = *most;
-            }
-        }
-        Ok(())
-    }
-
-    fn after_backward(&mut self, cx: &mut Ctx<'_>, _: &mut Step<'_>) -> HookResult {
-        if self.undrawn {
-            cx.skip_update("the weights are not drawn");
-        }
-        Ok(())
-    }
-
-    fn after_train_iter(&mut self, cx: &mut Ctx<'_>, _: &mut Step<'_>) -> HookResult {
-        cx.stop("the rehearsal is over");
         Ok(())
     }
 }

@@ -18,8 +18,8 @@ use crate::vis::ELSEWHERE;
 
 /// How long the training is.
 #[derive(Clone, Copy)]
-struct Length {
-    by_epoch: bool,
+pub(super) struct Length {
+    pub by_epoch: bool,
     epochs: u64,
     iters: u64,
 }
@@ -37,7 +37,7 @@ impl Length {
     }
 
     /// How many epochs or iterations there are, 0 where that is not known.
-    fn counted(self, by_epoch: bool) -> (u64, &'static str) {
+    pub(super) fn counted(self, by_epoch: bool) -> (u64, &'static str) {
         match (by_epoch, if by_epoch { self.epochs } else { self.iters }) {
             (true, 1) => (1, "epoch"),
             (true, n) => (n, "epochs"),
@@ -65,8 +65,7 @@ pub(super) fn of(parts: &RunParts<'_>) -> Vec<Diag> {
         ranges(parts.config, length, parts.builder.epoch_len(), &mut found);
         endings(parts, length, &mut found);
         overlaps(parts, &mut found);
-        intervals(parts, length, &mut found);
-        validations(parts, length, &mut found);
+        super::never::of(parts, length, &mut found);
     }
     watched(parts, &mut found);
     backends(parts.config, &mut found);
@@ -78,6 +77,7 @@ pub(super) fn of(parts: &RunParts<'_>) -> Vec<Diag> {
     patterns(parts, &mut found);
     found.extend(super::numbers::of(parts));
     found.extend(super::numbers::idle(parts, &found));
+    found.extend(super::numbers::still(parts));
     let LoopTotals { epochs, iters, by_epoch } = parts.builder.totals();
     let epoch_len = parts.builder.epoch_len();
     let counts = (epochs.max(iters) > 0).then_some(by_epoch);
@@ -130,13 +130,7 @@ fn ranges(config: &RunConfig, length: Length, epoch_len: u64, found: &mut Vec<Di
             };
             warn(format!("this milestone is never met: it lies behind the{end}"), place);
         }
-        let periods = at.get("periods").filter(|_| spec.name().starts_with("CosineRestart"));
-        let covered = periods.map(|all| all.items().iter().filter_map(whole).fold(0, u64::saturating_add));
-        if let Some((place, covered)) = periods.zip(covered).filter(|(_, sum)| (*sum as f64) < until) {
-            let text = format!(
-                "the periods end after {covered} of the {until} {unit} of the schedule, and its value stays \
-                 where it is then: give more `periods` and `restart_weights`, or an `end`"
-            );
+        if let Some((text, place)) = super::never::short_of(spec.name(), at, until, unit) {
             warn(text, place);
         }
     }
@@ -249,44 +243,8 @@ fn backends(config: &RunConfig, found: &mut Vec<Diag>) {
     }
 }
 
-/// Hooks whose interval is longer than the run, or which count what the loop does not.
-fn intervals(parts: &RunParts<'_>, length: Length, found: &mut Vec<Diag>) {
-    for (key, node) in parts.hooks {
-        let Some(hook) = parts.builder.in_line(key) else { continue };
-        let counts_epochs = hook.counts_epochs(length.by_epoch);
-        if counts_epochs && !length.by_epoch {
-            let text = format!("{key} counts epochs, but the loop counts iterations");
-            found.push(Diag::warning(text).on(node.get("by_epoch").unwrap_or(node)));
-        }
-        let counted = counts_epochs == length.by_epoch || node.get("by_epoch").is_some();
-        let interval = node.get("interval").filter(|_| counted).and_then(|n| Some((whole(n)?, n)));
-        let (total, unit) = length.counted(counts_epochs);
-        if let Some((interval, place)) = interval.filter(|(interval, _)| *interval > total && total > 0) {
-            let text = format!("an interval of {interval} is longer than the run of {total} {unit}");
-            found.push(Diag::warning(text).on(place));
-        }
-    }
-}
-
-/// Validations that never come, or only at the end.
-fn validations(parts: &RunParts<'_>, length: Length, found: &mut Vec<Diag>) {
-    let Some(train) = parts.node.get("train_cfg").filter(|_| parts.builder.val.is_some()) else { return };
-    let (total, unit) = length.counted(length.by_epoch);
-    let beyond =
-        |node: Option<&Node>, limit: u64| node.filter(|n| whole(n).is_some_and(|n| n > limit)).cloned();
-    let mut warn = |place: Option<Node>, text: &str| {
-        let diag = |place| Diag::warning(format!("{text} the {total} {unit} of the run")).on(&place);
-        found.extend(place.map(diag));
-    };
-    warn(beyond(train.get("val_begin"), total), "nothing is validated, as this lies behind");
-    warn(beyond(train.get("val_interval"), total), "only the end is validated, as this is longer than");
-    for pair in train.get("dynamic_intervals").map_or(&[][..], Node::items) {
-        // MMEngine looks one unit ahead.
-        warn(beyond(pair.items().first(), total.saturating_add(1)), "this never acts, as it lies behind");
-    }
-}
-
-fn whole(node: &Node) -> Option<u64> {
+/// A whole number from 0.
+pub(super) fn whole(node: &Node) -> Option<u64> {
     match &*node.kind {
         Kind::Int(n) => u64::try_from(*n).ok(),
         Kind::Uint(n) => Some(*n),

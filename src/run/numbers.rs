@@ -54,6 +54,23 @@ pub(super) fn of(parts: &RunParts<'_>) -> Vec<Diag> {
     found
 }
 
+/// A learning rate that is 0 in every group and at every step: nothing would be learnt.
+pub(super) fn still(parts: &RunParts<'_>) -> Option<Diag> {
+    let optim = parts.builder.optim.as_ref()?;
+    let lr = |group: &Group, at: (u64, u64)| {
+        let base = group.base("lr").unwrap_or(1.0);
+        moved(optim.schedules(), group, "lr", base, at).0
+    };
+    let watched = optim.schedules().iter().any(|schedule| schedule.watches().is_some());
+    let all = optim.groups().iter().all(|group| steps(parts).into_iter().all(|at| lr(group, at) == 0.0));
+    if watched || optim.groups().is_empty() || !all {
+        return None;
+    }
+    let optimizer = parts.node.get("optim_wrapper")?.get("optimizer")?;
+    let text = "the learning rate is 0 in all of the run: nothing is learnt";
+    Some(Diag::warning(text).on(optimizer.get("lr").unwrap_or(optimizer)))
+}
+
 /// Schedules that leave every number as it is in all of the run; those that `told` speaks of are known already.
 pub(super) fn idle(parts: &RunParts<'_>, told: &[Diag]) -> Vec<Diag> {
     let LoopTotals { epochs, iters, by_epoch } = parts.builder.totals();
