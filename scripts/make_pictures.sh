@@ -34,7 +34,8 @@ for picture; do
     for mode in light dark; do
       "$CHROMIUM" --headless --no-sandbox --disable-gpu --hide-scrollbars --user-data-dir="$work/chromium" \
         --blink-settings=preferredColorScheme=$([ $mode = dark ] && echo 0 || echo 1) --window-size=1100,900 \
-        --virtual-time-budget=4000 --screenshot="$work/$mode.png" "file://$work/report.html" 2>/dev/null
+        --virtual-time-budget=4000 --run-all-compositor-stages-before-draw --screenshot="$work/$mode.png" \
+        "file://$work/report.html" 2>/dev/null
       "$PYTHON" - "$work/$mode.png" "$root/$out/report_$mode.png" <<'END'
 import sys
 from PIL import Image
