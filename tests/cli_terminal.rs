@@ -415,13 +415,11 @@ fn the_end_tells_the_warnings_once_more() {
     );
 }
 
-/// What is looked at may go away for a while, and come back: `watch` waits for it, and whoever leaves finds the terminal as
-/// it was. It ended with an error, and what was typed then was not seen any more.
+/// `watch` waits for a run that goes away for a while; it ended, and what was typed then was not seen any more.
 #[test]
 fn watch_leaves_the_terminal_as_it_was() {
     let dir = with_config();
-    let line = "\"$SHANTY\" train c.yaml --work-dir w train_cfg.max_epochs=2 -q";
-    assert_eq!(code(dir.path(), line), 0);
+    assert_eq!(code(dir.path(), "\"$SHANTY\" train c.yaml --work-dir w train_cfg.max_epochs=2 -q"), 0);
     let (name, mut master) = terminal();
     // Held open, so that its settings outlive the program.
     let held = File::options().read(true).write(true).open(&name).unwrap();

@@ -261,8 +261,9 @@ fn a_server_that_dies_in_the_middle_ends_no_run() {
 fn what_mlflow_refuses_costs_nothing_else() {
     let server = Server::start();
     let dir = tempfile::tempdir().unwrap();
+    let params = "{n: 3, refused: 4, a//b: 5, a/b: 6}";
     let yaml =
-        format!("{{type: MLflowVisBackend, tracking_uri: 'http://{}', params: {{n: 3}}}}", server.addr);
+        format!("{{type: MLflowVisBackend, tracking_uri: 'http://{}', params: {params}}}", server.addr);
     let odd = |cx: &mut Ctx<'_>, _: &mut Event<'_>| {
         let step = cx.progress.iter;
         cx.vis.add_scalars(&[("refused", 1.0), ("a//../b", 2.0)], step);
