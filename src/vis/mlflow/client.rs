@@ -46,8 +46,9 @@ pub(super) struct Client {
     sent: BTreeMap<String, u64>,
     waiting: Vec<Waiting>,
     lost: u64,
-    /// Why the server will not have a metric, until that is told.
+    /// Why the server would not have the first metric or parameter that it refused, and whether that is told.
     refused: Option<String>,
+    is_told: bool,
     /// Events of which something was lost.
     short: u64,
     /// Time and step of the last event that is short of a metric which the server would not have.
@@ -65,6 +66,7 @@ impl Client {
             waiting,
             lost: 0,
             refused: None,
+            is_told: false,
             short: 0,
             short_of: None,
         }
@@ -118,7 +120,9 @@ impl Client {
     pub fn left_out(&mut self) -> Option<String> {
         let lost = std::mem::take(&mut self.lost);
         let late = (lost > 0).then(|| format!("{lost} scalars came while {WAITING} waited for the server"));
-        self.refused.take().or(late)
+        // Once: one that comes with every event is no failure of all that comes with it.
+        let refused = self.refused.clone().filter(|_| !std::mem::replace(&mut self.is_told, true));
+        refused.or(late)
     }
 
     /// Sends `metrics` or `params` in one request. If the server will have none of them for what one of them is, they are
