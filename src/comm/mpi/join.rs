@@ -44,6 +44,7 @@ pub fn join(started: &Started, files: &[String]) -> Result<Arc<dyn Comm>> {
     let state = State {
         calls: 0,
         sums: BTreeMap::new(),
+        spare: Vec::new(),
         words: Words::begin(library, place)?,
         silent: false,
         patience: PATIENCE,

@@ -9,14 +9,14 @@
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bytemuck::Pod;
 use libloading::os::unix::{Library as Shared, RTLD_GLOBAL, RTLD_NOW};
 
+use super::family::{ABI, DOUBLE, Family, Handle, MPICH};
 use crate::base::{Elem, Error, Result};
 
-/// A handle of any family.
-type Handle = usize;
 /// Larger than the `MPI_Status` of every family.
 type Status = [u64; 16];
 
@@ -24,41 +24,6 @@ type Status = [u64; 16];
 const PIECE: usize = 1 << 30;
 /// Longer than what any family writes of a text.
 const TEXT: usize = 8193;
-
-/// What tells a family: its constants.
-#[derive(Debug, Clone, Copy)]
-struct Family {
-    name: &'static str,
-    world: Handle,
-    byte: Handle,
-    /// The type of [`Elem`].
-    elem: Handle,
-    sum: Handle,
-    errors_return: Handle,
-    serialized: c_int,
-}
-
-/// Whether elements have 64 bits.
-const DOUBLE: bool = size_of::<Elem>() == size_of::<f64>();
-
-const MPICH: Family = Family {
-    name: "MPICH",
-    world: 0x4400_0000,
-    byte: 0x4c00_010d,
-    elem: if DOUBLE { 0x4c00_080b } else { 0x4c00_040a },
-    sum: 0x5800_0003,
-    errors_return: 0x5400_0001,
-    serialized: 2,
-};
-const ABI: Family = Family {
-    name: "MPI 5",
-    world: 0x101,
-    byte: 0x247,
-    elem: if DOUBLE { 0x214 } else { 0x210 },
-    sum: 0x21,
-    errors_return: 0x142,
-    serialized: 2048,
-};
 
 macro_rules! functions {
     ($($field:ident = $symbol:literal: fn($($arg:ty),*);)+) => {
@@ -100,6 +65,8 @@ pub struct Library {
     pub file: String,
     pub rank: usize,
     pub world: usize,
+    /// Messages that have come or gone.
+    completed: AtomicU64,
 }
 
 impl std::fmt::Debug for Library {
@@ -142,8 +109,15 @@ impl Library {
     }
 
     fn init(functions: Functions, family: Family, file: &str) -> Result<&'static Self> {
-        let mut library =
-            Self { functions, family, version: String::new(), file: file.into(), rank: 0, world: 0 };
+        let mut library = Self {
+            functions,
+            family,
+            version: String::new(),
+            file: file.into(),
+            rank: 0,
+            world: 0,
+            completed: AtomicU64::new(0),
+        };
         let mut level = 0;
         // SAFETY: MPI takes no arguments since version 2; `level` is written before it returns.
         let code = unsafe {
@@ -170,6 +144,11 @@ impl Library {
         codes.into_iter().try_for_each(|code| library.checked("MPI_Comm_rank", code))?;
         (library.rank, library.world) = (rank as usize, world as usize);
         Ok(Box::leak(Box::new(library)))
+    }
+
+    /// How many messages have come or gone.
+    pub fn completed(&self) -> u64 {
+        self.completed.load(Relaxed)
     }
 
     /// What the library calls this machine.
@@ -353,7 +332,10 @@ impl<T: Pod> Area<T> {
             library.checked("MPI_Test", code)?;
             match done {
                 0 => at += 1,
-                _ => drop(self.under_way.swap_remove(at)),
+                _ => {
+                    library.completed.fetch_add(1, Relaxed);
+                    self.under_way.swap_remove(at);
+                }
             }
         }
         Ok(self.under_way.is_empty())

@@ -3,6 +3,7 @@
 //! All is made of messages between two ranks, so that sums are added in the order of the ranks whatever the library
 //! does, a rank that is late is known by its number, and calls that do not match are told apart before their data meet.
 
+mod family;
 mod join;
 mod library;
 mod sum;
@@ -31,6 +32,8 @@ const TAGS: i32 = 4;
 /// MPI grants tags up to 32767, of which the last is that of last words.
 const LAST_WORD: i32 = 32_767;
 const CALLS_APART: u64 = 8191;
+/// How long a rank looks without a pause: longer than others take to add up their part of a sum.
+const SPIN: Duration = Duration::from_micros(200);
 /// The most that the time between two looks counts as waiting.
 const GLANCE: Duration = Duration::from_millis(100);
 /// What a launcher is given to pass on the last words of a rank.
@@ -100,6 +103,8 @@ pub struct Mpi {
 struct State {
     calls: u64,
     sums: BTreeMap<u64, Sum<Elem>>,
+    /// Memory of sums that are done.
+    spare: Vec<Vec<Elem>>,
     words: Words,
     /// Whether this rank has failed, and another one tells why.
     silent: bool,
@@ -152,13 +157,12 @@ fn agreed(heads: &[u8], own: Head, place: Place) -> Result<Vec<Head>> {
     }
 }
 
-/// Between two looks: at once at first, then with the processor free for whoever is ready, then with a pause. Where others
-/// are ready, giving them the processor takes longer than such a pause.
-fn pause(began: Instant) {
-    match began.elapsed().as_micros() {
-        0..50 => std::hint::spin_loop(),
-        50..1000 => std::thread::yield_now(),
-        _ => std::thread::sleep(Duration::from_micros(50)),
+/// Between two looks: at once at first, then with a pause. To yield the processor instead gives it to whoever is ready, of
+/// whatever priority, for as long as the system likes, which takes longer than such a pause.
+fn pause(since: Instant) {
+    match since.elapsed() < SPIN {
+        true => std::hint::spin_loop(),
+        false => std::thread::sleep(Duration::from_micros(50)),
     }
 }
 
@@ -182,10 +186,14 @@ impl Mpi {
         mut look: impl FnMut(&mut State) -> Result<Option<Vec<usize>>>,
     ) -> Result<()> {
         let began = Instant::now();
-        let (mut seen, mut waited) = (began, Duration::ZERO);
+        let (mut seen, mut waited, mut moved) = (began, Duration::ZERO, (self.library.completed(), began));
         while let Some(awaited) = look(state)? {
             self.move_on(state)?;
-            pause(began);
+            // While messages come, the next one is near.
+            if self.library.completed() != moved.0 {
+                moved = (self.library.completed(), Instant::now());
+            }
+            pause(moved.1);
             // A process that was itself stopped for a while has not waited for the others meanwhile.
             waited += seen.elapsed().min(GLANCE);
             seen = Instant::now();
@@ -211,7 +219,7 @@ impl Mpi {
     }
 
     /// Waits for a sum.
-    fn result<T: Number>(&self, state: &mut State, sum: &mut Sum<T>) -> Result<Vec<T>> {
+    fn result<T: Number>(&self, state: &mut State, sum: &mut Sum<T>) -> Result<[Vec<T>; 2]> {
         let (library, place) = (self.library, self.place);
         self.until(state, sum.head, |_| Ok((!sum.is_done(library, place)?).then(|| sum.awaited())))?;
         sum.take()
@@ -271,15 +279,17 @@ impl Comm for Mpi {
     fn sum(&self, numbers: &mut [f64]) -> Result<()> {
         let state = &mut *self.state();
         let head = Self::next(state, Kind::Sum, size_of_val(numbers));
-        let mut sum = Sum::begin(self.library, self.place, head, numbers.to_vec())?;
-        numbers.copy_from_slice(&self.result(state, &mut sum)?);
+        let mut sum = Sum::begin(self.library, self.place, head, numbers.to_vec(), Vec::new())?;
+        let [sum, _] = self.result(state, &mut sum)?;
+        numbers.copy_from_slice(&sum);
         Ok(())
     }
 
     fn start_sum(&self, data: Vec<Elem>) -> Result<Pending> {
         let state = &mut *self.state();
         let head = Self::next(state, Kind::Tensors, size_of_val(&data[..]));
-        state.sums.insert(head.number, Sum::begin(self.library, self.place, head, data)?);
+        let rows = state.spare.pop().unwrap_or_default();
+        state.sums.insert(head.number, Sum::begin(self.library, self.place, head, data, rows)?);
         self.move_on(state)?;
         Ok(Pending { id: head.number })
     }
@@ -293,7 +303,9 @@ impl Comm for Mpi {
         let Some(mut sum) = state.sums.remove(&sum.id) else {
             return Err(Error::Comm("a sum of another group is waited for".into()));
         };
-        self.result(state, &mut sum)
+        let [sum, rows] = self.result(state, &mut sum)?;
+        state.spare.push(rows);
+        Ok(sum)
     }
 
     fn sum_in_any_order(&self, data: &mut [Elem]) -> Result<bool> {

@@ -49,22 +49,28 @@ fn is_small(head: Head) -> bool {
     HEAD as u64 + head.bytes <= FIRST as u64
 }
 
+/// Numbers that are added up at a time, in the nearest cache.
+const BLOCK: usize = 1024;
+
 /// `r0 + r1 + r2 …`, where the numbers of this rank stand in the sum.
 fn add_up<'a, T: Number>(sum: &mut [T], rank: usize, world: usize, given: impl Fn(usize) -> &'a [T]) {
-    if rank == 0 {
-        (1..world).for_each(|r| sum.iter_mut().zip(given(r)).for_each(|(sum, x)| *sum += *x));
-        return;
+    let mut block = [T::zeroed(); BLOCK];
+    for (nth, own) in sum.chunks_mut(BLOCK).enumerate() {
+        let (at, total) = (nth * BLOCK..nth * BLOCK + own.len(), &mut block[..own.len()]);
+        for r in 0..world {
+            let of_rank = if r == rank { &*own } else { &given(r)[at.clone()] };
+            match r {
+                0 => total.copy_from_slice(of_rank),
+                _ => total.iter_mut().zip(of_rank).for_each(|(total, x)| *total += *x),
+            }
+        }
+        own.copy_from_slice(total);
     }
-    let mut total = given(0).to_vec();
-    for r in 1..world {
-        let of_rank = if r == rank { &*sum } else { given(r) };
-        total.iter_mut().zip(of_rank).for_each(|(total, x)| *total += *x);
-    }
-    sum.copy_from_slice(&total);
 }
 
 impl<T: Number> Sum<T> {
-    pub fn begin(library: &Library, place: Place, head: Head, data: Vec<T>) -> Result<Self> {
+    /// Begins to sum `data`. What the others give comes into `rows`, memory of a former sum, of any length.
+    pub fn begin(library: &Library, place: Place, head: Head, data: Vec<T>, rows: Vec<T>) -> Result<Self> {
         let heads = expect_heads(library, place, head.number)?;
         let small = is_small(head);
         let message = first_message(head, if small { bytemuck::cast_slice(&data) } else { &[] });
@@ -76,7 +82,7 @@ impl<T: Number> Sum<T> {
                 data.send(library, part(peer, n, place.world), peer, tag(head.number, 2))?;
             }
         }
-        Ok(Self { head, own, heads, data, rows: Area::new(Vec::new()), stage: Stage::Heads })
+        Ok(Self { head, own, heads, data, rows: Area::new(rows), stage: Stage::Heads })
     }
 
     /// Moves it on as far as messages have come.
@@ -110,7 +116,7 @@ impl<T: Number> Sum<T> {
             return Ok(Stage::Done);
         }
         let length = part(rank, bytes / size_of::<T>(), world).len();
-        self.rows = Area::new(vec![T::zeroed(); length * world]);
+        self.rows.data()?.resize(length * world, T::zeroed());
         for peer in peers(place) {
             self.rows.receive(library, row(peer, length), peer, tag(self.head.number, 2))?;
         }
@@ -124,7 +130,6 @@ impl<T: Number> Sum<T> {
         let (n, own) = (data.len(), part(rank, data.len(), world));
         let length = own.len();
         add_up(&mut data[own.clone()], rank, world, |r| &rows[row(r, length)]);
-        rows.clear();
         send_to_all(&mut self.data, library, place, own, tag(self.head.number, 3))?;
         for peer in peers(place) {
             self.data.receive(library, part(peer, n, world), peer, tag(self.head.number, 3))?;
@@ -141,9 +146,9 @@ impl<T: Number> Sum<T> {
         all
     }
 
-    /// The sum, once it is done.
-    pub fn take(&mut self) -> Result<Vec<T>> {
-        self.data.data().map(std::mem::take)
+    /// The sum, once it is done, and the memory of its rows.
+    pub fn take(&mut self) -> Result<[Vec<T>; 2]> {
+        Ok([std::mem::take(self.data.data()?), std::mem::take(self.rows.data()?)])
     }
 }
 
