@@ -54,6 +54,14 @@ pub fn mlp(yaml: &str) -> CandleModel {
     CandleModel::new(&Device::Cpu, |vb| nets::mlp::Mlp::new(&read(yaml), vb)).unwrap()
 }
 
+/// A small transformer over letters, with dropout.
+pub fn transformer() -> CandleModel {
+    let config = read(
+        "{tokens: 17, d_model: 8, nhead: 2, dim_feedforward: 12, layers: 2, num_classes: 3, dropout: 0.1}",
+    );
+    CandleModel::new(&Device::Cpu, |vb| nets::transformer::Transformer::new(&config, vb)).unwrap()
+}
+
 /// The network `mlp` of the fixtures, of shanty's own layers, with this dropout.
 pub fn native_mlp(p: f64) -> Supervised {
     let hidden =
