@@ -313,7 +313,7 @@ fn each_clause_is_broken_by_a_model_that_does_not_keep_it() {
         (ClampsNothing, "clamped gradients, as they should be and as they are, differ in"),
         (NormOfItsOwn, "the norm of order 1 of its gradients is"),
         (NormDropsNan, "the norm of order 1 is 1, with a gradient that is NaN"),
-        (ForgetsSums, "sums of gradients, and those that came back, differ in"),
+        (ForgetsSums, "sums of gradients, and those that came back, are of other tensors"),
         (ExchangesNothing, "`exchange` does not give all gradients as one buffer"),
         (UpdatesTwice, "the values that SGD comes to on the host and where they are differ in"),
         (MovesBuffers, "the buffers before and after an update by SGD differ in"),
