@@ -238,7 +238,9 @@ fn all_runs_stand_in_one_table() {
     let once = text(&shanty(&["watch", dir.path().join("b").to_str().unwrap()]).stdout);
     assert!(once.starts_with("b: finished, epoch 2/2") && once.contains(" 100 %\n"), "{once}");
     assert!(
-        once.contains("loss: ") && once.contains("best accuracy/top1 ") && once.contains("Epoch(val) [2]"),
+        once.contains("best   accuracy/top1 ")
+            && once.contains('\u{2800}')
+            && once.contains("Epoch(val) [2]"),
         "{once}"
     );
     assert!(once.lines().count() < 24 && once.lines().all(|line| line.chars().count() <= 80), "{once}");
@@ -322,7 +324,7 @@ fn a_run_without_a_scalar_file_shows_its_numbers() {
     let all = text(&shanty(&["runs", root]).stdout);
     assert!(all.contains("finished") && all.contains("accuracy/top1 ") && all.contains("2/2"), "{all}");
     let once = text(&shanty(&["watch", work_dir]).stdout);
-    assert!(once.contains("loss: ") && once.contains("best accuracy/top1 "), "{once}");
+    assert!(once.contains("  loss ") && once.contains("best   accuracy/top1 "), "{once}");
     // What else has the name of a view is in nobody's way.
     fs::create_dir(&scalars).unwrap();
     let out = dir.path().join("r.html");
@@ -398,7 +400,10 @@ fn a_profile_tells_the_parts_of_the_run_its_layers_and_its_hooks() {
     // A convolution multiplies both ways, and a share of what this machine does is said of each.
     let conv = row("backbone.features.0").unwrap_or_else(|| panic!("{table}"));
     assert_eq!((conv.matches(" s ").count(), conv.matches(" %").count()), (2, 2), "{conv}");
-    assert!(row("the machine:").is_some() && row("CheckpointHook").is_some(), "{table}");
+    assert!(
+        row("the machine:").is_some() && row("ProfilerHook").is_some() && row("and").is_some(),
+        "{table}"
+    );
     let log = fs::read_dir(work).unwrap().map(|entry| entry.unwrap().path());
     assert!(log.into_iter().any(|folder| folder.join("trace.json").is_file()));
 }

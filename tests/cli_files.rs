@@ -357,12 +357,14 @@ fn the_log_file_goes_by_the_level_of_the_config_alone() {
             words.filter(|word| !["ms", "µs", "s"].contains(word)).collect::<Vec<_>>().join(" ")
         };
         let mut lines: Vec<String> = fs::read_to_string(file).unwrap().lines().map(plain).collect();
-        // The longest time comes first.
-        lines.sort();
+        // Which hooks took long enough for a line of their own differs.
+        lines.retain(|line| {
+            ![" after_", " before_"].iter().any(|point| line.contains(point)) && line != "and more"
+        });
         lines
     };
     let plain = told(None, &[]);
-    assert!(plain.iter().any(|line| line.contains("CheckpointHook after_train_epoch")), "{plain:?}");
+    assert!(plain.iter().any(|line| line.contains("time of hooks, from samples:")), "{plain:?}");
     for (filter, flags) in [(None, &["-v"][..]), (None, &["-q"]), (Some("debug"), &[]), (Some("off"), &[])] {
         assert_eq!(told(filter, flags), plain, "{filter:?} {flags:?}");
     }
