@@ -136,11 +136,13 @@ impl Hook for LoggerHook {
     }
 
     fn before_train(&mut self, cx: &mut Ctx<'_>) -> HookResult {
-        Ok(self.line.check(cx.progress)?)
+        self.line.check(cx.progress)?;
+        cx.no_op()
     }
 
     fn after_train(&mut self, cx: &mut Ctx<'_>) -> HookResult {
-        self.line.missing(cx.message_hub).into_iter().for_each(|why| cx.log.warn(why));
+        let Some(why) = self.line.missing(cx.message_hub) else { return cx.no_op() };
+        cx.log.warn(why);
         Ok(())
     }
 
