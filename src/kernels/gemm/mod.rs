@@ -34,5 +34,5 @@ pub use epilogue::{Bias, Epilogue, LayerEpilogue};
 pub use matrix::{Mat, MatMut};
 pub(super) use product::gemm_serial;
 pub use product::{gemm, gemm_add, gemm_gelu, gemm_mul, linear};
-pub(crate) use rounded::rounded;
 pub(super) use right::RightOperand;
+pub(crate) use rounded::rounded;
