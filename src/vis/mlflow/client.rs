@@ -141,7 +141,7 @@ impl Client {
             400 => {
                 // Metrics of one event come behind each other.
                 let at = [&first["timestamp"], &first["step"]].map(Value::as_u64);
-                let is_new = what == "metrics" && std::mem::replace(&mut self.short_of, Some(at)) != Some(at);
+                let is_new = what == "metrics" && self.short_of.replace(at) != Some(at);
                 self.short += u64::from(is_new);
                 self.refused.get_or_insert(refused("runs/log-batch", status, &answer).to_string());
                 Ok(())
