@@ -48,6 +48,7 @@ fn check(g: &ConvGeom, seed: u64) {
 }
 
 /// What operands are rounded to: groups and small convolutions stay as they are.
+#[allow(clippy::unnecessary_cast)] // Elem may be f64
 fn rounded(precision: Precision, g: &ConvGeom, numbers: &[Elem]) -> Vec<Elem> {
     let small = g.groups > 1 || g.flops() / 2 < 1 << 15;
     let round = |v: Elem| match precision {

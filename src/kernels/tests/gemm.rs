@@ -8,6 +8,7 @@ use crate::kernels::{
 };
 
 /// What a product of `multiplications` makes of an operand: those of fewer than 32,768 are not rounded.
+#[allow(clippy::unnecessary_cast)] // Elem may be f64
 fn operand(precision: Precision, multiplications: usize, v: Elem) -> f64 {
     match precision {
         _ if multiplications < 32_768 => v as f64,
