@@ -173,7 +173,10 @@ fn what_constructors_and_the_first_batches_refuse() {
             "`nesterov: true` needs a momentum above 0",
         ),
         (one("optim_wrapper.clip_grad={}"), "clip_grad: `max_norm` is missing"),
-        (one("optim_wrapper.clip_grad={type: value, max_norm: 1}"), "`max_norm` belongs to a clip_grad of `type: norm`"),
+        (
+            one("optim_wrapper.clip_grad={type: value, max_norm: 1}"),
+            "`max_norm` belongs to a clip_grad of `type: norm`",
+        ),
         (hook("EMAHook, momentum: 1.0"), "`momentum` must be less than 1"),
         (hook("EMAHook, begin_iter: 100000"), "`begin_iter: 100000`, but the run has"),
         (hook("EMAHook, before: NoHook"), "which is no hook"),
