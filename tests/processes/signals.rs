@@ -4,8 +4,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
@@ -40,25 +42,51 @@ fn ranks_of(launcher: u32) -> Vec<u32> {
     ranks
 }
 
-/// Starts a run that would go on for long.
-fn start(place: &Place, work: &str, more: &[&str]) -> Child {
-    let mut command = place.train(2, work, &[&["--set", ENDLESS], more].concat());
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+/// A launcher whose words are read while it runs: a pipe that nobody reads fills up, and it waits for that for ever.
+struct Started {
+    child: Child,
+    words: [JoinHandle<Vec<u8>>; 2],
+}
+
+fn read(mut from: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut words = Vec::new();
+        from.read_to_end(&mut words).unwrap();
+        words
+    })
+}
+
+impl Started {
+    /// Starts a run that would go on for long.
+    fn new(place: &Place, work: &str, more: &[&str]) -> Self {
+        let mut command = place.train(2, work, &[&["--set", ENDLESS], more].concat());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let words = [read(child.stdout.take().unwrap()), read(child.stderr.take().unwrap())];
+        Self { child, words }
+    }
+
+    /// What it said, once it has ended.
+    fn output(mut self) -> Output {
+        let status = self.child.wait().unwrap();
+        let [stdout, stderr] = self.words.map(|words| words.join().unwrap());
+        Output { status, stdout, stderr }
+    }
 }
 
 /// The same, and its ranks once it has saved.
-fn under_way(place: &Place, work: &str, more: &[&str]) -> (Child, Vec<u32>) {
-    let mut child = start(place, work, more);
+fn under_way(place: &Place, work: &str, more: &[&str]) -> (Started, Vec<u32>) {
+    let mut run = Started::new(place, work, more);
     let began = Instant::now();
     while !place.work(work).join("last_checkpoint").exists() {
-        if began.elapsed() > Duration::from_secs(30) || child.try_wait().unwrap().is_some() {
-            panic!("it does not train: {}", said(&child.wait_with_output().unwrap()));
+        if began.elapsed() > Duration::from_secs(30) || run.child.try_wait().unwrap().is_some() {
+            run.child.kill().unwrap();
+            panic!("it does not train: {}", said(&run.output()));
         }
         std::thread::park_timeout(Duration::from_millis(10));
     }
-    let ranks = ranks_of(child.id());
+    let ranks = ranks_of(run.child.id());
     assert_eq!(ranks.len(), 2);
-    (child, ranks)
+    (run, ranks)
 }
 
 fn kill(signal: &str, id: u32) -> bool {
@@ -66,15 +94,15 @@ fn kill(signal: &str, id: u32) -> bool {
 }
 
 /// Reaped, or a failure if it hangs; with the time until the launcher and all of these ranks are gone.
-fn reap(mut child: Child, ranks: &[u32]) -> (Output, Duration) {
+fn reap(mut run: Started, ranks: &[u32]) -> (Output, Duration) {
     let began = Instant::now();
     let gone = |id: &u32| !Path::new(&format!("/proc/{id}/exe")).exists();
-    while child.try_wait().unwrap().is_none() || !ranks.iter().all(gone) {
+    while run.child.try_wait().unwrap().is_none() || !ranks.iter().all(gone) {
         assert!(began.elapsed() < Duration::from_secs(50), "it hangs, or a rank lives on");
         std::thread::park_timeout(Duration::from_millis(10));
     }
     let took = began.elapsed();
-    (child.wait_with_output().unwrap(), took)
+    (run.output(), took)
 }
 
 /// The checkpoints in a work_dir.
@@ -110,15 +138,16 @@ fn a_rank_that_is_killed_ends_all() {
         let (mut done, mut early) = (0, 0);
         while done < kills {
             let work = format!("w{done}");
-            let child = start(&place, &work, &[]);
+            let run = Started::new(&place, &work, &[]);
             std::thread::sleep(Duration::from_secs_f64(rng.random_range(0.0..2.0)));
-            let ranks = ranks_of(child.id());
+            let launcher = run.child.id();
+            let ranks = ranks_of(launcher);
             // The launcher may not have started them yet.
             let killed = !ranks.is_empty() && kill("-KILL", ranks[rng.random_range(0..ranks.len())]);
             if !killed {
-                kill("-KILL", child.id());
+                kill("-KILL", launcher);
             }
-            let (output, took) = reap(child, &ranks);
+            let (output, took) = reap(run, &ranks);
             if !killed {
                 continue;
             }
@@ -147,12 +176,12 @@ fn a_signal_ends_all_in_one_checkpoint() {
         let (mut rng, mut uncut, mut longest) = (keyed(7, "terms", 0, 0), BTreeMap::new(), Duration::ZERO);
         for nth in 0..terms + 2 {
             let work = format!("w{nth}");
-            let (child, ranks) = under_way(&place, &work, &[]);
+            let (run, ranks) = under_way(&place, &work, &[]);
             std::thread::sleep(Duration::from_secs_f64(rng.random_range(0.0..1.0)));
-            let launcher = child.id();
+            let launcher = run.child.id();
             let whom = ranks.get(nth.wrapping_sub(terms)).copied().unwrap_or(launcher);
             assert!(kill("-TERM", whom));
-            let (output, took) = reap(child, &ranks);
+            let (output, took) = reap(run, &ranks);
             let text = said(&output);
             assert_eq!(place.exit_code(&work), Some(143), "{:?}: {text}", place.what());
             // Open MPI's launcher passes on nothing more once it has been told to end.
@@ -179,9 +208,9 @@ fn a_signal_ends_all_in_one_checkpoint() {
 #[test]
 fn a_rank_that_hangs_is_named_and_ended() {
     for place in places("a_rank_that_hangs_is_named_and_ended") {
-        let (child, ranks) = under_way(&place, "w", &["env_cfg={dist_cfg: {timeout: 1.5}}"]);
+        let (run, ranks) = under_way(&place, "w", &["env_cfg={dist_cfg: {timeout: 1.5}}"]);
         assert!(kill("-STOP", ranks[1]));
-        let (output, took) = reap(child, &ranks);
+        let (output, took) = reap(run, &ranks);
         let text = said(&output);
         assert!(
             !output.status.success() && took < Duration::from_secs(12),
