@@ -164,8 +164,8 @@ pub(super) fn unknown_key(
     };
     let reason = super::harmless::reason(&key.text);
     match meant.filter(|_| reason.is_none()) {
-        // Twice in one mapping it would be the next mistake; what another file has, this one may give anew.
-        Some(name) if node.get(name).is_some_and(|other| !inherits(other, key)) => {
+        // Twice in one mapping it would be the next mistake; what a file has, another one or the command line may give anew.
+        Some(name) if node.get(name).is_some_and(|other| other.def.same_source(&key.def)) => {
             return diag.note(format!("`{name}` stands there already: keep one of the two"));
         }
         Some(name) => return diag.fix(name),
