@@ -190,20 +190,26 @@ impl Tape {
         module: &mut M,
         call: impl FnOnce(&mut M) -> Result<Var<'t>, E>,
     ) -> Result<Var<'t>, E> {
-        let begun = self.arena.borrow_mut().trace.as_mut().map(|trace| {
-            let at = trace.enter(name, ModuleId::of(module));
-            (at, trace.times.is_some())
-        });
+        let begun = self.begun(name, ModuleId::of(module));
         let y = call(module);
-        if let Some((at, timed)) = begun {
-            let output = y.as_ref().ok().filter(|_| !timed).map(|y| y.value());
-            if let Some(trace) = &mut self.arena.borrow_mut().trace {
-                trace.open.pop();
-                trace.events[at].output = output;
-                trace.returned(at);
-            }
+        if let Some(begun) = begun {
+            self.ended(begun, y.as_ref().ok());
         }
         y
+    }
+
+    /// The place of the event, and whether passes are timed.
+    fn begun(&self, name: &dyn Display, module: Option<ModuleId>) -> Option<(usize, bool)> {
+        self.arena.borrow_mut().trace.as_mut().map(|trace| (trace.enter(name, module), trace.times.is_some()))
+    }
+
+    fn ended(&self, (at, timed): (usize, bool), y: Option<&Var<'_>>) {
+        let output = y.filter(|_| !timed).map(|y| y.value());
+        if let Some(trace) = &mut self.arena.borrow_mut().trace {
+            trace.open.pop();
+            trace.events[at].output = output;
+            trace.returned(at);
+        }
     }
 
     /// What the modules of `root` did so far, in their order.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD, Dimension};
 
 use super::own::misfit;
-use super::{Info, Op, OptimState, OwnSet, Params, Role, RuleOf, Set, Want};
+use super::{FlatGrads, Info, Op, OptimState, OwnSet, Params, Role, RuleOf, Set, Want, transfer};
 use crate::base::{Elem, Result};
 use crate::kernels;
 
@@ -80,7 +80,7 @@ fn storage(value: &ArrayViewD<'_, Elem>) -> (usize, usize) {
 
 /// Calls `f` with every wanted tensor of a set.
 fn read(
-    model: &impl HostParams,
+    model: &dyn HostParams,
     set: Set,
     want: Want<'_>,
     f: &mut dyn FnMut(&Info<'_>, ArrayViewD<'_, Elem>),
@@ -97,7 +97,7 @@ fn read(
 }
 
 fn edit(
-    model: &mut impl HostParams,
+    model: &mut dyn HostParams,
     set: Set,
     want: Want<'_>,
     f: &mut dyn FnMut(&Info<'_>, ArrayViewMutD<'_, Elem>),
@@ -113,6 +113,7 @@ fn edit(
     });
 }
 
+// Each method leaves at once for a function that knows no `H`: those are compiled once, not for every type of layer.
 impl<H: HostParams> Params for H {
     fn infos(&self, f: &mut dyn FnMut(Info<'_>)) {
         read(self, Set::Values, &super::all, &mut |info, _| f(*info));
@@ -143,40 +144,7 @@ impl<H: HostParams> Params for H {
     }
 
     fn apply(&mut self, op: Op<'_>, want: Want<'_>) -> Result<()> {
-        match op {
-            Op::ScaleGrads(factor) => {
-                let factor = factor as Elem;
-                edit(self, Set::Grads, want, &mut |_, grad| each(grad, |all| kernels::scale(factor, all)));
-            }
-            Op::ClampGrads(limit) => {
-                let limit = limit as Elem;
-                edit(self, Set::Grads, want, &mut |_, grad| {
-                    each(grad, |all| all.iter_mut().for_each(|g| *g = g.clamp(-limit, limit)));
-                });
-            }
-            Op::CopyTo(own) => return with_own(self, own, want, |own, value| own.assign(&value)),
-            Op::LerpTo(own, weight) => {
-                let weight = weight as Elem;
-                let mix = |own: &mut ArrayD<Elem>, value: ArrayViewD<'_, Elem>| {
-                    own.zip_mut_with(&value, |a, v| *a += weight * (v - *a));
-                };
-                return with_own(self, own, want, mix);
-            }
-            Op::Swap(own) => {
-                let own = own.host()?;
-                own.rewind();
-                let mut done = Ok(());
-                edit(self, Set::Values, want, &mut |p, mut value| match own.get_mut(p.name) {
-                    Some(other) if other.shape() == p.shape => {
-                        ndarray::Zip::from(other).and(&mut value).for_each(std::mem::swap);
-                    }
-                    Some(_) => done = Err(misfit(p.name, "average")),
-                    None => {}
-                });
-                return done;
-            }
-        }
-        Ok(())
+        apply(self, op, want)
     }
 
     fn norm(&self, set: Set, order: f64, want: Want<'_>) -> Result<f64> {
@@ -184,11 +152,7 @@ impl<H: HostParams> Params for H {
     }
 
     fn unscale(&mut self, factor: f64, want: Want<'_>) -> Result<bool> {
-        let (factor, mut finite) = (factor as Elem, true);
-        edit(self, Set::Grads, want, &mut |_, grad| {
-            each(grad, |all| finite &= kernels::unscale(factor, all))
-        });
-        Ok(finite)
+        Ok(unscale(self, factor as Elem, want))
     }
 
     fn clear_grads(&mut self) -> Result<()> {
@@ -202,21 +166,72 @@ impl<H: HostParams> Params for H {
     }
 
     fn update(&mut self, rule_of: RuleOf<'_>, state: &mut OptimState) -> Result<()> {
-        state.begin()?;
-        let mut done = Ok(());
-        self.visit_mut(&mut |p| {
-            let Some(grad) = p.grad.filter(|_| p.role.is_trained() && done.is_ok()) else { return };
-            if let Some(rule) = rule_of(p.name) {
-                done = state.step(p.name, rule, p.value, grad.view());
-            }
-        });
-        done
+        update(self, rule_of, state)
     }
+
+    fn exchange(&mut self, want: Want<'_>, f: &mut dyn FnMut(&mut FlatGrads) -> Result<()>) -> Result<()> {
+        transfer::exchange(self as &mut dyn Params, want, f)
+    }
+}
+
+fn apply(model: &mut dyn HostParams, op: Op<'_>, want: Want<'_>) -> Result<()> {
+    match op {
+        Op::ScaleGrads(factor) => {
+            let factor = factor as Elem;
+            edit(model, Set::Grads, want, &mut |_, grad| each(grad, |all| kernels::scale(factor, all)));
+        }
+        Op::ClampGrads(limit) => {
+            let limit = limit as Elem;
+            edit(model, Set::Grads, want, &mut |_, grad| {
+                each(grad, |all| all.iter_mut().for_each(|g| *g = g.clamp(-limit, limit)));
+            });
+        }
+        Op::CopyTo(own) => return with_own(model, own, want, |own, value| own.assign(&value)),
+        Op::LerpTo(own, weight) => {
+            let weight = weight as Elem;
+            let mix = |own: &mut ArrayD<Elem>, value: ArrayViewD<'_, Elem>| {
+                own.zip_mut_with(&value, |a, v| *a += weight * (v - *a));
+            };
+            return with_own(model, own, want, mix);
+        }
+        Op::Swap(own) => {
+            let own = own.host()?;
+            own.rewind();
+            let mut done = Ok(());
+            edit(model, Set::Values, want, &mut |p, mut value| match own.get_mut(p.name) {
+                Some(other) if other.shape() == p.shape => {
+                    ndarray::Zip::from(other).and(&mut value).for_each(std::mem::swap);
+                }
+                Some(_) => done = Err(misfit(p.name, "average")),
+                None => {}
+            });
+            return done;
+        }
+    }
+    Ok(())
+}
+
+fn unscale(model: &mut dyn HostParams, factor: Elem, want: Want<'_>) -> bool {
+    let mut finite = true;
+    edit(model, Set::Grads, want, &mut |_, grad| each(grad, |all| finite &= kernels::unscale(factor, all)));
+    finite
+}
+
+fn update(model: &mut dyn HostParams, rule_of: RuleOf<'_>, state: &mut OptimState) -> Result<()> {
+    state.begin()?;
+    let mut done = Ok(());
+    model.visit_mut(&mut |p| {
+        let Some(grad) = p.grad.filter(|_| p.role.is_trained() && done.is_ok()) else { return };
+        if let Some(rule) = rule_of(p.name) {
+            done = state.step(p.name, rule, p.value, grad.view());
+        }
+    });
+    done
 }
 
 /// Calls `f` with every wanted value and the tensor of a set beside it, which begins as a copy.
 fn with_own(
-    model: &impl HostParams,
+    model: &dyn HostParams,
     own: &mut OwnSet,
     want: Want<'_>,
     f: impl Fn(&mut ArrayD<Elem>, ArrayViewD<'_, Elem>),
@@ -244,7 +259,7 @@ fn each(mut tensor: ArrayViewMutD<'_, Elem>, mut f: impl FnMut(&mut [Elem])) {
 }
 
 /// Summed in f64 in the order of the model.
-fn norm(model: &impl HostParams, set: Set, order: f64, want: Want<'_>) -> f64 {
+fn norm(model: &dyn HostParams, set: Set, order: f64, want: Want<'_>) -> f64 {
     if order == 2.0 {
         let mut sum = 0.0;
         read(model, set, want, &mut |_, tensor| {
@@ -292,7 +307,7 @@ fn largest(all: &[Elem]) -> Elem {
 }
 
 /// The norm of any order, also where a power is beyond f64.
-fn scaled_norm(model: &impl HostParams, set: Set, order: f64, want: Want<'_>) -> f64 {
+fn scaled_norm(model: &dyn HostParams, set: Set, order: f64, want: Want<'_>) -> f64 {
     let fold = |scale: f64| {
         let (mut sum, mut max) = (0.0f64, 0.0f64);
         read(model, set, want, &mut |_, tensor| {

@@ -9,18 +9,20 @@ use crate::config::{Key, Node};
 
 /// Reads a child; a refusal is recorded, and the child is left out from then on.
 fn child<'de, S: DeserializeSeed<'de>>(seed: S, de: De<'_>) -> Result<S::Value, Fault> {
-    seed.deserialize(de).map_err(|fault| {
-        // What checks a whole after it was read may miss what was refused in it.
-        let mut inside = de.node.entries().iter().map(|(_, value)| value).chain(de.node.items());
-        let fault = blame(fault, inside.any(|value| de.cx.omits(value)));
-        if !matches!(fault, Fault::Retry) {
-            if !de.cx.spoils(de.node) {
-                de.cx.push(fault.into_diag(de.node, de.key));
-            }
-            de.cx.omit(de.node);
+    seed.deserialize(de).map_err(|fault| refused(de, fault))
+}
+
+fn refused(de: De<'_>, fault: Fault) -> Fault {
+    // What checks a whole after it was read may miss what was refused in it.
+    let mut inside = de.node.entries().iter().map(|(_, value)| value).chain(de.node.items());
+    let fault = blame(fault, inside.any(|value| de.cx.omits(value)));
+    if !matches!(fault, Fault::Retry) {
+        if !de.cx.spoils(de.node) {
+            de.cx.push(fault.into_diag(de.node, de.key));
         }
-        Fault::Retry
-    })
+        de.cx.omit(de.node);
+    }
+    Fault::Retry
 }
 
 /// A container that lacks a refused child may well be refused for it: that is no news.

@@ -44,13 +44,8 @@ pub(crate) fn read<T: DeserializeOwned>(
         match T::deserialize(De { node, key, reserved, cx: &cx }) {
             Ok(value) if cx.diags.borrow().0.is_empty() => return Ok(value),
             Err(Fault::Retry) if cx.diags.borrow().0.len() < ENOUGH => continue,
-            Ok(_) => {}
-            Err(_) if cx.spoils(node) => {}
-            Err(fault) => cx.push(fault.into_diag(node, key)),
+            refused => return Err(cx.finish(refused.err(), reading, node, key)),
         }
-        let mut diags = cx.diags.take();
-        reading.finish(&mut diags);
-        return Err(diags);
     }
 }
 
@@ -64,14 +59,17 @@ pub(crate) fn read_checked<T: DeserializeOwned + schemars::JsonSchema>(
     let beyond = limits(node, key, schemars::schema_for!(T).as_value());
     match value {
         Ok(value) if beyond.is_empty() => Ok(value),
-        Ok(_) => Err(Diags(beyond)),
-        Err(mut diags) => {
-            // The schema has the bounds of Rust's integers too, and says it better.
-            diags.0.retain(|diag| !beyond.iter().any(|other| other.at == diag.at));
-            diags.extend(beyond);
-            Err(diags)
-        }
+        value => Err(with_limits(value.err(), beyond)),
     }
+}
+
+/// The complaints of a reading, if it had any, with those of the limits.
+fn with_limits(diags: Option<Diags>, beyond: Vec<Diag>) -> Diags {
+    let Some(mut diags) = diags else { return Diags(beyond) };
+    // The schema has the bounds of Rust's integers too, and says it better.
+    diags.0.retain(|diag| !beyond.iter().any(|other| other.at == diag.at));
+    diags.extend(beyond);
+    diags
 }
 
 /// What one reading has found so far.
@@ -91,6 +89,24 @@ fn any(node: &Node, holds: &dyn Fn(&Node) -> bool) -> bool {
 }
 
 impl Cx {
+    /// All complaints of a reading, with the last.
+    fn finish(
+        &self,
+        fault: Option<Fault>,
+        reading: key_index::Reading,
+        node: &Node,
+        key: Option<&Key>,
+    ) -> Diags {
+        match fault {
+            None => {}
+            Some(_) if self.spoils(node) => {}
+            Some(fault) => self.push(fault.into_diag(node, key)),
+        }
+        let mut diags = self.diags.take();
+        reading.finish(&mut diags);
+        diags
+    }
+
     fn push(&self, diag: Option<Diag>) {
         self.diags.borrow_mut().extend(diag);
     }
@@ -238,6 +254,18 @@ impl<'a> De<'a> {
         fields: Option<&'static [&'static str]>,
         visitor: V,
     ) -> Result<V::Value, Fault> {
+        let (known, misspelt) = self.sorted(fields)?;
+        let mut access = Entries::new(self, known);
+        let result = visitor.visit_map(&mut access);
+        result.map_err(|fault| match access.blame(fault) {
+            Fault::Missing(field) if misspelt.contains(&field) => Fault::Derived,
+            fault => fault,
+        })
+    }
+
+    /// The entries whose keys are known, and the fields that unknown keys seem to mean. Apart from [`map`](Self::map),
+    /// which is compiled for each of several hundred types.
+    fn sorted(self, fields: Option<&'static [&'static str]>) -> Result<Sorted<'a>, Fault> {
         let Kind::Map(entries) = &*self.node.kind else { return Err(self.wanted("a mapping")) };
         fields.iter().for_each(|fields| key_index::section(self.node, self.key, fields));
         let mut misspelt = Vec::new();
@@ -258,14 +286,12 @@ impl<'a> De<'a> {
                 _ => known.push((key, value)),
             }
         }
-        let mut access = Entries::new(self, known);
-        let result = visitor.visit_map(&mut access);
-        result.map_err(|fault| match access.blame(fault) {
-            Fault::Missing(field) if misspelt.contains(&field) => Fault::Derived,
-            fault => fault,
-        })
+        Ok((known, misspelt))
     }
 }
+
+/// Entries of a mapping, and names of fields.
+type Sorted<'a> = (Vec<(&'a Key, &'a Node)>, Vec<&'a str>);
 
 /// Places a complaint that has no place yet.
 fn placed<T>(result: Result<T, Fault>, node: &Node, key: Option<&Key>) -> Result<T, Fault> {
