@@ -16,13 +16,19 @@ impl Session {
     pub(super) fn try_training(&mut self) -> Result<()> {
         let Some(data) = self.state.data.clone() else { return Ok(()) };
         let batch = match data.mixes().and_then(|()| data.preview(0)) {
-            Ok(Some(batch)) => batch,
-            Ok(None) => return Ok(()),
+            Ok(batch) => batch,
             Err(error) => return self.received(Err(error), &data).map(drop),
         };
-        self.enough_scores(&batch)?;
-        let alone = data.samples_per_batch() > 1 && data.smallest_batch()? == 1;
-        if self.any_rank(alone)? { self.try_one(batch) } else { Ok(()) }
+        let mut alone = false;
+        if let Some(batch) = &batch {
+            self.enough_scores(batch)?;
+            alone = data.samples_per_batch() > 1 && data.smallest_batch()? == 1;
+        }
+        // A rank that has no samples is asked too.
+        match (self.any_rank(alone)?, batch) {
+            (true, Some(batch)) => self.try_one(batch),
+            _ => Ok(()),
+        }
     }
 
     /// A model that cannot evaluate may train all the same.

@@ -109,7 +109,7 @@ fn a_wrong_start_is_told_once() {
         let once = |mut command: Command, expected: &str| {
             let output = command.output().unwrap();
             let text = said(&output);
-            assert!(!output.status.success(), "{:?}: {text}", place.what());
+            assert_eq!(output.status.code(), Some(2), "{:?}: {text}", place.what());
             assert_eq!(text.matches("error: ").count(), 1, "{:?}: {text}", place.what());
             assert!(text.contains(expected), "{:?}: {text}", place.what());
         };

@@ -60,13 +60,13 @@ fn lenet_and_resnet_on_two_ranks_are_those_on_one() {
     }
 }
 
-/// Shares that differ by one, of which the last batch of some ranks has nothing: each sample counts once, and the step is
-/// that of one rank.
+/// Shares that differ by one, of which the last batch of some ranks has nothing, or a rank nothing at all: each sample
+/// counts once, and the step is that of one rank.
 #[test]
 fn uneven_last_batches_are_exact() {
     let sampler = || DefaultSampler { round_up: false, ..DefaultSampler::default() };
     for accumulate in [1, 2] {
-        for (n, world, batch) in [(25, 3, 4), (26, 3, 4), (7, 3, 2), (9, 4, 2)] {
+        for (n, world, batch) in [(25, 3, 4), (26, 3, 4), (7, 3, 2), (9, 4, 2), (2, 3, 4)] {
             let run = |world: usize, batch: usize| {
                 let dir = tempfile::tempdir().unwrap();
                 alike(train(world, dir.path(), |dir| {

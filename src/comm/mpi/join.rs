@@ -25,7 +25,7 @@ pub fn join(started: &Started, files: &[String]) -> Result<Arc<dyn Comm>> {
     let library = Library::begin(files)?;
     let (rank, world) = (library.rank, library.world);
     if (rank, world) != (started.rank, started.world) {
-        return Err(Error::Comm(format!(
+        return Err(Error::config(format!(
             "the launcher started {} processes, of which this is rank {}, but {} ({}) says that it is rank {rank} of \
              {world}: this is not the launcher's library; name that one in SHANTY_MPI, or put its folder into \
              LD_LIBRARY_PATH{}",

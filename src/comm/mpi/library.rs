@@ -82,16 +82,16 @@ impl Library {
     /// What each file lacks; what the library says when it cannot begin.
     pub fn begin(files: &[String]) -> Result<&'static Self> {
         if cfg!(not(all(target_pointer_width = "64", target_endian = "little"))) {
-            return Err(Error::Comm("MPI is loaded on 64-bit little-endian machines only".into()));
+            return Err(Error::config("MPI is loaded on 64-bit little-endian machines only"));
         }
         let mut refused = Vec::new();
         for file in files {
             // SAFETY: initialisers of an MPI library only prepare it. Global, since the plug-ins of Open MPI look for
             // its symbols among those of the process.
             match unsafe { Shared::open(Some(file), RTLD_NOW | RTLD_GLOBAL) } {
-                Err(why) => refused.push(format!("{file}: {}", innermost(&why))),
+                Err(why) => refused.push(innermost(&why)),
                 Ok(shared) => match Functions::of(&shared) {
-                    Err(why) => refused.push(format!("{file}: {}", innermost(&why))),
+                    Err(why) => refused.push(innermost(&why)),
                     Ok(functions) => {
                         let family = family(&shared);
                         // Its threads and handlers outlive all that this process does.
@@ -101,7 +101,7 @@ impl Library {
                 },
             }
         }
-        Err(Error::Comm(format!(
+        Err(Error::config(format!(
             "no MPI library can be loaded: {}; install the one of the launcher, put its folder into LD_LIBRARY_PATH, or \
              name the file in SHANTY_MPI",
             refused.join("; ")
@@ -127,7 +127,7 @@ impl Library {
         library.checked("MPI_Init_thread", code)?;
         library.version = library.text(library.functions.library_version);
         if level < family.serialized {
-            return Err(Error::Comm(format!(
+            return Err(Error::config(format!(
                 "{} was built without threads (its level is {level}, {} is needed)",
                 library.version, family.serialized
             )));
@@ -243,7 +243,7 @@ fn family(shared: &Shared) -> Family {
     if version.is_ok_and(|major| major >= 1) { ABI } else { MPICH }
 }
 
-/// What the loader itself says.
+/// What the loader itself says, which names the file.
 fn innermost(error: &libloading::Error) -> String {
     let source = std::error::Error::source(error);
     source.map_or_else(|| error.to_string(), ToString::to_string)
