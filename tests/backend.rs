@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex};
 
 use shanty::hook::builtin::{DigestHook, EMAHook};
 use shanty::optim::{Adam, ClipGrad, OptimWrapper, Optimizer, ParamStep, Sgd};
-use shanty::params::{FlatGrads, StateDict, all};
+use shanty::params::{FlatGrads, Info, StateDict, all};
 use shanty::plugin::prelude::*;
+use shanty::prelude::{CrossEntropyLoss, Linear, Sequential, Supervised};
 use shanty::run::verify::verify;
 use shanty::run::{EpochBasedTrainLoop, Limits, RunnerBuilder};
 use shanty::testing::toy_data;
@@ -165,17 +166,17 @@ fn a_run_moves_from_a_device_to_the_host() {
     assert_eq!(moved(false, true), whole);
 }
 
-/// An all-reduce sees all gradients as one buffer, and they take what it leaves.
+/// An all-reduce sees small gradients as one buffer, and they take what it leaves.
 #[test]
-fn gradients_are_exchanged_as_one_buffer() {
+fn small_gradients_are_exchanged_as_one_buffer() {
     let models: [Box<dyn Model>; 2] = [Box::new(ToyModel::new(3)), Box::new(DeviceModel::new(3))];
     for mut model in models {
         let step = StepCx { seed: 0, iter: 0, loss_scale: 1.0 };
         let batch = Batch::new(ndarray::arr2(&[[1.0, 2.0, 3.0]]).into_dyn(), vec![0]);
         model.train_step(&batch, &step).unwrap();
         let double = &mut |flat: &mut FlatGrads| {
-            assert_eq!((&flat.values[..], &flat.reached[..]), (&[-1.0, -2.0, -3.0][..], &[true][..]));
-            flat.values.iter_mut().for_each(|g| *g *= 2.0);
+            assert_eq!((&flat.pieces[..], &flat.reached[..]), (&[vec![-1.0, -2.0, -3.0]][..], &[true][..]));
+            flat.pieces[0].iter_mut().for_each(|g| *g *= 2.0);
             Ok(())
         };
         model.exchange(&all, double).unwrap();
@@ -183,4 +184,56 @@ fn gradients_are_exchanged_as_one_buffer() {
         let refused = &mut |_: &mut FlatGrads| Err(Error::invalid("no link"));
         assert!(model.exchange(&all, refused).unwrap_err().to_string().contains("no link"));
     }
+}
+
+/// A large gradient goes in its own memory and comes back in it, behind the small ones; whoever takes it and fails leaves
+/// a model that learns on.
+#[test]
+fn a_large_gradient_is_lent() {
+    let net = Sequential::new().with(Linear::new(4, 20_000)).with(Linear::new(20_000, 2));
+    let mut model = Supervised::new(net, CrossEntropyLoss::default());
+    model.init_weights(0).unwrap();
+    let batch = Batch::new(ndarray::arr2(&[[1.0, 2.0, 3.0, 4.0]]).into_dyn(), vec![0]);
+    let step = |model: &mut Supervised| {
+        model.clear_grads().unwrap();
+        model.train_step(&batch, &StepCx { seed: 0, iter: 0, loss_scale: 1.0 }).unwrap();
+    };
+    let places = |model: &Supervised| {
+        let mut all = Vec::new();
+        model.read(Set::Grads, &all_large, &mut |_, grad| all.push(grad.as_ptr() as usize)).unwrap();
+        all
+    };
+    step(&mut model);
+    let (before, norm) = (places(&model), model.norm(Set::Grads, 1.0, &all).unwrap());
+    let mut lent = Vec::new();
+    let double = &mut |flat: &mut FlatGrads| {
+        assert_eq!(flat.pieces.iter().map(Vec::len).collect::<Vec<_>>(), [60_002, 80_000]);
+        lent.push(flat.pieces[1].as_ptr() as usize);
+        flat.pieces.iter_mut().flatten().for_each(|g| *g *= 2.0);
+        Ok(())
+    };
+    model.exchange(&all, double).unwrap();
+    assert_eq!((&lent, places(&model)), (&before, before.clone()));
+    assert!((model.norm(Set::Grads, 1.0, &all).unwrap() / norm - 2.0).abs() < 1e-6);
+    let refused = &mut |flat: &mut FlatGrads| {
+        flat.pieces.clear();
+        Err(Error::invalid("no link"))
+    };
+    assert!(model.exchange(&all, refused).unwrap_err().to_string().contains("no link"));
+    step(&mut model);
+    assert!((model.norm(Set::Grads, 1.0, &all).unwrap() / norm - 1.0).abs() < 1e-6);
+    // A parameter that only another rank has reached has a gradient afterwards.
+    model.clear_grads().unwrap();
+    let given = &mut |flat: &mut FlatGrads| {
+        assert!(flat.reached.iter().all(|reached| !reached));
+        flat.pieces[1].fill(1.0);
+        flat.reached[0] = true;
+        Ok(())
+    };
+    model.exchange(&all, given).unwrap();
+    assert_eq!(model.norm(Set::Grads, 1.0, &all).unwrap(), 80_000.0);
+}
+
+fn all_large(p: &Info<'_>) -> bool {
+    p.shape.iter().product::<usize>() > 65_536
 }

@@ -314,7 +314,7 @@ fn each_clause_is_broken_by_a_model_that_does_not_keep_it() {
         (NormOfItsOwn, "the norm of order 1 of its gradients is"),
         (NormDropsNan, "the norm of order 1 is 1, with a gradient that is NaN"),
         (ForgetsSums, "sums of gradients, and those that came back, are of other tensors"),
-        (ExchangesNothing, "`exchange` does not give all gradients as one buffer"),
+        (ExchangesNothing, "`exchange` does not give each gradient once"),
         (UpdatesTwice, "the values that SGD comes to on the host and where they are differ in"),
         (MovesBuffers, "the buffers before and after an update by SGD differ in"),
         (Tires, "the values that SGD comes to without a cut and with one differ in"),

@@ -288,9 +288,26 @@ impl<M: ModuleTree> HostParams for M {
     fn zero_grads(&mut self) {
         each_param(self, &mut Param::clear_grad);
     }
+    fn visit_grads(&mut self, f: &mut dyn FnMut(&str, &mut Option<ArrayD<Elem>>)) {
+        visit_grads(self, f);
+    }
     fn set_grads(&mut self, sums: &BTreeMap<String, ArrayD<Elem>>) {
         set_grads(self, sums);
     }
+}
+
+/// [`HostParams::visit_grads`] for any tree of modules.
+fn visit_grads(root: &mut dyn ModuleTree, f: &mut dyn FnMut(&str, &mut Option<ArrayD<Elem>>)) {
+    fn go(path: &mut Path, module: &mut dyn ModuleTree, f: &mut dyn FnMut(&str, &mut Option<ArrayD<Elem>>)) {
+        module.visit_children_mut(&mut |field, part| {
+            path.within(field, |path| match part {
+                ChildMut::Module(child) => go(path, child, f),
+                ChildMut::Param(p) => f(&path.0, &mut p.grad),
+                _ => {}
+            });
+        });
+    }
+    go(&mut Path(String::with_capacity(64)), root, f);
 }
 
 /// [`Params::set_grads`] for any tree of modules.

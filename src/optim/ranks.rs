@@ -31,17 +31,23 @@ impl OptimWrapper {
     }
 }
 
-/// One sum for the gradients, for who has them, and for the samples.
+/// Sums of all pieces, which are under way together. Who has which gradients, and of how many samples, stands behind the
+/// first.
 fn add_up(comm: &dyn Comm, flat: &mut FlatGrads, samples: u64) -> Result<u64> {
-    let FlatGrads { values, reached } = flat;
-    let len = values.len();
-    values.extend(reached.iter().map(|reached| Elem::from(u8::from(*reached))));
-    values.extend([(samples % LIMB) as Elem, (samples / LIMB) as Elem]);
-    let sum = comm.start_sum(std::mem::take(values))?;
-    *values = comm.finish(sum)?;
+    let FlatGrads { pieces, reached } = flat;
+    let Some(first) = pieces.first_mut() else { return Ok(samples) };
+    let len = first.len();
+    first.extend(reached.iter().map(|reached| Elem::from(u8::from(*reached))));
+    first.extend([(samples % LIMB) as Elem, (samples / LIMB) as Elem]);
+    let sums: Vec<_> =
+        pieces.iter_mut().map(|piece| comm.start_sum(std::mem::take(piece))).collect::<Result<_>>()?;
+    for (piece, sum) in pieces.iter_mut().zip(sums) {
+        *piece = comm.finish(sum)?;
+    }
+    let Some(first) = pieces.first_mut() else { return Ok(samples) };
     let (flags, counts) = (len..len + reached.len(), len + reached.len()..);
-    reached.iter_mut().zip(&values[flags]).for_each(|(reached, ranks)| *reached = *ranks > 0.0);
-    let count = values[counts].iter().rev().fold(0, |sum, limb| sum * LIMB + *limb as u64);
-    values.truncate(len);
+    reached.iter_mut().zip(&first[flags]).for_each(|(reached, ranks)| *reached = *ranks > 0.0);
+    let count = first[counts].iter().rev().fold(0, |sum, limb| sum * LIMB + *limb as u64);
+    first.truncate(len);
     Ok(count)
 }

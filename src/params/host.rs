@@ -57,6 +57,10 @@ pub trait HostParams {
         });
     }
 
+    /// Calls `f` with the place of every gradient that is an array of its own, in the order of the other visits: large ones
+    /// are taken out and put back, and so come to other ranks without a copy. By itself it gives none, and all are copied.
+    fn visit_grads(&mut self, _f: &mut dyn FnMut(&str, &mut Option<ArrayD<Elem>>)) {}
+
     /// [`Params::put_grads`]: gradients become these, or zero.
     fn set_grads(&mut self, sums: &BTreeMap<String, ArrayD<Elem>>) {
         self.visit_mut(&mut |p| {
@@ -163,6 +167,10 @@ impl<H: HostParams> Params for H {
     fn put_grads(&mut self, sums: &BTreeMap<String, ArrayD<Elem>>) -> Result<()> {
         self.set_grads(sums);
         Ok(())
+    }
+
+    fn exchange(&mut self, want: Want<'_>, f: &mut dyn FnMut(&mut FlatGrads) -> Result<()>) -> Result<()> {
+        transfer::exchange(self, want, &|host: &mut H, f| host.visit_grads(f), f)
     }
 
     fn update(&mut self, rule_of: RuleOf<'_>, state: &mut OptimState) -> Result<()> {

@@ -183,21 +183,23 @@ pub trait Params {
         update_by_transfer(self, rule_of, state)
     }
 
-    /// Gives `f` the gradients of all wanted parameters that are trained as one flat buffer, in the order of the model,
-    /// and takes back what it leaves there: a sum over ranks.
+    /// Gives `f` the gradients of all wanted parameters that are trained, and takes back what it leaves there: a sum over
+    /// ranks. If `f` fails, the model may be left without some of them.
     ///
     /// # Errors
-    /// What the device or `f` says; a buffer of another length.
+    /// What the device or `f` says; pieces of another length.
     fn exchange(&mut self, want: Want<'_>, f: &mut dyn FnMut(&mut FlatGrads) -> Result<()>) -> Result<()> {
-        transfer::exchange(self, want, f)
+        transfer::exchange(self, want, &|_, _| {}, f)
     }
 }
 
-/// Gradients as one buffer, for [`Params::exchange`].
+/// Gradients as plain numbers, for [`Params::exchange`].
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct FlatGrads {
-    /// The gradients, one behind the other; zeros of a parameter that no loss has reached.
-    pub values: Vec<Elem>,
+    /// The gradients in pieces that depend on the shapes of the parameters alone: one with all small ones, in the order of
+    /// the model, and one for each that is large, in its own memory where the model can lend it. Zeros of a parameter
+    /// that no loss has reached.
+    pub pieces: Vec<Vec<Elem>>,
     /// Of each parameter, whether it has a gradient: afterwards those have one for which this says so.
     pub reached: Vec<bool>,
 }

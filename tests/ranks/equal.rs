@@ -60,6 +60,25 @@ fn lenet_and_resnet_on_two_ranks_are_those_on_one() {
     }
 }
 
+/// Gradients that are large go in pieces of their own, under way together: the sums are those of one rank.
+#[test]
+fn large_gradients_are_those_of_one_rank() {
+    let run = |world: usize, batch: usize| {
+        let dir = tempfile::tempdir().unwrap();
+        alike(train(world, dir.path(), |dir| {
+            let net = Sequential::new().with(Flatten::default()).with(Linear::new(36, 2000)).with(Tanh {});
+            let net = net.with(Linear::new(2000, 40)).with(Tanh {}).with(Linear::new(40, 3));
+            Runner::builder(Supervised::new(net, CrossEntropyLoss::default()))
+                .train(data(60, batch), IterBasedTrainLoop::new(12), optim().accumulate(2))
+                .work_dir(dir)
+                .seed(3)
+        }))
+    };
+    for world in [2, 3] {
+        near(&run(1, 12), &run(world, 12 / world), &format!("{world} ranks"));
+    }
+}
+
 /// Shares that differ by one, of which the last batch of some ranks has nothing, or a rank nothing at all: each sample
 /// counts once, and the step is that of one rank.
 #[test]

@@ -116,7 +116,10 @@ impl<T: Number> Sum<T> {
             return Ok(Stage::Done);
         }
         let length = part(rank, bytes / size_of::<T>(), world).len();
-        self.rows.data()?.resize(length * world, T::zeroed());
+        let rows = self.rows.data()?;
+        if rows.len() < length * world {
+            rows.resize(length * world, T::zeroed());
+        }
         for peer in peers(place) {
             self.rows.receive(library, row(peer, length), peer, tag(self.head.number, 2))?;
         }
