@@ -4,9 +4,9 @@
 #
 #   scripts/bench_logging.sh [ROUNDS]          default: 7
 #
-# Environment: SHANTY (target/release/shanty), EPOCHS (20), CONFIG (configs/digits_lenet.yaml, or configs/mnist_lenet5.yaml with
-# SHANTY_MNIST), PYTHON (python3). Prints medians (min-max), and by how many per cent a round with logging was slower than the round
-# beside it.
+# Environment: SHANTY (target/release/shanty), EPOCHS (20), CONFIG (configs/digits_lenet.yaml), PYTHON (python3); SHANTY_MNIST, the
+# folder of MNIST's IDX files, for CONFIG=configs/mnist_lenet5.yaml. Prints medians (min-max), and by how many per cent a round with
+# logging was slower than the round beside it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 rounds=${1:-7} SHANTY=${SHANTY:-${CARGO_TARGET_DIR:-target}/release/shanty} EPOCHS=${EPOCHS:-20}
@@ -15,11 +15,13 @@ CONFIG=${CONFIG:-configs/digits_lenet.yaml} PYTHON=${PYTHON:-python3}
 work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT
 
 all='vis_backends=[{type: LocalVisBackend}, {type: CsvVisBackend}, {type: TensorboardVisBackend}]'
+data=() && [ -z "${SHANTY_MNIST:-}" ] || data=({train,test}_dataloader.dataset.data_prefix="$SHANTY_MNIST")
 # Samples a second of a run with these changes.
 rate() {
   "$SHANTY" train "$CONFIG" --work-dir "$work/run" --overwrite --no-validate --no-sanity --set "train_cfg.max_epochs=$EPOCHS" \
-    default_hooks.checkpoint.interval=1000000 default_hooks.checkpoint.save_last=false default_hooks.checkpoint.save_best=null "$@" \
-    2>/dev/null | sed -nE 's|^ *([0-9,.]+) samples/s in training.*|\1|p' | tr -d ,
+    default_hooks.checkpoint.interval=1000000 default_hooks.checkpoint.save_last=false default_hooks.checkpoint.save_best=null \
+    "${data[@]}" "$@" 2>"$work/stderr" | sed -nE 's|^ *([0-9,.]+) samples/s in training.*|\1|p' | tr -d , ||
+    { cat "$work/stderr" >&2 && return 1; }
 }
 rate default_hooks.logger.interval=1000000 >/dev/null # the files are read, the processor is awake
 for round in $(seq "$rounds"); do
