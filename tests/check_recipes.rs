@@ -141,7 +141,6 @@ fn a_remedy_is_no_new_mistake() {
     assert!(!twice.all.iter().any(|(_, text, _)| text.contains("fix:")), "{:#?}", twice.all);
     let through = |pipeline: &str| wide("noise: 0.5", &format!("noise: 0.5, pipeline: [{pipeline}]"));
     through("{type: Resize, scale_factor: 0.5}").has(Level::Error, "may only be null", "scale_factor");
-    through("{type: Pad, size_divisor: 8}").has(Level::Error, "`pad_size_divisor`", "size_divisor");
     through("{type: Collect, keys: [img]}").has(Level::Error, "fix: PackInputs", "Collect");
     through("{type: torchvision/RandomHorizontalFlip}").has(
         Level::Error,

@@ -257,10 +257,7 @@ mod with_decoders {
     fn bytes_and_values_leave_a_pipeline_alike() {
         let pipeline = || {
             Pipeline::new(vec![
-                Box::new(RandomFlip {
-                    prob: 0.5,
-                    directions: vec![Direction::Horizontal, Direction::Diagonal],
-                }),
+                Box::new(RandomFlip::new(0.5, &[Direction::Horizontal, Direction::Diagonal])),
                 Box::new(CenterCrop { width: 50, height: 40 }),
                 Box::new(Normalize::new(vec![1.0, 2.0, 3.0], vec![3.0, 7.0, 11.0]).unwrap()),
             ])

@@ -64,9 +64,9 @@ pub(crate) use stand_in::StandIn;
 pub use survey::{Surveyed, survey};
 pub use transform::{
     AddNoise, Along, Augment, AutoAugment, Border, CachePictures, CenterCrop, ColorJitter, Compose,
-    Deviation, Direction, Edge, EfficientNetCenterCrop, EfficientNetRandomCrop, Lighting, LoadImageFromFile,
-    Magnitude, MapLabels, Mask, Masked, Normalize, Op, Outside, PackInputs, Pad, Paint, Pipeline,
-    RandAugment, RandomApply, RandomChoice, RandomCrop, RandomErasing, RandomFlip, RandomGrayscale,
-    RandomResizedCrop, RandomWindow, Resize, ResizeEdge, Transform,
+    Deviation, Direction, Edge, EfficientNetCenterCrop, EfficientNetRandomCrop, Filling, Lighting,
+    LoadImageFromFile, Magnitude, MapLabels, Mask, Masked, Normalize, Op, Outside, PackInputs, Pad, PadTo,
+    Paint, Pipeline, RandAugment, RandomApply, RandomChoice, RandomCrop, RandomErasing, RandomFlip,
+    RandomGrayscale, RandomResizedCrop, RandomWindow, Resize, ResizeEdge, Transform,
 };
 pub use unreadable::SampleError;

@@ -125,8 +125,8 @@ mod tests {
     use super::*;
     use crate::base::{Rng, keyed};
     use crate::data::{
-        Border, CenterCrop, Direction, Edge, Filter, Pad, Picture, Pipeline, RandomCrop, RandomFlip,
-        RandomResizedCrop, Resize, ResizeEdge, Transform,
+        Border, CenterCrop, Direction, Edge, Filling, Filter, Pad, PadTo, Picture, Pipeline, RandomCrop,
+        RandomFlip, RandomResizedCrop, Resize, ResizeEdge, Transform,
     };
     use ndarray::{Array2, Array3};
 
@@ -144,16 +144,20 @@ mod tests {
         [("inputs".into(), picture), ("target".into(), mask)].into_iter().collect()
     }
 
+    fn crop(height: usize, width: usize, border: Border) -> RandomCrop {
+        RandomCrop { height, width, border, pad_if_needed: false, filling: Filling::default() }
+    }
+
     fn rng(draw: u64) -> Rng {
         keyed(0, "augment", draw, 0)
     }
 
     #[test]
     fn masks_move_along_with_the_picture() {
-        let directions = vec![Direction::Horizontal, Direction::Vertical, Direction::Diagonal];
+        let directions = [Direction::Horizontal, Direction::Vertical, Direction::Diagonal];
         let all: [(Box<dyn Transform>, [usize; 2]); 3] = [
-            (Box::new(RandomFlip { prob: 0.9, directions }), [5, 6]),
-            (Box::new(RandomCrop { height: 3, width: 2, border: Border::default(), pad_val: 0.0 }), [3, 2]),
+            (Box::new(RandomFlip::new(0.9, &directions)), [5, 6]),
+            (Box::new(crop(3, 2, Border::default())), [3, 2]),
             (Box::new(CenterCrop { width: 3, height: 2 }), [2, 3]),
         ];
         for (transform, size) in all {
@@ -181,8 +185,8 @@ mod tests {
             Box::new(Resize { width: 3, height: 3, keep_ratio: false, filter: Filter::CV2 }),
             Box::new(ResizeEdge { scale: 3, edge: Edge::Short, filter: Filter::CV2 }),
             Box::new(RandomResizedCrop::new(3, 3)),
-            Box::new(Pad::Border { border, pad_val: 0.0 }),
-            Box::new(RandomCrop { height: 3, width: 3, border, pad_val: 0.0 }),
+            Box::new(Pad { to: PadTo::Border(border), filling: Filling::default() }),
+            Box::new(crop(3, 3, border)),
         ];
         for transform in all {
             let known = transform.declare(&mut fields()).unwrap_err().to_string();
@@ -199,7 +203,7 @@ mod tests {
 
     #[test]
     fn what_is_no_mask_of_the_picture_is_refused_too() {
-        let flip = RandomFlip { prob: 1.0, directions: vec![Direction::Vertical] };
+        let flip = RandomFlip::new(1.0, &[Direction::Vertical]);
         let refused = |sample: Sample| flip.apply(&mut { sample }, &mut rng(0)).unwrap_err().to_string();
         let boxes = sample(5, 6).with("boxes", Array2::<i64>::zeros((2, 4)));
         assert!(refused(boxes).starts_with("`boxes` is integers of shape [2, 4], and what moves along"));

@@ -1,6 +1,7 @@
 //! Changes to one sample on its way from the data set to the batch.
 
 mod augment;
+mod border;
 mod cache;
 mod center_crop;
 mod choose;
@@ -21,6 +22,7 @@ mod resize_edge;
 mod resized_crop;
 
 pub use augment::{Along, Augment, AutoAugment, Deviation, Magnitude, Op, Outside, RandAugment};
+pub use border::{Border, Filling};
 pub use cache::CachePictures;
 pub use center_crop::CenterCrop;
 pub use choose::{RandomApply, RandomChoice};
@@ -33,7 +35,7 @@ pub use load::LoadImageFromFile;
 pub use map_labels::MapLabels;
 pub use noise::{AddNoise, Mask, Masked, RandomWindow};
 pub use normalize::Normalize;
-pub use pad::{Border, Pad};
+pub use pad::{Pad, PadTo};
 pub(super) use pipeline::path_in;
 pub use pipeline::{Compose, PackInputs, Pipeline};
 pub use resize::Resize;
