@@ -415,36 +415,81 @@ fn the_end_tells_the_warnings_once_more() {
     );
 }
 
+/// `watch` of the run in `w`, in a terminal of its own.
+struct Watching {
+    name: String,
+    master: File,
+    /// Held open, so that the terminal's settings outlive the program.
+    held: File,
+    before: Vec<u8>,
+    child: Child,
+}
+
+impl Watching {
+    fn begin(dir: &Path) -> Self {
+        let (name, master) = terminal();
+        let held = File::options().read(true).write(true).open(&name).unwrap();
+        let before = settings(&name);
+        let mut watch = Command::new(env!("CARGO_BIN_EXE_shanty"));
+        watch.args(["watch", "w"]).current_dir(dir).env("TERM", "xterm");
+        let open = || held.try_clone().unwrap();
+        let child = watch.stdin(open()).stdout(open()).stderr(open()).spawn().unwrap();
+        Self { name, master, held, before, child }
+    }
+
+    /// Reads what is drawn up to these words.
+    fn until(&mut self, words: &str) {
+        let (mut seen, mut bytes) = (Vec::new(), [0; 4096]);
+        while !String::from_utf8_lossy(&seen).contains(words) {
+            let n = std::io::Read::read(&mut self.master, &mut bytes).unwrap();
+            seen.extend_from_slice(&bytes[..n]);
+        }
+    }
+
+    /// How it ends, which leaves the terminal as it was.
+    fn ended(mut self) -> ExitStatus {
+        self.until("\x1b[?1049l");
+        let status = self.child.wait().unwrap();
+        assert_eq!(settings(&self.name), self.before);
+        drop(self.held);
+        status
+    }
+}
+
+fn settings(terminal: &str) -> Vec<u8> {
+    Command::new("stty").args(["-F", terminal, "-g"]).output().unwrap().stdout
+}
+
 /// `watch` waits for a run that goes away for a while; it ended, and what was typed then was not seen any more.
 #[test]
 fn watch_leaves_the_terminal_as_it_was() {
     let dir = with_config();
     assert_eq!(code(dir.path(), "\"$SHANTY\" train c.yaml --work-dir w train_cfg.max_epochs=2 -q"), 0);
-    let (name, mut master) = terminal();
-    // Held open, so that its settings outlive the program.
-    let held = File::options().read(true).write(true).open(&name).unwrap();
-    let settings = || Command::new("stty").args(["-F", &name, "-g"]).output().unwrap().stdout;
-    let before = settings();
-    let open = || held.try_clone().unwrap();
-    let mut watch = Command::new(env!("CARGO_BIN_EXE_shanty"));
-    watch.args(["watch", "w"]).current_dir(dir.path()).env("TERM", "xterm");
-    let mut child = watch.stdin(open()).stdout(open()).stderr(open()).spawn().unwrap();
-    let (mut seen, mut bytes) = (Vec::new(), [0; 4096]);
-    let mut until = |master: &mut File, words: &str| {
-        while !String::from_utf8_lossy(&seen).contains(words) {
-            let n = std::io::Read::read(master, &mut bytes).unwrap();
-            seen.extend_from_slice(&bytes[..n]);
-        }
-        seen.clear();
-    };
-    until(&mut master, "w: finished, epoch 2/2 (q leaves)");
+    let mut watching = Watching::begin(dir.path());
+    watching.until("w: finished, epoch 2/2 (q leaves)");
     fs::rename(dir.path().join("w"), dir.path().join("away")).unwrap();
-    until(&mut master, "w: there is no such folder; name the work_dir of a run (q leaves)");
+    watching.until("w: there is no such folder; name the work_dir of a run (q leaves)");
     fs::rename(dir.path().join("away"), dir.path().join("w")).unwrap();
-    until(&mut master, "w: finished, epoch 2/2 (q leaves)");
-    assert_ne!(settings(), before, "keys are heard one by one");
-    std::io::Write::write_all(&mut master, b"q").unwrap();
-    until(&mut master, "\x1b[?1049l");
-    assert_eq!(child.wait().unwrap().code(), Some(0));
-    assert_eq!(settings(), before);
+    watching.until("w: finished, epoch 2/2 (q leaves)");
+    assert_ne!(settings(&watching.name), watching.before, "keys are heard one by one");
+    std::io::Write::write_all(&mut watching.master, b"q").unwrap();
+    assert_eq!(watching.ended().code(), Some(0));
+}
+
+/// A terminal that is left raw does not show what a person types.
+#[test]
+fn a_signal_that_ends_watch_leaves_the_terminal_as_it_was() {
+    use std::os::unix::process::ExitStatusExt;
+
+    let dir = with_config();
+    assert_eq!(code(dir.path(), "\"$SHANTY\" train c.yaml --work-dir w train_cfg.max_epochs=2 -q"), 0);
+    for (signal, number) in [("TERM", 15), ("HUP", 1), ("INT", 2)] {
+        let mut watching = Watching::begin(dir.path());
+        while settings(&watching.name) == watching.before {
+            watching.until("w: finished, epoch 2/2 (q leaves)");
+        }
+        let kill = Command::new("kill").args(["-s", signal, &watching.child.id().to_string()]).status();
+        assert!(kill.unwrap().success());
+        assert_eq!(watching.ended().signal(), Some(number), "it ends as if nobody had caught {signal}");
+    }
 }

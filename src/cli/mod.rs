@@ -19,6 +19,7 @@ mod lr_find;
 mod new;
 mod order;
 mod output;
+mod own_screen;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod plan;

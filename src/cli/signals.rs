@@ -43,6 +43,15 @@ pub(super) fn install(many: bool) -> Result<Interrupt> {
     Ok(interrupt)
 }
 
+/// Ends this process as a signal does that nobody caught; not if there was none.
+#[cfg(unix)]
+pub(super) fn end_by(signal: usize) {
+    if let Ok(signal @ 1..) = i32::try_from(signal) {
+        // A signal that does not end a process was not asked for.
+        let _ = signal_hook::low_level::emulate_default_handler(signal);
+    }
+}
+
 /// The signals that this process was told to ignore, bit 0 for signal 1. Linux tells; elsewhere none is known.
 #[cfg(unix)]
 fn ignored() -> u64 {
@@ -50,6 +59,10 @@ fn ignored() -> u64 {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
+
+/// There are no such signals here.
+#[cfg(not(unix))]
+pub(super) fn end_by(_: usize) {}
 
 /// There are no such signals here.
 #[cfg(not(unix))]

@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,13 +11,15 @@ use ::console::{Key, Term};
 use clap::Args;
 
 use super::braille::{LOW, Plot, padded};
-use super::console;
+use super::own_screen::OwnScreen;
 use super::run_files::{RunFiles, RunState};
+use super::{console, signals};
 use crate::base::Result;
 use crate::base::error::IoContext;
 use crate::base::escape::escaped;
 use crate::base::number::{fixed, short, steep};
 use crate::hook::Mode;
+use crate::run::Interrupt;
 
 /// Arguments of `watch`.
 #[derive(Debug, Clone, Args)]
@@ -49,17 +52,16 @@ impl Watch {
             console::say(&screen(&first, USUAL, false).join("\n"));
             return Ok(());
         }
-        let leave = leaving()?;
-        // A screen of its own, so that what stood on the terminal comes back.
-        let _ = write!(&term, "\x1b[?1049h\x1b[?25l");
-        self.follow(&term, &leave);
-        let _ = write!(&term, "\x1b[?25h\x1b[?1049l");
+        let interrupt = signals::install(true)?;
+        let own = OwnScreen::enter(&term);
+        self.follow(&term, &leaving()?, &interrupt);
+        drop(own);
+        signals::end_by(interrupt.signal.load(Ordering::Relaxed));
         Ok(())
     }
 
-    /// Until somebody leaves. A folder that cannot be read may be there again soon: only a key ends it, by whose thread
-    /// the terminal is as it was before.
-    fn follow(&self, term: &Term, leave: &mpsc::Receiver<()>) {
+    /// Until somebody leaves, by a key or a signal. A folder that cannot be read may be there again soon.
+    fn follow(&self, term: &Term, leave: &mpsc::Receiver<()>, interrupt: &Interrupt) {
         let size = || term.size_checked().map_or(USUAL, |(rows, columns)| (rows.into(), columns.into()));
         loop {
             let began = Instant::now();
@@ -77,9 +79,9 @@ impl Watch {
                         return;
                     }
                 }
-                match leave.recv_timeout(GLANCE) {
-                    Err(mpsc::RecvTimeoutError::Timeout) => {}
-                    _ => return,
+                let told = leave.recv_timeout(GLANCE) != Err(mpsc::RecvTimeoutError::Timeout);
+                if told || interrupt.signal.load(Ordering::Relaxed) != 0 {
+                    return;
                 }
             }
         }
@@ -92,7 +94,7 @@ fn show(mut term: &Term, lines: &[String]) -> bool {
     write!(term, "\x1b[H{text}\x1b[K\x1b[J").and_then(|()| term.flush()).is_ok()
 }
 
-/// Hears of `q`, Escape and Ctrl-C. Its thread puts the terminal back as it was before it tells.
+/// Hears of `q`, Escape and Ctrl-C.
 fn leaving() -> Result<mpsc::Receiver<()>> {
     let (tell, told) = mpsc::channel();
     let wait = move || {
