@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ndarray::{Array2, Array3, ArrayD, Axis};
 use serde::Deserialize;
@@ -213,6 +214,7 @@ fn pictures_of_all_shapes_go_through_every_policy() {
 struct Through {
     pipeline: Pipeline,
     sample: fn(usize) -> Sample,
+    asked: AtomicUsize,
 }
 
 impl Dataset for Through {
@@ -222,7 +224,9 @@ impl Dataset for Through {
     fn get(&self, index: usize, rng: &mut Rng) -> Result<Sample> {
         self.get_through(index, rng, &self.pipeline)
     }
+    /// Sooner or later, so that batches come in any order.
     fn get_through(&self, index: usize, rng: &mut Rng, pipeline: &Pipeline) -> Result<Sample> {
+        (0..self.asked.fetch_add(7, Ordering::Relaxed) % 5).for_each(|_| std::thread::yield_now());
         pipeline.apply((self.sample)(index), rng)
     }
 }
@@ -268,13 +272,15 @@ fn workers_and_resumes_change_no_value_of_any_transform() {
             _ => picture,
         };
         let batches = |workers: usize, from: u64| -> Vec<Batch> {
-            let set = Through { pipeline: Pipeline::new(vec![transform(&config)]), sample };
+            let pipeline = Pipeline::new(vec![transform(&config)]);
+            let set = Through { pipeline, sample, asked: AtomicUsize::new(0) };
             let loader = DataLoader::new(set).batch_size(4).shuffle(true).seed(3).num_workers(workers);
             loader.batches(from, Some(6)).map(|b| b.unwrap_or_else(|e| panic!("{config}: {e}"))).collect()
         };
         let whole = batches(0, 0);
-        assert_eq!(batches(2, 0), whole, "{config}");
-        assert_eq!(batches(1, 4), whole[4..], "{config}");
+        for (workers, from) in [(1, 4), (2, 0), (8, 0)] {
+            assert_eq!(batches(workers, from), whole[from as usize..], "{config} with {workers} workers");
+        }
         seen += 1;
     }
     assert!(seen > 30, "{seen} transforms");

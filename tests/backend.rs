@@ -6,38 +6,13 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use shanty::hook::builtin::{DigestHook, EMAHook};
-use shanty::optim::{Adam, ClipGrad, OptimWrapper, Optimizer, ParamStep, Sgd};
+use shanty::optim::{Adam, ClipGrad, OptimWrapper, Optimizer, Sgd};
 use shanty::params::{FlatGrads, Info, StateDict, all};
 use shanty::plugin::prelude::*;
 use shanty::prelude::{CrossEntropyLoss, Linear, Sequential, Supervised};
 use shanty::run::verify::verify;
 use shanty::run::{EpochBasedTrainLoop, Limits, RunnerBuilder};
-use shanty::testing::toy_data;
-use shanty::testing::toy_runner_of;
-use shanty::testing::{DeviceModel, ToyModel};
-
-/// Signs of gradients: an optimizer that no device has.
-#[derive(Clone)]
-struct Signs {
-    lr: f64,
-}
-
-impl Optimizer for Signs {
-    fn numbers(&mut self) -> Vec<(&'static str, &mut f64)> {
-        vec![("lr", &mut self.lr)]
-    }
-    fn state(&self) -> &'static [&'static str] {
-        &["last"]
-    }
-    fn step(&self, mut p: ParamStep<'_>) -> Result<()> {
-        let [last] = p.state()?;
-        for ((value, grad), last) in p.value.iter_mut().zip(p.grad).zip(last) {
-            *value -= self.lr as Elem * (grad + 0.5 * *last).signum();
-            *last = *grad;
-        }
-        Ok(())
-    }
-}
+use shanty::testing::{DeviceModel, Signs, ToyModel, toy_data, toy_runner_of};
 
 /// A window of two batches, clipped.
 fn wrapped(optimizer: Box<dyn Optimizer>) -> OptimWrapper {
@@ -48,7 +23,7 @@ type Make = fn() -> Box<dyn Optimizer>;
 const SGD: Make = || Box::new(Sgd::new(0.1).momentum(0.9).weight_decay(0.01));
 const ADAM: Make = || Box::new(Adam::new(0.05));
 const ADAM_W: Make = || Box::new(Adam::decoupled(0.05));
-const SIGNS: Make = || Box::new(Signs { lr: 0.02 });
+const SIGNS: Make = || Box::new(Signs::new(0.02));
 
 fn run(dir: &Path, make: Make, model: impl Model) -> RunnerBuilder {
     run_for(dir, 3, make, model)

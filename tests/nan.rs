@@ -7,24 +7,14 @@ use shanty::checkpoint::{digest, load};
 use shanty::hook::builtin::Replay;
 use shanty::plugin::prelude::*;
 use shanty::run::{RunConfig, Runner};
+use shanty::testing::STOCHASTIC_NET;
 use shanty::vis::read_scalars;
 
 /// Eight iterations an epoch of a network with batch norm and dropout, checked by the given hook.
 fn config(dir: &Path, epochs: u64, more: &str, hook: &str) -> String {
     format!(
         "
-model:
-  type: ImageClassifier
-  backbone:
-    type: Sequential
-    layers:
-      - {{type: Flatten}}
-      - {{type: Linear, in_features: 12, out_features: 8}}
-      - {{type: BatchNorm1d, num_features: 8}}
-      - {{type: ReLU}}
-      - {{type: Dropout, p: 0.2}}
-      - {{type: Linear, in_features: 8, out_features: 3}}
-  head: {{type: ClsHead, loss: {{type: CrossEntropyLoss}}}}
+{STOCHASTIC_NET}
 train_dataloader:
   batch_size: 6
   dataset: {{type: Synthetic, n: 48, shape: [3, 2, 2], classes: 3}}

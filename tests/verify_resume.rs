@@ -12,8 +12,7 @@ use shanty::registry;
 use shanty::run::EpochBasedTrainLoop;
 use shanty::run::verify::{Difference, random_cuts, verify};
 use shanty::run::{Limits, RunnerBuilder};
-use shanty::testing::toy_data;
-use shanty::testing::toy_runner;
+use shanty::testing::{STOCHASTIC_NET, toy_data, toy_runner};
 
 /// What a type needs besides its defaults.
 fn optimizer(name: &str) -> String {
@@ -60,18 +59,7 @@ fn config(dir: &Path, resume: bool, optimizer: &str, schedule: &str, by_epoch: b
     };
     format!(
         "
-model:
-  type: ImageClassifier
-  backbone:
-    type: Sequential
-    layers:
-      - {{type: Flatten}}
-      - {{type: Linear, in_features: 12, out_features: 8}}
-      - {{type: BatchNorm1d, num_features: 8}}
-      - {{type: ReLU}}
-      - {{type: Dropout, p: 0.2}}
-      - {{type: Linear, in_features: 8, out_features: 3}}
-  head: {{type: ClsHead, loss: {{type: CrossEntropyLoss}}}}
+{STOCHASTIC_NET}
 train_dataloader: &data
   batch_size: 6
   dataset: {{type: Synthetic, n: 24, shape: [3, 2, 2], classes: 3}}

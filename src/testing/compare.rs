@@ -5,8 +5,10 @@ use ndarray::{ArrayD, Zip};
 use crate::base::{Elem, Error, Result, caught_from};
 use crate::data::Batch;
 use crate::model::{Model, Outputs, StepCx};
-use crate::optim::{Adam, Optimizer, ParamStep, Sgd};
+use crate::optim::{Adam, Optimizer, Sgd};
 use crate::params::{Info, OwnSet, Role, Set, all};
+
+use super::Signs;
 
 /// Tensors by name, in the order of the model.
 pub(super) type Tensors = Vec<(String, ArrayD<Elem>)>;
@@ -95,7 +97,7 @@ pub(super) fn near(what: &str, a: &Tensors, b: &Tensors, part: f64) -> Result<()
 /// Two that a device may have, and one that none has.
 pub(super) fn optimizers() -> [Box<dyn Optimizer>; 3] {
     let sgd = Sgd::new(0.05).momentum(0.9).weight_decay(0.01).nesterov(true);
-    [Box::new(sgd), Box::new(Adam::decoupled(0.01).weight_decay(0.1)), Box::new(Signs { lr: 0.01 })]
+    [Box::new(sgd), Box::new(Adam::decoupled(0.01).weight_decay(0.1)), Box::new(Signs::new(0.01))]
 }
 
 /// Forward, loss and backward in an iteration.
@@ -108,29 +110,4 @@ pub(super) fn told(model: &dyn Model) -> Vec<(String, Vec<usize>, Role, String)>
     let mut told = Vec::new();
     model.infos(&mut |p| told.push((p.name.to_owned(), p.shape.to_vec(), p.role, p.layer.to_owned())));
     told
-}
-
-/// An optimizer that no device has: signs of running sums.
-#[derive(Debug, Clone)]
-struct Signs {
-    lr: f64,
-}
-
-impl Optimizer for Signs {
-    fn numbers(&mut self) -> Vec<(&'static str, &mut f64)> {
-        vec![("lr", &mut self.lr)]
-    }
-
-    fn state(&self) -> &'static [&'static str] {
-        &["sum"]
-    }
-
-    fn step(&self, mut p: ParamStep<'_>) -> Result<()> {
-        let [sum] = p.state()?;
-        for ((value, grad), sum) in p.value.iter_mut().zip(p.grad).zip(sum) {
-            *sum = 0.5 * *sum + grad;
-            *value -= self.lr as Elem * if *sum == 0.0 { 0.0 } else { sum.signum() };
-        }
-        Ok(())
-    }
 }

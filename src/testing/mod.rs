@@ -12,6 +12,7 @@ mod ranks;
 mod recorder;
 mod reseal;
 mod scripted;
+mod signs;
 pub mod sim;
 mod toy;
 
@@ -29,4 +30,5 @@ pub use ranks::ranks;
 pub use recorder::{Recorder, Trace};
 pub use reseal::reseal;
 pub use scripted::Scripted;
-pub use toy::{ToyModel, toy_data, toy_optim, toy_runner, toy_runner_of};
+pub use signs::Signs;
+pub use toy::{STOCHASTIC_NET, ToyModel, toy_data, toy_optim, toy_runner, toy_runner_of};

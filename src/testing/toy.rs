@@ -129,6 +129,22 @@ impl ToyModel {
     }
 }
 
+/// The `model:` of a config: a classifier of 12 numbers into three classes whose runs have statistics (of a batch norm) and
+/// draws (of a dropout) of their own.
+pub const STOCHASTIC_NET: &str = "\
+model:
+  type: ImageClassifier
+  backbone:
+    type: Sequential
+    layers:
+      - {type: Flatten}
+      - {type: Linear, in_features: 12, out_features: 8}
+      - {type: BatchNorm1d, num_features: 8}
+      - {type: ReLU}
+      - {type: Dropout, p: 0.2}
+      - {type: Linear, in_features: 8, out_features: 3}
+  head: {type: ClsHead, loss: {type: CrossEntropyLoss}}";
+
 /// `batches` batches of 4 samples with 3 numbers and two classes.
 ///
 /// # Errors

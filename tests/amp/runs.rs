@@ -10,24 +10,13 @@ use shanty::optim::SamConfig;
 use shanty::prelude::{Accuracy, ArrayDataset, DataLoader, EpochBasedTrainLoop};
 use shanty::run::verify::verify;
 use shanty::run::{Limits, Runner, RunnerBuilder};
-use shanty::testing::{ToyModel, ranks, toy_data};
+use shanty::testing::{STOCHASTIC_NET, ToyModel, ranks, toy_data};
 
 /// Twelve iterations of a network with batch norm and dropout, in windows of two.
 fn config(dir: &Path, wrapper: &str, hooks: &str, more: &str) -> String {
     format!(
         "
-model:
-  type: ImageClassifier
-  backbone:
-    type: Sequential
-    layers:
-      - {{type: Flatten}}
-      - {{type: Linear, in_features: 12, out_features: 8}}
-      - {{type: BatchNorm1d, num_features: 8}}
-      - {{type: ReLU}}
-      - {{type: Dropout, p: 0.2}}
-      - {{type: Linear, in_features: 8, out_features: 3}}
-  head: {{type: ClsHead, loss: {{type: CrossEntropyLoss}}}}
+{STOCHASTIC_NET}
 train_dataloader:
   batch_size: 6
   dataset: {{type: Synthetic, n: 36, shape: [3, 2, 2], classes: 3}}
