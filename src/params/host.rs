@@ -169,16 +169,27 @@ impl<H: HostParams> Params for H {
         Ok(())
     }
 
-    fn exchange(&mut self, want: Want<'_>, f: &mut dyn FnMut(&mut FlatGrads) -> Result<()>) -> Result<()> {
-        transfer::exchange(self, want, &|host: &mut H, f| host.visit_grads(f), f)
-    }
-
     fn update(&mut self, rule_of: RuleOf<'_>, state: &mut OptimState) -> Result<()> {
         update(self, rule_of, state)
     }
 
     fn exchange(&mut self, want: Want<'_>, f: &mut dyn FnMut(&mut FlatGrads) -> Result<()>) -> Result<()> {
-        transfer::exchange(self as &mut dyn Params, want, f)
+        transfer::exchange(&mut Lent(self), want, &|host: &mut Lent<'_>, f| host.0.visit_grads(f), f)
+    }
+}
+
+/// A model of any type, as a type.
+struct Lent<'a>(&'a mut dyn HostParams);
+
+impl HostParams for Lent<'_> {
+    fn visit(&self, f: &mut dyn FnMut(ParamRef<'_>)) {
+        self.0.visit(f);
+    }
+    fn visit_mut(&mut self, f: &mut dyn FnMut(ParamMut<'_>)) {
+        self.0.visit_mut(f);
+    }
+    fn set_grads(&mut self, sums: &BTreeMap<String, ArrayD<Elem>>) {
+        self.0.set_grads(sums);
     }
 }
 
