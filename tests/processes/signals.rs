@@ -135,10 +135,15 @@ fn a_rank_that_is_killed_ends_all() {
     let kills = count("SHANTY_RANK_KILLS", 2);
     for place in places("a_rank_that_is_killed_ends_all") {
         let (mut rng, mut uncut, mut longest) = (keyed(7, "kills", 0, 0), BTreeMap::new(), Duration::ZERO);
-        let (mut done, mut early) = (0, 0);
+        let (mut done, mut early) = (0_usize, 0);
         while done < kills {
             let work = format!("w{done}");
-            let run = Started::new(&place, &work, &[]);
+            // Every second one falls into the training, however slow the machine makes the start.
+            let run = if done.is_multiple_of(2) {
+                under_way(&place, &work, &[]).0
+            } else {
+                Started::new(&place, &work, &[])
+            };
             std::thread::sleep(Duration::from_secs_f64(rng.random_range(0.0..2.0)));
             let launcher = run.child.id();
             let ranks = ranks_of(launcher);
