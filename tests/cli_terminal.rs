@@ -430,8 +430,10 @@ impl Watching {
         let (name, master) = terminal();
         let held = File::options().read(true).write(true).open(&name).unwrap();
         let before = settings(&name);
-        let mut watch = Command::new(env!("CARGO_BIN_EXE_shanty"));
-        watch.args(["watch", "w"]).current_dir(dir).env("TERM", "xterm");
+        // A script that starts the tests by `&` has SIGINT ignored.
+        let mut watch = Command::new("env");
+        watch.args(["--default-signal=HUP,INT,TERM", env!("CARGO_BIN_EXE_shanty"), "watch", "w"]);
+        watch.current_dir(dir).env("TERM", "xterm");
         let open = || held.try_clone().unwrap();
         let child = watch.stdin(open()).stdout(open()).stderr(open()).spawn().unwrap();
         Self { name, master, held, before, child }
