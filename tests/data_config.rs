@@ -242,6 +242,11 @@ fn mistakes_are_named_with_their_place() {
         ("{type: Pad}", "either `size` or `padding`"),
         ("{type: Pad, padding: [1, 2, 3]}", "1, 2 or 4 numbers"),
         ("{type: RandomFlip, prob: 1.5}", "1.5"),
+        ("{type: RandomFlip, prob: [0.5, 0.25]}", "one for each of the 1 directions"),
+        (
+            "{type: RandomCrop, crop_size: 4, padding: 1, padding_mode: edge, pad_val: 3}",
+            "`pad_val` is for `padding_mode: constant`",
+        ),
         ("{type: Normalize, mean: [0, 1], std: 1}", "2 and 1"),
         ("{type: PackInputs}, {type: Resize, scale: 8}", "transforms of pictures come before `PackInputs`"),
     ];

@@ -88,7 +88,7 @@ impl Pad {
             (None, None, Some(of), square) => PadTo::Multiple { of: of.get(), square },
             _ => {
                 return Err(Error::config(
-                    "give either `size`, `padding`, or `size_divisor` and `pad_to_square` (one or both)",
+                    "give either `size` or `padding`, or `size_divisor`, `pad_to_square` or both of these",
                 ));
             }
         };
