@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::base::{Error, Result};
+use crate::config::OneOrMany;
 use crate::data::picture::affordable;
 
 /// Widths of a border in pixels.
@@ -50,6 +51,11 @@ pub(super) enum PaddingMode {
     Symmetric,
 }
 
+/// `pad_val` of a config that does not say it.
+pub(super) fn black() -> OneOrMany<f32> {
+    OneOrMany(vec![0.0])
+}
+
 impl Filling {
     /// From `padding_mode` and `pad_val` of a config.
     pub(super) fn new(mode: PaddingMode, value: Vec<f32>) -> Result<Self> {
@@ -57,7 +63,9 @@ impl Filling {
             return Err(Error::config("`pad_val` is for `padding_mode: constant`, leave one of them out"));
         }
         Ok(match mode {
-            PaddingMode::Constant if value.is_empty() => Self::default(),
+            PaddingMode::Constant if value.is_empty() => {
+                return Err(Error::config("`pad_val` is one number, or one for each channel, got none"));
+            }
             PaddingMode::Constant => Self::Constant(value),
             PaddingMode::Edge => Self::Edge,
             PaddingMode::Reflect => Self::Reflect,

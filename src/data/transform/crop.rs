@@ -11,7 +11,7 @@ use crate::config::OneOrMany;
 use crate::data::{FieldSpec, Fields, Sample, Transform, Window};
 use crate::registry::BuildCx;
 
-use super::border::PaddingMode;
+use super::border::{PaddingMode, black};
 use super::masks::{change_masks, cut_mask, no_masks, picture_alone, picture_and_masks};
 use super::{Border, Filling, pair};
 
@@ -40,8 +40,8 @@ struct RandomCropConfig {
     /// Whether an image that is smaller than the window gets a border, as wide on both sides; an error otherwise.
     #[serde(default)]
     pad_if_needed: bool,
-    /// Value of the border's pixels, or a list with one for each channel; 0 if absent.
-    #[serde(default)]
+    /// Value of the border's pixels, or a list with one for each channel.
+    #[serde(default = "black")]
     pad_val: OneOrMany<f32>,
     /// constant (by `pad_val`), edge (the nearest pixel again), reflect (a mirror image without the rim) or symmetric
     /// (with it).

@@ -10,7 +10,7 @@ use crate::config::OneOrMany;
 use crate::data::{FieldSpec, Fields, Sample, Transform};
 use crate::registry::BuildCx;
 
-use super::border::PaddingMode;
+use super::border::{PaddingMode, black};
 use super::masks::{no_masks, picture_alone};
 use super::{Border, Filling, pair};
 
@@ -58,8 +58,8 @@ struct PadConfig {
     /// Border in pixels: one number, `[left and right, top and bottom]` or `[left, top, right, bottom]`.
     #[serde(default)]
     padding: Option<OneOrMany<usize>>,
-    /// Value of the new pixels, or a list with one for each channel; 0 if absent.
-    #[serde(default)]
+    /// Value of the new pixels, or a list with one for each channel.
+    #[serde(default = "black")]
     pad_val: OneOrMany<f32>,
     /// constant (by `pad_val`), edge (the nearest pixel again), reflect (a mirror image without the rim) or symmetric
     /// (with it).
