@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use burn::module::Module;
+use burn::nn::loss::CrossEntropyLossConfig;
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -14,7 +15,7 @@ use shanty::data::{DataLoader, Synthetic};
 use shanty::hook::Point;
 use shanty::optim::Sgd;
 use shanty::run::{IterBasedTrainLoop, Runner};
-use shanty_burn::{BurnModel, cross_entropies};
+use shanty_burn::BurnModel;
 
 #[path = "mlp.rs"]
 mod mlp;
@@ -36,6 +37,7 @@ fn own_loop() -> Result<f64> {
     let mut net = ResNet::new(&config(), &device)?;
     let momentum = MomentumConfig { momentum: 0.9, dampening: 0.0, nesterov: false };
     let mut optim = SgdConfig::new().with_momentum(Some(momentum)).init();
+    let objective = CrossEntropyLossConfig::new().init(&device);
     let pixels: Vec<f32> = (0..BATCH * 64).map(|i| (i as f32 * 0.37).sin()).collect();
     let classes: Vec<i64> = (0..BATCH as i64).map(|i| i % 10).collect();
     let mut began = Instant::now();
@@ -45,7 +47,7 @@ fn own_loop() -> Result<f64> {
         }
         let x = Tensor::<4>::from_data(TensorData::new(pixels.clone(), [BATCH, 1, 8, 8]), &device);
         let y = Tensor::<1, Int>::from_data(TensorData::new(classes.clone(), [BATCH]), &device);
-        let loss = cross_entropies(net.forward(x), y).mean();
+        let loss = objective.forward(net.forward(x), y);
         let gradients = GradientsParams::from_grads(loss.backward(), &net);
         net = optim.step(0.01, net, gradients);
         let _: f32 = loss.into_scalar();

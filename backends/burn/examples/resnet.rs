@@ -129,7 +129,7 @@ impl ResNet {
 impl Network for ResNet {
     fn loss(&self, batch: &Fields<'_>) -> Result<Losses> {
         let logits = self.forward(batch.float::<4>("inputs")?);
-        Ok(cross_entropies(logits, batch.int::<1>("target")?).mean().into())
+        Ok(cross_entropies(logits, batch)?.mean().into())
     }
 
     fn predict(&self, batch: &Fields<'_>) -> Result<Predictions> {

@@ -89,7 +89,7 @@ impl Transformer {
 
 impl Network for Transformer {
     fn loss(&self, batch: &Fields<'_>) -> Result<Losses> {
-        Ok(cross_entropies(self.forward(batch)?, batch.int::<1>("target")?).mean().into())
+        Ok(cross_entropies(self.forward(batch)?, batch)?.mean().into())
     }
 
     fn predict(&self, batch: &Fields<'_>) -> Result<Predictions> {

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 
 use burn::tensor::{Device, Int, Tensor, TensorData, Transaction};
 use shanty::base::{Elem, Error, Result};
-use shanty::data::{Batch, Fields as Named};
+use shanty::data::{Batch, Fields as Named, TARGET};
 use shanty::model::Outputs;
 use shanty::ndarray::ArrayD;
 
@@ -62,6 +62,21 @@ impl<'a> Fields<'a> {
         let row = Tensor::from_data(TensorData::new(elements(array), [array.len()]), self.device);
         known.push((name.to_owned(), row.clone()));
         Ok(row.reshape(shape))
+    }
+
+    /// The class of each sample, from the field `target`. They are looked at on the host: a class that is not there
+    /// would read strange memory on a GPU.
+    ///
+    /// # Errors
+    /// When there are none, or one is not below `classes`.
+    pub fn labels(&self, classes: usize) -> Result<Tensor<1, Int>> {
+        let outside = |label: &&i64| !usize::try_from(**label).is_ok_and(|label| label < classes);
+        match self.batch.labels()?.iter().find(outside) {
+            Some(label) => Err(Error::invalid(format!(
+                "a sample is of class {label}, but there are scores of {classes} classes"
+            ))),
+            None => self.int(TARGET),
+        }
     }
 }
 

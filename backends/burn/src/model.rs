@@ -7,7 +7,7 @@ use std::thread::{self, ThreadId};
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor};
-use shanty::base::{Elem, Error, Result, caught_from};
+use shanty::base::{Elem, Error, Result, caught, caught_from};
 use shanty::comm::Comm;
 use shanty::data::Batch;
 use shanty::model::{FieldNeeds, Model, Outputs, StepCx};
@@ -68,9 +68,11 @@ impl<N: Network> BurnModel<N> {
     /// GPU or of the CPU, by what is compiled in.
     ///
     /// # Errors
-    /// Those of `make`, and its panics; a parameter that is not of floating-point numbers.
+    /// Those of `make`, and its panics; a parameter that is not of floating-point numbers; a device that is not there.
     pub fn new(make: impl Fn(&Device) -> Result<N> + Send + 'static) -> Result<Self> {
-        Self::on(Device::default(), make)
+        let device = caught(|| Ok(Device::default()))
+            .map_err(|why| Error::config(format!("burn has no device to offer, it {why}")))?;
+        Self::on(device, make)
     }
 
     /// The same on this device.
@@ -169,6 +171,11 @@ impl<N: Network> BurnModel<N> {
         let at = (cx.iter, self.rank);
         let losses = drawing(&self.device, cx.seed, "burn forward", at, || net.loss(&fields))?;
         let total = losses.total.clone();
+        if !total.is_tracked() {
+            return Err(Error::invalid(
+                "the loss depends on no parameter that is trained: all are frozen, or it was detached",
+            ));
+        }
         let scaled = if cx.loss_scale == 1.0 { total } else { total.mul_scalar(cx.loss_scale) };
         // The device has all its work before the host waits for the loss.
         let gradients = scaled.backward();

@@ -109,6 +109,41 @@ fn the_whole_command_line_knows_the_network() {
     assert!(tested.status.success() && said(&tested).contains("accuracy/top1"), "{}", said(&tested));
 }
 
+/// The config on the page trains as it stands there.
+#[test]
+fn the_config_of_the_page_trains() {
+    let page =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/backends.md")).unwrap();
+    let (_, burn) = page.split_once("\n## burn\n").unwrap();
+    let (yaml, _) = burn.split_once("```yaml\n").unwrap().1.split_once("```").unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let config = scratch.path().join("page.yaml");
+    fs::write(&config, yaml).unwrap();
+    let out = example("mlp")
+        .arg("train")
+        .arg(&config)
+        .args(["--set", "train_cfg.max_epochs=1", "--work-dir"])
+        .arg(scratch.path().join("run"))
+        .output()
+        .unwrap();
+    assert!(out.status.success() && said(&out).contains("accuracy/top1"), "{}", said(&out));
+}
+
+/// A device that this program cannot have is an error that names it.
+#[test]
+fn a_device_that_was_not_built_in_is_an_error() {
+    if cfg!(feature = "cuda") {
+        return;
+    }
+    let out = example("mlp").arg("check").arg(config("mlp")).env("BURN_DEVICE", "cuda").output().unwrap();
+    let text = said(&out);
+    assert_eq!(out.status.code(), Some(2), "{text}");
+    assert!(
+        text.contains("BURN_DEVICE=cuda") && text.contains("the 'cuda' feature is not enabled"),
+        "{text}"
+    );
+}
+
 /// What does not fit is an error with burn's own words, not a panic.
 #[test]
 fn pictures_of_another_size_are_an_error() {

@@ -1,7 +1,7 @@
 //! What a network of burn does in a run beyond the contract of models: names, checkpoints, chance, freezing, optimizers.
 #![allow(clippy::unwrap_used)] // helpers of tests
 
-use shanty::base::{Elem, Error};
+use shanty::base::Elem;
 use shanty::data::Batch;
 use shanty::model::{ClsHead, ImageClassifier, LinearClsHead, Model, StepCx};
 use shanty::ndarray::{ArrayD, IxDyn};
@@ -199,25 +199,4 @@ fn state_moves_to_an_optimizer_of_the_host() {
         host.clear_grads().unwrap();
         assert_eq!(state.steps(), state_of_host.steps());
     }
-}
-
-#[test]
-fn what_does_not_fit_is_an_error_in_words() {
-    let mut model = two_layers(0.0);
-    let said = |batch: Batch, model: &mut BurnModel<Mlp>| {
-        let cx = StepCx { seed: 0, iter: 0, loss_scale: 1.0 };
-        model.train_step(&batch, &cx).unwrap_err().to_string()
-    };
-    let flat = Batch::new(ArrayD::zeros(IxDyn(&[2, 64])), vec![0, 1]);
-    assert_eq!(
-        said(flat, &mut model),
-        "the field `inputs` has the shape [2, 64], and the network wants 4 axes"
-    );
-    let small = Batch::new(ArrayD::zeros(IxDyn(&[2, 1, 7, 8])), vec![0, 1]);
-    let text = said(small, &mut model);
-    assert!(text.starts_with("the network panicked: ") && text.contains("56"), "{text}");
-    // It trains on.
-    assert!(step(&mut model, 0).is_finite());
-    let refused = BurnModel::<Mlp>::new(|_| Err(Error::config("`hidden: 0`"))).err().unwrap().to_string();
-    assert_eq!(refused, "`hidden: 0`");
 }
