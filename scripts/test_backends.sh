@@ -13,7 +13,7 @@ for backend; do
   (
     cd "$backend"
     cargo fmt --check
-    cargo clippy --release --all-targets -- -D warnings
-    cargo test --release
+    cargo clippy --all-targets -- -D warnings
+    cargo test
   )
 done

@@ -1,4 +1,5 @@
-//! What the Runner costs beside candle's own training loop: the same network, batches and updates, in turns.
+//! What the Runner costs beside candle's own training loop: the same network, batches and updates, in turns. Then, what
+//! a save costs the training.
 //!
 //! `MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4294967296 cargo run --release --example overhead`
 //! The two variables keep glibc from giving memory back in each step, which makes candle's steps come in two speeds.
@@ -16,8 +17,9 @@ use serde::de::DeserializeOwned;
 use shanty::base::{Error, Result};
 use shanty::config::parse;
 use shanty::data::{DataLoader, Dataset, Digits, DigitsSplit, SplitBy};
-use shanty::hook::Point;
+use shanty::hook::{Ctx, Event, HookResult, Point};
 use shanty::optim::{OptimWrapper, Sgd};
+use shanty::params::Params as _;
 use shanty::run::{EpochBasedTrainLoop, Runner};
 use shanty_candle::CandleModel;
 
@@ -122,30 +124,70 @@ fn digits() -> Result<(Tensor, Tensor)> {
     Ok((told(images)?, told(Tensor::from_slice(labels, labels.len(), &Device::Cpu))?))
 }
 
+/// The seconds from each iteration to the next, so far, and the beginning of the one that is under way.
+type Seconds = Arc<Mutex<(Vec<f64>, Option<Instant>)>>;
+
+/// A clock, and the call that stops it and starts it again.
+fn clock() -> (Seconds, impl FnMut(&mut Ctx<'_>, &mut Event<'_>) -> HookResult) {
+    let seconds = Seconds::default();
+    let noted = Arc::clone(&seconds);
+    let note = move |_: &mut Ctx<'_>, _: &mut Event<'_>| {
+        let mut noted = noted.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = noted.1.replace(Instant::now()) {
+            noted.0.push(before.elapsed().as_secs_f64());
+        }
+        Ok(())
+    };
+    (seconds, note)
+}
+
 /// The same under the Runner, with its default hooks.
 fn under_runner(bench: &dyn Bench) -> Result<Vec<f64>> {
     let dir = tempfile::tempdir().map_err(|error| Error::Other(error.into()))?;
     let set = Digits::load(DigitsSplit::Train, SplitBy::Index)?;
     let whole = set.len() / BATCH * BATCH;
     let data = DataLoader::new(set).batch_size(BATCH).shuffle(false).drop_last(true);
-    let seconds = Arc::new(Mutex::new((Vec::new(), None::<Instant>)));
-    let noted = Arc::clone(&seconds);
+    let (seconds, note) = clock();
     let mut runner = Runner::builder(bench.model()?)
         .train(data, EpochBasedTrainLoop::new(EPOCHS), OptimWrapper::new(Sgd::new(0.05).momentum(0.9)))
         .work_dir(dir.path())
         .seed(0)
-        .on(Point::BeforeTrainIter, move |_, _| {
-            let mut noted = noted.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(before) = noted.1.replace(Instant::now()) {
-                noted.0.push(before.elapsed().as_secs_f64());
-            }
-            Ok(())
-        })
+        .on(Point::BeforeTrainIter, note)
         .build()?;
     runner.train()?;
     let seconds = seconds.lock().unwrap_or_else(PoisonError::into_inner).0.clone();
     debug_assert_eq!(seconds.len() + 1, whole / BATCH * EPOCHS as usize);
     Ok(seconds)
+}
+
+/// Milliseconds by which a step that saves is longer than the others, and the megabytes of weights and momentum.
+fn stall(beside: bool) -> Result<(f64, f64)> {
+    const EVERY: usize = 16;
+    let config = read("{widths: [64, 1024, 1024, 1024, 10]}")?;
+    let model = CandleModel::new(&Device::Cpu, |vb| nets::mlp::Mlp::new(&config, vb))?;
+    let mut numbers = 0;
+    model.infos(&mut |info| numbers += info.shape.iter().product::<usize>());
+    let dir = tempfile::tempdir().map_err(|error| Error::Other(error.into()))?;
+    let data = DataLoader::new(Digits::load(DigitsSplit::Train, SplitBy::Index)?).batch_size(BATCH);
+    let (seconds, note) = clock();
+    let mut runner = Runner::builder(model)
+        .train(data, EpochBasedTrainLoop::new(EPOCHS), OptimWrapper::new(Sgd::new(0.01).momentum(0.9)))
+        .work_dir(dir.path())
+        .without_default_hooks()
+        .hook_yaml(&format!(
+            "{{type: CheckpointHook, interval: {EVERY}, by_epoch: false, max_keep_ckpts: 1}}"
+        ))?
+        .async_save(beside)
+        .on(Point::BeforeTrainIter, note)
+        .build()?;
+    runner.train()?;
+    let steps = seconds.lock().unwrap_or_else(PoisonError::into_inner).0.clone();
+    let saves = |at: &usize| (at + 1).is_multiple_of(EVERY);
+    let of = |wanted: bool| {
+        let times = steps.iter().enumerate().filter(|(at, _)| saves(at) == wanted).map(|(_, s)| *s);
+        median(&mut times.collect::<Vec<_>>())
+    };
+    Ok(((of(true) - of(false)) * 1e3, 2.0 * 4.0 * numbers as f64 / 1e6))
 }
 
 fn median(values: &mut [f64]) -> f64 {
@@ -181,6 +223,10 @@ fn main() -> Result<()> {
         let (low, high) =
             rounds.iter().fold((f64::MAX, 0.0f64), |(low, high), r| (low.min(*r), high.max(*r)));
         println!("{name:<24} {:>9.1} us {:>9.1} us {:>9.4} {low:>8.4} to {high:.4}", a * 1e6, b * 1e6, b / a);
+    }
+    for (beside, how) in [(true, "beside the training"), (false, "in the step")] {
+        let (milliseconds, megabytes) = stall(beside)?;
+        println!("a save of {megabytes:.1} MB {how} holds the training up for {milliseconds:.2} ms");
     }
     Ok(())
 }

@@ -6,10 +6,11 @@ mod support;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use shanty::base::Result;
 use shanty::checkpoint::load;
 use shanty::config;
+use shanty::ndarray::Axis;
 use shanty::params::StateDict;
+use shanty::plugin::prelude::*;
 use shanty::run::{Runner, RunnerBuilder};
 
 use support::here;
@@ -112,20 +113,41 @@ fn the_page_names_every_hook() {
     }
 }
 
-/// A batch that spoils the loss: `stop` names it, `skip` and `rollback` go on with whole weights.
+/// The pixels of one sample are NaN.
+struct Poison;
+
+const POISONED: u64 = 17;
+
+impl Hook for Poison {
+    fn before_train_iter(&mut self, _: &mut Ctx<'_>, batch: &mut Batch) -> HookResult {
+        if let Some(row) = batch.ids.iter().position(|id| *id == POISONED) {
+            batch.inputs_mut()?.index_axis_mut(Axis(0), row).fill(Elem::NAN);
+        }
+        Ok(())
+    }
+}
+
+/// `stop` names the sample; after `rollback` weights, statistics and average are those of a run that never had it.
 #[test]
-fn a_spoilt_batch_is_seen_before_the_update() {
-    let bad = "train_dataloader.dataset={type: ConcatDataset, datasets: [{type: Digits, split: train}]}";
-    let dir = tempfile::tempdir().unwrap();
-    let blown =
-        ["optim_wrapper.optimizer.lr=1e30", "param_scheduler=[]", "optim_wrapper.clip_grad=null", bad];
-    let with = |action: &str| {
-        let hook = only("CheckInvalidLossHook", &format!("interval: 1, action: {action}"));
-        let set: Vec<&str> = blown.iter().copied().chain([hook.as_str()]).collect();
-        build(dir.path(), &set)?.train().map(drop)
+fn a_spoilt_sample_is_named_and_undone() {
+    let (none, known) = ("exclude_samples=[]", format!("exclude_samples=[{POISONED}]"));
+    let ended = |action: &str, excluded: &str| {
+        let average = "{type: EMAHook, momentum: 0.05, update_buffers: true}";
+        let hooks =
+            format!("custom_hooks=[{average}, {{type: CheckInvalidLossHook, interval: 1, {action}}}]");
+        let dir = tempfile::tempdir().unwrap();
+        let mut runner = build(dir.path(), &[&hooks, excluded])?;
+        runner.add_hook(Poison)?;
+        runner.train()?;
+        load(&dir.path().join("epoch_2")).map(|saved| (saved.model, saved.hooks["EMAHook"].clone()))
     };
-    let error = with("stop").unwrap_err().to_string();
-    assert!(error.contains("NaN") || error.contains("inf") || error.contains("invalid"), "{error}");
+    let error = ended("action: stop, check: all", none).unwrap_err().to_string();
+    assert!(error.contains("`loss` became NaN") && error.contains("samples [17]"), "{error}");
+    let undone = ended("action: rollback, check: all", none).unwrap();
+    assert!(undone == ended("action: rollback, check: all", &known).unwrap());
+    let skipped = ended("action: skip", none).unwrap().0;
+    assert!(skipped.0.iter().all(|(_, tensor)| tensor.value.iter().all(|v| v.is_finite())));
+    assert!(skipped != undone.0, "`skip` drops the whole batch");
 }
 
 /// Options of a run around the model: groups, schedules of any number, an average, SAM.
