@@ -117,9 +117,16 @@ impl Transfers {
     }
 }
 
-/// The result as shanty's.
+/// The result as shanty's. With `RUST_BACKTRACE` candle puts a page of frames into the text of an error: those are for
+/// the log.
 pub(crate) fn told<T>(result: candle_core::Result<T>) -> Result<T> {
-    result.map_err(|error| Error::Other(Box::new(error)))
+    result.map_err(|mut error| {
+        while let candle_core::Error::WithBacktrace { inner, backtrace } = error {
+            log::debug!("{backtrace}");
+            error = *inner;
+        }
+        Error::Other(Box::new(error))
+    })
 }
 
 /// Calls `f` with a host view of a tensor: of its own memory where that is the host's.

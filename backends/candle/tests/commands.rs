@@ -44,8 +44,9 @@ fn every_command_knows_a_network_of_candle() {
         said(name, &["predict", &config, &last, "--out", &out]);
         let lines = std::fs::read_to_string(&out).unwrap().lines().count();
         assert!(lines > 20, "{lines} lines");
-        said(name, &["report", &home]);
-        assert!(dir.join("report.html").exists());
+        let report = path(&scratch.path().join("report.html"));
+        said(name, &["report", &home, "--out", &report]);
+        assert!(std::fs::read_to_string(&report).unwrap().contains(name));
         let equal = said(name, &["verify-resume", &config, "--cuts", "1", "train_cfg.max_epochs=1"]);
         assert!(equal.contains("equal"), "{equal}");
         assert!(said(name, &["list", "model"]).contains("CandleResNet"));

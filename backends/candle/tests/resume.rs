@@ -59,7 +59,7 @@ fn text_resumes_at_any_cut() {
 
 /// What the last checkpoint holds.
 fn end(dir: &Path) -> Checkpoint {
-    load(&dir.join("epoch_4")).unwrap()
+    load(&dir.join("iter_188")).unwrap()
 }
 
 /// SIGKILL to a real process, somewhere behind these lines of its log, in each epoch and beside a save in flight.

@@ -101,6 +101,8 @@ impl ResNet {
     /// The network.
     pub fn new(config: &ResNetConfig, vb: VarBuilder<'_>) -> Result<Self> {
         let (backbone, base) = (vb.pp("backbone"), config.base_channels);
+        let conv1 = conv(config.in_channels, base, 3, 1, backbone.pp("conv1"))?;
+        let bn1 = batch_norm(base, 1e-5, backbone.pp("bn1"))?;
         let (mut blocks, mut from) = (Vec::new(), base);
         for stage in 0..3 {
             for i in 0..config.blocks {
@@ -111,8 +113,8 @@ impl ResNet {
             }
         }
         Ok(Self {
-            conv1: conv(config.in_channels, base, 3, 1, backbone.pp("conv1"))?,
-            bn1: batch_norm(base, 1e-5, backbone.pp("bn1"))?,
+            conv1,
+            bn1,
             blocks,
             fc: linear(from, config.num_classes, vb.pp("head.fc"))?,
             config: config.clone(),
