@@ -50,6 +50,9 @@ impl SimpleBackend for Asked {
                 Elem::DTYPE
             );
         }
+        if shape.elem_count() == 0 {
+            bail!("`{name}` of shape {:?} has no element", shape.dims());
+        }
         let value = match begins {
             Init::Const(_) => begins.var(shape, dtype, device)?,
             _ => Var::zeros(shape, dtype, device)?,

@@ -124,6 +124,7 @@ fn constructors_are_told_what_they_may_not_ask_for() {
     assert_eq!(said(twice), "`w` is asked for twice, as [3] and as [4]");
     let half = odd(|vb| vb.get_with_hints_dtype(3, "w", candle_nn::Init::Const(0.0), DType::BF16));
     assert!(said(half).starts_with("`w` is to be BF16, but weights are F32"));
+    assert_eq!(said(odd(|vb| vb.get((0, 3), "w"))), "`w` of shape [0, 3] has no element");
     assert!(said(odd(|vb| vb.get_unchecked("w"))).contains("`w` is asked for without a shape"));
     let mut none = odd(|vb| vb.get(3, "w")).unwrap();
     let loss = said(none.train_step(&rows(3, vec![0]), &STEP));
