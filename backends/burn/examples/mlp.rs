@@ -37,6 +37,7 @@ impl Default for MlpConfig {
     }
 }
 
+/// Two linear maps, with batch norm and dropout between them.
 #[derive(Module, Debug)]
 pub struct Mlp {
     fc1: Linear,
@@ -46,6 +47,7 @@ pub struct Mlp {
 }
 
 impl Mlp {
+    /// With weights that are drawn when they are first looked at.
     pub fn new(config: &MlpConfig, device: &Device) -> Result<Self> {
         let MlpConfig { inputs, hidden, classes, dropout, norm } = *config;
         Ok(Self {
@@ -56,6 +58,7 @@ impl Mlp {
         })
     }
 
+    /// The scores of the classes, N × K.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<2> {
         let x = self.fc1.forward(x.flatten::<2>(1, 3));
         let x = match &self.norm {

@@ -44,6 +44,7 @@ fn conv(from: usize, to: usize, kernel: usize, stride: usize, device: &Device) -
         .init(device)
 }
 
+/// Two convolutions, and a way past them.
 #[derive(Module, Debug)]
 pub struct Block {
     conv1: Conv2d,
@@ -76,6 +77,7 @@ impl Block {
     }
 }
 
+/// The convolutions.
 #[derive(Module, Debug)]
 pub struct Backbone {
     conv1: Conv2d,
@@ -85,11 +87,13 @@ pub struct Backbone {
     layer3: Vec<Block>,
 }
 
+/// What gives scores.
 #[derive(Module, Debug)]
 pub struct Head {
     fc: Linear,
 }
 
+/// A residual network for small pictures.
 #[derive(Module, Debug)]
 pub struct ResNet {
     backbone: Backbone,
@@ -97,6 +101,7 @@ pub struct ResNet {
 }
 
 impl ResNet {
+    /// With weights that are drawn when they are first looked at.
     pub fn new(config: &ResNetConfig, device: &Device) -> Result<Self> {
         let c = config.channels;
         let stage = |from: usize, to: usize, stride: usize| {
@@ -116,6 +121,7 @@ impl ResNet {
         })
     }
 
+    /// The scores of the classes, N × K, of pictures N × 1 × H × W.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<2> {
         let Backbone { conv1, bn1, layer1, layer2, layer3 } = &self.backbone;
         let x = relu(bn1.forward(conv1.forward(x)));

@@ -47,6 +47,7 @@ impl Default for TransformerConfig {
     }
 }
 
+/// Letters and their places, an encoder, and a linear map of its mean.
 #[derive(Module, Debug)]
 pub struct Transformer {
     embedding: Embedding,
@@ -56,6 +57,8 @@ pub struct Transformer {
 }
 
 impl Transformer {
+    /// # Errors
+    /// When the width does not suit the heads.
     pub fn new(config: &TransformerConfig, device: &Device) -> Result<Self> {
         let TransformerConfig { letters, width, heads, layers, dropout, classes, longest } = *config;
         if width % heads != 0 || width % 2 != 0 {

@@ -121,7 +121,7 @@ fn compare(name: &str, ours: &Trained, burn: &Trained, torch: &Torch) {
         );
     }
     let norm = |average: &StateDict| {
-        let trained = average.0.iter().filter(|(_, tensor)| tensor.role.is_trained());
+        let trained = average.0.iter().filter(|(name, _)| !name.contains("running_"));
         trained.flat_map(|(_, tensor)| &tensor.value).map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt()
     };
     near(&format!("{name}, the norm of the average in burn and in PyTorch"), norm(&burn.average), torch.norm);

@@ -121,7 +121,7 @@ fn groups_schedules_and_sam_are_those_of_any_model() {
         "optim_wrapper.sam={rho: 0.05}",
         "optim_wrapper.paramwise_cfg={custom_keys: {head: {lr_mult: 0.1}}, bias_decay_mult: 0.0}",
         "param_scheduler=[{type: LinearMomentum, start_factor: 0.5, by_epoch: false, end: 10}]",
-        "optim_wrapper.optimizer={type: Lion, lr: 0.001}",
+        "optim_wrapper.optimizer={type: Lion, lr: 0.001, weight_decay: 0.01}",
         "optim_wrapper.accumulative_counts=3",
         "optim_wrapper.clip_grad={clip_value: 0.01}",
     ] {

@@ -18,7 +18,6 @@ for name, model in [("mlp", Mlp(16)), ("resnet", ResNet(2))]:
         optim.step()
     with torch.no_grad():
         scores[name] = model.eval()(pictures(6)).softmax(1).flatten().tolist()
-    state = model.state_dict()
-    save_file(state, f"{name}.safetensors") if name == "resnet" else torch.save(state, f"{name}.pth")
+    save_file(model.state_dict(), f"{name}.safetensors")
 with open("scores.json", "w") as file:
     json.dump(scores, file, indent=0)
