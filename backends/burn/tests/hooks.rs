@@ -123,7 +123,7 @@ fn groups_schedules_and_sam_are_those_of_any_model() {
         "param_scheduler=[{type: LinearMomentum, start_factor: 0.5, by_epoch: false, end: 10}]",
         "optim_wrapper.optimizer={type: Lion, lr: 0.001, weight_decay: 0.01}",
         "optim_wrapper.accumulative_counts=3",
-        "optim_wrapper.clip_grad={clip_value: 0.01}",
+        "optim_wrapper.clip_grad={type: value, clip_value: 0.01}",
     ] {
         let other = trained(&["custom_hooks=[]", set]).unwrap_or_else(|error| panic!("{set}: {error}"));
         assert_ne!(other, plain, "{set}");

@@ -263,8 +263,7 @@ impl<'a> De<'a> {
         })
     }
 
-    /// The entries whose keys are known, and the fields that unknown keys seem to mean. Apart from [`map`](Self::map),
-    /// which is compiled for each of several hundred types.
+    /// The known entries, and the fields that the others seem to mean: what `map` does for all types alike.
     fn sorted(self, fields: Option<&'static [&'static str]>) -> Result<Sorted<'a>, Fault> {
         let Kind::Map(entries) = &*self.node.kind else { return Err(self.wanted("a mapping")) };
         fields.iter().for_each(|fields| key_index::section(self.node, self.key, fields));
