@@ -55,6 +55,10 @@ fn told(first: &[u8]) -> Result<Kind, String> {
     if first.is_empty() {
         return is("empty", "its download or its save did not end");
     }
+    // Eight bytes of length, then JSON. First of all: a length of 640 begins as a pickle does.
+    if first.get(4..9) == Some(&b"\0\0\0\0{"[..]) {
+        return Ok(Kind::Safetensors);
+    }
     if first.starts_with(b"PK\x03\x04") {
         // The name of the first file in the archive stands at byte 30.
         let name = first.get(30..).unwrap_or_default();
@@ -78,7 +82,7 @@ fn told(first: &[u8]) -> Result<Kind, String> {
             "name the checkpoint directory, or a .safetensors file (of an index: its parts, joined)",
         );
     }
-    // Eight bytes of length, then JSON. What is cut short is said by the reader itself.
+    // What is cut short, or has a length beyond all files, is said by the reader itself.
     if first.len() < 9 || first[8] == b'{' {
         return Ok(Kind::Safetensors);
     }
@@ -103,6 +107,7 @@ mod tests {
             (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9".to_vec(), Kind::PyTorch),
             (tar, Kind::PyTorch),
             (b"\x40\0\0\0\0\0\0\0{\"w\":".to_vec(), Kind::Safetensors),
+            (b"\x80\x02\0\0\0\0\0\0{\"w\":".to_vec(), Kind::Safetensors),
             (b"\x40\0\0".to_vec(), Kind::Safetensors),
         ] {
             assert_eq!(told(&first), Ok(kind));
