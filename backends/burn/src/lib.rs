@@ -3,7 +3,7 @@
 //!
 //! A network says its loss and its prediction ([`Network`]); [`BurnModel`] makes a shanty model of it, and
 //! [`register!`] gives it a type name in configs. What stays on the device, what moves and when, and what does not work
-//! is told in docs/backends.md, and that none of it has been run yet.
+//! is told in docs/backends.md.
 //!
 //! ```
 //! use burn::module::Module;
