@@ -292,7 +292,11 @@ impl<M: ModuleTree> HostParams for M {
         visit_grads(self, f);
     }
     fn set_grads(&mut self, sums: &BTreeMap<String, ArrayD<Elem>>) {
-        set_grads(self, sums);
+        visit_grads(self, &mut |name, grad| match (sums.get(name), grad) {
+            (Some(sum), grad) => *grad = Some(sum.clone()),
+            (None, Some(grad)) => grad.fill(0.0),
+            (None, None) => {}
+        });
     }
 }
 
@@ -308,22 +312,4 @@ fn visit_grads(root: &mut dyn ModuleTree, f: &mut dyn FnMut(&str, &mut Option<Ar
         });
     }
     go(&mut Path(String::with_capacity(64)), root, f);
-}
-
-/// [`Params::set_grads`] for any tree of modules.
-fn set_grads(root: &mut dyn ModuleTree, sums: &BTreeMap<String, ArrayD<Elem>>) {
-    fn go(path: &mut Path, module: &mut dyn ModuleTree, sums: &BTreeMap<String, ArrayD<Elem>>) {
-        module.visit_children_mut(&mut |field, part| {
-            path.within(field, |path| match part {
-                ChildMut::Module(child) => go(path, child, sums),
-                ChildMut::Param(p) => match (sums.get(&path.0), &mut p.grad) {
-                    (Some(sum), grad) => *grad = Some(sum.clone()),
-                    (None, Some(grad)) => grad.fill(0.0),
-                    (None, None) => {}
-                },
-                _ => {}
-            });
-        });
-    }
-    go(&mut Path(String::with_capacity(64)), root, sums);
 }

@@ -11,33 +11,13 @@ use shanty::hook::Point;
 use shanty::hook::builtin::{CheckInvalidLossHook, EMAHook};
 use shanty::metric::Accuracy;
 use shanty::ndarray::{Array1, Array2};
-use shanty::optim::{Adam, ClipGrad, OptimWrapper, Optimizer, ParamStep, Sgd};
+use shanty::optim::{Adam, ClipGrad, OptimWrapper, Optimizer, Sgd};
 use shanty::plugin::prelude::*;
 use shanty::run::{EpochBasedTrainLoop, Runner, RunnerBuilder};
+use shanty::testing::Signs;
 use shanty_candle::CandleModel;
 
 use support::{candle, data};
-
-/// Signs of gradients: an optimizer that the device does not have.
-#[derive(Clone)]
-struct Signs;
-
-impl Optimizer for Signs {
-    fn numbers(&mut self) -> Vec<(&'static str, &mut f64)> {
-        Vec::new()
-    }
-    fn state(&self) -> &'static [&'static str] {
-        &["last"]
-    }
-    fn step(&self, mut p: ParamStep<'_>) -> Result<()> {
-        let [last] = p.state()?;
-        for ((value, grad), last) in p.value.iter_mut().zip(p.grad).zip(last) {
-            *value -= 0.01 * (grad + 0.5 * *last).signum();
-            *last = *grad;
-        }
-        Ok(())
-    }
-}
 
 fn run(dir: &Path, model: CandleModel, optim: Box<dyn Optimizer>) -> RunnerBuilder {
     let (train, val) = data("resnet");
@@ -104,7 +84,7 @@ fn an_optimizer_of_the_host_is_counted() {
     let set = ArrayDataset::new("inputs", inputs).unwrap().with("target", target).unwrap();
     let train_loop = EpochBasedTrainLoop::new(1);
     let mut runner = Runner::builder(model)
-        .train(DataLoader::new(set).batch_size(8), train_loop, OptimWrapper::new(Signs))
+        .train(DataLoader::new(set).batch_size(8), train_loop, OptimWrapper::new(Signs::new(0.01)))
         .without_default_hooks()
         .work_dir(dir.path())
         .seed(0)

@@ -1,54 +1,27 @@
-//! Several processes, here threads, that train one network of candle: gradients are summed by way of the host.
+//! Several processes that train one network of candle.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
+#[path = "../../shared/ranks.rs"]
+mod shared;
 mod support;
 
+use shanty::base::Result;
 use shanty::data::DataLoader;
-use shanty::optim::{Adam, ClipGrad, OptimWrapper};
-use shanty::params::StateDict;
-use shanty::run::{IterBasedTrainLoop, Runner};
-use shanty::testing::ranks;
+use shanty_candle::CandleModel;
 
 use support::{data, mlp};
 
-/// The weights of each rank after 30 steps with so many samples in all.
-fn trained(world: usize, dropout: f64) -> Vec<StateDict> {
-    let dir = tempfile::tempdir().unwrap();
-    ranks(world, |_, comm| {
-        let (train, _) = data("mlp");
-        let optim = OptimWrapper::new(Adam::decoupled(0.01)).accumulate(2).clip(ClipGrad::by_norm(0.5));
-        let mut runner = Runner::builder(mlp(&format!("{{widths: [12, 16, 16, 3], dropout: {dropout}}}")))
-            .train(
-                DataLoader::new(train).batch_size(8 / world).shuffle(true),
-                IterBasedTrainLoop::new(30),
-                optim,
-            )
-            .work_dir(dir.path())
-            .seed(3)
-            .comm(comm)
-            .build()?;
-        runner.train()?;
-        StateDict::of(runner.model()?)
-    })
-    .unwrap()
-}
-
-fn distance(a: &StateDict, b: &StateDict) -> f32 {
-    let pairs = a.0.iter().zip(&b.0).flat_map(|(a, b)| a.1.value.iter().zip(&b.1.value));
-    pairs.fold(0.0, |max, (a, b)| max.max((a - b).abs()))
+fn make(dropout: f64) -> Result<(CandleModel, DataLoader)> {
+    let (train, _) = data("mlp");
+    Ok((mlp(&format!("{{widths: [12, 16, 16, 3], dropout: {dropout}}}")), DataLoader::new(train)))
 }
 
 #[test]
 fn two_ranks_with_halves_of_a_batch_are_one_with_the_whole() {
-    let (one, two) = (trained(1, 0.0), trained(2, 0.0));
-    assert_eq!(two[0], two[1]);
-    assert!(distance(&one[0], &two[0]) < 1e-5, "{}", distance(&one[0], &two[0]));
+    shared::two_ranks_are_one(make);
 }
 
-/// Each rank drops what it likes, and all keep the same weights.
 #[test]
 fn ranks_with_dropout_stay_together() {
-    let two = trained(2, 0.5);
-    assert_eq!(two[0], two[1]);
-    assert!(distance(&trained(1, 0.5)[0], &two[0]) > 1e-3);
+    shared::ranks_with_dropout_stay_together(make);
 }
