@@ -1,6 +1,7 @@
 //! NaN in a run: named, skipped, or undone; and repeated from a bundle.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use shanty::checkpoint::{digest, load};
@@ -132,6 +133,30 @@ fn skipped_the_batch_has_not_been() {
     let (a, b) = (load(&bad.path().join("epoch_1")).unwrap(), load(&clean.path().join("epoch_1")).unwrap());
     assert_eq!(a.model, b.model);
     assert_eq!(a.optimizer, b.optimizer);
+}
+
+/// Inside an accumulation window the running means of a bad batch stood until its end, and an average took them.
+#[test]
+fn no_average_takes_what_a_skipped_batch_left() {
+    let average = "{type: EMAHook, momentum: 0.1, update_buffers: true}";
+    let more = "optim_wrapper: {optimizer: {type: SGD, lr: 0.1}, accumulative_counts: 2}";
+    // The bad batch is the first of its window, or the second.
+    let mut places = BTreeSet::new();
+    for id in 0..48 {
+        if !places.insert(batch_of(id).0 % 2) {
+            continue;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let yaml = config(dir.path(), 1, more, "action: skip, check: all");
+        let yaml = yaml.replacen("optim_wrapper: {optimizer: {type: SGD, lr: 0.1, momentum: 0.9}}\n", "", 1);
+        let yaml = yaml.replace("custom_hooks: [", &format!("custom_hooks: [{average}, "));
+        runner(&yaml, Some(id)).train().unwrap();
+        let saved = load(&dir.path().join("epoch_1")).unwrap();
+        let own = &saved.hooks["EMAHook"].tensors;
+        assert!(own.len() > 4 && own.values().all(|t| t.iter().all(|v| v.is_finite())), "sample {id}");
+        assert!(saved.model.0.iter().all(|(_, t)| t.value.iter().all(|v| v.is_finite())), "sample {id}");
+    }
+    assert_eq!(places.len(), 2);
 }
 
 /// Gradients of a window keep what its bad batch left: each later batch of it was blamed too, which wrote bundles that

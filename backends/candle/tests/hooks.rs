@@ -76,7 +76,8 @@ impl Hook for Poison {
     }
 }
 
-/// `stop` names the sample; after `rollback` weights, statistics and average are those of a run that never had it.
+/// `stop` names the sample; `skip` leaves finite numbers, in the average too; after `rollback` weights, statistics and
+/// average are those of a run that never had it.
 #[test]
 fn a_spoilt_sample_is_named_and_undone() {
     let (none, known) = ("exclude_samples=[]", format!("exclude_samples=[{POISONED}]"));
@@ -93,6 +94,9 @@ fn a_spoilt_sample_is_named_and_undone() {
     let error = ended("action: stop, check: all", none).unwrap_err().to_string();
     // The rectifiers of candle make zeros of NaN, so the loss tells nothing: `check: all` looks at the inputs.
     assert!(error.contains("became invalid") && error.contains("the input of samples [17]"), "{error}");
+    let (skipped, average) = ended("action: skip, check: all", none).unwrap();
+    assert!(skipped.0.iter().all(|(_, tensor)| tensor.value.iter().all(|v| v.is_finite())));
+    assert!(average.tensors.values().all(|tensor| tensor.iter().all(|v| v.is_finite())));
     let undone = ended("action: rollback, check: all", none).unwrap();
     assert!(undone == ended("action: rollback, check: all", &known).unwrap());
 }

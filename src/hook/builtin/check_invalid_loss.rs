@@ -171,7 +171,11 @@ impl CheckInvalidLossHook {
                 cx.rollback(found.samples.clone());
                 cx.log.warn(format_args!("{text}; going back"));
             }
-            _ => cx.log.warn(format_args!("{text}; skipped")),
+            _ => {
+                // At once: inside an accumulation window hooks that average buffers would take them as they are.
+                self.state.buffers.put_back(&mut **cx.model)?;
+                cx.log.warn(format_args!("{text}; skipped"));
+            }
         }
         Ok(())
     }
@@ -223,6 +227,15 @@ impl CheckInvalidLossHook {
 }
 
 impl Hook for CheckInvalidLossHook {
+    /// `skip` comes before the hooks that average what a bad batch has spoilt, also where a config puts these a little
+    /// earlier than others.
+    fn priority(&self) -> Priority {
+        match self.action {
+            Action::Skip => Priority::HIGH,
+            Action::Stop | Action::Rollback => Priority::NORMAL,
+        }
+    }
+
     fn check_options(&self, _: &BuildCx) -> Result<()> {
         if self.action != Action::Stop && self.interval.is_some_and(|n| n > 1) {
             return Err(Error::config("`skip` and `rollback` need each step checked: leave `interval` out"));
