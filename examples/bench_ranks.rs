@@ -133,11 +133,11 @@ fn overlap(args: &Args, comm: &dyn Comm) -> Result<String, BoxError> {
         for bucket in &mut buckets {
             net.train_step(&part, &StepCx { seed: 0, iter: iter as u64, loss_scale: 1.0 })?;
             if way == 1 {
-                under_way.push(comm.start_sum(std::mem::take(bucket))?);
+                under_way.push(comm.start_sum(std::mem::take(bucket), 1.0)?);
             }
         }
         if way == 0 {
-            whole = comm.finish(comm.start_sum(std::mem::take(&mut whole))?)?;
+            whole = comm.finish(comm.start_sum(std::mem::take(&mut whole), 1.0)?)?;
         }
         for (bucket, sum) in buckets.iter_mut().zip(under_way) {
             *bucket = comm.finish(sum)?;

@@ -56,7 +56,7 @@ pub struct Pending {
 /// errors on every rank, as is a rank that has failed or that does not come within the patience. After an error a group
 /// is of no more use: what is left to do is [`fail`](Self::fail) and [`abort`](Self::abort).
 ///
-/// Sums are made in the order of the ranks, `r0 + r1 + r2 …`, so that all ranks, runs, libraries and sizes of buckets
+/// Sums are made in the order of the ranks, `r0 + r1 + r2 …`, then times the factor, so that all ranks, runs, libraries and sizes of buckets
 /// give equal bits.
 pub trait Comm: Debug + Send + Sync {
     /// Which rank this is.
@@ -68,11 +68,12 @@ pub trait Comm: Debug + Send + Sync {
     /// As the contract says.
     fn sum(&self, numbers: &mut [f64]) -> Result<()>;
 
-    /// Begins to sum elements of tensors: gradients. Several sums may be under way.
+    /// Begins to sum elements of tensors, gradients, and to multiply the sum by a factor, for which all ranks give the
+    /// same. Several sums may be under way.
     ///
     /// # Errors
     /// As the contract says.
-    fn start_sum(&self, data: Vec<Elem>) -> Result<Pending>;
+    fn start_sum(&self, data: Vec<Elem>, factor: Elem) -> Result<Pending>;
 
     /// Moves on what is under way, without waiting. Between layers of a backward pass is the place for it.
     ///

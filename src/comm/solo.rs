@@ -31,7 +31,8 @@ impl Comm for Solo {
         Ok(())
     }
 
-    fn start_sum(&self, data: Vec<Elem>) -> Result<Pending> {
+    fn start_sum(&self, mut data: Vec<Elem>, factor: Elem) -> Result<Pending> {
+        data.iter_mut().for_each(|sum| *sum *= factor);
         let (last, under_way) = &mut *self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         *last += 1;
         under_way.insert(*last, data);

@@ -61,8 +61,8 @@ impl Comm for Timed {
         self.timed(size_of_val(numbers), |comm| comm.sum(numbers))
     }
 
-    fn start_sum(&self, data: Vec<Elem>) -> Result<Pending> {
-        self.timed(size_of_val(&data[..]), |comm| comm.start_sum(data))
+    fn start_sum(&self, data: Vec<Elem>, factor: Elem) -> Result<Pending> {
+        self.timed(size_of_val(&data[..]), |comm| comm.start_sum(data, factor))
     }
 
     fn poll(&self) -> Result<()> {

@@ -68,8 +68,8 @@ impl OptimWrapper {
         }
         let sums = if self.window.batches > 0 { take_sums(model)? } else { BTreeMap::new() };
         let first = pass(model)?;
-        // All ranks climb to one place.
-        self.join(model, 0)?;
+        // All ranks climb to one place; the length of the gradient does not matter.
+        self.mean_of_ranks(model, 1)?;
         let norm = model.norm(Set::Grads, 2.0, &|p| self.moves(p.name))?;
         if norm.is_finite() {
             let mut here = OwnSet::default();

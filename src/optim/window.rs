@@ -42,12 +42,14 @@ impl OptimWrapper {
             return Ok(());
         }
         self.meet(params)?;
-        let samples = if self.adds_up() { self.join(params, self.window.samples)? } else { 1 };
+        let divided = self.mean_of_ranks(params, self.window.samples)? || self.accumulate == 1;
+        let samples = if divided { 1 } else { self.window.samples.max(1) };
         // In the arithmetic of the weights, as the sum itself.
-        let factor = f64::from(1.0 / samples.max(1) as Elem);
-        if self.scaler.is_some() {
-            return self.unscale(params, factor);
+        let factor = f64::from(1.0 / samples as Elem);
+        match (&self.scaler, samples) {
+            (Some(_), _) => self.unscale(params, factor),
+            (None, 1) => Ok(()),
+            (None, _) => params.apply(Op::ScaleGrads(factor), &|p| self.has(p)),
         }
-        params.apply(Op::ScaleGrads(factor), &|p| self.has(p))
     }
 }

@@ -110,7 +110,7 @@ fn seconds(comm: &dyn Comm, calls: u32, mut call: impl FnMut() -> Result<()>) ->
 fn of_sum(comm: &dyn Comm, len: usize, calls: u32) -> Result<f64> {
     let mut data = vec![0.0 as Elem; len];
     seconds(comm, calls, || {
-        data = comm.finish(comm.start_sum(std::mem::take(&mut data))?)?;
+        data = comm.finish(comm.start_sum(std::mem::take(&mut data), 1.0)?)?;
         Ok(())
     })
 }

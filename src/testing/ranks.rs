@@ -210,10 +210,11 @@ impl Comm for Rank {
         Ok(())
     }
 
-    fn start_sum(&self, data: Vec<Elem>) -> Result<Pending> {
-        let id =
-            self.give(format!("a sum of {} elements", data.len()), bytemuck::cast_slice(&data).to_vec())?;
-        Ok(Pending { id })
+    fn start_sum(&self, mut data: Vec<Elem>, factor: Elem) -> Result<Pending> {
+        let kind = format!("a sum of {} elements", data.len());
+        // Behind them stands the factor.
+        data.push(factor);
+        Ok(Pending { id: self.give(kind, bytemuck::cast_slice(&data).to_vec())? })
     }
 
     fn poll(&self) -> Result<()> {
@@ -224,14 +225,15 @@ impl Comm for Rank {
     }
 
     fn finish(&self, sum: Pending) -> Result<Vec<Elem>> {
-        let mut sums: Vec<Elem> = Vec::new();
+        let (mut sums, mut factor): (Vec<Elem>, _) = (Vec::new(), None);
         for given in self.take(sum.id)? {
-            let given = given.chunks_exact(size_of::<Elem>()).map(bytemuck::pod_read_unaligned::<Elem>);
-            match sums.is_empty() {
-                true => sums = given.collect(),
-                false => sums.iter_mut().zip(given).for_each(|(sum, own)| *sum += own),
+            let mut given: Vec<Elem> = bytemuck::pod_collect_to_vec(&given);
+            match factor.replace(given.pop().unwrap_or(1.0)) {
+                None => sums = given,
+                Some(_) => sums.iter_mut().zip(given).for_each(|(sum, own)| *sum += own),
             }
         }
+        sums.iter_mut().for_each(|sum| *sum *= factor.unwrap_or(1.0));
         Ok(sums)
     }
 

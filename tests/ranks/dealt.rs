@@ -131,8 +131,8 @@ optim_wrapper: {optimizer: {type: SGD, lr: 0.1}}
     assert_eq!(found.world, 2);
     let parts = found.compute() + found.waiting + found.communication;
     assert!(found.iteration > 0.0 && (parts - found.iteration).abs() < 1e-9, "{found:?}");
-    // A gathering of the losses, the gradients, and whether to skip and to leave.
-    assert!(found.calls == 4.0 && found.bytes > 12.0, "{found:?}");
+    // A gathering of the losses, the samples, the gradients, and whether to skip and to leave.
+    assert!(found.calls == 5.0 && found.bytes > 12.0, "{found:?}");
     assert!(found.of_call > 0.0 && found.of_sum > 0.0, "{found:?}");
     assert_eq!(found.of_library, None, "threads have no library");
     let known = Scale {

@@ -279,17 +279,17 @@ impl Comm for Mpi {
     fn sum(&self, numbers: &mut [f64]) -> Result<()> {
         let state = &mut *self.state();
         let head = Self::next(state, Kind::Sum, size_of_val(numbers));
-        let mut sum = Sum::begin(self.library, self.place, head, numbers.to_vec(), Vec::new())?;
+        let mut sum = Sum::begin(self.library, self.place, head, (numbers.to_vec(), 1.0), Vec::new())?;
         let [sum, _] = self.result(state, &mut sum)?;
         numbers.copy_from_slice(&sum);
         Ok(())
     }
 
-    fn start_sum(&self, data: Vec<Elem>) -> Result<Pending> {
+    fn start_sum(&self, data: Vec<Elem>, factor: Elem) -> Result<Pending> {
         let state = &mut *self.state();
         let head = Self::next(state, Kind::Tensors, size_of_val(&data[..]));
         let rows = state.spare.pop().unwrap_or_default();
-        state.sums.insert(head.number, Sum::begin(self.library, self.place, head, data, rows)?);
+        state.sums.insert(head.number, Sum::begin(self.library, self.place, head, (data, factor), rows)?);
         self.move_on(state)?;
         Ok(Pending { id: head.number })
     }

@@ -1,6 +1,6 @@
 //! A sum over the ranks: of many numbers each rank adds up one part for all.
 
-use std::ops::{AddAssign, Range};
+use std::ops::{AddAssign, MulAssign, Range};
 
 use bytemuck::Pod;
 
@@ -10,7 +10,7 @@ use crate::base::Result;
 use crate::comm::Place;
 
 /// What is added up: elements of tensors, or numbers of twice their length.
-pub trait Number: Pod + AddAssign {}
+pub trait Number: Pod + AddAssign + MulAssign {}
 
 impl Number for f32 {}
 impl Number for f64 {}
@@ -19,6 +19,8 @@ impl Number for f64 {}
 #[derive(Debug)]
 pub struct Sum<T: Pod> {
     pub head: Head,
+    /// What the sum is multiplied by.
+    factor: T,
     own: Area<u8>,
     heads: Area<u8>,
     data: Area<T>,
@@ -52,8 +54,13 @@ fn is_small(head: Head) -> bool {
 /// Numbers that are added up at a time, in the nearest cache.
 const BLOCK: usize = 1024;
 
-/// `r0 + r1 + r2 …`, where the numbers of this rank stand in the sum.
-fn add_up<'a, T: Number>(sum: &mut [T], rank: usize, world: usize, given: impl Fn(usize) -> &'a [T]) {
+/// `(r0 + r1 + r2 …) · factor`, where the numbers of this rank stand in the sum.
+fn add_up<'a, T: Number>(
+    sum: &mut [T],
+    factor: T,
+    Place { rank, world, .. }: Place,
+    given: impl Fn(usize) -> &'a [T],
+) {
     let mut block = [T::zeroed(); BLOCK];
     for (nth, own) in sum.chunks_mut(BLOCK).enumerate() {
         let (at, total) = (nth * BLOCK..nth * BLOCK + own.len(), &mut block[..own.len()]);
@@ -65,12 +72,20 @@ fn add_up<'a, T: Number>(sum: &mut [T], rank: usize, world: usize, given: impl F
             }
         }
         own.copy_from_slice(total);
+        own.iter_mut().for_each(|sum| *sum *= factor);
     }
 }
 
 impl<T: Number> Sum<T> {
-    /// Begins to sum `data`. What the others give comes into `rows`, memory of a former sum, of any length.
-    pub fn begin(library: &Library, place: Place, head: Head, data: Vec<T>, rows: Vec<T>) -> Result<Self> {
+    /// Begins to sum `data`, times a factor. What the others give comes into `rows`, memory of a former sum, of any
+    /// length.
+    pub fn begin(
+        library: &Library,
+        place: Place,
+        head: Head,
+        (data, factor): (Vec<T>, T),
+        rows: Vec<T>,
+    ) -> Result<Self> {
         let heads = expect_heads(library, place, head.number)?;
         let small = is_small(head);
         let message = first_message(head, if small { bytemuck::cast_slice(&data) } else { &[] });
@@ -82,7 +97,7 @@ impl<T: Number> Sum<T> {
                 data.send(library, part(peer, n, place.world), peer, tag(head.number, 2))?;
             }
         }
-        Ok(Self { head, own, heads, data, rows: Area::new(rows), stage: Stage::Heads })
+        Ok(Self { head, factor, own, heads, data, rows: Area::new(rows), stage: Stage::Heads })
     }
 
     /// Moves it on as far as messages have come.
@@ -112,7 +127,7 @@ impl<T: Number> Sum<T> {
                 |bytes: &[u8]| bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect();
             let given: Vec<Vec<T>> =
                 (0..world).map(|r| read(&heads[row(r, FIRST)][HEAD..HEAD + bytes])).collect();
-            add_up(self.data.data()?, rank, world, |r| &given[r]);
+            add_up(self.data.data()?, self.factor, place, |r| &given[r]);
             return Ok(Stage::Done);
         }
         let length = part(rank, bytes / size_of::<T>(), world).len();
@@ -132,7 +147,7 @@ impl<T: Number> Sum<T> {
         let (data, rows) = (self.data.data()?, self.rows.data()?);
         let (n, own) = (data.len(), part(rank, data.len(), world));
         let length = own.len();
-        add_up(&mut data[own.clone()], rank, world, |r| &rows[row(r, length)]);
+        add_up(&mut data[own.clone()], self.factor, place, |r| &rows[row(r, length)]);
         send_to_all(&mut self.data, library, place, own, tag(self.head.number, 3))?;
         for peer in peers(place) {
             self.data.receive(library, part(peer, n, world), peer, tag(self.head.number, 3))?;
@@ -173,8 +188,12 @@ mod tests {
         let given: [[Elem; 1]; 3] = [[1.0], [big], [-big]];
         for rank in 0..3 {
             let mut sum = given[rank];
-            add_up(&mut sum, rank, 3, |r| &given[r]);
+            let place = Place { rank, world: 3, local_rank: rank, local_world: 3 };
+            add_up(&mut sum, 1.0, place, |r| &given[r]);
             assert_eq!(sum, [0.0], "as rank {rank} adds up");
+            add_up(&mut sum, 0.25, place, |r| [&[3.0][..], &[4.0], &[5.0]][r]);
+            let others = [4.0 + 5.0, 3.0 + 5.0, 3.0 + 4.0];
+            assert_eq!(sum, [others[rank] / 4.0], "a quarter, as rank {rank} adds up");
         }
     }
 }
