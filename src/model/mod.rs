@@ -40,6 +40,7 @@ pub use weighting::{
 use crate::base::{Elem, Error, Result};
 use crate::comm::Comm;
 use crate::data::{Batch, TargetScales};
+use crate::kernels::Precision;
 use crate::nn::{FusedWeights, Traced};
 use crate::params::Params;
 
@@ -130,6 +131,12 @@ pub trait Model: Params + Any + Send {
     fn name(&self) -> &str {
         let path = std::any::type_name::<Self>();
         path.rsplit("::").next().unwrap_or(path)
+    }
+
+    /// Whether its products can be computed in this precision, as an AmpOptimWrapper and the `fp16` of an evaluation
+    /// ask. The kernels of this crate do; who computes by other means has full precision alone, unless it says more.
+    fn computes_in(&self, precision: Precision) -> bool {
+        precision == Precision::Full
     }
 
     /// Whether evaluation computes batch norms, sums and activations with the convolution or linear map before them.

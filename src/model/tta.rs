@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::{FieldNeeds, Model, Outputs, SCORES, StepCx};
 use crate::base::{Elem, Error, Result};
 use crate::data::{Batch, TargetScales};
+use crate::kernels::Precision;
 use crate::nn::FusedWeights;
 use crate::params::{HostParams, ParamMut, ParamRef};
 
@@ -92,6 +93,10 @@ impl Model for AverageClsScoreTTA {
 
     fn init_weights(&mut self, seed: u64) -> Result<Vec<String>> {
         self.inner.init_weights(seed)
+    }
+
+    fn computes_in(&self, precision: Precision) -> bool {
+        self.inner.computes_in(precision)
     }
 
     fn fuse(&mut self, fuses: bool) -> bool {

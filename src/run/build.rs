@@ -12,7 +12,7 @@ use super::made::Made;
 use super::meet::of_first;
 use super::rollback::Rollback;
 use super::saving::Saving;
-use super::{LoopTotals, Runner, RunnerBuilder, Session, State, apart};
+use super::{LoopTotals, Runner, RunnerBuilder, Session, State, apart, precision};
 use crate::base::error::IoContext;
 use crate::base::fs::{Disk, FileSystem};
 use crate::base::{Error, Result, caught_from, durable};
@@ -71,6 +71,7 @@ impl RunnerBuilder {
         let bound = match &mut self.optim {
             Some(optim) => {
                 let said = optim.bind(&*model)?;
+                precision::check(&*model, optim)?;
                 model.turns().iter().try_for_each(|turn| optim.take_turn(Some(turn)))?;
                 optim.take_turn(None)?;
                 said

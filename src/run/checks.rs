@@ -75,6 +75,7 @@ pub(super) fn of(parts: &RunParts<'_>) -> Vec<Diag> {
     found.extend(super::data_checks::of(parts));
     excluded(parts, &mut found);
     patterns(parts, &mut found);
+    found.extend(super::precision::of(parts));
     found.extend(super::numbers::of(parts));
     found.extend(super::numbers::idle(parts, &found));
     found.extend(super::numbers::still(parts));

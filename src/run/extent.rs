@@ -9,6 +9,7 @@ use crate::base::{Result, caught, shapes_only};
 use crate::comm::Comm;
 use crate::config::{Diag, Node};
 use crate::data::{Batch, DataLoader, TargetScales};
+use crate::kernels::Precision;
 use crate::model::{FieldNeeds, Model, Outputs, StepCx};
 use crate::nn::{FusedWeights, Traced, Work};
 
@@ -137,6 +138,9 @@ impl Model for Undrawn {
     }
     fn name(&self) -> &str {
         self.inner.name()
+    }
+    fn computes_in(&self, precision: Precision) -> bool {
+        self.inner.computes_in(precision)
     }
     fn fuse(&mut self, fuses: bool) -> bool {
         self.inner.fuse(fuses)

@@ -35,6 +35,7 @@ mod one_iteration;
 mod places;
 mod plan;
 mod position;
+mod precision;
 mod predict;
 mod ranks;
 mod rehearsal;
