@@ -156,8 +156,8 @@ impl StateDict {
         self.0.sort_by_key(|(name, _)| places.get(name).map_or(usize::MAX, |(place, _)| *place));
     }
 
-    /// Copies every tensor that fits by name and shape into `params`, and says what it did. Counters that the file
-    /// lacks are not counted as missing. A table of positions (`…pos_embed`) that was learnt on square images of another
+    /// Copies every tensor that fits by name and shape into `params`, and says what it did. A counter that
+    /// either of the two lacks is not told: other libraries have batch norms without one. A table of positions (`…pos_embed`) that was learnt on square images of another
     /// size is resized, as in MMPretrain.
     ///
     /// # Errors
@@ -192,8 +192,8 @@ impl StateDict {
                 value.assign(&**found);
             }
         })?;
-        report.unexpected =
-            self.0.iter().filter(|(n, _)| !seen.contains(n)).map(|(n, _)| n.clone()).collect();
+        let unexpected = self.0.iter().filter(|(n, t)| !seen.contains(n) && t.role != Role::Counter);
+        report.unexpected = unexpected.map(|(n, _)| n.clone()).collect();
         Ok(report)
     }
 }
