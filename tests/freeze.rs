@@ -204,6 +204,31 @@ fn the_freeze_hook_holds_modules_for_some_epochs() {
         runner(dir.path(), false, "", "{type: FreezeHook, modules: backbone.9}", Limits::default()).unwrap();
     let said = wrong.train().unwrap_err().to_string();
     assert!(said.contains("the model has no module `backbone.9`"), "{said}");
+    // Of a later epoch a check knows it too.
+    let later = config(dir.path(), false, "", "{type: FreezeHook, modules: backbone.9, begin: 2}");
+    let node = shanty::config::parse("test", &later).unwrap();
+    let said = shanty::run::check::check(&node, Some("test.yaml")).unwrap_err().to_string();
+    assert!(said.contains("the model has no module `backbone.9`"), "{said}");
+}
+
+/// The log says that a module is trained again where it is; at the end of the run nothing is.
+#[test]
+fn what_is_frozen_to_the_end_is_not_trained_again() {
+    let told = |end: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        let hook = format!("{{type: FreezeHook, modules: backbone.1{end}}}");
+        let mut runner = runner(dir.path(), false, "", &hook, Limits::default()).unwrap();
+        runner.train().unwrap();
+        let mut frozen = 0;
+        runner.model().unwrap().infos(&mut |p| frozen += usize::from(p.frozen));
+        assert_eq!(frozen, 0, "the model is left as it was");
+        let state = &runner.session().state;
+        let log = state.dirs.log.join(format!("{}.log", state.info.timestamp));
+        let log = std::fs::read_to_string(log).unwrap();
+        ["from now on frozen: backbone.1", "from now on trained again: backbone.1"]
+            .map(|line| log.matches(line).count())
+    };
+    assert_eq!((told(""), told(", end: 3")), ([1, 0], [1, 1]));
 }
 
 #[test]

@@ -44,8 +44,19 @@ pub(super) fn drawn_together(comm: &dyn Comm) -> Result<Option<u64>> {
 
 /// Lets batch norms take their statistics over all ranks; what is odd where there are none.
 pub(super) fn sync_batchnorm(model: &mut dyn Model) -> Option<Diag> {
-    let none = model.sync_batchnorm() == 0;
-    none.then(|| Diag::warning("the model has no batch norm whose statistics ranks could share"))
+    if model.sync_batchnorm() > 0 {
+        return None;
+    }
+    let mut own = false;
+    model.infos(&mut |p| own |= p.layer.starts_with("BatchNorm"));
+    Some(match own {
+        true => Diag::error(format!(
+            "the batch norms of `{}` keep to the samples of their rank: leave `sync_bn` out; SyncBuffersHook takes the \
+             mean of their statistics over the ranks",
+            model.name()
+        )),
+        false => Diag::warning("the model has no batch norm whose statistics ranks could share"),
+    })
 }
 
 /// Gives all ranks the values that the first one has of these tensors.

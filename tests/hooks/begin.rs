@@ -52,6 +52,36 @@ fn lsuv_makes_every_layer_give_unit_variance() {
     assert_eq!(found, variances());
 }
 
+/// A model that says nothing of its layers: LSUV has nothing to go by.
+#[test]
+fn lsuv_asks_for_what_the_layers_give() {
+    struct Closed(ToyModel);
+    impl HostParams for Closed {
+        fn visit(&self, f: &mut dyn FnMut(ParamRef<'_>)) {
+            self.0.visit(&mut |p| f(ParamRef { layer: "Linear", ..p }));
+        }
+        fn visit_mut(&mut self, f: &mut dyn FnMut(ParamMut<'_>)) {
+            self.0.visit_mut(&mut |p| f(ParamMut { layer: "Linear", ..p }));
+        }
+    }
+    impl Model for Closed {
+        fn train_step(&mut self, batch: &Batch, cx: &StepCx) -> Result<Outputs> {
+            self.0.train_step(batch, cx)
+        }
+        fn eval_step(&mut self, batch: &Batch) -> Result<Outputs> {
+            self.0.eval_step(batch)
+        }
+        fn init_weights(&mut self, seed: u64) -> Result<Vec<String>> {
+            self.0.init_weights(seed)
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (model, data) = (Closed(ToyModel::new(3)), toy_data(2, true).unwrap());
+    let run = toy_runner_of(dir.path(), model, data, EpochBasedTrainLoop::new(1), toy_optim()).unwrap();
+    let said = run.hook(LSUVHook::default()).build().unwrap().train().unwrap_err().to_string();
+    assert!(said.contains("`Closed` does not tell what its layers give"), "{said}");
+}
+
 /// The first validations of a run are noise: they are neither the best nor waited for.
 #[test]
 fn early_stopping_and_the_best_begin_at_an_epoch() {

@@ -20,11 +20,11 @@ const DIGITS: Digits = Digits {
 };
 
 /// Hooks that work with this network in their own way.
-const WORK: [(&str, &str, bool); 2] =
-    [("FreezeHook", "modules: backbone, end: 2", false), ("LSUVHook", "", true)];
+const WORK: [(&str, &str, bool); 1] = [("FreezeHook", "modules: backbone, end: 2", false)];
 
 /// Hooks that ask for what a network of burn has not, with what they say.
-const REFUSED: [(&str, &str, &str); 2] = [
+const REFUSED: [(&str, &str, &str); 3] = [
+    ("LSUVHook", "", "does not tell what its layers give"),
     ("MeanTeacherHook", "teacher: teacher, student: backbone", "teacher"),
     ("WarmupParamHook", "module_name: head, param_name: dropout, warmup_epochs: 1", "dropout"),
 ];
@@ -46,6 +46,8 @@ fn what_does_not_work_says_so() {
     }
     for (key, said) in [
         ("activation_checkpointing=[backbone]", "cannot compute its activations again"),
+        ("optim_wrapper.type=AmpOptimWrapper", "does not compute in bfloat16: say `type: OptimWrapper`"),
+        ("val_cfg.fp16=true", "does not compute in bfloat16: leave `fp16` out"),
         ("model.init_cfg={type: Kaiming}", "init_cfg"),
         ("model.type=BurnResnet", "BurnResNet"),
     ] {

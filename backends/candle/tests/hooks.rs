@@ -25,9 +25,10 @@ const WORK: [(&str, &str, bool); 2] = [
 
 /// Hooks that ask for what only networks of shanty's own layers have, or that are about something else, with what they
 /// say; `None` for one that does nothing here.
-const REFUSED: [(&str, &str, Option<&str>); 5] = [
+const REFUSED: [(&str, &str, Option<&str>); 6] = [
     ("FreezeHook", "modules: backbone", Some("moves with each forward pass of candle")),
-    ("LSUVHook", "", None),
+    ("FreezeHook", "modules: backbone, begin: 2", Some("moves with each forward pass of candle")),
+    ("LSUVHook", "", Some("does not tell what its layers give")),
     ("MeanTeacherHook", "teacher: teacher, student: backbone", Some("teacher")),
     ("SwitchRecipeHook", "schedule: []", None),
     ("PipelineSwitchHook", "switch_epoch: 1, switch_pipeline: []", None),
@@ -49,6 +50,8 @@ fn what_does_not_work_says_so() {
     }
     for (key, said) in [
         ("activation_checkpointing=[backbone]", "cannot compute its activations again"),
+        ("optim_wrapper.type=AmpOptimWrapper", "does not compute in bfloat16: say `type: OptimWrapper`"),
+        ("val_cfg.fp16=true", "does not compute in bfloat16: leave `fp16` out"),
         ("train_dataloader.dataset={type: Digits, split: train, pipeline: [{type: NoSuch}]}", "NoSuch"),
     ] {
         let error = DIGITS.trained(&[key]).unwrap_err().to_string();

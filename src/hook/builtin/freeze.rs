@@ -44,15 +44,25 @@ impl FreezeHook {
         if self.frozen == frozen || cx.info.placeholders {
             return cx.no_op();
         }
-        for module in &self.modules.0 {
-            cx.model.set_trainable(module, !frozen)?;
-        }
-        self.frozen = frozen;
+        self.set(cx, frozen)?;
         if frozen {
             self.warn(cx);
         }
         let what = if frozen { "frozen" } else { "trained again" };
         cx.log.info(format_args!("from now on {}: {}", what, self.modules.0.join(", ")));
+        Ok(())
+    }
+
+    /// The model that a run leaves behind is as it was given; nothing of it is trained any more.
+    fn leave(&mut self, cx: &mut Ctx<'_>) -> HookResult {
+        if self.frozen { self.set(cx, false) } else { Ok(()) }
+    }
+
+    fn set(&mut self, cx: &mut Ctx<'_>, frozen: bool) -> HookResult {
+        for module in &self.modules.0 {
+            cx.model.set_trainable(module, !frozen)?;
+        }
+        self.frozen = frozen;
         Ok(())
     }
 
@@ -101,17 +111,27 @@ impl Hook for FreezeHook {
         cx.get::<Progress>().map_or(Ok(()), |run| run.check_begin("begin", self.begin))
     }
 
+    /// A check hears now what a training would after hours; nothing of its model remains.
+    fn before_train(&mut self, cx: &mut Ctx<'_>) -> HookResult {
+        let later = cx.progress.completed() + 1 < self.begin;
+        if !cx.info.dry_run || cx.info.placeholders || !later {
+            return Ok(());
+        }
+        self.set(cx, true)?;
+        self.set(cx, false)
+    }
+
     fn before_train_iter(&mut self, cx: &mut Ctx<'_>, _batch: &mut Batch) -> HookResult {
         let now = cx.progress.completed() + 1;
         self.freeze(cx, now >= self.begin && self.end.is_none_or(|end| now < end))
     }
 
     fn after_train(&mut self, cx: &mut Ctx<'_>) -> HookResult {
-        self.freeze(cx, false)
+        self.leave(cx)
     }
 
     fn on_error(&mut self, cx: &mut Ctx<'_>, _error: &Error) -> HookResult {
-        self.freeze(cx, false)
+        self.leave(cx)
     }
 }
 

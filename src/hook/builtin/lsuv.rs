@@ -87,6 +87,13 @@ impl Hook for LSUVHook {
                 layers.extend(p.name.strip_suffix(".weight").map(str::to_owned));
             }
         });
+        if !layers.is_empty() && cx.model.trace(batch)?.is_empty() {
+            return Err(format!(
+                "`{}` does not tell what its layers give, by which their weights would be scaled: leave LSUVHook out",
+                cx.model.name()
+            )
+            .into());
+        }
         let mut passed_over = BTreeSet::new();
         for path in layers {
             match self.scale(&mut **cx.model, batch, &path)? {
