@@ -99,6 +99,9 @@ fn text(summary: &Summary) -> String {
         text += line.trim_end();
         text.push('\n');
     }
+    if summary.modules.is_empty() {
+        text = "the model does not tell of its modules\n".to_owned();
+    }
     text += &format!("\n{} parameters", grouped(summary.parameters as u64));
     if summary.trained != summary.parameters {
         text += &format!(", {} of them trained", grouped(summary.trained as u64));
@@ -114,12 +117,13 @@ fn memory(step: &StepMemory) -> String {
     let mb = |bytes: usize| format!("{}B", in_words(bytes as u64));
     let StepMemory { batch_size, weights, gradients, activations } = *step;
     let all = weights + gradients + activations.unwrap_or(0);
-    let measured =
-        activations.map_or(String::new(), |bytes| format!(", activations and workspace {}", mb(bytes)));
+    let (taken, measured) = match activations {
+        Some(bytes) => (format!("takes {}", mb(all)), format!(", activations and workspace {}", mb(bytes))),
+        None => (format!("keeps {}, its activations not counted", mb(all)), String::new()),
+    };
     format!(
-        "a training step of {batch_size} samples takes {}: weights {}, gradients {}{measured};\n\
+        "a training step of {batch_size} samples {taken}: weights {}, gradients {}{measured};\n\
          the optimizer keeps as much as the gradients once (momentum) or twice (Adam)",
-        mb(all),
         mb(weights),
         mb(gradients)
     )
