@@ -31,8 +31,8 @@ fn config() -> ResNetConfig {
     ResNetConfig { blocks: 1, channels: 16, classes: 10 }
 }
 
-/// A loop as burn's book has it, on batches that are there. Seconds a step.
-fn own_loop() -> Result<f64> {
+/// A loop as burn's book has it, on batches that are there. The seconds of each step.
+fn own_loop() -> Result<Vec<f64>> {
     let device = Device::default().autodiff();
     let mut net = ResNet::new(&config(), &device)?;
     let momentum = MomentumConfig { momentum: 0.9, dampening: 0.0, nesterov: false };
@@ -40,24 +40,24 @@ fn own_loop() -> Result<f64> {
     let objective = CrossEntropyLossConfig::new().init(&device);
     let pixels: Vec<f32> = (0..BATCH * 64).map(|i| (i as f32 * 0.37).sin()).collect();
     let classes: Vec<i64> = (0..BATCH as i64).map(|i| i % 10).collect();
-    let mut began = Instant::now();
-    for step in 0..=STEPS {
-        if step == 1 {
-            began = Instant::now();
-        }
+    let (mut seconds, mut before) = (Vec::new(), Instant::now());
+    for _ in 0..=STEPS {
         let x = Tensor::<4>::from_data(TensorData::new(pixels.clone(), [BATCH, 1, 8, 8]), &device);
         let y = Tensor::<1, Int>::from_data(TensorData::new(classes.clone(), [BATCH]), &device);
         let loss = objective.forward(net.forward(x), y);
         let gradients = GradientsParams::from_grads(loss.backward(), &net);
         net = optim.step(0.01, net, gradients);
         let _: f32 = loss.into_scalar();
+        seconds.push(before.elapsed().as_secs_f64());
+        before = Instant::now();
     }
     drop(net.valid());
-    Ok(began.elapsed().as_secs_f64() / STEPS as f64)
+    // The first is warming up.
+    Ok(seconds.split_off(1))
 }
 
-/// The same under the Runner, with its default hooks: logging, timers, checks. Seconds a step.
-fn under_the_runner() -> Result<f64> {
+/// The same under the Runner, with its default hooks: logging, timers, checks.
+fn under_the_runner() -> Result<Vec<f64>> {
     let dir = tempfile::tempdir().map_err(|e| shanty::base::Error::Other(e.into()))?;
     let model = BurnModel::new(|device| ResNet::new(&config(), device))?;
     let data =
@@ -76,8 +76,7 @@ fn under_the_runner() -> Result<f64> {
         .build()?;
     runner.train()?;
     let times = times.lock().map(|times| times.clone()).unwrap_or_default();
-    let took = times.last().zip(times.first()).map(|(last, first)| last.duration_since(*first).as_secs_f64());
-    Ok(took.unwrap_or(f64::NAN) / STEPS as f64)
+    Ok(times.windows(2).map(|two| two[1].duration_since(two[0]).as_secs_f64()).collect())
 }
 
 /// How long an iteration is held up by the save before it, of 50 MB of weights and as much momentum: the first save of a
@@ -118,24 +117,33 @@ fn stall() -> Result<f64> {
 
 fn median(mut times: Vec<f64>) -> f64 {
     times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
+    times.get(times.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 fn main() -> Result<()> {
     let rounds = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(9);
-    let (mut own, mut ours) = (Vec::new(), Vec::new());
-    for _ in 0..rounds {
-        own.push(own_loop()?);
-        ours.push(under_the_runner()?);
+    let (mut own, mut ours, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..rounds {
+        // Who comes first changes.
+        let (a, b) = if round % 2 == 0 {
+            let a = own_loop()?;
+            (a, under_the_runner()?)
+        } else {
+            let b = under_the_runner()?;
+            (own_loop()?, b)
+        };
+        ratios.push(median(b.clone()) / median(a.clone()));
+        own.extend(a);
+        ours.extend(b);
     }
-    let least = |times: &[f64]| times.iter().copied().fold(f64::INFINITY, f64::min);
-    println!("fastest round: own loop {:.3} ms, Runner {:.3} ms", least(&own) * 1e3, least(&ours) * 1e3);
     let (own, ours) = (median(own), median(ours));
+    let (low, high) = ratios.iter().fold((f64::MAX, 0.0f64), |(low, high), r| (low.min(*r), high.max(*r)));
     println!(
-        "a step: own loop {:.3} ms, Runner {:.3} ms, {:+.2} %",
+        "a step: own loop {:.3} ms, Runner {:.3} ms, ratio {:.4}; of single rounds {low:.4} to {high:.4}, their median {:.4}",
         own * 1e3,
         ours * 1e3,
-        100.0 * (ours / own - 1.0)
+        ours / own,
+        median(ratios)
     );
     let held = (0..3).map(|_| stall()).collect::<Result<Vec<_>>>()?;
     println!("a save of 100 MB holds the training up for {:.1} ms", median(held) * 1e3);

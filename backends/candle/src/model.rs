@@ -1,5 +1,6 @@
 //! A network of candle as a model of shanty.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use candle_core::{Device, Result as CandleResult, Tensor, WithDType};
@@ -207,12 +208,17 @@ impl Model for CandleModel {
         let all = || self.weights.iter().filter(|weight| below(&weight.name));
         if let Some(buffer) = all().find(|weight| !weight.role.is_trained()) {
             return Err(Error::config(format!(
-                "`{module}` cannot be frozen: `{}` moves with each forward pass of candle",
+                "`{module}` cannot be frozen: `{}` moves with each forward pass of candle; name parts without batch norms",
                 buffer.name
             )));
         }
         if all().next().is_none() {
-            return Err(Error::config(format!("`{}` has no weights below `{module}`", self.name)));
+            let parts: BTreeSet<_> = self.weights.iter().filter_map(|w| w.name.split('.').next()).collect();
+            return Err(Error::config(format!(
+                "`{}` has no weights below `{module}`: its parts are {}",
+                self.name,
+                parts.into_iter().collect::<Vec<_>>().join(", ")
+            )));
         }
         for weight in self.weights.iter_mut().filter(|weight| below(&weight.name)) {
             weight.frozen = !trainable;

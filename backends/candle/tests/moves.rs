@@ -12,7 +12,6 @@ use shanty::hook::builtin::{CheckInvalidLossHook, EMAHook};
 use shanty::metric::Accuracy;
 use shanty::ndarray::{Array1, Array2};
 use shanty::optim::{Adam, ClipGrad, OptimWrapper, Optimizer, Sgd};
-use shanty::plugin::prelude::*;
 use shanty::run::{EpochBasedTrainLoop, Runner, RunnerBuilder};
 use shanty::testing::Signs;
 use shanty_candle::CandleModel;
