@@ -4,9 +4,10 @@ use std::path::Path;
 
 use shanty::base::Result;
 use shanty::checkpoint::load;
-use shanty::config;
+use shanty::config::{self, Node};
 use shanty::params::StateDict;
 use shanty::run::{Runner, RunnerBuilder};
+use shanty::testing::ranks;
 
 /// Hooks that need nothing of the network: with what keys, and whether the weights end as without them.
 const WORK: [(&str, &str, bool); 20] = [
@@ -43,10 +44,14 @@ pub struct Digits {
 impl Digits {
     /// The run with these keys.
     pub fn build(&self, dir: &Path, set: &[&str]) -> Result<Runner> {
+        RunnerBuilder::from_config(&self.config(dir, set)?, Some("digits"))?.build()
+    }
+
+    fn config(&self, dir: &Path, set: &[&str]) -> Result<Node> {
         let mut all = vec![format!("work_dir={}", dir.display())];
         all.extend(self.set.iter().chain(set).map(|one| (*one).to_owned()));
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(self.config);
-        RunnerBuilder::from_config(&config::load(&file, &all)?, Some("digits"))?.build()
+        Ok(config::load(&file, &all)?)
     }
 
     /// What becomes of it.
@@ -83,6 +88,17 @@ impl Digits {
                 self.trained(&["custom_hooks=[]", set]).unwrap_or_else(|error| panic!("{set}: {error}"));
             assert_ne!(other, plain, "{set}");
         }
+    }
+
+    /// Ranks whose batch norms should share their statistics: these cannot.
+    pub fn statistics_are_not_shared(&self) {
+        let dir = tempfile::tempdir().unwrap();
+        let refused = ranks(2, |_, comm| {
+            let config = self.config(dir.path(), &["sync_bn=torch"])?;
+            RunnerBuilder::from_config_among(&config, None, comm).map(drop)
+        });
+        let said = refused.unwrap_err().to_string();
+        assert!(said.contains("leave `sync_bn` out; SyncBuffersHook"), "{said}");
     }
 
     /// The weights of a checkpoint are the average; those that training goes on with are the hook's.

@@ -162,8 +162,7 @@ impl<N: Network> BurnModel<N> {
 fn own_of(slots: &mut [(&str, &mut OnDevice)], rule: &dyn Optimizer, at: usize) -> Vec<Option<Tensor<1>>> {
     let slot =
         |name: &&str| slots.iter_mut().find(|(slot, _)| slot == name).and_then(|(_, set)| set.0[at].take());
-    let mut slot = slot;
-    rule.state().iter().map(|name| slot(name)).collect()
+    rule.state().iter().map(slot).collect()
 }
 
 fn put_back(

@@ -73,6 +73,11 @@ fn groups_schedules_and_sam_are_those_of_any_model() {
 }
 
 #[test]
+fn ranks_do_not_share_statistics() {
+    DIGITS.statistics_are_not_shared();
+}
+
+#[test]
 fn a_checkpoint_holds_the_average() {
     DIGITS.a_checkpoint_holds_the_average();
 }

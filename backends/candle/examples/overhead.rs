@@ -1,7 +1,8 @@
 //! What the Runner costs beside candle's own training loop: the same network, batches and updates, in turns. Then, what
 //! a save costs the training.
 //!
-//! `MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4294967296 cargo run --release --example overhead`
+//! `MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4294967296 cargo run --release --example overhead`, and `-- MLP`,
+//! `-- ResNet` or `-- save` for one of its parts.
 //! The two variables keep glibc from giving memory back in each step, which makes candle's steps come in two speeds.
 #![allow(clippy::print_stdout)] // an example speaks
 
@@ -201,7 +202,8 @@ fn main() -> Result<()> {
         "{:<24} {:>12} {:>12} {:>9} {:>18}",
         "batches of 32, medians", "own loop", "Runner", "ratio", "of single rounds"
     );
-    for (name, bench) in benches {
+    let part = std::env::args().nth(1).unwrap_or_default();
+    for (name, bench) in benches.into_iter().filter(|(name, _)| name.starts_with(&part)) {
         let mut rounds = Vec::new();
         let (mut all_own, mut all_run) = (Vec::new(), Vec::new());
         for round in 0..ROUNDS {
@@ -224,7 +226,8 @@ fn main() -> Result<()> {
             rounds.iter().fold((f64::MAX, 0.0f64), |(low, high), r| (low.min(*r), high.max(*r)));
         println!("{name:<24} {:>9.1} us {:>9.1} us {:>9.4} {low:>8.4} to {high:.4}", a * 1e6, b * 1e6, b / a);
     }
-    for (beside, how) in [(true, "beside the training"), (false, "in the step")] {
+    let saves = [(true, "beside the training"), (false, "in the step")];
+    for (beside, how) in saves.into_iter().filter(|_| "save".starts_with(&part)) {
         let (milliseconds, megabytes) = stall(beside)?;
         println!("a save of {megabytes:.1} MB {how} holds the training up for {milliseconds:.2} ms");
     }
