@@ -320,14 +320,30 @@ fn normalisation(bench: &Bench, n: usize) {
         for (what, residual) in [("relu", None), ("add relu", Some(&res[..]))] {
             bench.run(&name(&format!("{what} fwd")), 0.0, || {
                 let moments = MomentsMut { mean: &mut m, var: &mut v };
-                bn_train(s, &x, affine, BnEpilogue { residual, relu: Some(Elem::INFINITY) }, &mut y, moments);
+                bn_train(
+                    s,
+                    &x,
+                    affine,
+                    BnEpilogue { residual: residual.map(Into::into), relu: Some(Elem::INFINITY) },
+                    &mut y,
+                    moments,
+                );
             });
             bench.run(&name(&format!("{what} bwd")), 0.0, || {
                 let moments = Moments { mean: &m, var: &v };
-                let saved =
-                    BnSaved { x: &x, y: Some((&y, Elem::INFINITY)), gamma: Some(&g), moments, eps: 1e-5 };
-                let dresidual = residual.map(|_| &mut dr[..]);
-                bn_backward(s, saved, BnGrads { dy: &mut d, dgamma: &mut dg, dbeta: &mut db, dresidual });
+                let saved = BnSaved {
+                    x: (&x).into(),
+                    y: Some(((&y).into(), Elem::INFINITY)),
+                    gamma: Some(&g),
+                    moments,
+                    eps: 1e-5,
+                };
+                let dresidual = residual.map(|_| (&mut dr).into());
+                bn_backward(
+                    s,
+                    saved,
+                    BnGrads { dy: (&mut d).into(), dgamma: &mut dg, dbeta: &mut db, dresidual },
+                );
             });
         }
     }
@@ -348,10 +364,15 @@ fn normalisation(bench: &Bench, n: usize) {
     let (dout, mut dqkv) = (x.clone(), qkv.clone());
     let flops = 4.0 * (n * 3 * 65 * 65 * 64) as f64;
     bench.run_both("attention fwd", flops, || {
-        attention_packed(&a, AttentionArgs::default(), &qkv, AttnOutput { out: &mut out, lse: &mut lse });
+        attention_packed(
+            &a,
+            AttentionArgs::default(),
+            &qkv,
+            AttnOutput { out: (&mut out).into(), lse: &mut lse },
+        );
     });
     bench.run_both("attention bwd", 2.5 * flops, || {
-        let saved = AttnSaved { out: &out, lse: &lse };
+        let saved = AttnSaved { out: (&out).into(), lse: &lse };
         attention_packed_backward(&a, AttentionArgs::default(), &qkv, saved, &dout, &mut dqkv);
     });
 }

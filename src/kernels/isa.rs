@@ -102,7 +102,8 @@ fn best_bf16() -> Bf16Isa {
 ///
 /// The body must not call anything that is not inlined: a call leaves the widened code. Rust never contracts `a * b +
 /// c` to one instruction, so the results are the same bits in all three. A function that is generic over `const FMA:
-/// bool` is told whether `mul_add` is one instruction; the bits of its results may differ then.
+/// bool` is told whether `mul_add` is one instruction; the bits of its results may differ then. A function may
+/// be generic over one type instead.
 macro_rules! multiversion {
     ($(#[$meta:meta])* $vis:vis fn $name:ident<const $fma:ident: bool>($($arg:ident: $ty:ty),* $(,)?) $body:block) => {
         $(#[$meta])*
@@ -127,18 +128,18 @@ macro_rules! multiversion {
             body::<false>($($arg),*)
         }
     };
-    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident$(<$t:ident: $bound:path>)?($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
         #[allow(unsafe_code)]
-        $vis fn $name($($arg: $ty),*) $(-> $ret)? {
+        $vis fn $name$(<$t: $bound>)?($($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
-            fn body($($arg: $ty),*) $(-> $ret)? $body
+            fn body$(<$t: $bound>)?($($arg: $ty),*) $(-> $ret)? $body
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-                fn avx512($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
+                fn avx512$(<$t: $bound>)?($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
                 #[target_feature(enable = "avx2,fma")]
-                fn avx2($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
+                fn avx2$(<$t: $bound>)?($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
                 match $crate::kernels::isa::isa() {
                     // SAFETY: `isa` returns this class only if the CPU has the features.
                     $crate::kernels::isa::Isa::Avx512 => return unsafe { avx512($($arg),*) },

@@ -18,8 +18,9 @@
 //!
 //! # Where things are
 //! Each folder says at its head which algorithm it holds. The files beside them are shared: `isa` (classes of CPU),
-//! `precision` (what operands are rounded to), `bf16` (products of such numbers, for `gemm` and `conv`), `par` (how work is cut), `spinning` (threads that wait for it), `prefetch` (memory that is asked for ahead),
-//! `scratch` (working memory), `disjoint` (results that several threads write), `math`, `reduce`, `softmax`,
+//! `precision` (what operands are rounded to), `number` (what values are stored as), `bf16` (products of such numbers,
+//! for `gemm` and `conv`), `par` (how work is cut), `spinning` (threads that wait for it), `prefetch` (memory that is
+//! asked for ahead), `scratch` (working memory), `disjoint` (results that several threads write), `math`, `reduce`, `softmax`,
 //! `transpose`, `upsample`, `bicubic`, `embedding` and `window`.
 #![allow(clippy::needless_range_loop)] // loops over indices are what the vectoriser sees through
 
@@ -35,6 +36,7 @@ mod isa;
 mod loss;
 mod math;
 mod norm;
+mod number;
 mod optim;
 mod par;
 mod peak;
@@ -55,13 +57,17 @@ pub use bicubic::bicubic_taps;
 pub use conv::{ConvGeom, conv_transpose2d, conv2d, conv2d_backward_data, conv2d_backward_weight};
 pub use elementwise::{
     Act, Gate, act_backward, act_forward, act_inplace, add, add_assign, axpy, dropout, dropout_inplace,
-    gated, gated_backward, prelu, prelu_backward, prelu_slope_terms, scale, unscale,
+    gated, gated_backward, gelu_halves, prelu, prelu_backward, prelu_slope_terms, scale, unscale,
 };
 pub use embedding::{embedding, embedding_backward};
-pub use gemm::{Bias, Epilogue, LayerEpilogue, Mat, MatMut, gemm, gemm_add, gemm_gelu, gemm_mul, linear};
+pub use gemm::{
+    Bias, Epilogue, LayerEpilogue, Mat, MatMut, gemm, gemm_add, gemm_gelu, gemm_gelu_of_half,
+    gemm_gelu_slope, gemm_mul, linear,
+};
 pub use isa::cpu_features;
 pub use loss::*;
 pub use norm::*;
+pub use number::{Numbers, NumbersMut, add_halves, narrow, widen};
 pub use optim::*;
 pub use peak::{PEAK_SIZE, peak_flops};
 pub use pool::*;

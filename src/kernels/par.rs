@@ -30,7 +30,7 @@ pub(super) fn each(y: &mut [Elem], f: impl Fn(&mut [Elem]) + Sync + Send) {
 }
 
 /// Calls `f` on the chunks of `x` and `y`, which are of one length.
-pub(super) fn zip<X: Sync>(x: &[X], y: &mut [Elem], f: impl Fn(&[X], &mut [Elem]) + Sync + Send) {
+pub(super) fn zip<X: Sync, Y: Send>(x: &[X], y: &mut [Y], f: impl Fn(&[X], &mut [Y]) + Sync + Send) {
     assert_eq!(x.len(), y.len(), "two slices of one length");
     if y.len() <= SERIAL {
         f(x, y);
@@ -41,7 +41,12 @@ pub(super) fn zip<X: Sync>(x: &[X], y: &mut [Elem], f: impl Fn(&[X], &mut [Elem]
 
 /// Calls `f` on blocks of `block` rows of `width` elements, with the number of the block's first row; in parallel where
 /// all rows together hold more than a few elements.
-pub(super) fn rows(width: usize, block: usize, y: &mut [Elem], f: impl Fn(usize, &mut [Elem]) + Sync + Send) {
+pub(super) fn rows<Y: Send>(
+    width: usize,
+    block: usize,
+    y: &mut [Y],
+    f: impl Fn(usize, &mut [Y]) + Sync + Send,
+) {
     chunks((width * block).max(1), y.len() <= SERIAL, y, |i, y| f(i * block, y));
 }
 

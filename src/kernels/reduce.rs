@@ -2,7 +2,9 @@
 
 use super::elementwise::scale;
 use super::isa::multiversion;
+use super::number::{Number, Numbers, widen};
 use super::par;
+use super::scratch::Scratch;
 use crate::base::Elem;
 use rayon::prelude::*;
 
@@ -100,18 +102,18 @@ pub fn dot(x: &[Elem], y: &[Elem]) -> f64 {
 
 multiversion! {
     /// Adds the columns from `first` on of the rows of `x` to `out`, four rows at a time.
-    fn add_rows(cols: usize, first: usize, x: &[Elem], out: &mut [Elem]) {
+    fn add_rows<X: Number>(cols: usize, first: usize, x: &[X], out: &mut [Elem]) {
         let n = out.len();
         let mut fours = x.chunks_exact(4 * cols);
         for four in &mut fours {
             let [a, b, c, d] = [0, 1, 2, 3].map(|i| &four[i * cols + first..][..n]);
             for j in 0..n {
-                out[j] += (a[j] + b[j]) + (c[j] + d[j]);
+                out[j] += (a[j].wide() + b[j].wide()) + (c[j].wide() + d[j].wide());
             }
         }
         for row in fours.remainder().chunks_exact(cols) {
             for (o, v) in out.iter_mut().zip(&row[first..]) {
-                *o += *v;
+                *o += v.wide();
             }
         }
     }
@@ -119,7 +121,14 @@ multiversion! {
 
 /// `out[j] = beta * out[j] + sum over i of x[i, j]` for an `out.len()`-column matrix: the bias gradient of a linear
 /// layer.
-pub fn col_sums(x: &[Elem], beta: Elem, out: &mut [Elem]) {
+pub fn col_sums<'a>(x: impl Into<Numbers<'a>>, beta: Elem, out: &mut [Elem]) {
+    match x.into() {
+        Numbers::Full(x) => col_sums_of(x, beta, out),
+        Numbers::Half(x) => col_sums_of(x, beta, out),
+    }
+}
+
+fn col_sums_of<X: Number>(x: &[X], beta: Elem, out: &mut [Elem]) {
     assert!(if out.is_empty() { x.is_empty() } else { x.len().is_multiple_of(out.len()) });
     scale_or_zero(beta, out);
     let cols = out.len();
@@ -147,7 +156,25 @@ pub fn row_sums(x: &[Elem], beta: Elem, out: &mut [Elem]) {
 }
 
 /// `out[c] = beta * out[c] + sum over n and i of x[n, c, i]`: the bias gradient of a convolution.
-pub fn channel_sums(n: usize, c: usize, inner: usize, x: &[Elem], beta: Elem, out: &mut [Elem]) {
+pub fn channel_sums<'a>(
+    n: usize,
+    c: usize,
+    inner: usize,
+    x: impl Into<Numbers<'a>>,
+    beta: Elem,
+    out: &mut [Elem],
+) {
+    match x.into() {
+        Numbers::Full(x) => sums_of(n, c, inner, x, beta, out),
+        Numbers::Half(half) => {
+            let mut x = Scratch::take(half.len());
+            widen(half, &mut x);
+            sums_of(n, c, inner, &x, beta, out);
+        }
+    }
+}
+
+fn sums_of(n: usize, c: usize, inner: usize, x: &[Elem], beta: Elem, out: &mut [Elem]) {
     assert!(x.len() == n * c * inner && out.len() == c);
     if inner == 1 {
         return col_sums(x, beta, out);

@@ -69,3 +69,15 @@ impl DerefMut for Scratch {
         unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
     }
 }
+
+impl AsRef<[Elem]> for Scratch {
+    fn as_ref(&self) -> &[Elem] {
+        self
+    }
+}
+
+impl AsMut<[Elem]> for Scratch {
+    fn as_mut(&mut self) -> &mut [Elem] {
+        self
+    }
+}

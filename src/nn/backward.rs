@@ -6,6 +6,7 @@ use crate::base::{Elem, Error, Result};
 use crate::kernels;
 
 use super::buffer_pool::tensor;
+use super::held::Owned;
 use super::module::InModule;
 use super::place::{self, Near};
 use super::tape::{Arena, Leaf, Node, Tape};
@@ -43,13 +44,13 @@ impl Tape {
         });
         let mut first = arena.pool.take(1);
         first[0] = 1.0;
-        let mut slots = match arena.run_backward(loss, first, module) {
+        let mut slots = match arena.run_backward(loss, Owned::Full(first), module) {
             Ok(slots) => slots,
             Err(failed) => return Err(place::located(module, failed)),
         };
         let Arena { mut pool, leaves, trace, .. } = arena;
         each_param(module, &mut |param| collect(param, &leaves, &mut slots, &mut pool));
-        slots.into_iter().flatten().for_each(|unclaimed| pool.give(unclaimed));
+        slots.into_iter().flatten().for_each(|unclaimed| unclaimed.recycle(&mut pool));
         if let Some(trace) = trace {
             trace.ended(module);
         }
@@ -67,10 +68,10 @@ impl Arena {
     pub(super) fn run_backward(
         &mut self,
         from: u32,
-        first: Vec<Elem>,
+        first: Owned,
         module: &mut dyn ModuleTree,
-    ) -> Result<Vec<Option<Vec<Elem>>>> {
-        let mut slots: Vec<Option<Vec<Elem>>> = vec![None; self.nodes.len()];
+    ) -> Result<Vec<Option<Owned>>> {
+        let mut slots: Vec<Option<Owned>> = self.nodes.iter().map(|_| None).collect();
         slots[from as usize] = Some(first);
         while let Some(mut node) = self.nodes.pop() {
             let id = self.nodes.len();
@@ -99,7 +100,7 @@ impl Arena {
                     return Err(InModule::noted(error, near).into_error());
                 }
             }
-            self.pool.recycle(node.value);
+            node.recycle(&mut self.pool);
         }
         Ok(slots)
     }
@@ -161,7 +162,7 @@ impl Arena {
 }
 
 /// Adds what the tape found for this parameter to its gradient; the first time the buffer itself becomes it.
-fn collect(param: &mut Param, leaves: &[Leaf], slots: &mut [Option<Vec<Elem>>], pool: &mut BufferPool) {
+fn collect(param: &mut Param, leaves: &[Leaf], slots: &mut [Option<Owned>], pool: &mut BufferPool) {
     if param.value.is_empty() {
         // Empty tensors have no address of their own, and nothing to add.
         param.grad = param.trainable.then(|| ArrayD::zeros(param.value.raw_dim()));
@@ -171,6 +172,7 @@ fn collect(param: &mut Param, leaves: &[Leaf], slots: &mut [Option<Vec<Elem>>], 
     let start = leaves.partition_point(|leaf| leaf.address < here);
     for leaf in leaves[start..].iter().take_while(|leaf| leaf.address == here) {
         let Some(found) = slots[leaf.id as usize].take() else { continue };
+        let found = found.in_full(pool);
         match param.grad.as_mut().and_then(ArrayD::as_slice_mut) {
             Some(sum) => add_into(sum, found, pool),
             None => param.grad = Some(tensor(param.value.shape(), found).into_owned()),
@@ -193,7 +195,7 @@ pub struct Grads<'a> {
     pub(super) trace: &'a mut Option<Trace>,
     node: &'a Node,
     below: &'a [Node],
-    slots: &'a mut [Option<Vec<Elem>>],
+    slots: &'a mut [Option<Owned>],
     error: Option<Error>,
 }
 
@@ -221,11 +223,21 @@ impl Grads<'_> {
 
     /// Adds to the gradient of input `i`. A gradient of another length than the input fails the step.
     pub fn add(&mut self, i: usize, grad: Vec<Elem>) {
+        self.add_owned(i, Owned::Full(grad));
+    }
+
+    /// Whether input `i` is held in bf16, and its gradient better be.
+    pub(super) fn is_half(&self, i: usize) -> bool {
+        self.input(i).is_some_and(|input| input.value.is_half())
+    }
+
+    /// The same of a gradient that may be in bf16.
+    pub(super) fn add_owned(&mut self, i: usize, grad: Owned) {
         let Some(input) = self.input(i) else {
             return self.fail(&format!("it has no input {i}, to which it gives a gradient"));
         };
         if !input.requires_grad {
-            return self.pool.give(grad);
+            return grad.recycle(self.pool);
         }
         if input.value.len() != grad.len() {
             let text = format!(
@@ -236,10 +248,10 @@ impl Grads<'_> {
             return self.fail(&text);
         }
         let slot = &mut self.slots[self.node.inputs[i] as usize];
-        match slot {
-            Some(sum) => add_into(sum, grad, self.pool),
-            None => *slot = Some(grad),
-        }
+        *slot = Some(match slot.take() {
+            Some(sum) => sum.plus(grad, self.pool),
+            None => grad,
+        });
     }
 
     /// Adds an array to the gradient of input `i`. An array of another shape than the input fails the step.

@@ -13,6 +13,8 @@ use crate::base::{Elem, Tensor, is_shapes_only, stale};
 #[derive(Debug, Default)]
 pub struct BufferPool {
     values: FreeLists<Elem>,
+    /// Values in bf16, by their bits.
+    pub(super) halves: FreeLists<u16>,
     /// Positions, as of the maxima of a pooling.
     pub(super) indices: FreeLists<u32>,
     /// Masks, as of dropout.
@@ -107,17 +109,18 @@ impl BufferPool {
 
     /// How often a buffer had to be made: constant once every shape was seen.
     pub fn misses(&self) -> u64 {
-        self.values.misses + self.indices.misses + self.masks.misses
+        self.values.misses + self.halves.misses + self.indices.misses + self.masks.misses
     }
 
     /// Bytes that wait to be taken.
     pub fn bytes(&self) -> usize {
-        self.values.bytes() + self.indices.bytes() + self.masks.bytes()
+        self.values.bytes() + self.halves.bytes() + self.indices.bytes() + self.masks.bytes()
     }
 
     /// A new tape begins: what the last one did not bring back has left for good.
     pub(super) fn begin(&mut self) {
         self.values.begin();
+        self.halves.begin();
         self.indices.begin();
         self.masks.begin();
     }

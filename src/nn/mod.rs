@@ -33,6 +33,7 @@ mod backward;
 mod buffer_pool;
 mod display;
 mod fold;
+mod held;
 pub mod init;
 mod layers;
 mod loss;

@@ -6,6 +6,7 @@ use crate::base::{Elem, Tensor};
 use crate::kernels::{Act, LayerEpilogue};
 
 use super::buffer_pool::{slice, tensor};
+use super::held::Held;
 use super::{Tape, Var};
 
 /// Computes a product of this weight, with what follows it, into a buffer.
@@ -148,7 +149,7 @@ impl Tape {
         if let Some(product) = waiting {
             let mut y = self.take(product.shape().iter().product());
             product.compute(&mut y);
-            self.arena.borrow_mut().nodes[id as usize].value = tensor(product.shape(), y);
+            self.arena.borrow_mut().nodes[id as usize].value = Held::Full(tensor(product.shape(), y));
         }
     }
 }
@@ -175,6 +176,6 @@ impl<'t> Var<'t> {
 
     /// The value is this part of another one, whose memory it shares.
     pub(super) fn lies_in(self, part: Tensor) {
-        self.tape.arena.borrow_mut().nodes[self.id as usize].value = part;
+        self.tape.arena.borrow_mut().nodes[self.id as usize].value = Held::Full(part);
     }
 }

@@ -4,9 +4,10 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use crate::base::{Elem, Error, Result, Rng, Tensor};
+use crate::base::{Error, Result, Rng, Tensor};
 use crate::comm::Comm;
 
+use super::held::{Held, Owned};
 use super::module::Wrapped;
 use super::replace::{wrap, wrapped};
 use super::tape::Arena;
@@ -43,7 +44,7 @@ pub(super) fn checkpoint_blocks(root: &mut dyn ModuleTree) -> usize {
 struct Segment {
     /// Where the wrapper of the module lies in memory. The module of the step stays where it is during the step.
     module: usize,
-    inputs: Vec<Tensor>,
+    inputs: Vec<Held>,
     /// The addresses of the trained parameters that it uses.
     params: Vec<usize>,
     rng: Rng,
@@ -59,14 +60,14 @@ pub(super) fn forward<'t>(wrapper: &mut Wrapped, xs: &[Var<'t>], cx: &mut Forwar
         return module.forward_all(xs, cx);
     };
     let (rng, lengths) = (Rng::deserialize_state(&cx.rng.serialize_state()), cx.lengths.clone());
-    let inputs: Vec<Tensor> = xs.iter().map(|x| x.value()).collect();
+    let inputs: Vec<Held> = xs.iter().map(|x| x.held()).collect();
     let wanted: Vec<bool> = xs.iter().map(|x| x.requires_grad()).collect();
     // As on the way back, with all that is kept there: another way might round in another way.
     let inner = Tape::within(tape.with_pool(std::mem::take), true);
     inner.pass_trace(&mut tape.arena.borrow_mut().trace);
     let y = {
         let vars = inner.given(&inputs, &wanted);
-        module.forward_all(&vars, cx).and_then(Var::checked).map(Var::value)
+        module.forward_all(&vars, cx).and_then(Var::checked).map(Var::held)
     };
     let trained = inner.trained();
     inner.pass_trace(&mut tape.arena.borrow_mut().trace);
@@ -78,7 +79,7 @@ pub(super) fn forward<'t>(wrapper: &mut Wrapped, xs: &[Var<'t>], cx: &mut Forwar
     parts.extend(params.iter().zip(values).map(|(address, value)| tape.param_at(*address, value)));
     let ranks = cx.ranks.clone();
     let segment = Segment { module: place, inputs, params, rng, lengths, ranks };
-    Ok(tape.node("checkpoint", y, &parts, move |dy, grads| {
+    Ok(tape.held_node("checkpoint", y, &parts, move |dy, grads| {
         if let Err(error) = segment.backward(dy, grads) {
             grads.fail(&error.to_string());
         }
@@ -86,7 +87,7 @@ pub(super) fn forward<'t>(wrapper: &mut Wrapped, xs: &[Var<'t>], cx: &mut Forwar
 }
 
 impl Segment {
-    fn backward(self, dy: Vec<Elem>, grads: &mut Grads<'_>) -> Result<()> {
+    fn backward(self, dy: Owned, grads: &mut Grads<'_>) -> Result<()> {
         let Self { module, inputs, params, mut rng, lengths, ranks } = self;
         let wanted: Vec<bool> = (0..inputs.len()).map(|i| grads.wants(i)).collect();
         let tape = Tape::within(std::mem::take(grads.pool), true);
@@ -112,16 +113,16 @@ impl Segment {
         let mut found = |id: u32| slots[id as usize].take();
         for (i, id) in places.into_iter().enumerate() {
             if let Some(grad) = found(id) {
-                grads.add(i, grad);
+                grads.add_owned(i, grad);
             }
         }
         for leaf in leaves {
             if let (Some(grad), Some(at)) = (found(leaf.id), params.iter().position(|at| *at == leaf.address))
             {
-                grads.add(inputs.len() + at, grad);
+                grads.add_owned(inputs.len() + at, grad);
             }
         }
-        slots.into_iter().flatten().for_each(|unclaimed| grads.pool.give(unclaimed));
+        slots.into_iter().flatten().for_each(|unclaimed| unclaimed.recycle(grads.pool));
         Ok(())
     }
 }

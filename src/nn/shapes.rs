@@ -1,14 +1,11 @@
 //! Shapes that ops and layers ask for.
 
-use crate::base::{Error, Result, Tensor};
+use crate::base::{Error, Result};
 
 /// The four sizes of a batch of images.
-pub(super) fn images(x: &Tensor, what: &str) -> Result<[usize; 4]> {
-    <[usize; 4]>::try_from(x.shape()).map_err(|_| {
-        Error::invalid(format!(
-            "{what} wants images of shape [N, C, H, W], got an input of shape {:?}",
-            x.shape()
-        ))
+pub(super) fn images(shape: &[usize], what: &str) -> Result<[usize; 4]> {
+    <[usize; 4]>::try_from(shape).map_err(|_| {
+        Error::invalid(format!("{what} wants images of shape [N, C, H, W], got an input of shape {shape:?}"))
     })
 }
 

@@ -9,12 +9,13 @@ use crate::base::{Elem, Error, Result, Tensor, caught_from};
 
 use super::backward::Grads;
 use super::buffer_pool::{row_major, tensor};
+use super::held::{Held, Owned};
 use super::pending::Pending;
 use super::tie::Lent;
 use super::trace::Trace;
 use super::{BufferPool, InModule, Param, Var};
 
-pub(super) type Backward = Box<dyn FnOnce(Vec<Elem>, &mut Grads<'_>)>;
+pub(super) type Backward = Box<dyn FnOnce(Owned, &mut Grads<'_>)>;
 
 /// What one forward pass computed, and how to go back. Local to a step: `backward` consumes it.
 ///
@@ -50,7 +51,9 @@ pub(super) struct Arena {
 /// A value and the op that made it.
 pub(super) struct Node {
     pub op: &'static str,
-    pub value: Tensor,
+    pub value: Held,
+    /// A value in bf16 in full, for ops that read no bf16.
+    pub wide: Option<Tensor>,
     pub requires_grad: bool,
     pub inputs: SmallVec<[u32; 3]>,
     pub backward: Option<Backward>,
@@ -58,6 +61,17 @@ pub(super) struct Node {
     pub pending: Option<Box<Pending>>,
     /// What the trace has of it.
     pub event: Option<usize>,
+}
+
+impl Node {
+    /// Gives the memory of its value back, of which its way back holds a part.
+    pub fn recycle(self, pool: &mut BufferPool) {
+        drop((self.backward, self.pending));
+        self.value.recycle(pool);
+        if let Some(wide) = self.wide {
+            pool.recycle(wide);
+        }
+    }
 }
 
 /// A use of a parameter.
@@ -148,9 +162,9 @@ impl Tape {
     }
 
     /// Values from another tape, which ask for a gradient or not.
-    pub(super) fn given(&self, values: &[Tensor], wanted: &[bool]) -> Vec<Var<'_>> {
+    pub(super) fn given(&self, values: &[Held], wanted: &[bool]) -> Vec<Var<'_>> {
         let each = values.iter().zip(wanted);
-        each.map(|(value, wanted)| self.leaf("input", value.clone(), *wanted)).collect()
+        each.map(|(value, wanted)| self.held_leaf("input", value.clone(), *wanted)).collect()
     }
 
     /// The trained parameters that were used, each once: where they are, and their values.
@@ -159,7 +173,9 @@ impl Tape {
         let mut found: Vec<(usize, Tensor)> = Vec::new();
         for leaf in arena.leaves.iter().filter(|leaf| !leaf.listed) {
             if found.iter().all(|(address, _)| *address != leaf.address) {
-                found.push((leaf.address, arena.nodes[leaf.id as usize].value.clone()));
+                if let Held::Full(value) = &arena.nodes[leaf.id as usize].value {
+                    found.push((leaf.address, value.clone()));
+                }
             }
         }
         found
@@ -183,8 +199,13 @@ impl Tape {
     }
 
     pub(super) fn leaf(&self, op: &'static str, value: Tensor, requires_grad: bool) -> Var<'_> {
+        self.held_leaf(op, Held::Full(value), requires_grad)
+    }
+
+    fn held_leaf(&self, op: &'static str, value: Held, requires_grad: bool) -> Var<'_> {
         let inputs = SmallVec::new();
-        self.push(Node { op, value, requires_grad, inputs, backward: None, pending: None, event: None })
+        let (backward, pending, event) = (None, None, None);
+        self.push(Node { op, value, wide: None, requires_grad, inputs, backward, pending, event })
     }
 
     /// The result of the op `op` with the way back: `backward` gets the gradient of `value` in a buffer of its own
@@ -197,6 +218,20 @@ impl Tape {
         inputs: &[Var<'t>],
         backward: impl FnOnce(Vec<Elem>, &mut Grads<'_>) + 'static,
     ) -> Var<'t> {
+        self.held_node(op, Held::Full(row_major(value)), inputs, |dy, grads| {
+            let dy = dy.in_full(grads.pool);
+            backward(dy, grads);
+        })
+    }
+
+    /// The same of a value as it is held, with its gradient as it came.
+    pub(super) fn held_node<'t>(
+        &'t self,
+        op: &'static str,
+        value: Held,
+        inputs: &[Var<'t>],
+        backward: impl FnOnce(Owned, &mut Grads<'_>) + 'static,
+    ) -> Var<'t> {
         if !inputs.iter().all(|x| std::ptr::eq(x.tape, self)) {
             let error = Error::invalid(format!("the inputs of `{op}` are on two tapes: a step has one"));
             return self.fail(value.shape(), error);
@@ -204,7 +239,8 @@ impl Tape {
         let requires_grad = self.recording.get() && inputs.iter().any(|x| x.requires_grad());
         self.push(Node {
             op,
-            value: row_major(value),
+            value,
+            wide: None,
             requires_grad,
             inputs: inputs.iter().map(|x| x.id).collect(),
             backward: requires_grad.then(|| Box::new(backward) as Backward),
@@ -296,7 +332,12 @@ impl Tape {
 
     pub(super) fn value(&self, id: u32) -> Tensor {
         self.settle(id);
-        self.arena.borrow().nodes[id as usize].value.clone()
+        let Arena { nodes, pool, .. } = &mut *self.arena.borrow_mut();
+        let Node { value, wide, .. } = &mut nodes[id as usize];
+        match value {
+            Held::Full(value) => value.clone(),
+            Held::Half(_) => wide.get_or_insert_with(|| value.to_tensor(pool)).clone(),
+        }
     }
 
     pub(super) fn shape(&self, id: u32) -> Vec<usize> {
@@ -324,8 +365,7 @@ impl Tape {
     pub(super) fn discard(self) -> BufferPool {
         let Arena { nodes, mut pool, .. } = self.arena.into_inner();
         for node in nodes.into_iter().rev() {
-            drop((node.backward, node.pending));
-            pool.recycle(node.value);
+            node.recycle(&mut pool);
         }
         pool
     }

@@ -8,7 +8,7 @@ use crate::base::Tensor;
 use super::place::ModuleId;
 use super::tape::{Arena, Leaf, Node};
 use super::timing::{Cost, Times};
-use super::{Child, ModuleTree, Param, Tape, Var, named_modules, named_parameters};
+use super::{BufferPool, Child, ModuleTree, Param, Tape, Var, named_modules, named_parameters};
 
 /// What products cost: those of matrices, convolutions and attention. Other ops are as good as free beside them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -141,7 +141,7 @@ impl Trace {
         self.events[at].what = What::Op(ends);
         match timed {
             true => self.took(at),
-            false => self.events[at].output = ends.map(|_| node.value.clone()),
+            false => self.events[at].output = ends.map(|_| node.value.to_tensor(&mut BufferPool::default())),
         }
         Some(at)
     }

@@ -1,6 +1,7 @@
 //! Mixed precision: the scale of the loss against PyTorch's GradScaler, and runs with it.
 #![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests
 
+mod held;
 mod refused;
 mod runs;
 mod scaler;

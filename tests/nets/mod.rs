@@ -12,15 +12,14 @@ use shanty::model::{
 };
 use shanty::nn::{GlobalAveragePooling, ReLU};
 
-fn resnet(depth: usize, base: usize, width: usize) -> ImageClassifier {
+pub fn resnet(depth: usize, base: usize, width: usize) -> ImageClassifier {
     let params = ResNetConfig { base_channels: Some(base), ..ResNetConfig::new(depth) };
     ImageClassifier::new(ResNet::cifar(&params).unwrap(), LinearClsHead::new(10, width, ClsHead::default()))
         .neck(GlobalAveragePooling::default())
 }
 
-fn vit() -> ImageClassifier {
-    let arch =
-        VisionTransformerArch { embed_dims: 96, num_layers: 2, num_heads: 3, feedforward_channels: 384 };
+pub fn vit(num_layers: usize) -> ImageClassifier {
+    let arch = VisionTransformerArch { embed_dims: 96, num_layers, num_heads: 3, feedforward_channels: 384 };
     let params = VisionTransformerConfig {
         arch: ArchConfig(arch),
         img_size: 32.into(),
@@ -42,14 +41,19 @@ pub fn all() -> Vec<(&'static str, ImageClassifier, Batch)> {
         ("lenet5", ImageClassifier::new(lenet, ClsHead::default()), [16, 1, 32, 32]),
         ("resnet20", resnet(20, 16, 64), [4, 3, 32, 32]),
         ("resnet18", resnet(18, 32, 256), [3, 3, 32, 32]),
-        ("vit", vit(), [3, 3, 32, 32]),
+        ("vit", vit(2), [3, 3, 32, 32]),
     ];
     nets.into_iter()
         .map(|(name, mut model, shape)| {
             model.init_weights(0).unwrap();
-            let mut rng = keyed(0, "a batch", 0, 0);
-            let pixels = ArrayD::from_shape_simple_fn(shape.to_vec(), || rng.random_range(-1.0..1.0 as Elem));
-            (name, model, Batch::new(pixels, (0..shape[0] as i64).map(|i| i % 10).collect()))
+            (name, model, batch(shape))
         })
         .collect()
+}
+
+/// A batch of noise of this shape.
+pub fn batch(shape: [usize; 4]) -> Batch {
+    let mut rng = keyed(0, "a batch", 0, 0);
+    let pixels = ArrayD::from_shape_simple_fn(shape.to_vec(), || rng.random_range(-1.0..1.0 as Elem));
+    Batch::new(pixels, (0..shape[0] as i64).map(|i| i % 10).collect())
 }

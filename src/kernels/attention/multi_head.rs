@@ -6,6 +6,7 @@ use crate::base::Elem;
 use crate::kernels::bf16::ReleaseTiles;
 use crate::kernels::elementwise::dropout_inplace;
 use crate::kernels::gemm::{Mat, MatMut, gemm_serial};
+use crate::kernels::number::{Number, Numbers, NumbersMut, bf16};
 use crate::kernels::par;
 use crate::kernels::precision::{Precision, precision};
 use crate::kernels::scratch::Scratch;
@@ -36,7 +37,7 @@ pub struct AttnGeom {
 /// One operand of one sequence: token t of head h is at `first + t * token + h * dim`.
 #[derive(Clone, Copy)]
 struct Heads<'a> {
-    data: &'a [Elem],
+    data: Numbers<'a>,
     first: usize,
     token: usize,
 }
@@ -44,7 +45,7 @@ struct Heads<'a> {
 impl<'a> Heads<'a> {
     /// The `rows` tokens from `first` on.
     fn mat(&self, g: &AttnGeom, h: usize, first: usize, rows: usize) -> Mat<'a> {
-        let data = self.data.get(self.first + first * self.token + h * g.dim..).unwrap_or_default();
+        let data = self.data.tail(self.first + first * self.token + h * g.dim);
         Mat { data, rows, cols: g.dim, rs: self.token, cs: 1 }
     }
 }
@@ -65,12 +66,12 @@ impl Block {
 
     /// The scores, without the padding.
     fn scores<'a>(&self, p: &'a [Elem]) -> Mat<'a> {
-        Mat { data: p, rows: self.rows, cols: self.keys, rs: self.pitch(), cs: 1 }
+        Mat { data: Numbers::Full(p), rows: self.rows, cols: self.keys, rs: self.pitch(), cs: 1 }
     }
 
     /// The scores to write to.
     fn scores_mut<'a>(&self, p: &'a mut [Elem]) -> MatMut<'a> {
-        MatMut { data: p, rows: self.rows, cols: self.keys, rs: self.pitch() }
+        MatMut { data: p.into(), rows: self.rows, cols: self.keys, rs: self.pitch() }
     }
 }
 
@@ -95,14 +96,14 @@ impl AttnGeom {
         assert!(qkv.q.len() == nq && qkv.k.len() == nk && qkv.v.len() == nk, "slices do not fit {self:?}");
     }
 
-    fn check_packed(&self, qkv: &[Elem]) {
+    fn check_packed(&self, qkv: usize) {
         let all = self.batch * self.k_len * self.width();
-        assert!(self.q_len <= self.k_len && qkv.len() == 3 * all, "slices do not fit {self:?}");
+        assert!(self.q_len <= self.k_len && qkv == 3 * all, "slices do not fit {self:?}");
     }
 
-    fn check_output(&self, out: &[Elem], lse: &[Elem], opts: &AttentionArgs<'_>) {
+    fn check_output(&self, out: usize, lse: &[Elem], opts: &AttentionArgs<'_>) {
         let rows = self.batch * self.heads * self.q_len;
-        assert!(out.len() == rows * self.dim, "slices do not fit {self:?}");
+        assert!(out == rows * self.dim, "slices do not fit {self:?}");
         assert!(lse.len() == rows, "one log-sum for each row of {self:?}");
         assert!(
             opts.bias.is_none_or(|b| [self.q_len, rows].contains(&(b.len() / self.k_len.max(1)))),
@@ -116,9 +117,9 @@ impl AttnGeom {
     }
 
     /// Query, key and value of sequence `b` in the packed tensor.
-    fn packed<'a>(&self, qkv: &'a [Elem], b: usize) -> [Heads<'a>; 3] {
+    fn packed<'a>(&self, qkv: Numbers<'a>, b: usize) -> [Heads<'a>; 3] {
         let token = 3 * self.width();
-        let data = &qkv[b * self.k_len * token..][..self.k_len * token];
+        let data = qkv.tail(b * self.k_len * token);
         [0, 1, 2].map(|part| Heads { data, first: part * self.width(), token })
     }
 
@@ -126,7 +127,7 @@ impl AttnGeom {
     fn separate<'a>(&self, qkv: Qkv<'a>, b: usize) -> [Heads<'a>; 3] {
         let token = self.width();
         [(qkv.q, self.q_len), (qkv.k, self.k_len), (qkv.v, self.k_len)].map(|(data, len)| Heads {
-            data: &data[b * len * token..][..len * token],
+            data: Numbers::Full(&data[b * len * token..][..len * token]),
             first: 0,
             token,
         })
@@ -151,7 +152,7 @@ pub fn attention_backward(
     let QkvMut { q: dq, k: dk, v: dv } = dqkv;
     g.check_operands(qkv);
     g.check_operands(Qkv { q: dq, k: dk, v: dv });
-    g.check_output(saved.out, saved.lse, &opts);
+    g.check_output(saved.out.len(), saved.lse, &opts);
     assert_eq!(dout.len(), saved.out.len(), "a gradient for each element of {g:?}");
     let w = g.width();
     let (sq, sk) = ((g.q_len * w).max(1), (g.k_len * w).max(1));
@@ -174,7 +175,8 @@ pub fn attention_backward(
                     Operand::K => &mut *dk,
                     Operand::V => &mut *dv,
                 };
-                product(MatMut { data: &mut data[first * w + h * g.dim..], rows, cols: g.dim, rs: w });
+                let data = &mut data[first * w + h * g.dim..];
+                product(MatMut { data: data.into(), rows, cols: g.dim, rs: w });
             });
         }
     });
@@ -182,43 +184,59 @@ pub fn attention_backward(
 
 /// Self-attention of the packed projection `qkv` [batch, k_len, 3, heads, dim], which is a linear layer's rows. The
 /// first `q_len` tokens ask, all of them or fewer.
-pub fn attention_packed(g: &AttnGeom, opts: AttentionArgs<'_>, qkv: &[Elem], output: AttnOutput<'_>) {
-    g.check_packed(qkv);
+pub fn attention_packed<'a>(
+    g: &AttnGeom,
+    opts: AttentionArgs<'_>,
+    qkv: impl Into<Numbers<'a>>,
+    output: AttnOutput<'_>,
+) {
+    let qkv = qkv.into();
+    g.check_packed(qkv.len());
     forward(g, opts, |b| g.packed(qkv, b), output);
 }
 
 /// The backward pass of [`attention_packed`]: overwrites `dqkv`.
-pub fn attention_packed_backward(
+pub fn attention_packed_backward<'a>(
     g: &AttnGeom,
     opts: AttentionArgs<'_>,
-    qkv: &[Elem],
+    qkv: impl Into<Numbers<'a>>,
     saved: AttnSaved<'_>,
     dout: &[Elem],
-    dqkv: &mut [Elem],
+    dqkv: impl Into<NumbersMut<'a>>,
 ) {
-    g.check_packed(qkv);
-    g.check_output(saved.out, saved.lse, &opts);
+    let (qkv, dqkv) = (qkv.into(), dqkv.into());
+    g.check_packed(qkv.len());
+    g.check_output(saved.out.len(), saved.lse, &opts);
     assert!(dqkv.len() == qkv.len() && dout.len() == saved.out.len(), "slices do not fit {g:?}");
     let w = g.width();
     if par::left_out(false) {
         return;
     }
-    if g.q_len == 0 {
-        return dqkv.fill(0.0);
-    }
     let precision = precision();
-    dqkv.par_chunks_mut((g.k_len * 3 * w).max(1)).enumerate().for_each(|(b, d)| {
+    let sequence = |b: usize, d: &mut [Elem]| {
         let _release = ReleaseTiles;
+        if g.q_len == 0 {
+            return d.fill(0.0);
+        }
         // Tokens that did not ask have no gradient as queries.
         d[g.q_len * 3 * w..].chunks_exact_mut(3 * w).for_each(|d| d[..w].fill(0.0));
         let sequence = Backward { g, opts, precision, b, heads: g.packed(qkv, b), saved, dout };
         for h in 0..g.heads {
             sequence.head(h, |operand, [first, rows], product| {
                 let data = &mut d[(3 * first + operand as usize) * w + h * g.dim..];
-                product(MatMut { data, rows, cols: g.dim, rs: 3 * w });
+                product(MatMut { data: data.into(), rows, cols: g.dim, rs: 3 * w });
             });
         }
-    });
+    };
+    let len = (g.k_len * 3 * w).max(1);
+    match dqkv {
+        NumbersMut::Full(d) => d.par_chunks_mut(len).enumerate().for_each(|(b, d)| sequence(b, d)),
+        NumbersMut::Half(d) => d.par_chunks_mut(len).enumerate().for_each(|(b, half)| {
+            let mut d = Scratch::take(half.len());
+            sequence(b, &mut d);
+            bf16::write(&d, half);
+        }),
+    }
 }
 
 /// `p = q k^T / sqrt(dim) + bias` of a block of one head, and minus infinity where none may look and in the padding.
@@ -268,7 +286,7 @@ fn forward<'a>(
     output: AttnOutput<'_>,
 ) {
     let AttnOutput { out, lse } = output;
-    g.check_output(out, lse, &opts);
+    g.check_output(out.len(), lse, &opts);
     let w = g.width();
     if g.q_len * w == 0 {
         return lse.fill(0.0);
@@ -276,9 +294,8 @@ fn forward<'a>(
     if par::left_out(false) {
         return;
     }
-    let each = out.par_chunks_mut(g.q_len * w).zip(lse.par_chunks_mut(g.heads * g.q_len));
     let precision = precision();
-    each.enumerate().for_each(|(b, (out, lse))| {
+    let sequence = |b: usize, out: &mut [Elem], lse: &mut [Elem]| {
         let _release = ReleaseTiles;
         let [q, k, v] = heads(b);
         for block in g.blocks(&opts, b) {
@@ -295,11 +312,25 @@ fn forward<'a>(
                     };
                 }
                 drop_out(g, &opts, block, b * g.heads + h, &mut p);
-                let out = MatMut { data: &mut out[first * w + h * g.dim..], rows, cols: g.dim, rs: w };
+                let data = &mut out[first * w + h * g.dim..];
+                let out = MatMut { data: data.into(), rows, cols: g.dim, rs: w };
                 gemm_serial(precision, 1.0, block.scores(&p), v.mat(g, h, 0, block.keys), 0.0, out);
             }
         }
-    });
+    };
+    let (len, lse) = (g.q_len * w, lse.par_chunks_mut(g.heads * g.q_len));
+    match out {
+        NumbersMut::Full(out) => {
+            out.par_chunks_mut(len).zip(lse).enumerate().for_each(|(b, (out, lse))| sequence(b, out, lse));
+        }
+        NumbersMut::Half(out) => {
+            out.par_chunks_mut(len).zip(lse).enumerate().for_each(|(b, (half, lse))| {
+                let mut out = Scratch::take(half.len());
+                sequence(b, &mut out, lse);
+                bf16::write(&out, half);
+            });
+        }
+    }
 }
 
 /// Whose gradient it is; the numbers are the places in a packed projection.
@@ -329,7 +360,7 @@ impl Backward<'_> {
         let head = self.b * g.heads + h;
         let [q, k, v] = self.heads;
         let slice = |data| Heads { data, first: self.b * g.q_len * w, token: w };
-        let (dout, out) = (slice(self.dout), slice(self.saved.out));
+        let (dout, out) = (slice(Numbers::Full(self.dout)), slice(self.saved.out));
         // How many keys have a gradient so far: those that the first block, the last one, sees.
         let mut written = 0;
         for block in g.blocks(&self.opts, self.b) {
@@ -358,7 +389,10 @@ impl Backward<'_> {
         if written < g.k_len {
             for operand in [Operand::K, Operand::V] {
                 place(operand, [written, g.k_len - written], &mut |to| {
-                    to.data.chunks_mut(to.rs).take(to.rows).for_each(|row| row[..to.cols].fill(0.0));
+                    Elem::all_mut(to.data)
+                        .chunks_mut(to.rs)
+                        .take(to.rows)
+                        .for_each(|row| row[..to.cols].fill(0.0));
                 });
             }
         }

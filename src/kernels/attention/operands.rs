@@ -1,6 +1,7 @@
 //! What goes into an attention and comes out of it.
 
 use crate::base::Elem;
+use crate::kernels::number::{Numbers, NumbersMut};
 
 /// What an attention takes besides its shape and its operands.
 #[derive(Debug, Clone, Copy, Default)]
@@ -42,7 +43,7 @@ pub struct QkvMut<'a> {
 #[derive(Debug)]
 pub struct AttnOutput<'a> {
     /// The weighted means of the values.
-    pub out: &'a mut [Elem],
+    pub out: NumbersMut<'a>,
     /// [batch, heads, q_len]: the logarithm of each row's sum of exponentials, for the backward pass.
     pub lse: &'a mut [Elem],
 }
@@ -51,7 +52,7 @@ pub struct AttnOutput<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct AttnSaved<'a> {
     /// The weighted means of the values.
-    pub out: &'a [Elem],
+    pub out: Numbers<'a>,
     /// The logarithms of the sums of exponentials.
     pub lse: &'a [Elem],
 }

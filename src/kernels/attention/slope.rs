@@ -5,6 +5,7 @@ use crate::base::Elem;
 use crate::kernels::gemm::Mat;
 use crate::kernels::isa::multiversion;
 use crate::kernels::math;
+use crate::kernels::number::{Number, Numbers};
 use crate::kernels::reduce::Lanes;
 
 multiversion! {
@@ -19,18 +20,33 @@ multiversion! {
     }
 }
 
+/// `ds = p * (ds - dy . y) / sqrt(dim)`, row by row; `dy` and `y` have the rows of one head.
+pub(super) fn softmax_slope(pitch: usize, dy: Mat<'_>, y: Mat<'_>, p: &[Elem], ds: &mut [Elem]) {
+    let (strides, d) = ([dy.rs, y.rs], Elem::all(dy.data));
+    match y.data {
+        Numbers::Full(y) => slope(pitch, dy.cols, strides, d, y, p, ds),
+        Numbers::Half(y) => slope(pitch, dy.cols, strides, d, y, p, ds),
+    }
+}
+
 multiversion! {
-    /// `ds = p * (ds - dy . y) / sqrt(dim)`, row by row; `dy` and `y` have the rows of one head.
-    pub(super) fn softmax_slope(pitch: usize, dy: Mat<'_>, y: Mat<'_>, p: &[Elem], ds: &mut [Elem]) {
-        let dim = dy.cols;
+    fn slope<Y: Number>(
+        pitch: usize,
+        dim: usize,
+        strides: [usize; 2],
+        dy: &[Elem],
+        y: &[Y],
+        p: &[Elem],
+        ds: &mut [Elem],
+    ) {
         let scale = 1.0 / (dim as Elem).sqrt();
         for (i, (ds, p)) in ds.chunks_exact_mut(pitch).zip(p.chunks_exact(pitch)).enumerate() {
             let mut lanes = Lanes::<LANES>::ZERO;
-            let (a, b) = (&dy.data[i * dy.rs..][..dim], &y.data[i * y.rs..][..dim]);
+            let (a, b) = (&dy[i * strides[0]..][..dim], &y[i * strides[1]..][..dim]);
             let (a, b) = (a.chunks(LANES), b.chunks(LANES));
             for (a, b) in a.zip(b) {
                 for ((l, a), b) in lanes.0.iter_mut().zip(a).zip(b) {
-                    *l += *a * *b;
+                    *l += *a * b.wide();
                 }
             }
             let delta = lanes.sum();

@@ -9,7 +9,7 @@
 //!
 //! - `microkernel`: a block of up to 32 x 32 sums in plain Rust, and what it demands; `avx512`: by AVX512-BF16, two
 //!   products a lane; `amx`: by AMX-BF16, 512 sums an instruction.
-//! - `round`: numbers become bf16; `pack`: the layouts.
+//! - `round`: numbers become bf16; `load`: vectors of them; `pack`: the layouts.
 //!
 //! The instructions round operands and sums to nearest, read what is too small for a normal number as 0 and write it as
 //! 0; rounding to bf16 does so in plain Rust as well, sums do not. The order of the sums differs between the three, and so
@@ -19,6 +19,8 @@
 pub(super) mod amx;
 #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
 mod avx512;
+#[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
+mod load;
 mod microkernel;
 mod pack;
 mod round;
@@ -28,6 +30,8 @@ use crate::kernels::scratch::Scratch;
 pub(crate) use half::bf16;
 use std::ops::{Deref, DerefMut};
 
+#[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
+pub(crate) use load::load;
 pub(crate) use microkernel::{Bf16Kernel, MR, NR, TILE, tiles_for};
 pub(crate) use pack::{pack_a, pack_b, packed_a_len};
 pub(crate) use round::round;

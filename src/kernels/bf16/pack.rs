@@ -4,6 +4,7 @@ use super::microkernel::TILE;
 use super::{MR, NR, STEP, bf16, round, tiles_for};
 use crate::base::Elem;
 use crate::kernels::gemm::Mat;
+use crate::kernels::number::{Number, Numbers};
 
 /// Numbers that a panel of B of `k` rows and `cols` columns takes.
 fn packed_b_len(k: usize, cols: usize) -> usize {
@@ -20,6 +21,20 @@ pub(crate) fn packed_a_len(k: usize) -> usize {
 pub(crate) fn pack_b(
     b: &Mat<'_>,
     alpha: Elem,
+    products: (usize, usize),
+    columns: (usize, usize),
+    panel: &mut [bf16],
+) {
+    match b.data {
+        Numbers::Full(data) => pack_b_of(data, b, alpha, products, columns, panel),
+        Numbers::Half(data) => pack_b_of(data, b, alpha, products, columns, panel),
+    }
+}
+
+fn pack_b_of<X: Number>(
+    data: &[X],
+    b: &Mat<'_>,
+    alpha: Elem,
     (pc, kc): (usize, usize),
     (col, cols): (usize, usize),
     panel: &mut [bf16],
@@ -29,7 +44,7 @@ pub(crate) fn pack_b(
         for (t, tile) in step.chunks_exact_mut(TILE).enumerate() {
             let (p, j) = (pc + s * STEP, col + 16 * t);
             Block {
-                from: &b.data[p * b.rs + j * b.cs..],
+                from: &data[p * b.rs + j * b.cs..],
                 lane: b.cs,
                 product: b.rs,
                 lanes: (cols - 16 * t).min(16),
@@ -43,13 +58,26 @@ pub(crate) fn pack_b(
 
 /// Packs a panel of A: `rows` rows, at most [`MR`], from `row` on, and `kc` columns from `pc` on. The result is
 /// `[steps][MR][32]`, with zeros where the columns end; rows that are not there are left alone.
-pub(crate) fn pack_a(a: &Mat<'_>, (row, rows): (usize, usize), (pc, kc): (usize, usize), panel: &mut [bf16]) {
+pub(crate) fn pack_a(a: &Mat<'_>, rows: (usize, usize), products: (usize, usize), panel: &mut [bf16]) {
+    match a.data {
+        Numbers::Full(data) => pack_a_of(data, a, rows, products, panel),
+        Numbers::Half(data) => pack_a_of(data, a, rows, products, panel),
+    }
+}
+
+fn pack_a_of<X: Number>(
+    data: &[X],
+    a: &Mat<'_>,
+    (row, rows): (usize, usize),
+    (pc, kc): (usize, usize),
+    panel: &mut [bf16],
+) {
     debug_assert!(rows <= MR && panel.len() == packed_a_len(kc));
     for i in (0..rows).step_by(16) {
         for (s, step) in panel.chunks_exact_mut(MR * STEP).enumerate() {
             let (r, p) = (row + i, pc + s * STEP);
             Block {
-                from: &a.data[r * a.rs + p * a.cs..],
+                from: &data[r * a.rs + p * a.cs..],
                 lane: a.rs,
                 product: a.cs,
                 lanes: (rows - i).min(16),
@@ -62,8 +90,8 @@ pub(crate) fn pack_a(a: &Mat<'_>, (row, rows): (usize, usize), (pc, kc): (usize,
 }
 
 /// Up to 16 lanes, rows of A or columns of B, of the products of one step.
-struct Block<'a> {
-    from: &'a [Elem],
+struct Block<'a, X> {
+    from: &'a [X],
     /// The distance of two lanes.
     lane: usize,
     /// The distance of two products of a lane.
@@ -82,7 +110,7 @@ enum Order {
     Pairs,
 }
 
-impl Block<'_> {
+impl<X: Number> Block<'_, X> {
     /// Packs the block; of [`Order::Lanes`] as many lanes as there are.
     fn pack(&self, order: Order, to: &mut [bf16]) {
         assert!(
@@ -109,7 +137,7 @@ impl Block<'_> {
                     Order::Pairs => p / 2 * STEP + 2 * lane + p % 2,
                 };
                 to[at] = match there {
-                    true => round(self.alpha * self.from[lane * self.lane + p * self.product]),
+                    true => round(self.alpha * self.from[lane * self.lane + p * self.product].wide()),
                     false => bf16::ZERO,
                 };
             }
@@ -121,11 +149,13 @@ impl Block<'_> {
 #[allow(unsafe_code)]
 mod avx512 {
     use super::{Block, Order, STEP, bf16};
+    use crate::kernels::bf16::load;
+    use crate::kernels::number::Number;
     use crate::kernels::transpose::avx512::transposed;
     use std::arch::x86_64::*;
 
     /// Packs a block that has passed its check, and whose lanes or products lie side by side.
-    pub fn pack(block: &Block<'_>, order: Order, to: &mut [bf16]) {
+    pub fn pack<X: Number>(block: &Block<'_, X>, order: Order, to: &mut [bf16]) {
         // SAFETY: the CPU has this class, and the caller has compared the last number's place with the length.
         unsafe {
             match (block.product == 1, order) {
@@ -141,18 +171,16 @@ mod avx512 {
     ///
     /// # Safety
     /// The block must lie in its slice, with `product` 1.
-    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
     #[inline]
-    unsafe fn lanes(b: &Block<'_>) -> [__m512i; 16] {
+    unsafe fn lanes<X: Number>(b: &Block<'_, X>) -> [__m512i; 16] {
         let mask = (0xffff_ffff_u64 >> (STEP - b.products)) as u32;
         let (low, high, alpha) = (mask as u16, (mask >> 16) as u16, _mm512_set1_ps(b.alpha));
         let mut out = [_mm512_setzero_si512(); 16];
         for (lane, out) in out.iter_mut().enumerate().take(b.lanes) {
             let from = b.from.as_ptr().wrapping_add(lane * b.lane);
             // SAFETY: the lane lies in the slice; products behind its end are masked.
-            let (x, y) = unsafe {
-                (_mm512_maskz_loadu_ps(low, from), _mm512_maskz_loadu_ps(high, from.wrapping_add(16)))
-            };
+            let (x, y) = unsafe { (load(from, 1, low), load(from.wrapping_add(16), 1, high)) };
             *out = rounded(_mm512_mul_ps(x, alpha), _mm512_mul_ps(y, alpha));
         }
         out
@@ -162,9 +190,9 @@ mod avx512 {
     ///
     /// # Safety
     /// The block must lie in its slice, with `lane` 1.
-    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
     #[inline]
-    unsafe fn pairs(b: &Block<'_>) -> [__m512i; 16] {
+    unsafe fn pairs<X: Number>(b: &Block<'_, X>) -> [__m512i; 16] {
         let (mask, alpha) = ((0xffff_u32 >> (16 - b.lanes)) as u16, _mm512_set1_ps(b.alpha));
         // The first of each pair, then the second: 0, 16, 1, 17, ...
         let places = _mm512_add_epi32(
@@ -179,12 +207,7 @@ mod avx512 {
             let from = b.from.as_ptr().wrapping_add(2 * pair * b.product);
             let second = if 2 * pair + 1 < b.products { mask } else { 0 };
             // SAFETY: these products lie in the slice; lanes that do not, and a product behind the last, are masked.
-            let (x, y) = unsafe {
-                (
-                    _mm512_maskz_loadu_ps(mask, from),
-                    _mm512_maskz_loadu_ps(second, from.wrapping_add(b.product)),
-                )
-            };
+            let (x, y) = unsafe { (load(from, 1, mask), load(from.wrapping_add(b.product), 1, second)) };
             let both = rounded(_mm512_mul_ps(x, alpha), _mm512_mul_ps(y, alpha));
             *out = _mm512_permutexvar_epi16(places, both);
         }

@@ -3,32 +3,42 @@
 #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
 use super::bf16;
 use super::geometry::ConvGeom;
-use super::precision::{Way, rounded_copy};
+use super::parts::{Part, in_full, write_parts};
+use super::precision::Way;
 use super::weight_layout::WeightLayout;
 use super::{forward, grouped, image_lanes, input_grad, pointwise, thinned, weight_grad, winograd};
 use crate::base::Elem;
 use crate::kernels::elementwise::{act_inplace, add_assign};
 use crate::kernels::gemm::{Epilogue, LayerEpilogue, Mat, MatMut, gemm, linear};
 use crate::kernels::isa::multiversion;
+use crate::kernels::number::{Numbers, NumbersMut};
 use crate::kernels::par::{self, SERIAL_FLOPS};
 use crate::kernels::reduce::{channel_sums, scale_or_zero};
 use crate::kernels::scratch::Scratch;
 
 /// `y = act(conv(x, w) * scale + bias + residual)`.
-pub fn conv2d(g: &ConvGeom, x: &[Elem], w: &[Elem], then: LayerEpilogue<'_>, y: &mut [Elem]) {
+pub fn conv2d<'a>(
+    g: &ConvGeom,
+    x: impl Into<Numbers<'a>>,
+    w: &[Elem],
+    then: LayerEpilogue<'_>,
+    y: impl Into<NumbersMut<'a>>,
+) {
+    let (x, y) = (x.into(), y.into());
     assert_eq!(w.len(), g.w_len(), "the weight does not fit {g:?}");
+    check(g, x.len(), then, y.len());
     match Way::of(g) {
-        Way::Full => full_precision(g, x, w, then, y),
-        Way::Rounded(precision) => {
-            let (x, w) = (rounded_copy(precision, x, g.n), rounded_copy(precision, w, g.k));
-            full_precision(g, &x, &w, then, y);
-        }
         #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
         Way::Tiles => {
-            check(g, x, then, y);
             if !left_out(g) {
                 bf16::forward(g, x, w, y, |at, out| follow(g, then, at, out));
             }
+        }
+        Way::InFull(precision) => {
+            let w = in_full(precision, Numbers::Full(w), g.k);
+            write_parts(g, x, y, |part, y| {
+                full_precision(&part.g, &part.in_full(precision, x), &w, part.then(then), y);
+            });
         }
     }
 }
@@ -41,16 +51,16 @@ fn full_precision(g: &ConvGeom, x: &[Elem], w: &[Elem], then: LayerEpilogue<'_>,
 }
 
 /// Panics if a slice does not fit.
-fn check(g: &ConvGeom, x: &[Elem], then: LayerEpilogue<'_>, y: &[Elem]) {
-    assert!(x.len() == g.x_len() && y.len() == g.y_len(), "slices do not fit {g:?}");
+fn check(g: &ConvGeom, x: usize, then: LayerEpilogue<'_>, y: usize) {
+    assert!(x == g.x_len() && y == g.y_len(), "slices do not fit {g:?}");
     assert!(then.scale.is_none_or(|s| s.len() == g.k), "scale does not fit {g:?}");
     assert!(then.bias.is_none_or(|b| b.len() == g.k), "bias does not fit {g:?}");
-    assert!(then.residual.is_none_or(|r| r.len() == y.len()), "residual does not fit {g:?}");
+    assert!(then.residual.is_none_or(|r| r.len() == y), "residual does not fit {g:?}");
 }
 
 /// The forward pass by a weight in the layout of `g`.
 fn run(g: &ConvGeom, x: &[Elem], w: &[Elem], then: LayerEpilogue<'_>, y: &mut [Elem]) {
-    check(g, x, then, y);
+    check(g, x.len(), then, y.len());
     if left_out(g) {
         return;
     }
@@ -101,7 +111,13 @@ multiversion! {
 }
 
 /// `dx`: the gradient of the input; overwritten.
-pub fn conv2d_backward_data(g: &ConvGeom, dy: &[Elem], w: &[Elem], dx: &mut [Elem]) {
+pub fn conv2d_backward_data<'a>(
+    g: &ConvGeom,
+    dy: impl Into<Numbers<'a>>,
+    w: &[Elem],
+    dx: impl Into<NumbersMut<'a>>,
+) {
+    let (dy, dx) = (dy.into(), dx.into());
     assert!(
         dx.len() == g.x_len() && w.len() == g.w_len() && dy.len() == g.y_len(),
         "slices do not fit {g:?}"
@@ -110,12 +126,14 @@ pub fn conv2d_backward_data(g: &ConvGeom, dy: &[Elem], w: &[Elem], dx: &mut [Ele
         return;
     }
     match Way::of(g) {
-        Way::Full => input_gradient(g, dy, w, dx),
-        Way::Rounded(precision) => {
-            input_gradient(g, &rounded_copy(precision, dy, g.n), &rounded_copy(precision, w, g.k), dx);
-        }
         #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
         Way::Tiles => bf16::backward_data(g, dy, w, dx),
+        Way::InFull(precision) => {
+            let w = in_full(precision, Numbers::Full(w), g.k);
+            write_parts(g, dy, dx, |part, dx| {
+                input_gradient(&part.g, &part.in_full(precision, dy), &w, dx);
+            });
+        }
     }
 }
 
@@ -148,21 +166,22 @@ fn input_gradient(g: &ConvGeom, dy: &[Elem], w: &[Elem], dx: &mut [Elem]) {
 /// its input, so `y` has the shape of that one's input.
 pub fn conv_transpose2d(g: &ConvGeom, x: &[Elem], w: &[Elem], bias: Option<&[Elem]>, y: &mut [Elem]) {
     assert!(bias.is_none_or(|b| b.len() == g.c), "bias does not fit {g:?}");
-    conv2d_backward_data(g, x, w, y);
+    conv2d_backward_data(g, x, w, &mut *y);
     if let Some(bias) = bias {
         par::each_index((g.h * g.w).max(1), y, |p, y| y.iter_mut().for_each(|v| *v += bias[p % g.c]));
     }
 }
 
 /// `dw = beta * dw + gradient`, and the same for the bias where there is one.
-pub fn conv2d_backward_weight(
+pub fn conv2d_backward_weight<'a>(
     g: &ConvGeom,
-    x: &[Elem],
-    dy: &[Elem],
+    x: impl Into<Numbers<'a>>,
+    dy: impl Into<Numbers<'a>>,
     beta: Elem,
     dw: &mut [Elem],
     db: Option<&mut [Elem]>,
 ) {
+    let (x, dy) = (x.into(), dy.into());
     assert!(
         x.len() == g.x_len() && dw.len() == g.w_len() && dy.len() == g.y_len(),
         "slices do not fit {g:?}"
@@ -173,10 +192,11 @@ pub fn conv2d_backward_weight(
         scale_or_zero(beta, dw);
     } else {
         match Way::of(g) {
-            Way::Full => backward_weight(g, x, dy, beta, dw),
-            Way::Rounded(precision) => {
-                let (x, dy) = (rounded_copy(precision, x, g.n), rounded_copy(precision, dy, g.n));
-                backward_weight(g, &x, &dy, beta, dw);
+            Way::InFull(precision) => {
+                for part in Part::each(g, x.is_half() || dy.is_half()) {
+                    let [x, dy] = [x, dy].map(|all| part.in_full(precision, all));
+                    backward_weight(&part.g, &x, &dy, if part.is_first() { beta } else { 1.0 }, dw);
+                }
             }
             #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
             Way::Tiles => bf16::backward_weight(g, x, dy, beta, dw),

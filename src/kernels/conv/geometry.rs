@@ -106,7 +106,7 @@ impl ConvGeom {
     }
 
     /// Whether the kernel covers the whole input: then a convolution is a linear layer.
-    pub(super) fn is_linear(&self) -> bool {
+    pub(in crate::kernels) fn is_linear(&self) -> bool {
         self.groups == 1
             && self.out == [1, 1]
             && self.padding == [0, 0]

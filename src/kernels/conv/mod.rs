@@ -15,9 +15,9 @@
 //!   the gradient of the weight of few channels (`weight_grad_narrow`).
 //!
 //! - **Tiles of bf16 numbers** for all that is not of groups, where operands are to be rounded to bf16 and the processor
-//!   has AMX-BF16 (`bf16`). Elsewhere, for windows of fewer than 32 numbers and for f16, rounded copies are convolved as
-//!   f32. Groups, which wait for memory, and convolutions of fewer than 32,768 multiplications stay as they are
-//!   (`precision`).
+//!   has AMX-BF16 (`bf16`). Elsewhere, and for f16, rounded copies are convolved as f32. Groups, which wait for memory,
+//!   in bf16 windows of fewer than 32 numbers, and convolutions of fewer than 32,768 multiplications stay as they are
+//!   (`precision`); their values in bf16 become others in full a few images at a time (`parts`).
 //!
 //! `conv2d` holds the public functions and makes the choice, `weight_layout` says in which order each algorithm reads
 //! the weight, `geometry` holds the shape, `padded` copies images with their padding and lists where windows and taps
@@ -33,6 +33,7 @@ pub(super) mod image_lanes;
 mod implicit_gemm;
 mod input_grad;
 mod padded;
+mod parts;
 mod pointwise;
 mod precision;
 mod thinned;

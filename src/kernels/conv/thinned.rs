@@ -5,6 +5,7 @@
 use super::geometry::ConvGeom;
 use crate::base::Elem;
 use crate::kernels::isa::multiversion;
+use crate::kernels::number::Number;
 use crate::kernels::par;
 
 /// The convolution over the pixels that `g` sees, where its windows are single pixels with others between.
@@ -20,7 +21,7 @@ pub(super) fn thinned_input(g: &ConvGeom) -> Option<ConvGeom> {
 }
 
 /// The pixels of `x` that `g` sees.
-pub(super) fn gather(g: &ConvGeom, x: &[Elem], seen: &mut [Elem]) {
+pub(super) fn gather<X: Number>(g: &ConvGeom, x: &[X], seen: &mut [Elem]) {
     let ([rows, cols], image) = (g.out, g.h * g.w);
     par::each_index((rows * cols).max(1), seen, |p, seen| {
         for (y, seen) in seen.chunks_exact_mut(cols).enumerate() {
@@ -30,11 +31,11 @@ pub(super) fn gather(g: &ConvGeom, x: &[Elem], seen: &mut [Elem]) {
 }
 
 /// Puts the gradients of the pixels that `g` sees to their places in `dx`, which has zeros elsewhere.
-pub(super) fn spread(g: &ConvGeom, seen: &[Elem], dx: &mut [Elem]) {
+pub(super) fn spread<X: Number>(g: &ConvGeom, seen: &[Elem], dx: &mut [X]) {
     let [rows, cols] = g.out;
     par::each_index((g.h * g.w).max(1), dx, |p, dx| {
         for (y, dx) in dx.chunks_exact_mut(g.w).enumerate() {
-            dx.fill(0.0);
+            dx.fill(X::of(0.0));
             if y.is_multiple_of(g.stride[0]) && y / g.stride[0] < rows {
                 place(g.stride[1], &seen[(p * rows + y / g.stride[0]) * cols..][..cols], dx);
             }
@@ -44,24 +45,24 @@ pub(super) fn spread(g: &ConvGeom, seen: &[Elem], dx: &mut [Elem]) {
 
 multiversion! {
     /// Every `step`th element.
-    fn pick(step: usize, from: &[Elem], to: &mut [Elem]) {
+    fn pick<X: Number>(step: usize, from: &[X], to: &mut [Elem]) {
         if step == 2 {
             let (pairs, last) = from.as_chunks::<2>();
             for (to, pair) in to.iter_mut().zip(pairs) {
-                *to = pair[0];
+                *to = pair[0].wide();
             }
             if let (Some(to), Some(last)) = (to.get_mut(pairs.len()), last.first()) {
-                *to = *last;
+                *to = last.wide();
             }
         } else {
-            to.iter_mut().zip(from.iter().step_by(step)).for_each(|(to, from)| *to = *from);
+            to.iter_mut().zip(from.iter().step_by(step)).for_each(|(to, from)| *to = from.wide());
         }
     }
 }
 
 multiversion! {
     /// To every `step`th element.
-    fn place(step: usize, from: &[Elem], to: &mut [Elem]) {
-        to.iter_mut().step_by(step).zip(from).for_each(|(to, from)| *to = *from);
+    fn place<X: Number>(step: usize, from: &[Elem], to: &mut [X]) {
+        to.iter_mut().step_by(step).zip(from).for_each(|(to, from)| *to = X::of(*from));
     }
 }

@@ -3,6 +3,8 @@
 use crate::base::Elem;
 use crate::kernels::isa::multiversion;
 use crate::kernels::math;
+use crate::kernels::number::{Number, bf16};
+use crate::kernels::par;
 
 /// `a * b + c`, rounded once where the CPU does that in one instruction.
 #[cfg(not(shanty_f64))]
@@ -79,6 +81,41 @@ multiversion! {
             (*x, *s) = value_and_slope::<FMA>(*x + *b);
         }
     }
+}
+
+multiversion! {
+    /// `at` becomes `x + bias`, rounded, and `x` the value there.
+    pub(in crate::kernels) fn of_rounded<const FMA: bool>(bias: &[Elem], x: &mut [Elem], at: &mut [bf16]) {
+        for ((x, at), b) in x.iter_mut().zip(at).zip(bias) {
+            *at = bf16::of(*x + *b);
+            *x = value_and_slope::<FMA>(at.wide()).0;
+        }
+    }
+}
+
+multiversion! {
+    /// `x` becomes its product with the slope at `at`.
+    pub(in crate::kernels) fn times_slope<const FMA: bool>(at: &[bf16], x: &mut [Elem]) {
+        for (x, at) in x.iter_mut().zip(at) {
+            *x *= value_and_slope::<FMA>(at.wide()).1;
+        }
+    }
+}
+
+multiversion! {
+    fn values<const FMA: bool>(at: &[bf16], y: &mut [bf16]) {
+        for (y, at) in y.iter_mut().zip(at) {
+            *y = bf16::of(value_and_slope::<FMA>(at.wide()).0);
+        }
+    }
+}
+
+/// `y = gelu(x)` of bf16 numbers.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn gelu_halves(x: &[bf16], y: &mut [bf16]) {
+    par::zip(x, y, values);
 }
 
 /// Value and slope of the approximation `x (1 + tanh(u)) / 2 = x sigmoid(2 u)`, `u = sqrt(2 / pi) (x + 0.044715 x³)`.

@@ -13,5 +13,6 @@ mod vector;
 pub use activation::{Act, act_backward, act_forward, act_inplace};
 pub use dropout::{dropout, dropout_inplace};
 pub use gated::{Gate, gated, gated_backward};
+pub use gelu::gelu_halves;
 pub use prelu::{prelu, prelu_backward, prelu_slope_terms};
 pub use vector::{add, add_assign, axpy, scale, unscale};

@@ -15,12 +15,14 @@ use crate::kernels::bf16::{
 };
 use crate::kernels::disjoint::DisjointMut;
 use crate::kernels::elementwise::{Act, scale};
+use crate::kernels::number::{Number, Numbers, NumbersMut};
 use crate::kernels::par;
+use crate::kernels::scratch::Scratch;
 use std::ops::Range;
 
 /// Products of one walk: a task's own block of 256 rows or columns then is 512 KiB, and leaves room in a second-level
 /// cache for the panels that pass by.
-const KC: usize = 32 * STEP;
+pub(super) const KC: usize = 32 * STEP;
 
 /// Panels of one task at most.
 const BLOCK_PANELS: usize = 8;
@@ -52,13 +54,10 @@ pub(super) fn is_serial(m: usize, k: usize, n: usize) -> bool {
 /// B packed for several products with it.
 pub(super) fn pack_right(b: Mat<'_>) -> Bf16Scratch {
     let mut packed = Bf16Scratch::take(b.cols.div_ceil(PANEL) * packed_a_len(b.rows));
-    let a = Mat { data: &[], rows: 0, cols: b.rows, rs: 0, cs: 1 };
-    let nothing = Product { alpha: 1.0, beta: 0.0, bias: Bias::None, op: EpilogueOp::Act(Act::Identity) };
-    Bf16Product::new(nothing, a, b, None, MatMut::new(&mut [], 0, b.cols)).pack_all(
-        Side::B,
-        false,
-        &mut packed,
-    );
+    let a = Mat { data: Numbers::Full(&[]), rows: 0, cols: b.rows, rs: 0, cs: 1 };
+    let to = MatMut { data: NumbersMut::Full(&mut []), rows: 0, cols: b.cols, rs: b.cols };
+    let nothing = Product::new(1.0, 0.0, Bias::None, EpilogueOp::Act(Act::Identity));
+    Bf16Product::new(nothing, a, b, None, to).pack_all(Side::B, false, &mut packed);
     packed
 }
 
@@ -76,7 +75,7 @@ pub(super) struct Bf16Product<'a> {
     b: Mat<'a>,
     /// All panels of B, if they are packed already.
     packed_b: Option<&'a [bf16]>,
-    c: DisjointMut<'a>,
+    c: Target<'a>,
     rs_c: usize,
     /// The operand whose panels tasks have for their own.
     own: Side,
@@ -97,7 +96,7 @@ impl<'a> Bf16Product<'a> {
         let panels = c.rows.max(c.cols).div_ceil(PANEL);
         // An even number of equal blocks: two threads take a half each.
         let blocks = panels.div_ceil(BLOCK_PANELS).next_multiple_of(2).max(TASKS);
-        let (rs_c, c) = (c.rs, DisjointMut::from(c.data));
+        let (rs_c, c) = (c.rs, Target::from(c.data));
         Self { product, a, b, packed_b, c, rs_c, own, block: panels.div_ceil(blocks) }
     }
 
@@ -236,7 +235,8 @@ impl<'a> Bf16Product<'a> {
     }
 
     /// The products `pc` (first, count) where panels of A and of B meet: `a` and `b` give what begins with the first.
-    /// After the last ones follows what follows the product.
+    /// After the last ones follows what follows the product. What is written in bf16 has all its products at once, and
+    /// its sums in working memory.
     fn block<'b>(
         &self,
         [rows, cols]: [Range<usize>; 2],
@@ -246,12 +246,21 @@ impl<'a> Bf16Product<'a> {
     ) {
         let beta = if pc == 0 { self.product.beta } else { 1.0 };
         let across = self.range(Side::B, cols.clone());
+        let half = matches!(self.c, Target::Half(_));
+        let mut local = half.then(|| Scratch::take(PANEL * across.len()));
         for p in rows {
             let (a, down) = (a(p), self.range(Side::A, p..p + 1));
+            let (c, rs_c) = match self.c {
+                // SAFETY: these rows of these columns are this task's alone.
+                Target::Full(c) => (unsafe { c.part(down.start * self.rs_c + across.start) }, self.rs_c),
+                Target::Half(_) => {
+                    (DisjointMut::from(local.as_deref_mut().unwrap_or_default()), across.len())
+                }
+            };
             if beta != 0.0 && beta != 1.0 {
-                for i in down.clone() {
-                    // SAFETY: these rows of these columns are this task's alone.
-                    scale(beta, unsafe { self.c.slice(i * self.rs_c + across.start, across.len()) });
+                for i in 0..down.len() {
+                    // SAFETY: the same.
+                    scale(beta, unsafe { c.slice(i * rs_c, across.len()) });
                 }
             }
             for q in cols.clone() {
@@ -264,17 +273,41 @@ impl<'a> Bf16Product<'a> {
                     b: b(q),
                     rs_b: self.step_len(Side::B, q),
                     cols: range.len(),
-                    // SAFETY: these rows of these columns are this task's alone; its micro-kernels follow one another.
-                    c: unsafe { self.c.part(down.start * self.rs_c + range.start) },
-                    rs_c: self.rs_c,
+                    // SAFETY: the same; the micro-kernels of a task follow one another.
+                    c: unsafe { c.part(range.start - across.start) },
+                    rs_c,
                     accumulate: beta != 0.0,
                 }
                 .run();
             }
-            if pc + kc == self.a.cols {
-                // SAFETY: these rows of these columns are this task's alone.
-                unsafe { self.product.finish(self.c, self.rs_c, down, across.clone()) };
+            if pc + kc == self.a.cols && (half || !self.product.op.is_nothing(&self.product.bias)) {
+                for (i, row) in down.enumerate() {
+                    // SAFETY: the same.
+                    unsafe {
+                        let sums = c.slice(i * rs_c, across.len());
+                        self.product.follow(sums, [row, across.start], self.rs_c);
+                        if let Target::Half(half) = self.c {
+                            bf16::write(sums, half.slice(row * self.rs_c + across.start, across.len()));
+                        }
+                    }
+                }
             }
+        }
+    }
+}
+
+/// Where a product goes.
+#[derive(Clone, Copy)]
+enum Target<'a> {
+    Full(DisjointMut<'a>),
+    Half(DisjointMut<'a, bf16>),
+}
+
+impl<'a> From<NumbersMut<'a>> for Target<'a> {
+    fn from(c: NumbersMut<'a>) -> Self {
+        match c {
+            NumbersMut::Full(c) => Self::Full(DisjointMut::from(c)),
+            NumbersMut::Half(c) => Self::Half(DisjointMut::from(c)),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The loops around the micro-kernel.
 #![allow(unsafe_code)]
 
-use super::matrix::{Mat, MatMut};
+use super::matrix::FullMat;
 use super::microkernel::{Gather, LANES, MicroKernel, NR, Offsets, balanced_mr};
 use super::pack::{pack_panel, padded};
 use super::product::Product;
@@ -35,8 +35,8 @@ const CONFLICT_STRIDE: usize = 512;
 /// A product and how it is cut.
 pub(super) struct Blocked<'a> {
     product: Product<'a>,
-    a: Mat<'a>,
-    b: Mat<'a>,
+    a: FullMat<'a>,
+    b: FullMat<'a>,
     c: DisjointMut<'a>,
     rs_c: usize,
     /// Whether `a` and `b` have exchanged their roles, so that results are transposed on their way to `c`.
@@ -57,14 +57,14 @@ struct AccessA {
 }
 
 /// Elements that packing `b` moves, weighted: a transposed operand costs three times as much.
-fn packing_cost(b: Mat<'_>) -> usize {
+fn packing_cost(b: FullMat<'_>) -> usize {
     b.rows * b.cols * if b.cs == 1 { 1 } else { 3 }
 }
 
 impl<'a> Blocked<'a> {
     /// Chooses roles and block sizes for a result with elements.
-    pub fn new(product: Product<'a>, a: Mat<'a>, b: Mat<'a>, c: MatMut<'a>) -> Self {
-        let (m, n, k) = (c.rows, c.cols, a.cols);
+    pub fn new(product: Product<'a>, a: FullMat<'a>, b: FullMat<'a>, c: &'a mut [Elem], rs_c: usize) -> Self {
+        let (m, n, k) = (a.rows, b.cols, a.cols);
         // Multiplications on whole vectors, and what packing and transposing cost beside them.
         let multiplications = |cols: usize, rows: usize| padded(cols) * rows * k;
         let straight = multiplications(n, m) + 2 * packing_cost(b);
@@ -76,7 +76,7 @@ impl<'a> Blocked<'a> {
         let mc = a.rows.div_ceil(chunks);
         let count = b.cols.div_ceil(NR);
         let groups = TASKS.div_ceil(a.rows.div_ceil(mc)).min(count);
-        let (rs_c, c) = (c.rs, DisjointMut::from(c.data));
+        let c = DisjointMut::from(c);
         Self { product, a, b, c, rs_c, transposed, mc, panels: count.div_ceil(groups) }
     }
 
@@ -260,7 +260,7 @@ impl<'a> Blocked<'a> {
             // SAFETY: the caller's promise.
             unsafe {
                 let c = self.c.slice(i * self.rs_c + rows.start, rows.len());
-                self.product.op.apply(&self.product.bias, c, [i, rows.start], self.rs_c);
+                self.product.follow(c, [i, rows.start], self.rs_c);
             }
         }
     }

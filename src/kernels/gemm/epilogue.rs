@@ -5,6 +5,7 @@ use crate::base::Elem;
 use crate::kernels::disjoint::DisjointMut;
 use crate::kernels::elementwise::{Act, act_inplace, gelu};
 use crate::kernels::isa::multiversion;
+use crate::kernels::number::bf16;
 
 /// What is added to a product before the activation.
 #[derive(Debug, Clone, Copy, Default)]
@@ -62,6 +63,10 @@ pub(super) enum EpilogueOp<'a> {
     Mul(&'a [Elem]),
     /// GELU, whose derivative is written here.
     Gelu(DisjointMut<'a>),
+    /// GELU of the sum rounded to bf16, which is written here.
+    GeluOfHalf(DisjointMut<'a, bf16>),
+    /// The product with the derivative of GELU at this.
+    MulSlope(&'a [bf16]),
 }
 
 impl EpilogueOp<'_> {
@@ -81,15 +86,20 @@ impl EpilogueOp<'_> {
                 // SAFETY: the slope lies as C does, of which the caller has this piece alone.
                 return gelu::with_slope(&bias[j..], c, unsafe { slope.slice(at, c.len()) });
             }
+            (Bias::Cols(bias), Self::GeluOfHalf(sum)) => {
+                // SAFETY: as above.
+                return gelu::of_rounded(&bias[j..], c, unsafe { sum.slice(at, c.len()) });
+            }
             (Bias::None, _) => {}
             (Bias::Cols(bias), _) => add_row(&bias[j..], c),
             (Bias::Rows(bias), _) => c.iter_mut().for_each(|c| *c += bias[i]),
         }
         match self {
-            Self::Act(Act::Identity) | Self::Gelu(_) => {}
+            Self::Act(Act::Identity) | Self::Gelu(_) | Self::GeluOfHalf(_) => {}
             Self::Act(act) => act_inplace(*act, c),
             Self::Add(more) => add_row(&more[at..], c),
             Self::Mul(factor) => mul_row(&factor[at..], c),
+            Self::MulSlope(sum) => gelu::times_slope(&sum[at..], c),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Panels of B: NR columns side by side, step after step, padded to whole vectors.
 
-use super::matrix::Mat;
+use super::matrix::FullMat;
 use super::microkernel::{LANES, NR};
 use crate::base::Elem;
 use crate::kernels::elementwise::scale;
@@ -25,7 +25,7 @@ pub(crate) fn zero_padding(panel: &mut [Elem], cols: usize) {
 
 /// Packs the `cols` columns of `alpha * b` from `col` on, of the `kc` steps from `pc` on.
 pub(super) fn pack_panel(
-    b: &Mat<'_>,
+    b: &FullMat<'_>,
     alpha: Elem,
     (pc, kc): (usize, usize),
     (col, cols): (usize, usize),

@@ -30,11 +30,6 @@ impl<'a> RightOperand<'a> {
     pub fn product(&self, a: Mat<'_>, beta: Elem, c: MatMut<'_>, epilogue: Epilogue<'_>) {
         check(&a, &self.b, &c, &epilogue.bias);
         let op = EpilogueOp::Act(epilogue.act);
-        Product { alpha: 1.0, beta, bias: epilogue.bias, op }.run_packed(
-            a,
-            self.b,
-            self.packed.as_deref(),
-            c,
-        );
+        Product::new(1.0, beta, epilogue.bias, op).run_packed(a, self.b, self.packed.as_deref(), c);
     }
 }

@@ -1,26 +1,31 @@
 //! Copies of operands whose numbers are rounded.
 
-use super::matrix::Mat;
+use super::matrix::{FullMat, Mat};
 use crate::base::Elem;
 use crate::kernels::bf16::round;
 use crate::kernels::isa::multiversion;
-use crate::kernels::par;
+use crate::kernels::number::{Number, Numbers};
+use crate::kernels::par::{self, SERIAL_FLOPS};
 use crate::kernels::precision::Precision;
+use crate::kernels::scratch::Scratch;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 /// `mat` with its numbers rounded, in `to`, whose length is theirs; what lay side by side still does.
-pub(crate) fn rounded<'a>(precision: Precision, mat: Mat<'_>, to: &'a mut [Elem], serial: bool) -> Mat<'a> {
+pub(super) fn rounded<'a>(
+    precision: Precision,
+    mat: Mat<'_>,
+    to: &'a mut [Elem],
+    serial: bool,
+) -> FullMat<'a> {
     if mat.rs == 1 && mat.cs != 1 {
         return rounded(precision, mat.t(), to, serial).t();
     }
     let cols = mat.cols;
     par::chunks(cols.max(1), serial, to, |i, to| {
-        let from = &mat.data[i * mat.rs..];
-        if mat.cs == 1 {
-            to.copy_from_slice(&from[..cols]);
-        } else {
-            to.iter_mut().zip(from.iter().step_by(mat.cs)).for_each(|(to, from)| *to = *from);
+        match mat.data.tail(i * mat.rs) {
+            Numbers::Full(from) => copy(from, mat.cs, to),
+            Numbers::Half(from) => copy(from, mat.cs, to),
         }
         match precision {
             Precision::Full => {}
@@ -28,7 +33,23 @@ pub(crate) fn rounded<'a>(precision: Precision, mat: Mat<'_>, to: &'a mut [Elem]
             Precision::F16 => to_f16(to),
         }
     });
-    Mat { data: to, rows: mat.rows, cols, rs: cols, cs: 1 }
+    FullMat { data: to, rows: mat.rows, cols, rs: cols, cs: 1 }
+}
+
+/// A copy of `rows` rows without gaps, rounded.
+pub(crate) fn rounded_copy(precision: Precision, from: Numbers<'_>, rows: usize) -> Scratch {
+    let mut to = Scratch::take(from.len());
+    let mat = Mat::new(from, rows, from.len() / rows.max(1));
+    rounded(precision, mat, &mut to, from.len() < SERIAL_FLOPS / 8);
+    to
+}
+
+/// Every `step`th number, as many as `to` has.
+fn copy<X: Number>(from: &[X], step: usize, to: &mut [Elem]) {
+    match step {
+        1 => X::read(&from[..to.len()], to),
+        _ => to.iter_mut().zip(from.iter().step_by(step)).for_each(|(to, from)| *to = from.wide()),
+    }
 }
 
 multiversion! {

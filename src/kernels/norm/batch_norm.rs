@@ -6,6 +6,7 @@
 use super::channel::{apply, center_squares, gather, gather_own, input_grad, scatter, sum_grads, sums};
 use crate::base::Elem;
 use crate::kernels::disjoint::DisjointMut;
+use crate::kernels::number::{Number, Numbers, NumbersMut};
 use crate::kernels::par;
 use crate::kernels::scratch::Scratch;
 
@@ -83,8 +84,8 @@ pub struct BnAffine<'a> {
 /// What follows the normalisation in the same walk.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct BnEpilogue<'a> {
-    /// Added first; of the shape of the input.
-    pub residual: Option<&'a [Elem]>,
+    /// Added first; of the shape of the input, and stored as that is.
+    pub residual: Option<Numbers<'a>>,
     /// The most that a ReLU at the end lets through: infinity, or 6 of a ReLU6; none is there if absent.
     pub relu: Option<Elem>,
 }
@@ -93,10 +94,10 @@ pub struct BnEpilogue<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct BnSaved<'a> {
     /// The input.
-    pub x: &'a [Elem],
+    pub x: Numbers<'a>,
     /// The output if the forward pass had the ReLU, and the most that it let through: where the output is not between 0
     /// and that, no gradient passes.
-    pub y: Option<(&'a [Elem], Elem)>,
+    pub y: Option<(Numbers<'a>, Elem)>,
     /// The factors, if there were any.
     pub gamma: Option<&'a [Elem]>,
     /// The mean and variance that were used.
@@ -108,20 +109,20 @@ pub struct BnSaved<'a> {
 /// The gradients of a batch norm.
 #[derive(Debug)]
 pub struct BnGrads<'a> {
-    /// The gradient of the output on entry, of the input on return.
-    pub dy: &'a mut [Elem],
+    /// The gradient of the output on entry, of the input on return; stored as that is.
+    pub dy: NumbersMut<'a>,
     /// Overwritten: the sum of dy * xhat of each channel.
     pub dgamma: &'a mut [Elem],
     /// Overwritten: the sum of dy of each channel.
     pub dbeta: &'a mut [Elem],
     /// Overwritten where the forward pass had a residual: `dy` as the ReLU lets it pass.
-    pub dresidual: Option<&'a mut [Elem]>,
+    pub dresidual: Option<NumbersMut<'a>>,
 }
 
 /// The mean and biased variance of a channel; 0 and 0 for an empty one.
-fn moments(s: BnShape, c: usize, x: &[Elem]) -> (Elem, Elem) {
+fn moments<X: Number>(s: BnShape, c: usize, x: &[X]) -> (Elem, Elem) {
     if s.is_scattered() {
-        return moments(s.gathered(), 0, &gather(s, c, x));
+        return moments(s.gathered(), 0, &gather(s, c, x)[..]);
     }
     let count = s.count().max(1) as f64;
     let mean = (sums(s, c, x) / count) as Elem;
@@ -143,64 +144,102 @@ impl BnAffine<'_> {
     }
 }
 
-fn check_forward(s: BnShape, x: &[Elem], epilogue: BnEpilogue<'_>, y: &[Elem], moments: Moments<'_>) {
-    assert!(x.len() == s.len() && y.len() == s.len(), "slices do not fit {s:?}");
+fn check_forward(s: BnShape, x: usize, epilogue: BnEpilogue<'_>, y: usize, moments: Moments<'_>) {
+    assert!(x == s.len() && y == s.len(), "slices do not fit {s:?}");
     assert!(moments.mean.len() == s.c && moments.var.len() == s.c, "moments do not fit {s:?}");
     assert!(epilogue.residual.is_none_or(|r| r.len() == s.len()), "the residual does not fit {s:?}");
 }
 
-/// `y = relu?((x - mean) / sqrt(var + eps) * gamma + beta + residual)` with given, that is running, moments.
-pub fn bn_apply(
+/// `y = relu?((x - mean) / sqrt(var + eps) * gamma + beta + residual)` with given, that is running, moments. `y` is
+/// stored as `x` is.
+pub fn bn_apply<'a>(
     s: BnShape,
-    x: &[Elem],
+    x: impl Into<Numbers<'a>>,
     moments: Moments<'_>,
     affine: BnAffine<'_>,
     epilogue: BnEpilogue<'_>,
-    y: &mut [Elem],
+    y: impl Into<NumbersMut<'a>>,
 ) {
-    check_forward(s, x, epilogue, y, moments);
-    let y = DisjointMut::from(y);
+    let x = x.into();
+    match y.into() {
+        NumbersMut::Full(y) => apply_all(s, x, moments, affine, epilogue, y),
+        NumbersMut::Half(y) => apply_all(s, x, moments, affine, epilogue, y),
+    }
+}
+
+fn apply_all<X: Number>(
+    s: BnShape,
+    x: Numbers<'_>,
+    moments: Moments<'_>,
+    affine: BnAffine<'_>,
+    epilogue: BnEpilogue<'_>,
+    y: &mut [X],
+) {
+    check_forward(s, x.len(), epilogue, y.len(), moments);
+    let (x, residual, y) = (X::all(x), epilogue.residual.map(X::all), DisjointMut::from(y));
     par::count(s.c, s.len(), |c| {
-        apply(s, c, affine.of_channel(c, moments.mean[c], moments.var[c]), x, epilogue, y);
+        apply(s, c, affine.of_channel(c, moments.mean[c], moments.var[c]), x, residual, epilogue.relu, y);
     });
 }
 
 /// [`bn_apply`] with the moments of the batch: the training forward pass. `moments` are results, kept for the
 /// backward pass and the running statistics. An empty channel has mean and variance 0.
-pub fn bn_train(
+pub fn bn_train<'a>(
     s: BnShape,
-    x: &[Elem],
+    x: impl Into<Numbers<'a>>,
     affine: BnAffine<'_>,
     epilogue: BnEpilogue<'_>,
-    y: &mut [Elem],
+    y: impl Into<NumbersMut<'a>>,
     moments: MomentsMut<'_>,
 ) {
-    check_forward(s, x, epilogue, y, Moments { mean: moments.mean, var: moments.var });
+    let x = x.into();
+    match y.into() {
+        NumbersMut::Full(y) => train(s, x, affine, epilogue, y, moments),
+        NumbersMut::Half(y) => train(s, x, affine, epilogue, y, moments),
+    }
+}
+
+fn train<X: Number>(
+    s: BnShape,
+    x: Numbers<'_>,
+    affine: BnAffine<'_>,
+    epilogue: BnEpilogue<'_>,
+    y: &mut [X],
+    moments: MomentsMut<'_>,
+) {
+    check_forward(s, x.len(), epilogue, y.len(), Moments { mean: moments.mean, var: moments.var });
+    let (x, residual, relu) = (X::all(x), epilogue.residual.map(X::all), epilogue.relu);
     let (y, mean, var) =
         (DisjointMut::from(y), DisjointMut::from(moments.mean), DisjointMut::from(moments.var));
-    let set_moments = |c: usize, x: &[Elem], s: BnShape, at: usize| {
-        let (m, v) = self::moments(s, at, x);
+    let map = |c: usize, (m, v): (Elem, Elem)| {
         // SAFETY: each task writes its own channel.
         unsafe { (mean.slice(c, 1)[0], var.slice(c, 1)[0]) = (m, v) }
         affine.of_channel(c, m, v)
     };
     par::count(s.c, s.len(), |c| {
         if !s.is_scattered() {
-            let map = set_moments(c, x, s, c);
-            return apply(s, c, map, x, epilogue, y);
+            let map = map(c, self::moments(s, c, x));
+            return apply(s, c, map, x, residual, relu, y);
         }
-        let (x, residual) = (gather(s, c, x), epilogue.residual.map(|r| gather(s, c, r)));
+        let (x, residual) = (gather(s, c, x), residual.map(|r| gather(s, c, r)));
         let mut local_y = Scratch::take(s.count());
-        let map = set_moments(c, &x, s.gathered(), 0);
-        let epilogue = BnEpilogue { residual: residual.as_deref(), ..epilogue };
-        apply(s.gathered(), 0, map, &x, epilogue, DisjointMut::from(&mut local_y[..]));
-        scatter(s, c, &local_y, y);
+        let (s, all) = (s.gathered(), s);
+        let map = map(c, self::moments(s, 0, &x[..]));
+        apply(s, 0, map, &x[..], residual.as_deref(), relu, DisjointMut::from(&mut local_y[..]));
+        scatter(all, c, &local_y, y);
     });
 }
 
 /// How many values share a mean, and of each channel their sum and the sum of their squares: what several processes add
 /// up to the moments of all their batches, in double precision so that a large mean does not cancel.
-pub fn bn_sums(s: BnShape, x: &[Elem]) -> Vec<f64> {
+pub fn bn_sums<'a>(s: BnShape, x: impl Into<Numbers<'a>>) -> Vec<f64> {
+    match x.into() {
+        Numbers::Full(x) => sums_of(s, x),
+        Numbers::Half(x) => sums_of(s, x),
+    }
+}
+
+fn sums_of<X: Number>(s: BnShape, x: &[X]) -> Vec<f64> {
     assert!(x.len() == s.len(), "slices do not fit {s:?}");
     let count = s.count() as f64;
     let mut all = vec![count; 1 + 2 * s.c];
@@ -231,16 +270,30 @@ pub fn bn_through_moments(
     saved: BnSaved<'_>,
     (dgamma, dbeta): (&[f64], &[f64]),
     count: f64,
-    dx: &mut [Elem],
+    dx: NumbersMut<'_>,
 ) {
+    match dx {
+        NumbersMut::Full(dx) => through_moments(s, saved, (dgamma, dbeta), count, dx),
+        NumbersMut::Half(dx) => through_moments(s, saved, (dgamma, dbeta), count, dx),
+    }
+}
+
+fn through_moments<X: Number>(
+    s: BnShape,
+    saved: BnSaved<'_>,
+    (dgamma, dbeta): (&[f64], &[f64]),
+    count: f64,
+    dx: &mut [X],
+) {
+    let x = X::all(saved.x);
     for c in 0..s.c {
         let (mean, var) = (saved.moments.mean[c], saved.moments.var[c] + saved.eps);
         let rstd = 1.0 / f64::from(var).sqrt();
         let scale = saved.gamma.map_or(1.0, |g| f64::from(g[c])) * rstd / count;
         let (offset, slope) = ((scale * dbeta[c]) as Elem, (scale * rstd * dgamma[c]) as Elem);
         for at in s.planes(c) {
-            let plane = dx[at..at + s.inner].iter_mut().zip(&saved.x[at..at + s.inner]);
-            plane.for_each(|(dx, x)| *dx -= offset + (x - mean) * slope);
+            let plane = dx[at..at + s.inner].iter_mut().zip(&x[at..at + s.inner]);
+            plane.for_each(|(dx, x)| *dx = X::of(dx.wide() - (offset + (x.wide() - mean) * slope)));
         }
     }
 }
@@ -267,39 +320,52 @@ pub fn bn_eval_backward(s: BnShape, saved: BnSaved<'_>, grads: BnGrads<'_>) {
 /// Sums and gradient, channel by channel; with `of_batch` the moments depend on `x`.
 fn backward(s: BnShape, saved: BnSaved<'_>, grads: BnGrads<'_>, of_batch: bool) {
     check_backward(s, &saved, &grads);
-    let (dy, dgamma, dbeta) =
-        (DisjointMut::from(grads.dy), DisjointMut::from(grads.dgamma), DisjointMut::from(grads.dbeta));
-    let dresidual = grads.dresidual.map(DisjointMut::from);
-    // Sums and gradient of channel `c`, which is channel `at` of the shape `s` of `x`, `y` and the planes of gradients.
-    let channel =
-        |c: usize, (s, at): (BnShape, usize), x: &[Elem], y: Option<(&[Elem], Elem)>, planes: Planes<'_>| {
-            let (mean, var) = (saved.moments.mean[c], saved.moments.var[c] + saved.eps);
-            let (sum, sum_x) = sum_grads(s, at, x, y, mean, planes);
-            let (sum, sum_xhat) = (sum as Elem, (sum_x / (var as f64).sqrt()) as Elem);
-            // SAFETY: each task writes its own channel.
-            unsafe { (dgamma.slice(c, 1)[0], dbeta.slice(c, 1)[0]) = (sum_xhat, sum) }
-            let (rstd, count) = (1.0 / var.sqrt(), s.count().max(1) as Elem);
-            let (dgamma, dbeta) = if of_batch { (sum_xhat, sum) } else { (0.0, 0.0) };
-            let grad = ChannelGrad {
-                scale: saved.gamma.map_or(1.0, |g| g[c]) * rstd,
-                mean,
-                offset: dbeta / count,
-                slope: rstd * dgamma / count,
-            };
-            input_grad(s, at, grad, x, planes);
-        };
-    par::count(s.c, s.len(), |c| {
-        if !s.is_scattered() {
-            return channel(c, (s, c), saved.x, saved.y, Planes { dy, masked: dresidual });
+    match saved.x {
+        Numbers::Full(x) => backward_of(s, x, saved, grads, of_batch),
+        Numbers::Half(x) => backward_of(s, x, saved, grads, of_batch),
+    }
+}
+
+fn backward_of<X: Number>(s: BnShape, x: &[X], saved: BnSaved<'_>, grads: BnGrads<'_>, of_batch: bool) {
+    let y = saved.y.map(|(y, most)| (X::all(y), most));
+    let (dy, dgamma, dbeta) = (
+        DisjointMut::from(X::all_mut(grads.dy)),
+        DisjointMut::from(grads.dgamma),
+        DisjointMut::from(grads.dbeta),
+    );
+    let dresidual = grads.dresidual.map(|d| DisjointMut::from(X::all_mut(d)));
+    // What is done with the gradient of channel `c`, whose sums are these.
+    let grad = |c: usize, mean: Elem, (sum, sum_x): (f64, f64)| {
+        let var = saved.moments.var[c] + saved.eps;
+        let (sum, sum_xhat) = (sum as Elem, (sum_x / (var as f64).sqrt()) as Elem);
+        // SAFETY: each task writes its own channel.
+        unsafe { (dgamma.slice(c, 1)[0], dbeta.slice(c, 1)[0]) = (sum_xhat, sum) }
+        let (rstd, count) = (1.0 / var.sqrt(), s.count().max(1) as Elem);
+        let (dgamma, dbeta) = if of_batch { (sum_xhat, sum) } else { (0.0, 0.0) };
+        ChannelGrad {
+            scale: saved.gamma.map_or(1.0, |g| g[c]) * rstd,
+            mean,
+            offset: dbeta / count,
+            slope: rstd * dgamma / count,
         }
-        let (x, y) = (gather(s, c, saved.x), saved.y.map(|(y, most)| (gather(s, c, y), most)));
+    };
+    par::count(s.c, s.len(), |c| {
+        let mean = saved.moments.mean[c];
+        if !s.is_scattered() {
+            let planes = Planes { dy, masked: dresidual };
+            let grad = grad(c, mean, sum_grads(s, c, x, y, mean, planes));
+            return input_grad(s, c, grad, x, planes);
+        }
+        let (x, y) = (gather(s, c, x), y.map(|(y, most)| (gather(s, c, y), most)));
         let mut local_dy = gather_own(s, c, dy);
         let mut masked = Scratch::take(if dresidual.is_some() { s.count() } else { 0 });
         let planes = Planes {
             dy: DisjointMut::from(&mut local_dy[..]),
             masked: dresidual.map(|_| DisjointMut::from(&mut masked[..])),
         };
-        channel(c, (s.gathered(), 0), &x, y.as_ref().map(|(y, most)| (&y[..], *most)), planes);
+        let y = y.as_ref().map(|(y, most)| (&y[..], *most));
+        let grad = grad(c, mean, sum_grads(s.gathered(), 0, &x[..], y, mean, planes));
+        input_grad(s.gathered(), 0, grad, &x[..], planes);
         scatter(s, c, &local_dy, dy);
         if let Some(dr) = dresidual {
             scatter(s, c, &masked, dr);
@@ -309,11 +375,11 @@ fn backward(s: BnShape, saved: BnSaved<'_>, grads: BnGrads<'_>, of_batch: bool) 
 
 /// The gradients that a channel's walks read and write.
 #[derive(Clone, Copy)]
-pub(super) struct Planes<'a> {
+pub(super) struct Planes<'a, X = Elem> {
     /// The gradient of the output, which becomes that of the input.
-    pub dy: DisjointMut<'a>,
+    pub dy: DisjointMut<'a, X>,
     /// Where `dy` goes as the ReLU lets it pass, if the residual wants it; else it stays in `dy`.
-    pub masked: Option<DisjointMut<'a>>,
+    pub masked: Option<DisjointMut<'a, X>>,
 }
 
 fn check_backward(s: BnShape, saved: &BnSaved<'_>, grads: &BnGrads<'_>) {

@@ -1,10 +1,11 @@
 //! The loops of batch normalisation over the planes of one channel.
 #![allow(unsafe_code)]
 
-use super::batch_norm::{BnEpilogue, BnShape, ChannelGrad, ChannelMap, Planes};
+use super::batch_norm::{BnShape, ChannelGrad, ChannelMap, Planes};
 use crate::base::Elem;
 use crate::kernels::disjoint::DisjointMut;
 use crate::kernels::isa::multiversion;
+use crate::kernels::number::Number;
 use crate::kernels::scratch::Scratch;
 
 /// Lanes of a sum: two AVX-512 registers, so that additions do not wait for each other. A plane's remainder goes to
@@ -29,15 +30,15 @@ impl Sum {
 
     /// Adds `f` of each element.
     #[inline(always)]
-    fn add(&mut self, x: &[Elem], f: impl Fn(Elem) -> Elem) {
+    fn add<X: Number>(&mut self, x: &[X], f: impl Fn(Elem) -> Elem) {
         let (blocks, rest) = x.as_chunks::<LANES>();
         for block in blocks {
             for (l, v) in self.lanes.iter_mut().zip(block) {
-                *l += f(*v);
+                *l += f(v.wide());
             }
         }
         for (l, v) in self.lanes.iter_mut().zip(rest) {
-            *l += f(*v);
+            *l += f(v.wide());
         }
     }
 
@@ -65,7 +66,7 @@ impl Sum {
 
 multiversion! {
     /// The sum of channel `c`.
-    pub(super) fn sums(s: BnShape, c: usize, x: &[Elem]) -> f64 {
+    pub(super) fn sums<X: Number>(s: BnShape, c: usize, x: &[X]) -> f64 {
         let mut sum = Sum::new();
         for at in s.planes(c) {
             sum.add(&x[at..at + s.inner], |v| v);
@@ -77,7 +78,7 @@ multiversion! {
 
 multiversion! {
     /// The sum of the squared distances from `mean`.
-    pub(super) fn center_squares(s: BnShape, c: usize, x: &[Elem], mean: Elem) -> f64 {
+    pub(super) fn center_squares<X: Number>(s: BnShape, c: usize, x: &[X], mean: Elem) -> f64 {
         let mut sum = Sum::new();
         for at in s.planes(c) {
             sum.add(&x[at..at + s.inner], |v| (v - mean) * (v - mean));
@@ -89,29 +90,30 @@ multiversion! {
 
 multiversion! {
     /// `y = relu?((x - mean) * scale + shift + residual)`. Others must not touch this channel of `y`.
-    pub(super) fn apply(
+    pub(super) fn apply<X: Number>(
         s: BnShape,
         c: usize,
         map: ChannelMap,
-        x: &[Elem],
-        epilogue: BnEpilogue<'_>,
-        y: DisjointMut<'_>,
+        x: &[X],
+        residual: Option<&[X]>,
+        relu: Option<Elem>,
+        y: DisjointMut<'_, X>,
     ) {
-        let (floor, most) = epilogue.relu.map_or((Elem::NEG_INFINITY, Elem::INFINITY), |most| (0.0, most));
+        let (floor, most) = relu.map_or((Elem::NEG_INFINITY, Elem::INFINITY), |most| (0.0, most));
         for at in s.planes(c) {
             let x = &x[at..at + s.inner];
             // SAFETY: the callers run one task a channel.
             let y = unsafe { y.slice(at, s.inner) };
-            match epilogue.residual {
+            match residual {
                 None => for (y, x) in y.iter_mut().zip(x) {
-                    let v = (*x - map.mean) * map.scale + map.shift;
+                    let v = (x.wide() - map.mean) * map.scale + map.shift;
                     let v = if v < floor { floor } else { v };
-                    *y = if v > most { most } else { v };
+                    *y = X::of(if v > most { most } else { v });
                 },
                 Some(r) => for ((y, x), r) in y.iter_mut().zip(x).zip(&r[at..at + s.inner]) {
-                    let v = (*x - map.mean) * map.scale + map.shift + *r;
+                    let v = (x.wide() - map.mean) * map.scale + map.shift + r.wide();
                     let v = if v < floor { floor } else { v };
-                    *y = if v > most { most } else { v };
+                    *y = X::of(if v > most { most } else { v });
                 },
             }
         }
@@ -121,13 +123,13 @@ multiversion! {
 multiversion! {
     /// (sum of dy, sum of dy * (x - mean)), after setting dy to 0 where y is not between 0 and the number beside it. With
     /// `masked` the result of that goes there and `dy` stays.
-    pub(super) fn sum_grads(
+    pub(super) fn sum_grads<X: Number>(
         s: BnShape,
         c: usize,
-        x: &[Elem],
-        y: Option<(&[Elem], Elem)>,
+        x: &[X],
+        y: Option<(&[X], Elem)>,
         mean: Elem,
-        planes: Planes<'_>,
+        planes: Planes<'_, X>,
     ) -> (f64, f64) {
         let (mut sum, mut sum_x) = (Sum::new(), Sum::new());
         for at in s.planes(c) {
@@ -142,13 +144,13 @@ multiversion! {
             let ((dys, dy_rest), (xs, x_rest)) = (dy.as_chunks::<LANES>(), x.as_chunks::<LANES>());
             for (d, x) in dys.iter().zip(xs) {
                 for l in 0..LANES {
-                    sum.lanes[l] += d[l];
-                    sum_x.lanes[l] += d[l] * (x[l] - mean);
+                    sum.lanes[l] += d[l].wide();
+                    sum_x.lanes[l] += d[l].wide() * (x[l].wide() - mean);
                 }
             }
             for (l, (d, x)) in dy_rest.iter().zip(x_rest).enumerate() {
-                sum.lanes[l] += *d;
-                sum_x.lanes[l] += *d * (*x - mean);
+                sum.lanes[l] += d.wide();
+                sum_x.lanes[l] += d.wide() * (x.wide() - mean);
             }
             sum.flush_after(s.inner);
             sum_x.flush_after(s.inner);
@@ -158,21 +160,23 @@ multiversion! {
 }
 
 #[inline(always)]
-fn mask_inplace<'a>(y: Option<(&[Elem], Elem)>, at: usize, dy: &'a mut [Elem]) -> &'a [Elem] {
+fn mask_inplace<'a, X: Number>(y: Option<(&[X], Elem)>, at: usize, dy: &'a mut [X]) -> &'a [X] {
     if let Some((y, most)) = y {
         for (d, y) in dy.iter_mut().zip(&y[at..]) {
-            *d = if *y > 0.0 && *y < most { *d } else { 0.0 };
+            let y = y.wide();
+            *d = if y > 0.0 && y < most { *d } else { X::of(0.0) };
         }
     }
     dy
 }
 
 #[inline(always)]
-fn mask<'a>(y: Option<(&[Elem], Elem)>, at: usize, dy: &[Elem], masked: &'a mut [Elem]) -> &'a [Elem] {
+fn mask<'a, X: Number>(y: Option<(&[X], Elem)>, at: usize, dy: &[X], masked: &'a mut [X]) -> &'a [X] {
     match y {
         Some((y, most)) => {
             for ((m, d), y) in masked.iter_mut().zip(dy).zip(&y[at..]) {
-                *m = if *y > 0.0 && *y < most { *d } else { 0.0 };
+                let y = y.wide();
+                *m = if y > 0.0 && y < most { *d } else { X::of(0.0) };
             }
         }
         None => masked.copy_from_slice(dy),
@@ -182,20 +186,26 @@ fn mask<'a>(y: Option<(&[Elem], Elem)>, at: usize, dy: &[Elem], masked: &'a mut 
 
 multiversion! {
     /// `dy = scale * (d - offset - (x - mean) * slope)`, d being `masked` where it is given, else `dy`.
-    pub(super) fn input_grad(s: BnShape, c: usize, grad: ChannelGrad, x: &[Elem], planes: Planes<'_>) {
+    pub(super) fn input_grad<X: Number>(
+        s: BnShape,
+        c: usize,
+        grad: ChannelGrad,
+        x: &[X],
+        planes: Planes<'_, X>,
+    ) {
         for at in s.planes(c) {
             let x = &x[at..at + s.inner];
             // SAFETY: the callers run one task a channel.
             let dy = unsafe { planes.dy.slice(at, s.inner) };
             match planes.masked {
                 None => for (d, x) in dy.iter_mut().zip(x) {
-                    *d = grad.scale * (*d - grad.offset - (*x - grad.mean) * grad.slope);
+                    *d = X::of(grad.scale * (d.wide() - grad.offset - (x.wide() - grad.mean) * grad.slope));
                 },
                 Some(masked) => {
                     // SAFETY: the callers run one task a channel.
                     let masked = unsafe { masked.slice(at, s.inner) };
                     for ((d, m), x) in dy.iter_mut().zip(masked).zip(x) {
-                        *d = grad.scale * (*m - grad.offset - (*x - grad.mean) * grad.slope);
+                        *d = X::of(grad.scale * (m.wide() - grad.offset - (x.wide() - grad.mean) * grad.slope));
                     }
                 }
             }
@@ -205,28 +215,28 @@ multiversion! {
 
 /// A local copy of one channel, its small planes side by side. They share cache lines with other channels and lie far
 /// apart, so they are gathered once and then walked in one piece.
-pub(super) fn gather(s: BnShape, c: usize, x: &[Elem]) -> Scratch {
+pub(super) fn gather<X: Number>(s: BnShape, c: usize, x: &[X]) -> Scratch {
     let mut local = Scratch::take(s.count());
     for (local, at) in local.chunks_exact_mut(s.inner).zip(s.planes(c)) {
-        local.copy_from_slice(&x[at..at + s.inner]);
+        X::read(&x[at..at + s.inner], local);
     }
     local
 }
 
 /// [`gather`] from a slice that is written to later; others must not touch this channel of it.
-pub(super) fn gather_own(s: BnShape, c: usize, x: DisjointMut<'_>) -> Scratch {
+pub(super) fn gather_own<X: Number>(s: BnShape, c: usize, x: DisjointMut<'_, X>) -> Scratch {
     let mut local = Scratch::take(s.count());
     for (local, at) in local.chunks_exact_mut(s.inner).zip(s.planes(c)) {
         // SAFETY: the callers run one task a channel.
-        local.copy_from_slice(unsafe { x.slice(at, s.inner) });
+        X::read(unsafe { x.slice(at, s.inner) }, local);
     }
     local
 }
 
 /// Writes a local copy back to `x`; others must not touch this channel of it.
-pub(super) fn scatter(s: BnShape, c: usize, local: &[Elem], x: DisjointMut<'_>) {
+pub(super) fn scatter<X: Number>(s: BnShape, c: usize, local: &[Elem], x: DisjointMut<'_, X>) {
     for (local, at) in local.chunks_exact(s.inner).zip(s.planes(c)) {
         // SAFETY: the callers run one task a channel.
-        unsafe { x.slice(at, s.inner) }.copy_from_slice(local);
+        X::write(local, unsafe { x.slice(at, s.inner) });
     }
 }

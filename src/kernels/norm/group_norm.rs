@@ -4,7 +4,7 @@
 //! A group lies in one piece, so its sums are those of a batch norm's channel that has one plane (`channel`).
 #![allow(unsafe_code)]
 
-use super::batch_norm::{BnEpilogue, BnShape, ChannelMap, Planes};
+use super::batch_norm::{BnShape, ChannelMap, Planes};
 use super::channel::{apply, center_squares, sum_grads, sums};
 use super::layer_norm::{LayerNormAffine, LayerNormGrads, LayerNormStats, LayerNormStatsMut};
 use crate::base::Elem;
@@ -84,7 +84,7 @@ pub fn group_norm(
                 scale: r * affine.gamma.map_or(1.0, |g| g[c]),
                 shift: affine.beta.map_or(0.0, |b| b[c]),
             };
-            apply(s.as_channels(), plane, map, x, BnEpilogue::default(), y);
+            apply(s.as_channels(), plane, map, x, None, None, y);
         }
     });
 }
@@ -122,7 +122,8 @@ pub fn group_norm_backward(
         let (mut a, mut b) = (0.0, 0.0);
         for (i, sums) in sums.chunks_exact_mut(2).enumerate() {
             let planes = Planes { dy, masked: None };
-            let (sum, sum_x) = sum_grads(s.as_channels(), first + i, x, None, mean, planes);
+            let (sum, sum_x) =
+                sum_grads(s.as_channels(), first + i, x, None::<(&[Elem], Elem)>, mean, planes);
             (sums[0], sums[1]) = (sum as Elem, (sum_x * rstd as f64) as Elem);
             a += factor(i) * sums[0];
             b += factor(i) * sums[1];

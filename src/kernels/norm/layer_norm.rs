@@ -4,6 +4,7 @@
 use crate::base::Elem;
 use crate::kernels::disjoint::DisjointMut;
 use crate::kernels::isa::multiversion;
+use crate::kernels::number::{Number, NumbersMut};
 use crate::kernels::par;
 use crate::kernels::reduce::Lanes;
 use crate::kernels::scratch::Scratch;
@@ -54,12 +55,26 @@ pub struct LayerNormGrads<'a> {
 
 /// `y[i, ..] = (x[i, ..] - mean) / sqrt(var + eps) * gamma + beta` for rows of `d` elements, with the biased variance.
 /// `stats` are results, kept for the backward pass.
-pub fn layer_norm(
+pub fn layer_norm<'a>(
     d: usize,
     x: &[Elem],
     affine: LayerNormAffine<'_>,
     eps: Elem,
-    y: &mut [Elem],
+    y: impl Into<NumbersMut<'a>>,
+    stats: LayerNormStatsMut<'_>,
+) {
+    match y.into() {
+        NumbersMut::Full(y) => forward(d, x, affine, eps, y, stats),
+        NumbersMut::Half(y) => forward(d, x, affine, eps, y, stats),
+    }
+}
+
+fn forward<Y: Number>(
+    d: usize,
+    x: &[Elem],
+    affine: LayerNormAffine<'_>,
+    eps: Elem,
+    y: &mut [Y],
     stats: LayerNormStatsMut<'_>,
 ) {
     let LayerNormStatsMut { mean, rstd } = stats;
@@ -132,12 +147,12 @@ pub(super) fn sum(x: &[Elem], f: impl Fn(Elem) -> Elem) -> Elem {
 }
 
 multiversion! {
-    fn forward_rows(
+    fn forward_rows<Y: Number>(
         d: usize,
         x: &[Elem],
         affine: LayerNormAffine<'_>,
         eps: Elem,
-        y: &mut [Elem],
+        y: &mut [Y],
         stats: LayerNormStatsMut<'_>,
     ) {
         for (i, (x, y)) in x.chunks_exact(d).zip(y.chunks_exact_mut(d)).enumerate() {
@@ -146,10 +161,11 @@ multiversion! {
             (stats.mean[i], stats.rstd[i]) = (m, r);
             match (affine.gamma, affine.beta) {
                 (Some(g), Some(b)) => for (((y, x), g), b) in y.iter_mut().zip(x).zip(g).zip(b) {
-                    *y = (*x - m) * r * *g + *b;
+                    *y = Y::of((*x - m) * r * *g + *b);
                 },
                 _ => for (j, (y, x)) in y.iter_mut().zip(x).enumerate() {
-                    *y = (*x - m) * r * affine.gamma.map_or(1.0, |g| g[j]) + affine.beta.map_or(0.0, |b| b[j]);
+                    let g = affine.gamma.map_or(1.0, |g| g[j]);
+                    *y = Y::of((*x - m) * r * g + affine.beta.map_or(0.0, |b| b[j]));
                 },
             }
         }

@@ -54,7 +54,7 @@ fn orthogonalize(step: &MuonStep, x: &mut [Elem]) {
     let n = rows.min(cols);
     let (mut gram, mut poly, mut next) = (Scratch::take(n * n), Scratch::take(n * n), Scratch::take(x.len()));
     for _ in 0..step.iterations {
-        let wide = Mat::new(x, rows, cols);
+        let wide = Mat::new(&*x, rows, cols);
         let (left, right) = if rows <= cols { (wide, wide.t()) } else { (wide.t(), wide) };
         gemm(1.0, left, right, 0.0, MatMut::new(&mut gram, n, n), Epilogue::default());
         poly.copy_from_slice(&gram);

@@ -5,6 +5,7 @@ use super::{Cell, RecurrentGeom, RecurrentSaved, RecurrentWeights, ended, row_of
 use crate::base::Elem;
 use crate::kernels::elementwise::act_backward;
 use crate::kernels::gemm::{Epilogue, Mat, MatMut, RightOperand, gemm};
+use crate::kernels::number::Numbers;
 use crate::kernels::reduce::col_sums;
 use crate::kernels::scratch::Scratch;
 
@@ -76,7 +77,8 @@ pub fn recurrent_backward(
                 });
                 state_grad(g, gates, &all, 2 * g.hidden, dbefore);
                 if !first {
-                    let (d, to) = (Mat::new(own, g.batch, g.hidden), MatMut::new(dbefore, g.batch, g.hidden));
+                    let (d, to) =
+                        (Mat::new(&*own, g.batch, g.hidden), MatMut::new(dbefore, g.batch, g.hidden));
                     new.product(d, 1.0, to, Epilogue::default());
                 }
             }
@@ -95,7 +97,7 @@ pub fn recurrent_backward(
 /// Adds the gradient that the first `cols` gates of a step give to the state before.
 fn state_grad(g: &RecurrentGeom, gates: &[Elem], hh: &RightOperand<'_>, cols: usize, dbefore: &mut [Elem]) {
     if !dbefore.is_empty() {
-        let d = Mat { data: gates, rows: g.batch, cols, rs: g.gates(), cs: 1 };
+        let d = Mat { data: Numbers::Full(gates), rows: g.batch, cols, rs: g.gates(), cs: 1 };
         let to = MatMut::new(dbefore, g.batch, g.hidden);
         hh.product(d, 1.0, to, Epilogue::default());
     }
@@ -118,7 +120,7 @@ pub fn recurrent_hidden_grads(
     let before = Mat::new(&h[before * hidden..], rows, hidden);
     let plain = if g.cell == Cell::Gru { 2 * hidden } else { wide };
     let (own, new) = dhh.split_at_mut(plain * hidden);
-    let d = Mat { data: &gates[from * wide..], rows, cols: plain, rs: wide, cs: 1 };
+    let d = Mat { data: Numbers::Full(&gates[from * wide..]), rows, cols: plain, rs: wide, cs: 1 };
     gemm(1.0, d.t(), before, 0.0, MatMut::new(own, plain, hidden), Epilogue::default());
     if g.cell == Cell::Gru {
         let d = Mat::new(&state[from * hidden..], rows, hidden);

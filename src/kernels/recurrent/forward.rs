@@ -77,7 +77,7 @@ fn inputs(g: &RecurrentGeom, x: &[Elem], w: &RecurrentWeights<'_>, gates: &mut [
 /// Adds the product of the state before to the first `cols` gates of a step.
 fn add_state(g: &RecurrentGeom, before: &[Elem], hh: &RightOperand<'_>, cols: usize, gates: &mut [Elem]) {
     if !before.is_empty() {
-        let to = MatMut { data: gates, rows: g.batch, cols, rs: g.gates() };
+        let to = MatMut { data: gates.into(), rows: g.batch, cols, rs: g.gates() };
         hh.product(Mat::new(before, g.batch, g.hidden), 1.0, to, Epilogue::default());
     }
 }

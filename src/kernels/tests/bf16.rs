@@ -59,7 +59,7 @@ fn packed_panels_have_each_number_at_its_place() {
         }
         for mat in [Mat::new(&data, lanes, k), Mat::new(&data, k, lanes).t()] {
             let want = |l: usize, p: usize| match l < lanes && p < k {
-                true => round(mat.data[l * mat.rs + p * mat.cs]).to_bits(),
+                true => round(data[l * mat.rs + p * mat.cs]).to_bits(),
                 false => 0,
             };
             let (mut a, mut b) =
@@ -197,9 +197,9 @@ fn attention_of_rounded_operands() {
             with_precision(precision, || {
                 let opts = AttentionArgs { causal, ..AttentionArgs::default() };
                 let (mut out, mut lse) = (vec![0.0; dout.len()], vec![0.0; g.batch * g.heads * g.q_len]);
-                attention_packed(&g, opts, &qkv, AttnOutput { out: &mut out, lse: &mut lse });
+                attention_packed(&g, opts, &qkv, AttnOutput { out: (&mut out).into(), lse: &mut lse });
                 let mut dqkv = vec![0.0; qkv.len()];
-                let saved = AttnSaved { out: &out, lse: &lse };
+                let saved = AttnSaved { out: (&out).into(), lse: &lse };
                 attention_packed_backward(&g, opts, &qkv, saved, &dout, &mut dqkv);
                 out.extend(dqkv);
                 out

@@ -2,6 +2,7 @@
 
 use super::{close, noise, on_1_and_2_threads, pick};
 use crate::base::{Elem, keyed};
+use crate::kernels::number::Number;
 use crate::kernels::{
     Act, Bias, Epilogue, Mat, MatMut, Precision, act_backward, gemm, gemm_add, gemm_gelu, gemm_mul,
     with_precision,
@@ -38,14 +39,14 @@ fn check_in(
     let old = if beta == 0.0 { vec![Elem::NAN; m * rs] } else { noise(seed + 2, m * rs) };
     let bias = noise(seed + 3, m.max(n));
     let a = if ta {
-        Mat { data: &a, rows: k, cols: m, rs: rs_a, cs: 1 }.t()
+        Mat { data: (&a).into(), rows: k, cols: m, rs: rs_a, cs: 1 }.t()
     } else {
-        Mat { data: &a, rows: m, cols: k, rs: rs_a, cs: 1 }
+        Mat { data: (&a).into(), rows: m, cols: k, rs: rs_a, cs: 1 }
     };
     let b = if tb {
-        Mat { data: &b, rows: n, cols: k, rs: rs_b, cs: 1 }.t()
+        Mat { data: (&b).into(), rows: n, cols: k, rs: rs_b, cs: 1 }.t()
     } else {
-        Mat { data: &b, rows: k, cols: n, rs: rs_b, cs: 1 }
+        Mat { data: (&b).into(), rows: k, cols: n, rs: rs_b, cs: 1 }
     };
     let ep = match seed % 3 {
         0 => Epilogue::default(),
@@ -55,7 +56,7 @@ fn check_in(
     let got = on_1_and_2_threads(|| {
         let mut c = old.clone();
         with_precision(precision, || {
-            gemm(alpha, a, b, beta, MatMut { data: &mut c, rows: m, cols: n, rs }, ep);
+            gemm(alpha, a, b, beta, MatMut { data: (&mut c).into(), rows: m, cols: n, rs }, ep);
         });
         c
     });
@@ -74,8 +75,9 @@ fn check_in(
                 continue;
             }
             let of = |v| operand(precision, m * k * n, v);
+            let (left, right) = (Elem::all(a.data), Elem::all(b.data));
             let sum: f64 =
-                (0..k).map(|p| of(a.data[i * a.rs + p * a.cs]) * of(b.data[p * b.rs + j * b.cs])).sum();
+                (0..k).map(|p| of(left[i * a.rs + p * a.cs]) * of(right[p * b.rs + j * b.cs])).sum();
             let mut v =
                 alpha as f64 * sum + if beta == 0.0 { 0.0 } else { beta as f64 * old[i * rs + j] as f64 };
             match ep.bias {
@@ -133,8 +135,8 @@ fn operands_that_are_gathered_first() {
 fn strides_in_both_directions() {
     // Every second column of every third row.
     let (a, b) = (noise(1, 400), noise(2, 400));
-    let x = Mat { data: &a, rows: 5, cols: 6, rs: 36, cs: 2 };
-    let y = Mat { data: &b, rows: 6, cols: 7, rs: 40, cs: 3 };
+    let x = Mat { data: (&a).into(), rows: 5, cols: 6, rs: 36, cs: 2 };
+    let y = Mat { data: (&b).into(), rows: 6, cols: 7, rs: 40, cs: 3 };
     let mut c = vec![Elem::NAN; 35];
     gemm(1.0, x, y, 0.0, MatMut::new(&mut c, 5, 7), Epilogue::default());
     let want = |i: usize, j: usize| (0..6).map(|p| a[i * 36 + p * 2] as f64 * b[p * 40 + j * 3] as f64).sum();

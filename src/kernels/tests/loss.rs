@@ -180,8 +180,8 @@ fn attention_equals_the_definition() {
             let (mut out, mut lse) = (vec![Elem::NAN; lq], vec![Elem::NAN; batch * heads * nq]);
             let (mut dq, mut dk, mut dv) = (vec![Elem::NAN; lq], vec![Elem::NAN; lk], vec![Elem::NAN; lk]);
             let qkv = Qkv { q: &q, k: &k, v: &v };
-            attention(&g, o, qkv, AttnOutput { out: &mut out, lse: &mut lse });
-            let saved = AttnSaved { out: &out, lse: &lse };
+            attention(&g, o, qkv, AttnOutput { out: (&mut out).into(), lse: &mut lse });
+            let saved = AttnSaved { out: (&out).into(), lse: &lse };
             attention_backward(&g, o, qkv, saved, &dout, QkvMut { q: &mut dq, k: &mut dk, v: &mut dv });
             [out, dq, dk, dv].concat()
         });
@@ -197,8 +197,8 @@ fn attention_equals_the_definition() {
         let qkv = pack(&q, &k, &v);
         let (mut out, mut lse) = (vec![Elem::NAN; lq], vec![Elem::NAN; batch * heads * nq]);
         let mut dqkv = vec![Elem::NAN; 3 * lq];
-        attention_packed(&g, o, &qkv, AttnOutput { out: &mut out, lse: &mut lse });
-        attention_packed_backward(&g, o, &qkv, AttnSaved { out: &out, lse: &lse }, &dout, &mut dqkv);
+        attention_packed(&g, o, &qkv, AttnOutput { out: (&mut out).into(), lse: &mut lse });
+        attention_packed_backward(&g, o, &qkv, AttnSaved { out: (&out).into(), lse: &lse }, &dout, &mut dqkv);
         assert_eq!(out, got[..lq]);
         assert_eq!(dqkv, pack(&got[lq..2 * lq], &got[2 * lq..3 * lq], &got[3 * lq..]));
     }

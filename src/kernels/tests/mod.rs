@@ -4,6 +4,7 @@ mod bf16;
 mod conv;
 mod elementwise;
 mod gemm;
+mod halves;
 mod loss;
 mod norm;
 mod pool;

@@ -60,12 +60,21 @@ fn batch_norm_with_relu_and_residual_equals_the_formulas() {
                 let (mut dg, mut db) = (vec![Elem::NAN; c], vec![Elem::NAN; c]);
                 let affine = BnAffine { gamma: Some(&g), beta: Some(&b), eps: EPS };
                 let moments = MomentsMut { mean: &mut mean, var: &mut var };
-                bn_train(s, &x, affine, BnEpilogue { residual: res, relu }, &mut y, moments);
+                bn_train(s, &x, affine, BnEpilogue { residual: res.map(Into::into), relu }, &mut y, moments);
                 let moments = Moments { mean: &mean, var: &var };
-                let saved =
-                    BnSaved { x: &x, y: relu.map(|most| (&y[..], most)), gamma: Some(&g), moments, eps: EPS };
-                let dresidual = Some(&mut dres[..]);
-                bn_backward(s, saved, BnGrads { dy: &mut dx, dgamma: &mut dg, dbeta: &mut db, dresidual });
+                let saved = BnSaved {
+                    x: (&x).into(),
+                    y: relu.map(|most| ((&y).into(), most)),
+                    gamma: Some(&g),
+                    moments,
+                    eps: EPS,
+                };
+                let dresidual = Some((&mut dres).into());
+                bn_backward(
+                    s,
+                    saved,
+                    BnGrads { dy: (&mut dx).into(), dgamma: &mut dg, dbeta: &mut db, dresidual },
+                );
                 [mean, var, y, dx, dg, db, dres].concat()
             });
             close(&got, &want.concat(), 1e-5, &format!("{s:?}, relu {relu:?}, residual {with_res}"));
@@ -109,8 +118,14 @@ fn constant_statistics_have_no_gradient() {
     let want: Vec<f64> = (0..120).map(|i| raw(i).max(0.0)).collect();
     close(&y, &want, 1e-6, "eval");
     let (mut dx, mut dg, mut db) = (dy.clone(), [Elem::NAN; 4], [Elem::NAN; 4]);
-    let saved = BnSaved { x: &x, y: Some((&y, Elem::INFINITY)), gamma: Some(&g), moments, eps: EPS };
-    let grads = BnGrads { dy: &mut dx, dgamma: &mut dg, dbeta: &mut db, dresidual: None };
+    let saved = BnSaved {
+        x: (&x).into(),
+        y: Some(((&y).into(), Elem::INFINITY)),
+        gamma: Some(&g),
+        moments,
+        eps: EPS,
+    };
+    let grads = BnGrads { dy: (&mut dx).into(), dgamma: &mut dg, dbeta: &mut db, dresidual: None };
     bn_eval_backward(s, saved, grads);
     let want: Vec<f64> = (0..120).map(|i| if raw(i) > 0.0 { dy[i] as f64 * scale(i) } else { 0.0 }).collect();
     close(&dx, &want, 1e-6, "eval backward");

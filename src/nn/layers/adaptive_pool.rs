@@ -129,7 +129,7 @@ impl<'t> Var<'t> {
 
     fn try_adaptive_avg_pool2d(self, out: [usize; 2]) -> Result<Self> {
         let x = self.value();
-        let [n, c, h, w] = images(&x, "adaptive average pooling")?;
+        let [n, c, h, w] = images(x.shape(), "adaptive average pooling")?;
         let g = AdaptivePoolGeom::new([n, c, h, w], out)?;
         if out == [1, 1] {
             return Ok(self.global_avg_pool().reshape(&[n, c, 1, 1]));
@@ -156,7 +156,7 @@ impl<'t> Var<'t> {
 
     fn try_adaptive_max_pool2d(self, out: [usize; 2]) -> Result<Self> {
         let x = self.value();
-        let [n, c, h, w] = images(&x, "adaptive max pooling")?;
+        let [n, c, h, w] = images(x.shape(), "adaptive max pooling")?;
         let g = AdaptivePoolGeom::new([n, c, h, w], out)?;
         if h % out[0] == 0 && w % out[1] == 0 {
             return Ok(self.max_pool2d(PoolOptions::new([h / out[0], w / out[1]])));

@@ -7,7 +7,7 @@ use crate::base::{Elem, Error, Result, memory};
 use crate::kernels::{
     ConvGeom, LayerEpilogue, Window, channel_sums, conv2d, conv2d_backward_data, conv2d_backward_weight,
 };
-use crate::nn::buffer_pool::{slice, tensor};
+use crate::nn::buffer_pool::slice;
 use crate::nn::pending::Pending;
 use crate::nn::shapes::{expect_shape, images};
 use crate::nn::{Forward, Module, Param, Var, Work};
@@ -215,8 +215,8 @@ impl<'t> Var<'t> {
     }
 
     fn try_conv2d(self, weight: Self, bias: Option<Self>, options: ConvOptions) -> Result<Self> {
-        let (x, w, b) = (self.value(), weight.value(), bias.map(Var::value));
-        let input = images(&x, "a convolution")?;
+        let (x, w, b) = (self.held(), weight.value(), bias.map(Var::value));
+        let input = images(x.shape(), "a convolution")?;
         let &[k, per_group, kh, kw] = w.shape() else {
             return Err(Error::invalid(format!(
                 "the weight of a convolution has four axes, not shape {:?}",
@@ -245,37 +245,41 @@ impl<'t> Var<'t> {
         self.tape.worked(work);
         let shape = [g.n, g.k, g.out[0], g.out[1]];
         if self.tape.fuses {
-            let run =
-                move |w: &[Elem], then: LayerEpilogue<'_>, y: &mut [Elem]| conv2d(&g, slice(&x), w, then, y);
+            let run = move |w: &[Elem], then: LayerEpilogue<'_>, y: &mut [Elem]| {
+                conv2d(&g, x.numbers(), w, then, y)
+            };
             return Ok(self.tape.pending("conv2d", Pending::new(&shape, 1, w, b, run)));
         }
-        let mut y = self.tape.take(g.y_len());
+        // Without a bias of its own it is followed by a norm, which reads bf16; activations do not.
+        let half = bias.is_none() && g.is_bf16() && self.tape.holds_bf16(g.y_len());
+        let mut y = self.tape.output(half, g.y_len());
         let then = LayerEpilogue { bias: b.as_ref().map(slice), ..LayerEpilogue::default() };
-        conv2d(&g, slice(&x), slice(&w), then, &mut y);
+        conv2d(&g, x.numbers(), slice(&w), then, y.numbers());
         let inputs: &[Var<'t>] = match bias {
             Some(bias) => &[self, weight, bias],
             None => &[self, weight],
         };
-        Ok(self.tape.node("conv2d", tensor(&shape, y), inputs, move |dy, grads| {
+        Ok(self.tape.held_node("conv2d", y.held(&shape), inputs, move |dy, grads| {
             if grads.wants(0) {
-                let mut dx = grads.pool.take(g.x_len());
-                conv2d_backward_data(&g, &dy, slice(&w), &mut dx);
+                let half = grads.is_half(0);
+                let mut dx = grads.pool.take_owned(half, g.x_len());
+                conv2d_backward_data(&g, dy.read(), slice(&w), dx.numbers());
                 grads.worked(work);
-                grads.add(0, dx);
+                grads.add_owned(0, dx);
             }
             let mut db = (b.is_some() && grads.wants(2)).then(|| grads.pool.take(g.k));
             if grads.wants(1) {
                 let mut dw = grads.pool.take(g.w_len());
-                conv2d_backward_weight(&g, slice(&x), &dy, 0.0, &mut dw, db.as_deref_mut());
+                conv2d_backward_weight(&g, x.numbers(), dy.read(), 0.0, &mut dw, db.as_deref_mut());
                 grads.worked(work);
                 grads.add(1, dw);
             } else if let Some(db) = &mut db {
-                channel_sums(g.n, g.k, g.out[0] * g.out[1], &dy, 0.0, db);
+                channel_sums(g.n, g.k, g.out[0] * g.out[1], dy.read(), 0.0, db);
             }
             if let Some(db) = db {
                 grads.add(2, db);
             }
-            grads.pool.give(dy);
+            dy.recycle(grads.pool);
         }))
     }
 }

@@ -302,7 +302,7 @@ impl<'t> Var<'t> {
         more: [usize; 2],
     ) -> Result<Self> {
         let (x, w, b) = (self.value(), weight.value(), bias.map(Var::value));
-        let [n, c, h, width] = images(&x, "a transposed convolution")?;
+        let [n, c, h, width] = images(x.shape(), "a transposed convolution")?;
         let &[channels, per_group, kh, kw] = w.shape() else {
             return Err(Error::invalid(format!(
                 "the weight of a transposed convolution has four axes, not shape {:?}",

@@ -1,7 +1,10 @@
 //! The feed-forward network of a transformer's block.
 
 use crate::base::Result;
-use crate::kernels::{Act, Bias, Epilogue, Mat, MatMut, gemm, gemm_add, gemm_gelu, gemm_mul};
+use crate::kernels::{
+    Act, Bias, Epilogue, Mat, MatMut, Numbers, NumbersMut, gelu_halves, gemm, gemm_add, gemm_gelu,
+    gemm_gelu_of_half, gemm_gelu_slope, gemm_mul,
+};
 use crate::module;
 use crate::nn::buffer_pool::{slice, tensor};
 use crate::nn::init::draw::Distribution;
@@ -135,7 +138,7 @@ impl<'t> Var<'t> {
     }
 
     fn try_feed_forward(self, first: [Self; 2], second: [Self; 2], residual: Self) -> Result<Self> {
-        let x = self.value();
+        let x = self.held();
         let ([w1, b1], [w2, b2]) = (first.map(Var::value), second.map(Var::value));
         let s1 = LinearShape::new(x.shape(), w1.shape())?;
         let inner = s1.output(x.shape());
@@ -150,38 +153,61 @@ impl<'t> Var<'t> {
 
         let inputs = [self, first[0], first[1], second[0], second[1], residual];
         let asked = inputs[..5].iter().any(|v| v.requires_grad());
-        let (mut h, mut y) = (self.tape.take(s1.rows * s1.outs), self.tape.take(s2.rows * s2.outs));
-        let mut slope = self.tape.take(if asked { h.len() } else { 0 });
-        let (xm, wm) = (Mat::new(slice(&x), s1.rows, s1.ins), Mat::new(slice(&w1), s1.outs, s1.ins));
-        let to = MatMut::new(&mut h, s1.rows, s1.outs);
-        if asked {
-            gemm_gelu(xm, wm.t(), slice(&b1), to, &mut slope);
-        } else {
-            gemm(1.0, xm, wm.t(), 0.0, to, Epilogue { bias: Bias::Cols(slice(&b1)), act: Act::Gelu });
+        let len = s1.rows * s1.outs;
+        let half = asked && self.tape.holds_bf16(len);
+        let (mut h, mut y) = (self.tape.output(half, len), self.tape.take(s2.rows * s2.outs));
+        // What the way back needs besides: the slope, or in bf16 what GELU is taken of, from which it finds all again.
+        let mut kept = self.tape.output(half, if asked { len } else { 0 });
+        let (xm, wm) = (Mat::new(x.numbers(), s1.rows, s1.ins), Mat::new(slice(&w1), s1.outs, s1.ins));
+        let to = MatMut::new(h.numbers(), s1.rows, s1.outs);
+        match kept.numbers() {
+            NumbersMut::Half(sum) => gemm_gelu_of_half(xm, wm.t(), slice(&b1), to, sum),
+            NumbersMut::Full(slope) if asked => gemm_gelu(xm, wm.t(), slice(&b1), to, slope),
+            NumbersMut::Full(_) => {
+                gemm(1.0, xm, wm.t(), 0.0, to, Epilogue { bias: Bias::Cols(slice(&b1)), act: Act::Gelu });
+            }
         }
-        let (hm, wm) = (Mat::new(&h, s2.rows, s2.ins), Mat::new(slice(&w2), s2.outs, s2.ins));
+        let (hm, wm) = (Mat::new(h.read(), s2.rows, s2.ins), Mat::new(slice(&w2), s2.outs, s2.ins));
         let to = MatMut::new(&mut y, s2.rows, s2.outs);
         gemm_add(hm, wm.t(), Bias::Cols(slice(&b2)), slice(&more), to);
         let y = tensor(&shape, y);
         if !asked {
-            self.tape.give(h);
+            self.tape.with_pool(|pool| h.recycle(pool));
             return Ok(self.tape.node("feed_forward", y, &[residual], |dy, grads| grads.add(0, dy)));
         }
-        Ok(self.tape.node("feed_forward", y, &inputs, move |dy, grads| {
-            grads.weights_of_linear(3, Some(4), s2, &dy, &h);
-            grads.pool.give(h);
-            if (0..3).any(|i| grads.wants(i)) {
-                let mut dh = grads.pool.take(slope.len());
-                let (d, wm) = (Mat::new(&dy, s2.rows, s2.outs), Mat::new(slice(&w2), s2.outs, s2.ins));
-                gemm_mul(d, wm, &slope, MatMut::new(&mut dh, s2.rows, s2.ins));
-                grads.worked(s2.work());
-                grads.weights_of_linear(1, Some(2), s1, &dh, slice(&x));
-                if grads.wants(0) {
-                    grads.input_of_linear(0, s1, &dh, slice(&w1));
-                }
-                grads.pool.give(dh);
+        let h = match half {
+            true => {
+                self.tape.with_pool(|pool| h.recycle(pool));
+                None
             }
-            grads.pool.give(slope);
+            false => Some(h),
+        };
+        Ok(self.tape.node("feed_forward", y, &inputs, move |dy, grads| {
+            let h = h.unwrap_or_else(|| {
+                let mut h = grads.pool.take_owned(half, len);
+                if let (Numbers::Half(sum), NumbersMut::Half(h)) = (kept.read(), h.numbers()) {
+                    gelu_halves(sum, h);
+                }
+                h
+            });
+            grads.weights_of_linear(3, Some(4), s2, Numbers::Full(&dy), h.read());
+            h.recycle(grads.pool);
+            if (0..3).any(|i| grads.wants(i)) {
+                let mut dh = grads.pool.take_owned(half, len);
+                let (d, wm) = (Mat::new(&dy, s2.rows, s2.outs), Mat::new(slice(&w2), s2.outs, s2.ins));
+                let to = MatMut::new(dh.numbers(), s2.rows, s2.ins);
+                match kept.read() {
+                    Numbers::Full(slope) => gemm_mul(d, wm, slope, to),
+                    Numbers::Half(sum) => gemm_gelu_slope(d, wm, sum, to),
+                }
+                grads.worked(s2.work());
+                grads.weights_of_linear(1, Some(2), s1, dh.read(), x.numbers());
+                if grads.wants(0) {
+                    grads.input_of_linear(0, s1, dh.read(), slice(&w1));
+                }
+                dh.recycle(grads.pool);
+            }
+            kept.recycle(grads.pool);
             grads.add(5, dy);
         }))
     }

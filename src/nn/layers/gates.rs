@@ -149,7 +149,7 @@ impl ECA {
 
 impl Module for ECA {
     fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
-        let [n, c, ..] = images(&x.value(), "ECA")?;
+        let [n, c, ..] = images(&x.shape(), "ECA")?;
         if c != self.channels {
             return Err(Error::invalid(format!("ECA was made for {} channels, not for {c}", self.channels)));
         }
@@ -239,7 +239,7 @@ impl Module for ChannelMlp {
 
 impl Module for CBAM {
     fn forward<'t>(&mut self, x: Var<'t>, cx: &mut Forward<'_>) -> Result<Var<'t>> {
-        let [n, c, ..] = images(&x.value(), "CBAM")?;
+        let [n, c, ..] = images(&x.shape(), "CBAM")?;
         let mlp = &mut self.channel.mlp;
         let mean = cx.child("ChannelGate.mlp", mlp, x.global_avg_pool())?;
         let most = cx.child("ChannelGate.mlp", mlp, x.adaptive_max_pool2d([1, 1]))?;

@@ -8,7 +8,7 @@ use crate::config::OneOrMany;
 use crate::kernels::{
     LayerNormAffine, LayerNormGrads, LayerNormStats, LayerNormStatsMut, layer_norm, layer_norm_backward,
 };
-use crate::nn::buffer_pool::{slice, tensor};
+use crate::nn::buffer_pool::slice;
 use crate::nn::shapes::expect_shape;
 use crate::nn::{Forward, Module, Param, Var};
 use crate::registry::BuildCx;
@@ -151,20 +151,21 @@ impl<'t> Var<'t> {
         }
         let d: usize = shape.iter().product();
         let rows = x.shape()[..x.ndim() - shape.len()].iter().product();
-        let (mut y, mut mean, mut rstd) =
-            (self.tape.take(x.len()), self.tape.take(rows), self.tape.take(rows));
+        let mut y = self.tape.output(self.tape.holds_bf16(x.len()), x.len());
+        let (mut mean, mut rstd) = (self.tape.take(rows), self.tape.take(rows));
         let affine = LayerNormAffine { gamma: gamma.as_ref().map(slice), beta: beta.as_ref().map(slice) };
         let stats = LayerNormStatsMut { mean: &mut mean, rstd: &mut rstd };
-        layer_norm(d, slice(&x), affine, eps, &mut y, stats);
-        let y = tensor(x.shape(), y);
+        layer_norm(d, slice(&x), affine, eps, y.numbers(), stats);
+        let y = y.held(x.shape());
         let inputs: Vec<Var<'t>> = [Some(self), weight, bias].into_iter().flatten().collect();
         if !inputs.iter().any(|v| v.requires_grad()) {
             self.tape.give(rstd);
             self.tape.give(mean);
-            return Ok(self.tape.input(y));
+            return Ok(self.tape.held_node("layer_norm", y, &[], |_, _| {}));
         }
         let (at_weight, at_bias) = (weight.map(|_| 1), bias.map(|_| 1 + usize::from(weight.is_some())));
-        Ok(self.tape.node("layer_norm", y, &inputs, move |mut dy, grads| {
+        Ok(self.tape.held_node("layer_norm", y, &inputs, move |dy, grads| {
+            let mut dy = dy.in_full(grads.pool);
             let (mut dw, mut db) = (grads.pool.take(d), grads.pool.take(d));
             let g = gamma.as_ref().map(slice);
             let stats = LayerNormStats { mean: &mean, rstd: &rstd };

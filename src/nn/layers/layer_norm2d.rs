@@ -113,7 +113,7 @@ impl<'t> Var<'t> {
 
     fn try_layer_norm2d(self, weight: Option<Self>, bias: Option<Self>, eps: Elem) -> Result<Self> {
         let x = self.value();
-        let [n, c, h, w] = images(&x, "LayerNorm2d")?;
+        let [n, c, h, w] = images(x.shape(), "LayerNorm2d")?;
         let (gamma, beta) = (weight.map(Var::value), bias.map(Var::value));
         for (what, p) in [("the weight of LayerNorm2d", &gamma), ("the bias of LayerNorm2d", &beta)] {
             if let Some(p) = p {

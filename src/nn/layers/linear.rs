@@ -5,8 +5,8 @@ use serde::Deserialize;
 
 use super::lora::Adapter;
 use crate::base::{Elem, Error, Result};
-use crate::kernels::{Act, Epilogue, LayerEpilogue, Mat, MatMut, col_sums, gemm, linear};
-use crate::nn::buffer_pool::{slice, tensor};
+use crate::kernels::{Act, Epilogue, LayerEpilogue, Mat, MatMut, Numbers, col_sums, gemm, linear};
+use crate::nn::buffer_pool::slice;
 use crate::nn::pending::Pending;
 use crate::nn::shapes::expect_shape;
 use crate::nn::{Forward, Grads, Module, Param, Var, Work};
@@ -116,16 +116,21 @@ impl Linear {
 impl<'t> Var<'t> {
     /// `x wᵀ + b` over the last axis: `x` [.., in], `weight` [out, in], `bias` `[out]`.
     pub fn linear(self, weight: Self, bias: Option<Self>) -> Self {
-        self.attempt(|| self.affine(weight, bias, None))
+        self.attempt(|| self.affine(weight, bias, None, false))
+    }
+
+    /// The same for an op that reads bf16, in which mixed precision holds it.
+    pub(super) fn linear_in_bf16(self, weight: Self, bias: Option<Self>) -> Self {
+        self.attempt(|| self.affine(weight, bias, None, true))
     }
 
     /// `x wᵀ + b + residual` in one pass: the end of a residual branch. `residual` has the shape of the result.
     pub fn linear_add(self, weight: Self, bias: Option<Self>, residual: Self) -> Self {
-        self.attempt(|| self.affine(weight, bias, Some(residual)))
+        self.attempt(|| self.affine(weight, bias, Some(residual), false))
     }
 
-    fn affine(self, weight: Self, bias: Option<Self>, residual: Option<Self>) -> Result<Self> {
-        let (x, w) = (self.value(), weight.value());
+    fn affine(self, weight: Self, bias: Option<Self>, residual: Option<Self>, half: bool) -> Result<Self> {
+        let (x, w) = (self.held(), weight.value());
         let s = LinearShape::new(x.shape(), w.shape())?;
         self.tape.worked(s.work());
         let b = bias.map(Var::value);
@@ -137,25 +142,28 @@ impl<'t> Var<'t> {
             expect_shape("what is added to a linear map", &residual.shape(), &shape)?;
         }
         if self.tape.fuses {
-            let run = move |w: &[Elem], then: LayerEpilogue<'_>, y: &mut [Elem]| s.run(slice(&x), w, then, y);
+            let run = move |w: &[Elem], then: LayerEpilogue<'_>, y: &mut [Elem]| {
+                s.run(x.numbers(), w, then, MatMut::new(y, s.rows, s.outs));
+            };
             let y = self.tape.pending("linear", Pending::new(&shape, shape.len() - 1, w, b, run));
             return Ok(residual.map_or(y, |residual| y + residual));
         }
-        let mut y = self.tape.take(s.rows * s.outs);
+        let len = s.rows * s.outs;
+        let mut y = self.tape.output(half && self.tape.holds_bf16(len), len);
         let more = residual.map(Var::value);
         let (act, more) = (Act::Identity, more.as_ref().map(slice));
         let then = LayerEpilogue { scale: None, bias: b.as_ref().map(slice), residual: more, act };
-        s.run(slice(&x), slice(&w), then, &mut y);
+        s.run(x.numbers(), slice(&w), then, MatMut::new(y.numbers(), s.rows, s.outs));
         let inputs: Vec<Var<'t>> = [Some(self), Some(weight), bias, residual].into_iter().flatten().collect();
         let (at_bias, at_residual) = (bias.map(|_| 2), residual.map(|_| 2 + usize::from(bias.is_some())));
-        Ok(self.tape.node("linear", tensor(&shape, y), &inputs, move |dy, grads| {
+        Ok(self.tape.held_node("linear", y.held(&shape), &inputs, move |dy, grads| {
             if grads.wants(0) {
-                grads.input_of_linear(0, s, &dy, slice(&w));
+                grads.input_of_linear(0, s, dy.read(), slice(&w));
             }
-            grads.weights_of_linear(1, at_bias, s, &dy, slice(&x));
+            grads.weights_of_linear(1, at_bias, s, dy.read(), x.numbers());
             match at_residual {
-                Some(i) => grads.add(i, dy),
-                None => grads.pool.give(dy),
+                Some(i) => grads.add_owned(i, dy),
+                None => dy.recycle(grads.pool),
             }
         }))
     }
@@ -184,9 +192,9 @@ impl LinearShape {
     }
 
     /// `y = act(x wᵀ + bias + residual)`.
-    fn run(self, x: &[Elem], w: &[Elem], then: LayerEpilogue<'_>, y: &mut [Elem]) {
+    fn run(self, x: Numbers<'_>, w: &[Elem], then: LayerEpilogue<'_>, y: MatMut<'_>) {
         let (x, w) = (Mat::new(x, self.rows, self.ins), Mat::new(w, self.outs, self.ins));
-        linear(x, w, then, MatMut::new(y, self.rows, self.outs));
+        linear(x, w, then, y);
     }
 
     /// What the product costs.
@@ -203,7 +211,7 @@ impl LinearShape {
 
 impl Grads<'_> {
     /// `dy w`, the gradient of the input of a linear map.
-    pub(super) fn input_of_linear(&mut self, i: usize, s: LinearShape, dy: &[Elem], w: &[Elem]) {
+    pub(super) fn input_of_linear(&mut self, i: usize, s: LinearShape, dy: Numbers<'_>, w: &[Elem]) {
         let mut dx = self.pool.take(s.rows * s.ins);
         let (d, w) = (Mat::new(dy, s.rows, s.outs), Mat::new(w, s.outs, s.ins));
         gemm(1.0, d, w, 0.0, MatMut::new(&mut dx, s.rows, s.ins), Epilogue::default());
@@ -218,8 +226,8 @@ impl Grads<'_> {
         weight: usize,
         bias: Option<usize>,
         s: LinearShape,
-        dy: &[Elem],
-        x: &[Elem],
+        dy: Numbers<'_>,
+        x: Numbers<'_>,
     ) {
         if self.wants(weight) {
             let mut dw = self.pool.take(s.outs * s.ins);

@@ -193,7 +193,7 @@ impl<'t> Var<'t> {
 
     fn try_embed_tokens(self, cls: Option<Self>, pos: Option<Self>) -> Result<Self> {
         let x = self.value();
-        let [n, c, h, w] = images(&x, "an embedding of patches")?;
+        let [n, c, h, w] = images(x.shape(), "an embedding of patches")?;
         let g = TokenGeom { n, c, l: h * w, first: usize::from(cls.is_some()) };
         if let Some(cls) = cls {
             expect_shape("the class token", &cls.shape(), &[1, 1, c])?;

@@ -277,7 +277,7 @@ impl<'t> Var<'t> {
 
     fn try_max_pool2d(self, options: PoolOptions) -> Result<Self> {
         let x = self.value();
-        let input = images(&x, "max pooling")?;
+        let input = images(x.shape(), "max pooling")?;
         let g = options.geometry(input)?;
         let mut y = self.tape.take(g.y_len());
         let mut argmax = self.tape.with_pool(|pool| pool.indices.take(g.y_len()));
@@ -303,7 +303,7 @@ impl<'t> Var<'t> {
 
     fn try_avg_pool2d(self, options: PoolOptions) -> Result<Self> {
         let x = self.value();
-        let input = images(&x, "average pooling")?;
+        let input = images(x.shape(), "average pooling")?;
         let g = options.geometry(input)?;
         if options.dilation != [1, 1] {
             return Err(Error::invalid("average pooling knows no dilation"));

@@ -176,7 +176,7 @@ impl<'t> Var<'t> {
     /// [N, C r², H, W] to [N, C, H r, W r]: element (h r + i, w r + j) of a channel comes from channel c r² + i r + j.
     pub fn pixel_shuffle(self, factor: usize) -> Self {
         self.attempt(|| {
-            let [n, c, h, w] = images(&self.value(), "PixelShuffle")?;
+            let [n, c, h, w] = images(&self.shape(), "PixelShuffle")?;
             let Some(square) = factor.checked_mul(factor).filter(|s| *s > 0 && c.is_multiple_of(*s)) else {
                 return Err(Error::invalid(format!(
                     "PixelShuffle by {factor} needs a multiple of its square as channels, got an input of shape {:?}",
@@ -191,7 +191,7 @@ impl<'t> Var<'t> {
     /// [N, C, H r, W r] to [N, C r², H, W], the way back of [`Var::pixel_shuffle`].
     pub fn pixel_unshuffle(self, factor: usize) -> Self {
         self.attempt(|| {
-            let [n, c, h, w] = images(&self.value(), "PixelUnshuffle")?;
+            let [n, c, h, w] = images(&self.shape(), "PixelUnshuffle")?;
             if factor == 0 || h % factor != 0 || w % factor != 0 {
                 return Err(Error::invalid(format!(
                     "PixelUnshuffle by {factor} needs multiples of it as height and width, got an input of shape {:?}",

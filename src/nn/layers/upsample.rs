@@ -168,7 +168,7 @@ impl<'t> Var<'t> {
 
     fn try_upsample(self, to: UpsampleTo, mode: UpsampleMode) -> Result<Self> {
         let x = self.value();
-        let [n, c, h, w] = images(&x, "Upsample")?;
+        let [n, c, h, w] = images(x.shape(), "Upsample")?;
         let (out, scale) = match to {
             UpsampleTo::Size(size) => (size, None),
             UpsampleTo::Scale(scale) => {

@@ -12,6 +12,7 @@ use crate::kernels::conv::geometry::ConvGeom;
 use crate::kernels::disjoint::DisjointMut;
 use crate::kernels::gemm::microkernel::{LANES, Offsets};
 use crate::kernels::gemm::pack::{padded, panels};
+use crate::kernels::number::Number;
 use crate::kernels::par::{self, SERIAL_FLOPS};
 use crate::kernels::scratch::Scratch;
 
@@ -21,11 +22,11 @@ const BLOCK: usize = 1 << 18;
 const PART: usize = 1152;
 
 /// `y`, overwritten; `epilogue(at, pixels)` is called on each finished piece of a plane with its place in `y`.
-pub(super) fn forward(
+pub(super) fn forward<X: Number, Y: Number>(
     g: &ConvGeom,
-    x: &[Elem],
+    x: &[X],
     w: &[Elem],
-    y: &mut [Elem],
+    y: &mut [Y],
     epilogue: impl Fn(usize, &mut [Elem]) + Sync + Send,
 ) {
     let layout = Layout::new(Axis::forward(g, 0), Axis::spread(g, 1), g.kernel[1], g.c);
@@ -34,7 +35,7 @@ pub(super) fn forward(
 }
 
 /// `dx`, overwritten.
-pub(super) fn backward_data(g: &ConvGeom, dy: &[Elem], w: &[Elem], dx: &mut [Elem]) {
+pub(super) fn backward_data<D: Number, X: Number>(g: &ConvGeom, dy: &[D], w: &[Elem], dx: &mut [X]) {
     let layout = Layout::new(Axis::backward(g, 0), Axis::backward(g, 1), g.kernel[1], g.k);
     let weight = Weight { w, shape: [g.k, g.c, g.kernel[0] * g.kernel[1]], backward: true };
     let product = Product::new(g.n, layout, weight, [g.h, g.w]);
@@ -103,11 +104,11 @@ impl<'a> Product<'a> {
         Self { layout, weight, images, block, width, plane: height * width, passes, packed }
     }
 
-    fn run(
+    fn run<X: Number, Y: Number>(
         &self,
-        x: &[Elem],
+        x: &[X],
         serial: bool,
-        out: &mut [Elem],
+        out: &mut [Y],
         epilogue: &(impl Fn(usize, &mut [Elem]) + Sync + Send),
     ) {
         let mut packed = Bf16Scratch::take(self.packed);
@@ -127,12 +128,12 @@ impl<'a> Product<'a> {
     }
 
     /// As many images as `out` holds; threads share them if `shared`.
-    fn block(
+    fn block<X: Number, Y: Number>(
         &self,
-        x: &[Elem],
+        x: &[X],
         packed: &[bf16],
         shared: bool,
-        out: &mut [Elem],
+        out: &mut [Y],
         epilogue: &(impl Fn(usize, &mut [Elem]) + Sync),
     ) {
         let (layout, blocks) = (&self.layout, self.layout.blocks());
@@ -236,13 +237,13 @@ impl<'a> Product<'a> {
     ///
     /// # Safety
     /// No other thread may touch this part of these channels.
-    unsafe fn place(
+    unsafe fn place<Y: Number>(
         &self,
         pass: &Pass,
         part: &Part,
         (l, cols): (usize, usize),
         sums: &[Elem],
-        out: DisjointMut<'_>,
+        out: DisjointMut<'_, Y>,
         epilogue: &impl Fn(usize, &mut [Elem]),
     ) {
         let (width, count) = (padded(cols), pass.x.count);
@@ -254,14 +255,14 @@ impl<'a> Product<'a> {
         let (_, area) = self.layout.results();
         for i in 0..part.images {
             turn(&sums[i * area * width..], width, positions, cols, &mut turned, pitch);
-            for (c, turned) in turned.chunks_exact(pitch).enumerate() {
+            for (c, turned) in turned.chunks_exact_mut(pitch).enumerate() {
                 let at = ((part.image + i) * self.weight.columns() + l + c) * self.plane;
                 if whole {
                     let at = at + part.row * count;
+                    let turned = &mut turned[..positions.len()];
+                    epilogue(at, turned);
                     // SAFETY: the caller's promise.
-                    let out = unsafe { out.slice(at, positions.len()) };
-                    out.copy_from_slice(&turned[..positions.len()]);
-                    epilogue(at, out);
+                    Y::write(turned, unsafe { out.slice(at, positions.len()) });
                     continue;
                 }
                 for (y, turned) in turned[..positions.len()].chunks_exact(count).enumerate() {
@@ -269,7 +270,7 @@ impl<'a> Product<'a> {
                     let from = at + row * self.width + pass.x.first;
                     // SAFETY: the caller's promise.
                     let out = unsafe { out.slice(from, (count - 1) * pass.x.step + 1) };
-                    out.iter_mut().step_by(pass.x.step).zip(turned).for_each(|(o, v)| *o = *v);
+                    out.iter_mut().step_by(pass.x.step).zip(turned).for_each(|(o, v)| *o = Y::of(*v));
                 }
             }
         }

@@ -13,6 +13,7 @@ use super::lines::{View, pairs};
 use crate::base::Elem;
 use crate::kernels::bf16::STEP;
 use crate::kernels::disjoint::DisjointMut;
+use crate::kernels::number::Number;
 use crate::kernels::scratch::Scratch;
 use crate::kernels::transpose::transpose;
 
@@ -121,7 +122,7 @@ impl Layout {
     /// # Safety
     /// No other thread may touch this block of this image.
     #[allow(unsafe_code)]
-    pub unsafe fn fill(&self, src: &[Elem], i: usize, block: usize, to: DisjointMut<'_>) {
+    pub unsafe fn fill<X: Number>(&self, src: &[X], i: usize, block: usize, to: DisjointMut<'_>) {
         let (plane, half) = (self.y.size * self.x.size, self.block / 2);
         let (pitch, lines) = (self.x.pitch, self.y.pitch);
         let at_once = (POSITIONS / pitch.max(1)).clamp(1, lines.max(1));

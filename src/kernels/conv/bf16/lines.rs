@@ -1,10 +1,11 @@
-//! Lines of f32 numbers become lines of bf16 numbers with their padding: one number, or those of two channels, a
-//! position.
+//! Lines of f32 numbers, or of bf16 ones, become lines of bf16 numbers with their padding: one number, or those of two
+//! channels, a position.
 #![allow(unsafe_code)]
 
 use super::axis::Axis;
-use crate::kernels::bf16::{TILE, bf16};
+use crate::kernels::bf16::{TILE, bf16, load};
 use crate::kernels::isa::{Bf16Isa, bf16_isa};
+use crate::kernels::number::Number;
 use crate::kernels::transpose::avx512::transposed;
 use std::arch::x86_64::*;
 use std::mem::transmute;
@@ -77,17 +78,17 @@ impl View {
 }
 
 /// Lines `lines` of the copy of two planes (or of one and zeros) as pairs of bf16 numbers in the bits of an element.
-pub(super) fn pairs(v: &View, lines: Range<usize>, a: &[f32], b: Option<&[f32]>, to: &mut [f32]) {
+pub(super) fn pairs<X: Number>(v: &View, lines: Range<usize>, a: &[X], b: Option<&[X]>, to: &mut [f32]) {
     // The planes of the next two channels most likely come next.
     let ahead = 2 * v.plane;
-    v.check(&lines, a.len().min(b.map_or(usize::MAX, <[f32]>::len)), to.len());
+    v.check(&lines, a.len().min(b.map_or(usize::MAX, <[X]>::len)), to.len());
     assert!(is_there(), "no instructions for bf16");
     // SAFETY: the CPU has this class, and the lengths are checked.
-    unsafe { avx512_pairs(v, lines, [a.as_ptr(), b.map_or(std::ptr::null(), <[f32]>::as_ptr)], ahead, to) };
+    unsafe { avx512_pairs(v, lines, [a.as_ptr(), b.map_or(std::ptr::null(), <[X]>::as_ptr)], ahead, to) };
 }
 
 /// Lines `lines` of the copy of a plane; the one that comes next lies `ahead` elements behind.
-pub(super) fn singles(v: &View, lines: Range<usize>, from: &[f32], ahead: usize, to: &mut [bf16]) {
+pub(super) fn singles<X: Number>(v: &View, lines: Range<usize>, from: &[X], ahead: usize, to: &mut [bf16]) {
     v.check(&lines, from.len(), to.len());
     assert!(is_there(), "no instructions for bf16");
     // SAFETY: the CPU has this class, and the lengths are checked.
@@ -96,8 +97,8 @@ pub(super) fn singles(v: &View, lines: Range<usize>, from: &[f32], ahead: usize,
 
 /// The pairs of `count` pixels of two planes (none: zeros) as rows of tiles, 16 pixels each: two tiles side by side,
 /// the next two `panel` numbers behind. The planes that come next lie `ahead` elements behind.
-pub(super) fn columns(
-    planes: [Option<&[f32]>; 2],
+pub(super) fn columns<X: Number>(
+    planes: [Option<&[X]>; 2],
     count: usize,
     ahead: usize,
     to: &mut [bf16],
@@ -125,7 +126,7 @@ pub(super) fn is_there() -> bool {
 
 /// Asks for what will be read.
 #[inline(always)]
-fn ask(at: *const f32) {
+fn ask<X>(at: *const X) {
     // SAFETY: any address may be asked for.
     unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
 }
@@ -133,21 +134,6 @@ fn ask(at: *const f32) {
 /// The lowest `n` lanes.
 fn lanes(n: usize) -> u16 {
     ((1_u32 << n.min(16)) - 1) as u16
-}
-
-/// Elements `stride` apart, of which those of `mask` exist.
-#[target_feature(enable = "avx512f")]
-#[inline]
-unsafe fn load(from: *const f32, stride: usize, mask: u16) -> __m512 {
-    // SAFETY: lanes that are masked are not accessed, and the others exist.
-    unsafe {
-        if stride == 1 {
-            return _mm512_maskz_loadu_ps(mask, from);
-        }
-        let ids = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-        let ids = _mm512_mullo_epi32(ids, _mm512_set1_epi32(stride as i32));
-        _mm512_mask_i32gather_ps::<4>(_mm512_setzero_ps(), mask, ids, from)
-    }
 }
 
 /// The numbers of `a` and `b`, one after the other.
@@ -199,7 +185,13 @@ macro_rules! each_vector {
 /// # Safety
 /// The CPU has AVX-512 F, BW, VL and BF16; the arguments have passed [`View::check`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-unsafe fn avx512_pairs(v: &View, lines: Range<usize>, [a, b]: [*const f32; 2], ahead: usize, to: &mut [f32]) {
+unsafe fn avx512_pairs<X: Number>(
+    v: &View,
+    lines: Range<usize>,
+    [a, b]: [*const X; 2],
+    ahead: usize,
+    to: &mut [f32],
+) {
     let to = to.as_mut_ptr().cast::<i32>();
     each_vector!(
         v,
@@ -224,7 +216,13 @@ unsafe fn avx512_pairs(v: &View, lines: Range<usize>, [a, b]: [*const f32; 2], a
 /// # Safety
 /// The CPU has AVX-512 F, BW, VL and BF16; the arguments have passed [`View::check`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-unsafe fn avx512_singles(v: &View, lines: Range<usize>, from: &[f32], ahead: usize, to: &mut [bf16]) {
+unsafe fn avx512_singles<X: Number>(
+    v: &View,
+    lines: Range<usize>,
+    from: &[X],
+    ahead: usize,
+    to: &mut [bf16],
+) {
     let (source, to) = (from.as_ptr(), to.as_mut_ptr().cast::<i16>());
     each_vector!(
         v,
@@ -294,8 +292,8 @@ unsafe fn turn_block(
 /// # Safety
 /// As [`columns`] has asserted.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-unsafe fn avx512_columns(
-    planes: [Option<&[f32]>; 2],
+unsafe fn avx512_columns<X: Number>(
+    planes: [Option<&[X]>; 2],
     count: usize,
     ahead: usize,
     to: &mut [bf16],

@@ -26,21 +26,38 @@ use super::geometry::ConvGeom;
 use super::thinned::{gather, spread, thinned};
 use crate::base::Elem;
 use crate::kernels::bf16::bf16;
+use crate::kernels::number::{Number, Numbers, NumbersMut};
 use crate::kernels::scratch::Scratch;
 pub(super) use weight_grad::backward_weight;
 
 /// `y`, overwritten; `epilogue(at, pixels)` is called on each finished piece of a plane with its place in `y`.
 pub(super) fn forward(
     g: &ConvGeom,
-    x: &[Elem],
+    x: Numbers<'_>,
     w: &[Elem],
-    y: &mut [Elem],
+    y: NumbersMut<'_>,
+    epilogue: impl Fn(usize, &mut [Elem]) + Sync + Send,
+) {
+    match (x, y) {
+        (Numbers::Full(x), NumbersMut::Full(y)) => forward_of(g, x, w, y, epilogue),
+        (Numbers::Full(x), NumbersMut::Half(y)) => forward_of(g, x, w, y, epilogue),
+        (Numbers::Half(x), NumbersMut::Full(y)) => forward_of(g, x, w, y, epilogue),
+        (Numbers::Half(x), NumbersMut::Half(y)) => forward_of(g, x, w, y, epilogue),
+    }
+}
+
+fn forward_of<X: Number, Y: Number>(
+    g: &ConvGeom,
+    x: &[X],
+    w: &[Elem],
+    y: &mut [Y],
     epilogue: impl Fn(usize, &mut [Elem]) + Sync + Send,
 ) {
     if let Some(thin) = thinned(g).filter(pointwise::fits) {
         let mut seen = Scratch::take(thin.x_len());
         gather(g, x, &mut seen);
-        pointwise::forward(&thin, &seen, w, y, epilogue);
+        let seen = &seen[..];
+        pointwise::forward(&thin, seen, w, y, epilogue);
     } else if pointwise::fits(g) {
         pointwise::forward(g, x, w, y, epilogue);
     } else {
@@ -49,10 +66,23 @@ pub(super) fn forward(
 }
 
 /// `dx`, overwritten.
-pub(super) fn backward_data(g: &ConvGeom, dy: &[Elem], w: &[Elem], dx: &mut [Elem]) {
+pub(super) fn backward_data(g: &ConvGeom, dy: Numbers<'_>, w: &[Elem], dx: NumbersMut<'_>) {
+    match (dy, dx) {
+        (Numbers::Full(dy), NumbersMut::Full(dx)) => backward_of(g, dy, w, dx),
+        (Numbers::Full(dy), NumbersMut::Half(dx)) => backward_of(g, dy, w, dx),
+        (Numbers::Half(dy), NumbersMut::Full(dx)) => backward_of(g, dy, w, dx),
+        (Numbers::Half(dy), NumbersMut::Half(dx)) => backward_of(g, dy, w, dx),
+    }
+}
+
+fn backward_of<D: Number, X: Number>(g: &ConvGeom, dy: &[D], w: &[Elem], dx: &mut [X]) {
     if let Some(thin) = thinned(g) {
         let mut seen = Scratch::take(thin.x_len());
-        backward_data(&thin, dy, w, &mut seen);
+        if pointwise::fits(&thin) {
+            pointwise::backward_data(&thin, dy, w, &mut seen[..]);
+        } else {
+            data::backward_data(&thin, dy, w, &mut seen[..]);
+        }
         spread(g, &seen, dx);
     } else if pointwise::fits(g) {
         pointwise::backward_data(g, dy, w, dx);

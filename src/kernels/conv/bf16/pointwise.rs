@@ -11,7 +11,9 @@ use crate::kernels::conv::geometry::ConvGeom;
 use crate::kernels::disjoint::DisjointMut;
 use crate::kernels::gemm::Mat;
 use crate::kernels::gemm::microkernel::Offsets;
+use crate::kernels::number::Number;
 use crate::kernels::par::{self, SERIAL_FLOPS};
+use crate::kernels::scratch::Scratch;
 
 /// Pixels of a map from which on each image may walk over the whole weight.
 const LARGE: usize = 192;
@@ -26,18 +28,18 @@ pub(super) fn fits(g: &ConvGeom) -> bool {
 }
 
 /// `y`, overwritten; `epilogue(at, pixels)` is called on each finished piece of a plane with its place in `y`.
-pub(super) fn forward(
+pub(super) fn forward<X: Number, Y: Number>(
     g: &ConvGeom,
-    x: &[Elem],
+    x: &[X],
     w: &[Elem],
-    y: &mut [Elem],
+    y: &mut [Y],
     epilogue: impl Fn(usize, &mut [Elem]) + Sync + Send,
 ) {
     Product::new(g, Mat::new(w, g.k, g.c)).run(x, y, &epilogue);
 }
 
 /// `dx`, overwritten.
-pub(super) fn backward_data(g: &ConvGeom, dy: &[Elem], w: &[Elem], dx: &mut [Elem]) {
+pub(super) fn backward_data<D: Number, X: Number>(g: &ConvGeom, dy: &[D], w: &[Elem], dx: &mut [X]) {
     Product::new(g, Mat::new(w, g.k, g.c).t()).run(dy, dx, &|_: usize, _: &mut [Elem]| {});
 }
 
@@ -71,7 +73,12 @@ impl Product {
         Self { weight, rows, channels, steps, plane, pixels, serial }
     }
 
-    fn run(&self, x: &[Elem], y: &mut [Elem], epilogue: &(impl Fn(usize, &mut [Elem]) + Sync + Send)) {
+    fn run<X: Number, Y: Number>(
+        &self,
+        x: &[X],
+        y: &mut [Y],
+        epilogue: &(impl Fn(usize, &mut [Elem]) + Sync + Send),
+    ) {
         let parts = self.plane.div_ceil(self.pixels);
         let images = x.len() / (self.channels * self.plane);
         let y = DisjointMut::from(y);
@@ -81,21 +88,22 @@ impl Product {
             let count = self.pixels.min(self.plane - first);
             let mut packed = Bf16Scratch::take(count.div_ceil(NR) * self.steps * 2 * TILE);
             self.pack(&x[image * self.channels * self.plane + first..], count, &mut packed);
+            let mut sums = Scratch::take(MR * count);
             for row in (0..self.rows).step_by(MR) {
                 let rows = MR.min(self.rows - row);
                 let at = |r: usize| (image * self.rows + row + r) * self.plane + first;
-                // SAFETY: this task alone writes these pixels.
-                self.multiply(row, rows, count, &packed, unsafe { y.part(at(0)) });
-                for r in 0..rows {
-                    // SAFETY: the same.
-                    epilogue(at(r), unsafe { y.slice(at(r), count) });
+                self.multiply(row, rows, count, &packed, DisjointMut::from(&mut sums[..]));
+                for (r, sums) in sums.chunks_exact_mut(count).enumerate().take(rows) {
+                    epilogue(at(r), sums);
+                    // SAFETY: this task alone writes these pixels.
+                    Y::write(sums, unsafe { y.slice(at(r), count) });
                 }
             }
         });
     }
 
     /// `count` pixels as panels of 32 columns, channel after channel.
-    fn pack(&self, x: &[Elem], count: usize, packed: &mut [bf16]) {
+    fn pack<X: Number>(&self, x: &[X], count: usize, packed: &mut [bf16]) {
         let channel = |c: usize| (c < self.channels).then(|| &x[c * self.plane..][..count]);
         for p in 0..self.steps * STEP / 2 {
             let at = p / 16 * 2 * TILE + p % 16 * 32;
@@ -104,7 +112,7 @@ impl Product {
         }
     }
 
-    /// Rows `row..row + rows` of the product with `count` pixels, which `out` begins with.
+    /// Rows `row..row + rows` of the product with `count` pixels.
     fn multiply(&self, row: usize, rows: usize, count: usize, packed: &[bf16], out: DisjointMut<'_>) {
         for col in (0..count).step_by(NR) {
             Bf16Kernel {
@@ -117,7 +125,7 @@ impl Product {
                 cols: NR.min(count - col),
                 // SAFETY: the caller's task alone writes these pixels.
                 c: unsafe { out.part(col) },
-                rs_c: self.plane,
+                rs_c: count,
                 accumulate: false,
             }
             .run();

@@ -15,6 +15,7 @@ use crate::kernels::conv::weight_grad::sum_chunks;
 use crate::kernels::disjoint::DisjointMut;
 use crate::kernels::gemm::microkernel::Offsets;
 use crate::kernels::gemm::pack::padded;
+use crate::kernels::number::{Number, Numbers};
 use crate::kernels::par::{self, SERIAL_FLOPS};
 use crate::kernels::scratch::Scratch;
 use crate::kernels::transpose::transpose;
@@ -35,11 +36,20 @@ const PART: usize = 256;
 /// `dw = beta * dw + gradient`; neither the weight nor the batch is empty.
 pub(in crate::kernels::conv) fn backward_weight(
     g: &ConvGeom,
-    x: &[Elem],
-    dy: &[Elem],
+    x: Numbers<'_>,
+    dy: Numbers<'_>,
     beta: Elem,
     dw: &mut [Elem],
 ) {
+    match (x, dy) {
+        (Numbers::Full(x), Numbers::Full(dy)) => of_numbers(g, x, dy, beta, dw),
+        (Numbers::Full(x), Numbers::Half(dy)) => of_numbers(g, x, dy, beta, dw),
+        (Numbers::Half(x), Numbers::Full(dy)) => of_numbers(g, x, dy, beta, dw),
+        (Numbers::Half(x), Numbers::Half(dy)) => of_numbers(g, x, dy, beta, dw),
+    }
+}
+
+fn of_numbers<X: Number, D: Number>(g: &ConvGeom, x: &[X], dy: &[D], beta: Elem, dw: &mut [Elem]) {
     let serial = g.flops() < SERIAL_FLOPS;
     // A chunk of images for each task; where partial gradients would be large or images few, the threads share all.
     let shared = g.n < CHUNKS || g.w_len() * CHUNKS > PARTIALS;
@@ -100,7 +110,14 @@ impl<'a> Plan<'a> {
     }
 
     /// The gradient of some images, panels of `[(channel, tap)][32 output channels]`.
-    fn run(&self, x: &[Elem], dy: &[Elem], images: Range<usize>, shared: bool, partial: &mut [Elem]) {
+    fn run<X: Number, D: Number>(
+        &self,
+        x: &[X],
+        dy: &[D],
+        images: Range<usize>,
+        shared: bool,
+        partial: &mut [Elem],
+    ) {
         let g = self.g;
         let mut planes = Bf16Scratch::take(g.c * self.channel);
         let mut pairs = Scratch::take(g.k.div_ceil(16) * 16 * self.len / 2);
@@ -136,7 +153,7 @@ impl<'a> Plan<'a> {
     }
 
     /// One channel of the input of some images.
-    fn fill_channel(&self, c: usize, x: &[Elem], images: usize, to: &mut [bf16]) {
+    fn fill_channel<X: Number>(&self, c: usize, x: &[X], images: usize, to: &mut [bf16]) {
         let (g, mut phases) = (self.g, to.chunks_exact_mut(self.phase));
         let plane = g.h * g.w;
         // Where the plane lies that comes next.
@@ -155,7 +172,7 @@ impl<'a> Plan<'a> {
     }
 
     /// A panel of output channels of the gradient of some images: `[step][tile][16 pairs of pixels][16 channels]`.
-    fn fill_panel(&self, p: usize, dy: &[Elem], images: usize, to: &mut [Elem]) {
+    fn fill_panel<D: Number>(&self, p: usize, dy: &[D], images: usize, to: &mut [Elem]) {
         let (g, [rows, cols], half) = (self.g, self.g.out, self.len / 2);
         let channels = NR.min(g.k - p * NR);
         let tiles = tiles_for(channels);

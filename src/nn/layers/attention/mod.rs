@@ -187,7 +187,12 @@ impl MultiheadAttention {
         options.dropout = if cx.training { self.attn_drop.p } else { 0.0 };
         options.queries = queries;
         let dims = self.proj.weight.value.shape()[1];
-        let qkv = self.qkv.forward(x, cx)?;
+        let qkv = if self.qkv.is_adapted() || self.position != AttentionPosition::None {
+            self.qkv.forward(x, cx)?
+        } else {
+            let (tape, Linear { weight, bias, .. }) = (x.tape(), &self.qkv);
+            x.linear_in_bf16(tape.param(weight), bias.as_ref().map(|b| tape.param(b)))
+        };
         let qkv = self.position.of(qkv, 2 * dims, dims / self.heads.max(1));
         qkv.attention_packed(&options, cx.rng).checked()
     }

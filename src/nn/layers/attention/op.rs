@@ -48,7 +48,7 @@ impl<'t> Var<'t> {
     }
 
     fn try_attention_packed(self, options: &AttentionOptions, rng: &mut Rng) -> Result<Self> {
-        let qkv = self.value();
+        let qkv = self.held();
         let [batch, len, width] = tokens(qkv.shape())?;
         if !width.is_multiple_of(3) {
             return Err(Error::invalid(format!(
@@ -64,26 +64,29 @@ impl<'t> Var<'t> {
         let work = work(&g);
         self.tape.worked(work);
         let extra = SavedInputs::new(self.tape, &g, options, rng);
-        let (mut out, mut lse) =
-            (self.tape.take(batch * q_len * (width / 3)), self.tape.take(batch * g.heads * q_len));
-        attention_packed(&g, extra.opts(), slice(&qkv), AttnOutput { out: &mut out, lse: &mut lse });
-        let out = tensor(&[batch, q_len, width / 3], out);
+        let len = batch * q_len * (width / 3);
+        let mut out = self.tape.output(self.tape.holds_bf16(len), len);
+        let mut lse = self.tape.take(batch * g.heads * q_len);
+        let to = AttnOutput { out: out.numbers(), lse: &mut lse };
+        attention_packed(&g, extra.opts(), qkv.numbers(), to);
+        let out = out.held(&[batch, q_len, width / 3]);
         if !self.requires_grad() {
             self.tape.give(lse);
             self.tape.with_pool(|pool| extra.give(pool));
-            return Ok(self.tape.input(out));
+            return Ok(self.tape.held_node("attention_packed", out, &[], |_, _| {}));
         }
         let y = out.clone();
-        Ok(self.tape.node("attention_packed", out, &[self], move |dy, grads| {
-            let mut dqkv = grads.pool.take(qkv.len());
-            let saved = AttnSaved { out: slice(&y), lse: &lse };
-            attention_packed_backward(&g, extra.opts(), slice(&qkv), saved, &dy, &mut dqkv);
+        Ok(self.tape.held_node("attention_packed", out, &[self], move |dy, grads| {
+            let dy = dy.in_full(grads.pool);
+            let mut dqkv = grads.pool.take_owned(qkv.is_half(), qkv.len());
+            let saved = AttnSaved { out: y.numbers(), lse: &lse };
+            attention_packed_backward(&g, extra.opts(), qkv.numbers(), saved, &dy, dqkv.numbers());
             // Each of its two products has one for each of its factors.
             grads.worked(work + work);
             extra.give(grads.pool);
             grads.pool.give(lse);
             grads.pool.give(dy);
-            grads.add(0, dqkv);
+            grads.add_owned(0, dqkv);
         }))
     }
 
@@ -110,7 +113,7 @@ impl<'t> Var<'t> {
         let extra = SavedInputs::new(self.tape, &g, options, rng);
         let (mut out, mut lse) = (self.tape.take(q.len()), self.tape.take(batch * g.heads * q_len));
         let qkv = Qkv { q: slice(&q), k: slice(&k), v: slice(&v) };
-        attention(&g, extra.opts(), qkv, AttnOutput { out: &mut out, lse: &mut lse });
+        attention(&g, extra.opts(), qkv, AttnOutput { out: (&mut out).into(), lse: &mut lse });
         let out = tensor(q.shape(), out);
         let inputs = [self, keys, values];
         if !inputs.iter().any(|x| x.requires_grad()) {
@@ -122,7 +125,7 @@ impl<'t> Var<'t> {
         Ok(self.tape.node("attention", out, &inputs, move |dy, grads| {
             let [mut dq, mut dk, mut dv] = [&q, &k, &v].map(|x| grads.pool.take(x.len()));
             let qkv = Qkv { q: slice(&q), k: slice(&k), v: slice(&v) };
-            let saved = AttnSaved { out: slice(&y), lse: &lse };
+            let saved = AttnSaved { out: slice(&y).into(), lse: &lse };
             let dqkv = QkvMut { q: &mut dq, k: &mut dk, v: &mut dv };
             attention_backward(&g, extra.opts(), qkv, saved, &dy, dqkv);
             // Each of its two products has one for each of its factors.

@@ -12,6 +12,7 @@ use crate::kernels::{
 };
 use crate::nn::Var;
 use crate::nn::buffer_pool::{slice, tensor};
+use crate::nn::held::Held;
 use crate::nn::shapes::expect_shape;
 
 /// Where the statistics of a batch norm come from.
@@ -98,21 +99,26 @@ impl<'t> Var<'t> {
         {
             return Ok(BnOutput { y, mean: mean.clone(), var: var.clone(), count: s.count() });
         }
-        let (x, added) = (self.value(), then.add.map(Var::value));
-        let epilogue = BnEpilogue { residual: added.as_ref().map(slice), relu: then.relu };
+        let (mut x, mut added) = (self.held(), then.add.map(Var::held));
+        // One number in full makes all of them full.
+        let half = x.is_half() && added.as_ref().is_none_or(Held::is_half);
+        if !half {
+            (x, added) = (Held::Full(self.value()), then.add.map(|add| Held::Full(add.value())));
+        }
+        let epilogue = BnEpilogue { residual: added.as_ref().map(Held::numbers), relu: then.relu };
         let batch = matches!(stats, BnStats::Batch);
         let across = if let BnStats::Across(ranks) = &stats { Some(Arc::clone(ranks)) } else { None };
-        let mut y = self.tape.take(x.len());
+        let mut y = self.tape.output(half, x.len());
         let mut count = s.count();
         let (mean, var) = match stats {
             BnStats::Batch => {
                 let (mut mean, mut var) = (self.tape.take(c), self.tape.take(c));
                 let moments = MomentsMut { mean: &mut mean, var: &mut var };
-                bn_train(s, slice(&x), affine, epilogue, &mut y, moments);
+                bn_train(s, x.numbers(), affine, epilogue, y.numbers(), moments);
                 (tensor(&[c], mean), tensor(&[c], var))
             }
             BnStats::Across(ranks) => {
-                let mut sums = bn_sums(s, slice(&x));
+                let mut sums = bn_sums(s, x.numbers());
                 ranks.sum(&mut sums)?;
                 count = sums[0] as usize;
                 if count == 1 {
@@ -120,17 +126,18 @@ impl<'t> Var<'t> {
                 }
                 let (mut mean, mut var) = (self.tape.take(c), self.tape.take(c));
                 bn_moments(&sums, MomentsMut { mean: &mut mean, var: &mut var });
-                bn_apply(s, slice(&x), Moments { mean: &mean, var: &var }, affine, epilogue, &mut y);
+                let moments = Moments { mean: &mean, var: &var };
+                bn_apply(s, x.numbers(), moments, affine, epilogue, y.numbers());
                 (tensor(&[c], mean), tensor(&[c], var))
             }
             BnStats::Fixed(mean, var) => {
                 let moments = Moments { mean: slice(&mean), var: slice(&var) };
-                bn_apply(s, slice(&x), moments, affine, epilogue, &mut y);
+                bn_apply(s, x.numbers(), moments, affine, epilogue, y.numbers());
                 (mean, var)
             }
         };
         drop(added);
-        let y = tensor(x.shape(), y);
+        let y = y.held(x.shape());
         let masks = then.relu.map(|most| (y.clone(), most));
         let inputs: SmallVec<[Var<'t>; 4]> =
             [Some(self), weight, bias, then.add].into_iter().flatten().collect();
@@ -139,27 +146,29 @@ impl<'t> Var<'t> {
         let (at_weight, at_bias) = (at(has_weight, &[]), at(has_bias, &[has_weight]));
         let at_add = at(then.add.is_some(), &[has_weight, has_bias]);
         let (kept_mean, kept_var) = (mean.clone(), var.clone());
-        let y = self.tape.node("batch_norm", y, &inputs, move |mut dy, grads| {
+        let y = self.tape.held_node("batch_norm", y, &inputs, move |dy, grads| {
+            let mut dy = dy.stored(x.is_half(), grads.pool);
             let (mut dw, mut db) = (grads.pool.take(c), grads.pool.take(c));
-            let mut added = at_add.filter(|i| grads.wants(*i)).map(|i| (i, grads.pool.take(dy.len())));
+            let added = at_add.filter(|i| grads.wants(*i));
+            let mut added = added.map(|i| (i, grads.pool.take_owned(x.is_half(), dy.len())));
             let back = if batch { bn_backward } else { bn_eval_backward };
             let saved = BnSaved {
-                x: slice(&x),
-                y: masks.as_ref().map(|(y, most)| (slice(y), *most)),
+                x: x.numbers(),
+                y: masks.as_ref().map(|(y, most)| (y.numbers(), *most)),
                 gamma: gamma.as_ref().map(slice),
                 moments: Moments { mean: slice(&kept_mean), var: slice(&kept_var) },
                 eps,
             };
-            let dresidual = added.as_mut().map(|(_, d)| &mut d[..]);
-            back(s, saved, BnGrads { dy: &mut dy, dgamma: &mut dw, dbeta: &mut db, dresidual });
+            let dresidual = added.as_mut().map(|(_, d)| d.numbers());
+            back(s, saved, BnGrads { dy: dy.numbers(), dgamma: &mut dw, dbeta: &mut db, dresidual });
             if let Some(ranks) = &across {
                 let mut sums: Vec<f64> = dw.iter().chain(&db).map(|sum| f64::from(*sum)).collect();
                 match ranks.sum(&mut sums) {
-                    Ok(()) => bn_through_moments(s, saved, sums.split_at(c), count as f64, &mut dy),
+                    Ok(()) => bn_through_moments(s, saved, sums.split_at(c), count as f64, dy.numbers()),
                     Err(error) => grads.fail(&error.to_string()),
                 }
             }
-            grads.add(0, dy);
+            grads.add_owned(0, dy);
             for (at, grad) in [(at_weight, dw), (at_bias, db)] {
                 match at {
                     Some(i) => grads.add(i, grad),
@@ -167,7 +176,7 @@ impl<'t> Var<'t> {
                 }
             }
             if let Some((i, grad)) = added {
-                grads.add(i, grad);
+                grads.add_owned(i, grad);
             }
             grads.pool.recycle(kept_mean);
             grads.pool.recycle(kept_var);

@@ -95,7 +95,7 @@ impl<'t> Var<'t> {
             }
             grads.pool.give(dy);
             let s = LinearShape { rows: steps * batch, ins, outs: wide };
-            grads.weights_of_linear(1, has_bias.then_some(3), s, &gates, slice(&x));
+            grads.weights_of_linear(1, has_bias.then_some(3), s, (&gates).into(), slice(&x).into());
             let (mut dhh, mut dbias) = (grads.pool.take(hh.len()), grads.pool.take(wide));
             let found = [&gates[..], &state, states];
             recurrent_hidden_grads(&g, found, &mut dhh, has_bias.then_some(&mut dbias));
@@ -107,7 +107,7 @@ impl<'t> Var<'t> {
                 false => grads.pool.give(dbias),
             }
             if grads.wants(0) {
-                grads.input_of_linear(0, s, &gates, slice(&ih));
+                grads.input_of_linear(0, s, (&gates).into(), slice(&ih));
             }
             grads.pool.give(state);
             grads.pool.give(gates);
