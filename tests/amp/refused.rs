@@ -134,7 +134,7 @@ fn a_model_of_single_precision_is_trained_in_no_other() {
             "c.yaml:6:23",
             "bfloat16: say `type: OptimWrapper`",
         ),
-        (several, "{}", "c.yaml:6:50", "float16: say `type: OptimWrapper`"),
+        (several, "{}", "c.yaml:6:51", "float16: say `type: OptimWrapper`"),
         (format!("{{{sgd}}}"), "{fp16: true}", "c.yaml:5:17", "bfloat16: leave `fp16` out"),
     ] {
         let node = config(&wrapper, val);
