@@ -320,14 +320,8 @@ fn normalisation(bench: &Bench, n: usize) {
         for (what, residual) in [("relu", None), ("add relu", Some(&res[..]))] {
             bench.run(&name(&format!("{what} fwd")), 0.0, || {
                 let moments = MomentsMut { mean: &mut m, var: &mut v };
-                bn_train(
-                    s,
-                    &x,
-                    affine,
-                    BnEpilogue { residual: residual.map(Into::into), relu: Some(Elem::INFINITY) },
-                    &mut y,
-                    moments,
-                );
+                let then = BnEpilogue { residual: residual.map(Into::into), relu: Some(Elem::INFINITY) };
+                bn_train(s, &x, affine, then, &mut y, moments);
             });
             bench.run(&name(&format!("{what} bwd")), 0.0, || {
                 let moments = Moments { mean: &m, var: &v };
@@ -339,11 +333,8 @@ fn normalisation(bench: &Bench, n: usize) {
                     eps: 1e-5,
                 };
                 let dresidual = residual.map(|_| (&mut dr).into());
-                bn_backward(
-                    s,
-                    saved,
-                    BnGrads { dy: (&mut d).into(), dgamma: &mut dg, dbeta: &mut db, dresidual },
-                );
+                let grads = BnGrads { dy: (&mut d).into(), dgamma: &mut dg, dbeta: &mut db, dresidual };
+                bn_backward(s, saved, grads);
             });
         }
     }
@@ -364,12 +355,8 @@ fn normalisation(bench: &Bench, n: usize) {
     let (dout, mut dqkv) = (x.clone(), qkv.clone());
     let flops = 4.0 * (n * 3 * 65 * 65 * 64) as f64;
     bench.run_both("attention fwd", flops, || {
-        attention_packed(
-            &a,
-            AttentionArgs::default(),
-            &qkv,
-            AttnOutput { out: (&mut out).into(), lse: &mut lse },
-        );
+        let output = AttnOutput { out: (&mut out).into(), lse: &mut lse };
+        attention_packed(&a, AttentionArgs::default(), &qkv, output);
     });
     bench.run_both("attention bwd", 2.5 * flops, || {
         let saved = AttnSaved { out: (&out).into(), lse: &lse };

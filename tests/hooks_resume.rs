@@ -11,7 +11,7 @@ use shanty::data::{DataLoader, Synthetic};
 use shanty::hook::HookConfig;
 use shanty::metric::Accuracy;
 use shanty::model::{ClsHead, ImageClassifier};
-use shanty::nn::{BatchNorm2d, Dropout, Flatten, Linear, Sequential};
+use shanty::nn::{BatchNorm2d, Dropout, Flatten, Linear, Sequential, Traced};
 use shanty::optim::{OptimWrapper, Sgd};
 use shanty::plugin::prelude::*;
 use shanty::registry::{Spec, entries};
@@ -66,6 +66,9 @@ impl Model for Taught {
     }
     fn init_weights(&mut self, seed: u64) -> Result<Vec<String>> {
         self.student.init_weights(seed)
+    }
+    fn trace(&mut self, batch: &Batch) -> Result<Vec<Traced>> {
+        self.student.trace(batch)
     }
     fn set_trainable(&mut self, module: &str, trainable: bool) -> Result<()> {
         self.student.set_trainable(module, trainable)

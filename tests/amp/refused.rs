@@ -114,7 +114,7 @@ impl Model for Foreign {
 fn a_model_of_single_precision_is_trained_in_no_other() {
     let dir = tempfile::tempdir().unwrap();
     let config = |wrapper: &str, val: &str| {
-        let data = "{batch_size: 2, dataset: {type: Synthetic, n: 4, shape: [3], classes: 2}}";
+        let data = "{batch_size: 2, dataset: {type: Synthetic, n: 4, shape: [3, 1, 1], classes: 2}}";
         let text = format!(
             "model: {{type: ForeignForTests}}\ntrain_dataloader: {data}\nval_dataloader: {data}\n\
              val_evaluator: {{type: Accuracy}}\nval_cfg: {val}\noptim_wrapper: {wrapper}\n\
