@@ -172,10 +172,10 @@ impl Tape {
         let arena = self.arena.borrow();
         let mut found: Vec<(usize, Tensor)> = Vec::new();
         for leaf in arena.leaves.iter().filter(|leaf| !leaf.listed) {
-            if found.iter().all(|(address, _)| *address != leaf.address) {
-                if let Held::Full(value) = &arena.nodes[leaf.id as usize].value {
-                    found.push((leaf.address, value.clone()));
-                }
+            if found.iter().all(|(address, _)| *address != leaf.address)
+                && let Held::Full(value) = &arena.nodes[leaf.id as usize].value
+            {
+                found.push((leaf.address, value.clone()));
             }
         }
         found

@@ -227,7 +227,8 @@ impl Comm for Rank {
     fn finish(&self, sum: Pending) -> Result<Vec<Elem>> {
         let (mut sums, mut factor): (Vec<Elem>, _) = (Vec::new(), None);
         for given in self.take(sum.id)? {
-            let mut given: Vec<Elem> = bytemuck::pod_collect_to_vec(&given);
+            let given = given.chunks_exact(size_of::<Elem>()).map(bytemuck::pod_read_unaligned);
+            let mut given: Vec<Elem> = given.collect();
             match factor.replace(given.pop().unwrap_or(1.0)) {
                 None => sums = given,
                 Some(_) => sums.iter_mut().zip(given).for_each(|(sum, own)| *sum += own),
