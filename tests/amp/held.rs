@@ -160,7 +160,7 @@ impl Module for Look {
         if !self.0 {
             return Ok(x);
         }
-        let rounded = x.value().iter().all(|v| (*v as f32).to_bits() & 0xffff == 0);
+        let rounded = x.value().iter().all(|v| v.to_bits() & 0xffff == 0);
         ROUNDED.set([ROUNDED.take(), vec![rounded]].concat());
         Ok(x)
     }
