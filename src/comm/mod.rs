@@ -56,8 +56,8 @@ pub struct Pending {
 /// errors on every rank, as is a rank that has failed or that does not come within the patience. After an error a group
 /// is of no more use: what is left to do is [`fail`](Self::fail) and [`abort`](Self::abort).
 ///
-/// Sums are made in the order of the ranks, `r0 + r1 + r2 …`, then times the factor, so that all ranks, runs, libraries and sizes of buckets
-/// give equal bits.
+/// Sums are made in the order of the ranks, `r0 + r1 + r2 …`, then times the factor, so that all ranks, runs, libraries
+/// and sizes of buckets give equal bits.
 pub trait Comm: Debug + Send + Sync {
     /// Which rank this is.
     fn place(&self) -> Place;

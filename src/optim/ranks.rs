@@ -15,8 +15,8 @@ impl OptimWrapper {
         self.ranks = Some(comm);
     }
 
-    /// Makes the sums of the gradients of a window means over the samples of all ranks, of which this one had so many; false
-    /// of one alone. A parameter has a gradient afterwards if it had one on any rank.
+    /// Makes the sums of the gradients of a window means over the samples of all ranks, of which this one had so many;
+    /// false of one alone. A parameter has a gradient afterwards if it had one on any rank.
     pub(super) fn mean_of_ranks<P: Params + ?Sized>(&self, params: &mut P, samples: u64) -> Result<bool> {
         let Some(comm) = &self.ranks else { return Ok(false) };
         params.exchange(&|p| self.moves(p.name), &mut |flat| mean(&**comm, flat, samples))?;
@@ -24,8 +24,8 @@ impl OptimWrapper {
     }
 }
 
-/// Means of all pieces, whose sums are under way together. First come the samples and who has which gradients: whoever adds
-/// up divides as well then, while the sum is in its cache.
+/// Means of all pieces, whose sums are under way together. First come the samples and who has which gradients: whoever
+/// adds up divides as well then, while the sum is in its cache.
 fn mean(comm: &dyn Comm, FlatGrads { pieces, reached }: &mut FlatGrads, samples: u64) -> Result<()> {
     // Counts are exact up to 2^53.
     let mut counts: Vec<f64> = reached.iter().map(|reached| f64::from(u8::from(*reached))).collect();

@@ -156,9 +156,9 @@ impl StateDict {
         self.0.sort_by_key(|(name, _)| places.get(name).map_or(usize::MAX, |(place, _)| *place));
     }
 
-    /// Copies every tensor that fits by name and shape into `params`, and says what it did. A counter that
-    /// either of the two lacks is not told: other libraries have batch norms without one. A table of positions (`…pos_embed`) that was learnt on square images of another
-    /// size is resized, as in MMPretrain.
+    /// Copies every tensor that fits by name and shape into `params`, and says what it did. A counter that either of the
+    /// two lacks is not told: other libraries have batch norms without one. A table of positions (`…pos_embed`) that was
+    /// learnt on square images of another size is resized, as in MMPretrain.
     ///
     /// # Errors
     /// What the device says.

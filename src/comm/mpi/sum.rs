@@ -1,6 +1,6 @@
 //! A sum over the ranks: of many numbers each rank adds up one part for all.
 
-use std::ops::{AddAssign, MulAssign, Range};
+use std::ops::{AddAssign, Mul, Range};
 
 use bytemuck::Pod;
 
@@ -10,7 +10,7 @@ use crate::base::Result;
 use crate::comm::Place;
 
 /// What is added up: elements of tensors, or numbers of twice their length.
-pub trait Number: Pod + AddAssign + MulAssign {}
+pub trait Number: Pod + AddAssign + Mul<Output = Self> {}
 
 impl Number for f32 {}
 impl Number for f64 {}
@@ -71,8 +71,7 @@ fn add_up<'a, T: Number>(
                 _ => total.iter_mut().zip(of_rank).for_each(|(total, x)| *total += *x),
             }
         }
-        own.copy_from_slice(total);
-        own.iter_mut().for_each(|sum| *sum *= factor);
+        own.iter_mut().zip(total).for_each(|(own, total)| *own = *total * factor);
     }
 }
 
