@@ -134,9 +134,10 @@ pub trait Model: Params + Any + Send {
     }
 
     /// Whether its products can be computed in this precision, as an AmpOptimWrapper and the `fp16` of an evaluation
-    /// ask. The kernels of this crate do; who computes by other means has full precision alone, unless it says more.
-    fn computes_in(&self, precision: Precision) -> bool {
-        precision == Precision::Full
+    /// ask. The kernels of this crate do; a model that computes by other means says what it has, so that nothing is asked
+    /// of it in vain.
+    fn computes_in(&self, _precision: Precision) -> bool {
+        true
     }
 
     /// Whether evaluation computes batch norms, sums and activations with the convolution or linear map before them.

@@ -7,7 +7,6 @@ use super::{FieldNeeds, LossDict, Model, Outputs, StepCx};
 use crate::base::{Error, Result, keyed};
 use crate::comm::Comm;
 use crate::data::{Batch, TargetScales};
-use crate::kernels::Precision;
 use crate::nn::init::init_weights;
 use crate::nn::{Autograd, Forward, FusedWeights, ModuleTree, Tape, Traced, named_modules};
 use crate::params::Params;
@@ -123,10 +122,6 @@ impl<T: Task> Model for T {
 
     fn sync_batchnorm(&mut self) -> usize {
         crate::nn::convert_sync_batchnorm(self)
-    }
-
-    fn computes_in(&self, _: Precision) -> bool {
-        true
     }
 
     fn trace(&mut self, batch: &Batch) -> Result<Vec<Traced>> {

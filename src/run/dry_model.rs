@@ -6,7 +6,6 @@ use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD};
 
 use crate::base::{Elem, Result};
 use crate::data::{Batch, TargetScales};
-use crate::kernels::Precision;
 use crate::model::{Model, Outputs, StepCx};
 use crate::params::{Info, Op, OptimState, OwnSet, Params, Role, RuleOf, Set, Want};
 
@@ -86,9 +85,6 @@ impl Model for DryRunModel {
     }
     fn eval_step(&mut self, _: &Batch) -> Result<Outputs> {
         Ok(Outputs::default())
-    }
-    fn computes_in(&self, _: Precision) -> bool {
-        true
     }
     fn standardize(&mut self, _: &TargetScales) -> Result<()> {
         Ok(())

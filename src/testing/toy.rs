@@ -8,7 +8,6 @@ use serde::Deserialize;
 
 use crate::base::{Elem, Result};
 use crate::data::{Batch, DataLoader, Synthetic};
-use crate::kernels::Precision;
 use crate::metric::Accuracy;
 use crate::model::{Model, Outputs, SCORES, StepCx};
 use crate::optim::{OptimWrapper, Sgd};
@@ -96,11 +95,6 @@ impl Model for ToyModel {
     /// Two classes by the sign of the weight's sum: enough for a metric to have something to count.
     fn eval_step(&mut self, batch: &Batch) -> Result<Outputs> {
         Ok(evaluate(self.weight.sum(), batch))
-    }
-
-    /// It multiplies nothing.
-    fn computes_in(&self, _: Precision) -> bool {
-        true
     }
 
     fn init_weights(&mut self, seed: u64) -> Result<Vec<String>> {

@@ -104,6 +104,9 @@ impl Model for Foreign {
     fn eval_step(&mut self, batch: &Batch) -> Result<Outputs> {
         self.0.eval_step(batch)
     }
+    fn computes_in(&self, precision: Precision) -> bool {
+        precision == Precision::Full
+    }
     fn init_weights(&mut self, seed: u64) -> Result<Vec<String>> {
         self.0.init_weights(seed)
     }

@@ -205,9 +205,6 @@ impl Model for Probe {
     fn init_weights(&mut self, seed: u64) -> shanty::base::Result<Vec<String>> {
         self.toy.init_weights(seed)
     }
-    fn computes_in(&self, _: Precision) -> bool {
-        true
-    }
 }
 
 /// Forward and backward passes of a training, both of sharpness-aware minimisation, and nothing else: MMEngine validates

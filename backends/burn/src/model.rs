@@ -10,6 +10,7 @@ use burn::tensor::{Device, Gradients, Tensor};
 use shanty::base::{Elem, Error, Result, caught, caught_from};
 use shanty::comm::Comm;
 use shanty::data::Batch;
+use shanty::kernels::Precision;
 use shanty::model::{FieldNeeds, Model, Outputs, StepCx};
 
 use crate::fields::{Fields, Losses, Predictions};
@@ -249,6 +250,10 @@ impl<N: Network> Model for BurnModel<N> {
     fn name(&self) -> &str {
         let path = std::any::type_name::<N>();
         path.rsplit("::").next().unwrap_or(path)
+    }
+
+    fn computes_in(&self, precision: Precision) -> bool {
+        precision == Precision::Full
     }
 
     fn reads(&self) -> FieldNeeds {

@@ -2,7 +2,7 @@
 //! a save costs the training.
 //!
 //! `MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4294967296 cargo run --release --example overhead`, and `-- MLP`,
-//! `-- ResNet` or `-- save` for one of its parts.
+//! `-- ResNet` or `-- save` for one of its parts; on a GPU with `CANDLE_DEVICE=cuda` and `--features cuda`.
 //! The two variables keep glibc from giving memory back in each step, which makes candle's steps come in two speeds.
 #![allow(clippy::print_stdout)] // an example speaks
 
@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{DType, Tensor, Var};
 use candle_nn::{VarBuilder, VarMap, loss::cross_entropy};
 use serde::de::DeserializeOwned;
 use shanty::base::{Error, Result};
@@ -25,6 +25,7 @@ use shanty::run::{EpochBasedTrainLoop, Runner};
 use shanty_candle::CandleModel;
 
 const BATCH: usize = 32;
+const PIXELS: usize = 64;
 const EPOCHS: u64 = 4;
 const ROUNDS: usize = 7;
 
@@ -59,7 +60,7 @@ impl Bench for Mlp {
 
     fn model(&self) -> Result<CandleModel> {
         let config = read("{widths: [64, 256, 256, 10]}")?;
-        CandleModel::new(&Device::Cpu, |vb| nets::mlp::Mlp::new(&config, vb))
+        CandleModel::new(&nets::device()?, |vb| nets::mlp::Mlp::new(&config, vb))
     }
 }
 
@@ -77,15 +78,15 @@ impl Bench for ResNet {
 
     fn model(&self) -> Result<CandleModel> {
         let config = read("{blocks: 1, num_classes: 10}")?;
-        CandleModel::new(&Device::Cpu, |vb| nets::resnet::ResNet::new(&config, vb))
+        CandleModel::new(&nets::device()?, |vb| nets::resnet::ResNet::new(&config, vb))
     }
 }
 
 /// Seconds of each step of candle's own loop: SGD with momentum, written as one would.
 fn own(bench: &dyn Bench) -> candle_core::Result<Vec<f64>> {
     let (images, labels) = digits().map_err(candle_core::Error::wrap)?;
-    let map = VarMap::new();
-    let scores = bench.own(VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu))?;
+    let (map, device) = (VarMap::new(), nets::device().map_err(candle_core::Error::wrap)?);
+    let scores = bench.own(VarBuilder::from_varmap(&map, DType::F32, &device))?;
     let is_trained = |name: &String| !name.contains("running_");
     let vars: Vec<Var> = {
         let all = map.data().lock().unwrap_or_else(PoisonError::into_inner);
@@ -94,8 +95,9 @@ fn own(bench: &dyn Bench) -> candle_core::Result<Vec<f64>> {
     let mut momentum = HashMap::new();
     let (mut seconds, mut before) = (Vec::new(), Instant::now());
     for _ in 0..EPOCHS {
-        for batch in 0..images.dim(0)? / BATCH {
-            let (x, y) = (images.narrow(0, batch * BATCH, BATCH)?, labels.narrow(0, batch * BATCH, BATCH)?);
+        for (x, y) in images.chunks_exact(BATCH * PIXELS).zip(labels.chunks_exact(BATCH)) {
+            let x = Tensor::from_slice(x, (BATCH, 1, 8, 8), &device)?;
+            let y = Tensor::from_slice(y, BATCH, &device)?;
             let loss = cross_entropy(&scores(&x)?, &y)?;
             let grads = loss.backward()?;
             for var in &vars {
@@ -115,14 +117,12 @@ fn own(bench: &dyn Bench) -> candle_core::Result<Vec<f64>> {
     Ok(seconds)
 }
 
-/// The digits as two tensors.
-fn digits() -> Result<(Tensor, Tensor)> {
+/// Pixels and classes of the digits.
+fn digits() -> Result<(Vec<f32>, Vec<i64>)> {
     let set = Digits::load(DigitsSplit::Train, SplitBy::Index)?;
     let loader = DataLoader::new(set).batch_size(1498).shuffle(false);
     let batch = loader.batches(0, Some(1)).next().ok_or_else(|| Error::invalid("no batch"))??;
-    let (pixels, labels) = (batch.inputs()?, batch.labels()?);
-    let images = Tensor::from_vec(pixels.iter().copied().collect(), pixels.shape(), &Device::Cpu);
-    Ok((told(images)?, told(Tensor::from_slice(labels, labels.len(), &Device::Cpu))?))
+    Ok((batch.inputs()?.iter().copied().collect(), batch.labels()?.to_vec()))
 }
 
 /// The seconds from each iteration to the next, so far, and the beginning of the one that is under way.
@@ -165,7 +165,7 @@ fn under_runner(bench: &dyn Bench) -> Result<Vec<f64>> {
 fn stall(beside: bool) -> Result<(f64, f64)> {
     const EVERY: usize = 16;
     let config = read("{widths: [64, 1024, 1024, 1024, 10]}")?;
-    let model = CandleModel::new(&Device::Cpu, |vb| nets::mlp::Mlp::new(&config, vb))?;
+    let model = CandleModel::new(&nets::device()?, |vb| nets::mlp::Mlp::new(&config, vb))?;
     let mut numbers = 0;
     model.infos(&mut |info| numbers += info.shape.iter().product::<usize>());
     let dir = tempfile::tempdir().map_err(|error| Error::Other(error.into()))?;

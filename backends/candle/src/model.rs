@@ -10,6 +10,7 @@ use serde::Deserialize;
 use shanty::base::{Elem, Error, Result, keyed};
 use shanty::comm::Comm;
 use shanty::data::Batch;
+use shanty::kernels::Precision;
 use shanty::model::{FieldNeeds, Model, Outputs, StepCx};
 
 use crate::device::{Place, Transfers, told, view};
@@ -194,6 +195,10 @@ impl Model for CandleModel {
 
     fn reads(&self) -> FieldNeeds {
         self.net.reads()
+    }
+
+    fn computes_in(&self, precision: Precision) -> bool {
+        precision == Precision::Full
     }
 
     fn number_mut(&mut self, module: &str, name: &str) -> Option<&mut f64> {

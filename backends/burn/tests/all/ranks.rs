@@ -1,13 +1,11 @@
 //! Several processes that train one network of burn.
-#![allow(clippy::unwrap_used)] // helpers of tests
 
 use shanty::base::Result;
 use shanty::data::{DataLoader, Synthetic};
 use shanty_burn::BurnModel;
 
-#[path = "../examples/mlp.rs"]
-mod mlp;
-#[path = "../../shared/ranks.rs"]
+use crate::mlp;
+#[path = "../../../shared/ranks.rs"]
 mod shared;
 
 fn make(dropout: f64) -> Result<(BurnModel<mlp::Mlp>, DataLoader)> {

@@ -1,5 +1,4 @@
 //! Checkpoints go to PyTorch and come from it by name, and keep every bit on the way.
-#![allow(clippy::unwrap_used)] // helpers of tests
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,10 +12,8 @@ use shanty::ndarray::{ArrayD, IxDyn};
 use shanty::params::StateDict;
 use shanty_burn::BurnModel;
 
-#[path = "../examples/mlp.rs"]
-mod mlp;
-#[path = "../examples/resnet.rs"]
-mod resnet;
+use crate::mlp;
+use crate::resnet;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/torch").join(name)

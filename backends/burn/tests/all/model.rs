@@ -1,5 +1,4 @@
 //! What a network of burn does in a run beyond the contract of models: names, checkpoints, chance, freezing, optimizers.
-#![allow(clippy::unwrap_used)] // helpers of tests
 
 use shanty::base::Elem;
 use shanty::data::Batch;
@@ -10,12 +9,8 @@ use shanty::optim::{Adam, Optimizer};
 use shanty::params::{OptimState, Params, Set, StateDict, all, update_by_transfer};
 use shanty_burn::BurnModel;
 
-#[path = "../examples/mlp.rs"]
-mod mlp;
-#[path = "../examples/resnet.rs"]
-mod resnet;
-use mlp::{Mlp, MlpConfig};
-use resnet::{ResNet, ResNetConfig};
+use crate::mlp::{Mlp, MlpConfig};
+use crate::resnet::{ResNet, ResNetConfig};
 
 fn pictures() -> Batch {
     let pixel = |at: IxDyn| ((at[0] * 64 + at[2] * 8 + at[3]) as Elem * 0.37).sin();

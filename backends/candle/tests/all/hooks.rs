@@ -1,9 +1,6 @@
 //! The table of docs/backends.md: every hook with a network of candle.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
-#[path = "../examples/nets/mod.rs"]
-mod nets;
-#[path = "../../shared/hooks.rs"]
+#[path = "../../../shared/hooks.rs"]
 mod shared;
 
 use shanty::checkpoint::load;

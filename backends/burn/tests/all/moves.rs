@@ -1,5 +1,4 @@
 //! What moves between host and device in a run: no weight until somebody saves.
-#![allow(clippy::unwrap_used)] // helpers of tests
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -12,8 +11,7 @@ use shanty::optim::{Adam, ClipGrad, Lion, OptimWrapper, Optimizer, Sgd};
 use shanty::run::{EpochBasedTrainLoop, Runner};
 use shanty_burn::BurnModel;
 
-#[path = "../examples/resnet.rs"]
-mod resnet;
+use crate::resnet;
 
 /// The tensors moved before each of 40 iterations in two epochs, and at the end.
 fn moved(optim: Box<dyn Optimizer>) -> (Vec<(u64, u64)>, u64) {

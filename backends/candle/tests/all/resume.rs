@@ -1,7 +1,4 @@
 //! A run of each example that is stopped, or killed, and resumed ends bit for bit as one that was not.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
-
-mod support;
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
@@ -13,7 +10,7 @@ use shanty::config;
 use shanty::run::verify::{random_cuts, verify};
 use shanty::run::{Limits, Runner, RunnerBuilder};
 
-use support::{here, train};
+use crate::support::{here, train};
 
 /// The shipped config in this folder, with a shorter run where the shipped one is long.
 fn runner(

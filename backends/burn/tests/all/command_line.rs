@@ -1,6 +1,4 @@
 //! The examples as programs: cut anywhere, or killed, a run resumes and ends as the one that was left alone.
-#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests
-#![cfg(unix)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,9 +1,6 @@
 //! The table of docs/backends.md: every hook with a network of burn.
-#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests
 
-#[path = "../examples/resnet.rs"]
-mod resnet;
-#[path = "../../shared/hooks.rs"]
+#[path = "../../../shared/hooks.rs"]
 mod shared;
 
 use shared::{Digits, only};

@@ -1,9 +1,6 @@
 //! docs/backends.md shows what is compiled and run here.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
-mod support;
-
-use support::{here, train};
+use crate::support::{here, train};
 
 /// The text of a file without what stands before its first import, or of a config without its first line.
 fn body(path: &str, from: &str) -> String {

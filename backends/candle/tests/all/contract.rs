@@ -1,7 +1,4 @@
 //! The networks of the examples keep the contract of shanty's models, and an iteration moves no weight.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
-
-mod support;
 
 use std::any::Any;
 
@@ -41,7 +38,7 @@ fn moved(model: &dyn Model) -> u64 {
 
 mod of_the_mlp {
     shanty::testing::model_contract!(
-        super::support::mlp("{widths: [12, 16, 16, 3], dropout: 0.3}"),
+        crate::support::mlp("{widths: [12, 16, 16, 3], dropout: 0.3}"),
         super::batches(&[12]),
         super::moved
     );
@@ -49,12 +46,12 @@ mod of_the_mlp {
 
 mod of_the_resnet {
     shanty::testing::model_contract!(
-        super::support::candle("resnet"),
+        crate::support::candle("resnet"),
         super::batches(&[1, 8, 8]),
         super::moved
     );
 }
 
 mod of_the_transformer {
-    shanty::testing::model_contract!(super::support::transformer(), super::words(), super::moved);
+    shanty::testing::model_contract!(crate::support::transformer(), super::words(), super::moved);
 }

@@ -1,5 +1,4 @@
 //! The networks of the examples keep the contract of shanty's models, and an iteration moves no weight.
-#![allow(clippy::unwrap_used)] // helpers of tests
 
 use std::any::Any;
 use std::sync::atomic::Ordering;
@@ -10,12 +9,9 @@ use shanty::model::Model;
 use shanty::ndarray::{ArrayD, IxDyn};
 use shanty_burn::{BurnModel, Network};
 
-#[path = "../examples/mlp.rs"]
-mod mlp;
-#[path = "../examples/resnet.rs"]
-mod resnet;
-#[path = "../examples/transformer.rs"]
-mod transformer;
+use crate::mlp;
+use crate::resnet;
+use crate::transformer;
 
 /// Four batches of five pictures of 8 × 8, with a class each.
 fn pictures() -> Vec<Batch> {

@@ -1,7 +1,4 @@
 //! The same network in candle under the Runner, in shanty and in PyTorch, from equal weights and batches: equal losses.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
-
-mod support;
 
 use std::sync::{Arc, Mutex};
 
@@ -17,7 +14,7 @@ use shanty::optim::{Adam, ClipGrad, OptimWrapper, Optimizer, Sgd};
 use shanty::params::StateDict;
 use shanty::run::{EpochBasedTrainLoop, Runner};
 
-use support::{candle, data, fixture, mlp, native_mlp, native_resnet};
+use crate::support::{candle, data, fixture, mlp, native_mlp, native_resnet};
 
 /// The optimizers of `gen_steps.py`.
 fn optimizer(name: &str) -> Box<dyn Optimizer> {

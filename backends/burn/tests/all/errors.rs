@@ -1,5 +1,4 @@
 //! What a network of burn must not do, and what does not fit it, is an error in words; the run's state is as it was.
-#![allow(clippy::unwrap_used)] // helpers of tests
 
 use burn::module::{Module, Param, ParamId};
 use burn::nn::{Linear, LinearConfig};
@@ -12,9 +11,7 @@ use shanty::optim::{Optimizer, Sgd};
 use shanty::params::{OptimState, Params, Set, StateDict, all};
 use shanty_burn::{BurnModel, Fields, Losses, Network, Predictions};
 
-#[path = "../examples/mlp.rs"]
-mod mlp;
-use mlp::{Mlp, MlpConfig};
+use crate::mlp::{Mlp, MlpConfig};
 
 const STEP: StepCx = StepCx { seed: 5, iter: 0, loss_scale: 1.0 };
 

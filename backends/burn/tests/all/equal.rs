@@ -1,6 +1,5 @@
 //! The same networks in shanty, burn and PyTorch, from equal weights on equal batches: 40 iterations in windows of two
 //! batches, clipped, with an average of the weights beside them. `torch/losses.py` gave PyTorch's numbers.
-#![allow(clippy::unwrap_used)] // helpers of tests
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -19,11 +18,9 @@ use shanty::params::{Params, Set, StateDict, trained};
 use shanty::run::{IterBasedTrainLoop, Runner};
 use shanty_burn::BurnModel;
 
-#[path = "../examples/mlp.rs"]
-mod mlp;
-#[path = "../examples/resnet.rs"]
-mod resnet;
-#[path = "torch/losses.rs"]
+use crate::mlp;
+use crate::resnet;
+#[path = "../torch/losses.rs"]
 mod torch;
 use torch::Torch;
 

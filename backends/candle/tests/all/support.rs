@@ -1,5 +1,4 @@
 //! What the tests share: fixtures of PyTorch, and where the examples lie.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)] // each test uses some of it
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -34,6 +33,11 @@ pub fn model(yaml: &str) -> Result<Box<dyn Model>> {
     Spec::<dyn Model>::from_node(&node)?.build(&mut BuildCx::new(0))
 }
 
+/// Where the networks are.
+fn device() -> Device {
+    nets::device().unwrap()
+}
+
 fn read<T: DeserializeOwned>(yaml: &str) -> T {
     parse("model.yaml", yaml).unwrap().read().unwrap()
 }
@@ -42,7 +46,7 @@ fn read<T: DeserializeOwned>(yaml: &str) -> T {
 pub fn candle(name: &str) -> CandleModel {
     match name {
         "mlp" => mlp("{widths: [12, 16, 16, 3]}"),
-        _ => CandleModel::new(&Device::Cpu, |vb| {
+        _ => CandleModel::new(&device(), |vb| {
             nets::resnet::ResNet::new(&read("{blocks: 1, base_channels: 4, num_classes: 3}"), vb)
         })
         .unwrap(),
@@ -51,7 +55,7 @@ pub fn candle(name: &str) -> CandleModel {
 
 /// Fully connected layers in candle.
 pub fn mlp(yaml: &str) -> CandleModel {
-    CandleModel::new(&Device::Cpu, |vb| nets::mlp::Mlp::new(&read(yaml), vb)).unwrap()
+    CandleModel::new(&device(), |vb| nets::mlp::Mlp::new(&read(yaml), vb)).unwrap()
 }
 
 /// A small transformer over letters, with dropout.
@@ -59,7 +63,7 @@ pub fn transformer() -> CandleModel {
     let config = read(
         "{tokens: 17, d_model: 8, nhead: 2, dim_feedforward: 12, layers: 2, num_classes: 3, dropout: 0.1}",
     );
-    CandleModel::new(&Device::Cpu, |vb| nets::transformer::Transformer::new(&config, vb)).unwrap()
+    CandleModel::new(&device(), |vb| nets::transformer::Transformer::new(&config, vb)).unwrap()
 }
 
 /// The network `mlp` of the fixtures, of shanty's own layers, with this dropout.

@@ -1,15 +1,13 @@
 //! Several processes that train one network of candle.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
-#[path = "../../shared/ranks.rs"]
+#[path = "../../../shared/ranks.rs"]
 mod shared;
-mod support;
 
 use shanty::base::Result;
 use shanty::data::DataLoader;
 use shanty_candle::CandleModel;
 
-use support::{data, mlp};
+use crate::support::{data, mlp};
 
 fn make(dropout: f64) -> Result<(CandleModel, DataLoader)> {
     let (train, _) = data("mlp");

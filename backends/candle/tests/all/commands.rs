@@ -1,7 +1,4 @@
 //! The whole command line works with networks of candle, and their checkpoints with everybody else's.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
-
-mod support;
 
 use std::path::Path;
 use std::process::Stdio;
@@ -11,7 +8,7 @@ use candle_nn::VarMap;
 use shanty::checkpoint::load;
 use shanty::params::{Params, Set, StateDict, all};
 
-use support::{candle, example, mlp, native_mlp, native_resnet, train};
+use crate::support::{candle, example, mlp, native_mlp, native_resnet, train};
 
 /// What a command says, on whichever stream; it must end well.
 fn said(name: &str, args: &[&str]) -> String {

@@ -1,7 +1,4 @@
 //! Bad input gives an error that names the thing and the remedy; nothing is lost.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
-
-mod support;
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
@@ -12,7 +9,7 @@ use shanty::ndarray::ArrayD;
 use shanty::params::{Params, Set, StateDict, all};
 use shanty_candle::{CandleModel, Fields, Forward, Losses, Network, Predictions};
 
-use support::{candle, mlp, model};
+use crate::support::{candle, mlp, model};
 
 const STEP: StepCx = StepCx { seed: 0, iter: 0, loss_scale: 1.0 };
 

@@ -1,7 +1,4 @@
 //! What moves between host and device: a batch up, the losses down, and no weight until somebody saves.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
-
-mod support;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -16,7 +13,7 @@ use shanty::run::{EpochBasedTrainLoop, Runner, RunnerBuilder};
 use shanty::testing::Signs;
 use shanty_candle::CandleModel;
 
-use support::{candle, data};
+use crate::support::{candle, data};
 
 fn run(dir: &Path, model: CandleModel, optim: Box<dyn Optimizer>) -> RunnerBuilder {
     let (train, val) = data("resnet");
