@@ -1,8 +1,10 @@
-//! Two hooks of one run that save: neither takes the checkpoints of the other.
+//! What stays apart: two hooks of one run that save, neither of which takes the checkpoints of the other, and two runs of
+//! one process.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
 use std::fs;
 use std::path::Path;
+use std::sync::Mutex;
 
 use shanty::hook::builtin::{CheckpointHook, IterTimerHook};
 use shanty::plugin::prelude::*;
@@ -124,4 +126,32 @@ work_dir: w
         );
         assert!(!dir.path().join("w").exists());
     }
+}
+
+/// A thread of the pool that waits for a part of one run must not begin with another one, which might wait for it.
+#[test]
+fn one_run_at_a_time_is_on_the_pool() {
+    let home = tempfile::tempdir().unwrap();
+    let is_on_pool = || rayon::current_thread_index().is_some();
+    let seen = std::sync::Arc::new(Mutex::new(Vec::new()));
+    let (inner_dir, noted) = (home.path().join("inner"), seen.clone());
+    let run_inside = move |outer: bool| {
+        let noted = noted.clone();
+        let inner = toy_runner(&inner_dir, 1, 1).unwrap().overwrite(true);
+        let note = move |_: &mut Ctx<'_>, _: &mut Event<'_>| -> HookResult {
+            noted.lock().unwrap().push((outer, is_on_pool()));
+            Ok(())
+        };
+        inner.on(Point::BeforeTrainIter, note).build().unwrap().train().unwrap();
+    };
+    let begins = move |_: &mut Ctx<'_>, _: &mut Event<'_>| -> HookResult {
+        let outer = is_on_pool();
+        std::thread::scope(|scope| scope.spawn(|| run_inside(outer)).join()).unwrap();
+        Ok(())
+    };
+    let outer = toy_runner(&home.path().join("outer"), 1, 2).unwrap();
+    outer.on(Point::BeforeTrainIter, begins).build().unwrap().train().unwrap();
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen.len(), 2);
+    assert!(!seen.contains(&(true, true)), "both are on the pool");
 }

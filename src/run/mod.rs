@@ -34,6 +34,7 @@ mod numbers;
 mod one_iteration;
 mod places;
 mod plan;
+mod pool;
 mod position;
 mod precision;
 mod predict;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::assemble::{Purpose, assemble_among};
 use super::eval::REHEARSED;
 use super::given::{check_made, known_to_hooks, type_name};
+use super::pool::on_pool;
 use super::resume::Plan;
 use super::written::Written;
 use super::{ExitReason, RunnerBuilder, Session, State, TrainLoop};
@@ -225,8 +226,6 @@ impl Runner {
     }
 
     /// A run within one process begins with clean requests and all hooks enabled, and tells all hooks when it fails.
-    ///
-    /// The loop runs on a thread of the pool, so that no kernel has to hand its work over to another one first.
     fn guarded(&mut self, run: impl FnOnce(&mut Self) -> Result<()> + Send) -> Result<()> {
         self.session.state.control = Control::default();
         let anew = self.session.state.progress.iter == 0;
@@ -235,9 +234,9 @@ impl Runner {
             self.session.hooks.reset(anew, main);
             Ok(())
         });
-        // That thread may wait within another run, for a product of another precision.
+        // This may be within another run, of another precision: in one of its hooks.
         let result = reset.and_then(|()| {
-            rayon::scope(|_| caught_from("the run", || with_precision(Precision::Full, || run(self))))
+            on_pool(|| caught_from("the run", || with_precision(Precision::Full, || run(self))))
         });
         self.session.report_unreadable();
         let Session { state, hooks, .. } = &self.session;
