@@ -1,8 +1,9 @@
 //! Devices, and what is moved to them and from them.
 
 use std::str::FromStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, ThreadId};
 
 use candle_core::utils::{cuda_is_available, metal_is_available};
 use candle_core::{Device, Storage, Tensor};
@@ -75,6 +76,37 @@ impl Place {
             Err(error) => Err(Error::config(format!("`device`: {error}"))),
         }
     }
+}
+
+/// The thread that had the device last. candle gives each thread a stream of an NVIDIA GPU, none of which waits for
+/// another: a run is on another thread than who makes the model and who reads its weights in the end.
+#[derive(Debug)]
+pub(crate) struct LastThread(Mutex<ThreadId>);
+
+impl LastThread {
+    pub fn this() -> Self {
+        Self(Mutex::new(thread::current().id()))
+    }
+
+    /// Waits for what another thread has under way.
+    pub fn wait(&self, device: &Device) -> Result<()> {
+        let here = thread::current().id();
+        let last = std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), here);
+        if last == here { Ok(()) } else { told(finished(device)) }
+    }
+}
+
+#[cfg(feature = "cuda")]
+fn finished(device: &Device) -> candle_core::Result<()> {
+    match device {
+        Device::Cuda(gpu) => gpu.cuda_stream().context().synchronize().map_err(candle_core::Error::wrap),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+fn finished(_: &Device) -> candle_core::Result<()> {
+    Ok(())
 }
 
 /// What was moved between host and device so far. On the CPU nothing has to be, but it is counted all the same.

@@ -13,7 +13,7 @@ use shanty::data::Batch;
 use shanty::kernels::Precision;
 use shanty::model::{FieldNeeds, Model, Outputs, StepCx};
 
-use crate::device::{Place, Transfers, told, view};
+use crate::device::{LastThread, Place, Transfers, told, view};
 use crate::fields::Fields;
 use crate::init;
 use crate::network::{Forward, Losses, Network};
@@ -35,6 +35,7 @@ pub struct CandleModel {
     pub(crate) weights: Vec<Weight>,
     pub(crate) device: Device,
     pub(crate) transfers: Transfers,
+    thread: LastThread,
     name: &'static str,
     rank: u64,
     /// Whether a backward pass was looked at for weights that it does not reach.
@@ -61,6 +62,7 @@ impl CandleModel {
             weights,
             device,
             transfers,
+            thread: LastThread::this(),
             name: "CandleModel",
             rank: 0,
             looked: false,
@@ -84,6 +86,11 @@ impl CandleModel {
     /// What it has moved so far; it may be kept while the model is at work.
     pub fn transfers(&self) -> Transfers {
         self.transfers.clone()
+    }
+
+    /// To be called before anything is done with the device.
+    pub(crate) fn settled(&self) -> Result<()> {
+        self.thread.wait(&self.device)
     }
 
     /// The gradients of a loss are added to those that are there; all of them, or none if something fails.
@@ -151,6 +158,7 @@ fn total(losses: Losses) -> CandleResult<(Tensor, Vec<(std::borrow::Cow<'static,
 
 impl Model for CandleModel {
     fn train_step(&mut self, batch: &Batch, step: &StepCx) -> Result<Outputs> {
+        self.settled()?;
         let cx = self.forward(true, step.seed, step.iter);
         let there = Fields::new(batch, &self.device, &self.transfers);
         let (sum, all) = told(self.net.loss(&there, &cx).and_then(total))?;
@@ -166,6 +174,7 @@ impl Model for CandleModel {
     }
 
     fn eval_step(&mut self, batch: &Batch) -> Result<Outputs> {
+        self.settled()?;
         // Nothing draws in evaluation.
         let cx = self.forward(false, 0, 0);
         let there = Fields::new(batch, &self.device, &self.transfers);
@@ -181,6 +190,7 @@ impl Model for CandleModel {
     }
 
     fn init_weights(&mut self, seed: u64) -> Result<Vec<String>> {
+        self.settled()?;
         let Self { weights, transfers, .. } = self;
         weights.iter_mut().map(|weight| init::begin(weight, seed, transfers)).collect()
     }

@@ -88,6 +88,7 @@ impl Params for CandleModel {
         want: Want<'_>,
         f: &mut dyn FnMut(&Info<'_>, ArrayViewD<'_, Elem>),
     ) -> Result<()> {
+        self.settled()?;
         self.wanted(set, want).try_for_each(|(at, weight, tensor)| {
             self.transfers.weight();
             view(tensor, |values| with_info(at, weight, |info| f(info, values)))
@@ -100,6 +101,7 @@ impl Params for CandleModel {
         want: Want<'_>,
         f: &mut dyn FnMut(&Info<'_>, ArrayViewMutD<'_, Elem>),
     ) -> Result<()> {
+        self.settled()?;
         let wanted: Vec<_> = self.wanted(set, want).map(|(at, _, tensor)| (at, tensor.clone())).collect();
         for (at, tensor) in wanted {
             let mut values = view(&tensor, |values| values.to_owned())?;
@@ -116,6 +118,7 @@ impl Params for CandleModel {
     }
 
     fn read_own(&self, own: &OwnSet, f: &mut dyn FnMut(&str, ArrayViewD<'_, Elem>)) -> Result<()> {
+        self.settled()?;
         let Some(set) = own.get::<DeviceSet>() else {
             // Still as it came out of a checkpoint, or made on the host by an optimizer that the device does not have.
             return own.read_host(f);
@@ -127,6 +130,7 @@ impl Params for CandleModel {
     }
 
     fn apply(&mut self, op: Op<'_>, want: Want<'_>) -> Result<()> {
+        self.settled()?;
         match op {
             Op::ScaleGrads(factor) => self.map_grads(want, |grad| grad.affine(factor, 0.0)),
             Op::ClampGrads(limit) => self.map_grads(want, |grad| grad.clamp(-limit as Elem, limit as Elem)),
@@ -155,6 +159,7 @@ impl Params for CandleModel {
     }
 
     fn norm(&self, set: Set, order: f64, want: Want<'_>) -> Result<f64> {
+        self.settled()?;
         let all: Vec<_> = self.wanted(set, want).map(|(_, _, tensor)| tensor.detach()).collect();
         if all.is_empty() {
             return Ok(0.0);
@@ -169,6 +174,7 @@ impl Params for CandleModel {
     }
 
     fn put_grads(&mut self, sums: &BTreeMap<String, ArrayD<Elem>>) -> Result<()> {
+        self.settled()?;
         self.clear_grads()?;
         for weight in self.weights.iter_mut().filter(|weight| weight.is_trained()) {
             let Some(sum) = sums.get(&weight.name) else { continue };
@@ -185,6 +191,7 @@ impl Params for CandleModel {
     }
 
     fn update(&mut self, rule_of: RuleOf<'_>, state: &mut OptimState) -> Result<()> {
+        self.settled()?;
         if update::fused(self, rule_of, state)? { Ok(()) } else { update_by_transfer(self, rule_of, state) }
     }
 }
