@@ -5,8 +5,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use shanty::base::fs::{Disk, FileSystem};
 use shanty::checkpoint::{Folders, newest};
@@ -73,4 +73,42 @@ fn the_error_names_the_file_and_the_run_can_be_resumed_when_there_is_room() {
     toy_runner(whole.path(), 200, 2).unwrap().build().unwrap().train().unwrap();
     let model = |dir: &Path| fs::read(dir.join("epoch_200/model.safetensors")).unwrap();
     assert_eq!(model(dir.path()), model(whole.path()));
+}
+
+/// What the `log` crate was told as an error.
+static ERRORS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+struct Errors;
+
+impl log::Log for Errors {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        ERRORS.lock().unwrap().push(format!("{} {}", record.target(), record.args()));
+    }
+
+    fn flush(&self) {}
+}
+
+/// The log of a rank other than the first was all that spoke of it, and nobody heard that it could not grow.
+#[test]
+fn a_log_that_cannot_grow_is_told_once_and_ends_nothing() {
+    log::set_logger(&Errors).unwrap();
+    log::set_max_level(log::LevelFilter::Error);
+    let dir = tempfile::tempdir().unwrap();
+    let fs = JudgedDisk::new(|op, path, _| match op {
+        Op::Append if path.extension().is_some_and(|e| e == "log") => {
+            Verdict::Fail(io::ErrorKind::StorageFull.into())
+        }
+        _ => Verdict::Go,
+    });
+    toy_runner(dir.path(), 5, 2).unwrap().file_system(fs).build().unwrap().train().unwrap();
+    let own = dir.path().display().to_string();
+    let all = ERRORS.lock().unwrap();
+    let told: Vec<_> = all.iter().filter(|line| line.contains(&own)).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].starts_with("shanty::own lines of the log ") && told[0].contains("are lost"), "{told:?}");
+    assert!(dir.path().join("epoch_5/model.safetensors").exists());
 }

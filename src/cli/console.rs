@@ -13,6 +13,7 @@ use indicatif::ProgressBar;
 
 use crate::base::escape::{brief, escaped, escaped_lines};
 use crate::base::suggest::nearest;
+use crate::hook::OWN;
 
 /// Why a result could not be printed. The terminal is one per process, and so is this.
 static LOST: Mutex<Option<io::Error>> = Mutex::new(None);
@@ -43,13 +44,16 @@ pub(super) fn is_watched() -> bool {
     io::stderr().is_terminal() && !super::group::is_likely()
 }
 
-/// Tells nothing of a run: another process does.
+/// Tells nothing of a run but what only this process can: another one tells the rest.
 pub(super) fn hush() {
     UNDECIDED.store(false, Ordering::Relaxed);
     if std::env::var_os(env_logger::DEFAULT_FILTER_ENV).is_none() {
-        log::set_max_level(log::LevelFilter::Off);
+        HUSHED.store(true, Ordering::Relaxed);
+        log::set_max_level(log::LevelFilter::Error);
     }
 }
+
+static HUSHED: AtomicBool = AtomicBool::new(false);
 
 /// Whether a config may say how much is told: neither the command line nor `RUST_LOG` did.
 static UNDECIDED: AtomicBool = AtomicBool::new(false);
@@ -71,6 +75,9 @@ pub(super) fn init(run: bool, level: log::LevelFilter, is_asked: bool, crates: O
     UNDECIDED.store(run && !is_asked && !filtered, Ordering::Relaxed);
     builder
         .format(move |out, record| {
+            if HUSHED.load(Ordering::Relaxed) && record.target() != OWN {
+                return Ok(());
+            }
             if !run {
                 let level = if record.level() == log::Level::Warn { "warning" } else { "note" };
                 return writeln!(out, "{level}: {}", escaped_lines(&record.args().to_string()));

@@ -77,28 +77,35 @@ fn once_a_machine<T>(error: Error) -> Result<T> {
     }
 }
 
-/// Before what is told of a command line that cannot be read, or of one that asks for help: the first process tells it.
-pub(super) fn one_speaks() {
-    if Started::from_env().is_some_and(|started| started.world > 1 && started.rank != 0) {
-        leave_it_to_the_first();
-    }
-}
-
 /// Ends without a word, and as if nothing were wrong: a launcher ends all when one fails, also who is about to say why.
 fn leave_it_to_the_first() -> ! {
     std::process::exit(0)
 }
 
+/// Before what is told of a command line that cannot be read, or of one that asks for help: whether this process is to tell
+/// it. The others may have been given another command, and wait for this one to join them.
+pub(super) fn one_speaks(failed: Option<&str>) -> bool {
+    let Some(started) = Started::from_env().filter(|started| started.world > 1) else { return true };
+    match (join(LauncherArg { launcher: None }), failed) {
+        (Ok(()), Some(why)) => tells(&Error::config(why)),
+        (Ok(()), None) => speaks(),
+        (Err(_), _) if started.rank == 0 => true,
+        (Err(_), _) => leave_it_to_the_first(),
+    }
+}
+
 /// Of a command that one process does: several that do it at once would write over each other's files.
 pub(super) fn refuse() -> Result<()> {
-    match Started::from_env().filter(|started| started.world > 1) {
-        Some(Started { rank: 0, world, .. }) => Err(Error::config(format!(
-            "{world} processes were started together, but only `train`, `val` and `test` are done by several: leave \
-             mpirun or srun out"
-        ))),
-        Some(_) => leave_it_to_the_first(),
-        None => Ok(()),
-    }
+    let Some(Started { world, .. }) = Started::from_env().filter(|started| started.world > 1) else {
+        return Ok(());
+    };
+    let error = Error::config(format!(
+        "{world} processes were started together, but only `train`, `val` and `test` are done by several: leave mpirun or \
+         srun out"
+    ));
+    // The others may have been given another command, and wait for this one to join them.
+    let _ = join(LauncherArg { launcher: None });
+    Err(error)
 }
 
 /// The processes of this one; itself alone, where it joined none.

@@ -251,10 +251,7 @@ pub fn main() -> ExitCode {
 fn on_own_stack() -> ExitCode {
     let cli = match Cli::try_parse_from(order::sorted(std::env::args_os())) {
         Ok(cli) => cli,
-        Err(told) => {
-            group::one_speaks();
-            return usage(&told);
-        }
+        Err(told) => return ExitCode::from(usage(&told)),
     };
     let (runs, level) = cli.command.log(cli.quiet, cli.verbose);
     console::init(runs, level, cli.quiet || cli.verbose, Some(&crate::registry::crates()));
@@ -275,16 +272,20 @@ fn on_own_stack() -> ExitCode {
 }
 
 /// Help and versions are results; anything else is a mistake, whether it can be told or not.
-fn usage(told: &clap::Error) -> ExitCode {
-    let text = told.render().to_string();
-    // It quotes what was given as it is.
-    if told.use_stderr() && brief(&text) != text {
-        console::complain(&text);
-        return ExitCode::from(2);
+fn usage(told: &clap::Error) -> u8 {
+    let (text, failed) = (told.render().to_string(), told.use_stderr());
+    let mut code = if failed { 2 } else { 0 };
+    if group::one_speaks(failed.then_some(&text)) {
+        // It quotes what was given as it is.
+        if failed && brief(&text) != text {
+            console::complain(&text);
+        } else if let Err(why) = told.print()
+            && !failed
+        {
+            code = u8::from(why.kind() != std::io::ErrorKind::BrokenPipe);
+        }
     }
-    let printed = told.print();
-    let lost = printed.is_err_and(|why| why.kind() != std::io::ErrorKind::BrokenPipe);
-    ExitCode::from(if told.use_stderr() { 2 } else { u8::from(lost) })
+    group::leave(code, failed)
 }
 
 /// Does what was asked; the exit code of a command that did not fail.

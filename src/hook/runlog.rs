@@ -1,7 +1,8 @@
 //! The text log of one run: its own file, and the `log` crate for whoever listens there.
 
 use std::fmt::{self, Arguments, Display};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use log::Level;
@@ -13,7 +14,7 @@ use crate::base::fs::{Append, FileSystem};
 
 /// Writes lines of MMEngine's layout: `2026/11/25 03:00:00 - shanty - INFO - message`.
 pub struct RunLog {
-    file: Option<Mutex<Box<dyn Append>>>,
+    file: Option<LogFile>,
     wall: WallClock,
     level: Level,
     /// Nobody is to see it.
@@ -23,6 +24,16 @@ pub struct RunLog {
     /// Warnings that the event log is yet to hear.
     untold: Mutex<Vec<String>>,
 }
+
+struct LogFile {
+    path: PathBuf,
+    end: Mutex<Box<dyn Append>>,
+    /// Whether a line of it was lost, which is told once.
+    has_gap: AtomicBool,
+}
+
+/// The target of a line that only this process can tell: a command shows it also where another process speaks for all.
+pub(crate) const OWN: &str = "shanty::own";
 
 /// Different warnings that are kept.
 const KEPT: usize = 100;
@@ -46,8 +57,9 @@ impl RunLog {
     /// # Errors
     /// When the file cannot be opened.
     pub fn to_file(fs: &dyn FileSystem, path: &Path, level: Level, wall: WallClock) -> Result<Self> {
-        let file = Some(Mutex::new(fs.append(path).at(path)?));
-        Ok(Self { file, wall, level, ..Self::default() })
+        let end = Mutex::new(fs.append(path).at(path)?);
+        let file = LogFile { path: path.to_owned(), end, has_gap: AtomicBool::new(false) };
+        Ok(Self { file: Some(file), wall, level, ..Self::default() })
     }
 
     /// A log that writes nothing and keeps its warnings.
@@ -126,9 +138,14 @@ impl RunLog {
             let now = self.wall.format("%Y/%m/%d %H:%M:%S");
             let text = text.to_string();
             let text = escaped_lines(&text);
-            if let Ok(mut file) = file.lock() {
-                // A full disk must not end the training because of its log; checkpoints report it.
-                let _ = file.append(format!("{now} - shanty - {name} - {text}\n").as_bytes());
+            let line = format!("{now} - shanty - {name} - {text}\n");
+            let written = file.end.lock().unwrap_or_else(PoisonError::into_inner).append(line.as_bytes());
+            // A full disk must not end the training because of its log.
+            if let Err(why) = written
+                && !file.has_gap.swap(true, Relaxed)
+            {
+                let path = file.path.display();
+                log::error!(target: OWN, "lines of the log {path} are lost ({why}); the run goes on without them");
             }
         }
     }

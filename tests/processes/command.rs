@@ -106,13 +106,14 @@ fn mpirun_trains_and_a_resumed_run_ends_the_same() {
 fn a_wrong_start_is_told_once() {
     for place in places("a_wrong_start_is_told_once") {
         let shanty = Path::new(env!("CARGO_BIN_EXE_shanty"));
-        let once = |mut command: Command, expected: &str| {
+        let ends = |mut command: Command, code: i32, expected: &str| {
             let output = command.output().unwrap();
             let text = said(&output);
-            assert_eq!(output.status.code(), Some(2), "{:?}: {text}", place.what());
+            assert_eq!(output.status.code(), Some(code), "{:?}: {text}", place.what());
             assert_eq!(text.matches("error: ").count(), 1, "{:?}: {text}", place.what());
             assert!(text.contains(expected), "{:?}: {text}", place.what());
         };
+        let once = |command, expected| ends(command, 2, expected);
         once(place.train(2, "w", &["--set", "train_cfg.max_epoch=2"]), "unknown key `max_epoch`");
         once(
             place.train(2, "w", &["--set", "launcher=none"]),
@@ -124,6 +125,16 @@ fn a_wrong_start_is_told_once() {
         unlike.args([":", "-np", "1"]).arg(shanty).args(["train", "tiny.yaml", "--work-dir", "w"]);
         unlike.args(["--set", "optim_wrapper.optimizer.lr=0.2"]);
         once(unlike, "rank 1 has another config than rank 0: optim_wrapper.optimizer.lr: 0.1 -> 0.2");
+        // The first has joined the others by then, or waits for one that would not come.
+        for (other, code, expected) in [
+            (&["list"][..], 2, "rank 1 of 2 failed:\nerror: 2 processes were started together, but only"),
+            (&["trian"], 2, "rank 1 of 2 failed:\nerror: unrecognized subcommand"),
+            (&["--help"], 1, "rank 1 has left without coming to a gathering"),
+        ] {
+            let mut mixed = place.train(1, "w", &[]);
+            mixed.args([":", "-np", "1"]).arg(shanty).args(other);
+            ends(mixed, code, expected);
+        }
         let mut listed = mpirun(&place.launcher, 2, shanty);
         listed.arg("list");
         once(listed, "only `train`, `val` and `test` are done by several");

@@ -197,6 +197,15 @@ impl Mpi {
             // A process that was itself stopped for a while has not waited for the others meanwhile.
             waited += seen.elapsed().min(GLANCE);
             seen = Instant::now();
+            // What it sent before its farewell may come behind it.
+            if waited > words::GRACE
+                && let Some(rank) = state.words.who_left(&awaited)
+            {
+                return Err(Error::Comm(format!(
+                    "rank {rank} has left without coming to {head}: it was given another command, or a hook of it makes \
+                     fewer calls"
+                )));
+            }
             if waited > state.patience {
                 let late: Vec<_> = awaited.iter().map(ToString::to_string).collect();
                 return Err(Error::Comm(format!(

@@ -115,6 +115,12 @@ impl Words {
         self.heard.iter().enumerate().filter_map(silent).collect()
     }
 
+    /// Of these ranks the first that has done what it had to do and left.
+    pub fn who_left(&self, ranks: &[usize]) -> Option<usize> {
+        let left = |rank: &usize| matches!(self.heard.get(*rank), Some(Heard::Farewell));
+        ranks.iter().copied().find(left)
+    }
+
     /// Whether no rank before this one says the same.
     pub fn is_first(&self, rank: usize, why: &str) -> bool {
         let begin = |text: &str| text.chars().take(200).collect::<String>();
