@@ -31,9 +31,13 @@ impl ProgressHook {
         })
     }
 
+    fn is_period_over(&self, now: f64) -> bool {
+        now - self.drawn >= PERIOD
+    }
+
     /// Whether it is time to draw again.
     fn is_due(&mut self, now: f64) -> bool {
-        let due = now - self.drawn >= PERIOD;
+        let due = self.is_period_over(now);
         if due {
             self.drawn = now;
         }
@@ -76,6 +80,10 @@ impl Hook for ProgressHook {
         self.bar.set_length(cx.progress.max_iters);
         self.bar.set_position(cx.progress.iter);
         Ok(())
+    }
+
+    fn reads_numbers(&self, point: Point, progress: &Progress) -> bool {
+        point == Point::AfterTrainIter && self.is_period_over(progress.now)
     }
 
     fn after_train_iter(&mut self, cx: &mut Ctx<'_>, _step: &mut Step<'_>) -> HookResult {

@@ -152,6 +152,7 @@ impl Hooks {
         for (index, slot) in self.slots.iter_mut().enumerate() {
             if slot.points.has(point) {
                 cx.control.current = index;
+                settle(event, cx, &*slot.hook)?;
                 (cx.control.unsubscribed, cx.control.idle) = (false, false);
                 let began = measured.then(Instant::now);
                 let result = slot.call(event, cx);
@@ -173,6 +174,20 @@ impl Hooks {
         self.union = union;
         Ok(())
     }
+}
+
+/// Has the numbers that a device still has brought down, if this hook reads them here.
+fn settle(event: &mut Event<'_>, cx: &mut Ctx<'_>, hook: &dyn Hook) -> Result<()> {
+    let step = match event {
+        Event::AfterBackward(step) | Event::AfterTrainIter(step) => Some(step),
+        _ => None,
+    };
+    let is_owed = cx.message_hub.owed() > 0 || step.as_ref().is_some_and(|step| step.outputs.late.is_some());
+    if !is_owed || !hook.reads_numbers(cx.point, cx.progress) {
+        return Ok(());
+    }
+    cx.message_hub.settle()?;
+    step.map_or(Ok(()), |step| step.outputs.settle())
 }
 
 impl Slot {

@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::Result;
+use crate::model::Late;
+
 /// Values kept of each scalar; older ones only count in the totals.
 const KEPT: usize = 1000;
 
@@ -87,6 +90,12 @@ impl History {
         self.count
     }
 
+    /// The last value that is not finite, and how many values came after it; `None` if all that are kept are finite.
+    pub fn last_nonfinite(&self) -> Option<(f64, usize)> {
+        let from_the_end = self.recent.iter().rev().enumerate();
+        from_the_end.map(|(ago, value)| (*value, ago)).find(|(value, _)| !value.is_finite())
+    }
+
     /// How many of them were NaN or infinite.
     pub fn nonfinite(&self) -> u64 {
         self.nonfinite
@@ -114,20 +123,53 @@ struct Scalar {
 pub struct MessageHub {
     scalars: Vec<Scalar>,
     runtime_info: BTreeMap<String, f64>,
+    /// Numbers that belong to the end of their histories, in this order, once they are known.
+    #[serde(skip)]
+    owed: Vec<(Mode, Late)>,
 }
 
 impl MessageHub {
     /// Adds a value to a scalar, which the log shows and `scalars.json` keeps. Allocates only the first time it sees
     /// the name.
     pub fn update_scalar(&mut self, mode: Mode, name: &str, value: f64) {
-        match self.scalars.iter_mut().find(|s| s.mode == mode && s.name == name) {
-            Some(scalar) => scalar.history.push(value),
-            None => {
-                let mut history = History { recent: VecDeque::with_capacity(KEPT), ..History::default() };
-                history.push(value);
-                self.scalars.push(Scalar { mode, name: name.to_owned(), history });
+        if let Some(history) = self.history(mode, name) {
+            history.push(value);
+        }
+    }
+
+    fn history(&mut self, mode: Mode, name: &str) -> Option<&mut History> {
+        let at = self.scalars.iter().position(|s| s.mode == mode && s.name == name).unwrap_or_else(|| {
+            let history = History { recent: VecDeque::with_capacity(KEPT), ..History::default() };
+            self.scalars.push(Scalar { mode, name: name.to_owned(), history });
+            self.scalars.len() - 1
+        });
+        self.scalars.get_mut(at).map(|scalar| &mut scalar.history)
+    }
+
+    /// The same for numbers that a device is still at work on: they are added when [`settle`](Self::settle) is called,
+    /// which the run does before it calls a hook that reads numbers.
+    pub fn update_later(&mut self, mode: Mode, numbers: Late) {
+        // The order of the log is that of first appearance.
+        numbers.names().iter().for_each(|name| drop(self.history(mode, name)));
+        self.owed.push((mode, numbers));
+    }
+
+    /// How many [`update_later`](Self::update_later) have not been settled.
+    pub fn owed(&self) -> usize {
+        self.owed.len()
+    }
+
+    /// Waits for all numbers that are late, and adds them.
+    ///
+    /// # Errors
+    /// What the device says; the numbers after it are lost too.
+    pub fn settle(&mut self) -> Result<()> {
+        for (mode, late) in std::mem::take(&mut self.owed) {
+            for (name, value) in late.numbers()? {
+                self.update_scalar(mode, &name, value);
             }
         }
+        Ok(())
     }
 
     /// The history of a scalar.

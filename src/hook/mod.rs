@@ -131,6 +131,12 @@ pub trait Hook: Any + Send {
         false
     }
 
+    /// Whether it looks at the numbers of the training step, in `outputs` or the message hub, when it is called at this
+    /// point of an iteration. It may say no where it does not: numbers on a device come down when somebody reads them.
+    fn reads_numbers(&self, point: Point, progress: &Progress) -> bool {
+        true
+    }
+
     /// Whether it can go by these values of a validation: it is asked before a training, with those of two batches, so
     /// that a run does not fail after its first epoch.
     ///

@@ -5,6 +5,7 @@ mod batch_augments;
 mod classifier;
 mod heads;
 mod initial;
+mod late;
 mod losses;
 mod outputs;
 mod preprocessors;
@@ -23,6 +24,7 @@ pub use batch_augments::{
 };
 pub use classifier::{ImageClassifier, ImageClassifierConfig};
 pub use heads::*;
+pub use late::Late;
 pub use losses::LossDict;
 pub use outputs::{Outputs, SCORES};
 pub use preprocessors::{

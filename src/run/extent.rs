@@ -106,23 +106,24 @@ struct Undrawn {
 crate::forward_params!(Undrawn, inner);
 
 /// Zeros may divide by zero where drawn weights would not: that says nothing of the run.
-fn finite(mut outputs: Outputs) -> Outputs {
+fn finite(mut outputs: Outputs) -> Result<Outputs> {
+    outputs.settle()?;
     outputs.vars.iter_mut().filter(|(_, value)| !value.is_finite()).for_each(|(_, value)| *value = 0.0);
-    outputs
+    Ok(outputs)
 }
 
 impl Model for Undrawn {
     fn train_step(&mut self, batch: &Batch, cx: &StepCx) -> Result<Outputs> {
-        self.inner.train_step(batch, cx).map(finite)
+        self.inner.train_step(batch, cx).and_then(finite)
     }
     fn turns(&self) -> &'static [&'static str] {
         self.inner.turns()
     }
     fn train_turn(&mut self, optimizer: &str, batch: &Batch, cx: &StepCx) -> Result<Outputs> {
-        self.inner.train_turn(optimizer, batch, cx).map(finite)
+        self.inner.train_turn(optimizer, batch, cx).and_then(finite)
     }
     fn eval_step(&mut self, batch: &Batch) -> Result<Outputs> {
-        self.inner.eval_step(batch).map(finite)
+        self.inner.eval_step(batch).and_then(finite)
     }
     fn init_weights(&mut self, _: u64) -> Result<Vec<String>> {
         Ok(Vec::new())

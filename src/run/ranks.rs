@@ -186,6 +186,7 @@ impl Session {
         if self.is_alone() {
             return Ok(());
         }
+        outputs.settle()?;
         let mut own = Vec::new();
         let vars = outputs.vars.iter().map(|(name, value)| (&**name, *value)).collect::<Vec<_>>();
         ciborium::into_writer(&(samples as u64, vars), &mut own).map_err(garbled)?;

@@ -114,6 +114,7 @@ impl Session {
 
     /// The run as a checkpoint, its weights in the memory of an older one.
     fn snapshot(&mut self, with_optimizer: bool, spent: StateDict) -> Result<Checkpoint> {
+        self.settle()?;
         let (data, unreadable) = (self.fingerprints(), self.unreadable());
         let State { progress, model, optim, message_hub, info, batch_size, comm, vis, dirs, .. } =
             &mut self.state;

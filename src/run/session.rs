@@ -120,6 +120,11 @@ impl Session {
     /// # Errors
     /// The first failure of a hook, or of what was asked.
     pub fn fire(&mut self, mut event: Event<'_>) -> Result<()> {
+        if !matches!(event.point(), Point::BeforeTrainIter | Point::AfterBackward | Point::AfterTrainIter) {
+            // What a device cannot give any more may be why the run has failed.
+            self.settle()
+                .or_else(|error| if event.point() == Point::OnError { Ok(()) } else { Err(error) })?;
+        }
         let mut cx = self.state.ctx(event.point());
         let done = self.hooks.dispatch(&mut event, &mut cx);
         self.state.tell();
@@ -157,7 +162,18 @@ impl Session {
     ///
     /// # Errors
     /// The first failure of a hook, the model or the optimizer.
-    pub fn train_iter(&mut self, mut batch: Batch) -> Result<()> {
+    pub fn train_iter(&mut self, batch: Batch) -> Result<()> {
+        self.next_iter(batch)?;
+        self.settle()
+    }
+
+    /// Waits for the numbers that a device still has.
+    pub(super) fn settle(&mut self) -> Result<()> {
+        self.state.message_hub.settle()
+    }
+
+    /// The same for a loop whose hooks are all that look at its numbers: those that no hook reads may stay on a device.
+    pub(super) fn next_iter(&mut self, mut batch: Batch) -> Result<()> {
         if self.nobody_has_samples(&batch)? {
             return self.empty_iter();
         }
@@ -191,7 +207,8 @@ impl Session {
         for turn in turns {
             let optim = self.state.optim.as_mut();
             optim.map_or(Ok(()), |optim| optim.take_turn(Some(turn)))?;
-            let own = self.step(batch, Some(turn))?;
+            let mut own = self.step(batch, Some(turn))?;
+            own.settle()?;
             total += own.loss().unwrap_or(0.0);
             let named = own.vars.iter().map(|(name, value)| match &**name {
                 "loss" | "grad_norm" | "loss_scale" => (format!("{turn}.{name}").into(), *value),
@@ -209,7 +226,7 @@ impl Session {
         let (outputs, passes) = timed(began.is_some(), || self.train_step(batch, turn));
         let mut outputs = outputs?;
         self.mean_of_ranks(&mut outputs, batch.len())?;
-        if outputs.loss().is_none() && !self.state.info.placeholders {
+        if !outputs.has("loss") && !self.state.info.placeholders {
             return Err(self.no_loss(&outputs));
         }
         self.state.profile.end("train_step", began);

@@ -122,7 +122,7 @@ impl Session {
         self.begin_epoch()?;
         let mut batches = self.batches_of_epoch(data);
         while let Some(batch) = self.timed_batch(&mut batches, data)? {
-            self.train_iter(batch)?;
+            self.next_iter(batch)?;
             if self.take_rollback() {
                 return Ok(());
             }
@@ -214,7 +214,7 @@ impl TrainLoop for IterBasedTrainLoop {
         let mut batches = data.batches(s.state.progress.iter, Some(self.max_iters));
         while s.state.progress.iter < self.max_iters && !s.stopping() {
             let Some(batch) = s.timed_batch(&mut batches, data)? else { break };
-            s.train_iter(batch)?;
+            s.next_iter(batch)?;
             if s.take_rollback() {
                 batches = data.batches(s.state.progress.iter, Some(self.max_iters));
             }

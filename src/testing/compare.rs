@@ -102,7 +102,10 @@ pub(super) fn optimizers() -> [Box<dyn Optimizer>; 3] {
 
 /// Forward, loss and backward in an iteration.
 pub(super) fn step(model: &mut dyn Model, batch: &Batch, iter: u64, loss_scale: Elem) -> Result<Outputs> {
-    caught_from("`train_step`", || model.train_step(batch, &StepCx { seed: 1, iter, loss_scale }))
+    caught_from("`train_step`", || {
+        let mut outputs = model.train_step(batch, &StepCx { seed: 1, iter, loss_scale })?;
+        outputs.settle().map(|()| outputs)
+    })
 }
 
 /// Names, shapes, roles and layers.

@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::iter;
 
 use burn::tensor::{Device, Int, Tensor, TensorData, Transaction};
 use shanty::base::{Elem, Error, Result};
 use shanty::data::{Batch, Fields as Named, TARGET};
-use shanty::model::Outputs;
+use shanty::model::{Late, Outputs};
 use shanty::ndarray::ArrayD;
 
 /// The fields of a batch on the device of the network. Each goes up once, when it is asked for first.
@@ -116,26 +117,16 @@ impl Losses {
         self
     }
 
-    /// The numbers, which come down together.
-    pub(crate) fn read(self) -> Result<Outputs> {
-        let (mut names, mut values) = (vec![Cow::Borrowed("loss")], vec![self.total]);
-        for (name, value) in self.named {
-            names.push(name);
-            values.push(value);
+    /// The numbers, which come down together when somebody reads them; cut off from the graph, which is freed before.
+    pub(crate) fn late(self) -> Result<Late> {
+        let all = iter::once(("loss".into(), self.total)).chain(self.named);
+        let (names, values): (Vec<Cow<'static, str>>, Vec<_>) =
+            all.map(|(name, value)| (name, value.detach())).unzip();
+        if let Some((name, value)) = names.iter().zip(&values).find(|(_, value)| value.dims() != [1]) {
+            let [len] = value.dims();
+            return Err(Error::invalid(format!("`{name}` is {len} numbers, and has to be one")));
         }
-        let mut outputs = Outputs::default();
-        for (name, value) in names.into_iter().zip(host(values)?) {
-            match value[..] {
-                [value] => outputs.vars.push((name, f64::from(value))),
-                _ => {
-                    return Err(Error::invalid(format!(
-                        "`{name}` is {} numbers, and has to be one",
-                        value.len()
-                    )));
-                }
-            }
-        }
-        Ok(outputs)
+        Ok(Late::new(names, move || Ok(host(values)?.into_iter().flatten().map(f64::from).collect())))
     }
 }
 

@@ -178,9 +178,7 @@ impl<N: Network> BurnModel<N> {
             ));
         }
         let scaled = if cx.loss_scale == 1.0 { total } else { total.mul_scalar(cx.loss_scale) };
-        // The device has all its work before the host waits for the loss.
-        let gradients = scaled.backward();
-        Ok((losses.read()?, gradients))
+        Ok((Outputs::late(losses.late()?), scaled.backward()))
     }
 }
 

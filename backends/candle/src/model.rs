@@ -11,7 +11,7 @@ use shanty::base::{Elem, Error, Result, keyed};
 use shanty::comm::Comm;
 use shanty::data::Batch;
 use shanty::kernels::Precision;
-use shanty::model::{FieldNeeds, Model, Outputs, StepCx};
+use shanty::model::{FieldNeeds, Late, Model, Outputs, StepCx};
 
 use crate::device::{LastThread, Place, Transfers, told, view};
 use crate::fields::Fields;
@@ -135,7 +135,7 @@ impl CandleModel {
 /// The sum of those that are optimised, and all numbers with `loss`, that sum, in front.
 fn total(losses: Losses) -> CandleResult<(Tensor, Vec<(std::borrow::Cow<'static, str>, Tensor)>)> {
     let mut sum: Option<Tensor> = None;
-    let mut all = Vec::with_capacity(losses.0.len() + 1);
+    let mut all = Vec::<(std::borrow::Cow<'static, str>, Tensor)>::with_capacity(losses.0.len() + 1);
     for (name, value) in losses.0 {
         let value = if value.rank() == 0 { value } else { value.mean_all()? };
         if name.contains("loss") {
@@ -144,8 +144,10 @@ fn total(losses: Losses) -> CandleResult<(Tensor, Vec<(std::borrow::Cow<'static,
                 None => value.clone(),
             });
         }
-        if name != "loss" {
-            all.push((name, value));
+        match all.iter_mut().find(|(own, _)| *own == name) {
+            _ if name == "loss" => {}
+            Some((_, sum)) => *sum = (&*sum + &value)?,
+            None => all.push((name, value)),
         }
     }
     let Some(sum) = sum else {
@@ -164,13 +166,13 @@ impl Model for CandleModel {
         let (sum, all) = told(self.net.loss(&there, &cx).and_then(total))?;
         let scaled = if step.loss_scale == 1.0 { Ok(sum) } else { sum * f64::from(step.loss_scale) };
         told(scaled.and_then(|scaled| self.add_gradients(&scaled)))?;
-        // All numbers come down together, after everything is under way.
-        let (names, values): (Vec<_>, Vec<_>) = all.into_iter().unzip();
-        let values = told(Tensor::stack(&values, 0).and_then(|values| values.to_vec1::<Elem>()))?;
-        self.transfers.number();
-        let mut outputs = Outputs::default();
-        names.into_iter().zip(values).for_each(|(name, value)| outputs.add(name, f64::from(value)));
-        Ok(outputs)
+        // All numbers come down together, when somebody reads them; cut off from the graph, which is freed before.
+        let (names, values): (Vec<_>, Vec<_>) = all.into_iter().map(|(n, value)| (n, value.detach())).unzip();
+        let (values, transfers) = (told(Tensor::stack(&values, 0))?, self.transfers.clone());
+        Ok(Outputs::late(Late::new(names, move || {
+            transfers.number();
+            Ok(told(values.to_vec1::<Elem>())?.into_iter().map(f64::from).collect())
+        })))
     }
 
     fn eval_step(&mut self, batch: &Batch) -> Result<Outputs> {

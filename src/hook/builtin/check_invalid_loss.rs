@@ -256,6 +256,18 @@ impl Hook for CheckInvalidLossHook {
         Ok(())
     }
 
+    fn reads_numbers(&self, point: Point, progress: &Progress) -> bool {
+        match point {
+            Point::AfterBackward => (progress.iter + 1).is_multiple_of(self.every()),
+            Point::AfterTrainIter => {
+                let keeps =
+                    self.action == Action::Rollback && progress.iter.is_multiple_of(self.rollback_steps);
+                keeps || progress.iter.is_multiple_of(self.every())
+            }
+            _ => false,
+        }
+    }
+
     fn before_train_iter(&mut self, cx: &mut Ctx<'_>, _batch: &mut Batch) -> HookResult {
         if self.action == Action::Rollback {
             return cx.unsubscribe();

@@ -326,6 +326,10 @@ impl Hook for CheckpointHook {
         Priority::VERY_LOW
     }
 
+    fn reads_numbers(&self, _: Point, _: &Progress) -> bool {
+        false
+    }
+
     /// Whether its keys fit together, and then the direction of its metrics, which those of the validation may say.
     fn check_options(&self, cx: &BuildCx) -> Result<()> {
         self.fits()?;

@@ -146,6 +146,10 @@ setters!(EMAHook {
 });
 
 impl Hook for EMAHook {
+    fn reads_numbers(&self, _: Point, _: &Progress) -> bool {
+        false
+    }
+
     fn check_options(&self, cx: &BuildCx) -> Result<()> {
         check_ranges(self)?;
         let Self { begin_iter, begin_epoch, .. } = *self;

@@ -27,6 +27,10 @@ impl IterTimerHook {
 }
 
 impl Hook for IterTimerHook {
+    fn reads_numbers(&self, _: Point, _: &Progress) -> bool {
+        false
+    }
+
     fn order(&self) -> HookOrder {
         HookOrder::default()
             .writes(Point::BeforeTrainIter, "train/data_time")

@@ -48,6 +48,13 @@ impl LoggerHook {
         Self { config, line: LogLine::default(), memory: None }
     }
 
+    /// Whether an iteration has a line.
+    fn is_due(&self, progress: &Progress) -> bool {
+        let LoggerConfig { interval, ignore_last, .. } = self.config;
+        let rest = progress.end_of_epoch() && (!ignore_last || progress.epoch_len <= interval);
+        progress.every_n_batches(interval) || rest
+    }
+
     /// Whether to leave out the rest of an epoch after its last full interval; so if not called.
     #[must_use]
     pub fn ignore_last(mut self, ignore_last: bool) -> Self {
@@ -146,13 +153,15 @@ impl Hook for LoggerHook {
         Ok(())
     }
 
+    fn reads_numbers(&self, point: Point, progress: &Progress) -> bool {
+        point == Point::AfterTrainIter && self.is_due(progress)
+    }
+
     fn after_train_iter(&mut self, cx: &mut Ctx<'_>, _step: &mut Step<'_>) -> HookResult {
-        let LoggerConfig { interval, ignore_last, interval_exp_name, .. } = self.config;
-        if cx.progress.every_n_iters(interval_exp_name, 0) {
+        if cx.progress.every_n_iters(self.config.interval_exp_name, 0) {
             cx.log.info(format_args!("Exp name: {}", cx.info.experiment_name));
         }
-        let rest = cx.progress.end_of_epoch() && (!ignore_last || cx.progress.epoch_len <= interval);
-        if !(cx.progress.every_n_batches(interval) || rest) {
+        if !self.is_due(cx.progress) {
             return cx.no_op();
         }
         let mut tags = self.line.tags(cx.message_hub, cx.progress, Mode::Train);

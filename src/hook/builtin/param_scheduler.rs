@@ -25,6 +25,10 @@ impl Hook for ParamSchedulerHook {
         Priority::LOW
     }
 
+    fn reads_numbers(&self, _: Point, _: &Progress) -> bool {
+        false
+    }
+
     fn after_train_iter(&mut self, cx: &mut Ctx<'_>, _step: &mut Step<'_>) -> HookResult {
         Self::follow(cx)
     }

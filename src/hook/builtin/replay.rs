@@ -179,6 +179,7 @@ impl Replay {
         }
         model.beside(Arc::new(Solo::in_place_of(self.rank)));
         let mut outputs = with_precision(self.precision, || model.train_step(&self.batch, &self.cx))?;
+        outputs.settle()?;
         let loss = super::finite::bad_loss(&outputs);
         let bad = loss.is_some()
             || super::finite::bad_gradient(model)?.is_some()

@@ -1,14 +1,31 @@
 //! Puts what the run knows in the message hub: learning rates, losses, metrics.
 
+use crate::hook::History;
 use crate::plugin::prelude::*;
 
 /// Runs first, so that every other hook finds the numbers of its iteration.
 #[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct RuntimeInfoHook {
-    /// A loss that is no number was told of.
+    /// How many losses were no numbers when the training began; none, once one of this training was told of.
     #[serde(skip)]
-    told: bool,
+    known: Option<u64>,
+}
+
+impl RuntimeInfoHook {
+    /// Tells of the first loss of a training that is no number, when it has come down.
+    fn tell(&mut self, cx: &Ctx<'_>) {
+        let Some(history) = cx.message_hub.scalar(Mode::Train, "loss") else { return };
+        if self.known.is_none_or(|known| history.nonfinite() <= known) {
+            return;
+        }
+        let Some((loss, ago)) = history.last_nonfinite() else { return };
+        self.known = None;
+        cx.log.warn(format_args!(
+            "the loss is {loss} in iteration {}: CheckInvalidLossHook would end the run, skip the step or go back",
+            cx.progress.iter.saturating_sub((ago + cx.message_hub.owed()) as u64)
+        ));
+    }
 }
 
 impl Hook for RuntimeInfoHook {
@@ -49,19 +66,26 @@ impl Hook for RuntimeInfoHook {
         for (name, value) in &step.outputs.vars {
             cx.message_hub.update_scalar(Mode::Train, name, *value);
         }
-        if let Some(loss) = step.outputs.loss().filter(|loss| !loss.is_finite() && !self.told) {
-            self.told = true;
-            cx.log.warn(format_args!(
-                "the loss is {loss} in iteration {}: CheckInvalidLossHook would end the run, skip the step or go back",
-                cx.progress.iter
-            ));
+        if let Some(late) = &step.outputs.late {
+            cx.message_hub.update_later(Mode::Train, late.clone());
         }
+        self.tell(cx);
         Ok(())
     }
 
-    fn before_train(&mut self, _cx: &mut Ctx<'_>) -> HookResult {
-        self.told = false;
+    fn before_train(&mut self, cx: &mut Ctx<'_>) -> HookResult {
+        let known = cx.message_hub.scalar(Mode::Train, "loss").map_or(0, History::nonfinite);
+        self.known = Some(known);
         Ok(())
+    }
+
+    fn after_train(&mut self, cx: &mut Ctx<'_>) -> HookResult {
+        self.tell(cx);
+        Ok(())
+    }
+
+    fn reads_numbers(&self, _: Point, _: &Progress) -> bool {
+        false
     }
 
     fn after_val_epoch(&mut self, cx: &mut Ctx<'_>, metrics: &Metrics) -> HookResult {
