@@ -146,7 +146,9 @@ fn a_hook_that_says_nothing_finds_all_numbers() {
         let Event::AfterTrainIter(step) = event else { return Ok(()) };
         let hub = cx.message_hub.scalar(Mode::Train, "twice").unwrap();
         assert_eq!((hub.count(), hub.current()), (cx.progress.iter, step.outputs.get("twice")));
-        all.lock().unwrap().push(step.outputs.vars.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>());
+        all.lock()
+            .unwrap()
+            .push(step.outputs.vars.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>());
         Ok(())
     };
     trained(run(dir.path(), model).on(Point::AfterTrainIter, look)).1.unwrap();

@@ -57,8 +57,9 @@ pub fn replace(fs: &dyn FileSystem, path: &Path, bytes: &[u8]) -> Result<()> {
         in_the_way(fs, place)?.map_or(Ok(()), Err)?;
     }
     fs.remove(&temporary).at(&temporary)?;
-    fs.write(&temporary, bytes).at(&temporary)?;
-    fs.sync(&temporary).at(&temporary)?;
+    let written = fs.write(&temporary, bytes).and_then(|()| fs.sync(&temporary)).at(&temporary);
+    // What a full disk took of it would keep the disk full.
+    written.inspect_err(|_| drop(fs.remove(&temporary)))?;
     fs.rename(&temporary, path).at(path)?;
     fs.sync(parent(path)).at(path)
 }

@@ -58,7 +58,8 @@ impl Commit<'_> {
         let tmp = sibling(&home, "tmp");
         folder.clear(&tmp)?;
         let series = self.series_of(&home, whose);
-        self.write_aside(checkpoint, &tmp, &name, series)?;
+        // What a full disk took of it would keep the disk full.
+        self.write_aside(checkpoint, &tmp, &name, series).inspect_err(|_| drop(folder.clear(&tmp)))?;
         folder.put_in_place(&name, whose)?;
         let mut undone = Vec::new();
         if self.is_last {

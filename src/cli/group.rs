@@ -55,57 +55,81 @@ pub(super) fn is_likely() -> bool {
     Started::from_env().is_some_and(|started| started.world > 1)
 }
 
+/// Whether a launcher has started this process, alone or with others.
+pub(super) fn is_launched() -> bool {
+    Started::from_env().is_some()
+}
+
 /// Joins the others, of a command that processes can do together.
-pub(super) fn join(LauncherArg { launcher: asked }: LauncherArg) -> Result<()> {
+pub(super) fn join(LauncherArg { launcher: asked }: LauncherArg, command: &str) -> Result<()> {
+    meet(asked)?;
+    same_command(command)?;
+    asked.map(Asked::launcher).map_or(Ok(()), |asked| asked.check(comm().place()))
+}
+
+fn meet(asked: Option<Asked>) -> Result<()> {
     let comm: Arc<dyn Comm> = match asked {
         Some(Asked::None) => Arc::new(Solo::default()),
-        _ => comm::join().or_else(once_a_machine)?,
+        _ => comm::join().inspect_err(|_| let_the_first_speak())?,
     };
-    let place = comm.place();
-    if !place.is_main() {
+    if !comm.place().is_main() {
         console::hush();
     }
     let _ = GROUP.set(comm);
-    asked.map(Asked::launcher).map_or(Ok(()), |asked| asked.check(place))
+    Ok(())
 }
 
-/// Processes that could not join each other cannot agree who is to speak: the first of each machine does.
-fn once_a_machine<T>(error: Error) -> Result<T> {
-    match Started::from_env() {
-        Some(Started { rank, local_rank, .. }) if local_rank.unwrap_or(rank) != 0 => leave_it_to_the_first(),
-        _ => Err(error),
+/// Processes that could not join each other cannot agree who is to speak: the first of each machine does. The others end
+/// as if nothing were wrong: a launcher ends all when one fails, also who is about to say why.
+fn let_the_first_speak() {
+    if Started::from_env().is_some_and(|s| s.world > 1 && s.local_rank.unwrap_or(s.rank) != 0) {
+        std::process::exit(0);
     }
 }
 
-/// Ends without a word, and as if nothing were wrong: a launcher ends all when one fails, also who is about to say why.
-fn leave_it_to_the_first() -> ! {
-    std::process::exit(0)
+/// All are to do the same.
+fn same_command(own: &str) -> Result<()> {
+    let all = comm().gather(own.as_bytes())?;
+    let name = |command: &Vec<u8>| String::from_utf8_lossy(command).into_owned();
+    match all.iter().position(|command| Some(command) != all.first()) {
+        None => Ok(()),
+        Some(rank) => Err(Error::config(format!(
+            "rank {rank} was started with `{}`, rank 0 with `{}`: all ranks are to do the same",
+            all.get(rank).map(name).unwrap_or_default(),
+            all.first().map(name).unwrap_or_default(),
+        ))),
+    }
 }
 
-/// Before what is told of a command line that cannot be read, or of one that asks for help: whether this process is to tell
-/// it. The others may have been given another command, and wait for this one to join them.
-pub(super) fn one_speaks(failed: Option<&str>) -> bool {
-    let Some(started) = Started::from_env().filter(|started| started.world > 1) else { return true };
-    match (join(LauncherArg { launcher: None }), failed) {
-        (Ok(()), Some(why)) => tells(&Error::config(why)),
-        (Ok(()), None) => speaks(),
-        (Err(_), _) if started.rank == 0 => true,
-        (Err(_), _) => leave_it_to_the_first(),
+/// Before what is told of a command line that cannot be read (`failed`), or of one that asks for help: whether this process
+/// is to tell it.
+///
+/// # Errors
+/// When the others, who wait for this one, were given another command.
+pub(super) fn one_speaks(failed: Option<&str>) -> Result<bool> {
+    let Some(started) = Started::from_env().filter(|started| started.world > 1) else { return Ok(true) };
+    let joined = if failed.is_some() { meet(None) } else { join(LauncherArg { launcher: None }, "--help") };
+    match (joined, failed) {
+        (Ok(()), Some(why)) => Ok(tells(&Error::config(why))),
+        (Ok(()), None) => Ok(speaks()),
+        (Err(error), _) if GROUP.get().is_some() => Err(error),
+        (Err(_), _) => Ok(started.rank == 0),
     }
 }
 
 /// Of a command that one process does: several that do it at once would write over each other's files.
-pub(super) fn refuse() -> Result<()> {
+pub(super) fn refuse(command: &str) -> Result<()> {
     let Some(Started { world, .. }) = Started::from_env().filter(|started| started.world > 1) else {
         return Ok(());
     };
-    let error = Error::config(format!(
-        "{world} processes were started together, but only `train`, `val` and `test` are done by several: leave mpirun or \
-         srun out"
-    ));
-    // The others may have been given another command, and wait for this one to join them.
-    let _ = join(LauncherArg { launcher: None });
-    Err(error)
+    let together = join(LauncherArg { launcher: None }, command);
+    match together {
+        Err(error) if GROUP.get().is_some() => Err(error),
+        _ => Err(Error::config(format!(
+            "{world} processes were started together, but only `train`, `val` and `test` are done by several: leave mpirun \
+             or srun out"
+        ))),
+    }
 }
 
 /// The processes of this one; itself alone, where it joined none.

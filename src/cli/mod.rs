@@ -137,6 +137,17 @@ enum Command {
 }
 
 impl Command {
+    /// What ranks call it that compare what they were started with.
+    fn name(&self) -> String {
+        match self {
+            Self::Train(_) => "train".to_owned(),
+            Self::Val(_) => "val".to_owned(),
+            Self::Test(_) => "test".to_owned(),
+            Self::Scale(_) => "scale".to_owned(),
+            _ => std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default(),
+        }
+    }
+
     /// Whether it shows the log of a run, and from which level on anything is told beside its results.
     fn log(&self, quiet: bool, verbose: bool) -> (bool, LevelFilter) {
         match self {
@@ -274,17 +285,36 @@ fn on_own_stack() -> ExitCode {
 /// Help and versions are results; anything else is a mistake, whether it can be told or not.
 fn usage(told: &clap::Error) -> u8 {
     let (text, failed) = (told.render().to_string(), told.use_stderr());
-    let mut code = if failed { 2 } else { 0 };
-    if group::one_speaks(failed.then_some(&text)) {
-        // It quotes what was given as it is.
-        if failed && brief(&text) != text {
-            console::complain(&text);
-        } else if let Err(why) = told.print()
-            && !failed
-        {
-            code = u8::from(why.kind() != std::io::ErrorKind::BrokenPipe);
+    let code = match group::one_speaks(failed.then_some(&text)) {
+        Err(error) => {
+            if group::tells(&error) {
+                explain(&error);
+            }
+            return group::leave(error.exit_code(), true);
         }
-    }
+        // It quotes what was given as it is.
+        Ok(true) if failed && brief(&text) != text => {
+            console::complain(&text);
+            2
+        }
+        Ok(true) => match told.print() {
+            Err(why) if !failed => u8::from(why.kind() != std::io::ErrorKind::BrokenPipe),
+            _ => {
+                if failed {
+                    2
+                } else {
+                    0
+                }
+            }
+        },
+        Ok(false) => {
+            if failed {
+                2
+            } else {
+                0
+            }
+        }
+    };
     group::leave(code, failed)
 }
 
@@ -293,11 +323,12 @@ fn run(command: Command, How { format, quiet }: How) -> Result<u8> {
     use Command::{
         Browse, Check, LrFind, Plan, Predict, Replay, Scale, Summary, Test, Train, Val, VerifyResume,
     };
+    let name = command.name();
     match &command {
-        Train(train) => group::join(train.launcher)?,
-        Val(evaluate) | Test(evaluate) => group::join(evaluate.launcher)?,
-        Scale(scale) => group::join(scale.launcher)?,
-        _ => group::refuse()?,
+        Train(train) => group::join(train.launcher, &name)?,
+        Val(evaluate) | Test(evaluate) => group::join(evaluate.launcher, &name)?,
+        Scale(scale) => group::join(scale.launcher, &name)?,
+        _ => group::refuse(&name)?,
     }
     if let Browse(_) | Train(_) | Replay(_) | VerifyResume(_) | Check(_) | Val(_) | Test(_) | Predict(_)
     | Plan(_) | Summary(_) | LrFind(_) | Scale(_) = command

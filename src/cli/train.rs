@@ -15,7 +15,7 @@ use crate::base::Result;
 use crate::base::rng::fresh_seed;
 use crate::config::{Kind, Node};
 use crate::hook::builtin::ProfilerHook;
-use crate::run::{Limits, Outcome, RunnerBuilder, check_as, quoted};
+use crate::run::{Limits, Outcome, Runner, RunnerBuilder, check_as, default_work_dir, quoted};
 use crate::vis::METRICS_ADDR;
 
 /// Arguments of `train`.
@@ -62,8 +62,18 @@ pub(super) struct Train {
 impl Train {
     /// Trains, and says how the process should exit.
     pub fn run(self, quiet: bool) -> Result<u8> {
-        let name = self.config.name();
-        let node = self.resolve()?;
+        let (name, node) = (self.config.name(), self.resolve()?);
+        let work_dir = node.get("work_dir").and_then(Node::as_str).map(str::to_owned);
+        let work_dir = work_dir.unwrap_or_else(|| default_work_dir(Some(&name)));
+        let prepared = self.prepare(&name, &node, quiet);
+        let runner =
+            prepared.inspect_err(|why| ExitFile::note_refused(work_dir.as_ref(), why.exit_code()))?;
+        self.train(runner, quiet)
+            .inspect_err(|why| ExitFile::note_refused(work_dir.as_ref(), why.exit_code()))
+    }
+
+    /// The run of a config, ready to train.
+    fn prepare(&self, name: &str, node: &Node, quiet: bool) -> Result<Runner> {
         let comm = group::comm();
         let limits = Limits {
             interrupt: signals::install(comm.place().world > 1)?,
@@ -76,10 +86,10 @@ impl Train {
         let seed = group::shared(fresh_seed())?;
         if !resumes && !self.no_sanity {
             // What `check` refuses is refused here in the same words, before anything is made, or deleted for it.
-            quietly(|| check_as(&node, Some(&name), seed))?;
+            quietly(|| check_as(node, Some(name), seed))?;
         }
         let builder =
-            RunnerBuilder::to_train(&node, Some(&name), Some(seed), comm)?.begin_from(self.begin_from(&node));
+            RunnerBuilder::to_train(node, Some(name), Some(seed), comm)?.begin_from(self.begin_from(node));
         let builder = self.metrics_addr.into_iter().fold(builder, RunnerBuilder::answer_prometheus);
         let mut runner = builder.limits(limits).build()?;
         if self.no_sanity {
@@ -88,12 +98,16 @@ impl Train {
         if let Some(progress) = ProgressHook::on_terminal().filter(|_| !quiet) {
             runner.add_hook(progress)?;
         }
-        if runner.session().state.comm.place().world > 1 {
-            runner.add_hook(ExitFile::default())?;
+        if let Some(hook) = ExitFile::of(&runner) {
+            runner.add_hook(hook)?;
         }
         if self.profile {
             runner.add_hook(ProfilerHook::whole_run().quiet())?;
         }
+        Ok(runner)
+    }
+
+    fn train(&self, mut runner: Runner, quiet: bool) -> Result<u8> {
         let began = Instant::now();
         let outcome = runner.train();
         let ended = Ended { runner: &runner, seconds: began.elapsed().as_secs_f64() };

@@ -111,7 +111,7 @@ impl Started {
     /// The libraries that may be the launcher's, likely ones first.
     #[cfg(unix)]
     fn libraries(&self) -> Vec<String> {
-        if let Ok(file) = var("SHANTY_MPI") {
+        if let Some(file) = var("SHANTY_MPI").ok().filter(|file| !file.is_empty()) {
             return vec![file];
         }
         let open = ["libmpi.so.40"];

@@ -156,6 +156,16 @@ struct Assembler<'a> {
     weight_bytes: u64,
 }
 
+/// The name of a config without its folder and its end.
+fn stem(name: &str) -> String {
+    Path::new(name).file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// The work_dir of a config that names none.
+pub(crate) fn default_work_dir(name: Option<&str>) -> String {
+    format!("work_dirs/{}", name.map_or("run".to_owned(), stem))
+}
+
 impl<'a> Assembler<'a> {
     fn new(
         config: &'a RunConfig,
@@ -165,9 +175,8 @@ impl<'a> Assembler<'a> {
         seed: Option<u64>,
         builder: RunnerBuilder,
     ) -> Self {
-        let stem = name.map(|n| Path::new(n).file_stem().unwrap_or_default().to_string_lossy().into_owned());
-        let default = || format!("work_dirs/{}", stem.as_deref().unwrap_or("run"));
-        let work_dir = config.work_dir.clone().unwrap_or_else(default);
+        let stem = name.map(stem);
+        let work_dir = config.work_dir.clone().unwrap_or_else(|| default_work_dir(name));
         let mut builder = builder
             .without_default_hooks()
             .work_dir(&work_dir)

@@ -58,6 +58,8 @@ mod unreadable;
 pub mod verify;
 mod written;
 
+#[cfg(feature = "cli")]
+pub(crate) use assemble::default_work_dir;
 pub use browse::{Browsed, BrowsedSample, browse};
 pub use builder::RunnerBuilder;
 pub use check::check;

@@ -101,19 +101,37 @@ fn mpirun_trains_and_a_resumed_run_ends_the_same() {
     }
 }
 
+/// A batch script goes on by the code in the file: that of a start which failed, or of a run of one process, is not that of
+/// the training before it.
+#[test]
+fn the_code_in_the_file_is_that_of_the_last_start() {
+    for place in places("the_code_in_the_file_is_that_of_the_last_start") {
+        let left = place.train(2, "w", &["--max-time", "0"]).output().unwrap();
+        assert_eq!(place.exit_code("w"), Some(75), "{}", said(&left));
+        let refused = place.train(2, "w", &["--resume", "--set", "optim_wrapper.optimizer.lrr=1"]);
+        let text = said(&{ refused }.output().unwrap());
+        assert_eq!(place.exit_code("w"), Some(2), "{text}");
+        let one = place.train(1, "w", &["--resume", "--max-time", "0"]).output().unwrap();
+        assert_eq!(place.exit_code("w"), Some(75), "{}", said(&one));
+        let mut alone = Command::new(env!("CARGO_BIN_EXE_shanty"));
+        alone.current_dir(place.dir.path()).args(["train", "tiny.yaml", "--work-dir", "w", "--resume"]);
+        assert!(alone.output().unwrap().status.success());
+        assert_eq!(place.exit_code("w"), None, "a run that no launcher started ends with its own code");
+    }
+}
+
 /// Mistakes and wrong starts: each is told once, by one process, and all end.
 #[test]
 fn a_wrong_start_is_told_once() {
     for place in places("a_wrong_start_is_told_once") {
         let shanty = Path::new(env!("CARGO_BIN_EXE_shanty"));
-        let ends = |mut command: Command, code: i32, expected: &str| {
+        let once = |mut command: Command, expected: &str| {
             let output = command.output().unwrap();
             let text = said(&output);
-            assert_eq!(output.status.code(), Some(code), "{:?}: {text}", place.what());
+            assert_eq!(output.status.code(), Some(2), "{:?}: {text}", place.what());
             assert_eq!(text.matches("error: ").count(), 1, "{:?}: {text}", place.what());
             assert!(text.contains(expected), "{:?}: {text}", place.what());
         };
-        let once = |command, expected| ends(command, 2, expected);
         once(place.train(2, "w", &["--set", "train_cfg.max_epoch=2"]), "unknown key `max_epoch`");
         once(
             place.train(2, "w", &["--set", "launcher=none"]),
@@ -126,14 +144,18 @@ fn a_wrong_start_is_told_once() {
         unlike.args(["--set", "optim_wrapper.optimizer.lr=0.2"]);
         once(unlike, "rank 1 has another config than rank 0: optim_wrapper.optimizer.lr: 0.1 -> 0.2");
         // The first has joined the others by then, or waits for one that would not come.
-        for (other, code, expected) in [
-            (&["list"][..], 2, "rank 1 of 2 failed:\nerror: 2 processes were started together, but only"),
-            (&["trian"], 2, "rank 1 of 2 failed:\nerror: unrecognized subcommand"),
-            (&["--help"], 1, "rank 1 has left without coming to a gathering"),
+        for (other, expected) in [
+            (
+                &["list"][..],
+                "rank 1 was started with `list`, rank 0 with `train`: all ranks are to do the same",
+            ),
+            (&["val", "tiny.yaml", "w"], "rank 1 was started with `val`, rank 0 with `train`"),
+            (&["--help"], "rank 1 was started with `--help`, rank 0 with `train`"),
+            (&["trian"], "rank 1 of 2 failed:\nerror: unrecognized subcommand"),
         ] {
             let mut mixed = place.train(1, "w", &[]);
             mixed.args([":", "-np", "1"]).arg(shanty).args(other);
-            ends(mixed, code, expected);
+            once(mixed, expected);
         }
         let mut listed = mpirun(&place.launcher, 2, shanty);
         listed.arg("list");

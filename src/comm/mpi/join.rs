@@ -1,7 +1,9 @@
 //! How the processes of an MPI launcher meet.
 
 use std::collections::BTreeMap;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::thread;
 use std::time::Duration;
 
 use super::library::Library;
@@ -22,7 +24,9 @@ pub fn join(started: &Started, files: &[String]) -> Result<Arc<dyn Comm>> {
             "this process has joined the others before: MPI begins once a process".into(),
         ));
     }
+    let patience = (started.rank == 0).then(tell_of_the_wait);
     let library = Library::begin(files)?;
+    drop(patience);
     let (rank, world) = (library.rank, library.world);
     if (rank, world) != (started.rank, started.world) {
         return Err(Error::config(format!(
@@ -57,4 +61,28 @@ pub fn join(started: &Started, files: &[String]) -> Result<Arc<dyn Comm>> {
         mpi.place.local_world = (0..world).filter(here).count();
     }
     Ok(Arc::new(mpi))
+}
+
+/// A process that waits this long for the others to begin says so.
+const STARTS: Duration = Duration::from_secs(20);
+
+/// MPI begins when all processes have begun: one that cannot, or is another program, is waited for without a word. Tells of
+/// the wait, and ends it, until what is given back is dropped.
+fn tell_of_the_wait() -> Sender<()> {
+    let (waits, joined) = channel::<()>();
+    let watch = move || {
+        if joined.recv_timeout(STARTS) == Err(RecvTimeoutError::Timeout) {
+            log::warn!(
+                "the processes of the launcher have not all begun after {STARTS:?}: one of them may be another program, or \
+                 have no MPI library that it can load"
+            );
+            if joined.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                log::error!("the processes of the launcher have not all begun: giving up");
+                std::process::exit(2);
+            }
+        }
+    };
+    // Without a thread it is waited for as by any program of MPI.
+    let _ = thread::Builder::new().name("mpi start".to_owned()).spawn(watch);
+    waits
 }
