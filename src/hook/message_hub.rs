@@ -150,7 +150,9 @@ impl MessageHub {
     /// which the run does before it calls a hook that reads numbers.
     pub fn update_later(&mut self, mode: Mode, numbers: Late) {
         // The order of the log is that of first appearance.
-        numbers.names().iter().for_each(|name| drop(self.history(mode, name)));
+        for name in numbers.names() {
+            self.history(mode, name);
+        }
         self.owed.push((mode, numbers));
     }
 

@@ -31,6 +31,7 @@ pub(crate) use order::Misplaced;
 pub use priority::Priority;
 pub use profile::{Call, LayerTotals, Profile, Span, Spent, Who};
 pub use progress::{Phase, Progress};
+#[cfg(feature = "cli")]
 pub(crate) use runlog::OWN;
 pub use runlog::RunLog;
 pub use state::HookState;
