@@ -145,7 +145,8 @@ fn what_the_constructor_froze_stays() {
     let mut model = line(Odd::Not);
     model.init_weights(1).unwrap();
     let before = StateDict::of(&model).unwrap();
-    let outputs = model.train_step(&rows(), &STEP).unwrap();
+    let mut outputs = model.train_step(&rows(), &STEP).unwrap();
+    outputs.settle().unwrap();
     assert_eq!(outputs.vars.len(), 2);
     let rule: &dyn Optimizer = &Sgd::new(0.1);
     model.update(&|_| Some(rule), &mut OptimState::default()).unwrap();
