@@ -144,7 +144,10 @@ impl Command {
             Self::Val(_) => "val".to_owned(),
             Self::Test(_) => "test".to_owned(),
             Self::Scale(_) => "scale".to_owned(),
-            _ => std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default(),
+            _ => {
+                let mut given = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned());
+                given.find(|arg| !arg.starts_with('-')).unwrap_or_default()
+            }
         }
     }
 
@@ -285,7 +288,8 @@ fn on_own_stack() -> ExitCode {
 /// Help and versions are results; anything else is a mistake, whether it can be told or not.
 fn usage(told: &clap::Error) -> u8 {
     let (text, failed) = (told.render().to_string(), told.use_stderr());
-    let code = match group::one_speaks(failed.then_some(&text)) {
+    let mut code = if failed { 2 } else { 0 };
+    match group::one_speaks(failed.then_some(&text)) {
         Err(error) => {
             if group::tells(&error) {
                 explain(&error);
@@ -293,28 +297,13 @@ fn usage(told: &clap::Error) -> u8 {
             return group::leave(error.exit_code(), true);
         }
         // It quotes what was given as it is.
-        Ok(true) if failed && brief(&text) != text => {
-            console::complain(&text);
-            2
+        Ok(true) if failed && brief(&text) != text => console::complain(&text),
+        Ok(true) => {
+            let lost = told.print().is_err_and(|why| why.kind() != std::io::ErrorKind::BrokenPipe);
+            code = code.max(lost.into());
         }
-        Ok(true) => match told.print() {
-            Err(why) if !failed => u8::from(why.kind() != std::io::ErrorKind::BrokenPipe),
-            _ => {
-                if failed {
-                    2
-                } else {
-                    0
-                }
-            }
-        },
-        Ok(false) => {
-            if failed {
-                2
-            } else {
-                0
-            }
-        }
-    };
+        Ok(false) => {}
+    }
     group::leave(code, failed)
 }
 
