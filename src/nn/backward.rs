@@ -27,7 +27,7 @@ impl Tape {
         if let Some(noted) = arena.error.take() {
             return Err(place::located(module, noted.into_error()));
         }
-        let shape = arena.nodes[loss as usize].value.shape();
+        let shape = arena.nodes[loss as usize].shape();
         if shape.iter().product::<usize>() != 1 {
             return Err(Error::invalid(format!(
                 "backward starts from a single number, the loss has shape {shape:?}: reduce it with `mean` or `sum`"
@@ -125,7 +125,7 @@ impl Arena {
     /// What is wrong with a parameter that the module does not list.
     fn unlisted(&self, forgotten: Leaf, module: &dyn ModuleTree) -> Error {
         let op = self.nodes.iter().find(|node| node.inputs.contains(&forgotten.id)).map_or("an op", |n| n.op);
-        let shape = self.nodes[forgotten.id as usize].value.shape();
+        let shape = self.nodes[forgotten.id as usize].shape();
         let listed = || self.leaves.iter().filter(|leaf| leaf.listed);
         let before = listed().filter(|leaf| leaf.id < forgotten.id).max_by_key(|leaf| leaf.id);
         let after = listed().filter(|leaf| leaf.id > forgotten.id).min_by_key(|leaf| leaf.id);
@@ -239,10 +239,10 @@ impl Grads<'_> {
         if !input.requires_grad {
             return grad.recycle(self.pool);
         }
-        if input.value.len() != grad.len() {
+        if input.shape().iter().product::<usize>() != grad.len() {
             let text = format!(
                 "it gives input {i}, of shape {:?}, a gradient of {} elements",
-                input.value.shape(),
+                input.shape(),
                 grad.len()
             );
             return self.fail(&text);
@@ -257,8 +257,8 @@ impl Grads<'_> {
     /// Adds an array to the gradient of input `i`. An array of another shape than the input fails the step.
     pub(super) fn add_array(&mut self, i: usize, grad: ArrayD<Elem>) {
         match self.input(i) {
-            Some(input) if input.value.shape() != grad.shape() => {
-                let (wanted, found) = (input.value.shape(), grad.shape());
+            Some(input) if input.shape() != grad.shape() => {
+                let (wanted, found) = (input.shape(), grad.shape());
                 let text = format!("it gives input {i}, of shape {wanted:?}, a gradient of shape {found:?}");
                 self.fail(&text);
             }

@@ -1,4 +1,5 @@
-//! Inference in fewer walks over memory: a product that nobody has looked at yet takes in what follows it.
+//! Fewer walks over memory: a product that nobody has looked at yet takes in what follows it, in inference a batch norm,
+//! a sum and an activation, in training an activation whose slope is known from what it gives.
 
 use std::rc::Rc;
 
@@ -6,13 +7,14 @@ use crate::base::{Elem, Tensor};
 use crate::kernels::{Act, LayerEpilogue};
 
 use super::buffer_pool::{slice, tensor};
-use super::held::Held;
-use super::{Tape, Var};
+use super::held::{Held, Owned};
+use super::tape::Arena;
+use super::{Grads, Tape, Var};
 
 /// Computes a product of this weight, with what follows it, into a buffer.
 type Run = dyn Fn(&[Elem], LayerEpilogue<'_>, &mut [Elem]);
 
-/// A convolution or linear map on a tape that fuses, until somebody asks for its value.
+/// A convolution or linear map, until somebody asks for its value.
 ///
 /// A batch norm by running statistics (one factor and one number a channel), a sum and an activation are applied while
 /// the result is in the cache. Each makes a product of its own out of this one, so that whoever else looks at the
@@ -29,6 +31,13 @@ pub(super) struct Pending {
     residual: Option<Tensor>,
     act: Act,
     run: Rc<Run>,
+}
+
+/// What a product gives in training.
+pub(super) enum ProductValue {
+    Held(Held),
+    /// It is computed when somebody asks for it.
+    Waits(Pending),
 }
 
 impl Pending {
@@ -93,7 +102,7 @@ impl Pending {
     }
 
     /// Writes the value.
-    fn compute(&self, y: &mut [Elem]) {
+    fn write(&self, y: &mut [Elem]) {
         let [scale, bias, residual] =
             [&self.scale, &self.bias, &self.residual].map(|t| t.as_ref().map(slice));
         (self.run)(slice(&self.weight), LayerEpilogue { scale, bias, residual, act: self.act }, y);
@@ -108,11 +117,30 @@ impl Tape {
         self
     }
 
-    /// A product that waits for what follows it.
+    /// A product that waits, on a tape that fuses, for what follows it.
     pub(super) fn pending(&self, op: &'static str, product: Pending) -> Var<'_> {
         let var = self.leaf(op, Tensor::zeros(vec![0]), false);
         self.arena.borrow_mut().nodes[var.id as usize].pending = Some(Box::new(product));
         var
+    }
+
+    /// The op of a product with its way back, which must not need the value: where an activation takes in a product that
+    /// waits, there is none.
+    pub(super) fn product_node<'t>(
+        &'t self,
+        op: &'static str,
+        value: ProductValue,
+        inputs: &[Var<'t>],
+        backward: impl FnOnce(Owned, &mut Grads<'_>) + 'static,
+    ) -> Var<'t> {
+        match value {
+            ProductValue::Held(value) => self.held_node(op, value, inputs, backward),
+            ProductValue::Waits(product) => {
+                let var = self.held_node(op, Held::Full(Tensor::zeros(vec![0])), inputs, backward);
+                self.arena.borrow_mut().nodes[var.id as usize].pending = Some(Box::new(product));
+                var
+            }
+        }
     }
 
     /// Notes that a batch norm with its running mean at this address took in the product that waits here.
@@ -147,31 +175,58 @@ impl Tape {
     pub(super) fn settle(&self, id: u32) {
         let waiting = self.arena.borrow_mut().nodes[id as usize].pending.take();
         if let Some(product) = waiting {
-            let mut y = self.take(product.shape().iter().product());
-            product.compute(&mut y);
-            self.arena.borrow_mut().nodes[id as usize].value = Held::Full(tensor(product.shape(), y));
+            let value = self.compute(id, &product);
+            self.arena.borrow_mut().nodes[id as usize].value = Held::Full(value);
+        }
+    }
+
+    /// The value of a product that waits at this place, or of what was made of it.
+    fn compute(&self, id: u32, product: &Pending) -> Tensor {
+        let mut y = self.take(product.shape().iter().product());
+        self.compute_into(id, product, &mut y);
+        tensor(product.shape(), y)
+    }
+
+    /// The same where it is wanted. The time is that of the layer of the product.
+    fn compute_into(&self, id: u32, product: &Pending, y: &mut [Elem]) {
+        product.write(y);
+        let Arena { nodes, trace, .. } = &mut *self.arena.borrow_mut();
+        if let (Some(trace), Some(event)) = (trace, nodes[id as usize].event) {
+            trace.took(event);
         }
     }
 }
 
 impl<'t> Var<'t> {
-    /// What `change` makes of the product that waits here; `None` if none waits, or it does not take the change.
+    /// What `change` makes of the product that waits here on a tape that fuses; `None` if none waits, or it does not take
+    /// the change.
     pub(super) fn absorbed(
         self,
         op: &'static str,
         change: impl FnOnce(&Pending) -> Option<Pending>,
     ) -> Option<Self> {
-        let product = self.tape.arena.borrow().nodes[self.id as usize].pending.clone()?;
+        let product = self.waiting().filter(|_| self.tape.fuses)?;
         let with = self.tape.pending(op, change(&product)?);
         self.tape.arena.borrow_mut().absorbed.push(self.id);
         Some(with)
+    }
+
+    /// What this activation gives of the product that waits here, which is then computed for nobody else; `None` if none
+    /// waits, or the way back needs what the product gives.
+    pub(super) fn activated(self, act: Act) -> Option<Tensor> {
+        let product = self.waiting().filter(|_| !act.saves_input())?;
+        Some(self.tape.compute(self.id, &product.then(act)?))
+    }
+
+    fn waiting(self) -> Option<Box<Pending>> {
+        self.tape.arena.borrow().nodes[self.id as usize].pending.clone()
     }
 
     /// Computes the product that waits here to where it is wanted, a part of the value of another node; whether one
     /// waits. Who computes it so tells its place next, by [`lies_in`](Self::lies_in).
     pub(super) fn compute_to(self, part: &mut [Elem]) -> bool {
         let waiting = self.tape.arena.borrow_mut().nodes[self.id as usize].pending.take();
-        waiting.inspect(|product| product.compute(part)).is_some()
+        waiting.inspect(|product| self.tape.compute_into(self.id, product, part)).is_some()
     }
 
     /// The value is this part of another one, whose memory it shares.

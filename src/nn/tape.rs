@@ -64,6 +64,11 @@ pub(super) struct Node {
 }
 
 impl Node {
+    /// The shape of its value, also while that waits.
+    pub fn shape(&self) -> &[usize] {
+        self.pending.as_ref().map_or(self.value.shape(), |product| product.shape())
+    }
+
     /// Gives the memory of its value back, of which its way back holds a part.
     pub fn recycle(self, pool: &mut BufferPool) {
         drop((self.backward, self.pending));
@@ -341,9 +346,7 @@ impl Tape {
     }
 
     pub(super) fn shape(&self, id: u32) -> Vec<usize> {
-        let arena = self.arena.borrow();
-        let node = &arena.nodes[id as usize];
-        node.pending.as_ref().map_or(node.value.shape(), |product| product.shape()).to_vec()
+        self.arena.borrow().nodes[id as usize].shape().to_vec()
     }
 
     pub(super) fn wants(&self, id: u32) -> bool {

@@ -8,7 +8,7 @@ use crate::kernels::{
     ConvGeom, LayerEpilogue, Window, channel_sums, conv2d, conv2d_backward_data, conv2d_backward_weight,
 };
 use crate::nn::buffer_pool::slice;
-use crate::nn::pending::Pending;
+use crate::nn::pending::{Pending, ProductValue};
 use crate::nn::shapes::{expect_shape, images};
 use crate::nn::{Forward, Module, Param, Var, Work};
 use crate::registry::BuildCx;
@@ -207,6 +207,30 @@ impl Default for ConvOptions {
     }
 }
 
+/// The convolution of an input of this shape, with a weight and a bias of these.
+fn geometry(x: &[usize], w: &[usize], b: Option<&[usize]>, options: ConvOptions) -> Result<ConvGeom> {
+    let input = images(x, "a convolution")?;
+    let &[k, per_group, kh, kw] = w else {
+        return Err(Error::invalid(format!("the weight of a convolution has four axes, not shape {w:?}")));
+    };
+    let ConvOptions { stride, padding, dilation, groups } = options;
+    if input[1] != per_group * groups {
+        return Err(Error::invalid(format!(
+            "a convolution of {} channels got an input of shape {input:?}: its second axis counts the channels",
+            per_group * groups
+        )));
+    }
+    let g = ConvGeom::new(input, k, Window { kernel: [kh, kw], stride, padding, dilation }, groups)?;
+    if let Some(b) = b {
+        expect_shape("the bias of a convolution", b, &[k])?;
+    }
+    let framed = [0, 1].map(|axis| input[axis + 2].saturating_add(padding[axis].saturating_mul(2)));
+    let padded = [g.n, input[1], framed[0], framed[1]];
+    memory::fits("the padded input of a convolution", &padded, size_of::<Elem>())?;
+    memory::fits("the output of a convolution", &[g.n, g.k, g.out[0], g.out[1]], size_of::<Elem>())?;
+    Ok(g)
+}
+
 impl<'t> Var<'t> {
     /// The convolution (cross-correlation, as PyTorch's) of `x` [N, C, H, W] with `weight` [K, C / groups, kH, kW] and
     /// `bias` of shape `[K]`.
@@ -216,50 +240,33 @@ impl<'t> Var<'t> {
 
     fn try_conv2d(self, weight: Self, bias: Option<Self>, options: ConvOptions) -> Result<Self> {
         let (x, w, b) = (self.held(), weight.value(), bias.map(Var::value));
-        let input = images(x.shape(), "a convolution")?;
-        let &[k, per_group, kh, kw] = w.shape() else {
-            return Err(Error::invalid(format!(
-                "the weight of a convolution has four axes, not shape {:?}",
-                w.shape()
-            )));
-        };
-        let ConvOptions { stride, padding, dilation, groups } = options;
-        if input[1] != per_group * groups {
-            return Err(Error::invalid(format!(
-                "a convolution of {} channels got an input of shape {input:?}: its second axis counts the channels",
-                per_group * groups
-            )));
-        }
-        let g = ConvGeom::new(input, k, Window { kernel: [kh, kw], stride, padding, dilation }, groups)?;
-        if let Some(b) = &b {
-            expect_shape("the bias of a convolution", b.shape(), &[k])?;
-        }
-        let framed = [0, 1].map(|axis| input[axis + 2].saturating_add(padding[axis].saturating_mul(2)));
-        memory::fits(
-            "the padded input of a convolution",
-            &[g.n, input[1], framed[0], framed[1]],
-            size_of::<Elem>(),
-        )?;
-        memory::fits("the output of a convolution", &[g.n, g.k, g.out[0], g.out[1]], size_of::<Elem>())?;
-        let work = Work::sums(g.y_len(), per_group * kh * kw);
+        let g = geometry(x.shape(), w.shape(), b.as_ref().map(|b| b.shape()), options)?;
+        let work = Work::sums(g.y_len(), w.shape()[1..].iter().product());
         self.tape.worked(work);
         let shape = [g.n, g.k, g.out[0], g.out[1]];
+        let run = {
+            let x = x.clone();
+            move |w: &[Elem], then: LayerEpilogue<'_>, y: &mut [Elem]| conv2d(&g, x.numbers(), w, then, y)
+        };
         if self.tape.fuses {
-            let run = move |w: &[Elem], then: LayerEpilogue<'_>, y: &mut [Elem]| {
-                conv2d(&g, x.numbers(), w, then, y)
-            };
             return Ok(self.tape.pending("conv2d", Pending::new(&shape, 1, w, b, run)));
         }
-        // Without a bias of its own it is followed by a norm, which reads bf16; activations do not.
-        let half = bias.is_none() && g.is_bf16() && self.tape.holds_bf16(g.y_len());
-        let mut y = self.tape.output(half, g.y_len());
-        let then = LayerEpilogue { bias: b.as_ref().map(slice), ..LayerEpilogue::default() };
-        conv2d(&g, x.numbers(), slice(&w), then, y.numbers());
+        let has_bias = b.is_some();
+        // With a bias of its own it may be followed by an activation, without one by a norm, which reads bf16.
+        let y = if has_bias && self.tape.keeps() {
+            ProductValue::Waits(Pending::new(&shape, 1, w.clone(), b, run))
+        } else {
+            let half = !has_bias && g.is_bf16() && self.tape.holds_bf16(g.y_len());
+            let mut y = self.tape.output(half, g.y_len());
+            let then = LayerEpilogue { bias: b.as_ref().map(slice), ..LayerEpilogue::default() };
+            conv2d(&g, x.numbers(), slice(&w), then, y.numbers());
+            ProductValue::Held(y.held(&shape))
+        };
         let inputs: &[Var<'t>] = match bias {
             Some(bias) => &[self, weight, bias],
             None => &[self, weight],
         };
-        Ok(self.tape.held_node("conv2d", y.held(&shape), inputs, move |dy, grads| {
+        Ok(self.tape.product_node("conv2d", y, inputs, move |dy, grads| {
             if grads.wants(0) {
                 let half = grads.is_half(0);
                 let mut dx = grads.pool.take_owned(half, g.x_len());
@@ -267,7 +274,7 @@ impl<'t> Var<'t> {
                 grads.worked(work);
                 grads.add_owned(0, dx);
             }
-            let mut db = (b.is_some() && grads.wants(2)).then(|| grads.pool.take(g.k));
+            let mut db = (has_bias && grads.wants(2)).then(|| grads.pool.take(g.k));
             if grads.wants(1) {
                 let mut dw = grads.pool.take(g.w_len());
                 conv2d_backward_weight(&g, x.numbers(), dy.read(), 0.0, &mut dw, db.as_deref_mut());

@@ -7,7 +7,7 @@ use super::lora::Adapter;
 use crate::base::{Elem, Error, Result};
 use crate::kernels::{Act, Epilogue, LayerEpilogue, Mat, MatMut, Numbers, col_sums, gemm, linear};
 use crate::nn::buffer_pool::slice;
-use crate::nn::pending::Pending;
+use crate::nn::pending::{Pending, ProductValue};
 use crate::nn::shapes::expect_shape;
 use crate::nn::{Forward, Grads, Module, Param, Var, Work};
 use crate::registry::BuildCx;
@@ -141,22 +141,31 @@ impl<'t> Var<'t> {
         if let Some(residual) = residual {
             expect_shape("what is added to a linear map", &residual.shape(), &shape)?;
         }
-        if self.tape.fuses {
-            let run = move |w: &[Elem], then: LayerEpilogue<'_>, y: &mut [Elem]| {
+        let run = {
+            let x = x.clone();
+            move |w: &[Elem], then: LayerEpilogue<'_>, y: &mut [Elem]| {
                 s.run(x.numbers(), w, then, MatMut::new(y, s.rows, s.outs));
-            };
+            }
+        };
+        if self.tape.fuses {
             let y = self.tape.pending("linear", Pending::new(&shape, shape.len() - 1, w, b, run));
             return Ok(residual.map_or(y, |residual| y + residual));
         }
         let len = s.rows * s.outs;
-        let mut y = self.tape.output(half && self.tape.holds_bf16(len), len);
-        let more = residual.map(Var::value);
-        let (act, more) = (Act::Identity, more.as_ref().map(slice));
-        let then = LayerEpilogue { scale: None, bias: b.as_ref().map(slice), residual: more, act };
-        s.run(x.numbers(), slice(&w), then, MatMut::new(y.numbers(), s.rows, s.outs));
+        let half = half && self.tape.holds_bf16(len);
+        let y = if self.tape.keeps() && residual.is_none() && !half {
+            ProductValue::Waits(Pending::new(&shape, shape.len() - 1, w.clone(), b, run))
+        } else {
+            let mut y = self.tape.output(half, len);
+            let more = residual.map(Var::value);
+            let (act, more) = (Act::Identity, more.as_ref().map(slice));
+            let then = LayerEpilogue { scale: None, bias: b.as_ref().map(slice), residual: more, act };
+            s.run(x.numbers(), slice(&w), then, MatMut::new(y.numbers(), s.rows, s.outs));
+            ProductValue::Held(y.held(&shape))
+        };
         let inputs: Vec<Var<'t>> = [Some(self), Some(weight), bias, residual].into_iter().flatten().collect();
         let (at_bias, at_residual) = (bias.map(|_| 2), residual.map(|_| 2 + usize::from(bias.is_some())));
-        Ok(self.tape.held_node("linear", y.held(&shape), &inputs, move |dy, grads| {
+        Ok(self.tape.product_node("linear", y, &inputs, move |dy, grads| {
             if grads.wants(0) {
                 grads.input_of_linear(0, s, dy.read(), slice(&w));
             }

@@ -109,11 +109,15 @@ impl<'t> Var<'t> {
         if let Some(with) = self.absorbed(act.name(), |product| product.then(act)) {
             return with;
         }
-        let x = self.value();
-        let mut y = self.tape.take(x.len());
-        act_forward(act, slice(&x), &mut y);
-        let y = tensor(x.shape(), y);
-        let saved = if act.saves_input() { x } else { y.clone() };
+        let (y, saved) = if let Some(y) = self.activated(act) {
+            (y.clone(), y)
+        } else {
+            let x = self.value();
+            let mut y = self.tape.take(x.len());
+            act_forward(act, slice(&x), &mut y);
+            let y = tensor(x.shape(), y);
+            (y.clone(), if act.saves_input() { x } else { y })
+        };
         self.tape.node(act.name(), y, &[self], move |mut dy, grads| {
             act_backward(act, slice(&saved), &mut dy);
             grads.add(0, dy);
