@@ -80,10 +80,22 @@ pub(super) fn chunks<T: Send>(
 
 /// Calls `f` on pieces of `size` elements and their numbers, several small pieces a task.
 pub(super) fn each_index<T: Send>(size: usize, y: &mut [T], f: impl Fn(usize, &mut [T]) + Sync + Send) {
-    if y.len() <= SERIAL {
+    each_reduced(size, size, y, f);
+}
+
+/// The same where a piece is made of `from` elements: where those are the most, they are the work, and were written by the
+/// thread that had the same part of the kernel before.
+pub(super) fn each_reduced<T: Send>(
+    from: usize,
+    size: usize,
+    y: &mut [T],
+    f: impl Fn(usize, &mut [T]) + Sync + Send,
+) {
+    let most = from.max(size);
+    if y.len() / size * most <= SERIAL {
         y.chunks_mut(size).enumerate().for_each(|(i, y)| f(i, y));
     } else if !left_out(false) {
-        let pieces = (CHUNK / size).max(1);
+        let pieces = (CHUNK / most).max(1);
         y.par_chunks_mut(size * pieces).enumerate().for_each(|(block, y)| {
             y.chunks_mut(size).enumerate().for_each(|(i, y)| f(block * pieces + i, y));
         });

@@ -72,7 +72,7 @@ impl AdaptivePoolGeom {
 pub fn adaptive_avg_pool2d(g: &AdaptivePoolGeom, x: &[Elem], y: &mut [Elem]) {
     assert!(x.len() == g.x_len() && y.len() == g.y_len(), "slices do not fit {g:?}");
     let (plane, [rows, cols]) = (g.h * g.w, g.bins());
-    par::each_index((g.out[0] * g.out[1]).max(1), y, |p, y| {
+    par::each_reduced(plane, (g.out[0] * g.out[1]).max(1), y, |p, y| {
         means(g.w, &rows, &cols, &x[p * plane..][..plane], y);
     });
 }
@@ -130,7 +130,7 @@ pub fn adaptive_max_pool2d(g: &AdaptivePoolGeom, x: &[Elem], y: &mut [Elem], arg
     );
     let (plane, out) = (g.h * g.w, (g.out[0] * g.out[1]).max(1));
     let (at, [rows, cols]) = (DisjointMut::from(y), g.bins());
-    par::each_index(out, argmax, |p, argmax| {
+    par::each_reduced(plane, out, argmax, |p, argmax| {
         // SAFETY: one task for each plane.
         let y = unsafe { at.slice(p * out, out) };
         let x = &x[p * plane..][..plane];

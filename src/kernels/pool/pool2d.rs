@@ -98,7 +98,7 @@ pub fn max_pool2d(g: &PoolGeom, x: &[Elem], y: &mut [Elem], argmax: &mut [u32]) 
     );
     let (plane, out) = (g.h * g.w, (g.out[0] * g.out[1]).max(1));
     let at = DisjointMut::from(y);
-    par::each_index(out, argmax, |p, argmax| {
+    par::each_reduced(plane, out, argmax, |p, argmax| {
         // SAFETY: one task for each plane.
         let y = unsafe { at.slice(p * out, out) };
         max_plane(g, &x[p * plane..][..plane], y, argmax);
@@ -128,7 +128,7 @@ pub(super) fn scatter_max(plane: usize, out: usize, dy: &[Elem], argmax: &[u32],
 pub fn avg_pool2d(g: &PoolGeom, count_include_pad: bool, x: &[Elem], y: &mut [Elem]) {
     assert!(x.len() == g.x_len() && y.len() == g.y_len() && g.dilation == [1, 1], "slices do not fit {g:?}");
     let plane = g.h * g.w;
-    par::each_index((g.out[0] * g.out[1]).max(1), y, |p, y| {
+    par::each_reduced(plane, (g.out[0] * g.out[1]).max(1), y, |p, y| {
         mean_plane(g, count_include_pad, &x[p * plane..][..plane], y);
     });
 }
