@@ -430,9 +430,9 @@ fn elementwise(bench: &Bench, n: usize) -> Result<(), BoxError> {
         (noise(g.x_len()), noise(g.y_len()), noise(g.x_len()), vec![0; g.y_len()]);
     let dy = y.clone();
     bench.run("avg pool lenet fwd", 0.0, || avg_pool2d(&g, true, &x, &mut y));
-    bench.run("avg pool lenet bwd", 0.0, || avg_pool2d_backward(&g, true, &dy, &mut dx));
+    bench.run("avg pool lenet bwd", 0.0, || avg_pool2d_backward(&g, true, &dy, None, &mut dx));
     bench.run("max pool lenet fwd", 0.0, || max_pool2d(&g, &x, &mut y, &mut at));
-    bench.run("max pool lenet bwd", 0.0, || max_pool2d_backward(&g, &dy, &at, &mut dx));
+    bench.run("max pool lenet bwd", 0.0, || max_pool2d_backward(&g, &dy, &at, None, &mut dx));
     let (x, t) = (noise(n * 10), vec![3; n]);
     let (ce, mut losses, mut p) = (CrossEntropy { k: 10, ..CrossEntropy::default() }, noise(n), x.clone());
     bench.run("cross entropy fwd + bwd", 0.0, || {

@@ -39,7 +39,7 @@ figures() { sed -n 's|.*images/s \([0-9.]*\).*memory at the peak \([0-9]*\) MiB.
 # Enough iterations for a median, few enough for a round in seconds.
 iterations() {
   case $1 in
-    mlp) echo 400 ;; lenet5) echo 150 ;; resnet18) echo 7 ;; lstm) echo 12 ;; mobilenet_v2 | shufflenet_v2) echo 6 ;;
+    mlp) echo 1500 ;; lenet5) echo 600 ;; resnet18) echo 7 ;; lstm) echo 12 ;; mobilenet_v2 | shufflenet_v2) echo 6 ;;
     resnet50 | unet | transformer) echo 4 ;; *) echo 20 ;;
   esac
 }

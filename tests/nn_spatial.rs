@@ -354,3 +354,53 @@ contracts! {
     dropout2d: Dropout2d::new(0.4), [3, 4, 2, 2];
     drop_path: DropPath::new(0.4), [6, 3];
 }
+
+/// The gradients of a convolution behind which an activation and poolings stand. Where something stands `between`, the
+/// activation takes its slope itself; else the poolings take it. `also` somebody else looks at the activation.
+fn pooled(
+    net: &mut Conv2d,
+    x: &Tensor,
+    act: fn(Var<'_>) -> Var<'_>,
+    between: bool,
+    also: bool,
+) -> Vec<Tensor> {
+    let step = Autograd::default().train(net, &mut keyed(0, "pooled", 0, 0), |net, tape, cx| {
+        let y = act(net.forward(tape.input(x.clone()), cx)?);
+        let seen = if between { y.reshape(&y.shape()) } else { y };
+        let options = PoolOptions::new([2, 2]);
+        let (most, mean) =
+            (seen.max_pool2d(PoolOptions { stride: [1, 1], ..options }), seen.avg_pool2d(options));
+        let loss = (most * most).sum() + (mean * mean * 3.0).sum();
+        Ok((if also { loss + (y * y).sum() } else { loss }, ()))
+    });
+    step.unwrap();
+    let mut grads = Vec::new();
+    HostParams::visit_mut(net, &mut |p| {
+        if let Some(mut grad) = p.grad {
+            grads.push(grad.to_shared());
+            grad.fill(0.0);
+        }
+    });
+    grads
+}
+
+#[test]
+fn a_pooling_takes_the_slope_of_the_activation_before_it() {
+    let (mut net, x) = (Conv2d::new(2, 5, 3), noise(7, &[3, 2, 9, 8]));
+    HostParams::visit_mut(&mut net, &mut |mut p| {
+        let weights = noise(8, p.value.shape());
+        p.value.assign(&weights);
+    });
+    for act in
+        [|x: Var<'_>| x.tanh(), |x: Var<'_>| x.relu(), |x: Var<'_>| x.silu()] as [fn(Var<'_>) -> Var<'_>; 3]
+    {
+        for also in [false, true] {
+            let [one, other] = [false, true].map(|between| pooled(&mut net, &x, act, between, also));
+            assert_eq!((one.len(), other.len()), (2, 2));
+            for (a, b) in one.iter().zip(&other) {
+                let norm = a.iter().map(|v| v * v).sum::<Elem>().sqrt();
+                assert!(norm > 0.1 && (a - b).iter().all(|d| d.abs() <= 1e-6 * norm), "{a} {b}");
+            }
+        }
+    }
+}

@@ -8,13 +8,19 @@ use crate::base::Elem;
 #[cfg(not(shanty_f64))]
 #[allow(clippy::excessive_precision)]
 mod single {
+    /// `a * b + c`, rounded once where the CPU does that in one instruction.
+    #[inline(always)]
+    pub fn mul_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
+        if FMA { a.mul_add(b, c) } else { a * b + c }
+    }
+
     /// `e^x`: a polynomial on [-ln 2 / 2, ln 2 / 2], and a power of two in two steps, so that both ends of the range
     /// come out (infinity, denormals, zero).
     #[inline(always)]
     pub fn exp(x: f32) -> f32 {
         let x = if x > 89.0 { 89.0 } else { x };
         let x = if x < -105.0 { -105.0 } else { x };
-        let (p, n) = parts(x);
+        let (p, n) = parts::<false>(x);
         let half = n >> 1;
         (p + 1.0) * power(half) * power(n - half)
     }
@@ -25,7 +31,7 @@ mod single {
         // Below -25 it is -1; above 88.7 infinity, as is 2 to the power of 128.
         let x = if x > 89.0 { 89.0 } else { x };
         let x = if x < -25.0 { -25.0 } else { x };
-        let (p, n) = parts(x);
+        let (p, n) = parts::<false>(x);
         let power = power(n);
         p * power + (power - 1.0)
     }
@@ -44,17 +50,17 @@ mod single {
 
     /// `p` and `n` with `e^x = (1 + p) * 2^n`.
     #[inline(always)]
-    fn parts(x: f32) -> (f32, i32) {
+    fn parts<const FMA: bool>(x: f32) -> (f32, i32) {
         // Adding 1.5 * 2^23 rounds to a whole number, which is then in the low bits.
         const ROUND: f32 = 12_582_912.0;
         let shifted = x * std::f32::consts::LOG2_E + ROUND;
         let n = shifted - ROUND;
-        let r = x - n * 0.693_359_375 + n * 2.121_944_4e-4;
+        let r = mul_add::<FMA>(n, 2.121_944_4e-4, mul_add::<FMA>(n, -0.693_359_375, x));
         let mut p = 1.987_569_1e-4;
         for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1] {
-            p = p * r + c;
+            p = mul_add::<FMA>(p, r, c);
         }
-        (p * r * r + r, shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32)
+        (mul_add::<FMA>(p * r, r, r), shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32)
     }
 
     #[inline(always)]
@@ -64,23 +70,23 @@ mod single {
 
     /// A polynomial near 0, `1 - 2 / (e^2x + 1)` further out.
     #[inline(always)]
-    pub fn tanh(x: f32) -> f32 {
+    pub fn tanh<const FMA: bool>(x: f32) -> f32 {
         let a = x.abs();
         // From 10 on the result is 1, and up to there the power of two is no extreme one.
-        let (p, n) = parts(2.0 * if a > 10.0 { 10.0 } else { a });
+        let (p, n) = parts::<FMA>(2.0 * if a > 10.0 { 10.0 } else { a });
         let large = 1.0 - 2.0 / ((p + 1.0) * power(n) + 1.0);
         let z = x * x;
         let mut p = -5.704_988_7e-3;
         for c in [2.063_908_9e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328_2e-1] {
-            p = p * z + c;
+            p = mul_add::<FMA>(p, z, c);
         }
-        let small = p * z * x + x;
+        let small = mul_add::<FMA>(p * z, x, x);
         if a < 0.625 { small } else { large.copysign(x) }
     }
 }
 
 #[cfg(not(shanty_f64))]
-pub(super) use single::{exp, exp_m1, ln_1p, tanh};
+pub(super) use single::{exp, exp_m1, ln_1p, mul_add, tanh};
 
 /// The library's exponential.
 #[cfg(shanty_f64)]
@@ -106,7 +112,7 @@ pub(super) fn ln_1p(x: f64) -> f64 {
 /// The library's hyperbolic tangent.
 #[cfg(shanty_f64)]
 #[inline(always)]
-pub(super) fn tanh(x: f64) -> f64 {
+pub(super) fn tanh<const FMA: bool>(x: f64) -> f64 {
     x.tanh()
 }
 

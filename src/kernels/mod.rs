@@ -56,8 +56,9 @@ pub use attention::*;
 pub use bicubic::bicubic_taps;
 pub use conv::{ConvGeom, conv_transpose2d, conv2d, conv2d_backward_data, conv2d_backward_weight};
 pub use elementwise::{
-    Act, Gate, act_backward, act_forward, act_inplace, add, add_assign, axpy, dropout, dropout_inplace,
-    gated, gated_backward, gelu_halves, prelu, prelu_backward, prelu_slope_terms, scale, unscale,
+    Act, Gate, Slope, act_backward, act_forward, act_inplace, add, add_assign, axpy, dropout,
+    dropout_inplace, gated, gated_backward, gelu_halves, prelu, prelu_backward, prelu_slope_terms, scale,
+    unscale,
 };
 pub use embedding::{embedding, embedding_backward};
 pub use gemm::{

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 /// Elements that one partial sum covers: 128 KiB, enough work for a task.
 const PART: usize = 1 << 15;
 /// Up to this many elements the sums of a matrix are taken on one thread.
-const SERIAL: usize = 1 << 17;
+const SERIAL: usize = 1 << 16;
 
 /// The partial sums of a vector loop. Loops with a remainder keep them in memory, where a vector that straddles two
 /// cache lines costs a third of the loop's time; so they begin on one.
@@ -180,13 +180,19 @@ fn sums_of(n: usize, c: usize, inner: usize, x: &[Elem], beta: Elem, out: &mut [
         return col_sums(x, beta, out);
     }
     scale_or_zero(beta, out);
-    let one = |(i, o): (usize, &mut Elem)| {
-        *o += (0..n).map(|n| sum_part(&x[(n * c + i) * inner..][..inner])).sum::<f64>() as Elem;
-    };
+    let plane = |p: usize| sum_part(&x[p * inner..][..inner]);
     if x.len() <= SERIAL {
-        out.iter_mut().enumerate().for_each(one);
+        for (i, o) in out.iter_mut().enumerate() {
+            *o += (0..n).map(|n| plane(n * c + i)).sum::<f64>() as Elem;
+        }
     } else if !par::left_out(false) {
-        out.par_iter_mut().enumerate().for_each(one);
+        // Planes in the order of memory: so each thread reads images that it wrote itself, and not a channel of all.
+        let mut planes = Scratch::take(n * c * (size_of::<f64>() / size_of::<Elem>()));
+        let planes: &mut [f64] = bytemuck::cast_slice_mut(&mut planes);
+        planes.par_iter_mut().enumerate().for_each(|(p, sum)| *sum = plane(p));
+        for (i, o) in out.iter_mut().enumerate() {
+            *o += planes.iter().skip(i).step_by(c).sum::<f64>() as Elem;
+        }
     }
 }
 

@@ -233,25 +233,35 @@ impl Grads<'_> {
 
     /// The same of a gradient that may be in bf16.
     pub(super) fn add_owned(&mut self, i: usize, grad: Owned) {
-        let Some(input) = self.input(i) else {
+        let Some((input, id)) = self.input(i).zip(self.node.inputs.get(i)) else {
             return self.fail(&format!("it has no input {i}, to which it gives a gradient"));
         };
-        if !input.requires_grad {
-            return grad.recycle(self.pool);
-        }
-        if input.shape().iter().product::<usize>() != grad.len() {
-            let text = format!(
-                "it gives input {i}, of shape {:?}, a gradient of {} elements",
-                input.shape(),
-                grad.len()
-            );
+        let (len, shape) = (grad.len(), input.shape());
+        if input.requires_grad && shape.iter().product::<usize>() != len {
+            let text = format!("it gives input {i}, of shape {shape:?}, a gradient of {len} elements");
             return self.fail(&text);
         }
-        let slot = &mut self.slots[self.node.inputs[i] as usize];
+        self.add_to(*id, grad);
+    }
+
+    /// Adds to the gradient of a value below, which is of its length.
+    fn add_to(&mut self, id: u32, grad: Owned) {
+        if !self.below[id as usize].requires_grad {
+            return grad.recycle(self.pool);
+        }
+        let slot = &mut self.slots[id as usize];
         *slot = Some(match slot.take() {
             Some(sum) => sum.plus(grad, self.pool),
             None => grad,
         });
+    }
+
+    /// Adds to the gradient of what the activation that is input `i` was taken of: its slope is in it already.
+    pub(super) fn add_before(&mut self, i: usize, grad: Vec<Elem>) {
+        match self.input(i).and_then(|activation| activation.inputs.first().copied()) {
+            Some(before) => self.add_to(before, Owned::Full(grad)),
+            None => self.fail(&format!("it has no activation before it as input {i}")),
+        }
     }
 
     /// Adds an array to the gradient of input `i`. An array of another shape than the input fails the step.

@@ -6,6 +6,7 @@ use ndarray::{ArrayD, ArrayViewD};
 use smallvec::SmallVec;
 
 use crate::base::{Elem, Error, Result, Tensor, caught_from};
+use crate::kernels::Act;
 
 use super::backward::Grads;
 use super::buffer_pool::{row_major, tensor};
@@ -57,6 +58,8 @@ pub(super) struct Node {
     pub requires_grad: bool,
     pub inputs: SmallVec<[u32; 3]>,
     pub backward: Option<Backward>,
+    /// The activation that it is, where its value tells the slope.
+    pub act: Option<Act>,
     /// What its value is computed from when somebody asks for it.
     pub pending: Option<Box<Pending>>,
     /// What the trace has of it.
@@ -209,8 +212,8 @@ impl Tape {
 
     fn held_leaf(&self, op: &'static str, value: Held, requires_grad: bool) -> Var<'_> {
         let inputs = SmallVec::new();
-        let (backward, pending, event) = (None, None, None);
-        self.push(Node { op, value, wide: None, requires_grad, inputs, backward, pending, event })
+        let (wide, backward, act, pending, event) = (None, None, None, None, None);
+        self.push(Node { op, value, wide, requires_grad, inputs, backward, act, pending, event })
     }
 
     /// The result of the op `op` with the way back: `backward` gets the gradient of `value` in a buffer of its own
@@ -249,6 +252,7 @@ impl Tape {
             requires_grad,
             inputs: inputs.iter().map(|x| x.id).collect(),
             backward: requires_grad.then(|| Box::new(backward) as Backward),
+            act: None,
             pending: None,
             event: None,
         })

@@ -111,10 +111,10 @@ activations! {
     INPUT |x| if x >= -bound && x <= bound { 0.0 } else { 1.0 };
 
     /// `x - tanh(x)`.
-    Tanhshrink "tanhshrink", |x| x - tanh(x), INPUT |x| { let t = tanh(x); t * t };
+    Tanhshrink "tanhshrink", |x| x - tanh::<FMA>(x), INPUT |x| { let t = tanh::<FMA>(x); t * t };
 
     /// Hyperbolic tangent.
-    Tanh "tanh", |x| tanh(x), OUTPUT |y| 1.0 - y * y;
+    Tanh "tanh", |x| tanh::<FMA>(x), OUTPUT |y| 1.0 - y * y;
 
     /// `1 / (1 + exp(-x))`.
     Sigmoid "sigmoid", |x| sigmoid(x), OUTPUT |y| y * (1.0 - y);
@@ -182,4 +182,20 @@ pub fn act_inplace(act: Act, x: &mut [Elem]) {
 /// `dy *= act'`, from the input or the output of the forward pass ([`Act::saves_input`]).
 pub fn act_backward(act: Act, saved: &[Elem], dy: &mut [Elem]) {
     par::zip(saved, dy, |saved, dy| backward_chunk(act, saved, dy));
+}
+
+/// The slope of an activation, which a kernel takes with the gradient that it writes.
+#[derive(Debug, Clone, Copy)]
+pub struct Slope<'a> {
+    /// The activation.
+    pub act: Act,
+    /// Its input or its output ([`Act::saves_input`]), as many numbers as the gradient.
+    pub saved: &'a [Elem],
+}
+
+impl Slope<'_> {
+    /// `dy *= act'` on the part of the gradient that begins at `at`.
+    pub(in crate::kernels) fn take(self, at: usize, dy: &mut [Elem]) {
+        backward_chunk(self.act, &self.saved[at..][..dy.len()], dy);
+    }
 }

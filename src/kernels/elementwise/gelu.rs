@@ -6,13 +6,6 @@ use crate::kernels::math;
 use crate::kernels::number::{Number, bf16};
 use crate::kernels::par;
 
-/// `a * b + c`, rounded once where the CPU does that in one instruction.
-#[cfg(not(shanty_f64))]
-#[inline(always)]
-fn mul_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
-    if FMA { a.mul_add(b, c) } else { a * b + c }
-}
-
 /// `Φ(x)` and `exp(-x² / 2)`, each within 1e-7.
 ///
 /// The tail `Φ(-|x|)` is `exp(-x² / 2) R(|x|)` with a polynomial R, fitted on [0, 5] so that the largest error, with
@@ -30,10 +23,10 @@ pub(super) fn normal<const FMA: bool>(x: f32) -> (f32, f32) {
     let y = clamped * 0.849_321_8;
     let shifted = ROUND - y * y;
     let n = shifted - ROUND;
-    let r = mul_add::<FMA>(-y, y, -n);
+    let r = math::mul_add::<FMA>(-y, y, -n);
     let mut p = 1.534_582e-4;
     for c in [1.339_993_7e-3, 9.618_489e-3, 5.550_328_8e-2, 2.402_264_7e-1, 6.931_472_1e-1, 1.0] {
-        p = mul_add::<FMA>(p, r, c);
+        p = math::mul_add::<FMA>(p, r, c);
     }
     let power = shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23;
     let e = p * f32::from_bits(power);
@@ -52,7 +45,7 @@ pub(super) fn normal<const FMA: bool>(x: f32) -> (f32, f32) {
         -3.989_411_6e-1,
         0.5,
     ] {
-        q = mul_add::<FMA>(q, z, c);
+        q = math::mul_add::<FMA>(q, z, c);
     }
     let tail = e * q;
     (if x > 0.0 { 1.0 - tail } else { tail }, e)

@@ -10,7 +10,7 @@ pub(super) mod gelu;
 mod prelu;
 mod vector;
 
-pub use activation::{Act, act_backward, act_forward, act_inplace};
+pub use activation::{Act, Slope, act_backward, act_forward, act_inplace};
 pub use dropout::{dropout, dropout_inplace};
 pub use gated::{Gate, gated, gated_backward};
 pub use gelu::gelu_halves;

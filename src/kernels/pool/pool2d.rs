@@ -4,7 +4,7 @@
 use super::plane::{max_plane, mean_plane, spread_plane};
 use crate::base::{Elem, Error, Result};
 use crate::kernels::disjoint::DisjointMut;
-use crate::kernels::elementwise::scale;
+use crate::kernels::elementwise::{Slope, scale};
 use crate::kernels::par;
 use crate::kernels::reduce::row_sums;
 use crate::kernels::window::{TOO_SMALL, Window};
@@ -105,21 +105,37 @@ pub fn max_pool2d(g: &PoolGeom, x: &[Elem], y: &mut [Elem], argmax: &mut [u32]) 
     });
 }
 
-/// `dx`: each gradient goes to the position that won; overwritten.
-pub fn max_pool2d_backward(g: &PoolGeom, dy: &[Elem], argmax: &[u32], dx: &mut [Elem]) {
+/// `dx`: each gradient goes to the position that won, times the `slope` of the activation before; overwritten.
+pub fn max_pool2d_backward(
+    g: &PoolGeom,
+    dy: &[Elem],
+    argmax: &[u32],
+    slope: Option<Slope<'_>>,
+    dx: &mut [Elem],
+) {
     assert!(
         dx.len() == g.x_len() && dy.len() == g.y_len() && argmax.len() == dy.len(),
         "slices do not fit {g:?}"
     );
-    scatter_max(g.h * g.w, g.out[0] * g.out[1], dy, argmax, dx);
+    scatter_max(g.h * g.w, g.out[0] * g.out[1], dy, argmax, slope, dx);
 }
 
 /// Each gradient of a plane of `out` elements goes to its position in a plane of `plane`.
-pub(super) fn scatter_max(plane: usize, out: usize, dy: &[Elem], argmax: &[u32], dx: &mut [Elem]) {
+pub(super) fn scatter_max(
+    plane: usize,
+    out: usize,
+    dy: &[Elem],
+    argmax: &[u32],
+    slope: Option<Slope<'_>>,
+    dx: &mut [Elem],
+) {
     par::each_index(plane.max(1), dx, |p, dx| {
         dx.fill(0.0);
         for (d, at) in dy[p * out..][..out].iter().zip(&argmax[p * out..][..out]) {
             dx[*at as usize] += d;
+        }
+        if let Some(slope) = slope {
+            slope.take(p * plane, dx);
         }
     });
 }
@@ -133,8 +149,14 @@ pub fn avg_pool2d(g: &PoolGeom, count_include_pad: bool, x: &[Elem], y: &mut [El
     });
 }
 
-/// `dx`: the gradient of the mean, spread over its window; overwritten.
-pub fn avg_pool2d_backward(g: &PoolGeom, count_include_pad: bool, dy: &[Elem], dx: &mut [Elem]) {
+/// `dx`: the gradient of the mean, spread over its window, times the `slope` of the activation before; overwritten.
+pub fn avg_pool2d_backward(
+    g: &PoolGeom,
+    count_include_pad: bool,
+    dy: &[Elem],
+    slope: Option<Slope<'_>>,
+    dx: &mut [Elem],
+) {
     assert!(
         dx.len() == g.x_len() && dy.len() == g.y_len() && g.dilation == [1, 1],
         "slices do not fit {g:?}"
@@ -142,6 +164,9 @@ pub fn avg_pool2d_backward(g: &PoolGeom, count_include_pad: bool, dy: &[Elem], d
     let out = g.out[0] * g.out[1];
     par::each_index((g.h * g.w).max(1), dx, |p, dx| {
         spread_plane(g, count_include_pad, &dy[p * out..][..out], dx);
+        if let Some(slope) = slope {
+            slope.take(p * g.h * g.w, dx);
+        }
     });
 }
 

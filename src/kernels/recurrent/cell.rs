@@ -6,13 +6,13 @@ use crate::kernels::math::{sigmoid, tanh};
 
 multiversion! {
     /// Gates i, f, g, o of sums become values; the new `c` and `h`.
-    pub(super) fn lstm(gates: &mut [Elem], before: &[Elem], c: &mut [Elem], h: &mut [Elem]) {
+    pub(super) fn lstm<const FMA: bool>(gates: &mut [Elem], before: &[Elem], c: &mut [Elem], h: &mut [Elem]) {
         let n = h.len();
         for v in &mut gates[..2 * n] {
             *v = sigmoid(*v);
         }
         for v in &mut gates[2 * n..3 * n] {
-            *v = tanh(*v);
+            *v = tanh::<FMA>(*v);
         }
         for v in &mut gates[3 * n..] {
             *v = sigmoid(*v);
@@ -23,21 +23,21 @@ multiversion! {
         for j in 0..n {
             let cell = f[j] * before[j] + i[j] * g[j];
             c[j] = cell;
-            h[j] = o[j] * tanh(cell);
+            h[j] = o[j] * tanh::<FMA>(cell);
         }
     }
 }
 
 multiversion! {
     /// The gates become the gradients of their sums. `dc` is that of c from the step behind, then for the step before.
-    pub(super) fn lstm_backward(gates: &mut [Elem], before: &[Elem], c: &[Elem], dh: &[Elem], dc: &mut [Elem]) {
+    pub(super) fn lstm_backward<const FMA: bool>(gates: &mut [Elem], before: &[Elem], c: &[Elem], dh: &[Elem], dc: &mut [Elem]) {
         let n = dc.len();
         let (i, rest) = gates.split_at_mut(n);
         let (f, rest) = rest.split_at_mut(n);
         let (g, o) = rest.split_at_mut(n);
         let (o, before, c, dh) = (&mut o[..n], &before[..n], &c[..n], &dh[..n]);
         for j in 0..n {
-            let t = tanh(c[j]);
+            let t = tanh::<FMA>(c[j]);
             let (vi, vf, vg, vo) = (i[j], f[j], g[j], o[j]);
             let d = dc[j] + dh[j] * vo * (1.0 - t * t);
             dc[j] = d * vf;
@@ -51,7 +51,7 @@ multiversion! {
 
 multiversion! {
     /// Gates r, z, n of sums become values; `state` is what the state adds to n, before it is let through by r.
-    pub(super) fn gru(gates: &mut [Elem], before: &[Elem], state: &[Elem], h: &mut [Elem]) {
+    pub(super) fn gru<const FMA: bool>(gates: &mut [Elem], before: &[Elem], state: &[Elem], h: &mut [Elem]) {
         let n = h.len();
         let (rz, new) = gates.split_at_mut(2 * n);
         for v in &mut *rz {
@@ -60,7 +60,7 @@ multiversion! {
         let (r, z) = rz.split_at(n);
         let (z, new, before, state) = (&z[..n], &mut new[..n], &before[..n], &state[..n]);
         for j in 0..n {
-            let value = tanh(new[j] + r[j] * state[j]);
+            let value = tanh::<FMA>(new[j] + r[j] * state[j]);
             new[j] = value;
             h[j] = (1.0 - z[j]) * value + z[j] * before[j];
         }

@@ -138,7 +138,9 @@ fn exponentials_and_logarithms_are_within_two_ulp_and_keep_the_ends() {
             if x.abs() < 87.0 {
                 worst[0] = worst[0].max(ulps(exp(x), (x as f64).exp()));
             }
-            worst[1] = worst[1].max(ulps(tanh(x), (x as f64).tanh()));
+            for tanh in [tanh::<false>, tanh::<true>] {
+                worst[1] = worst[1].max(ulps(tanh(x), (x as f64).tanh()));
+            }
             if x < 87.0 {
                 worst[2] = worst[2].max(ulps(exp_m1(x), (x as f64).exp_m1()));
             }
@@ -153,8 +155,11 @@ fn exponentials_and_logarithms_are_within_two_ulp_and_keep_the_ends() {
         (f32::INFINITY, 0.0, f32::INFINITY, 1.0)
     );
     assert!(exp(88.7).is_finite() && exp(-100.0) > 0.0 && exp(-110.0) == 0.0);
-    assert_eq!((tanh(f32::INFINITY), tanh(f32::NEG_INFINITY)), (1.0, -1.0));
-    assert!(exp(f32::NAN).is_nan() && tanh(f32::NAN).is_nan());
+    for tanh in [tanh::<false>, tanh::<true>] {
+        assert_eq!((tanh(f32::INFINITY), tanh(f32::NEG_INFINITY)), (1.0, -1.0));
+        assert!(tanh(f32::NAN).is_nan());
+    }
+    assert!(exp(f32::NAN).is_nan());
     assert_eq!((exp_m1(f32::INFINITY), exp_m1(f32::NEG_INFINITY), exp_m1(0.0)), (f32::INFINITY, -1.0, 0.0));
     assert!(exp_m1(f32::NAN).is_nan() && ln_1p(f32::NAN).is_nan());
 }

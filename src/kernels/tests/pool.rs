@@ -68,7 +68,13 @@ fn check(g: &PoolGeom, seed: u64) {
         let mut dx = vec![Elem::NAN; x.len()];
         max_pool2d(g, &x, &mut y, &mut argmax);
         assert_eq!(argmax, at, "{g:?}");
-        max_pool2d_backward(g, &dy, &argmax, &mut dx);
+        max_pool2d_backward(g, &dy, &argmax, None, &mut dx);
+        let slope = Slope { act: Act::Tanh, saved: &x };
+        let mut sloped = vec![Elem::NAN; x.len()];
+        max_pool2d_backward(g, &dy, &argmax, Some(slope), &mut sloped);
+        let mut apart = dx.clone();
+        act_backward(Act::Tanh, &x, &mut apart);
+        assert_eq!(sloped, apart, "{g:?}");
         [y, dx].concat()
     });
     close(&got, &[y, dx].concat(), 1e-6, &format!("maximum of {g:?}"));
@@ -91,7 +97,13 @@ fn check(g: &PoolGeom, seed: u64) {
         let got = on_1_and_2_threads(|| {
             let (mut y, mut dx) = (vec![Elem::NAN; dy.len()], vec![Elem::NAN; x.len()]);
             avg_pool2d(g, count_include_pad, &x, &mut y);
-            avg_pool2d_backward(g, count_include_pad, &dy, &mut dx);
+            avg_pool2d_backward(g, count_include_pad, &dy, None, &mut dx);
+            let slope = Slope { act: Act::Tanh, saved: &x };
+            let mut sloped = vec![Elem::NAN; x.len()];
+            avg_pool2d_backward(g, count_include_pad, &dy, Some(slope), &mut sloped);
+            let mut apart = dx.clone();
+            act_backward(Act::Tanh, &x, &mut apart);
+            assert_eq!(sloped, apart, "{g:?}");
             [y, dx].concat()
         });
         close(&got, &[y, dx].concat(), 1e-6, &format!("mean of {g:?}"));

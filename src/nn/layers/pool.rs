@@ -3,14 +3,14 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::base::{Error, Result};
+use crate::base::{Elem, Error, Result, Tensor};
 use crate::kernels::{
-    PoolGeom, Window, avg_pool2d, avg_pool2d_backward, global_avg_pool, global_avg_pool_backward, max_pool2d,
-    max_pool2d_backward,
+    Act, PoolGeom, Slope, Window, avg_pool2d, avg_pool2d_backward, global_avg_pool, global_avg_pool_backward,
+    max_pool2d, max_pool2d_backward,
 };
 use crate::nn::buffer_pool::{slice, tensor};
 use crate::nn::shapes::images;
-use crate::nn::{Forward, Module, Var};
+use crate::nn::{Forward, Grads, Module, Var};
 use crate::{module, register};
 
 use super::pair::{non_negative, optional_positive, positive};
@@ -269,6 +269,18 @@ impl PoolOptions {
     }
 }
 
+/// The slope of the activation whose output a pooling has read.
+fn slope(before: &Option<(Act, Tensor)>) -> Option<Slope<'_>> {
+    before.as_ref().map(|(act, y)| Slope { act: *act, saved: slice(y) })
+}
+
+impl Grads<'_> {
+    /// Adds to the gradient of the only input, or of what is before it if the slope of that is in it.
+    fn add_pooled(&mut self, sloped: bool, dx: Vec<Elem>) {
+        if sloped { self.add_before(0, dx) } else { self.add(0, dx) }
+    }
+}
+
 impl<'t> Var<'t> {
     /// The largest element of each window of `x` [N, C, H, W].
     pub fn max_pool2d(self, options: PoolOptions) -> Self {
@@ -287,12 +299,13 @@ impl<'t> Var<'t> {
             self.tape.with_pool(|pool| pool.indices.give(argmax));
             return Ok(self.tape.input(y));
         }
+        let before = self.activation().map(|act| (act, x));
         Ok(self.tape.node("max_pool2d", y, &[self], move |dy, grads| {
             let mut dx = grads.pool.take(g.x_len());
-            max_pool2d_backward(&g, &dy, &argmax, &mut dx);
+            max_pool2d_backward(&g, &dy, &argmax, slope(&before), &mut dx);
             grads.pool.indices.give(argmax);
             grads.pool.give(dy);
-            grads.add(0, dx);
+            grads.add_pooled(before.is_some(), dx);
         }))
     }
 
@@ -312,11 +325,12 @@ impl<'t> Var<'t> {
         let mut y = self.tape.take(g.y_len());
         avg_pool2d(&g, include, slice(&x), &mut y);
         let y = tensor(&[input[0], input[1], g.out[0], g.out[1]], y);
+        let before = self.activation().map(|act| (act, x));
         Ok(self.tape.node("avg_pool2d", y, &[self], move |dy, grads| {
             let mut dx = grads.pool.take(g.x_len());
-            avg_pool2d_backward(&g, include, &dy, &mut dx);
+            avg_pool2d_backward(&g, include, &dy, slope(&before), &mut dx);
             grads.pool.give(dy);
-            grads.add(0, dx);
+            grads.add_pooled(before.is_some(), dx);
         }))
     }
 

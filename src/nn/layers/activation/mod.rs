@@ -118,9 +118,17 @@ impl<'t> Var<'t> {
             let y = tensor(x.shape(), y);
             (y.clone(), if act.saves_input() { x } else { y })
         };
-        self.tape.node(act.name(), y, &[self], move |mut dy, grads| {
+        let y = self.tape.node(act.name(), y, &[self], move |mut dy, grads| {
             act_backward(act, slice(&saved), &mut dy);
             grads.add(0, dy);
-        })
+        });
+        self.tape.arena.borrow_mut().nodes[y.id as usize].act = (!act.saves_input()).then_some(act);
+        y
+    }
+
+    /// The activation that this is the output of, with its slope known from its value: an op that takes this slope with
+    /// its own gradient hands it on by [`Grads::add_before`](crate::nn::Grads::add_before).
+    pub(super) fn activation(self) -> Option<Act> {
+        self.tape.arena.borrow().nodes[self.id as usize].act
     }
 }
