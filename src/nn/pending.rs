@@ -37,7 +37,7 @@ pub(super) struct Pending {
 pub(super) enum ProductValue {
     Held(Held),
     /// It is computed when somebody asks for it.
-    Waits(Pending),
+    Waits(Box<Pending>),
 }
 
 impl Pending {
@@ -137,7 +137,7 @@ impl Tape {
             ProductValue::Held(value) => self.held_node(op, value, inputs, backward),
             ProductValue::Waits(product) => {
                 let var = self.held_node(op, Held::Full(Tensor::zeros(vec![0])), inputs, backward);
-                self.arena.borrow_mut().nodes[var.id as usize].pending = Some(Box::new(product));
+                self.arena.borrow_mut().nodes[var.id as usize].pending = Some(product);
                 var
             }
         }

@@ -254,7 +254,7 @@ impl<'t> Var<'t> {
         let has_bias = b.is_some();
         // With a bias of its own it may be followed by an activation, without one by a norm, which reads bf16.
         let y = if has_bias && self.tape.keeps() {
-            ProductValue::Waits(Pending::new(&shape, 1, w.clone(), b, run))
+            ProductValue::Waits(Box::new(Pending::new(&shape, 1, w.clone(), b, run)))
         } else {
             let half = !has_bias && g.is_bf16() && self.tape.holds_bf16(g.y_len());
             let mut y = self.tape.output(half, g.y_len());

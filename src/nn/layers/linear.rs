@@ -154,7 +154,7 @@ impl<'t> Var<'t> {
         let len = s.rows * s.outs;
         let half = half && self.tape.holds_bf16(len);
         let y = if self.tape.keeps() && residual.is_none() && !half {
-            ProductValue::Waits(Pending::new(&shape, shape.len() - 1, w.clone(), b, run))
+            ProductValue::Waits(Box::new(Pending::new(&shape, shape.len() - 1, w.clone(), b, run)))
         } else {
             let mut y = self.tape.output(half, len);
             let more = residual.map(Var::value);
