@@ -205,7 +205,7 @@ impl<'t> Var<'t> {
         op: &'static str,
         change: impl FnOnce(&Pending) -> Option<Pending>,
     ) -> Option<Self> {
-        let product = self.waiting().filter(|_| self.tape.fuses)?;
+        let product = self.tape.fuses.then(|| self.waiting()).flatten()?;
         let with = self.tape.pending(op, change(&product)?);
         self.tape.arena.borrow_mut().absorbed.push(self.id);
         Some(with)
@@ -214,7 +214,7 @@ impl<'t> Var<'t> {
     /// What this activation gives of the product that waits here, which is then computed for nobody else; `None` if none
     /// waits, or the way back needs what the product gives.
     pub(super) fn activated(self, act: Act) -> Option<Tensor> {
-        let product = self.waiting().filter(|_| !act.saves_input())?;
+        let product = (!act.saves_input()).then(|| self.waiting()).flatten()?;
         Some(self.tape.compute(self.id, &product.then(act)?))
     }
 
