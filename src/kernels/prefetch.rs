@@ -27,10 +27,11 @@ pub(super) fn ask_for(piece: &[Elem]) {
 pub(super) fn ask_to_write(at: *const Elem, n: usize) {
     #[cfg(target_arch = "x86_64")]
     for i in (0..n + LINE - 1).step_by(LINE) {
-        // SAFETY: it reads and writes nothing, and any address may be asked for.
+        // SAFETY: it reads and writes nothing, any address may be asked for, and processors that do not know it go on.
+        // The intrinsic is a prefetch for reading where the target is not said to have this one; another core would
+        // keep its copy, and the store wait for that.
         unsafe {
-            use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_ET0>(at.wrapping_add(i).cast());
+            std::arch::asm!("prefetchw [{}]", in(reg) at.wrapping_add(i), options(nostack, preserves_flags, readonly));
         }
     }
     #[cfg(not(target_arch = "x86_64"))]

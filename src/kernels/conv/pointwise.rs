@@ -21,7 +21,7 @@ use crate::kernels::disjoint::DisjointMut;
 use crate::kernels::gemm::microkernel::{Gather, LANES, MicroKernel, NR, Offsets, balanced_mr, max_mr};
 use crate::kernels::gemm::pack::padded;
 use crate::kernels::par::{self, SERIAL_FLOPS};
-use crate::kernels::prefetch::{ask_for, ask_to_write};
+use crate::kernels::prefetch::ask_for;
 use crate::kernels::scratch::Scratch;
 use crate::kernels::transpose::transpose;
 
@@ -182,8 +182,6 @@ impl Product<'_> {
                 let at = self.at(first, self.rows) + row * plane;
                 let direct = self.run_of(first, pixels) == pixels;
                 let (c, rs_c) = if direct {
-                    (0..count)
-                        .for_each(|i| ask_to_write(y.ptr.wrapping_add(at + i * plane).cast_const(), pixels));
                     // SAFETY: the caller's promise.
                     (unsafe { y.part(at) }, plane)
                 } else {

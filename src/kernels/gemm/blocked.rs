@@ -9,6 +9,7 @@ use crate::base::Elem;
 use crate::kernels::disjoint::DisjointMut;
 use crate::kernels::elementwise::scale;
 use crate::kernels::par::{self, SERIAL_FLOPS};
+use crate::kernels::prefetch::ask_for;
 use crate::kernels::scratch::Scratch;
 use crate::kernels::transpose::transpose;
 use std::ops::Range;
@@ -31,6 +32,9 @@ const FAR_STRIDE: usize = 256;
 /// A first-level cache keeps addresses of equal remainder by 4 KiB in one set of 8 or 12 lines. Rows whose distance
 /// is a multiple of half of that, 512 elements, push each other out of two sets: then a block of A is copied first.
 const CONFLICT_STRIDE: usize = 512;
+
+/// Steps that are asked for ahead where they lie on pages of their own, of which no processor foresees the next.
+const AHEAD: usize = 8;
 
 /// A product and how it is cut.
 pub(super) struct Blocked<'a> {
@@ -133,6 +137,9 @@ impl<'a> Blocked<'a> {
     fn copy_a(&self, access: &AccessA, from: &[Elem], (rows, kc): (usize, usize), copy: &mut [Elem]) {
         if access.rs == 1 {
             for (p, copy) in copy.chunks_exact_mut(access.cs).take(kc).enumerate() {
+                if let Some(piece) = from.get((p + AHEAD) * self.a.cs..).and_then(|ahead| ahead.get(..rows)) {
+                    ask_for(piece);
+                }
                 copy[..rows].copy_from_slice(&from[p * self.a.cs..][..rows]);
             }
         } else {
@@ -150,6 +157,7 @@ impl<'a> Blocked<'a> {
         let kc_max = KC.min(k);
         // A single micro-kernel a panel reads B once: then packing it would only cost.
         let unpacked = self.b.cs == 1
+            && self.b.cols.is_multiple_of(LANES)
             && self.product.alpha == 1.0
             && packed.is_empty()
             && rows <= super::microkernel::max_mr(NR);

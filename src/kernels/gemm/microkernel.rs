@@ -17,8 +17,10 @@
 //! - **weight gradient**: a step is an output pixel, a row is a (channel, tap), a column is an output channel.
 #![allow(unsafe_code)]
 
+use super::pack::padded;
 use crate::base::Elem;
 use crate::kernels::disjoint::DisjointMut;
+use crate::kernels::prefetch::ask_to_write;
 
 /// Elements of one vector: an AVX-512 register of f32. Panels of B are padded to a multiple of it.
 pub(crate) const LANES: usize = 16;
@@ -69,7 +71,8 @@ impl<'a> Offsets<'a> {
 /// Which operand is gathered, that is addressed by the offsets of the steps; the other one lies in their order.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Gather {
-    /// Elements of A, at `a[a_rows[i] + offset(p)]`. B is a panel whose rows, `b[p * rs_b..]`, lie `rs_b` apart.
+    /// Elements of A, at `a[a_rows[i] + offset(p)]`. B is a panel whose rows, `b[p * rs_b..]`, lie `rs_b` apart and are
+    /// whole vectors: what is beyond the columns is read, and its sums are dropped.
     A { rs_b: usize },
     /// Rows of B, at `b[offset(p)..]`. The elements of A lie one behind the other, at `a[a_rows[i] + p]`.
     B,
@@ -96,6 +99,8 @@ impl MicroKernel<'_> {
     /// Computes the block with the best code that the CPU has.
     pub fn run(self) {
         self.check();
+        // The lines of the results come while the sums are found; the stores would wait for each from memory.
+        (0..self.a_rows.len()).for_each(|i| ask_to_write(self.c.ptr.wrapping_add(i * self.rs_c), self.nr));
         #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
         match crate::kernels::isa::isa() {
             crate::kernels::isa::Isa::Avx512 => return super::microkernel_x86::avx512(self),
@@ -121,11 +126,11 @@ impl MicroKernel<'_> {
             debug_assert!(self.k.inner.iter().all(|&i| i as usize <= self.k.max_inner));
             let offset = self.k.max_inner + (self.k.outer - 1) * self.k.stride;
             let (a, b) = match self.gather {
-                Gather::A { rs_b } => (offset, (steps - 1) * rs_b),
-                Gather::B => (steps - 1, offset),
+                Gather::A { rs_b } => (offset, (steps - 1) * rs_b + padded(self.nr)),
+                Gather::B => (steps - 1, offset + self.nr),
             };
             assert!(
-                row + a < self.a.len() && b + self.nr <= self.b.len(),
+                row + a < self.a.len() && b <= self.b.len(),
                 "the operands of a micro-kernel leave their slices"
             );
         }

@@ -53,7 +53,9 @@ unsafe fn block512<const VECS: usize, const MR: usize, const GATHER_B: bool>(
                 let (at, from) = if GATHER_B { (step, offset) } else { (offset, row_of_b) };
                 let mut row = [_mm512_setzero_ps(); VECS];
                 for v in 0..VECS {
-                    row[v] = _mm512_maskz_loadu_ps(mask(v), b.add(from + v * LANES));
+                    // A mask takes a multiplier's turn; panels are padded and need none.
+                    let mask = if GATHER_B { mask(v) } else { 0xffff };
+                    row[v] = _mm512_maskz_loadu_ps(mask, b.add(from + v * LANES));
                 }
                 for i in 0..MR {
                     if VECS == 2 {

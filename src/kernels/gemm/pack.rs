@@ -37,7 +37,12 @@ pub(super) fn pack_panel(
     let width = padded(cols);
     let panel = &mut panel[..kc * width];
     let at = pc * b.rs + col * b.cs;
-    if b.cs == 1 {
+    if b.cs == 1 && cols == NR {
+        // A length that the compiler knows is two vectors, not a call.
+        for (p, panel) in panel.as_chunks_mut::<NR>().0.iter_mut().enumerate() {
+            panel.copy_from_slice(&b.data[at + p * b.rs..][..NR]);
+        }
+    } else if b.cs == 1 {
         for (p, panel) in panel.chunks_exact_mut(width).enumerate() {
             panel[..cols].copy_from_slice(&b.data[at + p * b.rs..][..cols]);
         }
