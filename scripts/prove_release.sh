@@ -14,3 +14,5 @@ echo "== what the loop costs without a model"
 cargo bench --locked --bench dispatch
 echo "== train the embedded digits"
 target/release/shanty train configs/digits_lenet.yaml --work-dir target/ci_digits --overwrite
+echo "== any number of any type, not a third of them"
+SHANTY_FULL=1 cargo test --release --locked --test bounds

@@ -198,12 +198,18 @@ type Case = (String, Value, bool);
 fn any_number_of_any_type_is_built_or_refused() {
     shanty::run::check(&parse("c.yaml", &base().to_string()).unwrap(), Some("c.yaml")).unwrap();
     let cases = [of_types(), of_the_top_level()].concat();
+    // Each case meets a third of the numbers, and its neighbours the others.
+    let full = std::env::var_os("SHANTY_FULL").is_some();
     let (next, tried, wrong) = (AtomicUsize::new(0), AtomicUsize::new(0), Mutex::new(Vec::new()));
     let work = || {
-        while let Some((name, config, whole)) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+        loop {
+            let case = next.fetch_add(1, Ordering::Relaxed);
+            let Some((name, config, whole)) = cases.get(case) else { break };
             let mut own = Vec::new();
             let numbers: &[&str] = if *whole { &INTEGERS } else { &FLOATS };
-            tried.fetch_add(attack(name, config, numbers, &mut own), Ordering::Relaxed);
+            let numbers = numbers.iter().enumerate().filter(|(i, _)| full || (case + i) % 3 == 0);
+            let numbers: Vec<&str> = numbers.map(|(_, number)| *number).collect();
+            tried.fetch_add(attack(name, config, &numbers, &mut own), Ordering::Relaxed);
             wrong.lock().unwrap().extend(own);
         }
     };

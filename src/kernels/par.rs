@@ -2,6 +2,8 @@
 //!
 //! The cut depends on lengths and shapes alone, never on the number of threads, so that results do not either. Where only
 //! shapes count, what would be shared out is left out: see [`shapes_only`](crate::base::shapes_only).
+//!
+//! What is shared out is called through a pointer, so that the code that shares out is compiled once and not for each kernel.
 
 use crate::base::{Elem, is_shapes_only};
 use rayon::prelude::*;
@@ -25,6 +27,7 @@ pub(super) fn each(y: &mut [Elem], f: impl Fn(&mut [Elem]) + Sync + Send) {
     if y.len() <= SERIAL {
         f(y);
     } else if !left_out(false) {
+        let f: &(dyn Fn(&mut [Elem]) + Sync) = &f;
         y.par_chunks_mut(CHUNK).for_each(f);
     }
 }
@@ -35,7 +38,8 @@ pub(super) fn zip<X: Sync, Y: Send>(x: &[X], y: &mut [Y], f: impl Fn(&[X], &mut 
     if y.len() <= SERIAL {
         f(x, y);
     } else if !left_out(false) {
-        y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| f(x, y));
+        let f: &(dyn Fn((&mut [Y], &[X])) + Sync) = &|(y, x)| f(x, y);
+        y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(f);
     }
 }
 
@@ -60,6 +64,7 @@ pub(super) fn tasks(count: usize, serial: bool, f: impl Fn(usize) + Sync + Send)
     if serial {
         (0..count).for_each(f);
     } else if !left_out(false) {
+        let f: &(dyn Fn(usize) + Sync) = &f;
         (0..count).into_par_iter().with_max_len(1).for_each(f);
     }
 }
@@ -74,7 +79,7 @@ pub(super) fn chunks<T: Send>(
     if serial {
         y.chunks_mut(size).enumerate().for_each(|(i, y)| f(i, y));
     } else if !left_out(false) {
-        y.par_chunks_mut(size).enumerate().for_each(|(i, y)| f(i, y));
+        numbered(size, y, &|(i, y)| f(i, y));
     }
 }
 
@@ -96,8 +101,13 @@ pub(super) fn each_reduced<T: Send>(
         y.chunks_mut(size).enumerate().for_each(|(i, y)| f(i, y));
     } else if !left_out(false) {
         let pieces = (CHUNK / most).max(1);
-        y.par_chunks_mut(size * pieces).enumerate().for_each(|(block, y)| {
+        numbered(size * pieces, y, &|(block, y)| {
             y.chunks_mut(size).enumerate().for_each(|(i, y)| f(block * pieces + i, y));
         });
     }
+}
+
+/// Calls `f` on the chunks of `size` elements and their numbers, in parallel.
+fn numbered<T: Send>(size: usize, y: &mut [T], f: &(dyn Fn((usize, &mut [T])) + Sync)) {
+    y.par_chunks_mut(size).enumerate().for_each(f);
 }

@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
 use fast_image_resize as fir;
+use fir::images::{TypedCroppedImage, TypedImage, TypedImageRef};
+use fir::pixels::U8x4;
 
 use crate::base::error::IoContext;
 use crate::base::{Error, Result, stale};
@@ -257,20 +259,20 @@ fn scaled(
         let wide = scaled(&wide, (w.height, w.width, 4), all, filter, resizer)?;
         return Ok(wide.chunks_exact(4).flat_map(|pixel| &pixel[..depth]).copied().collect());
     }
-    let pixel = fir::PixelType::U8x4;
     let options = fir::ResizeOptions::new().resize_alg(how).use_alpha(false);
+    // Of this one type of pixel: asked for any, the library is compiled for all that it has.
     let mut pass = |bytes: &[u8], (rows, width): (usize, usize), w: Window, to: (usize, usize)| {
         let side = |n: usize| u32::try_from(n).map_err(|e| Error::invalid(e.to_string()));
         let wrong = |e: &dyn std::fmt::Display| Error::invalid(format!("the picture cannot be resized: {e}"));
-        let source =
-            fir::images::ImageRef::new(side(width)?, side(rows)?, bytes, pixel).map_err(|e| wrong(&e))?;
+        let source = TypedImageRef::<U8x4>::from_buffer(side(width)?, side(rows)?, bytes);
+        let source = source.map_err(|e| wrong(&e))?;
         // Pixels outside of the window have no part in those at its rim.
-        let source =
-            fir::images::CroppedImage::new(&source, side(w.x)?, side(w.y)?, side(w.width)?, side(w.height)?)
-                .map_err(|e| wrong(&e))?;
-        let mut out = fir::images::Image::new(side(to.1)?, side(to.0)?, pixel);
-        resizer.resize(&source, &mut out, &options).map_err(|e| wrong(&e))?;
-        Ok(out.into_vec())
+        let [x, y, width, height] = [side(w.x)?, side(w.y)?, side(w.width)?, side(w.height)?];
+        let source = TypedCroppedImage::from_ref(&source, x, y, width, height).map_err(|e| wrong(&e))?;
+        let mut bytes = vec![0; 4 * to.0 * to.1];
+        let out = TypedImage::<U8x4>::from_buffer(side(to.1)?, side(to.0)?, &mut bytes);
+        resizer.resize_typed(&source, &mut out.map_err(|e| wrong(&e))?, &options).map_err(|e| wrong(&e))?;
+        Ok(bytes)
     };
     let to = (cut.height, cut.width);
     if !filter.overshoots() || w.height == cut.height || w.width == cut.width {
