@@ -5,7 +5,6 @@
 use rand::RngExt;
 use shanty::base::{Elem, Result, Tensor, keyed};
 use shanty::data::Batch;
-use shanty::kernels::Act;
 use shanty::model::{ClsHead, ImageClassifier, LinearClsHead, Model, ResNet, ResNetConfig, StepCx};
 use shanty::module;
 use shanty::nn::{
@@ -128,59 +127,6 @@ fn what_folds_nothing_into_weights_keeps_every_bit() {
     assert_eq!(compare(layers().with(SiLU::new()), &[2, 3, 9, 9], 4).0, 0.0);
     let linear = Sequential::new().with(Residual::new(Linear::new(8, 8))).with(Hardswish::new());
     assert_eq!(compare(linear, &[5, 8], 5).0, 0.0);
-}
-
-/// The result and the gradients of a layer with an activation behind it in training, and how many buffers they took; the
-/// layer's own value, where somebody looks at it `before` or after the activation.
-fn trained(
-    layer: &mut (impl Module + HostParams),
-    x: &Tensor,
-    act: Act,
-    before: Option<bool>,
-) -> (Vec<Tensor>, u64, Option<Tensor>) {
-    let mut autograd = Autograd::default();
-    let step = autograd.train(layer, &mut keyed(0, "train", 0, 0), |layer, tape, cx| {
-        let inner = layer.forward(tape.input(x.clone()), cx)?;
-        let first = (before == Some(true)).then(|| inner.value());
-        let y = inner.activate(act);
-        let seen = first.or_else(|| (before == Some(false)).then(|| inner.value()));
-        Ok(((y * y).sum(), (y.value(), seen)))
-    });
-    let (y, seen) = step.unwrap();
-    let mut found = vec![y];
-    layer.visit_mut(&mut |p| {
-        if let Some(mut grad) = p.grad {
-            found.push(grad.to_shared());
-            grad.fill(0.0);
-        }
-    });
-    (found, autograd.pool().misses(), seen)
-}
-
-/// In training an activation whose slope is known from what it gives is computed with the layer before it: no bit changes,
-/// and a buffer of the layer's results is spared, unless somebody looks at them.
-#[test]
-fn in_training_a_layer_waits_for_the_activation_behind_it() {
-    fn compare(mut layer: impl Module + HostParams, shape: &[usize]) {
-        train(&mut layer, 3);
-        let x = noise(4, shape);
-        for (act, fewer) in [(Act::Tanh, 1), (Act::Relu, 1), (Act::Sigmoid, 1), (Act::Silu, 0)] {
-            let (fused, buffers, _) = trained(&mut layer, &x, act, None);
-            let (apart, more, first) = trained(&mut layer, &x, act, Some(true));
-            let (again, _, later) = trained(&mut layer, &x, act, Some(false));
-            assert!(
-                fused == apart && fused == again && first == later && first.is_some(),
-                "{act:?} {shape:?}"
-            );
-            assert_eq!(fused.len(), 3, "a result, the gradients of a weight and of a bias");
-            assert_eq!(more - buffers, fewer, "{act:?} {shape:?}");
-        }
-    }
-    compare(Conv2d::new(1, 6, 5), &[3, 1, 12, 12]);
-    compare(Conv2d::new(16, 16, 3).padding(1), &[2, 16, 9, 9]);
-    compare(Conv2d::new(8, 8, 3).groups(8), &[2, 8, 7, 7]);
-    compare(Linear::new(5, 7), &[4, 5]);
-    compare(Linear::new(5, 7), &[2, 3, 5]);
 }
 
 /// One convolution that three look at: a norm, an activation, and the sum of all.

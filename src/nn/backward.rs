@@ -256,6 +256,15 @@ impl Grads<'_> {
         });
     }
 
+    /// Whether no other op gives input `i` a gradient. Only then may this one take the slope of the activation before it:
+    /// of several gradients the sum is multiplied, whose last bit is another one than that of a sum of products.
+    pub(super) fn is_alone(&self, i: usize) -> bool {
+        let Some(id) = self.node.inputs.get(i) else { return false };
+        let between = self.below.get(*id as usize + 1..).unwrap_or_default();
+        self.slots[*id as usize].is_none()
+            && !between.iter().any(|node| node.requires_grad && node.inputs.contains(id))
+    }
+
     /// Adds to the gradient of what the activation that is input `i` was taken of: its slope is in it already.
     pub(super) fn add_before(&mut self, i: usize, grad: Vec<Elem>) {
         match self.input(i).and_then(|activation| activation.inputs.first().copied()) {

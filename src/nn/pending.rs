@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use crate::base::{Elem, Tensor};
-use crate::kernels::{Act, LayerEpilogue};
+use crate::kernels::{Act, LayerEpilogue, Precision, precision, with_precision};
 
 use super::buffer_pool::{slice, tensor};
 use super::held::{Held, Owned};
@@ -30,6 +30,10 @@ pub(super) struct Pending {
     bias: Option<Tensor>,
     residual: Option<Tensor>,
     act: Act,
+    /// That of the call, whoever asks for the value.
+    precision: Precision,
+    /// Whether an activation has computed it for itself.
+    taken: bool,
     run: Rc<Run>,
 }
 
@@ -58,6 +62,8 @@ impl Pending {
             bias,
             residual: None,
             act: Act::Identity,
+            precision: precision(),
+            taken: false,
             run: Rc::new(run),
         }
     }
@@ -105,7 +111,8 @@ impl Pending {
     fn write(&self, y: &mut [Elem]) {
         let [scale, bias, residual] =
             [&self.scale, &self.bias, &self.residual].map(|t| t.as_ref().map(slice));
-        (self.run)(slice(&self.weight), LayerEpilogue { scale, bias, residual, act: self.act }, y);
+        let then = LayerEpilogue { scale, bias, residual, act: self.act };
+        with_precision(self.precision, || (self.run)(slice(&self.weight), then, y));
     }
 }
 
@@ -135,6 +142,10 @@ impl Tape {
     ) -> Var<'t> {
         match value {
             ProductValue::Held(value) => self.held_node(op, value, inputs, backward),
+            // Inputs of another tape: what fails has the shape that was promised.
+            ProductValue::Waits(product) if !self.has_all(inputs) => {
+                self.held_node(op, Held::Full(Tensor::zeros(product.shape())), inputs, backward)
+            }
             ProductValue::Waits(product) => {
                 let var = self.held_node(op, Held::Full(Tensor::zeros(vec![0])), inputs, backward);
                 self.arena.borrow_mut().nodes[var.id as usize].pending = Some(product);
@@ -211,10 +222,16 @@ impl<'t> Var<'t> {
         Some(with)
     }
 
-    /// What this activation gives of the product that waits here, which is then computed for nobody else; `None` if none
-    /// waits, or the way back needs what the product gives.
+    /// What this activation gives of the product that waits here; `None` if none waits, or the way back needs what the
+    /// product gives. Whoever asks for the product then has it computed again: so a second activation does not take it.
     pub(super) fn activated(self, act: Act) -> Option<Tensor> {
         let product = (!act.saves_input()).then(|| self.waiting()).flatten()?;
+        if product.taken {
+            return None;
+        }
+        if let Some(waits) = &mut self.tape.arena.borrow_mut().nodes[self.id as usize].pending {
+            waits.taken = true;
+        }
         Some(self.tape.compute(self.id, &product.then(act)?))
     }
 

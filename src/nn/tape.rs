@@ -232,6 +232,11 @@ impl Tape {
         })
     }
 
+    /// Whether these values are on this tape.
+    pub(super) fn has_all(&self, values: &[Var<'_>]) -> bool {
+        values.iter().all(|x| std::ptr::eq(x.tape, self))
+    }
+
     /// The same of a value as it is held, with its gradient as it came.
     pub(super) fn held_node<'t>(
         &'t self,
@@ -240,7 +245,7 @@ impl Tape {
         inputs: &[Var<'t>],
         backward: impl FnOnce(Owned, &mut Grads<'_>) + 'static,
     ) -> Var<'t> {
-        if !inputs.iter().all(|x| std::ptr::eq(x.tape, self)) {
+        if !self.has_all(inputs) {
             let error = Error::invalid(format!("the inputs of `{op}` are on two tapes: a step has one"));
             return self.fail(value.shape(), error);
         }

@@ -302,6 +302,7 @@ impl<'t> Var<'t> {
         let before = self.activation().map(|act| (act, x));
         Ok(self.tape.node("max_pool2d", y, &[self], move |dy, grads| {
             let mut dx = grads.pool.take(g.x_len());
+            let before = before.filter(|_| grads.is_alone(0));
             max_pool2d_backward(&g, &dy, &argmax, slope(&before), &mut dx);
             grads.pool.indices.give(argmax);
             grads.pool.give(dy);
@@ -328,6 +329,7 @@ impl<'t> Var<'t> {
         let before = self.activation().map(|act| (act, x));
         Ok(self.tape.node("avg_pool2d", y, &[self], move |dy, grads| {
             let mut dx = grads.pool.take(g.x_len());
+            let before = before.filter(|_| grads.is_alone(0));
             avg_pool2d_backward(&g, include, &dy, slope(&before), &mut dx);
             grads.pool.give(dy);
             grads.add_pooled(before.is_some(), dx);
