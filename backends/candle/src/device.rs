@@ -126,7 +126,7 @@ impl Transfers {
         self.0.weights.load(Ordering::Relaxed)
     }
 
-    /// Fields of batches that went up, and predictions that came down.
+    /// Fields of batches and masks of dropout that went up, and predictions that came down.
     pub fn batches(&self) -> u64 {
         self.0.batches.load(Ordering::Relaxed)
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use candle_core::{Device, Result as CandleResult, Tensor, WithDType};
+use candle_core::{Device, Result as CandleResult, Tensor, WithDType, bail};
 use candle_nn::VarBuilder;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -93,9 +93,15 @@ impl CandleModel {
         self.thread.wait(&self.device)
     }
 
-    /// The gradients of a loss are added to those that are there; all of them, or none if something fails.
-    fn add_gradients(&mut self, loss: &Tensor) -> CandleResult<()> {
-        let grads = loss.backward()?;
+    /// The gradients of a loss are added to those that are there; all of them, or none if something fails. Of a loss times
+    /// 0, which is computed for its forward pass alone, candle goes no way back.
+    fn add_gradients(&mut self, loss: &Tensor, scale: Elem) -> CandleResult<()> {
+        let grads = if scale == 1.0 { loss.clone() } else { (loss * f64::from(scale))? }.backward()?;
+        if scale != 0.0
+            && !self.weights.iter().any(|weight| weight.is_trained() && grads.get(&weight.value).is_some())
+        {
+            bail!("the loss depends on no parameter that is trained");
+        }
         let sum = |weight: &Weight| match (
             grads.get(&weight.value).filter(|_| weight.is_trained()),
             &weight.grad,
@@ -128,7 +134,7 @@ impl CandleModel {
     }
 
     fn forward(&self, training: bool, seed: u64, iter: u64) -> Forward {
-        Forward::new(training, keyed(seed, "forward", iter, self.rank), &self.device)
+        Forward::new(training, keyed(seed, "forward", iter, self.rank), &self.device, &self.transfers)
     }
 }
 
@@ -137,7 +143,7 @@ fn total(losses: Losses) -> CandleResult<(Tensor, Vec<(std::borrow::Cow<'static,
     let mut sum: Option<Tensor> = None;
     let mut all = Vec::<(std::borrow::Cow<'static, str>, Tensor)>::with_capacity(losses.0.len() + 1);
     for (name, value) in losses.0 {
-        let value = if value.rank() == 0 { value } else { value.mean_all()? };
+        let value = if value.rank() == 0 { value } else { value.mean_all()? }.to_dtype(Elem::DTYPE)?;
         if name.contains("loss") {
             sum = Some(match sum {
                 Some(sum) => (sum + &value)?,
@@ -152,7 +158,7 @@ fn total(losses: Losses) -> CandleResult<(Tensor, Vec<(std::borrow::Cow<'static,
     }
     let Some(sum) = sum else {
         let names: Vec<_> = all.iter().map(|(name, _)| &**name).collect();
-        candle_core::bail!("no term has `loss` in its name, so nothing can be optimised: {names:?}");
+        bail!("no term has `loss` in its name, so nothing can be optimised: {names:?}");
     };
     all.insert(0, ("loss".into(), sum.clone()));
     Ok((sum, all))
@@ -164,8 +170,7 @@ impl Model for CandleModel {
         let cx = self.forward(true, step.seed, step.iter);
         let there = Fields::new(batch, &self.device, &self.transfers);
         let (sum, all) = told(self.net.loss(&there, &cx).and_then(total))?;
-        let scaled = if step.loss_scale == 1.0 { Ok(sum) } else { sum * f64::from(step.loss_scale) };
-        told(scaled.and_then(|scaled| self.add_gradients(&scaled)))?;
+        told(self.add_gradients(&sum, step.loss_scale))?;
         // All numbers come down together, when somebody reads them; cut off from the graph, which is freed before.
         let (names, values): (Vec<_>, Vec<_>) = all.into_iter().map(|(n, value)| (n, value.detach())).unzip();
         let (values, transfers) = (told(Tensor::stack(&values, 0))?, self.transfers.clone());
@@ -183,10 +188,13 @@ impl Model for CandleModel {
         let prediction = told(self.net.predict(&there, &cx))?;
         let mut predictions = shanty::data::Fields::default();
         for (name, values) in prediction.fields {
-            predictions.set(name, view(&told(values.contiguous())?, |values| values.to_owned())?);
+            let values = told(values.to_dtype(Elem::DTYPE).and_then(|values| values.contiguous()))?;
+            predictions.set(name, view(&values, |values| values.to_owned())?);
             self.transfers.batch();
         }
-        let losses = prediction.losses.map(|losses| told(losses.to_vec1::<Elem>())).transpose()?;
+        let down =
+            |losses: Tensor| told(losses.to_dtype(Elem::DTYPE).and_then(|losses| losses.to_vec1::<Elem>()));
+        let losses = prediction.losses.map(down).transpose()?;
         losses.iter().for_each(|_| self.transfers.batch());
         Ok(Outputs { predictions, sample_losses: losses, ..Outputs::default() })
     }
@@ -223,7 +231,8 @@ impl Model for CandleModel {
             None => false,
         };
         let all = || self.weights.iter().filter(|weight| below(&weight.name));
-        if let Some(buffer) = all().find(|weight| !weight.role.is_trained()) {
+        let moves = |name: &str| name.ends_with("running_mean") || name.ends_with("running_var");
+        if let Some(buffer) = all().find(|weight| !trainable && moves(&weight.name)) {
             return Err(Error::config(format!(
                 "`{module}` cannot be frozen: `{}` moves with each forward pass of candle; name parts without batch norms",
                 buffer.name

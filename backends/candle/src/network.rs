@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Device, Result, Tensor, bail};
 use rand::Rng as _;
 use shanty::base::{Elem, Rng};
 use shanty::model::FieldNeeds;
 
+use crate::device::Transfers;
 use crate::fields::Fields;
 
 /// A network with its loss: what stands between the batch and `backward` in a training loop of candle.
@@ -47,11 +48,12 @@ pub struct Forward {
     pub training: bool,
     rng: RefCell<Rng>,
     device: Device,
+    transfers: Transfers,
 }
 
 impl Forward {
-    pub(crate) fn new(training: bool, rng: Rng, device: &Device) -> Self {
-        Self { training, rng: RefCell::new(rng), device: device.clone() }
+    pub(crate) fn new(training: bool, rng: Rng, device: &Device, transfers: &Transfers) -> Self {
+        Self { training, rng: RefCell::new(rng), device: device.clone(), transfers: transfers.clone() }
     }
 
     /// In training, zero with probability `p`, else `x / (1 - p)`; in evaluation `x`.
@@ -60,8 +62,11 @@ impl Forward {
     /// cannot be seeded; it goes up with the batch. It is the mask that shanty's own Dropout draws.
     ///
     /// # Errors
-    /// What the device says.
+    /// A `p` that is no probability; what the device says.
     pub fn dropout(&self, x: &Tensor, p: f64) -> Result<Tensor> {
+        if !(0.0..=1.0).contains(&p) {
+            bail!("dropout: {p} is no probability");
+        }
         if !self.training || p <= 0.0 {
             return Ok(x.clone());
         }
@@ -71,6 +76,7 @@ impl Forward {
         let mut rng = self.rng.borrow_mut();
         let draw = |_| if u64::from(rng.next_u32()) >= bound { kept } else { 0.0 };
         let mask: Vec<Elem> = (0..x.elem_count()).map(draw).collect();
+        self.transfers.batch();
         x.mul(&Tensor::from_vec(mask, x.dims(), &self.device)?)
     }
 

@@ -36,7 +36,9 @@ pub fn classes(scores: &Tensor, batch: &Fields<'_>) -> Result<Predictions> {
 /// When their sizes differ.
 pub fn squared_error(outputs: &Tensor, batch: &Fields<'_>) -> Result<Tensor> {
     let target = batch.field(TARGET)?;
-    if target.elem_count() != outputs.elem_count() {
+    // An output [N, 1] may meet a target [N], but one sample of N numbers no N samples.
+    let samples = |tensor: &Tensor| tensor.dims().first().copied();
+    if target.elem_count() != outputs.elem_count() || samples(&target) != samples(outputs) {
         bail!(
             "outputs of shape {:?} cannot be compared with a target of {:?}",
             outputs.dims(),

@@ -133,7 +133,10 @@ impl Params for CandleModel {
         self.settled()?;
         match op {
             Op::ScaleGrads(factor) => self.map_grads(want, |grad| grad.affine(factor, 0.0)),
-            Op::ClampGrads(limit) => self.map_grads(want, |grad| grad.clamp(-limit as Elem, limit as Elem)),
+            Op::ClampGrads(limit) => self.map_grads(want, |grad| {
+                // On a GPU the minimum of a number and a NaN is the number: a NaN stays, so that it is found.
+                grad.ne(grad)?.where_cond(grad, &grad.clamp(-limit as Elem, limit as Elem)?)
+            }),
             Op::CopyTo(own) => self.map_own(own, want, |_, value| value.copy()),
             Op::LerpTo(own, weight) => self.map_own(own, want, |before, value| match before {
                 Some(before) => before + (value - before)?.affine(weight, 0.0)?,
@@ -192,7 +195,11 @@ impl Params for CandleModel {
 
     fn update(&mut self, rule_of: RuleOf<'_>, state: &mut OptimState) -> Result<()> {
         self.settled()?;
-        if update::fused(self, rule_of, state)? { Ok(()) } else { update_by_transfer(self, rule_of, state) }
+        if update::fused(self, rule_of, state)? {
+            return Ok(());
+        }
+        update::state_to_host(self, state)?;
+        update_by_transfer(self, rule_of, state)
     }
 }
 

@@ -7,7 +7,7 @@ use candle_core::{Result as CandleResult, Tensor};
 use shanty::base::{Error, Result};
 use shanty::kernels::{AdamStep, SgdStep};
 use shanty::optim::{Adam, Optimizer, Sgd};
-use shanty::params::{OptimState, OwnSet, RuleOf};
+use shanty::params::{OptimState, OwnSet, Params, RuleOf};
 
 use crate::device::told;
 use crate::model::CandleModel;
@@ -73,6 +73,22 @@ pub(crate) fn fused(model: &mut CandleModel, rule_of: RuleOf<'_>, state: &mut Op
     let done = plan.iter().try_for_each(|(at, rule)| one(model, *at, rule, &mut sets, state));
     sets.into_iter().for_each(|(slot, set)| state.put(slot, set));
     done.map(|()| true)
+}
+
+/// What optimizers keep on the device, brought down for those that the device does not have: they share one state.
+pub(crate) fn state_to_host(model: &CandleModel, state: &mut OptimState) -> Result<()> {
+    for slot in ["momentum", "exp_avg", "exp_avg_sq", "max_exp_avg_sq"] {
+        let mut set = state.take(slot);
+        if set.get::<DeviceSet>().is_some() {
+            let mut tensors = Vec::new();
+            model.read_own(&set, &mut |name, tensor| tensors.push((name.to_owned(), tensor.to_owned())))?;
+            set = OwnSet::of(tensors);
+        }
+        if !set.is_empty() {
+            state.put(slot, set);
+        }
+    }
+    Ok(())
 }
 
 fn one(

@@ -2,10 +2,11 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use candle_core::{DType, Device, Result, Shape, Tensor, Var, WithDType, bail};
+use candle_core::{DType, Device, Error, Result, Shape, Tensor, Var, WithDType, bail};
 use candle_nn::Init;
 use candle_nn::var_builder::SimpleBackend;
 use shanty::base::Elem;
+use shanty::base::memory::{self, Grant};
 use shanty::params::Role;
 
 /// One tensor of a network.
@@ -38,21 +39,22 @@ pub(crate) struct Asked(Arc<Mutex<Vec<(String, Init, Var)>>>);
 impl SimpleBackend for Asked {
     fn get(&self, shape: Shape, name: &str, begins: Init, dtype: DType, device: &Device) -> Result<Tensor> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, _, own)) = all.iter().find(|(own, _, _)| own == name) {
-            if own.shape() != &shape {
-                bail!("`{name}` is asked for twice, as {:?} and as {:?}", own.dims(), shape.dims());
-            }
-            return Ok(own.as_tensor().clone());
-        }
         if dtype != Elem::DTYPE {
             bail!(
                 "`{name}` is to be {dtype:?}, but weights are {:?}: leave the dtype of the `VarBuilder`",
                 Elem::DTYPE
             );
         }
-        if shape.elem_count() == 0 {
+        if let Some((_, _, own)) = all.iter().find(|(own, _, _)| own == name) {
+            if own.shape() != &shape {
+                bail!("`{name}` is asked for twice, as {:?} and as {:?}", own.dims(), shape.dims());
+            }
+            return Ok(own.as_tensor().clone());
+        }
+        if shape.dims().contains(&0) {
             bail!("`{name}` of shape {:?} has no element", shape.dims());
         }
+        fits(name, shape.dims())?;
         let value = match begins {
             Init::Const(_) => begins.var(shape, dtype, device)?,
             _ => Var::zeros(shape, dtype, device)?,
@@ -69,6 +71,16 @@ impl SimpleBackend for Asked {
     fn contains_tensor(&self, name: &str) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|(own, _, _)| own == name)
     }
+}
+
+/// Whether this machine has the memory: Rust ends the process where it cannot be had.
+fn fits(name: &str, shape: &[usize]) -> Result<()> {
+    let refused = match memory::ask(shape, size_of::<Elem>()) {
+        Grant::Refused => memory::settled(),
+        _ => Ok(()),
+    };
+    let own = refused.and_then(|()| memory::fits(&format!("`{name}`"), shape, size_of::<Elem>()));
+    own.map(drop).map_err(Error::msg)
 }
 
 impl Asked {

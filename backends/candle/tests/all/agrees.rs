@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use shanty::base::{Result, keyed};
+use shanty::base::{Elem, Result, keyed};
 use shanty::config::parse;
 use shanty::data::{Batch, DataLoader};
 use shanty::hook::builtin::EMAHook;
@@ -11,8 +11,9 @@ use shanty::metric::Accuracy;
 use shanty::model::{Model, StepCx};
 use shanty::ndarray::ArrayD;
 use shanty::optim::{Adam, ClipGrad, OptimWrapper, Optimizer, Sgd};
-use shanty::params::StateDict;
+use shanty::params::{OptimState, Params, StateDict, update_by_transfer};
 use shanty::run::{EpochBasedTrainLoop, Runner};
+use shanty::testing::Signs;
 
 use crate::support::{candle, data, fixture, mlp, native_mlp, native_resnet};
 
@@ -140,4 +141,36 @@ fn initial_weights_are_a_function_of_the_seed() -> Result<()> {
     );
     assert!(first.get("backbone.bn1.running_var").unwrap().value.iter().all(|v| *v == 1.0));
     Ok(())
+}
+
+/// What the device keeps for one optimizer is there when another one, of the host, joins in.
+#[test]
+fn state_of_the_device_goes_on_on_the_host() {
+    let (adam, signs) = (Adam::decoupled(0.01), Signs::new(0.01));
+    let (mut device, mut host) = (candle("mlp"), candle("mlp"));
+    let (mut state, mut state_of_host) = (OptimState::default(), OptimState::default());
+    device.init_weights(0).unwrap();
+    StateDict::of(&device).unwrap().load_into(&mut host).unwrap();
+    for iter in 0..3 {
+        let rule = |name: &str| -> Option<&dyn Optimizer> {
+            match name.starts_with("network.0.") {
+                true => Some(&adam),
+                false => (iter == 1).then_some(&signs as &dyn Optimizer),
+            }
+        };
+        for model in [&mut device, &mut host] {
+            let batch = Batch::new(ArrayD::from_elem(vec![2, 12], 0.5), vec![0, 2]);
+            model.train_step(&batch, &StepCx { seed: 0, iter, loss_scale: 1.0 }).unwrap();
+        }
+        device.update(&rule, &mut state).unwrap();
+        update_by_transfer(&mut host, &rule, &mut state_of_host).unwrap();
+        device.clear_grads().unwrap();
+        host.clear_grads().unwrap();
+        for ((name, a), (_, b)) in
+            StateDict::of(&device).unwrap().0.iter().zip(&StateDict::of(&host).unwrap().0)
+        {
+            let apart = a.value.iter().zip(&b.value).map(|(a, b)| (a - b).abs()).fold(0.0, Elem::max);
+            assert!(apart < 1e-5, "{iter}, {name}: {apart}");
+        }
+    }
 }

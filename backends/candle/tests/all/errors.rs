@@ -2,11 +2,11 @@
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
-use shanty::base::Result;
+use shanty::base::{Elem, Result};
 use shanty::data::Batch;
 use shanty::model::{Model, StepCx};
 use shanty::ndarray::ArrayD;
-use shanty::params::{Params, Set, StateDict, all};
+use shanty::params::{Op, Params, Set, StateDict, all};
 use shanty_candle::{CandleModel, Fields, Forward, Losses, Network, Predictions};
 
 use crate::support::{candle, mlp, model};
@@ -97,6 +97,8 @@ fn configs_are_refused_before_anything_is_trained() {
     assert!(key.contains("width"), "{key}");
     let range = refused("{type: CandleMlp, network: {widths: [3, 2], dropout: 1.5}}");
     assert!(range.contains("dropout") || range.contains("1.5"), "{range}");
+    let large = refused("{type: CandleMlp, network: {widths: [3, 1000000000000, 2]}}");
+    assert!(large.contains("this machine has"), "{large}");
 }
 
 /// Asks for what a trained network may not have.
@@ -122,6 +124,10 @@ fn constructors_are_told_what_they_may_not_ask_for() {
     let half = odd(|vb| vb.get_with_hints_dtype(3, "w", candle_nn::Init::Const(0.0), DType::BF16));
     assert!(said(half).starts_with("`w` is to be BF16, but weights are F32"));
     assert_eq!(said(odd(|vb| vb.get((0, 3), "w"))), "`w` of shape [0, 3] has no element");
+    for shape in [vec![1 << 45], vec![(1 << 62) + 1, 4]] {
+        let large = said(odd(|vb| vb.get(shape.clone(), "w")));
+        assert!(large.starts_with("`w` takes ") && large.contains("this machine has"), "{large}");
+    }
     assert!(said(odd(|vb| vb.get_unchecked("w"))).contains("`w` is asked for without a shape"));
     let mut none = odd(|vb| vb.get(3, "w")).unwrap();
     let loss = said(none.train_step(&rows(3, vec![0]), &STEP));
@@ -165,4 +171,74 @@ fn roles_and_layers_are_told_by_names_and_shapes() {
         assert!(told.iter().any(|own| own == line), "{line}: {told:#?}");
     }
     assert!(told[0].starts_with("backbone.conv1.weight"), "the order is that of the constructor");
+}
+
+/// A network of one weight, whose loss is what a test says.
+struct By<F>(Tensor, F);
+
+impl<F> Network for By<F>
+where
+    F: Fn(&Tensor, &Forward) -> candle_core::Result<Tensor> + Send + Sync + 'static,
+{
+    fn loss(&self, _: &Fields<'_>, cx: &Forward) -> candle_core::Result<Losses> {
+        Ok(Losses::new(self.1(&self.0, cx)?))
+    }
+    fn predict(&self, _: &Fields<'_>, _: &Forward) -> candle_core::Result<Predictions> {
+        Ok(Predictions::new("place", self.0.argmax(0)?.reshape(1)?))
+    }
+}
+
+fn by(
+    loss: impl Fn(&Tensor, &Forward) -> candle_core::Result<Tensor> + Send + Sync + 'static,
+) -> CandleModel {
+    CandleModel::new(&Device::Cpu, |vb| Ok(By(vb.get(3, "w")?, loss))).unwrap()
+}
+
+#[test]
+fn losses_that_nothing_can_be_learned_from_are_refused() {
+    let step = |mut net: CandleModel| net.train_step(&rows(3, vec![0]), &STEP).map(|out| out.loss());
+    let detached = said(step(by(|w, _| w.detach().sum_all())));
+    assert_eq!(detached, "the loss depends on no parameter that is trained");
+    for p in [-0.5, 1.5, f64::NAN] {
+        let dropped = said(step(by(move |w, cx| cx.dropout(w, p)?.sum_all())));
+        assert_eq!(dropped, format!("dropout: {p} is no probability"));
+    }
+    // In f64 it is a loss like others, and the place of the largest score a number like others.
+    let mut wide = by(|w, _| w.to_dtype(DType::F64)?.affine(2.0, 1.0)?.sum_all());
+    assert_eq!(wide.train_step(&rows(3, vec![0]), &STEP).unwrap().loss().unwrap(), 3.0);
+    assert_eq!(wide.norm(Set::Grads, f64::INFINITY, &all).unwrap(), 2.0);
+    assert_eq!(wide.eval_step(&rows(3, vec![0])).unwrap().predictions.get("place").unwrap().len(), 1);
+}
+
+#[test]
+fn gradients_that_are_no_numbers_are_not_clipped_to_some() {
+    let mut net = by(|w, _| w.affine(Elem::NAN.into(), 0.0)?.sum_all());
+    net.train_step(&rows(3, vec![0]), &STEP).unwrap();
+    net.apply(Op::ClampGrads(0.5), &all).unwrap();
+    assert!(net.norm(Set::Grads, f64::INFINITY, &all).unwrap().is_nan());
+}
+
+#[test]
+fn one_sample_of_many_numbers_is_not_many_samples() {
+    let squared = |shape: &[usize]| {
+        let shape = shape.to_vec();
+        let net = CandleModel::new(&Device::Cpu, |vb| Ok(Outputs(vb.get(shape, "w")?)));
+        let mut batch = rows(3, vec![0; 4]);
+        batch.fields.set("target", ArrayD::from_elem(vec![4], 1.0f32));
+        net.unwrap().train_step(&batch, &STEP).map(|out| out.loss())
+    };
+    assert_eq!((squared(&[4]).unwrap(), squared(&[4, 1]).unwrap()), (Some(1.0), Some(1.0)));
+    assert!(said(squared(&[1, 4])).contains("cannot be compared with a target of [4]"));
+}
+
+/// A network whose outputs are its weight.
+struct Outputs(Tensor);
+
+impl Network for Outputs {
+    fn loss(&self, batch: &Fields<'_>, _: &Forward) -> candle_core::Result<Losses> {
+        Ok(Losses::new(shanty_candle::objective::squared_error(&self.0, batch)?))
+    }
+    fn predict(&self, batch: &Fields<'_>, _: &Forward) -> candle_core::Result<Predictions> {
+        shanty_candle::objective::numbers(&self.0, batch)
+    }
 }
