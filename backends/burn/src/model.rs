@@ -247,6 +247,8 @@ impl<N: Network> Model for BurnModel<N> {
 
     fn name(&self) -> &str {
         let path = std::any::type_name::<N>();
+        // Without what stands between angle brackets.
+        let path = path.split('<').next().unwrap_or(path);
         path.rsplit("::").next().unwrap_or(path)
     }
 

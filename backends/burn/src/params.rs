@@ -167,7 +167,8 @@ impl<N: Network> Params for BurnModel<N> {
         let device = self.device();
         for at in 0..self.places.len() {
             let place = &self.places[at];
-            self.sums[at] = match sums.get(&place.name) {
+            // One that is frozen since has none.
+            self.sums[at] = match sums.get(&place.name).filter(|_| !place.frozen && !place.is_buffer()) {
                 Some(sum) => {
                     self.count(1);
                     Some(up(place.elements(sum)?, &device))

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use burn::module::{Flag, Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Bool, Int, Tensor};
+use shanty::base::memory::{self, Grant};
 use shanty::base::{Elem, Error, Result};
 use shanty::ndarray::{ArrayD, ArrayViewD, ArrayViewMutD, IxDyn};
 use shanty::params::{Info, Role};
@@ -78,6 +79,7 @@ fn as_in_torch<'f>(layer: &str, field: &'f str) -> (&'f str, bool) {
         ("Linear", "weight") => (field, true),
         (_, "gamma") if layer.ends_with("Norm") => ("weight", false),
         (_, "beta") if layer.ends_with("Norm") => ("bias", false),
+        ("PRelu", "alpha") => ("weight", false),
         _ => (field, false),
     }
 }
@@ -86,8 +88,11 @@ fn as_in_torch<'f>(layer: &str, field: &'f str) -> (&'f str, bool) {
 /// called with its path.
 ///
 /// # Errors
-/// A tensor that is not of floating-point numbers.
+/// A tensor that is not of floating-point numbers, has no element, or does not fit this machine.
 pub(crate) fn places<M: Module>(net: &M, before: &dyn Fn(&str)) -> Result<Vec<Place>> {
+    let mut sizes = Sizes::default();
+    net.visit(&mut sizes);
+    sizes.wrong.map_or(Ok(()), Err)?;
     let mut found = Finder { before: Some(before), ..Finder::default() };
     net.visit(&mut found);
     if let Some(name) = found.whole_numbers {
@@ -109,6 +114,40 @@ pub(crate) fn places<M: Module>(net: &M, before: &dyn Fn(&str)) -> Result<Vec<Pl
         };
     }
     Ok(places)
+}
+
+/// Looks at the shapes before anything is drawn: Rust ends the process where memory cannot be had.
+#[derive(Default)]
+struct Sizes {
+    path: Vec<String>,
+    wrong: Option<Error>,
+}
+
+impl ModuleVisitor for Sizes {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let (name, shape) = (self.path.join("."), param.lazy_shape().to_vec());
+        if self.wrong.is_none() {
+            self.wrong = fits(&name, &shape).err();
+        }
+    }
+}
+
+fn fits(name: &str, shape: &[usize]) -> Result<()> {
+    if shape.contains(&0) {
+        return Err(Error::config(format!("`{name}` of shape {shape:?} has no element")));
+    }
+    if memory::ask(shape, size_of::<Elem>()) == Grant::Refused {
+        memory::settled()?;
+    }
+    memory::fits(&format!("`{name}`"), shape, size_of::<Elem>()).map(drop)
 }
 
 #[derive(Default)]

@@ -91,7 +91,7 @@ fn threads_change_nothing() {
 fn the_whole_command_line_knows_the_network() {
     assert!(run("mlp", "check", &[]).contains("is fine"));
     let planned = run("mlp", "plan", &[]);
-    assert!(planned.contains("EMAHook"), "{planned}");
+    assert!(planned.contains("EMAHook") && !planned.contains("0.00 MB in all"), "{planned}");
     let out = example("mlp").args(["describe", "BurnMlp"]).output().unwrap();
     assert!(said(&out).contains("hidden"), "{}", said(&out));
     let bad =
@@ -107,11 +107,15 @@ fn the_whole_command_line_knows_the_network() {
     assert!(tested.status.success() && said(&tested).contains("accuracy/top1"), "{}", said(&tested));
 }
 
-/// The config on the page trains as it stands there.
+/// The config on the page trains as it stands there, and the network is that of the example.
 #[test]
 fn the_config_of_the_page_trains() {
-    let page =
-        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/backends.md")).unwrap();
+    let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(crate_dir.join("../../docs/backends.md")).unwrap();
+    let source = fs::read_to_string(crate_dir.join("examples/mlp.rs")).unwrap();
+    let (_, network) = source.split_once("impl Network for Mlp").unwrap();
+    let (network, _) = network.split_once("\n}\n").unwrap();
+    assert!(page.contains(network), "the page lacks{network}");
     let (_, burn) = page.split_once("\n## burn\n").unwrap();
     let (yaml, _) = burn.split_once("```yaml\n").unwrap().1.split_once("```").unwrap();
     let scratch = tempfile::tempdir().unwrap();

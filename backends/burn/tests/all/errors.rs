@@ -51,6 +51,11 @@ fn what_does_not_fit_is_an_error_in_words() {
     // It trains on.
     let outputs = model.train_step(&pictures(&[2, 1, 8, 8], vec![0, 1]), &STEP).unwrap();
     assert!(outputs.loss().unwrap().is_finite());
+    for (hidden, why) in [(0, "has no element"), (1_000_000_000_000, "this machine has")] {
+        let config = MlpConfig { hidden, norm: false, ..Default::default() };
+        let text = BurnModel::new(move |device| Mlp::new(&config, device)).err().unwrap().to_string();
+        assert!(text.starts_with("`fc1.weight` ") && text.contains(why), "{text}");
+    }
     let refused = BurnModel::<Mlp>::new(|_| Err(Error::config("`hidden: 0`"))).err().unwrap().to_string();
     assert_eq!(refused, "`hidden: 0`");
 }
