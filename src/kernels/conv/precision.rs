@@ -1,7 +1,11 @@
 //! In which precision a convolution is computed, and by which kernels.
 
 use super::geometry::ConvGeom;
+#[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
+use super::{image_lanes, input_grad, winograd};
 use crate::kernels::bf16::STEP;
+#[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
+use crate::kernels::gemm::microkernel::LANES;
 #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
 use crate::kernels::isa::{Bf16Isa, bf16_isa};
 use crate::kernels::precision::{Precision, precision};
@@ -27,12 +31,23 @@ impl Way {
             // Windows that do not fill a step, those of the first layers of most networks, gain nothing by tiles, and
             // lose by rounded copies.
             Precision::Bf16 if g.w_len() / g.k < STEP => Self::InFull(Precision::Full),
-            // By AVX512-BF16 alone tiles take three to four times as long as rounded copies in f32.
             #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
             Precision::Bf16 if bf16_isa() == Bf16Isa::Amx => Self::Tiles,
+            #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
+            Precision::Bf16 if bf16_isa() == Bf16Isa::Avx512 && !full_needs_less(g) => Self::Tiles,
             precision => Self::InFull(precision),
         }
     }
+}
+
+/// Whether f32 takes fewer than half of the products that tiles do: AVX512-BF16 alone has no more than twice its rate.
+///
+/// Winograd's algorithm takes a quarter, and needs some channels to be worth its transformations; in bf16 it would have
+/// twelve times the error of a direct product. With images as lanes padding is not multiplied.
+#[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
+fn full_needs_less(g: &ConvGeom) -> bool {
+    let winograd = winograd::Shape::forward(g).is_some() && g.c.min(g.k) >= 2 * LANES;
+    winograd || input_grad::is_narrow(g) && image_lanes::fits(g)
 }
 
 /// Not for convolutions of groups, which wait for memory, and small ones. One that covers its input is a product of
