@@ -1,13 +1,14 @@
 //! Transposing blocks: panels are packed by it, and results with channels last become planes.
 
 use crate::base::Elem;
+use crate::kernels::number::Number;
 
 /// `dst[c * rs_dst + r] = beta * dst[c * rs_dst + r] + src[r * rs_src + c]` for r < rows and c < cols; `beta = 0`
 /// does not read `dst`.
-pub(super) fn transpose(
+pub(super) fn transpose<X: Number>(
     rows: usize,
     cols: usize,
-    src: &[Elem],
+    src: &[X],
     rs_src: usize,
     beta: Elem,
     dst: &mut [Elem],
@@ -30,7 +31,7 @@ pub(super) fn transpose(
     for r in (0..rows).step_by(16) {
         for c in 0..cols {
             for r in r..rows.min(r + 16) {
-                let (s, d) = (src[r * rs_src + c], &mut dst[c * rs_dst + r]);
+                let (s, d) = (src[r * rs_src + c].wide(), &mut dst[c * rs_dst + r]);
                 *d = if beta == 0.0 { s } else { beta * *d + s };
             }
         }
@@ -40,13 +41,15 @@ pub(super) fn transpose(
 #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
 #[allow(unsafe_code)]
 pub(super) mod avx512 {
+    use crate::kernels::bf16::load;
+    use crate::kernels::number::Number;
     use std::arch::x86_64::*;
 
     /// Transposes at most 16 x 16 elements.
-    pub fn block(
+    pub fn block<X: Number>(
         rows: usize,
         cols: usize,
-        src: &[f32],
+        src: &[X],
         rs_src: usize,
         beta: f32,
         dst: &mut [f32],
@@ -62,12 +65,12 @@ pub(super) mod avx512 {
     }
 
     /// # Safety
-    /// The CPU must have AVX-512 F; `src` and `dst` must hold the rows and columns asked for, at most 16 each.
-    #[target_feature(enable = "avx512f")]
-    unsafe fn block512(
+    /// The CPU must have AVX-512 F, BW and VL; `src` and `dst` must hold the rows and columns asked for, at most 16 each.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    unsafe fn block512<X: Number>(
         rows: usize,
         cols: usize,
-        src: *const f32,
+        src: *const X,
         rs_src: usize,
         beta: f32,
         dst: *mut f32,
@@ -78,7 +81,7 @@ pub(super) mod avx512 {
         for (i, r) in r.iter_mut().enumerate() {
             if i < rows {
                 // SAFETY: row i < rows exists; lanes past `cols` are masked.
-                *r = unsafe { _mm512_maskz_loadu_ps(col_mask, src.add(i * rs_src)) };
+                *r = unsafe { load(src.add(i * rs_src), 1, col_mask) };
             }
         }
         let t = transposed(r);

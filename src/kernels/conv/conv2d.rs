@@ -3,7 +3,7 @@
 #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
 use super::bf16;
 use super::geometry::ConvGeom;
-use super::parts::{Part, in_full, write_parts};
+use super::parts::{Part, as_stored, in_full, write_parts};
 use super::precision::Way;
 use super::weight_layout::WeightLayout;
 use super::{forward, grouped, image_lanes, input_grad, pointwise, thinned, weight_grad, winograd};
@@ -13,6 +13,7 @@ use crate::kernels::gemm::{Epilogue, LayerEpilogue, Mat, MatMut, gemm, linear};
 use crate::kernels::isa::multiversion;
 use crate::kernels::number::{Numbers, NumbersMut};
 use crate::kernels::par::{self, SERIAL_FLOPS};
+use crate::kernels::precision::Precision;
 use crate::kernels::reduce::{channel_sums, scale_or_zero};
 use crate::kernels::scratch::Scratch;
 
@@ -36,6 +37,14 @@ pub fn conv2d<'a>(
         }
         Way::InFull(precision) => {
             let w = in_full(precision, Numbers::Full(w), g.k);
+            if let Some(shape) = winograd::Shape::forward(g) {
+                if !left_out(g) {
+                    let mut copy = None;
+                    let x = as_stored(precision, x, g.n, &mut copy);
+                    winograd::forward(&shape, g, x, &w, y, |at, out| follow(g, then, at, out));
+                }
+                return;
+            }
             write_parts(g, x, y, |part, y| {
                 full_precision(&part.g, &part.in_full(precision, x), &w, part.then(then), y);
             });
@@ -70,9 +79,7 @@ fn run(g: &ConvGeom, x: &[Elem], w: &[Elem], then: LayerEpilogue<'_>, y: &mut [E
         return run(&thin, &seen, w, then, y);
     }
     let epilogue = |at: usize, out: &mut [Elem]| follow(g, then, at, out);
-    if let Some(shape) = winograd::Shape::forward(g) {
-        winograd::run(&shape, w, x, y, epilogue);
-    } else if g.is_linear() {
+    if g.is_linear() {
         let inner = g.c * g.h * g.w;
         linear(Mat::new(x, g.n, inner), Mat::new(w, g.k, inner), then, MatMut::new(y, g.n, g.k));
     } else if pointwise::fits_forward(g) {
@@ -130,6 +137,10 @@ pub fn conv2d_backward_data<'a>(
         Way::Tiles => bf16::backward_data(g, dy, w, dx),
         Way::InFull(precision) => {
             let w = in_full(precision, Numbers::Full(w), g.k);
+            if let Some(shape) = winograd::Shape::backward(g) {
+                let mut copy = None;
+                return winograd::backward_data(&shape, g, as_stored(precision, dy, g.n, &mut copy), &w, dx);
+            }
             write_parts(g, dy, dx, |part, dx| {
                 input_gradient(&part.g, &part.in_full(precision, dy), &w, dx);
             });
@@ -143,11 +154,7 @@ fn input_gradient(g: &ConvGeom, dy: &[Elem], w: &[Elem], dx: &mut [Elem]) {
         input_gradient(&thin, dy, w, &mut seen);
         return thinned::spread(g, &seen, dx);
     }
-    if let Some(shape) = winograd::Shape::backward(g) {
-        let mut flipped = Scratch::take(winograd::packed_len(g));
-        winograd::pack_flipped(g, w, &mut flipped);
-        winograd::run(&shape, &flipped, dy, dx, |_, _| {});
-    } else if g.is_linear() {
+    if g.is_linear() {
         let inner = g.c * g.h * g.w;
         let (dy, w) = (Mat::new(dy, g.n, g.k), Mat::new(w, g.k, inner));
         gemm(1.0, dy, w, 0.0, MatMut::new(dx, g.n, inner), Epilogue::default());
@@ -193,9 +200,13 @@ pub fn conv2d_backward_weight<'a>(
     } else {
         match Way::of(g) {
             Way::InFull(precision) => {
-                for part in Part::each(g, x.is_half() || dy.is_half()) {
-                    let [x, dy] = [x, dy].map(|all| part.in_full(precision, all));
-                    backward_weight(&part.g, &x, &dy, if part.is_first() { beta } else { 1.0 }, dw);
+                if let Some(shape) = winograd::Shape::forward(g) {
+                    let [mut of_x, mut of_dy] = [None, None];
+                    let x = as_stored(precision, x, g.n, &mut of_x);
+                    let dy = as_stored(precision, dy, g.n, &mut of_dy);
+                    winograd::backward_weight(&shape, x, dy, beta, dw);
+                } else {
+                    backward_weight_in_full(g, precision, x, dy, beta, dw);
                 }
             }
             #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
@@ -207,14 +218,26 @@ pub fn conv2d_backward_weight<'a>(
     }
 }
 
+/// The gradient of the weight by kernels that read in full: part after part of the images.
+fn backward_weight_in_full(
+    g: &ConvGeom,
+    precision: Precision,
+    x: Numbers<'_>,
+    dy: Numbers<'_>,
+    beta: Elem,
+    dw: &mut [Elem],
+) {
+    for part in Part::each(g, x.is_half() || dy.is_half()) {
+        let [x, dy] = [x, dy].map(|all| part.in_full(precision, all));
+        backward_weight(&part.g, &x, &dy, if part.is_first() { beta } else { 1.0 }, dw);
+    }
+}
+
 fn backward_weight(g: &ConvGeom, x: &[Elem], dy: &[Elem], beta: Elem, dw: &mut [Elem]) {
     if let Some(thin) = thinned::thinned_input(g) {
         let mut seen = Scratch::take(thin.x_len());
         thinned::gather(g, x, &mut seen);
         return backward_weight(&thin, &seen, dy, beta, dw);
-    }
-    if let Some(shape) = winograd::Shape::forward(g) {
-        return winograd::backward_weight(&shape, x, dy, beta, dw);
     }
     if grouped::fits(g) {
         return grouped::backward_weight(g, x, dy, beta, dw);

@@ -97,3 +97,17 @@ pub(super) fn in_full(precision: Precision, numbers: Numbers<'_>, rows: usize) -
         _ => InFull::Copy(rounded_copy(precision, numbers, rows)),
     }
 }
+
+/// Numbers rounded to `precision`, for a kernel that reads them as they are stored: a copy only of those that are not of
+/// it already.
+pub(super) fn as_stored<'a>(
+    precision: Precision,
+    numbers: Numbers<'a>,
+    rows: usize,
+    copy: &'a mut Option<Scratch>,
+) -> Numbers<'a> {
+    match (precision, numbers) {
+        (Precision::Full, _) | (Precision::Bf16, Numbers::Half(_)) => numbers,
+        _ => Numbers::Full(copy.insert(rounded_copy(precision, numbers, rows))),
+    }
+}

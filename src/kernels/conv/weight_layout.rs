@@ -2,7 +2,7 @@
 
 use super::geometry::ConvGeom;
 use super::thinned::thinned_input;
-use super::{forward, grouped, pointwise, winograd};
+use super::{forward, grouped, pointwise};
 use crate::base::Elem;
 
 /// How the forward pass of a convolution reads its weight. The shape of the convolution decides.
@@ -10,8 +10,6 @@ use crate::base::Elem;
 pub(super) enum WeightLayout {
     /// As it is.
     Plain,
-    /// Transformed for Winograd's algorithm: four times as many elements.
-    Winograd,
     /// As panels of output channels.
     Panels,
 }
@@ -20,9 +18,6 @@ impl WeightLayout {
     /// That of `g`.
     pub fn of(g: &ConvGeom) -> Self {
         let g = &thinned_input(g).unwrap_or(*g);
-        if winograd::Shape::forward(g).is_some() {
-            return Self::Winograd;
-        }
         let plain = g.is_linear() || pointwise::fits_forward(g) || grouped::fits(g) || forward::is_narrow(g);
         if plain { Self::Plain } else { Self::Panels }
     }
@@ -31,7 +26,6 @@ impl WeightLayout {
     pub(super) fn len(self, g: &ConvGeom) -> usize {
         match self {
             Self::Plain => 0,
-            Self::Winograd => winograd::packed_len(g),
             Self::Panels => forward::packed_len(g),
         }
     }
@@ -40,7 +34,6 @@ impl WeightLayout {
     pub(super) fn pack(self, g: &ConvGeom, w: &[Elem], packed: &mut [Elem]) {
         match self {
             Self::Plain => {}
-            Self::Winograd => winograd::pack(g, w, packed),
             Self::Panels => forward::pack(g, w, packed),
         }
     }

@@ -27,10 +27,10 @@ pub(super) fn rounded<'a>(
             Numbers::Full(from) => copy(from, mat.cs, to),
             Numbers::Half(from) => copy(from, mat.cs, to),
         }
-        match precision {
-            Precision::Full => {}
-            Precision::Bf16 => to_bf16(to),
-            Precision::F16 => to_f16(to),
+        match (precision, mat.data) {
+            (Precision::Full, _) | (Precision::Bf16, Numbers::Half(_)) => {}
+            (Precision::Bf16, Numbers::Full(_)) => to_bf16(to),
+            (Precision::F16, _) => to_f16(to),
         }
     });
     FullMat { data: to, rows: mat.rows, cols, rs: cols, cs: 1 }

@@ -8,6 +8,7 @@ use crate::kernels::conv::geometry::ConvGeom;
 use crate::kernels::disjoint::DisjointMut;
 use crate::kernels::gemm::microkernel::{Gather, LANES, MicroKernel, NR, Offsets, balanced_mr};
 use crate::kernels::gemm::pack::zero_padding;
+use crate::kernels::number::Number;
 use crate::kernels::par;
 use crate::kernels::scratch::Scratch;
 use crate::kernels::transpose::transpose;
@@ -25,12 +26,12 @@ pub(super) type Size = (usize, usize);
 
 /// Copies 16 channels of a map of `map` size, from `src` on, to [rows, cols, 16]: the rows from `first` on of the map
 /// with `before` rows and columns of zeros before it and zeros after it.
-pub(super) fn channels_last(
+pub(super) fn channels_last<X: Number>(
     map: Size,
     before: Size,
     first: usize,
     (rows, cols): Size,
-    src: &[Elem],
+    src: &[X],
     dst: &mut [Elem],
 ) {
     let ((h, w), (top, left)) = (map, before);
@@ -51,10 +52,10 @@ pub(super) fn channels_last(
 ///
 /// # Safety
 /// No other thread may touch these tiles and channels of `v`.
-pub(super) unsafe fn input_rows(
+pub(super) unsafe fn input_rows<X: Number>(
     s: &Shape,
     (row, count): (usize, usize),
-    x: &[Elem],
+    x: &[X],
     to: TileStrides,
     v: DisjointMut<'_>,
 ) {
@@ -70,11 +71,11 @@ pub(super) unsafe fn input_rows(
 
 /// Computes all images. `u` are kernels in the transformed domain ([`pack`], [`pack_flipped`]); `epilogue(at, pixels)`
 /// is called on each finished piece of an output plane with its place in `y`.
-pub(in crate::kernels::conv) fn run(
+pub(super) fn run<X: Number, Y: Number>(
     s: &Shape,
     u: &[Elem],
-    x: &[Elem],
-    y: &mut [Elem],
+    x: &[X],
+    y: &mut [Y],
     epilogue: impl Fn(usize, &mut [Elem]) + Sync + Send,
 ) {
     let (per_image, image) = (s.tile_rows() * s.tile_cols(), s.k * s.out_h * s.out_w);
@@ -127,7 +128,7 @@ struct Chunk<'a> {
 
 impl Chunk<'_> {
     /// The transformed inputs, [point, c / 16, tile, 16].
-    fn transform(&self, x: &[Elem]) -> Scratch {
+    fn transform<X: Number>(&self, x: &[X]) -> Scratch {
         let (s, tiles) = (self.s, self.rows * self.s.tile_cols());
         let mut v = Scratch::take(POINTS * tiles * s.c);
         let to = DisjointMut::from(&mut v[..]);
@@ -163,12 +164,12 @@ impl Chunk<'_> {
     }
 
     /// All points of panel `p` of output channels, and back to pixels.
-    fn panel(
+    fn panel<Y: Number>(
         &self,
         p: usize,
         u: &[Elem],
         v: &[Elem],
-        y: DisjointMut<'_>,
+        y: DisjointMut<'_, Y>,
         epilogue: &(impl Fn(usize, &mut [Elem]) + Sync),
     ) {
         let (s, l0) = (self.s, p * NR);
@@ -177,6 +178,9 @@ impl Chunk<'_> {
         let mut m = Scratch::take(POINTS * tiles * NR);
         self.multiply(width, &u[l0 * POINTS * s.c..], v, &mut m);
         let mut sums = Scratch::take(OUT * s.out_w * NR);
+        // Planes a vector further apart than they need be: at a power of two they would share sets of a cache.
+        let pitch = (OUT * s.out_w).next_multiple_of(LANES) + LANES;
+        let mut planes = Scratch::take(NR * pitch);
         for r in 0..self.rows {
             let (image, row) = self.place(r);
             let height = OUT.min(s.out_h - row * OUT);
@@ -185,12 +189,13 @@ impl Chunk<'_> {
                 outputs(&m[r * cols * width + l..], from, cols, (height, s.out_w), width, &mut sums[l..]);
             }
             let pixels = height * s.out_w;
+            transpose(pixels, width, &sums, width, 0.0, &mut planes, pitch);
             let at = (image * s.k + l0) * plane + row * OUT * s.out_w;
-            // SAFETY: each task has channels of its own.
-            unsafe { store_planes(pixels, width, &sums, y.part(at), plane) };
-            for l in 0..width {
+            for (l, piece) in planes.chunks_exact_mut(pitch).enumerate().take(width) {
+                let (at, piece) = (at + l * plane, &mut piece[..pixels]);
+                epilogue(at, piece);
                 // SAFETY: each task has channels of its own.
-                epilogue(at + l * plane, unsafe { y.slice(at + l * plane, pixels) });
+                Y::write(piece, unsafe { y.slice(at, pixels) });
             }
         }
     }
@@ -225,35 +230,13 @@ impl Chunk<'_> {
     }
 }
 
-/// Transposes [pixel, lane] to pieces of planes that lie `plane` apart.
-///
-/// # Safety
-/// No other thread may touch these pieces.
-unsafe fn store_planes(pixels: usize, width: usize, sums: &[Elem], y: DisjointMut<'_>, plane: usize) {
-    let mut block = [0.0; LANES * LANES];
-    for p in (0..pixels).step_by(LANES) {
-        let cols = LANES.min(pixels - p);
-        for l in (0..width).step_by(LANES) {
-            transpose(cols, LANES, &sums[p * width + l..], width, 0.0, &mut block, LANES);
-            for (i, row) in block.chunks_exact(LANES).enumerate() {
-                // SAFETY: the caller's promise.
-                let out = unsafe { y.slice((l + i) * plane + p, cols) };
-                match out.first_chunk_mut::<LANES>() {
-                    Some(out) => out.copy_from_slice(row),
-                    None => out.copy_from_slice(&row[..cols]),
-                }
-            }
-        }
-    }
-}
-
 /// Elements of transformed kernels.
-pub(in crate::kernels::conv) fn packed_len(g: &ConvGeom) -> usize {
+pub(super) fn packed_len(g: &ConvGeom) -> usize {
     POINTS * g.c * g.k
 }
 
 /// The weight ([k, c, 3, 3]) transformed for the forward pass, by panels of [c, tap, output channel].
-pub(in crate::kernels::conv) fn pack(g: &ConvGeom, w: &[Elem], u: &mut [Elem]) {
+pub(super) fn pack(g: &ConvGeom, w: &[Elem], u: &mut [Elem]) {
     let steps = g.c * 9;
     let mut packed = Scratch::take(g.k * steps);
     par::each_index(NR * steps, &mut packed, |p, panel| {
@@ -265,7 +248,7 @@ pub(in crate::kernels::conv) fn pack(g: &ConvGeom, w: &[Elem], u: &mut [Elem]) {
 }
 
 /// The weight transformed for the gradient of the input, by panels of [k, tap, input channel], the last tap first.
-pub(in crate::kernels::conv) fn pack_flipped(g: &ConvGeom, w: &[Elem], u: &mut [Elem]) {
+pub(super) fn pack_flipped(g: &ConvGeom, w: &[Elem], u: &mut [Elem]) {
     let steps = g.k * 9;
     let mut packed = Scratch::take(g.c * steps);
     par::each_index(NR * steps, &mut packed, |p, panel| {

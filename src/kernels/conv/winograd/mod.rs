@@ -7,13 +7,14 @@
 //!
 //! - `shape`: when the algorithm pays, and the shape as it sees it.
 //! - `transforms`: the matrices, on vectors of 16 channels.
-//! - `data`: the forward pass and the gradient of the input; `weight_grad`: the gradient of the weight.
+//! - `data`: the forward pass and the gradient of the input; `weight_grad`: the gradient of the weight; `passes`: the
+//!   three on values as they are stored.
 
 mod data;
+mod passes;
 mod shape;
 mod transforms;
 mod weight_grad;
 
-pub(super) use data::{pack, pack_flipped, packed_len, run};
+pub(super) use passes::{backward_data, backward_weight, forward};
 pub(super) use shape::Shape;
-pub(super) use weight_grad::backward_weight;

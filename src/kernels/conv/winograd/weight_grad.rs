@@ -10,6 +10,7 @@ use crate::base::Elem;
 use crate::kernels::disjoint::DisjointMut;
 use crate::kernels::elementwise::add_assign;
 use crate::kernels::gemm::microkernel::{Gather, LANES, MicroKernel, NR, Offsets, balanced_mr};
+use crate::kernels::number::Number;
 use crate::kernels::par;
 use crate::kernels::scratch::Scratch;
 use crate::kernels::transpose::transpose;
@@ -37,10 +38,10 @@ struct Round {
 /// `dw = beta * dw + gradient` for the forward pass `s`.
 ///
 /// Chunks of images have sums of their own where those are small. A round of few channels is too short a work to share.
-pub(in crate::kernels::conv) fn backward_weight(
+pub(super) fn backward_weight<X: Number, D: Number>(
     s: &Shape,
-    x: &[Elem],
-    dy: &[Elem],
+    x: &[X],
+    dy: &[D],
     beta: Elem,
     dw: &mut [Elem],
 ) {
@@ -66,7 +67,14 @@ pub(in crate::kernels::conv) fn backward_weight(
 }
 
 /// The transformed gradient `u` of some images.
-fn chunk(s: &Shape, images: Range<usize>, shared: bool, x: &[Elem], dy: &[Elem], u: &mut [Elem]) {
+fn chunk<X: Number, D: Number>(
+    s: &Shape,
+    images: Range<usize>,
+    shared: bool,
+    x: &[X],
+    dy: &[D],
+    u: &mut [Elem],
+) {
     let per_image = s.tile_rows() * s.tile_cols();
     let most = TILES.div_ceil(per_image).min(images.len());
     let (inputs, gradients) = (POINTS * s.c * most * per_image, POINTS * s.k * most * per_image);
@@ -81,7 +89,7 @@ fn chunk(s: &Shape, images: Range<usize>, shared: bool, x: &[Elem], dy: &[Elem],
 
 impl Round {
     /// Fills `v` and `z` from `count` images.
-    fn transform(&mut self, s: &Shape, count: usize, x: &[Elem], dy: &[Elem]) {
+    fn transform<X: Number, D: Number>(&mut self, s: &Shape, count: usize, x: &[X], dy: &[D]) {
         let tiles = self.tiles;
         let (v, z) = (DisjointMut::from(&mut self.v[..]), DisjointMut::from(&mut self.z[..]));
         let (blocks_c, blocks_k) = (s.c / LANES, s.k / LANES);

@@ -1,0 +1,68 @@
+//! The three passes of a convolution, on values as they are stored: rounded ones are widened where channels become
+//! lanes, and results are rounded where they become planes again.
+
+use super::data::{pack, pack_flipped, packed_len, run};
+use super::shape::Shape;
+use super::weight_grad;
+use crate::base::Elem;
+use crate::kernels::conv::geometry::ConvGeom;
+use crate::kernels::number::{Numbers, NumbersMut};
+use crate::kernels::scratch::Scratch;
+
+/// `y`, overwritten; `epilogue(at, pixels)` is called on each finished piece of a plane with its place in `y`.
+pub(in crate::kernels::conv) fn forward(
+    s: &Shape,
+    g: &ConvGeom,
+    x: Numbers<'_>,
+    w: &[Elem],
+    y: NumbersMut<'_>,
+    epilogue: impl Fn(usize, &mut [Elem]) + Sync + Send,
+) {
+    let mut u = Scratch::take(packed_len(g));
+    pack(g, w, &mut u);
+    run_as_stored(s, &u, x, y, epilogue);
+}
+
+/// `dx`, overwritten.
+pub(in crate::kernels::conv) fn backward_data(
+    s: &Shape,
+    g: &ConvGeom,
+    dy: Numbers<'_>,
+    w: &[Elem],
+    dx: NumbersMut<'_>,
+) {
+    let mut u = Scratch::take(packed_len(g));
+    pack_flipped(g, w, &mut u);
+    run_as_stored(s, &u, dy, dx, |_, _| {});
+}
+
+/// `dw = beta * dw + gradient`.
+pub(in crate::kernels::conv) fn backward_weight(
+    s: &Shape,
+    x: Numbers<'_>,
+    dy: Numbers<'_>,
+    beta: Elem,
+    dw: &mut [Elem],
+) {
+    match (x, dy) {
+        (Numbers::Full(x), Numbers::Full(dy)) => weight_grad::backward_weight(s, x, dy, beta, dw),
+        (Numbers::Full(x), Numbers::Half(dy)) => weight_grad::backward_weight(s, x, dy, beta, dw),
+        (Numbers::Half(x), Numbers::Full(dy)) => weight_grad::backward_weight(s, x, dy, beta, dw),
+        (Numbers::Half(x), Numbers::Half(dy)) => weight_grad::backward_weight(s, x, dy, beta, dw),
+    }
+}
+
+fn run_as_stored(
+    s: &Shape,
+    u: &[Elem],
+    x: Numbers<'_>,
+    y: NumbersMut<'_>,
+    epilogue: impl Fn(usize, &mut [Elem]) + Sync + Send,
+) {
+    match (x, y) {
+        (Numbers::Full(x), NumbersMut::Full(y)) => run(s, u, x, y, epilogue),
+        (Numbers::Full(x), NumbersMut::Half(y)) => run(s, u, x, y, epilogue),
+        (Numbers::Half(x), NumbersMut::Full(y)) => run(s, u, x, y, epilogue),
+        (Numbers::Half(x), NumbersMut::Half(y)) => run(s, u, x, y, epilogue),
+    }
+}
