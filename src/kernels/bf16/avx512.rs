@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::microkernel::{Bf16Kernel, TILE};
-use super::{STEP, tiles_for};
+use super::tiles_for;
 use std::arch::x86_64::*;
 
 /// Rows at a time: with two tiles of columns 24 of the 32 registers hold sums.
@@ -44,9 +44,9 @@ unsafe fn block<const VECS: usize, const R: usize>(t: &Bf16Kernel<'_>, first: us
     unsafe {
         let mut b = t.b.as_ptr();
         for o in 0..t.k.outer {
-            for &inner in t.k.inner {
+            for (s, &inner) in t.k.inner.iter().enumerate() {
                 let a = t.a.as_ptr().add(first * t.rs_a + inner as usize + o * t.k.stride);
-                for p in (0..STEP).step_by(2) {
+                for p in (0..t.count(s)).step_by(2) {
                     let mut row = [_mm512_setzero_si512(); VECS];
                     for v in 0..VECS {
                         row[v] = _mm512_loadu_si512(b.add(v * TILE + p * 16).cast());

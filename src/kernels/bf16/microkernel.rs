@@ -33,6 +33,9 @@ pub(crate) fn tiles_for(cols: usize) -> usize {
 pub(crate) struct Bf16Kernel<'a> {
     /// Where the steps lie in a row of A.
     pub k: Offsets<'a>,
+    /// How many numbers of each of the inner steps count, an even number; none here: all. What is behind them meets zeros
+    /// in B, which tiles multiply as well.
+    pub counts: &'a [u8],
     pub a: &'a [bf16],
     /// The distance of two rows of A.
     pub rs_a: usize,
@@ -68,6 +71,12 @@ impl Bf16Kernel<'_> {
             Bf16Isa::Portable => {}
         }
         portable(self);
+    }
+
+    /// The numbers of inner step `s` that count.
+    #[inline(always)]
+    pub fn count(&self, s: usize) -> usize {
+        self.counts.get(s).map_or(STEP, |&n| STEP.min(usize::from(n)))
     }
 
     /// What the vector code relies on: no element outside of the slices is named.
@@ -108,7 +117,7 @@ multiversion! {
                 for o in 0..t.k.outer {
                     for (s, &i) in t.k.inner.iter().enumerate() {
                         let at = i as usize + o * t.k.stride;
-                        for (p, pairs) in b[..TILE].chunks_exact(2 * LANES).enumerate() {
+                        for (p, pairs) in b[..t.count(s) * LANES].chunks_exact(2 * LANES).enumerate() {
                             let (mut even, mut odd) = ([0.0; LANES], [0.0; LANES]);
                             for l in 0..LANES {
                                 (even[l], odd[l]) = (widen(pairs[2 * l]), widen(pairs[2 * l + 1]));

@@ -266,6 +266,7 @@ impl<'a> Bf16Product<'a> {
             for q in cols.clone() {
                 let range = self.range(Side::B, q..q + 1);
                 Bf16Kernel {
+                    counts: &[],
                     k: Offsets { inner: &[0], max_inner: 0, outer: kc.div_ceil(STEP), stride: PANEL * STEP },
                     a,
                     rs_a: STEP,

@@ -114,6 +114,7 @@ fn the_micro_kernels_agree() {
             let mut c = old.clone();
             let steps: Vec<u32> = (0..k.div_ceil(STEP)).map(|s| (s * MR * STEP) as u32).collect();
             Bf16Kernel {
+                counts: &[],
                 k: Offsets::flat(&steps, (steps.len() - 1) * MR * STEP),
                 a: &packed_a,
                 rs_a: STEP,

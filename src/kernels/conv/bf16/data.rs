@@ -47,8 +47,9 @@ struct Pass {
     y: Run,
     x: Run,
     steps: Vec<Step>,
-    /// Where the steps lie in a copy.
+    /// Where the steps lie in a copy, and how many of their numbers count.
     offsets: Vec<u32>,
+    counts: Vec<u8>,
     /// Where the results lie in one image of it.
     positions: Vec<u32>,
     /// Where its panels begin in the packed weight, and the numbers of one.
@@ -92,12 +93,13 @@ impl<'a> Product<'a> {
             for x in &layout.x.runs {
                 let steps = layout.steps([y, x]);
                 let offsets = steps.iter().map(|step| step.offset as u32).collect();
+                let counts = steps.iter().map(|step| layout.count(step) as u8).collect();
                 let positions = (0..y.count)
                     .flat_map(|row| (0..x.count).map(move |col| (row * pitch + col) as u32))
                     .collect();
                 let panel = panel_len(&layout, steps.len());
                 let (y, x) = (y.clone(), x.clone());
-                passes.push(Pass { y, x, steps, offsets, positions, first_panel: packed, panel });
+                passes.push(Pass { y, x, steps, offsets, counts, positions, first_panel: packed, panel });
                 packed += panel * weight.columns().div_ceil(NR);
             }
         }
@@ -218,6 +220,7 @@ impl<'a> Product<'a> {
                     outer: layout.blocks(),
                     stride: layout.stride(),
                 },
+                counts: &pass.counts,
                 a: &copies[(first + at) * distance..],
                 rs_a: distance,
                 rows: MR.min(positions - at),

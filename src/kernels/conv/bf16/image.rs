@@ -116,6 +116,11 @@ impl Layout {
         steps
     }
 
+    /// The numbers of a step up to the last tap of it; those behind them have no weight.
+    pub fn count(&self, step: &Step) -> usize {
+        step.taps.iter().rposition(Option::is_some).map_or(0, |last| (last + 1) * self.block)
+    }
+
     /// Copies one block of channels of `image`, the channels `src`, as the `i`th of all images to `to`, which has two
     /// numbers an element.
     ///

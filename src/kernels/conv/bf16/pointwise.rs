@@ -116,6 +116,7 @@ impl Product {
     fn multiply(&self, row: usize, rows: usize, count: usize, packed: &[bf16], out: DisjointMut<'_>) {
         for col in (0..count).step_by(NR) {
             Bf16Kernel {
+                counts: &[],
                 k: Offsets { inner: &[0], max_inner: 0, outer: self.steps, stride: MR * STEP },
                 a: &self.weight[row / MR * packed_a_len(self.channels)..],
                 rs_a: STEP,

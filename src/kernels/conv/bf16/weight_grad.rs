@@ -204,6 +204,7 @@ impl<'a> Plan<'a> {
             let steps = &steps[..((self.len - first) / STEP).min(steps.len())];
             for (tap, &at) in self.taps.iter().enumerate() {
                 Bf16Kernel {
+                    counts: &[],
                     k: Offsets::flat(steps, (steps.len() - 1) * STEP),
                     a: &a[at + first..],
                     rs_a: self.channel,
