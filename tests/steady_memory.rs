@@ -69,7 +69,8 @@ static ALLOCATOR: Counting = Counting;
 /// Calls `f` on a thread of its own, which computes all by itself. Working memory belongs to threads: this one's is free
 /// again when the call returns. That of a pool's thread is some time after the pool is dropped.
 fn on_one_thread<T: Send>(f: impl FnOnce() -> T + Send) -> T {
-    let run = || rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build().unwrap().install(f);
+    let run =
+        || rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build().unwrap().install(f);
     std::thread::scope(|threads| threads.spawn(run).join().unwrap())
 }
 
