@@ -12,6 +12,10 @@ use rayon::prelude::*;
 const PART: usize = 1 << 15;
 /// Up to this many elements the sums of a matrix are taken on one thread.
 const SERIAL: usize = 1 << 16;
+/// Parts that the rows of a matrix are summed in at most.
+const MOST_PARTS: usize = 16;
+/// Rows that are added at a time.
+const ROWS: usize = 8;
 
 /// The partial sums of a vector loop. Loops with a remainder keep them in memory, where a vector that straddles two
 /// cache lines costs a third of the loop's time; so they begin on one.
@@ -101,18 +105,31 @@ pub fn dot(x: &[Elem], y: &[Elem]) -> f64 {
 }
 
 multiversion! {
-    /// Adds the columns from `first` on of the rows of `x` to `out`, four rows at a time.
-    fn add_rows<X: Number>(cols: usize, first: usize, x: &[X], out: &mut [Elem]) {
+    /// Adds the rows of `x` to `out`, so many at a time, while the sums of 64 columns stay in registers.
+    fn add_rows<X: Number>(x: &[X], out: &mut [Elem]) {
         let n = out.len();
-        let mut fours = x.chunks_exact(4 * cols);
-        for four in &mut fours {
-            let [a, b, c, d] = [0, 1, 2, 3].map(|i| &four[i * cols + first..][..n]);
-            for j in 0..n {
-                out[j] += (a[j].wide() + b[j].wide()) + (c[j].wide() + d[j].wide());
+        let mut blocks = x.chunks_exact(ROWS * n);
+        for rows in &mut blocks {
+            let mut pieces = out.chunks_exact_mut(64);
+            let rest = n / 64 * 64;
+            for (first, out) in (0..rest).step_by(64).zip(&mut pieces) {
+                let mut sums = [0.0; 64];
+                for i in 0..ROWS {
+                    let row = &rows[i * n + first..][..64];
+                    for l in 0..64 {
+                        sums[l] += row[l].wide();
+                    }
+                }
+                for l in 0..64 {
+                    out[l] += sums[l];
+                }
+            }
+            for (j, out) in pieces.into_remainder().iter_mut().enumerate() {
+                *out += (0..ROWS).map(|i| rows[i * n + rest + j].wide()).sum::<Elem>();
             }
         }
-        for row in fours.remainder().chunks_exact(cols) {
-            for (o, v) in out.iter_mut().zip(&row[first..]) {
+        for row in blocks.remainder().chunks_exact(n) {
+            for (o, v) in out.iter_mut().zip(row) {
                 *o += v.wide();
             }
         }
@@ -132,14 +149,22 @@ fn col_sums_of<X: Number>(x: &[X], beta: Elem, out: &mut [Elem]) {
     assert!(if out.is_empty() { x.is_empty() } else { x.len().is_multiple_of(out.len()) });
     scale_or_zero(beta, out);
     let cols = out.len();
-    if x.len() <= SERIAL {
-        return add_rows(cols.max(1), 0, x, out);
+    if x.is_empty() {
+        return;
+    }
+    // Whole rows, so that the processor foresees what is read: pieces of rows are far apart, and each of them waited.
+    let parts = (x.len() / SERIAL).clamp(1, MOST_PARTS);
+    if parts == 1 {
+        return add_rows(x, out);
     }
     if par::left_out(false) {
         return;
     }
-    // Columns in pieces of a few cache lines; each piece walks down all rows.
-    out.par_chunks_mut(64).enumerate().for_each(|(i, out)| add_rows(cols, i * 64, x, out));
+    let rows = (x.len() / cols).div_ceil(parts).next_multiple_of(ROWS);
+    let mut sums = Scratch::take(parts * cols);
+    sums.fill(0.0);
+    x.par_chunks(rows * cols).zip(sums.par_chunks_mut(cols)).for_each(|(x, sums)| add_rows(x, sums));
+    add_rows(&sums[..], out);
 }
 
 /// `out[i] = beta * out[i] + sum over j of x[i, j]` for an `out.len()`-row matrix.
