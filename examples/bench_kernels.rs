@@ -374,7 +374,7 @@ fn recurrent_layers(bench: &Bench, n: usize) {
         let (x, ih, hh, b) = (noise(rows * d), scaled(wide * d), scaled(wide * d), scaled(wide));
         let (mut gates, mut state) = (vec![0.0; g.gates_len()], vec![0.0; g.state_len()]);
         let (mut h, mut dx) = (vec![0.0; rows * d], vec![0.0; rows * d]);
-        let (mut dih, mut dhh, mut db) = (ih.clone(), hh.clone(), b.clone());
+        let (mut dih, mut dhh, mut db, mut dbh) = (ih.clone(), hh.clone(), b.clone(), b.clone());
         let w = RecurrentWeights { ih: &ih, hh: &hh, bias: Some([&b, &b]) };
         let flops = 4.0 * (rows * d * wide) as f64;
         bench.run_both(&format!("{name} 64x256 fwd + bwd"), 3.0 * flops, || {
@@ -385,7 +385,7 @@ fn recurrent_layers(bench: &Bench, n: usize) {
             recurrent_backward(&g, None, w, &h, saved, [&mut dy, &mut []]);
             let (all, xs) = (Mat::new(&gates, rows, wide), Mat::new(&x, rows, d));
             gemm(1.0, all.t(), xs, 0.0, MatMut::new(&mut dih, wide, d), Epilogue::default());
-            recurrent_hidden_grads(&g, [&gates, &state, &h], &mut dhh, Some(&mut db));
+            recurrent_hidden_grads(&g, [&gates, &state, &h], &mut dhh, Some([&mut db, &mut dbh]));
             gemm(1.0, all, Mat::new(&ih, wide, d), 0.0, MatMut::new(&mut dx, rows, d), Epilogue::default());
         });
     }

@@ -103,13 +103,13 @@ fn state_grad(g: &RecurrentGeom, gates: &[Elem], hh: &RightOperand<'_>, cols: us
     }
 }
 
-/// The gradients of the state's weights [gates H, H], and of the bias beside them, from what
+/// The gradients of the state's weights [gates H, H], and of both biases, that of the input first, from what
 /// [`recurrent_backward`] left in `gates` and `state`.
 pub fn recurrent_hidden_grads(
     g: &RecurrentGeom,
     [gates, state, h]: [&[Elem]; 3],
     dhh: &mut [Elem],
-    dbias: Option<&mut [Elem]>,
+    dbias: Option<[&mut [Elem]; 2]>,
 ) {
     let (wide, hidden) = (g.gates(), g.hidden);
     assert!(dhh.len() == wide * hidden, "the gradient of a weight of {g:?}");
@@ -126,10 +126,12 @@ pub fn recurrent_hidden_grads(
         let d = Mat::new(&state[from * hidden..], rows, hidden);
         gemm(1.0, d.t(), before, 0.0, MatMut::new(new, hidden, hidden), Epilogue::default());
     }
-    if let Some(dbias) = dbias {
-        col_sums(gates, 0.0, dbias);
+    if let Some([of_input, of_state]) = dbias {
+        col_sums(gates, 0.0, of_input);
+        // Both are added to one sum, but for n of a GRU.
+        of_state.copy_from_slice(of_input);
         if g.cell == Cell::Gru {
-            col_sums(state, 0.0, &mut dbias[plain..]);
+            col_sums(state, 0.0, &mut of_state[plain..]);
         }
     }
 }

@@ -95,16 +95,21 @@ impl<'t> Var<'t> {
             }
             grads.pool.give(dy);
             let s = LinearShape { rows: steps * batch, ins, outs: wide };
-            grads.weights_of_linear(1, has_bias.then_some(3), s, (&gates).into(), slice(&x).into());
-            let (mut dhh, mut dbias) = (grads.pool.take(hh.len()), grads.pool.take(wide));
+            grads.weights_of_linear(1, None, s, (&gates).into(), slice(&x).into());
+            let mut dhh = grads.pool.take(hh.len());
+            let mut dbias = has_bias.then(|| [(); 2].map(|()| grads.pool.take(wide)));
             let found = [&gates[..], &state, states];
-            recurrent_hidden_grads(&g, found, &mut dhh, has_bias.then_some(&mut dbias));
+            recurrent_hidden_grads(
+                &g,
+                found,
+                &mut dhh,
+                dbias.as_mut().map(|d| d.each_mut().map(|d| &mut d[..])),
+            );
             // The gradients of the states, from step to step, and those of their weight.
             grads.worked(of_states + of_states);
             grads.add(2, dhh);
-            match has_bias {
-                true => grads.add(4, dbias),
-                false => grads.pool.give(dbias),
+            for (i, dbias) in (3..).zip(dbias.into_iter().flatten()) {
+                grads.add(i, dbias);
             }
             if grads.wants(0) {
                 grads.input_of_linear(0, s, (&gates).into(), slice(&ih));
