@@ -166,14 +166,14 @@ impl Input {
     }
 }
 
-/// Floating-point operations of a step: three products for each of the forward pass, but two of the first layer, whose
-/// input needs no gradient.
+/// Floating-point operations of a step: three products for each of the forward pass, but two of the first layer with
+/// weights, whose input needs no gradient. An embedding, which multiplies nothing, is one.
 fn flops(model: &mut dyn Model, batch: &Batch) -> Result<f64, BoxError> {
     let modules = model.trace(batch)?;
-    let works = || modules.iter().filter(|module| module.work.multiply_adds > 0);
-    let all = works().find(|module| module.path.is_empty()).map_or(0, |module| module.work.multiply_adds);
-    let leaf = |path: &str| works().all(|other| !other.path.starts_with(&format!("{path}.")));
-    let first = works().find(|module| !module.path.is_empty() && leaf(&module.path));
+    let all =
+        modules.iter().find(|module| module.path.is_empty()).map_or(0, |module| module.work.multiply_adds);
+    let leaf = |path: &str| modules.iter().all(|other| !other.path.starts_with(&format!("{path}.")));
+    let first = modules.iter().find(|m| !m.path.is_empty() && m.parameters > 0 && leaf(&m.path));
     Ok(2.0 * (3 * all - first.map_or(0, |module| module.work.multiply_adds)) as f64)
 }
 
