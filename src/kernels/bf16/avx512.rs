@@ -43,8 +43,10 @@ unsafe fn block<const VECS: usize, const R: usize>(t: &Bf16Kernel<'_>, first: us
     // SAFETY: `Bf16Kernel::check` has compared the largest index of each operand with its length; masked lanes are not
     // accessed.
     unsafe {
-        // The lines of the results come while the sums are found; the stores would wait for each from memory.
-        (0..R).for_each(|i| ask_to_write(t.c.ptr.add((first + i) * t.rs_c), t.cols));
+        // They come while the sums are found; the stores would wait for each line from memory.
+        if t.is_far {
+            (0..R).for_each(|i| ask_to_write(t.c.ptr.add((first + i) * t.rs_c), t.cols));
+        }
         let mut b = t.b.as_ptr();
         for o in 0..t.k.outer {
             for (s, &inner) in t.k.inner.iter().enumerate() {

@@ -52,6 +52,8 @@ pub(crate) struct Bf16Kernel<'a> {
     pub rs_c: usize,
     /// Whether to add to `c` instead of overwriting it.
     pub accumulate: bool,
+    /// Whether `c` lies in memory rather than in a near cache, and there is time to fetch it.
+    pub is_far: bool,
 }
 
 impl Bf16Kernel<'_> {

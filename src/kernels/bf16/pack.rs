@@ -202,15 +202,18 @@ mod avx512 {
                 _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
             ),
         );
+        let has_next = STEP * b.product < b.from.len();
         let mut out = [_mm512_setzero_si512(); 16];
         for (pair, out) in out.iter_mut().enumerate().take(b.products.div_ceil(2)) {
             let from = b.from.as_ptr().wrapping_add(2 * pair * b.product);
             let second = if 2 * pair + 1 < b.products { mask } else { 0 };
-            // The same lanes of the next step, which the processor does not foresee: each product is a row far away.
-            for product in [0, b.product] {
-                let ahead = from.wrapping_add(STEP * b.product + product);
-                // SAFETY: it reads nothing, and any address may be asked for.
-                unsafe { _mm_prefetch::<_MM_HINT_T0>(ahead.cast()) };
+            if has_next {
+                // The same lanes of the next step, which the processor does not foresee: each product is a row far away.
+                for product in [0, b.product] {
+                    let ahead = from.wrapping_add(STEP * b.product + product);
+                    // SAFETY: it reads nothing, and any address may be asked for.
+                    unsafe { _mm_prefetch::<_MM_HINT_T0>(ahead.cast()) };
+                }
             }
             // SAFETY: these products lie in the slice; lanes that do not, and a product behind the last, are masked.
             let (x, y) = unsafe { (load(from, 1, mask), load(from.wrapping_add(b.product), 1, second)) };

@@ -41,6 +41,9 @@ const SERIAL_PACKING: usize = 40_000;
 /// Steps of one task that packs some products of all panels.
 const PACK_STEPS: usize = 4;
 
+/// From so many products on there is time to ask for the results' lines.
+const LONG: usize = 4 * STEP;
+
 /// Rows or columns of a panel: those of a micro-kernel.
 const PANEL: usize = MR;
 const _: () = assert!(MR == NR && MR * STEP == 2 * TILE, "panels of either operand take the same");
@@ -278,6 +281,7 @@ impl<'a> Bf16Product<'a> {
                     c: unsafe { c.part(range.start - across.start) },
                     rs_c,
                     accumulate: beta != 0.0,
+                    is_far: !half && kc >= LONG,
                 }
                 .run();
             }

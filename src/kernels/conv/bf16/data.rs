@@ -230,6 +230,7 @@ impl<'a> Product<'a> {
                 c: DisjointMut::from(&mut sums[at * width..]),
                 rs_c: width,
                 accumulate: false,
+                is_far: false,
             }
             .run();
         }

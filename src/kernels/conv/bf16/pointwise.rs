@@ -128,6 +128,7 @@ impl Product {
                 c: unsafe { out.part(col) },
                 rs_c: count,
                 accumulate: false,
+                is_far: false,
             }
             .run();
         }

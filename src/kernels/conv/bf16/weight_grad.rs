@@ -215,6 +215,7 @@ impl<'a> Plan<'a> {
                     c: DisjointMut::from(&mut rows[tap * width..]),
                     rs_c: taps * width,
                     accumulate: accumulate || first > 0,
+                    is_far: false,
                 }
                 .run();
             }
