@@ -6,6 +6,7 @@ use crate::base::Elem;
 use crate::kernels::disjoint::DisjointMut;
 use crate::kernels::isa::multiversion;
 use crate::kernels::number::Number;
+use crate::kernels::prefetch::{ask_to_read, ask_to_write};
 use crate::kernels::scratch::Scratch;
 
 /// Lanes of a sum: two AVX-512 registers, so that additions do not wait for each other. A plane's remainder goes to
@@ -69,6 +70,7 @@ multiversion! {
     pub(super) fn sums<X: Number>(s: BnShape, c: usize, x: &[X]) -> f64 {
         let mut sum = Sum::new();
         for at in s.planes(c) {
+            ask_to_read(s.next(x.as_ptr(), at), s.inner);
             sum.add(&x[at..at + s.inner], |v| v);
             sum.flush_after(s.inner);
         }
@@ -101,6 +103,10 @@ multiversion! {
     ) {
         let (floor, most) = relu.map_or((Elem::NEG_INFINITY, Elem::INFINITY), |most| (0.0, most));
         for at in s.planes(c) {
+            ask_to_write(s.next(y.ptr, at), s.inner);
+            if let Some(r) = residual {
+                ask_to_read(s.next(r.as_ptr(), at), s.inner);
+            }
             let x = &x[at..at + s.inner];
             // SAFETY: the callers run one task a channel.
             let y = unsafe { y.slice(at, s.inner) };
@@ -133,6 +139,13 @@ multiversion! {
     ) -> (f64, f64) {
         let (mut sum, mut sum_x) = (Sum::new(), Sum::new());
         for at in s.planes(c) {
+            ask_to_read(s.next(x.as_ptr(), at), s.inner);
+            if let Some((y, _)) = y {
+                ask_to_read(s.next(y.as_ptr(), at), s.inner);
+            }
+            for dy in [Some(planes.dy), planes.masked].into_iter().flatten() {
+                ask_to_write(s.next(dy.ptr, at), s.inner);
+            }
             let x = &x[at..at + s.inner];
             // SAFETY: the callers run one task a channel.
             let dy = unsafe { planes.dy.slice(at, s.inner) };
