@@ -5,6 +5,7 @@
 
 use shanty::base::{BoxError, Elem};
 use shanty::kernels::*;
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 /// Name, input channels, output channels, input size, kernel, stride, padding.
@@ -146,7 +147,11 @@ impl Bench {
         let (median, min) = (times[times.len() / 2], times[0]);
         let rate =
             if flops > 0.0 { format!("\t{:6.1} GFLOP/s", flops / median / 1e9) } else { String::new() };
-        println!("{name:24}\t{:8.3} ms (min {:8.3}){rate}", median * 1e3, min * 1e3);
+        let line = format!("{name:24}\t{:8.3} ms (min {:8.3}){rate}", median * 1e3, min * 1e3);
+        if writeln!(std::io::stdout(), "{line}").is_err() {
+            // Nobody reads on, as behind `head`.
+            std::process::exit(0);
+        }
     }
 
     /// Times `f` with operands as they are and rounded to bf16.

@@ -87,6 +87,26 @@ pub fn settled() -> Result<()> {
     refused.map_or(Ok(()), |text| Err(Error::config(text)))
 }
 
+/// Asks for a tensor of [`Elem`](super::Elem) that a library is about to make, which would not ask by itself: it ends the
+/// process where the memory cannot be had.
+///
+/// # Errors
+/// When this machine does not have it, alone or beside what has been asked for.
+///
+/// ```
+/// use shanty::base::memory;
+/// assert!(memory::ask_by_name("fc.weight", &[10, 84]).is_ok());
+/// let refused = memory::ask_by_name("fc.weight", &[1 << 40, 1 << 20]).unwrap_err();
+/// assert!(refused.to_string().contains("`fc.weight`"));
+/// ```
+pub fn ask_by_name(name: &str, shape: &[usize]) -> Result<()> {
+    let size = size_of::<super::Elem>();
+    if ask(shape, size) == Grant::Refused {
+        settled()?;
+    }
+    fits(&format!("`{name}`"), shape, size).map(drop)
+}
+
 /// Builds with an account in force, for tensors that will be there `copies` times; gives the bytes that were asked for
 /// too.
 pub fn accounted<T>(hollow: bool, copies: u64, build: impl FnOnce() -> T) -> (T, u64) {

@@ -154,6 +154,23 @@ impl OptimState {
         }
     }
 
+    /// Brings to the host what a model has on its device, for an optimizer that the device does not have.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub fn bring_to_host(&mut self, model: &dyn Params) -> Result<()> {
+        for (_, set) in
+            self.slots.iter_mut().filter(|(_, set)| !set.is_empty() && set.get::<HostSet>().is_none())
+        {
+            let mut tensors = Vec::new();
+            model.read_own(set, &mut |name, tensor| {
+                tensors.push((name.to_owned(), tensor.as_standard_layout().into_owned()))
+            })?;
+            *set = OwnSet::of(tensors);
+        }
+        Ok(())
+    }
+
     /// Counts a step of this parameter, and gives the number of those before it; with new state that is 0.
     pub fn tick(&mut self, name: &str, is_new: bool) -> u64 {
         tick(&mut self.steps, name, is_new)

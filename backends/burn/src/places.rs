@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use burn::module::{Flag, Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Bool, Int, Tensor};
-use shanty::base::memory::{self, Grant};
+use shanty::base::memory;
 use shanty::base::{Elem, Error, Result};
 use shanty::ndarray::{ArrayD, ArrayViewD, ArrayViewMutD, IxDyn};
 use shanty::params::{Info, Role};
@@ -144,10 +144,7 @@ fn fits(name: &str, shape: &[usize]) -> Result<()> {
     if shape.contains(&0) {
         return Err(Error::config(format!("`{name}` of shape {shape:?} has no element")));
     }
-    if memory::ask(shape, size_of::<Elem>()) == Grant::Refused {
-        memory::settled()?;
-    }
-    memory::fits(&format!("`{name}`"), shape, size_of::<Elem>()).map(drop)
+    memory::ask_by_name(name, shape)
 }
 
 #[derive(Default)]

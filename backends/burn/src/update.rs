@@ -98,7 +98,7 @@ impl<N: Network> BurnModel<N> {
             .map(|(place, sum)| rule_of(&place.name).filter(|_| sum.is_some() && !place.is_buffer()))
             .collect();
         if rules.iter().flatten().any(|rule| Formula::of(*rule, 0).is_none()) {
-            self.state_to_host(state)?;
+            state.bring_to_host(self)?;
             return update_by_transfer(self, rule_of, state);
         }
         let mut sets: Vec<(&str, OwnSet)> = SLOTS.iter().map(|slot| (*slot, state.take(slot))).collect();
@@ -136,25 +136,6 @@ impl<N: Network> BurnModel<N> {
         // They are cleared by whoever asked for the update.
         self.sums.iter_mut().zip(&mut sums).for_each(|(place, sum)| *place = sum.take());
         done
-    }
-
-    /// For a formula of the host, which wants its state there.
-    fn state_to_host(&self, state: &mut OptimState) -> Result<()> {
-        for slot in SLOTS {
-            let set = state.take(slot);
-            if set.get::<OnDevice>().is_none() {
-                if !set.is_empty() {
-                    state.put(slot, set);
-                }
-                continue;
-            }
-            let mut tensors = Vec::new();
-            self.read_own(&set, &mut |name, tensor| {
-                tensors.push((name.to_owned(), tensor.as_standard_layout().into_owned()))
-            })?;
-            state.put(slot, OwnSet::of(tensors));
-        }
-        Ok(())
     }
 }
 

@@ -198,7 +198,7 @@ impl Params for CandleModel {
         if update::fused(self, rule_of, state)? {
             return Ok(());
         }
-        update::state_to_host(self, state)?;
+        state.bring_to_host(self)?;
         update_by_transfer(self, rule_of, state)
     }
 }

@@ -75,22 +75,6 @@ pub(crate) fn fused(model: &mut CandleModel, rule_of: RuleOf<'_>, state: &mut Op
     done.map(|()| true)
 }
 
-/// What optimizers keep on the device, brought down for those that the device does not have: they share one state.
-pub(crate) fn state_to_host(model: &CandleModel, state: &mut OptimState) -> Result<()> {
-    for slot in ["momentum", "exp_avg", "exp_avg_sq", "max_exp_avg_sq"] {
-        let mut set = state.take(slot);
-        if set.get::<DeviceSet>().is_some() {
-            let mut tensors = Vec::new();
-            model.read_own(&set, &mut |name, tensor| tensors.push((name.to_owned(), tensor.to_owned())))?;
-            set = OwnSet::of(tensors);
-        }
-        if !set.is_empty() {
-            state.put(slot, set);
-        }
-    }
-    Ok(())
-}
-
 fn one(
     model: &CandleModel,
     at: usize,

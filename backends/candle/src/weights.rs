@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Error, Result, Shape, Tensor, Var, WithDType, b
 use candle_nn::Init;
 use candle_nn::var_builder::SimpleBackend;
 use shanty::base::Elem;
-use shanty::base::memory::{self, Grant};
+use shanty::base::memory;
 use shanty::params::Role;
 
 /// One tensor of a network.
@@ -54,7 +54,7 @@ impl SimpleBackend for Asked {
         if shape.dims().contains(&0) {
             bail!("`{name}` of shape {:?} has no element", shape.dims());
         }
-        fits(name, shape.dims())?;
+        memory::ask_by_name(name, shape.dims()).map_err(Error::msg)?;
         let value = match begins {
             Init::Const(_) => begins.var(shape, dtype, device)?,
             _ => Var::zeros(shape, dtype, device)?,
@@ -71,16 +71,6 @@ impl SimpleBackend for Asked {
     fn contains_tensor(&self, name: &str) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|(own, _, _)| own == name)
     }
-}
-
-/// Whether this machine has the memory: Rust ends the process where it cannot be had.
-fn fits(name: &str, shape: &[usize]) -> Result<()> {
-    let refused = match memory::ask(shape, size_of::<Elem>()) {
-        Grant::Refused => memory::settled(),
-        _ => Ok(()),
-    };
-    let own = refused.and_then(|()| memory::fits(&format!("`{name}`"), shape, size_of::<Elem>()));
-    own.map(drop).map_err(Error::msg)
 }
 
 impl Asked {
