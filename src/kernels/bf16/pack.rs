@@ -151,6 +151,7 @@ mod avx512 {
     use super::{Block, Order, STEP, bf16};
     use crate::kernels::bf16::load;
     use crate::kernels::number::Number;
+    use crate::kernels::prefetch::ask_to_read;
     use crate::kernels::transpose::avx512::transposed;
     use std::arch::x86_64::*;
 
@@ -210,9 +211,7 @@ mod avx512 {
             if has_next {
                 // The same lanes of the next step, which the processor does not foresee: each product is a row far away.
                 for product in [0, b.product] {
-                    let ahead = from.wrapping_add(STEP * b.product + product);
-                    // SAFETY: it reads nothing, and any address may be asked for.
-                    unsafe { _mm_prefetch::<_MM_HINT_T0>(ahead.cast()) };
+                    ask_to_read(from.wrapping_add(STEP * b.product + product), 1);
                 }
             }
             // SAFETY: these products lie in the slice; lanes that do not, and a product behind the last, are masked.
