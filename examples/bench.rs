@@ -167,7 +167,7 @@ impl Input {
 }
 
 /// Floating-point operations of a step: three products for each of the forward pass, but two of the first layer with
-/// weights, whose input needs no gradient. An embedding, which multiplies nothing, is one.
+/// weights, whose input needs no gradient. That layer may be an embedding, which multiplies nothing.
 fn flops(model: &mut dyn Model, batch: &Batch) -> Result<f64, BoxError> {
     let modules = model.trace(batch)?;
     let all =

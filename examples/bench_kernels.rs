@@ -5,7 +5,7 @@
 
 use shanty::base::{BoxError, Elem};
 use shanty::kernels::*;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::time::{Duration, Instant};
 
 /// Name, input channels, output channels, input size, kernel, stride, padding.
@@ -144,13 +144,12 @@ impl Bench {
             times.push(self.progress() - start);
         }
         times.sort_by(f64::total_cmp);
-        let (median, min) = (times[times.len() / 2], times[0]);
+        let (median, min) = (times[times.len() / 2] * 1e3, times[0] * 1e3);
         let rate =
-            if flops > 0.0 { format!("\t{:6.1} GFLOP/s", flops / median / 1e9) } else { String::new() };
-        let line = format!("{name:24}\t{:8.3} ms (min {:8.3}){rate}", median * 1e3, min * 1e3);
-        if writeln!(std::io::stdout(), "{line}").is_err() {
+            if flops > 0.0 { format!("\t{:6.1} GFLOP/s", flops / median / 1e6) } else { String::new() };
+        if let Err(e) = writeln!(std::io::stdout(), "{name:24}\t{median:8.3} ms (min {min:8.3}){rate}") {
             // Nobody reads on, as behind `head`.
-            std::process::exit(0);
+            std::process::exit(i32::from(e.kind() != ErrorKind::BrokenPipe));
         }
     }
 

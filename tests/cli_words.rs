@@ -305,6 +305,9 @@ fn what_can_be_named_is_listed_and_described() {
         let (code, said) = shanty(dir.path(), &format!("describe {name}"));
         assert!(code == 0 && said.contains("val_interval"), "{said}");
     }
+    let section =
+        ["there is no type `AmpOptimWrapper`; it is the `type` of a section", "explain CONFIG optim_wrapper"];
+    refused(dir.path(), "describe AmpOptimWrapper", 2, &section);
     refused(dir.path(), "describe Qqqqq", 2, &["there is no type `Qqqqq`: `shanty list` shows all"]);
     refused(dir.path(), "describe Acuracy", 2, &["did you mean `Accuracy`? `shanty list` shows all"]);
     refused(dir.path(), "describe crop", 2, &["did you mean `", "Crop`"]);

@@ -87,8 +87,8 @@ pub fn settled() -> Result<()> {
     refused.map_or(Ok(()), |text| Err(Error::config(text)))
 }
 
-/// Asks for a tensor of [`Elem`](super::Elem) that a library is about to make, which would not ask by itself: it ends the
-/// process where the memory cannot be had.
+/// Asks for a tensor of [`Elem`](super::Elem) before a library makes it. The library would not ask, and the process would
+/// end where the memory cannot be had.
 ///
 /// # Errors
 /// When this machine does not have it, alone or beside what has been asked for.
@@ -101,10 +101,9 @@ pub fn settled() -> Result<()> {
 /// ```
 pub fn ask_by_name(name: &str, shape: &[usize]) -> Result<()> {
     let size = size_of::<super::Elem>();
-    if ask(shape, size) == Grant::Refused {
-        settled()?;
-    }
-    fits(&format!("`{name}`"), shape, size).map(drop)
+    let settled = if ask(shape, size) == Grant::Refused { settled() } else { Ok(()) };
+    fits(&format!("`{name}`"), shape, size)?;
+    settled.map_err(|e| Error::config(format!("`{name}`: {e}")))
 }
 
 /// Builds with an account in force, for tensors that will be there `copies` times; gives the bytes that were asked for

@@ -26,7 +26,13 @@ pub(super) fn describe(name: &str) -> Result<()> {
     if found.peek().is_none() {
         let all: Vec<_> =
             registry::kinds().flat_map(|kind| registry::entries(kind.name)).map(|e| e.name).collect();
-        let hint = meant(name, &all);
+        let hint = match name {
+            "OptimWrapper" | "AmpOptimWrapper" => {
+                "; it is the `type` of a section, which `shanty explain CONFIG optim_wrapper` describes:"
+                    .to_owned()
+            }
+            _ => meant(name, &all),
+        };
         return Err(Error::config(format!(
             "there is no type `{}`{hint} `shanty list` shows all",
             escaped(name)

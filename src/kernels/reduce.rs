@@ -152,19 +152,25 @@ fn col_sums_of<X: Number>(x: &[X], beta: Elem, out: &mut [Elem]) {
     if x.is_empty() {
         return;
     }
-    // Whole rows, so that the processor foresees what is read: pieces of rows are far apart, and each of them waited.
-    let parts = (x.len() / SERIAL).clamp(1, MOST_PARTS);
-    if parts == 1 {
+    if x.len() <= SERIAL {
         return add_rows(x, out);
     }
     if par::left_out(false) {
         return;
     }
-    let rows = (x.len() / cols).div_ceil(parts).next_multiple_of(ROWS);
-    let mut sums = Scratch::take(parts * cols);
+    if cols >= SERIAL {
+        // Few rows: their pieces are long.
+        return out.par_chunks_mut(PART).enumerate().for_each(|(i, out)| {
+            x.chunks_exact(cols).for_each(|row| add_rows(&row[i * PART..][..out.len()], out));
+        });
+    }
+    // Whole rows, so that the processor foresees what is read: pieces of rows are far apart, and each of them waited.
+    let all = x.len() / cols;
+    let rows = all.div_ceil(MOST_PARTS).next_multiple_of(ROWS).max(SERIAL / cols);
+    let mut sums = Scratch::take(all.div_ceil(rows) * cols);
     sums.fill(0.0);
     x.par_chunks(rows * cols).zip(sums.par_chunks_mut(cols)).for_each(|(x, sums)| add_rows(x, sums));
-    add_rows(&sums[..], out);
+    add_rows(&sums, out);
 }
 
 /// `out[i] = beta * out[i] + sum over j of x[i, j]` for an `out.len()`-row matrix.

@@ -66,7 +66,8 @@ impl AmpDtype {
 /// `loss_scale` of an AmpOptimWrapper: `dynamic`, a number, or the numbers of the dynamic one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum LossScale {
-    /// The same from the first step to the last. A step whose gradients are not finite is left out here too.
+    /// The same from the first step to the last. A step whose gradients are not finite is left out here too, and after
+    /// 100 of them in a row the run ends with an error.
     Fixed(f64),
     /// It falls when gradients are not finite, and grows after many steps in which they were.
     Dynamic(DynamicScale),
@@ -146,6 +147,12 @@ impl JsonSchema for LossScale {
     }
 }
 
+/// What a scale may be: a normal number of single precision.
+const RANGE: &str = "at least 1.2e-38 and at most 3.4e38";
+
+/// Steps in a row that may be left out at a scale that does not move: a dynamic one has met its end by then.
+const MOST_IN_A_ROW: u64 = 100;
+
 impl Amp {
     /// Checks what a schema checks of a config.
     ///
@@ -156,10 +163,11 @@ impl Amp {
             LossScale::Fixed(scale) => (scale, None),
             LossScale::Dynamic(numbers) => (numbers.init_scale, Some(numbers)),
         };
-        // It is a number of single precision, as the gradients are.
+        // A normal number of single precision, as the gradients are to be.
         let representable = scale >= f64::from(f32::MIN_POSITIVE) && scale <= f64::from(f32::MAX);
         let wrong = match rest {
-            _ if !representable => Some(("loss_scale", "a number above 0 that single precision has", scale)),
+            None if !representable => Some(("loss_scale", RANGE, scale)),
+            Some(_) if !representable => Some(("init_scale", RANGE, scale)),
             Some(n) if !(n.growth_factor > 1.0 && n.growth_factor.is_finite()) => {
                 Some(("growth_factor", "above 1", n.growth_factor))
             }
@@ -170,7 +178,9 @@ impl Amp {
             _ => None,
         };
         match wrong {
-            Some((key, must, is)) => Err(Error::config(format!("`{key}` must be {must}, and it is {is}"))),
+            Some((key, must, is)) => {
+                Err(Error::config(format!("`{key}` must be {must}, and it is {}", short(is))))
+            }
             None => Ok(()),
         }
     }
@@ -199,7 +209,7 @@ pub(super) struct Scaler {
 pub(super) struct ScalerState {
     /// A number of single precision.
     pub scale: f64,
-    /// Steps with finite gradients since the scale changed.
+    /// Steps with finite gradients since the scale changed; of a fixed one those without, in a row.
     #[serde(rename = "_growth_tracker")]
     pub growth_tracker: u64,
 }
@@ -218,9 +228,10 @@ impl Scaler {
         self.now
     }
 
-    /// Goes on where another one stood. A number that a config gives is what it says.
+    /// Goes on where another one stood. A number that a config gives is what it says, and where it is another one than
+    /// there, a new count begins.
     pub fn take_up(&mut self, then: ScalerState) {
-        if matches!(self.amp.loss_scale, LossScale::Dynamic(_)) {
+        if matches!(self.amp.loss_scale, LossScale::Dynamic(_)) || then.scale == self.now.scale {
             self.now = then;
         }
         self.finite = None;
@@ -228,7 +239,7 @@ impl Scaler {
 
     /// Moves the scale after a step, as GradScaler's `update`.
     fn move_on(&mut self, finite: bool) -> Result<()> {
-        let LossScale::Dynamic(numbers) = self.amp.loss_scale else { return Ok(()) };
+        let LossScale::Dynamic(numbers) = self.amp.loss_scale else { return self.count_in_a_row(finite) };
         let ScalerState { scale, growth_tracker } = self.now;
         self.now = match (finite, growth_tracker + 1) {
             (true, steps) if steps >= numbers.growth_interval => {
@@ -245,6 +256,21 @@ impl Scaler {
             "the gradients are not finite at any loss scale: it is not their size, and the model or the learning rate is to \
              blame; CheckInvalidLossHook with `check: all` says where the first bad number is",
         ))
+    }
+
+    /// A scale that does not move leaves out every step to the end of the run where it is too large.
+    fn count_in_a_row(&mut self, finite: bool) -> Result<()> {
+        let count = &mut self.now.growth_tracker;
+        *count = if finite { 0 } else { *count + 1 };
+        if *count < MOST_IN_A_ROW {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "the gradients of {MOST_IN_A_ROW} steps in a row are not finite with the fixed `loss_scale` of {}: nothing is \
+             learnt. `loss_scale: dynamic` finds one; where the loss itself is not finite, CheckInvalidLossHook with \
+             `check: all` says where the first bad number is",
+            short(self.now.scale)
+        )))
     }
 }
 

@@ -9,13 +9,14 @@ use crate::config::source::Origin;
 use crate::config::{Diag, Diags, Key, Kind, Node, empty_above, fields_of};
 
 /// Keys of MMCV 1.x, and where their values stand today.
-const OLD: [(&str, &str); 11] = [
+const OLD: [(&str, &str); 12] = [
     (
         "data",
         "`train_dataloader`, `val_dataloader`, `test_dataloader`: `samples_per_gpu` is `batch_size` there",
     ),
     ("optimizer", "`optim_wrapper: {optimizer: …}`"),
     ("optimizer_config", "`optim_wrapper: {clip_grad: …, accumulative_counts: …}`"),
+    ("fp16", "`optim_wrapper: {type: AmpOptimWrapper, dtype: float16, loss_scale: …}`"),
     ("lr_config", "`param_scheduler`"),
     ("momentum_config", "`param_scheduler`"),
     ("runner", "`train_cfg: {by_epoch: true, max_epochs: …}`"),

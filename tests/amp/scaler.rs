@@ -100,6 +100,26 @@ fn gradients_that_no_scale_makes_finite_end_the_run() {
     assert!(error.contains("not finite at any loss scale"), "{error}");
 }
 
+/// With PyTorch a fixed scale that is too large leaves out every step to the end of the run.
+#[test]
+fn gradients_that_a_fixed_scale_makes_infinite_end_the_run() {
+    let mut optim =
+        OptimWrapper::new(Sgd::new(1.0)).amp(Amp { loss_scale: LossScale::Fixed(1e38), ..Amp::default() });
+    let mut model = Given::new();
+    let mut step = |first: Elem| {
+        model.scaled([first, 0.0, 0.0], 1.0);
+        optim.update(&mut model)
+    };
+    for _ in 0..99 {
+        assert!(matches!(step(Elem::INFINITY), Ok(Update::Overflowed { .. })));
+    }
+    // One good step, and it counts anew.
+    assert!(matches!(step(1.0), Ok(Update::Stepped(None))));
+    assert!((0..99).all(|_| step(Elem::INFINITY).is_ok()));
+    let error = step(Elem::INFINITY).unwrap_err().to_string();
+    assert!(error.contains("100 steps in a row") && error.contains("loss_scale: dynamic"), "{error}");
+}
+
 /// A number of single precision, as long as the run.
 #[test]
 fn a_resumed_scale_goes_on_and_comes_and_goes_with_a_word() {

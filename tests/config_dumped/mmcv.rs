@@ -83,6 +83,7 @@ fn mistakes_of_mmcv_1_keep_their_places() {
         assert!(said.contains(says) && said.contains(place), "{to}: {said}");
     }
     one_error("lr_config: {policy: step}\n", "write `param_scheduler`");
+    one_error("fp16: {loss_scale: 512.}\n", "write `optim_wrapper: {type: AmpOptimWrapper, dtype: float16");
     one_error("resume_from: work_dirs/x\n", "`resume: true`");
 }
 

@@ -33,8 +33,8 @@ pub(crate) fn tiles_for(cols: usize) -> usize {
 pub(crate) struct Bf16Kernel<'a> {
     /// Where the steps lie in a row of A.
     pub k: Offsets<'a>,
-    /// How many numbers of each of the inner steps count, an even number; none here: all. What is behind them meets zeros
-    /// in B, which tiles multiply as well.
+    /// How many numbers of each of the inner steps count, an even number; an empty slice means all of them. What is behind
+    /// them meets zeros in B, which tiles multiply as well: there, what is not finite makes a NaN of a sum beside it.
     pub counts: &'a [u8],
     pub a: &'a [bf16],
     /// The distance of two rows of A.

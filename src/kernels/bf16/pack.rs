@@ -211,7 +211,7 @@ mod avx512 {
             if has_next {
                 // The same lanes of the next step, which the processor does not foresee: each product is a row far away.
                 for product in [0, b.product] {
-                    ask_to_read(from.wrapping_add(STEP * b.product + product), 1);
+                    ask_to_read(from.wrapping_add(STEP * b.product + product), b.lanes);
                 }
             }
             // SAFETY: these products lie in the slice; lanes that do not, and a product behind the last, are masked.

@@ -14,10 +14,11 @@
 //! - **Vectors of images** for the gradient of the input of small maps (`image_lanes`), and **vectors of pixels** for
 //!   the gradient of the weight of few channels (`weight_grad_narrow`).
 //!
-//! - **Tiles of bf16 numbers** for all that is not of groups, where operands are to be rounded to bf16 and the processor
-//!   has AMX-BF16 (`bf16`). Elsewhere, and for f16, rounded copies are convolved as f32. Groups, which wait for memory,
-//!   in bf16 windows of fewer than 32 numbers, and convolutions of fewer than 32,768 multiplications stay as they are
-//!   (`precision`); their values in bf16 become others in full a few images at a time (`parts`).
+//! - **Tiles of bf16 numbers** for what is not of groups, where operands are to be rounded to bf16 and the processor has
+//!   AMX-BF16, or AVX512-BF16 and f32 takes no fewer products (`bf16`). Elsewhere, and for f16, rounded copies are
+//!   convolved as f32. Groups, which wait for memory, in bf16 windows of fewer than 32 numbers, and convolutions of fewer
+//!   than 32,768 multiplications stay as they are (`precision`); their values in bf16 become others in full a few images
+//!   at a time (`parts`), or are read as they are stored (`winograd`).
 //!
 //! `conv2d` holds the public functions and makes the choice, `weight_layout` says in which order each algorithm reads
 //! the weight, `geometry` holds the shape, `padded` copies images with their padding and lists where windows and taps

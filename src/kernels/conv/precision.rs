@@ -43,7 +43,8 @@ impl Way {
 /// Whether f32 takes fewer than half of the products that tiles do: AVX512-BF16 alone has no more than twice its rate.
 ///
 /// Winograd's algorithm takes a quarter, and needs some channels to be worth its transformations; in bf16 it would have
-/// twelve times the error of a direct product. With images as lanes padding is not multiplied.
+/// fourteen times the error of a direct product (scripts/winograd_error.py). Kernels with images as lanes leave out the
+/// products of padding.
 #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
 fn full_needs_less(g: &ConvGeom) -> bool {
     let winograd = winograd::Shape::forward(g).is_some() && g.c.min(g.k) >= 2 * LANES;

@@ -70,7 +70,7 @@ multiversion! {
     pub(super) fn sums<X: Number>(s: BnShape, c: usize, x: &[X]) -> f64 {
         let mut sum = Sum::new();
         for at in s.planes(c) {
-            ask_to_read(s.next(x.as_ptr(), at), s.inner);
+            ask_to_read(s.next(x.as_ptr(), at), s.ahead());
             sum.add(&x[at..at + s.inner], |v| v);
             sum.flush_after(s.inner);
         }
@@ -103,9 +103,9 @@ multiversion! {
     ) {
         let (floor, most) = relu.map_or((Elem::NEG_INFINITY, Elem::INFINITY), |most| (0.0, most));
         for at in s.planes(c) {
-            ask_to_write(s.next(y.ptr, at), s.inner);
+            ask_to_write(s.next(y.ptr, at), s.ahead());
             if let Some(r) = residual {
-                ask_to_read(s.next(r.as_ptr(), at), s.inner);
+                ask_to_read(s.next(r.as_ptr(), at), s.ahead());
             }
             let x = &x[at..at + s.inner];
             // SAFETY: the callers run one task a channel.
@@ -139,12 +139,12 @@ multiversion! {
     ) -> (f64, f64) {
         let (mut sum, mut sum_x) = (Sum::new(), Sum::new());
         for at in s.planes(c) {
-            ask_to_read(s.next(x.as_ptr(), at), s.inner);
+            ask_to_read(s.next(x.as_ptr(), at), s.ahead());
             if let Some((y, _)) = y {
-                ask_to_read(s.next(y.as_ptr(), at), s.inner);
+                ask_to_read(s.next(y.as_ptr(), at), s.ahead());
             }
             for dy in [Some(planes.dy), planes.masked].into_iter().flatten() {
-                ask_to_write(s.next(dy.ptr, at), s.inner);
+                ask_to_write(s.next(dy.ptr, at), s.ahead());
             }
             let x = &x[at..at + s.inner];
             // SAFETY: the callers run one task a channel.

@@ -128,7 +128,7 @@ pub fn recurrent_hidden_grads(
     }
     if let Some([of_input, of_state]) = dbias {
         col_sums(gates, 0.0, of_input);
-        // Both are added to one sum, but for n of a GRU.
+        // Both biases are added to the same sums, except those of a GRU's n.
         of_state.copy_from_slice(of_input);
         if g.cell == Cell::Gru {
             col_sums(state, 0.0, &mut of_state[plain..]);

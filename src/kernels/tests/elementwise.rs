@@ -236,7 +236,17 @@ fn dropout_keeps_and_scales() {
 
 #[test]
 fn sums_of_rows_columns_and_channels() {
-    for (rows, cols) in [(3, 5), (700, 300), (1, 1), (64, 10)] {
+    for (rows, cols) in [
+        (3, 5),
+        (700, 300),
+        (1, 1),
+        (64, 10),
+        (3, 70_000),
+        (9, 8_000),
+        (20_000, 65),
+        (1, 100_000),
+        (2, 65_535),
+    ] {
         let x = noise(rows as u64, rows * cols);
         let of = |f: &dyn Fn(usize) -> usize, n: usize| {
             let mut s = vec![0.0f64; n];
@@ -255,7 +265,8 @@ fn sums_of_rows_columns_and_channels() {
             s
         });
         let want: Vec<f64> = of(&|i| i / cols, rows).iter().map(|v| v + 2.0).collect();
-        close(&got, &want, 2e-6, "row sums");
+        // Blocks of 4096 are summed in f32, whose errors add up over many of them.
+        close(&got, &want, if cols > 10_000 { 3e-5 } else { 2e-6 }, "row sums");
     }
     let (n, c, inner) = (40, 7, 500);
     let x = noise(9, n * c * inner);
