@@ -53,6 +53,7 @@ pub(crate) struct Bf16Kernel<'a> {
     /// Whether to add to `c` instead of overwriting it.
     pub accumulate: bool,
     /// Whether `c` lies in memory rather than in a near cache, and there is time to fetch it.
+    #[cfg_attr(any(shanty_f64, not(target_arch = "x86_64")), allow(dead_code))] // AVX512-BF16 asks
     pub is_far: bool,
 }
 
