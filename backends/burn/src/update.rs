@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use shanty::base::Result;
 use shanty::kernels::{AdamStep, SgdStep};
 use shanty::optim::{Adam, Optimizer, Sgd};
-use shanty::params::{OptimState, OwnSet, Params, RuleOf, update_by_transfer};
+use shanty::params::{OptimState, OwnSet, RuleOf, update_by_transfer};
 
 use crate::model::{BurnModel, Network};
 use crate::own::{OnDevice, on_device};

@@ -7,7 +7,7 @@ use candle_core::{Result as CandleResult, Tensor};
 use shanty::base::{Error, Result};
 use shanty::kernels::{AdamStep, SgdStep};
 use shanty::optim::{Adam, Optimizer, Sgd};
-use shanty::params::{OptimState, OwnSet, Params, RuleOf};
+use shanty::params::{OptimState, OwnSet, RuleOf};
 
 use crate::device::told;
 use crate::model::CandleModel;
