@@ -44,7 +44,7 @@ fn what_cannot_be_is_refused_with_the_remedy() {
         ("type: AmpOptimWrapper, loss_scale: 0", "loss_scale"),
         ("type: AmpOptimWrapper, loss_scale: -1.5", "loss_scale"),
         ("type: AmpOptimWrapper, loss_scale: 1.0e+60", "must be at most 3.4e38"),
-        ("type: AmpOptimWrapper, loss_scale: 1.0e-40", "a number above 0 that single precision has"),
+        ("type: AmpOptimWrapper, loss_scale: 1.0e-40", "`loss_scale` must be at least 1.2e-38"),
         ("type: AmpOptimWrapper, loss_scale: {init_scal: 2.0}", "init_scale"),
         ("type: AmpOptimWrapper, loss_scale: {growth_factor: 1.0}", "growth_factor"),
         ("type: AmpOptimWrapper, loss_scale: {backoff_factor: 1.0}", "backoff_factor"),
