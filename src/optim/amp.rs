@@ -209,9 +209,16 @@ pub(super) struct Scaler {
 pub(super) struct ScalerState {
     /// A number of single precision.
     pub scale: f64,
-    /// Steps with finite gradients since the scale changed; of a fixed one those without, in a row.
+    /// Steps with finite gradients since the scale changed.
     #[serde(rename = "_growth_tracker")]
     pub growth_tracker: u64,
+    /// Steps in a row that a fixed scale has left out.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Scaler {
@@ -220,7 +227,7 @@ impl Scaler {
             LossScale::Fixed(scale) => scale,
             LossScale::Dynamic(numbers) => numbers.init_scale,
         };
-        let now = ScalerState { scale: single(scale), growth_tracker: 0 };
+        let now = ScalerState { scale: single(scale), growth_tracker: 0, left_out: 0 };
         Self { amp, now, finite: None }
     }
 
@@ -231,8 +238,10 @@ impl Scaler {
     /// Goes on where another one stood. A number that a config gives is what it says, and where it is another one than
     /// there, a new count begins.
     pub fn take_up(&mut self, then: ScalerState) {
-        if matches!(self.amp.loss_scale, LossScale::Dynamic(_)) || then.scale == self.now.scale {
-            self.now = then;
+        match self.amp.loss_scale {
+            LossScale::Dynamic(_) => self.now = ScalerState { left_out: 0, ..then },
+            LossScale::Fixed(_) if then.scale == self.now.scale => self.now.left_out = then.left_out,
+            LossScale::Fixed(_) => {}
         }
         self.finite = None;
     }
@@ -240,15 +249,16 @@ impl Scaler {
     /// Moves the scale after a step, as GradScaler's `update`.
     fn move_on(&mut self, finite: bool) -> Result<()> {
         let LossScale::Dynamic(numbers) = self.amp.loss_scale else { return self.count_in_a_row(finite) };
-        let ScalerState { scale, growth_tracker } = self.now;
-        self.now = match (finite, growth_tracker + 1) {
+        let ScalerState { scale, growth_tracker, .. } = self.now;
+        let (scale, growth_tracker) = match (finite, growth_tracker + 1) {
             (true, steps) if steps >= numbers.growth_interval => {
                 let grown = single(scale * numbers.growth_factor);
-                ScalerState { scale: if grown.is_finite() { grown } else { scale }, growth_tracker: 0 }
+                (if grown.is_finite() { grown } else { scale }, 0)
             }
-            (true, steps) => ScalerState { scale, growth_tracker: steps },
-            (false, _) => ScalerState { scale: single(scale * numbers.backoff_factor), growth_tracker: 0 },
+            (true, steps) => (scale, steps),
+            (false, _) => (single(scale * numbers.backoff_factor), 0),
         };
+        self.now = ScalerState { scale, growth_tracker, left_out: 0 };
         if self.now.scale >= f64::from(f32::MIN_POSITIVE) {
             return Ok(());
         }
@@ -260,7 +270,7 @@ impl Scaler {
 
     /// A scale that does not move leaves out every step to the end of the run where it is too large.
     fn count_in_a_row(&mut self, finite: bool) -> Result<()> {
-        let count = &mut self.now.growth_tracker;
+        let count = &mut self.now.left_out;
         *count = if finite { 0 } else { *count + 1 };
         if *count < MOST_IN_A_ROW {
             return Ok(());

@@ -120,6 +120,30 @@ fn gradients_that_a_fixed_scale_makes_infinite_end_the_run() {
     assert!(error.contains("100 steps in a row") && error.contains("loss_scale: dynamic"), "{error}");
 }
 
+/// What a fixed scale has left out goes on with the run, and is not the count of good steps of a dynamic one.
+#[test]
+fn a_resumed_fixed_scale_counts_on() {
+    let with = |loss_scale| OptimWrapper::new(Sgd::new(1.0)).amp(Amp { loss_scale, ..Amp::default() });
+    let step = |optim: &mut OptimWrapper, first: Elem| {
+        let mut model = Given::new();
+        model.scaled([first, 0.0, 0.0], 1.0);
+        optim.update(&mut model)
+    };
+    let (fixed, model) = (LossScale::Fixed(65536.0), Given::new());
+    let resumed = |optim: &OptimWrapper| {
+        let mut again = with(fixed);
+        again.load_state(optim.save_state(&model).unwrap(), &mut Given::new()).unwrap();
+        again
+    };
+    let mut dynamic = with(LossScale::default());
+    assert!((0..150).all(|_| step(&mut dynamic, 1.0).is_ok()));
+    let mut optim = resumed(&dynamic);
+    assert!((0..60).all(|_| step(&mut optim, Elem::INFINITY).is_ok()));
+    let mut optim = resumed(&optim);
+    assert!((0..39).all(|_| step(&mut optim, Elem::INFINITY).is_ok()));
+    assert!(step(&mut optim, Elem::INFINITY).is_err());
+}
+
 /// A number of single precision, as long as the run.
 #[test]
 fn a_resumed_scale_goes_on_and_comes_and_goes_with_a_word() {
