@@ -150,9 +150,6 @@ impl JsonSchema for LossScale {
 /// What a scale may be: a normal number of single precision.
 const RANGE: &str = "at least 1.2e-38 and at most 3.4e38";
 
-/// Steps in a row that may be left out at a scale that does not move: a dynamic one has met its end by then.
-const MOST_IN_A_ROW: u64 = 100;
-
 impl Amp {
     /// Checks what a schema checks of a config.
     ///
@@ -212,13 +209,6 @@ pub(super) struct ScalerState {
     /// Steps with finite gradients since the scale changed.
     #[serde(rename = "_growth_tracker")]
     pub growth_tracker: u64,
-    /// Steps in a row that a fixed scale has left out.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub left_out: u64,
-}
-
-fn is_zero(count: &u64) -> bool {
-    *count == 0
 }
 
 impl Scaler {
@@ -227,7 +217,7 @@ impl Scaler {
             LossScale::Fixed(scale) => scale,
             LossScale::Dynamic(numbers) => numbers.init_scale,
         };
-        let now = ScalerState { scale: single(scale), growth_tracker: 0, left_out: 0 };
+        let now = ScalerState { scale: single(scale), growth_tracker: 0 };
         Self { amp, now, finite: None }
     }
 
@@ -235,21 +225,23 @@ impl Scaler {
         self.now
     }
 
-    /// Goes on where another one stood. A number that a config gives is what it says, and where it is another one than
-    /// there, a new count begins.
+    /// Goes on where another one stood. A number that a config gives is what it says.
     pub fn take_up(&mut self, then: ScalerState) {
-        match self.amp.loss_scale {
-            LossScale::Dynamic(_) => self.now = ScalerState { left_out: 0, ..then },
-            LossScale::Fixed(_) if then.scale == self.now.scale => self.now.left_out = then.left_out,
-            LossScale::Fixed(_) => {}
+        if matches!(self.amp.loss_scale, LossScale::Dynamic(_)) {
+            self.now = then;
         }
         self.finite = None;
     }
 
+    /// The scale, where it does not move.
+    pub fn fixed(&self) -> Option<f64> {
+        matches!(self.amp.loss_scale, LossScale::Fixed(_)).then_some(self.now.scale)
+    }
+
     /// Moves the scale after a step, as GradScaler's `update`.
     fn move_on(&mut self, finite: bool) -> Result<()> {
-        let LossScale::Dynamic(numbers) = self.amp.loss_scale else { return self.count_in_a_row(finite) };
-        let ScalerState { scale, growth_tracker, .. } = self.now;
+        let LossScale::Dynamic(numbers) = self.amp.loss_scale else { return Ok(()) };
+        let ScalerState { scale, growth_tracker } = self.now;
         let (scale, growth_tracker) = match (finite, growth_tracker + 1) {
             (true, steps) if steps >= numbers.growth_interval => {
                 let grown = single(scale * numbers.growth_factor);
@@ -258,7 +250,7 @@ impl Scaler {
             (true, steps) => (scale, steps),
             (false, _) => (single(scale * numbers.backoff_factor), 0),
         };
-        self.now = ScalerState { scale, growth_tracker, left_out: 0 };
+        self.now = ScalerState { scale, growth_tracker };
         if self.now.scale >= f64::from(f32::MIN_POSITIVE) {
             return Ok(());
         }
@@ -266,21 +258,6 @@ impl Scaler {
             "the gradients are not finite at any loss scale: it is not their size, and the model or the learning rate is to \
              blame; CheckInvalidLossHook with `check: all` says where the first bad number is",
         ))
-    }
-
-    /// A scale that does not move leaves out every step to the end of the run where it is too large.
-    fn count_in_a_row(&mut self, finite: bool) -> Result<()> {
-        let count = &mut self.now.left_out;
-        *count = if finite { 0 } else { *count + 1 };
-        if *count < MOST_IN_A_ROW {
-            return Ok(());
-        }
-        Err(Error::invalid(format!(
-            "the gradients of {MOST_IN_A_ROW} steps in a row are not finite with the fixed `loss_scale` of {}: nothing is \
-             learnt. `loss_scale: dynamic` finds one; where the loss itself is not finite, CheckInvalidLossHook with \
-             `check: all` says where the first bad number is",
-            short(self.now.scale)
-        )))
     }
 }
 

@@ -13,6 +13,7 @@ mod lars;
 mod lion;
 mod muon;
 mod nadam;
+mod nonfinite;
 mod paramwise;
 mod part;
 mod radam;

@@ -39,8 +39,8 @@ pub struct OptimWrapper {
     pub(super) window: Window,
     /// Those that it trains beside.
     pub(super) ranks: Option<Arc<dyn Comm>>,
-    /// Updates that were skipped because the norm of the gradients was not finite.
-    pub(super) nonfinite_updates: u64,
+    /// Updates in a row that were left out, as the gradients were not finite.
+    pub(super) left_out: u64,
 }
 
 /// What an update did.
@@ -121,7 +121,7 @@ impl OptimWrapper {
             accumulate: 1,
             window: Window::default(),
             ranks: None,
-            nonfinite_updates: 0,
+            left_out: 0,
         }
     }
 
@@ -305,18 +305,24 @@ impl OptimWrapper {
     /// any further: the step is left out.
     ///
     /// # Errors
-    /// A norm that is not finite under `error_if_nonfinite`; gradients that are not finite at any loss scale; a parameter that changed its shape, or has two names; what
-    /// the device says.
+    /// A norm that is not finite under `error_if_nonfinite`; gradients that are not finite at any loss scale, or in 100
+    /// updates in a row; a parameter that changed its shape, or has two names; what the device says.
     pub fn update(&mut self, params: &mut dyn Params) -> Result<Update> {
         self.meet(params)?;
         if self.is_scaled() {
             self.finish_window(params)?;
         }
-        if let Some(overflowed) = self.move_scale()? {
-            self.clear(params)?;
-            return Ok(overflowed);
-        }
-        let done = match self.limit(params)? {
+        let done = match self.move_scale()? {
+            Some(overflowed) => overflowed,
+            None => self.limit_and_step(params)?,
+        };
+        self.count_left_out(&done)?;
+        self.clear(params)?;
+        Ok(done)
+    }
+
+    fn limit_and_step(&mut self, params: &mut dyn Params) -> Result<Update> {
+        Ok(match self.limit(params)? {
             Clipped::Norm(norm) => {
                 let Self { groups, members, state, turn, .. } = self;
                 let group_of = |name: &str| members.get(name).and_then(|at| groups.get(*at));
@@ -325,13 +331,8 @@ impl OptimWrapper {
                 params.update(&rule_of, state)?;
                 Update::Stepped(norm)
             }
-            Clipped::NonFinite(norm) => {
-                self.nonfinite_updates += 1;
-                Update::Skipped(norm)
-            }
-        };
-        self.clear(params)?;
-        Ok(done)
+            Clipped::NonFinite(norm) => Update::Skipped(norm),
+        })
     }
 
     /// Limits the gradients of each optimizer, and gives the largest norm that was found.

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use ndarray::{ArrayD, arr1};
 use serde_json::Value;
-use shanty::optim::{Amp, AmpDtype, DynamicScale, LossScale, OptimWrapper, Sgd, Update};
+use shanty::optim::{Amp, AmpDtype, ClipGrad, DynamicScale, LossScale, OptimWrapper, Sgd, Update};
 use shanty::plugin::prelude::*;
 
 /// What PyTorch printed (`fixtures/gen_amp.py`).

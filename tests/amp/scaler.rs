@@ -144,6 +144,27 @@ fn a_resumed_fixed_scale_counts_on() {
     assert!(step(&mut optim, Elem::INFINITY).is_err());
 }
 
+/// The same without mixed precision, where `clip_grad` finds a norm that is not finite.
+#[test]
+fn norms_that_are_never_finite_end_the_run() {
+    let clipped =
+        || OptimWrapper::new(Sgd::new(1.0)).clip(ClipGrad { max_norm: Some(1.0), ..ClipGrad::default() });
+    let step = |optim: &mut OptimWrapper, first: Elem| {
+        let mut model = Given::new();
+        model.scaled([first, 0.0, 0.0], 1.0);
+        optim.update(&mut model)
+    };
+    let mut optim = clipped();
+    assert!((0..60).all(|_| matches!(step(&mut optim, Elem::NAN), Ok(Update::Skipped(_)))));
+    let mut resumed = clipped();
+    resumed.load_state(optim.save_state(&Given::new()).unwrap(), &mut Given::new()).unwrap();
+    assert!((0..39).all(|_| step(&mut resumed, Elem::INFINITY).is_ok()));
+    let error = step(&mut resumed, Elem::NAN).unwrap_err().to_string();
+    assert!(error.contains("100 steps in a row") && !error.contains("loss_scale"), "{error}");
+    assert!(matches!(step(&mut optim, 1.0), Ok(Update::Stepped(Some(1.0)))));
+    assert!((0..99).all(|_| step(&mut optim, Elem::NAN).is_ok()));
+}
+
 /// A number of single precision, as long as the run.
 #[test]
 fn a_resumed_scale_goes_on_and_comes_and_goes_with_a_word() {
