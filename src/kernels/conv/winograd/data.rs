@@ -2,12 +2,11 @@
 #![allow(unsafe_code)]
 
 use super::shape::Shape;
-use super::transforms::{IN, OUT, POINTS, TileStrides, inputs, kernels, outputs};
+use super::transforms::{IN, OUT, POINTS, TileStrides, apart, inputs, kernels, outputs};
 use crate::base::Elem;
 use crate::kernels::conv::geometry::ConvGeom;
 use crate::kernels::disjoint::DisjointMut;
 use crate::kernels::gemm::microkernel::{Gather, LANES, MicroKernel, NR, Offsets, balanced_mr};
-use crate::kernels::gemm::pack::zero_padding;
 use crate::kernels::number::Number;
 use crate::kernels::par;
 use crate::kernels::scratch::Scratch;
@@ -69,11 +68,11 @@ pub(super) unsafe fn input_rows<X: Number>(
     }
 }
 
-/// Computes all images. `u` are kernels in the transformed domain ([`pack`], [`pack_flipped`]); `epilogue(at, pixels)`
-/// is called on each finished piece of an output plane with its place in `y`.
+/// Computes all images with the kernels that `taps` gives ([`taps`], [`flipped_taps`]); `epilogue(at, pixels)` is called
+/// on each finished piece of an output plane with its place in `y`.
 pub(super) fn run<X: Number, Y: Number>(
     s: &Shape,
-    u: &[Elem],
+    taps: &Taps<'_>,
     x: &[X],
     y: &mut [Y],
     epilogue: impl Fn(usize, &mut [Elem]) + Sync + Send,
@@ -82,39 +81,44 @@ pub(super) fn run<X: Number, Y: Number>(
     let images = TILES.div_ceil(per_image).min(s.n.max(1));
     // Each thread has blocks of images of its own; where there are few, the threads share each.
     let shared = s.n.div_ceil(images) < 4;
+    let rows = TILES.div_ceil(s.tile_cols());
+    // Where all tiles go through together, each panel of kernels is transformed when it is wanted and stays in a cache: of
+    // 512 channels all panels are 38 MB.
+    let at_once = s.n * s.tile_rows() <= rows;
+    let mut kernels = Scratch::take(if at_once { 0 } else { s.kernels_len() });
+    par::each_index(s.panel_len(0), &mut kernels, |p, u| transform_kernels(s, p, taps, u));
     par::chunks(images * image, shared, y, |block, y| {
         let x = &x[block * images * s.c * s.h * s.w..];
         let all = y.len() / image * s.tile_rows();
-        let rows = TILES.div_ceil(s.tile_cols());
         let y = DisjointMut::from(y);
         for first in (0..all).step_by(rows) {
             let chunk = Chunk { s, first, rows: rows.min(all - first), shared };
             let v = chunk.transform(x);
             let epilogue = |at: usize, out: &mut [Elem]| epilogue(block * images * image + at, out);
-            par::tasks(s.k.div_ceil(NR), !shared, |p| chunk.panel(p, u, &v, y, &epilogue));
+            par::tasks(s.panels(), !shared, |p| {
+                if at_once {
+                    let mut u = Scratch::take(s.panel_len(p));
+                    transform_kernels(s, p, taps, &mut u);
+                    chunk.panel(p, &u, &v, y, &epilogue);
+                } else {
+                    chunk.panel(p, &kernels[p * s.panel_len(0)..], &v, y, &epilogue);
+                }
+            });
         }
     });
 }
 
-/// Kernels in the transformed domain: panel after panel of [point, c, lanes].
-///
-/// The points of a kernel lie a power of two apart, which a cache keeps in one set: sixteen channels at a time go through
-/// a buffer in which they lie a vector further apart, and from there in pieces of whole pages.
-fn transform_kernels(channels: usize, w: &[Elem], u: &mut [Elem]) {
-    par::each_index(POINTS * channels * NR, u, |p, u| {
-        let width = u.len() / (POINTS * channels);
-        let w = &w[p * NR * channels * 9..][..width * channels * 9];
-        let (block, pitch) = (LANES * width, LANES * width + LANES);
-        let mut local = Scratch::take(POINTS * pitch);
-        for c in (0..channels).step_by(LANES) {
-            for l in (0..width).step_by(LANES) {
-                kernels(&w[c * 9 * width + l..], width, LANES, pitch, &mut local[l..]);
-            }
-            for (point, local) in local.chunks_exact(pitch).enumerate() {
-                u[(point * channels + c) * width..][..block].copy_from_slice(&local[..block]);
-            }
+/// Panel `p` of the kernels in the transformed domain: [point, c, lane], the points [`apart`].
+fn transform_kernels(s: &Shape, p: usize, taps: &Taps<'_>, u: &mut [Elem]) {
+    let width = s.width(p);
+    let mut w = Scratch::take(s.c * 9 * width);
+    taps(p, width, &mut w);
+    for c in (0..s.c).step_by(LANES) {
+        for l in (0..width).step_by(LANES) {
+            let (w, u) = (&w[c * 9 * width + l..], &mut u[c * width + l..]);
+            kernels(w, width, LANES, apart(s.c * width), u);
         }
-    });
+    }
 }
 
 /// Some rows of tiles, counted through the images of a block.
@@ -130,9 +134,10 @@ impl Chunk<'_> {
     /// The transformed inputs, [point, c / 16, tile, 16].
     fn transform<X: Number>(&self, x: &[X]) -> Scratch {
         let (s, tiles) = (self.s, self.rows * self.s.tile_cols());
-        let mut v = Scratch::take(POINTS * tiles * s.c);
+        let point = apart(tiles * s.c);
+        let mut v = Scratch::take(POINTS * point);
         let to = DisjointMut::from(&mut v[..]);
-        let strides = TileStrides { point: tiles * s.c, tile: LANES };
+        let strides = TileStrides { point, tile: LANES };
         let (runs, blocks) = (self.runs(), s.c / LANES);
         par::tasks(runs.len() * blocks, !self.shared, |i| {
             let ((r, count), block) = (runs[i / blocks], i % blocks);
@@ -173,10 +178,10 @@ impl Chunk<'_> {
         epilogue: &(impl Fn(usize, &mut [Elem]) + Sync),
     ) {
         let (s, l0) = (self.s, p * NR);
-        let (cols, plane, width) = (s.tile_cols(), s.out_h * s.out_w, NR.min(s.k - l0));
+        let (cols, plane, width) = (s.tile_cols(), s.out_h * s.out_w, s.width(p));
         let tiles = self.rows * cols;
-        let mut m = Scratch::take(POINTS * tiles * NR);
-        self.multiply(width, &u[l0 * POINTS * s.c..], v, &mut m);
+        let mut m = Scratch::take(POINTS * apart(tiles * width));
+        self.multiply(width, u, v, &mut m);
         let mut sums = Scratch::take(OUT * s.out_w * NR);
         // Planes a vector further apart than they need be: at a power of two they would share sets of a cache.
         let pitch = (OUT * s.out_w).next_multiple_of(LANES) + LANES;
@@ -185,7 +190,7 @@ impl Chunk<'_> {
             let (image, row) = self.place(r);
             let height = OUT.min(s.out_h - row * OUT);
             for l in (0..width).step_by(LANES) {
-                let from = TileStrides { point: tiles * width, tile: width };
+                let from = TileStrides { point: apart(tiles * width), tile: width };
                 outputs(&m[r * cols * width + l..], from, cols, (height, s.out_w), width, &mut sums[l..]);
             }
             let pixels = height * s.out_w;
@@ -216,11 +221,11 @@ impl Chunk<'_> {
                         stride: tiles * LANES,
                     },
                     gather: Gather::A { rs_b: width },
-                    a: &v[point * tiles * s.c..],
+                    a: &v[point * apart(tiles * s.c)..],
                     a_rows,
-                    b: &u[point * width * s.c..],
+                    b: &u[point * apart(width * s.c)..],
                     nr: width,
-                    c: DisjointMut::from(&mut m[(point * tiles + i * mr) * width..]),
+                    c: DisjointMut::from(&mut m[point * apart(tiles * width) + i * mr * width..]),
                     rs_c: width,
                     accumulate: false,
                 }
@@ -230,37 +235,23 @@ impl Chunk<'_> {
     }
 }
 
-/// Elements of transformed kernels.
-pub(super) fn packed_len(g: &ConvGeom) -> usize {
-    POINTS * g.c * g.k
-}
+/// Writes panel `p` of the kernels before they are transformed, `width` output channels, as [c, tap, output channel].
+pub(super) type Taps<'a> = dyn Fn(usize, usize, &mut [Elem]) + Sync + 'a;
 
-/// The weight ([k, c, 3, 3]) transformed for the forward pass, by panels of [c, tap, output channel].
-pub(super) fn pack(g: &ConvGeom, w: &[Elem], u: &mut [Elem]) {
+/// Those of the forward pass, from a weight of [k, c, 3, 3].
+pub(super) fn taps(g: &ConvGeom, w: &[Elem], p: usize, width: usize, panel: &mut [Elem]) {
     let steps = g.c * 9;
-    let mut packed = Scratch::take(g.k * steps);
-    par::each_index(NR * steps, &mut packed, |p, panel| {
-        let width = panel.len() / steps;
-        transpose(width, steps, &w[p * NR * steps..], steps, 0.0, panel, width);
-        zero_padding(panel, width);
-    });
-    transform_kernels(g.c, &packed, u);
+    transpose(width, steps, &w[p * NR * steps..], steps, 0.0, panel, width);
 }
 
-/// The weight transformed for the gradient of the input, by panels of [k, tap, input channel], the last tap first.
-pub(super) fn pack_flipped(g: &ConvGeom, w: &[Elem], u: &mut [Elem]) {
-    let steps = g.k * 9;
-    let mut packed = Scratch::take(g.c * steps);
-    par::each_index(NR * steps, &mut packed, |p, panel| {
-        let width = panel.len() / steps;
-        let mut turned = [0.0; 9 * NR];
-        for (k, panel) in panel.chunks_exact_mut(9 * width).enumerate() {
-            let from = &w[(k * g.c + p * NR) * 9..][..width * 9];
-            transpose(width, 9, from, 9, 0.0, &mut turned, width);
-            for (tap, row) in panel.chunks_exact_mut(width).enumerate() {
-                row.copy_from_slice(&turned[(8 - tap) * width..][..width]);
-            }
+/// Those of the gradient of the input, which are those of a convolution with the last tap first.
+pub(super) fn flipped_taps(g: &ConvGeom, w: &[Elem], p: usize, width: usize, panel: &mut [Elem]) {
+    let mut turned = [0.0; 9 * NR];
+    for (k, panel) in panel.chunks_exact_mut(9 * width).enumerate() {
+        let from = &w[(k * g.c + p * NR) * 9..][..width * 9];
+        transpose(width, 9, from, 9, 0.0, &mut turned, width);
+        for (tap, row) in panel.chunks_exact_mut(width).enumerate() {
+            row.copy_from_slice(&turned[(8 - tap) * width..][..width]);
         }
-    });
-    transform_kernels(g.k, &packed, u);
+    }
 }

@@ -1,13 +1,12 @@
 //! The three passes of a convolution, on values as they are stored: rounded ones are widened where channels become
 //! lanes, and results are rounded where they become planes again.
 
-use super::data::{pack, pack_flipped, packed_len, run};
+use super::data::{Taps, flipped_taps, run, taps};
 use super::shape::Shape;
 use super::weight_grad;
 use crate::base::Elem;
 use crate::kernels::conv::geometry::ConvGeom;
 use crate::kernels::number::{Numbers, NumbersMut};
-use crate::kernels::scratch::Scratch;
 
 /// `y`, overwritten; `epilogue(at, pixels)` is called on each finished piece of a plane with its place in `y`.
 pub(in crate::kernels::conv) fn forward(
@@ -18,9 +17,7 @@ pub(in crate::kernels::conv) fn forward(
     y: NumbersMut<'_>,
     epilogue: impl Fn(usize, &mut [Elem]) + Sync + Send,
 ) {
-    let mut u = Scratch::take(packed_len(g));
-    pack(g, w, &mut u);
-    run_as_stored(s, &u, x, y, epilogue);
+    run_as_stored(s, &|p, width, panel| taps(g, w, p, width, panel), x, y, epilogue);
 }
 
 /// `dx`, overwritten.
@@ -31,9 +28,7 @@ pub(in crate::kernels::conv) fn backward_data(
     w: &[Elem],
     dx: NumbersMut<'_>,
 ) {
-    let mut u = Scratch::take(packed_len(g));
-    pack_flipped(g, w, &mut u);
-    run_as_stored(s, &u, dy, dx, |_, _| {});
+    run_as_stored(s, &|p, width, panel| flipped_taps(g, w, p, width, panel), dy, dx, |_, _| {});
 }
 
 /// `dw = beta * dw + gradient`.
@@ -54,15 +49,15 @@ pub(in crate::kernels::conv) fn backward_weight(
 
 fn run_as_stored(
     s: &Shape,
-    u: &[Elem],
+    taps: &Taps<'_>,
     x: Numbers<'_>,
     y: NumbersMut<'_>,
     epilogue: impl Fn(usize, &mut [Elem]) + Sync + Send,
 ) {
     match (x, y) {
-        (Numbers::Full(x), NumbersMut::Full(y)) => run(s, u, x, y, epilogue),
-        (Numbers::Full(x), NumbersMut::Half(y)) => run(s, u, x, y, epilogue),
-        (Numbers::Half(x), NumbersMut::Full(y)) => run(s, u, x, y, epilogue),
-        (Numbers::Half(x), NumbersMut::Half(y)) => run(s, u, x, y, epilogue),
+        (Numbers::Full(x), NumbersMut::Full(y)) => run(s, taps, x, y, epilogue),
+        (Numbers::Full(x), NumbersMut::Half(y)) => run(s, taps, x, y, epilogue),
+        (Numbers::Half(x), NumbersMut::Full(y)) => run(s, taps, x, y, epilogue),
+        (Numbers::Half(x), NumbersMut::Half(y)) => run(s, taps, x, y, epilogue),
     }
 }

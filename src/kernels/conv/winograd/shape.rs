@@ -1,8 +1,8 @@
 //! When Winograd's algorithm pays, and the shape of a convolution as it sees it.
 
-use super::transforms::OUT;
+use super::transforms::{OUT, POINTS, apart};
 use crate::kernels::conv::geometry::ConvGeom;
-use crate::kernels::gemm::microkernel::LANES;
+use crate::kernels::gemm::microkernel::{LANES, NR};
 
 /// The fewest tiles that are worth transforming the kernels for.
 const MIN_TILES: usize = 16;
@@ -42,7 +42,8 @@ impl Shape {
     /// Whether there are whole vectors of channels, enough tiles, and not too many of their outputs outside of the map.
     fn pays(&self) -> bool {
         let tiles = self.tile_rows() * self.tile_cols();
-        self.c.is_multiple_of(LANES)
+        self.k > 0
+            && self.c.is_multiple_of(LANES)
             && self.k.is_multiple_of(LANES)
             && self.n * tiles >= MIN_TILES
             && 10 * self.out_h * self.out_w >= MIN_TENTHS_INSIDE * tiles * OUT * OUT
@@ -56,6 +57,27 @@ impl Shape {
     /// Tiles in one row.
     pub fn tile_cols(&self) -> usize {
         self.out_w.div_ceil(OUT)
+    }
+
+    /// Panels of output channels.
+    pub fn panels(&self) -> usize {
+        self.k.div_ceil(NR)
+    }
+
+    /// Output channels of panel `p`.
+    pub fn width(&self, p: usize) -> usize {
+        NR.min(self.k - p * NR)
+    }
+
+    /// Elements of panel `p` of the kernels in the transformed domain: [point, c, lane], the points [`apart`].
+    pub fn panel_len(&self, p: usize) -> usize {
+        POINTS * apart(self.c * self.width(p))
+    }
+
+    /// Elements of all panels. All but the last one are as large as the first.
+    pub fn kernels_len(&self) -> usize {
+        let last = self.panels() - 1;
+        last * self.panel_len(0) + self.panel_len(last)
     }
 }
 

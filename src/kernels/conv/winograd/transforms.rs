@@ -119,6 +119,12 @@ fn load_vector(x: &[Elem], at: usize) -> &V {
     }
 }
 
+/// How far two points of `n` numbers each lie apart: a vector more, as a cache keeps what lies a power of two apart in one
+/// set, and the transforms walk through all points at once.
+pub(super) const fn apart(n: usize) -> usize {
+    n + LANES
+}
+
 /// Where the points of transformed tiles lie: point p of tile t at `p * point + t * tile`.
 #[derive(Clone, Copy)]
 pub(super) struct TileStrides {

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::data::{TRANSPOSED_ROWS, channels_last, input_rows};
 use super::shape::Shape;
-use super::transforms::{OUT, POINTS, TileStrides, gradients, kernel_gradients};
+use super::transforms::{OUT, POINTS, TileStrides, apart, gradients, kernel_gradients};
 use crate::base::Elem;
 use crate::kernels::disjoint::DisjointMut;
 use crate::kernels::elementwise::add_assign;
@@ -21,6 +21,8 @@ const TILES: usize = 128;
 
 /// Chunks of images that a gradient is cut into at most: the work of up to 8 threads.
 const CHUNKS: usize = 8;
+/// Panels whose work several threads can share: each is one task of [`at_once`].
+const MANY_PANELS: usize = 8;
 /// Elements that the transformed gradients of all chunks may have: 8 MiB.
 const PARTIALS: usize = 1 << 21;
 
@@ -45,7 +47,10 @@ pub(super) fn backward_weight<X: Number, D: Number>(
     beta: Elem,
     dw: &mut [Elem],
 ) {
-    let size = POINTS * s.c * s.k;
+    if s.n * s.tile_rows() * s.tile_cols() <= TILES && s.panels() >= MANY_PANELS {
+        return at_once(s, x, dy, beta, dw);
+    }
+    let size = s.kernels_len();
     let chunks = (PARTIALS / size).clamp(1, CHUNKS).min(s.n);
     let images = s.n.div_ceil(chunks);
     let mut sums = Scratch::take(s.n.div_ceil(images) * size);
@@ -56,14 +61,30 @@ pub(super) fn backward_weight<X: Number, D: Number>(
     let (u, others) = sums.split_at_mut(size);
     others.chunks_exact(size).for_each(|other| add_assign(other, u));
     par::chunks(NR * s.c * 9, false, dw, |p, dw| {
-        let width = dw.len() / (s.c * 9);
-        let u = &u[p * NR * POINTS * s.c..];
-        let mut taps = Scratch::take(s.c * 9 * width);
-        for l in (0..width).step_by(LANES) {
-            kernel_gradients(&u[l..], width, s.c, s.c * width, &mut taps[l..]);
-        }
-        transpose(s.c * 9, width, &taps, width, beta, dw, s.c * 9);
+        transform_back(s, p, &u[p * s.panel_len(0)..], beta, dw);
     });
+}
+
+/// All tiles in one round: each panel of sums is transformed back as it is found, while a cache has it.
+fn at_once<X: Number, D: Number>(s: &Shape, x: &[X], dy: &[D], beta: Elem, dw: &mut [Elem]) {
+    let mut round = Round::of(s, s.n, true);
+    round.transform(s, s.n, x, dy);
+    par::chunks(NR * s.c * 9, false, dw, |p, dw| {
+        let mut u = Scratch::take(s.panel_len(p));
+        let sums = DisjointMut::from(&mut u[..]);
+        (0..POINTS).for_each(|point| round.multiply_point(s, (p, point), false, sums));
+        transform_back(s, p, &u, beta, dw);
+    });
+}
+
+/// Panel `p` of the gradient.
+fn transform_back(s: &Shape, p: usize, u: &[Elem], beta: Elem, dw: &mut [Elem]) {
+    let (width, steps) = (s.width(p), s.c * 9);
+    let mut taps = Scratch::take(steps * width);
+    for l in (0..width).step_by(LANES) {
+        kernel_gradients(&u[l..], width, s.c, apart(s.c * width), &mut taps[l..]);
+    }
+    transpose(steps, width, &taps, width, beta, dw, steps);
 }
 
 /// The transformed gradient `u` of some images.
@@ -77,20 +98,26 @@ fn chunk<X: Number, D: Number>(
 ) {
     let per_image = s.tile_rows() * s.tile_cols();
     let most = TILES.div_ceil(per_image).min(images.len());
-    let (inputs, gradients) = (POINTS * s.c * most * per_image, POINTS * s.k * most * per_image);
-    let mut round = Round { tiles: 0, v: Scratch::take(inputs), z: Scratch::take(gradients), shared };
+    let mut round = Round::of(s, most, shared);
     for n in images.clone().step_by(most) {
         let count = most.min(images.end - n);
-        round.tiles = count * per_image;
         round.transform(s, count, &x[n * s.c * s.h * s.w..], &dy[n * s.k * s.out_h * s.out_w..]);
         round.multiply(s, n > images.start, u);
     }
 }
 
 impl Round {
+    /// Room for as many images.
+    fn of(s: &Shape, images: usize, shared: bool) -> Self {
+        let tiles = images * s.tile_rows() * s.tile_cols();
+        let (v, z) = (POINTS * apart(s.c * tiles), s.panels() * POINTS * apart(NR * tiles));
+        Self { tiles, v: Scratch::take(v), z: Scratch::take(z), shared }
+    }
+
     /// Fills `v` and `z` from `count` images.
     fn transform<X: Number, D: Number>(&mut self, s: &Shape, count: usize, x: &[X], dy: &[D]) {
-        let tiles = self.tiles;
+        let tiles = count * s.tile_rows() * s.tile_cols();
+        self.tiles = tiles;
         let (v, z) = (DisjointMut::from(&mut self.v[..]), DisjointMut::from(&mut self.z[..]));
         let (blocks_c, blocks_k) = (s.c / LANES, s.k / LANES);
         // One task for 16 channels of one image, of the input or of the gradient.
@@ -99,7 +126,7 @@ impl Round {
             let first = image * s.tile_rows() * s.tile_cols();
             if block < blocks_c {
                 let src = &x[(image * s.c + block * LANES) * s.h * s.w..];
-                let to = TileStrides { point: s.c * tiles, tile: LANES };
+                let to = TileStrides { point: apart(s.c * tiles), tile: LANES };
                 for r in (0..s.tile_rows()).step_by(TRANSPOSED_ROWS) {
                     let count = TRANSPOSED_ROWS.min(s.tile_rows() - r);
                     let at = (block * tiles + first + r * s.tile_cols()) * LANES;
@@ -109,14 +136,14 @@ impl Round {
             } else {
                 let k = (block - blocks_c) * LANES;
                 let (panel, lane) = (k / NR, k % NR);
-                let width = NR.min(s.k - panel * NR);
+                let width = s.width(panel);
                 let src = &dy[(image * s.k + k) * s.out_h * s.out_w..];
-                let to = TileStrides { point: width * tiles, tile: width };
+                let to = TileStrides { point: apart(width * tiles), tile: width };
                 let size = (OUT, s.tile_cols() * OUT);
                 let mut local = Scratch::take(size.0 * size.1 * LANES);
                 for r in 0..s.tile_rows() {
                     channels_last((s.out_h, s.out_w), (0, 0), r * OUT, size, src, &mut local);
-                    let at = panel * NR * POINTS * tiles + (first + r * s.tile_cols()) * width + lane;
+                    let at = panel * POINTS * apart(NR * tiles) + (first + r * s.tile_cols()) * width + lane;
                     // SAFETY: each task has tiles and channels of its own.
                     gradients(&local, size.1, s.tile_cols(), to, unsafe { z.part(at) });
                 }
@@ -126,34 +153,45 @@ impl Round {
 
     /// Adds the round's products to `u`, [panel, point, c, lane].
     fn multiply(&self, s: &Shape, accumulate: bool, u: &mut [Elem]) {
-        let tiles = self.tiles;
-        let steps: Vec<u32> = (0..tiles as u32).map(|t| t * LANES as u32).collect();
         let u = DisjointMut::from(u);
-        // One task for a panel and a point.
-        par::tasks(s.k.div_ceil(NR) * POINTS, !self.shared, |i| {
+        par::tasks(s.panels() * POINTS, !self.shared, |i| {
             let (panel, point) = (i / POINTS, i % POINTS);
-            let width = NR.min(s.k - panel * NR);
-            let z = &self.z[(panel * NR * POINTS + point * width) * tiles..][..width * tiles];
-            // Rows of one micro-kernel are channels of one block of 16.
-            let mr = balanced_mr(LANES, width);
-            for c in (0..s.c).step_by(mr) {
-                let lane = (c % LANES) as u32;
-                let rows: [u32; LANES] = std::array::from_fn(|i| lane + i as u32);
-                let at = (panel * NR * POINTS + point * width) * s.c + c * width;
-                MicroKernel {
-                    k: Offsets::flat(&steps, (tiles - 1) * LANES),
-                    gather: Gather::A { rs_b: width },
-                    a: &self.v[(point * s.c + c / LANES * LANES) * tiles..],
-                    a_rows: &rows[..mr],
-                    b: z,
-                    nr: width,
-                    // SAFETY: each task has a panel and a point of its own.
-                    c: unsafe { u.part(at) },
-                    rs_c: width,
-                    accumulate,
-                }
-                .run();
-            }
+            // SAFETY: each task has a panel and a point of its own.
+            let u = unsafe { u.part(panel * s.panel_len(0)) };
+            self.multiply_point(s, (panel, point), accumulate, u);
         });
+    }
+
+    /// One point of a panel, whose sums are `u`: [point, c, lane].
+    fn multiply_point(
+        &self,
+        s: &Shape,
+        (panel, point): (usize, usize),
+        accumulate: bool,
+        u: DisjointMut<'_>,
+    ) {
+        let (tiles, width) = (self.tiles, s.width(panel));
+        let steps: Vec<u32> = (0..tiles as u32).map(|t| t * LANES as u32).collect();
+        let at = panel * POINTS * apart(NR * tiles) + point * apart(width * tiles);
+        let z = &self.z[at..][..width * tiles];
+        // Rows of one micro-kernel are channels of one block of 16.
+        let mr = balanced_mr(LANES, width);
+        for c in (0..s.c).step_by(mr) {
+            let lane = (c % LANES) as u32;
+            let rows: [u32; LANES] = std::array::from_fn(|i| lane + i as u32);
+            MicroKernel {
+                k: Offsets::flat(&steps, (tiles - 1) * LANES),
+                gather: Gather::A { rs_b: width },
+                a: &self.v[point * apart(s.c * tiles) + c / LANES * LANES * tiles..],
+                a_rows: &rows[..mr],
+                b: z,
+                nr: width,
+                // SAFETY: the caller gives each point of a panel to one task.
+                c: unsafe { u.part(point * apart(s.c * width) + c * width) },
+                rs_c: width,
+                accumulate,
+            }
+            .run();
+        }
     }
 }
