@@ -134,6 +134,41 @@ fn without_null(v: &Value) -> Value {
     )
 }
 
+/// Powers beyond f64 in either direction: the norm of a high order is all but the largest number.
+#[test]
+fn norms_of_high_order_neither_overflow_nor_vanish() {
+    for unit in [1e-3, 1.0, 1e3] {
+        let grads = ndarray::arr1(&[0.3 * unit, -0.2 * unit, 0.0]).into_dyn();
+        let mut bag = Bag(vec![("w".into(), grads.clone(), grads)]);
+        let clip = ClipGrad { norm_type: 1000.0, ..ClipGrad::by_norm(1e-6) };
+        let shanty::optim::Clipped::Norm(Some(norm)) = clip.apply(&mut bag, &all).unwrap() else { panic!() };
+        approx::assert_relative_eq!(norm, f64::from(0.3 * unit), max_relative = 1e-6);
+    }
+}
+
+/// Of optimizers in turns each has its own count: one that steps does not hide one that never does.
+#[test]
+fn an_optimizer_that_never_steps_in_its_turns_ends_the_run() {
+    use shanty::optim::{Share, Update};
+    let of = |module: &str| Share { modules: vec![module.into()], ndim: None };
+    let sgd = || OptimWrapper::new(shanty::optim::Sgd::new(1.0));
+    let mut optim = OptimWrapper::several([
+        ("generator", of("g"), sgd()),
+        ("discriminator", of("d"), sgd().clip(ClipGrad::by_norm(1.0))),
+    ]);
+    let mut round = || {
+        let (one, bad) = (ndarray::arr1(&[1.0]).into_dyn(), ndarray::arr1(&[Elem::NAN]).into_dyn());
+        let mut bag = Bag(vec![("g.w".into(), one.clone(), one.clone()), ("d.w".into(), one, bad)]);
+        optim.take_turn(Some("generator")).unwrap();
+        assert!(matches!(optim.update(&mut bag), Ok(Update::Stepped(_))));
+        bag.0[1].2.fill(Elem::NAN);
+        optim.take_turn(Some("discriminator")).unwrap();
+        optim.update(&mut bag)
+    };
+    assert!((0..99).all(|_| matches!(round(), Ok(Update::Skipped(_)))));
+    assert!(round().is_err());
+}
+
 /// CLP-01
 #[test]
 fn a_norm_that_is_no_number_leaves_everything_as_it_is() {

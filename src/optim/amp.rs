@@ -233,11 +233,6 @@ impl Scaler {
         self.finite = None;
     }
 
-    /// The scale, where it does not move.
-    pub fn fixed(&self) -> Option<f64> {
-        matches!(self.amp.loss_scale, LossScale::Fixed(_)).then_some(self.now.scale)
-    }
-
     /// Moves the scale after a step, as GradScaler's `update`.
     fn move_on(&mut self, finite: bool) -> Result<()> {
         let LossScale::Dynamic(numbers) = self.amp.loss_scale else { return Ok(()) };
@@ -250,8 +245,8 @@ impl Scaler {
             (true, steps) => (scale, steps),
             (false, _) => (single(scale * numbers.backoff_factor), 0),
         };
-        self.now = ScalerState { scale, growth_tracker };
-        if self.now.scale >= f64::from(f32::MIN_POSITIVE) {
+        if scale >= f64::from(f32::MIN_POSITIVE) {
+            self.now = ScalerState { scale, growth_tracker };
             return Ok(());
         }
         Err(Error::invalid(

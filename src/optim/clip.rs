@@ -29,7 +29,7 @@ pub struct ClipGrad {
     /// Order of the norm; `.inf` takes the largest absolute value.
     #[schemars(extend("exclusiveMinimum" = 0, "x-infinite" = true))]
     pub norm_type: f64,
-    /// A norm that is not finite ends the run; otherwise that update is skipped, and the hundredth in a row ends the run.
+    /// A norm that is not finite ends the run; otherwise that update is skipped, and the hundredth in a row of an optimizer ends the run.
     pub error_if_nonfinite: bool,
     /// Largest absolute value, with `type: value`.
     #[schemars(extend("exclusiveMinimum" = 0))]

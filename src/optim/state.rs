@@ -23,8 +23,8 @@ struct Saved {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     samples_of_ranks: Vec<u64>,
     /// Updates in a row that were left out.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    left_out: u64,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    left_out: BTreeMap<String, u64>,
     /// The scale of mixed precision, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     loss_scaler: Option<ScalerState>,
@@ -36,10 +36,6 @@ struct Saved {
     /// What schedules have observed, by their place in the list.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     schedules: BTreeMap<usize, serde_json::Value>,
-}
-
-fn is_zero(count: &u64) -> bool {
-    *count == 0
 }
 
 /// How the sums of an open window are called.
@@ -64,7 +60,7 @@ impl OptimWrapper {
             optimizer: self.name(),
             window: self.window,
             samples_of_ranks: Vec::new(),
-            left_out: self.left_out,
+            left_out: self.left_out.clone(),
             loss_scaler: self.scaler.as_ref().map(Scaler::state),
             steps: self.state.steps(),
             scalars: self.state.scalars(),
@@ -147,7 +143,7 @@ impl OptimWrapper {
         let notes = self.take_scale(loss_scaler);
         // With another scale, or with none any more, gradients may be finite again.
         let same_scale = loss_scaler.map(|then| then.scale) == self.amp_scale();
-        self.left_out = if same_scale { left_out } else { 0 };
+        self.left_out = if same_scale { left_out } else { BTreeMap::new() };
         // Sums of losses that had another scale.
         let rescaled = self.amp_scale().unwrap_or(1.0) / loss_scaler.map_or(1.0, |then| then.scale);
         let sum = |(key, tensor): (&String, &ArrayD<Elem>)| {

@@ -1,6 +1,6 @@
 //! One place for the update: group, accumulate over micro-batches, clip, step, clear.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::amp::Scaler;
@@ -39,8 +39,9 @@ pub struct OptimWrapper {
     pub(super) window: Window,
     /// Those that it trains beside.
     pub(super) ranks: Option<Arc<dyn Comm>>,
-    /// Updates in a row that were left out, as the gradients were not finite.
-    pub(super) left_out: u64,
+    /// Updates in a row that were left out, as the gradients were not finite: of each optimizer that has turns, or of all
+    /// under no name.
+    pub(super) left_out: BTreeMap<String, u64>,
 }
 
 /// What an update did.
@@ -121,7 +122,7 @@ impl OptimWrapper {
             accumulate: 1,
             window: Window::default(),
             ranks: None,
-            left_out: 0,
+            left_out: BTreeMap::new(),
         }
     }
 
@@ -312,16 +313,18 @@ impl OptimWrapper {
         if self.is_scaled() {
             self.finish_window(params)?;
         }
-        let done = match self.move_scale()? {
-            Some(overflowed) => overflowed,
-            None => self.limit_and_step(params)?,
-        };
-        self.count_left_out(&done)?;
+        let done = self.step(params);
+        // Also where the run ends here: a checkpoint of it would go on with gradients that are not finite.
         self.clear(params)?;
+        let done = done?;
+        self.count_left_out(&done)?;
         Ok(done)
     }
 
-    fn limit_and_step(&mut self, params: &mut dyn Params) -> Result<Update> {
+    fn step(&mut self, params: &mut dyn Params) -> Result<Update> {
+        if let Some(overflowed) = self.move_scale()? {
+            return Ok(overflowed);
+        }
         Ok(match self.limit(params)? {
             Clipped::Norm(norm) => {
                 let Self { groups, members, state, turn, .. } = self;
@@ -370,6 +373,11 @@ impl OptimWrapper {
 
     pub(super) fn has(&self, p: &Info<'_>) -> bool {
         self.moves(p.name)
+    }
+
+    /// The name of the optimizer whose turn it is.
+    pub(super) fn whose_turn(&self) -> Option<String> {
+        self.turn.and_then(|at| self.parts.get(at)).map(|part| part.name.clone())
     }
 
     /// Whether the next update moves this parameter.

@@ -343,10 +343,10 @@ fn scaled_norm(model: &dyn HostParams, set: Set, order: f64, want: Want<'_>) -> 
     if max == 0.0 || !max.is_finite() {
         return max;
     }
-    if sum.is_finite() {
+    if sum.is_normal() {
         return sum.powf(1.0 / order);
     }
-    // Finite elements whose powers overflow: measure them in units of the largest.
+    // Finite elements whose powers are beyond f64, or below it: measure them in units of the largest.
     max * fold(1.0 / max).0.powf(1.0 / order)
 }
 

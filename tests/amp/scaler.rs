@@ -117,7 +117,7 @@ fn gradients_that_a_fixed_scale_makes_infinite_end_the_run() {
     assert!(matches!(step(1.0), Ok(Update::Stepped(None))));
     assert!((0..99).all(|_| step(Elem::INFINITY).is_ok()));
     let error = step(Elem::INFINITY).unwrap_err().to_string();
-    assert!(error.contains("100 steps in a row") && error.contains("loss_scale: dynamic"), "{error}");
+    assert!(error.contains("100 updates in a row") && error.contains("loss_scale: dynamic"), "{error}");
 }
 
 /// What a fixed scale has left out goes on with the run, and is not the count of good steps of a dynamic one.
@@ -160,9 +160,44 @@ fn norms_that_are_never_finite_end_the_run() {
     resumed.load_state(optim.save_state(&Given::new()).unwrap(), &mut Given::new()).unwrap();
     assert!((0..39).all(|_| step(&mut resumed, Elem::INFINITY).is_ok()));
     let error = step(&mut resumed, Elem::NAN).unwrap_err().to_string();
-    assert!(error.contains("100 steps in a row") && !error.contains("loss_scale"), "{error}");
+    assert!(error.contains("100 updates in a row") && !error.contains("loss scale"), "{error}");
     assert!(matches!(step(&mut optim, 1.0), Ok(Update::Stepped(Some(1.0)))));
     assert!((0..99).all(|_| step(&mut optim, Elem::NAN).is_ok()));
+}
+
+/// What a run that ends so leaves behind can be gone on with: none of the gradients, and a count that begins anew.
+#[test]
+fn the_state_after_such_an_end_is_good() {
+    let scaled = |loss_scale| OptimWrapper::new(Sgd::new(1.0)).amp(Amp { loss_scale, ..Amp::default() });
+    let dynamic = DynamicScale { init_scale: 1.0, ..DynamicScale::default() };
+    let clipped = |error_if_nonfinite| {
+        let clip = ClipGrad { max_norm: Some(1.0), error_if_nonfinite, ..ClipGrad::default() };
+        OptimWrapper::new(Sgd::new(1.0)).clip(clip)
+    };
+    let wrappers: [&dyn Fn() -> OptimWrapper; 5] = [
+        &|| scaled(LossScale::Fixed(1e38)),
+        &|| scaled(LossScale::Dynamic(dynamic)),
+        // Rounded to single precision it stays where it is.
+        &|| scaled(LossScale::Dynamic(DynamicScale { backoff_factor: 0.999_999_999, ..dynamic })),
+        &|| clipped(false),
+        &|| clipped(true),
+    ];
+    for (case, new) in wrappers.iter().enumerate() {
+        let (mut optim, mut model) = (new(), Given::new());
+        let ended = (0..200).any(|_| {
+            model.scaled([Elem::NAN, 0.0, 0.0], 1.0);
+            optim.backward_done(1, true);
+            optim.update(&mut model).is_err()
+        });
+        assert!(ended, "case {case}");
+        let (mut again, mut resumed) = (new(), Given::new());
+        again.load_state(optim.save_state(&model).unwrap(), &mut resumed).unwrap();
+        let scale = again.amp_scale().unwrap_or(1.0) as Elem;
+        resumed.grad = &resumed.grad + &(arr1(&[1.0, 0.0, 0.0]).into_dyn() * scale);
+        assert!(matches!(again.update(&mut resumed), Ok(Update::Stepped(_))), "case {case}");
+        // The step is one, but for what a norm is clipped by.
+        assert!(resumed.weight[0].abs() < 1e-5, "case {case}: {}", resumed.weight);
+    }
 }
 
 /// A number of single precision, as long as the run.

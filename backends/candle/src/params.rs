@@ -203,8 +203,13 @@ impl Params for CandleModel {
     }
 }
 
-/// The norm of all tensors together, in f64 where the device has it. One small tensor comes down.
+/// The norm of all tensors together, in f64 where the device has it. One small tensor comes down, of orders other than 2 and
+/// infinity two: powers are those of the numbers in units of the largest, whose own might be beyond what a number can be.
 fn norm(all: &[Tensor], order: f64, device: &Device) -> CandleResult<f64> {
+    let unit = if order.is_infinite() || order == 2.0 { 1.0 } else { norm(all, f64::INFINITY, device)? };
+    if unit == 0.0 || !unit.is_finite() {
+        return Ok(unit);
+    }
     let wide = if device.is_metal() { DType::F32 } else { DType::F64 };
     let mut parts = Vec::with_capacity(all.len());
     for tensor in all.iter().filter(|tensor| tensor.elem_count() > 0) {
@@ -216,7 +221,7 @@ fn norm(all: &[Tensor], order: f64, device: &Device) -> CandleResult<f64> {
         } else if order == 2.0 {
             flat.to_dtype(wide)?.sqr()?.sum(0)?
         } else {
-            flat.to_dtype(wide)?.abs()?.powf(order)?.sum(0)?
+            flat.to_dtype(wide)?.abs()?.affine(1.0 / unit, 0.0)?.powf(order)?.sum(0)?
         });
     }
     if parts.is_empty() {
@@ -226,6 +231,6 @@ fn norm(all: &[Tensor], order: f64, device: &Device) -> CandleResult<f64> {
     Ok(if order.is_infinite() {
         parts.into_iter().fold(0.0, |max, part| if part > max || part.is_nan() { part } else { max })
     } else {
-        parts.into_iter().sum::<f64>().powf(1.0 / order)
+        unit * parts.into_iter().sum::<f64>().powf(1.0 / order)
     })
 }

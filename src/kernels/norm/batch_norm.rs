@@ -14,7 +14,7 @@ use crate::kernels::scratch::Scratch;
 /// far apart are hardly prefetched.
 const SMALL_PLANE: usize = 64;
 
-/// Elements of a plane that are asked for ahead, at most: those of three tensors in f32 take 12 KiB of a first-level
+/// Elements of a plane that are asked for ahead, at most: those of four tensors in f32 take 16 KiB of a first-level
 /// cache.
 const ASKED: usize = 1024;
 

@@ -157,6 +157,7 @@ fn winograd_is_as_exact_as_promised() {
         ([2, 16, 34, 14], 16, [0, 1]),
         ([70, 96, 4, 4], 80, [1, 1]),
         ([16, 512, 4, 4], 512, [1, 1]),
+        ([1, 112, 13, 22], 272, [1, 1]),
     ] {
         check(&ConvGeom::new(input, k, Window { padding, ..Window::new([3, 3]) }, 1).unwrap(), 2000);
     }

@@ -33,6 +33,8 @@ struct Round {
     v: Scratch,
     /// Gradients, [panel, point, tile, lane].
     z: Scratch,
+    /// The steps of a product: where the tiles of 16 channels lie.
+    steps: Vec<u32>,
     /// Whether its parts are tasks of several threads.
     shared: bool,
 }
@@ -47,11 +49,12 @@ pub(super) fn backward_weight<X: Number, D: Number>(
     beta: Elem,
     dw: &mut [Elem],
 ) {
-    if s.n * s.tile_rows() * s.tile_cols() <= TILES && s.panels() >= MANY_PANELS {
+    let chunks = (PARTIALS / (POINTS * s.c * s.k)).clamp(1, CHUNKS).min(s.n);
+    let one_round = s.n * s.tile_rows() * s.tile_cols() <= TILES;
+    if chunks == 1 && one_round && s.panels() >= MANY_PANELS {
         return at_once(s, x, dy, beta, dw);
     }
     let size = s.kernels_len();
-    let chunks = (PARTIALS / size).clamp(1, CHUNKS).min(s.n);
     let images = s.n.div_ceil(chunks);
     let mut sums = Scratch::take(s.n.div_ceil(images) * size);
     par::chunks(size, chunks == 1, &mut sums, |i, u| {
@@ -111,7 +114,8 @@ impl Round {
     fn of(s: &Shape, images: usize, shared: bool) -> Self {
         let tiles = images * s.tile_rows() * s.tile_cols();
         let (v, z) = (POINTS * apart(s.c * tiles), s.panels() * POINTS * apart(NR * tiles));
-        Self { tiles, v: Scratch::take(v), z: Scratch::take(z), shared }
+        let steps = (0..tiles as u32).map(|t| t * LANES as u32).collect();
+        Self { tiles, v: Scratch::take(v), z: Scratch::take(z), steps, shared }
     }
 
     /// Fills `v` and `z` from `count` images.
@@ -171,7 +175,6 @@ impl Round {
         u: DisjointMut<'_>,
     ) {
         let (tiles, width) = (self.tiles, s.width(panel));
-        let steps: Vec<u32> = (0..tiles as u32).map(|t| t * LANES as u32).collect();
         let at = panel * POINTS * apart(NR * tiles) + point * apart(width * tiles);
         let z = &self.z[at..][..width * tiles];
         // Rows of one micro-kernel are channels of one block of 16.
@@ -180,7 +183,7 @@ impl Round {
             let lane = (c % LANES) as u32;
             let rows: [u32; LANES] = std::array::from_fn(|i| lane + i as u32);
             MicroKernel {
-                k: Offsets::flat(&steps, (tiles - 1) * LANES),
+                k: Offsets::flat(&self.steps[..tiles], (tiles - 1) * LANES),
                 gather: Gather::A { rs_b: width },
                 a: &self.v[point * apart(s.c * tiles) + c / LANES * LANES * tiles..],
                 a_rows: &rows[..mr],
