@@ -36,15 +36,15 @@ pub fn conv2d<'a>(
             }
         }
         Way::InFull(precision) => {
-            let w = in_full(precision, Numbers::Full(w), g.k);
             if let Some(shape) = winograd::Shape::forward(g) {
                 if !left_out(g) {
                     let mut copy = None;
                     let x = as_stored(precision, x, g.n, &mut copy);
-                    winograd::forward(&shape, g, x, &w, y, |at, out| follow(g, then, at, out));
+                    winograd::forward(&shape, (g, precision), x, w, y, |at, out| follow(g, then, at, out));
                 }
                 return;
             }
+            let w = in_full(precision, Numbers::Full(w), g.k);
             write_parts(g, x, y, |part, y| {
                 full_precision(&part.g, &part.in_full(precision, x), &w, part.then(then), y);
             });
@@ -136,11 +136,12 @@ pub fn conv2d_backward_data<'a>(
         #[cfg(all(target_arch = "x86_64", not(shanty_f64)))]
         Way::Tiles => bf16::backward_data(g, dy, w, dx),
         Way::InFull(precision) => {
-            let w = in_full(precision, Numbers::Full(w), g.k);
             if let Some(shape) = winograd::Shape::backward(g) {
                 let mut copy = None;
-                return winograd::backward_data(&shape, g, as_stored(precision, dy, g.n, &mut copy), &w, dx);
+                let dy = as_stored(precision, dy, g.n, &mut copy);
+                return winograd::backward_data(&shape, (g, precision), dy, w, dx);
             }
+            let w = in_full(precision, Numbers::Full(w), g.k);
             write_parts(g, dy, dx, |part, dx| {
                 input_gradient(&part.g, &part.in_full(precision, dy), &w, dx);
             });

@@ -35,4 +35,4 @@ pub use matrix::{Mat, MatMut};
 pub(super) use product::gemm_serial;
 pub use product::{gemm, gemm_add, gemm_gelu, gemm_gelu_of_half, gemm_gelu_slope, gemm_mul, linear};
 pub(super) use right::RightOperand;
-pub(crate) use rounded::rounded_copy;
+pub(crate) use rounded::{round_in_place, rounded_copy};

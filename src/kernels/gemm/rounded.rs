@@ -28,9 +28,8 @@ pub(super) fn rounded<'a>(
             Numbers::Half(from) => copy(from, mat.cs, to),
         }
         match (precision, mat.data) {
-            (Precision::Full, _) | (Precision::Bf16, Numbers::Half(_)) => {}
-            (Precision::Bf16, Numbers::Full(_)) => to_bf16(to),
-            (Precision::F16, _) => to_f16(to),
+            (Precision::Bf16, Numbers::Half(_)) => {}
+            (precision, _) => round_in_place(precision, to),
         }
     });
     FullMat { data: to, rows: mat.rows, cols, rs: cols, cs: 1 }
@@ -42,6 +41,15 @@ pub(crate) fn rounded_copy(precision: Precision, from: Numbers<'_>, rows: usize)
     let mat = Mat::new(from, rows, from.len() / rows.max(1));
     rounded(precision, mat, &mut to, from.len() < SERIAL_FLOPS / 8);
     to
+}
+
+/// Numbers rounded where they are.
+pub(crate) fn round_in_place(precision: Precision, numbers: &mut [Elem]) {
+    match precision {
+        Precision::Full => {}
+        Precision::Bf16 => to_bf16(numbers),
+        Precision::F16 => to_f16(numbers),
+    }
 }
 
 /// Every `step`th number, as many as `to` has.

@@ -6,29 +6,39 @@ use super::shape::Shape;
 use super::weight_grad;
 use crate::base::Elem;
 use crate::kernels::conv::geometry::ConvGeom;
+use crate::kernels::gemm::round_in_place;
 use crate::kernels::number::{Numbers, NumbersMut};
+use crate::kernels::precision::Precision;
 
-/// `y`, overwritten; `epilogue(at, pixels)` is called on each finished piece of a plane with its place in `y`.
+/// `y`, overwritten, with weights rounded to `precision`; `epilogue(at, pixels)` is called on each finished piece of a plane with its place in `y`.
 pub(in crate::kernels::conv) fn forward(
     s: &Shape,
-    g: &ConvGeom,
+    (g, precision): (&ConvGeom, Precision),
     x: Numbers<'_>,
     w: &[Elem],
     y: NumbersMut<'_>,
     epilogue: impl Fn(usize, &mut [Elem]) + Sync + Send,
 ) {
-    run_as_stored(s, &|p, width, panel| taps(g, w, p, width, panel), x, y, epilogue);
+    let taps = |p: usize, width: usize, panel: &mut [Elem]| {
+        taps(g, w, p, width, panel);
+        round_in_place(precision, panel);
+    };
+    run_as_stored(s, &taps, x, y, epilogue);
 }
 
-/// `dx`, overwritten.
+/// `dx`, overwritten, with weights rounded to `precision`.
 pub(in crate::kernels::conv) fn backward_data(
     s: &Shape,
-    g: &ConvGeom,
+    (g, precision): (&ConvGeom, Precision),
     dy: Numbers<'_>,
     w: &[Elem],
     dx: NumbersMut<'_>,
 ) {
-    run_as_stored(s, &|p, width, panel| flipped_taps(g, w, p, width, panel), dy, dx, |_, _| {});
+    let taps = |p: usize, width: usize, panel: &mut [Elem]| {
+        flipped_taps(g, w, p, width, panel);
+        round_in_place(precision, panel);
+    };
+    run_as_stored(s, &taps, dy, dx, |_, _| {});
 }
 
 /// `dw = beta * dw + gradient`.
