@@ -1,6 +1,9 @@
 //! "Did you mean": the nearest known name.
 
-/// The candidate nearest to `word`, if it is near enough to be a slip of the finger.
+/// Candidates that are compared at most: a thousand unknown keys beside forty thousand known ones took fourteen seconds.
+const MOST: usize = 2000;
+
+/// The candidate nearest to `word`, if it is near enough to be a slip of the finger. The first 2000 are compared.
 ///
 /// ```
 /// use shanty::base::suggest::nearest;
@@ -15,6 +18,7 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     let allowed = |c: &str| (length.max(c.chars().count()) / 3).max(1);
     candidates
         .into_iter()
+        .take(MOST)
         // Whoever wrote the very name meant something else by it.
         .filter(|c| *c != word)
         // The distance is at least the difference in length: a word of a megabyte is compared with nothing.
