@@ -10,7 +10,8 @@ use crate::kernels::gemm::round_in_place;
 use crate::kernels::number::{Numbers, NumbersMut};
 use crate::kernels::precision::Precision;
 
-/// `y`, overwritten, with weights rounded to `precision`; `epilogue(at, pixels)` is called on each finished piece of a plane with its place in `y`.
+/// `y`, overwritten, with weights rounded to `precision`; `epilogue(at, pixels)` is called on each finished piece of a plane
+/// with its place in `y`.
 pub(in crate::kernels::conv) fn forward(
     s: &Shape,
     (g, precision): (&ConvGeom, Precision),
