@@ -62,6 +62,12 @@ fn norms_see_every_bad_number() {
     let n = 12 * 16 + 16 + 16 * 3 + 3;
     let norm = net.norm(Set::Values, 2.0, &all).unwrap();
     assert!((norm / (1e30 * f64::from(n).sqrt()) - 1.0).abs() < 1e-6, "{norm}");
+    // Their thousandth powers are no f64, in either direction.
+    for size in [1e-3f32, 1e3] {
+        net.edit(Set::Values, &all, &mut |_, mut value| value.fill(size)).unwrap();
+        let norm = net.norm(Set::Values, 1000.0, &all).unwrap();
+        assert!((norm / (f64::from(size) * f64::from(n).powf(1e-3)) - 1.0).abs() < 1e-6, "{norm}");
+    }
     assert_eq!(net.norm(Set::Grads, 2.0, &all).unwrap(), 0.0, "there is no gradient yet");
 }
 
