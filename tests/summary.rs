@@ -70,6 +70,23 @@ fn resnet18_has_the_published_counts() {
     assert_eq!(module(&found, "backbone.layer4")["parameters"], 8_393_728);
 }
 
+/// The maps between the layers are of bf16, half as large; the working memory of the ops and the classifier are not.
+#[test]
+fn a_step_is_measured_in_the_precision_of_its_training() {
+    let bytes = |set: &[&str]| {
+        let sets = [
+            SYNTHETIC_3,
+            "train_dataloader.batch_size=4",
+            "model.backbone.init_cfg=null",
+            "model.head.num_classes=10",
+        ];
+        let sets: Vec<&str> = sets.iter().chain(set).flat_map(|set| ["--set", set]).collect();
+        json("finetune_resnet18.yaml", &sets)["step_bytes"]["activations"].as_u64().unwrap()
+    };
+    let (full, half) = (bytes(&[]), bytes(&["optim_wrapper.type=AmpOptimWrapper"]));
+    assert!((full * 4 / 10..full * 7 / 10).contains(&half), "{half} of {full}");
+}
+
 #[test]
 fn the_table_is_nested_and_as_deep_as_asked() {
     let text = shanty("parcels_two_inputs.yaml", &[]);

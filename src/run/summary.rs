@@ -6,8 +6,11 @@ use super::assemble::{Assembled, Purpose, assemble};
 use super::stand_in::refused;
 use crate::base::{Elem, Error, Result, shapes_only};
 use crate::config::Node;
-use crate::model::StepCx;
+use crate::data::Batch;
+use crate::kernels::{Precision, with_precision};
+use crate::model::{Model, StepCx};
 use crate::nn::Traced;
+use crate::optim::OptimWrapper;
 use crate::params::Role;
 
 /// The modules of a model, and the memory of its steps.
@@ -46,7 +49,7 @@ pub struct StepMemory {
 /// The mistakes of the config; data of which nothing is known; what the model says of a batch.
 pub fn summary(node: &Node, name: Option<&str>) -> Result<Summary> {
     let Assembled { builder, stand_ins, .. } = assemble(node, name, Purpose::Look, None)?;
-    let RunnerBuilder { model, train_data, val, test, written, .. } = builder;
+    let RunnerBuilder { model, optim, train_data, val, test, written, .. } = builder;
     let mut model = model.ok_or_else(|| Error::config("the config has no `model`"))?;
     let trains = train_data.as_ref().filter(|_| !headless(node)).map(|data| data.samples_per_batch());
     let evaluated = [("val", val), ("test", test)];
@@ -63,17 +66,7 @@ pub fn summary(node: &Node, name: Option<&str>) -> Result<Summary> {
     };
     let batch =
         data.preview(0).map_err(placed)?.ok_or_else(|| Error::config("the data set has no samples"))?;
-    let mut modules = Vec::new();
-    let traced = refused("evaluation", || {
-        modules = shapes_only(true, || model.trace(&batch))?;
-        Ok(())
-    });
-    traced.map_err(placed)?;
     let samples = batch.len();
-    for module in &mut modules {
-        module.work.multiply_adds /= samples as u64;
-        module.work.activations /= samples as u64;
-    }
     let [mut weights, mut parameters, mut trained] = [0; 3];
     model.infos(&mut |info| {
         let len: usize = info.shape.iter().product();
@@ -83,16 +76,33 @@ pub fn summary(node: &Node, name: Option<&str>) -> Result<Summary> {
             trained += if info.frozen { 0 } else { len };
         }
     });
+    // Before a forward pass in single precision, and of other samples, leaves buffers of its own.
     let step = trains.map(|batch_size| {
         let rows: Vec<usize> = (0..batch_size).map(|i| i % samples).collect();
-        let step = StepCx { seed: 0, iter: 0, loss_scale: 1.0 };
-        let batch = batch.rows(&rows);
-        let train = || Ok(shapes_only(true, || model.train_step(&batch, &step)).map(drop)?);
-        refused("training", train).map_err(placed)?;
+        let precision = optim.as_ref().map_or(Precision::Full, OptimWrapper::precision);
+        train_step(&mut *model, &batch.rows(&rows), precision).map_err(placed)?;
         let (weights, gradients) = (weights * size_of::<Elem>(), trained * size_of::<Elem>());
         Ok::<_, Error>(StepMemory { batch_size, weights, gradients, activations: model.buffer_bytes() })
     });
-    Ok(Summary { modules, samples, parameters, trained, step: step.transpose()? })
+    let step = step.transpose()?;
+    let mut modules = Vec::new();
+    let traced = refused("evaluation", || {
+        modules = shapes_only(true, || model.trace(&batch))?;
+        Ok(())
+    });
+    traced.map_err(placed)?;
+    for module in &mut modules {
+        module.work.multiply_adds /= samples as u64;
+        module.work.activations /= samples as u64;
+    }
+    Ok(Summary { modules, samples, parameters, trained, step })
+}
+
+/// A step by its shapes, in the precision of the training.
+fn train_step(model: &mut dyn Model, batch: &Batch, precision: Precision) -> Result<()> {
+    let cx = StepCx { seed: 0, iter: 0, loss_scale: 1.0 };
+    let step = || with_precision(precision, || model.train_step(batch, &cx));
+    refused("training", || Ok(shapes_only(true, step).map(drop)?))
 }
 
 /// Whether the model is a classifier with `head: null`: it has no loss to train by, but modules to look at.
