@@ -9,8 +9,8 @@ use shanty::base::{Result, Tensor, keyed};
 use shanty::kernels::{Precision, with_precision};
 use shanty::nn::init::init_weights;
 use shanty::nn::{
-    Autograd, BatchNorm2d, Conv2d, FFN, Forward, LayerNorm, Linear, Module, MultiheadAttention, ReLU,
-    Residual, Sequential, Var, checkpoint_activations, convert_sync_batchnorm,
+    Autograd, BatchNorm2d, Conv2d, FFN, Forward, LayerNorm, Linear, MaxPool2d, Module, MultiheadAttention,
+    ReLU, Residual, Sequential, Var, checkpoint_activations, convert_sync_batchnorm,
 };
 use shanty::registry::{BuildCx, Spec};
 use shanty::run::verify::verify;
@@ -81,6 +81,7 @@ const READERS: &[&str] = &[
     "- {type: Residual, body: [{type: ReLU}], shortcut: {type: Identity}}",
     "- {type: Residual, body: [{type: Conv2d, in_channels: 16, out_channels: 16, kernel_size: 3, padding: 1}]}",
     "- {type: AvgPool2d, kernel_size: 2}",
+    "- {type: MaxPool2d, kernel_size: 3, stride: 2, padding: 1}",
     "- {type: AdaptiveAvgPool2d, output_size: 3}",
     "- {type: GlobalAveragePooling}",
     "- {type: Upsample, scale_factor: 2.0}",
@@ -194,6 +195,8 @@ fn what_is_held_in_bf16() {
             .with(Look(true))
             .with(BatchNorm2d::new(16))
             .with(Look(true))
+            .with(MaxPool2d::new(3).stride(2).padding(1))
+            .with(Look(true))
     };
     let tokens = || {
         let attention = MultiheadAttention::new(64, 4);
@@ -206,12 +209,12 @@ fn what_is_held_in_bf16() {
             .with(Look(true))
     };
     // 4 x 16 x 32 x 32 and 4 x 256 x 64 are 65,536 numbers.
-    assert_eq!(looks(Bf16, images(), &[4, 16, 32, 32]), [false, true, true]);
-    assert_eq!(looks(Bf16, images(), &[4, 16, 32, 31]), [false; 3]);
+    assert_eq!(looks(Bf16, images(), &[4, 16, 32, 32]), [false, true, true, true]);
+    assert_eq!(looks(Bf16, images(), &[4, 16, 32, 31]), [false; 4]);
     assert_eq!(looks(Bf16, tokens(), &[4, 256, 64]), [false, true, false]);
     assert_eq!(looks(Bf16, tokens(), &[4, 255, 64]), [false; 3]);
     for precision in [F16, Full] {
-        assert_eq!(looks(precision, images(), &[4, 16, 32, 32]), [false; 3]);
+        assert_eq!(looks(precision, images(), &[4, 16, 32, 32]), [false; 4]);
         assert_eq!(looks(precision, tokens(), &[4, 256, 64]), [false; 3]);
     }
 }

@@ -156,5 +156,5 @@ pub fn adaptive_max_pool2d_backward(g: &AdaptivePoolGeom, dy: &[Elem], argmax: &
         dx.len() == g.x_len() && dy.len() == g.y_len() && argmax.len() == dy.len(),
         "slices do not fit {g:?}"
     );
-    scatter_max(g.h * g.w, g.out[0] * g.out[1], dy, argmax, None, dx);
+    scatter_max(g.h * g.w, g.out[0] * g.out[1], dy.into(), argmax, None, dx.into());
 }

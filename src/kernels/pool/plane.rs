@@ -3,6 +3,7 @@
 use super::pool2d::PoolGeom;
 use crate::base::Elem;
 use crate::kernels::isa::multiversion;
+use crate::kernels::number::Number;
 
 /// One tap of an output row: outputs lo..hi take inputs `start`, `start + stride`, …
 struct Tap {
@@ -54,9 +55,9 @@ fn add_tap(stride: usize, t: &Tap, x: &[Elem], sums: &mut [Elem]) {
 
 /// Where the tap's value is larger than the best so far, it and its place win.
 #[inline(always)]
-fn best_tap(stride: usize, t: &Tap, x: &[Elem], best: &mut [Elem], at: &mut [u32]) {
-    let win = |best: &mut Elem, at: &mut u32, v: Elem, place: u32| {
-        let wins = v > *best || v.is_nan();
+fn best_tap<X: Number>(stride: usize, t: &Tap, x: &[X], best: &mut [X], at: &mut [u32]) {
+    let win = |best: &mut X, at: &mut u32, v: X, place: u32| {
+        let wins = v.wide() > best.wide() || v.wide().is_nan();
         *best = if wins { v } else { *best };
         *at = if wins { place } else { *at };
     };
@@ -84,11 +85,11 @@ fn best_tap(stride: usize, t: &Tap, x: &[Elem], best: &mut [Elem], at: &mut [u32
 }
 
 multiversion! {
-    pub(super) fn max_plane(g: &PoolGeom, x: &[Elem], y: &mut [Elem], argmax: &mut [u32]) {
+    pub(super) fn max_plane<X: Number>(g: &PoolGeom, x: &[X], y: &mut [X], argmax: &mut [u32]) {
         let rows = y.chunks_exact_mut(g.out[1]).zip(argmax.chunks_exact_mut(g.out[1]));
         for (oy, (y, argmax)) in rows.enumerate() {
             for v in &mut *y {
-                *v = Elem::NEG_INFINITY;
+                *v = X::of(Elem::NEG_INFINITY);
             }
             for v in &mut *argmax {
                 *v = u32::MAX;

@@ -5,8 +5,10 @@ use super::plane::{max_plane, mean_plane, spread_plane};
 use crate::base::{Elem, Error, Result};
 use crate::kernels::disjoint::DisjointMut;
 use crate::kernels::elementwise::{Slope, scale};
+use crate::kernels::number::{Number, Numbers, NumbersMut, bf16};
 use crate::kernels::par;
 use crate::kernels::reduce::row_sums;
+use crate::kernels::scratch::Scratch;
 use crate::kernels::window::{TOO_SMALL, Window};
 
 /// The shape of a pooling: `x` is [n, c, h, w], `y` is [n, c, out].
@@ -90,8 +92,20 @@ impl PoolGeom {
 }
 
 /// `y`: the largest element of each window; `argmax`: its position in its plane (`y * w + x`), the first of equals.
-/// NaN counts as largest.
-pub fn max_pool2d(g: &PoolGeom, x: &[Elem], y: &mut [Elem], argmax: &mut [u32]) {
+/// NaN counts as largest. `x` and `y` are stored in the same way.
+pub fn max_pool2d<'a>(
+    g: &PoolGeom,
+    x: impl Into<Numbers<'a>>,
+    y: impl Into<NumbersMut<'a>>,
+    argmax: &mut [u32],
+) {
+    match y.into() {
+        NumbersMut::Full(y) => max_planes::<Elem>(g, Number::all(x.into()), y, argmax),
+        NumbersMut::Half(y) => max_planes::<bf16>(g, Number::all(x.into()), y, argmax),
+    }
+}
+
+fn max_planes<X: Number>(g: &PoolGeom, x: &[X], y: &mut [X], argmax: &mut [u32]) {
     assert!(
         x.len() == g.x_len() && y.len() == g.y_len() && argmax.len() == y.len(),
         "slices do not fit {g:?}"
@@ -106,13 +120,14 @@ pub fn max_pool2d(g: &PoolGeom, x: &[Elem], y: &mut [Elem], argmax: &mut [u32]) 
 }
 
 /// `dx`: each gradient goes to the position that won, times the `slope` of the activation before; overwritten.
-pub fn max_pool2d_backward(
+pub fn max_pool2d_backward<'a>(
     g: &PoolGeom,
-    dy: &[Elem],
+    dy: impl Into<Numbers<'a>>,
     argmax: &[u32],
     slope: Option<Slope<'_>>,
-    dx: &mut [Elem],
+    dx: impl Into<NumbersMut<'a>>,
 ) {
+    let (dy, dx) = (dy.into(), dx.into());
     assert!(
         dx.len() == g.x_len() && dy.len() == g.y_len() && argmax.len() == dy.len(),
         "slices do not fit {g:?}"
@@ -120,24 +135,41 @@ pub fn max_pool2d_backward(
     scatter_max(g.h * g.w, g.out[0] * g.out[1], dy, argmax, slope, dx);
 }
 
-/// Each gradient of a plane of `out` elements goes to its position in a plane of `plane`.
+/// Each gradient of a plane of `out` elements goes to its position in a plane of `plane`, times the slope there; sums that
+/// are to be rounded are rounded once.
 pub(super) fn scatter_max(
     plane: usize,
     out: usize,
-    dy: &[Elem],
+    dy: Numbers<'_>,
     argmax: &[u32],
     slope: Option<Slope<'_>>,
-    dx: &mut [Elem],
+    dx: NumbersMut<'_>,
 ) {
-    par::each_index(plane.max(1), dx, |p, dx| {
+    let scatter = |p: usize, dx: &mut [Elem]| {
         dx.fill(0.0);
-        for (d, at) in dy[p * out..][..out].iter().zip(&argmax[p * out..][..out]) {
-            dx[*at as usize] += d;
+        let window = p * out..(p + 1) * out;
+        match dy {
+            Numbers::Full(dy) => add_at(&dy[window.clone()], &argmax[window], dx),
+            Numbers::Half(dy) => add_at(&dy[window.clone()], &argmax[window], dx),
         }
         if let Some(slope) = slope {
             slope.take(p * plane, dx);
         }
-    });
+    };
+    match dx {
+        NumbersMut::Full(dx) => par::each_index(plane.max(1), dx, scatter),
+        NumbersMut::Half(dx) => par::each_index(plane.max(1), dx, |p, dx| {
+            let mut sums = Scratch::take(plane);
+            scatter(p, &mut sums);
+            bf16::write(&sums, dx);
+        }),
+    }
+}
+
+fn add_at<D: Number>(dy: &[D], at: &[u32], dx: &mut [Elem]) {
+    for (d, at) in dy.iter().zip(at) {
+        dx[*at as usize] += d.wide();
+    }
 }
 
 /// `y`: the mean of each window. The dilation must be 1.

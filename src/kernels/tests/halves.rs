@@ -7,10 +7,10 @@ use crate::kernels::number::{Number, Numbers, NumbersMut, bf16, narrow, widen};
 use crate::kernels::{
     Act, AttentionArgs, AttnGeom, AttnOutput, AttnSaved, Bias, BnAffine, BnEpilogue, BnGrads, BnSaved,
     BnShape, ConvGeom, Epilogue, LayerEpilogue, LayerNormAffine, LayerNormStatsMut, Mat, MatMut, Moments,
-    MomentsMut, Precision, Window, act_backward, act_forward, add_halves, attention_packed,
+    MomentsMut, PoolGeom, Precision, Window, act_backward, act_forward, add_halves, attention_packed,
     attention_packed_backward, bn_backward, bn_train, col_sums, conv2d, conv2d_backward_data,
-    conv2d_backward_weight, gelu_halves, gemm, gemm_gelu_of_half, gemm_gelu_slope, layer_norm,
-    with_precision,
+    conv2d_backward_weight, gelu_halves, gemm, gemm_gelu_of_half, gemm_gelu_slope, layer_norm, max_pool2d,
+    max_pool2d_backward, with_precision,
 };
 
 /// Noise in bf16, and the same numbers in full.
@@ -195,6 +195,34 @@ fn products_read_and_write_bf16() {
                 assert_eq!(got, want, "transposed {m} x {k} x {n}, {precision:?}");
             });
         }
+    }
+}
+
+/// The largest of rounded numbers is one of them, NaN and infinity too; gradients of windows that overlap are rounded once.
+#[test]
+fn maxima_are_taken_of_bf16() {
+    for (input, kernel, stride, padding) in
+        [([3, 5, 9, 7], 3, 2, 1), ([2, 40, 33, 33], 3, 1, 1), ([1, 4, 8, 8], 2, 2, 0)]
+    {
+        let window = Window { stride: [stride; 2], padding: [padding; 2], ..Window::new([kernel; 2]) };
+        let g = PoolGeom::new(input, window, false).unwrap();
+        let (mut x, mut full_x) = halves(30, g.x_len());
+        for (at, odd) in [(3, Elem::NAN), (17, Elem::INFINITY), (30, Elem::NEG_INFINITY)] {
+            (x[at], full_x[at]) = (bf16::of(odd), odd);
+        }
+        let (mut y, mut full_y) = (vec![bf16::ZERO; g.y_len()], vec![0.0; g.y_len()]);
+        let (mut at, mut full_at) = (vec![7; g.y_len()], vec![9; g.y_len()]);
+        max_pool2d(&g, Numbers::Half(&x), NumbersMut::Half(&mut y), &mut at);
+        max_pool2d(&g, &full_x, &mut full_y, &mut full_at);
+        assert_eq!(at, full_at);
+        assert_eq!(bits(&y), bits(&rounded(&full_y)));
+        let (dy, full_dy) = halves(31, g.y_len());
+        let (mut dx, mut full_dx) = (vec![bf16::ONE; g.x_len()], vec![Elem::NAN; g.x_len()]);
+        max_pool2d_backward(&g, Numbers::Half(&dy), &at, None, NumbersMut::Half(&mut dx));
+        max_pool2d_backward(&g, &full_dy, &at, None, &mut full_dx);
+        assert_eq!(bits(&dx), bits(&rounded(&full_dx)));
+        max_pool2d_backward(&g, &full_dy, &at, None, NumbersMut::Half(&mut dx));
+        assert_eq!(bits(&dx), bits(&rounded(&full_dx)));
     }
 }
 

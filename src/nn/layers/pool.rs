@@ -9,6 +9,7 @@ use crate::kernels::{
     max_pool2d, max_pool2d_backward,
 };
 use crate::nn::buffer_pool::{slice, tensor};
+use crate::nn::held::{Held, Owned};
 use crate::nn::shapes::images;
 use crate::nn::{Forward, Grads, Module, Var};
 use crate::{module, register};
@@ -288,25 +289,31 @@ impl<'t> Var<'t> {
     }
 
     fn try_max_pool2d(self, options: PoolOptions) -> Result<Self> {
-        let x = self.value();
+        let x = self.held();
         let input = images(x.shape(), "max pooling")?;
         let g = options.geometry(input)?;
-        let mut y = self.tape.take(g.y_len());
+        let mut y = self.tape.output(x.is_half(), g.y_len());
         let mut argmax = self.tape.with_pool(|pool| pool.indices.take(g.y_len()));
-        max_pool2d(&g, slice(&x), &mut y, &mut argmax);
-        let y = tensor(&[input[0], input[1], g.out[0], g.out[1]], y);
+        max_pool2d(&g, x.numbers(), y.numbers(), &mut argmax);
+        let y = y.held(&[input[0], input[1], g.out[0], g.out[1]]);
         if !self.requires_grad() {
             self.tape.with_pool(|pool| pool.indices.give(argmax));
-            return Ok(self.tape.input(y));
+            return Ok(self.tape.held_node("max_pool2d", y, &[], |_, _| ()));
         }
-        let before = self.activation().map(|act| (act, x));
-        Ok(self.tape.node("max_pool2d", y, &[self], move |dy, grads| {
-            let mut dx = grads.pool.take(g.x_len());
+        let before = match x {
+            Held::Full(x) => self.activation().map(|act| (act, x)),
+            Held::Half(_) => None,
+        };
+        Ok(self.tape.held_node("max_pool2d", y, &[self], move |dy, grads| {
+            let mut dx = grads.pool.take_owned(grads.is_half(0), g.x_len());
             let before = before.filter(|_| grads.is_alone(0));
-            max_pool2d_backward(&g, &dy, &argmax, slope(&before), &mut dx);
+            max_pool2d_backward(&g, dy.read(), &argmax, slope(&before), dx.numbers());
             grads.pool.indices.give(argmax);
-            grads.pool.give(dy);
-            grads.add_pooled(before.is_some(), dx);
+            dy.recycle(grads.pool);
+            match dx {
+                Owned::Full(dx) => grads.add_pooled(before.is_some(), dx),
+                half => grads.add_owned(0, half),
+            }
         }))
     }
 
