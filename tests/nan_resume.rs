@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 use shanty::checkpoint::{digest, load};
 use shanty::metric::{Metric, Predictions};
@@ -60,6 +61,19 @@ impl Hook for Poison {
                     grad.fill(Elem::INFINITY);
                 }
             })?;
+        }
+        Ok(())
+    }
+}
+
+/// The iterations that ended in an update, whose norm is told.
+#[derive(Clone, Default)]
+struct Updates(Arc<Mutex<Vec<u64>>>);
+
+impl Hook for Updates {
+    fn after_train_iter(&mut self, cx: &mut Ctx<'_>, step: &mut Step<'_>) -> HookResult {
+        if step.outputs.has("grad_norm") {
+            self.0.lock().unwrap().push(cx.progress.iter);
         }
         Ok(())
     }
@@ -206,6 +220,38 @@ fn rolled_back_the_run_ends_like_one_that_never_had_the_samples() {
         }
         assert_eq!(digest::first_difference(&a, &b), None, "{steps} steps");
         assert_eq!(a.meta.excluded, [3, 17]);
+    }
+}
+
+/// A window that ended the run is not in the checkpoint of its end: a run that goes on would add to infinity.
+#[test]
+fn a_bad_window_that_ended_the_run_is_left_behind() {
+    for hook in ["action: rollback, patience: 0, check: grads", "action: skip, patience: 0, check: grads"] {
+        for optim in ["", ", accumulative_counts: 3"] {
+            let case = |gradient_at| Case { optim, poison: vec![], gradient_at, ..Case::new(hook) };
+            let dir = tempfile::tempdir().unwrap();
+            let error = case(23).runner(dir.path(), false, Limits::default()).unwrap().train().unwrap_err();
+            assert!(error.to_string().contains("patience ended after 0 times"), "{error}");
+            let left = load(&dir.path().join("emergency_iter_22")).unwrap();
+            let sums: Vec<&String> = left
+                .optimizer
+                .as_ref()
+                .unwrap()
+                .tensors
+                .keys()
+                .filter(|key| key.starts_with("grad"))
+                .collect();
+            assert!(sums.is_empty(), "{hook}{optim}: {sums:?}");
+            // Nor does the hook drop the first window of the run that goes on.
+            let (mut resumed, updates) =
+                (case(0).runner(dir.path(), true, Limits::default()).unwrap(), Updates::default());
+            resumed.add_hook(updates.clone()).unwrap();
+            resumed.train().unwrap();
+            let first = if optim.is_empty() { 23 } else { 25 };
+            assert_eq!(updates.0.lock().unwrap().first(), Some(&first), "{hook}{optim}");
+            let end = load(&dir.path().join("epoch_6")).unwrap();
+            assert!(end.model.0.iter().all(|(_, t)| t.value.iter().all(|v| v.is_finite())), "{hook}{optim}");
+        }
     }
 }
 

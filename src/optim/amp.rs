@@ -221,6 +221,11 @@ impl Scaler {
         Self { amp, now, finite: None }
     }
 
+    /// As the config gives it.
+    pub fn loss_scale(&self) -> LossScale {
+        self.amp.loss_scale
+    }
+
     pub fn state(&self) -> ScalerState {
         self.now
     }
@@ -249,6 +254,8 @@ impl Scaler {
             self.now = ScalerState { scale, growth_tracker };
             return Ok(());
         }
+        // Who goes on from here has changed something: at so small a scale gradients would vanish.
+        self.now = Self::new(self.amp).now;
         Err(Error::invalid(
             "the gradients are not finite at any loss scale: it is not their size, and the model or the learning rate is to \
              blame; CheckInvalidLossHook with `check: all` says where the first bad number is",

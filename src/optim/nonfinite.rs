@@ -1,6 +1,6 @@
 //! The end of a run that only leaves out updates, because its gradients are not finite.
 
-use super::{OptimWrapper, Update};
+use super::{LossScale, OptimWrapper, Update};
 use crate::base::number::short;
 use crate::base::{Error, Result};
 
@@ -18,12 +18,19 @@ impl OptimWrapper {
                 return Ok(());
             }
             Update::Overflowed { from, to } if from != to => return Ok(()),
-            Update::Overflowed { from, .. } => format!(
-                "the gradients of {MOST_IN_A_ROW} updates in a row are not finite with a loss scale of {}, which does not \
-                 move: nothing is learnt. `loss_scale: dynamic` finds one where there is one; with `loss_scale: 1.0` \
-                 CheckInvalidLossHook with `check: all` says where the first bad number is",
-                short(*from)
-            ),
+            Update::Overflowed { from, .. } => {
+                let dynamic = self
+                    .scaler
+                    .as_ref()
+                    .is_some_and(|scaler| matches!(scaler.loss_scale(), LossScale::Dynamic(_)));
+                let finds = if dynamic { "a smaller `backoff_factor`" } else { "`loss_scale: dynamic`" };
+                format!(
+                    "the gradients of {MOST_IN_A_ROW} updates in a row are not finite with a loss scale of {}, which does \
+                     not move: nothing is learnt. {finds} finds one where there is one; with `loss_scale: 1.0` \
+                     CheckInvalidLossHook with `check: all` says where the first bad number is",
+                    short(*from)
+                )
+            }
             Update::Skipped(_) => format!(
                 "the norms of the gradients of {MOST_IN_A_ROW} updates in a row are not finite: nothing is learnt. \
                  CheckInvalidLossHook with `check: all` says where the first bad number is; where there is none, `norm_type` \

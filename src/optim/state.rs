@@ -47,7 +47,8 @@ const GRAD_OF: &str = "grad@";
 type OfRank = (u64, Vec<(String, Vec<usize>, Vec<Elem>)>);
 
 impl OptimWrapper {
-    /// The state of optimizer and window. The sums of an open window are part of it.
+    /// The state of optimizer and window. The sums of an open window are part of it. Those of one that waits for its update
+    /// are not: a run that failed there computes its last batch again, and a mean is nothing to add it to.
     ///
     /// # Errors
     /// When the state cannot be written, or read from a device.
@@ -56,9 +57,10 @@ impl OptimWrapper {
         for (place, schedule) in self.schedules.iter().enumerate() {
             schedules.extend(schedule.state()?.map(|state| (place, state.data)));
         }
+        let window = self.window.open();
         let mut record = Record::of(&Saved {
             optimizer: self.name(),
-            window: self.window,
+            window,
             samples_of_ranks: Vec::new(),
             left_out: self.left_out.clone(),
             loss_scaler: self.scaler.as_ref().map(Scaler::state),
@@ -67,7 +69,7 @@ impl OptimWrapper {
             schedules,
         })?;
         self.state.save(params, &mut record)?;
-        if self.window.batches > 0 {
+        if window.batches > 0 {
             params.read(Set::Grads, &crate::params::all, &mut |p, grad| {
                 record.tensors.insert(format!("{GRAD}{}", p.name), grad.to_owned());
             })?;
@@ -81,7 +83,9 @@ impl OptimWrapper {
     /// # Errors
     /// Those of the other ranks, and of a device.
     pub fn add_windows(&self, params: &dyn Params, record: Option<&mut Record>) -> Result<(), BoxError> {
-        let Some(comm) = self.ranks.as_ref().filter(|_| self.window.batches > 0) else { return Ok(()) };
+        let Some(comm) = self.ranks.as_ref().filter(|_| self.window.open().batches > 0) else {
+            return Ok(());
+        };
         let mut own: OfRank = (self.window.samples, Vec::new());
         params.read(Set::Grads, &crate::params::all, &mut |p, grad| {
             own.1.push((p.name.to_owned(), p.shape.to_vec(), grad.iter().copied().collect()));

@@ -11,6 +11,16 @@ use crate::params::{Op, Params};
 pub(super) struct Window {
     pub batches: u64,
     pub samples: u64,
+    /// Whether its sum is a mean already, to which no batch can be added.
+    #[serde(skip)]
+    pub finished: bool,
+}
+
+impl Window {
+    /// What batches can still be added to; nothing where it only waits for its update.
+    pub fn open(self) -> Self {
+        if self.finished { Self::default() } else { self }
+    }
 }
 
 impl OptimWrapper {
@@ -38,6 +48,7 @@ impl OptimWrapper {
     /// # Errors
     /// What the device says, and the other ranks.
     pub fn finish_window(&mut self, params: &mut dyn Params) -> Result<()> {
+        self.window.finished = true;
         if !self.adds_up() && self.scaler.is_none() {
             return Ok(());
         }

@@ -302,7 +302,7 @@ impl OptimWrapper {
         Ok(())
     }
 
-    /// Clips and steps, then clears the gradients. With mixed precision gradients that are not finite are not looked at
+    /// Clips and steps, then clears the gradients, also after an error. With mixed precision gradients that are not finite are not looked at
     /// any further: the step is left out.
     ///
     /// # Errors
@@ -315,8 +315,9 @@ impl OptimWrapper {
         }
         let done = self.step(params);
         // Also where the run ends here: a checkpoint of it would go on with gradients that are not finite.
-        self.clear(params)?;
+        let cleared = self.clear(params);
         let done = done?;
+        cleared?;
         self.count_left_out(&done)?;
         Ok(done)
     }

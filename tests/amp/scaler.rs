@@ -192,12 +192,34 @@ fn the_state_after_such_an_end_is_good() {
         assert!(ended, "case {case}");
         let (mut again, mut resumed) = (new(), Given::new());
         again.load_state(optim.save_state(&model).unwrap(), &mut resumed).unwrap();
+        // A scale that fell as far as it could begins anew.
         let scale = again.amp_scale().unwrap_or(1.0) as Elem;
+        assert_eq!(again.amp_scale(), new().amp_scale(), "case {case}");
         resumed.grad = &resumed.grad + &(arr1(&[1.0, 0.0, 0.0]).into_dyn() * scale);
         assert!(matches!(again.update(&mut resumed), Ok(Update::Stepped(_))), "case {case}");
         // The step is one, but for what a norm is clipped by.
         assert!(resumed.weight[0].abs() < 1e-5, "case {case}: {}", resumed.weight);
     }
+}
+
+/// A mean without a scale is nothing that the next batch could be added to.
+#[test]
+fn a_window_that_waits_for_its_update_is_not_saved() {
+    let new = || OptimWrapper::new(Sgd::new(1.0)).accumulate(2).amp(Amp::default());
+    let (mut optim, mut model) = (new(), Given::new());
+    for full in [false, true] {
+        model.grad += &(arr1(&[1.0, 2.0, 3.0]).into_dyn() * optim.loss_scale(4));
+        assert_eq!(optim.backward_done(4, false), full);
+    }
+    optim.finish_window(&mut model).unwrap();
+    let (mut again, mut resumed) = (new(), Given::new());
+    again.load_state(optim.save_state(&model).unwrap(), &mut resumed).unwrap();
+    assert_eq!(resumed.grad, Given::new().grad);
+    resumed.scaled([1.0, 2.0, 3.0], again.loss_scale(4));
+    assert!(!again.backward_done(4, false), "the window begins anew");
+    assert!(matches!(again.update(&mut resumed), Ok(Update::Stepped(_))));
+    assert!(matches!(optim.update(&mut model), Ok(Update::Stepped(_))));
+    assert_eq!(resumed.weight, model.weight, "one step of the same mean");
 }
 
 /// A number of single precision, as long as the run.

@@ -141,7 +141,7 @@ impl CheckInvalidLossHook {
             found.first,
             step.batch.ids
         );
-        // Before the disk can refuse the bundle: the checkpoint of that failure holds the gradients of this window.
+        // Before the patience can end: within a window the checkpoint of that failure holds its gradients.
         self.state.past.poisoned |= self.action == Action::Skip;
         if self.bundle {
             let of_rank = if cx.is_main() { String::new() } else { format!("_rank{}", cx.comm.place().rank) };
@@ -163,6 +163,11 @@ impl CheckInvalidLossHook {
         self.state.past.acted += 1;
         self.state.past.last = iter;
         if self.state.past.acted > self.patience {
+            if self.action == Action::Rollback
+                && let Some(optim) = &mut cx.optim
+            {
+                optim.clear(&mut **cx.model)?;
+            }
             return Err(format!("{text}; patience ended after {} times", self.patience).into());
         }
         match self.action {
@@ -279,6 +284,8 @@ impl Hook for CheckInvalidLossHook {
             return cx.no_op();
         }
         if !std::mem::replace(&mut self.state.past.window_open, true) {
+            // The window before it, if a run ended with it, is gone.
+            self.state.past.poisoned = false;
             self.state.buffers.keep(&**cx.model)?;
         }
         Ok(())
