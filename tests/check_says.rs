@@ -273,7 +273,8 @@ fn a_part_that_is_wrong_inside_of_the_model_is_pointed_at() {
     of(layers, performer).has(Level::Error, "`use_performer: true` is not here", "true");
 }
 
-/// The processor's time of this thread: what else the machine does is not in it.
+/// The processor's time of this thread: what else the machine does is not in it, nor what the rehearsal of the run
+/// computes on a thread of the pool.
 fn busy() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(now.tv_sec as u64, now.tv_nsec as u32)

@@ -138,9 +138,13 @@ fn rounded_operands_on_many_shapes() {
 
 #[test]
 fn operands_rounded_to_f16() {
-    for (input, k, kernel, groups) in
-        [([3, 16, 12, 12], 32, 3, 1), ([2, 40, 9, 7], 24, 1, 1), ([2, 8, 9, 9], 8, 3, 8)]
-    {
+    // The second goes through Winograd's algorithm by panels, the last of them narrow.
+    for (input, k, kernel, groups) in [
+        ([3, 16, 12, 12], 32, 3, 1),
+        ([70, 96, 4, 4], 80, 3, 1),
+        ([2, 40, 9, 7], 24, 1, 1),
+        ([2, 8, 9, 9], 8, 3, 8),
+    ] {
         let window = Window { padding: [kernel / 2; 2], ..Window::new([kernel; 2]) };
         check_in(Precision::F16, &ConvGeom::new(input, k, window, groups).unwrap(), 30_000);
     }
