@@ -48,7 +48,8 @@ type OfRank = (u64, Vec<(String, Vec<usize>, Vec<Elem>)>);
 
 impl OptimWrapper {
     /// The state of optimizer and window. The sums of an open window are part of it. Those of one that waits for its update
-    /// are not: a run that failed there computes its last batch again, and a mean is nothing to add it to.
+    /// are not: a run that failed there computes its last batch again, and a mean is nothing to add it to. The batches
+    /// before it in the window are lost.
     ///
     /// # Errors
     /// When the state cannot be written, or read from a device.
@@ -83,7 +84,7 @@ impl OptimWrapper {
     /// # Errors
     /// Those of the other ranks, and of a device.
     pub fn add_windows(&self, params: &dyn Params, record: Option<&mut Record>) -> Result<(), BoxError> {
-        let Some(comm) = self.ranks.as_ref().filter(|_| self.window.open().batches > 0) else {
+        let Some(comm) = self.ranks.as_ref().filter(|_| self.has_open_window()) else {
             return Ok(());
         };
         let mut own: OfRank = (self.window.samples, Vec::new());

@@ -35,6 +35,11 @@ impl OptimWrapper {
         self.accumulate > 1 || self.ranks.is_some()
     }
 
+    /// Whether there are gradients of batches that the next one adds to.
+    pub fn has_open_window(&self) -> bool {
+        self.window.open().batches > 0
+    }
+
     /// Counts a batch whose gradients were added. True when an update is due.
     pub fn backward_done(&mut self, samples: usize, last: bool) -> bool {
         self.window.batches += 1;

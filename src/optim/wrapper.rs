@@ -302,7 +302,7 @@ impl OptimWrapper {
         Ok(())
     }
 
-    /// Clips and steps, then clears the gradients, also after an error. With mixed precision gradients that are not finite are not looked at
+    /// Clips and steps, then clears the gradients, also where that fails. With mixed precision gradients that are not finite are not looked at
     /// any further: the step is left out.
     ///
     /// # Errors

@@ -196,6 +196,8 @@ fn what_is_held_in_bf16() {
             .with(BatchNorm2d::new(16))
             .with(Look(true))
             .with(MaxPool2d::new(3).stride(2).padding(1))
+            // Rounded only if what it reads is held so.
+            .with(BatchNorm2d::new(16))
             .with(Look(true))
     };
     let tokens = || {

@@ -141,7 +141,6 @@ impl CheckInvalidLossHook {
             found.first,
             step.batch.ids
         );
-        // Before the patience can end: within a window the checkpoint of that failure holds its gradients.
         self.state.past.poisoned |= self.action == Action::Skip;
         if self.bundle {
             let of_rank = if cx.is_main() { String::new() } else { format!("_rank{}", cx.comm.place().rank) };
@@ -153,22 +152,12 @@ impl CheckInvalidLossHook {
             };
         }
         if self.action == Action::Stop {
-            // What is saved of a run that ends here is the state before the bad step.
-            self.state.buffers.put_back(&mut **cx.model)?;
-            if let Some(optim) = &mut cx.optim {
-                optim.clear(&mut **cx.model)?;
-            }
-            return Err(text.into());
+            return self.end(cx, text);
         }
         self.state.past.acted += 1;
         self.state.past.last = iter;
         if self.state.past.acted > self.patience {
-            if self.action == Action::Rollback
-                && let Some(optim) = &mut cx.optim
-            {
-                optim.clear(&mut **cx.model)?;
-            }
-            return Err(format!("{text}; patience ended after {} times", self.patience).into());
+            return self.end(cx, format!("{text}; patience ended after {} times", self.patience));
         }
         match self.action {
             Action::Rollback => {
@@ -183,6 +172,16 @@ impl CheckInvalidLossHook {
             }
         }
         Ok(())
+    }
+
+    /// The error of a run that ends here. What is saved of it is the state before the bad step, without its window.
+    fn end(&mut self, cx: &mut Ctx<'_>, mut text: String) -> HookResult {
+        let put_back = self.state.buffers.put_back(&mut **cx.model);
+        let cleared = cx.optim.as_mut().map_or(Ok(()), |optim| optim.clear(&mut **cx.model));
+        if let Err(error) = put_back.and(cleared) {
+            text += &format!("; {error}");
+        }
+        Err(text.into())
     }
 
     /// The update of a window with a bad batch in it is dropped, and its traces in the buffers with it.
@@ -283,11 +282,12 @@ impl Hook for CheckInvalidLossHook {
             }
             return cx.no_op();
         }
-        if !std::mem::replace(&mut self.state.past.window_open, true) {
-            // The window before it, if a run ended with it, is gone.
+        // That of a run which ended before its update is gone: the optimizer knows.
+        if !cx.optim.as_ref().is_some_and(|optim| optim.has_open_window()) {
             self.state.past.poisoned = false;
             self.state.buffers.keep(&**cx.model)?;
         }
+        self.state.past.window_open = true;
         Ok(())
     }
 

@@ -157,8 +157,8 @@ pub(super) fn scatter_max(
         }
     };
     match dx {
-        NumbersMut::Full(dx) => par::each_index(plane.max(1), dx, scatter),
-        NumbersMut::Half(dx) => par::each_index(plane.max(1), dx, |p, dx| {
+        NumbersMut::Full(dx) => par::each_reduced(out, plane.max(1), dx, scatter),
+        NumbersMut::Half(dx) => par::each_reduced(out, plane.max(1), dx, |p, dx| {
             let mut sums = Scratch::take(plane);
             scatter(p, &mut sums);
             bf16::write(&sums, dx);
