@@ -208,6 +208,16 @@ fn a_hopeless_run_ends() {
     }
 }
 
+/// Three epochs meet the sample three times, which are no three bad steps in a row.
+#[test]
+fn good_steps_begin_the_count_anew() {
+    for action in ["skip", "rollback"] {
+        let dir = tempfile::tempdir().unwrap();
+        let hook = format!("action: {action}, patience: 1, rollback_steps: 1, bundle: false");
+        runner(&config(dir.path(), 3, "", &hook), Some(17)).train().unwrap();
+    }
+}
+
 /// Weights that broke while the loss was still a number are found before they are kept.
 #[test]
 fn a_broken_weight_is_named() {

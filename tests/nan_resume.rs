@@ -243,6 +243,8 @@ fn a_bad_window_that_ended_the_run_is_left_behind() {
             let left: Vec<String> = names.filter(|name| name.starts_with("emergency_iter_")).collect();
             assert_eq!(left.len(), 1, "{hook}{optim}");
             let at: u64 = left[0].rsplit('_').next().unwrap().parse().unwrap();
+            // The NaN is met within a window.
+            assert!(poison.is_empty() || optim.is_empty() || !(at % 10).is_multiple_of(3), "{at}");
             let left = load(&dir.path().join(&left[0])).unwrap();
             let sums = left.optimizer.unwrap().tensors.into_keys().filter(|key| key.starts_with("grad"));
             assert_eq!(sums.count(), 0, "{hook}{optim}");

@@ -6,6 +6,7 @@ use ndarray::ArrayD;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::window::Window;
 use super::{OptimWrapper, Optimizer, ParamStep};
 use crate::base::{Elem, Error, Result};
 use crate::kernels::{walk, with_precision};
@@ -51,7 +52,8 @@ impl Optimizer for Climb {
 
 impl OptimWrapper {
     /// Adds the gradients that the next update wants, by `pass`, a forward and a backward pass: one, or with SAM two, in
-    /// the precision of [`amp`](Self::amp). A gradient that is not finite is left as it is.
+    /// the precision of [`amp`](Self::amp). A gradient that is not finite is left as it is. Those of a window that was
+    /// finished and whose update never came are dropped.
     ///
     /// # Errors
     /// Those of `pass`; what the device says; with SAM, a wrapper that has not met its model.
@@ -60,6 +62,12 @@ impl OptimWrapper {
         model: &mut P,
         mut pass: impl FnMut(&mut P) -> Result<T>,
     ) -> Result<T> {
+        if self.window.finished {
+            // They are a mean, and what comes is a sum.
+            self.window = Window::default();
+            self.forget_overflow();
+            model.clear_grads()?;
+        }
         let precision = self.precision();
         let mut pass = |model: &mut P| with_precision(precision, || pass(model));
         let Some(SamConfig { rho }) = self.sam else { return pass(model) };

@@ -302,8 +302,8 @@ impl OptimWrapper {
         Ok(())
     }
 
-    /// Clips and steps, then clears the gradients, also where that fails. With mixed precision gradients that are not finite are not looked at
-    /// any further: the step is left out.
+    /// Clips and steps, and clears the gradients, also where the step fails. With mixed precision gradients that are not
+    /// finite are not looked at any further: the step is left out.
     ///
     /// # Errors
     /// A norm that is not finite under `error_if_nonfinite`; gradients that are not finite at any loss scale, or in 100

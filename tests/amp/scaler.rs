@@ -220,6 +220,17 @@ fn a_window_that_waits_for_its_update_is_not_saved() {
     assert!(matches!(again.update(&mut resumed), Ok(Update::Stepped(_))));
     assert!(matches!(optim.update(&mut model), Ok(Update::Stepped(_))));
     assert_eq!(resumed.weight, model.weight, "one step of the same mean");
+    // Nor does a program add to it that goes on after a failure there.
+    model.scaled([9.0; 3], 1.0);
+    assert!(optim.backward_done(4, true));
+    optim.finish_window(&mut model).unwrap();
+    let batch = arr1(&[1.0, 2.0, 3.0]).into_dyn();
+    let pass = |model: &mut Given| {
+        model.grad += &batch;
+        Ok(())
+    };
+    optim.gradients(&mut model, pass).unwrap();
+    assert_eq!(model.grad, batch);
 }
 
 /// A number of single precision, as long as the run.

@@ -174,9 +174,13 @@ impl CheckInvalidLossHook {
         Ok(())
     }
 
-    /// The error of a run that ends here. What is saved of it is the state before the bad step, without its window.
+    /// The error of a run that ends here. What is saved of it has neither the gradients of the window nor, where the action
+    /// keeps the buffers of before it, what it did to them.
     fn end(&mut self, cx: &mut Ctx<'_>, mut text: String) -> HookResult {
-        let put_back = self.state.buffers.put_back(&mut **cx.model);
+        let put_back = match self.action {
+            Action::Rollback => Ok(()),
+            Action::Stop | Action::Skip => self.state.buffers.put_back(&mut **cx.model),
+        };
         let cleared = cx.optim.as_mut().map_or(Ok(()), |optim| optim.clear(&mut **cx.model));
         if let Err(error) = put_back.and(cleared) {
             text += &format!("; {error}");
@@ -283,11 +287,11 @@ impl Hook for CheckInvalidLossHook {
             return cx.no_op();
         }
         // That of a run which ended before its update is gone: the optimizer knows.
-        if !cx.optim.as_ref().is_some_and(|optim| optim.has_open_window()) {
+        let known = std::mem::replace(&mut self.state.past.window_open, true);
+        if !(known && cx.optim.as_ref().is_some_and(|optim| optim.has_open_window())) {
             self.state.past.poisoned = false;
             self.state.buffers.keep(&**cx.model)?;
         }
-        self.state.past.window_open = true;
         Ok(())
     }
 
@@ -317,11 +321,11 @@ impl Hook for CheckInvalidLossHook {
             cx.no_op()?;
         }
         let acted_now = self.state.past.acted > 0 && self.state.past.last == iter;
-        if self.action != Action::Rollback || acted_now {
-            return Ok(());
-        }
         if iter >= self.state.past.last + self.rollback_steps {
             self.state.past.acted = 0;
+        }
+        if self.action != Action::Rollback || acted_now {
+            return Ok(());
         }
         if iter.is_multiple_of(self.rollback_steps) {
             // A state is worth keeping only if its weights are numbers.
